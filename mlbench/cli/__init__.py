@@ -1,0 +1,5 @@
+"""The command ``mlbench``."""
+
+
+def main() -> None:
+    """Run the command line."""

@@ -1,0 +1,1 @@
+"""From samples to batches: the same pixels for every method."""

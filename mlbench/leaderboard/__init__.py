@@ -1,0 +1,1 @@
+"""From records to rows, and from rows to a terminal, Markdown and CSV."""

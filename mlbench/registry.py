@@ -1,0 +1,132 @@
+"""Entry points -> plugins, lazily. The only door through which plugins come in.
+
+Nothing is imported until a plugin is loaded, so that names can be listed in an instant.
+A name may carry an argument after a colon: ``timm:resnet26`` is the plugin ``timm`` called with
+``"resnet26"`` first.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from importlib.metadata import distributions
+from typing import Any, Literal, get_args
+
+from mlbench.types import PluginError
+
+Kind = Literal["backbone", "head", "loss", "dataset", "recipe"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A name that some distribution has registered; ``value`` is ``module:attribute``."""
+
+    kind: Kind
+    name: str
+    value: str
+    distribution: str
+    version: str
+    argument: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The name as a user writes it, with its argument."""
+        return self.name if self.argument is None else f"{self.name}:{self.argument}"
+
+    def load(self) -> Any:
+        """Import it; an argument is bound as the first parameter.
+
+        Raises:
+            PluginError: naming the plugin, its distribution and the reason, whatever went wrong.
+        """
+        module, _, attribute = self.value.partition(":")
+        try:
+            found = functools.reduce(
+                getattr, attribute.split("."), importlib.import_module(module)
+            )
+        except Exception as error:
+            raise PluginError(
+                f"{self.kind} {self.name!r} of {self.distribution} {self.version} cannot be "
+                f"imported ({self.value}): {type(error).__name__}: {error}. Mend or uninstall "
+                f"{self.distribution}; everything else goes on without it."
+            ) from error
+        if self.argument is None:
+            return found
+        return functools.partial(found, self.argument)
+
+
+def plugins(kind: Kind | None = None) -> list[Plugin]:
+    """Every registered name, sorted by kind and name; clashing names stand more than once."""
+    found: dict[Plugin, None] = {}
+    groups = {f"mlbench.{k}s": k for k in KINDS if kind in (None, k)}
+    for distribution in distributions():
+        for entry in distribution.entry_points:
+            if entry.group in groups:
+                name, version = distribution.metadata["Name"], distribution.version
+                found[Plugin(groups[entry.group], entry.name, entry.value, name, version)] = None
+    return sorted(found, key=lambda p: (KINDS.index(p.kind), p.name, p.distribution))
+
+
+def find(kind: Kind, text: str) -> Plugin:
+    """The plugin of this kind that ``text`` (``name`` or ``name:argument``) names.
+
+    Raises:
+        PluginError: no such name (the nearest are suggested), or two distributions claim it.
+    """
+    name, colon, argument = text.partition(":")
+    candidates = plugins(kind)
+    hits = [p for p in candidates if p.name == name]
+    if not hits:
+        raise PluginError(unknown(f"{kind} {text!r}", name, {p.name for p in candidates}))
+    refuse_clash(hits)
+    if colon and not argument:
+        raise PluginError(f"{kind} {text!r} ends in a colon; write {name} or {name}:SOMETHING")
+    return replace(hits[0], argument=argument if colon else None)
+
+
+def kinds_of(text: str) -> list[Kind]:
+    """The kinds under which a name is registered."""
+    name = text.partition(":")[0]
+    return sorted({p.kind for p in plugins() if p.name == name}, key=KINDS.index)
+
+
+def refuse_clash(hits: list[Plugin]) -> None:
+    """Two distributions must not claim one name of one kind."""
+    if len(hits) > 1:
+        claims = " and ".join(f"{p.distribution} {p.version} ({p.value})" for p in hits)
+        raise PluginError(
+            f"{hits[0].kind} {hits[0].name!r} is claimed by {claims}; uninstall all but one"
+        )
+
+
+def clashes() -> dict[tuple[Kind, str], list[Plugin]]:
+    """(kind, name) -> the plugins that claim it, where there is more than one."""
+    claims: dict[tuple[Kind, str], list[Plugin]] = defaultdict(list)
+    for plugin in plugins():
+        claims[plugin.kind, plugin.name].append(plugin)
+    return {name: hits for name, hits in claims.items() if len(hits) > 1}
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """A message for a name that is not known: the nearest ones, or all of them if few."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    return f"unknown {what}; {hint} (`mlbench list` shows everything)"
+
+
+def options(factory: Any, skip: Iterable[str]) -> dict[str, Any]:
+    """Options of a factory with their defaults: its keyword parameters but those the core gives."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if name not in set(skip)
+        and parameter.default is not inspect.Parameter.empty
+        and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }

@@ -1,0 +1,1 @@
+"""Trunks that turn images into feature maps."""

@@ -1,0 +1,1 @@
+"""Datasets: from official files to an index of samples."""

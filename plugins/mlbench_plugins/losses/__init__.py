@@ -1,0 +1,1 @@
+"""Losses of (logits, targets) in which unknown labels weigh nothing."""

@@ -1,0 +1,1 @@
+"""One paper, one file: the head, its recipe and its citation."""

@@ -21,6 +21,7 @@ from mlbench.types import PluginError
 
 Kind = Literal["backbone", "head", "loss", "dataset", "recipe"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+PLURALS: dict[Kind, str] = {kind: f"{kind}s" for kind in KINDS} | {"loss": "losses"}
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,7 @@ class Plugin:
         """
         module, _, attribute = self.value.partition(":")
         try:
-            found = functools.reduce(
-                getattr, attribute.split("."), importlib.import_module(module)
-            )
+            found: Any = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
         except Exception as error:
             raise PluginError(
                 f"{self.kind} {self.name!r} of {self.distribution} {self.version} cannot be "
@@ -64,7 +63,7 @@ class Plugin:
 def plugins(kind: Kind | None = None) -> list[Plugin]:
     """Every registered name, sorted by kind and name; clashing names stand more than once."""
     found: dict[Plugin, None] = {}
-    groups = {f"mlbench.{k}s": k for k in KINDS if kind in (None, k)}
+    groups = {f"mlbench.{PLURALS[k]}": k for k in KINDS if kind in (None, k)}
     for distribution in distributions():
         for entry in distribution.entry_points:
             if entry.group in groups:

@@ -173,6 +173,22 @@ class Dataset(ABC):
 
 
 @dataclass(frozen=True)
+class Splits:
+    """A data set opened for a run: what is trained on, and what is scored.
+
+    Attributes:
+        identity: name of the edition in hand (``coco-mini``), or ``<dataset>-unknown-<digest>``.
+    """
+
+    card: DatasetCard
+    names: tuple[str, ...]
+    train: Index
+    test: Index
+    digest: str
+    identity: str
+
+
+@dataclass(frozen=True)
 class LabelContext:
     """What is known about the labels before any image is seen; made by the core from TRAIN labels.
 
@@ -217,8 +233,8 @@ class Backbone(Protocol):
 
     ``stages`` are its parts from the input to the deepest map, for freezing; every parameter and
     buffer of the module belongs to exactly one of them. ``mean`` and ``std`` are what its weights
-    were trained with. A factory is called as ``factory(weights=...)`` with ``"default"``,
-    ``"none"`` or a file's path.
+    were trained with. A factory is called as ``factory(weights=..., image_size=...)`` with
+    ``"default"``, ``"none"`` or a file's path, and the side of the square images to come.
     """
 
     spec: FeatureSpec
@@ -316,6 +332,8 @@ class Settings(Value):
 
     Attributes:
         backbone, head, loss: plugin names; ``*_options`` go to their factories.
+        weights: what the backbone starts from: ``default`` (its own download), ``none`` or
+            ``sha256:...`` of a file.
         epochs, batch_size: the budget; the batch is the global one, over all processes.
         backbone_lr_scale: learning rate of the backbone relative to the head's.
         frozen_stages: stages of the backbone that are not trained, from the input; -1 freezes all.
@@ -326,6 +344,7 @@ class Settings(Value):
     """
 
     backbone: str = "resnet101"
+    weights: str = "default"
     head: str
     head_options: dict[str, Any] = {}
     loss: str = "bce"
@@ -381,6 +400,26 @@ class Recipe(Value):
 
 
 # ------------------------------------------------------------------------------ runs and records
+class Progress(Protocol):
+    """Who wants to know how a run gets on; every process but the leader is given a silent one."""
+
+    def stage(self, text: str) -> None:
+        """Something other than training has begun."""
+        ...
+
+    def count(self, done: int, total: int) -> None:
+        """How far the stage has come."""
+        ...
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
+        """Steps of an epoch (from 0) are done; ``speed`` in images a second."""
+        ...
+
+    def epoch(self, log: EpochLog) -> None:
+        """An epoch is done."""
+        ...
+
+
 class RunSpec(Value):
     """One run as plain data: everything that changes its numbers, and nothing else.
 
@@ -389,7 +428,8 @@ class RunSpec(Value):
         dataset: plugin name; ``dataset_options`` go to its factory.
         data: digest of the keys and targets of both splits (see ``digest``).
         labels: the labels that take part, None for all.
-        weights: ``none``, ``default`` or ``sha256:...`` of a file.
+        holdout: this part of the training split is scored instead of the test split, and not
+            trained on: for choosing settings. 0 trains on all and scores the test split.
         words: where the label embeddings come from: ``cooccurrence`` or ``sha256:...`` of a file.
     """
 
@@ -398,10 +438,10 @@ class RunSpec(Value):
     dataset_options: dict[str, Any] = {}
     data: str
     labels: tuple[str, ...] | None = None
+    holdout: float = Field(0.0, ge=0, lt=1)
     track: Track
     seed: NonNegativeInt = 0
     precision: Precision = "fp32"
-    weights: str = "default"
     words: str = "cooccurrence"
     settings: Settings
 
@@ -424,6 +464,7 @@ class Places(Value):
         words: file given by ``--words``.
         results: the store.
         cache: synthetic images, checked files, feature maps of the probe track.
+        checkpoints: whether the trained model is kept.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         workers: data loading threads a process.
     """
@@ -435,6 +476,7 @@ class Places(Value):
     cache: Path
     device: str = "cpu"
     workers: NonNegativeInt = 2
+    checkpoints: bool = True
 
 
 class Latency(Value):
@@ -466,6 +508,8 @@ class Scores(Value):
     """The canonical protocol's numbers, in percent; definitions stand in benchmarks/README.md."""
 
     mAP: float  # noqa: N815 - the field's own spelling
+    mAP_low: float  # noqa: N815 - bounds of the 95 % bootstrap interval over images
+    mAP_high: float  # noqa: N815
     CP: float
     CR: float
     CF1: float

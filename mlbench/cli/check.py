@@ -1,0 +1,38 @@
+"""``mlbench check NAME...``: whether plugins keep the contract of their kind."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mlbench import registry
+from mlbench.cli.console import console
+from mlbench.types import PluginError
+
+
+def check(
+    names: Annotated[list[str], typer.Argument(help="Plugins of any kind.")],
+) -> None:
+    """Run every contract check of a plugin's kind; exit code 1 if one fails."""
+    found = []
+    for name in names:
+        kinds = registry.kinds_of(name)
+        if not kinds:
+            known = {plugin.name for plugin in registry.plugins()}
+            raise PluginError(registry.unknown(f"plugin {name!r}", name.partition(":")[0], known))
+        found += [registry.find(kind, name) for kind in kinds]
+    from mlbench import contracts
+
+    failed = 0
+    for plugin in found:
+        console.print(f"{plugin.kind} {plugin.label}", style="bold", markup=False)
+        for result in contracts.check(plugin):
+            failed += not result.ok
+            mark = "[green]ok  [/green]" if result.ok else "[red]FAIL[/red]"
+            console.print(f"  {mark} {result.name}")
+            if result.reason:
+                console.print(f"       {result.reason}", markup=False)
+    if failed:
+        console.print(f"{failed} checks failed", style="red")
+        raise typer.Exit(1)

@@ -1,0 +1,137 @@
+"""What a matrix shows while it runs: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from mlbench.cli.console import errors
+
+if TYPE_CHECKING:
+    from mlbench.executors.local import Outcome
+    from mlbench.types import EpochLog, RunSpec
+
+
+def title(spec: RunSpec) -> str:
+    """A run in a few words."""
+    settings = spec.settings
+    return (
+        f"{spec.method} on {spec.dataset} ({settings.backbone}, {settings.loss}, seed {spec.seed})"
+    )
+
+
+def ending(outcome: Outcome) -> str:
+    """How it went, in a line."""
+    record = outcome.record
+    if record is not None and record.scores is not None:
+        seconds = sum(record.seconds.values())
+        return f"{title(outcome.spec)}: mAP {record.scores.mAP:.2f} in {seconds:.0f} s"
+    return f"{title(outcome.spec)} FAILED: {outcome.error} (log: {outcome.log})"
+
+
+class Silent:
+    """Says nothing: for processes that do not lead."""
+
+    def __enter__(self) -> Silent:
+        """Nothing to set up."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to take down."""
+
+    def begin(self, number: int, total: int, spec: RunSpec) -> None:
+        """A run begins."""
+
+    def end(self, outcome: Outcome) -> None:
+        """It has ended."""
+
+    def stage(self, text: str) -> None:
+        """A stage begins."""
+
+    def count(self, done: int, total: int) -> None:
+        """How far the stage has come."""
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
+        """Steps are done."""
+
+    def epoch(self, log: EpochLog) -> None:
+        """An epoch is done."""
+
+
+class Lines(Silent):
+    """A line for every run and epoch: for logs and pipes."""
+
+    def begin(self, number: int, total: int, spec: RunSpec) -> None:
+        """Announce the run."""
+        self._say(f"[{number}/{total}] {title(spec)}")
+
+    def end(self, outcome: Outcome) -> None:
+        """Say how it went."""
+        self._say(f"  {ending(outcome)}")
+
+    def epoch(self, log: EpochLog) -> None:
+        """The epoch's loss and speed."""
+        self._say(f"  epoch {log.epoch}: loss {log.loss:.4f}, {log.images_per_second:.0f} images/s")
+
+    def _say(self, text: str) -> None:
+        errors.print(text, markup=False, highlight=False)
+
+
+class Live(Silent):
+    """Two bars on a terminal: the matrix, and the run that is going on."""
+
+    def __init__(self) -> None:
+        self.bars = Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
+            TimeRemainingColumn(),
+            console=errors,
+            transient=True,
+        )
+        self.epochs = 1
+        self.matrix: Any = None
+        self.current: Any = None
+
+    def __enter__(self) -> Live:
+        """Start drawing."""
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop drawing."""
+        self.bars.stop()
+
+    def begin(self, number: int, total: int, spec: RunSpec) -> None:
+        """A new bar for the run."""
+        if self.matrix is None:
+            self.matrix = self.bars.add_task("matrix", total=total, detail="")
+        self.bars.update(self.matrix, completed=number - 1)
+        self.epochs = spec.settings.epochs
+        self.current = self.bars.add_task(title(spec), total=None, detail="")
+
+    def end(self, outcome: Outcome) -> None:
+        """Replace the bar by a line that stays."""
+        self.bars.remove_task(self.current)
+        self.bars.advance(self.matrix)
+        self.bars.console.print(ending(outcome), markup=False, highlight=False)
+
+    def stage(self, text: str) -> None:
+        """Name the stage."""
+        self.bars.reset(self.current, total=None, detail=text)
+
+    def count(self, done: int, total: int) -> None:
+        """How far the stage has come."""
+        self.bars.update(self.current, completed=done, total=total)
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
+        """Steps of the whole run, so that the time left is the run's."""
+        self.bars.update(
+            self.current,
+            completed=epoch * steps + step,
+            total=self.epochs * steps,
+            detail=f"epoch {epoch + 1}/{self.epochs}, loss {loss:.4f}, {speed:.0f} images/s",
+        )

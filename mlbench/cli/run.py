@@ -1,0 +1,316 @@
+"""``mlbench run``: train, evaluate, measure and rank every combination of a matrix."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from mlbench.cli.console import cache_folder, console, data_folder, errors
+from mlbench.types import (
+    Places,
+    Precision,
+    RunSpec,
+    Splits,
+    SuiteError,
+    Track,
+    Value,
+    WeightsError,
+)
+
+if TYPE_CHECKING:
+    from mlbench.cli.progress import Silent
+    from mlbench.engine.distributed import World
+    from mlbench.store import Store
+    from mlbench.suite import Refused
+
+
+def run(
+    plugins: Annotated[
+        str | None, typer.Option(help="Names of any kind, with commas; every combination runs.")
+    ] = None,
+    datasets: Annotated[str | None, typer.Option(help="Data sets, with commas.")] = None,
+    backbones: Annotated[str | None, typer.Option(help="Backbones, with commas.")] = None,
+    losses: Annotated[str | None, typer.Option(help="Losses, with commas.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, with commas.")] = None,
+    track: Annotated[
+        Track | None, typer.Option(help="Which question is asked.  [default: controlled]")
+    ] = None,
+    suite: Annotated[Path | None, typer.Option(help="A YAML file with all of this.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Side in pixels.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Over all processes.")] = None,
+    holdout: Annotated[
+        float | None, typer.Option(help="Score this part of train, not the test split.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Of the backbone: default, none, or a file.")
+    ] = None,
+    words: Annotated[
+        Path | None, typer.Option(help="Label vectors: a GloVe text file or .npz.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Where the data sets are.  [default: $MLBENCH_DATA]")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="The store.")] = Path("results"),
+    cache: Annotated[
+        Path | None, typer.Option(help="[default: $MLBENCH_CACHE or ~/.cache/mlbench]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[
+        Precision | None, typer.Option(help="[default: bf16 on CUDA, fp32 elsewhere]")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    workers: Annotated[int | None, typer.Option(min=0, help="Decoding threads a process.")] = None,
+    keep_checkpoints: Annotated[bool, typer.Option(help="Keep the trained models.")] = True,
+    retry_diverged: Annotated[bool, typer.Option(help="Run again what diverged.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only list what would run, and why.")] = False,
+) -> None:
+    """Run what is missing of a matrix, and print its board."""
+    from mlbench.engine import distributed
+
+    device = _device(device)
+    if gpus > 1 and not distributed.launched():
+        raise typer.Exit(distributed.launch(gpus, sys.argv[1:], device))
+    weights_file, weights_id = _weights(weights)
+    places = Places(
+        data=data or data_folder(),
+        weights=weights_file,
+        words=words,
+        results=results,
+        cache=cache or cache_folder(),
+        device=device,
+        workers=_workers() if workers is None else workers,
+        checkpoints=keep_checkpoints,
+    )
+    settings = {"epochs": epochs, "image_size": image_size, "batch_size": batch_size}
+    flags: dict[str, Any] = {
+        "plugins": _split(plugins),
+        "datasets": _split(datasets),
+        "backbones": _split(backbones),
+        "losses": _split(losses),
+        "seeds": _split(seeds),
+        "track": track,
+        "holdout": holdout,
+        "precision": precision,
+        "settings": {k: v for k, v in settings.items() if v is not None},
+    }
+    world = distributed.join(device)
+    try:
+        planned = world.broadcast(
+            _plan(flags, suite, places, (weights_id, retry_diverged)) if world.leads else None
+        )
+        if dry_run:
+            if world.leads:
+                planned.show()
+            raise typer.Exit(2 if planned.hopeless else 0)
+        code = _carry_out(planned, places, world)
+    finally:
+        distributed.leave()
+    raise typer.Exit(code)
+
+
+class Plan(Value):
+    """What is to run, what is there already, and what cannot be."""
+
+    missing: tuple[RunSpec, ...]
+    done: tuple[RunSpec, ...]
+    diverged: tuple[tuple[RunSpec, str], ...]
+    refused: tuple[Any, ...]
+
+    @property
+    def hopeless(self) -> bool:
+        """Nothing of the matrix can be run."""
+        return bool(self.refused) and not (self.missing or self.done or self.diverged)
+
+    def show(self) -> None:
+        """Print what would run, and why."""
+        from mlbench.cli.progress import title
+
+        table = Table(box=None, pad_edge=False)
+        for column in ("run", "what", "track", "state"):
+            table.add_column(column, overflow="fold")
+        for spec in self.missing:
+            table.add_row(spec.run_id, title(spec), spec.track, "would run: no record")
+        for spec in self.done:
+            table.add_row(spec.run_id, title(spec), spec.track, "done")
+        for spec, _ in self.diverged:
+            table.add_row(spec.run_id, title(spec), spec.track, "diverged before")
+        if table.rows:
+            console.print(table)
+        self.complain()
+
+    def complain(self) -> None:
+        """Print what cannot be run, and why."""
+        for refused in self.refused:
+            errors.print(f"refused: {refused.label}: {refused.reason}", style="red", markup=False)
+        for spec, error in self.diverged:
+            text = f"diverged before: {spec.run_id}: {error} (--retry-diverged runs it again)"
+            errors.print(text, style="red", markup=False)
+
+
+def _plan(
+    flags: dict[str, Any], file: Path | None, places: Places, rest: tuple[str | None, bool]
+) -> Plan:
+    from mlbench import suite as suites
+    from mlbench.store import Store
+
+    weights, retry = rest
+    fields: dict[str, Any] = suites.read(file) if file else {}
+    given = {name: value for name, value in flags.items() if value}
+    given["settings"] = suites.merge(fields.get("settings") or {}, flags["settings"])
+    given.setdefault("precision", _precision(fields, places.device))
+    suite = suites.make({**fields, **given}, str(file or "the command line"))
+    if weights and weights.startswith("sha256:") and len(suite.backbones) > 1:
+        raise SuiteError("--weights FILE fits one backbone; name one in --backbones")
+    opened: dict[str, Splits] = {}
+    specs, refused = suites.expand(suite, _opener(places, opened), weights, _words(places.words))
+    return _sort(specs, refused, Store(places.results), (opened, places, retry))
+
+
+def _opener(places: Places, opened: dict[str, Splits]) -> Any:
+    from mlbench.data.splits import open_splits
+
+    def opener(
+        name: str, options: Mapping[str, Any], labels: tuple[str, ...] | None, holdout: float
+    ) -> Splits:
+        splits = open_splits(
+            name, options, places.data, places.cache, labels=labels, holdout=holdout
+        )
+        opened[name] = splits
+        return splits
+
+    return opener
+
+
+def _sort(
+    specs: list[RunSpec],
+    refused: list[Refused],
+    store: Store,
+    rest: tuple[dict[str, Splits], Places, bool],
+) -> Plan:
+    from mlbench.cli.progress import title
+    from mlbench.suite import Refused
+
+    opened, places, retry = rest
+    missing, done, diverged = [], [], []
+    for spec in specs:
+        record = store.get(spec.run_id)
+        if record is not None and record.status == "ok":
+            done.append(spec)
+        elif record is not None and not retry:
+            diverged.append((spec, record.error or "diverged"))
+        else:
+            from mlbench.run import refusal
+
+            reason = refusal(spec, opened[spec.dataset], places)
+            if reason is None:
+                missing.append(spec)
+            else:
+                refused.append(Refused(label=title(spec), reason=reason))
+    return Plan(
+        missing=tuple(missing),
+        done=tuple(done),
+        diverged=tuple(diverged),
+        refused=tuple(refused),
+    )
+
+
+def _carry_out(planned: Plan, places: Places, world: World) -> int:
+    from mlbench.cli.progress import ending
+
+    if world.leads:
+        planned.complain()
+        if planned.hopeless:
+            return 2
+        if not planned.missing:
+            console.print(f"Nothing is missing: {len(planned.done)} runs are in {places.results}.")
+    outcomes = []
+    if planned.missing:
+        from mlbench.executors.local import execute
+
+        command = shlex.join(["mlbench", *sys.argv[1:]])
+        with _progress(world) as progress:
+            outcomes = execute(planned.missing, places, world, progress, command)
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if world.leads:
+        _board(planned, places)
+        for outcome in failed:
+            errors.print(ending(outcome), style="red", markup=False)
+    return 1 if failed or planned.refused or planned.diverged else 0
+
+
+def _board(planned: Plan, places: Places) -> None:
+    """Print the boards that this matrix is on, and write them all."""
+    from mlbench.cli.leaderboard import show_boards
+
+    specs = (*planned.missing, *planned.done)
+    mine = {(spec.data, spec.track) for spec in specs}
+    show_boards(places.results, lambda table: (table.data, table.track) in mine)
+
+
+def _progress(world: World) -> Silent:
+    from mlbench.cli.progress import Lines, Live, Silent
+
+    if not world.leads:
+        return Silent()
+    return Live() if errors.is_terminal else Lines()
+
+
+def _split(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise SuiteError(
+            f"--device {name!r} is not a device; use auto, cpu, cuda, cuda:1"
+        ) from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise SuiteError(f"--device {name} but torch finds no CUDA device; use --device cpu")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise SuiteError("--device mps but torch finds no Metal device; use --device cpu")
+    return name
+
+
+def _precision(fields: Mapping[str, Any], device: str) -> Precision:
+    return fields.get("precision") or ("bf16" if device.startswith("cuda") else "fp32")
+
+
+def _workers() -> int:
+    return min(os.cpu_count() or 1, 16)
+
+
+def _weights(text: str | None) -> tuple[Path | None, str | None]:
+    if text is None or text in ("default", "none"):
+        return None, text
+    return Path(text), _sha256(Path(text), "--weights", "default, none, or an existing file")
+
+
+def _words(file: Path | None) -> str:
+    if file is None:
+        return "cooccurrence"
+    return _sha256(file, "--words", "a GloVe text file or an .npz of names and vectors")
+
+
+def _sha256(file: Path, flag: str, remedy: str) -> str:
+    try:
+        with file.open("rb") as opened:
+            return "sha256:" + hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise WeightsError(
+            f"{flag} {file} cannot be read ({error.strerror}); give {remedy}"
+        ) from error

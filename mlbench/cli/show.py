@@ -1,0 +1,93 @@
+"""``mlbench show NAME``: a plugin's card."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from mlbench import registry
+from mlbench.cli.console import console
+from mlbench.registry import Plugin
+from mlbench.types import DatasetCard, PluginError, Recipe
+
+GIVEN = ("spec", "labels", "root", "cache", "weights", "image_size")
+"""What the core gives to factories, and no user sets as an option."""
+
+
+def show(name: Annotated[str, typer.Argument(help="A plugin of any kind.")]) -> None:
+    """Print a plugin's card: citation, options with defaults, distribution and version."""
+    kinds = registry.kinds_of(name)
+    if not kinds:
+        known = {plugin.name for plugin in registry.plugins()}
+        raise PluginError(registry.unknown(f"plugin {name!r}", name.partition(":")[0], known))
+    for kind in kinds:
+        plugin = registry.find(kind, name)
+        console.print(
+            f"[bold]{kind} {escape(plugin.label)}[/bold]  "
+            f"[dim]{escape(plugin.distribution)} {plugin.version}  {plugin.value}[/dim]"
+        )
+        _card(plugin)
+        console.print()
+
+
+def _card(plugin: Plugin) -> None:
+    loaded = plugin.load()
+    if isinstance(loaded, Recipe):
+        _recipe(loaded)
+        return
+    if text := inspect.getdoc(loaded):
+        console.print(escape(text))
+    card = getattr(loaded, "card", None)
+    if isinstance(card, DatasetCard):
+        _dataset(card)
+    options = registry.options(loaded, GIVEN)
+    if options:
+        console.print("\nOptions (with their defaults):")
+        for name, default in options.items():
+            console.print(f"  {name} = {default!r}", markup=False)
+
+
+def _recipe(recipe: Recipe) -> None:
+    console.print(escape(recipe.title), style="italic")
+    console.print(escape(recipe.summary))
+    console.print("\nSettings of the published track:")
+    _fields(recipe.settings.model_dump(exclude_defaults=True))
+    for dataset, changes in recipe.per_dataset.items():
+        console.print(f"  on {escape(dataset)}:")
+        _fields(changes, indent=4)
+    for track, changes in recipe.tuned.items():
+        console.print(f"\nTuned for the {track} track:")
+        _fields(changes)
+    if recipe.reported:
+        console.print("\nReported:")
+    for score in recipe.reported:
+        note = f" ({score.note})" if score.note else ""
+        number = f"{score.dataset} {score.metric} {score.value:g}{note}"
+        console.print(f"  {number}  [{score.status}: {score.source}]", markup=False)
+    if recipe.deviations:
+        console.print("\nDeviations from the authors' code:")
+    for deviation in recipe.deviations:
+        console.print(f"  - {deviation}", markup=False)
+    if recipe.bibtex:
+        console.print("\n" + recipe.bibtex.strip(), markup=False)
+
+
+def _dataset(card: DatasetCard) -> None:
+    console.print(f"\n{card.title}, {card.licence}, {card.home}", markup=False)
+    sizes = ", ".join(f"{name} {split.images:,}" for name, split in card.splits.items())
+    if sizes:
+        console.print(f"Official sizes: {sizes}", markup=False)
+    if card.identities:
+        console.print(f"Known editions: {', '.join(card.identities.values())}", markup=False)
+    if card.notes:
+        console.print(card.notes, markup=False)
+    if card.bibtex:
+        console.print("\n" + card.bibtex.strip(), markup=False)
+
+
+def _fields(fields: dict[str, Any], indent: int = 2) -> None:
+    for name, value in fields.items():
+        console.print(" " * indent + f"{name}: {value}", markup=False)

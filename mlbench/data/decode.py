@@ -1,0 +1,224 @@
+"""From an image file to RGB pixels, and the check of all files before a run starts.
+
+Every method sees the pixels that are made here: eight bits a channel, upright, opaque.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from mlbench.types import DataError
+
+MAX_PIXELS = 89_478_485
+"""Larger pictures are refused from their header alone (256 MiB of RGB, the limit above which
+Pillow suspects a decompression bomb)."""
+
+REMEDY = "replace it by a sound copy or take it out of the data set's lists"
+LISTED = 20
+"""How many bad files an error lists."""
+
+_LOG = logging.getLogger(__name__)
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+# ------------------------------------------------------------------------------------ one picture
+def decode(file: Path) -> Image.Image:
+    """The picture in ``file`` as RGB: EXIF orientation applied, transparency put on white.
+
+    Sixteen-bit grey keeps its upper eight bits; of an animation the first frame is taken. An EXIF
+    block that cannot be read counts as absent, as in every browser.
+
+    Raises:
+        DataError: the file is missing, is no image, is damaged, is larger than ``MAX_PIXELS``, or
+            holds numbers that have no defined brightness; the text names file, reason and remedy.
+    """
+    try:
+        return _read(file)
+    except Exception as error:  # Pillow's readers raise almost anything on damaged bytes
+        raise DataError(f"{file}: {_reason(file, error)}; {REMEDY}") from error
+
+
+def _read(file: Path) -> Image.Image:
+    with Image.open(file) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        image.load()
+        rgb = _to_rgb(image)
+        transpose = _UPRIGHT.get(_orientation(image))
+    return rgb if transpose is None else rgb.transpose(transpose)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image.copy()
+    if image.mode.startswith("I"):
+        return _from_integers(np.asarray(image))
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, whose white is not defined")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_integers(grey_HW: np.ndarray) -> Image.Image:
+    """Sixteen-bit grey; Pillow's own conversion would clip it at 255."""
+    if grey_HW.min() < 0 or grey_HW.max() > 0xFFFF:
+        raise ValueError("its pixels are integers beyond 16 bits, whose white is not defined")
+    return Image.fromarray((grey_HW // 256).astype(np.uint8)).convert("RGB")
+
+
+def _reason(file: Path, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "the file is missing"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"the picture has more than {MAX_PIXELS:,} pixels"
+    if isinstance(error, PIL.UnidentifiedImageError):
+        if file.stat().st_size == 0:
+            return "the file is empty (0 bytes)"
+        return "the file is no image of a known format, whatever its name says"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"the file cannot be read ({error.strerror})"
+    return f"the picture cannot be decoded ({error or type(error).__name__})"
+
+
+# -------------------------------------------------------------------------------------- all files
+def verify(
+    files: Sequence[Path],
+    cache: Path,
+    workers: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Decode every file once, so that a bad one stops a run before it starts and not hours in.
+
+    Good files are remembered in one small file under ``cache``, by folder, name, size and time of
+    change; what cannot be remembered is decoded again the next time, and a log line says so.
+
+    Args:
+        files: the images of a run.
+        cache: a folder that may be written to; it need not exist.
+        workers: decoding threads; 0 is taken as 1.
+        progress: called with (files done, files in all) as the work goes on.
+
+    Raises:
+        DataError: one error for all bad or missing files: how many, and what is wrong with each
+            of the first ``LISTED``.
+    """
+    memory = cache / f"decoded-{_set_name(files)}.bin"
+    known = _recall(memory)
+    fingerprints = dict(zip(files, _fingerprints(files), strict=True))
+    todo = [file for file, mark in fingerprints.items() if mark is None or mark not in known]
+    good = known.intersection(mark for mark in fingerprints.values() if mark is not None)
+    bad: list[str] = []
+    done = len(fingerprints) - len(todo)
+    try:
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            for file, problem in zip(todo, pool.map(_problem, todo), strict=True):
+                mark = fingerprints[file]
+                if problem is not None:
+                    bad.append(f"{file}: {problem}")
+                elif mark is not None:
+                    good.add(mark)
+                done += 1
+                if progress is not None:
+                    progress(done, len(fingerprints))
+    finally:  # what was decoded before Ctrl-C need not be decoded again
+        if good != known:
+            _remember(memory, good)
+    if bad:
+        raise DataError(_report(bad, len(fingerprints)))
+
+
+def _problem(file: Path) -> str | None:
+    try:
+        _read(file)
+    except Exception as error:  # see decode
+        return _reason(file, error)
+    return None
+
+
+def _report(bad: Sequence[str], total: int) -> str:
+    more = [f"... and {len(bad) - LISTED} more"] if len(bad) > LISTED else []
+    count = f"{len(bad)} of {total} image files cannot be used; for each: {REMEDY}"
+    return "\n  ".join([count, *bad[:LISTED], *more])
+
+
+# ------------------------------------------------------------------------- what is known as good
+_MAGIC = b"mlbench decoded 1\n"
+_WIDTH = 16
+
+
+def _set_name(files: Iterable[Path]) -> str:
+    """A name for this set of images; another Pillow may judge them differently."""
+    text = "\n".join([PIL.__version__, *sorted({os.fspath(file) for file in files})])
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
+
+
+def _fingerprints(files: Iterable[Path]) -> list[bytes | None]:
+    """16 bytes a file, None where there is no such file; folders are resolved once each."""
+    folders: dict[Path, Path] = {}
+    marks: list[bytes | None] = []
+    for file in files:
+        try:
+            stat = file.stat()
+        except OSError:
+            marks.append(None)
+            continue
+        folder = folders.get(file.parent) or folders.setdefault(file.parent, file.parent.resolve())
+        text = f"{folder}\0{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}"
+        marks.append(hashlib.sha256(os.fsencode(text)).digest()[:_WIDTH])
+    return marks
+
+
+def _recall(memory: Path) -> set[bytes]:
+    try:
+        content = memory.read_bytes()
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        _LOG.warning("cannot read %s (%s); every image is decoded again", memory, error)
+        return set()
+    body = content[len(_MAGIC) + 32 :]
+    if content != _MAGIC + hashlib.sha256(body).digest() + body or len(body) % _WIDTH:
+        _LOG.warning("%s is damaged; every image is decoded again", memory)
+        return set()
+    return {body[i : i + _WIDTH] for i in range(0, len(body), _WIDTH)}
+
+
+def _remember(memory: Path, good: set[bytes]) -> None:
+    body = b"".join(sorted(good))
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=memory.parent, delete=False) as file:
+            temporary = Path(file.name)
+            file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+        temporary.replace(memory)
+    except OSError as error:
+        _LOG.warning("cannot write %s (%s); the next run decodes every image again", memory, error)

@@ -1,0 +1,87 @@
+"""A data set opened for a run: its splits, the labels that take part, and which edition it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlbench import registry
+from mlbench.types import DataError, Dataset, Index, Splits, SuiteError, digest
+
+CORE_PARAMETERS = ("root", "cache")
+"""Parameters of a data set's factory that the core gives and no user."""
+
+
+def open_splits(
+    name: str,
+    options: Mapping[str, Any],
+    root: Path | None,
+    cache: Path,
+    *,
+    labels: Sequence[str] | None = None,
+    holdout: float = 0.0,
+) -> Splits:
+    """Open a data set by name.
+
+    Args:
+        name: of the plugin.
+        options: of its factory.
+        root: the folder that ``--data`` names.
+        cache: a folder to write to.
+        labels: the labels that take part, None for all.
+        holdout: part of the training split that is scored instead of the test split.
+
+    Raises:
+        DataError: files are missing or malformed.
+        SuiteError: a label or an option that the data set lacks.
+    """
+    factory = registry.find("dataset", name).load()
+    known = registry.options(factory, CORE_PARAMETERS)
+    for option in options:
+        if option not in known:
+            raise SuiteError(registry.unknown(f"option {option!r} of {name}", option, known))
+    dataset: Dataset = factory(root, cache, **options)
+    train, test = dataset.index("train"), dataset.index("test")
+    for split, index in (("train", train), ("test", test)):
+        if not len(index):
+            raise DataError(f"the {split} split of {name} is empty; check {root or cache}")
+    found = digest(train, test, dataset.names)
+    identity = dataset.card.identities.get(found, f"{name.replace(':', '-')}-unknown-{found}")
+    names = dataset.names
+    if labels is not None:
+        columns = _columns(name, names, labels)
+        train, test = train.select(columns), test.select(columns)
+        names = tuple(labels)
+        identity += f"-{len(names)}-labels"
+    if holdout:
+        train, test = _hold_out(train, holdout)
+        identity += f"-holdout-{holdout:g}"
+    if labels is not None or holdout:
+        found = digest(train, test, names)
+    return Splits(dataset.card, names, train, test, found, identity)
+
+
+def _columns(dataset: str, names: Sequence[str], labels: Sequence[str]) -> list[int]:
+    if not labels or len(set(labels)) != len(labels):
+        raise SuiteError(f"labels must be a list of different names, got {list(labels)}")
+    for label in labels:
+        if label not in names:
+            raise SuiteError(registry.unknown(f"label {label!r}: {dataset} lacks it", label, names))
+    return [names.index(label) for label in labels]
+
+
+def _hold_out(index: Index, part: float) -> tuple[Index, Index]:
+    """Cut by a hash of the key: fixed, whatever the order or the number of images."""
+    draws = [int(hashlib.sha256(k.encode()).hexdigest()[:8], 16) / 2**32 for k in index.keys]
+    out = np.array(draws) < part
+    if out.all() or not out.any():
+        raise SuiteError(f"holdout {part:g} of {len(index)} images leaves nothing on one side")
+    return tuple(_take(index, np.flatnonzero(side)) for side in (~out, out))  # type: ignore[return-value]
+
+
+def _take(index: Index, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Index:
+    return Index([index.files[i] for i in rows], [index.keys[i] for i in rows], index.targets[rows])

@@ -1,0 +1,73 @@
+"""A trained model as one safetensors file: weights, and in its header how to use them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from mlbench.types import Preprocessing, RunSpec, WeightsError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights with the run that made them, the label names, and the pixels that they expect.
+
+    ``mean`` and ``std`` of ``preprocessing`` are filled in, whatever the settings left open.
+    """
+
+    weights: dict[str, torch.Tensor]
+    spec: RunSpec
+    label_names: tuple[str, ...]
+    preprocessing: Preprocessing
+
+    def save(self, file: Path) -> None:
+        """Write it, whole or not at all."""
+        header = {
+            "format": "mlbench-1",
+            "spec": self.spec.model_dump_json(),
+            "label_names": json.dumps(self.label_names),
+            "preprocessing": self.preprocessing.model_dump_json(),
+        }
+        # Tensors that share memory cannot be stored as they are.
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in self.weights.items()}
+        weights = {name: tensor.contiguous() for name, tensor in weights.items()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(file.name + ".part")
+        try:
+            save_file(weights, partial, metadata=header)
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def load(file: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or not a checkpoint of mlbench.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header = opened.metadata() or {}
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{file} cannot be read as a checkpoint ({error}); give the checkpoint.safetensors "
+            "that a run left under results/runs/"
+        ) from error
+    if header.get("format") != "mlbench-1":
+        raise WeightsError(
+            f"{file} is a safetensors file but not a checkpoint of mlbench (format "
+            f"{header.get('format')!r}); a backbone's weights are given with --weights instead"
+        )
+    return Checkpoint(
+        weights=weights,
+        spec=RunSpec.model_validate_json(header["spec"]),
+        label_names=tuple(json.loads(header["label_names"])),
+        preprocessing=Preprocessing.model_validate_json(header["preprocessing"]),
+    )

@@ -1,0 +1,204 @@
+"""What inference with a model costs: parameters, multiply-accumulates, latency and memory."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mlbench.engine.flops import count
+from mlbench.engine.model import MultiLabelModel
+from mlbench.types import Efficiency, Latency, MeasureError, Precision
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+WARM_UP = 3
+LEAST_REPEATS = 5
+SECONDS = 2.0
+"""Batches of one size are timed for this long, but at least LEAST_REPEATS times."""
+
+
+def measure(
+    model: MultiLabelModel,
+    *,
+    image_size: int,
+    precision: Precision,
+    device: torch.device,
+    batch_sizes: tuple[int, ...] = (1, 16),
+) -> Efficiency:
+    """Measure inference on random uint8 images that already lie on the device.
+
+    GMACs are 1e9 multiply-accumulates (half of torch's FLOPs) an image, taken from a batch of two.
+    Latency is the wall-clock time of ``model(images)`` under autocast of the precision in
+    channels_last, from pixels to logits. Peak memory is the weights plus the most that one call of
+    the largest batch holds beyond what was there before (CUDA: the allocator's peak; else the
+    resident set of the process; ``versions["peak_memory"]`` says which).
+
+    The model keeps its mode; its weights may change their memory format, not their values.
+
+    Args:
+        model: a backbone and a head.
+        image_size: pixels of a side.
+        precision: of the autocast.
+        device: where to run; the model is expected to be there.
+        batch_sizes: to take latencies at.
+
+    Raises:
+        MeasureError: part of the work would have been counted as 0; the text names the module.
+    """
+    if not batch_sizes or min(batch_sizes) < 1:
+        raise MeasureError(f"batch sizes {batch_sizes}: give one or more, each at least 1")
+
+    def images(batch_size: int) -> Tensor:
+        pixels = torch.zeros(batch_size, 3, image_size, image_size, dtype=torch.uint8)
+        return pixels.random_(0, 256, generator=torch.Generator().manual_seed(0)).to(device)
+
+    backbone, head = cast(nn.Module, model.backbone), cast(nn.Module, model.head)
+    model.to(memory_format=torch.channels_last)
+    with _evaluation(model):
+        backbone_macs, head_macs = _macs_per_image(model, images(2))
+        with torch.inference_mode(), _autocast(device, precision):
+            latency = tuple(_latency(model, images(size), device) for size in batch_sizes)
+            peak, how = _peak_memory(model, images(max(batch_sizes)), device)
+    return Efficiency(
+        parameters_backbone=sum(p.numel() for p in backbone.parameters()),
+        parameters_head=sum(p.numel() for p in head.parameters()),
+        gmacs_backbone=backbone_macs / 1e9,
+        gmacs_head=head_macs / 1e9,
+        latency=latency,
+        peak_memory_mb=peak / 2**20,
+        image_size=image_size,
+        precision=precision,
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "timm": version("timm"),
+            "peak_memory": how,
+        },
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """The product's name: ``NVIDIA H100 80GB HBM3``, ``AMD EPYC``."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or device.type
+
+
+@contextmanager
+def _evaluation(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    enabled = precision != "fp32"
+    return torch.autocast(device.type, DTYPES[precision] if enabled else None, enabled=enabled)
+
+
+def _macs_per_image(model: MultiLabelModel, images: Tensor) -> tuple[float, float]:
+    """Of the backbone and of the head."""
+    maps: list[tuple[Tensor, ...]] = []
+    backbone, head = cast(nn.Module, model.backbone), cast(nn.Module, model.head)
+    first = count(backbone, lambda: maps.append(model.features(images)), [images], "backbone")
+    second = count(head, lambda: model.head(maps[0]), maps[0], "head")
+    return first / len(images), second / len(images)
+
+
+def _latency(model: nn.Module, images: Tensor, device: torch.device) -> Latency:
+    timed = _cuda_ms if device.type == "cuda" else _wall_ms
+    for _ in range(WARM_UP):
+        timed(model, images, device)
+    began, times = time.perf_counter(), list[float]()
+    while len(times) < LEAST_REPEATS or time.perf_counter() - began < SECONDS:
+        times.append(timed(model, images, device))
+    median, p95 = (float(value) for value in np.percentile(times, (50, 95)))
+    return Latency(
+        batch_size=len(images),
+        median_ms=median,
+        p95_ms=p95,
+        images_per_second=1000 * len(images) / median,
+    )
+
+
+def _cuda_ms(model: Callable[[Tensor], object], images: Tensor, device: torch.device) -> float:
+    start = torch.cuda.Event(enable_timing=True)
+    end = torch.cuda.Event(enable_timing=True)
+    with torch.cuda.device(device):
+        start.record()
+        model(images)
+        end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end))
+
+
+def _wall_ms(model: Callable[[Tensor], object], images: Tensor, device: torch.device) -> float:
+    start = time.perf_counter()
+    model(images)
+    if device.type == "mps":
+        torch.mps.synchronize()
+    return 1000 * (time.perf_counter() - start)
+
+
+def _peak_memory(model: nn.Module, images: Tensor, device: torch.device) -> tuple[float, str]:
+    """Bytes of the weights plus the largest rise during one call, and how it was taken."""
+    weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        model(images)
+        torch.cuda.synchronize(device)
+        return weights + torch.cuda.max_memory_allocated(device) - before, "cuda allocator"
+    _release_freed_memory()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        before = _status_bytes("VmRSS")
+        model(images)
+        return weights + max(0, _status_bytes("VmHWM") - before), "VmHWM after clear_refs"
+    before = _lifetime_peak()
+    model(images)
+    # Memory that the process held earlier hides a rise, hence a lower bound.
+    return weights + _lifetime_peak() - before, "ru_maxrss (a lower bound)"
+
+
+def _release_freed_memory() -> None:
+    """Give freed heap pages back, or the call would reuse them and seem to need less."""
+    with suppress(OSError, AttributeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _status_bytes(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return 1024 * int(line.split()[1])
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def _lifetime_peak() -> int:
+    if sys.platform == "win32":
+        raise MeasureError("peak memory cannot be measured on Windows; measure on Linux or macOS")
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

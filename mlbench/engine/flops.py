@@ -1,0 +1,227 @@
+"""Multiply-accumulates of a forward pass, or an error where the count would silently miss some.
+
+torch's flop counter knows matrix products, convolutions and attention. It gives 0, without a word,
+for ``(W * x).sum(-1)`` and for the fused kernels of ``nn.MultiheadAttention`` and recurrent layers.
+``count`` therefore watches every operation while it counts, and refuses to give a number that lacks
+a parameter's work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from mlbench.types import MeasureError
+
+aten = torch.ops.aten
+
+
+def _mv_flops(matrix: Any, vector: Any, *_: Any, **__: Any) -> int:
+    return 2 * int(matrix[0]) * int(matrix[1])
+
+
+def _addmv_flops(bias: Any, matrix: Any, vector: Any, *_: Any, **__: Any) -> int:
+    return 2 * int(matrix[0]) * int(matrix[1])
+
+
+def _dot_flops(first: Any, second: Any, *_: Any, **__: Any) -> int:
+    return 2 * int(first[0])
+
+
+ADDED: Mapping[Any, Callable[..., int]] = {
+    aten.mv: _mv_flops,
+    aten.addmv: _addmv_flops,
+    aten.dot: _dot_flops,
+}
+"""Products that torch's counter leaves out, from the shapes of their arguments."""
+
+MULTIPLY = {aten.mul, aten.mul_, aten.div, aten.div_, aten.addcmul, aten.addcmul_}
+MOVE = {
+    *(aten.view, aten._unsafe_view, aten.reshape, aten.permute, aten.transpose, aten.t),
+    *(aten.unsqueeze, aten.squeeze, aten.expand, aten.slice, aten.select, aten.alias, aten.detach),
+    *(aten.clone, aten._to_copy, aten.cat, aten.stack),
+}
+ADD = {aten.add, aten.add_, aten.sub, aten.sub_, aten.rsub, aten.neg}
+REDUCE = {aten.sum, aten.mean, aten.nansum, aten.cumsum, aten.avg_pool2d, aten._adaptive_avg_pool2d}
+HARMLESS = {
+    *MOVE,
+    *ADD,
+    *(aten.where, aten.maximum, aten.minimum, aten.masked_fill, aten.copy_, aten.expand_as),
+    *(aten.embedding, aten.index, aten.index_select, aten.gather, aten.index_put, aten.index_put_),
+    *(aten.select_scatter, aten.slice_scatter, aten._prelu_kernel),
+    *(aten.native_layer_norm, aten.native_group_norm, aten.native_batch_norm),
+    *(aten._native_batch_norm_legit_no_training, aten.cudnn_batch_norm, aten.miopen_batch_norm),
+}
+"""Where a parameter may meet activations without a multiply-accumulate of its own (by the field's
+convention norms and element-wise scales are not counted)."""
+
+
+def count(module: nn.Module, call: Callable[[], Any], inputs: Iterable[Tensor], name: str) -> int:
+    """Multiply-accumulates of ``call()``, which runs ``module`` on ``inputs``; 1 MAC = 2 FLOPs.
+
+    Args:
+        module: whose parameters are watched; it should be in evaluation mode.
+        call: a forward pass.
+        inputs: the tensors that the pass starts from: what derives from them is an activation.
+        name: of the module, for messages.
+
+    Raises:
+        MeasureError: some work would have been counted as 0; the text names the module.
+    """
+    watch = _Watch(module, inputs, name)
+    counter = FlopCounterMode(display=False, custom_mapping=dict(ADDED))
+    with torch.no_grad(), _no_fused_attention(), _frozen(module), watch, counter:
+        call()
+    if watch.missed:
+        raise MeasureError(
+            "the flop counter would silently leave out "
+            + "; ".join(watch.missed)
+            + ". Write a weighted sum as torch.einsum or matmul, and attention as "
+            "scaled_dot_product_attention, so that its work is counted"
+        )
+    return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def _no_fused_attention() -> Iterator[None]:
+    """The fast path of nn.MultiheadAttention is one kernel that the counter does not know."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """The counter fails on a parameter with a gradient that is the input of a submodule."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+Axes = frozenset[int] | None
+"""Axes of a product along which the parameter varies, counted from the last; None: not known."""
+
+
+class _Watch(TorchDispatchMode):
+    """Follows parameters (and what is made of them alone) to where they meet activations.
+
+    A product of a parameter and an activation is followed through sums, casts and views; if it is
+    then summed along an axis of the parameter, that was a matrix product the counter did not see.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Iterable[Tensor], name: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.missed: dict[str, None] = {}
+        self.module = module
+        self.parameters = {f"{name}.{key}": p for key, p in module.named_parameters()}
+        self.origins = WeakTensorKeyDictionary({p: {k} for k, p in self.parameters.items()})
+        self.activations = WeakTensorKeyDictionary(dict.fromkeys(inputs, True))
+        self.products = WeakTensorKeyDictionary()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        tensors, outputs = list(_tensors((args, kwargs))), list(_tensors(result))
+        origins: set[str] = set().union(*(self._names(t) for t in tensors))
+        if not any(t in self.activations for t in tensors):
+            for output in outputs:
+                self.origins[output] = origins
+            return result
+        for output in outputs:
+            self.activations[output] = True
+        if func.overloadpacket not in flop_registry and func.overloadpacket not in ADDED:
+            self._uncounted(func, args, tensors, outputs, origins)
+        return result
+
+    def _uncounted(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        tensors: list[Tensor],
+        outputs: list[Tensor],
+        origins: set[str],
+    ) -> None:
+        op = func.overloadpacket
+        riding: dict[str, Axes] = {}
+        for tensor in tensors:
+            riding |= self.products.get(tensor, {})
+            if op in MULTIPLY:
+                axes = frozenset(i for i, size in enumerate(reversed(tensor.shape)) if size > 1)
+                riding |= dict.fromkeys(self._names(tensor), axes)
+        if op in REDUCE:
+            self._reduced(func, args, riding)
+        elif op in MULTIPLY or op in ADD:
+            self._follow(outputs, riding)
+        elif op in MOVE:
+            self._follow(outputs, {n: None for n in riding if _is_matrix(self.parameters[n])})
+        elif "attention" in str(op) or "rnn" in str(op):
+            owners = sorted({self._owner(name) for name in origins})
+            self._miss(f"{op} of {' and '.join(owners) or type(self.module).__name__}")
+        elif op not in HARMLESS:
+            for name in sorted(n for n in origins if _is_matrix(self.parameters[n])):
+                self._miss(f"{name} ({self._owner(name)}), used in {op}")
+
+    def _follow(self, outputs: list[Tensor], riding: dict[str, Axes]) -> None:
+        for output in outputs:
+            if riding:
+                self.products[output] = riding
+
+    def _reduced(self, func: Any, args: tuple[Any, ...], riding: dict[str, Axes]) -> None:
+        summed = _summed_axes(func, args)
+        for name, axes in riding.items():
+            if axes is None or axes & summed:
+                op = func.overloadpacket
+                self._miss(f"{name} ({self._owner(name)}), multiplied element-wise, then {op}")
+
+    def _names(self, tensor: Tensor) -> set[str]:
+        """The parameters that a tensor is made of alone."""
+        found: set[str] = self.origins.get(tensor, set())
+        return found
+
+    def _owner(self, name: str) -> str:
+        path = name.split(".")[1:-1]
+        return type(self.module.get_submodule(".".join(path))).__name__
+
+    def _miss(self, what: str) -> None:
+        self.missed[what] = None
+
+
+def _summed_axes(func: Any, args: tuple[Any, ...]) -> frozenset[int]:
+    """Axes that a reduction sums, counted from the last."""
+    rank = args[0].ndim
+    if func.overloadpacket in (aten.avg_pool2d, aten._adaptive_avg_pool2d):
+        return frozenset({0, 1})
+    given = args[1] if len(args) > 1 else None
+    axes = [given] if isinstance(given, int) else (given or range(rank))
+    return frozenset((rank - 1 - axis) if axis >= 0 else -1 - axis for axis in axes)
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    return sum(size > 1 for size in parameter.shape) > 1
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, dict):
+        yield from _tensors(list(tree.values()))
+    elif isinstance(tree, list | tuple):
+        for part in tree:
+            yield from _tensors(part)

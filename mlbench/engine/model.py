@@ -1,0 +1,48 @@
+"""A backbone and a head joined: pixels in, logits out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from mlbench.types import HeadOutput
+
+if TYPE_CHECKING:
+    from mlbench.types import Backbone, Head
+
+
+class MultiLabelModel(nn.Module):
+    """uint8 images [B, 3, H, W] -> ``HeadOutput``; normalisation travels with the weights.
+
+    Args:
+        backbone, head: modules that fulfil the contracts of ``mlbench.types``.
+        mean: of the normalisation, on pixels scaled to [0, 1].
+        std: likewise.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: Head,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
+
+    def features(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
+        """The backbone's maps of uint8 images."""
+        pixels = (images_B3HW.to(self.mean.dtype) - self.mean) / self.std
+        return self.backbone(pixels.contiguous(memory_format=torch.channels_last))
+
+    def forward(self, images_B3HW: Tensor) -> HeadOutput:
+        """Logits [B, C] and the head's extra losses."""
+        return self.head(self.features(images_B3HW))

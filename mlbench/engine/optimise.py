@@ -1,0 +1,121 @@
+"""From settings to an optimiser, its parameter groups and the learning rate of every step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from mlbench.engine.model import MultiLabelModel
+from mlbench.types import Schedule, Settings, SuiteError
+
+
+def freeze(model: MultiLabelModel, settings: Settings) -> None:
+    """Take the frozen stages of the backbone out of training.
+
+    Raises:
+        SuiteError: more stages are to be frozen than the backbone has.
+    """
+    stages = model.backbone.stages()
+    count = settings.frozen_stages
+    if count > len(stages):
+        raise SuiteError(
+            f"frozen_stages is {count} but {settings.backbone} has {len(stages)} stages; "
+            "give at most that many, or -1 for all"
+        )
+    for stage in stages if count == -1 else stages[:count]:
+        for parameter in _parameters(stage):
+            parameter.requires_grad_(False)
+
+
+def training_mode(model: MultiLabelModel, settings: Settings) -> None:
+    """Training mode, with batch norms of frozen stages (or all, on request) left as they are."""
+    model.train()
+    stages = model.backbone.stages()
+    count = len(stages) if settings.frozen_stages == -1 else settings.frozen_stages
+    for i, stage in enumerate(stages):
+        for part in stage:
+            if not isinstance(part, nn.Module):
+                continue
+            if i < count:
+                part.eval()
+            elif settings.freeze_bn:
+                for module in part.modules():
+                    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                        module.eval()
+
+
+def _parameters(stage: object) -> Iterator[nn.Parameter]:
+    for part in stage:  # type: ignore[attr-defined]
+        if isinstance(part, nn.Module):
+            yield from part.parameters()
+        elif isinstance(part, nn.Parameter):
+            yield part
+
+
+def optimizer(model: MultiLabelModel, settings: Settings) -> torch.optim.Optimizer:
+    """The optimiser over what is trained, head and backbone at their own learning rates."""
+    chosen = settings.optimizer
+    groups = [
+        {"params": _trained(model.head), "lr": chosen.lr},  # type: ignore[arg-type]
+        {
+            "params": _trained(model.backbone),  # type: ignore[arg-type]
+            "lr": chosen.lr * settings.backbone_lr_scale,
+        },
+    ]
+    groups = [group | {"initial_lr": group["lr"]} for group in groups if group["params"]]
+    decay, momentum = chosen.weight_decay, chosen.momentum
+    if chosen.name == "sgd":
+        return torch.optim.SGD(groups, momentum=momentum, weight_decay=decay)
+    made = torch.optim.Adam if chosen.name == "adam" else torch.optim.AdamW
+    return made(groups, betas=(momentum, 0.999), weight_decay=decay)
+
+
+def _trained(module: nn.Module) -> list[Tensor]:
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def learning_rate_factor(schedule: Schedule, step: int, epoch_steps: int, steps: int) -> float:
+    """What the learning rate is multiplied by at a step of a run of ``steps`` steps."""
+    if schedule.name == "one_cycle":
+        return _one_cycle(schedule, step, steps)
+    rise = schedule.warmup * epoch_steps
+    factor = min((step + 1) / rise, 1.0) if rise > 0 else 1.0
+    if schedule.name == "step":
+        passed = sum(step >= milestone * epoch_steps for milestone in schedule.milestones)
+        factor *= schedule.gamma**passed
+    return factor
+
+
+def _one_cycle(schedule: Schedule, step: int, steps: int) -> float:
+    """Two half cosines: 1/div -> 1 over ``pct_start`` of the run, then 1 -> 1/(div*final_div).
+
+    The same factors as ``torch.optim.lr_scheduler.OneCycleLR``, without its cycled momentum.
+    """
+    top, last = schedule.pct_start * steps - 1, steps - 1
+    start, end = 1 / schedule.div, 1 / (schedule.div * schedule.final_div)
+    if step <= top:
+        return _half_cosine(start, 1.0, step / top if top > 0 else 1.0)
+    return _half_cosine(1.0, end, min((step - top) / (last - top), 1.0))
+
+
+def _half_cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def set_learning_rate(
+    made: torch.optim.Optimizer, settings: Settings, step: int, epoch_steps: int
+) -> float:
+    """Give every group its learning rate of a step (from 0); returns the head's.
+
+    Set outright rather than by torch's schedulers: nothing to keep but the step, and no warning
+    when the scaler of half precision leaves the first step out.
+    """
+    factor = learning_rate_factor(
+        settings.schedule, step, epoch_steps, epoch_steps * settings.epochs
+    )
+    for group in made.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+    return settings.optimizer.lr * factor

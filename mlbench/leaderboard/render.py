@@ -1,0 +1,244 @@
+"""Tables -> a terminal, Markdown and CSV. The same tables always give the same bytes."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from mlbench.leaderboard.rows import PLACES, Row, Table
+from mlbench.types import StoreError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+INTERVAL = "mAP in percent with its 95 % bootstrap interval over images, or ± sd over n seeds"
+WORD = 16
+"""A terminal breaks a name that is longer than this before it lets the table grow."""
+COST = "GMACs: 1e9 multiply-accumulates an image, backbone and head together."
+
+
+class Column(NamedTuple):
+    """A column of a board as text; names stand on the left, numbers on the right."""
+
+    name: str
+    side: Literal["left", "right"]
+    cells: list[str]
+
+    @property
+    def constant(self) -> bool:
+        """Whether it says the same in every row."""
+        return len(set(self.cells)) == 1
+
+
+def terminal(tables: Sequence[Table]) -> RenderableType:
+    """One rich table a board, made to fit 80 columns if names are short."""
+    from rich.console import Group
+
+    return Group(*(part for table in tables for part in _drawn(table)))
+
+
+def _drawn(table: Table) -> list[RenderableType]:
+    from rich import box
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    columns, facts = _columns(table), _facts(table)
+    same = [c for c in columns if c.name in ("size", "epochs") and c.constant]
+    if same:
+        facts.append(f"All: {', '.join(f'{c.name} {c.cells[0]}' for c in same)}.")
+        columns = [c for c in columns if c not in same]
+    drawn = Drawn(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    for column in columns:
+        wraps = column.side == "left" or column.name == "mAP"
+        words = [len(word) for cell in column.cells for word in cell.split()]
+        drawn.add_column(
+            Text(column.name.replace(" (", "\n(")),
+            justify=column.side,
+            overflow="fold",
+            no_wrap=not wraps,
+            min_width=0 if column.name == "variant" else min(WORD, max(words, default=0)),
+        )
+    for row in zip(*(column.cells for column in columns), strict=True):
+        drawn.add_row(*map(Text, row))
+    facts += [f"Not ranked: {line}" for line in _diverged(table)]
+    title = Text(_title(table), style="bold")
+    return [title, *([drawn] if table.rows else []), *(Text(f"- {f}") for f in facts), Text("")]
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """One section a board, with the commands that made it."""
+    return "\n".join(_section(table) for table in tables)
+
+
+def csv(table: Table) -> str:
+    """A line a row of the board, every number apart."""
+    import pandas as pd
+
+    lines = []
+    for row in table.rows:
+        plain = row.model_dump(exclude={"latency", "run_ids", "commands"})
+        plain = {k: round(v, 6) if isinstance(v, float) else v for k, v in plain.items()}
+        plain["latency_ms"] = " / ".join(f"{ms:.3f}" for _, ms in row.latency)
+        plain["measured_on"] = " / ".join(place for place, _ in row.latency)
+        plain["run_ids"] = " ".join(row.run_ids)
+        plain["commands"] = "\n".join(row.commands)
+        lines.append(plain)
+    named = [name for name in Row.model_fields if name not in ("latency", "run_ids", "commands")]
+    columns = [*named, "latency_ms", "measured_on", "run_ids", "commands"]
+    return str(pd.DataFrame(lines, columns=columns).to_csv(index=False, lineterminator="\n"))
+
+
+def write(tables: Sequence[Table], folder: Path) -> list[Path]:
+    """Write ``<name>.md`` and ``<name>.csv`` for every board and an index ``README.md``.
+
+    Raises:
+        StoreError: a file cannot be written; the records are not touched.
+    """
+    contents: dict[str, str] = {}
+    for table in tables:
+        stem = _file_name(table)
+        contents[f"{stem}.md"] = markdown([table])
+        contents[f"{stem}.csv"] = csv(table)
+    contents["README.md"] = _index(tables)
+    files = []
+    for name, text in contents.items():
+        files.append(folder / name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            files[-1].write_text(text, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise StoreError(
+                f"{files[-1]}: the board could not be written ({error.strerror or error}); make "
+                "room or give write permission, then `mlbench leaderboard` makes it again"
+            ) from error
+    return files
+
+
+def _columns(table: Table) -> list[Column]:
+    """The columns of a board; ``variant`` only where a row has one."""
+    marks = _places(table)
+    rows = table.rows
+    columns = [
+        Column("#", "right", [str(row.rank) for row in rows]),
+        Column("method", "left", [row.method for row in rows]),
+        Column("backbone", "left", [row.backbone for row in rows]),
+        Column("loss", "left", [row.loss for row in rows]),
+        Column("variant", "left", [row.variant for row in rows]),
+        Column("mAP", "right", [_uncertain(row) for row in rows]),
+        Column("CF1", "right", [_number(row.CF1, PLACES) for row in rows]),
+        Column("OF1", "right", [_number(row.OF1, PLACES) for row in rows]),
+        Column("GMACs", "right", [_number(row.gmacs, 2) for row in rows]),
+        Column("params (M)", "right", [_number(row.parameters, 1) for row in rows]),
+        Column("latency (ms)", "right", [_latency(row, marks) for row in rows]),
+        Column("size", "right", [str(row.image_size) for row in rows]),
+        Column("epochs", "right", [str(row.epochs) for row in rows]),
+        Column("run", "left", [" ".join(run_id[:8] for run_id in row.run_ids) for row in rows]),
+    ]
+    return [c for c in columns if c.name != "variant" or any(c.cells)]
+
+
+def _places(table: Table) -> dict[str, str]:
+    """Where latencies were measured -> the mark for it."""
+    places = sorted({place for row in table.rows for place, _ in row.latency})
+    return {place: f"({i})" for i, place in enumerate(places, start=1)}
+
+
+def _uncertain(row: Row) -> str:
+    if row.deviation is not None:
+        return f"{row.mAP:.{PLACES}f} ±{row.deviation:.{PLACES}f} (n={row.seeds})"
+    return f"{row.mAP:.{PLACES}f} [{_number(row.low, 1)},{_number(row.high, 1)}]"
+
+
+def _latency(row: Row, marks: Mapping[str, str]) -> str:
+    """The time, marked with its place where the board has several: such times do not compare."""
+    marked = len(marks) > 1
+    times = (f"{ms:.1f} {marks[place]}" if marked else f"{ms:.1f}" for place, ms in row.latency)
+    return "; ".join(times) or "-"
+
+
+def _number(value: float | None, places: int) -> str:
+    return "-" if value is None else f"{value:.{places}f}"
+
+
+def _title(table: Table) -> str:
+    unknown = "" if table.known else ", an edition that its card does not know"
+    return f"{table.identity}, {table.track} track{unknown}"
+
+
+def _facts(table: Table) -> list[str]:
+    """What a reader must know to read the numbers."""
+    scored = f"{table.test_images} test images, {table.classes} labels"
+    if table.left_out:
+        scored += f" ({table.left_out} without a positive left out)"
+    facts = [f"{scored}. {INTERVAL}.", COST]
+    marks = _places(table)
+    if len(marks) == 1:
+        facts.append(f"Latency: median at batch 1 on {next(iter(marks))}.")
+    elif marks:
+        listed = "; ".join(f"{mark} {place}" for place, mark in marks.items())
+        facts.append(f"Latency: median at batch 1, not to be compared between {listed}.")
+    if table.labels is not None:
+        facts.append(f"Labels: {', '.join(table.labels)}.")
+    return facts
+
+
+def _diverged(table: Table) -> list[str]:
+    return [f"{run.title} ({run.run_id}): {run.error}" for run in table.diverged]
+
+
+def _section(table: Table) -> str:
+    lines = [f"# {_text(_title(table))}", ""]
+    if table.rows:
+        columns = _columns(table)
+        header = [column.name for column in columns]
+        rule = ["---" if column.side == "left" else "---:" for column in columns]
+        cells = zip(*(column.cells for column in columns), strict=True)
+        lines += ["| " + " | ".join(map(_text, row)) + " |" for row in (header, rule, *cells)]
+        lines.append("")
+    lines += [f"- {_text(fact)}" for fact in _facts(table)]
+    lines += [f"- Not ranked: {_text(line)}" for line in _diverged(table)]
+    made: dict[str, list[str]] = defaultdict(list)
+    for row in table.rows:
+        for command in row.commands:
+            made[command] += row.run_ids
+    if made:
+        lines += ["", "Made by:", ""]
+    for command, run_ids in made.items():
+        lines += ["```sh", _one_line(command), "```", f"runs {', '.join(run_ids)}", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _index(tables: Sequence[Table]) -> str:
+    lines = [
+        "# Leaderboards",
+        "",
+        "Made from records by `mlbench leaderboard`; definitions stand in benchmarks/README.md.",
+        "",
+        "| data | track | runs | best | mAP |",
+        "| --- | --- | ---: | --- | ---: |",
+    ]
+    for table in tables:
+        best = table.rows[0] if table.rows else None
+        link = f"[{_text(table.name.removesuffix(f'-{table.track}'))}]({_file_name(table)}.md)"
+        runs = sum(row.seeds for row in table.rows) + len(table.diverged)
+        winner = f"{best.method}, {best.backbone}, {best.loss}" if best else "-"
+        score = _uncertain(best) if best else "-"
+        cells = (link, table.track, str(runs), _text(winner), _text(score))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _text(text: str) -> str:
+    """Safe in a cell of a Markdown table."""
+    return _one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _file_name(table: Table) -> str:
+    return re.sub(r"[^\w.+-]", "_", table.name).lstrip(".")

@@ -1,0 +1,110 @@
+"""Average precision of a ranking: per class, exact for tied scores, blind to the order of images.
+
+Targets are int8 [N, C] with 1 present, 0 absent and -1 unknown. An unknown entry is left out of
+the ranking of its class, as VOC leaves out difficult objects.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlbench.types import MeasureError, Targets
+
+ScoreMatrix = NDArray[np.floating[Any]]
+"""Score matrix [N, C]: the higher, the more likely; only the ranking within a class counts."""
+
+
+def average_precision(scores: ScoreMatrix, targets: Targets) -> NDArray[np.float64]:
+    """Area under the precision-recall curve without interpolation, a class at a time.
+
+    AP_c is the mean over the positives of class c of the precision among all images that score at
+    least as high. Images with equal scores enter together, so that no order among them is invented;
+    this is ``sklearn.metrics.average_precision_score`` without its warnings.
+
+    Args:
+        scores: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}.
+
+    Returns:
+        float64 [C] in [0, 1]; NaN where a class has no positive. NaN stays between the functions of
+        this package: ``mlbench.metrics.protocol`` turns it into a count of classes left out.
+
+    Raises:
+        MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
+    """
+    check(scores, targets)
+    return _by_class(scores, targets, interpolate=False)
+
+
+def interpolated_average_precision(scores: ScoreMatrix, targets: Targets) -> NDArray[np.float64]:
+    """As ``average_precision`` under the precision envelope of PASCAL VOC 2010 and later.
+
+    The precision at a recall r becomes the highest precision at any recall >= r, at every point
+    (not at eleven). SSGRL and Query2Label report it; it is never below ``average_precision``.
+
+    Args:
+        scores: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}.
+
+    Returns:
+        float64 [C] in [0, 1]; NaN where a class has no positive.
+
+    Raises:
+        MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
+    """
+    check(scores, targets)
+    return _by_class(scores, targets, interpolate=True)
+
+
+def check(scores: ScoreMatrix, targets: Targets) -> None:
+    """Refuse what cannot be measured.
+
+    Raises:
+        MeasureError: saying what is wrong, how often and where.
+    """
+    if scores.ndim != 2 or scores.shape != targets.shape:
+        raise MeasureError(
+            f"scores {scores.shape} and targets {targets.shape} must both be [images, classes]"
+        )
+    finite = np.isfinite(scores)
+    if not finite.all():
+        image, label = (int(i) for i in np.argwhere(~finite)[0])
+        raise MeasureError(
+            f"{finite.size - np.count_nonzero(finite)} of {finite.size} scores are not finite, the "
+            f"first is {scores[image, label]} at image {image}, class {label}; a model that has "
+            "diverged or overflowed has no metrics: try fp32 or a lower learning rate"
+        )
+    strange = (targets < -1) | (targets > 1)
+    if strange.any():
+        image, label = (int(i) for i in np.argwhere(strange)[0])
+        raise MeasureError(
+            f"targets must be 1 present, 0 absent or -1 unknown, but image {image}, class {label} "
+            f"has {targets[image, label]}"
+        )
+    if not (targets == 1).any():
+        raise MeasureError(
+            f"none of the {len(targets)} images has a positive label, so that no metric is defined;"
+            " evaluate on a split that has labels"
+        )
+
+
+def _by_class(scores: ScoreMatrix, targets: Targets, *, interpolate: bool) -> NDArray[np.float64]:
+    columns = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(targets.T), strict=True)
+    return np.array([_one_class(s, t, interpolate=interpolate) for s, t in columns])
+
+
+def _one_class(scores: ScoreMatrix, targets: Targets, *, interpolate: bool) -> float:
+    positives = np.sort(scores[targets == 1])
+    if not len(positives):
+        return float("nan")
+    known = np.sort(scores if targets.min() >= 0 else scores[targets >= 0])
+    # Both arrays ascend: what is not below a positive's score is ranked at or above it.
+    hits = len(positives) - np.searchsorted(positives, positives)
+    ranked = len(known) - np.searchsorted(known, positives)
+    precision = hits / ranked
+    if interpolate:
+        precision = np.maximum.accumulate(precision)
+    return float(precision.mean())

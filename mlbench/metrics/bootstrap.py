@@ -1,0 +1,116 @@
+"""How far mAP would move had other images been drawn: the bootstrap over test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlbench.metrics.average_precision import ScoreMatrix, check
+from mlbench.types import Targets
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK = 1 << 21
+"""Image counts held at once (float32: 8 MiB): near the processor, and memory is bounded."""
+
+
+def bootstrap_map(
+    scores: ScoreMatrix, targets: Targets, resamples: int = 1000, seed: int = 0
+) -> NDArray[np.float64]:
+    """The mAP of ``resamples`` draws of N images with replacement (Efron, 1979).
+
+    A draw is a vector of integer weights, so that each class is sorted once: what lies between two
+    of its positives is summed a segment at a time for many draws together. Equal, draw by draw, to
+    ``average_precision`` on the repeated images. A class that has no positive in a draw is left out
+    of that draw's mean; a draw without any positive is drawn again.
+
+    Args:
+        scores: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}.
+        resamples: how many draws.
+        seed: of the draws; equal seeds give equal draws for equal N and labels.
+
+    Returns:
+        float64 [resamples] in [0, 1].
+
+    Raises:
+        MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
+    """
+    check(scores, targets)
+    rankings = [_Ranking(s, t) for s, t in zip(scores.T, targets.T, strict=True) if (t == 1).any()]
+    return np.concatenate(
+        [
+            np.nanmean([ranking.average_precision(weights) for ranking in rankings], axis=0)
+            for weights in _draws((targets == 1).any(axis=1), resamples, seed)
+        ]
+    )
+
+
+def _draws(labelled: NDArray[np.bool_], resamples: int, seed: int) -> Iterator[Tensor]:
+    """Blocks [N, R] of how often each image was drawn; the draws do not depend on the blocks."""
+    import torch
+
+    rng, n = np.random.default_rng(seed), len(labelled)
+    block = max(1, min(resamples, BLOCK // n))
+    for start in range(0, resamples, block):
+        weights = np.empty((min(block, resamples - start), n), dtype=np.float32)
+        for row in weights:
+            row[:] = _draw(rng, n)
+            while not row[labelled].any():
+                row[:] = _draw(rng, n)
+        yield torch.from_numpy(np.ascontiguousarray(weights.T))
+
+
+def _draw(rng: np.random.Generator, n: int) -> NDArray[np.intp]:
+    return np.bincount(rng.integers(0, n, n), minlength=n)
+
+
+class _Ranking:
+    """One class: its images in order of score, cut after each distinct score of a positive."""
+
+    def __init__(self, scores: ScoreMatrix, targets: Targets) -> None:
+        import torch
+
+        positives, known = np.flatnonzero(targets == 1), np.flatnonzero(targets >= 0)
+        levels = -np.unique(-scores[positives])  # distinct scores of positives, descending
+        self.positives = _by_score(scores, positives)
+        self.known = _by_score(scores, known)
+        self.first_positive = torch.from_numpy(_starts(scores[self.positives.numpy()], levels))
+        self.first_known = torch.from_numpy(_starts(scores[self.known.numpy()], levels))
+        below = np.searchsorted(-scores[self.known.numpy()], -levels[-1], side="right")
+        self.known = self.known[: int(below)]  # what ranks below every positive plays no part
+
+    def average_precision(self, weights_NR: Tensor) -> NDArray[np.float64]:
+        """AP [R] under integer weights; NaN where no positive was drawn."""
+        hits_LR = _segment_sums(weights_NR, self.positives, self.first_positive)
+        ranked_LR = _segment_sums(weights_NR, self.known, self.first_known).cumsum_(0)
+        precision_LR = hits_LR.cumsum(0).div_(ranked_LR.clamp_(min=1))
+        drawn_R = hits_LR.sum(0)
+        average: NDArray[np.float64] = (precision_LR.mul_(hits_LR).sum(0) / drawn_R).numpy()
+        return average
+
+
+def _by_score(scores: ScoreMatrix, images: NDArray[np.intp]) -> Tensor:
+    import torch
+
+    return torch.from_numpy(images[np.argsort(-scores[images], kind="stable")])
+
+
+def _starts(descending: ScoreMatrix, levels: ScoreMatrix) -> NDArray[np.intp]:
+    """Where the segment of each level begins: after all scores of the level before."""
+    ends = np.searchsorted(-descending, -levels, side="right")
+    return np.concatenate([[0], ends[:-1]])
+
+
+def _segment_sums(weights_NR: Tensor, images: Tensor, starts: Tensor) -> Tensor:
+    """Float64 [L, R]: the weights of each segment of ``images``, summed.
+
+    An embedding bag does this in one parallel pass; float32 sums of counts are exact up to 2^24.
+    """
+    from torch.nn import functional
+
+    return functional.embedding_bag(images, weights_NR, starts, mode="sum").double()

@@ -1,0 +1,81 @@
+"""Precision, recall and F1 at a threshold: per class (CP CR CF1) and overall (OP OR OF1)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlbench.metrics.average_precision import ScoreMatrix, check
+from mlbench.types import Targets
+
+
+def precision_recall_f1(
+    scores: ScoreMatrix, targets: Targets, threshold: float = 0.0, top_k: int | None = None
+) -> dict[str, float]:
+    """CP CR CF1 OP OR OF1 as ML-GCN (Chen et al., CVPR 2019) and its successors define them.
+
+    With counts a class of correct predictions Nc, predictions Np and positives Ng::
+
+        CP = mean_c Nc/Np    CR = mean_c Nc/Ng    CF1 = 2 CP CR / (CP + CR)
+        OP = sum Nc/sum Np   OR = sum Nc/sum Ng   OF1 = 2 OP OR / (OP + OR)
+
+    CF1 is the F1 of the two means, not the mean of the classes' F1. A class that is never predicted
+    has precision 0. Classes without a positive are left out of CP and CR, as they are of mAP; what
+    is predicted for them still counts as wrong in OP. 0/0 is 0.
+
+    Args:
+        scores: [N, C] logits, finite.
+        targets: int8 [N, C] in {1, 0, -1}; an unknown entry counts nowhere.
+        threshold: what a score must reach to be a prediction; logit 0 is probability 0.5.
+        top_k: predict at most the ``top_k`` highest known scores of an image, among those that
+            reach the threshold; of equal scores the lower class index comes first.
+
+    Returns:
+        The six names with values in [0, 1].
+
+    Raises:
+        MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
+    """
+    check(scores, targets)
+    known = targets >= 0
+    predicted = (scores >= threshold) & known
+    if top_k is not None:
+        predicted &= _highest(np.where(known, scores, -np.inf), top_k)
+    positive = targets == 1
+    correct = np.count_nonzero(predicted & positive, axis=0)
+    guesses = np.count_nonzero(predicted, axis=0)
+    truths = np.count_nonzero(positive, axis=0)
+    scored = truths > 0
+    precision = correct[scored] / np.maximum(guesses[scored], 1)
+    recall = correct[scored] / truths[scored]
+    class_precision, class_recall = float(precision.mean()), float(recall.mean())
+    overall_precision = float(correct.sum() / max(guesses.sum(), 1))
+    overall_recall = float(correct.sum() / truths.sum())
+    return {
+        "CP": class_precision,
+        "CR": class_recall,
+        "CF1": _harmonic(class_precision, class_recall),
+        "OP": overall_precision,
+        "OR": overall_recall,
+        "OF1": _harmonic(overall_precision, overall_recall),
+    }
+
+
+def _highest(scores: ScoreMatrix, k: int) -> NDArray[np.bool_]:
+    """Marks the k highest of each row [N, C]; of equal ones the first."""
+    n, c = scores.shape
+    if k >= c:
+        return np.ones((n, c), dtype=bool)
+    marked = np.zeros((n, c), dtype=bool)
+    rest, rows = scores.copy(), np.arange(n)
+    for _ in range(k):
+        # argmax takes the first of equals; k passes cost less than one stable sort of the rows.
+        best = rest.argmax(axis=1)
+        marked[rows, best] = True
+        rest[rows, best] = -np.inf
+    return marked
+
+
+def _harmonic(precision: float, recall: float) -> float:
+    total = precision + recall
+    return 2 * precision * recall / total if total else 0.0

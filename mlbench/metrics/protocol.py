@@ -1,0 +1,52 @@
+"""The canonical protocol: the numbers that every record carries (see benchmarks/README.md)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mlbench.metrics.average_precision import ScoreMatrix, average_precision
+from mlbench.metrics.bootstrap import bootstrap_map
+from mlbench.metrics.precision_recall import precision_recall_f1
+from mlbench.types import Scores, Targets
+
+INTERVAL = (2.5, 97.5)
+"""Percentiles of the bootstrap that bound the 95 % interval."""
+
+
+def score(
+    logits: ScoreMatrix, targets: Targets, resamples: int = 1000, seed: int = 0
+) -> tuple[Scores, tuple[float | None, ...]]:
+    """Every number of the protocol, in percent.
+
+    mAP is the mean of the non-interpolated AP over the classes that have a positive, with its 95 %
+    percentile bootstrap interval over images; P, R and F1 are taken at probability 0.5 (logit 0)
+    and, with the same threshold, for the three highest labels of an image. Unknown entries count
+    nowhere.
+
+    Args:
+        logits: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}.
+        resamples: draws of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        The scores, and the AP of each of the C classes: None where a class has no positive.
+
+    Raises:
+        MeasureError: the arrays do not fit, a logit is not finite, or no class has a positive.
+    """
+    by_class = average_precision(logits, targets)
+    absent = np.isnan(by_class)
+    low, high = np.percentile(bootstrap_map(logits, targets, resamples, seed), INTERVAL)
+    at_half = precision_recall_f1(logits, targets)
+    top3 = precision_recall_f1(logits, targets, top_k=3)
+    scores = Scores(
+        mAP=100 * float(by_class[~absent].mean()),
+        mAP_low=100 * float(low),
+        mAP_high=100 * float(high),
+        **{name: 100 * value for name, value in at_half.items()},
+        **{f"top3_{name}": 100 * value for name, value in top3.items()},
+        classes_scored=int(np.count_nonzero(~absent)),
+        classes_left_out=int(np.count_nonzero(absent)),
+    )
+    return scores, tuple(None if np.isnan(ap) else 100 * float(ap) for ap in by_class)

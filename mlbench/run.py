@@ -1,0 +1,386 @@
+"""``run(spec) -> record``: the only place where all parts meet.
+
+A run takes plain data and gives plain data back. It writes nothing but into its own run folder
+and the cache; the record and the predictions are its return value.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mlbench import registry
+from mlbench.data import transforms
+from mlbench.data.decode import verify
+from mlbench.data.labels import label_context
+from mlbench.data.loader import ImageSource, Source
+from mlbench.data.splits import open_splits
+from mlbench.engine.checkpoint import Checkpoint
+from mlbench.engine.distributed import World
+from mlbench.engine.efficiency import measure
+from mlbench.engine.evaluate import predict
+from mlbench.engine.features import FeatureCache
+from mlbench.engine.model import MultiLabelModel
+from mlbench.engine.train import ProbeNetwork, Training, TrainingState, train
+from mlbench.metrics.protocol import score
+from mlbench.types import (
+    DivergedError,
+    Efficiency,
+    LabelContext,
+    Loss,
+    Places,
+    PluginError,
+    Predictions,
+    Progress,
+    RunRecord,
+    RunSpec,
+    Settings,
+    Splits,
+)
+
+log = logging.getLogger(__name__)
+
+HEAD_PARAMETERS = ("spec", "labels")
+LOSS_PARAMETERS = ("labels",)
+EVALUATION_BATCH = 64
+LATENCY_BATCHES = (1, 16)
+
+
+@dataclass
+class _Run:
+    """What a run gathers on its way."""
+
+    spec: RunSpec
+    places: Places
+    world: World
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+        name = self.places.device
+        return torch.device(f"cuda:{self.world.local_rank}" if name == "cuda" else name)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Tell what is going on, and note how long it took."""
+        self.progress.stage(name)
+        log.info("%s", name)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 3)
+
+
+def run(
+    spec: RunSpec, places: Places, world: World, progress: Progress, command: str
+) -> tuple[RunRecord, Predictions | None]:
+    """Carry out one run.
+
+    Args:
+        spec: what to run.
+        places: where to find and leave files.
+        world: the processes that carry it out; all of them call this.
+        progress: who wants to know how it gets on.
+        command: the command line, for the record.
+
+    Returns:
+        The record, and the predictions on the test split (None if the run diverged). Scores and
+        costs are the leader's to find: the other processes' records lack them.
+
+    Raises:
+        MlbenchError: the run could not be carried out; nothing is to be recorded.
+    """
+    current = _Run(spec, places, world, progress)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    torch.manual_seed(spec.seed)
+    with current.stage("data"):
+        splits = _open(spec, places)
+        _check_images(splits, places, world, progress)
+        labels, notes = label_context(splits.train, splits.names, places.words)
+        current.notes += notes
+    with current.stage("model"):
+        model, loss = build(spec.settings, labels, places)
+        model = model.to(current.device).to(memory_format=torch.channels_last)
+    outcome: dict[str, Any] = {"status": "ok"}
+    predictions = None
+    training, test_source = _prepare(current, splits, model, loss)
+    state = training.start(model)
+    try:
+        with current.stage("training"):
+            train(state, training)
+    except DivergedError as error:
+        log.warning("%s", error)
+        outcome = {"status": "diverged", "error": str(error)}
+    else:
+        predictions = _predict(current, splits, state, test_source)
+        if world.leads:
+            with current.stage("metrics"):
+                scores, precisions = score(predictions.logits, predictions.targets)
+            outcome |= {"scores": scores, "average_precision": precisions}
+            outcome["efficiency"] = _measure(current, state.evaluated())
+            outcome["checkpoint"] = _keep(current, state, splits)
+    world.wait()
+    _write_losses(current, state)
+    record = RunRecord(
+        run_id=spec.run_id,
+        spec=spec,
+        identity=splits.identity,
+        label_names=splits.names,
+        train_images=len(splits.train),
+        test_images=len(splits.test),
+        environment=environment(current.device, world, spec),
+        started=started,
+        seconds=current.seconds,
+        command=command,
+        commit=commit(),
+        notes=tuple(current.notes),
+        epochs=tuple(state.log),
+        **outcome,
+    )
+    return record, predictions
+
+
+def _open(spec: RunSpec, places: Places) -> Splits:
+    splits = open_splits(
+        spec.dataset,
+        spec.dataset_options,
+        places.data,
+        places.cache,
+        labels=spec.labels,
+        holdout=spec.holdout,
+    )
+    assert splits.digest == spec.data, f"{spec.dataset} changed while the matrix ran"
+    return splits
+
+
+def _check_images(splits: Splits, places: Places, world: World, progress: Progress) -> None:
+    """Decode every image once, before hours are spent on the good ones."""
+    problem: Exception | None = None
+    if world.leads:
+        files = [*splits.train.files, *splits.test.files]
+        try:
+            verify(files, places.cache, places.workers, progress.count)
+        except Exception as error:  # every process must hear of it, or the others wait for ever
+            problem = error
+    problem = world.broadcast(problem)
+    if problem is not None:
+        raise problem
+
+
+def build(settings: Settings, labels: LabelContext, places: Places) -> tuple[MultiLabelModel, Loss]:
+    """Backbone, head and loss of some settings, on the CPU.
+
+    Raises:
+        PluginError: a plugin is unknown or broken, lacks an option, or cannot serve the case.
+        WeightsError: the backbone's weights are missing or do not fit.
+    """
+    weights = settings.weights
+    if weights.startswith("sha256:"):
+        weights = str(places.weights)
+    factory = registry.find("backbone", settings.backbone).load()
+    backbone = factory(weights=weights, image_size=settings.image_size)
+    head = _make("head", settings.head, settings.head_options, (backbone.spec, labels))
+    loss = _make("loss", settings.loss, settings.loss_options, (labels,))
+    asked = settings.preprocessing
+    mean, std = asked.mean or backbone.mean, asked.std or backbone.std
+    model = MultiLabelModel(backbone, head, mean, std)
+    return model, loss
+
+
+def _make(kind: registry.Kind, name: str, options: dict[str, Any], given: tuple[Any, ...]) -> Any:
+    factory = registry.find(kind, name).load()
+    known = registry.options(factory, (*HEAD_PARAMETERS, *LOSS_PARAMETERS))
+    for option in options:
+        if option not in known:
+            what = f"option {option!r} of {kind} {name}"
+            raise PluginError(registry.unknown(what, option, known))
+    return factory(*given, **options)
+
+
+def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
+    """Why a run cannot be made at all, found without memory or time; None if it can."""
+    labels, _ = label_context(splits.train, splits.names, places.words)
+    untrained = spec.settings.model_copy(update={"weights": "none"})
+    try:
+        transforms.train_transform(spec.settings)
+        with torch.device("meta"):
+            build(untrained, labels, places)
+    except PluginError as error:
+        return str(error)
+    return None
+
+
+def _prepare(
+    current: _Run, splits: Splits, model: MultiLabelModel, loss: Loss
+) -> tuple[Training, Source]:
+    """What training is given, and the source of the test split."""
+    spec, probe = current.spec, current.spec.track == "probe"
+    with current.stage("features" if probe else "images"):
+        train_source, test_source = (
+            _feature_sources(current, splits, model) if probe else _images(current, splits)
+        )
+    training = Training(
+        settings=spec.settings,
+        index=splits.train,
+        source=train_source,
+        loss=loss.to(current.device) if isinstance(loss, nn.Module) else loss,
+        seed=spec.seed,
+        precision=spec.precision,
+        device=current.device,
+        world=current.world,
+        progress=current.progress,
+        probe=probe,
+    )
+    return training, test_source
+
+
+def _predict(current: _Run, splits: Splits, state: TrainingState, source: Source) -> Predictions:
+    model = state.evaluated()
+    with current.stage("evaluation"):
+        return predict(
+            ProbeNetwork(model) if current.spec.track == "probe" else model,
+            source,
+            splits.test,
+            current.world,
+            device=current.device,
+            precision=current.spec.precision,
+            batch_size=EVALUATION_BATCH,
+        )
+
+
+def _write_losses(current: _Run, state: TrainingState) -> None:
+    """The loss of every step, for whoever wants to see how the run went."""
+    if not current.world.leads:
+        return
+    file = current.places.results / "runs" / current.spec.run_id / "losses.csv"
+    rows = "".join(f"{i + 1},{loss!r}\n" for i, loss in enumerate(state.losses))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("step,loss\n" + rows)
+    except OSError as error:
+        log.warning("the losses were not kept: %s", error)
+
+
+def _images(current: _Run, splits: Splits) -> tuple[Source, Source]:
+    settings, seed, workers = current.spec.settings, current.spec.seed, current.places.workers
+    test = transforms.test_transform(settings)
+    return (
+        ImageSource(splits.train, transforms.train_transform(settings), seed, workers),
+        ImageSource(splits.test, lambda image, _: test(image), seed, workers),
+    )
+
+
+def _feature_sources(
+    current: _Run, splits: Splits, model: MultiLabelModel
+) -> tuple[Source, Source]:
+    settings, places = current.spec.settings, current.places
+    plugin = registry.find("backbone", settings.backbone)
+    identity = {
+        "backbone": plugin.label,
+        "plugin": f"{plugin.distribution} {plugin.version}",
+        "weights": settings.weights,
+        "seed": current.spec.seed if settings.weights == "none" else None,
+        "image_size": settings.image_size,
+        "preprocessing": settings.preprocessing.model_dump(),
+        "mean": model.mean.flatten().tolist(),
+        "std": model.std.flatten().tolist(),
+        "versions": {name: version(name) for name in ("torch", "timm", "pillow")},
+    }
+    cache = FeatureCache(places.cache, current.world, current.progress)
+    test = transforms.test_transform(settings)
+    sources = []
+    for name, index in (("train", splits.train), ("test", splits.test)):
+        images = ImageSource(index, lambda image, _: test(image), 0, places.workers)
+        made = (model, images, current.device, EVALUATION_BATCH)
+        sources.append(cache.source(name, index, identity, lambda made=made: made))  # type: ignore[misc]
+    return sources[0], sources[1]
+
+
+def _measure(current: _Run, model: MultiLabelModel) -> Efficiency:
+    with current.stage("efficiency"):
+        return measure(
+            model,
+            image_size=current.spec.settings.image_size,
+            precision=current.spec.precision,
+            device=current.device,
+            batch_sizes=LATENCY_BATCHES,
+        )
+
+
+def _keep(current: _Run, state: TrainingState, splits: Splits) -> str | None:
+    """Save the trained model; a full disk costs the model, not the result."""
+    if not current.places.checkpoints:
+        return None
+    model = state.evaluated()
+    filled = current.spec.settings.preprocessing.model_copy(
+        update={
+            "mean": tuple((model.mean.flatten() / 255).tolist()),
+            "std": tuple((model.std.flatten() / 255).tolist()),
+        }
+    )
+    file = Path("runs") / current.spec.run_id / "checkpoint.safetensors"
+    try:
+        with current.stage("checkpoint"):
+            Checkpoint(model.state_dict(), current.spec, splits.names, filled).save(
+                current.places.results / file
+            )
+    except OSError as error:
+        current.notes.append(f"no checkpoint was kept: {error}")
+        log.warning("no checkpoint was kept: %s", error)
+        return None
+    return file.as_posix()
+
+
+def environment(device: torch.device, world: World, spec: RunSpec) -> dict[str, Any]:
+    """What the run ran on: versions, device, threads, processes, and whose plugins took part."""
+    settings = spec.settings
+    used: tuple[tuple[registry.Kind, str], ...] = (
+        ("backbone", settings.backbone),
+        ("head", settings.head),
+        ("loss", settings.loss),
+        ("dataset", spec.dataset),
+    )
+    found = [registry.find(kind, name) for kind, name in used]
+    cuda = device.type == "cuda"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.system() + " " + platform.machine(),
+        "versions": {n: version(n) for n in ("torch", "torchvision", "timm", "numpy", "pillow")},
+        "plugins": {f"{p.kind} {p.name}": f"{p.distribution} {p.version}" for p in found},
+        "device": torch.cuda.get_device_name(device) if cuda else device.type,
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": world.size,
+    }
+
+
+def commit() -> str | None:
+    """The git commit of the code, with ``-dirty`` if it was changed; None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "mlbench", "plugins", "pyproject.toml")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,284 @@
+"""Backbones from timm: any of its models that gives feature maps, and curated names.
+
+Ross Wightman, PyTorch Image Models, https://github.com/huggingface/pytorch-image-models
+(doi 10.5281/zenodo.4414861).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import constants, get_session, try_to_load_from_cache
+from timm.models._manipulate import group_with_matcher
+from torch import Tensor, nn
+
+from mlbench.types import FeatureSpec, Level, PluginError, WeightsError
+from mlbench_plugins.layers.pretrained import WeightFile, fit, read_weights
+
+SHALLOWEST_STRIDE = 8
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def timm_backbone(
+    name: str, *, weights: str = "default", image_size: int | None = None
+) -> TimmBackbone:
+    """A timm model as a backbone; its classifier, and what only that needs, is dropped.
+
+    Args:
+        name: timm's name, with or without a tag of its weights (``resnet50.tv_in1k``).
+        weights: ``default`` (timm's download), ``none``, or a file (.safetensors, .pth).
+            The header of a .safetensors file may say ``architecture``, ``timm_kwargs``,
+            ``mean`` and ``std``, and is then obeyed.
+        image_size: side of the images, for models that are built for one size.
+
+    Raises:
+        PluginError: timm has no such model, or it gives no feature maps.
+        WeightsError: the weights cannot be had, or do not fit the model.
+    """
+    file = None if weights in ("default", "none") else read_weights(weights)
+    options = _file_options(name, file)
+    probe = _probe(name, options)
+    options |= _size_options(probe.model, image_size)
+    if weights == "default":
+        _refuse_unreachable(name, probe.model)
+    model = _create(name, pretrained=weights == "default", **options)
+    for unused in probe.unused:
+        model.set_submodule(unused, nn.Identity())
+    config = model.pretrained_cfg
+    if file is not None:
+        classifier = config.get("classifier") or ()
+        names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        fit(model, file, ignored=(*names, *probe.unused))
+    source = file or WeightFile(Path(name), {})
+    return TimmBackbone(
+        model,
+        probe.taken,
+        probe.spec,
+        mean=source.triple("mean", config.get("mean", IMAGENET_MEAN)),
+        std=source.triple("std", config.get("std", IMAGENET_STD)),
+    )
+
+
+class TimmBackbone(nn.Module):
+    """A timm model that gives feature maps: images [B, 3, H, W] -> one map [B, D, H, W] a level.
+
+    The levels are the intermediate maps of stride 8 and more, and last the map that the model's
+    own classifier would pool (after the head convolution of a MobileNet, after the last norm of
+    a transformer). A plain ViT gives the output of the blocks at 1/3, 2/3 and the end of its
+    depth, folded into maps without the prefix tokens.
+
+    Args:
+        model: of timm, without classifier.
+        taken: indices of the intermediate maps that come before the deepest one.
+        spec: channels and stride of every level.
+        mean, std: normalisation that the weights were trained with, for pixels in [0, 1].
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        taken: Sequence[int],
+        spec: FeatureSpec,
+        *,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.taken = list(taken)
+        self.spec = spec
+        self.mean = mean
+        self.std = std
+
+    def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
+        """Normalised images to one map a level, shallow to deep."""
+        return _maps(self.model, images_B3HW, self.taken)
+
+    def stages(self) -> list[list[nn.Module | nn.Parameter]]:
+        """Modules and loose parameters from the input to the deepest map, as timm groups them.
+
+        A ResNet has five: the stem and its four layers. Every parameter and buffer belongs to
+        exactly one stage.
+        """
+        named = [*self.model.named_parameters(), *self.model.named_buffers()]
+        matcher = self.model.group_matcher(coarse=True)
+        stage_of = group_with_matcher(iter(named), matcher, reverse=True)
+        stages: list[list[nn.Module | nn.Parameter]] = [
+            [] for _ in range(1 + max(stage_of.values()))
+        ]
+        for name, part in _whole_parts(self.model, stage_of):
+            stages[stage_of[name]].append(part)
+        return [stage for stage in stages if stage]
+
+
+def _whole_parts(
+    module: nn.Module, stage_of: dict[str, int], prefix: str = ""
+) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
+    """The largest modules that lie within one stage, each with the name of a tensor of it."""
+    names = [name for name in stage_of if name.startswith(prefix)]
+    if names and len({stage_of[name] for name in names}) == 1:
+        yield names[0], module
+        return
+    for name, parameter in module.named_parameters(recurse=False):
+        yield prefix + name, parameter
+    for name, child in module.named_children():
+        yield from _whole_parts(child, stage_of, f"{prefix}{name}.")
+
+
+def _maps(model: Any, images_B3HW: Tensor, taken: list[int]) -> tuple[Tensor, ...]:
+    final, maps = model.forward_intermediates(images_B3HW, indices=taken)
+    if final.ndim == 3:
+        height, width = maps[-1].shape[-2:]
+        tokens_BND = final[:, getattr(model, "num_prefix_tokens", 0) :]
+        final = tokens_BND.transpose(1, 2).unflatten(2, (height, width))
+    elif getattr(model, "output_fmt", "NCHW") == "NHWC":
+        final = final.permute(0, 3, 1, 2)
+    return (*maps, final)
+
+
+class _Probe:
+    """What a model's maps look like and what they need, found out without computing them."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        side = model.pretrained_cfg.get("input_size", (3, 224, 224))[-1]
+        images = torch.zeros(1, 3, side, side, device="meta")
+        strides = [info["reduction"] for info in model.feature_info]
+        self.taken = [i for i, stride in enumerate(strides[:-1]) if stride >= SHALLOWEST_STRIDE]
+        if len(set(strides)) == 1:  # a plain transformer: every block has the same grid
+            self.taken = [len(strides) // 3 - 1, 2 * len(strides) // 3 - 1]
+        maps = _maps(model, images, self.taken)
+        levels = zip(maps, [*self.taken, -1], strict=True)
+        self.spec = tuple(Level(m.shape[1], strides[i]) for m, i in levels)
+        names, parameters = zip(*model.named_parameters(), strict=True)
+        gradients = torch.autograd.grad(maps[-1].sum(), parameters, allow_unused=True)
+        idle = {name for name, g in zip(names, gradients, strict=True) if g is None}
+        self.unused = list(_idle_modules(model, idle))
+
+
+def _idle_modules(module: nn.Module, idle: set[str], prefix: str = "") -> Iterator[str]:
+    """The largest modules none of whose parameters reaches the deepest map."""
+    for name, child in module.named_children():
+        names = {f"{prefix}{name}.{p}" for p, _ in child.named_parameters()}
+        if names and names <= idle:
+            yield prefix + name
+        else:
+            yield from _idle_modules(child, idle, f"{prefix}{name}.")
+
+
+def _probe(name: str, options: dict[str, Any]) -> _Probe:
+    with torch.device("meta"):
+        model = _create(name, pretrained=False, **options)
+    try:
+        return _Probe(model)
+    except Exception as error:
+        raise PluginError(
+            f"backbone timm:{name} gives no feature maps that a head could use "
+            f"({type(error).__name__}: {error}); take a model of timm with forward_intermediates"
+        ) from error
+
+
+def _create(name: str, *, pretrained: bool, **options: Any) -> Any:
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+    except Exception as error:
+        if pretrained:
+            raise WeightsError(_remedy(name, error)) from error
+        raise PluginError(
+            f"timm {timm.__version__} cannot build {name!r} with {options}: {error}; "
+            f"the nearest names are {timm.list_models(f'{name[:8]}*')[:5]}"
+        ) from error
+
+
+def _size_options(model: Any, image_size: int | None) -> dict[str, Any]:
+    """What lets a transformer take images of another size than it was made for."""
+    accepted = inspect.signature(type(model).__init__).parameters
+    if "dynamic_img_size" in accepted and "strict_img_size" not in accepted:
+        return {"dynamic_img_size": True}  # positions are interpolated, so any file fits
+    options: dict[str, Any] = {"strict_img_size": False} if "strict_img_size" in accepted else {}
+    if "img_size" in accepted and image_size is not None:
+        options["img_size"] = image_size
+    return options
+
+
+def _file_options(name: str, file: WeightFile | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    built, asked = file.metadata.get("architecture"), name.partition(".")[0]
+    if built is not None and built.partition(".")[0] != asked:
+        raise WeightsError(
+            f"{file.path}: holds weights of {built}, but the backbone is {asked}; give weights of "
+            f"{asked}, or take the backbone timm:{built}"
+        )
+    options = file.options()
+    if forbidden := sorted(set(options) & set(inspect.signature(timm.create_model).parameters)):
+        raise WeightsError(f"{file.path}: its timm_kwargs must not set {forbidden}")
+    return options
+
+
+def _refuse_unreachable(name: str, model: Any) -> None:
+    """Say at once that the download cannot work; the hub's client would try for a minute."""
+    hub_id = model.pretrained_cfg.get("hf_hub_id")
+    files = ("model.safetensors", "pytorch_model.bin")
+    if not hub_id or any(isinstance(try_to_load_from_cache(hub_id, f), str) for f in files):
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception as error:
+        raise WeightsError(_remedy(name, error)) from error
+
+
+def _remedy(name: str, error: Exception) -> str:
+    return (
+        f"the weights of {name} cannot be downloaded ({type(error).__name__}: {error}); give a "
+        f"file of them with `--weights FILE` (model.safetensors of "
+        f"https://huggingface.co/timm/{name}, or a .pth state dict), or train from nothing with "
+        "`--weights none`"
+    )
+
+
+def _named(name: str, doc: str) -> Callable[..., TimmBackbone]:
+    factory = functools.partial(timm_backbone, name)
+    factory.__doc__ = doc
+    return factory
+
+
+resnet18 = _named("resnet18.tv_in1k", "ResNet-18 with torchvision's first ImageNet-1k weights.")
+resnet50 = _named("resnet50.tv_in1k", "ResNet-50 with torchvision's first ImageNet-1k weights.")
+resnet101 = _named(
+    "resnet101.tv_in1k",
+    "ResNet-101 with torchvision's first ImageNet-1k weights (resnet101-5d3b4d8f), which every "
+    "paper here used; torchvision's later weights would not be comparable.",
+)
+tresnet_l = _named(
+    "tresnet_l.miil_in1k",
+    "TResNet-L, first version (2432 channels), ImageNet-1k at 224: the backbone of ASL. Weights "
+    "trained on at 448 are timm:tresnet_l.miil_in1k_448.",
+)
+tresnet_v2_l = _named(
+    "tresnet_v2_l.miil_in21k_ft_in1k",
+    "TResNet-L, second version (2048 channels), ImageNet-21k then 1k: the architecture of "
+    "ML-Decoder, whose own pretraining is not in timm.",
+)
+efficientnetv2_s = _named(
+    "tf_efficientnetv2_s.in21k_ft_in1k", "EfficientNetV2-S, ImageNet-21k then 1k."
+)
+convnext_tiny = _named(
+    "convnext_tiny.fb_in1k",
+    "ConvNeXt-T, ImageNet-1k. Its classifier normalises after pooling; the deepest map is the "
+    "one before that.",
+)
+swin_large_384 = _named(
+    "swin_large_patch4_window12_384.ms_in22k_ft_in1k", "Swin-L/384, ImageNet-22k then 1k."
+)
+vit_base_384 = _named(
+    "vit_base_patch16_384.augreg_in21k_ft_in1k",
+    "ViT-B/16 at 384, ImageNet-21k then 1k; three levels of stride 16.",
+)
+mobilenetv2_100 = _named("mobilenetv2_100.ra_in1k", "MobileNetV2 1.0, ImageNet-1k.")

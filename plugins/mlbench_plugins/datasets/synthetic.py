@@ -1,0 +1,161 @@
+"""The embedded data set: pictures drawn by the project, so that nothing need be downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, SplitCard, Targets
+from mlbench_plugins.datasets import drawing, scenes
+
+VERSION = 1
+"""Changes with any pixel or label, so that no cache and no record mixes two editions."""
+SMALLEST = 32
+
+_LOG = logging.getLogger(__name__)
+_SPLITS: dict[Split, int] = {"train": 1, "test": 2}
+_MANIFEST = "manifest.json"
+
+
+class Synthetic(Dataset):
+    """Noisy pictures of one to five everyday objects out of twelve.
+
+    Which objects come together is the model of ``scenes`` (``scenes.joint()`` gives its exact
+    co-occurrence). Apple and ball, leaf and fish, moon and sun often look the same; what else is
+    in the picture then tells them apart, so that using label relations can pay.
+
+    The pictures are drawn once into ``cache``, the same bytes on every machine, and checked
+    against a manifest of hashes whenever they are used; damaged ones are drawn again.
+
+    Args:
+        root: not used; the pictures are drawn.
+        cache: the folder that the pictures are drawn into.
+        train_images, test_images: sizes of the splits. A longer split begins with the same images.
+        size: pixels a side.
+        seed: another seed, another set of pictures from the same model.
+    """
+
+    names = scenes.NAMES
+    card = DatasetCard(
+        title="Synthetic scenes",
+        bibtex="""@misc{mlbench_synthetic,
+  title = {Synthetic scenes: drawn pictures with a known label co-occurrence},
+  note  = {Part of mlbench},
+  year  = {2026}
+}""",
+        licence="Apache-2.0, as the program that draws it",
+        home="https://pypi.org/project/mlbench-mlic/",
+        splits={"train": SplitCard(images=1200), "test": SplitCard(images=600)},
+        identities={"4c93b7bcf51aba9e": "synthetic-1"},
+        # Settings of the controlled and probe tracks, the same for every method: here they are to
+        # train a small network from nothing within a minute of two processor cores.
+        budget={},
+        notes="Says whether a method works and is wired up rightly, not how good it is on photos.",
+    )
+
+    def __init__(
+        self,
+        root: Path | None,
+        cache: Path,
+        train_images: int = 1200,
+        test_images: int = 600,
+        size: int = 96,
+        seed: int = 0,
+    ) -> None:
+        for option, value, least in (
+            ("train_images", train_images, 1),
+            ("test_images", test_images, 1),
+            ("size", size, SMALLEST),
+            ("seed", seed, 0),
+        ):
+            if type(value) is not int or value < least:
+                raise DataError(
+                    f"synthetic has no {option}={value!r}; give a whole number of at least {least}"
+                )
+        self.size, self.seed = size, seed
+        self.images: dict[Split, int] = {"train": train_images, "test": test_images}
+        self.folder = cache / f"synthetic-{VERSION}" / f"{train_images}-{test_images}-{size}-{seed}"
+        self._checked = False
+
+    def index(self, split: Split) -> Index:
+        """The samples of a split; the first call draws or checks the pictures of both.
+
+        Raises:
+            DataError: the cache folder cannot be written to.
+        """
+        if not self._checked:
+            self._provide()
+        keys = self._keys(split)
+        return Index([self.folder / f"{key}.bmp" for key in keys], keys, self._targets(split))
+
+    def _keys(self, split: Split) -> list[str]:
+        return [f"{split}-{i:06d}" for i in range(self.images[split])]
+
+    def _targets(self, split: Split) -> Targets:
+        return scenes.sample(self._rng(split, 0).random(self.images[split]))
+
+    def _rng(self, split: Split, part: int) -> np.random.Generator:
+        seed = np.random.SeedSequence([self.seed, _SPLITS[split], part])
+        return np.random.Generator(np.random.PCG64(seed))
+
+    def pictures(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """File name and pixels uint8 [S, S, 3] of every picture of both splits."""
+        for split in _SPLITS:
+            pairs = zip(self._keys(split), self._targets(split), strict=True)
+            for i, (key, target) in enumerate(pairs, start=1):
+                objects = [self.names[c] for c in np.flatnonzero(target)]
+                yield f"{key}.bmp", drawing.picture(objects, self.size, self._rng(split, i))
+
+    def _provide(self) -> None:
+        fault = self._fault()
+        if fault is not None:
+            _LOG.info("drawing the synthetic data set into %s (%s)", self.folder, fault)
+            try:
+                self._draw()
+            except OSError as error:
+                raise DataError(
+                    f"cannot draw the synthetic data set into {self.folder}: {error.strerror}; "
+                    "free some space there or name another cache folder"
+                ) from error
+        self._checked = True
+
+    def _fault(self) -> str | None:
+        """What is wrong with the pictures in the cache, None if all is well."""
+        try:
+            hashes: dict[str, str] = json.loads((self.folder / _MANIFEST).read_text())["files"]
+            expected = {f"{key}.bmp" for split in _SPLITS for key in self._keys(split)}
+            if set(hashes) != expected:
+                return f"{_MANIFEST} lists other files"
+            for name, digest in hashes.items():
+                if hashlib.sha256((self.folder / name).read_bytes()).hexdigest() != digest:
+                    return f"{name} is damaged"
+        except FileNotFoundError as error:
+            return f"{Path(str(error.filename)).name} is missing"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return f"the cache cannot be read: {error}"
+        return None
+
+    def _draw(self) -> None:
+        """Draw aside, then move file by file and the manifest last.
+
+        A file under its final name is whole at any moment, and two processes that draw at the
+        same time move the same bytes. BMP is not compressed, so no library's version matters.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder.parent) as temporary:
+            aside = Path(temporary)
+            hashes: dict[str, str] = {}
+            for name, pixels_SS3 in self.pictures():
+                Image.fromarray(pixels_SS3).save(aside / name)
+                hashes[name] = hashlib.sha256((aside / name).read_bytes()).hexdigest()
+            (aside / _MANIFEST).write_text(json.dumps({"version": VERSION, "files": hashes}))
+            for name in [*hashes, _MANIFEST]:
+                (aside / name).replace(self.folder / name)

@@ -1,0 +1,92 @@
+"""Attention over positions for each label and channel.
+
+Xiwen Qu, Hao Che, Jun Huang, Linchuan Xu, Xiao Zheng, "Multi-layered Semantic Representation
+Network for Multi-label Image Classification", arXiv 2106.11596 (the cross-modal attention).
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlbench_plugins.layers.chunks import chunk_size
+
+
+def channel_attention(x_BDHW: Tensor, labels_CD: Tensor) -> Tensor:
+    """sum_n softmax_n(x_nd l_cd) x_nd over the positions n: [B, C, D].
+
+    The weights, B x C x D x N numbers, are computed for a few labels at a time, and once more in
+    the backward pass instead of being kept. In float32 at least, as softmax is.
+    """
+    precision = torch.promote_types(x_BDHW.dtype, torch.float32)
+    x_BDN, labels_CD = x_BDHW.flatten(2).to(precision), labels_CD.to(precision)
+    with _without_autocast(x_BDN.device.type):
+        if torch.is_grad_enabled():
+            pooled: Tensor = _ChannelAttention.apply(x_BDN, labels_CD)
+            return pooled
+        return _forward(x_BDN, labels_CD, moments=1)[0]
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    enabled = device != "meta" and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if enabled else nullcontext()
+
+
+def _forward(x_BDN: Tensor, labels_CD: Tensor, moments: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The attended mean [B, C, D], its second moment (moments=2) and log sum exp of the weights."""
+    powers = [torch.ones_like(x_BDN), x_BDN, x_BDN.square()][: moments + 1]
+    powers_BDNP = torch.stack(powers, dim=-1)
+    top_BCD = _largest(x_BDN, labels_CD)
+    size = chunk_size(x_BDN.numel(), x_BDN)
+    sums_BDCP = torch.cat(
+        [
+            _exp(x_BDN, labels_CD[begin : begin + size], top_BCD[:, begin : begin + size])
+            @ powers_BDNP
+            for begin in range(0, len(labels_CD), size)
+        ],
+        dim=2,
+    )
+    total_BCD, *moments_BCD = sums_BDCP.transpose(1, 2).unbind(-1)
+    first_BCD, last_BCD = moments_BCD[0] / total_BCD, moments_BCD[-1] / total_BCD
+    return first_BCD, last_BCD, total_BCD.log() + top_BCD
+
+
+def _largest(x_BDN: Tensor, labels_CD: Tensor) -> Tensor:
+    """max_n of x_nd l_cd: the largest or the smallest x, by the sign of l."""
+    high_B1D, low_B1D = x_BDN.amax(dim=-1)[:, None], x_BDN.amin(dim=-1)[:, None]
+    return labels_CD * torch.where(labels_CD > 0, high_B1D, low_B1D)
+
+
+def _exp(x_BDN: Tensor, labels_GD: Tensor, shift_BGD: Tensor) -> Tensor:
+    """exp(x l - shift): [B, D, G, N]."""
+    shift_BDG1 = -shift_BGD.transpose(1, 2)[..., None]
+    return torch.addcmul(shift_BDG1, labels_GD.T[..., None], x_BDN[:, :, None]).exp_()
+
+
+class _ChannelAttention(torch.autograd.Function):
+    """The pooled map and its derivatives, chunked over labels."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BDN: Tensor, labels_CD: Tensor) -> Tensor:
+        mean_BCD, square_BCD, lse_BCD = _forward(x_BDN, labels_CD, moments=2)
+        ctx.save_for_backward(x_BDN, labels_CD, mean_BCD, square_BCD - mean_BCD.square(), lse_BCD)
+        return mean_BCD
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_BCD: Tensor) -> tuple[Tensor, Tensor]:
+        """With weights w and mean m: d/dx_n = w_n (1 + l (x_n - m)), d/dl = the variance."""
+        x_BDN, labels_CD, mean_BCD, variance_BCD, lse_BCD = ctx.saved_tensors
+        slope_BCD = grad_BCD * labels_CD
+        factors_BDC2 = torch.stack((grad_BCD - slope_BCD * mean_BCD, slope_BCD), -1).transpose(1, 2)
+        sums_BD2N = x_BDN.new_zeros(*x_BDN.shape[:2], 2, x_BDN.shape[2])
+        size = chunk_size(x_BDN.numel(), x_BDN)
+        for begin in range(0, len(labels_CD), size):
+            rows = slice(begin, begin + size)
+            weights_BDGN = _exp(x_BDN, labels_CD[rows], lse_BCD[:, rows])
+            sums_BD2N += factors_BDC2[:, :, rows].transpose(2, 3) @ weights_BDGN
+        constant_BDN, linear_BDN = sums_BD2N.unbind(dim=2)
+        return torch.addcmul(constant_BDN, linear_BDN, x_BDN), (grad_BCD * variance_BCD).sum(dim=0)

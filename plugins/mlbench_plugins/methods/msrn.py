@@ -1,0 +1,274 @@
+"""MSRN: label correlations, label groups and cross-modal attention at several scales.
+
+Xiwen Qu, Hao Che, Jun Huang, Linchuan Xu, Xiao Zheng, "Multi-layered Semantic Representation
+Network for Multi-label Image Classification", arXiv 2106.11596; International Journal of Machine
+Learning and Cybernetics, 2023, doi 10.1007/s13042-023-01841-6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlbench.types import (
+    Augmentation,
+    FeatureSpec,
+    HeadOutput,
+    LabelContext,
+    Optimizer,
+    PluginError,
+    Recipe,
+    Reported,
+    Schedule,
+    Settings,
+)
+from mlbench_plugins.layers.channel_attention import channel_attention
+from mlbench_plugins.layers.classifiers import ElementwiseClassifier
+from mlbench_plugins.layers.graph_attention import GraphAttention
+from mlbench_plugins.layers.label_graph import conditional_probability, reweighted_adjacency
+
+SCALES = 3
+WIDTH = 512
+HIDDEN = 2048
+LARGEST_MLP = 500_000_000
+"""Weights of the first layer of the MLP: COCO's 80 labels need 264 million."""
+
+
+class LabelBranch(NamedTuple):
+    """What the labels alone give: L [C, 512], groups [G, 512], assignment [C, G]."""
+
+    labels: Tensor
+    groups: Tensor
+    assignment: Tensor
+
+    def group_loss(self) -> Tensor:
+        """Sum over labels of the distance to the embedding of the label's own group."""
+        own_CD = self.groups[self.assignment.argmax(dim=1)]
+        distances_C: Tensor = torch.linalg.vector_norm(self.labels - own_CD, dim=1)
+        return distances_C.sum()
+
+
+class MSRN(nn.Module):
+    """Graph attention embeds labels and groups of labels; both attend to three scales of features.
+
+    Args:
+        spec: levels of the backbone; the last three are used.
+        labels: word vectors, and counts that give the graph.
+        classifier: ``mlp`` on all vectors at once, as the authors' checkpoints have it (its first
+            layer grows with the labels: 264 M weights for 80), or ``elementwise``, one linear
+            classifier a label on that label's vector and its group's.
+        groups: number of label groups G; None gives 4, or a fifth of the labels where that is
+            less: what the paper's ratios give on its data sets.
+        threshold: P(j | i) from which on two labels are linked.
+        group_loss_weight: of the term that pulls labels to their group.
+        downsample: side of the max pooling on every level; 1 for none.
+        buffers: 1 x 1 convolutions on the two shallower levels, before the pooling.
+    """
+
+    edges: Tensor
+    words: Tensor
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        labels: LabelContext,
+        *,
+        classifier: str = "mlp",
+        groups: int | None = None,
+        threshold: float = 0.4,
+        group_loss_weight: float = 1e-4,
+        downsample: int = 2,
+        buffers: bool = True,
+    ) -> None:
+        super().__init__()
+        groups = min(4, max(1, len(labels) // 5)) if groups is None else groups
+        _refuse(spec, len(labels), classifier, groups)
+        if downsample < 1:
+            raise PluginError(f"msrn: downsample={downsample} must be at least 1")
+        channels = [level.channels for level in spec[-SCALES:]]
+        self.downsample = downsample
+        self.group_loss_weight = group_loss_weight
+        probability_CC = conditional_probability(labels)
+        self.register_buffer("edges", reweighted_adjacency(probability_CC, threshold) > 0)
+        self.register_buffer("words", torch.tensor(labels.embeddings))
+        self.fc_label = nn.Linear(labels.embeddings.shape[1], 256)
+        self.label_embed = nn.ModuleList([GraphAttention(256, 300), GraphAttention(300, WIDTH)])
+        self.group_embed = GraphAttention(WIDTH, WIDTH)
+        self.group_assign = GraphAttention(WIDTH, groups)
+        self.buffer_convs = nn.ModuleList(
+            nn.Conv2d(c, c, 1) if buffers else nn.Identity() for c in channels[:-1]
+        )
+        self.project = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in channels)
+        self.classifier: nn.Module = (
+            _MLP(len(labels), groups)
+            if classifier == "mlp"
+            else ElementwiseClassifier(len(labels), 2 * SCALES * WIDTH)
+        )
+
+    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
+        """Three maps to logits [B, C] and the weighted group loss as ``aux["group"]``."""
+        branch = self.label_branch()
+        nodes_RD = torch.cat((branch.labels, branch.groups))
+        scales = [channel_attention(p_BDHW, nodes_RD) for p_BDHW in self.project_maps(features)]
+        v_BRD = torch.tanh(torch.cat(scales, dim=-1))
+        if isinstance(self.classifier, ElementwiseClassifier):
+            v_BCD, v_BGD = v_BRD.split((len(branch.labels), len(branch.groups)), dim=1)
+            own_BCD = v_BGD[:, branch.assignment.argmax(dim=1)]
+            v_BRD = torch.cat((v_BCD, own_BCD), dim=-1)
+        group = self.group_loss_weight * branch.group_loss()
+        return HeadOutput(self.classifier(v_BRD), {"group": group})
+
+    def label_branch(self) -> LabelBranch:
+        """Embeddings of labels and groups: functions of buffers and parameters alone."""
+        labels_CD = self.fc_label(self.words)
+        for layer in self.label_embed:
+            labels_CD = layer(labels_CD, self.edges)
+        nodes_CD = labels_CD.relu()
+        assignment_CG = self.group_assign(nodes_CD, self.edges).softmax(dim=1)
+        members_CD = self.group_embed(nodes_CD, self.edges)
+        return LabelBranch(
+            labels_CD, assignment_CG.T.to(members_CD.dtype) @ members_CD, assignment_CG
+        )
+
+    def project_maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:
+        """Buffer, pool and project the last three maps to [B, 512, H, W] each."""
+        maps = []
+        for i, (x_BDHW, project) in enumerate(zip(features[-SCALES:], self.project, strict=True)):
+            if i < len(self.buffer_convs):
+                x_BDHW = self.buffer_convs[i](x_BDHW)
+            # ceil_mode keeps the last row and column of odd maps, and maps of one pixel.
+            maps.append(project(functional.max_pool2d(x_BDHW, self.downsample, ceil_mode=True)))
+        return maps
+
+
+class _MLP(nn.Module):
+    """All C + G vectors, flattened, to C logits."""
+
+    def __init__(self, labels: int, groups: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(SCALES * WIDTH * (labels + groups), HIDDEN)
+        self.fc2 = nn.Linear(HIDDEN, labels)
+
+    def forward(self, v_BRD: Tensor) -> Tensor:
+        logits_BC: Tensor = self.fc2(functional.leaky_relu(self.fc1(v_BRD.flatten(1))))
+        return logits_BC
+
+
+def _refuse(spec: FeatureSpec, labels: int, classifier: str, groups: int) -> None:
+    if len(spec) < SCALES:
+        raise PluginError(
+            f"msrn needs {SCALES} feature levels and the backbone gives {len(spec)}; take one with "
+            "levels of stride 8, 16 and 32, such as resnet101, tresnet_l, efficientnetv2_s, "
+            "convnext_tiny, swin_large_384 or mobilenetv2_100"
+        )
+    if classifier not in ("mlp", "elementwise"):
+        raise PluginError(f"msrn: there is no classifier {classifier!r}; known: mlp, elementwise")
+    if not 1 <= groups <= labels:
+        raise PluginError(f"msrn: groups={groups} must lie between 1 and the {labels} labels")
+    weights = SCALES * WIDTH * (labels + groups) * HIDDEN
+    if classifier == "mlp" and weights > LARGEST_MLP:
+        raise PluginError(
+            f"msrn: with {labels} labels the first layer of its MLP classifier has "
+            f"{weights / 1e9:.2f} billion weights; use the one that does not grow so: "
+            "`head_options: {classifier: elementwise}`"
+        )
+
+
+AUTHORS = {
+    "fc_label": "fc_label",
+    "label_embed.layers": "label_embed",
+    "group_embed.layers.0.embed": "group_embed",
+    "group_embed.layers.0.assign_mat": "group_assign",
+    "resnet_101.conv_buffer1": "buffer_convs.0",
+    "resnet_101.conv_buffer2": "buffer_convs.1",
+    "ProjectM": "project",
+}
+"""Names in the authors' checkpoints -> names here, whatever the classifier."""
+AUTHORS_CLASSIFIER = {
+    "mlp": {"fc1": "classifier.fc1", "fc2": "classifier.fc2"},
+    "elementwise": {"W": "classifier.weight", "B": "classifier.bias"},
+}
+
+
+def from_authors(state: Mapping[str, Tensor], classifier: str = "mlp") -> dict[str, Tensor]:
+    """The head's part of an authors' state dict under the names used here.
+
+    Args:
+        state: authors' names to tensors. It holds both classifiers.
+        classifier: which of them to take.
+    """
+    prefixes = AUTHORS | AUTHORS_CLASSIFIER[classifier]
+    found = {}
+    for key, value in state.items():
+        bare = key.removeprefix("module.")
+        for theirs, ours in prefixes.items():
+            if bare == theirs or bare.startswith(f"{theirs}."):
+                found[ours + bare.removeprefix(theirs)] = value
+    return found
+
+
+RECIPE = Recipe(
+    title="Multi-layered Semantic Representation Network for Multi-label Image Classification",
+    bibtex="""@article{qu2023msrn,
+  title   = {Multi-layered Semantic Representation Network for Multi-label Image Classification},
+  author  = {Qu, Xiwen and Che, Hao and Huang, Jun and Xu, Linchuan and Zheng, Xiao},
+  journal = {International Journal of Machine Learning and Cybernetics},
+  year    = {2023},
+  doi     = {10.1007/s13042-023-01841-6},
+  note    = {arXiv:2106.11596}
+}""",
+    summary="Graph attention over word vectors embeds labels and learned groups of labels; each "
+    "attends, channel by channel, to features of three depths, and all vectors are classified "
+    "together.",
+    settings=Settings(
+        backbone="resnet101",
+        head="msrn",
+        loss="bce",
+        image_size=448,
+        augmentation=(
+            Augmentation(
+                name="multi_scale_crop",
+                options={"scales": [1.0, 0.9, 0.8, 0.7, 0.6], "max_distort": 2},
+            ),
+            Augmentation(name="flip"),
+        ),
+        epochs=200,
+        batch_size=12,
+        optimizer=Optimizer(name="sgd", lr=0.1, weight_decay=1e-4, momentum=0.9),
+        schedule=Schedule(name="step", milestones=(30,), gamma=0.1),
+        backbone_lr_scale=0.1,
+    ),
+    per_dataset={"voc2007": {"batch_size": 24}},
+    reported=tuple(
+        Reported(
+            dataset=dataset,
+            metric="mAP",
+            value=value,
+            source="paperswithcode",
+            status="secondary",
+            note=note,
+        )
+        for dataset, value, note in (
+            ("coco", 83.4, "ResNet-101, 448, COCO 2014"),
+            ("voc2007", 96.0, "ResNet-101, 448, trained on COCO first"),
+        )
+    ),
+    deviations=(
+        "The authors give no training command: the learning rate 0.1 is their code's default and "
+        "may not be what the scores were made with; batch sizes are those of their evaluation.",
+        "Their code clips gradients before there are any, which does nothing; here nothing is "
+        "clipped unless grad_clip is set.",
+        "The graph is made from right label counts of the training split; the authors' files for "
+        "NUS-WIDE and Apparel hold wrong ones.",
+        "Their F1 scores take the best of 20 thresholds on the test split and are not comparable; "
+        "here the threshold is 0.5.",
+        "The element-wise classifier is commented out in their code. Its 3072 weights a label are "
+        "read as twice the 1536 of a node: the label's vector and that of the group it is most "
+        "assigned to, after the tanh. An assumption.",
+        "Max pooling keeps the last row and column of maps of odd size.",
+    ),
+)

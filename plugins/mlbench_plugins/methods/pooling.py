@@ -1,0 +1,160 @@
+"""Global pooling and a linear classifier: the baselines that every method must beat.
+
+Average pooling is the backbone's own classifier: Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun,
+"Deep Residual Learning for Image Recognition", CVPR 2016. That maximum pooling is clearly stronger
+where an image has several labels was reported with: Zhao-Min Chen, Xiu-Shen Wei, Peng Wang, Yanwen
+Guo, "Multi-Label Image Recognition with Graph Convolutional Networks", CVPR 2019.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mlbench.types import (
+    Augmentation,
+    FeatureSpec,
+    HeadOutput,
+    LabelContext,
+    Optimizer,
+    Recipe,
+    Reported,
+    Schedule,
+    Settings,
+)
+from mlbench_plugins.layers.classifiers import make_classifier
+
+
+class GAP(nn.Module):
+    """Average the deepest map over its positions, then classify.
+
+    Args:
+        spec: levels of the backbone; the last is used.
+        labels: of which only the number counts.
+        classifier: ``linear``, or ``cosine`` for losses that work on angles.
+    """
+
+    def __init__(
+        self, spec: FeatureSpec, labels: LabelContext, *, classifier: str = "linear"
+    ) -> None:
+        super().__init__()
+        self.classifier = make_classifier(classifier, spec[-1].channels, len(labels))
+
+    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
+        """The deepest map [B, D, H, W] to logits [B, C]."""
+        return HeadOutput(self.classifier(features[-1].mean(dim=(2, 3))))
+
+
+class GMP(nn.Module):
+    """Take the maximum of each channel of the deepest map, then classify.
+
+    Args:
+        spec: levels of the backbone; the last is used.
+        labels: of which only the number counts.
+        classifier: ``linear``, or ``cosine`` for losses that work on angles.
+    """
+
+    def __init__(
+        self, spec: FeatureSpec, labels: LabelContext, *, classifier: str = "linear"
+    ) -> None:
+        super().__init__()
+        self.classifier = make_classifier(classifier, spec[-1].channels, len(labels))
+
+    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
+        """The deepest map [B, D, H, W] to logits [B, C]."""
+        return HeadOutput(self.classifier(features[-1].amax(dim=(2, 3))))
+
+
+SETTINGS = Settings(
+    backbone="resnet101",
+    head="gap",
+    loss="bce",
+    image_size=448,
+    augmentation=(
+        Augmentation(name="random_resized_crop", options={"scale": [0.7, 1.0]}),
+        Augmentation(name="flip"),
+    ),
+    epochs=40,
+    batch_size=16,
+    optimizer=Optimizer(name="sgd", lr=0.01, weight_decay=1e-4, momentum=0.9),
+    schedule=Schedule(name="step", milestones=(15, 30), gamma=0.1),
+)
+"""How the authors of CSRA (ICCV 2021) trained their ResNet-101 baseline (its code, issue 17)."""
+
+ML_GCN_README = "README of the code of ML-GCN (CVPR 2019), commit 5517d6f"
+
+GAP_RECIPE = Recipe(
+    title="Global average pooling and a linear classifier",
+    bibtex="""@inproceedings{he2016resnet,
+  title     = {Deep Residual Learning for Image Recognition},
+  author    = {He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian},
+  booktitle = {CVPR},
+  year      = {2016}
+}""",
+    summary="The backbone's own classifier, with one logit a label: the weakest honest baseline.",
+    settings=SETTINGS,
+    reported=(
+        Reported(
+            dataset="coco",
+            metric="mAP",
+            value=79.4,
+            source="issue 17 of the code of CSRA (ICCV 2021)",
+            status="verified",
+            note="ResNet-101, 448, COCO 2014; the same code with lambda 0 gives about 81.3",
+        ),
+        Reported(
+            dataset="coco",
+            metric="mAP",
+            value=77.3,
+            source=ML_GCN_README,
+            status="verified",
+            note="ResNet-101, 448, COCO 2014",
+        ),
+        Reported(
+            dataset="voc2007",
+            metric="mAP",
+            value=91.7,
+            source=ML_GCN_README,
+            status="verified",
+            note="ResNet-101, 448",
+        ),
+    ),
+    deviations=(
+        "CSRA's code feeds pixels in [0, 1] without normalisation; here they are normalised as the "
+        "backbone's weights expect.",
+    ),
+)
+
+GMP_RECIPE = Recipe(
+    title="Global maximum pooling and a linear classifier",
+    bibtex="""@inproceedings{chen2019mlgcn,
+  title     = {Multi-Label Image Recognition with Graph Convolutional Networks},
+  author    = {Chen, Zhao-Min and Wei, Xiu-Shen and Wang, Peng and Guo, Yanwen},
+  booktitle = {CVPR},
+  year      = {2019}
+}""",
+    summary="The strongest response of each channel decides, wherever it is: small objects are not "
+    "averaged away.",
+    settings=SETTINGS.model_copy(update={"head": "gmp"}),
+    reported=(
+        Reported(
+            dataset="coco",
+            metric="mAP",
+            value=81.9,
+            source=ML_GCN_README,
+            status="verified",
+            note="ResNet-101, 448, COCO 2014",
+        ),
+        Reported(
+            dataset="voc2007",
+            metric="mAP",
+            value=93.0,
+            source=ML_GCN_README,
+            status="verified",
+            note="ResNet-101, 448",
+        ),
+    ),
+    deviations=(
+        "The training of ML-GCN's maximum-pooling baseline is not published; the settings of the "
+        "average-pooling baseline are used.",
+    ),
+)

@@ -1,0 +1,168 @@
+"""SSGRL: semantic-specific features for each label, related by a graph of co-occurrence.
+
+Tianshui Chen, Muxin Xu, Xiaolu Hui, Hefeng Wu, Liang Lin, "Learning Semantic-Specific Graph
+Representation for Multi-Label Image Recognition", ICCV 2019, arXiv 1908.07325.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlbench.types import (
+    Augmentation,
+    FeatureSpec,
+    HeadOutput,
+    LabelContext,
+    Optimizer,
+    PluginError,
+    Preprocessing,
+    Recipe,
+    Reported,
+    Schedule,
+    Settings,
+)
+from mlbench_plugins.layers.classifiers import ElementwiseClassifier
+from mlbench_plugins.layers.decoupling import SemanticDecoupling
+from mlbench_plugins.layers.ggnn import GGNN
+from mlbench_plugins.layers.label_graph import conditional_probability
+
+
+class SSGRL(nn.Module):
+    """Decouple the deepest map into one vector a label, relate the vectors, classify each.
+
+    Args:
+        spec: levels of the backbone; the last, of D channels, is used.
+        labels: word vectors, and counts that give the graph P(j | i).
+        output_dim: width of the vector that a label's classifier sees.
+        intermediary_dim: width of the joint space of words and pixels.
+        time_steps: rounds of messages between labels.
+        downsample: side of the average pooling on the map; 1 for none.
+        reset_uses_update_weights: True repeats a slip of the published code (eq. 6: the reset gate
+            takes the update gate's recurrent weights), which its checkpoints were trained with.
+    """
+
+    adjacency: Tensor
+    words: Tensor
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        labels: LabelContext,
+        *,
+        output_dim: int = 2048,
+        intermediary_dim: int = 1024,
+        time_steps: int = 3,
+        downsample: int = 2,
+        reset_uses_update_weights: bool = False,
+    ) -> None:
+        super().__init__()
+        if min(output_dim, intermediary_dim, downsample) < 1 or time_steps < 0:
+            raise PluginError(
+                f"ssgrl: output_dim={output_dim}, intermediary_dim={intermediary_dim} and "
+                f"downsample={downsample} must be at least 1, time_steps={time_steps} at least 0"
+            )
+        channels = spec[-1].channels
+        self.downsample = downsample
+        self.register_buffer("adjacency", conditional_probability(labels))
+        self.register_buffer("words", torch.tensor(labels.embeddings))
+        self.decoupling = SemanticDecoupling(channels, labels.embeddings.shape[1], intermediary_dim)
+        self.graph = GGNN(channels, time_steps, reset_uses_update_weights=reset_uses_update_weights)
+        self.output = nn.Linear(2 * channels, output_dim)
+        self.classifier = ElementwiseClassifier(len(labels), output_dim)
+
+    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
+        """The deepest map [B, D, H, W] to logits [B, C]."""
+        # ceil_mode keeps the last row and column of odd maps; the paper's maps are even.
+        x_BDHW = functional.avg_pool2d(features[-1], self.downsample, ceil_mode=True)
+        x_BCD = self.decoupling(x_BDHW, self.words)
+        h_BCD = self.graph(x_BCD, self.adjacency)
+        o_BCD = torch.tanh(self.output(torch.cat((h_BCD, x_BCD), dim=-1)))  # eq. 7
+        return HeadOutput(self.classifier(o_BCD))  # eq. 8
+
+
+AUTHORS = {
+    "word_semantic.fc_1": "decoupling.visual",
+    "word_semantic.fc_2": "decoupling.word",
+    "word_semantic.fc_3": "decoupling.mix",
+    "word_semantic.fc_a": "decoupling.score",
+    "graph_net.fc_eq3_w": "graph.update_w",
+    "graph_net.fc_eq3_u": "graph.update_u",
+    "graph_net.fc_eq4_w": "graph.reset_w",
+    "graph_net.fc_eq4_u": "graph.reset_u",
+    "graph_net.fc_eq5_w": "graph.candidate_w",
+    "graph_net.fc_eq5_u": "graph.candidate_u",
+    "fc_output": "output",
+    "classifiers": "classifier",
+}
+"""Names of layers in the authors' checkpoints -> names here."""
+
+
+def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The head's part of an authors' state dict under the names used here.
+
+    The checkpoints hold neither graph nor word vectors: those come from the label context.
+    """
+    named = ((*key.removeprefix("module.").rpartition("."), value) for key, value in state.items())
+    return {
+        f"{AUTHORS[layer]}.{kind}": value for layer, _, kind, value in named if layer in AUTHORS
+    }
+
+
+README = "README of the authors' code, commit ea47ccb"
+"""Where the authors' scores were read."""
+
+RECIPE = Recipe(
+    title="Learning Semantic-Specific Graph Representation for Multi-Label Image Recognition",
+    bibtex="""@inproceedings{chen2019ssgrl,
+  title     = {Learning Semantic-Specific Graph Representation for Multi-Label Image Recognition},
+  author    = {Chen, Tianshui and Xu, Muxin and Hui, Xiaolu and Wu, Hefeng and Lin, Liang},
+  booktitle = {ICCV},
+  year      = {2019}
+}""",
+    summary="Word vectors guide one attention map a label; a gated graph network over the labels' "
+    "co-occurrence relates the attended features before each label's own classifier.",
+    settings=Settings(
+        backbone="resnet101",
+        head="ssgrl",
+        loss="bce",
+        image_size=576,
+        preprocessing=Preprocessing(resize=640),
+        augmentation=(
+            Augmentation(
+                name="random_choice_crop",
+                options={"resize": 640, "sizes": [640, 576, 512, 384, 320]},
+            ),
+        ),
+        epochs=200,
+        batch_size=4,
+        optimizer=Optimizer(name="adam", lr=1e-5, weight_decay=0.0),
+        schedule=Schedule(name="constant"),
+        frozen_stages=4,
+    ),
+    reported=tuple(
+        Reported(
+            dataset=dataset, metric=metric, value=value, source=README, status="verified", note=note
+        )
+        for dataset, metric, value, note in (
+            ("coco", "mAP", 83.8, "ResNet-101, 576, COCO 2014 with images without labels"),
+            ("coco", "CF1", 76.8, "ResNet-101, 576, COCO 2014 with images without labels"),
+            ("coco", "OF1", 79.7, "ResNet-101, 576, COCO 2014 with images without labels"),
+            ("voc2007", "mAP", 93.4, "ResNet-101, 576; interpolated AP, difficult = negative"),
+            ("voc2007", "mAP", 95.0, "the same, trained on COCO first"),
+        )
+    ),
+    deviations=(
+        "The reset gate has its own recurrent weights, as in the paper; the authors' code, and "
+        "so its scores, uses the update gate's (head option reset_uses_update_weights).",
+        "The two linear layers after the tanh are applied as one vector: the same function.",
+        "Average pooling keeps the last row and column of maps of odd size.",
+        "Graph and word vectors come from the training split by the core; the authors' files for "
+        "both are not in their checkpoints.",
+        "The authors train for up to 200 epochs and report the best one on the test split; "
+        "here the last epoch counts.",
+    ),
+)

@@ -1,0 +1,92 @@
+"""What several tests need: the command line in this process, a shared cache, a tiny model."""
+
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+# The GPU of another user of this machine is no part of a test that does not ask for one.
+os.environ.setdefault("MLBENCH_TEST_DEVICE", "cpu")
+
+
+class Finished(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """One cache for all tests, so that the synthetic images are drawn once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys, tmp_path, cache):
+    """Run ``mlbench`` in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLBENCH_CACHE", str(cache))
+    monkeypatch.delenv("MLBENCH_DATA", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments):
+        from mlbench.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["mlbench", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        return Finished(code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def install(monkeypatch, tmp_path):
+    """Install a distribution of one module, with entry points, for the length of a test."""
+
+    def make(distribution, source, entry_points):
+        folder = tmp_path / f"site-{distribution}"
+        metadata = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(entry_points)
+        module = folder / f"{distribution.replace('-', '_')}.py"
+        module.write_text(source)
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.delitem(sys.modules, module.stem, raising=False)
+        path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+        monkeypatch.setenv("PYTHONPATH", path)
+        return module
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real images."""
+    named = os.environ.get("MLBENCH_TEST_DATA")
+    if not named:
+        pytest.skip("MLBENCH_TEST_DATA names no folder with VOCdevkit/ and coco-mini/")
+    return Path(named)
+
+
+@pytest.fixture
+def labels():
+    """The context of five labels."""
+    from mlbench.types import LabelContext
+
+    generator = np.random.default_rng(0)
+    present = generator.random((40, 5)) < 0.4
+    counts = (present.T.astype(np.float32) @ present.astype(np.float32)).astype(np.float32)
+    words = generator.standard_normal((5, 8)).astype(np.float32)
+    return LabelContext(("a", "b", "c", "d", "e"), counts, words, 40)

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mlbench.data import decode as module
+from mlbench.data.decode import LISTED, MAX_PIXELS, decode, verify
+from mlbench.types import DataError
+
+
+def gradient(width: int = 40, height: int = 30) -> Image.Image:
+    y, x = np.mgrid[0:height, 0:width]
+    return Image.fromarray(np.stack([x * 6, y * 8, x + y], -1).astype(np.uint8))
+
+
+def saved(folder: Path, image: Image.Image, name: str = "a.png", **options: object) -> Path:
+    file = folder / name
+    image.save(file, **options)
+    return file
+
+
+def pixel(file: Path, x: int = 0, y: int = 0) -> tuple[int, ...]:
+    image = decode(file)
+    assert image.mode == "RGB"
+    value = image.getpixel((x, y))
+    assert isinstance(value, tuple)
+    return tuple(int(v) for v in value)
+
+
+# ----------------------------------------------------------------------------------- what is read
+def test_rgb_keeps_its_pixels(tmp_path: Path) -> None:
+    assert np.array_equal(decode(saved(tmp_path, gradient())), gradient())
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "YCbCr", "CMYK"])
+def test_every_common_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    suffix = "tif" if mode in ("YCbCr", "CMYK") else "png"
+    source = gradient().convert(mode)
+    image = decode(saved(tmp_path, source, f"a.{suffix}"))
+    assert (image.mode, image.size) == ("RGB", (40, 30))
+    wanted = np.asarray(source.convert("RGB"), np.int16)
+    assert np.abs(np.asarray(image, np.int16) - wanted).max() <= 1
+
+
+def test_cmyk_jpeg_has_the_right_colours(tmp_path: Path) -> None:
+    file = saved(tmp_path, Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "a.jpg")
+    red, green, blue = pixel(file)
+    assert red > 240
+    assert green < 15
+    assert blue < 15
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, suffix: str) -> None:
+    levels = np.array([[0, 0x1234, 0x8000, 0xFFFF]], np.uint16).repeat(2, 0)
+    file = saved(tmp_path, Image.fromarray(levels), f"a.{suffix}")
+    assert [pixel(file, x)[0] for x in range(4)] == [0, 0x12, 0x80, 0xFF]
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_numbers_without_a_defined_white_are_refused(tmp_path: Path, mode: str) -> None:
+    file = saved(tmp_path, Image.new(mode, (4, 4), 70_000), "a.tif")
+    with pytest.raises(DataError, match="white is not defined"):
+        decode(file)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour"), [("RGBA", (255, 0, 0, 0)), ("LA", (0, 0)), ("RGBA", (0, 0, 255, 0))]
+)
+def test_transparent_is_white(tmp_path: Path, mode: str, colour: tuple[int, ...]) -> None:
+    assert pixel(saved(tmp_path, Image.new(mode, (4, 4), colour))) == (255, 255, 255)
+
+
+def test_half_transparent_black_is_grey(tmp_path: Path) -> None:
+    assert pixel(saved(tmp_path, Image.new("RGBA", (4, 4), (0, 0, 0, 128))))[0] in (126, 127, 128)
+
+
+@pytest.mark.parametrize("transparency", [1, b"\xff\x00\xff"])
+def test_a_palette_may_have_transparent_entries(tmp_path: Path, transparency: int | bytes) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image.putdata([0, 1])
+    file = saved(tmp_path, image, transparency=transparency)
+    assert (pixel(file, 0), pixel(file, 1)) == ((255, 0, 0), (255, 255, 255))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    marked = Image.new("RGB", (32, 16), "black")
+    marked.paste((255, 255, 255), (0, 0, 8, 8))  # top left as stored
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = saved(tmp_path, marked, "a.jpg", exif=exif, quality=95)
+    image = np.asarray(decode(file))[..., 0] > 128
+    # where EXIF says that the stored top left corner is seen: (bottom?, right?)
+    bottom, right = {
+        1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0),
+        5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0),
+    }[orientation]  # fmt: skip
+    assert image.shape == ((16, 32) if orientation < 5 else (32, 16))
+    assert image[-bottom, -right]
+    assert image.sum() == pytest.approx(64, abs=8)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's; the pixels are whole
+def test_a_damaged_exif_block_is_no_obstacle(tmp_path: Path) -> None:
+    file = saved(tmp_path, gradient(), "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert decode(file).size == (40, 30)
+
+
+def test_reading_does_not_warn_outside_of_pytest_either(tmp_path: Path) -> None:
+    image = gradient().convert("P")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        decode(saved(tmp_path, image, transparency=b"\x00" * 256))
+        decode(saved(tmp_path, gradient(), "b.jpg"))
+    assert caught == []
+
+
+# -------------------------------------------------------------------------------- what is refused
+def huge_png(file: Path, side: int) -> Path:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    content = (
+        chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    )
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    return file
+
+
+def empty(folder: Path) -> Path:
+    file = folder / "empty.jpg"
+    file.touch()
+    return file
+
+
+def text(folder: Path) -> Path:
+    file = folder / "text.jpg"
+    file.write_text("<html>404 not found</html>")
+    return file
+
+
+def truncated(folder: Path) -> Path:
+    file = saved(folder, gradient(), "truncated.jpg")
+    file.write_bytes(file.read_bytes()[:-200])
+    return file
+
+
+def scrambled(folder: Path) -> Path:
+    file = saved(folder, gradient(), "scrambled.png")
+    content = bytearray(file.read_bytes())
+    content[60:-40] = bytes(len(content) - 100)
+    file.write_bytes(content)
+    return file
+
+
+BAD: list[tuple[Callable[[Path], Path], str]] = [
+    (empty, "empty"),
+    (text, "no image"),
+    (truncated, "truncated"),
+    (scrambled, "cannot be decoded"),
+    (lambda folder: folder / "absent.jpg", "missing"),
+    (lambda folder: folder, "irectory|ermission"),
+    (lambda folder: huge_png(folder / "bomb.png", 60_000), f"{MAX_PIXELS:,} pixels"),
+    (lambda folder: huge_png(folder / "large.png", 10_000), f"{MAX_PIXELS:,} pixels"),
+]
+
+
+@pytest.mark.parametrize(("make", "reason"), BAD)
+def test_a_bad_file_is_named_with_reason_and_remedy(
+    tmp_path: Path, make: Callable[[Path], Path], reason: str
+) -> None:
+    file = make(tmp_path)
+    with pytest.raises(DataError, match=reason) as error:
+        decode(file)
+    assert str(file) in str(error.value)
+    assert "replace it" in str(error.value)
+
+
+@given(part=st.floats(0, 0.95), suffix=st.sampled_from(["jpg", "png", "bmp", "gif", "webp"]))
+@settings(max_examples=60, deadline=None)
+def test_wherever_a_file_is_cut_it_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, part: float, suffix: str
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    file = saved(tmp_path_factory.mktemp("cut"), Image.fromarray(noise), f"a.{suffix}")
+    content = file.read_bytes()
+    file.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(DataError):
+        decode(file)
+
+
+# ------------------------------------------------------------------------------- verify all files
+@pytest.fixture
+def good(tmp_path: Path) -> list[Path]:
+    return [saved(tmp_path, gradient(8 + i), f"good{i}.png") for i in range(5)]
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that were opened, in any order."""
+    opened: list[Path] = []
+    read = module._read
+
+    def spy(file: Path) -> Image.Image:
+        opened.append(file)
+        return read(file)
+
+    monkeypatch.setattr(module, "_read", spy)
+    return opened
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_verify_lists_every_bad_file_once(tmp_path: Path, good: list[Path], workers: int) -> None:
+    bad = [empty(tmp_path), text(tmp_path), truncated(tmp_path), tmp_path / "absent.jpg"]
+    with pytest.raises(DataError, match="4 of 9 image files") as error:
+        verify([*good, *bad], tmp_path / "cache", workers)
+    assert all(str(error.value).count(str(file)) == 1 for file in bad)
+    assert not any(str(file) in str(error.value) for file in good)
+    for reason in ("empty", "no image", "truncated", "missing", "replace it"):
+        assert reason in str(error.value)
+
+
+def test_a_long_list_is_cut_with_its_count(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"{LISTED + 5} of {LISTED + 5}") as error:
+        verify([tmp_path / f"absent{i}.jpg" for i in range(LISTED + 5)], tmp_path / "cache", 1)
+    assert str(error.value).count(": the file is missing") == LISTED
+    assert "and 5 more" in str(error.value)
+
+
+def test_a_second_run_decodes_only_what_changed(
+    tmp_path: Path, good: list[Path], decoded: list[Path]
+) -> None:
+    cache = tmp_path / "cache"
+    verify(good, cache, 2)
+    assert sorted(decoded) == good
+    decoded.clear()
+    verify(good, cache, 2)
+    assert decoded == []
+    saved(tmp_path, gradient(99), good[2].name)
+    verify(good, cache, 2)
+    assert decoded == [good[2]]
+
+
+def test_a_file_that_went_bad_later_is_found(tmp_path: Path, good: list[Path]) -> None:
+    verify(good, tmp_path / "cache", 1)
+    good[1].write_bytes(b"")
+    with pytest.raises(DataError, match="1 of 5"):
+        verify(good, tmp_path / "cache", 1)
+    good[1].unlink()
+    with pytest.raises(DataError, match="missing"):
+        verify(good, tmp_path / "cache", 1)
+
+
+def test_good_files_are_remembered_though_others_are_bad(
+    tmp_path: Path, good: list[Path], decoded: list[Path]
+) -> None:
+    files = [*good, empty(tmp_path)]
+    for expected in (files, files[-1:]):
+        decoded.clear()
+        with pytest.raises(DataError):
+            verify(files, tmp_path / "cache", 1)
+        assert decoded == expected
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish", None])
+def test_a_damaged_memory_is_ignored_with_a_log_line(
+    tmp_path: Path,
+    good: list[Path],
+    decoded: list[Path],
+    caplog: pytest.LogCaptureFixture,
+    damage: bytes | None,
+) -> None:
+    cache = tmp_path / "cache"
+    verify(good, cache, 1)
+    (memory,) = cache.iterdir()
+    content = bytearray(memory.read_bytes())
+    content[-1] ^= 1
+    memory.write_bytes(bytes(content) if damage is None else damage)
+    decoded.clear()
+    with caplog.at_level(logging.WARNING):
+        verify(good, cache, 1)
+    assert decoded == good
+    assert "damaged" in caplog.text
+    decoded.clear()
+    verify(good, cache, 1)
+    assert decoded == []
+
+
+def test_without_a_place_to_remember_it_still_verifies(
+    tmp_path: Path, good: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked = tmp_path / "cache"
+    blocked.write_text("a file where the folder should be")
+    verify(good, blocked, 1)
+    assert "cannot write" in caplog.text
+    with pytest.raises(DataError):
+        verify([*good, tmp_path / "absent.jpg"], blocked, 1)
+
+
+def test_progress_counts_to_the_end(tmp_path: Path, good: list[Path]) -> None:
+    calls: list[tuple[int, int]] = []
+    verify(good, tmp_path / "cache", 2, lambda done, total: calls.append((done, total)))
+    assert calls == [(i, 5) for i in range(1, 6)]
+
+
+def test_a_file_listed_twice_counts_once(tmp_path: Path, good: list[Path]) -> None:
+    with pytest.raises(DataError, match="1 of 6"):
+        verify([*good, empty(tmp_path), empty(tmp_path)], tmp_path / "cache", 1)

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mlbench.data import transforms
+from mlbench.data.transforms import (
+    STEPS,
+    MultiScaleCrop,
+    RandomResizedCrop,
+    train_transform,
+)
+from mlbench.types import Augmentation, Preprocessing, Settings, SuiteError
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8))
+AUGMENTATIONS: dict[str, dict[str, Any]] = {
+    "flip": {"p": 0.5},
+    "random_resized_crop": {"scale": (0.3, 1.0)},
+    "multi_scale_crop": {},
+    "random_choice_crop": {"resize": 48, "sizes": (48, 40, 32)},
+}
+
+
+def settings(
+    *steps: tuple[str, dict[str, Any]], size: int = 32, resize: int | None = None, **more: Any
+) -> Settings:
+    return Settings(
+        head="gap",
+        image_size=size,
+        preprocessing=Preprocessing(resize=resize, **more),
+        augmentation=tuple(Augmentation(name=name, options=options) for name, options in steps),
+    )
+
+
+def random(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def at_test(chosen: Settings, image: Image.Image = PICTURE) -> torch.Tensor:
+    return transforms.test_transform(chosen)(image)
+
+
+# -------------------------------------------------------------------------------------- test time
+def test_squash_is_pillows_resize() -> None:
+    pixels = at_test(settings(size=32))
+    wanted = np.asarray(PICTURE.resize((32, 32), Image.Resampling.BILINEAR))
+    assert pixels.dtype == torch.uint8
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), wanted)
+
+
+def test_bicubic_is_another_resize() -> None:
+    wanted = np.asarray(PICTURE.resize((32, 32), Image.Resampling.BICUBIC))
+    pixels = at_test(settings(size=32, interpolation="bicubic"))
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), wanted)
+    assert not torch.equal(pixels, at_test(settings(size=32)))
+
+
+def test_the_view_is_cut_from_the_centre() -> None:
+    pixels = at_test(settings(size=32, resize=40)).permute(1, 2, 0).numpy()
+    square = np.asarray(PICTURE.resize((40, 40), Image.Resampling.BILINEAR))
+    assert np.array_equal(pixels, square[4:36, 4:36])
+
+
+def test_shrinking_is_antialiased() -> None:
+    stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (64, 32)).repeat(3).reshape(64, 64, 3))
+    assert torch.all((at_test(settings(size=8), stripes).int() - 127).abs() <= 5)
+
+
+def test_a_view_larger_than_what_it_is_cut_from_is_refused() -> None:
+    with pytest.raises(SuiteError, match="resize 224 is smaller than image_size 256"):
+        at_test(settings(size=256, resize=224))
+
+
+# ---------------------------------------------------------------------------------- training time
+def test_without_augmentation_training_sees_what_testing_sees() -> None:
+    chosen = settings(size=32, resize=40)
+    assert torch.equal(train_transform(chosen)(PICTURE, random()), at_test(chosen))
+
+
+def test_flip_alone_keeps_the_geometry_of_test_time() -> None:
+    chosen = settings(("flip", {"p": 1.0}), size=32, resize=40)
+    assert torch.equal(train_transform(chosen)(PICTURE, random()).flip(2), at_test(chosen))
+    never = settings(("flip", {"p": 0.0}), size=32, resize=40)
+    assert torch.equal(train_transform(never)(PICTURE, random()), at_test(chosen))
+
+
+def test_flip_happens_as_often_as_asked() -> None:
+    transform = train_transform(settings(("flip", {"p": 0.25}), size=4))
+    straight = at_test(settings(size=4))
+    rng = random()
+    flips = sum(not torch.equal(transform(PICTURE, rng), straight) for _ in range(400))
+    assert 60 < flips < 140
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_depends_on_its_generator_and_on_nothing_else(name: str) -> None:
+    transform = train_transform(settings((name, AUGMENTATIONS[name])))
+    first = [transform(PICTURE, random(seed)) for seed in range(8)]
+    np.random.seed(1)  # noqa: NPY002 - shows that the global state plays no part
+    torch.manual_seed(1)
+    assert all(
+        torch.equal(a, transform(PICTURE, random(seed))) for seed, a in enumerate(first)
+    )
+    assert any(not torch.equal(first[0], other) for other in first[1:])
+    assert all(image.shape == (3, 32, 32) and image.dtype == torch.uint8 for image in first)
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (300, 7)])
+def test_a_step_serves_pictures_of_any_shape(name: str, size: tuple[int, int]) -> None:
+    transform = train_transform(settings((name, AUGMENTATIONS[name])))
+    for seed in range(5):
+        assert transform(Image.new("RGB", size), random(seed)).shape == (3, 32, 32)
+
+
+sides = st.integers(1, 2000)
+fractions = st.floats(0.01, 1)
+
+
+@given(
+    width=sides,
+    height=sides,
+    scales=st.lists(fractions, min_size=1, max_size=6),
+    distort=st.integers(0, 5),
+    seed=st.integers(0, 999),
+)
+def test_multi_scale_crop_stays_inside(
+    width: int, height: int, scales: list[float], distort: int, seed: int
+) -> None:
+    step = MultiScaleCrop(scales=tuple(scales), max_distort=distort)
+    left, top, right, bottom = step.box(width, height, random(seed))
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    sizes = [max(1, int(min(width, height) * scale)) for scale in scales]
+    assert any(
+        (right - left, bottom - top) == (w, h) and abs(i - j) <= distort
+        for i, w in enumerate(sizes)
+        for j, h in enumerate(sizes)
+    )
+
+
+def test_multi_scale_crop_uses_all_thirteen_places() -> None:
+    step = MultiScaleCrop(scales=(0.5,), max_distort=0)
+    boxes = {step.box(80, 80, random(seed))[:2] for seed in range(500)}
+    quarters = {(x / 10, y / 10) for x, y in boxes}
+    corners_edges_centre = {(x, y) for x in (0, 2, 4) for y in (0, 2, 4)}
+    assert quarters == corners_edges_centre | {(1, 1), (1, 3), (3, 1), (3, 3)}
+
+
+@given(
+    width=sides,
+    height=sides,
+    scale=st.tuples(fractions, fractions).map(sorted).map(tuple),
+    ratio=st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)).map(sorted).map(tuple),
+    seed=st.integers(0, 999),
+)
+def test_random_resized_crop_stays_inside(
+    width: int,
+    height: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    seed: int,
+) -> None:
+    step = RandomResizedCrop(scale=scale, ratio=ratio)
+    left, top, right, bottom = step.box(width, height, random(seed))
+    assert 0 <= left < right <= width + 1e-9
+    assert 0 <= top < bottom <= height + 1e-9
+
+
+def test_random_resized_crop_keeps_to_its_areas_and_aspects() -> None:
+    step = RandomResizedCrop(scale=(0.7, 1.0))
+    boxes = np.array([step.box(400, 400, random(seed)) for seed in range(300)])
+    w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    assert (w * h / 160_000).min() == pytest.approx(0.7, abs=0.03)
+    assert (w * h / 160_000).max() > 0.95
+    assert np.abs(np.log(w / h)).max() <= np.log(4 / 3) + 0.01
+
+
+def test_random_choice_crop_at_full_size_is_the_whole_picture() -> None:
+    chosen = settings(("random_choice_crop", {"resize": 32, "sizes": (32,)}))
+    assert torch.equal(train_transform(chosen)(PICTURE, random()), at_test(settings()))
+
+
+def test_random_choice_crop_uses_every_size_and_reaches_every_edge() -> None:
+    ramp = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))).convert("RGB")
+    chosen = settings(("random_choice_crop", {"resize": 64, "sizes": (64, 32)}))
+    transform = train_transform(chosen)
+    ends = [(int(x[0, 0, 0]), int(x[0, 0, -1])) for x in (transform(ramp, random(i)) for i in range(300))]
+    spans = {round((last - first) / 4 / 31) for first, last in ends}
+    assert spans == {1, 2}
+    assert min(first for first, _ in ends) == 0
+    assert max(first for first, last in ends if last - first < 200) == 128
+
+
+# ------------------------------------------------------------------------------------ wrong input
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([("flipp", {})], r"unknown augmentation step 'flipp'; did you mean flip\?"),
+        ([("zzz", {})], "known: flip, random_resized_crop"),
+        ([("flip", {"q": 1})], "'flip' has no option 'q'; known: p"),
+        ([("multi_scale_crop", {"scale": (1,)})], r"no option 'scale'; did you mean scales\?"),
+        ([("flip", {"p": 1.5})], "'flip': p: .*less than or equal to 1.*1.5"),
+        ([("flip", {"p": "often"})], "'flip': p: .*'often'"),
+        ([("random_resized_crop", {"scale": (0.9, 0.5)})], "must not be above the second"),
+        ([("random_resized_crop", {"scale": (0.0, 0.5)})], "scale.0: .*greater than 0"),
+        ([("random_choice_crop", {"resize": 64, "sizes": (65,)})], "65 does not fit into resize 64"),
+        ([("multi_scale_crop", {"scales": ()})], "scales"),
+        ([("multi_scale_crop", {}), ("random_resized_crop", {})], "crops twice"),
+    ],
+)
+def test_a_wrong_step_is_named(steps: list[tuple[str, dict[str, Any]]], message: str) -> None:
+    with pytest.raises(SuiteError, match=message):
+        train_transform(settings(*steps))

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlbench.data.words import word_vectors
+from mlbench.types import DataError
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    file = tmp_path / "glove.txt"
+    file.write_text(
+        "the 9 9 9\ncat 1 2 3\nt-shirt 4 5 6\nhotdog 7 7 7\nhot 1 0 0\ndog 0 1 0\n"
+        "dining 2 0 0\ntable 0 0 2\n. . . 8 8 8\ncafé 0.5 -1e-3 2\n"
+    )
+    return file
+
+
+def npz(file: Path, **groups: object) -> Path:
+    np.savez(file, **{name.replace("__", "/"): np.asarray(v) for name, v in groups.items()})
+    return file
+
+
+def test_text_is_looked_up_by_word(text: Path) -> None:
+    words = word_vectors(["cat", "T-shirt", "hot dog", "Hot_Dog", "diningtable", "café"], text)
+    assert {k: v.tolist() for k, v in words.found.items()} == {
+        "cat": [1, 2, 3],
+        "T-shirt": [4, 5, 6],
+        "hot dog": [0.5, 0.5, 0],
+        "Hot_Dog": [0.5, 0.5, 0],
+        "diningtable": [1, 0, 1],
+        "café": pytest.approx([0.5, -1e-3, 2]),
+    }
+    assert words.averaged["diningtable"] == ("dining", "table")
+    assert "T-shirt" not in words.averaged
+    assert not words.incomplete
+
+
+def test_labels_without_a_vector_are_told(text: Path) -> None:
+    words = word_vectors(["zebra", "hot zebra"], text)
+    assert "zebra" not in words.found
+    assert words.found["hot zebra"].tolist() == [1, 0, 0]
+    assert words.incomplete == {"zebra": ("zebra",), "hot zebra": ("zebra",)}
+
+
+def test_a_header_of_word2vec_is_skipped(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.vec"
+    file.write_text("2 3\ncat 1 2 3\ndog 4 5 6 \n")
+    assert word_vectors(["dog"], file).found["dog"].tolist() == [4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("cat 1 2 3\ndog 1 2\n", "line 2: 2 numbers instead of 3"),
+        ("cat 1 2 3\ndog 1 2 3 4\n", "line 2: 4 numbers instead of 3"),
+        ("cat 1 2 3\n\ndog 1 two 3\n", "line 3: .*two"),
+        ("cat 1 2 3\ndog 1 nan 3\n", "line 2: .*not finite"),
+        ("<html>\n", "line 1"),
+        ("", "holds no word vectors"),
+    ],
+)
+def test_a_malformed_text_names_its_line(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "bad.txt"
+    file.write_text(content)
+    with pytest.raises(DataError, match=message) as error:
+        word_vectors(["cat", "dog"], file)
+    assert "bad.txt" in str(error.value)
+
+
+def test_npz_matches_by_name_in_all_its_sets(tmp_path: Path) -> None:
+    file = npz(
+        tmp_path / "words.npz",
+        a__names=["tv-monitor", "Cat"],
+        a__vectors=[[1.0, 2], [3, 4]],
+        b__names=["traffic light", "hot", "dog"],
+        b__vectors=[[5.0, 6], [7, 8], [9, 10]],
+    )
+    names = ["hot dog", "trafficlight", "cat", "tvmonitor"]
+    words = word_vectors(names, file)
+    assert [words.found[name].tolist() for name in names] == [[8, 9], [5, 6], [3, 4], [1, 2]]
+    assert dict(words.averaged) == {"hot dog": ("hot", "dog")}
+
+
+def test_of_sets_that_disagree_the_one_that_knows_most_labels_counts(tmp_path: Path) -> None:
+    file = npz(
+        tmp_path / "words.npz",
+        a__names=["cat", "x"],
+        a__vectors=[[1.0], [1]],
+        b__names=["dog", "cat"],
+        b__vectors=[[2.0], [2]],
+    )
+    assert word_vectors(["cat", "dog"], file).found["cat"].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"names": ["a"]}, "'names' but not 'vectors'"),
+        ({"x__names": ["a"], "vectors": [[1.0]]}, "not 'x/vectors'"),
+        ({"embedding": [[1.0]]}, "it has embedding"),
+        ({"names": ["a", "b"], "vectors": [[1.0]]}, r"floats \[2, E\]"),
+        ({"names": ["a"], "vectors": [1.0]}, r"floats \[1, E\]"),
+        ({"names": [1, 2], "vectors": [[1.0], [2.0]]}, "list of texts"),
+        ({"names": ["a", "b"], "vectors": [[1.0], [np.inf]]}, r"row 1 \(b\) is not finite"),
+        (
+            {"a__names": ["a"], "a__vectors": [[1.0]], "b__names": ["b"], "b__vectors": [[1.0, 2]]},
+            r"\[1, 2\] wide",
+        ),
+    ],
+)
+def test_a_malformed_npz_names_its_array(
+    tmp_path: Path, arrays: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DataError, match=message) as error:
+        word_vectors(["a", "b"], npz(tmp_path / "bad.npz", **arrays))
+    assert "bad.npz" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["absent.npz", "absent.txt"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=f"no word vector file .*{name}"):
+        word_vectors(["a"], tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["folder.npz", "folder.txt"])
+def test_a_folder_is_no_word_vector_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=name):
+        word_vectors(["a"], tmp_path / name)
+
+
+def test_broken_or_pickled_npz_is_refused(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.npz"
+    broken.write_bytes(b"PK\x03\x04 and then nothing")
+    pickled = npz(tmp_path / "pickled.npz", names=np.array(["a"], object), vectors=[[1.0]])
+    for file in (broken, pickled):
+        with pytest.raises(DataError, match=file.name):
+            word_vectors(["a"], file)
+
+
+def test_published_label_vectors_cover_voc_and_coco() -> None:
+    named = os.environ.get("MLBENCH_TEST_WORDS")
+    if not named:
+        pytest.skip("MLBENCH_TEST_WORDS names no label_words.npz")
+    from mlbench_plugins.datasets.voc import VOC2007
+
+    with np.load(named) as arrays:
+        coco = dict(zip(arrays["coco/names"].tolist(), arrays["coco/vectors"], strict=True))
+    for names in (VOC2007.names, tuple(reversed(coco))):
+        words = word_vectors(names, Path(named))
+        assert set(words.found) == set(names)
+        assert not words.averaged
+        assert not words.incomplete
+    assert all(np.array_equal(words.found[name], coco[name]) for name in coco)

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlbench.types import DataError, Index, digest
+from mlbench_plugins.datasets import drawing, scenes, synthetic
+from mlbench_plugins.datasets.synthetic import Synthetic
+
+SMALL = {"train_images": 6, "test_images": 4, "size": 48}
+
+
+def small(cache: Path, **options: Any) -> Synthetic:
+    return Synthetic(None, cache, **{**SMALL, **options})
+
+
+def pixels(index: Index) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in index.files])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+# ------------------------------------------------------------------------------- the label model
+def test_probabilities_of_the_model() -> None:
+    sets, probability = scenes.distribution()
+    assert probability.sum() == pytest.approx(1)
+    assert {int(n) for n in sets[probability > 0].sum(1)} == set(range(1, scenes.MOST + 1))
+    frequency = scenes.joint().diagonal()
+    assert frequency.min() > 0.08
+    assert frequency.max() < 0.45
+    assert np.allclose(scenes.joint(), (sets.T * probability) @ sets)
+
+
+def test_labels_come_together_as_the_model_says() -> None:
+    labels = scenes.sample(np.random.default_rng(0).random(40_000)).astype(np.float64)
+    observed = labels.T @ labels / len(labels)
+    assert np.abs(observed - scenes.joint()).max() < 0.01
+
+
+def test_company_tells_twins_apart() -> None:
+    joint, at = scenes.joint(), scenes.NAMES.index
+    company = joint / joint.diagonal()
+    others = [c for c, name in enumerate(scenes.NAMES) if name not in sum(scenes.TWINS, ())]
+    for one, other in scenes.TWINS:
+        ratio = company[others, at(one)] / company[others, at(other)]
+        assert max(ratio.max(), 1 / ratio.min()) > 5
+        assert joint[at(one), at(other)] < 0.02
+
+
+# ------------------------------------------------------------------------------------ the pictures
+def test_twins_can_look_the_same_and_can_be_told_apart() -> None:
+    for pair in scenes.TWINS:
+        looks = []
+        for name in pair:
+            for clear in (False, True):
+                canvas = drawing.Canvas(64, np.random.default_rng(5))
+                drawing.ARTISTS[name](canvas, 0.5, 0.5, 0.2, clear)
+                looks.append(canvas.pixels)
+        plain, clear, other_plain, other_clear = looks
+        assert np.array_equal(plain, other_plain)
+        assert np.abs(clear - other_clear).max() > 0.2
+        assert np.abs(clear - plain).max() > 0.2
+
+
+def test_every_object_can_be_seen() -> None:
+    assert set(drawing.ARTISTS) == set(scenes.NAMES)
+    for artist in drawing.ARTISTS.values():
+        canvas = drawing.Canvas(96, np.random.default_rng(0))
+        before = canvas.pixels.copy()
+        artist(canvas, 0.5, 0.5, drawing.RADIUS[0], False)
+        assert (np.abs(canvas.pixels - before).max(axis=2) > 0.15).sum() > 60
+
+
+def test_same_pixels_on_every_machine(tmp_path: Path) -> None:
+    state = hashlib.sha256()
+    for _, picture in small(tmp_path).pictures():
+        state.update(picture.tobytes())
+    assert state.hexdigest()[:16] == "1116524f8cf79133", "pixels changed: raise VERSION and this hash"
+
+
+def test_default_labels_have_their_name(cache: Path) -> None:
+    data = Synthetic(None, cache)
+    train, test = data.index("train"), data.index("test")
+    assert (len(train), len(test)) == tuple(card.images for card in data.card.splits.values())
+    assert data.card.identities[digest(train, test, data.names)] == "synthetic-1"
+    assert not set(train.keys) & set(test.keys)
+    for index in (train, test):
+        count = index.targets.sum(axis=1)
+        assert set(count.tolist()) == set(range(1, scenes.MOST + 1))
+        assert np.abs(index.targets.mean(axis=0) - scenes.joint().diagonal()).max() < 0.06
+
+
+def test_files_hold_the_pictures_of_their_labels(tmp_path: Path) -> None:
+    data = small(tmp_path)
+    train, test = data.index("train"), data.index("test")
+    drawn = dict(data.pictures())
+    assert {file.name for file in [*train.files, *test.files]} == set(drawn)
+    for index in (train, test):
+        wanted = np.stack([drawn[file.name] for file in index.files])
+        assert np.array_equal(pixels(index), wanted)
+        assert index.targets.dtype == np.int8
+
+
+def test_options_change_what_they_say(tmp_path: Path) -> None:
+    first = small(tmp_path).index("train")
+    longer = small(tmp_path, train_images=9).index("train")
+    assert np.array_equal(pixels(longer)[:6], pixels(first))
+    other = small(tmp_path, seed=1).index("train")
+    assert not np.array_equal(pixels(other), pixels(first))
+    assert pixels(small(tmp_path, size=32).index("test")).shape == (4, 32, 32, 3)
+
+
+# -------------------------------------------------------------------------------------- the cache
+def test_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(tmp_path).index("train")
+    monkeypatch.setattr(drawing, "picture", None)
+    assert len(small(tmp_path).index("test")) == 4
+
+
+@pytest.mark.parametrize("damage", ["byte", "cut", "gone", "manifest", "manifest gone", "other"])
+def test_a_damaged_cache_is_drawn_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = small(tmp_path)
+    file = Path(data.index("test").files[2])
+    before = content(data.folder)
+    manifest = data.folder / "manifest.json"
+    match damage:
+        case "byte":
+            file.write_bytes(before[file.name][:-1] + b"\0")
+        case "cut":
+            file.write_bytes(before[file.name][:500])
+        case "gone":
+            file.unlink()
+        case "manifest":
+            manifest.write_text("{")
+        case "manifest gone":
+            manifest.unlink()
+        case "other":
+            manifest.write_text(json.dumps({"files": {}}))
+    with caplog.at_level(logging.INFO):
+        small(tmp_path).index("train")
+    assert "drawing the synthetic data set" in caplog.text
+    assert content(data.folder) == before
+
+
+def test_an_interrupted_drawing_leaves_nothing_half_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = small(tmp_path)
+    draw, calls = drawing.picture, []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return draw(*arguments)
+
+    monkeypatch.setattr(drawing, "picture", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        data.index("train")
+    assert content(data.folder) == {}
+    assert [folder.name for folder in data.folder.parent.iterdir()] == [data.folder.name]
+    assert len(data.index("train")) == 6
+
+
+def _use(folder: str) -> str:
+    data = small(Path(folder))
+    return hashlib.sha256(pixels(data.index("train")).tobytes()).hexdigest()
+
+
+def test_two_processes_may_draw_at_once(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        found = set(pool.map(_use, [str(tmp_path)] * 2, chunksize=1))
+    assert found == {_use(str(tmp_path))}
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "cache"
+    blocked.write_text("a file where the folder should be")
+    with pytest.raises(DataError, match="cannot draw .*cache"):
+        small(blocked).index("train")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train_images": 0}, "train_images=0.* at least 1"),
+        ({"test_images": 2.5}, "test_images=2.5"),
+        ({"size": 31}, f"size=31.* at least {synthetic.SMALLEST}"),
+        ({"seed": -1}, "seed=-1.* at least 0"),
+        ({"size": "96"}, "size='96'"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        small(tmp_path, **options)

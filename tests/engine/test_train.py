@@ -1,0 +1,195 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from mlbench.data.loader import shard, training_order
+from mlbench.engine import optimise
+from mlbench.engine.evaluate import predict
+from mlbench.engine.train import train
+from mlbench.types import DivergedError, Schedule, SuiteError
+from tests.engine import tiny
+
+
+def fit(training, model=None):
+    state = training.start(model or tiny.model())
+    train(state, training)
+    return state
+
+
+def test_training_equals_a_loop_written_out():
+    training = tiny.training()
+    model, loss = tiny.model(), tiny.Bce()
+    sgd = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    losses = []
+    for epoch in range(2):
+        model.train()
+        for positions in training_order(24, 8, 0, epoch):
+            output = model(training.source(positions, epoch))
+            targets = torch.from_numpy(training.index.targets[positions])
+            value = loss(output.logits, targets) + output.aux["small"]
+            sgd.zero_grad()
+            value.backward()
+            sgd.step()
+            losses.append(value.item())
+    state = fit(training)
+    assert state.losses == pytest.approx(losses, rel=1e-6)
+    assert state.step == 6 and [entry.epoch for entry in state.log] == [1, 2]
+    assert state.log[0].loss == pytest.approx(sum(losses[:3]) / 3, rel=1e-6)
+    assert state.log[0].aux["small"] > 0 and state.log[0].grad_norm > 0
+
+
+def test_same_seed_same_losses_and_another_seed_others():
+    assert fit(tiny.training()).losses == fit(tiny.training()).losses
+    assert fit(tiny.training()).losses != fit(tiny.training(seed=1)).losses
+
+
+def test_frozen_stages_keep_weights_and_statistics():
+    model = tiny.model()
+    before = copy.deepcopy(model.state_dict())
+    fit(tiny.training(tiny.settings(frozen_stages=1)), model)
+    after = model.state_dict()
+    for name, value in before.items():
+        frozen = name.startswith("backbone.one") or name in ("mean", "std")
+        assert torch.equal(value, after[name]) == frozen, name
+
+
+def test_freezing_all_trains_the_head_alone():
+    model = tiny.model()
+    before = copy.deepcopy(model.state_dict())
+    fit(tiny.training(tiny.settings(frozen_stages=-1)), model)
+    changed = {n for n, v in model.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed == {"head.classifier.weight", "head.classifier.bias"}
+
+
+def test_more_frozen_stages_than_there_are_is_refused():
+    with pytest.raises(SuiteError, match="has 2 stages"):
+        fit(tiny.training(tiny.settings(frozen_stages=3)))
+
+
+def test_freeze_bn_trains_weights_but_not_statistics():
+    model = tiny.model()
+    before = copy.deepcopy(model.state_dict())
+    fit(tiny.training(tiny.settings(freeze_bn=True)), model)
+    after = model.state_dict()
+    assert torch.equal(before["backbone.one.1.running_mean"], after["backbone.one.1.running_mean"])
+    assert not torch.equal(before["backbone.one.0.weight"], after["backbone.one.0.weight"])
+
+
+def test_the_average_is_what_is_evaluated_and_equals_its_definition():
+    training = tiny.training(tiny.settings(ema_decay=0.5, epochs=1, batch_size=12))
+    state = training.start(tiny.model())
+    weights = []
+    network = state.model.head.classifier.weight
+    state.optimizer.register_step_post_hook(lambda *_: weights.append(network.detach().clone()))
+    train(state, training)
+    # torch's average starts from the weights after the first update.
+    expected = weights[0]
+    for value in weights[1:]:
+        expected = 0.5 * expected + 0.5 * value
+    averaged = state.evaluated().head.classifier.weight
+    torch.testing.assert_close(averaged, expected)
+    assert not torch.equal(averaged, network)
+
+
+def test_clipping_bounds_the_step():
+    clipped = fit(tiny.training(tiny.settings(grad_clip=1e-4, epochs=1)))
+    free = fit(tiny.training(tiny.settings(epochs=1)))
+    start = torch.cat([p.flatten() for p in tiny.model().parameters()])
+
+    def moved(state):
+        return (torch.cat([p.flatten() for p in state.model.parameters()]) - start).norm().item()
+
+    # 3 steps of momentum 0.9 and rate 0.1 move at most 0.1 * (1 + 1.9 + 2.71) * clip.
+    assert moved(clipped) <= 0.1 * 5.61 * 1e-4 * 1.001
+    assert moved(free) > 10 * moved(clipped)
+    assert clipped.log[0].grad_norm > 1e-3, "the norm is logged before clipping"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_trains_and_keeps_its_scaler(precision):
+    state = fit(tiny.training(precision=precision))
+    reference = fit(tiny.training())
+    assert state.losses == pytest.approx(reference.losses, rel=0.05)
+    assert state.state_dict()["scaler"].get("scale", 0) == (65536 if precision == "fp16" else 0)
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step():
+    class Bomb(nn.Module):
+        calls = 0
+
+        def forward(self, logits, targets):
+            self.calls += 1
+            return logits.sum() * (float("nan") if self.calls == 5 else 0.1)
+
+    training = tiny.training(tiny.settings(epochs=4), loss=Bomb())
+    state = training.start(tiny.model())
+    with pytest.raises(DivergedError, match="step 5") as caught:
+        train(state, training)
+    assert caught.value.step == 5
+    assert len(state.log) == 1, "the epochs before it are kept"
+
+
+def test_the_backbone_has_its_own_learning_rate():
+    training = tiny.training(tiny.settings(backbone_lr_scale=0.1))
+    groups = training.start(tiny.model()).optimizer.param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.1, 0.01])
+
+
+def test_one_cycle_equals_torchs():
+    schedule = Schedule(name="one_cycle", pct_start=0.3, div=20, final_div=100)
+    made = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        made, 0.1, total_steps=50, pct_start=0.3, div_factor=20, final_div_factor=100
+    )
+    for step in range(50):
+        ours = 0.1 * optimise.learning_rate_factor(schedule, step, 10, 50)
+        assert ours == pytest.approx(theirs.get_last_lr()[0], rel=1e-9)
+        made.step()
+        if step < 49:
+            theirs.step()
+    assert ours == pytest.approx(0.1 / 20 / 100)
+
+
+def test_steps_and_warmup():
+    schedule = Schedule(name="step", warmup=1, milestones=(2, 3), gamma=0.1)
+    factors = [optimise.learning_rate_factor(schedule, step, 4, 16) for step in range(16)]
+    assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1] + [0.1] * 4 + [0.01] * 4)
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 5))
+def test_an_epoch_shows_no_image_twice(images, batch, epoch):
+    order = training_order(images, batch, 0, epoch)
+    seen = [i for positions in order for i in positions.tolist()]
+    assert len(set(seen)) == len(seen) == min(images, max(images // batch, 1) * batch)
+    assert all(len(positions) == min(batch, images) for positions in order)
+
+
+@given(st.integers(0, 100), st.integers(1, 5))
+def test_parts_cover_everything_once(images, processes):
+    import numpy as np
+
+    parts = [shard(np.arange(images), rank, processes) for rank in range(processes)]
+    assert np.concatenate(parts).tolist() == list(range(images))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_prediction_covers_every_image_once_in_order(batch_size):
+    training = tiny.training()
+    model = tiny.model().eval()
+    found = predict(
+        model,
+        training.source,
+        training.index,
+        training.world,
+        device=training.device,
+        precision="fp32",
+        batch_size=batch_size,
+    )
+    with torch.no_grad():
+        expected = model(training.source.images).logits
+    torch.testing.assert_close(torch.from_numpy(found.logits), expected, atol=1e-5, rtol=1e-4)
+    assert found.keys == tuple(training.index.keys)

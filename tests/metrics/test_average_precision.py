@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlbench.metrics import average_precision, interpolated_average_precision
+from mlbench.types import MeasureError
+from tests.metrics.cases import cases
+from tests.metrics.reference import sklearn_ap
+
+
+@settings(deadline=None)
+@given(cases())
+def test_equals_scikit_learn(case):
+    scores, targets = case
+    found, expected = average_precision(scores, targets), sklearn_ap(scores, targets)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(cases(), st.randoms())
+def test_the_order_of_images_changes_no_bit(case, random):
+    scores, targets = case
+    order = random.sample(range(len(scores)), len(scores))
+    for metric in (average_precision, interpolated_average_precision):
+        np.testing.assert_array_equal(
+            metric(scores, targets), metric(scores[order], targets[order])
+        )
+
+
+@settings(deadline=None)
+@given(cases())
+def test_the_envelope_is_the_best_precision_at_no_lower_recall(case):
+    scores, targets = case
+    expected = []
+    for column, target in zip(scores.T, targets.T, strict=True):
+        positives, known = column[target == 1], column[target >= 0]
+        points = [((positives >= s).sum(), (known >= s).sum()) for s in np.unique(positives)]
+        best = [
+            max(hits / ranked for hits, ranked in points if hits >= (positives >= s).sum())
+            for s in positives
+        ]
+        expected.append(np.mean(best) if best else np.nan)
+    found = interpolated_average_precision(scores, targets)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_what_equal_scores_are_worth():
+    targets = np.array([[1], [0], [0], [1]], dtype=np.int8)
+    assert average_precision(np.zeros((4, 1)), targets) == [0.5]
+
+
+def test_an_unknown_entry_is_as_if_the_image_were_not_there():
+    scores = np.array([[0.9], [0.8], [0.7]])
+    targets = np.array([[-1], [1], [0]], dtype=np.int8)
+    assert average_precision(scores, targets) == [1.0]
+
+
+def test_a_class_without_positives_is_marked():
+    targets = np.array([[1, 0], [0, -1]], dtype=np.int8)
+    found = average_precision(np.eye(2), targets)
+    assert found[0] == 1 and np.isnan(found[1])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused_with_their_place(bad):
+    scores = np.zeros((3, 2), dtype=np.float32)
+    scores[2, 1] = scores[1, 0] = bad
+    with pytest.raises(MeasureError, match=r"2 of 6 scores.*image 1, class 0"):
+        average_precision(scores, np.ones((3, 2), dtype=np.int8))
+
+
+@pytest.mark.parametrize("metric", [average_precision, interpolated_average_precision])
+@pytest.mark.parametrize(
+    ("scores", "targets", "message"),
+    [
+        (np.zeros((2, 2)), np.array([[0, -1], [0, 0]]), "none of the 2 images has a positive"),
+        (np.zeros((2, 2)), np.ones((2, 3)), r"scores \(2, 2\) and targets \(2, 3\)"),
+        (np.zeros(2), np.ones(2), "must both be"),
+        (np.zeros((0, 2)), np.ones((0, 2)), "none of the 0 images"),
+        (np.zeros((1, 2)), np.array([[1, 2]]), "image 0, class 1 has 2"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(metric, scores, targets, message):
+    with pytest.raises(MeasureError, match=message):
+        metric(scores, targets.astype(np.int8))

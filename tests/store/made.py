@@ -1,0 +1,73 @@
+"""Records and predictions made by hand."""
+
+import numpy as np
+
+from mlbench.types import (
+    Efficiency,
+    Latency,
+    Predictions,
+    RunRecord,
+    RunSpec,
+    Scores,
+    Settings,
+)
+
+NAMES = ("cat", "dog", "tv | monitor")
+
+
+def made_scores(value=50.0, left_out=0):
+    numbers = dict.fromkeys(Scores.model_fields, 40.0)
+    numbers |= {"mAP": value, "mAP_low": value - 1, "mAP_high": value + 1}
+    return Scores(**{**numbers, "classes_scored": 3 - left_out, "classes_left_out": left_out})
+
+
+def made_efficiency(device="AMD EPYC", median_ms=12.5, **fields):
+    one = Latency(batch_size=1, median_ms=median_ms, p95_ms=15, images_per_second=80)
+    many = Latency(batch_size=16, median_ms=200, p95_ms=250, images_per_second=80)
+    values = {
+        "parameters_backbone": 11_000_000,
+        "parameters_head": 500_000,
+        "gmacs_backbone": 1.8,
+        "gmacs_head": 0.2,
+        "latency": (one, many),
+        "peak_memory_mb": 100,
+        "image_size": 224,
+        "precision": "fp32",
+        "device": device,
+        "threads": 2,
+        "versions": {},
+    }
+    return Efficiency(**{**values, **fields})
+
+
+def made_record(method="ssgrl", value=50.0, *, spec=None, settings=None, **fields):
+    plain = {"backbone": "resnet18", "head": method, "epochs": 3, "image_size": 224}
+    whole = {"method": method, "dataset": "coco", "data": "d" * 16, "track": "probe"}
+    made = RunSpec(**{**whole, "settings": Settings(**{**plain, **(settings or {})}), **(spec or {})})
+    values = {
+        "run_id": made.run_id,
+        "spec": made,
+        "identity": "coco-mini",
+        "status": "ok",
+        "scores": made_scores(value),
+        "label_names": NAMES,
+        "average_precision": (50.0, 40.0, None),
+        "train_images": 100,
+        "test_images": 4,
+        "efficiency": made_efficiency(),
+        "environment": {"device": "cpu"},
+        "started": "2026-01-01T00:00:00+00:00",
+        "seconds": {"training": 1.5},
+        "command": "mlbench run --plugins ssgrl",
+        "commit": "0123456789abcdef",
+    }
+    return RunRecord(**{**values, **fields})
+
+
+def made_predictions(seed=0, n=4):
+    rng = np.random.default_rng(seed)
+    return Predictions(
+        logits=rng.standard_normal((n, 3)).astype(np.float32),
+        targets=rng.integers(-1, 2, (n, 3)).astype(np.int8),
+        keys=tuple(f"image {i}/é" for i in range(n)),
+    )

@@ -1,0 +1,90 @@
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mlbench import registry
+from mlbench.health import broken
+from mlbench.types import PluginError
+
+HEADS = "[mlbench.heads]\n"
+
+
+def test_builtins_are_found_and_loaded():
+    plugin = registry.find("head", "gap")
+    assert (plugin.distribution, plugin.value) == (
+        "mlbench-mlic",
+        "mlbench_plugins.methods.pooling:GAP",
+    )
+    assert plugin.load().__name__ == "GAP"
+    assert registry.kinds_of("ssgrl") == ["head", "recipe"]
+
+
+def test_an_unknown_name_suggests_the_nearest():
+    with pytest.raises(PluginError, match=r"unknown head 'ssgr'; did you mean ssgrl"):
+        registry.find("head", "ssgr")
+
+
+def test_an_argument_is_bound_first(install):
+    install("acme", "def made(name, size=3): return name, size", HEADS + "acme = acme:made")
+    plugin = registry.find("head", "acme:thing:1")
+    assert plugin.label == "acme:thing:1"
+    assert plugin.load()(size=4) == ("thing:1", 4)
+    assert registry.options(plugin.load(), ()) == {"size": 3}
+    with pytest.raises(PluginError, match="ends in a colon"):
+        registry.find("head", "acme:")
+
+
+def test_a_clash_names_both_distributions(install, cli):
+    install("acme", "class Head: ...", HEADS + "gap = acme:Head")
+    with pytest.raises(PluginError, match=r"'gap' is claimed by acme 1\.0 .* and mlbench-mlic"):
+        registry.find("head", "gap")
+    assert registry.find("head", "gmp"), "other names are not touched"
+    assert "clash: claimed by acme and mlbench-mlic" in cli("list").out
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import does_not_exist", "No module named 'does_not_exist'"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("x = (", "SyntaxError"),
+        ("Other = 1", "has no attribute 'Head'"),
+    ],
+)
+def test_a_plugin_that_fails_to_import_is_listed_with_its_reason(install, cache, source, reason):
+    module = install("acme", source, HEADS + "acme = acme:Head")
+    importlib.invalidate_caches()
+    found = registry.plugins("head")
+    ((plugin, said),) = broken(found, cache).items()
+    assert plugin.name == "acme" and reason in said and "acme 1.0" in said
+    with pytest.raises(PluginError, match="cannot be imported"):
+        plugin.load()
+    module.write_text("class Head: ...\n# mended")
+    assert broken(found, cache) == {}, "mending it is noticed"
+
+
+def test_a_plugin_that_kills_its_process_is_listed(install, cache):
+    install("acme", "import os; os._exit(3)", HEADS + "acme = acme:Head")
+    assert "exit code 3" in "".join(broken(registry.plugins("head"), cache).values())
+
+
+def test_a_broken_plugin_stops_only_what_needs_it(install, cli):
+    install("acme", "import does_not_exist", HEADS + "acme = acme:Head")
+    listed = {row["name"]: row["problem"] for row in json.loads(cli("list", "--json").out)}
+    assert "does_not_exist" in listed["acme"] and listed["ssgrl"] is None
+    ended = cli("run", "--plugins", "acme", "--dry-run")
+    assert ended.code == 2 and "does_not_exist" in ended.out + ended.err
+
+
+def test_list_imports_no_torch():
+    code = (
+        "import sys; sys.argv = ['mlbench', 'list', '--kind', 'loss']\n"
+        "from mlbench.cli import app\n"
+        "app(standalone_mode=False)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "asl" in ended.stdout and "ssgrl" not in ended.stdout

@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+
+from mlbench import suite
+from mlbench.types import DatasetCard, Index, PluginError, Splits, SuiteError
+
+CARD = DatasetCard(
+    title="t",
+    bibtex="b",
+    licence="l",
+    home="h",
+    budget={"backbone": "resnet18", "image_size": 32, "epochs": 3, "weights": "none"},
+)
+
+
+def opener(name, options, labels, holdout):
+    index = Index(["x"], ["x"], np.ones((1, 2), np.int8))
+    return Splits(CARD, ("a", "b"), index, index, f"digest-of-{name}", name)
+
+
+def expand(**fields):
+    specs, refused = suite.expand(suite.make(fields), opener)
+    assert not refused
+    return specs
+
+
+def test_names_of_any_kind_are_sorted_into_axes():
+    made = suite.make({"plugins": ("ssgrl", "asl", "voc2007", "resnet50", "bce", "gap", "timm:x")})
+    assert made.methods == ("ssgrl", "gap") and made.losses == ("asl", "bce")
+    assert made.datasets == ("voc2007",) and made.backbones == ("resnet50", "timm:x")
+
+
+def test_every_combination_is_made_once():
+    specs = expand(
+        plugins=("gap", "gmp", "gap"), losses=("bce", "asl"), seeds=(0, 1, 2), track="controlled"
+    )
+    assert len({spec.run_id for spec in specs}) == 12
+    assert {spec.dataset for spec in specs} == {"synthetic"}, "the default data set"
+
+
+def test_controlled_gives_all_methods_the_same_budget():
+    one, other = expand(plugins=("gap", "ssgrl"))
+    same = {"backbone", "image_size", "epochs", "batch_size", "loss", "schedule", "augmentation"}
+    assert one.settings.model_dump(include=same) == other.settings.model_dump(include=same)
+    assert one.settings.backbone == "resnet18" and one.settings.head != other.settings.head
+
+
+def test_published_takes_the_papers_recipe():
+    (spec,) = expand(plugins=("ssgrl",), track="published")
+    assert spec.settings.backbone == "resnet101" and spec.settings.image_size == 576
+
+
+def test_probe_freezes_the_backbone_and_augments_nothing():
+    (spec,) = expand(plugins=("gap",), track="probe", settings={"epochs": 7})
+    assert spec.settings.frozen_stages == -1 and spec.settings.augmentation == ()
+    assert spec.settings.epochs == 7 and spec.settings.backbone == "resnet18"
+
+
+def test_overrides_are_laid_on_top_in_order():
+    (spec,) = expand(
+        plugins=("gap",),
+        settings={"optimizer": {"lr": 0.5, "weight_decay": 0.25}},
+        per_method={"gap": {"optimizer": {"lr": 0.125}}},
+    )
+    assert (spec.settings.optimizer.lr, spec.settings.optimizer.weight_decay) == (0.125, 0.25)
+
+
+def test_a_grid_is_an_axis():
+    specs = expand(plugins=("gap",), grid={"optimizer.lr": (1, 2), "epochs": (3, 4)})
+    assert {(s.settings.optimizer.lr, s.settings.epochs) for s in specs} == {
+        (1, 3),
+        (1, 4),
+        (2, 3),
+        (2, 4),
+    }
+
+
+def test_a_run_id_names_what_changes_numbers_and_nothing_else():
+    (spec,) = expand(plugins=("gap",))
+    assert spec.run_id == spec.model_copy(update={"seed": 0}).run_id
+    changed = [
+        spec.model_copy(update={"seed": 1}),
+        spec.model_copy(update={"data": "other"}),
+        spec.model_copy(update={"track": "probe"}),
+        spec.model_copy(update={"settings": spec.settings.model_copy(update={"epochs": 9})}),
+    ]
+    assert len({s.run_id for s in [spec, *changed]}) == 5
+
+
+def test_a_field_added_later_does_not_rename_old_evidence():
+    class Later(suite.RunSpec):
+        invented: int = 0
+
+    (spec,) = expand(plugins=("gap",))
+    assert Later.model_validate(spec.model_dump()).run_id == spec.run_id
+    assert Later.model_validate(spec.model_dump() | {"invented": 1}).run_id != spec.run_id
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"plugins": ("sgrl",)}, "unknown plugin 'sgrl'; did you mean ssgrl"),
+        ({"methods": ("sgrl",)}, "unknown head 'sgrl'"),
+        ({"plugins": ("asl",)}, "no method to run"),
+        ({"plugins": ("gap",), "losses": ("bc",)}, "unknown loss 'bc'; did you mean bce"),
+        ({"plugins": ("gap",), "seeds": ("x",)}, "seeds.0 = 'x'"),
+        ({"plugins": ("gap",), "track": "probing"}, "track = 'probing'"),
+        ({"plugins": ("gap",), "per_method": {"gpa": {}}}, "unknown head 'gpa'"),
+    ],
+)
+def test_wrong_fields_are_refused(fields, message):
+    with pytest.raises((SuiteError, PluginError), match=message):
+        suite.make(fields)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epoch": 3}, "unknown option 'epoch'; did you mean epochs"),
+        ({"optimizer": {"rate": 3}}, "unknown option 'optimizer.rate'"),
+        ({"epochs": 0}, "epochs = 0: Input should be greater than 0"),
+        ({"augmentation": [{"nam": "flip"}]}, "augmentation.0.nam"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(SuiteError, match=message):
+        expand(plugins=("gap",), settings=settings)
+
+
+def test_wrong_files_are_refused(tmp_path):
+    file = tmp_path / "suite.yaml"
+    with pytest.raises(SuiteError, match=r"suite\.yaml cannot be read: No such file"):
+        suite.read(file)
+    file.write_text("- a\n- b")
+    with pytest.raises(SuiteError, match="must be a mapping"):
+        suite.read(file)
+    file.write_text("plugins: [gap\n")
+    with pytest.raises(SuiteError, match="is not YAML"):
+        suite.read(file)
+    file.write_text("plugin: [gap]\n")
+    with pytest.raises(SuiteError, match=r"option 'plugin' in .*; did you mean plugins"):
+        suite.read(file)
+
+
+def test_only_head_options_and_rates_may_be_tuned_per_method(install):
+    source = """
+from mlbench.types import Recipe, Settings
+RECIPE = Recipe(title="t", bibtex="b", summary="s", settings=Settings(head="gap"),
+                tuned={"probe": {"epochs": 99}})
+"""
+    install("acme", source, "[mlbench.recipes]\ngreedy = acme:RECIPE")
+    _, refused = suite.expand(suite.make({"plugins": ("greedy",), "track": "probe"}), opener)
+    assert "tunes epochs" in refused[0].reason

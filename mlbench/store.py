@@ -125,7 +125,7 @@ class Store:
         """
         file = self._place(record).with_suffix(".npz")
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 found = {name: arrays[name] for name in ("logits", "targets", "keys", "names")}
         except FileNotFoundError as error:
             raise StoreError(

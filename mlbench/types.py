@@ -74,7 +74,8 @@ class DivergedError(MlbenchError):
 class Value(BaseModel):
     """A frozen value; a field it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # An infinite gradient norm must not become null, which could not be read back.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 # ----------------------------------------------------------------------------------------- data

@@ -98,7 +98,7 @@ def test_derived_embedding_never_changes() -> None:
 def test_context_without_words() -> None:
     targets_NC = random_targets(images=50)
     targets_NC[3] = -1
-    context, notes = label_context(index(targets_NC), "a b c d e f".split())
+    context, notes = label_context(index(targets_NC), list("abcdef"))
     assert context.names == tuple("abcdef")
     assert context.images == 50
     assert np.array_equal(context.cooccurrence, cooccurrence(targets_NC))

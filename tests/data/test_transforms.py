@@ -68,7 +68,9 @@ def test_the_view_is_cut_from_the_centre() -> None:
 
 
 def test_shrinking_is_antialiased() -> None:
-    stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (64, 32)).repeat(3).reshape(64, 64, 3))
+    stripes = Image.fromarray(
+        np.tile(np.array([0, 255], np.uint8), (64, 32)).repeat(3).reshape(64, 64, 3)
+    )
     assert torch.all((at_test(settings(size=8), stripes).int() - 127).abs() <= 5)
 
 
@@ -104,9 +106,7 @@ def test_a_step_depends_on_its_generator_and_on_nothing_else(name: str) -> None:
     first = [transform(PICTURE, random(seed)) for seed in range(8)]
     np.random.seed(1)  # noqa: NPY002 - shows that the global state plays no part
     torch.manual_seed(1)
-    assert all(
-        torch.equal(a, transform(PICTURE, random(seed))) for seed, a in enumerate(first)
-    )
+    assert all(torch.equal(a, transform(PICTURE, random(seed))) for seed, a in enumerate(first))
     assert any(not torch.equal(first[0], other) for other in first[1:])
     assert all(image.shape == (3, 32, 32) and image.dtype == torch.uint8 for image in first)
 
@@ -191,7 +191,10 @@ def test_random_choice_crop_uses_every_size_and_reaches_every_edge() -> None:
     ramp = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))).convert("RGB")
     chosen = settings(("random_choice_crop", {"resize": 64, "sizes": (64, 32)}))
     transform = train_transform(chosen)
-    ends = [(int(x[0, 0, 0]), int(x[0, 0, -1])) for x in (transform(ramp, random(i)) for i in range(300))]
+    ends = [
+        (int(x[0, 0, 0]), int(x[0, 0, -1]))
+        for x in (transform(ramp, random(i)) for i in range(300))
+    ]
     spans = {round((last - first) / 4 / 31) for first, last in ends}
     assert spans == {1, 2}
     assert min(first for first, _ in ends) == 0
@@ -210,7 +213,10 @@ def test_random_choice_crop_uses_every_size_and_reaches_every_edge() -> None:
         ([("flip", {"p": "often"})], "'flip': p: .*'often'"),
         ([("random_resized_crop", {"scale": (0.9, 0.5)})], "must not be above the second"),
         ([("random_resized_crop", {"scale": (0.0, 0.5)})], "scale.0: .*greater than 0"),
-        ([("random_choice_crop", {"resize": 64, "sizes": (65,)})], "65 does not fit into resize 64"),
+        (
+            [("random_choice_crop", {"resize": 64, "sizes": (65,)})],
+            "65 does not fit into resize 64",
+        ),
         ([("multi_scale_crop", {"scales": ()})], "scales"),
         ([("multi_scale_crop", {}), ("random_resized_crop", {})], "crops twice"),
     ],

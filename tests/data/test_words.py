@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ def text(tmp_path: Path) -> Path:
 
 
 def npz(file: Path, **groups: object) -> Path:
-    np.savez(file, **{name.replace("__", "/"): np.asarray(v) for name, v in groups.items()})
+    arrays: dict[str, Any] = {k.replace("__", "/"): np.asarray(v) for k, v in groups.items()}
+    np.savez(file, **arrays)
     return file
 
 

@@ -60,16 +60,18 @@ def test_company_tells_twins_apart() -> None:
 # ------------------------------------------------------------------------------------ the pictures
 def test_twins_can_look_the_same_and_can_be_told_apart() -> None:
     for pair in scenes.TWINS:
-        looks = []
-        for name in pair:
-            for clear in (False, True):
-                canvas = drawing.Canvas(64, np.random.default_rng(5))
-                drawing.ARTISTS[name](canvas, 0.5, 0.5, 0.2, clear)
-                looks.append(canvas.pixels)
-        plain, clear, other_plain, other_clear = looks
+        (plain, clear), (other_plain, other_clear) = (
+            [seen(name, clear) for clear in (False, True)] for name in pair
+        )
         assert np.array_equal(plain, other_plain)
         assert np.abs(clear - other_clear).max() > 0.2
         assert np.abs(clear - plain).max() > 0.2
+
+
+def seen(name: str, clear: bool) -> np.ndarray:
+    canvas = drawing.Canvas(64, np.random.default_rng(5))
+    drawing.ARTISTS[name](canvas, 0.5, 0.5, 0.2, clear)
+    return canvas.pixels
 
 
 def test_every_object_can_be_seen() -> None:
@@ -85,7 +87,9 @@ def test_same_pixels_on_every_machine(tmp_path: Path) -> None:
     state = hashlib.sha256()
     for _, picture in small(tmp_path).pictures():
         state.update(picture.tobytes())
-    assert state.hexdigest()[:16] == "1116524f8cf79133", "pixels changed: raise VERSION and this hash"
+    assert state.hexdigest()[:16] == "1116524f8cf79133", (
+        "pixels changed: raise VERSION and this hash"
+    )
 
 
 def test_default_labels_have_their_name(cache: Path) -> None:
@@ -188,7 +192,7 @@ def test_two_processes_may_draw_at_once(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "cache"
     blocked.write_text("a file where the folder should be")
-    with pytest.raises(DataError, match="cannot draw .*cache"):
+    with pytest.raises(DataError, match=r"cannot draw .*cache"):
         small(blocked).index("train")
 
 

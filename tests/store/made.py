@@ -43,7 +43,9 @@ def made_efficiency(device="AMD EPYC", median_ms=12.5, **fields):
 def made_record(method="ssgrl", value=50.0, *, spec=None, settings=None, **fields):
     plain = {"backbone": "resnet18", "head": method, "epochs": 3, "image_size": 224}
     whole = {"method": method, "dataset": "coco", "data": "d" * 16, "track": "probe"}
-    made = RunSpec(**{**whole, "settings": Settings(**{**plain, **(settings or {})}), **(spec or {})})
+    made = RunSpec(
+        **{**whole, "settings": Settings(**{**plain, **(settings or {})}), **(spec or {})}
+    )
     values = {
         "run_id": made.run_id,
         "spec": made,

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import pytest
 
 from mlbench import store as module
 from mlbench.store import Store, safe_name
-from mlbench.types import Predictions, StoreError
+from mlbench.types import EpochLog, Predictions, StoreError
 from tests.store.made import made_predictions, made_record
 
 
@@ -60,6 +61,16 @@ def test_the_same_result_gives_the_same_bytes(tmp_path):
         assert first == second
 
 
+def test_numbers_that_are_not_finite_are_read_back(store):
+    epoch = {"epoch": 1, "loss": 1.0, "lr": 0.1, "seconds": 1.0, "images_per_second": 1.0}
+    odd = EpochLog(**epoch, grad_norm=float("inf"), aux={"group": float("nan")})
+    record = made_record(status="diverged", scores=None, epochs=(odd,))
+    file = store.write(record)
+    (found,) = store.records()
+    assert found.epochs[0].grad_norm == float("inf") and np.isnan(found.epochs[0].aux["group"])
+    json.loads(file.read_text(), parse_constant=pytest.fail)  # JSON that any reader reads
+
+
 def test_opening_makes_nothing(store):
     assert not store.root.exists()
     assert store.records() == [] and store.problems() == [] and store.get("0" * 16) is None
@@ -68,7 +79,9 @@ def test_opening_makes_nothing(store):
 def test_names_that_are_no_file_names(store):
     odd = made_record("../timm:a/b", identity="..")
     file = store.write(odd)
-    assert file.is_relative_to(store.root / "records") and len(file.parts) == len(store.root.parts) + 4
+    assert (
+        file.is_relative_to(store.root / "records") and len(file.parts) == len(store.root.parts) + 4
+    )
     assert store.records() == [odd]
     names = ["a/b", "a%2Fb", "a b", "a:b", ".", "..", "", "é"]
     assert len({safe_name(name) for name in names}) == len(names)
@@ -178,7 +191,7 @@ def test_a_file_where_the_store_should_be(tmp_path, shelter):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_write_permission(store, shelter):
     store.root.mkdir(mode=0o500)
-    with pytest.raises(StoreError, match="Permission denied.*saved in"):
+    with pytest.raises(StoreError, match=r"Permission denied.*saved in"):
         store.write(made_record(), made_predictions())
 
 
@@ -189,7 +202,7 @@ def test_a_full_disk(tmp_path, shelter):
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting a tmpfs is not permitted")
     try:
-        with pytest.raises(StoreError, match="No space left on device.*saved in"):
+        with pytest.raises(StoreError, match=r"No space left on device.*saved in"):
             Store(disk).write(made_record(), made_predictions(n=50_000))
         assert not list(disk.rglob("*.*"))
     finally:
@@ -206,4 +219,9 @@ def test_temporary_files_of_the_dead_are_swept_and_of_the_living_are_not(store):
         left.write_text("half")
     os.utime(old, (0, 0))
     Store(store.root)
-    assert [left.exists() for left in (mine, abandoned, elsewhere, old)] == [True, False, True, False]
+    assert [left.exists() for left in (mine, abandoned, elsewhere, old)] == [
+        True,
+        False,
+        True,
+        False,
+    ]

@@ -6,6 +6,7 @@ Ross Wightman, PyTorch Image Models, https://github.com/huggingface/pytorch-imag
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -190,9 +191,10 @@ def _create(name: str, *, pretrained: bool, **options: Any) -> Any:
     except Exception as error:
         if pretrained:
             raise WeightsError(_remedy(name, error)) from error
+        known = timm.list_models()
         raise PluginError(
             f"timm {timm.__version__} cannot build {name!r} with {options}: {error}; "
-            f"the nearest names are {timm.list_models(f'{name[:8]}*')[:5]}"
+            f"the nearest names are {', '.join(difflib.get_close_matches(name, known, n=5))}"
         ) from error
 
 

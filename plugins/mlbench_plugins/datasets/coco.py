@@ -99,11 +99,10 @@ class COCO(Dataset):
         images = self.folder / f"{_PART[split]}{self.year}"
         if not images.is_dir():
             raise DataError(f"the folder {images} is missing; unpack {images.name}.zip there")
-        rows = np.arange(len(instances.ids))
-        if not self.unlabelled:
-            rows = np.flatnonzero(instances.targets.any(axis=1))
+        kept = instances.targets.any(axis=1) | self.unlabelled
+        rows = np.flatnonzero(kept)
         return Index(
-            [images / instances.files[i] for i in rows],
+            [images / instances.files[i] for i in rows.tolist()],
             [str(i) for i in instances.ids[rows]],
             instances.targets[rows],
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mlbench_plugins.layers.chunks import chunk_size
 
@@ -38,8 +39,8 @@ class SemanticDecoupling(nn.Module):
         # Nothing stands between the last two layers, so they are one vector (K instead of K x K).
         # Their biases shift all scores of a label alike, which the softmax takes back.
         fold_K = (self.score.weight @ self.mix.weight).squeeze(0)
-        shift = self.score.weight @ self.mix.bias + self.score.bias
-        scores_CM = tanh_scores(pixels_MK, self.word(words_CE), fold_K) + shift
+        shift_11 = functional.linear(self.mix.bias[None], self.score.weight, self.score.bias)
+        scores_CM = tanh_scores(pixels_MK, self.word(words_CE), fold_K) + shift_11
         alpha_CBN = scores_CM.unflatten(1, (batch, positions)).softmax(dim=-1)
         pooled_BCD: Tensor = alpha_CBN.transpose(0, 1).to(x_BND.dtype) @ x_BND
         return pooled_BCD
@@ -60,7 +61,9 @@ def tanh_scores(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor
 
 def _forward(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
     size = chunk_size(pixels_MK.numel(), pixels_MK)
-    return torch.cat([_tanh(pixels_MK, words_GK) @ weight_K for words_GK in words_CK.split(size)])
+    weight_K1 = weight_K[:, None]  # a matrix, as flop counters do not see products with vectors
+    scores_GM1 = [_tanh(pixels_MK, words_GK) @ weight_K1 for words_GK in words_CK.split(size)]
+    return torch.cat(scores_GM1).squeeze(-1)
 
 
 def _tanh(pixels_MK: Tensor, words_GK: Tensor) -> Tensor:

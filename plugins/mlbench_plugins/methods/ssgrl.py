@@ -70,7 +70,7 @@ class SSGRL(nn.Module):
         self.register_buffer("adjacency", conditional_probability(labels))
         self.register_buffer("words", torch.tensor(labels.embeddings))
         self.decoupling = SemanticDecoupling(channels, labels.embeddings.shape[1], intermediary_dim)
-        self.graph = GGNN(channels, time_steps, reset_uses_update_weights=reset_uses_update_weights)
+        self.ggnn = GGNN(channels, time_steps, reset_uses_update_weights=reset_uses_update_weights)
         self.output = nn.Linear(2 * channels, output_dim)
         self.classifier = ElementwiseClassifier(len(labels), output_dim)
 
@@ -79,7 +79,7 @@ class SSGRL(nn.Module):
         # ceil_mode keeps the last row and column of odd maps; the paper's maps are even.
         x_BDHW = functional.avg_pool2d(features[-1], self.downsample, ceil_mode=True)
         x_BCD = self.decoupling(x_BDHW, self.words)
-        h_BCD = self.graph(x_BCD, self.adjacency)
+        h_BCD = self.ggnn(x_BCD, self.adjacency)
         o_BCD = torch.tanh(self.output(torch.cat((h_BCD, x_BCD), dim=-1)))  # eq. 7
         return HeadOutput(self.classifier(o_BCD))  # eq. 8
 
@@ -89,12 +89,12 @@ AUTHORS = {
     "word_semantic.fc_2": "decoupling.word",
     "word_semantic.fc_3": "decoupling.mix",
     "word_semantic.fc_a": "decoupling.score",
-    "graph_net.fc_eq3_w": "graph.update_w",
-    "graph_net.fc_eq3_u": "graph.update_u",
-    "graph_net.fc_eq4_w": "graph.reset_w",
-    "graph_net.fc_eq4_u": "graph.reset_u",
-    "graph_net.fc_eq5_w": "graph.candidate_w",
-    "graph_net.fc_eq5_u": "graph.candidate_u",
+    "graph_net.fc_eq3_w": "ggnn.update_w",
+    "graph_net.fc_eq3_u": "ggnn.update_u",
+    "graph_net.fc_eq4_w": "ggnn.reset_w",
+    "graph_net.fc_eq4_u": "ggnn.reset_u",
+    "graph_net.fc_eq5_w": "ggnn.candidate_w",
+    "graph_net.fc_eq5_u": "ggnn.candidate_u",
     "fc_output": "output",
     "classifiers": "classifier",
 }

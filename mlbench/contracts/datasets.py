@@ -1,0 +1,99 @@
+"""What every data set must do, as far as it can be seen without a download."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlbench.contracts.outcome import NotChecked, ensure
+from mlbench.types import DataError, Dataset, DatasetCard, Index, Split
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(factory: Any) -> tuple[Dataset, tempfile.TemporaryDirectory[str]]:
+    """The data set in a cache of its own, which lives as long as the pair does."""
+    cache = tempfile.TemporaryDirectory(prefix="mlbench-check-")
+    try:
+        return factory(None, Path(cache.name)), cache
+    except DataError as refusal:
+        raise NotChecked(f"it needs files: {refusal}") from refusal
+
+
+def has_a_filled_card(factory: Any) -> None:
+    """Title, citation, licence and home page are there."""
+    card = getattr(factory, "card", None) or _opened(factory)[0].card
+    ensure(isinstance(card, DatasetCard), f"its card is {type(card)}, not a DatasetCard")
+    for field in ("title", "bibtex", "licence", "home"):
+        ensure(getattr(card, field).strip(), f"the card's {field} is empty")
+    ensure(card.bibtex.lstrip().startswith("@"), "the card's bibtex does not begin with @")
+
+
+def refuses_a_folder_without_it(factory: Any) -> None:
+    """A folder that holds something else is a ``DataError`` that names the folder."""
+    try:
+        _opened(factory)
+    except NotChecked:
+        pass
+    else:
+        raise NotChecked("it needs no files")
+    with tempfile.TemporaryDirectory(prefix="mlbench-check-") as folder:
+        try:
+            factory(Path(folder), Path(folder))
+        except DataError as error:
+            ensure(folder in str(error), f"its refusal does not name the folder: {error}")
+        else:
+            ensure(False, "an empty folder is accepted")
+
+
+def has_unique_names(factory: Any) -> None:
+    """C label names, none empty, none twice."""
+    names = _opened(factory)[0].names
+    ensure(isinstance(names, tuple) and names, f"names is {names!r}, not a tuple of names")
+    ensure(len(set(names)) == len(names), "a label name stands twice")
+    ensure(all(name.strip() for name in names), "a label name is empty")
+
+
+def indexes_its_splits(factory: Any) -> None:
+    """int8 targets in {1, 0, -1}, unique keys, no key in both splits, files that exist."""
+    data, _ = _opened(factory)
+    seen: set[str] = set()
+    for split in SPLITS:
+        index = data.index(split)
+        ensure(isinstance(index, Index), f"{split}: {type(index)} instead of an Index")
+        targets = np.asarray(index.targets)
+        wanted = (len(index), len(data.names))
+        ensure(targets.shape == wanted, f"{split}: targets {targets.shape} instead of {wanted}")
+        ensure(targets.dtype == np.int8, f"{split}: targets are {targets.dtype}, not int8")
+        ensure(np.isin(targets, (-1, 0, 1)).all(), f"{split}: targets are not all 1, 0 or -1")
+        keys = set(index.keys)
+        ensure(len(keys) == len(index) > 0, f"{split}: no images, or a key stands twice")
+        both = sorted(keys & seen)
+        ensure(not both, f"{both[:1]} and {len(both) - 1} more keys are in both splits")
+        seen |= keys
+        missing = [str(file) for file in index.files if not Path(file).is_file()]
+        ensure(not missing, f"{split}: {len(missing)} files do not exist: {missing[:1]}")
+
+
+def keeps_its_order(factory: Any) -> None:
+    """Indexing again gives the same samples in the same order."""
+    data, _ = _opened(factory)
+    for split in SPLITS:
+        one, two = data.index(split), data.index(split)
+        same = list(one.keys) == list(two.keys) and np.array_equal(one.targets, two.targets)
+        ensure(same, f"{split}: indexing twice gives two orders or other labels")
+
+
+CHECKS: tuple[Callable[[Any], None], ...] = (
+    has_a_filled_card,
+    refuses_a_folder_without_it,
+    has_unique_names,
+    indexes_its_splits,
+    keeps_its_order,
+)

@@ -1,0 +1,111 @@
+"""What every loss must do, with its options at their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mlbench.contracts.made_up import label_context, targets
+from mlbench.contracts.outcome import ensure
+
+BATCH, LABELS = 6, 7
+
+
+def _logits(scale: float = 2.0, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    logits = scale * torch.randn(BATCH, LABELS, generator=generator)
+    return logits.to(dtype).requires_grad_()
+
+
+def _evaluate(factory: Any, logits_BC: Tensor, targets_BC: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and gradient."""
+    loss = factory(label_context(targets_BC.shape[1]))(logits_BC, targets_BC)
+    ensure(isinstance(loss, Tensor) and loss.ndim == 0, "the loss is no scalar tensor")
+    (gradient,) = torch.autograd.grad(loss, logits_BC)
+    return loss.detach(), gradient
+
+
+def is_finite_for_extreme_logits(factory: Any) -> None:
+    """Value and gradient for logits of -40 to 40 in float32, bfloat16 and float16."""
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for magnitude in (40.0, 10.0, 0.0):
+            for target in (0, 1):
+                for sign in (1.0, -1.0):
+                    logits_BC = torch.full((2, 3), sign * magnitude, dtype=dtype).requires_grad_()
+                    target_BC = torch.full((2, 3), target, dtype=torch.int8)
+                    value, gradient = _evaluate(factory, logits_BC, target_BC)
+                    finite = value.isfinite() and gradient.isfinite().all()
+                    what = f"{dtype} logits of {sign * magnitude} with target {target}"
+                    ensure(finite, f"value {value} or its gradient is not finite for {what}")
+
+
+def gives_unknown_labels_no_weight(factory: Any) -> None:
+    """Logits of unknown labels change neither value nor gradient; all unknown gives 0."""
+    known_BC = targets(BATCH, LABELS)
+    unknown_BC = known_BC < 0
+    logits_BC = _logits()
+    value, gradient = _evaluate(factory, logits_BC, known_BC)
+    ensure(not gradient[unknown_BC].any(), "unknown labels have a gradient")
+    moved_BC = logits_BC.detach().masked_fill(unknown_BC, 5.0).requires_grad_()
+    moved, moved_gradient = _evaluate(factory, moved_BC, known_BC)
+    ensure(torch.equal(value, moved), "logits of unknown labels change the value")
+    ensure(torch.equal(gradient, moved_gradient), "logits of unknown labels change the gradient")
+    nothing, none = _evaluate(factory, logits_BC, torch.full_like(known_BC, -1))
+    ensure(nothing == 0, f"a batch without a known label has the loss {nothing}, not 0")
+    ensure(not none.any(), "a batch without a known label has a gradient")
+
+
+def is_a_mean_over_images(factory: Any) -> None:
+    """Of two halves of a batch: what data-parallel training averages; twice a batch: the same."""
+    logits_BC, targets_BC = _logits(), targets(BATCH, LABELS)
+    value, gradient = _evaluate(factory, logits_BC, targets_BC)
+    double, _ = _evaluate(factory, torch.cat((logits_BC, logits_BC)), targets_BC.repeat(2, 1))
+    _close(double, value, "the value grows with the batch: a batch twice over gives another")
+    half = BATCH // 2
+    parts = [
+        _evaluate(factory, logits_BC[rows].detach().requires_grad_(), targets_BC[rows])
+        for rows in (slice(half), slice(half, None))
+    ]
+    mean = (parts[0][0] + parts[1][0]) / 2
+    _close(mean, value, "the mean over two halves is not the value of the whole batch")
+    joined = torch.cat([part[1] for part in parts]) / 2
+    _close(joined, gradient, "the gradients of two halves are not that of the whole batch")
+
+
+def pushes_logits_towards_their_targets(factory: Any) -> None:
+    """No gradient has the wrong sign, and positives and negatives both have one."""
+    targets_BC = targets(BATCH, LABELS)
+    _, gradient = _evaluate(factory, _logits(), targets_BC)
+    for target, sign, name in ((1, -1, "positives"), (0, 1, "negatives")):
+        pushes = sign * gradient[targets_BC == target]
+        ensure((pushes >= 0).all(), f"the loss pushes {name} away from their target")
+        ensure(pushes.any(), f"the loss gives {name} no gradient")
+
+
+def leaves_its_inputs_alone(factory: Any) -> None:
+    """Neither logits nor targets are written to, and a value does not depend on earlier calls."""
+    logits_BC, targets_BC = _logits(), targets(BATCH, LABELS)
+    before = logits_BC.detach().clone(), targets_BC.clone()
+    loss = factory(label_context(LABELS))
+    first = loss(logits_BC, targets_BC)
+    second = loss(logits_BC, targets_BC)
+    same = torch.equal(logits_BC, before[0]) and torch.equal(targets_BC, before[1])
+    ensure(same, "the loss writes to its inputs")
+    ensure(torch.equal(first, second), "the same call gives another value the second time")
+
+
+def _close(one: Tensor, two: Tensor, what: str) -> None:
+    error = float((one - two).abs().max())
+    ensure(error <= 1e-5 * max(1.0, float(two.abs().max())), f"{what}: by {error:.3g}")
+
+
+CHECKS: tuple[Callable[[Any], None], ...] = (
+    is_finite_for_extreme_logits,
+    gives_unknown_labels_no_weight,
+    is_a_mean_over_images,
+    pushes_logits_towards_their_targets,
+    leaves_its_inputs_alone,
+)

@@ -1,0 +1,256 @@
+"""Backbones from timm: levels, stages, weights from files, and what is refused."""
+
+import functools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from mlbench.types import PluginError, WeightsError
+from mlbench_plugins.backbones import timm as plugin
+from mlbench_plugins.backbones.timm import timm_backbone
+
+SMALL = "mobilenetv2_035"
+
+
+def built(name, **options):
+    return timm_backbone(name, weights="none", **options).eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [
+        ("resnet18", ((128, 8), (256, 16), (512, 32))),
+        ("mobilenetv2_100", ((32, 8), (96, 16), (1280, 32))),
+        ("efficientnetv2_s", ((64, 8), (160, 16), (1280, 32))),
+        ("convnext_tiny", ((192, 8), (384, 16), (768, 32))),
+        ("resnet101", ((512, 8), (1024, 16), (2048, 32))),
+        ("tresnet_l", ((152, 8), (1216, 16), (2432, 32))),
+        ("tresnet_v2_l", ((512, 8), (1024, 16), (2048, 32))),
+        ("swin_large_384", ((384, 8), (768, 16), (1536, 32))),
+        ("vit_base_384", ((768, 16), (768, 16), (768, 16))),
+    ],
+)
+def test_curated_names_have_the_levels_of_their_papers(name, levels):
+    with torch.device("meta"):
+        backbone = getattr(plugin, name)(weights="none", image_size=448)
+    assert backbone.spec == levels
+    maps = backbone(torch.zeros(1, 3, 448, 448, device="meta"))
+    assert [tuple(m.shape[1:]) for m in maps] == [(d, 448 // s, 448 // s) for d, s in levels]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        SMALL,
+        "vit_tiny_patch16_224",
+        "swin_tiny_patch4_window7_224",
+        "convnext_atto",
+        "mobilenetv3_small_050",
+    ],
+)
+def test_the_deepest_map_is_what_the_models_own_classifier_pools(name):
+    torch.manual_seed(0)
+    whole = timm.create_model(name, num_classes=7).eval()
+    backbone = built(name)
+    state = whole.state_dict()
+    backbone.model.load_state_dict({k: state[k] for k in backbone.model.state_dict()})
+    transformer = name.startswith(("vit", "swin"))
+    images = torch.randn(1, 3, *((224, 224) if transformer else (64, 96)))
+    with torch.no_grad():
+        deepest = backbone(images)[-1]
+        features = whole.forward_features(images)
+        if name.startswith("vit"):
+            features = features[:, 1:].transpose(1, 2).unflatten(2, (14, 14))
+        elif name.startswith("swin"):
+            features = features.permute(0, 3, 1, 2)
+        torch.testing.assert_close(deepest, features)
+        if not transformer:
+            torch.testing.assert_close(whole.forward_head(deepest), whole(images))
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", SMALL, "swin_tiny_patch4_window7_224", "vit_tiny_patch16_224"]
+)
+def test_images_need_not_be_square_nor_of_the_size_asked_for(name):
+    backbone = built(name, image_size=224)
+    with torch.no_grad():
+        maps = backbone(torch.randn(1, 3, 96, 160))
+    for level, found in zip(backbone.spec, maps, strict=True):
+        assert found.shape == (1, level.channels, 96 // level.stride, 160 // level.stride)
+
+
+def test_a_resnets_stages_are_its_stem_and_its_four_layers():
+    backbone = built("resnet18")
+    stages = backbone.stages()
+    assert len(stages) == 5
+    model = backbone.model
+    assert stages[0] == [model.conv1, model.bn1]
+    assert stages[1:] == [[model.layer1], [model.layer2], [model.layer3], [model.layer4]]
+
+
+def test_what_only_the_classifier_needs_is_gone():
+    assert not any("conv_head" in n for n, _ in built("mobilenetv3_small_050").named_parameters())
+    assert not any("head" in n for n, _ in built("convnext_atto").named_parameters())
+
+
+# ---------------------------------------------------------------------------------------- weights
+@pytest.fixture(scope="module")
+def state():
+    torch.manual_seed(1)
+    return timm.create_model(SMALL, num_classes=5).state_dict()
+
+
+def written(path, state, **metadata):
+    save_file({k: v.contiguous() for k, v in state.items()}, path, metadata=metadata or None)
+    return path
+
+
+def holds(backbone, state):
+    return all(torch.equal(v, state[k]) for k, v in backbone.model.state_dict().items())
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bare", "state_dict", "model", "module"])
+def test_weights_from_a_file_without_its_classifier(tmp_path, state, form):
+    path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.pth")
+    if form == "safetensors":
+        written(path, state)
+    elif form == "module":
+        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    else:
+        torch.save(state if form == "bare" else {form: state, "epoch": 3}, path)
+    assert holds(timm_backbone(SMALL, weights=str(path)), state)
+
+
+def test_half_precision_files_are_cast(tmp_path, state):
+    half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    backbone = timm_backbone(SMALL, weights=written(tmp_path / "w.safetensors", half))
+    assert all(p.dtype == torch.float32 for p in backbone.parameters())
+    assert holds(backbone, {k: v.float() for k, v in half.items()})
+
+
+def test_the_header_of_a_file_is_obeyed(tmp_path, state):
+    path = written(
+        tmp_path / "w.safetensors",
+        state,
+        architecture=SMALL,
+        timm_kwargs="pad_type=same",
+        mean="0.5,0.5,0.5",
+        std="0.25,0.5,0.75",
+    )
+    backbone = timm_backbone(SMALL, weights=path)
+    assert (backbone.mean, backbone.std) == ((0.5, 0.5, 0.5), (0.25, 0.5, 0.75))
+    assert type(backbone.model.conv_stem).__name__ == "Conv2dSame"
+    assert built(SMALL).mean == (0.485, 0.456, 0.406)
+
+
+def fails(path, name=SMALL):
+    with pytest.raises(WeightsError) as caught:
+        timm_backbone(name, weights=path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path, state):
+    path = written(tmp_path / "w.safetensors", state, architecture="mobilenetv1_100")
+    said = fails(path)
+    assert "mobilenetv1_100" in said
+    assert SMALL in said
+    plain = written(tmp_path / "plain.safetensors", state)
+    said = fails(plain, "resnet18")
+    assert "missing keys: layer1.0.conv1.weight, " in said
+    assert "unexpected keys: " in said
+
+
+def test_other_shapes_are_listed(tmp_path, state):
+    wrong = {**state, "conv_stem.weight": torch.zeros(3, 3, 3, 3)}
+    said = fails(written(tmp_path / "w.safetensors", wrong))
+    assert "1 other shapes: conv_stem.weight (3, 3, 3, 3) instead of (16, 3, 3, 3)" in said
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path, state, capsys):
+    assert "no such weights file" in fails(tmp_path / "absent.pth")
+    torch.save(state, tmp_path / "whole.pth")
+    for name, whole in (
+        ("cut.pth", (tmp_path / "whole.pth").read_bytes()),
+        ("cut.safetensors", written(tmp_path / "w.safetensors", state).read_bytes()),
+    ):
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        assert "cannot be read" in fails(tmp_path / name)
+    torch.save({"x": Evil()}, tmp_path / "evil.pth")
+    assert "weights_only" in fails(tmp_path / "evil.pth")
+    assert "unpickled" not in capsys.readouterr().out
+    torch.save([1, 2], tmp_path / "list.pth")
+    assert "holds no state dict" in fails(tmp_path / "list.pth")
+    (tmp_path / "empty.pth").touch()
+    fails(tmp_path / "empty.pth")
+
+
+def test_a_header_may_not_set_what_is_not_the_architectures(tmp_path, state):
+    path = written(tmp_path / "w.safetensors", state, timm_kwargs="checkpoint_path=/etc/passwd")
+    assert "must not set ['checkpoint_path']" in fails(path)
+    path = written(tmp_path / "v.safetensors", state, mean="a,b")
+    assert "three numbers" in fails(path)
+
+
+def test_without_a_network_it_says_which_file_to_give(monkeypatch):
+    class Offline:
+        def head(self, *_, **__):
+            raise OSError("no route to host")
+
+    monkeypatch.setattr(plugin, "get_session", Offline)
+    monkeypatch.setattr(plugin, "try_to_load_from_cache", lambda *_: None)
+    with pytest.raises(
+        WeightsError, match=r"resnet18\.tv_in1k.*no route.*--weights FILE.*--weights none"
+    ):
+        plugin.resnet18()
+
+
+def test_unknown_models_are_refused():
+    with pytest.raises(PluginError, match="resnet19.*resnet18"):
+        built("resnet19")
+
+
+def test_curated_names_say_what_they_are():
+    curated = [v for v in vars(plugin).values() if isinstance(v, functools.partial)]
+    assert len(curated) == 10
+    for factory in curated:
+        assert "partial" not in factory.__doc__
+        assert factory.args[0] in timm.list_models(pretrained=True)
+
+
+@pytest.mark.slow
+def test_real_weights_recognise_real_pictures(real_data):
+    """Through the file's own 1000-class classifier, cats of COCO are cats far above chance."""
+    named = os.environ.get("MLBENCH_TEST_WEIGHTS")
+    if not named:
+        pytest.skip("MLBENCH_TEST_WEIGHTS names no mobilenetv2_100_in1k.safetensors")
+    weights = Path(named)
+    backbone = plugin.mobilenetv2_100(weights=str(weights)).eval()
+    coco = json.loads((real_data / "coco-mini/annotations/instances_val2017.json").read_text())
+    cat = next(c["id"] for c in coco["categories"] if c["name"] == "cat")
+    wanted = {a["image_id"] for a in coco["annotations"] if a["category_id"] == cat}
+    files = [image["file_name"] for image in coco["images"] if image["id"] in wanted][:12]
+    hits = 0
+    for file in files:
+        with Image.open(real_data / "coco-mini/val2017" / file) as image:
+            pixels = np.asarray(image.convert("RGB").resize((224, 224)), np.float32) / 255
+        images = (torch.from_numpy(pixels).permute(2, 0, 1)[None] - 0.5) / 0.5
+        with torch.no_grad():
+            pooled = backbone(images)[-1].mean((2, 3))
+        state = load_file(weights)
+        logits = pooled @ state["classifier.weight"].float().T + state["classifier.bias"].float()
+        hits += 281 <= int(logits.argmax()) <= 285  # tabby, tiger, Persian, Siamese, Egyptian
+    assert hits >= len(files) / 3

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlbench.types import DataError, Index, digest
+from mlbench_plugins.datasets.voc import VOC2007
+
+LISTS = Path("ImageSets/Main")
+IMAGES = {"trainval": ["000003", "000001", "000007"], "train": ["000003"], "test": ["000002"]}
+
+
+def write_lists(folder: Path) -> Path:
+    """A VOC folder in which no image has a label but the two that the tests look at."""
+    (folder / LISTS).mkdir(parents=True)
+    for name in VOC2007.names:
+        for split, keys in IMAGES.items():
+            lines = [f"{key} -1" for key in keys]
+            (folder / LISTS / f"{name}_{split}.txt").write_text("\n".join(lines) + "\n")
+    (folder / LISTS / "dog_trainval.txt").write_text("000003 -1\n000001  0\n000007  1\n")
+    (folder / LISTS / "cat_test.txt").write_text("000002  0\n")
+    return folder
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    return write_lists(tmp_path / "VOC2007")
+
+
+def opened(root: Path | None, **options: Any) -> VOC2007:
+    return VOC2007(root, Path("unused"), **options)
+
+
+def test_labels_keys_and_files(voc: Path) -> None:
+    data = opened(voc)
+    train, test = data.index("train"), data.index("test")
+    dog, cat = data.names.index("dog"), data.names.index("cat")
+    assert list(train.keys) == IMAGES["trainval"]
+    assert train.files[1] == voc / "JPEGImages" / "000001.jpg"
+    assert train.targets[:, dog].tolist() == [0, -1, 1]
+    assert test.targets[:, cat].tolist() == [-1]
+    assert np.abs(train.targets).sum() == 2
+    assert train.targets.dtype == np.int8
+    assert list(data.names) == sorted(data.names)
+
+
+@pytest.mark.parametrize(("value", "target"), [("unknown", -1), ("positive", 1), ("negative", 0)])
+def test_difficult_labels_in_training(voc: Path, value: str, target: int) -> None:
+    data = opened(voc, difficult_train=value)
+    assert data.index("train").targets[:, data.names.index("dog")].tolist() == [0, target, 1]
+    assert data.index("test").targets[0, data.names.index("cat")] == -1
+
+
+def test_another_train_split(voc: Path) -> None:
+    data = opened(voc, train_split="train")
+    assert list(data.index("train").keys) == IMAGES["train"]
+    assert list(data.index("test").keys) == IMAGES["test"]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "VOCdevkit/VOC2007",
+        "VOC2007",
+        ".",
+        "voc2007/VOCdevkit/VOC2007",
+        "voc2007/VOC2007",
+        "voc2007",
+    ],
+)
+def test_every_usual_place_is_found(tmp_path: Path, place: str) -> None:
+    write_lists(tmp_path / "data" / place)
+    assert len(opened(tmp_path / "data").index("train")) == 3
+
+
+# ------------------------------------------------------------------------------------ wrong input
+def test_a_missing_folder_lists_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--data DIR") as error:
+        opened(tmp_path)
+    assert str(tmp_path / "VOCdevkit/VOC2007/ImageSets/Main") in str(error.value)
+    assert "VOCtrainval_06-Nov-2007.tar" in str(error.value)
+    with pytest.raises(DataError, match=r"no folder was given.*--data DIR"):
+        opened(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("dog_trainval", "000003 -1\n000001 2\n000007 1\n", "line 2: '000001 2' is not"),
+        ("dog_trainval", "000003 -1\n000001\n000007 1\n", "line 2: '000001' is not"),
+        ("dog_trainval", "000003 -1\n\n000007 1\n", "line 2: '' is not"),
+        ("dog_trainval", "000003 -1\n000007 1\n000001 0\n", "line 2 does not list the image"),
+        ("dog_trainval", "000003 -1\n000001 1\n", r"line 3 does not list.*\(2 and 3 images\)"),
+        ("dog_trainval", "000003 -1\n000003 1\n", "line 2: image 000003 .* twice"),
+        ("tvmonitor_test", None, "is missing; unpack both archives"),
+        ("aeroplane_test", None, "is missing; unpack both archives"),
+    ],
+)
+def test_a_wrong_list_is_named_with_its_line(
+    voc: Path, name: str, content: str | None, message: str
+) -> None:
+    file = voc / LISTS / f"{name}.txt"
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+    with pytest.raises(DataError, match=message) as error:
+        opened(voc).index("test" if name.endswith("test") else "train")
+    assert str(file) in str(error.value)
+
+
+def test_a_list_that_is_no_text_is_refused(voc: Path) -> None:
+    (voc / LISTS / "dog_test.txt").write_bytes(b"\xff\xfe\x00\xd8")
+    with pytest.raises(DataError, match=r"dog_test\.txt cannot be read"):
+        opened(voc).index("test")
+
+
+@pytest.mark.parametrize("option", ["difficult_train", "train_split"])
+def test_wrong_options_are_refused(voc: Path, option: str) -> None:
+    with pytest.raises(DataError, match=f"{option}='test'; choose from"):
+        opened(voc, **{option: "test"})
+
+
+# --------------------------------------------------------------------------------------- real data
+def counts(folder: Path, name: str, split: str, value: str) -> int:
+    lines = (folder / LISTS / f"{name}_{split}.txt").read_text().split("\n")
+    return sum(line.endswith(f" {value}") for line in lines)
+
+
+def assert_counts(data: VOC2007, folder: Path) -> tuple[Index, Index]:
+    for split, official in (("train", "trainval"), ("test", "test")):
+        targets = data.index(split).targets  # type: ignore[arg-type]
+        for c, name in enumerate(data.names):
+            assert (targets[:, c] == 1).sum() == counts(folder, name, official, "1")
+            assert (targets[:, c] == -1).sum() == counts(folder, name, official, "0")
+    return data.index("train"), data.index("test")
+
+
+def test_voc2007_mini(real_data: Path) -> None:
+    data = opened(real_data)
+    train, test = assert_counts(data, real_data / "VOCdevkit" / "VOC2007")
+    assert (len(train), len(test)) == (944, 980)
+    assert data.card.identities[digest(train, test, data.names)] == "voc2007-mini"
+    assert all(Path(file).is_file() for file in [*train.files, *test.files])
+
+
+def test_official_lists(tmp_path: Path) -> None:
+    named = os.environ.get("MLBENCH_TEST_LISTS")
+    if not named:
+        pytest.skip("MLBENCH_TEST_LISTS names no folder with voc2007_imagesets_main.zip")
+    (tmp_path / LISTS).mkdir(parents=True)
+    with zipfile.ZipFile(Path(named) / "voc2007_imagesets_main.zip") as archive:
+        for member in archive.namelist():
+            (tmp_path / LISTS / Path(member).name).write_bytes(archive.read(member))
+    data = opened(tmp_path)
+    train, test = assert_counts(data, tmp_path)
+    assert (len(train), len(test)) == tuple(card.images for card in data.card.splits.values())
+    person = data.names.index("person")
+    assert (train.targets[:, person] == 1).sum() == 2008
+    assert (test.targets[:, person] == 1).sum() == 2007
+    assert (train.targets == 1).sum() == 7306
+    assert data.card.identities[digest(train, test, data.names)] == "voc2007"

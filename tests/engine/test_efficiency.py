@@ -1,0 +1,209 @@
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
+
+from mlbench.engine import efficiency
+from mlbench.engine.efficiency import measure
+from mlbench.engine.flops import count
+from mlbench.engine.model import MultiLabelModel
+from mlbench.types import Efficiency, HeadOutput, MeasureError
+
+B, C, D = 2, 5, 16
+CPU = torch.device("cpu")
+
+
+def macs(module, *inputs):
+    module.eval()
+    return count(module, lambda: module(*inputs), inputs, "head")
+
+
+class PerClass(nn.Module):
+    """A weight [C, D] that meets activations [B, C, D] in the way that a function says."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(C, D))
+        self.way = way
+
+    def forward(self, x_BCD):
+        return self.way(self.weight, x_BCD)
+
+
+UNCOUNTED = {
+    "sum": lambda w, x: (w * x).sum(-1),
+    "mean": lambda w, x: (x * w).mean(-1),
+    "sum of everything": lambda w, x: (w * x).sum(),
+    "normalised copy": lambda w, x: (functional.normalize(w, dim=-1) * x).sum(-1),
+    "cast copy": lambda w, x: (w.half().float() * x).sum(-1),
+    "transposed copy": lambda w, x: (w.T * x.mT).sum(1),
+    "made by a product": lambda w, x: ((w @ w.T @ w) * x).sum(-1),
+    "in place": lambda w, x: x.clone().mul_(w).sum(-1),
+    "with a bias between": lambda w, x: (w * x + 1).sum(-1),
+    "through a view": lambda w, x: (w * x).reshape(B * C, D).sum(1),
+    "pooled": lambda w, x: functional.adaptive_avg_pool1d(w * x, 1),
+    "distance": lambda w, x: torch.cdist(x, w),
+}
+
+
+@pytest.mark.parametrize("way", UNCOUNTED.values(), ids=UNCOUNTED)
+def test_work_that_the_counter_does_not_see_is_an_error(way):
+    with pytest.raises(MeasureError, match=r"head\.weight \(PerClass\).*einsum"):
+        macs(PerClass(way), torch.randn(B, C, D))
+
+
+COUNTED = {
+    "einsum": (lambda w, x: torch.einsum("bcd,cd->bc", x, w), B * C * D),
+    "matmul": (lambda w, x: x @ w.T, B * C * C * D),
+    "normalised": (lambda w, x: x @ functional.normalize(w, dim=-1).T, B * C * C * D),
+    "a vector": (lambda w, x: x @ w[0], B * C * D),
+    "a label branch": (lambda w, x: x @ (w @ w.T @ w).T, B * C * C * D + 2 * C * C * D),
+    "position code": (lambda w, x: x + w, 0),
+    "scale": (lambda w, x: x * w, 0),
+    "scale, then a counted product": (lambda w, x: (x * w) @ w.T, B * C * C * D),
+    "a factor inside tanh": (lambda w, x: torch.tanh(w * x) @ w[0], B * C * D),
+    "sum over another axis": (lambda w, x: (w * x).sum(0), 0),
+    "lookup": (lambda w, x: functional.embedding(x.argmax(-1) % C, w), 0),
+}
+
+
+@pytest.mark.parametrize(("way", "expected"), COUNTED.values(), ids=COUNTED)
+def test_work_that_is_counted_is_counted_exactly(way, expected):
+    assert macs(PerClass(way), torch.randn(B, C, D)) == expected
+
+
+def test_linear_and_convolution():
+    assert macs(nn.Linear(D, C), torch.randn(B, D)) == B * D * C
+    conv = nn.Conv2d(4, 6, 3, padding=1, groups=2)
+    assert macs(conv, torch.randn(B, 4, 8, 8)) == B * 8 * 8 * 6 * 2 * 9
+    assert macs(weight_norm(nn.Linear(D, C)), torch.randn(B, D)) == B * D * C
+
+
+def test_attention_off_its_fast_path_and_the_path_restored():
+    layer = nn.TransformerEncoderLayer(D, 4, 32, batch_first=True)
+    n = 7
+    expected = B * (3 * n * D * D + 2 * n * n * D + n * D * D + 2 * n * D * 32)
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert macs(layer, torch.randn(B, n, D)) == expected
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert all(p.requires_grad for p in layer.parameters())
+
+
+def test_a_recurrent_layer_is_an_error_that_names_it():
+    with pytest.raises(MeasureError, match=r"rnn.* of LSTM"):
+        macs(nn.LSTM(D, 8, batch_first=True), torch.randn(B, C, D))
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    # Giga multiply-accumulates of their papers or of torchvision's tables.
+    [("resnet18", 1.814), ("mobilenetv2_100", 0.301), ("vit_tiny_patch16_224", 1.25)],
+)
+def test_published_counts(name, published):
+    with torch.device("meta"):  # shapes are enough
+        model, images = timm.create_model(name, pretrained=False), torch.zeros(1, 3, 224, 224)
+    assert macs(model, images) / 1e9 == pytest.approx(published, rel=0.01)
+
+
+def test_layer_scale_before_global_pooling_is_no_error():
+    # Its last residual branch is scaled, added and pooled with no product in between.
+    with torch.device("meta"):
+        model, images = (
+            timm.create_model("convnext_atto", pretrained=False),
+            torch.zeros(1, 3, 64, 64),
+        )
+    assert macs(model, images) > 0
+
+
+class Backbone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        return (self.conv(x),)
+
+
+class Head(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+        self.linear = nn.Linear(8, C)
+
+    def forward(self, features):
+        return HeadOutput(self.linear(self.norm(features[-1]).mean((2, 3))))
+
+
+@pytest.fixture
+def model(monkeypatch):
+    monkeypatch.setattr(efficiency, "SECONDS", 0.0)
+    return MultiLabelModel(Backbone(), Head(), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_model_is_measured_part_by_part(model, precision):
+    found = measure(model, image_size=32, precision=precision, device=CPU, batch_sizes=(1, 4))
+    assert found.parameters_backbone == 8 * 3 * 9 + 8
+    assert found.parameters_head == 16 + 8 * C + C
+    assert found.gmacs_backbone == pytest.approx(16 * 16 * 8 * 27 / 1e9)
+    assert found.gmacs_head == pytest.approx(8 * C / 1e9)
+    assert [t.batch_size for t in found.latency] == [1, 4]
+    for time in found.latency:
+        assert 0 < time.median_ms <= time.p95_ms
+        assert time.images_per_second == pytest.approx(1000 * time.batch_size / time.median_ms)
+    assert found.device and found.threads == torch.get_num_threads()
+    assert {"python", "torch", "timm", "peak_memory"} <= set(found.versions)
+    assert Efficiency.model_validate_json(found.model_dump_json()) == found
+
+
+def test_measuring_changes_nothing_of_the_model(model):
+    model.train()
+    model.head.norm.eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    measure(model, image_size=32, precision="fp32", device=CPU, batch_sizes=(1,))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert model.training and model.head.linear.training and not model.head.norm.training
+
+
+def test_peak_memory_grows_with_what_a_call_holds(model):
+    class Wide(Backbone):
+        def forward(self, x):
+            x.new_ones(25 * 2**20).mul_(2)  # 100 MiB
+            return super().forward(x)
+
+    def peak(backbone):
+        wide = MultiLabelModel(backbone, Head(), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+        found = measure(wide, image_size=32, precision="fp32", device=CPU, batch_sizes=(1,))
+        return found.peak_memory_mb, found.versions["peak_memory"]
+
+    small, how = peak(Backbone())
+    if "lower bound" in how:
+        pytest.skip("the kernel does not let a process reset its peak")
+    large, _ = peak(Wide())
+    assert small < 20 and 90 < large < 130
+
+
+def test_a_head_that_cannot_be_counted_stops_the_measurement(model):
+    model.head.linear = nn.Identity()
+    model.head.weight = nn.Parameter(torch.randn(C, 8))
+    model.head.forward = lambda features: HeadOutput(
+        (features[-1].mean((2, 3))[:, None] * model.head.weight).sum(-1)
+    )
+    with pytest.raises(MeasureError, match=r"head\.weight \(Head\)"):
+        measure(model, image_size=32, precision="fp32", device=CPU)
+
+
+def test_no_batch_sizes_is_wrong_use(model):
+    with pytest.raises(MeasureError, match="at least 1"):
+        measure(model, image_size=32, precision="fp32", device=CPU, batch_sizes=())
+
+
+@pytest.mark.gpu
+def test_on_cuda(model):
+    cuda = torch.device("cuda")
+    found = measure(model.to(cuda), image_size=64, precision="fp16", device=cuda)
+    assert found.device == torch.cuda.get_device_name() and found.peak_memory_mb > 0
+    assert found.versions["peak_memory"] == "cuda allocator"

@@ -1,0 +1,37 @@
+"""The baselines are what their names say."""
+
+import pytest
+import torch
+
+from mlbench.contracts.made_up import label_context
+from mlbench.types import Level, PluginError
+from mlbench_plugins.methods.pooling import GAP, GMP
+
+SPEC = (Level(4, 16), Level(6, 32))
+
+
+@pytest.mark.parametrize(("head", "pool"), [(GAP, torch.mean), (GMP, torch.amax)])
+def test_pool_the_deepest_map_then_a_linear_layer(head, pool):
+    made = head(SPEC, label_context(3))
+    x = torch.randn(2, 6, 3, 5)
+    logits = made((torch.randn(2, 4, 6, 10), x)).logits
+    layer = made.classifier
+    torch.testing.assert_close(logits, pool(x, (2, 3)) @ layer.weight.T + layer.bias)
+
+
+@pytest.mark.parametrize("head", [GAP, GMP])
+def test_the_cosine_classifier_gives_cosines(head):
+    made = head(SPEC, label_context(3), classifier="cosine")
+    x = torch.randn(8, 6, 3, 5)
+    maps = (torch.randn(8, 4, 6, 10), x)
+    cosines = made(maps).logits
+    assert cosines.abs().max() <= 1 + 1e-6
+    torch.testing.assert_close(made((maps[0], 7 * x)).logits, cosines)
+    made.classifier.weight.data *= 3
+    torch.testing.assert_close(made(maps).logits, cosines)
+
+
+@pytest.mark.parametrize("head", [GAP, GMP])
+def test_an_unknown_classifier_is_refused(head):
+    with pytest.raises(PluginError, match="no classifier 'mlp'; known: linear, cosine"):
+        head(SPEC, label_context(3), classifier="mlp")

@@ -1,0 +1,57 @@
+"""Inputs and weights by rule, expected outputs from file: see ``rules`` in parity.json."""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mlbench.types import LabelContext
+
+HERE = Path(__file__).parent
+WRITTEN = json.loads((HERE / "parity.json").read_text())
+FIXTURES = WRITTEN["fixtures"]
+ARRAYS = np.load(HERE / "parity.npz")
+
+
+def generator(name, salt=WRITTEN["salt"]):
+    return np.random.default_rng(zlib.crc32((salt + name).encode()))
+
+
+def normal(name, shape, salt=WRITTEN["salt"]):
+    return torch.from_numpy(generator(name, salt).standard_normal(shape))
+
+
+def uniform(name, shape, salt=WRITTEN["salt"]):
+    return generator(name, salt).random(shape)
+
+
+def weight(key, shape, salt=WRITTEN["salt"]):
+    """The tensor of a state dict by the rule ``weights``."""
+    if not shape or key.endswith("num_batches_tracked"):
+        return torch.zeros(shape, dtype=torch.float64)
+    values = normal(key, shape, salt)
+    if len(shape) > 1:
+        return values / np.sqrt(values.numel() / shape[0])
+    if key.endswith("running_var"):
+        return 1 + (0.1 * values).abs()
+    return 1 + 0.1 * values if key.endswith("weight") else 0.1 * values
+
+
+def weights(fixture):
+    """The authors' state dict of a fixture."""
+    return {key: weight(key, shape) for key, shape in FIXTURES[fixture]["keys"]}
+
+
+def context(cooccurrence, embeddings):
+    """Labels with this graph and these words, in the precision given."""
+    names = tuple(f"label {i}" for i in range(len(cooccurrence)))
+    return LabelContext(names, np.asarray(cooccurrence), np.asarray(embeddings), 1000)
+
+
+def assert_agrees(found, array, tolerance=1e-9):
+    """Equal to an expected array, relative to the largest number in it."""
+    expected = torch.from_numpy(ARRAYS[array])
+    error = (found.detach() - expected).abs().max() / expected.abs().max()
+    assert error <= tolerance, f"{array}: relative error {error:.2e}"

@@ -32,7 +32,7 @@ from mlbench.types import (
 PROBE: dict[str, Any] = {
     "epochs": 15,
     "batch_size": 128,
-    "optimizer": {"name": "adamw", "lr": 2e-3, "weight_decay": 1e-2},
+    "optimizer": {"name": "adamw", "lr": 5e-3, "weight_decay": 1e-2},
     "schedule": {"name": "one_cycle"},
     "frozen_stages": -1,
     "augmentation": (),

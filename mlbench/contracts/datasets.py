@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import tempfile
 from collections.abc import Callable
@@ -16,19 +17,26 @@ from mlbench.types import DataError, Dataset, DatasetCard, Index, Split
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 
+@functools.cache
+def _folder() -> Path:
+    """A folder for caches that lives as long as the process."""
+    made = tempfile.TemporaryDirectory(prefix="mlbench-check-")
+    atexit.register(made.cleanup)
+    return Path(made.name)
+
+
 @functools.lru_cache(maxsize=1)
-def _opened(factory: Any) -> tuple[Dataset, tempfile.TemporaryDirectory[str]]:
-    """The data set in a cache of its own, which lives as long as the pair does."""
-    cache = tempfile.TemporaryDirectory(prefix="mlbench-check-")
+def _opened(factory: Any) -> Dataset:
     try:
-        return factory(None, Path(cache.name)), cache
+        data: Dataset = factory(None, Path(tempfile.mkdtemp(dir=_folder())))
     except DataError as refusal:
         raise NotChecked(f"it needs files: {refusal}") from refusal
+    return data
 
 
 def has_a_filled_card(factory: Any) -> None:
     """Title, citation, licence and home page are there."""
-    card = getattr(factory, "card", None) or _opened(factory)[0].card
+    card = getattr(factory, "card", None) or _opened(factory).card
     ensure(isinstance(card, DatasetCard), f"its card is {type(card)}, not a DatasetCard")
     for field in ("title", "bibtex", "licence", "home"):
         ensure(getattr(card, field).strip(), f"the card's {field} is empty")
@@ -54,7 +62,7 @@ def refuses_a_folder_without_it(factory: Any) -> None:
 
 def has_unique_names(factory: Any) -> None:
     """C label names, none empty, none twice."""
-    names = _opened(factory)[0].names
+    names = _opened(factory).names
     ensure(isinstance(names, tuple) and names, f"names is {names!r}, not a tuple of names")
     ensure(len(set(names)) == len(names), "a label name stands twice")
     ensure(all(name.strip() for name in names), "a label name is empty")
@@ -62,7 +70,7 @@ def has_unique_names(factory: Any) -> None:
 
 def indexes_its_splits(factory: Any) -> None:
     """int8 targets in {1, 0, -1}, unique keys, no key in both splits, files that exist."""
-    data, _ = _opened(factory)
+    data = _opened(factory)
     seen: set[str] = set()
     for split in SPLITS:
         index = data.index(split)
@@ -83,7 +91,7 @@ def indexes_its_splits(factory: Any) -> None:
 
 def keeps_its_order(factory: Any) -> None:
     """Indexing again gives the same samples in the same order."""
-    data, _ = _opened(factory)
+    data = _opened(factory)
     for split in SPLITS:
         one, two = data.index(split), data.index(split)
         same = list(one.keys) == list(two.keys) and np.array_equal(one.targets, two.targets)

@@ -98,7 +98,7 @@ def leaves_its_inputs_alone(factory: Any) -> None:
 
 
 def _close(one: Tensor, two: Tensor, what: str) -> None:
-    error = float((one - two).abs().max())
+    error = float((one - two).detach().abs().max())
     ensure(error <= 1e-5 * max(1.0, float(two.abs().max())), f"{what}: by {error:.3g}")
 
 

@@ -38,6 +38,8 @@ def features(
 
 
 def targets(batch: int, count: int) -> Tensor:
-    """int8 [B, C] in {1, 0, -1}, each present where there is room."""
+    """int8 [B, C] in {1, 0, -1}; of the first image one label alone is known."""
     values = torch.tensor([1, 0, 0, -1, 1, 0, 0], dtype=torch.int8)
-    return values.repeat(batch * count)[: batch * count].view(batch, count)
+    table_BC = values.repeat(batch * count)[: batch * count].view(batch, count).clone()
+    table_BC[0, 1:] = -1
+    return table_BC

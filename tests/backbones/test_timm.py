@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,7 +164,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path, state):
     assert SMALL in said
     plain = written(tmp_path / "plain.safetensors", state)
     said = fails(plain, "resnet18")
-    assert "missing keys: layer1.0.conv1.weight, " in said
+    assert "96 missing keys: " in said
     assert "unexpected keys: " in said
 
 
@@ -219,7 +218,7 @@ def test_without_a_network_it_says_which_file_to_give(monkeypatch):
 
 
 def test_unknown_models_are_refused():
-    with pytest.raises(PluginError, match="resnet19.*resnet18"):
+    with pytest.raises(PluginError, match=r"resnet19.*resnet18"):
         built("resnet19")
 
 
@@ -233,24 +232,35 @@ def test_curated_names_say_what_they_are():
 
 @pytest.mark.slow
 def test_real_weights_recognise_real_pictures(real_data):
-    """Through the file's own 1000-class classifier, cats of COCO are cats far above chance."""
+    """Through the file's own 1000-class classifier, by its five first guesses."""
     named = os.environ.get("MLBENCH_TEST_WEIGHTS")
     if not named:
         pytest.skip("MLBENCH_TEST_WEIGHTS names no mobilenetv2_100_in1k.safetensors")
-    weights = Path(named)
-    backbone = plugin.mobilenetv2_100(weights=str(weights)).eval()
-    coco = json.loads((real_data / "coco-mini/annotations/instances_val2017.json").read_text())
-    cat = next(c["id"] for c in coco["categories"] if c["name"] == "cat")
-    wanted = {a["image_id"] for a in coco["annotations"] if a["category_id"] == cat}
-    files = [image["file_name"] for image in coco["images"] if image["id"] in wanted][:12]
-    hits = 0
-    for file in files:
-        with Image.open(real_data / "coco-mini/val2017" / file) as image:
-            pixels = np.asarray(image.convert("RGB").resize((224, 224)), np.float32) / 255
-        images = (torch.from_numpy(pixels).permute(2, 0, 1)[None] - 0.5) / 0.5
-        with torch.no_grad():
-            pooled = backbone(images)[-1].mean((2, 3))
-        state = load_file(weights)
-        logits = pooled @ state["classifier.weight"].float().T + state["classifier.bias"].float()
-        hits += 281 <= int(logits.argmax()) <= 285  # tabby, tiger, Persian, Siamese, Egyptian
-    assert hits >= len(files) / 3
+    backbone = plugin.mobilenetv2_100(weights=named).eval()
+    state = load_file(named)
+    hits = pictures = 0
+    for label, classes in IMAGENET.items():
+        for file in pictures_of(label, real_data / "coco-mini"):
+            with Image.open(file) as image:
+                pixels = np.asarray(image.convert("RGB").resize((224, 224)), np.float32) / 255
+            images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+            with torch.no_grad():
+                pooled = backbone((images - 0.5) / 0.5)[-1].mean((2, 3))
+            logits = pooled @ state["classifier.weight"].float().T
+            guesses = (logits + state["classifier.bias"].float()).topk(5).indices
+            hits += bool(classes & set(guesses.flatten().tolist()))
+            pictures += 1
+    assert pictures >= 10
+    assert hits / pictures > 0.7
+
+
+IMAGENET = {"zebra": {340}, "elephant": {101, 385, 386}, "airplane": {404, 895, 908}}
+"""COCO's name -> what ImageNet calls it."""
+
+
+def pictures_of(label, folder):
+    coco = json.loads((folder / "annotations/instances_val2017.json").read_text())
+    category = next(c["id"] for c in coco["categories"] if c["name"] == label)
+    wanted = {a["image_id"] for a in coco["annotations"] if a["category_id"] == category}
+    files = [image["file_name"] for image in coco["images"] if image["id"] in wanted]
+    return [folder / "val2017" / file for file in files[:8]]

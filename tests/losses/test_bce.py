@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from mlbench.types import PluginError
+from mlbench_plugins.layers.reduction import REDUCTIONS
 from mlbench_plugins.losses.asl import ASL
 from mlbench_plugins.losses.bce import BCE
-from mlbench_plugins.layers.reduction import REDUCTIONS
 
 LOGITS = torch.tensor([[0.5, -2.0, 3.0], [1.0, 0.0, -1.0]])
 TARGETS = torch.tensor([[1, 0, -1], [0, -1, -1]], dtype=torch.int8)

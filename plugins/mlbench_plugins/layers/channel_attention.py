@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlbench_plugins.layers.chunks import chunk_size
+from mlbench_plugins.layers.chunks import blocks
 
 
 def channel_attention(x_BDHW: Tensor, labels_CD: Tensor) -> Tensor:
@@ -40,15 +40,9 @@ def _forward(x_BDN: Tensor, labels_CD: Tensor, moments: int) -> tuple[Tensor, Te
     powers = [torch.ones_like(x_BDN), x_BDN, x_BDN.square()][: moments + 1]
     powers_BDNP = torch.stack(powers, dim=-1)
     top_BCD = _largest(x_BDN, labels_CD)
-    size = chunk_size(x_BDN.numel(), x_BDN)
-    sums_BDCP = torch.cat(
-        [
-            _exp(x_BDN, labels_CD[begin : begin + size], top_BCD[:, begin : begin + size])
-            @ powers_BDNP
-            for begin in range(0, len(labels_CD), size)
-        ],
-        dim=2,
-    )
+    sums_BDCP = x_BDN.new_empty(*x_BDN.shape[:2], len(labels_CD), len(powers))
+    for b, c in blocks(len(x_BDN), len(labels_CD), x_BDN[0].numel(), x_BDN):
+        sums_BDCP[b, :, c] = _exp(x_BDN[b], labels_CD[c], top_BCD[b, c]) @ powers_BDNP[b]
     total_BCD, *moments_BCD = sums_BDCP.transpose(1, 2).unbind(-1)
     first_BCD, last_BCD = moments_BCD[0] / total_BCD, moments_BCD[-1] / total_BCD
     return first_BCD, last_BCD, total_BCD.log() + top_BCD
@@ -83,10 +77,8 @@ class _ChannelAttention(torch.autograd.Function):
         slope_BCD = grad_BCD * labels_CD
         factors_BDC2 = torch.stack((grad_BCD - slope_BCD * mean_BCD, slope_BCD), -1).transpose(1, 2)
         sums_BD2N = x_BDN.new_zeros(*x_BDN.shape[:2], 2, x_BDN.shape[2])
-        size = chunk_size(x_BDN.numel(), x_BDN)
-        for begin in range(0, len(labels_CD), size):
-            rows = slice(begin, begin + size)
-            weights_BDGN = _exp(x_BDN, labels_CD[rows], lse_BCD[:, rows])
-            sums_BD2N += factors_BDC2[:, :, rows].transpose(2, 3) @ weights_BDGN
+        for b, c in blocks(len(x_BDN), len(labels_CD), x_BDN[0].numel(), x_BDN):
+            weights_BDGN = _exp(x_BDN[b], labels_CD[c], lse_BCD[b, c])
+            sums_BD2N[b] += factors_BDC2[b, :, c].transpose(2, 3) @ weights_BDGN
         constant_BDN, linear_BDN = sums_BD2N.unbind(dim=2)
         return torch.addcmul(constant_BDN, linear_BDN, x_BDN), (grad_BCD * variance_BCD).sum(dim=0)

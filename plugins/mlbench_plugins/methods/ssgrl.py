@@ -37,6 +37,8 @@ class SSGRL(nn.Module):
     Args:
         spec: levels of the backbone; the last, of D channels, is used.
         labels: word vectors, and counts that give the graph P(j | i).
+        width: channels D of the label vectors: a 1x1 convolution brings the map to them. None keeps
+            the backbone's, as the paper does; a round of the graph costs 9 C D^2.
         output_dim: width of the vector that a label's classifier sees.
         intermediary_dim: width of the joint space of words and pixels.
         time_steps: rounds of messages between labels.
@@ -53,6 +55,7 @@ class SSGRL(nn.Module):
         spec: FeatureSpec,
         labels: LabelContext,
         *,
+        width: int | None = None,
         output_dim: int = 2048,
         intermediary_dim: int = 1024,
         time_steps: int = 3,
@@ -60,15 +63,16 @@ class SSGRL(nn.Module):
         reset_uses_update_weights: bool = False,
     ) -> None:
         super().__init__()
-        if min(output_dim, intermediary_dim, downsample) < 1 or time_steps < 0:
+        if min(width or 1, output_dim, intermediary_dim, downsample) < 1 or time_steps < 0:
             raise PluginError(
-                f"ssgrl: output_dim={output_dim}, intermediary_dim={intermediary_dim} and "
+                f"ssgrl: width={width}, output_dim={output_dim}, intermediary_dim={intermediary_dim} and "
                 f"downsample={downsample} must be at least 1, time_steps={time_steps} at least 0"
             )
-        channels = spec[-1].channels
+        channels = width or spec[-1].channels
         self.downsample = downsample
         self.register_buffer("adjacency", conditional_probability(labels))
         self.register_buffer("words", torch.tensor(labels.embeddings))
+        self.project = nn.Conv2d(spec[-1].channels, channels, 1) if width else nn.Identity()
         self.decoupling = SemanticDecoupling(channels, labels.embeddings.shape[1], intermediary_dim)
         self.ggnn = GGNN(channels, time_steps, reset_uses_update_weights=reset_uses_update_weights)
         self.output = nn.Linear(2 * channels, output_dim)
@@ -78,6 +82,7 @@ class SSGRL(nn.Module):
         """The deepest map [B, D, H, W] to logits [B, C]."""
         # ceil_mode keeps the last row and column of odd maps; the paper's maps are even.
         x_BDHW = functional.avg_pool2d(features[-1], self.downsample, ceil_mode=True)
+        x_BDHW = self.project(x_BDHW)
         x_BCD = self.decoupling(x_BDHW, self.words)
         h_BCD = self.ggnn(x_BCD, self.adjacency)
         o_BCD = torch.tanh(self.output(torch.cat((h_BCD, x_BCD), dim=-1)))  # eq. 7

@@ -48,7 +48,9 @@ class Plugin:
         """
         module, _, attribute = self.value.partition(":")
         try:
-            found: Any = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+            found: Any = functools.reduce(
+                getattr, attribute.split("."), importlib.import_module(module)
+            )
         except Exception as error:
             raise PluginError(
                 f"{self.kind} {self.name!r} of {self.distribution} {self.version} cannot be "

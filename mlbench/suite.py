@@ -31,14 +31,17 @@ from mlbench.types import (
 
 PROBE: dict[str, Any] = {
     "epochs": 15,
-    "batch_size": 128,
-    "optimizer": {"name": "adamw", "lr": 5e-3, "weight_decay": 1e-2},
+    "batch_size": 32,
+    "optimizer": {"name": "adamw", "lr": 2e-3, "weight_decay": 1e-2},
     "schedule": {"name": "one_cycle"},
     "frozen_stages": -1,
     "augmentation": (),
 }
 """What the probe track changes in a data set's budget: the backbone is frozen and its maps are
 made once, so there is nothing to augment, and a head alone bears a larger step."""
+
+PIXELS = {"resize", "sizes"}
+"""Options of augmentation steps that are sizes in pixels."""
 
 TUNABLE = {"optimizer", "head_options"}
 """What ``Recipe.tuned`` may set; of the optimiser, only its learning rate and weight decay."""
@@ -245,14 +248,42 @@ def settle(
         fields["backbone"] = backbone
     if weights is not None:
         fields["weights"] = weights
+    before = Settings.model_validate(fields).image_size
     fields = merge(fields, suite.settings)
     fields = merge(fields, suite.per_method.get(method, {}))
     for dotted, value in grid.items():
         fields = merge(fields, _nest(dotted, value))
     try:
-        return Settings.model_validate(fields)
+        return _scale_pixels(Settings.model_validate(fields), before)
     except ValidationError as error:
         raise SuiteError(f"settings of {method}: {explain(error)}") from error
+
+
+def _scale_pixels(settings: Settings, before: int) -> Settings:
+    """Sizes in pixels follow an image size that was overridden: a recipe that crops 576 out of 640
+    crops 224 out of 249, not out of 640.
+    """  # noqa: D205
+    ratio = settings.image_size / before
+    if ratio == 1:
+        return settings
+
+    def scale(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [scale(one) for one in value]
+        return round(value * ratio)
+
+    steps = []
+    for step in settings.augmentation:
+        pixels = {k: scale(v) if k in PIXELS else v for k, v in step.options.items()}
+        steps.append(step.model_copy(update={"options": pixels}))
+    asked = settings.preprocessing
+    resize = None if asked.resize is None else scale(asked.resize)
+    return settings.model_copy(
+        update={
+            "augmentation": tuple(steps),
+            "preprocessing": asked.model_copy(update={"resize": resize}),
+        }
+    )
 
 
 def _recipe(method: str) -> Recipe:

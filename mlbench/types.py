@@ -266,8 +266,8 @@ class Head(Protocol):
 class Loss(Protocol):
     """Made by ``factory(labels, **options)``: (logits [B, C], targets int8 [B, C]) -> scalar.
 
-    Unknown labels (-1) weigh nothing in value and gradient. The value is a mean over images unless
-    an option says otherwise.
+    Unknown labels (-1) weigh nothing in value and gradient. The value is a mean over images; a loss
+    that adds up over them instead says so by an attribute ``reduction`` that is ``"sum"``.
     """
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -50,6 +50,17 @@ def test_published_takes_the_papers_recipe():
     assert spec.settings.backbone == "resnet101" and spec.settings.image_size == 576
 
 
+def test_sizes_in_pixels_follow_the_image_size():
+    (spec,) = expand(plugins=("ssgrl",), track="published", settings={"image_size": 288})
+    assert spec.settings.preprocessing.resize == 320
+    assert spec.settings.augmentation[0].options == {
+        "resize": 320,
+        "sizes": [320, 288, 256, 192, 160],
+    }
+    (spec,) = expand(plugins=("ssgrl",), track="published")
+    assert spec.settings.preprocessing.resize == 640
+
+
 def test_probe_freezes_the_backbone_and_augments_nothing():
     (spec,) = expand(plugins=("gap",), track="probe", settings={"epochs": 7})
     assert spec.settings.frozen_stages == -1 and spec.settings.augmentation == ()

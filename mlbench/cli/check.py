@@ -22,7 +22,7 @@ def check(
             known = {plugin.name for plugin in registry.plugins()}
             raise PluginError(registry.unknown(f"plugin {name!r}", name.partition(":")[0], known))
         found += [registry.find(kind, name) for kind in kinds]
-    from mlbench import contracts
+    import mlbench.contracts as contracts
 
     failed = 0
     for plugin in found:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from rich.console import Console
 
-console = Console(soft_wrap=False)
+# A pipe has no width of its own; boards need more than the 80 columns that rich would assume.
+_width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+
+console = Console(width=_width)
 errors = Console(stderr=True, soft_wrap=True)
 
 

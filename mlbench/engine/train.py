@@ -202,18 +202,21 @@ def _step(
     training: Training,
     share: float,
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """One optimiser step: the global batch's loss, its extra losses, the gradient's norm.
+    """One optimiser step: the loss (its mean over processes is the global batch's), extra losses,
+    the gradient's norm.
 
     DDP averages gradients over processes with equal weight. ``share`` is this process's part of
-    the global batch; weighting by it makes the sum exact for parts of any size.
-    """
+    the global batch; weighting by it makes the whole exact for parts of any size, and a loss that
+    adds up over images is weighted so that the average adds up too.
+    """  # noqa: D205
+    processes = training.world.size
+    adds_up = getattr(training.loss, "reduction", "mean") == "sum"
     targets = batch.targets.to(training.device, non_blocking=True)
     with autocast(training.device, training.precision):
         output = network(to_device(batch.inputs, training.device))
-        loss = training.loss(output.logits, targets)
+        loss = training.loss(output.logits, targets) * (processes if adds_up else share * processes)
         for value in output.aux.values():
-            loss = loss + value
-    loss = loss * (share * training.world.size)
+            loss = loss + value * (share * processes)
     optimise.set_learning_rate(state.optimizer, training.settings, state.step, training.epoch_steps)
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(loss).backward()

@@ -52,12 +52,21 @@ class Synthetic(Dataset):
   year  = {2026}
 }""",
         licence="Apache-2.0, as the program that draws it",
-        home="https://pypi.org/project/mlbench-mlic/",
+        home="mlbench_plugins/datasets/synthetic.py",
         splits={"train": SplitCard(images=1200), "test": SplitCard(images=600)},
         identities={"4c93b7bcf51aba9e": "synthetic-1"},
         # Settings of the controlled and probe tracks, the same for every method: here they are to
         # train a small network from nothing within a minute of two processor cores.
-        budget={},
+        budget={
+            "backbone": "timm:test_resnet",
+            "weights": "none",
+            "image_size": 96,
+            "epochs": 10,
+            "batch_size": 32,
+            "optimizer": {"name": "adamw", "lr": 2e-3, "weight_decay": 1e-2},
+            "schedule": {"name": "one_cycle"},
+            "augmentation": [{"name": "flip"}],
+        },
         notes="Says whether a method works and is wired up rightly, not how good it is on photos.",
     )
 

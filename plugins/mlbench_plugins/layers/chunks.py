@@ -19,7 +19,8 @@ def blocks(images: int, labels: int, elements: int, like: Tensor) -> Iterator[tu
     outer product, which is bound by memory.
 
     Args:
-        images, labels: how many there are.
+        images: how many there are.
+        labels: how many there are.
         elements: numbers that one image and label add to the intermediate.
         like: a tensor on the device that computes it.
     """

@@ -48,9 +48,6 @@ def main() -> None:
     except MlbenchError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("interrupted: finished runs are kept, the same command goes on with the rest")
-        sys.exit(130)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         sys.stderr.close()
         sys.exit(0)

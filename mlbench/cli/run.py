@@ -112,6 +112,9 @@ def run(
                 planned.show()
             raise typer.Exit(2 if planned.hopeless else 0)
         code = _carry_out(planned, places, world)
+    except KeyboardInterrupt:
+        errors.print("interrupted: finished runs are kept, the same command goes on with the rest")
+        code = 130
     finally:
         distributed.leave()
     raise typer.Exit(code)

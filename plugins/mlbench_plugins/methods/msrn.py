@@ -245,7 +245,12 @@ RECIPE = Recipe(
     per_dataset={"voc2007": {"batch_size": 24}},
     # 264 million weights for 80 labels learn little from frozen maps; pooled further, the maps cost
     # a fraction of the exponentials.
-    tuned={"probe": {"head_options": {"classifier": "elementwise", "downsample": 4}}},
+    tuned={
+        "probe": {
+            "optimizer": {"lr": 1e-3},
+            "head_options": {"classifier": "elementwise", "downsample": 4},
+        },
+    },
     reported=tuple(
         Reported(
             dataset=dataset,

@@ -154,6 +154,7 @@ RECIPE = Recipe(
     # of the probe's image size is as small as the paper's after its pooling.
     tuned={
         "probe": {
+            "optimizer": {"lr": 1e-3},
             "head_options": {
                 "hidden_dim": 512,
                 "intermediary_dim": 512,

@@ -1,0 +1,212 @@
+"""The command line from end to end, on the synthetic set and a tiny backbone."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mlbench.store import Store
+
+SMALL = """
+plugins: [gap, gmp]
+dataset_options: {synthetic: {train_images: 64, test_images: 31, size: 32}}
+settings: {image_size: 32, epochs: 2, batch_size: 16, freeze_bn: true}
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL)
+    return file
+
+
+def records(folder):
+    return {r.spec.method: r for r in Store(folder).records()}
+
+
+def test_a_matrix_is_run_ranked_and_not_run_again(cli, small, tmp_path):
+    first = cli("run", "--suite", small)
+    assert first.code == 0, first.err
+    found = records(tmp_path / "results")
+    assert set(found) == {"gap", "gmp"}
+    for record in found.values():
+        assert record.status == "ok" and record.test_images == 31
+        assert record.efficiency.gmacs_backbone > record.efficiency.gmacs_head > 0
+        assert {one.batch_size for one in record.efficiency.latency} == {1, 16}
+        predictions = Store(tmp_path / "results").predictions(record)
+        assert predictions.logits.shape == (31, 12) and len(set(predictions.keys)) == 31
+        assert (tmp_path / "results" / record.checkpoint).exists()
+    assert "gap" in first.out and "mAP" in first.out
+    boards = tmp_path / "results" / "leaderboards"
+    assert len(list(boards.glob("*.md"))) == 2 and len(list(boards.glob("*.csv"))) == 1
+    second = cli("run", "--suite", small)
+    assert second.code == 0 and "Nothing is missing: 2 runs" in second.out
+    assert cli("leaderboard").out.count("gmp") >= 1
+
+
+def test_a_dry_run_says_what_would_run_and_runs_nothing(cli, small, tmp_path):
+    ended = cli("run", "--suite", small, "--dry-run", "--seeds", "0,1")
+    assert ended.code == 0 and ended.out.count("would run") == 4
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_loss_that_diverges_is_recorded_and_the_rest_goes_on(cli, small, tmp_path):
+    with small.open("a") as file:
+        file.write("per_method: {gap: {optimizer: {name: sgd, lr: 1.0e+37}}}\n")
+    ended = cli("run", "--suite", small)
+    assert ended.code == 1
+    found = records(tmp_path / "results")
+    assert found["gap"].status == "diverged" and "at step" in found["gap"].error
+    assert found["gmp"].status == "ok"
+    assert "gap" in ended.err and "at step" in ended.err and "log.txt" in ended.err
+    log = tmp_path / "results" / "runs" / found["gap"].run_id / "log.txt"
+    assert "at step" in log.read_text()
+    again = cli("run", "--suite", small)
+    assert again.code == 1 and "--retry-diverged" in again.err
+
+
+def test_the_probe_track_makes_maps_once(cli, small, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLBENCH_CACHE", str(tmp_path / "own"))
+    assert cli("run", "--suite", small, "--track", "probe", "--plugins", "gap,asl,bce").code == 0
+    found = Store(tmp_path / "results").records()
+    assert len(found) == 2 and {r.spec.settings.loss for r in found} == {"asl", "bce"}
+    assert len(list((tmp_path / "own" / "features").iterdir())) == 2, "train and test"
+
+
+def test_only_named_labels_take_part(cli, small, tmp_path):
+    with small.open("a") as file:
+        file.write("labels: [sun, moon]\n")
+    assert cli("run", "--suite", small, "--plugins", "gap").code == 0
+    (record,) = Store(tmp_path / "results").records()
+    assert record.label_names == ("sun", "moon") and len(record.average_precision) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--plugins", "sgrl"), "did you mean ssgrl"),
+        (("--plugins", "gap", "--datasets", "voc2007"), "--data DIR"),
+        (("--plugins", "gap", "--datasets", "voc2007", "--data", "nowhere"), "nowhere"),
+        (("--plugins", "gap", "--weights", "no.pth"), "no.pth cannot be read"),
+        (("--plugins", "gap", "--words", "no.npz"), "no.npz cannot be read"),
+        (("--plugins", "gap", "--device", "tpu9"), "is not a device"),
+        (("--plugins", "gap", "--suite", "no.yaml"), "no.yaml cannot be read"),
+        (("--plugins", "gap", "--seeds", "one"), "seeds.0 = 'one'"),
+        (("--plugins", "gap", "--holdout", "2"), "holdout"),
+        (("--plugins", "gap", "--epochs", "0"), "--epochs"),
+        ((), "name at least one"),
+    ],
+)
+def test_wrong_use_ends_with_code_2_and_says_why(cli, arguments, message):
+    ended = cli("run", *arguments)
+    assert ended.code == 2
+    assert message in " ".join((ended.err + ended.out).split())
+
+
+def test_a_label_that_the_data_set_lacks(cli, small):
+    with small.open("a") as file:
+        file.write("labels: [sun, unicorn]\n")
+    ended = cli("run", "--suite", small)
+    assert ended.code == 2 and "label 'unicorn': synthetic lacks it" in ended.err
+
+
+def test_an_unknown_option_of_a_head_is_refused_before_anything_runs(cli, small, tmp_path):
+    with small.open("a") as file:
+        file.write("per_method: {gap: {head_options: {clasifier: linear}}}\n")
+    ended = cli("run", "--suite", small, "--plugins", "gap")
+    assert ended.code == 2 and "did you mean classifier" in ended.err
+    assert not (tmp_path / "results" / "records").exists()
+
+
+def mlbench(folder, cache, *arguments, **more):
+    environment = os.environ | {"MLBENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mlbench", *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        **more,
+    )
+
+
+def losses(results, record):
+    lines = (results / "runs" / record.run_id / "losses.csv").read_text().splitlines()
+    return np.array([float(row["loss"]) for row in csv.DictReader(lines)])
+
+
+def test_one_two_and_three_processes_agree(small, tmp_path, cache):
+    """20 steps of the same global batches, of a loss that is a mean and of one that adds up."""
+    with small.open("a") as file:
+        file.write("per_method: {gmp: {loss: asl, loss_options: {reduction: sum}, ")
+        file.write("optimizer: {lr: 1.0e-4}}}\n")
+    found = {}
+    for processes in (1, 2, 3):
+        results = tmp_path / f"by-{processes}"
+        arguments = ["--suite", small, "--batch-size", 12, "--epochs", 4, "--device", "cpu"]
+        arguments += ["--gpus", processes, "--results", results]
+        with mlbench(tmp_path, cache, "run", *arguments) as going:
+            output, _ = going.communicate(timeout=300)
+        assert going.returncode == 0, output.decode()
+        found[processes] = results, records(results)
+    one, alone = found.pop(1)
+    for processes, (results, others) in found.items():
+        for method, record in alone.items():
+            other = others[method]
+            assert other.environment["processes"] == processes
+            assert other.run_id == record.run_id
+            curve, other_curve = losses(one, record), losses(results, other)
+            assert len(curve) == 20
+            np.testing.assert_allclose(other_curve, curve, rtol=1e-5, atol=1e-5)
+            predictions = Store(one).predictions(record)
+            other_predictions = Store(results).predictions(other)
+            assert other_predictions.keys == predictions.keys
+            np.testing.assert_allclose(other_predictions.logits, predictions.logits, atol=1e-4)
+            for name, value in record.scores:
+                assert getattr(other.scores, name) == pytest.approx(value, abs=1e-6), name
+
+
+def test_a_loss_that_diverges_ends_the_run_on_every_process(small, tmp_path, cache):
+    with small.open("a") as file:
+        file.write("per_method: {gap: {optimizer: {name: sgd, lr: 1.0e+37}}}\n")
+    arguments = ("--suite", small, "--gpus", 2, "--device", "cpu")
+    with mlbench(tmp_path, cache, "run", *arguments) as going:
+        output, _ = going.communicate(timeout=300)
+    assert going.returncode == 1, output.decode()
+    found = records(tmp_path / "results")
+    assert found["gap"].status == "diverged" and found["gmp"].status == "ok"
+
+
+@pytest.mark.parametrize("delay", [0.3, 2.0])
+def test_a_killed_matrix_is_completed_by_the_next_run(small, tmp_path, cache, cli, delay):
+    with mlbench(tmp_path, cache, "run", "--suite", small, start_new_session=True) as going:
+        # Killed some time after the first line about a run, wherever that is.
+        for line in going.stdout:
+            if b"[1/2]" in line:
+                break
+        time.sleep(delay)
+        os.killpg(going.pid, signal.SIGKILL)
+    for file in (tmp_path / "results").glob("records/**/*.json"):
+        json.loads(file.read_text())
+    ended = cli("run", "--suite", small)
+    assert ended.code == 0, ended.err
+    assert {r.status for r in records(tmp_path / "results").values()} == {"ok"}
+
+
+def test_interrupting_keeps_whole_records_and_says_so(small, tmp_path, cache):
+    with mlbench(tmp_path, cache, "run", "--suite", small, "--epochs", 500) as going:
+        for line in going.stdout:
+            if b"epoch 3" in line:
+                break
+        going.send_signal(signal.SIGINT)
+        output, _ = going.communicate(timeout=60)
+    assert going.returncode == 130 and b"the same command goes on" in output
+    assert not list((tmp_path / "results").glob("records/**/*.json"))

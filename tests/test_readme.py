@@ -1,0 +1,67 @@
+"""What the READMEs show is what is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+
+from mlbench import suite
+from mlbench.cli import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "plugins" / "README.md", ROOT / "benchmarks" / "README.md"]
+
+
+def block(name):
+    """The fenced block of the README below a comment of this name."""
+    text = (ROOT / "README.md").read_text()
+    return re.search(rf"<!-- {name} -->\n```\w*\n(.*?)```", text, re.DOTALL)[1]
+
+
+def commands():
+    """Every `mlbench` command that a page shows, in a block or in a line."""
+    for page in PAGES:
+        text = page.read_text()
+        for fence in re.findall(r"```(?:\w*)\n(.*?)```", text, re.DOTALL):
+            for line in fence.splitlines():
+                if found := re.search(r"(?:^|&& |-m )(mlbench [a-z].*)", line):
+                    yield found[1].split(" #")[0]
+        plain = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        for found in re.findall(r"`(mlbench [a-z][^`]*)`", plain):
+            yield " ".join(found.split())
+
+
+@pytest.mark.parametrize("command", sorted(set(commands())))
+def test_every_command_shown_exists_with_its_flags(command):
+    words = [w for w in shlex.split(command)[1:] if w != "..."]
+    words = ["name" if w in ("NAME", "NAME...") else w for w in words]
+    group = typer.main.get_command(app)
+    verb = group.get_command(None, words[0])
+    assert verb is not None, f"there is no `mlbench {words[0]}`"
+    required = verb.name in ("show", "check") and len(words) == 1
+    verb.make_context(verb.name, words[1:] + (["name"] if required else []))
+
+
+def test_the_head_shown_is_the_example():
+    assert block("head") == (ROOT / "tests/third_party/mlbench_max_mean/__init__.py").read_text()
+
+
+def test_the_suite_shown_is_a_suite():
+    text = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    made = suite.make(yaml.safe_load(text))
+    assert made.methods == ("ssgrl", "msrn") and made.labels == ("person", "dog", "cat")
+
+
+def test_ci_runs_the_readmes_commands():
+    assert "mlbench run --plugins ssgrl,msrn" in block("run")
+    assert block("test") == "pip install -e '.[dev]' && pytest\n"
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "readme run" in script and "readme test" in script
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "benchmarks").glob("*.yaml")))
+def test_every_suite_file_is_a_suite(name):
+    suite.make({"plugins": ("gap",), **suite.read(ROOT / "benchmarks" / name)}, name)

@@ -7,9 +7,6 @@ and the cache; the record and the predictions are its return value.
 from __future__ import annotations
 
 import logging
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +20,7 @@ import torch
 from torch import nn
 
 from mlbench import registry
+from mlbench.build import build
 from mlbench.data import transforms
 from mlbench.data.decode import verify
 from mlbench.data.labels import label_context
@@ -35,26 +33,22 @@ from mlbench.engine.evaluate import predict
 from mlbench.engine.features import FeatureCache
 from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.train import ProbeNetwork, Training, TrainingState, train
+from mlbench.environment import commit, environment
 from mlbench.metrics.protocol import score
 from mlbench.types import (
     DivergedError,
     Efficiency,
-    LabelContext,
     Loss,
     Places,
-    PluginError,
     Predictions,
     Progress,
     RunRecord,
     RunSpec,
-    Settings,
     Splits,
 )
 
 log = logging.getLogger(__name__)
 
-HEAD_PARAMETERS = ("spec", "labels")
-LOSS_PARAMETERS = ("labels",)
 EVALUATION_BATCH = 64
 LATENCY_BATCHES = (1, 16)
 
@@ -182,49 +176,6 @@ def _check_images(splits: Splits, places: Places, world: World, progress: Progre
         raise problem
 
 
-def build(settings: Settings, labels: LabelContext, places: Places) -> tuple[MultiLabelModel, Loss]:
-    """Backbone, head and loss of some settings, on the CPU.
-
-    Raises:
-        PluginError: a plugin is unknown or broken, lacks an option, or cannot serve the case.
-        WeightsError: the backbone's weights are missing or do not fit.
-    """
-    weights = settings.weights
-    if weights.startswith("sha256:"):
-        weights = str(places.weights)
-    factory = registry.find("backbone", settings.backbone).load()
-    backbone = factory(weights=weights, image_size=settings.image_size)
-    head = _make("head", settings.head, settings.head_options, (backbone.spec, labels))
-    loss = _make("loss", settings.loss, settings.loss_options, (labels,))
-    asked = settings.preprocessing
-    mean, std = asked.mean or backbone.mean, asked.std or backbone.std
-    model = MultiLabelModel(backbone, head, mean, std)
-    return model, loss
-
-
-def _make(kind: registry.Kind, name: str, options: dict[str, Any], given: tuple[Any, ...]) -> Any:
-    factory = registry.find(kind, name).load()
-    known = registry.options(factory, (*HEAD_PARAMETERS, *LOSS_PARAMETERS))
-    for option in options:
-        if option not in known:
-            what = f"option {option!r} of {kind} {name}"
-            raise PluginError(registry.unknown(what, option, known))
-    return factory(*given, **options)
-
-
-def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
-    """Why a run cannot be made at all, found without memory or time; None if it can."""
-    labels, _ = label_context(splits.train, splits.names, places.words)
-    untrained = spec.settings.model_copy(update={"weights": "none"})
-    try:
-        transforms.train_transform(spec.settings)
-        with torch.device("meta"):
-            build(untrained, labels, places)
-    except PluginError as error:
-        return str(error)
-    return None
-
-
 def _prepare(
     current: _Run, splits: Splits, model: MultiLabelModel, loss: Loss
 ) -> tuple[Training, Source]:
@@ -344,43 +295,3 @@ def _keep(current: _Run, state: TrainingState, splits: Splits) -> str | None:
         log.warning("no checkpoint was kept: %s", error)
         return None
     return file.as_posix()
-
-
-def environment(device: torch.device, world: World, spec: RunSpec) -> dict[str, Any]:
-    """What the run ran on: versions, device, threads, processes, and whose plugins took part."""
-    settings = spec.settings
-    used: tuple[tuple[registry.Kind, str], ...] = (
-        ("backbone", settings.backbone),
-        ("head", settings.head),
-        ("loss", settings.loss),
-        ("dataset", spec.dataset),
-    )
-    found = [registry.find(kind, name) for kind, name in used]
-    cuda = device.type == "cuda"
-    return {
-        "python": platform.python_version(),
-        "platform": platform.system() + " " + platform.machine(),
-        "versions": {n: version(n) for n in ("torch", "torchvision", "timm", "numpy", "pillow")},
-        "plugins": {f"{p.kind} {p.name}": f"{p.distribution} {p.version}" for p in found},
-        "device": torch.cuda.get_device_name(device) if cuda else device.type,
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "processes": world.size,
-    }
-
-
-def commit() -> str | None:
-    """The git commit of the code, with ``-dirty`` if it was changed; None outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--", "mlbench", "plugins", "pyproject.toml")
-        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

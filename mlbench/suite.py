@@ -7,8 +7,7 @@ every combination of it, each settled by the rules of its track.
 from __future__ import annotations
 
 import itertools
-import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +16,16 @@ from pydantic import NonNegativeInt, ValidationError
 
 from mlbench import registry
 from mlbench.registry import PLURALS, Kind
+from mlbench.tracks import explain, nest, settle
 from mlbench.types import (
     PluginError,
     Precision,
-    Recipe,
     RunSpec,
-    Settings,
     Splits,
     SuiteError,
     Track,
     Value,
 )
-
-PROBE: dict[str, Any] = {
-    "epochs": 15,
-    "batch_size": 32,
-    "optimizer": {"name": "adamw", "lr": 2e-3, "weight_decay": 1e-2},
-    "schedule": {"name": "one_cycle"},
-    "frozen_stages": -1,
-    "augmentation": (),
-}
-"""What the probe track changes in a data set's budget: the backbone is frozen and its maps are
-made once, so there is nothing to augment, and a head alone bears a larger step."""
-
-PIXELS = {"resize", "sizes"}
-"""Options of augmentation steps that are sizes in pixels."""
-
-TUNABLE = {"optimizer", "head_options"}
-"""What ``Recipe.tuned`` may set; of the optimiser, only its learning rate and weight decay."""
 
 
 class Suite(Value):
@@ -181,164 +162,43 @@ def expand(
     for dataset in suite.datasets or ("synthetic",):
         options = suite.dataset_options.get(dataset, {})
         splits = opener(dataset, options, suite.labels, suite.holdout)
-        for combination in _combinations(suite):
-            method, backbone, loss, seed, grid = combination
-            label = " x ".join(str(x) for x in (method, dataset, backbone, loss) if x)
+        for method, axes, seed in _combinations(suite):
+            chosen = {name: value for name, value in axes.items() if value is not None}
+            if weights is not None:
+                chosen["weights"] = weights
+            grid = [nest(name, chosen.pop(name)) for name in suite.grid]
+            overrides = [chosen, suite.settings, suite.per_method.get(method, {}), *grid]
             try:
-                settings = settle(suite, splits, dataset, method, (backbone, loss, weights, grid))
-                spec = RunSpec(
-                    method=method,
-                    dataset=dataset,
-                    dataset_options=dict(options),
-                    data=splits.digest,
-                    labels=suite.labels,
-                    holdout=suite.holdout,
-                    track=suite.track,
-                    seed=seed,
-                    precision=suite.precision,
-                    words=words,
-                    settings=settings,
-                )
-                specs[spec.run_id] = spec
+                settings = settle(suite.track, method, dataset, splits.card, overrides)
             except PluginError as error:
+                label = f"{method} on {dataset}"
                 refused.append(Refused(label=label, reason=str(error)))
-    return list(specs.values()), refused
+                continue
+            spec = RunSpec(
+                method=method,
+                dataset=dataset,
+                dataset_options=dict(options),
+                data=splits.digest,
+                labels=suite.labels,
+                holdout=suite.holdout,
+                track=suite.track,
+                seed=seed,
+                precision=suite.precision,
+                words=words,
+                settings=settings,
+            )
+            specs[spec.run_id] = spec
+    return list(specs.values()), list(dict.fromkeys(refused))
 
 
-def _combinations(
-    suite: Suite,
-) -> Iterable[tuple[str, str | None, str | None, int, dict[str, Any]]]:
-    grids = [
-        dict(zip(suite.grid, values, strict=True))
-        for values in itertools.product(*suite.grid.values())
-    ]
-    return itertools.product(
-        suite.methods, suite.backbones or (None,), suite.losses or (None,), suite.seeds, grids
-    )
-
-
-def settle(
-    suite: Suite,
-    splits: Splits,
-    dataset: str,
-    method: str,
-    choice: tuple[str | None, str | None, str | None, Mapping[str, Any]],
-) -> Settings:
-    """The settings of one run: the track's rules, then what the suite and the axes override.
-
-    ``published`` takes the recipe's settings for the data set. ``controlled`` takes the data set's
-    budget for everything but the head, and ``probe`` that budget with ``PROBE`` over it; both add
-    what was tuned for the method under an equal budget.
-    """
-    backbone, loss, weights, grid = choice
-    recipe = _recipe(method)
-    if suite.track == "published":
-        fields = recipe.settings.model_dump()
-        fields = merge(fields, recipe.per_dataset.get(dataset, {}))
-    else:
-        fields = merge({"loss": "bce"}, splits.card.budget)
-        if suite.track == "probe":
-            fields = merge(fields, PROBE)
-        fields["head"] = recipe.settings.head
-        fields["head_options"] = recipe.settings.head_options
-        fields = merge(fields, _tuned(recipe, method, suite.track))
-    if loss is not None and loss != fields["loss"]:
-        fields = {**fields, "loss": loss, "loss_options": {}}
-    if backbone is not None:
-        fields["backbone"] = backbone
-    if weights is not None:
-        fields["weights"] = weights
-    before = Settings.model_validate(fields).image_size
-    fields = merge(fields, suite.settings)
-    fields = merge(fields, suite.per_method.get(method, {}))
-    for dotted, value in grid.items():
-        fields = merge(fields, _nest(dotted, value))
-    try:
-        return _scale_pixels(Settings.model_validate(fields), before)
-    except ValidationError as error:
-        raise SuiteError(f"settings of {method}: {explain(error)}") from error
-
-
-def _scale_pixels(settings: Settings, before: int) -> Settings:
-    """Sizes in pixels follow an image size that was overridden: a recipe that crops 576 out of 640
-    crops 224 out of 249, not out of 640.
-    """  # noqa: D205
-    ratio = settings.image_size / before
-    if ratio == 1:
-        return settings
-
-    def scale(value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return [scale(one) for one in value]
-        return round(value * ratio)
-
-    steps = []
-    for step in settings.augmentation:
-        pixels = {k: scale(v) if k in PIXELS else v for k, v in step.options.items()}
-        steps.append(step.model_copy(update={"options": pixels}))
-    asked = settings.preprocessing
-    resize = None if asked.resize is None else scale(asked.resize)
-    return settings.model_copy(
-        update={
-            "augmentation": tuple(steps),
-            "preprocessing": asked.model_copy(update={"resize": resize}),
-        }
-    )
-
-
-def _recipe(method: str) -> Recipe:
-    if "recipe" in registry.kinds_of(method):
-        recipe = registry.find("recipe", method).load()
-        assert isinstance(recipe, Recipe), f"recipe {method!r} is a {type(recipe).__name__}"
-        return recipe
-    return Recipe(title=method, bibtex="", summary="", settings=Settings(head=method))
-
-
-def _tuned(recipe: Recipe, method: str, track: Track) -> dict[str, Any]:
-    tuned = recipe.tuned.get(track, {})
-    beyond = set(tuned) - TUNABLE | set(tuned.get("optimizer", {})) - {"lr", "weight_decay"}
-    if beyond:
-        raise PluginError(
-            f"recipe {method!r} tunes {', '.join(sorted(beyond))} for the {track} track; only the "
-            "learning rate, the weight decay and options of the head may differ between methods"
-        )
-    return tuned
-
-
-def merge(fields: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``fields`` with ``over`` laid on top, mappings merged key by key."""
-    merged = dict(fields)
-    for name, value in over.items():
-        old = merged.get(name)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[name] = merge(old, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def _nest(dotted: str, value: Any) -> dict[str, Any]:
-    first, _, rest = dotted.partition(".")
-    return {first: _nest(rest, value) if rest else value}
-
-
-def explain(error: ValidationError) -> str:
-    """A validation error in one line: which field, what value, what would do."""
-    lines = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            name = str(item["loc"][-1])
-            lines.append(registry.unknown(f"option {where!r}", name, _siblings(item["loc"])))
-        else:
-            lines.append(f"{where} = {item['input']!r}: {item['msg']}")
-    return "; ".join(lines)
-
-
-def _siblings(location: tuple[int | str, ...]) -> Iterable[str]:
-    """Names of the fields beside the one at this location of Settings."""
-    model: Any = Settings
-    for part in location[:-1]:
-        if isinstance(part, int):
-            model = typing.get_args(model)[0]
-        else:
-            model = model.model_fields[part].annotation
-    return list(model.model_fields)
+def _combinations(suite: Suite) -> Iterator[tuple[str, dict[str, Any], int]]:
+    """(method, setting -> value on its axis, seed), for all combinations."""
+    axes: dict[str, tuple[Any, ...]] = {
+        "backbone": suite.backbones or (None,),
+        "loss": suite.losses or (None,),
+        **suite.grid,
+    }
+    for method, values, seed in itertools.product(
+        suite.methods, itertools.product(*axes.values()), suite.seeds
+    ):
+        yield method, dict(zip(axes, values, strict=True)), seed

@@ -11,25 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from mlbench.cli.console import cache_folder, console, data_folder, errors
 from mlbench.types import (
     Places,
     Precision,
-    RunSpec,
-    Splits,
     SuiteError,
     Track,
-    Value,
     WeightsError,
 )
 
 if TYPE_CHECKING:
+    from mlbench.cli.plan import Plan
     from mlbench.cli.progress import Silent
     from mlbench.engine.distributed import World
-    from mlbench.store import Store
-    from mlbench.suite import Refused
+    from mlbench.suite import Suite
 
 
 def run(
@@ -104,9 +100,16 @@ def run(
     }
     world = distributed.join(device)
     try:
-        planned = world.broadcast(
-            _plan(flags, suite, places, (weights_id, retry_diverged)) if world.leads else None
-        )
+        planned = None
+        if world.leads:
+            from mlbench.cli.plan import make_plan
+
+            matrix = _matrix(flags, suite, device)
+            if weights_file is not None and len(matrix.backbones) > 1:
+                raise SuiteError("--weights FILE fits one backbone; name one in --backbones")
+            identities = (weights_id, _words(words))
+            planned = make_plan(matrix, places, identities, retry_diverged)
+        planned = world.broadcast(planned)
         if dry_run:
             if world.leads:
                 planned.show()
@@ -120,110 +123,18 @@ def run(
     raise typer.Exit(code)
 
 
-class Plan(Value):
-    """What is to run, what is there already, and what cannot be."""
-
-    missing: tuple[RunSpec, ...]
-    done: tuple[RunSpec, ...]
-    diverged: tuple[tuple[RunSpec, str], ...]
-    refused: tuple[Any, ...]
-
-    @property
-    def hopeless(self) -> bool:
-        """Nothing of the matrix can be run."""
-        return bool(self.refused) and not (self.missing or self.done or self.diverged)
-
-    def show(self) -> None:
-        """Print what would run, and why."""
-        from mlbench.cli.progress import title
-
-        table = Table(box=None, pad_edge=False)
-        for column in ("run", "what", "track", "state"):
-            table.add_column(column, overflow="fold")
-        for spec in self.missing:
-            table.add_row(spec.run_id, title(spec), spec.track, "would run: no record")
-        for spec in self.done:
-            table.add_row(spec.run_id, title(spec), spec.track, "done")
-        for spec, _ in self.diverged:
-            table.add_row(spec.run_id, title(spec), spec.track, "diverged before")
-        if table.rows:
-            console.print(table)
-        self.complain()
-
-    def complain(self) -> None:
-        """Print what cannot be run, and why."""
-        for refused in self.refused:
-            errors.print(f"refused: {refused.label}: {refused.reason}", style="red", markup=False)
-        for spec, error in self.diverged:
-            text = f"diverged before: {spec.run_id}: {error} (--retry-diverged runs it again)"
-            errors.print(text, style="red", markup=False)
-
-
-def _plan(
-    flags: dict[str, Any], file: Path | None, places: Places, rest: tuple[str | None, bool]
-) -> Plan:
+def _matrix(flags: dict[str, Any], file: Path | None, device: str) -> Suite:
+    """The suite file, if there is one, with the flags that were given laid on top."""
     from mlbench import suite as suites
-    from mlbench.store import Store
+    from mlbench.tracks import merge
 
-    weights, retry = rest
     fields: dict[str, Any] = suites.read(file) if file else {}
     given = {name: value for name, value in flags.items() if value}
-    given["settings"] = suites.merge(fields.get("settings") or {}, flags["settings"])
-    given.setdefault("precision", _precision(fields, places.device))
-    suite = suites.make({**fields, **given}, str(file or "the command line"))
-    if weights and weights.startswith("sha256:") and len(suite.backbones) > 1:
-        raise SuiteError("--weights FILE fits one backbone; name one in --backbones")
-    opened: dict[str, Splits] = {}
-    specs, refused = suites.expand(suite, _opener(places, opened), weights, _words(places.words))
-    return _sort(specs, refused, Store(places.results), (opened, places, retry))
-
-
-def _opener(places: Places, opened: dict[str, Splits]) -> Any:
-    from mlbench.data.splits import open_splits
-
-    def opener(
-        name: str, options: Mapping[str, Any], labels: tuple[str, ...] | None, holdout: float
-    ) -> Splits:
-        splits = open_splits(
-            name, options, places.data, places.cache, labels=labels, holdout=holdout
-        )
-        opened[name] = splits
-        return splits
-
-    return opener
-
-
-def _sort(
-    specs: list[RunSpec],
-    refused: list[Refused],
-    store: Store,
-    rest: tuple[dict[str, Splits], Places, bool],
-) -> Plan:
-    from mlbench.cli.progress import title
-    from mlbench.suite import Refused
-
-    opened, places, retry = rest
-    missing, done, diverged = [], [], []
-    for spec in specs:
-        record = store.get(spec.run_id)
-        if record is not None and record.status == "ok":
-            done.append(spec)
-        elif record is not None and not retry:
-            diverged.append((spec, record.error or "diverged"))
-        else:
-            from mlbench.run import refusal
-
-            reason = refusal(spec, opened[spec.dataset], places)
-            if reason is None:
-                missing.append(spec)
-            else:
-                refused.append(Refused(label=title(spec), reason=reason))
-    return Plan(
-        missing=tuple(missing),
-        done=tuple(done),
-        diverged=tuple(diverged),
-        refused=tuple(refused),
-    )
+    settings = fields.get("settings", {})
+    if isinstance(settings, Mapping):
+        given["settings"] = merge(settings, flags["settings"])
+    given.setdefault("precision", fields.get("precision") or _precision(device))
+    return suites.make({**fields, **given}, str(file or "the command line"))
 
 
 def _carry_out(planned: Plan, places: Places, world: World) -> int:
@@ -289,8 +200,8 @@ def _device(name: str) -> str:
     return name
 
 
-def _precision(fields: Mapping[str, Any], device: str) -> Precision:
-    return fields.get("precision") or ("bf16" if device.startswith("cuda") else "fp32")
+def _precision(device: str) -> Precision:
+    return "bf16" if device.startswith("cuda") else "fp32"
 
 
 def _workers() -> int:

@@ -23,7 +23,7 @@ from mlbench.types import Efficiency, Latency, MeasureError, Precision
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WARM_UP = 3
 LEAST_REPEATS = 5
-SECONDS = 2.0
+SECONDS = 1.0
 """Batches of one size are timed for this long, but at least LEAST_REPEATS times."""
 
 

@@ -10,6 +10,9 @@ import time
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 from mlbench.store import Store
 
@@ -123,6 +126,89 @@ def test_an_unknown_option_of_a_head_is_refused_before_anything_runs(cli, small,
     ended = cli("run", "--suite", small, "--plugins", "gap")
     assert ended.code == 2 and "did you mean classifier" in ended.err
     assert not (tmp_path / "results" / "records").exists()
+
+
+def test_the_papers_recipes_run(cli, small, tmp_path):
+    with small.open("a") as file:
+        file.write("track: published\nbackbones: ['timm:test_resnet']\n")
+    text = small.read_text().replace("freeze_bn: true", "weights: none")
+    small.write_text(text.replace("plugins: [gap, gmp]", "plugins: [ssgrl, msrn]"))
+    ended = cli("run", "--suite", small, "--image-size", 64)
+    assert ended.code == 0, ended.err
+    found = records(tmp_path / "results")
+    assert found["ssgrl"].spec.settings.preprocessing.resize == 71
+    assert found["msrn"].epochs[0].aux["group"] > 0
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Twelve pictures in COCO's layout."""
+    root = tmp_path / "coco"
+    generator = np.random.default_rng(0)
+    for split in ("train2017", "val2017"):
+        (root / split).mkdir(parents=True)
+        images = [{"id": i, "file_name": f"{i:012}.jpg"} for i in range(1, 7)]
+        for one in images:
+            pixels = generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / split / one["file_name"])
+        annotations = [
+            {"id": i, "image_id": i, "category_id": 3 * (i % 2) + 1} for i in range(1, 7)
+        ]
+        categories = [{"id": 1, "name": "person"}, {"id": 4, "name": "tea pot"}]
+        file = root / "annotations" / f"instances_{split}.json"
+        file.parent.mkdir(exist_ok=True)
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        file.write_text(json.dumps(content))
+    return root
+
+
+TINY = ("--plugins", "gap", "--datasets", "coco", "--backbones", "timm:test_resnet")
+TINY += ("--weights", "none", "--image-size", 32, "--epochs", 1, "--batch-size", 3)
+
+
+def test_an_unknown_edition_is_named_so(cli, coco, tmp_path):
+    ended = cli("run", *TINY, "--data", coco)
+    assert ended.code == 0, ended.err
+    (record,) = Store(tmp_path / "results").records()
+    assert record.identity.startswith("coco-unknown-")
+    assert record.label_names == ("person", "tea pot") and record.train_images == 6
+
+
+def test_a_truncated_image_is_named_before_training(cli, coco, tmp_path):
+    file = coco / "train2017" / "000000000004.jpg"
+    file.write_bytes(file.read_bytes()[:-200])
+    ended = cli("run", *TINY, "--data", coco)
+    assert ended.code == 1 and "000000000004.jpg" in ended.err and "truncated" in ended.err
+    assert "epoch 1" not in ended.err and not list(tmp_path.glob("results/records/**/*.json"))
+
+
+def test_detection_results_instead_of_instances(cli, coco):
+    file = coco / "annotations" / "instances_train2017.json"
+    file.write_text(json.dumps([{"image_id": 1, "category_id": 1, "score": 0.5}]))
+    ended = cli("run", *TINY, "--data", coco)
+    assert ended.code == 2 and "instances_train2017.json" in ended.err
+    assert "detection results" in ended.err
+
+
+def test_weights_of_another_architecture(cli, coco, tmp_path):
+    save_file({"conv.weight": torch.ones(3, 3)}, tmp_path / "other.safetensors")
+    arguments = [*TINY, "--data", coco, "--weights", tmp_path / "other.safetensors"]
+    arguments.remove("none")
+    arguments.remove("--weights")
+    ended = cli("run", *arguments)
+    assert ended.code == 1 and "other.safetensors" in ended.err and "conv.weight" in ended.err
+
+
+@pytest.mark.parametrize("dataset", ["voc2007", "coco"])
+def test_real_pictures(cli, real_data, tmp_path, dataset):
+    data = real_data / "coco-mini" if dataset == "coco" else real_data
+    arguments = [*TINY, "--data", data, "--epochs", 1, "--batch-size", 32]
+    arguments[3] = dataset
+    ended = cli("run", *arguments, "--track", "probe", "--no-keep-checkpoints")
+    assert ended.code == 0, ended.err
+    (record,) = Store(tmp_path / "results").records()
+    assert record.identity == f"{dataset}-mini"
+    assert record.train_images == (2089 if dataset == "coco" else 944)
 
 
 def mlbench(folder, cache, *arguments, **more):

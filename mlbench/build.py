@@ -1,0 +1,59 @@
+"""Names and options -> a model and its loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from mlbench import registry
+from mlbench.data import transforms
+from mlbench.data.labels import label_context
+from mlbench.engine.model import MultiLabelModel
+from mlbench.types import LabelContext, Loss, Places, PluginError, RunSpec, Settings, Splits
+
+GIVEN = ("spec", "labels")
+"""Parameters of heads and losses that the core gives and no user."""
+
+
+def build(settings: Settings, labels: LabelContext, places: Places) -> tuple[MultiLabelModel, Loss]:
+    """Backbone, head and loss of some settings, on the CPU.
+
+    Raises:
+        PluginError: a plugin is unknown or broken, lacks an option, or cannot serve the case.
+        WeightsError: the backbone's weights are missing or do not fit.
+    """
+    weights = settings.weights
+    if weights.startswith("sha256:"):
+        weights = str(places.weights)
+    factory = registry.find("backbone", settings.backbone).load()
+    backbone = factory(weights=weights, image_size=settings.image_size)
+    head = _make("head", settings.head, settings.head_options, (backbone.spec, labels))
+    loss = _make("loss", settings.loss, settings.loss_options, (labels,))
+    asked = settings.preprocessing
+    mean, std = asked.mean or backbone.mean, asked.std or backbone.std
+    model = MultiLabelModel(backbone, head, mean, std)
+    return model, loss
+
+
+def _make(kind: registry.Kind, name: str, options: dict[str, Any], given: tuple[Any, ...]) -> Any:
+    factory = registry.find(kind, name).load()
+    known = registry.options(factory, GIVEN)
+    for option in options:
+        if option not in known:
+            what = f"option {option!r} of {kind} {name}"
+            raise PluginError(registry.unknown(what, option, known))
+    return factory(*given, **options)
+
+
+def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
+    """Why a run cannot be made at all, found without memory or time; None if it can."""
+    labels, _ = label_context(splits.train, splits.names, places.words)
+    untrained = spec.settings.model_copy(update={"weights": "none"})
+    try:
+        transforms.train_transform(spec.settings)
+        with torch.device("meta"):
+            build(untrained, labels, places)
+    except PluginError as error:
+        return str(error)
+    return None

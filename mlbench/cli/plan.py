@@ -1,0 +1,95 @@
+"""What of a matrix is missing, what is there, and what cannot run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from mlbench.build import refusal
+from mlbench.cli.console import console, errors
+from mlbench.cli.progress import title
+from mlbench.data.splits import open_splits
+from mlbench.store import Store
+from mlbench.suite import Refused, Suite, expand
+from mlbench.types import Places, RunSpec, Splits, Value
+
+
+class Plan(Value):
+    """What is to run, what is there already, and what cannot be."""
+
+    missing: tuple[RunSpec, ...]
+    done: tuple[RunSpec, ...]
+    diverged: tuple[tuple[RunSpec, str], ...]
+    refused: tuple[Refused, ...]
+
+    @property
+    def hopeless(self) -> bool:
+        """Nothing of the matrix can be run."""
+        return bool(self.refused) and not (self.missing or self.done or self.diverged)
+
+    def show(self) -> None:
+        """Print what would run, and why."""
+        table = Table(box=None, pad_edge=False)
+        for column in ("run", "what", "track", "state"):
+            table.add_column(column, overflow="fold")
+        for spec in self.missing:
+            table.add_row(spec.run_id, title(spec), spec.track, "would run: no record")
+        for spec in self.done:
+            table.add_row(spec.run_id, title(spec), spec.track, "done")
+        for spec, _ in self.diverged:
+            table.add_row(spec.run_id, title(spec), spec.track, "diverged before")
+        if table.rows:
+            console.print(table)
+        self.complain()
+
+    def complain(self) -> None:
+        """Print what cannot be run, and why."""
+        for refused in self.refused:
+            errors.print(f"refused: {refused.label}: {refused.reason}", style="red", markup=False)
+        for spec, error in self.diverged:
+            text = f"diverged before: {spec.run_id}: {error} (--retry-diverged runs it again)"
+            errors.print(text, style="red", markup=False)
+
+
+def make_plan(
+    suite: Suite, places: Places, identities: tuple[str | None, str], retry_diverged: bool
+) -> Plan:
+    """Hold a matrix against the store; every run that is missing is built once without memory.
+
+    Args:
+        suite: the matrix.
+        places: where data and results are.
+        identities: of the backbone's weights (None if not given) and of the label vectors.
+        retry_diverged: whether what diverged is to run again.
+    """
+    opened: dict[str, Splits] = {}
+
+    def opener(
+        name: str, options: Mapping[str, Any], labels: tuple[str, ...] | None, holdout: float
+    ) -> Splits:
+        opened[name] = open_splits(
+            name, options, places.data, places.cache, labels=labels, holdout=holdout
+        )
+        return opened[name]
+
+    specs, refused = expand(suite, opener, *identities)
+    store = Store(places.results)
+    missing, done, diverged = [], [], []
+    for spec in specs:
+        record = store.get(spec.run_id)
+        if record is not None and record.status == "ok":
+            done.append(spec)
+        elif record is not None and not retry_diverged:
+            diverged.append((spec, record.error or "diverged"))
+        elif (reason := refusal(spec, opened[spec.dataset], places)) is None:
+            missing.append(spec)
+        else:
+            refused.append(Refused(label=title(spec), reason=reason))
+    return Plan(
+        missing=tuple(missing),
+        done=tuple(done),
+        diverged=tuple(diverged),
+        refused=tuple(refused),
+    )

@@ -1,0 +1,162 @@
+"""How each track settles a run: from a recipe, a data set's budget and overrides to settings."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from mlbench import registry
+from mlbench.types import DatasetCard, PluginError, Recipe, Settings, SuiteError, Track
+
+PROBE: dict[str, Any] = {
+    "epochs": 15,
+    "batch_size": 32,
+    "optimizer": {"name": "adamw", "lr": 2e-3, "weight_decay": 1e-2},
+    "schedule": {"name": "one_cycle"},
+    "frozen_stages": -1,
+    "augmentation": (),
+}
+"""What the probe track changes in a data set's budget: the backbone is frozen and its maps are
+made once, so there is nothing to augment, and a head alone bears a larger step."""
+
+PIXELS = {"resize", "sizes"}
+"""Options of augmentation steps that are sizes in pixels."""
+
+TUNABLE = {"optimizer", "head_options"}
+"""What ``Recipe.tuned`` may set; of the optimiser, only its learning rate and weight decay."""
+
+
+def settle(
+    track: Track,
+    method: str,
+    dataset: str,
+    card: DatasetCard,
+    overrides: Iterable[Mapping[str, Any]] = (),
+) -> Settings:
+    """The settings of one run: the track's rules, then overrides laid on top in order.
+
+    ``published`` takes the recipe's settings for the data set. ``controlled`` takes the data set's
+    budget for everything but the head, and ``probe`` that budget with ``PROBE`` over it; both add
+    what was tuned for the method under an equal budget.
+
+    Raises:
+        PluginError: the recipe is broken, or tunes what all methods must share.
+        SuiteError: an override that is no setting, or of the wrong type.
+    """
+    fields = _rules(track, method, dataset, card)
+    try:
+        before = Settings.model_validate(fields).image_size
+        for over in overrides:
+            fields = merge(_without_stale_options(fields, over), over)
+        return _scale_pixels(Settings.model_validate(fields), before)
+    except ValidationError as error:
+        raise SuiteError(f"settings of {method}: {explain(error)}") from error
+
+
+def _rules(track: Track, method: str, dataset: str, card: DatasetCard) -> dict[str, Any]:
+    recipe = _recipe(method)
+    if track == "published":
+        return merge(recipe.settings.model_dump(), recipe.per_dataset.get(dataset, {}))
+    fields = merge({"loss": "bce"}, card.budget)
+    if track == "probe":
+        fields = merge(fields, PROBE)
+    fields["head"] = recipe.settings.head
+    fields["head_options"] = recipe.settings.head_options
+    return merge(fields, _tuned(recipe, method, track))
+
+
+def _without_stale_options(fields: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a head or loss go when another takes its place."""
+    for part in ("head", "loss"):
+        if part in over and over[part] != fields.get(part):
+            fields = {**fields, f"{part}_options": {}}
+    return fields
+
+
+def _scale_pixels(settings: Settings, before: int) -> Settings:
+    """Sizes in pixels follow an image size that was overridden: a recipe that crops 576 out of 640
+    crops 224 out of 249, not out of 640.
+    """  # noqa: D205
+    ratio = settings.image_size / before
+    if ratio == 1:
+        return settings
+
+    def scale(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [scale(one) for one in value]
+        return round(value * ratio)
+
+    steps = []
+    for step in settings.augmentation:
+        pixels = {k: scale(v) if k in PIXELS else v for k, v in step.options.items()}
+        steps.append(step.model_copy(update={"options": pixels}))
+    asked = settings.preprocessing
+    resize = None if asked.resize is None else scale(asked.resize)
+    return settings.model_copy(
+        update={
+            "augmentation": tuple(steps),
+            "preprocessing": asked.model_copy(update={"resize": resize}),
+        }
+    )
+
+
+def _recipe(method: str) -> Recipe:
+    if "recipe" in registry.kinds_of(method):
+        recipe = registry.find("recipe", method).load()
+        assert isinstance(recipe, Recipe), f"recipe {method!r} is a {type(recipe).__name__}"
+        return recipe
+    return Recipe(title=method, bibtex="", summary="", settings=Settings(head=method))
+
+
+def _tuned(recipe: Recipe, method: str, track: Track) -> dict[str, Any]:
+    tuned = recipe.tuned.get(track, {})
+    beyond = set(tuned) - TUNABLE | set(tuned.get("optimizer", {})) - {"lr", "weight_decay"}
+    if beyond:
+        raise PluginError(
+            f"recipe {method!r} tunes {', '.join(sorted(beyond))} for the {track} track; only the "
+            "learning rate, the weight decay and options of the head may differ between methods"
+        )
+    return tuned
+
+
+def merge(fields: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``fields`` with ``over`` laid on top, mappings merged key by key."""
+    merged = dict(fields)
+    for name, value in over.items():
+        old = merged.get(name)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[name] = merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def nest(dotted: str, value: Any) -> dict[str, Any]:
+    """``optimizer.lr`` and a value to a mapping in a mapping."""
+    first, _, rest = dotted.partition(".")
+    return {first: nest(rest, value) if rest else value}
+
+
+def explain(error: ValidationError) -> str:
+    """A validation error in one line: which field, what value, what would do."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            name = str(item["loc"][-1])
+            lines.append(registry.unknown(f"option {where!r}", name, _siblings(item["loc"])))
+        else:
+            lines.append(f"{where} = {item['input']!r}: {item['msg']}")
+    return "; ".join(lines)
+
+
+def _siblings(location: tuple[int | str, ...]) -> Iterable[str]:
+    """Names of the fields beside the one at this location of Settings."""
+    model: Any = Settings
+    for part in location[:-1]:
+        if isinstance(part, int):
+            model = typing.get_args(model)[0]
+        else:
+            model = model.model_fields[part].annotation
+    return list(model.model_fields)

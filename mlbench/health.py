@@ -6,12 +6,15 @@ the answer is kept until the plugin's files change. mlbench's own plugins are it
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 
 from mlbench import DISTRIBUTION
@@ -37,7 +40,7 @@ def broken(found: Sequence[Plugin], cache: Path) -> dict[Plugin, str]:
     if unasked:
         reasons = _ask(unasked)
         known |= {keys[p]: reason for p, reason in zip(unasked, reasons, strict=True)}
-        _keep(file, {key: known[key] for key in keys.values()})
+        _keep(file, known)
     return {p: reason for p in foreign if (reason := known[keys[p]]) is not None}
 
 
@@ -51,7 +54,14 @@ def _fingerprint(plugin: Plugin) -> str:
         if spec.origin and Path(spec.origin).exists():
             files.append(Path(spec.origin))
         newest = max((f.stat().st_mtime_ns for f in files), default=0)
-    return f"{plugin.distribution} {plugin.version} {plugin.value} {newest} {sys.prefix}"
+    return f"{plugin.distribution} {plugin.version} {plugin.value} {newest} {_installed()}"
+
+
+@functools.cache
+def _installed() -> str:
+    """Changes when any distribution does: a plugin may be broken for want of another."""
+    names = sorted(f"{d.metadata['Name']} {d.version}" for d in distributions())
+    return hashlib.sha256("\n".join([sys.prefix, *names]).encode()).hexdigest()[:16]
 
 
 def _ask(found: Sequence[Plugin]) -> list[str | None]:

@@ -6,6 +6,9 @@ and the cache; the record and the predictions are its return value.
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import inspect
 import logging
 import time
 from collections.abc import Iterator
@@ -32,13 +35,14 @@ from mlbench.engine.efficiency import measure
 from mlbench.engine.evaluate import predict
 from mlbench.engine.features import FeatureCache
 from mlbench.engine.model import MultiLabelModel
-from mlbench.engine.train import ProbeNetwork, Training, TrainingState, train
+from mlbench.engine.train import ProbeNetwork, Training, TrainingState, check_processes, train
 from mlbench.environment import commit, environment
 from mlbench.metrics.protocol import score
 from mlbench.types import (
     DivergedError,
     Efficiency,
     Loss,
+    MlbenchError,
     Places,
     Predictions,
     Progress,
@@ -93,8 +97,7 @@ def run(
         command: the command line, for the record.
 
     Returns:
-        The record, and the predictions on the test split (None if the run diverged). Scores and
-        costs are the leader's to find: the other processes' records lack them.
+        The record, and the predictions on the test split (None if the run diverged).
 
     Raises:
         MlbenchError: the run could not be carried out; nothing is to be recorded.
@@ -104,31 +107,32 @@ def run(
     torch.manual_seed(spec.seed)
     with current.stage("data"):
         splits = _open(spec, places)
+        smallest = min(len(splits.train), len(splits.test))
+        check_processes(spec.settings, smallest, world, current.device)
         _check_images(splits, places, world, progress)
         labels, notes = label_context(splits.train, splits.names, places.words)
         current.notes += notes
     with current.stage("model"):
         model, loss = build(spec.settings, labels, places)
         model = model.to(current.device).to(memory_format=torch.channels_last)
+    if world.size > 1:  # dropout must not be the same on every part of a batch
+        torch.manual_seed(spec.seed * 10_000 + world.rank)
     outcome: dict[str, Any] = {"status": "ok"}
     predictions = None
-    training, test_source = _prepare(current, splits, model, loss)
-    state = training.start(model)
+    with _alone_in_trouble(world):
+        training, test_source = _prepare(current, splits, model, loss)
+        state = training.start(model)
     try:
-        with current.stage("training"):
+        with current.stage("training"), _alone_in_trouble(world):
             train(state, training)
     except DivergedError as error:
         log.warning("%s", error)
         outcome = {"status": "diverged", "error": str(error)}
     else:
-        predictions = _predict(current, splits, state, test_source)
-        if world.leads:
-            with current.stage("metrics"):
-                scores, precisions = score(predictions.logits, predictions.targets)
-            outcome |= {"scores": scores, "average_precision": precisions}
-            outcome["efficiency"] = _measure(current, state.evaluated())
-            outcome["checkpoint"] = _keep(current, state, splits)
-    world.wait()
+        with _alone_in_trouble(world):
+            predictions = _predict(current, splits, state, test_source)
+        found = predictions
+        outcome |= world.ask_leader(lambda: _judge(current, state, splits, found))
     _write_losses(current, state)
     record = RunRecord(
         run_id=spec.run_id,
@@ -149,6 +153,35 @@ def run(
     return record, predictions
 
 
+@contextmanager
+def _alone_in_trouble(world: World) -> Iterator[None]:
+    """An error here may be one process's alone, while the others wait for it: it must not pass for
+    one that all meet, after which the matrix goes on.
+    """  # noqa: D205
+    try:
+        yield
+    except DivergedError:
+        raise
+    except MlbenchError as error:
+        if world.size == 1:
+            raise
+        raise RuntimeError(str(error)) from error
+
+
+def _judge(
+    current: _Run, state: TrainingState, splits: Splits, predictions: Predictions
+) -> dict[str, Any]:
+    """Scores and costs, and the model kept: the leader's work."""
+    with current.stage("metrics"):
+        scores, precisions = score(predictions.logits, predictions.targets)
+    return {
+        "scores": scores,
+        "average_precision": precisions,
+        "efficiency": _measure(current, state.evaluated()),
+        "checkpoint": _keep(current, state, splits),
+    }
+
+
 def _open(spec: RunSpec, places: Places) -> Splits:
     splits = open_splits(
         spec.dataset,
@@ -164,16 +197,8 @@ def _open(spec: RunSpec, places: Places) -> Splits:
 
 def _check_images(splits: Splits, places: Places, world: World, progress: Progress) -> None:
     """Decode every image once, before hours are spent on the good ones."""
-    problem: Exception | None = None
-    if world.leads:
-        files = [*splits.train.files, *splits.test.files]
-        try:
-            verify(files, places.cache, places.workers, progress.count)
-        except Exception as error:  # every process must hear of it, or the others wait for ever
-            problem = error
-    problem = world.broadcast(problem)
-    if problem is not None:
-        raise problem
+    files = [*splits.train.files, *splits.test.files]
+    world.ask_leader(lambda: verify(files, places.cache, places.workers, progress.count))
 
 
 def _prepare(
@@ -201,7 +226,12 @@ def _prepare(
 
 
 def _predict(current: _Run, splits: Splits, state: TrainingState, source: Source) -> Predictions:
+    """Logits in full precision: in bfloat16 many images would tie.
+
+    Batch norm statistics are a process's own between two steps; the leader's are what is kept.
+    """
     model = state.evaluated()
+    current.world.agree(b for b in model.buffers() if b.is_floating_point())
     with current.stage("evaluation"):
         return predict(
             ProbeNetwork(model) if current.spec.track == "probe" else model,
@@ -209,7 +239,7 @@ def _predict(current: _Run, splits: Splits, state: TrainingState, source: Source
             splits.test,
             current.world,
             device=current.device,
-            precision=current.spec.precision,
+            precision="fp32",
             batch_size=EVALUATION_BATCH,
         )
 
@@ -241,7 +271,9 @@ def _feature_sources(
 ) -> tuple[Source, Source]:
     settings, places = current.spec.settings, current.places
     plugin = registry.find("backbone", settings.backbone)
+    source = inspect.getsource(importlib.import_module(plugin.value.partition(":")[0]))
     identity = {
+        "source": hashlib.sha256(source.encode()).hexdigest(),
         "backbone": plugin.label,
         "plugin": f"{plugin.distribution} {plugin.version}",
         "weights": settings.weights,

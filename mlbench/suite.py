@@ -167,7 +167,7 @@ def expand(
             if weights is not None:
                 chosen["weights"] = weights
             grid = [nest(name, chosen.pop(name)) for name in suite.grid]
-            overrides = [chosen, suite.settings, suite.per_method.get(method, {}), *grid]
+            overrides = [suite.settings, chosen, suite.per_method.get(method, {}), *grid]
             try:
                 settings = settle(suite.track, method, dataset, splits.card, overrides)
             except PluginError as error:

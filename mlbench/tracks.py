@@ -48,12 +48,18 @@ def settle(
     """
     fields = _rules(track, method, dataset, card)
     try:
-        before = Settings.model_validate(fields).image_size
+        before = Settings.model_validate(fields)
         for over in overrides:
             fields = merge(_without_stale_options(fields, over), over)
-        return _scale_pixels(Settings.model_validate(fields), before)
+        settings = _scale_pixels(Settings.model_validate(fields), before)
     except ValidationError as error:
         raise SuiteError(f"settings of {method}: {explain(error)}") from error
+    if track == "probe" and (settings.frozen_stages != -1 or settings.augmentation):
+        raise SuiteError(
+            "the probe track trains on feature maps that were made once: frozen_stages and "
+            "augmentation cannot be set there; use --track controlled"
+        )
+    return settings
 
 
 def _rules(track: Track, method: str, dataset: str, card: DatasetCard) -> dict[str, Any]:
@@ -76,28 +82,28 @@ def _without_stale_options(fields: dict[str, Any], over: Mapping[str, Any]) -> d
     return fields
 
 
-def _scale_pixels(settings: Settings, before: int) -> Settings:
-    """Sizes in pixels follow an image size that was overridden: a recipe that crops 576 out of 640
-    crops 224 out of 249, not out of 640.
+def _scale_pixels(settings: Settings, before: Settings) -> Settings:
+    """Sizes in pixels follow an image size that was overridden, unless they were too: a recipe that
+    crops 576 out of 640 crops 224 out of 249, not out of 640.
     """  # noqa: D205
-    ratio = settings.image_size / before
+    ratio = settings.image_size / before.image_size
     if ratio == 1:
         return settings
 
     def scale(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
             return [scale(one) for one in value]
-        return round(value * ratio)
+        return None if value is None else round(value * ratio)
 
     steps = []
-    for step in settings.augmentation:
+    for step in settings.augmentation if settings.augmentation == before.augmentation else ():
         pixels = {k: scale(v) if k in PIXELS else v for k, v in step.options.items()}
         steps.append(step.model_copy(update={"options": pixels}))
     asked = settings.preprocessing
-    resize = None if asked.resize is None else scale(asked.resize)
+    resize = scale(asked.resize) if asked.resize == before.preprocessing.resize else asked.resize
     return settings.model_copy(
         update={
-            "augmentation": tuple(steps),
+            "augmentation": tuple(steps) or settings.augmentation,
             "preprocessing": asked.model_copy(update={"resize": resize}),
         }
     )

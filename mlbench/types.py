@@ -315,8 +315,8 @@ class Schedule(Value):
     """The learning rate over a run; lengths are in epochs and tied to the run's real length.
 
     ``one_cycle`` rises for ``pct_start`` of the run from lr/div and falls to lr/(div*final_div);
-    ``step`` multiplies by ``gamma`` at each of ``milestones``; both and ``constant`` can begin with
-    a linear ``warmup``.
+    ``step`` multiplies by ``gamma`` at each of ``milestones``; ``constant`` stays. A linear
+    ``warmup`` multiplies any of them.
     """
 
     name: Literal["one_cycle", "step", "constant"] = "one_cycle"
@@ -345,7 +345,7 @@ class Settings(Value):
     """
 
     backbone: str = "resnet101"
-    weights: str = "default"
+    weights: str = Field("default", pattern=r"^(default|none|sha256:[0-9a-f]+)$")
     head: str
     head_options: dict[str, Any] = {}
     loss: str = "bce"

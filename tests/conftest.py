@@ -8,8 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-# The GPU of another user of this machine is no part of a test that does not ask for one.
-os.environ.setdefault("MLBENCH_TEST_DEVICE", "cpu")
+
+def pytest_configure(config):
+    """Hide the GPU from tests that do not ask for one: their numbers are the CPU's."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 class Finished(NamedTuple):

@@ -59,6 +59,9 @@ def test_sizes_in_pixels_follow_the_image_size():
     }
     (spec,) = expand(plugins=("ssgrl",), track="published")
     assert spec.settings.preprocessing.resize == 640
+    own = {"image_size": 288, "preprocessing": {"resize": 300}}
+    (spec,) = expand(plugins=("ssgrl",), track="published", settings=own)
+    assert spec.settings.preprocessing.resize == 300, "a size that was given is not changed"
 
 
 def test_probe_freezes_the_backbone_and_augments_nothing():

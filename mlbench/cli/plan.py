@@ -23,6 +23,7 @@ class Plan(Value):
     done: tuple[RunSpec, ...]
     diverged: tuple[tuple[RunSpec, str], ...]
     refused: tuple[Refused, ...]
+    why: str = "no record"
 
     @property
     def hopeless(self) -> bool:
@@ -35,7 +36,7 @@ class Plan(Value):
         for column in ("run", "what", "track", "state"):
             table.add_column(column, overflow="fold")
         for spec in self.missing:
-            table.add_row(spec.run_id, title(spec), spec.track, "would run: no record")
+            table.add_row(spec.run_id, title(spec), spec.track, f"would run: {self.why}")
         for spec in self.done:
             table.add_row(spec.run_id, title(spec), spec.track, "done")
         for spec, _ in self.diverged:
@@ -92,4 +93,5 @@ def make_plan(
         done=tuple(done),
         diverged=tuple(diverged),
         refused=tuple(refused),
+        why="no record, or one that diverged" if retry_diverged else "no record",
     )

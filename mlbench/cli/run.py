@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from mlbench.suite import Suite
 
 
+INTERRUPTED = "interrupted: finished runs are kept, the same command goes on with the rest"
+
+
 def run(
     plugins: Annotated[
         str | None, typer.Option(help="Names of any kind, with commas; every combination runs.")
@@ -74,7 +77,12 @@ def run(
 
     device = _device(device)
     if gpus > 1 and not distributed.launched():
-        raise typer.Exit(distributed.launch(gpus, sys.argv[1:], device))
+        code = distributed.launch(gpus, sys.argv[1:], device)
+        if code == 130:
+            errors.print(INTERRUPTED)
+        raise typer.Exit(code)
+    if ":" in device and distributed.launched():
+        raise SuiteError(f"--device {device} names one device, for several processes; use cuda")
     weights_file, weights_id = _weights(weights)
     places = Places(
         data=data or data_folder(),
@@ -99,27 +107,28 @@ def run(
         "settings": {k: v for k, v in settings.items() if v is not None},
     }
     world = distributed.join(device)
-    try:
-        planned = None
-        if world.leads:
-            from mlbench.cli.plan import make_plan
 
-            matrix = _matrix(flags, suite, device)
-            if weights_file is not None and len(matrix.backbones) > 1:
-                raise SuiteError("--weights FILE fits one backbone; name one in --backbones")
-            identities = (weights_id, _words(words))
-            planned = make_plan(matrix, places, identities, retry_diverged)
-        planned = world.broadcast(planned)
+    def plan() -> Plan:
+        from mlbench.cli.plan import make_plan
+
+        matrix = _matrix(flags, suite, device)
+        if weights_file is not None and len(matrix.backbones) > 1:
+            raise SuiteError("--weights FILE fits one backbone; name one in --backbones")
+        return make_plan(matrix, places, (weights_id, _words(words)), retry_diverged)
+
+    try:
+        planned = world.ask_leader(plan)
         if dry_run:
             if world.leads:
                 planned.show()
             raise typer.Exit(2 if planned.hopeless else 0)
-        code = _carry_out(planned, places, world)
+        # All processes wait for the leader's word: a launcher ends the others when one has ended.
+        code = world.broadcast(_carry_out(planned, places, world))
     except KeyboardInterrupt:
-        errors.print("interrupted: finished runs are kept, the same command goes on with the rest")
-        code = 130
-    finally:
-        distributed.leave()
+        if world.leads:
+            errors.print(INTERRUPTED)
+        raise typer.Exit(130) from None
+    distributed.leave()
     raise typer.Exit(code)
 
 
@@ -129,7 +138,7 @@ def _matrix(flags: dict[str, Any], file: Path | None, device: str) -> Suite:
     from mlbench.tracks import merge
 
     fields: dict[str, Any] = suites.read(file) if file else {}
-    given = {name: value for name, value in flags.items() if value}
+    given = {name: value for name, value in flags.items() if value not in (None, (), {})}
     settings = fields.get("settings", {})
     if isinstance(settings, Mapping):
         given["settings"] = merge(settings, flags["settings"])
@@ -144,7 +153,7 @@ def _carry_out(planned: Plan, places: Places, world: World) -> int:
         planned.complain()
         if planned.hopeless:
             return 2
-        if not planned.missing:
+        if planned.done and not planned.missing:
             console.print(f"Nothing is missing: {len(planned.done)} runs are in {places.results}.")
     outcomes = []
     if planned.missing:
@@ -155,9 +164,9 @@ def _carry_out(planned: Plan, places: Places, world: World) -> int:
             outcomes = execute(planned.missing, places, world, progress, command)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if world.leads:
-        _board(planned, places)
         for outcome in failed:
             errors.print(ending(outcome), style="red", markup=False)
+        _board(planned, places)
     return 1 if failed or planned.refused or planned.diverged else 0
 
 

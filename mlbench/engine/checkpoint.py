@@ -41,6 +41,8 @@ class Checkpoint:
         try:
             save_file(weights, partial, metadata=header)
             partial.replace(file)
+        except SafetensorError as error:  # what it makes of a full disk
+            raise OSError(f"{file} could not be written: {error}") from error
         finally:
             partial.unlink(missing_ok=True)
 

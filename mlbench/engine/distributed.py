@@ -7,14 +7,20 @@ A process learns its place from the variables that torch's elastic launcher sets
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from mlbench.types import SuiteError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(hours=4)
+"""How long processes wait for each other: the leader alone checks images and measures."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,20 @@ class World:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def ask_leader(self, question: Callable[[], T]) -> T:
+        """What only the leader works out: its answer, or its error, on every process."""
+        answer: T | None = None
+        problem: Exception | None = None
+        if self.leads:
+            try:
+                answer = question()
+            except Exception as error:  # the others must hear of it, or they wait for ever
+                problem = error
+        answer, problem = self.broadcast((answer, problem))
+        if problem is not None:
+            raise problem
+        return answer
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Element-wise mean over the processes; what is not finite anywhere stays so."""
         if self.size > 1:
@@ -53,6 +73,12 @@ class World:
             dist.all_reduce(values)
             values /= self.size
         return values
+
+    def agree(self, buffers: Iterable[torch.Tensor]) -> None:
+        """Overwrite tensors with the leader's."""
+        if self.size > 1:
+            for buffer in buffers:
+                dist.broadcast(buffer, src=0)
 
     def wait(self) -> None:
         """Until every process is here."""
@@ -68,9 +94,9 @@ def join(device: str) -> World:
     world = World(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
     if device.startswith("cuda"):
         torch.cuda.set_device(world.local_rank)
-        dist.init_process_group("cpu:gloo,cuda:nccl")
+        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
     else:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=PATIENCE)
     return world
 
 
@@ -91,6 +117,7 @@ def launch(processes: int, argv: Sequence[str], device: str) -> int:
     Raises:
         SuiteError: fewer GPUs than processes.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
@@ -106,4 +133,6 @@ def launch(processes: int, argv: Sequence[str], device: str) -> int:
         run(parse_args(arguments))
     except ChildFailedError as error:
         return error.get_first_failure()[1].exitcode
+    except (SignalException, KeyboardInterrupt):
+        return 130
     return 0

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from mlbench.engine.flops import count
 from mlbench.engine.model import MultiLabelModel
+from mlbench.engine.precision import autocast
 from mlbench.types import Efficiency, Latency, MeasureError, Precision
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 WARM_UP = 3
 LEAST_REPEATS = 5
 SECONDS = 1.0
@@ -66,7 +66,7 @@ def measure(
     model.to(memory_format=torch.channels_last)
     with _evaluation(model):
         backbone_macs, head_macs = _macs_per_image(model, images(2))
-        with torch.inference_mode(), _autocast(device, precision):
+        with torch.inference_mode(), autocast(device, precision):
             latency = tuple(_latency(model, images(size), device) for size in batch_sizes)
             peak, how = _peak_memory(model, images(max(batch_sizes)), device)
     return Efficiency(
@@ -102,18 +102,20 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def _evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and all weights alike: autocast keeps casts of trained weights only, so that
+    a frozen backbone would seem slower than a trained one.
+    """  # noqa: D205
     modes = {module: module.training for module in model.modules()}
+    trained = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.eval()
+    model.requires_grad_(True)
     try:
         yield
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    enabled = precision != "fp32"
-    return torch.autocast(device.type, DTYPES[precision] if enabled else None, enabled=enabled)
+        for parameter, gradient in trained.items():
+            parameter.requires_grad_(gradient)
 
 
 def _macs_per_image(model: MultiLabelModel, images: Tensor) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,11 @@ class FeatureCache:
             if self.world.leads:
                 (partial / "identity.json").write_text(json.dumps(identity, indent=1))
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                partial.replace(folder)
+                try:
+                    partial.replace(folder)
+                except OSError:  # another run was faster
+                    if not (folder / "identity.json").exists():
+                        raise
             self.world.wait()
         finally:
             if self.world.leads:
@@ -127,6 +132,7 @@ class FeatureCache:
                 "smaller --image-size, or use --track controlled"
             )
         if self.world.leads:
+            self._sweep()
             folder.mkdir(parents=True, exist_ok=True)
             for i, shape in enumerate(shapes):
                 np.lib.format.open_memmap(
@@ -136,6 +142,12 @@ class FeatureCache:
         return [
             np.lib.format.open_memmap(folder / f"{i}.npy", mode="r+") for i in range(len(shapes))
         ]
+
+    def _sweep(self) -> None:
+        """Remove what killed runs left behind more than a day ago."""
+        for left in (self.folder / "features").glob("*.part"):
+            if time.time() - left.stat().st_mtime > 86_400:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _half(values: Tensor) -> NDArray[np.float16]:

@@ -79,10 +79,10 @@ def _trained(module: nn.Module) -> list[Tensor]:
 
 def learning_rate_factor(schedule: Schedule, step: int, epoch_steps: int, steps: int) -> float:
     """What the learning rate is multiplied by at a step of a run of ``steps`` steps."""
-    if schedule.name == "one_cycle":
-        return _one_cycle(schedule, step, steps)
     rise = schedule.warmup * epoch_steps
     factor = min((step + 1) / rise, 1.0) if rise > 0 else 1.0
+    if schedule.name == "one_cycle":
+        return factor * _one_cycle(schedule, step, steps)
     if schedule.name == "step":
         passed = sum(step >= milestone * epoch_steps for milestone in schedule.milestones)
         factor *= schedule.gamma**passed

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -105,19 +106,11 @@ class Training:
         return max(len(self.index) // self.settings.batch_size, 1)
 
     def start(self, model: MultiLabelModel) -> TrainingState:
-        """The state before the first step.
-
-        Raises:
-            SuiteError, DataError: the processes cannot share the batches.
-        """
-        self._check()
+        """The state before the first step."""
         settings, world = self.settings, self.world
         if settings.sync_bn and world.size > 1:
-            if self.device.type != "cuda":
-                raise SuiteError(
-                    "sync_bn needs CUDA devices; on the CPU use one process, or freeze_bn: true"
-                )
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            # timm's knows its batch norms that hold an activation; torch's would drop it.
+            model = convert_sync_batchnorm(model)
         optimise.freeze(model, settings)
         made = optimise.optimizer(model, settings)
         average = None
@@ -132,15 +125,24 @@ class Training:
             average=average,
         )
 
-    def _check(self) -> None:
-        world, settings = self.world, self.settings
-        if settings.batch_size % world.size:
-            raise SuiteError(
-                f"batch_size {settings.batch_size} is the global one and cannot be shared by "
-                f"{world.size} processes; give a multiple of {world.size}"
-            )
-        if len(self.index) < world.size:
-            raise DataError(f"{len(self.index)} training images for {world.size} processes")
+
+def check_processes(settings: Settings, images: int, world: World, device: torch.device) -> None:
+    """Refuse what several processes cannot share, before anything is done.
+
+    Raises:
+        SuiteError, DataError: settings or data do not suit the number of processes.
+    """
+    if settings.batch_size % world.size:
+        raise SuiteError(
+            f"batch_size {settings.batch_size} is the global one and cannot be shared by "
+            f"{world.size} processes; give a multiple of {world.size}"
+        )
+    if images < world.size:
+        raise DataError(f"a split of {images} images is too small for {world.size} processes")
+    if settings.sync_bn and world.size > 1 and device.type != "cuda":
+        raise SuiteError(
+            "sync_bn needs CUDA devices; on the CPU use one process, or freeze_bn: true"
+        )
 
 
 def train(state: TrainingState, training: Training) -> None:

@@ -16,7 +16,7 @@ import torch
 from mlbench.engine.distributed import World
 from mlbench.run import run
 from mlbench.store import Store
-from mlbench.types import MlbenchError, Places, Progress, RunRecord, RunSpec
+from mlbench.types import MlbenchError, Places, Progress, RunRecord, RunSpec, StoreError
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,14 @@ def _log_to(file: Path | None) -> Iterator[None]:
     if file is None:
         yield
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(file, mode="w", encoding="utf-8")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(file, mode="w", encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"{file} cannot be written ({error.strerror}); make room, give write permission, or "
+            "name another folder with --results"
+        ) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

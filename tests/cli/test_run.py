@@ -120,6 +120,19 @@ def test_a_label_that_the_data_set_lacks(cli, small):
     assert ended.code == 2 and "label 'unicorn': synthetic lacks it" in ended.err
 
 
+def test_the_probe_track_refuses_what_it_could_not_do(cli, small):
+    with small.open("a") as file:
+        file.write("track: probe\nper_method: {gap: {frozen_stages: 0}}\n")
+    ended = cli("run", "--suite", small)
+    assert ended.code == 2 and "--track controlled" in ended.err
+
+
+def test_a_store_that_cannot_be_written_is_said_before_training(cli, small, tmp_path):
+    (tmp_path / "file").write_text("")
+    ended = cli("run", "--suite", small, "--results", tmp_path / "file" / "results")
+    assert ended.code == 2 and "--results" in ended.err and "epoch" not in ended.err
+
+
 def test_an_unknown_option_of_a_head_is_refused_before_anything_runs(cli, small, tmp_path):
     with small.open("a") as file:
         file.write("per_method: {gap: {head_options: {clasifier: linear}}}\n")
@@ -231,9 +244,13 @@ def losses(results, record):
 
 def test_one_two_and_three_processes_agree(small, tmp_path, cache):
     """20 steps of the same global batches, of a loss that is a mean and of one that adds up."""
-    with small.open("a") as file:
-        file.write("per_method: {gmp: {loss: asl, loss_options: {reduction: sum}, ")
-        file.write("optimizer: {lr: 1.0e-4}}}\n")
+    text = small.read_text().replace("[gap, gmp]", "[gap, gmp, ssgrl, msrn]")
+    small.write_text(
+        text + "per_method:\n"
+        "  gmp: {loss: asl, loss_options: {reduction: sum}, optimizer: {lr: 1.0e-4}}\n"
+        "  msrn: {head_options: {classifier: elementwise}, optimizer: {lr: 1.0e-4}}\n"
+        "  ssgrl: {head_options: {intermediary_dim: 32, output_dim: 32}, optimizer: {lr: 1.0e-4}}\n"
+    )
     found = {}
     for processes in (1, 2, 3):
         results = tmp_path / f"by-{processes}"
@@ -258,6 +275,16 @@ def test_one_two_and_three_processes_agree(small, tmp_path, cache):
             np.testing.assert_allclose(other_predictions.logits, predictions.logits, atol=1e-4)
             for name, value in record.scores:
                 assert getattr(other.scores, name) == pytest.approx(value, abs=1e-6), name
+
+
+def test_several_processes_refuse_with_one_message(small, tmp_path, cache):
+    arguments = ("--suite", small, "--batch-size", 15, "--gpus", 2, "--device", "cpu")
+    with mlbench(tmp_path, cache, "run", *arguments) as going:
+        output, _ = going.communicate(timeout=300)
+    assert going.returncode == 1 and b"give a multiple of 2" in output
+    with mlbench(tmp_path, cache, "run", "--plugins", "sgrl", *arguments[4:]) as going:
+        output, _ = going.communicate(timeout=300)
+    assert going.returncode == 2 and b"did you mean ssgrl" in output
 
 
 def test_a_loss_that_diverges_ends_the_run_on_every_process(small, tmp_path, cache):

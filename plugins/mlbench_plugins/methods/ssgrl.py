@@ -64,11 +64,11 @@ class SSGRL(nn.Module):
         reset_uses_update_weights: bool = False,
     ) -> None:
         super().__init__()
-        if min(hidden_dim or 1, output_dim, intermediary_dim, downsample) < 1 or time_steps < 0:
+        if min(hidden_dim or 1, output_dim, intermediary_dim, downsample, time_steps) < 1:
             raise PluginError(
                 f"ssgrl: hidden_dim={hidden_dim}, output_dim={output_dim}, "
-                f"intermediary_dim={intermediary_dim} and downsample={downsample} must be at "
-                f"least 1, time_steps={time_steps} at least 0"
+                f"intermediary_dim={intermediary_dim}, downsample={downsample} and "
+                f"time_steps={time_steps} must be at least 1"
             )
         channels = spec[-1].channels
         hidden = hidden_dim or channels

@@ -57,7 +57,7 @@ def by_loops(head, x_BDHW, adjacency):
 
 
 @pytest.mark.parametrize("slip", [True, False])
-@pytest.mark.parametrize(("count", "steps"), [(1, 3), (4, 0), (5, 2)])
+@pytest.mark.parametrize(("count", "steps"), [(1, 3), (4, 1), (5, 2)])
 def test_forward_and_gradients_are_those_of_the_formulas(tiny_chunks, slip, count, steps):
     torch.manual_seed(count)
     head = SSGRL(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from mlbench import registry
 from mlbench.data import transforms
@@ -30,10 +31,27 @@ def build(settings: Settings, labels: LabelContext, places: Places) -> tuple[Mul
     backbone = factory(weights=weights, image_size=settings.image_size)
     head = _make("head", settings.head, settings.head_options, (backbone.spec, labels))
     loss = _make("loss", settings.loss, settings.loss_options, (labels,))
+    _agree_on_angles(head, loss, settings)
     asked = settings.preprocessing
     mean, std = asked.mean or backbone.mean, asked.std or backbone.std
     model = MultiLabelModel(backbone, head, mean, std)
     return model, loss
+
+
+def _agree_on_angles(head: nn.Module, loss: Loss, settings: Settings) -> None:
+    """Scale and exponent of the cosines are the loss's where it has them."""
+    angles = getattr(loss, "angles", None)
+    if angles is None:
+        return
+    classifiers: list[Any] = [m for m in head.modules() if hasattr(m, "angles")]
+    if not classifiers:
+        raise PluginError(
+            f"loss {settings.loss} works on angles, and head {settings.head} with "
+            f"{settings.head_options or 'its default options'} gives plain logits; use a head "
+            "with a cosine classifier (`head_options: {classifier: cosine}`) or another loss"
+        )
+    for classifier in classifiers:
+        classifier.angles = angles
 
 
 def _make(kind: registry.Kind, name: str, options: dict[str, Any], given: tuple[Any, ...]) -> Any:

@@ -16,7 +16,7 @@ from pydantic import NonNegativeInt, ValidationError
 
 from mlbench import registry
 from mlbench.registry import PLURALS, Kind
-from mlbench.tracks import explain, nest, settle
+from mlbench.tracks import authors_options, explain, nest, settle
 from mlbench.types import (
     PluginError,
     Precision,
@@ -153,16 +153,17 @@ def expand(
 
     Args:
         suite: the matrix.
-        opener: opens a data set, once for each.
+        opener: opens a data set; asked again for every run.
         weights: identity of the weights that every run's backbone starts from, if given.
         words: identity of the label vectors.
     """
     specs: dict[str, RunSpec] = {}
     refused: list[Refused] = []
     for dataset in suite.datasets or ("synthetic",):
-        options = suite.dataset_options.get(dataset, {})
-        splits = opener(dataset, options, suite.labels, suite.holdout)
+        asked = suite.dataset_options.get(dataset, {})
         for method, axes, seed in _combinations(suite):
+            options = {**authors_options(suite.track, method, dataset), **asked}
+            splits = opener(dataset, options, suite.labels, suite.holdout)
             chosen = {name: value for name, value in axes.items() if value is not None}
             if weights is not None:
                 chosen["weights"] = weights

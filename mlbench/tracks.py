@@ -62,6 +62,11 @@ def settle(
     return settings
 
 
+def authors_options(track: Track, method: str, dataset: str) -> dict[str, Any]:
+    """Options of the data set that the method's authors chose; none but in the published track."""
+    return _recipe(method).dataset_options.get(dataset, {}) if track == "published" else {}
+
+
 def _rules(track: Track, method: str, dataset: str, card: DatasetCard) -> dict[str, Any]:
     recipe = _recipe(method)
     if track == "published":

@@ -229,6 +229,18 @@ class HeadOutput(NamedTuple):
     aux: Mapping[str, Tensor] = {}
 
 
+class Angles(NamedTuple):
+    """How logits are made of cosines: ``scale * (2 ((cos + 1) / 2)^exponent - 1)``.
+
+    A classifier on angles has an attribute ``angles`` of this type, and so has a loss that only
+    makes sense on angles; the core gives the loss's to the classifier of the run, and refuses such
+    a loss for a head without one.
+    """
+
+    scale: float = 23.0
+    exponent: float = 1.0
+
+
 class Backbone(Protocol):
     """An ``nn.Module``: images [B, 3, H, W] (normalised) to one map [B, D, H, W] a level.
 
@@ -255,7 +267,8 @@ class Head(Protocol):
     """An ``nn.Module`` made by ``factory(spec, labels, **options)``: a function of features alone.
 
     What it knows of the labels enters at construction and lives in buffers. A case that it cannot
-    serve is refused in the constructor with a ``PluginError`` that says what to use instead.
+    serve is refused in the constructor with a ``PluginError`` that says what to use instead. A
+    module of it whose logits are made of cosines has an attribute ``angles`` (see ``Angles``).
     """
 
     def __call__(self, features: tuple[Tensor, ...]) -> HeadOutput:
@@ -267,7 +280,8 @@ class Loss(Protocol):
     """Made by ``factory(labels, **options)``: (logits [B, C], targets int8 [B, C]) -> scalar.
 
     Unknown labels (-1) weigh nothing in value and gradient. The value is a mean over images; a loss
-    that adds up over them instead says so by an attribute ``reduction`` that is ``"sum"``.
+    that adds up over them instead says so by an attribute ``reduction`` that is ``"sum"``, and one
+    that works on angles by an attribute ``angles`` (see ``Angles``).
     """
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -384,6 +398,8 @@ class Recipe(Value):
         summary: what is new in it, in a sentence or two.
         settings: the paper's own training, as the published track runs it.
         per_dataset: data set -> settings that differ there.
+        dataset_options: data set -> options of it that the authors chose (which images count, what
+            becomes of difficult labels); the published track takes them.
         tuned: track -> settings found for this method under an equal budget; only the learning
             rate, the weight decay and options of the head (see benchmarks/README.md).
         reported: scores of the literature.
@@ -395,6 +411,7 @@ class Recipe(Value):
     summary: str
     settings: Settings
     per_dataset: dict[str, dict[str, Any]] = {}
+    dataset_options: dict[str, dict[str, Any]] = {}
     tuned: dict[Track, dict[str, Any]] = {}
     reported: tuple[Reported, ...] = ()
     deviations: tuple[str, ...] = ()

@@ -50,6 +50,17 @@ def test_published_takes_the_papers_recipe():
     assert spec.settings.backbone == "resnet101" and spec.settings.image_size == 576
 
 
+def test_published_takes_the_authors_options_of_the_data_set():
+    options = {
+        track: expand(plugins=("ssgrl", "voc2007"), track=track)[0].dataset_options
+        for track in ("published", "controlled")
+    }
+    assert options == {"published": {"difficult_train": "negative"}, "controlled": {}}
+    asked = {"voc2007": {"difficult_train": "positive"}}
+    (spec,) = expand(plugins=("ssgrl", "voc2007"), track="published", dataset_options=asked)
+    assert spec.dataset_options == {"difficult_train": "positive"}
+
+
 def test_sizes_in_pixels_follow_the_image_size():
     (spec,) = expand(plugins=("ssgrl",), track="published", settings={"image_size": 288})
     assert spec.settings.preprocessing.resize == 320

@@ -70,10 +70,15 @@ def make_plan(
     def opener(
         name: str, options: Mapping[str, Any], labels: tuple[str, ...] | None, holdout: float
     ) -> Splits:
-        opened[name] = open_splits(
-            name, options, places.data, places.cache, labels=labels, holdout=holdout
-        )
-        return opened[name]
+        edition = f"{name} {sorted(options.items())}"
+        if edition not in opened:
+            opened[edition] = open_splits(
+                name, options, places.data, places.cache, labels=labels, holdout=holdout
+            )
+        return opened[edition]
+
+    def splits_of(spec: RunSpec) -> Splits:
+        return opener(spec.dataset, spec.dataset_options, spec.labels, spec.holdout)
 
     specs, refused = expand(suite, opener, *identities)
     store = Store(places.results)
@@ -84,7 +89,7 @@ def make_plan(
             done.append(spec)
         elif record is not None and not retry_diverged:
             diverged.append((spec, record.error or "diverged"))
-        elif (reason := refusal(spec, opened[spec.dataset], places)) is None:
+        elif (reason := refusal(spec, splits_of(spec), places)) is None:
             missing.append(spec)
         else:
             refused.append(Refused(label=title(spec), reason=reason))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mlbench.contracts.made_up import label_context
-from mlbench.types import Level, PluginError
+from mlbench.types import Angles, Level, PluginError
 from mlbench_plugins.methods.pooling import GAP, GMP
 
 SPEC = (Level(4, 16), Level(6, 32))
@@ -20,15 +20,17 @@ def test_pool_the_deepest_map_then_a_linear_layer(head, pool):
 
 
 @pytest.mark.parametrize("head", [GAP, GMP])
-def test_the_cosine_classifier_gives_cosines(head):
+def test_the_cosine_classifier_gives_scaled_cosines(head):
     made = head(SPEC, label_context(3), classifier="cosine")
     x = torch.randn(8, 6, 3, 5)
     maps = (torch.randn(8, 4, 6, 10), x)
-    cosines = made(maps).logits
+    cosines = made(maps).logits / made.classifier.angles.scale
     assert cosines.abs().max() <= 1 + 1e-6
-    torch.testing.assert_close(made((maps[0], 7 * x)).logits, cosines)
+    torch.testing.assert_close(made((maps[0], 7 * x)).logits, 23 * cosines)
     made.classifier.weight.data *= 3
-    torch.testing.assert_close(made(maps).logits, cosines)
+    torch.testing.assert_close(made(maps).logits, 23 * cosines)
+    made.classifier.angles = Angles(scale=10.0, exponent=2.0)
+    torch.testing.assert_close(made(maps).logits, 10 * (2 * ((cosines + 1) / 2) ** 2 - 1))
 
 
 @pytest.mark.parametrize("head", [GAP, GMP])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench.types import PluginError
+from mlbench.types import Angles, PluginError
 
 
 def make_classifier(name: str, channels: int, labels: int) -> nn.Module:
@@ -23,22 +23,37 @@ def make_classifier(name: str, channels: int, labels: int) -> nn.Module:
 
 
 class CosineClassifier(nn.Module):
-    """Cosines between vectors [..., D] and a weight vector a label: [..., C], in [-1, 1].
+    """Logits made of the cosines between vectors [..., D] and a weight vector a label: [..., C].
+
+    In float32 also under autocast: bfloat16 would round an angle before it is scaled.
 
     Args:
         channels, labels: D and C.
+
+    Attributes:
+        angles: scale and exponent of the logits; a loss on angles brings its own.
     """
 
     def __init__(self, channels: int, labels: int) -> None:
         super().__init__()
+        self.angles = Angles()
         self.weight = nn.Parameter(torch.empty(labels, channels))
         nn.init.normal_(self.weight)
 
     def forward(self, x_D: Tensor) -> Tensor:
-        """Vectors to cosines."""
-        return functional.linear(
-            functional.normalize(x_D, dim=-1), functional.normalize(self.weight, dim=-1)
-        )
+        """Vectors to logits."""
+        with torch.autocast(x_D.device.type, enabled=False):
+            weight_CD = functional.normalize(self.weight, dim=-1)
+            x_D = functional.normalize(x_D.to(weight_CD.dtype), dim=-1)
+            return logits_of_cosines(functional.linear(x_D, weight_CD), self.angles)
+
+
+def logits_of_cosines(cosines: Tensor, angles: Angles) -> Tensor:
+    """Cosines in [-1, 1], of any shape, to logits."""
+    if angles.exponent != 1:
+        # A rounding error below -1 has no power.
+        cosines = 2 * ((cosines + 1) / 2).clamp(min=0) ** angles.exponent - 1
+    return angles.scale * cosines
 
 
 class ElementwiseClassifier(nn.Module):

@@ -150,6 +150,10 @@ RECIPE = Recipe(
         schedule=Schedule(name="constant"),
         frozen_stages=4,
     ),
+    dataset_options={
+        "coco": {"unlabelled": True},
+        "voc2007": {"difficult_train": "negative"},
+    },
     # At full width a round of the graph over 80 labels costs more than a small backbone. The map
     # of the probe's image size is as small as the paper's after its pooling.
     tuned={
@@ -182,6 +186,8 @@ RECIPE = Recipe(
         "Average pooling keeps the last row and column of maps of odd size.",
         "Graph and word vectors come from the training split by the core; the authors' files for "
         "both are not in their checkpoints.",
+        "On VOC the authors count difficult objects as negatives in the test split too; here they "
+        "are unknown there, as in the official evaluation.",
         "The authors train for up to 200 epochs and report the best one on the test split; "
         "here the last epoch counts.",
     ),

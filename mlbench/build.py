@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -11,7 +12,16 @@ from mlbench import registry
 from mlbench.data import transforms
 from mlbench.data.labels import label_context
 from mlbench.engine.model import MultiLabelModel
-from mlbench.types import LabelContext, Loss, Places, PluginError, RunSpec, Settings, Splits
+from mlbench.types import (
+    LabelContext,
+    Loss,
+    Places,
+    PluginError,
+    RunSpec,
+    Settings,
+    Splits,
+    WeightsError,
+)
 
 GIVEN = ("spec", "labels")
 """Parameters of heads and losses that the core gives and no user."""
@@ -67,11 +77,26 @@ def _make(kind: registry.Kind, name: str, options: dict[str, Any], given: tuple[
 def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
     """Why a run cannot be made at all, found without memory or time; None if it can."""
     labels, _ = label_context(splits.train, splits.names, places.words)
-    untrained = spec.settings.model_copy(update={"weights": "none"})
+    settings = spec.settings
+    untrained = settings.model_copy(update={"weights": "none"})
     try:
-        transforms.train_transform(spec.settings)
+        transforms.train_transform(settings)
         with torch.device("meta"):
             build(untrained, labels, places)
     except PluginError as error:
+        return str(error)
+    if places.weights is None:  # what can be downloaded is found out when it is
+        return None
+    return _misfit(settings.backbone, str(places.weights), settings.image_size)
+
+
+@functools.cache
+def _misfit(backbone: str, weights: str, image_size: int) -> str | None:
+    """Why a weights file does not fit a backbone; asked once for all runs of a matrix."""
+    factory = registry.find("backbone", backbone).load()
+    try:
+        with torch.device("meta"):
+            factory(weights=weights, image_size=image_size)
+    except WeightsError as error:
         return str(error)
     return None

@@ -84,7 +84,8 @@ def find(kind: Kind, text: str) -> Plugin:
     candidates = plugins(kind)
     hits = [p for p in candidates if p.name == name]
     if not hits:
-        raise PluginError(unknown(f"{kind} {text!r}", name, {p.name for p in candidates}))
+        names = {p.name for p in candidates}
+        raise PluginError(unknown_plugin(f"{kind} {text!r}", name, names))
     refuse_clash(hits)
     if colon and not argument:
         raise PluginError(f"{kind} {text!r} ends in a colon; write {name} or {name}:SOMETHING")
@@ -119,7 +120,12 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return f"unknown {what}; {hint} (`mlbench list` shows everything)"
+    return f"unknown {what}; {hint}"
+
+
+def unknown_plugin(what: str, name: str, known: Iterable[str]) -> str:
+    """``unknown``, and the command that lists all plugins."""
+    return f"{unknown(what, name, known)} (`mlbench list` shows everything)"
 
 
 def options(factory: Any, skip: Iterable[str]) -> dict[str, Any]:

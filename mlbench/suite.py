@@ -110,7 +110,8 @@ def _axis(name: str) -> str:
     axes = sorted({"methods" if kind in ("head", "recipe") else PLURALS[kind] for kind in kinds})
     if not axes:
         known = {plugin.name for plugin in registry.plugins()}
-        raise PluginError(registry.unknown(f"plugin {name!r}", name.partition(":")[0], known))
+        bare = name.partition(":")[0]
+        raise PluginError(registry.unknown_plugin(f"plugin {name!r}", bare, known))
     if len(axes) > 1:
         flags = " or ".join(f"--{axis}" for axis in axes)
         raise PluginError(f"{name!r} is the name of several kinds of plugin; use {flags}")

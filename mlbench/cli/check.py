@@ -20,7 +20,8 @@ def check(
         kinds = registry.kinds_of(name)
         if not kinds:
             known = {plugin.name for plugin in registry.plugins()}
-            raise PluginError(registry.unknown(f"plugin {name!r}", name.partition(":")[0], known))
+            bare = name.partition(":")[0]
+            raise PluginError(registry.unknown_plugin(f"plugin {name!r}", bare, known))
         found += [registry.find(kind, name) for kind in kinds]
     import mlbench.contracts as contracts
 

@@ -22,7 +22,8 @@ def show(name: Annotated[str, typer.Argument(help="A plugin of any kind.")]) -> 
     kinds = registry.kinds_of(name)
     if not kinds:
         known = {plugin.name for plugin in registry.plugins()}
-        raise PluginError(registry.unknown(f"plugin {name!r}", name.partition(":")[0], known))
+        bare = name.partition(":")[0]
+        raise PluginError(registry.unknown_plugin(f"plugin {name!r}", bare, known))
     for kind in kinds:
         plugin = registry.find(kind, name)
         console.print(

@@ -14,6 +14,7 @@ import pycocotools.coco
 import pytest
 
 from mlbench.types import DataError, Index, Split, digest
+from mlbench_plugins.datasets import coco
 from mlbench_plugins.datasets.coco import COCO, read_instances
 
 CONTENT: dict[str, Any] = {
@@ -45,8 +46,37 @@ def write(root: Path, year: int = 2017, content: Any = CONTENT) -> Path:
     return root
 
 
+@pytest.fixture(autouse=True)
+def somewhere_else(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
+
+
 def opened(root: Path | None, **options: Any) -> COCO:
-    return COCO(root, Path("unused"), **options)
+    return COCO(root, Path("cache"), **options)
+
+
+def test_a_json_is_parsed_once_as_long_as_it_stays_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+    read = coco.read_instances
+    monkeypatch.setattr(coco, "read_instances", lambda f: parsed.append(f.name) or read(f))
+    root = write(tmp_path)
+    first = opened(root).index("test")
+    again = opened(root).index("test")
+    assert parsed == ["instances_train2017.json", "instances_val2017.json"]
+    assert (first.targets == again.targets).all()
+    assert (list(first.files), first.keys) == (list(again.files), again.keys)
+    for kept in Path("cache").glob("*.npz"):
+        kept.write_bytes(kept.read_bytes()[:50])
+    assert (opened(root).index("test").targets == first.targets).all()
+    assert len(parsed) == 4
+    changed = copy.deepcopy(CONTENT)
+    changed["annotations"].append({"id": 9, "image_id": 25, "category_id": 1})
+    (root / "annotations" / "instances_val2017.json").write_text(json.dumps(changed))
+    assert list(opened(root).index("test").keys) == ["9", "25", "30"]
 
 
 def test_labels_stand_in_category_order_and_images_in_id_order(tmp_path: Path) -> None:

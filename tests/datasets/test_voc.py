@@ -33,7 +33,7 @@ def voc(tmp_path: Path) -> Path:
 
 
 def opened(root: Path | None, **options: Any) -> VOC2007:
-    return VOC2007(root, Path("unused"), **options)
+    return VOC2007(root, Path("nowhere"), **options)
 
 
 def test_labels_keys_and_files(voc: Path) -> None:

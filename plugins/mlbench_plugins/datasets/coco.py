@@ -7,7 +7,10 @@ The tests hold this reader against it.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +39,7 @@ class COCO(Dataset):
     Args:
         root: the folder with ``annotations``, ``train<year>`` and ``val<year>``, or a folder with
             such a ``coco`` or ``coco<year>``.
-        cache: not used.
+        cache: where the labels of a json are kept, so that it is parsed once.
         year: 2017, or 2014 as in the older papers.
         unlabelled: keep images that no instance is annotated in. SSGRL and Query2Label keep them,
             ML-GCN, MSRN, ASL and most others do not.
@@ -72,6 +75,7 @@ class COCO(Dataset):
     def __init__(
         self, root: Path | None, cache: Path, year: int = 2017, unlabelled: bool = False
     ) -> None:
+        self.cache = cache
         self.year = year
         self.unlabelled = unlabelled
         self.folder = locate(
@@ -109,7 +113,7 @@ class COCO(Dataset):
 
     def _load(self, split: Split) -> Instances:
         if split not in self._instances:
-            self._instances[split] = read_instances(self.folder / _json(split, self.year))
+            self._instances[split] = _remembered(self.folder / _json(split, self.year), self.cache)
         return self._instances[split]
 
 
@@ -132,6 +136,37 @@ class Instances:
     ids: Ids
     files: Sequence[str]
     targets: Targets
+
+
+def _remembered(file: Path, cache: Path) -> Instances:
+    """``read_instances``, but a file is parsed once: the full json takes ten seconds and a GiB."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return read_instances(file)
+    state = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    kept = cache / f"coco-{hashlib.sha256(state.encode()).hexdigest()[:16]}.npz"
+    try:
+        with kept.open("rb") as stream, np.load(stream) as held:
+            names, files = held["names"].tolist(), held["files"].tolist()
+            return Instances(tuple(names), held["ids"], files, held["targets"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        pass
+    found = read_instances(file)
+    partial = kept.with_name(f"{kept.stem}.{os.getpid()}.part.npz")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(
+            partial,
+            names=np.array(found.names),
+            ids=found.ids,
+            files=np.array(found.files),
+            targets=found.targets,
+        )
+        partial.replace(kept)
+    except OSError:  # a full disk costs time at the next start, nothing more
+        partial.unlink(missing_ok=True)
+    return found
 
 
 def read_instances(file: Path) -> Instances:

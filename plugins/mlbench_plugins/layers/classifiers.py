@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench.types import Angles, PluginError
+from mlbench.types import Angles, LabelContext, PluginError
 
 
 def make_classifier(name: str, channels: int, labels: int) -> nn.Module:
@@ -20,6 +20,30 @@ def make_classifier(name: str, channels: int, labels: int) -> nn.Module:
     if name == "cosine":
         return CosineClassifier(channels, labels)
     raise PluginError(f"there is no classifier {name!r}; known: linear, cosine")
+
+
+def start_at_prior(classifier: nn.Module, labels: LabelContext) -> None:
+    """Set the biases to the log-odds of each label in the training split.
+
+    Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, section 4.1. Labels are rare:
+    from a bias of 0 the first epochs of binary cross entropy are spent on pushing every logit down,
+    with whatever features are at hand.
+
+    Args:
+        classifier: has a ``bias`` [C].
+        labels: whose counts are the prior, kept within 1/1000 and 999/1000.
+
+    Raises:
+        PluginError: the classifier has no bias.
+    """
+    if not isinstance(getattr(classifier, "bias", None), Tensor):
+        raise PluginError(
+            f"prior_bias: {type(classifier).__name__} has no bias to start at the prior; take a "
+            "classifier with one (`head_options: {classifier: linear}`) or leave it out"
+        )
+    prevalence_C = torch.tensor(labels.cooccurrence).diagonal() / max(labels.images, 1)
+    with torch.no_grad():
+        classifier.bias.copy_(prevalence_C.clamp(1e-3, 1 - 1e-3).logit())
 
 
 class CosineClassifier(nn.Module):

@@ -27,7 +27,7 @@ from mlbench.types import (
     Settings,
 )
 from mlbench_plugins.layers.channel_attention import channel_attention
-from mlbench_plugins.layers.classifiers import ElementwiseClassifier
+from mlbench_plugins.layers.classifiers import ElementwiseClassifier, start_at_prior
 from mlbench_plugins.layers.graph_attention import GraphAttention
 from mlbench_plugins.layers.label_graph import conditional_probability, reweighted_adjacency
 
@@ -67,6 +67,7 @@ class MSRN(nn.Module):
         group_loss_weight: of the term that pulls labels to their group.
         downsample: side of the max pooling on every level; 1 for none.
         buffers: 1 x 1 convolutions on the two shallower levels, before the pooling.
+        prior_bias: start each classifier's bias at the log-odds of its label.
     """
 
     edges: Tensor
@@ -83,6 +84,7 @@ class MSRN(nn.Module):
         group_loss_weight: float = 1e-4,
         downsample: int = 2,
         buffers: bool = True,
+        prior_bias: bool = False,
     ) -> None:
         super().__init__()
         groups = min(4, max(1, len(labels) // 5)) if groups is None else groups
@@ -108,6 +110,9 @@ class MSRN(nn.Module):
             if classifier == "mlp"
             else ElementwiseClassifier(len(labels), 2 * SCALES * WIDTH)
         )
+        if prior_bias:
+            last = self.classifier.fc2 if isinstance(self.classifier, _MLP) else self.classifier
+            start_at_prior(last, labels)
 
     def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
         """Three maps to logits [B, C] and the weighted group loss as ``aux["group"]``."""

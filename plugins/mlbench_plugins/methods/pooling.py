@@ -21,7 +21,7 @@ from mlbench.types import (
     Schedule,
     Settings,
 )
-from mlbench_plugins.layers.classifiers import make_classifier
+from mlbench_plugins.layers.classifiers import make_classifier, start_at_prior
 
 
 class GAP(nn.Module):
@@ -29,15 +29,23 @@ class GAP(nn.Module):
 
     Args:
         spec: levels of the backbone; the last is used.
-        labels: of which only the number counts.
+        labels: of which only the number counts, and the prior.
         classifier: ``linear``, or ``cosine`` for losses that work on angles.
+        prior_bias: start each bias at the log-odds of its label.
     """
 
     def __init__(
-        self, spec: FeatureSpec, labels: LabelContext, *, classifier: str = "linear"
+        self,
+        spec: FeatureSpec,
+        labels: LabelContext,
+        *,
+        classifier: str = "linear",
+        prior_bias: bool = False,
     ) -> None:
         super().__init__()
         self.classifier = make_classifier(classifier, spec[-1].channels, len(labels))
+        if prior_bias:
+            start_at_prior(self.classifier, labels)
 
     def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
         """The deepest map [B, D, H, W] to logits [B, C]."""
@@ -49,15 +57,23 @@ class GMP(nn.Module):
 
     Args:
         spec: levels of the backbone; the last is used.
-        labels: of which only the number counts.
+        labels: of which only the number counts, and the prior.
         classifier: ``linear``, or ``cosine`` for losses that work on angles.
+        prior_bias: start each bias at the log-odds of its label.
     """
 
     def __init__(
-        self, spec: FeatureSpec, labels: LabelContext, *, classifier: str = "linear"
+        self,
+        spec: FeatureSpec,
+        labels: LabelContext,
+        *,
+        classifier: str = "linear",
+        prior_bias: bool = False,
     ) -> None:
         super().__init__()
         self.classifier = make_classifier(classifier, spec[-1].channels, len(labels))
+        if prior_bias:
+            start_at_prior(self.classifier, labels)
 
     def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
         """The deepest map [B, D, H, W] to logits [B, C]."""

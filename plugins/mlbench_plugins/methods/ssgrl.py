@@ -25,7 +25,7 @@ from mlbench.types import (
     Schedule,
     Settings,
 )
-from mlbench_plugins.layers.classifiers import ElementwiseClassifier
+from mlbench_plugins.layers.classifiers import ElementwiseClassifier, start_at_prior
 from mlbench_plugins.layers.decoupling import SemanticDecoupling
 from mlbench_plugins.layers.ggnn import GGNN
 from mlbench_plugins.layers.label_graph import conditional_probability
@@ -46,6 +46,7 @@ class SSGRL(nn.Module):
         downsample: side of the average pooling on the map; 1 for none.
         reset_uses_update_weights: True repeats a slip of the published code (eq. 6: the reset gate
             takes the update gate's recurrent weights), which its checkpoints were trained with.
+        prior_bias: start each classifier's bias at the log-odds of its label.
     """
 
     adjacency: Tensor
@@ -62,6 +63,7 @@ class SSGRL(nn.Module):
         time_steps: int = 3,
         downsample: int = 2,
         reset_uses_update_weights: bool = False,
+        prior_bias: bool = False,
     ) -> None:
         super().__init__()
         if min(hidden_dim or 1, output_dim, intermediary_dim, downsample, time_steps) < 1:
@@ -80,6 +82,8 @@ class SSGRL(nn.Module):
         self.ggnn = GGNN(hidden, time_steps, reset_uses_update_weights=reset_uses_update_weights)
         self.output = nn.Linear(hidden + channels, output_dim)
         self.classifier = ElementwiseClassifier(len(labels), output_dim)
+        if prior_bias:
+            start_at_prior(self.classifier, labels)
 
     def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
         """The deepest map [B, D, H, W] to logits [B, C]."""

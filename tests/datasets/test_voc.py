@@ -146,6 +146,10 @@ def test_voc2007_mini(real_data: Path) -> None:
     train, test = assert_counts(data, real_data / "VOCdevkit" / "VOC2007")
     assert (len(train), len(test)) == (944, 980)
     assert data.card.identities[digest(train, test, data.names)] == "voc2007-mini"
+    for difficult in ("negative", "positive"):
+        data = opened(real_data, difficult_train=difficult)
+        found = digest(data.index("train"), data.index("test"), data.names)
+        assert data.card.identities[found] == f"voc2007-mini-difficult-{difficult}"
     assert all(Path(file).is_file() for file in [*train.files, *test.files])
 
 
@@ -165,3 +169,9 @@ def test_official_lists(tmp_path: Path) -> None:
     assert (test.targets[:, person] == 1).sum() == 2007
     assert (train.targets == 1).sum() == 7306
     assert data.card.identities[digest(train, test, data.names)] == "voc2007"
+    for difficult, positives in (("negative", 7306), ("positive", 7913)):
+        data = opened(tmp_path, difficult_train=difficult)
+        train = data.index("train")
+        assert (train.targets == 1).sum() == positives
+        found = digest(train, data.index("test"), data.names)
+        assert data.card.identities[found] == f"voc2007-difficult-{difficult}"

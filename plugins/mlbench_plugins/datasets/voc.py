@@ -56,7 +56,14 @@ class VOC2007(Dataset):
         licence="photographs from Flickr under Flickr's terms of use; for research",
         home="http://host.robots.ox.ac.uk/pascal/VOC/voc2007/",
         splits={"train": SplitCard(images=5011), "test": SplitCard(images=4952)},
-        identities={"87b93ae92fc3233e": "voc2007", "77c57c04a0936f9a": "voc2007-mini"},
+        identities={
+            "87b93ae92fc3233e": "voc2007",
+            "9739dbf0832a1e6c": "voc2007-difficult-negative",
+            "59e910f8d4f8e6aa": "voc2007-difficult-positive",
+            "77c57c04a0936f9a": "voc2007-mini",
+            "1abc8e6193f08027": "voc2007-mini-difficult-negative",
+            "cc7eb47ed0e8ae4f": "voc2007-mini-difficult-positive",
+        },
         budget=FINE_TUNING,
         notes="Difficult labels are unknown: they weigh nothing in the loss and in the metrics.",
     )

@@ -128,6 +128,19 @@ def unknown_plugin(what: str, name: str, known: Iterable[str]) -> str:
     return f"{unknown(what, name, known)} (`mlbench list` shows everything)"
 
 
+def asks_for_argument(factory: Any, given: Iterable[str] = ()) -> bool:
+    """Whether a factory needs what stands after the colon of ``name:argument``.
+
+    It does if it has a positional parameter without a default that the core does not give.
+    """
+    return any(
+        parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if name not in set(given)
+    )
+
+
 def options(factory: Any, skip: Iterable[str]) -> dict[str, Any]:
     """Options of a factory with their defaults: its keyword parameters but those the core gives."""
     return {

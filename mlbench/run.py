@@ -6,28 +6,22 @@ and the cache; the record and the predictions are its return value.
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import inspect
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from mlbench import registry
 from mlbench.build import build
-from mlbench.data import transforms
 from mlbench.data.decode import verify
 from mlbench.data.labels import label_context
-from mlbench.data.loader import ImageSource, Source
+from mlbench.data.loader import Source
 from mlbench.data.splits import open_splits
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.distributed import World
@@ -38,6 +32,7 @@ from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.train import ProbeNetwork, Training, TrainingState, check_processes, train
 from mlbench.environment import commit, environment
 from mlbench.metrics.protocol import score
+from mlbench.sources import feature_sources, image_sources
 from mlbench.types import (
     DivergedError,
     Efficiency,
@@ -65,6 +60,7 @@ class _Run:
     places: Places
     world: World
     progress: Progress
+    word_width: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -112,16 +108,20 @@ def run(
         _check_images(splits, places, world, progress)
         labels, notes = label_context(splits.train, splits.names, places.words)
         current.notes += notes
+        current.word_width = labels.embeddings.shape[1]
     with current.stage("model"):
         model, loss = build(spec.settings, labels, places)
-        model = model.to(current.device).to(memory_format=torch.channels_last)
+        # Built after it, a peer of mutual learning starts from other random numbers.
+        peers = [build(spec.settings, labels, places)[0]] if spec.settings.mutual_weight else []
+        for one in (model, *peers):
+            one.to(current.device).to(memory_format=torch.channels_last)
     if world.size > 1:  # dropout must not be the same on every part of a batch
         torch.manual_seed(spec.seed * 10_000 + world.rank)
     outcome: dict[str, Any] = {"status": "ok"}
     predictions = None
     with _alone_in_trouble(world):
         training, test_source = _prepare(current, splits, model, loss)
-        state = training.start(model)
+        state = training.start(model, *peers)
     try:
         with current.stage("training"), _alone_in_trouble(world):
             train(state, training)
@@ -207,9 +207,12 @@ def _prepare(
     """What training is given, and the source of the test split."""
     spec, probe = current.spec, current.spec.track == "probe"
     with current.stage("features" if probe else "images"):
-        train_source, test_source = (
-            _feature_sources(current, splits, model) if probe else _images(current, splits)
-        )
+        if probe:
+            cache = FeatureCache(current.places.cache, current.world, current.progress)
+            sources = feature_sources(spec, splits, model, cache, current.places.workers)
+        else:
+            sources = image_sources(spec, splits, current.places.workers)
+        train_source, test_source = sources
     training = Training(
         settings=spec.settings,
         index=splits.train,
@@ -257,43 +260,6 @@ def _write_losses(current: _Run, state: TrainingState) -> None:
         log.warning("the losses were not kept: %s", error)
 
 
-def _images(current: _Run, splits: Splits) -> tuple[Source, Source]:
-    settings, seed, workers = current.spec.settings, current.spec.seed, current.places.workers
-    test = transforms.test_transform(settings)
-    return (
-        ImageSource(splits.train, transforms.train_transform(settings), seed, workers),
-        ImageSource(splits.test, lambda image, _: test(image), seed, workers),
-    )
-
-
-def _feature_sources(
-    current: _Run, splits: Splits, model: MultiLabelModel
-) -> tuple[Source, Source]:
-    settings, places = current.spec.settings, current.places
-    plugin = registry.find("backbone", settings.backbone)
-    source = inspect.getsource(importlib.import_module(plugin.value.partition(":")[0]))
-    identity = {
-        "source": hashlib.sha256(source.encode()).hexdigest(),
-        "backbone": plugin.label,
-        "plugin": f"{plugin.distribution} {plugin.version}",
-        "weights": settings.weights,
-        "seed": current.spec.seed if settings.weights == "none" else None,
-        "image_size": settings.image_size,
-        "preprocessing": settings.preprocessing.model_dump(),
-        "mean": model.mean.flatten().tolist(),
-        "std": model.std.flatten().tolist(),
-        "versions": {name: version(name) for name in ("torch", "timm", "pillow")},
-    }
-    cache = FeatureCache(places.cache, current.world, current.progress)
-    test = transforms.test_transform(settings)
-    sources = []
-    for name, index in (("train", splits.train), ("test", splits.test)):
-        images = ImageSource(index, lambda image, _: test(image), 0, places.workers)
-        made = (model, images, current.device, EVALUATION_BATCH)
-        sources.append(cache.source(name, index, identity, lambda made=made: made))  # type: ignore[misc]
-    return sources[0], sources[1]
-
-
 def _measure(current: _Run, model: MultiLabelModel) -> Efficiency:
     with current.stage("efficiency"):
         return measure(
@@ -310,18 +276,17 @@ def _keep(current: _Run, state: TrainingState, splits: Splits) -> str | None:
     if not current.places.checkpoints:
         return None
     model = state.evaluated()
-    filled = current.spec.settings.preprocessing.model_copy(
-        update={
-            "mean": tuple((model.mean.flatten() / 255).tolist()),
-            "std": tuple((model.std.flatten() / 255).tolist()),
-        }
+    checkpoint = Checkpoint(
+        model.state_dict(),
+        current.spec,
+        splits.names,
+        model.pixels(current.spec.settings.preprocessing),
+        current.word_width,
     )
     file = Path("runs") / current.spec.run_id / "checkpoint.safetensors"
     try:
         with current.stage("checkpoint"):
-            Checkpoint(model.state_dict(), current.spec, splits.names, filled).save(
-                current.places.results / file
-            )
+            checkpoint.save(current.places.results / file)
     except OSError as error:
         current.notes.append(f"no checkpoint was kept: {error}")
         log.warning("no checkpoint was kept: %s", error)

@@ -41,6 +41,7 @@ class Suite(Value):
         settings: overrides for every run.
         per_method: method -> overrides for its runs.
         grid: dotted name of a setting -> values, each an axis (``optimizer.lr: [1e-3, 1e-4]``).
+        vary: the same, but one at a time: beside each run as it is, one for every value here.
     """
 
     plugins: tuple[str, ...] = ()
@@ -57,6 +58,7 @@ class Suite(Value):
     settings: dict[str, Any] = {}
     per_method: dict[str, dict[str, Any]] = {}
     grid: dict[str, tuple[Any, ...]] = {}
+    vary: dict[str, tuple[Any, ...]] = {}
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -162,14 +164,15 @@ def expand(
     refused: list[Refused] = []
     for dataset in suite.datasets or ("synthetic",):
         asked = suite.dataset_options.get(dataset, {})
-        for method, axes, seed in _combinations(suite):
+        for method, axes, departure, seed in _combinations(suite):
             options = {**authors_options(suite.track, method, dataset), **asked}
             splits = opener(dataset, options, suite.labels, suite.holdout)
             chosen = {name: value for name, value in axes.items() if value is not None}
             if weights is not None:
                 chosen["weights"] = weights
             grid = [nest(name, chosen.pop(name)) for name in suite.grid]
-            overrides = [suite.settings, chosen, suite.per_method.get(method, {}), *grid]
+            mine = suite.per_method.get(method, {})
+            overrides = [suite.settings, chosen, mine, *grid, departure]
             try:
                 settings = settle(suite.track, method, dataset, splits.card, overrides)
             except PluginError as error:
@@ -193,14 +196,15 @@ def expand(
     return list(specs.values()), list(dict.fromkeys(refused))
 
 
-def _combinations(suite: Suite) -> Iterator[tuple[str, dict[str, Any], int]]:
-    """(method, setting -> value on its axis, seed), for all combinations."""
+def _combinations(suite: Suite) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], int]]:
+    """(method, setting -> value on its axis, one departure from it, seed), for all combinations."""
     axes: dict[str, tuple[Any, ...]] = {
         "backbone": suite.backbones or (None,),
         "loss": suite.losses or (None,),
         **suite.grid,
     }
-    for method, values, seed in itertools.product(
-        suite.methods, itertools.product(*axes.values()), suite.seeds
+    departures = [{}, *(nest(name, v) for name, values in suite.vary.items() for v in values)]
+    for method, values, departure, seed in itertools.product(
+        suite.methods, itertools.product(*axes.values()), departures, suite.seeds
     ):
-        yield method, dict(zip(axes, values, strict=True)), seed
+        yield method, dict(zip(axes, values, strict=True)), departure, seed

@@ -64,13 +64,21 @@ def settle(
 
 def authors_options(track: Track, method: str, dataset: str) -> dict[str, Any]:
     """Options of the data set that the method's authors chose; none but in the published track."""
-    return _recipe(method).dataset_options.get(dataset, {}) if track == "published" else {}
+    return of_dataset(_recipe(method).dataset_options, dataset) if track == "published" else {}
+
+
+def of_dataset(table: Mapping[str, dict[str, Any]], dataset: str) -> dict[str, Any]:
+    """What a recipe's table holds for a data set: under its own name, or else its family's."""
+    if dataset in table:
+        return table[dataset]
+    card = getattr(registry.find("dataset", dataset).load(), "card", None)
+    return table.get(card.family, {}) if isinstance(card, DatasetCard) else {}
 
 
 def _rules(track: Track, method: str, dataset: str, card: DatasetCard) -> dict[str, Any]:
     recipe = _recipe(method)
     if track == "published":
-        return merge(recipe.settings.model_dump(), recipe.per_dataset.get(dataset, {}))
+        return merge(recipe.settings.model_dump(), of_dataset(recipe.per_dataset, dataset))
     fields = merge({"loss": "bce"}, card.budget)
     if track == "probe":
         fields = merge(fields, PROBE)

@@ -13,13 +13,14 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic_core import CoreSchema, core_schema
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -126,9 +127,10 @@ class Index(Sequence[Sample]):
 
 
 class SplitCard(Value):
-    """What a split must hold: how many images."""
+    """What a split must hold: how many images, and how many positives over all of its labels."""
 
     images: PositiveInt
+    positives: PositiveInt | None = None
 
 
 class DatasetCard(Value):
@@ -139,6 +141,12 @@ class DatasetCard(Value):
         bibtex: how to cite it.
         licence: under which terms it may be used.
         home: its home page.
+        family: what recipes call this data set together with others that differ in their images
+            only (``coco`` for every year of it); its own name counts first. It is read before the
+            data set is opened, from the attribute ``card`` of the factory.
+        labels: how many labels it must have.
+        orders: an order of the labels in circulation -> all of them in it; ``official`` is the
+            order of the columns.
         splits: the official sizes of ``train`` and ``test`` (and of others that it has).
         identities: digest (see ``digest``) -> name of a known edition, e.g. ``coco-mini``.
         budget: settings that are the same for every method in the controlled and probe tracks.
@@ -149,6 +157,9 @@ class DatasetCard(Value):
     bibtex: str
     licence: str
     home: str
+    family: str = ""
+    labels: PositiveInt | None = None
+    orders: dict[str, tuple[str, ...]] = {}
     splits: dict[str, SplitCard] = {}
     identities: dict[str, str] = {}
     budget: dict[str, Any] = {}
@@ -317,12 +328,21 @@ class Augmentation(Value):
 
 
 class Optimizer(Value):
-    """An optimiser; ``momentum`` is SGD's, Adam's beta1 otherwise."""
+    """An optimiser.
+
+    Attributes:
+        momentum: SGD's; beta1 of Adam and AdamW.
+        decay_norms_and_biases: False takes the weight decay off biases, parameters of
+            normalisations and all others of fewer than two dimensions.
+        bias_lr_scale: learning rate of biases, relative to the other parameters'.
+    """
 
     name: Literal["sgd", "adam", "adamw"] = "adamw"
     lr: NonNegativeFloat = 1e-4
     weight_decay: NonNegativeFloat = 1e-4
     momentum: NonNegativeFloat = 0.9
+    decay_norms_and_biases: bool = True
+    bias_lr_scale: NonNegativeFloat = 1.0
 
 
 class Schedule(Value):
@@ -355,7 +375,12 @@ class Settings(Value):
         freeze_bn: keep every batch norm of the backbone in evaluation mode.
         sync_bn: synchronise batch norms over the processes.
         ema_decay: of the exponential moving average that is evaluated; 0 evaluates the weights.
-        grad_clip: largest global norm of the gradient; 0 does not clip.
+        grad_clip: largest global norm of the gradient that the optimiser is given; 0 does not clip.
+        sam_rho: radius of sharpness-aware minimisation, 0 for none (``mlbench.engine.sam``).
+        sam_adaptive: measure the radius relative to the size of each weight (ASAM).
+        sam_bn: which of SAM's two passes move batch norm statistics.
+        mutual_weight: of the divergence from a second model that learns along, 0 for none; the
+            first is the one that is scored (``mlbench.engine.mutual``).
     """
 
     backbone: str = "resnet101"
@@ -377,6 +402,10 @@ class Settings(Value):
     sync_bn: bool = False
     ema_decay: float = Field(0.0, ge=0, lt=1)
     grad_clip: NonNegativeFloat = 0.0
+    sam_rho: NonNegativeFloat = 0.0
+    sam_adaptive: bool = False
+    sam_bn: Literal["both", "first"] = "both"
+    mutual_weight: NonNegativeFloat = 0.0
 
 
 class Reported(Value):
@@ -390,6 +419,75 @@ class Reported(Value):
     note: str = ""
 
 
+class Proof(NamedTuple):
+    """What an array of a parity fixture is computed from, in float64.
+
+    ``head`` holds the fixture's weights, ``features`` are the maps that it is given, ``graph`` is
+    P(j | i) [C, C] (empty where the fixture has none), ``fixture`` its fields as they stand there.
+    """
+
+    head: Any
+    features: tuple[Tensor, ...]
+    graph: Tensor
+    fixture: Mapping[str, Any]
+
+
+def _nothing(_: Any) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Released:
+    """How the files that a method's authors published become ours; what a Recipe knows of them.
+
+    A state is a mapping of the authors' names, without the prefix ``module.``, to tensors.
+
+    Attributes:
+        title: who released them, with what.
+        marks: regular expressions; each is found in some name of such a file and of no other's.
+        trunk: state -> the state dict of the backbone.
+        head: state -> the parameters and buffers of the head that the file holds.
+        options: state -> options of the head that shapes tell (number of heads, of groups).
+        settings: what differs from the recipe's settings.
+        unused: regular expressions of names that the authors' own code never uses.
+        label_axes: name of a head's tensor -> its axes that run over labels; the first names a
+            tensor whose size there is the number of labels.
+        rearrange: (state of the head, the new order of its labels) -> state, for tensors that
+            ``label_axes`` cannot describe.
+        order: in which order the labels stand: ``official`` is the data set's own (COCO's ids),
+            ``alphabetical`` sorts the names.
+        needs: ``graph`` and ``words`` -> the head's buffers that are made of them; they are asked
+            for where the file lacks these.
+        graph: (P(j | i) [C, C] as the authors have it, the head's options) -> the head's buffers
+            that are made of it.
+        handed_over: options with which the head takes the maps that parity fixtures of heads hold.
+        fixture_options: fields of a fixture -> options of the head, beyond those of equal names.
+        variants: name of a fixture's array -> options with which the head gives it.
+        outputs: name of a fixture's array -> how to compute it; ``logits`` need not stand here.
+    """
+
+    title: str
+    marks: tuple[str, ...]
+    trunk: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    head: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    options: Callable[[Mapping[str, Tensor]], dict[str, Any]] = _nothing
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    label_axes: Mapping[str, tuple[int, ...]]
+    rearrange: Callable[[dict[str, Tensor], Sequence[int]], dict[str, Tensor]] | None = None
+    order: Literal["official", "alphabetical"] = "official"
+    needs: Mapping[Literal["graph", "words"], tuple[str, ...]] = field(default_factory=dict)
+    graph: Callable[[Tensor, Mapping[str, Any]], dict[str, Tensor]] | None = None
+    handed_over: Mapping[str, Any] = field(default_factory=dict)
+    fixture_options: Callable[[Mapping[str, Any]], dict[str, Any]] = _nothing
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    outputs: Mapping[str, Callable[[Proof], Tensor]] = field(default_factory=dict)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, __: Any) -> CoreSchema:
+        return core_schema.is_instance_schema(cls)
+
+
 class Recipe(Value):
     """How a method's authors train it, and what a reader should know.
 
@@ -397,13 +495,14 @@ class Recipe(Value):
         title, bibtex: the paper.
         summary: what is new in it, in a sentence or two.
         settings: the paper's own training, as the published track runs it.
-        per_dataset: data set -> settings that differ there.
-        dataset_options: data set -> options of it that the authors chose (which images count, what
-            becomes of difficult labels); the published track takes them.
+        per_dataset: data set, or a family of them (see ``DatasetCard``) -> settings that differ.
+        dataset_options: data set or family -> options of it that the authors chose (which images
+            count, what becomes of difficult labels); the published track takes them.
         tuned: track -> settings found for this method under an equal budget; only the learning
             rate, the weight decay and options of the head (see benchmarks/README.md).
         reported: scores of the literature.
         deviations: where this implementation differs from the authors' code, in plain words.
+        released: how the files that the authors published become ours; no part of any dump.
     """
 
     title: str
@@ -415,6 +514,7 @@ class Recipe(Value):
     tuned: dict[Track, dict[str, Any]] = {}
     reported: tuple[Reported, ...] = ()
     deviations: tuple[str, ...] = ()
+    released: tuple[Released, ...] = Field((), exclude=True, repr=False)
 
 
 # ------------------------------------------------------------------------------ runs and records

@@ -100,6 +100,18 @@ def test_a_grid_is_an_axis():
     }
 
 
+def test_settings_may_vary_one_at_a_time():
+    specs = expand(
+        plugins=("gap", "ssgrl"),
+        seeds=(0, 1),
+        vary={"batch_size": (8, 16), "preprocessing.interpolation": ("bicubic",)},
+    )
+    base = specs[0].settings
+    found = [(s.settings.batch_size, s.settings.preprocessing.interpolation) for s in specs]
+    one = [(base.batch_size, "bilinear"), (8, "bilinear"), (16, "bilinear")]
+    assert sorted(found) == sorted([*one, (base.batch_size, "bicubic")] * 4)
+
+
 def test_a_run_id_names_what_changes_numbers_and_nothing_else():
     (spec,) = expand(plugins=("gap",))
     assert spec.run_id == spec.model_copy(update={"seed": 0}).run_id

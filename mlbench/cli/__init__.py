@@ -12,8 +12,11 @@ import typer
 from mlbench import __version__
 from mlbench.cli.check import check
 from mlbench.cli.console import errors
+from mlbench.cli.evaluate import evaluate
+from mlbench.cli.import_ import import_
 from mlbench.cli.leaderboard import leaderboard
 from mlbench.cli.list import list_plugins
+from mlbench.cli.parity import parity
 from mlbench.cli.run import run
 from mlbench.cli.show import show
 from mlbench.types import MlbenchError
@@ -31,6 +34,9 @@ app.command(name="list")(list_plugins)
 app.command()(show)
 app.command()(check)
 app.command()(leaderboard)
+app.command(name="import")(import_)
+app.command()(evaluate)
+app.command()(parity)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from mlbench.build import refusal
 from mlbench.cli.console import console, errors
 from mlbench.cli.progress import title
 from mlbench.data.splits import open_splits
+from mlbench.leaderboard.rows import variants
 from mlbench.store import Store
 from mlbench.suite import Refused, Suite, expand
 from mlbench.types import Places, RunSpec, Splits, Value
@@ -35,12 +37,13 @@ class Plan(Value):
         table = Table(box=None, pad_edge=False)
         for column in ("run", "what", "track", "state"):
             table.add_column(column, overflow="fold")
-        for spec in self.missing:
-            table.add_row(spec.run_id, title(spec), spec.track, f"would run: {self.why}")
-        for spec in self.done:
-            table.add_row(spec.run_id, title(spec), spec.track, "done")
-        for spec, _ in self.diverged:
-            table.add_row(spec.run_id, title(spec), spec.track, "diverged before")
+        states = [(spec, f"would run: {self.why}") for spec in self.missing]
+        states += [(spec, "done") for spec in self.done]
+        states += [(spec, "diverged before") for spec, _ in self.diverged]
+        apart = variants([spec for spec, _ in states])
+        for (spec, state), variant in zip(states, apart, strict=True):
+            what = f"{title(spec)} {variant}".strip()
+            table.add_row(spec.run_id, escape(what), spec.track, state)
         if table.rows:
             console.print(table)
         self.complain()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlbench.cli.console import cache_folder, console, data_folder, errors
+from mlbench.cli.device import device_name, thread_count
 from mlbench.types import (
     Places,
     Precision,
@@ -75,7 +75,7 @@ def run(
     """Run what is missing of a matrix, and print its board."""
     from mlbench.engine import distributed
 
-    device = _device(device)
+    device = device_name(device)
     if gpus > 1 and not distributed.launched():
         code = distributed.launch(gpus, sys.argv[1:], device)
         if code == 130:
@@ -91,7 +91,7 @@ def run(
         results=results,
         cache=cache or cache_folder(),
         device=device,
-        workers=_workers() if workers is None else workers,
+        workers=thread_count() if workers is None else workers,
         checkpoints=keep_checkpoints,
     )
     settings = {"epochs": epochs, "image_size": image_size, "batch_size": batch_size}
@@ -191,30 +191,8 @@ def _split(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(name).type
-    except RuntimeError as error:
-        raise SuiteError(
-            f"--device {name!r} is not a device; use auto, cpu, cuda, cuda:1"
-        ) from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise SuiteError(f"--device {name} but torch finds no CUDA device; use --device cpu")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise SuiteError("--device mps but torch finds no Metal device; use --device cpu")
-    return name
-
-
 def _precision(device: str) -> Precision:
     return "bf16" if device.startswith("cuda") else "fp32"
-
-
-def _workers() -> int:
-    return min(os.cpu_count() or 1, 16)
 
 
 def _weights(text: str | None) -> tuple[Path | None, str | None]:

@@ -78,9 +78,18 @@ def _recipe(recipe: Recipe) -> None:
 
 def _dataset(card: DatasetCard) -> None:
     console.print(f"\n{card.title}, {card.licence}, {card.home}", markup=False)
-    sizes = ", ".join(f"{name} {split.images:,}" for name, split in card.splits.items())
-    if sizes:
-        console.print(f"Official sizes: {sizes}", markup=False)
+    if card.labels:
+        orders = (
+            f", in circulation in these orders: {', '.join(card.orders)}" if card.orders else ""
+        )
+        console.print(f"Labels: {card.labels}{orders}", markup=False)
+    if card.splits:
+        console.print("Official sizes:")
+    for name, split in card.splits.items():
+        positives = f", {split.positives:,} positives" if split.positives else ""
+        console.print(f"  {name}: {split.images:,} images{positives}", markup=False)
+    if card.family:
+        console.print(f"Recipes speak of it as {card.family}", markup=False)
     if card.identities:
         console.print(f"Known editions: {', '.join(card.identities.values())}", markup=False)
     if card.notes:

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 
 from mlbench.contracts import backbones, datasets, heads, losses, recipes
 from mlbench.contracts.outcome import ContractError, NotChecked
-from mlbench.registry import Kind, Plugin
+from mlbench.registry import Kind, Plugin, asks_for_argument
 from mlbench.types import PluginError
 
 __all__ = ["CHECKS", "CheckResult", "ContractError", "check", "require"]
@@ -32,6 +31,9 @@ CHECKS: Mapping[Kind, tuple[Callable[[Any], None], ...]] = {
     "recipe": recipes.CHECKS,
 }
 """Kind -> checks; each takes what the registry loads and raises an error if that is wrong."""
+
+_GIVEN: Mapping[Kind, tuple[str, ...]] = {"backbone": (), "dataset": ("root", "cache")}
+"""What the core gives to factories of kinds whose names may carry an argument."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def check(plugin: Plugin) -> list[CheckResult]:
         found = plugin.load()
     except PluginError as error:
         return [CheckResult("loads", ok=False, reason=str(error))]
-    if plugin.argument is None and plugin.kind == "backbone" and _takes_argument(found):
+    given = _GIVEN.get(plugin.kind)
+    if plugin.argument is None and given is not None and asks_for_argument(found, given):
         reason = f"not checked: give {plugin.name} an argument, as in {plugin.name}:SOMETHING"
         return [CheckResult("loads", ok=True, reason=reason)]
     return [CheckResult("loads", ok=True), *(_run(c, found) for c in CHECKS[plugin.kind])]
@@ -84,10 +87,3 @@ def _run(run: Callable[[Any], None], found: Any) -> CheckResult:
     except Exception as error:
         return CheckResult(name, ok=False, reason=f"{type(error).__name__}: {error}")
     return CheckResult(name, ok=True)
-
-
-def _takes_argument(factory: Any) -> bool:
-    return any(
-        p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        for p in inspect.signature(factory).parameters.values()
-    )

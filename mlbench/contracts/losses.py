@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from mlbench.contracts.made_up import label_context, targets
-from mlbench.contracts.outcome import ensure
+from mlbench.contracts.outcome import NotChecked, ensure
 
 BATCH, LABELS = 6, 7
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+SCALES = (5.0, 23.0, 64.0)
+"""Of cosines, in the literature."""
 
 
 def _logits(scale: float = 2.0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -28,18 +31,44 @@ def _evaluate(factory: Any, logits_BC: Tensor, targets_BC: Tensor) -> tuple[Tens
     return loss.detach(), gradient
 
 
+def _ensure_finite(factory: Any, logit: float) -> None:
+    """Value and gradient where all logits are this one, in each precision and for each target."""
+    for dtype in DTYPES:
+        for target in (0, 1):
+            logits_BC = torch.full((2, 3), logit, dtype=dtype).requires_grad_()
+            target_BC = torch.full((2, 3), target, dtype=torch.int8)
+            value, gradient = _evaluate(factory, logits_BC, target_BC)
+            finite = value.isfinite() and gradient.isfinite().all()
+            what = f"{dtype} logits of {logit:g} with target {target}"
+            ensure(finite, f"value {value} or its gradient is not finite for {what}")
+
+
 def is_finite_for_extreme_logits(factory: Any) -> None:
     """Value and gradient for logits of -40 to 40 in float32, bfloat16 and float16."""
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        for magnitude in (40.0, 10.0, 0.0):
-            for target in (0, 1):
-                for sign in (1.0, -1.0):
-                    logits_BC = torch.full((2, 3), sign * magnitude, dtype=dtype).requires_grad_()
-                    target_BC = torch.full((2, 3), target, dtype=torch.int8)
-                    value, gradient = _evaluate(factory, logits_BC, target_BC)
-                    finite = value.isfinite() and gradient.isfinite().all()
-                    what = f"{dtype} logits of {sign * magnitude} with target {target}"
-                    ensure(finite, f"value {value} or its gradient is not finite for {what}")
+    for logit in (40.0, -40.0, 10.0, -10.0, 0.0):
+        _ensure_finite(factory, logit)
+
+
+def is_finite_for_any_cosine(factory: Any) -> None:
+    """Value and gradient for cosines of -1 to 1, at the loss's scale and at others up to 64."""
+    angles = getattr(factory(label_context(LABELS)), "angles", None)
+    if angles is None:
+        raise NotChecked("it does not work on angles")
+    for scale in (angles.scale, *SCALES):
+        for cosine in (-1.0, -0.5, 0.0, 0.5, 1.0):
+            _ensure_finite(factory, scale * cosine)
+
+
+def is_float32_inside_autocast(factory: Any) -> None:
+    """The value is that of float32, whatever precision the logits are in."""
+    loss, targets_BC = factory(label_context(LABELS)), targets(BATCH, LABELS)
+    for dtype in DTYPES:
+        logits_BC = _logits(dtype=dtype).detach()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            inside = loss(logits_BC, targets_BC)
+        ensure(inside.dtype == torch.float32, f"inside autocast the value is {inside.dtype}")
+        outside = loss(logits_BC.float(), targets_BC)
+        _close(inside, outside, f"inside autocast the value of {dtype} logits is not float32's")
 
 
 def gives_unknown_labels_no_weight(factory: Any) -> None:
@@ -104,6 +133,8 @@ def _close(one: Tensor, two: Tensor, what: str) -> None:
 
 CHECKS: tuple[Callable[[Any], None], ...] = (
     is_finite_for_extreme_logits,
+    is_finite_for_any_cosine,
+    is_float32_inside_autocast,
     gives_unknown_labels_no_weight,
     is_a_mean_over_images,
     pushes_logits_towards_their_targets,

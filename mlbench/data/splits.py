@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlbench import registry
-from mlbench.types import DataError, Dataset, Index, Splits, SuiteError, digest
+from mlbench.types import DataError, Dataset, Index, PluginError, Splits, SuiteError, digest
 
 CORE_PARAMETERS = ("root", "cache")
 """Parameters of a data set's factory that the core gives and no user."""
@@ -37,9 +37,13 @@ def open_splits(
 
     Raises:
         DataError: files are missing or malformed.
+        PluginError: no such data set, or it needs an argument (``manifest:photos.csv``).
         SuiteError: a label or an option that the data set lacks.
     """
-    factory = registry.find("dataset", name).load()
+    plugin = registry.find("dataset", name)
+    factory = plugin.load()
+    if plugin.argument is None and registry.asks_for_argument(factory, CORE_PARAMETERS):
+        raise PluginError(f"dataset {name!r} needs an argument: write {name}:SOMETHING")
     known = registry.options(factory, CORE_PARAMETERS)
     for option in options:
         if option not in known:

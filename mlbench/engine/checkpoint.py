@@ -17,13 +17,15 @@ from mlbench.types import Preprocessing, RunSpec, WeightsError
 class Checkpoint:
     """Weights with the run that made them, the label names, and the pixels that they expect.
 
-    ``mean`` and ``std`` of ``preprocessing`` are filled in, whatever the settings left open.
+    ``mean`` and ``std`` of ``preprocessing`` are filled in, whatever the settings left open;
+    ``word_width`` is the width of the label embeddings that the head was made with.
     """
 
     weights: dict[str, torch.Tensor]
     spec: RunSpec
     label_names: tuple[str, ...]
     preprocessing: Preprocessing
+    word_width: int = 300
 
     def save(self, file: Path) -> None:
         """Write it, whole or not at all."""
@@ -32,6 +34,7 @@ class Checkpoint:
             "spec": self.spec.model_dump_json(),
             "label_names": json.dumps(self.label_names),
             "preprocessing": self.preprocessing.model_dump_json(),
+            "word_width": str(self.word_width),
         }
         # Tensors that share memory cannot be stored as they are.
         weights = {name: tensor.detach().cpu().clone() for name, tensor in self.weights.items()}
@@ -72,4 +75,5 @@ def load(file: Path) -> Checkpoint:
         spec=RunSpec.model_validate_json(header["spec"]),
         label_names=tuple(json.loads(header["label_names"])),
         preprocessing=Preprocessing.model_validate_json(header["preprocessing"]),
+        word_width=int(header.get("word_width", 300)),
     )

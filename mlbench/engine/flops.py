@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from mlbench.types import MeasureError
@@ -35,10 +35,17 @@ def _dot_flops(first: Any, second: Any, *_: Any, **__: Any) -> int:
     return 2 * int(first[0])
 
 
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    flops: int = sdpa_flop_count(query, key, value)
+    return flops
+
+
 ADDED: Mapping[Any, Callable[..., int]] = {
     aten.mv: _mv_flops,
     aten.addmv: _addmv_flops,
     aten.dot: _dot_flops,
+    # The processor's own kernel, which torch 2.11 does not count yet.
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
 }
 """Products that torch's counter leaves out, from the shapes of their arguments."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mlbench.types import HeadOutput
 
 if TYPE_CHECKING:
-    from mlbench.types import Backbone, Head
+    from mlbench.types import Backbone, Head, Preprocessing
 
 
 class MultiLabelModel(nn.Module):
@@ -42,6 +42,11 @@ class MultiLabelModel(nn.Module):
         """The backbone's maps of uint8 images."""
         pixels = (images_B3HW.to(self.mean.dtype) - self.mean) / self.std
         return self.backbone(pixels.contiguous(memory_format=torch.channels_last))
+
+    def pixels(self, asked: Preprocessing) -> Preprocessing:
+        """The preprocessing with the normalisation of this model filled in."""
+        mean, std = ((values.flatten() / 255).tolist() for values in (self.mean, self.std))
+        return asked.model_copy(update={"mean": tuple(mean), "std": tuple(std)})
 
     def forward(self, images_B3HW: Tensor) -> HeadOutput:
         """Logits [B, C] and the head's extra losses."""

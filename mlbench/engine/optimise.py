@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mlbench.engine.model import MultiLabelModel
-from mlbench.types import Schedule, Settings, SuiteError
+from mlbench.types import Optimizer, Schedule, Settings, SuiteError
 
 
 def freeze(model: MultiLabelModel, settings: Settings) -> None:
@@ -55,26 +56,50 @@ def _parameters(stage: object) -> Iterator[nn.Parameter]:
             yield part
 
 
+NORMS = (
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.RMSNorm,
+)
+"""Normalisations: batch and instance norms of any dimension, group, layer and RMS norm."""
+
+
 def optimizer(model: MultiLabelModel, settings: Settings) -> torch.optim.Optimizer:
-    """The optimiser over what is trained, head and backbone at their own learning rates."""
+    """The optimiser over what is trained.
+
+    Head and backbone have their own learning rates, and within each the biases theirs; what is
+    spared the weight decay has a group of its own.
+    """
     chosen = settings.optimizer
     groups = [
-        {"params": _trained(model.head), "lr": chosen.lr},  # type: ignore[arg-type]
-        {
-            "params": _trained(model.backbone),  # type: ignore[arg-type]
-            "lr": chosen.lr * settings.backbone_lr_scale,
-        },
+        *_groups(model.head, chosen, chosen.lr),  # type: ignore[arg-type]
+        *_groups(model.backbone, chosen, chosen.lr * settings.backbone_lr_scale),  # type: ignore[arg-type]
     ]
-    groups = [group | {"initial_lr": group["lr"]} for group in groups if group["params"]]
-    decay, momentum = chosen.weight_decay, chosen.momentum
     if chosen.name == "sgd":
-        return torch.optim.SGD(groups, momentum=momentum, weight_decay=decay)
+        return torch.optim.SGD(groups, momentum=chosen.momentum)
     made = torch.optim.Adam if chosen.name == "adam" else torch.optim.AdamW
-    return made(groups, betas=(momentum, 0.999), weight_decay=decay)
+    return made(groups, betas=(chosen.momentum, 0.999))
 
 
-def _trained(module: nn.Module) -> list[Tensor]:
-    return [p for p in module.parameters() if p.requires_grad]
+def _groups(part: nn.Module, chosen: Optimizer, rate: float) -> list[dict[str, Any]]:
+    """The trained parameters of a part of the model, by learning rate and weight decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    seen: set[nn.Parameter] = set()
+    for module in part.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad or parameter in seen:
+                continue
+            seen.add(parameter)
+            bias = name.endswith("bias")
+            small = bias or parameter.ndim < 2 or isinstance(module, NORMS)
+            spared = small and not chosen.decay_norms_and_biases
+            lr = rate * chosen.bias_lr_scale if bias else rate
+            groups.setdefault((lr, 0.0 if spared else chosen.weight_decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": lr, "initial_lr": lr, "weight_decay": decay}
+        for (lr, decay), parameters in groups.items()
+    ]
 
 
 def learning_rate_factor(schedule: Schedule, step: int, epoch_steps: int, steps: int) -> float:

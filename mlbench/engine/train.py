@@ -1,10 +1,10 @@
-"""Training of one model, in plain PyTorch."""
+"""Training of one model, or of two that learn from each other, in plain PyTorch."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,17 +12,17 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mlbench.data.loader import Batch, Inputs, Source, batches, shard, training_order
-from mlbench.engine import optimise
+from mlbench.engine import learner, mutual, optimise, sam
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluate import to_device
+from mlbench.engine.learner import Learner
 from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.precision import autocast
+from mlbench.engine.watch import Watch
 from mlbench.types import (
     DataError,
-    DivergedError,
     EpochLog,
     HeadOutput,
     Index,
@@ -37,6 +37,10 @@ log = logging.getLogger(__name__)
 
 CHECK_EVERY = 10
 """Steps between two looks at the loss, which wait for the device."""
+
+Network = Callable[[Inputs], HeadOutput]
+Found = tuple[Tensor, Mapping[str, Tensor], Tensor]
+"""Of one step: the loss, the extra losses in it, the gradient's norm."""
 
 
 class ProbeNetwork(nn.Module):
@@ -53,30 +57,29 @@ class ProbeNetwork(nn.Module):
 
 @dataclass
 class TrainingState:
-    """All that changes while a run trains; what a checkpoint of the run would hold."""
+    """All that changes while a run trains; what a checkpoint of the run would hold.
 
-    model: MultiLabelModel
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    average: AveragedModel | None
+    Attributes:
+        learners: the models in training; the first is the run's, the others are its peers.
+    """
+
+    learners: tuple[Learner, ...]
     epoch: int = 0
     step: int = 0
     losses: list[float] = field(default_factory=list)
     log: list[EpochLog] = field(default_factory=list)
 
     def evaluated(self) -> MultiLabelModel:
-        """The model that is scored: the moving average where there is one."""
-        model = self.model if self.average is None else self.average.module
+        """The model that is scored: the first, or its moving average where there is one."""
+        first = self.learners[0]
+        model = first.model if first.average is None else first.average.module
         assert isinstance(model, MultiLabelModel)
         return model.eval()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that is needed to go on from here."""
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
+            "learners": [one.state_dict() for one in self.learners],
             "epoch": self.epoch,
             "step": self.step,
             "losses": list(self.losses),
@@ -105,24 +108,24 @@ class Training:
         """Optimiser steps in an epoch."""
         return max(len(self.index) // self.settings.batch_size, 1)
 
-    def start(self, model: MultiLabelModel) -> TrainingState:
-        """The state before the first step."""
-        settings, world = self.settings, self.world
-        if settings.sync_bn and world.size > 1:
+    def start(self, *models: MultiLabelModel) -> TrainingState:
+        """The state before the first step.
+
+        Args:
+            models: the model of the run, and its peers under mutual learning.
+        """
+        settings = self.settings
+        wanted = 2 if settings.mutual_weight else 1
+        assert len(models) == wanted, f"{len(models)} models for settings of {wanted}"
+        if settings.sync_bn and self.world.size > 1:
             # timm's knows its batch norms that hold an activation; torch's would drop it.
-            model = convert_sync_batchnorm(model)
-        optimise.freeze(model, settings)
-        made = optimise.optimizer(model, settings)
-        average = None
-        if settings.ema_decay:
-            average = AveragedModel(
-                model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True
-            )
+            models = tuple(convert_sync_batchnorm(model) for model in models)
+        scaled = self.precision == "fp16"
         return TrainingState(
-            model=model,
-            optimizer=made,
-            scaler=torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16"),
-            average=average,
+            tuple(
+                learner.make(model, settings, scaled=scaled, averaged=i == 0)
+                for i, model in enumerate(models)
+            )
         )
 
 
@@ -151,32 +154,36 @@ def train(state: TrainingState, training: Training) -> None:
     Raises:
         DivergedError: on every process, when the loss stops being finite on any.
     """
-    network: Callable[[Inputs], HeadOutput] = (
-        ProbeNetwork(state.model) if training.probe else state.model
-    )
-    if training.world.size > 1:
-        devices = [training.device] if training.device.type == "cuda" else None
-        network = DistributedDataParallel(network, device_ids=devices)
+    networks = [_network(one.model, training) for one in state.learners]
     while state.epoch < training.settings.epochs:
-        _epoch(network, state, training)
+        _epoch(networks, state, training)
         state.epoch += 1
         training.progress.epoch(state.log[-1])
         log.info("%s", state.log[-1].model_dump_json())
 
 
-def _epoch(
-    network: Callable[[Inputs], HeadOutput], state: TrainingState, training: Training
-) -> None:
+def _network(model: MultiLabelModel, training: Training) -> Network:
+    """What is run on a batch: the model or its head, as one with those of other processes."""
+    network: nn.Module = ProbeNetwork(model) if training.probe else model
+    if training.world.size > 1:
+        devices = [training.device] if training.device.type == "cuda" else None
+        network = DistributedDataParallel(network, device_ids=devices)
+    return network
+
+
+def _epoch(networks: Sequence[Network], state: TrainingState, training: Training) -> None:
     settings, world = training.settings, training.world
-    optimise.training_mode(state.model, settings)
+    for one in state.learners:
+        optimise.training_mode(one.model, settings)
     order = training_order(len(training.index), settings.batch_size, training.seed, state.epoch)
     mine = [shard(positions, world.rank, world.size) for positions in order]
     started, seen, first = time.perf_counter(), 0, len(state.losses)
-    watch = _Watch(state, world)
-    rate = optimise.set_learning_rate(state.optimizer, settings, state.step, training.epoch_steps)
+    watch = Watch(state.losses, world)
+    made = state.learners[0].optimizer
+    rate = optimise.set_learning_rate(made, settings, state.step, training.epoch_steps)
     for i, batch in enumerate(batches(training.source, training.index, mine, state.epoch)):
         share = len(batch.targets) / len(order[i])
-        watch.note(*_step(network, state, batch, training, share))
+        watch.note(*_step(networks, state, batch, training, share))
         seen += len(order[i])
         if len(watch.pending) >= CHECK_EVERY or i + 1 == len(order):
             watch.look()
@@ -188,7 +195,7 @@ def _epoch(
         EpochLog(
             epoch=state.epoch + 1,
             loss=sum(losses) / len(losses),
-            aux=watch.aux(),
+            aux=watch.means(),
             grad_norm=watch.largest_norm,
             lr=rate,
             seconds=seconds,
@@ -198,69 +205,69 @@ def _epoch(
 
 
 def _step(
-    network: Callable[[Inputs], HeadOutput],
+    networks: Sequence[Network],
     state: TrainingState,
     batch: Batch,
     training: Training,
     share: float,
-) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """One optimiser step: the loss (its mean over processes is the global batch's), extra losses,
-    the gradient's norm.
+) -> Found:
+    """One optimiser step of every learner, and what the first one found.
+
+    Its peers are to a learner what they said before any of them moved, in both passes of SAM.
+    """
+    settings = training.settings
+    inputs = to_device(batch.inputs, training.device)
+    targets = batch.targets.to(training.device, non_blocking=True)
+
+    def forward(network: Network) -> HeadOutput:
+        with autocast(training.device, training.precision):
+            return network(inputs)
+
+    outputs = [forward(network) for network in networks]
+    logits = [output.logits.detach() for output in outputs]
+    found: list[Found] = []
+    for i, (one, network) in enumerate(zip(state.learners, networks, strict=True)):
+        objective = _Objective(training, targets, share, peers=logits[:i] + logits[i + 1 :])
+        loss, extra = objective(outputs[i])
+        one.backward(loss)
+        if settings.sam_rho and not one.overflowed():
+            with (
+                sam.ascended(one.parameters, settings.sam_rho, settings.sam_adaptive),
+                sam.statistics_kept(one.model, settings.sam_bn == "first"),
+            ):
+                second, _ = objective(forward(network))
+                one.backward(second)
+        optimise.set_learning_rate(one.optimizer, settings, state.step, training.epoch_steps)
+        found.append((loss, extra, one.update(settings.grad_clip)))
+    state.step += 1
+    return found[0]
+
+
+@dataclass(frozen=True)
+class _Objective:
+    """What a learner minimises on this process's part of a batch.
 
     DDP averages gradients over processes with equal weight. ``share`` is this process's part of
     the global batch; weighting by it makes the whole exact for parts of any size, and a loss that
     adds up over images is weighted so that the average adds up too.
-    """  # noqa: D205
-    processes = training.world.size
-    adds_up = getattr(training.loss, "reduction", "mean") == "sum"
-    targets = batch.targets.to(training.device, non_blocking=True)
-    with autocast(training.device, training.precision):
-        output = network(to_device(batch.inputs, training.device))
-        loss = training.loss(output.logits, targets) * (processes if adds_up else share * processes)
-        for value in output.aux.values():
-            loss = loss + value * (share * processes)
-    optimise.set_learning_rate(state.optimizer, training.settings, state.step, training.epoch_steps)
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(loss).backward()
-    state.scaler.unscale_(state.optimizer)
-    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, training.settings.grad_clip or float("inf"))
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.step += 1
-    if state.average is not None:
-        state.average.update_parameters(state.model)
-    return loss.detach(), {k: v.detach() for k, v in output.aux.items()}, norm
+    """
 
+    training: Training
+    targets: Tensor
+    share: float
+    peers: Sequence[Tensor]
 
-class _Watch:
-    """Losses and norms of the steps since the last look, left on the device until then."""
-
-    def __init__(self, state: TrainingState, world: World) -> None:
-        self.state, self.world = state, world
-        self.pending: list[Tensor] = []
-        self.norms: list[Tensor] = []
-        self.extra: dict[str, list[Tensor]] = {}
-        self.largest_norm = 0.0
-
-    def note(self, loss: Tensor, aux: dict[str, Tensor], norm: Tensor) -> None:
-        self.pending.append(loss.float())
-        self.norms.append(norm)
-        for name, value in aux.items():
-            self.extra.setdefault(name, []).append(value.float())
-
-    def look(self) -> None:
-        """Bring the losses over; stop on every process at the first that is not finite."""
-        before = len(self.state.losses)
-        losses = self.world.mean(torch.stack(self.pending)).tolist()
-        norms = torch.stack(self.norms)
-        # The scaler skips steps whose gradients overflow; their norm says nothing.
-        self.largest_norm = max(self.largest_norm, *norms[norms.isfinite()].tolist(), 0.0)
-        self.pending, self.norms = [], []
-        self.state.losses.extend(losses)
-        for i, value in enumerate(losses):
-            if not torch.isfinite(torch.tensor(value)):
-                raise DivergedError(before + i + 1, value)
-
-    def aux(self) -> dict[str, float]:
-        return {name: torch.stack(values).mean().item() for name, values in self.extra.items()}
+    def __call__(self, output: HeadOutput) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss (its mean over processes is the global batch's) and the extra losses in it."""
+        training, processes = self.training, self.training.world.size
+        adds_up = getattr(training.loss, "reduction", "mean") == "sum"
+        extra = dict(output.aux)
+        with autocast(training.device, training.precision):
+            if self.peers:
+                apart = mutual.divergence(output.logits, self.peers)
+                extra["mutual"] = training.settings.mutual_weight * apart
+            loss = training.loss(output.logits, self.targets)
+            loss = loss * (processes if adds_up else self.share * processes)
+            for value in extra.values():
+                loss = loss + value * (self.share * processes)
+        return loss, extra

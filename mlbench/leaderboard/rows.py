@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlbench.types import Efficiency, RunRecord, Track, Value
+from mlbench.types import Efficiency, RunRecord, RunSpec, Track, Value
 
 PLACES = 2
 """Decimals of a score on a board; scores that look the same share a rank."""
@@ -112,8 +112,8 @@ def _table(records: list[RunRecord]) -> Table:
             one_seed = record.spec.model_copy(update={"seed": 0})
             configurations[one_seed.run_id].append(record)
     groups = list(configurations.values())
-    variants = _variants([group[0] for group in groups])
-    rows = [_row(group, variant) for group, variant in zip(groups, variants, strict=True)]
+    apart = variants([group[0].spec for group in groups])
+    rows = [_row(group, variant) for group, variant in zip(groups, apart, strict=True)]
     spec, scores = records[0].spec, next((r.scores for r in records if r.scores), None)
     return Table(
         identity=records[0].identity,
@@ -197,22 +197,21 @@ def _diverged(record: RunRecord) -> Diverged:
     return Diverged(run_id=record.run_id, title=title, error=error)
 
 
-def _variants(records: Sequence[RunRecord]) -> list[str]:
+def variants(specs: Sequence[RunSpec]) -> list[str]:
     """For each, the settings in which it differs from its namesakes: ``optimizer.lr=0.001``."""
-    flat = [_flat(record.spec.model_dump(mode="json")) for record in records]
+    flat = [_flat(spec.model_dump(mode="json")) for spec in specs]
     namesakes: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for i, record in enumerate(records):
-        settings = record.spec.settings
-        namesakes[record.spec.method, settings.backbone, settings.loss].append(i)
-    variants = [""] * len(records)
+    for i, spec in enumerate(specs):
+        namesakes[spec.method, spec.settings.backbone, spec.settings.loss].append(i)
+    found = [""] * len(specs)
     for group in namesakes.values():
         names = sorted({name for i in group for name in flat[i]} - SHOWN)
         different = [n for n in names if len({str(flat[i].get(n)) for i in group}) > 1]
         for i in group:
-            variants[i] = ", ".join(
+            found[i] = ", ".join(
                 f"{n.removeprefix('settings.')}={flat[i][n]}" for n in different if n in flat[i]
             )
-    return variants
+    return found
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,6 +12,7 @@ from mlbench.contracts import backbones, datasets, heads, losses, recipes
 from mlbench.contracts.outcome import ContractError, NotChecked
 from mlbench.registry import Plugin
 from mlbench.types import (
+    Angles,
     DataError,
     DatasetCard,
     HeadOutput,
@@ -218,9 +219,67 @@ def writes(logits, targets):
     return good(logits, targets)
 
 
-@pytest.mark.parametrize("check", losses.CHECKS, ids=lambda c: c.__name__)
+def multiplies(logits, targets):
+    """A product of matrices, which autocast makes in bfloat16."""
+    known = (targets >= 0).float()
+    return torch.einsum("bc,bc->", soft(logits, targets), known) / targets.numel()
+
+
+def rounds(logits, targets):
+    return multiplies(logits, targets).float()
+
+
+class OnAngles:
+    """A loss on angles without a fault; the faulty ones take it over a cosine's edge."""
+
+    angles = Angles(scale=80)
+
+    def __init__(self, labels):
+        pass
+
+    def __call__(self, logits, targets):
+        return good(logits, targets) / self.angles.scale
+
+
+class ArcCosine(OnAngles):
+    """Its gradient is infinite at cosines of 1 and -1, and beyond them there is none."""
+
+    angles = Angles(scale=5)
+
+    def __call__(self, logits, targets):
+        angles = torch.acos(logits.float() / self.angles.scale)
+        return good(self.angles.scale * angles.cos(), targets)
+
+
+class Overflows(OnAngles):
+    """Finite for logits up to 40, and not at its own scale."""
+
+    def __call__(self, logits, targets):
+        huge = (logits.double().abs() - 79).clamp(min=0) * 1e300
+        return good(logits, targets) + (huge.float() * (targets >= 0)).sum()
+
+
+@pytest.mark.parametrize(
+    "check", set(losses.CHECKS) - {losses.is_finite_for_any_cosine}, ids=lambda c: c.__name__
+)
 def test_a_good_loss_passes(check):
     check(loss_of(good))
+
+
+@pytest.mark.parametrize("check", losses.CHECKS, ids=lambda c: c.__name__)
+def test_a_good_loss_on_angles_passes(check):
+    check(OnAngles)
+
+
+@pytest.mark.parametrize(("loss", "said"), [(ArcCosine, "of -5 with"), (Overflows, "of -80 with")])
+def test_a_loss_that_breaks_at_some_cosine_is_found_out(loss, said):
+    with pytest.raises(ContractError, match=f"not finite for torch.float32 logits {said}"):
+        losses.is_finite_for_any_cosine(loss)
+
+
+def test_a_loss_that_is_not_on_angles_is_not_checked_for_cosines():
+    with pytest.raises(NotChecked, match="does not work on angles"):
+        losses.is_finite_for_any_cosine(loss_of(good))
 
 
 @pytest.mark.parametrize(
@@ -233,6 +292,8 @@ def test_a_good_loss_passes(check):
         (upside_down, losses.pushes_logits_towards_their_targets, "away from their target"),
         (writes, losses.leaves_its_inputs_alone, "writes to its inputs"),
         (soft, losses.is_finite_for_extreme_logits, "no scalar"),
+        (multiplies, losses.is_float32_inside_autocast, "the value is torch.bfloat16"),
+        (rounds, losses.is_float32_inside_autocast, "logits is not float32's: by"),
     ],
 )
 def test_a_faulty_loss_is_found_out(loss, check, said):
@@ -436,7 +497,7 @@ def test_a_good_recipe_passes(check):
         (
             changed(settings=Settings(head="gap", head_options={"width": 3})),
             recipes.names_plugins_that_exist,
-            r"head gap has no options \['width'\]; known: \['classifier'\]",
+            r"head gap has no options \['width'\]; known: \['classifier', 'prior_bias'\]",
         ),
         (changed(per_dataset={"vocc": {}}), recipes.changes_what_exists, "voc"),
         (changed(tuned={"probe": {"lr": 1}}), recipes.changes_what_exists, "lr"),

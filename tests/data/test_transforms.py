@@ -8,23 +8,26 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.transforms import InterpolationMode, autoaugment
 
 from mlbench.data import transforms
-from mlbench.data.transforms import (
-    STEPS,
-    MultiScaleCrop,
-    RandomResizedCrop,
-    train_transform,
-)
+from mlbench.data.crops import MultiScaleCrop, RandomResizedCrop
+from mlbench.data.distortions import OPERATIONS, Cutout, RandAugment
+from mlbench.data.transforms import STEPS, train_transform
+from mlbench.data.view import View
 from mlbench.types import Augmentation, Preprocessing, Settings, SuiteError
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8))
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "flip": {"p": 0.5},
+    "resize": {},
     "random_resized_crop": {"scale": (0.3, 1.0)},
     "multi_scale_crop": {},
     "random_choice_crop": {"resize": 48, "sizes": (48, 40, 32)},
+    "rand_augment": {},
+    "cutout": {},
 }
+VIEW = View(size=32, resize=32, resample=Image.Resampling.BILINEAR)
 
 
 def settings(
@@ -107,7 +110,8 @@ def test_a_step_depends_on_its_generator_and_on_nothing_else(name: str) -> None:
     np.random.seed(1)  # noqa: NPY002 - shows that the global state plays no part
     torch.manual_seed(1)
     assert all(torch.equal(a, transform(PICTURE, random(seed))) for seed, a in enumerate(first))
-    assert any(not torch.equal(first[0], other) for other in first[1:])
+    chance = any(not torch.equal(first[0], other) for other in first[1:])
+    assert chance == (name != "resize")
     assert all(image.shape == (3, 32, 32) and image.dtype == torch.uint8 for image in first)
 
 
@@ -201,12 +205,118 @@ def test_random_choice_crop_uses_every_size_and_reaches_every_edge() -> None:
     assert max(first for first, last in ends if last - first < 200) == 128
 
 
+def test_multi_scale_crop_may_squash_first() -> None:
+    chosen = settings(("multi_scale_crop", {"scales": (1.0,), "resize": 40}))
+    square = PICTURE.resize((40, 40), Image.Resampling.BILINEAR)
+    wanted = np.asarray(square.resize((32, 32), Image.Resampling.BILINEAR))
+    pixels = train_transform(chosen)(PICTURE, random())
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), wanted)
+
+
+# ------------------------------------------------------------------------------------ distortions
+@pytest.mark.parametrize("name", ["flip", "cutout", "rand_augment"])
+def test_a_distortion_keeps_the_size_and_the_picture_that_it_was_given(name: str) -> None:
+    before = PICTURE.copy()
+    step = STEPS[name](**AUGMENTATIONS[name])
+    assert all(step(PICTURE, random(seed), VIEW).size == PICTURE.size for seed in range(40))
+    assert before == PICTURE
+
+
+def test_after_resize_a_step_sees_the_pixels_that_the_model_sees() -> None:
+    white = Image.new("RGB", (200, 50), "white")
+    painted = ("cutout", {"factor": 0.5, "fill": (0, 0, 0)})
+
+    def shades(*steps: tuple[str, dict[str, Any]]) -> set[int]:
+        transform = train_transform(settings(*steps, size=31))
+        return {v for i in range(20) for v in transform(white, random(i)).unique().tolist()}
+
+    assert shades(("resize", {}), painted) == {0, 255}
+    assert len(shades(painted)) > 2, "an edge painted before the resize is blurred by it"
+
+
+def test_cutout_paints_one_box_around_a_random_pixel() -> None:
+    black = Image.new("RGB", (60, 40))
+    step = Cutout(factor=0.4, fill=(9, 9, 9))
+    masks = [np.asarray(step(black, random(i), VIEW))[..., 0] == 9 for i in range(500)]
+    for mask in masks:
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        assert mask.sum() == len(rows) * len(columns) > 0, "one filled box"
+        assert len(rows) == np.ptp(rows) + 1 and len(columns) == np.ptp(columns) + 1
+    assert max(mask.sum() for mask in masks) == 16 * 24
+    assert min(mask.sum() for mask in masks) < 0.5 * 16 * 24, "a part may lie outside"
+    assert np.all(np.any(masks, axis=0)), "it reaches every pixel"
+
+
+def test_cutout_happens_as_often_as_asked_and_draws_its_colour() -> None:
+    black = Image.new("RGB", (8, 8))
+    step = Cutout(p=0.25, factor=1.0)
+    colours = [step(black, random(seed), VIEW).getpixel((4, 4)) for seed in range(400)]
+    painted = [colour for colour in colours if colour != (0, 0, 0)]
+    assert 60 < len(painted) < 140
+    assert len(set(painted)) > 50
+
+
+def torchvisions(name: str, magnitude: int, sign: int) -> Image.Image:
+    """The operation as torchvision has it."""
+    known = autoaugment.RandAugment()._augmentation_space(31, (PICTURE.height, PICTURE.width))
+    wanted = "".join(word.title() for word in name.split("_"))
+    strengths, signed = known[wanted]
+    strength = float(strengths[magnitude]) if strengths.ndim else 0.0
+    strength *= sign if signed else 1
+    return autoaugment._apply_op(
+        PICTURE, wanted, strength, InterpolationMode.NEAREST, [128, 128, 128]
+    )
+
+
+@pytest.mark.parametrize("magnitude", [1, 9, 17, 30])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_is_torchvisions(name: str, magnitude: int) -> None:
+    ours = [OPERATIONS[name](PICTURE, s * magnitude / 30, (128, 128, 128)) for s in (1, -1)]
+    theirs = [torchvisions(name, magnitude, sign) for sign in (1, -1)]
+    assert [np.asarray(image).tobytes() for image in ours] in (
+        [np.asarray(image).tobytes() for image in theirs],
+        [np.asarray(image).tobytes() for image in theirs[::-1]],
+    )
+
+
+def test_the_operations_are_the_papers() -> None:
+    known = autoaugment.RandAugment()._augmentation_space(31, (1, 1))
+    assert {name.replace("_", "") for name in OPERATIONS} == {name.lower() for name in known}
+
+
+def distorted(image: Image.Image, strength: float) -> dict[bytes, Image.Image]:
+    """Everything that one operation can make of a picture."""
+    made = [
+        operation(image, s * strength, (128, 128, 128))
+        for operation in OPERATIONS.values()
+        for s in (1, -1)
+    ]
+    return {one.tobytes(): one for one in made}
+
+
+def test_rand_augment_draws_every_operation_in_both_directions() -> None:
+    step = RandAugment(num_ops=1, magnitude=20)
+    drawn = {step(PICTURE, random(seed), VIEW).tobytes() for seed in range(500)}
+    assert drawn == set(distorted(PICTURE, 20 / 30))
+
+
+def test_rand_augment_applies_as_many_operations_as_asked() -> None:
+    assert RandAugment(num_ops=0)(PICTURE, random(), VIEW) == PICTURE
+    small = PICTURE.crop((0, 0, 12, 9))
+    once = distorted(small, 0.5)
+    twice = {pixels for image in once.values() for pixels in distorted(image, 0.5)}
+    step = RandAugment(num_ops=2, magnitude=15)
+    drawn = {step(small, random(seed), VIEW).tobytes() for seed in range(200)}
+    assert drawn <= twice
+    assert len(drawn - set(once)) > 50
+
+
 # ------------------------------------------------------------------------------------ wrong input
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
         ([("flipp", {})], r"unknown augmentation step 'flipp'; did you mean flip\?"),
-        ([("zzz", {})], "known: flip, random_resized_crop"),
+        ([("zzz", {})], "known: flip, resize, random_resized_crop"),
         ([("flip", {"q": 1})], "'flip' has no option 'q'; known: p"),
         ([("multi_scale_crop", {"scale": (1,)})], r"no option 'scale'; did you mean scales\?"),
         ([("flip", {"p": 1.5})], "'flip': p: .*less than or equal to 1.*1.5"),
@@ -219,6 +329,11 @@ def test_random_choice_crop_uses_every_size_and_reaches_every_edge() -> None:
         ),
         ([("multi_scale_crop", {"scales": ()})], "scales"),
         ([("multi_scale_crop", {}), ("random_resized_crop", {})], "crops twice"),
+        ([("resize", {}), ("multi_scale_crop", {})], r"crops twice \(Resize, MultiScaleCrop\)"),
+        ([("cutout", {"factor": 0})], "'cutout': factor: .*greater than 0"),
+        ([("cutout", {"fill": (0, 0, 256)})], "'cutout': fill.2: .*less than or equal to 255"),
+        ([("rand_augment", {"magnitude": 31})], "magnitude: .*less than or equal to 30"),
+        ([("rand_augment", {"num_op": 1})], r"no option 'num_op'; did you mean num_ops\?"),
     ],
 )
 def test_a_wrong_step_is_named(steps: list[tuple[str, dict[str, Any]]], message: str) -> None:

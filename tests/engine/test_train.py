@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mlbench.data.loader import shard, training_order
-from mlbench.engine import optimise
 from mlbench.engine.evaluate import predict
 from mlbench.engine.train import train
-from mlbench.types import DivergedError, Schedule, SuiteError
+from mlbench.types import DivergedError, SuiteError
 from tests.engine import tiny
 
 
@@ -83,8 +82,10 @@ def test_the_average_is_what_is_evaluated_and_equals_its_definition():
     training = tiny.training(tiny.settings(ema_decay=0.5, epochs=1, batch_size=12))
     state = training.start(tiny.model())
     weights = []
-    network = state.model.head.classifier.weight
-    state.optimizer.register_step_post_hook(lambda *_: weights.append(network.detach().clone()))
+    network = state.learners[0].model.head.classifier.weight
+    state.learners[0].optimizer.register_step_post_hook(
+        lambda *_: weights.append(network.detach().clone())
+    )
     train(state, training)
     # torch's average starts from the weights after the first update.
     expected = weights[0]
@@ -95,13 +96,39 @@ def test_the_average_is_what_is_evaluated_and_equals_its_definition():
     assert not torch.equal(averaged, network)
 
 
+def test_the_average_covers_statistics_and_leaves_whole_numbers_alone():
+    model = tiny.model()
+    model.head.register_buffer("places", torch.arange(1000))
+    model.head.register_buffer("allowed", torch.tensor([True, False]))
+    training = tiny.training(tiny.settings(ema_decay=0.9))
+    state = training.start(model)
+    seen = []
+    learner = state.learners[0]
+    learner.optimizer.register_step_post_hook(
+        lambda *_: seen.append(model.backbone.one[1].running_mean.clone())
+    )
+    train(state, training)
+    expected = seen[0]
+    for value in seen[1:]:
+        expected = 0.9 * expected + 0.1 * value
+    averaged = state.evaluated()
+    torch.testing.assert_close(averaged.backbone.one[1].running_mean, expected)
+    assert averaged.backbone.one[1].num_batches_tracked == 6
+    assert torch.equal(averaged.head.places, torch.arange(1000))
+    assert averaged.head.allowed.tolist() == [True, False]
+
+
 def test_clipping_bounds_the_step():
     clipped = fit(tiny.training(tiny.settings(grad_clip=1e-4, epochs=1)))
     free = fit(tiny.training(tiny.settings(epochs=1)))
     start = torch.cat([p.flatten() for p in tiny.model().parameters()])
 
     def moved(state):
-        return (torch.cat([p.flatten() for p in state.model.parameters()]) - start).norm().item()
+        return (
+            (torch.cat([p.flatten() for p in state.learners[0].model.parameters()]) - start)
+            .norm()
+            .item()
+        )
 
     # 3 steps of momentum 0.9 and rate 0.1 move at most 0.1 * (1 + 1.9 + 2.71) * clip.
     assert moved(clipped) <= 0.1 * 5.61 * 1e-4 * 1.001
@@ -114,7 +141,9 @@ def test_mixed_precision_trains_and_keeps_its_scaler(precision):
     state = fit(tiny.training(precision=precision))
     reference = fit(tiny.training())
     assert state.losses == pytest.approx(reference.losses, rel=0.05)
-    assert state.state_dict()["scaler"].get("scale", 0) == (65536 if precision == "fp16" else 0)
+    assert state.learners[0].state_dict()["scaler"].get("scale", 0) == (
+        65536 if precision == "fp16" else 0
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_at_its_step():
@@ -131,33 +160,6 @@ def test_a_loss_that_is_not_finite_stops_at_its_step():
         train(state, training)
     assert caught.value.step == 5
     assert len(state.log) == 1, "the epochs before it are kept"
-
-
-def test_the_backbone_has_its_own_learning_rate():
-    training = tiny.training(tiny.settings(backbone_lr_scale=0.1))
-    groups = training.start(tiny.model()).optimizer.param_groups
-    assert [group["lr"] for group in groups] == pytest.approx([0.1, 0.01])
-
-
-def test_one_cycle_equals_torchs():
-    schedule = Schedule(name="one_cycle", pct_start=0.3, div=20, final_div=100)
-    made = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(
-        made, 0.1, total_steps=50, pct_start=0.3, div_factor=20, final_div_factor=100
-    )
-    for step in range(50):
-        ours = 0.1 * optimise.learning_rate_factor(schedule, step, 10, 50)
-        assert ours == pytest.approx(theirs.get_last_lr()[0], rel=1e-9)
-        made.step()
-        if step < 49:
-            theirs.step()
-    assert ours == pytest.approx(0.1 / 20 / 100)
-
-
-def test_steps_and_warmup():
-    schedule = Schedule(name="step", warmup=1, milestones=(2, 3), gamma=0.1)
-    factors = [optimise.learning_rate_factor(schedule, step, 4, 16) for step in range(16)]
-    assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1] + [0.1] * 4 + [0.01] * 4)
 
 
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 5))

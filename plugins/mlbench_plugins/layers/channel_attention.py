@@ -6,12 +6,12 @@ Network for Multi-label Image Classification", arXiv 2106.11596 (the cross-modal
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mlbench_plugins.layers.autocast import without_autocast
 from mlbench_plugins.layers.chunks import blocks
 
 
@@ -23,16 +23,11 @@ def channel_attention(x_BDHW: Tensor, labels_CD: Tensor) -> Tensor:
     """
     precision = torch.promote_types(x_BDHW.dtype, torch.float32)
     x_BDN, labels_CD = x_BDHW.flatten(2).to(precision), labels_CD.to(precision)
-    with _without_autocast(x_BDN.device.type):
+    with without_autocast(x_BDN.device.type):
         if torch.is_grad_enabled():
             pooled: Tensor = _ChannelAttention.apply(x_BDN, labels_CD)
             return pooled
         return _forward(x_BDN, labels_CD, moments=1)[0]
-
-
-def _without_autocast(device: str) -> AbstractContextManager[Any]:
-    enabled = device != "meta" and torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if enabled else nullcontext()
 
 
 def _forward(x_BDN: Tensor, labels_CD: Tensor, moments: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlbench.types import Angles, LabelContext, PluginError
+from mlbench_plugins.layers.autocast import without_autocast
 
 
 def make_classifier(name: str, channels: int, labels: int) -> nn.Module:
@@ -22,6 +23,19 @@ def make_classifier(name: str, channels: int, labels: int) -> nn.Module:
     raise PluginError(f"there is no classifier {name!r}; known: linear, cosine")
 
 
+def make_elementwise(name: str, labels: int, channels: int) -> nn.Module:
+    """The classifier of this name for a vector a label, from [B, C, D] to logits [B, C].
+
+    Raises:
+        PluginError: it is neither ``linear`` nor ``cosine``.
+    """
+    if name == "linear":
+        return ElementwiseClassifier(labels, channels)
+    if name == "cosine":
+        return ElementwiseCosine(labels, channels)
+    raise PluginError(f"there is no classifier {name!r}; known: linear, cosine")
+
+
 def start_at_prior(classifier: nn.Module, labels: LabelContext) -> None:
     """Set the biases to the log-odds of each label in the training split.
 
@@ -34,16 +48,17 @@ def start_at_prior(classifier: nn.Module, labels: LabelContext) -> None:
         labels: whose counts are the prior, kept within 1/1000 and 999/1000.
 
     Raises:
-        PluginError: the classifier has no bias.
+        PluginError: the classifier has no bias that is added to its logits.
     """
-    if not isinstance(getattr(classifier, "bias", None), Tensor):
+    bias = None if hasattr(classifier, "angles") else getattr(classifier, "bias", None)
+    if not isinstance(bias, Tensor):
         raise PluginError(
-            f"prior_bias: {type(classifier).__name__} has no bias to start at the prior; take a "
-            "classifier with one (`head_options: {classifier: linear}`) or leave it out"
+            f"prior_bias: {type(classifier).__name__} has no bias of logits to start at the prior; "
+            "take a classifier with one (`head_options: {classifier: linear}`) or leave it out"
         )
     prevalence_C = torch.tensor(labels.cooccurrence).diagonal() / max(labels.images, 1)
     with torch.no_grad():
-        classifier.bias.copy_(prevalence_C.clamp(1e-3, 1 - 1e-3).logit())
+        bias.copy_(prevalence_C.clamp(1e-3, 1 - 1e-3).logit())
 
 
 class CosineClassifier(nn.Module):
@@ -66,7 +81,7 @@ class CosineClassifier(nn.Module):
 
     def forward(self, x_D: Tensor) -> Tensor:
         """Vectors to logits."""
-        with torch.autocast(x_D.device.type, enabled=False):
+        with without_autocast(x_D.device.type):
             weight_CD = functional.normalize(self.weight, dim=-1)
             x_D = functional.normalize(x_D.to(weight_CD.dtype), dim=-1)
             return logits_of_cosines(functional.linear(x_D, weight_CD), self.angles)
@@ -98,3 +113,30 @@ class ElementwiseClassifier(nn.Module):
     def forward(self, x_BCD: Tensor) -> Tensor:
         """A product that flop counters see, unlike ``(x * w).sum(-1)``."""
         return torch.einsum("bcd,cd->bc", x_BCD, self.weight) + self.bias
+
+
+class ElementwiseCosine(nn.Module):
+    """Logits from the cosine of each label's own vector and weights: [B, C, D] -> [B, C].
+
+    In float32 also under autocast: bfloat16 would round an angle before it is scaled.
+
+    Args:
+        labels, channels: C and D.
+
+    Attributes:
+        angles: scale and exponent of the logits; a loss on angles brings its own.
+    """
+
+    def __init__(self, labels: int, channels: int) -> None:
+        super().__init__()
+        self.angles = Angles()
+        self.weight = nn.Parameter(torch.empty(labels, channels))
+        nn.init.normal_(self.weight)
+
+    def forward(self, x_BCD: Tensor) -> Tensor:
+        """Vectors to logits."""
+        with without_autocast(x_BCD.device.type):
+            weight_CD = functional.normalize(self.weight, dim=-1)
+            x_BCD = functional.normalize(x_BCD.to(weight_CD.dtype), dim=-1)
+            cosines_BC = torch.einsum("bcd,cd->bc", x_BCD, weight_CD)
+            return logits_of_cosines(cosines_BC, self.angles)

@@ -21,26 +21,30 @@ class SemanticDecoupling(nn.Module):
     Args:
         channels: D.
         words: E.
-        joint: K, width of the joint space of words and pixels (d1 in the paper).
+        joint: K, width of the joint space of words and pixels (d1 in the paper). None takes the
+            pixels as they are, D wide, and projects the words alone.
     """
 
-    def __init__(self, channels: int, words: int, joint: int) -> None:
+    def __init__(self, channels: int, words: int, joint: int | None) -> None:
         super().__init__()
-        self.visual = nn.Linear(channels, joint, bias=False)
-        self.word = nn.Linear(words, joint, bias=False)
-        self.mix = nn.Linear(joint, joint)
-        self.score = nn.Linear(joint, 1)
+        width = joint or channels
+        self.visual = nn.Linear(channels, joint, bias=False) if joint else nn.Identity()
+        self.word = nn.Linear(words, width, bias=False)
+        self.mix = nn.Linear(width, width)
+        self.score = nn.Linear(width, 1)
 
     def forward(self, x_BDHW: Tensor, words_CE: Tensor) -> Tensor:
         """Attention-pooled features: eq. 1 to 5."""
         x_BND = x_BDHW.flatten(2).transpose(1, 2)
         batch, positions, _ = x_BND.shape
-        pixels_MK = self.visual(x_BND).flatten(0, 1)
+        words_CK = self.word(words_CE)
+        # Under autocast pixels that no layer projects are still in float32.
+        pixels_MK = self.visual(x_BND).flatten(0, 1).to(words_CK.dtype)
         # Nothing stands between the last two layers, so they are one vector (K instead of K x K).
         # Their biases shift all scores of a label alike, which the softmax takes back.
         fold_K = (self.score.weight @ self.mix.weight).squeeze(0)
         shift_11 = functional.linear(self.mix.bias[None], self.score.weight, self.score.bias)
-        scores_CM = tanh_scores(pixels_MK, self.word(words_CE), fold_K) + shift_11
+        scores_CM = tanh_scores(pixels_MK, words_CK, fold_K) + shift_11
         alpha_CBN = scores_CM.unflatten(1, (batch, positions)).softmax(dim=-1)
         pooled_BCD: Tensor = alpha_CBN.transpose(0, 1).to(x_BND.dtype) @ x_BND
         return pooled_BCD

@@ -7,11 +7,13 @@ Lihi Zelnik-Manor, "Asymmetric Loss For Multi-Label Classification", ICCV 2021, 
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mlbench.types import LabelContext, PluginError
+from mlbench_plugins.layers.cross_entropy import raised
 from mlbench_plugins.layers.reduction import check_reduction, precise, reduce_known
 
 
@@ -32,6 +34,9 @@ class ASL(nn.Module):
             takes the gradient away from positives of x < -18.4; 0 has no floor.
         reduction: ``mean``, ``image_sum`` or ``sum`` (the published loss).
     """
+
+    fixture_names: ClassVar = {"detach_focal_weight": "detach_focus"}
+    """Fields of parity fixtures -> options here."""
 
     def __init__(
         self,
@@ -62,8 +67,7 @@ class ASL(nn.Module):
         positive_BC = targets_BC == 1
         log_p_BC = functional.logsigmoid(x_BC.where(positive_BC, -x_BC))
         if self.clip:
-            shifted_BC = (log_p_BC.exp() + self.clip).clamp(max=1).log()
-            log_p_BC = log_p_BC.where(positive_BC, shifted_BC)
+            log_p_BC = log_p_BC.where(positive_BC, raised(log_p_BC, self.clip))
         log_p_BC = log_p_BC.clamp(min=self.log_floor)
         weight_BC = self._focus(x_BC.detach() if self.detach_focus else x_BC, positive_BC)
         return reduce_known(-weight_BC * log_p_BC, targets_BC, self.reduction)

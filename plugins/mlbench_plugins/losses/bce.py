@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mlbench.types import LabelContext
-from mlbench_plugins.layers.reduction import check_reduction, precise, reduce_known
+from mlbench_plugins.layers.cross_entropy import cross_entropy
+from mlbench_plugins.layers.reduction import check_reduction, reduce_known
 
 
 class BCE(nn.Module):
@@ -23,8 +23,4 @@ class BCE(nn.Module):
 
     def forward(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
         """Logits and targets in {1, 0, -1 unknown} to a scalar in float32."""
-        x_BC = precise(logits_BC)
-        terms_BC = functional.binary_cross_entropy_with_logits(
-            x_BC, (targets_BC == 1).to(x_BC.dtype), reduction="none"
-        )
-        return reduce_known(terms_BC, targets_BC, self.reduction)
+        return reduce_known(cross_entropy(logits_BC, targets_BC), targets_BC, self.reduction)

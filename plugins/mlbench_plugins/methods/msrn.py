@@ -7,7 +7,7 @@ Learning and Cybernetics, 2023, doi 10.1007/s13042-023-01841-6.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,7 +21,9 @@ from mlbench.types import (
     LabelContext,
     Optimizer,
     PluginError,
+    Proof,
     Recipe,
+    Released,
     Reported,
     Schedule,
     Settings,
@@ -30,16 +32,16 @@ from mlbench_plugins.layers.channel_attention import channel_attention
 from mlbench_plugins.layers.classifiers import ElementwiseClassifier, start_at_prior
 from mlbench_plugins.layers.graph_attention import GraphAttention
 from mlbench_plugins.layers.label_graph import conditional_probability, reweighted_adjacency
+from mlbench_plugins.layers.trunks import resnet
 
 SCALES = 3
-WIDTH = 512
 HIDDEN = 2048
 LARGEST_MLP = 500_000_000
 """Weights of the first layer of the MLP: COCO's 80 labels need 264 million."""
 
 
 class LabelBranch(NamedTuple):
-    """What the labels alone give: L [C, 512], groups [G, 512], assignment [C, G]."""
+    """What the labels alone give: L [C, D], groups [G, D], assignment [C, G]."""
 
     labels: Tensor
     groups: Tensor
@@ -61,6 +63,7 @@ class MSRN(nn.Module):
         classifier: ``mlp`` on all vectors at once, as the authors' checkpoints have it (its first
             layer grows with the labels: 264 M weights for 80), or ``elementwise``, one linear
             classifier a label on that label's vector and its group's.
+        label_dim: width D of labels, groups and projected maps.
         groups: number of label groups G; None gives 4, or a fifth of the labels where that is
             less: what the paper's ratios give on its data sets.
         threshold: P(j | i) from which on two labels are linked.
@@ -79,6 +82,7 @@ class MSRN(nn.Module):
         labels: LabelContext,
         *,
         classifier: str = "mlp",
+        label_dim: int = 512,
         groups: int | None = None,
         threshold: float = 0.4,
         group_loss_weight: float = 1e-4,
@@ -88,9 +92,11 @@ class MSRN(nn.Module):
     ) -> None:
         super().__init__()
         groups = min(4, max(1, len(labels) // 5)) if groups is None else groups
-        _refuse(spec, len(labels), classifier, groups)
-        if downsample < 1:
-            raise PluginError(f"msrn: downsample={downsample} must be at least 1")
+        _refuse(spec, len(labels), classifier, groups, label_dim)
+        if min(downsample, label_dim) < 1:
+            raise PluginError(
+                f"msrn: downsample={downsample} and label_dim={label_dim} must be at least 1"
+            )
         channels = [level.channels for level in spec[-SCALES:]]
         self.downsample = downsample
         self.group_loss_weight = group_loss_weight
@@ -98,17 +104,17 @@ class MSRN(nn.Module):
         self.register_buffer("edges", reweighted_adjacency(probability_CC, threshold) > 0)
         self.register_buffer("words", torch.tensor(labels.embeddings))
         self.fc_label = nn.Linear(labels.embeddings.shape[1], 256)
-        self.label_embed = nn.ModuleList([GraphAttention(256, 300), GraphAttention(300, WIDTH)])
-        self.group_embed = GraphAttention(WIDTH, WIDTH)
-        self.group_assign = GraphAttention(WIDTH, groups)
+        self.label_embed = nn.ModuleList([GraphAttention(256, 300), GraphAttention(300, label_dim)])
+        self.group_embed = GraphAttention(label_dim, label_dim)
+        self.group_assign = GraphAttention(label_dim, groups)
         self.buffer_convs = nn.ModuleList(
             nn.Conv2d(c, c, 1) if buffers else nn.Identity() for c in channels[:-1]
         )
-        self.project = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in channels)
+        self.project = nn.ModuleList(nn.Conv2d(c, label_dim, 1) for c in channels)
         self.classifier: nn.Module = (
-            _MLP(len(labels), groups)
+            _MLP(len(labels), groups, label_dim)
             if classifier == "mlp"
-            else ElementwiseClassifier(len(labels), 2 * SCALES * WIDTH)
+            else ElementwiseClassifier(len(labels), 2 * SCALES * label_dim)
         )
         if prior_bias:
             last = self.classifier.fc2 if isinstance(self.classifier, _MLP) else self.classifier
@@ -140,7 +146,7 @@ class MSRN(nn.Module):
         )
 
     def project_maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:
-        """Buffer, pool and project the last three maps to [B, 512, H, W] each."""
+        """Buffer, pool and project the last three maps to [B, D, H, W] each."""
         maps = []
         for i, (x_BDHW, project) in enumerate(zip(features[-SCALES:], self.project, strict=True)):
             if i < len(self.buffer_convs):
@@ -153,9 +159,9 @@ class MSRN(nn.Module):
 class _MLP(nn.Module):
     """All C + G vectors, flattened, to C logits."""
 
-    def __init__(self, labels: int, groups: int) -> None:
+    def __init__(self, labels: int, groups: int, label_dim: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(SCALES * WIDTH * (labels + groups), HIDDEN)
+        self.fc1 = nn.Linear(SCALES * label_dim * (labels + groups), HIDDEN)
         self.fc2 = nn.Linear(HIDDEN, labels)
 
     def forward(self, v_BRD: Tensor) -> Tensor:
@@ -163,7 +169,7 @@ class _MLP(nn.Module):
         return logits_BC
 
 
-def _refuse(spec: FeatureSpec, labels: int, classifier: str, groups: int) -> None:
+def _refuse(spec: FeatureSpec, labels: int, classifier: str, groups: int, label_dim: int) -> None:
     if len(spec) < SCALES:
         raise PluginError(
             f"msrn needs {SCALES} feature levels and the backbone gives {len(spec)}; take one with "
@@ -174,7 +180,7 @@ def _refuse(spec: FeatureSpec, labels: int, classifier: str, groups: int) -> Non
         raise PluginError(f"msrn: there is no classifier {classifier!r}; known: mlp, elementwise")
     if not 1 <= groups <= labels:
         raise PluginError(f"msrn: groups={groups} must lie between 1 and the {labels} labels")
-    weights = SCALES * WIDTH * (labels + groups) * HIDDEN
+    weights = SCALES * label_dim * (labels + groups) * HIDDEN
     if classifier == "mlp" and weights > LARGEST_MLP:
         raise PluginError(
             f"msrn: with {labels} labels the first layer of its MLP classifier has "
@@ -215,6 +221,60 @@ def from_authors(state: Mapping[str, Tensor], classifier: str = "mlp") -> dict[s
                 found[ours + bare.removeprefix(theirs)] = value
     return found
 
+
+def _reorder_mlp(state: dict[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
+    """The MLP's first layer for labels in another order: blocks of columns, groups last."""
+    key = "classifier.fc1.weight"
+    label_dim = len(state["project.0.weight"])
+    blocks_HRD = state[key].unflatten(1, (-1, SCALES * label_dim))
+    rows = [*order, *range(len(order), blocks_HRD.shape[1])]
+    return {**state, key: blocks_HRD[:, rows].flatten(1)}
+
+
+def _published_group_loss(proof: Proof) -> Tensor:
+    """The group loss added up as in the published code: in a float32 number, label by label."""
+    branch = proof.head.label_branch()
+    own_CD = branch.groups[branch.assignment.argmax(dim=1)]
+    total = torch.zeros((), dtype=torch.float32)
+    for distance in (branch.labels - own_CD).norm(dim=1):
+        total += distance.float()
+    weighted: Tensor = total * proof.head.group_loss_weight
+    return weighted
+
+
+RELEASED = Released(
+    title="MSRN (code commit 469d28f)",
+    marks=(r"^group_embed\.layers\.0\.assign_mat\.", r"^ProjectM\."),
+    trunk=resnet("resnet_101."),
+    head=from_authors,
+    options=lambda state: {
+        "groups": state["group_embed.layers.0.assign_mat.W"].shape[1],
+        "label_dim": len(state["ProjectM.0.bias"]),
+    },
+    unused=(r"^W$", r"^B$", r"^resnet_101\.conv_buffer0\.", r"^resnet_101\.fc\."),
+    label_axes={
+        "classifier.fc2.bias": (0,),
+        "classifier.fc2.weight": (0,),
+        "edges": (0, 1),
+        "words": (0,),
+    },
+    rearrange=_reorder_mlp,
+    order="alphabetical",
+    needs={"graph": ("edges",), "words": ("words",)},
+    graph=lambda probability_CC, options: {
+        "edges": reweighted_adjacency(probability_CC, options["threshold"]) > 0
+    },
+    handed_over={"downsample": 1, "buffers": False},
+    outputs={
+        "adjacency": lambda p: reweighted_adjacency(
+            p.graph, p.fixture["threshold"], p.fixture["p"]
+        ),
+        "label_embedding": lambda p: p.head.label_branch().labels,
+        "group_embedding": lambda p: p.head.label_branch().groups,
+        "assignment": lambda p: p.head.label_branch().assignment,
+        "group_loss": _published_group_loss,
+    },
+)
 
 RECIPE = Recipe(
     title="Multi-layered Semantic Representation Network for Multi-label Image Classification",
@@ -285,4 +345,5 @@ RECIPE = Recipe(
         "assigned to, after the tanh. An assumption.",
         "Max pooling keeps the last row and column of maps of odd size.",
     ),
+    released=(RELEASED,),
 )

@@ -8,6 +8,8 @@ Guo, "Multi-Label Image Recognition with Graph Convolutional Networks", CVPR 201
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from mlbench.types import (
@@ -17,11 +19,13 @@ from mlbench.types import (
     LabelContext,
     Optimizer,
     Recipe,
+    Released,
     Reported,
     Schedule,
     Settings,
 )
 from mlbench_plugins.layers.classifiers import make_classifier, start_at_prior
+from mlbench_plugins.layers.trunks import tresnet
 
 
 class GAP(nn.Module):
@@ -98,6 +102,31 @@ SETTINGS = Settings(
 
 ML_GCN_README = "README of the code of ML-GCN (CVPR 2019), commit 5517d6f"
 
+
+def from_asl(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The classifier of a TResNet that was trained with ASL, under the names used here."""
+    prefix = "head.fc."
+    return {
+        f"classifier.{name.removeprefix(prefix)}": value
+        for name, value in state.items()
+        if name in (f"{prefix}weight", f"{prefix}bias")
+    }
+
+
+ASL_RELEASED = Released(
+    title="ASL's TResNet-L (code commit 8c9e0bd)",
+    marks=(r"^body\.conv1\.0\.", r"^head\.fc\."),
+    trunk=tresnet("body."),
+    head=from_asl,
+    settings={
+        "backbone": "tresnet_l",
+        "loss": "asl",
+        "preprocessing": {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
+    },
+    label_axes={"classifier.bias": (0,), "classifier.weight": (0,)},
+)
+"""Tal Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021."""
+
 GAP_RECIPE = Recipe(
     title="Global average pooling and a linear classifier",
     bibtex="""@inproceedings{he2016resnet,
@@ -139,6 +168,7 @@ GAP_RECIPE = Recipe(
         "CSRA's code feeds pixels in [0, 1] without normalisation; here they are normalised as the "
         "backbone's weights expect.",
     ),
+    released=(ASL_RELEASED,),
 )
 
 GMP_RECIPE = Recipe(

@@ -21,14 +21,16 @@ from mlbench.types import (
     PluginError,
     Preprocessing,
     Recipe,
+    Released,
     Reported,
     Schedule,
     Settings,
 )
-from mlbench_plugins.layers.classifiers import ElementwiseClassifier, start_at_prior
+from mlbench_plugins.layers.classifiers import make_elementwise, start_at_prior
 from mlbench_plugins.layers.decoupling import SemanticDecoupling
 from mlbench_plugins.layers.ggnn import GGNN
 from mlbench_plugins.layers.label_graph import conditional_probability
+from mlbench_plugins.layers.trunks import resnet
 
 
 class SSGRL(nn.Module):
@@ -46,7 +48,8 @@ class SSGRL(nn.Module):
         downsample: side of the average pooling on the map; 1 for none.
         reset_uses_update_weights: True repeats a slip of the published code (eq. 6: the reset gate
             takes the update gate's recurrent weights), which its checkpoints were trained with.
-        prior_bias: start each classifier's bias at the log-odds of its label.
+        classifier: one a label; ``linear``, or ``cosine`` for losses that work on angles.
+        prior_bias: start each bias at the log-odds of its label.
     """
 
     adjacency: Tensor
@@ -63,6 +66,7 @@ class SSGRL(nn.Module):
         time_steps: int = 3,
         downsample: int = 2,
         reset_uses_update_weights: bool = False,
+        classifier: str = "linear",
         prior_bias: bool = False,
     ) -> None:
         super().__init__()
@@ -81,7 +85,7 @@ class SSGRL(nn.Module):
         self.decoupling = SemanticDecoupling(channels, labels.embeddings.shape[1], intermediary_dim)
         self.ggnn = GGNN(hidden, time_steps, reset_uses_update_weights=reset_uses_update_weights)
         self.output = nn.Linear(hidden + channels, output_dim)
-        self.classifier = ElementwiseClassifier(len(labels), output_dim)
+        self.classifier = make_elementwise(classifier, len(labels), output_dim)
         if prior_bias:
             start_at_prior(self.classifier, labels)
 
@@ -125,6 +129,35 @@ def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 README = "README of the authors' code, commit ea47ccb"
 """Where the authors' scores were read."""
+
+RELEASED = Released(
+    title="SSGRL (code commit ea47ccb)",
+    marks=(r"^resnet_101\.", r"^word_semantic\.fc_1\."),
+    trunk=resnet("resnet_101."),
+    head=from_authors,
+    options=lambda state: {
+        "output_dim": len(state["fc_output.bias"]),
+        "intermediary_dim": len(state["word_semantic.fc_1.weight"]),
+    },
+    settings={"head_options": {"reset_uses_update_weights": True}},
+    label_axes={
+        "classifier.bias": (0,),
+        "classifier.weight": (0,),
+        "adjacency": (0, 1),
+        "words": (0,),
+    },
+    needs={"graph": ("adjacency",), "words": ("words",)},
+    graph=lambda probability_CC, _: {"adjacency": probability_CC},
+    handed_over={"downsample": 1},
+    variants={
+        "logits_code": {"reset_uses_update_weights": True},
+        "logits_paper": {"reset_uses_update_weights": False},
+    },
+    outputs={
+        "semantic": lambda p: p.head.decoupling(p.features[-1], p.head.words),
+        "feature_mean": lambda p: p.features[-1].mean(dim=(2, 3)),
+    },
+)
 
 RECIPE = Recipe(
     title="Learning Semantic-Specific Graph Representation for Multi-Label Image Recognition",
@@ -195,4 +228,5 @@ RECIPE = Recipe(
         "The authors train for up to 200 epochs and report the best one on the test split; "
         "here the last epoch counts.",
     ),
+    released=(RELEASED,),
 )

@@ -1,0 +1,209 @@
+"""Files of tensors that were written elsewhere, read without running what they may ask for.
+
+A pickle is a program. ``torch.load(weights_only=True)`` reads most checkpoints; some hold harmless
+things that it does not know (numpy scalars, ``argparse.Namespace``, strings of Python 2), and for
+those there is an unpickler here that knows tensors, arrays, plain containers, numbers and strings,
+takes settings objects as empty shells, and refuses any other name.
+"""
+
+from __future__ import annotations
+
+import codecs
+import importlib
+import pickle
+import types
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mlbench.types import WeightsError
+
+NESTED = ("state_dict", "model")
+"""Where checkpoints keep their state dict."""
+_ZIP = b"PK\x03\x04"
+_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How a zip begins, and a file of torch.save before version 1.6 (a number, pickled)."""
+
+
+class Opaque:
+    """Stands in for an object that carries settings; what it is given is thrown away."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """Takes anything."""
+
+    def __setstate__(self, _: Any) -> None: ...
+    def __setitem__(self, _: Any, __: Any) -> None: ...
+    def append(self, _: Any) -> None:
+        """Takes anything."""
+
+    def extend(self, _: Any) -> None:
+        """Takes anything."""
+
+
+class _Refused(pickle.UnpicklingError):
+    """A name that a file of tensors has no business with."""
+
+
+_SHELLS = {
+    ("argparse", "Namespace"),
+    ("types", "SimpleNamespace"),
+    ("easydict", "EasyDict"),
+    ("yacs.config", "CfgNode"),
+    ("addict.addict", "Dict"),
+    ("pathlib", "Path"),
+    ("pathlib", "PosixPath"),
+    ("pathlib", "WindowsPath"),
+    ("pathlib", "PurePosixPath"),
+}
+_TYPES: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("torch", "Size"): torch.Size,
+    ("torch", "device"): torch.device,
+    **{
+        (module, kind.__name__): kind
+        for module in ("builtins", "__builtin__")
+        for kind in (set, frozenset, complex, bytearray, int, float, bool, str, list, dict, tuple)
+    },
+}
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    """How pickles of protocol 2 spell bytes."""
+    if encoding not in ("latin1", "latin-1", "ascii", "utf-8"):
+        raise _Refused(f"_codecs.encode with {encoding!r}")
+    return codecs.encode(text, encoding)
+
+
+def _functions() -> dict[tuple[str, str], Callable[..., Any]]:
+    """What arrays and tensors are made with, under the names of old and new numpy."""
+    arrays = {
+        (f"numpy.{core}.{module}", name): getattr(
+            importlib.import_module(f"numpy._core.{module}"), name
+        )
+        for core in ("core", "_core")
+        for module, name in (
+            ("multiarray", "_reconstruct"),
+            ("multiarray", "scalar"),
+            ("numeric", "_frombuffer"),
+        )
+    }
+    tensors = {
+        ("torch._utils", name): getattr(torch._utils, name)
+        for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
+    }
+    return {**arrays, **tensors, ("_codecs", "encode"): _encode}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds the names above and no others."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The object of this name, if a file of tensors may have it.
+
+        Raises:
+            _Refused: it may not.
+        """
+        if (module, name) in _SHELLS:
+            return Opaque
+        if (module, name) in _TYPES:
+            return _TYPES[module, name]
+        if (function := _functions().get((module, name))) is not None:
+            # A wrapper of its own, as a pickle can set attributes of what it finds.
+            return lambda *arguments: function(*arguments)
+        if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
+            return found
+        raise _Refused(f"{module}.{name}")
+
+
+def _load(stream: Any, **options: Any) -> Any:
+    return _Unpickler(stream, **options).load()
+
+
+# torch asks a module of this form for its unpickler.
+_PICKLE: Any = types.SimpleNamespace(Unpickler=_Unpickler, load=_load, __name__="restricted")
+
+
+def read(file: Path) -> Any:
+    """What a file holds: ``.safetensors``, ``.npz``, ``.npy``, or a pickle with or without torch's.
+
+    Raises:
+        WeightsError: it is missing, cut short, or asks for a name that no file of tensors needs.
+    """
+    if not file.is_file():
+        raise WeightsError(f"{file}: no such file; give the file that the authors published")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's are for whoever chose to call it so
+            return _read(file)
+    except _Refused as error:
+        raise WeightsError(
+            f"{file}: refused, it would call {error} when read; a file of weights holds tensors, "
+            "arrays, plain containers, numbers and strings only. Ask its authors for a state dict"
+        ) from error
+    except Exception as error:  # a damaged pickle can raise anything
+        raise WeightsError(
+            f"{file}: cannot be read, perhaps cut short or no checkpoint at all "
+            f"({file.stat().st_size:,} bytes; {type(error).__name__}: {_first_line(error)}); "
+            "download it again"
+        ) from error
+
+
+def _read(file: Path) -> Any:
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    if file.suffix in (".npz", ".npy"):
+        found = np.load(file, allow_pickle=False)
+        return found if isinstance(found, np.ndarray) else {k: found[k] for k in found.files}
+    with file.open("rb") as stream:
+        beginning = stream.read(len(_TORCH))
+        if not beginning.startswith((_ZIP, _TORCH)):
+            stream.seek(0)
+            return _load(stream, encoding="latin1")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # it holds something else too, harmless or not
+        return torch.load(
+            file, map_location="cpu", weights_only=False, pickle_module=_PICKLE, encoding="latin1"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].partition(". ")[0]
+
+
+def state_dict(file: Path, content: Any) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by their authors' names, without the prefix ``module.``.
+
+    Raises:
+        WeightsError: there is no state dict, neither bare nor under one of ``NESTED``.
+    """
+    for name in NESTED:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+    found = {}
+    for key, value in content.items() if isinstance(content, Mapping) else ():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+            value = torch.from_numpy(np.array(value))
+        if isinstance(value, Tensor):
+            found[str(key).removeprefix("module.")] = value.detach()
+    if not found:
+        raise WeightsError(
+            f"{file}: holds no state dict, neither bare nor under {' or '.join(NESTED)}; it is "
+            f"{_describe(content)}. Give the checkpoint that the authors published"
+        )
+    return found
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return "a mapping of " + (", ".join(map(str, list(content)[:5])) or "nothing")
+    return f"a {type(content).__name__}"

@@ -1,0 +1,135 @@
+"""The decoder of ML-Decoder: queries look at the image, not at each other.
+
+Tal Ridnik, Gilad Sharir, Avi Ben-Cohen, Emanuel Ben-Baruch, Asaf Noy, "ML-Decoder: Scalable and
+Versatile Classification Head", WACV 2023, arXiv 2111.12933.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from mlbench.types import PluginError, WeightsError
+from mlbench_plugins.layers.attention import AttentionBlock, FeedForwardBlock
+
+MOST_GROUPS = 100
+"""Queries of a head that is not told how many."""
+
+
+class DecoderSizes(NamedTuple):
+    """Widths of a decoder: of its vectors, its heads, its hidden layer, and its dropout."""
+
+    width: int
+    heads: int
+    feedforward: int
+    dropout: float
+
+
+class QueryDecoder(nn.Module):
+    """Map [B, D, H, W] and queries [K, E] to one vector a query [B, K, E].
+
+    Without self-attention the queries are the same for every image until they meet it: without
+    dropout their first norm and their projection are computed once a call instead of once an image.
+
+    Args:
+        channels: D.
+        sizes: E is the width.
+        activation: after the embedding of the pixels.
+
+    Raises:
+        PluginError: a size cannot be.
+    """
+
+    def __init__(self, channels: int, sizes: DecoderSizes, activation: nn.Module) -> None:
+        super().__init__()
+        width, heads, feedforward, dropout = sizes
+        if min(width, feedforward) < 1 or not 0 <= dropout < 1:
+            raise PluginError(
+                f"embedding_dim={width} and feedforward={feedforward} must be at least 1, and "
+                f"dropout={dropout} must lie in [0, 1)"
+            )
+        self.embed = nn.Linear(channels, width)
+        self.activation = activation
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(width)
+        self.cross_attention = AttentionBlock(width, heads, dropout)
+        self.feedforward = FeedForwardBlock(width, feedforward, dropout)
+
+    def forward(self, x_BDHW: Tensor, queries_KE: Tensor) -> Tensor:
+        """What each query found."""
+        x_BNE = self.activation(self.embed(x_BDHW.flatten(2).transpose(1, 2)))
+        queries_BKE = queries_KE[None]
+        if self.training and self.dropout.p:
+            queries_BKE = queries_BKE.expand(len(x_BNE), -1, -1)
+        # The residual sum of the self-attention that the authors took out.
+        queries_BKE = self.norm(queries_BKE + self.dropout(queries_BKE))
+        found_BKE = self.cross_attention(queries_BKE, queries_BKE, x_BNE, x_BNE)
+        decoded_BKE: Tensor = self.feedforward(found_BKE)
+        return decoded_BKE
+
+
+def group_count(groups: int, labels: int) -> int:
+    """Queries of a head for so many labels: ``groups``, but no more than labels; -1 means 100.
+
+    Raises:
+        PluginError: neither -1 nor at least 1.
+    """
+    if groups != -1 and groups < 1:
+        raise PluginError(f"groups={groups}: give at least 1, or -1 for {MOST_GROUPS}")
+    return min(MOST_GROUPS if groups == -1 else groups, labels)
+
+
+AUTHORS = {
+    "embed_standart": "decoder.embed",
+    "layers.0.norm1": "decoder.norm",
+    "layers.0.multihead_attn": "decoder.cross_attention.attention",
+    "layers.0.norm2": "decoder.cross_attention.norm",
+    "layers.0.linear1": "decoder.feedforward.linear1",
+    "layers.0.linear2": "decoder.feedforward.linear2",
+    "layers.0.norm3": "decoder.feedforward.norm",
+    "query_embed.weight": "queries",
+    "duplicate_pooling": "classifier.weight",
+    "duplicate_pooling_bias": "classifier.bias",
+}
+"""Names in the authors' checkpoints, under ``decoder.`` -> names of a head that has ``queries``, a
+``decoder`` and a ``classifier``."""
+
+
+def decoder_from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under ``decoder.`` or ``head.decoder.`` under the names of ``AUTHORS``."""
+    found = {}
+    for key, value in state.items():
+        bare = key.removeprefix("module.").removeprefix("head.")
+        if not bare.startswith("decoder."):
+            continue
+        bare = bare.removeprefix("decoder.")
+        for name, ours in AUTHORS.items():
+            if bare == name or bare.startswith(f"{name}."):
+                found[ours + bare.removeprefix(name)] = value
+    return found
+
+
+def options_of_authors(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Options of the head that the shapes of an authors' state dict tell; ``heads`` is not one."""
+    ours = decoder_from_authors(state)
+    return {
+        "groups": len(ours["queries"]),
+        "embedding_dim": ours["queries"].shape[1],
+        "feedforward": len(ours["decoder.feedforward.linear1.bias"]),
+    }
+
+
+def refuse_groups(state: dict[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
+    """The same state, if each label has a query of its own.
+
+    Raises:
+        WeightsError: labels share queries, and so cannot change places.
+    """
+    if len(state["queries"]) != len(order):
+        raise WeightsError(
+            f"{len(order)} labels share {len(state['queries'])} queries in this file, so their "
+            "order cannot be changed; use a data set whose labels stand in the file's order"
+        )
+    return state

@@ -1,0 +1,56 @@
+"""Focal loss: what is nearly right already counts less.
+
+Tsung-Yi Lin, Priya Goyal, Ross Girshick, Kaiming He, Piotr Dollár, "Focal Loss for Dense Object
+Detection", ICCV 2017, arXiv 1708.02002.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlbench.types import LabelContext, PluginError
+from mlbench_plugins.layers.cross_entropy import focus
+from mlbench_plugins.layers.reduction import check_reduction, precise, reduce_known
+
+
+class Focal(nn.Module):
+    """(1 - p_t)^gamma * -log p_t (eq. 4), where p_t is the probability given to the truth.
+
+    p_t is p = sigmoid(logit) for a positive and 1 - p for a negative. There is no class weight
+    alpha (eq. 5): it is the loss ``asl`` of equal exponents without a margin.
+
+    Args:
+        labels: not used.
+        gamma: focusing exponent; 0 is cross entropy.
+        detach_focus: take the focusing weights as constants in the gradient. The paper does not.
+        reduction: ``mean``, ``image_sum`` or ``sum``. (The paper divides the sum by the number of
+            anchors that were assigned to an object, of which there are none here.)
+    """
+
+    def __init__(
+        self,
+        labels: LabelContext,
+        *,
+        gamma: float = 2.0,
+        detach_focus: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        if not 0 <= gamma < math.inf:
+            raise PluginError(f"focal: gamma={gamma} must be finite and not negative")
+        self.gamma = gamma
+        self.detach_focus = detach_focus
+        self.reduction = check_reduction(reduction)
+
+    def forward(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
+        """Logits and targets in {1, 0, -1 unknown} to a scalar in float32."""
+        x_BC = precise(logits_BC)
+        truth_BC = x_BC.where(targets_BC == 1, -x_BC)
+        weight_BC = focus(functional.logsigmoid(-truth_BC), self.gamma)
+        if self.detach_focus:
+            weight_BC = weight_BC.detach()
+        terms_BC = -weight_BC * functional.logsigmoid(truth_BC)
+        return reduce_known(terms_BC, targets_BC, self.reduction)

@@ -1,0 +1,338 @@
+"""A graph branch over the labels that weighs the channels of the feature map.
+
+Kirill Prokofiev, Vladislav Sovrasov, "Combining Metric Learning and Attention Heads For Accurate
+and Efficient Multilabel Image Classification", VISAPP 2023, arXiv 2209.06585.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlbench.types import (
+    Augmentation,
+    FeatureSpec,
+    HeadOutput,
+    LabelContext,
+    Optimizer,
+    PluginError,
+    Preprocessing,
+    Proof,
+    Recipe,
+    Released,
+    Schedule,
+    Settings,
+)
+from mlbench_plugins.layers.classifiers import make_classifier, start_at_prior
+from mlbench_plugins.layers.constant import ConstantInEvaluation
+from mlbench_plugins.layers.graph_attention import GraphAttention
+from mlbench_plugins.layers.graph_convolution import GraphConvolution
+from mlbench_plugins.layers.label_graph import (
+    binary_adjacency,
+    conditional_probability,
+    reweighted_adjacency,
+    symmetrically_normalised,
+)
+from mlbench_plugins.layers.trunks import timm_names
+
+KNOWN: Mapping[str, tuple[Any, ...]] = {
+    "layer_type": ("graph convolution", "graph attention"),
+    "layers": (1, 2, 3),
+    "label_pooling": ("max", "avg", "sum"),
+    "smoothing": ("full",),
+}
+
+
+class GraphBranch(nn.Module):
+    """Graph layers turn the word vectors into one weight a channel; pool, weigh, classify.
+
+    The weights depend on no image: in evaluation they are a constant and cost nothing.
+
+    Args:
+        spec: levels of the backbone; the last, of D channels, is used.
+        labels: word vectors, and counts that give the graph.
+        classifier: ``linear``, or ``cosine`` for losses that work on angles.
+        layer_type: ``graph convolution`` or ``graph attention``.
+        layers: graph layers, 1 to 3.
+        hidden_dim: width between the layers; None takes D.
+        label_pooling: over the labels; ``max``, ``avg``, or ``sum``, which is the sum of the two.
+        last_sigmoid: squash the weights to (0, 1).
+        threshold: P(j | i) from which on two labels are linked.
+        rho: what a label's neighbours weigh together beside its own 1; at 0 the links are left as
+            they are, and no label is linked to itself.
+        smoothing: of the graph; ``full`` is the one that is specified.
+        dropout: share of the weights of graph attention that training leaves out.
+        prior_bias: start each bias at the log-odds of its label.
+    """
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        labels: LabelContext,
+        *,
+        classifier: str = "linear",
+        layer_type: str = "graph convolution",
+        layers: int = 2,
+        hidden_dim: int | None = None,
+        label_pooling: str = "max",
+        last_sigmoid: bool = True,
+        threshold: float = 0.4,
+        rho: float = 0.25,
+        smoothing: str = "full",
+        dropout: float = 0.1,
+        prior_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_names(
+            layer_type=layer_type, layers=layers, label_pooling=label_pooling, smoothing=smoothing
+        )
+        _check_numbers(hidden_dim, threshold, rho, dropout)
+        channels = spec[-1].channels
+        words_CE = torch.tensor(labels.embeddings)
+        probability_CC = conditional_probability(labels).to(words_CE.dtype)
+        graph_CC = label_graph(probability_CC, threshold, rho)
+        inner = [hidden_dim or channels] * (layers - 1)
+        stack = [
+            GraphConvolution(*widths)
+            if layer_type == "graph convolution"
+            else GraphAttention(*widths, residual=False, dropout=dropout)
+            for widths in pairwise((words_CE.shape[1], *inner, channels))
+        ]
+        self.gate = ChannelGate(
+            words_CE, graph_CC, stack, channels, pooling=label_pooling, last_sigmoid=last_sigmoid
+        )
+        self.classifier = make_classifier(classifier, channels, len(labels))
+        if prior_bias:
+            start_at_prior(self.classifier, labels)
+
+    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
+        """The deepest map [B, D, H, W] to logits [B, C]."""
+        # To weigh the mean is to weigh the map, H x W times cheaper.
+        return HeadOutput(self.classifier(features[-1].mean(dim=(2, 3)) * self.gate()))
+
+
+class ChannelGate(ConstantInEvaluation):
+    """What the labels alone give: one weight a channel, [D].
+
+    Args:
+        words_CE, graph_CC: the nodes, and how they are linked.
+        layers: graph convolutions, or graph attention, which sees only where links are.
+        channels: D.
+        pooling: over the labels.
+        last_sigmoid: squash the weights to (0, 1).
+    """
+
+    adjacency: Tensor
+    words: Tensor
+
+    def __init__(
+        self,
+        words_CE: Tensor,
+        graph_CC: Tensor,
+        layers: Sequence[nn.Module],
+        channels: int,
+        *,
+        pooling: str,
+        last_sigmoid: bool,
+    ) -> None:
+        super().__init__(channels)
+        self.pooling = pooling
+        self.last_sigmoid = last_sigmoid
+        self.register_buffer("words", words_CE)
+        self.register_buffer("adjacency", graph_CC)
+        self.layers = nn.ModuleList(layers)
+
+    def compute(self) -> Tensor:
+        """The weights from the parameters."""
+        nodes_CD = self.words
+        for layer in self.layers:
+            attends = isinstance(layer, GraphAttention)
+            graph_CC = self.adjacency > 0 if attends else self.adjacency
+            nodes_CD = functional.leaky_relu(layer(nodes_CD, graph_CC), 0.2)
+        pooled_D = _pool(nodes_CD, self.pooling)
+        return pooled_D.sigmoid() if self.last_sigmoid else pooled_D
+
+
+def _pool(nodes_CD: Tensor, how: str) -> Tensor:
+    if how == "sum":
+        return nodes_CD.amax(dim=0) + nodes_CD.mean(dim=0)
+    return nodes_CD.amax(dim=0) if how == "max" else nodes_CD.mean(dim=0)
+
+
+def label_graph(probability_CC: Tensor, threshold: float, rho: float) -> Tensor:
+    """P(j | i) [C, C] to the symmetrically normalised graph that the layers work on."""
+    if rho == 0:
+        return binary_adjacency(probability_CC, threshold)
+    return reweighted_adjacency(probability_CC, threshold, rho)
+
+
+def _check_names(**options: Any) -> None:
+    for name, value in options.items():
+        if value not in KNOWN[name]:
+            known = ", ".join(map(str, KNOWN[name]))
+            raise PluginError(f"graph_branch: there is no {name} {value!r}; known: {known}")
+
+
+def _check_numbers(hidden_dim: int | None, threshold: float, rho: float, dropout: float) -> None:
+    if hidden_dim is not None and hidden_dim < 1:
+        raise PluginError(f"graph_branch: hidden_dim={hidden_dim} must be at least 1, or None")
+    if not 0 < threshold <= 1:
+        raise PluginError(
+            f"graph_branch: threshold={threshold} is compared with probabilities; give a number "
+            "above 0 and up to 1"
+        )
+    if rho < 0:
+        raise PluginError(f"graph_branch: rho={rho} must not be negative")
+    if not 0 <= dropout < 1:
+        raise PluginError(f"graph_branch: dropout={dropout} must be at least 0 and below 1")
+
+
+AUTHORS = {
+    "inp": "gate.words",
+    "A": "gate.adjacency",
+    "gc1": "gate.layers.0",
+    "gc2": "gate.layers.1",
+    "gc3": "gate.layers.2",
+    "head": "classifier",
+}
+"""Names in the authors' checkpoints -> names here."""
+
+
+def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The head's part of an authors' state dict under the names used here.
+
+    Their cosine output, the one without a bias, stores its weights as [D, C]. The graph ``A`` may
+    be stored before or after its symmetric normalisation; ours is after.
+    """
+    found = {}
+    for key, value in state.items():
+        layer, dot, name = key.removeprefix("module.").partition(".")
+        if layer in AUTHORS:
+            found[AUTHORS[layer] + dot + name] = value
+    if "classifier.weight" in found and "classifier.bias" not in found:
+        found["classifier.weight"] = found["classifier.weight"].T
+    graph_CC = found.get("gate.adjacency")
+    if graph_CC is not None and _is_plain(graph_CC):
+        found["gate.adjacency"] = symmetrically_normalised(graph_CC)
+    return found
+
+
+def _is_plain(adjacency_CC: Tensor) -> bool:
+    """Not yet normalised: ones on the diagonal, or (at rho 0) nothing but ones and zeros."""
+    binary = bool(((adjacency_CC == 0) | (adjacency_CC == 1)).all())
+    return binary or bool((adjacency_CC.diagonal() == 1).all())
+
+
+def _options(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Options that the shapes of the authors' tensors tell."""
+    kind = "W" if "gc1.W" in state else "weight"
+    widths = [state[key].shape[1] for i in (1, 2, 3) if (key := f"gc{i}.{kind}") in state]
+    return {
+        "layers": len(widths),
+        "layer_type": "graph attention" if kind == "W" else "graph convolution",
+        "hidden_dim": widths[0] if len(widths) > 1 else None,
+        "classifier": "linear" if "head.bias" in state else "cosine",
+    }
+
+
+def _unscaled(proof: Proof) -> Tensor:
+    """Logits; of a cosine classifier the cosines themselves, as fixtures hold them."""
+    logits_BC: Tensor = proof.head(proof.features).logits
+    angles = getattr(proof.head.classifier, "angles", None)
+    return logits_BC if angles is None else logits_BC / angles.scale
+
+
+RELEASED = Released(
+    title="deep-object-reid's graph branch (branch multilabel-paper, commit 469ec397)",
+    marks=(r"^backbone\.model\.", r"^gc1\.", r"^head\.weight$"),
+    trunk=timm_names("backbone.model."),
+    head=from_authors,
+    options=_options,
+    unused=(r"^backbone\.model\.(classifier|head|fc)\.",),
+    label_axes={
+        "classifier.weight": (0,),
+        "classifier.bias": (0,),
+        "gate.adjacency": (0, 1),
+        "gate.words": (0,),
+    },
+    order="alphabetical",
+    needs={"graph": ("gate.adjacency",), "words": ("gate.words",)},
+    graph=lambda probability_CC, options: {
+        "gate.adjacency": label_graph(probability_CC, options["threshold"], options["rho"])
+    },
+    outputs={"adjacency": lambda p: p.head.gate.adjacency, "logits": _unscaled},
+)
+
+RECIPE = Recipe(
+    title="Combining Metric Learning and Attention Heads For Accurate and Efficient Multilabel "
+    "Image Classification",
+    bibtex="""@inproceedings{prokofiev2023combining,
+  title     = {Combining Metric Learning and Attention Heads For Accurate and Efficient Multilabel
+               Image Classification},
+  author    = {Prokofiev, Kirill and Sovrasov, Vladislav},
+  booktitle = {VISAPP},
+  year      = {2023}
+}""",
+    summary="A graph network over word vectors, pooled over the labels, weighs the channels of the "
+    "feature map; it sees no image, so at inference it is a constant.",
+    settings=Settings(
+        backbone="efficientnetv2_s",
+        head="graph_branch",
+        head_options={"classifier": "cosine"},
+        loss="aam",
+        loss_options={"s": 23.0, "reduction": "sum"},
+        image_size=448,
+        preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        augmentation=(
+            Augmentation(name="resize"),
+            Augmentation(name="rand_augment"),
+            Augmentation(name="cutout", options={"factor": 0.4, "p": 0.5}),
+            Augmentation(name="flip"),
+        ),
+        epochs=60,
+        batch_size=84,
+        optimizer=Optimizer(
+            name="sgd",
+            lr=0.007,
+            weight_decay=5e-4,
+            momentum=0.9,
+            decay_norms_and_biases=False,
+            bias_lr_scale=2.0,
+        ),
+        schedule=Schedule(name="one_cycle", pct_start=0.2, div=100.0, final_div=1000.0),
+        ema_decay=0.9997,
+        sam_rho=0.05,
+    ),
+    per_dataset={
+        "voc2007": {
+            "optimizer": {"lr": 0.005},
+            "loss_options": {"s": 17.0},
+            "ema_decay": 0.9993,
+        },
+    },
+    dataset_options={"voc2007": {"difficult_train": "positive"}},
+    tuned={"probe": {"optimizer": {"lr": 2e-3}}},
+    deviations=(
+        "The weights multiply the averaged map instead of the map: the same function.",
+        "The graph counts images with both labels; the authors' counts instances of a label, which "
+        "lowers the probabilities and leaves fewer edges (on COCO 35 instead of 111).",
+        "On graph attention the dropout is on the attention weights; there is none in evaluation.",
+        "At rho 0 a label whose links all point to it keeps them; in the authors' formula it is "
+        "divided by zero.",
+        "The strength of RandAugment is the default of this project's.",
+        "The authors start EfficientNetV2-S from OpenImages weights of their own; here it is "
+        "timm's default weights.",
+        "The authors stop once the test score no longer rises, and keep the best epoch and the "
+        "better one of the moving average and the plain weights; here the moving average of the "
+        "last epoch counts.",
+        "On VOC the authors count difficult objects as positives in the test split too; here they "
+        "are unknown there, as in the official evaluation.",
+        "The paper's scores of this branch could not be read, so none are shown.",
+    ),
+    released=(RELEASED,),
+)

@@ -1,0 +1,204 @@
+"""GRL: representations of the labels, learned on their graph, guide the decoupling of features.
+
+Yilu Chen, Changzhong Zou, Jianli Chen, "Label-aware graph representation learning for multi-label
+image classification", Neurocomputing 492, 2022, doi 10.1016/j.neucom.2022.04.004.
+
+There is no public code: this is an unvalidated re-implementation from descriptions of the paper.
+What those leave open is an option, and SSGRL's choice its default where it has one (Tianshui Chen
+et al., ICCV 2019, arXiv 1908.07325; equation numbers below are SSGRL's).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlbench.types import (
+    Augmentation,
+    FeatureSpec,
+    HeadOutput,
+    LabelContext,
+    Optimizer,
+    PluginError,
+    Preprocessing,
+    Recipe,
+    Schedule,
+    Settings,
+)
+from mlbench_plugins.layers.classifiers import make_elementwise, start_at_prior
+from mlbench_plugins.layers.constant import ConstantInEvaluation
+from mlbench_plugins.layers.decoupling import SemanticDecoupling
+from mlbench_plugins.layers.ggnn import GGNN
+from mlbench_plugins.layers.label_graph import conditional_probability
+
+
+class GRL(nn.Module):
+    """Two graph networks: over label embeddings, and over the features that those single out.
+
+    Args:
+        spec: levels of the backbone; the last, of D channels, is used.
+        labels: word vectors, and counts that give the graph P(j | i) of both networks.
+        classifier: one a label; ``linear``, or ``cosine`` for losses that work on angles.
+        label_dim: width of the label representations; a linear layer brings the word vectors to
+            it. A round costs 9 C label_dim^2 multiply-accumulates a batch in training, and nothing
+            in evaluation.
+        label_time_steps: rounds of messages between label embeddings; 0 takes them as projected.
+        intermediary_dim: width of a joint space of labels and pixels, where the decoupling takes
+            place. None decouples in the visual space itself: labels are projected to D, pixels are
+            taken as they are.
+        hidden_dim: width of the second network's state; a linear layer brings the label-wise
+            visual features to it. None takes them as they are, D wide; a round costs
+            9 C hidden_dim^2 multiply-accumulates an image.
+        time_steps: rounds of messages between label-wise visual features.
+        output_dim: width of the vector that a label's classifier sees.
+        downsample: side of the average pooling on the map; 1 for none.
+        prior_bias: start each bias at the log-odds of its label.
+    """
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        labels: LabelContext,
+        *,
+        classifier: str = "linear",
+        label_dim: int = 1024,
+        label_time_steps: int = 3,
+        intermediary_dim: int | None = None,
+        hidden_dim: int | None = None,
+        time_steps: int = 3,
+        output_dim: int = 2048,
+        downsample: int = 2,
+        prior_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_sizes(
+            label_dim=label_dim,
+            intermediary_dim=intermediary_dim,
+            hidden_dim=hidden_dim,
+            time_steps=time_steps,
+            output_dim=output_dim,
+            downsample=downsample,
+        )
+        if label_time_steps < 0:
+            raise PluginError(f"grl: label_time_steps={label_time_steps} must not be negative")
+        channels = spec[-1].channels
+        hidden = hidden_dim or channels
+        self.downsample = downsample
+        self.labels = LabelStream(labels, label_dim, label_time_steps)
+        self.decoupling = SemanticDecoupling(channels, label_dim, intermediary_dim)
+        self.project = nn.Linear(channels, hidden) if hidden_dim else nn.Identity()
+        self.ggnn = GGNN(hidden, time_steps)
+        self.output = nn.Linear(hidden + channels, output_dim)
+        self.classifier = make_elementwise(classifier, len(labels), output_dim)
+        if prior_bias:
+            start_at_prior(self.classifier, labels)
+
+    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
+        """The deepest map [B, D, H, W] to logits [B, C]."""
+        # ceil_mode keeps the last row and column of odd maps.
+        x_BDHW = functional.avg_pool2d(features[-1], self.downsample, ceil_mode=True)
+        x_BCD = self.decoupling(x_BDHW, self.labels())  # eq. 1 to 5
+        h_BCD = self.ggnn(self.project(x_BCD), self.labels.adjacency)  # eq. 6
+        o_BCD = torch.tanh(self.output(torch.cat((h_BCD, x_BCD), dim=-1)))  # eq. 7
+        return HeadOutput(self.classifier(o_BCD))  # eq. 8
+
+
+class LabelStream(ConstantInEvaluation):
+    """Word vectors [C, E] to label representations [C, K] by a gated graph network on P(j | i).
+
+    Args:
+        labels: the word vectors, and counts that give the graph.
+        width: K.
+        time_steps: rounds of messages; 0 leaves only the projection.
+    """
+
+    adjacency: Tensor
+    words: Tensor
+
+    def __init__(self, labels: LabelContext, width: int, time_steps: int) -> None:
+        super().__init__(len(labels), width)
+        words_CE = torch.tensor(labels.embeddings)
+        probability_CC = conditional_probability(labels).to(words_CE.dtype)
+        self.register_buffer("adjacency", probability_CC)
+        self.register_buffer("words", words_CE)
+        self.project = nn.Linear(words_CE.shape[1], width)
+        self.ggnn = GGNN(width, time_steps) if time_steps else None
+
+    def compute(self) -> Tensor:
+        """The representations from the parameters."""
+        h_CK: Tensor = self.project(self.words)
+        return h_CK if self.ggnn is None else self.ggnn(h_CK, self.adjacency)
+
+
+def _check_sizes(**sizes: int | None) -> None:
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise PluginError(f"grl: {name}={size} must be at least 1")
+
+
+RECIPE = Recipe(
+    title="Label-aware graph representation learning for multi-label image classification",
+    bibtex="""@article{chen2022lgr,
+  title   = {Label-aware graph representation learning for multi-label image classification},
+  author  = {Chen, Yilu and Zou, Changzhong and Chen, Jianli},
+  journal = {Neurocomputing},
+  volume  = {492},
+  pages   = {50--61},
+  year    = {2022},
+  doi     = {10.1016/j.neucom.2022.04.004}
+}""",
+    summary="A gated graph network turns word vectors into label representations, which guide one "
+    "attention map a label; a second one over the same co-occurrence relates the attended "
+    "features before each label's own classifier.",
+    settings=Settings(
+        backbone="resnet101",
+        head="grl",
+        loss="bce",
+        image_size=576,
+        preprocessing=Preprocessing(resize=640),
+        augmentation=(
+            Augmentation(
+                name="random_choice_crop",
+                options={"resize": 640, "sizes": [640, 576, 512, 384, 320]},
+            ),
+        ),
+        epochs=200,
+        batch_size=4,
+        optimizer=Optimizer(name="adam", lr=1e-5, weight_decay=0.0),
+        schedule=Schedule(name="constant"),
+        frozen_stages=4,
+    ),
+    # As for SSGRL: a round of either graph at full width costs more than a small backbone.
+    tuned={
+        "probe": {
+            "optimizer": {"lr": 1e-3},
+            "head_options": {
+                "label_dim": 512,
+                "hidden_dim": 512,
+                "intermediary_dim": 512,
+                "output_dim": 512,
+                "downsample": 1,
+            },
+        },
+    },
+    deviations=(
+        "Unvalidated: the authors published no code and no score of theirs could be read, so this "
+        "is a re-implementation from descriptions that nothing was compared with.",
+        "Assumed, unvalidated: the label stream is SSGRL's gated graph network on word vectors "
+        "projected to 1024, with three rounds on P(j | i) without its diagonal (head options "
+        "label_dim, label_time_steps).",
+        "Assumed, unvalidated: the decoupling is SSGRL's formula with label representations for "
+        "word vectors. That labels are projected into the visual space is read as: pixels are not "
+        "projected (head option intermediary_dim; 1024 is SSGRL's joint space of both).",
+        "Assumed, unvalidated: the second graph network is SSGRL's, on the same graph, as wide as "
+        "the features, with three rounds (head options hidden_dim, time_steps), and the map is "
+        "halved before (head option downsample).",
+        "Assumed, unvalidated: a label's classifier is linear, on tanh of one layer over the "
+        "graph's state and the attended feature (head options classifier, output_dim).",
+        "Assumed, unvalidated: all of the training is SSGRL's: backbone, image size, crops, loss, "
+        "optimiser, batch size, frozen stages and epochs. The authors found interpolation, batch "
+        "size, distortion, synchronised batch norm and the range of the resize scale decisive; "
+        "their values are not known, and benchmarks/ablation_recipe.yaml varies them.",
+    ),
+)

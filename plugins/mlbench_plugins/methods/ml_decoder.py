@@ -1,0 +1,203 @@
+"""ML-Decoder: a cross-attention head whose queries each stand for a group of labels.
+
+Tal Ridnik, Gilad Sharir, Avi Ben-Cohen, Emanuel Ben-Baruch, Asaf Noy, "ML-Decoder: Scalable and
+Versatile Classification Head", WACV 2023, arXiv 2111.12933.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlbench.types import (
+    Augmentation,
+    FeatureSpec,
+    HeadOutput,
+    LabelContext,
+    Optimizer,
+    PluginError,
+    Preprocessing,
+    Recipe,
+    Released,
+    Reported,
+    Schedule,
+    Settings,
+)
+from mlbench_plugins.layers.classifiers import make_classifier, start_at_prior
+from mlbench_plugins.layers.decoder import (
+    DecoderSizes,
+    QueryDecoder,
+    decoder_from_authors,
+    group_count,
+    options_of_authors,
+    refuse_groups,
+)
+from mlbench_plugins.layers.group_classifier import GroupClassifier
+from mlbench_plugins.layers.trunks import tresnet
+
+
+class MLDecoder(nn.Module):
+    """Fixed queries attend to the deepest map; each one's vector gives the logits of its group.
+
+    Args:
+        spec: levels of the backbone; the last is used.
+        labels: with ``queries="words"`` their word vectors, else only their number.
+        groups: most queries, -1 for 100; there are never more than labels.
+        embedding_dim: width of the decoder.
+        heads: of its attention.
+        feedforward: width of its hidden layer.
+        dropout: everywhere in the decoder.
+        queries: ``random``: vectors that are drawn once and never trained; ``words``: one query a
+            label, relu(Linear(word vector)), and one classifier for all. No weight then belongs to
+            a label: to score other labels, unseen ones too, assign their vectors [C', E] to
+            ``words``.
+        classifier: ``linear``, or ``cosine`` for losses that work on angles.
+        prior_bias: start each bias at the log-odds of its label; not with ``words``.
+    """
+
+    queries: Tensor
+    words: Tensor
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        labels: LabelContext,
+        *,
+        groups: int = -1,
+        embedding_dim: int = 768,
+        heads: int = 8,
+        feedforward: int = 2048,
+        dropout: float = 0.1,
+        queries: str = "random",
+        classifier: str = "linear",
+        prior_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        sizes = DecoderSizes(embedding_dim, heads, feedforward, dropout)
+        self.decoder = QueryDecoder(spec[-1].channels, sizes, nn.ReLU())
+        self.zero_shot = queries == "words"
+        if self.zero_shot:
+            if groups != -1:
+                raise PluginError(
+                    f"ml_decoder: with queries='words' each label is a query of its own, so "
+                    f"groups={groups} cannot be; leave groups at -1"
+                )
+            self.register_buffer("words", torch.tensor(labels.embeddings))
+            self.word = nn.Linear(labels.embeddings.shape[1], embedding_dim)
+            self.classifier = make_classifier(classifier, embedding_dim, 1)
+        elif queries == "random":
+            count = group_count(groups, len(labels))
+            self.register_buffer("queries", torch.randn(count, embedding_dim))
+            self.classifier = GroupClassifier(len(labels), count, embedding_dim, classifier)
+        else:
+            raise PluginError(f"ml_decoder: no queries {queries!r}; known: random, words")
+        if prior_bias and self.zero_shot:
+            raise PluginError(
+                "ml_decoder: with queries='words' all labels share one classifier, whose bias "
+                "belongs to none; leave out prior_bias"
+            )
+        if prior_bias:
+            start_at_prior(self.classifier, labels)
+
+    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
+        """The deepest map [B, D, H, W] to logits [B, C]."""
+        if self.zero_shot:
+            queries_CE = functional.relu(self.word(self.words))
+            return HeadOutput(self.classifier(self.decoder(features[-1], queries_CE)).squeeze(-1))
+        queries_KE = self.queries[: self.classifier.used]
+        return HeadOutput(self.classifier(self.decoder(features[-1], queries_KE)))
+
+
+def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The head's part of an authors' state dict under the names used here.
+
+    Of the zero-shot form the published names are not known, so its checkpoints have no mapping.
+    """
+    return decoder_from_authors(state)
+
+
+MODEL_ZOO = "MODEL_ZOO.md of the authors' code, commit 8a9e984"
+"""Where the authors' scores were read."""
+
+RELEASED = Released(
+    title="ML-Decoder's TResNet-L (code commit 8a9e984)",
+    marks=(r"^body\.conv1\.0\.", r"^head\.decoder\.duplicate_pooling$"),
+    trunk=tresnet("body."),
+    head=from_authors,
+    options=options_of_authors,
+    label_axes={"classifier.bias": (0,), "classifier.weight": (0,), "queries": (0,)},
+    rearrange=refuse_groups,
+)
+
+RECIPE = Recipe(
+    title="ML-Decoder: Scalable and Versatile Classification Head",
+    bibtex="""@inproceedings{ridnik2023mldecoder,
+  title     = {{ML-Decoder}: Scalable and Versatile Classification Head},
+  author    = {Ridnik, Tal and Sharir, Gilad and Ben-Cohen, Avi and Ben-Baruch, Emanuel and
+               Noy, Asaf},
+  booktitle = {WACV},
+  year      = {2023}
+}""",
+    summary="One decoder layer without self-attention: fixed random queries, one for a group of "
+    "labels, attend to the map, and each group's labels are classified from its query's vector.",
+    settings=Settings(
+        backbone="tresnet_v2_l",
+        head="ml_decoder",
+        loss="asl",
+        loss_options={"gamma_neg": 4.0, "gamma_pos": 0.0, "clip": 0.05, "reduction": "sum"},
+        image_size=448,
+        preprocessing=Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        augmentation=(
+            Augmentation(name="resize"),
+            Augmentation(name="cutout", options={"factor": 0.5}),
+            Augmentation(name="rand_augment"),
+        ),
+        epochs=40,
+        batch_size=56,
+        optimizer=Optimizer(name="adam", lr=1e-4, weight_decay=1e-4, decay_norms_and_biases=False),
+        schedule=Schedule(name="one_cycle", pct_start=0.2),
+        ema_decay=0.9997,
+    ),
+    tuned={
+        "probe": {
+            "optimizer": {"lr": 5e-4},
+            "head_options": {"embedding_dim": 256, "feedforward": 512},
+        },
+    },
+    reported=tuple(
+        Reported(
+            dataset=dataset,
+            metric="mAP",
+            value=value,
+            source=source,
+            status="verified" if source.endswith("8a9e984") else "secondary",
+            note=note,
+        )
+        for dataset, value, source, note in (
+            ("coco", 90.0, MODEL_ZOO, "TResNet-L (v2), 448, COCO 2014"),
+            ("coco", 84.2, MODEL_ZOO, "TResNet-M, 224, COCO 2014"),
+            ("coco", 91.4, MODEL_ZOO, "TResNet-XL, 640, COCO 2014"),
+            ("coco", 91.1, "paperswithcode.com", "TResNet-L, 640, COCO 2014"),
+            ("voc2007", 96.6, "wizwand.com", "backbone and size are not stated there"),
+        )
+    ),
+    deviations=(
+        "Queries that serve no label (with 120 labels and 100 groups, 40 of them) are not decoded: "
+        "the same function, as queries do not attend to each other.",
+        "Without dropout the first norm and the projection of the queries are computed once for "
+        "all images: the same function.",
+        "The group size is ceil(labels / groups); the authors' int(labels / groups + 0.999) would "
+        "come out one too small where that fraction ends below .001.",
+        "The paper's zero-shot form has queries='words'; its published weights have no mapping, "
+        "and on angles its shared classifier has no bias.",
+        "The strength of RandAugment is the default of this project's.",
+        "The authors start from weights of their own (tresnet_l_pretrain_ml_decoder); here it is "
+        "timm's ImageNet-21k-P weights of the same TResNet.",
+        "The authors keep the better one of the moving average and the plain weights by the test "
+        "score; here the moving average of the last epoch counts.",
+    ),
+    released=(RELEASED,),
+)

@@ -1,0 +1,206 @@
+"""ML-Decoder on angles: the transformer head of the metric-learning approach to multi-label.
+
+Kirill Prokofiev, Vladislav Sovrasov, "Combining Metric Learning and Attention Heads For Accurate
+and Efficient Multilabel Image Classification", VISAPP 2023, arXiv 2209.06585.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mlbench.types import (
+    Augmentation,
+    FeatureSpec,
+    HeadOutput,
+    LabelContext,
+    Optimizer,
+    Preprocessing,
+    Proof,
+    Recipe,
+    Released,
+    Reported,
+    Schedule,
+    Settings,
+)
+from mlbench_plugins.layers.classifiers import start_at_prior
+from mlbench_plugins.layers.decoder import (
+    DecoderSizes,
+    QueryDecoder,
+    decoder_from_authors,
+    group_count,
+    options_of_authors,
+    refuse_groups,
+)
+from mlbench_plugins.layers.group_classifier import GroupClassifier
+from mlbench_plugins.layers.trunks import timm_names
+
+
+class TransformerHead(nn.Module):
+    """The decoder of ML-Decoder; logits are scaled cosines of each vector and a label's weights.
+
+    The bias is added to the cosine before the scale, so a logit may exceed the scale.
+
+    Args:
+        spec: levels of the backbone; the last is used.
+        labels: of which only the number counts.
+        groups: most queries, -1 for 100; there are never more than labels.
+        embedding_dim: width of the decoder.
+        heads: of its attention.
+        feedforward: width of its hidden layer.
+        dropout: everywhere in the decoder.
+        classifier: ``cosine``, with a leaky ReLU after the embedding; or ``linear``, with a ReLU,
+            which is ML-Decoder itself.
+        prior_bias: start each bias at the log-odds of its label; with ``linear`` alone.
+    """
+
+    queries: Tensor
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        labels: LabelContext,
+        *,
+        groups: int = -1,
+        embedding_dim: int = 768,
+        heads: int = 8,
+        feedforward: int = 2048,
+        dropout: float = 0.1,
+        classifier: str = "cosine",
+        prior_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        activation = nn.LeakyReLU(0.2) if classifier == "cosine" else nn.ReLU()
+        sizes = DecoderSizes(embedding_dim, heads, feedforward, dropout)
+        self.decoder = QueryDecoder(spec[-1].channels, sizes, activation)
+        count = group_count(groups, len(labels))
+        self.register_buffer("queries", torch.randn(count, embedding_dim))
+        self.classifier = GroupClassifier(len(labels), count, embedding_dim, classifier)
+        if prior_bias:
+            start_at_prior(self.classifier, labels)
+
+    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
+        """The deepest map [B, D, H, W] to logits [B, C]."""
+        queries_KE = self.queries[: self.classifier.used]
+        return HeadOutput(self.classifier(self.decoder(features[-1], queries_KE)))
+
+
+def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The head's part of an authors' state dict under the names used here."""
+    return decoder_from_authors(state)
+
+
+README = "README of the authors' code, branch multilabel, commit 4e91540a"
+ARCHIVE = "sotaverified.org, an archive of paperswithcode.com"
+"""Where scores were read, of the authors and of others who copied them."""
+
+
+def _unscaled(proof: Proof) -> Tensor:
+    """Logits; of the cosine classifier what it scales, as the authors' model gives it."""
+    logits_BC: Tensor = proof.head(proof.features).logits
+    angles = getattr(proof.head.classifier, "angles", None)
+    return logits_BC if angles is None else logits_BC / angles.scale
+
+
+RELEASED = Released(
+    title="deep-object-reid's transformer head (branch multilabel-paper, commit 469ec397)",
+    marks=(r"^backbone\.model\.", r"^decoder\.duplicate_pooling$"),
+    trunk=timm_names("backbone.model."),
+    head=from_authors,
+    options=options_of_authors,
+    label_axes={"classifier.bias": (0,), "classifier.weight": (0,), "queries": (0,)},
+    rearrange=refuse_groups,
+    unused=(r"^backbone\.model\.(classifier|head|fc)\.",),
+    order="alphabetical",
+    outputs={"logits": _unscaled},
+)
+
+RECIPE = Recipe(
+    title="Combining Metric Learning and Attention Heads For Accurate and Efficient Multilabel "
+    "Image Classification",
+    bibtex="""@inproceedings{prokofiev2023combining,
+  title     = {Combining Metric Learning and Attention Heads For Accurate and Efficient Multilabel
+               Image Classification},
+  author    = {Prokofiev, Kirill and Sovrasov, Vladislav},
+  booktitle = {VISAPP},
+  year      = {2023}
+}""",
+    summary="ML-Decoder whose logits are scaled cosines between each query's vector and the "
+    "labels' weights, trained with an angular margin loss.",
+    settings=Settings(
+        backbone="efficientnetv2_s",
+        head="transformer_head",
+        loss="aam",
+        loss_options={"s": 23.0, "reduction": "sum"},
+        image_size=448,
+        preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        augmentation=(
+            Augmentation(name="resize"),
+            Augmentation(name="rand_augment"),
+            Augmentation(name="cutout", options={"factor": 0.4, "p": 0.5}),
+            Augmentation(name="flip"),
+        ),
+        epochs=60,
+        batch_size=84,
+        optimizer=Optimizer(
+            name="sgd",
+            lr=0.007,
+            weight_decay=5e-4,
+            momentum=0.9,
+            decay_norms_and_biases=False,
+            bias_lr_scale=2.0,
+        ),
+        schedule=Schedule(name="one_cycle", pct_start=0.2, div=100.0, final_div=1000.0),
+        ema_decay=0.9997,
+        sam_rho=0.05,
+    ),
+    per_dataset={
+        "voc2007": {
+            "optimizer": {"lr": 0.005},
+            "loss_options": {"s": 17.0},
+            "ema_decay": 0.9993,
+        },
+    },
+    dataset_options={"voc2007": {"difficult_train": "positive"}},
+    tuned={
+        "probe": {
+            "optimizer": {"lr": 5e-4},
+            "head_options": {"embedding_dim": 256, "feedforward": 512},
+        },
+    },
+    reported=tuple(
+        Reported(
+            dataset=dataset,
+            metric="mAP",
+            value=value,
+            source=source,
+            status="verified" if source == README else "secondary",
+            note=note,
+        )
+        for dataset, value, source, note in (
+            ("coco", 88.75, README, "EfficientNetV2-S from OpenImages, 448"),
+            ("coco", 90.10, README, "EfficientNetV2-L, 448"),
+            ("coco", 90.30, README, "TResNet-L (v2), 448"),
+            ("coco", 91.3, ARCHIVE, "TResNet-L (v2), 640"),
+            ("voc2007", 95.86, README, "EfficientNetV2-S from OpenImages, 448"),
+            ("voc2007", 96.05, README, "EfficientNetV2-L, 448"),
+            ("voc2007", 96.70, README, "TResNet-L (v2), 448"),
+            ("nuswide", 68.3, ARCHIVE, "TResNet-L (v2), 448"),
+        )
+    ),
+    deviations=(
+        "The decoder is ML-Decoder's, with the same shortcuts for queries that serve no label and "
+        "for what does not depend on the image.",
+        "The strength of RandAugment is the default of this project's.",
+        "The authors start EfficientNetV2-S from OpenImages weights of their own, TResNet-L from "
+        "ML-Decoder's; here it is timm's default weights.",
+        "The authors stop once the test score no longer rises, and keep the best epoch and the "
+        "better one of the moving average and the plain weights; here the moving average of the "
+        "last epoch counts.",
+        "On VOC the authors count difficult objects as positives in the test split too; here they "
+        "are unknown there, as in the official evaluation.",
+    ),
+    released=(RELEASED,),
+)

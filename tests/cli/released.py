@@ -1,0 +1,44 @@
+"""A small model as another group's code would have saved it, for a data set that is drawn."""
+
+import torch
+
+from mlbench.build import build
+from mlbench.contracts.made_up import label_context
+from mlbench.types import Places, Settings
+from mlbench_plugins.datasets.scenes import NAMES
+from mlbench_plugins.layers.decoder import AUTHORS
+
+LABELS = len(NAMES)
+SETTINGS = Settings(
+    backbone="timm:test_resnet",
+    weights="none",
+    head="transformer_head",
+    head_options={"embedding_dim": 16, "feedforward": 24},
+    image_size=64,
+)
+
+
+def authors_names(head):
+    """Our transformer head's state under the names of deep-object-reid."""
+    theirs = {ours: name for name, ours in AUTHORS.items()}
+    found = {}
+    for key, value in head.state_dict().items():
+        ours = max((o for o in theirs if key == o or key.startswith(f"{o}.")), key=len)
+        found[f"decoder.{theirs[ours]}{key.removeprefix(ours)}"] = value
+    return found
+
+
+def released_model(count=LABELS):
+    """A model of that many labels, and its state dict as the group saved it."""
+    torch.manual_seed(3)
+    places = Places(results=".", cache=".")
+    model, _ = build(SETTINGS, label_context(count), places)
+    with torch.no_grad():
+        for name, value in model.named_buffers():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 2)
+    model.eval()
+    state = {
+        f"backbone.model.{name}": value for name, value in model.backbone.model.state_dict().items()
+    }
+    return model, {f"module.{k}": v for k, v in (state | authors_names(model.head)).items()}

@@ -1,0 +1,131 @@
+"""``mlbench evaluate``: the scores of a checkpoint, and labels matched by name."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from mlbench.engine.checkpoint import Checkpoint, load
+from mlbench_plugins.datasets.scenes import NAMES
+from tests.cli.released import released_model
+
+FEW = {"train_images": 60, "test_images": 40}
+SUITE = f"""
+track: controlled
+settings: {{epochs: 1, image_size: 32, batch_size: 16}}
+dataset_options: {{synthetic: {FEW}}}
+"""
+SHUFFLED = random.Random(0).sample(NAMES, len(NAMES))
+
+
+@pytest.fixture
+def ours(cli, tmp_path):
+    """The small model, imported with its labels in another order than the data set's."""
+    torch.save(released_model()[1], tmp_path / "theirs.pth")
+    (tmp_path / "names.txt").write_text("\n".join(SHUFFLED))
+    done = cli(
+        *("import", "transformer_head", tmp_path / "theirs.pth", "--dataset", "synthetic"),
+        *("--labels", tmp_path / "names.txt", "--backbone", "timm:test_resnet"),
+        *("--out", tmp_path / "ours"),
+    )
+    assert done.code == 0, done.err
+    file = tmp_path / "ours" / "checkpoint.safetensors"
+    changed = load(file)
+    settings = changed.spec.settings.model_copy(update={"image_size": 48})
+    spec = changed.spec.model_copy(update={"settings": settings, "dataset_options": FEW})
+    Checkpoint(changed.weights, spec, changed.label_names, changed.preprocessing).save(file)
+    return file
+
+
+def test_a_run_and_its_checkpoint_score_the_same(cli, tmp_path):
+    """Every digit of the record comes back from the checkpoint."""
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    flags = ("--suite", tmp_path / "suite.yaml", "--device", "cpu", "--results", tmp_path)
+    done = cli("run", "--plugins", "ssgrl", *flags)
+    assert done.code == 0, done.err
+    (record,) = tmp_path.glob("records/**/*.json")
+    record = json.loads(record.read_text())
+    found = cli(
+        *("evaluate", tmp_path / record["checkpoint"], "--dataset", "synthetic"),
+        *("--device", "cpu", "--json", "--predictions", tmp_path / "p.npz"),
+    )
+    assert found.code == 0, found.err
+    found = json.loads(found.out)
+    assert found["identity"] == record["identity"] and found["images"] == record["test_images"]
+    assert found["scores"] == pytest.approx(record["scores"], abs=1e-6)
+    assert list(found["average_precision"].values()) == pytest.approx(record["average_precision"])
+    with np.load(tmp_path / "p.npz") as kept:
+        assert kept["logits"].shape == kept["targets"].shape == (found["images"], len(NAMES))
+        assert tuple(kept["names"]) == NAMES
+
+
+def test_labels_are_matched_by_name(cli, ours, tmp_path):
+    kept = ("--predictions", tmp_path / "p.npz")
+    done = cli("evaluate", ours.parent, "--dataset", "synthetic", *kept)
+    assert done.code == 0, done.err
+    assert ": 40 test images, 12 labels" in done.out and "mAP" in done.out
+    with np.load(tmp_path / "p.npz") as kept:
+        assert kept["names"].tolist() == SHUFFLED
+        shuffled = kept["targets"]
+    from mlbench.data.splits import open_splits
+
+    straight = open_splits("synthetic", FEW, None, tmp_path / "c").test.targets
+    order = [NAMES.index(name) for name in SHUFFLED]
+    np.testing.assert_array_equal(shuffled, straight[:, order])
+
+
+def test_options_of_the_data_set_are_laid_over_the_checkpoints(cli, ours):
+    flags = ("--dataset", "synthetic", "--option", "test_images=30", "--json")
+    assert json.loads(cli("evaluate", ours, *flags).out)["images"] == 30
+    done = cli("evaluate", ours, "--dataset", "synthetic", "--option", "year=2014")
+    assert done.code == 2 and "unknown option 'year' of synthetic" in done.err
+
+
+def rename(file, names, **spec):
+    kept = load(file)
+    changed = kept.spec.model_copy(update=spec)
+    Checkpoint(kept.weights, changed, tuple(names), kept.preprocessing).save(file)
+
+
+def test_other_labels_are_refused_by_name(cli, ours):
+    rename(ours, ["lion", *SHUFFLED[1:]])
+    done = cli("evaluate", ours, "--dataset", "synthetic")
+    assert done.code == 2
+    assert "synthetic lacks lion" in done.err and f"checkpoint lacks {SHUFFLED[0]}" in done.err
+
+
+def test_a_checkpoint_of_some_labels_is_scored_on_those(cli, tmp_path):
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(f"plugins: [gap]\nlabels: [sun, apple, car]\n{SUITE}")
+    flags = ("--device", "cpu", "--results", tmp_path)
+    assert cli("run", "--suite", suite, *flags).code == 0
+    (file,) = tmp_path.glob("runs/*/checkpoint.safetensors")
+    found = json.loads(cli("evaluate", file, "--dataset", "synthetic", "--json").out)
+    assert list(found["average_precision"]) == ["sun", "apple", "car"]
+
+
+def test_the_file_that_a_backbone_started_from_is_asked_for(cli, ours, tmp_path):
+    kept = load(ours)
+    settings = kept.spec.settings.model_copy(update={"weights": "sha256:" + "0" * 16})
+    rename(ours, kept.label_names, settings=settings)
+    done = cli("evaluate", ours, "--dataset", "synthetic")
+    assert done.code == 2 and "give that file with --weights FILE" in done.err
+    (tmp_path / "other").write_bytes(b"x")
+    done = cli("evaluate", ours, "--dataset", "synthetic", "--weights", tmp_path / "other")
+    assert done.code == 2 and "started from sha256:0000000000000000" in done.err
+
+
+def test_what_is_no_checkpoint_of_ours_is_refused(cli, tmp_path):
+    torch.save(released_model()[1], tmp_path / "theirs.pth")
+    done = cli("evaluate", tmp_path / "theirs.pth", "--dataset", "synthetic")
+    assert done.code == 2 and "cannot be read as a checkpoint" in done.err
+
+
+def test_weights_that_do_not_fit_are_refused(cli, ours):
+    kept = load(ours)
+    weights = {k: v for k, v in kept.weights.items() if not k.endswith("queries")}
+    Checkpoint(weights, kept.spec, kept.label_names, kept.preprocessing).save(ours)
+    done = cli("evaluate", ours, "--dataset", "synthetic")
+    assert done.code == 2 and "head.queries" in done.err

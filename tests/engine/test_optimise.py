@@ -1,0 +1,161 @@
+import pytest
+import torch
+from torch import nn
+
+from mlbench.engine import optimise
+from mlbench.types import HeadOutput, Schedule
+from tests.engine import tiny
+
+
+class Assorted(nn.Module):
+    """A head with every kind of parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+        self.attention = nn.MultiheadAttention(6, 2)
+        self.norm = nn.LayerNorm((2, 3))
+        self.batch = nn.BatchNorm1d(6)
+        self.prelu = nn.PReLU()
+        self.queries = nn.Parameter(torch.randn(3, 6))
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.group_bias = nn.Parameter(torch.zeros(3, 1))
+        self.tied = self.linear
+
+    def forward(self, features):
+        return HeadOutput(self.linear(features[-1].mean((2, 3))))
+
+
+def model():
+    made = tiny.model()
+    made.head = Assorted()
+    return made
+
+
+def named(made, **changes):
+    """Name of each trained parameter -> its group's learning rate and weight decay."""
+    chosen = {"name": "sgd", "lr": 0.1, "weight_decay": 0.01, **changes}
+    optimizer = optimise.optimizer(made, tiny.settings(optimizer=chosen, backbone_lr_scale=0.5))
+    names = {id(p): name for name, p in made.named_parameters()}
+    found = [
+        (names[id(p)], (group["lr"], group["weight_decay"]))
+        for group in optimizer.param_groups
+        for p in group["params"]
+    ]
+    assert len(found) == len(dict(found)), "no parameter stands in two groups"
+    return dict(found)
+
+
+def trained(made):
+    return {name for name, p in made.named_parameters() if p.requires_grad}
+
+
+DECAYED = {
+    "head.linear.weight",
+    "head.attention.in_proj_weight",
+    "head.attention.out_proj.weight",
+    "head.queries",
+    "backbone.one.0.weight",
+    "backbone.two.0.weight",
+}
+BIASES = {
+    "head.linear.bias",
+    "head.attention.in_proj_bias",
+    "head.attention.out_proj.bias",
+    "head.norm.bias",
+    "head.batch.bias",
+    "head.group_bias",
+    *(f"backbone.{stage}.{i}.bias" for stage in ("one", "two") for i in (0, 1)),
+}
+
+
+def test_by_default_all_parameters_of_a_part_are_treated_alike():
+    made = model()
+    found = named(made)
+    assert set(found) == trained(made)
+    assert {found[n] for n in found if n.startswith("head")} == {(0.1, 0.01)}
+    assert {found[n] for n in found if n.startswith("backbone")} == {(0.05, 0.01)}
+    assert len(optimise.optimizer(made, tiny.settings()).param_groups) == 2
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_norms_biases_and_what_is_small_can_be_spared_the_decay(name):
+    made = model()
+    found = named(made, name=name, decay_norms_and_biases=False)
+    assert set(found) == trained(made)
+    assert {n for n, (_, decay) in found.items() if decay} == DECAYED
+    assert {n for n, (lr, _) in found.items() if lr == 0.1} == {
+        n for n in found if n.startswith("head")
+    }
+
+
+def test_biases_can_have_a_learning_rate_of_their_own():
+    found = named(model(), bias_lr_scale=2.0)
+    assert {
+        n for n, (lr, _) in found.items() if lr in (0.2, 0.1 * 0.5 * 2) and n in BIASES
+    } == BIASES
+    assert all(
+        lr == (0.1 if n.startswith("head") else 0.05)
+        for n, (lr, _) in found.items()
+        if n not in BIASES
+    )
+    assert {decay for _, decay in found.values()} == {0.01}
+
+
+def test_what_is_frozen_is_in_no_group():
+    made = model()
+    optimise.freeze(made, tiny.settings(frozen_stages=1))
+    found = named(made, decay_norms_and_biases=False, bias_lr_scale=2.0)
+    assert set(found) == trained(made)
+    assert not any(n.startswith("backbone.one") for n in found)
+
+
+def test_decay_pulls_on_what_is_not_spared_alone():
+    chosen = {"name": "sgd", "lr": 0.1, "weight_decay": 0.5, "decay_norms_and_biases": False}
+    made = model()
+    before = {n: p.detach().clone() for n, p in made.named_parameters()}
+    optimizer = optimise.optimizer(made, tiny.settings(optimizer=chosen))
+    for p in made.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    for n, p in made.named_parameters():
+        torch.testing.assert_close(p, before[n] * (0.95 if n in DECAYED else 1.0))
+
+
+def test_every_group_follows_the_schedule_in_proportion():
+    chosen = {"name": "sgd", "lr": 0.1, "bias_lr_scale": 2.0}
+    given = tiny.settings(
+        optimizer=chosen, backbone_lr_scale=0.1, schedule={"name": "step", "milestones": (1,)}
+    )
+    optimizer = optimise.optimizer(tiny.model(), given)
+    assert optimise.set_learning_rate(optimizer, given, step=3, epoch_steps=3) == pytest.approx(
+        0.01
+    )
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates == pytest.approx([0.01, 0.02, 0.001, 0.002])
+
+
+def test_the_backbone_has_its_own_learning_rate():
+    groups = optimise.optimizer(tiny.model(), tiny.settings(backbone_lr_scale=0.1)).param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.1, 0.01])
+
+
+def test_one_cycle_equals_torchs():
+    schedule = Schedule(name="one_cycle", pct_start=0.3, div=20, final_div=100)
+    made = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        made, 0.1, total_steps=50, pct_start=0.3, div_factor=20, final_div_factor=100
+    )
+    for step in range(50):
+        ours = 0.1 * optimise.learning_rate_factor(schedule, step, 10, 50)
+        assert ours == pytest.approx(theirs.get_last_lr()[0], rel=1e-9)
+        made.step()
+        if step < 49:
+            theirs.step()
+    assert ours == pytest.approx(0.1 / 20 / 100)
+
+
+def test_steps_and_warmup():
+    schedule = Schedule(name="step", warmup=1, milestones=(2, 3), gamma=0.1)
+    factors = [optimise.learning_rate_factor(schedule, step, 4, 16) for step in range(16)]
+    assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1] + [0.1] * 4 + [0.01] * 4)

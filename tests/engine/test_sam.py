@@ -1,0 +1,186 @@
+import copy
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from mlbench.engine import sam
+from mlbench.engine.distributed import World
+from mlbench.engine.train import train
+from tests.engine import tiny, written_out
+
+
+def fit(training, *models):
+    state = training.start(*(models or (tiny.model(),)))
+    train(state, training)
+    return state
+
+
+def flat(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def statistics(model):
+    return {n: b.clone() for n, b in model.named_buffers() if n not in ("mean", "std")}
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_training_equals_two_passes_written_out(adaptive):
+    given = tiny.settings(sam_rho=0.3, sam_adaptive=adaptive, backbone_lr_scale=0.1)
+    training = tiny.training(given)
+    model = tiny.model().double()
+    other = copy.deepcopy(model)
+    state = fit(training, model)
+    expected = written_out.fit([other], training, rho=0.3, adaptive=adaptive)
+    assert state.losses == pytest.approx(expected, rel=1e-6), "kept in float32"
+    for (name, ours), theirs in zip(
+        model.state_dict().items(), other.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11, msg=name)
+    plain = fit(tiny.training(tiny.settings(backbone_lr_scale=0.1)), tiny.model().double())
+    assert not torch.allclose(flat(plain.learners[0].model), flat(model), rtol=1e-3)
+
+
+def test_with_a_peer_the_second_pass_meets_what_the_peer_said_in_the_first():
+    training = tiny.training(tiny.settings(sam_rho=0.3, mutual_weight=0.7))
+    models = [tiny.model(seed).double() for seed in (0, 1)]
+    others = copy.deepcopy(models)
+    state = fit(training, *models)
+    expected = written_out.fit(others, training, rho=0.3, weight=0.7)
+    assert state.losses == pytest.approx(expected, rel=1e-6)
+    for ours, theirs in zip(models, others, strict=True):
+        torch.testing.assert_close(flat(ours), flat(theirs), rtol=1e-6, atol=1e-7)
+
+
+def test_batch_norms_see_both_passes_or_the_first_alone():
+    def after(**changes):
+        model = tiny.model()
+        fit(tiny.training(tiny.settings(epochs=1, batch_size=24, **changes)), model)
+        return statistics(model)
+
+    once, both, first = after(), after(sam_rho=0.3), after(sam_rho=0.3, sam_bn="first")
+    assert all(torch.equal(first[name], once[name]) for name in once)
+    for name in once:
+        assert not torch.equal(both[name], once[name]), name
+    assert both["backbone.one.1.num_batches_tracked"] == 2
+
+
+def test_statistics_count_again_after_the_second_pass():
+    training = tiny.training(tiny.settings(sam_rho=0.3, sam_bn="first"))
+    model = fit(training).learners[0].model
+    assert model.backbone.one[1].num_batches_tracked == training.epoch_steps * 2
+
+
+def test_frozen_batch_norms_stay_frozen_in_both_passes():
+    model = tiny.model()
+    before = statistics(model)
+    fit(tiny.training(tiny.settings(sam_rho=0.3, freeze_bn=True)), model)
+    after = statistics(model)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_gradient_that_is_applied_is_the_one_that_is_clipped():
+    chosen = {"name": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0}
+
+    def moved(**changes):
+        given = tiny.settings(epochs=1, batch_size=24, optimizer=chosen, **changes)
+        state = fit(tiny.training(given))
+        return flat(tiny.model()) - flat(state.learners[0].model), state.log[0].grad_norm
+
+    free, norm = moved(sam_rho=0.3)
+    clipped, before_clipping = moved(sam_rho=0.3, grad_clip=0.01)
+    assert free.norm().item() == pytest.approx(norm, rel=1e-4)
+    assert before_clipping == pytest.approx(norm, rel=1e-4)
+    torch.testing.assert_close(clipped, free * 0.01 / norm, rtol=1e-3, atol=1e-6)
+
+
+def test_the_climb_is_as_long_as_rho_and_is_undone_to_the_bit():
+    model = tiny.model()
+    before = flat(model)
+    for p in model.parameters():
+        p.grad = torch.randn_like(p) * 100
+    model.head.classifier.bias.grad = None
+    with sam.ascended(list(model.parameters()), 0.25):
+        climb = flat(model) - before
+        assert not model.head.classifier.bias.grad
+        assert torch.equal(climb[-3:], torch.zeros(3)), "no gradient, no climb"
+    assert climb.norm().item() == pytest.approx(0.25, rel=1e-4)
+    assert torch.equal(flat(model), before)
+    with pytest.raises(ZeroDivisionError), sam.ascended(list(model.parameters()), 0.25):
+        raise ZeroDivisionError
+    assert torch.equal(flat(model), before)
+
+
+def test_the_adaptive_climb_does_not_depend_on_the_scale_of_the_weights():
+    weight, other = nn.Parameter(torch.tensor([1.0, -2.0])), nn.Parameter(torch.tensor([3.0]))
+    weight.grad, other.grad = torch.tensor([0.5, 1.0]), torch.tensor([-1.0])
+    with sam.ascended([weight, other], 0.1, adaptive=True):
+        small = weight.detach() / torch.tensor([1.0, -2.0])
+    scaled = nn.Parameter(torch.tensor([10.0, -20.0]))
+    scaled.grad = torch.tensor([0.05, 0.1])  # of the same loss as a function of weights / 10
+    with sam.ascended([scaled, other], 0.1, adaptive=True):
+        large = scaled.detach() / torch.tensor([10.0, -20.0])
+    torch.testing.assert_close(small, large)
+
+
+def test_a_gradient_of_zero_climbs_nowhere():
+    weight = nn.Parameter(torch.ones(3))
+    weight.grad = torch.zeros(3)
+    with sam.ascended([weight], 0.1):
+        assert torch.equal(weight, torch.ones(3))
+
+
+class Counted(tiny.Bce):
+    """Tells how often it was asked, and may give a gradient that half precision cannot hold."""
+
+    def __init__(self, too_steep=()):
+        super().__init__()
+        self.calls, self.too_steep = 0, too_steep
+
+    def forward(self, logits, targets):
+        self.calls += 1
+        value = super().forward(logits, targets)
+        return value * 1e35 if self.calls in self.too_steep else value
+
+
+@pytest.mark.parametrize(("pass_", "calls"), [(1, 1), (2, 2)])
+def test_an_overflow_in_either_pass_leaves_the_step_out(pass_, calls):
+    loss = Counted(too_steep=(pass_,))
+    given = tiny.settings(epochs=1, batch_size=24, sam_rho=0.05)
+    state = fit(tiny.training(given, loss=loss, precision="fp16"))
+    assert loss.calls == calls, "after an overflow there is no second pass"
+    assert torch.equal(flat(state.learners[0].model), flat(tiny.model()))
+    assert state.learners[0].scaler.get_scale() == 65536 / 2
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_agrees_with_full(precision):
+    given = tiny.settings(sam_rho=0.1)
+    reference = fit(tiny.training(given)).losses
+    assert fit(tiny.training(given, precision=precision)).losses == pytest.approx(
+        reference, rel=0.05
+    )
+
+
+def both_at_once():
+    return tiny.settings(sam_rho=0.3, mutual_weight=0.5, freeze_bn=True, ema_decay=0.5)
+
+
+def one_of_two(rank, file, results):
+    dist.init_process_group("gloo", f"file://{file}", timedelta(minutes=2), world_size=2, rank=rank)
+    training = tiny.training(both_at_once(), world=World(rank, 2, rank))
+    state = fit(training, tiny.model(0), tiny.model(1))
+    torch.save((state.losses, flat(state.evaluated())), f"{results}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(tmp_path):
+    alone = fit(tiny.training(both_at_once()), tiny.model(0), tiny.model(1))
+    torch.multiprocessing.spawn(one_of_two, (tmp_path / "meet", tmp_path), nprocs=2)
+    for rank in (0, 1):
+        losses, weights = torch.load(tmp_path / f"{rank}.pt")
+        assert losses == pytest.approx(alone.losses, rel=1e-5)
+        torch.testing.assert_close(weights, flat(alone.evaluated()), rtol=1e-4, atol=1e-6)

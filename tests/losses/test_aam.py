@@ -1,0 +1,112 @@
+"""AAM: its formula as a loop, its limits at any scale, and what it refuses."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlbench.contracts.made_up import label_context
+from mlbench.types import Angles, PluginError
+from mlbench_plugins.losses.aam import AAM
+from mlbench_plugins.losses.bce import BCE
+
+LABELS = label_context(3)
+TARGETS = torch.tensor([[1, 0, -1, 0, 1], [0, 0, 1, 1, -1]], dtype=torch.int8)
+options = st.fixed_dictionaries(
+    {
+        "m": st.sampled_from([0.0, 0.1, 0.35]),
+        "k": st.sampled_from([0.3, 0.7, 0.8]),
+        "s": st.sampled_from([5.0, 17.0, 23.0]),
+        "gamma_pos": st.sampled_from([0, 0.5, 2]),
+        "gamma_neg": st.sampled_from([0, 1, 2.5]),
+        "probability_margin": st.sampled_from([0.0, 0.05, 0.3]),
+        "label_smooth": st.sampled_from([0.0, 0.1]),
+    }
+)
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def term(cos, target, m, k, s, gamma_pos, gamma_neg, probability_margin, label_smooth):
+    pos, neg = sigmoid(s * (cos - m)), sigmoid(-s * (cos + m))
+    if gamma_pos > 0 or gamma_neg > 0:
+        neg = min(neg + probability_margin, 1)
+    y = 1 - label_smooth if target else label_smooth
+    weight = (y * neg + (1 - y) * pos) ** (y * gamma_pos + (1 - y) * gamma_neg)
+    return -weight * (k * y * math.log(pos) + (1 - k) * (1 - y) * math.log(neg)) / s
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.sampled_from([0, 1])), min_size=1), options)
+def test_value_is_the_published_one(pairs, chosen):
+    cosines = torch.tensor([[c for c, _ in pairs]], dtype=torch.float64)
+    targets = torch.tensor([[y for _, y in pairs]], dtype=torch.int8)
+    value = AAM(LABELS, reduction="sum", **chosen)(chosen["s"] * cosines, targets)
+    expected = sum(term(c, y, **chosen) for c, y in pairs)
+    assert value.item() == pytest.approx(expected, rel=1e-8, abs=1e-12)
+
+
+@given(
+    options,
+    st.sampled_from([5, 23, 64, 1000]),
+    st.sampled_from([torch.float16, torch.bfloat16, torch.float32]),
+)
+def test_finite_for_any_cosine_at_any_scale(chosen, scale, dtype):
+    loss = AAM(LABELS, **chosen | {"s": scale})
+    logits = (scale * torch.linspace(-1, 1, 9)).expand(2, 9).to(dtype).requires_grad_()
+    targets = torch.tensor([[1] * 9, [0] * 9], dtype=torch.int8)
+    value = loss(logits, targets)
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert value.isfinite() and value.dtype == torch.float32
+    assert gradient.isfinite().all()
+
+
+def test_an_even_balance_without_margins_is_cross_entropy():
+    logits = torch.linspace(-20, 20, 10, dtype=torch.float64).view(2, 5)
+    value = AAM(LABELS, m=0, k=0.5, s=20)(logits, TARGETS)
+    torch.testing.assert_close(value, BCE(LABELS)(logits, TARGETS) * 0.5 / 20)
+
+
+def test_the_probability_margin_acts_only_with_focus():
+    logits = torch.linspace(-20, 20, 10).view(2, 5)
+
+    def value(**chosen):
+        return AAM(LABELS, **chosen)(logits, TARGETS)
+
+    assert torch.equal(value(probability_margin=0.3), value(probability_margin=0))
+    assert value(probability_margin=0.3, gamma_neg=1) < value(probability_margin=0, gamma_neg=1)
+
+
+@pytest.mark.parametrize("smooth", [0.0, 0.1])
+def test_the_focusing_weight_is_differentiated(smooth):
+    logits = torch.linspace(-5, 5, 10, dtype=torch.float64).view(2, 5).requires_grad_()
+    loss = AAM(LABELS, m=0.1, s=8, gamma_pos=0.5, gamma_neg=2, label_smooth=smooth)
+    assert torch.autograd.gradcheck(lambda x: loss(x, TARGETS), logits)
+
+
+def test_angles_are_what_the_head_must_use():
+    assert AAM(LABELS).angles == Angles(scale=23, exponent=1)
+    assert AAM(LABELS, s=17, t=3).angles == Angles(scale=17, exponent=3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"m": -0.1},
+        {"k": 1.2},
+        {"s": 0},
+        {"s": math.inf},
+        {"gamma_pos": -1},
+        {"gamma_neg": math.nan},
+        {"probability_margin": 1},
+        {"label_smooth": 0.6},
+        {"t": 0.5},
+    ],
+)
+def test_options_that_cannot_be_are_refused(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(PluginError, match=f"aam: {name}={value} must lie between"):
+        AAM(LABELS, **wrong)

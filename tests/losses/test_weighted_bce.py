@@ -1,0 +1,72 @@
+"""Positives weigh what the training split says, within the cap."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mlbench.types import LabelContext, PluginError
+from mlbench_plugins.losses.bce import BCE
+from mlbench_plugins.losses.weighted_bce import WeightedBCE
+
+POSITIVES = [25, 50, 80, 1, 0, 100]
+"""Of 100 images."""
+
+
+def context(positives=POSITIVES, images=100):
+    counts = np.full((len(positives), len(positives)), 7, np.float32)
+    np.fill_diagonal(counts, positives)
+    names = tuple(map(str, range(len(positives))))
+    return LabelContext(names, counts, np.zeros((len(positives), 2), np.float32), images)
+
+
+def test_weights_are_negatives_a_positive_within_the_cap():
+    weights = WeightedBCE(context(), cap=10).pos_weight
+    torch.testing.assert_close(weights, torch.tensor([3.0, 1.0, 0.25, 10.0, 10.0, 0.1]))
+    assert WeightedBCE(context(), cap=1000).pos_weight[3:].tolist() == pytest.approx(
+        [99, 1000, 0.001]
+    )
+
+
+def test_value_is_the_weighted_cross_entropy_of_known_labels():
+    logits = torch.tensor([[0.5, -1.0, 2.0, -3.0, 1.0, 4.0]], dtype=torch.float64)
+    targets = torch.tensor([[1, 0, -1, 1, 0, 1]], dtype=torch.int8)
+
+    def nll(x):
+        return math.log1p(math.exp(-x))
+
+    expected = [3 * nll(0.5), nll(1.0), 10 * nll(-3.0), nll(-1.0), 0.1 * nll(4.0)]
+    loss = WeightedBCE(context(), cap=10, reduction="sum")
+    assert loss(logits, targets).item() == pytest.approx(sum(expected), rel=1e-6)
+    assert WeightedBCE(context(), cap=10)(logits, targets).item() == pytest.approx(
+        sum(expected) / 5, rel=1e-6
+    )
+
+
+def test_positives_and_negatives_of_a_label_balance_over_the_training_split():
+    """At a logit of 0 the gradient of a whole split is 0, where bce's pushes a rare label down."""
+    logits = torch.zeros(100, 3, dtype=torch.float64, requires_grad=True)
+    targets = torch.zeros(100, 3, dtype=torch.int8)
+    for label, count in enumerate(POSITIVES[:3]):
+        targets[:count, label] = 1
+    gradients = {}
+    for loss in (WeightedBCE, BCE):
+        value = loss(context(POSITIVES[:3]))(logits, targets)
+        gradients[loss] = torch.autograd.grad(value, logits)[0].sum(0)
+    assert gradients[WeightedBCE].abs().max() < 1e-9
+    assert gradients[BCE][0] > 0.01
+
+
+def test_the_weights_follow_the_module_and_its_precision():
+    loss = WeightedBCE(context())
+    assert dict(loss.named_buffers()).keys() == {"pos_weight"}
+    targets = torch.ones(1, 6, dtype=torch.int8)
+    for dtype in (torch.float32, torch.float64):
+        assert loss(torch.zeros(1, 6, dtype=dtype), targets).dtype == dtype
+
+
+@pytest.mark.parametrize("cap", [0.5, 0, -3, math.inf, math.nan])
+def test_a_cap_that_cannot_be_is_refused(cap):
+    with pytest.raises(PluginError, match=f"weighted_bce: cap={cap} must"):
+        WeightedBCE(context(), cap=cap)

@@ -1,0 +1,110 @@
+"""CSRA against its formulas written as loops, and what its head promises."""
+
+import math
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mlbench.contracts.made_up import label_context
+from mlbench.types import Level, PluginError, WeightsError
+from mlbench_plugins.methods.csra import CSRA, RECIPE, TEMPERATURES, from_authors
+
+SPEC = (Level(4, 16), Level(7, 32))
+
+
+def by_loops(head, x_BDHW):
+    """One image, one label and one head at a time."""
+    rows = []
+    for image in x_BDHW:
+        pixels = [image[:, i, j] for i in range(image.shape[1]) for j in range(image.shape[2])]
+        row = []
+        for c in range(head.weight.shape[1]):
+            total = 0
+            for weight, temperature in zip(head.weight[:, c], head.temperatures, strict=True):
+                scores = [(weight * f).sum() / weight.square().sum().sqrt() for f in pixels]
+                if temperature == math.inf:
+                    attended = max(scores)
+                else:
+                    powers = [(temperature * s).exp() for s in scores]
+                    attended = sum(p * s for p, s in zip(powers, scores, strict=True)) / sum(powers)
+                total = total + sum(scores) / len(scores) + head.lam * attended
+            row.append(total)
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize(("heads", "lam"), [(1, 0.1), (2, 0.3), (4, 0.5), (6, 0.4), (8, 1.0)])
+def test_forward_and_gradients_are_those_of_the_formulas(heads, lam):
+    torch.manual_seed(heads)
+    head = CSRA(SPEC, label_context(3), heads=heads, lam=lam).double()
+    one = torch.randn(2, 7, 2, 3, dtype=torch.float64, requires_grad=True)
+    two = one.detach().clone().requires_grad_()
+    fast, slow = head((torch.empty(0), one)).logits, by_loops(head, two)
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    weights = torch.randn_like(fast)
+    for pair in zip(
+        torch.autograd.grad((weights * fast).sum(), [one, head.weight]),
+        torch.autograd.grad((weights * slow).sum(), [two, head.weight]),
+        strict=True,
+    ):
+        torch.testing.assert_close(*pair, rtol=1e-10, atol=1e-12)
+
+
+def test_temperatures_rise_and_more_than_one_head_ends_with_the_maximum():
+    for heads, temperatures in TEMPERATURES.items():
+        assert len(temperatures) == heads
+        assert list(temperatures) == sorted(set(temperatures))
+        assert (temperatures[-1] == math.inf) == (heads > 1)
+
+
+def test_only_the_direction_of_a_classifier_counts():
+    head = CSRA(SPEC, label_context(3), heads=2)
+    x = torch.randn(2, 7, 3, 3)
+    before = head((x,)).logits
+    head.weight.data *= 5
+    torch.testing.assert_close(head((x,)).logits, before)
+
+
+def test_labels_permuted_with_their_weights_permute_the_logits():
+    head = CSRA(SPEC, label_context(5), heads=4)
+    x, order = torch.randn(2, 7, 3, 3), torch.tensor([3, 0, 4, 1, 2])
+    before = head((x,)).logits
+    head.weight.data = head.weight.data[:, order]
+    torch.testing.assert_close(head((x,)).logits, before[:, order])
+
+
+def test_flop_counters_see_scores_and_attention():
+    head = CSRA(SPEC, label_context(3), heads=4)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        head((torch.randn(2, 7, 2, 5),))
+    scores, attention = 4 * 3 * 7 * 10, 3 * 3 * 10
+    assert counter.get_total_flops() == 2 * 2 * (scores + attention)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"heads": 3}, "heads=3.*1, 2, 4, 6, 8 heads"),
+        ({"heads": 0}, "heads=0"),
+        ({"lam": -0.1}, "lam=-0.1"),
+        ({"lam": math.nan}, "lam=nan"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, said):
+    with pytest.raises(PluginError, match=said):
+        CSRA(SPEC, label_context(3), **options)
+
+
+def test_a_file_that_lacks_a_head_is_refused():
+    keys = [f"classifier.multi_head.{i}.head.weight" for i in (0, 2)]
+    with pytest.raises(WeightsError, match=r"\[0, 2\]"):
+        from_authors({key: torch.zeros(3, 7, 1, 1) for key in keys})
+    with pytest.raises(WeightsError, match=r"multi_head\.0\.head\.weight"):
+        from_authors({"fc.weight": torch.zeros(3, 7)})
+
+
+def test_the_recipe_gives_the_classifier_ten_times_the_rate_of_the_backbone():
+    settings = RECIPE.settings
+    assert settings.optimizer.lr * settings.backbone_lr_scale == pytest.approx(0.01)
+    assert settings.preprocessing.std == (1, 1, 1)

@@ -1,0 +1,279 @@
+"""The graph branch against its formulas, and what a constant at inference promises."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from mlbench.contracts.made_up import label_context
+from mlbench.engine.flops import count
+from mlbench.types import LabelContext, Level, PluginError
+from mlbench_plugins.layers.graph_attention import GraphAttention
+from mlbench_plugins.layers.label_graph import binary_adjacency, symmetrically_normalised
+from mlbench_plugins.methods.graph_branch import GraphBranch, from_authors
+
+SPEC = (Level(8, 32),)
+MAPS = (torch.randn(2, 8, 3, 5, generator=torch.Generator().manual_seed(0)),)
+KINDS = ("graph convolution", "graph attention")
+
+
+def make(labels=5, seed=0, **options):
+    torch.manual_seed(seed)
+    return GraphBranch(SPEC, label_context(labels), **options)
+
+
+def disturb(head):
+    """Other parameters, written in place as an optimiser does."""
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(torch.randn_like(parameter))
+
+
+def in_training(head):
+    """Logits from the parameters as they are."""
+    other = copy.deepcopy(head).train()
+    return other(MAPS).logits.detach()
+
+
+# ---------------------------------------------------------------------------------- the formulas
+def attend_by_loops(layer, nodes, edges):
+    """One node and one neighbour at a time."""
+    h = [node @ layer.W for node in nodes]
+    rows = []
+    for i in range(len(h)):
+        near = [j for j in range(len(h)) if edges[i][j]] or list(range(len(h)))
+        scores = torch.stack([torch.cat((h[i], h[j])) @ layer.a[:, 0] for j in near])
+        if not edges[i].any():
+            scores = torch.zeros(len(near), dtype=scores.dtype)
+        weights = torch.nn.functional.leaky_relu(scores, 0.2).softmax(0)
+        rows.append(sum(w * h[j] for w, j in zip(weights, near, strict=True)))
+    return torch.nn.functional.elu(torch.stack(rows))
+
+
+def by_loops(head, layer_type, pooling, last_sigmoid, maps):
+    gate, nodes = head.gate, head.gate.words
+    for layer in gate.layers:
+        if layer_type == "graph attention":
+            nodes = attend_by_loops(layer, nodes, gate.adjacency > 0)
+        else:
+            nodes = torch.stack(
+                [sum(a * (x @ layer.weight) for a, x in zip(row, nodes, strict=True))
+                 for row in gate.adjacency]
+            )  # fmt: skip
+        nodes = torch.where(nodes > 0, nodes, 0.2 * nodes)
+    pooled = {"max": nodes.max(0).values, "avg": nodes.sum(0) / len(nodes)}
+    pooled["sum"] = pooled["max"] + pooled["avg"]
+    weights = pooled[pooling]
+    weights = 1 / (1 + (-weights).exp()) if last_sigmoid else weights
+    weighed = maps[0] * weights[None, :, None, None]
+    return head.classifier(weighed.mean((2, 3)))
+
+
+@pytest.mark.parametrize("layer_type", KINDS)
+@pytest.mark.parametrize(
+    ("labels", "layers", "rho", "pooling", "last_sigmoid"),
+    [(1, 1, 0.25, "max", True), (6, 2, 0.0, "avg", False), (9, 3, 0.2, "sum", True)],
+)
+def test_logits_and_gradients_are_those_of_the_formulas(
+    layer_type, labels, layers, rho, pooling, last_sigmoid
+):
+    head = make(
+        labels,
+        layer_type=layer_type,
+        layers=layers,
+        rho=rho,
+        label_pooling=pooling,
+        last_sigmoid=last_sigmoid,
+        hidden_dim=7,
+        dropout=0.0,
+    ).double()
+    maps = (MAPS[0].double(),)
+    found = head(maps).logits
+    expected = by_loops(head, layer_type, pooling, last_sigmoid, maps)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    trained = list(head.parameters())
+    weights = torch.randn_like(found)
+    for pair in zip(
+        torch.autograd.grad((weights * found).sum(), trained),
+        torch.autograd.grad((weights * expected).sum(), trained),
+        strict=True,
+    ):
+        torch.testing.assert_close(*pair, rtol=1e-10, atol=1e-12)
+
+
+def test_widths_between_the_layers():
+    shapes = [tuple(p.shape) for p in make(layers=3, hidden_dim=6).gate.layers.parameters()]
+    assert shapes == [(12, 6), (6, 6), (6, 8)]
+
+
+def test_without_rho_a_label_that_is_only_linked_to_keeps_its_links():
+    probability = torch.tensor([[0.0, 0.9, 0.0], [0.0, 0.0, 0.0], [0.9, 0.0, 0.0]])
+    expected = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    assert torch.equal(binary_adjacency(probability, 0.4), expected)
+
+
+def test_a_label_never_seen_has_finite_weights_without_rho():
+    labels = LabelContext(("a", "b"), np.zeros((2, 2), np.float32), np.ones((2, 3), np.float32), 1)
+    for kind in KINDS:
+        head = GraphBranch(SPEC, labels, layer_type=kind, rho=0.0).eval()
+        assert head(MAPS).logits.isfinite().all()
+
+
+def test_dropout_is_of_training_alone():
+    head = make(9, layer_type="graph attention", dropout=0.5, rho=9.0, threshold=0.01)
+    assert not torch.equal(head(MAPS).logits, head(MAPS).logits)
+    assert torch.equal(head.eval()(MAPS).logits, head(MAPS).logits)
+    assert all(isinstance(m, GraphAttention) and m.dropout == 0.5 for m in head.gate.layers)
+
+
+# ---------------------------------------------------------------------- constant in evaluation
+@pytest.mark.parametrize("kind", KINDS)
+def test_evaluation_gives_what_training_gives(kind):
+    head = make(layer_type=kind, dropout=0.0)
+    torch.testing.assert_close(head.eval()(MAPS).logits, in_training(head))
+
+
+def test_the_graph_costs_nothing_in_evaluation():
+    head = make(layers=3).eval()
+    assert count(head, lambda: head(MAPS), MAPS, "head") == 2 * 8 * 5, "only the classifier works"
+    head.gate.layers = None  # what is not there cannot run
+    assert head(MAPS).logits.shape == (2, 5)
+
+
+def test_training_goes_on_from_the_parameters():
+    head = make().eval()
+    before = head(MAPS).logits
+    head.train()
+    disturb(head)
+    assert not torch.allclose(head(MAPS).logits, before)
+    torch.testing.assert_close(head.eval()(MAPS).logits, in_training(head))
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["the head", "a model around it"])
+@pytest.mark.parametrize("assign", [False, True])
+def test_weights_loaded_in_evaluation_count_at_once(inside, assign):
+    head, other = make().eval(), make(seed=1).eval()
+    target, source = (torch.nn.Sequential(h) if inside else h for h in (head, other))
+    target.load_state_dict(copy.deepcopy(source.state_dict()), assign=assign)
+    assert torch.equal(head(MAPS).logits, other(MAPS).logits)
+
+
+def test_the_constant_is_in_no_state_dict():
+    head = make().eval()
+    names = {f"gate.{n}" for n in ("words", "adjacency", "layers.0.weight", "layers.1.weight")}
+    assert set(head.state_dict()) == names | {"classifier.weight", "classifier.bias"}
+
+
+def test_a_copy_has_a_constant_of_its_own():
+    head = make().eval()
+    twin = copy.deepcopy(head)
+    before = head(MAPS).logits
+    twin.load_state_dict(make(seed=1).state_dict())
+    assert torch.equal(head(MAPS).logits, before)
+    torch.testing.assert_close(twin(MAPS).logits, in_training(twin))
+    assert not torch.allclose(twin(MAPS).logits, before)
+
+
+def test_a_moving_average_is_evaluated_with_the_weights_that_it_holds():
+    head = make().train()
+    average = AveragedModel(head, use_buffers=True)
+    for _ in range(3):
+        disturb(head)
+        average.update_parameters(head)
+        averaged = average.module.eval()
+        torch.testing.assert_close(averaged(MAPS).logits, in_training(averaged))
+
+
+def test_several_processes_train_it_and_evaluate_it():
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    try:
+        head = make()
+        wrapped = torch.nn.parallel.DistributedDataParallel(head)
+        for _ in range(2):
+            wrapped.train()(MAPS).logits.sum().backward()
+            disturb(head)
+            torch.testing.assert_close(wrapped.eval()(MAPS).logits, in_training(head))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_it_moves_with_the_module():
+    head = make().eval().double()
+    assert head.gate().dtype == torch.float64
+
+
+def test_built_without_memory_and_then_loaded():
+    with torch.device("meta"):
+        head = make().eval()
+    other = make(seed=1).eval()
+    head.load_state_dict(other.state_dict(), assign=True)
+    assert torch.equal(head(MAPS).logits, other(MAPS).logits)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_exported_program_holds_the_constant(kind):
+    def products(head):
+        program = torch.export.export(head, (MAPS,))
+        named = [node for node in program.graph.nodes if "matmul" in str(node.target)]
+        return program.module(), len(named)
+
+    head = make(layer_type=kind)
+    assert products(head)[1] >= 4, "two layers of two products, or more"
+    exported, left = products(head.eval())
+    assert left == 0
+    torch.testing.assert_close(exported(MAPS).logits, head(MAPS).logits)
+
+
+# ---------------------------------------------------------------------------- authors' state dicts
+@pytest.mark.parametrize("rho", [0.25, 0.0])
+@pytest.mark.parametrize("normalised", [True, False])
+def test_the_authors_graph_is_taken_normalised_or_not(rho, normalised):
+    edges = (torch.rand(7, 7, generator=torch.Generator().manual_seed(1)) < 0.4).double()
+    edges.fill_diagonal_(0)
+    plain = edges * rho / (edges.sum(0) + 1e-6) + torch.eye(7) if rho else edges
+    given = symmetrically_normalised(plain) if normalised else plain
+    found = from_authors({"module.A": given})["gate.adjacency"]
+    torch.testing.assert_close(found, symmetrically_normalised(plain).to(found.dtype))
+
+
+def test_every_key_of_the_authors_has_a_place():
+    state = {"gc1.W": 1, "gc1.a": 2, "gc3.weight": 3, "inp": 4, "head.bias": 5}
+    authors = {f"module.{k}": torch.full((2, 2), float(v)) for k, v in state.items()}
+    found = from_authors(authors | {"backbone.model.conv_stem.weight": torch.zeros(1)})
+    assert {name: value[0, 0].item() for name, value in found.items()} == {
+        "gate.layers.0.W": 1,
+        "gate.layers.0.a": 2,
+        "gate.layers.2.weight": 3,
+        "gate.words": 4,
+        "classifier.bias": 5,
+    }
+
+
+def test_only_the_cosine_output_is_stored_the_other_way():
+    weight = torch.randn(8, 5)
+    cosine = from_authors({"head.weight": weight})["classifier.weight"]
+    linear = from_authors({"head.weight": weight.T, "head.bias": torch.zeros(5)})
+    assert torch.equal(cosine, weight.T) and torch.equal(linear["classifier.weight"], weight.T)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer_type": "gcn"}, "layer_type 'gcn'; known: graph convolution, graph attention"),
+        ({"layers": 4}, "layers 4; known: 1, 2, 3"),
+        ({"label_pooling": "mean"}, "label_pooling 'mean'; known: max, avg, sum"),
+        ({"smoothing": "half"}, "smoothing 'half'; known: full"),
+        ({"classifier": "arc"}, "'arc'; known: linear, cosine"),
+        ({"hidden_dim": 0}, "hidden_dim=0"),
+        ({"threshold": 0.0}, "threshold=0.0"),
+        ({"rho": -0.1}, "rho=-0.1"),
+        ({"dropout": 1.0}, r"dropout=1\.0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, message):
+    with pytest.raises(PluginError, match=message):
+        make(**options)

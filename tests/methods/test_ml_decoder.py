@@ -1,0 +1,181 @@
+"""ML-Decoder against its formulas with torch's own attention, and what its head promises."""
+
+import pytest
+import torch
+from torch import nn
+
+from mlbench.contracts.made_up import label_context
+from mlbench.engine.flops import count
+from mlbench.types import Level, PluginError
+from mlbench_plugins.methods.ml_decoder import MLDecoder
+
+SPEC = (Level(5, 16), Level(10, 32))
+SMALL = {"embedding_dim": 12, "heads": 3, "feedforward": 14}
+
+
+def made(labels, **options):
+    torch.manual_seed(labels)
+    return MLDecoder(SPEC, label_context(labels), **SMALL | options)
+
+
+def maps(images, rows=2, columns=3, **options):
+    return (torch.empty(0), torch.randn(images, SPEC[-1].channels, rows, columns, **options))
+
+
+def decoded(decoder, queries_KE, image_DHW, activation):
+    """One image at a time, with nn.MultiheadAttention."""
+    block, feedforward = decoder.cross_attention, decoder.feedforward
+    reference = nn.MultiheadAttention(12, 3, dtype=torch.float64)
+    shapes = {name: p.shape for name, p in reference.named_parameters()}
+    assert shapes == {name: p.shape for name, p in block.attention.named_parameters()}
+    pixels = activation(image_DHW.flatten(1).T @ decoder.embed.weight.T + decoder.embed.bias)
+    t = decoder.norm(queries_KE + queries_KE)
+    found, _ = torch.func.functional_call(
+        reference, dict(block.attention.named_parameters()), (t, pixels, pixels)
+    )
+    t = block.norm(t + found)
+    hidden = torch.relu(t @ feedforward.linear1.weight.T + feedforward.linear1.bias)
+    changed = hidden @ feedforward.linear2.weight.T + feedforward.linear2.bias
+    return feedforward.norm(t + changed)
+
+
+def by_loops(head, x_BDHW):
+    """Label c is entry c mod g of group c div g, where g = ceil(C / K)."""
+    labels, groups = len(head.classifier.bias), len(head.queries)
+    size = -(-labels // groups)
+    rows = []
+    for image in x_BDHW:
+        h = decoded(head.decoder, head.queries, image, torch.relu)
+        weight = head.classifier.weight
+        rows.append([h[c // size] @ weight[c // size, :, c % size] for c in range(labels)])
+    return torch.stack([torch.stack(row) for row in rows]) + head.classifier.bias
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups", "made_queries"),
+    [(1, -1, 1), (7, -1, 7), (7, 20, 7), (7, 3, 3), (7, 1, 1), (9, 7, 7), (205, -1, 100)],
+)
+def test_forward_and_gradients_are_those_of_the_formulas(labels, groups, made_queries):
+    head = made(labels, groups=groups, dropout=0.0).double()
+    nn.init.normal_(head.classifier.bias)
+    assert len(head.queries) == made_queries
+    one = maps(2, dtype=torch.float64, requires_grad=True)[1]
+    two = one.detach().clone().requires_grad_()
+    fast, slow = head((one, one)).logits, by_loops(head, two)
+    torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
+    trained, weights = list(head.parameters()), torch.randn_like(fast)
+    for pair in zip(
+        torch.autograd.grad((weights * fast).sum(), [one, *trained]),
+        torch.autograd.grad((weights * slow).sum(), [two, *trained]),
+        strict=True,
+    ):
+        torch.testing.assert_close(*pair, rtol=1e-9, atol=1e-9)
+
+
+def test_flop_counters_see_the_whole_head_and_queries_are_projected_once_a_call():
+    head, images, pixels = made(7, groups=3).eval(), 4, 6
+    x = maps(images)
+    found = count(head, lambda: head(x), x, "head")
+    channels, width, hidden, groups, size = 10, 12, 14, 3, 3
+    embed = pixels * channels * width
+    keys_and_values = 2 * pixels * width * width
+    attention = 2 * groups * pixels * width + groups * width * width
+    classify = 2 * groups * width * hidden + groups * width * size
+    once = groups * width * width
+    assert found == once + images * (embed + keys_and_values + attention + classify)
+
+
+def test_queries_that_serve_no_label_cost_nothing():
+    """120 labels in 100 groups are 60 pairs."""
+    x = maps(1)
+    heads = [made(120, groups=groups).eval() for groups in (100, 60)]
+    costs = {count(head, lambda h=head: h(x), x, "head") for head in heads}
+    assert len(costs) == 1
+
+
+def test_the_queries_are_saved_but_never_trained():
+    head = made(4)
+    assert "queries" in head.state_dict()
+    assert "queries" not in dict(head.named_parameters())
+
+
+def test_dropout_differs_from_image_to_image_from_the_first_step_on():
+    head = made(4, dropout=0.5)
+    first = []
+    head.decoder.norm.register_forward_hook(lambda _, __, output: first.append(output))
+    x = maps(1)[1].expand(3, -1, -1, -1)
+    logits = head.train()((x,)).logits
+    assert first[0].shape == (3, 4, 12)
+    assert (first[0][0] != first[0][1]).any()
+    assert (logits[0] != logits[1]).any()
+    head.eval()((x,))
+    assert first[1].shape == (1, 4, 12)
+
+
+def test_dropout_reaches_the_attention_weights_in_training_alone():
+    attention = made(4, dropout=0.5).decoder.cross_attention.attention
+    queries, pixels = torch.randn(1, 4, 12), torch.randn(2, 6, 12)
+    one, two = (attention.train()(queries, pixels, pixels) for _ in range(2))
+    assert (one != two).any()
+    one, two = (attention.eval()(queries, pixels, pixels) for _ in range(2))
+    torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("labels", [1, 6])
+def test_the_zero_shot_form_is_that_of_the_formulas(labels):
+    head = made(labels, queries="words").double().eval()
+    x = maps(2, dtype=torch.float64)
+    queries = torch.relu(head.words @ head.word.weight.T + head.word.bias)
+    vectors = torch.stack([decoded(head.decoder, queries, image, torch.relu) for image in x[1]])
+    expected = vectors @ head.classifier.weight[0] + head.classifier.bias
+    torch.testing.assert_close(head(x).logits, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("classifier", ["linear", "cosine"])
+def test_other_labels_can_be_put_in_the_zero_shot_form(classifier):
+    head, x = made(6, queries="words", classifier=classifier).eval(), maps(2)
+    before, words = head(x).logits, head.words
+    unseen = torch.randn(1, words.shape[1])
+    head.words = torch.cat((words[[4, 1]], unseen))
+    after = head(x).logits
+    torch.testing.assert_close(after[:, :2], before[:, [4, 1]])
+    assert after.shape == (2, 3)
+    assert (after[:, 2:] - before).abs().min() > 1e-4
+    assert not any(6 in p.shape for p in head.parameters())
+
+
+@pytest.mark.parametrize("options", [{}, {"queries": "words"}])
+def test_thousands_of_labels(options):
+    with torch.device("meta"):
+        head = MLDecoder((Level(2048, 32),), label_context(5000), **options).eval()
+        assert head((torch.empty(2, 2048, 14, 20),)).logits.shape == (2, 5000)
+
+
+def test_labels_can_be_permuted_with_their_weights():
+    head, x = made(6).eval(), maps(2)
+    before, order = head(x).logits, torch.randperm(6)
+    state = head.state_dict()
+    for name in ("queries", "classifier.weight", "classifier.bias"):
+        state[name] = state[name][order]
+    head.load_state_dict(state)
+    torch.testing.assert_close(head(x).logits, before[:, order])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"groups": 0}, "groups=0"),
+        ({"groups": -2}, "groups=-2"),
+        ({"embedding_dim": 16}, "16 channels cannot have 3 heads"),
+        ({"embedding_dim": 0}, "embedding_dim=0"),
+        ({"dropout": 1.5}, r"dropout=1\.5"),
+        ({"heads": 0}, "0 heads"),
+        ({"queries": "glove"}, "'glove'; known: random, words"),
+        ({"classifier": "quadratic"}, "'quadratic'"),
+        ({"queries": "words", "classifier": "quadratic"}, "'quadratic'"),
+        ({"queries": "words", "groups": 3}, "groups=3 cannot be"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, message):
+    with pytest.raises(PluginError, match=message):
+        made(4, **options)

@@ -1,0 +1,36 @@
+"""CSRA agrees with its authors' code, in float64, on weights under their names."""
+
+import numpy as np
+import pytest
+import torch
+
+from mlbench.types import Level
+from mlbench_plugins.methods.csra import CSRA, from_authors
+from tests.parity.fixtures import FIXTURES, assert_agrees, context, normal, weights
+
+NAMES = ["csra_h1_c6", "csra_h4_c6"]
+
+
+def labels(fixture):
+    count = FIXTURES[fixture]["classes"]
+    return context(np.eye(count), np.zeros((count, 3)))
+
+
+@pytest.mark.parametrize("fixture", NAMES)
+def test_logits(fixture):
+    sizes = FIXTURES[fixture]
+    spec = (Level(sizes["feature_dim"], 32),)
+    head = CSRA(spec, labels(fixture), heads=sizes["heads"], lam=sizes["lam"]).double()
+    head.load_state_dict(from_authors(weights(fixture)))
+    features = normal("csra.features", sizes["inputs"]["features"][2])
+    assert_agrees(head((features,)).logits, f"{fixture}/logits")
+
+
+@pytest.mark.parametrize("prefix", ["", "classifier.", "module.classifier."])
+def test_every_key_of_the_authors_has_a_place(prefix):
+    authors = {f"{prefix}{key}": value for key, value in weights("csra_h4_c6").items()}
+    trunk = {"conv1.weight": torch.zeros(1), "module.layer1.0.conv1.weight": torch.zeros(1)}
+    state = from_authors(dict(reversed(authors.items())) | trunk)
+    assert state.keys() == {"weight"}
+    for i, value in enumerate(weights("csra_h4_c6").values()):
+        assert torch.equal(state["weight"][i], value[:, :, 0, 0])

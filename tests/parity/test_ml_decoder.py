@@ -1,0 +1,51 @@
+"""ML-Decoder agrees with its authors' code, in float64, on weights under their names."""
+
+import numpy as np
+import pytest
+import torch
+
+from mlbench.types import Level
+from mlbench_plugins.methods import ml_decoder, transformer_head
+from mlbench_plugins.methods.ml_decoder import MLDecoder, from_authors
+from tests.parity.fixtures import FIXTURES, assert_agrees, context, normal, weights
+
+NAMES = ["mldecoder_c12_g-1", "mldecoder_c26_g10"]
+OPTIONS = ("groups", "embedding_dim", "heads", "feedforward")
+
+
+def build(fixture, make=MLDecoder, **options):
+    sizes = FIXTURES[fixture]
+    labels = context(np.eye(sizes["classes"]), np.zeros((sizes["classes"], 3)))
+    options = {name: sizes[name] for name in OPTIONS} | options
+    return make((Level(sizes["feature_dim"], 32),), labels, **options).double()
+
+
+def features(fixture):
+    kind, name, shape = FIXTURES[fixture]["inputs"]["features"]
+    assert kind == "normal"
+    return (normal(name, shape),)
+
+
+@pytest.mark.parametrize("fixture", NAMES)
+def test_logits(fixture):
+    head = build(fixture)
+    head.load_state_dict(from_authors(weights(fixture)))
+    assert_agrees(head.eval()(features(fixture)).logits, f"{fixture}/logits")
+    without = build(fixture, dropout=0.0)
+    without.load_state_dict(from_authors(weights(fixture)))
+    assert_agrees(without.train()(features(fixture)).logits, f"{fixture}/logits")
+
+
+@pytest.mark.parametrize("fixture", NAMES)
+def test_the_linear_transformer_head_is_ml_decoder(fixture):
+    head = build(fixture, transformer_head.TransformerHead, classifier="linear")
+    head.load_state_dict(transformer_head.from_authors(weights(fixture)))
+    assert_agrees(head.eval()(features(fixture)).logits, f"{fixture}/logits")
+
+
+@pytest.mark.parametrize("method", [ml_decoder, transformer_head])
+def test_every_key_of_the_authors_has_a_place(method):
+    authors = weights("mldecoder_c26_g10") | {"body.conv1.0.weight": torch.zeros(1)}
+    expected = set(build("mldecoder_c26_g10").state_dict())
+    for prefix in ("", "head.", "module.", "module.head."):
+        assert set(method.from_authors({prefix + k: v for k, v in authors.items()})) == expected

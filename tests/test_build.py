@@ -1,0 +1,120 @@
+"""A loss on angles and its head agree on scale and exponent, or are refused when planned."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mlbench import suite
+from mlbench.build import build, refusal
+from mlbench.types import (
+    Angles,
+    DatasetCard,
+    Index,
+    LabelContext,
+    Places,
+    PluginError,
+    Settings,
+    Splits,
+)
+
+NAMES = ("a", "b", "c")
+LABELS = LabelContext(NAMES, np.diag([5.0, 3.0, 2.0]).astype(np.float32), np.eye(3, 4), 10)
+PLACES = Places(results=Path("results"), cache=Path("cache"))
+COSINE = {"classifier": "cosine"}
+
+
+def settings(head="gap", **changes):
+    fields = {"head": head, "backbone": "timm:test_resnet", "weights": "none", "image_size": 64}
+    return Settings.model_validate(fields | {"loss": "aam"} | changes)
+
+
+def angles_of(model):
+    return [m.angles for m in model.head.modules() if hasattr(m, "angles")]
+
+
+@pytest.mark.parametrize("head", ["gap", "gmp"])
+@pytest.mark.parametrize("options", [{}, {"classifier": "linear"}])
+def test_a_loss_on_angles_is_refused_with_plain_logits(head, options):
+    shown = re.escape(str(options)) if options else "its default options"
+    remedy = re.escape("(`head_options: {classifier: cosine}`)")
+    with pytest.raises(
+        PluginError, match=f"loss aam works on angles, and head {head} with {shown} .*{remedy}"
+    ):
+        build(settings(head, head_options=options), LABELS, PLACES)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, Angles(23, 1)), ({"s": 17}, Angles(17, 1)), ({"s": 30, "t": 3}, Angles(30, 3))],
+)
+def test_scale_and_exponent_of_the_loss_reach_the_classifier(options, expected):
+    given = settings(head_options=COSINE, loss_options=options)
+    model, loss = build(given, LABELS, PLACES)
+    assert loss.angles == expected
+    assert angles_of(model) == [expected]
+
+
+def test_logits_are_scaled_and_adjusted_cosines():
+    given = settings(head_options=COSINE, loss_options={"s": 17, "t": 2})
+    model, _ = build(given, LABELS, PLACES)
+    features = tuple(torch.randn(2, level.channels, 3, 3) for level in model.backbone.spec)
+    cosines = nn.functional.cosine_similarity(
+        features[-1].mean((2, 3))[:, None], model.head.classifier.weight, dim=-1
+    )
+    expected = 17 * (2 * ((cosines + 1) / 2) ** 2 - 1)
+    torch.testing.assert_close(model.head(features).logits, expected)
+
+
+@pytest.mark.parametrize("loss", ["bce", "asl"])
+def test_a_loss_on_logits_leaves_a_cosine_classifier_as_it_is(loss):
+    model, _ = build(settings(loss=loss, head_options=COSINE), LABELS, PLACES)
+    assert angles_of(model) == [Angles()]
+
+
+def test_one_step_down_the_gradient_lowers_the_loss():
+    torch.manual_seed(0)
+    model, loss = build(settings(head_options=COSINE), LABELS, PLACES)
+    features = tuple(torch.randn(8, level.channels, 2, 2) for level in model.backbone.spec)
+    targets = torch.randint(0, 2, (8, 3), dtype=torch.int8)
+    (weight,) = model.head.parameters()
+    value = loss(model.head(features).logits, targets)
+    (gradient,) = torch.autograd.grad(value, weight)
+    with torch.no_grad():
+        weight -= 0.1 * gradient / gradient.norm()
+        assert loss(model.head(features).logits, targets) < value
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"scale": 3}, "option 'scale' of loss aam"), ({"s": 0}, "aam: s=0 must lie between")],
+)
+def test_wrong_options_of_a_loss_are_refused(options, message):
+    with pytest.raises(PluginError, match=message):
+        build(settings(head_options=COSINE, loss_options=options), LABELS, PLACES)
+
+
+def planned(losses, **changes):
+    """Loss -> why its run with ``gap`` cannot be made, None if it can."""
+    card = DatasetCard(title="t", bibtex="b", licence="l", home="h")
+    index = Index(["x"], ["x"], np.ones((1, 2), np.int8))
+    splits = Splits(card, ("a", "b"), index, index, "0", "mine")
+    chosen = {"backbone": "timm:test_resnet", "weights": "none", "image_size": 64} | changes
+    fields = {"methods": ("gap",), "losses": losses, "settings": chosen}
+    specs, refused = suite.expand(suite.make(fields), lambda *_: splits)
+    assert not refused
+    return {spec.settings.loss: refusal(spec, splits, PLACES) for spec in specs}
+
+
+def test_a_plan_refuses_the_pair_and_keeps_the_others():
+    reasons = planned(("aam", "asl"))
+    assert reasons["asl"] is None
+    assert "loss aam works on angles, and head gap" in reasons["aam"]
+
+
+def test_a_plan_takes_every_loss_on_a_cosine_classifier():
+    losses = ("bce", "soft_margin", "weighted_bce", "focal", "asl", "aam")
+    assert planned(losses, head_options=COSINE) == dict.fromkeys(losses)

@@ -1,52 +1,61 @@
 """MS COCO (Lin et al., ECCV 2014), image-level labels from the instance annotations.
 
-The json is read here and not by ``pycocotools.coco.COCO``: that keeps every polygon and builds
-indices by instance, which a label matrix has no use for, takes some gigabytes more, and prints.
-The tests hold this reader against it.
+A label is present where at least one instance of it, crowds included, is annotated. Keys are image
+ids, which are unique over COCO; samples are sorted by id.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, SplitCard, Targets
-from mlbench_plugins.datasets.photographs import FINE_TUNING, locate
+from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, SplitCard
+from mlbench_plugins.datasets.instances import Instances, remembered
+from mlbench_plugins.datasets.photographs import FINE_TUNING, choose, locate, refuse_shared
 
-Ids = NDArray[np.int64]
+Year = Literal[2014, 2017]
 
-_WANTED = frozenset(
-    {"images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "name"}
+BY_ID = (
+    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
+    *("traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog"),
+    *("horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella"),
+    *("handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite"),
+    *("baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle"),
+    *("wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich"),
+    *("orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch"),
+    *("potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote"),
+    *("keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book"),
+    *("clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush"),
 )
+"""The 80 categories in the order of their ids, 1 to 90 with gaps."""
 _PART: dict[Split, str] = {"train": "train", "test": "val"}
+_LABELLED = {
+    2014: {
+        "train": SplitCard(images=82_081, positives=241_035),
+        "test": SplitCard(images=40_137),
+    },
+    2017: {
+        "train": SplitCard(images=117_266, positives=342_996),
+        "test": SplitCard(images=4_952, positives=14_631),
+    },
+}
+_ALL = {
+    2014: {
+        "train2014 with unlabelled": SplitCard(images=82_783, positives=241_035),
+        "val2014 with unlabelled": SplitCard(images=40_504),
+    },
+    2017: {
+        "train2017 with unlabelled": SplitCard(images=118_287, positives=342_996),
+        "val2017 with unlabelled": SplitCard(images=5_000, positives=14_631),
+    },
+}
 
 
-class COCO(Dataset):
-    """Train is ``train<year>``, test is ``val<year>``; the labels stand in category-id order.
-
-    A label is present where at least one instance of it, crowds included, is annotated. Keys are
-    image ids, which are unique over COCO; samples are sorted by id.
-
-    Args:
-        root: the folder with ``annotations``, ``train<year>`` and ``val<year>``, or a folder with
-            such a ``coco`` or ``coco<year>``.
-        cache: where the labels of a json are kept, so that it is parsed once.
-        year: 2017, or 2014 as in the older papers.
-        unlabelled: keep images that no instance is annotated in. SSGRL and Query2Label keep them,
-            ML-GCN, MSRN, ASL and most others do not.
-    """
-
-    card = DatasetCard(
-        title="MS COCO",
+def _card(title: str, splits: dict[str, SplitCard], identities: dict[str, str]) -> DatasetCard:
+    return DatasetCard(
+        title=title,
         bibtex="""@inproceedings{lin2014microsoft,
   title     = {Microsoft {COCO}: Common Objects in Context},
   author    = {Lin, Tsung-Yi and Maire, Michael and Belongie, Serge and Hays, James and
@@ -57,31 +66,108 @@ class COCO(Dataset):
 }""",
         licence="annotations CC BY 4.0; photographs from Flickr under Flickr's terms of use",
         home="https://cocodataset.org",
-        splits={
-            "train": SplitCard(images=117_266),
-            "test": SplitCard(images=4_952),
-            "train2017 with unlabelled": SplitCard(images=118_287),
-            "val2017 with unlabelled": SplitCard(images=5_000),
-            "train2014": SplitCard(images=82_081),
-            "val2014": SplitCard(images=40_137),
-            "train2014 with unlabelled": SplitCard(images=82_783),
-            "val2014 with unlabelled": SplitCard(images=40_504),
-        },
-        identities={"f46442bc2bdf71a1": "coco2017", "a6ec8c9e69782c4f": "coco-mini"},
+        family="coco",
+        labels=len(BY_ID),
+        orders={"official": BY_ID, "alphabetical": tuple(sorted(BY_ID))},
+        splits=splits,
+        identities=identities,
         budget=FINE_TUNING,
-        notes="An object that nobody annotated counts as absent.",
+        notes="Test is the official val split. An object that nobody annotated counts as absent.",
+    )
+
+
+class COCO(Dataset):
+    """COCO of either year; train is ``train<year>``, test is ``val<year>``.
+
+    Args:
+        root: the folder with ``annotations``, ``train<year>`` and ``val<year>``, or a folder with
+            such a ``coco`` or ``coco<year>``.
+        cache: where the labels of a json are kept, so that it is parsed once.
+        year: 2017, or 2014 as in the older papers.
+        unlabelled: keep images that no instance is annotated in. SSGRL and Query2Label keep them,
+            ML-GCN, MSRN, ASL and most others do not.
+    """
+
+    card = _card(
+        "MS COCO",
+        {
+            **_LABELLED[2017],
+            **_ALL[2017],
+            "train2014": _LABELLED[2014]["train"],
+            "val2014": _LABELLED[2014]["test"],
+            **_ALL[2014],
+        },
+        {"f46442bc2bdf71a1": "coco2017", "a6ec8c9e69782c4f": "coco-mini"},
     )
 
     def __init__(
-        self, root: Path | None, cache: Path, year: int = 2017, unlabelled: bool = False
+        self, root: Path | None, cache: Path, year: Year = 2017, unlabelled: bool = False
     ) -> None:
+        choose("coco", "year", year, get_args(Year))
+        self._release = _Release(root, cache, year, unlabelled)
+        self.names = self._release.names
+
+    def index(self, split: Split) -> Index:
+        """The samples of a split, sorted by image id (see ``_Release.index``)."""
+        return self._release.index(split)
+
+
+class COCO2014(Dataset):
+    """COCO 2014, as the older papers have it; train is ``train2014``, test is ``val2014``.
+
+    Args:
+        root: the folder with ``annotations``, ``train2014`` and ``val2014``, or a folder with such
+            a ``coco`` or ``coco2014``.
+        cache: where the labels of a json are kept, so that it is parsed once.
+        unlabelled: keep images that no instance is annotated in. SSGRL and Query2Label keep them,
+            ML-GCN, MSRN, ASL and most others do not.
+    """
+
+    card = _card("MS COCO 2014", {**_LABELLED[2014], **_ALL[2014]}, {})
+
+    def __init__(self, root: Path | None, cache: Path, unlabelled: bool = False) -> None:
+        self._release = _Release(root, cache, 2014, unlabelled)
+        self.names = self._release.names
+
+    def index(self, split: Split) -> Index:
+        """The samples of a split, sorted by image id (see ``_Release.index``)."""
+        return self._release.index(split)
+
+
+class COCO2017(Dataset):
+    """COCO 2017; train is ``train2017``, test is ``val2017``.
+
+    Args:
+        root: the folder with ``annotations``, ``train2017`` and ``val2017``, or a folder with such
+            a ``coco`` or ``coco2017``.
+        cache: where the labels of a json are kept, so that it is parsed once.
+        unlabelled: keep images that no instance is annotated in.
+    """
+
+    card = _card("MS COCO 2017", {**_LABELLED[2017], **_ALL[2017]}, COCO.card.identities)
+
+    def __init__(self, root: Path | None, cache: Path, unlabelled: bool = False) -> None:
+        self._release = _Release(root, cache, 2017, unlabelled)
+        self.names = self._release.names
+
+    def index(self, split: Split) -> Index:
+        """The samples of a split, sorted by image id (see ``_Release.index``)."""
+        return self._release.index(split)
+
+
+class _Release:
+    """The two splits of one year."""
+
+    def __init__(self, root: Path | None, cache: Path, year: Year, unlabelled: bool) -> None:
+        if not isinstance(unlabelled, bool):
+            raise DataError(f"coco has no unlabelled={unlabelled!r}; choose from true, false")
         self.cache = cache
         self.year = year
         self.unlabelled = unlabelled
         self.folder = locate(
             root,
             (".", "coco", f"coco{year}", "COCO"),
-            _json("train", year),
+            self._json("train"),
             f"COCO {year} (annotations_trainval{year}.zip, train{year}.zip and val{year}.zip)",
         )
         self._instances: dict[Split, Instances] = {}
@@ -92,187 +178,33 @@ class COCO(Dataset):
 
         Raises:
             DataError: the json is missing, is no instances json or contradicts itself, the folder
-                of images is missing, or the two splits have different categories.
+                of images is missing, or the two splits have different categories or an image in
+                common.
         """
         instances = self._load(split)
         if instances.names != self.names:
             raise DataError(
-                f"{self.folder / _json(split, self.year)} and {_json('train', self.year)} list "
-                "different categories; take both from one release"
+                f"{self.folder / self._json(split)} and {self._json('train')} list different "
+                "categories; take both from one release"
             )
         images = self.folder / f"{_PART[split]}{self.year}"
         if not images.is_dir():
             raise DataError(f"the folder {images} is missing; unpack {images.name}.zip there")
-        kept = instances.targets.any(axis=1) | self.unlabelled
-        rows = np.flatnonzero(kept)
+        keys = instances.ids.astype(str).tolist()
+        if split == "test":
+            remedy = f"take both jsons in {self.folder / 'annotations'} from one release"
+            refuse_shared(self._load("train").ids.astype(str).tolist(), keys, remedy)
+        rows = np.flatnonzero(instances.targets.any(axis=1) | self.unlabelled)
         return Index(
             [images / instances.files[i] for i in rows.tolist()],
-            [str(i) for i in instances.ids[rows]],
+            [keys[i] for i in rows.tolist()],
             instances.targets[rows],
         )
 
     def _load(self, split: Split) -> Instances:
         if split not in self._instances:
-            self._instances[split] = _remembered(self.folder / _json(split, self.year), self.cache)
+            self._instances[split] = remembered(self.folder / self._json(split), self.cache)
         return self._instances[split]
 
-
-def _json(split: Split, year: int) -> str:
-    return f"annotations/instances_{_PART[split]}{year}.json"
-
-
-@dataclass(frozen=True)
-class Instances:
-    """An instances json as one label matrix.
-
-    Attributes:
-        names: C category names in the order of their ids.
-        ids: int64 [N], ascending.
-        files: N file names.
-        targets: int8 [N, C] in {1, 0}.
-    """
-
-    names: tuple[str, ...]
-    ids: Ids
-    files: Sequence[str]
-    targets: Targets
-
-
-def _remembered(file: Path, cache: Path) -> Instances:
-    """``read_instances``, but a file is parsed once: the full json takes ten seconds and a GiB."""
-    try:
-        stat = file.stat()
-    except OSError:
-        return read_instances(file)
-    state = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-    kept = cache / f"coco-{hashlib.sha256(state.encode()).hexdigest()[:16]}.npz"
-    try:
-        with kept.open("rb") as stream, np.load(stream) as held:
-            names, files = held["names"].tolist(), held["files"].tolist()
-            return Instances(tuple(names), held["ids"], files, held["targets"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        pass
-    found = read_instances(file)
-    partial = kept.with_name(f"{kept.stem}.{os.getpid()}.part.npz")
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
-            partial,
-            names=np.array(found.names),
-            ids=found.ids,
-            files=np.array(found.files),
-            targets=found.targets,
-        )
-        partial.replace(kept)
-    except OSError:  # a full disk costs time at the next start, nothing more
-        partial.unlink(missing_ok=True)
-    return found
-
-
-def read_instances(file: Path) -> Instances:
-    """The image-level labels in an instances json; opens no image.
-
-    Raises:
-        DataError: the file is missing, is no json or no instances json, or contradicts itself.
-    """
-    content = _parse(file)
-    for part in ("images", "annotations", "categories"):
-        if not isinstance(content.get(part), list):
-            raise DataError(f"{file} has no list {part!r}; {_EXPECTED}")
-    image_ids = _column(file, content, "images", "id")
-    category_ids = _column(file, content, "categories", "id")
-    by_image, by_category = np.argsort(image_ids), np.argsort(category_ids)
-    ids, categories = image_ids[by_image], category_ids[by_category]
-    _refuse_repeats(file, "images", ids)
-    _refuse_repeats(file, "categories", categories)
-    targets_NC = np.zeros((len(ids), len(categories)), np.int8)
-    rows = _places(file, "image", _column(file, content, "annotations", "image_id"), ids)
-    columns = _places(
-        file, "category", _column(file, content, "annotations", "category_id"), categories
-    )
-    targets_NC[rows, columns] = 1
-    names = _texts(file, content, "categories", "name")
-    files = _texts(file, content, "images", "file_name")
-    return Instances(
-        tuple(names[i] for i in by_category), ids, [files[i] for i in by_image], targets_NC
-    )
-
-
-_EXPECTED = "expected an instances json such as annotations/instances_train2017.json"
-
-
-def _parse(file: Path) -> dict[str, Any]:
-    # Dropping polygons while parsing keeps the full file within 1 GiB; afterwards would be too late
-    def slim(item: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in item.items() if key in _WANTED}
-
-    try:
-        content = json.loads(file.read_bytes(), object_hook=slim)
-    except FileNotFoundError:
-        raise DataError(f"{file} is missing; unpack COCO's annotations there") from None
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror})") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{file} is no whole json: {error.msg} at line {error.lineno} column {error.colno} "
-            f"(character {error.pos}); download or unpack it again"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no json text: {error}; {_EXPECTED}") from error
-    if isinstance(content, list):
-        raise DataError(
-            f"{file}: this is a list of {len(content)} detection results, not an instances json; "
-            f"{_EXPECTED}"
-        )
-    if not isinstance(content, dict):
-        raise DataError(f"{file} holds a {type(content).__name__}; {_EXPECTED}")
-    return content
-
-
-def _column(file: Path, content: Mapping[str, Any], part: str, field: str) -> Ids:
-    """int64 [number of items] of one field; only if that fails is the culprit looked for."""
-    items = content[part]
-    try:
-        column = np.array([item[field] for item in items])
-    except (TypeError, KeyError, ValueError):
-        column = np.empty(0, object)
-    if not items or (len(column) == len(items) and column.dtype.kind == "i"):
-        return column.astype(np.int64)
-    at, item = next(
-        (i, item)
-        for i, item in enumerate(items)
-        if not isinstance(item, dict) or not _is_id(item.get(field))
-    )
-    raise DataError(f"{file}: {part}[{at}] has no whole number {field!r}: {item!r}; {_EXPECTED}")
-
-
-def _is_id(value: object) -> bool:
-    return type(value) is int and abs(value) < 2**63
-
-
-def _texts(file: Path, content: Mapping[str, Any], part: str, field: str) -> list[str]:
-    for at, item in enumerate(content[part]):
-        if not isinstance(item.get(field), str):
-            raise DataError(f"{file}: {part}[{at}] has no text {field!r}: {item!r}; {_EXPECTED}")
-    return [item[field] for item in content[part]]
-
-
-def _refuse_repeats(file: Path, part: str, ids: Ids) -> None:
-    repeats = ids[1:][ids[1:] == ids[:-1]]
-    if len(repeats):
-        raise DataError(
-            f"{file}: {len(repeats)} ids of {part} stand there twice, first {repeats[0]}; "
-            "every id must be unique"
-        )
-
-
-def _places(file: Path, kind: str, wanted: Ids, ids: Ids) -> Ids:
-    """Where each wanted id stands among the sorted ids."""
-    places = np.searchsorted(ids, wanted)
-    stray = np.flatnonzero((places == len(ids)) | (np.append(ids, 0)[places] != wanted))
-    if len(stray):
-        raise DataError(
-            f"{file}: {len(stray)} annotations name {kind} ids that the file does not list; the "
-            f"first is annotations[{stray[0]}] with {kind} id {wanted[stray[0]]}"
-        )
-    return places.astype(np.int64)
+    def _json(self, split: Split) -> str:
+        return f"annotations/instances_{_PART[split]}{self.year}.json"

@@ -1,8 +1,8 @@
-"""What the data sets of photographs share: where their folders lie and what they are tuned with."""
+"""What the data sets of photographs share: their tuning, their folders, lists and faults."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +46,52 @@ def locate(root: Path | None, places: Iterable[str], sign: str, what: str) -> Pa
         f"{what}: not found under {root}; name the folder that holds it with --data DIR. "
         f"Looked for\n  {looked}"
     )
+
+
+def choose(dataset: str, option: str, value: object, known: Iterable[object]) -> None:
+    """Refuse a value that the option of a data set does not know.
+
+    Raises:
+        DataError: naming what there is.
+    """
+    names = tuple(known)
+    if value not in names:
+        raise DataError(
+            f"{dataset} has no {option}={value!r}; choose from {', '.join(map(str, names))}"
+        )
+
+
+def read_lines(file: Path, remedy: str) -> list[str]:
+    """The lines of a list, at least one; line ends of any system and empty last lines go.
+
+    Args:
+        file: a text file.
+        remedy: what to do where it is missing or damaged.
+
+    Raises:
+        DataError: it is missing, cannot be read, is no UTF-8 or holds nothing.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{file} is missing; {remedy}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} cannot be read: {error}; {remedy}") from error
+    if not text.strip():
+        raise DataError(f"{file} is empty; {remedy}")
+    # Not splitlines(), which would also cut names at Unicode's rarer line separators.
+    return text.rstrip("\n").split("\n")
+
+
+def refuse_shared(train: Sequence[str], test: Sequence[str], remedy: str) -> None:
+    """Refuse keys of two splits that have an image in common.
+
+    Raises:
+        DataError: naming the first such image.
+    """
+    held = set(train)
+    shared = [key for key in test if key in held]
+    if shared:
+        raise DataError(
+            f"{len(shared)} images stand in both splits, the first is {shared[0]!r}; {remedy}"
+        )

@@ -1,7 +1,12 @@
-"""PASCAL VOC 2007 (Everingham et al., IJCV 2010), image-level labels of the classification task."""
+"""PASCAL VOC 2007 and 2012 (Everingham et al.), image-level labels of the classification task.
+
+Everything is read from ``ImageSets/Main/<class>_<list>.txt``. A line says 1 (present), -1 (absent)
+or 0 (only "difficult" objects: unknown). The XML files are not opened: what the lists say counts.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,24 +14,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, SplitCard
-from mlbench_plugins.datasets.photographs import FINE_TUNING, locate
+from mlbench_plugins.datasets.photographs import (
+    FINE_TUNING,
+    choose,
+    locate,
+    read_lines,
+    refuse_shared,
+)
 
 Difficult = Literal["unknown", "positive", "negative"]
-TrainSplit = Literal["trainval", "train", "val"]
+Part = Literal["trainval", "train", "val"]
+TestPart = Literal["test", "trainval", "train", "val"]
+Labels = NDArray[np.int8]
 
-_TARGET = {"unknown": -1, "positive": 1, "negative": 0}
-_PLACES = (
-    *("VOCdevkit/VOC2007", "VOC2007", "."),
-    *("voc2007/VOCdevkit/VOC2007", "voc2007/VOC2007", "voc2007"),
+NAMES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
 )
-_WHAT = "VOC 2007 (VOCdevkit/VOC2007 of VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar)"
+_ARCHIVES = {
+    2007: "VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar",
+    2012: "VOCtrainval_11-May-2012.tar",
+}
+_KEY = {2007: re.compile(r"\d{6}"), 2012: re.compile(r"\d{4}_\d{6}")}
+_TARGET = {"unknown": -1, "positive": 1, "negative": 0}
 
 
 class VOC2007(Dataset):
-    """Labels from ``ImageSets/Main/<class>_<split>.txt``; train is ``trainval``, test is ``test``.
+    """VOC 2007; train is ``trainval``, test is ``test``. Keys are the official image names.
 
-    A line of those files says 1 (present), -1 (absent) or 0 (only "difficult" objects: unknown).
-    In the test split difficult labels are always unknown, as in the official evaluation.
+    In the split that is scored difficult labels are always unknown, as in the official evaluation.
 
     Args:
         root: the folder with VOCdevkit, VOCdevkit, VOC2007 itself, or a folder with ``voc2007``.
@@ -34,13 +51,10 @@ class VOC2007(Dataset):
         difficult_train: what a difficult label counts as in training. ML-GCN and MSRN train with
             "positive", SSGRL and CSRA with "negative".
         train_split: the official list that is trained on.
+        test_split: the official list that is scored.
     """
 
-    names = (
-        *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-        *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
-        *("train", "tvmonitor"),
-    )
+    names = NAMES
     card = DatasetCard(
         title="PASCAL VOC 2007",
         bibtex="""@article{everingham2010pascal,
@@ -55,7 +69,14 @@ class VOC2007(Dataset):
 }""",
         licence="photographs from Flickr under Flickr's terms of use; for research",
         home="http://host.robots.ox.ac.uk/pascal/VOC/voc2007/",
-        splits={"train": SplitCard(images=5011), "test": SplitCard(images=4952)},
+        labels=len(NAMES),
+        orders={"official": NAMES},
+        splits={
+            "train": SplitCard(images=5011, positives=7306),
+            "test": SplitCard(images=4952, positives=7013),
+            "the list train": SplitCard(images=2501, positives=3688),
+            "the list val": SplitCard(images=2510, positives=3618),
+        },
         identities={
             "87b93ae92fc3233e": "voc2007",
             "9739dbf0832a1e6c": "voc2007-difficult-negative",
@@ -73,61 +94,159 @@ class VOC2007(Dataset):
         root: Path | None,
         cache: Path,
         difficult_train: Difficult = "unknown",
-        train_split: TrainSplit = "trainval",
+        train_split: Part = "trainval",
+        test_split: TestPart = "test",
     ) -> None:
-        _one_of("difficult_train", difficult_train, get_args(Difficult))
-        _one_of("train_split", train_split, get_args(TrainSplit))
-        self.folder = locate(root, _PLACES, "ImageSets/Main", _WHAT)
-        self.lists: dict[Split, str] = {"train": train_split, "test": "test"}
-        self.difficult: dict[Split, Difficult] = {"train": difficult_train, "test": "unknown"}
-        self._indices: dict[Split, Index] = {}
+        choose("voc2007", "difficult_train", difficult_train, get_args(Difficult))
+        choose("voc2007", "train_split", train_split, get_args(Part))
+        choose("voc2007", "test_split", test_split, get_args(TestPart))
+        self._lists = _Lists(root, 2007, {"train": train_split, "test": test_split})
+        self.difficult_train: Difficult = difficult_train
 
     def index(self, split: Split) -> Index:
-        """The samples in the order of the official lists; keys are the official image names.
+        """The samples in the order of the official lists.
 
         Raises:
-            DataError: a list is missing or malformed, or the lists of two classes do not agree.
+            DataError: a list is missing or malformed, the lists of two classes do not agree, or
+                the two splits have an image in common.
         """
-        if split not in self._indices:
-            self._indices[split] = self._read(split)
-        return self._indices[split]
+        return self._lists.index(split, self.difficult_train)
 
-    def _read(self, split: Split) -> Index:
-        lists = self.folder / "ImageSets" / "Main"
-        files = [lists / f"{name}_{self.lists[split]}.txt" for name in self.names]
-        keys, _ = _parse(files[0])
-        columns = []
-        for file in files:
-            found, column = _parse(file)
-            if found != keys:
-                raise DataError(_disagreement(files[0], keys, file, found))
-            columns.append(column)
-        labels_NC = np.stack(columns, axis=1)
-        unknown = np.int8(_TARGET[self.difficult[split]])
+
+class VOC2012(Dataset):
+    """VOC 2012; train is ``train``, and ``val`` is scored. Keys are the official image names.
+
+    The labels of the official test split are not public: only the challenge's evaluation server
+    scores it, so published scores on "VOC 2012 test" cannot be had here.
+
+    Args:
+        root: the folder with VOCdevkit, VOCdevkit, VOC2012 itself, or a folder with ``voc2012``.
+        cache: not used.
+        difficult_train: what a difficult label counts as in training.
+        train_split: the official list that is trained on.
+        test_split: the official list that is scored; difficult labels are unknown there.
+    """
+
+    names = NAMES
+    card = DatasetCard(
+        title="PASCAL VOC 2012",
+        bibtex="""@article{everingham2015pascal,
+  title   = {The {PASCAL} Visual Object Classes Challenge: A Retrospective},
+  author  = {Everingham, Mark and Eslami, S. M. Ali and Van Gool, Luc and
+             Williams, Christopher K. I. and Winn, John and Zisserman, Andrew},
+  journal = {International Journal of Computer Vision},
+  volume  = {111},
+  number  = {1},
+  pages   = {98--136},
+  year    = {2015}
+}""",
+        licence="photographs from Flickr under Flickr's terms of use; for research",
+        home="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
+        labels=len(NAMES),
+        orders={"official": NAMES},
+        splits={
+            "train": SplitCard(images=5717),
+            "test": SplitCard(images=5823),
+            "the list trainval": SplitCard(images=11_540),
+        },
+        budget=FINE_TUNING,
+        notes="What is scored is the list val: the labels of the official test split (10,991 "
+        "images) are not public. Difficult labels are unknown: they weigh nothing in the loss and "
+        "in the metrics.",
+    )
+
+    def __init__(
+        self,
+        root: Path | None,
+        cache: Path,
+        difficult_train: Difficult = "unknown",
+        train_split: Part = "train",
+        test_split: Part = "val",
+    ) -> None:
+        choose("voc2012", "difficult_train", difficult_train, get_args(Difficult))
+        if "test" in (train_split, test_split):
+            raise DataError(
+                "the labels of VOC 2012's test split are not public, only the challenge's server "
+                f"scores it; choose from {', '.join(get_args(Part))}"
+            )
+        choose("voc2012", "train_split", train_split, get_args(Part))
+        choose("voc2012", "test_split", test_split, get_args(Part))
+        self._lists = _Lists(root, 2012, {"train": train_split, "test": test_split})
+        self.difficult_train: Difficult = difficult_train
+
+    def index(self, split: Split) -> Index:
+        """The samples in the order of the official lists.
+
+        Raises:
+            DataError: a list is missing or malformed, the lists of two classes do not agree, or
+                the two splits have an image in common.
+        """
+        return self._lists.index(split, self.difficult_train)
+
+
+class _Lists:
+    """``ImageSets/Main`` of one year; each list is read once."""
+
+    def __init__(self, root: Path | None, year: int, parts: dict[Split, TestPart]) -> None:
+        name, lower = f"VOC{year}", f"voc{year}"
+        places = (
+            *(f"VOCdevkit/{name}", name, "."),
+            *(f"{lower}/VOCdevkit/{name}", f"{lower}/{name}", lower),
+        )
+        self.what = f"VOC {year} (VOCdevkit/{name} of {_ARCHIVES[year]})"
+        self.folder = locate(root, places, "ImageSets/Main", self.what)
+        self.year = year
+        self.parts = parts
+        self._labels: dict[Split, tuple[list[str], Labels]] = {}
+
+    def index(self, split: Split, difficult_train: Difficult) -> Index:
+        """The samples of a split, once it is known that no image of it is in the other."""
+        if not self._labels:
+            read = {split: self._read(part) for split, part in self.parts.items()}
+            refuse_shared(
+                read["train"][0],
+                read["test"][0],
+                "choose train_split and test_split so that no image is trained on and scored",
+            )
+            self._labels = read
+        keys, labels_NC = self._labels[split]
+        unknown = np.int8(_TARGET[difficult_train if split == "train" else "unknown"])
         targets_NC = np.where(labels_NC == 0, unknown, labels_NC == 1).astype(np.int8)
         return Index([self.folder / "JPEGImages" / f"{k}.jpg" for k in keys], keys, targets_NC)
 
+    def _read(self, part: TestPart) -> tuple[list[str], Labels]:
+        """Image names [N] and labels int8 [N, C] in {1, 0, -1}, as they stand in the lists."""
+        lists = self.folder / "ImageSets" / "Main"
+        files = [lists / f"{name}_{part}.txt" for name in NAMES]
+        keys, _ = self._parse(files[0])
+        columns = []
+        for file in files:
+            found, column = self._parse(file)
+            if found != keys:
+                raise DataError(_disagreement(files[0], keys, file, found))
+            columns.append(column)
+        return keys, np.stack(columns, axis=1)
 
-def _parse(file: Path) -> tuple[list[str], NDArray[np.int8]]:
-    """Image names [N] and labels int8 [N] in {1, 0, -1}, as they stand in one class's list."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{file} is missing; unpack both archives of {_WHAT}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read: {error}; unpack {_WHAT} again") from error
-    values: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        match line.split():
-            case [key, ("1" | "-1" | "0") as value] if key not in values:
-                values[key] = int(value)
-            case [key, "1" | "-1" | "0"]:
-                raise DataError(f"{file} line {number}: image {key} stands in the list twice")
-            case _:
-                raise DataError(
-                    f"{file} line {number}: {line!r} is not 'image 1', 'image -1' or 'image 0'"
-                )
-    return list(values), np.fromiter(values.values(), np.int8, len(values))
+    def _parse(self, file: Path) -> tuple[list[str], Labels]:
+        """Image names [N] and labels int8 [N] in {1, 0, -1} of one class."""
+        values: dict[str, int] = {}
+        archives = "both archives" if self.year == 2007 else "the archive"
+        lines = read_lines(file, f"unpack {archives} of {self.what}")
+        for number, line in enumerate(lines, start=1):
+            where = f"{file} line {number}"
+            match line.split():
+                case [key, "1" | "-1" | "0"] if not _KEY[self.year].fullmatch(key):
+                    raise DataError(
+                        f"{where}: {key!r} is no image of VOC {self.year}; name the folder that "
+                        f"holds {self.what} with --data DIR"
+                    )
+                case [key, ("1" | "-1" | "0") as value] if key not in values:
+                    values[key] = int(value)
+                case [key, "1" | "-1" | "0"]:
+                    raise DataError(f"{where}: image {key} stands in the list twice")
+                case _:
+                    raise DataError(f"{where}: {line!r} is not 'image 1', 'image -1' or 'image 0'")
+        return list(values), np.fromiter(values.values(), np.int8, len(values))
 
 
 def _disagreement(file: Path, keys: list[str], other: Path, found: list[str]) -> str:
@@ -136,10 +255,5 @@ def _disagreement(file: Path, keys: list[str], other: Path, found: list[str]) ->
     return (
         f"{other} line {line} does not list the image that {file.name} lists there "
         f"({len(found)} and {len(keys)} images); all classes must list the same images in the "
-        f"same order, so unpack {_WHAT} again"
+        "same order, so unpack the archive again"
     )
-
-
-def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise DataError(f"voc2007 has no {option}={value!r}; choose from {', '.join(known)}")

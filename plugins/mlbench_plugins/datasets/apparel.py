@@ -1,0 +1,195 @@
+"""Apparel: photographs of clothes in folders ``<colour>_<garment>``, two labels an image."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, SplitCard
+from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
+from mlbench_plugins.datasets.photographs import FINE_TUNING, locate
+
+ApparelSplit = Literal["fixed", "msrn"]
+
+COLOURS = ("black", "blue", "brown", "green", "red", "white")
+GARMENTS = ("dress", "pants", "shirt", "shoes", "shorts")
+JEANS = "jeans"
+"""A garment of the older set of seven folders, which the Kaggle set does not have."""
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
+LABELS_FILE = "apparel_kaggle_labels.json"
+
+_WHAT = "Apparel (the folders <colour>_<garment> of Kaggle's kaiska/apparel-dataset)"
+
+
+class Apparel(Dataset):
+    """An image's labels are the two words of its folder; the others are absent.
+
+    The labels are the eleven of the Kaggle set, six colours and then five garments, each in
+    alphabetical order, whichever folders are there: one without a positive is left out of mAP.
+    The older set with folders of jeans has the colours and garments found in it, in the same
+    order. Keys are ``<folder>/<file>``.
+
+    ``split="fixed"`` is our own: images of equal bytes form a group, and a group is trained on if
+    the first 32 bits of the SHA-256 of its smallest key, read as a fraction, are below one half.
+    It depends on the keys and on which files are equal alone, so that an image more or less moves
+    no other, and never has a picture on both sides. ``split="msrn"`` is MSRN's: the images in the
+    order of its label file are shuffled by Python's ``random.seed(10)``, the first half is
+    trained on.
+
+    Args:
+        root: the folder with the folders ``<colour>_<garment>``, or one with such an ``apparel``.
+        cache: where digests of files are kept, so that they are read once.
+        split: ``fixed`` or ``msrn``.
+        labels_file: for ``msrn``, a json of file name -> [colour, garment] in MSRN's order; by
+            default ``apparel_kaggle_labels.json`` beside the folders or in ``root``.
+    """
+
+    card = DatasetCard(
+        title="Apparel",
+        bibtex="""@misc{apparel,
+  title        = {Apparel Dataset},
+  howpublished = {Kaggle, kaiska/apparel-dataset}
+}""",
+        licence="not stated; pictures from an image search",
+        home="https://www.kaggle.com/datasets/kaiska/apparel-dataset",
+        splits={
+            "train": SplitCard(images=5668),
+            "test": SplitCard(images=5716),
+            "MSRN's train": SplitCard(images=5692),
+            "MSRN's test": SplitCard(images=5692),
+        },
+        identities={
+            # Made of the names and labels in MSRN's file; the first holds if, as their names
+            # suggest, no two files of the Kaggle set have equal bytes.
+            "15df076671537e2d": "apparel",
+            "f9ef5369eca83290": "apparel-msrn",
+            "48c49d940e05cf68": "apparel-mini",
+        },
+        budget=FINE_TUNING,
+        notes="Folders are the only annotation: what else is in the picture counts as absent.",
+    )
+
+    def __init__(
+        self,
+        root: Path | None,
+        cache: Path,
+        split: ApparelSplit = "fixed",
+        labels_file: str | None = None,
+    ) -> None:
+        if split not in get_args(ApparelSplit):
+            raise DataError(
+                f"apparel has no split={split!r}; choose from {', '.join(get_args(ApparelSplit))}"
+            )
+        places = (".", "apparel", "apparel-dataset", "apparel-mini")
+        self.folder = locate(root, places, "blue_dress", _WHAT)
+        if split == "msrn":
+            named = _labels_file(labels_file, self.folder, root or self.folder)
+            self._parts = _msrn(named)
+        else:
+            self._parts = _fixed(self.folder, cache)
+        self.names = _names(
+            {key.partition("/")[0] for keys in self._parts.values() for key in keys}
+        )
+
+    def index(self, split: Split) -> Index:
+        """The samples of a split, sorted by key."""
+        keys = sorted(self._parts[split])
+        words = np.array([key.partition("/")[0].split("_") for key in keys]).reshape(-1, 2)
+        targets_NC = (words[:, :, None] == np.array(self.names)).any(axis=1).astype(np.int8)
+        return Index([self.folder / key for key in keys], keys, targets_NC)
+
+
+def _fixed(folder: Path, cache: Path) -> dict[Split, list[str]]:
+    keys = sorted(_listed(folder))
+    copies = first_copies([folder / key for key in keys], cache)
+    train = drawn(together(keys, copies), 0.5)
+    return {
+        "train": [key for key, here in zip(keys, train, strict=True) if here],
+        "test": [key for key, here in zip(keys, train, strict=True) if not here],
+    }
+
+
+def _listed(folder: Path) -> list[str]:
+    """The keys of all images; hidden files and folders are none of the set's."""
+    keys: list[str] = []
+    try:
+        for part in folder.iterdir():
+            if part.is_dir() and not part.name.startswith("."):
+                _refuse_strange(part.name, str(part))
+                keys += [
+                    f"{part.name}/{file.name}"
+                    for file in part.iterdir()
+                    if file.suffix.lower() in PICTURES and not file.name.startswith(".")
+                ]
+    except OSError as error:
+        raise DataError(
+            f"{error.filename} cannot be listed ({error.strerror}); give read permission"
+        ) from error
+    if not keys:
+        raise DataError(f"no image is in the folders of {folder}; unpack {_WHAT} there again")
+    return keys
+
+
+def _refuse_strange(name: str, where: str) -> None:
+    match name.split("_"):
+        case [colour, garment] if colour in COLOURS and garment in (*GARMENTS, JEANS):
+            return
+    raise DataError(
+        f"{where}: {name!r} is no <colour>_<garment> of {', '.join(COLOURS)} and "
+        f"{', '.join(GARMENTS)} (or {JEANS}); move it out of the set, or take your own pictures "
+        "with --datasets manifest:FOLDER"
+    )
+
+
+def _names(folders: set[str]) -> tuple[str, ...]:
+    """The eleven labels, or those found where there are jeans."""
+    colours = {name.partition("_")[0] for name in folders}
+    garments = {name.partition("_")[2] for name in folders}
+    if JEANS not in garments:
+        return (*COLOURS, *GARMENTS)
+    return (*sorted(colours), *sorted(garments))
+
+
+# ------------------------------------------------------------------------------------- MSRN's split
+def _labels_file(asked: str | None, *folders: Path) -> Path:
+    if asked is not None:
+        return Path(asked)
+    for folder in folders:
+        if (folder / LABELS_FILE).exists():
+            return folder / LABELS_FILE
+    looked = " or ".join(dict.fromkeys(str(folder / LABELS_FILE) for folder in folders))
+    raise DataError(
+        f"split='msrn' follows the order of MSRN's label file: {looked} is missing; put it there, "
+        "name another file by the option labels_file, or take split='fixed'"
+    )
+
+
+def _msrn(file: Path) -> dict[Split, list[str]]:
+    keys = _keys_in(file)
+    random.Random(10).shuffle(keys)  # what random.seed(10); random.shuffle(keys) does
+    half = len(keys) // 2
+    return {"train": keys[:half], "test": keys[half:]}
+
+
+def _keys_in(file: Path) -> list[str]:
+    """Keys in the order of the file."""
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}); see labels_file") from error
+    except ValueError as error:
+        raise DataError(f"{file} is no whole json: {error}; copy it again") from error
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{file} holds no json object of file name -> [colour, garment]")
+    keys = []
+    for name, labels in content.items():
+        if not isinstance(labels, list) or len(labels) != 2:
+            raise DataError(f"{file}: {name!r} has {labels!r} instead of [colour, garment]")
+        folder = "_".join(map(str, labels))
+        _refuse_strange(folder, f"{file}, {name!r}")
+        keys.append(f"{folder}/{name}")
+    return keys

@@ -1,0 +1,148 @@
+"""What a manifest of any form says, before it is known where the pictures are."""
+
+from __future__ import annotations
+
+import posixpath
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlbench.types import DataError, Targets
+
+PICTURES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+)
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""How a manifest may spell a split, in lower case -> ``train``, ``val`` or ``test``."""
+LISTED = 3
+"""How many culprits an error names."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A manifest as columns, one entry an image.
+
+    Attributes:
+        source: the file or folder that says all this.
+        folders: where the pictures may be, likeliest first.
+        images: N paths as they are written, relative to one of the folders or absolute.
+        names: C labels.
+        targets: int8 [N, C] in {1, 0, -1 unknown}.
+        splits: N values of ``SPLITS``; None where the manifest says nothing of splits.
+        groups: N names of groups, None for an image of its own.
+        places: N places in the source, for errors (``line 7``).
+    """
+
+    source: Path
+    folders: tuple[Path, ...]
+    images: Sequence[str]
+    names: tuple[str, ...]
+    targets: Targets
+    splits: Sequence[str] | None = None
+    groups: Sequence[str | None] | None = None
+    places: Sequence[str] | None = None
+
+    def at(self, image: int) -> str:
+        """Where the source speaks of an image."""
+        return self.places[image] if self.places else repr(self.images[image])
+
+    def keys(self) -> list[str]:
+        """A key an image: its path with slashes, from the folder where it may be looked for.
+
+        Raises:
+            DataError: two entries name the same picture, in one split or in two.
+        """
+        starts = [folder.absolute().as_posix().rstrip("/") + "/" for folder in self.folders]
+        first: dict[str, int] = {}
+        for i, image in enumerate(self.images):
+            key = _key(image, starts)
+            if key in first:
+                raise DataError(self._twice(key, first[key], i))
+            first[key] = i
+        return list(first)
+
+    def _twice(self, key: str, one: int, two: int) -> str:
+        said = f"{self.source}: {self.at(one)} and {self.at(two)} name the same picture {key!r}"
+        if self.splits is not None and self.splits[one] != self.splits[two]:
+            return (
+                f"{said}, once in {self.splits[one]} and once in {self.splits[two]}; "
+                "keep it in one split"
+            )
+        return f"{said}; put all labels of a picture into one entry"
+
+    def files(self) -> list[Path]:
+        """The file of every image, all from the first folder that has them all.
+
+        Raises:
+            DataError: no folder has them all; it names what the best of them lacks.
+        """
+        fewest: tuple[list[int], Path] | None = None
+        for folder in dict.fromkeys(self.folders):
+            found = [_existing(folder, image) for image in self.images]
+            missing = [i for i, file in enumerate(found) if file is None]
+            if not missing:
+                return [file for file in found if file is not None]
+            if fewest is None or len(missing) < len(fewest[0]):
+                fewest = missing, folder
+        assert fewest is not None, "a listing names at least one folder"
+        missing, folder = fewest
+        lines = [f"{self.images[i]!r} ({self.at(i)})" for i in missing[:LISTED]]
+        more = [f"... and {len(missing) - LISTED} more"] if len(missing) > LISTED else []
+        raise DataError(
+            f"{self.source}: {len(missing)} of {len(self.images)} pictures are not under {folder}; "
+            "put them there, name the folder that they are relative to with --data DIR, or take "
+            "them out of the manifest:\n  " + "\n  ".join([*lines, *more])
+        )
+
+
+def _key(image: str, starts: Iterable[str]) -> str:
+    """One spelling for one file: composed accents, slashes, no ``./``, relative if possible."""
+    key = posixpath.normpath(unicodedata.normalize("NFC", image.replace("\\", "/")))
+    for start in starts:
+        key = key.removeprefix(unicodedata.normalize("NFC", start))
+    return key
+
+
+def _existing(folder: Path, image: str) -> Path | None:
+    """The file that a manifest means: Windows writes backslashes, macOS takes accents apart."""
+    slashed = image.replace("\\", "/")
+    forms = (image, slashed, *(unicodedata.normalize(f, slashed) for f in ("NFC", "NFD")))
+    return next((folder / form for form in dict.fromkeys(forms) if (folder / form).is_file()), None)
+
+
+def matrix(labels: Sequence[Iterable[str]], names: Sequence[str]) -> Targets:
+    """Lists of present labels as int8 [N, C] in {1, 0}."""
+    column = {name: c for c, name in enumerate(names)}
+    targets_NC = np.zeros((len(labels), len(names)), np.int8)
+    for row, present in enumerate(labels):
+        targets_NC[row, [column[name] for name in present]] = 1
+    return targets_NC
+
+
+def pictures_under(folder: Path) -> list[Path]:
+    """All image files under a folder at any depth, hidden ones left out, in the order of paths.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    found: list[Path] = []
+    try:
+        for entry in sorted(folder.iterdir()):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                found += pictures_under(entry)
+            elif entry.suffix.lower() in PICTURES:
+                found.append(entry)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename} cannot be listed ({error.strerror}); give read permission"
+        ) from error
+    return found

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlbench.types import DataError, Index, digest
+from mlbench_plugins.datasets import duplicates
+from mlbench_plugins.datasets.apparel import COLOURS, GARMENTS, Apparel
+
+ELEVEN = (*COLOURS, *GARMENTS)
+
+
+def write(root: Path, **folders: int) -> Path:
+    """Folders with so many files of different bytes; apparel opens no picture."""
+    for name, files in {"blue_dress": 20, **folders}.items():
+        (root / name).mkdir(parents=True)
+        for i in range(files):
+            (root / name / f"{i:03}.jpg").write_bytes(f"{name} {i:03}".encode())
+    return root
+
+
+def opened(root: Path | None, cache: Path, **options: Any) -> Apparel:
+    return Apparel(root, cache, **options)
+
+
+def keys(data: Apparel) -> tuple[set[str], set[str]]:
+    return set(data.index("train").keys), set(data.index("test").keys)
+
+
+def test_a_folder_says_both_labels(tmp_path: Path) -> None:
+    data = opened(write(tmp_path / "a", red_shoes=20), tmp_path / "c")
+    assert data.names == ELEVEN, "labels that no folder has keep their column"
+    for split in ("train", "test"):
+        for file, target, key in data.index(split):  # type: ignore[arg-type]
+            assert {ELEVEN[c] for c in np.flatnonzero(target)} == set(file.parent.name.split("_"))
+            assert key == f"{file.parent.name}/{file.name}"
+
+
+def test_the_set_with_jeans_has_the_labels_found(tmp_path: Path) -> None:
+    data = opened(write(tmp_path / "a", black_jeans=20), tmp_path / "c")
+    assert data.names == ("black", "blue", "dress", "jeans")
+
+
+def test_the_fixed_split_moves_no_image_when_another_goes(tmp_path: Path) -> None:
+    root = write(tmp_path / "a", red_shoes=40)
+    train, test = keys(opened(root, tmp_path / "c"))
+    assert min(len(train), len(test)) > 15
+    gone = sorted(train)[0]
+    (root / gone).unlink()
+    assert keys(opened(root, tmp_path / "c")) == (train - {gone}, test)
+
+
+def test_exact_duplicates_are_on_one_side_as_their_smallest_key_says(tmp_path: Path) -> None:
+    root = write(tmp_path / "a", red_shoes=40)
+    train, test = keys(opened(root, tmp_path / "c"))
+    for kept, other in ((sorted(train)[0], sorted(test)[-1]), (sorted(test)[0], sorted(train)[-1])):
+        before = (root / other).read_bytes()
+        shutil.copy(root / kept, root / other)
+        now = keys(opened(root, tmp_path / "c"))
+        assert any({kept, other} <= side for side in now)
+        assert now[kept in test] >= {kept, other}
+        (root / other).write_bytes(before)
+
+
+def test_files_are_read_once_and_only_where_sizes_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write(tmp_path / "a")
+    (root / "blue_dress" / "alone.jpg").write_bytes(b"of another size than all others")
+    read: list[str] = []
+    digest_of = duplicates._digest
+    monkeypatch.setattr(duplicates, "_digest", lambda f: read.append(f.name) or digest_of(f))
+    first = keys(opened(root, tmp_path / "c"))
+    assert len(read) == 20 and "alone.jpg" not in read
+    assert keys(opened(root, tmp_path / "c")) == first and len(read) == 20
+    (root / "blue_dress" / "003.jpg").write_bytes(b"changed 003 :)")
+    opened(root, tmp_path / "c")
+    assert read[20:] == ["003.jpg"]
+    for memory in (tmp_path / "c").iterdir():
+        memory.write_text("{damaged")
+    opened(root, tmp_path / "c")
+    assert len(read) == 41
+    blocked = tmp_path / "file"
+    blocked.touch()
+    assert len(opened(root, blocked / "c").index("train")) > 0, "no cache, only slower"
+
+
+# ------------------------------------------------------------------------------------- MSRN's split
+def labels_file(folder: Path, content: Any) -> Path:
+    file = folder / "apparel_kaggle_labels.json"
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    return file
+
+
+def test_msrn_shuffles_the_items_of_its_file_with_seed_10(tmp_path: Path) -> None:
+    root = write(tmp_path / "a" / "apparel", red_shoes=2)
+    content = {f"{i}.jpg": ["red", "shoes"] if i % 3 else ["blue", "dress"] for i in range(9)}
+    file = labels_file(tmp_path / "a", content)
+    data = opened(tmp_path / "a", tmp_path / "c", split="msrn")
+    random.seed(10)
+    items = list(content.items())
+    random.shuffle(items)
+    index = data.index("train")
+    assert set(index.keys) == {f"{a}_{b}/{name}" for name, (a, b) in items[:4]}
+    assert len(data.index("test")) == 5
+    assert index.files[0] == root / index.keys[0]
+    elsewhere = file.rename(tmp_path / "other.json")
+    again = opened(tmp_path / "a", tmp_path / "c", split="msrn", labels_file=str(elsewhere))
+    assert keys(again) == keys(data)
+    with pytest.raises(DataError, match=r"apparel_kaggle_labels\.json.* is missing.*labels_file"):
+        opened(tmp_path / "a", tmp_path / "c", split="msrn")
+    with pytest.raises(DataError, match=r"no\.json cannot be read"):
+        opened(tmp_path / "a", tmp_path / "c", split="msrn", labels_file="no.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a.jpg": [', "no whole json"),
+        ([], "no json object"),
+        ({}, "no json object"),
+        ({"a.jpg": ["red"]}, r"'a\.jpg' has \['red'\] instead of"),
+        ({"a.jpg": "red dress"}, "instead of"),
+        ({"a.jpg": ["dress", "red"]}, r"'a\.jpg': 'dress_red' is no <colour>_<garment>"),
+    ],
+)
+def test_a_wrong_label_file_is_named(tmp_path: Path, content: Any, message: str) -> None:
+    root = write(tmp_path / "a")
+    file = labels_file(root, content)
+    with pytest.raises(DataError, match=message) as error:
+        opened(root, tmp_path / "c", split="msrn")
+    assert str(file) in str(error.value)
+
+
+# ------------------------------------------------------------------------------------ wrong input
+@pytest.mark.parametrize("name", ["dresses", "blue_coat", "dress_blue", "pale_blue_dress", "blue_"])
+def test_a_folder_that_is_no_colour_and_garment_is_named(tmp_path: Path, name: str) -> None:
+    root = write(tmp_path / "a", **{name: 1})
+    with pytest.raises(DataError, match=f"'{name}' is no <colour>_<garment>") as error:
+        opened(root, tmp_path / "c")
+    assert str(root / name) in str(error.value)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no folder was given"):
+        opened(None, tmp_path / "c")
+    with pytest.raises(DataError, match=r"(?s)not found under .*blue_dress"):
+        opened(tmp_path, tmp_path / "c")
+    with pytest.raises(DataError, match="has no split='random'; choose from fixed, msrn"):
+        opened(write(tmp_path / "a"), tmp_path / "c", split="random")
+    (tmp_path / "b" / "blue_dress").mkdir(parents=True)
+    (tmp_path / "b" / "blue_dress" / "readme.txt").touch()
+    with pytest.raises(DataError, match="no image is in the folders"):
+        opened(tmp_path / "b", tmp_path / "c")
+
+
+def test_what_computers_leave_in_folders_is_no_image(tmp_path: Path) -> None:
+    root = write(tmp_path / "a")
+    (root / ".thumbnails").mkdir()
+    for name in (".DS_Store", "._003.jpg", "Thumbs.db"):
+        (root / "blue_dress" / name).touch()
+    assert sum(map(len, keys(opened(root, tmp_path / "c")))) == 20
+
+
+# --------------------------------------------------------------------------------------- real data
+def test_apparel_mini_has_its_name(real_data: Path, tmp_path: Path) -> None:
+    data = opened(real_data / "apparel-mini", tmp_path)
+    train, test = data.index("train"), data.index("test")
+    assert (len(train), len(test)) == (1226, 1203)
+    counted = {p.name: len(list(p.iterdir())) for p in (real_data / "apparel-mini").iterdir()}
+    for label, positives in zip(
+        data.names, train.targets.sum(0) + test.targets.sum(0), strict=True
+    ):
+        folders = [count for name, count in counted.items() if label in name.split("_")]
+        assert positives == sum(folders), label
+    assert data.card.identities[digest(train, test, data.names)] == "apparel-mini"
+
+
+def test_the_kaggle_sets_lists_have_their_names(tmp_path: Path) -> None:
+    named = os.environ.get("MLBENCH_TEST_LISTS")
+    if not named:
+        pytest.skip("MLBENCH_TEST_LISTS names no folder with apparel_kaggle_labels.json")
+    (tmp_path / "blue_dress").mkdir()
+    file = str(Path(named) / "apparel_kaggle_labels.json")
+    data = opened(tmp_path, tmp_path, split="msrn", labels_file=file)
+    train, test = data.index("train"), data.index("test")
+    assert (len(train), len(test), data.names) == (5692, 5692, ELEVEN)
+    folders = {key.partition("/")[0] for key in (*train.keys, *test.keys)}
+    assert len(folders) == 24
+    assert data.card.identities[digest(train, test, ELEVEN)] == "apparel-msrn"
+    everything = sorted([*train.keys, *test.keys])
+    known = {s.key: s.target for s in (*train, *test)}
+    side = duplicates.drawn(everything, 0.5)
+    ours = [
+        Index([Path(k) for k in part], part, np.stack([known[k] for k in part]))
+        for part in ([k for k, s in zip(everything, side, strict=True) if s == t] for t in (1, 0))
+    ]
+    assert [len(index) for index in ours] == [
+        data.card.splits["train"].images,
+        data.card.splits["test"].images,
+    ]
+    assert data.card.identities[digest(*ours, ELEVEN)] == "apparel"

@@ -12,7 +12,7 @@ from mlbench import registry
 from mlbench.types import DatasetCard, PluginError, Recipe, Settings, SuiteError, Track
 
 PROBE: dict[str, Any] = {
-    "epochs": 15,
+    "epochs": 8,
     "batch_size": 32,
     "optimizer": {"name": "adamw", "lr": 2e-3, "weight_decay": 1e-2},
     "schedule": {"name": "one_cycle"},

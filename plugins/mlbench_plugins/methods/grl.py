@@ -174,11 +174,12 @@ RECIPE = Recipe(
         "probe": {
             "optimizer": {"lr": 1e-3},
             "head_options": {
-                "label_dim": 512,
-                "hidden_dim": 512,
-                "intermediary_dim": 512,
-                "output_dim": 512,
+                "label_dim": 128,
+                "hidden_dim": 128,
+                "intermediary_dim": 128,
+                "output_dim": 1024,
                 "downsample": 1,
+                "prior_bias": True,
             },
         },
     },

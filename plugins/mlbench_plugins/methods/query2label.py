@@ -248,7 +248,7 @@ RECIPE = Recipe(
     tuned={
         "probe": {
             "optimizer": {"lr": 5e-4},
-            "head_options": {"hidden_dim": 256, "feedforward": 512},
+            "head_options": {"hidden_dim": 256, "feedforward": 512, "prior_bias": True},
         },
     },
     reported=(

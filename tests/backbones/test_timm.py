@@ -174,6 +174,15 @@ def test_other_shapes_are_listed(tmp_path, state):
     assert "1 other shapes: conv_stem.weight (3, 3, 3, 3) instead of (16, 3, 3, 3)" in said
 
 
+def test_a_file_is_held_against_a_model_without_memory(tmp_path, state):
+    good = written(tmp_path / "good.safetensors", state)
+    wrong = {**state, "conv_stem.weight": torch.zeros(3, 3, 3, 3)}
+    bad = written(tmp_path / "bad.safetensors", wrong)
+    with torch.device("meta"):
+        assert all(p.is_meta for p in timm_backbone(SMALL, weights=good).parameters())
+        assert "1 other shapes" in fails(bad)
+
+
 class Evil:
     def __reduce__(self):
         return print, ("unpickled",)

@@ -109,7 +109,8 @@ def fit(module: nn.Module, file: WeightFile, ignored: Collection[str]) -> None:
             + "; ".join(f"{len(v)} {k}: {_few(v)}" for k, v in wrong.items() if v)
             + ". Give weights of this architecture, or another --backbones."
         )
-    module.load_state_dict(given, strict=False)
+    if not any(value.is_meta for value in expected.values()):  # else there is nothing to fill
+        module.load_state_dict(given, strict=False)
 
 
 def _tensors(path: Path, state: Any) -> dict[str, Tensor]:

@@ -133,6 +133,26 @@ class SplitCard(Value):
     positives: PositiveInt | None = None
 
 
+class Archive(Value):
+    """A file that a data set is published as: a tar, compressed or not, or a zip.
+
+    Attributes:
+        name: the official file name; a mirror holds it under this name.
+        url: where it is to be had, None where terms or a dead link forbid to fetch it.
+        sha256: of the whole file, None where nobody has published or checked it.
+        bytes: its exact size, None where it is not known for certain.
+        unpacked_bytes: more than this is never unpacked of it; a round number above the true size.
+        into: the folder that it is unpacked in, relative to the root.
+    """
+
+    name: str
+    url: str | None
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    bytes: PositiveInt | None = None
+    unpacked_bytes: PositiveInt
+    into: str = "."
+
+
 class DatasetCard(Value):
     """What a data set is.
 
@@ -151,6 +171,8 @@ class DatasetCard(Value):
         identities: digest (see ``digest``) -> name of a known edition, e.g. ``coco-mini``.
         budget: settings that are the same for every method in the controlled and probe tracks.
         notes: what a reader of its numbers must know.
+        archives: the files that it is published as.
+        steps: what a person must do where they cannot be fetched, in plain words.
     """
 
     title: str
@@ -164,6 +186,8 @@ class DatasetCard(Value):
     identities: dict[str, str] = {}
     budget: dict[str, Any] = {}
     notes: str = ""
+    archives: tuple[Archive, ...] = ()
+    steps: str = ""
 
 
 class Dataset(ABC):

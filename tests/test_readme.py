@@ -9,6 +9,7 @@ import typer.main
 import yaml
 
 from mlbench import suite
+from mlbench.cards import method_table
 from mlbench.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +54,12 @@ def test_the_suite_shown_is_a_suite():
     text = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     made = suite.make(yaml.safe_load(text))
     assert made.methods == ("ssgrl", "msrn") and made.labels == ("person", "dog", "cat")
+
+
+def test_the_methods_table_is_made_of_the_cards():
+    text = (ROOT / "README.md").read_text()
+    shown = re.search(r"<!-- methods -->\n(.*?)<!-- /methods -->", text, re.DOTALL)[1]
+    assert shown == method_table(), "put the output of `mlbench list --cards` into the README"
 
 
 def test_ci_runs_the_readmes_commands():

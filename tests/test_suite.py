@@ -61,6 +61,39 @@ def test_published_takes_the_authors_options_of_the_data_set():
     assert spec.dataset_options == {"difficult_train": "positive"}
 
 
+def test_published_finds_what_a_recipe_says_of_a_family(install):
+    source = """
+from mlbench.types import Recipe, Settings
+RECIPE = Recipe(
+    title="t", bibtex="b", summary="s", settings=Settings(head="gap"),
+    per_dataset={"coco": {"epochs": 7}, "coco2017": {"epochs": 8}, "voc2007": {"epochs": 9}},
+    dataset_options={"coco": {"unlabelled": True}, "voc2007": {"difficult_train": "positive"}},
+)
+"""
+    install("acme", source, "[mlbench.recipes]\nfamiliar = acme:RECIPE")
+    names = ("coco", "coco2014", "coco2017", "voc2007", "voc2012", "synthetic")
+    found = {
+        spec.dataset: (spec.settings.epochs, spec.dataset_options)
+        for spec in expand(methods=("familiar",), datasets=names, track="published")
+    }
+    none = (20, {})
+    assert found == {
+        "coco": (7, {"unlabelled": True}),
+        "coco2014": (7, {"unlabelled": True}),
+        "coco2017": (8, {"unlabelled": True}),
+        "voc2007": (9, {"difficult_train": "positive"}),
+        "voc2012": none,
+        "synthetic": none,
+    }
+
+
+def test_what_a_recipe_says_of_a_family_is_for_the_published_track_only():
+    (spec,) = expand(plugins=("ssgrl", "coco2014"), track="controlled")
+    assert spec.dataset_options == {}
+    (spec,) = expand(plugins=("ssgrl", "coco2014"), track="published")
+    assert spec.dataset_options == {"unlabelled": True}
+
+
 def test_sizes_in_pixels_follow_the_image_size():
     (spec,) = expand(plugins=("ssgrl",), track="published", settings={"image_size": 288})
     assert spec.settings.preprocessing.resize == 320

@@ -12,6 +12,7 @@ import typer
 from mlbench import __version__
 from mlbench.cli.check import check
 from mlbench.cli.console import errors
+from mlbench.cli.data import data
 from mlbench.cli.evaluate import evaluate
 from mlbench.cli.import_ import import_
 from mlbench.cli.leaderboard import leaderboard
@@ -37,6 +38,7 @@ app.command()(leaderboard)
 app.command(name="import")(import_)
 app.command()(evaluate)
 app.command()(parity)
+app.add_typer(data, name="data")
 
 
 @app.callback(invoke_without_command=True)

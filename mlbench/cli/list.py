@@ -20,8 +20,16 @@ def list_plugins(
         str | None, typer.Option(help=f"Only this kind: {', '.join(KINDS)}.", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    cards: Annotated[
+        bool, typer.Option("--cards", help="Print the methods' cards as a Markdown table.")
+    ] = False,
 ) -> None:
     """List every plugin that is installed."""
+    if cards:
+        from mlbench.cards import method_table
+
+        typer.echo(method_table(), nl=False)
+        return
     found = registry.plugins(_kind(kind))
     problems = {
         plugin: f"broken: {reason}" for plugin, reason in broken(found, cache_folder()).items()

@@ -11,7 +11,7 @@ from rich.markup import escape
 from mlbench import registry
 from mlbench.cli.console import console
 from mlbench.registry import Plugin
-from mlbench.types import DatasetCard, PluginError, Recipe
+from mlbench.types import DatasetCard, MeasureError, PluginError, Recipe, Settings
 
 GIVEN = ("spec", "labels", "root", "cache", "weights", "image_size")
 """What the core gives to factories, and no user sets as an option."""
@@ -54,6 +54,7 @@ def _card(plugin: Plugin) -> None:
 def _recipe(recipe: Recipe) -> None:
     console.print(escape(recipe.title), style="italic")
     console.print(escape(recipe.summary))
+    _cost(recipe.settings)
     console.print("\nSettings of the published track:")
     _fields(recipe.settings.model_dump(exclude_defaults=True))
     for dataset, changes in recipe.per_dataset.items():
@@ -68,12 +69,30 @@ def _recipe(recipe: Recipe) -> None:
         note = f" ({score.note})" if score.note else ""
         number = f"{score.dataset} {score.metric} {score.value:g}{note}"
         console.print(f"  {number}  [{score.status}: {score.source}]", markup=False)
+    for released in recipe.released:
+        console.print(f"\n`mlbench import` reads: {released.title}", markup=False)
     if recipe.deviations:
         console.print("\nDeviations from the authors' code:")
     for deviation in recipe.deviations:
         console.print(f"  - {deviation}", markup=False)
     if recipe.bibtex:
         console.print("\n" + recipe.bibtex.strip(), markup=False)
+
+
+def _cost(settings: Settings) -> None:
+    from mlbench.cards import LABELS, head_cost
+
+    where = f"{settings.backbone} at {settings.image_size}"
+    try:
+        cost = head_cost(settings)
+    except (PluginError, MeasureError) as error:
+        console.print(f"Head at {LABELS} labels on {where}: {error}", markup=False)
+        return
+    console.print(
+        f"Head at {LABELS} labels on {where}: {cost.parameters:.2f} M parameters, "
+        f"{cost.gmacs:.3f} GMACs an image",
+        markup=False,
+    )
 
 
 def _dataset(card: DatasetCard) -> None:

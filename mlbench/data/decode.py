@@ -26,6 +26,7 @@ Pillow suspects a decompression bomb)."""
 REMEDY = "replace it by a sound copy or take it out of the data set's lists"
 LISTED = 20
 """How many bad files an error lists."""
+MISSING = "the file is missing"
 
 _LOG = logging.getLogger(__name__)
 _ORIENTATION_TAG = 0x0112
@@ -97,7 +98,7 @@ def _from_integers(grey_HW: np.ndarray) -> Image.Image:
 
 def _reason(file: Path, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return "the file is missing"
+        return MISSING
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"the picture has more than {MAX_PIXELS:,} pixels"
     if isinstance(error, PIL.UnidentifiedImageError):
@@ -131,19 +132,35 @@ def verify(
         DataError: one error for all bad or missing files: how many, and what is wrong with each
             of the first ``LISTED``.
     """
+    bad = problems(files, cache, workers, progress)
+    if bad:
+        report = [f"{file}: {reason}" for file, reason in bad.items()]
+        raise DataError(_report(report, len(set(files))))
+
+
+def problems(
+    files: Sequence[Path],
+    cache: Path,
+    workers: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[Path, str]:
+    """What is wrong with each file that cannot be used; arguments and memory as in ``verify``.
+
+    The reason is ``MISSING`` where there is no such file.
+    """
     memory = cache / f"decoded-{_set_name(files)}.bin"
     known = _recall(memory)
     fingerprints = dict(zip(files, _fingerprints(files), strict=True))
     todo = [file for file, mark in fingerprints.items() if mark is None or mark not in known]
     good = known.intersection(mark for mark in fingerprints.values() if mark is not None)
-    bad: list[str] = []
+    bad: dict[Path, str] = {}
     done = len(fingerprints) - len(todo)
     try:
         with ThreadPoolExecutor(max(1, workers)) as pool:
             for file, problem in zip(todo, pool.map(_problem, todo), strict=True):
                 mark = fingerprints[file]
                 if problem is not None:
-                    bad.append(f"{file}: {problem}")
+                    bad[file] = problem
                 elif mark is not None:
                     good.add(mark)
                 done += 1
@@ -152,8 +169,7 @@ def verify(
     finally:  # what was decoded before Ctrl-C need not be decoded again
         if good != known:
             _remember(memory, good)
-    if bad:
-        raise DataError(_report(bad, len(fingerprints)))
+    return bad
 
 
 def _problem(file: Path) -> str | None:

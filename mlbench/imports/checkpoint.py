@@ -26,7 +26,7 @@ from mlbench.imports.conversion import (
     reorder,
 )
 from mlbench.imports.reading import read, state_dict
-from mlbench.tracks import merge
+from mlbench.tracks import merge, of_dataset
 from mlbench.types import (
     LabelContext,
     Places,
@@ -110,7 +110,7 @@ def released_settings(
     """The authors' settings for a data set and a release, with overrides laid on top in order."""
     recipe: Recipe = registry.find("recipe", method).load()
     fields = recipe.settings.model_dump()
-    per_dataset = recipe.per_dataset.get(dataset, {})
+    per_dataset = of_dataset(recipe.per_dataset, dataset)
     for over in (per_dataset, released.settings, *overrides, {"weights": "none"}):
         fields = merge(fields, over)
     return Settings.model_validate(fields)
@@ -178,7 +178,7 @@ def _spec(request: Request, settings: Settings) -> RunSpec:
     return RunSpec(
         method=request.method,
         dataset=request.dataset,
-        dataset_options=recipe.dataset_options.get(request.dataset, {}),
+        dataset_options=of_dataset(recipe.dataset_options, request.dataset),
         data=f"imported:{_sha256(request.file)}",
         track="published",
         words=f"sha256:{_sha256(request.words)}" if request.words else "cooccurrence",

@@ -13,9 +13,11 @@ import numpy as np
 import pycocotools.coco
 import pytest
 
+from mlbench import registry
 from mlbench.types import DataError, Index, Split, digest
-from mlbench_plugins.datasets import coco
-from mlbench_plugins.datasets.coco import COCO, read_instances
+from mlbench_plugins.datasets import instances
+from mlbench_plugins.datasets.coco import COCO, COCO2014, COCO2017
+from mlbench_plugins.datasets.instances import read_instances
 
 CONTENT: dict[str, Any] = {
     "info": {"year": 2017},
@@ -39,11 +41,24 @@ CONTENT: dict[str, Any] = {
 
 
 def write(root: Path, year: int = 2017, content: Any = CONTENT) -> Path:
+    """Train holds the content, val the same with ids that are greater by 100."""
     (root / "annotations").mkdir(parents=True)
-    for split in ("train", "val"):
+    for split, step in (("train", 0), ("val", 100)):
         (root / f"{split}{year}").mkdir()
-        (root / "annotations" / f"instances_{split}{year}.json").write_text(json.dumps(content))
+        text = json.dumps(moved(content, step) if step else content)
+        (root / "annotations" / f"instances_{split}{year}.json").write_text(text)
     return root
+
+
+def moved(content: Any, step: int) -> Any:
+    """The same with other image ids, as far as it is right."""
+    content = copy.deepcopy(content)
+    with contextlib.suppress(LookupError, TypeError):
+        for item in content["images"]:
+            item["id"] += step
+        for item in content["annotations"]:
+            item["image_id"] += step
+    return content
 
 
 @pytest.fixture(autouse=True)
@@ -61,8 +76,8 @@ def test_a_json_is_parsed_once_as_long_as_it_stays_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed: list[str] = []
-    read = coco.read_instances
-    monkeypatch.setattr(coco, "read_instances", lambda f: parsed.append(f.name) or read(f))
+    read = instances.read_instances
+    monkeypatch.setattr(instances, "read_instances", lambda f: parsed.append(f.name) or read(f))
     root = write(tmp_path)
     first = opened(root).index("test")
     again = opened(root).index("test")
@@ -73,17 +88,17 @@ def test_a_json_is_parsed_once_as_long_as_it_stays_the_same(
         kept.write_bytes(kept.read_bytes()[:50])
     assert (opened(root).index("test").targets == first.targets).all()
     assert len(parsed) == 4
-    changed = copy.deepcopy(CONTENT)
-    changed["annotations"].append({"id": 9, "image_id": 25, "category_id": 1})
+    changed = moved(CONTENT, 100)
+    changed["annotations"].append({"id": 9, "image_id": 125, "category_id": 1})
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(changed))
-    assert list(opened(root).index("test").keys) == ["9", "25", "30"]
+    assert list(opened(root).index("test").keys) == ["109", "125", "130"]
 
 
 def test_labels_stand_in_category_order_and_images_in_id_order(tmp_path: Path) -> None:
     data = opened(write(tmp_path))
     index = data.index("test")
     assert data.names == ("person", "dog", "cup")
-    assert list(index.keys) == ["9", "30"]
+    assert list(index.keys) == ["109", "130"]
     assert index.files[1] == tmp_path / "val2017" / "c.jpg"
     assert index.targets.tolist() == [[1, 0, 0], [0, 1, 1]]
     assert index.targets.dtype == np.int8
@@ -107,6 +122,41 @@ def test_the_layout_of_2014(tmp_path: Path) -> None:
     assert index.files[0] == tmp_path / "train2014" / "a.jpg"
     with pytest.raises(DataError, match=r"(?s)COCO 2017 .*instances_train2017\.json"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize(("factory", "year"), [(COCO2014, 2014), (COCO2017, 2017)])
+def test_a_year_has_a_name_of_its_own(tmp_path: Path, factory: Any, year: int) -> None:
+    write(tmp_path / f"coco{year}", year)
+    named, asked = factory(tmp_path, Path("cache")), opened(tmp_path, year=year)
+    for split in ("train", "test"):
+        assert named.index(split).files == asked.index(split).files
+        assert (named.index(split).targets == asked.index(split).targets).all()
+    assert named.names == asked.names
+    assert len(factory(tmp_path, Path("cache"), unlabelled=True).index("train")) == 3
+    assert set(registry.options(factory, ("root", "cache"))) == {"unlabelled"}
+    with pytest.raises(DataError, match=rf"(?s)COCO {year} .*instances_train{year}\.json"):
+        factory(Path("nowhere"), Path("cache"))
+
+
+def test_names_with_spaces_and_other_scripts(tmp_path: Path) -> None:
+    content = changed(put("images", 1, file_name="a b é 猫.jpg"))
+    index = opened(write(tmp_path, content=content)).index("train")
+    assert index.files[0] == tmp_path / "train2017" / "a b é 猫.jpg"
+
+
+def test_nothing_is_written_where_the_data_lie(tmp_path: Path) -> None:
+    root = write(tmp_path / "data")
+    before = {file: file.stat().st_mtime_ns for file in root.rglob("*")} | {root: root.stat()}
+    opened(root).index("test")
+    assert {file: file.stat().st_mtime_ns for file in root.rglob("*")} | {root: root.stat()} == (
+        before
+    )
+    assert len(list(Path("cache").glob("*.npz"))) == 2
+
+
+def test_a_cache_that_cannot_be_written_to_only_costs_time(tmp_path: Path) -> None:
+    Path("file").write_text("no folder")
+    assert len(COCO(write(tmp_path), Path("file") / "cache").index("test")) == 2
 
 
 # ------------------------------------------------------------------------------------ wrong input
@@ -138,6 +188,7 @@ WRONG: list[tuple[Callable[[Any], Any], str]] = [
     (put("images", 0, file_name=None), r"images\[0\] has no text 'file_name'"),
     (put("categories", 2, name=3), r"categories\[2\] has no text 'name'"),
     (lambda c: c.update(images=[]), "4 annotations name image ids"),
+    (put("categories", 2, name="dog"), "two categories are called 'dog'"),
 ]
 
 
@@ -187,6 +238,18 @@ def test_splits_of_different_releases_are_refused(tmp_path: Path) -> None:
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(other))
     with pytest.raises(DataError, match="different categories"):
         opened(root).index("test")
+    (root / "annotations" / "instances_val2017.json").write_text(json.dumps(CONTENT))
+    with pytest.raises(DataError, match="3 images stand in both splits, the first is '9'; take"):
+        opened(root).index("test")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"year": 2015}, "year=2015; choose from 2014, 2017"), ({"unlabelled": "no"}, "'no'; choose")],
+)
+def test_wrong_options_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        opened(write(tmp_path), **options)
 
 
 # --------------------------------------------------------------------------------------- real data
@@ -209,7 +272,7 @@ def test_coco_mini_is_what_pycocotools_reads(real_data: Path, split: Split) -> N
     index = data.index(split)
     part = {"train": "train", "test": "val"}[split]
     names, found = by_pycocotools(root / "annotations" / f"instances_{part}2017.json")
-    assert list(data.names) == names
+    assert list(data.names) == names == list(data.card.orders["official"])
     assert len(index) == {"train": 2089, "test": 915}[split]
     assert [int(key) for key in index.keys] == sorted(found)
     for file, target, key in index:
@@ -232,6 +295,9 @@ def test_full_lists_have_their_name(real_data: Path) -> None:
         listed(Path(named) / f"tagclip_coco2017_{part}.txt", len(names))
         for part in ("train", "val")
     )
+    for part, index in (("train", train), ("test", test)):
+        card = COCO2017.card.splits[part]
+        assert (len(index), index.targets.sum()) == (card.images, card.positives)
     assert (len(train), len(test)) == (117_266, 4_952)
     assert COCO.card.identities[digest(train, test, names)] == "coco2017"
 

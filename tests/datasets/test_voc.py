@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlbench.types import DataError, Index, digest
-from mlbench_plugins.datasets.voc import VOC2007
+from mlbench_plugins.datasets.voc import VOC2007, VOC2012
 
 LISTS = Path("ImageSets/Main")
 IMAGES = {"trainval": ["000003", "000001", "000007"], "train": ["000003"], "test": ["000002"]}
@@ -114,16 +114,92 @@ def test_a_wrong_list_is_named_with_its_line(
     assert str(file) in str(error.value)
 
 
+def test_an_empty_list_is_refused(voc: Path) -> None:
+    for name in VOC2007.names:
+        (voc / LISTS / f"{name}_test.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"aeroplane_test\.txt is empty; unpack both archives"):
+        opened(voc).index("test")
+
+
+def test_an_image_in_both_splits_is_refused(voc: Path) -> None:
+    for name in VOC2007.names:
+        (voc / LISTS / f"{name}_test.txt").write_text("000009 -1\n000001 -1\n")
+    with pytest.raises(DataError, match="1 images stand in both splits, the first is '000001'"):
+        opened(voc).index("train")
+    with pytest.raises(DataError, match="choose train_split and test_split so that no image"):
+        opened(voc, test_split="train").index("train")
+
+
+def test_the_xml_is_not_read(voc: Path) -> None:
+    (voc / "Annotations").mkdir()
+    bomb = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "' + "&b;" * 9999 + '">]><a>&c;</a>'
+    (voc / "Annotations" / "000003.xml").write_text(bomb)
+    (voc / "Annotations" / "000001.xml").mkdir()
+    assert len(opened(voc).index("train")) == 3
+
+
 def test_a_list_that_is_no_text_is_refused(voc: Path) -> None:
     (voc / LISTS / "dog_test.txt").write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(DataError, match=r"dog_test\.txt cannot be read"):
         opened(voc).index("test")
 
 
-@pytest.mark.parametrize("option", ["difficult_train", "train_split"])
+@pytest.mark.parametrize("option", ["difficult_train", "train_split", "test_split"])
 def test_wrong_options_are_refused(voc: Path, option: str) -> None:
-    with pytest.raises(DataError, match=f"{option}='test'; choose from"):
-        opened(voc, **{option: "test"})
+    with pytest.raises(DataError, match=f"{option}='trial'; choose from"):
+        opened(voc, **{option: "trial"})
+
+
+# ---------------------------------------------------------------------------------------- VOC 2012
+def write_2012(folder: Path) -> Path:
+    """Five images; 2008_000008 shows a dog, and perhaps a cat."""
+    parts = {
+        "train": ["2008_000008", "2011_003276"],
+        "val": ["2007_000032", "2009_000001", "2010_000002"],
+    }
+    parts["trainval"] = [*parts["train"], *parts["val"]]
+    (folder / LISTS).mkdir(parents=True)
+    for name in VOC2012.names:
+        for part, keys in parts.items():
+            value = {"dog": " 1", "cat": " 0"}.get(name, "-1")
+            lines = [f"{key} {value if key == '2008_000008' else '-1'}\n" for key in keys]
+            (folder / LISTS / f"{name}_{part}.txt").write_text("".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("place", ["VOCdevkit/VOC2012", "VOC2012", ".", "voc2012"])
+def test_voc2012_trains_on_train_and_scores_val(tmp_path: Path, place: str) -> None:
+    folder = write_2012(tmp_path / "data" / place)
+    data = VOC2012(tmp_path / "data", Path("nowhere"), difficult_train="negative")
+    train, test = data.index("train"), data.index("test")
+    assert list(train.keys) == ["2008_000008", "2011_003276"]
+    assert len(test) == 3
+    assert train.files[0] == folder / "JPEGImages" / "2008_000008.jpg"
+    present = [data.names[c] for c in np.flatnonzero(train.targets[0])]
+    assert present == ["dog"]
+    other = VOC2012(tmp_path / "data", Path("nowhere"), train_split="val", test_split="train")
+    assert list(other.index("test").keys) == list(train.keys)
+    assert other.index("test").targets[0, data.names.index("cat")] == -1
+
+
+def test_the_labels_of_the_test_split_of_2012_are_not_public(tmp_path: Path) -> None:
+    write_2012(tmp_path)
+    for option in ("train_split", "test_split"):
+        with pytest.raises(DataError, match=r"test split are not public.*train, val$"):
+            VOC2012(tmp_path, Path("nowhere"), **{option: "test"})
+    with pytest.raises(DataError, match="2 images stand in both splits"):
+        VOC2012(tmp_path, Path("nowhere"), test_split="train").index("train")
+    with pytest.raises(DataError, match="3 images stand in both splits"):
+        VOC2012(tmp_path, Path("nowhere"), train_split="trainval").index("train")
+    assert "not public" in VOC2012.card.notes
+
+
+def test_the_folder_of_another_year_is_refused(voc: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 1: '000003' is no image of VOC 2012; name the"):
+        VOC2012(voc, Path("nowhere"), test_split="trainval").index("train")
+    folder = write_2012(tmp_path / "VOC2012")
+    with pytest.raises(DataError, match=r"line 1: '2008_000008' is no image of VOC 2007"):
+        opened(folder, test_split="val").index("train")
 
 
 # --------------------------------------------------------------------------------------- real data
@@ -163,11 +239,17 @@ def test_official_lists(tmp_path: Path) -> None:
             (tmp_path / LISTS / Path(member).name).write_bytes(archive.read(member))
     data = opened(tmp_path)
     train, test = assert_counts(data, tmp_path)
-    assert (len(train), len(test)) == tuple(card.images for card in data.card.splits.values())
+    for part, index in (("train", train), ("test", test)):
+        card = data.card.splits[part]
+        assert (len(index), (index.targets == 1).sum()) == (card.images, card.positives)
     person = data.names.index("person")
     assert (train.targets[:, person] == 1).sum() == 2008
     assert (test.targets[:, person] == 1).sum() == 2007
-    assert (train.targets == 1).sum() == 7306
+    assert data.card.splits["train"].positives == 7306
+    parts = opened(tmp_path, train_split="train", test_split="val")
+    for part, index in (("the list train", "train"), ("the list val", "test")):
+        targets, card = parts.index(index).targets, data.card.splits[part]
+        assert (len(targets), (targets == 1).sum()) == (card.images, card.positives)
     assert data.card.identities[digest(train, test, data.names)] == "voc2007"
     for difficult, positives in (("negative", 7306), ("positive", 7913)):
         data = opened(tmp_path, difficult_train=difficult)

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, SplitCard
+from mlbench.types import Archive, DataError, Dataset, DatasetCard, Index, Split, SplitCard
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
 from mlbench_plugins.datasets.photographs import FINE_TUNING, locate
 
@@ -71,6 +71,11 @@ class Apparel(Dataset):
         },
         budget=FINE_TUNING,
         notes="Folders are the only annotation: what else is in the picture counts as absent.",
+        archives=(Archive(name="archive.zip", url=None, unpacked_bytes=4 << 30, into="apparel"),),
+        steps="""Kaggle gives the archive only to users who are logged in:
+1. Open https://www.kaggle.com/datasets/kaiska/apparel-dataset, log in, read its terms.
+2. Press Download: the browser saves archive.zip, with the 24 folders <colour>_<garment>.
+3. mlbench data fetch apparel --root DIR --mirror FOLDER_WITH_ARCHIVE_ZIP""",
     )
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, SplitCard
+from mlbench.types import Archive, DataError, Dataset, DatasetCard, Index, Split, SplitCard
 from mlbench_plugins.datasets.instances import Instances, remembered
 from mlbench_plugins.datasets.photographs import FINE_TUNING, choose, locate, refuse_shared
 
@@ -53,7 +53,65 @@ _ALL = {
 }
 
 
-def _card(title: str, splits: dict[str, SplitCard], identities: dict[str, str]) -> DatasetCard:
+def _archive(path: str, size: int, sha256: str, unpacked_bytes: int) -> Archive:
+    return Archive(
+        name=path.partition("/")[2],
+        url=f"http://images.cocodataset.org/{path}",
+        sha256=sha256,
+        bytes=size,
+        unpacked_bytes=unpacked_bytes,
+        into="coco",
+    )
+
+
+_ARCHIVES = {
+    2014: (
+        _archive(
+            "annotations/annotations_trainval2014.zip",
+            252_872_794,
+            "031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009",
+            2 << 30,
+        ),
+        _archive(
+            "zips/train2014.zip",
+            13_510_573_713,
+            "ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775",
+            16 << 30,
+        ),
+        _archive(
+            "zips/val2014.zip",
+            6_645_013_297,
+            "fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0",
+            8 << 30,
+        ),
+    ),
+    2017: (
+        _archive(
+            "annotations/annotations_trainval2017.zip",
+            252_907_541,
+            "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+            2 << 30,
+        ),
+        _archive(
+            "zips/train2017.zip",
+            19_336_861_798,
+            "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+            24 << 30,
+        ),
+        _archive(
+            "zips/val2017.zip",
+            815_585_330,
+            "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+            2 << 30,
+        ),
+    ),
+}
+"""COCO publishes no checksums; these are the ones that independent mirrors agree on."""
+
+
+def _card(
+    title: str, splits: dict[str, SplitCard], identities: dict[str, str], year: Year = 2017
+) -> DatasetCard:
     return DatasetCard(
         title=title,
         bibtex="""@inproceedings{lin2014microsoft,
@@ -73,6 +131,7 @@ def _card(title: str, splits: dict[str, SplitCard], identities: dict[str, str]) 
         identities=identities,
         budget=FINE_TUNING,
         notes="Test is the official val split. An object that nobody annotated counts as absent.",
+        archives=_ARCHIVES[year],
     )
 
 
@@ -123,7 +182,7 @@ class COCO2014(Dataset):
             ML-GCN, MSRN, ASL and most others do not.
     """
 
-    card = _card("MS COCO 2014", {**_LABELLED[2014], **_ALL[2014]}, {})
+    card = _card("MS COCO 2014", {**_LABELLED[2014], **_ALL[2014]}, {}, 2014)
 
     def __init__(self, root: Path | None, cache: Path, unlabelled: bool = False) -> None:
         self._release = _Release(root, cache, 2014, unlabelled)

@@ -7,6 +7,7 @@ The tests hold this reader against it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -77,7 +78,8 @@ def remembered(file: Path, cache: Path) -> Instances:
         )
         partial.replace(kept)
     except OSError:  # a full disk costs time at the next start, nothing more
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return found
 
 

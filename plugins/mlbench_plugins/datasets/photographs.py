@@ -33,19 +33,34 @@ def locate(root: Path | None, places: Iterable[str], sign: str, what: str) -> Pa
         what: what is looked for and where it can be had, for the error.
 
     Raises:
-        DataError: no folder was named or none of the places holds the sign.
+        DataError: no folder was named, none of the places holds the sign, or one is locked.
     """
     if root is None:
         raise DataError(f"{what}: no folder was given; name the one that holds it with --data DIR")
     folders = [root / place for place in places]
     for folder in folders:
-        if (folder / sign).exists():
+        if there(folder / sign):
             return folder
     looked = "\n  ".join(str(folder / sign) for folder in folders)
     raise DataError(
         f"{what}: not found under {root}; name the folder that holds it with --data DIR. "
         f"Looked for\n  {looked}"
     )
+
+
+def there(path: Path) -> bool:
+    """Whether a file or folder is there.
+
+    Raises:
+        DataError: this cannot be told, for want of permission.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be looked for ({error.strerror}); give this user the right to read "
+            "the folders above it"
+        ) from error
 
 
 def choose(dataset: str, option: str, value: object, known: Iterable[object]) -> None:

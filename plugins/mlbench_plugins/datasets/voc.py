@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, SplitCard
+from mlbench.types import Archive, DataError, Dataset, DatasetCard, Index, Split, SplitCard
 from mlbench_plugins.datasets.photographs import (
     FINE_TUNING,
     choose,
@@ -36,6 +36,7 @@ _ARCHIVES = {
     2007: "VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar",
     2012: "VOCtrainval_11-May-2012.tar",
 }
+_OXFORD = "http://host.robots.ox.ac.uk/pascal/VOC"
 _KEY = {2007: re.compile(r"\d{6}"), 2012: re.compile(r"\d{4}_\d{6}")}
 _TARGET = {"unknown": -1, "positive": 1, "negative": 0}
 
@@ -87,6 +88,22 @@ class VOC2007(Dataset):
         },
         budget=FINE_TUNING,
         notes="Difficult labels are unknown: they weigh nothing in the loss and in the metrics.",
+        archives=(
+            Archive(
+                name="VOCtrainval_06-Nov-2007.tar",
+                url=f"{_OXFORD}/voc2007/VOCtrainval_06-Nov-2007.tar",
+                sha256="7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508",
+                bytes=460_032_000,
+                unpacked_bytes=1 << 30,
+            ),
+            Archive(
+                name="VOCtest_06-Nov-2007.tar",
+                url=f"{_OXFORD}/voc2007/VOCtest_06-Nov-2007.tar",
+                sha256="6836888e2e01dca84577a849d339fa4f73e1e4f135d312430c4856b5609b4892",
+                bytes=451_020_800,
+                unpacked_bytes=1 << 30,
+            ),
+        ),
     )
 
     def __init__(
@@ -153,6 +170,15 @@ class VOC2012(Dataset):
         notes="What is scored is the list val: the labels of the official test split (10,991 "
         "images) are not public. Difficult labels are unknown: they weigh nothing in the loss and "
         "in the metrics.",
+        archives=(
+            Archive(
+                name="VOCtrainval_11-May-2012.tar",
+                url=f"{_OXFORD}/voc2012/VOCtrainval_11-May-2012.tar",
+                sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+                bytes=1_999_639_040,
+                unpacked_bytes=4 << 30,
+            ),
+        ),
     )
 
     def __init__(

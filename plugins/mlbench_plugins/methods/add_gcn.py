@@ -199,7 +199,7 @@ RECIPE = Recipe(
         grad_clip=10.0,
     ),
     dataset_options={"voc2007": {"difficult_train": "positive"}},
-    tuned={"probe": {"optimizer": {"lr": 1e-3}, "head_options": {"width": 256}}},
+    tuned={"probe": {"optimizer": {"lr": 3e-3}, "head_options": {"width": 256}}},
     reported=tuple(
         Reported(
             dataset=dataset, metric=metric, value=value, source=source, status=status, note=note

@@ -161,7 +161,7 @@ RECIPE = Recipe(
         },
     },
     dataset_options={"voc2007": {"difficult_train": "negative"}},
-    tuned={"probe": {"optimizer": {"lr": 1e-3}}},
+    tuned={"probe": {"optimizer": {"lr": 3e-3}}},
     reported=tuple(
         Reported(
             dataset=dataset, metric="mAP", value=value, source=README, status="verified", note=note

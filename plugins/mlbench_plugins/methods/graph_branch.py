@@ -316,7 +316,7 @@ RECIPE = Recipe(
         },
     },
     dataset_options={"voc2007": {"difficult_train": "positive"}},
-    tuned={"probe": {"optimizer": {"lr": 2e-3}}},
+    tuned={"probe": {"optimizer": {"lr": 3e-3}, "head_options": {"classifier": "linear"}}},
     deviations=(
         "The weights multiply the averaged map instead of the map: the same function.",
         "The graph counts images with both labels; the authors' counts instances of a label, which "

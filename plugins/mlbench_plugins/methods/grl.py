@@ -176,10 +176,9 @@ RECIPE = Recipe(
             "head_options": {
                 "label_dim": 128,
                 "hidden_dim": 128,
-                "intermediary_dim": 128,
-                "output_dim": 1024,
+                "intermediary_dim": 256,
+                "output_dim": 256,
                 "downsample": 1,
-                "prior_bias": True,
             },
         },
     },

@@ -164,7 +164,7 @@ RECIPE = Recipe(
     tuned={
         "probe": {
             "optimizer": {"lr": 5e-4},
-            "head_options": {"embedding_dim": 256, "feedforward": 512, "prior_bias": True},
+            "head_options": {"embedding_dim": 256, "feedforward": 512},
         },
     },
     reported=tuple(

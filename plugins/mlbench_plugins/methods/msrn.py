@@ -314,7 +314,7 @@ RECIPE = Recipe(
     tuned={
         "probe": {
             "optimizer": {"lr": 1e-3},
-            "head_options": {"classifier": "elementwise", "downsample": 4, "prior_bias": True},
+            "head_options": {"classifier": "elementwise", "downsample": 4},
         },
     },
     reported=tuple(

@@ -137,7 +137,7 @@ GAP_RECIPE = Recipe(
 }""",
     summary="The backbone's own classifier, with one logit a label: the weakest honest baseline.",
     settings=SETTINGS,
-    tuned={"probe": {"optimizer": {"lr": 2e-3}, "head_options": {"prior_bias": True}}},
+    tuned={"probe": {"optimizer": {"lr": 2e-3}}},
     reported=(
         Reported(
             dataset="coco",
@@ -182,7 +182,7 @@ GMP_RECIPE = Recipe(
     summary="The strongest response of each channel decides, wherever it is: small objects are not "
     "averaged away.",
     settings=SETTINGS.model_copy(update={"head": "gmp"}),
-    tuned={"probe": {"optimizer": {"lr": 5e-3}, "head_options": {"prior_bias": True}}},
+    tuned={"probe": {"optimizer": {"lr": 3e-3}}},
     reported=(
         Reported(
             dataset="coco",

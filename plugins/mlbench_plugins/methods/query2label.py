@@ -247,8 +247,8 @@ RECIPE = Recipe(
     # At full width the head has 150 million weights, for maps that nothing was tuned for.
     tuned={
         "probe": {
-            "optimizer": {"lr": 5e-4},
-            "head_options": {"hidden_dim": 256, "feedforward": 512, "prior_bias": True},
+            "optimizer": {"lr": 3e-4},
+            "head_options": {"hidden_dim": 256, "feedforward": 512},
         },
     },
     reported=(

@@ -198,10 +198,9 @@ RECIPE = Recipe(
             "optimizer": {"lr": 1e-3},
             "head_options": {
                 "hidden_dim": 128,
-                "intermediary_dim": 128,
-                "output_dim": 1024,
+                "intermediary_dim": 256,
+                "output_dim": 256,
                 "downsample": 1,
-                "prior_bias": True,
             },
         },
     },

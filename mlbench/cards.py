@@ -1,0 +1,86 @@
+"""What a method's card says beside its recipe: its head's cost; and the table of all methods."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from mlbench import registry
+from mlbench.engine.flops import count
+from mlbench.types import LabelContext, PluginError, Recipe, Settings
+
+LABELS = 80
+"""Labels that costs are given for: COCO's."""
+WORDS = 300
+"""Width of the word vectors."""
+
+
+class HeadCost(NamedTuple):
+    """Parameters in millions, and 1e9 multiply-accumulates an image in evaluation."""
+
+    parameters: float
+    gmacs: float
+
+
+def head_cost(settings: Settings, labels: int = LABELS) -> HeadCost:
+    """What a head costs with this many labels, on its backbone's maps; found without memory.
+
+    GMACs are taken from a batch of two and halved, as in the records: work on labels alone is
+    shared.
+
+    Raises:
+        PluginError: a plugin is unknown or cannot serve the case.
+        MeasureError: part of the work would have been counted as 0.
+    """
+    side = settings.image_size
+    names = tuple(f"label {i}" for i in range(labels))
+    vectors = np.ones((labels, WORDS), np.float32)
+    context = LabelContext(names, np.eye(labels, dtype=np.float32), vectors, labels)
+    with torch.device("meta"):
+        factory = registry.find("backbone", settings.backbone).load()
+        backbone = factory(weights="none", image_size=side).eval()
+        with torch.no_grad():
+            maps = backbone(torch.zeros(2, 3, side, side))
+        head = registry.find("head", settings.head).load()
+        made: nn.Module = head(backbone.spec, context, **settings.head_options).eval()
+        macs = count(made, lambda: made(maps), maps, settings.head)
+    parameters = sum(p.numel() for p in made.parameters())
+    return HeadCost(parameters / 1e6, macs / 2 / 1e9)
+
+
+def method_table() -> str:
+    """Every method with a recipe as a Markdown table."""
+    head = (
+        f"| method | paper | what is new | head at {LABELS} labels | reported on COCO |\n"
+        "| --- | --- | --- | --- | --- |\n"
+    )
+    return head + "".join(_line(plugin) for plugin in registry.plugins("recipe"))
+
+
+def _line(plugin: registry.Plugin) -> str:
+    recipe = plugin.load()
+    assert isinstance(recipe, Recipe)
+    try:
+        cost = head_cost(recipe.settings)
+        costs = f"{cost.parameters:.1f} M, {cost.gmacs:.2f} GMACs"
+    except PluginError:
+        costs = "not at this number"
+    cells = (f"`{plugin.name}`", _paper(recipe), recipe.summary, costs, _best(recipe))
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
+
+
+def _paper(recipe: Recipe) -> str:
+    year = re.search(r"year\s*=\s*\{?(\d{4})", recipe.bibtex)
+    return f"{recipe.title}{f', {year[1]}' if year else ''}"
+
+
+def _best(recipe: Recipe) -> str:
+    """The first mAP on COCO that the card reports, with what it was made with."""
+    for score in recipe.reported:
+        if score.dataset == "coco" and score.metric == "mAP":
+            return f"{score.value:g} mAP ({score.note}; {score.status})"
+    return "none that could be verified"

@@ -1,0 +1,142 @@
+"""Pictures for a person to look at: samples with their labels, and which labels go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mlbench.data.decode import decode
+from mlbench.types import DataError, Index, Sample
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+SIDE = 224
+"""Side of a sample's square, in pixels; the labels stand below it."""
+LINES = 5
+"""Lines of text below a sample."""
+
+_LINE = 15
+_MARGIN = 6
+_INK, _PRESENT, _UNKNOWN, _FAULT = "#202020", "#0a6b2d", "#b45f06", "#b00020"
+_PAPER, _FRAME = "white", "#e6e6e6"
+_DEEPEST = np.array([8, 48, 107])
+"""The colour of a certain pair."""
+
+
+# ----------------------------------------------------------------------------------------- samples
+def contact_sheet(
+    index: Index, names: Sequence[str], rows: int, columns: int, seed: int
+) -> Image.Image:
+    """Samples drawn at random, each with its key, its labels, and what is unknown of it.
+
+    Present labels are green; unknown ones stand after a question mark, in orange. An image that
+    cannot be decoded is a square that says why.
+
+    Args:
+        index: the split.
+        names: the C labels.
+        rows: of the sheet; cells stay empty where there are too few images.
+        columns: of the sheet.
+        seed: of the draw.
+    """
+    chosen = np.random.default_rng(seed).permutation(len(index))[: rows * columns]
+    width, height = SIDE + 2 * _MARGIN, SIDE + LINES * _LINE + 2 * _MARGIN
+    sheet = Image.new("RGB", (columns * width, rows * height), _PAPER)
+    for cell, i in enumerate(sorted(chosen.tolist())):
+        row, column = divmod(cell, columns)
+        _draw(sheet, (column * width + _MARGIN, row * height + _MARGIN), index[i], names)
+    return sheet
+
+
+def _draw(
+    sheet: Image.Image, corner: tuple[int, int], sample: Sample, names: Sequence[str]
+) -> None:
+    left, top = corner
+    pen, font = ImageDraw.Draw(sheet), _font(12)
+    pen.rectangle((left, top, left + SIDE - 1, top + SIDE - 1), fill=_FRAME)
+    try:
+        picture = decode(sample.file)
+    except DataError as error:
+        for line, text in enumerate(_wrapped(str(error).split(), font, SIDE - 2 * _MARGIN)[:14]):
+            place = (left + _MARGIN, top + _MARGIN + line * _LINE)
+            pen.text(place, text, fill=_FAULT, font=font)
+    else:
+        picture.thumbnail((SIDE, SIDE))
+        offset = (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2)
+        sheet.paste(picture, offset)
+    for line, (text, colour) in enumerate(_caption(sample, names, font)):
+        pen.text((left, top + SIDE + 2 + line * _LINE), text, fill=colour, font=font)
+
+
+def _caption(sample: Sample, names: Sequence[str], font: Font) -> list[tuple[str, str]]:
+    """Lines and their colours; the last one ends in dots where there are more."""
+    present = [names[c] for c in np.flatnonzero(sample.target == 1).tolist()]
+    unknown = [names[c] for c in np.flatnonzero(sample.target < 0).tolist()]
+    lines = [(_wrapped([sample.key], font, SIDE)[0], _INK)]
+    texts = _listed(present) if present else ["(no label)"]
+    lines += [(line, _PRESENT) for line in _wrapped(texts, font, SIDE)]
+    if unknown:
+        lines += [(line, _UNKNOWN) for line in _wrapped(["?", *_listed(unknown)], font, SIDE)]
+    if len(lines) > LINES:
+        text, colour = lines[LINES - 1]
+        lines[LINES - 1] = (f"{text[:-3]}...", colour)
+    return lines[:LINES]
+
+
+def _listed(names: list[str]) -> list[str]:
+    return [f"{name}," for name in names[:-1]] + names[-1:]
+
+
+def _wrapped(words: list[str], font: Font, width: int) -> list[str]:
+    """Words in lines of at most this many pixels; one that is longer loses its front."""
+    lines: list[str] = []
+    for word in words:
+        while font.getlength(word) > width:
+            word = f"..{word[3:].removeprefix('.')}"
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return lines
+
+
+# ----------------------------------------------------------------------------------- co-occurrence
+def cooccurrence_plot(counts_CC: np.ndarray, names: Sequence[str]) -> Image.Image:
+    """How often the column's label is present where the row's is: white never, dark blue always.
+
+    Args:
+        counts_CC: images with both labels, the diagonal counts the positives of each.
+        names: the C labels; they are written where the cells are large enough to read them.
+    """
+    part_CC = counts_CC / np.maximum(counts_CC.diagonal(), 1)[:, None]
+    shade = 255 - part_CC[..., None] * (255 - _DEEPEST)
+    cell = min(28, max(1, 1400 // max(1, len(names))))
+    small = Image.fromarray(shade.astype(np.uint8))
+    matrix = small.resize((len(names) * cell, len(names) * cell), Image.Resampling.NEAREST)
+    if cell < 10:
+        return matrix
+    font = _font(min(14, cell - 1))
+    text = 2 * _MARGIN + int(max(font.getlength(name) for name in names))
+    plot = Image.new("RGB", (text + matrix.width, text + matrix.height), _PAPER)
+    plot.paste(matrix, (text, text))
+    beside, above = (_written(names, cell, text, font, end) for end in ("right", "left"))
+    plot.paste(beside, (0, text))
+    plot.paste(above.transpose(Image.Transpose.ROTATE_90), (text, 0))
+    return plot
+
+
+def _written(names: Sequence[str], cell: int, width: int, font: Font, end: str) -> Image.Image:
+    """The names below each other, a cell's height each, flush with one end."""
+    strip = Image.new("RGB", (width, len(names) * cell), _PAPER)
+    pen = ImageDraw.Draw(strip)
+    x, anchor = (width - _MARGIN, "rm") if end == "right" else (_MARGIN, "lm")
+    for row, name in enumerate(names):
+        pen.text((x, row * cell + cell // 2), name, fill=_INK, font=font, anchor=anchor)
+    return strip
+
+
+def _font(size: int) -> Font:
+    return ImageFont.load_default(size)

@@ -1,0 +1,191 @@
+"""Reads the files of NUS-WIDE: the official lists and labels, and the table published with ASL."""
+
+from __future__ import annotations
+
+import ast
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlbench.types import DataError, Split, Targets
+from mlbench_plugins.datasets.photographs import read_lines, there
+
+Listed = tuple[list[str], Targets]
+"""N image paths with forward slashes, and their labels int8 [N, C] in {1, 0}."""
+
+NAMES = (
+    *("airport", "animal", "beach", "bear", "birds", "boats", "book", "bridge", "buildings"),
+    *("cars", "castle", "cat", "cityscape", "clouds", "computer", "coral", "cow", "dancing"),
+    *("dog", "earthquake", "elk", "fire", "fish", "flags", "flowers", "food", "fox", "frost"),
+    *("garden", "glacier", "grass", "harbor", "horses", "house", "lake", "leaf", "map"),
+    *("military", "moon", "mountain", "nighttime", "ocean", "person", "plane", "plants"),
+    *("police", "protest", "railroad", "rainbow", "reflection", "road", "rocks", "running"),
+    *("sand", "sign", "sky", "snow", "soccer", "sports", "statue", "street", "sun", "sunset"),
+    *("surf", "swimmers", "tattoo", "temple", "tiger", "tower", "town", "toy", "train", "tree"),
+    *("valley", "vehicle", "water", "waterfall", "wedding", "whales", "window", "zebra"),
+)
+"""The concepts in the order of Concepts81.txt."""
+
+TABLE = "nus_wid_data.csv"
+LISTS: dict[Split, str] = {
+    "train": "ImageList/TrainImagelist.txt",
+    "test": "ImageList/TestImagelist.txt",
+}
+SINGLE_POSITIVE: dict[Split, str] = {
+    "train": "single_positive_train.txt",
+    "test": "single_positive_test.txt",
+}
+_COLUMN = {name: c for c, name in enumerate(NAMES)}
+_PART: dict[Split, tuple[str, str]] = {"train": ("Train", "train"), "test": ("Test", "val")}
+"""Split -> what the official files and the table call it."""
+_AGAIN = "unpack the official ImageList.zip, Groundtruth.zip and ConceptsList.zip again"
+
+
+def read_original(folder: Path, split: Split) -> Listed:
+    """An official list with ``Groundtruth/TrainTestLabels``.
+
+    Raises:
+        DataError: a file is missing or malformed, or has another number of lines than the list.
+    """
+    _check_concepts(folder)
+    images = folder / LISTS[split]
+    labels = folder / "Groundtruth" / "TrainTestLabels"
+    keys = _read_list(images, _AGAIN)
+    files = [labels / f"Labels_{name}_{_PART[split][0]}.txt" for name in NAMES]
+    return keys, _read_columns(files, images, len(keys))
+
+
+def read_single_positive(folder: Path, split: Split) -> Listed:
+    """Another list of official images, with ``Groundtruth/AllLabels``.
+
+    Raises:
+        DataError: as above, or the list names an image that the official list does not.
+    """
+    _check_concepts(folder)
+    everything = folder / "ImageList" / "Imagelist.txt"
+    row = {key: i for i, key in enumerate(_read_list(everything, _AGAIN))}
+    listed = folder / SINGLE_POSITIVE[split]
+    keys = _read_list(listed, "write the benchmark's list there, one image path a line")
+    for number, key in enumerate(keys, start=1):
+        if key not in row:
+            raise DataError(
+                f"{listed} line {number}: {key!r} is not in {everything}; write the paths as they "
+                "stand there"
+            )
+    labels = folder / "Groundtruth" / "AllLabels"
+    files = [labels / f"Labels_{name}.txt" for name in NAMES]
+    return keys, _read_columns(files, everything, len(row))[[row[key] for key in keys]]
+
+
+def read_table(folder: Path, split: Split) -> Listed:
+    """One split of ``nus_wid_data.csv``, by the position of its columns.
+
+    They are an image path, a list of concepts as Python writes it, and ``train`` or ``val``; a
+    first row that has no such list is taken for names of columns.
+
+    Raises:
+        DataError: the file is missing or malformed; the text names the line.
+    """
+    file = folder / TABLE
+    try:
+        rows = list(csv.reader(read_lines(file, "download it again")))
+    except csv.Error as error:
+        raise DataError(f"{file} is no table: {error}; download it again") from error
+    header = len(rows[0]) == 3 and not rows[0][1].lstrip().startswith("[")
+    known: dict[str, NDArray[np.int8]] = {}
+    keys: dict[str, None] = {}
+    targets: list[NDArray[np.int8]] = []
+    for number, row in enumerate(rows, start=1):
+        where = f"{file} line {number}"
+        if len(row) != 3:
+            raise DataError(f"{where} has {len(row)} columns instead of path, labels and split")
+        if header and number == 1:
+            continue
+        path, labels, part = row
+        if part not in ("train", "val"):
+            raise DataError(f"{where}: {part!r} is neither 'train' nor 'val'")
+        if part != _PART[split][1]:
+            continue
+        if labels not in known:
+            known[labels] = _read_labels(labels, where)
+        key = _key(path, where)
+        if key in keys:
+            raise DataError(f"{where}: image {key} stands in the table twice")
+        keys[key] = None
+        targets.append(known[labels])
+    if not keys:
+        raise DataError(f"{file} has no line of the split {_PART[split][1]!r}")
+    return list(keys), np.stack(targets)
+
+
+READERS: dict[str, Callable[[Path, Split], Listed]] = {
+    "csv": read_table,
+    "original": read_original,
+    "single_positive": read_single_positive,
+}
+
+
+def _check_concepts(folder: Path) -> None:
+    """Where the official list of concepts is, it must name those that are known here."""
+    for place in ("Concepts81.txt", "ConceptsList/Concepts81.txt"):
+        file = folder / place
+        if there(file):
+            found = {line.strip() for line in read_lines(file, _AGAIN)}
+            if found != set(NAMES):
+                strange = ", ".join(sorted(found ^ set(NAMES))[:5])
+                raise DataError(f"{file} differs from the 81 concepts in {strange}; {_AGAIN}")
+
+
+def _key(path: str, where: str) -> str:
+    key = path.strip().replace("\\", "/")
+    if not key or key.endswith("/"):
+        raise DataError(f"{where}: {path!r} is no path of an image")
+    return key
+
+
+def _read_list(file: Path, remedy: str) -> list[str]:
+    keys: dict[str, None] = {}
+    for number, line in enumerate(read_lines(file, remedy), start=1):
+        key = _key(line, f"{file} line {number}")
+        if key in keys:
+            raise DataError(f"{file} line {number}: image {key} stands in the list twice")
+        keys[key] = None
+    return list(keys)
+
+
+def _read_columns(files: list[Path], images: Path, count: int) -> Targets:
+    """int8 [N, C] from one file a label, which says 0 or 1 for each of the N images."""
+    targets_NC = np.empty((count, len(files)), np.int8)
+    for c, file in enumerate(files):
+        lines = read_lines(file, _AGAIN)
+        value = {line: line.strip() for line in set(lines)}
+        if not set(value.values()) <= {"0", "1"}:
+            number, line = next(
+                (i, line) for i, line in enumerate(lines, 1) if value[line] not in ("0", "1")
+            )
+            raise DataError(f"{file} line {number}: {line!r} is neither 0 nor 1; {_AGAIN}")
+        if len(lines) != count:
+            raise DataError(
+                f"{file} has {len(lines)} lines, but {images} lists {count} images; {_AGAIN}"
+            )
+        targets_NC[:, c] = [value[line] == "1" for line in lines]
+    return targets_NC
+
+
+def _read_labels(text: str, where: str) -> NDArray[np.int8]:
+    """int8 [C] from the text of a Python list of concepts."""
+    try:
+        labels = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        labels = None
+    if not isinstance(labels, list):
+        raise DataError(f"{where}: {text!r:.200} is no list such as \"['clouds', 'sky']\"")
+    target_C = np.zeros(len(NAMES), np.int8)
+    for label in labels:
+        if label not in _COLUMN:
+            raise DataError(f"{where}: {label!r} is none of the 81 concepts")
+        target_C[_COLUMN[label]] = 1
+    return target_C

@@ -1,0 +1,171 @@
+"""VG500: 500 objects of Visual Genome (Krishna et al., IJCV 2017), as SSGRL (ICCV 2019) has it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, SplitCard
+from mlbench_plugins.datasets.photographs import (
+    FINE_TUNING,
+    locate,
+    read_lines,
+    refuse_shared,
+    there,
+)
+
+LABELS = 500
+_PLACES = (".", "vg500", "VG500", "VG", "vg")
+_FOLDERS = ("VG_100K", "VG_100K_2", "images", ".")
+_AGAIN = "take it from the folder data/VG of SSGRL's repository"
+
+
+class VG500(Dataset):
+    """Train is ``train_list_500.txt``, test is ``test_list_500.txt``; keys are file names.
+
+    The labels are ``vg_category_500_labels_index.json``: file name -> indices below 500. Their
+    names are not in these files, so they are called ``vg000`` to ``vg499``, for which no word
+    vectors are to be had, unless a file names them.
+
+    Args:
+        root: the folder with the lists and the images (``VG_100K``, ``VG_100K_2``, ``images``, or
+            beside the lists), or a folder with such a ``vg500`` or ``VG``.
+        cache: not used.
+        names_file: a file beside the lists with the 500 names, one a line.
+    """
+
+    card = DatasetCard(
+        title="VG500",
+        bibtex="""@article{krishna2017visual,
+  title   = {Visual Genome: Connecting Language and Vision Using Crowdsourced Dense Image
+             Annotations},
+  author  = {Krishna, Ranjay and Zhu, Yuke and Groth, Oliver and Johnson, Justin and Hata, Kenji
+             and Kravitz, Joshua and Chen, Stephanie and Kalantidis, Yannis and Li, Li-Jia and
+             Shamma, David A. and Bernstein, Michael S. and Fei-Fei, Li},
+  journal = {International Journal of Computer Vision},
+  volume  = {123},
+  number  = {1},
+  pages   = {32--73},
+  year    = {2017}
+}""",
+        licence="annotations CC BY 4.0; photographs from Flickr under Flickr's terms of use",
+        home="https://visualgenome.org",
+        labels=LABELS,
+        splits={"train": SplitCard(images=82_904), "test": SplitCard(images=10_000)},
+        budget=FINE_TUNING,
+        notes="Lists and labels are those of SSGRL, whose paper counts 98,249 training images. "
+        "An object that nobody annotated counts as absent.",
+    )
+
+    def __init__(self, root: Path | None, cache: Path, names_file: str = "") -> None:
+        what = "VG500 (train_list_500.txt, test_list_500.txt and the label json of SSGRL)"
+        self.folder = locate(root, _PLACES, "train_list_500.txt", what)
+        self.names = _names(self.folder, names_file)
+        self._splits: dict[Split, Index] = {}
+
+    def index(self, split: Split) -> Index:
+        """The samples in the order of the lists.
+
+        Raises:
+            DataError: a file is missing or malformed, a listed image has no labels, an image
+                stands in a list twice or in both, or none of the images is there.
+        """
+        if not self._splits:
+            labels = _read_json(self.folder / "vg_category_500_labels_index.json")
+            lists = {part: _read_list(self.folder / f"{part}_list_500.txt") for part in _SPLITS}
+            refuse_shared(lists["train"], lists["test"], "take both lists from one source")
+            home = _homes(self.folder, [*lists["train"], *lists["test"]])
+            self._splits = {
+                part: Index([home[key] / key for key in keys], keys, _targets(keys, labels))
+                for part, keys in lists.items()
+            }
+        return self._splits[split]
+
+
+_SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+def _names(folder: Path, file: str) -> tuple[str, ...]:
+    if not file:
+        return tuple(f"vg{i:03d}" for i in range(LABELS))
+    names = [line.strip() for line in read_lines(folder / file, "give 500 names, one a line")]
+    if len(names) != LABELS or len(set(names)) != LABELS or "" in names:
+        raise DataError(
+            f"{folder / file} holds {len(set(names) - {''})} different names in {len(names)} "
+            "lines; give 500 names, one a line"
+        )
+    return tuple(names)
+
+
+def _read_list(file: Path) -> list[str]:
+    keys: dict[str, None] = {}
+    for number, line in enumerate(read_lines(file, _AGAIN), start=1):
+        key = line.strip()
+        if not key:
+            raise DataError(f"{file} line {number} is empty; {_AGAIN}")
+        if key in keys:
+            raise DataError(f"{file} line {number}: image {key} stands in the list twice")
+        keys[key] = None
+    return list(keys)
+
+
+def _read_json(file: Path) -> tuple[Path, dict[str, Any]]:
+    try:
+        content = json.loads("\n".join(read_lines(file, _AGAIN)), object_pairs_hook=_unique)
+    except ValueError as error:
+        raise DataError(f"{file} is no whole json: {error}; {_AGAIN}") from error
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{file} holds a {type(content).__name__}, not file names with lists of indices; "
+            f"{_AGAIN}"
+        )
+    return file, content
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands there twice")
+    return found
+
+
+def _targets(keys: list[str], labels: tuple[Path, dict[str, Any]]) -> NDArray[np.int8]:
+    """int8 [N, 500] in {1, 0}."""
+    file, indices = labels
+    targets_NC = np.zeros((len(keys), LABELS), np.int8)
+    for row, key in enumerate(keys):
+        found = indices.get(key)
+        if found is None:
+            raise DataError(f"{file} has no labels of the listed image {key!r}; {_AGAIN}")
+        if not isinstance(found, list) or not all(
+            type(index) is int and 0 <= index < LABELS for index in found
+        ):
+            raise DataError(f"{file}: {key!r} has {found!r:.200}, not a list of indices 0 to 499")
+        targets_NC[row, found] = 1
+    return targets_NC
+
+
+def _homes(folder: Path, keys: list[str]) -> dict[str, Path]:
+    """Key -> the first folder that holds it; for an image that none holds, the first there is."""
+    folders = [folder / place for place in _FOLDERS if there(folder / place)]
+    try:
+        held = [{file.name for file in one.iterdir()} for one in folders]
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be listed: {error.strerror}") from error
+    home = {
+        key: next((one for one, names in zip(folders, held, strict=True) if key in names), None)
+        for key in keys
+    }
+    if not any(home.values()):
+        looked = ", ".join(str(one) for one in folders)
+        raise DataError(
+            f"none of the {len(keys):,} listed images is in {looked}; unpack images.zip and "
+            f"images2.zip of Visual Genome in {folder}"
+        )
+    return {key: one or folders[0] for key, one in home.items()}

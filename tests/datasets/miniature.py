@@ -1,0 +1,87 @@
+"""Small NUS-WIDE and VG500 whose files have the form of the official ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mlbench_plugins.datasets.nuswide_files import NAMES
+
+FOLDERS = ("actor", "zoo")
+TRAIN, TEST = 18, 10
+VG_TRAIN, VG_TEST = 12, 8
+
+
+def photo(file: Path, seed: int) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 48, 3), np.uint8)
+    Image.fromarray(pixels).save(file, "JPEG")
+
+
+def nus_paths() -> list[str]:
+    """As in Imagelist.txt: a folder a query, a running number and Flickr's number of the photo."""
+    return [
+        f"{FOLDERS[i % 2]}\\{i // 2 + 1:04d}_{2124494179 + 7919 * i}.jpg"
+        for i in range(TRAIN + TEST)
+    ]
+
+
+def nus_labels() -> np.ndarray:
+    """0/1 [images, 81]; every third image has no label, the last two labels have no positive."""
+    labels = (np.random.default_rng(1).random((TRAIN + TEST, len(NAMES))) < 0.3).astype(int)
+    labels[::3] = 0
+    labels[:, -2:] = 0
+    return labels
+
+
+def write(file: Path, lines) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+
+
+def nus_photos(root: Path, flat: bool = False) -> None:
+    for i, path in enumerate(nus_paths()):
+        folder, name = path.split("\\")
+        photo(root / "images" / name if flat else root / "Flickr" / folder / name, i)
+
+
+def nus_official(root: Path) -> Path:
+    """Train and test alternate in the list of all, as they do in the official one."""
+    paths, labels = nus_paths(), nus_labels()
+    order = np.random.default_rng(2).permutation(len(paths))
+    rows = {"Train": np.sort(order[:TRAIN]), "Test": np.sort(order[TRAIN:])}
+    write(root / "ConceptsList" / "Concepts81.txt", NAMES)
+    write(root / "ImageList" / "Imagelist.txt", paths)
+    for part, chosen in rows.items():
+        write(root / "ImageList" / f"{part}Imagelist.txt", [paths[i] for i in chosen])
+    truth = root / "Groundtruth"
+    for c, name in enumerate(NAMES):
+        write(truth / "AllLabels" / f"Labels_{name}.txt", labels[:, c])
+        for part, chosen in rows.items():
+            write(truth / "TrainTestLabels" / f"Labels_{name}_{part}.txt", labels[chosen, c])
+    return root
+
+
+def nus_table(root: Path, header: bool = True) -> Path:
+    """Images without a label are left out, as they are in the published table."""
+    lines = ["filepath,label,split_name"] if header else []
+    for i, (path, row) in enumerate(zip(nus_paths(), nus_labels(), strict=True)):
+        if row.any():
+            listed = [NAMES[c] for c in np.flatnonzero(row)]
+            lines.append(f'Flickr\\{path},"{listed}",{"val" if i % 4 == 1 else "train"}')
+    write(root / "nus_wid_data.csv", lines)
+    return root
+
+
+def vg500(root: Path) -> Path:
+    names = [f"{2390000 + 37 * i}.jpg" for i in range(VG_TRAIN + VG_TEST)]
+    rng = np.random.default_rng(3)
+    labels = {name: sorted(rng.choice(500, 13, replace=False).tolist()) for name in names}
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "train_list_500.txt").write_text("\n".join(names[:VG_TRAIN]) + "\n")
+    (root / "test_list_500.txt").write_text("\n".join(names[VG_TRAIN:]) + "\n")
+    (root / "vg_category_500_labels_index.json").write_text(json.dumps(labels))
+    for i, name in enumerate(names):
+        photo(root / ("VG_100K" if i % 2 else "VG_100K_2") / name, i)
+    return root

@@ -1,0 +1,94 @@
+"""What the cards of the data sets say, as far as it can be told without their files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlbench import registry
+from mlbench.types import DatasetCard, SplitCard
+
+LISTED = [plugin for plugin in registry.plugins("dataset") if plugin.distribution == "mlbench-mlic"]
+BENCHMARKS = ("voc2007", "voc2012", "coco", "coco2014", "coco2017", "nuswide", "vg500")
+
+
+def card(name: str) -> DatasetCard:
+    found: DatasetCard = registry.find("dataset", name).load().card
+    return found
+
+
+@pytest.mark.parametrize("plugin", LISTED, ids=lambda plugin: plugin.name)
+def test_orders_are_orders_of_the_same_labels(plugin: registry.Plugin) -> None:
+    factory: Any = plugin.load()
+    said: DatasetCard = factory.card
+    for names in said.orders.values():
+        assert sorted(names) == sorted(said.orders["official"])
+        assert len(set(names)) == len(names) == said.labels
+    names = getattr(factory, "names", None)
+    assert names is None or not said.orders or said.orders["official"] == names
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_says_how_many_images_and_labels_it_must_have(name: str) -> None:
+    said = card(name)
+    assert said.labels == {"nuswide": 81, "vg500": 500}.get(name, 20 if "voc" in name else 80)
+    assert {"train", "test"} <= said.splits.keys()
+
+
+def test_sizes_that_are_known() -> None:
+    images = {
+        name: (said.splits["train"].images, said.splits["test"].images)
+        for name, said in ((name, card(name)) for name in BENCHMARKS)
+    }
+    assert images == {
+        "voc2007": (5_011, 4_952),
+        "voc2012": (5_717, 5_823),
+        "coco": (117_266, 4_952),
+        "coco2014": (82_081, 40_137),
+        "coco2017": (117_266, 4_952),
+        "nuswide": (119_103, 50_720),
+        "vg500": (82_904, 10_000),
+    }
+    voc, coco, nus = card("voc2012").splits, card("coco2014").splits, card("nuswide").splits
+    assert voc["train"].images + voc["test"].images == voc["the list trainval"].images
+    assert coco["train2014 with unlabelled"].images == 82_783
+    assert coco["val2014 with unlabelled"].images == 40_504
+    assert nus["train by original"].images + nus["test by original"].images == 269_648
+    assert nus["train by single_positive"] == SplitCard(images=150_000)
+    assert nus["test by single_positive"] == SplitCard(images=60_260)
+
+
+def test_families() -> None:
+    families = {name: card(name).family for name in BENCHMARKS}
+    assert families == {name: "coco" if "coco" in name else "" for name in BENCHMARKS}
+
+
+@pytest.mark.parametrize("name", ["coco", "nuswide", "voc2007"])
+def test_the_labels_are_those_that_others_have(name: str) -> None:
+    named = os.environ.get("MLBENCH_TEST_WORDS")
+    if not named:
+        pytest.skip("MLBENCH_TEST_WORDS names no label_words.npz")
+    with np.load(Path(named)) as held:
+        names = held[f"{name}/names"].tolist()
+    said = card(name)
+    assert sorted(names) == sorted(said.orders["official"])
+    if name == "coco":
+        assert tuple(names) == said.orders["alphabetical"]
+
+
+def test_show_prints_what_a_card_says(cli: Any) -> None:
+    shown = cli("show", "coco2014").out
+    for text in (
+        "Labels: 80, in circulation in these orders: official, alphabetical",
+        "train: 82,081 images, 241,035 positives",
+        "val2014 with unlabelled: 40,504 images",
+        "Recipes speak of it as coco",
+        "unlabelled = False",
+        "lin2014microsoft",
+    ):
+        assert text in shown
+    assert "not public" in cli("show", "voc2012").out

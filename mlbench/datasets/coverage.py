@@ -11,8 +11,6 @@ from typing import Literal
 from mlbench.data.decode import MISSING, problems
 from mlbench.types import Index, Splits, Value
 
-SIDES: tuple[Literal["train", "test"], ...] = ("train", "test")
-
 
 class BadImage(Value):
     """An image that is missing or cannot be decoded."""

@@ -21,8 +21,8 @@ PROBE: dict[str, Any] = {
     "augmentation": (),
 }
 """What the probe track changes in a data set's budget: the backbone is frozen and its maps are
-made once, so there is nothing to augment, and a head alone bears a larger step. The loss ignores easy
-negatives: with plain cross entropy most of so few epochs go into learning that labels are rare."""
+made once, so there is nothing to augment, and a head alone bears a larger step. The loss ignores
+easy negatives: with cross entropy most of so few epochs go into learning that labels are rare."""
 
 PIXELS = {"resize", "sizes"}
 """Options of augmentation steps that are sizes in pixels."""

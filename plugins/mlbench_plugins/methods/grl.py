@@ -172,7 +172,7 @@ RECIPE = Recipe(
     # As for SSGRL: a round of either graph at full width costs more than a small backbone.
     tuned={
         "probe": {
-            "optimizer": {"lr": 1e-3},
+            "optimizer": {"lr": 3e-3},
             "head_options": {
                 "label_dim": 128,
                 "hidden_dim": 128,

@@ -137,7 +137,7 @@ GAP_RECIPE = Recipe(
 }""",
     summary="The backbone's own classifier, with one logit a label: the weakest honest baseline.",
     settings=SETTINGS,
-    tuned={"probe": {"optimizer": {"lr": 2e-3}}},
+    tuned={"probe": {"optimizer": {"lr": 3e-3}}},
     reported=(
         Reported(
             dataset="coco",

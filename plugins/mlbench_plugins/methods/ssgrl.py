@@ -195,7 +195,7 @@ RECIPE = Recipe(
     # of the probe's image size is as small as the paper's after its pooling.
     tuned={
         "probe": {
-            "optimizer": {"lr": 1e-3},
+            "optimizer": {"lr": 3e-3},
             "head_options": {
                 "hidden_dim": 128,
                 "intermediary_dim": 256,

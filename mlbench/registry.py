@@ -118,7 +118,9 @@ def clashes() -> dict[tuple[Kind, str], list[Plugin]]:
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """A message for a name that is not known: the nearest ones, or all of them if few."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    folded = {each.casefold(): each for each in names}
+    close = difflib.get_close_matches(name.casefold(), list(folded), n=3, cutoff=0.6)
+    near = [folded[each] for each in close]
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
     return f"unknown {what}; {hint}"
 

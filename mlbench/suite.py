@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import NonNegativeInt, ValidationError
+from pydantic import Field, NonNegativeInt, ValidationError
 
 from mlbench import registry
 from mlbench.registry import PLURALS, Kind
@@ -53,7 +53,7 @@ class Suite(Value):
     track: Track = "controlled"
     precision: Precision = "fp32"
     labels: tuple[str, ...] | None = None
-    holdout: float = 0.0
+    holdout: float = Field(0.0, ge=0, lt=1)
     dataset_options: dict[str, dict[str, Any]] = {}
     settings: dict[str, Any] = {}
     per_method: dict[str, dict[str, Any]] = {}

@@ -46,9 +46,9 @@ def show_boards(results: Path, wanted: Callable[[Table], bool]) -> int:
     for problem in store.problems():
         errors.print(f"not on the board: {problem}", style="red", markup=False)
     shown = [table for table in boards if wanted(table)]
-    if shown:
-        console.print(terminal(shown))
     if boards:
         write(boards, results / "leaderboards")
+    if shown:
+        console.print(terminal(shown))
         errors.print(f"written to {results / 'leaderboards'}", markup=False, highlight=False)
     return len(shown)

@@ -100,7 +100,7 @@ def run(
         "datasets": _split(datasets),
         "backbones": _split(backbones),
         "losses": _split(losses),
-        "seeds": _split(seeds),
+        "seeds": _seeds(seeds),
         "track": track,
         "holdout": holdout,
         "precision": precision,
@@ -189,6 +189,13 @@ def _progress(world: World) -> Silent:
 
 def _split(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _seeds(text: str | None) -> tuple[int, ...]:
+    for part in _split(text):
+        if not part.isdecimal():
+            raise SuiteError(f"--seeds {text}: {part!r} is no whole number; write 0,1,2")
+    return tuple(map(int, _split(text)))
 
 
 def _precision(device: str) -> Precision:

@@ -287,6 +287,20 @@ def test_what_is_on_both_sides_of_a_given_split_is_said(
     ]
 
 
+def test_what_looks_like_a_slip_of_the_pen_is_said(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"{i}.jpg" for i in range(40)]
+    pictures(folder, names)
+    rows = [f"{name},{'Cat' if i % 2 else 'cat'},p{i // 4}" for i, name in enumerate(names)]
+    table(folder, "\n".join(["image,labels,prodct", *rows]) + "\n")
+    with caplog.at_level(logging.WARNING):
+        opened()
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "columns that mean nothing here: prodct" in said and "group_column" in said
+    assert "labels that differ in case alone: Cat/cat" in said
+
+
 def test_a_label_without_a_positive_is_said_and_kept(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

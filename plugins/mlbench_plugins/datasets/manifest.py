@@ -114,6 +114,7 @@ class Manifest(Dataset):
         self._indices = {split: _index(listing, keys, files, rows) for split, rows in parts.items()}
         self._refuse_empty(place, test_share if listing.splits is None else None)
         self._warn_of_positives(place)
+        _warn_of_spelling(listing)
         self.card = self._own_card(place)
 
     def index(self, split: Split) -> Index:
@@ -184,6 +185,21 @@ def _warn_of_leaks(
         ]
         if shared:
             _warn(f"{listing.source}: {len(shared)} {what}: {_first(shared)}")
+
+
+def _warn_of_spelling(listing: Listing) -> None:
+    """What looks like a slip of the pen, which nothing else would show."""
+    if listing.unused:
+        _warn(
+            f"{listing.source}: columns that mean nothing here: {_first(listing.unused)}. A group "
+            "or split under another name is given by the option group_column or split_column"
+        )
+    spellings: dict[str, list[str]] = {}
+    for name in listing.names:
+        spellings.setdefault(name.casefold(), []).append(name)
+    alike = ["/".join(names) for names in spellings.values() if len(names) > 1]
+    if alike:
+        _warn(f"{listing.source}: labels that differ in case alone: {_first(alike)}")
 
 
 def _index(

@@ -68,6 +68,7 @@ def from_table(table: Table, columns: Columns) -> Listing:
     group = _choose(table, others, "group_column", columns.group, GROUP)
     others = [name for name in others if name not in (image, split, group)]
     names, targets_NC = _labels(table, others, columns)
+    listed = any(name.lower() in LABELS for name in others)
     return Listing(
         source=table.file,
         folders=(table.file.parent, table.file.parent / "images"),
@@ -77,6 +78,9 @@ def from_table(table: Table, columns: Columns) -> Listing:
         splits=None if split is None else _splits(table, split),
         groups=None if group is None else [_text(c) or None for c in table.columns[group]],
         places=table.places,
+        unused=tuple(name for name in others if name not in names and name.lower() not in LABELS)
+        if listed or columns.labels
+        else (),
     )
 
 

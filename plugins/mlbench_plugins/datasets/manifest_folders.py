@@ -44,7 +44,10 @@ def from_tree(folder: Path, cache: Path) -> Listing:
     depth = 1 if split else 0
     for file, parts in zip(files, paths, strict=True):
         if len(parts) < depth + 2:
-            raise DataError(f"{file} lies in no label's folder; move it into one, or away")
+            raise DataError(
+                f"{file} lies in no label's folder; move it into one, or away. If a table holds "
+                "the labels, name that instead: manifest:TABLE.csv"
+            )
     if not files:
         raise DataError(f"{folder} holds no image; it needs one folder a label, with images in it")
     copies = _same_named_copies(files, depth, folder, cache)

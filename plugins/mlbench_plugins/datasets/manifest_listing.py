@@ -38,6 +38,7 @@ class Listing:
         splits: N values of ``SPLITS``; None where the manifest says nothing of splits.
         groups: N names of groups, None for an image of its own.
         places: N places in the source, for errors (``line 7``).
+        unused: columns of a table that mean nothing here.
     """
 
     source: Path
@@ -48,6 +49,7 @@ class Listing:
     splits: Sequence[str] | None = None
     groups: Sequence[str | None] | None = None
     places: Sequence[str] | None = None
+    unused: tuple[str, ...] = ()
 
     def at(self, image: int) -> str:
         """Where the source speaks of an image."""

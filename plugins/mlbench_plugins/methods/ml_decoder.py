@@ -163,7 +163,7 @@ RECIPE = Recipe(
     ),
     tuned={
         "probe": {
-            "optimizer": {"lr": 5e-4},
+            "optimizer": {"lr": 3e-3},
             "head_options": {"embedding_dim": 256, "feedforward": 512},
         },
     },

@@ -166,7 +166,7 @@ RECIPE = Recipe(
     dataset_options={"voc2007": {"difficult_train": "positive"}},
     tuned={
         "probe": {
-            "optimizer": {"lr": 5e-4},
+            "optimizer": {"lr": 3e-3},
             "head_options": {"embedding_dim": 256, "feedforward": 512},
         },
     },

@@ -70,9 +70,14 @@ def authors_options(track: Track, method: str, dataset: str) -> dict[str, Any]:
 
 
 def of_dataset(table: Mapping[str, dict[str, Any]], dataset: str) -> dict[str, Any]:
-    """What a recipe's table holds for a data set: under its own name, or else its family's."""
-    if dataset in table:
-        return table[dataset]
+    """What a recipe's table holds for a data set: under its own name, or else its family's.
+
+    Args:
+        table: data set or family -> what the recipe says of it.
+        dataset: plugin name; an empty one stands for none.
+    """
+    if not dataset or dataset in table:
+        return table.get(dataset, {})
     card = getattr(registry.find("dataset", dataset).load(), "card", None)
     return table.get(card.family, {}) if isinstance(card, DatasetCard) else {}
 

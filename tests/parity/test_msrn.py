@@ -70,7 +70,7 @@ def test_group_loss(head):
     for label, group in enumerate(branch.assignment.argmax(dim=1)):
         total += np.float32((branch.labels[label] - branch.groups[group]).norm().item())
     expected = float(ARRAYS["msrn_c6/group_loss"])
-    assert total * 1e-4 == pytest.approx(expected, rel=1e-9)
+    assert total * np.float32(1e-4) == pytest.approx(expected, rel=1e-9)
     assert 1e-4 * branch.group_loss().item() == pytest.approx(expected, rel=3e-7)
 
 

@@ -34,6 +34,11 @@ def test_the_cosine_classifier_gives_scaled_cosines(head):
     torch.testing.assert_close(made(maps).logits, 10 * (2 * ((cosines + 1) / 2) ** 2 - 1))
 
 
+def test_directions_start_at_length_one():
+    weight = GAP(SPEC, label_context(3), classifier="cosine").classifier.weight
+    torch.testing.assert_close(weight.norm(dim=1), torch.ones(3))
+
+
 @pytest.mark.parametrize("head", [GAP, GMP])
 def test_an_unknown_classifier_is_refused(head):
     with pytest.raises(PluginError, match="no classifier 'mlp'; known: linear, cosine"):

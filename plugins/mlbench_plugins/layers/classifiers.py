@@ -77,7 +77,7 @@ class CosineClassifier(nn.Module):
         super().__init__()
         self.angles = Angles()
         self.weight = nn.Parameter(torch.empty(labels, channels))
-        nn.init.normal_(self.weight)
+        random_directions_(self.weight)
 
     def forward(self, x_D: Tensor) -> Tensor:
         """Vectors to logits."""
@@ -85,6 +85,13 @@ class CosineClassifier(nn.Module):
             weight_CD = functional.normalize(self.weight, dim=-1)
             x_D = functional.normalize(x_D.to(weight_CD.dtype), dim=-1)
             return logits_of_cosines(functional.linear(x_D, weight_CD), self.angles)
+
+
+@torch.no_grad()
+def random_directions_(weight_CD: Tensor) -> None:
+    """Fill with rows of length 1: only directions count, and a long vector turns slowly."""
+    nn.init.normal_(weight_CD)
+    weight_CD.copy_(functional.normalize(weight_CD, dim=-1))
 
 
 def logits_of_cosines(cosines: Tensor, angles: Angles) -> Tensor:
@@ -131,7 +138,7 @@ class ElementwiseCosine(nn.Module):
         super().__init__()
         self.angles = Angles()
         self.weight = nn.Parameter(torch.empty(labels, channels))
-        nn.init.normal_(self.weight)
+        random_directions_(self.weight)
 
     def forward(self, x_BCD: Tensor) -> Tensor:
         """Vectors to logits."""

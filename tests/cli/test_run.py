@@ -101,7 +101,7 @@ def test_only_named_labels_take_part(cli, small, tmp_path):
         (("--plugins", "gap", "--words", "no.npz"), "no.npz cannot be read"),
         (("--plugins", "gap", "--device", "tpu9"), "is not a device"),
         (("--plugins", "gap", "--suite", "no.yaml"), "no.yaml cannot be read"),
-        (("--plugins", "gap", "--seeds", "one"), "seeds.0 = 'one'"),
+        (("--plugins", "gap", "--seeds", "one"), "'one' is no whole number"),
         (("--plugins", "gap", "--holdout", "2"), "holdout"),
         (("--plugins", "gap", "--epochs", "0"), "--epochs"),
         ((), "name at least one"),

@@ -15,18 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlbench.types import (
-    Augmentation,
     FeatureSpec,
     HeadOutput,
     LabelContext,
-    Optimizer,
     PluginError,
-    Preprocessing,
     Proof,
     Recipe,
     Released,
-    Schedule,
-    Settings,
 )
 from mlbench_plugins.layers.classifiers import make_classifier, start_at_prior
 from mlbench_plugins.layers.constant import ConstantInEvaluation
@@ -37,6 +32,13 @@ from mlbench_plugins.layers.label_graph import (
     conditional_probability,
     reweighted_adjacency,
     symmetrically_normalised,
+)
+from mlbench_plugins.layers.metric_learning import (
+    BIBTEX,
+    DATASET_OPTIONS,
+    PER_DATASET,
+    TITLE,
+    training,
 )
 from mlbench_plugins.layers.trunks import timm_names
 
@@ -269,53 +271,13 @@ RELEASED = Released(
 )
 
 RECIPE = Recipe(
-    title="Combining Metric Learning and Attention Heads For Accurate and Efficient Multilabel "
-    "Image Classification",
-    bibtex="""@inproceedings{prokofiev2023combining,
-  title     = {Combining Metric Learning and Attention Heads For Accurate and Efficient Multilabel
-               Image Classification},
-  author    = {Prokofiev, Kirill and Sovrasov, Vladislav},
-  booktitle = {VISAPP},
-  year      = {2023}
-}""",
+    title=TITLE,
+    bibtex=BIBTEX,
     summary="A graph network over word vectors, pooled over the labels, weighs the channels of the "
     "feature map; it sees no image, so at inference it is a constant.",
-    settings=Settings(
-        backbone="efficientnetv2_s",
-        head="graph_branch",
-        head_options={"classifier": "cosine"},
-        loss="aam",
-        loss_options={"s": 23.0, "reduction": "sum"},
-        image_size=448,
-        preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-        augmentation=(
-            Augmentation(name="resize"),
-            Augmentation(name="rand_augment"),
-            Augmentation(name="cutout", options={"factor": 0.4, "p": 0.5}),
-            Augmentation(name="flip"),
-        ),
-        epochs=60,
-        batch_size=84,
-        optimizer=Optimizer(
-            name="sgd",
-            lr=0.007,
-            weight_decay=5e-4,
-            momentum=0.9,
-            decay_norms_and_biases=False,
-            bias_lr_scale=2.0,
-        ),
-        schedule=Schedule(name="one_cycle", pct_start=0.2, div=100.0, final_div=1000.0),
-        ema_decay=0.9997,
-        sam_rho=0.05,
-    ),
-    per_dataset={
-        "voc2007": {
-            "optimizer": {"lr": 0.005},
-            "loss_options": {"s": 17.0},
-            "ema_decay": 0.9993,
-        },
-    },
-    dataset_options={"voc2007": {"difficult_train": "positive"}},
+    settings=training("graph_branch", classifier="cosine"),
+    per_dataset=PER_DATASET,
+    dataset_options=DATASET_OPTIONS,
     tuned={"probe": {"optimizer": {"lr": 3e-3}, "head_options": {"classifier": "linear"}}},
     deviations=(
         "The weights multiply the averaged map instead of the map: the same function.",

@@ -1,0 +1,65 @@
+"""The training that Prokofiev and Sovrasov give to all their heads.
+
+Kirill Prokofiev, Vladislav Sovrasov, "Combining Metric Learning and Attention Heads For Accurate
+and Efficient Multilabel Image Classification", VISAPP 2023, arXiv 2209.06585.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlbench.types import Augmentation, Optimizer, Preprocessing, Schedule, Settings
+
+TITLE = (
+    "Combining Metric Learning and Attention Heads For Accurate and Efficient Multilabel "
+    "Image Classification"
+)
+BIBTEX = """@inproceedings{prokofiev2023combining,
+  title     = {Combining Metric Learning and Attention Heads For Accurate and Efficient Multilabel
+               Image Classification},
+  author    = {Prokofiev, Kirill and Sovrasov, Vladislav},
+  booktitle = {VISAPP},
+  year      = {2023}
+}"""
+
+
+def training(head: str, **head_options: Any) -> Settings:
+    """The paper's settings for COCO with one of its heads."""
+    return Settings(
+        backbone="efficientnetv2_s",
+        head=head,
+        head_options=head_options,
+        loss="aam",
+        loss_options={"s": 23.0, "reduction": "sum"},
+        image_size=448,
+        preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        augmentation=(
+            Augmentation(name="resize"),
+            Augmentation(name="rand_augment"),
+            Augmentation(name="cutout", options={"factor": 0.4, "p": 0.5}),
+            Augmentation(name="flip"),
+        ),
+        epochs=60,
+        batch_size=84,
+        optimizer=Optimizer(
+            name="sgd",
+            lr=0.007,
+            weight_decay=5e-4,
+            momentum=0.9,
+            decay_norms_and_biases=False,
+            bias_lr_scale=2.0,
+        ),
+        schedule=Schedule(name="one_cycle", pct_start=0.2, div=100.0, final_div=1000.0),
+        ema_decay=0.9997,
+        sam_rho=0.05,
+    )
+
+
+PER_DATASET: dict[str, dict[str, Any]] = {
+    "voc2007": {
+        "optimizer": {"lr": 0.005},
+        "loss_options": {"s": 17.0},
+        "ema_decay": 0.9993,
+    },
+}
+DATASET_OPTIONS: dict[str, dict[str, Any]] = {"voc2007": {"difficult_train": "positive"}}

@@ -11,7 +11,7 @@ import typer
 
 from mlbench import __version__
 from mlbench.cli.check import check
-from mlbench.cli.console import errors
+from mlbench.cli.console import refuse
 from mlbench.cli.data import data
 from mlbench.cli.evaluate import evaluate
 from mlbench.cli.import_ import import_
@@ -54,7 +54,7 @@ def main() -> None:
     try:
         app()
     except MlbenchError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
+        refuse(error)
         sys.exit(2)
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         sys.stderr.close()

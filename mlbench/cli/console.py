@@ -15,6 +15,11 @@ console = Console(width=_width)
 errors = Console(stderr=True, soft_wrap=True)
 
 
+def refuse(error: Exception) -> None:
+    """Say what a user can mend."""
+    errors.print(f"error: {error}", style="red", markup=False, highlight=False)
+
+
 def cache_folder() -> Path:
     """``MLBENCH_CACHE``, or ``mlbench`` in the user's cache folder."""
     if named := os.environ.get("MLBENCH_CACHE"):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlbench.cli.console import cache_folder, console, data_folder, errors
+from mlbench.cli.console import cache_folder, console, data_folder, errors, refuse
 from mlbench.cli.device import device_name, thread_count
 from mlbench.types import (
+    MlbenchError,
     Places,
     Precision,
     SuiteError,
@@ -117,19 +118,33 @@ def run(
         return make_plan(matrix, places, (weights_id, _words(words)), retry_diverged)
 
     try:
-        planned = world.ask_leader(plan)
-        if dry_run:
-            if world.leads:
-                planned.show()
-            raise typer.Exit(2 if planned.hopeless else 0)
-        # All processes wait for the leader's word: a launcher ends the others when one has ended.
-        code = world.broadcast(_carry_out(planned, places, world))
+        code = _all_of_it(world, plan, places, dry_run)
     except KeyboardInterrupt:
         if world.leads:
             errors.print(INTERRUPTED)
         raise typer.Exit(130) from None
-    distributed.leave()
+    if distributed.launched():
+        distributed.leave(code)
     raise typer.Exit(code)
+
+
+def _all_of_it(world: World, plan: Callable[[], Plan], places: Places, dry_run: bool) -> int:
+    """Plan, and carry the plan out unless it is only to be shown; the leader's exit code."""
+    try:
+        planned = world.ask_leader(plan)
+    except MlbenchError as error:  # every process has been given it, so that all end together
+        if world.size == 1:
+            raise
+        if world.leads:
+            refuse(error)
+        return 2
+    if dry_run:
+        if world.leads:
+            planned.show()
+        return 2 if planned.hopeless else 0
+    # All processes wait for the leader's word: a launcher ends the others when one has ended.
+    code: int = world.broadcast(_carry_out(planned, places, world))
+    return code
 
 
 def _matrix(flags: dict[str, Any], file: Path | None, device: str) -> Suite:

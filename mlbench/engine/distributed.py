@@ -7,10 +7,11 @@ A process learns its place from the variables that torch's elastic launcher sets
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -100,10 +101,18 @@ def join(device: str) -> World:
     return world
 
 
-def leave() -> None:
-    """Close the connections to the other processes."""
+def leave(code: int) -> NoReturn:
+    """End this process of several with an exit code that all of them share.
+
+    They wait for each other, as a launcher ends the rest when one has ended badly, and what the
+    leader has to say must be out by then. The interpreter's own end is left out: a thread of gloo
+    that lets go of a Python object during it aborts the process, whose signal would hide the code.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
     if dist.is_initialized():
-        dist.destroy_process_group()
+        dist.barrier()
+    os._exit(code)
 
 
 def launched() -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlbench.contracts.made_up import PYRAMID, SPECS, features, label_context
+from mlbench.contracts.made_up import PYRAMID, SPECS, features, label_context, reordered
 from mlbench.contracts.outcome import NotChecked, ensure
 from mlbench.types import FeatureSpec, HeadOutput, PluginError
 
@@ -161,6 +161,33 @@ def leaves_its_features_alone(factory: Any) -> None:
     ensure(same, "the head writes to its features; other heads share them")
 
 
+def follows_the_order_of_its_labels(factory: Any) -> None:
+    """Labels in another order, with the weights that belong to them, give logits in that order.
+
+    An axis of a tensor belongs to labels if it grows with their number. Where it grows by more
+    than one a label, labels share weights by their place and the architecture promises no order.
+    """
+    order = [3, 0, 4, 1, 2]
+    maps = features(PYRAMID)
+    with _made(factory) as head, _made(factory, labels=LABELS + 1) as larger, torch.no_grad():
+        wider = larger.state_dict()
+        state = {n: _reordered(n, t, wider[n], order) for n, t in head.state_dict().items()}
+        other = factory(PYRAMID, reordered(label_context(LABELS), order))
+        other.load_state_dict(state)
+        expected = head.eval()(maps).logits[:, order]
+        given = other.eval()(maps).logits
+    _close(given, expected, "labels in another order with their weights give other logits")
+
+
+def _reordered(name: str, tensor: Tensor, wider: Tensor, order: list[int]) -> Tensor:
+    for axis, sizes in enumerate(zip(tensor.shape, wider.shape, strict=True)):
+        if sizes == (LABELS, LABELS + 1):
+            tensor = tensor.index_select(axis, torch.tensor(order))
+        elif sizes[0] != sizes[1]:
+            raise NotChecked(f"{name} has an axis of {sizes[0]} for {LABELS} labels: no order")
+    return tensor
+
+
 def can_be_exported(factory: Any) -> None:
     """``torch.export`` gives a program with the same logits."""
     maps = features(PYRAMID)
@@ -199,5 +226,6 @@ CHECKS: tuple[Callable[[Any], None], ...] = (
     works_in_half_precision,
     gives_scalar_extra_losses,
     leaves_its_features_alone,
+    follows_the_order_of_its_labels,
     can_be_exported,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,6 +28,16 @@ def label_context(count: int, words: int = 12) -> LabelContext:
     counts = present.T.astype(np.float32) @ present.astype(np.float32)
     embeddings = generator.standard_normal((count, words)).astype(np.float32)
     return LabelContext(tuple(f"label {i}" for i in range(count)), counts, embeddings, 60)
+
+
+def reordered(labels: LabelContext, order: Sequence[int]) -> LabelContext:
+    """The same labels, the one at ``order[i]`` now at place i."""
+    return LabelContext(
+        tuple(labels.names[i] for i in order),
+        labels.cooccurrence[np.ix_(order, order)],
+        labels.embeddings[list(order)],
+        labels.images,
+    )
 
 
 def features(

@@ -127,6 +127,12 @@ class Writes(Good):
         return super().pool(features)
 
 
+class KnowsPlaces(Good):
+    def forward(self, features):
+        logits, aux = super().forward(features)
+        return HeadOutput(logits + torch.arange(logits.shape[1]), aux)
+
+
 class AsksItsValues(Good):
     def pool(self, features):
         x = super().pool(features)
@@ -154,6 +160,7 @@ def test_a_good_head_passes(check):
         (Overflows, heads.works_in_half_precision, "moves the logits"),
         (VectorAux, heads.gives_scalar_extra_losses, "not a finite scalar"),
         (Writes, heads.leaves_its_features_alone, "writes to its features"),
+        (KnowsPlaces, heads.follows_the_order_of_its_labels, "in another order"),
         (AsksItsValues, heads.can_be_exported, "data-dependent|float"),
     ],
 )

@@ -13,8 +13,10 @@ import importlib
 import inspect
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mlbench.types import PluginError
@@ -84,12 +86,25 @@ def find(kind: Kind, text: str) -> Plugin:
     candidates = plugins(kind)
     hits = [p for p in candidates if p.name == name]
     if not hits:
+        if Path(text).exists() and (readers := _readers(candidates)):
+            write = " or ".join(f"{reader}:{text}" for reader in readers)
+            raise PluginError(f"{text} is a file or folder, not a {kind}; write {write}")
         names = {p.name for p in candidates}
         raise PluginError(unknown_plugin(f"{kind} {text!r}", name, names))
     refuse_clash(hits)
     if colon and not argument:
         raise PluginError(f"{kind} {text!r} ends in a colon; write {name} or {name}:SOMETHING")
     return replace(hits[0], argument=argument if colon else None)
+
+
+def _readers(candidates: list[Plugin]) -> list[str]:
+    """Names of plugins that take an argument, where a file was given instead of a name."""
+    found = []
+    for plugin in candidates:
+        with suppress(PluginError):
+            if asks_for_argument(plugin.load(), ("root", "cache")):
+                found.append(plugin.name)
+    return found
 
 
 def kinds_of(text: str) -> list[Kind]:

@@ -27,6 +27,13 @@ def test_an_unknown_name_suggests_the_nearest():
         registry.find("head", "ssgr")
 
 
+def test_a_file_in_place_of_the_plugin_that_reads_it(tmp_path):
+    table = tmp_path / "photos.csv"
+    table.write_text("file,labels\n")
+    with pytest.raises(PluginError, match=rf"not a dataset; write manifest:{table}"):
+        registry.find("dataset", str(table))
+
+
 def test_an_argument_is_bound_first(install):
     install("acme", "def made(name, size=3): return name, size", HEADS + "acme = acme:made")
     plugin = registry.find("head", "acme:thing:1")

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, SplitCard, Targets
+from mlbench.types import (
+    Archive,
+    DataError,
+    Dataset,
+    DatasetCard,
+    Index,
+    Split,
+    SplitCard,
+    Targets,
+)
 from mlbench_plugins.datasets import nuswide_files
 from mlbench_plugins.datasets.nuswide_files import NAMES
 from mlbench_plugins.datasets.photographs import (
@@ -87,6 +96,18 @@ class NUSWIDE(Dataset):
         notes="Scores by different protocols cannot be compared; train and test are those of csv "
         "unless the option protocol says otherwise. Labels stand in the order of Concepts81.txt, "
         "which is the alphabet; MSRN's files have an order of their own.",
+        archives=(
+            Archive(name="ImageList.zip", url=None, unpacked_bytes=1 << 30, into="nuswide"),
+            Archive(name="Groundtruth.zip", url=None, unpacked_bytes=4 << 30, into="nuswide"),
+        ),
+        steps="""The images are given on request, under an agreement with the authors:
+1. Open the home page above, take ImageList.zip and Groundtruth.zip, and follow what it says on
+   how to ask for the images.
+2. mlbench data fetch nuswide --root DIR --mirror FOLDER_WITH_BOTH_ARCHIVES
+3. Unpack the images to DIR/nuswide/Flickr, a folder a concept as in ImageList.
+4. For protocol=csv, the default, put nus_wid_data.csv of ASL's model zoo into DIR/nuswide; the
+   other protocols are chosen by the option protocol (original needs the official files alone).
+5. mlbench data verify nuswide --data DIR""",
     )
 
     def __init__(self, root: Path | None, cache: Path, protocol: Protocol = "csv") -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, SplitCard
+from mlbench.types import Archive, DataError, Dataset, DatasetCard, Index, Split, SplitCard
 from mlbench_plugins.datasets.photographs import (
     FINE_TUNING,
     locate,
@@ -59,6 +59,17 @@ class VG500(Dataset):
         budget=FINE_TUNING,
         notes="Lists and labels are those of SSGRL, whose paper counts 98,249 training images. "
         "An object that nobody annotated counts as absent.",
+        archives=(
+            Archive(name="images.zip", url=None, unpacked_bytes=16 << 30, into="vg500"),
+            Archive(name="images2.zip", url=None, unpacked_bytes=16 << 30, into="vg500"),
+        ),
+        steps="""Images and labels come from two places:
+1. Open the home page above and download both parts of the images of version 1.2: images.zip
+   (the folder VG_100K) and images2.zip (VG_100K_2).
+2. mlbench data fetch vg500 --root DIR --mirror FOLDER_WITH_BOTH_ARCHIVES
+3. Put train_list_500.txt, test_list_500.txt and vg_category_500_labels_index.json, from the folder
+   data/VG of SSGRL's repository, into DIR/vg500.
+4. mlbench data verify vg500 --data DIR""",
     )
 
     def __init__(self, root: Path | None, cache: Path, names_file: str = "") -> None:

@@ -1,6 +1,6 @@
 """The fast forms of SSGRL and MSRN against their formulas written down plainly.
 
-Run by hand on a quiet machine: ``pytest benchmarks/test_heads.py --benchmark-group-by=group``.
+Run by hand on a quiet machine: ``pytest -n 0 benchmarks/test_heads.py --benchmark-group-by=group``.
 Each pair of a group computes the same numbers; the ratio within a group is what counts.
 """
 

@@ -1,4 +1,6 @@
-"""Metrics against scikit-learn: ``pytest benchmarks/test_metrics.py``; read the bracketed ratios.
+"""Metrics against scikit-learn: ``pytest -n 0 benchmarks/test_metrics.py``.
+
+Read the bracketed ratios.
 
 Not part of the test suite: its figures are those of one machine at one time.
 """

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from mlbench import registry
@@ -14,6 +18,7 @@ from mlbench.data.labels import label_context
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import (
     LabelContext,
+    LabelNoise,
     Loss,
     Places,
     PluginError,
@@ -25,6 +30,75 @@ from mlbench.types import (
 
 GIVEN = ("spec", "labels")
 """Parameters of heads and losses that the core gives and no user."""
+
+
+def labels_of(
+    spec: RunSpec, splits: Splits, places: Places
+) -> tuple[LabelContext, tuple[str, ...]]:
+    """The label context that a run is given, and notes for its record.
+
+    Raises:
+        DataError: the file of word vectors is missing, malformed, or knows none of the labels.
+    """
+    words: Path | Literal["cooccurrence", "random"] = "cooccurrence"
+    if spec.words == "random":
+        words = "random"
+    elif places.words is not None and spec.words.startswith("sha256:"):
+        words = places.words
+    labels, notes = label_context(
+        splits.train, splits.names, words, graph=spec.graph, seed=spec.seed
+    )
+    if spec.label_noise != LabelNoise():
+        known, present = (int((splits.train.targets >= n).sum()) for n in (0, 1))
+        notes += (f"label noise in train: {known:,} labels are known, {present:,} of them present",)
+    return labels, notes
+
+
+def as_it_uses(
+    spec: RunSpec, splits: Splits, places: Places, words: str = "cooccurrence"
+) -> RunSpec:
+    """The spec without a label graph, or random words, that its head and loss do not look at.
+
+    What they read of the label context when they are made is what they use. A run that would come
+    out the same as another is not planned under a second name, and has one row on the board.
+
+    Args:
+        spec: as it was asked for.
+        splits: the data set, opened.
+        places: where files are.
+        words: identity of the label vectors that take the place of random ones.
+    """
+    asked = {"graph": spec.graph != "cooccurrence", "words": spec.words == "random"}
+    if not any(asked.values()):
+        return spec
+    labels, _ = labels_of(spec, splits, places)
+    watched = _Watched(labels.names, labels.cooccurrence, labels.embeddings, labels.images)
+    try:
+        with torch.device("meta"):
+            build(spec.settings.model_copy(update={"weights": "none"}), watched, places)
+    except PluginError:
+        return spec  # to be refused, under the name that was asked for
+    read = {"graph": "cooccurrence" in watched.read, "words": "embeddings" in watched.read}
+    plain = {"graph": "cooccurrence", "words": words}
+    unused = {name: plain[name] for name in asked if asked[name] and not read[name]}
+    return spec.model_copy(update=unused)
+
+
+@dataclass(frozen=True)
+class _Watched(LabelContext):
+    """A label context that notes which of its matrices were looked at."""
+
+    read: set[str] = field(default_factory=set)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("cooccurrence", "embeddings"):
+            object.__getattribute__(self, "read").add(name)
+        return object.__getattribute__(self, name)
+
+    @property
+    def positives(self) -> NDArray[np.float32]:
+        counts_CC: NDArray[np.float32] = object.__getattribute__(self, "cooccurrence")
+        return counts_CC.diagonal()
 
 
 def build(settings: Settings, labels: LabelContext, places: Places) -> tuple[MultiLabelModel, Loss]:
@@ -76,7 +150,7 @@ def _make(kind: registry.Kind, name: str, options: dict[str, Any], given: tuple[
 
 def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
     """Why a run cannot be made at all, found without memory or time; None if it can."""
-    labels, _ = label_context(splits.train, splits.names, places.words)
+    labels, _ = labels_of(spec, splits, places)
     settings = spec.settings
     untrained = settings.model_copy(update={"weights": "none"})
     try:

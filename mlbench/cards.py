@@ -5,18 +5,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from torch import nn
-
 from mlbench import registry
-from mlbench.engine.flops import count
-from mlbench.types import LabelContext, PluginError, Recipe, Settings
+from mlbench.profiling import Trunk
+from mlbench.types import PluginError, Recipe, Settings
 
 LABELS = 80
 """Labels that costs are given for: COCO's."""
-WORDS = 300
-"""Width of the word vectors."""
 
 
 class HeadCost(NamedTuple):
@@ -36,20 +30,8 @@ def head_cost(settings: Settings, labels: int = LABELS) -> HeadCost:
         PluginError: a plugin is unknown or cannot serve the case.
         MeasureError: part of the work would have been counted as 0.
     """
-    side = settings.image_size
-    names = tuple(f"label {i}" for i in range(labels))
-    vectors = np.ones((labels, WORDS), np.float32)
-    context = LabelContext(names, np.eye(labels, dtype=np.float32), vectors, labels)
-    with torch.device("meta"):
-        factory = registry.find("backbone", settings.backbone).load()
-        backbone = factory(weights="none", image_size=side).eval()
-        with torch.no_grad():
-            maps = backbone(torch.zeros(2, 3, side, side))
-        head = registry.find("head", settings.head).load()
-        made: nn.Module = head(backbone.spec, context, **settings.head_options).eval()
-        macs = count(made, lambda: made(maps), maps, settings.head)
-    parameters = sum(p.numel() for p in made.parameters())
-    return HeadCost(parameters / 1e6, macs / 2 / 1e9)
+    cost = Trunk(settings.backbone, settings.image_size).head(settings, labels)
+    return HeadCost(cost.parameters / 1e6, cost.gmacs)
 
 
 def method_table() -> str:

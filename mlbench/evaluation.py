@@ -42,6 +42,7 @@ class Evaluation:
         identity: edition of the data.
         names: of the labels, the columns of the predictions, in the checkpoint's order.
         average_precision: percent a label, None where it has no positive.
+        splits: the data set that it was scored on, and the options that it was opened with.
     """
 
     identity: str
@@ -49,6 +50,8 @@ class Evaluation:
     scores: Scores
     average_precision: tuple[float | None, ...]
     predictions: Predictions
+    splits: Splits
+    options: Mapping[str, Any]
 
 
 def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelModel:
@@ -135,7 +138,8 @@ def evaluate(
     progress.stage("data")
     spec = checkpoint.spec
     trained = spec.dataset_options if spec.dataset == dataset else {}
-    splits = open_splits(dataset, {**trained, **options}, places.data, places.cache)
+    options = {**trained, **options}
+    splits = open_splits(dataset, options, places.data, places.cache)
     test = _columns(checkpoint, splits, dataset)
     verify(test.files, places.cache, places.workers, progress.count)
     progress.stage("evaluation")
@@ -153,7 +157,15 @@ def evaluate(
     )
     progress.stage("metrics")
     scores, precisions = score(predictions.logits, predictions.targets)
-    return Evaluation(splits.identity, checkpoint.label_names, scores, precisions, predictions)
+    return Evaluation(
+        splits.identity,
+        checkpoint.label_names,
+        scores,
+        precisions,
+        predictions,
+        splits,
+        options,
+    )
 
 
 def _columns(checkpoint: Checkpoint, splits: Splits, dataset: str) -> Index:

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from mlbench.build import build
-from mlbench.data.decode import verify
-from mlbench.data.labels import label_context
-from mlbench.data.loader import Source
-from mlbench.data.splits import open_splits
+from mlbench.build import build, labels_of
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.distributed import World
 from mlbench.engine.efficiency import measure
-from mlbench.engine.evaluate import predict
 from mlbench.engine.features import FeatureCache
 from mlbench.engine.model import MultiLabelModel
-from mlbench.engine.train import ProbeNetwork, Training, TrainingState, check_processes, train
+from mlbench.engine.selection import Evaluator
+from mlbench.engine.train import Training, TrainingState, check_processes, train
 from mlbench.environment import commit, environment
 from mlbench.metrics.protocol import score
-from mlbench.sources import feature_sources, image_sources
+from mlbench.sources import feature_sources, image_sources, open_data
 from mlbench.types import (
     DivergedError,
     Efficiency,
@@ -48,7 +44,6 @@ from mlbench.types import (
 
 log = logging.getLogger(__name__)
 
-EVALUATION_BATCH = 64
 LATENCY_BATCHES = (1, 16)
 
 
@@ -102,11 +97,10 @@ def run(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     torch.manual_seed(spec.seed)
     with current.stage("data"):
-        splits = _open(spec, places)
-        smallest = min(len(splits.train), len(splits.test))
+        splits, covered = open_data(spec, places, world, progress)
+        smallest = min(map(len, (splits.train, splits.test, splits.validation or splits.test)))
         check_processes(spec.settings, smallest, world, current.device)
-        _check_images(splits, places, world, progress)
-        labels, notes = label_context(splits.train, splits.names, places.words)
+        labels, notes = labels_of(spec, splits, places)
         current.notes += notes
         current.word_width = labels.embeddings.shape[1]
     with current.stage("model"):
@@ -120,7 +114,7 @@ def run(
     outcome: dict[str, Any] = {"status": "ok"}
     predictions = None
     with _alone_in_trouble(world):
-        training, test_source = _prepare(current, splits, model, loss)
+        training, test = _prepare(current, splits, model, loss)
         state = training.start(model, *peers)
     try:
         with current.stage("training"), _alone_in_trouble(world):
@@ -130,9 +124,10 @@ def run(
         outcome = {"status": "diverged", "error": str(error)}
     else:
         with _alone_in_trouble(world):
-            predictions = _predict(current, splits, state, test_source)
+            predictions = _predict(current, state, test)
         found = predictions
         outcome |= world.ask_leader(lambda: _judge(current, state, splits, found))
+        outcome["selected_epoch"] = _selected(current, state)
     _write_losses(current, state)
     record = RunRecord(
         run_id=spec.run_id,
@@ -141,6 +136,8 @@ def run(
         label_names=splits.names,
         train_images=len(splits.train),
         test_images=len(splits.test),
+        validation_images=len(splits.validation or ()),
+        coverage=covered,
         environment=environment(current.device, world, spec),
         started=started,
         seconds=current.seconds,
@@ -182,29 +179,10 @@ def _judge(
     }
 
 
-def _open(spec: RunSpec, places: Places) -> Splits:
-    splits = open_splits(
-        spec.dataset,
-        spec.dataset_options,
-        places.data,
-        places.cache,
-        labels=spec.labels,
-        holdout=spec.holdout,
-    )
-    assert splits.digest == spec.data, f"{spec.dataset} changed while the matrix ran"
-    return splits
-
-
-def _check_images(splits: Splits, places: Places, world: World, progress: Progress) -> None:
-    """Decode every image once, before hours are spent on the good ones."""
-    files = [*splits.train.files, *splits.test.files]
-    world.ask_leader(lambda: verify(files, places.cache, places.workers, progress.count))
-
-
 def _prepare(
     current: _Run, splits: Splits, model: MultiLabelModel, loss: Loss
-) -> tuple[Training, Source]:
-    """What training is given, and the source of the test split."""
+) -> tuple[Training, Evaluator]:
+    """What training is given, and the evaluation of the test split."""
     spec, probe = current.spec, current.spec.track == "probe"
     with current.stage("features" if probe else "images"):
         if probe:
@@ -212,11 +190,14 @@ def _prepare(
             sources = feature_sources(spec, splits, model, cache, current.places.workers)
         else:
             sources = image_sources(spec, splits, current.places.workers)
-        train_source, test_source = sources
+    test = Evaluator(splits.test, sources.test, current.world, current.device, probe)
+    evaluator = test if spec.settings.selection == "test" else None
+    if splits.validation is not None and sources.validation is not None:
+        evaluator = replace(test, index=splits.validation, source=sources.validation)
     training = Training(
         settings=spec.settings,
         index=splits.train,
-        source=train_source,
+        source=sources.train,
         loss=loss.to(current.device) if isinstance(loss, nn.Module) else loss,
         seed=spec.seed,
         precision=spec.precision,
@@ -224,27 +205,30 @@ def _prepare(
         world=current.world,
         progress=current.progress,
         probe=probe,
+        evaluator=evaluator,
     )
-    return training, test_source
+    return training, test
 
 
-def _predict(current: _Run, splits: Splits, state: TrainingState, source: Source) -> Predictions:
-    """Logits in full precision: in bfloat16 many images would tie.
-
-    Batch norm statistics are a process's own between two steps; the leader's are what is kept.
-    """
-    model = state.evaluated()
-    current.world.agree(b for b in model.buffers() if b.is_floating_point())
+def _predict(current: _Run, state: TrainingState, test: Evaluator) -> Predictions:
+    """Of the test split, and of the validation split as the epoch that was chosen saw it."""
     with current.stage("evaluation"):
-        return predict(
-            ProbeNetwork(model) if current.spec.track == "probe" else model,
-            source,
-            splits.test,
-            current.world,
-            device=current.device,
-            precision="fp32",
-            batch_size=EVALUATION_BATCH,
+        predictions = test(state.evaluated())
+    if state.best is None or current.spec.settings.selection != "validation":
+        return predictions
+    return replace(predictions, validation=state.best.predictions)
+
+
+def _selected(current: _Run, state: TrainingState) -> int | None:
+    """The epoch that was chosen; a choice on the test split is noted."""
+    if state.best is None:
+        return None
+    if current.spec.settings.selection == "test":
+        current.notes.append(
+            f"epoch {state.best.epoch} of {state.epoch} was selected on the test split, as the "
+            "best of them there: its score is higher than on images that nothing was chosen by"
         )
+    return state.best.epoch
 
 
 def _write_losses(current: _Run, state: TrainingState) -> None:

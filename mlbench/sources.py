@@ -1,4 +1,4 @@
-"""What a run's batches are made of: images, or in the probe track feature maps made once."""
+"""What a run's batches are made of: its splits, and images or, in the probe track, feature maps."""
 
 from __future__ import annotations
 
@@ -6,35 +6,109 @@ import hashlib
 import importlib
 import inspect
 from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
 
 from mlbench import registry
 from mlbench.data import transforms
+from mlbench.data.coverage import coverage, files, leave_out
+from mlbench.data.decode import problems, verify
 from mlbench.data.loader import ImageSource, Source
+from mlbench.data.noise import with_label_noise
+from mlbench.data.splits import open_splits
+from mlbench.engine.distributed import World
 from mlbench.engine.features import FeatureCache
 from mlbench.engine.model import MultiLabelModel
-from mlbench.types import Index, RunSpec, Settings, Splits
+from mlbench.types import (
+    Coverage,
+    DataError,
+    Index,
+    Places,
+    Progress,
+    RunSpec,
+    Settings,
+    Splits,
+)
 
 BATCH = 64
 """Images at a time for a backbone that is not trained."""
 
 
-def image_sources(spec: RunSpec, splits: Splits, workers: int) -> tuple[Source, Source]:
-    """Augmented images of the training split, and those of the test split as they are scored."""
+def open_data(
+    spec: RunSpec, places: Places, world: World, progress: Progress
+) -> tuple[Splits, Coverage]:
+    """The splits of a run, once every image was decoded: before hours are spent on the good ones.
+
+    Raises:
+        DataError: files are missing or damaged, and the run does not go on without them; or the
+            data are not those that the run was planned with.
+    """
+    splits = open_splits(
+        spec.dataset,
+        spec.dataset_options,
+        places.data,
+        places.cache,
+        labels=spec.labels,
+        holdout=spec.holdout,
+        validation=spec.settings.selection == "validation",
+    )
+    wrong = world.ask_leader(lambda: _wrong(splits, spec, places, progress))
+    covered = coverage(splits, wrong)
+    splits = with_label_noise(leave_out(splits, wrong), spec.label_noise)
+    if splits.digest != spec.data:
+        raise DataError(f"the data of {spec.dataset} changed while the matrix ran; start it again")
+    return splits, covered
+
+
+def _wrong(splits: Splits, spec: RunSpec, places: Places, progress: Progress) -> dict[Path, str]:
+    """What is wrong with each file that is left out; refused where none may be."""
+    check = (files(splits), places.cache, places.workers, progress.count)
+    if spec.incomplete:
+        return problems(*check)
+    try:
+        verify(*check)
+    except DataError as error:
+        raise DataError(
+            f"{error}\nor go on without them, on a board of their own, with --allow-missing"
+        ) from error
+    return {}
+
+
+class Sources(NamedTuple):
+    """Where the inputs of each split come from; ``validation`` is None where train is whole."""
+
+    train: Source
+    test: Source
+    validation: Source | None
+
+
+def image_sources(spec: RunSpec, splits: Splits, workers: int) -> Sources:
+    """Augmented images of the training split, and those of the others as they are scored."""
     augment = transforms.train_transform(spec.settings)
-    train = ImageSource(splits.train, augment, spec.seed, workers)
-    return train, _unaugmented(splits.test, spec.settings, workers)
+    held = splits.validation
+    return Sources(
+        ImageSource(splits.train, augment, spec.seed, workers),
+        _unaugmented(splits.test, spec.settings, workers),
+        None if held is None else _unaugmented(held, spec.settings, workers),
+    )
 
 
 def feature_sources(
     spec: RunSpec, splits: Splits, model: MultiLabelModel, cache: FeatureCache, workers: int
-) -> tuple[Source, Source]:
-    """The backbone's maps of both splits, from the cache or made by the model, on its device."""
+) -> Sources:
+    """The backbone's maps of all splits, from the cache or made by the model, on its device."""
     identity = _identity(spec, model)
-    sources = []
-    for name, index in (("train", splits.train), ("test", splits.test)):
+
+    def source(name: str, index: Index) -> Source:
         made = (model, _unaugmented(index, spec.settings, workers), model.mean.device, BATCH)
-        sources.append(cache.source(name, index, identity, lambda made=made: made))  # type: ignore[misc]
-    return sources[0], sources[1]
+        return cache.source(name, index, identity, lambda: made)
+
+    held = splits.validation
+    return Sources(
+        source("train", splits.train),
+        source("test", splits.test),
+        None if held is None else source("validation", held),
+    )
 
 
 def _unaugmented(index: Index, settings: Settings, workers: int) -> ImageSource:

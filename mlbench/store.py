@@ -1,7 +1,8 @@
 """Records and predictions on disk: one JSON a run, written once, and beside it what it predicted.
 
     root/records/<identity>/<method>/<run_id>.json   the commit point of a run
-    root/records/<identity>/<method>/<run_id>.npz    logits, targets, keys and label names
+    root/records/<identity>/<method>/<run_id>.npz    logits, targets, keys and label names; and
+                                                     as validation_* those of that split, if any
     root/runs/<run_id>/                              logs and checkpoints
 
 A file appears under its name only when it is whole: it is written under another name in the same
@@ -12,6 +13,7 @@ next store that is opened sweeps it away.
 from __future__ import annotations
 
 import glob
+import hashlib
 import io
 import os
 import platform
@@ -20,15 +22,25 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from mlbench.types import Predictions, RunRecord, StoreError
+
+HELD_OUT = "validation_"
+"""What the names of the validation split's arrays begin with."""
+
+
+SUPERSEDED = "superseded"
+"""The folder, beside the newest records of a method, of those that they took the place of."""
 
 
 class Store:
@@ -47,7 +59,8 @@ class Store:
         """Keep a run: both files are on the disk before either gets its name, the record last.
 
         Args:
-            record: what the run found; a record of the same run id is replaced.
+            record: what the run found. A record of the same run that was started at another time
+                is superseded: it and its predictions move to ``superseded/<run_id>.<started>.*``.
             predictions: on the test split; None for a run that has none.
 
         Returns:
@@ -62,6 +75,7 @@ class Store:
         if predictions is not None:
             contents.insert(0, (place.with_suffix(".npz"), _pack(predictions, record)))
         try:
+            contents = [*_superseded_by(place, record), *contents]
             _write_together(contents)
             if predictions is None:
                 place.with_suffix(".npz").unlink(missing_ok=True)
@@ -70,6 +84,7 @@ class Store:
         return place
 
     def _place(self, record: RunRecord) -> Path:
+        """Where the newest record of a run stands."""
         folder = self.root / "records" / safe_name(record.identity) / safe_name(record.spec.method)
         return folder / f"{safe_name(record.run_id)}.json"
 
@@ -105,7 +120,8 @@ class Store:
 
     def problems(self) -> list[StoreError]:
         """One error a file that should be a record and is not; it hides no other."""
-        return [found for found in self._read_all() if isinstance(found, StoreError)]
+        found = [*self._read_all(), *map(_try, self._old_files())]
+        return [problem for problem in found if isinstance(problem, StoreError)]
 
     def get(self, run_id: str) -> RunRecord | None:
         """The record of a run, None where there is none.
@@ -117,16 +133,38 @@ class Store:
             return _read(file)
         return None
 
+    def superseded(self) -> list[RunRecord]:
+        """Every record that a newer one of the same run took the place of; see ``problems``."""
+        return [found for found in map(_try, self._old_files()) if isinstance(found, RunRecord)]
+
+    def fingerprint(self, record: RunRecord) -> str | None:
+        """What a run's predictions are, by lengths and checksums in the archive; reads no array.
+
+        For caches only: to files that were made to have equal CRC-32 it is blind.
+
+        Returns:
+            32 hex digits; None where there is no file, or none that is an archive.
+        """
+        try:
+            with zipfile.ZipFile(self._file_of(record)) as archive:
+                members = sorted((m.filename, m.CRC, m.file_size) for m in archive.infolist())
+        except (OSError, zipfile.BadZipFile):
+            return None
+        return hashlib.sha256(repr(members).encode()).hexdigest()[:32]
+
     def predictions(self, record: RunRecord) -> Predictions:
-        """Logits, targets and keys of a run's test split.
+        """Logits, targets and keys of a run's test split, and of the validation split it may have.
 
         Raises:
             StoreError: the file is missing, damaged, or belongs to other labels.
         """
-        file = self._place(record).with_suffix(".npz")
+        file = self._file_of(record)
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                found = {name: arrays[name] for name in ("logits", "targets", "keys", "names")}
+                names = tuple(arrays["names"].tolist())
+                predictions = _unpack(arrays)
+                if f"{HELD_OUT}keys" in arrays:
+                    predictions = replace(predictions, validation=_unpack(arrays, HELD_OUT))
         except FileNotFoundError as error:
             raise StoreError(
                 f"{file}: run {record.run_id} ({record.status}) has no predictions; "
@@ -137,28 +175,40 @@ class Store:
                 f"{file}: damaged predictions ({type(error).__name__}: {error}); "
                 "restore the file, or delete it and its record and run again"
             ) from error
-        if tuple(found["names"]) != record.label_names:
+        if names != record.label_names:
             raise StoreError(
-                f"{file}: its {len(found['names'])} labels are not the {len(record.label_names)} "
+                f"{file}: its {len(names)} labels are not the {len(record.label_names)} "
                 "of the record beside it; restore the file that belongs to the record"
             )
-        return Predictions(found["logits"], found["targets"], tuple(found["keys"].tolist()))
+        return predictions
+
+    def _file_of(self, record: RunRecord) -> Path:
+        """The predictions of a record, be it superseded or not."""
+        place = self._place(record)
+        old = _old_name(place, record.started)
+        return (old if old.exists() else place).with_suffix(".npz")
+
+    def _old_files(self) -> list[Path]:
+        return sorted((self.root / "records").glob(f"*/*/{SUPERSEDED}/*.json"))
 
     def _files(self, stem: str = "*") -> Iterator[Path]:
         return (self.root / "records").glob(f"*/*/{stem}.json")
 
     def _read_all(self) -> Iterator[RunRecord | StoreError]:
-        for file in sorted(self._files()):
-            try:
-                yield _read(file)
-            except StoreError as error:
-                yield error
+        yield from map(_try, sorted(self._files()))
 
 
 def safe_name(name: str) -> str:
     """A file name for any text: ``timm:resnet26`` -> ``timm%3Aresnet26``. No two share one."""
     quoted = quote(name, safe=" +,=@")
     return quoted.replace(".", "%2E", 1) if quoted.startswith(".") else quoted or "%"
+
+
+def _try(file: Path) -> RunRecord | StoreError:
+    try:
+        return _read(file)
+    except StoreError as error:
+        return error
 
 
 def _read(file: Path) -> RunRecord:
@@ -173,27 +223,58 @@ def _read(file: Path) -> RunRecord:
         raise StoreError(
             f"{file}: not a record of this mlbench ({where}: {first['msg']}); {remedy}"
         ) from error
-    if safe_name(record.run_id) != file.stem:
+    named = {safe_name(record.run_id), safe_name(f"{record.run_id}.{record.started}")}
+    if file.stem not in named:
         raise StoreError(f"{file}: holds run {record.run_id}; give the file that name")
     return record
 
 
+def _old_name(place: Path, started: str) -> Path:
+    """Where the record of a run that began then goes when it is superseded."""
+    return place.parent / SUPERSEDED / f"{safe_name(f'{place.stem}.{started}')}.json"
+
+
+def _superseded_by(place: Path, record: RunRecord) -> list[tuple[Path, bytes]]:
+    """The files of an earlier run at the place of a new record, under the names that keep them."""
+    old = _try(place) if place.exists() else None
+    if not isinstance(old, RunRecord) or old.started == record.started:
+        return []
+    kept = [(_old_name(place, old.started), place.read_bytes())]
+    with suppress(FileNotFoundError):
+        predictions = place.with_suffix(".npz").read_bytes()
+        kept.insert(0, (kept[0][0].with_suffix(".npz"), predictions))
+    return kept
+
+
 def _pack(predictions: Predictions, record: RunRecord) -> bytes:
+    arrays = _arrays(predictions, record)
+    arrays["names"] = np.array(record.label_names, dtype=np.str_)
+    if predictions.validation is not None:
+        arrays |= _arrays(predictions.validation, record, HELD_OUT)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _arrays(
+    predictions: Predictions, record: RunRecord, prefix: str = ""
+) -> dict[str, NDArray[Any]]:
     n, c = len(predictions.keys), len(record.label_names)
     if predictions.logits.shape != (n, c) or predictions.targets.shape != (n, c):
         raise StoreError(
-            f"predictions of run {record.run_id}: logits {predictions.logits.shape} and targets "
-            f"{predictions.targets.shape} must be [{n} keys, {c} labels]"
+            f"predictions of run {record.run_id}: {prefix}logits {predictions.logits.shape} and "
+            f"targets {predictions.targets.shape} must be [{n} keys, {c} labels]"
         )
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        logits=predictions.logits.astype(np.float32, copy=False),
-        targets=predictions.targets.astype(np.int8, copy=False),
-        keys=np.array(predictions.keys, dtype=np.str_),
-        names=np.array(record.label_names, dtype=np.str_),
-    )
-    return buffer.getvalue()
+    return {
+        f"{prefix}logits": predictions.logits.astype(np.float32, copy=False),
+        f"{prefix}targets": predictions.targets.astype(np.int8, copy=False),
+        f"{prefix}keys": np.array(predictions.keys, dtype=np.str_),
+    }
+
+
+def _unpack(arrays: Mapping[str, NDArray[Any]], prefix: str = "") -> Predictions:
+    logits, targets, keys = (arrays[f"{prefix}{name}"] for name in ("logits", "targets", "keys"))
+    return Predictions(logits, targets, tuple(keys.tolist()))
 
 
 # ------------------------------------------------------------------------------------- whole files
@@ -220,7 +301,7 @@ def _temporary(file: Path) -> Path:
 
 
 def _sweep(folder: Path) -> None:
-    for file in folder.glob("*/*/.*.tmp"):
+    for file in (*folder.glob("*/*/.*.tmp"), *folder.glob(f"*/*/{SUPERSEDED}/.*.tmp")):
         with suppress(OSError):  # another process was quicker, or the store is read-only
             if _abandoned(file):
                 file.unlink()

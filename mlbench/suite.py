@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import Field, NonNegativeInt, ValidationError
@@ -18,6 +18,8 @@ from mlbench import registry
 from mlbench.registry import PLURALS, Kind
 from mlbench.tracks import authors_options, explain, nest, settle
 from mlbench.types import (
+    Graph,
+    LabelNoise,
     PluginError,
     Precision,
     RunSpec,
@@ -26,6 +28,16 @@ from mlbench.types import (
     Track,
     Value,
 )
+
+LABELS_KNOWN: dict[str, tuple[str, ...]] = {
+    "graph": get_args(Graph),
+    "words": ("cooccurrence", "random"),
+}
+"""What is known about the labels, which may vary like a setting -> the names that it may have."""
+
+SEEDS = (0, 1, 2)
+"""Of a suite file that names none: what is written down to be repeated shows its spread. A command
+line without ``--seeds`` has seed 0 alone, as a first look should not take three times as long."""
 
 
 class Suite(Value):
@@ -37,11 +49,17 @@ class Suite(Value):
         datasets, backbones, losses, seeds: the other axes; empty takes what the track says.
         labels: only these labels take part.
         holdout: score this part of train instead of test.
+        graph, words: axes, too: what heads make their label graph of, and where the label vectors
+            come from; a method that uses neither runs once (see ``mlbench.build.as_it_uses``).
+        label_noise: what is missing or wrong in the training labels on purpose.
+        allow_missing: go on without images that cannot be used; such runs have boards of their own.
         dataset_options: data set -> options of its factory.
         settings: overrides for every run.
         per_method: method -> overrides for its runs.
         grid: dotted name of a setting -> values, each an axis (``optimizer.lr: [1e-3, 1e-4]``).
         vary: the same, but one at a time: beside each run as it is, one for every value here.
+
+    ``grid`` and ``vary`` take ``graph`` and ``words`` like settings.
     """
 
     plugins: tuple[str, ...] = ()
@@ -54,6 +72,10 @@ class Suite(Value):
     precision: Precision = "fp32"
     labels: tuple[str, ...] | None = None
     holdout: float = Field(0.0, ge=0, lt=1)
+    graph: tuple[str, ...] = ("cooccurrence",)
+    words: tuple[str, ...] = ("cooccurrence",)
+    label_noise: LabelNoise = LabelNoise()
+    allow_missing: bool = False
     dataset_options: dict[str, dict[str, Any]] = {}
     settings: dict[str, Any] = {}
     per_method: dict[str, dict[str, Any]] = {}
@@ -62,7 +84,7 @@ class Suite(Value):
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The fields of a suite file, not yet checked.
+    """The fields of a suite file, not yet checked; three seeds where it names none.
 
     Raises:
         SuiteError: the file is missing, is not YAML, or has a field that suites do not have.
@@ -79,7 +101,7 @@ def read(file: Path) -> dict[str, Any]:
         if name not in Suite.model_fields:
             known = Suite.model_fields
             raise SuiteError(registry.unknown(f"option {name!r} in {file}", str(name), known))
-    return fields
+    return {"seeds": SEEDS, **fields}
 
 
 def make(fields: Mapping[str, Any], origin: str = "the command line") -> Suite:
@@ -92,7 +114,7 @@ def make(fields: Mapping[str, Any], origin: str = "the command line") -> Suite:
     try:
         suite = Suite.model_validate(dict(fields))
     except ValidationError as error:
-        raise SuiteError(f"{origin}: {explain(error)}") from error
+        raise SuiteError(f"{origin}: {explain(error, Suite)}") from error
     axes: dict[str, list[str]] = {
         "methods": list(suite.methods),
         "datasets": list(suite.datasets),
@@ -104,6 +126,7 @@ def make(fields: Mapping[str, Any], origin: str = "the command line") -> Suite:
     unique = {axis: tuple(dict.fromkeys(names)) for axis, names in axes.items()}
     suite = suite.model_copy(update={**unique, "plugins": ()})
     _check_names(suite)
+    _check_labels_known(suite)
     return suite
 
 
@@ -138,6 +161,15 @@ def _check_names(suite: Suite) -> None:
             registry.find("head", method)
 
 
+def _check_labels_known(suite: Suite) -> None:
+    axes = {"graph": suite.graph, "words": suite.words}
+    for name, known in LABELS_KNOWN.items():
+        for value in (*axes[name], *suite.grid.get(name, ()), *suite.vary.get(name, ())):
+            if value not in known and not (name == "words" and str(value).startswith("sha256:")):
+                file = "; a file of vectors is given with --words FILE" if name == "words" else ""
+                raise SuiteError(registry.unknown(f"{name} {value!r}", str(value), known) + file)
+
+
 class Refused(Value):
     """A combination that cannot run, and why."""
 
@@ -150,7 +182,7 @@ Opener = Callable[[str, Mapping[str, Any], tuple[str, ...] | None, float], Split
 
 
 def expand(
-    suite: Suite, opener: Opener, weights: str | None = None, words: str = "cooccurrence"
+    suite: Suite, opener: Opener, weights: str | None = None
 ) -> tuple[list[RunSpec], list[Refused]]:
     """Every combination as a spec; what cannot be settled is refused by name.
 
@@ -158,7 +190,6 @@ def expand(
         suite: the matrix.
         opener: opens a data set; asked again for every run.
         weights: identity of the weights that every run's backbone starts from, if given.
-        words: identity of the label vectors.
     """
     specs: dict[str, RunSpec] = {}
     refused: list[Refused] = []
@@ -170,7 +201,10 @@ def expand(
             chosen = {name: value for name, value in axes.items() if value is not None}
             if weights is not None:
                 chosen["weights"] = weights
-            grid = [nest(name, chosen.pop(name)) for name in suite.grid]
+            labels_known = {name: chosen.pop(name) for name in LABELS_KNOWN}
+            labels_known |= {name: departure[name] for name in LABELS_KNOWN if name in departure}
+            departure = {k: v for k, v in departure.items() if k not in LABELS_KNOWN}
+            grid = [nest(name, chosen.pop(name)) for name in suite.grid if name in chosen]
             mine = suite.per_method.get(method, {})
             overrides = [suite.settings, chosen, mine, *grid, departure]
             try:
@@ -186,10 +220,12 @@ def expand(
                 data=splits.digest,
                 labels=suite.labels,
                 holdout=suite.holdout,
+                incomplete=splits.incomplete,
                 track=suite.track,
                 seed=seed,
                 precision=suite.precision,
-                words=words,
+                label_noise=suite.label_noise,
+                **labels_known,
                 settings=settings,
             )
             specs[spec.run_id] = spec
@@ -201,6 +237,8 @@ def _combinations(suite: Suite) -> Iterator[tuple[str, dict[str, Any], dict[str,
     axes: dict[str, tuple[Any, ...]] = {
         "backbone": suite.backbones or (None,),
         "loss": suite.losses or (None,),
+        "graph": suite.graph,
+        "words": suite.words,
         **suite.grid,
     }
     departures = [{}, *(nest(name, v) for name, values in suite.vary.items() for v in values)]

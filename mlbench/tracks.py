@@ -6,7 +6,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from mlbench import registry
 from mlbench.types import DatasetCard, PluginError, Recipe, Settings, SuiteError, Track
@@ -60,6 +60,12 @@ def settle(
         raise SuiteError(
             "the probe track trains on feature maps that were made once: frozen_stages and "
             "augmentation cannot be set there; use --track controlled"
+        )
+    if settings.selection == "test" and track != "published":
+        raise SuiteError(
+            f"selection: test chooses the epoch on the split that is scored, which the {track} "
+            "track does not; use --selection validation, or --track published for what most "
+            "papers did"
         )
     return settings
 
@@ -164,22 +170,21 @@ def nest(dotted: str, value: Any) -> dict[str, Any]:
     return {first: nest(rest, value) if rest else value}
 
 
-def explain(error: ValidationError) -> str:
-    """A validation error in one line: which field, what value, what would do."""
+def explain(error: ValidationError, model: type[BaseModel] = Settings) -> str:
+    """A validation error of a model in one line: which field, what value, what would do."""
     lines = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             name = str(item["loc"][-1])
-            lines.append(registry.unknown(f"option {where!r}", name, _siblings(item["loc"])))
+            lines.append(registry.unknown(f"option {where!r}", name, _siblings(model, item["loc"])))
         else:
             lines.append(f"{where} = {item['input']!r}: {item['msg']}")
     return "; ".join(lines)
 
 
-def _siblings(location: tuple[int | str, ...]) -> Iterable[str]:
-    """Names of the fields beside the one at this location of Settings."""
-    model: Any = Settings
+def _siblings(model: Any, location: tuple[int | str, ...]) -> Iterable[str]:
+    """Names of the fields beside the one at this location of a model."""
     for part in location[:-1]:
         if isinstance(part, int):
             model = typing.get_args(model)[0]

@@ -13,6 +13,8 @@ def pytest_configure(config):
     """Hide the GPU from tests that do not ask for one: their numbers are the CPU's."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    # Read when the command line is imported: tables must not wrap by who runs the tests.
+    os.environ["COLUMNS"] = "200"
 
 
 class Finished(NamedTuple):
@@ -35,7 +37,6 @@ def cli(monkeypatch, capsys, tmp_path, cache):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLBENCH_CACHE", str(cache))
     monkeypatch.delenv("MLBENCH_DATA", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
 
     def call(*arguments):
         from mlbench.cli import main

@@ -43,7 +43,7 @@ def test_a_third_partys_head_is_listed_shown_checked_and_run(site, tmp_path, cac
     assert checked.returncode == 0, checked.stdout
     (tmp_path / "s.yaml").write_text(
         "dataset_options: {synthetic: {train_images: 64, test_images: 31, size: 32}}\n"
-        "settings: {image_size: 32, epochs: 1}\n"
+        "settings: {image_size: 32, epochs: 1}\nseeds: [0]\n"
     )
     ended = mlbench(site, tmp_path, cache, "run", "--plugins", "max_mean", "--suite", "s.yaml")
     assert ended.returncode == 0, ended.stderr

@@ -11,15 +11,21 @@ import typer
 
 from mlbench import __version__
 from mlbench.cli.check import check
+from mlbench.cli.compare import compare
 from mlbench.cli.console import refuse
 from mlbench.cli.data import data
 from mlbench.cli.evaluate import evaluate
+from mlbench.cli.explain import explain
 from mlbench.cli.import_ import import_
 from mlbench.cli.leaderboard import leaderboard
 from mlbench.cli.list import list_plugins
+from mlbench.cli.pack import pack
 from mlbench.cli.parity import parity
+from mlbench.cli.profile import profile
 from mlbench.cli.run import run
+from mlbench.cli.score import score
 from mlbench.cli.show import show
+from mlbench.cli.verify import verify
 from mlbench.types import MlbenchError
 
 app = typer.Typer(
@@ -35,9 +41,15 @@ app.command(name="list")(list_plugins)
 app.command()(show)
 app.command()(check)
 app.command()(leaderboard)
+app.command()(compare)
+app.command()(explain)
+app.command()(score)
 app.command(name="import")(import_)
 app.command()(evaluate)
 app.command()(parity)
+app.command()(pack)
+app.command()(verify)
+app.command()(profile)
 app.add_typer(data, name="data")
 
 

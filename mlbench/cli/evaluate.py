@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +17,7 @@ from mlbench.cli.options import named_values
 from mlbench.types import Places, SuiteError
 
 if TYPE_CHECKING:
+    from mlbench.engine.checkpoint import Checkpoint
     from mlbench.evaluation import Evaluation
 
 
@@ -24,7 +27,7 @@ def evaluate(
     ],
     dataset: Annotated[str, typer.Option(help="The data set.")],
     data: Annotated[
-        Path | None, typer.Option(help="Where the data sets are.  [default: $MLBENCH_DATA]")
+        Path | None, typer.Option(help="Where the data sets are. Default: $MLBENCH_DATA.")
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="The file that the run was given as --weights, if any.")
@@ -37,10 +40,14 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     workers: Annotated[int | None, typer.Option(min=0, help="Decoding threads.")] = None,
     cache: Annotated[
-        Path | None, typer.Option(help="[default: $MLBENCH_CACHE or ~/.cache/mlbench]")
+        Path | None, typer.Option(help="Default: $MLBENCH_CACHE or ~/.cache/mlbench.")
     ] = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Write logits, targets, keys and names to this .npz.")
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Leave a record in this store, for the boards of re-scored checkpoints."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -48,6 +55,7 @@ def evaluate(
     from mlbench.cli.progress import Lines
     from mlbench.engine.checkpoint import load
     from mlbench.evaluation import evaluate as score
+    from mlbench.rescoring import refuse_own
 
     places = Places(
         data=data or data_folder(),
@@ -60,13 +68,30 @@ def evaluate(
     if checkpoint.is_dir():
         checkpoint = checkpoint / "checkpoint.safetensors"
     options = named_values(option or ())
-    found = score(load(checkpoint), dataset, options, places, Lines(), batch_size)
+    loaded = load(checkpoint)
+    if results is not None:
+        refuse_own(loaded)
+    found = score(loaded, dataset, options, places, Lines(), batch_size)
+    if results is not None:
+        _record(found, loaded, dataset, places, results)
     if predictions is not None:
         _keep(found, predictions)
     if as_json:
         typer.echo(json.dumps(_as_data(found, checkpoint), indent=1))
     else:
         _show(found)
+
+
+def _record(
+    found: Evaluation, checkpoint: Checkpoint, dataset: str, places: Places, results: Path
+) -> None:
+    from mlbench.rescoring import record
+    from mlbench.store import Store
+
+    command = f"mlbench {shlex.join(sys.argv[1:])}"
+    made, predictions = record(found, checkpoint, dataset, places, command)
+    file = Store(results).write(made, predictions)
+    errors.print(f"recorded in {file}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _as_data(found: Evaluation, checkpoint: Path) -> dict[str, object]:

@@ -34,7 +34,7 @@ def import_(
         str | None,
         typer.Option(
             help="Of the labels in FILE: official, alphabetical, or a file of names, one a line."
-            "  [default: what is known of the release]"
+            " Default: what is known of the release."
         ),
     ] = None,
     graph: Annotated[

@@ -8,11 +8,14 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from mlbench.build import refusal
+from mlbench.build import as_it_uses, refusal
 from mlbench.cli.console import console, errors
 from mlbench.cli.progress import title
+from mlbench.data.coverage import files, leave_out
+from mlbench.data.decode import problems
+from mlbench.data.noise import with_label_noise
 from mlbench.data.splits import open_splits
-from mlbench.leaderboard.rows import variants
+from mlbench.leaderboard.variants import variants
 from mlbench.store import Store
 from mlbench.suite import Refused, Suite, expand
 from mlbench.types import Places, RunSpec, Splits, Value
@@ -57,15 +60,13 @@ class Plan(Value):
             errors.print(text, style="red", markup=False)
 
 
-def make_plan(
-    suite: Suite, places: Places, identities: tuple[str | None, str], retry_diverged: bool
-) -> Plan:
+def make_plan(suite: Suite, places: Places, weights: str | None, retry_diverged: bool) -> Plan:
     """Hold a matrix against the store; every run that is missing is built once without memory.
 
     Args:
         suite: the matrix.
         places: where data and results are.
-        identities: of the backbone's weights (None if not given) and of the label vectors.
+        weights: identity of the backbone's weights, None if not given.
         retry_diverged: whether what diverged is to run again.
     """
     opened: dict[str, Splits] = {}
@@ -75,15 +76,21 @@ def make_plan(
     ) -> Splits:
         edition = f"{name} {sorted(options.items())}"
         if edition not in opened:
-            opened[edition] = open_splits(
+            splits = open_splits(
                 name, options, places.data, places.cache, labels=labels, holdout=holdout
             )
+            if suite.allow_missing:
+                splits = leave_out(splits, problems(files(splits), places.cache, places.workers))
+            opened[edition] = with_label_noise(splits, suite.label_noise)
         return opened[edition]
 
     def splits_of(spec: RunSpec) -> Splits:
         return opener(spec.dataset, spec.dataset_options, spec.labels, spec.holdout)
 
-    specs, refused = expand(suite, opener, *identities)
+    specs, refused = expand(suite, opener, weights)
+    words = next((name for name in suite.words if name != "random"), "cooccurrence")
+    used = [as_it_uses(spec, splits_of(spec), places, words) for spec in specs]
+    specs = list({spec.run_id: spec for spec in used}.values())
     store = Store(places.results)
     missing, done, diverged = [], [], []
     for spec in specs:

@@ -73,7 +73,9 @@ class Lines(Silent):
 
     def epoch(self, log: EpochLog) -> None:
         """The epoch's loss and speed."""
-        self._say(f"  epoch {log.epoch}: loss {log.loss:.4f}, {log.images_per_second:.0f} images/s")
+        chosen_by = "" if log.mAP is None else f", mAP {log.mAP:.2f}"
+        speed = f"{log.images_per_second:.0f} images/s"
+        self._say(f"  epoch {log.epoch}: loss {log.loss:.4f}{chosen_by}, {speed}")
 
     def _say(self, text: str) -> None:
         errors.print(text, markup=False, highlight=False)

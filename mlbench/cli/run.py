@@ -7,18 +7,19 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mlbench.cli import run_flags as flag
 from mlbench.cli.console import cache_folder, console, data_folder, errors, refuse
 from mlbench.cli.device import device_name, thread_count
+from mlbench.cli.options import named_values, with_dataset_options
 from mlbench.types import (
     MlbenchError,
     Places,
     Precision,
     SuiteError,
-    Track,
     WeightsError,
 )
 
@@ -33,45 +34,34 @@ INTERRUPTED = "interrupted: finished runs are kept, the same command goes on wit
 
 
 def run(
-    plugins: Annotated[
-        str | None, typer.Option(help="Names of any kind, with commas; every combination runs.")
-    ] = None,
-    datasets: Annotated[str | None, typer.Option(help="Data sets, with commas.")] = None,
-    backbones: Annotated[str | None, typer.Option(help="Backbones, with commas.")] = None,
-    losses: Annotated[str | None, typer.Option(help="Losses, with commas.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, with commas.")] = None,
-    track: Annotated[
-        Track | None, typer.Option(help="Which question is asked.  [default: controlled]")
-    ] = None,
-    suite: Annotated[Path | None, typer.Option(help="A YAML file with all of this.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    image_size: Annotated[int | None, typer.Option(min=1, help="Side in pixels.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Over all processes.")] = None,
-    holdout: Annotated[
-        float | None, typer.Option(help="Score this part of train, not the test split.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="Of the backbone: default, none, or a file.")
-    ] = None,
-    words: Annotated[
-        Path | None, typer.Option(help="Label vectors: a GloVe text file or .npz.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Where the data sets are.  [default: $MLBENCH_DATA]")
-    ] = None,
-    results: Annotated[Path, typer.Option(help="The store.")] = Path("results"),
-    cache: Annotated[
-        Path | None, typer.Option(help="[default: $MLBENCH_CACHE or ~/.cache/mlbench]")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    precision: Annotated[
-        Precision | None, typer.Option(help="[default: bf16 on CUDA, fp32 elsewhere]")
-    ] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
-    workers: Annotated[int | None, typer.Option(min=0, help="Decoding threads a process.")] = None,
-    keep_checkpoints: Annotated[bool, typer.Option(help="Keep the trained models.")] = True,
-    retry_diverged: Annotated[bool, typer.Option(help="Run again what diverged.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Only list what would run, and why.")] = False,
+    plugins: flag.Plugins = None,
+    datasets: flag.Datasets = None,
+    backbones: flag.Backbones = None,
+    losses: flag.Losses = None,
+    seeds: flag.Seeds = None,
+    track: flag.TrackFlag = None,
+    suite: flag.Suite = None,
+    epochs: flag.Epochs = None,
+    image_size: flag.ImageSize = None,
+    batch_size: flag.BatchSize = None,
+    holdout: flag.Holdout = None,
+    allow_missing: flag.AllowMissing = False,
+    selection: flag.SelectionFlag = None,
+    weights: flag.Weights = None,
+    words: flag.Words = None,
+    graph: flag.Graph = None,
+    label_noise: flag.LabelNoise = None,
+    dataset_option: flag.DatasetOption = None,
+    data: flag.Data = None,
+    results: flag.Results = Path("results"),
+    cache: flag.Cache = None,
+    device: flag.Device = "auto",
+    precision: flag.PrecisionFlag = None,
+    gpus: flag.Gpus = 1,
+    workers: flag.Workers = None,
+    keep_checkpoints: flag.KeepCheckpoints = True,
+    retry_diverged: flag.RetryDiverged = False,
+    dry_run: flag.DryRun = False,
 ) -> None:
     """Run what is missing of a matrix, and print its board."""
     from mlbench.engine import distributed
@@ -85,17 +75,23 @@ def run(
     if ":" in device and distributed.launched():
         raise SuiteError(f"--device {device} names one device, for several processes; use cuda")
     weights_file, weights_id = _weights(weights)
+    words_file, words_ids = _words(words)
     places = Places(
         data=data or data_folder(),
         weights=weights_file,
-        words=words,
+        words=words_file,
         results=results,
         cache=cache or cache_folder(),
         device=device,
         workers=thread_count() if workers is None else workers,
         checkpoints=keep_checkpoints,
     )
-    settings = {"epochs": epochs, "image_size": image_size, "batch_size": batch_size}
+    settings = {
+        "epochs": epochs,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "selection": selection,
+    }
     flags: dict[str, Any] = {
         "plugins": _split(plugins),
         "datasets": _split(datasets),
@@ -104,6 +100,10 @@ def run(
         "seeds": _seeds(seeds),
         "track": track,
         "holdout": holdout,
+        "allow_missing": allow_missing or None,
+        "graph": _split(graph),
+        "words": words_ids,
+        "label_noise": named_values(label_noise or (), "--label-noise"),
         "precision": precision,
         "settings": {k: v for k, v in settings.items() if v is not None},
     }
@@ -113,9 +113,12 @@ def run(
         from mlbench.cli.plan import make_plan
 
         matrix = _matrix(flags, suite, device)
+        matrix = with_dataset_options(
+            matrix, named_values(dataset_option or (), "--dataset-option")
+        )
         if weights_file is not None and len(matrix.backbones) > 1:
             raise SuiteError("--weights FILE fits one backbone; name one in --backbones")
-        return make_plan(matrix, places, (weights_id, _words(words)), retry_diverged)
+        return make_plan(matrix, places, weights_id, retry_diverged)
 
     try:
         code = _all_of_it(world, plan, places, dry_run)
@@ -154,9 +157,9 @@ def _matrix(flags: dict[str, Any], file: Path | None, device: str) -> Suite:
 
     fields: dict[str, Any] = suites.read(file) if file else {}
     given = {name: value for name, value in flags.items() if value not in (None, (), {})}
-    settings = fields.get("settings", {})
-    if isinstance(settings, Mapping):
-        given["settings"] = merge(settings, flags["settings"])
+    for name in ("settings", "label_noise"):
+        if isinstance(fields.get(name, {}), Mapping):
+            given[name] = merge(fields.get(name, {}), flags[name])
     given.setdefault("precision", fields.get("precision") or _precision(device))
     return suites.make({**fields, **given}, str(file or "the command line"))
 
@@ -186,12 +189,13 @@ def _carry_out(planned: Plan, places: Places, world: World) -> int:
 
 
 def _board(planned: Plan, places: Places) -> None:
-    """Print the boards that this matrix is on, and write them all."""
+    """Print the rows of this matrix with their ranks on the whole boards, and write all boards."""
     from mlbench.cli.leaderboard import show_boards
 
     specs = (*planned.missing, *planned.done)
     mine = {(spec.data, spec.track) for spec in specs}
-    show_boards(places.results, lambda table: (table.data, table.track) in mine)
+    asked = {spec.run_id for spec in specs}
+    show_boards(places.results, lambda table: (table.data, table.track) in mine, asked=asked)
 
 
 def _progress(world: World) -> Silent:
@@ -223,10 +227,15 @@ def _weights(text: str | None) -> tuple[Path | None, str | None]:
     return Path(text), _sha256(Path(text), "--weights", "default, none, or an existing file")
 
 
-def _words(file: Path | None) -> str:
-    if file is None:
-        return "cooccurrence"
-    return _sha256(file, "--words", "a GloVe text file or an .npz of names and vectors")
+def _words(text: str | None) -> tuple[Path | None, tuple[str, ...]]:
+    """The file of vectors, if one is named, and the identities of all that are."""
+    names = _split(text)
+    files = [name for name in names if name not in ("cooccurrence", "random")]
+    if len(files) > 1:
+        raise SuiteError(f"--words {text} names {len(files)} files; a matrix takes one at most")
+    remedy = "a GloVe text file or an .npz of names and vectors, cooccurrence, or random"
+    ids = {name: _sha256(Path(name), "--words", remedy) for name in files}
+    return Path(files[0]) if files else None, tuple(ids.get(name, name) for name in names)
 
 
 def _sha256(file: Path, flag: str, remedy: str) -> str:

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlbench.data.graphs import label_graph
 from mlbench.data.words import WordVectors, word_vectors
-from mlbench.types import DataError, Index, LabelContext, Targets
+from mlbench.types import DataError, Graph, Index, LabelContext, Targets
 
 WIDTH = 300
 """Width of the embedding that is derived from the co-occurrence, and of GloVe's usual vectors."""
 NORM = 6.5
 """Length of its rows: what GloVe's vectors of label names have, so that heads start alike."""
-_ROWS = 16_384
+_CELLS = 1 << 24
+"""Entries of a matrix that is worked on at a time, which bounds the memory of copies."""
 
 
 def label_context(
-    index: Index, names: Sequence[str], words: Path | None = None
+    index: Index,
+    names: Sequence[str],
+    words: Path | Literal["cooccurrence", "random"] = "cooccurrence",
+    *,
+    graph: Graph = "cooccurrence",
+    seed: int = 0,
 ) -> tuple[LabelContext, tuple[str, ...]]:
     """The label context of a training split, and notes for the record on how it was made.
 
     Args:
         index: the TRAIN split; labels of the test split must never come in here.
         names: the C labels, the columns of its targets.
-        words: a file of word vectors (see ``mlbench.data.words``); None derives the embeddings
-            from the co-occurrence (see ``cooccurrence_embedding``).
+        words: a file of word vectors (see ``mlbench.data.words``); ``cooccurrence`` derives the
+            embeddings from the true co-occurrence, whatever the graph (see
+            ``cooccurrence_embedding``), ``random`` draws them (see ``random_embedding``).
+        graph: what the counts are replaced with (see ``mlbench.data.graphs``).
+        seed: of what is drawn at random.
 
     Raises:
         DataError: the names do not fit the targets, or the file is missing, malformed, or knows
@@ -41,15 +52,21 @@ def label_context(
             f"of width {index.targets.shape[1]}; every column needs a name of its own"
         )
     counts_CC = cooccurrence(index.targets)
-    if words is None:
-        embeddings_CE = cooccurrence_embedding(counts_CC, len(index), names)
-        notes: tuple[str, ...] = (
-            "label embeddings derived from the co-occurrence of the training labels",
-        )
-    else:
+    notes: tuple[str, ...]
+    if isinstance(words, Path):
         vectors = word_vectors(names, words)
         embeddings_CE = _fill(names, vectors, words)
         notes = _notes(vectors, words)
+    elif words == "random":
+        embeddings_CE = random_embedding(names, seed)
+        notes = (f"label embeddings drawn at random with seed {seed}",)
+    else:
+        embeddings_CE = cooccurrence_embedding(counts_CC, len(index), names)
+        notes = ("label embeddings derived from the co-occurrence of the training labels",)
+    if graph != "cooccurrence":
+        counts_CC = label_graph(graph, counts_CC, seed)
+        drawn = f", drawn with seed {seed}" if graph == "random" else ""
+        notes += (f"label graph: {graph}{drawn}",)
     return LabelContext(names, counts_CC, embeddings_CE, len(index)), notes
 
 
@@ -58,11 +75,54 @@ def cooccurrence(targets_NC: Targets) -> NDArray[np.float32]:
 
     The diagonal counts each label's positives; an unknown label is not a positive.
     """
-    count_CC = np.zeros((targets_NC.shape[1],) * 2)
-    for start in range(0, len(targets_NC), _ROWS):  # bounds the memory of the float copy
-        present_NC = (targets_NC[start : start + _ROWS] == 1).astype(np.float32)
-        count_CC += present_NC.T @ present_NC
-    return count_CC.astype(np.float32)
+    images, labels = targets_NC.shape
+    sizes, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for rows in _row_blocks(images, labels):
+        present_BC = targets_NC[rows] == 1
+        sizes.append(np.count_nonzero(present_BC, axis=1))
+        columns.append(np.flatnonzero(present_BC) % labels)
+    return cooccurrence_of_lists(np.concatenate(columns), np.concatenate(sizes), labels)
+
+
+def cooccurrence_of_lists(
+    columns_P: NDArray[np.int64], sizes_N: NDArray[np.int64], labels: int
+) -> NDArray[np.float32]:
+    """``cooccurrence`` from lists, for labels too many to be held as a matrix of targets.
+
+    Time grows with the pairs of labels in the images, memory with P and with C^2.
+
+    Args:
+        columns_P: the positives of all images, one image after the other, none of them twice.
+        sizes_N: how many belong to each image.
+        labels: C.
+    """
+    counts_CC = np.zeros((labels, labels), np.float32)
+    ends_N, pairs_N = sizes_N.cumsum(), (sizes_N**2).cumsum()
+    first = 0
+    while first < len(sizes_N):
+        done = pairs_N[first - 1] if first else 0
+        last = max(int(np.searchsorted(pairs_N, done + _CELLS // 8, side="right")), first + 1)
+        start = ends_N[first - 1] if first else 0
+        own, other = _pairs(columns_P[start : ends_N[last - 1]], sizes_N[first:last])
+        np.add.at(counts_CC.reshape(-1), own * labels + other, np.float32(1))
+        first = last
+    return counts_CC
+
+
+def _pairs(
+    columns_P: NDArray[np.int64], sizes_B: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All ordered pairs of labels of the same image, a label with itself, too."""
+    times_P = np.repeat(sizes_B, sizes_B)
+    starts_P = np.repeat(sizes_B.cumsum() - sizes_B, sizes_B)
+    # the place of a pair's second label: where its image starts, and how many pairs came before
+    places = np.arange(times_P.sum()) + np.repeat(starts_P - times_P.cumsum() + times_P, times_P)
+    return np.repeat(columns_P, times_P), columns_P[places]
+
+
+def _row_blocks(rows: int, columns: int) -> Iterator[slice]:
+    size = max(1, _CELLS // max(columns, 1))
+    return (slice(start, start + size) for start in range(0, rows, size))
 
 
 def cooccurrence_embedding(
@@ -81,16 +141,41 @@ def cooccurrence_embedding(
     or iterative: the order of the labels permutes the rows, and neither machine nor version
     changes them. The half keeps two labels apart that always come together.
     """
-    p_CC = counts_CC.astype(np.float64) / max(images, 1)
-    p_C = p_CC.diagonal()
+    signs_CE = np.stack([_signs(name) for name in names])
+    embeddings_CE = np.concatenate(
+        [
+            _associated(counts_CC, rows, max(images, 1)) @ signs_CE
+            for rows in _row_blocks(*counts_CC.shape)
+        ]
+    )
+    return _of_length(embeddings_CE)
+
+
+def _associated(counts_CC: NDArray[np.float32], rows: slice, images: int) -> NDArray[np.float64]:
+    """These rows of I + max(npmi, 0) / 2."""
+    p_RC = counts_CC[rows].astype(np.float64) / images
+    p_C = counts_CC.diagonal().astype(np.float64) / images
     with np.errstate(divide="ignore", invalid="ignore"):
-        npmi_CC = np.log(p_CC / np.outer(p_C, p_C)) / -np.log(p_CC)
+        npmi_RC = np.log(p_RC / np.outer(p_C[rows], p_C)) / -np.log(p_RC)
     # not finite: never together, or together in every image; neither says anything
-    associated_CC = np.where(np.isfinite(npmi_CC), np.clip(npmi_CC, 0, 1) / 2, 0)
-    np.fill_diagonal(associated_CC, 1)
-    embeddings_CE = associated_CC @ np.stack([_signs(name) for name in names])
-    embeddings_CE *= NORM / np.linalg.norm(embeddings_CE, axis=1, keepdims=True)
-    return np.asarray(embeddings_CE, np.float32)
+    associated_RC = np.where(np.isfinite(npmi_RC), np.clip(npmi_RC, 0, 1) / 2, 0)
+    own = np.arange(len(associated_RC))
+    associated_RC[own, own + rows.start] = 1
+    return associated_RC
+
+
+def random_embedding(names: Sequence[str], seed: int) -> NDArray[np.float32]:
+    """Directions drawn for each name on its own, float32 [C, 300], of length ``NORM``."""
+    rows = []
+    for name in names:
+        drawn = np.frombuffer(hashlib.sha256(f"{seed} {name}".encode()).digest(), "<u4")
+        rows.append(np.random.default_rng(drawn.tolist()).standard_normal(WIDTH))
+    return _of_length(np.stack(rows))
+
+
+def _of_length(embeddings_CE: NDArray[np.float64]) -> NDArray[np.float32]:
+    scale_C1 = NORM / np.linalg.norm(embeddings_CE, axis=1, keepdims=True)
+    return np.asarray(embeddings_CE * scale_C1, np.float32)
 
 
 def _signs(name: str) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from mlbench import registry
+from mlbench.data.validation import cut, validation_keys
 from mlbench.types import DataError, Dataset, Index, PluginError, Splits, SuiteError, digest
 
 CORE_PARAMETERS = ("root", "cache")
 """Parameters of a data set's factory that the core gives and no user."""
+LISTED = 5
+"""How many images an error names."""
 
 
 def open_splits(
@@ -24,6 +28,7 @@ def open_splits(
     *,
     labels: Sequence[str] | None = None,
     holdout: float = 0.0,
+    validation: bool = False,
 ) -> Splits:
     """Open a data set by name.
 
@@ -34,9 +39,10 @@ def open_splits(
         cache: a folder to write to.
         labels: the labels that take part, None for all.
         holdout: part of the training split that is scored instead of the test split.
+        validation: cut the validation split off train (see ``mlbench.data.validation``).
 
     Raises:
-        DataError: files are missing or malformed.
+        DataError: files are missing or malformed, or an image is in both splits.
         PluginError: no such data set, or it needs an argument (``manifest:photos.csv``).
         SuiteError: a label or an option that the data set lacks.
     """
@@ -53,8 +59,10 @@ def open_splits(
     for split, index in (("train", train), ("test", test)):
         if not len(index):
             raise DataError(f"the {split} split of {name} is empty; check {root or cache}")
+    _refuse_shared(name, train, test, dataset.card.shared_images)
     found = digest(train, test, dataset.names)
     identity = dataset.card.identities.get(found, f"{name.replace(':', '-')}-unknown-{found}")
+    held = validation_keys(dataset, train, identity) if validation else []
     names = dataset.names
     if labels is not None:
         columns = _columns(name, names, labels)
@@ -66,7 +74,33 @@ def open_splits(
         identity += f"-holdout-{holdout:g}"
     if labels is not None or holdout:
         found = digest(train, test, names)
-    return Splits(dataset.card, names, train, test, found, identity)
+    rest, apart = cut(train, held) if validation else (train, None)
+    return Splits(dataset.card, names, rest, test, found, identity, apart)
+
+
+def _refuse_shared(name: str, train: Index, test: Index, allowed: str) -> None:
+    """A key stands for one image of one split, and so does a file, unless the card says why not."""
+    for split, index in (("train", train), ("test", test)):
+        if len(set(index.keys)) < len(index):
+            twice = [key for key, count in Counter(index.keys).items() if count > 1]
+            raise DataError(
+                f"{len(twice)} keys of the {split} split of {name} stand for several images: "
+                f"{_first(twice)}; give each image a key of its own"
+            )
+    keys, files = set(train.keys), set(train.files)
+    shared = [
+        key for key, file in zip(test.keys, test.files, strict=True) if key in keys or file in files
+    ]
+    if shared and not allowed:
+        raise DataError(
+            f"{len(shared)} images of {name} are in train and in test: {_first(shared)}. Scores on "
+            "what was trained on say nothing; take them out of one of the two lists"
+        )
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(map(repr, names[:LISTED])) + more
 
 
 def _columns(dataset: str, names: Sequence[str], labels: Sequence[str]) -> list[int]:
@@ -84,8 +118,4 @@ def _hold_out(index: Index, part: float) -> tuple[Index, Index]:
     out = np.array(draws) < part
     if out.all() or not out.any():
         raise SuiteError(f"holdout {part:g} of {len(index)} images leaves nothing on one side")
-    return tuple(_take(index, np.flatnonzero(side)) for side in (~out, out))  # type: ignore[return-value]
-
-
-def _take(index: Index, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Index:
-    return Index([index.files[i] for i in rows], [index.keys[i] for i in rows], index.targets[rows])
+    return index.take(np.flatnonzero(~out)), index.take(np.flatnonzero(out))

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from mlbench.data.coverage import coverage, files, parts
 from mlbench.data.decode import MISSING, problems
-from mlbench.types import Index, Splits, Value
+from mlbench.types import SplitCoverage, Splits, Value
 
 
 class BadImage(Value):
@@ -22,17 +23,7 @@ class BadImage(Value):
     reason: str
 
 
-class SplitCoverage(Value):
-    """Of a split: images listed, those that decode, the rest, and what the official one lists."""
-
-    images: int
-    usable: int
-    missing: int
-    corrupt: int
-    official: int | None
-
-
-class Coverage(Value):
+class Verification(Value):
     """What was found.
 
     Attributes:
@@ -58,7 +49,7 @@ def examine(
     cache: Path,
     workers: int,
     progress: Callable[[int, int], None] | None = None,
-) -> Coverage:
+) -> Verification:
     """Decode every image of both splits in parallel.
 
     Args:
@@ -68,9 +59,7 @@ def examine(
         workers: decoding threads.
         progress: called with (files done, files in all).
     """
-    parts: dict[str, Index] = {"train": splits.train, "test": splits.test}
-    files = [file for index in parts.values() for file in index.files]
-    wrong = problems(files, cache, workers, progress)
+    wrong = problems(files(splits), cache, workers, progress)
     bad = tuple(
         BadImage(
             split=name,
@@ -79,28 +68,19 @@ def examine(
             problem="missing" if wrong[file] == MISSING else "corrupt",
             reason=wrong[file],
         )
-        for name, index in parts.items()
+        for name, index in parts(splits).items()
         for key, file in zip(index.keys, index.files, strict=True)
         if file in wrong
     )
-    found: dict[str, SplitCoverage] = {}
-    for name, index in parts.items():
-        kinds = [image.problem for image in bad if image.split == name]
-        card = splits.card.splits.get(name)
-        found[name] = SplitCoverage(
-            images=len(index),
-            usable=len(index) - len(kinds),
-            missing=kinds.count("missing"),
-            corrupt=kinds.count("corrupt"),
-            official=card.images if card else None,
-        )
-    return Coverage(
+    found = coverage(splits, wrong)
+    images = sum(split.images for split in found.splits.values())
+    return Verification(
         dataset=dataset,
         identity=splits.identity,
-        known=splits.digest in splits.card.identities,
+        known=found.known,
         digest=splits.digest,
-        usable=1 - len(bad) / max(1, len(files)),
-        splits=found,
+        usable=1 - len(bad) / max(1, images),
+        splits=found.splits,
         bad=bad,
     )
 
@@ -111,8 +91,8 @@ def file_name(dataset: str, digest: str) -> str:
     return f"mlbench-coverage-{plain}-{digest}.json"
 
 
-def write(coverage: Coverage, data: Path | None, cache: Path) -> Path:
-    """Write the coverage beside the data, or into ``cache`` where that cannot be written to.
+def write(found: Verification, data: Path | None, cache: Path) -> Path:
+    """Write what was found beside the data, or into ``cache`` where that cannot be written to.
 
     Returns:
         The file written; a file of an earlier check is replaced in one step.
@@ -120,8 +100,8 @@ def write(coverage: Coverage, data: Path | None, cache: Path) -> Path:
     Raises:
         OSError: the cache cannot be written to either.
     """
-    name = file_name(coverage.dataset, coverage.digest)
-    text = coverage.model_dump_json(indent=1) + "\n"
+    name = file_name(found.dataset, found.digest)
+    text = found.model_dump_json(indent=1) + "\n"
     if data is not None:
         try:
             return _replace(data / name, text)

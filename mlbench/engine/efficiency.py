@@ -6,11 +6,11 @@ import ctypes
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -67,14 +67,14 @@ def measure(
     with _evaluation(model):
         backbone_macs, head_macs = _macs_per_image(model, images(2))
         with torch.inference_mode(), autocast(device, precision):
-            latency = tuple(_latency(model, images(size), device) for size in batch_sizes)
-            peak, how = _peak_memory(model, images(max(batch_sizes)), device)
+            times = tuple(latency(model, images(size), size, device) for size in batch_sizes)
+            peak, how = peak_memory(model, images(max(batch_sizes)), device)
     return Efficiency(
         parameters_backbone=sum(p.numel() for p in backbone.parameters()),
         parameters_head=sum(p.numel() for p in head.parameters()),
         gmacs_backbone=backbone_macs / 1e9,
         gmacs_head=head_macs / 1e9,
-        latency=latency,
+        latency=times,
         peak_memory_mb=peak / 2**20,
         image_size=image_size,
         precision=precision,
@@ -127,59 +127,60 @@ def _macs_per_image(model: MultiLabelModel, images: Tensor) -> tuple[float, floa
     return first / len(images), second / len(images)
 
 
-def _latency(model: nn.Module, images: Tensor, device: torch.device) -> Latency:
+def latency(module: nn.Module, inputs: Any, batch_size: int, device: torch.device) -> Latency:
+    """Time ``module(inputs)`` after a warm-up; ``inputs`` hold ``batch_size`` images."""
     timed = _cuda_ms if device.type == "cuda" else _wall_ms
     for _ in range(WARM_UP):
-        timed(model, images, device)
+        timed(module, inputs, device)
     began, times = time.perf_counter(), list[float]()
     while len(times) < LEAST_REPEATS or time.perf_counter() - began < SECONDS:
-        times.append(timed(model, images, device))
+        times.append(timed(module, inputs, device))
     median, p95 = (float(value) for value in np.percentile(times, (50, 95)))
     return Latency(
-        batch_size=len(images),
+        batch_size=batch_size,
         median_ms=median,
         p95_ms=p95,
-        images_per_second=1000 * len(images) / median,
+        images_per_second=1000 * batch_size / median,
     )
 
 
-def _cuda_ms(model: Callable[[Tensor], object], images: Tensor, device: torch.device) -> float:
+def _cuda_ms(module: nn.Module, inputs: Any, device: torch.device) -> float:
     start = torch.cuda.Event(enable_timing=True)
     end = torch.cuda.Event(enable_timing=True)
     with torch.cuda.device(device):
         start.record()
-        model(images)
+        module(inputs)
         end.record()
     end.synchronize()
     return float(start.elapsed_time(end))
 
 
-def _wall_ms(model: Callable[[Tensor], object], images: Tensor, device: torch.device) -> float:
+def _wall_ms(module: nn.Module, inputs: Any, device: torch.device) -> float:
     start = time.perf_counter()
-    model(images)
+    module(inputs)
     if device.type == "mps":
         torch.mps.synchronize()
     return 1000 * (time.perf_counter() - start)
 
 
-def _peak_memory(model: nn.Module, images: Tensor, device: torch.device) -> tuple[float, str]:
+def peak_memory(module: nn.Module, inputs: Any, device: torch.device) -> tuple[float, str]:
     """Bytes of the weights plus the largest rise during one call, and how it was taken."""
-    weights = sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
+    weights = sum(t.nbytes for t in [*module.parameters(), *module.buffers()])
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        model(images)
+        module(inputs)
         torch.cuda.synchronize(device)
         return weights + torch.cuda.max_memory_allocated(device) - before, "cuda allocator"
     _release_freed_memory()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         before = _status_bytes("VmRSS")
-        model(images)
+        module(inputs)
         return weights + max(0, _status_bytes("VmHWM") - before), "VmHWM after clear_refs"
     before = _lifetime_peak()
-    model(images)
+    module(inputs)
     # Memory that the process held earlier hides a rise, hence a lower bound.
     return weights + _lifetime_peak() - before, "ru_maxrss (a lower bound)"
 

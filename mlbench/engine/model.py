@@ -51,3 +51,15 @@ class MultiLabelModel(nn.Module):
     def forward(self, images_B3HW: Tensor) -> HeadOutput:
         """Logits [B, C] and the head's extra losses."""
         return self.head(self.features(images_B3HW))
+
+
+class ProbeNetwork(nn.Module):
+    """The trained part of a model whose feature maps were made before: its head."""
+
+    def __init__(self, model: MultiLabelModel) -> None:
+        super().__init__()
+        self.head = model.head
+
+    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
+        """Feature maps -> logits."""
+        return self.head(features)

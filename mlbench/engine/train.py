@@ -18,8 +18,9 @@ from mlbench.engine import learner, mutual, optimise, sam
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluate import to_device
 from mlbench.engine.learner import Learner
-from mlbench.engine.model import MultiLabelModel
+from mlbench.engine.model import MultiLabelModel, ProbeNetwork
 from mlbench.engine.precision import autocast
+from mlbench.engine.selection import Best, Evaluator, better
 from mlbench.engine.watch import Watch
 from mlbench.types import (
     DataError,
@@ -43,24 +44,13 @@ Found = tuple[Tensor, Mapping[str, Tensor], Tensor]
 """Of one step: the loss, the extra losses in it, the gradient's norm."""
 
 
-class ProbeNetwork(nn.Module):
-    """The trained part of a model whose feature maps were made before: its head."""
-
-    def __init__(self, model: MultiLabelModel) -> None:
-        super().__init__()
-        self.head = model.head
-
-    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
-        """Feature maps -> logits."""
-        return self.head(features)
-
-
 @dataclass
 class TrainingState:
     """All that changes while a run trains; what a checkpoint of the run would hold.
 
     Attributes:
         learners: the models in training; the first is the run's, the others are its peers.
+        best: the best epoch so far, where one is chosen.
     """
 
     learners: tuple[Learner, ...]
@@ -68,6 +58,7 @@ class TrainingState:
     step: int = 0
     losses: list[float] = field(default_factory=list)
     log: list[EpochLog] = field(default_factory=list)
+    best: Best | None = None
 
     def evaluated(self) -> MultiLabelModel:
         """The model that is scored: the first, or its moving average where there is one."""
@@ -84,6 +75,7 @@ class TrainingState:
             "step": self.step,
             "losses": list(self.losses),
             "log": [entry.model_dump() for entry in self.log],
+            "best": None if self.best is None else self.best.state_dict(),
         }
 
 
@@ -102,6 +94,8 @@ class Training:
     progress: Progress
     probe: bool = False
     """The source yields feature maps, and only the head is run."""
+    evaluator: Evaluator | None = None
+    """What the epoch to score is chosen on; None takes the last."""
 
     @property
     def epoch_steps(self) -> int:
@@ -151,6 +145,8 @@ def check_processes(settings: Settings, images: int, world: World, device: torch
 def train(state: TrainingState, training: Training) -> None:
     """Take a state from ``training.start`` through the epochs that its settings have left.
 
+    Where an epoch is chosen, the model that is scored ends with the weights of the best one.
+
     Raises:
         DivergedError: on every process, when the loss stops being finite on any.
     """
@@ -158,8 +154,15 @@ def train(state: TrainingState, training: Training) -> None:
     while state.epoch < training.settings.epochs:
         _epoch(networks, state, training)
         state.epoch += 1
+        if training.evaluator is not None:
+            found, state.best = better(
+                state.best, state.epoch, state.evaluated(), training.evaluator
+            )
+            state.log[-1] = state.log[-1].model_copy(update={"mAP": found})
         training.progress.epoch(state.log[-1])
         log.info("%s", state.log[-1].model_dump_json())
+    if state.best is not None:
+        state.evaluated().load_state_dict(state.best.weights)
 
 
 def _network(model: MultiLabelModel, training: Training) -> Network:

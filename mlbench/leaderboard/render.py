@@ -6,9 +6,14 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from mlbench.leaderboard import pareto, tiers
 from mlbench.leaderboard.rows import PLACES, Row, Table
+from mlbench.leaderboard.text import escaped as _text
+from mlbench.leaderboard.text import one_line as _one_line
+from mlbench.leaderboard.wins import LARGEST, LEGEND, rank_facts, win_matrix
 from mlbench.types import StoreError
 
 if TYPE_CHECKING:
@@ -33,11 +38,22 @@ class Column(NamedTuple):
         return len(set(self.cells)) == 1
 
 
-def terminal(tables: Sequence[Table]) -> RenderableType:
+Published = Mapping[str, Sequence[tiers.Beside]]
+"""Name of a board -> the literature's scores beside it."""
+NOTHING: Published = MappingProxyType({})
+
+
+def terminal(tables: Sequence[Table], published: Published = NOTHING) -> RenderableType:
     """One rich table a board, made to fit 80 columns if names are short."""
     from rich.console import Group
 
-    return Group(*(part for table in tables for part in _drawn(table)))
+    return Group(
+        *(
+            part
+            for table in tables
+            for part in (*_drawn(table), *tiers.drawn(published.get(table.name, ())))
+        )
+    )
 
 
 def _drawn(table: Table) -> list[RenderableType]:
@@ -68,9 +84,11 @@ def _drawn(table: Table) -> list[RenderableType]:
     return [title, *([drawn] if table.rows else []), *(Text(f"- {f}") for f in facts), Text("")]
 
 
-def markdown(tables: Sequence[Table]) -> str:
+def markdown(tables: Sequence[Table], published: Published = NOTHING) -> str:
     """One section a board, with the commands that made it."""
-    return "\n".join(_section(table) for table in tables)
+    return "\n".join(
+        _section(table) + tiers.section(published.get(table.name, ())) for table in tables
+    )
 
 
 def csv(table: Table) -> str:
@@ -91,7 +109,7 @@ def csv(table: Table) -> str:
     return str(pd.DataFrame(lines, columns=columns).to_csv(index=False, lineterminator="\n"))
 
 
-def write(tables: Sequence[Table], folder: Path) -> list[Path]:
+def write(tables: Sequence[Table], folder: Path, published: Published = NOTHING) -> list[Path]:
     """Write ``<name>.md`` and ``<name>.csv`` for every board and an index ``README.md``.
 
     Raises:
@@ -100,7 +118,7 @@ def write(tables: Sequence[Table], folder: Path) -> list[Path]:
     contents: dict[str, str] = {}
     for table in tables:
         stem = _file_name(table)
-        contents[f"{stem}.md"] = markdown([table])
+        contents[f"{stem}.md"] = markdown([table], published)
         contents[f"{stem}.csv"] = csv(table)
     contents["README.md"] = _index(tables)
     files = []
@@ -133,11 +151,12 @@ def _columns(table: Table) -> list[Column]:
         Column("GMACs", "right", [_number(row.gmacs, 2) for row in rows]),
         Column("params (M)", "right", [_number(row.parameters, 1) for row in rows]),
         Column("latency (ms)", "right", [_latency(row, marks) for row in rows]),
+        Column("front", "left", pareto.marks(rows)),
         Column("size", "right", [str(row.image_size) for row in rows]),
         Column("epochs", "right", [str(row.epochs) for row in rows]),
         Column("run", "left", [" ".join(run_id[:8] for run_id in row.run_ids) for row in rows]),
     ]
-    return [c for c in columns if c.name != "variant" or any(c.cells)]
+    return [c for c in columns if c.name not in ("variant", "front") or any(c.cells)]
 
 
 def _places(table: Table) -> dict[str, str]:
@@ -164,8 +183,9 @@ def _number(value: float | None, places: int) -> str:
 
 
 def _title(table: Table) -> str:
-    unknown = "" if table.known else ", an edition that its card does not know"
-    return f"{table.identity}, {table.track} track{unknown}"
+    apart = "" if table.known else ", incomplete or unknown data"
+    scored = "" if table.tier == "own" else f", {table.tier}: published weights, not trained here"
+    return f"{table.identity}, {table.track} track{scored}{apart}"
 
 
 def _facts(table: Table) -> list[str]:
@@ -173,15 +193,21 @@ def _facts(table: Table) -> list[str]:
     scored = f"{table.test_images} test images, {table.classes} labels"
     if table.left_out:
         scored += f" ({table.left_out} without a positive left out)"
-    facts = [f"{scored}. {INTERVAL}.", COST]
+    facts = [f"{scored}. {INTERVAL}.", *rank_facts(table), COST]
+    if not table.known:
+        facts.insert(0, "; ".join(("No edition that the data set's card knows", *table.coverage)))
     marks = _places(table)
     if len(marks) == 1:
         facts.append(f"Latency: median at batch 1 on {next(iter(marks))}.")
     elif marks:
         listed = "; ".join(f"{mark} {place}" for place, mark in marks.items())
         facts.append(f"Latency: median at batch 1, not to be compared between {listed}.")
+    if any(pareto.marks(table.rows)):
+        facts.append(pareto.LEGEND)
     if table.labels is not None:
         facts.append(f"Labels: {', '.join(table.labels)}.")
+    if table.options:
+        facts.append(f"Options that no column shows: {'; '.join(table.options)}.")
     return facts
 
 
@@ -204,6 +230,8 @@ def _section(table: Table) -> str:
     for row in table.rows:
         for command in row.commands:
             made[command] += row.run_ids
+    if 1 < len(table.rows) <= LARGEST:
+        lines += ["", f"Who beats whom ({LEGEND}):", "", "```text", *win_matrix(table), "```"]
     if made:
         lines += ["", "Made by:", ""]
     for command, run_ids in made.items():
@@ -212,14 +240,19 @@ def _section(table: Table) -> str:
 
 
 def _index(tables: Sequence[Table]) -> str:
-    lines = [
-        "# Leaderboards",
-        "",
-        "Made from records by `mlbench leaderboard`; definitions stand in benchmarks/README.md.",
-        "",
-        "| data | track | runs | best | mAP |",
-        "| --- | --- | ---: | --- | ---: |",
-    ]
+    definitions = "definitions stand in benchmarks/README.md."
+    lines = ["# Leaderboards", "", f"Made from records by `mlbench leaderboard`; {definitions}"]
+    whole = [table for table in tables if table.known]
+    lines += _listed(whole)
+    if len(whole) < len(tables):
+        lines += ["", "## Incomplete or unknown data", ""]
+        lines += ["What is scored here compares with no board above."]
+        lines += _listed([table for table in tables if not table.known])
+    return "\n".join(lines) + "\n"
+
+
+def _listed(tables: Sequence[Table]) -> list[str]:
+    lines = ["", "| data | track | runs | best | mAP |", "| --- | --- | ---: | --- | ---: |"]
     for table in tables:
         best = table.rows[0] if table.rows else None
         link = f"[{_text(table.name.removesuffix(f'-{table.track}'))}]({_file_name(table)}.md)"
@@ -228,16 +261,7 @@ def _index(tables: Sequence[Table]) -> str:
         score = _uncertain(best) if best else "-"
         cells = (link, table.track, str(runs), _text(winner), _text(score))
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _text(text: str) -> str:
-    """Safe in a cell of a Markdown table."""
-    return _one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return lines
 
 
 def _file_name(table: Table) -> str:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mlbench.types import Efficiency, RunRecord, RunSpec, Track, Value
+from mlbench.leaderboard.influences import Influences
+from mlbench.leaderboard.ranks import rank
+from mlbench.leaderboard.variants import unsaid, variants
+from mlbench.types import Efficiency, RunRecord, Tier, Track, Value
 
 PLACES = 2
-"""Decimals of a score on a board; scores that look the same share a rank."""
-SHOWN = {"method", "seed", "settings.backbone", "settings.loss", "settings.image_size"}
-SHOWN |= {"settings.epochs", "settings.head"}
-"""Fields of a spec that have a column, or follow from one: a variant does not repeat them."""
+"""Decimals of a score on a board."""
 
 
 class Row(Value):
     """The runs of one configuration, which differ in their seed alone.
 
     Attributes:
-        rank: 1 is best; equal scores share a rank.
+        rank: 1 + how many rows are significantly better (see ``mlbench.leaderboard.ranks``).
         variant: settings that set this row apart from others of its method, backbone and loss.
         mAP, CF1, OF1: percent, means over the seeds.
         low, high: the 95 % bootstrap interval of mAP; None with several seeds.
@@ -30,6 +29,8 @@ class Row(Value):
         parameters: millions.
         latency: (where it was measured, median ms at batch 1), one a place.
         commands: what made the runs, each with its commit.
+        rank_worst: how many rows there are, less those that are significantly worse.
+        configuration: run id of the spec with seed 0, which names the row in every version of it.
     """
 
     rank: int
@@ -52,6 +53,8 @@ class Row(Value):
     epochs: int
     run_ids: tuple[str, ...]
     commands: tuple[str, ...]
+    rank_worst: int = 0
+    configuration: str = ""
 
 
 class Diverged(Value):
@@ -70,11 +73,19 @@ class Table(Value):
         data: digest of the splits; two label subsets of one size differ in it alone.
         labels: the subset of labels, None for all.
         track: which question its runs answer.
-        known: whether the edition is one that the data set's card knows.
+        known: whether the edition is one that the data set's card knows, with all of its images.
+        coverage: what was in hand of a split that is not, a line a split.
+        tier: runs of ours, or published weights that we scored.
         test_images, classes: what the scores were taken over.
         left_out: classes without a positive in the test split.
         rows: best first.
         diverged: runs that are not ranked.
+        wins: a text a row, a character a row: ``+`` it is better, ``-`` worse, ``=`` they cannot be
+            told apart, ``.`` itself.
+        unpaired: rows that were compared by their intervals alone, for want of predictions.
+        training_deviation: standard deviation of mAP between seeds, pooled over all rows that
+            have several; None where no row has.
+        options: what no column and no variant shows, a line a method.
     """
 
     identity: str
@@ -82,54 +93,95 @@ class Table(Value):
     labels: tuple[str, ...] | None
     track: Track
     known: bool
+    coverage: tuple[str, ...] = ()
     test_images: int
     classes: int
     left_out: int
     rows: tuple[Row, ...]
     diverged: tuple[Diverged, ...] = ()
+    tier: Tier = "own"
+    wins: tuple[str, ...] = ()
+    unpaired: int = 0
+    training_deviation: float | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Unique among tables: ``coco-mini-probe``."""
         subset = f"-{self.data[:8]}" if self.labels is not None else ""
-        return f"{self.identity}{subset}-{self.track}"
+        tier = "" if self.tier == "own" else f"-{self.tier}"
+        return f"{self.identity}{subset}{tier}-{self.track}"
 
 
-def tables(records: Iterable[RunRecord]) -> list[Table]:
-    """Group records into boards, known editions first, then by name."""
-    groups: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
+def tables(records: Iterable[RunRecord], influences: Influences | None = None) -> list[Table]:
+    """Group records into boards, known editions first, then by name.
+
+    Args:
+        records: one a run.
+        influences: where those of their predictions are had, so that rows are compared image by
+            image; without it rows are compared by the intervals of their records, as if they had
+            seen different images, and fewer are told apart.
+    """
+    groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
     for record in records:
-        groups[record.identity, record.spec.data, record.spec.track].append(record)
-    made = [_table(sorted(group, key=lambda r: r.run_id)) for group in groups.values()]
+        key = (record.identity, record.spec.data, record.spec.track, record.tier)
+        groups[key].append(record)
+    made = [
+        _table(sorted(group, key=lambda record: record.run_id), influences)
+        for group in groups.values()
+    ]
     return sorted(made, key=lambda table: (not table.known, table.name, table.data))
 
 
-def _table(records: list[RunRecord]) -> Table:
+def _table(records: list[RunRecord], influences: Influences | None) -> Table:
     """One board of records that share identity, data and track."""
     configurations: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         if record.scores is not None:
             one_seed = record.spec.model_copy(update={"seed": 0})
             configurations[one_seed.run_id].append(record)
-    groups = list(configurations.values())
-    apart = variants([group[0].spec for group in groups])
-    rows = [_row(group, variant) for group, variant in zip(groups, apart, strict=True)]
+    firsts = [group[0].spec for group in configurations.values()]
+    rows = [
+        _row(group, name, variant)
+        for (name, group), variant in zip(configurations.items(), variants(firsts), strict=True)
+    ]
+    rows = sorted(rows, key=_order)
+    ranks = rank([configurations[row.configuration] for row in rows], influences)
     spec, scores = records[0].spec, next((r.scores for r in records if r.scores), None)
     return Table(
         identity=records[0].identity,
         data=spec.data,
         labels=spec.labels,
         track=spec.track,
-        known=not re.search(r"-unknown-[0-9a-f]{16}", records[0].identity),
+        known=records[0].complete,
+        coverage=() if records[0].complete else _coverage(records),
         test_images=records[0].test_images,
         classes=len(records[0].label_names),
         left_out=scores.classes_left_out if scores else 0,
-        rows=_ranked(rows),
+        rows=tuple(
+            row.model_copy(update={"rank": best, "rank_worst": worst})
+            for row, best, worst in zip(rows, ranks.best, ranks.worst, strict=True)
+        ),
         diverged=tuple(_diverged(record) for record in records if record.scores is None),
+        tier=records[0].tier,
+        wins=ranks.wins,
+        unpaired=ranks.unpaired,
+        training_deviation=ranks.training.deviation if ranks.training.freedom else None,
+        options=tuple(unsaid(firsts)),
     )
 
 
-def _row(records: Sequence[RunRecord], variant: str) -> Row:
+def _coverage(records: Iterable[RunRecord]) -> tuple[str, ...]:
+    """Of the first run that states it: how much of each split there was."""
+    found = next((record.coverage for record in records if record.coverage), None)
+    return tuple(
+        f"{name}: {split.usable:,} of {split.images:,} listed images usable"
+        + (f", {split.official:,} officially" if split.official else "")
+        for name, split in (found.splits.items() if found else ())
+    )
+
+
+def _row(records: Sequence[RunRecord], configuration: str, variant: str) -> Row:
     records = sorted(records, key=lambda record: record.spec.seed)
     spec, scores = records[0].spec, [r.scores for r in records if r.scores is not None]
     maps, single = [s.mAP for s in scores], len(scores) == 1
@@ -137,6 +189,7 @@ def _row(records: Sequence[RunRecord], variant: str) -> Row:
     first = costs[0] if costs else None
     return Row(
         rank=0,
+        configuration=configuration,
         method=spec.method,
         backbone=spec.settings.backbone,
         loss=spec.settings.loss,
@@ -159,15 +212,9 @@ def _row(records: Sequence[RunRecord], variant: str) -> Row:
     )
 
 
-def _ranked(rows: Iterable[Row]) -> tuple[Row, ...]:
-    order = sorted(
-        rows, key=lambda r: (-round(r.mAP, PLACES), r.method, r.backbone, r.loss, r.run_ids)
-    )
-    ranked: list[Row] = []
-    for position, row in enumerate(order, start=1):
-        same = ranked and round(ranked[-1].mAP, PLACES) == round(row.mAP, PLACES)
-        ranked.append(row.model_copy(update={"rank": ranked[-1].rank if same else position}))
-    return tuple(ranked)
+def _order(row: Row) -> tuple[Any, ...]:
+    """Best first; rows that look the same by name."""
+    return -round(row.mAP, PLACES), row.method, row.backbone, row.loss, row.run_ids
 
 
 def _latency(records: Iterable[RunRecord]) -> tuple[tuple[str, float], ...]:
@@ -195,30 +242,3 @@ def _diverged(record: RunRecord) -> Diverged:
     title = f"{record.spec.method}, {settings.backbone}, {settings.loss}, seed {record.spec.seed}"
     error = record.error or f"{record.status} without scores"
     return Diverged(run_id=record.run_id, title=title, error=error)
-
-
-def variants(specs: Sequence[RunSpec]) -> list[str]:
-    """For each, the settings in which it differs from its namesakes: ``optimizer.lr=0.001``."""
-    flat = [_flat(spec.model_dump(mode="json")) for spec in specs]
-    namesakes: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for i, spec in enumerate(specs):
-        namesakes[spec.method, spec.settings.backbone, spec.settings.loss].append(i)
-    found = [""] * len(specs)
-    for group in namesakes.values():
-        names = sorted({name for i in group for name in flat[i]} - SHOWN)
-        different = [n for n in names if len({str(flat[i].get(n)) for i in group}) > 1]
-        for i in group:
-            found[i] = ", ".join(
-                f"{n.removeprefix('settings.')}={flat[i][n]}" for n in different if n in flat[i]
-            )
-    return found
-
-
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in fields.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

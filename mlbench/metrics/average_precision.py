@@ -6,6 +6,7 @@ the ranking of its class, as VOC leaves out difficult objects.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ from mlbench.types import MeasureError, Targets
 
 ScoreMatrix = NDArray[np.floating[Any]]
 """Score matrix [N, C]: the higher, the more likely; only the ranking within a class counts."""
+
+Average = Callable[[NDArray[np.float64], NDArray[np.intp]], float]
+"""From the positives of a class, lowest score first, to its AP: the precision among what scores at
+least as high [P], and how many positives do [P]."""
 
 
 def average_precision(scores: ScoreMatrix, targets: Targets) -> NDArray[np.float64]:
@@ -36,7 +41,7 @@ def average_precision(scores: ScoreMatrix, targets: Targets) -> NDArray[np.float
         MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
     """
     check(scores, targets)
-    return _by_class(scores, targets, interpolate=False)
+    return _by_class(scores, targets, _mean)
 
 
 def interpolated_average_precision(scores: ScoreMatrix, targets: Targets) -> NDArray[np.float64]:
@@ -56,7 +61,28 @@ def interpolated_average_precision(scores: ScoreMatrix, targets: Targets) -> NDA
         MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
     """
     check(scores, targets)
-    return _by_class(scores, targets, interpolate=True)
+    return _by_class(scores, targets, _under_the_envelope)
+
+
+def eleven_point_average_precision(scores: ScoreMatrix, targets: Targets) -> NDArray[np.float64]:
+    """The AP of PASCAL VOC 2007: the envelope at the recalls 0, 0.1, ..., 1 only.
+
+    At each of them the highest precision at no lower recall is taken, and the eleven are averaged
+    (Everingham et al., IJCV 2010, section 4.2). A recall is compared with k/10 in whole numbers, so
+    that 3 of 10 positives reach 0.3 on every machine.
+
+    Args:
+        scores: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}.
+
+    Returns:
+        float64 [C] in [0, 1]; NaN where a class has no positive.
+
+    Raises:
+        MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
+    """
+    check(scores, targets)
+    return _by_class(scores, targets, _at_eleven_recalls)
 
 
 def check(scores: ScoreMatrix, targets: Targets) -> None:
@@ -91,12 +117,27 @@ def check(scores: ScoreMatrix, targets: Targets) -> None:
         )
 
 
-def _by_class(scores: ScoreMatrix, targets: Targets, *, interpolate: bool) -> NDArray[np.float64]:
+def _mean(precision_P: NDArray[np.float64], _: NDArray[np.intp]) -> float:
+    return float(precision_P.mean())
+
+
+def _under_the_envelope(precision_P: NDArray[np.float64], _: NDArray[np.intp]) -> float:
+    return float(np.maximum.accumulate(precision_P).mean())
+
+
+def _at_eleven_recalls(precision_P: NDArray[np.float64], hits_P: NDArray[np.intp]) -> float:
+    envelope_P = np.maximum.accumulate(precision_P)
+    needed = -(-np.arange(11) * len(hits_P) // 10)
+    reaching = np.searchsorted(-hits_P, -needed, side="right")  # hits fall along the array
+    return float(envelope_P[reaching - 1].mean())
+
+
+def _by_class(scores: ScoreMatrix, targets: Targets, average: Average) -> NDArray[np.float64]:
     columns = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(targets.T), strict=True)
-    return np.array([_one_class(s, t, interpolate=interpolate) for s, t in columns])
+    return np.array([_one_class(s, t, average) for s, t in columns])
 
 
-def _one_class(scores: ScoreMatrix, targets: Targets, *, interpolate: bool) -> float:
+def _one_class(scores: ScoreMatrix, targets: Targets, average: Average) -> float:
     positives = np.sort(scores[targets == 1])
     if not len(positives):
         return float("nan")
@@ -104,7 +145,4 @@ def _one_class(scores: ScoreMatrix, targets: Targets, *, interpolate: bool) -> f
     # Both arrays ascend: what is not below a positive's score is ranked at or above it.
     hits = len(positives) - np.searchsorted(positives, positives)
     ranked = len(known) - np.searchsorted(known, positives)
-    precision = hits / ranked
-    if interpolate:
-        precision = np.maximum.accumulate(precision)
-    return float(precision.mean())
+    return average(hits / ranked, hits)

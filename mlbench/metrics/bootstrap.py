@@ -40,14 +40,45 @@ def bootstrap_map(
     Raises:
         MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
     """
+    return mean_over_classes(bootstrap_average_precision(scores, targets, resamples, seed))
+
+
+def bootstrap_average_precision(
+    scores: ScoreMatrix, targets: Targets, resamples: int = 1000, seed: int = 0
+) -> NDArray[np.float64]:
+    """The AP of every class in each of the draws that ``bootstrap_map`` takes the mean of.
+
+    The draws depend on the seed, on N and on which images have a positive, not on the scores: many
+    runs on the same images share them without any being kept, and memory stays that of one run.
+
+    Args:
+        scores: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}.
+        resamples: how many draws.
+        seed: of the draws.
+
+    Returns:
+        float64 [resamples, C] in [0, 1]; NaN where no positive of the class was drawn.
+
+    Raises:
+        MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
+    """
     check(scores, targets)
-    rankings = [_Ranking(s, t) for s, t in zip(scores.T, targets.T, strict=True) if (t == 1).any()]
-    return np.concatenate(
-        [
-            np.nanmean([ranking.average_precision(weights) for ranking in rankings], axis=0)
-            for weights in _draws((targets == 1).any(axis=1), resamples, seed)
-        ]
-    )
+    present = np.flatnonzero((targets == 1).any(axis=0))
+    rankings = [_Ranking(scores[:, c], targets[:, c]) for c in present]
+    found_CR = np.full((scores.shape[1], resamples), np.nan)
+    start = 0
+    for weights_NR in _draws((targets == 1).any(axis=1), resamples, seed):
+        block = slice(start, start := start + weights_NR.shape[1])
+        for c, ranking in zip(present, rankings, strict=True):
+            found_CR[c, block] = ranking.average_precision(weights_NR)
+    return found_CR.T
+
+
+def mean_over_classes(found_RC: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mAP [R] of draws [R, C]: classes without a positive in a draw are left out of it."""
+    mean: NDArray[np.float64] = np.nanmean(found_RC.T, axis=0)
+    return mean
 
 
 def _draws(labelled: NDArray[np.bool_], resamples: int, seed: int) -> Iterator[Tensor]:

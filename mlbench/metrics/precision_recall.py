@@ -1,4 +1,4 @@
-"""Precision, recall and F1 at a threshold: per class (CP CR CF1) and overall (OP OR OF1)."""
+"""Precision, recall and F1 of predicted labels: per class (CP CR CF1) and overall (OP OR OF1)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from mlbench.metrics.average_precision import ScoreMatrix, check
 from mlbench.types import Targets
+
+NAMES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
 
 def precision_recall_f1(
@@ -37,24 +39,64 @@ def precision_recall_f1(
         MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
     """
     check(scores, targets)
+    found = rates(predict(scores, targets, threshold, top_k), targets)
+    return {name: found[name] for name in NAMES}
+
+
+def predict(
+    scores: ScoreMatrix,
+    targets: Targets,
+    threshold: float | NDArray[np.float64] = 0.0,
+    top_k: int | None = None,
+) -> NDArray[np.bool_]:
+    """Which known entries are predicted [N, C]; see ``precision_recall_f1``.
+
+    Args:
+        scores: [N, C] logits.
+        targets: int8 [N, C]; an unknown entry is never predicted.
+        threshold: one for all classes, or one a class [C]; ``-inf`` asks for nothing. It is
+            rounded to the precision of the scores, so that a float32 score of 0.1 reaches 0.1.
+        top_k: at most so many an image; None for any number.
+    """
     known = targets >= 0
-    predicted = (scores >= threshold) & known
+    least = np.asarray(threshold).astype(np.result_type(scores.dtype, np.float16))
+    predicted: NDArray[np.bool_] = (scores >= least) & known
     if top_k is not None:
         predicted &= _highest(np.where(known, scores, -np.inf), top_k)
+    return predicted
+
+
+def rates(
+    predicted: NDArray[np.bool_], targets: Targets, *, absent_is_zero: bool = False
+) -> dict[str, float]:
+    """The six names of ``precision_recall_f1``, and ``CF1_mean``: the mean of the classes' F1.
+
+    Given both matrices transposed, the per-class names are means over images instead.
+
+    Args:
+        predicted: [N, C]; nothing unknown is predicted.
+        targets: int8 [N, C] in {1, 0, -1}, with some positive.
+        absent_is_zero: count precision, recall and F1 of a class without a positive as 0 in the
+            means, instead of leaving the class out.
+
+    Returns:
+        The seven names with values in [0, 1].
+    """
     positive = targets == 1
     correct = np.count_nonzero(predicted & positive, axis=0)
     guesses = np.count_nonzero(predicted, axis=0)
     truths = np.count_nonzero(positive, axis=0)
-    scored = truths > 0
-    precision = correct[scored] / np.maximum(guesses[scored], 1)
-    recall = correct[scored] / truths[scored]
-    class_precision, class_recall = float(precision.mean()), float(recall.mean())
+    scored = np.ones_like(truths, dtype=bool) if absent_is_zero else truths > 0
+    class_precision = float((correct[scored] / np.maximum(guesses[scored], 1)).mean())
+    class_recall = float((correct[scored] / np.maximum(truths[scored], 1)).mean())
+    both = np.maximum((guesses + truths)[scored], 1)
     overall_precision = float(correct.sum() / max(guesses.sum(), 1))
     overall_recall = float(correct.sum() / truths.sum())
     return {
         "CP": class_precision,
         "CR": class_recall,
         "CF1": _harmonic(class_precision, class_recall),
+        "CF1_mean": float((2 * correct[scored] / both).mean()),
         "OP": overall_precision,
         "OR": overall_recall,
         "OF1": _harmonic(overall_precision, overall_recall),

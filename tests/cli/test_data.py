@@ -7,6 +7,7 @@ import os
 import struct
 import tarfile
 import tempfile
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -15,10 +16,12 @@ import pytest
 from PIL import Image
 
 from mlbench.datasets import download as downloading
+from mlbench.datasets import fetch as fetching
 from mlbench.datasets.statistics import count
 from mlbench.registry import find
 from mlbench.types import Index, Splits
 from tests.data.served import served
+from tests.datasets import miniature
 
 NAMES = find("dataset", "voc2007").load().names
 
@@ -107,6 +110,63 @@ def test_what_must_not_be_fetched_is_explained(cli):
     assert done.code == 1 and "kaggle.com/datasets/kaiska" in done.out and "log in" in done.out
     told = json.loads(cli("data", "fetch", "apparel", "--root", "data", "--json").out)
     assert told["fetched"] == [] and "kaggle" in told["steps"]
+
+
+def zipped(folder, archive, *tops):
+    with zipfile.ZipFile(archive, "w") as into:
+        for file in sorted(f for top in tops for f in (folder / top).rglob("*") if f.is_file()):
+            into.write(file, file.relative_to(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "archives", "by_hand"),
+    [
+        (
+            "nuswide",
+            lambda root: (miniature.nus_official(root), miniature.nus_photos(root)),
+            {"ImageList.zip": "ImageList", "Groundtruth.zip": "Groundtruth"},
+            ("Flickr",),
+        ),
+        (
+            "vg500",
+            miniature.vg500,
+            {"images.zip": "VG_100K", "images2.zip": "VG_100K_2"},
+            ("train_list_500.txt", "test_list_500.txt", "vg_category_500_labels_index.json"),
+        ),
+    ],
+)
+def test_the_steps_by_hand_lead_to_the_data(cli, tmp_path, name, make, archives, by_hand):
+    had = tmp_path / "had"
+    make(had)
+    done = cli("data", "fetch", name, "--root", "data")
+    assert done.code == 1 and f"mlbench data fetch {name} --root DIR --mirror" in done.out
+    assert all(file in done.out for file in (*archives, *by_hand))
+    (tmp_path / "shelf").mkdir()
+    for archive, top in archives.items():
+        zipped(had, tmp_path / "shelf" / archive, top)
+    assert cli("data", "fetch", name, "--root", "data", "--mirror", "shelf").code == 0
+    for own in by_hand:
+        (had / own).rename(tmp_path / "data" / name / own)
+    option = ("--option", "protocol=original") if name == "nuswide" else ()
+    done = cli("data", "verify", name, "--data", "data", *option, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["usable"] == 1
+
+
+def test_two_fetches_into_one_folder(cli, shelf, tmp_path, monkeypatch):
+    """The second is told of the first, and what the first does is not disturbed."""
+    told = []
+
+    def busy(*arguments):
+        told.append(cli("data", "fetch", "voc2007", "--root", "data", *named(shelf)))
+        return fetch(*arguments)
+
+    fetch = fetching.fetch
+    monkeypatch.setattr(fetching, "fetch", busy)
+    done = cli("data", "fetch", "voc2007", "--root", "data", *named(shelf))
+    assert {one.code for one in told} == {2} and "another `mlbench data fetch`" in told[0].err
+    assert done.code == 0, done.err
+    assert len(list(tmp_path.glob("data/VOCdevkit/VOC2007/JPEGImages/*.jpg"))) == 6
 
 
 def test_without_a_folder(cli):

@@ -14,6 +14,7 @@ from tests.cli.released import released_model
 FEW = {"train_images": 60, "test_images": 40}
 SUITE = f"""
 track: controlled
+seeds: [0]
 settings: {{epochs: 1, image_size: 32, batch_size: 16}}
 dataset_options: {{synthetic: {FEW}}}
 """

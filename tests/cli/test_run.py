@@ -18,6 +18,7 @@ from mlbench.store import Store
 
 SMALL = """
 plugins: [gap, gmp]
+seeds: [0]
 dataset_options: {synthetic: {train_images: 64, test_images: 31, size: 32}}
 settings: {image_size: 32, epochs: 2, batch_size: 16, freeze_bn: true}
 """

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import itertools
+import os
+import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mlbench.data import labels as module
-from mlbench.data.labels import WIDTH, cooccurrence, cooccurrence_embedding, label_context
+from mlbench.data.labels import (
+    WIDTH,
+    cooccurrence,
+    cooccurrence_embedding,
+    cooccurrence_of_lists,
+    label_context,
+    random_embedding,
+)
 from mlbench.types import DataError, Index, Targets
 
 targets = arrays.arrays(
@@ -45,7 +56,7 @@ def test_cooccurrence_counts_pairs(targets_NC: Targets) -> None:
 def test_cooccurrence_is_the_same_in_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     targets_NC = random_targets()
     whole = cooccurrence(targets_NC)
-    monkeypatch.setattr(module, "_ROWS", 7)
+    monkeypatch.setattr(module, "_CELLS", 42)
     assert np.array_equal(cooccurrence(targets_NC), whole)
 
 
@@ -131,3 +142,77 @@ def test_words_that_know_no_label_are_refused(tmp_path: Path) -> None:
     file.write_text("chat 1 0\n")
     with pytest.raises(DataError, match="none of the 2 labels"):
         label_context(index(random_targets(labels=2)), ["cat", "dog"], file)
+
+
+# -------------------------------------------------------------------------------- many labels
+@given(targets)
+def test_lists_are_counted_like_a_matrix_in_blocks_of_any_size(targets_NC: Targets) -> None:
+    present = [np.flatnonzero(row == 1) for row in targets_NC]
+    columns = np.concatenate([*present, np.zeros(0, np.int64)])
+    sizes = np.array([len(each) for each in present], np.int64)
+    whole = cooccurrence(targets_NC)
+    with pytest.MonkeyPatch.context() as patch:
+        for cells in (8, 100, 1 << 24):
+            patch.setattr(module, "_CELLS", cells)
+            counts = cooccurrence_of_lists(columns, sizes, targets_NC.shape[1])
+            assert np.array_equal(counts, whole)
+
+
+def test_the_memory_of_counts_does_not_grow_with_images_times_labels() -> None:
+    images, labels = 20_000, 2_000
+    targets_NC = np.zeros((images, labels), np.int8)
+    targets_NC[np.arange(images), np.arange(images) % labels] = 1
+    tracemalloc.start()
+    counts = cooccurrence(targets_NC)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(counts, 10 * np.eye(labels))
+    assert peak < 4 * counts.nbytes, "a float copy of the targets is 10 times as large"
+
+
+def test_the_derived_embedding_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, names = cooccurrence(random_targets()), list("abcdef")
+    whole = cooccurrence_embedding(counts, 200, names)
+    monkeypatch.setattr(module, "_CELLS", 13)
+    assert np.allclose(cooccurrence_embedding(counts, 200, names), whole, rtol=1e-6)
+
+
+# -------------------------------------------------------------------------------------- ablations
+def test_random_embeddings_look_like_derived_ones_and_follow_seed_and_name() -> None:
+    names = [f"label {i}" for i in range(50)]
+    one, other = random_embedding(names, 0), random_embedding(names, 1)
+    assert one.dtype == np.float32 and one.shape == (50, WIDTH)
+    assert np.allclose(np.linalg.norm(one, axis=1), module.NORM, rtol=1e-5)
+    assert max(abs(cosine(a, b)) for a, b in zip(one, other, strict=True)) < 0.3
+    assert max(abs(cosine(one[i], one[j])) for i in range(50) for j in range(i)) < 0.3
+    assert np.array_equal(random_embedding(names[::-1], 0), one[::-1])
+
+
+def test_words_and_graph_are_ablated_apart() -> None:
+    split, names = index(random_targets()), list("abcdef")
+    plain, _ = label_context(split, names)
+    lone, notes = label_context(split, names, graph="identity")
+    assert np.array_equal(lone.cooccurrence, np.diag(plain.positives))
+    assert np.array_equal(lone.embeddings, plain.embeddings), "of the true co-occurrence"
+    assert "label graph: identity" in notes
+    drawn, notes = label_context(split, names, "random", graph="random", seed=3)
+    assert np.array_equal(drawn.embeddings, random_embedding(names, 3))
+    assert np.array_equal(drawn.positives, plain.positives)
+    assert not np.array_equal(drawn.cooccurrence, plain.cooccurrence)
+    assert all("seed 3" in note for note in notes) and len(notes) == 2
+
+
+def test_the_full_list_of_coco_2017() -> None:
+    named = os.environ.get("MLBENCH_TEST_LISTS")
+    if not named:
+        pytest.skip("MLBENCH_TEST_LISTS names no folder with tagclip_coco2017_train.txt")
+    lines = (Path(named) / "tagclip_coco2017_train.txt").read_text().splitlines()
+    present = [list(map(int, line.split()[1:])) for line in lines]
+    targets_NC = np.zeros((len(lines), 80), np.int8)
+    for row, labels in enumerate(present):
+        targets_NC[row, labels] = 1
+    counts = cooccurrence(targets_NC)
+    pairs = Counter(pair for labels in present for pair in itertools.product(set(labels), repeat=2))
+    assert len(lines) == 117_266
+    assert {pair: counts[pair] for pair in pairs} == pairs
+    assert counts.sum() == sum(pairs.values())

@@ -134,7 +134,7 @@ def test_a_complete_run(cli: Any, tmp_path: Path, protocol: str) -> None:
     miniature.nus_table(miniature.nus_official(data))
     miniature.nus_photos(data)
     suite = tmp_path / "suite.yaml"
-    suite.write_text(f"dataset_options: {{nuswide: {{protocol: {protocol}}}}}")
+    suite.write_text(f"seeds: [0]\ndataset_options: {{nuswide: {{protocol: {protocol}}}}}")
     done = cli(
         *("run", "--suite", suite, "--plugins", "gap,nuswide", "--data", tmp_path / "data"),
         *("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"),

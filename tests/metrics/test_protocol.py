@@ -1,7 +1,3 @@
-import json
-import zlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -13,28 +9,8 @@ from mlbench.metrics import (
     score,
 )
 
-PARITY = Path(__file__).parent.parent / "parity"
 TOLERANCE = 1e-7  # the published meter is float32
 ORDER = ("OP", "OR", "OF1", "CP", "CR", "CF1")
-
-
-@pytest.fixture(scope="module")
-def fixture():
-    """Scores, targets without and with unknowns, and the expected arrays."""
-    told = json.loads((PARITY / "parity.json").read_text())
-    inputs = told["fixtures"]["metrics"]["inputs"]
-
-    def generator(name):
-        return np.random.default_rng(zlib.crc32((told["salt"] + inputs[name][1]).encode()))
-
-    shape = tuple(inputs["scores"][2])
-    targets = (generator("targets").random(shape) < 0.2).astype(np.int8)
-    scores = generator("scores").standard_normal(shape) + 1.2 * targets
-    partly = np.where(generator("difficult").random(shape) < 0.05, -1, targets).astype(np.int8)
-    with np.load(PARITY / "parity.npz") as arrays:
-        names = [name for name in arrays.files if name.startswith("metrics/")]
-        expected = {name.removeprefix("metrics/"): arrays[name] for name in names}
-    return scores, targets, partly, expected
 
 
 def close(found, expected):
@@ -42,8 +18,8 @@ def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * scale)
 
 
-def test_average_precision_of_the_published_meters(fixture):
-    scores, targets, partly, expected = fixture
+def test_average_precision_of_the_published_meters(published):
+    scores, targets, partly, expected = published
     close(average_precision(scores, targets), expected["ap_plain"])
     close(average_precision(scores, partly), expected["ap_ignore_difficult"])
     close(100 * interpolated_average_precision(scores, targets), expected["ap_interpolated"])
@@ -52,8 +28,8 @@ def test_average_precision_of_the_published_meters(fixture):
 
 @pytest.mark.parametrize("top_k", [None, 3])
 @pytest.mark.parametrize("difficult", [False, True])
-def test_precision_and_recall_of_the_published_meter(fixture, top_k, difficult):
-    scores, targets, partly, expected = fixture
+def test_precision_and_recall_of_the_published_meter(published, top_k, difficult):
+    scores, targets, partly, expected = published
     # The published code counts difficult entries as negatives here.
     used = np.where(partly == -1, 0, partly).astype(np.int8) if difficult else targets
     found = precision_recall_f1(scores, used, top_k=top_k)
@@ -61,8 +37,8 @@ def test_precision_and_recall_of_the_published_meter(fixture, top_k, difficult):
     close([found[key] for key in ORDER], expected[name])
 
 
-def test_the_protocol_is_its_parts_in_percent(fixture):
-    scores, _, partly, _ = fixture
+def test_the_protocol_is_its_parts_in_percent(published):
+    scores, _, partly, _ = published
     found, by_class = score(scores, partly, resamples=100)
     assert by_class == pytest.approx(100 * average_precision(scores, partly))
     assert found.mAP == pytest.approx(np.mean(by_class))

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
-from mlbench.types import Archive, DataError, Dataset, DatasetCard, Index, Split, SplitCard
+from mlbench.types import (
+    Archive,
+    DataError,
+    Dataset,
+    DatasetCard,
+    Edition,
+    Index,
+    Split,
+    SplitCard,
+)
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
 from mlbench_plugins.datasets.photographs import FINE_TUNING, locate
 
@@ -69,6 +79,30 @@ class Apparel(Dataset):
             "f9ef5369eca83290": "apparel-msrn",
             "48c49d940e05cf68": "apparel-mini",
         },
+        validation={
+            "apparel": "268d06cd42175870af397e4754ce0ea525f6b19f6733e4cf13e7e10517791c25",
+            "apparel-mini": "14fba04be3106c72e73305c81a8899c65c0c20126525d29a1b1c5f9f1a192da6",
+        },
+        editions={
+            "apparel": Edition(
+                train_images=5_668,
+                test_images=5_716,
+                test_keys="0aad1aaa85a521e8",
+                test="6f8e6b66b079e2bf",
+            ),
+            "apparel-msrn": Edition(
+                train_images=5_692,
+                test_images=5_692,
+                test_keys="2fcd04acb41cc17b",
+                test="20596fd05b2ccd1a",
+            ),
+            "apparel-mini": Edition(
+                train_images=1_226,
+                test_images=1_203,
+                test_keys="f8a2ac9b13bdcf9c",
+                test="d196ce3b1b872f81",
+            ),
+        },
         budget=FINE_TUNING,
         notes="Folders are the only annotation: what else is in the picture counts as absent.",
         archives=(Archive(name="archive.zip", url=None, unpacked_bytes=4 << 30, into="apparel"),),
@@ -91,6 +125,7 @@ class Apparel(Dataset):
             )
         places = (".", "apparel", "apparel-dataset", "apparel-mini")
         self.folder = locate(root, places, "blue_dress", _WHAT)
+        self.cache = cache
         if split == "msrn":
             named = _labels_file(labels_file, self.folder, root or self.folder)
             self._parts = _msrn(named)
@@ -106,6 +141,11 @@ class Apparel(Dataset):
         words = np.array([key.partition("/")[0].split("_") for key in keys]).reshape(-1, 2)
         targets_NC = (words[:, :, None] == np.array(self.names)).any(axis=1).astype(np.int8)
         return Index([self.folder / key for key in keys], keys, targets_NC)
+
+    def train_groups(self) -> Sequence[str]:
+        """Images of equal bytes."""
+        keys = sorted(self._parts["train"])
+        return together(keys, first_copies([self.folder / key for key in keys], self.cache))
 
 
 def _fixed(folder: Path, cache: Path) -> dict[Split, list[str]]:

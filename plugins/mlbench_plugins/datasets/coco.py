@@ -11,7 +11,16 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mlbench.types import Archive, DataError, Dataset, DatasetCard, Index, Split, SplitCard
+from mlbench.types import (
+    Archive,
+    DataError,
+    Dataset,
+    DatasetCard,
+    Edition,
+    Index,
+    Split,
+    SplitCard,
+)
 from mlbench_plugins.datasets.instances import Instances, remembered
 from mlbench_plugins.datasets.photographs import FINE_TUNING, choose, locate, refuse_shared
 
@@ -50,6 +59,21 @@ _ALL = {
         "train2017 with unlabelled": SplitCard(images=118_287, positives=342_996),
         "val2017 with unlabelled": SplitCard(images=5_000, positives=14_631),
     },
+}
+_EDITIONS = {
+    "coco2017": Edition(
+        train_images=117_266,
+        test_images=4_952,
+        test_keys="38daecdc85579659",
+        test="c0e2cb860238ad87",
+    ),
+    "coco-mini": Edition(
+        train_images=2_089, test_images=915, test_keys="81567e2d567f85fa", test="e6a6c1605e6ff03f"
+    ),
+}
+_VALIDATION = {
+    "coco2017": "0b8a4a6ba18dc6a0d4d02c473ef8173b8faca41a4e3344ce6e9ecc5e4eb3b57c",
+    "coco-mini": "1be9a30522baecd60757a9e43ffccca4b25c5f403715ff52fa7e5056080f0277",
 }
 
 
@@ -129,6 +153,8 @@ def _card(
         orders={"official": BY_ID, "alphabetical": tuple(sorted(BY_ID))},
         splits=splits,
         identities=identities,
+        editions={name: _EDITIONS[name] for name in identities.values()},
+        validation={name: _VALIDATION[name] for name in identities.values()},
         budget=FINE_TUNING,
         notes="Test is the official val split. An object that nobody annotated counts as absent.",
         archives=_ARCHIVES[year],

@@ -103,14 +103,17 @@ class Manifest(Dataset):
         listing = read_listing(place, columns, root, cache)
         keys, files = listing.keys(), listing.files()
         copies = first_copies(files, cache)
+        groups = together(keys, listing.groups or (), copies)
         if listing.splits is None:
-            groups = together(keys, listing.groups or (), copies)
             test = drawn(groups, test_share, f"{split_seed}:")
             parts: dict[Split, NDArray[np.bool_]] = {"train": ~test, "test": test}
         else:
             parts = _told(listing.splits, val)
             _warn_of_leaks(listing, keys, copies, parts)
         self.names = listing.names
+        self._groups = dict(zip(keys, groups, strict=True))
+        told = zip(keys, listing.splits or (), strict=False)
+        self._held = {key for key, split in told if split == "val"}
         self._indices = {split: _index(listing, keys, files, rows) for split, rows in parts.items()}
         self._refuse_empty(place, test_share if listing.splits is None else None)
         self._warn_of_positives(place)
@@ -120,6 +123,14 @@ class Manifest(Dataset):
     def index(self, split: Split) -> Index:
         """The samples of a split, sorted by key."""
         return self._indices[split]
+
+    def validation_keys(self) -> Sequence[str] | None:
+        """The ``val`` pictures, where they joined train."""
+        return sorted(self._held.intersection(self._indices["train"].keys)) or None
+
+    def train_groups(self) -> Sequence[str]:
+        """Pictures of one group, and exact duplicates."""
+        return [self._groups[key] for key in self._indices["train"].keys]
 
     def _refuse_empty(self, place: Path, share: float | None) -> None:
         for split, index in self._indices.items():

@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, SplitCard, Targets
+from mlbench.types import (
+    DataError,
+    Dataset,
+    DatasetCard,
+    Edition,
+    Index,
+    Split,
+    SplitCard,
+    Targets,
+)
 from mlbench_plugins.datasets import drawing, scenes
 
 VERSION = 1
@@ -55,6 +64,17 @@ class Synthetic(Dataset):
         home="mlbench_plugins/datasets/synthetic.py",
         splits={"train": SplitCard(images=1200), "test": SplitCard(images=600)},
         identities={"4c93b7bcf51aba9e": "synthetic-1"},
+        validation={
+            "synthetic-1": "f830f9be96249156d024da29a8b4d3842b13bf60efb3a4c7d2505859fd1eecfa"
+        },
+        editions={
+            "synthetic-1": Edition(
+                train_images=1200,
+                test_images=600,
+                test_keys="8360266919b37a4f",
+                test="1b22513a9ba3d335",
+            )
+        },
         # Settings of the controlled and probe tracks, the same for every method: here they are to
         # train a small network from nothing within a minute of two processor cores.
         budget={

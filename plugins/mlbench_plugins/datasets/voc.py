@@ -7,13 +7,23 @@ or 0 (only "difficult" objects: unknown). The XML files are not opened: what the
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.types import Archive, DataError, Dataset, DatasetCard, Index, Split, SplitCard
+from mlbench.types import (
+    Archive,
+    DataError,
+    Dataset,
+    DatasetCard,
+    Edition,
+    Index,
+    Split,
+    SplitCard,
+)
 from mlbench_plugins.datasets.photographs import (
     FINE_TUNING,
     choose,
@@ -38,7 +48,21 @@ _ARCHIVES = {
 }
 _OXFORD = "http://host.robots.ox.ac.uk/pascal/VOC"
 _KEY = {2007: re.compile(r"\d{6}"), 2012: re.compile(r"\d{4}_\d{6}")}
+_VALIDATION_2007 = {
+    "voc2007": "9e122e1f5e3a1130e4a3bae378e6760a4ddc97e68f9947200dcdde45969078a5",
+    "voc2007-mini": "00fdc0bacd97ab8b3481170ea5bf79e3e431d5f89bc6952135c8c1a72bfdbb0b",
+}
+"""The official list val."""
 _TARGET = {"unknown": -1, "positive": 1, "negative": 0}
+_EDITIONS = {
+    "voc2007": Edition(
+        train_images=5_011, test_images=4_952, test_keys="e14f93dac92f03b3", test="e6f55758316a9557"
+    ),
+    "voc2007-mini": Edition(
+        train_images=944, test_images=980, test_keys="c51abc92da48a777", test="a9b6e612ca1a3b61"
+    ),
+}
+"""What becomes of difficult labels in training changes nothing here."""
 
 
 class VOC2007(Dataset):
@@ -86,6 +110,16 @@ class VOC2007(Dataset):
             "1abc8e6193f08027": "voc2007-mini-difficult-negative",
             "cc7eb47ed0e8ae4f": "voc2007-mini-difficult-positive",
         },
+        validation={
+            f"{edition}{difficult}": sha256
+            for edition, sha256 in _VALIDATION_2007.items()
+            for difficult in ("", "-difficult-negative", "-difficult-positive")
+        },
+        editions={
+            name + difficult: edition
+            for name, edition in _EDITIONS.items()
+            for difficult in ("", "-difficult-negative", "-difficult-positive")
+        },
         budget=FINE_TUNING,
         notes="Difficult labels are unknown: they weigh nothing in the loss and in the metrics.",
         archives=(
@@ -128,6 +162,10 @@ class VOC2007(Dataset):
                 the two splits have an image in common.
         """
         return self._lists.index(split, self.difficult_train)
+
+    def validation_keys(self) -> Sequence[str] | None:
+        """The official list val, where it is a part of what is trained on."""
+        return self._lists.validation_keys()
 
 
 class VOC2012(Dataset):
@@ -239,6 +277,12 @@ class _Lists:
         unknown = np.int8(_TARGET[difficult_train if split == "train" else "unknown"])
         targets_NC = np.where(labels_NC == 0, unknown, labels_NC == 1).astype(np.int8)
         return Index([self.folder / "JPEGImages" / f"{k}.jpg" for k in keys], keys, targets_NC)
+
+    def validation_keys(self) -> list[str] | None:
+        """Image names of the list val if trainval is trained on."""
+        if self.parts["train"] != "trainval":
+            return None
+        return self._parse(self.folder / "ImageSets" / "Main" / f"{NAMES[0]}_val.txt")[0]
 
     def _read(self, part: TestPart) -> tuple[list[str], Labels]:
         """Image names [N] and labels int8 [N, C] in {1, 0, -1}, as they stand in the lists."""

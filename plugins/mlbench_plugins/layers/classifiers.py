@@ -56,7 +56,7 @@ def start_at_prior(classifier: nn.Module, labels: LabelContext) -> None:
             f"prior_bias: {type(classifier).__name__} has no bias of logits to start at the prior; "
             "take a classifier with one (`head_options: {classifier: linear}`) or leave it out"
         )
-    prevalence_C = torch.tensor(labels.cooccurrence).diagonal() / max(labels.images, 1)
+    prevalence_C = torch.tensor(labels.positives) / max(labels.images, 1)
     with torch.no_grad():
         bias.copy_(prevalence_C.clamp(1e-3, 1 - 1e-3).logit())
 

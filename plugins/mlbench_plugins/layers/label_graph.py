@@ -1,11 +1,53 @@
-"""Label graphs from co-occurrence counts."""
+"""Label graphs from co-occurrence counts: the variants of the papers, by name.
+
+``conditional``
+    P(j | i) with a zero diagonal. SSGRL (Chen et al., ICCV 2019, section 3.3), where messages run
+    along it and its transpose; GRL; the graph that ML-GCN starts from (eq. 6).
+``binary``
+    Edges where P(j | i) reaches a threshold (ML-GCN, Chen et al., CVPR 2019, eq. 7), symmetrically
+    normalised, without loops. What the graph branch of Prokofiev and Sovrasov (VISAPP 2023) works
+    on at rho 0.
+``reweighted``
+    Those edges, a label's neighbours sharing one weight beside its own of 1 (ML-GCN, eq. 8),
+    symmetrically normalised. ML-GCN, MSRN, the graph branch.
+``row``, ``column``
+    P(j | i) with loops, each row or each column summing to 1: D^-1 (P + I), a mean over those that
+    a node receives from, and (P + I) D^-1, a node giving away as much as it has.
+``symmetric``
+    P(j | i) with loops, D^-1/2 (P + I) D^-1/2: Kipf and Welling, "Semi-Supervised Classification
+    with Graph Convolutional Networks", ICLR 2017, eq. 2, with D the sums of rows, as P is directed.
+
+Counts are of images. The code of Prokofiev and Sovrasov divides the images with both labels by the
+objects of one, which labels of images do not tell.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from mlbench.types import LabelContext
+from mlbench.types import LabelContext, PluginError
+
+
+def label_graph(
+    graph: str, probability_CC: Tensor, threshold: float = 0.4, weight: float = 0.25
+) -> Tensor:
+    """The graph of this name from P(j | i) with a zero diagonal: [C, C].
+
+    Args:
+        graph: a name of ``GRAPHS``.
+        probability_CC: see ``conditional_probability``.
+        threshold: of ``binary`` and ``reweighted``.
+        weight: of ``reweighted``: what the neighbours of a label weigh together.
+
+    Raises:
+        PluginError: naming it and the known ones.
+    """
+    if graph not in GRAPHS:
+        raise PluginError(f"there is no graph {graph!r}; known: {', '.join(GRAPHS)}")
+    return GRAPHS[graph](probability_CC, threshold, weight)
 
 
 def conditional_probability(labels: LabelContext) -> Tensor:
@@ -50,3 +92,33 @@ def symmetrically_normalised(adjacency_CC: Tensor) -> Tensor:
     degrees_C = adjacency_CC.sum(dim=1)
     scale_C = degrees_C.where(degrees_C > 0, 1).rsqrt()
     return (adjacency_CC * scale_C).T * scale_C
+
+
+def _with_loops(probability_CC: Tensor) -> Tensor:
+    return probability_CC + torch.eye(len(probability_CC), dtype=probability_CC.dtype)
+
+
+def _rows(probability_CC: Tensor) -> Tensor:
+    looped_CC = _with_loops(probability_CC)
+    return looped_CC / looped_CC.sum(dim=1, keepdim=True)
+
+
+def _columns(probability_CC: Tensor) -> Tensor:
+    looped_CC = _with_loops(probability_CC)
+    return looped_CC / looped_CC.sum(dim=0)
+
+
+def _symmetric(probability_CC: Tensor) -> Tensor:
+    # Only the graphs of ML-GCN's code are transposed.
+    return symmetrically_normalised(_with_loops(probability_CC)).T
+
+
+GRAPHS: Mapping[str, Callable[[Tensor, float, float], Tensor]] = {
+    "conditional": lambda probability_CC, threshold, weight: probability_CC,
+    "binary": lambda probability_CC, threshold, weight: binary_adjacency(probability_CC, threshold),
+    "reweighted": reweighted_adjacency,
+    "row": lambda probability_CC, threshold, weight: _rows(probability_CC),
+    "column": lambda probability_CC, threshold, weight: _columns(probability_CC),
+    "symmetric": lambda probability_CC, threshold, weight: _symmetric(probability_CC),
+}
+"""Name -> (P(j | i) [C, C], threshold, weight) -> graph [C, C]."""

@@ -39,7 +39,7 @@ class WeightedBCE(nn.Module):
         super().__init__()
         if not 1 <= cap < float("inf"):
             raise PluginError(f"weighted_bce: cap={cap} must be a finite number of at least 1")
-        positives_C = np.diagonal(labels.cooccurrence).astype(np.float64)
+        positives_C = labels.positives.astype(np.float64)
         ratio_C = (labels.images - positives_C) / np.maximum(positives_C, 1)
         weight_C = np.where(positives_C > 0, ratio_C, cap).clip(1 / cap, cap)
         self.register_buffer("pos_weight", torch.from_numpy(weight_C.astype(np.float32)))

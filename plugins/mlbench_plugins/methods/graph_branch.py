@@ -28,9 +28,8 @@ from mlbench_plugins.layers.constant import ConstantInEvaluation
 from mlbench_plugins.layers.graph_attention import GraphAttention
 from mlbench_plugins.layers.graph_convolution import GraphConvolution
 from mlbench_plugins.layers.label_graph import (
-    binary_adjacency,
     conditional_probability,
-    reweighted_adjacency,
+    label_graph,
     symmetrically_normalised,
 )
 from mlbench_plugins.layers.metric_learning import (
@@ -64,6 +63,8 @@ class GraphBranch(nn.Module):
         hidden_dim: width between the layers; None takes D.
         label_pooling: over the labels; ``max``, ``avg``, or ``sum``, which is the sum of the two.
         last_sigmoid: squash the weights to (0, 1).
+        graph: what the layers run along, a name of ``layers.label_graph``; graph attention sees
+            only where it has links.
         threshold: P(j | i) from which on two labels are linked.
         rho: what a label's neighbours weigh together beside its own 1; at 0 the links are left as
             they are, and no label is linked to itself.
@@ -83,6 +84,7 @@ class GraphBranch(nn.Module):
         hidden_dim: int | None = None,
         label_pooling: str = "max",
         last_sigmoid: bool = True,
+        graph: str = "reweighted",
         threshold: float = 0.4,
         rho: float = 0.25,
         smoothing: str = "full",
@@ -97,7 +99,7 @@ class GraphBranch(nn.Module):
         channels = spec[-1].channels
         words_CE = torch.tensor(labels.embeddings)
         probability_CC = conditional_probability(labels).to(words_CE.dtype)
-        graph_CC = label_graph(probability_CC, threshold, rho)
+        graph_CC = _graph(graph, probability_CC, threshold, rho)
         inner = [hidden_dim or channels] * (layers - 1)
         stack = [
             GraphConvolution(*widths)
@@ -166,11 +168,10 @@ def _pool(nodes_CD: Tensor, how: str) -> Tensor:
     return nodes_CD.amax(dim=0) if how == "max" else nodes_CD.mean(dim=0)
 
 
-def label_graph(probability_CC: Tensor, threshold: float, rho: float) -> Tensor:
-    """P(j | i) [C, C] to the symmetrically normalised graph that the layers work on."""
-    if rho == 0:
-        return binary_adjacency(probability_CC, threshold)
-    return reweighted_adjacency(probability_CC, threshold, rho)
+def _graph(graph: str, probability_CC: Tensor, threshold: float, rho: float) -> Tensor:
+    """P(j | i) [C, C] to the graph that the layers work on; without a rho there are no loops."""
+    unweighted = graph == "reweighted" and rho == 0
+    return label_graph("binary" if unweighted else graph, probability_CC, threshold, rho)
 
 
 def _check_names(**options: Any) -> None:
@@ -265,7 +266,9 @@ RELEASED = Released(
     order="alphabetical",
     needs={"graph": ("gate.adjacency",), "words": ("gate.words",)},
     graph=lambda probability_CC, options: {
-        "gate.adjacency": label_graph(probability_CC, options["threshold"], options["rho"])
+        "gate.adjacency": _graph(
+            options["graph"], probability_CC, options["threshold"], options["rho"]
+        )
     },
     outputs={"adjacency": lambda p: p.head.gate.adjacency, "logits": _unscaled},
 )

@@ -30,7 +30,7 @@ from mlbench_plugins.layers.classifiers import make_elementwise, start_at_prior
 from mlbench_plugins.layers.constant import ConstantInEvaluation
 from mlbench_plugins.layers.decoupling import SemanticDecoupling
 from mlbench_plugins.layers.ggnn import GGNN
-from mlbench_plugins.layers.label_graph import conditional_probability
+from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
 
 
 class GRL(nn.Module):
@@ -38,12 +38,13 @@ class GRL(nn.Module):
 
     Args:
         spec: levels of the backbone; the last, of D channels, is used.
-        labels: word vectors, and counts that give the graph P(j | i) of both networks.
+        labels: word vectors, and counts that give the graph of both networks.
         classifier: one a label; ``linear``, or ``cosine`` for losses that work on angles.
         label_dim: width of the label representations; a linear layer brings the word vectors to
             it. A round costs 9 C label_dim^2 multiply-accumulates a batch in training, and nothing
             in evaluation.
         label_time_steps: rounds of messages between label embeddings; 0 takes them as projected.
+        graph: what messages run along in both, a name of ``layers.label_graph``.
         intermediary_dim: width of a joint space of labels and pixels, where the decoupling takes
             place. None decouples in the visual space itself: labels are projected to D, pixels are
             taken as they are.
@@ -64,6 +65,7 @@ class GRL(nn.Module):
         classifier: str = "linear",
         label_dim: int = 1024,
         label_time_steps: int = 3,
+        graph: str = "conditional",
         intermediary_dim: int | None = None,
         hidden_dim: int | None = None,
         time_steps: int = 3,
@@ -85,7 +87,7 @@ class GRL(nn.Module):
         channels = spec[-1].channels
         hidden = hidden_dim or channels
         self.downsample = downsample
-        self.labels = LabelStream(labels, label_dim, label_time_steps)
+        self.labels = LabelStream(labels, graph, label_dim, label_time_steps)
         self.decoupling = SemanticDecoupling(channels, label_dim, intermediary_dim)
         self.project = nn.Linear(channels, hidden) if hidden_dim else nn.Identity()
         self.ggnn = GGNN(hidden, time_steps)
@@ -105,10 +107,11 @@ class GRL(nn.Module):
 
 
 class LabelStream(ConstantInEvaluation):
-    """Word vectors [C, E] to label representations [C, K] by a gated graph network on P(j | i).
+    """Word vectors [C, E] to label representations [C, K] by a gated graph network.
 
     Args:
         labels: the word vectors, and counts that give the graph.
+        graph: its name.
         width: K.
         time_steps: rounds of messages; 0 leaves only the projection.
     """
@@ -116,11 +119,11 @@ class LabelStream(ConstantInEvaluation):
     adjacency: Tensor
     words: Tensor
 
-    def __init__(self, labels: LabelContext, width: int, time_steps: int) -> None:
+    def __init__(self, labels: LabelContext, graph: str, width: int, time_steps: int) -> None:
         super().__init__(len(labels), width)
         words_CE = torch.tensor(labels.embeddings)
         probability_CC = conditional_probability(labels).to(words_CE.dtype)
-        self.register_buffer("adjacency", probability_CC)
+        self.register_buffer("adjacency", label_graph(graph, probability_CC))
         self.register_buffer("words", words_CE)
         self.project = nn.Linear(words_CE.shape[1], width)
         self.ggnn = GGNN(width, time_steps) if time_steps else None

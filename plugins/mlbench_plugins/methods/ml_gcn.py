@@ -31,7 +31,7 @@ from mlbench_plugins.layers.classifiers import logits_of_cosines
 from mlbench_plugins.layers.graph_convolution import GraphConvolution
 from mlbench_plugins.layers.label_graph import (
     conditional_probability,
-    reweighted_adjacency,
+    label_graph,
     reweighted_graph,
     symmetrically_normalised,
 )
@@ -50,6 +50,7 @@ class MLGCN(nn.Module):
         threshold: P(j | i) from which on two labels are linked, in (0, 1].
         p: what the neighbours of a label weigh together beside its own weight of 1; 0.25 is the
             paper's p = 0.2.
+        graph: what the convolutions run along, a name of ``layers.label_graph``.
         width: channels between the two graph convolutions.
         classifier: ``linear``, or ``cosine`` between the pooled map and the generated weights, for
             losses that work on angles.
@@ -65,6 +66,7 @@ class MLGCN(nn.Module):
         *,
         threshold: float = 0.4,
         p: float = 0.25,
+        graph: str = "reweighted",
         width: int = 1024,
         classifier: str = "linear",
     ) -> None:
@@ -81,7 +83,7 @@ class MLGCN(nn.Module):
         words_CE = torch.tensor(labels.embeddings)
         probability_CC = conditional_probability(labels).to(words_CE.dtype)
         self.register_buffer("words", words_CE)
-        self.register_buffer("adjacency", reweighted_adjacency(probability_CC, threshold, p))
+        self.register_buffer("adjacency", label_graph(graph, probability_CC, threshold, p))
         self.gc1 = GraphConvolution(words_CE.shape[1], width)
         self.gc2 = GraphConvolution(width, spec[-1].channels)
         self.classifier = CLASSIFIERS[classifier]()
@@ -149,7 +151,9 @@ RELEASED = Released(
     order="alphabetical",
     needs={"graph": ("adjacency",), "words": ("words",)},
     graph=lambda probability_CC, options: {
-        "adjacency": reweighted_adjacency(probability_CC, options["threshold"], options["p"])
+        "adjacency": label_graph(
+            options["graph"], probability_CC, options["threshold"], options["p"]
+        )
     },
     outputs={
         "A": lambda p: reweighted_graph(p.graph, p.fixture["threshold"], p.fixture["p"]),

@@ -29,7 +29,7 @@ from mlbench.types import (
 from mlbench_plugins.layers.classifiers import make_elementwise, start_at_prior
 from mlbench_plugins.layers.decoupling import SemanticDecoupling
 from mlbench_plugins.layers.ggnn import GGNN
-from mlbench_plugins.layers.label_graph import conditional_probability
+from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
 from mlbench_plugins.layers.trunks import resnet
 
 
@@ -38,13 +38,14 @@ class SSGRL(nn.Module):
 
     Args:
         spec: levels of the backbone; the last, of D channels, is used.
-        labels: word vectors, and counts that give the graph P(j | i).
+        labels: word vectors, and counts that give the graph.
         hidden_dim: width of the graph network's state; a linear layer brings the label vectors to
             it. None takes the vectors as they are, D wide, as the paper does; a round costs
             9 C hidden_dim^2 multiply-accumulates.
         output_dim: width of the vector that a label's classifier sees.
         intermediary_dim: width of the joint space of words and pixels.
         time_steps: rounds of messages between labels.
+        graph: what messages run along, a name of ``layers.label_graph``; the paper's is P(j | i).
         downsample: side of the average pooling on the map; 1 for none.
         reset_uses_update_weights: True repeats a slip of the published code (eq. 6: the reset gate
             takes the update gate's recurrent weights), which its checkpoints were trained with.
@@ -64,6 +65,7 @@ class SSGRL(nn.Module):
         output_dim: int = 2048,
         intermediary_dim: int = 1024,
         time_steps: int = 3,
+        graph: str = "conditional",
         downsample: int = 2,
         reset_uses_update_weights: bool = False,
         classifier: str = "linear",
@@ -79,7 +81,7 @@ class SSGRL(nn.Module):
         channels = spec[-1].channels
         hidden = hidden_dim or channels
         self.downsample = downsample
-        self.register_buffer("adjacency", conditional_probability(labels))
+        self.register_buffer("adjacency", label_graph(graph, conditional_probability(labels)))
         self.register_buffer("words", torch.tensor(labels.embeddings))
         self.project = nn.Linear(channels, hidden) if hidden_dim else nn.Identity()
         self.decoupling = SemanticDecoupling(channels, labels.embeddings.shape[1], intermediary_dim)
@@ -147,7 +149,9 @@ RELEASED = Released(
         "words": (0,),
     },
     needs={"graph": ("adjacency",), "words": ("words",)},
-    graph=lambda probability_CC, _: {"adjacency": probability_CC},
+    graph=lambda probability_CC, options: {
+        "adjacency": label_graph(options["graph"], probability_CC)
+    },
     handed_over={"downsample": 1},
     variants={
         "logits_code": {"reset_uses_update_weights": True},

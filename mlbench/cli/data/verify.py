@@ -1,0 +1,84 @@
+"""``mlbench data verify`` and ``split``: which edition is in hand, and which part validates."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import MofNCompleteColumn
+
+from mlbench.cli.console import cache_folder, data_folder
+from mlbench.cli.data.sharing import Data, Json, Name, Options, bar, opened, say, write_text
+
+
+def verify(
+    name: Name,
+    data: Data = None,
+    option: Options = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Decoding threads.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which edition this is and which images are missing or corrupt; exit code 1 if any is.
+
+    Every image is decoded once. The result is written beside the data, or into the cache where
+    the data cannot be written to.
+    """
+    from mlbench.datasets.coverage import examine, write
+
+    splits = opened(name, data, option)
+    with bar("decoding", MofNCompleteColumn()) as progress:
+        found = examine(name, splits, cache_folder(), workers or os.cpu_count() or 1, progress)
+    written = write(found, data or data_folder(), cache_folder())
+    lines = [found.identity if found.known else f"{found.identity}: no edition that we know"]
+    for split, part in found.splits.items():
+        of = f" (officially {part.official:,})" if part.official else ""
+        lines.append(
+            f"  {split}: {part.images:,} images listed{of}, {part.usable:,} usable, "
+            f"{part.missing:,} missing, {part.corrupt:,} corrupt"
+        )
+    lines += [f"  {image.file}: {image.reason}" for image in found.bad[:20]]
+    if len(found.bad) > 20:
+        lines.append(f"  ... and {len(found.bad) - 20} more")
+    plain = found.model_dump(mode="json") | {"written": str(written)}
+    say(as_json, plain, [*lines, f"written to {written}"])
+    if found.bad:
+        raise typer.Exit(1)
+
+
+def split(
+    name: Name,
+    data: Data = None,
+    option: Options = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the keys to.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which part of train is the validation split, and whether it is the published one.
+
+    FILE holds its keys, sorted, one a line; the digest is what sha256sum says of it.
+    """
+    from mlbench.data.stratify import list_digest, list_text
+
+    splits = opened(name, data, option, validation=True)
+    assert splits.validation is not None
+    keys = sorted(splits.validation.keys)
+    found = list_digest(keys)
+    # A list that differs from the published one was refused when the split was made.
+    published = splits.identity in splits.card.validation
+    if out is not None:
+        write_text(list_text(keys), out)
+    plain = {
+        "dataset": name,
+        "identity": splits.identity,
+        "train": len(splits.train),
+        "validation": len(keys),
+        "sha256": found,
+        "published": published,
+    }
+    said = "the published list" if published else "of no published list"
+    lines = [
+        f"{splits.identity}: {len(keys):,} of {len(keys) + len(splits.train):,} training images",
+        f"sha256 {found}, {said}",
+    ]
+    say(as_json, plain if out else plain | {"keys": keys}, lines)

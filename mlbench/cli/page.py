@@ -1,0 +1,76 @@
+"""What `mlbench leaderboard --html` collects from the plugins and hands to the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlbench import registry
+from mlbench.cli.console import cache_folder
+from mlbench.types import DatasetCard, PluginError, Recipe, RunRecord
+
+if TYPE_CHECKING:
+    from mlbench.leaderboard.page import Catalogue
+    from mlbench.leaderboard.rows import Table
+
+GIVEN = ("spec", "labels")
+"""What the core gives to heads, and no user sets as an option."""
+
+
+def write_page(
+    tables: list[Table], records: Iterable[RunRecord], results: Path, folder: Path
+) -> Path:
+    """Write the boards, their runs and methods as a site; its index page.
+
+    Args:
+        tables: the boards to show.
+        records: of the whole store; those of other boards are left out.
+        results: the store's root.
+        folder: of the site.
+
+    Raises:
+        StoreError: a file of published scores is malformed, or the site cannot be written.
+    """
+    from mlbench.leaderboard.page import write_site
+    from mlbench.leaderboard.published import load
+
+    ids = {run for t in tables for row in t.rows for run in row.run_ids}
+    ids |= {run.run_id for t in tables for run in t.diverged}
+    shown = [record for record in records if record.run_id in ids]
+    return write_site(
+        tables,
+        shown,
+        folder,
+        results=results,
+        cache=cache_folder(),
+        catalogue=collect(shown),
+        published=load(results / "published"),
+    )
+
+
+def collect(records: Iterable[RunRecord]) -> Catalogue:
+    """Recipes, options and cards of all methods and data sets; what is not installed is named."""
+    from mlbench.leaderboard.page import Catalogue
+
+    made = list(records)
+    recipes: dict[str, Recipe] = {}
+    options: dict[str, dict[str, Any]] = {}
+    cards: dict[str, DatasetCard] = {}
+    problems: dict[str, str] = {}
+    for method in {record.spec.method for record in made}:
+        try:
+            recipes[method] = registry.find("recipe", method).load()
+            head = registry.find("head", recipes[method].settings.head).load()
+            options[method] = registry.options(head, GIVEN)
+        except PluginError as error:
+            problems[method] = str(error)
+    for dataset in {record.spec.dataset for record in made}:
+        try:
+            card = getattr(registry.find("dataset", dataset).load(), "card", None)
+        except PluginError as error:
+            problems[dataset] = str(error)
+        else:
+            if isinstance(card, DatasetCard):
+                cards[dataset] = card
+    return Catalogue(recipes, options, cards, problems)

@@ -1,0 +1,139 @@
+"""``mlbench verify PACK``: what a submitted result holds, recomputed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from mlbench import registry
+from mlbench.cli.console import cache_folder, console
+from mlbench.types import PackError
+
+if TYPE_CHECKING:
+    from mlbench.packs.remarks import Kind, Report
+
+FINDINGS, UNREADABLE = 1, 2
+"""Exit codes."""
+
+
+class Unreadable(NamedTuple):
+    """A file that is no pack, and why."""
+
+    pack: str
+    error: str
+
+
+def verify(
+    packs: Annotated[
+        list[Path], typer.Argument(help="Files that `mlbench pack` made.", metavar="PACK")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the data sets: compare every key and target with the set."),
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="Add packs without findings to this store.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Recompute every number of submitted results, and say what is wrong with them.
+
+    Without --data, images and labels are held against what the data set's card knows.
+
+    Exit code 0: nothing was found; 1: something was; 2: a file is no pack that can be read.
+
+    This is about results; `mlbench data verify` looks at the images of a data set.
+    """
+    reports = [_judge(file, data, into) for file in packs]
+    if as_json:
+        typer.echo(json.dumps([_as_data(report) for report in reports], indent=1))
+    else:
+        for report in reports:
+            _show(report)
+    code = max(_code(report) for report in reports)
+    if code:
+        raise typer.Exit(code)
+
+
+def _judge(file: Path, data: Path | None, into: Path | None) -> Report | Unreadable:
+    from mlbench.packs.archive import read
+    from mlbench.packs.intake import add, compare
+    from mlbench.packs.verify import verify as look
+    from mlbench.store import Store
+
+    try:
+        pack = read(file)
+    except PackError as error:
+        return Unreadable(str(file), f"{error}{_perhaps(file)}")
+    report = look(pack, data, cache_folder())
+    if into is not None and report.clean:
+        store = Store(into)
+        report = report.also("store", compare(pack, store))
+        if report.clean:
+            report = report.model_copy(update={"added": add(pack, store)})
+    return report
+
+
+def _perhaps(file: Path) -> str:
+    """What someone may have meant who took this for another command."""
+    if not file.exists() and "dataset" in registry.kinds_of(str(file)):
+        return f"; to look at the images of a data set: mlbench data verify {file}"
+    return ""
+
+
+def _code(report: Report | Unreadable) -> int:
+    if isinstance(report, Unreadable):
+        return UNREADABLE
+    return 0 if report.clean else FINDINGS
+
+
+def _as_data(report: Report | Unreadable) -> dict[str, object]:
+    if isinstance(report, Unreadable):
+        return {"pack": report.pack, "verdict": "unreadable", "error": report.error}
+
+    def remarks(kind: Kind, *fields: str) -> list[dict[str, object]]:
+        return [remark.model_dump(include={"check", "text", *fields}) for remark in report.of(kind)]
+
+    return {
+        "pack": report.pack,
+        "run_id": report.run_id,
+        "identity": report.identity,
+        "verdict": "clean" if report.clean else "findings",
+        "findings": remarks("finding", "expected", "found"),
+        "warnings": remarks("warning"),
+        "not_checked": remarks("not checked"),
+        "checks": list(report.checks),
+        "added": report.added,
+    }
+
+
+def _show(report: Report | Unreadable) -> None:
+    if isinstance(report, Unreadable):
+        _print(f"{report.pack}: unreadable", "red")
+        _print(f"  {report.error}")
+        return
+    _print(f"{report.pack}: run {report.run_id} on {report.identity}")
+    styles: dict[Kind, str] = {"finding": "red", "warning": "yellow", "not checked": "dim"}
+    for kind, style in styles.items():
+        for remark in report.of(kind):
+            where = f" ({remark.check})" if kind == "finding" else ""
+            _print(f"  {kind}{where}: {remark.text}", style)
+            if kind == "finding":
+                _print(f"    expected: {remark.expected}")
+                _print(f"    found:    {remark.found}")
+    count = len(report.of("finding"))
+    if report.clean:
+        _print(f"  clean: nothing was found in {len(report.checks)} checks", "green")
+    else:
+        _print(f"  {count} finding{'s' * (count != 1)} in {len(report.checks)} checks", "red")
+    if report.added is not None:
+        _print(f"  {report.added}")
+
+
+def _print(text: str, style: str = "") -> None:
+    """A pack's texts are anybody's: what would steer a terminal is shown as what it is."""
+    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    console.print(plain, style=style, markup=False, highlight=False, soft_wrap=True)

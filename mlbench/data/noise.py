@@ -1,0 +1,123 @@
+"""Training labels that are missing or wrong on purpose, alike for every method that learns of them.
+
+Whether a label is kept or flipped follows from a hash of the seed, the image's key and the label's
+name. It depends on no other image or label and on no order, and what is kept at 40 % is kept at
+60 %, too. A share is that of each label's chances: of n labels, n times the share are kept give or
+take sqrt(n).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlbench.types import Index, LabelNoise, Splits, Targets
+
+_CELLS = 1 << 22
+"""Labels drawn at a time: 32 MiB a copy."""
+
+Draws = NDArray[np.float64]
+
+
+def with_label_noise(splits: Splits, noise: LabelNoise) -> Splits:
+    """The splits with noise in the labels of TRAIN; every other split stays as it is.
+
+    The name of the edition says what was done (``coco-mini-labels-40``), so that no board mixes
+    such runs with those on all labels. The digest follows from that of the true labels, so that it
+    does not depend on whether a validation part was cut off train.
+    """
+    if noise == LabelNoise():
+        return splits
+    made = hashlib.sha256(f"{splits.digest} {noise.model_dump_json()}".encode())
+    return replace(
+        splits,
+        train=replace(splits.train, targets=noisy_targets(splits.train, splits.names, noise)),
+        digest=made.hexdigest()[:16],
+        identity=f"{splits.identity}-{edition(noise)}",
+    )
+
+
+def edition(noise: LabelNoise) -> str:
+    """What is appended to the name of an edition: ``labels-40``, ``flipped-10-present-seed-1``."""
+    parts = []
+    if noise.flip:
+        parts.append(f"flipped-{100 * noise.flip:g}")
+        parts += [noise.flip_which] if noise.flip_which != "any" else []
+    if noise.single_positive:
+        parts.append("single-positive")
+    if noise.keep < 1:
+        parts.append(f"labels-{100 * noise.keep:g}")
+    parts += ["rest-negative"] if noise.assume_negative else []
+    parts += [f"seed-{noise.seed}"] if noise.seed else []
+    return "-".join(parts)
+
+
+def noisy_targets(index: Index, names: Sequence[str], noise: LabelNoise) -> Targets:
+    """New targets int8 [N, C]: first labels are flipped, then some of what came out is kept.
+
+    ``flip`` turns a known label of the kind ``flip_which`` into its opposite, each with the same
+    chance. Beware of ``any``: where 3 of 80 labels are present, 10 % of flips leave 2.7 of them and
+    add 7.7 that are wrong.
+
+    ``keep`` leaves each label known with this chance, positives and negatives alike, as Durand,
+    Mehrasa, Mori do ("Learning a Deep ConvNet for Multi-label Classification with Partial Labels",
+    CVPR 2019). ``single_positive`` keeps one of an image's positives, each with the same chance,
+    and nothing else: Cole et al., "Multi-Label Learning from Single Positive Labels", CVPR 2021,
+    section 3; with ``assume_negative`` it is their L_AN, section 4. An image without a positive
+    then has nothing that is known. What was unknown before stays unknown.
+    """
+    targets_NC = np.empty_like(index.targets)
+    for rows in _blocks(len(index), len(names)):
+        before_BC, keys = index.targets[rows], index.keys[rows]
+        after_BC = before_BC.copy()
+        if noise.flip:
+            kinds = {"any": before_BC >= 0, "present": before_BC == 1, "absent": before_BC == 0}
+            draws_BC = _draws("flip", keys, names, noise.seed)
+            np.subtract(
+                1, before_BC, out=after_BC, where=kinds[noise.flip_which] & (draws_BC < noise.flip)
+            )
+        if noise.keep < 1 or noise.single_positive:
+            draws_BC = _draws("keep", keys, names, noise.seed)
+            kept_BC = draws_BC < noise.keep
+            if noise.single_positive:
+                kept_BC = _one_positive(after_BC, draws_BC)
+            after_BC[~kept_BC & (before_BC >= 0)] = 0 if noise.assume_negative else -1
+        targets_NC[rows] = after_BC
+    return targets_NC
+
+
+def _one_positive(targets_BC: Targets, draws_BC: Draws) -> NDArray[np.bool_]:
+    """True at the positive with the lowest draw of each image that has any."""
+    lowest_B = np.where(targets_BC == 1, draws_BC, np.inf).argmin(axis=1)
+    chosen_BC: NDArray[np.bool_] = np.arange(targets_BC.shape[1]) == lowest_B[:, None]
+    chosen_BC &= targets_BC == 1
+    return chosen_BC
+
+
+def _blocks(images: int, labels: int) -> Iterator[slice]:
+    size = max(1, _CELLS // max(labels, 1))
+    return (slice(start, start + size) for start in range(0, images, size))
+
+
+def _draws(purpose: str, keys: Sequence[str], names: Sequence[str], seed: int) -> Draws:
+    """Numbers in [0, 1), float64 [B, C], from seed, key and name alone.
+
+    The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) mixes the hashes of both.
+    """
+    keys_B = _hashes(f"{purpose} {seed} image", keys)
+    names_C = _hashes(f"{purpose} {seed} label", names)
+    x_BC = keys_B[:, None] ^ names_C
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x_BC ^= x_BC >> np.uint64(shift)
+        x_BC *= np.uint64(factor)
+    x_BC ^= x_BC >> np.uint64(31)
+    return (x_BC >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _hashes(prefix: str, texts: Sequence[str]) -> NDArray[np.uint64]:
+    hashed = b"".join(hashlib.sha256(f"{prefix} {text}".encode()).digest()[:8] for text in texts)
+    return np.frombuffer(hashed, dtype="<u8").astype(np.uint64)

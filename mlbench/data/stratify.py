@@ -1,0 +1,140 @@
+"""The validation part of a training split: fixed, published, with every label in proportion.
+
+Keys and labels decide, and nothing else: no seed, no order of files, and no floating-point number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlbench.types import Targets
+
+SHARE = 5
+"""One image in so many is held out ..."""
+MOST = 5000
+"""... but no more than this, COCO's own size of a validation split: more would cost training images
+and an hour of evaluation, and tell two epochs apart no better."""
+
+
+def held_out(images: int) -> int:
+    """How many of the images of a training split are to be its validation part."""
+    return min(images // SHARE, MOST)
+
+
+def stratify(
+    keys: Sequence[str], targets: Targets, held: int, groups: Sequence[str] | None = None
+) -> NDArray[np.bool_]:
+    """Choose about ``held`` images so that every label has its share of positives among them.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011, algorithm 1) into
+    two parts: the label with the fewest positives that are not placed yet goes first, and each of
+    its images goes where that label lacks most. Instead of at random, images go in the order of a
+    hash of their keys, and a tie that the number of images does not settle goes to train. Beyond
+    the paper, a group of images goes as one; and a label of two groups or more wants one on either
+    side at least, and where the labels before it used up its images, one is moved if no other
+    label loses its last.
+
+    Args:
+        keys: N keys, unique.
+        targets: int8 [N, C]; 1 is a positive, unknown and absent are not.
+        held: images wanted, below N.
+        groups: N names; images of one name stay together. None: every image for itself.
+
+    Returns:
+        bool [N], True for the images of the validation part.
+    """
+    members = _members(keys, groups)
+    present_NC = np.asarray(targets) == 1
+    owner_N = np.empty(len(keys), np.int64)
+    for group, images in enumerate(members):
+        owner_N[images] = group
+    counts_GC = np.zeros((len(members), present_NC.shape[1]), np.int32)
+    np.add.at(counts_GC, owner_N, present_NC)
+    sizes = [len(images) for images in members]
+    side_G = _spread(counts_GC > 0, _distribute(counts_GC, sizes, held))
+    chosen_N: NDArray[np.bool_] = (side_G == 1)[owner_N]
+    return chosen_N
+
+
+def _members(keys: Sequence[str], groups: Sequence[str] | None) -> list[list[int]]:
+    """Places of the images of each group, the groups by a hash of their smallest key."""
+    together: dict[str, list[int]] = {}
+    for i, group in enumerate(keys if groups is None else groups):
+        together.setdefault(group, []).append(i)
+
+    def mixed(images: list[int]) -> bytes:
+        return hashlib.sha256(min(keys[i] for i in images).encode()).digest()
+
+    return sorted(together.values(), key=mixed)
+
+
+def _distribute(counts_GC: NDArray[np.int32], sizes: Sequence[int], held: int) -> NDArray[np.int8]:
+    """The side of every group, 0 train or 1 validation, before the last moves."""
+    n, left_C = sum(sizes), counts_GC.sum(axis=0)
+    mine = [[(c, int(row[c])) for c in np.flatnonzero(row).tolist()] for row in counts_GC]
+    # What a side still wants, in n-ths of an image so that all numbers are whole.
+    wants = _wanted(left_C, (counts_GC > 0).sum(axis=0), n, held)
+    total = [n * (n - held), n * held]
+    side = np.full(len(sizes), -1, np.int8)
+
+    def place(group: int, lacking: Sequence[int]) -> None:
+        to = int((lacking[1], total[1]) > (lacking[0], total[0]))
+        side[group] = to
+        total[to] -= n * sizes[group]
+        for label, positives in mine[group]:
+            wants[label][to] -= n * positives
+
+    while left_C.any():
+        label = int(np.argmin(np.where(left_C > 0, left_C, n + 1)))
+        groups = np.flatnonzero((counts_GC[:, label] > 0) & (side < 0))
+        for group in groups.tolist():
+            place(group, wants[label])
+        left_C = left_C - counts_GC[groups].sum(axis=0)
+    for group in np.flatnonzero(side < 0).tolist():
+        place(group, total)
+    return side
+
+
+def _wanted(
+    positives_C: NDArray[np.int64], groups_C: NDArray[np.int64], n: int, held: int
+) -> list[list[int]]:
+    """[for train, for validation] a label, in n-ths of an image."""
+    wanted = []
+    for positives, groups in zip(positives_C.tolist(), groups_C.tolist(), strict=True):
+        validation = positives * held
+        if groups >= 2:
+            validation = min(max(validation, n), (positives - 1) * n)
+        wanted.append([positives * n - validation, validation])
+    return wanted
+
+
+def _spread(present_GC: NDArray[np.bool_], side_G: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Move single groups to the side on which one of their labels has none."""
+    counts = np.stack([present_GC[side_G == side].sum(axis=0) for side in (0, 1)])
+    several_C = counts.sum(axis=0) >= 2
+    for lacking, other in ((0, 1), (1, 0)):
+        for label in np.flatnonzero((counts[lacking] == 0) & several_C).tolist():
+            if counts[lacking, label]:  # a group that was moved for another label brought it
+                continue
+            for group in np.flatnonzero(present_GC[:, label] & (side_G == other)).tolist():
+                mine = present_GC[group]
+                if (counts[other, mine & several_C] > 1).all():
+                    side_G[group] = lacking
+                    counts[lacking, mine] += 1
+                    counts[other, mine] -= 1
+                    break
+    return side_G
+
+
+def list_text(keys: Sequence[str]) -> str:
+    """A list of keys as it is published: sorted by code point, one a line."""
+    return "".join(f"{key}\n" for key in sorted(keys))
+
+
+def list_digest(keys: Sequence[str]) -> str:
+    """SHA-256 of the published list in UTF-8: what ``sha256sum`` says of the file."""
+    return hashlib.sha256(list_text(keys).encode()).hexdigest()

@@ -1,0 +1,145 @@
+"""Methods over several data sets: the critical-difference diagram, as data and as text."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from mlbench.leaderboard.ranks import LEVEL
+from mlbench.leaderboard.rows import Table
+from mlbench.metrics.significance import Floats, holm
+from mlbench.types import Track, Value
+
+FEWEST = 5
+"""Data sets below which nothing is said: no test on fewer ranks could reject anything."""
+
+
+class CriticalDifference(Value):
+    """How methods compare over data sets (Demsar, JMLR 7, 2006; Benavoli et al., JMLR 17, 2016).
+
+    Attributes:
+        track: of the boards.
+        datasets: names of their editions, N.
+        methods: ``method, backbone, loss variant`` of the rows that all boards have, best first, K.
+        ranks: [K] mean ranks over the data sets, 1 is best; ties get their mean rank.
+        friedman_p: of no difference among the K at all.
+        nemenyi: the critical difference of mean ranks by Nemenyi's test, for who knows it.
+        groups: (first, last) positions in ``methods`` that no pair within can be told apart by
+            Wilcoxon's signed ranks with Holm's correction: the bars of the diagram. Unlike a
+            difference of mean ranks this does not depend on which other methods take part.
+        p: (i, j, Holm's p value) of every pair of methods.
+        said: what can and cannot be said, in words.
+    """
+
+    track: Track
+    datasets: tuple[str, ...]
+    methods: tuple[str, ...] = ()
+    ranks: tuple[float, ...] = ()
+    friedman_p: float | None = None
+    nemenyi: float | None = None
+    groups: tuple[tuple[int, int], ...] = ()
+    p: tuple[tuple[int, int, float], ...] = ()
+    said: str
+
+
+def critical_differences(tables: Iterable[Table]) -> list[CriticalDifference]:
+    """One a track, over the boards of our own runs on whole, known editions."""
+    tracks: dict[Track, list[Table]] = defaultdict(list)
+    for table in tables:
+        if table.known and table.labels is None and table.tier == "own" and table.rows:
+            tracks[table.track].append(table)
+    return [_of_track(track, boards) for track, boards in sorted(tracks.items())]
+
+
+def _of_track(track: Track, boards: Sequence[Table]) -> CriticalDifference:
+    names = tuple(sorted({board.identity for board in boards}))
+    scores: dict[str, dict[str, float]] = defaultdict(dict)
+    for board in boards:
+        for row in board.rows:
+            title = f"{row.method}, {row.backbone}, {row.loss} {row.variant}".strip()
+            scores[title][board.identity] = row.mAP
+    everywhere = sorted(title for title, found in scores.items() if len(found) == len(names))
+    if len(names) < FEWEST or len(everywhere) < 3:
+        return CriticalDifference(
+            track=track,
+            datasets=names,
+            said=f"{track}: {len(everywhere)} rows stand on the boards of all {len(names)} data "
+            f"sets; nothing can be said over data sets with fewer than {FEWEST} of them, or with "
+            "fewer than 3 rows.",
+        )
+    found_KN = np.array([[scores[title][name] for name in names] for title in everywhere])
+    return _tested(track, names, everywhere, found_KN)
+
+
+def _tested(
+    track: Track, names: tuple[str, ...], titles: Sequence[str], found_KN: Floats
+) -> CriticalDifference:
+    from scipy import stats
+
+    ranks_K = stats.rankdata(-found_KN, axis=0).mean(axis=1)
+    order = np.argsort(ranks_K, kind="stable")
+    k, n = found_KN.shape
+    found_KN, pairs = found_KN[order], list(itertools.combinations(range(k), 2))
+    p = holm([_wilcoxon(found_KN[i] - found_KN[j]) for i, j in pairs])
+    apart = {pair for pair, value in zip(pairs, p, strict=True) if value < LEVEL}
+    friedman = float(stats.friedmanchisquare(*found_KN).pvalue)
+    quantile = stats.studentized_range.ppf(1 - LEVEL, k, np.inf)
+    return CriticalDifference(
+        track=track,
+        datasets=names,
+        methods=tuple(titles[i] for i in order),
+        ranks=tuple(float(rank) for rank in ranks_K[order]),
+        friedman_p=friedman,
+        nemenyi=float(quantile / 2**0.5 * (k * (k + 1) / 6 / n) ** 0.5),
+        groups=_groups(k, apart),
+        p=tuple((i, j, float(value)) for (i, j), value in zip(pairs, p, strict=True)),
+        said=_words(track, k, n, friedman),
+    )
+
+
+def _wilcoxon(differences: Floats) -> float:
+    from scipy import stats
+
+    return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+
+
+def _groups(k: int, apart: set[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The longest stretches of methods in which no pair is told apart, none within another."""
+    found: list[tuple[int, int]] = []
+    for first in range(k):
+        last = first
+        while last + 1 < k and all((i, last + 1) not in apart for i in range(first, last + 1)):
+            last += 1
+        if last > first and (not found or last > found[-1][1]):
+            found.append((first, last))
+    return tuple(found)
+
+
+def _words(track: Track, k: int, n: int, friedman: float) -> str:
+    verdict = "differ" if friedman < LEVEL else "cannot be told apart as a whole"
+    text = f"{track}: {k} methods on {n} data sets {verdict} (Friedman, p = {friedman:.2g})."
+    smallest, pairs = 2.0 ** (1 - n), k * (k - 1) // 2
+    if smallest * pairs >= LEVEL:
+        needed = int(np.ceil(1 - np.log2(LEVEL / pairs))) if pairs else n
+        text += (
+            f" {n} data sets are too few for Wilcoxon with Holm to tell any of the {pairs} pairs "
+            f"apart; it takes about {needed}."
+        )
+    return text
+
+
+def diagram(found: CriticalDifference) -> list[str]:
+    """Lines of text: what is said, each method with its mean rank, and bars beside groups."""
+    lines = [found.said]
+    for i, (rank, title) in enumerate(zip(found.ranks, found.methods, strict=True)):
+        bars = "".join("|" if first <= i <= last else " " for first, last in found.groups)
+        lines.append(f"{rank:6.2f} {bars} {title}")
+    if found.nemenyi is not None:
+        lines.append(
+            "Bars join what Wilcoxon with Holm cannot tell apart. Nemenyi's critical difference "
+            f"of mean ranks: {found.nemenyi:.2f}."
+        )
+    return lines

@@ -1,0 +1,149 @@
+"""What became of the boards since a day or a commit, by the times that records carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from mlbench.leaderboard.rows import Row, Table
+from mlbench.types import RunRecord, SuiteError, Value
+
+COMMIT = 7
+"""Characters that a text must have at least to be taken for a commit."""
+
+
+class Change(Value):
+    """What became of one row of a board; ``None`` where it was not, or is no more.
+
+    Attributes:
+        board: name of the board.
+        row: method, backbone, loss and variant.
+        what: ``new``, ``gone`` (its runs were superseded by ones without a score), ``scored`` again
+            (superseded, or another seed), or ``ranked`` anew with the score that it had.
+        rank, mAP: before and after.
+        superseded: runs of it that were made again.
+    """
+
+    board: str
+    row: str
+    what: Literal["new", "gone", "scored", "ranked"]
+    rank: tuple[int | None, int | None]
+    mAP: tuple[float | None, float | None]  # noqa: N815 - the field's own spelling
+    superseded: tuple[str, ...] = ()
+
+
+def moment(text: str, records: Iterable[RunRecord]) -> datetime:
+    """The time that ``--since`` means: a date (its midnight, UTC), a time, or a commit.
+
+    A commit stands for the end of its runs: what changed since then is all that was made later.
+
+    Args:
+        text: ``2026-11-21``, ``2026-11-21T14:30``, or the beginning of a commit of some record.
+        records: all there are, superseded ones too.
+
+    Raises:
+        SuiteError: it is none of these.
+    """
+    made = [_started(r) for r in records if len(text) >= COMMIT and _is_of(r, text)]
+    if made:
+        return max(made) + timedelta(seconds=1)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise SuiteError(
+            f"--since {text}: neither a date such as 2026-11-21 nor the first {COMMIT} or more "
+            "characters of a commit that a record here was made at"
+        ) from error
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _is_of(record: RunRecord, commit: str) -> bool:
+    return (record.commit or "").startswith(commit)
+
+
+def _started(record: RunRecord) -> datetime:
+    time = datetime.fromisoformat(record.started)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def as_of(
+    time: datetime, records: Iterable[RunRecord], superseded: Iterable[RunRecord]
+) -> list[RunRecord]:
+    """The records that a store held then: of every run the newest that began before.
+
+    A record that somebody deleted is not known of.
+    """
+    newest: dict[str, RunRecord] = {}
+    for record in (*superseded, *records):
+        known = newest.get(record.run_id)
+        if _started(record) < time and (known is None or _started(known) < _started(record)):
+            newest[record.run_id] = record
+    return list(newest.values())
+
+
+def changes(
+    before: Sequence[Table], after: Sequence[Table], superseded: Iterable[str] = ()
+) -> list[Change]:
+    """Row by row, in the order of the boards as they are now; nothing of what stayed as it was.
+
+    Args:
+        before: the boards of then.
+        after: the boards of now.
+        superseded: ids of runs that were made again in between.
+    """
+    again = set(superseded)
+    old = {(table.name, table.data, row.configuration): row for table, row in _rows(before)}
+    found = []
+    for table, row in _rows(after):
+        was = old.pop((table.name, table.data, row.configuration), None)
+        if change := _change(table, was, row, again):
+            found.append(change)
+    places = {(table.name, table.data): table for table in before}
+    for (name, data, _), row in old.items():
+        change = _change(places[name, data], row, None, again)
+        found += [change] if change else []
+    return found
+
+
+def _rows(tables: Iterable[Table]) -> list[tuple[Table, Row]]:
+    return [(table, row) for table in tables for row in table.rows]
+
+
+def _change(table: Table, was: Row | None, now: Row | None, again: set[str]) -> Change | None:
+    row = now or was
+    if row is None:
+        return None
+    redone = tuple(run_id for run_id in row.run_ids if run_id in again)
+    what: Literal["new", "gone", "scored", "ranked"]
+    if was is None or now is None:
+        what = "new" if was is None else "gone"
+    elif redone or was.run_ids != now.run_ids or was.mAP != now.mAP:
+        what = "scored"
+    elif was.rank != now.rank:
+        what = "ranked"
+    else:
+        return None
+    return Change(
+        board=table.name,
+        row=f"{row.method}, {row.backbone}, {row.loss} {row.variant}".strip(),
+        what=what,
+        rank=(was.rank if was else None, now.rank if now else None),
+        mAP=(was.mAP if was else None, now.mAP if now else None),
+        superseded=redone,
+    )
+
+
+def said(change: Change) -> str:
+    """A change as a line."""
+    (rank, now), (score, scored) = change.rank, change.mAP
+    if change.what == "new":
+        text = f"new: {change.row}: {scored:.2f}, rank {now}"
+    elif change.what == "gone":
+        text = f"gone: {change.row}: was {score:.2f}, rank {rank}"
+    elif change.what == "scored":
+        text = f"scored again: {change.row}: {score:.2f} -> {scored:.2f}, rank {rank} -> {now}"
+    else:
+        text = f"rank {rank} -> {now}: {change.row}"
+    made = f" (superseded: {', '.join(change.superseded)})" if change.superseded else ""
+    return text + made

@@ -1,0 +1,120 @@
+"""Boards as the plain data that the index page embeds; short names, as there may be 2,000 rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from mlbench.leaderboard.page.catalogue import Catalogue
+from mlbench.leaderboard.rows import Row, Table
+from mlbench.store import safe_name
+from mlbench.types import RunRecord
+
+Names = Mapping[tuple[str, str], str]
+"""(name of a table, digest of its data) -> what the index page calls its data."""
+
+MATRIX = 120
+"""Rows of a board beyond which no matrix of wins is shown: it would be read by nobody."""
+
+
+def names(tables: Sequence[Table]) -> Names:
+    """What the index page calls the data of each board; the same for all its tracks."""
+    taken = Counter(table.name for table in tables)
+    return {
+        (t.name, t.data): t.name.removesuffix(f"-{t.track}")
+        + (f" {t.data[:8]}" if taken[t.name] > 1 else "")
+        for t in tables
+    }
+
+
+def address(kind: str, name: str) -> str:
+    """Where a page lies, relative to the index, as a link that opens from disk."""
+    return quote(f"{kind}/{safe_name(name)}.html")
+
+
+def data(
+    tables: Sequence[Table], records: Mapping[str, RunRecord], catalogue: Catalogue
+) -> dict[str, Any]:
+    """What the index page filters, sorts and plots.
+
+    Args:
+        tables: the boards.
+        records: run id -> record, for the citations of data sets.
+        catalogue: what plugins say of themselves.
+    """
+    called = names(tables)
+    places = sorted({place for t in tables for row in t.rows for place, _ in row.latency})
+    methods = sorted({row.method for table in tables for row in table.rows})
+    return {
+        "places": places,
+        "methods": {
+            name: {
+                "page": address("method", name),
+                "cite": recipe.bibtex.strip() if (recipe := catalogue.recipes.get(name)) else "",
+            }
+            for name in methods
+        },
+        "boards": [
+            {
+                "set": called[table.name, table.data],
+                "cite": _citation(table, records, catalogue),
+                **_board(table, places),
+            }
+            for table in tables
+        ],
+    }
+
+
+def _citation(table: Table, records: Mapping[str, RunRecord], catalogue: Catalogue) -> str:
+    ids = [run for row in table.rows for run in row.run_ids] + [d.run_id for d in table.diverged]
+    card = catalogue.cards.get(records[ids[0]].spec.dataset) if ids else None
+    return card.bibtex.strip() if card else ""
+
+
+def _board(table: Table, places: Sequence[str]) -> dict[str, Any]:
+    return {
+        "track": table.track,
+        "known": table.known,
+        "images": table.test_images,
+        "classes": table.classes,
+        "left_out": table.left_out,
+        "labels": list(table.labels or ()),
+        "wins": list(table.wins) if len(table.rows) <= MATRIX else [],
+        "rows": [_row(row, places) for row in table.rows],
+        "diverged": [
+            {"title": d.title, "error": d.error, "page": address("run", d.run_id)}
+            for d in table.diverged
+        ],
+    }
+
+
+def _row(row: Row, places: Sequence[str]) -> dict[str, Any]:
+    whole: dict[str, Any] = {
+        "rank": row.rank,
+        "worst": max(row.rank, row.rank_worst),
+        "method": row.method,
+        "backbone": row.backbone,
+        "loss": row.loss,
+        "variant": row.variant,
+        "seeds": row.seeds,
+        "map": _short(row.mAP),
+        "low": _short(row.low),
+        "high": _short(row.high),
+        "sd": _short(row.deviation),
+        "cf1": _short(row.CF1),
+        "of1": _short(row.OF1),
+        "gmacs": _short(row.gmacs),
+        "head": _short(row.gmacs_head),
+        "params": _short(row.parameters),
+        "size": row.image_size,
+        "epochs": row.epochs,
+        "ms": {places.index(place): _short(ms) for place, ms in row.latency},
+        "runs": [[run_id, address("run", run_id)] for run_id in row.run_ids],
+    }
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.8g}")

@@ -1,0 +1,78 @@
+"""What pages derive from predictions, kept in the cache and found again by checksums.
+
+The directory of a predictions file holds a checksum of each of its arrays, so that nothing is
+decompressed to find what was derived from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import TypeVar
+
+from mlbench.types import StoreError, Value
+
+Kept = TypeVar("Kept", bound=Value)
+
+DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged predictions file raises."""
+
+
+def place(file: Path, kind: str, cache: Path) -> Path:
+    """Where the cache keeps what is derived of a predictions file.
+
+    Args:
+        file: predictions as ``Store`` writes them.
+        kind: what is derived, and in which form: another one is another file.
+        cache: a folder.
+
+    Raises:
+        StoreError: the file is missing or damaged.
+    """
+    state = hashlib.sha256(kind.encode())
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.infolist():
+                state.update(f"\n{member.filename} {member.CRC} {member.file_size}".encode())
+    except FileNotFoundError as error:
+        raise StoreError("There are no predictions beside the record.") from error
+    except DAMAGE as error:
+        raise damaged(file, error) from error
+    return cache / f"{kind}-{state.hexdigest()[:32]}.json"
+
+
+def damaged(file: Path, error: Exception) -> StoreError:
+    """A message for predictions that cannot be read."""
+    return StoreError(
+        f"{file}: damaged predictions ({type(error).__name__}: {error}); restore the file, or "
+        "delete it and its record and run again"
+    )
+
+
+def read(place: Path, kind: type[Kept]) -> Kept | None:
+    """What is kept there; None where nothing is, or nothing that can be read."""
+    try:
+        return kind.model_validate_json(place.read_bytes())
+    except (OSError, ValueError):  # it is derived anew
+        return None
+
+
+def keep(place: Path, value: Value) -> None:
+    """Keep a value; several processes may keep the same one at once.
+
+    Raises:
+        StoreError: the cache cannot be written.
+    """
+    temporary = place.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(value.model_dump_json(), encoding="utf-8")
+        temporary.replace(place)
+    except OSError as error:
+        raise StoreError(
+            f"{place}: the cache cannot be written ({error.strerror or error}); name another "
+            "folder in MLBENCH_CACHE"
+        ) from error

@@ -1,0 +1,87 @@
+"""The literature's numbers beside ours, as lines of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlbench.leaderboard.page.boards import address
+from mlbench.leaderboard.page.facts import NONE, number
+from mlbench.leaderboard.page.protocols import known
+from mlbench.leaderboard.page.runs import predictions_file
+from mlbench.leaderboard.published import Published
+from mlbench.leaderboard.rows import Table
+from mlbench.leaderboard.tiers import Beside, Rescore, beside
+from mlbench.types import MeasureError, RunRecord
+
+
+def lines(
+    published: Sequence[Published],
+    tables: Iterable[Table],
+    methods: Iterable[str],
+    rescore: Rescore,
+) -> list[dict[str, Any]]:
+    """A line a published row, or one for each row of ours that it may be compared with.
+
+    Args:
+        published: what the literature has.
+        tables: the boards.
+        methods: those that have a page.
+        rescore: our mAP by another protocol.
+    """
+    paired: dict[int, list[Beside]] = {}
+    for table in tables:
+        for pair in beside(table, published, rescore):
+            if pair.ours is not None:
+                paired.setdefault(id(pair.published), []).append(pair)
+    pages = {name: address("method", name) for name in methods}
+    return [
+        {**_theirs(row), "page": pages.get(row.method), **_ours(pair)}
+        for row in published
+        for pair in paired.get(id(row), [Beside(row)])
+    ]
+
+
+def cached_scores(records: Mapping[str, RunRecord], results: Path, cache: Path) -> Rescore:
+    """Our mAP by any protocol that the runs' pages have computed."""
+
+    def rescore(run_id: str, protocol: str) -> float:
+        found = known(predictions_file(results, records[run_id]), cache)
+        for line in found.lines if found else ():
+            if line.name == protocol and "mAP" in line.values:
+                return line.values["mAP"]
+        raise MeasureError(f"{protocol} of run {run_id} was not computed")
+
+    return rescore
+
+
+def _theirs(row: Published) -> dict[str, Any]:
+    statuses = dict.fromkeys(score.status for score in row.scores)
+    by = "" if row.by == "authors" else " (by others)"
+    return {
+        "dataset": row.dataset,
+        "method": row.method + (f" with {row.loss}" if row.loss else "") + by,
+        "backbone": row.backbone or NONE,
+        "size": row.image_size or NONE,
+        "pretraining": row.pretraining or NONE,
+        "extra": row.extra_data,
+        **{name: _score(row, name) for name in ("mAP", "CF1", "OF1")},
+        "protocol": row.protocol or "not said",
+        "status": ", ".join(statuses),
+        "sources": list(dict.fromkeys(score.source for score in row.scores)),
+    }
+
+
+def _score(row: Published, metric: str) -> str:
+    found = row.score(metric)
+    return NONE if found is None else f"{found.value:g}"
+
+
+def _ours(pair: Beside) -> dict[str, Any]:
+    difference = pair.difference
+    return {
+        "run": address("run", pair.ours.run_ids[0]) if pair.ours else None,
+        "ours": number(pair.mAP) if pair.mAP is not None else "run",
+        "difference": NONE if difference is None else f"{difference:+.2f}",
+    }

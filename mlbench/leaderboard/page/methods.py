@@ -1,0 +1,69 @@
+"""The page of a method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlencode
+
+from mlbench.leaderboard.page.boards import Names
+from mlbench.leaderboard.page.catalogue import Catalogue
+from mlbench.leaderboard.page.facts import Fact, facts
+from mlbench.leaderboard.page.render import OTHERS, render
+from mlbench.leaderboard.rows import Table
+from mlbench.store import safe_name
+from mlbench.types import Recipe
+
+
+def write_method(
+    name: str, tables: Sequence[Table], names: Names, catalogue: Catalogue, folder: Path
+) -> None:
+    """Write a method's page.
+
+    Args:
+        name: of the method.
+        tables: all boards.
+        names: their names in the index page.
+        catalogue: what plugins say of themselves.
+        folder: of the site.
+    """
+    recipe = catalogue.recipes.get(name)
+    page = render(
+        "method.html",
+        OTHERS,
+        "../",
+        name=name,
+        recipe=recipe,
+        problem=catalogue.problems.get(name, "No recipe of this name is installed here."),
+        boards=[
+            {
+                "title": f"{names[table.name, table.data]}, {table.track} track",
+                "link": urlencode({"set": names[table.name, table.data], "track": table.track}),
+                "size": len(table.rows),
+                "rows": mine,
+            }
+            for table in tables
+            if (mine := [row for row in table.rows if row.method == name])
+        ],
+        options=facts(catalogue.options.get(name, {})),
+        published=facts(recipe.settings.model_dump(mode="json", exclude_defaults=True))
+        if recipe
+        else [],
+        changed=_changed(recipe) if recipe else [],
+    )
+    place = folder / "method" / f"{safe_name(name)}.html"
+    place.write_text(page, encoding="utf-8", newline="\n")
+
+
+def _changed(recipe: Recipe) -> list[tuple[str, list[Fact]]]:
+    plain = recipe.model_dump(mode="json", include={"per_dataset", "dataset_options", "tuned"})
+    titles = {
+        "per_dataset": "Other settings on {}",
+        "dataset_options": "Options of the data set {}",
+        "tuned": "Tuned for the {} track under the equal budget",
+    }
+    return [
+        (titles[kind].format(name), facts(changes))
+        for kind, groups in plain.items()
+        for name, changes in groups.items()
+    ]

@@ -1,0 +1,142 @@
+"""The page of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from mlbench.leaderboard.page.curves import curve
+from mlbench.leaderboard.page.examples import Examples, examples
+from mlbench.leaderboard.page.facts import Fact, facts
+from mlbench.leaderboard.page.protocols import Line, known, protocols
+from mlbench.leaderboard.page.render import OTHERS, render
+from mlbench.store import Store, safe_name
+from mlbench.types import MlbenchError, RunRecord
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run's page to be written.
+
+    Attributes:
+        seeds: run ids of the same configuration with other seeds.
+        board: name of its board in the index page, without the track.
+        bibtex: of its method.
+        rows: images of its predictions to look at, at most.
+        measured: whether the other protocols may be computed; if not, the cache's are shown.
+    """
+
+    record: RunRecord
+    seeds: tuple[str, ...]
+    board: str
+    bibtex: str
+    rows: int
+    measured: bool
+
+
+class Label(NamedTuple):
+    """A label and its average precision in percent."""
+
+    name: str
+    ap: float
+
+
+def write_runs(jobs: Sequence[Job], results: Path, folder: Path, cache: Path) -> None:
+    """Write the pages of some runs; one call a process.
+
+    Args:
+        jobs: the runs.
+        results: the store's root.
+        folder: of the site.
+        cache: keeps what is derived from predictions.
+    """
+    store = Store(results)
+    for job in jobs:
+        place = folder / "run" / f"{safe_name(job.record.run_id)}.html"
+        place.write_text(_page(job, store, cache), encoding="utf-8", newline="\n")
+
+
+def predictions_file(results: Path, record: RunRecord) -> Path:
+    """Where the store keeps a run's predictions."""
+    folder = results / "records" / safe_name(record.identity) / safe_name(record.spec.method)
+    return folder / f"{safe_name(record.run_id)}.npz"
+
+
+def _page(job: Job, store: Store, cache: Path) -> str:
+    record = job.record
+    file = predictions_file(store.root, record)
+    seen, why_unseen = _examples(job, file, cache)
+    lines, why_none = _protocols(job, store, file, cache)
+    names = zip(record.label_names, record.average_precision, strict=False)
+    scored = [(name, ap) for name, ap in names if ap is not None and math.isfinite(ap)]
+    positive = {name for name, _ in scored}
+    return render(
+        "run.html",
+        OTHERS,
+        "../",
+        record=record,
+        scores=record.scores,
+        cost=record.efficiency,
+        seeds=job.seeds,
+        board=urlencode({"set": job.board, "track": record.spec.track}),
+        curve=curve(record.epochs),
+        labels=sorted((Label(*pair) for pair in scored), key=lambda label: label.ap),
+        absent=[n for n in record.label_names if n not in positive] if scored else [],
+        examples=seen,
+        without_examples=why_unseen,
+        protocols=lines,
+        without_protocols=why_none,
+        bibtex=job.bibtex,
+        **_tables(record),
+    )
+
+
+def _tables(record: RunRecord) -> dict[str, list[Fact]]:
+    spec = record.spec.model_dump(mode="json")
+    changed = record.spec.model_dump(mode="json", exclude_defaults=True)
+    plain = record.model_dump(
+        mode="json",
+        include={"train_images", "validation_images", "test_images", "coverage", "checkpoint"},
+    )
+    return {
+        "changed": facts(changed.pop("settings")) + facts(changed),
+        "settings_facts": facts(spec.pop("settings")) + facts(spec),
+        "cost_facts": _cost(record),
+        "environment": facts(record.environment),
+        "rest": facts({"identity": record.identity, **plain, "seconds": record.seconds}),
+    }
+
+
+def _cost(record: RunRecord) -> list[Fact]:
+    if record.efficiency is None:
+        return []
+    plain: dict[str, Any] = record.efficiency.model_dump(mode="json")
+    for latency in plain.pop("latency"):
+        plain[f"latency at batch {latency.pop('batch_size')}"] = latency
+    return facts(plain)
+
+
+def _examples(job: Job, file: Path, cache: Path) -> tuple[Examples | None, str]:
+    try:
+        return examples(file, job.record.label_names, job.rows, cache), ""
+    except MlbenchError as error:
+        return None, str(error)
+
+
+def _protocols(job: Job, store: Store, file: Path, cache: Path) -> tuple[tuple[Line, ...], str]:
+    record = job.record
+    try:
+        found = protocols(store, record, file, cache) if job.measured else known(file, cache)
+    except MlbenchError as error:
+        return (), str(error)
+    if found is not None:
+        return found.lines, ""
+    where = file.relative_to(store.root.parent) if store.root.parent in file.parents else file
+    return (), (
+        f"Not computed in this build, which had too many runs for it; the next build goes on. Or: "
+        f"mlbench score {where} --protocol all"
+    )

@@ -1,0 +1,171 @@
+"""Which rows of a board can be told apart, and the ranks that follow.
+
+A row's rank is 1 + the number of rows that are significantly better: the best place that the data
+do not rule out (the lower end of a confidence set of ranks, as in Mogstad, Romano, Shaikh and
+Wilhelm, 2024, Review of Economic Studies 91). Every pair is tested, and the p values of a board are
+adjusted by Holm, so that with 95 % confidence no row of it stands below another wrongly. Neighbours
+are not chained into groups: "cannot be told apart" is not transitive, and a chain of small steps
+would tie the first row to the last.
+
+The variance of a difference has two parts:
+
+* images: both rows saw the same, so that only what each image does to the difference counts
+  (``mlbench.metrics.influence``, averaged over the seeds of a row). The bootstrap would need draws
+  by the ten thousand for one pair to pass Holm on a board of forty rows; this needs one pass a run.
+* training: the variance between seeds, pooled over the rows of the board that have several and
+  divided by the seeds of either row. Where no row has, it is unknown and left out, and the board
+  says so: its ranks then speak of the trained models, not of the methods.
+
+Student's t with Satterthwaite's degrees of freedom gives the p value. A row without predictions has
+its image variance from the interval in its records, and its differences that of two independent
+rows: it is told apart from fewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlbench.leaderboard.influences import Influence, Influences
+from mlbench.metrics.significance import holm, satterthwaite, two_sided
+from mlbench.types import RunRecord
+
+LEVEL = 0.05
+"""Rows are told apart where Holm's adjusted p value is below it."""
+BLOCK = 4096
+"""Images whose influences are held in double precision at once."""
+NORMAL_95 = 1.959964
+"""Half the width of a 95 % interval in standard deviations."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Standard deviation of mAP between seeds, in percent, and its degrees of freedom."""
+
+    deviation: float = 0.0
+    freedom: int = 0
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """How the R rows of a board compare.
+
+    Attributes:
+        best: [R] the best rank that is not ruled out: 1 + how many rows are better.
+        worst: [R] the worst: R - how many rows are worse.
+        wins: a text of R characters a row: ``+`` it is better than that row, ``-`` worse, ``=``
+            they cannot be told apart, ``.`` itself.
+        unpaired: how many rows have no usable predictions.
+        training: the noise of training that was counted.
+    """
+
+    best: tuple[int, ...]
+    worst: tuple[int, ...]
+    wins: tuple[str, ...]
+    unpaired: int
+    training: Training
+
+
+def rank(rows: Sequence[Sequence[RunRecord]], influences: Influences | None) -> Ranks:
+    """Compare all pairs of rows.
+
+    Args:
+        rows: R rows of one board: runs with scores that differ in their seed alone.
+        influences: where those of their predictions are had; None compares by intervals only.
+    """
+    if not rows:
+        return Ranks((), (), (), 0, Training())
+    scores = np.array([np.mean(_maps(row)) for row in rows])
+    found = [_mean_influence(row, influences) for row in rows]
+    training = pooled(rows)
+    p = _p_values(scores, _covariance(rows, found), _seeds(rows), training, _images(rows))
+    upper = np.triu_indices(len(rows), 1)
+    adjusted = np.ones_like(p)
+    adjusted[upper] = holm(p[upper])
+    told_apart = np.minimum(adjusted, adjusted.T) < LEVEL
+    better = told_apart & (scores[:, None] > scores[None, :])
+    return Ranks(
+        best=tuple(1 + int(n) for n in better.sum(axis=0)),
+        worst=tuple(len(rows) - int(n) for n in better.sum(axis=1)),
+        wins=_signs(better),
+        unpaired=sum(one is None for one in found),
+        training=training,
+    )
+
+
+def pooled(rows: Sequence[Sequence[RunRecord]]) -> Training:
+    """The spread between seeds over all rows that have several; 0 degrees of freedom if none."""
+    freedom = sum(len(row) - 1 for row in rows)
+    if not freedom:
+        return Training()
+    squares = sum(float(np.var(_maps(row))) * len(row) for row in rows)
+    return Training((squares / freedom) ** 0.5, freedom)
+
+
+def _maps(row: Sequence[RunRecord]) -> list[float]:
+    return [record.scores.mAP for record in row if record.scores is not None]
+
+
+def _seeds(rows: Sequence[Sequence[RunRecord]]) -> Floats:
+    return np.array([len(row) for row in rows], dtype=np.float64)
+
+
+def _images(rows: Sequence[Sequence[RunRecord]]) -> int:
+    return rows[0][0].test_images
+
+
+def _mean_influence(row: Sequence[RunRecord], influences: Influences | None) -> Influence | None:
+    """The mean over the seeds of a row; None if one is missing, or saw other images."""
+    found = [influences.of(record) for record in row] if influences is not None else []
+    some = [one for one in found if one is not None]
+    if len(some) < len(row) or len({one.images for one in some}) > 1:
+        return None
+    return Influence(some[0].images, np.mean([one.values for one in some], axis=0))
+
+
+def _covariance(rows: Sequence[Sequence[RunRecord]], found: Sequence[Influence | None]) -> Floats:
+    """[R, R] of the rows' mAPs over test images; 0 beside the diagonal where it is not known."""
+    covariance = np.diag([_variance_of_interval(row) for row in rows])
+    by_images: dict[str, list[int]] = {}
+    for i, one in enumerate(found):
+        if one is not None:
+            by_images.setdefault(one.images, []).append(i)
+    for group in by_images.values():
+        values_RN = np.stack([one.values for one in map(found.__getitem__, group) if one])
+        n = values_RN.shape[1]
+        total = np.zeros((len(group), len(group)))
+        for start in range(0, n, BLOCK):
+            block = values_RN[:, start : start + BLOCK].astype(np.float64)
+            total += block @ block.T
+        covariance[np.ix_(group, group)] = total * n / max(n - 1, 1)
+    return covariance
+
+
+def _variance_of_interval(row: Sequence[RunRecord]) -> float:
+    """From the records' intervals: seeds see the same images, so more of them shrink it little."""
+    widths = [r.scores.mAP_high - r.scores.mAP_low for r in row if r.scores is not None]
+    return float((np.mean(widths) / 2 / NORMAL_95) ** 2)
+
+
+def _p_values(
+    scores: Floats, covariance: Floats, seeds: Floats, training: Training, images: int
+) -> Floats:
+    own = np.diag(covariance)
+    of_images = own[:, None] + own[None, :] - 2 * covariance
+    # Equal predictions leave a rounding error, which is no variance.
+    of_images[of_images < 1e-10 * (own[:, None] + own[None, :])] = 0
+    noise = training.deviation**2 * (1 / seeds[:, None] + 1 / seeds[None, :])
+    freedoms = np.array([max(images - 1, 1), max(training.freedom, 1)])
+    freedom = satterthwaite(np.stack([of_images, noise]), freedoms)
+    return two_sided(scores[:, None] - scores[None, :], of_images + noise, freedom)
+
+
+def _signs(better: NDArray[np.bool_]) -> tuple[str, ...]:
+    signs = np.where(better, "+", np.where(better.T, "-", "="))
+    np.fill_diagonal(signs, ".")
+    return tuple("".join(row) for row in signs)

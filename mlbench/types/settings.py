@@ -1,0 +1,120 @@
+"""What changes the numbers of a run, but data and seed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+)
+
+from mlbench.types.values import Selection, Value
+
+
+class Preprocessing(Value):
+    """From a decoded image to the pixels that a model sees at test time.
+
+    Attributes:
+        resize: squash to a square of this size and cut ``image_size`` from its centre;
+            None squashes to ``image_size`` and cuts nothing.
+        interpolation: of every resize.
+        mean, std: of the normalisation; None takes what the backbone's weights were trained with.
+    """
+
+    resize: PositiveInt | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+class Augmentation(Value):
+    """One step on a training image: a name of ``mlbench.data.transforms`` and its options."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class Optimizer(Value):
+    """An optimiser.
+
+    Attributes:
+        momentum: SGD's; beta1 of Adam and AdamW.
+        decay_norms_and_biases: False takes the weight decay off biases, parameters of
+            normalisations and all others of fewer than two dimensions.
+        bias_lr_scale: learning rate of biases, relative to the other parameters'.
+    """
+
+    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    lr: NonNegativeFloat = 1e-4
+    weight_decay: NonNegativeFloat = 1e-4
+    momentum: NonNegativeFloat = 0.9
+    decay_norms_and_biases: bool = True
+    bias_lr_scale: NonNegativeFloat = 1.0
+
+
+class Schedule(Value):
+    """The learning rate over a run; lengths are in epochs and tied to the run's real length.
+
+    ``one_cycle`` rises for ``pct_start`` of the run from lr/div and falls to lr/(div*final_div);
+    ``step`` multiplies by ``gamma`` at each of ``milestones``; ``constant`` stays. A linear
+    ``warmup`` multiplies any of them.
+    """
+
+    name: Literal["one_cycle", "step", "constant"] = "one_cycle"
+    warmup: NonNegativeFloat = 0.0
+    pct_start: float = Field(0.2, gt=0, lt=1)
+    div: float = Field(25.0, ge=1)
+    final_div: float = Field(1e4, ge=1)
+    milestones: tuple[NonNegativeFloat, ...] = ()
+    gamma: float = Field(0.1, gt=0)
+
+
+class Settings(Value):
+    """Everything about a run that changes its numbers, but data and seed.
+
+    Attributes:
+        backbone, head, loss: plugin names; ``*_options`` go to their factories.
+        weights: what the backbone starts from: ``default`` (its own download), ``none`` or
+            ``sha256:...`` of a file.
+        epochs, batch_size: the budget; the batch is the global one, over all processes.
+        backbone_lr_scale: learning rate of the backbone relative to the head's.
+        frozen_stages: stages of the backbone that are not trained, from the input; -1 freezes all.
+        freeze_bn: keep every batch norm of the backbone in evaluation mode.
+        sync_bn: synchronise batch norms over the processes.
+        ema_decay: of the exponential moving average that is evaluated; 0 evaluates the weights.
+        grad_clip: largest global norm of the gradient that the optimiser is given; 0 does not clip.
+        sam_rho: radius of sharpness-aware minimisation, 0 for none (``mlbench.engine.sam``).
+        sam_adaptive: measure the radius relative to the size of each weight (ASAM).
+        sam_bn: which of SAM's two passes move batch norm statistics.
+        mutual_weight: of the divergence from a second model that learns along, 0 for none; the
+            first is the one that is scored (``mlbench.engine.mutual``).
+        selection: which epoch is scored: the last, or the best by mAP on the ``validation`` part,
+            which is then not trained on, or on the ``test`` split (published track only).
+    """
+
+    backbone: str = "resnet101"
+    weights: str = Field("default", pattern=r"^(default|none|sha256:[0-9a-f]+)$")
+    head: str
+    head_options: dict[str, Any] = {}
+    loss: str = "bce"
+    loss_options: dict[str, Any] = {}
+    image_size: PositiveInt = 448
+    preprocessing: Preprocessing = Preprocessing()
+    augmentation: tuple[Augmentation, ...] = ()
+    epochs: PositiveInt = 20
+    batch_size: PositiveInt = 32
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    backbone_lr_scale: NonNegativeFloat = 1.0
+    frozen_stages: int = Field(0, ge=-1)
+    freeze_bn: bool = False
+    sync_bn: bool = False
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    grad_clip: NonNegativeFloat = 0.0
+    sam_rho: NonNegativeFloat = 0.0
+    sam_adaptive: bool = False
+    sam_bn: Literal["both", "first"] = "both"
+    mutual_weight: NonNegativeFloat = 0.0
+    selection: Selection = "last"

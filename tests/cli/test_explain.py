@@ -1,0 +1,31 @@
+import json
+
+from mlbench.store import Store
+from tests.store.made import made_record
+
+
+def test_the_causes_of_the_spread_are_printed(cli, tmp_path):
+    store = Store(tmp_path / "results")
+    for i, head in enumerate(("gap", "gmp")):
+        for j, loss in enumerate(("bce", "asl")):
+            for seed in (0, 1):
+                store.write(
+                    made_record(
+                        head,
+                        50.0 + 5 * i + j + seed / 10,
+                        settings={"loss": loss},
+                        spec={"seed": seed},
+                    )
+                )
+    ended = cli("explain")
+    assert ended.code == 0, ended.err
+    lines = {line.split()[0]: line for line in ended.out.splitlines() if line.strip()}
+    assert "96.1 %" in lines["head"] and "3.8 %" in lines["loss"] and "unknown" in lines["backbone"]
+    assert "one only" in ended.out and "coco-mini, probe track: 8 runs" in ended.out
+    (found,) = json.loads(cli("explain", tmp_path / "results", "--json").out)
+    assert [part["name"] for part in found["parts"]][:3] == ["backbone", "head", "loss"]
+
+
+def test_an_empty_store_is_an_error(cli):
+    ended = cli("explain", "nowhere")
+    assert ended.code == 2 and "no record with a score in nowhere" in ended.err

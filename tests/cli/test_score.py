@@ -1,0 +1,210 @@
+"""``mlbench score``: any file of predictions, under any protocol."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlbench.cli.predictions import read
+from mlbench.metrics import PROTOCOLS, TREATMENTS, evaluate
+from mlbench.store import Store
+
+RESULTS = Path(__file__).parents[2] / "results"
+NAMES = ("cat", "dog: big", "[red]car")
+TARGETS = np.array([[1, 0, 0], [0, 1, -1], [1, 1, 0], [0, 0, 1]], np.int8)
+LOGITS = np.array([[2, -1, 0.5], [-2, 1, 3], [-0.5, -1, -3], [0.5, -3, 1]], np.float32)
+
+
+@pytest.fixture
+def arrays():
+    keys = np.array(["a", "b", "c", "NA"])
+    return {"logits": LOGITS, "targets": TARGETS, "keys": keys, "names": np.array(NAMES)}
+
+
+@pytest.fixture
+def file(tmp_path, arrays):
+    np.savez(tmp_path / "p.npz", **arrays)
+    return tmp_path / "p.npz"
+
+
+def table(kind="logit", scores=LOGITS):
+    columns = {"key": ["a", "b", "c", "NA"]}
+    columns |= {f"{kind}:{name}": scores[:, i] for i, name in enumerate(NAMES)}
+    return pd.DataFrame(columns | {f"target:{n}": TARGETS[:, i] for i, n in enumerate(NAMES)})
+
+
+def as_json(cli, *arguments):
+    done = cli("score", *arguments, "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_the_canonical_protocol_is_what_it_prints_unless_told(cli, file):
+    found = as_json(cli, file)
+    assert list(found["protocols"]) == ["canonical"]
+    assert found["protocols"]["canonical"]["values"] == evaluate("canonical", LOGITS, TARGETS)
+    assert (found["images"], found["labels"], found["run_id"]) == (4, 3, None)
+
+
+def test_all_protocols_and_why_some_are_not_defined(cli, file):
+    found = as_json(cli, file, "--protocol", "all")
+    for name, told in found["protocols"].items():
+        assert told["values"] == evaluate(name, LOGITS, TARGETS)
+        assert told["version"] == PROTOCOLS[name.partition("+")[0]].version
+    assert "ap-interpolated+difficult-positive" in found["protocols"]
+    assert "no predictions on validation images" in found["undefined"]["prf-validation"]
+    assert [name for name, told in found["protocols"].items() if told["oracle"]] == [
+        f"prf-oracle{ending}" for ending in ("", "+difficult-negative", "+difficult-positive")
+    ]
+    by_label = found["protocols"]["ap"]["by_label"]["AP"]
+    assert tuple(by_label) == NAMES and by_label["cat"] == pytest.approx(250 / 3)
+
+
+def test_the_table_a_person_reads(cli, file):
+    done = cli("score", file, "--protocol", "prf-oracle, auc,prf-validation", "--by-label")
+    assert done.code == 0, done.err
+    assert "p.npz: 4 images, 3 labels" in done.out
+    assert re.search(r"prf-oracle \(oracle\) +CP \d", done.out)
+    assert "compare it with nothing else" in done.out
+    assert "prf-validation" in done.out and "not defined: there are no predictions" in done.out
+    assert re.search(r"\[red\]car +100\.00", done.out), "markup in a name is text"
+
+
+def test_validation_and_training_positives_of_a_file(cli, arrays, tmp_path):
+    more = {"validation_logits": LOGITS, "validation_targets": TARGETS}
+    np.savez(tmp_path / "v.npz", **arrays, **more, train_positives=np.array([500, 50, 5]))
+    found = as_json(cli, tmp_path / "v.npz", "--protocol", "prf-validation-by-class,groups")
+    assert found["undefined"] == {}
+    wanted = evaluate("prf-validation-by-class", LOGITS, TARGETS, (LOGITS, TARGETS))
+    assert found["protocols"]["prf-validation-by-class"]["values"] == wanted
+    groups = found["protocols"]["groups"]["by_label"]["group"]
+    assert list(groups.values()) == ["head", "middle", "tail"]
+
+
+def test_a_run_by_its_id_its_record_or_its_predictions(cli):
+    record = next(r for r in Store(RESULTS).records() if r.scores is not None)
+    (place,) = (RESULTS / "records").glob(f"*/*/{record.run_id}.json")
+    by_id = as_json(cli, record.run_id, "--results", RESULTS)
+    by_record, by_file = as_json(cli, place), as_json(cli, place.with_suffix(".npz"))
+    assert by_id["run_id"] == by_record["run_id"] == record.run_id
+    assert by_id["protocols"] == by_record["protocols"] == by_file["protocols"]
+    assert by_id["protocols"]["canonical"]["values"]["mAP"] == pytest.approx(record.scores.mAP)
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_a_table_is_scored_as_the_arrays_are(cli, file, tmp_path, blank):
+    written = table()
+    if blank:
+        written = written.replace({"target:[red]car": {-1: None}})
+    written.to_csv(tmp_path / "p.csv", index=False)
+    flags = ("--protocol", "ap,prf-0.5,hamming")
+    found, wanted = (as_json(cli, f, *flags) for f in (tmp_path / "p.csv", file))
+    assert found["protocols"] == wanted["protocols"]
+
+
+def test_probabilities_are_scored_as_their_logits_are(tmp_path):
+    chances = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
+    table("probability", chances).to_csv(tmp_path / "p.csv", index=False)
+    np.savez(tmp_path / "p.npz", probabilities=chances, targets=TARGETS)
+    for name in ("p.csv", "p.npz"):
+        case = read(str(tmp_path / name), RESULTS).case
+        np.testing.assert_allclose(case.logits, LOGITS, atol=1e-12)
+
+
+def test_certain_probabilities_stay_at_the_ends_of_the_ranking(tmp_path):
+    chances = np.array([[0.0], [np.nextafter(0, 1)], [0.5], [np.nextafter(1, 0)], [1.0]])
+    np.savez(tmp_path / "p.npz", probabilities=chances, targets=np.ones((5, 1)))
+    logits = read(str(tmp_path / "p.npz"), RESULTS).case.logits[:, 0]
+    assert (np.diff(logits) > 0).all() and np.isfinite(logits).all() and logits[2] == 0
+
+
+def test_the_list_shows_every_protocol(cli):
+    done = cli("score", "--list")
+    shown = re.findall(r"^(\S+)", done.out, re.MULTILINE)
+    assert {*PROTOCOLS, *(f"...+{name}" for name in TREATMENTS)} <= set(shown)
+    told = json.loads(cli("score", "--list", "--json").out)
+    assert list(told["protocols"]) == list(PROTOCOLS)
+    assert told["protocols"]["prf-oracle"]["oracle"]
+
+
+def test_a_misspelt_protocol_is_told_before_the_file_is_read(cli):
+    done = cli("score", "nowhere.npz", "--protocol", "ap,ap-interpolate")
+    assert done.code == 2 and "did you mean ap-interpolated" in done.err
+
+
+def test_nothing_to_score(cli):
+    done = cli("score")
+    assert done.code == 2 and "name a file or a run id" in done.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"logits": np.full((4, 3), np.nan)}, "12 of 12 scores are not finite"),
+        ({"logits": LOGITS[:, :2]}, r"\(4, 2\) and targets \(4, 3\)"),
+        ({"logits": LOGITS.astype(int)}, "the scores as floats"),
+        ({"targets": np.zeros((4, 3), np.int8)}, "none of the 4 images has a positive"),
+        ({"targets": TARGETS * 2}, "image 0, label 0 has 2"),
+        ({"targets": None}, "an .npz holds targets"),
+        ({"probabilities": LOGITS}, "logits or probabilities"),
+        ({"logits": None}, "logits or probabilities"),
+        ({"logits": None, "probabilities": LOGITS}, "not within 0 and 1"),
+        ({"names": np.array(["a", "b"])}, "2 label names, 2 of them different, for 3"),
+        ({"names": np.array(["a", "a", "b"])}, "3 label names, 2 of them different"),
+        ({"keys": np.array(["a", "b", "a", "c"])}, "'a' stands there more than once"),
+        ({"keys": np.array(["a"])}, "1 keys for 4 images"),
+        ({"validation_logits": LOGITS}, "an .npz holds targets"),
+        ({"names": np.array([{}, {}, {}])}, "damaged or no .npz"),
+    ],
+)
+def test_arrays_that_are_no_predictions(cli, arrays, tmp_path, changes, message):
+    kept = {name: value for name, value in (arrays | changes).items() if value is not None}
+    np.savez(tmp_path / "bad.npz", **kept)
+    done = cli("score", tmp_path / "bad.npz")
+    assert done.code == 2 and re.search(message, done.err), done.err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns="key"), "has the columns"),
+        (lambda t: t.drop(columns="target:cat"), "'cat' has only one of target and logit"),
+        (lambda t: t.assign(**{"probability:cat": 0.5}), "logit:LABEL or probability:LABEL"),
+        (lambda t: t.assign(key="a"), "'a' stands there more than once"),
+        (lambda t: t.assign(**{"logit:cat": ["1", "2", "high", "3"]}), "line 4, .*'high' is no"),
+        (lambda t: t.assign(**{"logit:cat": [1, None, 2, 3]}), "not finite.*image 1, class 0"),
+        (lambda t: t.assign(**{"target:cat": 7}), "image 0, label 0 has 7"),
+        (lambda t: t.rename(columns={"target:cat": "target:dog: big"}), "big' twice"),
+    ],
+)
+def test_tables_that_are_no_predictions(cli, tmp_path, change, message):
+    change(table()).to_csv(tmp_path / "bad.csv", index=False)
+    done = cli("score", tmp_path / "bad.csv")
+    assert done.code == 2 and re.search(message, done.err), done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("cut.npz", b"PK\x03\x04 and no more", "damaged or no .npz"),
+        ("empty.npz", b"", "damaged or no .npz"),
+        ("empty.csv", b"", "cannot be read as a table"),
+        ("long.csv", b"key,logit:a,target:a\nx,1,1,9\ny,1,0,9\n", "more fields in a line"),
+        ("latin.csv", b"key,logit:\xe9,target:\xe9\nx,1,1\n", "cannot be read as a table"),
+        ("p.txt", b"?", "not a .npz, .csv or .json"),
+        ("alone.json", b"{}", "not a record of a store"),
+    ],
+)
+def test_damaged_files(cli, tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    done = cli("score", tmp_path / name)
+    assert done.code == 2 and message in done.err and name in done.err, done.err
+
+
+@pytest.mark.parametrize("name", ["none.npz", "none.csv", "none.json", "0123456789abcdef"])
+def test_what_is_not_there(cli, name):
+    done = cli("score", name)
+    assert done.code == 2 and name in done.err

@@ -1,0 +1,188 @@
+"""Validation splits, chosen epochs and incomplete data, from the command line to the board."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlbench.leaderboard.rows import tables
+from mlbench.metrics.average_precision import average_precision
+from mlbench.store import Store
+
+SMALL = """
+plugins: [gap]
+seeds: [0]
+backbones: [timm:test_resnet]
+dataset_options: {synthetic: {train_images: 120, test_images: 31, size: 32}}
+settings: {weights: none, image_size: 32, epochs: 3, batch_size: 12, freeze_bn: true}
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text(SMALL)
+    return file
+
+
+def the_record(folder):
+    (record,) = Store(folder).records()
+    return record
+
+
+def mean_ap(predictions):
+    return 100 * np.nanmean(average_precision(predictions.logits, predictions.targets))
+
+
+@pytest.mark.parametrize("track", ["controlled", "probe"])
+def test_the_best_epoch_on_held_out_images_is_scored(cli, small, tmp_path, track):
+    ended = cli("run", "--suite", small, "--selection", "validation", "--track", track)
+    assert ended.code == 0, ended.err
+    record = the_record(Path("results"))
+    curve = [entry.mAP for entry in record.epochs]
+    assert record.selected_epoch == 1 + int(np.argmax(curve)) and f"mAP {curve[0]:.2f}" in ended.err
+    assert record.train_images + record.validation_images == 120
+    assert 15 <= record.validation_images <= 30
+    predictions = Store(tmp_path / "results").predictions(record)
+    assert len(predictions.validation.keys) == record.validation_images
+    assert mean_ap(predictions.validation) == pytest.approx(max(curve))
+    assert mean_ap(predictions) == pytest.approx(record.scores.mAP)
+    assert all(key.startswith("train-") for key in predictions.validation.keys)
+    assert record.coverage.splits["train"].images == 120 and record.coverage.complete
+    assert not any("test split" in note for note in record.notes)
+    listed = json.loads(cli("data", "split", "synthetic", "--json", *options()).out)
+    assert sorted(predictions.validation.keys) == listed["keys"]
+
+
+def options():
+    return ("--option", "train_images=120", "--option", "test_images=31", "--option", "size=32")
+
+
+def test_selection_changes_the_run_and_not_the_board(cli, small):
+    assert cli("run", "--suite", small).code == 0
+    assert cli("run", "--suite", small, "--selection", "validation").code == 0
+    records = Store(Path("results")).records()
+    assert len({record.run_id for record in records}) == 2
+    (table,) = tables(records)
+    assert len(table.rows) == 2
+    assert {row.variant for row in table.rows} == {"selection=last", "selection=validation"}
+    (last,) = [r for r in records if r.spec.settings.selection == "last"]
+    assert last.selected_epoch is None and last.epochs[0].mAP is None
+    assert "selection" not in last.spec.model_dump_json(exclude_defaults=True)
+
+
+def test_two_processes_choose_the_same_epoch(cli, small, cache, tmp_path):
+    arguments = ["--suite", small, "--selection", "validation", "--device", "cpu"]
+    assert cli("run", *arguments, "--results", tmp_path / "one").code == 0
+    two = tmp_path / "two"
+    command = [sys.executable, "-m", "mlbench", "run", *arguments, "--gpus", 2, "--results", two]
+    environment = os.environ | {"MLBENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(
+        list(map(str, command)), env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    record, other = the_record(tmp_path / "one"), the_record(two)
+    assert (record.run_id, other.environment["processes"]) == (other.run_id, 2)
+    assert other.selected_epoch == record.selected_epoch
+    curves = [[entry.mAP for entry in r.epochs] for r in (record, other)]
+    np.testing.assert_allclose(*curves, atol=0.1)  # a tie may fall either way
+    found = [Store(f).predictions(r) for f, r in ((tmp_path / "one", record), (two, other))]
+    for one, another in (found, [p.validation for p in found]):
+        assert one.keys == another.keys
+        np.testing.assert_allclose(one.logits, another.logits, atol=1e-4)
+
+
+def test_choosing_on_the_test_split_is_for_the_published_track_and_is_said(cli, small):
+    refused = cli("run", "--suite", small, "--selection", "test")
+    assert refused.code == 2 and "--track published" in refused.err
+    arguments = ("--track", "published", "--weights", "none", "--selection", "test")
+    assert cli("run", "--suite", small, *arguments).code == 0
+    record = the_record(Path("results"))
+    best = max(entry.mAP for entry in record.epochs)
+    assert record.scores.mAP == pytest.approx(best)
+    assert record.train_images == 120 and record.validation_images == 0
+    (note,) = [note for note in record.notes if "selected on the test split" in note]
+    assert note.startswith(f"epoch {record.selected_epoch} of 3")
+    assert Store(Path("results")).predictions(record).validation is None
+
+
+def test_a_run_that_diverges_says_so_and_has_chosen_nothing(cli, small):
+    with small.open("a") as file:
+        file.write("per_method: {gap: {optimizer: {name: sgd, lr: 1.0e+37}}}\n")
+    assert cli("run", "--suite", small, "--selection", "validation").code == 1
+    record = the_record(Path("results"))
+    assert record.status == "diverged" and record.selected_epoch is None
+
+
+# ------------------------------------------------------------------------------------ data verbs
+def test_the_published_list_is_written_and_known(cli, tmp_path):
+    ended = cli("data", "split", "synthetic", "--out", tmp_path / "list" / "keys.txt", "--json")
+    assert ended.code == 0, ended.err
+    said = json.loads(ended.out)
+    written = (tmp_path / "list" / "keys.txt").read_bytes()
+    assert said["sha256"] == hashlib.sha256(written).hexdigest() and said["published"]
+    keys = written.decode().splitlines()
+    assert keys == sorted(keys) and len(keys) == said["validation"]
+    assert said["train"] + said["validation"] == 1200 and "keys" not in said
+    assert "the published list" in cli("data", "split", "synthetic").out
+    assert "of no published list" in cli("data", "split", "synthetic", *options()).out
+
+
+def test_a_list_that_cannot_be_written(cli, tmp_path):
+    (tmp_path / "file").write_text("")
+    ended = cli("data", "split", "synthetic", *options(), "--out", tmp_path / "file" / "keys.txt")
+    assert ended.code == 2 and "cannot be written" in ended.err
+
+
+# ------------------------------------------------------------------------------- incomplete data
+@pytest.fixture
+def photos(tmp_path):
+    """Forty pictures of two labels with a split of their own."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    lines = ["image,split,dark,red"]
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        dark, red = i % 2, (i // 2) % 2
+        pixels = rng.integers(0, 80 if dark else 255, (32, 32, 3), np.uint8)
+        pixels[..., 1:] //= 1 + 3 * red
+        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
+        lines.append(f"{i:02d}.png,{'train' if i < 28 else 'test'},{dark},{red}")
+    (folder / "photos.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_an_incomplete_split_runs_when_asked_to_and_on_a_board_of_its_own(cli, photos, small):
+    flags = ["--suite", small, "--datasets", f"manifest:{photos / 'photos.csv'}", "--workers", 1]
+    assert cli("run", *flags).code == 0
+    (photos / "03.png").write_text("this is text")
+    (photos / "30.png").write_text("")
+    refused = cli("run", *flags, "--seeds", 1)
+    assert refused.code == 1 and "03.png" in refused.err and "--allow-missing" in refused.err
+    ended = cli("run", *flags, "--seeds", 1, "--allow-missing")
+    assert ended.code == 0, ended.err
+    whole, part = sorted(Store(Path("results")).records(), key=lambda r: r.spec.seed)
+    assert whole.complete and not part.complete
+    assert part.identity == f"{whole.identity}-incomplete-{part.spec.data}"
+    assert part.spec.incomplete and part.spec.data != whole.spec.data
+    assert (part.train_images, part.test_images) == (27, 11)
+    train, test = part.coverage.splits["train"], part.coverage.splits["test"]
+    assert (train.images, train.usable, train.corrupt) == (28, 27, 1)
+    assert (test.images, test.usable) == (12, 11) and not part.coverage.complete
+    assert [table.identity for table in tables([whole, part])] != [whole.identity]
+    assert len(tables([whole, part])) == 2
+    again = cli("run", *flags, "--seeds", 1, "--allow-missing")
+    assert "Nothing is missing" in again.out
+
+
+def test_of_complete_data_the_flag_changes_nothing(cli, photos, small):
+    flags = ["--suite", small, "--datasets", f"manifest:{photos / 'photos.csv'}"]
+    assert cli("run", *flags, "--allow-missing").code == 0
+    assert the_record(Path("results")).complete
+    assert "Nothing is missing" in cli("run", *flags).out

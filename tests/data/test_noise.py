@@ -1,0 +1,185 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from pydantic import ValidationError
+
+from mlbench.data import noise as module
+from mlbench.data.labels import cooccurrence, label_context
+from mlbench.data.noise import edition, noisy_targets, with_label_noise
+from mlbench.types import DatasetCard, Index, LabelNoise, Splits
+
+CARD = DatasetCard(title="t", bibtex="b", licence="l", home="h")
+NAMES = tuple("abcdefgh")
+
+targets = arrays.arrays(
+    np.int8, st.tuples(st.integers(1, 20), st.just(8)), elements=st.sampled_from([-1, 0, 1])
+)
+shares = st.floats(0.05, 0.95)
+noises = st.one_of(
+    st.builds(LabelNoise, keep=shares, assume_negative=st.booleans(), seed=st.integers(0, 9)),
+    st.builds(LabelNoise, single_positive=st.just(True), assume_negative=st.booleans()),
+    st.builds(LabelNoise, flip=shares, flip_which=st.sampled_from(["any", "present", "absent"])),
+    st.builds(LabelNoise, flip=shares, keep=shares),
+)
+
+
+def index(targets_NC):
+    keys = [f"image {i}" for i in range(len(targets_NC))]
+    return Index([Path(key) for key in keys], keys, targets_NC)
+
+
+def many(images=4000):
+    rng = np.random.default_rng(0)
+    return index((rng.random((images, 8)) < rng.uniform(0.05, 0.5, 8)).astype(np.int8))
+
+
+def splits(train, test=None):
+    return Splits(CARD, NAMES, train, test or many(50), "digest", "some")
+
+
+@given(targets, noises, st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_the_order_of_images_and_labels_does_not_matter(targets_NC, noise, shuffle):
+    rows, columns = list(range(len(targets_NC))), list(range(8))
+    shuffle.shuffle(rows)
+    shuffle.shuffle(columns)
+    whole = index(targets_NC)
+    straight = noisy_targets(whole, NAMES, noise)
+    names = [NAMES[i] for i in columns]
+    other = noisy_targets(whole.take(np.array(rows)).select(columns), names, noise)
+    assert np.array_equal(other, straight[rows][:, columns])
+    assert np.array_equal(straight, noisy_targets(whole, NAMES, noise))
+
+
+@given(targets, noises)
+@settings(deadline=None)
+def test_noise_hides_or_turns_labels_and_never_tells_what_was_unknown(targets_NC, noise):
+    before = targets_NC.copy()
+    after = noisy_targets(index(targets_NC), NAMES, noise)
+    assert np.array_equal(targets_NC, before), "in place"
+    assert after.dtype == np.int8 and np.isin(after, [-1, 0, 1]).all()
+    assert (after[before < 0] == -1).all()
+    if not noise.flip:
+        assert (after[after == 1] == before[after == 1]).all()
+    if noise.assume_negative or not (noise.keep < 1 or noise.single_positive):
+        assert np.array_equal(after < 0, before < 0)
+    if noise.flip_which != "any":
+        turned = before[(after != before)]
+        assert (turned == (noise.flip_which == "present")).all()
+
+
+@given(targets, st.booleans())
+@settings(deadline=None)
+def test_one_positive_of_each_image_is_left(targets_NC, assumed):
+    noise = LabelNoise(single_positive=True, assume_negative=assumed)
+    after = noisy_targets(index(targets_NC), NAMES, noise)
+    assert np.array_equal((after == 1).sum(axis=1), (targets_NC == 1).any(axis=1))
+    assert (targets_NC[after == 1] == 1).all()
+    known = (targets_NC >= 0).sum(axis=1) if assumed else (after == 1).sum(axis=1)
+    assert np.array_equal((after >= 0).sum(axis=1), known)
+
+
+def test_every_positive_is_as_likely_to_be_the_one():
+    after = noisy_targets(index(np.ones((8000, 8), np.int8)), NAMES, LabelNoise(single_positive=1))
+    counts = (after == 1).sum(axis=0)
+    assert counts.min() > 880 and counts.max() < 1120, "1000 expected, deviation 30"
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.4, 0.9])
+def test_this_share_of_positives_and_of_negatives_is_kept(keep):
+    whole = many()
+    after = noisy_targets(whole, NAMES, LabelNoise(keep=keep))
+    for value in (0, 1):
+        assert (after[whole.targets == value] >= 0).mean() == pytest.approx(keep, abs=0.02)
+    per_label = (after >= 0).mean(axis=0)
+    assert np.allclose(per_label, keep, atol=0.04)
+
+
+def test_what_is_kept_of_little_is_kept_of_more():
+    whole = many(500)
+    less, more = (noisy_targets(whole, NAMES, LabelNoise(keep=keep)) for keep in (0.3, 0.6))
+    assert ((more >= 0) | (less < 0)).all()
+    other = noisy_targets(whole, NAMES, LabelNoise(keep=0.3, seed=1))
+    assert 0.05 < ((less >= 0) & (other >= 0)).mean() < 0.13, "0.09 expected of another seed"
+
+
+@pytest.mark.parametrize("which", ["any", "present", "absent"])
+def test_this_share_of_the_labels_is_flipped(which):
+    whole = many()
+    after = noisy_targets(whole, NAMES, LabelNoise(flip=0.2, flip_which=which))
+    turned = after != whole.targets
+    for value, kind in ((1, "present"), (0, "absent")):
+        share = 0.2 if which in ("any", kind) else 0
+        assert turned[whole.targets == value].mean() == pytest.approx(share, abs=0.02)
+
+
+def test_flips_and_what_is_kept_are_drawn_apart():
+    whole = many()
+    flipped = noisy_targets(whole, NAMES, LabelNoise(flip=0.2))
+    both = noisy_targets(whole, NAMES, LabelNoise(flip=0.2, keep=0.5))
+    assert np.array_equal(both[both >= 0], flipped[both >= 0])
+    assert (flipped != whole.targets)[both >= 0].mean() == pytest.approx(0.2, abs=0.02)
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    noise = LabelNoise(keep=0.5, flip=0.1)
+    whole = noisy_targets(many(100), NAMES, noise)
+    monkeypatch.setattr(module, "_CELLS", 56)
+    assert np.array_equal(noisy_targets(many(100), NAMES, noise), whole)
+
+
+def test_the_draws_never_change():
+    """Other draws would give other labels under the name of a known edition."""
+    whole = index(np.tile(np.array([1, 0], np.int8), (2, 4)))
+    after = noisy_targets(whole, NAMES, LabelNoise(keep=0.5, flip=0.3, seed=3))
+    assert after.tolist() == [[0, 1, 1, -1, -1, 0, 0, 0], [-1, 0, -1, -1, 1, 0, 1, 0]]
+
+
+def test_only_train_changes_and_the_edition_says_how():
+    clean = splits(many(200))
+    noisy = with_label_noise(clean, LabelNoise(keep=0.4))
+    assert noisy.identity == "some-labels-40" and noisy.digest != clean.digest
+    assert noisy.test is clean.test and noisy.train.keys == clean.train.keys
+    context, _ = label_context(noisy.train, NAMES)
+    assert np.array_equal(context.cooccurrence, cooccurrence(noisy.train.targets))
+    assert context.positives.sum() < (clean.train.targets == 1).sum()
+    assert with_label_noise(clean, LabelNoise()) is clean
+    digests = {with_label_noise(clean, LabelNoise(keep=0.4, seed=s)).digest for s in range(3)}
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize(
+    ("noise", "name"),
+    [
+        ({"keep": 0.125, "seed": 2}, "labels-12.5-seed-2"),
+        ({"single_positive": True}, "single-positive"),
+        ({"single_positive": True, "assume_negative": True}, "single-positive-rest-negative"),
+        ({"flip": 0.1}, "flipped-10"),
+        ({"flip": 0.1, "flip_which": "present", "keep": 0.5}, "flipped-10-present-labels-50"),
+    ],
+)
+def test_names_of_editions(noise, name):
+    assert edition(LabelNoise(**noise)) == name
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        {"keep": 0},
+        {"keep": 40},
+        {"flip": 1},
+        {"flip": -0.1},
+        {"keep": 0.4, "single_positive": True},
+        {"assume_negative": True},
+        {"flip_which": "present"},
+        {"seed": 1},
+        {"keep": 0.4, "flip_which": "some", "flip": 0.1},
+    ],
+)
+def test_noise_that_makes_no_sense_is_refused(noise):
+    with pytest.raises(ValidationError):
+        LabelNoise(**noise)

@@ -1,0 +1,173 @@
+"""Data sets as a run opens them: what is in no two splits, what is held out, what is left out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlbench import registry
+from mlbench.data.coverage import coverage, files, leave_out
+from mlbench.data.decode import MISSING
+from mlbench.data.noise import with_label_noise
+from mlbench.data.splits import open_splits
+from mlbench.data.stratify import list_digest
+from mlbench.data.validation import validation_keys
+from mlbench.types import DataError, Dataset, DatasetCard, Index, LabelNoise, digest
+
+NAMES = ("a", "b", "c")
+
+
+class Made(Dataset):
+    """Ten images to train on and four to score."""
+
+    names = NAMES
+    card = DatasetCard(title="t", bibtex="@b", licence="l", home="h")
+
+    def __init__(self, root=None, cache=None, shared="", official=None, groups=None, **card):
+        self.card = self.card.model_copy(update=card)
+        self.official, self.groups = official, groups
+        self.shared = shared
+
+    def index(self, split):
+        n = {"train": 10, "test": 4}[split]
+        keys = [f"{split} {i}" for i in range(n)]
+        named = [Path(f"{key}.jpg") for key in keys]
+        if split == "test" and self.shared == "key":
+            keys[2] = "train 3"
+        if split == "test" and self.shared == "file":
+            named[2] = Path("train 3.jpg")
+        if split == "train" and self.shared == "within":
+            keys[2] = keys[3]
+        rows = np.arange(n)[:, None] + np.arange(len(NAMES))
+        return Index(named, keys, (rows % 3 == 0).astype(np.int8))
+
+    def validation_keys(self):
+        return self.official
+
+    def train_groups(self):
+        return self.groups
+
+
+@pytest.fixture
+def opened(monkeypatch, tmp_path):
+    """Open ``Made`` with arguments of its own."""
+
+    def make(made=None, **arguments):
+        plugin = registry.Plugin("dataset", "made", "", "", "")
+        monkeypatch.setattr(type(plugin), "load", lambda _: lambda *_: made or Made())
+        monkeypatch.setattr(registry, "find", lambda *_: plugin)
+        monkeypatch.setattr(registry, "options", lambda *_: {})
+        monkeypatch.setattr(registry, "asks_for_argument", lambda *_: False)
+        return open_splits("made", {}, None, tmp_path, **arguments)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("shared", "message"),
+    [
+        ("key", "1 images of made are in train and in test: 'train 3'"),
+        ("file", "1 images of made are in train and in test: 'test 2'"),
+        ("within", "1 keys of the train split of made stand for several images: 'train 3'"),
+    ],
+)
+def test_an_image_in_two_places_is_named(opened, shared, message):
+    with pytest.raises(DataError, match=message):
+        opened(Made(shared=shared))
+
+
+def test_a_card_may_allow_shared_images(opened):
+    splits = opened(Made(shared="file", shared_images="its makers score some of them"))
+    assert len(splits.test) == 4
+
+
+def test_the_validation_part_is_cut_off_train_and_moves_no_identity(opened):
+    whole, cut = opened(), opened(validation=True)
+    assert whole.validation is None and cut.validation is not None
+    assert (len(cut.train), len(cut.validation), len(cut.test)) == (7, 3, 4)
+    assert {*cut.train.keys, *cut.validation.keys} == set(whole.train.keys)
+    assert (cut.digest, cut.identity) == (whole.digest, whole.identity)
+    by_key = dict(zip(whole.train.keys, whole.train.targets, strict=True))
+    for part in (cut.train, cut.validation):
+        for file, target, key in part:
+            assert file == Path(f"{key}.jpg") and np.array_equal(target, by_key[key])
+
+
+def test_the_makers_own_list_counts_first(opened):
+    splits = opened(Made(official=["train 7", "train 1", "elsewhere"]), validation=True)
+    assert list(splits.validation.keys) == ["train 1", "train 7"]
+
+
+def test_groups_stay_together(opened):
+    groups = ["one"] * 5 + ["two"] * 5
+    splits = opened(Made(groups=groups), validation=True)
+    assert len(splits.validation) == 5
+
+
+@pytest.mark.parametrize("official", [[], ["elsewhere"], [f"train {i}" for i in range(10)]])
+def test_a_part_that_leaves_nothing_on_one_side_is_refused(opened, official):
+    with pytest.raises(DataError, match=r"of 10 training images.*--selection last"):
+        opened(Made(official=official), validation=True)
+
+
+def test_another_list_than_the_published_one_is_refused(opened):
+    made = Made()
+    found = digest(made.index("train"), made.index("test"), NAMES)
+    keys = validation_keys(made, made.index("train"), "made-1")
+    published = {"identities": {found: "made-1"}, "validation": {"made-1": list_digest(keys)}}
+    assert opened(Made(**published), validation=True).identity == "made-1"
+    published["validation"] = {"made-1": "0" * 64}
+    with pytest.raises(DataError, match=r"made-1 has the digest .* published list has 0000"):
+        opened(Made(**published), validation=True)
+    assert opened(Made(**published)).validation is None
+
+
+def test_fewer_labels_leave_the_same_images_held_out(opened):
+    keys = opened(validation=True).validation.keys
+    some = opened(validation=True, labels=("c",))
+    assert some.validation.keys == keys and some.validation.targets.shape == (3, 1)
+    part = opened(validation=True, holdout=0.4)
+    assert set(part.validation.keys) <= set(keys)
+    assert not {*part.validation.keys, *part.train.keys} & set(part.test.keys)
+
+
+# ---------------------------------------------------------------------------------- what is missing
+BAD = {Path("train 3.jpg"): MISSING, Path("test 0.jpg"): "the file is empty (0 bytes)"}
+
+
+def test_coverage_counts_what_is_listed_and_what_can_be_used(opened):
+    splits = opened()
+    found = coverage(splits, BAD)
+    assert not found.known and not found.complete
+    train, test = found.splits["train"], found.splits["test"]
+    assert (train.images, train.usable, train.missing, train.corrupt) == (10, 9, 1, 0)
+    assert (test.images, test.usable, test.missing, test.corrupt) == (4, 3, 0, 1)
+    assert coverage(splits, {}).complete
+    assert coverage(opened(validation=True), BAD) == found, "validation counts as train"
+
+
+def test_what_is_left_is_an_edition_of_its_own(opened):
+    whole = opened()
+    assert leave_out(whole, []) is whole
+    left = leave_out(whole, BAD)
+    assert left.incomplete and (len(left.train), len(left.test)) == (9, 3)
+    assert left.digest != whole.digest
+    assert left.identity == f"{whole.identity}-incomplete-{left.digest}"
+    assert not set(BAD) & set(files(left))
+    cut = leave_out(opened(validation=True), BAD)
+    assert (cut.digest, cut.identity) == (left.digest, left.identity)
+    assert {*cut.train.keys, *cut.validation.keys} == set(left.train.keys)
+    other = leave_out(whole, [Path("train 4.jpg")])
+    assert other.identity != left.identity
+
+
+def test_a_split_of_which_nothing_is_left_is_refused(opened):
+    with pytest.raises(DataError, match="none of the images of its test split"):
+        leave_out(opened(), [Path(f"test {i}.jpg") for i in range(4)])
+
+
+def test_label_noise_spares_the_validation_part_and_says_one_name(opened):
+    noise = LabelNoise(keep=0.4)
+    cut, whole = (with_label_noise(opened(validation=v), noise) for v in (True, False))
+    assert cut.identity == whole.identity and cut.digest == whole.digest
+    assert (cut.train.targets == -1).any() and not (cut.validation.targets == -1).any()

@@ -1,0 +1,136 @@
+"""The validation part of train, by its definition and by what it must hold."""
+
+from fractions import Fraction
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlbench.data.stratify import MOST, held_out, list_digest, list_text, stratify
+
+
+@st.composite
+def labelled(draw, most=60):
+    """Keys, targets int8 [N, C] with unknowns, and a number to hold out."""
+    n, c = draw(st.integers(2, most)), draw(st.integers(1, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    often = rng.random(c) * draw(st.floats(0.02, 0.9))
+    targets = (rng.random((n, c)) < often).astype(np.int8)
+    targets[rng.random((n, c)) < 0.05] = -1
+    keys = [f"{i:03d} é" for i in rng.permutation(n)]
+    return keys, targets, draw(st.integers(1, n - 1))
+
+
+@st.composite
+def grouped(draw):
+    keys, targets, held = draw(labelled(30))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    names = [f"g{i}" for i in rng.integers(0, draw(st.integers(2, 30)), len(keys))]
+    return keys, targets, held, names
+
+
+@given(labelled(), st.randoms(use_true_random=False))
+def test_neither_the_order_of_files_nor_a_draw_moves_an_image(case, random):
+    keys, targets, held = case
+    chosen = {k for k, side in zip(keys, stratify(*case), strict=True) if side}
+    order = list(range(len(keys)))
+    random.shuffle(order)
+    shuffled = stratify([keys[i] for i in order], targets[order], held)
+    assert chosen == {keys[i] for i, side in zip(order, shuffled, strict=True) if side}
+
+
+def on_both_sides(present, side):
+    """For each label, whether a positive stands on either side."""
+    return present[side].any(axis=0) & present[~side].any(axis=0)
+
+
+@given(labelled())
+@settings(max_examples=200)
+def test_a_label_is_on_both_sides_or_no_single_move_could_bring_it_there(case):
+    _, targets, _ = case
+    side, present = stratify(*case), targets == 1
+    several = present.sum(axis=0) >= 2
+    good = on_both_sides(present, side)
+    for label in np.flatnonzero(several & ~good):
+        for image in np.flatnonzero(present[:, label]):
+            moved = side.copy()
+            moved[image] ^= True
+            worse = good & ~on_both_sides(present, moved) & several
+            assert worse.any(), (label, image)
+
+
+@given(st.integers(2, 40), st.integers(1, 5), st.integers(1, 39))
+def test_labels_that_share_no_image_are_always_on_both_sides(images, labels, held):
+    targets = np.repeat(np.eye(labels, dtype=np.int8), images, axis=0)
+    keys = [str(i) for i in range(len(targets))]
+    side = stratify(keys, targets, min(held, len(keys) - 1))
+    assert on_both_sides(targets == 1, side).all()
+
+
+def test_three_labels_on_three_images_cannot_all_be_on_both_sides():
+    """Every pair of images shares a label: two of the three must stand together."""
+    targets = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1]], np.int8)
+    for chosen in (*combinations(range(3), 1), *combinations(range(3), 2)):
+        side = np.isin(np.arange(3), chosen)
+        assert not on_both_sides(targets == 1, side).all()
+    assert on_both_sides(targets == 1, stratify("abc", targets, 1)).sum() == 2
+
+
+@given(labelled(), st.integers(0, 5))
+def test_labels_without_much_overlap_keep_their_share(case, seed):
+    """With one label an image, no label is further from its share than an image."""
+    keys, targets, _ = case
+    rng = np.random.default_rng(seed)
+    one = np.zeros_like(targets)
+    one[np.arange(len(one)), rng.integers(0, one.shape[1], len(one))] = 1
+    held = max(1, len(keys) // 5)
+    side = stratify(keys, one, held)
+    for got, all_ in zip(one[side].sum(axis=0).tolist(), one.sum(axis=0).tolist(), strict=True):
+        assert abs(got - Fraction(all_ * held, len(keys))) <= 1, (got, all_)
+
+
+def test_a_set_like_the_benchmarks_keeps_the_share_of_every_label():
+    """80 labels from 0.2 % to 50 % frequent and dependent, as COCO's; unlabelled images, too."""
+    rng = np.random.default_rng(0)
+    n, often = 6000, np.geomspace(0.002, 0.5, 80)
+    scene = rng.random((n, 1)) < 0.5
+    targets = (rng.random((n, 80)) < often * np.where(scene, 1.6, 0.4)).astype(np.int8)
+    side = stratify([f"{i:012d}" for i in range(n)], targets, held_out(n))
+    assert side.mean() == pytest.approx(0.2, abs=0.01)
+    positives = targets.sum(axis=0)
+    parts = targets[side].sum(axis=0)
+    assert np.abs(parts - positives / 5).max() <= np.maximum(2, positives * 0.01).max()
+    draws = rng.random(n) < 0.2
+    by_chance = np.abs(targets[draws].sum(axis=0) - positives / 5).mean()
+    assert np.abs(parts - positives / 5).mean() < by_chance / 4, "no better than a draw"
+
+
+@given(grouped())
+def test_a_group_is_never_parted(case):
+    *_, names = case
+    side = stratify(*case)
+    for name in set(names):
+        sides = {bool(s) for s, other in zip(side, names, strict=True) if other == name}
+        assert len(sides) == 1
+
+
+def test_groups_of_one_image_are_no_groups():
+    rng = np.random.default_rng(1)
+    keys = [str(i) for i in range(50)]
+    targets = (rng.random((50, 4)) < 0.3).astype(np.int8)
+    alone = stratify(keys, targets, 10, [f"group {key}" for key in keys])
+    assert np.array_equal(alone, stratify(keys, targets, 10))
+
+
+def test_no_more_is_held_out_than_ever_helps():
+    assert held_out(1000) == 200 and held_out(117_266) == MOST and held_out(4) == 0
+
+
+def test_a_list_is_what_its_digest_is_of(tmp_path):
+    import hashlib
+
+    keys = ["b", "a\u00fc", "a"]
+    assert list_text(keys) == "a\na\u00fc\nb\n"
+    assert list_digest(keys) == hashlib.sha256(list_text(keys).encode()).hexdigest()

@@ -1,0 +1,100 @@
+"""The epoch that is scored is the best of those that were looked at."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+
+from mlbench.engine.distributed import World
+from mlbench.engine.selection import Evaluator
+from mlbench.engine.train import train
+from mlbench.types import Predictions
+from tests.engine import tiny
+from tests.engine.test_train import fit
+
+
+def validation(seed=5, images=12):
+    """A split that training does not see."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (images, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    data = tiny.index(images)
+    return Evaluator(data, tiny.Pixels(pixels), World(), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.7])
+def test_the_model_ends_with_the_weights_of_its_best_epoch(ema_decay):
+    given = tiny.settings(epochs=6, ema_decay=ema_decay, optimizer={"name": "adamw", "lr": 0.05})
+    evaluator = validation()
+    training = tiny.training(given, evaluator=evaluator)
+    seen = []
+
+    def remember(found):
+        seen.append(copy.deepcopy(state.evaluated().state_dict()))
+        state.learners[0].model.train()  # as it was; what is looked at must change nothing
+
+    class Watching(tiny.Quiet):
+        def epoch(self, log):
+            remember(log)
+
+    training = tiny.training(given, evaluator=evaluator, progress=Watching())
+    state = training.start(tiny.model())
+    train(state, training)
+    by_epoch = [entry.mAP for entry in state.log]
+    assert len({round(value, 6) for value in by_epoch}) > 1, "every epoch is as good"
+    best = int(np.argmax(by_epoch))
+    assert (state.best.epoch, state.best.mAP) == (best + 1, by_epoch[best])
+    for name, value in state.evaluated().state_dict().items():
+        assert torch.equal(value, seen[best][name]), name
+    again = evaluator(state.evaluated())
+    np.testing.assert_array_equal(again.logits, state.best.predictions.logits)
+    reference = average_precision_score(evaluator.index.targets, again.logits, average="macro")
+    assert 100 * reference == pytest.approx(state.best.mAP)
+
+
+def test_looking_changes_no_step():
+    alone = fit(tiny.training(tiny.settings(epochs=3)))
+    looked = fit(tiny.training(tiny.settings(epochs=3), evaluator=validation()))
+    assert alone.losses == looked.losses and alone.best is None
+    assert [entry.mAP for entry in alone.log] == [None] * 3
+
+
+class Sequence(Evaluator):
+    """Predictions of a given quality, one an epoch."""
+
+    def __call__(self, model):
+        value = qualities.pop(0)
+        targets = self.index.targets
+        logits = np.where(targets == 1, value, 0.5).astype(np.float32)
+        return Predictions(logits, targets, tuple(self.index.keys))
+
+
+qualities = []
+
+
+@pytest.mark.parametrize(
+    ("values", "best"),
+    [
+        ([0.4, 0.6, 0.3], 2),  # above and below what the absent labels have
+        ([0.6, 0.7, 0.8], 1),  # equally good: the first
+        ([np.nan, 0.4, np.inf], 2),  # what is not finite is never the best
+        ([np.nan, np.nan, np.nan], None),
+    ],
+)
+def test_of_equals_the_first_and_never_one_that_is_not_finite(values, best):
+    qualities[:] = values
+    good = validation()
+    evaluator = Sequence(good.index, good.source, good.world, good.device)
+    state = fit(tiny.training(tiny.settings(epochs=3), evaluator=evaluator))
+    assert (None if state.best is None else state.best.epoch) == best
+    finite = [np.isfinite(value) for value in values]
+    assert [entry.mAP is not None for entry in state.log] == finite
+
+
+def test_the_state_holds_the_best_epoch():
+    state = fit(tiny.training(evaluator=validation()))
+    kept = state.state_dict()["best"]
+    assert kept["epoch"] == state.best.epoch and set(kept["weights"]) == set(
+        state.evaluated().state_dict()
+    )

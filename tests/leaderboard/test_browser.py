@@ -1,0 +1,323 @@
+"""The page of the committed results in a real browser, opened from disk."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mlbench.leaderboard import tables
+from mlbench.store import Store
+
+ROOT = Path(__file__).parents[2]
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+PHONE = {"viewport": {"width": 390, "height": 844}}
+ADDRESS = "#set=coco-mini&track=probe"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The pages of the committed results, made as the command makes them."""
+    from mlbench.cli.page import write_page
+
+    folder = tmp_path_factory.mktemp("page")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLBENCH_CACHE", str(folder / "cache"))
+        patch.setattr("mlbench.leaderboard.page.site.MEASURED", 500_000)
+        records = Store(ROOT / "results").records()
+        return write_page(tables(records), records, ROOT / "results", folder / "site").parent
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """The browser; skipped where this machine has none."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if BROWSER is None:
+        pytest.skip("no chromium on this machine (apt-get install chromium)")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(chromium, site):
+    """(page of the site, options of the context) -> it in the browser; its log must stay empty."""
+    contexts, said = [], []
+
+    def opened(name=f"index.html{ADDRESS}", **options):
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(f"console {message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.on("request", lambda r: r.url.startswith("file:") or said.append(f"request {r.url}"))
+        file, _, address = name.partition("#")
+        page.goto((site / file).as_uri() + (f"#{address}" if address else ""))
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def column(page, heading):
+    """The texts of a column of the board."""
+    heads = [h.strip() for h in page.locator("#board thead th").all_inner_texts()]
+    place = next(i for i, head in enumerate(heads) if head.rstrip(" ↕↑↓") == heading) + 1
+    return page.locator(f"#board tbody tr > :nth-child({place})").all_inner_texts()
+
+
+def numbers(texts):
+    return [float(text.split()[0]) for text in texts]
+
+
+def mini():
+    found = tables(Store(ROOT / "results").records())
+    return next(t for t in found if (t.identity, t.track) == ("coco-mini", "probe"))
+
+
+def test_the_board_holds_every_row_with_its_numbers(show):
+    page, table = show(), mini()
+    assert column(page, "method") == [row.method for row in table.rows]
+    assert [int(text.partition("\N{EN DASH}")[0]) for text in column(page, "#")] == [
+        row.rank for row in table.rows
+    ]
+    assert numbers(column(page, "mAP")) == [round(row.mAP, 2) for row in table.rows]
+
+
+def test_choosing_another_board_changes_rows_and_facts(show):
+    page = show("index.html")
+    page.select_option("#set", "voc2007-mini")
+    assert "20 labels" in page.inner_text("#facts")
+    other = next(t for t in tables(Store(ROOT / "results").records()) if "voc" in t.identity)
+    assert column(page, "method") == [row.method for row in other.rows]
+    assert "set=voc2007-mini" in page.url
+    page.reload()
+    assert page.input_value("#set") == "voc2007-mini", "the address holds the choice"
+
+
+def test_filters_keep_what_fits(show):
+    page = show()
+    page.select_option("#loss", "asl")
+    assert set(column(page, "loss")) == {"asl"}
+    page.fill("#gmacs", "0.36")
+    assert numbers(column(page, "GMACs")) and max(numbers(column(page, "GMACs"))) <= 0.36
+    page.fill("#method", "DECODER")
+    assert set(column(page, "method")) == {"ml_decoder"}
+    shown = page.locator("#plot a").count()
+    assert shown == len(column(page, "method")), "the plot follows the filters"
+    assert page.inner_text("#count") == f"{shown} of {len(mini().rows)} rows"
+    page.fill("#epochs", "1")
+    assert column(page, "method") == [] and "No row to plot" in page.inner_text("#plot")
+    page.click("#clear")
+    assert len(column(page, "method")) == len(mini().rows)
+
+
+def test_headings_sort_by_keyboard_and_say_so(show):
+    page = show()
+    button = page.locator("#board button[data-sort=gmacs]")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert numbers(column(page, "GMACs")) == sorted(numbers(column(page, "GMACs")))
+    head = page.locator("#board th", has=page.locator("button[data-sort=gmacs]"))
+    assert head.get_attribute("aria-sort") == "ascending"
+    page.keyboard.press("Enter")
+    assert numbers(column(page, "GMACs")) == sorted(numbers(column(page, "GMACs")), reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
+    assert page.locator("#board th[aria-sort=ascending]").count() == 0
+
+
+def test_the_plot_draws_points_intervals_and_the_front(show):
+    page, rows = show(), mini().rows
+    assert page.locator("#plot a").count() == len(rows)
+    beaten = {
+        a.run_ids for a in rows for b in rows
+        if b.gmacs <= a.gmacs and b.mAP >= a.mAP and (b.gmacs, b.mAP) != (a.gmacs, a.mAP)
+    }  # fmt: skip
+    assert page.locator("#plot .dot.best").count() == len(rows) - len(beaten)
+    whiskers = page.locator("#plot .whisker").evaluate_all("w => w.map(x => x.getAttribute('d'))")
+    assert sum(path.count("M") for path in whiskers) == len(rows)
+    page.select_option("#x", "ms")
+    assert "AMD EPYC" in page.text_content("#plot svg"), "a latency axis names its device"
+    page.select_option("#x", "params")
+    page.uncheck("#log")
+    assert "parameters" in page.text_content("#plot svg")
+    looks = page.locator("#legend path").evaluate_all(
+        "all => all.map(x => [x.getAttribute('class'), x.getAttribute('d')])"
+    )
+    shapes = {shape for _, shape in looks}
+    assert len({tuple(look) for look in looks}) == len(looks) and len(shapes) >= min(8, len(looks))
+
+
+def test_points_tell_their_row_to_pointer_and_keyboard_and_lead_to_the_run(show):
+    page = show()
+    page.locator("#plot a[tabindex='0']").first.focus()
+    tip = page.locator("#plot .tip")
+    assert "mAP" in tip.inner_text() and "GMACs" in tip.inner_text()
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    page.locator("#plot a[tabindex='0']").last.hover()
+    assert tip.is_visible() and mini().rows[0].method in tip.inner_text()
+    page.keyboard.press("Tab")
+    page.locator("#plot a[tabindex='0']").last.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/run/*.html")
+    assert page.inner_text("h1").startswith(mini().rows[0].method)
+
+
+def test_a_runs_page_is_reached_from_the_board_and_leads_back(show):
+    page, row = show(), mini().rows[0]
+    page.click(f"#board a[aria-label='run {row.run_ids[0]}']")
+    page.wait_for_url("**/run/*.html")
+    assert f"{row.mAP:.2f}" in page.inner_text("main")
+    assert page.locator(".curve circle").count() == row.epochs
+    assert page.locator(".labels li").count() == 80
+    assert page.locator("#examples tbody tr").count() == 20
+    page.click("main a:has-text('probe track')")
+    page.wait_for_url("**/index.html*")
+    assert page.input_value("#set") == "coco-mini" and page.input_value("#track") == "probe"
+
+
+def test_the_other_protocols_are_a_click_away(show, site):
+    file = next(f for f in site.glob("run/*.html") if 'id="protocols"' in f.read_text())
+    page = show(str(file.relative_to(site)))
+    assert page.locator("#protocols").is_hidden()
+    page.click("summary:has-text('protocols')")
+    assert "ap-interpolated" in page.inner_text("#protocols")
+
+
+def test_the_matrix_of_wins_says_who_can_be_told_apart(show):
+    page, table = show(), mini()
+    page.click("#wins summary")
+    signs = page.locator("#matrix tbody tr").evaluate_all(
+        "rows => rows.map(r => [...r.cells].slice(1).map(c => c.className))"
+    )
+    spoken = {"+": "win", "-": "loss", "=": "same", ".": "self"}
+    assert signs == [[spoken[sign] for sign in row] for row in table.wins]
+
+
+def test_every_page_opens_without_a_word(show, site):
+    page = show("index.html")
+    for file in sorted(site.rglob("*.html")):
+        page.goto(file.as_uri())
+        assert page.locator("h1").count() == 1
+
+
+def paper(page):
+    return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+def test_dark_mode_follows_the_system_until_the_reader_chooses(show):
+    assert paper(show(color_scheme="light")) == "rgb(255, 255, 255)"
+    page = show(color_scheme="dark")
+    dark = paper(page)
+    assert dark == "rgb(20, 23, 26)"
+    page.focus("#theme")
+    page.keyboard.press("Enter")
+    assert paper(page) == "rgb(255, 255, 255)"
+    page.reload()
+    assert paper(page) == "rgb(255, 255, 255)", "the choice is kept"
+    page.click("#theme")
+    assert paper(page) == dark
+
+
+CONTRAST = """() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (c) => { const f = c.slice(0, 3).map((v) => v / 255).map(
+    (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * f[0] + 0.7152 * f[1] + 0.0722 * f[2]; };
+  const ground = (e) => { for (; e; e = e.parentElement) {
+    const c = rgb(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; }
+    return [255, 255, 255]; };
+  return Math.min(...[...document.querySelectorAll("h1, p, td, th, a, label, button, select")]
+    .filter((e) => e.offsetParent && e.textContent.trim()).map((e) => {
+      const [a, b] = [light(rgb(getComputedStyle(e).color)), light(ground(e))]
+        .sort((x, y) => y - x);
+      return (a + 0.05) / (b + 0.05); }));
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_as_wcag_asks(show, scheme):
+    assert show(color_scheme=scheme).evaluate(CONTRAST) >= 4.5
+
+
+def test_a_phone_scrolls_tables_and_not_the_page(show, site):
+    run = next((site / "run").glob("*.html")).relative_to(site)
+    for name in (f"index.html{ADDRESS}", str(run), "method/ssgrl.html"):
+        page = show(name, **PHONE)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, name
+        wide = page.evaluate(
+            "[...document.querySelectorAll('main > *')].filter("
+            "e => e.getBoundingClientRect().right > 390).map(e => e.outerHTML.slice(0, 80))"
+        )
+        assert wide == [], name
+    page = show(**PHONE)
+    assert page.locator("#plot svg").bounding_box()["width"] > 330
+
+
+def test_tab_reaches_everything_from_the_skip_link_on(show):
+    page = show()
+    page.keyboard.press("Tab")
+    focused = "document.activeElement"
+    assert page.evaluate(f"{focused}.className") == "skip"
+    page.keyboard.press("Enter")
+    seen = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate(f"{focused}.id || {focused}.dataset.sort || {focused}.tagName"))
+        outlined = page.evaluate(
+            f"getComputedStyle({focused}).outlineStyle !== 'none' || !!{focused}.closest('svg')"
+        )
+        assert outlined, f"focus on {seen[-1]} cannot be seen"
+    for wanted in (
+        "set",
+        "track",
+        "method",
+        "loss",
+        "epochs",
+        "gmacs",
+        "clear",
+        "x",
+        "log",
+        "rank",
+    ):
+        assert wanted in seen, wanted
+    names = page.locator("input, select").evaluate_all("all => all.map(x => x.labels.length)")
+    assert names and all(names), "every control has a label"
+
+
+@pytest.fixture
+def copied(show):
+    """(page, button) -> what it leaves in the clipboard."""
+    page = show(permissions=["clipboard-read", "clipboard-write"])
+
+    def press(name):
+        page.click(f"#board-title ~ .controls button:has-text('Copy {name}')")
+        page.locator(".copied", has_text="copied").wait_for()
+        text = page.evaluate("navigator.clipboard.readText()")
+        page.evaluate("document.querySelector('.copied').textContent = ''")
+        return text
+
+    page.select_option("#loss", "asl")
+    return press
+
+
+def test_the_shown_rows_are_copied_in_every_format(copied):
+    rows = [row for row in mini().rows if row.loss == "asl"]
+    lines = list(csv.DictReader(copied("CSV").splitlines()))
+    assert [(line["method"], line["runs"]) for line in lines] == [
+        (row.method, " ".join(row.run_ids)) for row in rows
+    ]
+    assert [float(line["mAP"]) for line in lines] == pytest.approx([r.mAP for r in rows], abs=0.01)
+    markdown = copied("Markdown").strip().splitlines()
+    assert len(markdown) == len(rows) + 2 and len({m.count(" | ") for m in markdown[2:]}) == 1
+    latex = copied("LaTeX")
+    assert latex.startswith("\\begin{tabular}{") and latex.count("\\\\\n") == len(rows) + 1
+    assert "ml\\_decoder" in latex and "transformer_head" not in latex
+    bibtex = copied("BibTeX")
+    assert bibtex.count("@") >= 5 and "chen2019ssgrl" in bibtex

@@ -1,0 +1,103 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from mlbench.leaderboard.explain import explain
+from tests.store.made import made_record
+
+
+def matrix(effect, seeds=(0,), skip=()):
+    """A record for every combination that is not skipped; ``effect`` gives its score."""
+    return [
+        made_record(
+            head,
+            50 + effect(backbone, head, loss, seed),
+            settings={"backbone": backbone, "loss": loss},
+            spec={"seed": seed},
+        )
+        for backbone, head, loss, seed in itertools.product(
+            ("small", "large"), ("gap", "gmp", "csra"), ("bce", "asl"), seeds
+        )
+        if (backbone, head, loss) not in skip
+    ]
+
+
+def parts(records):
+    (found,) = explain(records)
+    return {part.name: part for part in found.parts}, found.words
+
+
+def test_a_balanced_matrix_is_the_analysis_of_variance():
+    noise = np.random.default_rng(0).standard_normal(36)
+    count = itertools.count()
+
+    def effect(backbone, head, loss, seed):
+        return 6 * (backbone == "large") + 2 * (head == "gap") + 0.5 * noise[next(count)]
+
+    records = matrix(effect, seeds=(0, 1, 2))
+    found, _ = parts(records)
+    scores = np.array([r.scores.mAP for r in records])
+    large = np.array([r.spec.settings.backbone == "large" for r in records])
+    between = 36 / 4 * (scores[large].mean() - scores[~large].mean()) ** 2
+    total = ((scores - scores.mean()) ** 2).sum()
+    assert found["backbone"].share == pytest.approx(100 * between / total)
+    assert found["backbone"].deviation == pytest.approx((between / 36) ** 0.5)
+    assert [found[n].freedom for n in ("backbone", "head", "loss")] == [1, 2, 1]
+    assert (found["interactions"].freedom, found["seed"].freedom) == (7, 24)
+    within = scores.reshape(12, 3).var(axis=1, ddof=1).mean() ** 0.5
+    assert found["seed"].deviation == pytest.approx(within)
+    assert found["backbone"].p < 1e-6 < 0.01 < found["loss"].p
+    assert sum(part.share or 0 for part in found.values()) == pytest.approx(100)
+
+
+def test_shares_of_an_unbalanced_matrix_add_up():
+    rng = np.random.default_rng(1)
+    records = matrix(
+        lambda backbone, head, *_: 3 * (backbone == "large") + (head == "gap") + rng.random(),
+        seeds=(0, 1),
+        skip={("small", "gap", "bce"), ("large", "gmp", "asl"), ("large", "csra", "bce")},
+    )
+    found, _ = parts(records)
+    assert sum(part.share or 0 for part in found.values()) == pytest.approx(100)
+    assert abs(found["together"].share) > 0.01
+
+
+def test_a_factor_that_changes_only_with_another_is_not_given_a_share():
+    skip = {("small", head, "asl") for head in ("gap", "gmp", "csra")}
+    skip |= {("large", head, "bce") for head in ("gap", "gmp", "csra")}
+    records = matrix(lambda backbone, head, *_: 5.0 * (backbone == "large"), skip=skip)
+    found, words = parts(records)
+    assert found["backbone"].share is found["loss"].share is None
+    assert found["together"].share == pytest.approx(100)
+    assert sum("changes only together" in word for word in words) == 2
+    assert any("cannot be given to one cause" in word for word in words)
+
+
+def test_without_seeds_their_share_is_unknown():
+    rng = np.random.default_rng(2)
+    found, words = parts(matrix(lambda *_: rng.random()))
+    assert found["seed"].share is None and all(part.p is None for part in found.values())
+    assert any("--seeds 0,1,2" in word for word in words)
+
+
+def test_other_settings_are_not_taken_for_noise():
+    records = [
+        made_record(value=50.0 + i + 10 * j, settings={"optimizer": {"lr": lr}}, spec={"seed": i})
+        for i in range(2)
+        for j, lr in enumerate((1e-3, 1e-4))
+    ]
+    found, words = parts(records)
+    assert found["other settings"].share == pytest.approx(100 * 100 / 101)
+    assert found["seed"].deviation == pytest.approx(0.5**0.5)
+    assert sum("one only" in word for word in words) == 3
+
+
+def test_too_few_runs_say_so_and_boards_are_not_mixed():
+    records = [made_record(), made_record(identity="voc2007-mini")]
+    found = explain(records)
+    assert [one.board for one in found] == [
+        "coco-mini, probe track",
+        "voc2007-mini, probe track",
+    ]
+    assert all(one.parts == () and "too little to explain" in one.words[0] for one in found)

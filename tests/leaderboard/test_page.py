@@ -1,0 +1,270 @@
+"""What the pages say, and that no text of others becomes markup."""
+
+import json
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import pytest
+
+from mlbench.leaderboard import tables
+from mlbench.leaderboard.page import Catalogue, write_site
+from mlbench.store import Store
+from mlbench.types import EpochLog, Recipe, Reported, Settings, StoreError
+from tests.store.made import made_efficiency, made_predictions, made_record
+
+EVIL = "<script>alert(1)</script>"
+
+
+def log(epoch, loss):
+    return EpochLog(epoch=epoch, loss=loss, lr=1e-3, seconds=1, images_per_second=10)
+
+
+def recipe(**fields):
+    plain = {"title": "T", "bibtex": "@misc{t}", "summary": "s", "settings": Settings(head="gap")}
+    return Recipe(**{**plain, **fields})
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Records (and predictions of a run id) -> the folder of their site."""
+
+    def made(records, predictions=None, **given):
+        store = Store(tmp_path / "results")
+        for record in records:
+            store.write(record, (predictions or {}).get(record.run_id))
+        given = {"catalogue": Catalogue(), **given}
+        boards = tables(store.records())
+        return write_site(
+            boards,
+            records,
+            tmp_path / "site",
+            results=store.root,
+            cache=tmp_path / "cache",
+            **given,
+        ).parent
+
+    return made
+
+
+class Page(HTMLParser):
+    """Tags, links, ids and texts of a page."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.tags, self.links, self.scripts, self.texts, self._in = [], [], [], [], ""
+        self.feed(file.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self._in = tag
+        if href := dict(attributes).get("href"):
+            self.links.append(href)
+
+    def handle_endtag(self, tag):
+        self._in = ""
+
+    def handle_data(self, text):
+        (self.scripts if self._in == "script" else self.texts).append(text)
+
+
+def embedded(site):
+    text = (site / "index.html").read_text()
+    block = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    return json.loads(block[1])
+
+
+def test_every_link_leads_to_a_page_that_is_there(build):
+    records = [made_record(name, 50) for name in ("ssgrl", 'we"ird <b>', "a/b%2F", "timm:x y")]
+    bad = made_record("gap", status="diverged", scores=None, error="nan", efficiency=None)
+    site = build([*records, bad])
+    data = embedded(site)
+    links = [page for b in data["boards"] for row in b["rows"] for _, page in row["runs"]]
+    links += [d["page"] for b in data["boards"] for d in b["diverged"]]
+    links += [method["page"] for method in data["methods"].values()]
+    for link in links:
+        assert (site / unquote(link)).is_file(), link
+    for file in site.rglob("*.html"):
+        for link in Page(file).links:
+            if not link.startswith("#"):
+                assert (file.parent / unquote(link.partition("#")[0])).is_file(), (file, link)
+    assert len(list(site.glob("run/*.html"))) == 5 and len(list(site.glob("method/*.html"))) == 5
+
+
+def test_text_of_plugins_files_and_labels_never_becomes_markup(build):
+    names = (EVIL, "q\"uote'", "</style><img src=x onerror=alert(2)>")
+    record = made_record(
+        f'm"{EVIL}',
+        settings={"backbone": EVIL, "loss": "'\"><svg onload=alert(3)>", "head_options": {EVIL: 1}},
+        label_names=names,
+        average_precision=(1.0, 2.0, None),
+        identity=f"coco{EVIL}",
+        command=f"mlbench run {EVIL}",
+        notes=(EVIL,),
+        environment={EVIL: EVIL},
+        epochs=(log(1, 0.5), log(2, 0.4)),
+        efficiency=made_efficiency(device=EVIL),
+    )
+    evil = recipe(
+        title=EVIL,
+        bibtex=EVIL,
+        summary=EVIL,
+        deviations=(EVIL,),
+        reported=(
+            Reported(
+                dataset=EVIL, metric="mAP", value=1, source="javascript:alert(4)", status="verified"
+            ),
+        ),
+    )
+    catalogue = Catalogue(
+        recipes={record.spec.method: evil}, options={record.spec.method: {EVIL: EVIL}}
+    )
+    predictions = made_predictions()
+    site = build([record], {record.run_id: predictions}, catalogue=catalogue)
+    for file in site.rglob("*.html"):
+        page, index = Page(file), file.name == "index.html"
+        count = [tag for tag, _ in page.tags if tag == "script"]
+        assert len(count) == (2 if index else 1), file
+        assert not [t for t, a in page.tags if t == "img" or any(n.startswith("on") for n in a)]
+        assert not [link for link in page.links if link.startswith("javascript")]
+        assert "alert(" not in "".join(page.scripts).replace(
+            "\\u003cscript\\u003ealert(1)\\u003c/script\\u003e", ""
+        ).replace("\\u003csvg onload=alert(3)\\u003e", "")
+        assert any("alert(1)" in text for text in page.texts), f"{file} lost the text itself"
+    assert embedded(site)["boards"][0]["rows"][0]["backbone"] == EVIL
+
+
+def test_a_page_allows_its_own_script_and_style_and_nothing_else(build):
+    import base64
+    import hashlib
+
+    site = build([made_record()])
+    for file in site.rglob("*.html"):
+        text = file.read_text()
+        policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+        assert "default-src &#39;none&#39;" in policy
+        for tag in ("style", "script"):
+            body = re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)[1]
+            hashed = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
+            assert f"{tag}-src &#39;sha256-{hashed}&#39;" in policy, (file, tag)
+        assert not re.search(r"\s(src|style)=", text), "nothing is loaded, nor styled in place"
+
+
+def test_boards_carry_intervals_costs_and_latencies_apart_by_place(build):
+    records = [
+        made_record("gap", 50),
+        made_record("gmp", 40, efficiency=made_efficiency(device="H100", median_ms=2)),
+        made_record("csra", 30, efficiency=None),
+    ]
+    data = embedded(build(records))
+    (board,) = data["boards"]
+    first, second, third = board["rows"]
+    assert (first["map"], first["low"], first["high"], first["gmacs"]) == (50, 49, 51, 2.0)
+    assert data["places"] == ["AMD EPYC, 2 threads, fp32", "H100, 2 threads, fp32"]
+    assert (first["ms"], second["ms"], third["ms"]) == ({"0": 12.5}, {"1": 2.0}, {})
+    assert "gmacs" not in third, "what was not measured is missing, not zero"
+
+
+def test_two_label_subsets_of_one_name_keep_two_boards(build):
+    two = [made_record(spec={"data": letter * 16}, identity="photos") for letter in ("a", "b")]
+    sets = [board["set"] for board in embedded(build(two))["boards"]]
+    assert sorted(sets) == ["photos aaaaaaaa", "photos bbbbbbbb"]
+
+
+def test_a_runs_page_holds_what_repeats_and_explains_it(build):
+    record = made_record(
+        epochs=(log(1, 0.5), log(2, float("inf")), log(3, 0.25)),
+        settings={"optimizer": {"lr": 0.0125}},
+        environment={"device": "cpu", "versions": {"torch": "9.9"}},
+        notes=("bf16 was not available",),
+    )
+    other = made_record(value=51, spec={"seed": 1}, settings={"optimizer": {"lr": 0.0125}})
+    site = build([record, other], {record.run_id: made_predictions(n=40)})
+    page = Page(site / "run" / f"{record.run_id}.html")
+    text = " ".join(page.texts)
+    for wanted in (
+        record.command, "0123456789abcdef", "0.0125", "9.9", "bf16 was not available",
+        "tv | monitor", "Of all 40 test images", "label-ranking", "ap-interpolated",
+    ):  # fmt: skip
+        assert wanted in text, wanted
+    assert f"../run/{other.run_id}.html" in page.links, "the other seed"
+    circles = [attributes for tag, attributes in page.tags if tag == "circle"]
+    assert len(circles) == 2, "an infinite loss has no place on the curve"
+
+
+def test_a_run_without_predictions_or_scores_says_so(build):
+    bad = made_record(status="diverged", scores=None, error="nan at step 7", efficiency=None)
+    page = " ".join(Page(build([bad]) / "run" / f"{bad.run_id}.html").texts)
+    assert "nan at step 7" in page and "There are no predictions beside the record." in page
+
+
+def test_a_methods_page_holds_citation_deviations_options_and_rows(build):
+    card = recipe(
+        title="A paper",
+        deviations=("another gate",),
+        settings=Settings(head="ssgrl", epochs=77),
+        tuned={"probe": {"optimizer": {"lr": 0.123}}},
+        reported=(
+            Reported(
+                dataset="coco", metric="mAP", value=83.8, source="https://x.org", status="verified"
+            ),
+        ),
+    )
+    catalogue = Catalogue(recipes={"ssgrl": card}, options={"ssgrl": {"time_steps": 3}})
+    record = made_record(value=61.25)
+    page = Page(build([record], catalogue=catalogue) / "method" / "ssgrl.html")
+    text = " ".join(page.texts)
+    for wanted in (
+        "A paper",
+        "another gate",
+        "77",
+        "0.123",
+        "83.8",
+        "time_steps",
+        "@misc{t}",
+        "61.25",
+    ):
+        assert wanted in text, wanted
+    assert "https://x.org" in page.links
+
+
+def test_the_same_records_give_the_same_bytes_and_read_no_predictions_again(build, monkeypatch):
+    record = made_record()
+    site = build([record], {record.run_id: made_predictions()})
+    first = {file: file.read_bytes() for file in site.rglob("*.html")}
+
+    def refuse(*_, **__):
+        raise AssertionError("read again")
+
+    monkeypatch.setattr("mlbench.leaderboard.page.examples._find", refuse)
+    monkeypatch.setattr("mlbench.store.Store.predictions", refuse)
+    build([record], {record.run_id: made_predictions()})
+    assert {file: file.read_bytes() for file in site.rglob("*.html")} == first
+
+
+def test_other_predictions_are_read_anew(build):
+    record = made_record()
+    site = build([record], {record.run_id: made_predictions(seed=0)})
+    page = site / "run" / f"{record.run_id}.html"
+    first = page.read_text()
+    build([record], {record.run_id: made_predictions(seed=1)})
+    assert page.read_text() != first
+
+
+def test_many_runs_are_written_by_several_processes_alike(build, monkeypatch):
+    records = [made_record(f"m{i}", 50 + i) for i in range(6)]
+    predictions = {r.run_id: made_predictions(i) for i, r in enumerate(records)}
+    site = build(records, predictions)
+    first = {file: file.read_bytes() for file in site.rglob("*.html")}
+    monkeypatch.setattr("mlbench.leaderboard.page.site.FEW", 2)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    for file in first:
+        file.unlink()
+    build(records, predictions)
+    assert {file: file.read_bytes() for file in site.rglob("*.html")} == first
+
+
+def test_a_folder_that_cannot_be_written_is_named(build, tmp_path):
+    (tmp_path / "site").write_text("in the way")
+    with pytest.raises(StoreError, match="site"):
+        build([made_record()])

@@ -1,0 +1,144 @@
+"""What pages derive: images by average precision, curves, facts."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlbench.leaderboard.page import derived
+from mlbench.leaderboard.page.curves import HEIGHT, WIDTH, curve
+from mlbench.leaderboard.page.examples import examples, image_average_precision
+from mlbench.leaderboard.page.facts import facts, number
+from mlbench.store import Store
+from mlbench.types import EpochLog, Predictions, StoreError
+from tests.store.made import NAMES, made_predictions, made_record
+
+
+def plain(logits, targets):
+    """Average precision of one image from its definition."""
+    terms = []
+    for label in np.flatnonzero(targets == 1):
+        above = [i for i in range(len(logits)) if logits[i] >= logits[label] and targets[i] >= 0]
+        terms.append(sum(targets[i] == 1 for i in above) / len(above))
+    return sum(terms) / len(terms) if terms else float("nan")
+
+
+@given(
+    st.integers(1, 6).flatmap(
+        lambda c: st.lists(
+            st.tuples(
+                st.lists(st.integers(-2, 2), min_size=c, max_size=c),
+                st.lists(st.sampled_from([-1, 0, 1]), min_size=c, max_size=c),
+            ),
+            min_size=1,
+            max_size=5,
+        )
+    )
+)
+def test_the_average_precision_of_an_image_is_its_definition(rows):
+    logits = np.array([row[0] for row in rows], np.float32)
+    targets = np.array([row[1] for row in rows], np.int8)
+    wanted = [plain(*row) for row in zip(logits, targets, strict=True)]
+    np.testing.assert_allclose(image_average_precision(logits, targets), wanted)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Predictions -> their file."""
+
+    def written(predictions):
+        record = made_record()
+        return Store(tmp_path).write(record, predictions).with_suffix(".npz")
+
+    return written
+
+
+def four():
+    """Images that are ranked rightly, rightly and surely, wrongly, and one without a label."""
+    return Predictions(
+        logits=np.array([[1, 0, -1], [9, -9, -9], [-1, 0, 1], [0, 0, 0]], np.float32),
+        targets=np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 0, -1]], np.int8),
+        keys=("right", "sure", "wrong", "none"),
+    )
+
+
+def test_worst_and_best_images(stored, tmp_path):
+    found = examples(stored(four()), NAMES, 10, tmp_path / "cache")
+    assert [e.key for e in found.worst] == ["wrong", "right", "sure"]
+    assert [e.key for e in found.best] == ["sure", "right", "wrong"]
+    assert (found.worst[0].precision, found.worst[0].present) == (33.33, ("cat",))
+    assert found.worst[0].predicted == ("tv | monitor", "dog", "cat")
+    assert (found.seen, found.images) == (4, 4)
+
+
+def test_a_part_of_the_images_is_said_and_more_are_read_when_more_may_be(stored, tmp_path):
+    file = stored(four())
+    part = examples(file, NAMES, 2, tmp_path / "cache")
+    assert (part.seen, part.images) == (2, 4) and "wrong" not in [e.key for e in part.worst]
+    assert examples(file, NAMES, 3, tmp_path / "cache").seen == 3
+    assert examples(file, NAMES, 1, tmp_path / "cache").seen == 3, "what is known is not forgotten"
+
+
+@pytest.mark.parametrize("damage", ["cut", "no zip", "labels"])
+def test_damaged_predictions_are_named(stored, tmp_path, damage):
+    file = stored(made_predictions(n=50))
+    data = file.read_bytes()
+    names = NAMES[:2] if damage == "labels" else NAMES
+    if damage != "labels":
+        file.write_bytes(data[: len(data) // 2] if damage == "cut" else b"hello")
+    with pytest.raises(StoreError, match=r"npz: damaged predictions .*; restore the file"):
+        examples(file, names, 10, tmp_path / "cache")
+
+
+def test_a_damaged_cache_is_made_anew(stored, tmp_path):
+    file, cache = stored(four()), tmp_path / "cache"
+    first = examples(file, NAMES, 10, cache)
+    for kept in cache.iterdir():
+        kept.write_text("{")
+    assert examples(file, NAMES, 10, cache) == first
+
+
+def test_a_cache_that_cannot_be_written_is_named(stored, tmp_path):
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.raises(StoreError, match="MLBENCH_CACHE"):
+        examples(stored(four()), NAMES, 10, tmp_path / "cache")
+
+
+def test_another_kind_is_another_file(stored, tmp_path):
+    file = stored(four())
+    assert derived.place(file, "a", tmp_path) != derived.place(file, "b", tmp_path)
+
+
+def log(epoch, loss):
+    return EpochLog(epoch=epoch, loss=loss, lr=1e-3, seconds=1, images_per_second=10)
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=40))
+def test_a_curve_stays_in_its_drawing_and_falls_where_the_loss_falls(losses):
+    made = curve([log(i + 1, loss) for i, loss in enumerate(losses)])
+    for point in (*made.points, *made.up, *made.across):
+        assert all(0 <= value <= WIDTH for value in point if isinstance(value, float))
+    assert all(0 <= p.y <= HEIGHT for p in made.points)
+    for (a, b), (p, q) in zip(pairwise(losses), pairwise(made.points), strict=True):
+        assert (a >= b) == (p.y <= q.y) or p.y == pytest.approx(q.y)
+
+
+def test_no_curve_of_one_epoch():
+    assert curve([log(1, 0.5)]) is None and curve([log(1, 0.5), log(2, float("inf"))]) is None
+
+
+def test_facts_are_flat_and_leave_out_what_says_nothing():
+    found = facts(
+        {"a": {"b": 0.00123456789, "c": None, "d": ()}, "e": True, "f": [1, 2], "g": [{}]}
+    )
+    assert found == [("a.b", "0.00123457"), ("e", "yes"), ("f", "1, 2"), ("g", "[{}]")]
+
+
+def test_numbers():
+    assert [number(v) for v in (1234.5, None, float("nan"))] == [
+        "1,234.50",
+        "\N{EN DASH}",
+        "\N{EN DASH}",
+    ]

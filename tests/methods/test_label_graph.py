@@ -1,0 +1,99 @@
+"""Named label graphs, against the papers' formulas written as loops."""
+
+import numpy as np
+import pytest
+import torch
+
+from mlbench.contracts.made_up import features, label_context
+from mlbench.types import Level, PluginError
+from mlbench_plugins.layers.label_graph import GRAPHS, conditional_probability, label_graph
+from mlbench_plugins.methods.graph_branch import GraphBranch
+from mlbench_plugins.methods.grl import GRL
+from mlbench_plugins.methods.ml_gcn import MLGCN
+from mlbench_plugins.methods.ssgrl import SSGRL
+
+SPEC = (Level(8, 32),)
+HEADS = {
+    MLGCN: ("adjacency", {"width": 6}),
+    SSGRL: ("adjacency", {"output_dim": 4, "intermediary_dim": 4}),
+    GRL: ("labels.adjacency", {"label_dim": 4, "output_dim": 4}),
+    GraphBranch: ("gate.adjacency", {}),
+}
+THRESHOLD, WEIGHT = 0.3, 0.2
+
+
+def by_loops(graph, counts, threshold, weight):
+    """The graph at row i and column j, one entry at a time, in Python's floats."""
+    labels = range(len(counts))
+    p = [[counts[i][j] / max(counts[i][i], 1) if i != j else 0.0 for j in labels] for i in labels]
+    edges = [[float(p[i][j] >= threshold) for j in labels] for i in labels]
+    if graph == "conditional":
+        return p
+    if graph in ("binary", "reweighted"):
+        a = edges
+        if graph == "reweighted":
+            degree = [sum(edges[i][j] for i in labels) for j in labels]
+            a = [
+                [weight * edges[i][j] / (degree[j] + 1e-6) + (i == j) for j in labels]
+                for i in labels
+            ]
+        d = [sum(a[i]) or 1.0 for i in labels]
+        return [[a[j][i] / (d[i] ** 0.5 * d[j] ** 0.5) for j in labels] for i in labels]
+    a = [[p[i][j] + (i == j) for j in labels] for i in labels]
+    rows = [sum(a[i]) for i in labels]
+    columns = [sum(a[i][j] for i in labels) for j in labels]
+    divisor = {
+        "row": lambda i, j: rows[i],
+        "column": lambda i, j: columns[j],
+        "symmetric": lambda i, j: (rows[i] * rows[j]) ** 0.5,
+    }[graph]
+    return [[a[i][j] / divisor(i, j) for j in labels] for i in labels]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_named_graphs_are_those_of_the_papers(graph, count):
+    labels = label_context(count)
+    probability = conditional_probability(labels).double()
+    expected = by_loops(graph, labels.cooccurrence.tolist(), THRESHOLD, WEIGHT)
+    made = label_graph(graph, probability, THRESHOLD, WEIGHT).numpy()
+    assert np.allclose(made, expected, rtol=1e-6, atol=1e-9)
+    assert np.isfinite(made).all(), "the last label has no positive"
+
+
+def test_the_graphs_differ():
+    probability = conditional_probability(label_context(7))
+    made = [label_graph(graph, probability, THRESHOLD, WEIGHT) for graph in GRAPHS]
+    assert not any(torch.allclose(a, b) for i, a in enumerate(made) for b in made[:i])
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_heads_take_any_of_them(head, graph):
+    place, options = HEADS[head]
+    labels = label_context(5)
+    made = head(SPEC, labels, graph=graph, **options).eval()
+    expected = label_graph(graph, conditional_probability(labels))
+    assert torch.equal(made.get_buffer(place), expected)
+    assert made(features(SPEC)).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("head", "graph"),
+    [
+        (MLGCN, "reweighted"),
+        (SSGRL, "conditional"),
+        (GRL, "conditional"),
+        (GraphBranch, "reweighted"),
+    ],
+)
+def test_the_default_is_the_papers(head, graph):
+    place, options = HEADS[head]
+    made = head(SPEC, label_context(5), **options).get_buffer(place)
+    assert torch.equal(made, label_graph(graph, conditional_probability(label_context(5))))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_an_unknown_graph_is_refused(head):
+    with pytest.raises(PluginError, match="no graph 'rows'; known: conditional"):
+        head(SPEC, label_context(3), graph="rows", **HEADS[head][1])

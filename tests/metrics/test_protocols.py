@@ -1,0 +1,325 @@
+"""Every protocol against its plain reference, scikit-learn, the authors' numbers and the page."""
+
+import json
+import re
+import warnings
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from mlbench.metrics import PROTOCOLS, TREATMENTS, evaluate, score, score_all
+from mlbench.metrics.measurement import Case, Labelled
+from mlbench.metrics.protocols import find, measure, names_for
+from mlbench.store import Store
+from mlbench.types import MeasureError, Predictions
+from tests.metrics import plain
+from tests.metrics.cases import cases
+
+ROOT = Path(__file__).parents[2]
+NAMES = [
+    name + "".join(f"+{t.name}" for t in treatments)
+    for name in PROTOCOLS
+    for treatments in product(
+        *(
+            [None, *(t for t in TREATMENTS.values() if t.kind == kind)]
+            for kind in ("difficult", "absent")
+        )
+    )
+    for treatments in [[t for t in treatments if t is not None]]
+    if all(t.changes(PROTOCOLS[name]) for t in treatments)
+]
+
+
+@st.composite
+def wholes(draw):
+    """A case with everything that a protocol may ask for, or without it."""
+    scores, targets = draw(cases())
+    c = targets.shape[1]
+    held, positives = None, None
+    if draw(st.booleans()):
+        rows = draw(st.integers(1, 12))
+        values = draw(arrays.arrays(np.int8, (rows, c), elements=st.sampled_from([1, 0, 0, -1])))
+        coarse = st.integers(-2, 2).map(float)
+        held = Labelled(draw(arrays.arrays(scores.dtype, (rows, c), elements=coarse)), values)
+    if draw(st.booleans()):
+        near = st.sampled_from([0, 19, 20, 60, 100, 101, 5000])
+        positives = draw(arrays.arrays(np.int64, c, elements=near))
+    return Case(scores, targets, held, positives)
+
+
+def plainly(case):
+    def rows(logits, targets):
+        return [
+            [(float(s), int(t)) for s, t in zip(*row, strict=True)]
+            for row in zip(logits, targets, strict=True)
+        ]
+
+    held = None if case.validation is None else rows(*case.validation)
+    known = None if case.train_positives is None else case.train_positives.tolist()
+    precision = case.logits.dtype.type
+    return plain.Plain(rows(case.logits, case.targets), held, known, lambda x: float(precision(x)))
+
+
+EQUAL = Case(np.zeros((4, 3)), np.array([[1, 0, -1], [0, 1, 1], [1, 1, 0], [-1, 0, 1]], np.int8))
+ONE = Case(np.array([[2.0]]), np.ones((1, 1), np.int8))
+ABSENT = Case(np.eye(3), np.array([[1, 0, 1], [0, 0, 1], [1, 0, -1]], np.int8))
+
+
+def test_each_protocol_has_a_plain_reference():
+    assert list(PROTOCOLS) == list(plain.DEFINED)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, max_examples=15)
+@given(wholes())
+@example(EQUAL)
+@example(ONE)
+@example(ABSENT)
+def test_equals_its_definition_in_loops(name, case):
+    given = (case.logits, case.targets, case.validation, case.train_positives)
+    try:
+        expected = plain.evaluate(name, plainly(case))
+    except plain.UndefinedError:
+        with pytest.raises(MeasureError):
+            evaluate(name, *given)
+        return
+    assert evaluate(name, *given) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(cases())
+def test_equals_scikit_learn_where_nothing_is_unknown(case):
+    logits, targets = case[0], np.maximum(case[1], 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        single = targets.shape[1] == 1
+        expected = (
+            {}
+            if single
+            else {
+                "LRAP": 100
+                * sklearn.metrics.label_ranking_average_precision_score(targets, logits),
+                "coverage_error": sklearn.metrics.coverage_error(targets, logits),
+                "ranking_loss": 100 * sklearn.metrics.label_ranking_loss(targets, logits),
+            }
+        )
+        wrong = 100 * sklearn.metrics.hamming_loss(targets, logits >= 0)
+        both = [c for c in range(targets.shape[1]) if 0 < targets[:, c].mean() < 1]
+        areas = [100 * sklearn.metrics.roc_auc_score(targets[:, c], logits[:, c]) for c in both]
+    if not single:
+        assert evaluate("label-ranking", logits, targets) == pytest.approx(expected)
+    assert evaluate("hamming", logits, targets) == pytest.approx({"hamming_loss": wrong})
+    if both:
+        found = evaluate("auc", logits, targets)
+        assert found["macro_AUC"] == pytest.approx(np.mean(areas))
+        if 0 < targets.mean() < 1:
+            micro = 100 * sklearn.metrics.roc_auc_score(targets.ravel(), logits.ravel())
+            assert found["micro_AUC"] == pytest.approx(micro)
+
+
+@settings(deadline=None, max_examples=30)
+@given(cases(), st.randoms())
+def test_the_order_of_images_changes_no_number(case, random):
+    logits, targets = case
+    order = random.sample(range(len(logits)), len(logits))
+    for name in names_for(targets):
+        protocol = find(name)
+        try:
+            straight = protocol.measure(Case(logits, targets)).values
+        except MeasureError:
+            continue
+        shuffled = protocol.measure(Case(logits[order], targets[order])).values
+        assert shuffled == pytest.approx(straight, abs=1e-9)
+
+
+# -------------------------------------------------------------------------------- authors' numbers
+def test_the_authors_numbers(published):
+    scores, targets, partly, expected = published
+    tolerance = {"rel": 1e-7}
+    order = ("OP", "OR", "OF1", "CP", "CR", "CF1")
+    ap = measure(Case(scores, targets), ["ap", "ap-interpolated"]).found
+    assert ap["ap"].by_label["AP"] == pytest.approx(100 * expected["ap_plain"], **tolerance)
+    envelope = ap["ap-interpolated"].by_label["AP"]
+    assert envelope == pytest.approx(expected["ap_interpolated"], **tolerance)
+    assert ap["ap"].values["mAP"] == pytest.approx(float(expected["map_asl"]), **tolerance)
+    ignoring = measure(Case(scores, partly), ["ap"]).found["ap"].by_label["AP"]
+    assert ignoring == pytest.approx(100 * expected["ap_ignore_difficult"], **tolerance)
+    for name, used, array in (
+        ("prf-0.5", targets, "prf"),
+        ("prf-top3", targets, "prf_top3"),
+        ("prf-0.5+difficult-negative", partly, "prf_difficult"),
+        ("prf-top3+difficult-negative", partly, "prf_top3_difficult"),
+    ):
+        found = evaluate(name, scores, used)
+        assert [found[key] for key in order] == pytest.approx(100 * expected[array], **tolerance)
+
+
+def test_the_canonical_protocol_is_what_committed_records_hold():
+    store = Store(ROOT / "results")
+    records = [record for record in store.records() if record.scores is not None]
+    assert records
+    for record in records:
+        found = evaluate("canonical", *_arrays(store.predictions(record)))
+        wanted = record.scores.model_dump(exclude={"mAP_low", "mAP_high"})
+        assert found == pytest.approx(wanted, abs=1e-9), record.run_id
+
+
+def test_the_canonical_protocol_is_the_score_without_its_interval():
+    logits, targets = np.eye(4, 3), np.array([[1, 0, 0], [0, 1, 0], [0, -1, 0], [1, 0, 0]], np.int8)
+    scores, _ = score(logits, targets, resamples=20)
+    wanted = scores.model_dump(exclude={"mAP_low", "mAP_high"})
+    assert evaluate("canonical", logits, targets) == wanted
+
+
+def _arrays(predictions):
+    return predictions.logits, predictions.targets
+
+
+# ------------------------------------------------------------------------------------ by hand
+def test_eleven_points_by_hand():
+    # Positives at ranks 1 and 3 of 3: precision 1 up to recall 0.5, 2/3 beyond.
+    found = evaluate("ap-11-point", np.array([[3.0], [2], [1]]), np.array([[1], [0], [1]], np.int8))
+    assert found["mAP"] == pytest.approx(100 * (6 * 1 + 5 * 2 / 3) / 11)
+
+
+def test_three_of_ten_positives_reach_a_recall_of_three_tenths():
+    # 3 * 0.1 is above 0.3 in floating point; the precision of 1 up to the third positive counts.
+    targets = np.array([1] * 3 + [0] * 7 + [1] * 7, np.int8)[:, None]
+    found = evaluate("ap-11-point", -np.arange(17.0)[:, None], targets)
+    assert found["mAP"] == pytest.approx(100 * (4 * 1 + 7 * 10 / 17) / 11)
+
+
+def test_thresholds_come_from_validation_alone():
+    logits, targets = np.array([[0.4], [0.6]]), np.array([[0], [1]], np.int8)
+    held = (np.array([[0.5], [0.1]]), np.array([[1], [0]], np.int8))
+    found = evaluate("prf-validation", logits, targets, held)
+    assert found["threshold"] == 0.5 and found["OF1"] == 100
+    swapped = evaluate("prf-validation", logits, 1 - targets, held)
+    assert swapped["threshold"] == 0.5 and swapped["OF1"] == 0
+
+
+def test_the_oracle_alone_is_marked():
+    assert [name for name in PROTOCOLS if PROTOCOLS[name].oracle] == ["prf-oracle"]
+
+
+def test_a_label_that_is_told_by_its_partner_is_found_out():
+    # Label 0 is scored by its partner 1 alone: beside it all are guessed, without it none is.
+    targets = np.array([[1, 1], [1, 1], [0, 1], [1, 0], [0, 0]], np.int8)
+    logits = np.where(targets[:, 1:] == 1, 3.0, -3.0) * np.ones((1, 2))
+    found = measure(Case(logits, targets), ["partners"]).found["partners"]
+    assert found.by_label["partner"].tolist() == [1, 0]
+    assert found.by_label["recall_with"][0] == 100 and found.by_label["recall_without"][0] == 0
+    assert found.by_label["AUC_with"][0] == found.by_label["AUC_without"][0] == 50
+
+
+def test_calibration_by_hand():
+    # Probability 0.75 (bin 11) on four entries of which one is present: off by a half.
+    logits = np.full((4, 1), np.log(3))
+    found = measure(Case(logits, np.array([[1], [0], [0], [0]], np.int8)), ["calibration"])
+    found = found.found["calibration"]
+    assert found.values == pytest.approx({"ECE": 50, "ECE_pooled": 50})
+    assert found.curves["entries"].tolist() == [0] * 11 + [4] + [0] * 3
+    assert found.curves["confidence"][11] == pytest.approx(75)
+    assert found.curves["frequency"][11] == 25
+
+
+# ------------------------------------------------------------------------------- many at once
+def test_only_what_may_differ_is_listed():
+    known, unknown = np.eye(2, dtype=np.int8), np.array([[1, 0], [0, -1]], np.int8)
+    assert names_for(known) == list(PROTOCOLS)
+    names = names_for(unknown)
+    assert "ap-interpolated+difficult-positive+absent-zero" in names
+    assert "hamming+difficult-negative" in names and "hamming+absent-zero" not in names
+    assert not any(name.startswith("canonical+") for name in names)
+    assert len(names) == len(set(names))
+
+
+def test_all_of_them_on_a_runs_predictions():
+    rng = np.random.default_rng(0)
+    targets = (rng.random((50, 4)) < 0.4).astype(np.int8)
+    logits = rng.standard_normal((50, 4)).astype(np.float32) + targets
+    keys = tuple(map(str, range(50)))
+    whole = Predictions(logits, targets, keys, validation=Predictions(logits, targets, keys))
+    found = score_all(whole)
+    assert set(found) == set(PROTOCOLS) - {"groups"}
+    assert found["ap"] == evaluate("ap", logits, targets)
+    assert all(type(v) in (int, float) for values in found.values() for v in values.values())
+    json.dumps(found, allow_nan=False)
+    report = measure(Case(logits, targets), ["prf-validation", "hamming"])
+    assert list(report.found) == ["hamming"]
+    assert "no predictions on validation images" in report.undefined["prf-validation"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ap-interpolatd", "unknown protocol 'ap-interpolatd'; did you mean ap-interpolated"),
+        ("zzz", "unknown protocol 'zzz'; `mlbench score --list`"),
+        ("ap+absent-nul", "unknown treatment 'absent-nul'; did you mean absent-zero"),
+        ("hamming+absent-zero", "hamming does not depend on absent-zero; it changes ap"),
+        ("canonical+difficult-negative", "canonical does not depend on"),
+        ("ap+absent-zero+absent-refused", "treats absent entries twice"),
+    ],
+)
+def test_names_that_are_none(name, message):
+    with pytest.raises(MeasureError, match=re.escape(message)):
+        evaluate(name, *ONE_LABEL)
+
+
+ONE_LABEL = (np.zeros((2, 1)), np.array([[1], [0]], np.int8))
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("logits", "targets", "message"),
+    [
+        (np.full((2, 1), np.nan), ONE_LABEL[1], "2 of 2 scores are not finite"),
+        (np.zeros((2, 2)), ONE_LABEL[1], "must both be"),
+        (np.zeros((2, 1)), np.zeros((2, 1), np.int8), "has a positive"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_by_all(name, logits, targets, message):
+    with pytest.raises(MeasureError, match=message):
+        evaluate(name, logits, targets)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        (None, "no predictions on validation images"),
+        ((np.zeros((1, 2)), np.ones((1, 2), np.int8)), "validation split: 2 classes, but 1"),
+        ((np.full((1, 1), np.inf), np.ones((1, 1), np.int8)), "validation split: 1 of 1 scores"),
+        ((np.zeros((1, 1)), np.zeros((1, 1), np.int8)), "validation split: none of the 1"),
+    ],
+)
+def test_validation_that_cannot_be_used(held, message):
+    for name in ("prf-validation", "prf-validation-by-class"):
+        with pytest.raises(MeasureError, match=message):
+            evaluate(name, *ONE_LABEL, held)
+
+
+def test_training_positives_of_other_labels():
+    with pytest.raises(MeasureError, match="one number for each of the 1 classes"):
+        evaluate("groups", *ONE_LABEL, None, np.array([3, 4]))
+
+
+# ---------------------------------------------------------------------------------------- the page
+def test_the_page_has_the_registrys_words():
+    page = (ROOT / "benchmarks" / "README.md").read_text()
+    told = re.findall(r"^\| `([^`]+)` \|(?: (\d+) \|)? (.+) \| (.+) \|$", page, re.MULTILINE)
+    wanted = [(p.name, str(p.version), p.definition, p.source) for p in PROTOCOLS.values()]
+    wanted += [(f"+{t.name}", "", t.definition, t.source) for t in TREATMENTS.values()]
+    assert [row for row in told if row[0].lstrip("+") in {*PROTOCOLS, *TREATMENTS}] == wanted
+
+
+def test_head_and_tail_are_those_of_the_data_sets_statistics():
+    from mlbench.datasets import statistics
+    from mlbench.metrics import groups
+
+    assert (groups.HEAD, groups.TAIL) == (statistics.HEAD, statistics.TAIL)

@@ -1,0 +1,265 @@
+"""The form of a pack: what goes in comes out, and what is no pack is refused."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from mlbench.packs import archive
+from mlbench.packs.archive import make, read
+from mlbench.packs.intake import add, compare
+from mlbench.packs.verify import verify
+from mlbench.store import Store
+from mlbench.types import PackError, Predictions
+from tests.packs.parts import made, named, put_together, taken_apart
+from tests.store.made import made_predictions, made_record
+
+
+@pytest.fixture(scope="module")
+def run(cache):
+    return made(cache, settings={"selection": "validation"})
+
+
+def written(tmp_path, data):
+    file = tmp_path / "pack.zip"
+    file.write_bytes(data)
+    return file
+
+
+def equal(one, other):
+    if one is None or other is None:
+        return one is other
+    same = np.array_equal(one.logits, other.logits) and np.array_equal(one.targets, other.targets)
+    return same and one.keys == other.keys and equal(one.validation, other.validation)
+
+
+# ------------------------------------------------------------------------------------------- making
+KEYS = st.lists(st.text(st.characters(exclude_characters="\0"), min_size=1), unique=True)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(keys=KEYS, data=st.data())
+def test_what_goes_in_comes_out(keys, data, tmp_path):
+    shape = (len(keys), 3)
+    logits = data.draw(arrays.arrays(np.float32, shape, elements=st.floats(width=32)))
+    targets = data.draw(arrays.arrays(np.int8, shape, elements=st.integers(-1, 1)))
+    record, seen = made_record(), Predictions(logits, targets, tuple(keys))
+    pack = read(written(tmp_path, make(record, seen)))
+    assert pack.record == record
+    np.testing.assert_array_equal(pack.predicted.predictions.logits, logits)
+    np.testing.assert_array_equal(pack.predicted.predictions.targets, targets)
+    assert pack.predicted.predictions.keys == tuple(keys)
+
+
+def test_the_same_run_gives_the_same_bytes(run, monkeypatch):
+    first = make(*run)
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    monkeypatch.setattr("time.localtime", lambda *_: (2033, 5, 18, 3, 33, 20, 2, 138, 0))
+    assert make(*run) == first
+    with zipfile.ZipFile(io.BytesIO(first)) as file:
+        assert {member.date_time for member in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert file.namelist() == ["manifest.json", "record.json", "recipe.yaml", "predictions.npz"]
+
+
+def test_pack_verify_store_is_a_round_trip(run, tmp_path):
+    record, seen = run
+    pack = read(written(tmp_path, make(record, seen)))
+    assert verify(pack).clean
+    store = Store(tmp_path / "theirs")
+    assert list(compare(pack, store)) == []
+    assert add(pack, store).startswith("added as")
+    again = Store(tmp_path / "theirs")
+    assert again.records() == [record] and equal(again.predictions(record), seen)
+    assert make(record, again.predictions(record)) == make(record, seen)
+    assert add(pack, again) == f"is in {again.root} already"
+
+
+def test_a_newer_run_supersedes_and_says_so(run, tmp_path):
+    record, seen = run
+    store = Store(tmp_path / "store")
+    store.write(record, seen)
+    newer = record.model_copy(update={"started": "2026-02-02T00:00:00+00:00"})
+    pack = read(written(tmp_path, make(newer, seen)))
+    assert list(compare(pack, store)) == []
+    assert f"supersedes the run of {record.started}" in add(pack, store)
+    assert store.records() == [newer] and store.superseded() == [record]
+
+
+def test_the_same_run_with_something_else_in_it_is_a_finding(run, tmp_path):
+    record, seen = run
+    store = Store(tmp_path / "store")
+    store.write(record, seen)
+    other = record.model_copy(update={"notes": ("changed",)})
+    [remark] = compare(read(written(tmp_path, make(other, seen))), store)
+    assert remark.kind == "finding" and "begun in the same second" in remark.text
+
+
+def test_predictions_of_another_run_of_the_store_are_told(run, tmp_path):
+    record, seen = run
+    store = Store(tmp_path / "store")
+    store.write(record, seen)
+    copied = named(record, seed=5)
+    [remark] = compare(read(written(tmp_path, make(copied, seen))), store)
+    assert remark.kind == "warning" and f"run {record.run_id} (gap)" in remark.text
+
+
+@pytest.mark.parametrize(("status", "seen"), [("ok", None), ("diverged", made_predictions())])
+def test_what_nobody_could_verify_is_not_packed(status, seen):
+    with pytest.raises(PackError, match="nobody could verify"):
+        make(made_record(status=status), seen)
+
+
+# ----------------------------------------------------------------------------------------- refusing
+def with_member(name, data=b"x"):
+    return lambda pack: archive.zipped({**taken_apart(pack), name: data})
+
+
+def without(name):
+    return lambda pack: put_together({n: d for n, d in taken_apart(pack).items() if n != name})
+
+
+def with_manifest(**fields):
+    def change(pack):
+        members = taken_apart(pack)
+        manifest = {**json.loads(members[archive.MANIFEST]), **fields}
+        return archive.zipped({**members, archive.MANIFEST: json.dumps(manifest).encode()})
+
+    return change
+
+
+def with_array(name, array):
+    def change(pack):
+        members = taken_apart(pack)
+        with np.load(io.BytesIO(members[archive.PREDICTIONS])) as found:
+            changed = {**found, name: array}
+        buffer = io.BytesIO()
+        np.savez(buffer, **{n: a for n, a in changed.items() if a is not None})
+        return put_together({**members, archive.PREDICTIONS: buffer.getvalue()})
+
+    return change
+
+
+def with_header(name, header):
+    """An array that claims another shape and type than its bytes have."""
+
+    def change(pack):
+        members = taken_apart(pack)
+        arrays = taken_apart(members[archive.PREDICTIONS])
+        said = io.BytesIO()
+        np.lib.format.write_array_header_1_0(said, {"fortran_order": False, **header})
+        inner = archive.zipped({**arrays, f"{name}.npy": said.getvalue() + b"\0" * 64})
+        return put_together({**members, archive.PREDICTIONS: inner})
+
+    return change
+
+
+def twice(pack):
+    buffer = io.BytesIO(pack)
+    with zipfile.ZipFile(buffer, "a") as file, pytest.warns(UserWarning, match="Duplicate"):
+        file.writestr("record.json", b"{}")
+    return buffer.getvalue()
+
+
+def damaged(pack):
+    at = pack.index(b"predictions.npz") + 200
+    return pack[:at] + bytes([pack[at] ^ 255]) + pack[at + 1 :]
+
+
+def encrypted(pack):
+    """The flag of the first member says that it is; the central directory, too."""
+    changed = bytearray(pack)
+    for mark, offset in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
+        changed[pack.index(mark) + offset] |= 1
+    return bytes(changed)
+
+
+BAD = {
+    "text": (lambda _: b"hello", "no pack, or damaged"),
+    "empty": (lambda _: b"", "no pack, or damaged"),
+    "cut": (lambda pack: pack[: len(pack) // 2], "no pack, or damaged"),
+    "damaged": (damaged, "no pack, or damaged"),
+    "encrypted": (encrypted, "no pack, or damaged"),
+    "another zip": (lambda _: archive.zipped({}), "no manifest.json, so it is no pack"),
+    "climbs out": (with_member("../../record.json"), "would land outside of the pack"),
+    "absolute": (with_member("/etc/passwd"), "would land outside"),
+    "backslash": (with_member("..\\record.json"), "would land outside"),
+    "drive": (with_member("C:record.json"), "would land outside"),
+    "stranger": (with_member("run.sh"), "'run.sh' has no place in a pack"),
+    "twice": (twice, "'record.json' is there 2 times"),
+    "no manifest": (lambda p: archive.zipped({"record.json": b"{}"}), "no manifest.json"),
+    "manifest": (with_member(archive.MANIFEST, b"{"), "manifest.json is no JSON"),
+    "manifest list": (with_member(archive.MANIFEST, b"[1]"), "format None"),
+    "manifest fields": (with_manifest(more=1), "manifest.json is malformed"),
+    "format": (with_manifest(format=2), "has format 2, and mlbench .* reads format 1; update"),
+    "no record": (without(archive.RECORD), "has no record.json"),
+    "record": (with_member(archive.RECORD, b"{}"), "record.json is no record of mlbench"),
+    "no arrays": (with_member(archive.PREDICTIONS, b"PK"), "predictions.npz is damaged"),
+    "lacks logits": (with_array("logits", None), "has no array logits"),
+    "half a validation": (with_array("validation_keys", None), "no array validation_keys"),
+    "float64": (with_array("logits", np.zeros((2, 2))), "logits of type float64, not float32"),
+    "pickled": (with_array("keys", np.array([{}])), "predictions.npz is damaged"),
+    "flat": (with_array("targets", np.zeros(3, np.int8)), "targets of shape"),
+    "endless": (
+        with_header("logits", {"descr": "<f4", "shape": (10**14, 80)}),
+        "predictions.npz is damaged",
+    ),
+    "endless nothing": (
+        with_header("keys", {"descr": "<U0", "shape": (10**14,)}),
+        "keys of type <U0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_what_is_no_pack_is_refused(name, run, tmp_path):
+    change, said = BAD[name]
+    file = written(tmp_path, change(make(*run)))
+    with pytest.raises(PackError, match=said) as caught:
+        read(file)
+    assert str(file) in str(caught.value)
+    assert list(tmp_path.iterdir()) == [file], "reading leaves nothing behind"
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_bomb_is_refused_unread(inside, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "LIMIT", 1 << 20)
+    bomb = bytes(2 << 20)
+    change = with_member(archive.RECORD, bomb)
+    if inside:  # small as the pack counts it, and large when the arrays are read
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, logits=np.zeros(1 << 20, np.float32))
+        change = with_member(archive.PREDICTIONS, buffer.getvalue())
+    file = written(tmp_path, change(make(*run)))
+    assert file.stat().st_size < 1 << 17
+    with pytest.raises(PackError, match="nothing was read"):
+        read(file)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(PackError, match=r"nowhere\.zip cannot be read \(No such file"):
+        read(tmp_path / "nowhere.zip")
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_no_flipped_byte_goes_unnoticed(data, run, tmp_path):
+    record, seen = run
+    pack = bytearray(make(record, seen))
+    at = data.draw(st.integers(0, len(pack) - 1))
+    pack[at] ^= data.draw(st.integers(1, 255))
+    try:
+        found = read(written(tmp_path, bytes(pack)))
+    except PackError:
+        return
+    # What is left: bytes of the zip that mean nothing, such as the time of a member.
+    assert found.record == record and equal(found.predicted.predictions, seen)

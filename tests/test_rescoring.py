@@ -1,0 +1,80 @@
+"""Published weights, scored by `mlbench evaluate --results`: a record of a tier of its own."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from mlbench.engine.checkpoint import Checkpoint, load
+from mlbench.leaderboard.rows import tables
+from mlbench.metrics import score
+from mlbench.store import Store
+from mlbench_plugins.datasets.scenes import NAMES
+from tests.cli.released import released_model
+
+FEW = {"train_images": 60, "test_images": 40}
+SHUFFLED = random.Random(0).sample(NAMES, len(NAMES))
+
+
+@pytest.fixture
+def theirs(cli, tmp_path):
+    """A released file, imported with its labels in another order than the data set's."""
+    torch.save(released_model()[1], tmp_path / "theirs.pth")
+    (tmp_path / "names.txt").write_text("\n".join(SHUFFLED))
+    done = cli(
+        *("import", "transformer_head", tmp_path / "theirs.pth", "--dataset", "synthetic"),
+        *("--labels", tmp_path / "names.txt", "--backbone", "timm:test_resnet"),
+        *("--out", tmp_path / "ours"),
+    )
+    assert done.code == 0, done.err
+    file = tmp_path / "ours" / "checkpoint.safetensors"
+    made = load(file)
+    settings = made.spec.settings.model_copy(update={"image_size": 48})
+    spec = made.spec.model_copy(update={"settings": settings, "dataset_options": FEW})
+    Checkpoint(made.weights, spec, made.label_names, made.preprocessing).save(file)
+    return file
+
+
+def change(file, weights=None, **spec):
+    kept = load(file)
+    changed = kept.spec.model_copy(update=spec)
+    Checkpoint(weights or kept.weights, changed, kept.label_names, kept.preprocessing).save(file)
+
+
+def test_it_leaves_a_record_that_stands_on_a_board_of_its_own(cli, theirs, tmp_path):
+    flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
+    done = cli("evaluate", theirs, *flags)
+    assert done.code == 0 and "recorded in" in done.err, done.err
+    store = Store(tmp_path / "results")
+    (record,) = store.records()
+    assert record.tier == "re-scored" and record.run_id == record.spec.run_id
+    assert record.label_names == NAMES and record.test_images == 40
+    assert record.efficiency.gmacs_head > 0 and "evaluate" in record.command
+    seen = store.predictions(record)
+    scores, precisions = score(seen.logits, seen.targets)
+    assert scores == record.scores
+    np.testing.assert_allclose(
+        [p for p in precisions if p is not None],
+        [p for p in record.average_precision if p is not None],
+    )
+    (table,) = tables([record])
+    assert table.tier == "re-scored" and table.name.endswith("-re-scored-published")
+    assert cli("evaluate", theirs, *flags).code == 0
+    assert len(store.records()) == 1, "the same weights are the same record"
+    weights = {name: value.clone() for name, value in load(theirs).weights.items()}
+    next(iter(weights.values())).add_(1)
+    change(theirs, weights)
+    assert cli("evaluate", theirs, *flags).code == 0
+    assert len(store.records()) == 2, "other weights are another record"
+
+
+def test_a_checkpoint_of_our_own_is_no_published_one(cli, theirs, tmp_path):
+    change(theirs, data="d" * 16)
+    flags = ("--dataset", "synthetic", "--results", tmp_path / "results")
+    done = cli("evaluate", theirs, *flags)
+    assert done.code == 2 and "left a record of its own" in done.err
+    change(theirs, data="imported:" + "d" * 16, labels=tuple(SHUFFLED[:3]))
+    done = cli("evaluate", theirs, *flags)
+    assert done.code == 2 and "only 3 of the labels" in done.err
+    assert not (tmp_path / "results").exists()

@@ -11,6 +11,8 @@ from mlbench.types import PluginError, Recipe, Settings
 
 LABELS = 80
 """Labels that costs are given for: COCO's."""
+COMMON = {"backbone": "resnet101", "image_size": 448}
+"""What all heads of the table stand on, whatever their papers chose: their costs compare."""
 
 
 class HeadCost(NamedTuple):
@@ -35,9 +37,10 @@ def head_cost(settings: Settings, labels: int = LABELS) -> HeadCost:
 
 
 def method_table() -> str:
-    """Every method with a recipe as a Markdown table."""
+    """Every method with a recipe as a Markdown table; costs are those on ``COMMON``."""
+    ground = f"{LABELS} labels, {COMMON['backbone']} at {COMMON['image_size']}"
     head = (
-        f"| method | paper | what is new | head at {LABELS} labels | reported on COCO |\n"
+        f"| method | paper | what is new | head ({ground}) | reported on COCO |\n"
         "| --- | --- | --- | --- | --- |\n"
     )
     return head + "".join(_line(plugin) for plugin in registry.plugins("recipe"))
@@ -47,7 +50,7 @@ def _line(plugin: registry.Plugin) -> str:
     recipe = plugin.load()
     assert isinstance(recipe, Recipe)
     try:
-        cost = head_cost(recipe.settings)
+        cost = head_cost(recipe.settings.model_copy(update=COMMON))
         costs = f"{cost.parameters:.1f} M, {cost.gmacs:.2f} GMACs"
     except PluginError:
         costs = "not at this number"

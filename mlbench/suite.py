@@ -40,6 +40,9 @@ SEEDS = (0, 1, 2)
 line without ``--seeds`` has seed 0 alone, as a first look should not take three times as long."""
 
 
+FLAGS = "the command line"
+
+
 class Suite(Value):
     """A matrix: every combination of the axes runs.
 
@@ -104,8 +107,15 @@ def read(file: Path) -> dict[str, Any]:
     return {"seeds": SEEDS, **fields}
 
 
-def make(fields: Mapping[str, Any], origin: str = "the command line") -> Suite:
+def make(
+    fields: Mapping[str, Any], origin: str = FLAGS, flags: Mapping[str, Any] | None = None
+) -> Suite:
     """A suite from fields, with ``plugins`` sorted into the axes.
+
+    Args:
+        fields: of the suite.
+        origin: where they come from.
+        flags: those that the command line laid on top.
 
     Raises:
         SuiteError: a field of the wrong type, or no method at all.
@@ -114,7 +124,8 @@ def make(fields: Mapping[str, Any], origin: str = "the command line") -> Suite:
     try:
         suite = Suite.model_validate(dict(fields))
     except ValidationError as error:
-        raise SuiteError(f"{origin}: {explain(error, Suite)}") from error
+        blamed = FLAGS if _wrong_alone(flags or {}) else origin
+        raise SuiteError(f"{blamed}: {explain(error, Suite)}") from error
     axes: dict[str, list[str]] = {
         "methods": list(suite.methods),
         "datasets": list(suite.datasets),
@@ -128,6 +139,14 @@ def make(fields: Mapping[str, Any], origin: str = "the command line") -> Suite:
     _check_names(suite)
     _check_labels_known(suite)
     return suite
+
+
+def _wrong_alone(fields: Mapping[str, Any]) -> bool:
+    try:
+        Suite.model_validate(dict(fields))
+    except ValidationError:
+        return True
+    return False
 
 
 def _axis(name: str) -> str:

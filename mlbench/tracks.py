@@ -179,7 +179,8 @@ def explain(error: ValidationError, model: type[BaseModel] = Settings) -> str:
             name = str(item["loc"][-1])
             lines.append(registry.unknown(f"option {where!r}", name, _siblings(model, item["loc"])))
         else:
-            lines.append(f"{where} = {item['input']!r}: {item['msg']}")
+            said = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{where} = {item['input']!r}: {said}")
     return "; ".join(lines)
 
 

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from mlbench import registry
 from mlbench.cli.console import cache_folder
+from mlbench.cli.show import GIVEN
 from mlbench.types import DatasetCard, PluginError, Recipe, RunRecord
 
 if TYPE_CHECKING:
     from mlbench.leaderboard.page import Catalogue
     from mlbench.leaderboard.rows import Table
-
-GIVEN = ("spec", "labels")
-"""What the core gives to heads, and no user sets as an option."""
 
 
 def write_page(

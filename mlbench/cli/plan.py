@@ -31,6 +31,12 @@ class Plan(Value):
     why: str = "no record"
 
     @property
+    def variants(self) -> dict[str, str]:
+        """Run id -> what sets the run apart from others of its method, backbone and loss."""
+        specs = [*self.missing, *self.done, *(spec for spec, _ in self.diverged)]
+        return {s.run_id: text for s, text in zip(specs, variants(specs), strict=True)}
+
+    @property
     def hopeless(self) -> bool:
         """Nothing of the matrix can be run."""
         return bool(self.refused) and not (self.missing or self.done or self.diverged)
@@ -43,9 +49,9 @@ class Plan(Value):
         states = [(spec, f"would run: {self.why}") for spec in self.missing]
         states += [(spec, "done") for spec in self.done]
         states += [(spec, "diverged before") for spec, _ in self.diverged]
-        apart = variants([spec for spec, _ in states])
-        for (spec, state), variant in zip(states, apart, strict=True):
-            what = f"{title(spec)} {variant}".strip()
+        apart = self.variants
+        for spec, state in states:
+            what = f"{title(spec)} {apart[spec.run_id]}".strip()
             table.add_row(spec.run_id, escape(what), spec.track, state)
         if table.rows:
             console.print(table)

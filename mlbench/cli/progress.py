@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -12,6 +14,9 @@ from mlbench.cli.console import errors
 if TYPE_CHECKING:
     from mlbench.executors.local import Outcome
     from mlbench.types import EpochLog, RunSpec
+
+
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def title(spec: RunSpec) -> str:
@@ -32,7 +37,17 @@ def ending(outcome: Outcome) -> str:
 
 
 class Silent:
-    """Says nothing: for processes that do not lead."""
+    """Says nothing: for processes that do not lead.
+
+    Args:
+        variants: run id -> what sets it apart from others of its title.
+    """
+
+    def __init__(self, variants: Mapping[str, str] = NONE) -> None:
+        self.variants = variants
+
+    def _title(self, spec: RunSpec) -> str:
+        return f"{title(spec)} {self.variants.get(spec.run_id, '')}".rstrip()
 
     def __enter__(self) -> Silent:
         """Nothing to set up."""
@@ -65,7 +80,7 @@ class Lines(Silent):
 
     def begin(self, number: int, total: int, spec: RunSpec) -> None:
         """Announce the run."""
-        self._say(f"[{number}/{total}] {title(spec)}")
+        self._say(f"[{number}/{total}] {self._title(spec)}")
 
     def end(self, outcome: Outcome) -> None:
         """Say how it went."""
@@ -84,7 +99,8 @@ class Lines(Silent):
 class Live(Silent):
     """Two bars on a terminal: the matrix, and the run that is going on."""
 
-    def __init__(self) -> None:
+    def __init__(self, variants: Mapping[str, str] = NONE) -> None:
+        super().__init__(variants)
         self.bars = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -113,7 +129,7 @@ class Live(Silent):
             self.matrix = self.bars.add_task("matrix", total=total, detail="")
         self.bars.update(self.matrix, completed=number - 1)
         self.epochs = spec.settings.epochs
-        self.current = self.bars.add_task(title(spec), total=None, detail="")
+        self.current = self.bars.add_task(self._title(spec), total=None, detail="")
 
     def end(self, outcome: Outcome) -> None:
         """Replace the bar by a line that stays."""

@@ -156,12 +156,13 @@ def _matrix(flags: dict[str, Any], file: Path | None, device: str) -> Suite:
     from mlbench.tracks import merge
 
     fields: dict[str, Any] = suites.read(file) if file else {}
-    given = {name: value for name, value in flags.items() if value not in (None, (), {})}
+    flags = {name: value for name, value in flags.items() if value not in (None, (), {})}
+    given = dict(flags)
     for name in ("settings", "label_noise"):
         if isinstance(fields.get(name, {}), Mapping):
-            given[name] = merge(fields.get(name, {}), flags[name])
+            given[name] = merge(fields.get(name, {}), flags.get(name, {}))
     given.setdefault("precision", fields.get("precision") or _precision(device))
-    return suites.make({**fields, **given}, str(file or "the command line"))
+    return suites.make({**fields, **given}, str(file or suites.FLAGS), flags)
 
 
 def _carry_out(planned: Plan, places: Places, world: World) -> int:
@@ -178,11 +179,11 @@ def _carry_out(planned: Plan, places: Places, world: World) -> int:
         from mlbench.executors.local import execute
 
         command = shlex.join(["mlbench", *sys.argv[1:]])
-        with _progress(world) as progress:
+        with _progress(world, planned) as progress:
             outcomes = execute(planned.missing, places, world, progress, command)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if world.leads:
-        for outcome in failed:
+        for outcome in failed if len(outcomes) > 1 else ():  # each was told when it ended
             errors.print(ending(outcome), style="red", markup=False)
         _board(planned, places)
     return 1 if failed or planned.refused or planned.diverged else 0
@@ -198,12 +199,12 @@ def _board(planned: Plan, places: Places) -> None:
     show_boards(places.results, lambda table: (table.data, table.track) in mine, asked=asked)
 
 
-def _progress(world: World) -> Silent:
+def _progress(world: World, planned: Plan) -> Silent:
     from mlbench.cli.progress import Lines, Live, Silent
 
     if not world.leads:
         return Silent()
-    return Live() if errors.is_terminal else Lines()
+    return Live(planned.variants) if errors.is_terminal else Lines(planned.variants)
 
 
 def _split(text: str | None) -> tuple[str, ...]:

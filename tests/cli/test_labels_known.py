@@ -201,3 +201,19 @@ def test_options_of_data_sets_on_the_command_line(cli, small, tmp_path):
         few = (flag, "train_images=40", flag, "test_images=9", flag, "size=32")
         counted = json.loads(cli("data", "stats", "synthetic", *few, "--json").out)
         assert counted["splits"]["train"]["images"] == 40
+
+
+def test_progress_says_which_variant_runs(cli, small):
+    done = cli("run", "--suite", small, "--plugins", "ssgrl", "--graph", "identity,random")
+    begun = [line for line in done.err.splitlines() if line.startswith("[")]
+    assert [line.rpartition(" ")[2] for line in begun] == ["graph=identity", "graph=random"]
+
+
+def test_a_wrong_flag_is_not_blamed_on_the_suite_file(cli, small):
+    done = cli("run", "--suite", small, "--plugins", "gap", "--label-noise", "keep=1.5")
+    assert done.code == 2 and "the command line: label_noise.keep = 1.5" in done.err
+    done = cli("run", "--suite", small, "--plugins", "gap", "--label-noise", "flip_which=present")
+    assert done.code == 2 and "flip_which needs flip" in done.err and "Value error" not in done.err
+    small.write_text(small.read_text() + "holdout: 1.5\n")
+    done = cli("run", "--suite", small, "--plugins", "gap")
+    assert done.code == 2 and f"{small}: holdout = 1.5" in done.err

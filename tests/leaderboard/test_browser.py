@@ -8,6 +8,7 @@ import pytest
 
 from mlbench.leaderboard import tables
 from mlbench.store import Store
+from tests.leaderboard.test_page_across import BETTER, over_data_sets
 
 ROOT = Path(__file__).parents[2]
 BROWSER = next(
@@ -188,6 +189,63 @@ def test_the_other_protocols_are_a_click_away(show, site):
     assert page.locator("#protocols").is_hidden()
     page.click("summary:has-text('protocols')")
     assert "ap-interpolated" in page.inner_text("#protocols")
+
+
+def test_a_reliability_curve_is_drawn_and_told(show, site):
+    file = next(f for f in site.glob("run/*.html") if 'id="reliability"' in f.read_text())
+    page = show(str(file.relative_to(site)))
+    assert page.locator(".reliability").is_visible()
+    page.locator("summary:has-text('The bins as a table')").focus()
+    page.keyboard.press("Enter")
+    rows = page.locator("#reliability tbody tr")
+    points = page.locator(".reliability .points").get_attribute("d")
+    assert rows.first.is_visible() and rows.count() == points.count("M")
+
+
+def test_few_data_sets_say_why_there_is_no_diagram(show):
+    page = show("index.html")
+    page.click("nav a:has-text('Across data sets')")
+    assert "nothing can be said" in page.inner_text(
+        "section[aria-label='Across data sets, probe track']"
+    )
+    assert page.locator(".ranks").count() == 0
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory):
+    """The index of boards on six data sets, with one method better everywhere and two that tie."""
+    from mlbench.leaderboard.page import Catalogue, write_site
+
+    folder = tmp_path_factory.mktemp("six")
+    made = over_data_sets(BETTER, methods=["ssgrl", "ml_gcn", "csra"])
+    given = {"results": folder / "none", "cache": folder / "cache", "catalogue": Catalogue()}
+    return write_site(tables(made), made, folder / "site", **given)
+
+
+@pytest.mark.parametrize("options", [{}, {"color_scheme": "dark"}, PHONE], ids=str)
+def test_the_critical_difference_diagram_is_legible_everywhere(show, six, options):
+    page = show(**options)
+    page.goto(six.as_uri())
+    drawing = page.locator(".ranks svg")
+    frame = drawing.bounding_box()
+    boxes = [name.bounding_box() for name in drawing.locator(".name").all()]
+    for i, box in enumerate(boxes):
+        assert box["height"] > 11, "small print"
+        assert box["x"] >= frame["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+        for other in boxes[:i]:
+            apart = abs(other["y"] - box["y"]) >= 14 or (
+                other["x"] + other["width"] < box["x"] or box["x"] + box["width"] < other["x"]
+            )
+            assert apart, "names lie on one another"
+    ink = page.evaluate("getComputedStyle(document.body).color")
+    name = drawing.locator(".name").first
+    assert name.evaluate("e => getComputedStyle(e).fill") == ink, "names follow dark mode"
+    page.locator(".ranks").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    table = page.locator("section[aria-label^='Across'] table")
+    assert table.is_visible() and "ssgrl, resnet18, bce" in table.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
 
 
 def test_the_matrix_of_wins_says_who_can_be_told_apart(show):

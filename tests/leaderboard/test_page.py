@@ -192,6 +192,32 @@ def test_a_runs_page_holds_what_repeats_and_explains_it(build):
     assert len(circles) == 2, "an infinite loss has no place on the curve"
 
 
+def test_a_runs_page_draws_its_reliability_with_a_table(build):
+    record, plain = made_record(), made_record("gap")
+    site = build([record, plain], {record.run_id: made_predictions(n=40)})
+    page = Page(site / "run" / f"{record.run_id}.html")
+    assert any(attributes.get("id") == "reliability" for _, attributes in page.tags)
+    (bars,) = [a["d"] for _, a in page.tags if a.get("class") == "bars"]
+    (points,) = [a["d"] for _, a in page.tags if a.get("class") == "points"]
+    known = int((made_predictions(n=40).targets >= 0).sum())
+    assert bars.count("M") == points.count("M") > 3 and f"over {known} known pairs" in " ".join(
+        page.texts
+    )
+    without = (site / "run" / f"{plain.run_id}.html").read_text()
+    assert "reliability" not in without.partition("</style>")[2]
+
+
+def test_pages_of_runs_and_methods_that_are_gone_go_at_a_rebuild(build):
+    kept, gone = made_record("gap"), made_record("csra")
+    site = build([kept, gone])
+    (site / "run" / "mine.html").write_text("<title>not of mlbench</title>")
+    boards = tables([kept])
+    given = {"results": site / "none", "cache": site.parent / "cache", "catalogue": Catalogue()}
+    write_site(boards, [kept], site, **given)
+    assert {file.name for file in site.glob("run/*")} == {f"{kept.run_id}.html", "mine.html"}
+    assert [file.name for file in site.glob("method/*")] == ["gap.html"]
+
+
 def test_a_run_without_predictions_or_scores_says_so(build):
     bad = made_record(status="diverged", scores=None, error="nan at step 7", efficiency=None)
     page = " ".join(Page(build([bad]) / "run" / f"{bad.run_id}.html").texts)

@@ -1,5 +1,6 @@
 """What pages derive: images by average precision, curves, facts."""
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,10 @@ from mlbench.leaderboard.page import derived
 from mlbench.leaderboard.page.curves import HEIGHT, WIDTH, curve
 from mlbench.leaderboard.page.examples import examples, image_average_precision
 from mlbench.leaderboard.page.facts import facts, number
+from mlbench.leaderboard.page.reliability import BOTTOM, LEFT, LOW, RIGHT, TOP, diagram, reliability
+from mlbench.leaderboard.page.stale import remove_stale
+from mlbench.metrics.measurement import Case
+from mlbench.metrics.protocols import find
 from mlbench.store import Store
 from mlbench.types import EpochLog, Predictions, StoreError
 from tests.store.made import NAMES, made_predictions, made_record
@@ -142,3 +147,52 @@ def test_numbers():
         "\N{EN DASH}",
         "\N{EN DASH}",
     ]
+
+
+def calibrated(probability, targets):
+    logits = np.log(probability / (1 - probability)).astype(np.float32)
+    return reliability(find("calibration").measure(Case(logits, targets)))
+
+
+def test_a_calibrated_model_lies_on_the_diagonal_and_an_overconfident_one_below_it():
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.02, 0.98, (20_000, 3))
+    targets = (rng.random(truth.shape) < truth).astype(np.int8)
+    honest = diagram(calibrated(truth, targets))
+    assert len(honest.bins) == 15 and sum(b.entries for b in honest.bins) == truth.size
+    for each in honest.bins:
+        across, up = (each.x - LEFT) / (RIGHT - LEFT), (BOTTOM - each.y) / (BOTTOM - TOP)
+        assert across == pytest.approx(each.confidence / 100) and abs(across - up) < 0.05
+    sure = diagram(calibrated(np.clip(truth * 1.5, 0.01, 0.99), targets))
+    assert sure.errors["ECE"] > honest.errors["ECE"] + 5
+    assert all(b.frequency < b.confidence for b in sure.bins if b.confidence > 40)
+
+
+def test_an_empty_bin_has_neither_point_nor_bar_and_more_entries_a_higher_bar():
+    made = diagram(
+        calibrated(np.array([[0.05]] * 90 + [[0.95]] * 10), np.array([[0]] * 90 + [[1]] * 10))
+    )
+    assert [(b.edges, b.entries, b.frequency) for b in made.bins] == [
+        ("0 to 7", 90, 0),
+        ("93 to 100", 10, 100),
+    ]
+    first, second = (LOW - float(top) for top in re.findall(r"V([\d.]+)H", made.bars))
+    assert made.bars.count("M") == 2 and first > second > 0 and made.most == 90
+
+
+MARK = '<meta name="generator" content="mlbench leaderboard">'
+
+
+def test_only_pages_with_our_mark_in_their_head_are_stale(tmp_path):
+    kept = {
+        "written.html": MARK,
+        "foreign.html": "<title>mine</title>",
+        "quoting.html": "x" * 600 + MARK,
+        "notes.txt": MARK,
+    }
+    for name, text in {**kept, "gone.html": f"<!doctype html>{MARK}"}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "linked.html").symlink_to(tmp_path / "written.html")
+    remove_stale(tmp_path, {tmp_path / "written.html"})
+    assert {file.name for file in tmp_path.iterdir()} == {*kept, "folder.html", "linked.html"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -32,6 +33,11 @@ def names(tables: Sequence[Table]) -> Names:
 def address(kind: str, name: str) -> str:
     """Where a page lies, relative to the index, as a link that opens from disk."""
     return quote(f"{kind}/{safe_name(name)}.html")
+
+
+def page_file(folder: Path, kind: str, name: str) -> Path:
+    """Where a page lies in the folder of the site."""
+    return folder / kind / f"{safe_name(name)}.html"
 
 
 def data(

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlencode
 
-from mlbench.leaderboard.page.boards import Names
+from mlbench.leaderboard.page.boards import Names, page_file
 from mlbench.leaderboard.page.catalogue import Catalogue
 from mlbench.leaderboard.page.facts import Fact, facts
 from mlbench.leaderboard.page.render import OTHERS, render
 from mlbench.leaderboard.rows import Table
-from mlbench.store import safe_name
 from mlbench.types import Recipe
 
 
@@ -51,8 +50,7 @@ def write_method(
         else [],
         changed=_changed(recipe) if recipe else [],
     )
-    place = folder / "method" / f"{safe_name(name)}.html"
-    place.write_text(page, encoding="utf-8", newline="\n")
+    page_file(folder, "method", name).write_text(page, encoding="utf-8", newline="\n")
 
 
 def _changed(recipe: Recipe) -> list[tuple[str, list[Fact]]]:

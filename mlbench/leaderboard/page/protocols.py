@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from mlbench.leaderboard.page import derived
+from mlbench.leaderboard.page.reliability import Reliability, reliability
 from mlbench.metrics.measurement import Case, Labelled
 from mlbench.metrics.protocols import PROTOCOLS, find, measure
 from mlbench.store import Store
@@ -31,15 +32,20 @@ class Line(Value):
 
 
 class Lines(Value):
-    """All protocols that are defined on a run's predictions."""
+    """All protocols that are defined on a run's predictions.
+
+    Attributes:
+        reliability: None where ``calibration`` is not defined.
+    """
 
     lines: tuple[Line, ...]
+    reliability: Reliability | None = None
 
 
 # Another version of a protocol gives other numbers.
 _VERSIONS = "\n".join(f"{p.name} {p.version} {p.definition}" for p in PROTOCOLS.values())
-KIND = f"protocols-{hashlib.sha256(_VERSIONS.encode()).hexdigest()[:8]}"
-"""Of what is cached."""
+KIND = f"protocols-2-{hashlib.sha256(_VERSIONS.encode()).hexdigest()[:8]}"
+"""Of what is cached; another number makes all of them anew."""
 
 
 def protocols(store: Store, record: RunRecord, file: Path, cache: Path) -> Lines:
@@ -61,7 +67,11 @@ def protocols(store: Store, record: RunRecord, file: Path, cache: Path) -> Lines
     held = store.predictions(record)
     chosen = held.validation and Labelled(held.validation.logits, held.validation.targets)
     report = measure(Case(held.logits, held.targets, chosen or None))
-    found = Lines(lines=tuple(_line(n, dict(m.values)) for n, m in report.found.items()))
+    calibrated = report.found.get("calibration")
+    found = Lines(
+        lines=tuple(_line(n, dict(m.values)) for n, m in report.found.items()),
+        reliability=reliability(calibrated) if calibrated else None,
+    )
     derived.keep(place, found)
     return found
 

@@ -23,6 +23,8 @@ from mlbench.leaderboard.rows import Row
 
 INDEX = ("theme.js", "copy.js", "plot.js", "boards.js")
 """Scripts of the index page, in order."""
+MARK = '<meta name="generator" content="mlbench leaderboard">'
+"""In the head of every page, so that one is known again as ours."""
 OTHERS = ("theme.js", "copy.js")
 """Scripts of every other page."""
 
@@ -45,7 +47,8 @@ def render(template: str, scripts: Sequence[str], root: str, **values: Any) -> s
         _environment()
         .get_template(template)
         .render(
-            # Trusted: both are files of this package.
+            # Trusted: all are of this package.
+            mark=Markup(MARK),
             style=Markup(style),
             script=Markup(script),
             policy=policy,

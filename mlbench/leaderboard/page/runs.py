@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+from mlbench.leaderboard.page.boards import page_file
 from mlbench.leaderboard.page.curves import curve
 from mlbench.leaderboard.page.examples import Examples, examples
 from mlbench.leaderboard.page.facts import Fact, facts
-from mlbench.leaderboard.page.protocols import Line, known, protocols
+from mlbench.leaderboard.page.protocols import Lines, known, protocols
+from mlbench.leaderboard.page.reliability import diagram
 from mlbench.leaderboard.page.render import OTHERS, render
 from mlbench.store import Store, safe_name
 from mlbench.types import MlbenchError, RunRecord
@@ -56,8 +58,8 @@ def write_runs(jobs: Sequence[Job], results: Path, folder: Path, cache: Path) ->
     """
     store = Store(results)
     for job in jobs:
-        place = folder / "run" / f"{safe_name(job.record.run_id)}.html"
-        place.write_text(_page(job, store, cache), encoding="utf-8", newline="\n")
+        page = _page(job, store, cache)
+        page_file(folder, "run", job.record.run_id).write_text(page, encoding="utf-8", newline="\n")
 
 
 def predictions_file(results: Path, record: RunRecord) -> Path:
@@ -70,7 +72,7 @@ def _page(job: Job, store: Store, cache: Path) -> str:
     record = job.record
     file = predictions_file(store.root, record)
     seen, why_unseen = _examples(job, file, cache)
-    lines, why_none = _protocols(job, store, file, cache)
+    measured, why_none = _protocols(job, store, file, cache)
     names = zip(record.label_names, record.average_precision, strict=False)
     scored = [(name, ap) for name, ap in names if ap is not None and math.isfinite(ap)]
     positive = {name for name, _ in scored}
@@ -88,8 +90,9 @@ def _page(job: Job, store: Store, cache: Path) -> str:
         absent=[n for n in record.label_names if n not in positive] if scored else [],
         examples=seen,
         without_examples=why_unseen,
-        protocols=lines,
+        protocols=measured.lines if measured else (),
         without_protocols=why_none,
+        reliability=diagram(measured.reliability) if measured and measured.reliability else None,
         bibtex=job.bibtex,
         **_tables(record),
     )
@@ -127,16 +130,16 @@ def _examples(job: Job, file: Path, cache: Path) -> tuple[Examples | None, str]:
         return None, str(error)
 
 
-def _protocols(job: Job, store: Store, file: Path, cache: Path) -> tuple[tuple[Line, ...], str]:
+def _protocols(job: Job, store: Store, file: Path, cache: Path) -> tuple[Lines | None, str]:
     record = job.record
     try:
         found = protocols(store, record, file, cache) if job.measured else known(file, cache)
     except MlbenchError as error:
-        return (), str(error)
+        return None, str(error)
     if found is not None:
-        return found.lines, ""
+        return found, ""
     where = file.relative_to(store.root.parent) if store.root.parent in file.parents else file
-    return (), (
+    return None, (
         f"Not computed in this build, which had too many runs for it; the next build goes on. Or: "
         f"mlbench score {where} --protocol all"
     )

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from mlbench.leaderboard.page.boards import Names, address, data, names
+from mlbench.leaderboard.page.boards import Names, address, data, names, page_file
 from mlbench.leaderboard.page.catalogue import Catalogue
+from mlbench.leaderboard.page.differences import across
 from mlbench.leaderboard.page.literature import cached_scores, lines
 from mlbench.leaderboard.page.methods import write_method
 from mlbench.leaderboard.page.render import INDEX, render
 from mlbench.leaderboard.page.runs import Job, write_runs
+from mlbench.leaderboard.page.stale import remove_stale
 from mlbench.leaderboard.published import Published
 from mlbench.leaderboard.rows import Table
 from mlbench.types import RunRecord, StoreError
@@ -37,7 +39,7 @@ def write_site(
     catalogue: Catalogue,
     published: Sequence[Published] = (),
 ) -> Path:
-    """Write the site and return its index page. Pages of runs that are gone stay where they are.
+    """Write the site and return its index page; pages of an earlier build that are not in it go.
 
     Args:
         tables: the boards.
@@ -56,7 +58,8 @@ def write_site(
     try:
         for kind in ("run", "method"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
-        _write_all(_jobs(tables, by_id, called, catalogue), results, folder, cache / "page")
+        jobs = _jobs(tables, by_id, called, catalogue)
+        _write_all(jobs, results, folder, cache / "page")
         methods = sorted({record.spec.method for record in by_id.values()})
         for method in methods:
             write_method(method, tables, called, catalogue, folder)
@@ -68,12 +71,16 @@ def write_site(
             tables=tables,
             runs=len(by_id),
             data=data(tables, by_id, catalogue),
+            across=across(tables),
             methods=[_method(name, catalogue) for name in methods],
             published=lines(
                 published, tables, methods, cached_scores(by_id, results, cache / "page")
             ),
         )
         index.write_text(page, encoding="utf-8", newline="\n")
+        runs = {page_file(folder, "run", job.record.run_id) for job in jobs}
+        remove_stale(folder / "run", runs)
+        remove_stale(folder / "method", {page_file(folder, "method", name) for name in methods})
     except OSError as error:
         raise StoreError(
             f"{error.filename or folder}: the page could not be written ({error.strerror or error})"

@@ -15,8 +15,10 @@ from __future__ import annotations
 import glob
 import hashlib
 import io
+import itertools
 import os
 import platform
+import re
 import shlex
 import tempfile
 import time
@@ -59,8 +61,9 @@ class Store:
         """Keep a run: both files are on the disk before either gets its name, the record last.
 
         Args:
-            record: what the run found. A record of the same run that was started at another time
-                is superseded: it and its predictions move to ``superseded/<run_id>.<started>.*``.
+            record: what the run found. Another record of the same run is superseded: it and its
+                predictions move to ``superseded/<run_id>.<started>.*``, with a number behind
+                ``started`` where a third one has that name.
             predictions: on the test split; None for a run that has none.
 
         Returns:
@@ -133,6 +136,27 @@ class Store:
             return _read(file)
         return None
 
+    def find(self, text: str) -> RunRecord | None:
+        """The one run whose id this is, or begins with; None where no id does.
+
+        Raises:
+            StoreError: several ids begin so, or the record is damaged.
+        """
+        begun = safe_name(text)
+        files = {file.stem: file for file in sorted(self._files(f"{glob.escape(begun)}*"))}
+        if not text or not files:
+            return None
+        if len(files) > 1 and begun not in files:
+            ids, more = list(files)[:5], f" and {len(files) - 5} more" if len(files) > 5 else ""
+            raise StoreError(
+                f"{text!r} is the beginning of {len(files)} runs: {', '.join(ids)}{more}; give more"
+            )
+        return _read(files.get(begun, next(iter(files.values()))))
+
+    def file(self, record: RunRecord) -> Path:
+        """Where the newest record of a run stands."""
+        return self._place(record)
+
     def superseded(self) -> list[RunRecord]:
         """Every record that a newer one of the same run took the place of; see ``problems``."""
         return [found for found in map(_try, self._old_files()) if isinstance(found, RunRecord)]
@@ -185,8 +209,10 @@ class Store:
     def _file_of(self, record: RunRecord) -> Path:
         """The predictions of a record, be it superseded or not."""
         place = self._place(record)
-        old = _old_name(place, record.started)
-        return (old if old.exists() else place).with_suffix(".npz")
+        old = [file for file in _old_names(place, record.started) if file.exists()]
+        if old and not _holds(place, record):
+            place = next((file for file in old if _holds(file, record)), place)
+        return place.with_suffix(".npz")
 
     def _old_files(self) -> list[Path]:
         return sorted((self.root / "records").glob(f"*/*/{SUPERSEDED}/*.json"))
@@ -223,23 +249,36 @@ def _read(file: Path) -> RunRecord:
         raise StoreError(
             f"{file}: not a record of this mlbench ({where}: {first['msg']}); {remedy}"
         ) from error
-    named = {safe_name(record.run_id), safe_name(f"{record.run_id}.{record.started}")}
-    if file.stem not in named:
+    old = re.escape(safe_name(f"{record.run_id}.{record.started}"))
+    if file.stem != safe_name(record.run_id) and not re.fullmatch(rf"{old}(\.\d+)?", file.stem):
         raise StoreError(f"{file}: holds run {record.run_id}; give the file that name")
     return record
 
 
-def _old_name(place: Path, started: str) -> Path:
-    """Where the record of a run that began then goes when it is superseded."""
-    return place.parent / SUPERSEDED / f"{safe_name(f'{place.stem}.{started}')}.json"
+def _old_names(place: Path, started: str) -> Iterator[Path]:
+    """Files of superseded records of a run that began then, and a free name after them."""
+    name = safe_name(f"{place.stem}.{started}")
+    for number in itertools.count(1):
+        file = place.parent / SUPERSEDED / f"{name}{f'.{number}' if number > 1 else ''}.json"
+        yield file
+        if not file.exists():
+            return
+
+
+def _holds(file: Path, record: RunRecord) -> bool:
+    """Whether this record stands there; as JSON, since a NaN is no equal of itself."""
+    found = _try(file) if file.exists() else None
+    return isinstance(found, RunRecord) and found.model_dump_json() == record.model_dump_json()
 
 
 def _superseded_by(place: Path, record: RunRecord) -> list[tuple[Path, bytes]]:
-    """The files of an earlier run at the place of a new record, under the names that keep them."""
+    """The files of another record at the place of a new one, under the names that keep them."""
     old = _try(place) if place.exists() else None
-    if not isinstance(old, RunRecord) or old.started == record.started:
+    if not isinstance(old, RunRecord) or _holds(place, record):
         return []
-    kept = [(_old_name(place, old.started), place.read_bytes())]
+    names = _old_names(place, old.started)
+    kept_as = next(file for file in names if _holds(file, old) or not file.exists())
+    kept = [(kept_as, place.read_bytes())]
     with suppress(FileNotFoundError):
         predictions = place.with_suffix(".npz").read_bytes()
         kept.insert(0, (kept[0][0].with_suffix(".npz"), predictions))

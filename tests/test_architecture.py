@@ -25,7 +25,8 @@ LANES = {
     "contracts": {"types", "registry", "contracts"},
     "engine": {"types", "metrics", "data", "engine"},
     "leaderboard": {"types", "metrics", "store", "leaderboard"},
-    "packs": {"types", "registry", "metrics", "store", "data", "packs"},
+    # What a head costs is counted again, by the counter that profiles it, in a check of its own.
+    "packs": {*("types", "registry", "metrics", "store", "data", "packs"), "engine", "profiling"},
     "build": {"types", "registry", "data", "engine"},
     "imports": {"types", "registry", "tracks", "data", "engine", "build", "imports"},
     "parity": {"types", "registry", "metrics", "build", "imports", "parity"},

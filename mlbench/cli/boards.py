@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
+from datetime import datetime
 from pathlib import Path
 
 from rich.text import Text
@@ -31,22 +32,31 @@ def show_wins(results: Path, wanted: Callable[[Table], bool]) -> None:
             _print_lines([*win_matrix(table), ""])
 
 
-def show_across(results: Path) -> None:
-    """Print how methods compare over data sets, a track at a time."""
-    for found in across.critical_differences(tables(Store(results).records())):
+def show_across(results: Path, wanted: Callable[[Table], bool]) -> None:
+    """Print how methods compare over the data sets of the wanted boards, a track at a time."""
+    boards = [table for table in tables(Store(results).records()) if wanted(table)]
+    differences = across.critical_differences(boards)
+    for found in differences:
         _print_lines([*across.diagram(found), ""])
+    if not differences:
+        _print_lines(["None of these boards has runs of ours on a whole, known data set."])
 
 
-def show_changes(results: Path, wanted: Callable[[Table], bool], since: str) -> None:
-    """Print what became of each row of the wanted boards since then.
+def moment(results: Path, since: str) -> datetime:
+    """The time that ``--since`` means in a store.
 
     Raises:
-        SuiteError: ``since`` is neither a date nor a commit of a record.
+        SuiteError: it is neither a date of the past nor a commit of a record.
     """
+    store = Store(results)
+    return history.moment(since, [*store.records(), *store.superseded()])
+
+
+def show_changes(results: Path, wanted: Callable[[Table], bool], time: datetime) -> None:
+    """Print what became of each row of the wanted boards since then."""
     store = Store(results)
     influences = Influences(store, cache_folder())
     records, superseded = store.records(), store.superseded()
-    time = history.moment(since, [*records, *superseded])
     then = history.as_of(time, records, superseded)
     known = {(record.run_id, record.started) for record in then}
     again = {

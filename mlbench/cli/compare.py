@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlbench.cli.console import console
+from mlbench.cli.console import console, errors
+from mlbench.leaderboard.text import count
 from mlbench.types import RunRecord, SuiteError, Track
 
 if TYPE_CHECKING:
     from mlbench.leaderboard.compare import Comparison, Difference
-    from mlbench.leaderboard.rows import Table
+    from mlbench.leaderboard.rows import Row, Table
+    from mlbench.store import Store
 
-SHORTEST = 6
-"""Characters that a text must have to be looked for among the beginnings of run ids."""
 LISTED = 5
 """Classes that are named where none moved."""
 
@@ -42,13 +42,10 @@ def compare(
 
     store = Store(results)
     records = {record.run_id: record for record in store.records()}
-    boards = [
-        table
-        for table in tables(records.values())
-        if (dataset is None or table.identity.startswith(dataset))
-        and (track is None or table.track == track)
-    ]
-    sides = _sides((first, second), boards, records)
+    boards = _wanted(tables(records.values()), dataset, track)
+    methods = {row.method for board in boards for row in board.rows}
+    asked = [name if name in methods else _run(name, store, boards) for name in (first, second)]
+    sides = _sides(asked, boards, records)
     board = _board_of(sides[0][0], boards)
     training = pooled([[records[i] for i in row.run_ids] for row in board.rows])
     runs = [comparison.read(side, store) for side in sides]
@@ -60,45 +57,78 @@ def compare(
             console.print(line, markup=False, highlight=False)
 
 
-def _sides(
-    names: tuple[str, str], boards: Sequence[Table], records: Mapping[str, RunRecord]
-) -> list[list[RunRecord]]:
-    """The runs that each name means; names of methods are looked for on one board."""
-    runs = [_run(name, boards) for name in names]
-    fitting = [
+def _wanted(boards: Sequence[Table], dataset: str | None, track: Track | None) -> list[Table]:
+    """The boards to look at; an edition's whole name means no other that begins so."""
+    whole = {board.identity for board in boards} & {dataset}
+    return [
         board
         for board in boards
-        if all(
-            run in _ids(board) if run else any(row.method == name for row in board.rows)
-            for name, run in zip(names, runs, strict=True)
-        )
+        if (dataset is None or board.identity.startswith(dataset))
+        and (not whole or board.identity in whole)
+        and (track is None or board.track == track)
     ]
-    if not all(runs) and len(fitting) != 1:
-        for name, run in zip(names, runs, strict=True):
-            if run is None and not any(row.method == name for b in boards for row in b.rows):
-                known = sorted({row.method for board in boards for row in board.rows})
-                raise SuiteError(
-                    f"{name!r} is neither a run nor a method here; methods: {', '.join(known)}; "
-                    "run ids stand in the last column of `mlbench leaderboard`"
-                )
-        where = ", ".join(f"{b.identity} {b.track}" for b in fitting) or "no board has both"
+
+
+def _run(text: str, store: Store, boards: Sequence[Table]) -> RunRecord:
+    """The run that a text means that is no method of these boards."""
+    run = store.find(text)
+    if run is None:
+        known = sorted({row.method for board in boards for row in board.rows})
         raise SuiteError(
-            f"{' and '.join(names)} must be on one board together ({where}); choose it by "
-            "--dataset and --track, or give run ids"
+            f"{text!r} is neither a run nor a method here; methods: {', '.join(known)}; "
+            "run ids stand in the last column of `mlbench leaderboard`"
         )
+    if not any(run.run_id in _ids(board) for board in boards):
+        raise SuiteError(
+            f"run {run.run_id} ({run.identity}, {run.spec.track}, {run.status}) has no row on the "
+            "boards that were asked for; choose others by --dataset and --track, or another run"
+        )
+    return run
+
+
+def _sides(
+    asked: Sequence[str | RunRecord], boards: Sequence[Table], records: Mapping[str, RunRecord]
+) -> list[list[RunRecord]]:
+    """The runs that each name means; names of methods are looked for on one board."""
+    if all(isinstance(one, RunRecord) for one in asked):
+        return [[one] for one in asked if isinstance(one, RunRecord)]
+    fitting = [board for board in boards if all(_rows(one, board) for one in asked)]
+    said = " and ".join(one if isinstance(one, str) else one.run_id for one in asked)
+    if not fitting:
+        raise SuiteError(f"no board has both {said}; choose others, or give run ids")
+    if len(fitting) > 1:
+        raise SuiteError(
+            f"{said} are together on several boards: {', '.join(b.name for b in fitting)}; choose "
+            "one by --dataset and --track, or give run ids"
+        )
+    rows = [_rows(one, fitting[0]) for one in asked]
+    rows = _alike(rows[0], rows[1]) or rows
     return [
-        [records[run]] if run else _row_of(name, fitting[0], records)
-        for name, run in zip(names, runs, strict=True)
+        [one] if isinstance(one, RunRecord) else _only(one, found, fitting[0], records)
+        for one, found in zip(asked, rows, strict=True)
     ]
 
 
-def _run(text: str, boards: Sequence[Table]) -> str | None:
-    """The run whose id this is, or begins with; None if it is no id."""
-    ids = sorted({run_id for board in boards for run_id in _ids(board)})
-    found = [run_id for run_id in ids if len(text) >= SHORTEST and run_id.startswith(text)]
-    if len(found) > 1:
-        raise SuiteError(f"{text} is the beginning of several runs: {', '.join(found)}; say more")
-    return found[0] if found else None
+def _alike(first: Sequence[Row], second: Sequence[Row]) -> list[list[Row]]:
+    """Of several pairs of rows the only one of a single backbone and loss, which is told."""
+    pairs = [(a, b) for a in first for b in second if (a.backbone, a.loss) == (b.backbone, b.loss)]
+    if len(first) == len(second) == 1 or len(pairs) != 1:
+        return []
+    errors.print(
+        f"of {count(len(first), 'row')} of {first[0].method} and {count(len(second), 'row')} of "
+        f"{second[0].method}, those with {pairs[0][0].backbone} and {pairs[0][0].loss} are "
+        "compared; run ids choose others",
+        markup=False,
+        highlight=False,
+    )
+    return [[row] for row in pairs[0]]
+
+
+def _rows(one: str | RunRecord, board: Table) -> list[Row]:
+    """The rows of a method, or that of a run."""
+    if isinstance(one, RunRecord):
+        return [row for row in board.rows if one.run_id in row.run_ids]
+    return [row for row in board.rows if row.method == one]
 
 
 def _ids(board: Table) -> set[str]:
@@ -109,8 +139,9 @@ def _board_of(record: RunRecord, boards: Sequence[Table]) -> Table:
     return next(board for board in boards if record.run_id in _ids(board))
 
 
-def _row_of(name: str, board: Table, records: Mapping[str, RunRecord]) -> list[RunRecord]:
-    rows = [row for row in board.rows if row.method == name]
+def _only(
+    name: str, rows: Sequence[Row], board: Table, records: Mapping[str, RunRecord]
+) -> list[RunRecord]:
     if len(rows) > 1:
         listed = "; ".join(
             f"{row.run_ids[0]} is {row.backbone}, {row.loss} {row.variant}".strip() for row in rows

@@ -11,8 +11,9 @@ from rich.console import Console
 # A pipe has no width of its own; boards need more than the 80 columns that rich would assume.
 _width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
 
-console = Console(width=_width)
-errors = Console(stderr=True, soft_wrap=True)
+# A label's name is text: rich would print `logit:dog:` with a picture of a dog.
+console = Console(width=_width, emoji=False)
+errors = Console(stderr=True, soft_wrap=True, emoji=False)
 
 
 def refuse(error: Exception) -> None:

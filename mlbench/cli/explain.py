@@ -9,6 +9,7 @@ import typer
 from pydantic_core import to_json
 
 from mlbench.cli.console import console, errors
+from mlbench.leaderboard.text import count
 from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ def _show(board: Explained) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{board.board}: {board.runs} runs, sd {board.deviation:.2f} points of mAP"
+    title = f"{board.board}: {count(board.runs, 'run')}"
+    if board.runs > 1:
+        title += f", sd {board.deviation:.2f} points of mAP"
     console.print(Text(title, style="bold"))
     table = Table(box=None, pad_edge=False)
     for name in ("cause", "levels", "df", "share", "points", "p"):

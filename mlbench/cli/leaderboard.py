@@ -44,19 +44,19 @@ def leaderboard(
             track is None or table.track == track
         )
 
+    from mlbench.cli import boards
+
+    time = None if since is None else boards.moment(results, since)  # a misspelt one writes nothing
     if not show_boards(results, wanted, html):
         raise SuiteError(
             f"no record in {results} fits; `mlbench run` makes some, --results names another store"
         )
-    if wins or across or since is not None:
-        from mlbench.cli.boards import show_across, show_changes, show_wins
-
-        if wins:
-            show_wins(results, wanted)
-        if across:
-            show_across(results)
-        if since is not None:
-            show_changes(results, wanted, since)
+    if wins:
+        boards.show_wins(results, wanted)
+    if across:
+        boards.show_across(results, wanted)
+    if time is not None:
+        boards.show_changes(results, wanted, time)
 
 
 def show_boards(
@@ -77,6 +77,7 @@ def show_boards(
     from mlbench.leaderboard.influences import Influences
     from mlbench.leaderboard.render import terminal, write
     from mlbench.leaderboard.rows import tables
+    from mlbench.leaderboard.text import count
     from mlbench.store import Store
 
     store = Store(results)
@@ -94,9 +95,8 @@ def show_boards(
         console.print(terminal(shown, published))
         for table, all_of_it in zip(shown, whole, strict=True):
             if others := len(all_of_it.rows) - len(table.rows):
-                said = (
-                    f"{table.name}: {others} more rows, which the ranks count, were not asked for"
-                )
+                rows, were = count(others, "more row"), "was" if others == 1 else "were"
+                said = f"{table.name}: {rows}, which the ranks count, {were} not asked for"
                 errors.print(said, markup=False, highlight=False)
         errors.print(f"written to {results / 'leaderboards'}", markup=False, highlight=False)
     if html is not None and shown:

@@ -22,7 +22,7 @@ def pack(
     results: Annotated[Path, typer.Option(help="The store that holds the run.")] = Path("results"),
     out: Annotated[
         Path | None,
-        typer.Option(help="The file to write, by default METHOD-EDITION-RUN.zip in this folder."),
+        typer.Option(help="The .zip to write, by default METHOD-EDITION-RUN.zip in this folder."),
     ] = None,
 ) -> None:
     """Pack a run's record, predictions and settings into one small file, to submit it.
@@ -32,6 +32,10 @@ def pack(
     from mlbench.packs.archive import make
     from mlbench.store import Store, safe_name
 
+    if out is not None and out.suffix.lower() != ".zip":
+        raise PackError(
+            f"--out {out}: a pack is a zip, and its name ends in .zip, as {out.stem or run}.zip"
+        )
     if run.endswith(".json"):
         record = _read(Path(run))
         store = Store(_root(Path(run)))
@@ -52,18 +56,13 @@ def pack(
 
 def _find(store: Store, text: str) -> RunRecord:
     """The one record whose run id begins so."""
-    records = store.records()
-    found = [record for record in records if text and record.run_id.startswith(text)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ids = ", ".join(record.run_id for record in found[:5])
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        raise PackError(f"{text!r} is the beginning of {len(found)} runs: {ids}{more}; give more")
-    raise PackError(
-        f"{store.root} has no run {text!r} among its {len(records)}; the boards and the names of "
-        "its records hold the ids, --results names another store"
-    )
+    found = store.find(text)
+    if found is None:
+        raise PackError(
+            f"{store.root} has no run {text!r} among its {len(store.records())}; the boards and "
+            "the names of its records hold the ids, --results names another store"
+        )
+    return found
 
 
 def _root(file: Path) -> Path:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import glob
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from mlbench.cli import predictions_csv
+from mlbench.cli.predictions_csv import COLUMNS
 from mlbench.metrics.measurement import Case, Labelled
-from mlbench.store import Store, safe_name
-from mlbench.types import DataError, StoreError, Targets
+from mlbench.store import HELD_OUT, Store
+from mlbench.types import DataError, RunRecord, StoreError
 
 CERTAIN = 1000.0
 """The logit of probability 1, beyond that of every other probability that a float can hold."""
@@ -26,10 +26,6 @@ ARRAYS = (
     "an .npz holds targets [images, labels] with 1 present, 0 absent, -1 unknown, and logits or "
     "probabilities of the same shape; if it likes, keys [images], names [labels], "
     "validation_logits, validation_targets and train_positives [labels]"
-)
-COLUMNS = (
-    "a .csv holds a line for each image, with the columns key, target:LABEL (1, 0; blank or -1 is "
-    "unknown) and logit:LABEL or probability:LABEL for each label"
 )
 
 
@@ -43,15 +39,30 @@ class Found:
     run_id: str | None = None
 
 
+class Split(NamedTuple):
+    """Scores and targets [N, C] as they stand in a file.
+
+    Attributes:
+        kind: ``logit`` or ``probability``.
+        place: (``target`` or the kind, image, label) -> where in which file that entry stands.
+    """
+
+    kind: str
+    scores: NDArray[Any]
+    targets: NDArray[Any]
+    place: Callable[[str, int, int], str]
+
+
 def read(source: str, results: Path) -> Found:
     """Read what the user named.
 
     Args:
-        source: a file (.npz, .csv, or the .json of a record with its .npz beside it), or a run id.
+        source: a file (.npz, .csv, or the .json of a record with its .npz beside it), or a run id
+            or the beginning of one.
         results: the store that a run id is looked up in.
 
     Raises:
-        StoreError: there is no such file or run, or it is damaged.
+        StoreError: there is no such file or run, several are meant, or it is damaged.
         DataError: it is whole, but not what predictions must be.
     """
     file = Path(source)
@@ -61,17 +72,18 @@ def read(source: str, results: Path) -> Found:
         return _from_table(file)
     if file.suffix == ".json":
         return _from_record(file)
-    if file.exists():
+    if file.is_file():
         raise DataError(f"{file}: not a .npz, .csv or .json; {ARRAYS}; {COLUMNS}")
-    places = sorted((results / "records").glob(f"*/*/{glob.escape(safe_name(source))}.json"))
-    if not places:
+    store = Store(results)
+    record = store.find(source)
+    if record is None:
         raise StoreError(
             f"{source}: neither a file nor a run in {results}; --results names another store"
         )
-    return _from_record(places[0])
+    return _of_run(store, record)
 
 
-# -------------------------------------------------------------------------------------------- .npz
+# ------------------------------------------------------------------------------------------- a run
 def _from_record(file: Path) -> Found:
     """The store's own layout says where its root is; elsewhere the two files lie side by side."""
     if not file.exists():
@@ -83,13 +95,18 @@ def _from_record(file: Path) -> Found:
             f"{file}: not a record of a store (results/records/EDITION/METHOD/RUN.json); "
             f"score {file.with_suffix('.npz')} instead"
         )
+    return _of_run(store, record)
+
+
+def _of_run(store: Store, record: RunRecord) -> Found:
     predictions = store.predictions(record)
     held_out = predictions.validation
     pair = None if held_out is None else Labelled(held_out.logits, held_out.targets)
     case = Case(predictions.logits, predictions.targets, pair)
-    return Found(file, case, record.label_names, record.run_id)
+    return Found(store.file(record), case, record.label_names, record.run_id)
 
 
+# -------------------------------------------------------------------------------------------- .npz
 def _from_arrays(file: Path) -> Found:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
@@ -100,110 +117,120 @@ def _from_arrays(file: Path) -> Found:
         raise StoreError(
             f"{file}: damaged or no .npz ({type(error).__name__}: {error}); restore the file"
         ) from error
-    pair = _pair(held, "", file)
-    assert pair is not None
-    labels = pair.targets.shape[1]
-    names = tuple(str(n) for n in held.get("names", [f"label {i}" for i in range(labels)]))
+    test = _split(held, "", file)
+    labels = test.targets.shape[1]
+    given = _listed(held, "names", file)
+    names = tuple(f"label {i}" for i in range(labels)) if given is None else tuple(map(str, given))
     _check_names(file, names, labels)
-    if "keys" in held:
-        _check_keys(file, held["keys"].tolist(), len(pair.targets))
-    case = Case(*pair, _pair(held, "validation_", file), held.get("train_positives"))
+    validation = None
+    if any(f"{HELD_OUT}{name}" in held for name in ("logits", "probabilities", "targets")):
+        split = _split(held, HELD_OUT, file)
+        if split.targets.shape[1] != labels:
+            raise DataError(
+                f"{file}: its validation arrays have {split.targets.shape[1]} labels and the others"
+                f" {labels}; give the same labels, in the same order"
+            )
+        validation = _labelled(split, file)
+    case = Case(*_labelled(test, file), validation, held.get("train_positives"))
     return Found(file, case, names)
 
 
-def _pair(held: Mapping[str, NDArray[Any]], prefix: str, file: Path) -> Labelled | None:
-    """Logits and targets of a split; None of a validation split that is not there."""
-    logits, chances = held.get(f"{prefix}logits"), held.get(f"{prefix}probabilities")
-    targets = held.get(f"{prefix}targets")
-    if prefix and logits is None and chances is None and targets is None:
-        return None
-    if targets is None or (logits is None) == (chances is None):
-        raise DataError(f"{file}: holds {', '.join(sorted(held)) or 'nothing'}; {ARRAYS}")
-    scores = logits if chances is None else _logits(chances, f"{file}: {prefix}probabilities")
-    assert scores is not None
+def _split(held: Mapping[str, NDArray[Any]], prefix: str, file: Path) -> Split:
+    """The arrays of a split, of shapes that fit."""
+    kinds = [kind for kind in ("logits", "probabilities") if f"{prefix}{kind}" in held]
+    if len(kinds) == 2:
+        both = " and ".join(f"{prefix}{kind}" for kind in kinds)
+        raise DataError(f"{file}: holds {both}; give one of the two")
+    if not kinds or f"{prefix}targets" not in held:
+        lacks = f"{prefix}targets" if kinds else f"{prefix}logits or {prefix}probabilities"
+        raise DataError(
+            f"{file}: lacks {lacks}; it holds {', '.join(sorted(held)) or 'nothing'}; {ARRAYS}"
+        )
+    scores, targets = held[f"{prefix}{kinds[0]}"], held[f"{prefix}targets"]
     if scores.ndim != 2 or scores.shape != targets.shape or scores.dtype.kind != "f":
         raise DataError(
             f"{file}: {prefix}scores {scores.dtype} {scores.shape} and targets {targets.shape} "
             f"must both be [images, labels], the scores as floats; {ARRAYS}"
         )
-    return Labelled(scores, _targets(targets, f"{file}: {prefix}targets"))
+    names, keys = _listed(held, "names", file), _listed(held, f"{prefix}keys", file)
+    if keys is not None:
+        _check_keys(file, keys, len(targets))
+
+    def place(what: str, image: int, label: int) -> str:
+        key = image if keys is None else repr(keys[image])
+        name = label if names is None else repr(names[label])
+        return f"{file}: {prefix}{what} of image {key}, label {name}"
+
+    kind = "logit" if kinds[0] == "logits" else "probability"
+    return Split(kind, scores, targets, place)
+
+
+def _listed(held: Mapping[str, NDArray[Any]], name: str, file: Path) -> list[Any] | None:
+    if name not in held:
+        return None
+    if held[name].ndim != 1:
+        raise DataError(f"{file}: {name} {held[name].shape} must have one dimension; {ARRAYS}")
+    found: list[Any] = held[name].tolist()
+    return found
 
 
 # -------------------------------------------------------------------------------------------- .csv
 def _from_table(file: Path) -> Found:
-    table = _table(file)
-    columns = [str(column) for column in table.columns]
-    kinds = [k for k in ("logit", "probability") if any(c.startswith(f"{k}:") for c in columns)]
-    names = [c.removeprefix("target:") for c in columns if c.startswith("target:")]
-    if len(kinds) != 1 or not names or "key" not in columns:
-        raise DataError(f"{file}: has the columns {', '.join(columns[:6])}, ...; {COLUMNS}")
-    kind = kinds[0]
-    scored = [c.removeprefix(f"{kind}:") for c in columns if c.startswith(f"{kind}:")]
-    if odd := sorted(set(names) ^ set(scored)):
-        raise DataError(
-            f"{file}: {', '.join(map(repr, odd[:3]))} has only one of target and {kind}; {COLUMNS}"
-        )
-    _check_keys(file, table["key"].tolist(), len(table))
-    scores = _numbers(table, [f"{kind}:{name}" for name in names], file)
-    targets = np.nan_to_num(_numbers(table, [f"target:{name}" for name in names], file), nan=-1)
-    if kind == "probability":
-        scores = _logits(scores, f"{file}: probabilities")
-    return Found(file, Case(scores, _targets(targets, f"{file}: targets")), tuple(names))
+    table = predictions_csv.read(file)
+    _check_names(file, table.names, len(table.names))
+    _check_keys(file, table.keys, len(table.keys))
+    shape = len(table.keys), len(table.names)
 
+    def place(what: str, image: int, label: int) -> str:
+        return f"{file}: line {table.lines[image]}, column {what}:{table.names[label]}"
 
-def _table(file: Path) -> pd.DataFrame:
-    blank: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}  # a key may be NA
-    try:
-        header = pd.read_csv(file, header=None, nrows=1, dtype=str).iloc[0].tolist()
-        table: pd.DataFrame = pd.read_csv(file, dtype={"key": str}, **blank)
-    except FileNotFoundError as error:
-        raise StoreError(f"{file}: no such file") from error
-    except (OSError, ValueError) as error:  # pandas' own errors of form are ValueErrors
-        raise StoreError(f"{file}: cannot be read as a table ({error}); {COLUMNS}") from error
-    # pandas would rename a column that is there twice, and take a field too many for an index.
-    twice = [name for name, times in Counter(header).items() if times > 1]
-    if twice or not isinstance(table.index, pd.RangeIndex):
-        wrong = f"column {twice[0]!r} twice" if twice else "more fields in a line than columns"
-        raise DataError(f"{file}: has {wrong}; {COLUMNS}")
-    return table
-
-
-def _numbers(table: pd.DataFrame, columns: list[str], file: Path) -> NDArray[np.float64]:
-    for column in columns:
-        if table[column].dtype.kind not in "biuf":
-            strange = pd.to_numeric(table[column], errors="coerce").isna() & table[column].notna()
-            line = int(strange.to_numpy().argmax())
-            raise DataError(
-                f"{file}: line {line + 2}, column {column}: {table[column].iloc[line]!r} is no "
-                "number"
-            )
-    return table[columns].to_numpy(dtype=np.float64)
+    scores, targets = (np.array(a).reshape(shape) for a in (table.scores, table.targets))
+    split = Split(table.kind, scores, targets, place)
+    return Found(file, Case(*_labelled(split, file)), table.names)
 
 
 # -------------------------------------------------------------------------------------- either one
-def _logits(chances: NDArray[Any], where: str) -> NDArray[np.float64]:
-    """Logits [N, C] of probabilities; the ranking stays as it was."""
-    p = np.asarray(chances, dtype=np.float64)
-    wrong = ~((p >= 0) & (p <= 1))
-    if wrong.any():
+def _labelled(split: Split, file: Path) -> Labelled:
+    """Logits and targets, checked; the first entry that is wrong is named."""
+    kind, scores, targets, place = split
+    if not targets.size:
+        lacking = "labels" if len(targets) else "images"
+        raise DataError(f"{file}: holds no {lacking}, so that there is nothing to score")
+    where = _first(~np.isfinite(scores))
+    if where:
         raise DataError(
-            f"{where}: {np.count_nonzero(wrong)} are not within 0 and 1, the first is "
-            f"{p[wrong][0]}; name them logits if that is what they are"
+            f"{place(kind, *where)}: {scores[where]} is not finite (as are "
+            f"{np.count_nonzero(~np.isfinite(scores))} of all {scores.size}); give a number that "
+            "is, or leave the image out"
         )
+    where = _first(~np.isin(targets, (-1, 0, 1)))
+    if where:
+        raise DataError(
+            f"{place('target', *where)}: {targets[where]} is no target; 1 is present, 0 absent and "
+            "-1 unknown"
+        )
+    where = _first((scores < 0) | (scores > 1))
+    if kind == "probability" and where:
+        raise DataError(
+            f"{place(kind, *where)}: {scores[where]} is not within 0 and 1; name the scores logits "
+            "if that is what they are"
+        )
+    logits = _logits(scores) if kind == "probability" else scores
+    return Labelled(logits, targets.astype(np.int8))
+
+
+def _first(wrong: NDArray[np.bool_]) -> tuple[int, int] | None:
+    """(image, label) of the first entry that is true."""
+    found = np.argwhere(wrong)
+    return (int(found[0, 0]), int(found[0, 1])) if len(found) else None
+
+
+def _logits(chances: NDArray[Any]) -> NDArray[np.float64]:
+    """Logits [N, C] of probabilities; the ranking stays as it was."""
+    p = chances.astype(np.float64)
     inside = np.clip(p, np.nextafter(0, 1), np.nextafter(1, 0))
     logits = np.log(inside) - np.log1p(-inside)
     return np.where(p == 0, -CERTAIN, np.where(p == 1, CERTAIN, logits))
-
-
-def _targets(targets: NDArray[Any], where: str) -> Targets:
-    strange = ~np.isin(targets, (-1, 0, 1))
-    if strange.any():
-        image, label = (int(i) for i in np.argwhere(strange)[0])
-        raise DataError(
-            f"{where}: image {image}, label {label} has {targets[image, label]}; a target is 1 "
-            "present, 0 absent or -1 unknown"
-        )
-    return targets.astype(np.int8)
 
 
 def _check_names(file: Path, names: Sequence[str], labels: int) -> None:

@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlbench.cli.console import console
-from mlbench.types import SuiteError
+from mlbench.leaderboard.text import count
+from mlbench.types import MeasureError, SuiteError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +28,8 @@ def score(
         str | None,
         typer.Argument(
             metavar="FILE",
-            help="Predictions (.npz or .csv), the .json of a record, or a run id in --results.",
+            help="Predictions (.npz or .csv), the .json of a record, or a run id in --results, or "
+            "its beginning.",
         ),
     ] = None,
     protocol: Annotated[
@@ -53,7 +55,10 @@ def score(
     for name in wanted or ():
         find(name)  # a misspelt name is told before a large file is read
     found = read(source, results)
-    report = measure(found.case, wanted)
+    try:
+        report = measure(found.case, wanted)
+    except MeasureError as error:
+        raise MeasureError(f"{found.file}: {error}") from error
     if as_json:
         typer.echo(json.dumps(_as_data(found, report), indent=1, allow_nan=False))
     else:
@@ -110,7 +115,9 @@ def _plain(column: NDArray[Any], names: tuple[str, ...]) -> list[float | str | N
 def _show(found: Found, report: Report, by_label: bool) -> None:
     images, labels = found.case.targets.shape
     console.print(
-        f"{found.file}: {images:,} images, {labels} labels", markup=False, highlight=False
+        f"{found.file}: {count(images, 'image')}, {count(labels, 'label')}",
+        markup=False,
+        highlight=False,
     )
     table = _table("protocol", "")
     for name, measured in report.found.items():

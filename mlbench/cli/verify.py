@@ -39,7 +39,7 @@ def verify(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
-    """Recompute every number of submitted results, and say what is wrong with them.
+    """Recompute scores, parameters and GMACs of submitted results, and say what is wrong with them.
 
     Without --data, images and labels are held against what the data set's card knows.
 

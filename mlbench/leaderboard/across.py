@@ -10,6 +10,7 @@ import numpy as np
 
 from mlbench.leaderboard.ranks import LEVEL
 from mlbench.leaderboard.rows import Table
+from mlbench.leaderboard.text import count
 from mlbench.metrics.significance import Floats, holm
 from mlbench.types import Track, Value
 
@@ -66,12 +67,18 @@ def _of_track(track: Track, boards: Sequence[Table]) -> CriticalDifference:
         return CriticalDifference(
             track=track,
             datasets=names,
-            said=f"{track}: {len(everywhere)} rows stand on the boards of all {len(names)} data "
-            f"sets; nothing can be said over data sets with fewer than {FEWEST} of them, or with "
-            "fewer than 3 rows.",
+            said=f"{track}: {_standing(len(everywhere), len(names))}; nothing can be said over "
+            f"data sets with fewer than {FEWEST} of them, or with fewer than 3 rows.",
         )
     found_KN = np.array([[scores[title][name] for name in names] for title in everywhere])
     return _tested(track, names, everywhere, found_KN)
+
+
+def _standing(rows: int, datasets: int) -> str:
+    stand = f"{count(rows, 'row')} {'stands' if rows == 1 else 'stand'}"
+    if datasets == 1:
+        return f"{stand} on the board of the one data set"
+    return f"{stand} on the boards of all {count(datasets, 'data set')}"
 
 
 def _tested(
@@ -83,9 +90,10 @@ def _tested(
     order = np.argsort(ranks_K, kind="stable")
     k, n = found_KN.shape
     found_KN, pairs = found_KN[order], list(itertools.combinations(range(k), 2))
-    p = holm([_wilcoxon(found_KN[i] - found_KN[j]) for i, j in pairs])
+    p = holm(_wilcoxon(np.array([found_KN[i] - found_KN[j] for i, j in pairs])))
     apart = {pair for pair, value in zip(pairs, p, strict=True) if value < LEVEL}
-    friedman = float(stats.friedmanchisquare(*found_KN).pvalue)
+    tied = bool((found_KN == found_KN[0]).all())  # of which Friedman's statistic is 0 / 0
+    friedman = 1.0 if tied else float(stats.friedmanchisquare(*found_KN).pvalue)
     quantile = stats.studentized_range.ppf(1 - LEVEL, k, np.inf)
     return CriticalDifference(
         track=track,
@@ -100,10 +108,14 @@ def _tested(
     )
 
 
-def _wilcoxon(differences: Floats) -> float:
+def _wilcoxon(differences_PN: Floats) -> Floats:
+    """P values [P]. They follow from the signed ranks, of which many pairs have the same."""
     from scipy import stats
 
-    return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+    signed_PN = np.sign(differences_PN) * stats.rankdata(np.abs(differences_PN), axis=1)
+    patterns, which = np.unique(signed_PN, axis=0, return_inverse=True)
+    p = [float(stats.wilcoxon(pattern).pvalue) if pattern.any() else 1.0 for pattern in patterns]
+    return np.array(p)[which.ravel()]
 
 
 def _groups(k: int, apart: set[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

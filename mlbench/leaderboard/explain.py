@@ -75,11 +75,24 @@ def _board(name: str, runs: Sequence[RunRecord]) -> Explained:
     scores = np.array([r.scores.mAP for r in runs if r.scores is not None])
     total = float(((scores - scores.mean()) ** 2).sum())
     if len(runs) < 3 or not total:
-        said = f"{len(runs)} runs with a score that differ too little to explain anything"
-        return Explained(board=name, runs=len(runs), deviation=0.0, parts=(), words=(said,))
+        said = _too_few(len(runs))
+        deviation = (total / max(len(runs) - 1, 1)) ** 0.5
+        return Explained(board=name, runs=len(runs), deviation=deviation, parts=(), words=(said,))
     parts, words = _parts(runs, scores, total)
     deviation = (total / (len(runs) - 1)) ** 0.5
     return Explained(board=name, runs=len(runs), deviation=deviation, parts=parts, words=words)
+
+
+def _too_few(runs: int) -> str:
+    if runs == 1:
+        return (
+            "there is only one run with a score, so that nothing varies; run others of this board"
+        )
+    if runs == 2:
+        return (
+            "two runs with a score are too few to explain their difference; `mlbench compare` them"
+        )
+    return "all runs have the same mAP, so that there is nothing to explain"
 
 
 def _parts(

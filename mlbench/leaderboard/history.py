@@ -43,7 +43,7 @@ def moment(text: str, records: Iterable[RunRecord]) -> datetime:
         records: all there are, superseded ones too.
 
     Raises:
-        SuiteError: it is none of these.
+        SuiteError: it is none of these, or a time that is still to come.
     """
     made = [_started(r) for r in records if len(text) >= COMMIT and _is_of(r, text)]
     if made:
@@ -55,7 +55,13 @@ def moment(text: str, records: Iterable[RunRecord]) -> datetime:
             f"--since {text}: neither a date such as 2026-11-21 nor the first {COMMIT} or more "
             "characters of a commit that a record here was made at"
         ) from error
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    now = datetime.now(UTC)
+    if time > now:
+        raise SuiteError(
+            f"--since {text}: lies in the future; it is {now.isoformat(timespec='minutes')} now"
+        )
+    return time
 
 
 def _is_of(record: RunRecord, commit: str) -> bool:

@@ -10,6 +10,11 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def count(number: int, noun: str) -> str:
+    """``1 row``, ``2,000 rows``: nouns whose plural ends in s alone."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def escaped(text: str) -> str:
     """Safe in a cell of a Markdown table."""
     return one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 from mlbench import registry
 from mlbench.packs import recipe
 from mlbench.packs.archive import PREDICTIONS, RECIPE, RECORD
 from mlbench.packs.case import Case
+from mlbench.packs.fields import differing
 from mlbench.packs.remarks import Remark, finding, not_checked, warning
 from mlbench.types import Efficiency, PackError, PluginError
 
 OURS = "mlbench-mlic"
 """The distribution whose heads are known to learn something for every label."""
+CLOCKS_DIFFER = timedelta(days=1)
+"""By this much at most: zones that are set wrong, too."""
 _BYTES = 4
 """Of a parameter: models are float32, whatever the precision that they are run in."""
 
@@ -69,12 +71,8 @@ def settings(case: Case) -> Iterator[Remark]:
     except PackError as error:
         yield finding(f"{RECIPE} cannot be read", "the run's settings", error)
         return
-    told, ran = _flat(described.model_dump(mode="json")), _flat(case.spec.model_dump(mode="json"))
-    for name in sorted(told.keys() | ran.keys()):
-        if told.get(name) != ran.get(name):
-            yield finding(
-                f"{RECIPE} and the record differ in {name}", repr(ran.get(name)), told.get(name)
-            )
+    for name, (ran, told) in sorted(differing(case.spec, described).items()):
+        yield finding(f"{RECIPE} and the record differ in {name}", repr(ran), repr(told))
 
 
 def status(case: Case) -> Iterator[Remark]:
@@ -100,13 +98,19 @@ def status(case: Case) -> Iterator[Remark]:
 
 def started(case: Case) -> Iterator[Remark]:
     """The time at which a run began is one, with its zone: the order of the store's history."""
+    said = case.record.started
     try:
-        zoned = datetime.fromisoformat(case.record.started).tzinfo is not None
+        began = datetime.fromisoformat(said)
     except ValueError:
-        zoned = False
-    if not zoned:
+        began = None
+    if began is None or began.tzinfo is None:
         text = "the time at which the run began is none"
-        yield finding(text, "as 2026-01-31T12:00:00+00:00", case.record.started)
+        yield finding(text, "as 2026-01-31T12:00:00+00:00", said)
+        return
+    now = datetime.now(UTC)
+    if began - now > CLOCKS_DIFFER:
+        text = "the run began in the future"
+        yield finding(text, f"until {now.isoformat(timespec='seconds')}", said)
 
 
 def track(case: Case) -> Iterator[Remark]:
@@ -153,7 +157,9 @@ def efficiency(case: Case) -> Iterator[Remark]:
         yield finding("costs of another input", ran, (cost.image_size, cost.precision))
     yield from _possible(cost)
     yield from _parameters(case, cost)
-    yield not_checked("costs: only what is impossible is seen; times would have to be taken again")
+    yield not_checked(
+        "latency and memory: only what is impossible is seen; they would have to be taken again"
+    )
 
 
 def _possible(cost: Efficiency) -> Iterator[Remark]:
@@ -231,13 +237,5 @@ def commit(case: Case) -> Iterator[Remark]:
         yield warning(f"the code differed from its commit ({found}), so nobody else has it")
     elif not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", found):
         yield warning(f"the commit {found!r} is no commit of git in full")
-
-
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in fields.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
+    elif not found.strip("0"):
+        yield warning(f"the commit {found} is git's sign for none")

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from mlbench.packs.archive import Pack
-from mlbench.packs.remarks import Remark, finding, warning
+from mlbench.packs.fields import differing
+from mlbench.packs.remarks import Remark, few, finding, warning
 from mlbench.store import Store
 from mlbench.types import RunRecord
 
@@ -19,11 +20,14 @@ def compare(pack: Pack, store: Store) -> Iterator[Remark]:
         StoreError: the store has this run, but it is damaged.
     """
     record, old = pack.record, store.get(pack.record.run_id)
-    if old is not None and old != record and old.started == record.started:
+    differences = {} if old is None else differing(old, record)
+    if old is not None and differences and old.started == record.started:
+        there, here = zip(*differences.values(), strict=True)
         yield finding(
-            f"{store.root} holds this run, begun in the same second, with something else in it",
-            _said(old),
-            _said(record),
+            f"{store.root} holds this run, begun in the same second, with something else in "
+            + few(list(differences)),
+            few([f"{path} {value!r}" for path, value in zip(differences, there, strict=True)]),
+            few([f"{path} {value!r}" for path, value in zip(differences, here, strict=True)]),
         )
     if pack.predicted is None or record.scores is None:
         return
@@ -49,7 +53,7 @@ def add(pack: Pack, store: Store) -> str:
         StoreError: the store cannot be written to, or has a damaged file in this place.
     """
     record, old = pack.record, store.get(pack.record.run_id)
-    if old == record:
+    if old is not None and not differing(old, record):
         return f"is in {store.root} already"
     file = store.write(record, pack.predicted.predictions if pack.predicted else None)
     if old is None:

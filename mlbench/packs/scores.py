@@ -1,4 +1,4 @@
-"""Every number of the record, recomputed from the predictions."""
+"""What the record says of its predictions, recomputed from them."""
 
 from __future__ import annotations
 

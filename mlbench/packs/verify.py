@@ -8,6 +8,7 @@ from pathlib import Path
 from mlbench.packs import claims, split
 from mlbench.packs.archive import Pack
 from mlbench.packs.case import Case, case
+from mlbench.packs.counts import counts
 from mlbench.packs.remarks import Remark, Report
 from mlbench.packs.scores import scores, selection
 
@@ -29,6 +30,7 @@ CHECKS: dict[str, Check] = {
     "scores": scores,
     "selection": selection,
     "efficiency": claims.efficiency,
+    "counts": counts,
     "plugins": claims.plugins,
     "commit": claims.commit,
 }

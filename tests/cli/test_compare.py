@@ -1,9 +1,13 @@
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 
 from mlbench.store import Store
 from tests.leaderboard.scored import write
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -37,15 +41,50 @@ def test_methods_of_one_board_and_json(cli, runs):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("msrn", "gap"), "has 2 rows of gap"),
+        (("gmp", "msrn"), "no board has both gmp and msrn"),
         (("msrn", "nothing"), "'nothing' is neither a run nor a method here; methods: gap"),
         (("msrn", "gmp"), "no board has both"),
-        (("msrn", "msrn"), "coco-mini probe, coco-mini controlled|controlled, coco-mini probe"),
+        (
+            ("msrn", "msrn"),
+            "msrn and msrn are together on several boards: coco-mini-controlled, coco-mini-probe; "
+            "choose one by --dataset and --track",
+        ),
     ],
 )
 def test_names_that_mean_no_two_rows_are_refused(cli, runs, names, message):
     ended = cli("compare", *names)
-    assert ended.code == 2 and any(part in ended.err for part in message.split("|")), ended.err
+    assert ended.code == 2 and message in ended.err, ended.err
+
+
+def test_of_several_rows_those_of_one_backbone_and_loss_are_compared(cli, runs, tmp_path):
+    ended = cli("compare", "msrn", "gap")
+    assert ended.code == 0 and runs["b"].run_id in ended.out, ended.err
+    assert "of 1 row of msrn and 2 rows of gap, those with resnet18 and bce" in ended.err
+    write(Store(tmp_path / "results"), "gap", 0.5, noise=6, settings={"epochs": 9})
+    ended = cli("compare", "msrn", "gap")
+    assert ended.code == 2 and "has 3 rows of gap" in ended.err
+
+
+def test_the_beginning_of_several_ids_is_refused(cli):
+    ids = [record.run_id for record in Store(ROOT / "results").records()]
+    often = max((run_id[0] for run_id in ids), key=[run_id[0] for run_id in ids].count)
+    ended = cli("compare", often, "msrn", "--results", ROOT / "results")
+    assert ended.code == 2 and f"'{often}' is the beginning of" in ended.err
+
+
+def test_a_run_without_a_row_is_told(cli, runs):
+    ended = cli("compare", runs["a"].run_id, runs["lonely"].run_id, "--dataset", "coco")
+    assert ended.code == 2 and "(voc2007, probe, ok) has no row on the boards" in ended.err
+
+
+def test_the_whole_name_of_an_edition_means_no_other_that_begins_so(cli, runs, tmp_path):
+    store = Store(tmp_path / "results")
+    for noise, identity in enumerate(("voc2007", "voc2007-mini")):
+        write(store, "ssgrl", 1.5, noise=noise, identity=identity, spec={"data": f"{noise}" * 16})
+        write(store, "grl", 1.0, noise=noise, identity=identity, spec={"data": f"{noise}" * 16})
+    ended = cli("compare", "ssgrl", "grl", "--dataset", "voc2007")
+    assert ended.code == 0, ended.err
+    assert "voc2007-mini-probe, voc2007-probe" in cli("compare", "ssgrl", "grl").err
 
 
 def test_track_and_data_set_choose_the_board(cli, runs):
@@ -60,3 +99,10 @@ def test_runs_of_other_data_are_refused(cli, runs, tmp_path):
     other = write(Store(tmp_path / "results"), "ssgrl", targets=labels(300), identity="voc2007")
     ended = cli("compare", runs["a"].run_id, other.run_id)
     assert ended.code == 2 and "were scored on other splits" in ended.err
+
+
+def test_the_readmes_command_works_on_the_committed_results(cli):
+    lines = (ROOT / "README.md").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith("mlbench compare")]
+    ended = cli(*shlex.split(line)[1:], "--results", ROOT / "results", "--resamples", 100)
+    assert ended.code == 0 and "A - B:" in ended.out, ended.err

@@ -29,3 +29,10 @@ def test_the_causes_of_the_spread_are_printed(cli, tmp_path):
 def test_an_empty_store_is_an_error(cli):
     ended = cli("explain", "nowhere")
     assert ended.code == 2 and "no record with a score in nowhere" in ended.err
+
+
+def test_one_run_explains_nothing_and_says_so(cli, tmp_path):
+    Store(tmp_path / "results").write(made_record())
+    ended = cli("explain")
+    assert ended.code == 0 and "probe track: 1 run\n" in ended.out
+    assert "there is only one run with a score" in ended.out

@@ -38,6 +38,31 @@ def test_over_few_data_sets_nothing_is_said(cli, store):
     write(store, "gap")
     ended = cli("leaderboard", "--across")
     assert ended.code == 0 and "nothing can be said over data sets" in ended.out
+    assert "1 row stands on the board of the one data set" in ended.out
+
+
+def test_across_keeps_to_the_boards_that_were_asked_for(cli, store, monkeypatch):
+    looked = []
+    monkeypatch.setattr(
+        "mlbench.leaderboard.across.critical_differences",
+        lambda tables: looked.extend(table.identity for table in tables) or [],
+    )
+    write(store, "gap")
+    write(store, "gap", identity="voc2007-mini", spec={"dataset": "voc2007"})
+    ended = cli("leaderboard", "--across", "--dataset", "voc2007")
+    assert ended.code == 0 and looked == ["voc2007-mini"]
+    assert "None of these boards has runs of ours on a whole, known data set" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [("yesterday", "--since yesterday: neither a date"), ("2999-01-01", "lies in the future")],
+)
+def test_a_wrong_since_prints_and_writes_nothing(cli, store, when, message):
+    write(store, "gap")
+    ended = cli("leaderboard", "--since", when)
+    assert ended.code == 2 and message in ended.err and not ended.out
+    assert not (store.root / "leaderboards").exists()
 
 
 def test_options_that_no_column_shows_stand_below(cli, store):

@@ -59,10 +59,12 @@ def test_runs_that_cannot_be_packed_are_told(cli, store, tmp_path, cache):
         (("bad.json",), "no record of this mlbench"),
         (("none.json",), "cannot be read"),
         ((record.run_id, "--out", "taken.zip"), "holds something else"),
+        ((record.run_id, "--out", "mine.txt"), "ends in .zip, as mine.zip"),
     ):
         told = cli("pack", *arguments)
         assert told.code == 2 and said in told.err, told
     assert (tmp_path / "taken.zip").read_text() == "mine"
+    assert not (tmp_path / "mine.txt").exists()
 
 
 def test_findings_give_one_and_what_is_no_pack_two(cli, tmp_path):

@@ -94,6 +94,33 @@ def test_a_run_by_its_id_its_record_or_its_predictions(cli):
     assert by_id["protocols"]["canonical"]["values"]["mAP"] == pytest.approx(record.scores.mAP)
 
 
+def test_a_run_by_the_beginning_of_its_id(cli):
+    records = [r for r in Store(RESULTS).records() if r.scores is not None]
+    found = as_json(cli, records[0].run_id[:8], "--results", RESULTS)
+    assert found["run_id"] == records[0].run_id
+    digits = [record.run_id[0] for record in records]
+    often = max(digits, key=digits.count)
+    done = cli("score", often, "--results", RESULTS)
+    assert done.code == 2 and f"'{often}' is the beginning of " in done.err
+
+
+def test_a_table_that_pandas_wrote_with_booleans_and_quoted_keys(tmp_path, cli):
+    text = 'key,logit:a,target:a\n"x, one\ntwo",2,True\n\ny,1,False\n'
+    (tmp_path / "p.csv").write_text(text, encoding="utf-8-sig")
+    case = read(str(tmp_path / "p.csv"), RESULTS).case
+    assert case.targets.tolist() == [[1], [0]] and case.logits.tolist() == [[2], [1]]
+    (tmp_path / "p.csv").write_text(text.replace("1,False", "high,0"))
+    assert "line 5, column logit:a holds 'high'" in cli("score", "p.csv").err
+
+
+def test_a_label_is_never_printed_as_a_picture(tmp_path, cli):
+    (tmp_path / "p.csv").write_text("key,logit::dog:,target::dog:\na,high,1\n")
+    assert "column logit::dog: holds 'high'" in cli("score", "p.csv").err
+    (tmp_path / "p.csv").write_text("key,logit::dog:,target::dog:\na,1,1\n")
+    done = cli("score", "p.csv", "--by-label", "--protocol", "ap")
+    assert ":dog:" in done.out and "1 image, 1 label\n" in done.out
+
+
 @pytest.mark.parametrize("blank", [False, True])
 def test_a_table_is_scored_as_the_arrays_are(cli, file, tmp_path, blank):
     written = table()
@@ -143,20 +170,33 @@ def test_nothing_to_score(cli):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"logits": np.full((4, 3), np.nan)}, "12 of 12 scores are not finite"),
+        ({"logits": np.full((4, 3), np.nan)}, "logit of image 'a', label 'cat': nan is not finite"),
         ({"logits": LOGITS[:, :2]}, r"\(4, 2\) and targets \(4, 3\)"),
         ({"logits": LOGITS.astype(int)}, "the scores as floats"),
-        ({"targets": np.zeros((4, 3), np.int8)}, "none of the 4 images has a positive"),
-        ({"targets": TARGETS * 2}, "image 0, label 0 has 2"),
+        ({"targets": np.zeros((4, 3), np.int8)}, "bad.npz: none of the 4 images has a positive"),
+        ({"targets": TARGETS * 2}, "target of image 'a', label 'cat': 2 is no target"),
         ({"targets": None}, "an .npz holds targets"),
-        ({"probabilities": LOGITS}, "logits or probabilities"),
+        ({"probabilities": LOGITS}, "holds logits and probabilities; give one of the two"),
         ({"logits": None}, "logits or probabilities"),
         ({"logits": None, "probabilities": LOGITS}, "not within 0 and 1"),
         ({"names": np.array(["a", "b"])}, "2 label names, 2 of them different, for 3"),
         ({"names": np.array(["a", "a", "b"])}, "3 label names, 2 of them different"),
         ({"keys": np.array(["a", "b", "a", "c"])}, "'a' stands there more than once"),
         ({"keys": np.array(["a"])}, "1 keys for 4 images"),
-        ({"validation_logits": LOGITS}, "an .npz holds targets"),
+        ({"validation_logits": LOGITS}, "lacks validation_targets; it holds .*an .npz holds"),
+        ({"validation_targets": TARGETS}, "lacks validation_logits or validation_probabilities"),
+        (
+            {f"validation_{n}": a[:, :2] for n, a in (("logits", LOGITS), ("targets", TARGETS))},
+            "its validation arrays have 2 labels and the others 3",
+        ),
+        (
+            {"validation_logits": np.where(LOGITS == 3, np.inf, LOGITS)}
+            | {"validation_targets": TARGETS},
+            "bad.npz: validation_logit of image 1, label '.red.car': inf is not finite",
+        ),
+        ({"logits": LOGITS[:0], "targets": TARGETS[:0], "keys": None}, "bad.npz: holds no images"),
+        ({"names": np.array("cat")}, r"names \(\) must have one dimension"),
+        ({"names": np.array([], np.str_)}, "0 label names"),
         ({"names": np.array([{}, {}, {}])}, "damaged or no .npz"),
     ],
 )
@@ -172,11 +212,27 @@ def test_arrays_that_are_no_predictions(cli, arrays, tmp_path, changes, message)
     [
         (lambda t: t.drop(columns="key"), "has the columns"),
         (lambda t: t.drop(columns="target:cat"), "'cat' has only one of target and logit"),
-        (lambda t: t.assign(**{"probability:cat": 0.5}), "logit:LABEL or probability:LABEL"),
+        (lambda t: t.assign(**{"probability:cat": 0.5}), "give one of the two"),
         (lambda t: t.assign(key="a"), "'a' stands there more than once"),
-        (lambda t: t.assign(**{"logit:cat": ["1", "2", "high", "3"]}), "line 4, .*'high' is no"),
-        (lambda t: t.assign(**{"logit:cat": [1, None, 2, 3]}), "not finite.*image 1, class 0"),
-        (lambda t: t.assign(**{"target:cat": 7}), "image 0, label 0 has 7"),
+        (
+            lambda t: t.assign(**{"logit:cat": ["1", "2", "high", "3"]}),
+            "line 4, .*'high', which is no",
+        ),
+        (lambda t: t.assign(**{"logit:cat": [1, None, 2, 3]}), "line 3, column logit:cat is blank"),
+        (
+            lambda t: t.assign(**{"logit:cat": [1, 2, np.inf, 3]}),
+            "line 4, column logit:cat holds 'inf', which is no finite",
+        ),
+        (
+            lambda t: t.assign(**{"logit:cat": ["1", "nan", "2", "3"]}),
+            "line 3, column logit:cat holds 'nan', which",
+        ),
+        (lambda t: t.assign(**{"target:cat": 7}), "line 2, column target:cat: 7.0 is no target"),
+        (
+            lambda t: t.assign(**{"target:cat": "nan"}),
+            "line 2, column target:cat: nan is no target",
+        ),
+        (lambda t: t[:0], "bad.csv: holds no images"),
         (lambda t: t.rename(columns={"target:cat": "target:dog: big"}), "big' twice"),
     ],
 )
@@ -192,7 +248,13 @@ def test_tables_that_are_no_predictions(cli, tmp_path, change, message):
         ("cut.npz", b"PK\x03\x04 and no more", "damaged or no .npz"),
         ("empty.npz", b"", "damaged or no .npz"),
         ("empty.csv", b"", "cannot be read as a table"),
-        ("long.csv", b"key,logit:a,target:a\nx,1,1,9\ny,1,0,9\n", "more fields in a line"),
+        (
+            "long.csv",
+            b"key,logit:a,target:a\nx,1,1,9\ny,1,0,9\n",
+            "line 2 has 4 fields for the 3 columns",
+        ),
+        ("cut.csv", b"key,logit:a,target:a\nx,1,1\n\ny,1", "line 4 has 2 fields for the 3"),
+        ("quote.csv", b'key,logit:a,target:a\n"x,1,1\n', "cannot be read as a table"),
         ("latin.csv", b"key,logit:\xe9,target:\xe9\nx,1,1\n", "cannot be read as a table"),
         ("p.txt", b"?", "not a .npz, .csv or .json"),
         ("alone.json", b"{}", "not a record of a store"),

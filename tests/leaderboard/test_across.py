@@ -4,6 +4,7 @@ from scipy import stats
 
 from mlbench.leaderboard import tables
 from mlbench.leaderboard.across import critical_differences, diagram
+from mlbench.metrics.significance import holm
 from tests.store.made import made_record
 
 
@@ -69,3 +70,23 @@ def test_the_diagram_has_a_bar_beside_each_group():
     lines = diagram(found)
     assert [line[7:9] for line in lines[1:5]] == ["  ", "| ", "| ", "  "]
     assert "critical difference of mean ranks" in lines[-1]
+
+
+def test_every_pair_has_wilcoxons_p_and_equal_scores_are_no_difference():
+    """Ties, zeros and repeated patterns of ranks included."""
+    scores = np.random.default_rng(4).integers(0, 4, (7, 9)).astype(float) + 50
+    scores[6] = scores[5]
+    found = only(scores)
+    rows = [" abcdefgh".index(title[0]) - 1 for title in found.methods]
+    raw = [
+        stats.wilcoxon(scores[rows[i]] - scores[rows[j]]).pvalue
+        if (scores[rows[i]] != scores[rows[j]]).any()
+        else 1.0
+        for i, j, _ in found.p
+    ]
+    assert [p for _, _, p in found.p] == pytest.approx(list(holm(raw)))
+
+
+def test_where_all_rows_tie_everywhere_nothing_differs():
+    found = only(np.full((3, 6), 50.0) + np.arange(6)[None, :])
+    assert found.friedman_p == 1 and found.groups == ((0, 2),)

@@ -100,4 +100,8 @@ def test_too_few_runs_say_so_and_boards_are_not_mixed():
         "coco-mini, probe track",
         "voc2007-mini, probe track",
     ]
-    assert all(one.parts == () and "too little to explain" in one.words[0] for one in found)
+    assert all(one.parts == () and "only one run" in one.words[0] for one in found)
+    [two] = explain([made_record(), made_record(value=52.0, spec={"seed": 1})])
+    assert "two runs" in two.words[0] and two.deviation == pytest.approx(2**0.5)
+    [same] = explain(made_record(spec={"seed": seed}) for seed in range(3))
+    assert "the same mAP" in same.words[0] and same.parts == ()

@@ -96,9 +96,26 @@ def test_the_same_run_with_something_else_in_it_is_a_finding(run, tmp_path):
     record, seen = run
     store = Store(tmp_path / "store")
     store.write(record, seen)
-    other = record.model_copy(update={"notes": ("changed",)})
+    scores = record.scores.model_copy(update={"mAP_low": record.scores.mAP_low - 1e-6})
+    other = record.model_copy(update={"notes": ("changed",), "scores": scores})
     [remark] = compare(read(written(tmp_path, make(other, seen))), store)
     assert remark.kind == "finding" and "begun in the same second" in remark.text
+    assert remark.text.endswith("something else in scores.mAP_low, notes")
+    low = record.scores.mAP_low
+    assert remark.expected == f"scores.mAP_low {low}, notes {list(record.notes)}"
+    assert remark.found == f"scores.mAP_low {low - 1e-6}, notes ['changed']"
+
+
+def test_a_run_with_a_nan_is_no_conflict_with_itself(run, tmp_path):
+    record, seen = run
+    first, *rest = record.epochs
+    odd = first.model_copy(update={"grad_norm": float("nan")})
+    record = record.model_copy(update={"epochs": (odd, *rest)})
+    store = Store(tmp_path / "store")
+    store.write(record, seen)
+    pack = read(written(tmp_path, make(record, seen)))
+    assert list(compare(pack, store)) == [] and add(pack, store).endswith("already")
+    assert store.superseded() == []
 
 
 def test_predictions_of_another_run_of_the_store_are_told(run, tmp_path):

@@ -230,6 +230,7 @@ TAMPERED = {
     "diverged": (edited(status="diverged", error="at step 3"), {"status"}, "diverged has scores"),
     "ok without costs": (edited(efficiency=None), {"status"}, "ok has no efficiency"),
     "no time": (edited(started="yesterday"), {"started"}, "began is none"),
+    "future": (edited(started="2999-01-01T00:00:00+00:00"), {"started"}, "in the future .*2999"),
     "no zone": (edited(started="2026-01-01T00:00:00"), {"started"}, "began is none"),
     "trained backbone": (other_settings(frozen_stages=0), {"track"}, "trained its backbone"),
     "augmented": (
@@ -244,8 +245,37 @@ TAMPERED = {
     ),
     "epochs": (edited(epochs=()), {"epochs"}, "not that of the budget"),
     "input of the costs": (edited_cost(image_size=96), {"efficiency"}, "costs of another input"),
-    "tiny head": (edited_cost(parameters_head=5), {"efficiency"}, "at least 20 parameters 5"),
-    "negative": (edited_cost(gmacs_head=-1.0), {"efficiency"}, "gmacs_head is impossible"),
+    "tiny head": (
+        edited_cost(parameters_head=5),
+        {"efficiency", "counts"},
+        "at least 20 parameters 5",
+    ),
+    "negative": (
+        edited_cost(gmacs_head=-1.0),
+        {"efficiency", "counts"},
+        "gmacs_head is impossible",
+    ),
+    "parameters": (
+        edited_cost(parameters_head=1000),
+        {"counts"},
+        "parameters_head is not what gap with 20 labels has 25620 1000",
+    ),
+    "GMACs": (edited_cost(gmacs_head=1.0), {"counts"}, "gmacs_head is not .* takes 2.56e-05 1.0"),
+    "backbone": (
+        edited_cost(parameters_backbone=1_000_000),
+        {"counts"},
+        "parameters_backbone is not what mobilenetv2_100 has 2223872 1000000",
+    ),
+    "GMACs of the backbone": (
+        edited_cost(gmacs_backbone=0.1),
+        {"counts"},
+        "gmacs_backbone is not what mobilenetv2_100 takes 0.299494272 0.1",
+    ),
+    "option that the head lacks": (
+        other_settings(head_options={"depth": 3}),
+        {"counts"},
+        "gap cannot be made as the settings say .*depth",
+    ),
     "memory": (edited_cost(peak_memory_mb=1.0), {"efficiency"}, "less than the parameters take"),
     "latency": (edited_latency(median_ms=1e9), {"efficiency"}, "latency at batch 1 is impossible"),
     "speed": (edited_latency(images_per_second=1e6), {"efficiency"}, "do not follow from"),
@@ -468,7 +498,12 @@ def test_a_foreign_data_set_is_told(synthetic, tmp_path, cache):
 
 @pytest.mark.parametrize(
     ("commit", "said"),
-    [(None, "no commit"), ("0" * 40 + "-dirty", "differed from its commit"), ("v1", "in full")],
+    [
+        (None, "no commit"),
+        ("0" * 40 + "-dirty", "differed from its commit"),
+        ("v1", "in full"),
+        ("0" * 40, "git's sign for none"),
+    ],
 )
 def test_code_that_nobody_has_is_a_warning(commit, said, voc, tmp_path):
     record, predictions = voc

@@ -96,6 +96,31 @@ def test_a_run_without_predictions_leaves_none(store):
         store.predictions(record.model_copy(update={"status": "diverged"}))
 
 
+def test_different_records_of_one_second_are_all_kept(store):
+    """Two machines made one run in the same second; then a third did, and the first came back."""
+    records = [made_record(value=value) for value in (10.0, 20.0, 30.0)]
+    for seed, record in enumerate(records):
+        store.write(record, made_predictions(seed=seed))
+    for newest in (2, 0, 0, 1):
+        store.write(records[newest], made_predictions(seed=newest))
+        again = Store(store.root)
+        assert again.records() == [records[newest]] and again.problems() == []
+        older = {record.scores.mAP for record in again.superseded()}
+        assert older | {records[newest].scores.mAP} == {10, 20, 30}
+        for seed, record in enumerate(records):
+            found = again.predictions(record).logits
+            np.testing.assert_array_equal(found, made_predictions(seed=seed).logits)
+    assert len(store.superseded()) == 3  # one a record, however often it was superseded
+
+
+def test_a_superseded_record_under_another_name_is_a_problem(store):
+    for value in (10.0, 20.0):
+        store.write(made_record(value=value))
+    [old] = store.root.glob("records/*/*/superseded/*.json")
+    old.rename(old.with_name(f"{old.stem}.x.json"))
+    assert store.superseded() == [] and len(store.problems()) == 1
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -39,8 +39,6 @@ from mlbench.types import Predictions, RunRecord, StoreError
 
 HELD_OUT = "validation_"
 """What the names of the validation split's arrays begin with."""
-
-
 SUPERSEDED = "superseded"
 """The folder, beside the newest records of a method, of those that they took the place of."""
 
@@ -73,7 +71,7 @@ class Store:
             StoreError: naming the file, the reason, and the folder where the result was saved
                 instead; or the predictions do not fit the record.
         """
-        place = self._place(record)
+        place = self.file(record)
         contents = [(place, (record.model_dump_json(indent=1) + "\n").encode())]
         if predictions is not None:
             contents.insert(0, (place.with_suffix(".npz"), _pack(predictions, record)))
@@ -86,7 +84,7 @@ class Store:
             raise StoreError(self._rescue(contents, place, error)) from error
         return place
 
-    def _place(self, record: RunRecord) -> Path:
+    def file(self, record: RunRecord) -> Path:
         """Where the newest record of a run stands."""
         folder = self.root / "records" / safe_name(record.identity) / safe_name(record.spec.method)
         return folder / f"{safe_name(record.run_id)}.json"
@@ -153,10 +151,6 @@ class Store:
             )
         return _read(files.get(begun, next(iter(files.values()))))
 
-    def file(self, record: RunRecord) -> Path:
-        """Where the newest record of a run stands."""
-        return self._place(record)
-
     def superseded(self) -> list[RunRecord]:
         """Every record that a newer one of the same run took the place of; see ``problems``."""
         return [found for found in map(_try, self._old_files()) if isinstance(found, RunRecord)]
@@ -208,7 +202,7 @@ class Store:
 
     def _file_of(self, record: RunRecord) -> Path:
         """The predictions of a record, be it superseded or not."""
-        place = self._place(record)
+        place = self.file(record)
         old = [file for file in _old_names(place, record.started) if file.exists()]
         if old and not _holds(place, record):
             place = next((file for file in old if _holds(file, record)), place)

@@ -1,39 +1,19 @@
 """Published weights, scored by `mlbench evaluate --results`: a record of a tier of its own."""
 
-import random
-
 import numpy as np
 import pytest
-import torch
 
 from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench.leaderboard.rows import tables
 from mlbench.metrics import score
 from mlbench.store import Store
 from mlbench_plugins.datasets.scenes import NAMES
-from tests.cli.released import released_model
-
-FEW = {"train_images": 60, "test_images": 40}
-SHUFFLED = random.Random(0).sample(NAMES, len(NAMES))
+from tests.cli.released import SHUFFLED, imported
 
 
 @pytest.fixture
 def theirs(cli, tmp_path):
-    """A released file, imported with its labels in another order than the data set's."""
-    torch.save(released_model()[1], tmp_path / "theirs.pth")
-    (tmp_path / "names.txt").write_text("\n".join(SHUFFLED))
-    done = cli(
-        *("import", "transformer_head", tmp_path / "theirs.pth", "--dataset", "synthetic"),
-        *("--labels", tmp_path / "names.txt", "--backbone", "timm:test_resnet"),
-        *("--out", tmp_path / "ours"),
-    )
-    assert done.code == 0, done.err
-    file = tmp_path / "ours" / "checkpoint.safetensors"
-    made = load(file)
-    settings = made.spec.settings.model_copy(update={"image_size": 48})
-    spec = made.spec.model_copy(update={"settings": settings, "dataset_options": FEW})
-    Checkpoint(made.weights, spec, made.label_names, made.preprocessing).save(file)
-    return file
+    return imported(cli, tmp_path)
 
 
 def change(file, weights=None, **spec):

@@ -1,14 +1,19 @@
 """A small model as another group's code would have saved it, for a data set that is drawn."""
 
+import random
+
 import torch
 
 from mlbench.build import build
 from mlbench.contracts.made_up import label_context
+from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench.types import Places, Settings
 from mlbench_plugins.datasets.scenes import NAMES
 from mlbench_plugins.layers.decoder import AUTHORS
 
 LABELS = len(NAMES)
+FEW = {"train_images": 60, "test_images": 40}
+SHUFFLED = random.Random(0).sample(NAMES, len(NAMES))
 SETTINGS = Settings(
     backbone="timm:test_resnet",
     weights="none",
@@ -42,3 +47,21 @@ def released_model(count=LABELS):
         f"backbone.model.{name}": value for name, value in model.backbone.model.state_dict().items()
     }
     return model, {f"module.{k}": v for k, v in (state | authors_names(model.head)).items()}
+
+
+def imported(cli, folder):
+    """The small model's checkpoint, imported with its labels in another order than the data's."""
+    torch.save(released_model()[1], folder / "theirs.pth")
+    (folder / "names.txt").write_text("\n".join(SHUFFLED))
+    done = cli(
+        *("import", "transformer_head", folder / "theirs.pth", "--dataset", "synthetic"),
+        *("--labels", folder / "names.txt", "--backbone", "timm:test_resnet"),
+        *("--out", folder / "ours"),
+    )
+    assert done.code == 0, done.err
+    file = folder / "ours" / "checkpoint.safetensors"
+    made = load(file)
+    settings = made.spec.settings.model_copy(update={"image_size": 48})
+    spec = made.spec.model_copy(update={"settings": settings, "dataset_options": FEW})
+    Checkpoint(made.weights, spec, made.label_names, made.preprocessing).save(file)
+    return file

@@ -1,7 +1,6 @@
 """``mlbench evaluate``: the scores of a checkpoint, and labels matched by name."""
 
 import json
-import random
 
 import numpy as np
 import pytest
@@ -9,35 +8,19 @@ import torch
 
 from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench_plugins.datasets.scenes import NAMES
-from tests.cli.released import released_model
+from tests.cli.released import FEW, SHUFFLED, imported, released_model
 
-FEW = {"train_images": 60, "test_images": 40}
 SUITE = f"""
 track: controlled
 seeds: [0]
 settings: {{epochs: 1, image_size: 32, batch_size: 16}}
 dataset_options: {{synthetic: {FEW}}}
 """
-SHUFFLED = random.Random(0).sample(NAMES, len(NAMES))
 
 
 @pytest.fixture
 def ours(cli, tmp_path):
-    """The small model, imported with its labels in another order than the data set's."""
-    torch.save(released_model()[1], tmp_path / "theirs.pth")
-    (tmp_path / "names.txt").write_text("\n".join(SHUFFLED))
-    done = cli(
-        *("import", "transformer_head", tmp_path / "theirs.pth", "--dataset", "synthetic"),
-        *("--labels", tmp_path / "names.txt", "--backbone", "timm:test_resnet"),
-        *("--out", tmp_path / "ours"),
-    )
-    assert done.code == 0, done.err
-    file = tmp_path / "ours" / "checkpoint.safetensors"
-    changed = load(file)
-    settings = changed.spec.settings.model_copy(update={"image_size": 48})
-    spec = changed.spec.model_copy(update={"settings": settings, "dataset_options": FEW})
-    Checkpoint(changed.weights, spec, changed.label_names, changed.preprocessing).save(file)
-    return file
+    return imported(cli, tmp_path)
 
 
 def test_a_run_and_its_checkpoint_score_the_same(cli, tmp_path):

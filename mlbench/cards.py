@@ -67,5 +67,5 @@ def _best(recipe: Recipe) -> str:
     """The first mAP on COCO that the card reports, with what it was made with."""
     for score in recipe.reported:
         if score.dataset == "coco" and score.metric == "mAP":
-            return f"{score.value:g} mAP ({score.note}; {score.status})"
+            return f"{score.value} mAP ({score.note}; {score.status})"
     return "none that could be verified"

@@ -69,9 +69,12 @@ def has_unique_names(factory: Any) -> None:
 
 
 def indexes_its_splits(factory: Any) -> None:
-    """int8 targets in {1, 0, -1}, unique keys, no key in both splits, files that exist."""
+    """int8 targets in {1, 0, -1}, unique keys, no image in both splits, files that exist.
+
+    Where the card says why (``shared_images``), splits may have images in common.
+    """
     data = _opened(factory)
-    seen: set[str] = set()
+    seen: set[str | Path] = set()
     for split in SPLITS:
         index = data.index(split)
         ensure(isinstance(index, Index), f"{split}: {type(index)} instead of an Index")
@@ -80,11 +83,11 @@ def indexes_its_splits(factory: Any) -> None:
         ensure(targets.shape == wanted, f"{split}: targets {targets.shape} instead of {wanted}")
         ensure(targets.dtype == np.int8, f"{split}: targets are {targets.dtype}, not int8")
         ensure(np.isin(targets, (-1, 0, 1)).all(), f"{split}: targets are not all 1, 0 or -1")
-        keys = set(index.keys)
-        ensure(len(keys) == len(index) > 0, f"{split}: no images, or a key stands twice")
-        both = sorted(keys & seen)
-        ensure(not both, f"{both[:1]} and {len(both) - 1} more keys are in both splits")
-        seen |= keys
+        ensure(len(set(index.keys)) == len(index) > 0, f"{split}: no images, or a key stands twice")
+        both = [k for k, f in zip(index.keys, index.files, strict=True) if k in seen or f in seen]
+        what = f"{both[:1]} and {len(both) - 1} more keys or their files are in both splits"
+        ensure(not both or data.card.shared_images, what)
+        seen |= {*index.keys, *index.files}
         missing = [str(file) for file in index.files if not Path(file).is_file()]
         ensure(not missing, f"{split}: {len(missing)} files do not exist: {missing[:1]}")
 
@@ -98,10 +101,34 @@ def keeps_its_order(factory: Any) -> None:
         ensure(same, f"{split}: indexing twice gives two orders or other labels")
 
 
+def counts_its_objects(factory: Any) -> None:
+    """If objects are counted: whole numbers [N, C] by image, 1 or more where a label is present.
+
+    They are 0 where it is absent, and stand in the order of the keys that are asked for.
+    """
+    data = _opened(factory)
+    index = data.index("train")
+    found_NC = data.objects(index.keys)
+    if found_NC is None:
+        return
+    wanted = (len(index), len(data.names))
+    ensure(np.shape(found_NC) == wanted, f"objects are {np.shape(found_NC)} instead of {wanted}")
+    ensure(np.asarray(found_NC).dtype.kind in "iu", "counts of objects are no whole numbers")
+    lacking = np.argwhere((index.targets == 1) & (found_NC < 1)).tolist()
+    extra = np.argwhere((index.targets == 0) & (found_NC != 0)).tolist()
+    for at, what in ((lacking, "present without an object"), (extra, "absent with an object")):
+        first = "".join(f"{data.names[c]} in {index.keys[row]}" for row, c in at[:1])
+        ensure(not at, f"{len(at)} labels are {what}, the first is {first}")
+    backwards_NC = data.objects(index.keys[::-1])
+    same = backwards_NC is not None and np.array_equal(backwards_NC, found_NC[::-1])
+    ensure(same, "objects do not follow the order of the keys that are asked for")
+
+
 CHECKS: tuple[Callable[[Any], None], ...] = (
     has_a_filled_card,
     refuses_a_folder_without_it,
     has_unique_names,
     indexes_its_splits,
     keeps_its_order,
+    counts_its_objects,
 )

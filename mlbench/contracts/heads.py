@@ -124,20 +124,25 @@ def builds_without_memory(factory: Any) -> None:
 
 
 def works_in_half_precision(factory: Any) -> None:
-    """Under bfloat16 autocast: finite logits near those in float32, and finite gradients."""
-    with _made(factory) as head:
-        head = head.eval()
-        exact = head(features(PYRAMID)).logits.detach()
-        with torch.autocast("cpu", torch.bfloat16):
-            output = head(features(PYRAMID))
-        _loss(output).backward()
-    finite = output.logits.isfinite().all() and all(
-        p.grad.isfinite().all() for p in head.parameters() if p.grad is not None
-    )
-    ensure(finite, "logits or gradients under bfloat16 autocast are not finite")
-    error = float((output.logits.detach().float() - exact).abs().max())
-    limit = 0.1 * float(exact.abs().max()) + 0.02
-    ensure(error <= limit, f"bfloat16 autocast moves the logits by {error:.3g}")
+    """Under autocast to bfloat16 and float16: logits near those in float32, finite gradients."""
+    for half in (torch.bfloat16, torch.float16):
+        name = str(half).removeprefix("torch.")
+        with _made(factory) as head:
+            maps = features(PYRAMID)
+            with torch.no_grad():
+                exact = head.eval()(maps).logits
+                with torch.autocast("cpu", half):
+                    given = head(maps).logits
+            with torch.autocast("cpu", half):
+                output = head.train()(maps)
+            _loss(output).backward()
+        finite = given.isfinite().all() and all(
+            p.grad.isfinite().all() for p in head.parameters() if p.grad is not None
+        )
+        ensure(finite, f"logits or gradients under {name} autocast are not finite")
+        error = float((given.float() - exact).abs().max())
+        limit = 0.1 * float(exact.abs().max()) + 0.02
+        ensure(error <= limit, f"{name} autocast moves the logits by {error:.3g}")
 
 
 def gives_scalar_extra_losses(factory: Any) -> None:

@@ -87,20 +87,27 @@ def gives_unknown_labels_no_weight(factory: Any) -> None:
     ensure(not none.any(), "a batch without a known label has a gradient")
 
 
-def is_a_mean_over_images(factory: Any) -> None:
-    """Of two halves of a batch: what data-parallel training averages; twice a batch: the same."""
+def averages_or_adds_up_over_images(factory: Any) -> None:
+    """A mean: two halves of a batch average to the whole; a loss of ``reduction = "sum"``: add up.
+
+    That is what data-parallel training does with them.
+    """
     logits_BC, targets_BC = _logits(), targets(BATCH, LABELS)
+    adds_up = getattr(factory(label_context(LABELS)), "reduction", "mean") == "sum"
+    twice, weight = (2, 1.0) if adds_up else (1, 0.5)
     value, gradient = _evaluate(factory, logits_BC, targets_BC)
     double, _ = _evaluate(factory, torch.cat((logits_BC, logits_BC)), targets_BC.repeat(2, 1))
-    _close(double, value, "the value grows with the batch: a batch twice over gives another")
+    change = "does not double" if adds_up else "changes"
+    _close(double, twice * value, f"the value {change} where the batch is there twice over")
     half = BATCH // 2
     parts = [
         _evaluate(factory, logits_BC[rows].detach().requires_grad_(), targets_BC[rows])
         for rows in (slice(half), slice(half, None))
     ]
-    mean = (parts[0][0] + parts[1][0]) / 2
-    _close(mean, value, "the mean over two halves is not the value of the whole batch")
-    joined = torch.cat([part[1] for part in parts]) / 2
+    how = "sum" if adds_up else "mean"
+    both = weight * (parts[0][0] + parts[1][0])
+    _close(both, value, f"the {how} over two halves is not the value of the whole batch")
+    joined = weight * torch.cat([part[1] for part in parts])
     _close(joined, gradient, "the gradients of two halves are not that of the whole batch")
 
 
@@ -136,7 +143,7 @@ CHECKS: tuple[Callable[[Any], None], ...] = (
     is_finite_for_any_cosine,
     is_float32_inside_autocast,
     gives_unknown_labels_no_weight,
-    is_a_mean_over_images,
+    averages_or_adds_up_over_images,
     pushes_logits_towards_their_targets,
     leaves_its_inputs_alone,
 )

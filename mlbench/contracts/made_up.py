@@ -27,7 +27,9 @@ def label_context(count: int, words: int = 12) -> LabelContext:
         present[:, -1] = False
     counts = present.T.astype(np.float32) @ present.astype(np.float32)
     embeddings = generator.standard_normal((count, words)).astype(np.float32)
-    return LabelContext(tuple(f"label {i}" for i in range(count)), counts, embeddings, 60)
+    objects = counts.diagonal().astype(np.int64) * 2
+    names = tuple(f"label {i}" for i in range(count))
+    return LabelContext(names, counts, embeddings, 60, lambda: objects)
 
 
 def reordered(labels: LabelContext, order: Sequence[int]) -> LabelContext:
@@ -37,6 +39,7 @@ def reordered(labels: LabelContext, order: Sequence[int]) -> LabelContext:
         labels.cooccurrence[np.ix_(order, order)],
         labels.embeddings[list(order)],
         labels.images,
+        lambda: labels.objects[list(order)],
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,8 @@ from mlbench.engine.model import MultiLabelModel
 from mlbench.types import Optimizer, Schedule, Settings, SuiteError
 
 
-def freeze(model: MultiLabelModel, settings: Settings) -> None:
-    """Take the frozen stages of the backbone out of training.
+def frozen(model: MultiLabelModel, settings: Settings) -> Sequence[Sequence[Any]]:
+    """The stages of the backbone that are not trained.
 
     Raises:
         SuiteError: more stages are to be frozen than the backbone has.
@@ -26,7 +26,16 @@ def freeze(model: MultiLabelModel, settings: Settings) -> None:
             f"frozen_stages is {count} but {settings.backbone} has {len(stages)} stages; "
             "give at most that many, or -1 for all"
         )
-    for stage in stages if count == -1 else stages[:count]:
+    return stages if count == -1 else stages[:count]
+
+
+def freeze(model: MultiLabelModel, settings: Settings) -> None:
+    """Take the frozen stages of the backbone out of training.
+
+    Raises:
+        SuiteError: see ``frozen``.
+    """
+    for stage in frozen(model, settings):
         for parameter in _parameters(stage):
             parameter.requires_grad_(False)
 
@@ -34,9 +43,8 @@ def freeze(model: MultiLabelModel, settings: Settings) -> None:
 def training_mode(model: MultiLabelModel, settings: Settings) -> None:
     """Training mode, with batch norms of frozen stages (or all, on request) left as they are."""
     model.train()
-    stages = model.backbone.stages()
-    count = len(stages) if settings.frozen_stages == -1 else settings.frozen_stages
-    for i, stage in enumerate(stages):
+    count = len(frozen(model, settings))
+    for i, stage in enumerate(model.backbone.stages()):
         for part in stage:
             if not isinstance(part, nn.Module):
                 continue
@@ -102,6 +110,10 @@ def _groups(part: nn.Module, chosen: Optimizer, rate: float) -> list[dict[str, A
     ]
 
 
+MOMENTA = (0.95, 0.85)
+"""What a cycled momentum falls from and to: the defaults of torch's ``OneCycleLR``."""
+
+
 def learning_rate_factor(schedule: Schedule, step: int, epoch_steps: int, steps: int) -> float:
     """What the learning rate is multiplied by at a step of a run of ``steps`` steps."""
     rise = schedule.warmup * epoch_steps
@@ -115,15 +127,27 @@ def learning_rate_factor(schedule: Schedule, step: int, epoch_steps: int, steps:
 
 
 def _one_cycle(schedule: Schedule, step: int, steps: int) -> float:
-    """Two half cosines: 1/div -> 1 over ``pct_start`` of the run, then 1 -> 1/(div*final_div).
+    """The rate's factors: 1/div -> 1 over ``pct_start`` of the run, then 1 -> 1/(div*final_div)."""
+    ends = 1 / schedule.div, 1 / (schedule.div * schedule.final_div)
+    return _there_and_back(schedule, step, steps, ends, 1.0)
 
-    The same factors as ``torch.optim.lr_scheduler.OneCycleLR``, without its cycled momentum.
-    """
+
+def cycled_momentum(schedule: Schedule, step: int, steps: int) -> float | None:
+    """The momentum (beta1) at a step of a run of ``steps`` steps; None is the optimiser's own."""
+    if schedule.name != "one_cycle" or not schedule.cycle_momentum:
+        return None
+    high, low = MOMENTA
+    return _there_and_back(schedule, step, steps, (high, high), low)
+
+
+def _there_and_back(
+    schedule: Schedule, step: int, steps: int, ends: tuple[float, float], middle: float
+) -> float:
+    """Two half cosines, as in ``torch.optim.lr_scheduler.OneCycleLR``."""
     top, last = schedule.pct_start * steps - 1, steps - 1
-    start, end = 1 / schedule.div, 1 / (schedule.div * schedule.final_div)
     if step <= top:
-        return _half_cosine(start, 1.0, step / top if top > 0 else 1.0)
-    return _half_cosine(1.0, end, min((step - top) / (last - top), 1.0))
+        return _half_cosine(ends[0], middle, step / top if top > 0 else 1.0)
+    return _half_cosine(middle, ends[1], min((step - top) / (last - top), 1.0))
 
 
 def _half_cosine(start: float, end: float, progress: float) -> float:
@@ -135,12 +159,17 @@ def set_learning_rate(
 ) -> float:
     """Give every group its learning rate of a step (from 0); returns the head's.
 
-    Set outright rather than by torch's schedulers: nothing to keep but the step, and no warning
-    when the scaler of half precision leaves the first step out.
+    Momentum comes with it where the schedule cycles it. Set outright rather than by torch's
+    schedulers: nothing to keep but the step, and no warning when the scaler of half precision
+    leaves the first step out.
     """
-    factor = learning_rate_factor(
-        settings.schedule, step, epoch_steps, epoch_steps * settings.epochs
-    )
+    steps = epoch_steps * settings.epochs
+    factor = learning_rate_factor(settings.schedule, step, epoch_steps, steps)
+    momentum = cycled_momentum(settings.schedule, step, steps)
     for group in made.param_groups:
         group["lr"] = group["initial_lr"] * factor
+        if momentum is not None and "betas" in group:
+            group["betas"] = (momentum, *group["betas"][1:])
+        elif momentum is not None:
+            group["momentum"] = momentum
     return settings.optimizer.lr * factor

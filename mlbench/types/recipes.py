@@ -28,6 +28,18 @@ class Reported(Value):
     status: Literal["verified", "secondary"]
     note: str = ""
 
+    @classmethod
+    def table(cls, fields: str, *rows: tuple[Any, ...], **same: Any) -> tuple[Reported, ...]:
+        """Several scores.
+
+        Args:
+            fields: names of the fields that a row holds, in its order, between blanks.
+            rows: one a score.
+            same: the fields that all of them share.
+        """
+        names = fields.split()
+        return tuple(cls(**dict(zip(names, row, strict=True)), **same) for row in rows)
+
 
 class Proof(NamedTuple):
     """What an array of a parity fixture is computed from, in float64.

@@ -59,7 +59,9 @@ class Schedule(Value):
 
     ``one_cycle`` rises for ``pct_start`` of the run from lr/div and falls to lr/(div*final_div);
     ``step`` multiplies by ``gamma`` at each of ``milestones``; ``constant`` stays. A linear
-    ``warmup`` multiplies any of them.
+    ``warmup`` multiplies any of them. With ``cycle_momentum`` the momentum of ``one_cycle`` falls
+    from 0.95 to 0.85 while the rate rises and comes back while it falls, in the place of the
+    optimiser's own; that is the default of torch's ``OneCycleLR``.
     """
 
     name: Literal["one_cycle", "step", "constant"] = "one_cycle"
@@ -67,6 +69,7 @@ class Schedule(Value):
     pct_start: float = Field(0.2, gt=0, lt=1)
     div: float = Field(25.0, ge=1)
     final_div: float = Field(1e4, ge=1)
+    cycle_momentum: bool = False
     milestones: tuple[NonNegativeFloat, ...] = ()
     gamma: float = Field(0.1, gt=0)
 

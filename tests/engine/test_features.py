@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from mlbench.engine.distributed import World
-from mlbench.engine.features import FeatureCache, cache_key
+from mlbench.engine.features import FeatureCache, Maker, cache_key
+from mlbench.engine.model import MultiLabelModel
 from mlbench.types import DataError, Index, MeasureError
 from tests.engine import tiny
 
@@ -22,14 +23,10 @@ def images():
     return torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=generator)
 
 
-def source(folder, data, images, identity=None, model=None, calls=None):
-    def make():
-        if calls is not None:
-            calls.append(1)
-        return model or tiny.model(), tiny.Pixels(images), torch.device("cpu"), 2
-
+def source(folder, data, images, model=None):
     cache = FeatureCache(folder, World(), tiny.Quiet())
-    return cache.source("train", data, identity or {"backbone": "tiny"}, make)
+    maker = Maker(model or tiny.model(), tiny.Pixels(images), 2)
+    return cache.source("train", data, {"backbone": "tiny"}, maker)
 
 
 def test_maps_are_the_backbones_in_half_precision(tmp_path, data, images):
@@ -43,9 +40,16 @@ def test_maps_are_the_backbones_in_half_precision(tmp_path, data, images):
 
 def test_maps_are_made_once_for_everyone(tmp_path, data, images):
     calls = []
+
+    class Counted(MultiLabelModel):
+        def features(self, batch):
+            calls.append(len(batch))
+            return super().features(batch)
+
+    model = Counted(tiny.Backbone(), tiny.Head(), tiny.Backbone.mean, tiny.Backbone.std)
     for _ in range(3):
-        source(tmp_path, data, images, calls=calls)
-    assert calls == [1]
+        source(tmp_path, data, images, model=model)
+    assert calls == [2, 2, 1]
 
 
 def test_everything_that_changes_maps_changes_the_key(data, tmp_path):
@@ -71,8 +75,7 @@ def test_nothing_half_made_is_left_behind(tmp_path, data, images):
 
     cache = FeatureCache(tmp_path / "cache", World(), tiny.Quiet())
     with pytest.raises(RuntimeError, match="power cut"):
-        made = (tiny.model(), Failing(images), torch.device("cpu"), 2)
-        cache.source("train", data, {}, lambda: made)
+        cache.source("train", data, {}, Maker(tiny.model(), Failing(images), 2))
     assert not list((tmp_path / "cache" / "features").iterdir())
 
 

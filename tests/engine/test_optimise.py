@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from mlbench.engine import optimise
+from mlbench.engine.train import train
 from mlbench.types import HeadOutput, Schedule
 from tests.engine import tiny
 
@@ -153,6 +154,72 @@ def test_one_cycle_equals_torchs():
         if step < 49:
             theirs.step()
     assert ours == pytest.approx(0.1 / 20 / 100)
+
+
+@pytest.mark.parametrize("cycled", [True, False])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_every_group_of_every_optimiser_follows_torchs_one_cycle(name, cycled):
+    given = tiny.settings(
+        optimizer={"name": name, "lr": 0.1, "momentum": 0.8, "bias_lr_scale": 2.0},
+        schedule={"name": "one_cycle", "pct_start": 0.3, "cycle_momentum": cycled},
+        backbone_lr_scale=0.1,
+        epochs=4,
+    )
+    ours = optimise.optimizer(tiny.model(), given)
+    made = optimise.optimizer(tiny.model(), given)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        made,
+        [group["lr"] for group in made.param_groups],
+        total_steps=20,
+        pct_start=0.3,
+        cycle_momentum=cycled,
+    )
+    for step in range(20):
+        optimise.set_learning_rate(ours, given, step, epoch_steps=5)
+        assert [momenta(g) for g in ours.param_groups] == [
+            pytest.approx(momenta(g), rel=1e-9) for g in made.param_groups
+        ]
+        made.step()
+        if step < 19:
+            theirs.step()
+
+
+def momenta(group):
+    """The learning rate, and momentum or both betas."""
+    return [group["lr"], *group.get("betas", (group.get("momentum"),))]
+
+
+def test_cycled_momentum_is_of_one_cycle_alone():
+    for name in ("step", "constant"):
+        given = tiny.settings(schedule={"name": name, "cycle_momentum": True})
+        made = optimise.optimizer(tiny.model(), given)
+        before = [momenta(group)[1:] for group in made.param_groups]
+        optimise.set_learning_rate(made, given, 0, epoch_steps=5)
+        assert [momenta(group)[1:] for group in made.param_groups] == before
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"sam_rho": 0.05}, {"ema_decay": 0.9}, {"mutual_weight": 1.0}], ids=str
+)
+def test_momentum_cycles_whatever_is_around_the_optimiser(more):
+    given = tiny.settings(schedule={"name": "one_cycle", "cycle_momentum": True}, **more)
+    training = tiny.training(given)
+    state = training.start(*(tiny.model(seed) for seed in range(2 if given.mutual_weight else 1)))
+    seen = [[] for _ in state.learners]
+    for steps, learner in zip(seen, state.learners, strict=True):
+        learner.optimizer.register_step_pre_hook(
+            lambda made, *_, steps=steps: steps.append(made.param_groups[0]["momentum"])
+        )
+    train(state, training)
+    made = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(made, 0.1, total_steps=6, pct_start=0.2)
+    expected = []
+    for step in range(6):
+        expected.append(made.param_groups[0]["momentum"])
+        made.step()
+        if step < 5:
+            theirs.step()
+    assert seen == [pytest.approx(expected)] * len(seen) and min(expected) < 0.9
 
 
 def test_steps_and_warmup():

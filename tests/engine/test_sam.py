@@ -172,7 +172,8 @@ def one_of_two(rank, file, results):
     dist.init_process_group("gloo", f"file://{file}", timedelta(minutes=2), world_size=2, rank=rank)
     training = tiny.training(both_at_once(), world=World(rank, 2, rank))
     state = fit(training, tiny.model(0), tiny.model(1))
-    torch.save((state.losses, flat(state.evaluated())), f"{results}/{rank}.pt")
+    extra = [entry.aux for entry in state.log]
+    torch.save((state.losses, extra, flat(state.evaluated())), f"{results}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -181,6 +182,8 @@ def test_two_processes_agree_with_one(tmp_path):
     alone = fit(tiny.training(both_at_once()), tiny.model(0), tiny.model(1))
     torch.multiprocessing.spawn(one_of_two, (tmp_path / "meet", tmp_path), nprocs=2)
     for rank in (0, 1):
-        losses, weights = torch.load(tmp_path / f"{rank}.pt")
+        losses, extra, weights = torch.load(tmp_path / f"{rank}.pt")
         assert losses == pytest.approx(alone.losses, rel=1e-5)
+        for found, entry in zip(extra, alone.log, strict=True):
+            assert found == pytest.approx(entry.aux, rel=1e-4), "the mean over both processes"
         torch.testing.assert_close(weights, flat(alone.evaluated()), rtol=1e-4, atol=1e-6)

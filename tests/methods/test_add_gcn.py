@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import leaky_relu
 from torch.utils.flop_counter import FlopCounterMode
 
+from mlbench import registry, tracks
 from mlbench.contracts.made_up import label_context
 from mlbench.types import Level, PluginError
 from mlbench_plugins.methods.add_gcn import ADDGCN, SingleImageBatchNorm
@@ -72,18 +73,6 @@ def test_scores_and_gradients_are_those_of_the_formulas(count):
         torch.testing.assert_close(*pair, rtol=1e-10, atol=1e-12)
 
 
-def test_labels_permuted_with_their_weights_permute_the_logits():
-    head, order = randomised(5).eval(), torch.tensor([3, 0, 4, 1, 2])
-    x = torch.randn(2, 7, 3, 3, dtype=torch.float64)
-    before = head((x,)).logits
-    layers = (head.scores, head.static_adjacency, head.dynamic_adjacency, head.classifier)
-    for layer in layers:
-        for parameter in layer.parameters():
-            parameter.data = parameter.data[order]
-    head.static_adjacency.weight.data = head.static_adjacency.weight.data[:, order]
-    torch.testing.assert_close(head((x,)).logits, before[:, order])
-
-
 def test_one_image_is_normalised_by_the_running_statistics_and_leaves_them():
     norm = randomised(3).context_norm
     x = torch.randn(1, 5, dtype=torch.float64)
@@ -105,6 +94,20 @@ def test_one_image_trains_every_parameter():
     head = randomised(3).train()
     head((torch.randn(1, 7, 2, 3, dtype=torch.float64),)).logits.square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in head.parameters())
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_sums_over_thousands_of_labels_are_no_sums_in_half_precision(half):
+    """As they are for 2000 labels of a real map, beyond the largest float16, 65504."""
+    torch.manual_seed(0)
+    head = ADDGCN(SPEC, label_context(2000), width=16).eval()
+    with torch.no_grad():
+        head.transform.bias.fill_(10)
+        maps = (torch.randn(1, 7, 3, 3),)
+        exact = head(maps).logits
+        with torch.autocast("cpu", half):
+            given = head(maps).logits
+    torch.testing.assert_close(given, exact, rtol=0, atol=0.01 * exact.abs().max().item())
 
 
 def test_memory_grows_with_the_square_of_the_labels_alone():
@@ -138,6 +141,13 @@ def test_a_graph_of_more_than_a_hundred_million_edges_is_refused():
 
     with pytest.raises(PluginError, match=r"10001 labels .* 100 million edges.*10000 labels.*csra"):
         ADDGCN(SPEC, Many())
+
+
+def test_the_square_that_crops_are_cut_from_follows_the_image_size():
+    card = registry.find("dataset", "voc2007").load().card
+    for size, square in ((448, 512), (224, 256)):
+        given = tracks.settle("published", "add_gcn", "voc2007", card, [{"image_size": size}])
+        assert given.augmentation[0].options["resize"] == square
 
 
 def test_a_width_that_cannot_be_is_refused():

@@ -53,14 +53,13 @@ def by_loops(head, x_BDHW):
     labels = [stream.project(word) for word in stream.words]
     if stream.ggnn is not None:
         labels = gated(stream.ggnn, labels, adjacency)
+    labels = [stream.guide(label) for label in labels]
     logits = []
     for image in x_BDHW:
         pixels = list(image.flatten(1).T)
         features = []
         for label in labels:
-            scores = [
-                d.score(d.mix(torch.tanh(d.visual(f) * d.word(label)))).squeeze() for f in pixels
-            ]
+            scores = [d.score(d.mix(torch.tanh(d.visual(f) * label))).squeeze() for f in pixels]
             alpha = torch.stack(scores).softmax(0)
             features.append(sum(a * f for a, f in zip(alpha, pixels, strict=True)))
         states = gated(head.ggnn, [head.project(x) for x in features], adjacency)
@@ -118,14 +117,14 @@ def test_the_label_stream_is_a_constant_in_evaluation():
     """What an image costs is the decoupling, the second graph and the classifiers."""
     head = make().eval()
     macs = count(head, lambda: head((MAPS[0][:1],)), [MAPS[0][:1]], "head")
-    n, c, d, k, o = 15, 4, 8, 4, 6
-    guide = c * k * d + d * d + d
-    decoupling = guide + n * c * d + c * n * d
+    n, c, d, o = 15, 4, 8, 6
+    fold = d * d + d
+    decoupling = fold + n * c * d + c * n * d
     graph = 3 * (2 * c * c * d + 3 * c * 2 * d * d + 3 * c * d * d)
     assert macs == decoupling + graph + c * 2 * d * o + c * o
 
     expected = head(MAPS).logits
-    head.labels.ggnn = None  # what is not there cannot run
+    head.labels.ggnn = head.labels.guide = None  # what is not there cannot run
     torch.testing.assert_close(head(MAPS).logits, expected)
 
 
@@ -137,9 +136,11 @@ def test_the_constant_follows_the_weights():
 
 def test_decoupling_in_the_visual_space_projects_labels_alone():
     names = {name for name, _ in make().decoupling.named_parameters()}
-    assert names == {"word.weight", "mix.weight", "mix.bias", "score.weight", "score.bias"}
-    assert make().decoupling.word.weight.shape == (8, 4), "to the width of the features"
-    assert make(intermediary_dim=7).decoupling.visual.weight.shape == (7, 8)
+    assert names == {"mix.weight", "mix.bias", "score.weight", "score.bias"}
+    assert make().labels.guide.weight.shape == (8, 4), "to the width of the features"
+    joint = make(intermediary_dim=7)
+    assert joint.decoupling.visual.weight.shape == (7, 8)
+    assert joint.labels.guide.weight.shape == (7, 4)
 
 
 def test_odd_maps_lose_no_pixel():

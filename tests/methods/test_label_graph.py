@@ -1,12 +1,19 @@
 """Named label graphs, against the papers' formulas written as loops."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from mlbench.contracts.made_up import features, label_context
-from mlbench.types import Level, PluginError
-from mlbench_plugins.layers.label_graph import GRAPHS, conditional_probability, label_graph
+from mlbench.types import LabelContext, Level, PluginError
+from mlbench_plugins.layers.label_graph import (
+    COUNTS,
+    GRAPHS,
+    conditional_probability,
+    label_graph,
+)
 from mlbench_plugins.methods.graph_branch import GraphBranch
 from mlbench_plugins.methods.grl import GRL
 from mlbench_plugins.methods.ml_gcn import MLGCN
@@ -14,7 +21,7 @@ from mlbench_plugins.methods.ssgrl import SSGRL
 
 SPEC = (Level(8, 32),)
 HEADS = {
-    MLGCN: ("adjacency", {"width": 6}),
+    MLGCN: ("class_weights.adjacency", {"width": 6}),
     SSGRL: ("adjacency", {"output_dim": 4, "intermediary_dim": 4}),
     GRL: ("labels.adjacency", {"label_dim": 4, "output_dim": 4}),
     GraphBranch: ("gate.adjacency", {}),
@@ -22,10 +29,10 @@ HEADS = {
 THRESHOLD, WEIGHT = 0.3, 0.2
 
 
-def by_loops(graph, counts, threshold, weight):
+def by_loops(graph, counts, alone, threshold, weight):
     """The graph at row i and column j, one entry at a time, in Python's floats."""
     labels = range(len(counts))
-    p = [[counts[i][j] / max(counts[i][i], 1) if i != j else 0.0 for j in labels] for i in labels]
+    p = [[counts[i][j] / max(alone[i], 1) if i != j else 0.0 for j in labels] for i in labels]
     edges = [[float(p[i][j] >= threshold) for j in labels] for i in labels]
     if graph == "conditional":
         return p
@@ -52,10 +59,12 @@ def by_loops(graph, counts, threshold, weight):
 
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_named_graphs_are_those_of_the_papers(graph, count):
+@pytest.mark.parametrize("counts", COUNTS)
+def test_named_graphs_are_those_of_the_papers(graph, count, counts):
     labels = label_context(count)
-    probability = conditional_probability(labels).double()
-    expected = by_loops(graph, labels.cooccurrence.tolist(), THRESHOLD, WEIGHT)
+    alone = {"images": labels.positives, "objects": labels.objects}[counts].tolist()
+    probability = conditional_probability(labels, counts).double()
+    expected = by_loops(graph, labels.cooccurrence.tolist(), alone, THRESHOLD, WEIGHT)
     made = label_graph(graph, probability, THRESHOLD, WEIGHT).numpy()
     assert np.allclose(made, expected, rtol=1e-6, atol=1e-9)
     assert np.isfinite(made).all(), "the last label has no positive"
@@ -69,11 +78,12 @@ def test_the_graphs_differ():
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_heads_take_any_of_them(head, graph):
+@pytest.mark.parametrize("counts", COUNTS)
+def test_heads_take_any_of_them(head, graph, counts):
     place, options = HEADS[head]
     labels = label_context(5)
-    made = head(SPEC, labels, graph=graph, **options).eval()
-    expected = label_graph(graph, conditional_probability(labels))
+    made = head(SPEC, labels, graph=graph, counts=counts, **options).eval()
+    expected = label_graph(graph, conditional_probability(labels, counts))
     assert torch.equal(made.get_buffer(place), expected)
     assert made(features(SPEC)).logits.isfinite().all()
 
@@ -97,3 +107,34 @@ def test_the_default_is_the_papers(head, graph):
 def test_an_unknown_graph_is_refused(head):
     with pytest.raises(PluginError, match="no graph 'rows'; known: conditional"):
         head(SPEC, label_context(3), graph="rows", **HEADS[head][1])
+
+
+def test_objects_shrink_the_probabilities():
+    labels = label_context(6)
+    by_images, by_objects = (conditional_probability(labels, counts) for counts in COUNTS)
+    assert torch.equal(by_objects, by_images / 2), "two of each label in an image"
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_unknown_counts_are_refused(head):
+    with pytest.raises(PluginError, match="no counts of 'boxes'; known: images, objects"):
+        head(SPEC, label_context(3), counts="boxes", **HEADS[head][1])
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_without_objects_their_counts_are_refused_and_no_others(head):
+    known = label_context(3)
+    labels = LabelContext(known.names, known.cooccurrence, known.embeddings, known.images)
+    head(SPEC, labels, **HEADS[head][1])
+    with pytest.raises(PluginError, match=r"not known here.* use counts 'images', or all labels"):
+        head(SPEC, labels, counts="objects", **HEADS[head][1])
+
+
+def test_objects_are_counted_once_and_only_if_asked_for():
+    asked = []
+    labels = replace(label_context(4), count_objects=lambda: asked.append(1) or np.ones(4, int))
+    conditional_probability(labels)
+    assert not asked
+    for _ in range(3):
+        conditional_probability(labels, "objects")
+    assert asked == [1]

@@ -40,8 +40,9 @@ def graph_by_loops(labels, threshold, p):
 
 
 def classifiers_by_loops(head, adjacency):
-    nodes = list(head.words)
-    for layer, slope in ((head.gc1, 0.2), (head.gc2, 1.0)):
+    made = head.class_weights
+    nodes = list(made.words)
+    for layer, slope in ((made.gc1, 0.2), (made.gc2, 1.0)):
         sent = [n @ layer.weight for n in nodes]
         sums = [sum(a * s for a, s in zip(row, sent, strict=True)) for row in adjacency]
         nodes = [torch.where(s > 0, s, slope * s) for s in sums]
@@ -54,7 +55,7 @@ def test_forward_and_gradients_are_those_of_the_formulas(count, threshold, p):
     labels = precise(label_context(count))
     head = MLGCN(SPEC, labels, threshold=threshold, p=p, width=5).double()
     adjacency = graph_by_loops(labels, threshold, p)
-    torch.testing.assert_close(head.adjacency, adjacency, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(head.class_weights.adjacency, adjacency, rtol=1e-12, atol=1e-12)
     one = torch.randn(2, 7, 2, 3, dtype=torch.float64, requires_grad=True)
     fast = head((one,)).logits
     classifiers = classifiers_by_loops(head, adjacency)
@@ -123,13 +124,26 @@ def test_angles_stay_precise_under_autocast():
     torch.testing.assert_close(logits, head((x,)).logits, rtol=0, atol=0.3)
 
 
-def test_flop_counters_see_the_whole_head():
-    head = MLGCN(SPEC, label_context(3), width=5)
+@pytest.mark.parametrize("training", [True, False])
+def test_the_classifiers_cost_once_a_batch_in_training_and_nothing_in_evaluation(training):
+    head = MLGCN(SPEC, label_context(3), width=5).train(training)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         head((torch.randn(2, 7, 2, 5),))
     c, e, k, d, images = 3, 12, 5, 7, 2
     generated = c * c * (k + d) + c * k * (e + d)
-    assert counter.get_total_flops() == 2 * (generated + images * c * d)
+    assert counter.get_total_flops() == 2 * (training * generated + images * c * d)
+
+
+def test_evaluation_follows_the_weights_that_are_trained_or_loaded():
+    head, other = (MLGCN(SPEC, label_context(4), width=5) for _ in range(2))
+    x = (torch.randn(2, 7, 2, 3),)
+    before = head.eval()(x).logits
+    torch.testing.assert_close(head.train()(x).logits, before)
+    with torch.no_grad():
+        head.class_weights.gc2.weight *= 2
+    torch.testing.assert_close(head.eval()(x).logits, 2 * before)
+    head.load_state_dict(other.state_dict())
+    assert torch.equal(head(x).logits, other.eval()(x).logits)
 
 
 @pytest.mark.parametrize(

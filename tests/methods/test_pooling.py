@@ -1,11 +1,10 @@
 """The baselines are what their names say."""
 
-import numpy as np
 import pytest
 import torch
 
 from mlbench.contracts.made_up import label_context
-from mlbench.types import Angles, LabelContext, Level, PluginError
+from mlbench.types import Angles, Level, PluginError
 from mlbench_plugins.methods.pooling import GAP, GMP
 
 SPEC = (Level(4, 16), Level(6, 32))
@@ -43,12 +42,3 @@ def test_directions_start_at_length_one():
 def test_an_unknown_classifier_is_refused(head):
     with pytest.raises(PluginError, match="no classifier 'mlp'; known: linear, cosine"):
         head(SPEC, label_context(3), classifier="mlp")
-
-
-@pytest.mark.parametrize("head", [GAP, GMP])
-def test_biases_may_start_at_the_prior(head):
-    counts = np.float32([[50, 0, 0], [0, 20, 0], [0, 0, 0]])
-    labels = LabelContext(("a", "b", "never"), counts, np.zeros((3, 2), np.float32), 100)
-    made = head(SPEC, labels, prior_bias=True)
-    expected = torch.tensor([0.5, 0.2, 1e-3])
-    torch.testing.assert_close(made.classifier.bias.detach().sigmoid(), expected)

@@ -33,11 +33,13 @@ def channel_attention(x_BDHW: Tensor, labels_CD: Tensor) -> Tensor:
 def _forward(x_BDN: Tensor, labels_CD: Tensor, moments: int) -> tuple[Tensor, Tensor, Tensor]:
     """The attended mean [B, C, D], its second moment (moments=2) and log sum exp of the weights."""
     powers = [torch.ones_like(x_BDN), x_BDN, x_BDN.square()][: moments + 1]
-    powers_BDNP = torch.stack(powers, dim=-1)
+    # Behind one another, not beside: a matrix product reads each power in one piece.
+    powers_BDPN = torch.stack(powers, dim=-2)
     top_BCD = _largest(x_BDN, labels_CD)
     sums_BDCP = x_BDN.new_empty(*x_BDN.shape[:2], len(labels_CD), len(powers))
     for b, c in blocks(len(x_BDN), len(labels_CD), x_BDN[0].numel(), x_BDN):
-        sums_BDCP[b, :, c] = _exp(x_BDN[b], labels_CD[c], top_BCD[b, c]) @ powers_BDNP[b]
+        exp_BDGN = _exp(x_BDN[b], labels_CD[c], top_BCD[b, c])
+        sums_BDCP[b, :, c] = exp_BDGN @ powers_BDPN[b].mT
     total_BCD, *moments_BCD = sums_BDCP.transpose(1, 2).unbind(-1)
     first_BCD, last_BCD = moments_BCD[0] / total_BCD, moments_BCD[-1] / total_BCD
     return first_BCD, last_BCD, total_BCD.log() + top_BCD

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,17 +12,24 @@ from mlbench.types import Angles, LabelContext, PluginError
 from mlbench_plugins.layers.autocast import without_autocast
 
 
+def is_cosine(classifier: str) -> bool:
+    """Whether a classifier of this name, ``linear`` or ``cosine``, works on angles.
+
+    Raises:
+        PluginError: it is neither.
+    """
+    if classifier not in ("linear", "cosine"):
+        raise PluginError(f"there is no classifier {classifier!r}; known: linear, cosine")
+    return classifier == "cosine"
+
+
 def make_classifier(name: str, channels: int, labels: int) -> nn.Module:
     """The classifier of this name, from vectors [..., D] to logits [..., C].
 
     Raises:
         PluginError: it is neither ``linear`` nor ``cosine``.
     """
-    if name == "linear":
-        return nn.Linear(channels, labels)
-    if name == "cosine":
-        return CosineClassifier(channels, labels)
-    raise PluginError(f"there is no classifier {name!r}; known: linear, cosine")
+    return CosineClassifier(channels, labels) if is_cosine(name) else nn.Linear(channels, labels)
 
 
 def make_elementwise(name: str, labels: int, channels: int) -> nn.Module:
@@ -29,11 +38,8 @@ def make_elementwise(name: str, labels: int, channels: int) -> nn.Module:
     Raises:
         PluginError: it is neither ``linear`` nor ``cosine``.
     """
-    if name == "linear":
-        return ElementwiseClassifier(labels, channels)
-    if name == "cosine":
-        return ElementwiseCosine(labels, channels)
-    raise PluginError(f"there is no classifier {name!r}; known: linear, cosine")
+    made = ElementwiseCosine if is_cosine(name) else ElementwiseClassifier
+    return made(labels, channels)
 
 
 def start_at_prior(classifier: nn.Module, labels: LabelContext) -> None:
@@ -64,8 +70,6 @@ def start_at_prior(classifier: nn.Module, labels: LabelContext) -> None:
 class CosineClassifier(nn.Module):
     """Logits made of the cosines between vectors [..., D] and a weight vector a label: [..., C].
 
-    In float32 also under autocast: bfloat16 would round an angle before it is scaled.
-
     Args:
         channels, labels: D and C.
 
@@ -81,10 +85,7 @@ class CosineClassifier(nn.Module):
 
     def forward(self, x_D: Tensor) -> Tensor:
         """Vectors to logits."""
-        with without_autocast(x_D.device.type):
-            weight_CD = functional.normalize(self.weight, dim=-1)
-            x_D = functional.normalize(x_D.to(weight_CD.dtype), dim=-1)
-            return logits_of_cosines(functional.linear(x_D, weight_CD), self.angles)
+        return logits_of_cosines(cosines(functional.linear, x_D, self.weight), self.angles)
 
 
 @torch.no_grad()
@@ -94,12 +95,31 @@ def random_directions_(weight_CD: Tensor) -> None:
     weight_CD.copy_(functional.normalize(weight_CD, dim=-1))
 
 
-def logits_of_cosines(cosines: Tensor, angles: Angles) -> Tensor:
+def cosines(
+    product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, axis: int = -1
+) -> Tensor:
+    """A product of directions: of vectors and weights, each divided by its length.
+
+    In float32 at least, under autocast too: bfloat16 would round an angle before it is scaled.
+
+    Args:
+        product: of vectors and weights, a sum over D.
+        x: vectors [..., D].
+        weight: of any shape, with an axis of length D.
+        axis: which one.
+    """
+    precision = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
+    with without_autocast(x.device.type):
+        x = functional.normalize(x.to(precision), dim=-1)
+        return product(x, functional.normalize(weight.to(precision), dim=axis))
+
+
+def logits_of_cosines(scores: Tensor, angles: Angles) -> Tensor:
     """Cosines in [-1, 1], of any shape, to logits."""
     if angles.exponent != 1:
         # A rounding error below -1 has no power.
-        cosines = 2 * ((cosines + 1) / 2).clamp(min=0) ** angles.exponent - 1
-    return angles.scale * cosines
+        scores = 2 * ((scores + 1) / 2).clamp(min=0) ** angles.exponent - 1
+    return angles.scale * scores
 
 
 class ElementwiseClassifier(nn.Module):
@@ -118,14 +138,12 @@ class ElementwiseClassifier(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x_BCD: Tensor) -> Tensor:
-        """A product that flop counters see, unlike ``(x * w).sum(-1)``."""
-        return torch.einsum("bcd,cd->bc", x_BCD, self.weight) + self.bias
+        """Vectors to logits."""
+        return _elementwise(x_BCD, self.weight) + self.bias
 
 
 class ElementwiseCosine(nn.Module):
     """Logits from the cosine of each label's own vector and weights: [B, C, D] -> [B, C].
-
-    In float32 also under autocast: bfloat16 would round an angle before it is scaled.
 
     Args:
         labels, channels: C and D.
@@ -142,8 +160,9 @@ class ElementwiseCosine(nn.Module):
 
     def forward(self, x_BCD: Tensor) -> Tensor:
         """Vectors to logits."""
-        with without_autocast(x_BCD.device.type):
-            weight_CD = functional.normalize(self.weight, dim=-1)
-            x_BCD = functional.normalize(x_BCD.to(weight_CD.dtype), dim=-1)
-            cosines_BC = torch.einsum("bcd,cd->bc", x_BCD, weight_CD)
-            return logits_of_cosines(cosines_BC, self.angles)
+        return logits_of_cosines(cosines(_elementwise, x_BCD, self.weight), self.angles)
+
+
+def _elementwise(x_BCD: Tensor, weight_CD: Tensor) -> Tensor:
+    """A product that flop counters see, unlike ``(x * w).sum(-1)``: [B, C]."""
+    return torch.einsum("bcd,cd->bc", x_BCD, weight_CD)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mlbench.types import PluginError, WeightsError
 from mlbench_plugins.layers.attention import AttentionBlock, FeedForwardBlock
+from mlbench_plugins.layers.renaming import renamed
 
 MOST_GROUPS = 100
 """Queries of a head that is not told how many."""
@@ -93,22 +94,14 @@ AUTHORS = {
     "duplicate_pooling": "classifier.weight",
     "duplicate_pooling_bias": "classifier.bias",
 }
-"""Names in the authors' checkpoints, under ``decoder.`` -> names of a head that has ``queries``, a
-``decoder`` and a ``classifier``."""
+"""Names in the authors' checkpoints, under ``decoder.`` or ``head.decoder.`` -> names of a head
+that has ``queries``, a ``decoder`` and a ``classifier``."""
 
 
 def decoder_from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under ``decoder.`` or ``head.decoder.`` under the names of ``AUTHORS``."""
-    found = {}
-    for key, value in state.items():
-        bare = key.removeprefix("module.").removeprefix("head.")
-        if not bare.startswith("decoder."):
-            continue
-        bare = bare.removeprefix("decoder.")
-        for name, ours in AUTHORS.items():
-            if bare == name or bare.startswith(f"{name}."):
-                found[ours + bare.removeprefix(name)] = value
-    return found
+    """The head's part of an authors' state dict under the names used here."""
+    places = ("decoder.", "head.decoder.")
+    return renamed(state, {at + name: ours for at in places for name, ours in AUTHORS.items()})
 
 
 def options_of_authors(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -20,16 +20,16 @@ class SemanticDecoupling(nn.Module):
 
     Args:
         channels: D.
-        words: E.
+        words: E. None takes the words as they are, which then have the joint space's width.
         joint: K, width of the joint space of words and pixels (d1 in the paper). None takes the
-            pixels as they are, D wide, and projects the words alone.
+            pixels as they are, D wide.
     """
 
-    def __init__(self, channels: int, words: int, joint: int | None) -> None:
+    def __init__(self, channels: int, words: int | None, joint: int | None) -> None:
         super().__init__()
         width = joint or channels
         self.visual = nn.Linear(channels, joint, bias=False) if joint else nn.Identity()
-        self.word = nn.Linear(words, width, bias=False)
+        self.word = nn.Linear(words, width, bias=False) if words else nn.Identity()
         self.mix = nn.Linear(width, width)
         self.score = nn.Linear(width, 1)
 
@@ -38,12 +38,12 @@ class SemanticDecoupling(nn.Module):
         x_BND = x_BDHW.flatten(2).transpose(1, 2)
         batch, positions, _ = x_BND.shape
         words_CK = self.word(words_CE)
-        # Under autocast pixels that no layer projects are still in float32.
-        pixels_MK = self.visual(x_BND).flatten(0, 1).to(words_CK.dtype)
         # Nothing stands between the last two layers, so they are one vector (K instead of K x K).
         # Their biases shift all scores of a label alike, which the softmax takes back.
         fold_K = (self.score.weight @ self.mix.weight).squeeze(0)
         shift_11 = functional.linear(self.mix.bias[None], self.score.weight, self.score.bias)
+        # Under autocast pixels and words that no layer projects are still in float32.
+        pixels_MK = self.visual(x_BND).flatten(0, 1).to(fold_K.dtype)
         scores_CM = tanh_scores(pixels_MK, words_CK, fold_K) + shift_11
         alpha_CBN = scores_CM.unflatten(1, (batch, positions)).softmax(dim=-1)
         pooled_BCD: Tensor = alpha_CBN.transpose(0, 1).to(x_BND.dtype) @ x_BND

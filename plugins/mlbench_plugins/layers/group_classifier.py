@@ -6,11 +6,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from mlbench.types import Angles, PluginError
-from mlbench_plugins.layers.autocast import without_autocast
-from mlbench_plugins.layers.classifiers import logits_of_cosines
+from mlbench.types import Angles
+from mlbench_plugins.layers.classifiers import cosines, is_cosine, logits_of_cosines
 
 
 class GroupClassifier(nn.Module):
@@ -23,8 +21,7 @@ class GroupClassifier(nn.Module):
     Args:
         labels, groups, channels: C, K <= C and D.
         classifier: ``linear``, or ``cosine``: the cosine of vector and weights, plus the bias, all
-            scaled (Prokofiev and Sovrasov, arXiv 2209.06585); in float32 also under autocast, as
-            bfloat16 would round an angle before it is scaled.
+            scaled (Prokofiev and Sovrasov, arXiv 2209.06585).
 
     Attributes:
         used: ceil(C / g), vectors that are needed.
@@ -38,11 +35,9 @@ class GroupClassifier(nn.Module):
 
     def __init__(self, labels: int, groups: int, channels: int, classifier: str = "linear") -> None:
         super().__init__()
-        if classifier not in ("linear", "cosine"):
-            raise PluginError(f"there is no classifier {classifier!r}; known: linear, cosine")
-        if classifier == "cosine":
+        self.cosine = is_cosine(classifier)
+        if self.cosine:
             self.angles = Angles()
-        self.cosine = classifier == "cosine"
         self.labels = labels
         size = math.ceil(labels / groups)
         self.used = math.ceil(labels / size)
@@ -54,12 +49,13 @@ class GroupClassifier(nn.Module):
         """Vectors [B, used or K, D] to logits [B, C]."""
         x_BKD, weight_KDG = x_BKD[:, : self.used], self.weight[: self.used]
         if not self.cosine:
-            return self._join(torch.einsum("bkd,kdg->bkg", x_BKD, weight_KDG))
-        with without_autocast(x_BKD.device.type):
-            x_BKD = functional.normalize(x_BKD.to(weight_KDG.dtype), dim=-1)
-            weight_KDG = functional.normalize(weight_KDG, dim=1)
-            cosines_BKG = torch.einsum("bkd,kdg->bkg", x_BKD, weight_KDG)
-            return logits_of_cosines(self._join(cosines_BKG), self.angles)
+            return self._join(_groups(x_BKD, weight_KDG))
+        cosines_BKG = cosines(_groups, x_BKD, weight_KDG, axis=1)
+        return logits_of_cosines(self._join(cosines_BKG), self.angles)
 
     def _join(self, scores_BKG: Tensor) -> Tensor:
         return scores_BKG.flatten(1)[:, : self.labels] + self.bias
+
+
+def _groups(x_BKD: Tensor, weight_KDG: Tensor) -> Tensor:
+    return torch.einsum("bkd,kdg->bkg", x_BKD, weight_KDG)

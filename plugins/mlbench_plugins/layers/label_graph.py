@@ -17,15 +17,23 @@
     P(j | i) with loops, D^-1/2 (P + I) D^-1/2: Kipf and Welling, "Semi-Supervised Classification
     with Graph Convolutional Networks", ICLR 2017, eq. 2, with D the sums of rows, as P is directed.
 
-Counts are of images. The code of Prokofiev and Sovrasov divides the images with both labels by the
-objects of one, which labels of images do not tell.
+Each of them is made of P(j | i) = n_ij / n_i. The images with both labels, n_ij, are divided by a
+count of one label:
+
+``images``
+    Those that have it: a conditional probability. All papers here but one.
+``objects``
+    Instance counts: its annotated objects in all images, as in the code of Prokofiev and Sovrasov.
+    Labels that come in numbers are linked less. It needs a data set of annotated objects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mlbench.types import LabelContext, PluginError
@@ -50,14 +58,34 @@ def label_graph(
     return GRAPHS[graph](probability_CC, threshold, weight)
 
 
-def conditional_probability(labels: LabelContext) -> Tensor:
+def conditional_probability(labels: LabelContext, counts: str = "images") -> Tensor:
     """P(j | i) at row i and column j, float32 [C, C], with a zero diagonal.
 
     A label without a positive has a row of zeros.
+
+    Args:
+        labels: whose images with both labels are divided.
+        counts: a name of ``COUNTS``: what they are divided by.
+
+    Raises:
+        PluginError: there is no such count, or the data set does not know it.
+        DataError: files that hold it are missing or malformed.
     """
-    counts_CC = torch.tensor(labels.cooccurrence, dtype=torch.float32)
-    probability_CC = counts_CC / counts_CC.diagonal().clamp(min=1)[:, None]
-    return probability_CC.fill_diagonal_(0)
+    if counts not in COUNTS:
+        raise PluginError(f"there are no counts of {counts!r}; known: {', '.join(COUNTS)}")
+    together_CC = torch.tensor(labels.cooccurrence, dtype=torch.float32)
+    alone_C = torch.tensor(COUNTS[counts](labels), dtype=torch.float32)
+    return (together_CC / alone_C.clamp(min=1)[:, None]).fill_diagonal_(0)
+
+
+def _objects(labels: LabelContext) -> NDArray[Any]:
+    try:
+        return labels.objects
+    except PluginError as error:
+        raise PluginError(
+            f"{error}: a graph of counts 'objects' cannot be made; use counts 'images', or all "
+            "labels of a data set of annotated objects, such as an instances json"
+        ) from error
 
 
 def reweighted_adjacency(probability_CC: Tensor, threshold: float, weight: float = 0.25) -> Tensor:
@@ -112,6 +140,12 @@ def _symmetric(probability_CC: Tensor) -> Tensor:
     # Only the graphs of ML-GCN's code are transposed.
     return symmetrically_normalised(_with_loops(probability_CC)).T
 
+
+COUNTS: Mapping[str, Callable[[LabelContext], NDArray[Any]]] = {
+    "images": lambda labels: labels.positives,
+    "objects": _objects,
+}
+"""Name -> the labels -> how often there is each, [C]."""
 
 GRAPHS: Mapping[str, Callable[[Tensor, float, float], Tensor]] = {
     "conditional": lambda probability_CC, threshold, weight: probability_CC,

@@ -1,4 +1,4 @@
-"""The training that Prokofiev and Sovrasov give to all their heads.
+"""What all heads of Prokofiev and Sovrasov share: their training, and how fixtures hold logits.
 
 Kirill Prokofiev, Vladislav Sovrasov, "Combining Metric Learning and Attention Heads For Accurate
 and Efficient Multilabel Image Classification", VISAPP 2023, arXiv 2209.06585.
@@ -6,9 +6,12 @@ and Efficient Multilabel Image Classification", VISAPP 2023, arXiv 2209.06585.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlbench.types import Augmentation, Optimizer, Preprocessing, Schedule, Settings
+from mlbench.types import Augmentation, Optimizer, Preprocessing, Proof, Schedule, Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TITLE = (
     "Combining Metric Learning and Attention Heads For Accurate and Efficient Multilabel "
@@ -21,6 +24,13 @@ BIBTEX = """@inproceedings{prokofiev2023combining,
   booktitle = {VISAPP},
   year      = {2023}
 }"""
+
+
+def unscaled(proof: Proof) -> Tensor:
+    """Logits; of a cosine classifier what it scales, as the authors' models give it."""
+    logits_BC: Tensor = proof.head(proof.features).logits
+    angles = getattr(proof.head.classifier, "angles", None)
+    return logits_BC if angles is None else logits_BC / angles.scale
 
 
 def training(head: str, **head_options: Any) -> Settings:

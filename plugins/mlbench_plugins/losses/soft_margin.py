@@ -1,7 +1,7 @@
 """The multi-label soft margin loss: binary cross entropy under the name that papers train with.
 
 ML-GCN (Chen et al., CVPR 2019), ADD-GCN (Ye et al., ECCV 2020) and MSRN (Qu et al., 2021) name
-``torch.nn.MultiLabelSoftMarginLoss``; it is listed so that their recipes can say so.
+``torch.nn.MultiLabelSoftMarginLoss``, and their recipes say so.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from mlbench.types import (
     HeadOutput,
     LabelContext,
     PluginError,
-    Proof,
     Recipe,
     Released,
 )
@@ -38,7 +37,9 @@ from mlbench_plugins.layers.metric_learning import (
     PER_DATASET,
     TITLE,
     training,
+    unscaled,
 )
+from mlbench_plugins.layers.renaming import renamed
 from mlbench_plugins.layers.trunks import timm_names
 
 KNOWN: Mapping[str, tuple[Any, ...]] = {
@@ -65,6 +66,8 @@ class GraphBranch(nn.Module):
         last_sigmoid: squash the weights to (0, 1).
         graph: what the layers run along, a name of ``layers.label_graph``; graph attention sees
             only where it has links.
+        counts: what P(j | i) is a share of, ``images`` or ``objects`` (``layers.label_graph``); the
+            authors' code counts objects.
         threshold: P(j | i) from which on two labels are linked.
         rho: what a label's neighbours weigh together beside its own 1; at 0 the links are left as
             they are, and no label is linked to itself.
@@ -85,6 +88,7 @@ class GraphBranch(nn.Module):
         label_pooling: str = "max",
         last_sigmoid: bool = True,
         graph: str = "reweighted",
+        counts: str = "images",
         threshold: float = 0.4,
         rho: float = 0.25,
         smoothing: str = "full",
@@ -98,7 +102,7 @@ class GraphBranch(nn.Module):
         _check_numbers(hidden_dim, threshold, rho, dropout)
         channels = spec[-1].channels
         words_CE = torch.tensor(labels.embeddings)
-        probability_CC = conditional_probability(labels).to(words_CE.dtype)
+        probability_CC = conditional_probability(labels, counts).to(words_CE.dtype)
         graph_CC = _graph(graph, probability_CC, threshold, rho)
         inner = [hidden_dim or channels] * (layers - 1)
         stack = [
@@ -212,11 +216,7 @@ def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Their cosine output, the one without a bias, stores its weights as [D, C]. The graph ``A`` may
     be stored before or after its symmetric normalisation; ours is after.
     """
-    found = {}
-    for key, value in state.items():
-        layer, dot, name = key.removeprefix("module.").partition(".")
-        if layer in AUTHORS:
-            found[AUTHORS[layer] + dot + name] = value
+    found = renamed(state, AUTHORS)
     if "classifier.weight" in found and "classifier.bias" not in found:
         found["classifier.weight"] = found["classifier.weight"].T
     graph_CC = found.get("gate.adjacency")
@@ -243,13 +243,6 @@ def _options(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _unscaled(proof: Proof) -> Tensor:
-    """Logits; of a cosine classifier the cosines themselves, as fixtures hold them."""
-    logits_BC: Tensor = proof.head(proof.features).logits
-    angles = getattr(proof.head.classifier, "angles", None)
-    return logits_BC if angles is None else logits_BC / angles.scale
-
-
 RELEASED = Released(
     title="deep-object-reid's graph branch (branch multilabel-paper, commit 469ec397)",
     marks=(r"^backbone\.model\.", r"^gc1\.", r"^head\.weight$"),
@@ -270,7 +263,7 @@ RELEASED = Released(
             options["graph"], probability_CC, options["threshold"], options["rho"]
         )
     },
-    outputs={"adjacency": lambda p: p.head.gate.adjacency, "logits": _unscaled},
+    outputs={"adjacency": lambda p: p.head.gate.adjacency, "logits": unscaled},
 )
 
 RECIPE = Recipe(
@@ -284,8 +277,9 @@ RECIPE = Recipe(
     tuned={"probe": {"optimizer": {"lr": 3e-3}, "head_options": {"classifier": "linear"}}},
     deviations=(
         "The weights multiply the averaged map instead of the map: the same function.",
-        "The graph counts images with both labels; the authors' counts instances of a label, which "
-        "lowers the probabilities and leaves fewer edges (on COCO 35 instead of 111).",
+        "P(j | i) is a share of the images with label i, as in ML-GCN; the authors' code divides "
+        "by the instances of i, which leaves fewer edges (on COCO 35 instead of 111). "
+        "head_options: {counts: objects} does as they do.",
         "On graph attention the dropout is on the attention weights; there is none in evaluation.",
         "At rho 0 a label whose links all point to it keeps them; in the authors' formula it is "
         "divided by zero.",

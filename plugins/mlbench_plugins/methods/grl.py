@@ -45,6 +45,7 @@ class GRL(nn.Module):
             in evaluation.
         label_time_steps: rounds of messages between label embeddings; 0 takes them as projected.
         graph: what messages run along in both, a name of ``layers.label_graph``.
+        counts: what P(j | i) is a share of, ``images`` or ``objects`` (``layers.label_graph``).
         intermediary_dim: width of a joint space of labels and pixels, where the decoupling takes
             place. None decouples in the visual space itself: labels are projected to D, pixels are
             taken as they are.
@@ -66,6 +67,7 @@ class GRL(nn.Module):
         label_dim: int = 1024,
         label_time_steps: int = 3,
         graph: str = "conditional",
+        counts: str = "images",
         intermediary_dim: int | None = None,
         hidden_dim: int | None = None,
         time_steps: int = 3,
@@ -87,8 +89,12 @@ class GRL(nn.Module):
         channels = spec[-1].channels
         hidden = hidden_dim or channels
         self.downsample = downsample
-        self.labels = LabelStream(labels, graph, label_dim, label_time_steps)
-        self.decoupling = SemanticDecoupling(channels, label_dim, intermediary_dim)
+        words_CE = torch.tensor(labels.embeddings)
+        probability_CC = conditional_probability(labels, counts).to(words_CE.dtype)
+        graph_CC = label_graph(graph, probability_CC)
+        guide = intermediary_dim or channels
+        self.labels = LabelStream(words_CE, graph_CC, label_dim, label_time_steps, guide)
+        self.decoupling = SemanticDecoupling(channels, None, intermediary_dim)
         self.project = nn.Linear(channels, hidden) if hidden_dim else nn.Identity()
         self.ggnn = GGNN(hidden, time_steps)
         self.output = nn.Linear(hidden + channels, output_dim)
@@ -107,31 +113,36 @@ class GRL(nn.Module):
 
 
 class LabelStream(ConstantInEvaluation):
-    """Word vectors [C, E] to label representations [C, K] by a gated graph network.
+    """Word vectors [C, E] to label representations by a gated graph network, projected to [C, K].
 
     Args:
-        labels: the word vectors, and counts that give the graph.
-        graph: its name.
-        width: K.
-        time_steps: rounds of messages; 0 leaves only the projection.
+        words_CE: the word vectors.
+        graph_CC: what messages run along.
+        width: of the representations.
+        time_steps: rounds of messages; 0 leaves out the graph network.
+        guide: K, width of the space that the decoupling takes place in.
     """
 
     adjacency: Tensor
     words: Tensor
 
-    def __init__(self, labels: LabelContext, graph: str, width: int, time_steps: int) -> None:
-        super().__init__(len(labels), width)
-        words_CE = torch.tensor(labels.embeddings)
-        probability_CC = conditional_probability(labels).to(words_CE.dtype)
-        self.register_buffer("adjacency", label_graph(graph, probability_CC))
+    def __init__(
+        self, words_CE: Tensor, graph_CC: Tensor, width: int, time_steps: int, guide: int
+    ) -> None:
+        super().__init__(len(words_CE), guide)
+        self.register_buffer("adjacency", graph_CC)
         self.register_buffer("words", words_CE)
         self.project = nn.Linear(words_CE.shape[1], width)
         self.ggnn = GGNN(width, time_steps) if time_steps else None
+        self.guide = nn.Linear(width, guide, bias=False)
 
     def compute(self) -> Tensor:
-        """The representations from the parameters."""
-        h_CK: Tensor = self.project(self.words)
-        return h_CK if self.ggnn is None else self.ggnn(h_CK, self.adjacency)
+        """The representations from the parameters, as the decoupling takes them."""
+        h_CE = self.project(self.words)
+        if self.ggnn is not None:
+            h_CE = self.ggnn(h_CE, self.adjacency)
+        guides_CK: Tensor = self.guide(h_CE)
+        return guides_CK
 
 
 def _check_sizes(**sizes: int | None) -> None:

@@ -158,7 +158,7 @@ RECIPE = Recipe(
         epochs=40,
         batch_size=56,
         optimizer=Optimizer(name="adam", lr=1e-4, weight_decay=1e-4, decay_norms_and_biases=False),
-        schedule=Schedule(name="one_cycle", pct_start=0.2),
+        schedule=Schedule(name="one_cycle", pct_start=0.2, cycle_momentum=True),
         ema_decay=0.9997,
     ),
     tuned={
@@ -167,22 +167,14 @@ RECIPE = Recipe(
             "head_options": {"embedding_dim": 256, "feedforward": 512},
         },
     },
-    reported=tuple(
-        Reported(
-            dataset=dataset,
-            metric="mAP",
-            value=value,
-            source=source,
-            status="verified" if source.endswith("8a9e984") else "secondary",
-            note=note,
-        )
-        for dataset, value, source, note in (
-            ("coco", 90.0, MODEL_ZOO, "TResNet-L (v2), 448, COCO 2014"),
-            ("coco", 84.2, MODEL_ZOO, "TResNet-M, 224, COCO 2014"),
-            ("coco", 91.4, MODEL_ZOO, "TResNet-XL, 640, COCO 2014"),
-            ("coco", 91.1, "paperswithcode.com", "TResNet-L, 640, COCO 2014"),
-            ("voc2007", 96.6, "wizwand.com", "backbone and size are not stated there"),
-        )
+    reported=Reported.table(
+        "dataset value source status note",
+        ("coco", 90.0, MODEL_ZOO, "verified", "TResNet-L (v2), 448, COCO 2014"),
+        ("coco", 84.2, MODEL_ZOO, "verified", "TResNet-M, 224, COCO 2014"),
+        ("coco", 91.4, MODEL_ZOO, "verified", "TResNet-XL, 640, COCO 2014"),
+        ("coco", 91.1, "paperswithcode.com", "secondary", "TResNet-L, 640, COCO 2014"),
+        ("voc2007", 96.6, "wizwand.com", "secondary", "backbone and size are not stated there"),
+        metric="mAP",
     ),
     deviations=(
         "Queries that serve no label (with 120 labels and 100 groups, 40 of them) are not decoded: "

@@ -32,6 +32,7 @@ from mlbench_plugins.layers.channel_attention import channel_attention
 from mlbench_plugins.layers.classifiers import ElementwiseClassifier, start_at_prior
 from mlbench_plugins.layers.graph_attention import GraphAttention
 from mlbench_plugins.layers.label_graph import conditional_probability, reweighted_adjacency
+from mlbench_plugins.layers.renaming import renamed
 from mlbench_plugins.layers.trunks import resnet
 
 SCALES = 3
@@ -212,14 +213,7 @@ def from_authors(state: Mapping[str, Tensor], classifier: str = "mlp") -> dict[s
         state: authors' names to tensors. It holds both classifiers.
         classifier: which of them to take.
     """
-    prefixes = AUTHORS | AUTHORS_CLASSIFIER[classifier]
-    found = {}
-    for key, value in state.items():
-        bare = key.removeprefix("module.")
-        for theirs, ours in prefixes.items():
-            if bare == theirs or bare.startswith(f"{theirs}."):
-                found[ours + bare.removeprefix(theirs)] = value
-    return found
+    return renamed(state, AUTHORS | AUTHORS_CLASSIFIER[classifier])
 
 
 def _reorder_mlp(state: dict[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
@@ -292,7 +286,7 @@ RECIPE = Recipe(
     settings=Settings(
         backbone="resnet101",
         head="msrn",
-        loss="bce",
+        loss="soft_margin",
         image_size=448,
         augmentation=(
             Augmentation(
@@ -317,19 +311,13 @@ RECIPE = Recipe(
             "head_options": {"classifier": "elementwise", "downsample": 4},
         },
     },
-    reported=tuple(
-        Reported(
-            dataset=dataset,
-            metric="mAP",
-            value=value,
-            source="paperswithcode",
-            status="secondary",
-            note=note,
-        )
-        for dataset, value, note in (
-            ("coco", 83.4, "ResNet-101, 448, COCO 2014"),
-            ("voc2007", 96.0, "ResNet-101, 448, trained on COCO first"),
-        )
+    reported=Reported.table(
+        "dataset value note",
+        ("coco", 83.4, "ResNet-101, 448, COCO 2014"),
+        ("voc2007", 96.0, "ResNet-101, 448, trained on COCO first"),
+        metric="mAP",
+        source="paperswithcode",
+        status="secondary",
     ),
     deviations=(
         "The authors give no training command: the learning rate 0.1 is their code's default and "
@@ -344,6 +332,9 @@ RECIPE = Recipe(
         "read as twice the 1536 of a node: the label's vector and that of the group it is most "
         "assigned to, after the tanh. An assumption.",
         "Max pooling keeps the last row and column of maps of odd size.",
+        "A size of a crop that is close to the image size is not snapped to it.",
+        "As in nearly all code of the field, the authors' scores are probably those of the best "
+        "epoch on the test split; here the last epoch counts.",
     ),
     released=(RELEASED,),
 )

@@ -8,7 +8,9 @@ Guo, "Multi-Label Image Recognition with Graph Convolutional Networks", CVPR 201
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import final
 
 from torch import Tensor, nn
 
@@ -25,63 +27,66 @@ from mlbench.types import (
     Settings,
 )
 from mlbench_plugins.layers.classifiers import make_classifier, start_at_prior
+from mlbench_plugins.layers.renaming import renamed
 from mlbench_plugins.layers.trunks import tresnet
 
 
-class GAP(nn.Module):
+class PooledClassifier(nn.Module, ABC):
+    """Pool the deepest map over its positions, then classify.
+
+    Args:
+        spec: levels of the backbone; the last is used.
+        labels: of which only the number counts, and the prior.
+        classifier: ``linear``, or ``cosine`` for losses that work on angles.
+        prior_bias: start each bias at the log-odds of its label.
+    """
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        labels: LabelContext,
+        *,
+        classifier: str = "linear",
+        prior_bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.classifier = make_classifier(classifier, spec[-1].channels, len(labels))
+        if prior_bias:
+            start_at_prior(self.classifier, labels)
+
+    @abstractmethod
+    def pool(self, x_BDHW: Tensor) -> Tensor:
+        """One vector an image: [B, D]."""
+
+    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
+        """The deepest map [B, D, H, W] to logits [B, C]."""
+        return HeadOutput(self.classifier(self.pool(features[-1])))
+
+
+@final
+class GAP(PooledClassifier):
     """Average the deepest map over its positions, then classify.
 
-    Args:
-        spec: levels of the backbone; the last is used.
-        labels: of which only the number counts, and the prior.
-        classifier: ``linear``, or ``cosine`` for losses that work on angles.
-        prior_bias: start each bias at the log-odds of its label.
+    The classifier is ``linear``, or ``cosine`` for losses that work on angles; with ``prior_bias``
+    each bias starts at the log-odds of its label.
     """
 
-    def __init__(
-        self,
-        spec: FeatureSpec,
-        labels: LabelContext,
-        *,
-        classifier: str = "linear",
-        prior_bias: bool = False,
-    ) -> None:
-        super().__init__()
-        self.classifier = make_classifier(classifier, spec[-1].channels, len(labels))
-        if prior_bias:
-            start_at_prior(self.classifier, labels)
-
-    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
-        """The deepest map [B, D, H, W] to logits [B, C]."""
-        return HeadOutput(self.classifier(features[-1].mean(dim=(2, 3))))
+    def pool(self, x_BDHW: Tensor) -> Tensor:
+        """The mean of each channel."""
+        return x_BDHW.mean(dim=(2, 3))
 
 
-class GMP(nn.Module):
+@final
+class GMP(PooledClassifier):
     """Take the maximum of each channel of the deepest map, then classify.
 
-    Args:
-        spec: levels of the backbone; the last is used.
-        labels: of which only the number counts, and the prior.
-        classifier: ``linear``, or ``cosine`` for losses that work on angles.
-        prior_bias: start each bias at the log-odds of its label.
+    The classifier is ``linear``, or ``cosine`` for losses that work on angles; with ``prior_bias``
+    each bias starts at the log-odds of its label.
     """
 
-    def __init__(
-        self,
-        spec: FeatureSpec,
-        labels: LabelContext,
-        *,
-        classifier: str = "linear",
-        prior_bias: bool = False,
-    ) -> None:
-        super().__init__()
-        self.classifier = make_classifier(classifier, spec[-1].channels, len(labels))
-        if prior_bias:
-            start_at_prior(self.classifier, labels)
-
-    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
-        """The deepest map [B, D, H, W] to logits [B, C]."""
-        return HeadOutput(self.classifier(features[-1].amax(dim=(2, 3))))
+    def pool(self, x_BDHW: Tensor) -> Tensor:
+        """The maximum of each channel."""
+        return x_BDHW.amax(dim=(2, 3))
 
 
 SETTINGS = Settings(
@@ -105,12 +110,7 @@ ML_GCN_README = "README of the code of ML-GCN (CVPR 2019), commit 5517d6f"
 
 def from_asl(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The classifier of a TResNet that was trained with ASL, under the names used here."""
-    prefix = "head.fc."
-    return {
-        f"classifier.{name.removeprefix(prefix)}": value
-        for name, value in state.items()
-        if name in (f"{prefix}weight", f"{prefix}bias")
-    }
+    return renamed(state, {f"head.fc.{name}": f"classifier.{name}" for name in ("weight", "bias")})
 
 
 ASL_RELEASED = Released(
@@ -138,31 +138,18 @@ GAP_RECIPE = Recipe(
     summary="The backbone's own classifier, with one logit a label: the weakest honest baseline.",
     settings=SETTINGS,
     tuned={"probe": {"optimizer": {"lr": 3e-3}}},
-    reported=(
-        Reported(
-            dataset="coco",
-            metric="mAP",
-            value=79.4,
-            source="issue 17 of the code of CSRA (ICCV 2021)",
-            status="verified",
-            note="ResNet-101, 448, COCO 2014; the same code with lambda 0 gives about 81.3",
+    reported=Reported.table(
+        "dataset value source note",
+        (
+            "coco",
+            79.4,
+            "issue 17 of the code of CSRA (ICCV 2021)",
+            "ResNet-101, 448, COCO 2014; the same code with lambda 0 gives about 81.3",
         ),
-        Reported(
-            dataset="coco",
-            metric="mAP",
-            value=77.3,
-            source=ML_GCN_README,
-            status="verified",
-            note="ResNet-101, 448, COCO 2014",
-        ),
-        Reported(
-            dataset="voc2007",
-            metric="mAP",
-            value=91.7,
-            source=ML_GCN_README,
-            status="verified",
-            note="ResNet-101, 448",
-        ),
+        ("coco", 77.3, ML_GCN_README, "ResNet-101, 448, COCO 2014"),
+        ("voc2007", 91.7, ML_GCN_README, "ResNet-101, 448"),
+        metric="mAP",
+        status="verified",
     ),
     deviations=(
         "CSRA's code feeds pixels in [0, 1] without normalisation; here they are normalised as the "
@@ -183,23 +170,13 @@ GMP_RECIPE = Recipe(
     "averaged away.",
     settings=SETTINGS.model_copy(update={"head": "gmp"}),
     tuned={"probe": {"optimizer": {"lr": 3e-3}}},
-    reported=(
-        Reported(
-            dataset="coco",
-            metric="mAP",
-            value=81.9,
-            source=ML_GCN_README,
-            status="verified",
-            note="ResNet-101, 448, COCO 2014",
-        ),
-        Reported(
-            dataset="voc2007",
-            metric="mAP",
-            value=93.0,
-            source=ML_GCN_README,
-            status="verified",
-            note="ResNet-101, 448",
-        ),
+    reported=Reported.table(
+        "dataset value note",
+        ("coco", 81.9, "ResNet-101, 448, COCO 2014"),
+        ("voc2007", 93.0, "ResNet-101, 448"),
+        metric="mAP",
+        source=ML_GCN_README,
+        status="verified",
     ),
     deviations=(
         "The training of ML-GCN's maximum-pooling baseline is not published; the settings of the "

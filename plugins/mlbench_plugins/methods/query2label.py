@@ -238,7 +238,7 @@ RECIPE = Recipe(
         epochs=80,
         batch_size=64,
         optimizer=Optimizer(name="adamw", lr=1e-4, weight_decay=1e-2),
-        schedule=Schedule(name="one_cycle", pct_start=0.2),
+        schedule=Schedule(name="one_cycle", pct_start=0.2, cycle_momentum=True),
         frozen_stages=2,
         freeze_bn=True,
         ema_decay=0.9997,
@@ -253,39 +253,30 @@ RECIPE = Recipe(
     },
     reported=(
         *(
-            Reported(
+            score
+            for backbone, *values in (
+                ("ResNet-101, 448", 84.9, 79.3, 81.5),
+                ("ResNet-101, 576", 86.5, 81.0, 82.8),
+                ("TResNet-L from ImageNet-1k, 448", 87.3, 81.6, 83.1),
+                ("TResNet-L from ImageNet-22k, 448", 89.2, 83.8, 84.9),
+                ("Swin-L from ImageNet-22k, 384", 90.5, 85.4, 86.4),
+                ("CvT-w24 from ImageNet-22k, 384", 91.3, 85.9, 86.8),
+            )
+            for score in Reported.table(
+                "metric value",
+                *zip(("mAP", "CF1", "OF1"), values, strict=True),
                 dataset="coco",
-                metric=metric,
-                value=value,
                 source=TABLE,
                 status="verified",
-                note=f"{note}, COCO 2014 with images without labels",
+                note=f"{backbone}, COCO 2014 with images without labels",
             )
-            for note, values in (
-                ("ResNet-101, 448", (84.9, 79.3, 81.5)),
-                ("ResNet-101, 576", (86.5, 81.0, 82.8)),
-                ("TResNet-L from ImageNet-1k, 448", (87.3, 81.6, 83.1)),
-                ("TResNet-L from ImageNet-22k, 448", (89.2, 83.8, 84.9)),
-                ("Swin-L from ImageNet-22k, 384", (90.5, 85.4, 86.4)),
-                ("CvT-w24 from ImageNet-22k, 384", (91.3, 85.9, 86.8)),
-            )
-            for metric, value in zip(("mAP", "CF1", "OF1"), values, strict=True)
         ),
-        Reported(
-            dataset="nuswide",
+        *Reported.table(
+            "dataset value source note",
+            ("nuswide", 65.0, "comparison table of CPSD (IJCAI 2022)", "ResNet-101, 448"),
+            ("voc2007", 97.3, "wizwand.com", "backbone and size are not stated there"),
             metric="mAP",
-            value=65.0,
-            source="comparison table of CPSD (IJCAI 2022)",
             status="secondary",
-            note="ResNet-101, 448",
-        ),
-        Reported(
-            dataset="voc2007",
-            metric="mAP",
-            value=97.3,
-            source="wizwand.com",
-            status="secondary",
-            note="backbone and size are not stated there",
         ),
     ),
     deviations=(

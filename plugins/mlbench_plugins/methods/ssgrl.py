@@ -30,6 +30,7 @@ from mlbench_plugins.layers.classifiers import make_elementwise, start_at_prior
 from mlbench_plugins.layers.decoupling import SemanticDecoupling
 from mlbench_plugins.layers.ggnn import GGNN
 from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
+from mlbench_plugins.layers.renaming import renamed
 from mlbench_plugins.layers.trunks import resnet
 
 
@@ -46,6 +47,7 @@ class SSGRL(nn.Module):
         intermediary_dim: width of the joint space of words and pixels.
         time_steps: rounds of messages between labels.
         graph: what messages run along, a name of ``layers.label_graph``; the paper's is P(j | i).
+        counts: what P(j | i) is a share of, ``images`` or ``objects`` (``layers.label_graph``).
         downsample: side of the average pooling on the map; 1 for none.
         reset_uses_update_weights: True repeats a slip of the published code (eq. 6: the reset gate
             takes the update gate's recurrent weights), which its checkpoints were trained with.
@@ -66,6 +68,7 @@ class SSGRL(nn.Module):
         intermediary_dim: int = 1024,
         time_steps: int = 3,
         graph: str = "conditional",
+        counts: str = "images",
         downsample: int = 2,
         reset_uses_update_weights: bool = False,
         classifier: str = "linear",
@@ -81,7 +84,8 @@ class SSGRL(nn.Module):
         channels = spec[-1].channels
         hidden = hidden_dim or channels
         self.downsample = downsample
-        self.register_buffer("adjacency", label_graph(graph, conditional_probability(labels)))
+        probability_CC = conditional_probability(labels, counts)
+        self.register_buffer("adjacency", label_graph(graph, probability_CC))
         self.register_buffer("words", torch.tensor(labels.embeddings))
         self.project = nn.Linear(channels, hidden) if hidden_dim else nn.Identity()
         self.decoupling = SemanticDecoupling(channels, labels.embeddings.shape[1], intermediary_dim)
@@ -123,10 +127,7 @@ def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     The checkpoints hold neither graph nor word vectors: those come from the label context.
     """
-    named = ((*key.removeprefix("module.").rpartition("."), value) for key, value in state.items())
-    return {
-        f"{AUTHORS[layer]}.{kind}": value for layer, _, kind, value in named if layer in AUTHORS
-    }
+    return renamed(state, AUTHORS)
 
 
 README = "README of the authors' code, commit ea47ccb"
@@ -208,17 +209,15 @@ RECIPE = Recipe(
             },
         },
     },
-    reported=tuple(
-        Reported(
-            dataset=dataset, metric=metric, value=value, source=README, status="verified", note=note
-        )
-        for dataset, metric, value, note in (
-            ("coco", "mAP", 83.8, "ResNet-101, 576, COCO 2014 with images without labels"),
-            ("coco", "CF1", 76.8, "ResNet-101, 576, COCO 2014 with images without labels"),
-            ("coco", "OF1", 79.7, "ResNet-101, 576, COCO 2014 with images without labels"),
-            ("voc2007", "mAP", 93.4, "ResNet-101, 576; interpolated AP, difficult = negative"),
-            ("voc2007", "mAP", 95.0, "the same, trained on COCO first"),
-        )
+    reported=Reported.table(
+        "dataset metric value note",
+        ("coco", "mAP", 83.8, "ResNet-101, 576, COCO 2014 with images without labels"),
+        ("coco", "CF1", 76.8, "ResNet-101, 576, COCO 2014 with images without labels"),
+        ("coco", "OF1", 79.7, "ResNet-101, 576, COCO 2014 with images without labels"),
+        ("voc2007", "mAP", 93.4, "ResNet-101, 576; interpolated AP, difficult = negative"),
+        ("voc2007", "mAP", 95.0, "the same, trained on COCO first"),
+        source=README,
+        status="verified",
     ),
     deviations=(
         "The reset gate has its own recurrent weights, as in the paper; the authors' code, and "

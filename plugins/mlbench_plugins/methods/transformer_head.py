@@ -15,7 +15,6 @@ from mlbench.types import (
     FeatureSpec,
     HeadOutput,
     LabelContext,
-    Proof,
     Recipe,
     Released,
     Reported,
@@ -36,6 +35,7 @@ from mlbench_plugins.layers.metric_learning import (
     PER_DATASET,
     TITLE,
     training,
+    unscaled,
 )
 from mlbench_plugins.layers.trunks import timm_names
 
@@ -99,13 +99,6 @@ ARCHIVE = "sotaverified.org, an archive of paperswithcode.com"
 """Where scores were read, of the authors and of others who copied them."""
 
 
-def _unscaled(proof: Proof) -> Tensor:
-    """Logits; of the cosine classifier what it scales, as the authors' model gives it."""
-    logits_BC: Tensor = proof.head(proof.features).logits
-    angles = getattr(proof.head.classifier, "angles", None)
-    return logits_BC if angles is None else logits_BC / angles.scale
-
-
 RELEASED = Released(
     title="deep-object-reid's transformer head (branch multilabel-paper, commit 469ec397)",
     marks=(r"^backbone\.model\.", r"^decoder\.duplicate_pooling$"),
@@ -116,7 +109,7 @@ RELEASED = Released(
     rearrange=refuse_groups,
     unused=(r"^backbone\.model\.(classifier|head|fc)\.",),
     order="alphabetical",
-    outputs={"logits": _unscaled},
+    outputs={"logits": unscaled},
 )
 
 RECIPE = Recipe(
@@ -133,25 +126,17 @@ RECIPE = Recipe(
             "head_options": {"embedding_dim": 256, "feedforward": 512},
         },
     },
-    reported=tuple(
-        Reported(
-            dataset=dataset,
-            metric="mAP",
-            value=value,
-            source=source,
-            status="verified" if source == README else "secondary",
-            note=note,
-        )
-        for dataset, value, source, note in (
-            ("coco", 88.75, README, "EfficientNetV2-S from OpenImages, 448"),
-            ("coco", 90.10, README, "EfficientNetV2-L, 448"),
-            ("coco", 90.30, README, "TResNet-L (v2), 448"),
-            ("coco", 91.3, ARCHIVE, "TResNet-L (v2), 640"),
-            ("voc2007", 95.86, README, "EfficientNetV2-S from OpenImages, 448"),
-            ("voc2007", 96.05, README, "EfficientNetV2-L, 448"),
-            ("voc2007", 96.70, README, "TResNet-L (v2), 448"),
-            ("nuswide", 68.3, ARCHIVE, "TResNet-L (v2), 448"),
-        )
+    reported=Reported.table(
+        "dataset value source status note",
+        ("coco", 88.75, README, "verified", "EfficientNetV2-S from OpenImages, 448"),
+        ("coco", 90.10, README, "verified", "EfficientNetV2-L, 448"),
+        ("coco", 90.30, README, "verified", "TResNet-L (v2), 448"),
+        ("coco", 91.3, ARCHIVE, "secondary", "TResNet-L (v2), 640"),
+        ("voc2007", 95.86, README, "verified", "EfficientNetV2-S from OpenImages, 448"),
+        ("voc2007", 96.05, README, "verified", "EfficientNetV2-L, 448"),
+        ("voc2007", 96.70, README, "verified", "TResNet-L (v2), 448"),
+        ("nuswide", 68.3, ARCHIVE, "secondary", "TResNet-L (v2), 448"),
+        metric="mAP",
     ),
     deviations=(
         "The decoder is ML-Decoder's, with the same shortcuts for queries that serve no label and "

@@ -32,7 +32,7 @@ def coverage(splits: Splits, bad: Mapping[Path, str]) -> Coverage:
     found = {}
     for name, index in parts(splits).items():
         reasons = [bad[file] for file in index.files if file in bad]
-        card = splits.card.splits.get(name)
+        card = splits.official.get(name)
         found[name] = SplitCoverage(
             images=len(index),
             usable=len(index) - len(reasons),

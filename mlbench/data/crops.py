@@ -24,6 +24,10 @@ class Resize(Step):
         return view(image)
 
 
+_TRIES = 10
+"""Boxes that are drawn before the largest centred one is taken."""
+
+
 class RandomResizedCrop(Step):
     """A box of random area and aspect, squashed to the view (Szegedy et al., CVPR 2015, section 6).
 
@@ -33,7 +37,6 @@ class RandomResizedCrop(Step):
     """
 
     crops: ClassVar[bool] = True
-    tries: ClassVar[int] = 10
     scale: tuple[Fraction, Fraction] = (0.08, 1.0)
     ratio: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)
 
@@ -46,7 +49,7 @@ class RandomResizedCrop(Step):
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
         """A box inside the picture; the largest centred one of a legal aspect if none is found."""
         low, high = (math.log(r) for r in self.ratio)
-        for _ in range(self.tries):
+        for _ in range(_TRIES):
             area = width * height * rng.uniform(*self.scale)
             aspect = math.exp(rng.uniform(low, high))
             w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
+from mlbench.files import whole
 from mlbench.types import DataError
 
 MAX_PIXELS = 89_478_485
@@ -231,10 +231,7 @@ def _recall(memory: Path) -> set[bytes]:
 def _remember(memory: Path, good: set[bytes]) -> None:
     body = b"".join(sorted(good))
     try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=memory.parent, delete=False) as file:
-            temporary = Path(file.name)
-            file.write(_MAGIC + hashlib.sha256(body).digest() + body)
-        temporary.replace(memory)
+        with whole(memory) as part:
+            part.write_bytes(_MAGIC + hashlib.sha256(body).digest() + body)
     except OSError as error:
         _LOG.warning("cannot write %s (%s); the next run decodes every image again", memory, error)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,15 @@ from numpy.typing import NDArray
 
 from mlbench.data.graphs import label_graph
 from mlbench.data.words import WordVectors, word_vectors
-from mlbench.types import DataError, Graph, Index, LabelContext, Targets
+from mlbench.types import (
+    DataError,
+    Graph,
+    Index,
+    LabelContext,
+    ObjectCounts,
+    Targets,
+    unknown_objects,
+)
 
 WIDTH = 300
 """Width of the embedding that is derived from the co-occurrence, and of GloVe's usual vectors."""
@@ -29,6 +38,7 @@ def label_context(
     *,
     graph: Graph = "cooccurrence",
     seed: int = 0,
+    objects: Callable[[Index], ObjectCounts] = unknown_objects,
 ) -> tuple[LabelContext, tuple[str, ...]]:
     """The label context of a training split, and notes for the record on how it was made.
 
@@ -40,6 +50,8 @@ def label_context(
             ``cooccurrence_embedding``), ``random`` draws them (see ``random_embedding``).
         graph: what the counts are replaced with (see ``mlbench.data.graphs``).
         seed: of what is drawn at random.
+        objects: counts the objects of each label in the images of ``index``; it is called if a head
+            asks for them, whatever the graph.
 
     Raises:
         DataError: the names do not fit the targets, or the file is missing, malformed, or knows
@@ -67,7 +79,8 @@ def label_context(
         counts_CC = label_graph(graph, counts_CC, seed)
         drawn = f", drawn with seed {seed}" if graph == "random" else ""
         notes += (f"label graph: {graph}{drawn}",)
-    return LabelContext(names, counts_CC, embeddings_CE, len(index)), notes
+    count = partial(objects, index)
+    return LabelContext(names, counts_CC, embeddings_CE, len(index), count), notes
 
 
 def cooccurrence(targets_NC: Targets) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.types import Index, LabelNoise, Splits, Targets
+from mlbench.types import Index, LabelNoise, ObjectCounts, PluginError, Splits, Targets
 
 _CELLS = 1 << 22
 """Labels drawn at a time: 32 MiB a copy."""
@@ -28,7 +28,7 @@ def with_label_noise(splits: Splits, noise: LabelNoise) -> Splits:
 
     The name of the edition says what was done (``coco-mini-labels-40``), so that no board mixes
     such runs with those on all labels. The digest follows from that of the true labels, so that it
-    does not depend on whether a validation part was cut off train.
+    does not depend on whether a validation part was cut off train. Objects are no longer counted.
     """
     if noise == LabelNoise():
         return splits
@@ -38,6 +38,13 @@ def with_label_noise(splits: Splits, noise: LabelNoise) -> Splits:
         train=replace(splits.train, targets=noisy_targets(splits.train, splits.names, noise)),
         digest=made.hexdigest()[:16],
         identity=f"{splits.identity}-{edition(noise)}",
+        objects=_hidden_objects,
+    )
+
+
+def _hidden_objects(index: Index) -> ObjectCounts:
+    raise PluginError(
+        "labels of train are missing or wrong on purpose, which says nothing of single objects"
     )
 
 

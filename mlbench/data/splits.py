@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,18 @@ import numpy as np
 
 from mlbench import registry
 from mlbench.data.validation import cut, validation_keys
-from mlbench.types import DataError, Dataset, Index, PluginError, Splits, SuiteError, digest
+from mlbench.types import (
+    DataError,
+    Dataset,
+    Index,
+    ObjectCounts,
+    PluginError,
+    Split,
+    SplitCard,
+    Splits,
+    SuiteError,
+    digest,
+)
 
 CORE_PARAMETERS = ("root", "cache")
 """Parameters of a data set's factory that the core gives and no user."""
@@ -29,6 +41,7 @@ def open_splits(
     labels: Sequence[str] | None = None,
     holdout: float = 0.0,
     validation: bool = False,
+    allow_missing: bool = False,
 ) -> Splits:
     """Open a data set by name.
 
@@ -40,6 +53,7 @@ def open_splits(
         labels: the labels that take part, None for all.
         holdout: part of the training split that is scored instead of the test split.
         validation: cut the validation split off train (see ``mlbench.data.validation``).
+        allow_missing: whether listed pictures may be absent; the caller then leaves them out.
 
     Raises:
         DataError: files are missing or malformed, or an image is in both splits.
@@ -55,15 +69,22 @@ def open_splits(
         if option not in known:
             raise SuiteError(registry.unknown(f"option {option!r} of {name}", option, known))
     dataset: Dataset = factory(root, cache, **options)
+    missing = dataset.missing()
+    if missing and not allow_missing:
+        raise DataError(missing)
     train, test = dataset.index("train"), dataset.index("test")
     for split, index in (("train", train), ("test", test)):
         if not len(index):
-            raise DataError(f"the {split} split of {name} is empty; check {root or cache}")
+            raise DataError(
+                f"the {split} split of {name} is empty; restore its lists under {root or cache}, "
+                "or choose another split by its options"
+            )
     _refuse_shared(name, train, test, dataset.card.shared_images)
     found = digest(train, test, dataset.names)
     identity = dataset.card.identities.get(found, f"{name.replace(':', '-')}-unknown-{found}")
     held = validation_keys(dataset, train, identity) if validation else []
     names = dataset.names
+    columns = list(range(len(names)))
     if labels is not None:
         columns = _columns(name, names, labels)
         train, test = train.select(columns), test.select(columns)
@@ -75,7 +96,41 @@ def open_splits(
     if labels is not None or holdout:
         found = digest(train, test, names)
     rest, apart = cut(train, held) if validation else (train, None)
-    return Splits(dataset.card, names, rest, test, found, identity, apart)
+    objects = partial(_count_objects, name, dataset, columns)
+    # What is held out of train is no split that a card could know.
+    official = {} if holdout else _official(dataset)
+    return Splits(
+        dataset.card, names, rest, test, found, identity, apart, official=official, objects=objects
+    )
+
+
+def _official(dataset: Dataset) -> dict[str, SplitCard]:
+    """What the card says of the splits that the options chose."""
+    parts: tuple[Split, ...] = ("train", "test")
+    called = {part: dataset.official_split(part) or "" for part in parts}
+    known = dataset.card.splits
+    return {part: known[name] for part, name in called.items() if name in known}
+
+
+def _count_objects(
+    name: str, dataset: Dataset, columns: Sequence[int], index: Index
+) -> ObjectCounts:
+    """How many objects the images of an index hold of each label that takes part: [C].
+
+    What the labels say counts: an object of a label that is absent or unknown is none, and an image
+    has one object, at least, of each of its labels. So there are never fewer than positives.
+    """
+    found_NL = dataset.objects(index.keys)
+    if found_NL is None:
+        raise PluginError(
+            f"{name} does not tell how many objects of a label an image holds, as its labels are "
+            "of whole images"
+        )
+    wanted = (len(index), len(dataset.names))
+    if found_NL.shape != wanted:
+        raise PluginError(f"{name} gives counts of objects of shape {found_NL.shape}, not {wanted}")
+    counts_NC = np.maximum(found_NL[:, list(columns)], 1)
+    return np.asarray(np.where(index.targets == 1, counts_NC, 0).sum(axis=0), np.int64)
 
 
 def _refuse_shared(name: str, train: Index, test: Index, allowed: str) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mlbench.data.coverage import coverage, files, parts
 from mlbench.data.decode import MISSING, problems
+from mlbench.datasets.standing import fewer, standing
+from mlbench.files import whole
 from mlbench.types import SplitCoverage, Splits, Value
 
 
@@ -28,19 +30,29 @@ class Verification(Value):
 
     Attributes:
         identity: name of the edition, or ``<dataset>-unknown-<digest>``.
-        known: whether it is a published edition, or one of ours.
+        known: whether it is a published edition, or one of ours; None for a user's own pictures,
+            of which nothing is published.
         digest: of keys and targets of both splits (see ``mlbench.types.digest``); images do not
             enter it.
         usable: part of all images that can be used, from 0 to 1.
+        standing: how far an unknown edition agrees with the official numbers, where it does.
+        fewer: edition -> how many images of it are not here, where only their number tells.
     """
 
     dataset: str
     identity: str
-    known: bool
+    known: bool | None
     digest: str
     usable: float
     splits: dict[str, SplitCoverage]
     bad: tuple[BadImage, ...]
+    standing: str = ""
+    fewer: dict[str, int] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is known to be missing or corrupt."""
+        return not self.bad and not self.fewer
 
 
 def examine(
@@ -77,12 +89,19 @@ def examine(
     return Verification(
         dataset=dataset,
         identity=splits.identity,
-        known=found.known,
+        known=found.known if splits.card.splits else None,
         digest=splits.digest,
         usable=1 - len(bad) / max(1, images),
         splits=found.splits,
         bad=bad,
+        standing="" if found.known else standing(splits),
+        fewer=fewer(splits),
     )
+
+
+def plain(found: Verification) -> dict[str, Any]:
+    """What was found as plain data; whether it is known is left out where that means nothing."""
+    return found.model_dump(mode="json", exclude={"known"} if found.known is None else None)
 
 
 def file_name(dataset: str, digest: str) -> str:
@@ -101,25 +120,16 @@ def write(found: Verification, data: Path | None, cache: Path) -> Path:
         OSError: the cache cannot be written to either.
     """
     name = file_name(found.dataset, found.digest)
-    text = found.model_dump_json(indent=1) + "\n"
+    text = json.dumps(plain(found), indent=1) + "\n"
     if data is not None:
         try:
             return _replace(data / name, text)
         except OSError:  # a read-only folder, which is as data should be kept
             pass
-    folder = cache / "coverage"
-    folder.mkdir(parents=True, exist_ok=True)
-    return _replace(folder / name, text)
+    return _replace(cache / "coverage" / name, text)
 
 
 def _replace(file: Path, text: str) -> Path:
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as opened:
-        temporary = Path(opened.name)
-        opened.write(text)
-    try:
-        temporary.chmod(0o644)
-        temporary.replace(file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole(file) as part:
+        part.write_text(text, encoding="utf-8")
     return file

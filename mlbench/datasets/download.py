@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import time
 from email.message import Message
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -16,7 +18,7 @@ from mlbench.datasets.unpack import Count
 from mlbench.types import DataError
 
 TRIES = 3
-"""So many attempts in a row may bring nothing before we give up."""
+"""So many attempts in a row may bring nothing that is not here yet before we give up."""
 PAUSE_S = 1.0
 """Between such attempts, a little longer each time."""
 TIMEOUT_S = 30.0
@@ -40,13 +42,14 @@ def download(
             full. What came so far is kept.
     """
     part = _Part(target)
-    idle = 0
+    idle, most = 0, part.held()
     while True:
-        before = part.held()
         reason = _attempt(url, part, size, limit, progress)
         if reason is None:
             break
-        idle = 0 if part.held() > before else idle + 1
+        # Against the most there ever was, or a server that starts anew each time is asked for ever.
+        idle = 0 if part.held() > most else idle + 1
+        most = max(most, part.held())
         if idle == TRIES:
             raise DataError(
                 f"{url}: {reason}, {part.held():,} bytes are here; the same command goes on from "
@@ -103,9 +106,12 @@ def _attempt(
                 part.forget()
                 return "the file has changed on the server"
             _refuse_size(url, total, size, limit)
+            first = answer.read(_CHUNK)
+            if not first:  # what is here is worth more than an answer without a body
+                return "the server sent nothing"
             if not start:
                 part.remember(url, total, answer.headers)
-            held = _copy(answer, part, start, (total, limit), progress)
+            held = _copy(_Answer(first, answer, start, total), part, limit, progress)
     except HTTPError as error:
         if error.code == 416:  # nothing follows what is here: that was another file
             part.forget()
@@ -149,18 +155,20 @@ def _refuse_size(url: str, total: int | None, size: int | None, limit: int) -> N
         )
 
 
-def _copy(
-    answer: IO[bytes],
-    part: _Part,
-    start: int,
-    bounds: tuple[int | None, int],
-    progress: Count | None,
-) -> int:
-    """Append what comes; the bytes that are here then."""
-    total, limit = bounds
-    held = start
-    with _written(part, "ab" if start else "wb") as target:
-        while chunk := answer.read(_CHUNK):
+class _Answer(NamedTuple):
+    """What a server sends: the first bytes and the rest, where they start, and the file's size."""
+
+    first: bytes
+    rest: IO[bytes]
+    start: int
+    total: int | None
+
+
+def _copy(answer: _Answer, part: _Part, limit: int, progress: Count | None) -> int:
+    """Append what a server sends; the bytes that are here then."""
+    held = answer.start
+    with _written(part, "ab" if answer.start else "wb") as target:
+        for chunk in itertools.chain([answer.first], iter(partial(answer.rest.read, _CHUNK), b"")):
             held += len(chunk)
             if held > limit:
                 raise DataError(f"{part.target.name}: more than {limit:,} bytes came; stopped")
@@ -169,7 +177,7 @@ def _copy(
             except OSError as error:
                 raise _full(part, error) from error
             if progress is not None:
-                progress(held, total)
+                progress(held, answer.total)
     return held
 
 

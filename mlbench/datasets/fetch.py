@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from mlbench.datasets.download import download
-from mlbench.datasets.unpack import Count, unpack
+from mlbench.datasets.unpack import Count, remove_empty, unpack
 from mlbench.types import Archive, DataError, DatasetCard
 
 Watch = Callable[[str], AbstractContextManager[Count]]
@@ -75,6 +75,20 @@ def fetch(source: Source, root: Path, watch: Watch) -> dict[str, Any]:
     Raises:
         DataError: it cannot be had, is not the file that the card describes, or is unsafe.
     """
+    try:
+        made = [path for path in (root / RECEIPTS, root, *root.parents) if not path.exists()]
+        try:
+            return _fetch(source, root, watch)
+        finally:
+            remove_empty(made)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or root}: {error.strerror}; give this user the right to read and "
+            "write there, or name another folder with --root"
+        ) from error
+
+
+def _fetch(source: Source, root: Path, watch: Watch) -> dict[str, Any]:
     kept = root / RECEIPTS / f"{source.archive.name}.json"
     earlier = _recall(kept)
     if source.remote and earlier and _serves(earlier, source, source.archive.sha256, root):
@@ -97,15 +111,10 @@ def fetch(source: Source, root: Path, watch: Watch) -> dict[str, Any]:
         }
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(receipt, indent=1))
-    except OSError as error:
-        raise DataError(
-            f"{error.filename or file}: {error.strerror}; give this user the right to read and "
-            "write there, or name another folder with --root"
-        ) from error
     except DataError as error:
         # A full disk is no fault of a file that took hours to come.
         if source.remote and getattr(error.__cause__, "errno", None) is None:
-            _discard(file)
+            file.unlink(missing_ok=True)
         raise
     if source.remote:
         file.unlink()
@@ -167,6 +176,11 @@ def _brought(source: Source, folder: Path, watch: Watch) -> Path:
     archive = source.archive
     if not source.remote:
         file = Path(source.place)
+        if file.is_dir():
+            raise DataError(
+                f"{file} is a folder; --archive names an archive in it, --mirror a folder that "
+                f"holds {archive.name}"
+            )
         if not file.is_file():
             raise DataError(
                 f"{file} is missing; --mirror names a folder that holds {archive.name}, --archive "
@@ -185,12 +199,6 @@ def _brought(source: Source, folder: Path, watch: Watch) -> Path:
     with watch(f"fetching {archive.name}") as progress:
         download(source.place, file, archive.bytes, archive.unpacked_bytes * 2, progress)
     return file
-
-
-def _discard(file: Path) -> None:
-    file.unlink(missing_ok=True)
-    if not any(file.parent.iterdir()):
-        file.parent.rmdir()
 
 
 def _checked(source: Source, file: Path, watch: Watch) -> str:

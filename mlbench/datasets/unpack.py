@@ -69,17 +69,25 @@ def unpack(archive: Path, folder: Path, limit: int, progress: Count | None = Non
         files = _write_all(archive, stage, limit, progress)
         _move(files, stage, folder)
     except OSError as error:
-        reason = error.strerror or error
-        raise DataError(
-            f"{archive} cannot be unpacked in {folder} ({reason}); {_REMEDY}"
-        ) from error
+        raise _failed(archive, folder, error) from error
     except _DAMAGES as error:
         raise DataError(f"{archive} is damaged or cut off ({error}); {_REMEDY}") from error
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
-        _remove_empty(made)
+        remove_empty(made)
     return sorted({file.parts[0] for file in files})
+
+
+def _failed(archive: Path, folder: Path, error: OSError) -> DataError:
+    """What readers of compressed bytes say has no number; what the system says has one."""
+    if error.errno is None:
+        return DataError(f"{archive} is damaged or cut off ({error}); {_REMEDY}")
+    return DataError(
+        f"{archive} cannot be unpacked in {folder} ({error.strerror}); nothing was unpacked; give "
+        f"this user the right to read the file and to write there, free space, or name another "
+        "folder with --root"
+    )
 
 
 def _write_all(
@@ -131,7 +139,11 @@ def _safe(archive: Path, name: str) -> PurePosixPath:
 
 # ----------------------------------------------------------------------------------------- formats
 def _tar(archive: Path, stage: Path) -> Iterator[_Member]:
-    with tarfile.open(archive, "r:*") as tar:
+    try:
+        opened_tar = tarfile.open(archive, "r:*")  # noqa: SIM115
+    except tarfile.ReadError as error:  # which lists what each of five readers thought of it
+        raise DataError(f"{archive} is damaged, or no tar and no zip at all; {_REMEDY}") from error
+    with opened_tar as tar:
         for member in tar:
             _safe(archive, member.name)  # the filter would only take a leading slash away
             try:
@@ -204,6 +216,7 @@ def _move(files: list[PurePosixPath], stage: Path, folder: Path) -> None:
         (stage / file).replace(folder / file)
 
 
-def _remove_empty(made: list[Path]) -> None:
+def remove_empty(made: list[Path]) -> None:
+    """Take folders away that hold nothing, the innermost first, until one does."""
     for folder in itertools.takewhile(lambda path: path.is_dir() and not any(path.iterdir()), made):
         folder.rmdir()

@@ -16,7 +16,6 @@ from mlbench.types.data import (
     DatasetCard,
     Edition,
     Index,
-    LabelContext,
     Sample,
     SplitCard,
     SplitCoverage,
@@ -36,12 +35,12 @@ from mlbench.types.errors import (
     SuiteError,
     WeightsError,
 )
+from mlbench.types.labels import LabelContext, ObjectCounts, unknown_objects
 from mlbench.types.models import (
     Angles,
     Backbone,
     FeatureSpec,
     Head,
-    HeadFactory,
     HeadOutput,
     Level,
     Loss,
@@ -78,7 +77,6 @@ __all__ = [
     "FeatureSpec",
     "Graph",
     "Head",
-    "HeadFactory",
     "HeadOutput",
     "Index",
     "LabelContext",
@@ -88,6 +86,7 @@ __all__ = [
     "Loss",
     "MeasureError",
     "MlbenchError",
+    "ObjectCounts",
     "Optimizer",
     "PackError",
     "Places",
@@ -121,4 +120,5 @@ __all__ = [
     "digest",
     "keys_digest",
     "split_digest",
+    "unknown_objects",
 ]

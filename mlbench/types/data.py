@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import (
     Field,
     PositiveInt,
 )
 
 from mlbench.types.errors import DataError
+from mlbench.types.labels import ObjectCounts, unknown_objects
 from mlbench.types.values import Split, Targets, Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Sample(NamedTuple):
@@ -63,7 +66,7 @@ class Index(Sequence[Sample]):
 
     def select(self, columns: Sequence[int]) -> Index:
         """The same images with only these labels, in this order."""
-        return Index(self.files, self.keys, np.ascontiguousarray(self.targets[:, list(columns)]))
+        return Index(self.files, self.keys, self.targets[:, list(columns)].copy(order="C"))
 
     def take(self, rows: NDArray[np.int64]) -> Index:
         """The images at these positions, in this order."""
@@ -136,6 +139,8 @@ class DatasetCard(Value):
         validation: known edition -> SHA-256 of the list of keys of its validation split, as
             ``mlbench data split`` writes it.
         shared_images: why train and test have images in common; empty where they must not.
+        unlisted: whether its folders are its only list, so that an image that is gone shows in how
+            many there are, and in nothing else.
         archives: the files that it is published as.
         steps: what a person must do where they cannot be fetched, in plain words.
     """
@@ -154,6 +159,7 @@ class DatasetCard(Value):
     notes: str = ""
     validation: dict[str, str] = {}
     shared_images: str = ""
+    unlisted: bool = False
     archives: tuple[Archive, ...] = ()
     steps: str = ""
 
@@ -175,6 +181,10 @@ class Dataset(ABC):
     def index(self, split: Split) -> Index:
         """The samples of a split, in an order that does not depend on the file system."""
 
+    def official_split(self, split: Split) -> str | None:
+        """Which of ``card.splits`` a split is, by the options in force; None for none of them."""
+        return split
+
     def validation_keys(self) -> Sequence[str] | None:
         """Keys of those samples of ``train`` that its makers meant for validation, if they did."""
         return None
@@ -183,6 +193,24 @@ class Dataset(ABC):
         """A group for every sample of ``train``, in its order: what is as good as one picture.
 
         No validation split parts them. None: every sample stands for itself.
+        """
+        return None
+
+    def objects(self, keys: Sequence[str]) -> NDArray[np.integer[Any]] | None:
+        """Annotated objects of each label in these images of ``train``: [N, C], in their order.
+
+        Of a label that is present 1 or more, of an absent one 0, of an unknown one any number. Only
+        label graphs of instance counts ask for them, so files may be read as late as here. None:
+        the annotations are of whole images. Raises ``DataError`` where annotation files are missing
+        or malformed.
+        """
+        return None
+
+    def missing(self) -> str | None:
+        """Which pictures are not there and what to do, where more is known than their paths.
+
+        It ends a run when the data set is opened, unless the run may go on without them. None:
+        nothing is known to be missing; every file is looked at before a run anyway.
         """
         return None
 
@@ -197,6 +225,9 @@ class Splits:
             ``-incomplete-<digest>`` is appended where images were left out.
         validation: the part of train that was cut off to choose by, None where none was.
         incomplete: whether images that cannot be used were left out.
+        official: what the card says of ``train`` and ``test``, as far as it knows them.
+        objects: an index of images of train -> how many objects of each label they hold, [C]; it
+            raises ``PluginError`` where that is not known.
     """
 
     card: DatasetCard
@@ -207,6 +238,8 @@ class Splits:
     identity: str
     validation: Index | None = None
     incomplete: bool = False
+    official: Mapping[str, SplitCard] = field(default_factory=dict)
+    objects: Callable[[Index], ObjectCounts] = unknown_objects
 
 
 class SplitCoverage(Value):
@@ -236,35 +269,6 @@ class Coverage(Value):
         return all(split.usable == split.images for split in self.splits.values())
 
 
-@dataclass(frozen=True)
-class LabelContext:
-    """What is known about the labels before any image is seen; made by the core from TRAIN labels.
-
-    Attributes:
-        names: C label names.
-        cooccurrence: float32 [C, C]; entry (i, j) counts the training images with both labels,
-            the diagonal counts the positives of each label.
-        embeddings: float32 [C, E] word vectors.
-        images: number of training images that the counts were made from.
-
-    A head or loss that reads ``cooccurrence`` or ``embeddings`` when it is made is taken to use the
-    label graph or the words; priors need ``positives`` alone, which no ablation changes.
-    """
-
-    names: tuple[str, ...]
-    cooccurrence: NDArray[np.float32]
-    embeddings: NDArray[np.float32]
-    images: int
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def positives(self) -> NDArray[np.float32]:
-        """float32 [C]: the training images that have each label."""
-        return self.cooccurrence.diagonal()
-
-
 def digest(train: Index, test: Index, names: Sequence[str]) -> str:
     """Identity of the data: 16 hex digits over names, keys and targets of both splits.
 
@@ -288,5 +292,5 @@ def _digest(names: Sequence[str], *splits: tuple[Sequence[str], Targets]) -> str
     for keys, targets in splits:
         order = sorted(range(len(keys)), key=keys.__getitem__)
         state.update(b"\x00" + "\n".join(keys[i] for i in order).encode() + b"\x00")
-        state.update(np.ascontiguousarray(targets[order]).tobytes())
+        state.update(targets[order].tobytes())
     return state.hexdigest()[:16]

@@ -39,8 +39,11 @@ class DivergedError(MlbenchError):
     """The training loss stopped being finite."""
 
     def __init__(self, step: int, value: float) -> None:
-        super().__init__(
-            f"the training loss became {value} at step {step}; "
+        super().__init__(step, value)  # what it is made of again in another process
+        self.step, self.value = step, value
+
+    def __str__(self) -> str:
+        return (
+            f"the training loss became {self.value} at step {self.step}; "
             "try a lower learning rate, gradient clipping, or another precision"
         )
-        self.step = step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -85,6 +85,3 @@ class Loss(Protocol):
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The scalar loss."""
         ...
-
-
-HeadFactory = Callable[..., Head]

@@ -6,13 +6,14 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import (
+    AfterValidator,
     Field,
+    FiniteFloat,
     NonNegativeInt,
     PositiveInt,
     model_validator,
@@ -21,6 +22,28 @@ from pydantic import (
 from mlbench.types.data import Coverage
 from mlbench.types.settings import Settings
 from mlbench.types.values import Graph, Precision, Targets, Tier, Track, Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Percent = Annotated[FiniteFloat, Field(ge=0, le=100)]
+Amount = Annotated[FiniteFloat, Field(ge=0)]
+"""Of anything that there cannot be less than none of: seconds, GMACs, MiB."""
+
+
+def _moment(text: str) -> str:
+    """A date and time, which orders the store's history."""
+    datetime.fromisoformat(text)
+    return text
+
+
+def _in_utc(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+Moment = Annotated[str, AfterValidator(_moment)]
 
 
 class Progress(Protocol):
@@ -149,64 +172,69 @@ class Latency(Value):
     """Milliseconds a batch after warm-up."""
 
     batch_size: PositiveInt
-    median_ms: float
-    p95_ms: float
-    images_per_second: float
+    median_ms: Amount
+    p95_ms: Amount
+    images_per_second: Amount
 
 
 class Efficiency(Value):
     """What inference costs. GMACs are 1e9 multiply-accumulates (half of torch's FLOPs) an image."""
 
-    parameters_backbone: int
-    parameters_head: int
-    gmacs_backbone: float
-    gmacs_head: float
+    parameters_backbone: NonNegativeInt
+    parameters_head: NonNegativeInt
+    gmacs_backbone: Amount
+    gmacs_head: Amount
     latency: tuple[Latency, ...]
-    peak_memory_mb: float
-    image_size: int
+    peak_memory_mb: Amount
+    image_size: PositiveInt
     precision: Precision
     device: str
-    threads: int
+    threads: PositiveInt
     versions: dict[str, str]
 
 
 class Scores(Value):
-    """The canonical protocol's numbers, in percent; definitions stand in benchmarks/README.md."""
+    """The canonical protocol's numbers, in percent; definitions stand in benchmarks/README.md.
 
-    mAP: float  # noqa: N815 - the field's own spelling
-    mAP_low: float  # noqa: N815 - bounds of the 95 % bootstrap interval over images
-    mAP_high: float  # noqa: N815
-    CP: float
-    CR: float
-    CF1: float
-    OP: float
-    OR: float
-    OF1: float
-    top3_CP: float  # noqa: N815
-    top3_CR: float  # noqa: N815
-    top3_CF1: float  # noqa: N815
-    top3_OP: float  # noqa: N815
-    top3_OR: float  # noqa: N815
-    top3_OF1: float  # noqa: N815
-    classes_scored: int
-    classes_left_out: int
+    The interval is centred on mAP, and may reach beyond what a score can be.
+    """
+
+    mAP: Percent  # noqa: N815 - the field's own spelling
+    mAP_low: FiniteFloat  # noqa: N815 - bounds of the 95 % bootstrap interval over images
+    mAP_high: FiniteFloat  # noqa: N815
+    CP: Percent
+    CR: Percent
+    CF1: Percent
+    OP: Percent
+    OR: Percent
+    OF1: Percent
+    top3_CP: Percent  # noqa: N815
+    top3_CR: Percent  # noqa: N815
+    top3_CF1: Percent  # noqa: N815
+    top3_OP: Percent  # noqa: N815
+    top3_OR: Percent  # noqa: N815
+    top3_OF1: Percent  # noqa: N815
+    classes_scored: NonNegativeInt
+    classes_left_out: NonNegativeInt
 
 
 class EpochLog(Value):
-    """One epoch: mean loss, largest gradient norm before clipping, images a second.
+    """One epoch: mean losses, largest gradient norm before clipping, images a second.
 
-    ``mAP`` in percent is of the split that the epoch to score is chosen on; None where none is
-    chosen, or where a logit was not finite.
+    ``aux`` are the means of the extra losses in ``loss``; ``lr`` is the head's learning rate at the
+    first step of the epoch, which those of backbone and biases are fixed multiples of. ``mAP`` in
+    percent is of the split that the epoch to score is chosen on; None where none is chosen, or
+    where a logit was not finite.
     """
 
-    epoch: int
+    epoch: PositiveInt
     loss: float
     aux: dict[str, float] = {}
     grad_norm: float | None = None
-    lr: float
-    seconds: float
-    images_per_second: float
-    mAP: float | None = None  # noqa: N815 - the field's own spelling
+    lr: Amount
+    seconds: Amount
+    images_per_second: Amount
+    mAP: Percent | None = None  # noqa: N815 - the field's own spelling
 
 
 class RunRecord(Value):
@@ -218,11 +246,16 @@ class RunRecord(Value):
         label_names: C names, the columns of the predictions.
         average_precision: percent a label, None where the test split has no positive.
         train_images: that were trained on.
+        train_positives: of them, those with each label, as the model saw them (after label noise);
+            in the order of ``label_names``. None in records that are older than this field, and of
+            checkpoints that were only scored.
         validation_images: that were cut off train to choose the epoch by; 0 where it was not.
         selected_epoch: from 1; None where the last was taken as it was.
         coverage: of the data; None in records that are older than this field.
         commit: git commit of the code, ``-dirty`` appended when the tree was.
         command: the command line that made it.
+        started: when, in ISO 8601; the newest record of a run is the one that counts.
+        added: when ``mlbench verify --into`` took it into the store; empty where it was made there.
     """
 
     run_id: str
@@ -232,26 +265,38 @@ class RunRecord(Value):
     error: str | None = None
     scores: Scores | None = None
     label_names: tuple[str, ...]
-    average_precision: tuple[float | None, ...] = ()
-    train_images: int
-    test_images: int
+    average_precision: tuple[Percent | None, ...] = ()
+    train_images: NonNegativeInt
+    test_images: NonNegativeInt
     efficiency: Efficiency | None = None
     epochs: tuple[EpochLog, ...] = ()
     checkpoint: str | None = None
     environment: dict[str, Any]
-    started: str
-    seconds: dict[str, float]
+    started: Moment
+    seconds: dict[str, Amount]
     command: str
     commit: str | None
     notes: tuple[str, ...] = ()
-    validation_images: int = 0
-    selected_epoch: int | None = None
+    validation_images: NonNegativeInt = 0
+    selected_epoch: PositiveInt | None = None
     coverage: Coverage | None = None
+    train_positives: tuple[NonNegativeInt, ...] | None = None
+    added: Moment | Literal[""] = ""
 
     @property
     def tier(self) -> Tier:
         """Whose training the scores are of; tiers are never ranked together."""
         return "re-scored" if self.spec.checkpoint else "own"
+
+    @property
+    def began(self) -> datetime:
+        """When it was started; a time without a zone is UTC."""
+        return _in_utc(self.started)
+
+    @property
+    def appeared(self) -> datetime:
+        """Since when the store has it."""
+        return _in_utc(self.added or self.started)
 
     @property
     def complete(self) -> bool:

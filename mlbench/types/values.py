@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
     ConfigDict,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Split = Literal["train", "test"]
 Track = Literal["published", "controlled", "probe"]
@@ -19,7 +21,7 @@ Graph = Literal["cooccurrence", "identity", "random"]
 Selection = Literal["last", "validation", "test"]
 Tier = Literal["own", "re-scored"]
 """A run of ours, or weights that a method's authors published, scored by us."""
-Targets = NDArray[np.int8]
+Targets: TypeAlias = "NDArray[np.int8]"
 """Label matrix [N, C]: 1 present, 0 absent, -1 unknown (VOC's difficult, partial labels)."""
 
 

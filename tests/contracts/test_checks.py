@@ -212,6 +212,23 @@ def summed(logits, targets):
     return (soft(logits, targets) * (targets >= 0)).sum()
 
 
+class SummedAndSaysSo:
+    """A sum over images without a fault."""
+
+    reduction = "sum"
+
+    def __init__(self, labels):
+        pass
+
+    def __call__(self, logits, targets):
+        return summed(logits, targets)
+
+
+class SaysSum(SummedAndSaysSo):
+    def __call__(self, logits, targets):
+        return good(logits, targets)
+
+
 def over_known(logits, targets):
     """A mean over what is known in the batch: halves with unequal numbers of it disagree."""
     return summed(logits, targets) / (targets >= 0).sum().clamp(min=1)
@@ -266,9 +283,10 @@ class Overflows(OnAngles):
         return good(logits, targets) + (huge.float() * (targets >= 0)).sum()
 
 
-@pytest.mark.parametrize(
-    "check", set(losses.CHECKS) - {losses.is_finite_for_any_cosine}, ids=lambda c: c.__name__
-)
+FOR_ANY_LOSS = [check for check in losses.CHECKS if check is not losses.is_finite_for_any_cosine]
+
+
+@pytest.mark.parametrize("check", FOR_ANY_LOSS, ids=lambda c: c.__name__)
 def test_a_good_loss_passes(check):
     check(loss_of(good))
 
@@ -276,6 +294,16 @@ def test_a_good_loss_passes(check):
 @pytest.mark.parametrize("check", losses.CHECKS, ids=lambda c: c.__name__)
 def test_a_good_loss_on_angles_passes(check):
     check(OnAngles)
+
+
+@pytest.mark.parametrize("check", FOR_ANY_LOSS, ids=lambda c: c.__name__)
+def test_a_good_loss_that_adds_up_over_images_passes(check):
+    check(SummedAndSaysSo)
+
+
+def test_a_mean_that_calls_itself_a_sum_is_found_out():
+    with pytest.raises(ContractError, match="does not double"):
+        losses.averages_or_adds_up_over_images(SaysSum)
 
 
 @pytest.mark.parametrize(("loss", "said"), [(ArcCosine, "of -5 with"), (Overflows, "of -80 with")])
@@ -294,8 +322,8 @@ def test_a_loss_that_is_not_on_angles_is_not_checked_for_cosines():
     [
         (naive, losses.is_finite_for_extreme_logits, "not finite for torch"),
         (counts_unknown, losses.gives_unknown_labels_no_weight, "unknown labels have a gradient"),
-        (summed, losses.is_a_mean_over_images, "grows with the batch"),
-        (over_known, losses.is_a_mean_over_images, "two halves"),
+        (summed, losses.averages_or_adds_up_over_images, "changes where the batch is there twice"),
+        (over_known, losses.averages_or_adds_up_over_images, "two halves"),
         (upside_down, losses.pushes_logits_towards_their_targets, "away from their target"),
         (writes, losses.leaves_its_inputs_alone, "writes to its inputs"),
         (soft, losses.is_finite_for_extreme_logits, "no scalar"),
@@ -401,7 +429,11 @@ class Drawn:
         files = [self.cache / f"{key}.png" for key in self.keys[split]]
         for file in files:
             file.touch()
-        return Index(files, self.keys[split], np.ones((len(files), 2), self.dtype))
+        targets = np.array([[1, 0], [-1, 1], [1, 1]], self.dtype)
+        return Index(files, self.keys[split], targets[: len(files)])
+
+    def objects(self, keys):
+        return np.array([{"1": (3, 0), "2": (5, 1)}[key] for key in keys])
 
 
 class Uncited(Drawn):
@@ -414,6 +446,17 @@ class SameName(Drawn):
 
 class Leaks(Drawn):
     keys = {"train": ("1", "2"), "test": ("2",)}
+
+
+class LeaksAFile(Drawn):
+    def index(self, split):
+        index = super().index(split)
+        return Index([self.cache / "1.png"] * len(index), index.keys, index.targets)
+
+
+class SharesForAReason(LeaksAFile):
+    card = CARD.model_copy(update={"shared_images": "its makers score some of them"})
+    keys = Leaks.keys
 
 
 class Floats(Drawn):
@@ -437,6 +480,36 @@ class Shuffles(Drawn):
         return index[:: 1 if self.calls % 2 else -1]
 
 
+class CountsNothing(Drawn):
+    def objects(self, keys):
+        return None
+
+
+class CountsImages(Drawn):
+    def objects(self, keys):
+        return super().objects(keys).sum(axis=0)
+
+
+class CountsShares(Drawn):
+    def objects(self, keys):
+        return super().objects(keys) / 2
+
+
+class CountsTooFew(Drawn):
+    def objects(self, keys):
+        return super().objects(keys) - np.array([[0, 0], [0, 1]])
+
+
+class CountsTooMany(Drawn):
+    def objects(self, keys):
+        return super().objects(keys) + np.array([[0, 2], [0, 0]])
+
+
+class CountsInItsOwnOrder(Drawn):
+    def objects(self, keys):
+        return super().objects(sorted(keys))
+
+
 class Needs(Drawn):
     """Needs files, and takes any folder for one that has them."""
 
@@ -453,10 +526,20 @@ class NeedsSilently(Needs):
 
 
 @pytest.mark.parametrize(
-    "check", set(datasets.CHECKS) - {datasets.refuses_a_folder_without_it}, ids=lambda c: c.__name__
+    "check",
+    [check for check in datasets.CHECKS if check is not datasets.refuses_a_folder_without_it],
+    ids=lambda c: c.__name__,
 )
 def test_a_good_dataset_passes(check):
     check(Drawn)
+
+
+def test_a_data_set_need_not_count_objects():
+    datasets.counts_its_objects(CountsNothing)
+
+
+def test_a_card_may_allow_shared_images():
+    datasets.indexes_its_splits(SharesForAReason)
 
 
 @pytest.mark.parametrize(
@@ -465,9 +548,15 @@ def test_a_good_dataset_passes(check):
         (Uncited, datasets.has_a_filled_card, "bibtex is empty"),
         (SameName, datasets.has_unique_names, "stands twice"),
         (Leaks, datasets.indexes_its_splits, "in both splits"),
+        (LeaksAFile, datasets.indexes_its_splits, "files are in both splits"),
         (Floats, datasets.indexes_its_splits, "float32, not int8"),
         (NoFiles, datasets.indexes_its_splits, "2 files do not exist"),
         (Shuffles, datasets.keeps_its_order, "two orders"),
+        (CountsImages, datasets.counts_its_objects, r"objects are \(2,\) instead of \(2, 2\)"),
+        (CountsShares, datasets.counts_its_objects, "no whole numbers"),
+        (CountsTooFew, datasets.counts_its_objects, "1 labels are present .* is b in 2$"),
+        (CountsTooMany, datasets.counts_its_objects, "1 labels are absent .* is b in 1$"),
+        (CountsInItsOwnOrder, datasets.counts_its_objects, "order of the keys"),
         (Needs, datasets.refuses_a_folder_without_it, "an empty folder is accepted"),
         (NeedsSilently, datasets.refuses_a_folder_without_it, "does not name the folder"),
     ],

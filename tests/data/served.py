@@ -15,6 +15,7 @@ class Site:
         self.address = ""
         self.ranges = True
         self.cuts = []  # bytes after which each of the next answers is cut
+        self.hollow = False  # whether a request for the rest is answered by 200 and no body
         self.status = None  # answered instead of any file
         self.asked = []  # (name, Range header) of every request
 
@@ -30,7 +31,7 @@ def _handler(site):
                 return
             tag = f'"{hashlib.md5(content).hexdigest()}"'
             wanted = re.fullmatch(r"bytes=(\d+)-", given or "")
-            start = int(wanted[1]) if wanted and site.ranges else 0
+            start = int(wanted[1]) if wanted and site.ranges and not site.hollow else 0
             if self.headers.get("If-Range") not in (None, tag):
                 start = 0
             if start and start >= len(content):
@@ -44,7 +45,7 @@ def _handler(site):
             self.send_header("Content-Length", str(len(content) - start))
             self.send_header("ETag", tag)
             self.end_headers()
-            body = content[start:]
+            body = b"" if site.hollow and wanted else content[start:]
             self.wfile.write(body[: site.cuts.pop(0)] if site.cuts else body)
 
         def log_message(self, *_):

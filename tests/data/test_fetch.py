@@ -13,6 +13,7 @@ from mlbench.datasets.fetch import Source, fetch, sources
 from mlbench.types import Archive, DataError, DatasetCard
 from tests.data.served import served
 from tests.data.test_unpack import tar_with
+from tests.permissions import locked
 
 CONTENT = random.Random(1).randbytes(300_000)
 
@@ -76,6 +77,26 @@ def test_a_server_without_ranges_is_asked_for_all_of_it_again(site, tmp_path, co
     site.files["set.tar"] = content
     site.cuts, site.ranges = [100_000], False
     assert brought(site, tmp_path) == content
+
+
+def test_a_server_that_starts_anew_and_never_gets_further_is_given_up(site, tmp_path, content):
+    site.files["set.tar"] = content
+    site.cuts, site.ranges = [100_000, 50_000] * 20, False
+    with pytest.raises(DataError, match="cut off after"):
+        brought(site, tmp_path)
+    assert len(site.asked) == 1 + downloading.TRIES
+
+
+def test_an_answer_without_a_body_costs_nothing_that_is_here(site, tmp_path, content):
+    site.files["set.tar"] = content
+    site.cuts, site.hollow = [100_000], True
+    with pytest.raises(DataError, match=r"sent nothing, 100,000 bytes are here"):
+        brought(site, tmp_path)
+    assert len(site.asked) == 1 + downloading.TRIES
+    site.hollow = False
+    site.asked.clear()
+    assert brought(site, tmp_path) == content
+    assert site.asked == [("set.tar", "bytes=100000-")]
 
 
 @pytest.mark.parametrize("longer", [0, 5000, -250_000])
@@ -200,6 +221,31 @@ def test_a_file_of_the_users_stays_and_is_checked(tmp_path, content):
     with pytest.raises(DataError, match="is missing; --mirror names"):
         fetch(source, tmp_path / "new", quiet)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_is_no_archive(tmp_path, content):
+    (source,) = sources(card(archive(content)), None, [str(tmp_path)])
+    with pytest.raises(DataError, match="is a folder; --archive names an archive in it, --mirror"):
+        fetch(source, tmp_path / "new", quiet)
+
+
+def test_a_fetch_that_failed_leaves_no_folder(site, tmp_path, content):
+    (source,) = sources(card(archive(content)), site.address, ())
+    with pytest.raises(DataError, match="answers 404"):
+        fetch(source, tmp_path, quiet)
+    with pytest.raises(DataError, match="answers 404"):
+        fetch(source, tmp_path / "new" / "root", quiet)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_root_that_must_not_be_read_is_told(tmp_path, content):
+    (tmp_path / "set.tar").write_bytes(content)
+    (tmp_path / "root").mkdir()
+    (source,) = sources(card(archive(content)), str(tmp_path), ())
+    with locked(tmp_path / "root"), pytest.raises(DataError, match=r"Permission denied.*--root"):
+        fetch(source, tmp_path / "root", quiet)
+    with locked(tmp_path / "set.tar"), pytest.raises(DataError, match="Permission denied; give"):
+        fetch(source, tmp_path / "root", quiet)
 
 
 # ------------------------------------------------------------------------------------------ places

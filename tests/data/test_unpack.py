@@ -11,6 +11,7 @@ import pytest
 
 from mlbench.datasets.unpack import unpack
 from mlbench.types import DataError
+from tests.permissions import locked
 
 MEGABYTE = 1 << 20
 
@@ -194,7 +195,16 @@ def test_a_flipped_bit_in_a_zip_is_refused(refused, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"<html>please log in</html>" * 100, b"PK\3\4"])
 def test_what_is_no_archive_is_refused(refused, tmp_path, content):
     (tmp_path / "page.zip").write_bytes(content)
-    assert "page.zip" in refused(tmp_path / "page.zip")
+    told = refused(tmp_path / "page.zip")
+    assert "page.zip" in told and "fetch the archive again" in told and "\n" not in told
+
+
+def test_a_folder_that_must_not_be_written_to_is_no_fault_of_the_archive(refused, root, tmp_path):
+    file = tar_with(tmp_path / "archive", *CONTENT)
+    with locked(root, 0o500):
+        told = refused(file)
+    assert "Permission denied" in told and "fetch the archive again" not in told
+    assert "--root" in told and "right" in told
 
 
 def test_a_folder_that_was_made_for_nothing_goes_again(tmp_path):

@@ -170,23 +170,37 @@ def put(part: str, at: int, **fields: Any) -> Callable[[Any], None]:
 
 
 WRONG: list[tuple[Callable[[Any], Any], str]] = [
-    (lambda _: [{"image_id": 9, "category_id": 1, "score": 0.5}], "list of 1 detection results"),
-    (lambda _: "text", "holds a str"),
-    (lambda c: c.pop("categories") and None, "no list 'categories'; expected an instances json"),
-    (lambda c: c.pop("images") and None, "no list 'images'"),
-    (lambda c: c.update(annotations={}), "no list 'annotations'"),
-    (put("annotations", 2, category_id=2), r"1 annotations name category ids .*\[2\].* id 2$"),
+    (
+        lambda _: [{"image_id": 9, "category_id": 1, "score": 0.5}],
+        r"Expected `object`, got `array`; expected an instances json .* no results",
+    ),
+    (lambda _: "text", "got `str`"),
+    (
+        lambda c: c.pop("categories") and None,
+        "missing required field `categories`; expected an instances json",
+    ),
+    (lambda c: c.pop("images") and None, "missing required field `images`"),
+    (lambda c: c.update(annotations={}), r"got `object` - at `\$\.annotations`"),
+    (put("annotations", 2, category_id=2), r"1 annotations name category ids .* id 2\. Unpack the"),
+    (put("images", 2, file_name="c.jpg"), r"images 30 and 25 have one file_name, 'c\.jpg'; give"),
+    (put("images", 2, file_name="./x/../c.jpg"), r"images 30 and 25 have one file_name"),
+    (put("images", 2, file_name="../../../etc/passwd"), r"passwd' of image id 25 leads out of the"),
+    (put("images", 2, file_name="/etc/passwd"), "leads out of the folder"),
+    (put("images", 2, file_name="x\\..\\..\\b.jpg"), "leads out of the folder"),
+    (put("images", 2, file_name="C:\\b.jpg"), "leads out of the folder"),
+    (put("images", 2, file_name="."), "leads out of the folder"),
     (put("annotations", 2, category_id=99), r"annotations\[2\] with category id 99"),
     (put("annotations", 1, image_id=10), r"annotations\[1\] with image id 10"),
     (put("annotations", 1, image_id=31), r"annotations\[1\] with image id 31"),
     (put("images", 1, id=30), "ids of images stand there twice, first 30"),
     (put("categories", 0, id=1), "ids of categories stand there twice, first 1"),
-    (put("images", 2, id="25"), r"images\[2\] has no whole number 'id'"),
-    (put("images", 2, id=2**70), r"images\[2\] has no whole number 'id'"),
-    (lambda c: c["annotations"][3].pop("image_id") and None, r"annotations\[3\] has no whole"),
-    (lambda c: c["annotations"].append(7), r"annotations\[4\] has no whole"),
-    (put("images", 0, file_name=None), r"images\[0\] has no text 'file_name'"),
-    (put("categories", 2, name=3), r"categories\[2\] has no text 'name'"),
+    (put("images", 2, id="25"), r"Expected `int`, got `str` - at `\$\.images\[2\]\.id`"),
+    (put("images", 2, id=2.5), r"Expected `int`, got `float` - at `\$\.images\[2\]\.id`"),
+    (put("images", 2, id=2**70), r"Expected `int` <= 9223372036854775807 .*images\[2\]\.id"),
+    (lambda c: c["annotations"][3].pop("image_id") and None, r"`image_id` - at .*annotations\[3\]"),
+    (lambda c: c["annotations"].append(7), r"got `int` - at .*annotations\[4\]"),
+    (put("images", 0, file_name=None), r"got `null` - at .*images\[0\]\.file_name"),
+    (put("categories", 2, name=3), r"got `int` - at .*categories\[2\]\.name"),
     (lambda c: c.update(images=[]), "4 annotations name image ids"),
     (put("categories", 2, name="dog"), "two categories are called 'dog'"),
 ]
@@ -205,9 +219,11 @@ def test_a_wrong_json_is_named_with_what_is_wrong(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"images": [\n{"id": 1},', "no whole json: .* line 2 column 11"),
-        (b"", "line 1 column 1"),
-        (b'{"images": "\xff\xd8"}', "no json text"),
+        (b'{"images": [\n{"id": 1, "file_name": "a"},', "no whole json: Input data was truncated"),
+        (b'{"images": [], "annotations": [}', r"no whole json: .*byte 31"),
+        (b"", "no whole json: Input data was truncated"),
+        (b'{"images": [{"file_name": "\xff\xd8"}]}', "no json text"),
+        (b'{"info": ' + b"[" * 10_000, "no whole json: .*recursion"),
     ],
 )
 def test_broken_json_is_named_with_its_place(tmp_path: Path, content: bytes, message: str) -> None:
@@ -280,6 +296,15 @@ def test_coco_mini_is_what_pycocotools_reads(real_data: Path, split: Split) -> N
         assert file.is_file()
 
 
+def test_a_split_without_any_annotation_is_told(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    bare = moved({**CONTENT, "annotations": []}, 100)
+    (root / "annotations" / "instances_val2017.json").write_text(json.dumps(bare))
+    with pytest.raises(DataError, match=r"val2017\.json: none of its 3 images .* unlabelled=true"):
+        opened(root).index("test")
+    assert len(opened(root, unlabelled=True).index("test")) == 3
+
+
 def test_coco_mini_has_its_name(real_data: Path) -> None:
     data = opened(real_data / "coco-mini")
     found = digest(data.index("train"), data.index("test"), data.names)
@@ -339,4 +364,6 @@ def test_labels_of_a_full_size_json_without_an_image(tmp_path: Path) -> None:
     wanted = np.zeros((images, 80), np.int8)
     wanted[owner, kind] = 1
     assert np.array_equal(instances.targets, wanted)
-    assert grown_mib < 1536
+    counted = np.bincount(owner * 80 + kind, minlength=images * 80).reshape(images, 80)
+    assert np.array_equal(instances.objects, counted)
+    assert grown_mib < 1024

@@ -17,7 +17,7 @@ from mlbench.data.splits import open_splits
 from mlbench.leaderboard.rows import tables
 from mlbench.store import Store
 from mlbench.types import DataError, PluginError, digest
-from mlbench_plugins.datasets import manifest
+from mlbench_plugins.datasets import duplicates, manifest
 from mlbench_plugins.datasets.manifest import Manifest
 
 
@@ -107,6 +107,45 @@ def test_parquet_says_the_same(folder: Path) -> None:
     assert found["c.jpg"] == {"cat?", "dog"} and found["b.jpg"] == {"dog"}
 
 
+def test_blanks_of_every_parquet_column_are_blanks(folder: Path) -> None:
+    pytest.importorskip("pyarrow", reason="the optional pyarrow is not installed")
+    import pandas as pd
+
+    pictures(folder, FOUR)
+    frame = pd.DataFrame(
+        {
+            "image": pd.array(list(FOUR), "string"),
+            "group": pd.array(["g", None, "g", None], "string"),
+            "cat": pd.array([1, 0, None, 1], "Int64"),
+            "dog": pd.array([True, None, False, True], "boolean"),
+        }
+    )
+    frame.to_parquet("columns.parquet")
+    data = opened("columns.parquet", test_share=0.5)
+    assert labels_of(data) == {
+        "a.jpg": {"cat", "dog"},
+        "b.jpg": {"dog?"},
+        "c.jpg": {"cat?"},
+        "d.jpg": {"cat", "dog"},
+    }
+    groups = [data._groups[key] for key in FOUR]
+    assert groups == ["a.jpg", "b.jpg", "a.jpg", "d.jpg"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_of_json_end_where_the_line_ends(folder: Path, end: str) -> None:
+    names = ["a\u2028b.jpg", "c\x85d.jpg"]
+    pictures(folder, names)
+    rows = [{"image": name, "labels": ["x\u2029y"], "split": "train"} for name in names]
+    rows[1]["split"] = "test"
+    lines = end.join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (folder / "photos.jsonl").write_bytes(lines.encode())
+    assert labels_of(opened("photos.jsonl")) == {name: {"x\u2029y"} for name in names}
+    (folder / "photos.jsonl").write_bytes(f"{lines}{end}{{".encode())
+    with pytest.raises(DataError, match="line 3: no whole json"):
+        opened("photos.jsonl")
+
+
 def test_parquet_without_pyarrow_says_what_to_install(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +229,7 @@ def test_a_picture_stored_with_accents_apart_is_found(folder: Path) -> None:
 
 
 def test_pictures_lie_beside_the_table_in_images_or_where_data_says(folder: Path) -> None:
+    (folder / "far" / "away").mkdir(parents=True)
     for place in (folder, folder / "images", folder / "far" / "away"):
         pictures(place, ("s/a.jpg", "s/b.jpg"))
         table(folder, "image,labels,split\ns/a.jpg,x,train\ns/b.jpg,x,test\n")
@@ -212,10 +252,36 @@ def test_absolute_paths_give_keys_without_the_machine(folder: Path) -> None:
 def test_missing_pictures_are_counted_and_the_first_named(folder: Path) -> None:
     pictures(folder, ("a.jpg",))
     table(folder, "image,labels\na.jpg,x\n" + "".join(f"no {i}.jpg,x\n" for i in range(5)))
+    (folder / "elsewhere").mkdir()
     with pytest.raises(DataError, match=r"(?s)5 of 6 pictures .*'no 0\.jpg' \(line 3\)") as error:
-        opened(root=folder / "elsewhere")
+        open_splits("manifest:photos.csv", {}, folder / "elsewhere", folder / "cache")
     assert "... and 2 more" in str(error.value) and "--data" in str(error.value)
     assert "'no 3.jpg'" not in str(error.value)
+
+
+def test_pictures_that_may_be_missing_stay_in_the_lists(folder: Path) -> None:
+    here = [f"{i}.jpg" for i in range(12)]
+    pictures(folder / "far", [*here[:3], *here[5:]])
+    pictures(folder, here[:4])
+    rows = [f"{key},{'xy'[i % 2]},{'test' if i > 8 else 'train'}" for i, key in enumerate(here)]
+    table(folder, "\n".join(["image,labels,split", *rows]))
+    data = opened(root=folder / "far")
+    assert labels_of(data) == {key: {"xy"[i % 2]} for i, key in enumerate(here)}
+    gone = [f for split in ("train", "test") for f in data.index(split).files if not f.is_file()]
+    assert gone == [folder / "far" / "3.jpg", folder / "far" / "4.jpg"], "of the fuller folder"
+    (folder / "far" / "3.jpg").write_bytes(b"picture 3.jpg")
+    assert "1 of 12 pictures" in str(opened(root=folder / "far").missing())
+    (folder / "far" / "4.jpg").write_bytes(b"picture 4.jpg")
+    assert opened(root=folder / "far").missing() is None
+
+
+def test_missing_pictures_are_copies_of_nothing(folder: Path) -> None:
+    pictures(folder, [f"{i:02}.jpg" for i in range(40)])
+    table(folder, "\n".join(["image,labels", *(f"{i:02}.jpg,x" for i in range(40))]))
+    before = sides(opened())
+    (folder / "07.jpg").unlink()
+    (folder / "09.jpg").unlink()
+    assert sides(opened()) == before
 
 
 # ------------------------------------------------------------------------------------------- splits
@@ -392,6 +458,7 @@ def test_another_encoding_is_told_with_its_line(folder: Path) -> None:
 
 
 def test_what_is_not_there_or_of_no_form_is_told(folder: Path) -> None:
+    (folder / "root").mkdir()
     with pytest.raises(DataError, match=r"there is no photo\.csv and no .*root/photo\.csv; name a"):
         opened("photo.csv", root=folder / "root")
     (folder / "photos.xlsx").touch()
@@ -463,6 +530,24 @@ def test_a_folder_a_label(folder: Path) -> None:
     assert found["cat/7.jpg"] == {"cat", "dog"}, "equal bytes, equal names: one image"
     assert found["cat/3.jpg"] == {"cat"} and found["dog/deep/3.jpg"] == {"dog"}, "only equal names"
     assert "dog/7.jpg" not in found and len(found) == 19
+
+
+def test_a_folder_s_files_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(folder / "set", [f"{label}/{i}.jpg" for label in ("cat", "dog") for i in range(10)])
+    pictures(folder / "set", ("cat/only cat 1.jpg", "cat/only cat 2.jpg"))
+    found = labels_of(opened("set"))
+    read: list[Path] = []
+    digest_of = duplicates._digest
+    monkeypatch.setattr(duplicates, "_digest", lambda file: read.append(file) or digest_of(file))
+    assert labels_of(opened("set")) == found and not read
+    changed = folder / "set" / "cat" / "3.jpg"
+    changed.write_bytes(changed.read_bytes()[::-1])
+    opened("set")
+    assert read == [Path("set/cat/3.jpg")]
+    opened("set")
+    assert len(read) == 1
+    (memory,) = Path("cache").iterdir()
+    assert len(json.loads(memory.read_text())) == 22, "what a changed file was is forgotten"
 
 
 def test_a_folder_a_label_below_splits(folder: Path) -> None:
@@ -548,7 +633,27 @@ def test_wrong_yolo_is_told(folder: Path, file: str, content: str | None, messag
         return
     table(folder, content, file)
     with pytest.raises(DataError, match=message):
-        opened("data.yaml")
+        open_splits("manifest:data.yaml", {}, None, folder / "cache")
+
+
+def test_yolo_pictures_that_may_be_missing_have_their_labels_and_split(folder: Path) -> None:
+    yolo(folder, "{part}/{split}", "data.yaml", LISTED + "train: images/train\nval: images/val\n")
+    whole = opened("data.yaml")
+    pictures(folder, ("images/train/3.png", "images/val/4.png"))
+    (folder / "labels" / "val" / "4.txt").write_text("2 .5 .5 1 1\n")
+    (folder / "images" / "train" / "0.png").unlink()
+    (folder / "images" / "val" / "4.png").unlink()
+    data = opened("data.yaml")
+    found = {Path(key).stem: labels for key, labels in labels_of(data).items()}
+    assert found == {"0": {"a", "c"}, "1": {"b"}, "2": set(), "3": set(), "4": {"c"}}
+    assert [Path(key).stem for key in data.index("test").keys] == ["1", "4"]
+    assert str(data.missing()).startswith("data.yaml: 2 label files have no image, first ")
+    assert whole.missing() is None and "0" in {Path(k).stem for k in whole.index("train").keys}
+
+
+def test_names_of_yolo_may_hold_rare_separators(folder: Path) -> None:
+    yolo(folder, "{part}/{split}", "classes.txt", "a\u2028b\r\nc\r\nd\n")
+    assert opened("classes.txt").names == ("a\u2028b", "c", "d")
 
 
 def test_yolo_without_any_label_file_is_another_layout(folder: Path) -> None:
@@ -566,7 +671,7 @@ def test_the_set_is_its_own_edition(folder: Path) -> None:
     splits = open_splits("manifest:photos.csv", {}, None, folder / "cache")
     assert splits.digest == found
     assert splits.identity == f"photos-{found[:8]}"
-    assert data.card.splits["test"].images == len(data.index("test"))
+    assert data.card.splits == {}, "its own sizes are no official ones"
     assert Manifest.card.identities == {}, "the class's card is every set's"
     some = open_splits("manifest:photos.csv", {}, None, folder / "cache", labels=["b"])
     assert some.identity == f"photos-{found[:8]}-1-labels"
@@ -601,5 +706,5 @@ def test_from_a_folder_of_pictures_to_a_board(cli: Any, tmp_path: Path) -> None:
     (board,) = tables([record])
     assert board.known and board.identity == f"photos-{record.spec.data[:8]}"
     assert f"{board.identity}, controlled track\n" in ended.out
-    assert "Nothing is missing: 1 runs" in cli("run", *matrix).out
+    assert "Nothing is missing: 1 run is" in cli("run", *matrix).out
     assert cli("leaderboard", "--dataset", "photos").out.count("gap") >= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,10 @@ from rich.table import Table
 from mlbench import registry
 from mlbench.cli.console import console, errors
 from mlbench.cli.data.sharing import Data, Json, Name, Options, opened, save
-from mlbench.types import DatasetCard, PluginError, Split, SuiteError
+from mlbench.types import DatasetCard, PluginError, Sample, Split, SuiteError
+
+SHOWN = 400
+"""Samples that a sheet has at most: one of 20x20 is 30 million pixels."""
 
 
 def list_(as_json: Json = False) -> None:
@@ -86,13 +90,34 @@ def show(
     grid: Annotated[str, typer.Option(help="COLUMNSxROWS.")] = "4x4",
     split: Annotated[Split, typer.Option(help="train or test.")] = "train",
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    as_json: Json = False,
 ) -> None:
     """Draw samples with their labels, so that a person can see what was loaded."""
-    from mlbench.datasets.pictures import contact_sheet
+    from mlbench.datasets.pictures import contact_sheet, drawn
 
     sides = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", grid)
     if sides is None:
         raise SuiteError(f"--grid {grid!r} is not COLUMNSxROWS, each from 1 to 99, as in 4x4")
+    columns, rows = int(sides[1]), int(sides[2])
+    if columns * rows > SHOWN:
+        raise SuiteError(
+            f"--grid {grid} has {columns * rows:,} samples; draw at most {SHOWN}, as in 20x20"
+        )
     splits = opened(name, data, option)
     index = splits.train if split == "train" else splits.test
-    save(contact_sheet(index, splits.names, int(sides[2]), int(sides[1]), seed), out)
+    samples = drawn(index, rows * columns, seed)
+    save(contact_sheet(samples, splits.names, rows, columns), out)
+    if as_json:
+        told = [_told(sample, splits.names) for sample in samples]
+        plain = {"dataset": name, "identity": splits.identity, "split": split, "seed": seed}
+        typer.echo(json.dumps({**plain, "written": str(out), "samples": told}, indent=1))
+
+
+def _told(sample: Sample, names: Sequence[str]) -> dict[str, object]:
+    states = list(zip(names, sample.target.tolist(), strict=True))
+    return {
+        "key": sample.key,
+        "file": str(sample.file),
+        "labels": [name for name, state in states if state == 1],
+        "unknown": [name for name, state in states if state < 0],
+    }

@@ -11,6 +11,7 @@ from rich.progress import MofNCompleteColumn
 
 from mlbench.cli.console import cache_folder, data_folder
 from mlbench.cli.data.sharing import Data, Json, Name, Options, bar, opened, say, write_text
+from mlbench.text import count
 
 
 def verify(
@@ -25,26 +26,41 @@ def verify(
     Every image is decoded once. The result is written beside the data, or into the cache where
     the data cannot be written to.
     """
-    from mlbench.datasets.coverage import examine, write
+    from mlbench.datasets.coverage import examine, plain, write
 
     splits = opened(name, data, option)
     with bar("decoding", MofNCompleteColumn()) as progress:
         found = examine(name, splits, cache_folder(), workers or os.cpu_count() or 1, progress)
-    written = write(found, data or data_folder(), cache_folder())
-    lines = [found.identity if found.known else f"{found.identity}: no edition that we know"]
+    written = write(found, data or _home(name) or data_folder(), cache_folder())
+    unknown = found.known is False
+    lines = [f"{found.identity}: no edition that we know" if unknown else found.identity]
+    lines += [f"  {found.standing}"] if found.standing else []
     for split, part in found.splits.items():
         of = f" (officially {part.official:,})" if part.official else ""
         lines.append(
-            f"  {split}: {part.images:,} images listed{of}, {part.usable:,} usable, "
+            f"  {split}: {count(part.images, 'image')} listed{of}, {part.usable:,} usable, "
             f"{part.missing:,} missing, {part.corrupt:,} corrupt"
         )
+    if found.fewer:
+        lacking = " or ".join(f"{n:,} of {edition}" for edition, n in found.fewer.items())
+        lines.append(f"  images are missing: {lacking}; unpack it again")
     lines += [f"  {image.file}: {image.reason}" for image in found.bad[:20]]
     if len(found.bad) > 20:
         lines.append(f"  ... and {len(found.bad) - 20} more")
-    plain = found.model_dump(mode="json") | {"written": str(written)}
-    say(as_json, plain, [*lines, f"written to {written}"])
-    if found.bad:
+    say(as_json, plain(found) | {"written": str(written)}, [*lines, f"written to {written}"])
+    if not found.complete:
         raise typer.Exit(1)
+
+
+def _home(name: str) -> Path | None:
+    """The folder that a data set's name leads to, as ``manifest:photos/photos.csv`` does."""
+    argument = name.partition(":")[2]
+    if not argument:
+        return None
+    place = Path(argument).expanduser()
+    if place.is_file():
+        return place.parent
+    return place if place.is_dir() else None
 
 
 def split(
@@ -56,7 +72,7 @@ def split(
 ) -> None:
     """Say which part of train is the validation split, and whether it is the published one.
 
-    FILE holds its keys, sorted, one a line; the digest is what sha256sum says of it.
+    FILE holds its keys, sorted, one per line; the digest is what sha256sum says of it.
     """
     from mlbench.data.stratify import list_digest, list_text
 

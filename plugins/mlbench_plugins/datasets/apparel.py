@@ -21,7 +21,7 @@ from mlbench.types import (
     SplitCard,
 )
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
-from mlbench_plugins.datasets.photographs import FINE_TUNING, locate
+from mlbench_plugins.datasets.photographs import FINE_TUNING, locate, there, unreadable
 
 ApparelSplit = Literal["fixed", "msrn"]
 
@@ -30,6 +30,7 @@ GARMENTS = ("dress", "pants", "shirt", "shoes", "shorts")
 JEANS = "jeans"
 """A garment of the older set of seven folders, which the Kaggle set does not have."""
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
+_FOLDERS = tuple(f"{colour}_{garment}" for garment in (*GARMENTS, JEANS) for colour in COLOURS)
 LABELS_FILE = "apparel_kaggle_labels.json"
 
 _WHAT = "Apparel (the folders <colour>_<garment> of Kaggle's kaiska/apparel-dataset)"
@@ -104,6 +105,9 @@ class Apparel(Dataset):
             ),
         },
         budget=FINE_TUNING,
+        labels=len(COLOURS) + len(GARMENTS),
+        orders={"Kaggle": (*COLOURS, *GARMENTS)},
+        unlisted=True,
         notes="Folders are the only annotation: what else is in the picture counts as absent.",
         archives=(Archive(name="archive.zip", url=None, unpacked_bytes=4 << 30, into="apparel"),),
         steps="""Kaggle gives the archive only to users who are logged in:
@@ -124,8 +128,9 @@ class Apparel(Dataset):
                 f"apparel has no split={split!r}; choose from {', '.join(get_args(ApparelSplit))}"
             )
         places = (".", "apparel", "apparel-dataset", "apparel-mini")
-        self.folder = locate(root, places, "blue_dress", _WHAT)
+        self.folder = locate(root, places, _FOLDERS, _WHAT)
         self.cache = cache
+        self.split: ApparelSplit = split
         if split == "msrn":
             named = _labels_file(labels_file, self.folder, root or self.folder)
             self._parts = _msrn(named)
@@ -141,6 +146,10 @@ class Apparel(Dataset):
         words = np.array([key.partition("/")[0].split("_") for key in keys]).reshape(-1, 2)
         targets_NC = (words[:, :, None] == np.array(self.names)).any(axis=1).astype(np.int8)
         return Index([self.folder / key for key in keys], keys, targets_NC)
+
+    def official_split(self, split: Split) -> str:
+        """What the card calls a split of this kind."""
+        return split if self.split == "fixed" else f"MSRN's {split}"
 
     def train_groups(self) -> Sequence[str]:
         """Images of equal bytes."""
@@ -171,9 +180,7 @@ def _listed(folder: Path) -> list[str]:
                     if file.suffix.lower() in PICTURES and not file.name.startswith(".")
                 ]
     except OSError as error:
-        raise DataError(
-            f"{error.filename} cannot be listed ({error.strerror}); give read permission"
-        ) from error
+        raise unreadable(Path(error.filename), error, "listed") from error
     if not keys:
         raise DataError(f"no image is in the folders of {folder}; unpack {_WHAT} there again")
     return keys
@@ -204,7 +211,7 @@ def _labels_file(asked: str | None, *folders: Path) -> Path:
     if asked is not None:
         return Path(asked)
     for folder in folders:
-        if (folder / LABELS_FILE).exists():
+        if there(folder / LABELS_FILE):
             return folder / LABELS_FILE
     looked = " or ".join(dict.fromkeys(str(folder / LABELS_FILE) for folder in folders))
     raise DataError(

@@ -6,25 +6,16 @@ ids, which are unique over COCO; samples are sorted by id.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mlbench.types import (
-    Archive,
-    DataError,
-    Dataset,
-    DatasetCard,
-    Edition,
-    Index,
-    Split,
-    SplitCard,
-)
-from mlbench_plugins.datasets.instances import Instances, remembered
-from mlbench_plugins.datasets.photographs import FINE_TUNING, choose, locate, refuse_shared
-
-Year = Literal[2014, 2017]
+from mlbench.types import Archive, Dataset, DatasetCard, Edition, Index, Split, SplitCard
+from mlbench_plugins.datasets.coco_release import Release, Year
+from mlbench_plugins.datasets.photographs import FINE_TUNING, choose
 
 BY_ID = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
@@ -39,10 +30,10 @@ BY_ID = (
     *("clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush"),
 )
 """The 80 categories in the order of their ids, 1 to 90 with gaps."""
-_PART: dict[Split, str] = {"train": "train", "test": "val"}
 _LABELLED = {
     2014: {
         "train": SplitCard(images=82_081, positives=241_035),
+        # From code, not from a paper: what ML-GCN's, ASL's and CSRA's filters of images keep.
         "test": SplitCard(images=40_137),
     },
     2017: {
@@ -189,12 +180,20 @@ class COCO(Dataset):
         self, root: Path | None, cache: Path, year: Year = 2017, unlabelled: bool = False
     ) -> None:
         choose("coco", "year", year, get_args(Year))
-        self._release = _Release(root, cache, year, unlabelled)
+        self._release = Release(root, cache, year, unlabelled)
         self.names = self._release.names
 
     def index(self, split: Split) -> Index:
-        """The samples of a split, sorted by image id (see ``_Release.index``)."""
+        """The samples of a split, sorted by image id (see ``Release.index``)."""
         return self._release.index(split)
+
+    def official_split(self, split: Split) -> str:
+        """What the card calls a split of this year."""
+        return self._release.official_split(split, 2017)
+
+    def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
+        """How many instances of each label these images of train have, a crowd counted as one."""
+        return self._release.objects(keys)
 
 
 class COCO2014(Dataset):
@@ -211,12 +210,20 @@ class COCO2014(Dataset):
     card = _card("MS COCO 2014", {**_LABELLED[2014], **_ALL[2014]}, {}, 2014)
 
     def __init__(self, root: Path | None, cache: Path, unlabelled: bool = False) -> None:
-        self._release = _Release(root, cache, 2014, unlabelled)
+        self._release = Release(root, cache, 2014, unlabelled)
         self.names = self._release.names
 
     def index(self, split: Split) -> Index:
-        """The samples of a split, sorted by image id (see ``_Release.index``)."""
+        """The samples of a split, sorted by image id (see ``Release.index``)."""
         return self._release.index(split)
+
+    def official_split(self, split: Split) -> str:
+        """What the card calls a split of this year."""
+        return self._release.official_split(split, 2014)
+
+    def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
+        """How many instances of each label these images of train have, a crowd counted as one."""
+        return self._release.objects(keys)
 
 
 class COCO2017(Dataset):
@@ -232,64 +239,17 @@ class COCO2017(Dataset):
     card = _card("MS COCO 2017", {**_LABELLED[2017], **_ALL[2017]}, COCO.card.identities)
 
     def __init__(self, root: Path | None, cache: Path, unlabelled: bool = False) -> None:
-        self._release = _Release(root, cache, 2017, unlabelled)
+        self._release = Release(root, cache, 2017, unlabelled)
         self.names = self._release.names
 
     def index(self, split: Split) -> Index:
-        """The samples of a split, sorted by image id (see ``_Release.index``)."""
+        """The samples of a split, sorted by image id (see ``Release.index``)."""
         return self._release.index(split)
 
+    def official_split(self, split: Split) -> str:
+        """What the card calls a split of this year."""
+        return self._release.official_split(split, 2017)
 
-class _Release:
-    """The two splits of one year."""
-
-    def __init__(self, root: Path | None, cache: Path, year: Year, unlabelled: bool) -> None:
-        if not isinstance(unlabelled, bool):
-            raise DataError(f"coco has no unlabelled={unlabelled!r}; choose from true, false")
-        self.cache = cache
-        self.year = year
-        self.unlabelled = unlabelled
-        self.folder = locate(
-            root,
-            (".", "coco", f"coco{year}", "COCO"),
-            self._json("train"),
-            f"COCO {year} (annotations_trainval{year}.zip, train{year}.zip and val{year}.zip)",
-        )
-        self._instances: dict[Split, Instances] = {}
-        self.names = self._load("train").names
-
-    def index(self, split: Split) -> Index:
-        """The samples of a split, sorted by image id.
-
-        Raises:
-            DataError: the json is missing, is no instances json or contradicts itself, the folder
-                of images is missing, or the two splits have different categories or an image in
-                common.
-        """
-        instances = self._load(split)
-        if instances.names != self.names:
-            raise DataError(
-                f"{self.folder / self._json(split)} and {self._json('train')} list different "
-                "categories; take both from one release"
-            )
-        images = self.folder / f"{_PART[split]}{self.year}"
-        if not images.is_dir():
-            raise DataError(f"the folder {images} is missing; unpack {images.name}.zip there")
-        keys = instances.ids.astype(str).tolist()
-        if split == "test":
-            remedy = f"take both jsons in {self.folder / 'annotations'} from one release"
-            refuse_shared(self._load("train").ids.astype(str).tolist(), keys, remedy)
-        rows = np.flatnonzero(instances.targets.any(axis=1) | self.unlabelled)
-        return Index(
-            [images / instances.files[i] for i in rows.tolist()],
-            [keys[i] for i in rows.tolist()],
-            instances.targets[rows],
-        )
-
-    def _load(self, split: Split) -> Instances:
-        if split not in self._instances:
-            self._instances[split] = remembered(self.folder / self._json(split), self.cache)
-        return self._instances[split]
-
-    def _json(self, split: Split) -> str:
-        return f"annotations/instances_{_PART[split]}{self.year}.json"
+    def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
+        """How many instances of each label these images of train have, a crowd counted as one."""
+        return self._release.objects(keys)

@@ -23,7 +23,8 @@ def first_copies(files: Sequence[Path], cache: Path) -> list[int]:
     """For every file, the place of the first file of equal bytes; its own where it has no copy.
 
     Only files of equal size can be equal, so only those are read. Their digests are kept in
-    ``cache`` by path, size and time of change, and a file that stays as it is is read once.
+    ``cache`` by path, size and time of change, and a file that stays as it is is read once, also
+    where only some of a folder's files are asked for.
 
     Raises:
         DataError: a file is missing or cannot be read.
@@ -43,8 +44,10 @@ def first_copies(files: Sequence[Path], cache: Path) -> list[int]:
         mark = f"{files[place].absolute()} {stat.st_size} {stat.st_mtime_ns}"
         digests[mark] = known.get(mark) or _digest(files[place])
         copies[place] = first.setdefault(digests[mark], place)
-    if digests != known and alike:
-        _remember(memory, digests)
+    if not digests.keys() <= known.keys():
+        asked = {str(file.absolute()) for file in files}
+        others = {mark: kept for mark, kept in known.items() if _file_of(mark) not in asked}
+        _remember(memory, others | digests)
     return copies
 
 
@@ -104,6 +107,10 @@ def _digest(file: Path) -> str:
 def _set_name(files: Sequence[Path]) -> str:
     folders = sorted({os.fspath(file.parent.absolute()) for file in files})
     return hashlib.sha256(os.fsencode("\n".join(folders))).hexdigest()[:16]
+
+
+def _file_of(mark: str) -> str:
+    return mark.rsplit(" ", 2)[0]
 
 
 def _recall(memory: Path) -> dict[str, str]:

@@ -11,12 +11,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, SplitCard, digest
+from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, digest
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
 from mlbench_plugins.datasets.manifest_columns import Columns
 from mlbench_plugins.datasets.manifest_forms import locate_source, name_of, read_listing
 from mlbench_plugins.datasets.manifest_listing import LISTED, Listing
-from mlbench_plugins.datasets.photographs import FINE_TUNING
+from mlbench_plugins.datasets.photographs import FINE_TUNING, is_file, is_folder
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ class Manifest(Dataset):
       label file has no labels.
 
     Pictures are looked for from the table's folder, its ``images``, and the folder of ``--data``.
-    Labels are sorted by name; COCO's stand by id, YOLO's as in its file.
+    A run with ``--allow-missing`` goes on without those that are not there. Labels are sorted by
+    name; COCO's stand by id, YOLO's as in its file.
 
     Without a split column, pictures are parted by a hash of their group's smallest key, so that
     another picture moves none. Pictures of one group, and exact duplicates, stay together. A
@@ -99,10 +100,15 @@ class Manifest(Dataset):
             names=_names("label_names", label_names),
         )
         _refuse_options(test_share, split_seed, val)
+        if root is not None and not is_folder(root):
+            raise DataError(
+                f"{root} is no folder; name the one that holds your pictures with --data DIR, or "
+                "leave --data and $MLBENCH_DATA out where the manifest says where they are"
+            )
         place = locate_source(source, root)
         listing = read_listing(place, columns, root, cache)
-        keys, files = listing.keys(), listing.files()
-        copies = first_copies(files, cache)
+        keys, (files, self._missing) = listing.keys(), listing.files()
+        copies = _copies(files, cache)
         groups = together(keys, listing.groups or (), copies)
         if listing.splits is None:
             test = drawn(groups, test_share, f"{split_seed}:")
@@ -112,6 +118,8 @@ class Manifest(Dataset):
             _warn_of_leaks(listing, keys, copies, parts)
         self.names = listing.names
         self._groups = dict(zip(keys, groups, strict=True))
+        self._objects = listing.objects
+        self._rows = {key: row for row, key in enumerate(keys)}
         told = zip(keys, listing.splits or (), strict=False)
         self._held = {key for key, split in told if split == "val"}
         self._indices = {split: _index(listing, keys, files, rows) for split, rows in parts.items()}
@@ -131,6 +139,16 @@ class Manifest(Dataset):
     def train_groups(self) -> Sequence[str]:
         """Pictures of one group, and exact duplicates."""
         return [self._groups[key] for key in self._indices["train"].keys]
+
+    def objects(self, keys: Sequence[str]) -> NDArray[np.int32] | None:
+        """Instances in a COCO json, or lines of YOLO's files; a table says nothing of objects."""
+        if self._objects is None:
+            return None
+        return self._objects[[self._rows[key] for key in keys]]
+
+    def missing(self) -> str | None:
+        """Which pictures of the manifest are not there, and where it lists them."""
+        return self._missing
 
     def _refuse_empty(self, place: Path, share: float | None) -> None:
         for split, index in self._indices.items():
@@ -162,7 +180,6 @@ class Manifest(Dataset):
         return type(self).card.model_copy(
             update={
                 "title": name,
-                "splits": {s: SplitCard(images=len(i)) for s, i in self._indices.items()},
                 "identities": {found: f"{name}-{found[:8]}"},
             }
         )
@@ -211,6 +228,15 @@ def _warn_of_spelling(listing: Listing) -> None:
     alike = ["/".join(names) for names in spellings.values() if len(names) > 1]
     if alike:
         _warn(f"{listing.source}: labels that differ in case alone: {_first(alike)}")
+
+
+def _copies(files: Sequence[Path], cache: Path) -> list[int]:
+    """``first_copies``; of a picture that is not there nobody knows a copy."""
+    here = [i for i, file in enumerate(files) if is_file(file)]
+    copies = list(range(len(files)))
+    for place, copy in zip(here, first_copies([files[i] for i in here], cache), strict=True):
+        copies[place] = here[copy]
+    return copies
 
 
 def _index(

@@ -38,21 +38,22 @@ def from_coco(file: Path, content: Mapping[str, Any]) -> Listing:
         raise DataError(f"{file}: two categories are called {twice!r}; rename one")
     row = {key: i for i, key in enumerate(images)}
     column = {key: i for i, key in enumerate(categories)}
-    targets_NC = np.zeros((len(row), len(column)), np.int8)
+    objects_NC = np.zeros((len(row), len(column)), np.int32)
     for at, annotation in enumerate(content["annotations"]):
         try:
-            targets_NC[row[annotation["image_id"]], column[annotation["category_id"]]] = 1
+            objects_NC[row[annotation["image_id"]], column[annotation["category_id"]]] += 1
         except (TypeError, KeyError) as error:
             raise DataError(
                 f"{file}: annotations[{at}] names an image or a category that the file does not "
-                f"list: {annotation!r:.200}"
+                f"list: {annotation!r:.200}; take it out, or add what it names"
             ) from error
     return Listing(
         source=file,
         folders=(file.parent, file.parent / "images"),
         images=list(images.values()),
         names=names,
-        targets=targets_NC,
+        targets=(objects_NC > 0).astype(np.int8),
+        objects=objects_NC,
         places=[f"images[{i}]" for i in range(len(images))],
     )
 

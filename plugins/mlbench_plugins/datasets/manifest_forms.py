@@ -8,9 +8,11 @@ from pathlib import Path
 from mlbench.types import DataError
 from mlbench_plugins.datasets.manifest_coco import from_coco, is_coco
 from mlbench_plugins.datasets.manifest_columns import Columns, from_table
-from mlbench_plugins.datasets.manifest_folders import from_tree, from_yolo, home_of, yolo_file
+from mlbench_plugins.datasets.manifest_folders import from_tree
 from mlbench_plugins.datasets.manifest_listing import Listing
 from mlbench_plugins.datasets.manifest_tables import read_json, read_table
+from mlbench_plugins.datasets.manifest_yolo import from_yolo, home_of, yolo_file
+from mlbench_plugins.datasets.photographs import there
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 YOLO = (".yaml", ".yml", ".txt", ".names")
@@ -24,7 +26,7 @@ def locate_source(source: str, root: Path | None) -> Path:
     """
     tried = [Path(source).expanduser(), *([root / source] if root is not None else [])]
     for place in tried:
-        if place.exists():
+        if there(place):
             return place
     raise DataError(
         f"manifest:{source}: there is no {' and no '.join(map(str, tried))}; name a table of "

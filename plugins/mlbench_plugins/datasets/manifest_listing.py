@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlbench.types import DataError, Targets
+from mlbench_plugins.datasets.photographs import is_file, unreadable
 
 PICTURES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -39,6 +41,8 @@ class Listing:
         groups: N names of groups, None for an image of its own.
         places: N places in the source, for errors (``line 7``).
         unused: columns of a table that mean nothing here.
+        objects: int32 [N, C] annotated objects of each label, None where there are none.
+        missing: what to say if pictures are missing, where the form of the manifest knows best.
     """
 
     source: Path
@@ -50,6 +54,8 @@ class Listing:
     groups: Sequence[str | None] | None = None
     places: Sequence[str] | None = None
     unused: tuple[str, ...] = ()
+    objects: NDArray[np.int32] | None = None
+    missing: str | None = None
 
     def at(self, image: int) -> str:
         """Where the source speaks of an image."""
@@ -79,25 +85,33 @@ class Listing:
             )
         return f"{said}; put all labels of a picture into one entry"
 
-    def files(self) -> list[Path]:
-        """The file of every image, all from the first folder that has them all.
+    def files(self) -> tuple[list[Path], str | None]:
+        """The file of every image, all from one folder, and which of them are not there.
 
-        Raises:
-            DataError: no folder has them all; it names what the best of them lacks.
+        It is the first folder that lacks the fewest. The text is None where it lacks none.
         """
-        fewest: tuple[list[int], Path] | None = None
+        fewest: tuple[list[Path | None], Path] | None = None
         for folder in dict.fromkeys(self.folders):
             found = [_existing(folder, image) for image in self.images]
-            missing = [i for i, file in enumerate(found) if file is None]
-            if not missing:
-                return [file for file in found if file is not None]
-            if fewest is None or len(missing) < len(fewest[0]):
-                fewest = missing, folder
+            if fewest is None or found.count(None) < fewest[0].count(None):
+                fewest = found, folder
+            if None not in found:
+                break
         assert fewest is not None, "a listing names at least one folder"
-        missing, folder = fewest
+        found, folder = fewest
+        files = [
+            folder / image.replace("\\", "/") if file is None else file
+            for image, file in zip(self.images, found, strict=True)
+        ]
+        absent = [i for i, file in enumerate(found) if file is None]
+        return files, self._lack(folder, absent) if absent else None
+
+    def _lack(self, folder: Path, missing: Sequence[int]) -> str:
+        if self.missing is not None:
+            return self.missing
         lines = [f"{self.images[i]!r} ({self.at(i)})" for i in missing[:LISTED]]
         more = [f"... and {len(missing) - LISTED} more"] if len(missing) > LISTED else []
-        raise DataError(
+        return (
             f"{self.source}: {len(missing)} of {len(self.images)} pictures are not under {folder}; "
             "put them there, name the folder that they are relative to with --data DIR, or take "
             "them out of the manifest:\n  " + "\n  ".join([*lines, *more])
@@ -116,7 +130,7 @@ def _existing(folder: Path, image: str) -> Path | None:
     """The file that a manifest means: Windows writes backslashes, macOS takes accents apart."""
     slashed = image.replace("\\", "/")
     forms = (image, slashed, *(unicodedata.normalize(f, slashed) for f in ("NFC", "NFD")))
-    return next((folder / form for form in dict.fromkeys(forms) if (folder / form).is_file()), None)
+    return next((folder / form for form in dict.fromkeys(forms) if is_file(folder / form)), None)
 
 
 def matrix(labels: Sequence[Iterable[str]], names: Sequence[str]) -> Targets:
@@ -144,7 +158,5 @@ def pictures_under(folder: Path) -> list[Path]:
             elif entry.suffix.lower() in PICTURES:
                 found.append(entry)
     except OSError as error:
-        raise DataError(
-            f"{error.filename} cannot be listed ({error.strerror}); give read permission"
-        ) from error
+        raise unreadable(Path(error.filename), error, "listed") from error
     return found

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlbench.types import DataError
+from mlbench_plugins.datasets.photographs import unreadable
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read_text(file: Path) -> str:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror})") from error
+        raise unreadable(file, error) from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -74,6 +75,16 @@ def read_text(file: Path) -> str:
             f"{file} line {line}: byte {data[error.start]:#04x} is not UTF-8; save the file as "
             "UTF-8 (spreadsheets call it 'CSV UTF-8')"
         ) from error
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a text file, with line ends of any system.
+
+    Raises:
+        DataError: it cannot be read or is in another encoding.
+    """
+    # Not splitlines(), which also cuts at separators that JSON and names may hold, as U+2028.
+    return read_text(file).replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def read_json(file: Path) -> Any:
@@ -143,7 +154,7 @@ def _refuse_header(file: Path, header: list[str]) -> None:
 def _json_lines(file: Path) -> Table:
     rows: list[Any] = []
     places: list[str] = []
-    for number, line in enumerate(read_text(file).splitlines(), start=1):
+    for number, line in enumerate(read_lines(file), start=1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
@@ -187,10 +198,13 @@ def _parquet(file: Path) -> Table:
         ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read as Parquet ({error}); write it again") from error
-    columns = {str(name): _plain(frame[name].tolist()) for name in frame.columns}
+    columns = {
+        str(name): [None if cell is pd.NA else _plain(cell) for cell in frame[name].tolist()]
+        for name in frame.columns
+    }
     return Table(file, columns, [f"row {i}" for i in range(1, len(frame) + 1)])
 
 
-def _plain(cells: Iterable[Any]) -> list[Any]:
-    """Arrays as lists."""
-    return [cell.tolist() if hasattr(cell, "tolist") else cell for cell in cells]
+def _plain(cell: Any) -> Any:
+    """An array as a list."""
+    return cell.tolist() if hasattr(cell, "tolist") else cell

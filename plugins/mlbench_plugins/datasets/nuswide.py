@@ -88,7 +88,7 @@ class NUSWIDE(Dataset):
             "train": SplitCard(images=119_103),
             "test": SplitCard(images=50_720),
             "train by original": SplitCard(images=161_789),
-            "test by original": SplitCard(images=107_859),
+            "test by original (in circulation, not verified)": SplitCard(images=107_859),
             "train by single_positive": SplitCard(images=150_000),
             "test by single_positive": SplitCard(images=60_260),
         },
@@ -139,6 +139,13 @@ class NUSWIDE(Dataset):
                 for part, (keys, targets) in listed.items()
             }
         return self._splits[split]
+
+    def official_split(self, split: Split) -> str:
+        """What the card calls a split of this protocol."""
+        if self.protocol == "csv":
+            return split
+        start = f"{split} by {self.protocol}"
+        return next(name for name in self.card.splits if name.startswith(start))
 
 
 def _paths(folder: Path, keys: list[str]) -> dict[str, Path]:

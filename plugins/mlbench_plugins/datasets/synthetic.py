@@ -125,6 +125,10 @@ class Synthetic(Dataset):
         keys = self._keys(split)
         return Index([self.folder / f"{key}.bmp" for key in keys], keys, self._targets(split))
 
+    def official_split(self, split: Split) -> str | None:
+        """The card tells the sizes that nobody asked to change."""
+        return split if self.images[split] == self.card.splits[split].images else None
+
     def _keys(self, split: Split) -> list[str]:
         return [f"{split}-{i:06d}" for i in range(self.images[split])]
 

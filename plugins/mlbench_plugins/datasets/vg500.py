@@ -16,6 +16,7 @@ from mlbench_plugins.datasets.photographs import (
     read_lines,
     refuse_shared,
     there,
+    unreadable,
 )
 
 LABELS = 500
@@ -168,7 +169,7 @@ def _homes(folder: Path, keys: list[str]) -> dict[str, Path]:
     try:
         held = [{file.name for file in one.iterdir()} for one in folders]
     except OSError as error:
-        raise DataError(f"{error.filename} cannot be listed: {error.strerror}") from error
+        raise unreadable(Path(error.filename), error, "listed") from error
     home = {
         key: next((one for one, names in zip(folders, held, strict=True) if key in names), None)
         for key in keys

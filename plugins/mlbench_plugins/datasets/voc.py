@@ -1,15 +1,14 @@
 """PASCAL VOC 2007 and 2012 (Everingham et al.), image-level labels of the classification task.
 
-Everything is read from ``ImageSets/Main/<class>_<list>.txt``. A line says 1 (present), -1 (absent)
-or 0 (only "difficult" objects: unknown). The XML files are not opened: what the lists say counts.
+Labels are read from ``ImageSets/Main/<class>_<list>.txt``. A line says 1 (present), -1 (absent)
+or 0 (only "difficult" objects: unknown). The XML files are opened only for counts of objects.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,36 +23,15 @@ from mlbench.types import (
     Split,
     SplitCard,
 )
-from mlbench_plugins.datasets.photographs import (
-    FINE_TUNING,
-    choose,
-    locate,
-    read_lines,
-    refuse_shared,
-)
+from mlbench_plugins.datasets.photographs import FINE_TUNING, choose
+from mlbench_plugins.datasets.voc_lists import NAMES, Difficult, Lists, Part, TestPart
 
-Difficult = Literal["unknown", "positive", "negative"]
-Part = Literal["trainval", "train", "val"]
-TestPart = Literal["test", "trainval", "train", "val"]
-Labels = NDArray[np.int8]
-
-NAMES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
-    *("train", "tvmonitor"),
-)
-_ARCHIVES = {
-    2007: "VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar",
-    2012: "VOCtrainval_11-May-2012.tar",
-}
 _OXFORD = "http://host.robots.ox.ac.uk/pascal/VOC"
-_KEY = {2007: re.compile(r"\d{6}"), 2012: re.compile(r"\d{4}_\d{6}")}
 _VALIDATION_2007 = {
     "voc2007": "9e122e1f5e3a1130e4a3bae378e6760a4ddc97e68f9947200dcdde45969078a5",
     "voc2007-mini": "00fdc0bacd97ab8b3481170ea5bf79e3e431d5f89bc6952135c8c1a72bfdbb0b",
 }
 """The official list val."""
-_TARGET = {"unknown": -1, "positive": 1, "negative": 0}
 _EDITIONS = {
     "voc2007": Edition(
         train_images=5_011, test_images=4_952, test_keys="e14f93dac92f03b3", test="e6f55758316a9557"
@@ -63,6 +41,10 @@ _EDITIONS = {
     ),
 }
 """What becomes of difficult labels in training changes nothing here."""
+
+_CALLED_2007 = {"trainval": "train", "test": "test"}
+_CALLED_2012 = {"train": "train", "val": "test"}
+"""Official list -> what the card calls it, where it is no ``the list NAME``."""
 
 
 class VOC2007(Dataset):
@@ -151,7 +133,7 @@ class VOC2007(Dataset):
         choose("voc2007", "difficult_train", difficult_train, get_args(Difficult))
         choose("voc2007", "train_split", train_split, get_args(Part))
         choose("voc2007", "test_split", test_split, get_args(TestPart))
-        self._lists = _Lists(root, 2007, {"train": train_split, "test": test_split})
+        self._lists = Lists(root, 2007, {"train": train_split, "test": test_split})
         self.difficult_train: Difficult = difficult_train
 
     def index(self, split: Split) -> Index:
@@ -162,6 +144,14 @@ class VOC2007(Dataset):
                 the two splits have an image in common.
         """
         return self._lists.index(split, self.difficult_train)
+
+    def official_split(self, split: Split) -> str:
+        """What the card calls the official list that a split is."""
+        return _CALLED_2007.get(self._lists.parts[split], f"the list {self._lists.parts[split]}")
+
+    def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
+        """Objects of each class in the XML files of these images of train (see ``Lists``)."""
+        return self._lists.objects(keys, self.difficult_train)
 
     def validation_keys(self) -> Sequence[str] | None:
         """The official list val, where it is a part of what is trained on."""
@@ -197,6 +187,7 @@ class VOC2012(Dataset):
 }""",
         licence="photographs from Flickr under Flickr's terms of use; for research",
         home="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
+        family="voc2007",  # the authors' code treats the lists and objects of both years alike
         labels=len(NAMES),
         orders={"official": NAMES},
         splits={
@@ -235,7 +226,7 @@ class VOC2012(Dataset):
             )
         choose("voc2012", "train_split", train_split, get_args(Part))
         choose("voc2012", "test_split", test_split, get_args(Part))
-        self._lists = _Lists(root, 2012, {"train": train_split, "test": test_split})
+        self._lists = Lists(root, 2012, {"train": train_split, "test": test_split})
         self.difficult_train: Difficult = difficult_train
 
     def index(self, split: Split) -> Index:
@@ -247,83 +238,10 @@ class VOC2012(Dataset):
         """
         return self._lists.index(split, self.difficult_train)
 
+    def official_split(self, split: Split) -> str:
+        """What the card calls the official list that a split is."""
+        return _CALLED_2012.get(self._lists.parts[split], f"the list {self._lists.parts[split]}")
 
-class _Lists:
-    """``ImageSets/Main`` of one year; each list is read once."""
-
-    def __init__(self, root: Path | None, year: int, parts: dict[Split, TestPart]) -> None:
-        name, lower = f"VOC{year}", f"voc{year}"
-        places = (
-            *(f"VOCdevkit/{name}", name, "."),
-            *(f"{lower}/VOCdevkit/{name}", f"{lower}/{name}", lower),
-        )
-        self.what = f"VOC {year} (VOCdevkit/{name} of {_ARCHIVES[year]})"
-        self.folder = locate(root, places, "ImageSets/Main", self.what)
-        self.year = year
-        self.parts = parts
-        self._labels: dict[Split, tuple[list[str], Labels]] = {}
-
-    def index(self, split: Split, difficult_train: Difficult) -> Index:
-        """The samples of a split, once it is known that no image of it is in the other."""
-        if not self._labels:
-            read = {split: self._read(part) for split, part in self.parts.items()}
-            refuse_shared(
-                read["train"][0],
-                read["test"][0],
-                "choose train_split and test_split so that no image is trained on and scored",
-            )
-            self._labels = read
-        keys, labels_NC = self._labels[split]
-        unknown = np.int8(_TARGET[difficult_train if split == "train" else "unknown"])
-        targets_NC = np.where(labels_NC == 0, unknown, labels_NC == 1).astype(np.int8)
-        return Index([self.folder / "JPEGImages" / f"{k}.jpg" for k in keys], keys, targets_NC)
-
-    def validation_keys(self) -> list[str] | None:
-        """Image names of the list val if trainval is trained on."""
-        if self.parts["train"] != "trainval":
-            return None
-        return self._parse(self.folder / "ImageSets" / "Main" / f"{NAMES[0]}_val.txt")[0]
-
-    def _read(self, part: TestPart) -> tuple[list[str], Labels]:
-        """Image names [N] and labels int8 [N, C] in {1, 0, -1}, as they stand in the lists."""
-        lists = self.folder / "ImageSets" / "Main"
-        files = [lists / f"{name}_{part}.txt" for name in NAMES]
-        keys, _ = self._parse(files[0])
-        columns = []
-        for file in files:
-            found, column = self._parse(file)
-            if found != keys:
-                raise DataError(_disagreement(files[0], keys, file, found))
-            columns.append(column)
-        return keys, np.stack(columns, axis=1)
-
-    def _parse(self, file: Path) -> tuple[list[str], Labels]:
-        """Image names [N] and labels int8 [N] in {1, 0, -1} of one class."""
-        values: dict[str, int] = {}
-        archives = "both archives" if self.year == 2007 else "the archive"
-        lines = read_lines(file, f"unpack {archives} of {self.what}")
-        for number, line in enumerate(lines, start=1):
-            where = f"{file} line {number}"
-            match line.split():
-                case [key, "1" | "-1" | "0"] if not _KEY[self.year].fullmatch(key):
-                    raise DataError(
-                        f"{where}: {key!r} is no image of VOC {self.year}; name the folder that "
-                        f"holds {self.what} with --data DIR"
-                    )
-                case [key, ("1" | "-1" | "0") as value] if key not in values:
-                    values[key] = int(value)
-                case [key, "1" | "-1" | "0"]:
-                    raise DataError(f"{where}: image {key} stands in the list twice")
-                case _:
-                    raise DataError(f"{where}: {line!r} is not 'image 1', 'image -1' or 'image 0'")
-        return list(values), np.fromiter(values.values(), np.int8, len(values))
-
-
-def _disagreement(file: Path, keys: list[str], other: Path, found: list[str]) -> str:
-    pairs = enumerate(zip(keys, found, strict=False), start=1)
-    line = next((i for i, (a, b) in pairs if a != b), min(len(keys), len(found)) + 1)
-    return (
-        f"{other} line {line} does not list the image that {file.name} lists there "
-        f"({len(found)} and {len(keys)} images); all classes must list the same images in the "
-        "same order, so unpack the archive again"
-    )
+    def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
+        """Objects of each class in the XML files of these images of train (see ``Lists``)."""
+        return self._lists.objects(keys, self.difficult_train)

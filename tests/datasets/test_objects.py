@@ -1,0 +1,309 @@
+"""Counts of annotated objects, against slow counts from the files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlbench import registry
+from mlbench.contracts.datasets import counts_its_objects
+from mlbench.data.labels import label_context
+from mlbench.data.noise import with_label_noise
+from mlbench.data.splits import open_splits
+from mlbench.types import DataError, Dataset, Index, LabelNoise, PluginError, Splits
+from mlbench_plugins.datasets.coco import BY_ID, COCO
+from mlbench_plugins.datasets.instances import read_instances, remembered
+from mlbench_plugins.datasets.voc import VOC2007
+from mlbench_plugins.layers.label_graph import conditional_probability
+
+CATEGORIES = {1: "person", 18: "dog", 90: "cup"}
+ANNOTATIONS = st.lists(
+    st.tuples(st.integers(1, 6), st.sampled_from(sorted(CATEGORIES))), min_size=1, max_size=40
+)
+
+
+def write_json(file: Path, owners: list[tuple[int, int]], images: range) -> None:
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.jpg"} for i in reversed(images)],
+        "categories": [{"id": i, "name": name} for i, name in CATEGORIES.items()],
+        "annotations": [
+            {"id": n, "image_id": i, "category_id": c, "iscrowd": n % 2}
+            for n, (i, c) in enumerate(owners)
+        ],
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content))
+
+
+@settings(max_examples=40, deadline=None)
+@given(ANNOTATIONS)
+def test_a_json_of_instances_is_counted_as_by_hand(
+    tmp_path_factory: pytest.TempPathFactory, owners: list[tuple[int, int]]
+) -> None:
+    file = tmp_path_factory.mktemp("json") / "instances.json"
+    write_json(file, owners, range(1, 7))
+    found = read_instances(file)
+    by_hand = Counter(owners)
+    wanted = [[by_hand[i, c] for c in sorted(CATEGORIES)] for i in range(1, 7)]
+    assert found.objects.tolist() == wanted
+    assert found.targets.tolist() == [[int(n > 0) for n in row] for row in wanted]
+
+
+OWNERS = [(1, 1), (1, 1), (1, 1), (1, 18), (2, 1), (2, 18), (2, 18), (3, 90), (4, 1), (4, 90)]
+"""Of train: image 1 has three persons and a dog."""
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    root = tmp_path / "coco"
+    for split, owners, images in (
+        ("train", OWNERS, range(1, 7)),
+        ("val", [(9, 1)] * 100, range(9, 11)),
+    ):
+        write_json(root / "annotations" / f"instances_{split}2017.json", owners, images)
+        (root / f"{split}2017").mkdir()
+    return root
+
+
+def counted(splits: Splits) -> dict[str, int]:
+    """Objects of the training images by name, as heads are told."""
+    context, _ = label_context(splits.train, splits.names, objects=splits.objects)
+    return dict(zip(context.names, context.objects.tolist(), strict=True))
+
+
+def coco_splits(root: Path, **part: Any) -> Splits:
+    return open_splits("coco", {}, root, root.parent / "cache", **part)
+
+
+def test_the_context_counts_the_objects_of_train_alone(coco: Path) -> None:
+    assert counted(coco_splits(coco)) == {"person": 5, "dog": 3, "cup": 2}
+    assert counted(coco_splits(coco, labels=["cup", "person"])) == {"cup": 2, "person": 5}
+
+
+@pytest.mark.parametrize("part", [{"validation": True}, {"holdout": 0.5}])
+def test_what_is_held_out_is_not_counted(coco: Path, part: dict[str, Any]) -> None:
+    splits = coco_splits(coco, **part)
+    keys = set(splits.train.keys)
+    trained = Counter(CATEGORIES[c] for i, c in OWNERS if str(i) in keys)
+    assert 0 < sum(trained.values()) < len(OWNERS)
+    assert counted(splits) == {name: trained[name] for name in splits.names}
+
+
+def test_labels_that_were_hidden_or_flipped_say_nothing_of_objects(coco: Path) -> None:
+    for noise in (LabelNoise(keep=0.5), LabelNoise(flip=0.1), LabelNoise(single_positive=True)):
+        with pytest.raises(PluginError, match=r"on purpose.*single objects"):
+            counted(with_label_noise(coco_splits(coco), noise))
+    assert counted(with_label_noise(coco_splits(coco), LabelNoise()))["person"] == 5
+
+
+def test_a_cache_of_labels_alone_is_read_anew(coco: Path, tmp_path: Path) -> None:
+    file, cache = coco / "annotations" / "instances_train2017.json", tmp_path / "kept"
+    found = remembered(file, cache)
+    (kept,) = cache.glob("*.npz")
+    with np.load(kept) as held:
+        older = {name: held[name] for name in ("names", "ids", "files")}
+    np.savez_compressed(kept, targets=found.targets, **older)
+    assert np.array_equal(remembered(file, cache).objects, found.objects)
+    with np.load(kept) as held:
+        assert "objects" in held
+
+
+@pytest.mark.parametrize("name", ["nuswide", "vg500", "apparel", "synthetic"])
+def test_labels_of_whole_images_have_no_objects(name: str) -> None:
+    factory = registry.find("dataset", name).load()
+    assert factory.objects is Dataset.objects
+
+
+def test_a_data_set_without_objects_is_named(cache: Path) -> None:
+    splits = open_splits("synthetic", {"train_images": 20, "test_images": 5}, None, cache)
+    with pytest.raises(PluginError, match="synthetic does not tell how many objects"):
+        counted(splits)
+    with pytest.raises(PluginError, match=r"synthetic .* use counts 'images', or all labels of"):
+        conditional_probability(labels_context(splits), "objects")
+
+
+def test_counts_of_other_images_are_refused(coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(COCO, "objects", lambda *_: np.ones((2, 3), np.int32))
+    with pytest.raises(PluginError, match=r"coco gives counts .* \(2, 3\), not \(4, 3\)"):
+        counted(coco_splits(coco))
+
+
+def labels_context(splits: Splits) -> Any:
+    return label_context(splits.train, splits.names, objects=splits.objects)[0]
+
+
+# ---------------------------------------------------------------------------------------- manifests
+def picture(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(f"picture {file.name}".encode())
+
+
+def test_a_json_of_a_manifest_counts_its_instances(tmp_path: Path) -> None:
+    write_json(tmp_path / "own.json", OWNERS, range(1, 41))
+    for i in range(1, 41):
+        picture(tmp_path / f"{i}.jpg")
+    splits = open_splits(f"manifest:{tmp_path / 'own.json'}", {}, None, tmp_path / "cache")
+    keys = set(splits.train.keys)
+    trained = Counter(CATEGORIES[c] for i, c in OWNERS if f"{i}.jpg" in keys)
+    assert sum(trained.values()) > 4
+    assert counted(splits) == {name: trained[name] for name in splits.names}
+
+
+def test_yolo_counts_lines(tmp_path: Path) -> None:
+    for i, (split, lines) in enumerate(
+        [("train", "0 0 0 1 1"), ("train", "1 0 0 1 1"), ("val", "")]
+    ):
+        picture(tmp_path / "images" / split / f"{i}.jpg")
+        file = tmp_path / "labels" / split / f"{i}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{lines}\n" * (i + 2))
+    (tmp_path / "data.yaml").write_text("names: [a, b]\ntrain: images/train\nval: images/val\n")
+    splits = open_splits(f"manifest:{tmp_path / 'data.yaml'}", {}, None, tmp_path / "cache")
+    assert counted(splits) == {"a": 2, "b": 3}
+
+
+def test_a_table_has_no_objects(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    picture(tmp_path / "b.jpg")
+    (tmp_path / "t.csv").write_text("image,labels,split\na.jpg,x;x,train\nb.jpg,x,test\n")
+    splits = open_splits(f"manifest:{tmp_path / 't.csv'}", {}, None, tmp_path / "cache")
+    with pytest.raises(PluginError, match=r"t\.csv does not tell"):
+        counted(splits)
+
+
+# ---------------------------------------------------------------------------------------------- VOC
+LISTS = {"dog": "000001 1\n000002 0\n000003 1\n", "cat": "000001 -1\n000002 1\n000003 -1\n"}
+OBJECTS = {
+    "000001": [("dog", 0), ("dog", 0), ("dog", 1), ("cat", 1)],
+    "000002": [("dog", 1), ("dog", 1), ("cat", 0)],
+    "000003": [],
+}
+
+
+def annotation(objects: list[tuple[str, int]]) -> str:
+    items = "".join(
+        f"<object><name>{name}</name><difficult>{difficult}</difficult>"
+        "<part><name>head</name></part></object>"
+        for name, difficult in objects
+    )
+    return f"<annotation><folder>VOC2007</folder>{items}</annotation>"
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    root = tmp_path / "VOC2007"
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "Annotations").mkdir()
+    for name in VOC2007.names:
+        text = LISTS.get(name, "000001 -1\n000002 -1\n000003 -1\n")
+        (root / "ImageSets" / "Main" / f"{name}_trainval.txt").write_text(text)
+        (root / "ImageSets" / "Main" / f"{name}_test.txt").write_text("000009 -1\n")
+    for key, objects in OBJECTS.items():
+        (root / "Annotations" / f"{key}.xml").write_text(annotation(objects))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("difficult", "dogs", "cats"),
+    # the list says that 000003 has a dog: one, then; a cat that is difficult is absent in 000001
+    [("unknown", 2 + 1, 1), ("negative", 2 + 1, 1), ("positive", 3 + 2 + 1, 1)],
+)
+def test_objects_of_voc_follow_what_its_lists_say(
+    voc: Path, difficult: str, dogs: int, cats: int
+) -> None:
+    splits = open_splits("voc2007", {"difficult_train": difficult}, voc, voc)
+    found = counted(splits)
+    assert (found["dog"], found["cat"], sum(found.values())) == (dogs, cats, dogs + cats)
+    assert all(
+        n >= p for n, p in zip(found.values(), labels_context(splits).positives, strict=True)
+    )
+
+
+BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c "&b;&b;">]><annotation>&c;</annotation>'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"000002\.xml is missing; counts of objects need the folder .*Annotations"),
+        ("<annotation><object>", r"000002\.xml cannot be read as XML"),
+        (BOMB, r"000002\.xml has a DOCTYPE"),
+        (annotation([("unicorn", 0)]), r"000002\.xml has an object 'unicorn', which is no class"),
+    ],
+)
+def test_wrong_annotations_of_voc_stop_only_who_counts_objects(
+    voc: Path, text: str | None, message: str
+) -> None:
+    file = voc / "Annotations" / "000002.xml"
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    splits = open_splits("voc2007", {}, voc, voc)
+    assert conditional_probability(labels_context(splits)).shape == (20, 20)
+    with pytest.raises(DataError, match=message):
+        counted(splits)
+
+
+# ---------------------------------------------------------------------------------------- real data
+def test_real_voc_is_counted_as_by_hand(real_data: Path, tmp_path: Path) -> None:
+    splits = open_splits("voc2007", {}, real_data, tmp_path)
+    by_hand: Counter[str] = Counter()
+    for key, target in zip(splits.train.keys, splits.train.targets, strict=True):
+        file = real_data / "VOCdevkit" / "VOC2007" / "Annotations" / f"{key}.xml"
+        found = Counter(item.findtext("name") for item in ElementTree.parse(file).iter("object"))
+        for name, state in zip(splits.names, target, strict=True):
+            by_hand[name] += max(found[name], 1) if state == 1 else 0
+    assert counted(splits) == {name: by_hand[name] for name in splits.names}
+    context = labels_context(splits)
+    by_images, by_objects = (
+        int((conditional_probability(context, counts) >= 0.4).sum())
+        for counts in ("images", "objects")
+    )
+    assert 0 < by_objects < by_images
+
+
+@pytest.mark.parametrize(
+    ("data_set", "folder"), [(COCO, "coco-mini"), (VOC2007, ".")], ids=["coco", "voc2007"]
+)
+def test_real_objects_keep_the_contract(real_data: Path, data_set: Any, folder: str) -> None:
+    counts_its_objects(lambda _, cache: data_set(real_data / folder, cache))
+
+
+INSTANCES_2017 = (
+    *(257253, 7056, 43533, 8654, 5129, 6061, 4570, 9970, 10576, 12842, 1865, 1983, 1283, 9820),
+    *(10542, 4766, 5500, 6567, 9223, 8014, 5484, 1294, 5269, 5128, 8714, 11265, 12342, 6448),
+    *(6112, 2681, 6623, 2681, 6299, 8802, 3273, 3747, 5536, 6095, 4807, 24070, 7839, 20574),
+    *(5474, 7760, 6159, 14323, 9195, 5776, 4356, 6302, 7261, 7758, 2884, 5807, 7005, 6296),
+    *(38073, 5779, 8631, 4192, 15695, 4149, 5803, 4960, 2261, 5700, 2854, 6422, 1672, 3334),
+    *(225, 5609, 2634, 24077, 6320, 6577, 1464, 4729, 198, 1945),
+)
+"""Instances of train2017 by category, crowds left out, as Detectron2 logs them: 849,949."""
+
+
+def test_on_coco_the_edges_that_the_authors_have_remain() -> None:
+    folder = os.environ.get("MLBENCH_TEST_LISTS")
+    if not folder:
+        pytest.skip("MLBENCH_TEST_LISTS names no folder with tagclip_coco2017_train.txt")
+    lines = (Path(folder) / "tagclip_coco2017_train.txt").read_text().splitlines()
+    targets_NC = np.zeros((len(lines), 80), np.int8)
+    for row, line in enumerate(lines):
+        targets_NC[row, [int(label) for label in line.split()[1:]]] = 1
+    keys = [line.split()[0] for line in lines]
+    index = Index([Path(key) for key in keys], keys, targets_NC)
+    objects_C = np.array(INSTANCES_2017)
+    context, _ = label_context(index, BY_ID, objects=lambda _: objects_C)
+    edges = {
+        counts: int((conditional_probability(context, counts) >= 0.4).sum())
+        for counts in ("images", "objects")
+    }
+    assert edges == {"images": 112, "objects": 35}, "111 on COCO 2014"

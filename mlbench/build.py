@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mlbench import registry
+from mlbench.backbones import outline
 from mlbench.data import transforms
 from mlbench.data.labels import label_context
+from mlbench.engine import optimise
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import (
+    Backbone,
+    DataError,
     LabelContext,
     LabelNoise,
     Loss,
@@ -25,6 +29,7 @@ from mlbench.types import (
     RunSpec,
     Settings,
     Splits,
+    SuiteError,
     WeightsError,
 )
 
@@ -46,7 +51,12 @@ def labels_of(
     elif places.words is not None and spec.words.startswith("sha256:"):
         words = places.words
     labels, notes = label_context(
-        splits.train, splits.names, words, graph=spec.graph, seed=spec.seed
+        splits.train,
+        splits.names,
+        words,
+        graph=spec.graph,
+        seed=spec.seed,
+        objects=splits.objects,
     )
     if spec.label_noise != LabelNoise():
         known, present = (int((splits.train.targets >= n).sum()) for n in (0, 1))
@@ -72,11 +82,16 @@ def as_it_uses(
     if not any(asked.values()):
         return spec
     labels, _ = labels_of(spec, splits, places)
-    watched = _Watched(labels.names, labels.cooccurrence, labels.embeddings, labels.images)
+    watched = _Watched(
+        labels.names,
+        labels.cooccurrence,
+        labels.embeddings,
+        labels.images,
+        labels.count_objects,
+    )
     try:
-        with torch.device("meta"):
-            build(spec.settings.model_copy(update={"weights": "none"}), watched, places)
-    except PluginError:
+        _sketch(spec.settings, watched)
+    except (PluginError, DataError):
         return spec  # to be refused, under the name that was asked for
     read = {"graph": "cooccurrence" in watched.read, "words": "embeddings" in watched.read}
     plain = {"graph": "cooccurrence", "words": words}
@@ -112,7 +127,18 @@ def build(settings: Settings, labels: LabelContext, places: Places) -> tuple[Mul
     if weights.startswith("sha256:"):
         weights = str(places.weights)
     factory = registry.find("backbone", settings.backbone).load()
-    backbone = factory(weights=weights, image_size=settings.image_size)
+    return _assemble(factory(weights=weights, image_size=settings.image_size), settings, labels)
+
+
+def _sketch(settings: Settings, labels: LabelContext) -> MultiLabelModel:
+    """The model on the ``meta`` device; its backbone is shared with others of the same settings."""
+    with torch.device("meta"):
+        return _assemble(outline(settings.backbone, settings.image_size), settings, labels)[0]
+
+
+def _assemble(
+    backbone: Backbone, settings: Settings, labels: LabelContext
+) -> tuple[MultiLabelModel, Loss]:
     head = _make("head", settings.head, settings.head_options, (backbone.spec, labels))
     loss = _make("loss", settings.loss, settings.loss_options, (labels,))
     _agree_on_angles(head, loss, settings)
@@ -149,17 +175,20 @@ def _make(kind: registry.Kind, name: str, options: dict[str, Any], given: tuple[
 
 
 def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
-    """Why a run cannot be made at all, found without memory or time; None if it can."""
+    """Why a run cannot be made at all, found before an image is decoded; None if it can.
+
+    Head and loss are made on the ``meta`` device, on a backbone that is made there once for all
+    runs that have it, so this takes no memory, and the time of making a head and counting labels.
+    Whether weights can be downloaded is not looked at.
+    """
     labels, _ = labels_of(spec, splits, places)
     settings = spec.settings
-    untrained = settings.model_copy(update={"weights": "none"})
     try:
         transforms.train_transform(settings)
-        with torch.device("meta"):
-            build(untrained, labels, places)
-    except PluginError as error:
+        optimise.frozen(_sketch(settings, labels), settings)
+    except (PluginError, DataError, SuiteError) as error:
         return str(error)
-    if places.weights is None:  # what can be downloaded is found out when it is
+    if places.weights is None:
         return None
     return _misfit(settings.backbone, str(places.weights), settings.image_size)
 

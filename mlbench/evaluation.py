@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class Evaluation:
         names: of the labels, the columns of the predictions, in the checkpoint's order.
         average_precision: percent a label, None where it has no positive.
         splits: the data set that it was scored on, and the options that it was opened with.
+        started: when, as records have it.
     """
 
     identity: str
@@ -52,6 +54,7 @@ class Evaluation:
     predictions: Predictions
     splits: Splits
     options: Mapping[str, Any]
+    started: str
 
 
 def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelModel:
@@ -79,6 +82,7 @@ def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelMo
         np.eye(count, dtype=np.float32),
         np.zeros((count, checkpoint.word_width), np.float32),
         1,
+        lambda: np.ones(count, np.int64),
     )
     model, _ = build(settings, labels, Places(weights=weights, results=Path(), cache=Path()))
     try:
@@ -134,6 +138,7 @@ def evaluate(
         WeightsError: the weights do not fit.
         DataError: files are missing or damaged.
     """
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     model = restore(checkpoint, places.weights)
     progress.stage("data")
     spec = checkpoint.spec
@@ -165,6 +170,7 @@ def evaluate(
         predictions,
         splits,
         options,
+        started,
     )
 
 

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from mlbench import DISTRIBUTION
+from mlbench.files import whole
 from mlbench.registry import Kind, Plugin
 from mlbench.types import PluginError
 
@@ -84,10 +84,8 @@ def _ask(found: Sequence[Plugin]) -> list[str | None]:
 
 def _keep(file: Path, known: dict[str, str | None]) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{os.getpid()}.part")
-        partial.write_text(json.dumps(known, indent=1))
-        partial.replace(file)
+        with whole(file) as part:
+            part.write_text(json.dumps(known, indent=1))
     except OSError:
         return  # an answer that cannot be kept is asked for again
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mlbench import registry
+from mlbench.backbones import outline
 from mlbench.engine.efficiency import device_name, latency, peak_memory
 from mlbench.engine.flops import count
 from mlbench.engine.precision import autocast
@@ -146,9 +147,8 @@ class Trunk:
     def __init__(self, name: str, image_size: int) -> None:
         self.image_size = image_size
         self.factory = registry.find("backbone", name).load()
-        with torch.device("meta"):
-            module = self.factory(weights="none", image_size=image_size).eval()
-            images = torch.zeros(BATCH, 3, image_size, image_size)
+        module: Any = outline(name, image_size)
+        images = torch.zeros(BATCH, 3, image_size, image_size, device="meta")
         maps: list[tuple[Tensor, ...]] = []
         macs = count(module, lambda: maps.append(module(images)), [images], name)
         self.spec: FeatureSpec = module.spec
@@ -218,7 +218,7 @@ def _labels(number: int) -> LabelContext:
     names = tuple(f"label {i}" for i in range(number))
     one = np.ones((), np.float32)
     together, words = (np.broadcast_to(one, (number, n)) for n in (number, WORDS))
-    return LabelContext(names, together, words, number + 1)
+    return LabelContext(names, together, words, number + 1, lambda: np.ones(number, np.int64))
 
 
 def _part(module: nn.Module, macs: int) -> Part:

@@ -11,6 +11,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
@@ -66,9 +67,15 @@ class Plugin:
 
 def plugins(kind: Kind | None = None) -> list[Plugin]:
     """Every registered name, sorted by kind and name; clashing names stand more than once."""
+    return [plugin for plugin in _installed(tuple(sys.path)) if kind in (None, plugin.kind)]
+
+
+@functools.cache
+def _installed(path: tuple[str, ...]) -> list[Plugin]:
+    """What the distributions in these folders register; to look takes some 20 ms."""
     found: dict[Plugin, None] = {}
-    groups = {f"mlbench.{PLURALS[k]}": k for k in KINDS if kind in (None, k)}
-    for distribution in distributions():
+    groups = {f"mlbench.{PLURALS[kind]}": kind for kind in KINDS}
+    for distribution in distributions(path=list(path)):
         for entry in distribution.entry_points:
             if entry.group in groups:
                 name, version = distribution.metadata["Name"], distribution.version

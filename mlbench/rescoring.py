@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
 
 import torch
 
@@ -67,7 +66,7 @@ def record(
             "checkpoint": f"sha256:{_digest(checkpoint)}",
         }
     )
-    device, started = torch.device(places.device), datetime.now(UTC).isoformat(timespec="seconds")
+    device = torch.device(places.device)
     order = [found.names.index(name) for name in found.splits.names]
     seen = found.predictions
     logits, targets = seen.logits[:, order], seen.targets[:, order]
@@ -91,7 +90,7 @@ def record(
         test_images=len(seen.keys),
         efficiency=efficiency,
         environment=environment(device, World(), spec),
-        started=started,
+        started=found.started,
         seconds={},
         command=command,
         commit=commit(),

@@ -71,8 +71,10 @@ class _Run:
         self.progress.stage(name)
         log.info("%s", name)
         started = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - started, 3)
+        try:
+            yield
+        finally:  # a run that diverged took its time, too
+            self.seconds[name] = round(time.perf_counter() - started, 3)
 
 
 def run(
@@ -135,6 +137,7 @@ def run(
         identity=splits.identity,
         label_names=splits.names,
         train_images=len(splits.train),
+        train_positives=tuple(labels.positives.astype(int).tolist()),
         test_images=len(splits.test),
         validation_images=len(splits.validation or ()),
         coverage=covered,

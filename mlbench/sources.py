@@ -17,7 +17,7 @@ from mlbench.data.loader import ImageSource, Source
 from mlbench.data.noise import with_label_noise
 from mlbench.data.splits import open_splits
 from mlbench.engine.distributed import World
-from mlbench.engine.features import FeatureCache
+from mlbench.engine.features import FeatureCache, Maker
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import (
     Coverage,
@@ -51,6 +51,7 @@ def open_data(
         labels=spec.labels,
         holdout=spec.holdout,
         validation=spec.settings.selection == "validation",
+        allow_missing=spec.incomplete,
     )
     wrong = world.ask_leader(lambda: _wrong(splits, spec, places, progress))
     covered = coverage(splits, wrong)
@@ -100,8 +101,8 @@ def feature_sources(
     identity = _identity(spec, model)
 
     def source(name: str, index: Index) -> Source:
-        made = (model, _unaugmented(index, spec.settings, workers), model.mean.device, BATCH)
-        return cache.source(name, index, identity, lambda: made)
+        images = _unaugmented(index, spec.settings, workers)
+        return cache.source(name, index, identity, Maker(model, images, BATCH))
 
     held = splits.validation
     return Sources(

@@ -27,6 +27,9 @@ easy negatives: with cross entropy most of so few epochs go into learning that l
 PIXELS = {"resize", "sizes"}
 """Options of augmentation steps that are sizes in pixels."""
 
+AXES = ("backbone", "weights", "loss", "image_size", "epochs", "selection")
+"""Settings that a matrix varies, or that a flag sets for all of its methods alike."""
+
 TUNABLE = {"optimizer", "head_options"}
 """What ``Recipe.tuned`` may set; of the optimiser, only its learning rate and weight decay."""
 
@@ -70,9 +73,30 @@ def settle(
     return settings
 
 
+def own(track: Track, method: str, dataset: str, card: DatasetCard, ran: Settings) -> Settings:
+    """What a track makes of a run itself: its settings wherever it does not let methods differ.
+
+    Whatever an axis, a flag or the tuning of a method may set is as in ``ran``; what differs from
+    it was set by hand.
+
+    Raises:
+        PluginError, SuiteError: as ``settle``.
+    """
+    plain = ran.model_dump()
+    settled = settle(track, method, dataset, card, [{name: plain[name] for name in AXES}])
+    rates = {"lr": ran.optimizer.lr, "weight_decay": ran.optimizer.weight_decay}
+    return settled.model_copy(
+        update={
+            "optimizer": settled.optimizer.model_copy(update=rates),
+            "head_options": ran.head_options,
+            "loss_options": ran.loss_options,
+        }
+    )
+
+
 def authors_options(track: Track, method: str, dataset: str) -> dict[str, Any]:
     """Options of the data set that the method's authors chose; none but in the published track."""
-    return of_dataset(_recipe(method).dataset_options, dataset) if track == "published" else {}
+    return of_dataset(recipe_of(method).dataset_options, dataset) if track == "published" else {}
 
 
 def of_dataset(table: Mapping[str, dict[str, Any]], dataset: str) -> dict[str, Any]:
@@ -89,7 +113,7 @@ def of_dataset(table: Mapping[str, dict[str, Any]], dataset: str) -> dict[str, A
 
 
 def _rules(track: Track, method: str, dataset: str, card: DatasetCard) -> dict[str, Any]:
-    recipe = _recipe(method)
+    recipe = recipe_of(method)
     if track == "published":
         return merge(recipe.settings.model_dump(), of_dataset(recipe.per_dataset, dataset))
     fields = merge({"loss": "bce"}, card.budget)
@@ -135,7 +159,8 @@ def _scale_pixels(settings: Settings, before: Settings) -> Settings:
     )
 
 
-def _recipe(method: str) -> Recipe:
+def recipe_of(method: str) -> Recipe:
+    """A method's recipe; a head without one has the settings of all that name nothing else."""
     if "recipe" in registry.kinds_of(method):
         recipe = registry.find("recipe", method).load()
         assert isinstance(recipe, Recipe), f"recipe {method!r} is a {type(recipe).__name__}"

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from mlbench import suite
+from mlbench.backbones import outline
 from mlbench.build import build, refusal
+from mlbench.cli import plan
 from mlbench.types import (
     Angles,
     DatasetCard,
@@ -97,16 +99,24 @@ def test_wrong_options_of_a_loss_are_refused(options, message):
         build(settings(head_options=COSINE, loss_options=options), LABELS, PLACES)
 
 
+INDEX = Index(["x"], ["x"], np.ones((1, 2), np.int8))
+CARD = DatasetCard(title="t", bibtex="b", licence="l", home="h")
+SPLITS = Splits(CARD, ("a", "b"), INDEX, INDEX, "0", "mine")
+
+
+def matrix(changes=(), **fields):
+    """The runs of ``gap`` with these axes and settings."""
+    chosen = {"backbone": "timm:test_resnet", "weights": "none", "image_size": 64, **dict(changes)}
+    fields = {"methods": ("gap",), "settings": chosen, **fields}
+    specs, refused = suite.expand(suite.make(fields), lambda *_: SPLITS)
+    assert not refused
+    return specs
+
+
 def planned(losses, **changes):
     """Loss -> why its run with ``gap`` cannot be made, None if it can."""
-    card = DatasetCard(title="t", bibtex="b", licence="l", home="h")
-    index = Index(["x"], ["x"], np.ones((1, 2), np.int8))
-    splits = Splits(card, ("a", "b"), index, index, "0", "mine")
-    chosen = {"backbone": "timm:test_resnet", "weights": "none", "image_size": 64} | changes
-    fields = {"methods": ("gap",), "losses": losses, "settings": chosen}
-    specs, refused = suite.expand(suite.make(fields), lambda *_: splits)
-    assert not refused
-    return {spec.settings.loss: refusal(spec, splits, PLACES) for spec in specs}
+    specs = matrix(changes, losses=losses)
+    return {spec.settings.loss: refusal(spec, SPLITS, PLACES) for spec in specs}
 
 
 def test_a_plan_refuses_the_pair_and_keeps_the_others():
@@ -118,3 +128,32 @@ def test_a_plan_refuses_the_pair_and_keeps_the_others():
 def test_a_plan_takes_every_loss_on_a_cosine_classifier():
     losses = ("bce", "soft_margin", "weighted_bce", "focal", "asl", "aam")
     assert planned(losses, head_options=COSINE) == dict.fromkeys(losses)
+
+
+def test_a_plan_refuses_to_freeze_more_stages_than_there_are():
+    assert "but timm:test_resnet has" in planned(("bce",), frozen_stages=99)["bce"]
+    assert planned(("bce",), frozen_stages=-1) == {"bce": None}
+
+
+def test_planning_leaves_the_backbone_that_runs_share_as_it_is():
+    shared = outline("timm:test_resnet", 64)
+    before = [(name, value.requires_grad) for name, value in shared.named_parameters()]
+    assert planned(("bce",), frozen_stages=2) == {"bce": None}
+    assert outline("timm:test_resnet", 64) is shared and not shared.training
+    assert [(name, value.requires_grad) for name, value in shared.named_parameters()] == before
+    model, _ = build(settings(loss="bce"), LABELS, PLACES)
+    assert model.backbone is not shared, "a run has a backbone of its own"
+
+
+@pytest.mark.parametrize(
+    ("labels_known", "asked"), [({}, 1), ({"graph": ("random",)}, 3), ({"words": ("random",)}, 3)]
+)
+def test_seeds_are_refused_together_unless_they_draw_what_heads_see(
+    labels_known, asked, monkeypatch, tmp_path
+):
+    seen = []
+    monkeypatch.setattr(plan, "refusal", lambda spec, *_: seen.append(spec.seed) or "no memory")
+    specs = matrix(seeds=(0, 1, 2), **labels_known)
+    places = Places(results=tmp_path, cache=tmp_path)
+    found = plan.hold(specs, (), lambda _: SPLITS, places, retry_diverged=False)
+    assert len(seen) == asked and len(found.refused) == 3 and found.hopeless

@@ -19,6 +19,11 @@ def test_the_head_of_ssgrl_is_as_large_as_its_paper_s():
     assert head_cost(recipe.settings).parameters == pytest.approx(92.27 - 42.50, abs=0.02)
 
 
+def test_scores_of_the_literature_have_a_decimal_at_least(cli):
+    shown = cli("show", "ml_gcn").out
+    assert "coco mAP 83.0 (" in shown and "coco CF1 78.0 (" in shown
+
+
 def test_what_cannot_be_served_says_so():
     with pytest.raises(PluginError, match="billion weights"):
         head_cost(Settings(head="msrn", backbone="resnet50"), labels=500)

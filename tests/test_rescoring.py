@@ -1,8 +1,11 @@
 """Published weights, scored by `mlbench evaluate --results`: a record of a tier of its own."""
 
+from datetime import datetime
+
 import numpy as np
 import pytest
 
+from mlbench import evaluation
 from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench.leaderboard.rows import tables
 from mlbench.metrics import score
@@ -47,6 +50,37 @@ def test_it_leaves_a_record_that_stands_on_a_board_of_its_own(cli, theirs, tmp_p
     change(theirs, weights)
     assert cli("evaluate", theirs, *flags).code == 0
     assert len(store.records()) == 2, "other weights are another record"
+
+
+def test_its_pack_is_clean(cli, theirs, tmp_path):
+    flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
+    assert cli("evaluate", theirs, *flags).code == 0
+    (record,) = Store(tmp_path / "results").records()
+    assert cli("pack", record.run_id, "--out", "theirs.zip").code == 0
+    done = cli("verify", "theirs.zip")
+    assert done.code == 0 and "clean" in done.out, done.out
+    assert "finding" not in done.out.lower(), done.out
+
+
+def test_it_began_before_the_images_were_scored(cli, theirs, tmp_path, monkeypatch):
+    class Clock(datetime):
+        hour_now = 1
+
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2026, 1, 31, cls.hour_now, tzinfo=tz)
+
+    def slow(*given, **options):
+        Clock.hour_now = 2
+        return predict(*given, **options)
+
+    predict = evaluation.predict
+    monkeypatch.setattr(evaluation, "datetime", Clock)
+    monkeypatch.setattr(evaluation, "predict", slow)
+    flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
+    assert cli("evaluate", theirs, *flags).code == 0
+    (record,) = Store(tmp_path / "results").records()
+    assert record.started == "2026-01-31T01:00:00+00:00"
 
 
 def test_a_checkpoint_of_our_own_is_no_published_one(cli, theirs, tmp_path):

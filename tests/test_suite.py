@@ -76,14 +76,13 @@ RECIPE = Recipe(
         spec.dataset: (spec.settings.epochs, spec.dataset_options)
         for spec in expand(methods=("familiar",), datasets=names, track="published")
     }
-    none = (20, {})
     assert found == {
         "coco": (7, {"unlabelled": True}),
         "coco2014": (7, {"unlabelled": True}),
         "coco2017": (8, {"unlabelled": True}),
         "voc2007": (9, {"difficult_train": "positive"}),
-        "voc2012": none,
-        "synthetic": none,
+        "voc2012": (9, {"difficult_train": "positive"}),
+        "synthetic": (20, {}),
     }
 
 

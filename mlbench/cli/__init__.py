@@ -1,4 +1,4 @@
-"""The command ``mlbench``: one small file a verb.
+"""The command ``mlbench``: one small file per verb.
 
 Nothing here imports torch at the top: ``mlbench --help`` and ``mlbench list`` answer at once.
 """

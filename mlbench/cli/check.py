@@ -8,6 +8,7 @@ import typer
 
 from mlbench import registry
 from mlbench.cli.console import console
+from mlbench.text import count
 from mlbench.types import PluginError
 
 
@@ -35,5 +36,5 @@ def check(
             if result.reason:
                 console.print(f"       {result.reason}", markup=False)
     if failed:
-        console.print(f"{failed} checks failed", style="red")
+        console.print(f"{count(failed, 'check')} failed", style="red")
         raise typer.Exit(1)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlbench.cli.console import console, errors
-from mlbench.leaderboard.text import count
+from mlbench.leaderboard.text import chance
+from mlbench.text import count, plural
 from mlbench.types import RunRecord, SuiteError, Track
 
 if TYPE_CHECKING:
-    from mlbench.leaderboard.compare import Comparison, Difference
+    from mlbench.leaderboard.compare import ClassDifference, Comparison, Difference
     from mlbench.leaderboard.rows import Row, Table
     from mlbench.store import Store
 
@@ -37,12 +38,12 @@ def compare(
     """Compare two runs, or two methods by all their seeds, on the images both were scored on."""
     from mlbench.leaderboard import compare as comparison
     from mlbench.leaderboard.ranks import pooled
-    from mlbench.leaderboard.rows import tables
+    from mlbench.leaderboard.rows import select, tables
     from mlbench.store import Store
 
     store = Store(results)
     records = {record.run_id: record for record in store.records()}
-    boards = _wanted(tables(records.values()), dataset, track)
+    boards = select(tables(records.values()), dataset, track)
     methods = {row.method for board in boards for row in board.rows}
     asked = [name if name in methods else _run(name, store, boards) for name in (first, second)]
     sides = _sides(asked, boards, records)
@@ -55,18 +56,6 @@ def compare(
     else:
         for line in _lines(found):
             console.print(line, markup=False, highlight=False)
-
-
-def _wanted(boards: Sequence[Table], dataset: str | None, track: Track | None) -> list[Table]:
-    """The boards to look at; an edition's whole name means no other that begins so."""
-    whole = {board.identity for board in boards} & {dataset}
-    return [
-        board
-        for board in boards
-        if (dataset is None or board.identity.startswith(dataset))
-        and (not whole or board.identity in whole)
-        and (track is None or board.track == track)
-    ]
 
 
 def _run(text: str, store: Store, boards: Sequence[Table]) -> RunRecord:
@@ -155,10 +144,22 @@ def _only(
 
 def _lines(found: Comparison) -> Iterator[str]:
     for letter, side in (("A", found.first), ("B", found.second)):
-        yield f"{letter}: {side.mAP:.2f} mAP  {side.title}  (runs {', '.join(side.run_ids)})"
+        yield f"{letter}: {side.mAP:.2f} mAP  {side.title}  {_runs(side.run_ids)}"
     yield ""
+    if found.equal:
+        yield "The predictions of A and B are equal, score by score: nothing is left to test."
+    else:
+        yield from _differences(found)
+    yield ""
+    yield "Settings that differ:" if found.settings else "No setting differs."
+    for name, mine, other in found.settings:
+        yield f"  {name}: {mine} and {other}"
+
+
+def _differences(found: Comparison) -> Iterator[str]:
     yield f"A - B: {_said(found.over_images)} on other images, the models as they are"
-    yield f"       paired bootstrap, {found.resamples} draws of {found.images} images"
+    images = count(found.images, "image")
+    yield f"       paired bootstrap, {count(found.resamples, 'draw')} of {images}"
     if found.over_training is None:
         yield "       the noise of training is unknown: no row of the board has several seeds"
     else:
@@ -166,21 +167,24 @@ def _lines(found: Comparison) -> Iterator[str]:
         yield f"       sd {found.training_deviation:.2f} between seeds, over the rows of the board"
     yield ""
     moved = [one for one in found.classes if one.moved]
+    among = f"{len(found.classes)} {'class' if len(found.classes) == 1 else 'classes'}"
     yield (
-        f"{len(moved)} of {len(found.classes)} classes moved (Holm over classes):"
+        f"{len(moved)} of {among} moved (Holm over classes):"
         if moved
-        else f"None of {len(found.classes)} classes moved beyond chance; the largest differences:"
+        else f"None of {among} moved beyond chance; the largest differences:"
     )
     for one in moved or found.classes[:LISTED]:
-        yield (
-            f"  {one.name}: {one.first:.1f} and {one.second:.1f}, {_said(one)}, "
-            f"{one.positives} positives"
-        )
-    yield ""
-    yield "Settings that differ:" if found.settings else "No setting differs."
-    for name, mine, other in found.settings:
-        yield f"  {name}: {mine} and {other}"
+        yield f"  {one.name}: {one.first:.1f} and {one.second:.1f}, {_said(one)}, {_of(one)}"
+
+
+def _of(one: ClassDifference) -> str:
+    few = ": too few to rely on the interval and p" if one.few else ""
+    return f"{count(one.positives, 'positive')}{few}"
+
+
+def _runs(run_ids: Sequence[str]) -> str:
+    return f"({plural(len(run_ids), 'run')} {', '.join(run_ids)})"
 
 
 def _said(one: Difference) -> str:
-    return f"{one.difference:+.2f} [{one.low:.2f},{one.high:.2f}], p = {one.p:.2g}"
+    return f"{one.difference:+.2f} [{one.low:.2f},{one.high:.2f}], p {chance(one.p)}"

@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 # A pipe has no width of its own; boards need more than the 80 columns that rich would assume.
 _width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
 
+# All but line feed and tab, and what turns the direction of the text around it.
+_STEERING = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """A text with what would steer a terminal spelt out, as Python's ``ascii`` does."""
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class _Plain(Console):
+    """A console on which texts of records, which are anybody's, are nothing but text."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for one in super().render(renderable, options):
+            yield one if one.control else one._replace(text=plain(one.text))
+
+
 # A label's name is text: rich would print `logit:dog:` with a picture of a dog.
-console = Console(width=_width, emoji=False)
-errors = Console(stderr=True, soft_wrap=True, emoji=False)
+console = _Plain(width=_width, emoji=False)
+errors = _Plain(stderr=True, soft_wrap=True, emoji=False)
 
 
 def refuse(error: Exception) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from mlbench.cli.console import cache_folder, console, data_folder, errors
 from mlbench.cli.device import device_name, thread_count
 from mlbench.cli.options import named_values
+from mlbench.text import count
 from mlbench.types import Places, SuiteError
 
 if TYPE_CHECKING:
@@ -105,10 +106,8 @@ def _as_data(found: Evaluation, checkpoint: Path) -> dict[str, object]:
 
 
 def _show(found: Evaluation) -> None:
-    console.print(
-        f"{found.identity}: {len(found.predictions.keys)} test images, {len(found.names)} labels",
-        highlight=False,
-    )
+    images, labels = count(len(found.predictions.keys), "test image"), len(found.names)
+    console.print(f"{found.identity}: {images}, {count(labels, 'label')}", highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in found.scores:
         table.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value))

@@ -9,7 +9,8 @@ import typer
 from pydantic_core import to_json
 
 from mlbench.cli.console import console, errors
-from mlbench.leaderboard.text import count
+from mlbench.leaderboard.text import chance
+from mlbench.text import count
 from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ def explain(
     from mlbench.leaderboard.explain import explain as split
     from mlbench.store import Store
 
-    store = Store(results)
-    for problem in store.problems():
+    records, problems = Store(results).read_all()
+    for problem in problems:
         errors.print(f"left out: {problem}", style="red", markup=False)
-    found = split(store.records())
+    found = split(records)
     if not found:
         raise SuiteError(f"no record with a score in {results}; `mlbench run` makes some")
     if json:
@@ -46,7 +47,8 @@ def _show(board: Explained) -> None:
         title += f", sd {board.deviation:.2f} points of mAP"
     console.print(Text(title, style="bold"))
     table = Table(box=None, pad_edge=False)
-    for name in ("cause", "levels", "df", "share", "points", "p"):
+    share = "share" if board.noise_known else "share, noise of seeds within"
+    for name in ("cause", "levels", "df", share, "points", "p"):
         table.add_column(name, justify="left" if name == "cause" else "right")
     for part in board.parts:
         table.add_row(
@@ -55,7 +57,7 @@ def _show(board: Explained) -> None:
             str(part.freedom),
             "unknown" if part.share is None else f"{part.share:.1f} %",
             "" if part.deviation is None else f"{part.deviation:.2f}",
-            "" if part.p is None else f"{part.p:.2g}",
+            "" if part.p is None else chance(part.p).removeprefix("= "),
         )
     if board.parts:
         console.print(table)

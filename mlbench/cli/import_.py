@@ -10,6 +10,7 @@ import typer
 from mlbench import registry
 from mlbench.cli.console import cache_folder, console, data_folder
 from mlbench.cli.options import named_values
+from mlbench.text import count
 from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ def import_(
         Path | None, typer.Option(help="Where the data set is, for its label names.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Instead: its label names in its order, one a line.")
+        Path | None, typer.Option(help="Instead: its label names in its order, one per line.")
     ] = None,
     order: Annotated[
         str | None,
         typer.Option(
-            help="Of the labels in FILE: official, alphabetical, or a file of names, one a line."
+            help="Of the labels in FILE: official, alphabetical, or a file of names, one per line."
             " Default: what is known of the release."
         ),
     ] = None,
@@ -78,7 +79,7 @@ def import_(
     _report(converted)
     settings = checkpoint.spec.settings
     told = f"{released.title}: {settings.backbone}, {settings.head} {settings.head_options}"
-    console.print(f"{told}, {len(names)} labels", markup=False, highlight=False)
+    console.print(f"{told}, {count(len(names), 'label')}", markup=False, highlight=False)
     console.print(f"written to {target}", markup=False, highlight=False, soft_wrap=True)
 
 

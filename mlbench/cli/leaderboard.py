@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlbench.cli.console import cache_folder, console, errors
-from mlbench.types import StoreError, SuiteError, Track
+from mlbench.cli.console import errors
+from mlbench.types import SuiteError, Track
 
 if TYPE_CHECKING:
     from mlbench.leaderboard.rows import Table
-    from mlbench.leaderboard.tiers import Beside
-    from mlbench.store import Store
     from mlbench.types import RunRecord
 
 
 def leaderboard(
     results: Annotated[Path, typer.Option(help="The store.")] = Path("results"),
     dataset: Annotated[
-        str | None, typer.Option(help="Only this data set or edition, e.g. coco-mini.")
+        str | None,
+        typer.Option(help="Only this edition, e.g. coco-mini; if none, those that begin so."),
     ] = None,
     track: Annotated[Track | None, typer.Option(help="Only this track.")] = None,
     wins: Annotated[bool, typer.Option("--wins", help="Also print which row beats which.")] = False,
@@ -38,92 +36,33 @@ def leaderboard(
     ] = None,
 ) -> None:
     """Print a board for every data set and track, and write them to results/leaderboards/."""
-
-    def wanted(table: Table) -> bool:
-        return (dataset is None or table.identity.startswith(dataset)) and (
-            track is None or table.track == track
-        )
-
     from mlbench.cli import boards
+    from mlbench.leaderboard import history
+    from mlbench.leaderboard.rows import select
 
-    time = None if since is None else boards.moment(results, since)  # a misspelt one writes nothing
-    if not show_boards(results, wanted, html):
+    found = boards.read(results)
+    superseded = found.store.superseded() if since is not None else []
+    # A misspelt time or data set ends the command before anything is written.
+    time = None if since is None else history.moment(since, [*found.records, *superseded])
+    shown = select(found.tables, dataset, track)
+    if not shown:
         raise SuiteError(
             f"no record in {results} fits; `mlbench run` makes some, --results names another store"
         )
+    boards.show(shown, found.published)
+    boards.write(found)
+    if html is not None:
+        _write_page(shown, found.records, results, html)
     if wins:
-        boards.show_wins(results, wanted)
+        boards.show_wins(shown)
     if across:
-        boards.show_across(results, wanted)
+        boards.show_across(shown)
     if time is not None:
-        boards.show_changes(results, wanted, time)
+        boards.show_changes(shown, found, superseded, time)
 
 
-def show_boards(
-    results: Path,
-    wanted: Callable[[Table], bool],
-    html: Path | None = None,
-    asked: Set[str] | None = None,
-) -> int:
-    """Print the wanted boards, write all of them; how many were printed.
+def _write_page(shown: list[Table], records: list[RunRecord], results: Path, folder: Path) -> None:
+    from mlbench.cli.page import write_page
 
-    Args:
-        results: the store.
-        wanted: whether a board is printed.
-        html: the folder of a site of them, if there is to be one.
-        asked: ids of runs whose rows alone are printed; their ranks are those of the whole board.
-    """
-    from mlbench.cli.boards import rows_of
-    from mlbench.leaderboard.influences import Influences
-    from mlbench.leaderboard.render import terminal, write
-    from mlbench.leaderboard.rows import tables
-    from mlbench.leaderboard.text import count
-    from mlbench.store import Store
-
-    store = Store(results)
-    records = store.records()
-    boards = tables(records, Influences(store, cache_folder()))
-    for problem in store.problems():
-        errors.print(f"not on the board: {problem}", style="red", markup=False)
-    shown = [table for table in boards if wanted(table)]
-    published = _published(boards, store, records)
-    if boards:
-        write(boards, results / "leaderboards", published)
-    if shown:
-        whole = shown
-        shown = shown if asked is None else [rows_of(table, asked) for table in shown]
-        console.print(terminal(shown, published))
-        for table, all_of_it in zip(shown, whole, strict=True):
-            if others := len(all_of_it.rows) - len(table.rows):
-                rows, were = count(others, "more row"), "was" if others == 1 else "were"
-                said = f"{table.name}: {rows}, which the ranks count, {were} not asked for"
-                errors.print(said, markup=False, highlight=False)
-        errors.print(f"written to {results / 'leaderboards'}", markup=False, highlight=False)
-    if html is not None and shown:
-        from mlbench.cli.page import write_page
-
-        index = write_page(shown, records, results, html)
-        errors.print(f"page: {index}", markup=False, highlight=False, soft_wrap=True)
-    return len(shown)
-
-
-def _published(
-    boards: list[Table], store: Store, records: list[RunRecord]
-) -> dict[str, list[Beside]]:
-    """The literature's scores beside each board; a malformed file of them costs no board."""
-    from mlbench.leaderboard.published import load
-    from mlbench.leaderboard.tiers import beside
-    from mlbench.metrics.protocols import evaluate
-
-    by_id = {record.run_id: record for record in records}
-
-    def rescore(run_id: str, protocol: str) -> float:
-        seen = store.predictions(by_id[run_id])
-        return evaluate(protocol, seen.logits, seen.targets)["mAP"]
-
-    try:
-        scores = load(store.root / "published")
-    except StoreError as error:
-        errors.print(f"no published scores: {error}", style="red", markup=False)
-        return {}
-    return {table.name: beside(table, scores, rescore) for table in boards}
+    index = write_page(shown, records, results, folder)
+    errors.print(f"page: {index}", markup=False, highlight=False, soft_wrap=True)

@@ -6,8 +6,6 @@ import ast
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from mlbench import registry
 from mlbench.types import SuiteError
 
@@ -42,6 +40,8 @@ def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]
 
 def _value(text: str) -> Any:
     """What suites read as a number, a boolean, a list or null is one here."""
+    import yaml
+
     try:
         value = yaml.safe_load(text) if text else ""
     except yaml.YAMLError:

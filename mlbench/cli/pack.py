@@ -29,8 +29,9 @@ def pack(
 
     The same run gives the same file. What others will see in it, mlbench verify says.
     """
+    from mlbench.files import safe_name
     from mlbench.packs.archive import make
-    from mlbench.store import Store, safe_name
+    from mlbench.store import Store
 
     if out is not None and out.suffix.lower() != ".zip":
         raise PackError(
@@ -42,12 +43,15 @@ def pack(
     else:
         store = Store(results)
         record = _find(store, run)
-    data = make(record, store.predictions(record) if record.status == "ok" else None)
+    predictions = store.predictions(record) if record.status == "ok" else None
+    data = make(record, predictions, store.influence(record))
     named = f"{record.spec.method}-{record.identity}-{record.run_id}"
     file = out or Path(f"{safe_name(named)}.zip")
     _write(file, data)
+    repeat = "" if record.spec.checkpoint else f"; mlbench run --repeat {file} makes the run again"
     console.print(
-        f"{file}: run {record.run_id}, {len(data) / 2**10:,.0f} KiB; next: mlbench verify {file}",
+        f"{file}: run {record.run_id}, {len(data) / 2**10:,.0f} KiB; next: mlbench verify {file}"
+        f"{repeat}",
         markup=False,
         highlight=False,
         soft_wrap=True,

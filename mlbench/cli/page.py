@@ -54,7 +54,6 @@ def collect(records: Iterable[RunRecord]) -> Catalogue:
     made = list(records)
     recipes: dict[str, Recipe] = {}
     options: dict[str, dict[str, Any]] = {}
-    cards: dict[str, DatasetCard] = {}
     problems: dict[str, str] = {}
     for method in {record.spec.method for record in made}:
         try:
@@ -63,7 +62,15 @@ def collect(records: Iterable[RunRecord]) -> Catalogue:
             options[method] = registry.options(head, GIVEN)
         except PluginError as error:
             problems[method] = str(error)
-    for dataset in {record.spec.dataset for record in made}:
+    cards, unknown = cards_of({record.spec.dataset for record in made})
+    return Catalogue(recipes, options, cards, {**problems, **unknown})
+
+
+def cards_of(datasets: Iterable[str]) -> tuple[dict[str, DatasetCard], dict[str, str]]:
+    """Of data sets their cards, where they have one, and why nothing is known of the others."""
+    cards: dict[str, DatasetCard] = {}
+    problems: dict[str, str] = {}
+    for dataset in datasets:
         try:
             card = getattr(registry.find("dataset", dataset).load(), "card", None)
         except PluginError as error:
@@ -71,4 +78,4 @@ def collect(records: Iterable[RunRecord]) -> Catalogue:
         else:
             if isinstance(card, DatasetCard):
                 cards[dataset] = card
-    return Catalogue(recipes, options, cards, problems)
+    return cards, problems

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -67,7 +67,7 @@ class Plan(Value):
 
 
 def make_plan(suite: Suite, places: Places, weights: str | None, retry_diverged: bool) -> Plan:
-    """Hold a matrix against the store; every run that is missing is built once without memory.
+    """Settle the runs of a matrix, and hold them against the store.
 
     Args:
         suite: the matrix.
@@ -83,7 +83,13 @@ def make_plan(suite: Suite, places: Places, weights: str | None, retry_diverged:
         edition = f"{name} {sorted(options.items())}"
         if edition not in opened:
             splits = open_splits(
-                name, options, places.data, places.cache, labels=labels, holdout=holdout
+                name,
+                options,
+                places.data,
+                places.cache,
+                labels=labels,
+                holdout=holdout,
+                allow_missing=suite.allow_missing,
             )
             if suite.allow_missing:
                 splits = leave_out(splits, problems(files(splits), places.cache, places.workers))
@@ -97,15 +103,42 @@ def make_plan(suite: Suite, places: Places, weights: str | None, retry_diverged:
     words = next((name for name in suite.words if name != "random"), "cooccurrence")
     used = [as_it_uses(spec, splits_of(spec), places, words) for spec in specs]
     specs = list({spec.run_id: spec for spec in used}.values())
-    store = Store(places.results)
+    return hold(specs, refused, splits_of, places, retry_diverged)
+
+
+def hold(
+    specs: Sequence[RunSpec],
+    refused: Sequence[Refused],
+    splits_of: Callable[[RunSpec], Splits],
+    places: Places,
+    retry_diverged: bool,
+) -> Plan:
+    """Hold settled runs against the store; what is missing is made without memory.
+
+    Args:
+        specs: the runs, each once.
+        refused: what could not be settled.
+        splits_of: opens the data set of a run.
+        places: where data and results are.
+        retry_diverged: whether what diverged is to run again.
+    """
+    refused, store = list(refused), Store(places.results)
     missing, done, diverged = [], [], []
+    reasons: dict[str, str | None] = {}
+
+    def reason_against(spec: RunSpec) -> str | None:
+        case = _case(spec)
+        if case not in reasons:
+            reasons[case] = refusal(spec, splits_of(spec), places)
+        return reasons[case]
+
     for spec in specs:
         record = store.get(spec.run_id)
         if record is not None and record.status == "ok":
             done.append(spec)
         elif record is not None and not retry_diverged:
             diverged.append((spec, record.error or "diverged"))
-        elif (reason := refusal(spec, splits_of(spec), places)) is None:
+        elif (reason := reason_against(spec)) is None:
             missing.append(spec)
         else:
             refused.append(Refused(label=title(spec), reason=reason))
@@ -116,3 +149,9 @@ def make_plan(suite: Suite, places: Places, weights: str | None, retry_diverged:
         refused=tuple(refused),
         why="no record, or one that diverged" if retry_diverged else "no record",
     )
+
+
+def _case(spec: RunSpec) -> str:
+    """What a refusal depends on: of the seed only where it draws the label graph or the words."""
+    drawn = "random" in (spec.graph, spec.words)
+    return spec.run_id if drawn else spec.model_copy(update={"seed": 0}).run_id

@@ -5,22 +5,22 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.cli import predictions_csv
 from mlbench.cli.predictions_csv import COLUMNS
-from mlbench.metrics.measurement import Case, Labelled
+from mlbench.cli.predictions_split import Split, doubts, labelled
+from mlbench.metrics.measurement import Case
 from mlbench.store import HELD_OUT, Store
+from mlbench.store.archive import reason
+from mlbench.text import count
 from mlbench.types import DataError, RunRecord, StoreError
-
-CERTAIN = 1000.0
-"""The logit of probability 1, beyond that of every other probability that a float can hold."""
 
 ARRAYS = (
     "an .npz holds targets [images, labels] with 1 present, 0 absent, -1 unknown, and logits or "
@@ -31,26 +31,20 @@ ARRAYS = (
 
 @dataclass(frozen=True)
 class Found:
-    """What a file holds: the case, its label names [C], and the run that it is of, if any."""
+    """What a file holds.
+
+    Attributes:
+        case: what is scored.
+        names: of the labels [C].
+        run_id: of the run that it is of, if any.
+        doubts: what stands there and may be meant otherwise.
+    """
 
     file: Path
     case: Case
     names: tuple[str, ...]
     run_id: str | None = None
-
-
-class Split(NamedTuple):
-    """Scores and targets [N, C] as they stand in a file.
-
-    Attributes:
-        kind: ``logit`` or ``probability``.
-        place: (``target`` or the kind, image, label) -> where in which file that entry stands.
-    """
-
-    kind: str
-    scores: NDArray[Any]
-    targets: NDArray[Any]
-    place: Callable[[str, int, int], str]
+    doubts: tuple[str, ...] = ()
 
 
 def read(source: str, results: Path) -> Found:
@@ -99,10 +93,7 @@ def _from_record(file: Path) -> Found:
 
 
 def _of_run(store: Store, record: RunRecord) -> Found:
-    predictions = store.predictions(record)
-    held_out = predictions.validation
-    pair = None if held_out is None else Labelled(held_out.logits, held_out.targets)
-    case = Case(predictions.logits, predictions.targets, pair)
+    case = Case.of_run(store.predictions(record), record)
     return Found(store.file(record), case, record.label_names, record.run_id)
 
 
@@ -115,24 +106,27 @@ def _from_arrays(file: Path) -> Found:
         raise StoreError(f"{file}: no such file") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError) as error:
         raise StoreError(
-            f"{file}: damaged or no .npz ({type(error).__name__}: {error}); restore the file"
+            f"{file}: damaged or no .npz ({reason(error)}); restore the file"
         ) from error
     test = _split(held, "", file)
     labels = test.targets.shape[1]
     given = _listed(held, "names", file)
     names = tuple(f"label {i}" for i in range(labels)) if given is None else tuple(map(str, given))
     _check_names(file, names, labels)
-    validation = None
+    splits = [test]
     if any(f"{HELD_OUT}{name}" in held for name in ("logits", "probabilities", "targets")):
         split = _split(held, HELD_OUT, file)
         if split.targets.shape[1] != labels:
+            found = count(split.targets.shape[1], "label")
             raise DataError(
-                f"{file}: its validation arrays have {split.targets.shape[1]} labels and the others"
-                f" {labels}; give the same labels, in the same order"
+                f"{file}: its validation arrays have {found} and the others {labels}; "
+                "give the same labels, in the same order"
             )
-        validation = _labelled(split, file)
-    case = Case(*_labelled(test, file), validation, held.get("train_positives"))
-    return Found(file, case, names)
+        splits.append(split)
+    scored, *validation = [labelled(split) for split in splits]
+    held_out = validation[0] if validation else None
+    case = Case(*scored, held_out, held.get("train_positives"), names=names)
+    return Found(file, case, names, doubts=tuple(d for split in splits for d in doubts(split)))
 
 
 def _split(held: Mapping[str, NDArray[Any]], prefix: str, file: Path) -> Split:
@@ -162,7 +156,9 @@ def _split(held: Mapping[str, NDArray[Any]], prefix: str, file: Path) -> Split:
         return f"{file}: {prefix}{what} of image {key}, label {name}"
 
     kind = "logit" if kinds[0] == "logits" else "probability"
-    return Split(kind, scores, targets, place)
+    called = {"logit": "logits", "probability": "probabilities", "target": "targets"}
+    called = {what: prefix + name for what, name in called.items()}
+    return Split(file, kind, scores, targets, called, place)
 
 
 def _listed(held: Mapping[str, NDArray[Any]], name: str, file: Path) -> list[Any] | None:
@@ -185,54 +181,13 @@ def _from_table(file: Path) -> Found:
         return f"{file}: line {table.lines[image]}, column {what}:{table.names[label]}"
 
     scores, targets = (np.array(a).reshape(shape) for a in (table.scores, table.targets))
-    split = Split(table.kind, scores, targets, place)
-    return Found(file, Case(*_labelled(split, file)), table.names)
+    called = {what: f"{what}:LABEL" for what in ("logit", "probability", "target")}
+    split = Split(file, table.kind, scores, targets, called, place)
+    case = Case(*labelled(split), names=table.names)
+    return Found(file, case, table.names, doubts=tuple(doubts(split)))
 
 
 # -------------------------------------------------------------------------------------- either one
-def _labelled(split: Split, file: Path) -> Labelled:
-    """Logits and targets, checked; the first entry that is wrong is named."""
-    kind, scores, targets, place = split
-    if not targets.size:
-        lacking = "labels" if len(targets) else "images"
-        raise DataError(f"{file}: holds no {lacking}, so that there is nothing to score")
-    where = _first(~np.isfinite(scores))
-    if where:
-        raise DataError(
-            f"{place(kind, *where)}: {scores[where]} is not finite (as are "
-            f"{np.count_nonzero(~np.isfinite(scores))} of all {scores.size}); give a number that "
-            "is, or leave the image out"
-        )
-    where = _first(~np.isin(targets, (-1, 0, 1)))
-    if where:
-        raise DataError(
-            f"{place('target', *where)}: {targets[where]} is no target; 1 is present, 0 absent and "
-            "-1 unknown"
-        )
-    where = _first((scores < 0) | (scores > 1))
-    if kind == "probability" and where:
-        raise DataError(
-            f"{place(kind, *where)}: {scores[where]} is not within 0 and 1; name the scores logits "
-            "if that is what they are"
-        )
-    logits = _logits(scores) if kind == "probability" else scores
-    return Labelled(logits, targets.astype(np.int8))
-
-
-def _first(wrong: NDArray[np.bool_]) -> tuple[int, int] | None:
-    """(image, label) of the first entry that is true."""
-    found = np.argwhere(wrong)
-    return (int(found[0, 0]), int(found[0, 1])) if len(found) else None
-
-
-def _logits(chances: NDArray[Any]) -> NDArray[np.float64]:
-    """Logits [N, C] of probabilities; the ranking stays as it was."""
-    p = chances.astype(np.float64)
-    inside = np.clip(p, np.nextafter(0, 1), np.nextafter(1, 0))
-    logits = np.log(inside) - np.log1p(-inside)
-    return np.where(p == 0, -CERTAIN, np.where(p == 1, CERTAIN, logits))
-
-
 def _check_names(file: Path, names: Sequence[str], labels: int) -> None:
     if len(names) != labels or len(set(names)) != len(names):
         raise DataError(
@@ -245,7 +200,7 @@ def _check_keys(file: Path, keys: Sequence[object], images: int) -> None:
     twice = [str(key) for key, times in Counter(keys).items() if times > 1]
     if twice or len(keys) != images:
         raise DataError(
-            f"{file}: {len(keys)} keys for {images} images"
+            f"{file}: {count(len(keys), 'key')} for {count(images, 'image')}"
             + (f", and {twice[0]!r} stands there more than once" if twice else "")
             + "; each image must be there once"
         )

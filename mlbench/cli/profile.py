@@ -137,7 +137,7 @@ def _costs(cost: Part) -> dict[str, str]:
     for time in cost.latency:
         found[f"ms at batch {time.batch_size}"] = f"{time.median_ms:,.1f}"
     if cost.peak_memory_mb is not None:
-        found["MB"] = f"{cost.peak_memory_mb:,.0f}"
+        found["MiB"] = f"{cost.peak_memory_mb:,.0f}"
     return found
 
 
@@ -155,6 +155,6 @@ def _facts(found: Profile) -> Iterator[str]:
         return
     threads = f", {found.threads} thread{'s' * (found.threads != 1)}"
     yield (
-        f"ms: median of the part alone on {found.device}{threads}, {found.precision}. MB: its "
-        "weights and the most that a call of the largest batch holds."
+        f"ms: median of the part alone on {found.device}{threads}, {found.precision}. MiB: "
+        "its weights and the most that a call of the largest batch holds."
     )

@@ -41,6 +41,7 @@ def run(
     seeds: flag.Seeds = None,
     track: flag.TrackFlag = None,
     suite: flag.Suite = None,
+    repeat: flag.Repeat = None,
     epochs: flag.Epochs = None,
     image_size: flag.ImageSize = None,
     batch_size: flag.BatchSize = None,
@@ -107,11 +108,16 @@ def run(
         "precision": precision,
         "settings": {k: v for k, v in settings.items() if v is not None},
     }
+    if repeat is not None:
+        _refuse_beside_repeat({**flags, "suite": suite, "dataset_option": dataset_option})
     world = distributed.join(device)
 
     def plan() -> Plan:
         from mlbench.cli.plan import make_plan
+        from mlbench.cli.repeat import plan_repeat
 
+        if repeat is not None:
+            return plan_repeat(repeat, (weights_id, words_ids), places, world, retry_diverged)
         matrix = _matrix(flags, suite, device)
         matrix = with_dataset_options(
             matrix, named_values(dataset_option or (), "--dataset-option")
@@ -129,6 +135,17 @@ def run(
     if distributed.launched():
         distributed.leave(code)
     raise typer.Exit(code)
+
+
+def _refuse_beside_repeat(flags: Mapping[str, Any]) -> None:
+    """A run that is repeated has its settings; only files, machine and store are to be said."""
+    given = {**flags, **flags["settings"], "settings": None, "words": None}
+    names = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+    if names:
+        raise SuiteError(
+            f"--repeat takes all that changes a run's numbers from its file; leave out "
+            f"{', '.join(names)}"
+        )
 
 
 def _all_of_it(world: World, plan: Callable[[], Plan], places: Places, dry_run: bool) -> int:
@@ -167,13 +184,15 @@ def _matrix(flags: dict[str, Any], file: Path | None, device: str) -> Suite:
 
 def _carry_out(planned: Plan, places: Places, world: World) -> int:
     from mlbench.cli.progress import ending
+    from mlbench.text import count
 
     if world.leads:
         planned.complain()
         if planned.hopeless:
             return 2
         if planned.done and not planned.missing:
-            console.print(f"Nothing is missing: {len(planned.done)} runs are in {places.results}.")
+            runs, are = count(len(planned.done), "run"), "is" if len(planned.done) == 1 else "are"
+            console.print(f"Nothing is missing: {runs} {are} in {places.results}.")
     outcomes = []
     if planned.missing:
         from mlbench.executors.local import execute
@@ -191,12 +210,17 @@ def _carry_out(planned: Plan, places: Places, world: World) -> int:
 
 def _board(planned: Plan, places: Places) -> None:
     """Print the rows of this matrix with their ranks on the whole boards, and write all boards."""
-    from mlbench.cli.leaderboard import show_boards
+    from mlbench.cli import boards
 
     specs = (*planned.missing, *planned.done)
     mine = {(spec.data, spec.track) for spec in specs}
     asked = {spec.run_id for spec in specs}
-    show_boards(places.results, lambda table: (table.data, table.track) in mine, asked=asked)
+    found = boards.read(places.results)
+    shown = [
+        table for table in found.tables if table.tier == "own" and (table.data, table.track) in mine
+    ]
+    boards.show(shown, found.published, asked)
+    boards.write(found)
 
 
 def _progress(world: World, planned: Plan) -> Silent:

@@ -33,6 +33,13 @@ TrackFlag = Annotated[
 Suite = Annotated[
     Path | None, typer.Option(help="A YAML file with all of this.", rich_help_panel=MATRIX)
 ]
+Repeat = Annotated[
+    Path | None,
+    typer.Option(
+        help="Make one run again: the recipe of its page (.yaml), its pack or its record.",
+        rich_help_panel=MATRIX,
+    ),
+]
 Epochs = Annotated[
     int | None,
     typer.Option(
@@ -47,7 +54,7 @@ ImageSize = Annotated[
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Images a step, over all processes.", rich_help_panel=TRAINING),
+    typer.Option(min=1, help="Images per step, over all processes.", rich_help_panel=TRAINING),
 ]
 Holdout = Annotated[
     float | None,
@@ -117,7 +124,7 @@ Gpus = Annotated[
     int, typer.Option(min=1, help="Processes on this machine.", rich_help_panel=MACHINE)
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=0, help="Decoding threads a process.", rich_help_panel=MACHINE)
+    int | None, typer.Option(min=0, help="Decoding threads per process.", rich_help_panel=MACHINE)
 ]
 KeepCheckpoints = Annotated[
     bool, typer.Option(help="Keep the trained models.", rich_help_panel=MACHINE)

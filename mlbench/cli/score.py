@@ -11,8 +11,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mlbench.cli.console import console
-from mlbench.leaderboard.text import count
+from mlbench.cli.console import console, errors
+from mlbench.text import count
 from mlbench.types import MeasureError, SuiteError
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def score(
     for name in wanted or ():
         find(name)  # a misspelt name is told before a large file is read
     found = read(source, results)
+    for doubt in found.doubts:
+        errors.print(f"warning: {doubt}", style="yellow", markup=False, highlight=False)
     try:
         report = measure(found.case, wanted)
     except MeasureError as error:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from mlbench import registry
 from mlbench.cli.console import console
 from mlbench.registry import Plugin
+from mlbench.text import count
 from mlbench.types import DatasetCard, MeasureError, PluginError, Recipe, Settings
 
 GIVEN = ("spec", "labels", "root", "cache", "weights", "image_size")
@@ -67,7 +68,7 @@ def _recipe(recipe: Recipe) -> None:
         console.print("\nReported:")
     for score in recipe.reported:
         note = f" ({score.note})" if score.note else ""
-        number = f"{score.dataset} {score.metric} {score.value:g}{note}"
+        number = f"{score.dataset} {score.metric} {score.value}{note}"
         console.print(f"  {number}  [{score.status}: {score.source}]", markup=False)
     for released in recipe.released:
         console.print(f"\n`mlbench import` reads: {released.title}", markup=False)
@@ -90,7 +91,7 @@ def _cost(settings: Settings) -> None:
         return
     console.print(
         f"Head at {LABELS} labels on {where}: {cost.parameters:.2f} M parameters, "
-        f"{cost.gmacs:.3f} GMACs an image",
+        f"{cost.gmacs:.3f} GMACs per image",
         markup=False,
     )
 
@@ -105,8 +106,8 @@ def _dataset(card: DatasetCard) -> None:
     if card.splits:
         console.print("Official sizes:")
     for name, split in card.splits.items():
-        positives = f", {split.positives:,} positives" if split.positives else ""
-        console.print(f"  {name}: {split.images:,} images{positives}", markup=False)
+        positives = f", {count(split.positives, 'positive')}" if split.positives else ""
+        console.print(f"  {name}: {count(split.images, 'image')}{positives}", markup=False)
     if card.family:
         console.print(f"Recipes speak of it as {card.family}", markup=False)
     if card.identities:

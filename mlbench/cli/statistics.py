@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from mlbench.datasets.statistics import Statistics
+from mlbench.text import count
 
 WIDEST = 25
 """The co-occurrence table is printed for up to so many labels; --json has it for any number."""
@@ -30,7 +31,7 @@ def tables(found: Statistics) -> Iterator[Table | str]:
         for group in ("head", "middle", "tail")
     }
     for group, names in groups.items():
-        yield f"{group}: {len(names)} labels{': ' + ', '.join(names) if names else ''}"
+        yield f"{group}: {count(len(names), 'label')}{': ' + ', '.join(names) if names else ''}"
     yield "\nStrongest pairs (images with both, of those with either):"
     for pair in found.pairs:
         yield f"  {pair.first} + {pair.second}: {pair.images:,} ({pair.jaccard:.1%})"
@@ -49,7 +50,9 @@ def _table(*columns: str) -> Table:
 
 
 def _splits(found: Statistics) -> Table:
-    table = _table("", "images", "without labels", "labels an image", "positives", "unknown labels")
+    table = _table(
+        "", "images", "without labels", "labels per image", "positives", "unknown labels"
+    )
     for name, split in found.splits.items():
         table.add_row(
             name,

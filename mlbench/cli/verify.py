@@ -13,6 +13,8 @@ from mlbench.cli.console import cache_folder, console
 from mlbench.types import PackError
 
 if TYPE_CHECKING:
+    from mlbench.packs.archive import Pack
+    from mlbench.packs.copies import Seen
     from mlbench.packs.remarks import Kind, Report
 
 FINDINGS, UNREADABLE = 1, 2
@@ -37,17 +39,24 @@ def verify(
     into: Annotated[
         Path | None, typer.Option(help="Add packs without findings to this store.")
     ] = None,
+    supersede: Annotated[
+        bool,
+        typer.Option("--supersede", help="With --into: take the place of older records."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
     """Recompute scores, parameters and GMACs of submitted results, and say what is wrong with them.
 
     Without --data, images and labels are held against what the data set's card knows.
 
-    Exit code 0: nothing was found; 1: something was; 2: a file is no pack that can be read.
+    Exit code 0: no finding, though there may be warnings; 1: findings; 2: a file that is no pack.
 
     This is about results; `mlbench data verify` looks at the images of a data set.
     """
-    reports = [_judge(file, data, into) for file in packs]
+    if supersede and into is None:
+        raise PackError("--supersede says what --into may do; name the store with --into")
+    earlier: list[Seen] = []
+    reports = [_judge(file, data, into, supersede, earlier) for file in packs]
     if as_json:
         typer.echo(json.dumps([_as_data(report) for report in reports], indent=1))
     else:
@@ -58,22 +67,37 @@ def verify(
         raise typer.Exit(code)
 
 
-def _judge(file: Path, data: Path | None, into: Path | None) -> Report | Unreadable:
+def _judge(
+    file: Path, data: Path | None, into: Path | None, supersede: bool, earlier: list[Seen]
+) -> Report | Unreadable:
+    """What is to be said of a file, after those that were judged ``earlier``; it joins them."""
     from mlbench.packs.archive import read
-    from mlbench.packs.intake import add, compare
+    from mlbench.packs.copies import Seen, copies
     from mlbench.packs.verify import verify as look
-    from mlbench.store import Store
 
     try:
         pack = read(file)
     except PackError as error:
         return Unreadable(str(file), f"{error}{_perhaps(file)}")
     report = look(pack, data, cache_folder())
-    if into is not None and report.clean:
-        store = Store(into)
-        report = report.also("store", compare(pack, store))
-        if report.clean:
-            report = report.model_copy(update={"added": add(pack, store)})
+    if into is not None:
+        return _taken_in(pack, report, into, supersede)
+    if earlier:
+        report = report.also("copies", copies(pack, earlier))
+    if predicted := pack.predicted:
+        earlier.append(Seen(str(file), pack.record, lambda _: predicted.predictions))
+    return report
+
+
+def _taken_in(pack: Pack, report: Report, into: Path, supersede: bool) -> Report:
+    from mlbench.packs.intake import add, compare
+    from mlbench.store import Store
+
+    store = Store(into)
+    if report.verdict != "findings":
+        report = report.also("store", compare(pack, store, supersede))
+    if report.verdict != "findings":
+        report = report.model_copy(update={"added": add(pack, store)})
     return report
 
 
@@ -87,7 +111,7 @@ def _perhaps(file: Path) -> str:
 def _code(report: Report | Unreadable) -> int:
     if isinstance(report, Unreadable):
         return UNREADABLE
-    return 0 if report.clean else FINDINGS
+    return FINDINGS if report.verdict == "findings" else 0
 
 
 def _as_data(report: Report | Unreadable) -> dict[str, object]:
@@ -101,7 +125,7 @@ def _as_data(report: Report | Unreadable) -> dict[str, object]:
         "pack": report.pack,
         "run_id": report.run_id,
         "identity": report.identity,
-        "verdict": "clean" if report.clean else "findings",
+        "verdict": report.verdict,
         "findings": remarks("finding", "expected", "found"),
         "warnings": remarks("warning"),
         "not_checked": remarks("not checked"),
@@ -124,16 +148,26 @@ def _show(report: Report | Unreadable) -> None:
             if kind == "finding":
                 _print(f"    expected: {remark.expected}")
                 _print(f"    found:    {remark.found}")
-    count = len(report.of("finding"))
-    if report.clean:
-        _print(f"  clean: nothing was found in {len(report.checks)} checks", "green")
-    else:
-        _print(f"  {count} finding{'s' * (count != 1)} in {len(report.checks)} checks", "red")
+    said, style = _outcome(report)
+    _print(f"  {said}", style)
     if report.added is not None:
         _print(f"  {report.added}")
 
 
+def _outcome(report: Report) -> tuple[str, str]:
+    """The verdict in words, and its style."""
+    from mlbench.text import count
+
+    checks = f"in {len(report.checks)} checks"
+    warnings = count(len(report.of("warning")), "warning")
+    if report.verdict == "findings":
+        return f"{count(len(report.of('finding')), 'finding')} {checks}", "red"
+    if report.verdict == "warnings":
+        return f"no finding, and {warnings} for you to judge, {checks}", "yellow"
+    return f"clean: no finding and no warning {checks}", "green"
+
+
 def _print(text: str, style: str = "") -> None:
-    """A pack's texts are anybody's: what would steer a terminal is shown as what it is."""
-    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    console.print(plain, style=style, markup=False, highlight=False, soft_wrap=True)
+    """On one line, whatever a pack says: no text of it begins one."""
+    line = text.replace("\n", "\\n")
+    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from mlbench.files import whole
 from mlbench.types import Preprocessing, RunSpec, WeightsError
 
 
@@ -39,15 +40,11 @@ class Checkpoint:
         # Tensors that share memory cannot be stored as they are.
         weights = {name: tensor.detach().cpu().clone() for name, tensor in self.weights.items()}
         weights = {name: tensor.contiguous() for name, tensor in weights.items()}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(file.name + ".part")
         try:
-            save_file(weights, partial, metadata=header)
-            partial.replace(file)
+            with whole(file) as part:
+                save_file(weights, part, metadata=header)
         except SafetensorError as error:  # what it makes of a full disk
             raise OSError(f"{file} could not be written: {error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def load(file: Path) -> Checkpoint:

@@ -11,9 +11,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,6 +50,14 @@ def cache_key(index: Index, identity: dict[str, Any]) -> str:
     return state.hexdigest()[:24]
 
 
+class Maker(NamedTuple):
+    """What feature maps are made of: a model on its device, images, and how many at a time."""
+
+    model: MultiLabelModel
+    images: Source
+    batch_size: int
+
+
 class FeatureCache:
     """Makes feature maps, or finds them made."""
 
@@ -64,17 +71,14 @@ class FeatureCache:
         name: str,
         index: Index,
         identity: dict[str, Any],
-        make: Callable[[], tuple[MultiLabelModel, Source, torch.device, int]],
+        maker: Maker,
     ) -> FeatureSource:
-        """The maps of an index. ``make`` gives model, image source, device and batch size, and is
-        called only if they are not there.
-        """  # noqa: D205
+        """The maps of an index, made if they are not there."""
         key = self.world.broadcast(cache_key(index, identity) if self.world.leads else None)
         folder = self.folder / "features" / key
         if not self.world.broadcast((folder / "identity.json").exists()):
             self.progress.stage(f"feature maps of {name}")
-            model, images, device, batch_size = make()
-            self._compute(folder, index, identity, (model.eval(), images, device, batch_size))
+            self._compute(folder, index, identity, maker)
         levels = len(list(folder.glob("*.npy")))
         return FeatureSource(folder, levels)
 
@@ -83,18 +87,18 @@ class FeatureCache:
         folder: Path,
         index: Index,
         identity: dict[str, Any],
-        made: tuple[MultiLabelModel, Source, torch.device, int],
+        maker: Maker,
     ) -> None:
-        model, images, device, batch_size = made
+        model, images, size = maker.model.eval(), maker.images, maker.batch_size
         partial = self.world.broadcast(folder.with_name(f"{folder.name}.{os.getpid()}.part"))
         mine = shard(np.arange(len(index)), self.world.rank, self.world.size)
-        order = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
+        order = [mine[i : i + size] for i in range(0, len(mine), size)]
         arrays: list[NDArray[np.float16]] = []
         done = 0
         try:
             with torch.inference_mode():
                 for batch in batches(images, index, order):
-                    maps = model.features(to_device(batch.inputs, device))  # type: ignore[arg-type]
+                    maps = model.features(to_device(batch.inputs, model.mean.device))  # type: ignore[arg-type]
                     if not arrays:
                         arrays = self._allocate(
                             partial, len(index), [tuple(m.shape[1:]) for m in maps]

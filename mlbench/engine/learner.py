@@ -54,15 +54,6 @@ class Learner:
             self.average.update_parameters(self.model)
         return norm
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that is needed to go on from here."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-        }
-
 
 def make(model: MultiLabelModel, settings: Settings, *, scaled: bool, averaged: bool) -> Learner:
     """A learner before its first step.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -72,11 +72,6 @@ class Best:
     mAP: float  # noqa: N815 - the field's own spelling
     weights: dict[str, Tensor]
     predictions: Predictions
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that is needed to go on from here."""
-        logits = torch.from_numpy(self.predictions.logits)
-        return {"epoch": self.epoch, "mAP": self.mAP, "weights": self.weights, "logits": logits}
 
 
 def better(

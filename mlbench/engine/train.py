@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from timm.layers import convert_sync_batchnorm
@@ -46,7 +45,7 @@ Found = tuple[Tensor, Mapping[str, Tensor], Tensor]
 
 @dataclass
 class TrainingState:
-    """All that changes while a run trains; what a checkpoint of the run would hold.
+    """All that changes while a run trains.
 
     Attributes:
         learners: the models in training; the first is the run's, the others are its peers.
@@ -66,17 +65,6 @@ class TrainingState:
         model = first.model if first.average is None else first.average.module
         assert isinstance(model, MultiLabelModel)
         return model.eval()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that is needed to go on from here."""
-        return {
-            "learners": [one.state_dict() for one in self.learners],
-            "epoch": self.epoch,
-            "step": self.step,
-            "losses": list(self.losses),
-            "log": [entry.model_dump() for entry in self.log],
-            "best": None if self.best is None else self.best.state_dict(),
-        }
 
 
 @dataclass(frozen=True)
@@ -261,16 +249,15 @@ class _Objective:
     peers: Sequence[Tensor]
 
     def __call__(self, output: HeadOutput) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss (its mean over processes is the global batch's) and the extra losses in it."""
+        """The loss and the extra losses in it; means over processes are the global batch's."""
         training, processes = self.training, self.training.world.size
-        adds_up = getattr(training.loss, "reduction", "mean") == "sum"
-        extra = dict(output.aux)
+        adds_up, part = getattr(training.loss, "reduction", "mean") == "sum", self.share * processes
+        extra = {name: value * part for name, value in output.aux.items()}
         with autocast(training.device, training.precision):
             if self.peers:
                 apart = mutual.divergence(output.logits, self.peers)
-                extra["mutual"] = training.settings.mutual_weight * apart
-            loss = training.loss(output.logits, self.targets)
-            loss = loss * (processes if adds_up else self.share * processes)
+                extra["mutual"] = training.settings.mutual_weight * apart * part
+            loss = training.loss(output.logits, self.targets) * (processes if adds_up else part)
             for value in extra.values():
-                loss = loss + value * (self.share * processes)
+                loss = loss + value
         return loss, extra

@@ -51,5 +51,9 @@ class Watch:
                 raise DivergedError(before + i + 1, value)
 
     def means(self) -> dict[str, float]:
-        """The mean over the steps of every loss that has a name."""
-        return {name: torch.stack(values).mean().item() for name, values in self.extra.items()}
+        """The mean over the steps and the processes of every loss that has a name."""
+        if not self.extra:
+            return {}
+        names = sorted(self.extra)  # one order on every process
+        means = torch.stack([torch.stack(self.extra[name]).mean() for name in names])
+        return dict(zip(names, self.world.mean(means).tolist(), strict=True))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -59,7 +59,7 @@ def execute(
         progress.begin(i + 1, len(specs), spec)
         file = store.run_folder(spec.run_id) / "log.txt"
         with _log_to(file if world.leads else None):
-            outcome = _one(spec, places, world, progress, (store, command, file))
+            outcome = _one(spec, places, world, progress, _Kept(store, command, file))
         outcomes.append(outcome)
         progress.end(outcome)
         gc.collect()
@@ -68,26 +68,33 @@ def execute(
     return outcomes
 
 
+class _Kept(NamedTuple):
+    """What is kept of a run beside its numbers: where it stands, its command line and its log."""
+
+    store: Store
+    command: str
+    log: Path
+
+
 def _one(
     spec: RunSpec,
     places: Places,
     world: World,
     progress: Progress,
-    rest: tuple[Store, str, Path],
+    kept: _Kept,
 ) -> Outcome:
-    store, command, file = rest
     try:
-        record, predictions = run(spec, places, world, progress, command)
+        record, predictions = run(spec, places, world, progress, kept.command)
         if world.leads:
-            store.write(record, predictions)
+            kept.store.write(record, predictions)
     except Exception as error:
         logging.getLogger("mlbench").error("%s", traceback.format_exc())
         expected = isinstance(error, MlbenchError)
         if world.size > 1 and not expected:
             raise
         text = str(error) if expected else f"{type(error).__name__}: {error}"
-        return Outcome(spec, None, text, file)
-    return Outcome(spec, record, record.error, file)
+        return Outcome(spec, None, text, kept.log)
+    return Outcome(spec, record, record.error, kept.log)
 
 
 @contextmanager

@@ -47,7 +47,8 @@ def listed_names(file: Path) -> tuple[str, ...]:
         DataError: it cannot be read, is empty, or names a label twice.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(), which would also cut names at Unicode's rarer line separators.
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read as a list of names: {error}") from error
     names = tuple(line.strip() for line in lines if line.strip())

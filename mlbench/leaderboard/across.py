@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from mlbench.leaderboard.ranks import LEVEL
 from mlbench.leaderboard.rows import Table
-from mlbench.leaderboard.text import count
 from mlbench.metrics.significance import Floats, holm
-from mlbench.types import Track, Value
+from mlbench.text import count
+from mlbench.types import DatasetCard, Track, Value
 
 FEWEST = 5
 """Data sets below which nothing is said: no test on fewer ranks could reject anything."""
+NO_CARDS: Mapping[str, DatasetCard] = MappingProxyType({})
 
 
 class CriticalDifference(Value):
@@ -46,13 +48,43 @@ class CriticalDifference(Value):
     said: str
 
 
-def critical_differences(tables: Iterable[Table]) -> list[CriticalDifference]:
-    """One a track, over the boards of our own runs on whole, known editions."""
+def critical_differences(
+    tables: Iterable[Table], cards: Mapping[str, DatasetCard] = NO_CARDS
+) -> list[CriticalDifference]:
+    """One per track, over the boards of our own runs on whole, known editions of the data.
+
+    The tests take data sets to be independent. Of a family of them, and of a data set and a part of
+    it, only the board with the most test images counts; what is said names the others.
+
+    Args:
+        tables: boards.
+        cards: what is known of data sets; one without a card, or a family, stands for itself.
+    """
     tracks: dict[Track, list[Table]] = defaultdict(list)
     for table in tables:
-        if table.known and table.labels is None and table.tier == "own" and table.rows:
+        if table.whole and table.tier == "own" and table.rows:
             tracks[table.track].append(table)
-    return [_of_track(track, boards) for track, boards in sorted(tracks.items())]
+    found = []
+    for track, boards in sorted(tracks.items()):
+        counted, others = _independent(boards, cards)
+        one = _of_track(track, counted)
+        found.append(one.model_copy(update={"said": one.said + others}))
+    return found
+
+
+def _independent(
+    boards: Sequence[Table], cards: Mapping[str, DatasetCard]
+) -> tuple[list[Table], str]:
+    """The largest board of every family, and words on those that stand back for it."""
+    largest: dict[str, Table] = {}
+    others = []
+    for board in sorted(boards, key=lambda board: (-board.test_images, board.name, board.data)):
+        card = cards.get(board.dataset)
+        family = card.family if card is not None and card.family else board.dataset
+        if largest.setdefault(family, board) is not board:
+            others.append(f"{board.identity} (beside {largest[family].identity})")
+    left_out = f" Data sets must be independent; left out: {', '.join(sorted(others))}."
+    return list(largest.values()), left_out if others else ""
 
 
 def _of_track(track: Track, boards: Sequence[Table]) -> CriticalDifference:
@@ -60,8 +92,7 @@ def _of_track(track: Track, boards: Sequence[Table]) -> CriticalDifference:
     scores: dict[str, dict[str, float]] = defaultdict(dict)
     for board in boards:
         for row in board.rows:
-            title = f"{row.method}, {row.backbone}, {row.loss} {row.variant}".strip()
-            scores[title][board.identity] = row.mAP
+            scores[row.title][board.identity] = row.mAP
     everywhere = sorted(title for title, found in scores.items() if len(found) == len(names))
     if len(names) < FEWEST or len(everywhere) < 3:
         return CriticalDifference(

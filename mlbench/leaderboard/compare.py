@@ -8,11 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlbench.leaderboard.ranks import LEVEL, NORMAL_95, Training
-from mlbench.leaderboard.variants import flat
+from mlbench.leaderboard.variants import flat, named
+from mlbench.metrics.average_precision import check
 from mlbench.metrics.paired import Paired, paired_bootstrap
 from mlbench.metrics.significance import holm, satterthwaite, two_sided
 from mlbench.store import Store
 from mlbench.types import MeasureError, Predictions, RunRecord, Value
+
+FEW = 10
+"""Positives below which the interval and the p value of a class are rough."""
 
 
 class Side(Value):
@@ -51,6 +55,11 @@ class ClassDifference(Difference):
         """Whether the difference is beyond chance, given how many classes were looked at."""
         return self.p < LEVEL
 
+    @property
+    def few(self) -> bool:
+        """Whether the positives are too few to rely on the interval and the p value."""
+        return self.positives < FEW
+
 
 class Comparison(Value):
     """What two sides differ in.
@@ -59,8 +68,9 @@ class Comparison(Value):
         images: test images that both were scored on.
         resamples: draws of the paired bootstrap.
         over_images: the difference on other images, with the models as they are.
+        equal: every score of the one is that of the other, run by run.
         over_training: the same with the noise of training; None where no row of the board has
-            several seeds.
+            several seeds, or the sides are equal.
         training_deviation: standard deviation of mAP between seeds, pooled over the board.
         classes: largest difference first; classes without a positive are left out.
         settings: (name, of the first, of the second), for all fields of the specs that differ.
@@ -70,6 +80,7 @@ class Comparison(Value):
     second: Side
     images: int
     resamples: int
+    equal: bool
     over_images: Difference
     over_training: Difference | None
     training_deviation: float | None
@@ -89,8 +100,18 @@ def read(records: Sequence[RunRecord], store: Store) -> Runs:
 
     Raises:
         StoreError: a run has none that can be read.
+        MeasureError: naming the file whose scores cannot be measured.
     """
-    return Runs(records, [_sorted(store.predictions(record)) for record in records])
+    return Runs(records, [_sorted(_checked(record, store)) for record in records])
+
+
+def _checked(record: RunRecord, store: Store) -> Predictions:
+    found = store.predictions(record)
+    try:
+        check(found.logits, found.targets)
+    except MeasureError as error:
+        raise MeasureError(f"{store.predictions_file(record)}: {error}") from error
+    return found
 
 
 def compare(
@@ -122,13 +143,16 @@ def compare(
     )
     counts = (len(first.records), len(second.records))
     seeds = {"seed"} if max(counts) > 1 else set()
+    equal = _equal(first, second)
+    noise = Training() if equal else training
     return Comparison(
         first=_side(first.records),
         second=_side(second.records),
         images=len(reference.keys),
         resamples=resamples,
+        equal=equal,
         over_images=over_images,
-        over_training=_with_training(over_images, training, counts, len(reference.keys)),
+        over_training=_with_training(over_images, noise, counts, len(reference.keys)),
         training_deviation=training.deviation if training.freedom else None,
         classes=tuple(_classes(found, first, second)),
         settings=tuple(_settings(first.records[0], second.records[0], seeds)),
@@ -139,6 +163,12 @@ def _sorted(predictions: Predictions) -> Predictions:
     order = np.argsort(np.array(predictions.keys))
     keys = tuple(predictions.keys[i] for i in order)
     return Predictions(predictions.logits[order], predictions.targets[order], keys)
+
+
+def _equal(first: Runs, second: Runs) -> bool:
+    pairs = zip(first.predictions, second.predictions, strict=False)
+    same = len(first.records) == len(second.records)
+    return same and all(np.array_equal(a.logits, b.logits) for a, b in pairs)
 
 
 def _check_comparable(first: Runs, second: Runs) -> None:
@@ -162,7 +192,7 @@ def _check_comparable(first: Runs, second: Runs) -> None:
 def _side(records: Sequence[RunRecord]) -> Side:
     spec = records[0].spec
     return Side(
-        title=f"{spec.method}, {spec.settings.backbone}, {spec.settings.loss}",
+        title=named(spec.method, spec.settings.backbone, spec.settings.loss),
         run_ids=tuple(record.run_id for record in records),
         mAP=float(np.mean([r.scores.mAP for r in records if r.scores is not None])),
     )

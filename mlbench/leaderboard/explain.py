@@ -7,10 +7,13 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
+from mlbench.leaderboard.grouping import by_board
 from mlbench.metrics.significance import Floats
 from mlbench.types import RunRecord, Value
 
 FACTORS = ("backbone", "head", "loss")
+ROUNDING = 1e-9
+"""Fraction of the sum of squares that may be left of 0."""
 
 
 class Part(Value):
@@ -22,7 +25,7 @@ class Part(Value):
         freedom: degrees of freedom of it that nothing else on the board stands in for.
         share: percent of the sum of squares; None where it cannot be known.
         deviation: the same in points of mAP: root of the sum of squares per run; of the seed, its
-            standard deviation between runs of one configuration.
+            standard deviation between runs of one configuration. None of a negative share.
         p: of its being as large by the noise of seeds alone (F test); None without seeds.
     """
 
@@ -38,7 +41,7 @@ class Explained(Value):
     """The spread of a board.
 
     Attributes:
-        board: edition and track.
+        board: its title.
         runs: how many runs with a score.
         deviation: standard deviation of their mAP (percent), over all of them.
         parts: backbone, head and loss (each beyond what the others explain), what they explain only
@@ -52,6 +55,11 @@ class Explained(Value):
     parts: tuple[Part, ...]
     words: tuple[str, ...]
 
+    @property
+    def noise_known(self) -> bool:
+        """Whether the seed has a share of its own; else its noise lies in the others, unknown."""
+        return all(part.share is not None for part in self.parts if part.name == "seed")
+
 
 def explain(records: Iterable[RunRecord]) -> list[Explained]:
     """Analysis of variance of every board, in the order of the boards' names.
@@ -63,12 +71,8 @@ def explain(records: Iterable[RunRecord]) -> list[Explained]:
     combinations of the three, beyond their sum), other settings (between configurations of one
     combination), and the seed (between runs of one configuration).
     """
-    boards: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
-    for record in records:
-        if record.scores is not None:
-            key = (record.identity, record.spec.track, record.spec.data, record.tier)
-            boards[key].append(record)
-    return [_board(f"{key[0]}, {key[1]} track", runs) for key, runs in sorted(boards.items())]
+    boards = by_board(record for record in records if record.scores is not None)
+    return [_board(board.title, boards[board]) for board in sorted(boards, key=lambda b: b.title)]
 
 
 def _board(name: str, runs: Sequence[RunRecord]) -> Explained:
@@ -122,8 +126,8 @@ def _parts(
     once = sum(configurations.count(one) == 1 for one in configurations)
     if once and noise[1]:
         words.append(
-            f"seed: {once} of {len(runs)} runs have one seed only, so that its share is too small "
-            "and lies in the others, too; its points hold"
+            f"seed: {once} of {len(runs)} runs {'has' if once == 1 else 'have'} one seed only, so "
+            "that its share is too small and lies in the others, too; its points hold"
         )
     return parts, tuple(words)
 
@@ -140,7 +144,7 @@ def _part(
 
     levels, freedom, square = found
     per = freedom if name == "seed" else runs
-    known = freedom > 0 or (name == "together" and abs(square) > 1e-9 * total)
+    known = freedom > 0 or (name == "together" and abs(square) > ROUNDING * total)
     p = None
     if known and noise[1] > 0 and noise[2] > 0 and freedom > 0 and name not in ("together", "seed"):
         p = float(stats.f.sf(square / freedom / (noise[2] / noise[1]), freedom, noise[1]))
@@ -149,7 +153,7 @@ def _part(
         levels=levels,
         freedom=max(freedom, 0),
         share=100 * square / total if known else None,
-        deviation=max(square / per, 0.0) ** 0.5 if known else None,
+        deviation=max(square / per, 0.0) ** 0.5 if known and square > -ROUNDING * total else None,
         p=p,
     )
 
@@ -165,12 +169,18 @@ def _words(parts: dict[str, Part]) -> Iterable[str]:
     if not parts["seed"].freedom:
         yield (
             "seed: no configuration has several seeds, so that its share is unknown and lies in "
-            "the others; run some with --seeds 0,1,2"
+            "the others: an unknown part of each is noise; run some with --seeds 0,1,2"
         )
     if not parts["interactions"].freedom:
         yield "interactions: too few combinations to tell them from the causes themselves"
     together = parts["together"].share
-    if together is not None and abs(together) >= 5:
+    if together is not None and together <= -0.05:
+        yield (
+            f"together: {together:.1f} %, as backbone, head and loss have more each (type II sums "
+            "of squares, beyond the two others) than all at once: not all combinations ran, or "
+            "not as often, and what one cause adds another hides; a full matrix would part them"
+        )
+    elif together is not None and together >= 5:
         yield (
             f"together: {together:.0f} % cannot be given to one cause, as backbones, heads and "
             "losses do not all meet; a full matrix would part them"

@@ -1,4 +1,4 @@
-"""What became of the boards since a day or a commit, by the times that records carry."""
+"""What became of the boards since a day or a commit, by when the store got its records."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def moment(text: str, records: Iterable[RunRecord]) -> datetime:
     Raises:
         SuiteError: it is none of these, or a time that is still to come.
     """
-    made = [_started(r) for r in records if len(text) >= COMMIT and _is_of(r, text)]
+    made = [r.began for r in records if len(text) >= COMMIT and _is_of(r, text)]
     if made:
         return max(made) + timedelta(seconds=1)
     try:
@@ -68,22 +68,17 @@ def _is_of(record: RunRecord, commit: str) -> bool:
     return (record.commit or "").startswith(commit)
 
 
-def _started(record: RunRecord) -> datetime:
-    time = datetime.fromisoformat(record.started)
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
 def as_of(
     time: datetime, records: Iterable[RunRecord], superseded: Iterable[RunRecord]
 ) -> list[RunRecord]:
-    """The records that a store held then: of every run the newest that began before.
+    """The records that a store held then: of every run the newest that it had got.
 
     A record that somebody deleted is not known of.
     """
     newest: dict[str, RunRecord] = {}
     for record in (*superseded, *records):
         known = newest.get(record.run_id)
-        if _started(record) < time and (known is None or _started(known) < _started(record)):
+        if record.appeared < time and (known is None or known.appeared < record.appeared):
             newest[record.run_id] = record
     return list(newest.values())
 
@@ -132,7 +127,7 @@ def _change(table: Table, was: Row | None, now: Row | None, again: set[str]) -> 
         return None
     return Change(
         board=table.name,
-        row=f"{row.method}, {row.backbone}, {row.loss} {row.variant}".strip(),
+        row=row.title,
         what=what,
         rank=(was.rank if was else None, now.rank if now else None),
         mAP=(was.mAP if was else None, now.mAP if now else None),

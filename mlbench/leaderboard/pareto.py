@@ -40,7 +40,7 @@ class Front(NamedTuple):
 
 
 def fronts(rows: Sequence[Row]) -> list[Front]:
-    """The fronts of a board by every cost that any of its rows has; one a place for latencies."""
+    """The fronts of a board by every cost that any of its rows has; for latencies one per place."""
     measured = {place for row in rows for place, _ in row.latency}
     found = [
         _front("GMACs", "", rows, [row.gmacs for row in rows]),
@@ -62,20 +62,10 @@ def _front(
     found = standings(
         [v for v in values if v is not None],
         [rows[i].mAP for i in kept],
-        [interval(rows[i]) for i in kept],
+        [(rows[i].low, rows[i].high) for i in kept],
     )
     by_row = dict(zip(kept, found, strict=True))
     return Front(cost, where, tuple(values), tuple(by_row.get(i) for i in range(len(rows))))
-
-
-def interval(row: Row) -> tuple[float, float]:
-    """The 95 % interval of a row's mAP; two standard deviations to either side where it has seeds
-    instead, and the point itself where it has neither.
-    """  # noqa: D205
-    if row.low is not None and row.high is not None:
-        return min(row.low, row.mAP), max(row.high, row.mAP)
-    spread = 2 * (row.deviation or 0.0)
-    return row.mAP - spread, row.mAP + spread
 
 
 def standings(
@@ -137,7 +127,7 @@ def _dominated(
 
 
 def marks(rows: Sequence[Row]) -> list[str]:
-    """A cell a row: ``G(P)L`` by the legend; ``L1``, ``L2`` where there are several places,
+    """A cell per row: ``G(P)L`` by the legend; ``L1``, ``L2`` where there are several places,
     numbered in their alphabetical order.
     """  # noqa: D205
     found = fronts(rows)

@@ -75,7 +75,7 @@ class Published(Conditions):
     Attributes:
         dataset: plugin name.
         boards: identities of the boards that it may stand beside.
-        scores: one a metric, at least one.
+        scores: one per metric, at least one.
         line: of the file, where it stands.
     """
 

@@ -11,7 +11,7 @@ The variance of a difference has two parts:
 
 * images: both rows saw the same, so that only what each image does to the difference counts
   (``mlbench.metrics.influence``, averaged over the seeds of a row). The bootstrap would need draws
-  by the ten thousand for one pair to pass Holm on a board of forty rows; this needs one pass a run.
+  by the ten thousand for one pair to pass Holm on a board of forty rows; this is one pass per run.
 * training: the variance between seeds, pooled over the rows of the board that have several and
   divided by the seeds of either row. Where no row has, it is unknown and left out, and the board
   says so: its ranks then speak of the trained models, not of the methods.
@@ -23,14 +23,14 @@ rows: it is told apart from fewer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.leaderboard.influences import Influence, Influences
 from mlbench.metrics.significance import holm, satterthwaite, two_sided
+from mlbench.store import Influence
 from mlbench.types import RunRecord
 
 LEVEL = 0.05
@@ -39,8 +39,12 @@ BLOCK = 4096
 """Images whose influences are held in double precision at once."""
 NORMAL_95 = 1.959964
 """Half the width of a 95 % interval in standard deviations."""
+WORST, BEST = 0.0, 100.0
+"""Between which mAP lies."""
 
 Floats = NDArray[np.float64]
+Influences = Callable[[RunRecord], Influence | None]
+"""What the images do to a run's mAP, as ``Store.influence`` tells."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ class Ranks:
     Attributes:
         best: [R] the best rank that is not ruled out: 1 + how many rows are better.
         worst: [R] the worst: R - how many rows are worse.
-        wins: a text of R characters a row: ``+`` it is better than that row, ``-`` worse, ``=``
-            they cannot be told apart, ``.`` itself.
+        wins: for every row a text of R characters: ``+`` it is better than that row, ``-`` worse,
+            ``=`` they cannot be told apart, ``.`` itself.
         unpaired: how many rows have no usable predictions.
         training: the noise of training that was counted.
     """
@@ -107,6 +111,41 @@ def pooled(rows: Sequence[Sequence[RunRecord]]) -> Training:
     return Training((squares / freedom) ** 0.5, freedom)
 
 
+def intervals(rows: Sequence[Sequence[RunRecord]]) -> list[tuple[float, float]]:
+    """The 95 % interval of the mean mAP of every row: on other images, after another training.
+
+    To either side it is half the bootstrap interval over images, the mean of that of the row's
+    seeds, as they see the same images; and, where the board has rows of several seeds, their pooled
+    variance for the row's number of seeds, with Student's t at Satterthwaite's degrees of freedom.
+    Without such rows it is the bootstrap's alone.
+
+    Args:
+        rows: R rows of one board: runs with scores that differ in their seed alone.
+
+    Returns:
+        [R] of (low, high) in percent.
+    """
+    from scipy.special import stdtrit
+
+    training = pooled(rows)
+    means_R = np.array([np.mean(_maps(row)) for row in rows])
+    images_2R = np.array([_sides(row) for row in rows]).reshape(-1, 2).T
+    noise_R = NORMAL_95**2 * training.deviation**2 / _seeds(rows)
+    variances_22R = np.stack([images_2R**2, np.broadcast_to(noise_R, images_2R.shape)])
+    freedom_2R = satterthwaite(variances_22R, [np.inf, max(training.freedom, 1)])
+    wider_2R = stdtrit(freedom_2R, 1 - LEVEL / 2) / stdtrit(np.inf, 1 - LEVEL / 2)
+    below_R, above_R = wider_2R * np.sqrt(variances_22R.sum(axis=0))
+    bounds = zip(means_R - below_R, means_R + above_R, strict=True)
+    return [(max(float(low), WORST), min(float(high), BEST)) for low, high in bounds]
+
+
+def _sides(row: Sequence[RunRecord]) -> tuple[float, float]:
+    """How far the intervals over images reach below and above mAP, over the seeds of a row."""
+    found = [r.scores for r in row if r.scores is not None]
+    below, above = ([s.mAP - s.mAP_low for s in found], [s.mAP_high - s.mAP for s in found])
+    return max(float(np.mean(below)), 0.0), max(float(np.mean(above)), 0.0)
+
+
 def _maps(row: Sequence[RunRecord]) -> list[float]:
     return [record.scores.mAP for record in row if record.scores is not None]
 
@@ -121,11 +160,12 @@ def _images(rows: Sequence[Sequence[RunRecord]]) -> int:
 
 def _mean_influence(row: Sequence[RunRecord], influences: Influences | None) -> Influence | None:
     """The mean over the seeds of a row; None if one is missing, or saw other images."""
-    found = [influences.of(record) for record in row] if influences is not None else []
+    found = [influences(record) for record in row] if influences is not None else []
     some = [one for one in found if one is not None]
     if len(some) < len(row) or len({one.images for one in some}) > 1:
         return None
-    return Influence(some[0].images, np.mean([one.values for one in some], axis=0))
+    mean = np.mean([one.values for one in some], axis=0)
+    return replace(some[0], values=mean, mAP=float(np.mean([one.mAP for one in some])))
 
 
 def _covariance(rows: Sequence[Sequence[RunRecord]], found: Sequence[Influence | None]) -> Floats:
@@ -136,12 +176,13 @@ def _covariance(rows: Sequence[Sequence[RunRecord]], found: Sequence[Influence |
         if one is not None:
             by_images.setdefault(one.images, []).append(i)
     for group in by_images.values():
-        values_RN = np.stack([one.values for one in map(found.__getitem__, group) if one])
-        n = values_RN.shape[1]
+        values = [one.values for one in map(found.__getitem__, group) if one]
+        n = len(values[0])
         total = np.zeros((len(group), len(group)))
         for start in range(0, n, BLOCK):
-            block = values_RN[:, start : start + BLOCK].astype(np.float64)
-            total += block @ block.T
+            # All of them as one array would be a second copy: 320 MB for 2,000 rows of COCO.
+            block_RB = np.array([row[start : start + BLOCK] for row in values], np.float64)
+            total += block_RB @ block_RB.T
         covariance[np.ix_(group, group)] = total * n / max(n - 1, 1)
     return covariance
 

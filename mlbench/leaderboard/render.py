@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from mlbench.leaderboard import pareto, tiers
 from mlbench.leaderboard.rows import PLACES, Row, Table
 from mlbench.leaderboard.text import escaped as _text
+from mlbench.leaderboard.text import fenced, span, spreadsheet
 from mlbench.leaderboard.text import one_line as _one_line
 from mlbench.leaderboard.wins import LARGEST, LEGEND, rank_facts, win_matrix
+from mlbench.text import count, plural
 from mlbench.types import StoreError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-INTERVAL = "mAP in percent with its 95 % bootstrap interval over images, or ± sd over n seeds"
+OVER_IMAGES = "mAP in percent with its 95 % bootstrap interval over test images."
+OVER_TRAINING = (
+    "mAP in percent, over n seeds their mean, with its 95 % interval over test images (bootstrap) "
+    "and training (sd between seeds)."
+)
+LOWEST = "the lowest over all runs of the same model, as other work on a machine only adds to it"
 WORD = 16
 """A terminal breaks a name that is longer than this before it lets the table grow."""
-COST = "GMACs: 1e9 multiply-accumulates an image, backbone and head together."
+COST = "GMACs: 1e9 multiply-accumulates per image, backbone and head together."
 
 
 class Column(NamedTuple):
@@ -44,7 +51,7 @@ NOTHING: Published = MappingProxyType({})
 
 
 def terminal(tables: Sequence[Table], published: Published = NOTHING) -> RenderableType:
-    """One rich table a board, made to fit 80 columns if names are short."""
+    """One rich table per board, made to fit 80 columns if names are short."""
     from rich.console import Group
 
     return Group(
@@ -78,21 +85,22 @@ def _drawn(table: Table) -> list[RenderableType]:
             min_width=0 if column.name == "variant" else min(WORD, max(words, default=0)),
         )
     for row in zip(*(column.cells for column in columns), strict=True):
-        drawn.add_row(*map(Text, row))
+        drawn.add_row(*(Text(_one_line(cell)) for cell in row))
     facts += [f"Not ranked: {line}" for line in _diverged(table)]
-    title = Text(_title(table), style="bold")
-    return [title, *([drawn] if table.rows else []), *(Text(f"- {f}") for f in facts), Text("")]
+    title = Text(_one_line(_title(table)), style="bold")
+    said = [Text(f"- {_one_line(fact)}") for fact in facts]
+    return [title, *([drawn] if table.rows else []), *said, Text("")]
 
 
 def markdown(tables: Sequence[Table], published: Published = NOTHING) -> str:
-    """One section a board, with the commands that made it."""
+    """One section per board, with the commands that made it."""
     return "\n".join(
         _section(table) + tiers.section(published.get(table.name, ())) for table in tables
     )
 
 
 def csv(table: Table) -> str:
-    """A line a row of the board, every number apart."""
+    """A line per row of the board, every number apart, and nothing that a spreadsheet obeys."""
     import pandas as pd
 
     lines = []
@@ -103,9 +111,14 @@ def csv(table: Table) -> str:
         plain["measured_on"] = " / ".join(place for place, _ in row.latency)
         plain["run_ids"] = " ".join(row.run_ids)
         plain["commands"] = "\n".join(row.commands)
-        lines.append(plain)
-    named = [name for name in Row.model_fields if name not in ("latency", "run_ids", "commands")]
-    columns = [*named, "latency_ms", "measured_on", "run_ids", "commands"]
+        plain |= {"data_set": table.identity, "track": table.track}
+        lines.append({k: spreadsheet(v) if isinstance(v, str) else v for k, v in plain.items()})
+    apart = ("rank", "rank_worst", "latency", "run_ids", "commands")
+    columns = [
+        *("data_set", "track", "rank", "rank_worst"),
+        *(name for name in Row.model_fields if name not in apart),
+        *("latency_ms", "measured_on", "run_ids", "commands"),
+    ]
     return str(pd.DataFrame(lines, columns=columns).to_csv(index=False, lineterminator="\n"))
 
 
@@ -140,7 +153,7 @@ def _columns(table: Table) -> list[Column]:
     marks = _places(table)
     rows = table.rows
     columns = [
-        Column("#", "right", [str(row.rank) for row in rows]),
+        Column("#", "right", [span(row.rank, row.rank_worst) for row in rows]),
         Column("method", "left", [row.method for row in rows]),
         Column("backbone", "left", [row.backbone for row in rows]),
         Column("loss", "left", [row.loss for row in rows]),
@@ -166,9 +179,8 @@ def _places(table: Table) -> dict[str, str]:
 
 
 def _uncertain(row: Row) -> str:
-    if row.deviation is not None:
-        return f"{row.mAP:.{PLACES}f} ±{row.deviation:.{PLACES}f} (n={row.seeds})"
-    return f"{row.mAP:.{PLACES}f} [{_number(row.low, 1)},{_number(row.high, 1)}]"
+    seeds = f" (n={row.seeds})" if row.seeds > 1 else ""
+    return f"{row.mAP:.{PLACES}f} [{row.low:.1f},{row.high:.1f}]{seeds}"
 
 
 def _latency(row: Row, marks: Mapping[str, str]) -> str:
@@ -183,25 +195,24 @@ def _number(value: float | None, places: int) -> str:
 
 
 def _title(table: Table) -> str:
-    apart = "" if table.known else ", incomplete or unknown data"
-    scored = "" if table.tier == "own" else f", {table.tier}: published weights, not trained here"
-    return f"{table.identity}, {table.track} track{scored}{apart}"
+    return table.board.title + ("" if table.known else ", incomplete or unknown data")
 
 
 def _facts(table: Table) -> list[str]:
     """What a reader must know to read the numbers."""
-    scored = f"{table.test_images} test images, {table.classes} labels"
+    scored = f"{count(table.test_images, 'test image')}, {count(table.classes, 'label')}"
     if table.left_out:
         scored += f" ({table.left_out} without a positive left out)"
-    facts = [f"{scored}. {INTERVAL}.", *rank_facts(table), COST]
+    interval = OVER_IMAGES if table.training_deviation is None else OVER_TRAINING
+    facts = [f"{scored}. {interval}", *rank_facts(table), COST]
     if not table.known:
         facts.insert(0, "; ".join(("No edition that the data set's card knows", *table.coverage)))
     marks = _places(table)
     if len(marks) == 1:
-        facts.append(f"Latency: median at batch 1 on {next(iter(marks))}.")
+        facts.append(f"Latency: median at batch 1 on {next(iter(marks))}, {LOWEST}.")
     elif marks:
         listed = "; ".join(f"{mark} {place}" for place, mark in marks.items())
-        facts.append(f"Latency: median at batch 1, not to be compared between {listed}.")
+        facts.append(f"Latency: median at batch 1, {LOWEST}; not to be compared between {listed}.")
     if any(pareto.marks(table.rows)):
         facts.append(pareto.LEGEND)
     if table.labels is not None:
@@ -231,11 +242,12 @@ def _section(table: Table) -> str:
         for command in row.commands:
             made[command] += row.run_ids
     if 1 < len(table.rows) <= LARGEST:
-        lines += ["", f"Who beats whom ({LEGEND}):", "", "```text", *win_matrix(table), "```"]
+        lines += ["", f"Who beats whom ({LEGEND}):", "", *fenced(win_matrix(table), "text")]
     if made:
         lines += ["", "Made by:", ""]
     for command, run_ids in made.items():
-        lines += ["```sh", _one_line(command), "```", f"runs {', '.join(run_ids)}", ""]
+        made_runs = f"{plural(len(run_ids), 'run')} {', '.join(run_ids)}"
+        lines += [*fenced([_one_line(command)], "sh"), made_runs, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -257,7 +269,7 @@ def _listed(tables: Sequence[Table]) -> list[str]:
         best = table.rows[0] if table.rows else None
         link = f"[{_text(table.name.removesuffix(f'-{table.track}'))}]({_file_name(table)}.md)"
         runs = sum(row.seeds for row in table.rows) + len(table.diverged)
-        winner = f"{best.method}, {best.backbone}, {best.loss}" if best else "-"
+        winner = best.title if best else "-"
         score = _uncertain(best) if best else "-"
         cells = (link, table.track, str(runs), _text(winner), _text(score))
         lines.append("| " + " | ".join(cells) + " |")

@@ -1,4 +1,4 @@
-"""Records -> tables: one a data set's edition, label subset and track, which are never mixed."""
+"""Records -> tables: one per edition, label subset and track, which are never mixed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mlbench.leaderboard.influences import Influences
-from mlbench.leaderboard.ranks import rank
-from mlbench.leaderboard.variants import unsaid, variants
-from mlbench.types import Efficiency, RunRecord, Tier, Track, Value
+from mlbench.leaderboard import latency
+from mlbench.leaderboard.grouping import Board, by_board
+from mlbench.leaderboard.ranks import Influences, intervals, rank
+from mlbench.leaderboard.variants import named, unsaid, variants
+from mlbench.types import LabelNoise, RunRecord, RunSpec, Tier, Track, Value
 
 PLACES = 2
 """Decimals of a score on a board."""
@@ -23,11 +24,13 @@ class Row(Value):
         rank: 1 + how many rows are significantly better (see ``mlbench.leaderboard.ranks``).
         variant: settings that set this row apart from others of its method, backbone and loss.
         mAP, CF1, OF1: percent, means over the seeds.
-        low, high: the 95 % bootstrap interval of mAP; None with several seeds.
+        low, high: the 95 % interval of mAP over images and, where the board knows its noise, over
+            training (see ``ranks.intervals``).
         deviation: sample standard deviation of mAP over the seeds; None with one seed.
-        gmacs, gmacs_head: 1e9 multiply-accumulates an image, and the head's share.
+        gmacs, gmacs_head: 1e9 multiply-accumulates per image, and the head's part of them.
         parameters: millions.
-        latency: (where it was measured, median ms at batch 1), one a place.
+        latency: (where it was measured, milliseconds at batch 1), of the model, over all runs that
+            have it (see ``mlbench.leaderboard.latency``).
         commands: what made the runs, each with its commit.
         rank_worst: how many rows there are, less those that are significantly worse.
         configuration: run id of the spec with seed 0, which names the row in every version of it.
@@ -40,8 +43,8 @@ class Row(Value):
     variant: str = ""
     seeds: int
     mAP: float  # noqa: N815 - the field's own spelling
-    low: float | None = None
-    high: float | None = None
+    low: float
+    high: float
     deviation: float | None = None
     CF1: float
     OF1: float
@@ -55,6 +58,11 @@ class Row(Value):
     commands: tuple[str, ...]
     rank_worst: int = 0
     configuration: str = ""
+
+    @property
+    def title(self) -> str:
+        """Method, backbone, loss and variant: ``gap, resnet18, bce lr=0.1``."""
+        return named(self.method, self.backbone, self.loss, self.variant)
 
 
 class Diverged(Value):
@@ -70,29 +78,34 @@ class Table(Value):
 
     Attributes:
         identity: edition of the data.
+        dataset: plugin name.
         data: digest of the splits; two label subsets of one size differ in it alone.
         labels: the subset of labels, None for all.
         track: which question its runs answer.
         known: whether the edition is one that the data set's card knows, with all of its images.
-        coverage: what was in hand of a split that is not, a line a split.
+        whole: whether, besides, all of its labels take part, as they are, and the test split is
+            what was scored: no subset of labels, no holdout, no label noise.
+        coverage: what was in hand of a split that is not, a line per split.
         tier: runs of ours, or published weights that we scored.
         test_images, classes: what the scores were taken over.
         left_out: classes without a positive in the test split.
         rows: best first.
         diverged: runs that are not ranked.
-        wins: a text a row, a character a row: ``+`` it is better, ``-`` worse, ``=`` they cannot be
-            told apart, ``.`` itself.
+        wins: for every row a text with a character per row: ``+`` it is better, ``-`` worse, ``=``
+            they cannot be told apart, ``.`` itself.
         unpaired: rows that were compared by their intervals alone, for want of predictions.
         training_deviation: standard deviation of mAP between seeds, pooled over all rows that
             have several; None where no row has.
-        options: what no column and no variant shows, a line a method.
+        options: what no column and no variant shows, a line per method.
     """
 
     identity: str
+    dataset: str
     data: str
     labels: tuple[str, ...] | None
     track: Track
     known: bool
+    whole: bool
     coverage: tuple[str, ...] = ()
     test_images: int
     classes: int
@@ -106,54 +119,82 @@ class Table(Value):
     options: tuple[str, ...] = ()
 
     @property
+    def board(self) -> Board:
+        """What its runs have in common."""
+        return Board(self.identity, self.data, self.labels, self.track, self.tier)
+
+    @property
     def name(self) -> str:
         """Unique among tables: ``coco-mini-probe``."""
-        subset = f"-{self.data[:8]}" if self.labels is not None else ""
-        tier = "" if self.tier == "own" else f"-{self.tier}"
-        return f"{self.identity}{subset}{tier}-{self.track}"
+        return self.board.name
 
 
 def tables(records: Iterable[RunRecord], influences: Influences | None = None) -> list[Table]:
     """Group records into boards, known editions first, then by name.
 
     Args:
-        records: one a run.
-        influences: where those of their predictions are had, so that rows are compared image by
-            image; without it rows are compared by the intervals of their records, as if they had
-            seen different images, and fewer are told apart.
+        records: one per run, of the whole store.
+        influences: ``Store.influence``, so that rows are compared image by image; without it rows
+            are compared by the intervals of their records, as if they had seen different images,
+            and fewer are told apart.
     """
-    groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
-    for record in records:
-        key = (record.identity, record.spec.data, record.spec.track, record.tier)
-        groups[key].append(record)
+    read = list(records)
+    latencies = latency.lowest(read)
     made = [
-        _table(sorted(group, key=lambda record: record.run_id), influences)
-        for group in groups.values()
+        _table(board, sorted(group, key=lambda record: record.run_id), influences, latencies)
+        for board, group in by_board(read).items()
     ]
     return sorted(made, key=lambda table: (not table.known, table.name, table.data))
 
 
-def _table(records: list[RunRecord], influences: Influences | None) -> Table:
-    """One board of records that share identity, data and track."""
+def select(
+    tables: Iterable[Table], dataset: str | None = None, track: Track | None = None
+) -> list[Table]:
+    """The boards that are asked for, in their order.
+
+    Args:
+        tables: to choose from.
+        dataset: the edition, or where none is called so the beginning of its name; None for all.
+        track: None for all.
+    """
+    given = list(tables)
+    exact = any(table.identity == dataset for table in given)
+    return [
+        table
+        for table in given
+        if (table.identity == dataset if exact else table.identity.startswith(dataset or ""))
+        and track in (None, table.track)
+    ]
+
+
+def _table(
+    board: Board,
+    records: list[RunRecord],
+    influences: Influences | None,
+    latencies: latency.Latencies,
+) -> Table:
+    """One board of the records that belong there."""
     configurations: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         if record.scores is not None:
             one_seed = record.spec.model_copy(update={"seed": 0})
             configurations[one_seed.run_id].append(record)
     firsts = [group[0].spec for group in configurations.values()]
+    groups = list(configurations.values())
     rows = [
-        _row(group, name, variant)
-        for (name, group), variant in zip(configurations.items(), variants(firsts), strict=True)
+        _row(group, name, variant, bounds, latency.of(group, latencies))
+        for (name, group), variant, bounds in zip(
+            configurations.items(), variants(firsts), intervals(groups), strict=True
+        )
     ]
     rows = sorted(rows, key=_order)
     ranks = rank([configurations[row.configuration] for row in rows], influences)
-    spec, scores = records[0].spec, next((r.scores for r in records if r.scores), None)
+    scores = next((r.scores for r in records if r.scores), None)
     return Table(
-        identity=records[0].identity,
-        data=spec.data,
-        labels=spec.labels,
-        track=spec.track,
+        **board._asdict(),
+        dataset=records[0].spec.dataset,
         known=records[0].complete,
+        whole=records[0].complete and _is_whole(records[0].spec),
         coverage=() if records[0].complete else _coverage(records),
         test_images=records[0].test_images,
         classes=len(records[0].label_names),
@@ -163,12 +204,15 @@ def _table(records: list[RunRecord], influences: Influences | None) -> Table:
             for row, best, worst in zip(rows, ranks.best, ranks.worst, strict=True)
         ),
         diverged=tuple(_diverged(record) for record in records if record.scores is None),
-        tier=records[0].tier,
         wins=ranks.wins,
         unpaired=ranks.unpaired,
         training_deviation=ranks.training.deviation if ranks.training.freedom else None,
         options=tuple(unsaid(firsts)),
     )
+
+
+def _is_whole(spec: RunSpec) -> bool:
+    return spec.labels is None and not spec.holdout and spec.label_noise == LabelNoise()
 
 
 def _coverage(records: Iterable[RunRecord]) -> tuple[str, ...]:
@@ -181,10 +225,16 @@ def _coverage(records: Iterable[RunRecord]) -> tuple[str, ...]:
     )
 
 
-def _row(records: Sequence[RunRecord], configuration: str, variant: str) -> Row:
+def _row(
+    records: Sequence[RunRecord],
+    configuration: str,
+    variant: str,
+    bounds: tuple[float, float],
+    times: tuple[tuple[str, float], ...],
+) -> Row:
     records = sorted(records, key=lambda record: record.spec.seed)
     spec, scores = records[0].spec, [r.scores for r in records if r.scores is not None]
-    maps, single = [s.mAP for s in scores], len(scores) == 1
+    maps = [s.mAP for s in scores]
     costs = [r.efficiency for r in records if r.efficiency is not None]
     first = costs[0] if costs else None
     return Row(
@@ -196,15 +246,15 @@ def _row(records: Sequence[RunRecord], configuration: str, variant: str) -> Row:
         variant=variant,
         seeds=len(scores),
         mAP=statistics.fmean(maps),
-        low=scores[0].mAP_low if single else None,
-        high=scores[0].mAP_high if single else None,
-        deviation=None if single else statistics.stdev(maps),
+        low=bounds[0],
+        high=bounds[1],
+        deviation=statistics.stdev(maps) if len(maps) > 1 else None,
         CF1=statistics.fmean(s.CF1 for s in scores),
         OF1=statistics.fmean(s.OF1 for s in scores),
         gmacs=first.gmacs_backbone + first.gmacs_head if first else None,
         gmacs_head=first.gmacs_head if first else None,
         parameters=(first.parameters_backbone + first.parameters_head) / 1e6 if first else None,
-        latency=_latency(records),
+        latency=times,
         image_size=spec.settings.image_size,
         epochs=spec.settings.epochs,
         run_ids=tuple(r.run_id for r in records),
@@ -217,28 +267,12 @@ def _order(row: Row) -> tuple[Any, ...]:
     return -round(row.mAP, PLACES), row.method, row.backbone, row.loss, row.run_ids
 
 
-def _latency(records: Iterable[RunRecord]) -> tuple[tuple[str, float], ...]:
-    """The median at batch 1 over the runs, apart for every place where it was measured."""
-    times: dict[str, list[float]] = defaultdict(list)
-    for record in records:
-        if (cost := record.efficiency) is not None:
-            times[_where(cost, record)] += [t.median_ms for t in cost.latency if t.batch_size == 1]
-    return tuple((place, statistics.median(ms)) for place, ms in sorted(times.items()) if ms)
-
-
-def _where(cost: Efficiency, record: RunRecord) -> str:
-    """Device, precision and, on a processor, threads: latencies compare only where all agree."""
-    on_cuda = record.environment.get("device") == cost.device
-    threads = "" if on_cuda else f", {cost.threads} thread{'s' * (cost.threads != 1)}"
-    return f"{cost.device}{threads}, {cost.precision}"
-
-
 def _command(record: RunRecord) -> str:
     return f"{record.command}  # commit {record.commit[:12]}" if record.commit else record.command
 
 
 def _diverged(record: RunRecord) -> Diverged:
     settings = record.spec.settings
-    title = f"{record.spec.method}, {settings.backbone}, {settings.loss}, seed {record.spec.seed}"
+    row = named(record.spec.method, settings.backbone, settings.loss)
     error = record.error or f"{record.status} without scores"
-    return Diverged(run_id=record.run_id, title=title, error=error)
+    return Diverged(run_id=record.run_id, title=f"{row}, seed {record.spec.seed}", error=error)

@@ -1,7 +1,8 @@
 """Published scores beside a board of ours: a tier of its own, set against our rows, never ranked.
 
-A difference is given only where method, backbone, image size, test images and the definition of
-mAP are the same, and the authors had no extra data. What else differs (pretraining, the choice of
+A difference is given only on boards of the published track, as the others do not train as papers
+do, and where method, backbone, image size, test images and the definition of mAP are the same, and
+the authors had no extra data. What else differs (pretraining, the choice of
 the epoch on the test split) stands in the row or below the table.
 """
 
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mlbench.leaderboard.published import Published
 from mlbench.leaderboard.rows import Row, Table
-from mlbench.leaderboard.text import grid
+from mlbench.leaderboard.text import grid, percent
 from mlbench.types import MlbenchError
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ CANONICAL = "ap"
 UNSAID = "?"
 LEGEND = (
     "Not ranked: the authors' own images, pixels, pretraining and choice of epoch, mostly by the "
-    "test split. Ours and the difference stand where method, backbone, size, test images and "
-    f"protocol agree and no extra data was used; {UNSAID} where the source does not tell."
+    "test split. Ours and the difference stand on boards of the published track, where method, "
+    "backbone, size, test images and protocol agree and no extra data was used; "
+    f"{UNSAID} where the source does not tell."
 )
 
 Rescore = Callable[[str, str], float]
@@ -37,7 +39,7 @@ class Beside(NamedTuple):
     """A published row, and one of ours that is the same in what can be held equal.
 
     Attributes:
-        ours: None where the board has no such row.
+        ours: None where the board has no such row, or is not of the published track.
         mAP: ours by the protocol of the published one; None where that cannot be had.
     """
 
@@ -67,12 +69,18 @@ def beside(
     rows = [row for row in published if edition in row.boards and table.labels is None]
     if table.test_images not in {row.test_images for row in rows}:
         return []
-    rows.sort(key=lambda row: (row.method, row.backbone or "", row.image_size or 0, row.line))
+    rows.sort(key=by_method)
+    comparable = table.rows if table.track == "published" else ()
     found = []
     for row in rows:
-        mine = [ours for ours in table.rows if _same(row, ours, table.test_images)]
+        mine = [ours for ours in comparable if _same(row, ours, table.test_images)]
         found += [Beside(row, ours, _ours(ours, row, rescore)) for ours in mine] or [Beside(row)]
     return found
+
+
+def by_method(row: Published) -> tuple[str, str, int, int]:
+    """The order of published rows: by method, backbone, size and place in the file."""
+    return row.method, row.backbone or "", row.image_size or 0, row.line
 
 
 def _same(row: Published, ours: Row, test_images: int) -> bool:
@@ -121,7 +129,7 @@ def _line(one: Beside) -> dict[str, str]:
         "size": f"{row.image_size or UNSAID}{trained}",
         "trained on": (row.pretraining or UNSAID) + extra,
         "protocol": row.protocol or UNSAID,
-        "mAP": f"{theirs.value:g}" if theirs else "-",
+        "mAP": percent(theirs.value) if theirs else "-",
         "ours": "-" if one.mAP is None else f"{one.mAP:.2f}",
         "difference": "-" if difference is None else f"{difference:+.2f}",
         "run": "" if one.ours is None else " ".join(r[:8] for r in one.ours.run_ids),

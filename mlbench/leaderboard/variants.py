@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlbench.leaderboard.text import one_line
 from mlbench.types import RunSpec
 
 SHOWN = {"method", "seed", "settings.backbone", "settings.loss", "settings.image_size"}
@@ -50,8 +51,13 @@ def flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def named(method: str, backbone: str, loss: str, variant: str = "") -> str:
+    """A row in words, on one line: ``gap, resnet18, bce optimizer.lr=0.001``."""
+    return one_line(f"{method}, {backbone}, {loss} {variant}")
+
+
 def unsaid(specs: Sequence[RunSpec]) -> list[str]:
-    """Options of heads and losses that no column and no variant shows, a line a method.
+    """Options of heads and losses that no column and no variant shows, a line per method.
 
     A variant names what differs between rows of one method, backbone and loss. What all of those
     share would stay hidden, though it may set them apart from the method's other rows:

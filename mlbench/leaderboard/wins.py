@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlbench.leaderboard.rows import Table
+from mlbench.leaderboard.text import span
 
 LEGEND = "+ better than that row, - worse, = cannot be told apart"
 LARGEST = 100
@@ -10,18 +11,18 @@ LARGEST = 100
 
 
 def win_matrix(table: Table) -> list[str]:
-    """A line a row, and a character a row in each, in the order of the board; empty without rows.
+    """A line per row with a character for every row, in the board's order; empty without rows.
 
-    Lines begin with the row's number, which is that of its column, and end with what it is.
+    Lines begin with the row's place by mAP, which is that of its column, and end with what it is
+    and the ranks that are not ruled out.
     """
     rows = table.rows[:LARGEST]
     width = len(str(len(rows)))
     numbers = [str(i + 1).rjust(width) for i in range(len(rows))]
     header = [" " * width + " " + "".join(digits) for digits in zip(*numbers, strict=True)]
-    names = [f"{row.method}, {row.backbone}, {row.loss} {row.variant}" for row in rows]
     lines = [
-        f"{number} {wins[: len(rows)]} {' '.join(name.split())}"
-        for number, wins, name in zip(numbers, table.wins, names, strict=False)
+        f"{number} {wins[: len(rows)]} {row.title} (# {span(row.rank, row.rank_worst)})"
+        for number, wins, row in zip(numbers, table.wins, rows, strict=False)
     ]
     return [*header, *lines]
 
@@ -31,8 +32,9 @@ def rank_facts(table: Table) -> list[str]:
     if len(table.rows) < 2:
         return []
     facts = [
-        "#: 1 + how many rows are better with 95 % confidence (paired over images, Holm over all "
-        "pairs of the board)."
+        "Rows stand in the order of mAP. #: the ranks that are not ruled out with 95 % confidence, "
+        "from 1 + how many rows are significantly better to how many are not significantly worse "
+        "(paired over images, Holm over all pairs of the board)."
     ]
     if table.training_deviation is None:
         facts.append(

@@ -18,9 +18,9 @@ class Reliability(NamedTuple):
     """Known entries by predicted probability; a bin holds its lower edge, the last one also 1.
 
     Attributes:
-        entries: how many a bin [..., BINS].
+        entries: how many per bin [..., BINS].
         confidence: their mean probability; 0 in an empty bin.
-        frequency: how many of them are positive, as a share; 0 in an empty bin.
+        frequency: what fraction of them is positive; 0 in an empty bin.
     """
 
     entries: NDArray[np.intp]

@@ -32,7 +32,7 @@ CATALOGUE = (
         "ap",
         "AP",
         "Mean over a class's positives of the precision among all images that score at least as "
-        "high; mAP is its mean over the classes that have a positive.",
+        "high; mAP is its mean over the classes (those without a positive left out).",
         "ML-GCN (CVPR 2019), MSRN, ASL (ICCV 2021), ML-Decoder, CSRA (ICCV 2021); "
         "sklearn.metrics.average_precision_score",
         partial(measures.ap, average_precision),
@@ -56,8 +56,8 @@ CATALOGUE = (
         "prf-0.5",
         "P/R/F1",
         "Precision, recall and F1 of the labels with probability 0.5 or more: CP and CR are means "
-        "over classes with a positive, CF1 the F1 of the two, CF1_mean the mean of the classes' "
-        "F1; OP, OR and OF1 are of the counts over all classes.",
+        "over classes (those without a positive left out), CF1 the F1 of the two, CF1_mean the "
+        "mean of the classes' F1; OP, OR and OF1 are of the counts over all classes.",
         "ML-GCN (CVPR 2019), MSRN, CSRA",
         partial(measures.fixed, HALF, None),
     ),
@@ -93,14 +93,14 @@ CATALOGUE = (
     Protocol(
         "prf-validation",
         "P/R/F1",
-        "As prf-0.5 at the one threshold (a logit) with the highest OF1 on validation images.",
+        "As prf-0.5 at the one threshold with the highest OF1 on validation images.",
         "mlbench",
         measures.on_validation,
     ),
     Protocol(
         "prf-validation-by-class",
         "P/R/F1",
-        "As prf-0.5 at a threshold a class, with its highest F1 on validation images; 0.5 for "
+        "As prf-0.5 at a threshold per class, with its highest F1 on validation images; 0.5 for "
         "thresholds_not_found classes without a positive there.",
         "mlbench",
         measures.on_validation_by_class,
@@ -133,10 +133,10 @@ CATALOGUE = (
     Protocol(
         "label-ranking",
         "image",
-        "Means over images: LRAP, the share of present labels among those that score at least as "
-        "high as one; coverage_error, how many labels down the ranking the last present one is (in "
-        "labels); ranking_loss, the share of pairs of a present and an absent label that are not "
-        "in order.",
+        "Means over images: LRAP, the fraction of present labels among those that score at least "
+        "as high as one; coverage_error, how many labels down the ranking the last present one is "
+        "(in labels); ranking_loss, the fraction of pairs of a present and an absent label that "
+        "are not in order.",
         "Schapire and Singer (2000), Tsoumakas et al. (2010), reported by MSRN; "
         "sklearn.metrics.label_ranking_average_precision_score, coverage_error, label_ranking_loss",
         measures.label_ranking,
@@ -144,15 +144,15 @@ CATALOGUE = (
     Protocol(
         "hamming",
         "image",
-        "Share of all known entries that are wrong at probability 0.5.",
+        "Fraction of all known entries that are wrong at probability 0.5.",
         "Schapire and Singer (2000); sklearn.metrics.hamming_loss",
         measures.hamming,
     ),
     Protocol(
         "calibration",
         "calibration",
-        "Expected calibration error: the mean distance of the share of positives from the mean "
-        "probability over 15 bins of equal width, weighted by entries; a label, averaged over "
+        "Expected calibration error: the mean distance of the fraction of positives from the mean "
+        "probability over 15 bins of equal width, weighted by entries; per label, averaged over "
         "labels (ECE), and of all entries together (ECE_pooled), with its reliability diagram.",
         "Naeini et al. (AAAI 2015), Guo et al. (ICML 2017)",
         measures.calibration,

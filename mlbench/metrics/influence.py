@@ -27,8 +27,8 @@ def influence(
 
     A mean over P positives varies by P / (P - 1) more than their spread about it says, and labels
     of two or three positives are common: ``small_sample`` multiplies a class's part by the root.
-    In simulations of 200 to 5,000 images with 2 to 250 positives a label the standard deviation of
-    a difference came out at 0.95 to 1.12 of the true one, and at 0.80 to 0.96 without
+    In simulations of 200 to 5,000 images with 2 to 250 positives per label the standard deviation
+    of a difference came out at 0.95 to 1.12 of the true one, and at 0.80 to 0.96 without
     (``tests/metrics/test_influence.py`` holds it to that). One positive tells nothing of its spread
     and is treated as two.
 

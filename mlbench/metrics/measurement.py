@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.metrics.average_precision import ScoreMatrix
-from mlbench.types import Targets
+from mlbench.types import Predictions, RunRecord, Targets
 
 Absent = Literal["left out", "zero", "refused"]
 Family = Literal["canonical", "AP", "P/R/F1", "AUC", "image", "calibration", "groups", "partners"]
@@ -34,6 +34,7 @@ class Case:
             thresholds; None where there are none.
         train_positives: training images with each label [C]; None where that is not known.
         absent: what becomes of classes without a positive in means over classes.
+        names: of the labels [C], for messages; None where they are not known.
     """
 
     logits: ScoreMatrix
@@ -41,6 +42,29 @@ class Case:
     validation: Labelled | None = None
     train_positives: NDArray[np.integer[Any]] | None = None
     absent: Absent = "left out"
+    names: tuple[str, ...] | None = None
+
+    @classmethod
+    def of_run(cls, predictions: Predictions, record: RunRecord | None = None) -> Case:
+        """What a run left.
+
+        Args:
+            predictions: as ``Store.predictions`` reads them.
+            record: of the run; without it nothing is known of its training.
+        """
+        held_out = predictions.validation
+        known = None if record is None else record.train_positives
+        return cls(
+            predictions.logits,
+            predictions.targets,
+            None if held_out is None else Labelled(held_out.logits, held_out.targets),
+            None if known is None else np.array(known, np.int64),
+            names=None if record is None else record.label_names,
+        )
+
+    def label(self, place: int) -> str:
+        """What a message calls a label: its name, or the place of its column."""
+        return f"class {place}" if self.names is None else repr(self.names[place])
 
 
 @dataclass(frozen=True)
@@ -49,8 +73,8 @@ class Measurement:
 
     Attributes:
         values: name -> a number, never NaN; in percent unless the protocol says otherwise.
-        by_label: name -> a number a label [C], NaN where it is not defined; or words; or, as whole
-            numbers, another label by its column, -1 for none.
+        by_label: name -> a number per label [C], NaN where it is not defined; or words; or, as
+            whole numbers, another label by its column, -1 for none.
         curves: name -> numbers [bins], to be drawn together.
     """
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlbench.metrics import groups, ranking
 from mlbench.metrics.average_precision import ScoreMatrix, average_precision, check
-from mlbench.metrics.calibration import reliability
+from mlbench.metrics.calibration import probabilities, reliability
 from mlbench.metrics.measurement import Case, Labelled, Measurement
 from mlbench.metrics.partners import NAMES, probe
 from mlbench.metrics.precision_recall import predict, rates
@@ -50,7 +50,7 @@ def _absent(case: Case) -> NDArray[np.bool_]:
     if case.absent == "refused" and absent_C.any():
         raise MeasureError(
             f"{np.count_nonzero(absent_C)} of {len(absent_C)} classes have no positive, the first "
-            f"is class {absent_C.argmax()}, and this protocol refuses such a split"
+            f"is {case.label(int(absent_C.argmax()))}, and this protocol refuses such a split"
         )
     return absent_C
 
@@ -70,7 +70,7 @@ def fixed(threshold: float, top_k: int | None, case: Case) -> Measurement:
 
 
 def by_image(case: Case) -> Measurement:
-    """P/R/F1 an image, averaged over those with a positive."""
+    """P/R/F1 per image, averaged over those with a positive."""
     predicted = predict(case.logits, case.targets, HALF)
     # The per-class names are means over images when the matrices lie on their side.
     found = rates(predicted.T, case.targets.T)
@@ -81,7 +81,7 @@ def by_image(case: Case) -> Measurement:
 def on_validation(case: Case) -> Measurement:
     """P/R/F1 at the logit with the highest OF1 on validation images."""
     threshold = best_threshold(*_validation(case))
-    return Measurement(_prf(case, threshold) | {"threshold": threshold})
+    return Measurement(_prf(case, threshold) | _told(threshold))
 
 
 def on_validation_by_class(case: Case) -> Measurement:
@@ -90,7 +90,14 @@ def on_validation_by_class(case: Case) -> Measurement:
     thresholds_C = best_thresholds(logits, targets)
     without = ~(targets == 1).any(axis=0)
     values = _prf(case, thresholds_C) | {"thresholds_not_found": int(np.count_nonzero(without))}
-    return Measurement(values, {"threshold": thresholds_C})
+    by_label = {"threshold_probability": probabilities(thresholds_C)}
+    return Measurement(values, by_label | {"threshold_logit": thresholds_C})
+
+
+def _told(threshold: float) -> dict[str, float]:
+    """A threshold as the names of protocols have it, and as scores are compared with it."""
+    chance = float(probabilities(np.array(threshold)))
+    return {"threshold_probability": chance, "threshold_logit": threshold}
 
 
 def _validation(case: Case) -> Labelled:
@@ -115,12 +122,12 @@ def _validation(case: Case) -> Labelled:
 def oracle(case: Case) -> Measurement:
     """P/R/F1 at a logit that is picked on the scored images."""
     threshold = msrn_threshold(case.logits, case.targets)
-    return Measurement(_prf(case, threshold) | {"threshold": threshold})
+    return Measurement(_prf(case, threshold) | _told(threshold))
 
 
 # ------------------------------------------------------------------- rankings, within and across
 def auc(case: Case) -> Measurement:
-    """AUC a class and over all entries."""
+    """AUC per class and over all entries."""
     auc_C = ranking.auc_by_class(case.logits, case.targets)
     scored = np.isfinite(auc_C)
     if not scored.any():
@@ -141,7 +148,7 @@ def label_ranking(case: Case) -> Measurement:
 
 
 def hamming(case: Case) -> Measurement:
-    """Share of known entries that are wrong at probability 0.5."""
+    """Fraction of known entries that are wrong at probability 0.5."""
     known = case.targets >= 0
     wrong = (predict(case.logits, case.targets) != (case.targets == 1)) & known
     loss = np.count_nonzero(wrong) / np.count_nonzero(known)
@@ -150,7 +157,7 @@ def hamming(case: Case) -> Measurement:
 
 # ------------------------------------------------------------------------------------- calibration
 def calibration(case: Case) -> Measurement:
-    """ECE a label, its mean, and the reliability diagram."""
+    """ECE per label, its mean, and the reliability diagram."""
     ece_C = reliability(case.logits, case.targets).error()
     together = reliability(case.logits, case.targets, pooled=True)
     values = {"ECE": 100 * float(np.nanmean(ece_C)), "ECE_pooled": 100 * float(together.error())}
@@ -167,8 +174,9 @@ def training_groups(case: Case) -> Measurement:
     """MAP of labels that are frequent, middling and rare in training."""
     if case.train_positives is None:
         raise MeasureError(
-            "how many training images have each label is not known; an array train_positives "
-            "[labels] in the file would say it, and groups-by-thirds needs none"
+            "how many training images have each label is not known: records of older runs and of "
+            "scored checkpoints do not say it. A new run does, an array train_positives [labels] "
+            "in an .npz would, and groups-by-thirds needs none"
         )
     if case.train_positives.shape != case.targets.shape[1:]:
         raise MeasureError(

@@ -58,10 +58,10 @@ def paired_bootstrap(
 
     Draws are shifted so that their mean is the difference that was measured, as in
     ``mlbench.metrics.protocol``: a draw repeats images, which lifts the AP of rare labels, and not
-    by the same amount for both. The interval is percentiles of the draws, and p is twice the share
-    of draws on the far side of 0, counting one draw more than there were (Davison and Hinkley,
-    1997, section 4.2), so that it is never 0: below 0.05 exactly when the interval leaves 0 out,
-    but for that one draw.
+    by the same amount for both. The interval is percentiles of the draws, and p is twice the
+    fraction of draws on the far side of 0, counting one draw more than there were (Davison and
+    Hinkley, 1997, section 4.2), so that it is never 0: below 0.05 exactly when the interval leaves
+    0 out, but for that one draw.
 
     A class's p value is that of a normal deviate with the standard deviation of the draws: counted
     ones end at 2 / (resamples + 1), which no correction for 80 labels would ever let pass.

@@ -16,7 +16,7 @@ def precision_recall_f1(
 ) -> dict[str, float]:
     """CP CR CF1 OP OR OF1 as ML-GCN (Chen et al., CVPR 2019) and its successors define them.
 
-    With counts a class of correct predictions Nc, predictions Np and positives Ng::
+    With counts per class of correct predictions Nc, predictions Np and positives Ng::
 
         CP = mean_c Nc/Np    CR = mean_c Nc/Ng    CF1 = 2 CP CR / (CP + CR)
         OP = sum Nc/sum Np   OR = sum Nc/sum Ng   OF1 = 2 OP OR / (OP + OR)
@@ -54,9 +54,9 @@ def predict(
     Args:
         scores: [N, C] logits.
         targets: int8 [N, C]; an unknown entry is never predicted.
-        threshold: one for all classes, or one a class [C]; ``-inf`` asks for nothing. It is
+        threshold: one for all classes, or one per class [C]; ``-inf`` asks for nothing. It is
             rounded to the precision of the scores, so that a float32 score of 0.1 reaches 0.1.
-        top_k: at most so many an image; None for any number.
+        top_k: at most so many per image; None for any number.
     """
     known = targets >= 0
     least = np.asarray(threshold).astype(np.result_type(scores.dtype, np.float16))

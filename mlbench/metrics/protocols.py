@@ -6,9 +6,8 @@ A treatment behind a plus sign changes how a protocol treats unknown entries or 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 from mlbench.metrics.average_precision import ScoreMatrix, check
 from mlbench.metrics.catalogue import CATALOGUE
 from mlbench.metrics.measurement import Case, Labelled, Measurement, Protocol, Treatment
-from mlbench.metrics.treatments import ALL
-from mlbench.types import MeasureError, Predictions, Targets
+from mlbench.metrics.treatments import ALL, USERS
+from mlbench.types import MeasureError, Targets
 
 Entry = TypeVar("Entry", Protocol, Treatment)
 
@@ -28,6 +27,12 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({p.name: p for p in CATALOG
 
 TREATMENTS: Mapping[str, Treatment] = MappingProxyType({t.name: t for t in ALL})
 """Name -> treatment."""
+
+KINDS = ("difficult", "absent")
+"""Of treatments, in the order of their names behind a protocol's."""
+
+UNUSED = "nobody that we know of"
+"""The source of a protocol with treatments that no paper combines so."""
 
 
 @dataclass(frozen=True)
@@ -73,27 +78,6 @@ def evaluate(
     return dict(protocol.measure(case).values)
 
 
-def score_all(
-    predictions: Predictions, names: Sequence[str] | None = None
-) -> dict[str, dict[str, float]]:
-    """The numbers of many protocols on the predictions of a run.
-
-    Args:
-        predictions: as ``Store.predictions`` reads them.
-        names: of protocols; None for all that differ on these targets (see ``names_for``).
-
-    Returns:
-        Protocol -> name -> number; a protocol that is not defined here is missing.
-
-    Raises:
-        MeasureError: no such protocol, the arrays do not fit, or a logit is not finite.
-    """
-    held_out = predictions.validation
-    pair = None if held_out is None else Labelled(held_out.logits, held_out.targets)
-    report = measure(Case(predictions.logits, predictions.targets, pair), names)
-    return {name: dict(found.values) for name, found in report.found.items()}
-
-
 def measure(case: Case, names: Sequence[str] | None = None) -> Report:
     """Score a case under many protocols.
 
@@ -123,32 +107,53 @@ def find(name: str) -> Protocol:
     """
     base, *treated = name.split("+")
     protocol = _named(base, PROTOCOLS, "protocol")
-    kinds = set()
+    by_kind: dict[str, str] = {}
     for part in treated:
         treatment = _named(part, TREATMENTS, "treatment")
-        if treatment.kind in kinds:
+        if treatment.kind in by_kind:
             raise MeasureError(f"{name}: treats {treatment.kind} entries twice; keep one")
         if not treatment.changes(protocol):
             raise MeasureError(
                 f"{name}: {base} does not depend on {part}; it changes "
                 f"{', '.join(p for p in PROTOCOLS if treatment.changes(PROTOCOLS[p]))}"
             )
-        kinds.add(treatment.kind)
+        by_kind[treatment.kind] = part
         protocol = _treated(protocol, treatment)
-    return protocol
+    if not treated:
+        return protocol
+    ordered = "+".join([base, *(by_kind[kind] for kind in KINDS if kind in by_kind)])
+    return replace(protocol, source=USERS.get(ordered, UNUSED))
 
 
 def names_for(targets: Targets) -> list[str]:
     """Every protocol, and every treatment of it that may change a number on these targets.
 
-    Where nothing is unknown, or every class has a positive, there is nothing to treat.
+    Where nothing is unknown, or every class has a positive once it is known, there is nothing to
+    treat.
 
     Args:
         targets: int8 [N, C] in {1, 0, -1}.
     """
-    kinds = {"difficult": (targets < 0).any(), "absent": not (targets == 1).any(axis=0).all()}
-    present = [treatment for treatment in ALL if kinds[treatment.kind]]
-    return [name for protocol in CATALOGUE for name in _variants(protocol, present)]
+    difficult = [t for t in ALL if t.kind == "difficult"] if (targets < 0).any() else []
+    # Unknown entries that count as present may leave no class without a positive.
+    absent = {
+        treatment: [t for t in ALL if t.kind == "absent"] if _lacking(targets, treatment) else []
+        for treatment in (None, *difficult)
+    }
+    return [
+        "+".join([protocol.name, *(t.name for t in (first, second) if t is not None)])
+        for protocol in CATALOGUE
+        for first in (None, *difficult)
+        for second in (None, *absent[first])
+        if all(t is None or t.changes(protocol) for t in (first, second))
+    ]
+
+
+def _lacking(targets: Targets, treatment: Treatment | None) -> bool:
+    """Whether some class has no positive, unknown entries having been treated."""
+    case = Case(np.zeros(targets.shape), targets)
+    treated = case if treatment is None else treatment.apply(case)
+    return not bool((treated.targets == 1).any(axis=0).all())
 
 
 def _named(name: str, entries: Mapping[str, Entry], kind: str) -> Entry:
@@ -164,15 +169,5 @@ def _treated(protocol: Protocol, treatment: Treatment) -> Protocol:
         protocol,
         name=f"{protocol.name}+{treatment.name}",
         definition=f"{protocol.definition} {treatment.definition}",
-        source=f"{protocol.source}; {treatment.source}",
         measure=lambda case: protocol.measure(treatment.apply(case)),
     )
-
-
-def _variants(protocol: Protocol, treatments: Sequence[Treatment]) -> Iterator[str]:
-    axes = [
-        ["", *(f"+{t.name}" for t in treatments if t.kind == kind and t.changes(protocol))]
-        for kind in ("difficult", "absent")
-    ]
-    for endings in product(*axes):
-        yield protocol.name + "".join(endings)

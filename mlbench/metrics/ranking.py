@@ -52,10 +52,10 @@ class LabelRanking(NamedTuple):
     """Means over images.
 
     Attributes:
-        lrap: label ranking average precision: over the labels of an image, the mean share of them
-            among all labels that score at least as high (Tsoumakas et al., 2010). In [0, 1].
+        lrap: label ranking average precision: over the labels of an image, the mean fraction of
+            them among all labels that score at least as high (Tsoumakas et al., 2010). In [0, 1].
         coverage: how far down the ranking one must go to have all labels, in labels.
-        loss: share of the pairs of a present and an absent label that are not in order; equal
+        loss: fraction of the pairs of a present and an absent label that are not in order; equal
             scores are not in order. In [0, 1].
     """
 

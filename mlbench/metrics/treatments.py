@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -46,7 +48,7 @@ ALL = (
     Treatment(
         "absent-zero",
         "absent",
-        "A class without a positive counts as 0 in means over classes.",
+        "Classes without a positive are not left out but count as 0 in means over classes.",
         "ASL, Prokofiev and Sovrasov (AP)",
         lambda case: _absent(case, "zero"),
         ("AP", "P/R/F1"),
@@ -61,3 +63,22 @@ ALL = (
     ),
 )
 """Every treatment; the default is to let unknown entries count nowhere and to leave out classes."""
+
+USERS: Mapping[str, str] = MappingProxyType(
+    {
+        "ap+difficult-negative": "C-Tran (CVPR 2021), where every class has a positive",
+        "ap+difficult-positive": "Prokofiev and Sovrasov (arXiv 2209.06585), where every class has "
+        "a positive",
+        "ap+absent-zero": "ASL (ICCV 2021), where nothing is unknown",
+        "ap+difficult-positive+absent-zero": "Prokofiev and Sovrasov (arXiv 2209.06585)",
+        "ap+absent-refused": "ML-GCN (CVPR 2019), CSRA (ICCV 2021)",
+        "ap-interpolated+difficult-negative": "SSGRL (ICCV 2019), where every class has a positive",
+        "ap-interpolated+difficult-negative+absent-refused": "SSGRL (ICCV 2019)",
+        "prf-0.5+difficult-negative": "ML-GCN (CVPR 2019), ADD-GCN (ECCV 2020), SSGRL (ICCV 2019), "
+        "C-Tran (CVPR 2021)",
+        "prf-top3+difficult-negative": "ML-GCN (CVPR 2019)",
+        "prf-oracle+difficult-negative": "MSRN (arXiv 2106.11596)",
+        "prf-by-image+difficult-positive": "Prokofiev and Sovrasov (arXiv 2209.06585)",
+    }
+)
+"""Protocol with its treatments, difficult before absent -> whose code takes exactly these."""

@@ -2,8 +2,9 @@
 
     manifest.json     format version, run id, the SHA-256 of every other member
     record.json       as the store keeps it
-    recipe.yaml       the run's spec, for a person to read
-    predictions.npz   logits, targets, keys and label names of the test split; none if it diverged
+    recipe.yaml       the run's spec, for a person to read and to repeat (mlbench.recipe)
+    predictions.npz   logits, targets, keys and label names of the test split, and what each image
+                      does to mAP; none if it diverged
 
 The same result gives the same members byte for byte: no time of day, no name of a machine. Reading
 extracts nothing to the disk, and believes nothing: what the parts say is for ``verify`` to judge.
@@ -24,8 +25,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from mlbench import __version__
-from mlbench.packs import arrays, recipe
+from mlbench import __version__, recipe
+from mlbench.packs import arrays
+from mlbench.store import Influence
 from mlbench.types import PackError, Predictions, RunRecord, Value
 
 FORMAT = 1
@@ -76,7 +78,9 @@ class Pack:
 
 
 # ------------------------------------------------------------------------------------------ making
-def make(record: RunRecord, predictions: Predictions | None) -> bytes:
+def make(
+    record: RunRecord, predictions: Predictions | None, influence: Influence | None = None
+) -> bytes:
     """A pack of a result.
 
     Logits stay float32: rounded to float16, every record of ours had another score.
@@ -84,6 +88,7 @@ def make(record: RunRecord, predictions: Predictions | None) -> bytes:
     Args:
         record: what the run found.
         predictions: on the test split; None for a run that diverged.
+        influence: as the store has it.
 
     Raises:
         PackError: the run has scores, but there are no predictions to recompute them from.
@@ -99,7 +104,7 @@ def make(record: RunRecord, predictions: Predictions | None) -> bytes:
         RECIPE: recipe.text(record).encode(),
     }
     if predictions is not None:
-        members[PREDICTIONS] = arrays.dump(predictions, record)
+        members[PREDICTIONS] = arrays.dump(predictions, record, influence)
     manifest = Manifest(
         format=FORMAT,
         mlbench=__version__,
@@ -159,8 +164,10 @@ def read(file: Path) -> Pack:
 
 def _members(file: Path) -> dict[str, bytes]:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with file.open("rb") as stream, zipfile.ZipFile(stream) as archive:
             _refuse_strange(file, archive.infolist())
+            if around := arrays.around(stream, archive):
+                raise PackError(f"{file} holds {around}; {_REMEDY}")
             return {member.filename: archive.read(member) for member in archive.infolist()}
     except OSError as error:
         raise PackError(f"{file} cannot be read ({error.strerror or error})") from error

@@ -6,18 +6,28 @@ import io
 import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlbench.store.influence import Influence, among, members
 from mlbench.types import PackError, Predictions, RunRecord
 
 Arrays = dict[str, NDArray[Any]]
 _TYPES = {"logits": "<f4", "targets": "|i1", "keys": "U", "names": "U", "run_id": "U"}
 _DIMENSIONS = {"logits": 2, "targets": 2, "keys": 1, "names": 1, "run_id": 0}
+_INFLUENCE = {
+    "influence": ("<f4", 1),
+    "influence_of": ("U", 0),
+    "influence_mAP": ("<f8", 0),
+    "influence_version": ("<i8", 0),
+}
+"""Type and number of axes of what follows from the predictions; older packs have none of it."""
 _SPLIT = ("logits", "targets", "keys")
 _VALIDATION = "validation_"
+_END = 22
+"""Bytes of the record that ends a zip without a comment."""
 _DAMAGES = (
     *(zipfile.BadZipFile, zlib.error, EOFError, MemoryError, OverflowError),
     *(NotImplementedError, RuntimeError, ValueError, SyntaxError, TypeError),
@@ -32,14 +42,16 @@ class Predicted:
     Attributes:
         names: of the columns, as the predictions say.
         run_id: of the run that predicted, as the predictions say.
+        influence: what each image is said to do to mAP; None in packs that are older than this.
     """
 
     predictions: Predictions
     names: tuple[str, ...]
     run_id: str
+    influence: Influence | None = None
 
 
-def dump(predictions: Predictions, record: RunRecord) -> bytes:
+def dump(predictions: Predictions, record: RunRecord, influence: Influence | None = None) -> bytes:
     """An .npz that is not compressed: the pack around it is, and no version of zlib changes it."""
     found: Arrays = {
         **_plain(predictions),
@@ -48,6 +60,8 @@ def dump(predictions: Predictions, record: RunRecord) -> bytes:
     }
     if predictions.validation is not None:
         found |= {_VALIDATION + name: a for name, a in _plain(predictions.validation).items()}
+    if influence is not None:
+        found |= members(influence)
     buffer = io.BytesIO()
     np.savez(buffer, **found)  # type: ignore[arg-type] # numpy's stub sees allow_pickle in **
     return buffer.getvalue()
@@ -73,15 +87,16 @@ def load(data: bytes, limit: int) -> Predicted:
             type; to be read behind the name of the file.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with io.BytesIO(data) as stream, zipfile.ZipFile(stream) as archive:
             if sum(member.file_size for member in archive.infolist()) > limit:
                 raise PackError(f"would unpack to more than {limit:,} bytes; nothing was read")
-            held = [m.filename.removesuffix(".npy") for m in archive.infolist()]
-            wanted = [*_TYPES, *(_VALIDATION + name for name in _SPLIT)]
-            found = {name: _array(archive, name) for name in wanted if name in held}
+            _refuse_strange(stream, archive)
+            found = {
+                name.removesuffix(".npy"): _array(archive, name) for name in archive.namelist()
+            }
     except _DAMAGES as error:
         raise PackError(f"is damaged ({type(error).__name__}: {error})") from error
-    for name in _TYPES:
+    for name in (*_TYPES, *(_INFLUENCE if _INFLUENCE.keys() & found.keys() else ())):
         if name not in found:
             raise PackError(f"has no array {name}")
     validation = None
@@ -91,14 +106,40 @@ def load(data: bytes, limit: int) -> Predicted:
         _predictions(found, "", validation),
         tuple(found["names"].tolist()),
         str(found["run_id"]),
+        among(found),
     )
 
 
-def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    raw = io.BytesIO(archive.read(f"{name}.npy"))
-    array: NDArray[Any] = np.lib.format.read_array(raw, allow_pickle=False)
+def _refuse_strange(stream: IO[bytes], archive: zipfile.ZipFile) -> None:
+    known = {*_TYPES, *_INFLUENCE, *(_VALIDATION + name for name in _SPLIT)}
+    names = [member.orig_filename for member in archive.infolist()]
+    for name in names:
+        if name.removesuffix(".npy") not in known or not name.endswith(".npy"):
+            raise PackError(f"has {name!r}, which has no place among predictions")
+        if names.count(name) > 1:
+            raise PackError(f"has {name!r} {names.count(name)} times; which counts?")
+    if text := around(stream, archive):
+        raise PackError(f"holds {text}")
+
+
+def around(stream: IO[bytes], archive: zipfile.ZipFile) -> str:
+    """What a zip's file holds that is none of its members, in words; empty if there is nothing."""
+    if min((member.header_offset for member in archive.infolist()), default=0):
+        return "bytes before its first member"
+    stream.seek(-_END, io.SEEK_END)
+    if archive.comment or stream.read(4) != b"PK\5\6":
+        return "bytes after its last member"
+    return ""
+
+
+def _array(archive: zipfile.ZipFile, member: str) -> NDArray[Any]:
+    name, raw = member.removesuffix(".npy"), io.BytesIO(archive.read(member))
+    try:
+        array: NDArray[Any] = np.lib.format.read_array(raw, allow_pickle=False)
+    except ValueError as error:  # numpy's own words advise to load it all the same
+        raise PackError(f"has {name} that is no array of plain numbers or texts") from error
     plain = name.removeprefix(_VALIDATION)
-    kind, axes = _TYPES[plain], _DIMENSIONS[plain]
+    kind, axes = _INFLUENCE.get(plain) or (_TYPES[plain], _DIMENSIONS[plain])
     # An empty text has no size, so that a few bytes can say that there are any number of them.
     text = array.dtype.kind == "U" and array.dtype.itemsize > 0
     if not (text if kind == "U" else array.dtype.str == kind):

@@ -85,5 +85,6 @@ def case(pack: Pack, data: Path | None = None, cache: Path | None = None) -> Cas
         labels=spec.labels,
         holdout=spec.holdout,
         validation=spec.settings.selection == "validation",
+        allow_missing=spec.incomplete,
     )
     return Case(pack, splits.card, names, with_label_noise(splits, spec.label_noise))

@@ -17,7 +17,7 @@ import numpy as np
 from mlbench import registry
 from mlbench.data.labels import WIDTH
 from mlbench.packs.case import Case
-from mlbench.packs.remarks import Remark, finding, not_checked, warning
+from mlbench.packs.remarks import Remark, finding, not_checked, softened, warning
 from mlbench.types import LabelContext, MeasureError, PluginError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def counts(case: Case) -> Iterator[Remark]:
     said = Counted(cost.parameters_backbone, cost.gmacs_backbone)
     remarks = list(_differences("backbone", settings.backbone, expected, said))
     remarks += _head(case, Counted(cost.parameters_head, cost.gmacs_head))
-    yield from remarks if all(known) else map(_softened, remarks)
+    yield from remarks if all(known) else map(softened, remarks)
 
 
 def _known(case: Case, kind: registry.Kind, name: str) -> bool:
@@ -144,15 +144,6 @@ def _differences(part: str, name: str, expected: Counted, said: Counted) -> Iter
         yield finding(f"gmacs_{part} is not what {name} takes", expected.gmacs, said.gmacs)
 
 
-def _softened(remark: Remark) -> Remark:
-    if remark.kind != "finding":
-        return remark
-    return warning(
-        f"{remark.text} in the version that is installed here, which is not the run's: "
-        f"{remark.expected} here, {remark.found} there"
-    )
-
-
 @functools.lru_cache(maxsize=64)
 def _trunk(backbone: str, image_size: int) -> Trunk:
     from mlbench.profiling import Trunk
@@ -174,7 +165,8 @@ def _count(asked: Question, width: int) -> Counted:
     one = np.ones((), np.float32)
     together, words = (np.broadcast_to(one, (number, n)) for n in (number, width))
     with torch.device("meta"):
-        context = LabelContext(asked.labels, together, words, number + 1)
+        objects = np.ones(number, np.int64)
+        context = LabelContext(asked.labels, together, words, number + 1, lambda: objects)
         head = factory(trunk.spec, context, **options).eval()
         macs = count(head, lambda: head(trunk.maps), trunk.maps, asked.head)
     return Counted(sum(p.numel() for p in head.parameters()), macs / BATCH / 1e9)

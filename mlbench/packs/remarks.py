@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 from mlbench.types import Value
 
 Kind = Literal["finding", "warning", "not checked"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Verdict = Literal["clean", "warnings", "findings"]
 SHOWN = 5
 """How many of many names a remark lists."""
 LONGEST = 400
@@ -60,9 +60,11 @@ class Report(Value):
         return tuple(remark for remark in self.remarks if remark.kind == kind)
 
     @property
-    def clean(self) -> bool:
-        """Whether nothing speaks against the pack."""
-        return not self.of("finding")
+    def verdict(self) -> Verdict:
+        """What a person is told first; ``clean`` is a pack that nobody need look at."""
+        if self.of("finding"):
+            return "findings"
+        return "warnings" if self.of("warning") else "clean"
 
 
 def finding(text: str, expected: object, found: object) -> Remark:
@@ -89,3 +91,13 @@ def few(names: Sequence[object]) -> str:
     """The first of many names, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(str(name) for name in names[:SHOWN]) + more
+
+
+def softened(remark: Remark) -> Remark:
+    """A finding by plugins of another version than the run's, as a warning."""
+    if remark.kind != "finding":
+        return remark
+    return warning(
+        f"{remark.text} in the version that is installed here, which is not the run's: "
+        f"{remark.expected} here, {remark.found} there"
+    )

@@ -38,7 +38,8 @@ def scores(case: Case) -> Iterator[Remark]:
     pairs = zip(record.label_names, precisions, record.average_precision, strict=False)
     wrong = [(name, a, b) for name, a, b in pairs if not _same(a, b)]
     if wrong:
-        text = f"the average precision of {len(wrong)} labels is not what the predictions give"
+        of = f"{len(wrong)} of the labels"
+        text = f"the average precision of {of} is not what the predictions give"
         yield finding(
             text,
             few([f"{name} {_shown(expected)}" for name, expected, _ in wrong]),

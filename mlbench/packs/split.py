@@ -77,7 +77,7 @@ def _values(split: str, predicted: Predictions, images: int, labels: int) -> Ite
     if len(keys) != images:
         yield finding(f"keys of the {split} split are not one an image", images, len(keys))
     if twice := _twice(keys):
-        text = f"{len(twice)} keys of the {split} split are there more than once"
+        text = f"keys of the {split} split are there more than once: {len(twice)}"
         yield finding(text, "each key once", few(twice))
     bad = np.argwhere(~np.isfinite(logits))
     if len(bad):
@@ -201,8 +201,8 @@ def data(case: Case) -> Iterator[Remark]:
 
 
 def _against(split: str, found: Predictions, true: Index, may_lack: bool) -> Iterator[Remark]:
-    rows = {key: row for row, key in enumerate(true.keys)}
-    lacking = [key for key in true.keys if key not in set(found.keys)]
+    rows, there = {key: row for row, key in enumerate(true.keys)}, set(found.keys)
+    lacking = [key for key in true.keys if key not in there]
     added = [key for key in dict.fromkeys(found.keys) if key not in rows]
     if lacking and not may_lack:
         text = f"images of the {split} split are missing"
@@ -217,7 +217,7 @@ def _against(split: str, found: Predictions, true: Index, may_lack: bool) -> Ite
     wrong = np.argwhere(theirs != ours)
     if len(wrong):
         row, column = (int(i) for i in wrong[0])
-        text = f"{len(wrong)} targets of the {split} split are not the data set's"
+        text = f"targets of the {split} split that are not the data set's: {len(wrong)}"
         where = f"image {found.keys[places[row]]}, column {column}"
         yield finding(text, f"{ours[row, column]} for {where}", int(theirs[row, column]))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mlbench.packs import claims, split
+from mlbench.packs import claims, costs, split, training
 from mlbench.packs.archive import Pack
 from mlbench.packs.case import Case, case
 from mlbench.packs.counts import counts
+from mlbench.packs.influence import influence
+from mlbench.packs.positives import train_positives
 from mlbench.packs.remarks import Remark, Report
 from mlbench.packs.scores import scores, selection
 
@@ -20,18 +22,23 @@ CHECKS: dict[str, Check] = {
     "settings": claims.settings,
     "status": claims.status,
     "started": claims.started,
-    "track": claims.track,
-    "epochs": claims.epochs,
+    "command": claims.command,
+    "method": training.method,
+    "track": training.track,
+    "epochs": training.epochs,
+    "schedule": training.schedule,
     "labels": split.labels,
     "predictions": split.predictions,
     "edition": split.identity,
     "card": split.card,
     "data": split.data,
+    "training positives": train_positives,
     "scores": scores,
     "selection": selection,
-    "efficiency": claims.efficiency,
+    "influence": influence,
+    "efficiency": costs.efficiency,
     "counts": counts,
-    "plugins": claims.plugins,
+    "plugins": costs.plugins,
     "commit": claims.commit,
 }
 """Name -> check; none relies on another having passed."""

@@ -1,11 +1,12 @@
 import json
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
 from mlbench.store import Store
-from tests.leaderboard.scored import write
+from tests.leaderboard.scored import labels, write
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,6 +29,40 @@ def test_runs_by_the_beginning_of_their_ids(cli, runs):
     for part in ("A - B: +", "p = 0.002", "msrn, resnet18, bce", "method: msrn and gap", "moved"):
         assert part in ended.out
     assert "the noise of training is unknown" in ended.out
+
+
+def test_a_run_against_itself_is_equal_and_nothing_is_tested(cli, runs, tmp_path):
+    write(Store(tmp_path / "results"), "msrn", 2.0, noise=9, spec={"seed": 1})  # noise of training
+    ended = cli("compare", runs["a"].run_id, runs["a"].run_id)
+    assert ended.code == 0 and "The predictions of A and B are equal" in ended.out
+    assert "[" not in ended.out and "differences:" not in ended.out
+    found = json.loads(cli("compare", runs["a"].run_id, runs["a"].run_id, "--json").out)
+    assert found["equal"] and found["over_training"] is None
+    found = json.loads(cli("compare", runs["a"].run_id, runs["b"].run_id, "--json").out)
+    assert not found["equal"] and found["over_training"] is not None
+
+
+def test_small_p_values_and_few_positives_are_not_said_too_exactly(cli, tmp_path):
+    store, targets = Store(tmp_path / "results"), labels()
+    targets[9:, 0] = 0
+    first = write(store, "msrn", 9.0, noise=1, targets=targets)
+    second = write(store, "gap", 0.1, noise=2, targets=targets)
+    ended = cli("compare", first.run_id, second.run_id)
+    assert ended.code == 0 and "p < 0.001" in ended.out and "e-" not in ended.out
+    [few, *others] = [line for line in ended.out.splitlines() if "positive" in line]
+    for line in (few, *others):
+        told = int(re.search(r"(\d+) positive", line)[1])
+        assert (told < 10) == line.endswith("too few to rely on the interval and p")
+    assert len(others) == 2 and any("too few" in line for line in (few, *others))
+
+
+def test_scores_that_are_not_finite_name_their_file(cli, runs, tmp_path):
+    store = Store(tmp_path / "results")
+    seen = store.predictions(runs["b"])
+    seen.logits[3, 1] = float("nan")
+    store.write(runs["b"], seen)
+    ended = cli("compare", runs["a"].run_id, runs["b"].run_id)
+    assert ended.code == 2 and f"{runs['b'].run_id}.npz: 1 of 1200 scores are not" in ended.err
 
 
 def test_methods_of_one_board_and_json(cli, runs):
@@ -94,8 +129,6 @@ def test_track_and_data_set_choose_the_board(cli, runs):
 
 
 def test_runs_of_other_data_are_refused(cli, runs, tmp_path):
-    from tests.leaderboard.scored import labels
-
     other = write(Store(tmp_path / "results"), "ssgrl", targets=labels(300), identity="voc2007")
     ended = cli("compare", runs["a"].run_id, other.run_id)
     assert ended.code == 2 and "were scored on other splits" in ended.err

@@ -1,12 +1,11 @@
 """``mlbench data``: fetched from a server and a path, verified, counted and drawn."""
 
-import functools
+import hashlib
 import io
 import json
 import os
 import struct
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,12 +16,15 @@ from PIL import Image
 
 from mlbench.datasets import download as downloading
 from mlbench.datasets import fetch as fetching
+from mlbench.datasets import lettering
 from mlbench.datasets.statistics import count
 from mlbench.registry import find
 from mlbench.types import Index, Splits
 from tests.data.served import served
 from tests.datasets import miniature
+from tests.permissions import locked
 
+PARTS = ("trainval", "test")
 NAMES = find("dataset", "voc2007").load().names
 
 
@@ -68,7 +70,7 @@ def site(shelf, monkeypatch):
 
 
 def named(place):
-    return [f"--archive={place}/mini_{part}.tar" for part in ("trainval", "test")]
+    return [f"--archive={place}/mini_{part}.tar" for part in PARTS]
 
 
 def test_fetched_from_a_path(cli, shelf, tmp_path):
@@ -167,6 +169,33 @@ def test_two_fetches_into_one_folder(cli, shelf, tmp_path, monkeypatch):
     assert {one.code for one in told} == {2} and "another `mlbench data fetch`" in told[0].err
     assert done.code == 0, done.err
     assert len(list(tmp_path.glob("data/VOCdevkit/VOC2007/JPEGImages/*.jpg"))) == 6
+
+
+def test_another_data_sets_archive_is_not_taken_for_this_one(cli, shelf):
+    done = cli("data", "fetch", "coco", "--root", "data", *named(shelf))
+    said = done.err.replace("\n", " ")
+    assert done.code == 2 and done.out == ""
+    assert "what was unpacked is not coco" in said
+    assert "mini_trainval.tar holds VOCdevkit, now in data/coco" in said
+    assert "instances_train2017.json" in said
+    half = cli("data", "fetch", "voc2007", "--root", "half", named(shelf)[0])
+    assert half.code == 2 and "if more archives belong to voc2007, fetch them" in half.err
+    assert cli("data", "fetch", "voc2007", "--root", "half", named(shelf)[1]).code == 0
+
+
+def test_what_was_checked_against_nothing_is_said_with_its_sum(cli, shelf):
+    sums = [hashlib.sha256((shelf / f"mini_{p}.tar").read_bytes()).hexdigest() for p in PARTS]
+    told = cli("data", "fetch", "voc2007", "--root", "data", *named(shelf)).err
+    for part, found in zip(PARTS, sums, strict=True):
+        assert f"mini_{part}.tar has the SHA-256 {found}, not checked against anything" in told
+    checked = [f"{one}#sha256={found}" for one, found in zip(named(shelf), sums, strict=True)]
+    told = cli("data", "fetch", "voc2007", "--root", "other", *checked)
+    assert told.code == 0 and "not checked" not in told.err
+    damaged = bytearray((shelf / "mini_test.tar").read_bytes())
+    damaged[damaged.index(b"\xff\xd8") + 300] ^= 1  # in a picture, where a tar sees nothing
+    (shelf / "mini_test.tar").write_bytes(damaged)
+    refused = cli("data", "fetch", "voc2007", "--root", "third", *checked)
+    assert refused.code == 2 and "SHA-256" in refused.err
 
 
 def test_without_a_folder(cli):
@@ -283,18 +312,10 @@ def test_the_result_lies_beside_the_data(data, photos):
     assert json.loads(written.read_text())["usable"] == 1
 
 
-def test_beside_data_that_is_read_only_nothing_is_written(data, photos, monkeypatch, cache):
-    real = tempfile.NamedTemporaryFile
-
-    @functools.wraps(real)
-    def no_file(*args, dir=None, **options):
-        if dir == photos.parent:  # permissions alone would not keep an administrator out
-            raise PermissionError(30, "Read-only file system")
-        return real(*args, dir=dir, **options)
-
-    monkeypatch.setattr(tempfile, "NamedTemporaryFile", no_file)
+def test_beside_data_that_is_read_only_nothing_is_written(data, photos, cache):
     before = sorted(photos.parent.rglob("*"))
-    done = data("verify", "--data", photos.parent, "--json")
+    with locked(photos.parent, 0o500):
+        done = data("verify", "--data", photos.parent, "--json")
     assert done.code == 0, done.err
     assert Path(json.loads(done.out)["written"]).is_relative_to(cache)
     assert sorted(photos.parent.rglob("*")) == before
@@ -343,6 +364,8 @@ def test_the_cooccurrence_is_drawn(data, photos):
     dog, cat, sofa = (order.index(name) for name in ("dog", "cat", "sofa"))
     assert plot[dog, dog].tolist() == certain and plot[dog, sofa].tolist() == certain
     assert never > plot[cat, dog].tolist() > certain
+    above = np.asarray(picture("plot.png"))[:70]
+    assert (above == certain).all(axis=2).any(), "a scale from never to always stands above"
 
 
 def test_samples_are_drawn_with_labels_unknowns_and_faults(data, photos):
@@ -357,6 +380,51 @@ def test_samples_are_drawn_with_labels_unknowns_and_faults(data, photos):
     first = sheet.tobytes()
     data("show", "--grid", "3x2", "--out", "again.png")
     assert picture("again.png").tobytes() == first
+
+
+def test_names_of_any_script_are_drawn_or_spelled_out(data, photos, monkeypatch, caplog):
+    """Each character of its own shape, or spelled in letters: never one box for all of them."""
+    for fonts in (lettering.FONTS, ()):  # those of this machine, and Pillow's own alone
+        monkeypatch.setattr(lettering, "FONTS", fonts)
+        texts = ["M\u00f6bel", "e\u0301te\u0301", "\u65e5\u672c", "a\nb", "\udcff"]
+        found = lettering.Lettering(texts)
+        for text in texts:
+            found.font(12).getmask(found.written(text))
+            assert all(lettering._has(found._face, c) for c in found.written(text))
+        assert found.written(texts[3]) == "a\\nb" and found.written(texts[4]) == "\\udcff"
+    assert [found.written(text) for text in texts[:3]] == ["Mobel", "ete", "\\u65e5\\u672c"]
+    assert "no font here has" in caplog.text and "\\u65e5" in caplog.text
+    caplog.clear()
+    assert lettering.Lettering(["plain"]).written("plain") == "plain" and not caplog.text
+
+
+def test_what_a_sheet_lacks_letters_for_is_said(data, photos, monkeypatch, caplog):
+    table = (photos / "photos.csv").read_text().replace("sofa", "\u65e5\u672c")
+    (photos / "photos.csv").write_text(table, encoding="utf-8")
+    monkeypatch.setattr(lettering, "FONTS", ())
+    assert data("show", "--out", "show.png").code == 0
+    assert "\\u65e5 \\u672c" in caplog.text
+    assert data("stats", "--plot", "plot.png").code == 0
+
+
+def test_what_is_drawn_is_told_to_programs(data, photos):
+    done = data("show", "--json", "--grid", "3x1", "--out", "show.png")
+    told = json.loads(done.out)
+    assert told["written"] == "show.png" and Path("show.png").is_file()
+    assert (told["split"], told["seed"], len(told["samples"])) == ("train", 0, 3)
+    rows = {line.split(",")[0]: line.split(",")[2:] for line in TABLE.splitlines()[1:]}
+    for sample in told["samples"]:
+        states = dict(zip(("dog", "cat", "sofa"), rows[sample["key"]], strict=True))
+        assert set(sample["labels"]) == {name for name, state in states.items() if state == "1"}
+        assert set(sample["unknown"]) == {name for name, state in states.items() if not state}
+        assert Path(sample["file"]).name == sample["key"]
+
+
+def test_a_sheet_that_would_fill_the_disk_is_refused(data, photos, tmp_path):
+    done = data("show", "--grid", "99x99", "--out", "show.png")
+    assert done.code == 2 and "9,801 samples; draw at most 400" in done.err
+    assert not (tmp_path / "show.png").exists()
+    assert data("show", "--grid", "99x4", "--out", "show.png").code == 0
 
 
 @pytest.mark.parametrize("grid", ["4", "0x4", "4x", "4x4x4", "100x1"])

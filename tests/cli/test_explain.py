@@ -26,6 +26,30 @@ def test_the_causes_of_the_spread_are_printed(cli, tmp_path):
     assert [part["name"] for part in found["parts"]][:3] == ["backbone", "head", "loss"]
 
 
+def test_shares_with_the_noise_of_seeds_in_them_are_called_so(cli, tmp_path):
+    store = Store(tmp_path / "results")
+    for i, head in enumerate(("gap", "gmp", "csra")):
+        store.write(made_record(head, 50.0 + i))
+    ended = cli("explain")
+    assert ended.code == 0 and "share, noise of seeds within" in ended.out
+    assert "an unknown part of each is noise" in ended.out
+    for i, head in enumerate(("gap", "gmp", "csra")):
+        store.write(made_record(head, 50.01 + i, spec={"seed": 1}))
+    ended = cli("explain")
+    assert "noise of seeds within" not in ended.out and " < 0.001" in ended.out
+
+
+def test_every_record_is_read_once(cli, tmp_path, monkeypatch):
+    from mlbench.store import store as module
+
+    place = Store(tmp_path / "results").write(made_record())
+    place.with_name("broken.json").write_text("{")
+    seen, attempt = [], module.attempt
+    monkeypatch.setattr(module, "attempt", lambda file: seen.append(file) or attempt(file))
+    ended = cli("explain")
+    assert ended.code == 0 and "left out: " in ended.err and len(seen) == 2
+
+
 def test_an_empty_store_is_an_error(cli):
     ended = cli("explain", "nowhere")
     assert ended.code == 2 and "no record with a score in nowhere" in ended.err

@@ -1,5 +1,7 @@
 import pytest
 
+import mlbench.cli.boards
+import mlbench.store.store
 from mlbench.store import Store
 from tests.leaderboard.scored import write
 
@@ -45,13 +47,25 @@ def test_across_keeps_to_the_boards_that_were_asked_for(cli, store, monkeypatch)
     looked = []
     monkeypatch.setattr(
         "mlbench.leaderboard.across.critical_differences",
-        lambda tables: looked.extend(table.identity for table in tables) or [],
+        lambda tables, cards: looked.extend(table.identity for table in tables) or [],
     )
     write(store, "gap")
     write(store, "gap", identity="voc2007-mini", spec={"dataset": "voc2007"})
     ended = cli("leaderboard", "--across", "--dataset", "voc2007")
     assert ended.code == 0 and looked == ["voc2007-mini"]
     assert "None of these boards has runs of ours on a whole, known data set" in ended.out
+
+
+def test_the_whole_name_of_an_edition_means_no_other_that_begins_so(cli, store):
+    write(store, "gap", identity="voc2007-mini", spec={"data": "1" * 16})
+    write(store, "gmp", identity="coco-mini", spec={"data": "2" * 16})
+    assert "voc2007-mini, probe" in cli("leaderboard", "--dataset", "voc2007").out
+    write(store, "gap", identity="voc2007", spec={"data": "3" * 16})
+    for asked, shown in (("voc2007", {"voc2007"}), ("voc", {"voc2007", "voc2007-mini"})):
+        out = cli("leaderboard", "--dataset", asked).out
+        names = ("voc2007", "voc2007-mini", "coco-mini")
+        assert {name for name in names if f"{name}, probe track" in out} == shown
+    assert cli("leaderboard", "--dataset", "oco").code == 2
 
 
 @pytest.mark.parametrize(
@@ -69,3 +83,38 @@ def test_options_that_no_column_shows_stand_below(cli, store):
     write(store, "gap", settings={"head_options": {"prior_bias": True}})
     write(store, "gap", noise=2, settings={"loss": "asl"})
     assert "gap: prior_bias=True (bce)" in cli("leaderboard").out
+
+
+def test_however_much_is_asked_for_every_record_is_read_once(cli, store, monkeypatch):
+    for method in ("gap", "gmp"):
+        write(store, method, started="2026-03-01T00:00:00+00:00")
+    read, attempt = [], mlbench.store.store.attempt
+    monkeypatch.setattr(
+        "mlbench.store.store.attempt", lambda file: read.append(file.stem) or attempt(file)
+    )
+    made, tables = [], mlbench.cli.boards.tables
+    monkeypatch.setattr(
+        "mlbench.cli.boards.tables",
+        lambda records, influences: made.append(len(records)) or tables(records, influences),
+    )
+    ended = cli("leaderboard", "--wins", "--across", "--since", "2026-02-01")
+    assert ended.code == 0, ended.err
+    assert len(read) == len(set(read)) == 2
+    assert made == [2, 0], "the boards of now, and those of then"
+
+
+def test_a_data_set_that_has_no_board_writes_nothing(cli, store):
+    write(store, "gap")
+    ended = cli("leaderboard", "--dataset", "cocoo")
+    assert ended.code == 2 and "fits" in ended.err and not ended.out
+    assert not (store.root / "leaderboards").exists()
+
+
+def test_boards_and_comparisons_take_data_sets_by_the_same_names(cli, store):
+    """`voc2007` is the edition where there is one, though voc2007-mini begins so, too."""
+    for n, identity in enumerate(("voc2007", "voc2007-mini")):
+        for method, noise in (("gap", 1), ("gmp", 2)):
+            write(store, method, noise=noise, identity=identity, spec={"data": f"{n}" * 16})
+    assert cli("compare", "gap", "gmp", "--dataset", "voc2007").code == 0
+    several = cli("compare", "gap", "gmp", "--dataset", "voc")
+    assert several.code == 2 and "several boards" in several.err

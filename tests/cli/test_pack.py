@@ -28,7 +28,8 @@ def test_a_contributors_way_and_a_maintainers(cli, store, tmp_path):
     taken = cli("verify", file.name, "--into", "theirs")
     assert taken.code == 0 and "added as theirs/records" in taken.out
     theirs = Store(tmp_path / "theirs")
-    assert theirs.records() == [record]
+    [took] = theirs.records()
+    assert took == record.model_copy(update={"added": took.added}) and took.added
     assert "is in theirs already" in cli("verify", file.name, "--into", "theirs").out
 
 
@@ -38,7 +39,7 @@ def test_a_run_is_named_by_id_prefix_or_file(cli, store, tmp_path):
     for i, name in enumerate((record.run_id, record.run_id[:4], file)):
         assert cli("pack", name, "--out", f"deep/{i}.zip").code == 0
     packs = {(tmp_path / "deep" / f"{i}.zip").read_bytes() for i in range(3)}
-    assert packs == {make(record, store.predictions(record))}
+    assert packs == {make(record, store.predictions(record), store.influence(record))}
 
 
 def test_runs_that_cannot_be_packed_are_told(cli, store, tmp_path, cache):
@@ -86,6 +87,50 @@ def test_findings_give_one_and_what_is_no_pack_two(cli, tmp_path):
     assert text["verdict"] == "unreadable" and "no pack" in text["error"]
 
 
+def test_there_are_three_outcomes(cli, store, tmp_path):
+    [record] = store.records()
+    seen = store.predictions(record)
+    scores = record.scores.model_copy(update={"mAP": 99.0})
+    for name, fields in (
+        ("clean", {}),
+        ("warned", {"commit": None}),
+        ("forged", {"commit": None, "scores": scores}),
+    ):
+        changed = record.model_copy(update=fields)
+        (tmp_path / f"{name}.zip").write_bytes(make(changed, seen))
+    for name, code, words in (
+        ("clean", 0, "clean: no finding and no warning in "),
+        ("warned", 0, "no finding, and 1 warning for you to judge, in "),
+        ("forged", 1, "1 finding in "),
+    ):
+        told = cli("verify", f"{name}.zip")
+        assert told.code == code and words in told.out and "not checked: the log" in told.out
+        assert ("clean" in told.out.replace("clean.zip", "")) == (name == "clean")
+
+
+def test_a_pack_takes_the_place_of_a_record_only_if_asked(cli, store, tmp_path):
+    [record] = store.records()
+    later = record.model_copy(update={"started": "2026-02-02T00:00:00+00:00"})
+    (tmp_path / "again.zip").write_bytes(make(later, store.predictions(record)))
+    refused = cli("verify", "again.zip", "--into", "results")
+    assert refused.code == 1 and "finding (store)" in refused.out
+    assert record.started in refused.out and later.started in refused.out
+    assert "--supersede" in refused.out and store.records() == [record]
+    taken = cli("verify", "again.zip", "--into", "results", "--supersede")
+    assert taken.code == 0 and "supersedes that of" in taken.out
+    assert store.superseded() == [record]
+    assert "name the store with --into" in cli("verify", "again.zip", "--supersede").err
+
+
+def test_packs_of_one_command_are_held_against_each_other(cli, store, tmp_path):
+    [record] = store.records()
+    seen = store.predictions(record)
+    for seed in (0, 1):
+        (tmp_path / f"{seed}.zip").write_bytes(make(named(record, seed=seed), seen))
+    told = cli("verify", "0.zip", "1.zip")
+    assert told.code == 1 and "finding (copies)" in told.out and "of 0.zip ranks" in told.out
+
+
 def test_a_damaged_pack_stops_no_other(cli, tmp_path):
     (tmp_path / "a.zip").write_text("hello")
     (tmp_path / "b.zip").write_bytes(make(*committed("voc2007-mini", "gap")))
@@ -127,4 +172,4 @@ def test_real_images_agree_with_committed_predictions(cli, tmp_path, real_data):
         (tmp_path / "a.zip").write_bytes(make(*committed(identity, "gap")))
         told = cli("verify", "a.zip", "--data", real_data / folder, "--json")
         [report] = json.loads(told.out)
-        assert told.code == 0 and [one["check"] for one in report["not_checked"]] == ["efficiency"]
+        assert told.code == 0 and [one["check"] for one in report["not_checked"]] == ["epochs", "efficiency"]

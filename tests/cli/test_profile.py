@@ -19,6 +19,8 @@ SMALL = ("--backbones", "timm:test_resnet", "--image-size", "64")
 CHANNELS = 96
 """Of the last map of timm:test_resnet."""
 RECORDS = Store(ROOT / "results").records()
+CHEAPER = {"grl", "ml_gcn"}
+"""Of the committed records, those of heads that have more constants in evaluation since."""
 
 
 def heads(found):
@@ -78,7 +80,10 @@ def test_the_totals_are_those_of_the_committed_records(record):
     ((trunk, head),) = [(one.cost, one.heads[0].cost) for one in found.backbones]
     assert trunk.parameters + head.parameters == cost.parameters_backbone + cost.parameters_head
     assert trunk.gmacs == pytest.approx(cost.gmacs_backbone, rel=1e-9)
-    assert head.gmacs == pytest.approx(cost.gmacs_head, rel=1e-9)
+    if spec.method in CHEAPER:
+        assert head.gmacs < cost.gmacs_head
+    else:
+        assert head.gmacs == pytest.approx(cost.gmacs_head, rel=1e-9)
 
 
 def test_costs_grow_with_the_labels_up_to_9605(cli):
@@ -117,8 +122,14 @@ def test_measured_parts_name_their_device(cli):
     for cost in (found["backbones"][0]["cost"], heads(found)["gap", 20]["cost"]):
         assert [time["batch_size"] for time in cost["latency"]] == [1, 3]
         assert all(time["median_ms"] > 0 for time in cost["latency"])
-    # Weights of 20 labels at least, in MB.
+    # Weights of 20 labels at least, in MiB.
     assert heads(found)["gap", 20]["cost"]["peak_memory_mb"] >= 4 * 20 * (CHANNELS + 1) / 2**20
+
+
+def test_memory_is_in_mebibytes(cli):
+    flags = ("--plugins", "gap", "--classes", "20", "--measure", "--batch-sizes", "1")
+    said = cli("profile", *flags, "--device", "cpu", *SMALL).out
+    assert "MiB" in said and "MB" not in said
 
 
 def test_what_does_not_fit_into_memory_is_counted_but_not_measured(cli, monkeypatch):

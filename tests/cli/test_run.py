@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from mlbench.data.splits import open_splits
+from mlbench.datasets.statistics import count
 from mlbench.store import Store
 
 SMALL = """
@@ -35,6 +37,25 @@ def records(folder):
     return {r.spec.method: r for r in Store(folder).records()}
 
 
+def positives(name, record, root, cache):
+    """What `mlbench data stats` counts in the training part."""
+    counted = count(name, open_splits(name, record.spec.dataset_options, root, cache))
+    return tuple(label.train for label in counted.labels)
+
+
+@pytest.mark.slow
+def test_training_positives_of_photographs_are_those_of_the_statistics(cli, real_data, tmp_path):
+    ended = cli(
+        *("run", "--plugins", "gap", "--datasets", "voc2007", "--data", real_data),
+        *("--track", "probe", "--backbones", "timm:test_resnet", "--weights", "none"),
+        *("--image-size", "32", "--epochs", "1", "--no-keep-checkpoints"),
+    )
+    assert ended.code == 0, ended.err
+    [record] = Store(tmp_path / "results").records()
+    assert record.train_positives == positives("voc2007", record, real_data, tmp_path)
+    assert sum(record.train_positives) > record.train_images
+
+
 def test_a_matrix_is_run_ranked_and_not_run_again(cli, small, tmp_path):
     first = cli("run", "--suite", small)
     assert first.code == 0, first.err
@@ -47,6 +68,7 @@ def test_a_matrix_is_run_ranked_and_not_run_again(cli, small, tmp_path):
         predictions = Store(tmp_path / "results").predictions(record)
         assert predictions.logits.shape == (31, 12) and len(set(predictions.keys)) == 31
         assert (tmp_path / "results" / record.checkpoint).exists()
+        assert record.train_positives == positives("synthetic", record, None, tmp_path)
     assert "gap" in first.out and "mAP" in first.out
     boards = tmp_path / "results" / "leaderboards"
     assert len(list(boards.glob("*.md"))) == 2 and len(list(boards.glob("*.csv"))) == 1
@@ -68,6 +90,7 @@ def test_a_loss_that_diverges_is_recorded_and_the_rest_goes_on(cli, small, tmp_p
     assert ended.code == 1
     found = records(tmp_path / "results")
     assert found["gap"].status == "diverged" and "at step" in found["gap"].error
+    assert found["gap"].seconds["training"] > 0
     assert found["gmp"].status == "ok"
     assert "gap" in ended.err and "at step" in ended.err and "log.txt" in ended.err
     log = tmp_path / "results" / "runs" / found["gap"].run_id / "log.txt"

@@ -11,6 +11,7 @@ import pytest
 from mlbench.cli.predictions import read
 from mlbench.metrics import PROTOCOLS, TREATMENTS, evaluate
 from mlbench.store import Store
+from tests.store.made import made_predictions, made_record
 
 RESULTS = Path(__file__).parents[2] / "results"
 NAMES = ("cat", "dog: big", "[red]car")
@@ -80,6 +81,12 @@ def test_validation_and_training_positives_of_a_file(cli, arrays, tmp_path):
     assert found["undefined"] == {}
     wanted = evaluate("prf-validation-by-class", LOGITS, TARGETS, (LOGITS, TARGETS))
     assert found["protocols"]["prf-validation-by-class"]["values"] == wanted
+    thresholds = found["protocols"]["prf-validation-by-class"]["by_label"]
+    assert thresholds["threshold_logit"] == dict(zip(NAMES, (-0.5, -1.0, 1.0), strict=True))
+    chances = list(thresholds["threshold_probability"].values())
+    assert chances == pytest.approx(1 / (1 + np.exp([0.5, 1, -1])))
+    flags = ("--protocol", "prf-validation-by-class", "--by-label")
+    assert re.search(r"dog: big +0\.27 +-1\.00", cli("score", tmp_path / "v.npz", *flags).out)
     groups = found["protocols"]["groups"]["by_label"]["group"]
     assert list(groups.values()) == ["head", "middle", "tail"]
 
@@ -92,6 +99,18 @@ def test_a_run_by_its_id_its_record_or_its_predictions(cli):
     assert by_id["run_id"] == by_record["run_id"] == record.run_id
     assert by_id["protocols"] == by_record["protocols"] == by_file["protocols"]
     assert by_id["protocols"]["canonical"]["values"]["mAP"] == pytest.approx(record.scores.mAP)
+
+
+def test_groups_of_a_run_follow_from_its_record(cli, tmp_path):
+    store, seen = Store(tmp_path / "results"), made_predictions(n=40)
+    known, old = made_record(train_positives=(200, 50, 2)), made_record(spec={"seed": 1})
+    store.write(known, seen)
+    store.write(old, seen)
+    found = as_json(cli, known.run_id, "--protocol", "groups")["protocols"]["groups"]
+    assert list(found["by_label"]["group"].values()) == ["head", "middle", "tail"]
+    asked = as_json(cli, old.run_id, "--protocol", "groups,groups-by-thirds")
+    assert list(asked["protocols"]) == ["groups-by-thirds"]
+    assert "records of older runs" in asked["undefined"]["groups"]
 
 
 def test_a_run_by_the_beginning_of_its_id(cli):
@@ -116,9 +135,9 @@ def test_a_table_that_pandas_wrote_with_booleans_and_quoted_keys(tmp_path, cli):
 def test_a_label_is_never_printed_as_a_picture(tmp_path, cli):
     (tmp_path / "p.csv").write_text("key,logit::dog:,target::dog:\na,high,1\n")
     assert "column logit::dog: holds 'high'" in cli("score", "p.csv").err
-    (tmp_path / "p.csv").write_text("key,logit::dog:,target::dog:\na,1,1\n")
+    (tmp_path / "p.csv").write_text("key,logit::dog:,target::dog:\na,1,1\nb,2,0\n")
     done = cli("score", "p.csv", "--by-label", "--protocol", "ap")
-    assert ":dog:" in done.out and "1 image, 1 label\n" in done.out
+    assert ":dog:" in done.out and "2 images, 1 label\n" in done.out
 
 
 @pytest.mark.parametrize("blank", [False, True])
@@ -143,9 +162,83 @@ def test_probabilities_are_scored_as_their_logits_are(tmp_path):
 
 def test_certain_probabilities_stay_at_the_ends_of_the_ranking(tmp_path):
     chances = np.array([[0.0], [np.nextafter(0, 1)], [0.5], [np.nextafter(1, 0)], [1.0]])
-    np.savez(tmp_path / "p.npz", probabilities=chances, targets=np.ones((5, 1)))
+    targets = np.array([[0], [1], [1], [1], [1]])
+    np.savez(tmp_path / "p.npz", probabilities=chances, targets=targets)
     logits = read(str(tmp_path / "p.npz"), RESULTS).case.logits[:, 0]
     assert (np.diff(logits) > 0).all() and np.isfinite(logits).all() and logits[2] == 0
+
+
+@pytest.mark.parametrize("suffix", ["npz", "csv"])
+def test_targets_without_a_zero_are_refused(cli, arrays, tmp_path, suffix):
+    minus = np.where(TARGETS == 1, 1, -1)
+    if suffix == "npz":
+        np.savez(tmp_path / "p.npz", **arrays | {"targets": minus})
+    else:
+        columns = {f"target:{name}": minus[:, i] for i, name in enumerate(NAMES)}
+        table().assign(**columns).to_csv(tmp_path / "p.csv", index=False)
+    done = cli("score", f"p.{suffix}")
+    called = "targets" if suffix == "npz" else "target:LABEL"
+    assert done.code == 2 and f"p.{suffix}: {called} holds 1 (present) and -1" in done.err
+    assert "nowhere 0 (absent)" in done.err and "write 0 instead of -1" in done.err
+
+
+def test_targets_that_are_all_present_or_of_validation_are_refused_alike(cli, arrays, tmp_path):
+    np.savez(tmp_path / "p.npz", **arrays | {"targets": np.ones_like(TARGETS)})
+    done = cli("score", "p.npz")
+    assert done.code == 2 and "holds 1 (present), and nowhere 0" in done.err
+    held = {"validation_logits": LOGITS, "validation_targets": np.where(TARGETS == 1, 1, -1)}
+    np.savez(tmp_path / "p.npz", **arrays, **held)
+    done = cli("score", "p.npz")
+    assert done.code == 2 and "validation_targets holds 1 (present) and -1" in done.err
+
+
+def test_more_unknown_than_absent_is_told(cli, file, arrays, tmp_path):
+    assert cli("score", file).err == ""
+    voc = np.where(TARGETS == 1, 1, -1)
+    voc[1, 2] = 0
+    np.savez(tmp_path / "voc.npz", **arrays | {"targets": voc})
+    done = cli("score", "voc.npz")
+    assert done.code == 0 and "warning: voc.npz: targets holds -1 (unknown" in done.err
+    assert "6 times and 0 (absent) 1 time;" in done.err and "exchange the two" in done.err
+
+
+@pytest.mark.parametrize("suffix", ["npz", "csv"])
+def test_logits_that_look_like_probabilities_are_told(cli, arrays, tmp_path, suffix):
+    chances = 1 / (1 + np.exp(-LOGITS))
+    np.savez(tmp_path / "p.npz", **arrays | {"logits": chances})
+    table("logit", chances).to_csv(tmp_path / "p.csv", index=False)
+    done = cli("score", f"p.{suffix}", "--json")
+    called, remedy = {
+        "npz": ("logits", "probabilities"),
+        "csv": ("logit:LABEL", "probability:LABEL"),
+    }[suffix]
+    assert done.code == 0 and json.loads(done.out), "a warning is no part of what is piped on"
+    assert f"warning: p.{suffix}: every number of {called} lies within 0 and 1" in done.err
+    assert done.err.endswith(f"name them {remedy}\n")
+
+
+def test_a_class_without_a_positive_is_named(cli, arrays, tmp_path):
+    np.savez(tmp_path / "p.npz", **arrays | {"targets": TARGETS * np.array([1, 1, 0])})
+    done = cli("score", "p.npz", "--protocol", "ap+absent-refused")
+    assert "the first is '[red]car', and this protocol refuses" in done.out
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 3), (4, 1)])
+def test_one_image_and_one_label_are_scored(cli, tmp_path, rows, columns):
+    np.savez(tmp_path / "p.npz", logits=LOGITS[:rows, :columns], targets=TARGETS[:rows, :columns])
+    found = as_json(cli, "p.npz", "--protocol", "all")
+    assert (found["images"], found["labels"]) == (rows, columns)
+    assert set(found["protocols"]) | set(found["undefined"]) >= set(PROTOCOLS)
+    assert all(len(why) > 20 for why in found["undefined"].values())
+
+
+def test_scores_of_a_run_that_are_not_finite_name_the_file(cli, tmp_path):
+    seen, record = made_predictions(n=40), made_record()
+    seen.logits[3, 1] = np.nan
+    file = Store(tmp_path / "results").write(record, seen)
+    done = cli("score", record.run_id)
+    assert done.code == 2 and str(file.relative_to(tmp_path)) in done.err
+    assert "not finite" in done.err and "try fp32 or a lower learning rate" in done.err
 
 
 def test_the_list_shows_every_protocol(cli):
@@ -182,7 +275,7 @@ def test_nothing_to_score(cli):
         ({"names": np.array(["a", "b"])}, "2 label names, 2 of them different, for 3"),
         ({"names": np.array(["a", "a", "b"])}, "3 label names, 2 of them different"),
         ({"keys": np.array(["a", "b", "a", "c"])}, "'a' stands there more than once"),
-        ({"keys": np.array(["a"])}, "1 keys for 4 images"),
+        ({"keys": np.array(["a"])}, "1 key for 4 images"),
         ({"validation_logits": LOGITS}, "lacks validation_targets; it holds .*an .npz holds"),
         ({"validation_targets": TARGETS}, "lacks validation_logits or validation_probabilities"),
         (

@@ -2,22 +2,30 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mlbench.leaderboard import tables
 from mlbench.leaderboard.across import critical_differences, diagram
+from mlbench.leaderboard.rows import tables
 from mlbench.metrics.significance import holm
+from mlbench.types import DatasetCard
 from tests.store.made import made_record
 
 
-def boards(scores_KN, methods="abcdefgh"):
-    return tables(
-        made_record(methods[k], float(value), identity=f"data{n}", spec={"data": f"{n:016d}"})
+def records(scores_KN, methods="abcdefgh"):
+    return [
+        on(f"data{n}", methods[k], float(value))
         for k, row in enumerate(scores_KN)
         for n, value in enumerate(row)
-    )
+    ]
+
+
+def on(dataset, method, value, identity=None, spec=None, **fields):
+    """A record on a data set, whole unless ``spec`` says otherwise."""
+    identity = identity or dataset
+    spec = {"dataset": dataset, "data": identity.ljust(16, "_")[:16], **(spec or {})}
+    return made_record(method, value, identity=identity, spec=spec, **fields)
 
 
 def only(scores_KN):
-    (found,) = critical_differences(boards(scores_KN))
+    (found,) = critical_differences(tables(records(scores_KN)))
     return found
 
 
@@ -54,13 +62,7 @@ def test_too_few_data_sets_for_the_pairs_say_how_many_it_takes():
 
 def test_rows_that_a_board_lacks_take_no_part():
     scores = 50 + np.random.default_rng(3).standard_normal((3, 6))
-    extra = made_record("lonely", 99.0, identity="data0", spec={"data": f"{0:016d}"})
-    records = [
-        made_record("abc"[k], float(scores[k, n]), identity=f"data{n}", spec={"data": f"{n:016d}"})
-        for k in range(3)
-        for n in range(6)
-    ]
-    (found,) = critical_differences(tables([*records, extra]))
+    (found,) = critical_differences(tables([*records(scores), on("data0", "lonely", 99.0)]))
     assert len(found.methods) == 3 and len(found.datasets) == 6
 
 
@@ -90,3 +92,47 @@ def test_every_pair_has_wilcoxons_p_and_equal_scores_are_no_difference():
 def test_where_all_rows_tie_everywhere_nothing_differs():
     found = only(np.full((3, 6), 50.0) + np.arange(6)[None, :])
     assert found.friedman_p == 1 and found.groups == ((0, 2),)
+
+
+# ------------------------------------------------------------------------ independent data sets
+@pytest.mark.parametrize(
+    ("suffix", "spec"),
+    [
+        ("-holdout-0.2", {"holdout": 0.2}),
+        ("-labels-40", {"label_noise": {"keep": 0.4}}),
+        ("-flipped-10", {"label_noise": {"flip": 0.1}}),
+        ("-2-labels", {"labels": ("cat", "dog")}),
+        ("-incomplete-0123456789abcdef", {"incomplete": True}),
+    ],
+)
+def test_a_part_of_a_data_set_or_its_wrong_labels_is_no_data_set(suffix, spec):
+    scores = 50 + np.random.default_rng(5).standard_normal((3, 6))
+    parts = [on("data9", method, 10.0, f"data9{suffix}", spec) for method in "abc"]
+    (found,) = critical_differences(tables([*records(scores), *parts]))
+    assert found.datasets == tuple(f"data{n}" for n in range(6))
+
+
+def test_of_a_family_the_largest_test_split_counts_and_the_others_are_named():
+    scores = 50 + np.random.default_rng(6).standard_normal((3, 5))
+    editions = [
+        ("coco", "coco-mini", 915),
+        ("coco2014", "coco2014", 40_504),
+        ("coco2017", "coco2017", 4952),
+        ("voc2007", "voc2007-mini", 600),
+        ("voc2007", "voc2007", 4952),
+    ]
+    some = [
+        on(dataset, method, 50.0 + "abc".index(method), identity, test_images=n)
+        for dataset, identity, n in editions
+        for method in "abc"
+    ]
+    card = DatasetCard(title="COCO", bibtex="", licence="", home="", family="coco")
+    cards = dict.fromkeys(("coco", "coco2014", "coco2017"), card)
+    (found,) = critical_differences(tables([*records(scores), *some]), cards)
+    assert set(found.datasets) == {*(f"data{n}" for n in range(5)), "coco2014", "voc2007"}
+    assert found.said.endswith(
+        "Data sets must be independent; left out: coco-mini (beside coco2014), coco2017 (beside "
+        "coco2014), voc2007-mini (beside voc2007)."
+    )
+    (apart,) = critical_differences(tables([*records(scores), *some]))
+    assert len(apart.datasets) == 9, "nobody told that coco, coco2014 and coco2017 are a family"

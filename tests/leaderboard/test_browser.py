@@ -1,12 +1,16 @@
 """The page of the committed results in a real browser, opened from disk."""
 
 import csv
+import io
 import shutil
 from pathlib import Path
 
 import pytest
 
-from mlbench.leaderboard import tables
+from mlbench.leaderboard.render import csv as board_csv
+from mlbench.leaderboard.rows import tables
+from mlbench.leaderboard.text import escaped, one_line, span, spreadsheet
+from mlbench.metrics.protocols import evaluate
 from mlbench.store import Store
 from tests.leaderboard.test_page_across import BETTER, over_data_sets
 
@@ -67,9 +71,9 @@ def show(chromium, site):
 
 def column(page, heading):
     """The texts of a column of the board."""
-    heads = [h.strip() for h in page.locator("#board thead th").all_inner_texts()]
-    place = next(i for i, head in enumerate(heads) if head.rstrip(" ↕↑↓") == heading) + 1
-    return page.locator(f"#board tbody tr > :nth-child({place})").all_inner_texts()
+    heads = page.locator("#board thead th").all_text_contents()
+    place = heads.index(heading) + 1
+    return page.locator(f"#board tbody tr > :nth-child({place})").all_text_contents()
 
 
 def numbers(texts):
@@ -84,9 +88,7 @@ def mini():
 def test_the_board_holds_every_row_with_its_numbers(show):
     page, table = show(), mini()
     assert column(page, "method") == [row.method for row in table.rows]
-    assert [int(text.partition("\N{EN DASH}")[0]) for text in column(page, "#")] == [
-        row.rank for row in table.rows
-    ]
+    assert column(page, "#") == [span(row.rank, row.rank_worst) for row in table.rows]
     assert numbers(column(page, "mAP")) == [round(row.mAP, 2) for row in table.rows]
 
 
@@ -159,6 +161,8 @@ def test_points_tell_their_row_to_pointer_and_keyboard_and_lead_to_the_run(show)
     page.locator("#plot a[tabindex='0']").first.focus()
     tip = page.locator("#plot .tip")
     assert "mAP" in tip.inner_text() and "GMACs" in tip.inner_text()
+    assert "rank 1\N{EN DASH}" in tip.inner_text()
+    assert f" of {len(mini().rows)}" in tip.inner_text()
     page.keyboard.press("Escape")
     assert tip.is_hidden()
     page.locator("#plot a[tabindex='0']").last.hover()
@@ -257,6 +261,11 @@ def test_the_matrix_of_wins_says_who_can_be_told_apart(show):
     )
     spoken = {"+": "win", "-": "loss", "=": "same", ".": "self"}
     assert signs == [[spoken[sign] for sign in row] for row in table.wins]
+    heads = page.locator("#matrix tbody th").all_text_contents()
+    assert [head.partition(",")[0] for head in heads] == [
+        f"{i}. {name}" for i, name in enumerate(column(page, "method"), 1)
+    ], "the matrix is in the order of the board"
+    assert [head.rpartition("# ")[2] for head in heads] == [f"{r})" for r in column(page, "#")]
 
 
 def test_every_page_opens_without_a_word(show, site):
@@ -369,14 +378,140 @@ def copied(show):
 def test_the_shown_rows_are_copied_in_every_format(copied):
     rows = [row for row in mini().rows if row.loss == "asl"]
     lines = list(csv.DictReader(copied("CSV").splitlines()))
-    assert [(line["method"], line["runs"]) for line in lines] == [
+    assert [(line["method"], line["run_ids"]) for line in lines] == [
         (row.method, " ".join(row.run_ids)) for row in rows
     ]
+    ranks = [(str(row.rank), str(row.rank_worst)) for row in rows]
+    assert [(line["rank"], line["rank_worst"]) for line in lines] == ranks
+    assert {(line["data_set"], line["track"]) for line in lines} == {("coco-mini", "probe")}
+    shared = set(csv.DictReader(io.StringIO(board_csv(mini()))).fieldnames) & set(lines[0])
+    assert len(shared) == len(lines[0]), "the names of the board's file"
     assert [float(line["mAP"]) for line in lines] == pytest.approx([r.mAP for r in rows], abs=0.01)
     markdown = copied("Markdown").strip().splitlines()
     assert len(markdown) == len(rows) + 2 and len({m.count(" | ") for m in markdown[2:]}) == 1
+    assert all(
+        f" {row.run_ids[0][:8]}" in line for row, line in zip(rows, markdown[2:], strict=True)
+    )
     latex = copied("LaTeX")
+    assert latex.startswith("\\begin{tabular}{rlrllrr"), "# and mAP stand on the right"
+    assert all(row.run_ids[0][:8] in latex for row in rows)
     assert latex.startswith("\\begin{tabular}{") and latex.count("\\\\\n") == len(rows) + 1
     assert "ml\\_decoder" in latex and "transformer_head" not in latex
     bibtex = copied("BibTeX")
     assert bibtex.count("@") >= 5 and "chen2019ssgrl" in bibtex
+
+
+EVIL = (
+    '=HYPERLINK("http://evil")', "@SUM(A1)", "=cmd|' /C calc'!A0", "+1+1", "-1.5", "-1+1", "\t=1",
+    "[x](http://evil)", "`a` *b* ~~c~~ _d_ ml_decoder", "&lt;b&gt; <img>", "a\x1b[31mb\x9b\u202ec",
+    "a\x1c b\u2003c\u00a0 \x85d", "51.00 [50.0,52.0]", "$x$ \\| |", "]: ][ ](", "",
+)  # fmt: skip
+
+
+def test_what_is_copied_is_escaped_by_the_rules_of_the_files(show):
+    page = show()
+    for theirs, ours in (("one", one_line), ("escaped", escaped), ("spreadsheet", spreadsheet)):
+        copied = page.evaluate(f"texts => texts.map({theirs})", EVIL)
+        assert copied == [ours(text) for text in EVIL], theirs
+    row = page.evaluate("asCsv({head: ['a', 'b'], body: [['=1,\"2\"', 'c\\rd']]})")
+    assert next(csv.reader(io.StringIO(row.split("\n", 1)[1], newline=""))) == ['\'=1,"2"', "c\rd"]
+
+
+def test_a_row_without_a_latency_was_measured_nowhere(show):
+    page = show()
+    said = page.evaluate("everything({...board.rows[0], ms: {}}).measured_on")
+    assert said == "" and page.evaluate("everything(board.rows[0]).measured_on") != ""
+
+
+def test_the_board_fits_a_desktop_and_a_phone_shows_the_score(show):
+    page = show(viewport={"width": 1280, "height": 900})
+    fits = "(() => { const t = document.querySelector('#board');"
+    assert page.evaluate(f"{fits} return t.offsetWidth <= t.parentElement.clientWidth; }})()")
+    heads = page.locator("#board thead th").all_text_contents()
+    assert heads[:5] == ["#", "method", "mAP", "backbone", "loss"]
+    page = show(**PHONE)
+    for cell in page.locator("#board tbody tr").first.locator(":scope > *").all()[:3]:
+        box = cell.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+
+
+def test_settings_that_all_rows_share_are_a_sentence_and_no_columns(show):
+    page = show()
+    assert "All rows: size 224, epochs 4." in page.inner_text("#facts")
+    heads = page.locator("#board thead th").all_text_contents()
+    assert "size" not in heads and "epochs" not in heads
+
+
+APART = """axis => {
+  const box = (e) => e.getBoundingClientRect(), svg = box(document.querySelector("#plot svg"));
+  const names = [...document.querySelectorAll("#plot .name")].map(box);
+  const marks = [...document.querySelectorAll("#plot .dot")].map(box);
+  const lie = (a, b) => a.left < b.right - 1 && b.left < a.right - 1
+    && a.top < b.bottom - 2 && b.top < a.bottom - 2;
+  const out = (n) => n.left < svg.left || n.right > svg.right || n.top < svg.top;
+  return { names: names.length, outside: names.filter(out).length,
+    onMarks: names.filter((n) => marks.some((m) => lie(n, m))).length,
+    onNames: names.filter((n, i) => names.slice(0, i).some((m) => lie(n, m))).length };
+}"""
+
+
+@pytest.mark.parametrize("options", [{"viewport": {"width": 1280, "height": 900}}, PHONE], ids=str)
+@pytest.mark.parametrize("axis", ["gmacs", "params", "ms"])
+def test_the_names_of_the_front_cover_neither_markers_nor_one_another(show, options, axis):
+    page = show(**options)
+    page.select_option("#x", axis)
+    found = page.evaluate(APART)
+    assert found.pop("names") >= 1 and set(found.values()) == {0}, found
+
+
+def test_the_numbers_of_a_learning_curve_are_whole_on_a_phone(show, site):
+    run = next((site / "run").glob("*.html")).relative_to(site)
+    page = show(str(run), **PHONE)
+    frame = page.locator(".curve").bounding_box()
+    boxes = [text.bounding_box() for text in page.locator(".curve text").all()]
+    assert len(boxes) > 4
+    for box in boxes:
+        assert box["x"] >= frame["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+
+
+def test_another_protocol_is_a_choice_of_the_board(show):
+    page, store = show(), Store(ROOT / "results")
+    plotted = page.locator("#plot .front").get_attribute("d")
+    page.select_option("#protocol", "ap-interpolated")
+    heads = page.locator("#board thead th").all_text_contents()
+    assert "#" not in heads and heads[:3] == ["method", "mAP", "backbone"]
+    assert "hold for the canonical protocol alone" in page.inner_text("#protocol-note")
+    assert "protocol=ap-interpolated" in page.url
+    rows = page.locator("#board tbody tr")
+    whole = [row.split() for row in column(page, "mAP")]
+    assert ["\N{EN DASH}"] in whole, "what this build did not measure"
+    scores = [float(text) for (text,) in whole if text != "\N{EN DASH}"]
+    assert scores == sorted(scores, reverse=True) and whole[: len(scores)] == [
+        [f"{score:.2f}"] for score in scores
+    ]
+    runs = rows.first.locator(".runs a").evaluate_all("all => all.map(a => a.ariaLabel.slice(4))")
+    held = [store.predictions(store.get(run)) for run in runs]
+    mean = sum(evaluate("ap-interpolated", h.logits, h.targets)["mAP"] for h in held) / len(held)
+    assert scores[0] == pytest.approx(mean, abs=0.006)
+    page.select_option("#protocol", "hamming")
+    assert page.locator("#board th[aria-sort=ascending]").text_content() == "hamming_loss"
+    assert page.locator("#plot .front").get_attribute("d") == plotted
+    page.reload()
+    assert page.input_value("#protocol") == "hamming"
+    page.select_option("#protocol", "")
+    assert column(page, "method") == [row.method for row in mini().rows]
+
+
+def test_the_literature_follows_the_data_set(show):
+    page = show()
+    sets = "rows => [...new Set(rows.filter(r => !r.hidden).map(r => r.cells[0].textContent))]"
+    rows = page.locator(".literature tbody tr")
+    assert rows.evaluate_all(sets) == ["coco2014"]
+    page.select_option("#set", "voc2007-mini")
+    assert rows.evaluate_all(sets) == ["voc2007"]
+    page.check("#papers")
+    assert len(rows.evaluate_all(sets)) > 2
+    tall = rows.evaluate_all("rows => rows.map(r => r.getBoundingClientRect().height)")
+    assert max(tall) - min(tall) < 2, "rows are as tall as one another"
+    scores = page.locator(".literature tbody td:nth-child(3)").all_text_contents()
+    assert all("." in score for score in scores if score != "\N{EN DASH}")

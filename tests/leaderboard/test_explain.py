@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mlbench.leaderboard.explain import explain
+from mlbench.leaderboard.rows import tables
 from tests.store.made import made_record
 
 
@@ -63,6 +64,22 @@ def test_shares_of_an_unbalanced_matrix_add_up():
     assert abs(found["together"].share) > 0.01
 
 
+def test_a_negative_part_is_explained_and_has_no_points():
+    # The better head runs with the worse loss most often: each hides what the other adds.
+    effects = {("gap", "bce"): 0.0, ("gap", "asl"): 4.0, ("gmp", "bce"): 4.0, ("gmp", "asl"): 8.0}
+    times = {("gap", "bce"): 1, ("gap", "asl"): 4, ("gmp", "bce"): 4, ("gmp", "asl"): 1}
+    records = [
+        made_record(head, 50 + value, settings={"loss": loss}, spec={"seed": seed})
+        for (head, loss), value in effects.items()
+        for seed in range(times[head, loss])
+    ]
+    found, words = parts(records)
+    assert found["together"].share < -5 and found["together"].deviation is None
+    [said] = [word for word in words if word.startswith("together: ")]
+    assert f"{found['together'].share:.1f} %" in said and "adds another hides" in said
+    assert sum(part.share or 0 for part in found.values()) == pytest.approx(100)
+
+
 def test_a_factor_that_changes_only_with_another_is_not_given_a_share():
     skip = {("small", head, "asl") for head in ("gap", "gmp", "csra")}
     skip |= {("large", head, "bce") for head in ("gap", "gmp", "csra")}
@@ -105,3 +122,21 @@ def test_too_few_runs_say_so_and_boards_are_not_mixed():
     assert "two runs" in two.words[0] and two.deviation == pytest.approx(2**0.5)
     [same] = explain(made_record(spec={"seed": seed}) for seed in range(3))
     assert "the same mAP" in same.words[0] and same.parts == ()
+
+
+def test_every_board_has_a_title_of_its_own():
+    subsets = [{"labels": ("cat", name), "data": name * 8} for name in ("ab", "cd")]
+    published = {"track": "published"}
+    records = [
+        *(made_record(identity="coco-mini-2-labels", spec=spec) for spec in subsets),
+        made_record(spec=published),
+        made_record(spec={**published, "checkpoint": "sha256:" + "a" * 16}),
+    ]
+    titles = [one.board for one in explain(records)]
+    assert titles == [
+        "coco-mini, published track",
+        "coco-mini, published track, re-scored: published weights, not trained here",
+        "coco-mini-2-labels (abababab), probe track",
+        "coco-mini-2-labels (cdcdcdcd), probe track",
+    ]
+    assert titles == sorted(table.board.title for table in tables(records))

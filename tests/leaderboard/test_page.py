@@ -2,16 +2,20 @@
 
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
 
-from mlbench.leaderboard import tables
 from mlbench.leaderboard.page import Catalogue, write_site
+from mlbench.leaderboard.rows import tables
+from mlbench.metrics.protocols import evaluate
+from mlbench.recipe import of
+from mlbench.recipe import read as settings_of
 from mlbench.store import Store
 from mlbench.types import EpochLog, Recipe, Reported, Settings, StoreError
-from tests.store.made import made_efficiency, made_predictions, made_record
+from tests.store.made import made_efficiency, made_predictions, made_record, made_scores
 
 EVIL = "<script>alert(1)</script>"
 
@@ -183,13 +187,98 @@ def test_a_runs_page_holds_what_repeats_and_explains_it(build):
     page = Page(site / "run" / f"{record.run_id}.html")
     text = " ".join(page.texts)
     for wanted in (
-        record.command, "0123456789abcdef", "0.0125", "9.9", "bf16 was not available",
+        record.command, f"--repeat {record.run_id}.yaml", "0123456789abcdef", "0.0125", "9.9",
+        "bf16 was not available",
         "tv | monitor", "Of all 40 test images", "label-ranking", "ap-interpolated",
     ):  # fmt: skip
         assert wanted in text, wanted
     assert f"../run/{other.run_id}.html" in page.links, "the other seed"
     circles = [attributes for tag, attributes in page.tags if tag == "circle"]
     assert len(circles) == 2, "an infinite loss has no place on the curve"
+
+
+def test_a_runs_page_repeats_this_run_alone(build):
+    record = made_record(settings={"weights": "sha256:ab"}, command="mlbench run --data x")
+    scored = made_record(spec={"checkpoint": "sha256:cd"}, command="mlbench evaluate <ours>")
+    site = build([record, scored])
+    held = by_id(site / "run" / f"{record.run_id}.html")
+    assert held["command"] == (
+        f"mlbench run --repeat {record.run_id}.yaml --results repeated --data DIR --weights FILE"
+    )
+    assert settings_of(held["recipe"]) == of(record)
+    held = by_id(site / "run" / f"{scored.run_id}.html")
+    assert held["command"] == "mlbench evaluate <ours>" and "recipe" not in held
+
+
+def by_id(file):
+    """The texts of a page's <pre>, by their ids."""
+    found = re.findall(r'<pre id="(\w+)">(.*?)</pre>', file.read_text(), re.DOTALL)
+    return {name: unescape(text) for name, text in found}
+
+
+def test_training_positives_stand_beside_each_label(build):
+    record = made_record(train_positives=(120, 7, 3))
+    old = made_record(spec={"seed": 1})
+    site = build([record, old], dict.fromkeys((record.run_id, old.run_id), made_predictions(n=40)))
+    page = (site / "run" / f"{record.run_id}.html").read_text()
+    tested = (made_predictions(n=40).targets == 1).sum(axis=0).tolist()
+    assert re.search(
+        rf"<td>cat</td><td>50.00</td><td>[\d.]+</td><td>[\d.]+</td><td>{tested[0]}</td><td>120</td>",
+        page,
+    )
+    assert f"<small>({tested[1]} / 7)</small>" in page and 'class="sure"' in page
+    assert "labels_head 1" in page and "groups is not defined" not in page
+    page = (site / "run" / f"{old.run_id}.html").read_text()
+    assert f"<td>{tested[0]}</td></tr>" in page and "training positives</th>" not in page
+    assert "groups is not defined here: how many training images" in page
+
+
+def test_without_predictions_a_label_has_neither_count_nor_interval(build):
+    record = made_record()
+    page = (build([record]) / "run" / f"{record.run_id}.html").read_text()
+    assert "<td>cat</td><td>50.00</td></tr>" in page and 'class="sure"' not in page
+
+
+def test_rows_carry_what_other_protocols_say_where_all_their_seeds_were_measured(build):
+    seeds = [made_record(value=50 + i, spec={"seed": i}) for i in range(2)]
+    half = [made_record("gap", 40 + i, spec={"seed": i}) for i in range(2)]
+    seen = {r.run_id: made_predictions(i, n=40) for i, r in enumerate([*seeds, half[0]])}
+    data = embedded(build([*seeds, *half], seen))
+    (board,) = data["boards"]
+    names = [name for name, _ in board["protocols"]]
+    place = names.index("ap-interpolated")
+    assert "canonical" not in names and board["protocols"][place][1] == ["mAP"]
+    assert "interpolation" in data["protocols"]["ap-interpolated"]
+    measured, missing = board["rows"]
+    mean = sum(
+        evaluate("ap-interpolated", seen[r.run_id].logits, seen[r.run_id].targets)["mAP"]
+        for r in seeds
+    )
+    assert measured["by"][place] == [pytest.approx(mean / 2, rel=1e-4)]
+    assert missing["by"] == [None] * len(names)
+
+
+def test_other_training_positives_are_measured_anew(build):
+    seen = made_predictions(n=40)
+    for positives, said in (((120, 7, 3), "labels_head 1"), ((1, 7, 3), "labels_head 0")):
+        record = made_record(train_positives=positives)
+        site = build([record], {record.run_id: seen})
+        assert said in (site / "run" / f"{record.run_id}.html").read_text()
+
+
+def test_one_of_a_kind_is_singular(build):
+    record = made_record(
+        test_images=1,
+        label_names=("cat",),
+        average_precision=(50.0,),
+        epochs=(log(1, 0.5),),
+        scores=made_scores().model_copy(update={"classes_scored": 1}),
+    )
+    site = build([record])
+    text = " ".join(Page(site / "index.html").texts)
+    assert "1 run of 1 method on 1 board." in text
+    text = " ".join(Page(site / "run" / f"{record.run_id}.html").texts)
+    assert "test image, 1 label scored" in text and "The epoch as a table" in text
 
 
 def test_a_runs_page_draws_its_reliability_with_a_table(build):

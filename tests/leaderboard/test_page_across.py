@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlbench.leaderboard import tables
 from mlbench.leaderboard.page import Catalogue, write_site
 from mlbench.leaderboard.page.differences import _bars, across
+from mlbench.leaderboard.rows import tables
 from tests.leaderboard.test_page import EVIL, Page
 from tests.store.made import made_record
 
@@ -20,7 +20,7 @@ def over_data_sets(scores_KN, methods="abcdefgh", settings=None):
             methods[k],
             float(value),
             identity=f"data{n}",
-            spec={"data": f"{n:016d}"},
+            spec={"data": f"{n:016d}", "dataset": f"data{n}"},
             settings=settings and settings[k],
         )
         for k, row in enumerate(scores_KN)
@@ -144,7 +144,7 @@ def test_too_few_data_sets_say_why_and_draw_nothing(tmp_path):
 
 def test_no_whole_board_of_ours_says_so(tmp_path):
     made = over_data_sets(BETTER)
-    boards = [table.model_copy(update={"known": False}) for table in tables(made)]
+    boards = [table.model_copy(update={"whole": False}) for table in tables(made)]
     site = write_site(
         boards,
         made,

@@ -12,8 +12,10 @@ from mlbench.leaderboard.page import derived
 from mlbench.leaderboard.page.curves import HEIGHT, WIDTH, curve
 from mlbench.leaderboard.page.examples import examples, image_average_precision
 from mlbench.leaderboard.page.facts import facts, number
+from mlbench.leaderboard.page.labels import PositiveCounts, interval, labels
 from mlbench.leaderboard.page.reliability import BOTTOM, LEFT, LOW, RIGHT, TOP, diagram, reliability
 from mlbench.leaderboard.page.stale import remove_stale
+from mlbench.metrics import average_precision
 from mlbench.metrics.measurement import Case
 from mlbench.metrics.protocols import find
 from mlbench.store import Store
@@ -78,6 +80,20 @@ def test_worst_and_best_images(stored, tmp_path):
     assert (found.seen, found.images) == (4, 4)
 
 
+def test_the_ends_are_those_of_the_whole_ranking(stored, tmp_path):
+    """Of 300 images most are ranked without a fault, and surest comes first among them."""
+    rng = np.random.default_rng(0)
+    targets = (rng.random((300, 3)) < 0.5).astype(np.int8)
+    logits = (2 * targets + rng.standard_normal((300, 3))).astype(np.float32)
+    keys = tuple(f"{i:03d}" for i in range(300))
+    found = examples(stored(Predictions(logits, targets, keys)), NAMES, 300, tmp_path / "cache")
+    precision = image_average_precision(logits, targets)
+    loss = np.logaddexp(0, np.where(targets == 1, -logits, logits)).mean(axis=1)
+    ranked = [i for i in np.lexsort((-loss, precision)) if np.isfinite(precision[i])]
+    assert [e.key for e in found.worst] == [keys[i] for i in ranked[:10]]
+    assert [e.key for e in found.best] == [keys[i] for i in ranked[:-11:-1]]
+
+
 def test_a_part_of_the_images_is_said_and_more_are_read_when_more_may_be(stored, tmp_path):
     file = stored(four())
     part = examples(file, NAMES, 2, tmp_path / "cache")
@@ -130,6 +146,14 @@ def test_a_curve_stays_in_its_drawing_and_falls_where_the_loss_falls(losses):
         assert (a >= b) == (p.y <= q.y) or p.y == pytest.approx(q.y)
 
 
+@pytest.mark.parametrize("losses", [(0.0402, 0.0401), (123456.0, 1e-6), (1.0, 0.5)])
+def test_the_numbers_of_the_loss_axis_have_room(losses):
+    made = curve([log(i + 1, loss) for i, loss in enumerate(losses)])
+    longest = max(len(tick.text) for tick in made.up)
+    assert made.left - 6 >= 11 * longest, "11 units a digit is what a phone draws"
+    assert min(p.x for p in made.points) == made.left
+
+
 def test_no_curve_of_one_epoch():
     assert curve([log(1, 0.5)]) is None and curve([log(1, 0.5), log(2, float("inf"))]) is None
 
@@ -178,6 +202,57 @@ def test_an_empty_bin_has_neither_point_nor_bar_and_more_entries_a_higher_bar():
     ]
     first, second = (LOW - float(top) for top in re.findall(r"V([\d.]+)H", made.bars))
     assert made.bars.count("M") == 2 and first > second > 0 and made.most == 90
+
+
+def test_labels_tell_their_test_positives_and_the_weakest_comes_first():
+    record = made_record(average_precision=(50.0, 40.0, None), train_positives=(9, 8, 7))
+    found = labels(record, (4, 40, 0))
+    assert [(x.name, x.ap, x.tested, x.trained) for x in found] == [
+        ("dog", 40.0, 40, 8),
+        ("cat", 50.0, 4, 9),
+    ]
+    assert labels(record, None)[0].low is None
+
+
+@given(st.floats(0, 100), st.integers(1, 1000))
+def test_an_interval_of_a_label_holds_its_score_and_shrinks_with_positives(ap, positives):
+    low, high = interval(ap, positives)
+    more = interval(ap, positives + 1)
+    assert 0 <= low <= ap + 1e-9 and ap - 1e-9 <= high <= 100
+    assert high - low > more[1] - more[0] > 0, "not even 100 % is sure"
+
+
+@pytest.mark.parametrize(("positives", "separation"), [(4, 4.0), (10, 2.5), (30, 1.5), (100, 2.5)])
+def test_an_interval_of_a_label_covers_what_it_says(positives, separation):
+    """Normal scores; the truth is the precision over a large draw of the same prevalence."""
+    rng, images = np.random.default_rng(0), 900
+
+    def drawn(times):
+        targets = np.zeros(images * times, np.int8)
+        targets[: positives * times] = 1
+        scores = rng.standard_normal(len(targets)) + separation * targets
+        found = average_precision(scores[:, None].astype(np.float32), targets[:, None])
+        return 100 * float(found[0])
+
+    truth = drawn(200)
+    bounds = [interval(drawn(1), positives) for _ in range(300)]
+    assert np.mean([low <= truth <= high for low, high in bounds]) > 0.9
+
+
+def test_test_positives_are_counted_once_for_runs_of_one_split(tmp_path, monkeypatch):
+    made = made_predictions(n=40)
+    store, counts = Store(tmp_path), PositiveCounts()
+    files = [
+        store.write(record, made).with_suffix(".npz")
+        for record in (made_record(), made_record(spec={"seed": 1}))
+    ]
+    assert counts.of(files[0]) == tuple((made.targets == 1).sum(axis=0))
+    monkeypatch.setattr("numpy.lib.format.read_array", lambda *_, **__: 1 / 0)
+    assert counts.of(files[1]) == counts.of(files[0])
+    assert counts.of(tmp_path / "none.npz") is None
+    files[1].write_bytes(b"hello")
+    with pytest.raises(StoreError, match="damaged"):
+        counts.of(files[1])
 
 
 MARK = '<meta name="generator" content="mlbench leaderboard">'

@@ -9,6 +9,8 @@ from rich.console import Console
 
 from mlbench import registry
 from mlbench.leaderboard import tiers
+from mlbench.leaderboard.page.facts import NONE
+from mlbench.leaderboard.page.literature import lines
 from mlbench.leaderboard.published import PublishedError, load
 from mlbench.leaderboard.render import markdown, terminal
 from mlbench.leaderboard.rows import tables
@@ -150,6 +152,13 @@ def test_another_method_backbone_or_size_gives_no_difference(one, changed):
     assert tiers.cells([found])["difference"] == ["-"]
 
 
+@pytest.mark.parametrize("track", ["probe", "controlled"])
+def test_a_run_that_was_not_trained_as_its_paper_says_gives_no_difference(one, track):
+    (found,) = beside(board(spec={"track": track}), one)
+    assert found.published.score("mAP").value == 93.4
+    assert found.ours is None and found.mAP is None and found.difference is None
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -271,3 +280,22 @@ def test_the_command_shows_published_and_re_scored_beside_ours(cli, tmp_path):
     write(tmp_path / "results" / "published", GOOD.replace("93.4", "oops"))
     done = cli("leaderboard")
     assert done.code == 0 and "no published scores" in done.err and "line 6" in done.err
+
+
+def test_the_readme_counts_what_is_secondary():
+    held = [{score.status for score in row.scores} for row in PUBLISHED]
+    only, some = held.count({"secondary"}), sum("secondary" in statuses for statuses in held)
+    text = " ".join((FOLDER / "README.md").read_text().split())
+    said = (
+        f"Of {len(held)} rows {only} hold nothing else, and {some - only} more hold some such score"
+    )
+    assert said in text
+
+
+def test_the_page_lists_the_literature_by_data_set_with_the_decimals_of_its_sources():
+    shown = lines(PUBLISHED, [], ["ssgrl"], lambda *_: 0.0)
+    sets = [row["dataset"] for row in shown]
+    assert sets == sorted(sets) and len(shown) == len(PUBLISHED)
+    scores = [row[name] for row in shown for name in ("mAP", "CF1", "OF1")]
+    assert all("." in score for score in scores if score != NONE) and "80.0" in scores
+    assert {row["page"] for row in shown} == {None, "method/ssgrl.html"}

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mlbench.leaderboard import markdown, tables
-from mlbench.leaderboard.influences import Influences
+from mlbench.leaderboard.render import markdown
+from mlbench.leaderboard.rows import tables
 from mlbench.leaderboard.wins import win_matrix
 from mlbench.metrics.paired import paired_bootstrap
 from mlbench.store import Store
@@ -16,8 +16,8 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def influences(store, tmp_path):
-    return Influences(store, tmp_path / "cache")
+def influences(store):
+    return store.influence
 
 
 def board(store, influences):
@@ -37,7 +37,7 @@ def test_what_cannot_be_told_apart_shares_a_rank(store, influences):
 
 def test_the_image_variance_is_that_of_the_paired_bootstrap(store, influences):
     records = [write(store, "a", 1.5, noise=1), write(store, "b", 1.0, noise=2)]
-    values = [influences.of(record).values.astype(float) for record in records]
+    values = [influences(record).values.astype(float) for record in records]
     deviation = ((values[0] - values[1]) ** 2).sum() ** 0.5
     first, second = (_by_key(store.predictions(record)) for record in records)
     found = paired_bootstrap([first.logits], [second.logits], first.targets)
@@ -78,9 +78,9 @@ def test_rows_without_predictions_are_ranked_by_intervals_and_the_board_says_so(
 
 def test_predictions_that_do_not_give_the_score_are_not_used(store, influences):
     record = write(store, "a")
-    assert influences.of(record) is not None
+    assert influences(record) is not None
     other = record.scores.model_copy(update={"mAP": record.scores.mAP + 1})
-    assert influences.of(record.model_copy(update={"scores": other})) is None
+    assert influences(record.model_copy(update={"scores": other})) is None
 
 
 def test_the_noise_of_training_is_pooled_over_the_board(store, influences):
@@ -107,32 +107,6 @@ def test_runs_on_other_images_are_compared_as_strangers(store, influences):
     write(store, "b", 0.1, targets=labels(400, seed=1))
     table = board(store, influences)
     assert [row.rank for row in table.rows] == [1, 2] and table.unpaired == 0
-
-
-def test_influences_are_read_from_the_cache_until_predictions_change(
-    store, influences, monkeypatch
-):
-    record = write(store, "a")
-    first = influences.of(record)
-    monkeypatch.setattr(Store, "predictions", pytest.fail)
-    again = influences.of(record)
-    np.testing.assert_array_equal(again.values, first.values)
-    assert again.images == first.images
-    monkeypatch.undo()
-    changed = write(store, "a", noise=8, started="2026-02-01T00:00:00+00:00")
-    assert (influences.of(changed).values != first.values).any()
-    np.testing.assert_array_equal(influences.of(record).values, first.values)
-
-
-def test_a_cache_that_cannot_be_used_costs_time_only(store, influences, tmp_path):
-    record = write(store, "a")
-    (tmp_path / "cache").write_text("a file where the folder should be")
-    assert influences.of(record) is not None
-    (tmp_path / "cache").unlink()
-    kept = influences.of(record)
-    (file,) = (tmp_path / "cache" / "influences").iterdir()
-    file.write_bytes(b"not an archive")
-    np.testing.assert_array_equal(influences.of(record).values, kept.values)
 
 
 def test_the_order_of_the_rows_changes_no_rank(store, influences):

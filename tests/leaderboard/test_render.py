@@ -5,7 +5,8 @@ import re
 import pytest
 from rich.console import Console
 
-from mlbench.leaderboard import csv, markdown, tables, terminal, write
+from mlbench.leaderboard.render import csv, markdown, terminal, write
+from mlbench.leaderboard.rows import tables
 from mlbench.types import StoreError
 from tests.store.made import made_efficiency, made_record, made_scores
 
@@ -39,7 +40,8 @@ def made():
 def test_a_board_says_all_that_is_needed(made, render):
     text = render(made)
     for part in (
-        *("coco-mini, probe track", "53.00 ±1.41 (n=2)", "51.00 [50.0,52.0]", "40.00"),
+        *("coco-mini, probe track", "53.00 [46.7,59.3] (n=2)", "51.00 [39.4,62.6]", "40.00"),
+        *("over n seeds their mean", "sd 1.41 between seeds", "the lowest over all runs"),
         *("2.00", "11.5", "12.5", "AMD EPYC, 2 threads, fp32", "224", "nan at step 7"),
         *("4 test images, 3 labels", "incomplete or unknown data"),
     ):
@@ -49,7 +51,7 @@ def test_a_board_says_all_that_is_needed(made, render):
 def test_markdown_is_a_table_with_the_best_first(made):
     header, rule, first, second = cells(markdown(made[:1]))
     assert len(header) == len(rule) == len(first) == len(second)
-    assert [first[header.index(n)] for n in ("#", "method")] == ["1", "msrn"]
+    assert [first[header.index(n)] for n in ("#", "method")] == ["1\N{EN DASH}2", "msrn"]
     assert second[header.index("method")] == "ssgrl"
 
 
@@ -62,9 +64,55 @@ def test_names_cannot_break_the_table():
     assert "[red]" in shown(tables([made_record(odd)]))
 
 
+def test_no_cell_of_a_board_is_a_formula_of_a_spreadsheet():
+    record = made_record(
+        '=HYPERLINK("http://evil")',
+        settings={"loss": "@SUM(A1)", "backbone": "+1+1"},
+        identity="=cmd|' /C calc'!A0",
+        command="-1+\x1b[31m1",
+        efficiency=None,
+    )
+    (row,) = reader.DictReader(io.StringIO(csv(tables([record])[0])))
+    assert row["method"] == '\'=HYPERLINK("http://evil")'
+    assert [row[name][:2] for name in ("loss", "backbone", "data_set")] == ["'@", "'+", "'="]
+    assert row["commands"].startswith("'-1+\N{REPLACEMENT CHARACTER}[31m1")
+    assert (row["latency_ms"], row["measured_on"]) == ("", "")
+
+
+@pytest.mark.parametrize("render", [shown, markdown])
+def test_no_name_commands_the_terminal(render):
+    record = made_record("gap\x1b[2J", command="mlbench\x1b]0;x\x07 run", identity="coco\x9b1m")
+    text = render(tables([record]))
+    assert not set("\x1b\x07\x9b") & set(text) and "gap\N{REPLACEMENT CHARACTER}" in text
+
+
+def test_a_command_cannot_leave_its_block_of_code():
+    text = markdown(tables([made_record(command="```")]))
+    assert "````sh\n```  # commit".replace("  ", " ") in text
+
+
+@pytest.mark.parametrize("render", [shown, markdown])
+def test_ranks_are_told_as_ranges_in_the_order_of_map(made, render):
+    text = render(made[:1])
+    assert text.count("1\N{EN DASH}2") >= 2 and "the ranks that are not ruled out" in text
+    assert text.index("msrn") < text.index("ssgrl")
+
+
+def test_csv_has_both_ends_of_the_ranks_and_names_its_board(made):
+    rows = list(reader.DictReader(io.StringIO(csv(made[0]))))
+    named = [(r["data_set"], r["track"], r["rank"], r["rank_worst"]) for r in rows]
+    assert named == [("coco-mini", "probe", "1", "2")] * 2
+
+
 def test_classes_left_out_are_named_in_the_board():
     text = markdown(tables([made_record(scores=made_scores(left_out=2))]))
     assert "(2 without a positive left out)" in text
+
+
+def test_one_image_one_label_and_one_run_are_singular():
+    record = made_record(test_images=1, label_names=("cat",), average_precision=(50.0,))
+    text = markdown(tables([record]))
+    assert "1 test image, 1 label" in text and f"\nrun {record.run_id}" in text
 
 
 def test_times_of_two_devices_are_marked():
@@ -77,7 +125,7 @@ def test_times_of_two_devices_are_marked():
 def test_a_terminal_of_80_columns_shows_every_number(made):
     text = shown(made[:1], width=80)
     assert max(map(len, text.splitlines())) <= 80
-    for number in ("53.00", "±1.41", "51.00", "[50.0,52.0]", "40.00", "2.00", "11.5", "12.5"):
+    for number in ("53.00", "[46.7,59.3]", "(n=2)", "51.00", "40.00", "2.00", "11.5", "12.5"):
         assert number in text
 
 
@@ -85,15 +133,16 @@ def test_csv_has_every_number_apart(made):
     rows = list(reader.DictReader(io.StringIO(csv(made[0]))))
     assert [row["method"] for row in rows] == ["msrn", "ssgrl"]
     best, second = rows
-    assert (float(best["mAP"]), float(best["deviation"]), best["low"]) == (53, 1.414214, "")
-    assert (float(second["low"]), float(second["high"])) == (50, 52)
+    assert (float(best["mAP"]), float(best["deviation"])) == (53, 1.414214)
+    assert float(best["low"]) < 51.6 and second["deviation"] == "" and float(second["high"]) > 52
     assert float(second["latency_ms"]) == 12.5 and len(best["run_ids"].split()) == 2
     assert "--plugins ssgrl" in best["commands"]
 
 
 def test_csv_of_a_board_without_rows_still_has_its_header():
     (empty,) = tables([made_record(status="diverged", scores=None)])
-    assert csv(empty).startswith("rank,method,") and csv(empty).count("\n") == 1
+    assert csv(empty).startswith("data_set,track,rank,rank_worst,method,")
+    assert csv(empty).count("\n") == 1
 
 
 def test_files_are_the_same_bytes_when_made_again(made, tmp_path):

@@ -1,7 +1,8 @@
 import pytest
+from scipy import stats
 
-from mlbench.leaderboard import tables
-from tests.store.made import made_efficiency, made_record
+from mlbench.leaderboard.rows import select, tables
+from tests.store.made import made_efficiency, made_record, made_scores
 
 
 def only(records):
@@ -34,12 +35,36 @@ def test_unknown_editions_come_last_and_say_so():
 def test_seeds_are_one_row_with_mean_and_sample_deviation():
     row = only([made_record(value=50.0 + s, spec={"seed": s}) for s in range(3)]).rows[0]
     assert (row.mAP, row.deviation, row.seeds) == (51.0, 1.0, 3)
-    assert (row.low, row.high) == (None, None) and len(set(row.run_ids)) == 3
+    assert len(set(row.run_ids)) == 3
 
 
-def test_one_seed_carries_the_bootstrap_interval():
-    row = only([made_record(value=50.0)]).rows[0]
-    assert (row.mAP, row.low, row.high, row.deviation, row.seeds) == (50, 49, 51, None, 1)
+def test_without_several_seeds_a_row_carries_the_bootstrap_interval():
+    scores = made_scores(50.0).model_copy(update={"mAP_low": 48.5, "mAP_high": 53.0})
+    row = only([made_record(scores=scores)]).rows[0]
+    assert (row.mAP, row.low, row.high, row.deviation, row.seeds) == (50, 48.5, 53, None, 1)
+
+
+def test_intervals_count_images_and_the_training_noise_of_the_board_for_every_row():
+    """The bootstrap reaches 1 point to either side; two rows of 40 and 2 seeds vary by about 1."""
+    values = [50 + (-1) ** seed * (39 / 40) ** 0.5 for seed in range(40)]
+    many = [made_record("many", v, spec={"seed": s}) for s, v in enumerate(values)]
+    two = [made_record("two", 60 + d * 0.5**0.5, spec={"seed": s}) for s, d in enumerate((1, -1))]
+    table = only([*many, *two, made_record("one", 55.0)])
+    assert table.training_deviation == pytest.approx(1)
+    for row in table.rows:
+        noise = 1 / row.seeds
+        images = (1 / 1.959964) ** 2
+        freedom = (images + noise) ** 2 / (noise**2 / 40)
+        half = stats.t.ppf(0.975, freedom) * (images + noise) ** 0.5
+        assert row.high - row.mAP == row.mAP - row.low == pytest.approx(half, rel=1e-4)
+    by_seeds = sorted((row.seeds, row.high - row.low) for row in table.rows)
+    assert by_seeds[0][1] > by_seeds[1][1] > by_seeds[2][1] > 2, "more seeds never remove images"
+
+
+def test_an_interval_ends_where_map_does():
+    records = [made_record(value=v, spec={"seed": s}) for s, v in enumerate((95.0, 99.5))]
+    row = only([*records, made_record("low", 0.5)]).rows[0]
+    assert row.high == 100 and only([*records, made_record("low", 0.5)]).rows[-1].low == 0
 
 
 def test_a_diverged_seed_is_listed_and_not_averaged():
@@ -95,7 +120,7 @@ def test_latencies_of_different_places_stay_apart():
     ]
     assert only(records).rows[0].latency == (
         ("AMD EPYC, 1 thread, fp32", 40),
-        ("AMD EPYC, 2 threads, fp32", 15),
+        ("AMD EPYC, 2 threads, fp32", 10),
         ("NVIDIA H100, fp32", 1),
     )
 
@@ -108,3 +133,65 @@ def test_rows_carry_command_and_commit():
 def test_the_order_of_records_changes_nothing():
     records = [made_record(m, spec={"seed": s}) for m in ("a", "b") for s in (0, 1)]
     assert tables(records) == tables(records[::-1])
+
+
+# ------------------------------------------------------------------------------------- latencies
+def timed(ms, loss="bce", *, options=None, efficiency=None, **fields):
+    cost = made_efficiency(median_ms=ms, **(efficiency or {}))
+    settings = {"loss": loss, "head_options": options or {}}
+    return made_record(efficiency=cost, settings=settings, **fields)
+
+
+def ms(table, loss="bce"):
+    return {row.loss: dict(row.latency) for row in table.rows}[loss]["AMD EPYC, 2 threads, fp32"]
+
+
+def test_a_latency_is_the_lowest_of_the_model_whatever_its_loss_seed_or_data():
+    records = [
+        timed(77.3),
+        timed(40.0, spec={"seed": 1}),
+        timed(36.3, "asl"),
+        timed(16.4, "focal", identity="voc2007", spec={"dataset": "voc2007", "data": "e" * 16}),
+        timed(20.0, "aam", options={"prior_bias": True}),
+    ]
+    coco, voc = tables(records)
+    assert {ms(coco, loss) for loss in ("bce", "asl", "aam")} == {16.4} == {ms(voc, "focal")}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"options": {"classifier": "cosine"}},
+        {"efficiency": {"parameters_head": 1}},
+        {"efficiency": {"image_size": 448}},
+        {"efficiency": {"precision": "bf16"}},
+        {"efficiency": {"threads": 1}},
+        {"efficiency": {"device": "another"}},
+        {"method": "gap"},
+        {"label_names": ("cat", "dog"), "average_precision": (1.0, 2.0)},
+    ],
+    ids=lambda other: next(iter(other.get("efficiency") or other)),
+)
+def test_a_latency_of_another_model_or_place_is_not_taken(other):
+    records = [timed(12.5), timed(1.0, "asl", identity="other", spec={"data": "e" * 16}, **other)]
+    assert ms(next(table for table in tables(records) if table.identity == "coco-mini")) == 12.5
+
+
+# ------------------------------------------------------------------------------------- the choice
+def test_boards_are_chosen_by_their_whole_name_or_else_its_beginning():
+    made = tables(
+        [
+            made_record(identity="voc2007", spec={"data": "1" * 16}),
+            made_record(identity="voc2007-mini", spec={"data": "2" * 16}),
+            made_record(spec={"track": "published"}),
+        ]
+    )
+    asked = {name: {t.name for t in select(made, name)} for name in ("voc2007", "voc", "oco", None)}
+    assert asked == {
+        "voc2007": {"voc2007-probe"},
+        "voc": {"voc2007-probe", "voc2007-mini-probe"},
+        "oco": set(),
+        None: {table.name for table in made},
+    }
+    assert [t.name for t in select(made, track="published")] == ["coco-mini-published"]
+    assert select(made, "voc2007", "published") == []

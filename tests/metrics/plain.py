@@ -159,9 +159,14 @@ def held_out(case):
     return columns(case.validation)
 
 
+def told(threshold):
+    chance = 1 / (1 + math.exp(-threshold))
+    return {"threshold_probability": chance, "threshold_logit": threshold}
+
+
 def on_validation(case):
     threshold = best([entry for column in held_out(case) for entry in column])
-    return prf(threshold)(case) | {"threshold": threshold}
+    return prf(threshold)(case) | told(threshold)
 
 
 def on_validation_by_class(case):
@@ -176,7 +181,7 @@ def oracle(case):
     found = [prf(threshold)(free) for threshold in sweep]
     sums = [values["CF1"] + values["OF1"] for values in found]
     threshold = next(t for t, s in zip(sweep, sums, strict=True) if s >= max(sums) - 1e-10)
-    return prf(threshold)(case) | {"threshold": threshold}
+    return prf(threshold)(case) | told(threshold)
 
 
 def by_image(case):

@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mlbench.metrics import PROTOCOLS, TREATMENTS, evaluate, score, score_all
+from mlbench.metrics import PROTOCOLS, TREATMENTS, evaluate, score
 from mlbench.metrics.measurement import Case, Labelled
-from mlbench.metrics.protocols import find, measure, names_for
+from mlbench.metrics.protocols import UNUSED, find, measure, names_for
+from mlbench.metrics.treatments import USERS
 from mlbench.store import Store
 from mlbench.types import MeasureError, Predictions
 from tests.metrics import plain
 from tests.metrics.cases import cases
+from tests.store.made import made_record
 
 ROOT = Path(__file__).parents[2]
 NAMES = [
@@ -199,9 +202,10 @@ def test_thresholds_come_from_validation_alone():
     logits, targets = np.array([[0.4], [0.6]]), np.array([[0], [1]], np.int8)
     held = (np.array([[0.5], [0.1]]), np.array([[1], [0]], np.int8))
     found = evaluate("prf-validation", logits, targets, held)
-    assert found["threshold"] == 0.5 and found["OF1"] == 100
+    assert found["threshold_logit"] == 0.5 and found["OF1"] == 100
+    assert found["threshold_probability"] == pytest.approx(1 / (1 + np.exp(-0.5)))
     swapped = evaluate("prf-validation", logits, 1 - targets, held)
-    assert swapped["threshold"] == 0.5 and swapped["OF1"] == 0
+    assert swapped["threshold_logit"] == 0.5 and swapped["OF1"] == 0
 
 
 def test_the_oracle_alone_is_marked():
@@ -231,7 +235,7 @@ def test_calibration_by_hand():
 
 # ------------------------------------------------------------------------------- many at once
 def test_only_what_may_differ_is_listed():
-    known, unknown = np.eye(2, dtype=np.int8), np.array([[1, 0], [0, -1]], np.int8)
+    known, unknown = np.eye(3, dtype=np.int8), np.array([[1, 0, 0], [0, -1, 0]], np.int8)
     assert names_for(known) == list(PROTOCOLS)
     names = names_for(unknown)
     assert "ap-interpolated+difficult-positive+absent-zero" in names
@@ -240,13 +244,44 @@ def test_only_what_may_differ_is_listed():
     assert len(names) == len(set(names))
 
 
+def test_absent_classes_are_not_treated_where_a_difficult_entry_makes_them_present():
+    names = names_for(np.array([[1, 0], [0, -1]], np.int8))
+    assert "ap+difficult-negative+absent-zero" in names and "ap+absent-refused" in names
+    assert "ap+difficult-positive" in names
+    assert not [name for name in names if "positive+absent" in name]
+
+
+def test_a_combination_names_those_who_use_it_and_says_nothing_twice():
+    for name, users in USERS.items():
+        assert find(name).source == users
+    assert (
+        find("ap+absent-zero+difficult-positive").source
+        == USERS["ap+difficult-positive+absent-zero"]
+    )
+    assert find("ap-11-point+difficult-positive").source == UNUSED
+    assert find("ap").source == PROTOCOLS["ap"].source
+    told = "(those without a positive left out). Classes without a positive are not left out but"
+    assert told in find("ap+absent-zero").definition
+
+
+def test_a_refused_class_is_named_where_its_name_is_known():
+    case = Case(np.zeros((2, 2)), np.array([[1, 0], [0, 0]], np.int8))
+    for names, told in ((None, "class 1"), (("a", "n3"), "'n3'")):
+        undefined = measure(replace(case, names=names), ["ap+absent-refused"]).undefined
+        assert f"the first is {told}, and" in undefined["ap+absent-refused"]
+    seen = Predictions(np.eye(2, 3, dtype=np.float32), np.eye(2, 3, dtype=np.int8), ("a", "b"))
+    record = made_record()
+    undefined = measure(Case.of_run(seen, record), ["ap+absent-refused"]).undefined
+    assert repr(record.label_names[2]) in undefined["ap+absent-refused"]
+
+
 def test_all_of_them_on_a_runs_predictions():
     rng = np.random.default_rng(0)
     targets = (rng.random((50, 4)) < 0.4).astype(np.int8)
     logits = rng.standard_normal((50, 4)).astype(np.float32) + targets
     keys = tuple(map(str, range(50)))
     whole = Predictions(logits, targets, keys, validation=Predictions(logits, targets, keys))
-    found = score_all(whole)
+    found = {name: dict(one.values) for name, one in measure(Case.of_run(whole)).found.items()}
     assert set(found) == set(PROTOCOLS) - {"groups"}
     assert found["ap"] == evaluate("ap", logits, targets)
     assert all(type(v) in (int, float) for values in found.values() for v in values.values())
@@ -304,6 +339,17 @@ def test_validation_that_cannot_be_used(held, message):
             evaluate(name, *ONE_LABEL, held)
 
 
+def test_a_record_that_knows_its_training_positives_has_groups():
+    targets = np.array([[1, 0, 1], [0, 1, 1]], np.int8)
+    seen = Predictions(np.eye(2, 3, dtype=np.float32), targets, ("a", "b"))
+    record = made_record(train_positives=(101, 100, 3))
+    found = measure(Case.of_run(seen, record), ["groups"]).found["groups"].values
+    assert (found["labels_head"], found["labels_middle"], found["labels_tail"]) == (1, 1, 1)
+    old = measure(Case.of_run(seen, made_record()), ["groups"])
+    assert not old.found and "records of older runs" in old.undefined["groups"]
+    assert "A new run does" in old.undefined["groups"] and "-by-thirds" in old.undefined["groups"]
+
+
 def test_training_positives_of_other_labels():
     with pytest.raises(MeasureError, match="one number for each of the 1 classes"):
         evaluate("groups", *ONE_LABEL, None, np.array([3, 4]))
@@ -312,10 +358,11 @@ def test_training_positives_of_other_labels():
 # ---------------------------------------------------------------------------------------- the page
 def test_the_page_has_the_registrys_words():
     page = (ROOT / "benchmarks" / "README.md").read_text()
-    told = re.findall(r"^\| `([^`]+)` \|(?: (\d+) \|)? (.+) \| (.+) \|$", page, re.MULTILINE)
-    wanted = [(p.name, str(p.version), p.definition, p.source) for p in PROTOCOLS.values()]
-    wanted += [(f"+{t.name}", "", t.definition, t.source) for t in TREATMENTS.values()]
-    assert [row for row in told if row[0].lstrip("+") in {*PROTOCOLS, *TREATMENTS}] == wanted
+    section = page.partition("\n## Protocols\n")[2].partition("\n## ")[0]
+    told = re.findall(r"^\| `([^`]+)` \| (.+) \|$", section, re.MULTILINE)
+    wanted = [(p.name, f"{p.version} | {p.definition} | {p.source}") for p in PROTOCOLS.values()]
+    wanted += [(f"+{t.name}", f"{t.definition} | {t.source}") for t in TREATMENTS.values()]
+    assert told == [*wanted, *USERS.items()]
 
 
 def test_head_and_tail_are_those_of_the_data_sets_statistics():

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from mlbench.data.splits import open_splits
+from mlbench.engine.optimise import learning_rate_factor
 from mlbench.metrics.protocol import score
 from mlbench.packs import archive
 from mlbench.store import Store
-from mlbench.types import EpochLog, Predictions, RunSpec, Settings
+from mlbench.tracks import settle
+from mlbench.types import EpochLog, Predictions, RunSpec
 from tests.store.made import made_efficiency, made_record
 
 RESULTS = Path(__file__).parent.parent.parent / "results"
@@ -43,18 +45,20 @@ def named(record, **fields):
 def made(cache, settings=None, **fields):
     """A run on a small synthetic set as it would be recorded; nothing is trained."""
     options = {"train_images": 40, "test_images": 30, "size": 32}
-    settings = {"backbone": "resnet18", "head": "gap", "epochs": 2, **(settings or {})}
+    settings = {"backbone": "resnet18", "image_size": 448, "epochs": 2, **(settings or {})}
     chosen = settings.get("selection", "last") == "validation"
     plain = {"dataset": "synthetic", "dataset_options": options, "method": "gap"}
     fields = {**plain, "track": "controlled", **fields}
     part = {name: fields[name] for name in ("labels", "holdout") if name in fields}
     splits = open_splits("synthetic", options, None, cache, validation=chosen, **part)
-    spec = RunSpec(data=splits.digest, settings=Settings(**settings), **fields)
+    settled = settle(fields["track"], fields["method"], "synthetic", splits.card, [settings])
+    spec = RunSpec(data=splits.digest, settings=settled, **fields)
     seen = guessed(splits.validation, 1) if chosen else None
     predictions = replace(guessed(splits.test, 0), validation=seen)
     best = None if seen is None else score(seen.logits, seen.targets, resamples=1)[0].mAP
     log = [
-        EpochLog(epoch=i, loss=1, lr=1, seconds=1, images_per_second=1, mAP=best) for i in (1, 2)
+        EpochLog(epoch=i, loss=1, lr=lr, seconds=1, images_per_second=1, mAP=best)
+        for i, lr in enumerate(learning_rates(settled, len(splits.train)), 1)
     ]
     plugins = {"backbone resnet18", "head gap", "loss bce", "dataset synthetic"}
     record = made_record(
@@ -66,7 +70,8 @@ def made(cache, settings=None, **fields):
         validation_images=len(splits.validation or ()),
         selected_epoch=1 if chosen else None,
         epochs=tuple(log),
-        environment={"plugins": dict.fromkeys(plugins, "mlbench-mlic 0.1.0")},
+        environment={"plugins": dict.fromkeys(plugins, "mlbench-mlic 0.1.0"), "device": "cpu"},
+        command="mlbench run --plugins gap --datasets synthetic",
         commit="1" * 40,
         efficiency=made_efficiency(
             image_size=448,
@@ -78,6 +83,17 @@ def made(cache, settings=None, **fields):
     )
     record = record.model_copy(update={"spec": spec, "run_id": spec.run_id})
     return scored(record, predictions), predictions
+
+
+def learning_rates(settings, images):
+    """At the first step of every epoch."""
+    steps = max(images // settings.batch_size, 1)
+    firsts = range(0, steps * settings.epochs, steps)
+    factors = [
+        learning_rate_factor(settings.schedule, step, steps, steps * settings.epochs)
+        for step in firsts
+    ]
+    return [settings.optimizer.lr * factor for factor in factors]
 
 
 def guessed(index, seed):

@@ -3,6 +3,10 @@
 import io
 import json
 import zipfile
+from collections import defaultdict
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -12,11 +16,20 @@ from hypothesis.extra import numpy as arrays
 
 from mlbench.packs import archive
 from mlbench.packs.archive import make, read
+from mlbench.packs.copies import ALIKE, correlation
 from mlbench.packs.intake import add, compare
 from mlbench.packs.verify import verify
 from mlbench.store import Store
 from mlbench.types import PackError, Predictions
-from tests.packs.parts import made, named, put_together, taken_apart
+from tests.packs.parts import (
+    RESULTS,
+    committed,
+    made,
+    named,
+    put_together,
+    scored,
+    taken_apart,
+)
 from tests.store.made import made_predictions, made_record
 
 
@@ -71,14 +84,29 @@ def test_the_same_run_gives_the_same_bytes(run, monkeypatch):
 def test_pack_verify_store_is_a_round_trip(run, tmp_path):
     record, seen = run
     pack = read(written(tmp_path, make(record, seen)))
-    assert verify(pack).clean
+    assert verify(pack).verdict == "clean"
     store = Store(tmp_path / "theirs")
     assert list(compare(pack, store)) == []
     assert add(pack, store).startswith("added as")
     again = Store(tmp_path / "theirs")
-    assert again.records() == [record] and equal(again.predictions(record), seen)
-    assert make(record, again.predictions(record)) == make(record, seen)
+    [taken] = again.records()
+    assert (
+        datetime.now(UTC) - taken.appeared < timedelta(minutes=5) and taken.began < taken.appeared
+    )
+    assert taken == record.model_copy(update={"added": taken.added})
+    assert equal(again.predictions(taken), seen)
     assert add(pack, again) == f"is in {again.root} already"
+
+
+def test_what_images_do_to_the_score_goes_with_the_predictions(run, tmp_path):
+    record, seen = run
+    store = Store(tmp_path / "mine")
+    store.write(record, seen)
+    kept = store.influence(record)
+    pack = read(written(tmp_path, make(record, seen, kept)))
+    assert pack.predicted.influence.values.tolist() == kept.values.tolist()
+    assert replace(pack.predicted.influence, values=None) == replace(kept, values=None)
+    assert "influence" in verify(pack).checks and verify(pack).verdict == "clean"
 
 
 def test_a_newer_run_supersedes_and_says_so(run, tmp_path):
@@ -87,9 +115,31 @@ def test_a_newer_run_supersedes_and_says_so(run, tmp_path):
     store.write(record, seen)
     newer = record.model_copy(update={"started": "2026-02-02T00:00:00+00:00"})
     pack = read(written(tmp_path, make(newer, seen)))
-    assert list(compare(pack, store)) == []
-    assert f"supersedes the run of {record.started}" in add(pack, store)
-    assert store.records() == [newer] and store.superseded() == [record]
+    [remark] = compare(pack, store)
+    assert remark.kind == "finding" and "holds this run already; --supersede puts" in remark.text
+    assert record.started in remark.expected and newer.started in remark.found
+    assert list(compare(pack, store, supersede=True)) == []
+    said = add(pack, store)
+    assert f"of {newer.started}" in said and f"supersedes that of {record.started}" in said
+    [taken] = store.records()
+    assert taken.model_copy(update={"added": ""}) == newer and store.superseded() == [record]
+    assert add(pack, store).endswith("already"), "whenever it was taken in"
+
+
+@pytest.mark.parametrize("supersede", [False, True])
+def test_nothing_older_and_nothing_diverged_supersedes(supersede, run, tmp_path):
+    record, seen = run
+    store = Store(tmp_path / "store")
+    store.write(record, seen)
+    older = record.model_copy(update={"started": "2025-02-02T00:00:00+00:00"})
+    [remark] = compare(read(written(tmp_path, make(older, seen))), store, supersede)
+    assert remark.kind == "finding" and "an older one never supersedes" in remark.text
+    nothing = {"scores": None, "average_precision": (), "efficiency": None, "epochs": ()}
+    later = {"started": "2026-02-02T00:00:00+00:00", "status": "diverged", "error": "at step 3"}
+    diverged = record.model_copy(update={**nothing, **later})
+    [remark] = compare(read(written(tmp_path, make(diverged, None))), store, supersede)
+    assert remark.kind == "finding" and "one that diverged never supersedes" in remark.text
+    assert store.records() == [record]
 
 
 def test_the_same_run_with_something_else_in_it_is_a_finding(run, tmp_path):
@@ -124,7 +174,65 @@ def test_predictions_of_another_run_of_the_store_are_told(run, tmp_path):
     store.write(record, seen)
     copied = named(record, seed=5)
     [remark] = compare(read(written(tmp_path, make(copied, seen))), store)
-    assert remark.kind == "warning" and f"run {record.run_id} (gap)" in remark.text
+    assert remark.kind == "finding" and f"run {record.run_id} (gap, seed 0)" in remark.text
+    assert "1.000000 with seed 5" in remark.found
+    # Another loss may be the same one up to a factor.
+    namesake = named(record, settings={**record.spec.settings.model_dump(), "loss": "soft_margin"})
+    [remark] = compare(read(written(tmp_path, make(namesake, seen))), store)
+    assert remark.kind == "warning" and "are they one model?" in remark.text
+
+
+def reordered(seen):
+    order = np.argsort(seen.keys)[::-1]
+    keys = tuple(seen.keys[i] for i in order)
+    return Predictions(seen.logits[order], seen.targets[order], keys)
+
+
+@pytest.mark.parametrize(
+    "disguise",
+    [
+        lambda seen: replace(seen, logits=seen.logits * np.float32(1.0000001)),
+        lambda seen: replace(seen, logits=3 * seen.logits - 1),
+        lambda seen: replace(seen, logits=np.arctan(seen.logits)),
+        lambda seen: replace(seen, logits=noisy(seen.logits, 0.02)),
+        reordered,
+    ],
+)
+def test_a_copy_is_known_by_the_order_of_its_images(disguise):
+    """On 915 images, as ranks of 30 are coarse."""
+    _, seen = committed("coco-mini", "gap")
+    assert correlation(seen, disguise(seen)) > ALIKE
+
+
+def noisy(logits, part):
+    noise = np.random.default_rng(0).standard_normal(logits.shape) * logits.std(axis=0)
+    return logits + (part * noise).astype(np.float32)
+
+
+def test_no_two_trainings_of_other_seeds_are_taken_for_copies():
+    store = Store(RESULTS)
+    rows = defaultdict(list)
+    for record in store.records():
+        rows[record.spec.model_copy(update={"seed": 0}).run_id].append(record)
+    pairs = [
+        correlation(*(store.predictions(one) for one in pair))
+        for row in rows.values()
+        for pair in combinations(row, 2)
+    ]
+    assert len(pairs) >= 10 and max(pairs) < 0.96
+
+
+def test_a_copy_supersedes_nothing(run, tmp_path):
+    """Seed 0 under the name of seed 1, which is there."""
+    record, seen = run
+    other = named(record, seed=1)
+    theirs = replace(seen, logits=noisy(seen.logits, 1.0))
+    store = Store(tmp_path / "store")
+    store.write(record, seen)
+    store.write(scored(other, theirs), theirs)
+    later = other.model_copy(update={"started": "2026-02-02T00:00:00+00:00"})
+    pack = read(written(tmp_path, make(later, seen)))
+    assert "finding" in {one.kind for one in compare(pack, store, supersede=True)}
 
 
 @pytest.mark.parametrize(("status", "seen"), [("ok", None), ("diverged", made_predictions())])
@@ -161,6 +269,36 @@ def with_array(name, array):
         return put_together({**members, archive.PREDICTIONS: buffer.getvalue()})
 
     return change
+
+
+def around_arrays(change):
+    def changed(pack):
+        members = taken_apart(pack)
+        return put_together({**members, archive.PREDICTIONS: change(members[archive.PREDICTIONS])})
+
+    return changed
+
+
+def with_inner(name):
+    """Something else among the arrays."""
+    return around_arrays(lambda data: archive.zipped({**taken_apart(data), name: b"x"}))
+
+
+def with_record(**scores):
+    def change(pack):
+        members = taken_apart(pack)
+        record = json.loads(members[archive.RECORD])
+        record["scores"] |= scores
+        return put_together({**members, archive.RECORD: json.dumps(record).encode()})
+
+    return change
+
+
+def commented(pack):
+    buffer = io.BytesIO(pack)
+    with zipfile.ZipFile(buffer, "a") as file:
+        file.comment = b"mAP 99"
+    return buffer.getvalue()
 
 
 def with_header(name, header):
@@ -219,9 +357,28 @@ BAD = {
     "record": (with_member(archive.RECORD, b"{}"), "record.json is no record of mlbench"),
     "no arrays": (with_member(archive.PREDICTIONS, b"PK"), "predictions.npz is damaged"),
     "lacks logits": (with_array("logits", None), "has no array logits"),
+    "half an influence": (with_array("influence_of", np.array("0")), "no array influence"),
+    "influence of float64": (
+        with_array("influence", np.zeros(30)),
+        "influence of type float64, not float32",
+    ),
     "half a validation": (with_array("validation_keys", None), "no array validation_keys"),
     "float64": (with_array("logits", np.zeros((2, 2))), "logits of type float64, not float32"),
-    "pickled": (with_array("keys", np.array([{}])), "predictions.npz is damaged"),
+    "pickled": (
+        with_array("keys", np.array([{}])),
+        "has keys that is no array of plain numbers or texts",
+    ),
+    "an array more": (
+        with_array("payload", np.zeros(9)),
+        r"has 'payload\.npy', which has no place",
+    ),
+    "a member more": (with_inner("run.sh"), r"has 'run\.sh', which has no place"),
+    "before": (lambda pack: b"#!/bin/sh\n" + pack, "bytes before its first member"),
+    "after": (lambda pack: pack + b"PK more", "bytes after its last member"),
+    "comment": (commented, "bytes after its last member"),
+    "before the arrays": (around_arrays(lambda data: b"x" + data), "holds bytes before"),
+    "after the arrays": (around_arrays(lambda data: data + b"x"), "holds bytes after"),
+    "a score that is none": (with_record(mAP="NaN"), r"scores\.mAP: Input should be a finite"),
     "flat": (with_array("targets", np.zeros(3, np.int8)), "targets of shape"),
     "endless": (
         with_header("logits", {"descr": "<f4", "shape": (10**14, 80)}),

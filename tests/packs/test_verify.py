@@ -11,6 +11,8 @@ from mlbench.packs import verify as verifier
 from mlbench.packs.archive import make, read
 from mlbench.packs.verify import verify
 from mlbench.store import Store
+from mlbench.store.influence import VERSION, derive
+from mlbench.tracks import PROBE
 from mlbench.types import Augmentation, Coverage, LabelNoise, Predictions, SplitCoverage
 from tests.packs.parts import RESULTS, committed, made, named, put_together, scored, taken_apart
 
@@ -45,7 +47,8 @@ def found(report):
 @pytest.mark.parametrize("record", STORE.records(), ids=lambda r: f"{r.identity}-{r.run_id}")
 def test_every_committed_record_is_what_its_predictions_give(record, tmp_path):
     predictions = STORE.predictions(record) if record.status == "ok" else None
-    assert found(judged(tmp_path, make(record, predictions))) == []
+    packed = make(record, predictions, STORE.influence(record))
+    assert found(judged(tmp_path, packed)) == []
 
 
 # ---------------------------------------------------------------------------------------- tampering
@@ -92,6 +95,36 @@ def other_settings(**fields):
 
     def tamper(record, seen):
         return named(record, settings={**record.spec.settings.model_dump(), **fields}), seen
+
+    return tamper
+
+
+def other_spec(**fields):
+    """Another spec, and its run id."""
+    return lambda record, seen: (named(record, **fields), seen)
+
+
+def edited_epoch(**fields):
+    def tamper(record, seen):
+        first, *rest = record.epochs
+        return edited(epochs=(first.model_copy(update=fields), *rest))(record, seen)
+
+    return tamper
+
+
+def on_device(name):
+    def tamper(record, seen):
+        return edited(environment={**record.environment, "device": name})(record, seen)
+
+    return tamper
+
+
+def whose(plugin, distribution):
+    """A plugin of another distribution, or of none."""
+
+    def tamper(record, seen):
+        told = {**record.environment["plugins"], plugin: distribution}
+        return with_plugins(**told)(record, seen)
 
     return tamper
 
@@ -196,22 +229,41 @@ def incomplete(record, seen):
     return record.model_copy(update={"coverage": covered}), seen
 
 
+def influenced(**fields):
+    """An influence that does not follow from the predictions, which are honest."""
+
+    def tamper(record, seen):
+        honest = derive(seen, record.label_names)
+        changed = {name: change(getattr(honest, name)) for name, change in fields.items()}
+        return record, seen, replace(honest, **changed)
+
+    return tamper
+
+
+def quieter(values):
+    """As of rows that are easier told apart."""
+    return values * np.float32(0.9)
+
+
+def of_the_others(record, seen):
+    return record, seen, derive(other_logits(record, seen)[1], record.label_names)
+
+
 def with_noise(record, seen):
     return named(record, label_noise=LabelNoise(keep=0.4).model_dump()), seen
 
 
 TAMPERED = {
     "score": (edited_scores(mAP=60.0), {"scores"}, "mAP is not what the predictions give"),
-    "score NaN": (edited_scores(OF1=float("nan")), {"scores"}, "OF1 is not what"),
     "interval": (edited_scores(mAP_low=49.0), {"scores"}, "mAP_low is not what"),
     "classes": (edited_scores(classes_left_out=1), {"scores"}, "classes_left_out is not what"),
-    "one AP": (one_ap_more, {"scores"}, "average precision of 1 labels .*aeroplane"),
+    "one AP": (one_ap_more, {"scores"}, "average precision of 1 of the labels .*aeroplane"),
     "APs lack one": (one_ap_less, {"scores"}, "one average precision a label.*20.*19"),
     "predictions of another run": (other_logits, {"scores"}, "mAP is not what"),
     "NaN": (logit(np.nan), {"predictions"}, "NaN or infinite.*1, the first nan in row 3, column 4"),
     "infinite": (logit(np.inf), {"predictions"}, "NaN or infinite.*inf in row 3"),
     "strange target": (strange_target, {"predictions", "card"}, "mean nothing.*5"),
-    "duplicated key": (duplicated_key, {"predictions", "card"}, "1 keys .* more than once"),
+    "duplicated key": (duplicated_key, {"predictions", "card"}, "keys .* more than once: 1"),
     "another count": (
         edited(test_images=979),
         {"predictions"},
@@ -222,38 +274,104 @@ TAMPERED = {
     "wrong split": (other_images, {"card"}, "not those of the test split of voc2007-mini"),
     "targets edited": (better_targets, {"card"}, "targets are not: edited, or of other labels"),
     "columns exchanged": (swapped_columns, {"card"}, "targets are not: edited, or of other labels"),
-    "training images": (edited(train_images=5011), {"card"}, "training images 944 5011"),
+    "training images": (
+        edited(train_images=5011),
+        {"card", "schedule"},
+        "training images 944 5011",
+    ),
     "edition": (edited(identity="voc2007"), {"edition", "card"}, "voc2007-mini voc2007$"),
     "coverage": (incomplete, {"edition"}, "could not be used, and the run says nothing"),
     "noise": (with_noise, {"edition"}, "goes by the name of the whole .*-labels-40"),
     "settings edited": (edited_settings(epochs=3), {"run id", "epochs"}, "not the hash of the"),
-    "diverged": (edited(status="diverged", error="at step 3"), {"status"}, "diverged has scores"),
+    "diverged": (
+        edited(status="diverged", error="at step 3"),
+        {"status", "epochs"},
+        "diverged has scores",
+    ),
     "ok without costs": (edited(efficiency=None), {"status"}, "ok has no efficiency"),
-    "no time": (edited(started="yesterday"), {"started"}, "began is none"),
     "future": (edited(started="2999-01-01T00:00:00+00:00"), {"started"}, "in the future .*2999"),
-    "no zone": (edited(started="2026-01-01T00:00:00"), {"started"}, "began is none"),
-    "trained backbone": (other_settings(frozen_stages=0), {"track"}, "trained its backbone"),
+    "no zone": (edited(started="2026-01-01T00:00:00"), {"started"}, "began has no zone"),
+    "trained backbone": (
+        other_settings(frozen_stages=0),
+        {"track"},
+        "refuses .* frozen_stages and augmentation cannot be set there",
+    ),
     "augmented": (
         other_settings(augmentation=(Augmentation(name="flip").model_dump(),)),
         {"track"},
-        "augmented no augmentation flip",
+        "refuses .* frozen_stages and augmentation cannot be set there",
     ),
     "selected on test": (
         other_settings(selection="test"),
         {"track", "epochs"},
-        "chosen on the test split, which only the published track may",
+        "chooses the epoch on the split that is scored, which the probe track does not",
     ),
+    "another momentum": (
+        other_settings(optimizer={**PROBE["optimizer"], "momentum": 0.5}),
+        {"track", "schedule"},
+        r"optimizer\.momentum is not that of the probe track, .* 0\.9 0\.5",
+    ),
+    "another batch": (
+        other_settings(batch_size=16),
+        {"track", "schedule"},
+        "batch_size is not that of the probe track, .* 32 16",
+    ),
+    "another track": (other_spec(track="controlled"), {"track"}, "frozen_stages is not .* 0 -1"),
+    "another track's stages": (
+        other_spec(track="published"),
+        {"track"},
+        "of the published track has a stage 'features'",
+    ),
+    "another method": (
+        other_spec(method="msrn"),
+        {"method"},
+        "the head is not that of msrn msrn gap",
+    ),
+    "another method's command": (
+        edited(command="mlbench run --plugins msrn,asl --seeds=1"),
+        {"command"},
+        "of other methods one that names gap",
+    ),
+    "no command": (edited(command=""), {"command"}, "none that makes a record .* nothing"),
+    "two commands": (
+        edited(command="mlbench run --plugins gap; rm -rf /"),
+        {"command"},
+        "none that makes a record",
+    ),
+    "a command within": (
+        edited(command="mlbench run --plugins gap $(id)"),
+        {"command"},
+        "none that makes a record",
+    ),
+    "another program": (edited(command="sh mlbench run"), {"command"}, "none that makes a record"),
+    "half a quote": (edited(command="mlbench run 'a"), {"command"}, "No closing quotation"),
     "epochs": (edited(epochs=()), {"epochs"}, "not that of the budget"),
+    "learning rate": (
+        edited_epoch(lr=1.0),
+        {"schedule"},
+        r"learning rate of epoch 1 is not that of the schedule 0\.00012\d* 1\.0",
+    ),
+    "scored epoch": (edited_epoch(mAP=99.9), {"epochs"}, "scored, though none was selected"),
     "input of the costs": (edited_cost(image_size=96), {"efficiency"}, "costs of another input"),
     "tiny head": (
         edited_cost(parameters_head=5),
         {"efficiency", "counts"},
         "at least 20 parameters 5",
     ),
-    "negative": (
-        edited_cost(gmacs_head=-1.0),
-        {"efficiency", "counts"},
-        "gmacs_head is impossible",
+    "costs of a faster device": (
+        edited_cost(device="NVIDIA H100"),
+        {"efficiency"},
+        "another device than the run's .*'cpu' NVIDIA H100",
+    ),
+    "memory of another device": (
+        edited_cost(versions={"peak_memory": "cuda allocator"}),
+        {"efficiency"},
+        "another device",
+    ),
+    "run on a faster device": (
+        on_device("NVIDIA H100"),
+        {"efficiency"},
+        "another device than the run's NVIDIA H100 AMD EPYC",
     ),
     "parameters": (
         edited_cost(parameters_head=1000),
@@ -280,6 +398,33 @@ TAMPERED = {
     "latency": (edited_latency(median_ms=1e9), {"efficiency"}, "latency at batch 1 is impossible"),
     "speed": (edited_latency(images_per_second=1e6), {"efficiency"}, "do not follow from"),
     "plugins": (with_plugins(), {"plugins"}, "other plugins took part"),
+    "another's head": (
+        whose("head gap", "evil 9.9"),
+        {"plugins"},
+        r"head 'gap' is said to be of another distribution mlbench-mlic \S+ evil 9\.9",
+    ),
+    "a head of no version": (
+        whose("head gap", "mlbench-mlic <b>"),
+        {"plugins"},
+        "head 'gap' is said to be",
+    ),
+    "influence": (
+        influenced(values=quieter),
+        {"influence"},
+        r"influence of images that .*: 979 000001 -0\.0808.* 000001 -0\.0727",
+    ),
+    "influence of fewer": (
+        influenced(values=lambda values: values[1:]),
+        {"influence"},
+        "not one number an image",
+    ),
+    "influence NaN": (influenced(values=lambda v: v * np.float32("nan")), {"influence"}, "980"),
+    "influence of other images": (
+        influenced(images=lambda _: "0" * 16),
+        {"influence"},
+        "other images, targets or labels",
+    ),
+    "stale influence": (of_the_others, {"influence"}, "influence is of another mAP"),
 }
 
 
@@ -296,10 +441,10 @@ def test_tampering_is_found(name, voc, tmp_path, monkeypatch):
     assert found(judged(tmp_path, forged(*tamper(*voc)))) == []
 
 
-def forged(record, predictions):
+def forged(record, predictions, influence=None):
     """A pack of parts that do not belong together, with a manifest that fits."""
     if record.status == "ok":
-        return make(record, predictions)
+        return make(record, predictions, influence)
     members = taken_apart(make(record.model_copy(update={"status": "ok"}), predictions))
     members[archive.RECORD] = record.model_dump_json().encode()
     return put_together(members)
@@ -405,13 +550,13 @@ def test_an_unknown_edition_needs_the_data(name, tmp_path, cache):
     alone, opened = judged(tmp_path, data), judged(tmp_path, data, data=tmp_path, cache=cache)
     assert found(alone) == [] and "card" in {one.check for one in alone.of("not checked")}
     assert found(opened) == [] and "data" in opened.checks
-    assert {one.check for one in opened.of("not checked")} == {"efficiency"}
+    assert {one.check for one in opened.of("not checked")} == {"efficiency", "epochs"}
 
 
 DATA = {
     "lacking": (some(np.arange(28)), "images of the test split are missing", "2 are not there"),
     "added": (more_images, "images were added to the test split", "3 more: a, b, c"),
-    "targets": (better_targets, r"\d+ targets of the test split are not the data set's", "1"),
+    "targets": (better_targets, r"targets of the test split that are not the data set's: \d+", "1"),
     "trained on": (edited(train_images=39), "another number of training images", "39"),
     "label order": (reversed_labels, "the labels are not those of synthetic: .* another order", ""),
 }
@@ -424,6 +569,28 @@ def test_the_data_set_itself_says_what_differs(name, synthetic, tmp_path, cache)
     said = {one.text: one.found for one in report.of("finding")}
     hits = [found for said_text, found in said.items() if re.fullmatch(text, said_text)]
     assert hits and there in hits[0], said
+
+
+class Counted(tuple):
+    """Keys that count how often they were all gone through."""
+
+    times = 0
+
+    def __iter__(self):
+        Counted.times += 1
+        return super().__iter__()
+
+
+def test_the_effort_grows_with_the_images_and_not_with_their_square(synthetic, tmp_path, cache):
+    file = tmp_path / "pack.zip"
+    file.write_bytes(make(*synthetic))
+    pack = read(file)
+    seen = pack.predicted.predictions
+    keys = Counted(seen.keys)
+    predicted = replace(pack.predicted, predictions=replace(seen, keys=keys))
+    report = verify(replace(pack, predicted=predicted), data=tmp_path, cache=cache)
+    assert found(report) == []
+    assert 0 < Counted.times < len(keys)
 
 
 def test_a_forged_digest_is_held_against_the_data(synthetic, tmp_path, cache):
@@ -475,13 +642,48 @@ def test_foreign_plugins_are_told_and_do_no_harm(voc, tmp_path):
     record, predictions = voc
     settings = {**record.spec.settings.model_dump(), "head": "theirs", "head_options": {}}
     foreign = named(record, method="theirs", settings=settings)
+    foreign = foreign.model_copy(update={"command": "mlbench run --plugins theirs"})
     plugins = {**record.environment["plugins"], "head theirs": "their-package 2.0"}
     del plugins["head gap"]
     foreign = foreign.model_copy(update={"environment": {**record.environment, "plugins": plugins}})
     report = judged(tmp_path, make(foreign, predictions))
     assert found(report) == []
-    texts = [one.text for one in report.of("not checked")]
-    assert any("'theirs' is not installed here; it is of their-package 2.0" in t for t in texts)
+    assert report.verdict == "warnings"
+    warned = {one.check: one.text for one in report.of("warning")}
+    assert set(warned) == {"method", "plugins"}
+    assert "no method 'theirs' is installed here" in warned["method"]
+    assert "head 'theirs' of 'their-package 2.0' is not installed here" in warned["plugins"]
+
+
+def test_an_invented_method_is_never_clean(voc, tmp_path):
+    record, predictions = voc
+    command = "mlbench run --plugins better_than_gap"
+    invented = named(record, method="better_than_gap").model_copy(update={"command": command})
+    report = judged(tmp_path, make(invented, predictions))
+    assert (found(report), report.verdict) == ([], "warnings")
+    [warned] = report.of("warning")
+    assert warned.check == "method" and "the name may be invented" in warned.text
+
+
+def test_settings_of_another_version_of_a_recipe_are_a_warning(voc, tmp_path):
+    older, seen = whose("head gap", "mlbench-mlic 0.0.1")(*other_settings(freeze_bn=True)(*voc))
+    report = judged(tmp_path, make(older, seen))
+    assert found(report) == [] and "freeze_bn" in report.of("warning")[0].text
+
+
+def test_a_recipe_says_nothing_that_the_record_does_not_give(voc, tmp_path):
+    members = taken_apart(make(*voc))
+    described = members[archive.RECIPE]
+    score = f"mAP {voc[0].scores.mAP:.2f}".encode()
+    for forged, line in (
+        (described.replace(score, b"mAP 99.00"), "line 1"),
+        (described + b"# 99.00\n", "line"),
+        (described.replace(b"seed: 0\n", b"seed: 0  # of 3\n"), "line"),
+    ):
+        assert forged != described
+        packed = put_together({**members, archive.RECIPE: forged})
+        [(check, text, *_)] = found(judged(tmp_path, packed))
+        assert check == "settings" and text.startswith(line)
 
 
 def test_a_foreign_data_set_is_told(synthetic, tmp_path, cache):
@@ -489,11 +691,15 @@ def test_a_foreign_data_set_is_told(synthetic, tmp_path, cache):
     plugins = {**record.environment["plugins"], "dataset theirs": "their-package 2.0"}
     del plugins["dataset synthetic"]
     foreign = named(record, dataset="theirs").model_copy(
-        update={"environment": {"plugins": plugins}, "identity": "theirs-1"}
+        update={
+            "environment": {**record.environment, "plugins": plugins},
+            "identity": "theirs-1",
+        }
     )
     report = judged(tmp_path, make(foreign, predictions), data=tmp_path, cache=cache)
     assert found(report) == []
-    assert {one.check for one in report.of("not checked")} >= {"labels", "edition", "card"}
+    assert {one.check for one in report.of("not checked")} >= {"labels", "edition", "card", "track"}
+    assert {one.check for one in report.of("warning")} == {"plugins"}
 
 
 @pytest.mark.parametrize(
@@ -508,13 +714,24 @@ def test_a_foreign_data_set_is_told(synthetic, tmp_path, cache):
 def test_code_that_nobody_has_is_a_warning(commit, said, voc, tmp_path):
     record, predictions = voc
     report = judged(tmp_path, make(record.model_copy(update={"commit": commit}), predictions))
-    assert report.clean
+    assert report.verdict == "warnings"
     [warned] = report.of("warning")
     assert warned.check == "commit" and said in warned.text
 
 
-def test_a_run_that_diverged_is_clean_without_scores(synthetic, tmp_path):
+def test_an_influence_of_another_version_is_told(voc, tmp_path):
+    packed = forged(*influenced(version=lambda _: VERSION + 1)(*voc))
+    report = judged(tmp_path, packed)
+    assert found(report) == []
+    assert any("of version 2 where" in one.text for one in report.of("not checked"))
+
+
+def test_a_run_that_diverged_needs_no_scores_but_a_persons_judgement(synthetic, tmp_path):
     record, _ = synthetic
     nothing = {"scores": None, "average_precision": (), "efficiency": None, "epochs": ()}
     record = record.model_copy(update={"status": "diverged", "error": "at step 3", **nothing})
-    assert found(judged(tmp_path, make(record, None))) == []
+    report = judged(tmp_path, make(record, None))
+    assert found(report) == [] and report.verdict == "warnings"
+    whole = record.model_copy(update={"epochs": synthetic[0].epochs})
+    [(check, text, *_)] = found(judged(tmp_path, make(whole, None)))
+    assert (check, text) == ("epochs", "a run that diverged was trained to its end")

@@ -33,7 +33,7 @@ def graph():
 def head():
     words = normal("mlgcn.word_features", (COUNT, 300))
     head = MLGCN((Level(2048, 32),), context(np.eye(COUNT), words)).double()
-    buffers = {"words": words, "adjacency": graph()}
+    buffers = {"class_weights.words": words, "class_weights.adjacency": graph()}
     head.load_state_dict(buffers | from_authors(weights("mlgcn_c6")))
     return head
 
@@ -52,13 +52,13 @@ def test_logits(head):
 
 def test_a_checkpoint_brings_its_own_graph(head):
     state = weights("mlgcn_c6") | {"A": torch.from_numpy(ARRAYS["mlgcn_c6/A"])}
-    head.adjacency.zero_()
+    head.class_weights.adjacency.zero_()
     head.load_state_dict(from_authors(state), strict=False)
-    assert_agrees(head.adjacency, "mlgcn_c6/adjacency")
+    assert_agrees(head.class_weights.adjacency, "mlgcn_c6/adjacency")
     assert_agrees(logits(head), "mlgcn_c6/logits")
 
 
 def test_every_key_of_the_authors_has_a_place(head):
     authors = weights("mlgcn_c6") | {"A": torch.eye(COUNT), "features.0.weight": torch.zeros(1)}
     state = from_authors({f"module.{key}": value for key, value in authors.items()})
-    assert set(state) == set(head.state_dict()) - {"words"}
+    assert set(state) == set(head.state_dict()) - {"class_weights.words"}

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlbench import store as module
-from mlbench.store import Store, safe_name
+from mlbench.files import safe_name, temporary
+from mlbench.store import Store
 from mlbench.types import EpochLog, Predictions, StoreError
 from tests.store.made import made_predictions, made_record
 
@@ -237,7 +237,7 @@ def test_a_full_disk(tmp_path, shelter):
 def test_temporary_files_of_the_dead_are_swept_and_of_the_living_are_not(store):
     file = store.write(made_record())
     dead = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
-    mine = module._temporary(file)
+    mine = temporary(file)
     abandoned = mine.with_name(mine.name.replace(f"-{os.getpid()}.", f"-{dead.stdout.strip()}."))
     elsewhere, old = file.with_name(".a.json.other-1.tmp"), file.with_name(".b.json.other-1.tmp")
     for left in (mine, abandoned, elsewhere, old):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from mlbench.files import safe_name
 from mlbench.leaderboard.page.catalogue import Catalogue
+from mlbench.leaderboard.page.protocols import Read, board_values
+from mlbench.leaderboard.published import Published
 from mlbench.leaderboard.rows import Row, Table
-from mlbench.store import safe_name
+from mlbench.metrics.protocols import find
 from mlbench.types import RunRecord
 
 Names = Mapping[tuple[str, str], str]
@@ -40,55 +43,81 @@ def page_file(folder: Path, kind: str, name: str) -> Path:
     return folder / kind / f"{safe_name(name)}.html"
 
 
-def data(
-    tables: Sequence[Table], records: Mapping[str, RunRecord], catalogue: Catalogue
-) -> dict[str, Any]:
+class Site(NamedTuple):
+    """What the index page says beside the boards.
+
+    Attributes:
+        records: run id -> record, for the citations of data sets.
+        catalogue: what plugins say of themselves.
+        read: what is known of a run by other protocols.
+        published: the literature's numbers.
+    """
+
+    records: Mapping[str, RunRecord]
+    catalogue: Catalogue
+    read: Read
+    published: Sequence[Published] = ()
+
+
+def data(tables: Sequence[Table], site: Site) -> dict[str, Any]:
     """What the index page filters, sorts and plots.
 
     Args:
         tables: the boards.
-        records: run id -> record, for the citations of data sets.
-        catalogue: what plugins say of themselves.
+        site: what it says beside them.
     """
     called = names(tables)
     places = sorted({place for t in tables for row in t.rows for place, _ in row.latency})
     methods = sorted({row.method for table in tables for row in table.rows})
+    recipes = site.catalogue.recipes
+    boards = [
+        {"set": called[table.name, table.data], **_board(table, places, site)} for table in tables
+    ]
     return {
         "places": places,
         "methods": {
             name: {
                 "page": address("method", name),
-                "cite": recipe.bibtex.strip() if (recipe := catalogue.recipes.get(name)) else "",
+                "cite": recipe.bibtex.strip() if (recipe := recipes.get(name)) else "",
             }
             for name in methods
         },
-        "boards": [
-            {
-                "set": called[table.name, table.data],
-                "cite": _citation(table, records, catalogue),
-                **_board(table, places),
-            }
-            for table in tables
-        ],
+        "protocols": {
+            name: find(name).definition for board in boards for name, _ in board["protocols"]
+        },
+        "boards": boards,
     }
 
 
-def _citation(table: Table, records: Mapping[str, RunRecord], catalogue: Catalogue) -> str:
+def _citation(table: Table, site: Site) -> str:
     ids = [run for row in table.rows for run in row.run_ids] + [d.run_id for d in table.diverged]
-    card = catalogue.cards.get(records[ids[0]].spec.dataset) if ids else None
+    card = site.catalogue.cards.get(site.records[ids[0]].spec.dataset) if ids else None
     return card.bibtex.strip() if card else ""
 
 
-def _board(table: Table, places: Sequence[str]) -> dict[str, Any]:
+def _papers(table: Table, published: Iterable[Published]) -> list[str]:
+    """The literature's data sets that a board is an edition or a part of."""
+    named = {table.identity, table.dataset}
+    return sorted({row.dataset for row in published if named & {row.dataset, *row.boards}})
+
+
+def _board(table: Table, places: Sequence[str], site: Site) -> dict[str, Any]:
+    values, scored = board_values(table, site.read)
     return {
+        "cite": _citation(table, site),
+        "papers": _papers(table, site.published),
+        "protocols": list(values.items()),
         "track": table.track,
         "known": table.known,
         "images": table.test_images,
         "classes": table.classes,
         "left_out": table.left_out,
+        "noise": _short(table.training_deviation),
         "labels": list(table.labels or ()),
         "wins": list(table.wins) if len(table.rows) <= MATRIX else [],
-        "rows": [_row(row, places) for row in table.rows],
+        "rows": [
+            {**_row(row, places), "by": by} for row, by in zip(table.rows, scored, strict=True)
+        ],
         "diverged": [
             {"title": d.title, "error": d.error, "page": address("run", d.run_id)}
             for d in table.diverged

@@ -9,7 +9,9 @@ from typing import NamedTuple
 from mlbench.types import EpochLog
 
 WIDTH, HEIGHT = 640, 220
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 32
+RIGHT, TOP, BOTTOM = 12, 12, 36
+LETTER = 11.5
+"""Width of a digit in units of the drawing, at the size that a phone draws it."""
 
 
 class Tick(NamedTuple):
@@ -28,11 +30,19 @@ class Point(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Mean training loss over epochs, in units of the drawing; the loss axis is logarithmic."""
+    """Mean training loss over epochs, in units of the drawing; the loss axis is logarithmic.
+
+    Attributes:
+        left: where the loss axis stands, far enough in for its numbers.
+    """
 
     points: tuple[Point, ...]
     across: tuple[Tick, ...]
     up: tuple[Tick, ...]
+    left: float
+    right: float = WIDTH - RIGHT
+    width: int = WIDTH
+    height: int = HEIGHT
 
     @property
     def path(self) -> str:
@@ -47,9 +57,11 @@ def curve(epochs: Sequence[EpochLog]) -> Curve | None:
         return None
     low, high = (math.log10(f(log.loss for log in logs)) for f in (min, max))
     first, last = logs[0].epoch, logs[-1].epoch
+    losses = [(10**value, f"{10**value:.3g}") for value in _between(low, high)]
+    left = 10 + LETTER * max(len(text) for _, text in losses)
 
     def x(epoch: float) -> float:
-        return LEFT + (epoch - first) / (last - first) * (WIDTH - LEFT - RIGHT)
+        return left + (epoch - first) / (last - first) * (WIDTH - left - RIGHT)
 
     def y(loss: float) -> float:
         part = (math.log10(loss) - low) / ((high - low) or 1)
@@ -58,7 +70,8 @@ def curve(epochs: Sequence[EpochLog]) -> Curve | None:
     return Curve(
         points=tuple(Point(x(log.epoch), y(log.loss), _title(log)) for log in logs),
         across=tuple(Tick(x(e), str(e)) for e in _epochs(first, last)),
-        up=tuple(Tick(y(10**v), f"{10**v:.3g}") for v in _between(low, high)),
+        up=tuple(Tick(y(loss), text) for loss, text in losses),
+        left=left,
     )
 
 

@@ -7,18 +7,15 @@ decompressed to find what was derived from them.
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
-import zlib
 from pathlib import Path
 from typing import TypeVar
 
+from mlbench.files import whole
+from mlbench.store import DAMAGE, damaged
 from mlbench.types import StoreError, Value
 
 Kept = TypeVar("Kept", bound=Value)
-
-DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What reading a damaged predictions file raises."""
 
 
 def place(file: Path, kind: str, cache: Path) -> Path:
@@ -44,14 +41,6 @@ def place(file: Path, kind: str, cache: Path) -> Path:
     return cache / f"{kind}-{state.hexdigest()[:32]}.json"
 
 
-def damaged(file: Path, error: Exception) -> StoreError:
-    """A message for predictions that cannot be read."""
-    return StoreError(
-        f"{file}: damaged predictions ({type(error).__name__}: {error}); restore the file, or "
-        "delete it and its record and run again"
-    )
-
-
 def read(place: Path, kind: type[Kept]) -> Kept | None:
     """What is kept there; None where nothing is, or nothing that can be read."""
     try:
@@ -66,11 +55,9 @@ def keep(place: Path, value: Value) -> None:
     Raises:
         StoreError: the cache cannot be written.
     """
-    temporary = place.with_suffix(f".{os.getpid()}.tmp")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(value.model_dump_json(), encoding="utf-8")
-        temporary.replace(place)
+        with whole(place) as part:
+            part.write_text(value.model_dump_json(), encoding="utf-8")
     except OSError as error:
         raise StoreError(
             f"{place}: the cache cannot be written ({error.strerror or error}); name another "

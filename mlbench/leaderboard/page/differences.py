@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from mlbench.leaderboard.across import CriticalDifference, critical_differences
+from mlbench.leaderboard.across import NO_CARDS, CriticalDifference, critical_differences
 from mlbench.leaderboard.page.curves import Tick
 from mlbench.leaderboard.ranks import LEVEL
 from mlbench.leaderboard.rows import Table
+from mlbench.types import DatasetCard
 
 MOST = 40
 """Methods beyond which nothing is drawn: the table says the same and can be read."""
@@ -45,7 +46,7 @@ class Drawing(NamedTuple):
     Attributes:
         left, right: ends of the axis.
         shared: how all methods end alike, which their names then leave out.
-        bars: a path of one line a group of methods that cannot be told apart.
+        bars: a path of one line per group of methods that cannot be told apart.
     """
 
     width: float
@@ -75,8 +76,13 @@ class Across(NamedTuple):
     nemenyi: float | None
 
 
-def across(tables: Iterable[Table]) -> list[Across]:
-    """One a track, over the boards of our own runs on whole, known editions."""
+def across(tables: Iterable[Table], cards: Mapping[str, DatasetCard] = NO_CARDS) -> list[Across]:
+    """One per track, over the boards of our own runs on whole, known, independent data sets.
+
+    Args:
+        tables: boards.
+        cards: of the data sets.
+    """
     return [
         Across(
             track=found.track,
@@ -86,7 +92,7 @@ def across(tables: Iterable[Table]) -> list[Across]:
             drawing=_drawing(found) if 0 < len(found.methods) <= MOST else None,
             nemenyi=found.nemenyi,
         )
-        for found in critical_differences(tables)
+        for found in critical_differences(tables, cards)
     ]
 
 

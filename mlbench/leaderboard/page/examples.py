@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.leaderboard.page import derived
+from mlbench.store import DAMAGE, damaged
 from mlbench.types import Targets, Value
 
 LISTED = 10
@@ -68,8 +69,8 @@ def examples(file: Path, names: Sequence[str], rows: int, cache: Path) -> Exampl
     try:
         with zipfile.ZipFile(file) as archive:
             found = _find(archive, names, rows)
-    except derived.DAMAGE as error:
-        raise derived.damaged(file, error) from error
+    except DAMAGE as error:
+        raise damaged(file, error) from error
     derived.keep(place, found)
     return found
 
@@ -106,9 +107,9 @@ def _find(archive: zipfile.ZipFile, names: Sequence[str], rows: int) -> Examples
             f"logits {logits.shape}, targets {targets.shape} and {len(names)} labels do not fit"
         )
     precision = image_average_precision(logits, targets)
-    scored = np.flatnonzero(np.isfinite(precision))
+    ends = _ends(precision)
     # Many images are ranked without a fault: among those the surest comes first.
-    order = scored[np.lexsort((-_loss(logits[scored], targets[scored]), precision[scored]))]
+    order = ends[np.lexsort((-_loss(logits[ends], targets[ends]), precision[ends]))]
 
     def shown(i: int) -> Example:
         return Example(
@@ -124,6 +125,16 @@ def _find(archive: zipfile.ZipFile, names: Sequence[str], rows: int) -> Examples
         worst=tuple(shown(i) for i in order[:LISTED].tolist()),
         best=tuple(shown(i) for i in order[::-1][:LISTED].tolist()),
     )
+
+
+def _ends(precision: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The images that may be listed: those no better than the last of the worst, and vice versa."""
+    scored = np.flatnonzero(np.isfinite(precision))
+    if len(scored) <= 2 * LISTED:
+        return scored
+    low, high = np.partition(precision[scored], (LISTED - 1, -LISTED))[[LISTED - 1, -LISTED]]
+    shown: NDArray[np.intp] = scored[(precision[scored] <= low) | (precision[scored] >= high)]
+    return shown
 
 
 def _loss(logits: NDArray[np.float32], targets: Targets) -> NDArray[np.float32]:

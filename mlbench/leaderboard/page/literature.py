@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlbench.leaderboard.page.boards import address
 from mlbench.leaderboard.page.facts import NONE, number
-from mlbench.leaderboard.page.protocols import known
-from mlbench.leaderboard.page.runs import predictions_file
+from mlbench.leaderboard.page.protocols import Read
 from mlbench.leaderboard.published import Published
 from mlbench.leaderboard.rows import Table
-from mlbench.leaderboard.tiers import Beside, Rescore, beside
-from mlbench.types import MeasureError, RunRecord
+from mlbench.leaderboard.text import percent
+from mlbench.leaderboard.tiers import Beside, Rescore, beside, by_method
+from mlbench.types import MeasureError
 
 
 def lines(
@@ -22,7 +21,7 @@ def lines(
     methods: Iterable[str],
     rescore: Rescore,
 ) -> list[dict[str, Any]]:
-    """A line a published row, or one for each row of ours that it may be compared with.
+    """A line per published row, or per row of ours that it may be compared with.
 
     Args:
         published: what the literature has.
@@ -36,18 +35,19 @@ def lines(
             if pair.ours is not None:
                 paired.setdefault(id(pair.published), []).append(pair)
     pages = {name: address("method", name) for name in methods}
+    ordered = sorted(published, key=lambda row: (row.dataset, *by_method(row)))
     return [
         {**_theirs(row), "page": pages.get(row.method), **_ours(pair)}
-        for row in published
+        for row in ordered
         for pair in paired.get(id(row), [Beside(row)])
     ]
 
 
-def cached_scores(records: Mapping[str, RunRecord], results: Path, cache: Path) -> Rescore:
+def cached_scores(read: Read) -> Rescore:
     """Our mAP by any protocol that the runs' pages have computed."""
 
     def rescore(run_id: str, protocol: str) -> float:
-        found = known(predictions_file(results, records[run_id]), cache)
+        found = read(run_id)
         for line in found.lines if found else ():
             if line.name == protocol and "mAP" in line.values:
                 return line.values["mAP"]
@@ -75,7 +75,7 @@ def _theirs(row: Published) -> dict[str, Any]:
 
 def _score(row: Published, metric: str) -> str:
     found = row.score(metric)
-    return NONE if found is None else f"{found.value:g}"
+    return NONE if found is None else percent(found.value)
 
 
 def _ours(pair: Beside) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Reliability(Value):
         errors: name -> expected calibration error in percent: ``ECE``, ``ECE_pooled``.
         entries: how many a bin has, [bins].
         confidence: their mean probability in percent, [bins]; 0 in an empty bin.
-        frequency: the share of them that is positive in percent, [bins]; 0 in an empty bin.
+        frequency: the fraction of them that is positive, in percent, [bins]; 0 in an empty bin.
     """
 
     errors: dict[str, float]
@@ -48,7 +48,7 @@ class Diagram(NamedTuple):
     """A reliability diagram (Guo et al., ICML 2017, Figure 1), in units of its drawing.
 
     Attributes:
-        bars: a path of one bar a bin, as high as the logarithm of its entries.
+        bars: a path of one bar per bin, as high as the logarithm of its entries.
         most: entries of the highest bar.
     """
 

@@ -20,8 +20,10 @@ from mlbench import __version__
 from mlbench.leaderboard.page.boards import address
 from mlbench.leaderboard.page.facts import number, text
 from mlbench.leaderboard.rows import Row
+from mlbench.leaderboard.text import span
+from mlbench.text import count, plural
 
-INDEX = ("theme.js", "copy.js", "plot.js", "boards.js")
+INDEX = ("theme.js", "copy.js", "plot.js", "table.js", "boards.js")
 """Scripts of the index page, in order."""
 MARK = '<meta name="generator" content="mlbench leaderboard">'
 """In the head of every page, so that one is known again as ours."""
@@ -69,9 +71,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
+        "count": count,
+        "plural": plural,
         "number": number,
         "text": text,
         "interval": interval,
+        "ranks": ranks,
         "run_page": functools.partial(address, "run"),
         "method_page": functools.partial(address, "method"),
     }
@@ -80,9 +85,13 @@ def _environment() -> Environment:
 
 def interval(row: Row) -> str:
     """How sure a row's mAP is."""
-    if row.low is not None and row.high is not None:
-        return f"[{row.low:.1f}, {row.high:.1f}]"
-    return "" if row.deviation is None else f"± {row.deviation:.2f} (n={row.seeds})"
+    seeds = f" (n={row.seeds})" if row.seeds > 1 else ""
+    return f"[{row.low:.1f}, {row.high:.1f}]{seeds}"
+
+
+def ranks(row: Row) -> str:
+    """The ranks of a row that are not ruled out."""
+    return span(row.rank, row.rank_worst)
 
 
 @functools.cache

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
+from mlbench import recipe
 from mlbench.leaderboard.page.boards import page_file
 from mlbench.leaderboard.page.curves import curve
 from mlbench.leaderboard.page.examples import Examples, examples
 from mlbench.leaderboard.page.facts import Fact, facts
+from mlbench.leaderboard.page.labels import Label, PositiveCounts, labels
 from mlbench.leaderboard.page.protocols import Lines, known, protocols
 from mlbench.leaderboard.page.reliability import diagram
 from mlbench.leaderboard.page.render import OTHERS, render
-from mlbench.store import Store, safe_name
-from mlbench.types import MlbenchError, RunRecord
+from mlbench.store import Store
+from mlbench.types import MlbenchError, RunRecord, StoreError
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,8 @@ class Job:
     measured: bool
 
 
-class Label(NamedTuple):
-    """A label and its average precision in percent."""
-
-    name: str
-    ap: float
-
-
 def write_runs(jobs: Sequence[Job], results: Path, folder: Path, cache: Path) -> None:
-    """Write the pages of some runs; one call a process.
+    """Write the pages of some runs; one call per process.
 
     Args:
         jobs: the runs.
@@ -56,26 +50,19 @@ def write_runs(jobs: Sequence[Job], results: Path, folder: Path, cache: Path) ->
         folder: of the site.
         cache: keeps what is derived from predictions.
     """
-    store = Store(results)
+    store, tested = Store(results), PositiveCounts()
     for job in jobs:
-        page = _page(job, store, cache)
+        page = _page(job, store, cache, tested)
         page_file(folder, "run", job.record.run_id).write_text(page, encoding="utf-8", newline="\n")
 
 
-def predictions_file(results: Path, record: RunRecord) -> Path:
-    """Where the store keeps a run's predictions."""
-    folder = results / "records" / safe_name(record.identity) / safe_name(record.spec.method)
-    return folder / f"{safe_name(record.run_id)}.npz"
-
-
-def _page(job: Job, store: Store, cache: Path) -> str:
+def _page(job: Job, store: Store, cache: Path, tested: PositiveCounts) -> str:
     record = job.record
-    file = predictions_file(store.root, record)
+    file = store.predictions_file(record)
     seen, why_unseen = _examples(job, file, cache)
     measured, why_none = _protocols(job, store, file, cache)
-    names = zip(record.label_names, record.average_precision, strict=False)
-    scored = [(name, ap) for name, ap in names if ap is not None and math.isfinite(ap)]
-    positive = {name for name, _ in scored}
+    scored = _labels(record, file, tested)
+    positive = {label.name for label in scored}
     return render(
         "run.html",
         OTHERS,
@@ -86,16 +73,30 @@ def _page(job: Job, store: Store, cache: Path) -> str:
         seeds=job.seeds,
         board=urlencode({"set": job.board, "track": record.spec.track}),
         curve=curve(record.epochs),
-        labels=sorted((Label(*pair) for pair in scored), key=lambda label: label.ap),
+        labels=scored,
+        tested=any(label.tested is not None for label in scored),
+        trained=any(label.trained is not None for label in scored),
+        repeat=recipe.command(record, f"{record.run_id}.yaml"),
+        recipe=None if record.spec.checkpoint else recipe.text(record),
         absent=[n for n in record.label_names if n not in positive] if scored else [],
         examples=seen,
         without_examples=why_unseen,
         protocols=measured.lines if measured else (),
+        undefined=measured.undefined if measured else {},
         without_protocols=why_none,
         reliability=diagram(measured.reliability) if measured and measured.reliability else None,
         bibtex=job.bibtex,
         **_tables(record),
     )
+
+
+def _labels(record: RunRecord, file: Path, tested: PositiveCounts) -> list[Label]:
+    try:
+        counts = tested.of(file)
+    except StoreError:  # the section of images says what is wrong with the file
+        counts = None
+    fits = counts is not None and len(counts) == len(record.label_names)
+    return labels(record, counts if fits else None)
 
 
 def _tables(record: RunRecord) -> dict[str, list[Fact]]:
@@ -133,7 +134,9 @@ def _examples(job: Job, file: Path, cache: Path) -> tuple[Examples | None, str]:
 def _protocols(job: Job, store: Store, file: Path, cache: Path) -> tuple[Lines | None, str]:
     record = job.record
     try:
-        found = protocols(store, record, file, cache) if job.measured else known(file, cache)
+        found = (
+            protocols(store, record, file, cache) if job.measured else known(record, file, cache)
+        )
     except MlbenchError as error:
         return None, str(error)
     if found is not None:

@@ -1,4 +1,4 @@
-"""Writes the whole site: the index, a page a method and a page a run."""
+"""Writes the whole site: the index, a page per method and a page per run."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from mlbench.leaderboard.page.boards import Names, address, data, names, page_file
+from mlbench.leaderboard.page.boards import Names, Site, address, data, names, page_file
 from mlbench.leaderboard.page.catalogue import Catalogue
 from mlbench.leaderboard.page.differences import across
 from mlbench.leaderboard.page.literature import cached_scores, lines
 from mlbench.leaderboard.page.methods import write_method
+from mlbench.leaderboard.page.protocols import cached
 from mlbench.leaderboard.page.render import INDEX, render
 from mlbench.leaderboard.page.runs import Job, write_runs
 from mlbench.leaderboard.page.stale import remove_stale
 from mlbench.leaderboard.published import Published
 from mlbench.leaderboard.rows import Table
+from mlbench.store import Store
 from mlbench.types import RunRecord, StoreError
 
 LOOKED_AT = 400_000_000
@@ -64,18 +66,17 @@ def write_site(
         for method in methods:
             write_method(method, tables, called, catalogue, folder)
         index = folder / "index.html"
+        read = cached(by_id, Store(results), cache / "page")
         page = render(
             "index.html",
             INDEX,
             "",
             tables=tables,
             runs=len(by_id),
-            data=data(tables, by_id, catalogue),
-            across=across(tables),
+            data=data(tables, Site(by_id, catalogue, read, published)),
+            across=across(tables, catalogue.cards),
             methods=[_method(name, catalogue) for name in methods],
-            published=lines(
-                published, tables, methods, cached_scores(by_id, results, cache / "page")
-            ),
+            published=lines(published, tables, methods, cached_scores(read)),
         )
         index.write_text(page, encoding="utf-8", newline="\n")
         runs = {page_file(folder, "run", job.record.run_id) for job in jobs}
@@ -102,7 +103,7 @@ def _method(name: str, catalogue: Catalogue) -> dict[str, str]:
 def _jobs(
     tables: Sequence[Table], records: Mapping[str, RunRecord], called: Names, catalogue: Catalogue
 ) -> list[Job]:
-    """A job a run, best ranks first."""
+    """A job per run, best ranks first."""
     placed: list[tuple[int, str, tuple[str, ...], Table]] = []
     for table in tables:
         placed += [(row.rank, run, row.run_ids, table) for row in table.rows for run in row.run_ids]

@@ -1,34 +1,47 @@
-// Tables and citations to the clipboard. A table is {head: [text], body: [[text]]}.
-const one = (text) => String(text).replace(/\s+/g, " ").trim();
+// Tables and citations to the clipboard. A table is {head: [text], body: [[text]], right: [bool]}.
+// What is escaped, and how, is that of leaderboard/text.py: the two are tested against each other.
+const CONTROLS = /[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
+const MARKUP = /[\\|`*~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\](?=[([:])|&(?=#?[A-Za-z0-9]+;)/g;
+const FORMULA = /^[=+\-@\t\r]/, NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;
+const visible = (text) => String(text).replace(CONTROLS, "\ufffd");
+const one = (text) => visible(text).replace(/[\s\x1c-\x1f\x85]+/g, " ").trim();
+
+// An apostrophe before what a spreadsheet would work out as a formula.
+function spreadsheet(text) {
+  const shown = visible(text);
+  return FORMULA.test(shown) && !NUMBER.test(shown) ? `'${shown}` : shown;
+}
 
 function asCsv({ head, body }) {
-  const cell = (text) => (/[",\n]/.test(text) ? `"${String(text).replaceAll('"', '""')}"` : String(text));
+  const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const cell = (text) => quoted(spreadsheet(text));
   return [head, ...body].map((row) => row.map(cell).join(",")).join("\n") + "\n";
 }
 
-function asMarkdown({ head, body }) {
-  const cell = (text) => one(text).replace(/[\\|`*_[\]]/g, "\\$&").replaceAll("<", "&lt;");
-  const line = (row) => `| ${row.map(cell).join(" | ")} |`;
-  return [line(head), `|${" --- |".repeat(head.length)}`, ...body.map(line)].join("\n") + "\n";
+const escaped = (text) => one(text).replace(MARKUP, "\\$&").replaceAll("<", "&lt;");
+
+function asMarkdown({ head, body, right }) {
+  const line = (row) => `| ${row.map(escaped).join(" | ")} |`;
+  const rule = `| ${right.map((r) => (r ? "---:" : "---")).join(" | ")} |`;
+  return [line(head), rule, ...body.map(line)].join("\n") + "\n";
 }
 
 const LATEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}",
   "<": "\\textless{}", ">": "\\textgreater{}", "±": "$\\pm$", "–": "--", "−": "$-$", "|": "\\textbar{}" };
 
-function asLatex({ head, body }) {
+function asLatex({ head, body, right }) {
   const cell = (text) => one(text).replace(/[&%$#_{}\\~^<>±–−|]/g, (c) => LATEX[c] ?? `\\${c}`)
-    .replace(/^\[/, "{}[");
+    .replace(/^[[*]/, "{}$&"); // what \\ at the end of the line before would take for its own
   const line = (row) => `${row.map(cell).join(" & ")} \\\\`;
-  const numeric = head.map((_, i) => body.every((row) => /^[\d.,[\]±–−% -]*$/.test(row[i])));
-  return [`\\begin{tabular}{${numeric.map((n) => (n ? "r" : "l")).join("")}}`, "\\toprule", line(head),
+  return [`\\begin{tabular}{${right.map((r) => (r ? "r" : "l")).join("")}}`, "\\toprule", line(head),
     "\\midrule", ...body.map(line), "\\bottomrule", "\\end{tabular}"].join("\n") + "\n";
 }
 
 const FORMATS = { CSV: asCsv, Markdown: asMarkdown, LaTeX: asLatex };
 
 function tableOf(element) {
-  const texts = (row) => [...row.cells].map((cell) => one(cell.textContent));
-  return { head: texts(element.tHead.rows[0]), body: [...element.tBodies[0].rows].map(texts) };
+  const texts = (row) => [...row.cells].map((cell) => one(cell.textContent)), [top] = element.tHead.rows;
+  return { head: texts(top), body: [...element.tBodies[0].rows].map(texts), right: [...top.cells].map((c) => c.classList.contains("number")) };
 }
 
 async function copy(text, what, status) {

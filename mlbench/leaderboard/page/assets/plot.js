@@ -24,11 +24,6 @@ function looks(groups) {
   }));
 }
 
-function bounds(row) {
-  if (row.low !== undefined) return [row.low, row.high];
-  return row.sd === undefined ? [row.map, row.map] : [row.map - 2 * row.sd, row.map + 2 * row.sd];
-}
-
 // One point beats another that costs no less and scores no more, unless they are equal. A point is
 // on the front if none beats it; it may be if none does when it has its upper bound and they their lower.
 function stand(points) {
@@ -87,17 +82,49 @@ function drawAxes(svg, box, edge, x, y, title, log) {
     drawn("text", { x: box.left, y: 12 }, "mAP (%)"));
 }
 
-// Names beside the front's points, left out where they would lie on another name.
-function nameFront(svg, front, x, y, box) {
-  const taken = [];
-  for (const { row, x: cost, y: score } of [...front].reverse()) {
-    const wide = row.method.length * 6.6 + 8, fits = x(cost) + wide < box.right;
-    const place = { left: fits ? x(cost) + 8 : x(cost) - 8 - wide, top: y(score) - 18, wide };
-    if (taken.some((t) => Math.abs(t.top - place.top) < 14 && place.left < t.left + t.wide && t.left < place.left + wide)) continue;
-    taken.push(place);
-    svg.append(drawn("text", { class: "name", x: fits ? place.left : x(cost) - 8, y: y(score) - 7,
-      "text-anchor": fits ? "start" : "end" }, row.method));
+// Where a name may stand about its point: close by first, further off at the end of a line.
+const PLACES = [11, 20, 32, 46, 64, 86].flatMap((far) =>
+  [[1, -1], [-1, -1], [1, 1], [-1, 1], [1, 0], [-1, 0], [0, -1], [0, 1]].map(([across, down]) => [across * far, down * far]));
+const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+const about = (x, y, wide, tall = wide) => ({ left: x - wide, right: x + wide, top: y - tall, bottom: y + tall });
+
+// A name's box with the boxes of the line that leads to it, for every place where it fits the drawing.
+function placesOf(text, from, box) {
+  const wide = text.length * 6.7 + 4;
+  return PLACES.map(([across, down]) => {
+    const left = from.x + across - (across < 0 ? wide : across ? 0 : wide / 2), y = from.y + down;
+    const far = Math.hypot(across, down), steps = far > 24 ? Math.floor(far / 4) : 0;
+    const lead = Array.from({ length: steps }, (_, i) => about(from.x + (across * i) / steps, from.y + (down * i) / steps, 1));
+    return { left, right: left + wide, top: y - 8, bottom: y + 8, y, across, lead: lead.filter((_, i) => i * 4 > 12) };
+  }).filter((p) => p.left >= box.left && p.right <= box.right && p.top >= 2 && p.bottom <= box.bottom);
+}
+
+// Names of the front's points, where they lie on no marker and no other name; a name without room
+// is left out, as the legend and the tooltip have it. Whiskers and the front are crossed if need be.
+// Rows of one method that lie on one another have one name.
+function nameFront(svg, front, all, lines, x, y, box) {
+  const marks = all.map((p) => about(x(p.x), y(p.y), 7)), taken = [];
+  for (const { row, ...point } of [...front].reverse()) {
+    const from = { x: x(point.x), y: y(point.y) };
+    if (taken.some((t) => t.name === row.method && Math.hypot(t.from.x - from.x, t.from.y - from.y) < 8)) continue;
+    const free = placesOf(row.method, from, box).filter((p) => ![...marks, ...taken].some((t) => overlap(p, t))
+      && !p.lead.some((step) => [...marks, ...taken].some((t) => overlap(step, t))));
+    const place = free.find((p) => !lines.some((line) => overlap(p, line))) ?? free[0];
+    if (!place) continue;
+    taken.push({ ...place, left: place.left - 6, right: place.right + 6, name: row.method, from });
+    const anchor = place.across < 0 ? "end" : place.across ? "start" : "middle";
+    const end = { start: place.left, end: place.right, middle: from.x }[anchor];
+    if (place.lead.length) svg.append(drawn("line", { class: "leader", x1: from.x, y1: from.y, x2: end, y2: place.y }));
+    svg.append(drawn("text", { class: "name", x: end, y: place.y + 4, "text-anchor": anchor }, row.method));
   }
+}
+
+function stepBoxes(front, x, y, box) {
+  return front.flatMap((p, i) => {
+    const next = front[i + 1], right = next ? x(next.x) : box.right;
+    const along = { left: x(p.x), right, top: y(p.y) - 1, bottom: y(p.y) + 1 };
+    return next ? [along, { left: right - 1, right: right + 1, top: y(next.y), bottom: y(p.y) }] : [along];
+  });
 }
 
 function drawPoint(point, look, x, y, say) {
@@ -126,7 +153,8 @@ function drawPlot(holder, points, { title, log, look, say }) {
   svg.append(drawn("path", { class: "front", d: `${steps}H${box.right}` }),
     drawn("path", { class: "whisker best", d: whiskers(front) }));
   svg.append(...[...rest, ...front].map((p) => drawPoint(p, look.get(p.group), x, y, say)));
-  nameFront(svg, front, x, y, box);
+  const bars = crowd ? [] : points.map((p) => ({ left: x(p.x) - 1, right: x(p.x) + 1, top: y(p.high), bottom: y(p.low) }));
+  nameFront(svg, front, points, [...bars, ...stepBoxes(front, x, y, box)], x, y, box);
   const tip = document.createElement("div");
   tip.className = "tip";
   tip.hidden = true;

@@ -1,0 +1,180 @@
+// The table of the chosen board, under its canonical protocol or another one, and who beats whom.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const $ = (id) => document.getElementById(id);
+const PAGE = 250; // rows drawn at first: drawing all of 2,000 takes longer than reading any
+const state = { sort: "map", down: true };
+let board, shown = [], whole = false;
+
+const fixed = (value, places) => (value === undefined ? "–" : value.toFixed(places));
+const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+const latency = (row) => row.ms[state.place];
+const bounds = (row) => [row.low, row.high];
+const interval = (row) => `[${fixed(row.low, 1)}, ${fixed(row.high, 1)}]${row.seeds > 1 ? ` (n=${row.seeds})` : ""}`;
+const ranks = (row) => (row.worst > row.rank ? `${row.rank}–${row.worst}` : String(row.rank));
+const named = (row) => [row.method, row.backbone, row.loss, row.variant].filter(Boolean).join(", ");
+
+function el(tag, attributes, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+// A long name may go on in the next line after any of its parts.
+const wrapped = (text) => text.split(/(?<=[_:\-/=])|(?<=\.)(?=\D)/).flatMap((part) => [part, el("wbr", {})]).slice(0, -1);
+
+// id, heading, value to sort by, what a cell shows, whether more comes first, kind of the cell.
+// Rows know their place by mAP (`at`), so that equal scores stand as they do elsewhere.
+const COLUMNS = [
+  ["rank", "#", (r) => r.rank * 1e5 + r.worst, (r) => [ranks(r)], false, "number"],
+  ["method", "method", (r) => r.method, (r) => [el("a", { href: DATA.methods[r.method].page }, ...wrapped(r.method))], false, "name"],
+  ["map", "mAP", (r) => -r.at, mapCell, true, "number"],
+  ["backbone", "backbone", (r) => r.backbone, (r) => wrapped(r.backbone), false, "name"],
+  ["loss", "loss", (r) => r.loss, (r) => wrapped(r.loss), false, "name"],
+  ["cf1", "CF1", (r) => r.cf1, (r) => [fixed(r.cf1, 2)], true, "number"],
+  ["of1", "OF1", (r) => r.of1, (r) => [fixed(r.of1, 2)], true, "number"],
+  ["gmacs", "GMACs", (r) => r.gmacs, (r) => [fixed(r.gmacs, 2)], false, "number"],
+  ["head", "GMACs of head", (r) => r.head, (r) => [fixed(r.head, 3)], false, "number"],
+  ["params", "params (M)", (r) => r.params, (r) => [fixed(r.params, 2)], false, "number"],
+  ["ms", "latency (ms)", latency, (r) => [fixed(latency(r), 1)], false, "number"],
+  ["size", "size", (r) => r.size, (r) => [String(r.size)], false, "number"],
+  ["epochs", "epochs", (r) => r.epochs, (r) => [String(r.epochs)], false, "number"],
+  ["variant", "variant", (r) => r.variant, (r) => wrapped(r.variant), false, "variant"],
+  ["runs", "runs", (r) => r.runs.length, runCell, true, "runs"],
+].map(([id, title, value, show, down = false, kind = ""]) => ({ id, title, value, show, down, kind }));
+const CANONICAL = ["rank", "map", "cf1", "of1"]; // what holds for the canonical protocol alone
+
+function mapCell(row) {
+  const { low, high } = board.span, at = (v) => (96 * (v - low)) / (high - low || 1);
+  const [from, to] = bounds(row);
+  return [`${fixed(row.map, 2)} `, el("span", { class: "range" }, interval(row)),
+    drawn("svg", { class: "bar", viewBox: "-4 0 104 10", "aria-hidden": "true" },
+      drawn("line", { x1: at(from), x2: at(to), y1: 5, y2: 5 }), drawn("circle", { cx: at(row.map), cy: 5, r: 3.5 }))];
+}
+
+function runCell(row) {
+  return row.runs.flatMap(([id, page]) => [el("a", { href: page, "aria-label": `run ${id}` }, id.slice(0, 8)), " "]);
+}
+
+const chosenProtocol = () => board.protocols.findIndex(([name]) => name === state.protocol);
+
+// A column for every number of the chosen protocol; none under the canonical one.
+function protocolColumns() {
+  const place = chosenProtocol();
+  return (board.protocols[place]?.[1] ?? []).map((title, i) => {
+    const value = (row) => row.by[place]?.[i] ?? undefined;
+    return { id: `by-${title}`, title, value, show: (row) => [fixed(value(row), 2)], down: !/loss|error|ECE/.test(title), kind: "number" };
+  });
+}
+
+// Settings that say the same in every row have a sentence above the plot instead.
+const constant = (field) => board.rows.length > 0 && board.rows.every((row) => row[field] === board.rows[0][field]);
+
+function columns() {
+  const others = protocolColumns(), varies = board.rows.some((row) => row.variant);
+  const kept = COLUMNS.filter(({ id }) => !(others.length && CANONICAL.includes(id)) && (id !== "variant" || varies)
+    && !(["size", "epochs"].includes(id) && constant(id)));
+  const after = kept.findIndex(({ id }) => id === "method") + 1;
+  return [...kept.slice(0, after), ...others, ...kept.slice(after)];
+}
+
+// The column to sort by: the reader's if the table has it, else the score that is mostly reported.
+function sorting() {
+  const all = columns(), others = protocolColumns(), found = all.find(({ id }) => id === state.sort);
+  if (found) return found;
+  const first = others.find(({ title }) => /^(mAP|[CI]F1)$/.test(title)) ?? others[0] ?? all.find(({ id }) => id === "map");
+  [state.sort, state.down] = [first.id, first.down];
+  return first;
+}
+
+function compare(a, b, { value }, down) {
+  const [u, v] = [value(a), value(b)];
+  if (u === undefined || v === undefined) return (u === undefined) - (v === undefined);
+  return (u < v ? -1 : u > v ? 1 : 0) * (down ? -1 : 1) || a.at - b.at;
+}
+
+function drawHead() {
+  $("board").tHead.replaceChildren(el("tr", {}, ...columns().map(({ id, title, kind }) => {
+    const sorted = state.sort === id ? (state.down ? "descending" : "ascending") : "none";
+    const button = el("button", { type: "button", "data-sort": id }, title);
+    return el("th", { scope: "col", "aria-sort": sorted, class: `${kind} ${id === "method" ? "pin" : ""}` }, button);
+  })));
+}
+
+function line(row, shape) {
+  const made = `${state.place} ${state.protocol}`;
+  if (row.line?.made !== made) {
+    const cells = shape.map(({ id, show, kind }) =>
+      el(id === "method" ? "th" : "td", id === "method" ? { scope: "row", class: kind } : { class: kind }, ...show(row)));
+    row.line = { node: el("tr", {}, ...cells), made };
+  }
+  return row.line.node;
+}
+
+function drawTable(passes) {
+  const column = sorting(), shape = columns();
+  shown = board.rows.filter(passes).sort((a, b) => compare(a, b, column, state.down));
+  drawHead();
+  $("board").tBodies[0].replaceChildren(...(whole ? shown : shown.slice(0, PAGE)).map((row) => line(row, shape)));
+  $("more").hidden = whole || shown.length <= PAGE;
+  $("more").textContent = `Show all ${shown.length.toLocaleString("en")} rows`;
+  $("count").textContent = `${shown.length.toLocaleString("en")} of ${counted(board.rows.length, "row")}`;
+  describeProtocol();
+}
+
+function describeProtocol() {
+  const place = chosenProtocol(), missing = board.rows.filter((row) => !row.by[place]).length;
+  $("protocol-note").textContent = place < 0 ? ""
+    : `${state.protocol}: ${DATA.protocols[state.protocol]} Means over the seeds of a row. `
+      + (missing ? `Not measured in this build, and shown as –: ${counted(missing, "row")}. ` : "")
+      + "Ranks and intervals are hidden, and the plot stays as it is: they hold for the canonical protocol alone.";
+}
+
+// Whether each row is better (+) or worse (−) than each other, or they cannot be told apart (=).
+function drawWins() {
+  $("wins").hidden = board.wins.length < 2;
+  if ($("wins").hidden || board.matrix) return void (board.matrix && $("matrix").replaceChildren(board.matrix));
+  const spoken = { "+": ["+", "win"], "-": ["−", "loss"], "=": ["=", "same"], ".": ["", "self"] };
+  const head = el("tr", {}, el("th", { scope: "col", class: "pin" }, "row against"),
+    ...board.rows.map((row, i) => el("th", { scope: "col", title: named(row) }, String(i + 1))));
+  const body = board.rows.map((row, i) => el("tr", {}, el("th", { scope: "row" }, `${i + 1}. ${named(row)} (# ${ranks(row)})`),
+    ...[...board.wins[i]].map((sign) => el("td", { class: spoken[sign][1] }, spoken[sign][0]))));
+  board.matrix = el("table", { class: "board matrix" }, el("thead", {}, head), el("tbody", {}, ...body));
+  $("matrix").replaceChildren(board.matrix);
+}
+
+// The literature's rows that are of the chosen data set; all of them where none is, or on request.
+function drawPapers() {
+  const rows = [...document.querySelectorAll(".literature tbody tr")];
+  const fits = rows.filter((row) => board.papers.includes(row.dataset.of));
+  const all = state.papers === "1" || !fits.length;
+  for (const row of rows) row.hidden = !all && !board.papers.includes(row.dataset.of);
+  if (!rows.length) return;
+  $("papers-note").textContent = fits.length ? `${counted(fits.length, "row")} of ${board.papers.join(", ")}.` : "None is of the chosen data set; these are all of them.";
+}
+
+// ------------------------------------------------------------------------------------------- copies
+function everything(row) {
+  const ms = latency(row);
+  return { data_set: board.set, track: board.track, rank: row.rank, rank_worst: row.worst, method: row.method, backbone: row.backbone,
+    loss: row.loss, variant: row.variant, seeds: row.seeds, mAP: row.map, low: row.low, high: row.high, deviation: row.sd, CF1: row.cf1, OF1: row.of1,
+    ...Object.fromEntries(protocolColumns().map(({ title, value }) => [`${state.protocol} ${title}`, value(row)])),
+    gmacs: row.gmacs, gmacs_head: row.head, parameters: row.params, latency_ms: ms, measured_on: ms === undefined ? "" : DATA.places[state.place],
+    image_size: row.size, epochs: row.epochs, run_ids: row.runs.map(([id]) => id).join(" ") };
+}
+
+function copyBoard({ target }) {
+  const format = target.closest("button[data-board]")?.dataset.board;
+  if (!format) return;
+  const status = target.parentElement.querySelector(".copied");
+  if (format === "BibTeX") {
+    const entries = [board.cite, ...new Set(shown.map((row) => DATA.methods[row.method].cite))].filter(Boolean);
+    copy(`${[...new Set(entries)].join("\n\n")}\n`, `${entries.length} BibTeX entries`, status);
+    return;
+  }
+  const shape = columns(), all = shown.map(everything);
+  const table = format === "CSV" ? { head: Object.keys(all[0] ?? {}), body: all.map((row) => Object.values(row).map((v) => v ?? "")) }
+    : { head: shape.map((c) => c.title), right: shape.map((c) => c.kind === "number"),
+      body: shown.map((row) => [...line(row, shape).cells].map((cell) => one(cell.textContent))) };
+  copy(FORMATS[format](table), `${format} of ${counted(shown.length, "row")}`, status);
+}

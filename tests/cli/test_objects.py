@@ -1,0 +1,73 @@
+"""Graphs of instance counts, from the command line to the record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlbench.store import Store
+
+HEAD = {"label_pooling": "avg", "hidden_dim": 8}
+
+
+def suite(folder, dataset, **more):
+    """Probe runs of the graph branch, one for each way of counting."""
+    content = {
+        "plugins": ["graph_branch", "timm:test_resnet"],
+        "datasets": [dataset],
+        "track": "probe",
+        "settings": {
+            "weights": "none",
+            "image_size": 32,
+            "epochs": 1,
+            "batch_size": 64,
+            "head_options": HEAD,
+        },
+        "grid": {"head_options.counts": ["images", "objects"]},
+        "seeds": [0],
+        **more,
+    }
+    (folder / "suite.yaml").write_text(yaml.safe_dump(content))
+    return folder / "suite.yaml"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["coco", "voc2007"])
+def test_both_ways_of_counting_run_on_real_pictures(cli, real_data, tmp_path, dataset):
+    data = real_data / "coco-mini" if dataset == "coco" else real_data
+    ended = cli("run", "--suite", suite(tmp_path, dataset), "--data", data)
+    assert ended.code == 0, ended.err
+    records = {
+        record.spec.settings.head_options["counts"]: record
+        for record in Store(tmp_path / "results").records()
+    }
+    assert {record.status for record in records.values()} == {"ok"}
+    assert records["images"].identity == records["objects"].identity == f"{dataset}-mini"
+    found = [
+        Store(tmp_path / "results").predictions(records[counts]).logits
+        for counts in ("images", "objects")
+    ]
+    # the json of coco-mini holds one object of a label an image
+    assert (found[0] == found[1]).all() == (dataset == "coco")
+
+
+def test_where_objects_are_not_known_only_these_runs_are_refused(cli, tmp_path):
+    few = {"synthetic": {"train_images": 60, "test_images": 30, "size": 32}}
+    ended = cli("run", "--suite", suite(tmp_path, "synthetic", dataset_options=few))
+    assert "refused" in ended.err and "synthetic does not tell how many objects" in ended.err
+    assert "use counts 'images'" in ended.err
+    (record,) = Store(Path("results")).records()
+    assert record.spec.settings.head_options["counts"] == "images"
+
+
+def test_missing_annotations_refuse_a_run_when_it_is_planned(cli, real_data, tmp_path):
+    whole = real_data / "VOCdevkit" / "VOC2007"
+    part = tmp_path / "data" / "VOC2007"
+    part.mkdir(parents=True)
+    for name in ("ImageSets", "JPEGImages"):
+        (part / name).symlink_to(whole / name)
+    ended = cli("run", "--suite", suite(tmp_path, "voc2007"), "--data", tmp_path / "data")
+    assert "refused" in ended.err and "000005.xml is missing" in ended.err.replace("\n", "")
+    assert len(list(Store(Path("results")).records())) == 1

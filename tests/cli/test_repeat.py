@@ -1,0 +1,182 @@
+"""`mlbench run --repeat`: one run of a matrix, made again."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from mlbench import recipe
+from mlbench.cli.repeat import plan_repeat
+from mlbench.engine.distributed import World
+from mlbench.packs.archive import make
+from mlbench.store import Store
+from mlbench.types import Places
+from tests.packs.parts import RESULTS, made, named
+
+MATRIX = """
+plugins: [gap]
+seeds: [0, 3]
+labels: [sun, moon, car, lamp]
+label_noise: {keep: 0.7, seed: 2}
+dataset_options: {synthetic: {train_images: 64, test_images: 31, size: 32}}
+settings: {image_size: 32, epochs: 2, batch_size: 16, freeze_bn: true, selection: validation}
+"""
+
+
+def one_line(text):
+    return " ".join(text.split())
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write a recipe, some of its values changed, or taken out where they are None."""
+
+    def write(record, **changes):
+        plain = yaml.safe_load(recipe.text(record)) | changes
+        kept = {name: value for name, value in plain.items() if value is not None}
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(kept))
+        return "run.yaml"
+
+    return write
+
+
+def test_one_run_of_a_matrix_comes_out_the_same(cli, tmp_path):
+    (tmp_path / "matrix.yaml").write_text(MATRIX)
+    assert cli("run", "--suite", "matrix.yaml").code == 0
+    store = Store(tmp_path / "results")
+    [record] = [r for r in store.records() if r.spec.seed == 3]
+    (tmp_path / "run.yaml").write_text(recipe.text(record))
+    ended = cli(*recipe.command(record, "run.yaml").split()[1:])
+    assert ended.code == 0, ended.err
+    again = Store(tmp_path / "repeated")
+    [repeated] = again.records()
+    assert (repeated.run_id, repeated.scores) == (record.run_id, record.scores)
+    assert repeated.train_positives == record.train_positives
+    before, after = store.predictions(record), again.predictions(repeated)
+    assert np.array_equal(before.logits, after.logits) and before.keys == after.keys
+    counted = json.loads(cli("score", record.run_id, "--protocol", "groups", "--json").out)
+    assert counted["protocols"]["groups"]["values"]["labels_head"] == 0, "fewer than 100 images"
+
+
+def test_where_the_run_is_nothing_is_done(cli, tmp_path, cache, written):
+    record, seen = made(cache)
+    Store(tmp_path / "results").write(record, seen)
+    ended = cli("run", "--repeat", written(record))
+    assert ended.code == 0 and "Nothing is missing: 1 run is in results." in ended.out
+    assert "name another store with --results" in ended.err
+    assert Store(tmp_path / "results").records() == [record]
+
+
+def test_a_run_that_diverged_is_made_again_only_if_that_is_asked_for(cli, tmp_path, cache, written):
+    record, _ = made(cache)
+    gone = {"scores": None, "average_precision": (), "efficiency": None, "error": "at step 3"}
+    Store(tmp_path / "results").write(record.model_copy(update={"status": "diverged", **gone}))
+    told = cli("run", "--repeat", written(record))
+    assert told.code == 1 and "--retry-diverged" in told.err
+    asked = cli("run", "--repeat", "run.yaml", "--retry-diverged", "--dry-run")
+    assert asked.code == 0 and "or one that diverged" in asked.out
+
+
+def test_a_pack_a_record_and_a_bare_spec_are_recipes_too(cli, tmp_path, cache, written):
+    record, seen = made(cache, labels=("sun", "moon"), holdout=0.3)
+    (tmp_path / "run.zip").write_bytes(make(record, seen))
+    (tmp_path / "run.json").write_text(record.model_dump_json())
+    written(record, **dict.fromkeys(recipe.BESIDE))
+    for file in ("run.zip", "run.json", "run.yaml"):
+        ended = cli("run", "--repeat", file, "--dry-run")
+        assert ended.code == 0 and record.run_id in ended.out, (file, ended)
+        assert not (tmp_path / "results").exists()
+
+
+def test_what_may_move_a_score_is_said(cli, cache, written):
+    record, _ = made(cache)
+    environment = {**record.environment, "device": "H100", "processes": 8}
+    record = record.model_copy(update={"environment": environment, "commit": "2" * 40})
+    told = one_line(cli("run", "--repeat", written(record), "--dry-run").err)
+    assert "made with device H100 (here cpu); processes 8 (here 1); commit 2222" in told
+
+
+def test_other_data_is_refused(cli, cache, written):
+    record, _ = made(cache)
+    options = {"train_images": 41, "test_images": 30, "size": 32}
+    other = named(record, dataset_options=options)
+    ended = cli("run", "--repeat", written(other), "--dry-run")
+    assert ended.code == 2 and f"the run was on {record.identity} (digest" in ended.err
+    assert "--data DIR" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 7}, "its settings are those of run"),
+        ({"run_id": None, "method": 3}, "describes no run (method"),
+        ({"run_id": None, "checkpoint": "sha256:ab"}, "mlbench evaluate --results"),
+        (
+            {"environment": {"plugins": {"head gap": "mlbench-mlic 9.9"}}},
+            "install mlbench-mlic 9.9",
+        ),
+        ({"environment": {"plugins": {"loss bce": "theirs 1.0"}}}, "loss bce of theirs 1.0"),
+    ],
+)
+def test_recipes_that_cannot_be_repeated(cli, cache, written, changes, message):
+    record, _ = made(cache)
+    ended = cli("run", "--repeat", written(record, **changes), "--dry-run")
+    assert ended.code == 2 and message in one_line(ended.err), ended
+
+
+def test_a_plugin_that_is_not_here_is_named(cli, cache, written):
+    record, _ = made(cache, settings={"head": "theirs"})
+    ended = cli("run", "--repeat", written(record), "--dry-run")
+    assert ended.code == 2 and "unknown head 'theirs'" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("fields", "flags", "message"),
+    [
+        ({"settings": {"weights": "sha256:abc"}}, (), "with weights sha256:abc; give the file"),
+        ({"words": "sha256:abc"}, (), "with words sha256:abc; give the file"),
+        ({"words": "sha256:abc"}, ("--words", "file"), "with words sha256:abc, not sha256:"),
+        ({"words": "random"}, ("--words", "file"), "leave out --words"),
+        ({"settings": {"weights": "none"}}, ("--weights", "file"), "leave out --weights"),
+        ({}, ("--seeds", "1", "--image-size", "64"), "leave out --seeds, --image-size"),
+        ({}, ("--suite", "x.yaml", "--allow-missing"), "leave out --allow-missing, --suite"),
+    ],
+)
+def test_flags_that_do_not_fit_the_run(cli, cache, written, tmp_path, fields, flags, message):
+    (tmp_path / "file").write_text("another")
+    file = written(made(cache, **fields)[0])
+    ended = cli("run", "--repeat", file, "--dry-run", *flags)
+    assert ended.code == 2 and message in one_line(ended.err), ended
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.yaml", None, "none.yaml cannot be read"),
+        ("bad.json", "{}", "no recipe (.yaml), record (.json) or pack (.zip)"),
+        ("bad.yaml", "a: [", "bad.yaml is no YAML"),
+        ("bad.zip", "hello", "bad.zip is no pack"),
+    ],
+)
+def test_files_that_tell_no_run(cli, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    ended = cli("run", "--repeat", name)
+    assert ended.code == 2 and message in ended.err, ended
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("identity", "folder"), [("voc2007-mini", "."), ("coco-mini", "coco-mini")]
+)
+def test_committed_runs_are_planned_under_their_ids(identity, folder, real_data, cache, tmp_path):
+    """The weights are named by their digests alone: no plan reads what they hold."""
+    places = Places(data=real_data / folder, results=tmp_path / "results", cache=cache)
+    methods = {r.spec.method: r for r in Store(RESULTS).records() if r.identity == identity}
+    assert len(methods) > 10
+    for record in methods.values():
+        (tmp_path / "run.yaml").write_text(recipe.text(record))
+        given = record.spec.settings.weights, (record.spec.words,)
+        planned = plan_repeat(tmp_path / "run.yaml", given, places, World(), False)
+        assert [spec.run_id for spec in planned.missing] == [record.run_id]

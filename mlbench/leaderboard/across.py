@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 
 from mlbench.leaderboard.ranks import LEVEL
-from mlbench.leaderboard.rows import Table
+from mlbench.leaderboard.rows import Row, Table
 from mlbench.metrics.significance import Floats, holm
 from mlbench.text import count
 from mlbench.types import DatasetCard, Track, Value
@@ -89,11 +89,8 @@ def _independent(
 
 def _of_track(track: Track, boards: Sequence[Table]) -> CriticalDifference:
     names = tuple(sorted({board.identity for board in boards}))
-    scores: dict[str, dict[str, float]] = defaultdict(dict)
-    for board in boards:
-        for row in board.rows:
-            scores[row.title][board.identity] = row.mAP
-    everywhere = sorted(title for title, found in scores.items() if len(found) == len(names))
+    found = _everywhere(boards)
+    everywhere = sorted(found)
     if len(names) < FEWEST or len(everywhere) < 3:
         return CriticalDifference(
             track=track,
@@ -101,8 +98,34 @@ def _of_track(track: Track, boards: Sequence[Table]) -> CriticalDifference:
             said=f"{track}: {_standing(len(everywhere), len(names))}; nothing can be said over "
             f"data sets with fewer than {FEWEST} of them, or with fewer than 3 rows.",
         )
-    found_KN = np.array([[scores[title][name] for name in names] for title in everywhere])
+    found_KN = np.array([[found[title][name] for name in names] for title in everywhere])
     return _tested(track, names, everywhere, found_KN)
+
+
+def _everywhere(boards: Sequence[Table]) -> dict[str, dict[str, float]]:
+    """Title of every row that all boards have -> its mAP on each.
+
+    Where each board has one row of a method, backbone and loss, those rows are one, whatever budget
+    or rate its data set has; where a board has several, only equal settings make them one.
+    """
+    rows: dict[tuple[str, ...], list[tuple[str, Row]]] = defaultdict(list)
+    several = set()
+    for board in boards:
+        count_of = Counter((row.method, row.backbone, row.loss) for row in board.rows)
+        several |= {name for name, number in count_of.items() if number > 1}
+    for board in boards:
+        for row in board.rows:
+            name = (row.method, row.backbone, row.loss)
+            rows[(*name, row.recipe) if name in several else name].append((board.identity, row))
+    shared = {key: found for key, found in rows.items() if len(found) == len(boards)}
+    titles = {key: max((row.title for _, row in found), key=len) for key, found in shared.items()}
+    twice = {title for title, number in Counter(titles.values()).items() if number > 1}
+    return {
+        f"{titles[key]} ({key[-1][:8]})" if titles[key] in twice else titles[key]: {
+            identity: row.mAP for identity, row in found
+        }
+        for key, found in shared.items()
+    }
 
 
 def _standing(rows: int, datasets: int) -> str:

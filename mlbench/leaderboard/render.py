@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 OVER_IMAGES = "mAP in percent with its 95 % bootstrap interval over test images."
 OVER_TRAINING = (
-    "mAP in percent, over n seeds their mean, with its 95 % interval over test images (bootstrap) "
-    "and training (sd between seeds)."
+    "mAP in percent, over n seeds their mean ± their standard deviation, with the 95 % interval of "
+    "the mean over test images (bootstrap) and training."
 )
 LOWEST = "the lowest over all runs of the same model, as other work on a machine only adds to it"
 WORD = 16
@@ -179,8 +179,8 @@ def _places(table: Table) -> dict[str, str]:
 
 
 def _uncertain(row: Row) -> str:
-    seeds = f" (n={row.seeds})" if row.seeds > 1 else ""
-    return f"{row.mAP:.{PLACES}f} [{row.low:.1f},{row.high:.1f}]{seeds}"
+    spread = "" if row.deviation is None else f" ±{row.deviation:.{PLACES}f} (n={row.seeds})"
+    return f"{row.mAP:.{PLACES}f} [{row.low:.1f},{row.high:.1f}]{spread}"
 
 
 def _latency(row: Row, marks: Mapping[str, str]) -> str:

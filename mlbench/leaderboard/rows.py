@@ -34,6 +34,7 @@ class Row(Value):
         commands: what made the runs, each with its commit.
         rank_worst: how many rows there are, less those that are significantly worse.
         configuration: run id of the spec with seed 0, which names the row in every version of it.
+        recipe: the same without the data set, which names the row on the boards of several.
     """
 
     rank: int
@@ -58,6 +59,7 @@ class Row(Value):
     commands: tuple[str, ...]
     rank_worst: int = 0
     configuration: str = ""
+    recipe: str = ""
 
     @property
     def title(self) -> str:
@@ -240,6 +242,9 @@ def _row(
     return Row(
         rank=0,
         configuration=configuration,
+        recipe=spec.model_copy(
+            update={"dataset": "", "data": "", "dataset_options": {}, "seed": 0}
+        ).run_id,
         method=spec.method,
         backbone=spec.settings.backbone,
         loss=spec.settings.loss,

@@ -8,7 +8,7 @@ from mlbench.metrics.average_precision import (
 from mlbench.metrics.bootstrap import bootstrap_map
 from mlbench.metrics.precision_recall import precision_recall_f1
 from mlbench.metrics.protocol import score
-from mlbench.metrics.protocols import PROTOCOLS, TREATMENTS, evaluate
+from mlbench.metrics.protocols import PROTOCOLS, TREATMENTS, evaluate, score_all
 
 __all__ = [
     "PROTOCOLS",
@@ -20,4 +20,5 @@ __all__ = [
     "interpolated_average_precision",
     "precision_recall_f1",
     "score",
+    "score_all",
 ]

@@ -18,7 +18,7 @@ from mlbench.metrics.average_precision import ScoreMatrix, check
 from mlbench.metrics.catalogue import CATALOGUE
 from mlbench.metrics.measurement import Case, Labelled, Measurement, Protocol, Treatment
 from mlbench.metrics.treatments import ALL, USERS
-from mlbench.types import MeasureError, Targets
+from mlbench.types import MeasureError, Predictions, RunRecord, Targets
 
 Entry = TypeVar("Entry", Protocol, Treatment)
 
@@ -76,6 +76,26 @@ def evaluate(
     protocol = find(name)
     check(case.logits, case.targets)
     return dict(protocol.measure(case).values)
+
+
+def score_all(
+    predictions: Predictions, names: Sequence[str] | None = None, record: RunRecord | None = None
+) -> dict[str, dict[str, float]]:
+    """The numbers of many protocols on the predictions of a run.
+
+    Args:
+        predictions: as ``Store.predictions`` reads them.
+        names: of protocols; None for all that differ on these targets (see ``names_for``).
+        record: of the run, which knows the training positives.
+
+    Returns:
+        Protocol -> name -> number; a protocol that is not defined here is missing.
+
+    Raises:
+        MeasureError: no such protocol, the arrays do not fit, or a logit is not finite.
+    """
+    report = measure(Case.of_run(predictions, record), names)
+    return {name: dict(found.values) for name, found in report.found.items()}
 
 
 def measure(case: Case, names: Sequence[str] | None = None) -> Report:

@@ -46,18 +46,16 @@ from mlbench.types.models import (
     Loss,
 )
 from mlbench.types.recipes import Proof, Recipe, Released, Reported
-from mlbench.types.runs import (
+from mlbench.types.records import (
     Efficiency,
     EpochLog,
-    LabelNoise,
     Latency,
-    Places,
     Predictions,
     Progress,
     RunRecord,
-    RunSpec,
     Scores,
 )
+from mlbench.types.runs import LabelNoise, Places, RunSpec
 from mlbench.types.settings import Augmentation, Optimizer, Preprocessing, Schedule, Settings
 from mlbench.types.values import Graph, Precision, Selection, Split, Targets, Tier, Track, Value
 

@@ -17,7 +17,8 @@ def test_ranks_are_those_of_paired_differences(cli, store):
     ended = cli("leaderboard", "--wins")
     assert ended.code == 0, ended.err
     first = [line.split()[:2] for line in ended.out.splitlines() if "resnet18 bce" in line]
-    assert sorted(rank for rank, _ in first) == ["1", "1", "3"] and first[2] == ["3", "msrn"]
+    tied = "1\N{EN DASH}2"
+    assert [rank for rank, _ in first] == [tied, tied, "3"] and first[2] == ["3", "msrn"]
     assert "+ better than that row" in ended.out and "--. msrn" in ended.out
     assert "Who beats whom" in (store.root / "leaderboards" / "coco-mini-probe.md").read_text()
 

@@ -285,7 +285,7 @@ def test_other_faults_of_the_table(table: Path) -> None:
     with pytest.raises(DataError, match="has no line of the split 'val'"):
         opened(table).index("train")
     file.write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is no text in UTF-8"):
         opened(table).index("train")
 
 

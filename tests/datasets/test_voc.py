@@ -91,7 +91,11 @@ def test_a_missing_folder_lists_where_it_was_looked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("dog_trainval", "000003 -1\n000001 2\n000007 1\n", "line 2: '000001 2' is not .* unpack both archives again"),
+        (
+            "dog_trainval",
+            "000003 -1\n000001 2\n000007 1\n",
+            "line 2: '000001 2' is not .* unpack both archives again",
+        ),
         ("dog_trainval", "000003 -1\n000001\n000007 1\n", "line 2: '000001' is not"),
         ("dog_trainval", "000003 -1\n\n000007 1\n", "line 2: '' is not"),
         ("dog_trainval", "000003 -1\n000007 1\n000001 0\n", "line 2 does not list the image"),

@@ -5,7 +5,7 @@ from scipy import stats
 from mlbench.leaderboard.across import critical_differences, diagram
 from mlbench.leaderboard.rows import tables
 from mlbench.metrics.significance import holm
-from mlbench.types import DatasetCard
+from mlbench.types import DatasetCard, Optimizer
 from tests.store.made import made_record
 
 
@@ -64,6 +64,29 @@ def test_rows_that_a_board_lacks_take_no_part():
     scores = 50 + np.random.default_rng(3).standard_normal((3, 6))
     (found,) = critical_differences(tables([*records(scores), on("data0", "lonely", 99.0)]))
     assert len(found.methods) == 3 and len(found.datasets) == 6
+
+
+def with_rate(rate):
+    settings = made_record("a").spec.settings
+    return {"settings": settings.model_copy(update={"optimizer": Optimizer(lr=rate)})}
+
+
+def test_a_row_is_found_again_where_its_namesake_has_another_rate():
+    """On data0 the title of ``a`` names its rate, and elsewhere it does not."""
+    scores = 50 + np.random.default_rng(6).standard_normal((3, 6))
+    runs = [on(f"data{n}", "a", float(scores[0, n]), spec=with_rate(0.1)) for n in range(6)]
+    namesake = on("data0", "a", 90.0, spec=with_rate(0.2))
+    (found,) = critical_differences(tables([*runs, namesake, *records(scores[1:], "bc")]))
+    assert sorted(title[0] for title in found.methods) == ["a", "b", "c"]
+    plain = only(scores)
+    assert found.ranks == plain.ranks, "the namesake's score was taken"
+
+
+def test_one_row_per_data_set_is_one_method_whatever_its_rates():
+    scores = 50 + np.random.default_rng(7).standard_normal((3, 6))
+    runs = [on(f"data{n}", "a", float(scores[0, n]), spec=with_rate(0.1 * n)) for n in range(6)]
+    (found,) = critical_differences(tables([*runs, *records(scores[1:], "bc")]))
+    assert len(found.methods) == 3
 
 
 def test_the_diagram_has_a_bar_beside_each_group():

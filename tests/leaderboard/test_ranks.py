@@ -123,7 +123,7 @@ def test_a_matrix_of_wins_is_a_line_a_row(store, influences):
     tens, ones, *lines = win_matrix(table)
     assert (tens, ones) == ("            111", "   123456789012")
     assert lines[0].startswith(" 1 .") and lines[0].endswith(
-        f"{table.rows[0].method}, resnet18, bce"
+        f"{table.rows[0].method}, resnet18, bce (# 1\N{EN DASH}{table.rows[0].rank_worst})"
     )
     assert len({len(line.split()[1]) for line in lines}) == 1 and len(lines) == 12
 

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mlbench.metrics import PROTOCOLS, TREATMENTS, evaluate, score
+from mlbench.metrics import PROTOCOLS, TREATMENTS, evaluate, score, score_all
 from mlbench.metrics.measurement import Case, Labelled
 from mlbench.metrics.protocols import UNUSED, find, measure, names_for
 from mlbench.metrics.treatments import USERS
@@ -281,7 +281,7 @@ def test_all_of_them_on_a_runs_predictions():
     logits = rng.standard_normal((50, 4)).astype(np.float32) + targets
     keys = tuple(map(str, range(50)))
     whole = Predictions(logits, targets, keys, validation=Predictions(logits, targets, keys))
-    found = {name: dict(one.values) for name, one in measure(Case.of_run(whole)).found.items()}
+    found = score_all(whole)
     assert set(found) == set(PROTOCOLS) - {"groups"}
     assert found["ap"] == evaluate("ap", logits, targets)
     assert all(type(v) in (int, float) for values in found.values() for v in values.values())
@@ -343,7 +343,7 @@ def test_a_record_that_knows_its_training_positives_has_groups():
     targets = np.array([[1, 0, 1], [0, 1, 1]], np.int8)
     seen = Predictions(np.eye(2, 3, dtype=np.float32), targets, ("a", "b"))
     record = made_record(train_positives=(101, 100, 3))
-    found = measure(Case.of_run(seen, record), ["groups"]).found["groups"].values
+    found = score_all(seen, ["groups"], record)["groups"]
     assert (found["labels_head"], found["labels_middle"], found["labels_tail"]) == (1, 1, 1)
     old = measure(Case.of_run(seen, made_record()), ["groups"])
     assert not old.found and "records of older runs" in old.undefined["groups"]

@@ -88,6 +88,25 @@ def test_gmacs_may_differ_by_a_minor_operation(ssgrl):
     assert len(said(with_cost(ssgrl, gmacs_head=0.99 * true))) == 1
 
 
+@pytest.mark.parametrize("method", ["ml_gcn", "grl"])
+def test_older_versions_counted_what_no_image_changes(method):
+    record, _ = committed("coco-mini", method)
+    settings = record.spec.settings
+    asked = (settings.backbone, settings.image_size, settings.head)
+    options = json.dumps(settings.head_options, sort_keys=True)
+    question = Question(*asked, options, record.label_names)
+    least, most = (counts._count(question, 300, training).gmacs for training in (False, True))
+    assert least < most
+    for gmacs, kinds in (
+        (least, []),
+        (0.9 * least, ["finding"]),
+        ((least + most) / 2, ["warning"]),
+        (most, ["warning"]),
+        (1.1 * most, ["finding"]),
+    ):
+        assert [kind for kind, *_ in said(with_cost(record, gmacs_head=gmacs))] == kinds
+
+
 @pytest.mark.parametrize(
     ("whose", "kind", "text"),
     [

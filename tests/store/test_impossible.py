@@ -121,3 +121,15 @@ def test_runs_without_usable_predictions_are_named(cli, store):
     said = "".join(told.err.split())
     for record in store.records():
         assert f"run{record.run_id}hasnousablepredictions:" in said
+
+
+@pytest.mark.parametrize("content", [b"junk", b"", b"PK\3\4", b"\x80\x04K\x01."])
+def test_nobody_is_advised_to_load_a_file_unsafely(cli, store, tmp_path, content):
+    (tmp_path / "junk.npz").write_bytes(content)
+    given = cli("score", "junk.npz")
+    assert given.code == 2 and "junk.npz: damaged or no .npz (" in given.err
+    record = made_record()
+    store.predictions_file(record).write_bytes(content)
+    kept = cli("score", record.run_id)
+    assert kept.code == 2 and "damaged predictions (" in kept.err
+    assert "pickle" not in given.err + kept.err and "unsafe" not in given.err + kept.err

@@ -85,8 +85,8 @@ def _environment() -> Environment:
 
 def interval(row: Row) -> str:
     """How sure a row's mAP is."""
-    seeds = f" (n={row.seeds})" if row.seeds > 1 else ""
-    return f"[{row.low:.1f}, {row.high:.1f}]{seeds}"
+    spread = "" if row.deviation is None else f" ±{row.deviation:.2f} (n={row.seeds})"
+    return f"[{row.low:.1f}, {row.high:.1f}]{spread}"
 
 
 def ranks(row: Row) -> str:

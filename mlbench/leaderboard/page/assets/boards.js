@@ -39,7 +39,7 @@ function describeBoard(device) {
   const out = board.left_out ? ` (${board.left_out} without a positive left out)` : "";
   const facts = [`${counted(board.images, "test image")}, ${counted(board.classes, "label")}${out}.`,
     board.noise === null ? "mAP in percent with its 95 % bootstrap interval over test images. No row has several seeds: the noise of training is not counted."
-      : `mAP in percent, over n seeds their mean, with its 95 % interval over test images (bootstrap) and training (sd ${fixed(board.noise, 2)} between seeds, over all rows that have several).`,
+      : `mAP in percent, over n seeds their mean ± their standard deviation, with the 95 % interval of the mean over test images (bootstrap) and training (sd ${fixed(board.noise, 2)} between seeds, over all rows that have several).`,
     device ? `Latency: median at batch 1 on ${device}, the lowest over all runs of the same model; other hardware is another choice, never in the same column.` : "No latency was measured."];
   const same = ["size", "epochs"].filter(constant).map((field) => `${field} ${board.rows[0][field]}`);
   if (same.length) facts.push(`All rows: ${same.join(", ")}.`);

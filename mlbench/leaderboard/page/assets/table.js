@@ -9,7 +9,8 @@ const fixed = (value, places) => (value === undefined ? "–" : value.toFixed(pl
 const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 const latency = (row) => row.ms[state.place];
 const bounds = (row) => [row.low, row.high];
-const interval = (row) => `[${fixed(row.low, 1)}, ${fixed(row.high, 1)}]${row.seeds > 1 ? ` (n=${row.seeds})` : ""}`;
+const spread = (row) => (row.sd === undefined ? "" : ` ±${fixed(row.sd, 2)} (n=${row.seeds})`);
+const interval = (row) => `[${fixed(row.low, 1)}, ${fixed(row.high, 1)}]${spread(row)}`;
 const ranks = (row) => (row.worst > row.rank ? `${row.rank}–${row.worst}` : String(row.rank));
 const named = (row) => [row.method, row.backbone, row.loss, row.variant].filter(Boolean).join(", ");
 

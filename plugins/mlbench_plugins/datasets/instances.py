@@ -139,7 +139,7 @@ def read_instances(file: Path) -> Instances:
 
 _EXPECTED = (
     "expected an instances json such as annotations/instances_train2017.json, no captions and no "
-    "results"
+    "detection results"
 )
 
 

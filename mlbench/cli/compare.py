@@ -37,7 +37,7 @@ def compare(
 ) -> None:
     """Compare two runs, or two methods by all their seeds, on the images both were scored on."""
     from mlbench.leaderboard import compare as comparison
-    from mlbench.leaderboard.ranks import pooled
+    from mlbench.leaderboard.ranks import training_of
     from mlbench.leaderboard.rows import select, tables
     from mlbench.store import Store
 
@@ -48,9 +48,12 @@ def compare(
     asked = [name if name in methods else _run(name, store, boards) for name in (first, second)]
     sides = _sides(asked, boards, records)
     board = _board_of(sides[0][0], boards)
-    training = pooled([[records[i] for i in row.run_ids] for row in board.rows])
+    rows = [[records[i] for i in row.run_ids] for row in board.rows]
+    # A run of another board has none here; it is refused below.
+    own_rows = [next((row for row in rows if side[0] in row), rows[0]) for side in sides]
+    first_row, second_row = (training_of(row, rows) for row in own_rows)
     runs = [comparison.read(side, store) for side in sides]
-    found = comparison.compare(runs[0], runs[1], training, resamples)
+    found = comparison.compare(runs[0], runs[1], (first_row, second_row), resamples)
     if json:
         typer.echo(found.model_dump_json(indent=1))
     else:
@@ -164,14 +167,16 @@ def _differences(found: Comparison) -> Iterator[str]:
         yield "       the noise of training is unknown: no row of the board has several seeds"
     else:
         yield f"A - B: {_said(found.over_training)} with the noise of training as well"
-        yield f"       sd {found.training_deviation:.2f} between seeds, over the rows of the board"
+        deviations = " and ".join(f"{sd:.2f}" for sd in dict.fromkeys(found.training_deviations))
+        yield f"       sd {deviations} between seeds, over the rows of the board"
     yield ""
     moved = [one for one in found.classes if one.moved]
     among = f"{len(found.classes)} {'class' if len(found.classes) == 1 else 'classes'}"
     yield (
         f"{len(moved)} of {among} moved (Holm over classes):"
         if moved
-        else f"None of {among} moved beyond chance; the largest differences:"
+        else f"None of {among} moved beyond chance (p by Holm over the classes, intervals of each "
+        "class alone); the largest differences:"
     )
     for one in moved or found.classes[:LISTED]:
         yield f"  {one.name}: {one.first:.1f} and {one.second:.1f}, {_said(one)}, {_of(one)}"

@@ -71,7 +71,8 @@ class Comparison(Value):
         equal: every score of the one is that of the other, run by run.
         over_training: the same with the noise of training; None where no row of the board has
             several seeds, or the sides are equal.
-        training_deviation: standard deviation of mAP between seeds, pooled over the board.
+        training_deviations: standard deviations of mAP between seeds for either side: pooled over
+            the board, or its own where a row varies more; empty where no row has several seeds.
         classes: largest difference first; classes without a positive are left out.
         settings: (name, of the first, of the second), for all fields of the specs that differ.
     """
@@ -83,7 +84,7 @@ class Comparison(Value):
     equal: bool
     over_images: Difference
     over_training: Difference | None
-    training_deviation: float | None
+    training_deviations: tuple[float, ...]
     classes: tuple[ClassDifference, ...]
     settings: tuple[tuple[str, Any, Any], ...]
 
@@ -115,14 +116,18 @@ def _checked(record: RunRecord, store: Store) -> Predictions:
 
 
 def compare(
-    first: Runs, second: Runs, training: Training, resamples: int = 1000, seed: int = 0
+    first: Runs,
+    second: Runs,
+    training: tuple[Training, Training],
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Comparison:
     """Hold two sides against each other, image by image.
 
     Args:
         first: one run or several seeds of one configuration.
         second: the same.
-        training: the noise of training, from ``ranks.pooled`` over the rows of the board.
+        training: the noise of training of either side's row, from ``ranks.training_of``.
         resamples: draws of the paired bootstrap.
         seed: of the draws.
 
@@ -144,7 +149,7 @@ def compare(
     counts = (len(first.records), len(second.records))
     seeds = {"seed"} if max(counts) > 1 else set()
     equal = _equal(first, second)
-    noise = Training() if equal else training
+    noise = (Training(), Training()) if equal else training
     return Comparison(
         first=_side(first.records),
         second=_side(second.records),
@@ -153,7 +158,7 @@ def compare(
         equal=equal,
         over_images=over_images,
         over_training=_with_training(over_images, noise, counts, len(reference.keys)),
-        training_deviation=training.deviation if training.freedom else None,
+        training_deviations=tuple(one.deviation for one in training if one.freedom),
         classes=tuple(_classes(found, first, second)),
         settings=tuple(_settings(first.records[0], second.records[0], seeds)),
     )
@@ -199,15 +204,19 @@ def _side(records: Sequence[RunRecord]) -> Side:
 
 
 def _with_training(
-    found: Difference, training: Training, counts: tuple[int, int], images: int
+    found: Difference, training: tuple[Training, Training], counts: tuple[int, int], images: int
 ) -> Difference | None:
     from scipy import stats
 
-    if not training.freedom:
+    if not all(one.freedom for one in training):
         return None
     of_images = ((found.high - found.low) / 2 / NORMAL_95) ** 2
-    noise = training.deviation**2 * (1 / counts[0] + 1 / counts[1])
-    freedom = float(satterthwaite([of_images, noise], [max(images - 1, 1), training.freedom]))
+    parts = [one.deviation**2 / count for one, count in zip(training, counts, strict=True)]
+    freedoms = [one.freedom for one in training]
+    if training[0] == training[1]:  # one estimate for both, not two
+        parts, freedoms = [sum(parts)], freedoms[:1]
+    noise = sum(parts)
+    freedom = float(satterthwaite([of_images, *parts], [max(images - 1, 1), *freedoms]))
     half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * (of_images + noise) ** 0.5
     return Difference(
         difference=found.difference,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from mlbench.leaderboard.rows import Row, Table
+from mlbench.leaderboard.text import span
 from mlbench.types import RunRecord, SuiteError, Value
 
 COMMIT = 7
@@ -21,14 +22,15 @@ class Change(Value):
         row: method, backbone, loss and variant.
         what: ``new``, ``gone`` (its runs were superseded by ones without a score), ``scored`` again
             (superseded, or another seed), or ``ranked`` anew with the score that it had.
-        rank, mAP: before and after.
+        rank: the first and the last rank that are not ruled out, before and after.
+        mAP: before and after.
         superseded: runs of it that were made again.
     """
 
     board: str
     row: str
     what: Literal["new", "gone", "scored", "ranked"]
-    rank: tuple[int | None, int | None]
+    rank: tuple[tuple[int, int] | None, tuple[int, int] | None]
     mAP: tuple[float | None, float | None]  # noqa: N815 - the field's own spelling
     superseded: tuple[str, ...] = ()
 
@@ -88,6 +90,9 @@ def changes(
 ) -> list[Change]:
     """Row by row, in the order of the boards as they are now; nothing of what stayed as it was.
 
+    That a row's last rank alone changed is told where the board has as many rows as it had: another
+    row moves the last rank of most others, and says nothing of them.
+
     Args:
         before: the boards of then.
         after: the boards of now.
@@ -95,14 +100,16 @@ def changes(
     """
     again = set(superseded)
     old = {(table.name, table.data, row.configuration): row for table, row in _rows(before)}
+    places = {(table.name, table.data): table for table in before}
     found = []
     for table, row in _rows(after):
         was = old.pop((table.name, table.data, row.configuration), None)
-        if change := _change(table, was, row, again):
+        place = places.get((table.name, table.data))
+        grown = place is None or len(place.rows) != len(table.rows)
+        if change := _change(table, was, row, again, grown):
             found.append(change)
-    places = {(table.name, table.data): table for table in before}
     for (name, data, _), row in old.items():
-        change = _change(places[name, data], row, None, again)
+        change = _change(places[name, data], row, None, again, True)
         found += [change] if change else []
     return found
 
@@ -111,7 +118,13 @@ def _rows(tables: Iterable[Table]) -> list[tuple[Table, Row]]:
     return [(table, row) for table in tables for row in table.rows]
 
 
-def _change(table: Table, was: Row | None, now: Row | None, again: set[str]) -> Change | None:
+def _ranks(row: Row) -> tuple[int, int]:
+    return row.rank, max(row.rank, row.rank_worst)
+
+
+def _change(
+    table: Table, was: Row | None, now: Row | None, again: set[str], grown: bool
+) -> Change | None:
     row = now or was
     if row is None:
         return None
@@ -121,7 +134,7 @@ def _change(table: Table, was: Row | None, now: Row | None, again: set[str]) -> 
         what = "new" if was is None else "gone"
     elif redone or was.run_ids != now.run_ids or was.mAP != now.mAP:
         what = "scored"
-    elif was.rank != now.rank:
+    elif was.rank != now.rank or (not grown and _ranks(was) != _ranks(now)):
         what = "ranked"
     else:
         return None
@@ -129,7 +142,7 @@ def _change(table: Table, was: Row | None, now: Row | None, again: set[str]) -> 
         board=table.name,
         row=row.title,
         what=what,
-        rank=(was.rank if was else None, now.rank if now else None),
+        rank=(_ranks(was) if was else None, _ranks(now) if now else None),
         mAP=(was.mAP if was else None, now.mAP if now else None),
         superseded=redone,
     )
@@ -137,7 +150,8 @@ def _change(table: Table, was: Row | None, now: Row | None, again: set[str]) -> 
 
 def said(change: Change) -> str:
     """A change as a line."""
-    (rank, now), (score, scored) = change.rank, change.mAP
+    rank, now = (span(*ranks) if ranks else "" for ranks in change.rank)
+    score, scored = change.mAP
     if change.what == "new":
         text = f"new: {change.row}: {scored:.2f}, rank {now}"
     elif change.what == "gone":

@@ -2,6 +2,8 @@
 
 A latency follows from the model and the machine, not from the loss, the data or the seed. Other
 work on the machine can only add to it, so that of several measurements the lowest is the best one.
+Nobody can recompute a latency that was submitted: one is taken only where the store has none that
+was measured for it, so that a submission changes no other row.
 """
 
 from __future__ import annotations
@@ -33,8 +35,20 @@ Latencies = Mapping[Model, Mapping[str, float]]
 
 
 def lowest(records: Iterable[RunRecord]) -> Latencies:
-    """The lowest median at batch 1 of each model, apart for every place of measurement."""
-    found: dict[Model, dict[str, float]] = defaultdict(dict)
+    """The lowest median at batch 1 of each model, apart for every place of measurement.
+
+    Of records that were made in the store; of those that were added to it only for a model and a
+    place that no other has.
+    """
+    read = list(records)
+    found = _lowest(record for record in read if record.added)
+    for model, times in _lowest(record for record in read if not record.added).items():
+        found[model].update(times)
+    return found
+
+
+def _lowest(records: Iterable[RunRecord]) -> defaultdict[Model, dict[str, float]]:
+    found: defaultdict[Model, dict[str, float]] = defaultdict(dict)
     for record in records:
         if (cost := record.efficiency) is None:
             continue

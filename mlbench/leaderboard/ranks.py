@@ -13,8 +13,11 @@ The variance of a difference has two parts:
   (``mlbench.metrics.influence``, averaged over the seeds of a row). The bootstrap would need draws
   by the ten thousand for one pair to pass Holm on a board of forty rows; this is one pass per run.
 * training: the variance between seeds, pooled over the rows of the board that have several and
-  divided by the seeds of either row. Where no row has, it is unknown and left out, and the board
-  says so: its ranks then speak of the trained models, not of the methods.
+  divided by the seeds of either row. A row that varies more than the others can explain (an F test,
+  Bonferroni over the rows) is left out of the pool and has its own, so that one method that fails
+  at every other seed does not hide the differences of all others. Where no row has several, it is
+  unknown and left out, and the board says so: its ranks then speak of the trained models, not of
+  the methods.
 
 Student's t with Satterthwaite's degrees of freedom gives the p value. A row without predictions has
 its image variance from the interval in its records, and its differences that of two independent
@@ -33,6 +36,8 @@ from mlbench.metrics.significance import holm, satterthwaite, two_sided
 from mlbench.store import Influence
 from mlbench.types import RunRecord
 
+UNSTEADY = 0.01
+"""The level at which a row's variance between seeds is not that of the others."""
 LEVEL = 0.05
 """Rows are told apart where Holm's adjusted p value is below it."""
 BLOCK = 4096
@@ -66,6 +71,7 @@ class Ranks:
             ``=`` they cannot be told apart, ``.`` itself.
         unpaired: how many rows have no usable predictions.
         training: the noise of training that was counted.
+        unsteady: positions of rows that vary more, and have their own.
     """
 
     best: tuple[int, ...]
@@ -73,6 +79,7 @@ class Ranks:
     wins: tuple[str, ...]
     unpaired: int
     training: Training
+    unsteady: tuple[int, ...] = ()
 
 
 def rank(rows: Sequence[Sequence[RunRecord]], influences: Influences | None) -> Ranks:
@@ -87,7 +94,8 @@ def rank(rows: Sequence[Sequence[RunRecord]], influences: Influences | None) -> 
     scores = np.array([np.mean(_maps(row)) for row in rows])
     found = [_mean_influence(row, influences) for row in rows]
     training = pooled(rows)
-    p = _p_values(scores, _covariance(rows, found), _seeds(rows), training, _images(rows))
+    noises = _Noises(rows, training)
+    p = _p_values(scores, _covariance(rows, found), noises, _images(rows))
     upper = np.triu_indices(len(rows), 1)
     adjusted = np.ones_like(p)
     adjusted[upper] = holm(p[upper])
@@ -99,16 +107,62 @@ def rank(rows: Sequence[Sequence[RunRecord]], influences: Influences | None) -> 
         wins=_signs(better),
         unpaired=sum(one is None for one in found),
         training=training,
+        unsteady=tuple(np.flatnonzero(~noises.steady_R).tolist()),
     )
 
 
 def pooled(rows: Sequence[Sequence[RunRecord]]) -> Training:
-    """The spread between seeds over all rows that have several; 0 degrees of freedom if none."""
-    freedom = sum(len(row) - 1 for row in rows)
-    if not freedom:
+    """The spread between seeds over the rows that have several; 0 degrees of freedom if none.
+
+    Rows are left out for as long as the most spread one varies more than the rest can explain.
+    """
+    spreads = sorted((own(row) for row in rows if len(row) > 1), key=lambda one: one.deviation)
+    while len(spreads) > 1 and _unsteady(spreads[-1], _together(spreads[:-1]), len(spreads)):
+        spreads.pop()
+    return _together(spreads)
+
+
+def own(row: Sequence[RunRecord]) -> Training:
+    """The spread between the seeds of one row; 0 degrees of freedom with one seed."""
+    if len(row) < 2:
         return Training()
-    squares = sum(float(np.var(_maps(row))) * len(row) for row in rows)
-    return Training((squares / freedom) ** 0.5, freedom)
+    return Training(float(np.std(_maps(row), ddof=1)), len(row) - 1)
+
+
+def training_of(row: Sequence[RunRecord], rows: Sequence[Sequence[RunRecord]]) -> Training:
+    """The noise that holds for a row of a board: that of all ``rows``, or its own if unsteady."""
+    return _Noises(rows, pooled(rows)).each[list(rows).index(row)]
+
+
+def _together(spreads: Sequence[Training]) -> Training:
+    freedom = sum(one.freedom for one in spreads)
+    squares = sum(one.deviation**2 * one.freedom for one in spreads)
+    return Training((squares / freedom) ** 0.5, freedom) if freedom else Training()
+
+
+def _unsteady(one: Training, others: Training, rows: int) -> bool:
+    from scipy.special import fdtrc
+
+    if not one.freedom or not others.deviation:  # seeds that change nothing explain nothing
+        return False
+    ratio = (one.deviation / others.deviation) ** 2
+    return bool(fdtrc(one.freedom, others.freedom, ratio) * rows < UNSTEADY)
+
+
+class _Noises:
+    """The variances of training of the rows' means: the pool's part, and that of unsteady rows."""
+
+    def __init__(self, rows: Sequence[Sequence[RunRecord]], pool: Training) -> None:
+        several, mine = sum(len(row) > 1 for row in rows), [own(row) for row in rows]
+        each = [one if _unsteady(one, pool, several) else pool for one in mine]
+        self.each = each
+        self.steady_R = np.array([one is pool for one in each])
+        variance_R = np.array([one.deviation**2 for one in each]) / _seeds(rows)
+        self.freedom_R = np.array([max(one.freedom, 1) for one in each], dtype=np.float64)
+        self.pool_freedom = max(pool.freedom, 1)
+        self.pooled_R = np.where(self.steady_R, variance_R, 0.0)
+        self.own_R = np.where(self.steady_R, 0.0, variance_R)
+        self.variance_R = variance_R
 
 
 def intervals(rows: Sequence[Sequence[RunRecord]]) -> list[tuple[float, float]]:
@@ -127,12 +181,12 @@ def intervals(rows: Sequence[Sequence[RunRecord]]) -> list[tuple[float, float]]:
     """
     from scipy.special import stdtrit
 
-    training = pooled(rows)
     means_R = np.array([np.mean(_maps(row)) for row in rows])
     images_2R = np.array([_sides(row) for row in rows]).reshape(-1, 2).T
-    noise_R = NORMAL_95**2 * training.deviation**2 / _seeds(rows)
+    noises = _Noises(rows, pooled(rows))
+    noise_R = NORMAL_95**2 * noises.variance_R
     variances_22R = np.stack([images_2R**2, np.broadcast_to(noise_R, images_2R.shape)])
-    freedom_2R = satterthwaite(variances_22R, [np.inf, max(training.freedom, 1)])
+    freedom_2R = satterthwaite(variances_22R, [np.inf, noises.freedom_R])
     wider_2R = stdtrit(freedom_2R, 1 - LEVEL / 2) / stdtrit(np.inf, 1 - LEVEL / 2)
     below_R, above_R = wider_2R * np.sqrt(variances_22R.sum(axis=0))
     bounds = zip(means_R - below_R, means_R + above_R, strict=True)
@@ -193,17 +247,17 @@ def _variance_of_interval(row: Sequence[RunRecord]) -> float:
     return float((np.mean(widths) / 2 / NORMAL_95) ** 2)
 
 
-def _p_values(
-    scores: Floats, covariance: Floats, seeds: Floats, training: Training, images: int
-) -> Floats:
+def _p_values(scores: Floats, covariance: Floats, noises: _Noises, images: int) -> Floats:
     own = np.diag(covariance)
     of_images = own[:, None] + own[None, :] - 2 * covariance
     # Equal predictions leave a rounding error, which is no variance.
     of_images[of_images < 1e-10 * (own[:, None] + own[None, :])] = 0
-    noise = training.deviation**2 * (1 / seeds[:, None] + 1 / seeds[None, :])
-    freedoms = np.array([max(images - 1, 1), max(training.freedom, 1)])
-    freedom = satterthwaite(np.stack([of_images, noise]), freedoms)
-    return two_sided(scores[:, None] - scores[None, :], of_images + noise, freedom)
+    pool = noises.pooled_R[:, None] + noises.pooled_R[None, :]
+    first, second = np.broadcast_arrays(noises.own_R[:, None], noises.own_R[None, :])
+    freedoms = [noises.freedom_R[:, None], noises.freedom_R[None, :]]
+    parts = np.stack([of_images, pool, first, second])
+    freedom = satterthwaite(parts, [max(images - 1, 1), noises.pool_freedom, *freedoms])
+    return two_sided(scores[:, None] - scores[None, :], parts.sum(axis=0), freedom)
 
 
 def _signs(better: NDArray[np.bool_]) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ OVER_TRAINING = (
 LOWEST = "the lowest over all runs of the same model, as other work on a machine only adds to it"
 WORD = 16
 """A terminal breaks a name that is longer than this before it lets the table grow."""
+FEW_IMAGES = 50
+"""Test images below which a bootstrap over them covers much less than it says."""
 COST = "GMACs: 1e9 multiply-accumulates per image, backbone and head together."
 
 
@@ -198,13 +200,25 @@ def _title(table: Table) -> str:
     return table.board.title + ("" if table.known else ", incomplete or unknown data")
 
 
+def few_images(table: Table) -> str:
+    """What a board of few test images must say of its intervals; nothing where there are many."""
+    if table.test_images >= FEW_IMAGES:
+        return ""
+    images = count(table.test_images, "test image")
+    return (
+        f"With only {images}, intervals, and ranks by them, mean little: a bootstrap knows no "
+        "other images than these."
+    )
+
+
 def _facts(table: Table) -> list[str]:
     """What a reader must know to read the numbers."""
     scored = f"{count(table.test_images, 'test image')}, {count(table.classes, 'label')}"
     if table.left_out:
         scored += f" ({table.left_out} without a positive left out)"
     interval = OVER_IMAGES if table.training_deviation is None else OVER_TRAINING
-    facts = [f"{scored}. {interval}", *rank_facts(table), COST]
+    few = few_images(table)
+    facts = [f"{scored}. {interval}", *([few] if few else []), *rank_facts(table), COST]
     if not table.known:
         facts.insert(0, "; ".join(("No edition that the data set's card knows", *table.coverage)))
     marks = _places(table)

@@ -96,7 +96,8 @@ class Table(Value):
         wins: for every row a text with a character per row: ``+`` it is better, ``-`` worse, ``=``
             they cannot be told apart, ``.`` itself.
         unpaired: rows that were compared by their intervals alone, for want of predictions.
-        training_deviation: standard deviation of mAP between seeds, pooled over all rows that
+        unsteady: titles of rows that vary more between seeds than the others, and have their own.
+        training_deviation: standard deviation of mAP between seeds, pooled over all other rows that
             have several; None where no row has.
         options: what no column and no variant shows, a line per method.
     """
@@ -118,6 +119,7 @@ class Table(Value):
     wins: tuple[str, ...] = ()
     unpaired: int = 0
     training_deviation: float | None = None
+    unsteady: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
     @property
@@ -209,6 +211,7 @@ def _table(
         wins=ranks.wins,
         unpaired=ranks.unpaired,
         training_deviation=ranks.training.deviation if ranks.training.freedom else None,
+        unsteady=tuple(rows[i].title for i in ranks.unsteady),
         options=tuple(unsaid(firsts)),
     )
 

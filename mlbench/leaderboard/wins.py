@@ -46,6 +46,10 @@ def rank_facts(table: Table) -> list[str]:
             f"Noise of training is counted: sd {table.training_deviation:.2f} between seeds, over "
             "all rows that have several."
         )
+    if table.unsteady:
+        facts.append(
+            "Not so steady, and held to their own spread: " + "; ".join(table.unsteady) + "."
+        )
     if table.unpaired:
         facts.append(
             f"{table.unpaired} of {len(table.rows)} rows have no usable predictions: they are "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -47,18 +49,19 @@ def two_sided(difference: ArrayLike, variance: ArrayLike, freedom: ArrayLike = n
     return np.where(some, 2 * stdtr(freedom, -t), 1.0)
 
 
-def satterthwaite(parts: ArrayLike, freedoms: ArrayLike) -> Floats:
+def satterthwaite(parts: ArrayLike, freedoms: Sequence[ArrayLike]) -> Floats:
     """Degrees of freedom of a sum of independent variances (Satterthwaite, 1946).
 
     Args:
         parts: [K, ...] variances.
-        freedoms: [K] degrees of freedom of each.
+        freedoms: K degrees of freedom, each a number or of a shape that goes with a part's.
 
     Returns:
         [...]; infinite where all parts are 0.
     """
-    parts, freedoms = np.asarray(parts, float), np.asarray(freedoms, float)
-    weighed = np.tensordot(1 / freedoms, parts**2, axes=1)
+    parts = np.asarray(parts, float)
+    each = zip(parts, freedoms, strict=True)
+    weighed = np.sum([part**2 / np.asarray(freedom, float) for part, freedom in each], axis=0)
     total = parts.sum(axis=0) ** 2
     freedom: Floats = np.divide(total, weighed, out=np.full_like(total, np.inf), where=weighed > 0)
     return freedom

@@ -17,6 +17,8 @@ from mlbench.types import SuiteError
 
 CLOCKS_DIFFER = timedelta(days=1)
 """By this much at most: zones that are set wrong, too."""
+EARLIEST = datetime(2024, 1, 1, tzinfo=UTC)
+"""No run of mlbench can have begun before."""
 _MAKES = re.compile(r"(torchrun (.* )?-m )?mlbench (?P<verb>run|evaluate)(?P<rest>( .*)?)", re.S)
 """The commands that leave records."""
 
@@ -116,6 +118,8 @@ def started(case: Case) -> Iterator[Remark]:
     if began - now > CLOCKS_DIFFER:
         text = "the run began in the future"
         yield finding(text, f"until {now.isoformat(timespec='seconds')}", said)
+    elif began < EARLIEST:
+        yield warning(f"the run began at {said}, before there was an mlbench: is the clock wrong?")
 
 
 def command(case: Case) -> Iterator[Remark]:

@@ -9,6 +9,7 @@ from mlbench.packs.archive import Pack
 from mlbench.packs.copies import Seen, copies
 from mlbench.packs.fields import differing
 from mlbench.packs.remarks import Remark, few, finding
+from mlbench.packs.seeds import seeds
 from mlbench.store import Store
 from mlbench.types import RunRecord
 
@@ -30,8 +31,9 @@ def compare(pack: Pack, store: Store, supersede: bool = False) -> Iterator[Remar
     old = store.get(pack.record.run_id)
     if old is not None:
         yield from _superseding(pack.record, old, store, supersede)
-    where = str(store.root)
-    yield from copies(pack, (Seen(where, one, store.predictions) for one in store.records()))
+    where, records = str(store.root), store.records()
+    yield from copies(pack, (Seen(where, one, store.predictions) for one in records))
+    yield from seeds(pack.record, records)
 
 
 def _superseding(new: RunRecord, old: RunRecord, store: Store, supersede: bool) -> Iterator[Remark]:

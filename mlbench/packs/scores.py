@@ -21,6 +21,9 @@ def scores(case: Case) -> Iterator[Remark]:
     record, predicted = case.record, case.pack.predicted
     if predicted is None or record.scores is None:
         return
+    yield not_checked(
+        "whether the predictions come from this model, and whether it was trained on the test split"
+    )
     test = predicted.predictions
     try:
         recomputed, precisions = score(test.logits, test.targets)

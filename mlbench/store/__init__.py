@@ -12,8 +12,8 @@ folder, flushed to the disk and renamed. A run that was killed leaves such a fil
 next store that is opened sweeps it away.
 """
 
-from mlbench.store.archive import DAMAGE, HELD_OUT, damaged
+from mlbench.store.archive import DAMAGE, HELD_OUT, damaged, in_parts
 from mlbench.store.influence import Influence
 from mlbench.store.store import Store
 
-__all__ = ["DAMAGE", "HELD_OUT", "Influence", "Store", "damaged"]
+__all__ = ["DAMAGE", "HELD_OUT", "Influence", "Store", "damaged", "in_parts"]

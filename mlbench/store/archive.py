@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ Arrays = Mapping[str, NDArray[Any]]
 
 HELD_OUT = "validation_"
 """What the names of the validation split's arrays begin with."""
+AT_ONCE = 1 << 18
+"""Bytes of one reading."""
 DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 """What reading a damaged archive raises."""
 
@@ -41,6 +44,19 @@ def reason(error: Exception) -> str:
 
 
 @contextmanager
+def in_parts(file: Path) -> Iterator[BinaryIO]:
+    """A file of which some places are read: no more comes from the disk than is asked for.
+
+    Left alone, a system reads up to megabytes ahead at each place: a board of 2,000 COCO runs would
+    take 8 GB from the disk for the 0.5 GB that it needs.
+    """
+    with file.open("rb", buffering=AT_ONCE) as stream:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        yield stream
+
+
+@contextmanager
 def opened(file: Path, record: RunRecord) -> Iterator[Arrays]:
     """The arrays of a run's archive, each decompressed when it is asked for.
 
@@ -48,7 +64,7 @@ def opened(file: Path, record: RunRecord) -> Iterator[Arrays]:
         StoreError: the file is missing or damaged.
     """
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        with in_parts(file) as stream, np.load(stream, allow_pickle=False) as arrays:
             yield arrays
     except FileNotFoundError as error:
         raise StoreError(

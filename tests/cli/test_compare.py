@@ -31,6 +31,15 @@ def test_runs_by_the_beginning_of_their_ids(cli, runs):
     assert "the noise of training is unknown" in ended.out
 
 
+def test_where_no_class_moved_it_is_said_what_each_p_is_over(cli, runs):
+    ended = cli("compare", runs["b"].run_id, runs["asl"].run_id)
+    said = " ".join(ended.out.split())
+    assert (
+        "None of 3 classes moved beyond chance (p by Holm over the classes, intervals of each "
+        "class alone); the largest differences:"
+    ) in said, ended.err
+
+
 def test_a_run_against_itself_is_equal_and_nothing_is_tested(cli, runs, tmp_path):
     write(Store(tmp_path / "results"), "msrn", 2.0, noise=9, spec={"seed": 1})  # noise of training
     ended = cli("compare", runs["a"].run_id, runs["a"].run_id)

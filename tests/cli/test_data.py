@@ -382,6 +382,14 @@ def test_samples_are_drawn_with_labels_unknowns_and_faults(data, photos):
     assert picture("again.png").tobytes() == first
 
 
+@pytest.mark.parametrize("name", ["g.xyz", "g.jpg", "g"])
+def test_a_picture_has_no_name_of_another_format(data, photos, name):
+    for command in (("show", "--out"), ("stats", "--plot")):
+        done = data(*command, name)
+        assert done.code != 0 and f"{command[1]} {name}" in done.err and "g.png" in done.err
+    assert not Path(name).exists()
+
+
 def test_names_of_any_script_are_drawn_or_spelled_out(data, photos, monkeypatch, caplog):
     """Each character of its own shape, or spelled in letters: never one box for all of them."""
     for fonts in (lettering.FONTS, ()):  # those of this machine, and Pillow's own alone
@@ -434,7 +442,9 @@ def test_a_grid_that_is_none(data, photos, grid):
 
 
 def test_a_picture_that_cannot_be_written(data, photos):
-    done = data("show", "--out", photos)
+    folder = photos / "grid.png"
+    folder.mkdir()
+    done = data("show", "--out", folder)
     assert done.code == 2 and "cannot be written" in done.err
 
 

@@ -227,6 +227,13 @@ def six(tmp_path_factory):
     return write_site(tables(made), made, folder / "site", **given)
 
 
+def test_a_board_of_few_images_says_so_above_its_plot(show, six):
+    page = show()
+    assert "With only" not in page.inner_text("#facts")
+    page.goto(six.as_uri())
+    assert "With only 4 test images" in page.inner_text("#facts")
+
+
 @pytest.mark.parametrize("options", [{}, {"color_scheme": "dark"}, PHONE], ids=str)
 def test_the_critical_difference_diagram_is_legible_everywhere(show, six, options):
     page = show(**options)
@@ -328,6 +335,16 @@ def test_a_phone_scrolls_tables_and_not_the_page(show, site):
     assert page.locator("#plot svg").bounding_box()["width"] > 330
 
 
+@pytest.mark.parametrize("width", [320, 360])
+def test_pages_fit_the_narrowest_screens(show, site, width):
+    """320 pixels: WCAG 2.2, success criterion 1.4.10 (reflow)."""
+    page = show(viewport={"width": width, "height": 700})
+    runs = sorted((site / "run").glob("*.html"), key=lambda file: -file.stat().st_size)
+    for file in (site / "index.html", site / "method" / "ssgrl.html", *runs[::8]):
+        page.goto(file.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width, file.name
+
+
 def test_tab_reaches_everything_from_the_skip_link_on(show):
     page = show()
     page.keyboard.press("Tab")
@@ -372,6 +389,7 @@ def copied(show):
         return text
 
     page.select_option("#loss", "asl")
+    press.page = page
     return press
 
 
@@ -399,6 +417,37 @@ def test_the_shown_rows_are_copied_in_every_format(copied):
     assert "ml\\_decoder" in latex and "transformer_head" not in latex
     bibtex = copied("BibTeX")
     assert bibtex.count("@") >= 5 and "chen2019ssgrl" in bibtex
+
+
+def test_what_is_copied_names_another_protocol(copied):
+    copied.page.select_option("#protocol", "hamming")
+    (line, *_) = csv.DictReader(copied("CSV").splitlines())
+    assert line["protocol"] == "hamming" and "hamming_loss (lower is better)" in line
+    assert not {"rank", "rank_worst", "low", "high", "deviation"} & set(line)
+    assert "| hamming_loss (lower is better) |" in copied("Markdown")
+    assert "& hamming\\_loss (lower is better) &" in copied("LaTeX")
+    copied.page.select_option("#protocol", "ap-interpolated")
+    for name in ("CSV", "Markdown", "LaTeX"):
+        head = next(line for line in copied(name).splitlines() if "method" in line)
+        assert "ap-interpolated mAP" in head and "better" not in head
+    copied.page.select_option("#protocol", "")
+    assert "protocol" not in copied("CSV") and "ap-interpolated" not in copied("Markdown")
+
+
+def test_the_text_below_the_board_says_the_order_that_rows_stand_in(show):
+    page, order = show(), "Rows stand in the order of "
+    below = page.locator("p:has(#order)")
+    assert below.inner_text().startswith(f"{order}mAP, highest first. #: the ranks")
+    page.click("#board [data-sort=gmacs]")
+    assert below.inner_text().startswith(f"{order}GMACs, lowest first. #: the ranks")
+    page.click("#board [data-sort=method]")
+    assert below.inner_text().startswith(f"{order}method. #: the ranks")
+    assert page.locator("#wins").is_visible()
+    page.select_option("#protocol", "hamming")
+    assert below.inner_text().strip() == f"{order}hamming_loss, lowest first."
+    assert page.locator("#wins").is_hidden()
+    page.select_option("#protocol", "")
+    assert page.locator("#wins").is_visible() and "the ranks" in below.inner_text()
 
 
 EVIL = (

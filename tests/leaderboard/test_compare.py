@@ -8,7 +8,7 @@ from mlbench.types import MeasureError, StoreError
 from tests.leaderboard.scored import labels, write
 from tests.store.made import made_record
 
-NO_SEEDS = Training()
+NO_SEEDS = (Training(), Training())
 
 
 @pytest.fixture
@@ -50,13 +50,13 @@ def test_the_noise_of_training_widens_the_interval(store):
         for i, (m, q) in enumerate((("a", 1.2), ("b", 1.0)))
     ]
     training = pooled(rows)
-    found = held(store, *rows, training)
-    assert found.training_deviation == training.deviation > 0
+    found = held(store, *rows, (training, training))
+    assert found.training_deviations == (training.deviation,) * 2 and training.deviation > 0
     assert found.first.run_ids == tuple(record.run_id for record in rows[0])
     assert found.over_training.low < found.over_images.low
     assert found.over_training.high > found.over_images.high
     assert "seed" not in [name for name, *_ in found.settings]
-    single = held(store, rows[0][:1], rows[0][1:2], training)
+    single = held(store, rows[0][:1], rows[0][1:2], (training, training))
     assert ("seed", 0, 1) in single.settings
 
 

@@ -169,6 +169,12 @@ def test_boards_carry_intervals_costs_and_latencies_apart_by_place(build):
     assert "gmacs" not in third, "what was not measured is missing, not zero"
 
 
+def test_a_board_of_few_images_carries_what_to_say_of_it(build):
+    made = [made_record(test_images=n, identity=f"of{n}") for n in (49, 50)]
+    said = {board["images"]: board["few"] for board in embedded(build(made))["boards"]}
+    assert said[49].startswith("With only 49 test images") and said[50] == ""
+
+
 def test_two_label_subsets_of_one_name_keep_two_boards(build):
     two = [made_record(spec={"data": letter * 16}, identity="photos") for letter in ("a", "b")]
     sets = [board["set"] for board in embedded(build(two))["boards"]]

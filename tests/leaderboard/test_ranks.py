@@ -95,6 +95,33 @@ def test_the_noise_of_training_is_pooled_over_the_board(store, influences):
     assert f"sd {spread:.2f} between seeds" in markdown([table])
 
 
+def three_seeds(method, values):
+    return [made_record(method, v, spec={"seed": s}) for s, v in enumerate(values)]
+
+
+def test_a_row_that_fails_at_some_seeds_hides_no_difference_of_others():
+    steady = [*three_seeds("a", (70.0, 70.2, 70.4)), *three_seeds("b", (50.0, 50.3, 50.1))]
+    calm = tables(steady)[0]
+    table = tables([*steady, *three_seeds("wild", (20.0, 60.0, 95.0))])[0]
+    assert table.training_deviation == pytest.approx(calm.training_deviation)
+    rows = {row.method: row for row in table.rows}
+    assert rows["a"].low == pytest.approx(calm.rows[0].low), "the others' noise is theirs"
+    assert rows["wild"].low < 20 < 90 < rows["wild"].high
+    wins = dict(zip(rows, table.wins, strict=True))
+    assert wins["a"].count("+") == 1 and "+" not in wins["wild"] + wins["b"]
+    assert table.unsteady == (rows["wild"].title,)
+    assert f"held to their own spread: {rows['wild'].title}." in markdown([table])
+
+
+def test_rows_of_one_spread_share_it():
+    rng = np.random.default_rng(0)
+    runs = [r for m in "abcdef" for r in three_seeds(m, 50 + rng.standard_normal(3))]
+    (table,) = tables(runs)
+    spreads = [row.deviation for row in table.rows]
+    assert not table.unsteady and max(spreads) > 3 * min(spreads)
+    assert table.training_deviation == pytest.approx(np.sqrt(np.mean(np.square(spreads))))
+
+
 def test_equal_predictions_are_never_told_apart(store, influences):
     for method in ("a", "b"):
         write(store, method, 1.0, noise=3)

@@ -48,6 +48,13 @@ def test_a_board_says_all_that_is_needed(made, render):
         assert part in text
 
 
+@pytest.mark.parametrize(("images", "few"), [(49, True), (50, False)])
+@pytest.mark.parametrize("render", [shown, markdown])
+def test_a_board_of_few_images_says_what_its_intervals_are_worth(render, images, few):
+    text = render(tables([made_record(test_images=images)]))
+    assert (f"With only {images} test images, intervals" in " ".join(text.split())) == few
+
+
 def test_markdown_is_a_table_with_the_best_first(made):
     header, rule, first, second = cells(markdown(made[:1]))
     assert len(header) == len(rule) == len(first) == len(second)

@@ -16,8 +16,9 @@ from hypothesis.extra import numpy as arrays
 
 from mlbench.packs import archive
 from mlbench.packs.archive import make, read
-from mlbench.packs.copies import ALIKE, correlation
+from mlbench.packs.copies import ALIKE, SIMILAR, Seen, copies, correlation
 from mlbench.packs.intake import add, compare
+from mlbench.packs.seeds import seeds
 from mlbench.packs.verify import verify
 from mlbench.store import Store
 from mlbench.types import PackError, Predictions
@@ -220,6 +221,68 @@ def test_no_two_trainings_of_other_seeds_are_taken_for_copies():
         for pair in combinations(row, 2)
     ]
     assert len(pairs) >= 10 and max(pairs) < 0.96
+
+
+def pushed(seen):
+    """Some positives of the rarest labels ranked higher, which adds points to mAP."""
+    logits = seen.logits.copy()
+    for label in np.argsort((seen.targets == 1).sum(axis=0))[:4]:
+        logits[seen.targets[:, label] == 1, label] += 3
+    return replace(seen, logits=logits)
+
+
+@pytest.mark.parametrize(
+    ("disguise", "kind"),
+    [
+        (pushed, "finding"),
+        (lambda seen: replace(seen, logits=noisy(seen.logits, 0.1)), "warning"),
+    ],
+)
+def test_a_copy_is_told_whatever_its_score(disguise, kind, tmp_path):
+    record, seen = committed("coco-mini", "gap")
+    mine = disguise(seen)
+    copied = scored(named(record, seed=11), mine)
+    pack = read(written(tmp_path, make(copied, mine)))
+    [remark] = copies(pack, [Seen("results", record, lambda _: seen)])
+    assert remark.kind == kind and f"run {record.run_id}" in remark.text
+    if disguise is pushed:
+        assert copied.scores.mAP - record.scores.mAP > 0.2
+    else:
+        assert SIMILAR < correlation(seen, mine) < ALIKE
+
+
+def with_map(record, mAP):
+    return record.model_copy(update={"scores": record.scores.model_copy(update={"mAP": mAP})})
+
+
+@pytest.mark.parametrize("points", [-4.0, -0.5, 0.5, 4.0])
+def test_a_seed_far_from_its_rows_others_is_told(points):
+    records = Store(RESULTS).records()
+    record, _ = committed("coco-mini", "gap")
+    new = named(record, seed=11)
+    others = [one for one in records if named(one, seed=11).run_id == new.run_id]
+    assert others
+    mean = np.mean([one.scores.mAP for one in others])
+    remarks = list(seeds(with_map(new, mean + points), records))
+    if abs(points) < 1:
+        assert remarks == []
+    else:
+        [remark] = remarks
+        assert remark.kind == "warning" and f"{abs(points):.1f} points" in remark.text
+        assert all(one.run_id in remark.text for one in others)
+
+
+def test_no_committed_run_is_far_from_its_rows_others():
+    records = Store(RESULTS).records()
+    assert [remark for record in records for remark in seeds(record, records)] == []
+
+
+def test_where_no_spread_is_known_five_points_are_far():
+    record = made_record()
+    score, other = record.scores.mAP, named(record, seed=1)
+    assert list(seeds(with_map(other, score + 4.9), [record])) == []
+    [remark] = seeds(with_map(other, score + 5.1), [record])
+    assert "more than 5.0 is unlikely" in remark.text
 
 
 def test_a_copy_supersedes_nothing(run, tmp_path):

@@ -116,3 +116,7 @@ def test_the_card_of_a_whole_official_split_knows_the_sum(cache, tmp_path, besid
     update["splits"] = {"train": part}
     [one] = train_positives(Case(known.pack, known.card.model_copy(update=update)))
     assert one.kind == "not checked" and "a part of the official images" in one.text
+    few = part.model_copy(update={"positives": total - 1})
+    update["splits"] = {"train": few}
+    [one] = train_positives(Case(known.pack, known.card.model_copy(update=update)))
+    assert one.kind == "finding" and one.expected == f"{total - 1} at most"

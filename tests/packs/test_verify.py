@@ -550,7 +550,7 @@ def test_an_unknown_edition_needs_the_data(name, tmp_path, cache):
     alone, opened = judged(tmp_path, data), judged(tmp_path, data, data=tmp_path, cache=cache)
     assert found(alone) == [] and "card" in {one.check for one in alone.of("not checked")}
     assert found(opened) == [] and "data" in opened.checks
-    assert {one.check for one in opened.of("not checked")} == {"efficiency", "epochs"}
+    assert {one.check for one in opened.of("not checked")} == {"efficiency", "epochs", "scores"}
 
 
 DATA = {
@@ -700,6 +700,14 @@ def test_a_foreign_data_set_is_told(synthetic, tmp_path, cache):
     assert found(report) == []
     assert {one.check for one in report.of("not checked")} >= {"labels", "edition", "card", "track"}
     assert {one.check for one in report.of("warning")} == {"plugins"}
+
+
+def test_a_run_from_before_mlbench_is_a_warning(voc, tmp_path):
+    record, predictions = voc
+    old = record.model_copy(update={"started": "2020-01-01T00:00:00+00:00"})
+    report = judged(tmp_path, make(old, predictions))
+    [warned] = report.of("warning")
+    assert found(report) == [] and warned.check == "started" and "2020" in warned.text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mlbench import registry
 from mlbench.cli.console import console, errors
-from mlbench.cli.data.sharing import Data, Json, Name, Options, opened, save
+from mlbench.cli.data.sharing import Data, Json, Name, Options, check_png, opened, save
 from mlbench.types import DatasetCard, PluginError, Sample, Split, SuiteError
 
 SHOWN = 400
@@ -71,6 +71,8 @@ def stats(
     from mlbench.datasets.pictures import cooccurrence_plot
     from mlbench.datasets.statistics import count
 
+    if plot is not None:
+        check_png("--plot", plot)
     found = count(name, opened(name, data, option))
     if plot is not None:
         names = [label.name for label in found.labels]
@@ -95,6 +97,7 @@ def show(
     """Draw samples with their labels, so that a person can see what was loaded."""
     from mlbench.datasets.pictures import contact_sheet, drawn
 
+    check_png("--out", out)
     sides = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", grid)
     if sides is None:
         raise SuiteError(f"--grid {grid!r} is not COLUMNSxROWS, each from 1 to 99, as in 4x4")

@@ -15,7 +15,7 @@ from rich.progress import DownloadColumn as BytesColumn
 from mlbench import registry
 from mlbench.cli.console import cache_folder, console, data_folder, errors
 from mlbench.cli.options import named_values
-from mlbench.types import DataError, DatasetCard, PluginError
+from mlbench.types import DataError, DatasetCard, PluginError, SuiteError
 
 if TYPE_CHECKING:
     from mlbench.datasets.unpack import Count
@@ -74,6 +74,20 @@ def write_text(text: str, file: Path) -> None:
             f"{file} cannot be written ({error.strerror or error}); name another file"
         ) from error
     errors.print(f"written to {file}", markup=False, highlight=False)
+
+
+def check_png(option: str, file: Path) -> None:
+    """Refuse a name that says another format than the one that is written.
+
+    Raises:
+        SuiteError: the name does not end in ``.png``.
+    """
+    if file.suffix.lower() != ".png":
+        raise SuiteError(
+            f"{option} {file}: the picture is a PNG; name it {file.with_suffix('.png')}"
+            if file.name
+            else f"{option} {file} names no file; give one that ends in .png"
+        )
 
 
 def save(picture: object, file: Path) -> None:

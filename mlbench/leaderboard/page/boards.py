@@ -12,6 +12,7 @@ from mlbench.files import safe_name
 from mlbench.leaderboard.page.catalogue import Catalogue
 from mlbench.leaderboard.page.protocols import Read, board_values
 from mlbench.leaderboard.published import Published
+from mlbench.leaderboard.render import few_images
 from mlbench.leaderboard.rows import Row, Table
 from mlbench.metrics.protocols import find
 from mlbench.types import RunRecord
@@ -110,6 +111,7 @@ def _board(table: Table, places: Sequence[str], site: Site) -> dict[str, Any]:
         "track": table.track,
         "known": table.known,
         "images": table.test_images,
+        "few": few_images(table),
         "classes": table.classes,
         "left_out": table.left_out,
         "noise": _short(table.training_deviation),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mlbench.files import whole
-from mlbench.store import DAMAGE, damaged
+from mlbench.store import DAMAGE, damaged, in_parts
 from mlbench.types import StoreError, Value
 
 Kept = TypeVar("Kept", bound=Value)
@@ -31,7 +31,7 @@ def place(file: Path, kind: str, cache: Path) -> Path:
     """
     state = hashlib.sha256(kind.encode())
     try:
-        with zipfile.ZipFile(file) as archive:
+        with in_parts(file) as stream, zipfile.ZipFile(stream) as archive:
             for member in archive.infolist():
                 state.update(f"\n{member.filename} {member.CRC} {member.file_size}".encode())
     except FileNotFoundError as error:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.leaderboard.page import derived
-from mlbench.store import DAMAGE, damaged
+from mlbench.store import DAMAGE, damaged, in_parts
 from mlbench.types import Targets, Value
 
 LISTED = 10
@@ -67,7 +67,7 @@ def examples(file: Path, names: Sequence[str], rows: int, cache: Path) -> Exampl
     if known is not None and known.seen >= min(rows, known.images):
         return known
     try:
-        with zipfile.ZipFile(file) as archive:
+        with in_parts(file) as stream, zipfile.ZipFile(stream) as archive:
             found = _find(archive, names, rows)
     except DAMAGE as error:
         raise damaged(file, error) from error

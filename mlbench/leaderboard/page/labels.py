@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlbench.store import DAMAGE, damaged
+from mlbench.store import DAMAGE, damaged, in_parts
 from mlbench.types import RunRecord
 
 NORMAL_95 = 1.959964
@@ -51,7 +51,7 @@ class PositiveCounts:
             StoreError: the file is damaged.
         """
         try:
-            with zipfile.ZipFile(file) as archive:
+            with in_parts(file) as whole, zipfile.ZipFile(whole) as archive:
                 member = archive.getinfo("targets.npy")
                 same = (member.CRC, member.file_size)
                 if same not in self._counts:

@@ -41,6 +41,7 @@ function describeBoard(device) {
     board.noise === null ? "mAP in percent with its 95 % bootstrap interval over test images. No row has several seeds: the noise of training is not counted."
       : `mAP in percent, over n seeds their mean ± their standard deviation, with the 95 % interval of the mean over test images (bootstrap) and training (sd ${fixed(board.noise, 2)} between seeds, over all rows that have several).`,
     device ? `Latency: median at batch 1 on ${device}, the lowest over all runs of the same model; other hardware is another choice, never in the same column.` : "No latency was measured."];
+  if (board.few) facts.splice(2, 0, board.few);
   const same = ["size", "epochs"].filter(constant).map((field) => `${field} ${board.rows[0][field]}`);
   if (same.length) facts.push(`All rows: ${same.join(", ")}.`);
   if (board.labels.length) facts.push(`Labels: ${board.labels.join(", ")}.`);

@@ -64,7 +64,8 @@ function protocolColumns() {
   const place = chosenProtocol();
   return (board.protocols[place]?.[1] ?? []).map((title, i) => {
     const value = (row) => row.by[place]?.[i] ?? undefined;
-    return { id: `by-${title}`, title, value, show: (row) => [fixed(value(row), 2)], down: !/loss|error|ECE/.test(title), kind: "number" };
+    const down = !/loss|error|ECE/.test(title), whose = title.startsWith(state.protocol) ? title : `${state.protocol} ${title}`;
+    return { id: `by-${title}`, title, copied: whose + (down ? "" : " (lower is better)"), value, show: (row) => [fixed(value(row), 2)], down, kind: "number" };
   });
 }
 
@@ -120,11 +121,14 @@ function drawTable(passes) {
   $("more").hidden = whole || shown.length <= PAGE;
   $("more").textContent = `Show all ${shown.length.toLocaleString("en")} rows`;
   $("count").textContent = `${shown.length.toLocaleString("en")} of ${counted(board.rows.length, "row")}`;
+  const first = column.id === "variant" || column.kind === "name" ? "" : state.down ? ", highest first" : ", lowest first";
+  $("order").textContent = `Rows stand in the order of ${column.title}${first}.`;
   describeProtocol();
 }
 
 function describeProtocol() {
   const place = chosenProtocol(), missing = board.rows.filter((row) => !row.by[place]).length;
+  $("ranks-note").hidden = place >= 0;
   $("protocol-note").textContent = place < 0 ? ""
     : `${state.protocol}: ${DATA.protocols[state.protocol]} Means over the seeds of a row. `
       + (missing ? `Not measured in this build, and shown as –: ${counted(missing, "row")}. ` : "")
@@ -133,7 +137,7 @@ function describeProtocol() {
 
 // Whether each row is better (+) or worse (−) than each other, or they cannot be told apart (=).
 function drawWins() {
-  $("wins").hidden = board.wins.length < 2;
+  $("wins").hidden = board.wins.length < 2 || chosenProtocol() >= 0;
   if ($("wins").hidden || board.matrix) return void (board.matrix && $("matrix").replaceChildren(board.matrix));
   const spoken = { "+": ["+", "win"], "-": ["−", "loss"], "=": ["=", "same"], ".": ["", "self"] };
   const head = el("tr", {}, el("th", { scope: "col", class: "pin" }, "row against"),
@@ -156,10 +160,12 @@ function drawPapers() {
 
 // ------------------------------------------------------------------------------------------- copies
 function everything(row) {
-  const ms = latency(row);
-  return { data_set: board.set, track: board.track, rank: row.rank, rank_worst: row.worst, method: row.method, backbone: row.backbone,
-    loss: row.loss, variant: row.variant, seeds: row.seeds, mAP: row.map, low: row.low, high: row.high, deviation: row.sd, CF1: row.cf1, OF1: row.of1,
-    ...Object.fromEntries(protocolColumns().map(({ title, value }) => [`${state.protocol} ${title}`, value(row)])),
+  const ms = latency(row), others = protocolColumns();
+  const place = others.length ? { protocol: state.protocol } : { rank: row.rank, rank_worst: row.worst };
+  const scores = others.length ? Object.fromEntries(others.map(({ copied, value }) => [copied, value(row)]))
+    : { mAP: row.map, low: row.low, high: row.high, deviation: row.sd, CF1: row.cf1, OF1: row.of1 };
+  return { data_set: board.set, track: board.track, ...place, method: row.method, backbone: row.backbone,
+    loss: row.loss, variant: row.variant, seeds: row.seeds, ...scores,
     gmacs: row.gmacs, gmacs_head: row.head, parameters: row.params, latency_ms: ms, measured_on: ms === undefined ? "" : DATA.places[state.place],
     image_size: row.size, epochs: row.epochs, run_ids: row.runs.map(([id]) => id).join(" ") };
 }
@@ -175,7 +181,7 @@ function copyBoard({ target }) {
   }
   const shape = columns(), all = shown.map(everything);
   const table = format === "CSV" ? { head: Object.keys(all[0] ?? {}), body: all.map((row) => Object.values(row).map((v) => v ?? "")) }
-    : { head: shape.map((c) => c.title), right: shape.map((c) => c.kind === "number"),
+    : { head: shape.map((c) => c.copied ?? c.title), right: shape.map((c) => c.kind === "number"),
       body: shown.map((row) => [...line(row, shape).cells].map((cell) => one(cell.textContent))) };
   copy(FORMATS[format](table), `${format} of ${counted(shown.length, "row")}`, status);
 }

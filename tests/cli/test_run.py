@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -339,7 +340,10 @@ def test_a_killed_matrix_is_completed_by_the_next_run(small, tmp_path, cache, cl
 
 
 def test_interrupting_keeps_whole_records_and_says_so(small, tmp_path, cache):
-    with mlbench(tmp_path, cache, "run", "--suite", small, "--epochs", 500) as going:
+    # A shell lets what it starts in the background ignore the interrupt, and that is inherited.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    asked = ("run", "--suite", small, "--epochs", 500)
+    with mlbench(tmp_path, cache, *asked, preexec_fn=heeding) as going:
         for line in going.stdout:
             if b"epoch 3" in line:
                 break

@@ -172,7 +172,7 @@ def put(part: str, at: int, **fields: Any) -> Callable[[Any], None]:
 WRONG: list[tuple[Callable[[Any], Any], str]] = [
     (
         lambda _: [{"image_id": 9, "category_id": 1, "score": 0.5}],
-        r"Expected `object`, got `array`; expected an instances json .* no results",
+        r"Expected `object`, got `array`; expected an instances json .* no detection results",
     ),
     (lambda _: "text", "got `str`"),
     (

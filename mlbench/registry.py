@@ -22,9 +22,11 @@ from typing import Any, Literal, get_args
 
 from mlbench.types import PluginError
 
-Kind = Literal["backbone", "head", "loss", "dataset", "recipe"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-PLURALS: dict[Kind, str] = {kind: f"{kind}s" for kind in KINDS} | {"loss": "losses"}
+Kind = Literal["backbone", "head", "loss", "dataset", "recipe", "command"]
+EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = ("backbone", "head", "loss", "dataset", "recipe")
+"""The kinds that a matrix is made of."""
+PLURALS: dict[Kind, str] = {kind: f"{kind}s" for kind in EVERY_KIND} | {"loss": "losses"}
 
 
 @dataclass(frozen=True)
@@ -66,21 +68,26 @@ class Plugin:
 
 
 def plugins(kind: Kind | None = None) -> list[Plugin]:
-    """Every registered name, sorted by kind and name; clashing names stand more than once."""
-    return [plugin for plugin in _installed(tuple(sys.path)) if kind in (None, plugin.kind)]
+    """Registered names, sorted by kind and name; clashing names stand more than once.
+
+    Args:
+        kind: only this kind; by default all that a matrix is made of.
+    """
+    wanted = KINDS if kind is None else (kind,)
+    return [plugin for plugin in _installed(tuple(sys.path)) if plugin.kind in wanted]
 
 
 @functools.cache
 def _installed(path: tuple[str, ...]) -> list[Plugin]:
     """What the distributions in these folders register; to look takes some 20 ms."""
     found: dict[Plugin, None] = {}
-    groups = {f"mlbench.{PLURALS[kind]}": kind for kind in KINDS}
+    groups = {f"mlbench.{PLURALS[kind]}": kind for kind in EVERY_KIND}
     for distribution in distributions(path=list(path)):
         for entry in distribution.entry_points:
             if entry.group in groups:
                 name, version = distribution.metadata["Name"], distribution.version
                 found[Plugin(groups[entry.group], entry.name, entry.value, name, version)] = None
-    return sorted(found, key=lambda p: (KINDS.index(p.kind), p.name, p.distribution))
+    return sorted(found, key=lambda p: (EVERY_KIND.index(p.kind), p.name, p.distribution))
 
 
 def find(kind: Kind, text: str) -> Plugin:

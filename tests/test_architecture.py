@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+TOOLS = ROOT / "plugins" / "mlbench_tools"
 SOURCES = sorted([*(ROOT / "mlbench").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")])
 
 # What a module of the core may import of the core; `None` is everything.
@@ -22,28 +23,17 @@ LANES = {
     "store": {"types", "files", "metrics", "store"},
     "recipe": {"types"},
     "data": {"types", "files", "registry", "data"},
-    "datasets": {"types", "files", "data", "datasets"},
     "tracks": {"types", "registry"},
     "suite": {"types", "registry", "tracks"},
     "contracts": {"types", "registry", "contracts"},
     "engine": {"types", "files", "metrics", "data", "engine"},
-    "leaderboard": {"types", "files", "text", "metrics", "store", "recipe", "leaderboard"},
-    # What a head costs is counted again, by the counter that profiles it, in a check of its own.
-    "packs": {
-        *("types", "registry", "tracks", "metrics", "store", "recipe", "data", "packs"),
-        *("engine", "profiling"),
-    },
+    "boards": {"types", "files", "text", "metrics", "store", "recipe", "boards"},
     "backbones": {"types", "registry"},
     "build": {"types", "registry", "data", "engine", "backbones"},
-    "imports": {"types", "registry", "tracks", "data", "engine", "build", "imports"},
-    "parity": {"types", "registry", "metrics", "build", "imports", "parity"},
     "evaluation": {"types", "metrics", "data", "engine", "build"},
     "environment": {"types", "registry", "engine"},
-    "rescoring": {"types", "metrics", "engine", "evaluation", "environment"},
-    "profiling": {"types", "registry", "engine", "backbones"},
-    "cards": {"types", "registry", "profiling"},
     "sources": {"types", "registry", "data", "engine"},
-    "run": {"types", "metrics", "data", "engine", "build", "sources", "environment"},
+    "one_run": {"types", "metrics", "data", "engine", "build", "sources", "environment"},
     "executors": None,
     "cli": None,
     "__main__": {"cli"},
@@ -68,15 +58,27 @@ def room(name):
     return parts[1] if parts[1] in LANES else "__init__"
 
 
-@pytest.mark.parametrize("file", [f for f in SOURCES if "mlbench_plugins" not in f.parts], ids=str)
+@pytest.mark.parametrize("file", sorted((ROOT / "mlbench").rglob("*.py")), ids=str)
 def test_the_core_keeps_its_lanes(file):
     own = file.relative_to(ROOT / "mlbench").parts[0].removesuffix(".py")
     allowed = LANES[own]
     for name in imports(file):
-        assert not name.startswith("mlbench_plugins"), f"the core imports the plugin {name}"
+        outside = ("mlbench_plugins", "mlbench_tools")
+        assert not name.startswith(outside), f"the core imports {name}"
         target = room(name)
         if target not in (None, "__init__") and allowed is not None:
             assert target in allowed, f"{own} must not import {name}"
+
+
+@pytest.mark.parametrize("file", [f for f in SOURCES if "mlbench_tools" in f.parts], ids=str)
+def test_tools_see_the_core_but_neither_plugins_nor_each_others_insides(file):
+    folder = ".".join(("mlbench_tools", *file.relative_to(TOOLS).parts[:1])).removesuffix(".py")
+    for name in imports(file):
+        assert not name.startswith("mlbench_plugins"), f"a tool imports the plugin {name}"
+        if name.startswith("mlbench_tools"):
+            if name.startswith("mlbench_tools.costs."):
+                continue  # what heads cost is counted in one way
+            assert f"{name}.".startswith(f"{folder}."), f"{folder} imports {name}"
 
 
 def modules_of_plugins():
@@ -105,7 +107,7 @@ def test_the_command_line_answers_without_torch_plugins_and_what_else_takes_long
     code = (
         "import sys, mlbench, mlbench.cli, mlbench.registry as r; r.plugins();"
         "heavy = {'torch', 'timm', 'torchvision', 'pandas', 'mlbench_plugins', 'numpy', 'scipy',"
-        "'yaml', 'filelock', 'mlbench.leaderboard.rows'} & set(sys.modules);"
+        "'yaml', 'filelock', 'mlbench.boards.rows'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -120,5 +122,10 @@ def test_every_entry_point_of_pyproject_is_installed():
         for kind, plural in PLURALS.items()
         for name, value in wanted[f"mlbench.{plural}"].items()
     }
-    installed = {(p.kind, p.name, p.value) for p in plugins() if p.distribution == "mlbench-mlic"}
+    installed = {
+        (p.kind, p.name, p.value)
+        for kind in PLURALS
+        for p in plugins(kind)
+        if p.distribution == "mlbench-mlic"
+    }
     assert named == installed, "entry points changed: reinstall with `pip install -e .`"

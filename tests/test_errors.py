@@ -5,7 +5,6 @@ import pickle
 import pytest
 
 from mlbench.contracts.outcome import ContractError
-from mlbench.leaderboard.published import PublishedError
 from mlbench.types import DivergedError, MlbenchError
 
 
@@ -28,5 +27,5 @@ def test_an_error_crosses_processes(kind):
 
 
 def test_all_of_them_are_looked_at():
-    assert {DivergedError, ContractError, PublishedError} < set(KINDS)
+    assert {DivergedError, ContractError} < set(KINDS)
     assert "became nan at step 7" in str(DivergedError(7, float("nan")))

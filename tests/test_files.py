@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 
 from mlbench.data.decode import problems
-from mlbench.datasets import coverage
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.files import temporary, whole
 from mlbench.health import broken
-from mlbench.leaderboard.page import derived
 from mlbench.registry import Plugin
 from mlbench.types import Preprocessing, RunSpec, Settings, SplitCoverage, StoreError
+from mlbench_tools.fetch import census as coverage
+from mlbench_tools.page import derived
 
 
 def test_a_file_has_its_name_when_it_is_whole_and_its_writer_did_not_fail(tmp_path):

@@ -103,9 +103,10 @@ def test_a_broken_plugin_stops_only_what_needs_it(install, cli):
 
 def test_list_imports_no_torch():
     code = (
-        "import sys; sys.argv = ['mlbench', 'list', '--kind', 'loss']\n"
-        "from mlbench.cli import app\n"
-        "app(standalone_mode=False)\n"
+        "import sys\n"
+        "from mlbench.cli import make_app\n"
+        "words = ['list', '--kind', 'loss']\n"
+        "make_app(words)(words, standalone_mode=False)\n"
         "assert 'torch' not in sys.modules"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,70 +1,89 @@
-"""The command ``mlbench``: one small file per verb.
+"""The benchmark.
 
-Nothing here imports torch at the top: ``mlbench --help`` and ``mlbench list`` answer at once.
+The command ``mlbench``: every verb is a plugin of the entry-point group ``mlbench.commands``.
+Nothing here imports torch: ``mlbench --help`` and ``mlbench list`` answer at once.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import typer
 
-from mlbench import __version__
-from mlbench.cli.check import check
-from mlbench.cli.compare import compare
+from mlbench import __version__, registry
 from mlbench.cli.console import refuse
-from mlbench.cli.data import data
-from mlbench.cli.evaluate import evaluate
-from mlbench.cli.explain import explain
-from mlbench.cli.import_ import import_
-from mlbench.cli.leaderboard import leaderboard
-from mlbench.cli.list import list_plugins
-from mlbench.cli.pack import pack
-from mlbench.cli.parity import parity
-from mlbench.cli.profile import profile
-from mlbench.cli.run import run
-from mlbench.cli.score import score
-from mlbench.cli.show import show
-from mlbench.cli.verify import verify
-from mlbench.types import MlbenchError
+from mlbench.registry import Plugin
+from mlbench.types import MlbenchError, PluginError
 
-app = typer.Typer(
-    name="mlbench",
-    help="One honest benchmark for multi-label image classification.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(run)
-app.command(name="list")(list_plugins)
-app.command()(show)
-app.command()(check)
-app.command()(leaderboard)
-app.command()(compare)
-app.command()(explain)
-app.command()(score)
-app.command(name="import")(import_)
-app.command()(evaluate)
-app.command()(parity)
-app.command()(pack)
-app.command()(verify)
-app.command()(profile)
-app.add_typer(data, name="data")
+HELP = "One honest benchmark for multi-label image classification."
 
 
-@app.callback(invoke_without_command=True)
-def _version(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
-    """One honest benchmark for multi-label image classification."""
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
+def make_app(argv: Iterable[str] = ()) -> typer.Typer:
+    """The command line.
+
+    Args:
+        argv: the words after ``mlbench``. Where the first one names a command, only that command is
+            imported; otherwise all are, for the help.
+    """
+    app = typer.Typer(
+        name="mlbench",
+        help=HELP,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback(invoke_without_command=True, help=HELP)
+    def _version(
+        version: bool = typer.Option(False, "--version", help="Print the version."),
+    ) -> None:
+        if version:
+            typer.echo(__version__)
+            raise typer.Exit
+
+    found = registry.plugins("command")
+    first = next(iter(argv), None)
+    for plugin in [p for p in found if p.name == first] or found:
+        _add(app, plugin, [other for other in found if other.name == plugin.name])
+    return app
+
+
+def _add(app: typer.Typer, plugin: Plugin, claims: list[Plugin]) -> None:
+    """Add one command; one that cannot be imported is listed with the reason."""
+    try:
+        registry.refuse_clash(claims)
+        loaded = plugin.load()
+        panel = _panel(plugin)
+    except PluginError as error:
+        loaded, panel = _broken(error), "Broken"
+    if isinstance(loaded, typer.Typer):
+        app.add_typer(loaded, name=plugin.name, rich_help_panel=panel)
+    else:
+        app.command(plugin.name, rich_help_panel=panel)(loaded)
+
+
+def _broken(error: PluginError) -> Callable[..., Any]:
+    def command() -> None:
+        raise error
+
+    command.__doc__ = str(error)
+    return command
+
+
+def _panel(plugin: Plugin) -> str:
+    """The heading in the help: what the command's package says of itself in its first line."""
+    package, dot, _ = plugin.value.partition(":")[0].rpartition(".")
+    said = importlib.import_module(package).__doc__ if dot else None
+    return said.splitlines()[0].rstrip(".") if said else plugin.distribution
 
 
 def main() -> None:
     """Run the command line; wrong use and what a user can mend end in one line and exit code 2."""
     try:
-        app()
+        make_app(sys.argv[1:])()
     except MlbenchError as error:
         refuse(error)
         sys.exit(2)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +16,6 @@ from mlbench.text import count
 from mlbench.types import Places, SuiteError
 
 if TYPE_CHECKING:
-    from mlbench.engine.checkpoint import Checkpoint
     from mlbench.evaluation import Evaluation
 
 
@@ -46,17 +43,12 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="Write logits, targets, keys and names to this .npz.")
     ] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(help="Leave a record in this store, for the boards of re-scored checkpoints."),
-    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the scores of a checkpoint on the test split, as records hold them."""
     from mlbench.cli.progress import Lines
     from mlbench.engine.checkpoint import load
     from mlbench.evaluation import evaluate as score
-    from mlbench.rescoring import refuse_own
 
     places = Places(
         data=data or data_folder(),
@@ -69,30 +61,13 @@ def evaluate(
     if checkpoint.is_dir():
         checkpoint = checkpoint / "checkpoint.safetensors"
     options = named_values(option or ())
-    loaded = load(checkpoint)
-    if results is not None:
-        refuse_own(loaded)
-    found = score(loaded, dataset, options, places, Lines(), batch_size)
-    if results is not None:
-        _record(found, loaded, dataset, places, results)
+    found = score(load(checkpoint), dataset, options, places, Lines(), batch_size)
     if predictions is not None:
         _keep(found, predictions)
     if as_json:
         typer.echo(json.dumps(_as_data(found, checkpoint), indent=1))
     else:
         _show(found)
-
-
-def _record(
-    found: Evaluation, checkpoint: Checkpoint, dataset: str, places: Places, results: Path
-) -> None:
-    from mlbench.rescoring import record
-    from mlbench.store import Store
-
-    command = f"mlbench {shlex.join(sys.argv[1:])}"
-    made, predictions = record(found, checkpoint, dataset, places, command)
-    file = Store(results).write(made, predictions)
-    errors.print(f"recorded in {file}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _as_data(found: Evaluation, checkpoint: Path) -> dict[str, object]:

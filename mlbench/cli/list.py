@@ -11,26 +11,22 @@ from rich.table import Table
 from mlbench import registry
 from mlbench.cli.console import cache_folder, console
 from mlbench.health import broken
-from mlbench.registry import KINDS, PLURALS, Kind
+from mlbench.registry import EVERY_KIND, PLURALS, Kind
 from mlbench.types import SuiteError
 
 
 def list_plugins(
     kind: Annotated[
-        str | None, typer.Option(help=f"Only this kind: {', '.join(KINDS)}.", show_default=False)
+        str | None,
+        typer.Option(help=f"Only this kind: {', '.join(EVERY_KIND)}.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    cards: Annotated[
-        bool, typer.Option("--cards", help="Print the methods' cards as a Markdown table.")
-    ] = False,
 ) -> None:
     """List every plugin that is installed."""
-    if cards:
-        from mlbench.cards import method_table
-
-        typer.echo(method_table(), nl=False)
-        return
-    found = registry.plugins(_kind(kind))
+    wanted = _kind(kind)
+    found = [
+        p for one in (EVERY_KIND if wanted is None else (wanted,)) for p in registry.plugins(one)
+    ]
     problems = {
         plugin: f"broken: {reason}" for plugin, reason in broken(found, cache_folder()).items()
     }
@@ -62,7 +58,7 @@ def list_plugins(
 def _kind(text: str | None) -> Kind | None:
     if text is None:
         return None
-    for kind in KINDS:
+    for kind in EVERY_KIND:
         if text in (kind, PLURALS[kind]):
             return kind
-    raise SuiteError(registry.unknown(f"kind {text!r}", text, KINDS))
+    raise SuiteError(registry.unknown(f"kind {text!r}", text, EVERY_KIND))

@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from mlbench.boards.variants import variants
 from mlbench.build import as_it_uses, refusal
 from mlbench.cli.console import console, errors
 from mlbench.cli.progress import title
@@ -15,7 +16,6 @@ from mlbench.data.coverage import files, leave_out
 from mlbench.data.decode import problems
 from mlbench.data.noise import with_label_noise
 from mlbench.data.splits import open_splits
-from mlbench.leaderboard.variants import variants
 from mlbench.store import Store
 from mlbench.suite import Refused, Suite, expand
 from mlbench.types import Places, RunSpec, Splits, Value

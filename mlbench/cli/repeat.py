@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,6 @@ from mlbench.data.noise import with_label_noise
 from mlbench.data.splits import open_splits
 from mlbench.engine.distributed import World
 from mlbench.environment import commit, environment
-from mlbench.packs import archive
 from mlbench.recipe import Told
 from mlbench.types import (
     DataError,
@@ -62,7 +63,7 @@ def plan_repeat(
     if spec.checkpoint:
         raise SuiteError(
             f"{file}: weights of {spec.method}'s authors ({spec.checkpoint}) that were scored, not "
-            "trained; `mlbench import` and `mlbench evaluate --results` score them again"
+            "trained; `mlbench import` and `mlbench rescore` score them again"
         )
     if told.run_id not in (None, spec.run_id):
         raise SuiteError(
@@ -84,10 +85,9 @@ def read(file: Path) -> Told:
 
     Raises:
         SuiteError: it cannot be read, or says nothing of a run.
-        PackError: it is a damaged pack.
     """
     if file.suffix.lower() == ".zip":
-        return recipe.of(archive.read(file).record)
+        return recipe.of(_packed(file))
     try:
         text = file.read_text(encoding="utf-8")
         if file.suffix.lower() == ".json":
@@ -101,6 +101,17 @@ def read(file: Path) -> Told:
         ) from error
     except SuiteError as error:
         raise SuiteError(f"--repeat {file} {error}") from error
+
+
+def _packed(file: Path) -> RunRecord:
+    """The record of a pack; `mlbench verify` judges the rest of it."""
+    try:
+        with zipfile.ZipFile(file) as pack:
+            return RunRecord.model_validate_json(pack.read("record.json"))
+    except OSError as error:
+        raise SuiteError(f"--repeat {file} cannot be read ({error.strerror})") from error
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
+        raise SuiteError(f"--repeat {file}: no pack of a run, or a damaged one") from error
 
 
 def _refuse_other_plugins(file: Path, told: Told, here: Mapping[str, Any]) -> None:

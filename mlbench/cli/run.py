@@ -219,7 +219,7 @@ def _board(planned: Plan, places: Places) -> None:
     shown = [
         table for table in found.tables if table.tier == "own" and (table.data, table.track) in mine
     ]
-    boards.show(shown, found.published, asked)
+    boards.show(shown, asked)
     boards.write(found)
 
 

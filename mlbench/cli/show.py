@@ -12,7 +12,7 @@ from mlbench import registry
 from mlbench.cli.console import console
 from mlbench.registry import Plugin
 from mlbench.text import count
-from mlbench.types import DatasetCard, MeasureError, PluginError, Recipe, Settings
+from mlbench.types import DatasetCard, PluginError, Recipe
 
 GIVEN = ("spec", "labels", "root", "cache", "weights", "image_size")
 """What the core gives to factories, and no user sets as an option."""
@@ -55,7 +55,6 @@ def _card(plugin: Plugin) -> None:
 def _recipe(recipe: Recipe) -> None:
     console.print(escape(recipe.title), style="italic")
     console.print(escape(recipe.summary))
-    _cost(recipe.settings)
     console.print("\nSettings of the published track:")
     _fields(recipe.settings.model_dump(exclude_defaults=True))
     for dataset, changes in recipe.per_dataset.items():
@@ -78,22 +77,6 @@ def _recipe(recipe: Recipe) -> None:
         console.print(f"  - {deviation}", markup=False)
     if recipe.bibtex:
         console.print("\n" + recipe.bibtex.strip(), markup=False)
-
-
-def _cost(settings: Settings) -> None:
-    from mlbench.cards import LABELS, head_cost
-
-    where = f"{settings.backbone} at {settings.image_size}"
-    try:
-        cost = head_cost(settings)
-    except (PluginError, MeasureError) as error:
-        console.print(f"Head at {LABELS} labels on {where}: {error}", markup=False)
-        return
-    console.print(
-        f"Head at {LABELS} labels on {where}: {cost.parameters:.2f} M parameters, "
-        f"{cost.gmacs:.3f} GMACs per image",
-        markup=False,
-    )
 
 
 def _dataset(card: DatasetCard) -> None:

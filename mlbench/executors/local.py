@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import torch
 
 from mlbench.engine.distributed import World
-from mlbench.run import run
+from mlbench.one_run import run
 from mlbench.store import Store
 from mlbench.types import MlbenchError, Places, Progress, RunRecord, RunSpec, StoreError
 

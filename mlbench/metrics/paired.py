@@ -54,7 +54,7 @@ def paired_bootstrap(
     Either side may be several seeds of one configuration: in each draw of images its score is the
     mean over its seeds. So the answer is about images, with the trained models as they are. Seeds
     are not drawn: of three of them a bootstrap knows two thirds of their variance, in ten values.
-    ``mlbench.leaderboard.ranks`` adds the variance of training instead, pooled over a board.
+    ``mlbench.boards.ranks`` adds the variance of training instead, pooled over a board.
 
     Draws are shifted so that their mean is the difference that was measured, as in
     ``mlbench.metrics.protocol``: a draw repeats images, which lifts the AP of rare labels, and not

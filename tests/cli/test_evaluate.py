@@ -8,7 +8,7 @@ import torch
 
 from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench_plugins.datasets.scenes import NAMES
-from tests.cli.released import FEW, SHUFFLED, imported, released_model
+from tests.tools.weights.released import FEW, SHUFFLED, imported, released_model
 
 SUITE = f"""
 track: controlled

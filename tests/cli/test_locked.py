@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.datasets.miniature import vg500
-from tests.datasets.test_coco import write as write_coco
-from tests.datasets.test_voc import write_lists
 from tests.permissions import locked
+from tests.plugins.datasets.miniature import vg500
+from tests.plugins.datasets.test_coco import write as write_coco
+from tests.plugins.datasets.test_voc import write_lists
 
 
 def pictures(folder, number=6):

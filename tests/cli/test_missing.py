@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlbench.leaderboard.rows import tables
+from mlbench.boards.rows import tables
 from mlbench.store import Store
 
 PICTURES = 30

@@ -9,10 +9,10 @@ import yaml
 from mlbench import recipe
 from mlbench.cli.repeat import plan_repeat
 from mlbench.engine.distributed import World
-from mlbench.packs.archive import make
 from mlbench.store import Store
 from mlbench.types import Places
-from tests.packs.parts import RESULTS, made, named
+from mlbench_tools.submit.archive import make
+from tests.tools.submit.parts import RESULTS, made, named
 
 MATRIX = """
 plugins: [gap]
@@ -111,7 +111,7 @@ def test_other_data_is_refused(cli, cache, written):
     [
         ({"seed": 7}, "its settings are those of run"),
         ({"run_id": None, "method": 3}, "describes no run (method"),
-        ({"run_id": None, "checkpoint": "sha256:ab"}, "mlbench evaluate --results"),
+        ({"run_id": None, "checkpoint": "sha256:ab"}, "mlbench rescore"),
         (
             {"environment": {"plugins": {"head gap": "mlbench-mlic 9.9"}}},
             "install mlbench-mlic 9.9",
@@ -156,7 +156,7 @@ def test_flags_that_do_not_fit_the_run(cli, cache, written, tmp_path, fields, fl
         ("none.yaml", None, "none.yaml cannot be read"),
         ("bad.json", "{}", "no recipe (.yaml), record (.json) or pack (.zip)"),
         ("bad.yaml", "a: [", "bad.yaml is no YAML"),
-        ("bad.zip", "hello", "bad.zip is no pack"),
+        ("bad.zip", "hello", "no pack of a run"),
     ],
 )
 def test_files_that_tell_no_run(cli, tmp_path, name, content, message):

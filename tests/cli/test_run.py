@@ -16,8 +16,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mlbench.data.splits import open_splits
-from mlbench.datasets.statistics import count
 from mlbench.store import Store
+from mlbench_tools.fetch.statistics import count
 
 SMALL = """
 plugins: [gap, gmp]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlbench.leaderboard.rows import tables
+from mlbench.boards.rows import tables
 from mlbench.metrics.average_precision import average_precision
 from mlbench.store import Store
 

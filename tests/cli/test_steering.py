@@ -67,5 +67,5 @@ def test_a_record_cannot_steer_a_board(cli, tmp_path):
     store.write(odd, made_predictions())
     broken = made_record("gmp", identity="coco", status="diverged", scores=None, error=EVIL)
     store.write(broken)
-    told = cli("leaderboard", "--wins")
+    told = cli("leaderboard")
     assert told.code == 0 and not STEERING & set(told.out + told.err), told

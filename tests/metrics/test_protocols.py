@@ -366,7 +366,7 @@ def test_the_page_has_the_registrys_words():
 
 
 def test_head_and_tail_are_those_of_the_data_sets_statistics():
-    from mlbench.datasets import statistics
     from mlbench.metrics import groups
+    from mlbench_tools.fetch import statistics
 
     assert (groups.HEAD, groups.TAIL) == (statistics.HEAD, statistics.TAIL)

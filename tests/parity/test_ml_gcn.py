@@ -7,15 +7,7 @@ import torch
 from mlbench.types import Level
 from mlbench_plugins.layers.label_graph import reweighted_adjacency
 from mlbench_plugins.methods.ml_gcn import MLGCN, from_authors
-from tests.parity.fixtures import (
-    ARRAYS,
-    FIXTURES,
-    assert_agrees,
-    context,
-    normal,
-    uniform,
-    weights,
-)
+from tests.parity.fixtures import ARRAYS, FIXTURES, assert_agrees, context, normal, uniform, weights
 
 SIZES = FIXTURES["mlgcn_c6"]
 COUNT = SIZES["classes"]

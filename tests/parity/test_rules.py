@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mlbench.parity.rules import Generator, Inputs, tolerance
 from mlbench.types import DataError
+from mlbench_tools.weights.rules import Generator, Inputs, tolerance
 from tests.parity import fixtures
 
 GENERATOR = Generator("v1:")

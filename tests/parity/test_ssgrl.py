@@ -6,15 +6,7 @@ import torch
 
 from mlbench.types import Level
 from mlbench_plugins.methods.ssgrl import SSGRL, from_authors
-from tests.parity.fixtures import (
-    FIXTURES,
-    assert_agrees,
-    context,
-    normal,
-    uniform,
-    weight,
-    weights,
-)
+from tests.parity.fixtures import FIXTURES, assert_agrees, context, normal, uniform, weight, weights
 
 
 def build(fixture, **options):

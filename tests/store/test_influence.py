@@ -8,7 +8,7 @@ import pytest
 
 from mlbench.store import Store
 from mlbench.store.influence import VERSION, derive, members
-from tests.leaderboard.scored import write
+from tests.boards.scored import write
 from tests.store.made import NAMES, made_predictions, made_record
 
 

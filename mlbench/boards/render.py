@@ -1,0 +1,308 @@
+"""Tables -> a terminal, Markdown and CSV. The same tables always give the same bytes."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from mlbench.boards import pareto
+from mlbench.boards.rows import PLACES, Row, Table
+from mlbench.boards.text import escaped as _text
+from mlbench.boards.text import fenced, span, spreadsheet
+from mlbench.boards.text import one_line as _one_line
+from mlbench.text import count, plural
+from mlbench.types import StoreError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+OVER_IMAGES = "mAP in percent with its 95 % bootstrap interval over test images."
+OVER_TRAINING = (
+    "mAP in percent, over n seeds their mean ± their standard deviation, with the 95 % interval of "
+    "the mean over test images (bootstrap) and training."
+)
+LOWEST = "the lowest over all runs of the same model, as other work on a machine only adds to it"
+WORD = 16
+"""A terminal breaks a name that is longer than this before it lets the table grow."""
+FEW_IMAGES = 50
+"""Test images below which a bootstrap over them covers much less than it says."""
+COST = "GMACs: 1e9 multiply-accumulates per image, backbone and head together."
+
+
+class Column(NamedTuple):
+    """A column of a board as text; names stand on the left, numbers on the right."""
+
+    name: str
+    side: Literal["left", "right"]
+    cells: list[str]
+
+    @property
+    def constant(self) -> bool:
+        """Whether it says the same in every row."""
+        return len(set(self.cells)) == 1
+
+
+def terminal(tables: Sequence[Table]) -> RenderableType:
+    """One rich table per board, made to fit 80 columns if names are short."""
+    from rich.console import Group
+
+    return Group(*(part for table in tables for part in _drawn(table)))
+
+
+def _drawn(table: Table) -> list[RenderableType]:
+    from rich import box
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    columns, facts = _columns(table), _facts(table)
+    same = [c for c in columns if c.name in ("size", "epochs") and c.constant]
+    if same:
+        facts.append(f"All: {', '.join(f'{c.name} {c.cells[0]}' for c in same)}.")
+        columns = [c for c in columns if c not in same]
+    drawn = Drawn(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    for column in columns:
+        wraps = column.side == "left" or column.name == "mAP"
+        words = [len(word) for cell in column.cells for word in cell.split()]
+        drawn.add_column(
+            Text(column.name.replace(" (", "\n(")),
+            justify=column.side,
+            overflow="fold",
+            no_wrap=not wraps,
+            min_width=0 if column.name == "variant" else min(WORD, max(words, default=0)),
+        )
+    for row in zip(*(column.cells for column in columns), strict=True):
+        drawn.add_row(*(Text(_one_line(cell)) for cell in row))
+    facts += [f"Not ranked: {line}" for line in _diverged(table)]
+    title = Text(_one_line(_title(table)), style="bold")
+    said = [Text(f"- {_one_line(fact)}") for fact in facts]
+    return [title, *([drawn] if table.rows else []), *said, Text("")]
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """One section per board, with the commands that made it."""
+    return "\n".join(map(_section, tables))
+
+
+def csv(table: Table) -> str:
+    """A line per row of the board, every number apart, and nothing that a spreadsheet obeys."""
+    import pandas as pd
+
+    lines = []
+    for row in table.rows:
+        plain = row.model_dump(exclude={"latency", "run_ids", "commands"})
+        plain = {k: round(v, 6) if isinstance(v, float) else v for k, v in plain.items()}
+        plain["latency_ms"] = " / ".join(f"{ms:.3f}" for _, ms in row.latency)
+        plain["measured_on"] = " / ".join(place for place, _ in row.latency)
+        plain["run_ids"] = " ".join(row.run_ids)
+        plain["commands"] = "\n".join(row.commands)
+        plain |= {"data_set": table.identity, "track": table.track}
+        lines.append({k: spreadsheet(v) if isinstance(v, str) else v for k, v in plain.items()})
+    apart = ("rank", "rank_worst", "latency", "run_ids", "commands")
+    columns = [
+        *("data_set", "track", "rank", "rank_worst"),
+        *(name for name in Row.model_fields if name not in apart),
+        *("latency_ms", "measured_on", "run_ids", "commands"),
+    ]
+    return str(pd.DataFrame(lines, columns=columns).to_csv(index=False, lineterminator="\n"))
+
+
+def write(tables: Sequence[Table], folder: Path) -> list[Path]:
+    """Write ``<name>.md`` and ``<name>.csv`` for every board and an index ``README.md``.
+
+    Raises:
+        StoreError: a file cannot be written; the records are not touched.
+    """
+    contents: dict[str, str] = {}
+    for table in tables:
+        stem = _file_name(table)
+        contents[f"{stem}.md"] = markdown([table])
+        contents[f"{stem}.csv"] = csv(table)
+    contents["README.md"] = _index(tables)
+    files = []
+    for name, text in contents.items():
+        files.append(folder / name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            files[-1].write_text(text, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise StoreError(
+                f"{files[-1]}: the board could not be written ({error.strerror or error}); make "
+                "room or give write permission, then `mlbench leaderboard` makes it again"
+            ) from error
+    return files
+
+
+def _columns(table: Table) -> list[Column]:
+    """The columns of a board; ``variant`` only where a row has one."""
+    marks = _places(table)
+    rows = table.rows
+    columns = [
+        Column("#", "right", [span(row.rank, row.rank_worst) for row in rows]),
+        Column("method", "left", [row.method for row in rows]),
+        Column("backbone", "left", [row.backbone for row in rows]),
+        Column("loss", "left", [row.loss for row in rows]),
+        Column("variant", "left", [row.variant for row in rows]),
+        Column("mAP", "right", [_uncertain(row) for row in rows]),
+        Column("CF1", "right", [_number(row.CF1, PLACES) for row in rows]),
+        Column("OF1", "right", [_number(row.OF1, PLACES) for row in rows]),
+        Column("GMACs", "right", [_number(row.gmacs, 2) for row in rows]),
+        Column("params (M)", "right", [_number(row.parameters, 1) for row in rows]),
+        Column("latency (ms)", "right", [_latency(row, marks) for row in rows]),
+        Column("front", "left", pareto.marks(rows)),
+        Column("size", "right", [str(row.image_size) for row in rows]),
+        Column("epochs", "right", [str(row.epochs) for row in rows]),
+        Column("run", "left", [" ".join(run_id[:8] for run_id in row.run_ids) for row in rows]),
+    ]
+    return [c for c in columns if c.name not in ("variant", "front") or any(c.cells)]
+
+
+def _places(table: Table) -> dict[str, str]:
+    """Where latencies were measured -> the mark for it."""
+    places = sorted({place for row in table.rows for place, _ in row.latency})
+    return {place: f"({i})" for i, place in enumerate(places, start=1)}
+
+
+def _uncertain(row: Row) -> str:
+    spread = "" if row.deviation is None else f" ±{row.deviation:.{PLACES}f} (n={row.seeds})"
+    return f"{row.mAP:.{PLACES}f} [{row.low:.1f},{row.high:.1f}]{spread}"
+
+
+def _latency(row: Row, marks: Mapping[str, str]) -> str:
+    """The time, marked with its place where the board has several: such times do not compare."""
+    marked = len(marks) > 1
+    times = (f"{ms:.1f} {marks[place]}" if marked else f"{ms:.1f}" for place, ms in row.latency)
+    return "; ".join(times) or "-"
+
+
+def _number(value: float | None, places: int) -> str:
+    return "-" if value is None else f"{value:.{places}f}"
+
+
+def _title(table: Table) -> str:
+    return table.board.title + ("" if table.known else ", incomplete or unknown data")
+
+
+def few_images(table: Table) -> str:
+    """What a board of few test images must say of its intervals; nothing where there are many."""
+    if table.test_images >= FEW_IMAGES:
+        return ""
+    images = count(table.test_images, "test image")
+    return (
+        f"With only {images}, intervals, and ranks by them, mean little: a bootstrap knows no "
+        "other images than these."
+    )
+
+
+def _facts(table: Table) -> list[str]:
+    """What a reader must know to read the numbers."""
+    scored = f"{count(table.test_images, 'test image')}, {count(table.classes, 'label')}"
+    if table.left_out:
+        scored += f" ({table.left_out} without a positive left out)"
+    interval = OVER_IMAGES if table.training_deviation is None else OVER_TRAINING
+    few = few_images(table)
+    facts = [f"{scored}. {interval}", *([few] if few else []), *_rank_facts(table), COST]
+    if not table.known:
+        facts.insert(0, "; ".join(("No edition that the data set's card knows", *table.coverage)))
+    marks = _places(table)
+    if len(marks) == 1:
+        facts.append(f"Latency: median at batch 1 on {next(iter(marks))}, {LOWEST}.")
+    elif marks:
+        listed = "; ".join(f"{mark} {place}" for place, mark in marks.items())
+        facts.append(f"Latency: median at batch 1, {LOWEST}; not to be compared between {listed}.")
+    if any(pareto.marks(table.rows)):
+        facts.append(pareto.LEGEND)
+    if table.labels is not None:
+        facts.append(f"Labels: {', '.join(table.labels)}.")
+    if table.options:
+        facts.append(f"Options that no column shows: {'; '.join(table.options)}.")
+    return facts
+
+
+def _rank_facts(table: Table) -> list[str]:
+    """What a reader must know of the ranks of a board."""
+    if len(table.rows) < 2:
+        return []
+    facts = [
+        "Rows stand in the order of mAP. #: the ranks that are not ruled out with 95 % confidence, "
+        "from 1 + how many rows are significantly better to how many are not significantly worse "
+        "(paired over images, Holm over all pairs of the board)."
+    ]
+    if table.training_deviation is None:
+        facts.append(
+            "No row has several seeds: the noise of training is not counted, and ranks speak of "
+            "these trained models only."
+        )
+    else:
+        facts.append(
+            f"Noise of training is counted: sd {table.training_deviation:.2f} between seeds, over "
+            "all rows that have several."
+        )
+    if table.unsteady:
+        facts.append(
+            "Not so steady, and held to their own spread: " + "; ".join(table.unsteady) + "."
+        )
+    if table.unpaired:
+        facts.append(
+            f"{table.unpaired} of {len(table.rows)} rows have no usable predictions: they are "
+            "ranked by their scores and intervals, as if they had seen other images."
+        )
+    return facts
+
+
+def _diverged(table: Table) -> list[str]:
+    return [f"{run.title} ({run.run_id}): {run.error}" for run in table.diverged]
+
+
+def _section(table: Table) -> str:
+    lines = [f"# {_text(_title(table))}", ""]
+    if table.rows:
+        columns = _columns(table)
+        header = [column.name for column in columns]
+        rule = ["---" if column.side == "left" else "---:" for column in columns]
+        cells = zip(*(column.cells for column in columns), strict=True)
+        lines += ["| " + " | ".join(map(_text, row)) + " |" for row in (header, rule, *cells)]
+        lines.append("")
+    lines += [f"- {_text(fact)}" for fact in _facts(table)]
+    lines += [f"- Not ranked: {_text(line)}" for line in _diverged(table)]
+    made: dict[str, list[str]] = defaultdict(list)
+    for row in table.rows:
+        for command in row.commands:
+            made[command] += row.run_ids
+    if made:
+        lines += ["", "Made by:", ""]
+    for command, run_ids in made.items():
+        made_runs = f"{plural(len(run_ids), 'run')} {', '.join(run_ids)}"
+        lines += [*fenced([_one_line(command)], "sh"), made_runs, ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _index(tables: Sequence[Table]) -> str:
+    definitions = "definitions stand in benchmarks/README.md."
+    lines = ["# Leaderboards", "", f"Made from records by `mlbench leaderboard`; {definitions}"]
+    whole = [table for table in tables if table.known]
+    lines += _listed(whole)
+    if len(whole) < len(tables):
+        lines += ["", "## Incomplete or unknown data", ""]
+        lines += ["What is scored here compares with no board above."]
+        lines += _listed([table for table in tables if not table.known])
+    return "\n".join(lines) + "\n"
+
+
+def _listed(tables: Sequence[Table]) -> list[str]:
+    lines = ["", "| data | track | runs | best | mAP |", "| --- | --- | ---: | --- | ---: |"]
+    for table in tables:
+        best = table.rows[0] if table.rows else None
+        link = f"[{_text(table.name.removesuffix(f'-{table.track}'))}]({_file_name(table)}.md)"
+        runs = sum(row.seeds for row in table.rows) + len(table.diverged)
+        winner = best.title if best else "-"
+        score = _uncertain(best) if best else "-"
+        cells = (link, table.track, str(runs), _text(winner), _text(score))
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _file_name(table: Table) -> str:
+    return re.sub(r"[^\w.+-]", "_", table.name).lstrip(".")

@@ -1,0 +1,286 @@
+"""Records -> tables: one per edition, label subset and track, which are never mixed."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mlbench.boards import latency
+from mlbench.boards.grouping import Board, by_board
+from mlbench.boards.ranks import Influences, intervals, rank
+from mlbench.boards.variants import named, unsaid, variants
+from mlbench.types import LabelNoise, RunRecord, RunSpec, Tier, Track, Value
+
+PLACES = 2
+"""Decimals of a score on a board."""
+
+
+class Row(Value):
+    """The runs of one configuration, which differ in their seed alone.
+
+    Attributes:
+        rank: 1 + how many rows are significantly better (see ``mlbench.boards.ranks``).
+        variant: settings that set this row apart from others of its method, backbone and loss.
+        mAP, CF1, OF1: percent, means over the seeds.
+        low, high: the 95 % interval of mAP over images and, where the board knows its noise, over
+            training (see ``ranks.intervals``).
+        deviation: sample standard deviation of mAP over the seeds; None with one seed.
+        gmacs, gmacs_head: 1e9 multiply-accumulates per image, and the head's part of them.
+        parameters: millions.
+        latency: (where it was measured, milliseconds at batch 1), of the model, over all runs that
+            have it (see ``mlbench.boards.latency``).
+        commands: what made the runs, each with its commit.
+        rank_worst: how many rows there are, less those that are significantly worse.
+        configuration: run id of the spec with seed 0, which names the row in every version of it.
+        recipe: the same without the data set, which names the row on the boards of several.
+    """
+
+    rank: int
+    method: str
+    backbone: str
+    loss: str
+    variant: str = ""
+    seeds: int
+    mAP: float  # noqa: N815 - the field's own spelling
+    low: float
+    high: float
+    deviation: float | None = None
+    CF1: float
+    OF1: float
+    gmacs: float | None = None
+    gmacs_head: float | None = None
+    parameters: float | None = None
+    latency: tuple[tuple[str, float], ...] = ()
+    image_size: int
+    epochs: int
+    run_ids: tuple[str, ...]
+    commands: tuple[str, ...]
+    rank_worst: int = 0
+    configuration: str = ""
+    recipe: str = ""
+
+    @property
+    def title(self) -> str:
+        """Method, backbone, loss and variant: ``gap, resnet18, bce lr=0.1``."""
+        return named(self.method, self.backbone, self.loss, self.variant)
+
+
+class Diverged(Value):
+    """A run without a score, and why."""
+
+    run_id: str
+    title: str
+    error: str
+
+
+class Table(Value):
+    """A board.
+
+    Attributes:
+        identity: edition of the data.
+        dataset: plugin name.
+        data: digest of the splits; two label subsets of one size differ in it alone.
+        labels: the subset of labels, None for all.
+        track: which question its runs answer.
+        known: whether the edition is one that the data set's card knows, with all of its images.
+        whole: whether, besides, all of its labels take part, as they are, and the test split is
+            what was scored: no subset of labels, no holdout, no label noise.
+        coverage: what was in hand of a split that is not, a line per split.
+        tier: runs of ours, or published weights that we scored.
+        test_images, classes: what the scores were taken over.
+        left_out: classes without a positive in the test split.
+        rows: best first.
+        diverged: runs that are not ranked.
+        wins: for every row a text with a character per row: ``+`` it is better, ``-`` worse, ``=``
+            they cannot be told apart, ``.`` itself.
+        unpaired: rows that were compared by their intervals alone, for want of predictions.
+        unsteady: titles of rows that vary more between seeds than the others, and have their own.
+        training_deviation: standard deviation of mAP between seeds, pooled over all other rows that
+            have several; None where no row has.
+        options: what no column and no variant shows, a line per method.
+    """
+
+    identity: str
+    dataset: str
+    data: str
+    labels: tuple[str, ...] | None
+    track: Track
+    known: bool
+    whole: bool
+    coverage: tuple[str, ...] = ()
+    test_images: int
+    classes: int
+    left_out: int
+    rows: tuple[Row, ...]
+    diverged: tuple[Diverged, ...] = ()
+    tier: Tier = "own"
+    wins: tuple[str, ...] = ()
+    unpaired: int = 0
+    training_deviation: float | None = None
+    unsteady: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    @property
+    def board(self) -> Board:
+        """What its runs have in common."""
+        return Board(self.identity, self.data, self.labels, self.track, self.tier)
+
+    @property
+    def name(self) -> str:
+        """Unique among tables: ``coco-mini-probe``."""
+        return self.board.name
+
+
+def tables(records: Iterable[RunRecord], influences: Influences | None = None) -> list[Table]:
+    """Group records into boards, known editions first, then by name.
+
+    Args:
+        records: one per run, of the whole store.
+        influences: ``Store.influence``, so that rows are compared image by image; without it rows
+            are compared by the intervals of their records, as if they had seen different images,
+            and fewer are told apart.
+    """
+    read = list(records)
+    latencies = latency.lowest(read)
+    made = [
+        _table(board, sorted(group, key=lambda record: record.run_id), influences, latencies)
+        for board, group in by_board(read).items()
+    ]
+    return sorted(made, key=lambda table: (not table.known, table.name, table.data))
+
+
+def select(
+    tables: Iterable[Table], dataset: str | None = None, track: Track | None = None
+) -> list[Table]:
+    """The boards that are asked for, in their order.
+
+    Args:
+        tables: to choose from.
+        dataset: the edition, or where none is called so the beginning of its name; None for all.
+        track: None for all.
+    """
+    given = list(tables)
+    exact = any(table.identity == dataset for table in given)
+    return [
+        table
+        for table in given
+        if (table.identity == dataset if exact else table.identity.startswith(dataset or ""))
+        and track in (None, table.track)
+    ]
+
+
+def _table(
+    board: Board,
+    records: list[RunRecord],
+    influences: Influences | None,
+    latencies: latency.Latencies,
+) -> Table:
+    """One board of the records that belong there."""
+    configurations: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        if record.scores is not None:
+            one_seed = record.spec.model_copy(update={"seed": 0})
+            configurations[one_seed.run_id].append(record)
+    firsts = [group[0].spec for group in configurations.values()]
+    groups = list(configurations.values())
+    rows = [
+        _row(group, name, variant, bounds, latency.of(group, latencies))
+        for (name, group), variant, bounds in zip(
+            configurations.items(), variants(firsts), intervals(groups), strict=True
+        )
+    ]
+    rows = sorted(rows, key=_order)
+    ranks = rank([configurations[row.configuration] for row in rows], influences)
+    scores = next((r.scores for r in records if r.scores), None)
+    return Table(
+        **board._asdict(),
+        dataset=records[0].spec.dataset,
+        known=records[0].complete,
+        whole=records[0].complete and _is_whole(records[0].spec),
+        coverage=() if records[0].complete else _coverage(records),
+        test_images=records[0].test_images,
+        classes=len(records[0].label_names),
+        left_out=scores.classes_left_out if scores else 0,
+        rows=tuple(
+            row.model_copy(update={"rank": best, "rank_worst": worst})
+            for row, best, worst in zip(rows, ranks.best, ranks.worst, strict=True)
+        ),
+        diverged=tuple(_diverged(record) for record in records if record.scores is None),
+        wins=ranks.wins,
+        unpaired=ranks.unpaired,
+        training_deviation=ranks.training.deviation if ranks.training.freedom else None,
+        unsteady=tuple(rows[i].title for i in ranks.unsteady),
+        options=tuple(unsaid(firsts)),
+    )
+
+
+def _is_whole(spec: RunSpec) -> bool:
+    return spec.labels is None and not spec.holdout and spec.label_noise == LabelNoise()
+
+
+def _coverage(records: Iterable[RunRecord]) -> tuple[str, ...]:
+    """Of the first run that states it: how much of each split there was."""
+    found = next((record.coverage for record in records if record.coverage), None)
+    return tuple(
+        f"{name}: {split.usable:,} of {split.images:,} listed images usable"
+        + (f", {split.official:,} officially" if split.official else "")
+        for name, split in (found.splits.items() if found else ())
+    )
+
+
+def _row(
+    records: Sequence[RunRecord],
+    configuration: str,
+    variant: str,
+    bounds: tuple[float, float],
+    times: tuple[tuple[str, float], ...],
+) -> Row:
+    records = sorted(records, key=lambda record: record.spec.seed)
+    spec, scores = records[0].spec, [r.scores for r in records if r.scores is not None]
+    maps = [s.mAP for s in scores]
+    costs = [r.efficiency for r in records if r.efficiency is not None]
+    first = costs[0] if costs else None
+    return Row(
+        rank=0,
+        configuration=configuration,
+        recipe=spec.model_copy(
+            update={"dataset": "", "data": "", "dataset_options": {}, "seed": 0}
+        ).run_id,
+        method=spec.method,
+        backbone=spec.settings.backbone,
+        loss=spec.settings.loss,
+        variant=variant,
+        seeds=len(scores),
+        mAP=statistics.fmean(maps),
+        low=bounds[0],
+        high=bounds[1],
+        deviation=statistics.stdev(maps) if len(maps) > 1 else None,
+        CF1=statistics.fmean(s.CF1 for s in scores),
+        OF1=statistics.fmean(s.OF1 for s in scores),
+        gmacs=first.gmacs_backbone + first.gmacs_head if first else None,
+        gmacs_head=first.gmacs_head if first else None,
+        parameters=(first.parameters_backbone + first.parameters_head) / 1e6 if first else None,
+        latency=times,
+        image_size=spec.settings.image_size,
+        epochs=spec.settings.epochs,
+        run_ids=tuple(r.run_id for r in records),
+        commands=tuple(dict.fromkeys(_command(r) for r in records)),
+    )
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    """Best first; rows that look the same by name."""
+    return -round(row.mAP, PLACES), row.method, row.backbone, row.loss, row.run_ids
+
+
+def _command(record: RunRecord) -> str:
+    return f"{record.command}  # commit {record.commit[:12]}" if record.commit else record.command
+
+
+def _diverged(record: RunRecord) -> Diverged:
+    settings = record.spec.settings
+    row = named(record.spec.method, settings.backbone, settings.loss)
+    error = record.error or f"{record.status} without scores"
+    return Diverged(run_id=record.run_id, title=f"{row}, seed {record.spec.seed}", error=error)

@@ -1,1 +1,0 @@
-"""Proof, by numbers that a file states, that a plugin computes what its authors' code does."""

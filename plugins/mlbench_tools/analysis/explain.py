@@ -1,0 +1,66 @@
+"""``mlbench explain``: how much of the spread of mAP comes of which cause."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic_core import to_json
+
+from mlbench.boards.text import chance
+from mlbench.cli.console import console, errors
+from mlbench.text import count
+from mlbench.types import SuiteError
+
+if TYPE_CHECKING:
+    from mlbench_tools.analysis.variance import Explained
+
+
+def explain(
+    results: Annotated[Path, typer.Argument(help="The store.")] = Path("results"),
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Split the variance of mAP on every board by backbone, head, loss, other settings and seed."""
+    from mlbench.store import Store
+    from mlbench_tools.analysis.variance import explain as split
+
+    records, problems = Store(results).read_all()
+    for problem in problems:
+        errors.print(f"left out: {problem}", style="red", markup=False)
+    found = split(records)
+    if not found:
+        raise SuiteError(f"no record with a score in {results}; `mlbench run` makes some")
+    if json:
+        typer.echo(to_json(found, indent=1))
+        return
+    for board in found:
+        _show(board)
+
+
+def _show(board: Explained) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{board.board}: {count(board.runs, 'run')}"
+    if board.runs > 1:
+        title += f", sd {board.deviation:.2f} points of mAP"
+    console.print(Text(title, style="bold"))
+    table = Table(box=None, pad_edge=False)
+    share = "share" if board.noise_known else "share, noise of seeds within"
+    for name in ("cause", "levels", "df", share, "points", "p"):
+        table.add_column(name, justify="left" if name == "cause" else "right")
+    for part in board.parts:
+        table.add_row(
+            part.name,
+            "" if part.levels is None else str(part.levels),
+            str(part.freedom),
+            "unknown" if part.share is None else f"{part.share:.1f} %",
+            "" if part.deviation is None else f"{part.deviation:.2f}",
+            "" if part.p is None else chance(part.p).removeprefix("= "),
+        )
+    if board.parts:
+        console.print(table)
+    for word in board.words:
+        console.print(Text(f"- {word}"))
+    console.print()

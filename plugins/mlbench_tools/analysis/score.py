@@ -1,0 +1,195 @@
+"""``mlbench score FILE``: predictions under any protocol of the literature."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from mlbench.cli.console import console, errors
+from mlbench.text import count
+from mlbench.types import MeasureError, SuiteError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mlbench.metrics.measurement import Measurement
+    from mlbench.metrics.protocols import Report
+    from mlbench_tools.analysis.predictions import Found
+
+
+def score(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FILE",
+            help="Predictions (.npz or .csv), the .json of a record, or a run id in --results, or "
+            "its beginning.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="Names, separated by commas; all for every one that may differ.")
+    ] = "canonical",
+    results: Annotated[Path, typer.Option(help="The store.")] = Path("results"),
+    by_label: Annotated[
+        bool, typer.Option("--by-label", help="Print the numbers of every label, too.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--list", help="List the protocols and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score predictions; nothing is trained and no image is read."""
+    if show:
+        _list(as_json)
+        return
+    if source is None:
+        raise SuiteError("name a file or a run id to score, or give --list to see the protocols")
+    from mlbench.metrics.protocols import find, measure
+    from mlbench_tools.analysis.predictions import read
+
+    wanted = None if protocol == "all" else [name.strip() for name in protocol.split(",")]
+    for name in wanted or ():
+        find(name)  # a misspelt name is told before a large file is read
+    found = read(source, results)
+    for doubt in found.doubts:
+        errors.print(f"warning: {doubt}", style="yellow", markup=False, highlight=False)
+    try:
+        report = measure(found.case, wanted)
+    except MeasureError as error:
+        raise MeasureError(f"{found.file}: {error}") from error
+    if as_json:
+        typer.echo(json.dumps(_as_data(found, report), indent=1, allow_nan=False))
+    else:
+        _show(found, report, by_label)
+
+
+# -------------------------------------------------------------------------------------------- JSON
+def _as_data(found: Found, report: Report) -> dict[str, object]:
+    images, labels = found.case.targets.shape
+    return {
+        "file": str(found.file),
+        "run_id": found.run_id,
+        "images": images,
+        "labels": labels,
+        "protocols": {
+            name: _described(name) | _measured(measured, found.names)
+            for name, measured in report.found.items()
+        },
+        "undefined": dict(report.undefined),
+    }
+
+
+def _described(name: str) -> dict[str, object]:
+    from mlbench.metrics.protocols import find
+
+    protocol = find(name)
+    return {
+        "version": protocol.version,
+        "oracle": protocol.oracle,
+        "definition": protocol.definition,
+        "source": protocol.source,
+    }
+
+
+def _measured(measured: Measurement, names: tuple[str, ...]) -> dict[str, object]:
+    return {
+        "values": dict(measured.values),
+        "by_label": {
+            name: dict(zip(names, _plain(column, names), strict=True))
+            for name, column in measured.by_label.items()
+        },
+        "curves": {name: numbers.tolist() for name, numbers in measured.curves.items()},
+    }
+
+
+def _plain(column: NDArray[Any], names: tuple[str, ...]) -> list[float | str | None]:
+    """Numbers, words, or names of the labels that whole numbers stand for."""
+    if column.dtype.kind == "i":
+        return [names[i] if i >= 0 else None for i in column.tolist()]
+    return [None if value != value else value for value in column.tolist()]
+
+
+# ---------------------------------------------------------------------------------------- terminal
+def _show(found: Found, report: Report, by_label: bool) -> None:
+    images, labels = found.case.targets.shape
+    console.print(
+        f"{found.file}: {count(images, 'image')}, {count(labels, 'label')}",
+        markup=False,
+        highlight=False,
+    )
+    table = _table("protocol", "")
+    for name, measured in report.found.items():
+        mark = " (oracle)" if _described(name)["oracle"] else ""
+        table.add_row(name + mark, _line(measured.values))
+    for name, why in report.undefined.items():
+        table.add_row(name, f"not defined: {escape(why)}")
+    console.print(table, highlight=False)
+    if any(_described(name)["oracle"] for name in report.found):
+        console.print(
+            "oracle: it read the answers of the images that it scores; compare it with nothing else"
+        )
+    if by_label:
+        for name, measured in report.found.items():
+            _show_labels(name, measured, found.names)
+
+
+def _show_labels(name: str, measured: Measurement, names: tuple[str, ...]) -> None:
+    if not measured.by_label:
+        return
+    table = _table(name, *measured.by_label)
+    columns = [_plain(column, names) for column in measured.by_label.values()]
+    for label, *row in zip(names, *columns, strict=True):
+        table.add_row(escape(label), *map(_cell, row))
+    console.print()
+    console.print(table, highlight=False)
+
+
+def _cell(value: float | str | None) -> str:
+    if value is None:
+        return "-"
+    return escape(value) if isinstance(value, str) else f"{value:.2f}"
+
+
+def _line(values: Mapping[str, float]) -> str:
+    """Names with their numbers; whole numbers count something."""
+    return "  ".join(
+        f"{name} {value}" if isinstance(value, int) else f"{name} {value:.2f}"
+        for name, value in values.items()
+    )
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(escape(column), overflow="fold")
+    return table
+
+
+def _list(as_json: bool) -> None:
+    from mlbench.metrics.protocols import PROTOCOLS, TREATMENTS
+
+    if as_json:
+        data = {
+            "protocols": {name: _described(name) for name in PROTOCOLS},
+            "treatments": {
+                name: {"definition": treatment.definition, "source": treatment.source}
+                for name, treatment in TREATMENTS.items()
+            },
+        }
+        typer.echo(json.dumps(data, indent=1))
+        return
+    table = _table("protocol", "version", "definition", "source")
+    for protocol in PROTOCOLS.values():
+        mark = " (oracle)" if protocol.oracle else ""
+        row = (protocol.name + mark, protocol.definition, protocol.source)
+        name, definition, source = map(escape, row)
+        table.add_row(name, str(protocol.version), definition, source)
+    for treatment in TREATMENTS.values():
+        row = (f"...+{treatment.name}", treatment.definition, treatment.source)
+        name, definition, source = map(escape, row)
+        table.add_row(name, "", definition, source)
+    console.print(table, highlight=False)

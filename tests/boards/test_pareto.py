@@ -1,0 +1,153 @@
+"""Fronts: nobody on one is dominated, everybody else is; and what the intervals leave open."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlbench.boards.pareto import fronts, marks, standings
+from mlbench.boards.rows import tables
+from mlbench.types import MeasureError
+from tests.store.made import made_efficiency, made_record, made_scores
+
+# Few values, so that ties are common.
+points = st.lists(
+    st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 3), st.integers(0, 3)),
+    max_size=14,
+)
+
+
+def dominates(one, other):
+    """(cost, score) pairs, by the definition."""
+    return one[0] <= other[0] and one[1] >= other[1] and one != other
+
+
+def taken(found):
+    """Columns for ``standings`` from (cost, score, below, above)."""
+    costs, scores = [p[0] for p in found], [p[1] for p in found]
+    return costs, scores, [(p[1] - p[2], p[1] + p[3]) for p in found]
+
+
+@given(points)
+def test_nobody_on_the_front_is_dominated_and_everybody_else_is(found):
+    costs, scores, bounds = taken(found)
+    pairs = list(zip(costs, scores, strict=True))
+    for own, standing in zip(pairs, standings(costs, scores, bounds), strict=True):
+        beaten = any(dominates(other, own) for other in pairs)
+        assert (standing == "front") == (not beaten)
+
+
+@given(points)
+def test_who_may_be_on_the_front_is_undominated_in_the_best_case(found):
+    costs, scores, bounds = taken(found)
+    result = standings(costs, scores, bounds)
+    for i, standing in enumerate(result):
+        own = (costs[i], bounds[i][1])
+        others = [(costs[j], bounds[j][0]) for j in range(len(costs)) if j != i]
+        possible = not any(dominates(other, own) for other in others)
+        assert (standing != "behind") == possible
+
+
+@given(points)
+def test_without_intervals_nothing_is_open(found):
+    costs, scores, _ = taken(found)
+    bounds = [(score, score) for score in scores]
+    assert "maybe" not in standings(costs, scores, bounds)
+
+
+@given(points.filter(bool), st.randoms())
+def test_the_order_of_the_rows_changes_nothing(found, random):
+    order = random.sample(range(len(found)), len(found))
+    straight = standings(*taken(found))
+    shuffled = standings(*taken([found[i] for i in order]))
+    assert shuffled == [straight[i] for i in order]
+    assert "front" in straight
+
+
+def test_an_interval_that_does_not_hold_its_score_is_refused():
+    with pytest.raises(MeasureError, match=r"score 3 lies outside its interval \[4.0, 5.0\]"):
+        standings([1], [3], [(4, 5)])
+    with pytest.raises(MeasureError, match="not finite"):
+        standings([float("nan")], [3], [(3, 3)])
+
+
+# -------------------------------------------------------------------------------------- on a board
+def row(method, value, gmacs, head, ms, device="AMD EPYC", half=1.0, seed=0):
+    """A record of one method: its mAP, cost and interval's half width."""
+    scores = made_scores(value).model_copy(
+        update={"mAP_low": value - half, "mAP_high": value + half}
+    )
+    cost = made_efficiency(device, ms, gmacs_backbone=gmacs, parameters_head=head)
+    return made_record(method, value, scores=scores, efficiency=cost, spec={"seed": seed})
+
+
+def board(*records):
+    (table,) = tables(records)
+    return table.rows
+
+
+def test_a_front_for_every_cost_and_place():
+    rows = board(
+        row("large", 60, 9.0, 9_000_000, 50.0),
+        row("small", 50, 1.0, 100_000, 5.0),
+        row("wasteful", 40, 10.0, 10_000_000, 60.0),
+        row("elsewhere", 45, 5.0, 5_000_000, 1.0, device="another processor"),
+    )
+    found = {(f.cost, f.where.partition(",")[0]): f for f in fronts(rows)}
+    assert set(found) == {
+        ("GMACs", ""),
+        ("parameters", ""),
+        ("latency", "AMD EPYC"),
+        ("latency", "another processor"),
+    }
+    named = {
+        key: {r.method: s for r, s in zip(rows, front.standings, strict=True)}
+        for key, front in found.items()
+    }
+    assert named["GMACs", ""] == {
+        "large": "front",
+        "small": "front",
+        "wasteful": "behind",
+        "elsewhere": "behind",
+    }
+    assert named["latency", "AMD EPYC"]["elsewhere"] is None
+    assert named["latency", "another processor"] == {
+        "large": None,
+        "small": None,
+        "wasteful": None,
+        "elsewhere": "front",
+    }
+    by_method = dict(zip((r.method for r in rows), marks(rows), strict=True))
+    assert by_method == {
+        "large": "GPL1",
+        "small": "GPL1",
+        "wasteful": "",
+        "elsewhere": "L2",
+    }
+
+
+def test_brackets_where_the_intervals_overlap():
+    near = board(row("first", 50.0, 1, 100, 5.0), row("second", 49.5, 2, 100, 6.0))
+    assert dict(zip((r.method for r in near), marks(near), strict=True)) == {
+        "first": "GPL",
+        "second": "(G)(P)(L)",
+    }
+    far = board(row("first", 50.0, 1, 100, 5.0), row("second", 47.5, 2, 100, 6.0))
+    assert marks(far) == ["GPL", ""]
+
+
+def test_seeds_that_agree_do_not_put_the_images_out_of_doubt():
+    """Two standard deviations of the seeds, 0.2 points, would call the second row beaten."""
+    first = [row("first", 50.0 + i / 10, 1, 100, 5.0, half=2.0, seed=i) for i in range(3)]
+    second = [row("second", 49.0 + i / 10, 2, 100, 6.0, half=2.0, seed=i) for i in range(3)]
+    rows = board(*first, *second)
+    assert dict(zip((r.method for r in rows), marks(rows), strict=True)) == {
+        "first": "GPL",
+        "second": "(G)(P)(L)",
+    }
+
+
+def test_a_row_without_a_cost_stands_on_no_front():
+    rows = board(row("a", 50, 1, 100, 5.0), made_record("b", 60, efficiency=None))
+    found = {r.method: mark for r, mark in zip(rows, marks(rows), strict=True)}
+    assert found == {"a": "GPL", "b": ""}
+    assert fronts(board(made_record("b", 60, efficiency=None))) == []

@@ -1,0 +1,180 @@
+import csv as reader
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from mlbench.boards.render import csv, markdown, terminal, write
+from mlbench.boards.rows import tables
+from mlbench.types import StoreError
+from tests.store.made import made_efficiency, made_record, made_scores
+
+
+def shown(made, width=200):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(terminal(made))
+    return console.file.getvalue()
+
+
+def cells(text):
+    """The Markdown table as lists of cells."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    return [[c.strip() for c in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+@pytest.fixture
+def made():
+    return tables(
+        [
+            made_record(value=51.0),
+            made_record("msrn", 52.0, spec={"seed": 0}),
+            made_record("msrn", 54.0, spec={"seed": 1}),
+            made_record("gap", status="diverged", scores=None, error="nan at step 7"),
+            made_record(identity="coco-unknown-" + "0" * 16),
+        ]
+    )
+
+
+@pytest.mark.parametrize("render", [shown, markdown])
+def test_a_board_says_all_that_is_needed(made, render):
+    text = render(made)
+    for part in (
+        *("coco-mini, probe track", "53.00 [46.7,59.3] ±1.41 (n=2)", "51.00 [39.4,62.6]", "40.00"),
+        *("over n seeds their mean", "sd 1.41 between seeds", "the lowest over all runs"),
+        *("2.00", "11.5", "12.5", "AMD EPYC, 2 threads, fp32", "224", "nan at step 7"),
+        *("4 test images, 3 labels", "incomplete or unknown data"),
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(("images", "few"), [(49, True), (50, False)])
+@pytest.mark.parametrize("render", [shown, markdown])
+def test_a_board_of_few_images_says_what_its_intervals_are_worth(render, images, few):
+    text = render(tables([made_record(test_images=images)]))
+    assert (f"With only {images} test images, intervals" in " ".join(text.split())) == few
+
+
+def test_markdown_is_a_table_with_the_best_first(made):
+    header, rule, first, second = cells(markdown(made[:1]))
+    assert len(header) == len(rule) == len(first) == len(second)
+    assert [first[header.index(n)] for n in ("#", "method")] == ["1\N{EN DASH}2", "msrn"]
+    assert second[header.index("method")] == "ssgrl"
+
+
+def test_names_cannot_break_the_table():
+    odd = "a|b\n# c \\| [red]<script>"
+    text = markdown(tables([made_record(odd)]))
+    rows = cells(text)
+    assert len({len(row) for row in rows}) == 1 and len(rows) == 3
+    assert "\n# c" not in text and "<script" not in text
+    assert "[red]" in shown(tables([made_record(odd)]))
+
+
+def test_no_cell_of_a_board_is_a_formula_of_a_spreadsheet():
+    record = made_record(
+        '=HYPERLINK("http://evil")',
+        settings={"loss": "@SUM(A1)", "backbone": "+1+1"},
+        identity="=cmd|' /C calc'!A0",
+        command="-1+\x1b[31m1",
+        efficiency=None,
+    )
+    (row,) = reader.DictReader(io.StringIO(csv(tables([record])[0])))
+    assert row["method"] == '\'=HYPERLINK("http://evil")'
+    assert [row[name][:2] for name in ("loss", "backbone", "data_set")] == ["'@", "'+", "'="]
+    assert row["commands"].startswith("'-1+\N{REPLACEMENT CHARACTER}[31m1")
+    assert (row["latency_ms"], row["measured_on"]) == ("", "")
+
+
+@pytest.mark.parametrize("render", [shown, markdown])
+def test_no_name_commands_the_terminal(render):
+    record = made_record("gap\x1b[2J", command="mlbench\x1b]0;x\x07 run", identity="coco\x9b1m")
+    text = render(tables([record]))
+    assert not set("\x1b\x07\x9b") & set(text) and "gap\N{REPLACEMENT CHARACTER}" in text
+
+
+def test_a_command_cannot_leave_its_block_of_code():
+    text = markdown(tables([made_record(command="```")]))
+    assert "````sh\n```  # commit".replace("  ", " ") in text
+
+
+@pytest.mark.parametrize("render", [shown, markdown])
+def test_ranks_are_told_as_ranges_in_the_order_of_map(made, render):
+    text = render(made[:1])
+    assert text.count("1\N{EN DASH}2") >= 2 and "the ranks that are not ruled out" in text
+    assert text.index("msrn") < text.index("ssgrl")
+
+
+def test_csv_has_both_ends_of_the_ranks_and_names_its_board(made):
+    rows = list(reader.DictReader(io.StringIO(csv(made[0]))))
+    named = [(r["data_set"], r["track"], r["rank"], r["rank_worst"]) for r in rows]
+    assert named == [("coco-mini", "probe", "1", "2")] * 2
+
+
+def test_classes_left_out_are_named_in_the_board():
+    text = markdown(tables([made_record(scores=made_scores(left_out=2))]))
+    assert "(2 without a positive left out)" in text
+
+
+def test_one_image_one_label_and_one_run_are_singular():
+    record = made_record(test_images=1, label_names=("cat",), average_precision=(50.0,))
+    text = markdown(tables([record]))
+    assert "1 test image, 1 label" in text and f"\nrun {record.run_id}" in text
+
+
+def test_times_of_two_devices_are_marked():
+    slow = made_record("gap", efficiency=made_efficiency("Raspberry", median_ms=900))
+    text = markdown(tables([made_record(), slow]))
+    assert "12.5 (1)" in text and "900.0 (2)" in text
+    assert "(1) AMD EPYC, 2 threads, fp32; (2) Raspberry, 2 threads, fp32" in text
+
+
+def test_a_terminal_of_80_columns_shows_every_number(made):
+    text = shown(made[:1], width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    numbers = "53.00 [46.7,59.3] ±1.41 (n=2) 51.00 40.00 2.00 11.5 12.5"
+    for number in numbers.split():
+        assert number in text
+
+
+def test_csv_has_every_number_apart(made):
+    rows = list(reader.DictReader(io.StringIO(csv(made[0]))))
+    assert [row["method"] for row in rows] == ["msrn", "ssgrl"]
+    best, second = rows
+    assert (float(best["mAP"]), float(best["deviation"])) == (53, 1.414214)
+    assert float(best["low"]) < 51.6 and second["deviation"] == "" and float(second["high"]) > 52
+    assert float(second["latency_ms"]) == 12.5 and len(best["run_ids"].split()) == 2
+    assert "--plugins ssgrl" in best["commands"]
+
+
+def test_csv_of_a_board_without_rows_still_has_its_header():
+    (empty,) = tables([made_record(status="diverged", scores=None)])
+    assert csv(empty).startswith("data_set,track,rank,rank_worst,method,")
+    assert csv(empty).count("\n") == 1
+
+
+def test_files_are_the_same_bytes_when_made_again(made, tmp_path):
+    first = {f.name: f.read_bytes() for f in write(made, tmp_path / "a")}
+    second = {f.name: f.read_bytes() for f in write(made, tmp_path / "b")}
+    assert first == second
+    assert set(first) == {
+        *("coco-mini-probe.md", "coco-mini-probe.csv", "README.md"),
+        *(f"coco-unknown-{'0' * 16}-probe.{end}" for end in ("md", "csv")),
+    }
+
+
+def test_the_index_links_to_every_board(made, tmp_path):
+    write(made, tmp_path)
+    links = re.findall(r"\]\((.+?)\)", (tmp_path / "README.md").read_text())
+    assert len(links) == 2 and all((tmp_path / link).exists() for link in links)
+
+
+def test_no_records_are_an_empty_index(tmp_path):
+    assert [f.name for f in write([], tmp_path)] == ["README.md"]
+    assert shown([]).strip() == ""
+
+
+def test_a_board_that_cannot_be_written_is_an_error_that_names_it(made, tmp_path):
+    (tmp_path / "boards").write_text("a file")
+    with pytest.raises(StoreError, match=r"boards.*could not be written"):
+        write(made, tmp_path / "boards")

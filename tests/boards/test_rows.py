@@ -1,0 +1,209 @@
+import pytest
+from scipy import stats
+
+from mlbench.boards.rows import select, tables
+from tests.store.made import made_efficiency, made_record, made_scores
+
+
+def only(records):
+    (table,) = tables(records)
+    return table
+
+
+def test_identities_tracks_and_label_subsets_are_never_mixed():
+    records = [
+        made_record(),
+        made_record(identity="voc2007-mini"),
+        made_record(spec={"track": "controlled"}),
+        made_record(
+            spec={"labels": ("cat", "dog"), "data": "a" * 16}, identity="coco-mini-2-labels"
+        ),
+        made_record(
+            spec={"labels": ("cat", "cow"), "data": "b" * 16}, identity="coco-mini-2-labels"
+        ),
+    ]
+    made = tables(records)
+    assert len(made) == 5 and len({table.name for table in made}) == 5
+    assert all(len(table.rows) == 1 for table in made)
+
+
+def test_unknown_editions_come_last_and_say_so():
+    made = tables([made_record(identity="aaa-unknown-" + "0" * 16), made_record()])
+    assert [(t.identity[:3], t.known) for t in made] == [("coc", True), ("aaa", False)]
+
+
+def test_seeds_are_one_row_with_mean_and_sample_deviation():
+    row = only([made_record(value=50.0 + s, spec={"seed": s}) for s in range(3)]).rows[0]
+    assert (row.mAP, row.deviation, row.seeds) == (51.0, 1.0, 3)
+    assert len(set(row.run_ids)) == 3
+
+
+def test_without_several_seeds_a_row_carries_the_bootstrap_interval():
+    scores = made_scores(50.0).model_copy(update={"mAP_low": 48.5, "mAP_high": 53.0})
+    row = only([made_record(scores=scores)]).rows[0]
+    assert (row.mAP, row.low, row.high, row.deviation, row.seeds) == (50, 48.5, 53, None, 1)
+
+
+def test_intervals_count_images_and_the_training_noise_of_the_board_for_every_row():
+    """The bootstrap reaches 1 point to either side; two rows of 40 and 2 seeds vary by about 1."""
+    values = [50 + (-1) ** seed * (39 / 40) ** 0.5 for seed in range(40)]
+    many = [made_record("many", v, spec={"seed": s}) for s, v in enumerate(values)]
+    two = [made_record("two", 60 + d * 0.5**0.5, spec={"seed": s}) for s, d in enumerate((1, -1))]
+    table = only([*many, *two, made_record("one", 55.0)])
+    assert table.training_deviation == pytest.approx(1)
+    for row in table.rows:
+        noise = 1 / row.seeds
+        images = (1 / 1.959964) ** 2
+        freedom = (images + noise) ** 2 / (noise**2 / 40)
+        half = stats.t.ppf(0.975, freedom) * (images + noise) ** 0.5
+        assert row.high - row.mAP == row.mAP - row.low == pytest.approx(half, rel=1e-4)
+    by_seeds = sorted((row.seeds, row.high - row.low) for row in table.rows)
+    assert by_seeds[0][1] > by_seeds[1][1] > by_seeds[2][1] > 2, "more seeds never remove images"
+
+
+def test_an_interval_ends_where_map_does():
+    records = [made_record(value=v, spec={"seed": s}) for s, v in enumerate((95.0, 99.5))]
+    row = only([*records, made_record("low", 0.5)]).rows[0]
+    assert row.high == 100 and only([*records, made_record("low", 0.5)]).rows[-1].low == 0
+
+
+def test_a_diverged_seed_is_listed_and_not_averaged():
+    bad = made_record(spec={"seed": 1}, status="diverged", scores=None, error="nan at step 7")
+    table = only([made_record(value=50.0), bad])
+    assert (table.rows[0].mAP, table.rows[0].seeds) == (50, 1)
+    assert [(d.run_id, d.error) for d in table.diverged] == [(bad.run_id, "nan at step 7")]
+
+
+def test_a_board_of_diverged_runs_only():
+    table = only([made_record(status="diverged", scores=None, efficiency=None, error="nan")])
+    assert table.rows == () and len(table.diverged) == 1
+
+
+def test_ranks_with_ties_at_two_decimals():
+    values = {"a": 60.0, "b": 55.001, "c": 55.004, "d": 40.0}
+    table = only([made_record(name, value) for name, value in values.items()])
+    assert [(r.rank, r.method) for r in table.rows] == [(1, "a"), (2, "b"), (2, "c"), (4, "d")]
+
+
+def test_other_settings_are_another_row_and_the_variant_says_which():
+    settings = [{"optimizer": {"lr": 1e-3}}, {"optimizer": {"lr": 1e-4}, "head_options": {"k": 2}}]
+    records = [made_record(settings=s, value=50.0 - i) for i, s in enumerate(settings)]
+    table = only([*records, made_record("gap", 10.0)])
+    assert [row.variant for row in table.rows] == [
+        "optimizer.lr=0.001",
+        "head_options.k=2, optimizer.lr=0.0001",
+        "",
+    ]
+
+
+def test_image_size_and_epochs_have_columns_of_their_own():
+    table = only([made_record(), made_record(settings={"image_size": 448, "epochs": 9})])
+    assert {(r.image_size, r.epochs, r.variant) for r in table.rows} == {(224, 3, ""), (448, 9, "")}
+
+
+def test_costs_are_of_the_whole_model():
+    row = only([made_record()]).rows[0]
+    assert row.gmacs == pytest.approx(2.0) and row.gmacs_head == 0.2 and row.parameters == 11.5
+
+
+def test_latencies_of_different_places_stay_apart():
+    h100 = "NVIDIA H100"
+    records = [
+        made_record(efficiency=made_efficiency(median_ms=10), spec={"seed": 0}),
+        made_record(efficiency=made_efficiency(median_ms=20), spec={"seed": 1}),
+        made_record(efficiency=made_efficiency(threads=1, median_ms=40), spec={"seed": 2}),
+        made_record(
+            efficiency=made_efficiency(h100, median_ms=1),
+            environment={"device": h100},
+            spec={"seed": 3},
+        ),
+    ]
+    assert only(records).rows[0].latency == (
+        ("AMD EPYC, 1 thread, fp32", 40),
+        ("AMD EPYC, 2 threads, fp32", 10),
+        ("NVIDIA H100, fp32", 1),
+    )
+
+
+def test_rows_carry_command_and_commit():
+    row = only([made_record()]).rows[0]
+    assert row.commands == ("mlbench run --plugins ssgrl  # commit 0123456789ab",)
+
+
+def test_the_order_of_records_changes_nothing():
+    records = [made_record(m, spec={"seed": s}) for m in ("a", "b") for s in (0, 1)]
+    assert tables(records) == tables(records[::-1])
+
+
+# ------------------------------------------------------------------------------------- latencies
+def timed(ms, loss="bce", *, options=None, efficiency=None, **fields):
+    cost = made_efficiency(median_ms=ms, **(efficiency or {}))
+    settings = {"loss": loss, "head_options": options or {}}
+    return made_record(efficiency=cost, settings=settings, **fields)
+
+
+def ms(table, loss="bce"):
+    return {row.loss: dict(row.latency) for row in table.rows}[loss]["AMD EPYC, 2 threads, fp32"]
+
+
+def test_a_latency_is_the_lowest_of_the_model_whatever_its_loss_seed_or_data():
+    records = [
+        timed(77.3),
+        timed(40.0, spec={"seed": 1}),
+        timed(36.3, "asl"),
+        timed(16.4, "focal", identity="voc2007", spec={"dataset": "voc2007", "data": "e" * 16}),
+        timed(20.0, "aam", options={"prior_bias": True}),
+    ]
+    coco, voc = tables(records)
+    assert {ms(coco, loss) for loss in ("bce", "asl", "aam")} == {16.4} == {ms(voc, "focal")}
+
+
+def test_a_submitted_latency_counts_only_where_the_store_measured_none():
+    added = {"added": "2026-02-02T00:00:00+00:00"}
+    submitted = [timed(1.0, "asl", **added), timed(2.0, "focal", **added)]
+    assert ms(only([timed(12.5), *submitted]), "asl") == 12.5
+    assert ms(only(submitted), "focal") == 1.0
+    elsewhere = timed(3.0, "asl", efficiency={"threads": 1}, **added)
+    assert dict(only([timed(12.5), elsewhere]).rows[0].latency) == {
+        "AMD EPYC, 1 thread, fp32": 3.0,
+        "AMD EPYC, 2 threads, fp32": 12.5,
+    }
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"options": {"classifier": "cosine"}},
+        {"efficiency": {"parameters_head": 1}},
+        {"efficiency": {"image_size": 448}},
+        {"efficiency": {"precision": "bf16"}},
+        {"efficiency": {"threads": 1}},
+        {"efficiency": {"device": "another"}},
+        {"method": "gap"},
+        {"label_names": ("cat", "dog"), "average_precision": (1.0, 2.0)},
+    ],
+    ids=lambda other: next(iter(other.get("efficiency") or other)),
+)
+def test_a_latency_of_another_model_or_place_is_not_taken(other):
+    records = [timed(12.5), timed(1.0, "asl", identity="other", spec={"data": "e" * 16}, **other)]
+    assert ms(next(table for table in tables(records) if table.identity == "coco-mini")) == 12.5
+
+
+# ------------------------------------------------------------------------------------- the choice
+def test_boards_are_chosen_by_their_whole_name_or_else_its_beginning():
+    made = tables(
+        [
+            made_record(identity="voc2007", spec={"data": "1" * 16}),
+            made_record(identity="voc2007-mini", spec={"data": "2" * 16}),
+            made_record(spec={"track": "published"}),
+        ]
+    )
+    asked = {name: {t.name for t in select(made, name)} for name in ("voc2007", "voc", "oco", None)}
+    assert asked == {
+        "voc2007": {"voc2007-probe"},
+        "voc": {"voc2007-probe", "voc2007-mini-probe"},
+        "oco": set(),
+        None: {table.name for table in made},
+    }
+    assert [t.name for t in select(made, track="published")] == ["coco-mini-published"]
+    assert select(made, "voc2007", "published") == []

@@ -1,0 +1,710 @@
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlbench import contracts, registry
+from mlbench.boards.rows import tables
+from mlbench.data.splits import open_splits
+from mlbench.store import Store
+from mlbench.types import DataError, PluginError, digest
+from mlbench_plugins.datasets import duplicates, manifest
+from mlbench_plugins.datasets.manifest import Manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder; what was said once may be said again."""
+    manifest._warn.cache_clear()
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place
+
+
+def pictures(folder: Path, names: Iterable[str]) -> None:
+    """Files of different bytes; a data set opens none of them."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(f"picture {name}".encode())
+
+
+def opened(source: str = "photos.csv", root: Path | None = None, **options: Any) -> Manifest:
+    return Manifest(source, root, Path("cache"), **options)
+
+
+def table(folder: Path, text: str, name: str = "photos.csv") -> None:
+    (folder / name).write_text(text, encoding="utf-8")
+
+
+def labels_of(data: Manifest) -> dict[str, set[str]]:
+    """Key -> its labels, in both splits; unknown ones with a question mark."""
+    return {
+        sample.key: {
+            name + ("?" if state < 0 else "")
+            for name, state in zip(data.names, sample.target, strict=True)
+            if state
+        }
+        for split in ("train", "test")
+        for sample in data.index(split)  # type: ignore[arg-type]
+    }
+
+
+FOUR = {"a.jpg": {"cat", "dog"}, "b.jpg": {"dog"}, "c.jpg": set(), "d.jpg": {"cat"}}
+LISTS = "image,labels,split\na.jpg,cat;dog,train\nb.jpg, dog ,Train\nc.jpg,,test\nd.jpg,cat,test\n"
+OBJECTS = [
+    {"image": "a.jpg", "labels": ["cat", "dog"], "split": "train"},
+    {"image": "b.jpg", "labels": ["dog"], "split": "train"},
+    {"image": "c.jpg", "labels": [], "split": "test"},
+    {"image": "d.jpg", "labels": ["cat"], "split": "test"},
+]
+FORMS = {
+    "lists.csv": LISTS,
+    "bar.csv": LISTS.replace(";", "|"),
+    "bom.csv": "\ufeff" + LISTS,
+    "windows.csv": LISTS.replace("\n", "\r\n"),
+    "lists.tsv": LISTS.replace(",", "\t"),
+    "json_cells.csv": LISTS.replace("cat;dog", '"[""cat"", ""dog""]"'),
+    "python_cells.csv": LISTS.replace("cat;dog", "\"['cat', 'dog']\""),
+    "columns.csv": (
+        "file,dog,cat,split\na.jpg,1,1,train\nb.jpg,1.0,0,train\nc.jpg,0,0,test\nd.jpg,False,true,test\n"
+    ),
+    "objects.json": json.dumps(OBJECTS),
+    "lines.jsonl": "\n".join(map(json.dumps, OBJECTS)) + "\n\n",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_of_table_says_the_same(folder: Path, name: str) -> None:
+    pictures(folder, FOUR)
+    table(folder, FORMS[name], name)
+    data = opened(name)
+    assert data.names == ("cat", "dog")
+    assert labels_of(data) == FOUR
+    assert list(data.index("test").keys) == ["c.jpg", "d.jpg"]
+    assert data.index("train").files[0] == Path("a.jpg")
+
+
+def test_parquet_says_the_same(folder: Path) -> None:
+    pytest.importorskip("pyarrow", reason="the optional pyarrow is not installed")
+    import pandas as pd
+
+    pictures(folder, FOUR)
+    pd.DataFrame(OBJECTS).to_parquet("lists.parquet")
+    assert labels_of(opened("lists.parquet")) == FOUR
+    frame = pd.DataFrame({"image": list(FOUR), "cat": [1, 0, None, 1], "dog": [True] * 4})
+    frame.to_parquet("columns.parquet")
+    found = labels_of(opened("columns.parquet", test_share=0.5))
+    assert found["c.jpg"] == {"cat?", "dog"} and found["b.jpg"] == {"dog"}
+
+
+def test_blanks_of_every_parquet_column_are_blanks(folder: Path) -> None:
+    pytest.importorskip("pyarrow", reason="the optional pyarrow is not installed")
+    import pandas as pd
+
+    pictures(folder, FOUR)
+    frame = pd.DataFrame(
+        {
+            "image": pd.array(list(FOUR), "string"),
+            "group": pd.array(["g", None, "g", None], "string"),
+            "cat": pd.array([1, 0, None, 1], "Int64"),
+            "dog": pd.array([True, None, False, True], "boolean"),
+        }
+    )
+    frame.to_parquet("columns.parquet")
+    data = opened("columns.parquet", test_share=0.5)
+    assert labels_of(data) == {
+        "a.jpg": {"cat", "dog"},
+        "b.jpg": {"dog?"},
+        "c.jpg": {"cat?"},
+        "d.jpg": {"cat", "dog"},
+    }
+    groups = [data._groups[key] for key in FOUR]
+    assert groups == ["a.jpg", "b.jpg", "a.jpg", "d.jpg"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_of_json_end_where_the_line_ends(folder: Path, end: str) -> None:
+    names = ["a\u2028b.jpg", "c\x85d.jpg"]
+    pictures(folder, names)
+    rows = [{"image": name, "labels": ["x\u2029y"], "split": "train"} for name in names]
+    rows[1]["split"] = "test"
+    lines = end.join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (folder / "photos.jsonl").write_bytes(lines.encode())
+    assert labels_of(opened("photos.jsonl")) == {name: {"x\u2029y"} for name in names}
+    (folder / "photos.jsonl").write_bytes(f"{lines}{end}{{".encode())
+    with pytest.raises(DataError, match="line 3: no whole json"):
+        opened("photos.jsonl")
+
+
+def test_parquet_without_pyarrow_says_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("pyarrow", "fastparquet"):
+        monkeypatch.setitem(sys.modules, module, None)
+    (folder / "photos.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"photos\.parquet needs pyarrow .* pip install pyarrow"):
+        opened("photos.parquet")
+
+
+def test_blank_and_minus_one_are_unknown_in_columns(folder: Path) -> None:
+    pictures(folder, ("a.jpg", "b.jpg"))
+    table(folder, "image,split,x,y,z\na.jpg,train,1,,0\nb.jpg,test,-1,-1.0,1\n")
+    data = opened()
+    assert data.index("train").targets.tolist() == [[1, -1, 0]]
+    assert data.index("test").targets.tolist() == [[-1, -1, 1]]
+    assert data.index("test").targets.dtype == np.int8
+
+
+def test_a_json_of_file_name_to_labels(folder: Path) -> None:
+    pictures(folder, (f"{i}.jpg" for i in range(20)))
+    table(folder, json.dumps({f"{i}.jpg": ["a", "b"][: i % 3] for i in range(20)}), "photos.json")
+    found = labels_of(opened("photos.json"))
+    assert found == {f"{i}.jpg": set(["a", "b"][: i % 3]) for i in range(20)}
+
+
+def test_columns_can_be_named(folder: Path) -> None:
+    pictures(folder, FOUR)
+    text = "Foto,image,Art,Teil,width\n"
+    text += "".join(
+        f"{key},x,{'/'.join(sorted(labels))},{'test' if i > 1 else 'train'},640\n"
+        for i, (key, labels) in enumerate(FOUR.items())
+    )
+    table(folder, text)
+    named = {"image_column": "Foto", "label_columns": ["Art"], "split_column": "Teil"}
+    assert labels_of(opened(**named, separator="/")) == FOUR
+    both = opened(**named, separator="/", label_names=["dog", "horse", "cat"])
+    assert both.names == ("dog", "horse", "cat") and labels_of(both) == FOUR
+
+
+def test_one_named_column_of_0_and_1_is_one_label(folder: Path) -> None:
+    pictures(folder, ("a.jpg", "b.jpg"))
+    table(folder, "image,split,defect,note\na.jpg,train,1,x\nb.jpg,test,0,y\n")
+    assert labels_of(opened(label_columns="defect")) == {"a.jpg": {"defect"}, "b.jpg": set()}
+
+
+def test_columns_that_label_names_leaves_out_are_left_out(folder: Path) -> None:
+    pictures(folder, ("a.jpg", "b.jpg"))
+    table(folder, "image,split,x,y,z\na.jpg,train,1,0,7\nb.jpg,test,0,1,7\n")
+    assert opened(label_names=["y", "x"]).index("train").targets.tolist() == [[0, 1]]
+
+
+def test_numbers_are_labels_only_if_listed(folder: Path) -> None:
+    pictures(folder, ("a.jpg", "b.jpg"))
+    table(folder, "image,labels,split\na.jpg,7;12,train\nb.jpg,12,test\n")
+    with pytest.raises(DataError, match=r"'labels' holds numbers \(12, 7\).*label_names"):
+        opened()
+    assert labels_of(opened(label_names=[7, "12"])) == {"a.jpg": {"7", "12"}, "b.jpg": {"12"}}
+
+
+# ----------------------------------------------------------------------------- files and their keys
+def test_names_with_spaces_unicode_and_backslashes(folder: Path) -> None:
+    here = ("sub dir/a b.jpg", "sub dir/Größe ☂.jpg", "猫/c.jpg")
+    pictures(folder, here)
+    apart = unicodedata.normalize("NFD", here[1])
+    rows = [r"sub dir\a b.jpg,x,train", f"./{apart},x,test", "猫//c.jpg,y,train"]
+    table(folder, "\n".join(["image,labels,split", *rows]))
+    data = opened()
+    assert set(labels_of(data)) == set(here)
+    assert all(
+        file.is_file()
+        for split in (data.index("train"), data.index("test"))
+        for file in split.files
+    )
+
+
+def test_a_picture_stored_with_accents_apart_is_found(folder: Path) -> None:
+    pictures(folder, (unicodedata.normalize("NFD", "é.jpg"), "b.jpg"))
+    table(folder, "image,labels,split\né.jpg,x,train\nb.jpg,x,test\n")
+    assert opened().index("train").keys == ["é.jpg"]
+
+
+def test_pictures_lie_beside_the_table_in_images_or_where_data_says(folder: Path) -> None:
+    (folder / "far" / "away").mkdir(parents=True)
+    for place in (folder, folder / "images", folder / "far" / "away"):
+        pictures(place, ("s/a.jpg", "s/b.jpg"))
+        table(folder, "image,labels,split\ns/a.jpg,x,train\ns/b.jpg,x,test\n")
+        data = opened(root=folder / "far" / "away")
+        assert (folder / data.index("train").files[0]).parent.parent == place
+        assert data.index("train").keys == ["s/a.jpg"]
+        for name in ("s/a.jpg", "s/b.jpg"):
+            (place / name).unlink()
+    table(folder / "far", "image,labels,split\ns/a.jpg,x,train\ns/b.jpg,x,test\n", "t.csv")
+    pictures(folder / "far", ("s/a.jpg", "s/b.jpg"))
+    assert opened("t.csv", root=folder / "far").index("train").keys == ["s/a.jpg"]
+
+
+def test_absolute_paths_give_keys_without_the_machine(folder: Path) -> None:
+    pictures(folder, ("s/a.jpg", "s/b.jpg"))
+    table(folder, f"path,labels,split\n{folder}/s/a.jpg,x,train\n{folder}/s/b.jpg,x,test\n")
+    assert list(labels_of(opened())) == ["s/a.jpg", "s/b.jpg"]
+
+
+def test_missing_pictures_are_counted_and_the_first_named(folder: Path) -> None:
+    pictures(folder, ("a.jpg",))
+    table(folder, "image,labels\na.jpg,x\n" + "".join(f"no {i}.jpg,x\n" for i in range(5)))
+    (folder / "elsewhere").mkdir()
+    with pytest.raises(DataError, match=r"(?s)5 of 6 pictures .*'no 0\.jpg' \(line 3\)") as error:
+        open_splits("manifest:photos.csv", {}, folder / "elsewhere", folder / "cache")
+    assert "... and 2 more" in str(error.value) and "--data" in str(error.value)
+    assert "'no 3.jpg'" not in str(error.value)
+
+
+def test_pictures_that_may_be_missing_stay_in_the_lists(folder: Path) -> None:
+    here = [f"{i}.jpg" for i in range(12)]
+    pictures(folder / "far", [*here[:3], *here[5:]])
+    pictures(folder, here[:4])
+    rows = [f"{key},{'xy'[i % 2]},{'test' if i > 8 else 'train'}" for i, key in enumerate(here)]
+    table(folder, "\n".join(["image,labels,split", *rows]))
+    data = opened(root=folder / "far")
+    assert labels_of(data) == {key: {"xy"[i % 2]} for i, key in enumerate(here)}
+    gone = [f for split in ("train", "test") for f in data.index(split).files if not f.is_file()]
+    assert gone == [folder / "far" / "3.jpg", folder / "far" / "4.jpg"], "of the fuller folder"
+    (folder / "far" / "3.jpg").write_bytes(b"picture 3.jpg")
+    assert "1 of 12 pictures" in str(opened(root=folder / "far").missing())
+    (folder / "far" / "4.jpg").write_bytes(b"picture 4.jpg")
+    assert opened(root=folder / "far").missing() is None
+
+
+def test_missing_pictures_are_copies_of_nothing(folder: Path) -> None:
+    pictures(folder, [f"{i:02}.jpg" for i in range(40)])
+    table(folder, "\n".join(["image,labels", *(f"{i:02}.jpg,x" for i in range(40))]))
+    before = sides(opened())
+    (folder / "07.jpg").unlink()
+    (folder / "09.jpg").unlink()
+    assert sides(opened()) == before
+
+
+# ------------------------------------------------------------------------------------------- splits
+def many(folder: Path, rows: int = 200) -> None:
+    pictures(folder, (f"{i:03}.jpg" for i in range(rows)))
+    lines = [f"{i:03}.jpg,{'ab'[i % 2]},g{i // 5}" for i in range(rows)]
+    table(folder, "\n".join(["image,labels,group", *lines]))
+
+
+def sides(data: Manifest) -> tuple[set[str], set[str]]:
+    return set(data.index("train").keys), set(data.index("test").keys)
+
+
+def test_a_seeded_split_keeps_groups_and_moves_nothing_when_rows_go(folder: Path) -> None:
+    many(folder)
+    train, test = sides(opened())
+    assert 20 <= len(test) <= 60 and not train & test and len(train | test) == 200
+    assert not {int(k[:3]) // 5 for k in train} & {int(k[:3]) // 5 for k in test}
+    lines = Path("photos.csv").read_text().splitlines()
+    Path("photos.csv").write_text("\n".join([lines[0], *reversed(lines[6:])]))
+    gone = {f"{i:03}.jpg" for i in range(5)}
+    assert sides(opened()) == (train - gone, test - gone)
+    assert sides(opened(split_seed=1)) != (train - gone, test - gone)
+    assert len(sides(opened(test_share=0.5))[1]) > 60
+
+
+def test_a_seeded_split_keeps_exact_duplicates_and_their_groups_together(folder: Path) -> None:
+    many(folder)
+    train, test = sides(opened())
+    one, other = sorted(train)[0], sorted(test)[0]
+    (folder / other).write_bytes((folder / one).read_bytes())
+    groups = {int(one[:3]) // 5, int(other[:3]) // 5}
+    moved = {f"{i:03}.jpg" for i in range(200) if i // 5 in groups}
+    now = sides(opened())
+    assert moved <= now[0] or moved <= now[1]
+    assert now[0] - moved == train - moved
+
+
+@pytest.mark.parametrize(
+    ("splits", "options", "wanted"),
+    [
+        ("train val test", {}, ({"a", "b"}, {"c"})),
+        ("train val test", {"val": "leave_out"}, ({"a"}, {"c"})),
+        ("training Valid testing", {}, ({"a", "b"}, {"c"})),
+        ("train train validation", {}, ({"a", "b"}, {"c"})),
+    ],
+)
+def test_what_becomes_of_val(
+    folder: Path, splits: str, options: Mapping[str, Any], wanted: tuple[set[str], set[str]]
+) -> None:
+    pictures(folder, "abc")
+    rows = [f"{key},x,{split}" for key, split in zip("abc", splits.split(), strict=True)]
+    table(folder, "\n".join(["image,labels,split", *rows]))
+    assert sides(opened(**options)) == wanted
+
+
+def test_what_is_on_both_sides_of_a_given_split_is_said(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures(folder, "abcd")
+    (folder / "d").write_bytes((folder / "a").read_bytes())
+    table(folder, "image,labels,split,group\na,x,train,1\nb,x,train,2\nc,x,test,2\nd,x,test,3\n")
+    with caplog.at_level(logging.WARNING):
+        opened()
+        opened()
+    assert [r.getMessage().partition(": ")[2] for r in caplog.records] == [
+        "1 pictures of the test split are byte for byte in train, too: d",
+        "1 pictures of the test split have others of their group in train: c",
+    ]
+
+
+def test_what_looks_like_a_slip_of_the_pen_is_said(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"{i}.jpg" for i in range(40)]
+    pictures(folder, names)
+    rows = [f"{name},{'Cat' if i % 2 else 'cat'},p{i // 4}" for i, name in enumerate(names)]
+    table(folder, "\n".join(["image,labels,prodct", *rows]) + "\n")
+    with caplog.at_level(logging.WARNING):
+        opened()
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "columns that mean nothing here: prodct" in said and "group_column" in said
+    assert "labels that differ in case alone: Cat/cat" in said
+
+
+def test_a_label_without_a_positive_is_said_and_kept(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures(folder, "ab")
+    table(folder, "image,labels,split\na,x,train\nb,y,test\n")
+    with caplog.at_level(logging.WARNING):
+        data = opened(label_names=["x", "y", "z"])
+    assert data.names == ("x", "y", "z")
+    said = [record.getMessage() for record in caplog.records]
+    assert "in train: y, z: nothing can be learnt" in said[0]
+    assert "in test: x, z: they are left out of mAP" in said[1]
+
+
+# ------------------------------------------------------------------------------------- wrong tables
+HEAD = "image,labels,split\na,x,train\nb,x,test\n"
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("", {}, "is empty; its first line must name the columns"),
+    ("image,labels\n", {}, "has no row"),
+    ("image;labels\na;x\n", {}, "line 1 is one column, 'image;labels': ';' parts its cells"),
+    ("picture,labels\na,x\n", {}, "no column of pictures .* it has 'picture'.* image_column"),
+    ("image,path,labels\na,b,x\n", {}, "'image' and 'path' could both be meant.* image_column"),
+    ("image,labels,tags\na,b,x\n", {}, "'labels' and 'tags' could both be meant.*label_columns"),
+    ("image\na\n", {}, "no labels: give it a column 'labels' or one column a label"),
+    ("image,x,x\na,1,0\n", {}, "line 1: two columns are called 'x'"),
+    (",image,x\n0,a,1\n", {}, r"column 1 has no name.*to_csv\(index=False\)"),
+    (HEAD + "c,y\n", {}, "line 4: 2 cells, but there are 3 columns"),
+    (HEAD + "c,x,y,test\n", {}, "line 4: 4 cells, but .* cells that hold a comma in quotes"),
+    (HEAD + '"c,x,test\n', {}, "line 4: unexpected end of data; mend the quotes"),
+    (HEAD + ",x,test\n", {}, "line 4: column 'image' is blank"),
+    (HEAD + "c,x,\n", {}, "line 4: column 'split' is blank"),
+    (HEAD + "c,x,holdout\n", {}, "line 4: split 'holdout' is none of train, val and test"),
+    (HEAD + "./a,x,train\n", {}, "line 2 and line 4 name the same picture 'a'; put all labels"),
+    (HEAD + "a,x,test\n", {}, "name the same picture 'a', once in train and once in test"),
+    (HEAD.replace("test", "train"), {}, "the test split is empty; mark some rows so"),
+    (HEAD.replace("train", "test"), {}, "the train split is empty"),
+    ("image,labels\na,x\n", {}, "split is empty; test_share 0.2 of its groups leaves none"),
+    ("image,labels\na,\nb,\n", {}, "column 'labels' holds no label at all"),
+    ("image,label\na,0\nb,1\n", {}, r"holds numbers \(0, 1\) .*label_columns"),
+    ('image,labels\na,"x, y"\n', {}, "label with a comma in it, 'x, y'.*separator"),
+    ('image,labels\na,"[x, y"\n', {}, r"line 2: '\[x, y' is no list of labels"),
+    ("image,w,x\na,640,1\n", {}, "line 2: column 'w' holds '640', which is none of 1, 0, -1"),
+    (HEAD, {"image_column": "imgae"}, "no column 'imgae', which image_column.* mean 'image'"),
+    (HEAD, {"label_columns": ["q"]}, "no column 'q', which label_columns names; it has 'image'"),
+    (HEAD, {"group_column": "g"}, "no column 'g', which group_column names"),
+    (HEAD, {"label_names": ["y"]}, "line 2: 'x' is none of the labels that .* label_names"),
+    (HEAD, {"label_names": []}, r"label_names=\[\]; give a list of names"),
+    (HEAD, {"label_names": ["x", "x"]}, "a name stands there twice"),
+    (HEAD, {"label_names": [True]}, "label_names with True; put the name in quotes"),
+    (HEAD, {"image_column": 3}, "has no image_column=3; give a text"),
+    (HEAD, {"test_share": 1.0}, r"test_share=1\.0; give a part between 0 and 1"),
+    (HEAD, {"split_seed": "1"}, "split_seed='1'; give a whole number"),
+    (HEAD, {"val": "test"}, "val='test'; choose from train, leave_out"),
+]
+
+
+@pytest.mark.parametrize(("text", "options", "message"), WRONG)
+def test_a_wrong_table_is_told_with_its_remedy(
+    folder: Path, text: str, options: dict[str, Any], message: str
+) -> None:
+    pictures(folder, "abc")
+    table(folder, text)
+    with pytest.raises(DataError, match=message):
+        opened(**options)
+
+
+WRONG_JSON = [
+    ("[1, 2]", "entry 1: 1 is no object"),
+    ('"text"', "is no table: expected a list of objects"),
+    ('{"a": 1}', "is no table"),
+    ("[]", "has no row"),
+    ('[{"image": "a",}]', "line 1: no whole json"),
+    ('[{"image": "a"}, {"labels": ["x"]}]', "entry 2: column 'image' is blank"),
+    ('[{"image": "a", "labels": [3]}]', r"holds numbers \(3\)"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG_JSON)
+def test_a_wrong_json_is_told(folder: Path, text: str, message: str) -> None:
+    pictures(folder, "ab")
+    table(folder, text, "photos.json")
+    with pytest.raises(DataError, match=message):
+        opened("photos.json")
+
+
+def test_another_encoding_is_told_with_its_line(folder: Path) -> None:
+    (folder / "photos.csv").write_bytes("image,labels\na,x\nb,Größe\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"photos\.csv line 3: byte 0xf6 is not UTF-8.*CSV UTF-8"):
+        opened()
+
+
+def test_what_is_not_there_or_of_no_form_is_told(folder: Path) -> None:
+    (folder / "root").mkdir()
+    with pytest.raises(DataError, match=r"there is no photo\.csv and no .*root/photo\.csv; name a"):
+        opened("photo.csv", root=folder / "root")
+    (folder / "photos.xlsx").touch()
+    with pytest.raises(DataError, match=r"ends in none of \.csv"):
+        opened("photos.xlsx")
+    with pytest.raises(PluginError, match="write manifest:SOMETHING"):
+        open_splits("manifest", {}, None, folder)
+
+
+def test_a_folder_that_is_read_only_is_enough(folder: Path) -> None:
+    many(folder, 50)
+    before = sorted(path.name for path in folder.iterdir())
+    Manifest("photos.csv", None, folder.parent / "cache")
+    Manifest("photos.csv", None, folder / "photos.csv" / "not a folder")
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+# -------------------------------------------------------------------------------------- other forms
+def coco(folder: Path, **parts: Any) -> None:
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.jpg"} for i in range(30)],
+        "categories": [{"id": 9, "name": "dog"}, {"id": 4, "name": "cat"}],
+        "annotations": [
+            {"image_id": i, "category_id": 9 if i % 2 else 4, "segmentation": [[1.0]]}
+            for i in range(20)
+        ],
+    }
+    pictures(folder / "images", (f"{i}.jpg" for i in range(30)))
+    table(folder, json.dumps(content | parts), "photos.json")
+
+
+def test_an_instances_json(folder: Path) -> None:
+    coco(folder)
+    data = opened("photos.json")
+    assert data.names == ("cat", "dog"), "in the order of ids"
+    wanted = {f"{i}.jpg": ({"dog"} if i % 2 else {"cat"}) if i < 20 else set() for i in range(30)}
+    assert labels_of(data) == wanted
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"categories": None}, "no list 'categories'"),
+        ({"categories": [{"id": 4, "name": "cat"}]}, r"annotations\[1\] names an image or a cat"),
+        ({"annotations": [{"image_id": 99, "category_id": 4}]}, r"annotations\[0\] names an image"),
+        ({"annotations": [7]}, r"annotations\[0\]"),
+        ({"images": [{"id": 1, "file_name": "1.jpg"}] * 2}, "id 1 stands twice in images"),
+        ({"images": [{"id": "1", "file_name": "1.jpg"}]}, r"images\[0\] has no whole number"),
+        ({"categories": [{"id": i, "name": "cat"} for i in (4, 9)]}, "two categories are called"),
+        (
+            {"images": [{"id": i, "file_name": "1.jpg"} for i in range(30)]},
+            r"images\[0\] and images\[1\] name the same picture",
+        ),
+    ],
+)
+def test_a_wrong_instances_json_is_told(folder: Path, parts: dict[str, Any], message: str) -> None:
+    coco(folder, **parts)
+    with pytest.raises(DataError, match=message):
+        opened("photos.json")
+
+
+def test_a_folder_a_label(folder: Path) -> None:
+    pictures(folder / "set", [f"cat/{i}.jpg" for i in range(10)])
+    pictures(folder / "set", [f"dog/deep/{i}.jpg" for i in range(9)])
+    (folder / "set" / "dog" / "7.jpg").write_bytes((folder / "set/cat/7.jpg").read_bytes())
+    (folder / "set" / "cat" / ".DS_Store").touch()
+    (folder / "set" / "cat" / "notes.txt").touch()
+    found = labels_of(opened("set"))
+    assert found["cat/7.jpg"] == {"cat", "dog"}, "equal bytes, equal names: one image"
+    assert found["cat/3.jpg"] == {"cat"} and found["dog/deep/3.jpg"] == {"dog"}, "only equal names"
+    assert "dog/7.jpg" not in found and len(found) == 19
+
+
+def test_a_folder_s_files_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures(folder / "set", [f"{label}/{i}.jpg" for label in ("cat", "dog") for i in range(10)])
+    pictures(folder / "set", ("cat/only cat 1.jpg", "cat/only cat 2.jpg"))
+    found = labels_of(opened("set"))
+    read: list[Path] = []
+    digest_of = duplicates._digest
+    monkeypatch.setattr(duplicates, "_digest", lambda file: read.append(file) or digest_of(file))
+    assert labels_of(opened("set")) == found and not read
+    changed = folder / "set" / "cat" / "3.jpg"
+    changed.write_bytes(changed.read_bytes()[::-1])
+    opened("set")
+    assert read == [Path("set/cat/3.jpg")]
+    opened("set")
+    assert len(read) == 1
+    (memory,) = Path("cache").iterdir()
+    assert len(json.loads(memory.read_text())) == 22, "what a changed file was is forgotten"
+
+
+def test_a_folder_a_label_below_splits(folder: Path) -> None:
+    pictures(folder / "set", ("train/cat/1.jpg", "train/dog/1.jpg", "valid/cat/2.jpg"))
+    data = opened("set")
+    assert sides(data) == ({"train/cat/1.jpg", "train/dog/1.jpg"}, {"valid/cat/2.jpg"})
+    assert data.names == ("cat", "dog")
+    (folder / "set" / "train" / "dog" / "1.jpg").write_bytes(b"picture train/cat/1.jpg")
+    assert labels_of(opened("set"))["train/cat/1.jpg"] == {"cat", "dog"}
+
+
+def test_a_wrong_folder_is_told(folder: Path) -> None:
+    (folder / "set" / "cat").mkdir(parents=True)
+    with pytest.raises(DataError, match="set holds no image; it needs one folder a label"):
+        opened("set")
+    pictures(folder / "set", ("cat/1.jpg", "2.jpg"))
+    with pytest.raises(DataError, match=r"set/2\.jpg lies in no label's folder"):
+        opened("set")
+    with pytest.raises(DataError, match="is no table: label_names, separator"):
+        opened("set", label_names=["cat"])
+
+
+def yolo(folder: Path, layout: str, name: str, content: str) -> None:
+    """Three images; the first has labels 0 and 2, the second 1, the third no label file."""
+    for number, (split, lines) in enumerate(
+        [("train", "0 .5 .5 .1 .1\n2 .1 .1 .2 .2 .3 .3\n"), ("val", "1 .5 .5 1 1\n"), ("train", "")]
+    ):
+        image = Path(layout.format(part="images", split=split)) / f"{number}.png"
+        pictures(folder, (image.as_posix(),))
+        labels = folder / layout.format(part="labels", split=split) / f"{number}.txt"
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        if lines:
+            labels.write_text(lines)
+    (folder / name).parent.mkdir(exist_ok=True)
+    table(folder, content, name)
+
+
+LISTED = "names: [a, b, c]\n"
+MAPPED = "names: {0: a, 1: b, 2: c}\n"
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "content"),
+    [
+        ("{part}/{split}", "data.yaml", LISTED + "train: images/train\nval: images/val\n"),
+        ("{part}/{split}", "data.yaml", MAPPED + "path: .\ntrain: [images/train]\nval: images/val"),
+        ("{split}/{part}", "data.yaml", LISTED + "train: ../train/images\nval: ../val/images\n"),
+        ("{split}/{part}", "classes.txt", "a\nb\n\nc\n"),
+        ("{part}/{split}", "labels/classes.txt", "a\nb\nc\n"),
+        ("{split}", "classes.txt", "a\nb\nc"),
+    ],
+)
+def test_yolo_in_its_layouts(folder: Path, layout: str, name: str, content: str) -> None:
+    yolo(folder / "set", layout, name, content)
+    for source in ("set", f"set/{name}"):
+        data = opened(source)
+        assert data.names == ("a", "b", "c")
+        found = {Path(key).stem: labels for key, labels in labels_of(data).items()}
+        assert found == {"0": {"a", "c"}, "1": {"b"}, "2": set()}
+        assert [Path(key).stem for key in data.index("test").keys] == ["1"]
+        assert data.card.title == "set"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("images/train/0.txt", None, ""),
+        ("labels/train/0.txt", "3 .5 .5 .1 .1\n", r"0\.txt line 1: '3' is no number of the 3"),
+        ("labels/train/0.txt", "cat .5 .5 .1 .1\n", "'cat' is no number of the 3 labels"),
+        ("labels/train/0.txt", "0 .5 .5 .1 .1\n1 .5\n", r"0\.txt line 2: 2 columns; a box has 5"),
+        ("labels/train/77.txt", "0 .5 .5 .1 .1\n", r"1 label files have no image, first .*77\.txt"),
+        ("data.yaml", "names: {1: a}\n", "has no 'names'"),
+        ("data.yaml", "names: [a, a, b]\n", "not all there and different"),
+        ("data.yaml", "names: [a\n", "is not YAML"),
+        ("data.yaml", LISTED + "train: images/no\n", "'images/no' is no folder of images"),
+    ],
+)
+def test_wrong_yolo_is_told(folder: Path, file: str, content: str | None, message: str) -> None:
+    text = LISTED + "train: images/train\nval: images/val\n"
+    yolo(folder, "{part}/{split}", "data.yaml", text)
+    if content is None:
+        assert len(labels_of(opened("data.yaml"))) == 3
+        return
+    table(folder, content, file)
+    with pytest.raises(DataError, match=message):
+        open_splits("manifest:data.yaml", {}, None, folder / "cache")
+
+
+def test_yolo_pictures_that_may_be_missing_have_their_labels_and_split(folder: Path) -> None:
+    yolo(folder, "{part}/{split}", "data.yaml", LISTED + "train: images/train\nval: images/val\n")
+    whole = opened("data.yaml")
+    pictures(folder, ("images/train/3.png", "images/val/4.png"))
+    (folder / "labels" / "val" / "4.txt").write_text("2 .5 .5 1 1\n")
+    (folder / "images" / "train" / "0.png").unlink()
+    (folder / "images" / "val" / "4.png").unlink()
+    data = opened("data.yaml")
+    found = {Path(key).stem: labels for key, labels in labels_of(data).items()}
+    assert found == {"0": {"a", "c"}, "1": {"b"}, "2": set(), "3": set(), "4": {"c"}}
+    assert [Path(key).stem for key in data.index("test").keys] == ["1", "4"]
+    assert str(data.missing()).startswith("data.yaml: 2 label files have no image, first ")
+    assert whole.missing() is None and "0" in {Path(k).stem for k in whole.index("train").keys}
+
+
+def test_names_of_yolo_may_hold_rare_separators(folder: Path) -> None:
+    yolo(folder, "{part}/{split}", "classes.txt", "a\u2028b\r\nc\r\nd\n")
+    assert opened("classes.txt").names == ("a\u2028b", "c", "d")
+
+
+def test_yolo_without_any_label_file_is_another_layout(folder: Path) -> None:
+    pictures(folder, ("pics/a.jpg", "pics/b.jpg"))
+    table(folder, "a\nb\n", "classes.txt")
+    with pytest.raises(DataError, match=r"none of the 2 images has a label file, such as .*a\.txt"):
+        opened("classes.txt")
+
+
+# ------------------------------------------------------------------------------- a set of one's own
+def test_the_set_is_its_own_edition(folder: Path) -> None:
+    many(folder)
+    data = opened()
+    found = digest(data.index("train"), data.index("test"), data.names)
+    splits = open_splits("manifest:photos.csv", {}, None, folder / "cache")
+    assert splits.digest == found
+    assert splits.identity == f"photos-{found[:8]}"
+    assert data.card.splits == {}, "its own sizes are no official ones"
+    assert Manifest.card.identities == {}, "the class's card is every set's"
+    some = open_splits("manifest:photos.csv", {}, None, folder / "cache", labels=["b"])
+    assert some.identity == f"photos-{found[:8]}-1-labels"
+
+
+def test_it_keeps_the_contract_of_data_sets(folder: Path) -> None:
+    many(folder)
+    contracts.require(registry.find("dataset", "manifest:photos.csv"))
+    (bare,) = contracts.check(registry.find("dataset", "manifest"))
+    assert bare.ok and "as in manifest:SOMETHING" in bare.reason
+
+
+def test_from_a_folder_of_pictures_to_a_board(cli: Any, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    lines = ["image,labels"]
+    for i in range(60):
+        pixels = generator.integers(0, 60, (32, 32, 3), dtype=np.uint8)
+        present = [c for c in range(3) if generator.random() < 0.5]
+        pixels[..., present] += 150
+        name = f"my pictures/{i:02} ü.png"
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / name)
+        lines.append(f"{name},{';'.join(('red', 'green', 'blue')[c] for c in present)}")
+    (tmp_path / "photos.csv").write_text("\n".join(lines), encoding="utf-8")
+    tiny = ("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32")
+    matrix = ("--plugins", "gap", "--datasets", "manifest:photos.csv", *tiny, "--epochs", "1")
+    ended = cli("run", *matrix)
+    assert ended.code == 0, ended.err
+    (record,) = Store(tmp_path / "results").records()
+    assert record.spec.dataset == "manifest:photos.csv"
+    assert record.label_names == ("blue", "green", "red")
+    (board,) = tables([record])
+    assert board.known and board.identity == f"photos-{record.spec.data[:8]}"
+    assert f"{board.identity}, controlled track\n" in ended.out
+    assert "Nothing is missing: 1 run is" in cli("run", *matrix).out
+    assert cli("leaderboard", "--dataset", "photos").out.count("gap") >= 1

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlbench import registry
+from mlbench.contracts import require
+from mlbench.store import Store
+from mlbench.types import DataError, digest
+from mlbench_plugins.datasets.nuswide import NUSWIDE
+from tests.plugins.datasets import miniature
+from tests.plugins.datasets.miniature import TEST, TRAIN, nus_labels, nus_paths
+
+NAMES = NUSWIDE.names
+KEYS = [path.replace("\\", "/") for path in nus_paths()]
+
+
+def opened(root: Path | None, **options: Any) -> NUSWIDE:
+    return NUSWIDE(root, Path("nowhere"), **options)
+
+
+@pytest.fixture
+def official(tmp_path: Path) -> Path:
+    root = miniature.nus_official(tmp_path / "NUS-WIDE")
+    miniature.nus_photos(root)
+    return root
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    root = miniature.nus_table(tmp_path / "nuswide")
+    miniature.nus_photos(root)
+    return root
+
+
+@pytest.fixture
+def single(official: Path) -> Path:
+    """The lists of the single-positive benchmark: some images of both official splits."""
+    (official / "single_positive_train.txt").write_text("\n".join(KEYS[5:0:-1]))
+    (official / "single_positive_test.txt").write_text("\n".join(KEYS[20:26]) + "\n")
+    return official
+
+
+def truth(key: str) -> list[int]:
+    return nus_labels()[KEYS.index(key)].tolist()
+
+
+# ------------------------------------------------------------------------------ the three protocols
+def test_the_official_lists_and_labels(official: Path) -> None:
+    data = opened(official, protocol="original")
+    train, test = data.index("train"), data.index("test")
+    assert (len(train), len(test)) == (TRAIN, TEST)
+    assert sorted([*train.keys, *test.keys]) == sorted(KEYS)
+    for file, target, key in [*train, *test]:
+        assert target.tolist() == truth(key)
+        assert target.dtype == np.int8
+        assert file == official / "Flickr" / key
+        assert file.is_file()
+    assert min(target.sum() for target in train.targets) == 0, "images without labels count"
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_the_table_that_was_published_with_asl(tmp_path: Path, header: bool) -> None:
+    miniature.nus_table(tmp_path, header)
+    miniature.nus_photos(tmp_path)
+    data = opened(tmp_path)
+    train, test = data.index("train"), data.index("test")
+    labelled = [key for key in KEYS if any(truth(key))]
+    assert sorted([*train.keys, *test.keys]) == sorted(f"Flickr/{key}" for key in labelled)
+    assert all(KEYS.index(key.removeprefix("Flickr/")) % 4 == 1 for key in test.keys)
+    for file, target, key in [*train, *test]:
+        assert target.tolist() == truth(key.removeprefix("Flickr/"))
+        assert file == tmp_path / key
+        assert file.is_file()
+
+
+def test_the_single_positive_lists_take_labels_from_the_list_of_all(single: Path) -> None:
+    data = opened(single, protocol="single_positive")
+    assert list(data.index("train").keys) == KEYS[5:0:-1]
+    assert list(data.index("test").keys) == KEYS[20:26]
+    for _, target, key in [*data.index("train"), *data.index("test")]:
+        assert target.tolist() == truth(key)
+
+
+def test_the_default_is_the_table_and_protocols_differ_in_their_digest(single: Path) -> None:
+    miniature.nus_table(single)
+    found = set()
+    for options in ({}, {"protocol": "csv"}, {"protocol": "original"}):
+        data = opened(single, **options)
+        found.add(digest(data.index("train"), data.index("test"), data.names))
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("place", [".", "nuswide", "NUS-WIDE", "nus-wide", "nus_wide"])
+def test_every_usual_place_is_found(tmp_path: Path, place: str) -> None:
+    miniature.nus_table(tmp_path / "data" / place)
+    miniature.nus_photos(tmp_path / "data" / place)
+    assert len(opened(tmp_path / "data").index("train"))
+
+
+@pytest.mark.parametrize("protocol", ["csv", "original"])
+def test_images_in_one_folder_are_found_by_their_names(tmp_path: Path, protocol: str) -> None:
+    miniature.nus_table(miniature.nus_official(tmp_path))
+    miniature.nus_photos(tmp_path, flat=True)
+    index = opened(tmp_path, protocol=protocol).index("train")
+    assert all(Path(file).is_file() for file in index.files)
+    assert index.files[0].parent == tmp_path / "images"
+    assert "/" in index.keys[0], "a key does not depend on where the image lies"
+
+
+def test_the_contract_is_kept(
+    official: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Here(NUSWIDE):
+        def __init__(self, root: Path | None, cache: Path) -> None:
+            super().__init__(root or official, cache, "original")
+
+    from mlbench.contracts import datasets
+
+    for check in datasets.CHECKS:
+        if check is not datasets.refuses_a_folder_without_it:
+            check(Here)
+    require(registry.find("dataset", "nuswide"))
+
+
+@pytest.mark.parametrize("protocol", ["csv", "original"])
+def test_a_complete_run(cli: Any, tmp_path: Path, protocol: str) -> None:
+    data = tmp_path / "data" / "NUS-WIDE"
+    miniature.nus_table(miniature.nus_official(data))
+    miniature.nus_photos(data)
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(f"seeds: [0]\ndataset_options: {{nuswide: {{protocol: {protocol}}}}}")
+    done = cli(
+        *("run", "--suite", suite, "--plugins", "gap,nuswide", "--data", tmp_path / "data"),
+        *("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"),
+        *("--epochs", "1", "--batch-size", "8"),
+    )
+    assert done.code == 0, done.err
+    (record,) = Store(tmp_path / "results").records()
+    assert record.status == "ok"
+    assert record.identity.startswith("nuswide-unknown-")
+    assert len(record.average_precision) == 81
+    assert record.scores.classes_left_out >= 2
+    if protocol == "original":
+        assert (record.train_images, record.test_images) == (TRAIN, TEST)
+
+
+# ------------------------------------------------------------------------------------ wrong input
+@pytest.mark.parametrize(
+    ("protocol", "needed"),
+    [
+        ("csv", r"protocol=csv \(beside original and single_positive\) needs nus_wid_data\.csv"),
+        ("original", r"needs ImageList/\{Train,Test\}Imagelist\.txt and Groundtruth/TrainTest"),
+        ("single_positive", r"needs single_positive_train\.txt and single_positive_test\.txt"),
+    ],
+)
+def test_a_protocol_without_its_lists_says_which_it_needs(
+    tmp_path: Path, protocol: str, needed: str
+) -> None:
+    miniature.nus_photos(tmp_path)
+    with pytest.raises(DataError, match=f"{needed}(?s:.*)not found under"):
+        opened(tmp_path, protocol=protocol)
+
+
+def test_unknown_protocols_and_missing_folders_are_refused(official: Path) -> None:
+    with pytest.raises(DataError, match="protocol='asl'; choose from csv, original, single_pos"):
+        opened(official, protocol="asl")
+    with pytest.raises(DataError, match="no folder was given"):
+        opened(None)
+    with pytest.raises(DataError, match="not found under"):
+        opened(official / "ImageList", protocol="original")
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
+
+
+def edit(file: Path, change: Callable[[list[str]], Any]) -> None:
+    held = lines(file)
+    change(held)
+    file.write_text("".join(f"{line}\n" for line in held))
+
+
+ZEBRA = "Groundtruth/TrainTestLabels/Labels_zebra_Train.txt"
+TRAIN_LIST = "ImageList/TrainImagelist.txt"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (ZEBRA, lambda held: held.pop(), r"has 17 lines, but .*TrainImagelist\.txt lists 18"),
+        (ZEBRA, lambda held: held.append("0"), "has 19 lines"),
+        (ZEBRA, lambda held: held.__setitem__(3, "0 1"), "line 4: '0 1' is neither 0 nor 1"),
+        (ZEBRA, lambda held: held.__setitem__(3, "2"), "line 4: '2' is neither 0 nor 1"),
+        (ZEBRA, lambda held: held.__setitem__(3, ""), "line 4: '' is neither 0 nor 1"),
+        (ZEBRA, lambda held: held.clear(), "is empty; unpack the official"),
+        (TRAIN_LIST, lambda held: held.clear(), "is empty; unpack the official"),
+        (TRAIN_LIST, lambda held: held.__setitem__(2, held[1]), "line 3: image .* twice"),
+        (
+            TRAIN_LIST,
+            lambda held: held.__setitem__(2, held[1].replace("\\", "/")),
+            "line 3: image .* twice",
+        ),
+        (TRAIN_LIST, lambda held: held.__setitem__(2, " "), "line 3: ' ' is no path"),
+        ("ConceptsList/Concepts81.txt", lambda held: held.__setitem__(0, "moose"), "in airport, m"),
+    ],
+)
+def test_a_wrong_official_file_is_named(
+    official: Path, name: str, change: Callable[[list[str]], Any], message: str
+) -> None:
+    edit(official / name, change)
+    with pytest.raises(DataError, match=message) as error:
+        opened(official, protocol="original").index("train")
+    assert str(official / name) in str(error.value)
+
+
+def test_a_half_unpacked_archive_is_named(official: Path) -> None:
+    (official / ZEBRA).unlink()
+    with pytest.raises(DataError, match=r"Labels_zebra_Train\.txt is missing; unpack"):
+        opened(official, protocol="original").index("train")
+    (official / "Flickr").rename(official / "elsewhere")
+    (official / "Flickr").mkdir()
+    miniature.nus_official(official)
+    with pytest.raises(DataError, match=r"none of the 28 listed images (?s:.*)Flickr/(actor|zoo)"):
+        opened(official, protocol="original").index("train")
+
+
+def test_the_same_image_in_both_splits_is_refused(official: Path, table: Path) -> None:
+    stolen = lines(official / "ImageList/TestImagelist.txt")[4]
+    edit(official / TRAIN_LIST, lambda held: held.__setitem__(7, stolen))
+    key = stolen.replace("\\", "/")
+    with pytest.raises(DataError, match=f"1 images stand in both splits, the first is '{key}'"):
+        opened(official, protocol="original").index("test")
+    file = table / "nus_wid_data.csv"
+    row = next(line for line in lines(file) if line.endswith(",val"))
+    edit(file, lambda held: held.append(row.removesuffix("val") + "train"))
+    with pytest.raises(DataError, match="1 images stand in both splits"):
+        opened(table).index("train")
+
+
+def test_two_images_that_would_be_one_file_are_refused(tmp_path: Path) -> None:
+    miniature.nus_official(tmp_path)
+    for name, path in (("Train", "actor\\0001_1.jpg"), ("Test", "zoo\\0001_1.jpg")):
+        edit(tmp_path / f"ImageList/{name}Imagelist.txt", lambda h, p=path: h.__setitem__(0, p))
+    miniature.photo(tmp_path / "images" / "0001_1.jpg", 0)
+    with pytest.raises(DataError, match=r"actor/0001_1.jpg and zoo/0001_1.jpg would both be"):
+        opened(tmp_path, protocol="original").index("train")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("""a.jpg,"['sky']" """.strip(), "has 2 columns instead of path, labels and split"),
+        ("""0,a.jpg,"['sky']",train""", "has 4 columns"),
+        ("""a.jpg,"['sky']",test""", "'test' is neither 'train' nor 'val'"),
+        ("""a.jpg,"['moose']",train""", "'moose' is none of the 81 concepts"),
+        ("""a.jpg,"[3, 5]",train""", "3 is none of the 81 concepts"),
+        ("""a.jpg,7,train""", r"'7' is no list such as"),
+        ("""a.jpg,"['sky'",train""", r"is no list such as"),
+        ("""a.jpg,"[print('sky')]",train""", r"is no list such as"),
+        (""" ,"['sky']",train""", "is no path of an image"),
+        ("", "has 0 columns"),
+    ],
+)
+def test_a_wrong_row_of_the_table_is_named(table: Path, row: str, message: str) -> None:
+    file = table / "nus_wid_data.csv"
+    edit(file, lambda held: held.insert(3, row))
+    with pytest.raises(DataError, match=message) as error:
+        opened(table).index("train")
+    assert f"{file} line 4" in str(error.value)
+
+
+def test_other_faults_of_the_table(table: Path) -> None:
+    file = table / "nus_wid_data.csv"
+    whole = file.read_text()
+    edit(file, lambda held: held.append(held[2]))
+    with pytest.raises(DataError, match="stands in the table twice"):
+        opened(table).index("train")
+    file.write_text("".join(one for one in whole.splitlines(True) if ",val" not in one))
+    with pytest.raises(DataError, match="has no line of the split 'val'"):
+        opened(table).index("train")
+    file.write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(DataError, match="is no text in UTF-8"):
+        opened(table).index("train")
+
+
+def test_an_image_that_is_not_in_the_list_of_all_is_named(single: Path) -> None:
+    with (single / "single_positive_test.txt").open("a") as file:
+        file.write("zoo/9999_1.jpg\n")
+    with pytest.raises(DataError, match=r"line 7: 'zoo/9999_1.jpg' is not in .*Imagelist\.txt"):
+        opened(single, protocol="single_positive").index("train")
+
+
+def test_names_with_spaces_and_other_scripts(tmp_path: Path) -> None:
+    miniature.nus_official(tmp_path)
+    path = "new york\\0001_1 é 猫\u2028.jpg"
+    edit(tmp_path / TRAIN_LIST, lambda held: held.__setitem__(0, path))
+    miniature.photo(tmp_path / "Flickr" / path.replace("\\", "/"), 0)
+    index = opened(tmp_path, protocol="original").index("train")
+    assert index.keys[0] == path.replace("\\", "/")
+    assert Path(index.files[0]).is_file()
+
+
+def test_a_folder_that_must_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(self: Path, **_: Any) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", locked)
+    with pytest.raises(DataError, match=r"cannot be looked for \(Permission denied\); give this"):
+        opened(tmp_path)
+
+
+def test_no_picture_is_opened(official: Path) -> None:
+    for file in (official / "Flickr").glob("*/*.jpg"):
+        file.write_text("no picture")
+    assert len(opened(official, protocol="original").index("train")) == TRAIN

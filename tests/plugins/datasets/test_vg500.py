@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlbench.store import Store
+from mlbench.types import DataError
+from mlbench_plugins.datasets.vg500 import VG500
+from tests.plugins.datasets import miniature
+from tests.plugins.datasets.miniature import VG_TEST, VG_TRAIN
+
+LABELS = "vg_category_500_labels_index.json"
+
+
+@pytest.fixture
+def vg(tmp_path: Path) -> Path:
+    return miniature.vg500(tmp_path / "VG")
+
+
+def opened(root: Path | None, **options: Any) -> VG500:
+    return VG500(root, Path("nowhere"), **options)
+
+
+def test_lists_labels_and_files(vg: Path) -> None:
+    data = opened(vg)
+    train, test = data.index("train"), data.index("test")
+    assert (len(train), len(test)) == (VG_TRAIN, VG_TEST)
+    assert list(train.keys) == (vg / "train_list_500.txt").read_text().split()
+    labels = json.loads((vg / LABELS).read_text())
+    for file, target, key in [*train, *test]:
+        assert np.flatnonzero(target).tolist() == labels[key]
+        assert target.dtype == np.int8
+        assert target.shape == (500,)
+        assert file.is_file()
+    assert {file.parent.name for file in train.files} == {"VG_100K", "VG_100K_2"}
+    assert len(set(data.names)) == 500
+
+
+@pytest.mark.parametrize("place", [".", "vg500", "VG500", "VG", "vg"])
+def test_every_usual_place_is_found(tmp_path: Path, place: str) -> None:
+    miniature.vg500(tmp_path / "data" / place)
+    assert len(opened(tmp_path / "data").index("test")) == VG_TEST
+
+
+def test_labels_may_be_named(vg: Path) -> None:
+    (vg / "names.txt").write_text("".join(f"thing {i}\n" for i in range(500)))
+    assert opened(vg, names_file="names.txt").names[499] == "thing 499"
+    for count, told in ((499, "499 different names in 499"), (501, "501 different")):
+        (vg / "names.txt").write_text("".join(f"thing {i}\n" for i in range(count)))
+        with pytest.raises(DataError, match=told):
+            opened(vg, names_file="names.txt")
+    (vg / "names.txt").write_text("thing\n" * 500)
+    with pytest.raises(DataError, match="1 different names in 500 lines"):
+        opened(vg, names_file="names.txt")
+    with pytest.raises(DataError, match=r"none\.txt is missing; give 500 names"):
+        opened(vg, names_file="none.txt")
+
+
+def test_an_image_that_is_missing_is_left_to_the_check_of_all_images(vg: Path) -> None:
+    name = (vg / "train_list_500.txt").read_text().split()[0]
+    (vg / "VG_100K_2" / name).unlink()
+    index = opened(vg).index("train")
+    assert len(index) == VG_TRAIN
+    assert index.files[0] == vg / "VG_100K" / name
+
+
+def test_a_complete_run(cli: Any, vg: Path, tmp_path: Path) -> None:
+    done = cli(
+        *("run", "--plugins", "gap", "--datasets", "vg500", "--data", vg.parent),
+        *("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"),
+        *("--epochs", "1", "--batch-size", "8"),
+    )
+    assert done.code == 0, done.err
+    (record,) = Store(tmp_path / "results").records()
+    assert record.status == "ok"
+    assert len(record.average_precision) == 500
+    assert (record.train_images, record.test_images) == (VG_TRAIN, VG_TEST)
+
+
+# ------------------------------------------------------------------------------------ wrong input
+def change(file: Path, edit: Callable[[dict[str, Any], str], Any]) -> None:
+    content = json.loads(file.read_text())
+    edit(content, next(iter(content)))
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda c, k: c.pop(k), "has no labels of the listed image '2390000.jpg'"),
+        (lambda c, k: c.update({k: [3, 500]}), "not a list of indices 0 to 499"),
+        (lambda c, k: c.update({k: [-1]}), "not a list of indices 0 to 499"),
+        (lambda c, k: c.update({k: ["3"]}), "not a list of indices 0 to 499"),
+        (lambda c, k: c.update({k: [True]}), "not a list of indices 0 to 499"),
+        (lambda c, k: c.update({k: 3}), "not a list of indices 0 to 499"),
+    ],
+)
+def test_wrong_labels_are_named(
+    vg: Path, edit: Callable[[dict[str, Any], str], Any], message: str
+) -> None:
+    change(vg / LABELS, edit)
+    with pytest.raises(DataError, match=message) as error:
+        opened(vg).index("train")
+    assert str(vg / LABELS) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1, 2]", "holds a list, not file names"),
+        ('{"a.jpg": [1],', "is no whole json"),
+        ('{"a.jpg": [1], "a.jpg": [2]}', "'a.jpg' stands there twice"),
+        ("", "is empty"),
+    ],
+)
+def test_a_broken_json_is_named(vg: Path, content: str, message: str) -> None:
+    (vg / LABELS).write_text(content)
+    with pytest.raises(DataError, match=message) as error:
+        opened(vg).index("test")
+    assert str(vg / LABELS) in str(error.value)
+
+
+def test_wrong_lists_are_named(vg: Path) -> None:
+    train, test = (vg / f"{part}_list_500.txt" for part in ("train", "test"))
+    names = train.read_text()
+    first = names.split()[0]
+    for content, message in (
+        (names + first + "\n", f"line 13: image {first} stands in the list twice"),
+        ("\n" + names, "line 1 is empty"),
+        ("", "is empty; take it from"),
+        (test.read_text(), "8 images stand in both splits"),
+    ):
+        train.write_text(content)
+        with pytest.raises(DataError, match=message):
+            opened(vg).index("test")
+    train.write_text(names)
+    test.unlink()
+    with pytest.raises(DataError, match=r"test_list_500\.txt is missing; take it from"):
+        opened(vg).index("train")
+
+
+def test_missing_folders_are_named(vg: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no folder was given"):
+        opened(None)
+    with pytest.raises(DataError, match=r"VG500 (?s:.*)not found under"):
+        opened(vg / "VG_100K")
+    for name in ("VG_100K", "VG_100K_2"):
+        (vg / name).rename(tmp_path / name)
+    with pytest.raises(DataError, match=r"none of the 20 listed images .*unpack images\.zip and"):
+        opened(vg).index("train")

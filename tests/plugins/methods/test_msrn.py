@@ -1,0 +1,153 @@
+"""MSRN against its formulas written as loops, and what its fast form promises."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mlbench.contracts.made_up import features, label_context
+from mlbench.types import Level, PluginError
+from mlbench_plugins.layers import chunks
+from mlbench_plugins.layers.channel_attention import channel_attention
+from mlbench_plugins.methods.msrn import MSRN
+from tests.plugins.methods.memory import largest
+
+SPEC = (Level(6, 8), Level(10, 16), Level(14, 32))
+
+
+def plain(x_BDHW, labels_CD):
+    """Softmax over the positions for each image, label and channel."""
+    x_B1DN = x_BDHW.flatten(2)[:, None]
+    return ((x_B1DN * labels_CD[..., None]).softmax(-1) * x_B1DN).sum(-1)
+
+
+def attention_by_loops(layer, nodes, edges):
+    h = nodes @ layer.W
+    width = h.shape[1]
+    rows = []
+    for i in range(len(h)):
+        scores = torch.full((len(h),), -torch.inf, dtype=h.dtype)
+        for j in range(len(h)):
+            if edges[i, j]:
+                e = (layer.a[:width, 0] * h[i]).sum() + (layer.a[width:, 0] * h[j]).sum()
+                scores[j] = e if e > 0 else 0.2 * e
+        rows.append(torch.nn.functional.elu(scores.softmax(0) @ h + h[i]))
+    return torch.stack(rows)
+
+
+def by_loops(head, maps):
+    labels = head.fc_label(head.words)
+    for layer in head.label_embed:
+        labels = attention_by_loops(layer, labels, head.edges)
+    nodes = labels.relu()
+    assignment = attention_by_loops(head.group_assign, nodes, head.edges).softmax(1)
+    groups = assignment.T @ attention_by_loops(head.group_embed, nodes, head.edges)
+    own = [int(a.argmax()) for a in assignment]
+    group_loss = 1e-4 * sum((labels[i] - groups[g]).norm() for i, g in enumerate(own))
+    scales = []
+    for i, (x, project) in enumerate(zip(maps, head.project, strict=True)):
+        buffered = head.buffer_convs[i](x) if i < 2 else x
+        p = project(torch.nn.functional.max_pool2d(buffered, 2, ceil_mode=True))
+        scales.append(plain(p, torch.cat((labels, groups))))
+    vectors = torch.cat(scales, -1).tanh()
+    if hasattr(head.classifier, "fc1"):
+        hidden = torch.nn.functional.leaky_relu(head.classifier.fc1(vectors.flatten(1)), 0.01)
+        return head.classifier.fc2(hidden), group_loss
+    count = len(labels)
+    pairs = [torch.cat((vectors[:, c], vectors[:, count + own[c]]), -1) for c in range(count)]
+    weight, bias = head.classifier.weight, head.classifier.bias
+    logits = [(pairs[c] * weight[c]).sum(-1) + bias[c] for c in range(count)]
+    return torch.stack(logits, -1), group_loss
+
+
+@pytest.mark.parametrize(("classifier", "count"), [("mlp", 3), ("elementwise", 7), ("mlp", 1)])
+def test_forward_is_that_of_the_formulas(classifier, count):
+    torch.manual_seed(0)
+    head = MSRN(SPEC, label_context(count), classifier=classifier, groups=min(2, count)).double()
+    maps = tuple(m.double() for m in features(SPEC))
+    output = head(maps)
+    logits, group_loss = by_loops(head, maps)
+    torch.testing.assert_close(output.logits, logits, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(output.aux["group"], group_loss, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("budget", [1, 500, 1 << 20])
+def test_channel_attention_and_its_gradients_are_those_of_the_softmax(monkeypatch, budget):
+    monkeypatch.setattr(chunks, "CPU_ELEMENTS", budget)
+    generator = torch.Generator().manual_seed(0)
+    x, labels = (
+        torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True)
+        for shape in [(2, 4, 3, 5), (7, 4)]
+    )
+    fast, slow = channel_attention(x, labels), plain(x, labels)
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-13)
+    with torch.no_grad():
+        torch.testing.assert_close(channel_attention(x, labels), slow, rtol=1e-12, atol=1e-13)
+    weights = torch.randn(fast.shape, dtype=torch.float64, generator=generator)
+    for pair in zip(
+        torch.autograd.grad((weights * fast).sum(), [x, labels]),
+        torch.autograd.grad((weights * slow).sum(), [x, labels]),
+        strict=True,
+    ):
+        torch.testing.assert_close(*pair, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 50.0])
+def test_channel_attention_holds_for_any_size_of_scores(scale):
+    """Scores of thousands overflow without the shift by their maximum."""
+    generator = torch.Generator().manual_seed(0)
+    x = scale * torch.randn(1, 4, 3, 3, generator=generator)
+    labels = scale * torch.randn(5, 4, generator=generator)
+    torch.testing.assert_close(channel_attention(x, labels), plain(x, labels))
+
+
+def test_memory_does_not_grow_with_the_labels(monkeypatch):
+    monkeypatch.setattr(chunks, "CPU_ELEMENTS", 1)
+    x, labels = torch.randn(2, 8, 9, 9, requires_grad=True), torch.randn(40, 8)
+    most = largest(lambda: channel_attention(x, labels))
+    assert most <= 3 * max(x.numel(), 2 * labels.numel()) < x.numel() * len(labels)
+
+
+def test_flop_counters_see_the_attention():
+    x, labels = torch.randn(1, 8, 3, 3), torch.randn(5, 8)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        channel_attention(x, labels)
+    assert counter.get_total_flops() >= 2 * x.numel() * len(labels)
+
+
+@pytest.mark.parametrize(("count", "groups"), [(1, 1), (5, 1), (11, 2), (20, 4), (80, 4), (81, 4)])
+def test_the_number_of_groups_is_what_the_papers_ratios_give(count, groups):
+    with torch.device("meta"):
+        head = MSRN(SPEC, label_context(count))
+    assert head.label_branch().groups.shape == (groups, 512)
+
+
+def test_an_mlp_of_a_billion_weights_is_refused_with_its_remedy():
+    with pytest.raises(PluginError, match=r"1\.59 billion.*classifier: elementwise"):
+        MSRN(SPEC, label_context(500))
+    with torch.device("meta"):
+        MSRN(SPEC, label_context(500), classifier="elementwise")
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "said"),
+    [
+        (SPEC[1:], {}, "needs 3 feature levels and the backbone gives 2.*resnet101"),
+        (SPEC, {"classifier": "conv"}, "no classifier 'conv'; known: mlp, elementwise"),
+        (SPEC, {"groups": 9}, "groups=9"),
+        (SPEC, {"downsample": 0}, "downsample=0"),
+    ],
+)
+def test_what_cannot_be_is_refused(spec, options, said):
+    with pytest.raises(PluginError, match=said):
+        MSRN(spec, label_context(5), **options)
+
+
+def test_more_levels_than_three_are_no_matter():
+    """The last three count."""
+    torch.manual_seed(0)
+    three = MSRN(SPEC, label_context(3)).eval()
+    four = MSRN((Level(4, 4), *SPEC), label_context(3)).eval()
+    four.load_state_dict(three.state_dict())
+    maps = features(SPEC)
+    extra = torch.randn(2, 4, 24, 40)
+    assert torch.equal(three(maps).logits, four((extra, *maps)).logits)

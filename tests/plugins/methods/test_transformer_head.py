@@ -1,0 +1,92 @@
+"""ML-Decoder on angles: where it differs from ML-Decoder."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from mlbench.contracts.made_up import label_context
+from mlbench.types import Angles, Level, PluginError
+from mlbench_plugins.methods.ml_decoder import MLDecoder
+from mlbench_plugins.methods.transformer_head import TransformerHead
+from tests.plugins.methods.test_ml_decoder import SMALL, SPEC, decoded, maps
+
+
+def made(labels, **options):
+    torch.manual_seed(labels)
+    head = TransformerHead(SPEC, label_context(labels), **SMALL | options).double().eval()
+    torch.nn.init.normal_(head.classifier.bias)
+    return head
+
+
+def leaky(x):
+    return torch.where(x > 0, x, 0.2 * x)
+
+
+@pytest.mark.parametrize("angles", [Angles(), Angles(17.0), Angles(10.0, 2.0)])
+@pytest.mark.parametrize(("labels", "groups"), [(1, -1), (5, -1), (7, 3)])
+def test_logits_are_scaled_cosines_with_the_bias_added_before_the_scale(labels, groups, angles):
+    head, x = made(labels, groups=groups), maps(2, dtype=torch.float64)
+    torch.nn.init.uniform_(head.classifier.bias, -0.01, 0.01)
+    head.classifier.angles = angles
+    size = head.classifier.weight.shape[-1]
+    for image, logits in zip(x[1], head(x).logits, strict=True):
+        h = decoded(head.decoder, head.queries, image, leaky)
+        for c in range(labels):
+            vector, weight = h[c // size], head.classifier.weight[c // size, :, c % size]
+            cosine = (vector / vector.norm()) @ (weight / weight.norm())
+            z = cosine + head.classifier.bias[c]
+            expected = angles.scale * (2 * ((z + 1) / 2) ** angles.exponent - 1)
+            torch.testing.assert_close(logits[c], expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_bias_may_take_a_logit_beyond_the_scale():
+    head = made(4)
+    torch.nn.init.constant_(head.classifier.bias, 3.0)
+    assert (head(maps(1, dtype=torch.float64)).logits > head.classifier.angles.scale).all()
+
+
+@pytest.mark.parametrize("classifier", ["linear", "cosine"])
+def test_losses_on_angles_find_what_they_need_only_with_cosines(classifier):
+    """The core looks for modules with ``angles``."""
+    for head in (made(4, classifier=classifier), MLDecoder(SPEC, label_context(4), **SMALL)):
+        cosine = classifier == "cosine" and isinstance(head, TransformerHead)
+        assert sum(hasattr(m, "angles") for m in head.modules()) == cosine
+
+
+def test_cosines_stay_in_float32_under_autocast():
+    head, x = made(4).float(), maps(2)
+    exact = head(x).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = head(x).logits
+        vectors = torch.randn(2, 4, 12)
+        classified = head.classifier(vectors)
+    assert logits.dtype == torch.float32
+    assert (logits - exact).abs().max() < 0.05 * exact.abs().max()
+    torch.testing.assert_close(classified, head.classifier(vectors), rtol=0, atol=0)
+
+
+def test_the_queries_are_saved_but_never_trained():
+    head = made(4)
+    assert "queries" in head.state_dict()
+    assert "queries" not in dict(head.named_parameters())
+
+
+def test_pixels_below_zero_count():
+    """A ReLU would let no gradient through where every embedding is negative."""
+    for classifier, reached in (("cosine", True), ("linear", False)):
+        head = made(3, classifier=classifier)
+        torch.nn.init.constant_(head.decoder.embed.bias, -100.0)
+        x = maps(1, dtype=torch.float64)[1].requires_grad_()
+        functional.mse_loss(head((x,)).logits, torch.ones(1, 3, dtype=x.dtype)).backward()
+        assert bool(x.grad.any()) is reached
+
+
+def test_thousands_of_labels():
+    with torch.device("meta"):
+        head = TransformerHead((Level(2048, 32),), label_context(5000)).eval()
+        assert head((torch.empty(2, 2048, 14, 20),)).logits.shape == (2, 5000)
+
+
+def test_an_unknown_classifier_is_refused():
+    with pytest.raises(PluginError, match="'round'; known: linear, cosine"):
+        made(4, classifier="round")

@@ -1,0 +1,166 @@
+from datetime import UTC, datetime
+
+import pytest
+
+import mlbench.boards.rows
+import mlbench.store.store
+from mlbench.boards.rows import tables
+from mlbench.store import Store
+from mlbench.types import StoreError, SuiteError
+from mlbench_tools.analysis.history import as_of, changes, moment, said
+from tests.boards.scored import write
+from tests.store.made import made_predictions, made_record, made_scores
+
+
+def at(day, **fields):
+    return {"started": f"2026-01-{day:02d}T12:00:00+00:00", **fields}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "results")
+
+
+def test_a_run_made_again_keeps_what_was_found_before(store):
+    old, new = made_record(value=50.0, **at(1)), made_record(value=60.0, **at(2))
+    store.write(old, made_predictions(seed=1))
+    store.write(new, made_predictions(seed=2))
+    assert store.records() == [new] and store.superseded() == [old]
+    assert store.problems() == [] and store.get(old.run_id) == new
+    for record, seed in ((old, 1), (new, 2)):
+        found = store.predictions(record)
+        assert (found.logits == made_predictions(seed=seed).logits).all()
+
+
+def test_every_earlier_one_is_kept(store):
+    for day in (1, 2, 3):
+        store.write(made_record(value=50.0 + day, **at(day)))
+    assert [record.scores.mAP for record in store.superseded()] == [51, 52]
+
+
+def test_writing_the_same_run_twice_supersedes_nothing(store):
+    for _ in range(2):
+        store.write(made_record(**at(1)), made_predictions())
+    assert store.superseded() == [] and len(store.records()) == 1
+
+
+def test_a_damaged_one_of_old_is_named(store):
+    for day in (1, 2):
+        store.write(made_record(**at(day)))
+    (file,) = store.root.glob("records/*/*/superseded/*.json")
+    file.write_text("{")
+    assert store.superseded() == [] and len(store.records()) == 1
+    (problem,) = store.problems()
+    assert isinstance(problem, StoreError) and str(file) in str(problem)
+
+
+def test_predictions_of_a_superseded_run_without_any_are_not_the_newest(store):
+    store.write(made_record(**at(1)))
+    store.write(made_record(**at(2)), made_predictions())
+    with pytest.raises(StoreError, match="superseded"):
+        store.predictions(store.superseded()[0])
+
+
+def test_dates_times_and_commits():
+    records = [made_record(**at(day, commit=f"abcdef{day}")) for day in (1, 2)]
+    assert moment("2026-01-02", records) == datetime(2026, 1, 2, tzinfo=UTC)
+    assert moment("2026-01-02T03:00:00+02:00", records).astimezone(UTC).hour == 1
+    assert as_of(moment("abcdef1", records), records[:1], []) == records[:1]
+    assert as_of(moment("2026-01-01", records), records[:1], []) == []
+    for wrong in ("yesterday", "abcde", "fffffff"):
+        with pytest.raises(SuiteError, match=f"{wrong}"):
+            moment(wrong, records)
+
+
+def test_changes_row_by_row():
+    steady = made_record("gap", 50.0, **at(1))
+    old = made_record("msrn", 40.0, **at(1))
+    redone = made_record("msrn", 60.0, **at(3))
+    fresh = made_record("ssgrl", 30.0, **at(3))
+    lost = made_record("gmp", 20.0, **at(1))
+    broken = made_record("gmp", status="diverged", scores=None, error="nan", **at(3))
+    records, superseded = [steady, redone, fresh, broken], [old, lost]
+    then = as_of(moment("2026-01-02", records), records, superseded)
+    assert {r.run_id for r in then} == {steady.run_id, old.run_id, lost.run_id}
+    again = {old.run_id, lost.run_id}
+    found = changes(tables(then), tables(records), again)
+    assert [said(one) for one in found] == [
+        "scored again: msrn, resnet18, bce: 40.00 -> 60.00, rank 2 -> 1 "
+        f"(superseded: {old.run_id})",
+        "rank 1 -> 2: gap, resnet18, bce",
+        "new: ssgrl, resnet18, bce: 30.00, rank 3",
+        f"gone: gmp, resnet18, bce: was 20.00, rank 3 (superseded: {lost.run_id})",
+    ]
+    assert changes(tables(records), tables(records)) == []
+
+
+def test_ranks_are_told_as_the_ranges_of_the_board():
+    def board(*ranks):
+        (table,) = tables([made_record("gap", 50.0), made_record("msrn", 40.0)])
+        rows = zip(table.rows, ranks, strict=False)
+        made = [row.model_copy(update={"rank": a, "rank_worst": b}) for row, (a, b) in rows]
+        return [table.model_copy(update={"rows": tuple(made)})]
+
+    before = board((1, 2), (1, 2))
+    (one,) = changes(before, board((1, 1), (1, 2)))
+    assert said(one) == "rank 1\N{EN DASH}2 -> 1: gap, resnet18, bce"
+    (new,) = changes(board((1, 1)), before)
+    assert said(new) == "new: msrn, resnet18, bce: 40.00, rank 1\N{EN DASH}2"
+
+
+def test_what_was_taken_in_today_is_new_today_whenever_it_was_run():
+    steady = made_record("gap", 50.0, **at(1))
+    taken = made_record("msrn", 60.0, **at(1), added="2026-01-05T00:00:00+00:00", commit="feedbeef")
+    records = [steady, taken]
+    assert as_of(moment("2026-01-04", records), records, []) == [steady]
+    assert as_of(moment("2026-01-06", records), records, []) == records
+    assert moment("feedbee", records) == datetime(2026, 1, 1, 12, 0, 1, tzinfo=UTC)
+
+
+def test_another_seed_is_a_new_score_of_its_row():
+    first = made_record("gap", 50.0, **at(1))
+    second = made_record("gap", 52.0, spec={"seed": 1}, **at(3))
+    (change,) = changes(tables([first]), tables([first, second]))
+    assert change.what == "scored" and change.mAP == (50, 51) and change.superseded == ()
+
+
+def test_a_board_that_is_new_has_new_rows_only():
+    record = made_record("gap", scores=made_scores(50.0), identity="voc2007")
+    assert [one.what for one in changes([], tables([record]))] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [("yesterday", "yesterday: neither a date"), ("2999-01-01", "lies in the future")],
+)
+def test_a_wrong_since_prints_and_writes_nothing(cli, store, when, message):
+    write(store, "gap")
+    ended = cli("history", when)
+    assert ended.code == 2 and message in ended.err and not ended.out
+    assert not (store.root / "leaderboards").exists()
+
+
+def test_what_changed_since_a_day(cli, store):
+    write(store, "gap", 1.5, noise=1)
+    write(store, "gmp", 1.0, noise=2)
+    redone = write(store, "gmp", 1.2, noise=3, started="2026-03-01T00:00:00+00:00")
+    write(store, "msrn", 3.0, noise=4, started="2026-03-02T00:00:00+00:00", commit="feedbeef99")
+    ended = cli("history", "2026-02-01")
+    assert ended.code == 0, ended.err
+    assert "new: msrn" in ended.out and "scored again: gmp" in ended.out
+    assert f"(superseded: {redone.run_id})" in ended.out and "rank 1 -> 2: gap" in ended.out
+    assert "nothing changed" in cli("history", "feedbee").out
+    wrong = cli("history", "lately")
+    assert wrong.code == 2 and "lately: neither" in wrong.err
+
+
+def test_every_record_is_read_once(cli, store, monkeypatch):
+    for method in ("gap", "gmp"):
+        write(store, method, started="2026-03-01T00:00:00+00:00")
+    read, attempt = [], mlbench.store.store.attempt
+    monkeypatch.setattr(
+        "mlbench.store.store.attempt", lambda file: read.append(file.stem) or attempt(file)
+    )
+    ended = cli("history", "2026-02-01")
+    assert ended.code == 0, ended.err
+    assert len(read) == len(set(read)) == 2

@@ -1,0 +1,365 @@
+"""``mlbench score``: any file of predictions, under any protocol."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlbench.metrics import PROTOCOLS, TREATMENTS, evaluate
+from mlbench.store import Store
+from mlbench_tools.analysis.predictions import read
+from tests.store.made import made_predictions, made_record
+
+RESULTS = Path(__file__).parents[3] / "results"
+NAMES = ("cat", "dog: big", "[red]car")
+TARGETS = np.array([[1, 0, 0], [0, 1, -1], [1, 1, 0], [0, 0, 1]], np.int8)
+LOGITS = np.array([[2, -1, 0.5], [-2, 1, 3], [-0.5, -1, -3], [0.5, -3, 1]], np.float32)
+
+
+@pytest.fixture
+def arrays():
+    keys = np.array(["a", "b", "c", "NA"])
+    return {"logits": LOGITS, "targets": TARGETS, "keys": keys, "names": np.array(NAMES)}
+
+
+@pytest.fixture
+def file(tmp_path, arrays):
+    np.savez(tmp_path / "p.npz", **arrays)
+    return tmp_path / "p.npz"
+
+
+def table(kind="logit", scores=LOGITS):
+    columns = {"key": ["a", "b", "c", "NA"]}
+    columns |= {f"{kind}:{name}": scores[:, i] for i, name in enumerate(NAMES)}
+    return pd.DataFrame(columns | {f"target:{n}": TARGETS[:, i] for i, n in enumerate(NAMES)})
+
+
+def as_json(cli, *arguments):
+    done = cli("score", *arguments, "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_the_canonical_protocol_is_what_it_prints_unless_told(cli, file):
+    found = as_json(cli, file)
+    assert list(found["protocols"]) == ["canonical"]
+    assert found["protocols"]["canonical"]["values"] == evaluate("canonical", LOGITS, TARGETS)
+    assert (found["images"], found["labels"], found["run_id"]) == (4, 3, None)
+
+
+def test_all_protocols_and_why_some_are_not_defined(cli, file):
+    found = as_json(cli, file, "--protocol", "all")
+    for name, told in found["protocols"].items():
+        assert told["values"] == evaluate(name, LOGITS, TARGETS)
+        assert told["version"] == PROTOCOLS[name.partition("+")[0]].version
+    assert "ap-interpolated+difficult-positive" in found["protocols"]
+    assert "no predictions on validation images" in found["undefined"]["prf-validation"]
+    assert [name for name, told in found["protocols"].items() if told["oracle"]] == [
+        f"prf-oracle{ending}" for ending in ("", "+difficult-negative", "+difficult-positive")
+    ]
+    by_label = found["protocols"]["ap"]["by_label"]["AP"]
+    assert tuple(by_label) == NAMES and by_label["cat"] == pytest.approx(250 / 3)
+
+
+def test_the_table_a_person_reads(cli, file):
+    done = cli("score", file, "--protocol", "prf-oracle, auc,prf-validation", "--by-label")
+    assert done.code == 0, done.err
+    assert "p.npz: 4 images, 3 labels" in done.out
+    assert re.search(r"prf-oracle \(oracle\) +CP \d", done.out)
+    assert "compare it with nothing else" in done.out
+    assert "prf-validation" in done.out and "not defined: there are no predictions" in done.out
+    assert re.search(r"\[red\]car +100\.00", done.out), "markup in a name is text"
+
+
+def test_validation_and_training_positives_of_a_file(cli, arrays, tmp_path):
+    more = {"validation_logits": LOGITS, "validation_targets": TARGETS}
+    np.savez(tmp_path / "v.npz", **arrays, **more, train_positives=np.array([500, 50, 5]))
+    found = as_json(cli, tmp_path / "v.npz", "--protocol", "prf-validation-by-class,groups")
+    assert found["undefined"] == {}
+    wanted = evaluate("prf-validation-by-class", LOGITS, TARGETS, (LOGITS, TARGETS))
+    assert found["protocols"]["prf-validation-by-class"]["values"] == wanted
+    thresholds = found["protocols"]["prf-validation-by-class"]["by_label"]
+    assert thresholds["threshold_logit"] == dict(zip(NAMES, (-0.5, -1.0, 1.0), strict=True))
+    chances = list(thresholds["threshold_probability"].values())
+    assert chances == pytest.approx(1 / (1 + np.exp([0.5, 1, -1])))
+    flags = ("--protocol", "prf-validation-by-class", "--by-label")
+    assert re.search(r"dog: big +0\.27 +-1\.00", cli("score", tmp_path / "v.npz", *flags).out)
+    groups = found["protocols"]["groups"]["by_label"]["group"]
+    assert list(groups.values()) == ["head", "middle", "tail"]
+
+
+def test_a_run_by_its_id_its_record_or_its_predictions(cli):
+    record = next(r for r in Store(RESULTS).records() if r.scores is not None)
+    (place,) = (RESULTS / "records").glob(f"*/*/{record.run_id}.json")
+    by_id = as_json(cli, record.run_id, "--results", RESULTS)
+    by_record, by_file = as_json(cli, place), as_json(cli, place.with_suffix(".npz"))
+    assert by_id["run_id"] == by_record["run_id"] == record.run_id
+    assert by_id["protocols"] == by_record["protocols"] == by_file["protocols"]
+    assert by_id["protocols"]["canonical"]["values"]["mAP"] == pytest.approx(record.scores.mAP)
+
+
+def test_groups_of_a_run_follow_from_its_record(cli, tmp_path):
+    store, seen = Store(tmp_path / "results"), made_predictions(n=40)
+    known, old = made_record(train_positives=(200, 50, 2)), made_record(spec={"seed": 1})
+    store.write(known, seen)
+    store.write(old, seen)
+    found = as_json(cli, known.run_id, "--protocol", "groups")["protocols"]["groups"]
+    assert list(found["by_label"]["group"].values()) == ["head", "middle", "tail"]
+    asked = as_json(cli, old.run_id, "--protocol", "groups,groups-by-thirds")
+    assert list(asked["protocols"]) == ["groups-by-thirds"]
+    assert "records of older runs" in asked["undefined"]["groups"]
+
+
+def test_a_run_by_the_beginning_of_its_id(cli):
+    records = [r for r in Store(RESULTS).records() if r.scores is not None]
+    found = as_json(cli, records[0].run_id[:8], "--results", RESULTS)
+    assert found["run_id"] == records[0].run_id
+    digits = [record.run_id[0] for record in records]
+    often = max(digits, key=digits.count)
+    done = cli("score", often, "--results", RESULTS)
+    assert done.code == 2 and f"'{often}' is the beginning of " in done.err
+
+
+def test_a_table_that_pandas_wrote_with_booleans_and_quoted_keys(tmp_path, cli):
+    text = 'key,logit:a,target:a\n"x, one\ntwo",2,True\n\ny,1,False\n'
+    (tmp_path / "p.csv").write_text(text, encoding="utf-8-sig")
+    case = read(str(tmp_path / "p.csv"), RESULTS).case
+    assert case.targets.tolist() == [[1], [0]] and case.logits.tolist() == [[2], [1]]
+    (tmp_path / "p.csv").write_text(text.replace("1,False", "high,0"))
+    assert "line 5, column logit:a holds 'high'" in cli("score", "p.csv").err
+
+
+def test_a_label_is_never_printed_as_a_picture(tmp_path, cli):
+    (tmp_path / "p.csv").write_text("key,logit::dog:,target::dog:\na,high,1\n")
+    assert "column logit::dog: holds 'high'" in cli("score", "p.csv").err
+    (tmp_path / "p.csv").write_text("key,logit::dog:,target::dog:\na,1,1\nb,2,0\n")
+    done = cli("score", "p.csv", "--by-label", "--protocol", "ap")
+    assert ":dog:" in done.out and "2 images, 1 label\n" in done.out
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_a_table_is_scored_as_the_arrays_are(cli, file, tmp_path, blank):
+    written = table()
+    if blank:
+        written = written.replace({"target:[red]car": {-1: None}})
+    written.to_csv(tmp_path / "p.csv", index=False)
+    flags = ("--protocol", "ap,prf-0.5,hamming")
+    found, wanted = (as_json(cli, f, *flags) for f in (tmp_path / "p.csv", file))
+    assert found["protocols"] == wanted["protocols"]
+
+
+def test_probabilities_are_scored_as_their_logits_are(tmp_path):
+    chances = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
+    table("probability", chances).to_csv(tmp_path / "p.csv", index=False)
+    np.savez(tmp_path / "p.npz", probabilities=chances, targets=TARGETS)
+    for name in ("p.csv", "p.npz"):
+        case = read(str(tmp_path / name), RESULTS).case
+        np.testing.assert_allclose(case.logits, LOGITS, atol=1e-12)
+
+
+def test_certain_probabilities_stay_at_the_ends_of_the_ranking(tmp_path):
+    chances = np.array([[0.0], [np.nextafter(0, 1)], [0.5], [np.nextafter(1, 0)], [1.0]])
+    targets = np.array([[0], [1], [1], [1], [1]])
+    np.savez(tmp_path / "p.npz", probabilities=chances, targets=targets)
+    logits = read(str(tmp_path / "p.npz"), RESULTS).case.logits[:, 0]
+    assert (np.diff(logits) > 0).all() and np.isfinite(logits).all() and logits[2] == 0
+
+
+@pytest.mark.parametrize("suffix", ["npz", "csv"])
+def test_targets_without_a_zero_are_refused(cli, arrays, tmp_path, suffix):
+    minus = np.where(TARGETS == 1, 1, -1)
+    if suffix == "npz":
+        np.savez(tmp_path / "p.npz", **arrays | {"targets": minus})
+    else:
+        columns = {f"target:{name}": minus[:, i] for i, name in enumerate(NAMES)}
+        table().assign(**columns).to_csv(tmp_path / "p.csv", index=False)
+    done = cli("score", f"p.{suffix}")
+    called = "targets" if suffix == "npz" else "target:LABEL"
+    assert done.code == 2 and f"p.{suffix}: {called} holds 1 (present) and -1" in done.err
+    assert "nowhere 0 (absent)" in done.err and "write 0 instead of -1" in done.err
+
+
+def test_targets_that_are_all_present_or_of_validation_are_refused_alike(cli, arrays, tmp_path):
+    np.savez(tmp_path / "p.npz", **arrays | {"targets": np.ones_like(TARGETS)})
+    done = cli("score", "p.npz")
+    assert done.code == 2 and "holds 1 (present), and nowhere 0" in done.err
+    held = {"validation_logits": LOGITS, "validation_targets": np.where(TARGETS == 1, 1, -1)}
+    np.savez(tmp_path / "p.npz", **arrays, **held)
+    done = cli("score", "p.npz")
+    assert done.code == 2 and "validation_targets holds 1 (present) and -1" in done.err
+
+
+def test_more_unknown_than_absent_is_told(cli, file, arrays, tmp_path):
+    assert cli("score", file).err == ""
+    voc = np.where(TARGETS == 1, 1, -1)
+    voc[1, 2] = 0
+    np.savez(tmp_path / "voc.npz", **arrays | {"targets": voc})
+    done = cli("score", "voc.npz")
+    assert done.code == 0 and "warning: voc.npz: targets holds -1 (unknown" in done.err
+    assert "6 times and 0 (absent) 1 time;" in done.err and "exchange the two" in done.err
+
+
+@pytest.mark.parametrize("suffix", ["npz", "csv"])
+def test_logits_that_look_like_probabilities_are_told(cli, arrays, tmp_path, suffix):
+    chances = 1 / (1 + np.exp(-LOGITS))
+    np.savez(tmp_path / "p.npz", **arrays | {"logits": chances})
+    table("logit", chances).to_csv(tmp_path / "p.csv", index=False)
+    done = cli("score", f"p.{suffix}", "--json")
+    called, remedy = {
+        "npz": ("logits", "probabilities"),
+        "csv": ("logit:LABEL", "probability:LABEL"),
+    }[suffix]
+    assert done.code == 0 and json.loads(done.out), "a warning is no part of what is piped on"
+    assert f"warning: p.{suffix}: every number of {called} lies within 0 and 1" in done.err
+    assert done.err.endswith(f"name them {remedy}\n")
+
+
+def test_a_class_without_a_positive_is_named(cli, arrays, tmp_path):
+    np.savez(tmp_path / "p.npz", **arrays | {"targets": TARGETS * np.array([1, 1, 0])})
+    done = cli("score", "p.npz", "--protocol", "ap+absent-refused")
+    assert "the first is '[red]car', and this protocol refuses" in done.out
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 3), (4, 1)])
+def test_one_image_and_one_label_are_scored(cli, tmp_path, rows, columns):
+    np.savez(tmp_path / "p.npz", logits=LOGITS[:rows, :columns], targets=TARGETS[:rows, :columns])
+    found = as_json(cli, "p.npz", "--protocol", "all")
+    assert (found["images"], found["labels"]) == (rows, columns)
+    assert set(found["protocols"]) | set(found["undefined"]) >= set(PROTOCOLS)
+    assert all(len(why) > 20 for why in found["undefined"].values())
+
+
+def test_scores_of_a_run_that_are_not_finite_name_the_file(cli, tmp_path):
+    seen, record = made_predictions(n=40), made_record()
+    seen.logits[3, 1] = np.nan
+    file = Store(tmp_path / "results").write(record, seen)
+    done = cli("score", record.run_id)
+    assert done.code == 2 and str(file.relative_to(tmp_path)) in done.err
+    assert "not finite" in done.err and "try fp32 or a lower learning rate" in done.err
+
+
+def test_the_list_shows_every_protocol(cli):
+    done = cli("score", "--list")
+    shown = re.findall(r"^(\S+)", done.out, re.MULTILINE)
+    assert {*PROTOCOLS, *(f"...+{name}" for name in TREATMENTS)} <= set(shown)
+    told = json.loads(cli("score", "--list", "--json").out)
+    assert list(told["protocols"]) == list(PROTOCOLS)
+    assert told["protocols"]["prf-oracle"]["oracle"]
+
+
+def test_a_misspelt_protocol_is_told_before_the_file_is_read(cli):
+    done = cli("score", "nowhere.npz", "--protocol", "ap,ap-interpolate")
+    assert done.code == 2 and "did you mean ap-interpolated" in done.err
+
+
+def test_nothing_to_score(cli):
+    done = cli("score")
+    assert done.code == 2 and "name a file or a run id" in done.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"logits": np.full((4, 3), np.nan)}, "logit of image 'a', label 'cat': nan is not finite"),
+        ({"logits": LOGITS[:, :2]}, r"\(4, 2\) and targets \(4, 3\)"),
+        ({"logits": LOGITS.astype(int)}, "the scores as floats"),
+        ({"targets": np.zeros((4, 3), np.int8)}, "bad.npz: none of the 4 images has a positive"),
+        ({"targets": TARGETS * 2}, "target of image 'a', label 'cat': 2 is no target"),
+        ({"targets": None}, "an .npz holds targets"),
+        ({"probabilities": LOGITS}, "holds logits and probabilities; give one of the two"),
+        ({"logits": None}, "logits or probabilities"),
+        ({"logits": None, "probabilities": LOGITS}, "not within 0 and 1"),
+        ({"names": np.array(["a", "b"])}, "2 label names, 2 of them different, for 3"),
+        ({"names": np.array(["a", "a", "b"])}, "3 label names, 2 of them different"),
+        ({"keys": np.array(["a", "b", "a", "c"])}, "'a' stands there more than once"),
+        ({"keys": np.array(["a"])}, "1 key for 4 images"),
+        ({"validation_logits": LOGITS}, "lacks validation_targets; it holds .*an .npz holds"),
+        ({"validation_targets": TARGETS}, "lacks validation_logits or validation_probabilities"),
+        (
+            {f"validation_{n}": a[:, :2] for n, a in (("logits", LOGITS), ("targets", TARGETS))},
+            "its validation arrays have 2 labels and the others 3",
+        ),
+        (
+            {"validation_logits": np.where(LOGITS == 3, np.inf, LOGITS)}
+            | {"validation_targets": TARGETS},
+            "bad.npz: validation_logit of image 1, label '.red.car': inf is not finite",
+        ),
+        ({"logits": LOGITS[:0], "targets": TARGETS[:0], "keys": None}, "bad.npz: holds no images"),
+        ({"names": np.array("cat")}, r"names \(\) must have one dimension"),
+        ({"names": np.array([], np.str_)}, "0 label names"),
+        ({"names": np.array([{}, {}, {}])}, "damaged or no .npz"),
+    ],
+)
+def test_arrays_that_are_no_predictions(cli, arrays, tmp_path, changes, message):
+    kept = {name: value for name, value in (arrays | changes).items() if value is not None}
+    np.savez(tmp_path / "bad.npz", **kept)
+    done = cli("score", tmp_path / "bad.npz")
+    assert done.code == 2 and re.search(message, done.err), done.err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns="key"), "has the columns"),
+        (lambda t: t.drop(columns="target:cat"), "'cat' has only one of target and logit"),
+        (lambda t: t.assign(**{"probability:cat": 0.5}), "give one of the two"),
+        (lambda t: t.assign(key="a"), "'a' stands there more than once"),
+        (
+            lambda t: t.assign(**{"logit:cat": ["1", "2", "high", "3"]}),
+            "line 4, .*'high', which is no",
+        ),
+        (lambda t: t.assign(**{"logit:cat": [1, None, 2, 3]}), "line 3, column logit:cat is blank"),
+        (
+            lambda t: t.assign(**{"logit:cat": [1, 2, np.inf, 3]}),
+            "line 4, column logit:cat holds 'inf', which is no finite",
+        ),
+        (
+            lambda t: t.assign(**{"logit:cat": ["1", "nan", "2", "3"]}),
+            "line 3, column logit:cat holds 'nan', which",
+        ),
+        (lambda t: t.assign(**{"target:cat": 7}), "line 2, column target:cat: 7.0 is no target"),
+        (
+            lambda t: t.assign(**{"target:cat": "nan"}),
+            "line 2, column target:cat: nan is no target",
+        ),
+        (lambda t: t[:0], "bad.csv: holds no images"),
+        (lambda t: t.rename(columns={"target:cat": "target:dog: big"}), "big' twice"),
+    ],
+)
+def test_tables_that_are_no_predictions(cli, tmp_path, change, message):
+    change(table()).to_csv(tmp_path / "bad.csv", index=False)
+    done = cli("score", tmp_path / "bad.csv")
+    assert done.code == 2 and re.search(message, done.err), done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("cut.npz", b"PK\x03\x04 and no more", "damaged or no .npz"),
+        ("empty.npz", b"", "damaged or no .npz"),
+        ("empty.csv", b"", "cannot be read as a table"),
+        (
+            "long.csv",
+            b"key,logit:a,target:a\nx,1,1,9\ny,1,0,9\n",
+            "line 2 has 4 fields for the 3 columns",
+        ),
+        ("cut.csv", b"key,logit:a,target:a\nx,1,1\n\ny,1", "line 4 has 2 fields for the 3"),
+        ("quote.csv", b'key,logit:a,target:a\n"x,1,1\n', "cannot be read as a table"),
+        ("latin.csv", b"key,logit:\xe9,target:\xe9\nx,1,1\n", "cannot be read as a table"),
+        ("p.txt", b"?", "not a .npz, .csv or .json"),
+        ("alone.json", b"{}", "not a record of a store"),
+    ],
+)
+def test_damaged_files(cli, tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    done = cli("score", tmp_path / name)
+    assert done.code == 2 and message in done.err and name in done.err, done.err
+
+
+@pytest.mark.parametrize("name", ["none.npz", "none.csv", "none.json", "0123456789abcdef"])
+def test_what_is_not_there(cli, name):
+    done = cli("score", name)
+    assert done.code == 2 and name in done.err

@@ -1,0 +1,154 @@
+"""``mlbench profile``: heads apart from backbones, against records and counts by hand."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from mlbench.build import build
+from mlbench.contracts.made_up import label_context
+from mlbench.engine.efficiency import device_name, measure
+from mlbench.store import Store
+from mlbench.types import Places, Settings
+from mlbench_tools.costs.profiling import profile
+
+ROOT = Path(__file__).parents[3]
+SMALL = ("--backbones", "timm:test_resnet", "--image-size", "64")
+CHANNELS = 96
+"""Of the last map of timm:test_resnet."""
+RECORDS = Store(ROOT / "results").records()
+
+
+def heads(found):
+    """(method, labels) -> its part of the JSON."""
+    (only,) = found["backbones"]
+    return {(head["method"], head["labels"]): head for head in only["heads"]}
+
+
+def test_a_linear_layer_is_counted_as_by_hand(cli):
+    done = cli("profile", "--plugins", "gap", "--classes", "20,500", "--json", *SMALL)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["device"] is None
+    for (_, labels), head in heads(found).items():
+        assert head["cost"]["parameters"] == (CHANNELS + 1) * labels
+        assert head["cost"]["gmacs"] == CHANNELS * labels / 1e9
+        assert head["refusal"] == "" and head["cost"]["latency"] == []
+
+
+@pytest.mark.parametrize("method", ["ssgrl", "msrn", "query2label"])
+def test_the_totals_are_those_that_a_record_would_hold(method):
+    """The count from shapes is the count of the real model that a run measures."""
+    settings = Settings(
+        backbone="timm:test_resnet",
+        weights="none",
+        head=method,
+        head_options={"hidden_dim": 64} if method == "query2label" else {},
+        image_size=64,
+    )
+    model, _ = build(settings, label_context(6, 300), Places(results=".", cache="."))
+    cost = measure(
+        model, image_size=64, precision="fp32", device=torch.device("cpu"), batch_sizes=(1,)
+    )
+    (found,) = profile({method: settings}, [settings.backbone], [6], 64).backbones
+    (head,) = found.heads
+    assert (found.cost.parameters, found.cost.gmacs) == (
+        cost.parameters_backbone,
+        cost.gmacs_backbone,
+    )
+    assert (head.cost.parameters, head.cost.gmacs) == (cost.parameters_head, cost.gmacs_head)
+
+
+def committed():
+    """One committed record a method."""
+    return list({record.spec.method: record for record in RECORDS if record.efficiency}.values())
+
+
+@pytest.mark.parametrize("record", committed(), ids=lambda record: record.spec.method)
+def test_the_totals_are_those_of_the_committed_records(record):
+    spec, cost = record.spec, record.efficiency
+    found = profile(
+        {spec.method: spec.settings},
+        [spec.settings.backbone],
+        [len(record.label_names)],
+        spec.settings.image_size,
+    )
+    ((trunk, head),) = [(one.cost, one.heads[0].cost) for one in found.backbones]
+    assert trunk.parameters + head.parameters == cost.parameters_backbone + cost.parameters_head
+    assert trunk.gmacs == pytest.approx(cost.gmacs_backbone, rel=1e-9)
+    assert head.gmacs == pytest.approx(cost.gmacs_head, rel=1e-9)
+
+
+def test_costs_grow_with_the_labels_up_to_9605(cli):
+    numbers = [20, 80, 500, 9605]
+    flags = ("--plugins", "ssgrl,grl,ml_decoder,csra", "--classes", "20,80,500,9605", "--json")
+    found = heads(json.loads(cli("profile", *flags, *SMALL).out))
+    for method in ("ssgrl", "grl", "ml_decoder", "csra"):
+        costs = [found[method, n]["cost"] for n in numbers]
+        for less, more in pairwise(costs):
+            assert less["parameters"] < more["parameters"] and less["gmacs"] < more["gmacs"]
+    # Work on pairs of labels grows with their square; one query a group of labels does not.
+    growth = {
+        m: found[m, 9605]["cost"]["gmacs"] / found[m, 500]["cost"]["gmacs"]
+        for m in ("ssgrl", "ml_decoder")
+    }
+    assert growth["ssgrl"] > 9605 / 500 > growth["ml_decoder"]
+
+
+def test_a_head_that_cannot_serve_a_case_is_refused_by_itself(cli):
+    flags = ("--plugins", "msrn,gap", "--classes", "20,500", *SMALL)
+    found = heads(json.loads(cli("profile", *flags, "--json").out))
+    assert found["msrn", 20]["cost"] and found["gap", 500]["cost"]
+    assert found["msrn", 500]["cost"] is None
+    assert "billion weights" in found["msrn", 500]["refusal"]
+    done = cli("profile", *flags)
+    assert done.code == 0 and "- msrn at 500 labels: msrn: with 500 labels" in done.out
+    assert "on no device" in done.out
+
+
+def test_measured_parts_name_their_device(cli):
+    flags = ("--plugins", "gap", "--classes", "20", "--measure", "--batch-sizes", "1,3")
+    done = cli("profile", *flags, "--device", "cpu", "--json", *SMALL)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert found["device"] == device_name(torch.device("cpu")) and found["precision"] == "fp32"
+    for cost in (found["backbones"][0]["cost"], heads(found)["gap", 20]["cost"]):
+        assert [time["batch_size"] for time in cost["latency"]] == [1, 3]
+        assert all(time["median_ms"] > 0 for time in cost["latency"])
+    # Weights of 20 labels at least, in MiB.
+    assert heads(found)["gap", 20]["cost"]["peak_memory_mb"] >= 4 * 20 * (CHANNELS + 1) / 2**20
+
+
+def test_memory_is_in_mebibytes(cli):
+    flags = ("--plugins", "gap", "--classes", "20", "--measure", "--batch-sizes", "1")
+    said = cli("profile", *flags, "--device", "cpu", *SMALL).out
+    assert "MiB" in said and "MB" not in said
+
+
+def test_what_does_not_fit_into_memory_is_counted_but_not_measured(cli, monkeypatch):
+    monkeypatch.setattr("mlbench_tools.costs.profiling._free_memory", lambda device: 1000)
+    flags = ("--plugins", "gap", "--classes", "20", "--measure", "--device", "cpu", "--json")
+    found = heads(json.loads(cli("profile", *flags, "--batch-sizes", "1", *SMALL).out))
+    head = found["gap", 20]
+    assert head["cost"]["parameters"] == 20 * (CHANNELS + 1) and head["cost"]["latency"] == []
+    assert "of weights do not fit into the 0.0 GB that are free" in head["refusal"]
+
+
+WRONG = {
+    "plugin": (("--plugins", "ssgrll"), "unknown plugin 'ssgrll'; did you mean ssgrl"),
+    "backbone": (("--plugins", "gap", "--backbones", "resnet1"), "unknown backbone 'resnet1'"),
+    "loss": (("--plugins", "gap,asl"), "asl costs nothing at inference"),
+    "no method": (("--plugins", "resnet18"), "no method"),
+    "classes": (("--plugins", "gap", "--classes", "20,many"), "'many' is no number from 1"),
+    "no labels": (("--plugins", "gap", "--classes", "0"), "'0' is no number from 1"),
+    "none": (("--plugins", "gap", "--classes", ","), "--classes names no number"),
+    "batch": (("--plugins", "gap", "--batch-sizes", "-1"), "'-1' is no number from 1"),
+}
+
+
+@pytest.mark.parametrize(("flags", "said"), WRONG.values(), ids=WRONG)
+def test_wrong_use_is_told(cli, flags, said):
+    done = cli("profile", *flags)
+    assert done.code == 2 and said in done.err

@@ -1,0 +1,463 @@
+"""``mlbench data``: fetched from a server and a path, verified, counted and drawn."""
+
+import hashlib
+import io
+import json
+import os
+import struct
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlbench.registry import find
+from mlbench.types import Index, Splits
+from mlbench_tools.fetch import archives as fetching
+from mlbench_tools.fetch import download as downloading
+from mlbench_tools.fetch import lettering
+from mlbench_tools.fetch.statistics import count
+from tests.permissions import locked
+from tests.plugins.datasets import miniature
+from tests.tools.fetch.served import served
+
+PARTS = ("trainval", "test")
+NAMES = find("dataset", "voc2007").load().names
+
+
+# ------------------------------------------------------------------------------------------- fetch
+def picture(file):
+    with Image.open(file) as opened:
+        return opened.convert("RGB")
+
+
+def jpeg(colour):
+    content = io.BytesIO()
+    Image.new("RGB", (40, 30), colour).save(content, "JPEG")
+    return content.getvalue()
+
+
+def voc_archives(folder):
+    """Two small tars in the official layout: images 1 to 3 and 4 to 6; 2 and 5 are dogs."""
+    folder.mkdir()
+    for part, keys in (("trainval", (1, 2, 3)), ("test", (4, 5, 6))):
+        with tarfile.open(folder / f"mini_{part}.tar", "w") as tar:
+            files = {f"JPEGImages/{key:06}.jpg": jpeg((key * 20, 0, 0)) for key in keys}
+            for name in NAMES:
+                lines = [f"{k:06} {1 if k in (2, 5) and name == 'dog' else -1}\n" for k in keys]
+                files[f"ImageSets/Main/{name}_{part}.txt"] = "".join(lines).encode()
+            for path, content in files.items():
+                info = tarfile.TarInfo(f"VOCdevkit/VOC2007/{path}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return folder
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    return voc_archives(tmp_path / "shelf")
+
+
+@pytest.fixture
+def site(shelf, monkeypatch):
+    monkeypatch.setattr(downloading, "PAUSE_S", 0.0)
+    with served() as site:
+        site.files = {file.name: file.read_bytes() for file in shelf.iterdir()}
+        yield site
+
+
+def named(place):
+    return [f"--archive={place}/mini_{part}.tar" for part in PARTS]
+
+
+def test_fetched_from_a_path(cli, shelf, tmp_path):
+    done = cli("data", "fetch", "voc2007", "--root", tmp_path / "data", *named(shelf))
+    assert done.code == 0, done.err
+    assert "mlbench data verify voc2007" in done.out and "Flickr" in done.err
+    assert len(list(tmp_path.glob("data/VOCdevkit/VOC2007/JPEGImages/*.jpg"))) == 6
+    assert "was there already" in cli("data", "fetch", "voc2007", "--root=data", *named(shelf)).err
+
+
+def test_fetched_from_a_server_that_cuts_the_line(cli, site, tmp_path):
+    site.cuts = [10_000, 20_000]
+    done = cli("data", "fetch", "voc2007", "--root", "data", "--json", *named(site.address))
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert [one["top"] for one in told["fetched"]] == [["VOCdevkit"]] * 2
+    assert site.asked[1] == ("mini_trainval.tar", "bytes=10000-")
+    found = json.loads(cli("data", "verify", "voc2007", "--data", "data", "--json").out)
+    assert found["usable"] == 1 and found["splits"]["train"]["images"] == 3
+
+
+def test_a_corrupted_archive_is_refused_and_nothing_is_left(cli, site, tmp_path):
+    site.files["mini_test.tar"] = site.files["mini_test.tar"][:15_000]
+    done = cli("data", "fetch", "voc2007", "--root=data", f"--archive={site.address}/mini_test.tar")
+    assert done.code == 2 and "nothing was unpacked" in done.err and done.out == ""
+    assert not list(tmp_path.glob("data/*"))
+
+
+def test_the_official_archives_are_not_taken_for_what_they_are_not(cli, shelf, tmp_path):
+    for part in ("trainval", "test"):
+        (shelf / f"mini_{part}.tar").rename(shelf / f"VOC{part}_06-Nov-2007.tar")
+    done = cli("data", "fetch", "voc2007", "--root", "data", "--mirror", shelf)
+    assert done.code == 2 and "VOCtrainval_06-Nov-2007.tar has 460,032,000" in done.err
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_must_not_be_fetched_is_explained(cli):
+    done = cli("data", "fetch", "apparel", "--root", "data")
+    assert done.code == 1 and "kaggle.com/datasets/kaiska" in done.out and "log in" in done.out
+    told = json.loads(cli("data", "fetch", "apparel", "--root", "data", "--json").out)
+    assert told["fetched"] == [] and "kaggle" in told["steps"]
+
+
+def zipped(folder, archive, *tops):
+    with zipfile.ZipFile(archive, "w") as into:
+        for file in sorted(f for top in tops for f in (folder / top).rglob("*") if f.is_file()):
+            into.write(file, file.relative_to(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "archives", "by_hand"),
+    [
+        (
+            "nuswide",
+            lambda root: (miniature.nus_official(root), miniature.nus_photos(root)),
+            {"ImageList.zip": "ImageList", "Groundtruth.zip": "Groundtruth"},
+            ("Flickr",),
+        ),
+        (
+            "vg500",
+            miniature.vg500,
+            {"images.zip": "VG_100K", "images2.zip": "VG_100K_2"},
+            ("train_list_500.txt", "test_list_500.txt", "vg_category_500_labels_index.json"),
+        ),
+    ],
+)
+def test_the_steps_by_hand_lead_to_the_data(cli, tmp_path, name, make, archives, by_hand):
+    had = tmp_path / "had"
+    make(had)
+    done = cli("data", "fetch", name, "--root", "data")
+    assert done.code == 1 and f"mlbench data fetch {name} --root DIR --mirror" in done.out
+    assert all(file in done.out for file in (*archives, *by_hand))
+    (tmp_path / "shelf").mkdir()
+    for archive, top in archives.items():
+        zipped(had, tmp_path / "shelf" / archive, top)
+    assert cli("data", "fetch", name, "--root", "data", "--mirror", "shelf").code == 0
+    for own in by_hand:
+        (had / own).rename(tmp_path / "data" / name / own)
+    option = ("--option", "protocol=original") if name == "nuswide" else ()
+    done = cli("data", "verify", name, "--data", "data", *option, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["usable"] == 1
+
+
+def test_two_fetches_into_one_folder(cli, shelf, tmp_path, monkeypatch):
+    """The second is told of the first, and what the first does is not disturbed."""
+    told = []
+
+    def busy(*arguments):
+        told.append(cli("data", "fetch", "voc2007", "--root", "data", *named(shelf)))
+        return fetch(*arguments)
+
+    fetch = fetching.fetch
+    monkeypatch.setattr(fetching, "fetch", busy)
+    done = cli("data", "fetch", "voc2007", "--root", "data", *named(shelf))
+    assert {one.code for one in told} == {2} and "another `mlbench data fetch`" in told[0].err
+    assert done.code == 0, done.err
+    assert len(list(tmp_path.glob("data/VOCdevkit/VOC2007/JPEGImages/*.jpg"))) == 6
+
+
+def test_another_data_sets_archive_is_not_taken_for_this_one(cli, shelf):
+    done = cli("data", "fetch", "coco", "--root", "data", *named(shelf))
+    said = done.err.replace("\n", " ")
+    assert done.code == 2 and done.out == ""
+    assert "what was unpacked is not coco" in said
+    assert "mini_trainval.tar holds VOCdevkit, now in data/coco" in said
+    assert "instances_train2017.json" in said
+    half = cli("data", "fetch", "voc2007", "--root", "half", named(shelf)[0])
+    assert half.code == 2 and "if more archives belong to voc2007, fetch them" in half.err
+    assert cli("data", "fetch", "voc2007", "--root", "half", named(shelf)[1]).code == 0
+
+
+def test_what_was_checked_against_nothing_is_said_with_its_sum(cli, shelf):
+    sums = [hashlib.sha256((shelf / f"mini_{p}.tar").read_bytes()).hexdigest() for p in PARTS]
+    told = cli("data", "fetch", "voc2007", "--root", "data", *named(shelf)).err
+    for part, found in zip(PARTS, sums, strict=True):
+        assert f"mini_{part}.tar has the SHA-256 {found}, not checked against anything" in told
+    checked = [f"{one}#sha256={found}" for one, found in zip(named(shelf), sums, strict=True)]
+    told = cli("data", "fetch", "voc2007", "--root", "other", *checked)
+    assert told.code == 0 and "not checked" not in told.err
+    damaged = bytearray((shelf / "mini_test.tar").read_bytes())
+    damaged[damaged.index(b"\xff\xd8") + 300] ^= 1  # in a picture, where a tar sees nothing
+    (shelf / "mini_test.tar").write_bytes(damaged)
+    refused = cli("data", "fetch", "voc2007", "--root", "third", *checked)
+    assert refused.code == 2 and "SHA-256" in refused.err
+
+
+def test_without_a_folder(cli):
+    done = cli("data", "fetch", "voc2007")
+    assert done.code == 2 and "--root DIR" in done.err
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize(
+    ("name", "files", "edition"),
+    [
+        ("voc2007", ("voc2007_mini_trainval.tar", "voc2007_mini_test.tar"), "voc2007-mini"),
+        (
+            "coco",
+            ("coco_mini_annotations.zip", "coco_mini_train2017.zip", "coco_mini_val2017.zip"),
+            "coco-mini",
+        ),
+        ("apparel", ("apparel_mini.zip",), "apparel-mini"),
+    ],
+)
+def test_real_archives_from_nothing_to_a_picture(cli, site, tmp_path, name, files, edition, remote):
+    folder = os.environ.get("MLBENCH_TEST_ARCHIVES")
+    if not folder:
+        pytest.skip("MLBENCH_TEST_ARCHIVES names no folder with the archives of the mini sets")
+    site.files = {file: Path(folder, file).read_bytes() for file in files}
+    site.cuts = [100_000] if remote else []
+    places = [f"--archive={site.address if remote else folder}/{file}" for file in files]
+    assert cli("data", "fetch", name, "--root", "data", *places).code == 0
+    verified = cli("data", "verify", name, "--data", "data", "--json")
+    assert verified.code == 0 and json.loads(verified.out)["identity"] == edition
+    assert cli("data", "stats", name, "--data", "data", "--plot", "plot.png").code == 0
+    assert cli("data", "show", name, "--data", "data", "--out", "show.png").code == 0
+    assert picture("plot.png").width > 200 and picture("show.png").width > 800
+
+
+# --------------------------------------------------------------------------- verify, stats and show
+TABLE = """image,split,dog,cat,sofa
+a b.jpg,train,1,0,1
+\u00fc.jpg,train,1,1,1
+c.jpg,train,0,1,0
+d.jpg,train,0,0,
+e.jpg,test,1,,0
+f.jpg,test,0,0,0
+"""
+
+
+def enormous_png():
+    """The head of a PNG of 60,000 x 60,000 pixels."""
+
+    def chunk(kind, content):
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(99)))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "photos.csv").write_text(TABLE)
+    for line in TABLE.splitlines()[1:]:
+        (folder / line.partition(",")[0]).write_bytes(jpeg("red"))
+    return folder
+
+
+@pytest.fixture
+def data(cli):
+    """A command of the group on the photographs."""
+    return lambda verb, *flags: cli("data", verb, "manifest:photos/photos.csv", *flags)
+
+
+def test_every_bad_image_is_named_with_its_fault(data, photos):
+    (photos / "a b.jpg").write_text("this is text")
+    (photos / "\u00fc.jpg").write_bytes(jpeg("blue")[:-200])
+    (photos / "c.jpg").write_bytes(enormous_png())
+    done = data("verify", "--json")
+    assert done.code == 1
+    found = json.loads(done.out)
+    faults = {image["key"]: (image["problem"], image["reason"]) for image in found["bad"]}
+    assert {key: problem for key, (problem, _) in faults.items()} == {
+        "a b.jpg": "corrupt",
+        "\u00fc.jpg": "corrupt",
+        "c.jpg": "corrupt",
+    }
+    assert "no image" in faults["a b.jpg"][1] and "pixels" in faults["c.jpg"][1]
+    assert found["splits"]["train"]["corrupt"] == 3 and found["splits"]["test"]["usable"] == 2
+    assert found["usable"] == 0.5
+    told = data("verify")
+    assert told.code == 1 and "a b.jpg: the file is no image" in told.out
+
+
+def test_missing_images_are_counted_a_split(cli, shelf, tmp_path):
+    cli("data", "fetch", "voc2007", "--root", "data", *named(shelf))
+    for key in (1, 4, 6):
+        (tmp_path / f"data/VOCdevkit/VOC2007/JPEGImages/{key:06}.jpg").unlink()
+    done = cli("data", "verify", "voc2007", "--data", "data", "--json")
+    assert done.code == 1
+    found = json.loads(done.out)
+    assert [found["splits"][split]["missing"] for split in ("train", "test")] == [1, 2]
+    assert {image["key"] for image in found["bad"]} == {"000001", "000004", "000006"}
+    assert {image["problem"] for image in found["bad"]} == {"missing"}
+    assert found["known"] is False and found["identity"].startswith("voc2007-unknown-")
+    told = cli("data", "verify", "voc2007", "--data", "data").out
+    assert "no edition that we know" in told and "3 images listed (officially 5,011)" in told
+
+
+def test_the_result_lies_beside_the_data(data, photos):
+    done = data("verify", "--data", photos.parent, "--json")
+    assert done.code == 0, done.err
+    written = Path(json.loads(done.out)["written"])
+    assert written.parent == photos.parent and written.name.startswith("mlbench-coverage-manifest")
+    assert json.loads(written.read_text())["usable"] == 1
+
+
+def test_beside_data_that_is_read_only_nothing_is_written(data, photos, cache):
+    before = sorted(photos.parent.rglob("*"))
+    with locked(photos.parent, 0o500):
+        done = data("verify", "--data", photos.parent, "--json")
+    assert done.code == 0, done.err
+    assert Path(json.loads(done.out)["written"]).is_relative_to(cache)
+    assert sorted(photos.parent.rglob("*")) == before
+
+
+def test_labels_are_counted(data, photos):
+    found = json.loads(data("stats", "--json").out)
+    labels = {label["name"]: label for label in found["labels"]}
+    assert labels["dog"] == {
+        "name": "dog",
+        "frequency": "tail",
+        "train": 2,
+        "test": 1,
+        "train_unknown": 0,
+        "test_unknown": 0,
+    }
+    assert labels["cat"]["test_unknown"] == 1 and labels["sofa"]["train_unknown"] == 1
+    train = found["splits"]["train"]
+    assert train["unlabelled"] == ["d.jpg"] and train["without_labels"] == 1
+    assert train["per_image"] == {"0": 1, "1": 1, "2": 1, "3": 1}
+    assert train["labels_per_image"] == 6 / 4
+    order = [label["name"] for label in found["labels"]]
+    counts = np.array(found["cooccurrence"])
+    assert counts[order.index("dog"), order.index("sofa")] == 2
+    assert counts[order.index("cat"), order.index("cat")] == 2
+    strongest = found["pairs"][0]
+    assert {strongest["first"], strongest["second"]} == {"dog", "sofa"}
+    assert strongest["images"] == 2 and strongest["jaccard"] == 1
+    told = data("stats")
+    assert told.code == 0 and "without labels in train: d.jpg" in told.out
+
+
+def test_head_middle_and_tail():
+    names = ("most", "many", "some", "few")
+    targets = (np.arange(120)[:, None] < (101, 100, 20, 19)).astype(np.int8)
+    index = Index([Path("a")] * 120, [str(i) for i in range(120)], targets)
+    found = count("x", Splits(find("dataset", "voc2007").load().card, names, index, index, "", ""))
+    assert [label.frequency for label in found.labels] == ["head", "middle", "middle", "tail"]
+
+
+def test_the_cooccurrence_is_drawn(data, photos):
+    assert data("stats", "--plot", "plot.png").code == 0
+    plot = np.asarray(picture("plot.png"))[-3 * 28 :, -3 * 28 :][14::28, 14::28]
+    certain, never = [8, 48, 107], [255, 255, 255]
+    order = [x["name"] for x in json.loads(data("stats", "--json").out)["labels"]]
+    dog, cat, sofa = (order.index(name) for name in ("dog", "cat", "sofa"))
+    assert plot[dog, dog].tolist() == certain and plot[dog, sofa].tolist() == certain
+    assert never > plot[cat, dog].tolist() > certain
+    above = np.asarray(picture("plot.png"))[:70]
+    assert (above == certain).all(axis=2).any(), "a scale from never to always stands above"
+
+
+def test_samples_are_drawn_with_labels_unknowns_and_faults(data, photos):
+    (photos / "c.jpg").write_text("this is text")
+    done = data("show", "--grid", "3x2", "--out", "deep/show.png")
+    assert done.code == 0 and done.out == "", done.err
+    sheet = picture("deep/show.png")
+    colours = {colour for _, colour in sheet.getcolors(1 << 24)}
+    green, orange, red = (0x0A, 0x6B, 0x2D), (0xB4, 0x5F, 0x06), (0xB0, 0x00, 0x20)
+    assert {green, orange, red} <= colours
+    assert sheet.width > sheet.height
+    first = sheet.tobytes()
+    data("show", "--grid", "3x2", "--out", "again.png")
+    assert picture("again.png").tobytes() == first
+
+
+@pytest.mark.parametrize("name", ["g.xyz", "g.jpg", "g"])
+def test_a_picture_has_no_name_of_another_format(data, photos, name):
+    for command in (("show", "--out"), ("stats", "--plot")):
+        done = data(*command, name)
+        assert done.code != 0 and f"{command[1]} {name}" in done.err and "g.png" in done.err
+    assert not Path(name).exists()
+
+
+def test_names_of_any_script_are_drawn_or_spelled_out(data, photos, monkeypatch, caplog):
+    """Each character of its own shape, or spelled in letters: never one box for all of them."""
+    for fonts in (lettering.FONTS, ()):  # those of this machine, and Pillow's own alone
+        monkeypatch.setattr(lettering, "FONTS", fonts)
+        texts = ["M\u00f6bel", "e\u0301te\u0301", "\u65e5\u672c", "a\nb", "\udcff"]
+        found = lettering.Lettering(texts)
+        for text in texts:
+            found.font(12).getmask(found.written(text))
+            assert all(lettering._has(found._face, c) for c in found.written(text))
+        assert found.written(texts[3]) == "a\\nb" and found.written(texts[4]) == "\\udcff"
+    assert [found.written(text) for text in texts[:3]] == ["Mobel", "ete", "\\u65e5\\u672c"]
+    assert "no font here has" in caplog.text and "\\u65e5" in caplog.text
+    caplog.clear()
+    assert lettering.Lettering(["plain"]).written("plain") == "plain" and not caplog.text
+
+
+def test_what_a_sheet_lacks_letters_for_is_said(data, photos, monkeypatch, caplog):
+    table = (photos / "photos.csv").read_text().replace("sofa", "\u65e5\u672c")
+    (photos / "photos.csv").write_text(table, encoding="utf-8")
+    monkeypatch.setattr(lettering, "FONTS", ())
+    assert data("show", "--out", "show.png").code == 0
+    assert "\\u65e5 \\u672c" in caplog.text
+    assert data("stats", "--plot", "plot.png").code == 0
+
+
+def test_what_is_drawn_is_told_to_programs(data, photos):
+    done = data("show", "--json", "--grid", "3x1", "--out", "show.png")
+    told = json.loads(done.out)
+    assert told["written"] == "show.png" and Path("show.png").is_file()
+    assert (told["split"], told["seed"], len(told["samples"])) == ("train", 0, 3)
+    rows = {line.split(",")[0]: line.split(",")[2:] for line in TABLE.splitlines()[1:]}
+    for sample in told["samples"]:
+        states = dict(zip(("dog", "cat", "sofa"), rows[sample["key"]], strict=True))
+        assert set(sample["labels"]) == {name for name, state in states.items() if state == "1"}
+        assert set(sample["unknown"]) == {name for name, state in states.items() if not state}
+        assert Path(sample["file"]).name == sample["key"]
+
+
+def test_a_sheet_that_would_fill_the_disk_is_refused(data, photos, tmp_path):
+    done = data("show", "--grid", "99x99", "--out", "show.png")
+    assert done.code == 2 and "9,801 samples; draw at most 400" in done.err
+    assert not (tmp_path / "show.png").exists()
+    assert data("show", "--grid", "99x4", "--out", "show.png").code == 0
+
+
+@pytest.mark.parametrize("grid", ["4", "0x4", "4x", "4x4x4", "100x1"])
+def test_a_grid_that_is_none(data, photos, grid):
+    done = data("show", "--grid", grid, "--out", "show.png")
+    assert done.code == 2 and "--grid" in done.err
+
+
+def test_a_picture_that_cannot_be_written(data, photos):
+    folder = photos / "grid.png"
+    folder.mkdir()
+    done = data("show", "--out", folder)
+    assert done.code == 2 and "cannot be written" in done.err
+
+
+# -------------------------------------------------------------------------------------------- list
+def test_the_list_says_how_each_is_had(cli):
+    rows = {row["name"]: row for row in json.loads(cli("data", "list", "--json").out)}
+    assert rows["voc2007"]["train"] == 5011 and rows["voc2007"]["had_by"] == "fetch"
+    assert rows["apparel"]["had_by"] == "steps by hand"
+    told = cli("data", "list")
+    assert all(name in told.out for name in rows)
+
+
+def test_a_broken_data_set_hides_no_other(cli, install):
+    install("broken-set", "1 / 0\n", "[mlbench.datasets]\nbroken = broken_set:X\n")
+    done = cli("data", "list", "--json")
+    assert done.code == 0 and "broken" in done.err and "voc2007" in done.out

@@ -1,0 +1,219 @@
+"""Hostile and damaged archives: refused, and nothing of them is left."""
+
+import io
+import random
+import stat
+import struct
+import tarfile
+import zipfile
+
+import pytest
+
+from mlbench.types import DataError
+from mlbench_tools.fetch.unpack import unpack
+from tests.permissions import locked
+
+MEGABYTE = 1 << 20
+
+
+def tar_with(file, *members, mode="w"):
+    """Members are (name, content) or a TarInfo."""
+    with tarfile.open(file, mode) as tar:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                tar.addfile(member)
+            else:
+                info = tarfile.TarInfo(member[0])
+                info.size = len(member[1])
+                tar.addfile(info, io.BytesIO(member[1]))
+    return file
+
+
+def zip_with(file, *members, mode=0):
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in members:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            made.writestr(info, content)
+    return file
+
+
+def special(kind, target=""):
+    info = tarfile.TarInfo("set/strange")
+    info.type, info.linkname = kind, target
+    return info
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "root"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    return folder
+
+
+@pytest.fixture
+def refused(root, tmp_path):
+    """Unpack what must be refused; everything is then as it was before."""
+
+    def call(archive, limit=MEGABYTE):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(DataError) as caught:
+            unpack(archive, root, limit)
+        assert sorted(tmp_path.rglob("*")) == before
+        assert (root / "mine.txt").read_text() == "mine"
+        return str(caught.value)
+
+    return call
+
+
+CONTENT = (("set/a b.txt", b"one"), ("set/deep/\u00fc.txt", b"two" * 1000), ("other", b""))
+
+
+@pytest.mark.parametrize("form", ["tar", "tar.gz", "tar.bz2", "tar.xz", "zip"])
+def test_files_arrive_whole_whatever_the_archive_is_called(root, tmp_path, form):
+    file = tmp_path / "archive.bin"
+    if form == "zip":
+        zip_with(file, *CONTENT)
+    else:
+        tar_with(file, *CONTENT, mode="w:" + form.partition(".")[2])
+    seen = []
+    top = unpack(file, root, MEGABYTE, lambda done, total: seen.append(done))
+    assert top == ["other", "set"] and seen == sorted(seen) and len(seen) == 3
+    for name, content in CONTENT:
+        assert (root / name).read_bytes() == content
+    assert sorted(path.name for path in root.iterdir()) == ["mine.txt", "other", "set"]
+
+
+def test_two_archives_share_a_folder_and_what_is_new_replaces_what_was_there(root, tmp_path):
+    unpack(tar_with(tmp_path / "1.tar", ("set/a", b"old"), ("set/b", b"b")), root, MEGABYTE)
+    unpack(zip_with(tmp_path / "2.zip", ("set/a", b"new"), ("set/c", b"c")), root, MEGABYTE)
+    assert {p.name: p.read_bytes() for p in (root / "set").iterdir()} == {
+        "a": b"new",
+        "b": b"b",
+        "c": b"c",
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["../out.txt", "/tmp/out.txt", "set/../../out.txt", "..\\out.txt", "C:/out.txt"]
+)
+@pytest.mark.parametrize("form", [tar_with, zip_with])
+def test_a_member_that_climbs_out_is_refused(refused, tmp_path, form, name):
+    message = refused(form(tmp_path / "archive", ("set/fine.txt", b"fine"), (name, b"out")))
+    assert "outside" in message and "out.txt" in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        (tarfile.SYMTYPE, "/etc"),
+        (tarfile.SYMTYPE, "../../out"),
+        (tarfile.SYMTYPE, "inside.txt"),
+        (tarfile.LNKTYPE, "../out"),
+        (tarfile.LNKTYPE, "set/fine.txt"),
+        (tarfile.CHRTYPE, ""),
+        (tarfile.BLKTYPE, ""),
+        (tarfile.FIFOTYPE, ""),
+    ],
+)
+def test_links_and_devices_in_a_tar_are_refused(refused, tmp_path, kind, target):
+    file = tar_with(tmp_path / "archive", ("set/fine.txt", b"fine"), special(kind, target))
+    assert "set/strange" in refused(file)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO])
+def test_links_and_devices_in_a_zip_are_refused(refused, tmp_path, kind):
+    file = zip_with(tmp_path / "archive", ("set/strange", b"/etc"), mode=kind | 0o777)
+    assert "link or a device" in refused(file)
+
+
+def test_a_link_that_is_there_already_leads_no_file_out(refused, root, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (root / "set").symlink_to(tmp_path / "elsewhere")
+    file = tar_with(tmp_path / "archive", ("set/fine.txt", b"fine"))
+    assert "leads out" in refused(file)
+
+
+@pytest.mark.parametrize("form", ["w", "w:gz", "zip"])
+def test_a_bomb_is_refused(refused, tmp_path, form):
+    zeros = ("set/zeros", bytes(3 * MEGABYTE))
+    file = tmp_path / "archive"
+    _ = zip_with(file, zeros) if form == "zip" else tar_with(file, zeros, mode=form)
+    assert "more than the 1,048,576 bytes" in refused(file)
+
+
+@pytest.mark.parametrize("form", [tar_with, zip_with])
+def test_a_bomb_of_empty_files_is_refused(refused, tmp_path, form):
+    file = form(tmp_path / "archive", *((f"set/{i}", b"") for i in range(300)))
+    assert "more than" in refused(file, limit=100_000)
+
+
+def test_a_zip_that_lies_about_its_sizes_is_refused(refused, tmp_path):
+    file = zip_with(tmp_path / "archive", ("set/zeros", bytes(3 * MEGABYTE)))
+    content = file.read_bytes()
+    file.write_bytes(content.replace(struct.pack("<L", 3 * MEGABYTE), struct.pack("<L", 1000)))
+    assert "damaged" in refused(file)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("form", ["w", "w:gz", "zip"])
+def test_a_truncated_archive_is_refused(refused, tmp_path, form, part):
+    noise = random.Random(0).randbytes(20_000)
+    members = [(f"set/{i}", noise) for i in range(5)]
+    file = tmp_path / "archive"
+    _ = zip_with(file, *members) if form == "zip" else tar_with(file, *members, mode=form)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * part)])
+    refused(file)
+
+
+def test_a_tar_cut_between_two_members_is_refused(refused, tmp_path):
+    file = tar_with(tmp_path / "archive", ("set/1", bytes(512)), ("set/2", bytes(512)))
+    file.write_bytes(file.read_bytes()[:1024])
+    assert "lacks its end" in refused(file)
+
+
+def test_a_damaged_header_ends_no_tar_early(refused, tmp_path):
+    file = tar_with(tmp_path / "archive", ("set/1", b"1"), ("set/2", b"2"), ("set/3", b"3"))
+    content = bytearray(file.read_bytes())
+    content[1024 + 10] ^= 0xFF
+    file.write_bytes(content)
+    assert "lacks its end" in refused(file)
+
+
+def test_a_flipped_bit_in_a_zip_is_refused(refused, tmp_path):
+    noise = random.Random(0).randbytes(20_000)
+    file = zip_with(tmp_path / "archive", ("set/1", b"fine"), ("set/2", noise))
+    content = bytearray(file.read_bytes())
+    content[10_000] ^= 1
+    file.write_bytes(content)
+    assert "damaged" in refused(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>please log in</html>" * 100, b"PK\3\4"])
+def test_what_is_no_archive_is_refused(refused, tmp_path, content):
+    (tmp_path / "page.zip").write_bytes(content)
+    told = refused(tmp_path / "page.zip")
+    assert "page.zip" in told and "fetch the archive again" in told and "\n" not in told
+
+
+def test_a_folder_that_must_not_be_written_to_is_no_fault_of_the_archive(refused, root, tmp_path):
+    file = tar_with(tmp_path / "archive", *CONTENT)
+    with locked(root, 0o500):
+        told = refused(file)
+    assert "Permission denied" in told and "fetch the archive again" not in told
+    assert "--root" in told and "right" in told
+
+
+def test_a_folder_that_was_made_for_nothing_goes_again(tmp_path):
+    (tmp_path / "page.zip").write_bytes(b"no archive")
+    with pytest.raises(DataError):
+        unpack(tmp_path / "page.zip", tmp_path / "new" / "deep", MEGABYTE)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_file_where_a_folder_belongs_is_named(refused, tmp_path):
+    file = tar_with(tmp_path / "archive", ("a.txt", b"fine"), ("mine.txt/deep", b"fine"))
+    assert "mine.txt is a file where a folder belongs" in refused(file)

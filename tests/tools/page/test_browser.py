@@ -1,0 +1,567 @@
+"""The page of the committed results in a real browser, opened from disk."""
+
+import csv
+import io
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mlbench.boards.render import csv as board_csv
+from mlbench.boards.rows import tables
+from mlbench.boards.text import escaped, one_line, span, spreadsheet
+from mlbench.metrics.protocols import evaluate
+from mlbench.store import Store
+from tests.tools.page.test_page_across import BETTER, over_data_sets
+
+ROOT = Path(__file__).parents[3]
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+PHONE = {"viewport": {"width": 390, "height": 844}}
+ADDRESS = "#set=coco-mini&track=probe"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The pages of the committed results, made as the command makes them."""
+    from mlbench_tools.page.collect import write_page
+
+    folder = tmp_path_factory.mktemp("page")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLBENCH_CACHE", str(folder / "cache"))
+        patch.setattr("mlbench_tools.page.site.MEASURED", 500_000)
+        records = Store(ROOT / "results").records()
+        return write_page(tables(records), records, ROOT / "results", folder / "site").parent
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """The browser; skipped where this machine has none."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if BROWSER is None:
+        pytest.skip("no chromium on this machine (apt-get install chromium)")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(chromium, site):
+    """(page of the site, options of the context) -> it in the browser; its log must stay empty."""
+    contexts, said = [], []
+
+    def opened(name=f"index.html{ADDRESS}", **options):
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(f"console {message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.on("request", lambda r: r.url.startswith("file:") or said.append(f"request {r.url}"))
+        file, _, address = name.partition("#")
+        page.goto((site / file).as_uri() + (f"#{address}" if address else ""))
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def column(page, heading):
+    """The texts of a column of the board."""
+    heads = page.locator("#board thead th").all_text_contents()
+    place = heads.index(heading) + 1
+    return page.locator(f"#board tbody tr > :nth-child({place})").all_text_contents()
+
+
+def numbers(texts):
+    return [float(text.split()[0]) for text in texts]
+
+
+def mini():
+    found = tables(Store(ROOT / "results").records())
+    return next(t for t in found if (t.identity, t.track) == ("coco-mini", "probe"))
+
+
+def test_the_board_holds_every_row_with_its_numbers(show):
+    page, table = show(), mini()
+    assert column(page, "method") == [row.method for row in table.rows]
+    assert column(page, "#") == [span(row.rank, row.rank_worst) for row in table.rows]
+    assert numbers(column(page, "mAP")) == [round(row.mAP, 2) for row in table.rows]
+
+
+def test_choosing_another_board_changes_rows_and_facts(show):
+    page = show("index.html")
+    page.select_option("#set", "voc2007-mini")
+    assert "20 labels" in page.inner_text("#facts")
+    other = next(t for t in tables(Store(ROOT / "results").records()) if "voc" in t.identity)
+    assert column(page, "method") == [row.method for row in other.rows]
+    assert "set=voc2007-mini" in page.url
+    page.reload()
+    assert page.input_value("#set") == "voc2007-mini", "the address holds the choice"
+
+
+def test_filters_keep_what_fits(show):
+    page = show()
+    page.select_option("#loss", "asl")
+    assert set(column(page, "loss")) == {"asl"}
+    page.fill("#gmacs", "0.36")
+    assert numbers(column(page, "GMACs")) and max(numbers(column(page, "GMACs"))) <= 0.36
+    page.fill("#method", "DECODER")
+    assert set(column(page, "method")) == {"ml_decoder"}
+    shown = page.locator("#plot a").count()
+    assert shown == len(column(page, "method")), "the plot follows the filters"
+    assert page.inner_text("#count") == f"{shown} of {len(mini().rows)} rows"
+    page.fill("#epochs", "1")
+    assert column(page, "method") == [] and "No row to plot" in page.inner_text("#plot")
+    page.click("#clear")
+    assert len(column(page, "method")) == len(mini().rows)
+
+
+def test_headings_sort_by_keyboard_and_say_so(show):
+    page = show()
+    button = page.locator("#board button[data-sort=gmacs]")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert numbers(column(page, "GMACs")) == sorted(numbers(column(page, "GMACs")))
+    head = page.locator("#board th", has=page.locator("button[data-sort=gmacs]"))
+    assert head.get_attribute("aria-sort") == "ascending"
+    page.keyboard.press("Enter")
+    assert numbers(column(page, "GMACs")) == sorted(numbers(column(page, "GMACs")), reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
+    assert page.locator("#board th[aria-sort=ascending]").count() == 0
+
+
+def test_the_plot_draws_points_intervals_and_the_front(show):
+    page, rows = show(), mini().rows
+    assert page.locator("#plot a").count() == len(rows)
+    beaten = {
+        a.run_ids for a in rows for b in rows
+        if b.gmacs <= a.gmacs and b.mAP >= a.mAP and (b.gmacs, b.mAP) != (a.gmacs, a.mAP)
+    }  # fmt: skip
+    assert page.locator("#plot .dot.best").count() == len(rows) - len(beaten)
+    whiskers = page.locator("#plot .whisker").evaluate_all("w => w.map(x => x.getAttribute('d'))")
+    assert sum(path.count("M") for path in whiskers) == len(rows)
+    page.select_option("#x", "ms")
+    assert "AMD EPYC" in page.text_content("#plot svg"), "a latency axis names its device"
+    page.select_option("#x", "params")
+    page.uncheck("#log")
+    assert "parameters" in page.text_content("#plot svg")
+    looks = page.locator("#legend path").evaluate_all(
+        "all => all.map(x => [x.getAttribute('class'), x.getAttribute('d')])"
+    )
+    shapes = {shape for _, shape in looks}
+    assert len({tuple(look) for look in looks}) == len(looks) and len(shapes) >= min(8, len(looks))
+
+
+def test_points_tell_their_row_to_pointer_and_keyboard_and_lead_to_the_run(show):
+    page = show()
+    page.locator("#plot a[tabindex='0']").first.focus()
+    tip = page.locator("#plot .tip")
+    assert "mAP" in tip.inner_text() and "GMACs" in tip.inner_text()
+    assert "rank 1\N{EN DASH}" in tip.inner_text()
+    assert f" of {len(mini().rows)}" in tip.inner_text()
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    page.locator("#plot a[tabindex='0']").last.hover()
+    assert tip.is_visible() and mini().rows[0].method in tip.inner_text()
+    page.keyboard.press("Tab")
+    page.locator("#plot a[tabindex='0']").last.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/run/*.html")
+    assert page.inner_text("h1").startswith(mini().rows[0].method)
+
+
+def test_a_runs_page_is_reached_from_the_board_and_leads_back(show):
+    page, row = show(), mini().rows[0]
+    record = Store(ROOT / "results").get(row.run_ids[0])  # one seed of the row, which is a mean
+    page.click(f"#board a[aria-label='run {record.run_id}']")
+    page.wait_for_url("**/run/*.html")
+    assert f"{record.scores.mAP:.2f}" in page.inner_text("main")
+    assert page.locator(".curve circle").count() == row.epochs
+    assert page.locator(".labels li").count() == 80
+    assert page.locator("#examples tbody tr").count() == 20
+    page.click("main a:has-text('probe track')")
+    page.wait_for_url("**/index.html*")
+    assert page.input_value("#set") == "coco-mini" and page.input_value("#track") == "probe"
+
+
+def test_the_other_protocols_are_a_click_away(show, site):
+    file = next(f for f in site.glob("run/*.html") if 'id="protocols"' in f.read_text())
+    page = show(str(file.relative_to(site)))
+    assert page.locator("#protocols").is_hidden()
+    page.click("summary:has-text('protocols')")
+    assert "ap-interpolated" in page.inner_text("#protocols")
+
+
+def test_a_reliability_curve_is_drawn_and_told(show, site):
+    file = next(f for f in site.glob("run/*.html") if 'id="reliability"' in f.read_text())
+    page = show(str(file.relative_to(site)))
+    assert page.locator(".reliability").is_visible()
+    page.locator("summary:has-text('The bins as a table')").focus()
+    page.keyboard.press("Enter")
+    rows = page.locator("#reliability tbody tr")
+    points = page.locator(".reliability .points").get_attribute("d")
+    assert rows.first.is_visible() and rows.count() == points.count("M")
+
+
+def test_few_data_sets_say_why_there_is_no_diagram(show):
+    page = show("index.html")
+    page.click("nav a:has-text('Across data sets')")
+    assert "nothing can be said" in page.inner_text(
+        "section[aria-label='Across data sets, probe track']"
+    )
+    assert page.locator(".ranks").count() == 0
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory):
+    """The index of boards on six data sets, with one method better everywhere and two that tie."""
+        from mlbench_tools.page.catalogue import Catalogue
+    from mlbench_tools.page.site import write_site
+
+    folder = tmp_path_factory.mktemp("six")
+    made = over_data_sets(BETTER, methods=["ssgrl", "ml_gcn", "csra"])
+    given = {"results": folder / "none", "cache": folder / "cache", "catalogue": Catalogue()}
+    return write_site(tables(made), made, folder / "site", **given)
+
+
+def test_a_board_of_few_images_says_so_above_its_plot(show, six):
+    page = show()
+    assert "With only" not in page.inner_text("#facts")
+    page.goto(six.as_uri())
+    assert "With only 4 test images" in page.inner_text("#facts")
+
+
+@pytest.mark.parametrize("options", [{}, {"color_scheme": "dark"}, PHONE], ids=str)
+def test_the_critical_difference_diagram_is_legible_everywhere(show, six, options):
+    page = show(**options)
+    page.goto(six.as_uri())
+    drawing = page.locator(".ranks svg")
+    frame = drawing.bounding_box()
+    boxes = [name.bounding_box() for name in drawing.locator(".name").all()]
+    for i, box in enumerate(boxes):
+        assert box["height"] > 11, "small print"
+        assert box["x"] >= frame["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+        for other in boxes[:i]:
+            apart = abs(other["y"] - box["y"]) >= 14 or (
+                other["x"] + other["width"] < box["x"] or box["x"] + box["width"] < other["x"]
+            )
+            assert apart, "names lie on one another"
+    ink = page.evaluate("getComputedStyle(document.body).color")
+    name = drawing.locator(".name").first
+    assert name.evaluate("e => getComputedStyle(e).fill") == ink, "names follow dark mode"
+    page.locator(".ranks").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    table = page.locator("section[aria-label^='Across'] table")
+    assert table.is_visible() and "ssgrl, resnet18, bce" in table.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
+
+
+def test_the_matrix_of_wins_says_who_can_be_told_apart(show):
+    page, table = show(), mini()
+    page.click("#wins summary")
+    signs = page.locator("#matrix tbody tr").evaluate_all(
+        "rows => rows.map(r => [...r.cells].slice(1).map(c => c.className))"
+    )
+    spoken = {"+": "win", "-": "loss", "=": "same", ".": "self"}
+    assert signs == [[spoken[sign] for sign in row] for row in table.wins]
+    heads = page.locator("#matrix tbody th").all_text_contents()
+    assert [head.partition(",")[0] for head in heads] == [
+        f"{i}. {name}" for i, name in enumerate(column(page, "method"), 1)
+    ], "the matrix is in the order of the board"
+    assert [head.rpartition("# ")[2] for head in heads] == [f"{r})" for r in column(page, "#")]
+
+
+def test_every_page_opens_without_a_word(show, site):
+    page = show("index.html")
+    for file in sorted(site.rglob("*.html")):
+        page.goto(file.as_uri())
+        assert page.locator("h1").count() == 1
+
+
+def paper(page):
+    return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+def test_dark_mode_follows_the_system_until_the_reader_chooses(show):
+    assert paper(show(color_scheme="light")) == "rgb(255, 255, 255)"
+    page = show(color_scheme="dark")
+    dark = paper(page)
+    assert dark == "rgb(20, 23, 26)"
+    page.focus("#theme")
+    page.keyboard.press("Enter")
+    assert paper(page) == "rgb(255, 255, 255)"
+    page.reload()
+    assert paper(page) == "rgb(255, 255, 255)", "the choice is kept"
+    page.click("#theme")
+    assert paper(page) == dark
+
+
+CONTRAST = """() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (c) => { const f = c.slice(0, 3).map((v) => v / 255).map(
+    (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * f[0] + 0.7152 * f[1] + 0.0722 * f[2]; };
+  const ground = (e) => { for (; e; e = e.parentElement) {
+    const c = rgb(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; }
+    return [255, 255, 255]; };
+  return Math.min(...[...document.querySelectorAll("h1, p, td, th, a, label, button, select")]
+    .filter((e) => e.offsetParent && e.textContent.trim()).map((e) => {
+      const [a, b] = [light(rgb(getComputedStyle(e).color)), light(ground(e))]
+        .sort((x, y) => y - x);
+      return (a + 0.05) / (b + 0.05); }));
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_as_wcag_asks(show, scheme):
+    assert show(color_scheme=scheme).evaluate(CONTRAST) >= 4.5
+
+
+def test_a_phone_scrolls_tables_and_not_the_page(show, site):
+    run = next((site / "run").glob("*.html")).relative_to(site)
+    for name in (f"index.html{ADDRESS}", str(run), "method/ssgrl.html"):
+        page = show(name, **PHONE)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, name
+        wide = page.evaluate(
+            "[...document.querySelectorAll('main > *')].filter("
+            "e => e.getBoundingClientRect().right > 390).map(e => e.outerHTML.slice(0, 80))"
+        )
+        assert wide == [], name
+    page = show(**PHONE)
+    assert page.locator("#plot svg").bounding_box()["width"] > 330
+
+
+@pytest.mark.parametrize("width", [320, 360])
+def test_pages_fit_the_narrowest_screens(show, site, width):
+    """320 pixels: WCAG 2.2, success criterion 1.4.10 (reflow)."""
+    page = show(viewport={"width": width, "height": 700})
+    runs = sorted((site / "run").glob("*.html"), key=lambda file: -file.stat().st_size)
+    for file in (site / "index.html", site / "method" / "ssgrl.html", *runs[::8]):
+        page.goto(file.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width, file.name
+
+
+def test_tab_reaches_everything_from_the_skip_link_on(show):
+    page = show()
+    page.keyboard.press("Tab")
+    focused = "document.activeElement"
+    assert page.evaluate(f"{focused}.className") == "skip"
+    page.keyboard.press("Enter")
+    seen = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate(f"{focused}.id || {focused}.dataset.sort || {focused}.tagName"))
+        outlined = page.evaluate(
+            f"getComputedStyle({focused}).outlineStyle !== 'none' || !!{focused}.closest('svg')"
+        )
+        assert outlined, f"focus on {seen[-1]} cannot be seen"
+    for wanted in (
+        "set",
+        "track",
+        "method",
+        "loss",
+        "epochs",
+        "gmacs",
+        "clear",
+        "x",
+        "log",
+        "rank",
+    ):
+        assert wanted in seen, wanted
+    names = page.locator("input, select").evaluate_all("all => all.map(x => x.labels.length)")
+    assert names and all(names), "every control has a label"
+
+
+@pytest.fixture
+def copied(show):
+    """(page, button) -> what it leaves in the clipboard."""
+    page = show(permissions=["clipboard-read", "clipboard-write"])
+
+    def press(name):
+        page.click(f"#board-title ~ .controls button:has-text('Copy {name}')")
+        page.locator(".copied", has_text="copied").wait_for()
+        text = page.evaluate("navigator.clipboard.readText()")
+        page.evaluate("document.querySelector('.copied').textContent = ''")
+        return text
+
+    page.select_option("#loss", "asl")
+    press.page = page
+    return press
+
+
+def test_the_shown_rows_are_copied_in_every_format(copied):
+    rows = [row for row in mini().rows if row.loss == "asl"]
+    lines = list(csv.DictReader(copied("CSV").splitlines()))
+    assert [(line["method"], line["run_ids"]) for line in lines] == [
+        (row.method, " ".join(row.run_ids)) for row in rows
+    ]
+    ranks = [(str(row.rank), str(row.rank_worst)) for row in rows]
+    assert [(line["rank"], line["rank_worst"]) for line in lines] == ranks
+    assert {(line["data_set"], line["track"]) for line in lines} == {("coco-mini", "probe")}
+    shared = set(csv.DictReader(io.StringIO(board_csv(mini()))).fieldnames) & set(lines[0])
+    assert len(shared) == len(lines[0]), "the names of the board's file"
+    assert [float(line["mAP"]) for line in lines] == pytest.approx([r.mAP for r in rows], abs=0.01)
+    markdown = copied("Markdown").strip().splitlines()
+    assert len(markdown) == len(rows) + 2 and len({m.count(" | ") for m in markdown[2:]}) == 1
+    assert all(
+        f" {row.run_ids[0][:8]}" in line for row, line in zip(rows, markdown[2:], strict=True)
+    )
+    latex = copied("LaTeX")
+    assert latex.startswith("\\begin{tabular}{rlrllrr"), "# and mAP stand on the right"
+    assert all(row.run_ids[0][:8] in latex for row in rows)
+    assert latex.startswith("\\begin{tabular}{") and latex.count("\\\\\n") == len(rows) + 1
+    assert "ml\\_decoder" in latex and "transformer_head" not in latex
+    bibtex = copied("BibTeX")
+    assert bibtex.count("@") >= 5 and "chen2019ssgrl" in bibtex
+
+
+def test_what_is_copied_names_another_protocol(copied):
+    copied.page.select_option("#protocol", "hamming")
+    (line, *_) = csv.DictReader(copied("CSV").splitlines())
+    assert line["protocol"] == "hamming" and "hamming_loss (lower is better)" in line
+    assert not {"rank", "rank_worst", "low", "high", "deviation"} & set(line)
+    assert "| hamming_loss (lower is better) |" in copied("Markdown")
+    assert "& hamming\\_loss (lower is better) &" in copied("LaTeX")
+    copied.page.select_option("#protocol", "ap-interpolated")
+    for name in ("CSV", "Markdown", "LaTeX"):
+        head = next(line for line in copied(name).splitlines() if "method" in line)
+        assert "ap-interpolated mAP" in head and "better" not in head
+    copied.page.select_option("#protocol", "")
+    assert "protocol" not in copied("CSV") and "ap-interpolated" not in copied("Markdown")
+
+
+def test_the_text_below_the_board_says_the_order_that_rows_stand_in(show):
+    page, order = show(), "Rows stand in the order of "
+    below = page.locator("p:has(#order)")
+    assert below.inner_text().startswith(f"{order}mAP, highest first. #: the ranks")
+    page.click("#board [data-sort=gmacs]")
+    assert below.inner_text().startswith(f"{order}GMACs, lowest first. #: the ranks")
+    page.click("#board [data-sort=method]")
+    assert below.inner_text().startswith(f"{order}method. #: the ranks")
+    assert page.locator("#wins").is_visible()
+    page.select_option("#protocol", "hamming")
+    assert below.inner_text().strip() == f"{order}hamming_loss, lowest first."
+    assert page.locator("#wins").is_hidden()
+    page.select_option("#protocol", "")
+    assert page.locator("#wins").is_visible() and "the ranks" in below.inner_text()
+
+
+EVIL = (
+    '=HYPERLINK("http://evil")', "@SUM(A1)", "=cmd|' /C calc'!A0", "+1+1", "-1.5", "-1+1", "\t=1",
+    "[x](http://evil)", "`a` *b* ~~c~~ _d_ ml_decoder", "&lt;b&gt; <img>", "a\x1b[31mb\x9b\u202ec",
+    "a\x1c b\u2003c\u00a0 \x85d", "51.00 [50.0,52.0]", "$x$ \\| |", "]: ][ ](", "",
+)  # fmt: skip
+
+
+def test_what_is_copied_is_escaped_by_the_rules_of_the_files(show):
+    page = show()
+    for theirs, ours in (("one", one_line), ("escaped", escaped), ("spreadsheet", spreadsheet)):
+        copied = page.evaluate(f"texts => texts.map({theirs})", EVIL)
+        assert copied == [ours(text) for text in EVIL], theirs
+    row = page.evaluate("asCsv({head: ['a', 'b'], body: [['=1,\"2\"', 'c\\rd']]})")
+    assert next(csv.reader(io.StringIO(row.split("\n", 1)[1], newline=""))) == ['\'=1,"2"', "c\rd"]
+
+
+def test_a_row_without_a_latency_was_measured_nowhere(show):
+    page = show()
+    said = page.evaluate("everything({...board.rows[0], ms: {}}).measured_on")
+    assert said == "" and page.evaluate("everything(board.rows[0]).measured_on") != ""
+
+
+def test_the_board_fits_a_desktop_and_a_phone_shows_the_score(show):
+    page = show(viewport={"width": 1280, "height": 900})
+    fits = "(() => { const t = document.querySelector('#board');"
+    assert page.evaluate(f"{fits} return t.offsetWidth <= t.parentElement.clientWidth; }})()")
+    heads = page.locator("#board thead th").all_text_contents()
+    assert heads[:5] == ["#", "method", "mAP", "backbone", "loss"]
+    page = show(**PHONE)
+    for cell in page.locator("#board tbody tr").first.locator(":scope > *").all()[:3]:
+        box = cell.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+
+
+def test_settings_that_all_rows_share_are_a_sentence_and_no_columns(show):
+    page = show()
+    assert "All rows: size 224, epochs 4." in page.inner_text("#facts")
+    heads = page.locator("#board thead th").all_text_contents()
+    assert "size" not in heads and "epochs" not in heads
+
+
+APART = """axis => {
+  const box = (e) => e.getBoundingClientRect(), svg = box(document.querySelector("#plot svg"));
+  const names = [...document.querySelectorAll("#plot .name")].map(box);
+  const marks = [...document.querySelectorAll("#plot .dot")].map(box);
+  const lie = (a, b) => a.left < b.right - 1 && b.left < a.right - 1
+    && a.top < b.bottom - 2 && b.top < a.bottom - 2;
+  const out = (n) => n.left < svg.left || n.right > svg.right || n.top < svg.top;
+  return { names: names.length, outside: names.filter(out).length,
+    onMarks: names.filter((n) => marks.some((m) => lie(n, m))).length,
+    onNames: names.filter((n, i) => names.slice(0, i).some((m) => lie(n, m))).length };
+}"""
+
+
+@pytest.mark.parametrize("options", [{"viewport": {"width": 1280, "height": 900}}, PHONE], ids=str)
+@pytest.mark.parametrize("axis", ["gmacs", "params", "ms"])
+def test_the_names_of_the_front_cover_neither_markers_nor_one_another(show, options, axis):
+    page = show(**options)
+    page.select_option("#x", axis)
+    found = page.evaluate(APART)
+    assert found.pop("names") >= 1 and set(found.values()) == {0}, found
+
+
+def test_the_numbers_of_a_learning_curve_are_whole_on_a_phone(show, site):
+    run = next((site / "run").glob("*.html")).relative_to(site)
+    page = show(str(run), **PHONE)
+    frame = page.locator(".curve").bounding_box()
+    boxes = [text.bounding_box() for text in page.locator(".curve text").all()]
+    assert len(boxes) > 4
+    for box in boxes:
+        assert box["x"] >= frame["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+
+
+def test_another_protocol_is_a_choice_of_the_board(show):
+    page, store = show(), Store(ROOT / "results")
+    plotted = page.locator("#plot .front").get_attribute("d")
+    page.select_option("#protocol", "ap-interpolated")
+    heads = page.locator("#board thead th").all_text_contents()
+    assert "#" not in heads and heads[:3] == ["method", "mAP", "backbone"]
+    assert "hold for the canonical protocol alone" in page.inner_text("#protocol-note")
+    assert "protocol=ap-interpolated" in page.url
+    rows = page.locator("#board tbody tr")
+    whole = [row.split() for row in column(page, "mAP")]
+    assert ["\N{EN DASH}"] in whole, "what this build did not measure"
+    scores = [float(text) for (text,) in whole if text != "\N{EN DASH}"]
+    assert scores == sorted(scores, reverse=True) and whole[: len(scores)] == [
+        [f"{score:.2f}"] for score in scores
+    ]
+    runs = rows.first.locator(".runs a").evaluate_all("all => all.map(a => a.ariaLabel.slice(4))")
+    held = [store.predictions(store.get(run)) for run in runs]
+    mean = sum(evaluate("ap-interpolated", h.logits, h.targets)["mAP"] for h in held) / len(held)
+    assert scores[0] == pytest.approx(mean, abs=0.006)
+    page.select_option("#protocol", "hamming")
+    assert page.locator("#board th[aria-sort=ascending]").text_content() == "hamming_loss"
+    assert page.locator("#plot .front").get_attribute("d") == plotted
+    page.reload()
+    assert page.input_value("#protocol") == "hamming"
+    page.select_option("#protocol", "")
+    assert column(page, "method") == [row.method for row in mini().rows]
+
+
+def test_the_literature_follows_the_data_set(show):
+    page = show()
+    sets = "rows => [...new Set(rows.filter(r => !r.hidden).map(r => r.cells[0].textContent))]"
+    rows = page.locator(".literature tbody tr")
+    assert rows.evaluate_all(sets) == ["coco2014"]
+    page.select_option("#set", "voc2007-mini")
+    assert rows.evaluate_all(sets) == ["voc2007"]
+    page.check("#papers")
+    assert len(rows.evaluate_all(sets)) > 2
+    tall = rows.evaluate_all("rows => rows.map(r => r.getBoundingClientRect().height)")
+    assert max(tall) - min(tall) < 2, "rows are as tall as one another"
+    scores = page.locator(".literature tbody td:nth-child(3)").all_text_contents()
+    assert all("." in score for score in scores if score != "\N{EN DASH}")

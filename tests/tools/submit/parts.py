@@ -1,0 +1,117 @@
+"""Results to pack: one that is committed, one that is made up; and packs taken apart."""
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mlbench.data.splits import open_splits
+from mlbench.engine.optimise import learning_rate_factor
+from mlbench.metrics.protocol import score
+from mlbench.store import Store
+from mlbench.tracks import settle
+from mlbench.types import EpochLog, Predictions, RunSpec
+from mlbench_tools.submit import archive
+from tests.store.made import made_efficiency, made_record
+
+RESULTS = Path(__file__).parents[3] / "results"
+
+
+def committed(identity, method):
+    """The first record of a method and seed 0 on an edition, and its predictions."""
+    store = Store(RESULTS)
+    files = sorted((RESULTS / "records" / identity / method).glob("*.json"))
+    record = next(one for file in files if (one := store.get(file.stem)).spec.seed == 0)
+    return record, store.predictions(record)
+
+
+def scored(record, predictions, **fields):
+    """The record with the numbers of these predictions, as an honest run would have it."""
+    scores, precisions = score(predictions.logits, predictions.targets)
+    update = {"scores": scores, "average_precision": precisions, **fields}
+    return record.model_copy(update=update)
+
+
+def named(record, **fields):
+    """The record of another spec, with that spec's run id."""
+    spec = RunSpec.model_validate({**record.spec.model_dump(), **fields})
+    return record.model_copy(update={"spec": spec, "run_id": spec.run_id})
+
+
+def made(cache, settings=None, **fields):
+    """A run on a small synthetic set as it would be recorded; nothing is trained."""
+    options = {"train_images": 40, "test_images": 30, "size": 32}
+    settings = {"backbone": "resnet18", "image_size": 448, "epochs": 2, **(settings or {})}
+    chosen = settings.get("selection", "last") == "validation"
+    plain = {"dataset": "synthetic", "dataset_options": options, "method": "gap"}
+    fields = {**plain, "track": "controlled", **fields}
+    part = {name: fields[name] for name in ("labels", "holdout") if name in fields}
+    splits = open_splits("synthetic", options, None, cache, validation=chosen, **part)
+    settled = settle(fields["track"], fields["method"], "synthetic", splits.card, [settings])
+    spec = RunSpec(data=splits.digest, settings=settled, **fields)
+    seen = guessed(splits.validation, 1) if chosen else None
+    predictions = replace(guessed(splits.test, 0), validation=seen)
+    best = None if seen is None else score(seen.logits, seen.targets, resamples=1)[0].mAP
+    log = [
+        EpochLog(epoch=i, loss=1, lr=lr, seconds=1, images_per_second=1, mAP=best)
+        for i, lr in enumerate(learning_rates(settled, len(splits.train)), 1)
+    ]
+    plugins = {"backbone resnet18", "head gap", "loss bce", "dataset synthetic"}
+    record = made_record(
+        spec={"data": spec.data},
+        identity=splits.identity,
+        label_names=splits.names,
+        train_images=len(splits.train),
+        test_images=len(splits.test),
+        validation_images=len(splits.validation or ()),
+        selected_epoch=1 if chosen else None,
+        epochs=tuple(log),
+        environment={"plugins": dict.fromkeys(plugins, "mlbench-mlic 0.1.0"), "device": "cpu"},
+        command="mlbench run --plugins gap --datasets synthetic",
+        commit="1" * 40,
+        efficiency=made_efficiency(
+            image_size=448,
+            parameters_backbone=11_176_512,
+            gmacs_backbone=7.254245376,
+            parameters_head=513 * len(splits.names),
+            gmacs_head=512e-9 * len(splits.names),
+        ),
+    )
+    record = record.model_copy(update={"spec": spec, "run_id": spec.run_id})
+    return scored(record, predictions), predictions
+
+
+def learning_rates(settings, images):
+    """At the first step of every epoch."""
+    steps = max(images // settings.batch_size, 1)
+    firsts = range(0, steps * settings.epochs, steps)
+    factors = [
+        learning_rate_factor(settings.schedule, step, steps, steps * settings.epochs)
+        for step in firsts
+    ]
+    return [settings.optimizer.lr * factor for factor in factors]
+
+
+def guessed(index, seed):
+    logits = np.random.default_rng(seed).standard_normal(index.targets.shape)
+    return Predictions(logits.astype(np.float32), index.targets, tuple(index.keys))
+
+
+def taken_apart(data):
+    """Members of a pack by name."""
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def put_together(members, *, honest=True):
+    """A pack of these members; an honest one has a manifest that knows them."""
+    if honest:
+        manifest = json.loads(members[archive.MANIFEST])
+        rest = {name: data for name, data in members.items() if name != archive.MANIFEST}
+        manifest["sha256"] = {n: hashlib.sha256(data).hexdigest() for n, data in rest.items()}
+        members = {archive.MANIFEST: json.dumps(manifest).encode(), **rest}
+    return archive.zipped(members)

@@ -1,0 +1,179 @@
+"""``mlbench import``: label order, what is asked for, and what is refused."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from mlbench.engine.checkpoint import load
+from mlbench.evaluation import restore
+from mlbench_plugins.datasets.scenes import NAMES
+from tests.tools.weights.released import released_model
+
+SHUFFLED = random.Random(0).sample(NAMES, len(NAMES))
+BACKBONE = ("--backbone", "timm:test_resnet")
+
+
+@pytest.fixture
+def file(tmp_path):
+    torch.save({"state_dict": released_model()[1], "epoch": 1}, tmp_path / "theirs.pth")
+    return tmp_path / "theirs.pth"
+
+
+@pytest.fixture
+def bring(cli, file, tmp_path):
+    """Import the small model with more flags; how it ended, and the checkpoint."""
+
+    def call(*flags, dataset="synthetic", method="transformer_head"):
+        out = tmp_path / "ours"
+        done = cli(*("import", method, file, "--dataset", dataset, "--out", out, *BACKBONE, *flags))
+        return done, load(out / "checkpoint.safetensors") if done.code == 0 else None
+
+    return call
+
+
+def logits(model):
+    images = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return model(images.to(torch.uint8)).logits
+
+
+def test_the_model_is_the_same_and_says_how_it_is_used(bring):
+    done, checkpoint = bring()
+    assert done.code == 0 and "12 labels" in done.out and "every name" in done.out
+    spec = checkpoint.spec
+    assert spec.method == "transformer_head" and spec.settings.weights == "none"
+    assert spec.settings.head_options["feedforward"] == 24
+    assert checkpoint.preprocessing.mean == pytest.approx((0.5, 0.5, 0.5))
+    theirs = released_model()[0]
+    theirs.mean.fill_(127.5)
+    theirs.std.fill_(127.5)
+    torch.testing.assert_close(logits(restore(checkpoint)), logits(theirs))
+
+
+@pytest.mark.parametrize("how", ["known", "asked", "listed", "told"])
+def test_labels_come_out_in_the_data_sets_order(bring, file, tmp_path, how):
+    """The file's labels are alphabetical, as NAMES are; the data set's are shuffled."""
+    (tmp_path / "names.txt").write_text("\n".join(SHUFFLED))
+    (tmp_path / "order.txt").write_text("\n".join(NAMES) + "\n")
+    flags = {"asked": ["--order", "alphabetical"], "listed": ["--order", tmp_path / "order.txt"]}
+    if how == "told":
+        classes = {str(i): name for i, name in enumerate(NAMES)}
+        torch.save({"model": released_model()[1], "idx_to_class": classes}, file)
+    _, checkpoint = bring("--labels", tmp_path / "names.txt", *flags.get(how, []))
+    assert checkpoint.label_names == tuple(SHUFFLED)
+    _, straight = bring()
+    order = [NAMES.index(name) for name in SHUFFLED]
+    moved, plain = logits(restore(checkpoint)), logits(restore(straight))
+    torch.testing.assert_close(moved, plain[:, order])
+    assert not torch.allclose(moved, plain)
+    if how != "known":
+        return
+    _, official = bring("--labels", tmp_path / "names.txt", "--order", "official")
+    torch.testing.assert_close(logits(restore(official)), plain)
+
+
+def test_options_of_the_head_reach_it(bring):
+    done, checkpoint = bring("--option", "heads=4", "--option", "dropout=0.3")
+    assert checkpoint.spec.settings.head_options["heads"] == 4, done.err
+    done, _ = bring("--option", "head=4")
+    assert done.code == 2 and "did you mean heads" in done.err
+    done, _ = bring("--option", "heads")
+    assert done.code == 2 and "is not NAME=VALUE" in done.err
+
+
+def test_a_file_for_another_number_of_labels_is_refused(bring):
+    done, _ = bring(dataset="voc2007")
+    assert done.code == 2
+    assert "is for 12 labels (classifier.bias [12]), but voc2007 has 20" in done.err
+
+
+def test_a_file_of_20_labels_is_refused_for_80(cli, tmp_path):
+    torch.save(released_model(20)[1], tmp_path / "twenty.pth")
+    (tmp_path / "names.txt").write_text("\n".join(f"label {i}" for i in range(80)))
+    done = cli(
+        *("import", "transformer_head", tmp_path / "twenty.pth", "--dataset", "coco"),
+        *("--labels", tmp_path / "names.txt", "--out", tmp_path, *BACKBONE),
+    )
+    assert done.code == 2 and "is for 20 labels" in done.err and "coco has 80" in done.err
+
+
+def test_label_names_that_only_the_files_tell_are_asked_for(bring):
+    done, _ = bring(dataset="coco")
+    assert done.code == 2 and "--data" in done.err and "--labels FILE" in done.err
+
+
+def test_another_method_is_refused(bring):
+    done, _ = bring(method="ssgrl")
+    assert done.code == 2
+    assert "is no checkpoint of ssgrl: it looks like one of transformer_head" in done.err
+    done, _ = bring(method="gmp")
+    assert done.code == 2 and "no published files of gmp are known" in done.err
+    done, _ = bring(method="ssgl")
+    assert done.code == 2 and "ssgrl" in done.err
+
+
+def test_missing_and_strange_names_are_refused(bring, file):
+    _, state = released_model()
+    del state["module.decoder.layers.0.norm2.weight"]
+    torch.save(state, file)
+    done, _ = bring()
+    assert done.code == 2 and "1 missing: decoder.cross_attention.norm.weight" in done.err.replace(
+        "\n", " "
+    )
+    torch.save(released_model()[1] | {"strange.weight": torch.zeros(1)}, file)
+    done, _ = bring()
+    assert done.code == 2 and "1 names have no place" in done.err and "strange.weight" in done.err
+
+
+def test_a_malicious_file_is_refused(bring, file, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "trapped"),)
+
+    torch.save({"state_dict": released_model()[1], "optimizer": Trap()}, file)
+    done, _ = bring()
+    assert done.code == 2 and "refused, it would call posix.mkdir" in done.err
+    assert not (tmp_path / "trapped").exists() and not (tmp_path / "ours").exists()
+
+
+def test_a_truncated_file_is_refused(bring, file):
+    file.write_bytes(file.read_bytes()[:-500])
+    done, _ = bring()
+    assert done.code == 2 and "perhaps cut short" in done.err
+
+
+def test_what_a_file_lacks_is_asked_for(cli, tmp_path):
+    """A file of SSGRL's names: the graph first, then the words, then their shapes."""
+    state = {
+        "resnet_101.conv1.weight": torch.zeros(64, 3, 7, 7),
+        "word_semantic.fc_1.weight": torch.zeros(8, 2048),
+        "fc_output.bias": torch.zeros(5),
+        "classifiers.weight": torch.zeros(12, 5),
+        "classifiers.bias": torch.zeros(12),
+    }
+    torch.save(state, tmp_path / "ssgrl.pth")
+    np.save(tmp_path / "graph.npy", np.zeros((12, 12)))
+    np.save(tmp_path / "words.npy", np.zeros((3, 300)))
+
+    def call(*flags):
+        place = ("--dataset", "synthetic", "--out", tmp_path)
+        done = cli("import", "ssgrl", tmp_path / "ssgrl.pth", *place, *flags)
+        assert done.code == 2
+        return " ".join(done.err.split())
+
+    assert "no label graph; give the authors' own with --graph FILE" in call()
+    graph = ("--graph", tmp_path / "graph.npy")
+    assert "no word vectors; give the authors' own with --words FILE" in call(*graph)
+    assert "finite ones of [12, 300]" in call(*graph, "--words", tmp_path / "words.npy")
+
+
+def test_lists_of_names_are_checked(bring, tmp_path):
+    (tmp_path / "twice.txt").write_text("a\nb\na\n")
+    done, _ = bring("--labels", tmp_path / "twice.txt")
+    assert done.code == 2 and "different names" in done.err
+    (tmp_path / "other.txt").write_text("\n".join(["lion", *NAMES[1:]]))
+    done, _ = bring("--order", tmp_path / "other.txt")
+    assert done.code == 2 and "apple, lion" in done.err

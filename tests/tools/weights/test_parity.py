@@ -1,0 +1,110 @@
+"""``mlbench parity``: what it prints, and how it ends."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+GIVEN = Path(__file__).parents[2] / "parity" / "parity.json"
+
+
+def part_of(folder, *names):
+    """A fixture file of some of the given fixtures."""
+    written = json.loads(GIVEN.read_text())
+    written["fixtures"] = {name: written["fixtures"][name] for name in names}
+    file = folder / "part.json"
+    file.write_text(json.dumps(written))
+    with np.load(GIVEN.with_suffix(".npz")) as arrays:
+        kept = {k: arrays[k] for k in arrays.files if k.startswith(tuple(f"{n}/" for n in names))}
+    np.savez(file.with_suffix(".npz"), **kept)
+    return file
+
+
+def change(file, **fields):
+    written = json.loads(file.read_text())
+    for fixture in written["fixtures"].values():
+        fixture |= fields
+    file.write_text(json.dumps(written))
+
+
+def test_every_given_fixture_agrees(cli):
+    done = cli("parity", GIVEN, "--json")
+    found = json.loads(done.out)
+    failed = [one for one in found["fixtures"] if not one["passed"]]
+    assert done.code == 0 and found["passed"], failed
+    written = json.loads(GIVEN.read_text())
+    assert [one["name"] for one in found["fixtures"]] == list(written["fixtures"])
+    for one in found["fixtures"]:
+        assert 0 <= one["largest_relative_error"] <= one["tolerance"] <= 1e-6
+    with np.load(GIVEN.with_suffix(".npz")) as arrays:
+        compared = {
+            f"{one['name']}/{a['array']}" for one in found["fixtures"] for a in one["arrays"]
+        }
+        assert compared == set(arrays.files)
+
+
+def test_a_difference_is_shown_and_ends_in_1(cli, tmp_path):
+    file = part_of(tmp_path, "csra_h1_c6", "asl_0")
+    assert cli("parity", file).code == 0
+    with np.load(file.with_suffix(".npz")) as arrays:
+        changed = {k: arrays[k] + 1e-6 * (k == "asl_0/loss") for k in arrays.files}
+    np.savez(file.with_suffix(".npz"), **changed)
+    done = cli("parity", file)
+    assert done.code == 1 and "1 of 2 fixtures agree" in done.out
+    lines = {tuple(line.split()[::6]) for line in done.out.splitlines() if "asl_0" in line}
+    assert lines == {("asl_0", "FAIL"), ("asl_0", "ok")}
+    assert json.loads(cli("parity", file, "--json").out)["passed"] is False
+
+
+@pytest.mark.parametrize("only", ["csra_h4_c6", "csra"])
+def test_only_some(cli, only):
+    done = cli("parity", GIVEN, "--only", only, "--json")
+    names = [one["name"] for one in json.loads(done.out)["fixtures"]]
+    assert done.code == 0
+    assert names == (["csra_h4_c6"] if only == "csra_h4_c6" else ["csra_h1_c6", "csra_h4_c6"])
+    done = cli("parity", GIVEN, "--only", "csar")
+    assert done.code == 2 and "has no csar" in done.err
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"method": "gmp"}, "no published files of gmp are known"),
+        ({"method": "crsa"}, "unknown head 'crsa'"),
+        ({"kind": "song"}, "there is no kind 'song' of fixtures"),
+        ({"inputs": {}}, "no input 'features'"),
+        ({"heads": 3}, "csra: heads=3"),
+        ({"keys": [["multi_head.0.head.weight", [6, 31, 1, 1]]]}, "[1, 6, 31] instead of"),
+        (
+            {"keys": [["multi_head.0.head.weight", [6, 32, 1, 1]], ["x", [2]]]},
+            "no place in csra: x",
+        ),
+    ],
+)
+def test_a_fixture_that_cannot_be_computed_fails_and_says_why(cli, tmp_path, fields, said):
+    file = part_of(tmp_path, "csra_h1_c6")
+    change(file, **fields)
+    done = cli("parity", file)
+    assert done.code == 1 and said in " ".join(done.err.split())
+    assert "0 of 1 fixtures agree" in done.out
+
+
+def test_an_array_that_a_method_does_not_give_fails(cli, tmp_path):
+    file = part_of(tmp_path, "csra_h1_c6")
+    with np.load(file.with_suffix(".npz")) as arrays:
+        more = {k: arrays[k] for k in arrays.files} | {"csra_h1_c6/attention": np.zeros(3)}
+    np.savez(file.with_suffix(".npz"), **more)
+    done = cli("parity", file)
+    assert done.code == 1 and "csra gives no attention" in done.err
+
+
+def test_a_file_that_is_none_is_refused(cli, tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    done = cli("parity", tmp_path / "a.json")
+    assert done.code == 2 and "a.npz is missing" in done.err
+    np.savez(tmp_path / "a.npz", x=np.zeros(1))
+    done = cli("parity", tmp_path / "a.json")
+    assert done.code == 2 and "'salt' and 'fixtures'" in done.err
+    (tmp_path / "a.json").write_text("{")
+    assert cli("parity", tmp_path / "a.json").code == 2

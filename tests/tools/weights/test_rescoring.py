@@ -1,0 +1,93 @@
+"""Published weights, scored by `mlbench rescore`: a record of a tier of its own."""
+
+from datetime import datetime
+
+import numpy as np
+import pytest
+
+from mlbench import evaluation
+from mlbench.boards.rows import tables
+from mlbench.engine.checkpoint import Checkpoint, load
+from mlbench.metrics import score
+from mlbench.store import Store
+from mlbench_plugins.datasets.scenes import NAMES
+from tests.tools.weights.released import SHUFFLED, imported
+
+
+@pytest.fixture
+def theirs(cli, tmp_path):
+    return imported(cli, tmp_path)
+
+
+def change(file, weights=None, **spec):
+    kept = load(file)
+    changed = kept.spec.model_copy(update=spec)
+    Checkpoint(weights or kept.weights, changed, kept.label_names, kept.preprocessing).save(file)
+
+
+def test_it_leaves_a_record_that_stands_on_a_board_of_its_own(cli, theirs, tmp_path):
+    flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
+    done = cli("rescore", theirs, *flags)
+    assert done.code == 0 and "recorded in" in done.err, done.err
+    store = Store(tmp_path / "results")
+    (record,) = store.records()
+    assert record.tier == "re-scored" and record.run_id == record.spec.run_id
+    assert record.label_names == NAMES and record.test_images == 40
+    assert record.efficiency.gmacs_head > 0 and "rescore" in record.command
+    seen = store.predictions(record)
+    scores, precisions = score(seen.logits, seen.targets)
+    assert scores == record.scores
+    np.testing.assert_allclose(
+        [p for p in precisions if p is not None],
+        [p for p in record.average_precision if p is not None],
+    )
+    (table,) = tables([record])
+    assert table.tier == "re-scored" and table.name.endswith("-re-scored-published")
+    assert cli("rescore", theirs, *flags).code == 0
+    assert len(store.records()) == 1, "the same weights are the same record"
+    weights = {name: value.clone() for name, value in load(theirs).weights.items()}
+    next(iter(weights.values())).add_(1)
+    change(theirs, weights)
+    assert cli("rescore", theirs, *flags).code == 0
+    assert len(store.records()) == 2, "other weights are another record"
+
+
+def test_its_pack_has_no_finding(cli, theirs, tmp_path):
+    flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
+    assert cli("rescore", theirs, *flags).code == 0
+    (record,) = Store(tmp_path / "results").records()
+    assert cli("pack", record.run_id, "--out", "theirs.zip").code == 0
+    done = cli("verify", "theirs.zip")
+    assert done.code == 0 and "no finding" in done.out, done.out
+
+
+def test_it_began_before_the_images_were_scored(cli, theirs, tmp_path, monkeypatch):
+    class Clock(datetime):
+        hour_now = 1
+
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2026, 1, 31, cls.hour_now, tzinfo=tz)
+
+    def slow(*given, **options):
+        Clock.hour_now = 2
+        return predict(*given, **options)
+
+    predict = evaluation.predict
+    monkeypatch.setattr(evaluation, "datetime", Clock)
+    monkeypatch.setattr(evaluation, "predict", slow)
+    flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
+    assert cli("rescore", theirs, *flags).code == 0
+    (record,) = Store(tmp_path / "results").records()
+    assert record.started == "2026-01-31T01:00:00+00:00"
+
+
+def test_a_checkpoint_of_our_own_is_no_published_one(cli, theirs, tmp_path):
+    change(theirs, data="d" * 16)
+    flags = ("--dataset", "synthetic", "--results", tmp_path / "results")
+    done = cli("rescore", theirs, *flags)
+    assert done.code == 2 and "left a record of its own" in done.err
+    change(theirs, data="imported:" + "d" * 16, labels=tuple(SHUFFLED[:3]))
+    done = cli("rescore", theirs, *flags)
+    assert done.code == 2 and "only 3 of the labels" in done.err
+    assert not (tmp_path / "results").exists()

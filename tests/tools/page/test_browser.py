@@ -219,7 +219,7 @@ def test_few_data_sets_say_why_there_is_no_diagram(show):
 @pytest.fixture(scope="module")
 def six(tmp_path_factory):
     """The index of boards on six data sets, with one method better everywhere and two that tie."""
-        from mlbench_tools.page.catalogue import Catalogue
+    from mlbench_tools.page.catalogue import Catalogue
     from mlbench_tools.page.site import write_site
 
     folder = tmp_path_factory.mktemp("six")

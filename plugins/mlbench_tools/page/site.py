@@ -13,7 +13,6 @@ from mlbench.store import Store
 from mlbench.types import RunRecord, StoreError
 from mlbench_tools.page.board_pages import Names, Site, address, data, names, page_file
 from mlbench_tools.page.catalogue import Catalogue
-from mlbench_tools.page.differences import across
 from mlbench_tools.page.literature import cached_scores, lines
 from mlbench_tools.page.method_pages import write_method
 from mlbench_tools.page.protocol_tables import cached
@@ -74,7 +73,6 @@ def write_site(
             tables=tables,
             runs=len(by_id),
             data=data(tables, Site(by_id, catalogue, read, published)),
-            across=across(tables, catalogue.cards),
             methods=[_method(name, catalogue) for name in methods],
             published=lines(published, tables, methods, cached_scores(read)),
         )

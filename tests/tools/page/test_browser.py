@@ -12,7 +12,7 @@ from mlbench.boards.rows import tables
 from mlbench.boards.text import escaped, one_line, span, spreadsheet
 from mlbench.metrics.protocols import evaluate
 from mlbench.store import Store
-from tests.tools.page.test_page_across import BETTER, over_data_sets
+from tests.store.made import made_record
 
 ROOT = Path(__file__).parents[3]
 BROWSER = next(
@@ -207,58 +207,23 @@ def test_a_reliability_curve_is_drawn_and_told(show, site):
     assert rows.first.is_visible() and rows.count() == points.count("M")
 
 
-def test_few_data_sets_say_why_there_is_no_diagram(show):
-    page = show("index.html")
-    page.click("nav a:has-text('Across data sets')")
-    assert "nothing can be said" in page.inner_text(
-        "section[aria-label='Across data sets, probe track']"
-    )
-    assert page.locator(".ranks").count() == 0
-
-
 @pytest.fixture(scope="module")
-def six(tmp_path_factory):
-    """The index of boards on six data sets, with one method better everywhere and two that tie."""
+def four_images(tmp_path_factory):
+    """The index page of a board of four test images."""
     from mlbench_tools.page.catalogue import Catalogue
     from mlbench_tools.page.site import write_site
 
-    folder = tmp_path_factory.mktemp("six")
-    made = over_data_sets(BETTER, methods=["ssgrl", "ml_gcn", "csra"])
+    folder = tmp_path_factory.mktemp("four")
+    made = [made_record("gap"), made_record("gmp", 40)]
     given = {"results": folder / "none", "cache": folder / "cache", "catalogue": Catalogue()}
     return write_site(tables(made), made, folder / "site", **given)
 
 
-def test_a_board_of_few_images_says_so_above_its_plot(show, six):
+def test_a_board_of_few_images_says_so_above_its_plot(show, four_images):
     page = show()
     assert "With only" not in page.inner_text("#facts")
-    page.goto(six.as_uri())
+    page.goto(four_images.as_uri())
     assert "With only 4 test images" in page.inner_text("#facts")
-
-
-@pytest.mark.parametrize("options", [{}, {"color_scheme": "dark"}, PHONE], ids=str)
-def test_the_critical_difference_diagram_is_legible_everywhere(show, six, options):
-    page = show(**options)
-    page.goto(six.as_uri())
-    drawing = page.locator(".ranks svg")
-    frame = drawing.bounding_box()
-    boxes = [name.bounding_box() for name in drawing.locator(".name").all()]
-    for i, box in enumerate(boxes):
-        assert box["height"] > 11, "small print"
-        assert box["x"] >= frame["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
-        for other in boxes[:i]:
-            apart = abs(other["y"] - box["y"]) >= 14 or (
-                other["x"] + other["width"] < box["x"] or box["x"] + box["width"] < other["x"]
-            )
-            assert apart, "names lie on one another"
-    ink = page.evaluate("getComputedStyle(document.body).color")
-    name = drawing.locator(".name").first
-    assert name.evaluate("e => getComputedStyle(e).fill") == ink, "names follow dark mode"
-    page.locator(".ranks").focus()
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    table = page.locator("section[aria-label^='Across'] table")
-    assert table.is_visible() and "ssgrl, resnet18, bce" in table.inner_text()
-    assert page.evaluate("document.documentElement.scrollWidth") == page.viewport_size["width"]
 
 
 def test_the_matrix_of_wins_says_who_can_be_told_apart(show):

@@ -127,6 +127,20 @@ def kinds_of(text: str) -> list[Kind]:
     return sorted({p.kind for p in plugins() if p.name == name}, key=KINDS.index)
 
 
+def canonical(kind: Kind, text: str) -> str:
+    """The name that runs record: of several names for one object, the first in the alphabet.
+
+    Entry points of one distribution that point to the same object are aliases.
+
+    Raises:
+        PluginError: as ``find``.
+    """
+    found = find(kind, text)
+    aliases = (p for p in plugins(kind) if p.distribution == found.distribution)
+    first = next(p for p in aliases if p.value == found.value)
+    return replace(first, argument=found.argument).label
+
+
 def refuse_clash(hits: list[Plugin]) -> None:
     """Two distributions must not claim one name of one kind."""
     if len(hits) > 1:

@@ -51,10 +51,10 @@ def settle(
         PluginError: the recipe is broken, or tunes what all methods must share.
         SuiteError: an override that is no setting, or of the wrong type.
     """
-    fields = _rules(track, method, dataset, card)
+    fields = _without_alias(_rules(track, method, dataset, card))
     try:
         before = Settings.model_validate(fields)
-        for over in overrides:
+        for over in map(_without_alias, overrides):
             fields = merge(_without_stale_options(fields, over), over)
         settings = _scale_pixels(Settings.model_validate(fields), before)
     except ValidationError as error:
@@ -87,6 +87,7 @@ def own(track: Track, method: str, dataset: str, card: DatasetCard, ran: Setting
     rates = {"lr": ran.optimizer.lr, "weight_decay": ran.optimizer.weight_decay}
     return settled.model_copy(
         update={
+            "loss": ran.loss,  # older records may have an alias
             "optimizer": settled.optimizer.model_copy(update=rates),
             "head_options": ran.head_options,
             "loss_options": ran.loss_options,
@@ -122,6 +123,14 @@ def _rules(track: Track, method: str, dataset: str, card: DatasetCard) -> dict[s
     fields["head"] = recipe.settings.head
     fields["head_options"] = recipe.settings.head_options
     return merge(fields, _tuned(recipe, method, track))
+
+
+def _without_alias(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The same fields with the canonical name of the loss, so that one function is one run."""
+    loss = fields.get("loss")
+    if not isinstance(loss, str):
+        return dict(fields)
+    return {**fields, "loss": registry.canonical("loss", loss)}
 
 
 def _without_stale_options(fields: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

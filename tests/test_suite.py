@@ -45,6 +45,15 @@ def test_controlled_gives_all_methods_the_same_budget():
     assert one.settings.backbone == "resnet18" and one.settings.head != other.settings.head
 
 
+def test_an_alias_plans_the_same_runs():
+    recipe = {"plugins": ("gap",), "track": "published"}
+    by_axis = (expand(**recipe, losses=(name,)) for name in ("bce", "soft_margin"))
+    by_setting = expand(**recipe, settings={"loss": "soft_margin"})
+    (plain, alias), both = by_axis, expand(**recipe, losses=("soft_margin", "bce"))
+    assert plain == alias == by_setting == both
+    assert plain[0].settings.loss == "bce"
+
+
 def test_published_takes_the_papers_recipe():
     (spec,) = expand(plugins=("ssgrl",), track="published")
     assert spec.settings.backbone == "resnet101" and spec.settings.image_size == 576

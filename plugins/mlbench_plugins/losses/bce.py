@@ -10,7 +10,10 @@ from mlbench_plugins.layers.reduction import check_reduction, reduce_known
 
 
 class BCE(nn.Module):
-    """Binary cross entropy of sigmoid(logit); torch's MultiLabelSoftMarginLoss has the same value.
+    """-(1/C) sum_c [y_c log p_c + (1 - y_c) log(1 - p_c)] with p = sigmoid(logit).
+
+    Equal to ``torch.nn.MultiLabelSoftMarginLoss``, the name that ML-GCN, ADD-GCN and MSRN train
+    with; ``soft_margin`` is an alias. Where labels are unknown, C counts the known ones.
 
     Args:
         labels: not used.

@@ -187,7 +187,7 @@ RECIPE = Recipe(
     settings=Settings(
         backbone="resnet101",
         head="add_gcn",
-        loss="soft_margin",
+        loss="bce",  # torch's MultiLabelSoftMarginLoss
         image_size=448,
         augmentation=(
             Augmentation(

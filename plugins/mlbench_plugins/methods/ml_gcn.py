@@ -183,7 +183,7 @@ RECIPE = Recipe(
     settings=Settings(
         backbone="resnet101",
         head="ml_gcn",
-        loss="soft_margin",
+        loss="bce",  # torch's MultiLabelSoftMarginLoss
         image_size=448,
         augmentation=(
             Augmentation(

@@ -286,7 +286,7 @@ RECIPE = Recipe(
     settings=Settings(
         backbone="resnet101",
         head="msrn",
-        loss="soft_margin",
+        loss="bce",  # torch's MultiLabelSoftMarginLoss
         image_size=448,
         augmentation=(
             Augmentation(

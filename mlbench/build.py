@@ -18,6 +18,7 @@ from mlbench.data import transforms
 from mlbench.data.labels import label_context
 from mlbench.engine import optimise
 from mlbench.engine.model import MultiLabelModel
+from mlbench.text import unknown
 from mlbench.types import (
     Backbone,
     DataError,
@@ -170,7 +171,7 @@ def _make(kind: registry.Kind, name: str, options: dict[str, Any], given: tuple[
     for option in options:
         if option not in known:
             what = f"option {option!r} of {kind} {name}"
-            raise PluginError(registry.unknown(what, option, known))
+            raise PluginError(unknown(what, option, known))
     return factory(*given, **options)
 
 

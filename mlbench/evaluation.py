@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,12 +15,14 @@ from mlbench.build import build
 from mlbench.data import transforms
 from mlbench.data.decode import verify
 from mlbench.data.loader import ImageSource
-from mlbench.data.splits import open_splits
+from mlbench.data.open import open_splits
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluate import predict
 from mlbench.engine.model import MultiLabelModel
+from mlbench.files import sha256
 from mlbench.metrics.protocol import score
+from mlbench.text import shorten
 from mlbench.types import (
     Index,
     LabelContext,
@@ -103,8 +104,7 @@ def _same_file(wanted: str, file: Path | None) -> str:
             "how it is built; give that file with --weights FILE"
         )
     try:
-        with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        found = sha256(file)
     except OSError as error:
         raise WeightsError(f"--weights {file} cannot be read ({error.strerror})") from error
     if not found.startswith(wanted.removeprefix("sha256:")):
@@ -182,14 +182,10 @@ def _columns(checkpoint: Checkpoint, splits: Splits, dataset: str) -> Index:
     lacking = [name for name in checkpoint.label_names if name not in splits.names]
     beyond = [name for name in splits.names if name not in checkpoint.label_names]
     if lacking or (beyond and checkpoint.spec.labels is None):
-        said = [f"{dataset} lacks {_few(lacking)}"] if lacking else []
-        said += [f"the checkpoint lacks {_few(beyond)}"] if beyond else []
+        said = [f"{dataset} lacks {shorten(lacking)}"] if lacking else []
+        said += [f"the checkpoint lacks {shorten(beyond)}"] if beyond else []
         raise SuiteError(
             f"the labels of {dataset} are not those of the checkpoint: {'; '.join(said)}; "
             f"evaluate it on {checkpoint.spec.dataset}, that it was trained on"
         )
     return splits.test.select([splits.names.index(name) for name in checkpoint.label_names])
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,7 +1,8 @@
-"""Files that are whole or not there, and names that every file system takes."""
+"""Atomic writes, digests, and names that every file system takes."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Iterator
@@ -16,20 +17,30 @@ def safe_name(name: str) -> str:
     return quoted.replace(".", "%2E", 1) if quoted.startswith(".") else quoted or "%"
 
 
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's bytes, 64 hex digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def temporary(file: Path) -> Path:
-    """The name, beside a file, of what this process has not finished of it."""
+    """The name, in the same folder, under which this process writes a file before renaming it."""
     return file.with_name(f".{file.name}.{safe_name(platform.node())}-{os.getpid()}.tmp")
 
 
 @contextmanager
-def whole(file: Path) -> Iterator[Path]:
-    """A path to write to, which gets the file's name when the block has ended well.
+def atomic_write(file: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; rename it to ``file`` when the block ends without error.
 
-    Whoever reads the file finds all of it, or what was there before, however many processes write
-    it. Its folder is made; a block that fails leaves nothing.
+    A reader sees the old file or the new one, never a part, even if several processes write it.
+    The folder is created. If the block fails, nothing is left behind.
 
     Raises:
-        OSError: the folder cannot be made, or the file cannot get its name.
+        OSError: the folder cannot be created, or the file cannot be renamed.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     part = temporary(file)

@@ -17,7 +17,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from mlbench import DISTRIBUTION
-from mlbench.files import whole
+from mlbench.files import atomic_write
 from mlbench.registry import Kind, Plugin
 from mlbench.types import PluginError
 
@@ -84,7 +84,7 @@ def _ask(found: Sequence[Plugin]) -> list[str | None]:
 
 def _keep(file: Path, known: dict[str, str | None]) -> None:
     try:
-        with whole(file) as part:
+        with atomic_write(file) as part:
             part.write_text(json.dumps(known, indent=1))
     except OSError:
         return  # an answer that cannot be kept is asked for again

@@ -99,7 +99,7 @@ def run(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     torch.manual_seed(spec.seed)
     with current.stage("data"):
-        splits, covered = open_data(spec, places, world, progress)
+        splits = open_data(spec, places, world, progress)
         smallest = min(map(len, (splits.train, splits.test, splits.validation or splits.test)))
         check_processes(spec.settings, smallest, world, current.device)
         labels, notes = labels_of(spec, splits, places)
@@ -140,7 +140,7 @@ def run(
         train_positives=tuple(labels.positives.astype(int).tolist()),
         test_images=len(splits.test),
         validation_images=len(splits.validation or ()),
-        coverage=covered,
+        coverage=splits.coverage,
         environment=environment(current.device, world, spec),
         started=started,
         seconds=current.seconds,

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from mlbench.text import first_error
 from mlbench.types import RunRecord, RunSpec, SuiteError, Value
 
 LONGEST = 1 << 20
@@ -94,9 +95,7 @@ def read(described: str) -> Told:
     except yaml.YAMLError as error:
         raise SuiteError(f"is no YAML ({' '.join(str(error).split())})") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SuiteError(f"describes no run ({where}: {first['msg']})") from error
+        raise SuiteError(f"describes no run ({first_error(error)})") from error
     except RecursionError as error:
         raise SuiteError("is nested too deeply") from error
 

@@ -7,7 +7,6 @@ A name may carry an argument after a colon: ``timm:resnet26`` is the plugin ``ti
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import inspect
@@ -20,6 +19,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from mlbench.text import unknown
 from mlbench.types import PluginError
 
 Kind = Literal["backbone", "head", "loss", "dataset", "recipe", "command"]
@@ -103,8 +103,7 @@ def find(kind: Kind, text: str) -> Plugin:
         if Path(text).exists() and (readers := _readers(candidates)):
             write = " or ".join(f"{reader}:{text}" for reader in readers)
             raise PluginError(f"{text} is a file or folder, not a {kind}; write {write}")
-        names = {p.name for p in candidates}
-        raise PluginError(unknown_plugin(f"{kind} {text!r}", name, names))
+        raise unknown_plugin(text, kind)
     refuse_clash(hits)
     if colon and not argument:
         raise PluginError(f"{kind} {text!r} ends in a colon; write {name} or {name}:SOMETHING")
@@ -158,19 +157,11 @@ def clashes() -> dict[tuple[Kind, str], list[Plugin]]:
     return {name: hits for name, hits in claims.items() if len(hits) > 1}
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """A message for a name that is not known: the nearest ones, or all of them if few."""
-    names = sorted(known)
-    folded = {each.casefold(): each for each in names}
-    close = difflib.get_close_matches(name.casefold(), list(folded), n=3, cutoff=0.6)
-    near = [folded[each] for each in close]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return f"unknown {what}; {hint}"
-
-
-def unknown_plugin(what: str, name: str, known: Iterable[str]) -> str:
-    """``unknown``, and the command that lists all plugins."""
-    return f"{unknown(what, name, known)} (`mlbench list` shows everything)"
+def unknown_plugin(text: str, kind: Kind | None = None) -> PluginError:
+    """The error for a name that no plugin has; ``kind`` None means any kind of a matrix."""
+    known = {plugin.name for plugin in plugins(kind)}
+    hint = unknown(f"{kind or 'plugin'} {text!r}", text.partition(":")[0], known)
+    return PluginError(f"{hint} (`mlbench list` shows everything)")
 
 
 def asks_for_argument(factory: Any, given: Iterable[str] = ()) -> bool:

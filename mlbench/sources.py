@@ -5,22 +5,20 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 from mlbench import registry
 from mlbench.data import transforms
-from mlbench.data.coverage import coverage, files, leave_out
 from mlbench.data.decode import problems, verify
 from mlbench.data.loader import ImageSource, Source
-from mlbench.data.noise import with_label_noise
-from mlbench.data.splits import open_splits
+from mlbench.data.open import open_run
 from mlbench.engine.distributed import World
 from mlbench.engine.features import FeatureCache, Maker
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import (
-    Coverage,
     DataError,
     Index,
     Places,
@@ -34,40 +32,32 @@ BATCH = 64
 """Images at a time for a backbone that is not trained."""
 
 
-def open_data(
-    spec: RunSpec, places: Places, world: World, progress: Progress
-) -> tuple[Splits, Coverage]:
-    """The splits of a run, once every image was decoded: before hours are spent on the good ones.
+def open_data(spec: RunSpec, places: Places, world: World, progress: Progress) -> Splits:
+    """Open the data of a run and decode every image once, so that a bad one stops it at the start.
 
     Raises:
-        DataError: files are missing or damaged, and the run does not go on without them; or the
-            data are not those that the run was planned with.
+        DataError: files are missing or damaged and ``spec.incomplete`` is not set, or the data
+            changed since the run was planned.
     """
-    splits = open_splits(
-        spec.dataset,
-        spec.dataset_options,
-        places.data,
-        places.cache,
-        labels=spec.labels,
-        holdout=spec.holdout,
-        validation=spec.settings.selection == "validation",
-        allow_missing=spec.incomplete,
-    )
-    wrong = world.ask_leader(lambda: _wrong(splits, spec, places, progress))
-    covered = coverage(splits, wrong)
-    splits = with_label_noise(leave_out(splits, wrong), spec.label_noise)
+
+    def check(files: Sequence[Path]) -> dict[Path, str]:
+        return world.ask_leader(lambda: _check(files, spec, places, progress))
+
+    splits = open_run(spec, places, check)
     if splits.digest != spec.data:
-        raise DataError(f"the data of {spec.dataset} changed while the matrix ran; start it again")
-    return splits, covered
+        raise DataError(
+            f"the data of {spec.dataset} changed since the run was planned; start again"
+        )
+    return splits
 
 
-def _wrong(splits: Splits, spec: RunSpec, places: Places, progress: Progress) -> dict[Path, str]:
-    """What is wrong with each file that is left out; refused where none may be."""
-    check = (files(splits), places.cache, places.workers, progress.count)
+def _check(
+    files: Sequence[Path], spec: RunSpec, places: Places, progress: Progress
+) -> dict[Path, str]:
     if spec.incomplete:
-        return problems(*check)
+        return problems(files, places.cache, places.workers, progress.count)
     try:
-        verify(*check)
+        verify(files, places.cache, places.workers, progress.count)
     except DataError as error:
         raise DataError(
             f"{error}\nor go on without them, on a board of their own, with --allow-missing"

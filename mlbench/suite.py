@@ -16,6 +16,7 @@ from pydantic import Field, NonNegativeInt, ValidationError
 
 from mlbench import registry
 from mlbench.registry import PLURALS, Kind
+from mlbench.text import unknown
 from mlbench.tracks import authors_options, explain, nest, settle
 from mlbench.types import (
     Graph,
@@ -103,7 +104,7 @@ def read(file: Path) -> dict[str, Any]:
     for name in fields:
         if name not in Suite.model_fields:
             known = Suite.model_fields
-            raise SuiteError(registry.unknown(f"option {name!r} in {file}", str(name), known))
+            raise SuiteError(unknown(f"option {name!r} in {file}", str(name), known))
     return {"seeds": SEEDS, **fields}
 
 
@@ -153,9 +154,7 @@ def _axis(name: str) -> str:
     kinds = registry.kinds_of(name)
     axes = sorted({"methods" if kind in ("head", "recipe") else PLURALS[kind] for kind in kinds})
     if not axes:
-        known = {plugin.name for plugin in registry.plugins()}
-        bare = name.partition(":")[0]
-        raise PluginError(registry.unknown_plugin(f"plugin {name!r}", bare, known))
+        raise registry.unknown_plugin(name)
     if len(axes) > 1:
         flags = " or ".join(f"--{axis}" for axis in axes)
         raise PluginError(f"{name!r} is the name of several kinds of plugin; use {flags}")
@@ -186,7 +185,7 @@ def _check_labels_known(suite: Suite) -> None:
         for value in (*axes[name], *suite.grid.get(name, ()), *suite.vary.get(name, ())):
             if value not in known and not (name == "words" and str(value).startswith("sha256:")):
                 file = "; a file of vectors is given with --words FILE" if name == "words" else ""
-                raise SuiteError(registry.unknown(f"{name} {value!r}", str(value), known) + file)
+                raise SuiteError(unknown(f"{name} {value!r}", str(value), known) + file)
 
 
 class Refused(Value):

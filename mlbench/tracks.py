@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mlbench import registry
+from mlbench.text import unknown
 from mlbench.types import DatasetCard, PluginError, Recipe, Settings, SuiteError, Track
 
 PROBE: dict[str, Any] = {
@@ -211,7 +212,7 @@ def explain(error: ValidationError, model: type[BaseModel] = Settings) -> str:
         where = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             name = str(item["loc"][-1])
-            lines.append(registry.unknown(f"option {where!r}", name, _siblings(model, item["loc"])))
+            lines.append(unknown(f"option {where!r}", name, _siblings(model, item["loc"])))
         else:
             said = item["msg"].removeprefix("Value error, ")
             lines.append(f"{where} = {item['input']!r}: {said}")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mlbench.data.decode import problems
 from mlbench.engine.checkpoint import Checkpoint
-from mlbench.files import temporary, whole
+from mlbench.files import atomic_write, temporary
 from mlbench.health import broken
 from mlbench.registry import Plugin
 from mlbench.types import Preprocessing, RunSpec, Settings, SplitCoverage, StoreError
@@ -19,10 +19,10 @@ from mlbench_tools.page import derived
 
 def test_a_file_has_its_name_when_it_is_whole_and_its_writer_did_not_fail(tmp_path):
     file = tmp_path / "new" / "a.txt"
-    with whole(file) as part:
+    with atomic_write(file) as part:
         part.write_text("first")
         assert not file.exists()
-    with pytest.raises(ZeroDivisionError), whole(file) as part:
+    with pytest.raises(ZeroDivisionError), atomic_write(file) as part:
         part.write_text("half")
         1 / 0  # noqa: B018
     assert file.read_text() == "first" and list(file.parent.iterdir()) == [file]

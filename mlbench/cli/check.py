@@ -9,7 +9,6 @@ import typer
 from mlbench import registry
 from mlbench.cli.console import console
 from mlbench.text import count
-from mlbench.types import PluginError
 
 
 def check(
@@ -20,9 +19,7 @@ def check(
     for name in names:
         kinds = registry.kinds_of(name)
         if not kinds:
-            known = {plugin.name for plugin in registry.plugins()}
-            bare = name.partition(":")[0]
-            raise PluginError(registry.unknown_plugin(f"plugin {name!r}", bare, known))
+            raise registry.unknown_plugin(name)
         found += [registry.find(kind, name) for kind in kinds]
     import mlbench.contracts as contracts
 

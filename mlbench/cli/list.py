@@ -12,6 +12,7 @@ from mlbench import registry
 from mlbench.cli.console import cache_folder, console
 from mlbench.health import broken
 from mlbench.registry import EVERY_KIND, PLURALS, Kind
+from mlbench.text import unknown
 from mlbench.types import SuiteError
 
 
@@ -61,4 +62,4 @@ def _kind(text: str | None) -> Kind | None:
     for kind in EVERY_KIND:
         if text in (kind, PLURALS[kind]):
             return kind
-    raise SuiteError(registry.unknown(f"kind {text!r}", text, EVERY_KIND))
+    raise SuiteError(unknown(f"kind {text!r}", text, EVERY_KIND))

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlbench import registry
+from mlbench.text import unknown
 from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def with_dataset_options(suite: Suite, given: Mapping[str, Any]) -> Suite:
         dataset, dot, name = key.rpartition(".")
         if dot and dataset not in options:
             what = f"data set {dataset!r} of --dataset-option {key}"
-            raise SuiteError(registry.unknown(what, dataset, options))
+            raise SuiteError(unknown(what, dataset, options))
         for one in (dataset,) if dot else datasets:
             options[one][name] = value
     return suite.model_copy(update={"dataset_options": {**suite.dataset_options, **options}})

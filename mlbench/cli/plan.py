@@ -12,10 +12,7 @@ from mlbench.boards.variants import variants
 from mlbench.build import as_it_uses, refusal
 from mlbench.cli.console import console, errors
 from mlbench.cli.progress import title
-from mlbench.data.coverage import files, leave_out
-from mlbench.data.decode import problems
-from mlbench.data.noise import with_label_noise
-from mlbench.data.splits import open_splits
+from mlbench.data.open import open_data
 from mlbench.store import Store
 from mlbench.suite import Refused, Suite, expand
 from mlbench.types import Places, RunSpec, Splits, Value
@@ -82,18 +79,15 @@ def make_plan(suite: Suite, places: Places, weights: str | None, retry_diverged:
     ) -> Splits:
         edition = f"{name} {sorted(options.items())}"
         if edition not in opened:
-            splits = open_splits(
+            opened[edition] = open_data(
                 name,
                 options,
-                places.data,
-                places.cache,
+                places,
                 labels=labels,
                 holdout=holdout,
                 allow_missing=suite.allow_missing,
+                label_noise=suite.label_noise,
             )
-            if suite.allow_missing:
-                splits = leave_out(splits, problems(files(splits), places.cache, places.workers))
-            opened[edition] = with_label_noise(splits, suite.label_noise)
         return opened[edition]
 
     def splits_of(spec: RunSpec) -> Splits:

@@ -15,10 +15,7 @@ from pydantic import ValidationError
 from mlbench import recipe
 from mlbench.cli.console import errors
 from mlbench.cli.plan import Plan, hold
-from mlbench.data.coverage import files, leave_out
-from mlbench.data.decode import problems
-from mlbench.data.noise import with_label_noise
-from mlbench.data.splits import open_splits
+from mlbench.data.open import open_run
 from mlbench.engine.distributed import World
 from mlbench.environment import commit, environment
 from mlbench.recipe import Told
@@ -145,18 +142,7 @@ def _refuse_other_files(spec: RunSpec, given: Given) -> None:
 def _open(told: Told, places: Places) -> Splits:
     """The data of the run."""
     spec = told.spec
-    splits = open_splits(
-        spec.dataset,
-        spec.dataset_options,
-        places.data,
-        places.cache,
-        labels=spec.labels,
-        holdout=spec.holdout,
-        allow_missing=spec.incomplete,
-    )
-    if spec.incomplete:
-        splits = leave_out(splits, problems(files(splits), places.cache, places.workers))
-    splits = with_label_noise(splits, spec.label_noise)
+    splits = open_run(spec, places)
     if splits.digest != spec.data:
         was = told.identity or spec.dataset
         raise DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from mlbench.cli import run_flags as flag
 from mlbench.cli.console import cache_folder, console, data_folder, errors, refuse
 from mlbench.cli.device import device_name, thread_count
 from mlbench.cli.options import named_values, with_dataset_options
+from mlbench.files import sha256
 from mlbench.types import (
     MlbenchError,
     Places,
@@ -249,7 +249,7 @@ def _precision(device: str) -> Precision:
 def _weights(text: str | None) -> tuple[Path | None, str | None]:
     if text is None or text in ("default", "none"):
         return None, text
-    return Path(text), _sha256(Path(text), "--weights", "default, none, or an existing file")
+    return Path(text), _identity(Path(text), "--weights", "default, none, or an existing file")
 
 
 def _words(text: str | None) -> tuple[Path | None, tuple[str, ...]]:
@@ -259,14 +259,13 @@ def _words(text: str | None) -> tuple[Path | None, tuple[str, ...]]:
     if len(files) > 1:
         raise SuiteError(f"--words {text} names {len(files)} files; a matrix takes one at most")
     remedy = "a GloVe text file or an .npz of names and vectors, cooccurrence, or random"
-    ids = {name: _sha256(Path(name), "--words", remedy) for name in files}
+    ids = {name: _identity(Path(name), "--words", remedy) for name in files}
     return Path(files[0]) if files else None, tuple(ids.get(name, name) for name in names)
 
 
-def _sha256(file: Path, flag: str, remedy: str) -> str:
+def _identity(file: Path, flag: str, remedy: str) -> str:
     try:
-        with file.open("rb") as opened:
-            return "sha256:" + hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+        return f"sha256:{sha256(file)[:16]}"
     except OSError as error:
         raise WeightsError(
             f"{flag} {file} cannot be read ({error.strerror}); give {remedy}"

@@ -12,7 +12,7 @@ from mlbench import registry
 from mlbench.cli.console import console
 from mlbench.registry import Plugin
 from mlbench.text import count
-from mlbench.types import DatasetCard, PluginError, Recipe
+from mlbench.types import DatasetCard, Recipe
 
 GIVEN = ("spec", "labels", "root", "cache", "weights", "image_size")
 """What the core gives to factories, and no user sets as an option."""
@@ -22,9 +22,7 @@ def show(name: Annotated[str, typer.Argument(help="A plugin of any kind.")]) -> 
     """Print a plugin's card: citation, options with defaults, distribution and version."""
     kinds = registry.kinds_of(name)
     if not kinds:
-        known = {plugin.name for plugin in registry.plugins()}
-        bare = name.partition(":")[0]
-        raise PluginError(registry.unknown_plugin(f"plugin {name!r}", bare, known))
+        raise registry.unknown_plugin(name)
     for kind in kinds:
         plugin = registry.find(kind, name)
         console.print(

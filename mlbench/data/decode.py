@@ -16,7 +16,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from mlbench.files import whole
+from mlbench.files import atomic_write
 from mlbench.types import DataError
 
 MAX_PIXELS = 89_478_485
@@ -231,7 +231,7 @@ def _recall(memory: Path) -> set[bytes]:
 def _remember(memory: Path, good: set[bytes]) -> None:
     body = b"".join(sorted(good))
     try:
-        with whole(memory) as part:
+        with atomic_write(memory) as part:
             part.write_bytes(_MAGIC + hashlib.sha256(body).digest() + body)
     except OSError as error:
         _LOG.warning("cannot write %s (%s); the next run decodes every image again", memory, error)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.types import Targets
+from mlbench.types import DataError, Dataset, Index, Targets
 
 SHARE = 5
 """One image in so many is held out ..."""
@@ -23,6 +23,42 @@ and an hour of evaluation, and tell two epochs apart no better."""
 def held_out(images: int) -> int:
     """How many of the images of a training split are to be its validation part."""
     return min(images // SHARE, MOST)
+
+
+def validation_keys(dataset: Dataset, train: Index, identity: str) -> list[str]:
+    """Keys of the training images that are split off for validation, sorted.
+
+    They are the data set's own (``Dataset.validation_keys``) if it names some, else chosen by
+    ``stratify``.
+
+    Args:
+        dataset: the data set.
+        train: the whole training split, with all labels.
+        identity: the edition, under which the card may hold the digest of the list.
+
+    Raises:
+        DataError: the list takes none or all of train, or differs from the published one.
+    """
+    named = dataset.validation_keys()
+    if named is None:
+        size, groups = held_out(len(train)), dataset.train_groups()
+        chosen = stratify(train.keys, train.targets, size, groups)
+        keys = sorted(train.keys[i] for i in np.flatnonzero(chosen).tolist())
+    else:
+        keys = sorted(set(named).intersection(train.keys))
+    if not 0 < len(keys) < len(train):
+        raise DataError(
+            f"{identity}: the validation split would take {len(keys)} of {len(train)} training "
+            "images, which leaves nothing to validate or to train on; use --selection last"
+        )
+    published, found = dataset.card.validation.get(identity), list_digest(keys)
+    if published not in (None, found):
+        raise DataError(
+            f"the validation split of {identity} has the digest {found}, but the published list "
+            f"has {published}, so scores would not compare. Use the data set and the mlbench that "
+            "belong together, or --selection last"
+        )
+    return keys
 
 
 def stratify(

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from mlbench.files import whole
+from mlbench.files import atomic_write
 from mlbench.types import Preprocessing, RunSpec, WeightsError
 
 
@@ -41,7 +41,7 @@ class Checkpoint:
         weights = {name: tensor.detach().cpu().clone() for name, tensor in self.weights.items()}
         weights = {name: tensor.contiguous() for name, tensor in weights.items()}
         try:
-            with whole(file) as part:
+            with atomic_write(file) as part:
                 save_file(weights, part, metadata=header)
         except SafetensorError as error:  # what it makes of a full disk
             raise OSError(f"{file} could not be written: {error}") from error

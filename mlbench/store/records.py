@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mlbench.files import safe_name
+from mlbench.text import first_error
 from mlbench.types import RunRecord, StoreError
 
 SUPERSEDED = "superseded"
@@ -30,10 +31,8 @@ def read(file: Path) -> RunRecord:
     except OSError as error:
         raise StoreError(f"{file}: cannot be read ({error.strerror}); {remedy}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise StoreError(
-            f"{file}: not a record of this mlbench ({where}: {first['msg']}); {remedy}"
+            f"{file}: not a record of this mlbench ({first_error(error)}); {remedy}"
         ) from error
     old = re.escape(safe_name(f"{record.run_id}.{record.started}"))
     if file.stem != safe_name(record.run_id) and not re.fullmatch(rf"{old}(\.\d+)?", file.stem):

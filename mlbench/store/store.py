@@ -18,6 +18,7 @@ from mlbench.store.records import (
     read,
     superseded_by,
 )
+from mlbench.text import shorten
 from mlbench.types import MeasureError, Predictions, RunRecord, StoreError
 
 TOLERANCE = 1e-3
@@ -119,9 +120,8 @@ class Store:
         if not text or not files:
             return None
         if len(files) > 1 and begun not in files:
-            ids, more = list(files)[:5], f" and {len(files) - 5} more" if len(files) > 5 else ""
             raise StoreError(
-                f"{text!r} is the beginning of {len(files)} runs: {', '.join(ids)}{more}; give more"
+                f"{text!r} is the beginning of {len(files)} runs: {shorten(list(files))}; give more"
             )
         return read(files.get(begun, next(iter(files.values()))))
 

@@ -224,8 +224,8 @@ class Splits:
         identity: name of the edition in hand (``coco-mini``), or ``<dataset>-unknown-<digest>``;
             ``-incomplete-<digest>`` is appended where images were left out.
         validation: the part of train that was cut off to choose by, None where none was.
-        incomplete: whether images that cannot be used were left out.
         official: what the card says of ``train`` and ``test``, as far as it knows them.
+        coverage: how many images are usable; None if their files were not checked.
         objects: an index of images of train -> how many objects of each label they hold, [C]; it
             raises ``PluginError`` where that is not known.
     """
@@ -237,9 +237,14 @@ class Splits:
     digest: str
     identity: str
     validation: Index | None = None
-    incomplete: bool = False
     official: Mapping[str, SplitCard] = field(default_factory=dict)
     objects: Callable[[Index], ObjectCounts] = unknown_objects
+    coverage: Coverage | None = None
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether unusable images were left out."""
+        return self.coverage is not None and not self.coverage.complete
 
 
 class SplitCoverage(Value):

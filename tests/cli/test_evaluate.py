@@ -53,7 +53,7 @@ def test_labels_are_matched_by_name(cli, ours, tmp_path):
     with np.load(tmp_path / "p.npz") as kept:
         assert kept["names"].tolist() == SHUFFLED
         shuffled = kept["targets"]
-    from mlbench.data.splits import open_splits
+    from mlbench.data.open import open_splits
 
     straight = open_splits("synthetic", FEW, None, tmp_path / "c").test.targets
     order = [NAMES.index(name) for name in SHUFFLED]

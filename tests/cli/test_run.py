@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from mlbench.data.splits import open_splits
+from mlbench.data.open import open_splits
 from mlbench.store import Store
 from mlbench_tools.fetch.statistics import count
 

@@ -77,7 +77,7 @@ def test_the_boards_stay_and_the_file_is_named(cli, store):
     assert told.code == 0 and "ssgrl" in told.out
     said = "".join(told.err.split())
     assert f"notontheboard:{file.relative_to(store.root.parent)}" in said
-    assert "scores.mAP:Inputshouldbeafinitenumber" in said
+    assert "scores.mAP=nan:Inputshouldbeafinitenumber" in said
 
 
 # ------------------------------------------------------------------------------------- label names

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from mlbench.data.coverage import coverage, files, parts
 from mlbench.data.decode import MISSING, problems
-from mlbench.files import whole
+from mlbench.data.open import coverage, files, parts
+from mlbench.files import atomic_write
 from mlbench.types import SplitCoverage, Splits, Value
 from mlbench_tools.fetch.standing import fewer, standing
 
@@ -130,6 +130,6 @@ def write(found: Verification, data: Path | None, cache: Path) -> Path:
 
 
 def _replace(file: Path, text: str) -> Path:
-    with whole(file) as part:
+    with atomic_write(file) as part:
         part.write_text(text, encoding="utf-8")
     return file

@@ -81,7 +81,7 @@ def fetch(
 
 def _fault(name: str, root: Path) -> str:
     """Why the data set cannot be opened there, empty if it can."""
-    from mlbench.data.splits import open_splits
+    from mlbench.data.open import open_splits
 
     try:
         open_splits(name, {}, root, cache_folder(), allow_missing=True)

@@ -50,7 +50,7 @@ def opened(
     name: str, root: Path | None, option: list[str] | None, *, validation: bool = False
 ) -> Splits:
     """A data set with the options that the command line gives it."""
-    from mlbench.data.splits import open_splits
+    from mlbench.data.open import open_splits
 
     options = named_values(option or ())
     # What is missing is what these commands are asked for; a run is stricter.

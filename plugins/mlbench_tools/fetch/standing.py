@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlbench.data.coverage import parts
+from mlbench.data.open import parts
 from mlbench.types import Splits
 
 

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import TypeVar
 
-from mlbench.files import whole
+from mlbench.files import atomic_write
 from mlbench.store import DAMAGE, damaged, in_parts
 from mlbench.types import StoreError, Value
 
@@ -56,7 +56,7 @@ def keep(place: Path, value: Value) -> None:
         StoreError: the cache cannot be written.
     """
     try:
-        with whole(place) as part:
+        with atomic_write(place) as part:
             part.write_text(value.model_dump_json(), encoding="utf-8")
     except OSError as error:
         raise StoreError(

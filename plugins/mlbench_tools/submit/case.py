@@ -6,9 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlbench import registry
-from mlbench.data.noise import with_label_noise
-from mlbench.data.splits import open_splits
-from mlbench.types import DatasetCard, Edition, LabelNoise, PluginError, RunRecord, RunSpec, Splits
+from mlbench.data.open import open_run
+from mlbench.types import (
+    DatasetCard,
+    Edition,
+    LabelNoise,
+    Places,
+    PluginError,
+    RunRecord,
+    RunSpec,
+    Splits,
+)
 from mlbench_tools.submit.archive import Pack
 
 
@@ -77,14 +85,7 @@ def case(pack: Pack, data: Path | None = None, cache: Path | None = None) -> Cas
     if data is None:
         return Case(pack, card, names)
     assert cache is not None, "a data set is opened with a cache"
-    splits = open_splits(
-        spec.dataset,
-        spec.dataset_options,
-        data,
-        cache,
-        labels=spec.labels,
-        holdout=spec.holdout,
-        validation=spec.settings.selection == "validation",
-        allow_missing=spec.incomplete,
-    )
-    return Case(pack, splits.card, names, with_label_noise(splits, spec.label_noise))
+    places = Places(data=data, cache=cache, results=cache)
+    # No file is checked: the images themselves need not be there.
+    splits = open_run(spec, places, check=lambda _: {})
+    return Case(pack, splits.card, names, splits)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mlbench import contracts, registry
 from mlbench.boards.rows import tables
-from mlbench.data.splits import open_splits
+from mlbench.data.open import open_splits
 from mlbench.store import Store
 from mlbench.types import DataError, PluginError, digest
 from mlbench_plugins.datasets import duplicates, manifest

@@ -18,7 +18,7 @@ from mlbench import registry
 from mlbench.contracts.datasets import counts_its_objects
 from mlbench.data.labels import label_context
 from mlbench.data.noise import with_label_noise
-from mlbench.data.splits import open_splits
+from mlbench.data.open import open_splits
 from mlbench.types import DataError, Dataset, Index, LabelNoise, PluginError, Splits
 from mlbench_plugins.datasets.coco import BY_ID, COCO
 from mlbench_plugins.datasets.instances import read_instances, remembered

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlbench.data.splits import open_splits
+from mlbench.data.open import open_splits
 from mlbench.data.stratify import held_out, list_digest, stratify
 from mlbench.registry import find
 from mlbench_plugins.datasets.duplicates import drawn

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlbench.data.coverage import coverage
-from mlbench.data.splits import open_splits
+from mlbench.data.open import coverage, open_splits
 from mlbench.types import DatasetCard, Edition, Index, SplitCard, Splits
 from mlbench_plugins.datasets.voc import VOC2007
 from mlbench_tools.fetch.standing import fewer, standing

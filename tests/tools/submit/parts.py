@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlbench.data.splits import open_splits
+from mlbench.data.open import open_splits
 from mlbench.engine.optimise import learning_rate_factor
 from mlbench.metrics.protocol import score
 from mlbench.store import Store

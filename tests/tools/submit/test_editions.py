@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mlbench import registry
-from mlbench.data.splits import open_splits
+from mlbench.data.open import open_splits
 from mlbench.types import Edition, Index, digest, keys_digest, split_digest
 
 CARDS = {

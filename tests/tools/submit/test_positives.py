@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mlbench.data.splits import open_splits
+from mlbench.data.open import open_splits
 from mlbench.types import SplitCard
 from mlbench_tools.submit.archive import make, read
 from mlbench_tools.submit.case import Case, case

@@ -1,0 +1,343 @@
+"""Open a data set for a run: its splits, the labels that take part, and which edition it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlbench import registry
+from mlbench.data.decode import MISSING, problems
+from mlbench.data.noise import with_label_noise
+from mlbench.data.stratify import validation_keys
+from mlbench.text import shorten, unknown
+from mlbench.types import (
+    Coverage,
+    DataError,
+    Dataset,
+    Index,
+    LabelNoise,
+    ObjectCounts,
+    Places,
+    PluginError,
+    RunSpec,
+    Split,
+    SplitCard,
+    SplitCoverage,
+    Splits,
+    SuiteError,
+    digest,
+)
+
+CORE_PARAMETERS = ("root", "cache")
+"""Parameters of a data set's factory that the core passes; the others are options."""
+
+Check = Callable[[Sequence[Path]], Mapping[Path, str]]
+"""Image files -> what is wrong with each unusable one (see ``mlbench.data.decode.problems``)."""
+
+
+# ------------------------------------------------------------------------------------- for a run
+def open_data(
+    name: str,
+    options: Mapping[str, Any],
+    places: Places,
+    *,
+    labels: Sequence[str] | None = None,
+    holdout: float = 0.0,
+    validation: bool = False,
+    allow_missing: bool = False,
+    label_noise: LabelNoise | None = None,
+    check: Check | None = None,
+) -> Splits:
+    """Open a data set as a run sees it: without unusable images, with label noise.
+
+    Args:
+        name: of the plugin.
+        options: of its factory.
+        places: the data folder, the cache, and the number of workers.
+        labels: the labels that take part; None for all.
+        holdout: share of the training split that is scored instead of the test split.
+        validation: split a validation part off train.
+        allow_missing: leave out what is unusable instead of raising.
+        label_noise: what is missing or wrong in the training labels on purpose.
+        check: finds the unusable files. By default files are decoded only with
+            ``allow_missing``, as nothing else depends on them.
+
+    Raises:
+        DataError, PluginError, SuiteError: as in ``open_splits``; ``DataError`` also if a split
+            has no usable image.
+    """
+    splits = open_splits(
+        name,
+        options,
+        places.data,
+        places.cache,
+        labels=labels,
+        holdout=holdout,
+        validation=validation,
+        allow_missing=allow_missing,
+    )
+    if check is None and allow_missing:
+        check = partial(problems, cache=places.cache, workers=places.workers)
+    if check is not None:
+        splits = leave_out(splits, check(files(splits)))
+    return with_label_noise(splits, label_noise or LabelNoise())
+
+
+def open_run(spec: RunSpec, places: Places, check: Check | None = None) -> Splits:
+    """Open the data of a run (see ``open_data``). The caller compares ``digest`` to ``spec.data``.
+
+    Args:
+        spec: the run.
+        places: the data folder, the cache, and the number of workers.
+        check: finds the unusable files; as in ``open_data``.
+    """
+    return open_data(
+        spec.dataset,
+        spec.dataset_options,
+        places,
+        labels=spec.labels,
+        holdout=spec.holdout,
+        validation=spec.settings.selection == "validation",
+        allow_missing=spec.incomplete,
+        label_noise=spec.label_noise,
+        check=check,
+    )
+
+
+# ------------------------------------------------------------------------------------- as listed
+def open_splits(
+    name: str,
+    options: Mapping[str, Any],
+    root: Path | None,
+    cache: Path,
+    *,
+    labels: Sequence[str] | None = None,
+    holdout: float = 0.0,
+    validation: bool = False,
+    allow_missing: bool = False,
+) -> Splits:
+    """Open a data set with every image that it lists.
+
+    Args:
+        name: of the plugin.
+        options: of its factory.
+        root: the folder given by ``--data``.
+        cache: a folder to write to.
+        labels: the labels that take part; None for all.
+        holdout: share of the training split that is scored instead of the test split.
+        validation: split a validation part off train.
+        allow_missing: do not raise if listed images are absent.
+
+    Raises:
+        DataError: files are missing or malformed, or an image is in both splits.
+        PluginError: no such data set, or it needs an argument (``manifest:photos.csv``).
+        SuiteError: an unknown label or option.
+    """
+    dataset = _make(name, options, root, cache)
+    missing = dataset.missing()
+    if missing and not allow_missing:
+        raise DataError(missing)
+    train, test = dataset.index("train"), dataset.index("test")
+    for split, index in (("train", train), ("test", test)):
+        if not len(index):
+            raise DataError(
+                f"the {split} split of {name} is empty; restore its lists under {root or cache}, "
+                "or choose another split by its options"
+            )
+    _refuse_shared(name, train, test, dataset.card.shared_images)
+    found = digest(train, test, dataset.names)
+    identity = dataset.card.identities.get(found, f"{name.replace(':', '-')}-unknown-{found}")
+    # Chosen before labels and holdout narrow the split, so that they do not change the choice.
+    chosen = set(validation_keys(dataset, train, identity)) if validation else set()
+    names = dataset.names
+    columns = list(range(len(names)))
+    if labels is not None:
+        columns = _columns(name, names, labels)
+        train, test = train.select(columns), test.select(columns)
+        names = tuple(labels)
+        identity += f"-{len(names)}-labels"
+    if holdout:
+        train, test = _hold_out(train, holdout)
+        identity += f"-holdout-{holdout:g}"
+    if labels is not None or holdout:
+        found = digest(train, test, names)
+    held = None
+    if validation:
+        train, held = _partition(train, [key in chosen for key in train.keys])
+    return Splits(
+        dataset.card,
+        names,
+        train,
+        test,
+        found,
+        identity,
+        validation=held,
+        # The card knows nothing of a part that is held out of train.
+        official={} if holdout else _official(dataset),
+        objects=partial(_count_objects, name, dataset, columns),
+    )
+
+
+def _make(name: str, options: Mapping[str, Any], root: Path | None, cache: Path) -> Dataset:
+    plugin = registry.find("dataset", name)
+    factory = plugin.load()
+    if plugin.argument is None and registry.asks_for_argument(factory, CORE_PARAMETERS):
+        raise PluginError(f"dataset {name!r} needs an argument: write {name}:SOMETHING")
+    known = registry.options(factory, CORE_PARAMETERS)
+    for option in options:
+        if option not in known:
+            raise SuiteError(unknown(f"option {option!r} of {name}", option, known))
+    dataset: Dataset = factory(root, cache, **options)
+    return dataset
+
+
+def _official(dataset: Dataset) -> dict[str, SplitCard]:
+    """What the card says about the splits that the options chose."""
+    parts: tuple[Split, ...] = ("train", "test")
+    called = {part: dataset.official_split(part) or "" for part in parts}
+    known = dataset.card.splits
+    return {part: known[name] for part, name in called.items() if name in known}
+
+
+def _count_objects(
+    name: str, dataset: Dataset, columns: Sequence[int], index: Index
+) -> ObjectCounts:
+    """The annotated objects of each label in the images of an index: [C].
+
+    Labels win over objects: an image counts 0 for an absent or unknown label, and at least 1 for
+    each of its labels. So there are never fewer objects than positives.
+    """
+    found_NL = dataset.objects(index.keys)
+    if found_NL is None:
+        raise PluginError(
+            f"{name} does not tell how many objects of a label an image holds, as its labels are "
+            "of whole images"
+        )
+    wanted = (len(index), len(dataset.names))
+    if found_NL.shape != wanted:
+        raise PluginError(f"{name} gives counts of objects of shape {found_NL.shape}, not {wanted}")
+    counts_NC = np.maximum(found_NL[:, list(columns)], 1)
+    return np.asarray(np.where(index.targets == 1, counts_NC, 0).sum(axis=0), np.int64)
+
+
+def _refuse_shared(name: str, train: Index, test: Index, allowed: str) -> None:
+    """Refuse a key that names two images, and an image in both splits unless the card allows it."""
+    for split, index in (("train", train), ("test", test)):
+        if len(set(index.keys)) < len(index):
+            twice = [repr(key) for key, count in Counter(index.keys).items() if count > 1]
+            raise DataError(
+                f"{len(twice)} keys of the {split} split of {name} stand for several images: "
+                f"{shorten(twice)}; give each image a key of its own"
+            )
+    keys, paths = set(train.keys), set(train.files)
+    shared = [
+        repr(key)
+        for key, file in zip(test.keys, test.files, strict=True)
+        if key in keys or file in paths
+    ]
+    if shared and not allowed:
+        raise DataError(
+            f"{len(shared)} images of {name} are in train and in test: {shorten(shared)}. Scores "
+            "on training images say nothing; remove the images from one of the two lists"
+        )
+
+
+def _columns(dataset: str, names: Sequence[str], labels: Sequence[str]) -> list[int]:
+    if not labels or len(set(labels)) != len(labels):
+        raise SuiteError(f"labels must be a list of different names, got {list(labels)}")
+    for label in labels:
+        if label not in names:
+            raise SuiteError(unknown(f"label {label!r}: {dataset} lacks it", label, names))
+    return [names.index(label) for label in labels]
+
+
+def _hold_out(index: Index, share: float) -> tuple[Index, Index]:
+    """Split by a hash of the key: fixed, whatever the order or the number of images."""
+    draws = [int(hashlib.sha256(k.encode()).hexdigest()[:8], 16) / 2**32 for k in index.keys]
+    rest, held = _partition(index, [draw < share for draw in draws])
+    if not len(rest) or not len(held):
+        raise SuiteError(f"holdout {share:g} of {len(index)} images leaves nothing on one side")
+    return rest, held
+
+
+# ------------------------------------------------------------------------------- unusable images
+def parts(splits: Splits) -> dict[str, Index]:
+    """``train``, the validation part included, and ``test``."""
+    return {"train": _whole_train(splits), "test": splits.test}
+
+
+def files(splits: Splits) -> list[Path]:
+    """Every image file of both splits."""
+    return [file for index in parts(splits).values() for file in index.files]
+
+
+def coverage(splits: Splits, bad: Mapping[Path, str]) -> Coverage:
+    """Count the listed, usable, missing and corrupt images of each split.
+
+    Args:
+        splits: an open data set, before anything is left out.
+        bad: what is wrong with each unusable file (see ``mlbench.data.decode.problems``).
+    """
+    found = {}
+    for name, index in parts(splits).items():
+        reasons = [bad[file] for file in index.files if file in bad]
+        card = splits.official.get(name)
+        found[name] = SplitCoverage(
+            images=len(index),
+            usable=len(index) - len(reasons),
+            missing=reasons.count(MISSING),
+            corrupt=len(reasons) - reasons.count(MISSING),
+            official=card.images if card else None,
+        )
+    return Coverage(known="-unknown-" not in splits.identity, splits=found)
+
+
+def leave_out(splits: Splits, bad: Mapping[Path, str]) -> Splits:
+    """The splits without these files, with ``coverage``; an edition of its own if any is left out.
+
+    Raises:
+        DataError: nothing is left of a split.
+    """
+    covered = replace(splits, coverage=coverage(splits, bad))
+    if not covered.incomplete:
+        return covered
+
+    def usable(name: str, index: Index) -> Index:
+        left, _ = _partition(index, [file in bad for file in index.files])
+        if not len(left):
+            raise DataError(
+                f"{splits.identity}: none of the images of its {name} split can be used; "
+                "name the folder that holds them with --data DIR"
+            )
+        return left
+
+    train, test = usable("train", splits.train), usable("test", splits.test)
+    held = splits.validation
+    validation = None if held is None else usable("validation", held)
+    left = replace(covered, train=train, test=test, validation=validation)
+    found = digest(_whole_train(left), test, splits.names)
+    return replace(left, digest=found, identity=f"{splits.identity}-incomplete-{found}")
+
+
+def _partition(index: Index, inside: Sequence[bool]) -> tuple[Index, Index]:
+    """The images that are not inside, and those that are, each in their old order."""
+    mask = np.array(inside, bool)
+    return index.take(np.flatnonzero(~mask)), index.take(np.flatnonzero(mask))
+
+
+def _whole_train(splits: Splits) -> Index:
+    train, held = splits.train, splits.validation
+    if held is None:
+        return train
+    return Index(
+        [*train.files, *held.files],
+        [*train.keys, *held.keys],
+        np.concatenate([train.targets, held.targets]),
+    )

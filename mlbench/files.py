@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
+from uuid import uuid4
 
 
 def safe_name(name: str) -> str:
@@ -28,8 +27,8 @@ def sha256(file: Path) -> str:
 
 
 def temporary(file: Path) -> Path:
-    """The name, in the same folder, under which this process writes a file before renaming it."""
-    return file.with_name(f".{file.name}.{safe_name(platform.node())}-{os.getpid()}.tmp")
+    """A new name in the file's folder, to write to before renaming."""
+    return file.with_name(f".{file.name}.{uuid4().hex[:12]}.tmp")
 
 
 @contextmanager

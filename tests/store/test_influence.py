@@ -1,4 +1,4 @@
-"""What each image does to mAP lies beside the predictions that it follows from."""
+"""The influence of each image on mAP is stored with the predictions, and derived if missing."""
 
 import zipfile
 from dataclasses import replace
@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlbench.store import Store
-from mlbench.store.influence import VERSION, derive, members
+from mlbench.store import INFLUENCE_VERSION, Store, derive_influence, influence_arrays
 from tests.boards.scored import write
 from tests.store.made import NAMES, made_predictions, made_record
 
@@ -34,9 +33,9 @@ def same(one, other):
     np.testing.assert_array_equal(one.values, other.values)
 
 
-def test_it_is_read_and_nothing_else_of_the_predictions(store, monkeypatch):
+def test_only_the_influence_is_read(store, monkeypatch):
     record = write(store)
-    expected = derive(store.predictions(record), NAMES)
+    expected = derive_influence(store.predictions(record), NAMES)
     opened = []
     whole = zipfile.ZipFile.open
 
@@ -52,43 +51,45 @@ def test_it_is_read_and_nothing_else_of_the_predictions(store, monkeypatch):
     ]
 
 
-def test_it_is_that_of_the_images_whatever_their_order(store):
+def test_the_order_of_images_does_not_matter(store):
     predictions = store.predictions(write(store))
     order = np.random.default_rng(0).permutation(len(predictions.keys))
     keys = tuple(predictions.keys[i] for i in order)
     moved = replace(
         predictions, logits=predictions.logits[order], targets=predictions.targets[order], keys=keys
     )
-    one, other = derive(predictions, NAMES), derive(moved, NAMES)
+    one, other = derive_influence(predictions, NAMES), derive_influence(moved, NAMES)
     assert one.images == other.images
     np.testing.assert_allclose(one.values, other.values, rtol=1e-5, atol=1e-7)
     flipped = np.where(np.arange(3) == 1, 1 - moved.targets, moved.targets).astype(np.int8)
-    assert derive(replace(moved, targets=flipped), NAMES).images != one.images
-    assert derive(moved, ("a", "b", "c")).images != one.images
+    assert derive_influence(replace(moved, targets=flipped), NAMES).images != one.images
+    assert derive_influence(moved, ("a", "b", "c")).images != one.images
 
 
 NONE = dict.fromkeys(("influence", "influence_of", "influence_mAP", "influence_version"))
 OTHERS = {
     "older file": NONE,
-    "version": {"influence_version": np.array(VERSION + 1)},
+    "version": {"influence_version": np.array(INFLUENCE_VERSION + 1)},
     "score": {"influence_mAP": np.array(1.0)},
     "images": {"influence": np.zeros(3, np.float32)},
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_it_is_worked_out_where_what_is_kept_does_not_fit(store, name):
+def test_it_is_derived_if_what_is_stored_does_not_fit(store, name):
     record = write(store)
     expected = store.influence(record)
+    logits = store.predictions(record).logits
     rewritten(store, record, **OTHERS[name])
     same(store.influence(record), expected)
+    np.testing.assert_array_equal(store.predictions(record).logits, logits)
 
 
-def test_what_is_kept_is_taken_as_it_stands_where_it_fits(store):
+def test_what_is_stored_is_trusted_if_it_fits(store):
     """So a board trusts it, and `mlbench verify` must not."""
     record = write(store)
     half = replace(store.influence(record), values=store.influence(record).values / 2)
-    rewritten(store, record, **members(half))
+    rewritten(store, record, **influence_arrays(half))
     same(store.influence(record), half)
 
 
@@ -120,12 +121,3 @@ def test_a_result_that_cannot_be_scored_is_kept_without_one(store):
     assert "influence" not in arrays_of(store, record) and store.influence(record) is None
     store.write(record.model_copy(update={"scores": None}), made_predictions())
     assert "influence" not in arrays_of(store, record)
-
-
-def test_predictions_are_read_without_it(store):
-    record = write(store)
-    with_it = store.predictions(record)
-    rewritten(store, record, **NONE)
-    without = store.predictions(record)
-    assert with_it.keys == without.keys
-    np.testing.assert_array_equal(with_it.logits, without.logits)

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.metrics.measurement import Case
-from mlbench.store import HELD_OUT, Store
-from mlbench.store.archive import reason
+from mlbench.store import VALIDATION, Store, damage
 from mlbench.text import count
 from mlbench.types import DataError, RunRecord, StoreError
 from mlbench_tools.analysis import predictions_csv
@@ -106,7 +105,7 @@ def _from_arrays(file: Path) -> Found:
         raise StoreError(f"{file}: no such file") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError) as error:
         raise StoreError(
-            f"{file}: damaged or no .npz ({reason(error)}); restore the file"
+            f"{file}: damaged or no .npz ({damage(error)}); restore the file"
         ) from error
     test = _split(held, "", file)
     labels = test.targets.shape[1]
@@ -114,8 +113,8 @@ def _from_arrays(file: Path) -> Found:
     names = tuple(f"label {i}" for i in range(labels)) if given is None else tuple(map(str, given))
     _check_names(file, names, labels)
     splits = [test]
-    if any(f"{HELD_OUT}{name}" in held for name in ("logits", "probabilities", "targets")):
-        split = _split(held, HELD_OUT, file)
+    if any(f"{VALIDATION}{name}" in held for name in ("logits", "probabilities", "targets")):
+        split = _split(held, VALIDATION, file)
         if split.targets.shape[1] != labels:
             found = count(split.targets.shape[1], "label")
             raise DataError(

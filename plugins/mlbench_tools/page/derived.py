@@ -7,12 +7,11 @@ decompressed to find what was derived from them.
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
 from typing import TypeVar
 
 from mlbench.files import atomic_write
-from mlbench.store import DAMAGE, damaged, in_parts
+from mlbench.store import open_arrays
 from mlbench.types import StoreError, Value
 
 Kept = TypeVar("Kept", bound=Value)
@@ -30,14 +29,11 @@ def place(file: Path, kind: str, cache: Path) -> Path:
         StoreError: the file is missing or damaged.
     """
     state = hashlib.sha256(kind.encode())
-    try:
-        with in_parts(file) as stream, zipfile.ZipFile(stream) as archive:
-            for member in archive.infolist():
-                state.update(f"\n{member.filename} {member.CRC} {member.file_size}".encode())
-    except FileNotFoundError as error:
-        raise StoreError("There are no predictions beside the record.") from error
-    except DAMAGE as error:
-        raise damaged(file, error) from error
+    if not file.exists():
+        raise StoreError("There are no predictions beside the record.")
+    with open_arrays(file) as arrays:
+        for member in arrays.zip.infolist():
+            state.update(f"\n{member.filename} {member.CRC} {member.file_size}".encode())
     return cache / f"{kind}-{state.hexdigest()[:32]}.json"
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.store import DAMAGE, damaged, in_parts
+from mlbench.store import open_arrays
 from mlbench.types import Targets, Value
 from mlbench_tools.page import derived
 
@@ -66,11 +66,8 @@ def examples(file: Path, names: Sequence[str], rows: int, cache: Path) -> Exampl
     known = derived.read(place, Examples)
     if known is not None and known.seen >= min(rows, known.images):
         return known
-    try:
-        with in_parts(file) as stream, zipfile.ZipFile(stream) as archive:
-            found = _find(archive, names, rows)
-    except DAMAGE as error:
-        raise damaged(file, error) from error
+    with open_arrays(file) as arrays:
+        found = _find(arrays.zip, names, rows)
     derived.keep(place, found)
     return found
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from mlbench.store import DAMAGE, damaged, in_parts
+from mlbench.store import open_arrays
 from mlbench.types import RunRecord
 
 NORMAL_95 = 1.959964
@@ -50,19 +47,14 @@ class PositiveCounts:
         Raises:
             StoreError: the file is damaged.
         """
-        try:
-            with in_parts(file) as whole, zipfile.ZipFile(whole) as archive:
-                member = archive.getinfo("targets.npy")
-                same = (member.CRC, member.file_size)
-                if same not in self._counts:
-                    with archive.open(member) as stream:
-                        targets = np.lib.format.read_array(stream, allow_pickle=False)
-                    self._counts[same] = tuple((targets == 1).sum(axis=0).tolist())
-                return self._counts[same]
-        except FileNotFoundError:
+        if not file.exists():
             return None
-        except DAMAGE as error:
-            raise damaged(file, error) from error
+        with open_arrays(file) as arrays:
+            member = arrays.zip.getinfo("targets.npy")
+            same = (member.CRC, member.file_size)
+            if same not in self._counts:
+                self._counts[same] = tuple((arrays["targets"] == 1).sum(axis=0).tolist())
+            return self._counts[same]
 
 
 def labels(record: RunRecord, tested: Sequence[int] | None) -> list[Label]:

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.store.influence import Influence, among, members
+from mlbench.store import Influence, influence_arrays, read_influence
 from mlbench.types import PackError, Predictions, RunRecord
 
 Arrays = dict[str, NDArray[Any]]
@@ -61,7 +61,7 @@ def dump(predictions: Predictions, record: RunRecord, influence: Influence | Non
     if predictions.validation is not None:
         found |= {_VALIDATION + name: a for name, a in _plain(predictions.validation).items()}
     if influence is not None:
-        found |= members(influence)
+        found |= influence_arrays(influence)
     buffer = io.BytesIO()
     np.savez(buffer, **found)  # type: ignore[arg-type] # numpy's stub sees allow_pickle in **
     return buffer.getvalue()
@@ -106,7 +106,7 @@ def load(data: bytes, limit: int) -> Predicted:
         _predictions(found, "", validation),
         tuple(found["names"].tolist()),
         str(found["run_id"]),
-        among(found),
+        read_influence(found),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mlbench.store.influence import VERSION, derive
+from mlbench.store import INFLUENCE_VERSION, derive_influence
 from mlbench.types import MeasureError
 from mlbench_tools.submit.case import Case
 from mlbench_tools.submit.remarks import Remark, few, finding, not_checked
@@ -19,13 +19,14 @@ def influence(case: Case) -> Iterator[Remark]:
     if predicted is None or predicted.influence is None:
         return
     found, test = predicted.influence, predicted.predictions
-    if found.version != VERSION:
+    if found.version != INFLUENCE_VERSION:
         yield not_checked(
-            f"the influence of images, of version {found.version} where this mlbench has {VERSION}"
+            f"the influence of images, of version {found.version} where this mlbench has "
+            f"{INFLUENCE_VERSION}"
         )
         return
     try:
-        expected = derive(test, predicted.names)
+        expected = derive_influence(test, predicted.names)
     except MeasureError as error:
         yield not_checked(f"the influence of images: it cannot be worked out ({error})")
         return

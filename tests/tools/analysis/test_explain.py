@@ -1,5 +1,6 @@
 import json
 
+import mlbench.store
 from mlbench.store import Store
 from tests.store.made import made_record
 
@@ -40,12 +41,10 @@ def test_shares_with_the_noise_of_seeds_in_them_are_called_so(cli, tmp_path):
 
 
 def test_every_record_is_read_once(cli, tmp_path, monkeypatch):
-    from mlbench.store import store as module
-
     place = Store(tmp_path / "results").write(made_record())
     place.with_name("broken.json").write_text("{")
-    seen, attempt = [], module.attempt
-    monkeypatch.setattr(module, "attempt", lambda file: seen.append(file) or attempt(file))
+    seen, read = [], mlbench.store._read
+    monkeypatch.setattr("mlbench.store._read", lambda file: seen.append(file) or read(file))
     ended = cli("explain")
     assert ended.code == 0 and "left out: " in ended.err and len(seen) == 2
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 import mlbench.boards.rows
-import mlbench.store.store
+import mlbench.store
 from mlbench.boards.rows import tables
 from mlbench.store import Store
 from mlbench.types import StoreError, SuiteError
@@ -157,10 +157,8 @@ def test_what_changed_since_a_day(cli, store):
 def test_every_record_is_read_once(cli, store, monkeypatch):
     for method in ("gap", "gmp"):
         write(store, method, started="2026-03-01T00:00:00+00:00")
-    read, attempt = [], mlbench.store.store.attempt
-    monkeypatch.setattr(
-        "mlbench.store.store.attempt", lambda file: read.append(file.stem) or attempt(file)
-    )
+    read, once = [], mlbench.store._read
+    monkeypatch.setattr("mlbench.store._read", lambda file: read.append(file.stem) or once(file))
     ended = cli("history", "2026-02-01")
     assert ended.code == 0, ended.err
     assert len(read) == len(set(read)) == 2

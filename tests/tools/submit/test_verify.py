@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlbench.store import Store
-from mlbench.store.influence import VERSION, derive
+from mlbench.store import INFLUENCE_VERSION, Store, derive_influence
 from mlbench.tracks import PROBE
 from mlbench.types import Augmentation, Coverage, LabelNoise, Predictions, SplitCoverage
 from mlbench_tools.submit import archive
@@ -241,7 +240,7 @@ def influenced(**fields):
     """An influence that does not follow from the predictions, which are honest."""
 
     def tamper(record, seen):
-        honest = derive(seen, record.label_names)
+        honest = derive_influence(seen, record.label_names)
         changed = {name: change(getattr(honest, name)) for name, change in fields.items()}
         return record, seen, replace(honest, **changed)
 
@@ -254,7 +253,7 @@ def quieter(values):
 
 
 def of_the_others(record, seen):
-    return record, seen, derive(other_logits(record, seen)[1], record.label_names)
+    return record, seen, derive_influence(other_logits(record, seen)[1], record.label_names)
 
 
 def with_noise(record, seen):
@@ -736,7 +735,7 @@ def test_code_that_nobody_has_is_a_warning(commit, said, voc, tmp_path):
 
 
 def test_an_influence_of_another_version_is_told(voc, tmp_path):
-    packed = forged(*influenced(version=lambda _: VERSION + 1)(*voc))
+    packed = forged(*influenced(version=lambda _: INFLUENCE_VERSION + 1)(*voc))
     report = judged(tmp_path, packed)
     assert found(report) == []
     assert any("of version 2 where" in one.text for one in report.of("not checked"))

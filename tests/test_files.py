@@ -13,7 +13,8 @@ from mlbench.files import atomic_write, temporary
 from mlbench.health import broken
 from mlbench.registry import Plugin
 from mlbench.types import Preprocessing, RunSpec, Settings, SplitCoverage, StoreError
-from mlbench_tools.fetch import census as coverage
+from mlbench_tools.fetch.image_check import ImageCheck
+from mlbench_tools.fetch.image_check import write as write_check
 from mlbench_tools.page import derived
 
 
@@ -35,19 +36,16 @@ def decoded(folder):
 
 def covered(folder):
     part = SplitCoverage(images=1, usable=1, missing=0, corrupt=0, official=1)
-    coverage.write(
-        coverage.Verification(
-            dataset="d",
-            identity="d-1",
-            known=True,
-            digest="0" * 16,
-            usable=1,
-            splits={"test": part},
-            bad=(),
-        ),
-        folder / "written",
-        folder / "written",
+    check = ImageCheck(
+        dataset="d",
+        identity="d-1",
+        known=True,
+        digest="0" * 16,
+        usable=1,
+        splits={"test": part},
+        bad=(),
     )
+    write_check(check, folder / "written", folder / "written")
 
 
 def looked_at(folder):

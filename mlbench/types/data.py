@@ -139,8 +139,6 @@ class DatasetCard(Value):
         validation: known edition -> SHA-256 of the list of keys of its validation split, as
             ``mlbench data split`` writes it.
         shared_images: why train and test have images in common; empty where they must not.
-        unlisted: whether its folders are its only list, so that an image that is gone shows in how
-            many there are, and in nothing else.
         archives: the files that it is published as.
         steps: what a person must do where they cannot be fetched, in plain words.
     """
@@ -159,7 +157,6 @@ class DatasetCard(Value):
     notes: str = ""
     validation: dict[str, str] = {}
     shared_images: str = ""
-    unlisted: bool = False
     archives: tuple[Archive, ...] = ()
     steps: str = ""
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from mlbench.data.open import open_splits
 from mlbench.store import Store
-from mlbench_tools.fetch.statistics import count
+from mlbench_tools.fetch.statistics import label_statistics
 
 SMALL = """
 plugins: [gap, gmp]
@@ -40,7 +40,7 @@ def records(folder):
 
 def positives(name, record, root, cache):
     """What `mlbench data stats` counts in the training part."""
-    counted = count(name, open_splits(name, record.spec.dataset_options, root, cache))
+    counted = label_statistics(name, open_splits(name, record.spec.dataset_options, root, cache))
     return tuple(label.train for label in counted.labels)
 
 

@@ -363,10 +363,3 @@ def test_the_page_has_the_registrys_words():
     wanted = [(p.name, f"{p.version} | {p.definition} | {p.source}") for p in PROTOCOLS.values()]
     wanted += [(f"+{t.name}", f"{t.definition} | {t.source}") for t in TREATMENTS.values()]
     assert told == [*wanted, *USERS.items()]
-
-
-def test_head_and_tail_are_those_of_the_data_sets_statistics():
-    from mlbench.metrics import groups
-    from mlbench_tools.fetch import statistics
-
-    assert (groups.HEAD, groups.TAIL) == (statistics.HEAD, statistics.TAIL)

@@ -107,7 +107,6 @@ class Apparel(Dataset):
         budget=FINE_TUNING,
         labels=len(COLOURS) + len(GARMENTS),
         orders={"Kaggle": (*COLOURS, *GARMENTS)},
-        unlisted=True,
         notes="Folders are the only annotation: what else is in the picture counts as absent.",
         archives=(Archive(name="archive.zip", url=None, unpacked_bytes=4 << 30, into="apparel"),),
         steps="""Kaggle gives the archive only to users who are logged in:

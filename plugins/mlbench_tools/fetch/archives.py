@@ -1,8 +1,7 @@
-"""A data set's archives: from the official place, a mirror or files named outright, to a folder."""
+"""Archives of a data set: find them, check them, and unpack each of them once."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -10,42 +9,45 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from filelock import FileLock, Timeout
+
+from mlbench.files import sha256
 from mlbench.types import Archive, DataError, DatasetCard
 from mlbench_tools.fetch.download import download
-from mlbench_tools.fetch.unpack import Count, remove_empty, unpack
+from mlbench_tools.fetch.unpack import OnProgress, unpack
 
-Watch = Callable[[str], AbstractContextManager[Count]]
-"""Opens a progress display under a title."""
+OpenBar = Callable[[str], AbstractContextManager[OnProgress]]
+"""Opens a progress bar under a title."""
 
 RECEIPTS = ".mlbench"
-"""Folder in the root that says what was unpacked, so that it is not fetched again."""
+"""The folder in the root that says what has been unpacked, so that it is not fetched again."""
 DEFAULT_LIMIT = 32 << 30
-"""Bytes that may come out of an archive of a data set whose card lists none."""
+"""Bytes that may come out of an archive of a data set whose card lists no archive."""
 
 
-class Source(NamedTuple):
-    """An archive and where it is taken from: an http(s) address, or a path."""
+class ArchiveSource(NamedTuple):
+    """An archive and where to take it from: an http(s) address or a path."""
 
     archive: Archive
     place: str
 
     @property
     def remote(self) -> bool:
-        """Whether it comes over the network."""
-        return _remote(self.place)
+        """True if it comes over the network."""
+        return _is_address(self.place)
 
 
-def sources(card: DatasetCard, mirror: str | None, named: Sequence[str]) -> list[Source]:
-    """Where each archive of a data set is taken from.
+def sources(card: DatasetCard, mirror: str | None, named: Sequence[str]) -> list[ArchiveSource]:
+    """Where to take each archive of a data set from.
 
     Args:
-        card: the data set's.
+        card: of the data set.
         mirror: a folder or address that holds the archives under their official names.
-        named: files or addresses to take instead, whatever their names; ``#sha256=HEX`` at the
-            end of one is checked. One with an official name must be the official file.
+        named: files or addresses to take instead, under any name; ``#sha256=HEX`` at the end of one
+            is checked. One with an official name must be the official file.
 
     Returns:
-        Nothing where no place is known: then ``card.steps`` says what a person must do.
+        An empty list if no place is known: ``card.steps`` then says what a person must do.
 
     Raises:
         DataError: an address or a checksum is malformed.
@@ -53,67 +55,69 @@ def sources(card: DatasetCard, mirror: str | None, named: Sequence[str]) -> list
     if named:
         return [_named(card, text) for text in named]
     if mirror is not None:
-        if _remote(mirror):
-            base = mirror.rstrip("/")
-            return [Source(archive, f"{base}/{archive.name}") for archive in card.archives]
-        return [Source(archive, str(Path(mirror) / archive.name)) for archive in card.archives]
-    if any(archive.url is None for archive in card.archives):
+        places = [f"{mirror.rstrip('/')}/{archive.name}" for archive in card.archives]
+    elif all(archive.url for archive in card.archives):
+        places = [str(archive.url) for archive in card.archives]
+    else:
         return []
-    return [Source(archive, str(archive.url)) for archive in card.archives]
+    return [ArchiveSource(*pair) for pair in zip(card.archives, places, strict=True)]
 
 
-def fetch(source: Source, root: Path, watch: Watch) -> dict[str, Any]:
-    """Bring one archive, check it, unpack it in ``root``; once, however often it is asked for.
+def fetch_archive(source: ArchiveSource, root: Path, open_bar: OpenBar) -> dict[str, Any]:
+    """Get one archive, check it and unpack it below ``root``, unless that has been done.
 
-    A downloaded archive is removed when it is unpacked, and when it is not what it should be; a
-    file of the user's stays.
+    A downloaded archive is removed once it is unpacked or found to be damaged; a local file stays.
 
     Returns:
-        The receipt: name, place, sha256, bytes, the folder it went to, its topmost names, and
-        ``"again": True`` where it was there already.
+        The receipt: ``archive`` (its name), ``place``, ``sha256``, ``bytes``, ``into`` (the folder,
+        relative to ``root``), ``top`` (its topmost names), and ``"again": True`` if it had been
+        unpacked before.
 
     Raises:
-        DataError: it cannot be had, is not the file that the card describes, or is unsafe.
+        DataError: the archive is not available, is not the file that the card describes, or is
+            unsafe; or another process is fetching it.
     """
+    kept = root / RECEIPTS / f"{source.archive.name}.json"
+    earlier = _read_receipt(kept)
+    if source.remote and _is_unpacked(earlier, source, source.archive.sha256, root):
+        return earlier | {"again": True}
     try:
-        made = [path for path in (root / RECEIPTS, root, *root.parents) if not path.exists()]
-        try:
-            return _fetch(source, root, watch)
-        finally:
-            remove_empty(made)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(kept.with_suffix(".lock"), timeout=0):
+            return _fetch(source, root, kept, open_bar)
+    except Timeout as error:
+        raise DataError(
+            f"another `mlbench data fetch` is writing {source.archive.name} to {root}; wait until "
+            "it has ended and repeat the command, or name another folder with --root"
+        ) from error
     except OSError as error:
         raise DataError(
-            f"{error.filename or root}: {error.strerror}; give this user the right to read and "
-            "write there, or name another folder with --root"
+            f"{error.filename or root}: {error.strerror}; free space, give this user the right to "
+            "read and write there, or name another folder with --root"
         ) from error
 
 
-def _fetch(source: Source, root: Path, watch: Watch) -> dict[str, Any]:
-    kept = root / RECEIPTS / f"{source.archive.name}.json"
-    earlier = _recall(kept)
-    if source.remote and earlier and _serves(earlier, source, source.archive.sha256, root):
-        return earlier | {"again": True}
-    file = _brought(source, kept.parent, watch)
+def _fetch(source: ArchiveSource, root: Path, kept: Path, open_bar: OpenBar) -> dict[str, Any]:
+    archive, earlier = source.archive, _read_receipt(kept)
+    file = _download(source, kept.parent, open_bar) if source.remote else _local(source)
     try:
-        sha256 = _checked(source, file, watch)
-        if earlier and _serves(earlier, source, sha256, root):
-            return earlier | {"again": True}
-        into = root / source.archive.into
-        with watch(f"unpacking {file.name}") as progress:
-            top = unpack(file, into, source.archive.unpacked_bytes, progress)
-        receipt = {
-            "archive": source.archive.name,
-            "place": source.place,
-            "sha256": sha256,
-            "bytes": file.stat().st_size,
-            "into": source.archive.into,
-            "top": top,
-        }
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(receipt, indent=1))
-    except DataError as error:
-        # A full disk is no fault of a file that took hours to come.
-        if source.remote and getattr(error.__cause__, "errno", None) is None:
+        digest = _check(source, file, open_bar)
+        if _is_unpacked(earlier, source, digest, root):
+            receipt = earlier | {"again": True}
+        else:
+            with open_bar(f"unpacking {file.name}") as progress:
+                top = unpack(file, root / archive.into, archive.unpacked_bytes, progress)
+            receipt = {
+                "archive": archive.name,
+                "place": source.place,
+                "sha256": digest,
+                "bytes": file.stat().st_size,
+                "into": archive.into,
+                "top": top,
+            }
+            kept.write_text(json.dumps(receipt, indent=1))
+    except DataError:
+        if source.remote:
             file.unlink(missing_ok=True)
         raise
     if source.remote:
@@ -122,19 +126,19 @@ def _fetch(source: Source, root: Path, watch: Watch) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------ places
-def _remote(place: str) -> bool:
+def _is_address(place: str) -> bool:
     scheme = urlsplit(place).scheme.lower()
     if "://" in place and scheme not in ("http", "https"):
-        raise DataError(f"{place!r}: only http:// and https:// can be fetched, or a path")
+        raise DataError(f"{place!r}: give a path, or an address that begins with http(s)://")
     return "://" in place
 
 
-def _named(card: DatasetCard, text: str) -> Source:
+def _named(card: DatasetCard, text: str) -> ArchiveSource:
     place, _, given = text.partition("#sha256=")
-    path = unquote(urlsplit(place).path) if _remote(place) else Path(place).as_posix()
+    path = unquote(urlsplit(place).path) if _is_address(place) else Path(place).as_posix()
     name = PurePosixPath(path).name
     if not name or name == "..":
-        raise DataError(f"--archive {text!r} names no file; write a path or an address of one")
+        raise DataError(f"--archive {text!r} names no file; write the path or address of one")
     fields: dict[str, Any] = {
         "name": name,
         "url": None,
@@ -146,78 +150,63 @@ def _named(card: DatasetCard, text: str) -> Source:
             fields = archive.model_dump()
     fields["sha256"] = fields.get("sha256") or given.lower() or None
     try:
-        return Source(Archive(**fields), place)
+        return ArchiveSource(Archive(**fields), place)
     except ValueError as error:
         raise DataError(f"#sha256={given} is no SHA-256; it has 64 hexadecimal digits") from error
 
 
 # ----------------------------------------------------------------------------------------- receipts
-def _recall(kept: Path) -> dict[str, Any] | None:
+def _read_receipt(kept: Path) -> dict[str, Any]:
+    """The receipt of an earlier fetch; empty if there is none."""
     try:
-        found = json.loads(kept.read_bytes())
+        found: dict[str, Any] = json.loads(kept.read_bytes())
     except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        return {}
+    return found
 
 
-def _serves(earlier: dict[str, Any], source: Source, sha256: str | None, root: Path) -> bool:
-    """Whether what was unpacked is this archive, and is still there."""
-    if sha256 is None:
-        same = earlier.get("place") == source.place
-    else:
-        same = earlier.get("sha256") == sha256
-    top = earlier.get("top", [])
-    return same and all((root / source.archive.into / name).exists() for name in top)
+def _is_unpacked(
+    earlier: dict[str, Any], source: ArchiveSource, digest: str | None, root: Path
+) -> bool:
+    """True if what was unpacked earlier is this archive and is still there."""
+    wanted = ("place", source.place) if digest is None else ("sha256", digest)
+    return wanted in earlier.items() and all(
+        (root / source.archive.into / name).exists() for name in earlier["top"]
+    )
 
 
-# --------------------------------------------------------------------------------- bring and check
-def _brought(source: Source, folder: Path, watch: Watch) -> Path:
-    """The archive as a file of this machine."""
-    archive = source.archive
-    if not source.remote:
-        file = Path(source.place)
-        if file.is_dir():
-            raise DataError(
-                f"{file} is a folder; --archive names an archive in it, --mirror a folder that "
-                f"holds {archive.name}"
-            )
-        if not file.is_file():
-            raise DataError(
-                f"{file} is missing; --mirror names a folder that holds {archive.name}, --archive "
-                "a file of any name"
-            )
-        return file
-    file = folder / archive.name
-    if archive.sha256 is not None and file.is_file():  # left by a call that was interrupted
-        return file
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+# ------------------------------------------------------------------------------------ get and check
+def _local(source: ArchiveSource) -> Path:
+    file = Path(source.place)
+    if not file.is_file():
         raise DataError(
-            f"{folder} cannot be made ({error.strerror}); name another folder with --root"
-        ) from error
-    with watch(f"fetching {archive.name}") as progress:
-        download(source.place, file, archive.bytes, archive.unpacked_bytes * 2, progress)
+            f"{file} is {'a folder' if file.is_dir() else 'missing'}; --archive names an archive, "
+            f"whatever its name, --mirror a folder that holds {source.archive.name}"
+        )
     return file
 
 
-def _checked(source: Source, file: Path, watch: Watch) -> str:
-    """The SHA-256 of the file, which is the card's where that has one."""
+def _download(source: ArchiveSource, folder: Path, open_bar: OpenBar) -> Path:
+    archive, file = source.archive, folder / source.archive.name
+    if archive.sha256 is None or not file.is_file():  # else an interrupted call has left it
+        with open_bar(f"fetching {archive.name}") as progress:
+            download(source.place, file, archive.bytes, archive.unpacked_bytes * 2, progress)
+    return file
+
+
+def _check(source: ArchiveSource, file: Path, open_bar: OpenBar) -> str:
+    """The SHA-256 of a file that has the size and checksum of the card, as far as it names them."""
     archive, size = source.archive, file.stat().st_size
     remedy = "fetch it again, or name a file of another edition, under its own name, by --archive"
     if archive.bytes is not None and size != archive.bytes:
         raise DataError(
             f"{source.place} has {size:,} bytes, {archive.name} has {archive.bytes:,}; {remedy}"
         )
-    state, done = hashlib.sha256(), 0
-    with watch(f"checking {file.name}") as progress, file.open("rb") as opened:
-        while chunk := opened.read(1 << 20):
-            state.update(chunk)
-            done += len(chunk)
-            progress(done, size)
-    if archive.sha256 not in (None, state.hexdigest()):
+    with open_bar(f"checking {file.name}"):
+        digest = sha256(file)
+    if archive.sha256 not in (None, digest):
         raise DataError(
-            f"{source.place} is damaged or another file: its SHA-256 is {state.hexdigest()}, that "
-            f"of {archive.name} is {archive.sha256}; {remedy}"
+            f"{source.place} is damaged or another file: its SHA-256 is {digest}, that of "
+            f"{archive.name} is {archive.sha256}; {remedy}"
         )
-    return state.hexdigest()
+    return digest

@@ -1,152 +1,148 @@
-"""One large file over HTTP: cut downloads go on where they stopped."""
+"""Download one large file over HTTP; an interrupted download resumes."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import time
 from email.message import Message
-from functools import partial
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from mlbench.types import DataError
-from mlbench_tools.fetch.unpack import Count
+from mlbench_tools.fetch.unpack import OnProgress
 
 TRIES = 3
-"""So many attempts in a row may bring nothing that is not here yet before we give up."""
+"""Give up after this many attempts in a row that brought nothing new."""
 PAUSE_S = 1.0
-"""Between such attempts, a little longer each time."""
+"""The pause between such attempts; it grows with each one."""
 TIMEOUT_S = 30.0
 _CHUNK = 1 << 18
 
 
 def download(
-    url: str, target: Path, size: int | None, limit: int, progress: Count | None = None
+    url: str, target: Path, size: int | None, limit: int, progress: OnProgress | None = None
 ) -> None:
-    """Bring ``url`` to ``target``, by way of ``<target>.part``, which a later call goes on with.
+    """Download ``url`` to ``target``, by way of ``<target>.part``, which a later call continues.
 
     Args:
         url: http or https.
-        target: the file to make; its folder must be there.
-        size: bytes that it must have, None where that is not known.
-        limit: bytes that are too many whatever the server says.
-        progress: told the bytes that are there.
+        target: the file to make; its folder must exist.
+        size: the exact size in bytes, None if it is not known.
+        limit: the largest acceptable size in bytes.
+        progress: receives the bytes that have arrived.
 
     Raises:
-        DataError: the server refuses, sends a file of another size, or stays away; the disk is
-            full. What came so far is kept.
+        DataError: the server refuses, sends a file of another size, or does not answer. What has
+            arrived is kept.
+        OSError: the file cannot be written.
     """
-    part = _Part(target)
-    idle, most = 0, part.held()
+    partial_file = _PartialFile(target)
+    stalled, most = 0, partial_file.size()
     while True:
-        reason = _attempt(url, part, size, limit, progress)
-        if reason is None:
+        problem = _attempt(url, partial_file, size, limit, progress)
+        if problem is None:
             break
-        # Against the most there ever was, or a server that starts anew each time is asked for ever.
-        idle = 0 if part.held() > most else idle + 1
-        most = max(most, part.held())
-        if idle == TRIES:
+        # Compare with the most so far: some servers start from the beginning every time.
+        stalled = 0 if partial_file.size() > most else stalled + 1
+        most = max(most, partial_file.size())
+        if stalled == TRIES:
             raise DataError(
-                f"{url}: {reason}, {part.held():,} bytes are here; the same command goes on from "
-                "there, or name another place with --mirror"
+                f"{url}: {problem}, {partial_file.size():,} bytes are here; the same command "
+                "resumes from there, or name another place with --mirror"
             )
-        time.sleep(PAUSE_S * idle)
-    part.finish()
+        time.sleep(PAUSE_S * stalled)
+    partial_file.finish()
 
 
-class _Part:
-    """What is here of a file, and of which file."""
+class _PartialFile:
+    """The first bytes of a file, and which file they belong to."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self.file = target.with_name(target.name + ".part")
+        self.content = target.with_name(target.name + ".part")
         self.origin = target.with_name(target.name + ".part.json")
 
-    def held(self) -> int:
-        return self.file.stat().st_size if self.file.exists() else 0
+    def size(self) -> int:
+        return self.content.stat().st_size if self.content.exists() else 0
 
-    def known(self, url: str) -> dict[str, Any] | None:
-        """Total and validator of what is here, if it came from this place."""
+    def origin_at(self, url: str) -> dict[str, Any] | None:
+        """Total size and validator of these bytes, if they came from this address."""
         try:
             found = json.loads(self.origin.read_bytes())
         except (OSError, ValueError):
             return None
-        same = isinstance(found, dict) and found.get("url") == url and self.held() > 0
-        return found if same else None
+        return found if found.get("url") == url and self.size() > 0 else None
 
-    def remember(self, url: str, total: int | None, headers: Message) -> None:
+    def start(self, url: str, total: int | None, headers: Message) -> None:
+        """Drop what is here and note where the new bytes come from."""
+        self.discard()
         tag = headers.get("ETag", "")
         validator = tag if tag.startswith('"') else headers.get("Last-Modified")
-        plain = {"url": url, "total": total, "validator": validator}
-        self.origin.write_text(json.dumps(plain))
+        self.origin.write_text(json.dumps({"url": url, "total": total, "validator": validator}))
 
-    def forget(self) -> None:
-        self.file.unlink(missing_ok=True)
+    def discard(self) -> None:
+        self.content.unlink(missing_ok=True)
         self.origin.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        self.file.replace(self.target)
+        self.content.replace(self.target)
         self.origin.unlink(missing_ok=True)
 
 
 def _attempt(
-    url: str, part: _Part, size: int | None, limit: int, progress: Count | None
+    url: str, partial_file: _PartialFile, size: int | None, limit: int, progress: OnProgress | None
 ) -> str | None:
-    """Go on with the file; why it did not come to its end, None if it did."""
-    known = part.known(url)
+    """Continue the download; why the file is not complete, None if it is."""
+    origin = partial_file.origin_at(url)
     try:
-        with urlopen(_request(url, part.held(), known), timeout=TIMEOUT_S) as answer:
-            start, total = _extent(answer.status, answer.headers)
-            if start and (known is None or start != part.held() or total != known["total"]):
-                part.forget()
-                return "the file has changed on the server"
-            _refuse_size(url, total, size, limit)
-            first = answer.read(_CHUNK)
-            if not first:  # what is here is worth more than an answer without a body
-                return "the server sent nothing"
-            if not start:
-                part.remember(url, total, answer.headers)
-            held = _copy(_Answer(first, answer, start, total), part, limit, progress)
+        answer = urlopen(_request(url, partial_file.size(), origin), timeout=TIMEOUT_S)
     except HTTPError as error:
-        if error.code == 416:  # nothing follows what is here: that was another file
-            part.forget()
+        if error.code == 416:  # nothing follows what is here, so it belongs to another file
+            partial_file.discard()
         elif error.code < 500 and error.code not in (408, 429):
             raise DataError(
                 f"{url}: the server answers {error.code} {error.reason}; name another place with "
                 "--mirror, or files with --archive"
             ) from error
         return f"the server answers {error.code} {error.reason}"
+    except ValueError as error:
+        raise DataError(f"{url!r} is not an address ({error}); write https://HOST/FILE") from error
     except (OSError, HTTPException) as error:
         return f"the connection failed ({error})"
-    except ValueError as error:
-        raise DataError(f"{url!r} is no address ({error}); write https://HOST/FILE") from error
-    return None if total is None or held == total else f"cut off after {held:,} of {total:,} bytes"
+    with answer:
+        start, total = _extent(answer)
+        if start and (origin is None or start != partial_file.size() or total != origin["total"]):
+            partial_file.discard()
+            return "the file has changed on the server"
+        _check_size(url, total, size, limit)
+        if not start:
+            partial_file.start(url, total, answer.headers)
+        return _append(answer, partial_file, total, limit, progress)
 
 
-def _request(url: str, held: int, known: dict[str, Any] | None) -> Request:
+def _request(url: str, start: int, origin: dict[str, Any] | None) -> Request:
     headers = {"User-Agent": "mlbench", "Accept-Encoding": "identity"}
-    if known is not None:
-        headers["Range"] = f"bytes={held}-"
-        if known.get("validator"):
-            headers["If-Range"] = known["validator"]
+    if origin is not None:
+        headers["Range"] = f"bytes={start}-"
+        if origin.get("validator"):
+            headers["If-Range"] = origin["validator"]
     return Request(url, headers=headers)
 
 
-def _extent(status: int, headers: Message) -> tuple[int, int | None]:
-    """Where the bytes of an answer start, and how many the whole file has."""
-    given = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", ""))
-    if status == 206 and given:
+def _extent(answer: HTTPResponse) -> tuple[int, int | None]:
+    """The position of an answer's first byte, and the size of the whole file."""
+    given = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+    if answer.status == 206 and given:
         return int(given[1]), int(given[2])
-    length = headers.get("Content-Length", "")
+    length = answer.headers.get("Content-Length", "")
     return 0, int(length) if length.isdecimal() else None
 
 
-def _refuse_size(url: str, total: int | None, size: int | None, limit: int) -> None:
+def _check_size(url: str, total: int | None, size: int | None, limit: int) -> None:
     if total is not None and (total > limit or (size is not None and total != size)):
         wanted = f"{size:,}" if size is not None else f"at most {limit:,}"
         raise DataError(
@@ -155,40 +151,29 @@ def _refuse_size(url: str, total: int | None, size: int | None, limit: int) -> N
         )
 
 
-class _Answer(NamedTuple):
-    """What a server sends: the first bytes and the rest, where they start, and the file's size."""
-
-    first: bytes
-    rest: IO[bytes]
-    start: int
-    total: int | None
-
-
-def _copy(answer: _Answer, part: _Part, limit: int, progress: Count | None) -> int:
-    """Append what a server sends; the bytes that are here then."""
-    held = answer.start
-    with _written(part, "ab" if answer.start else "wb") as target:
-        for chunk in itertools.chain([answer.first], iter(partial(answer.rest.read, _CHUNK), b"")):
-            held += len(chunk)
-            if held > limit:
-                raise DataError(f"{part.target.name}: more than {limit:,} bytes came; stopped")
+def _append(
+    answer: HTTPResponse,
+    partial_file: _PartialFile,
+    total: int | None,
+    limit: int,
+    progress: OnProgress | None,
+) -> str | None:
+    """Append what the server sends; why the file is not complete, None if it is."""
+    received = partial_file.size()
+    with partial_file.content.open("ab") as file:
+        while True:
             try:
-                target.write(chunk)
-            except OSError as error:
-                raise _full(part, error) from error
+                chunk = answer.read(_CHUNK)
+            except (OSError, HTTPException) as error:
+                return f"the connection failed ({error})"
+            if not chunk:
+                break
+            file.write(chunk)
+            received += len(chunk)
+            if received > limit:
+                raise DataError(f"{partial_file.target.name}: more than {limit:,} bytes; stopped")
             if progress is not None:
-                progress(held, answer.total)
-    return held
-
-
-def _written(part: _Part, mode: str) -> IO[bytes]:
-    try:
-        return part.file.open(mode, buffering=0)
-    except OSError as error:
-        raise _full(part, error) from error
-
-
-def _full(part: _Part, error: OSError) -> DataError:
-    return DataError(
-        f"{part.file} cannot be written ({error.strerror}); free space, or name another --root"
-    )
+                progress(received, total)
+    if total is None or received == total:
+        return None
+    return f"cut off after {received:,} of {total:,} bytes"

@@ -1,25 +1,29 @@
-"""What the labels of a data set look like, in numbers."""
+"""Label statistics of a data set, and their tables for a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
+from rich.table import Table
 
 from mlbench.data.labels import cooccurrence
+from mlbench.metrics.groups import GROUPS, by_training_positives
+from mlbench.text import count, shorten
 from mlbench.types import Index, Splits, Value
 
 Frequency = Literal["head", "middle", "tail"]
 
-HEAD, TAIL = 100, 20
-"""More than 100 positives in training make a label head, fewer than 20 tail: the convention of
-VOC-LT and COCO-LT (Wu et al., Distribution-Balanced Loss, ECCV 2020)."""
 PAIRS = 10
-"""How many of the strongest label pairs are told."""
+"""The number of strongest label pairs that are listed."""
+LISTED = 10
+"""The number of images without labels that are named; ``--json`` names all."""
 
 
+# --------------------------------------------------------------------------------------- counting
 class LabelStatistics(Value):
-    """Images a split with the label present, and with it unknown."""
+    """Images of each split in which the label is present, and in which it is unknown."""
 
     name: str
     frequency: Frequency
@@ -30,12 +34,12 @@ class LabelStatistics(Value):
 
 
 class SplitStatistics(Value):
-    """Of a split.
+    """Counts of one split.
 
     Attributes:
         positives: over all labels; ``unknown`` likewise.
-        without_labels: images without a positive; ``unlabelled`` are their keys.
-        per_image: positives an image -> how many images.
+        without_labels: number of images without a positive; ``unlabelled`` are their keys.
+        per_image: number of positives -> number of images with that many.
     """
 
     images: int
@@ -48,11 +52,11 @@ class SplitStatistics(Value):
 
 
 class Pair(Value):
-    """Two labels that go together.
+    """Two labels that occur together.
 
     Attributes:
         images: training images with both.
-        jaccard: of those with either, the part with both.
+        jaccard: ``images`` over the number of training images with either.
     """
 
     first: str
@@ -62,7 +66,7 @@ class Pair(Value):
 
 
 class Statistics(Value):
-    """All of it; ``cooccurrence`` counts training images with both labels, rows as ``labels``."""
+    """Counts of a data set; ``cooccurrence`` is of training images, in the order of ``labels``."""
 
     dataset: str
     identity: str
@@ -72,45 +76,33 @@ class Statistics(Value):
     cooccurrence: tuple[tuple[int, ...], ...]
 
 
-def count(dataset: str, splits: Splits) -> Statistics:
-    """Count the labels of both splits; the pairs are the training split's.
+def label_statistics(dataset: str, splits: Splits) -> Statistics:
+    """Count the labels of both splits; the pairs are those of the training split.
 
     Args:
         dataset: name of the plugin.
-        splits: the data set, opened.
+        splits: the opened data set.
     """
     train_NC, test_NC = splits.train.targets, splits.test.targets
+    positives_C = (train_NC == 1).sum(axis=0)
+    columns = {
+        "name": splits.names,
+        "frequency": [GROUPS[i] for i in by_training_positives(positives_C)],
+        "train": positives_C.tolist(),
+        "test": (test_NC == 1).sum(axis=0).tolist(),
+        "train_unknown": (train_NC < 0).sum(axis=0).tolist(),
+        "test_unknown": (test_NC < 0).sum(axis=0).tolist(),
+    }
+    rows = zip(*columns.values(), strict=True)
     counts_CC = cooccurrence(train_NC).astype(np.int64)
-    columns = zip(
-        splits.names,
-        *((targets_NC == 1).sum(axis=0).tolist() for targets_NC in (train_NC, test_NC)),
-        *((targets_NC < 0).sum(axis=0).tolist() for targets_NC in (train_NC, test_NC)),
-        strict=True,
-    )
     return Statistics(
         dataset=dataset,
         identity=splits.identity,
         splits={"train": _split(splits.train), "test": _split(splits.test)},
-        labels=tuple(
-            LabelStatistics(
-                name=name,
-                frequency=_frequency(train),
-                train=train,
-                test=test,
-                train_unknown=train_unknown,
-                test_unknown=test_unknown,
-            )
-            for name, train, test, train_unknown, test_unknown in columns
-        ),
+        labels=tuple(LabelStatistics(**dict(zip(columns, row, strict=True))) for row in rows),
         pairs=_pairs(counts_CC, splits.names),
         cooccurrence=tuple(map(tuple, counts_CC.tolist())),
     )
-
-
-def _frequency(positives: int) -> Frequency:
-    if positives > HEAD:
-        return "head"
-    return "tail" if positives < TAIL else "middle"
 
 
 def _split(index: Index) -> SplitStatistics:
@@ -128,7 +120,7 @@ def _split(index: Index) -> SplitStatistics:
 
 
 def _pairs(counts_CC: np.ndarray, names: tuple[str, ...]) -> tuple[Pair, ...]:
-    """The pairs with the largest Jaccard index, ties by the order of the labels."""
+    """The pairs with the largest Jaccard index, ties in the order of the labels."""
     positives_C = counts_CC.diagonal()
     rows, columns = np.triu_indices(len(names), k=1)
     both = counts_CC[rows, columns]
@@ -145,3 +137,62 @@ def _pairs(counts_CC: np.ndarray, names: tuple[str, ...]) -> tuple[Pair, ...]:
         for i in order
         if both[i]
     )
+
+
+# ----------------------------------------------------------------------------------------- tables
+def tables(found: Statistics) -> Iterator[Table | str]:
+    """What ``mlbench data stats`` prints."""
+    yield f"{found.dataset}: {found.identity}"
+    yield _splits(found)
+    yield _per_image(found)
+    for name, split in found.splits.items():
+        if split.unlabelled:
+            yield f"without labels in {name}: {shorten(split.unlabelled, LISTED)}"
+    yield _labels(found)
+    for group in GROUPS:
+        names = [label.name for label in found.labels if label.frequency == group]
+        yield f"{group}: {count(len(names), 'label')}{': ' + ', '.join(names) if names else ''}"
+    yield "\nStrongest pairs (images with both, of those with either):"
+    for pair in found.pairs:
+        yield f"  {pair.first} + {pair.second}: {pair.images:,} ({pair.jaccard:.1%})"
+    yield "\n--json prints the co-occurrence of all pairs, --plot FILE.png draws it."
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    return table
+
+
+def _splits(found: Statistics) -> Table:
+    table = _table(
+        "", "images", "without labels", "labels per image", "positives", "unknown labels"
+    )
+    for name, split in found.splits.items():
+        table.add_row(
+            name,
+            f"{split.images:,}",
+            f"{split.without_labels:,}",
+            f"{split.labels_per_image:.2f}",
+            f"{split.positives:,}",
+            f"{split.unknown:,}",
+        )
+    return table
+
+
+def _per_image(found: Statistics) -> Table:
+    numbers = sorted({number for split in found.splits.values() for number in split.per_image})
+    table = _table("labels in an image", *found.splits)
+    for number in numbers:
+        images = [split.per_image.get(number, 0) for split in found.splits.values()]
+        table.add_row(str(number), *(f"{n:,}" for n in images))
+    return table
+
+
+def _labels(found: Statistics) -> Table:
+    table = _table("label", "train", "test", "unknown in train", "in test", "")
+    for label in sorted(found.labels, key=lambda label: -label.train):
+        counts = (label.train, label.test, label.train_unknown, label.test_unknown)
+        table.add_row(label.name, *(f"{n:,}" for n in counts), label.frequency)
+    return table

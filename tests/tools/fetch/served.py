@@ -1,4 +1,4 @@
-"""A web server on this machine that can cut, change and refuse what it serves."""
+"""A local web server that can cut off, change and refuse what it serves."""
 
 import hashlib
 import http.server
@@ -14,8 +14,7 @@ class Site:
         self.files = {}
         self.address = ""
         self.ranges = True
-        self.cuts = []  # bytes after which each of the next answers is cut
-        self.hollow = False  # whether a request for the rest is answered by 200 and no body
+        self.cuts = []  # bytes after which each of the next answers is cut off
         self.status = None  # answered instead of any file
         self.asked = []  # (name, Range header) of every request
 
@@ -31,7 +30,7 @@ def _handler(site):
                 return
             tag = f'"{hashlib.md5(content).hexdigest()}"'
             wanted = re.fullmatch(r"bytes=(\d+)-", given or "")
-            start = int(wanted[1]) if wanted and site.ranges and not site.hollow else 0
+            start = int(wanted[1]) if wanted and site.ranges else 0
             if self.headers.get("If-Range") not in (None, tag):
                 start = 0
             if start and start >= len(content):
@@ -45,7 +44,7 @@ def _handler(site):
             self.send_header("Content-Length", str(len(content) - start))
             self.send_header("ETag", tag)
             self.end_headers()
-            body = b"" if site.hollow and wanted else content[start:]
+            body = content[start:]
             self.wfile.write(body[: site.cuts.pop(0)] if site.cuts else body)
 
         def log_message(self, *_):

@@ -1,4 +1,4 @@
-"""Which edition of a data set is in hand, and which of its images can be used."""
+"""Which edition of a data set is here, and which of its images can be used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from mlbench.data.decode import MISSING, problems
 from mlbench.data.open import coverage, files, parts
 from mlbench.files import atomic_write
 from mlbench.types import SplitCoverage, Splits, Value
-from mlbench_tools.fetch.standing import fewer, standing
 
 
 class BadImage(Value):
@@ -25,18 +24,15 @@ class BadImage(Value):
     reason: str
 
 
-class Verification(Value):
-    """What was found.
+class ImageCheck(Value):
+    """The result of ``mlbench data verify``.
 
     Attributes:
         identity: name of the edition, or ``<dataset>-unknown-<digest>``.
-        known: whether it is a published edition, or one of ours; None for a user's own pictures,
-            of which nothing is published.
-        digest: of keys and targets of both splits (see ``mlbench.types.digest``); images do not
-            enter it.
-        usable: part of all images that can be used, from 0 to 1.
-        standing: how far an unknown edition agrees with the official numbers, where it does.
-        fewer: edition -> how many images of it are not here, where only their number tells.
+        known: True for a published edition or one of ours; None for a user's own pictures, of which
+            nothing is published.
+        digest: of keys and targets of both splits (see ``mlbench.types.digest``), not of images.
+        usable: share of all images that can be used, from 0 to 1.
     """
 
     dataset: str
@@ -46,29 +42,26 @@ class Verification(Value):
     usable: float
     splits: dict[str, SplitCoverage]
     bad: tuple[BadImage, ...]
-    standing: str = ""
-    fewer: dict[str, int] = {}
 
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is known to be missing or corrupt."""
-        return not self.bad and not self.fewer
+    def as_data(self) -> dict[str, Any]:
+        """Plain data; ``known`` is left out where it is None."""
+        return self.model_dump(mode="json", exclude={"known"} if self.known is None else None)
 
 
-def examine(
+def check_images(
     dataset: str,
     splits: Splits,
     cache: Path,
     workers: int,
     progress: Callable[[int, int], None] | None = None,
-) -> Verification:
+) -> ImageCheck:
     """Decode every image of both splits in parallel.
 
     Args:
         dataset: name of the plugin.
-        splits: the data set, opened.
+        splits: the opened data set.
         cache: where good files are remembered (see ``mlbench.data.decode.problems``).
-        workers: decoding threads.
+        workers: number of decoding threads.
         progress: called with (files done, files in all).
     """
     wrong = problems(files(splits), cache, workers, progress)
@@ -86,7 +79,7 @@ def examine(
     )
     found = coverage(splits, wrong)
     images = sum(split.images for split in found.splits.values())
-    return Verification(
+    return ImageCheck(
         dataset=dataset,
         identity=splits.identity,
         known=found.known if splits.card.splits else None,
@@ -94,37 +87,25 @@ def examine(
         usable=1 - len(bad) / max(1, images),
         splits=found.splits,
         bad=bad,
-        standing="" if found.known else standing(splits),
-        fewer=fewer(splits),
     )
 
 
-def plain(found: Verification) -> dict[str, Any]:
-    """What was found as plain data; whether it is known is left out where that means nothing."""
-    return found.model_dump(mode="json", exclude={"known"} if found.known is None else None)
-
-
-def file_name(dataset: str, digest: str) -> str:
-    """What the file is called that says the coverage of this data set and edition."""
-    plain = re.sub(r"[^\w.-]+", "-", dataset)[-80:]
-    return f"mlbench-coverage-{plain}-{digest}.json"
-
-
-def write(found: Verification, data: Path | None, cache: Path) -> Path:
-    """Write what was found beside the data, or into ``cache`` where that cannot be written to.
+def write(found: ImageCheck, data: Path | None, cache: Path) -> Path:
+    """Write the result next to the data, or into ``cache`` if that folder is read-only.
 
     Returns:
-        The file written; a file of an earlier check is replaced in one step.
+        The file written; it replaces that of an earlier check.
 
     Raises:
-        OSError: the cache cannot be written to either.
+        OSError: the cache cannot be written either.
     """
-    name = file_name(found.dataset, found.digest)
-    text = json.dumps(plain(found), indent=1) + "\n"
+    plain_name = re.sub(r"[^\w.-]+", "-", found.dataset)[-80:]
+    name = f"mlbench-coverage-{plain_name}-{found.digest}.json"
+    text = json.dumps(found.as_data(), indent=1) + "\n"
     if data is not None:
         try:
             return _replace(data / name, text)
-        except OSError:  # a read-only folder, which is as data should be kept
+        except OSError:  # a read-only folder, which is how data should be kept
             pass
     return _replace(cache / "coverage" / name, text)
 

@@ -1,0 +1,311 @@
+"""``mlbench data``: list, fetch, verify, split, count and draw data sets."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import DownloadColumn, MofNCompleteColumn
+from rich.table import Table
+
+from mlbench import registry
+from mlbench.cli.console import cache_folder, console, data_folder, errors
+from mlbench.text import count, shorten
+from mlbench.types import DataError, DatasetCard, PluginError, Sample, Split, SuiteError
+from mlbench_tools.fetch.terminal import (
+    Data,
+    Json,
+    Name,
+    Options,
+    card_of,
+    check_png,
+    open_dataset,
+    output_file,
+    print_result,
+    progress_bar,
+    save,
+)
+
+if TYPE_CHECKING:
+    from mlbench_tools.fetch.archives import ArchiveSource
+
+MAX_SAMPLES = 400
+"""The most samples on a sheet: one of 20x20 has 30 million pixels."""
+
+data = typer.Typer(
+    help="Fetch, verify, count and look at data sets.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@data.command(name="list")
+def list_datasets(as_json: Json = False) -> None:
+    """List the data sets, their official sizes, and how to get each."""
+    rows = []
+    for plugin in registry.plugins("dataset"):
+        try:
+            card = getattr(plugin.load(), "card", None)
+        except PluginError as error:
+            errors.print(f"{plugin.name}: {error}", style="red", markup=False)
+            continue
+        if isinstance(card, DatasetCard):
+            rows.append({"name": plugin.name, **_row(card)})
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "title", "labels", "train", "test", "had by", "licence"):
+        numeric = column in ("labels", "train", "test")
+        table.add_column(column, overflow="fold", justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(f"{v:,}" if isinstance(v, int) else str(v or "") for v in row.values()))
+    console.print(table, markup=False)
+
+
+def _row(card: DatasetCard) -> dict[str, object]:
+    sizes = {name: split.images for name, split in card.splits.items()}
+    fetched = card.archives and all(archive.url for archive in card.archives)
+    by_hand = "steps by hand" if card.steps or card.archives else ""
+    return {
+        "title": card.title,
+        "labels": card.labels,
+        "train": sizes.get("train"),
+        "test": sizes.get("test"),
+        "had_by": "fetch" if fetched else by_hand,
+        "licence": card.licence,
+    }
+
+
+@data.command()
+def fetch(
+    name: Name,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder to unpack in. Default: $MLBENCH_DATA.")
+    ] = None,
+    mirror: Annotated[
+        str | None, typer.Option(help="Folder or address with the archives' official names.")
+    ] = None,
+    archive: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Take this file or address instead, whatever its name; #sha256=HEX at its end "
+            "is checked; may be repeated."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Download, check and unpack a data set, or say what to do by hand.
+
+    An interrupted download resumes; an archive that has been unpacked is not fetched again.
+    """
+    from mlbench_tools.fetch.archives import sources
+
+    card = card_of(name)
+    root = root or data_folder()
+    if root is None:
+        raise DataError("no folder was given to unpack in; name one with --root DIR")
+    errors.print(f"{card.title}: {card.licence}; {card.home}", markup=False, highlight=False)
+    found = sources(card, mirror, archive or ())
+    if not found:
+        steps = card.steps or f"No archive of {card.title} can be fetched; see {card.home}"
+        print_result(as_json, {"dataset": name, "fetched": [], "steps": steps}, [steps])
+        raise typer.Exit(1)
+    receipts = [_fetch_archive(source, root) for source in found]
+    fault = _opening_fault(name, root)
+    official = {archive.name for archive in card.archives}
+    if fault and not (card.steps and all(one["archive"] in official for one in receipts)):
+        contents = "\n  ".join(
+            f"{one['archive']} holds {shorten(one['top'])}, now in {root / one['into']}"
+            for one in receipts
+        )
+        raise DataError(
+            f"what was unpacked is not {name}, or not all of it:\n  {contents}\nIf it belongs to "
+            "another data set, remove it and fetch that by its name; if more archives belong to "
+            f"{name}, fetch them, too. {fault}"
+        )
+    steps = card.steps if fault else ""
+    lines = [f"{name} is fetched; next: mlbench data verify {name} --data {root}"]
+    if steps:
+        lines = ["The archives are unpacked. What is left are the other steps by hand:", steps]
+    plain = {"dataset": name, "root": str(root), "fetched": receipts, "steps": steps}
+    print_result(as_json, plain, lines)
+
+
+def _fetch_archive(source: ArchiveSource, root: Path) -> dict[str, Any]:
+    """Fetch one archive and print where it is; its receipt."""
+    from mlbench_tools.fetch.archives import fetch_archive
+
+    receipt = fetch_archive(source, root, lambda text: progress_bar(text, DownloadColumn()))
+    again = "was there already" if receipt.get("again") else f"is in {root / receipt['into']}"
+    errors.print(f"{receipt['archive']} {again}", markup=False, highlight=False)
+    if source.archive.sha256 is None:
+        text = (
+            f"{receipt['archive']} has the SHA-256 {receipt['sha256']}, not checked against "
+            "anything: add #sha256=HEX to its --archive to check it"
+        )
+        errors.print(text, markup=False, highlight=False)
+    return receipt
+
+
+def _opening_fault(name: str, root: Path) -> str:
+    """Why the data set cannot be opened in a folder; empty if it can."""
+    try:
+        open_dataset(name, root, None)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+@data.command()
+def verify(
+    name: Name,
+    data: Data = None,
+    option: Options = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Decoding threads.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Name the edition and every missing or corrupt image; exit code 1 if there is one.
+
+    Every image is decoded. The result is also written next to the data, or to the cache if that
+    folder is read-only.
+    """
+    from mlbench_tools.fetch.image_check import check_images, write
+
+    splits = open_dataset(name, data, option)
+    with progress_bar("decoding", MofNCompleteColumn()) as progress:
+        found = check_images(name, splits, cache_folder(), workers or os.cpu_count() or 1, progress)
+    written = write(found, data or _manifest_folder(name) or data_folder(), cache_folder())
+    lines = [found.identity + (": not a known edition" if found.known is False else "")]
+    for split, part in found.splits.items():
+        official = f" (officially {part.official:,})" if part.official else ""
+        lines.append(
+            f"  {split}: {count(part.images, 'image')} listed{official}, {part.usable:,} usable, "
+            f"{part.missing:,} missing, {part.corrupt:,} corrupt"
+        )
+    if found.bad:
+        lines.append("  " + shorten([f"{i.file}: {i.reason}" for i in found.bad], 20, "\n  "))
+    plain = found.as_data() | {"written": str(written)}
+    print_result(as_json, plain, [*lines, f"written to {written}"])
+    if found.bad:
+        raise typer.Exit(1)
+
+
+def _manifest_folder(name: str) -> Path | None:
+    """The folder that a name such as ``manifest:photos/photos.csv`` leads to."""
+    argument = name.partition(":")[2]
+    place = Path(argument).expanduser()
+    if not argument or not place.exists():
+        return None
+    return place if place.is_dir() else place.parent
+
+
+@data.command()
+def split(
+    name: Name,
+    data: Data = None,
+    option: Options = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the keys to.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the validation split of train, and whether it is the published one.
+
+    FILE holds its keys, sorted, one per line; the digest is that of `sha256sum FILE`.
+    """
+    from mlbench.data.stratify import list_digest, list_text
+
+    splits = open_dataset(name, data, option, validation=True)
+    assert splits.validation is not None
+    keys = sorted(splits.validation.keys)
+    digest = list_digest(keys)
+    # Opening the data set refuses a list that differs from the published one.
+    published = splits.identity in splits.card.validation
+    if out is not None:
+        with output_file(out):
+            out.write_text(list_text(keys), encoding="utf-8", newline="")
+    plain = {
+        "dataset": name,
+        "identity": splits.identity,
+        "train": len(splits.train),
+        "validation": len(keys),
+        "sha256": digest,
+        "published": published,
+    }
+    lines = [
+        f"{splits.identity}: {len(keys):,} of {len(keys) + len(splits.train):,} training images",
+        f"sha256 {digest}, {'the published list' if published else 'of no published list'}",
+    ]
+    print_result(as_json, plain if out else plain | {"keys": keys}, lines)
+
+
+@data.command()
+def stats(
+    name: Name,
+    data: Data = None,
+    option: Options = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the co-occurrence to this .png.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count images and labels: per image, per class, in pairs, and images without any."""
+    import numpy as np
+
+    from mlbench_tools.fetch.pictures import cooccurrence_plot
+    from mlbench_tools.fetch.statistics import label_statistics, tables
+
+    if plot is not None:
+        check_png("--plot", plot)
+    found = label_statistics(name, open_dataset(name, data, option))
+    if plot is not None:
+        names = [label.name for label in found.labels]
+        save(cooccurrence_plot(np.array(found.cooccurrence), names), plot)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+        return
+    for part in tables(found):
+        console.print(part, markup=False)
+
+
+@data.command()
+def show(
+    name: Name,
+    out: Annotated[Path, typer.Option(help="The picture to write, a .png.")],
+    data: Data = None,
+    option: Options = None,
+    grid: Annotated[str, typer.Option(help="COLUMNSxROWS.")] = "4x4",
+    split: Annotated[Split, typer.Option(help="train or test.")] = "train",
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw random samples with their labels, to see what was loaded."""
+    from mlbench_tools.fetch.pictures import contact_sheet, draw_samples
+
+    check_png("--out", out)
+    sides = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", grid)
+    if sides is None or int(sides[1]) * int(sides[2]) > MAX_SAMPLES:
+        raise SuiteError(
+            f"--grid {grid!r} is not COLUMNSxROWS of at most {MAX_SAMPLES} samples, as in 4x4"
+        )
+    columns, rows = int(sides[1]), int(sides[2])
+    splits = open_dataset(name, data, option)
+    index = splits.train if split == "train" else splits.test
+    samples = draw_samples(index, rows * columns, seed)
+    save(contact_sheet(samples, splits.names, rows, columns), out)
+    if as_json:
+        shown = [_as_data(sample, splits.names) for sample in samples]
+        plain = {"dataset": name, "identity": splits.identity, "split": split, "seed": seed}
+        typer.echo(json.dumps({**plain, "written": str(out), "samples": shown}, indent=1))
+
+
+def _as_data(sample: Sample, names: Sequence[str]) -> dict[str, object]:
+    states = list(zip(names, sample.target.tolist(), strict=True))
+    return {
+        "key": sample.key,
+        "file": str(sample.file),
+        "labels": [name for name, state in states if state == 1],
+        "unknown": [name for name, state in states if state < 0],
+    }

@@ -1,0 +1,111 @@
+"""Arguments, data sets and output of the commands under ``mlbench data``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from mlbench import registry
+from mlbench.cli.console import cache_folder, console, data_folder, errors
+from mlbench.cli.options import named_values
+from mlbench.types import DataError, DatasetCard, PluginError, Splits, SuiteError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from mlbench_tools.fetch.unpack import OnProgress
+
+Name = Annotated[str, typer.Argument(help="A data set.")]
+Data = Annotated[Path | None, typer.Option(help="Where the data sets are. Default: $MLBENCH_DATA.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dataset-option",
+        "--option",
+        help="NAME=VALUE of the data set, as in year=2014; may be repeated.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+def card_of(name: str) -> DatasetCard:
+    """The card of a data set, whose files need not be there."""
+    card = getattr(registry.find("dataset", name).load(), "card", None)
+    if not isinstance(card, DatasetCard):
+        raise PluginError(f"dataset {name!r} has no card, so nothing is known of its archives")
+    return card
+
+
+def open_dataset(
+    name: str, root: Path | None, option: list[str] | None, *, validation: bool = False
+) -> Splits:
+    """Open a data set; missing images are no error, as these commands are to find them."""
+    from mlbench.data.open import open_splits
+
+    return open_splits(
+        name,
+        named_values(option or ()),
+        root or data_folder(),
+        cache_folder(),
+        validation=validation,
+        allow_missing=True,
+    )
+
+
+def check_png(option: str, file: Path) -> None:
+    """Raise ``SuiteError`` unless the name ends in ``.png``."""
+    if file.suffix.lower() != ".png":
+        raise SuiteError(f"{option} {file}: the picture is a PNG; name a file that ends in .png")
+
+
+def save(picture: Image.Image, file: Path) -> None:
+    """Write a picture as PNG to a file that the user named."""
+    with output_file(file):
+        picture.save(file, format="PNG")
+
+
+@contextmanager
+def output_file(file: Path) -> Iterator[None]:
+    """Create the folder of a file that the user named, and say that the file was written."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be written ({error.strerror or error}); name another file"
+        ) from error
+    errors.print(f"written to {file}", markup=False, highlight=False)
+
+
+def print_result(as_json: bool, plain: Mapping[str, object], lines: list[str]) -> None:
+    """Print a result for a program or for a person."""
+    if as_json:
+        typer.echo(json.dumps(plain, indent=1))
+        return
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(text: str, amount: DownloadColumn | MofNCompleteColumn) -> Iterator[OnProgress]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), amount)
+    hidden = not errors.is_terminal
+    with Progress(
+        *columns, TimeRemainingColumn(), console=errors, transient=True, disable=hidden
+    ) as bars:
+        task = bars.add_task(text, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

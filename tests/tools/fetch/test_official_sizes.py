@@ -1,0 +1,86 @@
+"""The options of a data set choose the official sizes that ``mlbench data verify`` prints."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from mlbench.data.open import coverage, open_splits
+from mlbench_plugins.datasets.voc import VOC2007
+from tests.plugins.datasets import miniature
+from tests.plugins.datasets.test_coco import write as write_coco
+from tests.plugins.datasets.test_voc import write_2012, write_lists
+
+
+def official(name, root, cache, **options):
+    found = coverage(open_splits(name, options, root, cache, allow_missing=True), {}).splits
+    return tuple(found[part].official for part in ("train", "test"))
+
+
+def test_the_protocol_chooses_the_official_sizes_of_nuswide(tmp_path):
+    root = miniature.nus_table(miniature.nus_official(tmp_path / "nus"))
+    miniature.nus_photos(root)
+    paths = [path.replace("\\", "/") for path in miniature.nus_paths()]
+    for part, chosen in (("train", paths[:9]), ("test", paths[9:])):
+        miniature.write(root / f"single_positive_{part}.txt", chosen)
+    assert {
+        protocol: official("nuswide", root, tmp_path, protocol=protocol)
+        for protocol in ("csv", "original", "single_positive")
+    } == {
+        "csv": (119_103, 50_720),
+        "original": (161_789, 107_859),
+        "single_positive": (150_000, 60_260),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "wanted"),
+    [
+        ("coco", {}, (117_266, 4_952)),
+        ("coco", {"unlabelled": True}, (118_287, 5_000)),
+        ("coco", {"year": 2014}, (82_081, 40_137)),
+        ("coco", {"year": 2014, "unlabelled": True}, (82_783, 40_504)),
+        ("coco2014", {}, (82_081, 40_137)),
+        ("coco2014", {"unlabelled": True}, (82_783, 40_504)),
+        ("coco2017", {"unlabelled": True}, (118_287, 5_000)),
+    ],
+)
+def test_the_year_chooses_the_official_sizes_of_coco(tmp_path, name, options, wanted):
+    year = options.get("year", 2014 if name == "coco2014" else 2017)
+    write_coco(tmp_path / "coco", year)
+    assert official(name, tmp_path / "coco", tmp_path, **options) == wanted
+
+
+def test_the_lists_choose_the_official_sizes_of_voc(tmp_path):
+    root = write_lists(tmp_path / "VOC2007")
+    assert official("voc2007", root, tmp_path) == (5_011, 4_952)
+    for name in VOC2007.names:
+        for part, key in (("train", "000003"), ("val", "000001")):
+            (root / f"ImageSets/Main/{name}_{part}.txt").write_text(f"{key} -1\n")
+    assert official("voc2007", root, tmp_path, train_split="train") == (2_501, 4_952)
+    found = official("voc2007", root, tmp_path, train_split="train", test_split="val")
+    assert found == (2_501, 2_510)
+    root = write_2012(tmp_path / "VOC2012")
+    assert official("voc2012", root, tmp_path) == (5_717, 5_823)
+    assert official("voc2012", root, tmp_path, train_split="val", test_split="train") == (
+        5_823,
+        5_717,
+    )
+
+
+def test_other_sizes_and_held_out_images_are_no_official_splits(tmp_path, cache):
+    assert official("synthetic", None, cache, train_images=20, test_images=600) == (None, 600)
+    held = open_splits("synthetic", {}, None, cache, holdout=0.5)
+    assert {part.official for part in coverage(held, {}).splits.values()} == {None}
+
+
+def test_the_split_chooses_the_official_sizes_of_apparel(tmp_path):
+    apparel = tmp_path / "apparel"
+    for name in ("red_shoes", "white_shirt"):
+        (apparel / name).mkdir(parents=True)
+        for i in range(8):
+            Image.new("RGB", (8, 8), (i * 20, len(name), 0)).save(apparel / name / f"{i}.png")
+    listed = {f"{i}.png": ["red", "shoes"] for i in range(8)}
+    (apparel / "apparel_kaggle_labels.json").write_text(json.dumps(listed))
+    assert official("apparel", apparel, tmp_path, split="msrn") == (5_692, 5_692)
+    assert official("apparel", apparel, tmp_path) == (5_668, 5_716)

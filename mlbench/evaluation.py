@@ -22,6 +22,7 @@ from mlbench.engine.evaluate import predict
 from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256
 from mlbench.metrics.protocol import score
+from mlbench.registry import recorded_as
 from mlbench.text import shorten
 from mlbench.types import (
     Index,
@@ -44,7 +45,8 @@ class Evaluation:
         identity: edition of the data.
         names: of the labels, the columns of the predictions, in the checkpoint's order.
         average_precision: percent a label, None where it has no positive.
-        splits: the data set that it was scored on, and the options that it was opened with.
+        splits: the data set that it was scored on.
+        dataset, options: plugin name and options that it is recorded under.
         started: when, as records have it.
     """
 
@@ -54,6 +56,7 @@ class Evaluation:
     average_precision: tuple[float | None, ...]
     predictions: Predictions
     splits: Splits
+    dataset: str
     options: Mapping[str, Any]
     started: str
 
@@ -142,8 +145,9 @@ def evaluate(
     model = restore(checkpoint, places.weights)
     progress.stage("data")
     spec = checkpoint.spec
-    trained = spec.dataset_options if spec.dataset == dataset else {}
-    options = {**trained, **options}
+    dataset, options = recorded_as(dataset, options)
+    trained_on, trained = recorded_as(spec.dataset, spec.dataset_options)
+    options = {**(trained if trained_on == dataset else {}), **options}
     splits = open_splits(dataset, options, places.data, places.cache)
     test = _columns(checkpoint, splits, dataset)
     verify(test.files, places.cache, places.workers, progress.count)
@@ -169,6 +173,7 @@ def evaluate(
         precisions,
         predictions,
         splits,
+        dataset,
         options,
         started,
     )

@@ -12,7 +12,7 @@ import importlib
 import inspect
 import sys
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions
@@ -108,6 +108,12 @@ def find(kind: Kind, text: str) -> Plugin:
     if colon and not argument:
         raise PluginError(f"{kind} {text!r} ends in a colon; write {name} or {name}:SOMETHING")
     return replace(hits[0], argument=argument if colon else None)
+
+
+def recorded_as(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name and options under which a data set is recorded (see ``Dataset.recorded_as``)."""
+    rule = getattr(find("dataset", name).load(), "recorded_as", None)
+    return rule(name, options) if rule else (name, dict(options))
 
 
 def _readers(candidates: list[Plugin]) -> list[str]:

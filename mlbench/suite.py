@@ -211,8 +211,8 @@ def expand(
     """
     specs: dict[str, RunSpec] = {}
     refused: list[Refused] = []
-    for dataset in suite.datasets or ("synthetic",):
-        asked = suite.dataset_options.get(dataset, {})
+    for named in suite.datasets or ("synthetic",):
+        dataset, asked = registry.recorded_as(named, suite.dataset_options.get(named, {}))
         for method, axes, departure, seed in _combinations(suite):
             options = {**authors_options(suite.track, method, dataset), **asked}
             splits = opener(dataset, options, suite.labels, suite.holdout)
@@ -234,7 +234,7 @@ def expand(
             spec = RunSpec(
                 method=method,
                 dataset=dataset,
-                dataset_options=dict(options),
+                dataset_options=options,
                 data=splits.digest,
                 labels=suite.labels,
                 holdout=suite.holdout,

@@ -30,7 +30,7 @@ LANES = {
     "boards": {"types", "files", "text", "metrics", "store", "recipe", "boards"},
     "backbones": {"types", "registry"},
     "build": {"types", "text", "registry", "data", "engine", "backbones"},
-    "evaluation": {"types", "files", "text", "metrics", "data", "engine", "build"},
+    "evaluation": {"types", "registry", "files", "text", "metrics", "data", "engine", "build"},
     "environment": {"types", "registry", "engine"},
     "sources": {"types", "registry", "data", "engine"},
     "one_run": {"types", "metrics", "data", "engine", "build", "sources", "environment"},

@@ -75,7 +75,7 @@ def test_published_finds_what_a_recipe_says_of_a_family(install):
 from mlbench.types import Recipe, Settings
 RECIPE = Recipe(
     title="t", bibtex="b", summary="s", settings=Settings(head="gap"),
-    per_dataset={"coco": {"epochs": 7}, "coco2017": {"epochs": 8}, "voc2007": {"epochs": 9}},
+    per_dataset={"coco": {"epochs": 7}, "coco2014": {"epochs": 8}, "voc2007": {"epochs": 9}},
     dataset_options={"coco": {"unlabelled": True}, "voc2007": {"difficult_train": "positive"}},
 )
 """
@@ -87,8 +87,7 @@ RECIPE = Recipe(
     }
     assert found == {
         "coco": (7, {"unlabelled": True}),
-        "coco2014": (7, {"unlabelled": True}),
-        "coco2017": (8, {"unlabelled": True}),
+        "coco2014": (8, {"unlabelled": True}),
         "voc2007": (9, {"difficult_train": "positive"}),
         "voc2012": (9, {"difficult_train": "positive"}),
         "synthetic": (20, {}),

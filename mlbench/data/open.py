@@ -140,6 +140,7 @@ def open_splits(
         PluginError: no such data set, or it needs an argument (``manifest:photos.csv``).
         SuiteError: an unknown label or option.
     """
+    name, options = registry.recorded_as(name, options)
     dataset = _make(name, options, root, cache)
     missing = dataset.missing()
     if missing and not allow_missing:

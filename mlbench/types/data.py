@@ -174,6 +174,15 @@ class Dataset(ABC):
     names: tuple[str, ...]
     """The C label names in the order of the columns of ``targets``."""
 
+    @staticmethod
+    def recorded_as(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The plugin name and options under which these data are planned, recorded and ranked.
+
+        Where several names or options stand for the same images and labels, a data set maps all
+        of them to one, so that they share runs, identity and boards.
+        """
+        return name, dict(options)
+
     @abstractmethod
     def index(self, split: Split) -> Index:
         """The samples of a split, in an order that does not depend on the file system."""

@@ -21,7 +21,7 @@ from mlbench.types import (
     SplitCard,
 )
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
-from mlbench_plugins.datasets.photographs import FINE_TUNING, locate, there, unreadable
+from mlbench_plugins.datasets.photographs import FINE_TUNING, exists, locate, unreadable
 
 ApparelSplit = Literal["fixed", "msrn"]
 
@@ -210,7 +210,7 @@ def _labels_file(asked: str | None, *folders: Path) -> Path:
     if asked is not None:
         return Path(asked)
     for folder in folders:
-        if there(folder / LABELS_FILE):
+        if exists(folder / LABELS_FILE):
             return folder / LABELS_FILE
     looked = " or ".join(dict.fromkeys(str(folder / LABELS_FILE) for folder in folders))
     raise DataError(

@@ -6,16 +6,24 @@ ids, which are unique over COCO; samples are sorted by id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.types import Archive, Dataset, DatasetCard, Edition, Index, Split, SplitCard
-from mlbench_plugins.datasets.coco_release import Release, Year
-from mlbench_plugins.datasets.photographs import FINE_TUNING, choose
+from mlbench.types import Archive, DataError, Dataset, DatasetCard, Edition, Index, Split, SplitCard
+from mlbench_plugins.datasets.instances import Instances, read_cached
+from mlbench_plugins.datasets.photographs import (
+    FINE_TUNING,
+    choose,
+    is_folder,
+    locate,
+    refuse_shared,
+)
+
+Year = Literal[2014, 2017]
 
 BY_ID = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
@@ -30,26 +38,24 @@ BY_ID = (
     *("clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush"),
 )
 """The 80 categories in the order of their ids, 1 to 90 with gaps."""
-_LABELLED = {
+_SPLITS: dict[Year, dict[str, SplitCard]] = {
     2014: {
         "train": SplitCard(images=82_081, positives=241_035),
         # From code, not from a paper: what ML-GCN's, ASL's and CSRA's filters of images keep.
         "test": SplitCard(images=40_137),
+        "train with unlabelled": SplitCard(images=82_783, positives=241_035),
+        "test with unlabelled": SplitCard(images=40_504),
     },
     2017: {
         "train": SplitCard(images=117_266, positives=342_996),
         "test": SplitCard(images=4_952, positives=14_631),
+        "train with unlabelled": SplitCard(images=118_287, positives=342_996),
+        "test with unlabelled": SplitCard(images=5_000, positives=14_631),
     },
 }
-_ALL = {
-    2014: {
-        "train2014 with unlabelled": SplitCard(images=82_783, positives=241_035),
-        "val2014 with unlabelled": SplitCard(images=40_504),
-    },
-    2017: {
-        "train2017 with unlabelled": SplitCard(images=118_287, positives=342_996),
-        "val2017 with unlabelled": SplitCard(images=5_000, positives=14_631),
-    },
+_IDENTITIES: dict[Year, dict[str, str]] = {
+    2014: {},
+    2017: {"f46442bc2bdf71a1": "coco2017", "a6ec8c9e69782c4f": "coco-mini"},
 }
 _EDITIONS = {
     "coco2017": Edition(
@@ -79,7 +85,7 @@ def _archive(path: str, size: int, sha256: str, unpacked_bytes: int) -> Archive:
     )
 
 
-_ARCHIVES = {
+_ARCHIVES: dict[Year, tuple[Archive, ...]] = {
     2014: (
         _archive(
             "annotations/annotations_trainval2014.zip",
@@ -124,11 +130,10 @@ _ARCHIVES = {
 """COCO publishes no checksums; these are the ones that independent mirrors agree on."""
 
 
-def _card(
-    title: str, splits: dict[str, SplitCard], identities: dict[str, str], year: Year = 2017
-) -> DatasetCard:
+def _card(year: Year) -> DatasetCard:
+    known = _IDENTITIES[year]
     return DatasetCard(
-        title=title,
+        title=f"MS COCO {year}",
         bibtex="""@inproceedings{lin2014microsoft,
   title     = {Microsoft {COCO}: Common Objects in Context},
   author    = {Lin, Tsung-Yi and Maire, Michael and Belongie, Serge and Hays, James and
@@ -142,114 +147,144 @@ def _card(
         family="coco",
         labels=len(BY_ID),
         orders={"official": BY_ID, "alphabetical": tuple(sorted(BY_ID))},
-        splits=splits,
-        identities=identities,
-        editions={name: _EDITIONS[name] for name in identities.values()},
-        validation={name: _VALIDATION[name] for name in identities.values()},
+        splits=_SPLITS[year],
+        identities=known,
+        editions={name: _EDITIONS[name] for name in known.values()},
+        validation={name: _VALIDATION[name] for name in known.values()},
         budget=FINE_TUNING,
         notes="Test is the official val split. An object that nobody annotated counts as absent.",
         archives=_ARCHIVES[year],
     )
 
 
-class COCO(Dataset):
-    """COCO of either year; train is ``train<year>``, test is ``val<year>``.
+class CocoYear(Dataset):
+    """The two official splits of one year; the base class of all names of COCO.
 
     Args:
-        root: the folder with ``annotations``, ``train<year>`` and ``val<year>``, or a folder with
-            such a ``coco`` or ``coco<year>``.
-        cache: where the labels of a json are kept, so that it is parsed once.
-        year: 2017, or 2014 as in the older papers.
-        unlabelled: keep images that no instance is annotated in. SSGRL and Query2Label keep them,
+        root: the folder with ``annotations``, ``train<year>`` and ``val<year>``, or a folder that
+            has it as ``coco`` or ``coco<year>``.
+        cache: where the parsed labels of a json are kept.
+        year: of the release.
+        unlabelled: keep images that no instance is annotated in.
+
+    Raises:
+        DataError: the release is not there, or the json of train is damaged.
+    """
+
+    def __init__(self, root: Path | None, cache: Path, year: Year, unlabelled: bool) -> None:
+        choose("coco", "year", year, get_args(Year))
+        choose("coco", "unlabelled", unlabelled, (True, False))
+        self._cache, self._year, self._unlabelled = cache, year, unlabelled
+        self._parts: dict[Split, str] = {"train": f"train{year}", "test": f"val{year}"}
+        places = (".", "coco", f"coco{year}", "COCO")
+        archives = ", ".join(archive.name for archive in _ARCHIVES[year])
+        self._folder = locate(root, places, self._json("train"), f"COCO {year} ({archives})")
+        self._instances: dict[Split, Instances] = {}
+        self.names = self._load("train").names
+
+    def index(self, split: Split) -> Index:
+        """The samples of a split, sorted by image id.
+
+        Raises:
+            DataError: the json is missing, malformed or contradicts itself, the folder of images
+                is missing, or the two splits have different categories or share an image.
+        """
+        train, found = self._load("train"), self._load(split)
+        annotations = self._folder / self._json(split)
+        remedy = f"take both jsons in {annotations.parent} from one release"
+        if found.names != train.names:
+            raise DataError(f"{annotations} and that of train list different categories; {remedy}")
+        images = self._folder / self._parts[split]
+        if not is_folder(images):
+            raise DataError(f"the folder {images} is missing; unpack {images.name}.zip there")
+        keys = found.ids.astype(str).tolist()
+        if split == "test":
+            refuse_shared(train.ids.astype(str).tolist(), keys, remedy)
+        rows = np.flatnonzero(found.targets.any(axis=1) | self._unlabelled).tolist()
+        if not rows:
+            raise DataError(
+                f"{annotations}: none of its {len(keys)} images has an annotation; unpack COCO's "
+                "annotations again, or keep such images with the option unlabelled=true"
+            )
+        files = [images / found.files[i] for i in rows]
+        return Index(files, [keys[i] for i in rows], found.targets[rows])
+
+    def official_split(self, split: Split) -> str:
+        """The card has the annotated images of a split, and all of them."""
+        return f"{split} with unlabelled" if self._unlabelled else split
+
+    def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
+        """Instances of each label in these images of train, a crowd counted as one: [N, C]."""
+        instances = self._load("train")
+        rows = np.searchsorted(instances.ids, np.array(keys, dtype=np.int64))
+        return instances.objects[rows]
+
+    def _load(self, split: Split) -> Instances:
+        if split not in self._instances:
+            self._instances[split] = read_cached(self._folder / self._json(split), self._cache)
+        return self._instances[split]
+
+    def _json(self, split: Split) -> str:
+        return f"annotations/instances_{self._parts[split]}.json"
+
+
+class COCO2014(CocoYear):
+    """COCO 2014, as in the older papers; train is ``train2014``, test is ``val2014``.
+
+    Args:
+        root, cache: see ``CocoYear``.
+        unlabelled: keep images that no instance is annotated in. SSGRL and Query2Label keep them;
             ML-GCN, MSRN, ASL and most others do not.
     """
 
-    card = _card(
-        "MS COCO",
-        {
-            **_LABELLED[2017],
-            **_ALL[2017],
-            "train2014": _LABELLED[2014]["train"],
-            "val2014": _LABELLED[2014]["test"],
-            **_ALL[2014],
-        },
-        {"f46442bc2bdf71a1": "coco2017", "a6ec8c9e69782c4f": "coco-mini"},
-    )
+    card = _card(2014)
+
+    def __init__(self, root: Path | None, cache: Path, unlabelled: bool = False) -> None:
+        super().__init__(root, cache, 2014, unlabelled)
+
+
+class COCO2017(CocoYear):
+    """COCO 2017; train is ``train2017``, test is ``val2017``. Runs are recorded as ``coco``.
+
+    Args:
+        root, cache, unlabelled: see ``COCO2014``.
+    """
+
+    card = _card(2017)
+
+    def __init__(self, root: Path | None, cache: Path, unlabelled: bool = False) -> None:
+        super().__init__(root, cache, 2017, unlabelled)
+
+    @staticmethod
+    def recorded_as(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """``coco``, whose year is 2017 by default."""
+        return "coco", dict(options)
+
+
+class COCO(CocoYear):
+    """COCO of either year. Runs on 2014 are recorded as ``coco2014``.
+
+    Args:
+        root, cache, unlabelled: see ``COCO2014``.
+        year: 2017, or 2014 as in the older papers.
+    """
+
+    card = COCO2017.card
 
     def __init__(
         self, root: Path | None, cache: Path, year: Year = 2017, unlabelled: bool = False
     ) -> None:
-        choose("coco", "year", year, get_args(Year))
-        self._release = Release(root, cache, year, unlabelled)
-        self.names = self._release.names
+        super().__init__(root, cache, year, unlabelled)
+        self.card = COCO2014.card if year == 2014 else COCO2017.card
 
-    def index(self, split: Split) -> Index:
-        """The samples of a split, sorted by image id (see ``Release.index``)."""
-        return self._release.index(split)
-
-    def official_split(self, split: Split) -> str:
-        """What the card calls a split of this year."""
-        return self._release.official_split(split, 2017)
-
-    def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
-        """How many instances of each label these images of train have, a crowd counted as one."""
-        return self._release.objects(keys)
-
-
-class COCO2014(Dataset):
-    """COCO 2014, as the older papers have it; train is ``train2014``, test is ``val2014``.
-
-    Args:
-        root: the folder with ``annotations``, ``train2014`` and ``val2014``, or a folder with such
-            a ``coco`` or ``coco2014``.
-        cache: where the labels of a json are kept, so that it is parsed once.
-        unlabelled: keep images that no instance is annotated in. SSGRL and Query2Label keep them,
-            ML-GCN, MSRN, ASL and most others do not.
-    """
-
-    card = _card("MS COCO 2014", {**_LABELLED[2014], **_ALL[2014]}, {}, 2014)
-
-    def __init__(self, root: Path | None, cache: Path, unlabelled: bool = False) -> None:
-        self._release = Release(root, cache, 2014, unlabelled)
-        self.names = self._release.names
-
-    def index(self, split: Split) -> Index:
-        """The samples of a split, sorted by image id (see ``Release.index``)."""
-        return self._release.index(split)
-
-    def official_split(self, split: Split) -> str:
-        """What the card calls a split of this year."""
-        return self._release.official_split(split, 2014)
-
-    def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
-        """How many instances of each label these images of train have, a crowd counted as one."""
-        return self._release.objects(keys)
-
-
-class COCO2017(Dataset):
-    """COCO 2017; train is ``train2017``, test is ``val2017``.
-
-    Args:
-        root: the folder with ``annotations``, ``train2017`` and ``val2017``, or a folder with such
-            a ``coco`` or ``coco2017``.
-        cache: where the labels of a json are kept, so that it is parsed once.
-        unlabelled: keep images that no instance is annotated in.
-    """
-
-    card = _card("MS COCO 2017", {**_LABELLED[2017], **_ALL[2017]}, COCO.card.identities)
-
-    def __init__(self, root: Path | None, cache: Path, unlabelled: bool = False) -> None:
-        self._release = Release(root, cache, 2017, unlabelled)
-        self.names = self._release.names
-
-    def index(self, split: Split) -> Index:
-        """The samples of a split, sorted by image id (see ``Release.index``)."""
-        return self._release.index(split)
-
-    def official_split(self, split: Split) -> str:
-        """What the card calls a split of this year."""
-        return self._release.official_split(split, 2017)
-
-    def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
-        """How many instances of each label these images of train have, a crowd counted as one."""
-        return self._release.objects(keys)
+    @staticmethod
+    def recorded_as(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The name of the year that ``options`` choose."""
+        others = {option: value for option, value in options.items() if option != "year"}
+        match options.get("year", 2017):
+            case 2014:
+                return "coco2014", others
+            case 2017:
+                return "coco", others
+            case _:
+                return name, dict(options)

@@ -12,7 +12,7 @@ from mlbench_plugins.datasets.manifest_folders import from_tree
 from mlbench_plugins.datasets.manifest_listing import Listing
 from mlbench_plugins.datasets.manifest_tables import read_json, read_table
 from mlbench_plugins.datasets.manifest_yolo import from_yolo, home_of, yolo_file
-from mlbench_plugins.datasets.photographs import there
+from mlbench_plugins.datasets.photographs import exists
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 YOLO = (".yaml", ".yml", ".txt", ".names")
@@ -26,7 +26,7 @@ def locate_source(source: str, root: Path | None) -> Path:
     """
     tried = [Path(source).expanduser(), *([root / source] if root is not None else [])]
     for place in tried:
-        if there(place):
+        if exists(place):
             return place
     raise DataError(
         f"manifest:{source}: there is no {' and no '.join(map(str, tried))}; name a table of "

@@ -20,9 +20,9 @@ from mlbench_plugins.datasets.nuswide_files import NAMES
 from mlbench_plugins.datasets.photographs import (
     FINE_TUNING,
     choose,
+    exists,
     locate,
     refuse_shared,
-    there,
 )
 
 Protocol = Literal["csv", "original", "single_positive"]
@@ -153,13 +153,13 @@ def _paths(folder: Path, keys: list[str]) -> dict[str, Path]:
     looked = []
     for flat in (False, True):
         for place in ("Flickr", "images", "."):
-            if not there(folder / place):
+            if not exists(folder / place):
                 continue
             paths = {
                 key: folder / place / (key.rpartition("/")[2] if flat else key) for key in keys
             }
             looked.append(str(paths[keys[0]]))
-            if any(there(path) for path in paths.values()):
+            if any(exists(path) for path in paths.values()):
                 _refuse_merged(paths)
                 return paths
     places = "\n  ".join(looked)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.types import DataError, Split, Targets
-from mlbench_plugins.datasets.photographs import read_lines, there
+from mlbench_plugins.datasets.photographs import exists, read_lines
 
 Listed = tuple[list[str], Targets]
 """N image paths with forward slashes, and their labels int8 [N, C] in {1, 0}."""
@@ -132,7 +132,7 @@ def _check_concepts(folder: Path) -> None:
     """Where the official list of concepts is, it must name those that are known here."""
     for place in ("Concepts81.txt", "ConceptsList/Concepts81.txt"):
         file = folder / place
-        if there(file):
+        if exists(file):
             found = {line.strip() for line in read_lines(file, _AGAIN)}
             if found != set(NAMES):
                 strange = ", ".join(sorted(found ^ set(NAMES))[:5])

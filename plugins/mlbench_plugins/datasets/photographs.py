@@ -1,8 +1,7 @@
-"""What the data sets of photographs share: their tuning, their folders, lists and faults."""
+"""What data sets of photographs share: their training budget, and reading folders and files."""
 
 from __future__ import annotations
 
-import errno
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,23 +25,24 @@ FINE_TUNING: dict[str, Any] = {
 
 
 def locate(root: Path | None, places: Iterable[str], sign: str | Sequence[str], what: str) -> Path:
-    """The first of ``places`` under ``root`` that holds ``sign`` (a relative path).
+    """The first of ``places`` under ``root`` that contains ``sign``.
 
     Args:
         root: the folder that ``--data`` names, None if it was not given.
         places: relative paths of folders, likeliest first.
-        sign: a path inside the right folder by which it is known, or several, any of which will do.
-        what: what is looked for and where it can be had, for the error.
+        sign: a relative path by which the right folder is recognised, or several, of which one is
+            enough.
+        what: the data set and its archives, for the error.
 
     Raises:
-        DataError: no folder was named, none of the places holds the sign, or one is locked.
+        DataError: no folder was given, none of the places contains the sign, or one is locked.
     """
     if root is None:
         raise DataError(f"{what}: no folder was given; name the one that holds it with --data DIR")
     folders = [root / place for place in places]
     signs = [sign] if isinstance(sign, str) else sign
     for folder in folders:
-        if any(there(folder / one) for one in signs):
+        if any(exists(folder / one) for one in signs):
             return folder
     others = " or the like" if len(signs) > 1 else ""
     looked = "\n  ".join(f"{folder / signs[0]}{others}" for folder in folders)
@@ -52,59 +52,48 @@ def locate(root: Path | None, places: Iterable[str], sign: str | Sequence[str], 
     )
 
 
-def there(path: Path) -> bool:
-    """Whether a file or folder is there.
+def exists(path: Path) -> bool:
+    """True for a file or folder.
 
     Raises:
-        DataError: this cannot be told, for want of permission.
+        DataError: it cannot be looked up, for example without permission.
     """
     return _mode(path) is not None
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; unlike ``Path.is_file`` it never guesses (see ``there``)."""
-    mode = _mode(path)
-    return mode is not None and stat.S_ISREG(mode)
+    """True for a file; raises as ``exists`` does."""
+    return stat.S_ISREG(_mode(path) or 0)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there; unlike ``Path.is_dir`` it never guesses (see ``there``)."""
-    mode = _mode(path)
-    return mode is not None and stat.S_ISDIR(mode)
+    """True for a folder; raises as ``exists`` does."""
+    return stat.S_ISDIR(_mode(path) or 0)
 
 
 def _mode(path: Path) -> int | None:
-    """Kind and rights of what is there, None for nothing."""
     try:
         return path.stat().st_mode
-    except ValueError:  # a name that no file can have
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         return None
     except OSError as error:
-        if error.errno in _NOT_THERE:
-            return None
-        raise DataError(
-            f"{path} cannot be looked for ({error.strerror}); give this user the right to read "
-            "the folders above it"
-        ) from error
-
-
-_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
+        raise unreadable(path, error, "looked up") from error
 
 
 def unreadable(path: Path, error: OSError, verb: str = "read") -> DataError:
-    """What to say of a file or folder that is there and cannot be read (or listed)."""
+    """The error for a file or folder that cannot be read, listed or looked up."""
     if isinstance(error, PermissionError):
-        remedy = "give this user the right to read it"
+        remedy = "give this user the right to read it and the folders above it"
     else:
         remedy = "copy it here again, or to another disk"
     return DataError(f"{path} cannot be {verb} ({error.strerror or error}); {remedy}")
 
 
 def choose(dataset: str, option: str, value: object, known: Iterable[object]) -> None:
-    """Refuse a value that the option of a data set does not know.
+    """Check that an option of a data set has a known value.
 
     Raises:
-        DataError: naming what there is.
+        DataError: naming the known values.
     """
     names = tuple(known)
     if value not in names:
@@ -113,38 +102,64 @@ def choose(dataset: str, option: str, value: object, known: Iterable[object]) ->
         )
 
 
-def read_lines(file: Path, remedy: str) -> list[str]:
-    """The lines of a list, at least one; line ends of any system and empty last lines go.
+def read_bytes(file: Path, remedy: str) -> bytes:
+    """The content of a file.
 
     Args:
-        file: a text file.
-        remedy: what to do where it is missing or damaged.
+        file: to read.
+        remedy: what to do if it is missing.
 
     Raises:
-        DataError: it is missing, cannot be read, is no UTF-8 or holds nothing.
+        DataError: it is missing or cannot be read.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        return file.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{file} is missing; {remedy}") from None
     except OSError as error:
         raise unreadable(file, error) from error
+
+
+def read_text(file: Path, remedy: str) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark; lines end in LF.
+
+    Args:
+        file: to read.
+        remedy: what to do if it is missing or in another encoding.
+
+    Raises:
+        DataError: it is missing, cannot be read, or is not UTF-8.
+    """
+    data = read_bytes(file, remedy)
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no text in UTF-8 ({error}); {remedy}") from error
+        line = data[: error.start].count(b"\n") + 1
+        byte = data[error.start]
+        raise DataError(f"{file} line {line}: byte {byte:#04x} is not UTF-8; {remedy}") from error
+
+
+def read_lines(file: Path, remedy: str) -> list[str]:
+    """The lines of ``read_text``, at least one; empty last lines are dropped.
+
+    Raises:
+        DataError: as ``read_text``, or the file is empty.
+    """
+    text = read_text(file, remedy)
     if not text.strip():
         raise DataError(f"{file} is empty; {remedy}")
-    # Not splitlines(), which would also cut names at Unicode's rarer line separators.
+    # str.splitlines() would also split at Unicode's rarer separators, which names may contain.
     return text.rstrip("\n").split("\n")
 
 
 def refuse_shared(train: Sequence[str], test: Sequence[str], remedy: str) -> None:
-    """Refuse keys of two splits that have an image in common.
+    """Check that no key is in both splits.
 
     Raises:
-        DataError: naming the first such image.
+        DataError: naming the first such key.
     """
-    held = set(train)
-    shared = [key for key in test if key in held]
+    trained = set(train)
+    shared = [key for key in test if key in trained]
     if shared:
         raise DataError(
             f"{len(shared)} images stand in both splits, the first is {shared[0]!r}; {remedy}"

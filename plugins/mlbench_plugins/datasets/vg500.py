@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from mlbench.types import Archive, DataError, Dataset, DatasetCard, Index, Split, SplitCard
 from mlbench_plugins.datasets.photographs import (
     FINE_TUNING,
+    exists,
     locate,
     read_lines,
     refuse_shared,
-    there,
     unreadable,
 )
 
@@ -165,7 +165,7 @@ def _targets(keys: list[str], labels: tuple[Path, dict[str, Any]]) -> NDArray[np
 
 def _homes(folder: Path, keys: list[str]) -> dict[str, Path]:
     """Key -> the first folder that holds it; for an image that none holds, the first there is."""
-    folders = [folder / place for place in _FOLDERS if there(folder / place)]
+    folders = [folder / place for place in _FOLDERS if exists(folder / place)]
     try:
         held = [{file.name for file in one.iterdir()} for one in folders]
     except OSError as error:

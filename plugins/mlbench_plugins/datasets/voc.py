@@ -6,9 +6,11 @@ or 0 (only "difficult" objects: unknown). The XML files are opened only for coun
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +25,33 @@ from mlbench.types import (
     Split,
     SplitCard,
 )
-from mlbench_plugins.datasets.photographs import FINE_TUNING, choose
-from mlbench_plugins.datasets.voc_lists import NAMES, Difficult, Lists, Part, TestPart
+from mlbench_plugins.datasets.photographs import (
+    FINE_TUNING,
+    choose,
+    locate,
+    read_lines,
+    read_text,
+    refuse_shared,
+)
 
+Difficult = Literal["unknown", "positive", "negative"]
+Part = Literal["trainval", "train", "val"]
+TestPart = Literal["test", "trainval", "train", "val"]
+
+NAMES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+_KEY = {2007: re.compile(r"\d{6}"), 2012: re.compile(r"\d{4}_\d{6}")}
+_TARGET = {"unknown": -1, "positive": 1, "negative": 0}
 _OXFORD = "http://host.robots.ox.ac.uk/pascal/VOC"
 _VALIDATION_2007 = {
     "voc2007": "9e122e1f5e3a1130e4a3bae378e6760a4ddc97e68f9947200dcdde45969078a5",
     "voc2007-mini": "00fdc0bacd97ab8b3481170ea5bf79e3e431d5f89bc6952135c8c1a72bfdbb0b",
 }
 """The official list val."""
-_EDITIONS = {
+_EDITIONS_2007 = {
     "voc2007": Edition(
         train_images=5_011, test_images=4_952, test_keys="e14f93dac92f03b3", test="e6f55758316a9557"
     ),
@@ -40,20 +59,156 @@ _EDITIONS = {
         train_images=944, test_images=980, test_keys="c51abc92da48a777", test="a9b6e612ca1a3b61"
     ),
 }
-"""What becomes of difficult labels in training changes nothing here."""
-
-_CALLED_2007 = {"trainval": "train", "test": "test"}
-_CALLED_2012 = {"train": "train", "val": "test"}
-"""Official list -> what the card calls it, where it is no ``the list NAME``."""
+"""The same for every value of difficult_train, which does not change the test split."""
 
 
-class VOC2007(Dataset):
-    """VOC 2007; train is ``trainval``, test is ``test``. Keys are the official image names.
+class VocYear(Dataset):
+    """Two official lists of one year; the base class of both years.
 
-    In the split that is scored difficult labels are always unknown, as in the official evaluation.
+    Keys are the official image names. In the test split difficult labels are always unknown, as in
+    the official evaluation.
 
     Args:
-        root: the folder with VOCdevkit, VOCdevkit, VOC2007 itself, or a folder with ``voc2007``.
+        root: the folder with VOCdevkit, VOCdevkit, its folder ``VOC<year>``, or a folder that
+            contains one of them in ``voc<year>``.
+        year: 2007 or 2012.
+        train_split, test_split: the official lists.
+        called: official list -> its name on the card, where that is not ``the list NAME``.
+        difficult_train: what a difficult label counts as in training.
+
+    Raises:
+        DataError: the folder is not there, or an option has an unknown value.
+    """
+
+    names = NAMES
+
+    def __init__(
+        self,
+        root: Path | None,
+        year: int,
+        train_split: Part,
+        test_split: TestPart,
+        called: dict[str, str],
+        difficult_train: Difficult,
+    ) -> None:
+        name, lower = f"VOC{year}", f"voc{year}"
+        choose(lower, "difficult_train", difficult_train, get_args(Difficult))
+        choose(lower, "train_split", train_split, get_args(Part))
+        choose(lower, "test_split", test_split, get_args(TestPart))
+        places = (
+            *(f"VOCdevkit/{name}", name, "."),
+            *(f"{lower}/VOCdevkit/{name}", f"{lower}/{name}", lower),
+        )
+        archives = " and ".join(archive.name for archive in self.card.archives)
+        self._what = f"VOC {year} (VOCdevkit/{name} of {archives})"
+        self._folder = locate(root, places, "ImageSets/Main", self._what)
+        self._year, self._called, self._difficult_train = year, called, difficult_train
+        self._parts: dict[Split, TestPart] = {"train": train_split, "test": test_split}
+        self._labels: dict[Split, tuple[list[str], NDArray[np.int8]]] = {}
+        self._objects: dict[str, NDArray[np.int32]] = {}
+
+    def index(self, split: Split) -> Index:
+        """The samples in the order of the official lists.
+
+        Raises:
+            DataError: a list is missing or malformed, the lists of two classes do not agree, or
+                the two splits have an image in common.
+        """
+        if not self._labels:
+            read = {split: self._read(part) for split, part in self._parts.items()}
+            lists = " and ".join(str(self._file(NAMES[0], part)) for part in self._parts.values())
+            remedy = f"unpack {lists} again, or choose lists that share no image"
+            refuse_shared(read["train"][0], read["test"][0], remedy)
+            self._labels = read
+        keys, labels_NC = self._labels[split]
+        unknown = np.int8(_TARGET[self._difficult_train if split == "train" else "unknown"])
+        targets_NC = np.where(labels_NC == 0, unknown, labels_NC == 1).astype(np.int8)
+        return Index([self._folder / "JPEGImages" / f"{k}.jpg" for k in keys], keys, targets_NC)
+
+    def official_split(self, split: Split) -> str:
+        """The card's name of the official list that a split is."""
+        part = self._parts[split]
+        return self._called.get(part, f"the list {part}")
+
+    def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
+        """Objects of each class by the XML files; difficult ones if they train as positives.
+
+        Raises:
+            DataError: an XML file is missing or malformed.
+        """
+        difficult = self._difficult_train == "positive"
+        for key in keys:
+            if key not in self._objects:
+                file = self._folder / "Annotations" / f"{key}.xml"
+                self._objects[key] = _count_objects(file, difficult)
+        return np.stack([self._objects[key] for key in keys])
+
+    def validation_keys(self) -> Sequence[str] | None:
+        """The official list val, if trainval is trained on."""
+        if self._parts["train"] != "trainval":
+            return None
+        return self._parse(self._file(NAMES[0], "val"))[0]
+
+    def _file(self, name: str, part: str) -> Path:
+        return self._folder / "ImageSets" / "Main" / f"{name}_{part}.txt"
+
+    def _read(self, part: TestPart) -> tuple[list[str], NDArray[np.int8]]:
+        """Image names [N] and labels int8 [N, C] in {1, 0, -1}, as in the lists."""
+        files = [self._file(name, part) for name in NAMES]
+        keys, _ = self._parse(files[0])
+        columns = []
+        for file in files:
+            found, column = self._parse(file)
+            if found != keys:
+                raise DataError(
+                    f"{file} does not list the images of {files[0].name} in the same order "
+                    f"({len(found)} and {len(keys)} images); unpack the archive again"
+                )
+            columns.append(column)
+        return keys, np.stack(columns, axis=1)
+
+    def _parse(self, file: Path) -> tuple[list[str], NDArray[np.int8]]:
+        """Image names [N] and labels int8 [N] in {1, 0, -1} of one class."""
+        values: dict[str, int] = {}
+        remedy = f"unpack {self._what} again, or name its folder with --data DIR"
+        for number, line in enumerate(read_lines(file, remedy), start=1):
+            where = f"{file} line {number}"
+            match line.split():
+                case [key, "1" | "-1" | "0"] if not _KEY[self._year].fullmatch(key):
+                    raise DataError(f"{where}: {key!r} is no image of VOC {self._year}; {remedy}")
+                case [key, "1" | "-1" | "0"] if key in values:
+                    raise DataError(f"{where}: image {key} stands in the list twice; {remedy}")
+                case [key, "1" | "-1" | "0" as value]:
+                    values[key] = int(value)
+                case _:
+                    raise DataError(
+                        f"{where}: {line!r} is not 'image 1', 'image -1' or 'image 0'; {remedy}"
+                    )
+        return list(values), np.fromiter(values.values(), np.int8, len(values))
+
+
+def _count_objects(file: Path, difficult: bool) -> NDArray[np.int32]:
+    """Objects of each class in an XML annotation, with or without the difficult ones: [C]."""
+    remedy = f"counts of objects need the folder {file.parent} of VOC's archive; unpack it again"
+    try:
+        root = ElementTree.fromstring(read_text(file, remedy))
+    except ElementTree.ParseError as error:
+        raise DataError(f"{file} cannot be read as XML: {error}; {remedy}") from error
+    counts_C = np.zeros(len(NAMES), np.int32)
+    for item in root.iterfind("object"):
+        name = (item.findtext("name") or "").strip()
+        if name not in NAMES:
+            raise DataError(f"{file} has an object {name!r}, which is no class of VOC; {remedy}")
+        if difficult or (item.findtext("difficult") or "0").strip() == "0":
+            counts_C[NAMES.index(name)] += 1
+    return counts_C
+
+
+class VOC2007(VocYear):
+    """VOC 2007; train is ``trainval``, test is ``test``.
+
+    Args:
+        root: see ``VocYear``.
         cache: not used.
         difficult_train: what a difficult label counts as in training. ML-GCN and MSRN train with
             "positive", SSGRL and CSRA with "negative".
@@ -61,7 +216,6 @@ class VOC2007(Dataset):
         test_split: the official list that is scored.
     """
 
-    names = NAMES
     card = DatasetCard(
         title="PASCAL VOC 2007",
         bibtex="""@article{everingham2010pascal,
@@ -99,7 +253,7 @@ class VOC2007(Dataset):
         },
         editions={
             name + difficult: edition
-            for name, edition in _EDITIONS.items()
+            for name, edition in _EDITIONS_2007.items()
             for difficult in ("", "-difficult-negative", "-difficult-positive")
         },
         budget=FINE_TUNING,
@@ -130,49 +284,17 @@ class VOC2007(Dataset):
         train_split: Part = "trainval",
         test_split: TestPart = "test",
     ) -> None:
-        choose("voc2007", "difficult_train", difficult_train, get_args(Difficult))
-        choose("voc2007", "train_split", train_split, get_args(Part))
-        choose("voc2007", "test_split", test_split, get_args(TestPart))
-        self._lists = Lists(root, 2007, {"train": train_split, "test": test_split})
-        self.difficult_train: Difficult = difficult_train
-
-    def index(self, split: Split) -> Index:
-        """The samples in the order of the official lists.
-
-        Raises:
-            DataError: a list is missing or malformed, the lists of two classes do not agree, or
-                the two splits have an image in common.
-        """
-        return self._lists.index(split, self.difficult_train)
-
-    def official_split(self, split: Split) -> str:
-        """What the card calls the official list that a split is."""
-        return _CALLED_2007.get(self._lists.parts[split], f"the list {self._lists.parts[split]}")
-
-    def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
-        """Objects of each class in the XML files of these images of train (see ``Lists``)."""
-        return self._lists.objects(keys, self.difficult_train)
-
-    def validation_keys(self) -> Sequence[str] | None:
-        """The official list val, where it is a part of what is trained on."""
-        return self._lists.validation_keys()
+        called = {"trainval": "train", "test": "test"}
+        super().__init__(root, 2007, train_split, test_split, called, difficult_train)
 
 
-class VOC2012(Dataset):
-    """VOC 2012; train is ``train``, and ``val`` is scored. Keys are the official image names.
+class VOC2012(VocYear):
+    """VOC 2012; train is ``train``, and ``val`` is scored.
 
-    The labels of the official test split are not public: only the challenge's evaluation server
-    scores it, so published scores on "VOC 2012 test" cannot be had here.
-
-    Args:
-        root: the folder with VOCdevkit, VOCdevkit, VOC2012 itself, or a folder with ``voc2012``.
-        cache: not used.
-        difficult_train: what a difficult label counts as in training.
-        train_split: the official list that is trained on.
-        test_split: the official list that is scored; difficult labels are unknown there.
+    Published scores on "VOC 2012 test" cannot be reproduced: its labels are not public. The
+    arguments are those of ``VOC2007``.
     """
 
-    names = NAMES
     card = DatasetCard(
         title="PASCAL VOC 2012",
         bibtex="""@article{everingham2015pascal,
@@ -218,30 +340,10 @@ class VOC2012(Dataset):
         train_split: Part = "train",
         test_split: Part = "val",
     ) -> None:
-        choose("voc2012", "difficult_train", difficult_train, get_args(Difficult))
         if "test" in (train_split, test_split):
             raise DataError(
                 "the labels of VOC 2012's test split are not public, only the challenge's server "
                 f"scores it; choose from {', '.join(get_args(Part))}"
             )
-        choose("voc2012", "train_split", train_split, get_args(Part))
-        choose("voc2012", "test_split", test_split, get_args(Part))
-        self._lists = Lists(root, 2012, {"train": train_split, "test": test_split})
-        self.difficult_train: Difficult = difficult_train
-
-    def index(self, split: Split) -> Index:
-        """The samples in the order of the official lists.
-
-        Raises:
-            DataError: a list is missing or malformed, the lists of two classes do not agree, or
-                the two splits have an image in common.
-        """
-        return self._lists.index(split, self.difficult_train)
-
-    def official_split(self, split: Split) -> str:
-        """What the card calls the official list that a split is."""
-        return _CALLED_2012.get(self._lists.parts[split], f"the list {self._lists.parts[split]}")
-
-    def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
-        """Objects of each class in the XML files of these images of train (see ``Lists``)."""
-        return self._lists.objects(keys, self.difficult_train)
+        called = {"train": "train", "val": "test"}
+        super().__init__(root, 2012, train_split, test_split, called, difficult_train)

@@ -59,6 +59,6 @@ def rescore(
     refuse_own(loaded)
     found = evaluate(loaded, dataset, named_values(option or ()), places, Lines(), batch_size)
     command = f"mlbench {shlex.join(sys.argv[1:])}"
-    made, predictions = record(found, loaded, dataset, places, command)
+    made, predictions = record(found, loaded, places, command)
     file = Store(results).write(made, predictions)
     errors.print(f"recorded in {file}", markup=False, highlight=False, soft_wrap=True)

@@ -38,14 +38,13 @@ def refuse_own(checkpoint: Checkpoint) -> None:
 
 
 def record(
-    found: Evaluation, checkpoint: Checkpoint, dataset: str, places: Places, command: str
+    found: Evaluation, checkpoint: Checkpoint, places: Places, command: str
 ) -> tuple[RunRecord, Predictions]:
     """What a re-scored checkpoint leaves in a store.
 
     Args:
         found: its scores.
         checkpoint: as ``mlbench import`` made it.
-        dataset: plugin name of the data set that it was scored on.
         places: the device, and the file that the backbone started from (see ``restore``).
         command: the command line.
 
@@ -59,7 +58,7 @@ def record(
     refuse_own(checkpoint)
     spec = checkpoint.spec.model_copy(
         update={
-            "dataset": dataset,
+            "dataset": found.dataset,
             "dataset_options": dict(found.options),
             "data": found.splits.digest,
             "track": "published",

@@ -56,8 +56,8 @@ def test_sizes_that_are_known() -> None:
     }
     voc, coco, nus = card("voc2012").splits, card("coco2014").splits, card("nuswide").splits
     assert voc["train"].images + voc["test"].images == voc["the list trainval"].images
-    assert coco["train2014 with unlabelled"].images == 82_783
-    assert coco["val2014 with unlabelled"].images == 40_504
+    assert coco["train with unlabelled"].images == 82_783
+    assert coco["test with unlabelled"].images == 40_504
     (unsure,) = (name for name in nus if name.startswith("test by original"))
     assert nus["train by original"].images + nus[unsure].images == 269_648
     assert nus["train by single_positive"] == SplitCard(images=150_000)
@@ -94,7 +94,7 @@ def test_show_prints_what_a_card_says(cli: Any) -> None:
     for text in (
         "Labels: 80, in circulation in these orders: official, alphabetical",
         "train: 82,081 images, 241,035 positives",
-        "val2014 with unlabelled: 40,504 images",
+        "test with unlabelled: 40,504 images",
         "Recipes speak of it as coco",
         "unlabelled = False",
         "lin2014microsoft",

@@ -21,7 +21,7 @@ from mlbench.data.noise import with_label_noise
 from mlbench.data.open import open_splits
 from mlbench.types import DataError, Dataset, Index, LabelNoise, PluginError, Splits
 from mlbench_plugins.datasets.coco import BY_ID, COCO
-from mlbench_plugins.datasets.instances import read_instances, remembered
+from mlbench_plugins.datasets.instances import read_cached, read_instances
 from mlbench_plugins.datasets.voc import VOC2007
 from mlbench_plugins.layers.label_graph import conditional_probability
 
@@ -107,12 +107,12 @@ def test_labels_that_were_hidden_or_flipped_say_nothing_of_objects(coco: Path) -
 
 def test_a_cache_of_labels_alone_is_read_anew(coco: Path, tmp_path: Path) -> None:
     file, cache = coco / "annotations" / "instances_train2017.json", tmp_path / "kept"
-    found = remembered(file, cache)
+    found = read_cached(file, cache)
     (kept,) = cache.glob("*.npz")
     with np.load(kept) as held:
         older = {name: held[name] for name in ("names", "ids", "files")}
     np.savez_compressed(kept, targets=found.targets, **older)
-    assert np.array_equal(remembered(file, cache).objects, found.objects)
+    assert np.array_equal(read_cached(file, cache).objects, found.objects)
     with np.load(kept) as held:
         assert "objects" in held
 
@@ -228,15 +228,11 @@ def test_objects_of_voc_follow_what_its_lists_say(
     )
 
 
-BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c "&b;&b;">]><annotation>&c;</annotation>'
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (None, r"000002\.xml is missing; counts of objects need the folder .*Annotations"),
         ("<annotation><object>", r"000002\.xml cannot be read as XML"),
-        (BOMB, r"000002\.xml has a DOCTYPE"),
         (annotation([("unicorn", 0)]), r"000002\.xml has an object 'unicorn', which is no class"),
     ],
 )

@@ -1,122 +1,49 @@
-"""The vocabulary: the values that every part of mlbench exchanges, and the contracts of plugins.
+"""The vocabulary: the values that all parts of mlbench exchange, and the contracts of plugins.
+
+Import every name from here: ``from mlbench.types import RunSpec``. A name is loaded when it is
+first used, as building pydantic's models takes longer than ``mlbench --help`` should.
 
 Shape letters, in docstrings and as name suffixes in model code (``x_BDHW``): B images, C labels,
-D channels, H and W a map's rows and columns, N = H*W positions, E the width of a word vector,
+D channels, H and W rows and columns of a map, N = H*W positions, E the width of a word vector,
 L levels of a backbone.
 
-This module imports no torch: tensors appear in annotations only.
+No module here imports torch: tensors appear in annotations only.
 """
 
-from __future__ import annotations
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from mlbench.types.data import (
-    Archive,
-    Coverage,
-    Dataset,
-    DatasetCard,
-    Edition,
-    Index,
-    Sample,
-    SplitCard,
-    SplitCoverage,
-    Splits,
-    digest,
-    keys_digest,
-    split_digest,
-)
-from mlbench.types.errors import (
-    DataError,
-    DivergedError,
-    MeasureError,
-    MlbenchError,
-    PackError,
-    PluginError,
-    StoreError,
-    SuiteError,
-    WeightsError,
-)
-from mlbench.types.labels import LabelContext, ObjectCounts, unknown_objects
-from mlbench.types.models import (
-    Angles,
-    Backbone,
-    FeatureSpec,
-    Head,
-    HeadOutput,
-    Level,
-    Loss,
-)
-from mlbench.types.recipes import Proof, Recipe, Released, Reported
-from mlbench.types.records import (
-    Efficiency,
-    EpochLog,
-    Latency,
-    Predictions,
-    Progress,
-    RunRecord,
-    Scores,
-)
-from mlbench.types.runs import LabelNoise, Places, RunSpec
-from mlbench.types.settings import Augmentation, Optimizer, Preprocessing, Schedule, Settings
-from mlbench.types.values import Graph, Precision, Selection, Split, Targets, Tier, Track, Value
-
-__all__ = [
-    "Angles",
-    "Archive",
-    "Augmentation",
-    "Backbone",
-    "Coverage",
-    "DataError",
-    "Dataset",
-    "DatasetCard",
-    "DivergedError",
-    "Edition",
-    "Efficiency",
-    "EpochLog",
-    "FeatureSpec",
-    "Graph",
-    "Head",
-    "HeadOutput",
-    "Index",
-    "LabelContext",
-    "LabelNoise",
-    "Latency",
-    "Level",
-    "Loss",
-    "MeasureError",
-    "MlbenchError",
-    "ObjectCounts",
-    "Optimizer",
-    "PackError",
-    "Places",
-    "PluginError",
-    "Precision",
-    "Predictions",
-    "Preprocessing",
-    "Progress",
-    "Proof",
-    "Recipe",
-    "Released",
-    "Reported",
-    "RunRecord",
-    "RunSpec",
-    "Sample",
-    "Schedule",
+NAMES = {
+    "cards": "Archive Dataset DatasetCard Edition SplitCard",
+    "errors": "DataError DivergedError MeasureError MlbenchError PackError PluginError StoreError "
+    "SuiteError WeightsError",
+    "literals": "Graph ObjectCounts Precision Selection Split Targets Tier Track",
+    "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss unknown_objects",
+    "papers": "Proof Recipe Released Reported",
+    "runs": "Efficiency EpochLog LabelNoise Latency Places Predictions Progress RunRecord RunSpec "
     "Scores",
-    "Selection",
-    "Settings",
-    "Split",
-    "SplitCard",
-    "SplitCoverage",
-    "Splits",
-    "StoreError",
-    "SuiteError",
-    "Targets",
-    "Tier",
-    "Track",
-    "Value",
-    "WeightsError",
-    "digest",
-    "keys_digest",
-    "split_digest",
-    "unknown_objects",
-]
+    "samples": "Coverage Index Sample SplitCoverage Splits digest keys_digest split_digest",
+    "settings": "Augmentation Optimizer Preprocessing Schedule Settings",
+    "values": "Value",
+}
+"""Module -> the names that it defines."""
+
+if TYPE_CHECKING:
+    from mlbench.types.cards import *
+    from mlbench.types.errors import *
+    from mlbench.types.literals import *
+    from mlbench.types.models import *
+    from mlbench.types.papers import *
+    from mlbench.types.runs import *
+    from mlbench.types.samples import *
+    from mlbench.types.settings import *
+    from mlbench.types.values import *
+else:
+
+    def __getattr__(name):  # hidden from type checkers, for which every name would exist
+        for module, names in NAMES.items():
+            if name in names.split():
+                found = getattr(import_module(f"{__name__}.{module}"), name)
+                globals()[name] = found
+                return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,22 +1,22 @@
-"""Errors that a user can mend."""
+"""Errors that a user can fix."""
 
 from __future__ import annotations
 
 
 class MlbenchError(Exception):
-    """Something a user can mend; its text says what was wrong, where, and what to do."""
+    """Something that a user can fix; the message says what is wrong, where, and what to do."""
 
 
 class PluginError(MlbenchError):
-    """A plugin is unknown, broken, in conflict with another, or cannot serve a case."""
+    """A plugin is unknown, broken, in conflict with another, or unfit for this combination."""
 
 
 class DataError(MlbenchError):
-    """A data set's files are missing, malformed or not what they should be."""
+    """Files of a data set are missing, malformed or inconsistent."""
 
 
 class SuiteError(MlbenchError):
-    """The matrix that was asked for makes no sense."""
+    """The requested matrix is invalid."""
 
 
 class WeightsError(MlbenchError):
@@ -24,22 +24,22 @@ class WeightsError(MlbenchError):
 
 
 class StoreError(MlbenchError):
-    """A result could not be written or read."""
+    """A result cannot be written or read."""
 
 
 class PackError(MlbenchError):
-    """A submitted result is no pack, is damaged, or could not be made."""
+    """A submitted result is not a pack, is damaged, or cannot be made."""
 
 
 class MeasureError(MlbenchError):
-    """A measurement would have been wrong, so none is given."""
+    """A measurement would be wrong, so none is given."""
 
 
 class DivergedError(MlbenchError):
-    """The training loss stopped being finite."""
+    """The training loss is no longer finite."""
 
     def __init__(self, step: int, value: float) -> None:
-        super().__init__(step, value)  # what it is made of again in another process
+        super().__init__(step, value)  # unpickling in another process needs the arguments
         self.step, self.value = step, value
 
     def __str__(self) -> str:

@@ -1,38 +1,98 @@
-"""The contracts of backbones, heads and losses."""
+"""The contracts of backbones, heads and losses, and what they know about the labels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from mlbench.types.errors import PluginError
+from mlbench.types.literals import ObjectCounts
+
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
+def unknown_objects(*_: object) -> ObjectCounts:
+    """The counts where no objects are annotated.
+
+    Raises:
+        PluginError: always.
+    """
+    raise PluginError(
+        "how many objects of each label the training images hold is not known here; count images"
+    )
+
+
+@dataclass(frozen=True)
+class LabelContext:
+    """What is known about the labels before any image is seen; made by the core from TRAIN labels.
+
+    A head or loss that reads ``cooccurrence`` or ``embeddings`` in its constructor counts as using
+    the label graph or the word vectors. For priors, read ``positives``, which no ablation changes.
+
+    Attributes:
+        names: C label names.
+        cooccurrence: float32 [C, C]; entry (i, j) counts the training images with both labels,
+            the diagonal counts the positives of each label.
+        embeddings: float32 [C, E] word vectors.
+        images: number of training images behind the counts.
+        count_objects: computes ``objects``; called only when needed, as it may read files.
+    """
+
+    names: tuple[str, ...]
+    cooccurrence: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
+    images: int
+    count_objects: Callable[[], ObjectCounts] = unknown_objects
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def positives(self) -> NDArray[np.float32]:
+        """float32 [C]: the number of training images with each label."""
+        return self.cooccurrence.diagonal()
+
+    @cached_property
+    def objects(self) -> ObjectCounts:
+        """int64 [C]: the annotated objects of each label in the training images.
+
+        Never below ``positives``: an image counts at least once for each of its labels.
+
+        Raises:
+            PluginError: the data set does not annotate objects, or label noise hides them.
+            DataError: annotation files are missing or malformed.
+        """
+        return self.count_objects()
+
+
 class Level(NamedTuple):
-    """One feature map of a backbone: channels D and stride in pixels of the input."""
+    """One feature map of a backbone: channels D and stride in input pixels."""
 
     channels: int
     stride: int
 
 
 FeatureSpec = tuple[Level, ...]
-"""The levels of a backbone, shallow to deep; the last is what its own classifier would pool."""
+"""The levels of a backbone, shallow to deep; a plain classifier would pool the last."""
 
 
 class HeadOutput(NamedTuple):
-    """What a head returns: logits [B, C] and named, weighted scalars added to the loss."""
+    """The output of a head: logits [B, C] and named, weighted scalars to add to the loss."""
 
     logits: Tensor
     aux: Mapping[str, Tensor] = {}
 
 
 class Angles(NamedTuple):
-    """How logits are made of cosines: ``scale * (2 ((cos + 1) / 2)^exponent - 1)``.
+    """How cosines become logits: ``scale * (2 ((cos + 1) / 2)^exponent - 1)``.
 
-    A classifier on angles has an attribute ``angles`` of this type, and so has a loss that only
-    makes sense on angles; the core gives the loss's to the classifier of the run, and refuses such
-    a loss for a head without one.
+    A cosine classifier has an attribute ``angles`` of this type, and so does a loss that needs
+    one. The core copies the loss's value to the classifier, and refuses the loss for other heads.
     """
 
     scale: float = 23.0
@@ -40,12 +100,14 @@ class Angles(NamedTuple):
 
 
 class Backbone(Protocol):
-    """An ``nn.Module``: images [B, 3, H, W] (normalised) to one map [B, D, H, W] a level.
+    """An ``nn.Module``: normalised images [B, 3, H, W] to one map [B, D, H, W] per level.
 
-    ``stages`` are its parts from the input to the deepest map, for freezing; every parameter and
-    buffer of the module belongs to exactly one of them. ``mean`` and ``std`` are what its weights
-    were trained with. A factory is called as ``factory(weights=..., image_size=...)`` with
-    ``"default"``, ``"none"`` or a file's path, and the side of the square images to come.
+    A factory is called as ``factory(weights=..., image_size=...)`` with ``"default"``, ``"none"``
+    or the path of a file, and the side of the square input images.
+
+    Attributes:
+        spec: its levels.
+        mean, std: the normalisation that its weights were trained with.
     """
 
     spec: FeatureSpec
@@ -53,33 +115,35 @@ class Backbone(Protocol):
     std: tuple[float, float, float]
 
     def stages(self) -> Sequence[Sequence[Any]]:
-        """Groups of modules or parameters, shallow to deep."""
+        """Groups of modules or parameters, shallow to deep, for freezing.
+
+        Every parameter and buffer of the backbone belongs to exactly one group.
+        """
         ...
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images [B, 3, H, W] -> one map a level of ``spec``."""
+        """Images [B, 3, H, W] -> one map per level of ``spec``."""
         ...
 
 
 class Head(Protocol):
     """An ``nn.Module`` made by ``factory(spec, labels, **options)``: a function of features alone.
 
-    What it knows of the labels enters at construction and lives in buffers. A case that it cannot
-    serve is refused in the constructor with a ``PluginError`` that says what to use instead. A
-    module of it whose logits are made of cosines has an attribute ``angles`` (see ``Angles``).
+    Knowledge of the labels enters in the constructor and lives in buffers. The constructor raises
+    ``PluginError`` for what the head cannot serve, and says what to use instead.
     """
 
     def __call__(self, features: tuple[Tensor, ...]) -> HeadOutput:
-        """One map a level -> logits [B, C]."""
+        """One map per level -> logits [B, C]."""
         ...
 
 
 class Loss(Protocol):
     """Made by ``factory(labels, **options)``: (logits [B, C], targets int8 [B, C]) -> scalar.
 
-    Unknown labels (-1) weigh nothing in value and gradient. The value is a mean over images; a loss
-    that adds up over them instead says so by an attribute ``reduction`` that is ``"sum"``, and one
-    that works on angles by an attribute ``angles`` (see ``Angles``).
+    Unknown labels (-1) contribute nothing to value and gradient. The value is a mean over images;
+    a loss that sums over them has an attribute ``reduction = "sum"``. A loss for cosine
+    classifiers has an attribute ``angles`` (see ``Angles``).
     """
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:

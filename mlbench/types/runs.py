@@ -1,28 +1,39 @@
-"""A run as plain data: what it is asked."""
+"""A run as plain data: its request, its progress, and its results."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
+from mlbench.types.literals import Graph, Precision, Targets, Tier, Track
+from mlbench.types.samples import Coverage
 from mlbench.types.settings import Settings
-from mlbench.types.values import Graph, Precision, Track, Value
+from mlbench.types.values import Amount, Percent, Time, Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
+# ------------------------------------------------------------------------------------ the request
 class LabelNoise(Value):
-    """What is missing or wrong in the TRAIN labels on purpose (see ``mlbench.data.noise``).
+    """Labels of TRAIN that are missing or wrong on purpose (see ``mlbench.data.noise``).
 
     Attributes:
-        keep: the share of the labels that stay known, in (0, 1].
-        single_positive: of each image one positive label, drawn at random, is all that is known.
-        assume_negative: labels that are not kept are taken to be absent, instead of unknown.
-        flip: the share of the labels that are turned into their opposite, in [0, 1).
-        flip_which: which labels that may happen to: ``any``, ``present`` or ``absent`` ones.
-        seed: of the draws. It is not the run's seed, so that runs of several see the same labels.
+        keep: share of the labels that stay known, in (0, 1].
+        single_positive: keep only one positive label of each image, drawn at random.
+        assume_negative: labels that are not kept become absent instead of unknown.
+        flip: share of the labels that are inverted, in [0, 1).
+        flip_which: the labels that may be inverted.
+        seed: of the draws; not the run's seed, so that runs with different seeds see the same
+            labels.
     """
 
     keep: float = Field(1.0, gt=0, le=1)
@@ -33,7 +44,7 @@ class LabelNoise(Value):
     seed: NonNegativeInt = 0
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> LabelNoise:
+    def _check(self) -> LabelNoise:
         partial = self.keep < 1 or self.single_positive
         if self.keep < 1 and self.single_positive:
             raise ValueError("keep and single_positive exclude each other; give one of them")
@@ -47,22 +58,22 @@ class LabelNoise(Value):
 
 
 class RunSpec(Value):
-    """One run as plain data: everything that changes its numbers, and nothing else.
+    """The request of one run: everything that changes its numbers, and nothing else.
 
     Attributes:
         method: name of the recipe, or of a head without one.
         dataset: plugin name; ``dataset_options`` go to its factory.
         data: digest of the keys and targets of both splits (see ``digest``).
-        labels: the labels that take part, None for all.
-        holdout: this part of the training split is scored instead of the test split, and not
-            trained on: for choosing settings. 0 trains on all and scores the test split.
-        incomplete: images that cannot be used are left out; ``data`` is of those that remain.
-        words: where the label embeddings come from: ``cooccurrence``, ``random`` (drawn with the
-            run's seed) or ``sha256:...`` of a file.
-        graph: what heads make their label graph of; ``random`` is drawn with the run's seed.
-        label_noise: what is missing or wrong in the training labels on purpose.
-        checkpoint: ``sha256:...`` of the authors' weights that were scored instead of training;
-            empty for a run.
+        labels: the labels that take part; None for all.
+        holdout: share of the training split that is scored instead of the test split and not
+            trained on, for choosing settings; 0 for none.
+        incomplete: unusable images are left out; ``data`` is the digest of the rest.
+        words: source of the label embeddings: ``cooccurrence``, ``random`` (drawn with ``seed``)
+            or ``sha256:...`` of a file.
+        graph: what heads build their label graph from; ``random`` is drawn with ``seed``.
+        label_noise: training labels that are missing or wrong on purpose.
+        checkpoint: ``sha256:...`` of the authors' weights that were scored without training;
+            empty for a run that trains.
     """
 
     method: str
@@ -83,26 +94,27 @@ class RunSpec(Value):
 
     @property
     def run_id(self) -> str:
-        """16 hex digits of the hash of the canonical JSON; fields at their default are left out,
-        so that a field added later never renames old evidence.
-        """  # noqa: D205
+        """16 hex digits of the SHA-256 of the canonical JSON.
+
+        Fields at their default are left out, so that a new field does not rename old runs.
+        """
         plain = self.model_dump(mode="json", exclude_defaults=True)
         canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 class Places(Value):
-    """Where a run finds and leaves files; none of it changes a number.
+    """Where a run finds and leaves files; nothing here changes a number.
 
     Attributes:
         data: folder given by ``--data``.
-        weights: file given by ``--weights``, None for ``default`` and ``none``.
+        weights: file given by ``--weights``; None for ``default`` and ``none``.
         words: file given by ``--words``.
         results: the store.
-        cache: synthetic images, checked files, feature maps of the probe track.
-        checkpoints: whether the trained model is kept.
+        cache: synthetic images, the list of checked files, feature maps of the probe track.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        workers: data loading threads a process.
+        workers: threads per process that load data.
+        checkpoints: whether to keep the trained model.
     """
 
     data: Path | None = None
@@ -113,3 +125,187 @@ class Places(Value):
     device: str = "cpu"
     workers: NonNegativeInt = 2
     checkpoints: bool = True
+
+
+# ----------------------------------------------------------------------------------- its progress
+class EpochLog(Value):
+    """One epoch of training.
+
+    Attributes:
+        loss: mean over the epoch, the extra losses ``aux`` included.
+        grad_norm: largest gradient norm before clipping.
+        lr: the head's learning rate at the first step; those of the backbone and of biases are
+            fixed multiples of it.
+        mAP: percent, on the split by which the epoch is selected; None if no epoch is selected or
+            a logit is not finite.
+    """
+
+    epoch: PositiveInt
+    loss: float
+    aux: dict[str, float] = {}
+    grad_norm: float | None = None
+    lr: Amount
+    seconds: Amount
+    images_per_second: Amount
+    mAP: Percent | None = None  # noqa: N815
+
+
+class Progress(Protocol):
+    """Receives the progress of a run; only that of the leading process shows it."""
+
+    def stage(self, text: str) -> None:
+        """A stage other than training begins."""
+        ...
+
+    def count(self, done: int, total: int) -> None:
+        """How far the stage has come."""
+        ...
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
+        """``step`` of ``steps`` (from 0) is done; ``speed`` in images per second."""
+        ...
+
+    def epoch(self, log: EpochLog) -> None:
+        """An epoch is done."""
+        ...
+
+
+# ------------------------------------------------------------------------------------ its results
+class Latency(Value):
+    """Milliseconds per batch after warm-up."""
+
+    batch_size: PositiveInt
+    median_ms: Amount
+    p95_ms: Amount
+    images_per_second: Amount
+
+
+class Efficiency(Value):
+    """The cost of inference. GMACs are 1e9 multiply-accumulates per image (half of FLOPs)."""
+
+    parameters_backbone: NonNegativeInt
+    parameters_head: NonNegativeInt
+    gmacs_backbone: Amount
+    gmacs_head: Amount
+    latency: tuple[Latency, ...]
+    peak_memory_mb: Amount
+    image_size: PositiveInt
+    precision: Precision
+    device: str
+    threads: PositiveInt
+    versions: dict[str, str]
+
+
+class Scores(Value):
+    """Scores of the canonical protocol in percent; see benchmarks/README.md for definitions.
+
+    ``mAP_low`` and ``mAP_high`` bound the 95 % bootstrap interval over images. It is centred on
+    mAP, so it may extend beyond [0, 100].
+    """
+
+    mAP: Percent  # noqa: N815
+    mAP_low: FiniteFloat  # noqa: N815
+    mAP_high: FiniteFloat  # noqa: N815
+    CP: Percent
+    CR: Percent
+    CF1: Percent
+    OP: Percent
+    OR: Percent
+    OF1: Percent
+    top3_CP: Percent  # noqa: N815
+    top3_CR: Percent  # noqa: N815
+    top3_CF1: Percent  # noqa: N815
+    top3_OP: Percent  # noqa: N815
+    top3_OR: Percent  # noqa: N815
+    top3_OF1: Percent  # noqa: N815
+    classes_scored: NonNegativeInt
+    classes_left_out: NonNegativeInt
+
+
+class RunRecord(Value):
+    """The results of a run; written once.
+
+    Attributes:
+        identity: name of the data's edition (see ``Splits``).
+        error: if ``status`` is ``diverged``, what happened at which step.
+        label_names: C names, the columns of the predictions.
+        average_precision: percent per label; None if the test split has no positive of it.
+        train_images: without the validation images.
+        validation_images: number of training images split off to select the epoch by.
+        selected_epoch: from 1; None if the last epoch was scored without a selection.
+        coverage: of the data; None in old records.
+        train_positives: training images with each of ``label_names``, after label noise; None in
+            old records and for checkpoints that were only scored.
+        commit: git commit of the code, with ``-dirty`` appended if the tree was changed.
+        command: the command line.
+        started: the newest record of a run counts.
+        added: when ``mlbench verify --into`` added it to the store; empty if the store's owner
+            ran it.
+    """
+
+    run_id: str
+    spec: RunSpec
+    identity: str
+    status: Literal["ok", "diverged"]
+    error: str | None = None
+    scores: Scores | None = None
+    label_names: tuple[str, ...]
+    average_precision: tuple[Percent | None, ...] = ()
+    train_images: NonNegativeInt
+    test_images: NonNegativeInt
+    efficiency: Efficiency | None = None
+    epochs: tuple[EpochLog, ...] = ()
+    checkpoint: str | None = None
+    environment: dict[str, Any]
+    started: Time
+    seconds: dict[str, Amount]
+    command: str
+    commit: str | None
+    notes: tuple[str, ...] = ()
+    validation_images: NonNegativeInt = 0
+    selected_epoch: PositiveInt | None = None
+    coverage: Coverage | None = None
+    train_positives: tuple[NonNegativeInt, ...] | None = None
+    added: Time | Literal[""] = ""
+
+    @property
+    def tier(self) -> Tier:
+        """Whose training was scored; tiers are never ranked together."""
+        return "re-scored" if self.spec.checkpoint else "own"
+
+    @property
+    def began(self) -> datetime:
+        """``started`` as a time; UTC if it has no zone."""
+        return _as_time(self.started)
+
+    @property
+    def appeared(self) -> datetime:
+        """When the store received it."""
+        return _as_time(self.added or self.started)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run used all images of a known edition of its data."""
+        return re.search(r"-(unknown|incomplete)-[0-9a-f]{16}", self.identity) is None
+
+
+def _as_time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Logits and targets of the test split.
+
+    Attributes:
+        logits: float32 [N, C].
+        targets: int8 [N, C].
+        keys: [N].
+        validation: the same of the validation split, to choose thresholds on, if there is one.
+    """
+
+    logits: NDArray[np.float32]
+    targets: Targets
+    keys: tuple[str, ...]
+    validation: Predictions | None = None

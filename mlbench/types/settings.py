@@ -1,24 +1,21 @@
-"""What changes the numbers of a run, but data and seed."""
+"""Everything that changes the numbers of a run, except data and seed."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    PositiveInt,
-)
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from mlbench.types.values import Selection, Value
+from mlbench.types.literals import Selection
+from mlbench.types.values import Value
 
 
 class Preprocessing(Value):
     """From a decoded image to the pixels that a model sees at test time.
 
     Attributes:
-        resize: squash to a square of this size and cut ``image_size`` from its centre;
-            None squashes to ``image_size`` and cuts nothing.
+        resize: resize to a square of this side and crop ``image_size`` from its centre; None
+            resizes to ``image_size`` without a crop.
         interpolation: of every resize.
         mean, std: of the normalisation; None takes what the backbone's weights were trained with.
     """
@@ -41,9 +38,9 @@ class Optimizer(Value):
 
     Attributes:
         momentum: SGD's; beta1 of Adam and AdamW.
-        decay_norms_and_biases: False takes the weight decay off biases, parameters of
-            normalisations and all others of fewer than two dimensions.
-        bias_lr_scale: learning rate of biases, relative to the other parameters'.
+        decay_norms_and_biases: False exempts biases, parameters of normalisations and all other
+            parameters of fewer than two dimensions from the weight decay.
+        bias_lr_scale: learning rate of biases relative to the other parameters.
     """
 
     name: Literal["sgd", "adam", "adamw"] = "adamw"
@@ -55,13 +52,13 @@ class Optimizer(Value):
 
 
 class Schedule(Value):
-    """The learning rate over a run; lengths are in epochs and tied to the run's real length.
+    """The learning rate over a run; lengths are in epochs of the run's actual length.
 
-    ``one_cycle`` rises for ``pct_start`` of the run from lr/div and falls to lr/(div*final_div);
+    ``one_cycle`` rises from lr/div over ``pct_start`` of the run and falls to lr/(div*final_div);
     ``step`` multiplies by ``gamma`` at each of ``milestones``; ``constant`` stays. A linear
-    ``warmup`` multiplies any of them. With ``cycle_momentum`` the momentum of ``one_cycle`` falls
-    from 0.95 to 0.85 while the rate rises and comes back while it falls, in the place of the
-    optimiser's own; that is the default of torch's ``OneCycleLR``.
+    ``warmup`` multiplies any of them. With ``cycle_momentum``, the momentum of ``one_cycle`` falls
+    from 0.95 to 0.85 while the rate rises and returns while it falls, as by default in torch's
+    ``OneCycleLR``; the optimiser's own momentum is not used.
     """
 
     name: Literal["one_cycle", "step", "constant"] = "one_cycle"
@@ -75,26 +72,27 @@ class Schedule(Value):
 
 
 class Settings(Value):
-    """Everything about a run that changes its numbers, but data and seed.
+    """Everything that changes the numbers of a run, except data and seed.
 
     Attributes:
         backbone, head, loss: plugin names; ``*_options`` go to their factories.
-        weights: what the backbone starts from: ``default`` (its own download), ``none`` or
+        weights: initial weights of the backbone: ``default`` (downloaded), ``none`` or
             ``sha256:...`` of a file.
-        epochs, batch_size: the budget; the batch is the global one, over all processes.
-        backbone_lr_scale: learning rate of the backbone relative to the head's.
-        frozen_stages: stages of the backbone that are not trained, from the input; -1 freezes all.
+        epochs, batch_size: the budget; the batch size is global, over all processes.
+        backbone_lr_scale: learning rate of the backbone relative to the head.
+        frozen_stages: number of stages of the backbone, from the input, that are not trained; -1
+            freezes all.
         freeze_bn: keep every batch norm of the backbone in evaluation mode.
         sync_bn: synchronise batch norms over the processes.
         ema_decay: of the exponential moving average that is evaluated; 0 evaluates the weights.
-        grad_clip: largest global norm of the gradient that the optimiser is given; 0 does not clip.
-        sam_rho: radius of sharpness-aware minimisation, 0 for none (``mlbench.engine.sam``).
-        sam_adaptive: measure the radius relative to the size of each weight (ASAM).
-        sam_bn: which of SAM's two passes move batch norm statistics.
-        mutual_weight: of the divergence from a second model that learns along, 0 for none; the
-            first is the one that is scored (``mlbench.engine.mutual``).
+        grad_clip: maximum global norm of the gradient; 0 does not clip.
+        sam_rho: radius of sharpness-aware minimisation (``mlbench.engine.sam``); 0 for none.
+        sam_adaptive: scale the radius by the size of each weight (ASAM).
+        sam_bn: which of SAM's two passes update batch norm statistics.
+        mutual_weight: of the divergence from a second model in mutual learning
+            (``mlbench.engine.mutual``); 0 for none. The first model is scored.
         selection: which epoch is scored: the last, or the best by mAP on the ``validation`` part,
-            which is then not trained on, or on the ``test`` split (published track only).
+            which is not trained on, or on the ``test`` split (published track only).
     """
 
     backbone: str = "resnet101"

@@ -1,0 +1,160 @@
+"""What is known about a data set, and the contract of its plugin."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, PositiveInt
+
+from mlbench.types.literals import Split
+from mlbench.types.samples import Index
+from mlbench.types.values import Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class SplitCard(Value):
+    """The official size of a split: images, and positives over all labels."""
+
+    images: PositiveInt
+    positives: PositiveInt | None = None
+
+
+class Edition(Value):
+    """A known edition, so that predictions can be checked without its files.
+
+    Attributes:
+        train_images, test_images: sizes of its splits.
+        test_keys: digest of the keys of the test split (see ``keys_digest``).
+        test: digest of keys and targets of the test split (see ``split_digest``).
+    """
+
+    train_images: PositiveInt
+    test_images: PositiveInt
+    test_keys: str
+    test: str
+
+
+class Archive(Value):
+    """A published file of a data set: a zip, or a tar with or without compression.
+
+    Attributes:
+        name: the official file name, which mirrors keep.
+        url: where to download it; None if its terms forbid that or the link is dead.
+        sha256: of the whole file; None if unknown.
+        bytes: its exact size; None if unknown.
+        unpacked_bytes: an upper bound of its unpacked size; no more than this is unpacked.
+        into: the folder to unpack it in, relative to the root.
+    """
+
+    name: str
+    url: str | None
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    bytes: PositiveInt | None = None
+    unpacked_bytes: PositiveInt
+    into: str = "."
+
+
+class DatasetCard(Value):
+    """What is known about a data set. A factory has it as the attribute ``card``.
+
+    Attributes:
+        title: its name in prose.
+        bibtex: how to cite it.
+        licence: its terms of use.
+        home: its home page.
+        family: the name that recipes use for data sets that differ only in their images (``coco``
+            for all its years); the data set's own name takes precedence.
+        labels: the number of its labels.
+        orders: name of an order of the labels -> all labels in this order; ``official`` is the
+            order of the columns.
+        splits: the official sizes of ``train``, ``test`` and other splits.
+        identities: digest (see ``digest``) -> name of a known edition, e.g. ``coco-mini``.
+        editions: name of a known edition -> its contents.
+        budget: settings that all methods share in the controlled and probe tracks.
+        notes: what a reader of its numbers must know.
+        validation: known edition -> SHA-256 of the list of keys of its validation split, as
+            ``mlbench data split`` writes it.
+        shared_images: why train and test share images; empty if they must not.
+        archives: its published files.
+        steps: in plain words, what to do by hand where the archives cannot be downloaded.
+    """
+
+    title: str
+    bibtex: str
+    licence: str
+    home: str
+    family: str = ""
+    labels: PositiveInt | None = None
+    orders: dict[str, tuple[str, ...]] = {}
+    splits: dict[str, SplitCard] = {}
+    identities: dict[str, str] = {}
+    editions: dict[str, Edition] = {}
+    budget: dict[str, Any] = {}
+    notes: str = ""
+    validation: dict[str, str] = {}
+    shared_images: str = ""
+    archives: tuple[Archive, ...] = ()
+    steps: str = ""
+
+
+class Dataset(ABC):
+    """From official files to samples. Decodes no image.
+
+    A factory is called as ``factory(root, cache, **options)``: ``root`` is the folder given by
+    ``--data`` (None if not given), ``cache`` a folder to write to. It raises ``DataError`` if
+    files are missing or malformed. Its options have defaults; records hold the values in use.
+    """
+
+    card: DatasetCard
+    names: tuple[str, ...]
+    """The C label names in the order of the columns of ``targets``."""
+
+    @staticmethod
+    def recorded_as(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The plugin name and options under which these data are planned, recorded and ranked.
+
+        Where several names or options stand for the same images and labels, a data set maps all
+        of them to one, so that they share runs, identity and boards.
+        """
+        return name, dict(options)
+
+    @abstractmethod
+    def index(self, split: Split) -> Index:
+        """The samples of a split, in an order that does not depend on the file system."""
+
+    def official_split(self, split: Split) -> str | None:
+        """The key in ``card.splits`` of a split under the options in use; None if it has none."""
+        return split
+
+    def validation_keys(self) -> Sequence[str] | None:
+        """Keys of the samples of ``train`` in the official validation split; None without one."""
+        return None
+
+    def train_groups(self) -> Sequence[str] | None:
+        """A group for each sample of ``train``, in order; near-duplicates share a group.
+
+        The validation split keeps groups together. None: every sample is a group of its own.
+        """
+        return None
+
+    def objects(self, keys: Sequence[str]) -> NDArray[np.integer[Any]] | None:
+        """Annotated objects of each label in these images of ``train``: [N, C], in order.
+
+        At least 1 for a present label, 0 for an absent one, any number for an unknown one. Only
+        label graphs of instance counts need it, so it may read files. None: whole images are
+        annotated. Raises ``DataError`` if annotation files are missing or malformed.
+        """
+        return None
+
+    def missing(self) -> str | None:
+        """Which images are missing and what to do, if the data set knows more than their paths.
+
+        Opening the data set then fails, unless missing images are allowed. None: nothing is known
+        to be missing; the files are checked before a run in any case.
+        """
+        return None

@@ -1,0 +1,161 @@
+"""Samples and splits of a data set, and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, overload
+
+from mlbench.types.errors import DataError
+from mlbench.types.literals import ObjectCounts, Targets
+from mlbench.types.models import unknown_objects
+from mlbench.types.values import Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mlbench.types.cards import DatasetCard, SplitCard
+
+
+class Sample(NamedTuple):
+    """One image: its file, its label vector int8 [C], and a key that is unique in the data set."""
+
+    file: Path
+    target: NDArray[np.int8]
+    key: str
+
+
+@dataclass(frozen=True)
+class Index(Sequence[Sample]):
+    """The samples of one split, with one label matrix that workers share.
+
+    Attributes:
+        files: N image files.
+        keys: N keys, unique.
+        targets: int8 [N, C] in {1, 0, -1 unknown}.
+    """
+
+    files: Sequence[Path]
+    keys: Sequence[str]
+    targets: Targets
+
+    def __post_init__(self) -> None:
+        if not (len(self.files) == len(self.keys) == len(self.targets)):
+            raise DataError(
+                f"an index of {len(self.files)} files has {len(self.keys)} keys and "
+                f"{len(self.targets)} label vectors; the numbers must be equal"
+            )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, i: int) -> Sample: ...
+    @overload
+    def __getitem__(self, i: slice) -> Index: ...
+    def __getitem__(self, i: int | slice) -> Sample | Index:
+        if isinstance(i, slice):
+            return Index(self.files[i], self.keys[i], self.targets[i])
+        return Sample(self.files[i], self.targets[i], self.keys[i])
+
+    def select(self, columns: Sequence[int]) -> Index:
+        """The same images with only these labels, in this order."""
+        return Index(self.files, self.keys, self.targets[:, list(columns)].copy(order="C"))
+
+    def take(self, rows: NDArray[np.int64]) -> Index:
+        """The images at these positions, in this order."""
+        places = rows.tolist()
+        files, keys = [self.files[i] for i in places], [self.keys[i] for i in places]
+        return Index(files, keys, self.targets[rows])
+
+
+class SplitCoverage(Value):
+    """The listed, usable, missing and corrupt images of a split, and its official number."""
+
+    images: int
+    usable: int
+    missing: int
+    corrupt: int
+    official: int | None
+
+
+class Coverage(Value):
+    """How much of a data set a run uses.
+
+    Attributes:
+        known: True if its lists are those of a known edition.
+        splits: ``train``, the validation part included, and ``test``.
+    """
+
+    known: bool
+    splits: dict[str, SplitCoverage]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every listed image is usable."""
+        return all(split.usable == split.images for split in self.splits.values())
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set opened for a run.
+
+    Attributes:
+        card: of the data set.
+        names: the C labels that take part.
+        train, test: the splits.
+        digest: of both splits, the validation part counted as train (see ``digest``).
+        identity: name of the edition (``coco-mini``), or ``<dataset>-unknown-<digest>``;
+            ``-incomplete-<digest>`` is appended if images were left out.
+        validation: the part split off train to select an epoch by; None without one.
+        official: the official sizes of ``train`` and ``test``, if known.
+        objects: counts the objects of each label in an index of images of train: [C]; raises
+            ``PluginError`` if they are not annotated.
+        coverage: the number of usable images; None if the files were not checked.
+    """
+
+    card: DatasetCard
+    names: tuple[str, ...]
+    train: Index
+    test: Index
+    digest: str
+    identity: str
+    validation: Index | None = None
+    official: Mapping[str, SplitCard] = field(default_factory=dict)
+    objects: Callable[[Index], ObjectCounts] = unknown_objects
+    coverage: Coverage | None = None
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether unusable images were left out."""
+        return self.coverage is not None and not self.coverage.complete
+
+
+def digest(train: Index, test: Index, names: Sequence[str]) -> str:
+    """Identity of the data: 16 hex digits over names, keys and targets of both splits.
+
+    It depends on the order of the labels, but not on the order of the images.
+    """
+    return _digest(names, (train.keys, train.targets), (test.keys, test.targets))
+
+
+def split_digest(keys: Sequence[str], targets: Targets, names: Sequence[str]) -> str:
+    """Identity of one split, as ``digest``: keys [N], targets int8 [N, C], names [C]."""
+    return _digest(names, (keys, targets))
+
+
+def keys_digest(keys: Sequence[str]) -> str:
+    """Identity of the images of a split: 16 hex digits over its keys, in any order."""
+    return hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()[:16]
+
+
+def _digest(names: Sequence[str], *splits: tuple[Sequence[str], Targets]) -> str:
+    state = hashlib.sha256("\n".join(names).encode())
+    for keys, targets in splits:
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        state.update(b"\x00" + "\n".join(keys[i] for i in order).encode() + b"\x00")
+        state.update(targets[order].tobytes())
+    return state.hexdigest()[:16]

@@ -15,7 +15,6 @@ from mlbench.registry import Plugin
 from mlbench.types import Preprocessing, RunSpec, Settings, SplitCoverage, StoreError
 from mlbench_tools.fetch.image_check import ImageCheck
 from mlbench_tools.fetch.image_check import write as write_check
-from mlbench_tools.page import derived
 
 
 def test_a_file_has_its_name_when_it_is_whole_and_its_writer_did_not_fail(tmp_path):
@@ -52,11 +51,6 @@ def looked_at(folder):
     broken([Plugin("head", "a", "json:loads", "acme", "1.0")], folder / "written")
 
 
-def derives(folder):
-    part = SplitCoverage(images=1, usable=1, missing=0, corrupt=0, official=1)
-    derived.keep(folder / "written" / "a.json", part)
-
-
 def saved(folder):
     spec = RunSpec(
         method="gap", dataset="d", data="d", track="controlled", settings=Settings(head="gap")
@@ -65,7 +59,7 @@ def saved(folder):
     made.save(folder / "written" / "checkpoint.safetensors")
 
 
-@pytest.mark.parametrize("write", [decoded, covered, looked_at, derives, saved])
+@pytest.mark.parametrize("write", [decoded, covered, looked_at, saved])
 def test_a_writer_that_fails_leaves_nothing(write, tmp_path, monkeypatch):
     def full(self, target):
         raise OSError(errno.ENOSPC, "No space left on device", str(self))

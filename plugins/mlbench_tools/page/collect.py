@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,35 @@ from mlbench.types import DatasetCard, PluginError, Recipe, RunRecord, SuiteErro
 
 if TYPE_CHECKING:
     from mlbench.boards.rows import Table
-    from mlbench_tools.page.catalogue import Catalogue
+    from mlbench_tools.page.literature import PublishedResult
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the pages are made of.
+
+    Attributes:
+        tables: the boards.
+        records: run id -> record, of every run on the boards.
+        recipes: method -> its recipe.
+        options: method -> the options of its head with their defaults.
+        cards: data set -> its card.
+        problems: name -> why its plugin could not be loaded.
+        published: results of the literature.
+    """
+
+    tables: Sequence[Table]
+    records: Mapping[str, RunRecord]
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cards: Mapping[str, DatasetCard] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+    published: Sequence[PublishedResult] = ()
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods of all runs, by name."""
+        return sorted({record.spec.method for record in self.records.values()})
 
 
 def page(
@@ -27,7 +56,7 @@ def page(
     ] = None,
     track: Annotated[Track | None, typer.Option(help="Only this track.")] = None,
 ) -> None:
-    """Write boards, runs and methods as pages to look at."""
+    """Write boards, runs and methods as web pages."""
     from mlbench.boards.rows import select
     from mlbench.cli import boards
 
@@ -35,67 +64,56 @@ def page(
     shown = select(found.tables, dataset, track)
     if not shown:
         raise SuiteError(
-            f"no record in {results} fits; `mlbench run` makes some, --results names another store"
+            f"no record in {results} matches; `mlbench run` makes records, --results names another "
+            "store"
         )
     index = write_page(shown, found.records, results, folder)
     errors.print(f"page: {index}", markup=False, highlight=False, soft_wrap=True)
 
 
 def write_page(
-    tables: list[Table], records: Iterable[RunRecord], results: Path, folder: Path
+    tables: Sequence[Table], records: Iterable[RunRecord], results: Path, folder: Path
 ) -> Path:
-    """Write the boards, their runs and methods as a site; its index page.
+    """Write the site of some boards and return its index page.
 
     Args:
-        tables: the boards to show.
-        records: of the whole store; those of other boards are left out.
+        tables: the boards.
+        records: of the whole store; runs of other boards are ignored.
         results: the store's root.
         folder: of the site.
 
     Raises:
-        StoreError: a file of published scores is malformed, or the site cannot be written.
+        StoreError: a file of published results is malformed, or the site cannot be written.
     """
-    from mlbench_tools.page.published import load
+    from mlbench.store import Store
+    from mlbench_tools.page.literature import load
     from mlbench_tools.page.site import write_site
 
-    ids = {run for t in tables for row in t.rows for run in row.run_ids}
-    ids |= {run.run_id for t in tables for run in t.diverged}
-    shown = [record for record in records if record.run_id in ids]
-    return write_site(
-        tables,
-        shown,
-        folder,
-        results=results,
-        cache=cache_folder(),
-        catalogue=collect(shown),
-        published=load(results / "published"),
-    )
+    ids = {run for table in tables for row in table.rows for run in row.run_ids}
+    ids |= {run.run_id for table in tables for run in table.diverged}
+    by_id = {record.run_id: record for record in records if record.run_id in ids}
+    site = collect(tables, by_id, load(results / "published"))
+    return write_site(site, Store(results), cache_folder(), folder)
 
 
-def collect(records: Iterable[RunRecord]) -> Catalogue:
-    """Recipes, options and cards of all methods and data sets; what is not installed is named."""
-    from mlbench_tools.page.catalogue import Catalogue
-
-    made = list(records)
+def collect(
+    tables: Sequence[Table],
+    records: Mapping[str, RunRecord],
+    published: Sequence[PublishedResult] = (),
+) -> Site:
+    """Collect recipes, options and cards of the methods and data sets of some runs."""
     recipes: dict[str, Recipe] = {}
     options: dict[str, dict[str, Any]] = {}
+    cards: dict[str, DatasetCard] = {}
     problems: dict[str, str] = {}
-    for method in {record.spec.method for record in made}:
+    for method in {record.spec.method for record in records.values()}:
         try:
-            recipes[method] = registry.find("recipe", method).load()
-            head = registry.find("head", recipes[method].settings.head).load()
+            recipes[method] = recipe = registry.find("recipe", method).load()
+            head = registry.find("head", recipe.settings.head).load()
             options[method] = registry.options(head, GIVEN)
         except PluginError as error:
             problems[method] = str(error)
-    cards, unknown = cards_of({record.spec.dataset for record in made})
-    return Catalogue(recipes, options, cards, {**problems, **unknown})
-
-
-def cards_of(datasets: Iterable[str]) -> tuple[dict[str, DatasetCard], dict[str, str]]:
-    """Of data sets their cards, where they have one, and why nothing is known of the others."""
-    cards: dict[str, DatasetCard] = {}
-    problems: dict[str, str] = {}
-    for dataset in datasets:
+    for dataset in {record.spec.dataset for record in records.values()}:
         try:
             card = getattr(registry.find("dataset", dataset).load(), "card", None)
         except PluginError as error:
@@ -103,4 +121,4 @@ def cards_of(datasets: Iterable[str]) -> tuple[dict[str, DatasetCard], dict[str,
         else:
             if isinstance(card, DatasetCard):
                 cards[dataset] = card
-    return cards, problems
+    return Site(tables, records, recipes, options, cards, problems, published)

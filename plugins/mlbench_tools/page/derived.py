@@ -1,61 +1,190 @@
-"""What pages derive from predictions, kept in the cache and found again by checksums.
+"""What the pages show of a run's predictions, computed once and cached.
 
-The directory of a predictions file holds a checksum of each of its arrays, so that nothing is
-decompressed to find what was derived from them.
+The directory of a predictions file holds a checksum of each array. The cache is keyed by these
+checksums, so a second build of the site decompresses nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import zipfile
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mlbench.files import atomic_write
-from mlbench.store import open_arrays
-from mlbench.types import StoreError, Value
+from mlbench.metrics.measurement import Case, Measurement
+from mlbench.metrics.protocols import PROTOCOLS, measure
+from mlbench.store import Store
+from mlbench.types import Predictions, RunRecord, StoreError, Targets, Value
 
-Kept = TypeVar("Kept", bound=Value)
+LISTED = 10
+"""Images listed at either end of the ranking."""
+TOP = 3
+"""Labels listed as predicted."""
+VERSION = "1"
+"""Of ``Derived``; another one makes all cached values anew."""
 
 
-def place(file: Path, kind: str, cache: Path) -> Path:
-    """Where the cache keeps what is derived of a predictions file.
+class RankedImage(Value):
+    """A test image.
+
+    Attributes:
+        precision: average precision of the ranking of its labels, in percent.
+        present: its labels.
+        predicted: the labels with the highest scores, best first.
+    """
+
+    key: str
+    precision: float
+    present: tuple[str, ...]
+    predicted: tuple[str, ...]
+
+
+class CalibrationBins(Value):
+    """Known entries (an image and a label) by predicted probability, in bins of equal width.
+
+    Attributes:
+        errors: expected calibration errors in percent: ``ECE``, ``ECE_pooled``.
+        entries: number of entries of each bin [bins].
+        confidence: their mean probability in percent [bins]; 0 in an empty bin.
+        frequency: the fraction of them that is positive, in percent [bins]; 0 in an empty bin.
+    """
+
+    errors: dict[str, float]
+    entries: tuple[int, ...]
+    confidence: tuple[float, ...]
+    frequency: tuple[float, ...]
+
+
+class Derived(Value):
+    """What follows from the predictions of a run.
+
+    Attributes:
+        images: number of test images.
+        positives: test images with each label [C].
+        worst, best: the ends of the ranking of images by average precision, then by loss.
+        protocols: name -> its values, for every protocol that is defined here.
+        undefined: name -> why a protocol is not defined here.
+        calibration: None if the protocol ``calibration`` is not defined.
+    """
+
+    images: int
+    positives: tuple[int, ...]
+    worst: tuple[RankedImage, ...]
+    best: tuple[RankedImage, ...]
+    protocols: dict[str, dict[str, float]]
+    undefined: dict[str, str]
+    calibration: CalibrationBins | None
+
+
+def derive(store: Store, record: RunRecord, cache: Path) -> Derived:
+    """Derive what the pages show of a run's predictions, or read it from the cache.
 
     Args:
-        file: predictions as ``Store`` writes them.
-        kind: what is derived, and in which form: another one is another file.
+        store: holds the run.
+        record: of the run.
         cache: a folder.
 
     Raises:
-        StoreError: the file is missing or damaged.
+        StoreError: the predictions are missing or damaged.
+        MeasureError: the predictions are not finite.
+        OSError: the cache cannot be written.
     """
-    state = hashlib.sha256(kind.encode())
-    if not file.exists():
+    file = store.predictions_file(record)
+    if not file.is_file():
         raise StoreError("There are no predictions beside the record.")
-    with open_arrays(file) as arrays:
-        for member in arrays.zip.infolist():
-            state.update(f"\n{member.filename} {member.CRC} {member.file_size}".encode())
-    return cache / f"{kind}-{state.hexdigest()[:32]}.json"
+    cached = cache / f"{_key(file, record)}.json"
+    with suppress(OSError, ValueError):
+        return Derived.model_validate_json(cached.read_bytes())
+    made = _derive(store.predictions(record), record)
+    with atomic_write(cached) as part:
+        part.write_text(made.model_dump_json(), encoding="utf-8")
+    return made
 
 
-def read(place: Path, kind: type[Kept]) -> Kept | None:
-    """What is kept there; None where nothing is, or nothing that can be read."""
+def _key(file: Path, record: RunRecord) -> str:
+    """A digest of everything that a derived value depends on."""
+    versions = [f"{p.name} {p.version} {p.definition}" for p in PROTOCOLS.values()]
     try:
-        return kind.model_validate_json(place.read_bytes())
-    except (OSError, ValueError):  # it is derived anew
-        return None
+        with zipfile.ZipFile(file) as archive:
+            arrays = [f"{m.filename} {m.CRC} {m.file_size}" for m in archive.infolist()]
+    except zipfile.BadZipFile:  # `Store.predictions` explains what is wrong with the file
+        arrays = []
+    parts = [VERSION, *versions, repr(record.train_positives), *arrays]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def keep(place: Path, value: Value) -> None:
-    """Keep a value; several processes may keep the same one at once.
+def _derive(predictions: Predictions, record: RunRecord) -> Derived:
+    report = measure(Case.of_run(predictions, record))
+    calibration = report.found.get("calibration")
+    worst, best = _ends(predictions, record.label_names)
+    return Derived(
+        images=len(predictions.keys),
+        positives=tuple((predictions.targets == 1).sum(axis=0).tolist()),
+        worst=worst,
+        best=best,
+        protocols={name: dict(found.values) for name, found in report.found.items()},
+        undefined=dict(report.undefined),
+        calibration=None if calibration is None else calibration_bins(calibration),
+    )
 
-    Raises:
-        StoreError: the cache cannot be written.
+
+def calibration_bins(found: Measurement) -> CalibrationBins:
+    """The bins of a measurement of the protocol ``calibration``."""
+    return CalibrationBins(
+        errors=dict(found.values),
+        entries=tuple(int(count) for count in found.curves["entries"]),
+        confidence=tuple(round(float(share), 3) for share in found.curves["confidence"]),
+        frequency=tuple(round(float(share), 3) for share in found.curves["frequency"]),
+    )
+
+
+def _ends(
+    predictions: Predictions, names: tuple[str, ...]
+) -> tuple[tuple[RankedImage, ...], tuple[RankedImage, ...]]:
+    """The worst and the best images; those without a positive label have no rank."""
+    logits, targets = predictions.logits, predictions.targets
+    precision_N = image_average_precision(logits, targets)
+    ranked = np.flatnonzero(np.isfinite(precision_N))
+    # Many images have all labels in order; the one with the lowest loss is the best of them.
+    order = ranked[np.lexsort((-_loss(logits, targets)[ranked], precision_N[ranked]))].tolist()
+
+    def shown(i: int) -> RankedImage:
+        return RankedImage(
+            key=predictions.keys[i],
+            precision=round(100 * float(precision_N[i]), 2),
+            present=tuple(names[c] for c in np.flatnonzero(targets[i] == 1).tolist()),
+            predicted=tuple(names[c] for c in np.argsort(-logits[i], kind="stable")[:TOP].tolist()),
+        )
+
+    return tuple(map(shown, order[:LISTED])), tuple(map(shown, order[::-1][:LISTED]))
+
+
+def image_average_precision(logits: NDArray[np.float32], targets: Targets) -> NDArray[np.float64]:
+    """Average precision of each image's ranking of labels (the terms of LRAP).
+
+    Args:
+        logits: [N, C].
+        targets: int8 [N, C]; unknown labels (-1) are left out of the ranking.
+
+    Returns:
+        float64 [N] in [0, 1]; NaN for an image without a positive label.
     """
-    try:
-        with atomic_write(place) as part:
-            part.write_text(value.model_dump_json(), encoding="utf-8")
-    except OSError as error:
-        raise StoreError(
-            f"{place}: the cache cannot be written ({error.strerror or error}); name another "
-            "folder in MLBENCH_CACHE"
-        ) from error
+    image, label = np.nonzero(targets == 1)
+    of_image = targets[image]
+    above = (logits[image] >= logits[image, label][:, None]) & (of_image >= 0)
+    precision = (above & (of_image == 1)).sum(1) / above.sum(1)
+    count = np.bincount(image, minlength=len(targets))
+    total = np.bincount(image, weights=precision, minlength=len(targets))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _loss(logits: NDArray[np.float32], targets: Targets) -> NDArray[np.float64]:
+    """Binary cross entropy of each image [N], the mean over its known labels."""
+    known = targets >= 0
+    entropy = np.where(known, np.logaddexp(0, logits) - (targets == 1) * logits, 0)
+    loss: NDArray[np.float64] = entropy.sum(1) / np.maximum(known.sum(1), 1)
+    return loss

@@ -1,87 +1,270 @@
-"""The literature's numbers beside ours, as lines of a table."""
+"""Results of the literature, read from ``results/published/<dataset>.yaml`` and set beside ours.
+
+The README there says what the files hold. Published results are never ranked with ours. A
+difference is given only to a row of the published track with the same method, backbone, image
+size and test images, by the same definition of mAP, and only if the authors had no extra data.
+What else may differ (pretraining, the choice of the epoch on the test split) the page says.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any, Literal
 
-from mlbench.boards.rows import Table
-from mlbench.boards.text import percent
-from mlbench.types import MeasureError
-from mlbench_tools.page.board_pages import address
-from mlbench_tools.page.facts import NONE, number
-from mlbench_tools.page.protocol_tables import Read
-from mlbench_tools.page.published import Published
-from mlbench_tools.page.tiers import Beside, Rescore, beside, by_method
+import yaml
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from mlbench.boards.rows import Row, Table
+from mlbench.metrics.protocols import find
+from mlbench.text import first_error
+from mlbench.types import MeasureError, Scores, StoreError, Value
+from mlbench_tools.page.collect import Site
+from mlbench_tools.page.derived import Derived
+from mlbench_tools.page.templating import NONE, address, number
+
+METRICS = tuple(
+    name
+    for name, field in Scores.model_fields.items()
+    if field.annotation is float and name not in ("mAP_low", "mAP_high")
+)
+"""The metrics of published scores."""
+CANONICAL = "ap"
+"""The protocol of a board's mAP."""
 
 
-def lines(
-    published: Sequence[Published],
-    tables: Iterable[Table],
-    methods: Iterable[str],
-    rescore: Rescore,
-) -> list[dict[str, Any]]:
-    """A line per published row, or per row of ours that it may be compared with.
+# ------------------------------------------------------------------------------------------ files
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"unknown metric {name!r}; the metrics are {', '.join(METRICS)}")
+    return name
+
+
+def _known_protocol(name: str) -> str:
+    try:
+        find(name)
+    except MeasureError as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
+Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
+ScoresBySource = dict[str, dict[Annotated[str, AfterValidator(_known_metric)], Percent]]
+
+
+class PublishedScore(Value):
+    """One number in percent, with the place where it was read."""
+
+    metric: str
+    value: float
+    status: Literal["verified", "secondary"]
+    source: str
+
+
+class Conditions(Value):
+    """How a published result was obtained; None if its source does not say.
+
+    Attributes:
+        method: plugin name, if mlbench has the method.
+        loss: if the loss is the paper's subject.
+        by: whether the method's authors obtained it, or others with their method.
+        backbone: plugin name, if mlbench has the backbone.
+        image_size: pixels of a side at test time.
+        trained_at: pixels of a side in training, if they differ.
+        pretraining: what the backbone's weights were trained on.
+        extra_data: labelled data beyond that; empty for none.
+        protocol: the definition of its mAP, a name of ``mlbench.metrics.protocols``.
+        test_images: how many images were scored.
+        gmacs: per image, as the source gives it.
+    """
+
+    method: str
+    loss: str | None = None
+    by: Literal["authors", "others"] = "authors"
+    backbone: str | None
+    image_size: PositiveInt | None
+    trained_at: PositiveInt | None = None
+    pretraining: str | None
+    extra_data: str = ""
+    protocol: Annotated[str, AfterValidator(_known_protocol)] | None
+    test_images: PositiveInt | None
+    gmacs: NonNegativeFloat | None = None
+    note: str = ""
+
+
+class PublishedResult(Conditions):
+    """The scores of one model of the literature on one data set.
+
+    Attributes:
+        dataset: plugin name.
+        boards: identities of the boards that it may be compared with.
+        scores: at least one.
+    """
+
+    dataset: str
+    boards: tuple[str, ...]
+    scores: tuple[PublishedScore, ...]
+
+    def score(self, metric: str) -> PublishedScore | None:
+        """Its score by a metric; None if there is none."""
+        return next((score for score in self.scores if score.metric == metric), None)
+
+
+class _FileRow(Conditions):
+    """A row as a file holds it: status -> source -> metric -> percent."""
+
+    verified: ScoresBySource = {}
+    secondary: ScoresBySource = {}
+
+
+class _PublishedFile(Value):
+    dataset: str
+    boards: tuple[str, ...]
+    sources: dict[str, str]
+    rows: tuple[_FileRow, ...]
+
+    @model_validator(mode="after")
+    def _every_row_has_a_listed_source(self) -> _PublishedFile:
+        for i, row in enumerate(self.rows):
+            used = [*row.verified, *row.secondary]
+            if not used:
+                raise ValueError(f"row {i} ({row.method}) has no score, verified or secondary")
+            if missing := set(used) - set(self.sources):
+                raise ValueError(f"row {i} ({row.method}): add {', '.join(missing)} to sources")
+        return self
+
+    def results(self) -> Iterator[PublishedResult]:
+        """The rows, each with its sources in full."""
+        for row in self.rows:
+            scores = [
+                PublishedScore(
+                    metric=metric, value=value, status=status, source=self.sources[source]
+                )
+                for status, by_source in (("verified", row.verified), ("secondary", row.secondary))
+                for source, values in by_source.items()
+                for metric, value in values.items()
+            ]
+            conditions = row.model_dump(exclude={"verified", "secondary"})
+            yield PublishedResult(
+                **conditions, dataset=self.dataset, boards=self.boards, scores=scores
+            )
+
+
+def load(folder: Path) -> list[PublishedResult]:
+    """All published results of a folder, in the order of its files.
 
     Args:
-        published: what the literature has.
-        tables: the boards.
-        methods: those that have a page.
-        rescore: our mAP by another protocol.
+        folder: ``results/published``; one that does not exist is empty.
+
+    Raises:
+        StoreError: a file is malformed.
     """
-    paired: dict[int, list[Beside]] = {}
-    for table in tables:
-        for pair in beside(table, published, rescore):
-            if pair.ours is not None:
-                paired.setdefault(id(pair.published), []).append(pair)
-    pages = {name: address("method", name) for name in methods}
-    ordered = sorted(published, key=lambda row: (row.dataset, *by_method(row)))
+    return [result for file in sorted(folder.glob("*.yaml")) for result in _read(file).results()]
+
+
+def _read(file: Path) -> _PublishedFile:
+    try:
+        return _PublishedFile.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise StoreError(f"{file}: {first_error(error)}; correct the file") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise StoreError(f"{file} cannot be read as YAML: {error}; correct the file") from error
+
+
+# ------------------------------------------------------------------------------------- comparison
+def literature_lines(site: Site, derived: Mapping[str, Derived]) -> list[dict[str, Any]]:
+    """The lines of the table: one per published result, or per row of ours to compare it with.
+
+    Args:
+        site: what the pages are made of.
+        derived: run id -> what its predictions say, if they can be read.
+    """
+    methods = set(site.methods)
+    ordered = sorted(
+        site.published,
+        key=lambda r: (r.dataset, r.method, r.backbone or "", r.image_size or 0),
+    )
     return [
-        {**_theirs(row), "page": pages.get(row.method), **_ours(pair)}
-        for row in ordered
-        for pair in paired.get(id(row), [Beside(row)])
+        {
+            **_theirs(result),
+            "page": address("method", result.method) if result.method in methods else None,
+            **_ours(result, row, derived),
+        }
+        for result in ordered
+        for row in _comparable(result, site.tables)
     ]
 
 
-def cached_scores(read: Read) -> Rescore:
-    """Our mAP by any protocol that the runs' pages have computed."""
+def _comparable(result: PublishedResult, tables: Iterable[Table]) -> list[Row | None]:
+    """Our rows under the same conditions, on whole editions of the data set; else a None."""
+    rows: list[Row | None] = [
+        row
+        for table in tables
+        if table.track == "published"
+        and table.labels is None
+        and table.test_images == result.test_images
+        and re.sub(r"-unknown-[0-9a-f]{16}$", "", table.identity) in result.boards
+        for row in table.rows
+        if (row.method, row.backbone, row.image_size)
+        == (result.method, result.backbone, result.image_size)
+        and result.trained_at in (None, row.image_size)
+        and result.loss in (None, row.loss)
+        and not result.extra_data
+    ]
+    return rows or [None]
 
-    def rescore(run_id: str, protocol: str) -> float:
-        found = read(run_id)
-        for line in found.lines if found else ():
-            if line.name == protocol and "mAP" in line.values:
-                return line.values["mAP"]
-        raise MeasureError(f"{protocol} of run {run_id} was not computed")
 
-    return rescore
-
-
-def _theirs(row: Published) -> dict[str, Any]:
-    statuses = dict.fromkeys(score.status for score in row.scores)
-    by = "" if row.by == "authors" else " (by others)"
+def _theirs(result: PublishedResult) -> dict[str, Any]:
+    by = "" if result.by == "authors" else " (by others)"
     return {
-        "dataset": row.dataset,
-        "method": row.method + (f" with {row.loss}" if row.loss else "") + by,
-        "backbone": row.backbone or NONE,
-        "size": row.image_size or NONE,
-        "pretraining": row.pretraining or NONE,
-        "extra": row.extra_data,
-        **{name: _score(row, name) for name in ("mAP", "CF1", "OF1")},
-        "protocol": row.protocol or "not said",
-        "status": ", ".join(statuses),
-        "sources": list(dict.fromkeys(score.source for score in row.scores)),
+        "dataset": result.dataset,
+        "method": result.method + (f" with {result.loss}" if result.loss else "") + by,
+        "backbone": result.backbone or NONE,
+        "size": result.image_size or NONE,
+        "pretraining": result.pretraining or NONE,
+        "extra": result.extra_data,
+        **{metric: _printed(result.score(metric)) for metric in ("mAP", "CF1", "OF1")},
+        "protocol": result.protocol or "not said",
+        "status": ", ".join(dict.fromkeys(score.status for score in result.scores)),
+        "sources": list(dict.fromkeys(score.source for score in result.scores)),
     }
 
 
-def _score(row: Published, metric: str) -> str:
-    found = row.score(metric)
-    return NONE if found is None else percent(found.value)
+def _printed(score: PublishedScore | None) -> str:
+    """A score as its source prints it, with at least one decimal: ``80.0``, ``88.75``."""
+    if score is None:
+        return NONE
+    short = f"{score.value:g}"
+    return short if "." in short else f"{score.value:.1f}"
 
 
-def _ours(pair: Beside) -> dict[str, Any]:
-    difference = pair.difference
+def _ours(
+    result: PublishedResult, row: Row | None, derived: Mapping[str, Derived]
+) -> dict[str, Any]:
+    """Our mAP by the protocol of the published one, and the difference in points."""
+    ours = None if row is None else _mean(row, result.protocol, derived)
+    theirs = result.score("mAP")
     return {
-        "run": address("run", pair.ours.run_ids[0]) if pair.ours else None,
-        "ours": number(pair.mAP) if pair.mAP is not None else "run",
-        "difference": NONE if difference is None else f"{difference:+.2f}",
+        "run": address("run", row.run_ids[0]) if row else None,
+        "ours": "run" if ours is None else number(ours),
+        "difference": NONE if ours is None or theirs is None else f"{ours - theirs.value:+.2f}",
     }
+
+
+def _mean(row: Row, protocol: str | None, derived: Mapping[str, Derived]) -> float | None:
+    """The mean mAP of a row's seeds by a protocol; None if some seed has none."""
+    if protocol == CANONICAL:
+        return row.mAP
+    try:
+        return fmean(derived[run_id].protocols[protocol or ""]["mAP"] for run_id in row.run_ids)
+    except KeyError:
+        return None

@@ -1,17 +1,20 @@
-"""Templates, style and scripts -> the text of a page, safe whatever names and files say.
+"""Templates, style and scripts -> the text of a page.
 
-Everything a page shows is escaped by the template engine, and the page's own policy allows exactly
-the one style and the one script that were written here, and no request at all.
+The template engine escapes everything that a page shows. The page's content security policy allows
+the one style and the one script of this package, and no request.
 """
 
 from __future__ import annotations
 
 import functools
+import json
+import math
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,42 +22,64 @@ from markupsafe import Markup
 from mlbench import __version__
 from mlbench.boards.rows import Row
 from mlbench.boards.text import span
+from mlbench.files import safe_name
 from mlbench.text import count, plural
-from mlbench_tools.page.board_pages import address
-from mlbench_tools.page.facts import number, text
 
-INDEX = ("theme.js", "copy.js", "plot.js", "table.js", "boards.js")
-"""Scripts of the index page, in order."""
 MARK = '<meta name="generator" content="mlbench leaderboard">'
-"""In the head of every page, so that one is known again as ours."""
-OTHERS = ("theme.js", "copy.js")
-"""Scripts of every other page."""
+"""In the head of every page; a rebuild removes stale pages that have it."""
+INDEX_SCRIPTS = ("theme.js", "copy.js", "plot.js", "table.js", "boards.js")
+SUBPAGE_SCRIPTS = ("theme.js", "copy.js")
+NONE = "\N{EN DASH}"
+"""Stands for a missing value."""
 
 
-def render(template: str, scripts: Sequence[str], root: str, **values: Any) -> str:
+class Fact(NamedTuple):
+    """A line of a table of settings: a dotted name and its value as text."""
+
+    name: str
+    text: str
+
+
+# ------------------------------------------------------------------------------------------ pages
+def page_name(kind: str, name: str) -> str:
+    """The file of a run's or a method's page in the folder of the site."""
+    return f"{kind}/{safe_name(name)}.html"
+
+
+def address(kind: str, name: str) -> str:
+    """A link from the index to the page of a run or a method."""
+    return quote(page_name(kind, name))
+
+
+def board_address(name: str, track: str) -> str:
+    """The fragment of the index page that shows a board."""
+    return urlencode({"set": name, "track": track})
+
+
+def render(template: str, **values: Any) -> str:
     """The text of a page.
 
     Args:
         template: a file of ``templates/``.
-        scripts: files of ``assets/``.
-        root: the way to the folder of the index page: empty, or ``../``.
         values: what the template shows.
     """
+    index = template == "index.html"
+    scripts = INDEX_SCRIPTS if index else SUBPAGE_SCRIPTS
     style, script = _asset("page.css"), "\n".join(_asset(name) for name in scripts)
     policy = (
-        f"default-src 'none'; style-src {_allowed(style)}; script-src {_allowed(script)}; "
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
     return (
         _environment()
         .get_template(template)
         .render(
-            # Trusted: all are of this package.
+            # Trusted: all three are part of this package.
             mark=Markup(MARK),
             style=Markup(style),
             script=Markup(script),
             policy=policy,
-            root=root,
+            root="" if index else "../",
             version=__version__,
             **values,
         )
@@ -76,22 +101,11 @@ def _environment() -> Environment:
         "number": number,
         "text": text,
         "interval": interval,
-        "ranks": ranks,
+        "ranks": lambda row: span(row.rank, row.rank_worst),
         "run_page": functools.partial(address, "run"),
         "method_page": functools.partial(address, "method"),
     }
     return made
-
-
-def interval(row: Row) -> str:
-    """How sure a row's mAP is."""
-    spread = "" if row.deviation is None else f" ±{row.deviation:.2f} (n={row.seeds})"
-    return f"[{row.low:.1f}, {row.high:.1f}]{spread}"
-
-
-def ranks(row: Row) -> str:
-    """The ranks of a row that are not ruled out."""
-    return span(row.rank, row.rank_worst)
 
 
 @functools.cache
@@ -100,5 +114,41 @@ def _asset(name: str) -> str:
 
 
 @functools.cache
-def _allowed(source: str) -> str:
+def _hash(source: str) -> str:
     return f"'sha256-{b64encode(sha256(source.encode()).digest()).decode()}'"
+
+
+# ----------------------------------------------------------------------------------------- values
+def facts(fields: Mapping[str, Any], prefix: str = "") -> list[Fact]:
+    """Every value of nested fields; empty values are left out."""
+    found: list[Fact] = []
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            found += facts(value, f"{prefix}{name}.")
+        elif value is not None and value != () and value != []:
+            found.append(Fact(f"{prefix}{name}", text(value)))
+    return found
+
+
+def text(value: Any) -> str:
+    """A value as a reader would write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence) and all(isinstance(each, str | int | float) for each in value):
+        return ", ".join(text(each) for each in value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def number(value: float | None, places: int = 2) -> str:
+    """A number with its decimals, or a dash."""
+    return NONE if value is None or not math.isfinite(value) else f"{value:,.{places}f}"
+
+
+def interval(row: Row) -> str:
+    """The 95 % interval of a row's mAP, and the deviation between its seeds."""
+    spread = "" if row.deviation is None else f" ±{row.deviation:.2f} (n={row.seeds})"
+    return f"[{row.low:.1f}, {row.high:.1f}]{spread}"

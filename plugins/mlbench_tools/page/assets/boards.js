@@ -155,7 +155,11 @@ function start() {
     writeAddress();
   });
   $("more").addEventListener("click", () => { whole = true; drawTable(passes); $("board").closest("[tabindex]").focus(); });
-  addEventListener("hashchange", () => { readAddress(); update(); });
+  addEventListener("hashchange", () => {
+    if ($(location.hash.slice(1))) return; // a link to a section of this page chooses no board
+    readAddress();
+    update();
+  });
   let width = 0;
   new ResizeObserver(([entry]) => {
     if (Math.abs(entry.contentRect.width - width) < 1) return;

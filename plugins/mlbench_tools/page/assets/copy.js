@@ -1,5 +1,5 @@
 // Tables and citations to the clipboard. A table is {head: [text], body: [[text]], right: [bool]}.
-// What is escaped, and how, is that of leaderboard/text.py: the two are tested against each other.
+// Text is escaped by the rules of mlbench/boards/text.py; a test compares the two.
 const CONTROLS = /[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 const MARKUP = /[\\|`*~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\](?=[([:])|&(?=#?[A-Za-z0-9]+;)/g;
 const FORMULA = /^[=+\-@\t\r]/, NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;

@@ -1,0 +1,176 @@
+"""The index page: boards as embedded data, the literature's results and the methods.
+
+The names of the embedded data are short, as a board may have 2,000 rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from mlbench.boards.render import few_images
+from mlbench.boards.rows import Row, Table
+from mlbench.metrics.protocols import find
+from mlbench_tools.page.collect import Site
+from mlbench_tools.page.derived import Derived
+from mlbench_tools.page.literature import literature_lines
+from mlbench_tools.page.templating import address, render
+
+CANONICAL = ("canonical", "ap")
+"""Protocols whose numbers a board has anyway."""
+MATRIX = 120
+"""Rows of a board beyond which it has no matrix of wins: nobody could read it."""
+
+
+def board_names(tables: Sequence[Table]) -> list[str]:
+    """What the index page calls the data of each board; the same for all its tracks."""
+    taken = Counter(table.name for table in tables)
+    return [
+        table.name.removesuffix(f"-{table.track}")
+        + (f" {table.data[:8]}" if taken[table.name] > 1 else "")
+        for table in tables
+    ]
+
+
+def index_page(site: Site, names: Sequence[str], derived: Mapping[str, Derived]) -> str:
+    """The text of the index page.
+
+    Args:
+        site: what the pages are made of.
+        names: of the boards, as ``board_names`` gives them.
+        derived: run id -> what its predictions say, if they can be read.
+    """
+    return render(
+        "index.html",
+        tables=site.tables,
+        runs=len(site.records),
+        data=_data(site, names, derived),
+        methods=[_method(name, site) for name in site.methods],
+        published=literature_lines(site, derived),
+    )
+
+
+def _method(name: str, site: Site) -> dict[str, str]:
+    recipe = site.recipes.get(name)
+    return {
+        "name": name,
+        "page": address("method", name),
+        "title": recipe.title if recipe else "",
+        "summary": recipe.summary if recipe else "",
+    }
+
+
+def _data(site: Site, names: Sequence[str], derived: Mapping[str, Derived]) -> dict[str, Any]:
+    """What the scripts of the index page filter, sort and plot."""
+    places = sorted({place for t in site.tables for row in t.rows for place, _ in row.latency})
+    boards = [
+        {"set": name, **_board(table, places, site, derived)}
+        for table, name in zip(site.tables, names, strict=True)
+    ]
+    recipes = site.recipes
+    return {
+        "places": places,
+        "methods": {
+            name: {
+                "page": address("method", name),
+                "cite": recipes[name].bibtex.strip() if name in recipes else "",
+            }
+            for name in site.methods
+        },
+        "protocols": {
+            name: find(name).definition for board in boards for name, _ in board["protocols"]
+        },
+        "boards": boards,
+    }
+
+
+def _board(
+    table: Table, places: Sequence[str], site: Site, derived: Mapping[str, Derived]
+) -> dict[str, Any]:
+    scored = [_protocol_means([derived.get(run) for run in row.run_ids]) for row in table.rows]
+    protocols: dict[str, dict[str, None]] = {}
+    for means in scored:
+        for name, values in means.items():
+            protocols.setdefault(name, {}).update(dict.fromkeys(values))
+    card = site.cards.get(table.dataset)
+    named = {table.identity, table.dataset}
+    return {
+        "cite": card.bibtex.strip() if card else "",
+        "papers": sorted({r.dataset for r in site.published if named & {r.dataset, *r.boards}}),
+        "protocols": [(name, list(values)) for name, values in protocols.items()],
+        "track": table.track,
+        "known": table.known,
+        "images": table.test_images,
+        "few": few_images(table),
+        "classes": table.classes,
+        "left_out": table.left_out,
+        "noise": _short(table.training_deviation),
+        "labels": list(table.labels or ()),
+        "wins": list(table.wins) if len(table.rows) <= MATRIX else [],
+        "rows": [
+            {**_row(row, places), "by": _by(means, protocols)}
+            for row, means in zip(table.rows, scored, strict=True)
+        ],
+        "diverged": [
+            {"title": run.title, "error": run.error, "page": address("run", run.run_id)}
+            for run in table.diverged
+        ],
+    }
+
+
+def _row(row: Row, places: Sequence[str]) -> dict[str, Any]:
+    whole: dict[str, Any] = {
+        "rank": row.rank,
+        "worst": max(row.rank, row.rank_worst),
+        "method": row.method,
+        "backbone": row.backbone,
+        "loss": row.loss,
+        "variant": row.variant,
+        "seeds": row.seeds,
+        "map": _short(row.mAP),
+        "low": _short(row.low),
+        "high": _short(row.high),
+        "sd": _short(row.deviation),
+        "cf1": _short(row.CF1),
+        "of1": _short(row.OF1),
+        "gmacs": _short(row.gmacs),
+        "head": _short(row.gmacs_head),
+        "params": _short(row.parameters),
+        "size": row.image_size,
+        "epochs": row.epochs,
+        "ms": {places.index(place): _short(ms) for place, ms in row.latency},
+        "runs": [[run_id, address("run", run_id)] for run_id in row.run_ids],
+    }
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def _protocol_means(runs: Sequence[Derived | None]) -> dict[str, dict[str, float]]:
+    """Protocol -> value -> its mean over the seeds of a row; only what all seeds have."""
+    seeds = [run.protocols for run in runs if run is not None]
+    if not seeds or len(seeds) < len(runs):
+        return {}
+    return {
+        name: {
+            value: float(f"{fmean(seed[name][value] for seed in seeds):.5g}")
+            for value in values
+            if not value.startswith("classes_") and all(value in seed[name] for seed in seeds)
+        }
+        for name, values in seeds[0].items()
+        if name not in CANONICAL and all(name in seed for seed in seeds)
+    }
+
+
+def _by(
+    means: Mapping[str, Mapping[str, float]], protocols: Mapping[str, Mapping[str, None]]
+) -> list[list[float | None] | None]:
+    """The values of a row by each protocol of its board; None for one that it was not scored by."""
+    return [
+        [means[name].get(value) for value in values] if name in means else None
+        for name, values in protocols.items()
+    ]
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.8g}")

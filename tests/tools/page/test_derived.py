@@ -1,0 +1,202 @@
+"""What follows from predictions, and its drawings."""
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlbench.metrics import average_precision
+from mlbench.metrics.measurement import Case
+from mlbench.metrics.protocols import find
+from mlbench.store import Store
+from mlbench.types import EpochLog, Predictions, StoreError
+from mlbench_tools.page import figures
+from mlbench_tools.page.derived import calibration_bins, derive, image_average_precision
+from mlbench_tools.page.figures import learning_curve, reliability_diagram
+from mlbench_tools.page.subpages import label_interval, label_lines
+from tests.store.made import made_predictions, made_record
+
+
+def plain(logits, targets):
+    """Average precision of one image from its definition."""
+    terms = []
+    for label in np.flatnonzero(targets == 1):
+        above = [i for i in range(len(logits)) if logits[i] >= logits[label] and targets[i] >= 0]
+        terms.append(sum(targets[i] == 1 for i in above) / len(above))
+    return sum(terms) / len(terms) if terms else float("nan")
+
+
+@given(
+    st.integers(1, 6).flatmap(
+        lambda c: st.lists(
+            st.tuples(
+                st.lists(st.integers(-2, 2), min_size=c, max_size=c),
+                st.lists(st.sampled_from([-1, 0, 1]), min_size=c, max_size=c),
+            ),
+            min_size=1,
+            max_size=5,
+        )
+    )
+)
+def test_the_average_precision_of_an_image_is_its_definition(rows):
+    logits = np.array([row[0] for row in rows], np.float32)
+    targets = np.array([row[1] for row in rows], np.int8)
+    wanted = [plain(*row) for row in zip(logits, targets, strict=True)]
+    np.testing.assert_allclose(image_average_precision(logits, targets), wanted)
+
+
+@pytest.fixture
+def derived(tmp_path):
+    """Predictions -> what follows from them."""
+
+    def found(predictions, **fields):
+        record, store = made_record(**fields), Store(tmp_path)
+        store.write(record, predictions)
+        return derive(store, record, tmp_path / "cache")
+
+    return found
+
+
+def test_worst_and_best_images(derived):
+    """Images that are ranked rightly, rightly and surely, wrongly, and one without a label."""
+    made = Predictions(
+        logits=np.array([[1, 0, -1], [9, -9, -9], [-1, 0, 1], [0, 0, 0]], np.float32),
+        targets=np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 0, -1]], np.int8),
+        keys=("right", "sure", "wrong", "none"),
+    )
+    found = derived(made)
+    assert [image.key for image in found.worst] == ["wrong", "right", "sure"]
+    assert [image.key for image in found.best] == ["sure", "right", "wrong"]
+    assert (found.worst[0].precision, found.worst[0].present) == (33.33, ("cat",))
+    assert found.worst[0].predicted == ("tv | monitor", "dog", "cat")
+    assert found.images == 4 and found.positives == (3, 0, 0)
+
+
+def test_the_ends_are_those_of_the_whole_ranking(derived):
+    """Of 300 images most are ranked without a fault; the one of lowest loss is the best of them."""
+    rng = np.random.default_rng(0)
+    targets = (rng.random((300, 3)) < 0.5).astype(np.int8)
+    logits = (2 * targets + rng.standard_normal((300, 3))).astype(np.float32)
+    keys = tuple(f"{i:03d}" for i in range(300))
+    found = derived(Predictions(logits, targets, keys))
+    precision = image_average_precision(logits, targets)
+    loss = np.logaddexp(0, np.where(targets == 1, -logits, logits)).mean(axis=1)
+    ranked = [i for i in np.lexsort((-loss, precision)) if np.isfinite(precision[i])]
+    assert [image.key for image in found.worst] == [keys[i] for i in ranked[:10]]
+    assert [image.key for image in found.best] == [keys[i] for i in ranked[:-11:-1]]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda _: b"hello"])
+def test_damaged_predictions_are_named(tmp_path, damage):
+    record, store = made_record(), Store(tmp_path)
+    file = store.write(record, made_predictions(n=50)).with_suffix(".npz")
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(StoreError, match=r"npz: damaged predictions"):
+        derive(store, record, tmp_path / "cache")
+
+
+def test_a_damaged_cache_is_made_anew(derived, tmp_path):
+    first = derived(made_predictions())
+    for cached in (tmp_path / "cache").iterdir():
+        cached.write_text("{")
+    assert derived(made_predictions()) == first
+
+
+def test_other_predictions_or_training_positives_are_not_taken_from_the_cache(derived):
+    first = derived(made_predictions(n=40), train_positives=(120, 7, 3))
+    assert derived(made_predictions(1, n=40), train_positives=(120, 7, 3)) != first
+    other = derived(made_predictions(n=40), train_positives=(1, 7, 3))
+    heads = [found.protocols["groups"]["labels_head"] for found in (first, other)]
+    assert heads == [1, 0]
+
+
+# ---------------------------------------------------------------------------------------- drawings
+def log(epoch, loss):
+    return EpochLog(epoch=epoch, loss=loss, lr=1e-3, seconds=1, images_per_second=10)
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=40))
+def test_a_curve_stays_in_its_drawing_and_falls_where_the_loss_falls(losses):
+    made = learning_curve([log(i + 1, loss) for i, loss in enumerate(losses)])
+    for point in (*made.points, *made.up, *made.across):
+        assert all(0 <= value <= figures.WIDTH for value in point if isinstance(value, float))
+    assert all(0 <= p.y <= figures.HEIGHT for p in made.points)
+    for (a, b), (p, q) in zip(pairwise(losses), pairwise(made.points), strict=True):
+        assert (a >= b) == (p.y <= q.y) or p.y == pytest.approx(q.y)
+    longest = max(len(tick.text) for tick in made.up)
+    assert made.left - 6 >= 11 * longest, "11 units a digit is what a phone draws"
+
+
+def test_no_curve_of_one_epoch():
+    assert learning_curve([log(1, 0.5)]) is None
+    assert learning_curve([log(1, 0.5), log(2, float("inf"))]) is None
+
+
+def diagram(probability, targets):
+    logits = np.log(probability / (1 - probability)).astype(np.float32)
+    found = find("calibration").measure(Case(logits, targets))
+    return reliability_diagram(calibration_bins(found))
+
+
+def test_a_calibrated_model_lies_on_the_diagonal_and_an_overconfident_one_below_it():
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(0.02, 0.98, (20_000, 3))
+    targets = (rng.random(truth.shape) < truth).astype(np.int8)
+    honest = diagram(truth, targets)
+    assert len(honest.bins) == 15 and sum(b.entries for b in honest.bins) == truth.size
+    wide = figures.SQUARE_RIGHT - figures.SQUARE_LEFT
+    tall = figures.SQUARE_BOTTOM - figures.SQUARE_TOP
+    for each in honest.bins:
+        across, up = (each.x - figures.SQUARE_LEFT) / wide, (figures.SQUARE_BOTTOM - each.y) / tall
+        assert across == pytest.approx(each.confidence / 100) and abs(across - up) < 0.05
+    sure = diagram(np.clip(truth * 1.5, 0.01, 0.99), targets)
+    assert sure.errors["ECE"] > honest.errors["ECE"] + 5
+    assert all(b.frequency < b.confidence for b in sure.bins if b.confidence > 40)
+
+
+def test_an_empty_bin_has_neither_point_nor_bar_and_more_entries_a_higher_bar():
+    made = diagram(np.array([[0.05]] * 90 + [[0.95]] * 10), np.array([[0]] * 90 + [[1]] * 10))
+    found = [(b.edges, b.entries, b.frequency) for b in made.bins]
+    assert found == [("0 to 7", 90, 0), ("93 to 100", 10, 100)]
+    tops = [float(top) for top in re.findall(r"V([\d.]+)H", made.bars)]
+    first, second = (figures.BARS_BOTTOM - top for top in tops)
+    assert made.bars.count("M") == 2 and first > second > 0 and made.most == 90
+
+
+# ------------------------------------------------------------------------------------------ labels
+def test_the_weakest_label_comes_first_with_its_positives():
+    record = made_record(average_precision=(50.0, 40.0, None), train_positives=(9, 8, 7))
+    found = label_lines(record, (4, 40, 0))
+    assert [(line.name, line.ap, line.tested, line.trained) for line in found] == [
+        ("dog", 40.0, 40, 8),
+        ("cat", 50.0, 4, 9),
+    ]
+    assert label_lines(record, ())[0].low is None
+
+
+@given(st.floats(0, 100), st.integers(1, 1000))
+def test_an_interval_of_a_label_holds_its_score_and_shrinks_with_positives(ap, positives):
+    low, high = label_interval(ap, positives)
+    more = label_interval(ap, positives + 1)
+    assert 0 <= low <= ap + 1e-9 and ap - 1e-9 <= high <= 100
+    assert high - low > more[1] - more[0] > 0, "not even 100 % is sure"
+
+
+@pytest.mark.parametrize(("positives", "separation"), [(4, 4.0), (10, 2.5), (30, 1.5), (100, 2.5)])
+def test_an_interval_of_a_label_covers_what_it_says(positives, separation):
+    """Normal scores; the truth is the precision over a large draw of the same prevalence."""
+    rng, images = np.random.default_rng(0), 900
+
+    def drawn(times):
+        targets = np.zeros(images * times, np.int8)
+        targets[: positives * times] = 1
+        scores = rng.standard_normal(len(targets)) + separation * targets
+        found = average_precision(scores[:, None].astype(np.float32), targets[:, None])
+        return 100 * float(found[0])
+
+    truth = drawn(200)
+    bounds = [label_interval(drawn(1), positives) for _ in range(300)]
+    assert np.mean([low <= truth <= high for low, high in bounds]) > 0.9

@@ -1,0 +1,205 @@
+"""Results of the literature: their files, the cards that quote them, and our rows beside them."""
+
+from pathlib import Path
+
+import pytest
+
+from mlbench import registry
+from mlbench.boards.rows import tables
+from mlbench.store import Store
+from mlbench.types import StoreError
+from mlbench_tools.page.collect import Site
+from mlbench_tools.page.derived import derive
+from mlbench_tools.page.literature import literature_lines, load
+from tests.store.made import made_predictions, made_record
+
+FOLDER = Path(__file__).parents[3] / "results" / "published"
+PUBLISHED = load(FOLDER)
+DASH = "\N{EN DASH}"
+GOOD = """\
+dataset: voc2007
+boards: [voc2007]
+sources:
+  readme: README of the code
+rows:
+  - {method: ssgrl, backbone: resnet101, image_size: 576, pretraining: ImageNet-1k, protocol: ap,
+     test_images: 4952, verified: {readme: {mAP: 93.4}}}
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    """The text of a file -> the results in it."""
+
+    def loaded(text):
+        (tmp_path / "voc2007.yaml").write_text(text)
+        return load(tmp_path)
+
+    return loaded
+
+
+def test_what_a_file_says_is_what_is_loaded(read):
+    (result,) = read(GOOD)
+    assert (result.dataset, result.method, result.image_size) == ("voc2007", "ssgrl", 576)
+    score = result.score("mAP")
+    assert (score.value, score.status, score.source) == (93.4, "verified", "README of the code")
+    assert result.score("CF1") is None and result.extra_data == ""
+
+
+def test_a_folder_that_is_not_there_is_empty(tmp_path):
+    assert load(tmp_path / "none") == []
+
+
+BROKEN = {
+    "a status": (("verified:", "unverified:"), r"rows\.0\.unverified: Extra inputs"),
+    "no score": ((", verified: {readme: {mAP: 93.4}}", ""), r"row 0 \(ssgrl\) has no score"),
+    "a metric": (("mAP: 93.4", "map: 93.4"), r"unknown metric 'map'; the metrics are mAP, CP"),
+    "over 100": (("93.4", "934"), r"rows\.0\.verified\.readme\.mAP = 934: .*less than or equal"),
+    "a text": (("93.4", "'93.4'"), r"rows\.0\.verified\.readme\.mAP = '93.4': .*number"),
+    "a source": (("{readme: {", "{paper: {"), r"row 0 \(ssgrl\): add paper to sources"),
+    "a key": (("backbone:", "backbon:"), r"rows\.0\.backbone: Field required"),
+    "a protocol": (("ap,", "aap,"), r"rows\.0\.protocol.*unknown protocol 'aap'; did you mean"),
+    "the head": (("boards: [voc2007]", ""), r"boards: Field required"),
+    "not YAML": (("boards: [", "boards: ]"), r"cannot be read as YAML: .*line 2"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), BROKEN.values(), ids=BROKEN)
+def test_an_error_says_which_file_and_what_is_wrong(read, change, said):
+    with pytest.raises(StoreError, match=r"(?s)voc2007\.yaml.*" + said):
+        read(GOOD.replace(*change))
+
+
+# ------------------------------------------------------------------------------ the committed files
+def family(name):
+    """What recipes call a data set."""
+    return registry.find("dataset", name).load().card.family or name
+
+
+def test_every_score_of_a_card_is_quoted_from_the_files():
+    """`results/published` is the source; what a card says otherwise is a mistake in one of them."""
+    known = {
+        (family(result.dataset), result.method, score.metric, score.value, score.status)
+        for result in PUBLISHED
+        for score in result.scores
+    }
+    quoted = {
+        (score.dataset, plugin.name, score.metric, score.value, score.status)
+        for plugin in registry.plugins("recipe")
+        for score in plugin.load().reported
+    }
+    assert len(quoted) > 20 and not quoted - known, "scores of cards that the files lack"
+
+
+def test_data_sets_and_editions_are_known_and_no_result_stands_twice():
+    plugins = {plugin.name for plugin in registry.plugins("dataset")}
+    for result in PUBLISHED:
+        card = registry.find("dataset", result.dataset).load().card
+        sizes = {split.images for split in card.splits.values()}
+        # The labels of VOC 2012's test split are on a server only.
+        assert result.test_images in {None, *sizes} or result.dataset == "voc2012"
+        assert set(result.boards) <= {*card.identities.values(), *plugins}
+        assert not any("mini" in board for board in result.boards)
+        metrics = [score.metric for score in result.scores]
+        assert len(set(metrics)) == len(metrics), result
+    conditions = [r.model_copy(update={"scores": (), "gmacs": None}) for r in PUBLISHED]
+    assert len({r.model_dump_json() for r in conditions}) == len(conditions)
+
+
+def test_the_readme_counts_what_is_secondary():
+    held = [{score.status for score in result.scores} for result in PUBLISHED]
+    only, some = held.count({"secondary"}), sum("secondary" in statuses for statuses in held)
+    text = " ".join((FOLDER / "README.md").read_text().split())
+    said = (
+        f"Of {len(held)} rows {only} hold nothing else, and {some - only} more hold some such score"
+    )
+    assert said in text
+
+
+# ------------------------------------------------------------------------------- our rows beside it
+def record(identity="voc2007", images=4952, method="ssgrl", spec=None, **settings):
+    return made_record(
+        method,
+        92.5,
+        identity=identity,
+        test_images=images,
+        settings={"backbone": "resnet101", "image_size": 576, "loss": "bce"} | settings,
+        spec={"track": "published", "dataset": "voc2007", **(spec or {})},
+    )
+
+
+def lines(published, ours, derived=None):
+    site = Site(tables([ours]), {ours.run_id: ours}, published=published)
+    return literature_lines(site, derived or {})
+
+
+def test_a_row_of_ours_under_the_same_conditions_is_compared(read):
+    ours = record()
+    (line,) = lines(read(GOOD), ours)
+    assert (line["mAP"], line["ours"], line["difference"]) == ("93.4", "92.50", "-0.90")
+    assert line["run"] == f"run/{ours.run_id}.html" and line["page"] == "method/ssgrl.html"
+    assert (line["status"], line["sources"]) == ("verified", ["README of the code"])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"method": "gap"},
+        {"backbone": "resnet50"},
+        {"image_size": 448},
+        {"spec": {"track": "probe"}},
+        {"spec": {"track": "controlled"}},
+        {"identity": "voc2007-mini"},
+        {"images": 600},
+        {"identity": "voc2007-holdout-0.2"},
+        {"identity": "coco2017"},
+        {"spec": {"labels": ("cat", "dog", "tv | monitor")}},
+    ],
+    ids=str,
+)
+def test_a_row_of_ours_under_other_conditions_is_not(read, other):
+    (line,) = lines(read(GOOD), record(**other))
+    assert line["run"] is None and line["difference"] == DASH
+
+
+@pytest.mark.parametrize("key", ["extra_data: COCO", "trained_at: 448", "loss: asl"])
+def test_a_result_under_other_conditions_is_not_compared(read, key):
+    (line,) = lines(read(GOOD.replace("test_images:", f"{key}, test_images:")), record())
+    assert line["run"] is None and line["difference"] == DASH
+
+
+def test_a_result_by_another_protocol_is_compared_with_ours_by_the_same(read, tmp_path):
+    published = read(GOOD.replace("protocol: ap", "protocol: ap-interpolated+difficult-negative"))
+    ours, store = record(), Store(tmp_path)
+    (line,) = lines(published, ours)
+    assert line["run"] and (line["ours"], line["difference"]) == ("run", DASH)
+    store.write(ours, made_predictions(n=40))
+    derived = {ours.run_id: derive(store, ours, tmp_path / "cache")}
+    mine = derived[ours.run_id].protocols["ap-interpolated+difficult-negative"]["mAP"]
+    (line,) = lines(published, ours, derived)
+    assert line["ours"] == f"{mine:.2f}" and line["difference"] == f"{mine - 93.4:+.2f}"
+    (line,) = lines(read(GOOD.replace("protocol: ap", "protocol: null")), ours, derived)
+    assert line["run"] and line["difference"] == DASH
+
+
+def test_coco_2014_is_found_whatever_its_digest():
+    ours = record("coco2014-unknown-0123456789abcdef", 40_504, spec={"dataset": "coco2014"})
+    found = [line for line in lines(PUBLISHED, ours) if line["run"]]
+    assert [(line["dataset"], line["method"]) for line in found] == [("coco2014", "ssgrl")]
+
+
+def test_lines_are_ordered_by_data_set_with_the_decimals_of_their_sources():
+    shown = lines(PUBLISHED, record())
+    sets = [line["dataset"] for line in shown]
+    assert sets == sorted(sets) and len(shown) == len(PUBLISHED)
+    scores = [line[name] for line in shown for name in ("mAP", "CF1", "OF1")]
+    assert all("." in score for score in scores if score != DASH) and "80.0" in scores
+    assert {line["page"] for line in shown} == {None, "method/ssgrl.html"}
+
+
+def test_re_scored_weights_are_never_ranked_with_runs():
+    """The same settings, once trained by us and once as published."""
+    scored = record(spec={"checkpoint": "sha256:" + "a" * 16})
+    made = tables([record(), scored])
+    assert sorted((table.tier, len(table.rows)) for table in made) == [("own", 1), ("re-scored", 1)]
+    assert len({table.name for table in made}) == 2

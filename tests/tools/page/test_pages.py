@@ -1,0 +1,336 @@
+"""What the pages say, and that no text of others becomes markup."""
+
+import base64
+import hashlib
+import json
+import re
+from html import unescape
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import pytest
+
+from mlbench.boards.rows import tables
+from mlbench.metrics.protocols import evaluate
+from mlbench.recipe import of
+from mlbench.recipe import read as settings_of
+from mlbench.store import Store
+from mlbench.types import EpochLog, Recipe, Reported, Settings, StoreError
+from mlbench_tools.page.collect import Site
+from mlbench_tools.page.site import write_site
+from mlbench_tools.page.templating import facts, number
+from tests.store.made import made_efficiency, made_predictions, made_record, made_scores
+
+EVIL = "<script>alert(1)</script>"
+
+
+def log(epoch, loss):
+    return EpochLog(epoch=epoch, loss=loss, lr=1e-3, seconds=1, images_per_second=10)
+
+
+def recipe(**fields):
+    plain = {"title": "T", "bibtex": "@misc{t}", "summary": "s", "settings": Settings(head="gap")}
+    return Recipe(**{**plain, **fields})
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Records (and predictions of a run id) -> the folder of their site."""
+
+    def made(records, predictions=None, **collected):
+        store = Store(tmp_path / "results")
+        for record in records:
+            store.write(record, (predictions or {}).get(record.run_id))
+        site = Site(tables(records), {record.run_id: record for record in records}, **collected)
+        return write_site(site, store, tmp_path / "cache", tmp_path / "site").parent
+
+    return made
+
+
+class Page(HTMLParser):
+    """Tags, links, scripts and texts of a page, and its <pre> by their ids."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.source = file.read_text()
+        self.tags, self.links, self.scripts, self.texts, self._in = [], [], [], [], ""
+        self.feed(self.source)
+        found = re.findall(r'<pre id="(\w+)">(.*?)</pre>', self.source, re.DOTALL)
+        self.preformatted = {name: unescape(text) for name, text in found}
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self._in = tag
+        if href := dict(attributes).get("href"):
+            self.links.append(href)
+
+    def handle_endtag(self, tag):
+        self._in = ""
+
+    def handle_data(self, text):
+        (self.scripts if self._in == "script" else self.texts).append(text)
+
+    @property
+    def text(self):
+        return " ".join(self.texts)
+
+
+def run(site, record):
+    return Page(site / "run" / f"{record.run_id}.html")
+
+
+def embedded(site):
+    text = (site / "index.html").read_text()
+    block = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    return json.loads(block[1])
+
+
+def contents(site):
+    return {file: file.read_bytes() for file in site.rglob("*") if file.is_file()}
+
+
+# -------------------------------------------------------------------------------- the whole of it
+def test_every_link_leads_to_a_page_that_is_there(build):
+    records = [made_record(name, 50) for name in ("ssgrl", 'we"ird <b>', "a/b%2F", "timm:x y")]
+    bad = made_record("gap", status="diverged", scores=None, error="nan", efficiency=None)
+    site = build([*records, bad])
+    data = embedded(site)
+    links = [page for b in data["boards"] for row in b["rows"] for _, page in row["runs"]]
+    links += [d["page"] for b in data["boards"] for d in b["diverged"]]
+    links += [method["page"] for method in data["methods"].values()]
+    for link in links:
+        assert (site / unquote(link)).is_file(), link
+    for file in site.rglob("*.html"):
+        for link in Page(file).links:
+            if not link.startswith("#"):
+                assert (file.parent / unquote(link.partition("#")[0])).is_file(), (file, link)
+    assert len(list(site.glob("run/*.html"))) == 5 and len(list(site.glob("method/*.html"))) == 5
+
+
+def test_text_of_plugins_files_and_labels_never_becomes_markup(build):
+    record = made_record(
+        f'm"{EVIL}',
+        settings={"backbone": EVIL, "loss": "'\"><svg onload=alert(3)>", "head_options": {EVIL: 1}},
+        label_names=(EVIL, "q\"uote'", "</style><img src=x onerror=alert(2)>"),
+        average_precision=(1.0, 2.0, None),
+        identity=f"coco{EVIL}",
+        notes=(EVIL,),
+        environment={EVIL: EVIL},
+        epochs=(log(1, 0.5), log(2, 0.4)),
+        efficiency=made_efficiency(device=EVIL),
+    )
+    score = Reported(
+        dataset=EVIL, metric="mAP", value=1, source="javascript:alert(4)", status="verified"
+    )
+    card = recipe(title=EVIL, bibtex=EVIL, summary=EVIL, deviations=(EVIL,), reported=(score,))
+    method = record.spec.method
+    predictions = {record.run_id: made_predictions()}
+    site = build([record], predictions, recipes={method: card}, options={method: {EVIL: EVIL}})
+    for file in site.rglob("*.html"):
+        page, index = Page(file), file.name == "index.html"
+        count = [tag for tag, _ in page.tags if tag == "script"]
+        assert len(count) == (2 if index else 1), file
+        assert not [t for t, a in page.tags if t == "img" or any(n.startswith("on") for n in a)]
+        assert not [link for link in page.links if link.startswith("javascript")]
+        assert "<script>alert" not in "".join(page.scripts) and "<svg onload" not in page.source
+        assert any("alert(1)" in text for text in page.texts), f"{file} lost the text itself"
+    assert embedded(site)["boards"][0]["rows"][0]["backbone"] == EVIL
+
+
+def test_a_page_allows_its_own_script_and_style_and_nothing_else(build):
+    for file in build([made_record()]).rglob("*.html"):
+        text = file.read_text()
+        policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+        assert "default-src &#39;none&#39;" in policy
+        for tag in ("style", "script"):
+            body = re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)[1]
+            hashed = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
+            assert f"{tag}-src &#39;sha256-{hashed}&#39;" in policy, (file, tag)
+        assert not re.search(r"\s(src|style)=", text), "nothing is loaded, nor styled in place"
+
+
+def test_a_rebuild_gives_the_same_bytes_and_reads_no_predictions_again(build, monkeypatch):
+    record = made_record()
+    first = contents(build([record], {record.run_id: made_predictions()}))
+    monkeypatch.setattr("mlbench.store.Store.predictions", lambda *_: pytest.fail("read again"))
+    assert contents(build([record], {record.run_id: made_predictions()})) == first
+
+
+def test_a_rebuild_removes_pages_of_runs_and_methods_that_are_gone(build):
+    kept, gone = made_record("gap"), made_record("csra")
+    site = build([kept, gone])
+    (site / "run" / "mine.html").write_text("<title>not of mlbench</title>")
+    build([kept])
+    assert {file.name for file in site.glob("run/*")} == {f"{kept.run_id}.html", "mine.html"}
+    assert [file.name for file in site.glob("method/*")] == ["gap.html"]
+
+
+def test_a_page_is_replaced_in_one_step(build, tmp_path):
+    index = build([made_record(value=50)]) / "index.html"
+    open_in_a_browser = tmp_path / "open"
+    open_in_a_browser.hardlink_to(index)
+    first = index.read_bytes()
+    build([made_record(value=60)])
+    assert open_in_a_browser.read_bytes() == first != index.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["site", "cache"])
+def test_a_folder_that_cannot_be_written_is_named(build, tmp_path, name):
+    (tmp_path / name).write_text("in the way")
+    record = made_record()
+    with pytest.raises(StoreError, match=name):
+        build([record], {record.run_id: made_predictions()})
+
+
+# -------------------------------------------------------------------------------------- the index
+def test_boards_carry_intervals_costs_and_latencies_apart_by_place(build):
+    records = [
+        made_record("gap", 50),
+        made_record("gmp", 40, efficiency=made_efficiency(device="H100", median_ms=2)),
+        made_record("csra", 30, efficiency=None),
+    ]
+    data = embedded(build(records))
+    (board,) = data["boards"]
+    first, second, third = board["rows"]
+    assert (first["map"], first["low"], first["high"], first["gmacs"]) == (50, 49, 51, 2.0)
+    assert data["places"] == ["AMD EPYC, 2 threads, fp32", "H100, 2 threads, fp32"]
+    assert (first["ms"], second["ms"], third["ms"]) == ({"0": 12.5}, {"1": 2.0}, {})
+    assert "gmacs" not in third, "what was not measured is missing, not zero"
+
+
+def test_a_board_of_few_images_carries_a_warning(build):
+    made = [made_record(test_images=n, identity=f"of{n}") for n in (49, 50)]
+    said = {board["images"]: board["few"] for board in embedded(build(made))["boards"]}
+    assert said[49].startswith("With only 49 test images") and said[50] == ""
+
+
+def test_two_label_subsets_of_one_name_keep_two_boards(build):
+    two = [made_record(spec={"data": letter * 16}, identity="photos") for letter in ("a", "b")]
+    sets = [board["set"] for board in embedded(build(two))["boards"]]
+    assert sorted(sets) == ["photos aaaaaaaa", "photos bbbbbbbb"]
+
+
+def test_rows_carry_the_values_of_other_protocols_if_all_their_seeds_have_predictions(build):
+    seeds = [made_record(value=50 + i, spec={"seed": i}) for i in range(2)]
+    half = [made_record("gap", 40 + i, spec={"seed": i}) for i in range(2)]
+    seen = {r.run_id: made_predictions(i, n=40) for i, r in enumerate([*seeds, half[0]])}
+    data = embedded(build([*seeds, *half], seen))
+    (board,) = data["boards"]
+    names = [name for name, _ in board["protocols"]]
+    place = names.index("ap-interpolated")
+    assert "canonical" not in names and board["protocols"][place][1] == ["mAP"]
+    assert "interpolation" in data["protocols"]["ap-interpolated"]
+    measured, missing = board["rows"]
+    mean = sum(
+        evaluate("ap-interpolated", seen[r.run_id].logits, seen[r.run_id].targets)["mAP"]
+        for r in seeds
+    )
+    assert measured["by"][place] == [pytest.approx(mean / 2, rel=1e-4)]
+    assert missing["by"] == [None] * len(names)
+
+
+# ---------------------------------------------------------------------------------- a run's page
+def test_a_runs_page_holds_what_repeats_and_explains_it(build):
+    record = made_record(
+        epochs=(log(1, 0.5), log(2, float("inf")), log(3, 0.25)),
+        settings={"optimizer": {"lr": 0.0125}},
+        environment={"device": "cpu", "versions": {"torch": "9.9"}},
+        notes=("bf16 was not available",),
+        train_positives=(120, 7, 3),
+    )
+    other = made_record(value=51, spec={"seed": 1}, settings={"optimizer": {"lr": 0.0125}})
+    made = made_predictions(n=40)
+    page = run(build([record, other], {record.run_id: made}), record)
+    for wanted in (
+        record.command, f"--repeat {record.run_id}.yaml", "0123456789abcdef", "0.0125", "9.9",
+        "bf16 was not available", "tv | monitor", "Of all 40 test images", "label-ranking",
+        "ap-interpolated", "labels_head 1", f"over {(made.targets >= 0).sum()} known pairs",
+    ):  # fmt: skip
+        assert wanted in page.text, wanted
+    assert f"../run/{other.run_id}.html" in page.links, "the other seed"
+    circles = [attributes for tag, attributes in page.tags if tag == "circle"]
+    assert len(circles) == 2, "an infinite loss has no place on the curve"
+    (bars,) = [a["d"] for _, a in page.tags if a.get("class") == "bars"]
+    (points,) = [a["d"] for _, a in page.tags if a.get("class") == "points"]
+    assert bars.count("M") == points.count("M") > 3
+
+
+def test_a_runs_page_repeats_this_run_alone(build):
+    record = made_record(settings={"weights": "sha256:ab"}, command="mlbench run --data x")
+    scored = made_record(spec={"checkpoint": "sha256:cd"}, command="mlbench evaluate <ours>")
+    site = build([record, scored])
+    given = run(site, record).preformatted
+    assert given["command"] == (
+        f"mlbench run --repeat {record.run_id}.yaml --results repeated --data DIR --weights FILE"
+    )
+    assert settings_of(given["recipe"]) == of(record)
+    given = run(site, scored).preformatted
+    assert given["command"] == "mlbench evaluate <ours>" and "recipe" not in given
+
+
+def test_positives_stand_beside_each_label(build):
+    record, old = made_record(train_positives=(120, 7, 3)), made_record(spec={"seed": 1})
+    made = made_predictions(n=40)
+    site = build([record, old], dict.fromkeys((record.run_id, old.run_id), made))
+    first, second, _ = (made.targets == 1).sum(axis=0).tolist()
+    page = run(site, record).source
+    number_cell = r"<td>[\d.]+</td>"
+    assert re.search(
+        rf"<td>cat</td><td>50.00</td>{number_cell * 2}<td>{first}</td><td>120</td>", page
+    )
+    assert f"<small>({second} / 7)</small>" in page and 'class="sure"' in page
+    page = run(site, old).source
+    assert f"<td>{first}</td></tr>" in page and "training positives</th>" not in page
+    assert "groups is not defined here: how many training images" in page
+
+
+def test_a_run_without_predictions_or_scores_says_so(build):
+    plain = made_record()
+    bad = made_record("gap", status="diverged", scores=None, error="nan at step 7", efficiency=None)
+    site = build([plain, bad])
+    assert "nan at step 7" in run(site, bad).text
+    page = run(site, plain).source
+    assert "There are no predictions beside the record." in page
+    assert "<td>cat</td><td>50.00</td></tr>" in page, "a label has neither count nor interval"
+    assert 'class="sure"' not in page and 'id="reliability"' not in page
+
+
+def test_one_of_a_kind_is_singular(build):
+    record = made_record(
+        test_images=1,
+        label_names=("cat",),
+        average_precision=(50.0,),
+        epochs=(log(1, 0.5),),
+        scores=made_scores().model_copy(update={"classes_scored": 1}),
+    )
+    site = build([record])
+    assert "1 run of 1 method on 1 board." in Page(site / "index.html").text
+    text = run(site, record).text
+    assert "test image, 1 label scored" in text and "The epoch as a table" in text
+
+
+# -------------------------------------------------------------------------------- a method's page
+def test_a_methods_page_holds_citation_deviations_options_and_rows(build):
+    score = Reported(
+        dataset="coco", metric="mAP", value=83.8, source="https://x.org", status="verified"
+    )
+    card = recipe(
+        title="A paper",
+        deviations=("another gate",),
+        settings=Settings(head="ssgrl", epochs=77),
+        tuned={"probe": {"optimizer": {"lr": 0.123}}},
+        reported=(score,),
+    )
+    options = {"ssgrl": {"time_steps": 3}}
+    site = build([made_record(value=61.25)], recipes={"ssgrl": card}, options=options)
+    page = Page(site / "method" / "ssgrl.html")
+    said = ("A paper", "another gate", "77", "0.123", "83.8", "time_steps", "@misc{t}", "61.25")
+    for wanted in said:
+        assert wanted in page.text, wanted
+    assert "https://x.org" in page.links
+
+
+def test_facts_are_flat_and_leave_out_what_is_empty():
+    nested = {"a": {"b": 0.00123456789, "c": None, "d": ()}, "e": True, "f": [1, 2], "g": [{}]}
+    assert facts(nested) == [("a.b", "0.00123457"), ("e", "yes"), ("f", "1, 2"), ("g", "[{}]")]
+    assert [number(v) for v in (1234.5, None, float("nan"))] == ["1,234.50", "\u2013", "\u2013"]

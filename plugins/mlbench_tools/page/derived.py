@@ -7,7 +7,6 @@ checksums, so a second build of the site decompresses nothing.
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from mlbench.files import atomic_write
 from mlbench.metrics.measurement import Case, Measurement
 from mlbench.metrics.protocols import PROTOCOLS, measure
-from mlbench.store import Store
+from mlbench.store import Store, open_arrays
 from mlbench.types import Predictions, RunRecord, StoreError, Targets, Value
 
 LISTED = 10
@@ -108,11 +107,8 @@ def derive(store: Store, record: RunRecord, cache: Path) -> Derived:
 def _key(file: Path, record: RunRecord) -> str:
     """A digest of everything that a derived value depends on."""
     versions = [f"{p.name} {p.version} {p.definition}" for p in PROTOCOLS.values()]
-    try:
-        with zipfile.ZipFile(file) as archive:
-            arrays = [f"{m.filename} {m.CRC} {m.file_size}" for m in archive.infolist()]
-    except zipfile.BadZipFile:  # `Store.predictions` explains what is wrong with the file
-        arrays = []
+    with open_arrays(file) as archive:
+        arrays = [f"{m.filename} {m.CRC} {m.file_size}" for m in archive.zip.infolist()]
     parts = [VERSION, *versions, repr(record.train_positives), *arrays]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 

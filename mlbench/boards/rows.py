@@ -11,7 +11,7 @@ from mlbench.boards import latency
 from mlbench.boards.grouping import Board, by_board
 from mlbench.boards.ranks import Influences, intervals, rank
 from mlbench.boards.variants import named, unsaid, variants
-from mlbench.types import LabelNoise, RunRecord, RunSpec, Tier, Track, Value
+from mlbench.types import RunRecord, Tier, Track, Value
 
 PLACES = 2
 """Decimals of a score on a board."""
@@ -34,7 +34,6 @@ class Row(Value):
         commands: what made the runs, each with its commit.
         rank_worst: how many rows there are, less those that are significantly worse.
         configuration: run id of the spec with seed 0, which names the row in every version of it.
-        recipe: the same without the data set, which names the row on the boards of several.
     """
 
     rank: int
@@ -59,7 +58,6 @@ class Row(Value):
     commands: tuple[str, ...]
     rank_worst: int = 0
     configuration: str = ""
-    recipe: str = ""
 
     @property
     def title(self) -> str:
@@ -85,8 +83,6 @@ class Table(Value):
         labels: the subset of labels, None for all.
         track: which question its runs answer.
         known: whether the edition is one that the data set's card knows, with all of its images.
-        whole: whether, besides, all of its labels take part, as they are, and the test split is
-            what was scored: no subset of labels, no holdout, no label noise.
         coverage: what was in hand of a split that is not, a line per split.
         tier: runs of ours, or published weights that we scored.
         test_images, classes: what the scores were taken over.
@@ -108,7 +104,6 @@ class Table(Value):
     labels: tuple[str, ...] | None
     track: Track
     known: bool
-    whole: bool
     coverage: tuple[str, ...] = ()
     test_images: int
     classes: int
@@ -198,7 +193,6 @@ def _table(
         **board._asdict(),
         dataset=records[0].spec.dataset,
         known=records[0].complete,
-        whole=records[0].complete and _is_whole(records[0].spec),
         coverage=() if records[0].complete else _coverage(records),
         test_images=records[0].test_images,
         classes=len(records[0].label_names),
@@ -214,10 +208,6 @@ def _table(
         unsteady=tuple(rows[i].title for i in ranks.unsteady),
         options=tuple(unsaid(firsts)),
     )
-
-
-def _is_whole(spec: RunSpec) -> bool:
-    return spec.labels is None and not spec.holdout and spec.label_noise == LabelNoise()
 
 
 def _coverage(records: Iterable[RunRecord]) -> tuple[str, ...]:
@@ -245,9 +235,6 @@ def _row(
     return Row(
         rank=0,
         configuration=configuration,
-        recipe=spec.model_copy(
-            update={"dataset": "", "data": "", "dataset_options": {}, "seed": 0}
-        ).run_id,
         method=spec.method,
         backbone=spec.settings.backbone,
         loss=spec.settings.loss,

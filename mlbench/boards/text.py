@@ -37,12 +37,6 @@ def span(first: int, last: int) -> str:
     return str(first) if last <= first else f"{first}\N{EN DASH}{last}"
 
 
-def percent(value: float) -> str:
-    """A score as a source prints it, with one decimal at least: ``80.0``, ``88.75``."""
-    short = f"{value:g}"
-    return short if "." in short else f"{value:.1f}"
-
-
 def spreadsheet(text: str) -> str:
     """The text for a cell of a CSV file, with an apostrophe before what would be a formula.
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from mlbench.boards.text import escaped, fenced, one_line, percent, span, spreadsheet
+from mlbench.boards.text import escaped, fenced, one_line, span, spreadsheet
 
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 TRICKS = st.text("\\`*_[](){}<>&#~|!:;-+=.\"' \t\n\x1bab1/", max_size=25)
@@ -73,9 +73,8 @@ def test_a_block_of_code_is_one_whatever_it_holds(line):
     assert (block.type, block.content) == ("fence", f"{line}\n")
 
 
-def test_ranges_and_percentages():
+def test_ranges():
     assert [span(1, 1), span(1, 25), span(3, 0)] == ["1", "1\N{EN DASH}25", "3"]
-    assert [percent(v) for v in (80.0, 88.75, 79.4, 100.0)] == ["80.0", "88.75", "79.4", "100.0"]
 
 
 def test_a_guarded_cell_survives_a_reader_of_csv():

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 
 
@@ -87,15 +86,3 @@ def real_data():
     if not named:
         pytest.skip("MLBENCH_TEST_DATA names no folder with VOCdevkit/ and coco-mini/")
     return Path(named)
-
-
-@pytest.fixture
-def labels():
-    """The context of five labels."""
-    from mlbench.types import LabelContext
-
-    generator = np.random.default_rng(0)
-    present = generator.random((40, 5)) < 0.4
-    counts = (present.T.astype(np.float32) @ present.astype(np.float32)).astype(np.float32)
-    words = generator.standard_normal((5, 8)).astype(np.float32)
-    return LabelContext(("a", "b", "c", "d", "e"), counts, words, 40)

@@ -12,19 +12,18 @@ from mlbench import suite
 from mlbench.backbones import outline
 from mlbench.build import build, refusal
 from mlbench.cli import plan
+from mlbench.contracts.made_up import known_context
 from mlbench.types import (
     Angles,
     DatasetCard,
     Index,
-    LabelContext,
     Places,
     PluginError,
     Settings,
     Splits,
 )
 
-NAMES = ("a", "b", "c")
-LABELS = LabelContext(NAMES, np.diag([5.0, 3.0, 2.0]).astype(np.float32), np.eye(3, 4), 10)
+LABELS = known_context(np.diag([5.0, 3.0, 2.0]).astype(np.float32), np.eye(3, 4), 10)
 PLACES = Places(results=Path("results"), cache=Path("cache"))
 COSINE = {"classifier": "cosine"}
 

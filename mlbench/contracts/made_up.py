@@ -1,8 +1,9 @@
-"""Made-up labels, features and targets that the checks feed to plugins."""
+"""Made-up labels, features and targets: what the checks feed to plugins, and tests to much else."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,12 @@ PYRAMID = SPECS["a pyramid of three levels"]
 
 
 def label_context(count: int, words: int = 12) -> LabelContext:
-    """This many labels with a co-occurrence that real counts could have, one label never seen."""
+    """Labels whose co-occurrence real images could have; the last of three and more never occurs.
+
+    Args:
+        count: C.
+        words: E, length of the word vectors.
+    """
     generator = np.random.default_rng(count)
     present = generator.random((60, count)) < 0.3
     present[0] = True
@@ -28,12 +34,38 @@ def label_context(count: int, words: int = 12) -> LabelContext:
     counts = present.T.astype(np.float32) @ present.astype(np.float32)
     embeddings = generator.standard_normal((count, words)).astype(np.float32)
     objects = counts.diagonal().astype(np.int64) * 2
-    names = tuple(f"label {i}" for i in range(count))
-    return LabelContext(names, counts, embeddings, 60, lambda: objects)
+    return LabelContext(_names(count), counts, embeddings, 60, lambda: objects)
+
+
+def known_context(cooccurrence: Any, embeddings: Any = None, images: int = 100) -> LabelContext:
+    """Labels with this co-occurrence [C, C] and these word vectors [C, E], in the dtypes given.
+
+    Without word vectors, each is a single zero.
+    """
+    counts_CC = np.asarray(cooccurrence)
+    count = len(counts_CC)
+    words_CE = np.zeros((count, 1), np.float32) if embeddings is None else np.asarray(embeddings)
+    return LabelContext(_names(count), counts_CC, words_CE, images)
+
+
+def uniform_context(count: int, words: int) -> LabelContext:
+    """Labels that occur together in every image but one.
+
+    All arrays are views of a single number, so thousands of labels take no memory.
+    """
+    one = np.ones((), np.float32)
+    counts_CC, words_CE = (np.broadcast_to(one, (count, width)) for width in (count, words))
+    return LabelContext(
+        _names(count), counts_CC, words_CE, count + 1, lambda: np.ones(count, np.int64)
+    )
+
+
+def _names(count: int) -> tuple[str, ...]:
+    return tuple(f"label {i}" for i in range(count))
 
 
 def reordered(labels: LabelContext, order: Sequence[int]) -> LabelContext:
-    """The same labels, the one at ``order[i]`` now at place i."""
+    """The same labels with the one at ``order[i]`` at place i."""
     return LabelContext(
         tuple(labels.names[i] for i in order),
         labels.cooccurrence[np.ix_(order, order)],
@@ -46,14 +78,14 @@ def reordered(labels: LabelContext, order: Sequence[int]) -> LabelContext:
 def features(
     spec: FeatureSpec, batch: int = 2, height: int = 96, width: int = 160, device: str = "cpu"
 ) -> tuple[Tensor, ...]:
-    """Maps as a backbone of this spec gives them for images of this size."""
+    """Random maps as a backbone with this spec gives them for images of this size."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(batch, lv.channels, height // lv.stride, width // lv.stride) for lv in spec]
     return tuple(torch.randn(s, generator=generator).to(device) for s in shapes)
 
 
 def targets(batch: int, count: int) -> Tensor:
-    """int8 [B, C] in {1, 0, -1}; of the first image one label alone is known."""
+    """int8 [B, C] in {1, 0, -1}; in the first image only one label is known."""
     values = torch.tensor([1, 0, 0, -1, 1, 0, 0], dtype=torch.int8)
     table_BC = values.repeat(batch * count)[: batch * count].view(batch, count).clone()
     table_BC[0, 1:] = -1

@@ -12,18 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mlbench import registry
 from mlbench.backbones import outline
+from mlbench.contracts.made_up import uniform_context
 from mlbench.engine.efficiency import device_name, latency, peak_memory
 from mlbench.engine.flops import count
 from mlbench.engine.precision import autocast
 from mlbench.types import (
     FeatureSpec,
-    LabelContext,
     Latency,
     MeasureError,
     PluginError,
@@ -210,15 +209,7 @@ def _head(
 
 def _make(settings: Settings, spec: FeatureSpec, labels: int) -> Any:
     factory = registry.find("head", settings.head).load()
-    return factory(spec, _labels(labels), **settings.head_options).eval()
-
-
-def _labels(number: int) -> LabelContext:
-    """Labels that all come together, once; views of one number, so that 9,605 take no memory."""
-    names = tuple(f"label {i}" for i in range(number))
-    one = np.ones((), np.float32)
-    together, words = (np.broadcast_to(one, (number, n)) for n in (number, WORDS))
-    return LabelContext(names, together, words, number + 1, lambda: np.ones(number, np.int64))
+    return factory(spec, uniform_context(labels, WORDS), **settings.head_options).eval()
 
 
 def _part(module: nn.Module, macs: int) -> Part:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from mlbench import registry
 from mlbench.build import GIVEN
+from mlbench.contracts.made_up import known_context
 from mlbench.metrics.average_precision import average_precision, interpolated_average_precision
 from mlbench.metrics.precision_recall import precision_recall_f1
-from mlbench.types import Angles, DataError, LabelContext, Targets
+from mlbench.types import Angles, DataError, Targets
 from mlbench_tools.weights.fixtures import Fixture
 
 PRF = ("OP", "OR", "OF1", "CP", "CR", "CF1")
@@ -31,12 +32,7 @@ def of_loss(fixture: Fixture) -> dict[str, Tensor]:
         raise DataError(f"{fixture.name} has neither an input 'logits' nor 'cosines'")
     targets_BC = torch.from_numpy(inputs["targets"].astype(np.int8))
     count = targets_BC.shape[1]
-    labels = LabelContext(
-        tuple(f"label {i}" for i in range(count)),
-        np.eye(count, dtype=np.float32),
-        np.zeros((count, 1), np.float32),
-        1,
-    )
+    labels = known_context(np.eye(count, dtype=np.float32), images=1)
     factory = registry.find("loss", fixture.method).load()
     renamed: Mapping[str, str] = getattr(factory, "fixture_names", {})
     known = registry.options(factory, GIVEN)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mlbench import registry
 from mlbench.build import GIVEN
+from mlbench.contracts.made_up import known_context
 from mlbench.types import DataError, LabelContext, Level, Proof, Recipe, Released, WeightsError
 from mlbench_tools.weights.conversion import (
     Converted,
@@ -146,8 +147,7 @@ def _labels(fixture: Fixture) -> LabelContext:
     inputs = fixture.inputs()
     words = next((inputs[n] for n in ("word_features", "word_vectors") if n in inputs), None)
     embeddings = np.zeros((count, WORD_WIDTH)) if words is None else words
-    names = tuple(f"label {i}" for i in range(count))
-    return LabelContext(names, np.eye(count), embeddings, 1)  # type: ignore[arg-type]
+    return known_context(np.eye(count), embeddings, images=1)
 
 
 def _graph(inputs: Inputs) -> Tensor | None:

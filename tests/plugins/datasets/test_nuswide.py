@@ -120,7 +120,7 @@ def test_the_contract_is_kept(
         def __init__(self, root: Path | None, cache: Path) -> None:
             super().__init__(root or official, cache, "original")
 
-    from mlbench.contracts import datasets
+    from mlbench.contracts import dataset_checks as datasets
 
     for check in datasets.CHECKS:
         if check is not datasets.refuses_a_folder_without_it:

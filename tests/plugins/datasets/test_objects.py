@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlbench import registry
-from mlbench.contracts.datasets import counts_its_objects
+from mlbench.contracts.dataset_checks import counts_its_objects
 from mlbench.data.labels import label_context
 from mlbench.data.noise import with_label_noise
 from mlbench.data.open import open_splits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mlbench import registry
@@ -64,11 +64,3 @@ def _merged(plain: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, An
         if isinstance(value, Mapping) and isinstance(plain.get(key), Mapping):
             merged[key] = _merged(plain[key], value)
     return merged
-
-
-CHECKS: tuple[Callable[[Any], None], ...] = (
-    cites_its_paper,
-    names_plugins_that_exist,
-    changes_what_exists,
-    says_where_its_scores_are_from,
-)

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mlbench.types import LabelContext
-
 HERE = Path(__file__).parent
 WRITTEN = json.loads((HERE / "parity.json").read_text())
 FIXTURES = WRITTEN["fixtures"]
@@ -42,12 +40,6 @@ def weight(key, shape, salt=WRITTEN["salt"]):
 def weights(fixture):
     """The authors' state dict of a fixture."""
     return {key: weight(key, shape) for key, shape in FIXTURES[fixture]["keys"]}
-
-
-def context(cooccurrence, embeddings):
-    """Labels with this graph and these words, in the precision given."""
-    names = tuple(f"label {i}" for i in range(len(cooccurrence)))
-    return LabelContext(names, np.asarray(cooccurrence), np.asarray(embeddings), 1000)
 
 
 def assert_agrees(found, array, tolerance=1e-9):

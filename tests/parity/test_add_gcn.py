@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from mlbench.contracts.made_up import known_context
 from mlbench.types import Level
 from mlbench_plugins.methods.add_gcn import ADDGCN, from_authors
-from tests.parity.fixtures import ARRAYS, FIXTURES, assert_agrees, context, normal, weights
+from tests.parity.fixtures import ARRAYS, FIXTURES, assert_agrees, normal, weights
 
 SIZES = FIXTURES["addgcn_c6"]
 COUNT = SIZES["classes"]
@@ -14,7 +15,7 @@ COUNT = SIZES["classes"]
 
 @pytest.fixture(scope="module")
 def head():
-    labels = context(np.eye(COUNT), np.zeros((COUNT, 3)))
+    labels = known_context(np.eye(COUNT))
     head = ADDGCN((Level(2048, 32),), labels).double().eval()
     head.load_state_dict(from_authors(weights("addgcn_c6")))
     return head

@@ -4,23 +4,21 @@ import numpy as np
 import pytest
 import torch
 
+from mlbench.contracts.made_up import known_context
 from mlbench.types import Level
 from mlbench_plugins.methods.csra import CSRA, from_authors
-from tests.parity.fixtures import FIXTURES, assert_agrees, context, normal, weights
+from tests.parity.fixtures import FIXTURES, assert_agrees, normal, weights
 
 NAMES = ["csra_h1_c6", "csra_h4_c6"]
-
-
-def labels(fixture):
-    count = FIXTURES[fixture]["classes"]
-    return context(np.eye(count), np.zeros((count, 3)))
 
 
 @pytest.mark.parametrize("fixture", NAMES)
 def test_logits(fixture):
     sizes = FIXTURES[fixture]
     spec = (Level(sizes["feature_dim"], 32),)
-    head = CSRA(spec, labels(fixture), heads=sizes["heads"], lam=sizes["lam"]).double()
+    head = CSRA(
+        spec, known_context(np.eye(sizes["classes"])), heads=sizes["heads"], lam=sizes["lam"]
+    ).double()
     head.load_state_dict(from_authors(weights(fixture)))
     features = normal("csra.features", sizes["inputs"]["features"][2])
     assert_agrees(head((features,)).logits, f"{fixture}/logits")

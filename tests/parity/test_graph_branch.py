@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from mlbench.contracts.made_up import known_context
 from mlbench.types import Angles, Level
 from mlbench_plugins.methods.graph_branch import GraphBranch, from_authors
-from tests.parity.fixtures import FIXTURES, assert_agrees, context, normal, uniform, weights
+from tests.parity.fixtures import FIXTURES, assert_agrees, normal, uniform, weights
 
 NAMES = [name for name, fixture in FIXTURES.items() if fixture["method"] == "graph_branch"]
-FIELDS = ("layer_type", "layers", "label_pooling", "last_sigmoid", "threshold", "rho", "smoothing")
+FIELDS = ("layer_type", "layers", "label_pooling", "last_sigmoid", "threshold", "rho")
 
 
 def build(name):
@@ -19,7 +20,7 @@ def build(name):
     np.fill_diagonal(probability, 1.0)
     head = GraphBranch(
         (Level(fixture["feature_dim"], 32),),
-        context(probability, normal("gcnbranch.word_features", (count, 300))),
+        known_context(probability, normal("gcnbranch.word_features", (count, 300))),
         classifier=fixture["output"].split()[0],
         dropout=0.0,
         **{field: fixture[field] for field in FIELDS},

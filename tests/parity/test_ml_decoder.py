@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from mlbench.contracts.made_up import known_context
 from mlbench.types import Level
-from mlbench_plugins.methods import ml_decoder, transformer_head
-from mlbench_plugins.methods.ml_decoder import MLDecoder, from_authors
-from tests.parity.fixtures import FIXTURES, assert_agrees, context, normal, weights
+from mlbench_plugins.layers.decoder import decoder_from_authors
+from mlbench_plugins.methods.ml_decoder import MLDecoder
+from mlbench_plugins.methods.transformer_head import TransformerHead
+from tests.parity.fixtures import FIXTURES, assert_agrees, normal, weights
 
 NAMES = ["mldecoder_c12_g-1", "mldecoder_c26_g10"]
 OPTIONS = ("groups", "embedding_dim", "heads", "feedforward")
@@ -15,7 +17,7 @@ OPTIONS = ("groups", "embedding_dim", "heads", "feedforward")
 
 def build(fixture, make=MLDecoder, **options):
     sizes = FIXTURES[fixture]
-    labels = context(np.eye(sizes["classes"]), np.zeros((sizes["classes"], 3)))
+    labels = known_context(np.eye(sizes["classes"]))
     options = {name: sizes[name] for name in OPTIONS} | options
     return make((Level(sizes["feature_dim"], 32),), labels, **options).double()
 
@@ -29,23 +31,22 @@ def features(fixture):
 @pytest.mark.parametrize("fixture", NAMES)
 def test_logits(fixture):
     head = build(fixture)
-    head.load_state_dict(from_authors(weights(fixture)))
+    head.load_state_dict(decoder_from_authors(weights(fixture)))
     assert_agrees(head.eval()(features(fixture)).logits, f"{fixture}/logits")
     without = build(fixture, dropout=0.0)
-    without.load_state_dict(from_authors(weights(fixture)))
+    without.load_state_dict(decoder_from_authors(weights(fixture)))
     assert_agrees(without.train()(features(fixture)).logits, f"{fixture}/logits")
 
 
 @pytest.mark.parametrize("fixture", NAMES)
 def test_the_linear_transformer_head_is_ml_decoder(fixture):
-    head = build(fixture, transformer_head.TransformerHead, classifier="linear")
-    head.load_state_dict(transformer_head.from_authors(weights(fixture)))
+    head = build(fixture, TransformerHead, classifier="linear")
+    head.load_state_dict(decoder_from_authors(weights(fixture)))
     assert_agrees(head.eval()(features(fixture)).logits, f"{fixture}/logits")
 
 
-@pytest.mark.parametrize("method", [ml_decoder, transformer_head])
-def test_every_key_of_the_authors_has_a_place(method):
+def test_every_key_of_the_authors_has_a_place():
     authors = weights("mldecoder_c26_g10") | {"body.conv1.0.weight": torch.zeros(1)}
     expected = set(build("mldecoder_c26_g10").state_dict())
     for prefix in ("", "head.", "module.", "module.head."):
-        assert set(method.from_authors({prefix + k: v for k, v in authors.items()})) == expected
+        assert set(decoder_from_authors({prefix + k: v for k, v in authors.items()})) == expected

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from mlbench.contracts.made_up import known_context
 from mlbench.types import Level
-from mlbench_plugins.layers.label_graph import reweighted_adjacency
+from mlbench_plugins.layers.label_graph import label_graph
 from mlbench_plugins.methods.ml_gcn import MLGCN, from_authors
-from tests.parity.fixtures import ARRAYS, FIXTURES, assert_agrees, context, normal, uniform, weights
+from tests.parity.fixtures import ARRAYS, FIXTURES, assert_agrees, normal, uniform, weights
 
 SIZES = FIXTURES["mlgcn_c6"]
 COUNT = SIZES["classes"]
@@ -18,13 +19,13 @@ def graph():
     together = np.round(50 * uniform("mlgcn.counts", (COUNT, COUNT)))
     alone = together.max(0) + 50 + np.arange(COUNT)
     probability = torch.from_numpy(together / alone[:, None])
-    return reweighted_adjacency(probability, SIZES["threshold"], SIZES["p"])
+    return label_graph("reweighted", probability, SIZES["threshold"], SIZES["p"])
 
 
 @pytest.fixture
 def head():
     words = normal("mlgcn.word_features", (COUNT, 300))
-    head = MLGCN((Level(2048, 32),), context(np.eye(COUNT), words)).double()
+    head = MLGCN((Level(2048, 32),), known_context(np.eye(COUNT), words)).double()
     buffers = {"class_weights.words": words, "class_weights.adjacency": graph()}
     head.load_state_dict(buffers | from_authors(weights("mlgcn_c6")))
     return head

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from mlbench.contracts.made_up import known_context
 from mlbench.types import Level
-from mlbench_plugins.layers.label_graph import reweighted_adjacency
+from mlbench_plugins.layers.label_graph import label_graph
 from mlbench_plugins.methods.msrn import MSRN, from_authors
-from tests.parity.fixtures import ARRAYS, FIXTURES, assert_agrees, context, normal, uniform, weights
+from tests.parity.fixtures import ARRAYS, FIXTURES, assert_agrees, normal, uniform, weights
 
 SIZES = FIXTURES["msrn_c6"]
 COUNT = SIZES["classes"]
@@ -26,7 +27,7 @@ def head():
     np.fill_diagonal(cooccurrence, alone)
     head = MSRN(
         SPEC,
-        context(cooccurrence, normal("msrn.word_features", (COUNT, 300))),
+        known_context(cooccurrence, normal("msrn.word_features", (COUNT, 300))),
         groups=SIZES["groups"],
         threshold=SIZES["threshold"],
         downsample=1,
@@ -39,7 +40,7 @@ def head():
 def test_adjacency():
     together, alone = counts()
     probability = torch.from_numpy(together / alone[:, None])
-    found = reweighted_adjacency(probability, SIZES["threshold"], SIZES["p"])
+    found = label_graph("reweighted", probability, SIZES["threshold"], SIZES["p"])
     assert_agrees(found, "msrn_c6/adjacency")
 
 
@@ -83,7 +84,7 @@ def test_every_key_of_the_authors_has_a_place():
         shapes[f"resnet_101.conv_buffer{i}.weight"] = (channels, channels, 1, 1)
         shapes[f"resnet_101.conv_buffer{i}.bias"] = (channels,)
     authors = weights("msrn_c6") | {key: torch.zeros(shape) for key, shape in shapes.items()}
-    labels = context(np.eye(COUNT), np.zeros((COUNT, 300), np.float32))
+    labels = known_context(np.eye(COUNT), np.zeros((COUNT, 300), np.float32))
     for classifier in ("mlp", "elementwise"):
         made = MSRN(SPEC, labels, groups=2, classifier=classifier)
         wanted = {name: p.shape for name, p in made.named_parameters()}

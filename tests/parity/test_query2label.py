@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from mlbench.contracts.made_up import known_context
 from mlbench.types import Level
-from mlbench_plugins.layers.position import sine_position
+from mlbench_plugins.layers.transformer import sine_position
 from mlbench_plugins.methods.query2label import Query2Label, from_authors
-from tests.parity.fixtures import ARRAYS, FIXTURES, assert_agrees, context, normal, weights
+from tests.parity.fixtures import ARRAYS, FIXTURES, assert_agrees, normal, weights
 
 NAMES = ["q2l_c6_e1d2", "q2l_c6_e0d2_sa"]
 OPTIONS = (
@@ -21,7 +22,7 @@ OPTIONS = (
 
 def build(fixture, **options):
     sizes = FIXTURES[fixture]
-    labels = context(np.eye(sizes["classes"]), np.zeros((sizes["classes"], 3)))
+    labels = known_context(np.eye(sizes["classes"]))
     options = {name: sizes[name] for name in OPTIONS} | options
     head = Query2Label((Level(sizes["feature_dim"], 32),), labels, **options).double()
     head.load_state_dict(from_authors(weights(fixture)))

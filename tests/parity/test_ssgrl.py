@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from mlbench.contracts.made_up import known_context
 from mlbench.types import Level
 from mlbench_plugins.methods.ssgrl import SSGRL, from_authors
-from tests.parity.fixtures import FIXTURES, assert_agrees, context, normal, uniform, weight, weights
+from tests.parity.fixtures import FIXTURES, assert_agrees, normal, uniform, weight, weights
 
 
 def build(fixture, **options):
@@ -18,7 +19,7 @@ def build(fixture, **options):
     words = normal("ssgrl.word_features", (count, sizes["word_dim"]))
     head = SSGRL(
         (Level(sizes["feature_dim"], 32),),
-        context(probability, words),
+        known_context(probability, words),
         output_dim=sizes["output_dim"],
         intermediary_dim=sizes["intermediary_dim"],
         time_steps=sizes["time_steps"],

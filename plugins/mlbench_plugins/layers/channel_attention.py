@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlbench_plugins.layers.autocast import without_autocast
-from mlbench_plugins.layers.chunks import blocks
+from mlbench_plugins.layers.numerics import at_least_float32, blocks, without_autocast
 
 
 def channel_attention(x_BDHW: Tensor, labels_CD: Tensor) -> Tensor:
@@ -21,8 +20,7 @@ def channel_attention(x_BDHW: Tensor, labels_CD: Tensor) -> Tensor:
     The weights, B x C x D x N numbers, are computed for a few labels at a time, and once more in
     the backward pass instead of being kept. In float32 at least, as softmax is.
     """
-    precision = torch.promote_types(x_BDHW.dtype, torch.float32)
-    x_BDN, labels_CD = x_BDHW.flatten(2).to(precision), labels_CD.to(precision)
+    x_BDN, labels_CD = at_least_float32(x_BDHW.flatten(2)), at_least_float32(labels_CD)
     with without_autocast(x_BDN.device.type):
         if torch.is_grad_enabled():
             pooled: Tensor = _ChannelAttention.apply(x_BDN, labels_CD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,45 +10,48 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlbench.types import Angles, LabelContext, PluginError
-from mlbench_plugins.layers.autocast import without_autocast
+from mlbench_plugins.layers.numerics import at_least_float32, without_autocast
+from mlbench_plugins.layers.options import check_choice
+
+Product = Callable[[Tensor, Tensor], Tensor]
+"""Vectors and weights to scores, summed over D."""
 
 
 def is_cosine(classifier: str) -> bool:
-    """Whether a classifier of this name, ``linear`` or ``cosine``, works on angles.
+    """True for ``cosine``, which works on angles, and False for ``linear``.
 
     Raises:
         PluginError: it is neither.
     """
-    if classifier not in ("linear", "cosine"):
-        raise PluginError(f"there is no classifier {classifier!r}; known: linear, cosine")
-    return classifier == "cosine"
+    return check_choice("classifier", classifier, ("linear", "cosine")) == "cosine"
 
 
-def make_classifier(name: str, channels: int, labels: int) -> nn.Module:
+def make_classifier(name: str, labels: int, channels: int) -> nn.Module:
     """The classifier of this name, from vectors [..., D] to logits [..., C].
 
     Raises:
         PluginError: it is neither ``linear`` nor ``cosine``.
     """
-    return CosineClassifier(channels, labels) if is_cosine(name) else nn.Linear(channels, labels)
+    return CosineClassifier(labels, channels) if is_cosine(name) else nn.Linear(channels, labels)
 
 
 def make_elementwise(name: str, labels: int, channels: int) -> nn.Module:
-    """The classifier of this name for a vector a label, from [B, C, D] to logits [B, C].
+    """The classifier of this name for one vector per label, from [B, C, D] to logits [B, C].
 
     Raises:
         PluginError: it is neither ``linear`` nor ``cosine``.
     """
-    made = ElementwiseCosine if is_cosine(name) else ElementwiseClassifier
-    return made(labels, channels)
+    if is_cosine(name):
+        return CosineClassifier(labels, channels, elementwise)
+    return ElementwiseClassifier(labels, channels)
 
 
 def start_at_prior(classifier: nn.Module, labels: LabelContext) -> None:
     """Set the biases to the log-odds of each label in the training split.
 
     Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, section 4.1. Labels are rare:
-    from a bias of 0 the first epochs of binary cross entropy are spent on pushing every logit down,
-    with whatever features are at hand.
+    from a bias of 0, the first epochs of binary cross entropy are spent on pushing every logit
+    down, with whatever features are at hand.
 
     Args:
         classifier: has a ``bias`` [C].
@@ -67,51 +71,20 @@ def start_at_prior(classifier: nn.Module, labels: LabelContext) -> None:
         bias.copy_(prevalence_C.clamp(1e-3, 1 - 1e-3).logit())
 
 
-class CosineClassifier(nn.Module):
-    """Logits made of the cosines between vectors [..., D] and a weight vector a label: [..., C].
-
-    Args:
-        channels, labels: D and C.
-
-    Attributes:
-        angles: scale and exponent of the logits; a loss on angles brings its own.
-    """
-
-    def __init__(self, channels: int, labels: int) -> None:
-        super().__init__()
-        self.angles = Angles()
-        self.weight = nn.Parameter(torch.empty(labels, channels))
-        random_directions_(self.weight)
-
-    def forward(self, x_D: Tensor) -> Tensor:
-        """Vectors to logits."""
-        return logits_of_cosines(cosines(functional.linear, x_D, self.weight), self.angles)
-
-
-@torch.no_grad()
-def random_directions_(weight_CD: Tensor) -> None:
-    """Fill with rows of length 1: only directions count, and a long vector turns slowly."""
-    nn.init.normal_(weight_CD)
-    weight_CD.copy_(functional.normalize(weight_CD, dim=-1))
-
-
-def cosines(
-    product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, axis: int = -1
-) -> Tensor:
-    """A product of directions: of vectors and weights, each divided by its length.
+def cosines(product: Product, x: Tensor, weight: Tensor, axis: int = -1) -> Tensor:
+    """The product of vectors and weights that are divided by their lengths.
 
     In float32 at least, under autocast too: bfloat16 would round an angle before it is scaled.
 
     Args:
-        product: of vectors and weights, a sum over D.
+        product: of vectors and weights.
         x: vectors [..., D].
         weight: of any shape, with an axis of length D.
-        axis: which one.
+        axis: that axis.
     """
-    precision = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
+    x, weight = at_least_float32(x), at_least_float32(weight)
     with without_autocast(x.device.type):
-        x = functional.normalize(x.to(precision), dim=-1)
-        return product(x, functional.normalize(weight.to(precision), dim=axis))
+        return product(functional.normalize(x, dim=-1), functional.normalize(weight, dim=axis))
 
 
 def logits_of_cosines(scores: Tensor, angles: Angles) -> Tensor:
@@ -122,11 +95,45 @@ def logits_of_cosines(scores: Tensor, angles: Angles) -> Tensor:
     return angles.scale * scores
 
 
-class ElementwiseClassifier(nn.Module):
-    """One linear classifier a label on that label's own vector: [B, C, D] -> [B, C].
+def elementwise(x_BCD: Tensor, weight_CD: Tensor) -> Tensor:
+    """Each label's own vector times its weights: a product that flop counters see, [B, C]."""
+    return torch.einsum("bcd,cd->bc", x_BCD, weight_CD)
+
+
+class CosineClassifier(nn.Module):
+    """Scaled cosines between vectors and one weight vector per label.
 
     Args:
-        labels, channels: C and D.
+        labels: C.
+        channels: D.
+        product: ``functional.linear`` for vectors [..., D] to logits [..., C], or ``elementwise``
+            for each label's own vector, [B, C, D] to [B, C].
+
+    Attributes:
+        angles: scale and exponent of the logits; a loss on angles replaces them.
+    """
+
+    def __init__(self, labels: int, channels: int, product: Product = functional.linear) -> None:
+        super().__init__()
+        self.angles = Angles()
+        self.product = product
+        # Only directions count; a long vector turns slowly, so all have length 1.
+        self.weight = nn.Parameter(torch.empty(labels, channels))
+        nn.init.normal_(self.weight)
+        with torch.no_grad():
+            self.weight.copy_(functional.normalize(self.weight, dim=-1))
+
+    def forward(self, x_D: Tensor) -> Tensor:
+        """Vectors to logits."""
+        return logits_of_cosines(cosines(self.product, x_D, self.weight), self.angles)
+
+
+class ElementwiseClassifier(nn.Module):
+    """One linear classifier per label on that label's own vector: [B, C, D] -> [B, C].
+
+    Args:
+        labels: C.
+        channels: D.
     """
 
     def __init__(self, labels: int, channels: int) -> None:
@@ -139,30 +146,56 @@ class ElementwiseClassifier(nn.Module):
 
     def forward(self, x_BCD: Tensor) -> Tensor:
         """Vectors to logits."""
-        return _elementwise(x_BCD, self.weight) + self.bias
+        return elementwise(x_BCD, self.weight) + self.bias
 
 
-class ElementwiseCosine(nn.Module):
-    """Logits from the cosine of each label's own vector and weights: [B, C, D] -> [B, C].
+class GroupClassifier(nn.Module):
+    """Logits of C labels from K vectors, g = ceil(C / K) consecutive labels to a vector.
+
+    Tal Ridnik et al., "ML-Decoder", WACV 2023, section 2.3 (group fully-connected). With K = C it
+    is one classifier per label on that label's own vector. The first ``used`` vectors serve all
+    labels; a caller may leave out the others.
 
     Args:
-        labels, channels: C and D.
+        labels: C.
+        groups: K <= C.
+        channels: D.
+        classifier: ``linear``, or ``cosine``: the cosine of vector and weights, plus the bias, all
+            scaled (Prokofiev and Sovrasov, arXiv 2209.06585).
 
     Attributes:
-        angles: scale and exponent of the logits; a loss on angles brings its own.
+        used: ceil(C / g), the vectors that are needed.
+        angles: of ``cosine`` alone: scale and exponent; a loss on angles replaces them.
+
+    Raises:
+        PluginError: the classifier is neither.
     """
 
-    def __init__(self, labels: int, channels: int) -> None:
+    angles: Angles
+
+    def __init__(self, labels: int, groups: int, channels: int, classifier: str = "linear") -> None:
         super().__init__()
-        self.angles = Angles()
-        self.weight = nn.Parameter(torch.empty(labels, channels))
-        random_directions_(self.weight)
+        self.cosine = is_cosine(classifier)
+        if self.cosine:
+            self.angles = Angles()
+        self.labels = labels
+        size = math.ceil(labels / groups)
+        self.used = math.ceil(labels / size)
+        self.weight = nn.Parameter(torch.empty(groups, channels, size))
+        self.bias = nn.Parameter(torch.zeros(labels))
+        nn.init.normal_(self.weight, std=math.sqrt(2 / (channels + size)))
 
-    def forward(self, x_BCD: Tensor) -> Tensor:
-        """Vectors to logits."""
-        return logits_of_cosines(cosines(_elementwise, x_BCD, self.weight), self.angles)
+    def forward(self, x_BKD: Tensor) -> Tensor:
+        """Vectors [B, used or K, D] to logits [B, C]."""
+        x_BKD, weight_KDG = x_BKD[:, : self.used], self.weight[: self.used]
+        if not self.cosine:
+            return self._join(_groups(x_BKD, weight_KDG))
+        cosines_BKG = cosines(_groups, x_BKD, weight_KDG, axis=1)
+        return logits_of_cosines(self._join(cosines_BKG), self.angles)
+
+    def _join(self, scores_BKG: Tensor) -> Tensor:
+        return scores_BKG.flatten(1)[:, : self.labels] + self.bias
 
 
-def _elementwise(x_BCD: Tensor, weight_CD: Tensor) -> Tensor:
-    """A product that flop counters see, unlike ``(x * w).sum(-1)``: [B, C]."""
-    return torch.einsum("bcd,cd->bc", x_BCD, weight_CD)
+def _groups(x_BKD: Tensor, weight_KDG: Tensor) -> Tensor:
+    return torch.einsum("bkd,kdg->bkg", x_BKD, weight_KDG)

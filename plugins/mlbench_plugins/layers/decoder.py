@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from mlbench.types import PluginError, WeightsError
-from mlbench_plugins.layers.attention import AttentionBlock, FeedForwardBlock
-from mlbench_plugins.layers.renaming import renamed
+from mlbench_plugins.layers.options import check_range
+from mlbench_plugins.layers.state_dicts import renamed
+from mlbench_plugins.layers.transformer import AttentionBlock, FeedForwardBlock
 
 MOST_GROUPS = 100
 """Queries of a head that is not told how many."""
@@ -46,11 +47,8 @@ class QueryDecoder(nn.Module):
     def __init__(self, channels: int, sizes: DecoderSizes, activation: nn.Module) -> None:
         super().__init__()
         width, heads, feedforward, dropout = sizes
-        if min(width, feedforward) < 1 or not 0 <= dropout < 1:
-            raise PluginError(
-                f"embedding_dim={width} and feedforward={feedforward} must be at least 1, and "
-                f"dropout={dropout} must lie in [0, 1)"
-            )
+        check_range("decoder", "[1, inf)", embedding_dim=width, feedforward=feedforward)
+        check_range("decoder", "[0, 1)", dropout=dropout)
         self.embed = nn.Linear(channels, width)
         self.activation = activation
         self.dropout = nn.Dropout(dropout)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench_plugins.layers.chunks import chunk_size
+from mlbench_plugins.layers.numerics import chunk_size
 
 
 class SemanticDecoupling(nn.Module):

@@ -37,6 +37,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlbench.types import LabelContext, PluginError
+from mlbench_plugins.layers.options import check_choice
+
+GRAPHS = ("conditional", "binary", "reweighted", "row", "column", "symmetric")
 
 
 def label_graph(
@@ -53,9 +56,17 @@ def label_graph(
     Raises:
         PluginError: naming it and the known ones.
     """
-    if graph not in GRAPHS:
-        raise PluginError(f"there is no graph {graph!r}; known: {', '.join(GRAPHS)}")
-    return GRAPHS[graph](probability_CC, threshold, weight)
+    check_choice("graph", graph, GRAPHS)
+    if graph == "conditional":
+        return probability_CC
+    if graph == "binary":
+        return symmetrically_normalised(_edges(probability_CC, threshold))
+    if graph == "reweighted":
+        return symmetrically_normalised(reweighted_graph(probability_CC, threshold, weight))
+    looped_CC = probability_CC + torch.eye(len(probability_CC), dtype=probability_CC.dtype)
+    if graph == "symmetric":
+        return symmetrically_normalised(looped_CC).T  # only ML-GCN's code transposes its graphs
+    return looped_CC / looped_CC.sum(dim=1 if graph == "row" else 0, keepdim=True)
 
 
 def conditional_probability(labels: LabelContext, counts: str = "images") -> Tensor:
@@ -64,15 +75,14 @@ def conditional_probability(labels: LabelContext, counts: str = "images") -> Ten
     A label without a positive has a row of zeros.
 
     Args:
-        labels: whose images with both labels are divided.
-        counts: a name of ``COUNTS``: what they are divided by.
+        labels: their images with both labels are the numerator.
+        counts: a name of ``COUNTS``: the denominator.
 
     Raises:
         PluginError: there is no such count, or the data set does not know it.
         DataError: files that hold it are missing or malformed.
     """
-    if counts not in COUNTS:
-        raise PluginError(f"there are no counts of {counts!r}; known: {', '.join(COUNTS)}")
+    check_choice("counts", counts, COUNTS)
     together_CC = torch.tensor(labels.cooccurrence, dtype=torch.float32)
     alone_C = torch.tensor(COUNTS[counts](labels), dtype=torch.float32)
     return (together_CC / alone_C.clamp(min=1)[:, None]).fill_diagonal_(0)
@@ -88,31 +98,27 @@ def _objects(labels: LabelContext) -> NDArray[Any]:
         ) from error
 
 
-def reweighted_adjacency(probability_CC: Tensor, threshold: float, weight: float = 0.25) -> Tensor:
-    """``reweighted_graph``, symmetrically normalised as D^-1/2 A D^-1/2 and transposed: [C, C]."""
-    return symmetrically_normalised(reweighted_graph(probability_CC, threshold, weight))
+COUNTS: Mapping[str, Callable[[LabelContext], NDArray[Any]]] = {
+    "images": lambda labels: labels.positives,
+    "objects": _objects,
+}
+"""Name -> the labels -> how often each occurs, [C]."""
+
+
+def _edges(probability_CC: Tensor, threshold: float) -> Tensor:
+    return (probability_CC >= threshold).to(probability_CC.dtype)
 
 
 def reweighted_graph(probability_CC: Tensor, threshold: float, weight: float = 0.25) -> Tensor:
-    """The re-weighted binary graph of ML-GCN: [C, C].
+    """The re-weighted binary graph of ML-GCN before its normalisation: [C, C].
 
     Chen et al., CVPR 2019, eq. 7 and 8: edges where P(j | i) >= threshold, neighbours that share
     ``weight`` (the code's 0.25 beside a self weight of 1 is the paper's p = 0.2), and loops of
     weight 1. As in the authors' code neighbours are counted by column.
     """
-    edges_CC = (probability_CC >= threshold).to(probability_CC.dtype)
+    edges_CC = _edges(probability_CC, threshold)
     shared_CC = edges_CC * weight / (edges_CC.sum(dim=0) + 1e-6)
     return shared_CC + torch.eye(len(edges_CC), dtype=edges_CC.dtype)
-
-
-def binary_adjacency(probability_CC: Tensor, threshold: float) -> Tensor:
-    """The symmetrically normalised graph of the edges alone, without loops: [C, C].
-
-    Edges are where P(j | i) >= threshold; the result is transposed, as that of
-    ``reweighted_adjacency``. A label without an edge of its own has degree 1.
-    """
-    edges_CC = (probability_CC >= threshold).to(probability_CC.dtype)
-    return symmetrically_normalised(edges_CC)
 
 
 def symmetrically_normalised(adjacency_CC: Tensor) -> Tensor:
@@ -120,39 +126,3 @@ def symmetrically_normalised(adjacency_CC: Tensor) -> Tensor:
     degrees_C = adjacency_CC.sum(dim=1)
     scale_C = degrees_C.where(degrees_C > 0, 1).rsqrt()
     return (adjacency_CC * scale_C).T * scale_C
-
-
-def _with_loops(probability_CC: Tensor) -> Tensor:
-    return probability_CC + torch.eye(len(probability_CC), dtype=probability_CC.dtype)
-
-
-def _rows(probability_CC: Tensor) -> Tensor:
-    looped_CC = _with_loops(probability_CC)
-    return looped_CC / looped_CC.sum(dim=1, keepdim=True)
-
-
-def _columns(probability_CC: Tensor) -> Tensor:
-    looped_CC = _with_loops(probability_CC)
-    return looped_CC / looped_CC.sum(dim=0)
-
-
-def _symmetric(probability_CC: Tensor) -> Tensor:
-    # Only the graphs of ML-GCN's code are transposed.
-    return symmetrically_normalised(_with_loops(probability_CC)).T
-
-
-COUNTS: Mapping[str, Callable[[LabelContext], NDArray[Any]]] = {
-    "images": lambda labels: labels.positives,
-    "objects": _objects,
-}
-"""Name -> the labels -> how often there is each, [C]."""
-
-GRAPHS: Mapping[str, Callable[[Tensor, float, float], Tensor]] = {
-    "conditional": lambda probability_CC, threshold, weight: probability_CC,
-    "binary": lambda probability_CC, threshold, weight: binary_adjacency(probability_CC, threshold),
-    "reweighted": reweighted_adjacency,
-    "row": lambda probability_CC, threshold, weight: _rows(probability_CC),
-    "column": lambda probability_CC, threshold, weight: _columns(probability_CC),
-    "symmetric": lambda probability_CC, threshold, weight: _symmetric(probability_CC),
-}
-"""Name -> (P(j | i) [C, C], threshold, weight) -> graph [C, C]."""

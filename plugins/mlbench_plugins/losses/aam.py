@@ -13,21 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench.types import Angles, LabelContext, PluginError
-from mlbench_plugins.layers.cross_entropy import focus, raised
-from mlbench_plugins.layers.reduction import check_reduction, precise, reduce_known
-
-BOUNDS = {
-    "m": (0, 1),
-    "k": (0, 1),
-    "s": (1, 1000),
-    "gamma_pos": (0, 100),
-    "gamma_neg": (0, 100),
-    "probability_margin": (0, 0.99),
-    "label_smooth": (0, 0.5),
-    "t": (1, 100),
-}
-"""Least and greatest value of each option."""
+from mlbench.types import Angles, LabelContext
+from mlbench_plugins.layers.loss_terms import REDUCTIONS, focus, raised, reduce_known
+from mlbench_plugins.layers.numerics import at_least_float32
+from mlbench_plugins.layers.options import check_choice, check_range
 
 
 class AAM(nn.Module):
@@ -77,22 +66,22 @@ class AAM(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        given = {"m": m, "k": k, "s": s, "gamma_pos": gamma_pos, "gamma_neg": gamma_neg}
-        given |= {"probability_margin": probability_margin, "label_smooth": label_smooth, "t": t}
-        for name, value in given.items():
-            low, high = BOUNDS[name]
-            if not low <= value <= high:
-                raise PluginError(f"aam: {name}={value} must lie between {low:g} and {high:g}")
+        check_range("aam", "[0, 1]", m=m, k=k)
+        check_range("aam", "[1, 1000]", s=s)
+        check_range("aam", "[0, 100]", gamma_pos=gamma_pos, gamma_neg=gamma_neg)
+        check_range("aam", "[0, 0.99]", probability_margin=probability_margin)
+        check_range("aam", "[0, 0.5]", label_smooth=label_smooth)
+        check_range("aam", "[1, 100]", t=t)
         self.angles = Angles(scale=float(s), exponent=float(t))
         self.m, self.k = m, k
         self.gamma_pos, self.gamma_neg = gamma_pos, gamma_neg
         self.probability_margin = probability_margin if gamma_pos or gamma_neg else 0.0
         self.label_smooth = label_smooth
-        self.reduction = check_reduction(reduction)
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
     def forward(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
         """Logits s cos and targets in {1, 0, -1 unknown} to a scalar in float32."""
-        z_BC = precise(logits_BC)
+        z_BC = at_least_float32(logits_BC)
         scale = self.angles.scale
         log_pos_BC = functional.logsigmoid(z_BC - scale * self.m)
         log_neg_BC = functional.logsigmoid(-(z_BC + scale * self.m))

@@ -12,9 +12,10 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench.types import LabelContext, PluginError
-from mlbench_plugins.layers.cross_entropy import raised
-from mlbench_plugins.layers.reduction import check_reduction, precise, reduce_known
+from mlbench.types import LabelContext
+from mlbench_plugins.layers.loss_terms import REDUCTIONS, raised, reduce_known
+from mlbench_plugins.layers.numerics import at_least_float32
+from mlbench_plugins.layers.options import check_choice, check_range
 
 
 class ASL(nn.Module):
@@ -50,20 +51,17 @@ class ASL(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        if min(gamma_neg, gamma_pos) < 0 or not 0 <= clip < 1 or not 0 <= eps < 1:
-            raise PluginError(
-                f"asl: gamma_neg={gamma_neg}, gamma_pos={gamma_pos} must not be negative, and "
-                f"clip={clip}, eps={eps} must lie in [0, 1)"
-            )
+        check_range("asl", "[0, inf)", gamma_neg=gamma_neg, gamma_pos=gamma_pos)
+        check_range("asl", "[0, 1)", clip=clip, eps=eps)
         self.gamma_neg, self.gamma_pos = gamma_neg, gamma_pos
         self.clip = clip
         self.detach_focus = detach_focus
         self.log_floor = math.log(eps) if eps else -math.inf
-        self.reduction = check_reduction(reduction)
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
     def forward(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
         """Logits and targets in {1, 0, -1 unknown} to a scalar in float32."""
-        x_BC = precise(logits_BC)
+        x_BC = at_least_float32(logits_BC)
         positive_BC = targets_BC == 1
         log_p_BC = functional.logsigmoid(x_BC.where(positive_BC, -x_BC))
         if self.clip:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mlbench.types import LabelContext
-from mlbench_plugins.layers.cross_entropy import cross_entropy
-from mlbench_plugins.layers.reduction import check_reduction, reduce_known
+from mlbench_plugins.layers.loss_terms import REDUCTIONS, cross_entropy, reduce_known
+from mlbench_plugins.layers.options import check_choice
 
 
 class BCE(nn.Module):
@@ -22,7 +22,7 @@ class BCE(nn.Module):
 
     def __init__(self, labels: LabelContext, *, reduction: str = "mean") -> None:
         super().__init__()
-        self.reduction = check_reduction(reduction)
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
     def forward(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
         """Logits and targets in {1, 0, -1 unknown} to a scalar in float32."""

@@ -6,14 +6,13 @@ Detection", ICCV 2017, arXiv 1708.02002.
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench.types import LabelContext, PluginError
-from mlbench_plugins.layers.cross_entropy import focus
-from mlbench_plugins.layers.reduction import check_reduction, precise, reduce_known
+from mlbench.types import LabelContext
+from mlbench_plugins.layers.loss_terms import REDUCTIONS, focus, reduce_known
+from mlbench_plugins.layers.numerics import at_least_float32
+from mlbench_plugins.layers.options import check_choice, check_range
 
 
 class Focal(nn.Module):
@@ -39,15 +38,14 @@ class Focal(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        if not 0 <= gamma < math.inf:
-            raise PluginError(f"focal: gamma={gamma} must be finite and not negative")
+        check_range("focal", "[0, inf)", gamma=gamma)
         self.gamma = gamma
         self.detach_focus = detach_focus
-        self.reduction = check_reduction(reduction)
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
     def forward(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
         """Logits and targets in {1, 0, -1 unknown} to a scalar in float32."""
-        x_BC = precise(logits_BC)
+        x_BC = at_least_float32(logits_BC)
         truth_BC = x_BC.where(targets_BC == 1, -x_BC)
         weight_BC = focus(functional.logsigmoid(-truth_BC), self.gamma)
         if self.detach_focus:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlbench.types import LabelContext, PluginError
-from mlbench_plugins.layers.cross_entropy import cross_entropy
-from mlbench_plugins.layers.reduction import check_reduction, reduce_known
+from mlbench.types import LabelContext
+from mlbench_plugins.layers.loss_terms import REDUCTIONS, cross_entropy, reduce_known
+from mlbench_plugins.layers.options import check_choice, check_range
 
 
 class WeightedBCE(nn.Module):
@@ -37,13 +37,12 @@ class WeightedBCE(nn.Module):
 
     def __init__(self, labels: LabelContext, *, cap: float = 20.0, reduction: str = "mean") -> None:
         super().__init__()
-        if not 1 <= cap < float("inf"):
-            raise PluginError(f"weighted_bce: cap={cap} must be a finite number of at least 1")
+        check_range("weighted_bce", "[1, inf)", cap=cap)
         positives_C = labels.positives.astype(np.float64)
         ratio_C = (labels.images - positives_C) / np.maximum(positives_C, 1)
         weight_C = np.where(positives_C > 0, ratio_C, cap).clip(1 / cap, cap)
         self.register_buffer("pos_weight", torch.from_numpy(weight_C.astype(np.float32)))
-        self.reduction = check_reduction(reduction)
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
     def forward(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
         """Logits and targets in {1, 0, -1 unknown} to a scalar in float32."""

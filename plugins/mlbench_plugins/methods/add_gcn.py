@@ -24,10 +24,10 @@ from mlbench.types import (
     Schedule,
     Settings,
 )
-from mlbench_plugins.layers.autocast import without_autocast
 from mlbench_plugins.layers.classifiers import ElementwiseClassifier
-from mlbench_plugins.layers.renaming import renamed
-from mlbench_plugins.layers.trunks import sequential_resnet
+from mlbench_plugins.layers.numerics import without_autocast
+from mlbench_plugins.layers.options import check_range
+from mlbench_plugins.layers.state_dicts import renamed, sequential_resnet
 
 MOST_LABELS = 10_000
 """Their graph has 100 million edges, for each image of a batch: 0.4 GB in float32, several times
@@ -51,8 +51,7 @@ class ADDGCN(nn.Module):
     def __init__(self, spec: FeatureSpec, labels: LabelContext, *, width: int = 1024) -> None:
         super().__init__()
         channels, count = spec[-1].channels, len(labels)
-        if width < 1:
-            raise PluginError(f"add_gcn: width={width} must be at least 1")
+        check_range("add_gcn", "[1, inf)", width=width)
         if count > MOST_LABELS:
             raise PluginError(
                 f"add_gcn: with {count} labels each image has a graph of {count**2 / 1e6:.0f} "

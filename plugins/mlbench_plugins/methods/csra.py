@@ -29,8 +29,9 @@ from mlbench.types import (
     Settings,
     WeightsError,
 )
-from mlbench_plugins.layers.chunks import chunk_size
-from mlbench_plugins.layers.trunks import resnet
+from mlbench_plugins.layers.numerics import chunk_size
+from mlbench_plugins.layers.options import check_range
+from mlbench_plugins.layers.state_dicts import resnet
 
 TEMPERATURES: Mapping[int, tuple[float, ...]] = {
     1: (1.0,),
@@ -61,8 +62,7 @@ class CSRA(nn.Module):
                 f"csra: heads={heads}; the paper gives temperatures for "
                 f"{', '.join(map(str, TEMPERATURES))} heads only"
             )
-        if not (math.isfinite(lam) and lam >= 0):
-            raise PluginError(f"csra: lam={lam} must be a number that is not negative")
+        check_range("csra", "[0, inf)", lam=lam)
         self.temperatures = TEMPERATURES[heads]
         self.lam = lam
         channels = spec[-1].channels

@@ -18,14 +18,12 @@ from mlbench.types import (
     FeatureSpec,
     HeadOutput,
     LabelContext,
-    PluginError,
     Recipe,
     Released,
 )
 from mlbench_plugins.layers.classifiers import make_classifier, start_at_prior
 from mlbench_plugins.layers.constant import ConstantInEvaluation
-from mlbench_plugins.layers.graph_attention import GraphAttention
-from mlbench_plugins.layers.graph_convolution import GraphConvolution
+from mlbench_plugins.layers.graph_layers import GraphAttention, GraphConvolution
 from mlbench_plugins.layers.label_graph import (
     conditional_probability,
     label_graph,
@@ -39,15 +37,8 @@ from mlbench_plugins.layers.metric_learning import (
     training,
     unscaled,
 )
-from mlbench_plugins.layers.renaming import renamed
-from mlbench_plugins.layers.trunks import timm_names
-
-KNOWN: Mapping[str, tuple[Any, ...]] = {
-    "layer_type": ("graph convolution", "graph attention"),
-    "layers": (1, 2, 3),
-    "label_pooling": ("max", "avg", "sum"),
-    "smoothing": ("full",),
-}
+from mlbench_plugins.layers.options import check_choice, check_range
+from mlbench_plugins.layers.state_dicts import renamed, timm_names
 
 
 class GraphBranch(nn.Module):
@@ -71,7 +62,6 @@ class GraphBranch(nn.Module):
         threshold: P(j | i) from which on two labels are linked.
         rho: what a label's neighbours weigh together beside its own 1; at 0 the links are left as
             they are, and no label is linked to itself.
-        smoothing: of the graph; ``full`` is the one that is specified.
         dropout: share of the weights of graph attention that training leaves out.
         prior_bias: start each bias at the log-odds of its label.
     """
@@ -91,15 +81,17 @@ class GraphBranch(nn.Module):
         counts: str = "images",
         threshold: float = 0.4,
         rho: float = 0.25,
-        smoothing: str = "full",
         dropout: float = 0.1,
         prior_bias: bool = False,
     ) -> None:
         super().__init__()
-        _check_names(
-            layer_type=layer_type, layers=layers, label_pooling=label_pooling, smoothing=smoothing
-        )
-        _check_numbers(hidden_dim, threshold, rho, dropout)
+        check_choice("layer_type", layer_type, ("graph convolution", "graph attention"))
+        check_choice("layers", layers, (1, 2, 3))
+        check_choice("label_pooling", label_pooling, ("max", "avg", "sum"))
+        check_range("graph_branch", "[1, inf)", hidden_dim=hidden_dim)
+        check_range("graph_branch", "(0, 1]", threshold=threshold)
+        check_range("graph_branch", "[0, inf)", rho=rho)
+        check_range("graph_branch", "[0, 1)", dropout=dropout)
         channels = spec[-1].channels
         words_CE = torch.tensor(labels.embeddings)
         probability_CC = conditional_probability(labels, counts).to(words_CE.dtype)
@@ -114,7 +106,7 @@ class GraphBranch(nn.Module):
         self.gate = ChannelGate(
             words_CE, graph_CC, stack, channels, pooling=label_pooling, last_sigmoid=last_sigmoid
         )
-        self.classifier = make_classifier(classifier, channels, len(labels))
+        self.classifier = make_classifier(classifier, len(labels), channels)
         if prior_bias:
             start_at_prior(self.classifier, labels)
 
@@ -176,27 +168,6 @@ def _graph(graph: str, probability_CC: Tensor, threshold: float, rho: float) -> 
     """P(j | i) [C, C] to the graph that the layers work on; without a rho there are no loops."""
     unweighted = graph == "reweighted" and rho == 0
     return label_graph("binary" if unweighted else graph, probability_CC, threshold, rho)
-
-
-def _check_names(**options: Any) -> None:
-    for name, value in options.items():
-        if value not in KNOWN[name]:
-            known = ", ".join(map(str, KNOWN[name]))
-            raise PluginError(f"graph_branch: there is no {name} {value!r}; known: {known}")
-
-
-def _check_numbers(hidden_dim: int | None, threshold: float, rho: float, dropout: float) -> None:
-    if hidden_dim is not None and hidden_dim < 1:
-        raise PluginError(f"graph_branch: hidden_dim={hidden_dim} must be at least 1, or None")
-    if not 0 < threshold <= 1:
-        raise PluginError(
-            f"graph_branch: threshold={threshold} is compared with probabilities; give a number "
-            "above 0 and up to 1"
-        )
-    if rho < 0:
-        raise PluginError(f"graph_branch: rho={rho} must not be negative")
-    if not 0 <= dropout < 1:
-        raise PluginError(f"graph_branch: dropout={dropout} must be at least 0 and below 1")
 
 
 AUTHORS = {

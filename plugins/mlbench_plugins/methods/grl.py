@@ -20,7 +20,6 @@ from mlbench.types import (
     HeadOutput,
     LabelContext,
     Optimizer,
-    PluginError,
     Preprocessing,
     Recipe,
     Schedule,
@@ -29,8 +28,9 @@ from mlbench.types import (
 from mlbench_plugins.layers.classifiers import make_elementwise, start_at_prior
 from mlbench_plugins.layers.constant import ConstantInEvaluation
 from mlbench_plugins.layers.decoupling import SemanticDecoupling
-from mlbench_plugins.layers.ggnn import GGNN
+from mlbench_plugins.layers.graph_layers import GGNN
 from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
+from mlbench_plugins.layers.options import check_range
 
 
 class GRL(nn.Module):
@@ -76,16 +76,10 @@ class GRL(nn.Module):
         prior_bias: bool = False,
     ) -> None:
         super().__init__()
-        _check_sizes(
-            label_dim=label_dim,
-            intermediary_dim=intermediary_dim,
-            hidden_dim=hidden_dim,
-            time_steps=time_steps,
-            output_dim=output_dim,
-            downsample=downsample,
-        )
-        if label_time_steps < 0:
-            raise PluginError(f"grl: label_time_steps={label_time_steps} must not be negative")
+        widths = {"label_dim": label_dim, "hidden_dim": hidden_dim, "output_dim": output_dim}
+        check_range("grl", "[1, inf)", intermediary_dim=intermediary_dim, **widths)
+        check_range("grl", "[1, inf)", time_steps=time_steps, downsample=downsample)
+        check_range("grl", "[0, inf)", label_time_steps=label_time_steps)
         channels = spec[-1].channels
         hidden = hidden_dim or channels
         self.downsample = downsample
@@ -143,12 +137,6 @@ class LabelStream(ConstantInEvaluation):
             h_CE = self.ggnn(h_CE, self.adjacency)
         guides_CK: Tensor = self.guide(h_CE)
         return guides_CK
-
-
-def _check_sizes(**sizes: int | None) -> None:
-    for name, size in sizes.items():
-        if size is not None and size < 1:
-            raise PluginError(f"grl: {name}={size} must be at least 1")
 
 
 RECIPE = Recipe(

@@ -6,8 +6,6 @@ Versatile Classification Head", WACV 2023, arXiv 2111.12933.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,7 +24,7 @@ from mlbench.types import (
     Schedule,
     Settings,
 )
-from mlbench_plugins.layers.classifiers import make_classifier, start_at_prior
+from mlbench_plugins.layers.classifiers import GroupClassifier, make_classifier, start_at_prior
 from mlbench_plugins.layers.decoder import (
     DecoderSizes,
     QueryDecoder,
@@ -35,8 +33,8 @@ from mlbench_plugins.layers.decoder import (
     options_of_authors,
     refuse_groups,
 )
-from mlbench_plugins.layers.group_classifier import GroupClassifier
-from mlbench_plugins.layers.trunks import tresnet
+from mlbench_plugins.layers.options import check_choice
+from mlbench_plugins.layers.state_dicts import tresnet
 
 
 class MLDecoder(nn.Module):
@@ -78,7 +76,7 @@ class MLDecoder(nn.Module):
         super().__init__()
         sizes = DecoderSizes(embedding_dim, heads, feedforward, dropout)
         self.decoder = QueryDecoder(spec[-1].channels, sizes, nn.ReLU())
-        self.zero_shot = queries == "words"
+        self.zero_shot = check_choice("queries", queries, ("random", "words")) == "words"
         if self.zero_shot:
             if groups != -1:
                 raise PluginError(
@@ -87,13 +85,11 @@ class MLDecoder(nn.Module):
                 )
             self.register_buffer("words", torch.tensor(labels.embeddings))
             self.word = nn.Linear(labels.embeddings.shape[1], embedding_dim)
-            self.classifier = make_classifier(classifier, embedding_dim, 1)
-        elif queries == "random":
+            self.classifier = make_classifier(classifier, 1, embedding_dim)
+        else:
             count = group_count(groups, len(labels))
             self.register_buffer("queries", torch.randn(count, embedding_dim))
             self.classifier = GroupClassifier(len(labels), count, embedding_dim, classifier)
-        else:
-            raise PluginError(f"ml_decoder: no queries {queries!r}; known: random, words")
         if prior_bias and self.zero_shot:
             raise PluginError(
                 "ml_decoder: with queries='words' all labels share one classifier, whose bias "
@@ -111,14 +107,6 @@ class MLDecoder(nn.Module):
         return HeadOutput(self.classifier(self.decoder(features[-1], queries_KE)))
 
 
-def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The head's part of an authors' state dict under the names used here.
-
-    Of the zero-shot form the published names are not known, so its checkpoints have no mapping.
-    """
-    return decoder_from_authors(state)
-
-
 MODEL_ZOO = "MODEL_ZOO.md of the authors' code, commit 8a9e984"
 """Where the authors' scores were read."""
 
@@ -126,7 +114,7 @@ RELEASED = Released(
     title="ML-Decoder's TResNet-L (code commit 8a9e984)",
     marks=(r"^body\.conv1\.0\.", r"^head\.decoder\.duplicate_pooling$"),
     trunk=tresnet("body."),
-    head=from_authors,
+    head=decoder_from_authors,
     options=options_of_authors,
     label_axes={"classifier.bias": (0,), "classifier.weight": (0,), "queries": (0,)},
     rearrange=refuse_groups,

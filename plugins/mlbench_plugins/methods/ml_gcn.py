@@ -19,7 +19,6 @@ from mlbench.types import (
     HeadOutput,
     LabelContext,
     Optimizer,
-    PluginError,
     Recipe,
     Released,
     Reported,
@@ -28,15 +27,15 @@ from mlbench.types import (
 )
 from mlbench_plugins.layers.classifiers import cosines, is_cosine, logits_of_cosines
 from mlbench_plugins.layers.constant import ConstantInEvaluation
-from mlbench_plugins.layers.graph_convolution import GraphConvolution
+from mlbench_plugins.layers.graph_layers import GraphConvolution
 from mlbench_plugins.layers.label_graph import (
     conditional_probability,
     label_graph,
     reweighted_graph,
     symmetrically_normalised,
 )
-from mlbench_plugins.layers.renaming import renamed
-from mlbench_plugins.layers.trunks import sequential_resnet
+from mlbench_plugins.layers.options import check_range
+from mlbench_plugins.layers.state_dicts import renamed, sequential_resnet
 
 
 class MLGCN(nn.Module):
@@ -71,11 +70,9 @@ class MLGCN(nn.Module):
         classifier: str = "linear",
     ) -> None:
         super().__init__()
-        if not 0 < threshold <= 1 or p < 0 or width < 1:
-            raise PluginError(
-                f"ml_gcn: threshold={threshold} must lie in (0, 1], p={p} must not be negative "
-                f"and width={width} must be at least 1"
-            )
+        check_range("ml_gcn", "(0, 1]", threshold=threshold)
+        check_range("ml_gcn", "[0, inf)", p=p)
+        check_range("ml_gcn", "[1, inf)", width=width)
         words_CE = torch.tensor(labels.embeddings)
         probability_CC = conditional_probability(labels, counts).to(words_CE.dtype)
         graph_CC = label_graph(graph, probability_CC, threshold, p)

@@ -30,10 +30,10 @@ from mlbench.types import (
 )
 from mlbench_plugins.layers.channel_attention import channel_attention
 from mlbench_plugins.layers.classifiers import ElementwiseClassifier, start_at_prior
-from mlbench_plugins.layers.graph_attention import GraphAttention
-from mlbench_plugins.layers.label_graph import conditional_probability, reweighted_adjacency
-from mlbench_plugins.layers.renaming import renamed
-from mlbench_plugins.layers.trunks import resnet
+from mlbench_plugins.layers.graph_layers import GraphAttention
+from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
+from mlbench_plugins.layers.options import check_choice, check_range
+from mlbench_plugins.layers.state_dicts import renamed, resnet
 
 SCALES = 3
 HIDDEN = 2048
@@ -94,15 +94,12 @@ class MSRN(nn.Module):
         super().__init__()
         groups = min(4, max(1, len(labels) // 5)) if groups is None else groups
         _refuse(spec, len(labels), classifier, groups, label_dim)
-        if min(downsample, label_dim) < 1:
-            raise PluginError(
-                f"msrn: downsample={downsample} and label_dim={label_dim} must be at least 1"
-            )
+        check_range("msrn", "[1, inf)", downsample=downsample, label_dim=label_dim)
         channels = [level.channels for level in spec[-SCALES:]]
         self.downsample = downsample
         self.group_loss_weight = group_loss_weight
         probability_CC = conditional_probability(labels)
-        self.register_buffer("edges", reweighted_adjacency(probability_CC, threshold) > 0)
+        self.register_buffer("edges", label_graph("reweighted", probability_CC, threshold) > 0)
         self.register_buffer("words", torch.tensor(labels.embeddings))
         self.fc_label = nn.Linear(labels.embeddings.shape[1], 256)
         self.label_embed = nn.ModuleList([GraphAttention(256, 300), GraphAttention(300, label_dim)])
@@ -177,10 +174,8 @@ def _refuse(spec: FeatureSpec, labels: int, classifier: str, groups: int, label_
             "levels of stride 8, 16 and 32, such as resnet101, tresnet_l, efficientnetv2_s, "
             "convnext_tiny, swin_large_384 or mobilenetv2_100"
         )
-    if classifier not in ("mlp", "elementwise"):
-        raise PluginError(f"msrn: there is no classifier {classifier!r}; known: mlp, elementwise")
-    if not 1 <= groups <= labels:
-        raise PluginError(f"msrn: groups={groups} must lie between 1 and the {labels} labels")
+    check_choice("classifier", classifier, ("mlp", "elementwise"))
+    check_range("msrn", f"[1, {labels}]", groups=groups)
     weights = SCALES * label_dim * (labels + groups) * HIDDEN
     if classifier == "mlp" and weights > LARGEST_MLP:
         raise PluginError(
@@ -256,12 +251,12 @@ RELEASED = Released(
     order="alphabetical",
     needs={"graph": ("edges",), "words": ("words",)},
     graph=lambda probability_CC, options: {
-        "edges": reweighted_adjacency(probability_CC, options["threshold"]) > 0
+        "edges": label_graph("reweighted", probability_CC, options["threshold"]) > 0
     },
     handed_over={"downsample": 1, "buffers": False},
     outputs={
-        "adjacency": lambda p: reweighted_adjacency(
-            p.graph, p.fixture["threshold"], p.fixture["p"]
+        "adjacency": lambda p: label_graph(
+            "reweighted", p.graph, p.fixture["threshold"], p.fixture["p"]
         ),
         "label_embedding": lambda p: p.head.label_branch().labels,
         "group_embedding": lambda p: p.head.label_branch().groups,

@@ -27,8 +27,7 @@ from mlbench.types import (
     Settings,
 )
 from mlbench_plugins.layers.classifiers import make_classifier, start_at_prior
-from mlbench_plugins.layers.renaming import renamed
-from mlbench_plugins.layers.trunks import tresnet
+from mlbench_plugins.layers.state_dicts import renamed, tresnet
 
 
 class PooledClassifier(nn.Module, ABC):
@@ -50,7 +49,7 @@ class PooledClassifier(nn.Module, ABC):
         prior_bias: bool = False,
     ) -> None:
         super().__init__()
-        self.classifier = make_classifier(classifier, spec[-1].channels, len(labels))
+        self.classifier = make_classifier(classifier, len(labels), spec[-1].channels)
         if prior_bias:
             start_at_prior(self.classifier, labels)
 

@@ -27,11 +27,10 @@ from mlbench.types import (
     Schedule,
     Settings,
 )
-from mlbench_plugins.layers.classifiers import start_at_prior
-from mlbench_plugins.layers.group_classifier import GroupClassifier
-from mlbench_plugins.layers.position import sine_position
-from mlbench_plugins.layers.transformer import DecoderLayer, EncoderLayer
-from mlbench_plugins.layers.trunks import Trunk, resnet, tresnet
+from mlbench_plugins.layers.classifiers import GroupClassifier, start_at_prior
+from mlbench_plugins.layers.options import check_range
+from mlbench_plugins.layers.state_dicts import Trunk, resnet, tresnet
+from mlbench_plugins.layers.transformer import DecoderLayer, EncoderLayer, sine_position
 
 
 class Query2Label(nn.Module):
@@ -73,13 +72,16 @@ class Query2Label(nn.Module):
         super().__init__()
         channels, count = spec[-1].channels, len(labels)
         width = channels if hidden_dim is None else hidden_dim
-        _check_width(width, heads, channels)
-        if min(decoder_layers, feedforward) < 1 or encoder_layers < 0 or not 0 <= dropout < 1:
+        if width < 4 or heads < 1 or width % heads or width % 4:
             raise PluginError(
-                f"query2label: decoder_layers={decoder_layers} and feedforward={feedforward} must "
-                f"be at least 1, encoder_layers={encoder_layers} at least 0, and "
-                f"dropout={dropout} must lie in [0, 1)"
+                f"query2label: a width of {width} (the map has {channels} channels) must be a "
+                f"multiple of 4 for the position code and of heads={heads}; choose hidden_dim "
+                "accordingly"
             )
+        check_range("query2label", "[1, inf)", decoder_layers=decoder_layers)
+        check_range("query2label", "[1, inf)", feedforward=feedforward)
+        check_range("query2label", "[0, inf)", encoder_layers=encoder_layers)
+        check_range("query2label", "[0, 1)", dropout=dropout)
         sizes = (width, heads, feedforward, dropout)
         attend = [keep_first_self_attention, *[keep_other_self_attention] * (decoder_layers - 1)]
         self.dropout = dropout
@@ -110,14 +112,6 @@ class Query2Label(nn.Module):
         for layer in self.decoder:
             t_BCD = layer(t_BCD, self.queries, key_BND, x_BND)
         return HeadOutput(self.classifier(self.norm(t_BCD)))
-
-
-def _check_width(width: int, heads: int, channels: int) -> None:
-    if width < 4 or heads < 1 or width % heads or width % 4:
-        raise PluginError(
-            f"query2label: a width of {width} (the map has {channels} channels) must be a multiple "
-            f"of 4 for the position code and of heads={heads}; choose hidden_dim accordingly"
-        )
 
 
 AUTHORS = {

@@ -18,7 +18,6 @@ from mlbench.types import (
     HeadOutput,
     LabelContext,
     Optimizer,
-    PluginError,
     Preprocessing,
     Recipe,
     Released,
@@ -28,10 +27,10 @@ from mlbench.types import (
 )
 from mlbench_plugins.layers.classifiers import make_elementwise, start_at_prior
 from mlbench_plugins.layers.decoupling import SemanticDecoupling
-from mlbench_plugins.layers.ggnn import GGNN
+from mlbench_plugins.layers.graph_layers import GGNN
 from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
-from mlbench_plugins.layers.renaming import renamed
-from mlbench_plugins.layers.trunks import resnet
+from mlbench_plugins.layers.options import check_range
+from mlbench_plugins.layers.state_dicts import renamed, resnet
 
 
 class SSGRL(nn.Module):
@@ -75,12 +74,9 @@ class SSGRL(nn.Module):
         prior_bias: bool = False,
     ) -> None:
         super().__init__()
-        if min(hidden_dim or 1, output_dim, intermediary_dim, downsample, time_steps) < 1:
-            raise PluginError(
-                f"ssgrl: hidden_dim={hidden_dim}, output_dim={output_dim}, "
-                f"intermediary_dim={intermediary_dim}, downsample={downsample} and "
-                f"time_steps={time_steps} must be at least 1"
-            )
+        widths = {"output_dim": output_dim, "intermediary_dim": intermediary_dim}
+        check_range("ssgrl", "[1, inf)", hidden_dim=hidden_dim, **widths)
+        check_range("ssgrl", "[1, inf)", time_steps=time_steps, downsample=downsample)
         channels = spec[-1].channels
         hidden = hidden_dim or channels
         self.downsample = downsample

@@ -6,8 +6,6 @@ and Efficient Multilabel Image Classification", VISAPP 2023, arXiv 2209.06585.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +17,7 @@ from mlbench.types import (
     Released,
     Reported,
 )
-from mlbench_plugins.layers.classifiers import start_at_prior
+from mlbench_plugins.layers.classifiers import GroupClassifier, start_at_prior
 from mlbench_plugins.layers.decoder import (
     DecoderSizes,
     QueryDecoder,
@@ -28,7 +26,6 @@ from mlbench_plugins.layers.decoder import (
     options_of_authors,
     refuse_groups,
 )
-from mlbench_plugins.layers.group_classifier import GroupClassifier
 from mlbench_plugins.layers.metric_learning import (
     BIBTEX,
     DATASET_OPTIONS,
@@ -37,7 +34,7 @@ from mlbench_plugins.layers.metric_learning import (
     training,
     unscaled,
 )
-from mlbench_plugins.layers.trunks import timm_names
+from mlbench_plugins.layers.state_dicts import timm_names
 
 
 class TransformerHead(nn.Module):
@@ -89,11 +86,6 @@ class TransformerHead(nn.Module):
         return HeadOutput(self.classifier(self.decoder(features[-1], queries_KE)))
 
 
-def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The head's part of an authors' state dict under the names used here."""
-    return decoder_from_authors(state)
-
-
 README = "README of the authors' code, branch multilabel, commit 4e91540a"
 ARCHIVE = "sotaverified.org, an archive of paperswithcode.com"
 """Where scores were read, of the authors and of others who copied them."""
@@ -103,7 +95,7 @@ RELEASED = Released(
     title="deep-object-reid's transformer head (branch multilabel-paper, commit 469ec397)",
     marks=(r"^backbone\.model\.", r"^decoder\.duplicate_pooling$"),
     trunk=timm_names("backbone.model."),
-    head=from_authors,
+    head=decoder_from_authors,
     options=options_of_authors,
     label_axes={"classifier.bias": (0,), "classifier.weight": (0,), "queries": (0,)},
     rearrange=refuse_groups,

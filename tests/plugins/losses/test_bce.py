@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from mlbench_plugins.layers.reduction import REDUCTIONS
+from mlbench.contracts.made_up import label_context
+from mlbench_plugins.layers.loss_terms import REDUCTIONS
 from mlbench_plugins.losses.bce import BCE
 
+LABELS = label_context(3)
 LOGITS = torch.tensor([[0.5, -2.0, 3.0], [1.0, 0.0, -1.0]])
 TARGETS = torch.tensor([[1, 0, -1], [0, -1, -1]], dtype=torch.int8)
 
@@ -15,25 +17,25 @@ def terms():
     return [torch.nn.functional.softplus(torch.tensor(x)).item() for x in (-0.5, -2.0, 1.0)]
 
 
-def test_reductions_over_known_labels(labels):
+def test_reductions_over_known_labels():
     a, b, c = terms()
-    values = {r: BCE(labels, reduction=r)(LOGITS, TARGETS).item() for r in REDUCTIONS}
+    values = {r: BCE(LABELS, reduction=r)(LOGITS, TARGETS).item() for r in REDUCTIONS}
     assert values == pytest.approx(
         {"mean": ((a + b) / 2 + c) / 2, "image_sum": (a + b + c) / 2, "sum": a + b + c}
     )
 
 
-def test_all_known_is_torchs_mean(labels):
+def test_all_known_is_torchs_mean():
     targets = (LOGITS > 0.7).to(torch.int8)
-    value = BCE(labels)(LOGITS, targets)
+    value = BCE(LABELS)(LOGITS, targets)
     bce = torch.nn.functional.binary_cross_entropy_with_logits(LOGITS, targets.float())
     torch.testing.assert_close(value, bce)
     torch.testing.assert_close(value, torch.nn.MultiLabelSoftMarginLoss()(LOGITS, targets))
 
 
-def test_an_image_is_torchs_soft_margin_over_its_known_labels(labels):
+def test_an_image_is_torchs_soft_margin_over_its_known_labels():
     expected = [
         torch.nn.MultiLabelSoftMarginLoss()(x[y >= 0][None], y[y >= 0][None])
         for x, y in zip(LOGITS, TARGETS, strict=True)
     ]
-    torch.testing.assert_close(BCE(labels)(LOGITS, TARGETS), sum(expected) / len(expected))
+    torch.testing.assert_close(BCE(LABELS)(LOGITS, TARGETS), sum(expected) / len(expected))

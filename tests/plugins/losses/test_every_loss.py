@@ -1,59 +1,80 @@
 """What all losses of this project share: the reductions and the precision."""
 
+import math
+
 import pytest
 import torch
 
 from mlbench import registry
+from mlbench.contracts.made_up import label_context
 from mlbench.types import PluginError
-from mlbench_plugins.layers.reduction import REDUCTIONS
+from mlbench_plugins.layers.loss_terms import REDUCTIONS
 
 LOSSES = [p for p in registry.plugins() if (p.kind, p.distribution) == ("loss", "mlbench-mlic")]
-pytestmark = pytest.mark.parametrize("loss", [pytest.param(p.load(), id=p.name) for p in LOSSES])
+each_loss = pytest.mark.parametrize("loss", [pytest.param(p.load(), id=p.name) for p in LOSSES])
 
+LABELS = label_context(5)
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = 3 * torch.randn(6, 5, generator=GENERATOR)
 TARGETS = torch.randint(-1, 2, (6, 5), generator=GENERATOR, dtype=torch.int8)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_only_the_sum_depends_on_how_a_batch_is_split(labels, loss, reduction):
-    made = loss(labels, reduction=reduction)
+@each_loss
+def test_only_the_sum_depends_on_how_a_batch_is_split(loss, reduction):
+    made = loss(LABELS, reduction=reduction)
     parts = [made(x, y) for x, y in zip(LOGITS.chunk(3), TARGETS.chunk(3), strict=True)]
     joined = sum(parts) if reduction == "sum" else sum(parts) / 3
     torch.testing.assert_close(made(LOGITS, TARGETS), joined)
 
 
-def test_reductions_of_one_image_differ_by_the_number_of_its_known_labels(labels, loss):
+@each_loss
+def test_reductions_of_one_image_differ_by_the_number_of_its_known_labels(loss):
     targets = torch.tensor([[1, 0, -1, -1, 0]], dtype=torch.int8)
-    mean, image_sum, total = (loss(labels, reduction=r)(LOGITS[:1], targets) for r in REDUCTIONS)
+    mean, image_sum, total = (loss(LABELS, reduction=r)(LOGITS[:1], targets) for r in REDUCTIONS)
     torch.testing.assert_close(torch.stack((3 * mean, image_sum)), total.expand(2))
 
 
-def test_a_loss_that_adds_up_says_so(labels, loss):
-    assert loss(labels, reduction="sum").reduction == "sum"
+@each_loss
+def test_an_unknown_reduction_is_refused(loss):
+    with pytest.raises(PluginError, match="unknown reduction 'avg'; known: mean, image_sum, sum"):
+        loss(LABELS, reduction="avg")
 
 
-def test_an_unknown_reduction_is_refused(labels, loss):
-    with pytest.raises(PluginError, match="no reduction 'avg'; known: mean, image_sum, sum"):
-        loss(labels, reduction="avg")
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_logits_are_computed_in_single(labels, loss, dtype):
-    logits = (10 * LOGITS).to(dtype)
-    value = loss(labels)(logits, TARGETS)
-    assert value.dtype == torch.float32
-    assert torch.equal(value, loss(labels)(logits.float(), TARGETS))
-
-
-def test_double_precision_stays(labels, loss):
+@each_loss
+def test_double_precision_stays(loss):
     logits = LOGITS.double().requires_grad_()
-    value = loss(labels)(logits, TARGETS)
+    value = loss(LABELS)(logits, TARGETS)
     assert value.dtype == torch.float64
-    torch.testing.assert_close(value.float(), loss(labels)(LOGITS, TARGETS))
+    torch.testing.assert_close(value.float(), loss(LABELS)(LOGITS, TARGETS))
 
 
-def test_targets_may_be_of_any_type(labels, loss):
+@each_loss
+def test_targets_may_be_of_any_type(loss):
     assert torch.equal(
-        loss(labels)(LOGITS, TARGETS), loss(labels)(LOGITS, TARGETS.to(torch.float32))
+        loss(LABELS)(LOGITS, TARGETS), loss(LABELS)(LOGITS, TARGETS.to(torch.float32))
     )
+
+
+REFUSED = [
+    ("focal", {"gamma": -1}),
+    ("focal", {"gamma": math.inf}),
+    ("asl", {"gamma_neg": -1}),
+    ("asl", {"clip": 1.0}),
+    ("asl", {"eps": -0.1}),
+    ("weighted_bce", {"cap": 0.5}),
+    ("aam", {"m": -0.1}),
+    ("aam", {"k": 1.2}),
+    ("aam", {"s": 0}),
+    ("aam", {"gamma_neg": math.nan}),
+    ("aam", {"probability_margin": 1}),
+    ("aam", {"label_smooth": 0.6}),
+    ("aam", {"t": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), REFUSED)
+def test_options_that_cannot_be_are_refused(name, options):
+    ((option, value),) = options.items()
+    with pytest.raises(PluginError, match=f"{name}: {option}={value} must lie in"):
+        registry.find("loss", name).load()(LABELS, **options)

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import known_context, label_context
 from mlbench.engine.flops import count
-from mlbench.types import LabelContext, Level, PluginError
-from mlbench_plugins.layers.graph_attention import GraphAttention
-from mlbench_plugins.layers.label_graph import binary_adjacency, symmetrically_normalised
+from mlbench.types import Level
+from mlbench_plugins.layers.graph_layers import GraphAttention
+from mlbench_plugins.layers.label_graph import symmetrically_normalised
 from mlbench_plugins.methods.graph_branch import GraphBranch, from_authors
+from tests.plugins.methods.formulas import assert_same, attend
 
 SPEC = (Level(8, 32),)
 MAPS = (torch.randn(2, 8, 3, 5, generator=torch.Generator().manual_seed(0)),)
@@ -38,25 +39,11 @@ def in_training(head):
 
 
 # ---------------------------------------------------------------------------------- the formulas
-def attend_by_loops(layer, nodes, edges):
-    """One node and one neighbour at a time."""
-    h = [node @ layer.W for node in nodes]
-    rows = []
-    for i in range(len(h)):
-        near = [j for j in range(len(h)) if edges[i][j]] or list(range(len(h)))
-        scores = torch.stack([torch.cat((h[i], h[j])) @ layer.a[:, 0] for j in near])
-        if not edges[i].any():
-            scores = torch.zeros(len(near), dtype=scores.dtype)
-        weights = torch.nn.functional.leaky_relu(scores, 0.2).softmax(0)
-        rows.append(sum(w * h[j] for w, j in zip(weights, near, strict=True)))
-    return torch.nn.functional.elu(torch.stack(rows))
-
-
 def by_loops(head, layer_type, pooling, last_sigmoid, maps):
     gate, nodes = head.gate, head.gate.words
     for layer in gate.layers:
         if layer_type == "graph attention":
-            nodes = attend_by_loops(layer, nodes, gate.adjacency > 0)
+            nodes = attend(layer, nodes, gate.adjacency > 0)
         else:
             nodes = torch.stack(
                 [sum(a * (x @ layer.weight) for a, x in zip(row, nodes, strict=True))
@@ -92,15 +79,7 @@ def test_logits_and_gradients_are_those_of_the_formulas(
     maps = (MAPS[0].double(),)
     found = head(maps).logits
     expected = by_loops(head, layer_type, pooling, last_sigmoid, maps)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-    trained = list(head.parameters())
-    weights = torch.randn_like(found)
-    for pair in zip(
-        torch.autograd.grad((weights * found).sum(), trained),
-        torch.autograd.grad((weights * expected).sum(), trained),
-        strict=True,
-    ):
-        torch.testing.assert_close(*pair, rtol=1e-10, atol=1e-12)
+    assert_same(found, expected, list(head.parameters()))
 
 
 def test_widths_between_the_layers():
@@ -108,14 +87,8 @@ def test_widths_between_the_layers():
     assert shapes == [(12, 6), (6, 6), (6, 8)]
 
 
-def test_without_rho_a_label_that_is_only_linked_to_keeps_its_links():
-    probability = torch.tensor([[0.0, 0.9, 0.0], [0.0, 0.0, 0.0], [0.9, 0.0, 0.0]])
-    expected = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    assert torch.equal(binary_adjacency(probability, 0.4), expected)
-
-
 def test_a_label_never_seen_has_finite_weights_without_rho():
-    labels = LabelContext(("a", "b"), np.zeros((2, 2), np.float32), np.ones((2, 3), np.float32), 1)
+    labels = known_context(np.zeros((2, 2), np.float32), np.ones((2, 3), np.float32))
     for kind in KINDS:
         head = GraphBranch(SPEC, labels, layer_type=kind, rho=0.0).eval()
         assert head(MAPS).logits.isfinite().all()
@@ -258,22 +231,3 @@ def test_only_the_cosine_output_is_stored_the_other_way():
     cosine = from_authors({"head.weight": weight})["classifier.weight"]
     linear = from_authors({"head.weight": weight.T, "head.bias": torch.zeros(5)})
     assert torch.equal(cosine, weight.T) and torch.equal(linear["classifier.weight"], weight.T)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"layer_type": "gcn"}, "layer_type 'gcn'; known: graph convolution, graph attention"),
-        ({"layers": 4}, "layers 4; known: 1, 2, 3"),
-        ({"label_pooling": "mean"}, "label_pooling 'mean'; known: max, avg, sum"),
-        ({"smoothing": "half"}, "smoothing 'half'; known: full"),
-        ({"classifier": "arc"}, "'arc'; known: linear, cosine"),
-        ({"hidden_dim": 0}, "hidden_dim=0"),
-        ({"threshold": 0.0}, "threshold=0.0"),
-        ({"rho": -0.1}, "rho=-0.1"),
-        ({"dropout": 1.0}, r"dropout=1\.0"),
-    ],
-)
-def test_options_that_cannot_be_are_refused(options, message):
-    with pytest.raises(PluginError, match=message):
-        make(**options)

@@ -1,6 +1,5 @@
 """GRL against its formulas written as loops, and what its two streams promise."""
 
-import copy
 import math
 
 import pytest
@@ -8,8 +7,9 @@ import torch
 
 from mlbench.contracts.made_up import label_context
 from mlbench.engine.flops import count
-from mlbench.types import Angles, Level, PluginError
+from mlbench.types import Angles, Level
 from mlbench_plugins.methods.grl import GRL
+from tests.plugins.methods.formulas import assert_same, decouple, pass_messages, pixels
 
 SPEC = (Level(8, 32),)
 SMALL = {"label_dim": 4, "output_dim": 6, "downsample": 1}
@@ -22,23 +22,6 @@ def make(labels=4, seed=0, **options):
 
 
 # ---------------------------------------------------------------------------------- the formulas
-def gated(ggnn, states, adjacency):
-    """SSGRL's equation 6, one label at a time."""
-    count_ = len(states)
-    for _ in range(ggnn.time_steps):
-        new = []
-        for c in range(count_):
-            sent = sum(adjacency[c][k] * states[k] for k in range(count_))
-            received = sum(adjacency[k][c] * states[k] for k in range(count_))
-            a, h = torch.cat((sent, received)), states[c]
-            z = torch.sigmoid(ggnn.update_w(a) + ggnn.update_u(h))
-            r = torch.sigmoid(ggnn.reset_w(a) + ggnn.reset_u(h))
-            candidate = torch.tanh(ggnn.candidate_w(a) + ggnn.candidate_u(r * h))
-            new.append((1 - z) * h + z * candidate)
-        states = new
-    return states
-
-
 def one_logit(classifier, c, o):
     if not hasattr(classifier, "angles"):
         return (classifier.weight[c] * o).sum() + classifier.bias[c]
@@ -48,24 +31,16 @@ def one_logit(classifier, c, o):
 
 
 def by_loops(head, x_BDHW):
-    d, stream = head.decoupling, head.labels
-    adjacency = stream.adjacency
+    stream = head.labels
     labels = [stream.project(word) for word in stream.words]
     if stream.ggnn is not None:
-        labels = gated(stream.ggnn, labels, adjacency)
-    labels = [stream.guide(label) for label in labels]
+        labels = pass_messages(stream.ggnn, labels, stream.adjacency)
     logits = []
     for image in x_BDHW:
-        pixels = list(image.flatten(1).T)
-        features = []
-        for label in labels:
-            scores = [d.score(d.mix(torch.tanh(d.visual(f) * label))).squeeze() for f in pixels]
-            alpha = torch.stack(scores).softmax(0)
-            features.append(sum(a * f for a, f in zip(alpha, pixels, strict=True)))
-        states = gated(head.ggnn, [head.project(x) for x in features], adjacency)
+        found = [decouple(head.decoupling, pixels(image), stream.guide(x)) for x in labels]
+        states = pass_messages(head.ggnn, [head.project(x) for x in found], stream.adjacency)
         outputs = [
-            torch.tanh(head.output(torch.cat((h, x))))
-            for h, x in zip(states, features, strict=True)
+            torch.tanh(head.output(torch.cat((h, x)))) for h, x in zip(states, found, strict=True)
         ]
         logits.append(
             torch.stack([one_logit(head.classifier, c, o) for c, o in enumerate(outputs)])
@@ -88,17 +63,9 @@ def test_forward_and_gradients_are_those_of_the_formulas(labels, options):
         head.classifier.angles = Angles(scale=3.0, exponent=1.5)
     x = MAPS[0].double()
     fast, slow = head((x,)).logits, by_loops(head, x)
-    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
     with torch.no_grad():
         torch.testing.assert_close(head.eval()((x,)).logits, fast)
-
-    trained, weights = list(head.parameters()), torch.randn_like(fast)
-    for pair in zip(
-        torch.autograd.grad((weights * fast).sum(), trained, materialize_grads=True),
-        torch.autograd.grad((weights * slow).sum(), trained, materialize_grads=True),
-        strict=True,
-    ):
-        torch.testing.assert_close(*pair, rtol=1e-9, atol=1e-11)
+    assert_same(fast, slow, list(head.parameters()))
 
 
 # ------------------------------------------------------------------------------ the two streams
@@ -128,12 +95,6 @@ def test_the_label_stream_is_a_constant_in_evaluation():
     torch.testing.assert_close(head(MAPS).logits, expected)
 
 
-def test_the_constant_follows_the_weights():
-    head, other = make().eval(), make(seed=1).eval()
-    head.load_state_dict(copy.deepcopy(other.state_dict()))
-    assert torch.equal(head(MAPS).logits, other(MAPS).logits)
-
-
 def test_decoupling_in_the_visual_space_projects_labels_alone():
     names = {name for name, _ in make().decoupling.named_parameters()}
     assert names == {"mix.weight", "mix.bias", "score.weight", "score.bias"}
@@ -154,21 +115,3 @@ def test_cosines_stay_within_their_scale():
     logits = make(classifier="cosine")((MAPS[0] * 100,)).logits
     assert logits.abs().max() <= Angles().scale * (1 + 1e-5)
     assert math.isfinite(logits.sum().item())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"label_dim": 0}, "label_dim=0"),
-        ({"intermediary_dim": 0}, "intermediary_dim=0"),
-        ({"hidden_dim": -1}, "hidden_dim=-1"),
-        ({"time_steps": 0}, "time_steps=0"),
-        ({"label_time_steps": -1}, "label_time_steps=-1"),
-        ({"output_dim": 0}, "output_dim=0"),
-        ({"downsample": 0}, "downsample=0"),
-        ({"classifier": "mlp"}, "'mlp'; known: linear, cosine"),
-    ],
-)
-def test_options_that_cannot_be_are_refused(options, message):
-    with pytest.raises(PluginError, match=message):
-        make(**options)

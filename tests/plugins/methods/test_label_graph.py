@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mlbench.contracts.made_up import features, label_context
-from mlbench.types import LabelContext, Level, PluginError
+from mlbench.contracts.made_up import features, known_context, label_context
+from mlbench.types import Level, PluginError
 from mlbench_plugins.layers.label_graph import (
     COUNTS,
     GRAPHS,
@@ -105,7 +105,7 @@ def test_the_default_is_the_papers(head, graph):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_an_unknown_graph_is_refused(head):
-    with pytest.raises(PluginError, match="no graph 'rows'; known: conditional"):
+    with pytest.raises(PluginError, match="unknown graph 'rows'; known: conditional"):
         head(SPEC, label_context(3), graph="rows", **HEADS[head][1])
 
 
@@ -117,14 +117,14 @@ def test_objects_shrink_the_probabilities():
 
 @pytest.mark.parametrize("head", HEADS)
 def test_unknown_counts_are_refused(head):
-    with pytest.raises(PluginError, match="no counts of 'boxes'; known: images, objects"):
+    with pytest.raises(PluginError, match="unknown counts 'boxes'; known: images, objects"):
         head(SPEC, label_context(3), counts="boxes", **HEADS[head][1])
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_without_objects_their_counts_are_refused_and_no_others(head):
     known = label_context(3)
-    labels = LabelContext(known.names, known.cooccurrence, known.embeddings, known.images)
+    labels = known_context(known.cooccurrence, known.embeddings)
     head(SPEC, labels, **HEADS[head][1])
     with pytest.raises(PluginError, match=r"not known here.* use counts 'images', or all labels"):
         head(SPEC, labels, counts="objects", **HEADS[head][1])

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from mlbench.contracts.made_up import label_context
-from mlbench.types import Angles, Level, PluginError
+from mlbench.types import Angles
 from mlbench_plugins.methods.ml_decoder import MLDecoder
 from mlbench_plugins.methods.transformer_head import TransformerHead
 from tests.plugins.methods.test_ml_decoder import SMALL, SPEC, decoded, maps
@@ -65,12 +65,6 @@ def test_cosines_stay_in_float32_under_autocast():
     torch.testing.assert_close(classified, head.classifier(vectors), rtol=0, atol=0)
 
 
-def test_the_queries_are_saved_but_never_trained():
-    head = made(4)
-    assert "queries" in head.state_dict()
-    assert "queries" not in dict(head.named_parameters())
-
-
 def test_pixels_below_zero_count():
     """A ReLU would let no gradient through where every embedding is negative."""
     for classifier, reached in (("cosine", True), ("linear", False)):
@@ -79,14 +73,3 @@ def test_pixels_below_zero_count():
         x = maps(1, dtype=torch.float64)[1].requires_grad_()
         functional.mse_loss(head((x,)).logits, torch.ones(1, 3, dtype=x.dtype)).backward()
         assert bool(x.grad.any()) is reached
-
-
-def test_thousands_of_labels():
-    with torch.device("meta"):
-        head = TransformerHead((Level(2048, 32),), label_context(5000)).eval()
-        assert head((torch.empty(2, 2048, 14, 20),)).logits.shape == (2, 5000)
-
-
-def test_an_unknown_classifier_is_refused():
-    with pytest.raises(PluginError, match="'round'; known: linear, cosine"):
-        made(4, classifier="round")

@@ -1,7 +1,8 @@
-"""Trunks of released checkpoints under the names of our timm backbones.
+"""State dicts of released checkpoints under the names used here.
 
-Each function here is made for one way of naming a trunk and gives, for a state under the authors'
-names, the state dict of ``TimmBackbone``; what does not belong to the trunk is passed over.
+``renamed`` serves heads. Each of the other functions is made for one way of naming a trunk and
+converts a state under the authors' names to the state dict of ``TimmBackbone``; tensors that do not
+belong to the trunk are left out.
 """
 
 from __future__ import annotations
@@ -25,8 +26,25 @@ _CONVOLUTION = re.compile(r"(conv\d|downsample\.\d)(?:\.0)?\.0\.(?=weight$)")
 _NORM = re.compile(r"(conv\d|downsample\.\d)(?:\.0)?\.1\.(?=\w+$)")
 
 
+def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors that ``names`` mentions, under our names; all others are left out.
+
+    Args:
+        state: authors' names, perhaps behind ``module.``, to tensors.
+        names: a tensor's name there, or a module's, which stands for all that is below it -> what
+            it is called here.
+    """
+    found = {}
+    for key, value in state.items():
+        bare = key.removeprefix("module.")
+        for theirs, ours in names.items():
+            if bare == theirs or bare.startswith(f"{theirs}."):
+                found[ours + bare.removeprefix(theirs)] = value
+    return found
+
+
 def resnet(prefix: str = "") -> Trunk:
-    """A ResNet under torchvision's names behind a prefix; its classifier is passed over."""
+    """A ResNet under torchvision's names behind a prefix; its classifier is left out."""
 
     def convert(state: State) -> dict[str, Tensor]:
         return {

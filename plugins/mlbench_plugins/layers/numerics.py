@@ -1,15 +1,32 @@
-"""How much of a large intermediate is computed at a time."""
+"""Precision and memory: leaving half precision, and computing large intermediates in parts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
+import torch
 from torch import Tensor
 
 CPU_ELEMENTS = 1 << 20
 """4 MB in float32: stays in a core's share of the cache."""
 ACCELERATOR_ELEMENTS = 1 << 25
 """128 MB in float32: large enough that starting kernels costs little."""
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """The tensor in float32 or float64.
+
+    Half precision lacks the range for exponentials and the digits for logarithms and angles.
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[Any]:
+    """A context without autocast; a no-op on ``meta``, which torch has no autocast for."""
+    enabled = device_type != "meta" and torch.is_autocast_enabled(device_type)
+    return torch.autocast(device_type, enabled=False) if enabled else nullcontext()
 
 
 def blocks(images: int, labels: int, elements: int, like: Tensor) -> Iterator[tuple[slice, slice]]:

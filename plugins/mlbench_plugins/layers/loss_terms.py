@@ -1,0 +1,74 @@
+"""Terms of losses, one for each image and label, and their reduction to a scalar.
+
+Unknown labels are left out of every reduction:
+
+``mean``
+    The mean over images of the mean over each image's known labels (where all are known, the mean
+    over B x C). The default of every loss.
+``image_sum``
+    The mean over images of the sum over each image's known labels.
+``sum``
+    The sum over all known labels of all images, which grows with the batch. Some papers' code
+    minimises it, and their learning rates and weight decays suit it.
+
+``mean`` and ``image_sum`` do not depend on how a batch is split into equal parts: the mean of the
+parts' values and gradients is that of the whole, which is what data-parallel training averages.
+Under ``sum`` the parts add up: averaged gradients must be multiplied by the number of processes.
+An image without any known label has a loss of 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mlbench_plugins.layers.numerics import at_least_float32
+
+REDUCTIONS = ("mean", "image_sum", "sum")
+
+
+def reduce_known(terms_BC: Tensor, targets_BC: Tensor, reduction: str) -> Tensor:
+    """Reduce the terms of the known labels (targets >= 0) to a scalar.
+
+    Args:
+        terms_BC: loss of each image and label, finite.
+        targets_BC: in {1, 0, -1 unknown}.
+        reduction: ``mean``, ``image_sum`` or ``sum``.
+    """
+    known_BC = targets_BC >= 0
+    sums_B = terms_BC.where(known_BC, 0).sum(dim=1)
+    if reduction == "sum":
+        return sums_B.sum()
+    if reduction == "mean":
+        sums_B = sums_B / known_BC.sum(dim=1).clamp(min=1)
+    return sums_B.mean()
+
+
+def cross_entropy(
+    logits_BC: Tensor, targets_BC: Tensor, pos_weight_C: Tensor | None = None
+) -> Tensor:
+    """-log p of positives, times ``pos_weight_C`` if given, and -log(1 - p) of all others.
+
+    With p = sigmoid(logit); in float32 at least. Terms of unknown labels are the negatives'.
+    """
+    x_BC = at_least_float32(logits_BC)
+    return functional.binary_cross_entropy_with_logits(
+        x_BC,
+        (targets_BC == 1).to(x_BC.dtype),
+        pos_weight=None if pos_weight_C is None else pos_weight_C.to(x_BC.dtype),
+        reduction="none",
+    )
+
+
+def focus(log_miss: Tensor, gamma: float | Tensor) -> Tensor:
+    """The focusing weight miss^gamma of (the log of) how much probability misses the truth.
+
+    Made in the log domain, because a power of a probability that rounds to 0 has no gradient.
+    """
+    return torch.exp(gamma * log_miss)
+
+
+def raised(log_p: Tensor, margin: float) -> Tensor:
+    """log(min(p + margin, 1)) of log p: a probability within the margin of 1 has no loss left."""
+    return (log_p.exp() + margin).clamp(max=1).log()

@@ -1,0 +1,87 @@
+"""What several methods' tests share: formulas in loops, gradients and the largest tensor made."""
+
+import torch
+from torch.nn.functional import elu, leaky_relu
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+def assert_same(fast, slow, inputs, other_inputs=None, tolerance=1e-12):
+    """Values of a fast and a plain form agree, and so do the gradients of their inputs."""
+    torch.testing.assert_close(fast, slow, rtol=tolerance, atol=tolerance)
+    weights = torch.randn_like(fast)
+    for pair in zip(
+        torch.autograd.grad((weights * fast).sum(), inputs, materialize_grads=True),
+        torch.autograd.grad((weights * slow).sum(), other_inputs or inputs, materialize_grads=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(*pair, rtol=10 * tolerance, atol=tolerance)
+
+
+def pixels(image_DHW):
+    return list(image_DHW.flatten(1).T)
+
+
+def attend(layer, nodes, edges):
+    """Graph attention, one node and one neighbour at a time; no neighbours are all alike."""
+    h = nodes @ layer.W
+    rows = []
+    for i in range(len(h)):
+        near = [j for j in range(len(h)) if edges[i, j]]
+        scores = [leaky_relu(torch.cat((h[i], h[j])) @ layer.a[:, 0], 0.2) for j in near]
+        weights = (
+            torch.stack(scores).softmax(0)
+            if near
+            else torch.full((len(h),), 1 / len(h), dtype=h.dtype)
+        )
+        found = sum(w * h[j] for w, j in zip(weights, near or range(len(h)), strict=True))
+        rows.append(elu(found + h[i] if layer.residual else found))
+    return torch.stack(rows)
+
+
+def decouple(layer, positions, word):
+    """SSGRL's equations 1 to 5 for one label, one position at a time."""
+    scores = [
+        layer.score(layer.mix(torch.tanh(layer.visual(f) * layer.word(word)))) for f in positions
+    ]
+    alpha = torch.cat(scores).softmax(0)
+    return sum(a * f for a, f in zip(alpha, positions, strict=True))
+
+
+def pass_messages(ggnn, states, adjacency):
+    """SSGRL's equation 6, one label at a time."""
+    count = len(states)
+    for _ in range(ggnn.time_steps):
+        new = []
+        for c, h in enumerate(states):
+            sent = sum(adjacency[c][k] * states[k] for k in range(count))
+            received = sum(adjacency[k][c] * states[k] for k in range(count))
+            a = torch.cat((sent, received))
+            z = torch.sigmoid(ggnn.update_w(a) + ggnn.update_u(h))
+            recurrent = ggnn.update_u if ggnn.reset_uses_update_weights else ggnn.reset_u
+            r = torch.sigmoid(ggnn.reset_w(a) + recurrent(h))
+            candidate = torch.tanh(ggnn.candidate_w(a) + ggnn.candidate_u(r * h))
+            new.append((1 - z) * h + z * candidate)
+        states = new
+    return states
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the most elements of any tensor that an operation returns."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            # A view with a stride of 0 takes no memory.
+            if isinstance(leaf, torch.Tensor) and 0 not in leaf.stride():
+                self.elements = max(self.elements, leaf.numel())
+        return result
+
+
+def largest(compute):
+    """Elements of the largest tensor in a forward and a backward pass."""
+    with LargestTensor() as mode:
+        compute().sum().backward()
+    return mode.elements

@@ -1,0 +1,106 @@
+"""What all heads of this project share: priors, thousands of labels, options that are refused."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mlbench import registry
+from mlbench.contracts.made_up import PYRAMID, features, known_context, label_context
+from mlbench.types import PluginError
+from mlbench_plugins.layers.options import check_range
+
+NAMES = [p.name for p in registry.plugins("head") if p.distribution == "mlbench-mlic"]
+OPTIONS = {
+    name: registry.options(registry.find("head", name).load(), ("spec", "labels")) for name in NAMES
+}
+WITH_PRIOR = [name for name in NAMES if "prior_bias" in OPTIONS[name]]
+LABELS = known_context(np.diag(np.float32([50, 20, 0])), np.ones((3, 4), np.float32))
+
+
+def made(name, labels=LABELS, **options):
+    return registry.find("head", name).load()(PYRAMID, labels, **options)
+
+
+@pytest.mark.parametrize("name", WITH_PRIOR)
+def test_where_weights_are_zero_the_logits_are_the_prior(name):
+    linear = {"classifier": "linear"} if OPTIONS[name].get("classifier") == "cosine" else {}
+    head = made(name, prior_bias=True, **linear)
+    for key, value in head.named_parameters():
+        if key.startswith("classifier") and key.endswith("weight"):
+            value.data.zero_()
+    with torch.no_grad():
+        found = head.eval()(features(PYRAMID)).logits.sigmoid()
+    torch.testing.assert_close(found, torch.tensor([[0.5, 0.2, 1e-3]] * 2))
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_PRIOR if name != "msrn"])
+def test_a_cosine_has_no_prior(name):
+    with pytest.raises(PluginError, match="no bias of logits to start at the prior"):
+        made(name, prior_bias=True, classifier="cosine")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_thousands_of_labels_are_served(name):
+    options = {"classifier": "elementwise"} if name == "msrn" else {}
+    for chosen in [options] + [{"queries": "words"}] * (name == "ml_decoder"):
+        with torch.device("meta"):
+            head = made(name, label_context(5000), **chosen).eval()
+            logits = head(features(PYRAMID, device="meta")).logits
+        assert logits.shape == (2, 5000)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("add_gcn", {"width": 0}, r"add_gcn: width=0 must lie in \[1, inf\)"),
+        ("csra", {"heads": 3}, "heads=3.*1, 2, 4, 6, 8 heads"),
+        ("csra", {"lam": math.nan}, "lam=nan"),
+        ("gap", {"classifier": "mlp"}, "unknown classifier 'mlp'; known: linear, cosine"),
+        ("graph_branch", {"layer_type": "gcn"}, "'gcn'; known: graph convolution, graph attention"),
+        ("graph_branch", {"layers": 4}, "layers 4; known: 1, 2, 3"),
+        ("graph_branch", {"label_pooling": "mean"}, "'mean'; known: max, avg, sum"),
+        ("graph_branch", {"threshold": 0.0}, r"threshold=0.0 must lie in \(0, 1\]"),
+        ("graph_branch", {"dropout": 1.0}, r"dropout=1\.0 must lie in \[0, 1\)"),
+        ("grl", {"hidden_dim": -1}, "hidden_dim=-1"),
+        ("grl", {"label_time_steps": -1}, "label_time_steps=-1"),
+        ("ml_decoder", {"groups": 0}, "groups=0"),
+        ("ml_decoder", {"groups": -2}, "groups=-2"),
+        ("ml_decoder", {"embedding_dim": 16, "heads": 3}, "16 channels cannot have 3 heads"),
+        ("ml_decoder", {"heads": 0}, "0 heads"),
+        ("ml_decoder", {"dropout": 1.5}, r"dropout=1\.5"),
+        ("ml_decoder", {"queries": "glove"}, "'glove'; known: random, words"),
+        ("ml_decoder", {"queries": "words", "groups": 3}, "groups=3 cannot be"),
+        ("ml_decoder", {"queries": "words", "prior_bias": True}, "leave out prior_bias"),
+        ("ml_gcn", {"p": -1}, "p=-1"),
+        ("msrn", {"classifier": "conv"}, "'conv'; known: mlp, elementwise"),
+        ("msrn", {"groups": 9}, r"groups=9 must lie in \[1, 3\]"),
+        ("query2label", {"hidden_dim": 10, "heads": 5}, "width of 10 .* multiple of 4"),
+        ("query2label", {"heads": 5}, "width of 48 .* heads=5; choose hidden_dim"),
+        ("query2label", {"hidden_dim": 0}, "width of 0"),
+        ("query2label", {"heads": 0}, "heads=0"),
+        ("query2label", {"decoder_layers": 0}, "decoder_layers=0"),
+        ("ssgrl", {"downsample": 0}, "downsample=0"),
+        ("transformer_head", {"classifier": "round"}, "'round'; known: linear, cosine"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(name, options, said):
+    with pytest.raises(PluginError, match=said):
+        made(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("interval", "inside", "outside"),
+    [
+        ("[0, 1]", (0, 0.5, 1), (-0.1, 1.1, math.nan)),
+        ("(0, 1)", (0.5,), (0, 1)),
+        ("[1, inf)", (1, 7, None), (0, math.inf)),
+    ],
+)
+def test_intervals_are_those_of_mathematics(interval, inside, outside):
+    for value in inside:
+        check_range("it", interval, size=value)
+    for value in outside:
+        with pytest.raises(PluginError, match=f"it: size={value} must lie in"):
+            check_range("it", interval, size=value)

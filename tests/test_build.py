@@ -91,7 +91,7 @@ def test_one_step_down_the_gradient_lowers_the_loss():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"scale": 3}, "option 'scale' of loss aam"), ({"s": 0}, "aam: s=0 must lie between")],
+    [({"scale": 3}, "option 'scale' of loss aam"), ({"s": 0}, "aam: s=0 must lie in")],
 )
 def test_wrong_options_of_a_loss_are_refused(options, message):
     with pytest.raises(PluginError, match=message):

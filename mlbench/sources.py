@@ -60,7 +60,7 @@ def _check(
         verify(files, places.cache, places.workers, progress.count)
     except DataError as error:
         raise DataError(
-            f"{error}\nor go on without them, on a board of their own, with --allow-missing"
+            f"{error}\nor go on without them, on a board of their own: --set allow_missing=true"
         ) from error
     return {}
 

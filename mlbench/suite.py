@@ -1,30 +1,28 @@
-"""Names, axes and a YAML suite -> the runs of a matrix.
+"""A suite file, flags and ``NAME=VALUE`` texts -> one checked matrix.
 
-``Suite`` is what a suite file holds and what the command line's flags amount to. ``expand`` makes
-every combination of it, each settled by the rules of its track.
+``Suite`` holds everything that a suite file can say. ``mlbench.plan`` makes its runs.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import ast
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import Field, NonNegativeInt, ValidationError
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from mlbench import registry
 from mlbench.registry import PLURALS, Kind
 from mlbench.text import unknown
-from mlbench.tracks import authors_options, explain, nest, settle
+from mlbench.tracks import explain, merge, nest
 from mlbench.types import (
     Graph,
     LabelNoise,
     PluginError,
     Precision,
-    RunSpec,
-    Splits,
+    Settings,
     SuiteError,
     Track,
     Value,
@@ -34,18 +32,30 @@ LABELS_KNOWN: dict[str, tuple[str, ...]] = {
     "graph": get_args(Graph),
     "words": ("cooccurrence", "random"),
 }
-"""What is known about the labels, which may vary like a setting -> the names that it may have."""
+"""What is known about the labels and may vary like a setting -> the names that it may have."""
 
 SEEDS = (0, 1, 2)
-"""Of a suite file that names none: what is written down to be repeated shows its spread. A command
-line without ``--seeds`` has seed 0 alone, as a first look should not take three times as long."""
+"""The seeds of a suite file that names none: a matrix that is written down shows its spread. A
+command line without ``--seeds`` has seed 0 alone, as a first look should not take three times as
+long."""
+
+COMMAND_LINE = "the command line"
+FILES = ("data", "results", "cache", "weights")
+"""Fields that hold a path; in a suite file it is relative to the file."""
 
 
-FLAGS = "the command line"
+def _as_list(value: Any) -> Any:
+    """``a, b`` and a single number are lists, too."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [value] if isinstance(value, int) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 
 class Suite(Value):
-    """A matrix: every combination of the axes runs.
+    """A matrix, every combination of whose axes runs, and where it runs.
 
     Attributes:
         plugins: names of any kind, sorted into the axes below.
@@ -54,7 +64,8 @@ class Suite(Value):
         labels: only these labels take part.
         holdout: score this part of train instead of test.
         graph, words: axes, too: what heads make their label graph of, and where the label vectors
-            come from; a method that uses neither runs once (see ``mlbench.build.as_it_uses``).
+            come from (``cooccurrence``, ``random`` or a file); a method that uses neither runs once
+            (see ``mlbench.build.as_it_uses``).
         label_noise: what is missing or wrong in the training labels on purpose.
         allow_missing: go on without images that cannot be used; such runs have boards of their own.
         dataset_options: data set -> options of its factory.
@@ -62,22 +73,29 @@ class Suite(Value):
         per_method: method -> overrides for its runs.
         grid: dotted name of a setting -> values, each an axis (``optimizer.lr: [1e-3, 1e-4]``).
         vary: the same, but one at a time: beside each run as it is, one for every value here.
+        data, results, cache: folders; None takes ``MLBENCH_DATA`` and ``MLBENCH_CACHE``.
+        weights: of the backbone: ``default``, ``none``, or a file.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        gpus: processes on this machine.
+        workers: decoding threads per process.
+        keep_checkpoints: False deletes trained models.
+        retry_diverged: True runs again what diverged.
 
     ``grid`` and ``vary`` take ``graph`` and ``words`` like settings.
     """
 
-    plugins: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
-    backbones: tuple[str, ...] = ()
-    losses: tuple[str, ...] = ()
-    seeds: tuple[NonNegativeInt, ...] = (0,)
+    plugins: Names = ()
+    methods: Names = ()
+    datasets: Names = ()
+    backbones: Names = ()
+    losses: Names = ()
+    seeds: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_as_list)] = (0,)
     track: Track = "controlled"
     precision: Precision = "fp32"
     labels: tuple[str, ...] | None = None
     holdout: float = Field(0.0, ge=0, lt=1)
-    graph: tuple[str, ...] = ("cooccurrence",)
-    words: tuple[str, ...] = ("cooccurrence",)
+    graph: Names = ("cooccurrence",)
+    words: Names = ("cooccurrence",)
     label_noise: LabelNoise = LabelNoise()
     allow_missing: bool = False
     dataset_options: dict[str, dict[str, Any]] = {}
@@ -85,37 +103,136 @@ class Suite(Value):
     per_method: dict[str, dict[str, Any]] = {}
     grid: dict[str, tuple[Any, ...]] = {}
     vary: dict[str, tuple[Any, ...]] = {}
+    data: Path | None = None
+    results: Path = Path("results")
+    cache: Path | None = None
+    weights: str | None = None
+    device: str = "auto"
+    gpus: PositiveInt = 1
+    workers: NonNegativeInt | None = None
+    keep_checkpoints: bool = True
+    retry_diverged: bool = False
+
+
+def read_yaml(file: Path) -> Any:
+    """Parse a YAML file.
+
+    Raises:
+        SuiteError: the file is missing, is no text, or is not YAML.
+    """
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SuiteError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{file} is not UTF-8 ({error}); save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        raise SuiteError(f"{file} is not YAML: {error}") from error
+    except RecursionError as error:
+        raise SuiteError(f"{file} is nested too deeply to be read; flatten it") from error
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The fields of a suite file, not yet checked; three seeds where it names none.
+    """Read the fields of a suite file, not yet checked; three seeds where it names none.
 
     Raises:
         SuiteError: the file is missing, is not YAML, or has a field that suites do not have.
     """
-    try:
-        fields = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise SuiteError(f"suite {file} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise SuiteError(f"suite {file} is not YAML: {error}") from error
+    fields = read_yaml(file)
+    known = Suite.model_fields
     if not isinstance(fields, dict):
-        raise SuiteError(f"suite {file} must be a mapping of {', '.join(Suite.model_fields)}")
+        raise SuiteError(f"suite {file} must be a mapping of {', '.join(known)}")
     for name in fields:
-        if name not in Suite.model_fields:
-            known = Suite.model_fields
+        if name not in known:
             raise SuiteError(unknown(f"option {name!r} in {file}", str(name), known))
+    for name in FILES:
+        if name in fields:
+            fields[name] = _beside(file, fields[name], ("default", "none"))
+    if "words" in fields and isinstance(words := _as_list(fields["words"]), list):
+        fields["words"] = [_beside(file, word, LABELS_KNOWN["words"]) for word in words]
     return {"seeds": SEEDS, **fields}
 
 
-def make(
-    fields: Mapping[str, Any], origin: str = FLAGS, flags: Mapping[str, Any] | None = None
-) -> Suite:
-    """A suite from fields, with ``plugins`` sorted into the axes.
+def _beside(file: Path, value: Any, names: Iterable[str]) -> Any:
+    """A path relative to a suite file; names and digests stay as they are."""
+    if not isinstance(value, str) or value in names or value.startswith("sha256:"):
+        return value
+    return str(file.parent / Path(value).expanduser())
+
+
+def lay_over(fields: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
+    """Lay ``--set NAME=VALUE`` over the fields of a suite.
 
     Args:
         fields: of the suite.
-        origin: where they come from.
+        texts: ``NAME=VALUE`` each. The name is a field of a suite or a setting, dotted:
+            ``holdout=0.2``, ``optimizer.lr=3e-4``, ``head_options.time_steps=2``,
+            ``dataset_options.coco.year=2014``, or ``dataset_options.year=2014`` for every data set.
+
+    Raises:
+        SuiteError: a text is not ``NAME=VALUE``, or nothing has that name.
+    """
+    merged = dict(fields)
+    for name, value in named_values(texts, "--set").items():
+        first, _, rest = name.partition(".")
+        if first in ("grid", "vary", "dataset_options") and rest:
+            over = {first: {rest: value}}  # names of settings have dots; see ``_dataset_options``
+        elif first in Suite.model_fields:
+            over = nest(name, value)
+        elif first in Settings.model_fields:
+            over = {"settings": nest(name, value)}
+        else:
+            known = [*Suite.model_fields, *Settings.model_fields]
+            raise SuiteError(unknown(f"option {name!r} of --set", first, known))
+        merged = merge(merged, over)
+    return merged
+
+
+EXAMPLES = {"--option": "lam=0.5", "--set": "optimizer.lr=3e-4", "--dataset-option": "year=2014"}
+
+
+def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]:
+    """Parse ``NAME=VALUE`` texts; a value is read as YAML or Python, otherwise it is a text.
+
+    Args:
+        texts: the texts; the last one of a name counts.
+        flag: the flag that they were given with, for messages.
+
+    Raises:
+        SuiteError: a text has no equals sign, or no name.
+    """
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise SuiteError(f"{flag} {text!r} is not NAME=VALUE, as in {flag} {EXAMPLES[flag]}")
+        found[name.strip()] = _value(value.strip())
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except (yaml.YAMLError, RecursionError):
+        value = text
+    if not isinstance(value, str | int | float | list | dict | None):
+        return text  # YAML knows dates, which no option is
+    if isinstance(value, str) and value == text:
+        try:
+            return ast.literal_eval(text)  # 1e-3 and None, which are texts to YAML
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return text
+    return value
+
+
+def make(
+    fields: Mapping[str, Any], origin: str = COMMAND_LINE, flags: Mapping[str, Any] | None = None
+) -> Suite:
+    """Check the fields of a suite and sort ``plugins`` into the axes.
+
+    Args:
+        fields: of the suite.
+        origin: where they come from, for messages.
         flags: those that the command line laid on top.
 
     Raises:
@@ -123,9 +240,9 @@ def make(
         PluginError: a name that no plugin has.
     """
     try:
-        suite = Suite.model_validate(dict(fields))
+        suite = Suite.model_validate(_dataset_options(dict(fields)))
     except ValidationError as error:
-        blamed = FLAGS if _wrong_alone(flags or {}) else origin
+        blamed = COMMAND_LINE if _wrong_alone(flags or {}) else origin
         raise SuiteError(f"{blamed}: {explain(error, Suite)}") from error
     axes: dict[str, list[str]] = {
         "methods": list(suite.methods),
@@ -148,6 +265,27 @@ def _wrong_alone(fields: Mapping[str, Any]) -> bool:
     except ValidationError:
         return True
     return False
+
+
+def _dataset_options(fields: dict[str, Any]) -> dict[str, Any]:
+    """``NAME: value`` in ``dataset_options`` is for every data set; ``DATASET.NAME`` for one."""
+    given = fields.get("dataset_options")
+    if not isinstance(given, Mapping) or all(isinstance(v, Mapping) for v in given.values()):
+        return fields
+    names = [*(_as_list(fields.get("datasets")) or ()), *(_as_list(fields.get("plugins")) or ())]
+    datasets = [n for n in names if "dataset" in registry.kinds_of(n)] or ["synthetic"]
+    options = {name: dict(given.get(name, {})) for name in datasets}
+    options |= {name: dict(v) for name, v in given.items() if isinstance(v, Mapping)}
+    for key, value in given.items():
+        if isinstance(value, Mapping):
+            continue
+        dataset, dot, option = key.rpartition(".")
+        if dot and dataset not in options:
+            what = f"data set {dataset!r} of dataset_options.{key}"
+            raise SuiteError(unknown(what, dataset, options))
+        for one in (dataset,) if dot else datasets:
+            options[one][option] = value
+    return {**fields, "dataset_options": options}
 
 
 def _axis(name: str) -> str:
@@ -180,87 +318,11 @@ def _check_names(suite: Suite) -> None:
 
 
 def _check_labels_known(suite: Suite) -> None:
-    axes = {"graph": suite.graph, "words": suite.words}
+    # A word that looks like a file is read, or missed, by ``mlbench.plan.identify``.
+    words = [word for word in suite.words if not Path(word).suffix and not Path(word).is_file()]
+    axes = {"graph": suite.graph, "words": words}
     for name, known in LABELS_KNOWN.items():
         for value in (*axes[name], *suite.grid.get(name, ()), *suite.vary.get(name, ())):
             if value not in known and not (name == "words" and str(value).startswith("sha256:")):
                 file = "; a file of vectors is given with --words FILE" if name == "words" else ""
                 raise SuiteError(unknown(f"{name} {value!r}", str(value), known) + file)
-
-
-class Refused(Value):
-    """A combination that cannot run, and why."""
-
-    label: str
-    reason: str
-
-
-Opener = Callable[[str, Mapping[str, Any], tuple[str, ...] | None, float], Splits]
-"""(dataset, options, labels, holdout) -> its splits."""
-
-
-def expand(
-    suite: Suite, opener: Opener, weights: str | None = None
-) -> tuple[list[RunSpec], list[Refused]]:
-    """Every combination as a spec; what cannot be settled is refused by name.
-
-    Args:
-        suite: the matrix.
-        opener: opens a data set; asked again for every run.
-        weights: identity of the weights that every run's backbone starts from, if given.
-    """
-    specs: dict[str, RunSpec] = {}
-    refused: list[Refused] = []
-    for named in suite.datasets or ("synthetic",):
-        dataset, asked = registry.recorded_as(named, suite.dataset_options.get(named, {}))
-        for method, axes, departure, seed in _combinations(suite):
-            options = {**authors_options(suite.track, method, dataset), **asked}
-            splits = opener(dataset, options, suite.labels, suite.holdout)
-            chosen = {name: value for name, value in axes.items() if value is not None}
-            if weights is not None:
-                chosen["weights"] = weights
-            labels_known = {name: chosen.pop(name) for name in LABELS_KNOWN}
-            labels_known |= {name: departure[name] for name in LABELS_KNOWN if name in departure}
-            departure = {k: v for k, v in departure.items() if k not in LABELS_KNOWN}
-            grid = [nest(name, chosen.pop(name)) for name in suite.grid if name in chosen]
-            mine = suite.per_method.get(method, {})
-            overrides = [suite.settings, chosen, mine, *grid, departure]
-            try:
-                settings = settle(suite.track, method, dataset, splits.card, overrides)
-            except PluginError as error:
-                label = f"{method} on {dataset}"
-                refused.append(Refused(label=label, reason=str(error)))
-                continue
-            spec = RunSpec(
-                method=method,
-                dataset=dataset,
-                dataset_options=options,
-                data=splits.digest,
-                labels=suite.labels,
-                holdout=suite.holdout,
-                incomplete=splits.incomplete,
-                track=suite.track,
-                seed=seed,
-                precision=suite.precision,
-                label_noise=suite.label_noise,
-                **labels_known,
-                settings=settings,
-            )
-            specs[spec.run_id] = spec
-    return list(specs.values()), list(dict.fromkeys(refused))
-
-
-def _combinations(suite: Suite) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], int]]:
-    """(method, setting -> value on its axis, one departure from it, seed), for all combinations."""
-    axes: dict[str, tuple[Any, ...]] = {
-        "backbone": suite.backbones or (None,),
-        "loss": suite.losses or (None,),
-        "graph": suite.graph,
-        "words": suite.words,
-        **suite.grid,
-    }
-    departures = [{}, *(nest(name, v) for name, values in suite.vary.items() for v in values)]
-    for method, values, departure, seed in itertools.product(
-        suite.methods, itertools.product(*axes.values()), departures, suite.seeds
-    ):
-        yield method, dict(zip(axes, values, strict=True)), departure, seed

@@ -68,7 +68,7 @@ def settle(
     if settings.selection == "test" and track != "published":
         raise SuiteError(
             f"selection: test chooses the epoch on the split that is scored, which the {track} "
-            "track does not; use --selection validation, or --track published for what most "
+            "track does not; use --set selection=validation, or --track published for what most "
             "papers did"
         )
     return settings

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from mlbench import suite
+from mlbench import plan, suite
 from mlbench.backbones import outline
 from mlbench.build import build, refusal
-from mlbench.cli import plan
 from mlbench.contracts.made_up import known_context
 from mlbench.types import (
     Angles,
@@ -107,7 +106,7 @@ def matrix(changes=(), **fields):
     """The runs of ``gap`` with these axes and settings."""
     chosen = {"backbone": "timm:test_resnet", "weights": "none", "image_size": 64, **dict(changes)}
     fields = {"methods": ("gap",), "settings": chosen, **fields}
-    specs, refused = suite.expand(suite.make(fields), lambda *_: SPLITS)
+    specs, refused = plan.expand(suite.make(fields), lambda *_: SPLITS)
     assert not refused
     return specs
 
@@ -154,5 +153,5 @@ def test_seeds_are_refused_together_unless_they_draw_what_heads_see(
     monkeypatch.setattr(plan, "refusal", lambda spec, *_: seen.append(spec.seed) or "no memory")
     specs = matrix(seeds=(0, 1, 2), **labels_known)
     places = Places(results=tmp_path, cache=tmp_path)
-    found = plan.hold(specs, (), lambda _: SPLITS, places, retry_diverged=False)
+    found = plan.compare_with_store(specs, (), lambda _: SPLITS, places, retry_diverged=False)
     assert len(seen) == asked and len(found.refused) == 3 and found.hopeless

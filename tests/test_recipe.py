@@ -32,7 +32,7 @@ def test_what_a_reader_sees_first():
     first, second, third, *rest = recipe.text(record).splitlines()
     assert first == "# ssgrl on coco-mini, probe track: mAP 50.00"
     assert second == "# made by: mlbench run --plugins gap # all of them"
-    assert third == "# repeat it with: mlbench run --repeat RECIPE.yaml --results repeated"
+    assert third == "# repeat it with: mlbench repeat RECIPE.yaml --results repeated"
     assert rest[0] == f"run_id: {record.run_id}"
 
 
@@ -50,7 +50,7 @@ def test_what_a_reader_sees_first():
 )
 def test_the_command_asks_for_what_the_run_had(fields, more):
     said = recipe.command(made_record(**fields), "mine.yaml")
-    assert said == f"mlbench run --repeat mine.yaml --results repeated {more}".strip()
+    assert said == f"mlbench repeat mine.yaml --results repeated {more}".strip()
 
 
 def test_a_checkpoint_that_was_scored_is_scored_again_by_its_own_command():
@@ -70,9 +70,7 @@ def test_a_spec_alone_is_a_recipe():
         ("settings: {", "is no YAML"),
         ("- a\n- b", "describes no run (it is no mapping"),
         ("method: gap", "describes no run"),
-        ("a: &a [1]\nb: *a", "an alias"),
         ("[" * 1000, "nested too deeply"),
-        ("#" * 2**20 + "#", "longer than"),
     ],
 )
 def test_what_tells_no_run(text, said):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from mlbench import suite
-from mlbench.types import DatasetCard, Index, PluginError, Splits, SuiteError
+from mlbench.plan import expand as expand_suite
+from mlbench.types import DatasetCard, Index, PluginError, RunSpec, Splits, SuiteError
 
 CARD = DatasetCard(
     title="t",
@@ -13,13 +14,13 @@ CARD = DatasetCard(
 )
 
 
-def opener(name, options, labels, holdout):
+def opener(name, options):
     index = Index(["x"], ["x"], np.ones((1, 2), np.int8))
     return Splits(CARD, ("a", "b"), index, index, f"digest-of-{name}", name)
 
 
 def expand(**fields):
-    specs, refused = suite.expand(suite.make(fields), opener)
+    specs, refused = expand_suite(suite.make(fields), opener)
     assert not refused
     return specs
 
@@ -165,7 +166,7 @@ def test_a_run_id_names_what_changes_numbers_and_nothing_else():
 
 
 def test_a_field_added_later_does_not_rename_old_evidence():
-    class Later(suite.RunSpec):
+    class Later(RunSpec):
         invented: int = 0
 
     (spec,) = expand(plugins=("gap",))
@@ -226,5 +227,5 @@ RECIPE = Recipe(title="t", bibtex="b", summary="s", settings=Settings(head="gap"
                 tuned={"probe": {"epochs": 99}})
 """
     install("acme", source, "[mlbench.recipes]\ngreedy = acme:RECIPE")
-    _, refused = suite.expand(suite.make({"plugins": ("greedy",), "track": "probe"}), opener)
+    _, refused = expand_suite(suite.make({"plugins": ("greedy",), "track": "probe"}), opener)
     assert "tunes epochs" in refused[0].reason

@@ -1,7 +1,7 @@
-"""Which rows of a board nobody beats: more accurate at no more cost, or as accurate at less.
+"""Pareto fronts of a board: the rows that no other row beats in mAP and cost.
 
-A front is a matter of one cost at a time, and of one place for latencies: times taken on different
-hardware do not compare.
+There is a front for each cost, and for latencies one for each place of measurement: times taken on
+different hardware do not compare.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.boards.rows import Row
-from mlbench.types import MeasureError
 
 Standing = Literal["front", "maybe", "behind"]
-"""On the front by mAP; not, but it might be, given the intervals; or beaten whatever they are."""
+"""On the front by mAP; possibly on it, given the intervals; or behind it in any case."""
 LEGEND = (
     "Pareto front (no other row has as much mAP at less cost, or more at as much): G by GMACs, "
     "P by parameters, L by latency; in brackets where the intervals leave it open."
@@ -73,25 +72,21 @@ def standings(
     scores: Sequence[float],
     intervals: Sequence[tuple[float, float]],
 ) -> list[Standing]:
-    """How points stand to the front of little cost and a high score.
+    """Sort points into those on the front of low cost and high score, and those behind it.
 
-    One point dominates another if it costs no more and scores no less, and is better in one of the
-    two; equal points do not dominate each other. A point that is dominated may be on the front if
-    it is dominated no more when its score is its interval's upper bound and all others' are their
-    lower ones. The intervals are taken one by one, as if errors were not shared: with test images
-    in common differences are surer than that, so ``maybe`` errs on the side of doubt.
+    A point dominates another if it costs no more and scores no less, and is better in one of the
+    two; equal points do not dominate each other. A dominated point may be on the front (``maybe``)
+    if nothing dominates it when its score is its upper bound and all others' are their lower
+    bounds. The intervals are treated as independent: with test images in common, differences are
+    surer than that, so ``maybe`` errs on the side of doubt.
 
     Args:
         costs: [N], finite; less is better.
         scores: [N], finite; more is better.
         intervals: [N] of (low, high) with low <= score <= high.
-
-    Raises:
-        MeasureError: a number is not finite, or an interval does not hold its score.
     """
     cost_N, score_N = np.asarray(costs, np.float64), np.asarray(scores, np.float64)
     bounds_N2 = np.asarray(intervals, np.float64).reshape(-1, 2)
-    _check(cost_N, score_N, bounds_N2)
     on_front = ~_dominated(cost_N, score_N, score_N)
     possible = ~_dominated(cost_N, bounds_N2[:, 1], bounds_N2[:, 0])
     return [
@@ -100,27 +95,12 @@ def standings(
     ]
 
 
-def _check(
-    cost_N: NDArray[np.float64], score_N: NDArray[np.float64], bounds_N2: NDArray[np.float64]
-) -> None:
-    for name, values in (("cost", cost_N), ("score", score_N), ("bound", bounds_N2.ravel())):
-        if not np.isfinite(values).all():
-            raise MeasureError(f"a {name} of a Pareto front is not finite: {values.tolist()}")
-    outside = (score_N < bounds_N2[:, 0]) | (score_N > bounds_N2[:, 1])
-    if outside.any():
-        i = int(outside.argmax())
-        raise MeasureError(
-            f"score {score_N[i]:g} lies outside its interval {bounds_N2[i].tolist()}; give bounds "
-            "of the score itself"
-        )
-
-
 def _dominated(
-    cost_N: NDArray[np.float64], own_N: NDArray[np.float64], others_N: NDArray[np.float64]
+    cost_N: NDArray[np.float64], score_N: NDArray[np.float64], others_N: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Whether a point with its ``own`` score is dominated by any other with its ``others``."""
-    cheaper, better = cost_N[:, None] < cost_N, others_N[:, None] > own_N
-    no_dearer, no_worse = cost_N[:, None] <= cost_N, others_N[:, None] >= own_N
+    """[N] True where another point dominates; it scores ``others_N`` against ``score_N``."""
+    cheaper, better = cost_N[:, None] < cost_N, others_N[:, None] > score_N
+    no_dearer, no_worse = cost_N[:, None] <= cost_N, others_N[:, None] >= score_N
     dominates_NN = no_dearer & no_worse & (cheaper | better)
     np.fill_diagonal(dominates_NN, False)
     return np.asarray(dominates_NN.any(axis=0))

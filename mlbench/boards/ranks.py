@@ -2,26 +2,23 @@
 
 A row's rank is 1 + the number of rows that are significantly better: the best place that the data
 do not rule out (the lower end of a confidence set of ranks, as in Mogstad, Romano, Shaikh and
-Wilhelm, 2024, Review of Economic Studies 91). Every pair is tested, and the p values of a board are
-adjusted by Holm, so that with 95 % confidence no row of it stands below another wrongly. Neighbours
-are not chained into groups: "cannot be told apart" is not transitive, and a chain of small steps
-would tie the first row to the last.
+Wilhelm, 2024, Review of Economic Studies 91). Every pair is tested, and Holm adjusts the p values
+of a board, so that with 95 % confidence no row stands below another wrongly. Neighbours are not
+chained into groups: "cannot be told apart" is not transitive, and a chain of small steps would tie
+the first row to the last.
 
 The variance of a difference has two parts:
 
-* images: both rows saw the same, so that only what each image does to the difference counts
+* images: both rows saw the same images, so only what each image does to the difference counts
   (``mlbench.metrics.influence``, averaged over the seeds of a row). The bootstrap would need draws
   by the ten thousand for one pair to pass Holm on a board of forty rows; this is one pass per run.
-* training: the variance between seeds, pooled over the rows of the board that have several and
-  divided by the seeds of either row. A row that varies more than the others can explain (an F test,
-  Bonferroni over the rows) is left out of the pool and has its own, so that one method that fails
-  at every other seed does not hide the differences of all others. Where no row has several, it is
-  unknown and left out, and the board says so: its ranks then speak of the trained models, not of
-  the methods.
+* training: the variance between seeds, pooled over the rows that have several and divided by the
+  seeds of either row. Where no row has several seeds, it is unknown and left out, and the board
+  says so: its ranks then speak of the trained models, not of the methods.
 
-Student's t with Satterthwaite's degrees of freedom gives the p value. A row without predictions has
-its image variance from the interval in its records, and its differences that of two independent
-rows: it is told apart from fewer.
+Student's t with Satterthwaite's degrees of freedom gives the p value. A row without predictions
+takes its image variance from the interval in its records, and counts as if it had seen other
+images: it is told apart from fewer rows.
 """
 
 from __future__ import annotations
@@ -36,8 +33,6 @@ from mlbench.metrics.significance import holm, satterthwaite, two_sided
 from mlbench.store import Influence
 from mlbench.types import RunRecord
 
-UNSTEADY = 0.01
-"""The level at which a row's variance between seeds is not that of the others."""
 LEVEL = 0.05
 """Rows are told apart where Holm's adjusted p value is below it."""
 BLOCK = 4096
@@ -53,8 +48,11 @@ Influences = Callable[[RunRecord], Influence | None]
 
 
 @dataclass(frozen=True)
-class Training:
-    """Standard deviation of mAP between seeds, in percent, and its degrees of freedom."""
+class SeedNoise:
+    """Standard deviation of mAP between seeds, in percent, and its degrees of freedom.
+
+    No degrees of freedom: no row has several seeds, and the noise is unknown.
+    """
 
     deviation: float = 0.0
     freedom: int = 0
@@ -65,21 +63,19 @@ class Ranks:
     """How the R rows of a board compare.
 
     Attributes:
-        best: [R] the best rank that is not ruled out: 1 + how many rows are better.
-        worst: [R] the worst: R - how many rows are worse.
+        best: [R] the best rank that is not ruled out: 1 + the number of better rows.
+        worst: [R] the worst one: R - the number of worse rows.
         wins: for every row a text of R characters: ``+`` it is better than that row, ``-`` worse,
             ``=`` they cannot be told apart, ``.`` itself.
-        unpaired: how many rows have no usable predictions.
-        training: the noise of training that was counted.
-        unsteady: positions of rows that vary more, and have their own.
+        unpaired: the number of rows without usable predictions.
+        noise: the noise of training that was counted.
     """
 
     best: tuple[int, ...]
     worst: tuple[int, ...]
     wins: tuple[str, ...]
     unpaired: int
-    training: Training
-    unsteady: tuple[int, ...] = ()
+    noise: SeedNoise
 
 
 def rank(rows: Sequence[Sequence[RunRecord]], influences: Influences | None) -> Ranks:
@@ -87,15 +83,14 @@ def rank(rows: Sequence[Sequence[RunRecord]], influences: Influences | None) -> 
 
     Args:
         rows: R rows of one board: runs with scores that differ in their seed alone.
-        influences: where those of their predictions are had; None compares by intervals only.
+        influences: gives what the images do to a run's mAP; None compares by intervals only.
     """
     if not rows:
-        return Ranks((), (), (), 0, Training())
+        return Ranks((), (), (), 0, SeedNoise())
     scores = np.array([np.mean(_maps(row)) for row in rows])
     found = [_mean_influence(row, influences) for row in rows]
-    training = pooled(rows)
-    noises = _Noises(rows, training)
-    p = _p_values(scores, _covariance(rows, found), noises, _images(rows))
+    noise = pooled(rows)
+    p = _p_values(scores, _covariance(rows, found), noise, rows)
     upper = np.triu_indices(len(rows), 1)
     adjusted = np.ones_like(p)
     adjusted[upper] = holm(p[upper])
@@ -106,72 +101,25 @@ def rank(rows: Sequence[Sequence[RunRecord]], influences: Influences | None) -> 
         worst=tuple(len(rows) - int(n) for n in better.sum(axis=1)),
         wins=_signs(better),
         unpaired=sum(one is None for one in found),
-        training=training,
-        unsteady=tuple(np.flatnonzero(~noises.steady_R).tolist()),
+        noise=noise,
     )
 
 
-def pooled(rows: Sequence[Sequence[RunRecord]]) -> Training:
-    """The spread between seeds over the rows that have several; 0 degrees of freedom if none.
-
-    Rows are left out for as long as the most spread one varies more than the rest can explain.
-    """
-    spreads = sorted((own(row) for row in rows if len(row) > 1), key=lambda one: one.deviation)
-    while len(spreads) > 1 and _unsteady(spreads[-1], _together(spreads[:-1]), len(spreads)):
-        spreads.pop()
-    return _together(spreads)
-
-
-def own(row: Sequence[RunRecord]) -> Training:
-    """The spread between the seeds of one row; 0 degrees of freedom with one seed."""
-    if len(row) < 2:
-        return Training()
-    return Training(float(np.std(_maps(row), ddof=1)), len(row) - 1)
-
-
-def training_of(row: Sequence[RunRecord], rows: Sequence[Sequence[RunRecord]]) -> Training:
-    """The noise that holds for a row of a board: that of all ``rows``, or its own if unsteady."""
-    return _Noises(rows, pooled(rows)).each[list(rows).index(row)]
-
-
-def _together(spreads: Sequence[Training]) -> Training:
-    freedom = sum(one.freedom for one in spreads)
-    squares = sum(one.deviation**2 * one.freedom for one in spreads)
-    return Training((squares / freedom) ** 0.5, freedom) if freedom else Training()
-
-
-def _unsteady(one: Training, others: Training, rows: int) -> bool:
-    from scipy.special import fdtrc
-
-    if not one.freedom or not others.deviation:  # seeds that change nothing explain nothing
-        return False
-    ratio = (one.deviation / others.deviation) ** 2
-    return bool(fdtrc(one.freedom, others.freedom, ratio) * rows < UNSTEADY)
-
-
-class _Noises:
-    """The variances of training of the rows' means: the pool's part, and that of unsteady rows."""
-
-    def __init__(self, rows: Sequence[Sequence[RunRecord]], pool: Training) -> None:
-        several, mine = sum(len(row) > 1 for row in rows), [own(row) for row in rows]
-        each = [one if _unsteady(one, pool, several) else pool for one in mine]
-        self.each = each
-        self.steady_R = np.array([one is pool for one in each])
-        variance_R = np.array([one.deviation**2 for one in each]) / _seeds(rows)
-        self.freedom_R = np.array([max(one.freedom, 1) for one in each], dtype=np.float64)
-        self.pool_freedom = max(pool.freedom, 1)
-        self.pooled_R = np.where(self.steady_R, variance_R, 0.0)
-        self.own_R = np.where(self.steady_R, 0.0, variance_R)
-        self.variance_R = variance_R
+def pooled(rows: Sequence[Sequence[RunRecord]]) -> SeedNoise:
+    """Pool the variance between seeds over the rows that have several."""
+    several = [np.asarray(_maps(row)) for row in rows if len(row) > 1]
+    freedom = sum(len(maps) - 1 for maps in several)
+    squares = sum(float(((maps - maps.mean()) ** 2).sum()) for maps in several)
+    return SeedNoise((squares / freedom) ** 0.5, freedom) if freedom else SeedNoise()
 
 
 def intervals(rows: Sequence[Sequence[RunRecord]]) -> list[tuple[float, float]]:
-    """The 95 % interval of the mean mAP of every row: on other images, after another training.
+    """The 95 % interval of the mean mAP of every row, over test images and training.
 
-    To either side it is half the bootstrap interval over images, the mean of that of the row's
-    seeds, as they see the same images; and, where the board has rows of several seeds, their pooled
-    variance for the row's number of seeds, with Student's t at Satterthwaite's degrees of freedom.
-    Without such rows it is the bootstrap's alone.
+    Each side combines half the bootstrap interval over images (averaged over the row's seeds, as
+    they see the same images) with the pooled variance between seeds, divided by the row's number of
+    seeds, by Student's t at Satterthwaite's degrees of freedom. Without rows of several seeds it is
+    the bootstrap's interval.
 
     Args:
         rows: R rows of one board: runs with scores that differ in their seed alone.
@@ -183,10 +131,10 @@ def intervals(rows: Sequence[Sequence[RunRecord]]) -> list[tuple[float, float]]:
 
     means_R = np.array([np.mean(_maps(row)) for row in rows])
     images_2R = np.array([_sides(row) for row in rows]).reshape(-1, 2).T
-    noises = _Noises(rows, pooled(rows))
-    noise_R = NORMAL_95**2 * noises.variance_R
+    noise = pooled(rows)
+    noise_R = NORMAL_95**2 * noise.deviation**2 / _seeds(rows)
     variances_22R = np.stack([images_2R**2, np.broadcast_to(noise_R, images_2R.shape)])
-    freedom_2R = satterthwaite(variances_22R, [np.inf, noises.freedom_R])
+    freedom_2R = satterthwaite(variances_22R, [np.inf, max(noise.freedom, 1)])
     wider_2R = stdtrit(freedom_2R, 1 - LEVEL / 2) / stdtrit(np.inf, 1 - LEVEL / 2)
     below_R, above_R = wider_2R * np.sqrt(variances_22R.sum(axis=0))
     bounds = zip(means_R - below_R, means_R + above_R, strict=True)
@@ -206,10 +154,6 @@ def _maps(row: Sequence[RunRecord]) -> list[float]:
 
 def _seeds(rows: Sequence[Sequence[RunRecord]]) -> Floats:
     return np.array([len(row) for row in rows], dtype=np.float64)
-
-
-def _images(rows: Sequence[Sequence[RunRecord]]) -> int:
-    return rows[0][0].test_images
 
 
 def _mean_influence(row: Sequence[RunRecord], influences: Influences | None) -> Influence | None:
@@ -247,16 +191,17 @@ def _variance_of_interval(row: Sequence[RunRecord]) -> float:
     return float((np.mean(widths) / 2 / NORMAL_95) ** 2)
 
 
-def _p_values(scores: Floats, covariance: Floats, noises: _Noises, images: int) -> Floats:
-    own = np.diag(covariance)
-    of_images = own[:, None] + own[None, :] - 2 * covariance
-    # Equal predictions leave a rounding error, which is no variance.
-    of_images[of_images < 1e-10 * (own[:, None] + own[None, :])] = 0
-    pool = noises.pooled_R[:, None] + noises.pooled_R[None, :]
-    first, second = np.broadcast_arrays(noises.own_R[:, None], noises.own_R[None, :])
-    freedoms = [noises.freedom_R[:, None], noises.freedom_R[None, :]]
-    parts = np.stack([of_images, pool, first, second])
-    freedom = satterthwaite(parts, [max(images - 1, 1), noises.pool_freedom, *freedoms])
+def _p_values(
+    scores: Floats, covariance: Floats, noise: SeedNoise, rows: Sequence[Sequence[RunRecord]]
+) -> Floats:
+    """[R, R] two-sided p values of the differences between rows."""
+    of_rows = np.diag(covariance)
+    both = of_rows[:, None] + of_rows[None, :]
+    of_images = both - 2 * covariance
+    of_images[of_images < 1e-10 * both] = 0  # equal predictions leave a rounding error
+    of_training = noise.deviation**2 / _seeds(rows)
+    parts = np.stack([of_images, of_training[:, None] + of_training[None, :]])
+    freedom = satterthwaite(parts, [max(rows[0][0].test_images - 1, 1), max(noise.freedom, 1)])
     return two_sided(scores[:, None] - scores[None, :], parts.sum(axis=0), freedom)
 
 

@@ -13,6 +13,7 @@ from mlbench.boards.rows import PLACES, Row, Table
 from mlbench.boards.text import escaped as _text
 from mlbench.boards.text import fenced, span, spreadsheet
 from mlbench.boards.text import one_line as _one_line
+from mlbench.files import atomic_write
 from mlbench.text import count, plural
 from mlbench.types import StoreError
 
@@ -121,16 +122,15 @@ def write(tables: Sequence[Table], folder: Path) -> list[Path]:
         contents[f"{stem}.md"] = markdown([table])
         contents[f"{stem}.csv"] = csv(table)
     contents["README.md"] = _index(tables)
-    files = []
-    for name, text in contents.items():
-        files.append(folder / name)
+    files = [folder / name for name in contents]
+    for file, text in zip(files, contents.values(), strict=True):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            files[-1].write_text(text, encoding="utf-8", newline="\n")
+            with atomic_write(file) as part:
+                part.write_text(text, encoding="utf-8", newline="\n")
         except OSError as error:
             raise StoreError(
-                f"{files[-1]}: the board could not be written ({error.strerror or error}); make "
-                "room or give write permission, then `mlbench leaderboard` makes it again"
+                f"{file}: the board could not be written ({error.strerror or error}); make room or "
+                "give write permission, then `mlbench leaderboard` makes it again"
             ) from error
     return files
 
@@ -239,10 +239,6 @@ def _rank_facts(table: Table) -> list[str]:
         facts.append(
             f"Noise of training is counted: sd {table.training_deviation:.2f} between seeds, over "
             "all rows that have several."
-        )
-    if table.unsteady:
-        facts.append(
-            "Not so steady, and held to their own spread: " + "; ".join(table.unsteady) + "."
         )
     if table.unpaired:
         facts.append(

@@ -5,16 +5,57 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlbench.boards import latency
-from mlbench.boards.grouping import Board, by_board
 from mlbench.boards.ranks import Influences, intervals, rank
-from mlbench.boards.variants import named, unsaid, variants
+from mlbench.boards.variants import named, shared_options, variants
 from mlbench.types import RunRecord, Tier, Track, Value
 
 PLACES = 2
 """Decimals of a score on a board."""
+
+
+class Board(NamedTuple):
+    """What all runs of a board have in common; runs that differ in any of it are never compared.
+
+    Attributes:
+        identity: edition of the data.
+        data: digest of the splits; two label subsets of one size differ in it alone.
+        labels: the subset of labels, None for all.
+        track: which question its runs answer.
+        tier: runs of ours, or published weights that we scored.
+    """
+
+    identity: str
+    data: str
+    labels: tuple[str, ...] | None
+    track: Track
+    tier: Tier
+
+    @property
+    def name(self) -> str:
+        """Unique among boards, fit for a file: ``coco-mini-probe``."""
+        subset = f"-{self.data[:8]}" if self.labels is not None else ""
+        tier = "" if self.tier == "own" else f"-{self.tier}"
+        return f"{self.identity}{subset}{tier}-{self.track}"
+
+    @property
+    def title(self) -> str:
+        """Unique among boards, in words: ``coco-mini, probe track``."""
+        subset = f" ({self.data[:8]})" if self.labels is not None else ""
+        scored = "" if self.tier == "own" else f", {self.tier}: published weights, not trained here"
+        return f"{self.identity}{subset}, {self.track} track{scored}"
+
+
+def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]:
+    """The records of each board, in the order in which they come."""
+    boards: dict[Board, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        spec = record.spec
+        board = Board(record.identity, spec.data, spec.labels, spec.track, record.tier)
+        boards[board].append(record)
+    return dict(boards)
 
 
 class Row(Value):
@@ -92,10 +133,9 @@ class Table(Value):
         wins: for every row a text with a character per row: ``+`` it is better, ``-`` worse, ``=``
             they cannot be told apart, ``.`` itself.
         unpaired: rows that were compared by their intervals alone, for want of predictions.
-        unsteady: titles of rows that vary more between seeds than the others, and have their own.
-        training_deviation: standard deviation of mAP between seeds, pooled over all other rows that
-            have several; None where no row has.
-        options: what no column and no variant shows, a line per method.
+        training_deviation: standard deviation of mAP between seeds, pooled over all rows that have
+            several; None where no row has.
+        options: options that no column and no variant shows, a line per method.
     """
 
     identity: str
@@ -114,7 +154,6 @@ class Table(Value):
     wins: tuple[str, ...] = ()
     unpaired: int = 0
     training_deviation: float | None = None
-    unsteady: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
     @property
@@ -141,7 +180,7 @@ def tables(records: Iterable[RunRecord], influences: Influences | None = None) -
     latencies = latency.lowest(read)
     made = [
         _table(board, sorted(group, key=lambda record: record.run_id), influences, latencies)
-        for board, group in by_board(read).items()
+        for board, group in group_by_board(read).items()
     ]
     return sorted(made, key=lambda table: (not table.known, table.name, table.data))
 
@@ -204,9 +243,8 @@ def _table(
         diverged=tuple(_diverged(record) for record in records if record.scores is None),
         wins=ranks.wins,
         unpaired=ranks.unpaired,
-        training_deviation=ranks.training.deviation if ranks.training.freedom else None,
-        unsteady=tuple(rows[i].title for i in ranks.unsteady),
-        options=tuple(unsaid(firsts)),
+        training_deviation=ranks.noise.deviation if ranks.noise.freedom else None,
+        options=tuple(shared_options(firsts)),
     )
 
 

@@ -62,7 +62,8 @@ def _add(app: typer.Typer, plugin: Plugin, claims: list[Plugin]) -> None:
     if isinstance(loaded, typer.Typer):
         app.add_typer(loaded, name=plugin.name, rich_help_panel=panel)
     else:
-        app.command(plugin.name, rich_help_panel=panel)(loaded)
+        examples = getattr(sys.modules.get(loaded.__module__), "EXAMPLES", None)
+        app.command(plugin.name, rich_help_panel=panel, epilog=examples)(loaded)
 
 
 def _broken(error: PluginError) -> Callable[..., Any]:

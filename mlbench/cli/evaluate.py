@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mlbench.cli.console import cache_folder, console, data_folder, errors
 from mlbench.cli.device import device_name, thread_count
-from mlbench.cli.options import named_values
+from mlbench.suite import named_values
 from mlbench.text import count
 from mlbench.types import Places, SuiteError
 

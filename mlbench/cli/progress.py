@@ -19,21 +19,13 @@ if TYPE_CHECKING:
 NONE: Mapping[str, str] = MappingProxyType({})
 
 
-def title(spec: RunSpec) -> str:
-    """A run in a few words."""
-    settings = spec.settings
-    return (
-        f"{spec.method} on {spec.dataset} ({settings.backbone}, {settings.loss}, seed {spec.seed})"
-    )
-
-
 def ending(outcome: Outcome) -> str:
     """How it went, in a line."""
     record = outcome.record
     if record is not None and record.scores is not None:
         seconds = sum(record.seconds.values())
-        return f"{title(outcome.spec)}: mAP {record.scores.mAP:.2f} in {seconds:.0f} s"
-    return f"{title(outcome.spec)} FAILED: {outcome.error} (log: {outcome.log})"
+        return f"{outcome.spec.title}: mAP {record.scores.mAP:.2f} in {seconds:.0f} s"
+    return f"{outcome.spec.title} FAILED: {outcome.error} (log: {outcome.log})"
 
 
 class Silent:
@@ -47,7 +39,7 @@ class Silent:
         self.variants = variants
 
     def _title(self, spec: RunSpec) -> str:
-        return f"{title(spec)} {self.variants.get(spec.run_id, '')}".rstrip()
+        return f"{spec.title} {self.variants.get(spec.run_id, '')}".rstrip()
 
     def __enter__(self) -> Silent:
         """Nothing to set up."""

@@ -49,14 +49,14 @@ def validation_keys(dataset: Dataset, train: Index, identity: str) -> list[str]:
     if not 0 < len(keys) < len(train):
         raise DataError(
             f"{identity}: the validation split would take {len(keys)} of {len(train)} training "
-            "images, which leaves nothing to validate or to train on; use --selection last"
+            "images, which leaves nothing to validate or to train on; use --set selection=last"
         )
     published, found = dataset.card.validation.get(identity), list_digest(keys)
     if published not in (None, found):
         raise DataError(
             f"the validation split of {identity} has the digest {found}, but the published list "
             f"has {published}, so scores would not compare. Use the data set and the mlbench that "
-            "belong together, or --selection last"
+            "belong together, or --set selection=last"
         )
     return keys
 

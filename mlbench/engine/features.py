@@ -132,8 +132,8 @@ class FeatureCache:
         if need > free:
             raise DataError(
                 f"the feature maps need {need / 2**30:.1f} GiB and {self.folder} has "
-                f"{free / 2**30:.1f} GiB free; make room, give another folder with --cache, a "
-                "smaller --image-size, or use --track controlled"
+                f"{free / 2**30:.1f} GiB free; make room, give another folder with MLBENCH_CACHE, "
+                "a smaller --image-size, or use --track controlled"
             )
         if self.world.leads:
             self._sweep()

@@ -93,6 +93,12 @@ class RunSpec(Value):
     settings: Settings
 
     @property
+    def title(self) -> str:
+        """The run in a few words."""
+        made_of = f"{self.settings.backbone}, {self.settings.loss}, seed {self.seed}"
+        return f"{self.method} on {self.dataset} ({made_of})"
+
+    @property
     def run_id(self) -> str:
         """16 hex digits of the SHA-256 of the canonical JSON.
 

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mlbench.cli.options import named_values, with_dataset_options
 from mlbench.store import Store
-from mlbench.suite import make
+from mlbench.suite import lay_over, make, named_values
 from mlbench.types import LabelNoise, SuiteError
 
 SMALL = """
@@ -40,11 +39,11 @@ def planned(cli, *arguments):
 
 def test_what_uses_no_graph_is_planned_once(cli, small):
     arguments = ("--suite", small, "--plugins", "gap,ssgrl")
-    lines = planned(cli, *arguments, "--graph", "identity,random,cooccurrence")
+    lines = planned(cli, *arguments, "--set", "graph=identity,random,cooccurrence")
     assert len(lines) == 4
     assert sum("graph=identity" in line for line in lines) == 1
     assert not any("graph=" in line for line in lines if line.split()[1] == "gap")
-    (alone,) = planned(cli, "--suite", small, "--graph", "identity")
+    (alone,) = planned(cli, "--suite", small, "--set", "graph=identity")
     (plain,) = planned(cli, "--suite", small)
     assert alone.split()[0] == plain.split()[0], "the same run"
 
@@ -61,7 +60,7 @@ def test_what_uses_no_words_is_planned_once(cli, small, tmp_path):
 def test_priors_are_no_graph(cli, small):
     with small.open("a") as file:
         file.write("  gap: {head_options: {prior_bias: true}, loss: weighted_bce}\n")
-    assert len(planned(cli, "--suite", small, "--graph", "cooccurrence,identity")) == 1
+    assert len(planned(cli, "--suite", small, "--set", "graph=cooccurrence,identity")) == 1
 
 
 def test_a_suite_varies_the_graph_one_at_a_time(cli, small):
@@ -75,7 +74,7 @@ def test_a_suite_varies_the_graph_one_at_a_time(cli, small):
 
 def test_ablations_stand_on_one_board_as_variants(cli, small, tmp_path):
     ended = cli(
-        "run", "--suite", small, "--plugins", "ssgrl", "--graph", "random", "--words", "random"
+        "run", "--suite", small, "--plugins", "ssgrl", "--set", "graph=random", "--words", "random"
     )
     assert ended.code == 0, ended.err
     assert "graph=random" in ended.out, "though no other row differs"
@@ -99,7 +98,7 @@ def test_ablations_stand_on_one_board_as_variants(cli, small, tmp_path):
     ],
 )
 def test_runs_on_noisy_labels_have_a_board_of_their_own(cli, small, tmp_path, noise, edition):
-    flags = [part for text in noise for part in ("--label-noise", text)]
+    flags = [part for text in noise for part in ("--set", f"label_noise.{text}")]
     assert cli("run", "--suite", small).code == 0
     ended = cli("run", "--suite", small, "--losses", "asl,bce", *flags)
     assert ended.code == 0, ended.err
@@ -123,24 +122,24 @@ def test_flags_add_to_the_noise_of_a_suite(cli, small):
     with small.open("a") as file:
         file.write("label_noise: {keep: 0.5}\n")
     (half,) = planned(cli, "--suite", small)
-    (other,) = planned(cli, "--suite", small, "--label-noise", "seed=1")
+    (other,) = planned(cli, "--suite", small, "--set", "label_noise.seed=1")
     assert len({line.split()[0] for line in (plain, half, other)}) == 3
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--label-noise", "keep=40"), "label_noise.keep = 40"),
-        (("--label-noise", "keep"), "--label-noise keep=0.4"),
-        (("--label-noise", "kep=0.4"), "did you mean keep"),
-        (("--label-noise", "keep=0.4", "--label-noise", "single_positive=true"), "exclude"),
-        (("--label-noise", "flip=0.1", "--label-noise", "flip_which=some"), "flip_which"),
-        (("--graph", "identiy"), "did you mean identity"),
-        (("--words", "randm"), "randm cannot be read"),
-        (("--words", "a.npz,b.npz"), "names 2 files"),
-        (("--dataset-option", "train_image=5"), "did you mean train_images"),
-        (("--dataset-option", "voc2007.year=5"), "data set 'voc2007'"),
-        (("--dataset-option", "size"), "--dataset-option year=2014"),
+        (("--set", "label_noise.keep=40"), "label_noise.keep = 40"),
+        (("--set", "label_noise.keep"), "--set optimizer.lr=3e-4"),
+        (("--set", "label_noise.kep=0.4"), "did you mean keep"),
+        (("--set", "label_noise.keep=0.4", "--set", "label_noise.single_positive=true"), "exclude"),
+        (("--set", "label_noise.flip=0.1", "--set", "label_noise.flip_which=some"), "flip_which"),
+        (("--set", "graph=identiy"), "did you mean identity"),
+        (("--words", "randm"), "did you mean random"),
+        (("--words", "a.npz,b.npz"), "are 2 files"),
+        (("--set", "dataset_options.train_image=5"), "did you mean train_images"),
+        (("--set", "dataset_options.voc2007.year=5"), "data set 'voc2007'"),
+        (("--set", "dataset_options.size"), "--set optimizer.lr=3e-4"),
     ],
 )
 def test_wrong_use_ends_with_code_2_and_says_why(cli, small, arguments, message):
@@ -176,24 +175,24 @@ def test_values_are_what_suites_would_read(text, value):
 
 
 def test_options_are_for_every_data_set_or_for_one():
-    suite = make(
-        {
-            "plugins": ("gap",),
-            "datasets": ("coco", "manifest:my.csv"),
-            "dataset_options": {"coco": {"year": 2014, "a": 1}},
-        }
-    )
-    given = {"manifest:my.csv.test": 0.5, "coco.a": 2, "b": 3}
-    assert with_dataset_options(suite, given).dataset_options == {
+    fields = {
+        "plugins": ("gap",),
+        "datasets": ("coco", "manifest:my.csv"),
+        "dataset_options": {"coco": {"year": 2014, "a": 1}},
+    }
+    given = ("manifest:my.csv.test=0.5", "coco.a=2", "b=3")
+    over = lay_over(fields, [f"dataset_options.{text}" for text in given])
+    assert make(over).dataset_options == {
         "coco": {"year": 2014, "a": 2, "b": 3},
         "manifest:my.csv": {"test": 0.5, "b": 3},
     }
     with pytest.raises(SuiteError, match="did you mean coco"):
-        with_dataset_options(suite, {"coc.year": 2014})
+        make(lay_over(fields, ["dataset_options.coc.year=2014"]))
 
 
 def test_options_of_data_sets_on_the_command_line(cli, small, tmp_path):
-    few = ("--dataset-option", "train_images=40", "--dataset-option", "synthetic.test_images=9")
+    few = ("dataset_options.train_images=40", "dataset_options.synthetic.test_images=9")
+    few = [word for text in few for word in ("--set", text)]
     assert cli("run", "--suite", small, *few).code == 0
     (record,) = found(tmp_path)
     assert (record.train_images, record.test_images) == (40, 9)
@@ -204,15 +203,17 @@ def test_options_of_data_sets_on_the_command_line(cli, small, tmp_path):
 
 
 def test_progress_says_which_variant_runs(cli, small):
-    done = cli("run", "--suite", small, "--plugins", "ssgrl", "--graph", "identity,random")
+    done = cli("run", "--suite", small, "--plugins", "ssgrl", "--set", "graph=identity,random")
     begun = [line for line in done.err.splitlines() if line.startswith("[")]
     assert [line.rpartition(" ")[2] for line in begun] == ["graph=identity", "graph=random"]
 
 
 def test_a_wrong_flag_is_not_blamed_on_the_suite_file(cli, small):
-    done = cli("run", "--suite", small, "--plugins", "gap", "--label-noise", "keep=1.5")
+    done = cli("run", "--suite", small, "--plugins", "gap", "--set", "label_noise.keep=1.5")
     assert done.code == 2 and "the command line: label_noise.keep = 1.5" in done.err
-    done = cli("run", "--suite", small, "--plugins", "gap", "--label-noise", "flip_which=present")
+    done = cli(
+        "run", "--suite", small, "--plugins", "gap", "--set", "label_noise.flip_which=present"
+    )
     assert done.code == 2 and "flip_which needs flip" in done.err and "Value error" not in done.err
     small.write_text(small.read_text() + "holdout: 1.5\n")
     done = cli("run", "--suite", small, "--plugins", "gap")

@@ -14,7 +14,7 @@ from mlbench.store import Store
 
 PICTURES = 30
 TINY = ("--plugins", "gap", "--backbones", "timm:test_resnet", "--weights", "none")
-TINY += ("--image-size", 32, "--epochs", 1, "--workers", 1)
+TINY += ("--image-size", 32, "--epochs", 1, "--set", "workers=1")
 
 
 def split(i):
@@ -89,7 +89,7 @@ def test_a_manifest_is_planned_without_pictures_that_are_missing_when_asked_to(c
     (source.parent / "04.png").unlink()
     refused = cli(*plan)
     assert refused.code == 2 and "1 of 30 pictures" in refused.err
-    allowed = cli(*plan, "--allow-missing")
+    allowed = cli(*plan, "--set", "allow_missing=true")
     assert allowed.code == 0 and "would run" in allowed.out
 
 
@@ -104,7 +104,7 @@ def test_a_manifest_runs_without_pictures_that_are_missing_when_asked_to(cli, tm
     assert refused.code == 2 and not Store(Path("results")).records()
     said = refused.err.replace("\n", "")
     assert ("2 label files have no image" if form is yolo else "2 of 30 pictures") in said
-    ended = cli(*run, "--allow-missing")
+    ended = cli(*run, "--set", "allow_missing=true")
     assert ended.code == 0, ended.err
     (record,) = Store(Path("results")).records()
     splits = record.coverage.splits
@@ -116,14 +116,14 @@ def test_a_manifest_runs_without_pictures_that_are_missing_when_asked_to(cli, tm
     assert record.spec.incomplete and not record.complete
     assert f"-incomplete-{record.spec.data}" in record.identity
     assert len(tables([record])) == 1 and not tables([record])[0].known
-    assert "Nothing is missing" in cli(*run, "--allow-missing").out
+    assert "Nothing is missing" in cli(*run, "--set", "allow_missing=true").out
 
 
 def test_a_manifest_of_which_nothing_is_there(cli, tmp_path):
     source = csv(draw(tmp_path / "photos"))
     for file in source.parent.glob("*.png"):
         file.unlink()
-    ended = cli("run", *TINY, "--datasets", f"manifest:{source}", "--allow-missing")
+    ended = cli("run", *TINY, "--datasets", f"manifest:{source}", "--set", "allow_missing=true")
     assert ended.code == 2 and "none of the images of its train split can be used" in ended.err
 
 

@@ -1,4 +1,4 @@
-"""`mlbench run --repeat`: one run of a matrix, made again."""
+"""`mlbench repeat`: one run of a matrix, made again."""
 
 import json
 
@@ -7,8 +7,10 @@ import pytest
 import yaml
 
 from mlbench import recipe
-from mlbench.cli.repeat import plan_repeat
+from mlbench.cli.matrix import Launched
+from mlbench.cli.repeat import _plan
 from mlbench.engine.distributed import World
+from mlbench.plan import GivenFiles
 from mlbench.store import Store
 from mlbench.types import Places
 from mlbench_tools.submit.archive import make
@@ -62,7 +64,7 @@ def test_one_run_of_a_matrix_comes_out_the_same(cli, tmp_path):
 def test_where_the_run_is_nothing_is_done(cli, tmp_path, cache, written):
     record, seen = made(cache)
     Store(tmp_path / "results").write(record, seen)
-    ended = cli("run", "--repeat", written(record))
+    ended = cli("repeat", written(record))
     assert ended.code == 0 and "Nothing is missing: 1 run is in results." in ended.out
     assert "name another store with --results" in ended.err
     assert Store(tmp_path / "results").records() == [record]
@@ -72,9 +74,9 @@ def test_a_run_that_diverged_is_made_again_only_if_that_is_asked_for(cli, tmp_pa
     record, _ = made(cache)
     gone = {"scores": None, "average_precision": (), "efficiency": None, "error": "at step 3"}
     Store(tmp_path / "results").write(record.model_copy(update={"status": "diverged", **gone}))
-    told = cli("run", "--repeat", written(record))
+    told = cli("repeat", written(record))
     assert told.code == 1 and "--retry-diverged" in told.err
-    asked = cli("run", "--repeat", "run.yaml", "--retry-diverged", "--dry-run")
+    asked = cli("repeat", "run.yaml", "--retry-diverged", "--dry-run")
     assert asked.code == 0 and "or one that diverged" in asked.out
 
 
@@ -84,7 +86,7 @@ def test_a_pack_a_record_and_a_bare_spec_are_recipes_too(cli, tmp_path, cache, w
     (tmp_path / "run.json").write_text(record.model_dump_json())
     written(record, **dict.fromkeys(recipe.BESIDE))
     for file in ("run.zip", "run.json", "run.yaml"):
-        ended = cli("run", "--repeat", file, "--dry-run")
+        ended = cli("repeat", file, "--dry-run")
         assert ended.code == 0 and record.run_id in ended.out, (file, ended)
         assert not (tmp_path / "results").exists()
 
@@ -93,7 +95,7 @@ def test_what_may_move_a_score_is_said(cli, cache, written):
     record, _ = made(cache)
     environment = {**record.environment, "device": "H100", "processes": 8}
     record = record.model_copy(update={"environment": environment, "commit": "2" * 40})
-    told = one_line(cli("run", "--repeat", written(record), "--dry-run").err)
+    told = one_line(cli("repeat", written(record), "--dry-run").err)
     assert "made with device H100 (here cpu); processes 8 (here 1); commit 2222" in told
 
 
@@ -101,7 +103,7 @@ def test_other_data_is_refused(cli, cache, written):
     record, _ = made(cache)
     options = {"train_images": 41, "test_images": 30, "size": 32}
     other = named(record, dataset_options=options)
-    ended = cli("run", "--repeat", written(other), "--dry-run")
+    ended = cli("repeat", written(other), "--dry-run")
     assert ended.code == 2 and f"the run was on {record.identity} (digest" in ended.err
     assert "--data DIR" in ended.err
 
@@ -121,13 +123,13 @@ def test_other_data_is_refused(cli, cache, written):
 )
 def test_recipes_that_cannot_be_repeated(cli, cache, written, changes, message):
     record, _ = made(cache)
-    ended = cli("run", "--repeat", written(record, **changes), "--dry-run")
+    ended = cli("repeat", written(record, **changes), "--dry-run")
     assert ended.code == 2 and message in one_line(ended.err), ended
 
 
 def test_a_plugin_that_is_not_here_is_named(cli, cache, written):
     record, _ = made(cache, settings={"head": "theirs"})
-    ended = cli("run", "--repeat", written(record), "--dry-run")
+    ended = cli("repeat", written(record), "--dry-run")
     assert ended.code == 2 and "unknown head 'theirs'" in ended.err
 
 
@@ -139,14 +141,12 @@ def test_a_plugin_that_is_not_here_is_named(cli, cache, written):
         ({"words": "sha256:abc"}, ("--words", "file"), "with words sha256:abc, not sha256:"),
         ({"words": "random"}, ("--words", "file"), "leave out --words"),
         ({"settings": {"weights": "none"}}, ("--weights", "file"), "leave out --weights"),
-        ({}, ("--seeds", "1", "--image-size", "64"), "leave out --seeds, --image-size"),
-        ({}, ("--suite", "x.yaml", "--allow-missing"), "leave out --allow-missing, --suite"),
     ],
 )
 def test_flags_that_do_not_fit_the_run(cli, cache, written, tmp_path, fields, flags, message):
     (tmp_path / "file").write_text("another")
     file = written(made(cache, **fields)[0])
-    ended = cli("run", "--repeat", file, "--dry-run", *flags)
+    ended = cli("repeat", file, "--dry-run", *flags)
     assert ended.code == 2 and message in one_line(ended.err), ended
 
 
@@ -162,7 +162,7 @@ def test_flags_that_do_not_fit_the_run(cli, cache, written, tmp_path, fields, fl
 def test_files_that_tell_no_run(cli, tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_text(content)
-    ended = cli("run", "--repeat", name)
+    ended = cli("repeat", name)
     assert ended.code == 2 and message in ended.err, ended
 
 
@@ -177,6 +177,6 @@ def test_committed_runs_are_planned_under_their_ids(identity, folder, real_data,
     assert len(methods) > 10
     for record in methods.values():
         (tmp_path / "run.yaml").write_text(recipe.text(record))
-        given = record.spec.settings.weights, (record.spec.words,)
-        planned = plan_repeat(tmp_path / "run.yaml", given, places, World(), False)
+        given = GivenFiles(None, record.spec.settings.weights, None, (record.spec.words,))
+        planned = _plan(tmp_path / "run.yaml", Launched(places, given, World()), False)
         assert [spec.run_id for spec in planned.missing] == [record.run_id]

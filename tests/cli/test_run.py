@@ -49,7 +49,7 @@ def test_training_positives_of_photographs_are_those_of_the_statistics(cli, real
     ended = cli(
         *("run", "--plugins", "gap", "--datasets", "voc2007", "--data", real_data),
         *("--track", "probe", "--backbones", "timm:test_resnet", "--weights", "none"),
-        *("--image-size", "32", "--epochs", "1", "--no-keep-checkpoints"),
+        *("--image-size", "32", "--epochs", "1", "--set", "keep_checkpoints=false"),
     )
     assert ended.code == 0, ended.err
     [record] = Store(tmp_path / "results").records()
@@ -126,8 +126,8 @@ def test_only_named_labels_take_part(cli, small, tmp_path):
         (("--plugins", "gap", "--words", "no.npz"), "no.npz cannot be read"),
         (("--plugins", "gap", "--device", "tpu9"), "is not a device"),
         (("--plugins", "gap", "--suite", "no.yaml"), "no.yaml cannot be read"),
-        (("--plugins", "gap", "--seeds", "one"), "'one' is no whole number"),
-        (("--plugins", "gap", "--holdout", "2"), "holdout"),
+        (("--plugins", "gap", "--seeds", "one"), "seeds.0 = 'one'"),
+        (("--plugins", "gap", "--set", "holdout=2"), "holdout"),
         (("--plugins", "gap", "--epochs", "0"), "--epochs"),
         ((), "name at least one"),
     ],
@@ -200,7 +200,7 @@ def coco(tmp_path):
 
 
 TINY = ("--plugins", "gap", "--datasets", "coco", "--backbones", "timm:test_resnet")
-TINY += ("--weights", "none", "--image-size", 32, "--epochs", 1, "--batch-size", 3)
+TINY += ("--weights", "none", "--image-size", 32, "--epochs", 1, "--set", "batch_size=3")
 
 
 def test_an_unknown_edition_is_named_so(cli, coco, tmp_path):
@@ -240,9 +240,9 @@ def test_weights_of_another_architecture(cli, coco, tmp_path):
 @pytest.mark.parametrize("dataset", ["voc2007", "coco"])
 def test_real_pictures(cli, real_data, tmp_path, dataset):
     data = real_data / "coco-mini" if dataset == "coco" else real_data
-    arguments = [*TINY, "--data", data, "--epochs", 1, "--batch-size", 32]
+    arguments = [*TINY, "--data", data, "--epochs", 1, "--set", "batch_size=32"]
     arguments[3] = dataset
-    ended = cli("run", *arguments, "--track", "probe", "--no-keep-checkpoints")
+    ended = cli("run", *arguments, "--track", "probe", "--set", "keep_checkpoints=false")
     assert ended.code == 0, ended.err
     (record,) = Store(tmp_path / "results").records()
     assert record.identity == f"{dataset}-mini"
@@ -279,7 +279,7 @@ def test_one_two_and_three_processes_agree(small, tmp_path, cache):
     found = {}
     for processes in (1, 2, 3):
         results = tmp_path / f"by-{processes}"
-        arguments = ["--suite", small, "--batch-size", 12, "--epochs", 4, "--device", "cpu"]
+        arguments = ["--suite", small, "--set", "batch_size=12", "--epochs", 4, "--device", "cpu"]
         arguments += ["--gpus", processes, "--results", results]
         with mlbench(tmp_path, cache, "run", *arguments) as going:
             output, _ = going.communicate(timeout=300)
@@ -303,7 +303,7 @@ def test_one_two_and_three_processes_agree(small, tmp_path, cache):
 
 
 def test_several_processes_refuse_with_one_message(small, tmp_path, cache):
-    arguments = ("--suite", small, "--batch-size", 15, "--gpus", 2, "--device", "cpu")
+    arguments = ("--suite", small, "--set", "batch_size=15", "--gpus", 2, "--device", "cpu")
     with mlbench(tmp_path, cache, "run", *arguments) as going:
         output, _ = going.communicate(timeout=300)
     assert b"give a multiple of 2" in output and going.returncode == 1, output.decode()

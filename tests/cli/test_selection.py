@@ -42,7 +42,7 @@ def mean_ap(predictions):
 
 @pytest.mark.parametrize("track", ["controlled", "probe"])
 def test_the_best_epoch_on_held_out_images_is_scored(cli, small, tmp_path, track):
-    ended = cli("run", "--suite", small, "--selection", "validation", "--track", track)
+    ended = cli("run", "--suite", small, "--set", "selection=validation", "--track", track)
     assert ended.code == 0, ended.err
     record = the_record(Path("results"))
     curve = [entry.mAP for entry in record.epochs]
@@ -66,7 +66,7 @@ def options():
 
 def test_selection_changes_the_run_and_not_the_board(cli, small):
     assert cli("run", "--suite", small).code == 0
-    assert cli("run", "--suite", small, "--selection", "validation").code == 0
+    assert cli("run", "--suite", small, "--set", "selection=validation").code == 0
     records = Store(Path("results")).records()
     assert len({record.run_id for record in records}) == 2
     (table,) = tables(records)
@@ -78,7 +78,7 @@ def test_selection_changes_the_run_and_not_the_board(cli, small):
 
 
 def test_two_processes_choose_the_same_epoch(cli, small, cache, tmp_path):
-    arguments = ["--suite", small, "--selection", "validation", "--device", "cpu"]
+    arguments = ["--suite", small, "--set", "selection=validation", "--device", "cpu"]
     assert cli("run", *arguments, "--results", tmp_path / "one").code == 0
     two = tmp_path / "two"
     command = [sys.executable, "-m", "mlbench", "run", *arguments, "--gpus", 2, "--results", two]
@@ -99,9 +99,9 @@ def test_two_processes_choose_the_same_epoch(cli, small, cache, tmp_path):
 
 
 def test_choosing_on_the_test_split_is_for_the_published_track_and_is_said(cli, small):
-    refused = cli("run", "--suite", small, "--selection", "test")
+    refused = cli("run", "--suite", small, "--set", "selection=test")
     assert refused.code == 2 and "--track published" in refused.err
-    arguments = ("--track", "published", "--weights", "none", "--selection", "test")
+    arguments = ("--track", "published", "--weights", "none", "--set", "selection=test")
     assert cli("run", "--suite", small, *arguments).code == 0
     record = the_record(Path("results"))
     best = max(entry.mAP for entry in record.epochs)
@@ -115,7 +115,7 @@ def test_choosing_on_the_test_split_is_for_the_published_track_and_is_said(cli, 
 def test_a_run_that_diverges_says_so_and_has_chosen_nothing(cli, small):
     with small.open("a") as file:
         file.write("per_method: {gap: {optimizer: {name: sgd, lr: 1.0e+37}}}\n")
-    assert cli("run", "--suite", small, "--selection", "validation").code == 1
+    assert cli("run", "--suite", small, "--set", "selection=validation").code == 1
     record = the_record(Path("results"))
     assert record.status == "diverged" and record.selected_epoch is None
 
@@ -159,13 +159,14 @@ def photos(tmp_path):
 
 
 def test_an_incomplete_split_runs_when_asked_to_and_on_a_board_of_its_own(cli, photos, small):
-    flags = ["--suite", small, "--datasets", f"manifest:{photos / 'photos.csv'}", "--workers", 1]
+    flags = ["--suite", small, "--datasets", f"manifest:{photos / 'photos.csv'}"]
     assert cli("run", *flags).code == 0
     (photos / "03.png").write_text("this is text")
     (photos / "30.png").write_text("")
     refused = cli("run", *flags, "--seeds", 1)
-    assert refused.code == 1 and "03.png" in refused.err and "--allow-missing" in refused.err
-    ended = cli("run", *flags, "--seeds", 1, "--allow-missing")
+    assert refused.code == 1 and "03.png" in refused.err
+    assert "--set allow_missing=true" in refused.err
+    ended = cli("run", *flags, "--seeds", 1, "--set", "allow_missing=true")
     assert ended.code == 0, ended.err
     whole, part = sorted(Store(Path("results")).records(), key=lambda r: r.spec.seed)
     assert whole.complete and not part.complete
@@ -177,12 +178,12 @@ def test_an_incomplete_split_runs_when_asked_to_and_on_a_board_of_its_own(cli, p
     assert (test.images, test.usable) == (12, 11) and not part.coverage.complete
     assert [table.identity for table in tables([whole, part])] != [whole.identity]
     assert len(tables([whole, part])) == 2
-    again = cli("run", *flags, "--seeds", 1, "--allow-missing")
+    again = cli("run", *flags, "--seeds", 1, "--set", "allow_missing=true")
     assert "Nothing is missing" in again.out
 
 
 def test_of_complete_data_the_flag_changes_nothing(cli, photos, small):
     flags = ["--suite", small, "--datasets", f"manifest:{photos / 'photos.csv'}"]
-    assert cli("run", *flags, "--allow-missing").code == 0
+    assert cli("run", *flags, "--set", "allow_missing=true").code == 0
     assert the_record(Path("results")).complete
     assert "Nothing is missing" in cli("run", *flags).out

@@ -104,7 +104,7 @@ def test_groups_stay_together(opened):
 
 @pytest.mark.parametrize("official", [[], ["elsewhere"], [f"train {i}" for i in range(10)]])
 def test_a_part_that_leaves_nothing_on_one_side_is_refused(opened, official):
-    with pytest.raises(DataError, match=r"of 10 training images.*--selection last"):
+    with pytest.raises(DataError, match=r"of 10 training images.*--set selection=last"):
         opened(Made(official=official), validation=True)
 
 

@@ -84,7 +84,7 @@ def test_too_little_room_is_said_before_anything_is_written(tmp_path, data, imag
 
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(10, 5, 5))
-    with pytest.raises(DataError, match=r"need 0\.0 GiB .* --cache"):
+    with pytest.raises(DataError, match=r"need 0\.0 GiB .* MLBENCH_CACHE"):
         source(tmp_path / "cache", data, images)
 
 

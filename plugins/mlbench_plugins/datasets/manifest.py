@@ -41,7 +41,7 @@ class Manifest(Dataset):
       label file has no labels.
 
     Pictures are looked for from the table's folder, its ``images``, and the folder of ``--data``.
-    A run with ``--allow-missing`` goes on without those that are not there. Labels are sorted by
+    A run with ``allow_missing`` goes on without those that are not there. Labels are sorted by
     name; COCO's stand by id, YOLO's as in its file.
 
     Without a split column, pictures are parted by a hash of their group's smallest key, so that

@@ -36,7 +36,7 @@ def compare(
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Compare two runs, or two methods by all their seeds, on the images both were scored on."""
-    from mlbench.boards.ranks import training_of
+    from mlbench.boards.ranks import pooled
     from mlbench.boards.rows import select, tables
     from mlbench.store import Store
     from mlbench_tools.analysis import comparison
@@ -49,11 +49,9 @@ def compare(
     sides = _sides(asked, boards, records)
     board = _board_of(sides[0][0], boards)
     rows = [[records[i] for i in row.run_ids] for row in board.rows]
-    # A run of another board has none here; it is refused below.
-    own_rows = [next((row for row in rows if side[0] in row), rows[0]) for side in sides]
-    first_row, second_row = (training_of(row, rows) for row in own_rows)
+    noise = pooled(rows)
     runs = [comparison.read(side, store) for side in sides]
-    found = comparison.compare(runs[0], runs[1], (first_row, second_row), resamples)
+    found = comparison.compare(runs[0], runs[1], noise, resamples)
     if json:
         typer.echo(found.model_dump_json(indent=1))
     else:

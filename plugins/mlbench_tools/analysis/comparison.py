@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlbench.boards.ranks import LEVEL, NORMAL_95, Training
+from mlbench.boards.ranks import LEVEL, NORMAL_95, SeedNoise
 from mlbench.boards.variants import flat, named
 from mlbench.metrics.average_precision import check
 from mlbench.metrics.paired import Paired, paired_bootstrap
@@ -118,7 +118,7 @@ def _checked(record: RunRecord, store: Store) -> Predictions:
 def compare(
     first: Runs,
     second: Runs,
-    training: tuple[Training, Training],
+    training: SeedNoise,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Comparison:
@@ -127,7 +127,7 @@ def compare(
     Args:
         first: one run or several seeds of one configuration.
         second: the same.
-        training: the noise of training of either side's row, from ``ranks.training_of``.
+        training: the noise of training on their board, from ``ranks.pooled``.
         resamples: draws of the paired bootstrap.
         seed: of the draws.
 
@@ -149,7 +149,7 @@ def compare(
     counts = (len(first.records), len(second.records))
     seeds = {"seed"} if max(counts) > 1 else set()
     equal = _equal(first, second)
-    noise = (Training(), Training()) if equal else training
+    noise = SeedNoise() if equal else training
     return Comparison(
         first=_side(first.records),
         second=_side(second.records),
@@ -158,7 +158,7 @@ def compare(
         equal=equal,
         over_images=over_images,
         over_training=_with_training(over_images, noise, counts, len(reference.keys)),
-        training_deviations=tuple(one.deviation for one in training if one.freedom),
+        training_deviations=(training.deviation,) * 2 if training.freedom else (),
         classes=tuple(_classes(found, first, second)),
         settings=tuple(_settings(first.records[0], second.records[0], seeds)),
     )
@@ -204,19 +204,15 @@ def _side(records: Sequence[RunRecord]) -> Side:
 
 
 def _with_training(
-    found: Difference, training: tuple[Training, Training], counts: tuple[int, int], images: int
+    found: Difference, training: SeedNoise, counts: tuple[int, int], images: int
 ) -> Difference | None:
     from scipy import stats
 
-    if not all(one.freedom for one in training):
+    if not training.freedom:
         return None
     of_images = ((found.high - found.low) / 2 / NORMAL_95) ** 2
-    parts = [one.deviation**2 / count for one, count in zip(training, counts, strict=True)]
-    freedoms = [one.freedom for one in training]
-    if training[0] == training[1]:  # one estimate for both, not two
-        parts, freedoms = [sum(parts)], freedoms[:1]
-    noise = sum(parts)
-    freedom = float(satterthwaite([of_images, *parts], [max(images - 1, 1), *freedoms]))
+    noise = sum(training.deviation**2 / count for count in counts)
+    freedom = float(satterthwaite([of_images, noise], [max(images - 1, 1), training.freedom]))
     half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * (of_images + noise) ** 0.5
     return Difference(
         difference=found.difference,

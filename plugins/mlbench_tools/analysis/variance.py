@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
-from mlbench.boards.grouping import by_board
+from mlbench.boards.rows import group_by_board
 from mlbench.metrics.significance import Floats
 from mlbench.types import RunRecord, Value
 
@@ -71,7 +71,7 @@ def explain(records: Iterable[RunRecord]) -> list[Explained]:
     combinations of the three, beyond their sum), other settings (between configurations of one
     combination), and the seed (between runs of one configuration).
     """
-    boards = by_board(record for record in records if record.scores is not None)
+    boards = group_by_board(record for record in records if record.scores is not None)
     return [_board(board.title, boards[board]) for board in sorted(boards, key=lambda b: b.title)]
 
 

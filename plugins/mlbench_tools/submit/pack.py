@@ -48,7 +48,7 @@ def pack(
     named = f"{record.spec.method}-{record.identity}-{record.run_id}"
     file = out or Path(f"{safe_name(named)}.zip")
     _write(file, data)
-    repeat = "" if record.spec.checkpoint else f"; mlbench run --repeat {file} makes the run again"
+    repeat = "" if record.spec.checkpoint else f"; mlbench repeat {file} makes the run again"
     console.print(
         f"{file}: run {record.run_id}, {len(data) / 2**10:,.0f} KiB; next: mlbench verify {file}"
         f"{repeat}",

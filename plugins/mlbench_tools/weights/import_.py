@@ -9,7 +9,7 @@ import typer
 
 from mlbench import registry
 from mlbench.cli.console import cache_folder, console, data_folder
-from mlbench.cli.options import named_values
+from mlbench.suite import named_values
 from mlbench.text import count
 from mlbench.types import SuiteError
 

@@ -138,7 +138,7 @@ def test_a_complete_run(cli: Any, tmp_path: Path, protocol: str) -> None:
     done = cli(
         *("run", "--suite", suite, "--plugins", "gap,nuswide", "--data", tmp_path / "data"),
         *("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"),
-        *("--epochs", "1", "--batch-size", "8"),
+        *("--epochs", "1", "--set", "batch_size=8"),
     )
     assert done.code == 0, done.err
     (record,) = Store(tmp_path / "results").records()

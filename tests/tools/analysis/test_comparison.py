@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from mlbench.boards.ranks import Training, pooled
+from mlbench.boards.ranks import SeedNoise, pooled
 from mlbench.store import Store
 from mlbench.types import MeasureError, StoreError
 from mlbench_tools.analysis.comparison import compare, read
 from tests.boards.scored import labels, write
 from tests.store.made import made_record
 
-NO_SEEDS = (Training(), Training())
+NO_SEEDS = SeedNoise()
 
 
 @pytest.fixture
@@ -50,13 +50,13 @@ def test_the_noise_of_training_widens_the_interval(store):
         for i, (m, q) in enumerate((("a", 1.2), ("b", 1.0)))
     ]
     training = pooled(rows)
-    found = held(store, *rows, (training, training))
+    found = held(store, *rows, training)
     assert found.training_deviations == (training.deviation,) * 2 and training.deviation > 0
     assert found.first.run_ids == tuple(record.run_id for record in rows[0])
     assert found.over_training.low < found.over_images.low
     assert found.over_training.high > found.over_images.high
     assert "seed" not in [name for name, *_ in found.settings]
-    single = held(store, rows[0][:1], rows[0][1:2], (training, training))
+    single = held(store, rows[0][:1], rows[0][1:2], training)
     assert ("seed", 0, 1) in single.settings
 
 

@@ -1,0 +1,284 @@
+"""A matrix -> its runs: which are missing, which are done, and which cannot run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mlbench import registry
+from mlbench.build import as_it_uses, refusal
+from mlbench.data.open import open_data
+from mlbench.files import sha256
+from mlbench.store import Store
+from mlbench.suite import LABELS_KNOWN, Suite
+from mlbench.tracks import authors_options, nest, settle
+from mlbench.types import (
+    Places,
+    PluginError,
+    RunSpec,
+    Splits,
+    SuiteError,
+    Value,
+    WeightsError,
+)
+
+
+class Refused(Value):
+    """A combination that cannot run, and why."""
+
+    label: str
+    reason: str
+
+
+class Plan(Value):
+    """The runs of a matrix by what is to happen with them.
+
+    Attributes:
+        missing: the runs to carry out.
+        done: the runs whose records the store holds.
+        diverged: the runs that diverged before, each with its error.
+        refused: the combinations that cannot run.
+        why: the reason that the missing runs are missing.
+    """
+
+    missing: tuple[RunSpec, ...]
+    done: tuple[RunSpec, ...]
+    diverged: tuple[tuple[RunSpec, str], ...]
+    refused: tuple[Refused, ...]
+    why: str = "no record"
+
+    @property
+    def specs(self) -> tuple[RunSpec, ...]:
+        """All runs but those that are refused."""
+        return (*self.missing, *self.done, *(spec for spec, _ in self.diverged))
+
+    @property
+    def hopeless(self) -> bool:
+        """True if no run of the matrix can be carried out."""
+        return bool(self.refused) and not self.specs
+
+
+class GivenFiles(NamedTuple):
+    """The backbone weights and the label vectors that a user names.
+
+    Attributes:
+        weights_file: None for ``default`` and ``none``.
+        weights: the identity that a spec holds: ``default``, ``none`` or ``sha256:...``; None if
+            nothing was named.
+        words_file: None if only ``cooccurrence`` and ``random`` are named.
+        words: the identities in the order given.
+    """
+
+    weights_file: Path | None = None
+    weights: str | None = None
+    words_file: Path | None = None
+    words: tuple[str, ...] = ()
+
+
+def identify(weights: str | None, words: Sequence[str]) -> GivenFiles:
+    """Read the identities of the files that a user names.
+
+    Raises:
+        WeightsError: a file cannot be read.
+        SuiteError: more than one file of label vectors is named.
+    """
+    weights_file = None
+    if weights not in (None, "default", "none") and not str(weights).startswith("sha256:"):
+        weights_file = Path(str(weights))
+        weights = _digest(weights_file, "weights", "default, none, or an existing file")
+    known = LABELS_KNOWN["words"]
+    names = [word for word in words if word not in known and not word.startswith("sha256:")]
+    if len(names) > 1:
+        raise SuiteError(f"words: {', '.join(names)} are {len(names)} files; a matrix takes one")
+    remedy = "a GloVe text file or an .npz of names and vectors, cooccurrence, or random"
+    identities = {name: _digest(Path(name), "words", remedy) for name in names}
+    words_file = Path(names[0]) if names else None
+    return GivenFiles(
+        weights_file, weights, words_file, tuple(identities.get(word, word) for word in words)
+    )
+
+
+def _digest(file: Path, name: str, remedy: str) -> str:
+    try:
+        return "sha256:" + sha256(file)[:16]
+    except OSError as error:
+        said = f"{name}: {file} cannot be read ({error.strerror}); give {remedy}"
+        raise WeightsError(said) from error
+
+
+def make_plan(suite: Suite, places: Places, weights: str | None = None) -> Plan:
+    """Expand a matrix into runs and compare them with the store.
+
+    Args:
+        suite: the matrix.
+        places: where data and results are.
+        weights: identity of the weights that every backbone starts from, None if not given.
+    """
+    opened: dict[str, Splits] = {}
+
+    def opener(dataset: str, options: Mapping[str, Any]) -> Splits:
+        edition = f"{dataset} {sorted(options.items())}"
+        if edition not in opened:
+            opened[edition] = open_data(
+                dataset,
+                options,
+                places,
+                labels=suite.labels,
+                holdout=suite.holdout,
+                allow_missing=suite.allow_missing,
+                label_noise=suite.label_noise,
+            )
+        return opened[edition]
+
+    def splits_of(spec: RunSpec) -> Splits:
+        return opener(spec.dataset, spec.dataset_options)
+
+    specs, refused = expand(suite, opener, weights)
+    words = next((name for name in suite.words if name != "random"), "cooccurrence")
+    used = [as_it_uses(spec, splits_of(spec), places, words) for spec in specs]
+    specs = list({spec.run_id: spec for spec in used}.values())
+    return compare_with_store(specs, refused, splits_of, places, suite.retry_diverged)
+
+
+def compare_with_store(
+    specs: Sequence[RunSpec],
+    refused: Sequence[Refused],
+    splits_of: Callable[[RunSpec], Splits],
+    places: Places,
+    retry_diverged: bool,
+) -> Plan:
+    """Sort runs by what the store holds; build those that are missing on the ``meta`` device.
+
+    Args:
+        specs: the runs, each once.
+        refused: the combinations that could not be settled.
+        splits_of: opens the data set of a run.
+        places: where data and results are.
+        retry_diverged: True runs again what diverged.
+    """
+    store = Store(places.results)
+    missing, done, diverged, impossible = [], [], [], list(refused)
+    reasons: dict[str, str | None] = {}
+    for spec in specs:
+        record = store.get(spec.run_id)
+        if record is not None and record.status == "ok":
+            done.append(spec)
+        elif record is not None and not retry_diverged:
+            diverged.append((spec, record.error or "diverged"))
+        else:
+            case = _case(spec)
+            if case not in reasons:
+                reasons[case] = refusal(spec, splits_of(spec), places)
+            if (reason := reasons[case]) is None:
+                missing.append(spec)
+            else:
+                impossible.append(Refused(label=spec.title, reason=reason))
+    return Plan(
+        missing=tuple(missing),
+        done=tuple(done),
+        diverged=tuple(diverged),
+        refused=tuple(impossible),
+        why="no record, or one that diverged" if retry_diverged else "no record",
+    )
+
+
+def _case(spec: RunSpec) -> str:
+    """What a refusal depends on: the seed counts only where it draws the graph or the words."""
+    drawn = "random" in (spec.graph, spec.words)
+    return spec.run_id if drawn else spec.model_copy(update={"seed": 0}).run_id
+
+
+Opener = Callable[[str, Mapping[str, Any]], Splits]
+"""(data set, options) -> its splits."""
+
+
+def expand(
+    suite: Suite, opener: Opener, weights: str | None = None
+) -> tuple[list[RunSpec], list[Refused]]:
+    """Make a spec of every combination; return them and the combinations that cannot be settled.
+
+    Args:
+        suite: the matrix.
+        opener: opens a data set; called for every run.
+        weights: identity of the weights that every backbone starts from, None if not given.
+    """
+    specs: dict[str, RunSpec] = {}
+    refused: dict[Refused, None] = {}
+    for name, combination in itertools.product(
+        suite.datasets or ("synthetic",), _combinations(suite)
+    ):
+        dataset, asked = registry.recorded_as(name, suite.dataset_options.get(name, {}))
+        options = {**authors_options(suite.track, combination.method, dataset), **asked}
+        splits = opener(dataset, options)
+        chosen = {"weights": weights} if weights is not None else {}
+        overrides = combination.overrides(suite, chosen)
+        try:
+            settings = settle(suite.track, combination.method, dataset, splits.card, overrides)
+        except PluginError as error:
+            refused[Refused(label=f"{combination.method} on {dataset}", reason=str(error))] = None
+            continue
+        spec = RunSpec(
+            method=combination.method,
+            dataset=dataset,
+            dataset_options=options,
+            data=splits.digest,
+            labels=suite.labels,
+            holdout=suite.holdout,
+            incomplete=splits.incomplete,
+            track=suite.track,
+            seed=combination.seed,
+            precision=suite.precision,
+            label_noise=suite.label_noise,
+            **combination.labels_known,
+            settings=settings,
+        )
+        specs[spec.run_id] = spec
+    return list(specs.values()), list(refused)
+
+
+class _Combination(NamedTuple):
+    """One point of a matrix.
+
+    Attributes:
+        axes: setting -> its value, None where the track decides.
+        departure: settings of ``vary`` that depart from the point, nested.
+        labels_known: the label graph and the label vectors.
+    """
+
+    method: str
+    axes: dict[str, Any]
+    departure: dict[str, Any]
+    labels_known: dict[str, Any]
+    seed: int
+
+    def overrides(self, suite: Suite, chosen: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The settings to lay over the track's, in order."""
+        axes = {name: value for name, value in self.axes.items() if value is not None}
+        grid = [nest(name, axes.pop(name)) for name in suite.grid if name in axes]
+        mine = suite.per_method.get(self.method, {})
+        return [suite.settings, {**axes, **chosen}, mine, *grid, self.departure]
+
+
+def _combinations(suite: Suite) -> Iterator[_Combination]:
+    axes: dict[str, tuple[Any, ...]] = {
+        "backbone": suite.backbones or (None,),
+        "loss": suite.losses or (None,),
+        "graph": suite.graph,
+        "words": suite.words,
+        **suite.grid,
+    }
+    departures = [{}, *(nest(name, v) for name, values in suite.vary.items() for v in values)]
+    for method, values, departure, seed in itertools.product(
+        suite.methods, itertools.product(*axes.values()), departures, suite.seeds
+    ):
+        point = dict(zip(axes, values, strict=True))
+        known = {name: departure.get(name, point[name]) for name in LABELS_KNOWN}
+        yield _Combination(
+            method,
+            {name: value for name, value in point.items() if name not in LABELS_KNOWN},
+            {name: value for name, value in departure.items() if name not in LABELS_KNOWN},
+            known,
+            seed,
+        )

@@ -156,7 +156,7 @@ def test_flags_that_do_not_fit_the_run(cli, cache, written, tmp_path, fields, fl
         ("none.yaml", None, "none.yaml cannot be read"),
         ("bad.json", "{}", "no recipe (.yaml), record (.json) or pack (.zip)"),
         ("bad.yaml", "a: [", "bad.yaml is no YAML"),
-        ("bad.zip", "hello", "no pack of a run"),
+        ("bad.zip", "hello", "or pack (.zip) of a run"),
     ],
 )
 def test_files_that_tell_no_run(cli, tmp_path, name, content, message):

@@ -21,7 +21,7 @@ from mlbench.engine.distributed import World
 from mlbench.engine.evaluate import predict
 from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256
-from mlbench.metrics.protocol import score
+from mlbench.metrics import score
 from mlbench.registry import recorded_as
 from mlbench.text import shorten
 from mlbench.types import (

@@ -27,7 +27,7 @@ from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.selection import Evaluator
 from mlbench.engine.train import Training, TrainingState, check_processes, train
 from mlbench.environment import commit, environment
-from mlbench.metrics.protocol import score
+from mlbench.metrics import score
 from mlbench.sources import feature_sources, image_sources, open_data
 from mlbench.types import (
     DivergedError,

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from mlbench.files import atomic_write, safe_name
-from mlbench.metrics.influence import influence
+from mlbench.metrics.paired import influence
 from mlbench.text import first_error, shorten
 from mlbench.types import MeasureError, Predictions, RunRecord, StoreError
 
@@ -206,7 +206,7 @@ class Store:
 # -------------------------------------------------------------------------------------- influences
 @dataclass(frozen=True)
 class Influence:
-    """The influence of each test image on a run's mAP (see ``mlbench.metrics.influence``).
+    """The influence of each test image on a run's mAP (see ``mlbench.metrics.paired``).
 
     Boards compare runs image by image, and need nothing else of the predictions.
 

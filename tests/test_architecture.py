@@ -19,7 +19,7 @@ LANES = {
     "text": set(),
     "registry": {"types", "text"},
     "health": {"types", "files", "registry"},
-    "metrics": {"types", "metrics"},
+    "metrics": {"types", "text", "metrics"},
     "store": {"types", "files", "text", "metrics", "store"},
     "recipe": {"types", "text"},
     "data": {"types", "files", "text", "registry", "data"},

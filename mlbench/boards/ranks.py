@@ -10,7 +10,7 @@ the first row to the last.
 The variance of a difference has two parts:
 
 * images: both rows saw the same images, so only what each image does to the difference counts
-  (``mlbench.metrics.influence``, averaged over the seeds of a row). The bootstrap would need draws
+  (``mlbench.metrics.paired``, averaged over the seeds of a row). The bootstrap would need draws
   by the ten thousand for one pair to pass Holm on a board of forty rows; this is one pass per run.
 * training: the variance between seeds, pooled over the rows that have several and divided by the
   seeds of either row. Where no row has several seeds, it is unknown and left out, and the board
@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.metrics.significance import holm, satterthwaite, two_sided
+from mlbench.metrics.paired import holm, satterthwaite, two_sided
 from mlbench.store import Influence
 from mlbench.types import RunRecord
 

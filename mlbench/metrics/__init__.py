@@ -5,9 +5,8 @@ from mlbench.metrics.average_precision import (
     eleven_point_average_precision,
     interpolated_average_precision,
 )
-from mlbench.metrics.bootstrap import bootstrap_map
+from mlbench.metrics.bootstrap import bootstrap_map, score
 from mlbench.metrics.precision_recall import precision_recall_f1
-from mlbench.metrics.protocol import score
 from mlbench.metrics.protocols import PROTOCOLS, TREATMENTS, evaluate, score_all
 
 __all__ = [

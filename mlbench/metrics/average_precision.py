@@ -1,7 +1,7 @@
-"""Average precision of a ranking: per class, exact for tied scores, blind to the order of images.
+"""Average precision of each class: exact under ties, independent of the order of the images.
 
-Targets are int8 [N, C] with 1 present, 0 absent and -1 unknown. An unknown entry is left out of
-the ranking of its class, as VOC leaves out difficult objects.
+Targets are int8 [N, C] with 1 present, 0 absent and -1 unknown. An unknown entry is left out of the
+ranking of its class, as VOC leaves out difficult objects.
 """
 
 from __future__ import annotations
@@ -17,76 +17,54 @@ from mlbench.types import MeasureError, Targets
 ScoreMatrix = NDArray[np.floating[Any]]
 """Score matrix [N, C]: the higher, the more likely; only the ranking within a class counts."""
 
-Average = Callable[[NDArray[np.float64], NDArray[np.intp]], float]
-"""From the positives of a class, lowest score first, to its AP: the precision among what scores at
-least as high [P], and how many positives do [P]."""
+Floats = NDArray[np.float64]
+
+Average = Callable[[Floats, NDArray[np.intp]], float]
+"""From the positives of a class, lowest score first, to its AP: the precision among the images that
+score at least as high [P], and how many of those are positive [P]."""
 
 
-def average_precision(scores: ScoreMatrix, targets: Targets) -> NDArray[np.float64]:
-    """Area under the precision-recall curve without interpolation, a class at a time.
+def average_precision(scores: ScoreMatrix, targets: Targets) -> Floats:
+    """Area under the precision-recall curve of each class, without interpolation.
 
     AP_c is the mean over the positives of class c of the precision among all images that score at
-    least as high. Images with equal scores enter together, so that no order among them is invented;
-    this is ``sklearn.metrics.average_precision_score`` without its warnings.
+    least as high. Images with equal scores enter together, so that no order among them is invented:
+    the values equal those of ``sklearn.metrics.average_precision_score``.
 
     Args:
         scores: [N, C], finite.
         targets: int8 [N, C] in {1, 0, -1}.
 
     Returns:
-        float64 [C] in [0, 1]; NaN where a class has no positive. NaN stays between the functions of
-        this package: ``mlbench.metrics.protocol`` turns it into a count of classes left out.
+        float64 [C] in [0, 1]; NaN for a class without a positive. NaN never leaves this package:
+        ``mlbench.metrics.score`` reports it as None and counts the classes left out.
 
     Raises:
-        MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
+        MeasureError: the shapes differ, a score is not finite, or no class has a positive.
     """
-    check(scores, targets)
     return _by_class(scores, targets, _mean)
 
 
-def interpolated_average_precision(scores: ScoreMatrix, targets: Targets) -> NDArray[np.float64]:
-    """As ``average_precision`` under the precision envelope of PASCAL VOC 2010 and later.
+def interpolated_average_precision(scores: ScoreMatrix, targets: Targets) -> Floats:
+    """``average_precision`` under the precision envelope of PASCAL VOC 2010 and later.
 
     The precision at a recall r becomes the highest precision at any recall >= r, at every point
     (not at eleven). SSGRL and Query2Label report it; it is never below ``average_precision``.
-
-    Args:
-        scores: [N, C], finite.
-        targets: int8 [N, C] in {1, 0, -1}.
-
-    Returns:
-        float64 [C] in [0, 1]; NaN where a class has no positive.
-
-    Raises:
-        MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
     """
-    check(scores, targets)
     return _by_class(scores, targets, _under_the_envelope)
 
 
-def eleven_point_average_precision(scores: ScoreMatrix, targets: Targets) -> NDArray[np.float64]:
-    """The AP of PASCAL VOC 2007: the envelope at the recalls 0, 0.1, ..., 1 only.
+def eleven_point_average_precision(scores: ScoreMatrix, targets: Targets) -> Floats:
+    """The AP of PASCAL VOC 2007: the mean of the envelope at the recalls 0, 0.1, ..., 1.
 
-    At each of them the highest precision at no lower recall is taken, and the eleven are averaged
-    (Everingham et al., IJCV 2010, section 4.2). A recall is compared with k/10 in whole numbers, so
+    Everingham et al., IJCV 2010, section 4.2. A recall is compared with k/10 in whole numbers, so
     that 3 of 10 positives reach 0.3 on every machine.
-
-    Args:
-        scores: [N, C], finite.
-        targets: int8 [N, C] in {1, 0, -1}.
-
-    Returns:
-        float64 [C] in [0, 1]; NaN where a class has no positive.
-
-    Raises:
-        MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
     """
-    check(scores, targets)
     return _by_class(scores, targets, _at_eleven_recalls)
 
 
 def check(scores: ScoreMatrix, targets: Targets) -> None:
-    """Refuse what cannot be measured.
+    """Refuse arrays that cannot be scored.
 
     Raises:
         MeasureError: saying what is wrong, how often and where.
@@ -103,9 +81,9 @@ def check(scores: ScoreMatrix, targets: Targets) -> None:
             f"first is {scores[image, label]} at image {image}, class {label}; a model that has "
             "diverged or overflowed has no metrics: try fp32 or a lower learning rate"
         )
-    strange = (targets < -1) | (targets > 1)
-    if strange.any():
-        image, label = (int(i) for i in np.argwhere(strange)[0])
+    invalid = (targets < -1) | (targets > 1)
+    if invalid.any():
+        image, label = (int(i) for i in np.argwhere(invalid)[0])
         raise MeasureError(
             f"targets must be 1 present, 0 absent or -1 unknown, but image {image}, class {label} "
             f"has {targets[image, label]}"
@@ -117,22 +95,23 @@ def check(scores: ScoreMatrix, targets: Targets) -> None:
         )
 
 
-def _mean(precision_P: NDArray[np.float64], _: NDArray[np.intp]) -> float:
+def _mean(precision_P: Floats, _: NDArray[np.intp]) -> float:
     return float(precision_P.mean())
 
 
-def _under_the_envelope(precision_P: NDArray[np.float64], _: NDArray[np.intp]) -> float:
+def _under_the_envelope(precision_P: Floats, _: NDArray[np.intp]) -> float:
     return float(np.maximum.accumulate(precision_P).mean())
 
 
-def _at_eleven_recalls(precision_P: NDArray[np.float64], hits_P: NDArray[np.intp]) -> float:
+def _at_eleven_recalls(precision_P: Floats, hits_P: NDArray[np.intp]) -> float:
     envelope_P = np.maximum.accumulate(precision_P)
     needed = -(-np.arange(11) * len(hits_P) // 10)
     reaching = np.searchsorted(-hits_P, -needed, side="right")  # hits fall along the array
     return float(envelope_P[reaching - 1].mean())
 
 
-def _by_class(scores: ScoreMatrix, targets: Targets, average: Average) -> NDArray[np.float64]:
+def _by_class(scores: ScoreMatrix, targets: Targets, average: Average) -> Floats:
+    check(scores, targets)
     columns = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(targets.T), strict=True)
     return np.array([_one_class(s, t, average) for s, t in columns])
 
@@ -142,7 +121,7 @@ def _one_class(scores: ScoreMatrix, targets: Targets, average: Average) -> float
     if not len(positives):
         return float("nan")
     known = np.sort(scores if targets.min() >= 0 else scores[targets >= 0])
-    # Both arrays ascend: what is not below a positive's score is ranked at or above it.
+    # Both arrays ascend: a score that is not below a positive's ranks at or above it.
     hits = len(positives) - np.searchsorted(positives, positives)
     ranked = len(known) - np.searchsorted(known, positives)
     return average(hits / ranked, hits)

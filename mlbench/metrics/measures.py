@@ -1,39 +1,100 @@
-"""From a case to the numbers of each protocol; what they mean stands in the catalogue."""
+"""The numbers of each protocol: functions of predictions; ``protocols`` names and defines them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.metrics import groups, ranking
-from mlbench.metrics.average_precision import ScoreMatrix, average_precision, check
-from mlbench.metrics.calibration import probabilities, reliability
-from mlbench.metrics.measurement import Case, Labelled, Measurement
-from mlbench.metrics.partners import NAMES, probe
-from mlbench.metrics.precision_recall import predict, rates
-from mlbench.metrics.protocol import point_scores
-from mlbench.metrics.thresholds import HALF, best_threshold, best_thresholds, msrn_threshold
-from mlbench.types import MeasureError, Targets
+from mlbench.metrics import ranking
+from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision, check
+from mlbench.metrics.bootstrap import point_scores
+from mlbench.metrics.precision_recall import HALF, best_threshold, msrn_threshold, predict, rates
+from mlbench.types import MeasureError, Predictions, RunRecord, Targets
 
-ByClass = Callable[[ScoreMatrix, Targets], NDArray[np.float64]]
+HEAD, TAIL = 100, 20
+"""More than 100 training positives make a label head, fewer than 20 tail: the convention of VOC-LT
+and COCO-LT (Wu et al., ECCV 2020)."""
+
+GROUPS = ("head", "middle", "tail")
 
 
-# --------------------------------------------------------------------------------- the canonical
-def canonical(case: Case) -> Measurement:
-    """What records carry, without the bootstrap interval."""
-    values, by_class = point_scores(case.logits, case.targets)
+@dataclass(frozen=True)
+class ProtocolInput:
+    """The predictions that protocols score.
+
+    Attributes:
+        logits: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}, with at least one positive.
+        validation: logits and targets of images for choosing thresholds, neither trained on nor
+            scored; None without any.
+        train_positives: training images with each label [C]; None if unknown.
+        absent: how means over classes treat classes without a positive.
+    """
+
+    logits: ScoreMatrix
+    targets: Targets
+    validation: tuple[ScoreMatrix, Targets] | None = None
+    train_positives: NDArray[np.integer[Any]] | None = None
+    absent: Literal["left out", "zero", "refused"] = "left out"
+
+    @classmethod
+    def of_run(cls, predictions: Predictions, record: RunRecord | None = None) -> ProtocolInput:
+        """The predictions of a run; its record, if given, knows the training positives."""
+        held_out = predictions.validation
+        positives = None if record is None else record.train_positives
+        return cls(
+            predictions.logits,
+            predictions.targets,
+            None if held_out is None else (held_out.logits, held_out.targets),
+            None if positives is None else np.array(positives, np.int64),
+        )
+
+    def absent_classes(self) -> NDArray[np.bool_]:
+        """Mark the classes without a positive [C].
+
+        Raises:
+            MeasureError: there are some, and they are to be refused.
+        """
+        absent_C: NDArray[np.bool_] = ~(self.targets == 1).any(axis=0)
+        if self.absent == "refused" and absent_C.any():
+            raise MeasureError(
+                f"{np.count_nonzero(absent_C)} of {len(absent_C)} classes have no positive, the "
+                f"first is class {int(absent_C.argmax())}, and this protocol refuses such a split"
+            )
+        return absent_C
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The numbers of a protocol.
+
+    Attributes:
+        values: name -> a number, never NaN; in percent unless the protocol says otherwise.
+        by_label: name -> a number per label [C], NaN where it is not defined; or words; or, as
+            whole numbers, another label by its column, -1 for none.
+        curves: name -> numbers [bins], to be drawn together.
+    """
+
+    values: Mapping[str, float]
+    by_label: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    curves: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+def canonical(given: ProtocolInput) -> Measurement:
+    """The scores of a record, without the bootstrap interval."""
+    values, by_class = point_scores(given.logits, given.targets)
     return Measurement(values, {"AP": 100 * by_class})
 
 
-# ---------------------------------------------------------------------------------------------- AP
-def ap(rule: ByClass, case: Case) -> Measurement:
-    """Mean of a rule's AP over classes."""
-    absent_C = _absent(case)
-    ap_C = rule(case.logits, case.targets)
-    if case.absent == "zero":
+def mean_ap(rule: Callable[[ScoreMatrix, Targets], Floats], given: ProtocolInput) -> Measurement:
+    """The mean over the classes of their AP by a rule."""
+    absent_C = given.absent_classes()
+    ap_C = rule(given.logits, given.targets)
+    if given.absent == "zero":
         ap_C = np.where(absent_C, 0.0, ap_C)
     scored = np.isfinite(ap_C)
     values = {
@@ -44,180 +105,178 @@ def ap(rule: ByClass, case: Case) -> Measurement:
     return Measurement(values, {"AP": 100 * ap_C})
 
 
-def _absent(case: Case) -> NDArray[np.bool_]:
-    """Which classes have no positive [C]; refused where the case says so."""
-    absent_C: NDArray[np.bool_] = ~(case.targets == 1).any(axis=0)
-    if case.absent == "refused" and absent_C.any():
-        raise MeasureError(
-            f"{np.count_nonzero(absent_C)} of {len(absent_C)} classes have no positive, the first "
-            f"is {case.label(int(absent_C.argmax()))}, and this protocol refuses such a split"
-        )
-    return absent_C
-
-
 # ------------------------------------------------------------------------------------------ P/R/F1
-def _prf(
-    case: Case, threshold: float | NDArray[np.float64], top_k: int | None = None
-) -> dict[str, float]:
-    _absent(case)
-    predicted = predict(case.logits, case.targets, threshold, top_k)
-    return _percent(rates(predicted, case.targets, absent_is_zero=case.absent == "zero"))
+def prf(given: ProtocolInput, threshold: float | Floats, top_k: int | None = None) -> Measurement:
+    """P/R/F1 at a logit, or at a logit per class."""
+    given.absent_classes()
+    predicted = predict(given.logits, given.targets, threshold, top_k)
+    found = rates(predicted, given.targets, absent_is_zero=given.absent == "zero")
+    return Measurement({name: 100 * share for name, share in found.items()})
 
 
-def fixed(threshold: float, top_k: int | None, case: Case) -> Measurement:
-    """P/R/F1 at a logit."""
-    return Measurement(_prf(case, threshold, top_k))
-
-
-def by_image(case: Case) -> Measurement:
-    """P/R/F1 per image, averaged over those with a positive."""
-    predicted = predict(case.logits, case.targets, HALF)
-    # The per-class names are means over images when the matrices lie on their side.
-    found = rates(predicted.T, case.targets.T)
-    names = {"CP": "IP", "CR": "IR", "CF1": "IF1", "CF1_mean": "IF1_mean"}
-    return Measurement({new: 100 * found[old] for old, new in names.items()})
-
-
-def on_validation(case: Case) -> Measurement:
+def prf_on_validation(given: ProtocolInput) -> Measurement:
     """P/R/F1 at the logit with the highest OF1 on validation images."""
-    threshold = best_threshold(*_validation(case))
-    return Measurement(_prf(case, threshold) | _told(threshold))
+    return _prf_at_found(given, best_threshold(*_validation(given)))
 
 
-def on_validation_by_class(case: Case) -> Measurement:
-    """P/R/F1 at a logit a class, with its highest F1 on validation images."""
-    logits, targets = _validation(case)
-    thresholds_C = best_thresholds(logits, targets)
-    without = ~(targets == 1).any(axis=0)
-    values = _prf(case, thresholds_C) | {"thresholds_not_found": int(np.count_nonzero(without))}
-    by_label = {"threshold_probability": probabilities(thresholds_C)}
-    return Measurement(values, by_label | {"threshold_logit": thresholds_C})
+def prf_oracle(given: ProtocolInput) -> Measurement:
+    """P/R/F1 at the logit that MSRN's evaluation picks on the scored images."""
+    return _prf_at_found(given, msrn_threshold(given.logits, given.targets))
 
 
-def _told(threshold: float) -> dict[str, float]:
-    """A threshold as the names of protocols have it, and as scores are compared with it."""
-    chance = float(probabilities(np.array(threshold)))
-    return {"threshold_probability": chance, "threshold_logit": threshold}
+def _prf_at_found(given: ProtocolInput, threshold: float) -> Measurement:
+    chance = float(ranking.probabilities(np.array(threshold)))
+    found = {"threshold_probability": chance, "threshold_logit": threshold}
+    return Measurement({**prf(given, threshold).values, **found})
 
 
-def _validation(case: Case) -> Labelled:
-    if case.validation is None:
+def prf_on_validation_by_class(given: ProtocolInput) -> Measurement:
+    """P/R/F1 at a logit per class, the one with its highest F1 on validation images."""
+    logits, targets = _validation(given)
+    found = [best_threshold(s, t) for s, t in zip(logits.T, targets.T, strict=True)]
+    thresholds_C = np.array(found)
+    missing = int(np.count_nonzero(~(targets == 1).any(axis=0)))
+    return Measurement(
+        {**prf(given, thresholds_C).values, "thresholds_not_found": missing},
+        {
+            "threshold_probability": ranking.probabilities(thresholds_C),
+            "threshold_logit": thresholds_C,
+        },
+    )
+
+
+def _validation(given: ProtocolInput) -> tuple[ScoreMatrix, Targets]:
+    """The validation images, checked."""
+    if given.validation is None:
         raise MeasureError(
             "there are no predictions on validation images, and only the oracle picks thresholds "
             "on the images that are scored"
         )
     try:
-        check(*case.validation)
+        check(*given.validation)
     except MeasureError as error:
         raise MeasureError(f"validation split: {error}") from error
-    found, wanted = case.validation.targets.shape[1], case.targets.shape[1]
+    found, wanted = given.validation[1].shape[1], given.targets.shape[1]
     if found != wanted:
         raise MeasureError(
             f"validation split: {found} classes, but {wanted} are scored; give the same classes in "
             "the same order"
         )
-    return case.validation
+    return given.validation
 
 
-def oracle(case: Case) -> Measurement:
-    """P/R/F1 at a logit that is picked on the scored images."""
-    threshold = msrn_threshold(case.logits, case.targets)
-    return Measurement(_prf(case, threshold) | _told(threshold))
-
-
-# ------------------------------------------------------------------- rankings, within and across
-def auc(case: Case) -> Measurement:
+# ---------------------------------------------------------------------- rankings, images, entries
+def auc(given: ProtocolInput) -> Measurement:
     """AUC per class and over all entries."""
-    auc_C = ranking.auc_by_class(case.logits, case.targets)
+    columns = zip(given.logits.T, given.targets.T, strict=True)
+    auc_C = np.array([ranking.auc(s, t) for s, t in columns])
     scored = np.isfinite(auc_C)
     if not scored.any():
         raise MeasureError("no class has both a positive and a negative, so there is no AUC")
     values = {
         "macro_AUC": 100 * float(auc_C[scored].mean()),
-        "micro_AUC": 100 * ranking.auc(case.logits, case.targets),
+        "micro_AUC": 100 * ranking.auc(given.logits, given.targets),
         "classes_scored": int(np.count_nonzero(scored)),
     }
     return Measurement(values, {"AUC": 100 * auc_C})
 
 
-def label_ranking(case: Case) -> Measurement:
+def prf_by_image(given: ProtocolInput) -> Measurement:
+    """P/R/F1 at probability 0.5 per image, averaged over the images with a positive."""
+    predicted = predict(given.logits, given.targets, HALF)
+    # The per-class names are means over images when the matrices are transposed.
+    found = rates(predicted.T, given.targets.T)
+    names = {"CP": "IP", "CR": "IR", "CF1": "IF1", "CF1_mean": "IF1_mean"}
+    return Measurement({new: 100 * found[old] for old, new in names.items()})
+
+
+def label_ranking(given: ProtocolInput) -> Measurement:
     """LRAP, coverage error and ranking loss."""
-    found = ranking.label_ranking(case.logits, case.targets)
-    values = {"LRAP": 100 * found.lrap, "coverage_error": found.coverage}
-    return Measurement(values | {"ranking_loss": 100 * found.loss})
+    lrap, coverage, loss = ranking.label_ranking(given.logits, given.targets)
+    return Measurement({"LRAP": 100 * lrap, "coverage_error": coverage, "ranking_loss": 100 * loss})
 
 
-def hamming(case: Case) -> Measurement:
-    """Fraction of known entries that are wrong at probability 0.5."""
-    known = case.targets >= 0
-    wrong = (predict(case.logits, case.targets) != (case.targets == 1)) & known
+def hamming(given: ProtocolInput) -> Measurement:
+    """The fraction of known entries that are wrong at probability 0.5."""
+    known = given.targets >= 0
+    wrong = (predict(given.logits, given.targets) != (given.targets == 1)) & known
     loss = np.count_nonzero(wrong) / np.count_nonzero(known)
     return Measurement({"hamming_loss": 100 * float(loss)})
 
 
-# ------------------------------------------------------------------------------------- calibration
-def calibration(case: Case) -> Measurement:
+def calibration(given: ProtocolInput) -> Measurement:
     """ECE per label, its mean, and the reliability diagram."""
-    ece_C = reliability(case.logits, case.targets).error()
-    together = reliability(case.logits, case.targets, pooled=True)
-    values = {"ECE": 100 * float(np.nanmean(ece_C)), "ECE_pooled": 100 * float(together.error())}
+    ece_C = ranking.reliability_bins(given.logits, given.targets, pooled=False).error()
+    bins = ranking.reliability_bins(given.logits, given.targets, pooled=True)
+    values = {"ECE": 100 * float(np.nanmean(ece_C)), "ECE_pooled": 100 * float(bins.error())}
     curves = {
-        "entries": together.entries,
-        "confidence": 100 * together.confidence,
-        "frequency": 100 * together.frequency,
+        "entries": bins.entries,
+        "confidence": 100 * bins.confidence,
+        "frequency": 100 * bins.frequency,
     }
     return Measurement(values, {"ECE": 100 * ece_C}, curves)
 
 
-# -------------------------------------------------------------------------------- groups, partners
-def training_groups(case: Case) -> Measurement:
-    """MAP of labels that are frequent, middling and rare in training."""
-    if case.train_positives is None:
+# ---------------------------------------------------------------------------------- parts of labels
+def training_groups(given: ProtocolInput) -> Measurement:
+    """MAP of the labels that are frequent, middling and rare in training."""
+    positives_C = given.train_positives
+    if positives_C is None:
         raise MeasureError(
             "how many training images have each label is not known: records of older runs and of "
             "scored checkpoints do not say it. A new run does, an array train_positives [labels] "
             "in an .npz would, and groups-by-thirds needs none"
         )
-    if case.train_positives.shape != case.targets.shape[1:]:
+    if positives_C.shape != given.targets.shape[1:]:
         raise MeasureError(
-            f"training positives {case.train_positives.shape} must be one number for each of the "
-            f"{case.targets.shape[1]} classes"
+            f"training positives {positives_C.shape} must be one number for each of the "
+            f"{given.targets.shape[1]} classes"
         )
-    return _grouped(case, groups.by_training_positives(case.train_positives))
+    return _grouped(given, by_training_positives(positives_C))
 
 
-def thirds(case: Case) -> Measurement:
-    """MAP of thirds of the labels, by positives among the scored images."""
-    return _grouped(case, groups.by_thirds(np.count_nonzero(case.targets == 1, axis=0)))
+def by_training_positives(positives_C: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
+    """The group of each label by its training images, an index into ``GROUPS`` [C]."""
+    return np.where(positives_C > HEAD, 0, np.where(positives_C < TAIL, 2, 1))
 
 
-def _grouped(case: Case, group_C: NDArray[np.intp]) -> Measurement:
-    ap_C = average_precision(case.logits, case.targets)
+def thirds(given: ProtocolInput) -> Measurement:
+    """MAP of thirds of the labels, by positives among the scored images.
+
+    With K labels that have a positive, a label is head if fewer than K/3 of them have more
+    positives than it, else middle if fewer than 2K/3 have; equally frequent labels share a group.
+    """
+    positives_C = np.count_nonzero(given.targets == 1, axis=0)
+    above = len(positives_C) - np.searchsorted(np.sort(positives_C), positives_C, side="right")
+    scored = np.count_nonzero(positives_C)
+    return _grouped(given, np.where(3 * above < scored, 0, np.where(3 * above < 2 * scored, 1, 2)))
+
+
+def _grouped(given: ProtocolInput, group_C: NDArray[np.intp]) -> Measurement:
+    """MAP of each of the ``GROUPS``, given as its place for each label [C]."""
+    ap_C = average_precision(given.logits, given.targets)
     values: dict[str, float] = {}
-    for i, name in enumerate(groups.GROUPS):
-        own = ap_C[(group_C == i) & np.isfinite(ap_C)]
-        if len(own):
-            values[f"mAP_{name}"] = 100 * float(own.mean())
-        values[f"labels_{name}"] = len(own)
-    return Measurement(values, {"AP": 100 * ap_C, "group": np.array(groups.GROUPS)[group_C]})
+    for i, name in enumerate(GROUPS):
+        members = ap_C[(group_C == i) & np.isfinite(ap_C)]
+        if len(members):
+            values[f"mAP_{name}"] = 100 * float(members.mean())
+        values[f"labels_{name}"] = len(members)
+    return Measurement(values, {"AP": 100 * ap_C, "group": np.array(GROUPS)[group_C]})
 
 
-def partners(case: Case) -> Measurement:
+def partners(given: ProtocolInput) -> Measurement:
     """Each label with and without its usual partner."""
-    found = probe(case.logits, case.targets)
-    probed = np.isfinite(found.present[0])
-    if not probed.any():
+    partner_C = ranking.usual_partners(given.targets)
+    found = ranking.partner_scores(given.logits, given.targets, partner_C)
+    scored = np.isfinite(found[0][0])
+    if not scored.any():
         raise MeasureError(
             "no label has positives and negatives both with and without its usual partner"
         )
-    values: dict[str, float] = {"labels_probed": int(np.count_nonzero(probed))}
-    by_label: dict[str, NDArray[Any]] = {"partner": found.partner}
-    for i, name in enumerate(NAMES):
-        for state, part in (("with", found.present[i]), ("without", found.absent[i])):
-            values[f"{name}_{state}"] = 100 * float(part[probed].mean())
-            by_label[f"{name}_{state}"] = 100 * part
+    values: dict[str, float] = {"labels_probed": int(np.count_nonzero(scored))}
+    by_label: dict[str, NDArray[Any]] = {"partner": partner_C}
+    for i, name in enumerate(ranking.PARTNER_METRICS):
+        for state, part in zip(("with", "without"), found, strict=True):
+            values[f"{name}_{state}"] = 100 * float(part[i][scored].mean())
+            by_label[f"{name}_{state}"] = 100 * part[i]
     return Measurement(values, by_label)
-
-
-def _percent(shares: Mapping[str, float]) -> dict[str, float]:
-    return {name: 100 * share for name, share in shares.items()}

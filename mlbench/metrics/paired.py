@@ -1,4 +1,4 @@
-"""Whether two models differ on other images of the same kind: the paired bootstrap."""
+"""Whether runs on the same images differ: influence, the paired bootstrap and p values."""
 
 from __future__ import annotations
 
@@ -6,29 +6,95 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from mlbench.metrics.average_precision import ScoreMatrix, average_precision
-from mlbench.metrics.bootstrap import bootstrap_average_precision, mean_over_classes
-from mlbench.metrics.significance import two_sided
-from mlbench.types import MeasureError, Targets
-
-INTERVAL = (2.5, 97.5)
-"""Percentiles of the draws that bound the 95 % interval."""
-
-Floats = NDArray[np.float64]
+from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision, check
+from mlbench.metrics.bootstrap import INTERVAL, bootstrap_average_precision, mean_over_classes
+from mlbench.types import Targets
 
 
+# --------------------------------------------------------------------------------------- influence
+def influence(
+    scores: ScoreMatrix, targets: Targets, *, small_sample: bool = True
+) -> tuple[float, Floats]:
+    """Compute mAP, and its derivative in the weight of every image at equal weights of 1.
+
+    With weights w, ``mAP(w) ~ mAP + sum_i (w_i - 1) g_i``, so that the bootstrap's variance of mAP
+    is about ``sum_i g_i^2``, and that of a difference of two mAPs on the same images
+    ``sum_i (g_i - h_i)^2``: the infinitesimal jackknife (Jaeckel, 1972; Efron, 1982, chapter 6).
+    One pass over a class gives what a thousand resamples give, for every pair of runs at once.
+
+    For AP_c = sum_j w_j H_j / K_j / sum_j w_j over the positives j of a class, where H_j and K_j
+    are the weights of positives and of all known images that score at least as high, an image i
+    adds to each positive j that it does not score below ``[i positive] / K_j - H_j / K_j^2``, and,
+    if it is positive, its own precision less AP_c; all of it divided by the number of positives.
+    mAP does not change when all weights are multiplied, so that the values add up to 0.
+
+    A mean over P positives varies by P / (P - 1) more than their spread about it says, and labels
+    of two or three positives are common: ``small_sample`` multiplies a class's part by the root.
+    In simulations of 200 to 5,000 images with 2 to 250 positives per label the standard deviation
+    of a difference came out at 0.95 to 1.12 of the true one, and at 0.80 to 0.96 without
+    (``tests/metrics/test_paired.py`` checks this). A single positive has no spread to estimate and
+    is treated as two.
+
+    Args:
+        scores: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}.
+        small_sample: correct for labels of few positives; False gives the plain derivative.
+
+    Returns:
+        mAP in [0, 1] over the classes that have a positive, and float64 [N].
+
+    Raises:
+        MeasureError: the shapes differ, a score is not finite, or no class has a positive.
+    """
+    check(scores, targets)
+    precisions, total_N = [], np.zeros(len(scores))
+    columns = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(targets.T), strict=True)
+    for column, target in columns:
+        if (target == 1).any():
+            precisions.append(_add_class(column, target, total_N, small_sample=small_sample))
+    return float(np.mean(precisions)), total_N / len(precisions)
+
+
+def _add_class(
+    scores: ScoreMatrix, targets: Targets, total_N: Floats, *, small_sample: bool
+) -> float:
+    """Add the derivative of one class's AP to the total and return the AP."""
+    images = np.flatnonzero(targets == 1)
+    order = np.argsort(scores[images], kind="stable")
+    images = images[order]
+    positives, count = scores[images], len(images)
+    # For every image: how many positives it does not score below, the first of `positives`.
+    reached_N = np.searchsorted(positives, scores, side="right")
+    known = targets >= 0
+    at = np.bincount(reached_N[known], minlength=count + 1)
+    at_or_above = np.cumsum(at[::-1])[::-1]
+    level = reached_N[images]
+    K = at_or_above[level].astype(np.float64)
+    H = count - np.searchsorted(positives, positives)
+    precision = H / K
+    average = float(precision.mean())
+    spread = count / (count - 1) if count > 1 else 2.0
+    share = (spread**0.5 if small_sample else 1.0) / count
+    lost = np.concatenate([[0.0], np.cumsum(precision / K)]) * share
+    gained = np.concatenate([[0.0], np.cumsum(1 / K)]) * share
+    total_N -= np.where(known, lost[reached_N], 0.0)
+    total_N[images] += gained[level] + (precision - average) * share
+    return average
+
+
+# -------------------------------------------------------------------------------- paired bootstrap
 @dataclass(frozen=True)
 class Paired:
-    """How much better the first is than the second; fractions, not percent.
+    """How much better the first side is than the second; fractions, not percent.
 
     Attributes:
         difference: of the mAPs.
         low, high: 95 % bootstrap interval of the difference.
         p: two-sided p value of no difference, never below 2 / (resamples + 1).
         classes: [C] differences of AP, NaN for a class without a positive.
-        classes_low, classes_high: [C] their intervals, each of its own.
+        classes_low, classes_high: [C] their intervals, for each class alone.
         classes_p: [C] p values, not adjusted for their number; see ``paired_bootstrap``.
     """
 
@@ -49,22 +115,22 @@ def paired_bootstrap(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Paired:
-    """Draw images with replacement, the same for both, and look at the difference of the means.
+    """Draw the same images with replacement for both sides and compare their mean mAPs.
 
     Either side may be several seeds of one configuration: in each draw of images its score is the
-    mean over its seeds. So the answer is about images, with the trained models as they are. Seeds
-    are not drawn: of three of them a bootstrap knows two thirds of their variance, in ten values.
+    mean over its seeds. The answer is about images, with the trained models as they are. Seeds are
+    not drawn: three of them give a bootstrap two thirds of their variance, in ten values.
     ``mlbench.boards.ranks`` adds the variance of training instead, pooled over a board.
 
-    Draws are shifted so that their mean is the difference that was measured, as in
-    ``mlbench.metrics.protocol``: a draw repeats images, which lifts the AP of rare labels, and not
-    by the same amount for both. The interval is percentiles of the draws, and p is twice the
-    fraction of draws on the far side of 0, counting one draw more than there were (Davison and
-    Hinkley, 1997, section 4.2), so that it is never 0: below 0.05 exactly when the interval leaves
-    0 out, but for that one draw.
+    Draws are shifted so that their mean is the measured difference, as in
+    ``mlbench.metrics.score``: a draw repeats images, which raises the AP of rare labels, and not by
+    the same amount for both. The interval is percentiles of the draws, and p is twice the fraction
+    of draws on the far side of 0, counting one draw more than there were (Davison and Hinkley,
+    1997, section 4.2), so that it is never 0: below 0.05 exactly when the interval leaves 0 out,
+    but for that one draw.
 
     A class's p value is that of a normal deviate with the standard deviation of the draws: counted
-    ones end at 2 / (resamples + 1), which no correction for 80 labels would ever let pass.
+    ones end at 2 / (resamples + 1), too much for any correction for 80 labels.
 
     Args:
         first: score matrices [N, C] of one or more seeds, images in the order of ``targets``.
@@ -74,11 +140,8 @@ def paired_bootstrap(
         seed: of the draws.
 
     Raises:
-        MeasureError: a side is empty, the arrays do not fit, a score is not finite, or no class has
-            a positive.
+        MeasureError: the shapes differ, a score is not finite, or no class has a positive.
     """
-    if not first or not second:
-        raise MeasureError("a comparison needs the scores of at least one run on either side")
     measured = _mean(first, lambda scores: average_precision(scores, targets))
     measured -= _mean(second, lambda scores: average_precision(scores, targets))
     found_RC = _mean(first, lambda s: bootstrap_average_precision(s, targets, resamples, seed))
@@ -86,10 +149,9 @@ def paired_bootstrap(
     difference = float(np.nanmean(measured))
     draws_R = _centred(mean_over_classes(found_RC), difference)
     low, high = np.percentile(draws_R, INTERVAL)
-    present = ~np.isnan(measured)
     bounds = np.full((2, len(measured)), np.nan)
     p = np.full(len(measured), np.nan)
-    for c in np.flatnonzero(present):
+    for c in np.flatnonzero(~np.isnan(measured)):
         column = found_RC[:, c]
         column = _centred(column[~np.isnan(column)], measured[c])
         if len(column) > 1:
@@ -100,10 +162,10 @@ def paired_bootstrap(
     )
 
 
-def _mean(sides: Sequence[ScoreMatrix], of: Callable[[ScoreMatrix], Floats]) -> Floats:
-    total = of(sides[0])
+def _mean(sides: Sequence[ScoreMatrix], metric: Callable[[ScoreMatrix], Floats]) -> Floats:
+    total = metric(sides[0])
     for scores in sides[1:]:
-        total = total + of(scores)
+        total = total + metric(scores)
     return total / len(sides)
 
 
@@ -115,3 +177,63 @@ def _centred(draws: Floats, mean: float) -> Floats:
 def _counted(draws: Floats) -> float:
     beyond = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0))
     return float(min(1.0, 2 * (beyond + 1) / (len(draws) + 1)))
+
+
+# ---------------------------------------------------------------------------------------- p values
+
+
+def holm(p: ArrayLike) -> Floats:
+    """Holm's adjusted p values (1979, Scandinavian Journal of Statistics 6): reject where < level.
+
+    The chance of even one false rejection among all of them is then below the level, whatever their
+    dependence; never less powerful than Bonferroni.
+
+    Args:
+        p: [M] in [0, 1].
+
+    Returns:
+        float64 [M] in [0, 1], in the order given.
+    """
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    stepped = values[order] * np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
+    return adjusted
+
+
+def two_sided(difference: ArrayLike, variance: ArrayLike, freedom: ArrayLike = np.inf) -> Floats:
+    """The p value of differences under Student's t; 1 where a variance is 0.
+
+    A variance of exactly 0 is that of equal predictions, or of a sample too small to show any: in
+    both cases there is no evidence of a difference.
+
+    Args:
+        difference: any shape.
+        variance: of the differences.
+        freedom: degrees of freedom of the variances.
+    """
+    from scipy.special import stdtr  # scipy.stats takes seconds to import, for the same numbers
+
+    difference, variance = np.asarray(difference, float), np.asarray(variance, float)
+    some = variance > 0
+    t = np.abs(difference) / np.sqrt(np.where(some, variance, 1.0))
+    return np.where(some, 2 * stdtr(freedom, -t), 1.0)
+
+
+def satterthwaite(parts: ArrayLike, freedoms: Sequence[ArrayLike]) -> Floats:
+    """Degrees of freedom of a sum of independent variances (Satterthwaite, 1946).
+
+    Args:
+        parts: [K, ...] variances.
+        freedoms: K degrees of freedom, each a number or of a shape that goes with a part's.
+
+    Returns:
+        [...]; infinite where all parts are 0.
+    """
+    parts = np.asarray(parts, float)
+    each = zip(parts, freedoms, strict=True)
+    weighed = np.sum([part**2 / np.asarray(freedom, float) for part, freedom in each], axis=0)
+    total = parts.sum(axis=0) ** 2
+    freedom: Floats = np.divide(total, weighed, out=np.full_like(total, np.inf), where=weighed > 0)
+    return freedom

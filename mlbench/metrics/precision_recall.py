@@ -1,18 +1,24 @@
-"""Precision, recall and F1 of predicted labels: per class (CP CR CF1) and overall (OP OR OF1)."""
+"""Precision, recall and F1 of predicted labels, and thresholds for predicting them."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.metrics.average_precision import ScoreMatrix, check
+from mlbench.metrics.average_precision import Floats, ScoreMatrix, check
 from mlbench.types import Targets
 
 NAMES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
+HALF = 0.0
+"""The logit of probability 0.5."""
+
+MSRN_SWEEP = np.arange(-10, 10) / 10
+"""The logits -1.0, -0.9, ..., 0.9 that MSRN's evaluation tries."""
+
 
 def precision_recall_f1(
-    scores: ScoreMatrix, targets: Targets, threshold: float = 0.0, top_k: int | None = None
+    scores: ScoreMatrix, targets: Targets, threshold: float = HALF, top_k: int | None = None
 ) -> dict[str, float]:
     """CP CR CF1 OP OR OF1 as ML-GCN (Chen et al., CVPR 2019) and its successors define them.
 
@@ -22,13 +28,13 @@ def precision_recall_f1(
         OP = sum Nc/sum Np   OR = sum Nc/sum Ng   OF1 = 2 OP OR / (OP + OR)
 
     CF1 is the F1 of the two means, not the mean of the classes' F1. A class that is never predicted
-    has precision 0. Classes without a positive are left out of CP and CR, as they are of mAP; what
-    is predicted for them still counts as wrong in OP. 0/0 is 0.
+    has precision 0. Classes without a positive are left out of CP and CR, as they are of mAP; their
+    predictions still count as wrong in OP. 0/0 is 0.
 
     Args:
         scores: [N, C] logits, finite.
         targets: int8 [N, C] in {1, 0, -1}; an unknown entry counts nowhere.
-        threshold: what a score must reach to be a prediction; logit 0 is probability 0.5.
+        threshold: the lowest score that is a prediction; logit 0 is probability 0.5.
         top_k: predict at most the ``top_k`` highest known scores of an image, among those that
             reach the threshold; of equal scores the lower class index comes first.
 
@@ -36,7 +42,7 @@ def precision_recall_f1(
         The six names with values in [0, 1].
 
     Raises:
-        MeasureError: the arrays do not fit, a score is not finite, or no class has a positive.
+        MeasureError: the shapes differ, a score is not finite, or no class has a positive.
     """
     check(scores, targets)
     found = rates(predict(scores, targets, threshold, top_k), targets)
@@ -46,21 +52,24 @@ def precision_recall_f1(
 def predict(
     scores: ScoreMatrix,
     targets: Targets,
-    threshold: float | NDArray[np.float64] = 0.0,
+    threshold: float | Floats = HALF,
     top_k: int | None = None,
 ) -> NDArray[np.bool_]:
-    """Which known entries are predicted [N, C]; see ``precision_recall_f1``.
+    """Mark the known entries that are predicted; see ``precision_recall_f1``.
 
     Args:
         scores: [N, C] logits.
         targets: int8 [N, C]; an unknown entry is never predicted.
-        threshold: one for all classes, or one per class [C]; ``-inf`` asks for nothing. It is
+        threshold: one for all classes, or one per class [C]; ``-inf`` accepts every score. It is
             rounded to the precision of the scores, so that a float32 score of 0.1 reaches 0.1.
-        top_k: at most so many per image; None for any number.
+        top_k: at most this many per image; None for any number.
+
+    Returns:
+        bool [N, C].
     """
     known = targets >= 0
-    least = np.asarray(threshold).astype(np.result_type(scores.dtype, np.float16))
-    predicted: NDArray[np.bool_] = (scores >= least) & known
+    rounded = np.asarray(threshold).astype(np.result_type(scores.dtype, np.float16))
+    predicted: NDArray[np.bool_] = (scores >= rounded) & known
     if top_k is not None:
         predicted &= _highest(np.where(known, scores, -np.inf), top_k)
     return predicted
@@ -74,8 +83,8 @@ def rates(
     Given both matrices transposed, the per-class names are means over images instead.
 
     Args:
-        predicted: [N, C]; nothing unknown is predicted.
-        targets: int8 [N, C] in {1, 0, -1}, with some positive.
+        predicted: [N, C]; no unknown entry is predicted.
+        targets: int8 [N, C] in {1, 0, -1}, with at least one positive.
         absent_is_zero: count precision, recall and F1 of a class without a positive as 0 in the
             means, instead of leaving the class out.
 
@@ -103,8 +112,47 @@ def rates(
     }
 
 
+def best_threshold(scores: ScoreMatrix, targets: Targets) -> float:
+    """The threshold that gives all entries together the highest F1.
+
+    Every distinct score is tried; of equal F1 the highest threshold is taken, so that the fewest
+    labels are predicted.
+
+    Args:
+        scores: of any shape.
+        targets: int8 of the same shape; an unknown entry counts nowhere.
+
+    Returns:
+        One of the scores; ``HALF`` if no entry is positive.
+    """
+    known = targets >= 0
+    found, present = scores[known], targets[known] == 1
+    if not present.any():
+        return HALF
+    order = np.argsort(-found, kind="stable")
+    descending, hits = found[order], np.cumsum(present[order])
+    last = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))
+    f1 = 2 * hits[last] / (last + 1 + hits[-1])
+    return float(descending[last[f1.argmax()]])
+
+
+def msrn_threshold(scores: ScoreMatrix, targets: Targets) -> float:
+    """The logit of ``MSRN_SWEEP`` with the highest CF1 + OF1; of equal sums the lowest.
+
+    Args:
+        scores: [N, C] logits.
+        targets: int8 [N, C] in {1, 0, -1}, with at least one positive.
+    """
+    sums = []
+    for threshold in MSRN_SWEEP:
+        found = rates(predict(scores, targets, float(threshold)), targets)
+        sums.append(found["CF1"] + found["OF1"])
+    # Sums that differ by rounding only are equal.
+    return float(MSRN_SWEEP[np.flatnonzero(np.array(sums) >= max(sums) - 1e-12)[0]])
+
+
 def _highest(scores: ScoreMatrix, k: int) -> NDArray[np.bool_]:
-    """Marks the k highest of each row [N, C]; of equal ones the first."""
+    """Mark the k highest of each row [N, C]; of equal ones the first."""
     n, c = scores.shape
     if k >= c:
         return np.ones((n, c), dtype=bool)

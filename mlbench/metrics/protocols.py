@@ -1,51 +1,143 @@
 """Every protocol by name: ``evaluate("ap-interpolated+difficult-negative", logits, targets)``.
 
 A treatment behind a plus sign changes how a protocol treats unknown entries or absent classes.
+Definitions and sources are in ``protocols.yaml``.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
-from mlbench.metrics.average_precision import ScoreMatrix, check
-from mlbench.metrics.catalogue import CATALOGUE
-from mlbench.metrics.measurement import Case, Labelled, Measurement, Protocol, Treatment
-from mlbench.metrics.treatments import ALL, USERS
+from mlbench.metrics import measures
+from mlbench.metrics.average_precision import (
+    ScoreMatrix,
+    average_precision,
+    check,
+    eleven_point_average_precision,
+    interpolated_average_precision,
+)
+from mlbench.metrics.measures import Measurement, ProtocolInput
+from mlbench.metrics.precision_recall import HALF
+from mlbench.text import unknown
 from mlbench.types import MeasureError, Predictions, RunRecord, Targets
 
-Entry = TypeVar("Entry", Protocol, Treatment)
+Kind = Literal["difficult", "absent"]
+KINDS: tuple[Kind, ...] = ("difficult", "absent")
+"""What treatments change, in the order of their names behind a protocol's."""
 
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({p.name: p for p in CATALOGUE})
-"""Name -> protocol, in the order of the catalogue."""
-
-TREATMENTS: Mapping[str, Treatment] = MappingProxyType({t.name: t for t in ALL})
-"""Name -> treatment."""
-
-KINDS = ("difficult", "absent")
-"""Of treatments, in the order of their names behind a protocol's."""
+ASL_THRESHOLD = math.log(0.8 / 0.2)
+ML_DECODER_THRESHOLD = math.log(0.75 / 0.25)
+"""Logits of probabilities. Their authors count scores above them, we count scores that reach them;
+the two only differ for a logit that is that number to its last bit."""
 
 UNUSED = "nobody that we know of"
 """The source of a protocol with treatments that no paper combines so."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """Many protocols on one case.
+class Protocol:
+    """A named way to score predictions.
 
     Attributes:
-        found: name -> what it gave, in the order asked for.
-        undefined: name -> why it has no numbers here.
+        name: as ``mlbench score --protocol`` takes it.
+        definition: in one sentence.
+        source: who defined or reports it.
+        measure: checked predictions -> numbers; raises ``MeasureError`` where they are not defined.
+        kinds: of the treatments that change its numbers.
+        version: raised whenever a change moves a number.
+        oracle: True if it reads the answers of the split that it scores: then no honest number
+            compares with it.
     """
 
-    found: Mapping[str, Measurement]
-    undefined: Mapping[str, str]
+    name: str
+    definition: str
+    source: str
+    measure: Callable[[ProtocolInput], Measurement]
+    kinds: Sequence[Kind]
+    version: int = 1
+    oracle: bool = False
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """Another way to treat entries that protocols differ on; ``PROTOCOL+TREATMENT`` names both."""
+
+    name: str
+    kind: Kind
+    definition: str
+    source: str
+    apply: Callable[[ProtocolInput], ProtocolInput]
+
+
+def _settle(value: int, given: ProtocolInput) -> ProtocolInput:
+    """Make every unknown entry known, in validation likewise."""
+
+    def known(targets: Targets) -> Targets:
+        return np.where(targets < 0, value, targets).astype(np.int8)
+
+    held_out = given.validation
+    return replace(
+        given,
+        targets=known(given.targets),
+        validation=None if held_out is None else (held_out[0], known(held_out[1])),
+    )
+
+
+_MEASURES: Mapping[str, Callable[[ProtocolInput], Measurement]] = {
+    "canonical": measures.canonical,
+    "ap": partial(measures.mean_ap, average_precision),
+    "ap-interpolated": partial(measures.mean_ap, interpolated_average_precision),
+    "ap-11-point": partial(measures.mean_ap, eleven_point_average_precision),
+    "prf-0.5": partial(measures.prf, threshold=HALF),
+    "prf-0.8": partial(measures.prf, threshold=ASL_THRESHOLD),
+    "prf-0.75": partial(measures.prf, threshold=ML_DECODER_THRESHOLD),
+    "prf-top3": partial(measures.prf, threshold=HALF, top_k=3),
+    "prf-top3-any": partial(measures.prf, threshold=-math.inf, top_k=3),
+    "prf-validation": measures.prf_on_validation,
+    "prf-validation-by-class": measures.prf_on_validation_by_class,
+    "prf-oracle": measures.prf_oracle,
+    "auc": measures.auc,
+    "prf-by-image": measures.prf_by_image,
+    "label-ranking": measures.label_ranking,
+    "hamming": measures.hamming,
+    "calibration": measures.calibration,
+    "groups": measures.training_groups,
+    "groups-by-thirds": measures.thirds,
+    "partners": measures.partners,
+}
+_TREATMENTS: Mapping[str, Callable[[ProtocolInput], ProtocolInput]] = {
+    "difficult-negative": partial(_settle, 0),
+    "difficult-positive": partial(_settle, 1),
+    "absent-zero": partial(replace, absent="zero"),
+    "absent-refused": partial(replace, absent="refused"),
+}
+_TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    name: Protocol(name=name, measure=_MEASURES[name], **entry)
+    for name, entry in _TABLES["protocols"].items()
+}
+"""Name -> protocol, in the order in which they are shown."""
+
+TREATMENTS: Mapping[str, Treatment] = {
+    name: Treatment(name=name, apply=_TREATMENTS[name], **entry)
+    for name, entry in _TABLES["treatments"].items()
+}
+"""Name -> treatment; without one, unknown entries count nowhere and absent classes are left out."""
+
+USERS: Mapping[str, str] = _TABLES["users"]
+"""Protocol with its treatments, in the order of ``KINDS`` -> whose code takes exactly these."""
+
+Entry = TypeVar("Entry", Protocol, Treatment)
 
 
 def evaluate(
@@ -55,7 +147,7 @@ def evaluate(
     validation: tuple[ScoreMatrix, Targets] | None = None,
     train_positives: NDArray[np.integer[Any]] | None = None,
 ) -> dict[str, float]:
-    """The numbers of one protocol.
+    """Compute the numbers of one protocol.
 
     Args:
         name: of ``PROTOCOLS``, and names of ``TREATMENTS`` behind plus signs.
@@ -68,20 +160,20 @@ def evaluate(
         Name -> a finite number, in percent unless the protocol's definition says otherwise.
 
     Raises:
-        MeasureError: no such protocol, it is not defined on these targets, what it needs is not
-            given, the arrays do not fit, or a logit is not finite.
+        MeasureError: no such protocol, it is not defined on these targets, an input that it needs
+            is missing, the shapes differ, or a logit is not finite.
     """
-    pair = None if validation is None else Labelled(*validation)
-    case = Case(logits, targets, pair, train_positives)
     protocol = find(name)
-    check(case.logits, case.targets)
-    return dict(protocol.measure(case).values)
+    check(logits, targets)
+    return dict(
+        protocol.measure(ProtocolInput(logits, targets, validation, train_positives)).values
+    )
 
 
 def score_all(
     predictions: Predictions, names: Sequence[str] | None = None, record: RunRecord | None = None
 ) -> dict[str, dict[str, float]]:
-    """The numbers of many protocols on the predictions of a run.
+    """Compute the numbers of many protocols on the predictions of a run.
 
     Args:
         predictions: as ``Store.predictions`` reads them.
@@ -92,102 +184,100 @@ def score_all(
         Protocol -> name -> number; a protocol that is not defined here is missing.
 
     Raises:
-        MeasureError: no such protocol, the arrays do not fit, or a logit is not finite.
+        MeasureError: no such protocol, the shapes differ, or a logit is not finite.
     """
-    report = measure(Case.of_run(predictions, record), names)
-    return {name: dict(found.values) for name, found in report.found.items()}
+    found, _ = measure(ProtocolInput.of_run(predictions, record), names)
+    return {name: dict(measured.values) for name, measured in found.items()}
 
 
-def measure(case: Case, names: Sequence[str] | None = None) -> Report:
-    """Score a case under many protocols.
+def measure(
+    given: ProtocolInput, names: Sequence[str] | None = None
+) -> tuple[dict[str, Measurement], dict[str, str]]:
+    """Score predictions under many protocols.
 
     Args:
-        case: what is scored.
-        names: of protocols; None for all that differ on this case.
+        given: the predictions.
+        names: of protocols; None for all that differ on these targets (see ``names_for``).
+
+    Returns:
+        Name -> its numbers, in the order asked for; and name -> why it has no numbers here.
 
     Raises:
-        MeasureError: no such protocol, the arrays do not fit, or a logit is not finite.
+        MeasureError: no such protocol, the shapes differ, or a logit is not finite.
     """
-    check(case.logits, case.targets)
+    check(given.logits, given.targets)
     found, undefined = {}, {}
-    for name in names_for(case.targets) if names is None else names:
+    for name in names_for(given.targets) if names is None else names:
         protocol = find(name)
         try:
-            found[name] = protocol.measure(case)
+            found[name] = protocol.measure(given)
         except MeasureError as error:
             undefined[name] = str(error)
-    return Report(found, undefined)
+    return found, undefined
 
 
 def find(name: str) -> Protocol:
     """The protocol of a name, with its treatments.
 
     Raises:
-        MeasureError: naming what comes nearest, or why the two do not go together.
+        MeasureError: naming the nearest names, or why the treatments do not go together.
     """
     base, *treated = name.split("+")
     protocol = _named(base, PROTOCOLS, "protocol")
     by_kind: dict[str, str] = {}
     for part in treated:
         treatment = _named(part, TREATMENTS, "treatment")
-        if treatment.kind in by_kind:
-            raise MeasureError(f"{name}: treats {treatment.kind} entries twice; keep one")
-        if not treatment.changes(protocol):
-            raise MeasureError(
-                f"{name}: {base} does not depend on {part}; it changes "
-                f"{', '.join(p for p in PROTOCOLS if treatment.changes(PROTOCOLS[p]))}"
-            )
-        by_kind[treatment.kind] = part
-        protocol = _treated(protocol, treatment)
+        kind = treatment.kind
+        if kind in by_kind:
+            raise MeasureError(f"{name}: treats {kind} entries twice; keep one")
+        if kind not in protocol.kinds:
+            changed = ", ".join(p for p in PROTOCOLS if kind in PROTOCOLS[p].kinds)
+            raise MeasureError(f"{name}: {base} does not depend on {part}; it changes {changed}")
+        by_kind[kind] = part
+        protocol = replace(
+            protocol,
+            name=f"{protocol.name}+{part}",
+            definition=f"{protocol.definition} {treatment.definition}",
+            measure=partial(_measure_treated, protocol.measure, treatment),
+        )
     if not treated:
         return protocol
     ordered = "+".join([base, *(by_kind[kind] for kind in KINDS if kind in by_kind)])
     return replace(protocol, source=USERS.get(ordered, UNUSED))
 
 
+def _measure_treated(
+    measure: Callable[[ProtocolInput], Measurement], treatment: Treatment, given: ProtocolInput
+) -> Measurement:
+    return measure(treatment.apply(given))
+
+
 def names_for(targets: Targets) -> list[str]:
     """Every protocol, and every treatment of it that may change a number on these targets.
 
-    Where nothing is unknown, or every class has a positive once it is known, there is nothing to
-    treat.
+    Without unknown entries and without absent classes there is nothing to treat. Unknown entries
+    that count as present may leave no class absent.
 
     Args:
         targets: int8 [N, C] in {1, 0, -1}.
     """
-    difficult = [t for t in ALL if t.kind == "difficult"] if (targets < 0).any() else []
-    # Unknown entries that count as present may leave no class without a positive.
-    absent = {
-        treatment: [t for t in ALL if t.kind == "absent"] if _lacking(targets, treatment) else []
-        for treatment in (None, *difficult)
-    }
+    by_kind = {kind: [t for t in TREATMENTS.values() if t.kind == kind] for kind in KINDS}
+    suffixes: list[tuple[Treatment, ...]] = []
+    given = ProtocolInput(np.zeros(targets.shape), targets)
+    for difficult in [(), *((t,) for t in by_kind["difficult"] if (targets < 0).any())]:
+        treated = difficult[0].apply(given) if difficult else given
+        suffixes.append(difficult)
+        if treated.absent_classes().any():
+            suffixes += [(*difficult, treatment) for treatment in by_kind["absent"]]
     return [
-        "+".join([protocol.name, *(t.name for t in (first, second) if t is not None)])
-        for protocol in CATALOGUE
-        for first in (None, *difficult)
-        for second in (None, *absent[first])
-        if all(t is None or t.changes(protocol) for t in (first, second))
+        "+".join([protocol.name, *(treatment.name for treatment in suffix)])
+        for protocol in PROTOCOLS.values()
+        for suffix in suffixes
+        if all(treatment.kind in protocol.kinds for treatment in suffix)
     ]
 
 
-def _lacking(targets: Targets, treatment: Treatment | None) -> bool:
-    """Whether some class has no positive, unknown entries having been treated."""
-    case = Case(np.zeros(targets.shape), targets)
-    treated = case if treatment is None else treatment.apply(case)
-    return not bool((treated.targets == 1).any(axis=0).all())
-
-
 def _named(name: str, entries: Mapping[str, Entry], kind: str) -> Entry:
-    if name in entries:
-        return entries[name]
-    near = difflib.get_close_matches(name.casefold(), entries, n=3, cutoff=0.4)
-    meant = f"did you mean {', '.join(near)}? " if near else ""
-    raise MeasureError(f"unknown {kind} {name!r}; {meant}`mlbench score --list` shows all")
-
-
-def _treated(protocol: Protocol, treatment: Treatment) -> Protocol:
-    return replace(
-        protocol,
-        name=f"{protocol.name}+{treatment.name}",
-        definition=f"{protocol.definition} {treatment.definition}",
-        measure=lambda case: protocol.measure(treatment.apply(case)),
-    )
+    if name not in entries:
+        raise MeasureError(unknown(f"{kind} {name!r}", name, entries))
+    return entries[name]

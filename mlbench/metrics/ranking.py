@@ -1,21 +1,23 @@
-"""How well scores rank: images within a class (AUC), and labels within an image.
+"""Scores as rankings and as probabilities: AUC, label ranking, usual partners, calibration.
 
-An unknown entry takes part in no ranking.
+An unknown entry counts nowhere. NaN marks what is not defined and never leaves this package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.metrics.average_precision import ScoreMatrix
+from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision
 from mlbench.types import Targets
 
 BLOCK = 1 << 22
-"""Comparisons of scores that are held at once."""
+"""Comparisons of scores that are held in memory at once."""
+
+BINS = 15
+"""Bins of equal width over [0, 1], as in Guo et al., ICML 2017."""
 
 
 def auc(scores: NDArray[np.floating[Any]], targets: Targets) -> float:
@@ -28,7 +30,7 @@ def auc(scores: NDArray[np.floating[Any]], targets: Targets) -> float:
         targets: int8 of the same shape.
 
     Returns:
-        In [0, 1]; NaN where there is no positive or no negative. NaN stays in this package.
+        In [0, 1]; NaN without a positive or without a negative.
     """
     positives, negatives = scores[targets == 1], np.sort(scores[targets == 0])
     if not len(positives) or not len(negatives):
@@ -38,34 +40,8 @@ def auc(scores: NDArray[np.floating[Any]], targets: Targets) -> float:
     return float((below + up_to) / (2 * len(positives) * len(negatives)))
 
 
-def auc_by_class(scores: ScoreMatrix, targets: Targets) -> NDArray[np.float64]:
-    """``auc`` of each class [C].
-
-    Args:
-        scores: [N, C].
-        targets: int8 [N, C] in {1, 0, -1}.
-    """
-    return np.array([auc(s, t) for s, t in zip(scores.T, targets.T, strict=True)])
-
-
-class LabelRanking(NamedTuple):
-    """Means over images.
-
-    Attributes:
-        lrap: label ranking average precision: over the labels of an image, the mean fraction of
-            them among all labels that score at least as high (Tsoumakas et al., 2010). In [0, 1].
-        coverage: how far down the ranking one must go to have all labels, in labels.
-        loss: fraction of the pairs of a present and an absent label that are not in order; equal
-            scores are not in order. In [0, 1].
-    """
-
-    lrap: float
-    coverage: float
-    loss: float
-
-
-def label_ranking(scores: ScoreMatrix, targets: Targets) -> LabelRanking:
-    """How well the labels of an image are ranked (Schapire and Singer, 2000).
+def label_ranking(scores: ScoreMatrix, targets: Targets) -> tuple[float, float, float]:
+    """How well the labels of an image are ranked (Schapire and Singer, 2000): means over images.
 
     As in scikit-learn, an image without a present label has LRAP 1, coverage 0 and loss 0; one
     without an absent label has LRAP 1 and loss 0.
@@ -73,30 +49,136 @@ def label_ranking(scores: ScoreMatrix, targets: Targets) -> LabelRanking:
     Args:
         scores: [N, C].
         targets: int8 [N, C] in {1, 0, -1}.
+
+    Returns:
+        * label ranking average precision: over the labels of an image, the mean fraction of them
+          among all labels that score at least as high (Tsoumakas et al., 2010), in [0, 1];
+        * coverage error: how many labels from the top include all present ones;
+        * ranking loss: the fraction of pairs of a present and an absent label that are not in
+          order, in [0, 1]; equal scores are not in order.
     """
     present_N = np.count_nonzero(targets == 1, axis=1)
     absent_N = np.count_nonzero(targets == 0, axis=1)
-    share_N, depth_N = np.zeros(len(scores)), np.zeros(len(scores))
-    inverted_N = np.zeros(len(scores))
-    for image_P, hits_P, ranked_P in _ranks(scores, targets):
-        np.add.at(share_N, image_P, hits_P / ranked_P)
-        np.maximum.at(depth_N, image_P, ranked_P)
-        np.add.at(inverted_N, image_P, ranked_P - hits_P)
-    lrap_N = np.where(present_N == 0, 1.0, share_N / np.maximum(present_N, 1))
-    loss_N = inverted_N / np.maximum(present_N * absent_N, 1)
-    return LabelRanking(float(lrap_N.mean()), float(depth_N.mean()), float(loss_N.mean()))
-
-
-def _ranks(
-    scores: ScoreMatrix, targets: Targets
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]]:
-    """Blocks of positive entries: image, positives and known labels that score as high or more."""
+    share_N, depth_N, inverted_N = np.zeros((3, len(scores)))
     images, labels = np.nonzero(targets == 1)
     known = np.where(targets >= 0, scores, -np.inf)
     positive = np.where(targets == 1, scores, -np.inf)
     step = max(1, BLOCK // scores.shape[1])
     for start in range(0, len(images), step):
-        image = images[start : start + step]
-        own = scores[image, labels[start : start + step], None]
-        hits = np.count_nonzero(positive[image] >= own, axis=1)
-        yield image, hits, np.count_nonzero(known[image] >= own, axis=1)
+        image_P = images[start : start + step]
+        score_P1 = scores[image_P, labels[start : start + step], None]
+        hits_P = np.count_nonzero(positive[image_P] >= score_P1, axis=1)
+        ranked_P = np.count_nonzero(known[image_P] >= score_P1, axis=1)
+        np.add.at(share_N, image_P, hits_P / ranked_P)
+        np.maximum.at(depth_N, image_P, ranked_P)
+        np.add.at(inverted_N, image_P, ranked_P - hits_P)
+    lrap_N = np.where(present_N == 0, 1.0, share_N / np.maximum(present_N, 1))
+    loss_N = inverted_N / np.maximum(present_N * absent_N, 1)
+    return float(lrap_N.mean()), float(depth_N.mean()), float(loss_N.mean())
+
+
+# ------------------------------------------------------------------------------- the usual partner
+PARTNER_METRICS = ("AP", "AUC", "recall", "accuracy")
+
+
+def usual_partners(targets: Targets) -> NDArray[np.intp]:
+    """The label that is most often present with each label [C].
+
+    Of equally frequent ones the first; -1 for a label that is never present with another.
+
+    Args:
+        targets: int8 [N, C] in {1, 0, -1}.
+    """
+    # Exact: counts of images stay far below 2^53, and products of floats use the BLAS.
+    present_NC = (targets == 1).astype(np.float64)
+    together_CC = present_NC.T @ present_NC
+    np.fill_diagonal(together_CC, 0)
+    return np.where(together_CC.max(axis=1) > 0, together_CC.argmax(axis=1), -1)
+
+
+def partner_scores(
+    logits: ScoreMatrix, targets: Targets, partner_C: NDArray[np.intp]
+) -> tuple[Floats, Floats]:
+    """Score each label apart on the images with and without its usual partner.
+
+    Shows whether a model sees a label or its company. A label is scored if it has a partner and a
+    positive and a negative in both parts, so that the means of both are over the same labels.
+    Images whose partner is unknown are left out. AP and accuracy also differ between the parts
+    because the label is more frequent with its partner; AUC and recall do not depend on that.
+
+    Args:
+        logits: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}.
+        partner_C: from ``usual_partners``.
+
+    Returns:
+        ``PARTNER_METRICS`` [4, C] in [0, 1] with the partner, and without; NaN if not scored.
+    """
+    present, absent = np.full((2, len(PARTNER_METRICS), len(partner_C)), np.nan)
+    for label, partner in enumerate(partner_C):
+        if partner < 0:
+            continue
+        parts = [(targets[:, partner] == state) & (targets[:, label] >= 0) for state in (1, 0)]
+        with_it, without = ((logits[part, label], targets[part, label]) for part in parts)
+        if all({0, 1} <= set(np.unique(found)) for _, found in (with_it, without)):
+            present[:, label], absent[:, label] = _one_label(*with_it), _one_label(*without)
+    return present, absent
+
+
+def _one_label(logits: ScoreMatrix, targets: Targets) -> tuple[float, float, float, float]:
+    predicted = logits >= 0
+    return (
+        float(average_precision(logits[:, None], targets[:, None])[0]),
+        auc(logits, targets),
+        float(predicted[targets == 1].mean()),
+        float((predicted == (targets == 1)).mean()),
+    )
+
+
+# ------------------------------------------------------------------------------------- calibration
+class ReliabilityBins(NamedTuple):
+    """Known entries by predicted probability; a bin holds its lower edge, the last one also 1.
+
+    Attributes:
+        entries: how many per bin [..., BINS].
+        confidence: their mean probability; 0 in an empty bin.
+        frequency: the fraction of them that is positive; 0 in an empty bin.
+    """
+
+    entries: NDArray[np.intp]
+    confidence: Floats
+    frequency: Floats
+
+    def error(self) -> Floats:
+        """The expected calibration error: mean |frequency - confidence| over entries, in [0, 1]."""
+        gaps = self.entries * np.abs(self.frequency - self.confidence)
+        total = self.entries.sum(axis=-1)
+        mean = gaps.sum(axis=-1) / np.maximum(total, 1)
+        return np.asarray(np.where(total > 0, mean, np.nan))
+
+
+def reliability_bins(logits: ScoreMatrix, targets: Targets, *, pooled: bool) -> ReliabilityBins:
+    """Sort entries by the probability of their label being present.
+
+    Args:
+        logits: [N, C].
+        targets: int8 [N, C] in {1, 0, -1}.
+        pooled: True for the bins of all classes together [BINS], False for each class [C, BINS].
+    """
+    shape = (BINS,) if pooled else (logits.shape[1], BINS)
+    known = targets >= 0
+    chances = probabilities(logits)[known]
+    place = np.minimum((chances * BINS).astype(np.intp), BINS - 1)
+    if not pooled:
+        place += BINS * np.nonzero(known)[1]
+    size = int(np.prod(shape))
+    count = np.bincount(place, minlength=size)
+    mean = np.bincount(place, chances, size) / np.maximum(count, 1)
+    share = np.bincount(place, targets[known], size) / np.maximum(count, 1)
+    return ReliabilityBins(count.reshape(shape), mean.reshape(shape), share.reshape(shape))
+
+
+def probabilities(logits: NDArray[np.floating[Any]]) -> Floats:
+    """The sigmoid of logits, float64, without overflow."""
+    half: Floats = 0.5 * np.tanh(0.5 * logits.astype(np.float64)) + 0.5
+    return half

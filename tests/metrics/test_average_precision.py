@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 
 from mlbench.metrics import average_precision, interpolated_average_precision
 from mlbench.types import MeasureError
-from tests.metrics.cases import cases
-from tests.metrics.reference import sklearn_ap
+from tests.metrics.samples import cases, sklearn_ap
 
 
 @settings(deadline=None)
@@ -26,23 +25,6 @@ def test_the_order_of_images_changes_no_bit(case, random):
         np.testing.assert_array_equal(
             metric(scores, targets), metric(scores[order], targets[order])
         )
-
-
-@settings(deadline=None)
-@given(cases())
-def test_the_envelope_is_the_best_precision_at_no_lower_recall(case):
-    scores, targets = case
-    expected = []
-    for column, target in zip(scores.T, targets.T, strict=True):
-        positives, known = column[target == 1], column[target >= 0]
-        points = [((positives >= s).sum(), (known >= s).sum()) for s in np.unique(positives)]
-        best = [
-            max(hits / ranked for hits, ranked in points if hits >= (positives >= s).sum())
-            for s in positives
-        ]
-        expected.append(np.mean(best) if best else np.nan)
-    found = interpolated_average_precision(scores, targets)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def test_what_equal_scores_are_worth():

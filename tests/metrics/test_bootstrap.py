@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlbench.metrics import bootstrap, bootstrap_map
-from tests.metrics.cases import cases
-from tests.metrics.reference import sklearn_ap
+from mlbench.metrics import average_precision, bootstrap, bootstrap_map, precision_recall_f1, score
+from mlbench.metrics.precision_recall import NAMES
+from tests.metrics.samples import cases, sklearn_ap
 
 
 def drawn(n, labelled, resamples, seed):
@@ -56,3 +56,27 @@ def test_a_draw_without_a_positive_is_drawn_again():
     targets[3, 1] = 1
     found = bootstrap_map(np.zeros((8, 2)), targets, resamples=200)
     assert np.isfinite(found).all() and len(found) == 200
+
+
+def test_the_score_is_its_parts_in_percent(sample):
+    scores, partly = sample
+    found, by_class = score(scores, partly, resamples=100)
+    assert by_class == pytest.approx(100 * average_precision(scores, partly))
+    assert found.mAP == pytest.approx(np.mean(by_class))
+    draws = 100 * bootstrap_map(scores, partly, resamples=100)
+    centred = draws - draws.mean() + found.mAP
+    assert (found.mAP_low, found.mAP_high) == pytest.approx(np.percentile(centred, (2.5, 97.5)))
+    assert found.mAP_low < found.mAP < found.mAP_high
+    plain, top3 = precision_recall_f1(scores, partly), precision_recall_f1(scores, partly, top_k=3)
+    for name in NAMES:
+        assert getattr(found, name) == pytest.approx(100 * plain[name])
+        assert getattr(found, f"top3_{name}") == pytest.approx(100 * top3[name])
+
+
+def test_absent_classes_are_counted_and_never_nan():
+    targets = np.array([[1, 0, -1], [0, 0, -1]], dtype=np.int8)
+    found, by_class = score(np.array([[1.0, 2, 3], [0, 1, 2]]), targets, resamples=20)
+    assert (found.classes_scored, found.classes_left_out) == (1, 2)
+    assert by_class == (100.0, None, None)
+    assert found.mAP == 100
+    assert "NaN" not in found.model_dump_json() and "null" not in found.model_dump_json()

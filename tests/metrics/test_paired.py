@@ -1,13 +1,76 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
 
 from mlbench.metrics import average_precision, bootstrap_map
 from mlbench.metrics.bootstrap import bootstrap_average_precision
-from mlbench.metrics.paired import paired_bootstrap
-from mlbench.types import MeasureError
-from tests.metrics.simulated import pair
+from mlbench.metrics.paired import holm, influence, paired_bootstrap, satterthwaite, two_sided
+from tests.metrics.samples import cases, pair
 
 
+# --------------------------------------------------------------------------------------- influence
+def weighted_map(scores, targets, weights):
+    """mAP with weights of images, by loops over the definition."""
+    found = []
+    for column, target in zip(scores.T, targets.T, strict=True):
+        positives = [i for i in range(len(column)) if target[i] == 1]
+        if not positives:
+            continue
+        total = 0.0
+        for j in positives:
+            above = [i for i in range(len(column)) if column[i] >= column[j]]
+            hits = sum(weights[i] for i in above if target[i] == 1)
+            total += weights[j] * hits / sum(weights[i] for i in above if target[i] >= 0)
+        found.append(total / sum(weights[j] for j in positives))
+    return np.mean(found)
+
+
+@settings(deadline=None, max_examples=30)
+@given(cases(), st.integers(0, 29))
+def test_is_the_derivative_of_the_weighted_map(case, image):
+    scores, targets = case
+    image %= len(scores)
+    value, found = influence(scores, targets, small_sample=False)
+    assert value == pytest.approx(np.nanmean(average_precision(scores, targets)), abs=1e-12)
+    step, weights = 1e-5, np.ones(len(scores))
+    weights[image] += step
+    above = weighted_map(scores, targets, weights)
+    weights[image] -= 2 * step
+    below = weighted_map(scores, targets, weights)
+    assert found[image] == pytest.approx((above - below) / 2 / step, abs=1e-7)
+
+
+@settings(deadline=None, max_examples=30)
+@given(cases())
+def test_adds_up_to_nothing(case):
+    assert influence(*case)[1].sum() == pytest.approx(0, abs=1e-9)
+
+
+def test_a_label_of_two_positives_weighs_the_root_of_two_more():
+    rng = np.random.default_rng(0)
+    scores, targets = rng.standard_normal((20, 1)), np.zeros((20, 1), np.int8)
+    targets[[3, 11]] = 1
+    plain = influence(scores, targets, small_sample=False)[1]
+    np.testing.assert_allclose(influence(scores, targets)[1], plain * 2**0.5)
+
+
+@pytest.mark.parametrize("separation", [1.0, 2.5])
+def test_its_deviation_of_a_difference_is_the_true_one(separation):
+    """Over 150 samples of 300 images; the true deviation itself is known to 6 %."""
+    rng = np.random.default_rng(5)
+    differences, variances = [], []
+    for _ in range(150):
+        first, second, targets = pair(rng, images=300, classes=12, separation=separation)
+        (a, of_a), (b, of_b) = influence(first, targets), influence(second, targets)
+        differences.append(a - b)
+        variances.append(((of_a - of_b) ** 2).sum())
+    ratio = np.mean(variances) ** 0.5 / np.std(differences)
+    assert 0.88 < ratio < 1.2
+
+
+# -------------------------------------------------------------------------------- paired bootstrap
 def rejections(trials, seed, resamples=200, **options):
     rng = np.random.default_rng(seed)
     found = []
@@ -96,11 +159,6 @@ def test_a_class_without_a_positive_has_no_difference(sample):
     assert all(np.isnan(values[2]) and np.isfinite(values[[0, 1, 3]]).all() for values in nothing)
 
 
-def test_a_side_without_runs_is_refused(sample):
-    with pytest.raises(MeasureError, match="at least one run on either side"):
-        paired_bootstrap([], [sample[1]], sample[2])
-
-
 def test_draws_a_class_at_a_time_are_those_of_the_mean(sample):
     first, _, targets = sample
     by_class = bootstrap_average_precision(first, targets, 50)
@@ -108,3 +166,41 @@ def test_draws_a_class_at_a_time_are_those_of_the_mean(sample):
     np.testing.assert_allclose(np.nanmean(by_class, axis=1), bootstrap_map(first, targets, 50))
     middle = np.nanmean(by_class, axis=0)
     np.testing.assert_allclose(middle, average_precision(first, targets), atol=0.15)
+
+
+# ---------------------------------------------------------------------------------------- p values
+def by_hand(p):
+    """Step down: the smallest against all, the next against one fewer, until one is kept."""
+    left, adjusted, highest = sorted(range(len(p)), key=p.__getitem__), [0.0] * len(p), 0.0
+    for done, i in enumerate(left):
+        highest = max(highest, p[i] * (len(p) - done))
+        adjusted[i] = min(1.0, highest)
+    return adjusted
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_steps_down(p):
+    np.testing.assert_allclose(holm(p), by_hand(p))
+
+
+def test_holm_of_a_textbook():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+
+
+def test_two_sided_is_the_t_test():
+    values = np.random.default_rng(0).standard_normal(9) + 0.4
+    p = two_sided(values.mean(), values.var(ddof=1) / 9, 8)
+    assert p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+
+
+def test_no_variance_tells_nothing_apart():
+    np.testing.assert_array_equal(two_sided([0.0, 3.0], [0.0, 0.0]), [1, 1])
+
+
+def test_satterthwaite_is_welch():
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal(5), 3 * rng.standard_normal(12)
+    parts = [a.var(ddof=1) / 5, b.var(ddof=1) / 12]
+    found = satterthwaite(parts, [4, 11])
+    assert found == pytest.approx(stats.ttest_ind(a, b, equal_var=False).df)
+    assert satterthwaite([0.0, 0.0], [4, 11]) == np.inf

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlbench.boards.text import chance
+from mlbench.boards.text import chance, span
 from mlbench.cli.console import console, errors
 from mlbench.text import count, plural
 from mlbench.types import RunRecord, SuiteError, Track
@@ -16,17 +16,20 @@ from mlbench.types import RunRecord, SuiteError, Track
 if TYPE_CHECKING:
     from mlbench.boards.rows import Row, Table
     from mlbench.store import Store
-    from mlbench_tools.analysis.comparison import ClassDifference, Comparison, Difference
+    from mlbench_tools.analysis.comparison import ClassDifference, Difference, PairedComparison
 
 LISTED = 5
-"""Classes that are named where none moved."""
+"""Classes that are listed where none moved."""
+
+WIDEST = 100
+"""Rows of a matrix of wins at most: longer lines are not readable."""
 
 
 def compare(
     first: Annotated[
-        str, typer.Argument(metavar="A", help="A run id, its beginning, or a method.")
-    ],
-    second: Annotated[str, typer.Argument(metavar="B", help="The same.")],
+        str | None, typer.Argument(metavar="A", help="A run id, its beginning, or a method.")
+    ] = None,
+    second: Annotated[str | None, typer.Argument(metavar="B", help="The same.")] = None,
     results: Annotated[Path, typer.Option(help="The store.")] = Path("results"),
     dataset: Annotated[
         str | None, typer.Option(help="Methods of this data set's board, e.g. coco-mini.")
@@ -35,43 +38,73 @@ def compare(
     resamples: Annotated[int, typer.Option(min=100, help="Draws of the bootstrap.")] = 1000,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Compare two runs, or two methods by all their seeds, on the images both were scored on."""
-    from mlbench.boards.ranks import pooled
+    """Compare two runs, or two methods by all their seeds, on the images both were scored on.
+
+    Without A and B, print which rows of a board are significantly better than which.
+    """
     from mlbench.boards.rows import select, tables
     from mlbench.store import Store
-    from mlbench_tools.analysis import comparison
 
     store = Store(results)
     records = {record.run_id: record for record in store.records()}
+    if first is None:
+        for board in select(tables(records.values(), store.influence), dataset, track):
+            _print([f"{board.name}:", *win_matrix(board), ""])
+        return
+    if second is None:
+        raise SuiteError("name two runs or methods to compare, or none for a whole board")
+    from mlbench_tools.analysis.comparison import compare_runs
+
     boards = select(tables(records.values()), dataset, track)
     methods = {row.method for board in boards for row in board.rows}
     asked = [name if name in methods else _run(name, store, boards) for name in (first, second)]
     sides = _sides(asked, boards, records)
-    board = _board_of(sides[0][0], boards)
-    rows = [[records[i] for i in row.run_ids] for row in board.rows]
-    noise = pooled(rows)
-    runs = [comparison.read(side, store) for side in sides]
-    found = comparison.compare(runs[0], runs[1], noise, resamples)
+    board = next(board for board in boards if _rows(sides[0][0], board))
+    rows = [[records[run_id] for run_id in row.run_ids] for row in board.rows]
+    found = compare_runs(sides[0], sides[1], rows, store, resamples)
     if json:
         typer.echo(found.model_dump_json(indent=1))
     else:
-        for line in _lines(found):
-            console.print(line, markup=False, highlight=False)
+        _print(_lines(found))
 
 
+def win_matrix(board: Table) -> list[str]:
+    """Lines that say which rows of a board are better than which, by a character for each pair.
+
+    A line begins with the row's number, which is that of its column, and ends with its title and
+    the ranks that are not ruled out.
+    """
+    rows = board.rows[:WIDEST]
+    width = len(str(len(rows)))
+    numbers = [str(i + 1).rjust(width) for i in range(len(rows))]
+    header = [" " * width + " " + "".join(digits) for digits in zip(*numbers, strict=True)]
+    lines = [
+        f"{number} {wins[: len(rows)]} {row.title} (# {span(row.rank, row.rank_worst)})"
+        for number, wins, row in zip(numbers, board.wins, rows, strict=False)
+    ]
+    legend = "+ significantly better than that row, - worse, = cannot be told apart"
+    return [*header, *lines, legend]
+
+
+def _print(lines: Sequence[str] | Iterator[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+
+
+# ------------------------------------------------------------------------------ names -> two sides
 def _run(text: str, store: Store, boards: Sequence[Table]) -> RunRecord:
-    """The run that a text means that is no method of these boards."""
+    """The run that a text names, which is no method of these boards."""
     run = store.find(text)
     if run is None:
         known = sorted({row.method for board in boards for row in board.rows})
         raise SuiteError(
             f"{text!r} is neither a run nor a method here; methods: {', '.join(known)}; "
-            "run ids stand in the last column of `mlbench leaderboard`"
+            "run ids are in the last column of `mlbench leaderboard`"
         )
-    if not any(run.run_id in _ids(board) for board in boards):
+    if not any(_rows(run, board) for board in boards):
         raise SuiteError(
             f"run {run.run_id} ({run.identity}, {run.spec.track}, {run.status}) has no row on the "
-            "boards that were asked for; choose others by --dataset and --track, or another run"
+            "selected boards; choose others by --dataset and --track, or another run"
         )
     return run
 
@@ -79,28 +112,36 @@ def _run(text: str, store: Store, boards: Sequence[Table]) -> RunRecord:
 def _sides(
     asked: Sequence[str | RunRecord], boards: Sequence[Table], records: Mapping[str, RunRecord]
 ) -> list[list[RunRecord]]:
-    """The runs that each name means; names of methods are looked for on one board."""
-    if all(isinstance(one, RunRecord) for one in asked):
-        return [[one] for one in asked if isinstance(one, RunRecord)]
+    """The runs that each name means; methods are looked up on the one board that has both."""
+    runs = [[one] for one in asked if isinstance(one, RunRecord)]
+    if len(runs) == len(asked):
+        return runs
+    names = " and ".join(one if isinstance(one, str) else one.run_id for one in asked)
     fitting = [board for board in boards if all(_rows(one, board) for one in asked)]
-    said = " and ".join(one if isinstance(one, str) else one.run_id for one in asked)
     if not fitting:
-        raise SuiteError(f"no board has both {said}; choose others, or give run ids")
+        raise SuiteError(f"no board has both {names}; choose others, or give run ids")
     if len(fitting) > 1:
         raise SuiteError(
-            f"{said} are together on several boards: {', '.join(b.name for b in fitting)}; choose "
+            f"{names} are together on several boards: {', '.join(b.name for b in fitting)}; choose "
             "one by --dataset and --track, or give run ids"
         )
     rows = [_rows(one, fitting[0]) for one in asked]
     rows = _alike(rows[0], rows[1]) or rows
     return [
-        [one] if isinstance(one, RunRecord) else _only(one, found, fitting[0], records)
+        [one] if isinstance(one, RunRecord) else [records[i] for i in _only(found).run_ids]
         for one, found in zip(asked, rows, strict=True)
     ]
 
 
+def _rows(one: str | RunRecord, board: Table) -> list[Row]:
+    """The rows of a method, or that of a run."""
+    if isinstance(one, RunRecord):
+        return [row for row in board.rows if one.run_id in row.run_ids]
+    return [row for row in board.rows if row.method == one]
+
+
 def _alike(first: Sequence[Row], second: Sequence[Row]) -> list[list[Row]]:
-    """Of several pairs of rows the only one of a single backbone and loss, which is told."""
+    """Of several pairs of rows, the only one with one backbone and loss; the user is informed."""
     pairs = [(a, b) for a in first for b in second if (a.backbone, a.loss) == (b.backbone, b.loss)]
     if len(first) == len(second) == 1 or len(pairs) != 1:
         return []
@@ -114,59 +155,40 @@ def _alike(first: Sequence[Row], second: Sequence[Row]) -> list[list[Row]]:
     return [[row] for row in pairs[0]]
 
 
-def _rows(one: str | RunRecord, board: Table) -> list[Row]:
-    """The rows of a method, or that of a run."""
-    if isinstance(one, RunRecord):
-        return [row for row in board.rows if one.run_id in row.run_ids]
-    return [row for row in board.rows if row.method == one]
-
-
-def _ids(board: Table) -> set[str]:
-    return {run_id for row in board.rows for run_id in row.run_ids}
-
-
-def _board_of(record: RunRecord, boards: Sequence[Table]) -> Table:
-    return next(board for board in boards if record.run_id in _ids(board))
-
-
-def _only(
-    name: str, rows: Sequence[Row], board: Table, records: Mapping[str, RunRecord]
-) -> list[RunRecord]:
+def _only(rows: Sequence[Row]) -> Row:
     if len(rows) > 1:
-        listed = "; ".join(
-            f"{row.run_ids[0]} is {row.backbone}, {row.loss} {row.variant}".strip() for row in rows
-        )
+        listed = "; ".join(f"{row.run_ids[0]} is {row.title}" for row in rows)
         raise SuiteError(
-            f"{board.identity}, {board.track} track, has {len(rows)} rows of {name}: {listed}; "
-            "give a run id instead"
+            f"the board has {len(rows)} rows of {rows[0].method}: {listed}; give a run id instead"
         )
-    return [records[run_id] for run_id in rows[0].run_ids]
+    return rows[0]
 
 
-def _lines(found: Comparison) -> Iterator[str]:
+# ---------------------------------------------------------------------------------------- terminal
+def _lines(found: PairedComparison) -> Iterator[str]:
     for letter, side in (("A", found.first), ("B", found.second)):
-        yield f"{letter}: {side.mAP:.2f} mAP  {side.title}  {_runs(side.run_ids)}"
+        runs = f"({plural(len(side.run_ids), 'run')} {', '.join(side.run_ids)})"
+        yield f"{letter}: {side.mAP:.2f} mAP  {side.title}  {runs}"
     yield ""
     if found.equal:
-        yield "The predictions of A and B are equal, score by score: nothing is left to test."
+        yield "The predictions of A and B are equal, score by score: there is nothing to test."
     else:
         yield from _differences(found)
     yield ""
     yield "Settings that differ:" if found.settings else "No setting differs."
-    for name, mine, other in found.settings:
-        yield f"  {name}: {mine} and {other}"
+    for name, value, other in found.settings:
+        yield f"  {name}: {value} and {other}"
 
 
-def _differences(found: Comparison) -> Iterator[str]:
-    yield f"A - B: {_said(found.over_images)} on other images, the models as they are"
+def _differences(found: PairedComparison) -> Iterator[str]:
+    yield f"A - B: {_difference(found.over_images)} on other images, the models as they are"
     images = count(found.images, "image")
     yield f"       paired bootstrap, {count(found.resamples, 'draw')} of {images}"
     if found.over_training is None:
         yield "       the noise of training is unknown: no row of the board has several seeds"
     else:
-        yield f"A - B: {_said(found.over_training)} with the noise of training as well"
-        deviations = " and ".join(f"{sd:.2f}" for sd in dict.fromkeys(found.training_deviations))
-        yield f"       sd {deviations} between seeds, over the rows of the board"
+        yield f"A - B: {_difference(found.over_training)} with the noise of training as well"
+        yield f"       sd {found.training_deviation:.2f} between seeds, over the rows of the board"
     yield ""
     moved = [one for one in found.classes if one.moved]
     among = f"{len(found.classes)} {'class' if len(found.classes) == 1 else 'classes'}"
@@ -177,7 +199,7 @@ def _differences(found: Comparison) -> Iterator[str]:
         "class alone); the largest differences:"
     )
     for one in moved or found.classes[:LISTED]:
-        yield f"  {one.name}: {one.first:.1f} and {one.second:.1f}, {_said(one)}, {_of(one)}"
+        yield f"  {one.name}: {one.first:.1f} and {one.second:.1f}, {_difference(one)}, {_of(one)}"
 
 
 def _of(one: ClassDifference) -> str:
@@ -185,9 +207,5 @@ def _of(one: ClassDifference) -> str:
     return f"{count(one.positives, 'positive')}{few}"
 
 
-def _runs(run_ids: Sequence[str]) -> str:
-    return f"({plural(len(run_ids), 'run')} {', '.join(run_ids)})"
-
-
-def _said(one: Difference) -> str:
+def _difference(one: Difference) -> str:
     return f"{one.difference:+.2f} [{one.low:.2f},{one.high:.2f}], p {chance(one.p)}"

@@ -1,17 +1,16 @@
-"""Two runs, or two rows of a board, side by side: what differs, and whether it could be chance."""
+"""Two runs, or two rows of a board: what differs, and whether it could be chance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from mlbench.boards.ranks import LEVEL, NORMAL_95, SeedNoise
+from mlbench.boards.ranks import LEVEL, NORMAL_95, pooled
 from mlbench.boards.variants import flat, named
 from mlbench.metrics.average_precision import check
-from mlbench.metrics.paired import Paired, paired_bootstrap
-from mlbench.metrics.significance import holm, satterthwaite, two_sided
+from mlbench.metrics.paired import Paired, holm, paired_bootstrap, satterthwaite, two_sided
 from mlbench.store import Store
 from mlbench.types import MeasureError, Predictions, RunRecord, Value
 
@@ -19,7 +18,7 @@ FEW = 10
 """Positives below which the interval and the p value of a class are rough."""
 
 
-class Side(Value):
+class ComparedSide(Value):
     """One of the two.
 
     Attributes:
@@ -52,134 +51,110 @@ class ClassDifference(Difference):
 
     @property
     def moved(self) -> bool:
-        """Whether the difference is beyond chance, given how many classes were looked at."""
+        """True if the difference is beyond chance, given the number of classes tested."""
         return self.p < LEVEL
 
     @property
     def few(self) -> bool:
-        """Whether the positives are too few to rely on the interval and the p value."""
+        """True if the positives are too few to rely on the interval and the p value."""
         return self.positives < FEW
 
 
-class Comparison(Value):
-    """What two sides differ in.
+class PairedComparison(Value):
+    """How two sides differ.
 
     Attributes:
         images: test images that both were scored on.
         resamples: draws of the paired bootstrap.
         over_images: the difference on other images, with the models as they are.
-        equal: every score of the one is that of the other, run by run.
+        equal: True if all scores of both sides are equal, run by run.
         over_training: the same with the noise of training; None where no row of the board has
             several seeds, or the sides are equal.
-        training_deviations: standard deviations of mAP between seeds for either side: pooled over
-            the board, or its own where a row varies more; empty where no row has several seeds.
+        training_deviation: standard deviation of mAP between seeds, pooled over the rows of the
+            board; None where no row has several seeds.
         classes: largest difference first; classes without a positive are left out.
         settings: (name, of the first, of the second), for all fields of the specs that differ.
     """
 
-    first: Side
-    second: Side
+    first: ComparedSide
+    second: ComparedSide
     images: int
     resamples: int
     equal: bool
     over_images: Difference
     over_training: Difference | None
-    training_deviations: tuple[float, ...]
+    training_deviation: float | None
     classes: tuple[ClassDifference, ...]
     settings: tuple[tuple[str, Any, Any], ...]
 
 
-class Runs(NamedTuple):
-    """The records of a side, and the predictions of each with images in the order of their keys."""
+def compare_runs(
+    first: Sequence[RunRecord],
+    second: Sequence[RunRecord],
+    rows: Sequence[Sequence[RunRecord]],
+    store: Store,
+    resamples: int = 1000,
+) -> PairedComparison:
+    """Compare two sides image by image.
 
-    records: Sequence[RunRecord]
-    predictions: Sequence[Predictions]
-
-
-def read(records: Sequence[RunRecord], store: Store) -> Runs:
-    """The predictions of a side.
+    Args:
+        first: one run or several seeds of one configuration.
+        second: the same.
+        rows: the runs of each row of the board, for the noise of training.
+        store: holds the predictions.
+        resamples: draws of the paired bootstrap.
 
     Raises:
-        StoreError: a run has none that can be read.
-        MeasureError: naming the file whose scores cannot be measured.
+        StoreError: the predictions of a run are missing or damaged.
+        MeasureError: the sides were scored on other labels, images or targets, or the scores of a
+            file cannot be measured.
     """
-    return Runs(records, [_sorted(_checked(record, store)) for record in records])
+    records = [*first, *second]
+    predictions = [_read(record, store) for record in records]
+    _check_comparable(records, predictions)
+    reference, images = predictions[0], len(predictions[0].keys)
+    logits = [one.logits for one in predictions]
+    sides = logits[: len(first)], logits[len(first) :]
+    found = paired_bootstrap(*sides, reference.targets, resamples)
+    over_images = Difference(
+        difference=100 * found.difference, low=100 * found.low, high=100 * found.high, p=found.p
+    )
+    equal = len(first) == len(second) and all(map(np.array_equal, *sides))
+    training, counts = pooled(rows), (len(first), len(second))
+    known = training.freedom > 0
+    over_training = None
+    if known and not equal:
+        variance = sum(training.deviation**2 / count for count in counts)
+        over_training = _with_training(over_images, images, variance, training.freedom)
+    return PairedComparison(
+        first=_side(first),
+        second=_side(second),
+        images=images,
+        resamples=resamples,
+        equal=equal,
+        over_images=over_images,
+        over_training=over_training,
+        training_deviation=training.deviation if known else None,
+        classes=tuple(_classes(found, first, second, reference)),
+        settings=tuple(_settings(first[0], second[0], several_seeds=max(counts) > 1)),
+    )
 
 
-def _checked(record: RunRecord, store: Store) -> Predictions:
+def _read(record: RunRecord, store: Store) -> Predictions:
+    """The predictions of a run, its images in the order of their keys."""
     found = store.predictions(record)
     try:
         check(found.logits, found.targets)
     except MeasureError as error:
         raise MeasureError(f"{store.predictions_file(record)}: {error}") from error
-    return found
+    order = np.argsort(np.array(found.keys))
+    keys = tuple(found.keys[i] for i in order)
+    return Predictions(found.logits[order], found.targets[order], keys)
 
 
-def compare(
-    first: Runs,
-    second: Runs,
-    training: SeedNoise,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Comparison:
-    """Hold two sides against each other, image by image.
-
-    Args:
-        first: one run or several seeds of one configuration.
-        second: the same.
-        training: the noise of training on their board, from ``ranks.pooled``.
-        resamples: draws of the paired bootstrap.
-        seed: of the draws.
-
-    Raises:
-        MeasureError: the sides were scored on other labels, images or targets.
-    """
-    reference = first.predictions[0]
-    _check_comparable(first, second)
-    found = paired_bootstrap(
-        [p.logits for p in first.predictions],
-        [p.logits for p in second.predictions],
-        reference.targets,
-        resamples,
-        seed,
-    )
-    over_images = Difference(
-        difference=100 * found.difference, low=100 * found.low, high=100 * found.high, p=found.p
-    )
-    counts = (len(first.records), len(second.records))
-    seeds = {"seed"} if max(counts) > 1 else set()
-    equal = _equal(first, second)
-    noise = SeedNoise() if equal else training
-    return Comparison(
-        first=_side(first.records),
-        second=_side(second.records),
-        images=len(reference.keys),
-        resamples=resamples,
-        equal=equal,
-        over_images=over_images,
-        over_training=_with_training(over_images, noise, counts, len(reference.keys)),
-        training_deviations=(training.deviation,) * 2 if training.freedom else (),
-        classes=tuple(_classes(found, first, second)),
-        settings=tuple(_settings(first.records[0], second.records[0], seeds)),
-    )
-
-
-def _sorted(predictions: Predictions) -> Predictions:
-    order = np.argsort(np.array(predictions.keys))
-    keys = tuple(predictions.keys[i] for i in order)
-    return Predictions(predictions.logits[order], predictions.targets[order], keys)
-
-
-def _equal(first: Runs, second: Runs) -> bool:
-    pairs = zip(first.predictions, second.predictions, strict=False)
-    same = len(first.records) == len(second.records)
-    return same and all(np.array_equal(a.logits, b.logits) for a, b in pairs)
-
-
-def _check_comparable(first: Runs, second: Runs) -> None:
-    record, reference = first.records[0], first.predictions[0]
-    records = (*first.records[1:], *second.records)
-    for other, found in zip(records, (*first.predictions[1:], *second.predictions), strict=True):
+def _check_comparable(records: Sequence[RunRecord], predictions: Sequence[Predictions]) -> None:
+    record, reference = records[0], predictions[0]
+    for other, found in zip(records[1:], predictions[1:], strict=True):
         pair = f"runs {record.run_id} ({record.identity}) and {other.run_id} ({other.identity})"
         remedy = "compare runs of one board"
         if other.label_names != record.label_names:
@@ -194,45 +169,56 @@ def _check_comparable(first: Runs, second: Runs) -> None:
             raise MeasureError(f"{pair} differ in {wrong} entries of their targets; {remedy}")
 
 
-def _side(records: Sequence[RunRecord]) -> Side:
+def _side(records: Sequence[RunRecord]) -> ComparedSide:
     spec = records[0].spec
-    return Side(
+    return ComparedSide(
         title=named(spec.method, spec.settings.backbone, spec.settings.loss),
         run_ids=tuple(record.run_id for record in records),
         mAP=float(np.mean([r.scores.mAP for r in records if r.scores is not None])),
     )
 
 
-def _with_training(
-    found: Difference, training: SeedNoise, counts: tuple[int, int], images: int
-) -> Difference | None:
+def _with_training(found: Difference, images: int, variance: float, freedom: int) -> Difference:
+    """The difference on other images and after another training.
+
+    Args:
+        found: the difference on other images.
+        images: how many there were.
+        variance: of the difference between trainings.
+        freedom: degrees of freedom of that variance.
+    """
     from scipy import stats
 
-    if not training.freedom:
-        return None
     of_images = ((found.high - found.low) / 2 / NORMAL_95) ** 2
-    noise = sum(training.deviation**2 / count for count in counts)
-    freedom = float(satterthwaite([of_images, noise], [max(images - 1, 1), training.freedom]))
-    half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * (of_images + noise) ** 0.5
+    both = float(satterthwaite([of_images, variance], [max(images - 1, 1), freedom]))
+    half = float(stats.t.ppf(1 - LEVEL / 2, both)) * (of_images + variance) ** 0.5
     return Difference(
         difference=found.difference,
         low=found.difference - half,
         high=found.difference + half,
-        p=float(two_sided(found.difference, of_images + noise, freedom)),
+        p=float(two_sided(found.difference, of_images + variance, both)),
     )
 
 
-def _classes(found: Paired, first: Runs, second: Runs) -> list[ClassDifference]:
+def _classes(
+    found: Paired,
+    first: Sequence[RunRecord],
+    second: Sequence[RunRecord],
+    reference: Predictions,
+) -> list[ClassDifference]:
     present = np.flatnonzero(~np.isnan(found.classes))
     adjusted = holm(np.nan_to_num(found.classes_p[present], nan=1.0))
-    positives = (first.predictions[0].targets == 1).sum(axis=0)
-    means = [_class_means(side) for side in (first, second)]
+    positives = (reference.targets == 1).sum(axis=0)
+    means = [
+        np.mean([[ap or 0.0 for ap in record.average_precision] for record in side], axis=0)
+        for side in (first, second)
+    ]
     classes = [
         ClassDifference(
-            name=first.records[0].label_names[c],
+            name=first[0].label_names[c],
             positives=int(positives[c]),
-            first=means[0][c],
-            second=means[1][c],
+            first=float(means[0][c]),
+            second=float(means[1][c]),
             difference=100 * float(found.classes[c]),
             low=100 * float(found.classes_low[c]),
             high=100 * float(found.classes_high[c]),
@@ -243,18 +229,13 @@ def _classes(found: Paired, first: Runs, second: Runs) -> list[ClassDifference]:
     return sorted(classes, key=lambda one: (-abs(one.difference), one.name))
 
 
-def _class_means(side: Runs) -> list[float]:
-    by_run = [[ap or 0.0 for ap in record.average_precision] for record in side.records]
-    return [float(mean) for mean in np.mean(by_run, axis=0)]
-
-
-def _settings(first: RunRecord, second: RunRecord, ignored: set[str]) -> list[tuple[str, Any, Any]]:
-    plain: list[Mapping[str, Any]] = [
-        flat(record.spec.model_dump(mode="json")) for record in (first, second)
-    ]
-    names = sorted({*plain[0], *plain[1]} - ignored)
+def _settings(
+    first: RunRecord, second: RunRecord, *, several_seeds: bool
+) -> list[tuple[str, Any, Any]]:
+    one, other = (flat(record.spec.model_dump(mode="json")) for record in (first, second))
+    names = sorted({*one, *other} - ({"seed"} if several_seeds else set()))
     return [
-        (name.removeprefix("settings."), plain[0].get(name), plain[1].get(name))
+        (name.removeprefix("settings."), one.get(name), other.get(name))
         for name in names
-        if plain[0].get(name) != plain[1].get(name)
+        if one.get(name) != other.get(name)
     ]

@@ -1,4 +1,4 @@
-"""``mlbench explain``: how much of the spread of mAP comes of which cause."""
+"""``mlbench explain``: how much of the spread of mAP each cause accounts for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlbench.text import count
 from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
-    from mlbench_tools.analysis.variance import Explained
+    from mlbench_tools.analysis.variance import BoardVariance
 
 
 def explain(
@@ -23,12 +23,12 @@ def explain(
 ) -> None:
     """Split the variance of mAP on every board by backbone, head, loss, other settings and seed."""
     from mlbench.store import Store
-    from mlbench_tools.analysis.variance import explain as split
+    from mlbench_tools.analysis.variance import analyse
 
     records, problems = Store(results).read_all()
     for problem in problems:
         errors.print(f"left out: {problem}", style="red", markup=False)
-    found = split(records)
+    found = analyse(records)
     if not found:
         raise SuiteError(f"no record with a score in {results}; `mlbench run` makes some")
     if json:
@@ -38,7 +38,7 @@ def explain(
         _show(board)
 
 
-def _show(board: Explained) -> None:
+def _show(board: BoardVariance) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -61,6 +61,6 @@ def _show(board: Explained) -> None:
         )
     if board.parts:
         console.print(table)
-    for word in board.words:
-        console.print(Text(f"- {word}"))
+    for remark in board.words:
+        console.print(Text(f"- {remark}"))
     console.print()

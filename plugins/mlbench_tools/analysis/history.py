@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from mlbench.cli.console import console
-from mlbench.types import RunRecord, SuiteError, Track, Value
+from mlbench.types import RunRecord, SuiteError, Track
 
 if TYPE_CHECKING:
     from mlbench.boards.rows import Row, Table
 
 COMMIT = 7
-"""Characters that a text must have at least to be taken for a commit."""
+"""The least number of characters of a commit."""
 
 
 def history(
-    since: Annotated[str, typer.Argument(help="A date, or a commit of some record.")],
+    since: Annotated[str, typer.Argument(help="A date, or the commit of a record.")],
     results: Annotated[Path, typer.Option(help="The store.")] = Path("results"),
     dataset: Annotated[
         str | None,
@@ -37,89 +38,61 @@ def history(
     superseded = found.store.superseded()
     time = moment(since, [*found.records, *superseded])
     shown = select(found.tables, dataset, track)
-    then = as_of(time, found.records, superseded)
-    known = {(record.run_id, record.started) for record in then}
-    old = {record.run_id for record in then}
-    again = {
+    then = {record.run_id: record for record in as_of(time, found.records, superseded)}
+    repeated = {
         record.run_id
         for record in found.records
-        if (record.run_id, record.started) not in known and record.run_id in old
+        if record.run_id in then and then[record.run_id].started != record.started
     }
     names = {table.board for table in shown}
-    before = [table for table in tables(then, found.store.influence) if table.board in names]
-    rows = changes(before, shown, again)
+    earlier = tables(then.values(), found.store.influence)
+    before = [table for table in earlier if table.board in names]
+    lines = changes(before, shown, repeated)
     console.print(Text(f"Since {time.isoformat(timespec='minutes')}:", style="bold"))
-    for name in dict.fromkeys(change.board for change in rows):
-        console.print(Text(f"{name}:"), soft_wrap=True)
-        for change in rows:
-            if change.board == name:
-                console.print(Text(f"  {said(change)}"), soft_wrap=True)
-    if not rows:
+    for board, group in groupby(lines, key=lambda line: line[0]):
+        console.print(Text(f"{board}:"), soft_wrap=True)
+        for _, line in group:
+            console.print(Text(f"  {line}"), soft_wrap=True)
+    if not lines:
         console.print("nothing changed on these boards")
 
 
-class Change(Value):
-    """What became of one row of a board; ``None`` where it was not, or is no more.
-
-    Attributes:
-        board: name of the board.
-        row: method, backbone, loss and variant.
-        what: ``new``, ``gone`` (its runs were superseded by ones without a score), ``scored`` again
-            (superseded, or another seed), or ``ranked`` anew with the score that it had.
-        rank: the first and the last rank that are not ruled out, before and after.
-        mAP: before and after.
-        superseded: runs of it that were made again.
-    """
-
-    board: str
-    row: str
-    what: Literal["new", "gone", "scored", "ranked"]
-    rank: tuple[tuple[int, int] | None, tuple[int, int] | None]
-    mAP: tuple[float | None, float | None]  # noqa: N815 - the field's own spelling
-    superseded: tuple[str, ...] = ()
-
-
 def moment(text: str, records: Iterable[RunRecord]) -> datetime:
-    """The time that a text means: a date (its midnight, UTC), a time, or a commit.
+    """Parse a date (its midnight, UTC), a time, or a commit.
 
-    A commit stands for the end of its runs: what changed since then is all that was made later.
+    A commit stands for the end of its runs: everything made later counts as a change since then.
 
     Args:
         text: ``2026-11-21``, ``2026-11-21T14:30``, or the beginning of a commit of some record.
-        records: all there are, superseded ones too.
+        records: all of the store, superseded ones too.
 
     Raises:
-        SuiteError: it is none of these, or a time that is still to come.
+        SuiteError: it is none of these, or in the future.
     """
-    made = [r.began for r in records if len(text) >= COMMIT and _is_of(r, text)]
-    if made:
-        return max(made) + timedelta(seconds=1)
+    if len(text) >= COMMIT:
+        began = [record.began for record in records if (record.commit or "").startswith(text)]
+        if began:
+            return max(began) + timedelta(seconds=1)
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
         raise SuiteError(
             f"{text}: neither a date such as 2026-11-21 nor the first {COMMIT} or more "
-            "characters of a commit that a record here was made at"
+            "characters of the commit of a record here"
         ) from error
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
     now = datetime.now(UTC)
     if time > now:
-        raise SuiteError(
-            f"{text}: lies in the future; it is {now.isoformat(timespec='minutes')} now"
-        )
+        raise SuiteError(f"{text}: in the future; it is {now.isoformat(timespec='minutes')} now")
     return time
-
-
-def _is_of(record: RunRecord, commit: str) -> bool:
-    return (record.commit or "").startswith(commit)
 
 
 def as_of(
     time: datetime, records: Iterable[RunRecord], superseded: Iterable[RunRecord]
 ) -> list[RunRecord]:
-    """The records that a store held then: of every run the newest that it had got.
+    """The records that a store held at a time: of every run the newest one.
 
-    A record that somebody deleted is not known of.
+    Deleted records are not known.
     """
     newest: dict[str, RunRecord] = {}
     for record in (*superseded, *records):
@@ -130,81 +103,64 @@ def as_of(
 
 
 def changes(
-    before: Sequence[Table], after: Sequence[Table], superseded: Iterable[str] = ()
-) -> list[Change]:
-    """Row by row, in the order of the boards as they are now; nothing of what stayed as it was.
+    before: Sequence[Table], after: Sequence[Table], repeated: Container[str] = ()
+) -> list[tuple[str, str]]:
+    """List the rows that changed, by board in the order of the boards as they are now.
 
-    That a row's last rank alone changed is told where the board has as many rows as it had: another
-    row moves the last rank of most others, and says nothing of them.
+    A row whose last rank alone changed is listed only if its board has as many rows as before:
+    another row moves the last rank of most others.
 
     Args:
         before: the boards of then.
         after: the boards of now.
-        superseded: ids of runs that were made again in between.
+        repeated: ids of runs that were made again in between.
+
+    Returns:
+        (name of the board, what changed in a row): a row is new, gone (its runs were superseded by
+        ones without a score), scored again (a run of it was repeated, or it has another seed), or
+        has another rank.
     """
-    again = set(superseded)
-    old = {(table.name, table.data, row.configuration): row for table, row in _rows(before)}
-    places = {(table.name, table.data): table for table in before}
+    old = {_key(table): table for table in before}
+    new = {_key(table): table for table in after}
     found = []
-    for table, row in _rows(after):
-        was = old.pop((table.name, table.data, row.configuration), None)
-        place = places.get((table.name, table.data))
-        grown = place is None or len(place.rows) != len(table.rows)
-        if change := _change(table, was, row, again, grown):
-            found.append(change)
-    for (name, data, _), row in old.items():
-        change = _change(places[name, data], row, None, again, True)
-        found += [change] if change else []
+    for key in dict.fromkeys([*new, *old]):
+        rows, old_rows = (
+            {row.configuration: row for row in boards[key].rows} if key in boards else {}
+            for boards in (new, old)
+        )
+        for name in dict.fromkeys([*rows, *old_rows]):
+            same_size = len(rows) == len(old_rows)
+            line = _change(old_rows.get(name), rows.get(name), repeated, same_size)
+            found += [(key[0], line)] if line else []
     return found
 
 
-def _rows(tables: Iterable[Table]) -> list[tuple[Table, Row]]:
-    return [(table, row) for table in tables for row in table.rows]
-
-
-def _ranks(row: Row) -> tuple[int, int]:
-    return row.rank, max(row.rank, row.rank_worst)
+def _key(table: Table) -> tuple[str, str]:
+    return table.name, table.data
 
 
 def _change(
-    table: Table, was: Row | None, now: Row | None, again: set[str], grown: bool
-) -> Change | None:
+    was: Row | None, now: Row | None, repeated: Container[str], same_size: bool
+) -> str | None:
+    """What changed between two versions of a row, one of which may be missing."""
     row = now or was
     if row is None:
         return None
-    redone = tuple(run_id for run_id in row.run_ids if run_id in again)
-    what: Literal["new", "gone", "scored", "ranked"]
-    if was is None or now is None:
-        what = "new" if was is None else "gone"
-    elif redone or was.run_ids != now.run_ids or was.mAP != now.mAP:
-        what = "scored"
-    elif was.rank != now.rank or (not grown and _ranks(was) != _ranks(now)):
-        what = "ranked"
-    else:
-        return None
-    return Change(
-        board=table.name,
-        row=row.title,
-        what=what,
-        rank=(_ranks(was) if was else None, _ranks(now) if now else None),
-        mAP=(was.mAP if was else None, now.mAP if now else None),
-        superseded=redone,
-    )
+    again = [run_id for run_id in row.run_ids if run_id in repeated]
+    superseded = f" (superseded: {', '.join(again)})" if again else ""
+    if was is None:
+        return f"new: {row.title}: {row.mAP:.2f}, rank {_ranks(row)}{superseded}"
+    if now is None:
+        return f"gone: {row.title}: was {row.mAP:.2f}, rank {_ranks(row)}{superseded}"
+    ranks = f"rank {_ranks(was)} -> {_ranks(now)}"
+    if again or was.run_ids != now.run_ids or was.mAP != now.mAP:
+        return f"scored again: {row.title}: {was.mAP:.2f} -> {now.mAP:.2f}, {ranks}{superseded}"
+    if was.rank != now.rank or (same_size and _ranks(was) != _ranks(now)):
+        return f"{ranks}: {row.title}"
+    return None
 
 
-def said(change: Change) -> str:
-    """A change as a line."""
+def _ranks(row: Row) -> str:
     from mlbench.boards.text import span
 
-    rank, now = (span(*ranks) if ranks else "" for ranks in change.rank)
-    score, scored = change.mAP
-    if change.what == "new":
-        text = f"new: {change.row}: {scored:.2f}, rank {now}"
-    elif change.what == "gone":
-        text = f"gone: {change.row}: was {score:.2f}, rank {rank}"
-    elif change.what == "scored":
-        text = f"scored again: {change.row}: {score:.2f} -> {scored:.2f}, rank {rank} -> {now}"
-    else:
-        text = f"rank {rank} -> {now}: {change.row}"
-    made = f" (superseded: {', '.join(change.superseded)})" if change.superseded else ""
-    return text + made
+    return span(row.rank, row.rank_worst)

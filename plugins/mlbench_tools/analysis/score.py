@@ -18,9 +18,8 @@ from mlbench.types import MeasureError, SuiteError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mlbench.metrics.measurement import Measurement
-    from mlbench.metrics.protocols import Report
-    from mlbench_tools.analysis.predictions import Found
+    from mlbench.metrics.measures import Measurement
+    from mlbench_tools.analysis.predictions import ScoredFile
 
 
 def score(
@@ -28,8 +27,7 @@ def score(
         str | None,
         typer.Argument(
             metavar="FILE",
-            help="Predictions (.npz or .csv), the .json of a record, or a run id in --results, or "
-            "its beginning.",
+            help="Predictions (.npz or .csv), the .json of a record, or the beginning of a run id.",
         ),
     ] = None,
     protocol: Annotated[
@@ -37,7 +35,7 @@ def score(
     ] = "canonical",
     results: Annotated[Path, typer.Option(help="The store.")] = Path("results"),
     by_label: Annotated[
-        bool, typer.Option("--by-label", help="Print the numbers of every label, too.")
+        bool, typer.Option("--by-label", help="Also print the numbers of every label.")
     ] = False,
     show: Annotated[bool, typer.Option("--list", help="List the protocols and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -53,33 +51,36 @@ def score(
 
     wanted = None if protocol == "all" else [name.strip() for name in protocol.split(",")]
     for name in wanted or ():
-        find(name)  # a misspelt name is told before a large file is read
-    found = read(source, results)
-    for doubt in found.doubts:
-        errors.print(f"warning: {doubt}", style="yellow", markup=False, highlight=False)
+        find(name)  # report a misspelt name before a large file is read
+    scored = read(source, results)
+    for warning in scored.warnings:
+        errors.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
     try:
-        report = measure(found.case, wanted)
+        found, undefined = measure(scored.given, wanted)
     except MeasureError as error:
-        raise MeasureError(f"{found.file}: {error}") from error
+        raise MeasureError(f"{scored.file}: {error}") from error
     if as_json:
-        typer.echo(json.dumps(_as_data(found, report), indent=1, allow_nan=False))
+        data = _as_data(scored, found, undefined)
+        typer.echo(json.dumps(data, indent=1, allow_nan=False))
     else:
-        _show(found, report, by_label)
+        _show(scored, found, undefined, by_label)
 
 
 # -------------------------------------------------------------------------------------------- JSON
-def _as_data(found: Found, report: Report) -> dict[str, object]:
-    images, labels = found.case.targets.shape
+def _as_data(
+    scored: ScoredFile, found: Mapping[str, Measurement], undefined: Mapping[str, str]
+) -> dict[str, object]:
+    images, labels = scored.given.targets.shape
     return {
-        "file": str(found.file),
-        "run_id": found.run_id,
+        "file": str(scored.file),
+        "run_id": scored.run_id,
         "images": images,
         "labels": labels,
         "protocols": {
-            name: _described(name) | _measured(measured, found.names)
-            for name, measured in report.found.items()
+            name: _described(name) | _measured(measured, scored.names)
+            for name, measured in found.items()
         },
-        "undefined": dict(report.undefined),
+        "undefined": undefined,
     }
 
 
@@ -114,27 +115,32 @@ def _plain(column: NDArray[Any], names: tuple[str, ...]) -> list[float | str | N
 
 
 # ---------------------------------------------------------------------------------------- terminal
-def _show(found: Found, report: Report, by_label: bool) -> None:
-    images, labels = found.case.targets.shape
-    console.print(
-        f"{found.file}: {count(images, 'image')}, {count(labels, 'label')}",
-        markup=False,
-        highlight=False,
-    )
+def _show(
+    scored: ScoredFile,
+    found: Mapping[str, Measurement],
+    undefined: Mapping[str, str],
+    by_label: bool,
+) -> None:
+    images, labels = scored.given.targets.shape
+    summary = f"{scored.file}: {count(images, 'image')}, {count(labels, 'label')}"
+    console.print(summary, markup=False, highlight=False)
     table = _table("protocol", "")
-    for name, measured in report.found.items():
-        mark = " (oracle)" if _described(name)["oracle"] else ""
-        table.add_row(name + mark, _line(measured.values))
-    for name, why in report.undefined.items():
-        table.add_row(name, f"not defined: {escape(why)}")
+    for name, measured in found.items():
+        table.add_row(_marked(name), _line(measured.values))
+    for name, reason in undefined.items():
+        table.add_row(name, f"not defined: {escape(reason)}")
     console.print(table, highlight=False)
-    if any(_described(name)["oracle"] for name in report.found):
-        console.print(
-            "oracle: it read the answers of the images that it scores; compare it with nothing else"
-        )
+    if any(_marked(name) != name for name in found):
+        console.print("oracle: reads the answers of the images that it scores; nothing compares")
     if by_label:
-        for name, measured in report.found.items():
-            _show_labels(name, measured, found.names)
+        for name, measured in found.items():
+            _show_labels(name, measured, scored.names)
+
+
+def _marked(name: str) -> str:
+    from mlbench.metrics.protocols import find
+
+    return f"{name} (oracle)" if find(name).oracle else name
 
 
 def _show_labels(name: str, measured: Measurement, names: tuple[str, ...]) -> None:
@@ -183,13 +189,10 @@ def _list(as_json: bool) -> None:
         typer.echo(json.dumps(data, indent=1))
         return
     table = _table("protocol", "version", "definition", "source")
-    for protocol in PROTOCOLS.values():
-        mark = " (oracle)" if protocol.oracle else ""
-        row = (protocol.name + mark, protocol.definition, protocol.source)
-        name, definition, source = map(escape, row)
-        table.add_row(name, str(protocol.version), definition, source)
-    for treatment in TREATMENTS.values():
-        row = (f"...+{treatment.name}", treatment.definition, treatment.source)
-        name, definition, source = map(escape, row)
-        table.add_row(name, "", definition, source)
+    for name, protocol in PROTOCOLS.items():
+        row = (_marked(name), str(protocol.version), protocol.definition, protocol.source)
+        table.add_row(*map(escape, row))
+    for name, treatment in TREATMENTS.items():
+        row = (f"...+{name}", "", treatment.definition, treatment.source)
+        table.add_row(*map(escape, row))
     console.print(table, highlight=False)

@@ -1,32 +1,33 @@
-"""How much of the spread of mAP comes of backbone, head, loss, other settings and seed."""
+"""Analysis of variance: how much of the spread of mAP each cause accounts for."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from mlbench.boards.rows import group_by_board
-from mlbench.metrics.significance import Floats
+from mlbench.metrics.average_precision import Floats
 from mlbench.types import RunRecord, Value
 
 FACTORS = ("backbone", "head", "loss")
 ROUNDING = 1e-9
-"""Fraction of the sum of squares that may be left of 0."""
+"""A fraction of the total sum of squares up to which a sum of squares counts as 0."""
 
 
-class Part(Value):
+class VarianceComponent(Value):
     """One cause of the spread.
 
     Attributes:
         name: the cause.
         levels: how many values of it the board has; None where that means nothing.
-        freedom: degrees of freedom of it that nothing else on the board stands in for.
-        share: percent of the sum of squares; None where it cannot be known.
+        freedom: degrees of freedom that no other cause on the board accounts for.
+        share: percent of the sum of squares; None where it is not identified.
         deviation: the same in points of mAP: root of the sum of squares per run; of the seed, its
             standard deviation between runs of one configuration. None of a negative share.
-        p: of its being as large by the noise of seeds alone (F test); None without seeds.
+        p: of a cause as large by the noise of seeds alone (F test); None without seeds.
     """
 
     name: str
@@ -37,8 +38,8 @@ class Part(Value):
     p: float | None = None
 
 
-class Explained(Value):
-    """The spread of a board.
+class BoardVariance(Value):
+    """The spread of mAP on a board.
 
     Attributes:
         board: its title.
@@ -46,109 +47,101 @@ class Explained(Value):
         deviation: standard deviation of their mAP (percent), over all of them.
         parts: backbone, head and loss (each beyond what the others explain), what they explain only
             together, their interactions, other settings, and the seed; the shares add up to 100.
-        words: what the numbers cannot say here.
+        words: remarks on what the numbers cannot say here.
     """
 
     board: str
     runs: int
     deviation: float
-    parts: tuple[Part, ...]
+    parts: tuple[VarianceComponent, ...]
     words: tuple[str, ...]
 
     @property
     def noise_known(self) -> bool:
-        """Whether the seed has a share of its own; else its noise lies in the others, unknown."""
+        """True if the seed has its own share; otherwise its noise is part of the others."""
         return all(part.share is not None for part in self.parts if part.name == "seed")
 
 
-def explain(records: Iterable[RunRecord]) -> list[Explained]:
-    """Analysis of variance of every board, in the order of the boards' names.
+class _Squares(NamedTuple):
+    """The sum of squares of a cause, and its degrees of freedom."""
+
+    square: float
+    freedom: int
+
+
+def analyse(records: Iterable[RunRecord]) -> list[BoardVariance]:
+    """Analyse the variance of every board, in the order of the boards' titles.
 
     Every run is one observation. The design is seldom balanced, so that the sum of squares of a
     factor is what it explains beyond the other two (type II, without interactions; Langsrud, 2003,
     Statistics and Computing 13). What factors explain only together, as they vary together, is a
-    part of its own and may be negative. Then come, one within the other: interactions (between
-    combinations of the three, beyond their sum), other settings (between configurations of one
-    combination), and the seed (between runs of one configuration).
+    part of its own and may be negative. Nested within follow: interactions (between combinations of
+    the three, beyond their sum), other settings (between configurations of one combination), and
+    the seed (between runs of one configuration).
     """
     boards = group_by_board(record for record in records if record.scores is not None)
     return [_board(board.title, boards[board]) for board in sorted(boards, key=lambda b: b.title)]
 
 
-def _board(name: str, runs: Sequence[RunRecord]) -> Explained:
+def _board(name: str, runs: Sequence[RunRecord]) -> BoardVariance:
     scores = np.array([r.scores.mAP for r in runs if r.scores is not None])
     total = float(((scores - scores.mean()) ** 2).sum())
-    if len(runs) < 3 or not total:
-        said = _too_few(len(runs))
-        deviation = (total / max(len(runs) - 1, 1)) ** 0.5
-        return Explained(board=name, runs=len(runs), deviation=deviation, parts=(), words=(said,))
-    parts, words = _parts(runs, scores, total)
-    deviation = (total / (len(runs) - 1)) ** 0.5
-    return Explained(board=name, runs=len(runs), deviation=deviation, parts=parts, words=words)
+    parts: tuple[VarianceComponent, ...] = ()
+    words: tuple[str, ...]
+    if len(runs) == 1:
+        words = ("there is only one run with a score; run others of this board",)
+    elif len(runs) == 2:
+        words = ("two runs are too few to explain their difference; `mlbench compare` them",)
+    elif not total:
+        words = ("all runs have the same mAP, so that there is nothing to explain",)
+    else:
+        parts = tuple(_components(runs, scores, total))
+        words = tuple(_remarks({part.name: part for part in parts}, runs))
+    deviation = (total / max(len(runs) - 1, 1)) ** 0.5
+    return BoardVariance(board=name, runs=len(runs), deviation=deviation, parts=parts, words=words)
 
 
-def _too_few(runs: int) -> str:
-    if runs == 1:
-        return (
-            "there is only one run with a score, so that nothing varies; run others of this board"
-        )
-    if runs == 2:
-        return (
-            "two runs with a score are too few to explain their difference; `mlbench compare` them"
-        )
-    return "all runs have the same mAP, so that there is nothing to explain"
-
-
-def _parts(
+def _components(
     runs: Sequence[RunRecord], scores: Floats, total: float
-) -> tuple[tuple[Part, ...], tuple[str, ...]]:
-    settings = [run.spec.settings for run in runs]
-    factors = {name: [str(getattr(s, name)) for s in settings] for name in FACTORS}
-    cells = list(zip(*factors.values(), strict=True))
-    configurations = [r.spec.model_copy(update={"seed": 0}).run_id for r in runs]
-    additive, freedom = _residual(list(factors.values()), scores)
-    squares: dict[str, tuple[int | None, int, float]] = {}
+) -> Iterator[VarianceComponent]:
+    factors = {name: [str(getattr(r.spec.settings, name)) for r in runs] for name in FACTORS}
+    cells, configurations = list(zip(*factors.values(), strict=True)), _configurations(runs)
+    additive, rank = _residual(list(factors.values()), scores)
+    found: dict[str, _Squares] = {}
     for name in FACTORS:
         others = [levels for other, levels in factors.items() if other != name]
         without, less = _residual(others, scores)
-        squares[name] = (len(set(factors[name])), freedom - less, without - additive)
-    alone = sum(square for _, _, square in squares.values())
-    alone_freedom = sum(free for _, free, _ in squares.values())
+        found[name] = _Squares(without - additive, rank - less)
+    alone = [sum(column) for column in zip(*found.values(), strict=True)]
     in_cells, in_configurations = _within(cells, scores), _within(configurations, scores)
     n_cells, n_configurations = len(set(cells)), len(set(configurations))
-    squares["together"] = (None, freedom - 1 - alone_freedom, total - additive - alone)
-    squares["interactions"] = (None, n_cells - freedom, additive - in_cells)
-    squares["other settings"] = (None, n_configurations - n_cells, in_cells - in_configurations)
-    squares["seed"] = (None, len(runs) - n_configurations, in_configurations)
-    noise = squares["seed"]
-    parts = tuple(_part(name, found, noise, total, len(runs)) for name, found in squares.items())
-    words = list(_words({part.name: part for part in parts}))
-    once = sum(configurations.count(one) == 1 for one in configurations)
-    if once and noise[1]:
-        words.append(
-            f"seed: {once} of {len(runs)} runs {'has' if once == 1 else 'have'} one seed only, so "
-            "that its share is too small and lies in the others, too; its points hold"
-        )
-    return parts, tuple(words)
+    found["together"] = _Squares(total - additive - alone[0], rank - 1 - int(alone[1]))
+    found["interactions"] = _Squares(additive - in_cells, n_cells - rank)
+    found["other settings"] = _Squares(in_cells - in_configurations, n_configurations - n_cells)
+    found["seed"] = _Squares(in_configurations, len(runs) - n_configurations)
+    for name, squares in found.items():
+        levels = len(set(factors[name])) if name in factors else None
+        yield _component(name, levels, squares, found["seed"], total, len(runs))
 
 
-def _part(
-    name: str,
-    found: tuple[int | None, int, float],
-    noise: tuple[int | None, int, float],
-    total: float,
-    runs: int,
-) -> Part:
-    """From (levels, degrees of freedom, sum of squares) of a cause and of the seeds."""
+def _configurations(runs: Sequence[RunRecord]) -> list[str]:
+    """For each run an id that all seeds of its configuration share."""
+    return [run.spec.model_copy(update={"seed": 0}).run_id for run in runs]
+
+
+def _component(
+    name: str, levels: int | None, found: _Squares, noise: _Squares, total: float, runs: int
+) -> VarianceComponent:
     from scipy import stats
 
-    levels, freedom, square = found
-    per = freedom if name == "seed" else runs
+    square, freedom = found
     known = freedom > 0 or (name == "together" and abs(square) > ROUNDING * total)
     p = None
-    if known and noise[1] > 0 and noise[2] > 0 and freedom > 0 and name not in ("together", "seed"):
-        p = float(stats.f.sf(square / freedom / (noise[2] / noise[1]), freedom, noise[1]))
-    return Part(
+    if freedom > 0 and min(noise) > 0 and name not in ("together", "seed"):
+        ratio = square / freedom / (noise.square / noise.freedom)
+        p = float(stats.f.sf(ratio, freedom, noise.freedom))
+    per = freedom if name == "seed" else runs
+    return VarianceComponent(
         name=name,
         levels=levels,
         freedom=max(freedom, 0),
@@ -158,32 +151,38 @@ def _part(
     )
 
 
-def _words(parts: dict[str, Part]) -> Iterable[str]:
-    """What the parts cannot tell on this board."""
+def _remarks(parts: dict[str, VarianceComponent], runs: Sequence[RunRecord]) -> Iterator[str]:
+    """What the shares cannot say on this board."""
     for name in FACTORS:
-        part = parts[name]
-        if part.levels == 1:
-            yield f"{name}: one only, so that nothing is known of its share"
-        elif not part.freedom:
-            yield f"{name}: changes only together with another cause; add runs that part them"
+        if parts[name].levels == 1:
+            yield f"{name}: only one on this board, so that its share is unknown"
+        elif not parts[name].freedom:
+            yield f"{name}: changes only together with another cause; add runs that separate them"
     if not parts["seed"].freedom:
         yield (
-            "seed: no configuration has several seeds, so that its share is unknown and lies in "
-            "the others: an unknown part of each is noise; run some with --seeds 0,1,2"
+            "seed: no configuration has several seeds, so that its share is unknown and an unknown "
+            "part of each other share is noise; run some with --seeds 0,1,2"
         )
     if not parts["interactions"].freedom:
-        yield "interactions: too few combinations to tell them from the causes themselves"
+        yield "interactions: too few combinations to separate them from the causes themselves"
     together = parts["together"].share
     if together is not None and together <= -0.05:
         yield (
-            f"together: {together:.1f} %, as backbone, head and loss have more each (type II sums "
-            "of squares, beyond the two others) than all at once: not all combinations ran, or "
-            "not as often, and what one cause adds another hides; a full matrix would part them"
+            f"together: {together:.1f} %, as backbone, head and loss each explain more beyond the "
+            "others (type II sums of squares) than all at once: combinations are missing or run "
+            "unequally often, so that one cause hides another; a full matrix would separate them"
         )
     elif together is not None and together >= 5:
         yield (
-            f"together: {together:.0f} % cannot be given to one cause, as backbones, heads and "
-            "losses do not all meet; a full matrix would part them"
+            f"together: {together:.0f} % belongs to no single cause, as not all backbones, heads "
+            "and losses meet; a full matrix would separate them"
+        )
+    configurations = _configurations(runs)
+    once = sum(configurations.count(one) == 1 for one in configurations)
+    if once and parts["seed"].freedom:
+        yield (
+            f"seed: {once} of {len(runs)} runs have one seed only, so that its share is too small "
+            "and partly in the others; its points hold"
         )
 
 

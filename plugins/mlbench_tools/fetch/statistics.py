@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from mlbench.data.labels import cooccurrence
-from mlbench.metrics.groups import GROUPS, by_training_positives
+from mlbench.metrics.measures import GROUPS, by_training_positives
 from mlbench.text import count, shorten
 from mlbench.types import Index, Splits, Value
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.files import atomic_write
-from mlbench.metrics.measurement import Case, Measurement
+from mlbench.metrics.measures import Measurement, ProtocolInput
 from mlbench.metrics.protocols import PROTOCOLS, measure
 from mlbench.store import Store, open_arrays
 from mlbench.types import Predictions, RunRecord, StoreError, Targets, Value
@@ -114,16 +114,16 @@ def _key(file: Path, record: RunRecord) -> str:
 
 
 def _derive(predictions: Predictions, record: RunRecord) -> Derived:
-    report = measure(Case.of_run(predictions, record))
-    calibration = report.found.get("calibration")
+    measured, undefined = measure(ProtocolInput.of_run(predictions, record))
+    calibration = measured.get("calibration")
     worst, best = _ends(predictions, record.label_names)
     return Derived(
         images=len(predictions.keys),
         positives=tuple((predictions.targets == 1).sum(axis=0).tolist()),
         worst=worst,
         best=best,
-        protocols={name: dict(found.values) for name, found in report.found.items()},
-        undefined=dict(report.undefined),
+        protocols={name: dict(found.values) for name, found in measured.items()},
+        undefined=undefined,
         calibration=None if calibration is None else calibration_bins(calibration),
     )
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mlbench.metrics import score
 from mlbench.metrics.average_precision import average_precision
-from mlbench.metrics.protocol import score
 from mlbench.types import MeasureError, Scores
 from mlbench_tools.submit.case import Case
 from mlbench_tools.submit.remarks import Remark, few, finding, not_checked

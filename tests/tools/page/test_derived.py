@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlbench.metrics import average_precision
-from mlbench.metrics.measurement import Case
+from mlbench.metrics.measures import ProtocolInput
 from mlbench.metrics.protocols import find
 from mlbench.store import Store
 from mlbench.types import EpochLog, Predictions, StoreError
@@ -137,7 +137,7 @@ def test_no_curve_of_one_epoch():
 
 def diagram(probability, targets):
     logits = np.log(probability / (1 - probability)).astype(np.float32)
-    found = find("calibration").measure(Case(logits, targets))
+    found = find("calibration").measure(ProtocolInput(logits, targets))
     return reliability_diagram(calibration_bins(found))
 
 

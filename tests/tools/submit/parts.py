@@ -11,7 +11,7 @@ import numpy as np
 
 from mlbench.data.open import open_splits
 from mlbench.engine.optimise import learning_rate_factor
-from mlbench.metrics.protocol import score
+from mlbench.metrics import score
 from mlbench.store import Store
 from mlbench.tracks import settle
 from mlbench.types import EpochLog, Predictions, RunSpec

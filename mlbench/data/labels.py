@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.data.graphs import label_graph
 from mlbench.data.words import WordVectors, word_vectors
+from mlbench.text import shorten
 from mlbench.types import (
     DataError,
     Graph,
@@ -24,11 +24,11 @@ from mlbench.types import (
 )
 
 WIDTH = 300
-"""Width of the embedding that is derived from the co-occurrence, and of GloVe's usual vectors."""
+"""Width of derived and random embeddings, as of GloVe's usual vectors."""
 NORM = 6.5
-"""Length of its rows: what GloVe's vectors of label names have, so that heads start alike."""
-_CELLS = 1 << 24
-"""Entries of a matrix that is worked on at a time, which bounds the memory of copies."""
+"""Length of their rows, as of GloVe's vectors of label names, so that heads start alike."""
+
+Counts = NDArray[np.float32]
 
 
 def label_context(
@@ -47,14 +47,14 @@ def label_context(
         names: the C labels, the columns of its targets.
         words: a file of word vectors (see ``mlbench.data.words``); ``cooccurrence`` derives the
             embeddings from the true co-occurrence, whatever the graph (see
-            ``cooccurrence_embedding``), ``random`` draws them (see ``random_embedding``).
-        graph: what the counts are replaced with (see ``mlbench.data.graphs``).
+            ``cooccurrence_embedding``); ``random`` draws them (see ``random_embedding``).
+        graph: what replaces the counts (see ``label_graph``).
         seed: of what is drawn at random.
-        objects: counts the objects of each label in the images of ``index``; it is called if a head
-            asks for them, whatever the graph.
+        objects: counts the objects of each label in the images of ``index``; called only if a head
+            asks for them.
 
     Raises:
-        DataError: the names do not fit the targets, or the file is missing, malformed, or knows
+        DataError: the names do not fit the targets, or the file is missing, malformed, or has
             none of the labels.
     """
     names = tuple(names)
@@ -79,71 +79,76 @@ def label_context(
         counts_CC = label_graph(graph, counts_CC, seed)
         drawn = f", drawn with seed {seed}" if graph == "random" else ""
         notes += (f"label graph: {graph}{drawn}",)
-    count = partial(objects, index)
-    return LabelContext(names, counts_CC, embeddings_CE, len(index), count), notes
+    return LabelContext(names, counts_CC, embeddings_CE, len(index), partial(objects, index)), notes
 
 
-def cooccurrence(targets_NC: Targets) -> NDArray[np.float32]:
-    """float32 [C, C]: in how many images two labels are both present; exact up to 2**24.
+# --------------------------------------------------------------------------------------- the graph
+def cooccurrence(targets_NC: Targets) -> Counts:
+    """float32 [C, C]: the number of images in which two labels are both present; exact to 2**24.
 
-    The diagonal counts each label's positives; an unknown label is not a positive.
+    The diagonal counts the positives of each label; an unknown label is not a positive.
     """
-    images, labels = targets_NC.shape
-    sizes, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for rows in _row_blocks(images, labels):
-        present_BC = targets_NC[rows] == 1
-        sizes.append(np.count_nonzero(present_BC, axis=1))
-        columns.append(np.flatnonzero(present_BC) % labels)
-    return cooccurrence_of_lists(np.concatenate(columns), np.concatenate(sizes), labels)
+    from scipy.sparse import csr_array
 
-
-def cooccurrence_of_lists(
-    columns_P: NDArray[np.int64], sizes_N: NDArray[np.int64], labels: int
-) -> NDArray[np.float32]:
-    """``cooccurrence`` from lists, for labels too many to be held as a matrix of targets.
-
-    Time grows with the pairs of labels in the images, memory with P and with C^2.
-
-    Args:
-        columns_P: the positives of all images, one image after the other, none of them twice.
-        sizes_N: how many belong to each image.
-        labels: C.
-    """
-    counts_CC = np.zeros((labels, labels), np.float32)
-    ends_N, pairs_N = sizes_N.cumsum(), (sizes_N**2).cumsum()
-    first = 0
-    while first < len(sizes_N):
-        done = pairs_N[first - 1] if first else 0
-        last = max(int(np.searchsorted(pairs_N, done + _CELLS // 8, side="right")), first + 1)
-        start = ends_N[first - 1] if first else 0
-        own, other = _pairs(columns_P[start : ends_N[last - 1]], sizes_N[first:last])
-        np.add.at(counts_CC.reshape(-1), own * labels + other, np.float32(1))
-        first = last
+    present_NC = csr_array(targets_NC == 1, dtype=np.float32)
+    counts_CC: Counts = (present_NC.T @ present_NC).toarray()
     return counts_CC
 
 
-def _pairs(
-    columns_P: NDArray[np.int64], sizes_B: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All ordered pairs of labels of the same image, a label with itself, too."""
-    times_P = np.repeat(sizes_B, sizes_B)
-    starts_P = np.repeat(sizes_B.cumsum() - sizes_B, sizes_B)
-    # the place of a pair's second label: where its image starts, and how many pairs came before
-    places = np.arange(times_P.sum()) + np.repeat(starts_P - times_P.cumsum() + times_P, times_P)
-    return np.repeat(columns_P, times_P), columns_P[places]
+def label_graph(graph: Graph, counts_CC: Counts, seed: int) -> Counts:
+    """The counts float32 [C, C] from which heads build their label graph.
+
+    How a head processes the counts (thresholds, normalisation) is up to the method; this changes
+    the counts themselves, for all methods alike. The diagonal stays.
+
+    Args:
+        graph: ``cooccurrence`` returns the counts as they are, ``identity`` removes all links
+            between labels, ``random`` deals the strengths of all links out anew among the pairs of
+            labels that have positives.
+        counts_CC: images with both labels, on the diagonal the positives; symmetric.
+        seed: of ``random``.
+    """
+    if graph == "cooccurrence":
+        return counts_CC
+    lone_CC = np.diag(counts_CC.diagonal())
+    return lone_CC if graph == "identity" else _deal_links(counts_CC, lone_CC, seed)
 
 
-def _row_blocks(rows: int, columns: int) -> Iterator[slice]:
-    size = max(1, _CELLS // max(columns, 1))
-    return (slice(start, start + size) for start in range(0, rows, size))
+def _deal_links(counts_CC: Counts, dealt_CC: Counts, seed: int) -> Counts:
+    """Write the links of ``counts_CC`` to random pairs of labels of ``dealt_CC``.
+
+    The strength of a link is n_ij / min(n_i, n_j). Dealing out strengths keeps the counts possible:
+    symmetric, with as many links as before, and at most a label's positives.
+    """
+    positives_C = counts_CC.diagonal()
+    rows, columns = np.nonzero(np.triu(counts_CC, k=1))
+    strengths = counts_CC[rows, columns] / np.minimum(positives_C[rows], positives_C[columns])
+    seen = np.flatnonzero(positives_C)
+    first, second = _draw_pairs(len(seen), len(strengths), seed)
+    rows, columns = seen[first], seen[second]
+    largest = np.minimum(positives_C[rows], positives_C[columns])
+    dealt_CC[rows, columns] = np.maximum(np.rint(strengths * largest), 1)
+    dealt_CC[columns, rows] = dealt_CC[rows, columns]
+    return dealt_CC
 
 
+def _draw_pairs(count: int, size: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """``size`` different pairs i < j below ``count``, in random order."""
+    i = np.arange(count, dtype=np.int64)
+    starts = i * (count - 1) - i * (i - 1) // 2  # the number of the pair (i, i + 1)
+    total = count * (count - 1) // 2
+    drawn = np.random.default_rng(seed).choice(total, size, replace=False) if size else i[:0]
+    first = np.searchsorted(starts[:-1], drawn, side="right") - 1
+    return first, drawn - starts[first] + first + 1
+
+
+# ---------------------------------------------------------------------------------- the embeddings
 def cooccurrence_embedding(
-    counts_CC: NDArray[np.float32], images: int, names: Sequence[str]
+    counts_CC: Counts, images: int, names: Sequence[str]
 ) -> NDArray[np.float32]:
     """Label embeddings float32 [C, 300] from the co-occurrence counts of ``images`` images.
 
-    Labels that keep the same company get similar vectors. With the positive part of the
+    Labels that occur in the same company get similar vectors. With the positive part of the
     normalised pointwise mutual information (Bouma, GSCL 2009)
 
         npmi_ij = log(p_ij / (p_i p_j)) / -log p_ij,   A = I + max(npmi, 0) / 2 off the diagonal,
@@ -152,33 +157,25 @@ def cooccurrence_embedding(
     the SHA-3 hash of the name of label j gives. Such directions are nearly orthogonal, so inner
     products follow those of A (Achlioptas, PODS 2001), for any number of labels. Nothing is random
     or iterative: the order of the labels permutes the rows, and neither machine nor version
-    changes them. The half keeps two labels apart that always come together.
+    changes them. The factor 1/2 keeps labels apart that always occur together.
     """
-    signs_CE = np.stack([_signs(name) for name in names])
-    embeddings_CE = np.concatenate(
-        [
-            _associated(counts_CC, rows, max(images, 1)) @ signs_CE
-            for rows in _row_blocks(*counts_CC.shape)
-        ]
-    )
-    return _of_length(embeddings_CE)
-
-
-def _associated(counts_CC: NDArray[np.float32], rows: slice, images: int) -> NDArray[np.float64]:
-    """These rows of I + max(npmi, 0) / 2."""
-    p_RC = counts_CC[rows].astype(np.float64) / images
-    p_C = counts_CC.diagonal().astype(np.float64) / images
+    p_CC = counts_CC.astype(np.float64) / max(images, 1)
+    p_C = p_CC.diagonal()
     with np.errstate(divide="ignore", invalid="ignore"):
-        npmi_RC = np.log(p_RC / np.outer(p_C[rows], p_C)) / -np.log(p_RC)
+        npmi_CC = np.log(p_CC / np.outer(p_C, p_C)) / -np.log(p_CC)
     # not finite: never together, or together in every image; neither says anything
-    associated_RC = np.where(np.isfinite(npmi_RC), np.clip(npmi_RC, 0, 1) / 2, 0)
-    own = np.arange(len(associated_RC))
-    associated_RC[own, own + rows.start] = 1
-    return associated_RC
+    associated_CC = np.where(np.isfinite(npmi_CC), np.clip(npmi_CC, 0, 1) / 2, 0)
+    np.fill_diagonal(associated_CC, 1)
+    return _of_length(associated_CC @ np.stack([_signs(name) for name in names]))
+
+
+def _signs(name: str) -> NDArray[np.float64]:
+    bits = np.frombuffer(hashlib.shake_256(name.encode()).digest((WIDTH + 7) // 8), np.uint8)
+    return np.unpackbits(bits)[:WIDTH].astype(np.float64) * 2 - 1
 
 
 def random_embedding(names: Sequence[str], seed: int) -> NDArray[np.float32]:
-    """Directions drawn for each name on its own, float32 [C, 300], of length ``NORM``."""
+    """Random directions float32 [C, 300] of length ``NORM``, one drawn for each name."""
     rows = []
     for name in names:
         drawn = np.frombuffer(hashlib.sha256(f"{seed} {name}".encode()).digest(), "<u4")
@@ -191,17 +188,12 @@ def _of_length(embeddings_CE: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.asarray(embeddings_CE * scale_C1, np.float32)
 
 
-def _signs(name: str) -> NDArray[np.float64]:
-    bits = np.frombuffer(hashlib.shake_256(name.encode()).digest((WIDTH + 7) // 8), np.uint8)
-    return np.unpackbits(bits)[:WIDTH].astype(np.float64) * 2 - 1
-
-
 def _fill(names: Sequence[str], vectors: WordVectors, words: Path) -> NDArray[np.float32]:
     """Rows in the order of the labels; a label without a vector gets the mean of the others."""
     if not vectors.found:
         raise DataError(
-            f"{words} has a vector for none of the {len(names)} labels ({', '.join(names[:5])}"
-            f"{', ...' if len(names) > 5 else ''}); give a file in the labels' language, or none"
+            f"{words} has a vector for none of the {len(names)} labels ({shorten(names)}); give a "
+            "file in the labels' language, or none"
         )
     mean_E = np.mean(list(vectors.found.values()), axis=0, dtype=np.float64)
     return np.stack([vectors.found.get(name, mean_E) for name in names]).astype(np.float32)

@@ -1,12 +1,11 @@
-"""From a decoded picture to the uint8 pixels [3, S, S] that a model sees.
+"""From a decoded image to the uint8 pixels [3, S, S] that a model sees.
 
-Geometry is Pillow's (antialiased when it shrinks). Every random choice comes from the generator
-that is passed in, so a picture's augmentation depends on nothing but its seed.
+Geometry is Pillow's, antialiased when shrinking. Every random choice comes from the generator that
+is passed in, so the augmentation of an image depends on its seed alone.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,9 +15,18 @@ from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
-from mlbench.data.crops import MultiScaleCrop, RandomChoiceCrop, RandomResizedCrop, Resize
-from mlbench.data.distortions import Cutout, Flip, RandAugment
-from mlbench.data.view import Step, View
+from mlbench.data.augmentation import (
+    Cutout,
+    Flip,
+    MultiScaleCrop,
+    RandAugment,
+    RandomChoiceCrop,
+    RandomResizedCrop,
+    Resize,
+    Step,
+    View,
+)
+from mlbench.text import first_error, unknown
 from mlbench.types import Augmentation, Settings, SuiteError
 
 _RESAMPLE = {
@@ -28,9 +36,9 @@ _RESAMPLE = {
 
 
 def test_transform(settings: Settings) -> Callable[[Image.Image], Tensor]:
-    """The picture of any size -> uint8 [3, S, S], S = ``settings.image_size``.
+    """An image of any size -> uint8 [3, S, S], S = ``settings.image_size``.
 
-    Squashed to S, or squashed to ``preprocessing.resize`` and cut from the centre.
+    Resized to S, or resized to ``preprocessing.resize`` and cropped from the centre.
 
     Raises:
         SuiteError: ``preprocessing.resize`` is smaller than the image size.
@@ -42,14 +50,13 @@ def test_transform(settings: Settings) -> Callable[[Image.Image], Tensor]:
 def train_transform(
     settings: Settings,
 ) -> Callable[[Image.Image, np.random.Generator], Tensor]:
-    """As ``test_transform``, with the steps of ``settings.augmentation`` in their order.
+    """As ``test_transform``, after the steps of ``settings.augmentation`` in order.
 
-    A step that crops gives the S x S picture itself, and steps after it see that; without such a
-    step the picture is squashed (and cut) last, as at test time. Without any step the two
-    transforms are the same.
+    A step that crops returns the S x S image itself, which the steps after it see; without such a
+    step the image is resized (and cropped) last, as at test time.
 
     Raises:
-        SuiteError: a step or an option that is not known or cannot be, or two steps that crop.
+        SuiteError: an unknown step or option, an invalid value, or two steps that crop.
     """
     view = _view(settings)
     steps = build_steps(settings.augmentation)
@@ -70,8 +77,8 @@ def _view(settings: Settings) -> View:
     resize = settings.preprocessing.resize or size
     if resize < size:
         raise SuiteError(
-            f"preprocessing.resize {resize} is smaller than image_size {size}, which is cut from "
-            f"it; choose a resize of at least {size}, or none"
+            f"preprocessing.resize {resize} is smaller than image_size {size}, which is cropped "
+            f"from it; choose a resize of at least {size}, or none"
         )
     return View(size, resize, _RESAMPLE[settings.preprocessing.interpolation])
 
@@ -92,33 +99,24 @@ STEPS: dict[str, type[Step]] = {
 
 
 def build_steps(augmentation: Sequence[Augmentation]) -> list[Step]:
-    """The steps that a recipe names.
+    """The steps of a recipe.
 
     Raises:
-        SuiteError: a name, an option or a value that cannot be; the nearest names are suggested.
+        SuiteError: an unknown step or option, or an invalid value.
     """
     return [_build(step.name, step.options) for step in augmentation]
 
 
 def _build(name: str, options: dict[str, Any]) -> Step:
     if name not in STEPS:
-        raise SuiteError(f"unknown augmentation step {name!r}; {_nearest(name, list(STEPS))}")
-    fields = list(STEPS[name].model_fields)
+        raise SuiteError(unknown(f"augmentation step {name!r}", name, STEPS))
+    fields = STEPS[name].model_fields
     for option in options:
         if option not in fields:
-            raise SuiteError(
-                f"augmentation step {name!r} has no option {option!r}; {_nearest(option, fields)}"
-            )
+            what = f"option {option!r} of augmentation step {name!r}"
+            raise SuiteError(unknown(what, option, fields))
     try:
         return STEPS[name](**options)
     except ValidationError as error:
-        wrong = error.errors()[0]
-        where = ".".join(str(part) for part in wrong["loc"]) or "options"
-        raise SuiteError(
-            f"augmentation step {name!r}: {where}: {wrong['msg']} (given: {wrong['input']!r})"
-        ) from error
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        text = first_error(error, of="its options")
+        raise SuiteError(f"augmentation step {name!r}: {text}") from error

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import itertools
 import os
 import tracemalloc
@@ -17,8 +15,8 @@ from mlbench.data.labels import (
     WIDTH,
     cooccurrence,
     cooccurrence_embedding,
-    cooccurrence_of_lists,
     label_context,
+    label_graph,
     random_embedding,
 )
 from mlbench.types import DataError, Index, Targets
@@ -44,6 +42,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 # --------------------------------------------------------------------------------- co-occurrence
 @given(targets)
+@settings(deadline=None)
 def test_cooccurrence_counts_pairs(targets_NC: Targets) -> None:
     counts = cooccurrence(targets_NC)
     assert counts.dtype == np.float32
@@ -51,13 +50,6 @@ def test_cooccurrence_counts_pairs(targets_NC: Targets) -> None:
     for i in labels:
         for j in labels:
             assert counts[i, j] == sum(row[i] == 1 and row[j] == 1 for row in targets_NC)
-
-
-def test_cooccurrence_is_the_same_in_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    targets_NC = random_targets()
-    whole = cooccurrence(targets_NC)
-    monkeypatch.setattr(module, "_CELLS", 42)
-    assert np.array_equal(cooccurrence(targets_NC), whole)
 
 
 # ------------------------------------------------------------------------------ derived embedding
@@ -144,20 +136,6 @@ def test_words_that_know_no_label_are_refused(tmp_path: Path) -> None:
         label_context(index(random_targets(labels=2)), ["cat", "dog"], file)
 
 
-# -------------------------------------------------------------------------------- many labels
-@given(targets)
-def test_lists_are_counted_like_a_matrix_in_blocks_of_any_size(targets_NC: Targets) -> None:
-    present = [np.flatnonzero(row == 1) for row in targets_NC]
-    columns = np.concatenate([*present, np.zeros(0, np.int64)])
-    sizes = np.array([len(each) for each in present], np.int64)
-    whole = cooccurrence(targets_NC)
-    with pytest.MonkeyPatch.context() as patch:
-        for cells in (8, 100, 1 << 24):
-            patch.setattr(module, "_CELLS", cells)
-            counts = cooccurrence_of_lists(columns, sizes, targets_NC.shape[1])
-            assert np.array_equal(counts, whole)
-
-
 def test_the_memory_of_counts_does_not_grow_with_images_times_labels() -> None:
     images, labels = 20_000, 2_000
     targets_NC = np.zeros((images, labels), np.int8)
@@ -168,13 +146,6 @@ def test_the_memory_of_counts_does_not_grow_with_images_times_labels() -> None:
     tracemalloc.stop()
     assert np.array_equal(counts, 10 * np.eye(labels))
     assert peak < 4 * counts.nbytes, "a float copy of the targets is 10 times as large"
-
-
-def test_the_derived_embedding_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts, names = cooccurrence(random_targets()), list("abcdef")
-    whole = cooccurrence_embedding(counts, 200, names)
-    monkeypatch.setattr(module, "_CELLS", 13)
-    assert np.allclose(cooccurrence_embedding(counts, 200, names), whole, rtol=1e-6)
 
 
 # -------------------------------------------------------------------------------------- ablations
@@ -216,3 +187,48 @@ def test_the_full_list_of_coco_2017() -> None:
     assert len(lines) == 117_266
     assert {pair: counts[pair] for pair in pairs} == pairs
     assert counts.sum() == sum(pairs.values())
+
+
+# --------------------------------------------------------------------------------- label graphs
+def off_diagonal(counts):
+    return counts[~np.eye(len(counts), dtype=bool)]
+
+
+@given(targets, st.integers(0, 5))
+@settings(deadline=None)
+def test_a_random_graph_is_one_that_could_have_been_counted(targets_NC, seed):
+    counts = cooccurrence(targets_NC)
+    drawn = label_graph("random", counts, seed)
+    assert drawn.dtype == np.float32
+    assert np.array_equal(drawn, drawn.T)
+    assert np.array_equal(drawn.diagonal(), counts.diagonal())
+    positives = counts.diagonal()
+    assert (drawn <= np.minimum(positives, positives[:, None])).all()
+    assert (drawn > 0).sum() == (counts > 0).sum(), "as many links as before"
+    assert np.array_equal(drawn, label_graph("random", counts, seed))
+
+
+def test_a_random_graph_links_other_pairs_as_strongly():
+    rng = np.random.default_rng(0)
+    present = rng.random((5000, 40)) < rng.uniform(0.02, 0.4, 40)
+    present[:, 1] |= present[:, 0]
+    counts = cooccurrence(present.astype(np.int8))
+    one, other = (label_graph("random", counts, seed) for seed in (0, 1))
+    assert not np.array_equal(one, counts) and not np.array_equal(one, other)
+    least = np.minimum(counts.diagonal(), counts.diagonal()[:, None])
+    strengths = (np.sort(off_diagonal(each / least)) for each in (counts, one))
+    assert np.allclose(*strengths, atol=0.01)
+
+
+def test_in_random_graphs_every_pair_is_linked_as_often():
+    counts = np.diag(np.full(5, 10, np.float32))
+    counts[0, 1] = counts[1, 0] = 4
+    found = sum(label_graph("random", counts, seed) == 4 for seed in range(2000))
+    assert np.array_equal(found, found.T) and found.diagonal().sum() == 0
+    assert off_diagonal(found).min() > 140 and off_diagonal(found).max() < 260, "200 expected"
+
+
+def test_the_identity_links_nothing():
+    counts = np.array([[4, 2, 0], [2, 3, 0], [0, 0, 0]], np.float32)
+    assert np.array_equal(label_graph("identity", counts, 0), np.diag([4, 3, 0]))
+    assert np.array_equal(label_graph("cooccurrence", counts, 7), counts)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -15,7 +14,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, Valida
 
 from mlbench import registry
 from mlbench.registry import PLURALS, Kind
-from mlbench.text import unknown
+from mlbench.text import named_values, unknown
 from mlbench.tracks import explain, merge, nest
 from mlbench.types import (
     Graph,
@@ -186,43 +185,6 @@ def lay_over(fields: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
             raise SuiteError(unknown(f"option {name!r} of --set", first, known))
         merged = merge(merged, over)
     return merged
-
-
-EXAMPLES = {"--option": "lam=0.5", "--set": "optimizer.lr=3e-4", "--dataset-option": "year=2014"}
-
-
-def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]:
-    """Parse ``NAME=VALUE`` texts; a value is read as YAML or Python, otherwise it is a text.
-
-    Args:
-        texts: the texts; the last one of a name counts.
-        flag: the flag that they were given with, for messages.
-
-    Raises:
-        SuiteError: a text has no equals sign, or no name.
-    """
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise SuiteError(f"{flag} {text!r} is not NAME=VALUE, as in {flag} {EXAMPLES[flag]}")
-        found[name.strip()] = _value(value.strip())
-    return found
-
-
-def _value(text: str) -> Any:
-    try:
-        value = yaml.safe_load(text) if text else ""
-    except (yaml.YAMLError, RecursionError):
-        value = text
-    if not isinstance(value, str | int | float | list | dict | None):
-        return text  # YAML knows dates, which no option is
-    if isinstance(value, str) and value == text:
-        try:
-            return ast.literal_eval(text)  # 1e-3 and None, which are texts to YAML
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return text
-    return value
 
 
 def make(

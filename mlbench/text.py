@@ -1,10 +1,13 @@
-"""Words of messages: numbers with nouns, short lists, near names, validation errors."""
+"""Words of messages (counts, short lists, near names, validation errors) and ``NAME=VALUE``."""
 
 from __future__ import annotations
 
+import ast
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -54,3 +57,43 @@ def first_error(error: ValidationError, of: str = "the file") -> str:
     message = first["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(first["input"], dict | list) else f" = {first['input']!r}"
     return f"{where}{shown}: {message}"
+
+
+EXAMPLES = {"--option": "lam=0.5", "--set": "optimizer.lr=3e-4", "--dataset-option": "year=2014"}
+"""What ``NAME=VALUE`` may look like behind a flag."""
+
+
+def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]:
+    """Parse ``NAME=VALUE`` texts; a value is read as YAML or Python, otherwise it is a text.
+
+    Args:
+        texts: the texts; the last one of a name counts.
+        flag: the flag that they were given with, for messages.
+
+    Raises:
+        SuiteError: a text has no equals sign, or no name.
+    """
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise SuiteError(f"{flag} {text!r} is not NAME=VALUE, as in {flag} {EXAMPLES[flag]}")
+        found[name.strip()] = _value(value.strip())
+    return found
+
+
+def _value(text: str) -> Any:
+    import yaml
+
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except (yaml.YAMLError, RecursionError):
+        value = text
+    if not isinstance(value, str | int | float | list | dict | None):
+        return text  # YAML knows dates, which no option is
+    if isinstance(value, str) and value == text:
+        try:
+            return ast.literal_eval(text)  # 1e-3 and None, which are texts to YAML
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return text
+    return value

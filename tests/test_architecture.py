@@ -16,7 +16,7 @@ SOURCES = sorted([*(ROOT / "mlbench").rglob("*.py"), *(ROOT / "plugins").rglob("
 LANES = {
     "types": {"types"},
     "files": set(),
-    "text": set(),
+    "text": {"types"},
     "registry": {"types", "text"},
     "health": {"types", "files", "registry"},
     "metrics": {"types", "text", "metrics"},

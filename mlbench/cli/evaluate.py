@@ -11,8 +11,7 @@ from rich.table import Table
 
 from mlbench.cli.console import cache_folder, console, data_folder, errors
 from mlbench.cli.device import device_name, thread_count
-from mlbench.suite import named_values
-from mlbench.text import count
+from mlbench.text import count, named_values
 from mlbench.types import Places, SuiteError
 
 if TYPE_CHECKING:

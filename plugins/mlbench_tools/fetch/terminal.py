@@ -20,7 +20,7 @@ from rich.progress import (
 
 from mlbench import registry
 from mlbench.cli.console import cache_folder, console, data_folder, errors
-from mlbench.suite import named_values
+from mlbench.text import named_values
 from mlbench.types import DataError, DatasetCard, PluginError, Splits, SuiteError
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ import typer
 
 from mlbench import registry
 from mlbench.cli.console import cache_folder, console, data_folder
-from mlbench.suite import named_values
-from mlbench.text import count
+from mlbench.text import count, named_values
 from mlbench.types import SuiteError
 
 if TYPE_CHECKING:

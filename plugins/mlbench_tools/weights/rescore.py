@@ -11,7 +11,7 @@ import typer
 
 from mlbench.cli.console import cache_folder, data_folder, errors
 from mlbench.cli.device import device_name, thread_count
-from mlbench.suite import named_values
+from mlbench.text import named_values
 from mlbench.types import Places
 
 

@@ -19,6 +19,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from mlbench import DISTRIBUTION
 from mlbench.text import unknown
 from mlbench.types import PluginError
 
@@ -153,6 +154,21 @@ def refuse_clash(hits: list[Plugin]) -> None:
         raise PluginError(
             f"{hits[0].kind} {hits[0].name!r} is claimed by {claims}; uninstall all but one"
         )
+
+
+def import_errors(found: Iterable[Plugin]) -> dict[Plugin, str]:
+    """The plugins of other distributions that cannot be imported, with the reason.
+
+    mlbench's own plugins are not imported: its tests do so, and it would take seconds.
+    """
+    errors = {}
+    for plugin in found:
+        if plugin.distribution != DISTRIBUTION:
+            try:
+                plugin.load()
+            except PluginError as error:
+                errors[plugin] = str(error)
+    return errors
 
 
 def clashes() -> dict[tuple[Kind, str], list[Plugin]]:

@@ -18,7 +18,6 @@ LANES = {
     "files": set(),
     "text": {"types"},
     "registry": {"types", "text"},
-    "health": {"types", "files", "registry"},
     "metrics": {"types", "text", "metrics"},
     "store": {"types", "files", "text", "metrics", "store"},
     "recipe": {"types", "text"},

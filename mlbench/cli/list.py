@@ -9,8 +9,7 @@ import typer
 from rich.table import Table
 
 from mlbench import registry
-from mlbench.cli.console import cache_folder, console
-from mlbench.health import broken
+from mlbench.cli.console import console
 from mlbench.registry import EVERY_KIND, PLURALS, Kind
 from mlbench.text import unknown
 from mlbench.types import SuiteError
@@ -29,7 +28,7 @@ def list_plugins(
         p for one in (EVERY_KIND if wanted is None else (wanted,)) for p in registry.plugins(one)
     ]
     problems = {
-        plugin: f"broken: {reason}" for plugin, reason in broken(found, cache_folder()).items()
+        plugin: f"broken: {reason}" for plugin, reason in registry.import_errors(found).items()
     }
     for hits in registry.clashes().values():
         claims = " and ".join(p.distribution for p in hits)

@@ -27,7 +27,13 @@ from mlbench_plugins.datasets import drawing, scenes
 
 VERSION = 1
 """Changes with any pixel or label, so that no cache and no record mixes two editions."""
-SMALLEST = 32
+LIMITS = {
+    "train_images": (1, 1_000_000),
+    "test_images": (1, 1_000_000),
+    "size": (32, 1024),
+    "seed": (0, 2**32 - 1),
+}
+"""Option -> its smallest and largest value."""
 
 _LOG = logging.getLogger(__name__)
 _SPLITS: dict[Split, int] = {"train": 1, "test": 2}
@@ -99,15 +105,13 @@ class Synthetic(Dataset):
         size: int = 96,
         seed: int = 0,
     ) -> None:
-        for option, value, least in (
-            ("train_images", train_images, 1),
-            ("test_images", test_images, 1),
-            ("size", size, SMALLEST),
-            ("seed", seed, 0),
+        for (option, (least, most)), value in zip(
+            LIMITS.items(), (train_images, test_images, size, seed), strict=True
         ):
-            if type(value) is not int or value < least:
+            if type(value) is not int or not least <= value <= most:
                 raise DataError(
-                    f"synthetic has no {option}={value!r}; give a whole number of at least {least}"
+                    f"synthetic has no {option}={value!r}; give a whole number from {least:,} to "
+                    f"{most:,}"
                 )
         self.size, self.seed = size, seed
         self.images: dict[Split, int] = {"train": train_images, "test": test_images}

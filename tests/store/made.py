@@ -4,6 +4,7 @@ import numpy as np
 
 from mlbench.types import (
     Efficiency,
+    EpochLog,
     Latency,
     Predictions,
     RunRecord,
@@ -38,6 +39,10 @@ def made_efficiency(device="AMD EPYC", median_ms=12.5, **fields):
         "versions": {},
     }
     return Efficiency(**{**values, **fields})
+
+
+def made_epoch(epoch, loss):
+    return EpochLog(epoch=epoch, loss=loss, lr=1e-3, seconds=1, images_per_second=10)
 
 
 def made_record(method="ssgrl", value=50.0, *, spec=None, settings=None, **fields):

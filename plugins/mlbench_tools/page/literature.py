@@ -233,7 +233,7 @@ def _theirs(result: PublishedResult) -> dict[str, Any]:
         "pretraining": result.pretraining or NONE,
         "extra": result.extra_data,
         **{metric: _printed(result.score(metric)) for metric in ("mAP", "CF1", "OF1")},
-        "protocol": result.protocol or "not said",
+        "protocol": result.protocol or "not stated",
         "status": ", ".join(dict.fromkeys(score.status for score in result.scores)),
         "sources": list(dict.fromkeys(score.source for score in result.scores)),
     }

@@ -183,22 +183,17 @@ def test_a_runs_page_is_reached_from_the_board_and_leads_back(show):
     assert page.locator(".curve circle").count() == row.epochs
     assert page.locator(".labels li").count() == 80
     assert page.locator("#examples tbody tr").count() == 20
-    page.click("main a:has-text('probe track')")
-    page.wait_for_url("**/index.html*")
-    assert page.input_value("#set") == "coco-mini" and page.input_value("#track") == "probe"
-
-
-def test_protocols_and_calibration_of_a_run_are_a_click_away(show, site):
-    page = show(f"run/{mini().rows[0].run_ids[0]}.html")
-    assert page.locator("#protocols").is_hidden()
+    assert page.locator("#protocols").is_hidden() and page.locator(".reliability").is_visible()
     page.click("summary:has-text('protocols')")
     assert "ap-interpolated" in page.inner_text("#protocols")
-    assert page.locator(".reliability").is_visible()
     page.locator("summary:has-text('The bins as a table')").focus()
     page.keyboard.press("Enter")
     rows = page.locator("#reliability tbody tr")
     points = page.locator(".reliability .points").get_attribute("d")
     assert rows.first.is_visible() and rows.count() == points.count("M")
+    page.click("main a:has-text('probe track')")
+    page.wait_for_url("**/index.html*")
+    assert page.input_value("#set") == "coco-mini" and page.input_value("#track") == "probe"
 
 
 def test_the_matrix_of_wins_says_who_can_be_told_apart(show):

@@ -12,12 +12,12 @@ from mlbench.metrics import average_precision
 from mlbench.metrics.measures import ProtocolInput
 from mlbench.metrics.protocols import find
 from mlbench.store import Store
-from mlbench.types import EpochLog, Predictions, StoreError
+from mlbench.types import Predictions, StoreError
 from mlbench_tools.page import figures
 from mlbench_tools.page.derived import calibration_bins, derive, image_average_precision
 from mlbench_tools.page.figures import learning_curve, reliability_diagram
 from mlbench_tools.page.subpages import label_interval, label_lines
-from tests.store.made import made_predictions, made_record
+from tests.store.made import made_epoch, made_predictions, made_record
 
 
 def plain(logits, targets):
@@ -75,20 +75,6 @@ def test_worst_and_best_images(derived):
     assert found.images == 4 and found.positives == (3, 0, 0)
 
 
-def test_the_ends_are_those_of_the_whole_ranking(derived):
-    """Of 300 images most are ranked without a fault; the one of lowest loss is the best of them."""
-    rng = np.random.default_rng(0)
-    targets = (rng.random((300, 3)) < 0.5).astype(np.int8)
-    logits = (2 * targets + rng.standard_normal((300, 3))).astype(np.float32)
-    keys = tuple(f"{i:03d}" for i in range(300))
-    found = derived(Predictions(logits, targets, keys))
-    precision = image_average_precision(logits, targets)
-    loss = np.logaddexp(0, np.where(targets == 1, -logits, logits)).mean(axis=1)
-    ranked = [i for i in np.lexsort((-loss, precision)) if np.isfinite(precision[i])]
-    assert [image.key for image in found.worst] == [keys[i] for i in ranked[:10]]
-    assert [image.key for image in found.best] == [keys[i] for i in ranked[:-11:-1]]
-
-
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda _: b"hello"])
 def test_damaged_predictions_are_named(tmp_path, damage):
     record, store = made_record(), Store(tmp_path)
@@ -114,13 +100,9 @@ def test_other_predictions_or_training_positives_are_not_taken_from_the_cache(de
 
 
 # ---------------------------------------------------------------------------------------- drawings
-def log(epoch, loss):
-    return EpochLog(epoch=epoch, loss=loss, lr=1e-3, seconds=1, images_per_second=10)
-
-
 @given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=40))
 def test_a_curve_stays_in_its_drawing_and_falls_where_the_loss_falls(losses):
-    made = learning_curve([log(i + 1, loss) for i, loss in enumerate(losses)])
+    made = learning_curve([made_epoch(i + 1, loss) for i, loss in enumerate(losses)])
     for point in (*made.points, *made.up, *made.across):
         assert all(0 <= value <= figures.WIDTH for value in point if isinstance(value, float))
     assert all(0 <= p.y <= figures.HEIGHT for p in made.points)
@@ -131,8 +113,8 @@ def test_a_curve_stays_in_its_drawing_and_falls_where_the_loss_falls(losses):
 
 
 def test_no_curve_of_one_epoch():
-    assert learning_curve([log(1, 0.5)]) is None
-    assert learning_curve([log(1, 0.5), log(2, float("inf"))]) is None
+    assert learning_curve([made_epoch(1, 0.5)]) is None
+    assert learning_curve([made_epoch(1, 0.5), made_epoch(2, float("inf"))]) is None
 
 
 def diagram(probability, targets):

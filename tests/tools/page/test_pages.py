@@ -15,17 +15,13 @@ from mlbench.metrics.protocols import evaluate
 from mlbench.recipe import of
 from mlbench.recipe import read as settings_of
 from mlbench.store import Store
-from mlbench.types import EpochLog, Recipe, Reported, Settings, StoreError
+from mlbench.types import Recipe, Reported, Settings, StoreError
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.site import write_site
 from mlbench_tools.page.templating import facts, number
-from tests.store.made import made_efficiency, made_predictions, made_record, made_scores
+from tests.store.made import made_efficiency, made_epoch, made_predictions, made_record
 
 EVIL = "<script>alert(1)</script>"
-
-
-def log(epoch, loss):
-    return EpochLog(epoch=epoch, loss=loss, lr=1e-3, seconds=1, images_per_second=10)
 
 
 def recipe(**fields):
@@ -90,6 +86,18 @@ def contents(site):
 
 
 # -------------------------------------------------------------------------------- the whole of it
+def test_the_command_writes_the_boards_that_are_asked_for(cli, tmp_path):
+    store = Store(tmp_path / "results")
+    for track in ("probe", "published"):
+        store.write(made_record(spec={"track": track}), made_predictions())
+    done = cli("page", "site", "--track", "published", "--dataset", "coco")
+    assert done.code == 0 and "page: site/index.html" in done.err
+    assert [board["track"] for board in embedded(tmp_path / "site")["boards"]] == ["published"]
+    assert "Semantic-Specific Graph" in (tmp_path / "site" / "method" / "ssgrl.html").read_text()
+    done = cli("page", "none", "--dataset", "voc")
+    assert done.code == 2 and "no record in results matches" in done.err
+
+
 def test_every_link_leads_to_a_page_that_is_there(build):
     records = [made_record(name, 50) for name in ("ssgrl", 'we"ird <b>', "a/b%2F", "timm:x y")]
     bad = made_record("gap", status="diverged", scores=None, error="nan", efficiency=None)
@@ -116,7 +124,7 @@ def test_text_of_plugins_files_and_labels_never_becomes_markup(build):
         identity=f"coco{EVIL}",
         notes=(EVIL,),
         environment={EVIL: EVIL},
-        epochs=(log(1, 0.5), log(2, 0.4)),
+        epochs=(made_epoch(1, 0.5), made_epoch(2, 0.4)),
         efficiency=made_efficiency(device=EVIL),
     )
     score = Reported(
@@ -232,7 +240,7 @@ def test_rows_carry_the_values_of_other_protocols_if_all_their_seeds_have_predic
 # ---------------------------------------------------------------------------------- a run's page
 def test_a_runs_page_holds_what_repeats_and_explains_it(build):
     record = made_record(
-        epochs=(log(1, 0.5), log(2, float("inf")), log(3, 0.25)),
+        epochs=(made_epoch(1, 0.5), made_epoch(2, float("inf")), made_epoch(3, 0.25)),
         settings={"optimizer": {"lr": 0.0125}},
         environment={"device": "cpu", "versions": {"torch": "9.9"}},
         notes=("bf16 was not available",),
@@ -293,20 +301,6 @@ def test_a_run_without_predictions_or_scores_says_so(build):
     assert "There are no predictions beside the record." in page
     assert "<td>cat</td><td>50.00</td></tr>" in page, "a label has neither count nor interval"
     assert 'class="sure"' not in page and 'id="reliability"' not in page
-
-
-def test_one_of_a_kind_is_singular(build):
-    record = made_record(
-        test_images=1,
-        label_names=("cat",),
-        average_precision=(50.0,),
-        epochs=(log(1, 0.5),),
-        scores=made_scores().model_copy(update={"classes_scored": 1}),
-    )
-    site = build([record])
-    assert "1 run of 1 method on 1 board." in Page(site / "index.html").text
-    text = run(site, record).text
-    assert "test image, 1 label scored" in text and "The epoch as a table" in text
 
 
 # -------------------------------------------------------------------------------- a method's page

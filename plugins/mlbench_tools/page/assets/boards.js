@@ -1,4 +1,4 @@
-// Chooses a board, filters its rows, and hands them to table and plot. All text is set as text.
+// Chooses a board, filters its rows, and hands them to table and plot. Text is inserted as text, never as markup.
 const FIELDS = ["set", "track", "backbone", "loss", "place", "x", "colour", "protocol", "method", "epochs", "gmacs", "log", "papers"];
 for (const each of DATA.boards) each.rows.forEach((row, i) => { row.at = i; });
 
@@ -77,7 +77,7 @@ function plot() {
     const [low, high] = bounds(row);
     return { row, x: cost(row), y: row.map, low, high, group: row[state.colour] };
   });
-  // Looks are those of the whole board, so that a filter recolours nothing.
+  // Colours and shapes are assigned over the whole board, so no filter changes them.
   const all = looks([...new Set(board.rows.map((row) => row[state.colour]))].sort());
   const counts = tally(points);
   const title = $("x").selectedOptions[0].textContent;
@@ -107,7 +107,7 @@ function readAddress() {
   for (const field of FIELDS) state[field] = given.get(field) ?? $(field)?.dataset.first ?? "";
   const sort = given.get("sort") ?? "-map";
   state.down = sort.startsWith("-");
-  state.sort = sort.replace(/^-/, ""); // one that the table has not is mended there
+  state.sort = sort.replace(/^-/, ""); // `sorting` replaces a column that the table does not have
 }
 
 function writeAddress() {
@@ -127,7 +127,7 @@ function update() {
 function onInput({ target }) {
   if (!FIELDS.includes(target.id)) return;
   state[target.id] = target.type === "checkbox" ? (target.checked ? "1" : "0") : target.value;
-  if (target.id === "protocol") state.sort = ""; // by its first score
+  if (target.id === "protocol") state.sort = ""; // sort by its first value
   update();
   writeAddress();
 }

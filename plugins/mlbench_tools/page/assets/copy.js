@@ -1,4 +1,4 @@
-// Tables and citations to the clipboard. A table is {head: [text], body: [[text]], right: [bool]}.
+// Copies tables and citations to the clipboard. A table is {head: [text], body: [[text]], right: [bool]}.
 // Text is escaped by the rules of mlbench/boards/text.py; a test compares the two.
 const CONTROLS = /[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 const MARKUP = /[\\|`*~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\](?=[([:])|&(?=#?[A-Za-z0-9]+;)/g;
@@ -6,7 +6,7 @@ const FORMULA = /^[=+\-@\t\r]/, NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?
 const visible = (text) => String(text).replace(CONTROLS, "\ufffd");
 const one = (text) => visible(text).replace(/[\s\x1c-\x1f\x85]+/g, " ").trim();
 
-// An apostrophe before what a spreadsheet would work out as a formula.
+// Put an apostrophe before text that a spreadsheet would evaluate as a formula.
 function spreadsheet(text) {
   const shown = visible(text);
   return FORMULA.test(shown) && !NUMBER.test(shown) ? `'${shown}` : shown;
@@ -31,7 +31,7 @@ const LATEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\te
 
 function asLatex({ head, body, right }) {
   const cell = (text) => one(text).replace(/[&%$#_{}\\~^<>±–−|]/g, (c) => LATEX[c] ?? `\\${c}`)
-    .replace(/^[[*]/, "{}$&"); // what \\ at the end of the line before would take for its own
+    .replace(/^[[*]/, "{}$&"); // LaTeX would read them as an argument of the \\ before
   const line = (row) => `${row.map(cell).join(" & ")} \\\\`;
   return [`\\begin{tabular}{${right.map((r) => (r ? "r" : "l")).join("")}}`, "\\toprule", line(head),
     "\\midrule", ...body.map(line), "\\bottomrule", "\\end{tabular}"].join("\n") + "\n";
@@ -49,7 +49,7 @@ async function copy(text, what, status) {
     await navigator.clipboard.writeText(text);
     status.textContent = `${what} copied`;
   } catch {
-    // Some browsers refuse the clipboard to a page from disk: the reader copies by hand.
+    // Some browsers deny the clipboard to local files; then the reader copies by hand.
     const area = document.createElement("textarea");
     area.value = text;
     area.rows = 8;

@@ -24,8 +24,8 @@ function looks(groups) {
   }));
 }
 
-// One point beats another that costs no less and scores no more, unless they are equal. A point is
-// on the front if none beats it; it may be if none does when it has its upper bound and they their lower.
+// A point beats another if it costs no more and scores no less, and they are not equal. A point is on
+// the front if none beats it; it may be on it if none beats its upper bound by a lower bound.
 function stand(points) {
   const beaten = (a, upper, lower) => points.some((b) => b !== a && b.x <= a.x && b[lower] >= a[upper]
     && (b.x < a.x || b[lower] > a[upper]));
@@ -82,13 +82,13 @@ function drawAxes(svg, box, edge, x, y, title, log) {
     drawn("text", { x: box.left, y: 12 }, "mAP (%)"));
 }
 
-// Where a name may stand about its point: close by first, further off at the end of a line.
+// Offsets of a name from its point, nearest first; a line leads to the farther ones.
 const PLACES = [11, 20, 32, 46, 64, 86].flatMap((far) =>
   [[1, -1], [-1, -1], [1, 1], [-1, 1], [1, 0], [-1, 0], [0, -1], [0, 1]].map(([across, down]) => [across * far, down * far]));
 const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
 const about = (x, y, wide, tall = wide) => ({ left: x - wide, right: x + wide, top: y - tall, bottom: y + tall });
 
-// A name's box with the boxes of the line that leads to it, for every place where it fits the drawing.
+// The boxes of a name and of the line that leads to it, for every place inside the drawing.
 function placesOf(text, from, box) {
   const wide = text.length * 6.7 + 4;
   return PLACES.map(([across, down]) => {
@@ -99,9 +99,9 @@ function placesOf(text, from, box) {
   }).filter((p) => p.left >= box.left && p.right <= box.right && p.top >= 2 && p.bottom <= box.bottom);
 }
 
-// Names of the front's points, where they lie on no marker and no other name; a name without room
-// is left out, as the legend and the tooltip have it. Whiskers and the front are crossed if need be.
-// Rows of one method that lie on one another have one name.
+// Name the points of the front so that a name covers no marker and no other name. A name without room
+// is left out: legend and tooltip have it. A name may cross whiskers and the front. Coinciding points
+// of one method get one name.
 function nameFront(svg, front, all, lines, x, y, box) {
   const marks = all.map((p) => about(x(p.x), y(p.y), 7)), taken = [];
   for (const { row, ...point } of [...front].reverse()) {
@@ -131,7 +131,7 @@ function drawPoint(point, look, x, y, say) {
   const { best, maybe } = point;
   const shape = drawn("path", { class: `dot ${look.colour}${best ? " best" : maybe ? " maybe" : ""}`, d: look.shape,
     transform: `translate(${x(point.x).toFixed(1)} ${y(point.y).toFixed(1)})` });
-  // The table holds every row for the keyboard; here Tab goes along the front only.
+  // The table gives the keyboard every row; here Tab visits the front only.
   const link = drawn("a", { href: point.row.runs[0][1], tabindex: best ? 0 : -1, "aria-label": say(point.row) }, shape);
   link.point = point;
   return link;

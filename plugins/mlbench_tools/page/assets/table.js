@@ -1,7 +1,7 @@
-// The table of the chosen board, under its canonical protocol or another one, and who beats whom.
+// The table of the chosen board, by the canonical protocol or another one, and its matrix of wins.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const PAGE = 250; // rows drawn at first: drawing all of 2,000 takes longer than reading any
+const PAGE = 250; // rows drawn at first; drawing 2,000 is slow
 const state = { sort: "map", down: true };
 let board, shown = [], whole = false;
 
@@ -21,11 +21,11 @@ function el(tag, attributes, ...children) {
   return node;
 }
 
-// A long name may go on in the next line after any of its parts.
+// A long name may wrap after any of its parts.
 const wrapped = (text) => text.split(/(?<=[_:\-/=])|(?<=\.)(?=\D)/).flatMap((part) => [part, el("wbr", {})]).slice(0, -1);
 
-// id, heading, value to sort by, what a cell shows, whether more comes first, kind of the cell.
-// Rows know their place by mAP (`at`), so that equal scores stand as they do elsewhere.
+// id, heading, value to sort by, contents of a cell, whether it sorts highest first, kind of the cell.
+// `at` is a row's place by mAP; it breaks ties.
 const COLUMNS = [
   ["rank", "#", (r) => r.rank * 1e5 + r.worst, (r) => [ranks(r)], false, "number"],
   ["method", "method", (r) => r.method, (r) => [el("a", { href: DATA.methods[r.method].page }, ...wrapped(r.method))], false, "name"],
@@ -43,7 +43,7 @@ const COLUMNS = [
   ["variant", "variant", (r) => r.variant, (r) => wrapped(r.variant), false, "variant"],
   ["runs", "runs", (r) => r.runs.length, runCell, true, "runs"],
 ].map(([id, title, value, show, down = false, kind = ""]) => ({ id, title, value, show, down, kind }));
-const CANONICAL = ["rank", "map", "cf1", "of1"]; // what holds for the canonical protocol alone
+const CANONICAL = ["rank", "map", "cf1", "of1"]; // valid for the canonical protocol only
 
 function mapCell(row) {
   const { low, high } = board.span, at = (v) => (96 * (v - low)) / (high - low || 1);
@@ -59,7 +59,7 @@ function runCell(row) {
 
 const chosenProtocol = () => board.protocols.findIndex(([name]) => name === state.protocol);
 
-// A column for every number of the chosen protocol; none under the canonical one.
+// One column per value of the chosen protocol; none for the canonical one.
 function protocolColumns() {
   const place = chosenProtocol();
   return (board.protocols[place]?.[1] ?? []).map((title, i) => {
@@ -69,7 +69,7 @@ function protocolColumns() {
   });
 }
 
-// Settings that say the same in every row have a sentence above the plot instead.
+// A setting that all rows share is named above the plot and has no column.
 const constant = (field) => board.rows.length > 0 && board.rows.every((row) => row[field] === board.rows[0][field]);
 
 function columns() {
@@ -80,7 +80,7 @@ function columns() {
   return [...kept.slice(0, after), ...others, ...kept.slice(after)];
 }
 
-// The column to sort by: the reader's if the table has it, else the score that is mostly reported.
+// The column to sort by: the reader's choice if the table has it, else the most common score.
 function sorting() {
   const all = columns(), others = protocolColumns(), found = all.find(({ id }) => id === state.sort);
   if (found) return found;
@@ -135,7 +135,7 @@ function describeProtocol() {
       + "Ranks and intervals are hidden, and the plot stays as it is: they hold for the canonical protocol alone.";
 }
 
-// Whether each row is better (+) or worse (−) than each other, or they cannot be told apart (=).
+// The matrix of wins: a row is better (+) or worse (−) than a column, or they cannot be told apart (=).
 function drawWins() {
   $("wins").hidden = board.wins.length < 2 || chosenProtocol() >= 0;
   if ($("wins").hidden || board.matrix) return void (board.matrix && $("matrix").replaceChildren(board.matrix));
@@ -148,14 +148,14 @@ function drawWins() {
   $("matrix").replaceChildren(board.matrix);
 }
 
-// The literature's rows that are of the chosen data set; all of them where none is, or on request.
+// Show the published results of the chosen data set; all of them if it has none, or on request.
 function drawPapers() {
   const rows = [...document.querySelectorAll(".literature tbody tr")];
   const fits = rows.filter((row) => board.papers.includes(row.dataset.of));
   const all = state.papers === "1" || !fits.length;
   for (const row of rows) row.hidden = !all && !board.papers.includes(row.dataset.of);
   if (!rows.length) return;
-  $("papers-note").textContent = fits.length ? `${counted(fits.length, "row")} of ${board.papers.join(", ")}.` : "None is of the chosen data set; these are all of them.";
+  $("papers-note").textContent = fits.length ? `${counted(fits.length, "row")} of ${board.papers.join(", ")}.` : "There are none for the chosen data set; all are shown.";
 }
 
 // ------------------------------------------------------------------------------------------- copies

@@ -1,4 +1,4 @@
-// The reader's choice of light or dark; without one the system's holds.
+// The reader's choice of light or dark; the system's by default.
 const chosen = { get() { try { return localStorage.getItem("mlbench-theme"); } catch { return null; } },
   set(theme) { try { localStorage.setItem("mlbench-theme", theme); } catch { /* private window */ } } };
 

@@ -13,7 +13,7 @@ from mlbench.engine.distributed import World
 from mlbench.plan import GivenFiles
 from mlbench.store import Store
 from mlbench.types import Places
-from mlbench_tools.submit.archive import make
+from mlbench_tools.submit.pack_file import make
 from tests.tools.submit.parts import RESULTS, made, named
 
 MATRIX = """

@@ -1,1 +1,1 @@
-"""Sharing results."""
+"""Results as packs: one file a run, to submit and to verify."""

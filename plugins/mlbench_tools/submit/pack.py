@@ -1,4 +1,4 @@
-"""``mlbench pack RUN``: one run of a store as a small file to submit."""
+"""``mlbench pack RUN``: one run of a store as a file to submit."""
 
 from __future__ import annotations
 
@@ -17,38 +17,30 @@ if TYPE_CHECKING:
 
 def pack(
     run: Annotated[
-        str, typer.Argument(help="A run id, the first digits of one, or a record's .json.")
+        str, typer.Argument(help="A run id, its first digits, or the .json of a record.")
     ],
     results: Annotated[Path, typer.Option(help="The store that holds the run.")] = Path("results"),
     out: Annotated[
         Path | None,
-        typer.Option(help="The .zip to write, by default METHOD-EDITION-RUN.zip in this folder."),
+        typer.Option(help="The .zip to write. Default: METHOD-EDITION-RUN.zip in this folder."),
     ] = None,
 ) -> None:
     """Pack a run's record, predictions and settings into one small file, to submit it.
 
-    The same run gives the same file. What others will see in it, mlbench verify says.
+    The same run gives the same file. mlbench verify shows what others will see in it.
     """
     from mlbench.files import safe_name
-    from mlbench.store import Store
-    from mlbench_tools.submit.archive import make
+    from mlbench_tools.submit.pack_file import make
 
     if out is not None and out.suffix.lower() != ".zip":
-        raise PackError(
-            f"--out {out}: a pack is a zip, and its name ends in .zip, as {out.stem or run}.zip"
-        )
-    if run.endswith(".json"):
-        record = _read(Path(run))
-        store = Store(_root(Path(run)))
-    else:
-        store = Store(results)
-        record = _find(store, run)
+        raise PackError(f"--out {out}: a pack is a zip; use the name {out.stem or run}.zip")
+    store, record = _find(run, results)
     predictions = store.predictions(record) if record.status == "ok" else None
-    data = make(record, predictions, store.influence(record))
-    named = f"{record.spec.method}-{record.identity}-{record.run_id}"
-    file = out or Path(f"{safe_name(named)}.zip")
+    data = make(record, predictions)
+    name = safe_name(f"{record.spec.method}-{record.identity}-{record.run_id}")
+    file = out or Path(f"{name}.zip")
     _write(file, data)
-    repeat = "" if record.spec.checkpoint else f"; mlbench repeat {file} makes the run again"
+    repeat = "" if record.spec.checkpoint else f"; mlbench repeat {file} repeats the run"
     console.print(
         f"{file}: run {record.run_id}, {len(data) / 2**10:,.0f} KiB; next: mlbench verify {file}"
         f"{repeat}",
@@ -58,49 +50,32 @@ def pack(
     )
 
 
-def _find(store: Store, text: str) -> RunRecord:
-    """The one record whose run id begins so."""
-    found = store.find(text)
-    if found is None:
+def _find(run: str, results: Path) -> tuple[Store, RunRecord]:
+    """Find a run by its id or by the file STORE/records/EDITION/METHOD/RUN.json."""
+    from mlbench.store import Store
+
+    file = Path(run).resolve()
+    if file.suffix == ".json" and len(file.parents) > 3:
+        run, results = file.stem, file.parents[3]
+    store = Store(results)
+    record = store.find(run)
+    if record is None:
         raise PackError(
-            f"{store.root} has no run {text!r} among its {len(store.records())}; the boards and "
-            "the names of its records hold the ids, --results names another store"
+            f"{store.root} has no run {run!r} among its {len(store.records())}; boards and the "
+            "names of records have the ids, --results names another store"
         )
-    return found
-
-
-def _root(file: Path) -> Path:
-    """The store that a record's file lies in."""
-    for folder in file.resolve().parents:
-        if folder.name == "records":
-            return folder.parent
-    raise PackError(
-        f"{file} lies in no store, so its predictions are not known; give a file of RESULTS/records"
-    )
-
-
-def _read(file: Path) -> RunRecord:
-    from pydantic import ValidationError
-
-    from mlbench.types import RunRecord
-
-    try:
-        return RunRecord.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise PackError(f"{file} cannot be read ({error.strerror})") from error
-    except ValidationError as error:
-        raise PackError(
-            f"{file} is no record of this mlbench; give a file of RESULTS/records"
-        ) from error
+    return store, record
 
 
 def _write(file: Path, data: bytes) -> None:
+    from mlbench.files import whole
+
     try:
         if file.exists() and file.read_bytes() != data:
-            raise PackError(f"{file} is there and holds something else; name another with --out")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
+            raise PackError(f"{file} exists and is another file; choose a name with --out")
+        with whole(file) as part:
+            part.write_bytes(data)
     except OSError as error:
         raise PackError(
-            f"{file} cannot be written ({error.strerror}); name another with --out"
+            f"{file} cannot be written ({error.strerror}); choose another place with --out"
         ) from error

@@ -1,103 +1,85 @@
-"""What a verifier has to say about a pack."""
+"""The result of verifying a pack: findings, warnings, and what could not be checked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
-from mlbench.types import Value
-
-Kind = Literal["finding", "warning", "not checked"]
-Verdict = Literal["clean", "warnings", "findings"]
+RemarkKind = Literal["finding", "warning", "not checked"]
+Verdict = Literal["clean", "warnings", "findings", "unreadable"]
 SHOWN = 5
-"""How many of many names a remark lists."""
-LONGEST = 400
-"""Characters of what was expected or found."""
+"""Names that a remark lists of many."""
 
 
-class Remark(Value):
-    """Something that was seen.
+class Remark(NamedTuple):
+    """One result of a check.
 
     Attributes:
-        kind: a ``finding`` speaks against the pack, a ``warning`` is for a person to judge, and
-            ``not checked`` says what could not be looked at, and why.
-        check: which check saw it.
-        text: what it is.
-        expected, found: of a finding: what should be there, and what is.
+        kind: ``finding`` counts against the pack, ``warning`` is for a person to judge, and
+            ``not checked`` says what could not be checked, and why.
+        expected, found: of a finding: the right value and the pack's.
+        check: name of the check.
     """
 
-    kind: Kind
-    check: str = ""
+    kind: RemarkKind
     text: str
-    expected: str = ""
-    found: str = ""
+    expected: object = ""
+    found: object = ""
+    check: str = ""
 
 
-class Report(Value):
-    """Everything that was seen in a pack.
+def finding(text: str, expected: object, found: object) -> Remark:
+    """Return a remark that counts against the pack."""
+    return Remark("finding", text, expected, found)
+
+
+def as_warning(remark: Remark) -> Remark:
+    """Turn a finding into a warning, if something else than an error may explain it."""
+    if remark.kind != "finding":
+        return remark
+    return Remark("warning", f"{remark.text}: {remark.expected} here, {remark.found} in the pack")
+
+
+@dataclass
+class VerifyReport:
+    """All remarks on a file.
 
     Attributes:
-        pack: the file.
-        checks: names of the checks that were made.
-        added: what became of it, where it was to be added to a store and nothing spoke against it.
+        pack: path of the file.
+        error: why the file is not a pack; empty if it is one.
+        checks: names of the checks that ran.
+        added: the outcome of adding the pack to a store; None if it was not added.
     """
 
     pack: str
-    run_id: str
-    identity: str
-    checks: tuple[str, ...]
-    remarks: tuple[Remark, ...]
+    error: str = ""
+    run_id: str = ""
+    identity: str = ""
+    checks: list[str] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
     added: str | None = None
 
-    def also(self, check: str, remarks: Iterable[Remark]) -> Report:
-        """This report after one more check."""
-        named = tuple(remark.model_copy(update={"check": check}) for remark in remarks)
-        update = {"checks": (*self.checks, check), "remarks": (*self.remarks, *named)}
-        return self.model_copy(update=update)
+    def extend(self, check: str, remarks: Iterable[Remark]) -> None:
+        """Add one more check."""
+        self.checks.append(check)
+        self.remarks += [remark._replace(check=check) for remark in remarks]
 
-    def of(self, kind: Kind) -> tuple[Remark, ...]:
-        """The remarks of a kind."""
-        return tuple(remark for remark in self.remarks if remark.kind == kind)
+    def of(self, kind: RemarkKind) -> list[Remark]:
+        """Return the remarks of one kind."""
+        return [remark for remark in self.remarks if remark.kind == kind]
 
     @property
     def verdict(self) -> Verdict:
-        """What a person is told first; ``clean`` is a pack that nobody need look at."""
+        """``clean`` means no finding and no warning."""
+        if self.error:
+            return "unreadable"
         if self.of("finding"):
             return "findings"
         return "warnings" if self.of("warning") else "clean"
 
 
-def finding(text: str, expected: object, found: object) -> Remark:
-    """Something that speaks against the pack."""
-    return Remark(kind="finding", text=text, expected=_cut(expected), found=_cut(found))
-
-
-def warning(text: str) -> Remark:
-    """Something for a person to judge."""
-    return Remark(kind="warning", text=text)
-
-
-def not_checked(text: str) -> Remark:
-    """Something that could not be looked at."""
-    return Remark(kind="not checked", text=text)
-
-
-def _cut(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-
-
-def few(names: Sequence[object]) -> str:
-    """The first of many names, and how many more there are."""
+def shortened(names: Sequence[object]) -> str:
+    """Join the first names of many, and count the rest."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(str(name) for name in names[:SHOWN]) + more
-
-
-def softened(remark: Remark) -> Remark:
-    """A finding by plugins of another version than the run's, as a warning."""
-    if remark.kind != "finding":
-        return remark
-    return warning(
-        f"{remark.text} in the version that is installed here, which is not the run's: "
-        f"{remark.expected} here, {remark.found} there"
-    )

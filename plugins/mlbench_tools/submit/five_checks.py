@@ -1,0 +1,299 @@
+"""The five checks of ``mlbench verify``: run id, data, scores, settings and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlbench import recipe, registry
+from mlbench.data.noise import with_label_noise
+from mlbench.data.splits import open_splits
+from mlbench.metrics.protocol import score
+from mlbench.tracks import own
+from mlbench.types import (
+    DatasetCard,
+    Index,
+    MeasureError,
+    PluginError,
+    Predictions,
+    RunRecord,
+    RunSpec,
+    Scores,
+    Splits,
+    SuiteError,
+    keys_digest,
+    split_digest,
+)
+from mlbench_tools.submit.pack_file import RECIPE, Pack
+from mlbench_tools.submit.recount import costs
+from mlbench_tools.submit.remarks import (
+    Remark,
+    VerifyReport,
+    as_warning,
+    finding,
+    shortened,
+)
+
+POINTS = 1e-4
+"""Tolerance of scores in percentage points: a hundredth of what a board shows."""
+
+
+def verify(pack: Pack, data: Path | None = None, cache: Path | None = None) -> VerifyReport:
+    """Run the five checks.
+
+    Findings on settings and costs become warnings if a plugin of the run is not installed here in
+    the run's version.
+
+    Args:
+        pack: from ``mlbench_tools.submit.pack_file.read``.
+        data: folder of the data sets, to compare images and targets one by one. None compares
+            digests with the data set's card.
+        cache: folder to write to; needed with ``data``.
+
+    Raises:
+        DataError: the data set is not under ``data``.
+    """
+    record = pack.record
+    report = VerifyReport(pack.file, run_id=record.run_id, identity=record.identity)
+    report.extend("run id", run_id(pack))
+    report.extend("data", test_split(pack, data, cache))
+    report.extend("scores", scores(pack))
+    changed = [Remark("warning", text) for text in _changed_plugins(record)]
+    for name, check in (("settings", settings), ("costs", costs)):
+        remarks = check(record)
+        report.extend(name, map(as_warning, remarks) if changed else remarks)
+    report.remarks += changed
+    return report
+
+
+# ------------------------------------------------------------------------------------------ run id
+def run_id(pack: Pack) -> Iterator[Remark]:
+    """Every part of the pack has the run id, which is the hash of the settings."""
+    expected = pack.record.spec.run_id
+    found = {"record": pack.record.run_id, "manifest": pack.manifest.run_id}
+    if pack.predictions_run_id is not None:
+        found["predictions"] = pack.predictions_run_id
+    try:
+        found["recipe"] = recipe.read(pack.recipe).spec.run_id
+    except SuiteError as error:
+        yield finding(f"{RECIPE} cannot be read", "the settings of the run", error)
+    for part, value in found.items():
+        if value != expected:
+            yield finding(f"run id of the {part} is not that of the settings", expected, value)
+
+
+# -------------------------------------------------------------------------------------------- data
+def test_split(pack: Pack, data: Path | None, cache: Path | None) -> Iterator[Remark]:
+    """Members have the hashes of the manifest; images and targets are those of the data set."""
+    recorded, computed = pack.manifest.sha256, pack.sha256
+    for name in sorted({*recorded, *computed}):
+        if recorded.get(name) != computed.get(name):
+            text = f"SHA-256 of {name} is not that of the manifest"
+            yield finding(text, recorded.get(name), computed.get(name))
+    if data is None:
+        yield from _against_card(pack, card_of(pack.record.spec.dataset))
+    else:
+        yield from _against_data(pack, _open(pack.record.spec, data, cache))
+
+
+def _against_card(pack: Pack, card: DatasetCard | None) -> Iterator[Remark]:
+    record, test = pack.record, pack.predictions
+    digest = record.spec.data
+    name = card.identities.get(digest) if card else None
+    if card is None or name is None:
+        if card and record.identity in card.editions:
+            text = f"digest of the data is not that of {record.identity}"
+            known = [one for one, edition in card.identities.items() if edition == record.identity]
+            yield finding(text, shortened(known), digest)
+        else:
+            yield Remark(
+                "not checked",
+                f"images and targets: no card of {record.spec.dataset} knows data of digest "
+                f"{digest}; --data DIR compares them with the data set",
+            )
+        return
+    if record.identity != name:
+        yield finding("edition is not that of the digest", name, record.identity)
+    edition = card.editions.get(name)
+    if edition is None or test is None:
+        return
+    found = split_digest(test.keys, test.targets, record.label_names)
+    if (keys := keys_digest(test.keys)) != edition.test_keys:
+        yield finding(f"images are not the test split of {name}", edition.test_keys, keys)
+    elif found != edition.test:
+        text = f"labels, their order or targets are not those of {name}"
+        yield finding(text, edition.test, found)
+
+
+def _open(spec: RunSpec, data: Path, cache: Path | None) -> Splits:
+    assert cache is not None, "opening a data set needs a cache"
+    splits = open_splits(
+        spec.dataset,
+        spec.dataset_options,
+        data,
+        cache,
+        labels=spec.labels,
+        holdout=spec.holdout,
+        validation=spec.settings.selection == "validation",
+        allow_missing=spec.incomplete,
+    )
+    return with_label_noise(splits, spec.label_noise)
+
+
+def _against_data(pack: Pack, splits: Splits) -> Iterator[Remark]:
+    record, test = pack.record, pack.predictions
+    part = record.spec.incomplete
+    if not part and (splits.digest, splits.identity) != (record.spec.data, record.identity):
+        yield finding(
+            "the data set under --data is not the run's",
+            f"{splits.identity} (digest {splits.digest})",
+            f"{record.identity} (digest {record.spec.data})",
+        )
+    if splits.names != record.label_names:
+        text = "labels or their order are not the data set's"
+        yield finding(text, shortened(splits.names), shortened(record.label_names))
+    elif test is not None:
+        yield from _compare("test", test, splits.test, part)
+        if test.validation is not None and splits.validation is not None:
+            yield from _compare("validation", test.validation, splits.validation, part)
+
+
+def _compare(split: str, found: Predictions, true: Index, may_lack: bool) -> Iterator[Remark]:
+    """Compare keys and targets; images may be missing from a run on incomplete data."""
+    rows = {key: row for row, key in enumerate(true.keys)}
+    missing = sorted(set(rows) - set(found.keys))
+    if missing and not may_lack:
+        text = f"images are missing from the {split} split: {len(missing)}"
+        yield finding(text, shortened(missing), "none of them")
+    added = sorted(set(found.keys) - set(rows))
+    if added or len(set(found.keys)) < len(found.keys):
+        text = f"images of the {split} split that are unknown or repeat"
+        yield finding(text, f"{len(true)} images", f"{len(found.keys)}, {len(added)} unknown")
+        return
+    expected = true.targets[[rows[key] for key in found.keys]]
+    wrong = np.argwhere(found.targets != expected)
+    if len(wrong):
+        row, column = (int(i) for i in wrong[0])
+        text = f"targets of the {split} split that are not the data set's: {len(wrong)}"
+        where = f"{expected[row, column]} for image {found.keys[row]}, column {column}"
+        yield finding(text, where, int(found.targets[row, column]))
+
+
+# ------------------------------------------------------------------------------------------ scores
+def scores(pack: Pack) -> Iterator[Remark]:
+    """Recompute scores, interval and the AP of each label from the predictions."""
+    record, test = pack.record, pack.predictions
+    if record.status != "ok" or test is None:
+        yield Remark("warning", "the run diverged: there are no scores to recompute")
+        return
+    yield Remark(
+        "not checked",
+        "whether the predictions come from this model, and whether it was trained on the test split",
+    )
+    try:
+        recomputed, precisions = score(test.logits, test.targets)
+    except MeasureError as error:
+        yield finding("the predictions cannot be scored", "finite logits and known targets", error)
+        return
+    for name in Scores.model_fields:
+        expected, found = getattr(recomputed, name), getattr(record.scores, name, None)
+        if not _close(expected, found):
+            yield finding(f"{name} is not what the predictions give", expected, found)
+    if len(precisions) != len(record.average_precision):
+        text = "the record does not have one average precision a label"
+        yield finding(text, len(precisions), len(record.average_precision))
+        return
+    rows = zip(record.label_names, precisions, record.average_precision, strict=True)
+    wrong = [row for row in rows if not _close(*row[1:])]
+    if wrong:
+        text = f"average precision of {len(wrong)} labels is not what the predictions give"
+        yield finding(
+            text,
+            shortened([f"{name} {expected}" for name, expected, _ in wrong]),
+            shortened([f"{name} {found}" for name, _, found in wrong]),
+        )
+
+
+def _close(expected: float | None, found: float | None) -> bool:
+    if expected is None or found is None:
+        return expected is found
+    return abs(expected - found) <= POINTS
+
+
+# ---------------------------------------------------------------------------------------- settings
+def settings(record: RunRecord) -> Iterator[Remark]:
+    """Compare the settings with those of the method's recipe in the track."""
+    spec = record.spec
+    if record.commit is None or record.commit.endswith("-dirty"):
+        yield Remark(
+            "warning", f"nobody else has the code of the run: its commit is {record.commit}"
+        )
+    if spec.checkpoint:  # scored, not trained
+        return
+    if not {"head", "recipe"} & set(registry.kinds_of(spec.method)):
+        yield Remark(
+            "warning", f"method {spec.method!r} is not installed here: its settings are not known"
+        )
+        return
+    card = card_of(spec.dataset)
+    if card is None:
+        yield Remark(
+            "not checked", f"settings: no card of {spec.dataset} has the {spec.track} track's"
+        )
+        return
+    try:
+        expected = own(spec.track, spec.method, spec.dataset, card, spec.settings)
+    except (SuiteError, PluginError) as error:
+        text = f"the {spec.track} track does not allow these settings"
+        yield finding(text, f"settings of the {spec.track} track", error)
+        return
+    here, there = (_leaves(one.model_dump(mode="json")) for one in (expected, spec.settings))
+    for path in sorted(here | there):
+        if here.get(path) != there.get(path):
+            text = f"{path} is not that of the {spec.track} track, where no run may change it"
+            yield finding(text, here.get(path), there.get(path))
+
+
+def _leaves(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return dotted path -> value, for nested mappings."""
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            found |= _leaves(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def card_of(dataset: str) -> DatasetCard | None:
+    """Return the card of a data set; None if its plugin is not installed or has none."""
+    try:
+        card = getattr(registry.find("dataset", dataset).load(), "card", None)
+    except PluginError:
+        return None
+    return card if isinstance(card, DatasetCard) else None
+
+
+def _changed_plugins(record: RunRecord) -> Iterator[str]:
+    """Name the plugins of the run that are not installed here in its version."""
+    ran = record.spec.settings
+    used: Sequence[tuple[registry.Kind, str]] = (
+        ("backbone", ran.backbone),
+        ("head", ran.head),
+        ("loss", ran.loss),
+        ("dataset", record.spec.dataset),
+    )
+    recorded = record.environment.get("plugins")
+    for kind, name in used:
+        label = f"{kind} {name.partition(':')[0]}"
+        was = recorded.get(label) if isinstance(recorded, Mapping) else None
+        try:
+            plugin = registry.find(kind, name)
+            here = f"{plugin.distribution} {plugin.version}"
+        except PluginError:
+            here = "not installed"
+        if was != here:
+            yield f"{label} was {was} in the run and is {here} here: findings on it are warnings"

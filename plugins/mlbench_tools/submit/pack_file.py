@@ -1,0 +1,223 @@
+"""The form of a pack: a zip of the record, the recipe, the predictions and a manifest.
+
+    manifest.json     format version, run id, SHA-256 of every other member
+    record.json       the record, as in the store
+    recipe.yaml       the run's settings, to read and to repeat (see ``mlbench.recipe``)
+    predictions.npz   logits, targets, keys and label names of the test split, and of the
+                      validation split if there is one; absent if the run diverged
+
+The same run gives the same bytes. Reading writes nothing to disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from mlbench import __version__, recipe
+from mlbench.types import PackError, Predictions, RunRecord, Value
+
+MANIFEST, RECORD, RECIPE, PREDICTIONS = (
+    "manifest.json",
+    "record.json",
+    "recipe.yaml",
+    "predictions.npz",
+)
+_VALIDATION = "validation_"
+"""Prefix of the arrays of the validation split."""
+_REMEDY = "ask for the file again, or make one with `mlbench pack`"
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class PackManifest(Value):
+    """Format and run of a pack, and the SHA-256 of each other member.
+
+    Attributes:
+        mlbench: the version that made the pack.
+    """
+
+    format: Literal[1]
+    mlbench: str
+    run_id: str
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The contents of a pack. Types and shapes are right; nothing else has been checked.
+
+    Attributes:
+        file: path of the pack, for messages.
+        sha256: of each member but the manifest, as computed.
+        recipe: text of ``recipe.yaml``.
+        predictions: None if the run diverged.
+        predictions_run_id: the run that the predictions name.
+    """
+
+    file: str
+    manifest: PackManifest
+    sha256: Mapping[str, str]
+    record: RunRecord
+    recipe: str
+    predictions: Predictions | None
+    predictions_run_id: str | None
+
+
+# ----------------------------------------------------------------------------------------- writing
+def make(record: RunRecord, predictions: Predictions | None) -> bytes:
+    """Return the bytes of a pack.
+
+    Args:
+        record: the run's record.
+        predictions: of the test split, kept as float32; None for a run that diverged.
+
+    Raises:
+        PackError: the run has scores but no predictions to recompute them from.
+    """
+    if (predictions is None) != (record.status == "diverged"):
+        has = "no predictions" if predictions is None else "predictions"
+        raise PackError(
+            f"run {record.run_id} is {record.status} and has {has}, so its scores cannot be "
+            "verified; run it again"
+        )
+    members = {
+        RECORD: (record.model_dump_json(indent=1) + "\n").encode(),
+        RECIPE: recipe.text(record).encode(),
+    }
+    if predictions is not None:
+        members[PREDICTIONS] = _dump(predictions, record)
+    manifest = PackManifest(
+        format=1,
+        mlbench=__version__,
+        run_id=record.run_id,
+        sha256={name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
+    )
+    return zipped({MANIFEST: (manifest.model_dump_json(indent=1) + "\n").encode(), **members})
+
+
+def zipped(members: Mapping[str, bytes]) -> bytes:
+    """Return a zip of the members in this order; equal members give equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in members.items():
+            member = zipfile.ZipInfo(name)  # dated 1980
+            member.compress_type = zipfile.ZIP_DEFLATED
+            member.create_system, member.external_attr = 3, 0o644 << 16  # Unix on every system
+            archive.writestr(member, data, compresslevel=9)
+    return buffer.getvalue()
+
+
+def _dump(predictions: Predictions, record: RunRecord) -> bytes:
+    """Return an uncompressed .npz; the pack around it is compressed."""
+    found: dict[str, NDArray[Any]] = {
+        **_arrays(predictions),
+        "names": np.array(record.label_names, dtype=np.str_),
+        "run_id": np.array(record.run_id),
+    }
+    if predictions.validation is not None:
+        validation = _arrays(predictions.validation)
+        found |= {_VALIDATION + name: array for name, array in validation.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, **found)  # type: ignore[arg-type] # numpy's stub sees allow_pickle in **
+    return buffer.getvalue()
+
+
+def _arrays(predictions: Predictions) -> dict[str, NDArray[Any]]:
+    return {
+        "logits": predictions.logits.astype("<f4", copy=False),
+        "targets": predictions.targets.astype(np.int8, copy=False),
+        "keys": np.array(predictions.keys, dtype=np.str_),
+    }
+
+
+# ----------------------------------------------------------------------------------------- reading
+def read(file: Path) -> Pack:
+    """Read a pack.
+
+    Raises:
+        PackError: the file cannot be read, is damaged, is not a pack, or has another format.
+    """
+    members = _members(file)
+    manifest = _parse(file, members, MANIFEST, PackManifest)
+    record = _parse(file, members, RECORD, RunRecord)
+    predictions, run_id = None, None
+    if record.status == "ok" or PREDICTIONS in members:
+        data = _member(file, members, PREDICTIONS)
+        try:
+            predictions, run_id = _load(data, record)
+        except Exception as error:  # numpy and zipfile raise many types on damaged bytes
+            raise PackError(f"{file}: {PREDICTIONS} is damaged ({error}); {_REMEDY}") from error
+    return Pack(
+        file=str(file),
+        manifest=manifest,
+        sha256={
+            name: hashlib.sha256(data).hexdigest()
+            for name, data in members.items()
+            if name != MANIFEST
+        },
+        record=record,
+        recipe=_member(file, members, RECIPE).decode(errors="replace"),
+        predictions=predictions,
+        predictions_run_id=run_id,
+    )
+
+
+def _members(file: Path) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    except OSError as error:
+        raise PackError(f"{file} cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # zipfile and its decompressors raise many types on damaged bytes
+        raise PackError(f"{file} is damaged or not a pack ({error}); {_REMEDY}") from error
+
+
+def _member(file: Path, members: Mapping[str, bytes], name: str) -> bytes:
+    if name not in members:
+        raise PackError(f"{file} is not a pack: it has no {name}; {_REMEDY}")
+    return members[name]
+
+
+def _parse(file: Path, members: Mapping[str, bytes], name: str, model: type[_Model]) -> _Model:
+    try:
+        return model.model_validate_json(_member(file, members, name))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise PackError(
+            f"{file}: mlbench {__version__} cannot read {name} ({where}: {first['msg']}); update "
+            f"mlbench, or {_REMEDY}"
+        ) from error
+
+
+def _load(data: bytes, record: RunRecord) -> tuple[Predictions, str]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        test = _split(arrays, "", record.test_images, record)
+        run_id = str(arrays["run_id"])
+        if f"{_VALIDATION}keys" not in arrays:
+            return test, run_id
+        validation = _split(arrays, _VALIDATION, record.validation_images, record)
+        return Predictions(test.logits, test.targets, test.keys, validation), run_id
+
+
+def _split(
+    arrays: Mapping[str, NDArray[Any]], prefix: str, images: int, record: RunRecord
+) -> Predictions:
+    logits, targets, keys = (arrays[prefix + name] for name in ("logits", "targets", "keys"))
+    shape = (images, len(record.label_names))
+    if not (logits.shape == targets.shape == shape and keys.shape == shape[:1]):
+        raise PackError(
+            f"{prefix}logits {logits.shape}, targets {targets.shape} and keys {keys.shape} are not "
+            f"of {images} images and {shape[1]} labels as in the record"
+        )
+    numbers = logits.astype(np.float32, copy=False), targets.astype(np.int8, copy=False)
+    return Predictions(*numbers, tuple(keys.tolist()))

@@ -1,16 +1,40 @@
-"""Backbones without weights, memory or time, for whoever plans, profiles or verifies a run."""
+"""Backbones and heads without weights, memory or time, to plan, profile or verify a run."""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from mlbench import registry
+from mlbench.data.labels import WIDTH
+from mlbench.engine.flops import count
+from mlbench.types import LabelContext, Settings
 
 if TYPE_CHECKING:
-    from mlbench.types import Backbone
+    from torch import Tensor, nn
+
+    from mlbench.types import Backbone, FeatureSpec
+
+IMAGES = 2
+"""Images that the work is counted for, then divided by: work on labels alone is shared."""
+
+
+class Counts(NamedTuple):
+    """Parameters, and 1e9 multiply-accumulates an image, of a backbone or a head."""
+
+    parameters: int
+    gmacs: float
+
+
+class Outline(NamedTuple):
+    """The feature maps of a backbone for ``IMAGES`` images, on the ``meta`` device."""
+
+    spec: FeatureSpec
+    maps: tuple[Tensor, ...]
+    counts: Counts
 
 
 @functools.lru_cache(maxsize=64)
@@ -28,3 +52,52 @@ def outline(name: str, image_size: int) -> Backbone:
     with torch.device("meta"):
         made: Backbone = factory(weights="none", image_size=image_size).eval()
     return made
+
+
+@functools.lru_cache(maxsize=64)
+def count_backbone(name: str, image_size: int) -> Outline:
+    """Count a backbone as records do.
+
+    Raises:
+        PluginError: as in ``outline``.
+        MeasureError: part of its work would have been counted as 0.
+    """
+    module: Any = outline(name, image_size)
+    images = torch.zeros(IMAGES, 3, image_size, image_size, device="meta")
+    maps: list[tuple[Tensor, ...]] = []
+    macs = count(module, lambda: maps.append(module(images)), [images], name)
+    return Outline(module.spec, maps[0], _counts(module, macs))
+
+
+def count_head(settings: Settings, labels: int) -> Counts:
+    """Count a head, on its backbone's maps, as records do.
+
+    Raises:
+        PluginError: the head cannot serve the case.
+        MeasureError: part of its work would have been counted as 0.
+    """
+    _, maps, _ = count_backbone(settings.backbone, settings.image_size)
+    with torch.device("meta"):
+        head = make_head(settings, labels)
+        return _counts(head, count(head, lambda: head(maps), maps, settings.head))
+
+
+def make_head(settings: Settings, labels: int) -> nn.Module:
+    """Make a head, for evaluation, without a data set.
+
+    All labels occur together in the one image; the label matrices are views of a single number, so
+    that 9,605 labels take no memory.
+    """
+    names = tuple(f"label {i}" for i in range(labels))
+    one = np.ones((), np.float32)
+    counts, words = (np.broadcast_to(one, (labels, n)) for n in (labels, WIDTH))
+    context = LabelContext(names, counts, words, labels + 1, lambda: np.ones(labels, np.int64))
+    spec = count_backbone(settings.backbone, settings.image_size).spec
+    made: nn.Module = registry.find("head", settings.head).load()(
+        spec, context, **settings.head_options
+    )
+    return made.eval()
+
+
+def _counts(module: nn.Module, macs: int) -> Counts:
+    return Counts(sum(p.numel() for p in module.parameters()), macs / IMAGES / 1e9)

@@ -168,7 +168,7 @@ class Store:
         """
         file = self.predictions_file(record)
         with open_arrays(file) as arrays:
-            names, predictions = tuple(arrays["names"].tolist()), _unpack(arrays)
+            names, predictions = tuple(arrays["names"].tolist()), read_predictions(arrays)
         if names != record.label_names:
             raise StoreError(
                 f"{file}: its {len(names)} labels are not the {len(record.label_names)} "
@@ -315,12 +315,28 @@ def damage(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _pack(predictions: Predictions, record: RunRecord) -> bytes:
-    """The archive of a run's predictions and their influence."""
+def prediction_arrays(predictions: Predictions, record: RunRecord) -> dict[str, NDArray[Any]]:
+    """The arrays of an archive: those of each split, and the label names.
+
+    Raises:
+        StoreError: the predictions do not fit the record.
+    """
     arrays = _split_arrays(predictions, record)
     arrays["names"] = np.array(record.label_names, dtype=np.str_)
     if predictions.validation is not None:
         arrays |= _split_arrays(predictions.validation, record, VALIDATION)
+    return arrays
+
+
+def read_predictions(arrays: Arrays) -> Predictions:
+    """The predictions of both splits; the inverse of ``prediction_arrays``."""
+    validation = _read_split(arrays, VALIDATION) if f"{VALIDATION}keys" in arrays else None
+    return replace(_read_split(arrays), validation=validation)
+
+
+def _pack(predictions: Predictions, record: RunRecord) -> bytes:
+    """The archive of a run's predictions and their influence."""
+    arrays = prediction_arrays(predictions, record)
     if record.scores is not None:
         with suppress(MeasureError):  # predictions are kept even if they cannot be scored
             arrays |= influence_arrays(derive_influence(predictions, record.label_names))
@@ -343,11 +359,6 @@ def _split_arrays(
         f"{prefix}targets": predictions.targets.astype(np.int8, copy=False),
         f"{prefix}keys": np.array(predictions.keys, dtype=np.str_),
     }
-
-
-def _unpack(arrays: Arrays) -> Predictions:
-    validation = _read_split(arrays, VALIDATION) if f"{VALIDATION}keys" in arrays else None
-    return replace(_read_split(arrays), validation=validation)
 
 
 def _read_split(arrays: Arrays, prefix: str = "") -> Predictions:

@@ -10,7 +10,7 @@ import yaml
 
 from mlbench import suite
 from mlbench.cli import make_app
-from mlbench_tools.costs.head_costs import method_table
+from mlbench_tools.costs.profile import method_table
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from mlbench import registry
 from mlbench.cli.console import console
-from mlbench.types import Precision, Recipe, Settings, SuiteError
+from mlbench.text import count
+from mlbench.tracks import recipe_of
+from mlbench.types import PluginError, Precision, Recipe, SuiteError
 
 if TYPE_CHECKING:
-    from mlbench.suite import Suite
-    from mlbench_tools.costs.profiling import BackboneProfile, Part, Profile
+    from mlbench_tools.costs.profiling import BackboneProfile, PartCost, Profile
+
+LABELS = 80
+"""Labels of the methods' table: COCO's."""
+GROUND = {"backbone": "resnet101", "image_size": 448}
+"""Backbone and image size of all heads of the table, so that their costs compare."""
+
+GMACS = (
+    "GMACs: 1e9 multiply-accumulates an image, from a batch of two, as in the records; heads have "
+    "the options of their recipes."
+)
 
 
 def profile(
@@ -44,106 +56,119 @@ def profile(
     Needs no weights and no data, and without --measure hardly any time or memory.
     """
     if cards:
-        from mlbench_tools.costs.head_costs import method_table
-
         typer.echo(method_table(), nl=False)
         return
     if plugins is None:
         raise SuiteError("no method to profile; name some, as in --plugins ssgrl,gap")
     labels, sizes = _numbers("--classes", classes), _numbers("--batch-sizes", batch_sizes)
-    suite = _suite(plugins, backbones)
 
     import torch
 
     from mlbench.cli.device import device_name
+    from mlbench.suite import make
     from mlbench_tools.costs.profiling import Measuring
-    from mlbench_tools.costs.profiling import profile as count
+    from mlbench_tools.costs.profiling import profile as profile_heads
 
+    fields = {"plugins": _names(plugins), "backbones": _names(backbones or "")}
+    suite = make(fields, "the command line")
+    if others := (*suite.losses, *suite.datasets):
+        raise SuiteError(
+            f"--plugins: {', '.join(others)} costs nothing at inference; name methods and backbones"
+        )
     how = None
     if measure:
         how = Measuring(torch.device(device_name(device)), precision, tuple(sizes))
-    heads = {method: _settings(method) for method in suite.methods}
-    found = count(heads, suite.backbones or ("resnet101",), labels, image_size, how)
+    heads = {method: recipe_of(method).settings for method in suite.methods}
+    found = profile_heads(heads, suite.backbones or ("resnet101",), labels, image_size, how)
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
     else:
         _show(found)
 
 
+def method_table() -> str:
+    """Return a Markdown table of all methods with a recipe; heads are counted on ``GROUND``."""
+    ground = f"{LABELS} labels, {GROUND['backbone']} at {GROUND['image_size']}"
+    rows: list[tuple[str, ...]] = [
+        ("method", "paper", "what is new", f"head ({ground})", "reported on COCO"),
+        ("---",) * 5,
+    ]
+    for plugin in registry.plugins("recipe"):
+        recipe = recipe_of(plugin.name)
+        year = re.search(r"year\s*=\s*\{?(\d{4})", recipe.bibtex)
+        paper = f"{recipe.title}, {year[1]}" if year else recipe.title
+        row = (f"`{plugin.name}`", paper, recipe.summary, _head_cost(recipe), _reported(recipe))
+        rows.append(tuple(cell.replace("|", "&#124;") for cell in row))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _head_cost(recipe: Recipe) -> str:
+    from mlbench.backbones import count_head
+
+    try:
+        cost = count_head(recipe.settings.model_copy(update=GROUND), LABELS)
+    except PluginError:
+        return "not at this number"
+    return f"{cost.parameters / 1e6:.1f} M, {cost.gmacs:.2f} GMACs"
+
+
+def _reported(recipe: Recipe) -> str:
+    """The first mAP on COCO that the card reports."""
+    for score in recipe.reported:
+        if score.dataset == "coco" and score.metric == "mAP":
+            return f"{score.value} mAP ({score.note}; {score.status})"
+    return "none that could be verified"
+
+
 def _numbers(flag: str, text: str) -> list[int]:
-    """The different numbers of a flag, in its order."""
-    numbers = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        if not part.isdecimal() or int(part) < 1:
-            raise SuiteError(f"{flag} {text}: {part!r} is no number from 1, as in {flag} 20,80")
-        numbers.append(int(part))
-    if not numbers:
-        raise SuiteError(f"{flag} names no number; give some, as in {flag} 20,80")
-    return list(dict.fromkeys(numbers))
-
-
-def _suite(plugins: str, backbones: str | None) -> Suite:
-    from mlbench.suite import make
-
-    fields = {"plugins": _names(plugins), "backbones": _names(backbones or "")}
-    suite = make(fields, "the command line")
-    if beyond := (*suite.losses, *suite.datasets):
-        raise SuiteError(
-            f"--plugins: {', '.join(beyond)} costs nothing at inference; name methods and backbones"
-        )
-    return suite
+    """Read the different numbers of a flag, in its order."""
+    parts = _names(text)
+    if not parts or not all(part.isdecimal() and int(part) for part in parts):
+        raise SuiteError(f"{flag} {text}: give numbers from 1, as in {flag} 20,80")
+    return list(dict.fromkeys(map(int, parts)))
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
-
-
-def _settings(method: str) -> Settings:
-    """The recipe's settings, or the defaults of a head without one."""
-    from mlbench import registry
-
-    if "recipe" in registry.kinds_of(method):
-        recipe = registry.find("recipe", method).load()
-        assert isinstance(recipe, Recipe), f"recipe {method!r} is a {type(recipe).__name__}"
-        return recipe.settings
-    return Settings(head=method)
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _show(found: Profile) -> None:
     for one in found.backbones:
-        cost = one.cost
-        title = f"{one.backbone} at {found.image_size}: " + ", ".join(
-            f"{cell} {unit}" for unit, cell in _costs(cost).items()
-        )
-        console.print(Text(title, style="bold"))
+        costs = ", ".join(f"{number} {unit}" for unit, number in _costs(one.cost).items())
+        console.print(Text(f"{one.backbone} at {found.image_size}: {costs}", style="bold"))
         console.print(_table(one))
         for head in one.heads:
             if head.refusal:
-                _say(f"- {head.method} at {head.labels} labels: {head.refusal}")
-    for fact in _facts(found):
-        _say(fact)
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+                text = f"- {head.method} at {head.labels} labels: {head.refusal}"
+                console.print(Text(text), soft_wrap=True)
+    measured = "Counted from shapes, on no device; --measure takes latency and memory."
+    if found.device is not None:
+        threads = count(found.threads or 0, "thread")
+        measured = (
+            f"ms: median of the part alone on {found.device}, {threads}, {found.precision}. MiB: "
+            "weights, and the peak of a call with the largest batch."
+        )
+    console.print(Text(f"{GMACS}\n{measured}"), soft_wrap=True)
 
 
 def _table(one: BackboneProfile) -> Table:
-    # A head that could be counted but not measured has fewer units than the backbone.
+    # A head that was counted but not measured has fewer units than the backbone.
     units = list(_costs(one.cost))
     table = Table(box=None, pad_edge=False)
     table.add_column("method")
     for name in ("labels", *units, "of all GMACs"):
         table.add_column(name, justify="right")
     for head in one.heads:
-        costs = _costs(head.cost) if head.cost else {}
-        share = f"{_share(head.cost, one.cost):.1%}" if head.cost else "-"
-        cells = [costs.get(unit, "-") for unit in units]
+        costs, share = {}, "-"
+        if head.cost:
+            costs = _costs(head.cost)
+            share = f"{head.cost.gmacs / (head.cost.gmacs + one.cost.gmacs):.1%}"
+        cells = (costs.get(unit, "-") for unit in units)
         table.add_row(Text(head.method), f"{head.labels:,}", *cells, share)
     return table
 
 
-def _costs(cost: Part) -> dict[str, str]:
+def _costs(cost: PartCost) -> dict[str, str]:
     """Unit -> number."""
     found = {"M parameters": f"{cost.parameters / 1e6:,.2f}", "GMACs": f"{cost.gmacs:,.3f}"}
     for time in cost.latency:
@@ -151,22 +176,3 @@ def _costs(cost: Part) -> dict[str, str]:
     if cost.peak_memory_mb is not None:
         found["MiB"] = f"{cost.peak_memory_mb:,.0f}"
     return found
-
-
-def _share(head: Part, backbone: Part) -> float:
-    return head.gmacs / (head.gmacs + backbone.gmacs)
-
-
-def _facts(found: Profile) -> Iterator[str]:
-    yield (
-        "GMACs: 1e9 multiply-accumulates an image, from a batch of two, as in the records; heads "
-        "have the options of their recipes."
-    )
-    if found.device is None:
-        yield "Counted from shapes, on no device; --measure takes latency and memory."
-        return
-    threads = f", {found.threads} thread{'s' * (found.threads != 1)}"
-    yield (
-        f"ms: median of the part alone on {found.device}{threads}, {found.precision}. MiB: "
-        "its weights and the most that a call of the largest batch holds."
-    )

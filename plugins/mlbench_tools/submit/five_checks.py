@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from mlbench import recipe, registry
-from mlbench.data.noise import with_label_noise
-from mlbench.data.splits import open_splits
+from mlbench.data.open import open_run
 from mlbench.metrics.protocol import score
+from mlbench.text import shorten
 from mlbench.tracks import own
 from mlbench.types import (
     DatasetCard,
     Index,
     MeasureError,
+    Places,
     PluginError,
     Predictions,
     RunRecord,
-    RunSpec,
     Scores,
     Splits,
     SuiteError,
@@ -28,20 +28,20 @@ from mlbench.types import (
     split_digest,
 )
 from mlbench_tools.submit.pack_file import RECIPE, Pack
-from mlbench_tools.submit.recount import costs
 from mlbench_tools.submit.remarks import (
     Remark,
     VerifyReport,
     as_warning,
     finding,
-    shortened,
 )
 
+GMACS = 1e-3
+"""Relative tolerance of GMACs: versions of torch may or may not count a minor operation."""
 POINTS = 1e-4
 """Tolerance of scores in percentage points: a hundredth of what a board shows."""
 
 
-def verify(pack: Pack, data: Path | None = None, cache: Path | None = None) -> VerifyReport:
+def verify(pack: Pack, places: Places | None = None) -> VerifyReport:
     """Run the five checks.
 
     Findings on settings and costs become warnings if a plugin of the run is not installed here in
@@ -49,17 +49,16 @@ def verify(pack: Pack, data: Path | None = None, cache: Path | None = None) -> V
 
     Args:
         pack: from ``mlbench_tools.submit.pack_file.read``.
-        data: folder of the data sets, to compare images and targets one by one. None compares
-            digests with the data set's card.
-        cache: folder to write to; needed with ``data``.
+        places: folder of the data sets, and a cache, to compare images and targets one by one;
+            None to compare digests with the data set's card.
 
     Raises:
-        DataError: the data set is not under ``data``.
+        DataError: the data set is not in the folder.
     """
     record = pack.record
     report = VerifyReport(pack.file, run_id=record.run_id, identity=record.identity)
     report.extend("run id", run_id(pack))
-    report.extend("data", test_split(pack, data, cache))
+    report.extend("data", test_split(pack, places))
     report.extend("scores", scores(pack))
     changed = [Remark("warning", text) for text in _changed_plugins(record)]
     for name, check in (("settings", settings), ("costs", costs)):
@@ -86,17 +85,17 @@ def run_id(pack: Pack) -> Iterator[Remark]:
 
 
 # -------------------------------------------------------------------------------------------- data
-def test_split(pack: Pack, data: Path | None, cache: Path | None) -> Iterator[Remark]:
+def test_split(pack: Pack, places: Places | None) -> Iterator[Remark]:
     """Members have the hashes of the manifest; images and targets are those of the data set."""
     recorded, computed = pack.manifest.sha256, pack.sha256
     for name in sorted({*recorded, *computed}):
         if recorded.get(name) != computed.get(name):
             text = f"SHA-256 of {name} is not that of the manifest"
             yield finding(text, recorded.get(name), computed.get(name))
-    if data is None:
-        yield from _against_card(pack, card_of(pack.record.spec.dataset))
+    if places is None:
+        yield from _against_card(pack, _card(pack.record.spec.dataset))
     else:
-        yield from _against_data(pack, _open(pack.record.spec, data, cache))
+        yield from _against_data(pack, open_run(pack.record.spec, places))
 
 
 def _against_card(pack: Pack, card: DatasetCard | None) -> Iterator[Remark]:
@@ -107,7 +106,7 @@ def _against_card(pack: Pack, card: DatasetCard | None) -> Iterator[Remark]:
         if card and record.identity in card.editions:
             text = f"digest of the data is not that of {record.identity}"
             known = [one for one, edition in card.identities.items() if edition == record.identity]
-            yield finding(text, shortened(known), digest)
+            yield finding(text, shorten(known), digest)
         else:
             yield Remark(
                 "not checked",
@@ -128,25 +127,9 @@ def _against_card(pack: Pack, card: DatasetCard | None) -> Iterator[Remark]:
         yield finding(text, edition.test, found)
 
 
-def _open(spec: RunSpec, data: Path, cache: Path | None) -> Splits:
-    assert cache is not None, "opening a data set needs a cache"
-    splits = open_splits(
-        spec.dataset,
-        spec.dataset_options,
-        data,
-        cache,
-        labels=spec.labels,
-        holdout=spec.holdout,
-        validation=spec.settings.selection == "validation",
-        allow_missing=spec.incomplete,
-    )
-    return with_label_noise(splits, spec.label_noise)
-
-
 def _against_data(pack: Pack, splits: Splits) -> Iterator[Remark]:
     record, test = pack.record, pack.predictions
-    part = record.spec.incomplete
-    if not part and (splits.digest, splits.identity) != (record.spec.data, record.identity):
+    if (splits.digest, splits.identity) != (record.spec.data, record.identity):
         yield finding(
             "the data set under --data is not the run's",
             f"{splits.identity} (digest {splits.digest})",
@@ -154,25 +137,26 @@ def _against_data(pack: Pack, splits: Splits) -> Iterator[Remark]:
         )
     if splits.names != record.label_names:
         text = "labels or their order are not the data set's"
-        yield finding(text, shortened(splits.names), shortened(record.label_names))
+        yield finding(text, shorten(splits.names), shorten(record.label_names))
     elif test is not None:
-        yield from _compare("test", test, splits.test, part)
+        yield from _compare("test", test, splits.test)
         if test.validation is not None and splits.validation is not None:
-            yield from _compare("validation", test.validation, splits.validation, part)
+            yield from _compare("validation", test.validation, splits.validation)
 
 
-def _compare(split: str, found: Predictions, true: Index, may_lack: bool) -> Iterator[Remark]:
-    """Compare keys and targets; images may be missing from a run on incomplete data."""
-    rows = {key: row for row, key in enumerate(true.keys)}
-    missing = sorted(set(rows) - set(found.keys))
-    if missing and not may_lack:
-        text = f"images are missing from the {split} split: {len(missing)}"
-        yield finding(text, shortened(missing), "none of them")
-    added = sorted(set(found.keys) - set(rows))
-    if added or len(set(found.keys)) < len(found.keys):
-        text = f"images of the {split} split that are unknown or repeat"
-        yield finding(text, f"{len(true)} images", f"{len(found.keys)}, {len(added)} unknown")
+def _compare(split: str, found: Predictions, true: Index) -> Iterator[Remark]:
+    """Compare keys and targets, in any order of the images."""
+    if sorted(found.keys) != sorted(true.keys):
+        text = f"images are not those of the {split} split"
+        lacking = sorted(set(true.keys) - set(found.keys))
+        added = sorted(set(found.keys) - set(true.keys))
+        yield finding(
+            text,
+            f"{len(true)} images, {shorten(lacking) or 'none'} among them",
+            f"{len(found.keys)} images, {shorten(added) or 'none'} among them",
+        )
         return
+    rows = {key: row for row, key in enumerate(true.keys)}
     expected = true.targets[[rows[key] for key in found.keys]]
     wrong = np.argwhere(found.targets != expected)
     if len(wrong):
@@ -189,10 +173,8 @@ def scores(pack: Pack) -> Iterator[Remark]:
     if record.status != "ok" or test is None:
         yield Remark("warning", "the run diverged: there are no scores to recompute")
         return
-    yield Remark(
-        "not checked",
-        "whether the predictions come from this model, and whether it was trained on the test split",
-    )
+    text = "whether the predictions are this model's, and whether it was trained on the test split"
+    yield Remark("not checked", text)
     try:
         recomputed, precisions = score(test.logits, test.targets)
     except MeasureError as error:
@@ -212,8 +194,8 @@ def scores(pack: Pack) -> Iterator[Remark]:
         text = f"average precision of {len(wrong)} labels is not what the predictions give"
         yield finding(
             text,
-            shortened([f"{name} {expected}" for name, expected, _ in wrong]),
-            shortened([f"{name} {found}" for name, _, found in wrong]),
+            shorten([f"{name} {expected}" for name, expected, _ in wrong]),
+            shorten([f"{name} {found}" for name, _, found in wrong]),
         )
 
 
@@ -238,7 +220,7 @@ def settings(record: RunRecord) -> Iterator[Remark]:
             "warning", f"method {spec.method!r} is not installed here: its settings are not known"
         )
         return
-    card = card_of(spec.dataset)
+    card = _card(spec.dataset)
     if card is None:
         yield Remark(
             "not checked", f"settings: no card of {spec.dataset} has the {spec.track} track's"
@@ -268,7 +250,47 @@ def _leaves(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def card_of(dataset: str) -> DatasetCard | None:
+# ------------------------------------------------------------------------------------------- costs
+def costs(record: RunRecord) -> Iterator[Remark]:
+    """Recount parameters and multiply-accumulates from the settings.
+
+    Label vectors from a file are assumed to have the usual width; other counts of the head are then
+    a warning.
+    """
+    from mlbench.backbones import count_backbone, count_head
+
+    cost, ran = record.efficiency, record.spec.settings
+    if cost is None:
+        if record.status == "ok":
+            yield finding("the record has no costs", "parameters and GMACs", "none")
+        return
+    yield Remark("not checked", "latency and memory: they would have to be measured again")
+    labels = len(record.label_names)
+    try:
+        backbone = count_backbone(ran.backbone, ran.image_size).counts
+        head = count_head(ran, labels)
+    except Exception as error:  # plugins raise any type on settings that they cannot serve
+        yield Remark("not checked", f"parameters and GMACs: {type(error).__name__}: {error}")
+        return
+    found = cost.parameters_backbone, cost.gmacs_backbone
+    yield from _compare_counts("backbone", ran.backbone, backbone, found)
+    found = cost.parameters_head, cost.gmacs_head
+    remarks = _compare_counts("head", f"{ran.head} with {labels} labels", head, found)
+    from_file = record.spec.words.startswith("sha256:") or bool(record.spec.checkpoint)
+    yield from map(as_warning, remarks) if from_file else remarks
+
+
+def _compare_counts(
+    part: str, name: str, expected: tuple[int, float], found: tuple[int, float]
+) -> Iterator[Remark]:
+    if expected[0] != found[0]:
+        yield finding(f"parameters_{part} is not what {name} has", expected[0], found[0])
+    if not math.isclose(expected[1], found[1], rel_tol=GMACS):
+        yield finding(f"gmacs_{part} is not what {name} takes", expected[1], found[1])
+
+
+# ----------------------------------------------------------------------------------------- plugins
+def _card(dataset: str) -> DatasetCard | None:
     """Return the card of a data set; None if its plugin is not installed or has none."""
     try:
         card = getattr(registry.find("dataset", dataset).load(), "card", None)
@@ -280,7 +302,7 @@ def card_of(dataset: str) -> DatasetCard | None:
 def _changed_plugins(record: RunRecord) -> Iterator[str]:
     """Name the plugins of the run that are not installed here in its version."""
     ran = record.spec.settings
-    used: Sequence[tuple[registry.Kind, str]] = (
+    used: tuple[tuple[registry.Kind, str], ...] = (
         ("backbone", ran.backbone),
         ("head", ran.head),
         ("loss", ran.loss),

@@ -68,12 +68,12 @@ def _find(run: str, results: Path) -> tuple[Store, RunRecord]:
 
 
 def _write(file: Path, data: bytes) -> None:
-    from mlbench.files import whole
+    from mlbench.files import atomic_write
 
     try:
         if file.exists() and file.read_bytes() != data:
             raise PackError(f"{file} exists and is another file; choose a name with --out")
-        with whole(file) as part:
+        with atomic_write(file) as part:
             part.write_bytes(data)
     except OSError as error:
         raise PackError(

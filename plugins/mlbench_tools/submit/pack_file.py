@@ -17,13 +17,14 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from mlbench import __version__, recipe
+from mlbench.store import prediction_arrays, read_predictions
+from mlbench.text import first_error
 from mlbench.types import PackError, Predictions, RunRecord, Value
 
 MANIFEST, RECORD, RECIPE, PREDICTIONS = (
@@ -32,8 +33,6 @@ MANIFEST, RECORD, RECIPE, PREDICTIONS = (
     "recipe.yaml",
     "predictions.npz",
 )
-_VALIDATION = "validation_"
-"""Prefix of the arrays of the validation split."""
 _REMEDY = "ask for the file again, or make one with `mlbench pack`"
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -53,7 +52,7 @@ class PackManifest(Value):
 
 @dataclass(frozen=True)
 class Pack:
-    """The contents of a pack. Types and shapes are right; nothing else has been checked.
+    """The contents of a pack. Shapes fit the record; nothing else has been checked.
 
     Attributes:
         file: path of the pack, for messages.
@@ -118,25 +117,10 @@ def zipped(members: Mapping[str, bytes]) -> bytes:
 
 def _dump(predictions: Predictions, record: RunRecord) -> bytes:
     """Return an uncompressed .npz; the pack around it is compressed."""
-    found: dict[str, NDArray[Any]] = {
-        **_arrays(predictions),
-        "names": np.array(record.label_names, dtype=np.str_),
-        "run_id": np.array(record.run_id),
-    }
-    if predictions.validation is not None:
-        validation = _arrays(predictions.validation)
-        found |= {_VALIDATION + name: array for name, array in validation.items()}
     buffer = io.BytesIO()
-    np.savez(buffer, **found)  # type: ignore[arg-type] # numpy's stub sees allow_pickle in **
+    arrays = {**prediction_arrays(predictions, record), "run_id": np.array(record.run_id)}
+    np.savez(buffer, **arrays)  # type: ignore[arg-type] # numpy's stub sees allow_pickle in **
     return buffer.getvalue()
-
-
-def _arrays(predictions: Predictions) -> dict[str, NDArray[Any]]:
-    return {
-        "logits": predictions.logits.astype("<f4", copy=False),
-        "targets": predictions.targets.astype(np.int8, copy=False),
-        "keys": np.array(predictions.keys, dtype=np.str_),
-    }
 
 
 # ----------------------------------------------------------------------------------------- reading
@@ -191,33 +175,16 @@ def _parse(file: Path, members: Mapping[str, bytes], name: str, model: type[_Mod
     try:
         return model.model_validate_json(_member(file, members, name))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise PackError(
-            f"{file}: mlbench {__version__} cannot read {name} ({where}: {first['msg']}); update "
+            f"{file}: mlbench {__version__} cannot read {name} ({first_error(error)}); update "
             f"mlbench, or {_REMEDY}"
         ) from error
 
 
 def _load(data: bytes, record: RunRecord) -> tuple[Predictions, str]:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        test = _split(arrays, "", record.test_images, record)
-        run_id = str(arrays["run_id"])
-        if f"{_VALIDATION}keys" not in arrays:
-            return test, run_id
-        validation = _split(arrays, _VALIDATION, record.validation_images, record)
-        return Predictions(test.logits, test.targets, test.keys, validation), run_id
-
-
-def _split(
-    arrays: Mapping[str, NDArray[Any]], prefix: str, images: int, record: RunRecord
-) -> Predictions:
-    logits, targets, keys = (arrays[prefix + name] for name in ("logits", "targets", "keys"))
-    shape = (images, len(record.label_names))
-    if not (logits.shape == targets.shape == shape and keys.shape == shape[:1]):
-        raise PackError(
-            f"{prefix}logits {logits.shape}, targets {targets.shape} and keys {keys.shape} are not "
-            f"of {images} images and {shape[1]} labels as in the record"
-        )
-    numbers = logits.astype(np.float32, copy=False), targets.astype(np.int8, copy=False)
-    return Predictions(*numbers, tuple(keys.tolist()))
+        predictions, run_id = read_predictions(arrays), str(arrays["run_id"])
+    prediction_arrays(predictions, record)  # raises if shapes do not fit
+    if len(predictions.keys) != record.test_images:
+        raise PackError(f"it has {len(predictions.keys)} images, the record {record.test_images}")
+    return predictions, run_id

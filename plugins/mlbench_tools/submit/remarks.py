@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 RemarkKind = Literal["finding", "warning", "not checked"]
 Verdict = Literal["clean", "warnings", "findings", "unreadable"]
-SHOWN = 5
-"""Names that a remark lists of many."""
 
 
 class Remark(NamedTuple):
@@ -77,9 +75,3 @@ class VerifyReport:
         if self.of("finding"):
             return "findings"
         return "warnings" if self.of("warning") else "clean"
-
-
-def shortened(names: Sequence[object]) -> str:
-    """Join the first names of many, and count the rest."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(str(name) for name in names[:SHOWN]) + more

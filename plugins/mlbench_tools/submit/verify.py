@@ -11,7 +11,7 @@ import typer
 
 from mlbench.cli.console import cache_folder, console
 from mlbench.text import count
-from mlbench.types import PackError
+from mlbench.types import PackError, Places
 
 if TYPE_CHECKING:
     from mlbench.store import Store
@@ -49,7 +49,10 @@ def verify(
     if supersede and into is None:
         raise PackError("--supersede needs --into; name the store with --into")
     store = None if into is None else Store(into)
-    reports = [_verify_one(file, data, store, supersede) for file in packs]
+    places = None
+    if data is not None:
+        places = Places(data=data, results=Path("results"), cache=cache_folder())
+    reports = [_verify_one(file, places, store, supersede) for file in packs]
     if as_json:
         typer.echo(json.dumps([_as_data(report) for report in reports], indent=1, default=str))
     else:
@@ -61,7 +64,7 @@ def verify(
 
 
 def _verify_one(
-    file: Path, data: Path | None, store: Store | None, supersede: bool
+    file: Path, places: Places | None, store: Store | None, supersede: bool
 ) -> VerifyReport:
     """Check one file, and add it to the store if there is no finding."""
     from mlbench_tools.submit import five_checks, intake, pack_file
@@ -71,13 +74,11 @@ def _verify_one(
         pack = pack_file.read(file)
     except PackError as error:
         return VerifyReport(str(file), str(error))
-    report = five_checks.verify(pack, data, cache_folder())
-    if store is None or report.verdict == "findings":
-        return report
-    report.extend("store", intake.superseding(pack.record, store, supersede))
-    if report.verdict == "findings":
-        return report
-    report.added = intake.add(pack, store)
+    report = five_checks.verify(pack, places)
+    if store is not None and not report.of("finding"):
+        report.extend("store", intake.superseding(pack.record, store, supersede))
+        if not report.of("finding"):
+            report.added = intake.add(pack, store)
     return report
 
 

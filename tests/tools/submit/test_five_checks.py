@@ -1,0 +1,303 @@
+"""Every check finds what it looks for, and finds nothing in honest packs."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mlbench.store import Store
+from mlbench.tracks import PROBE
+from mlbench.types import Augmentation, Places, Predictions
+from mlbench_tools.submit import pack_file
+from mlbench_tools.submit.five_checks import verify
+from mlbench_tools.submit.pack_file import make, read
+from tests.tools.submit.parts import (
+    RESULTS,
+    committed,
+    made,
+    named,
+    put_together,
+    scored,
+    taken_apart,
+)
+
+STORE = Store(RESULTS)
+
+
+@pytest.fixture(scope="module")
+def voc():
+    return committed("voc2007-mini", "gap")
+
+
+@pytest.fixture(scope="module")
+def synthetic(cache):
+    return made(cache)
+
+
+@pytest.fixture
+def places(tmp_path, cache):
+    return Places(data=tmp_path, results=tmp_path, cache=cache)
+
+
+def verified(tmp_path, packed, places=None):
+    file = tmp_path / "pack.zip"
+    file.write_bytes(packed)
+    return verify(read(file), places)
+
+
+def findings(report):
+    return [(one.check, f"{one.text} {one.expected} {one.found}") for one in report.of("finding")]
+
+
+def one_of_each_method():
+    records = {(record.identity, record.spec.method): record for record in STORE.records()}
+    return records.values()
+
+
+@pytest.mark.parametrize("record", one_of_each_method(), ids=lambda r: f"{r.identity}-{r.run_id}")
+def test_committed_records_are_clean(record, tmp_path):
+    report = verified(tmp_path, make(record, STORE.predictions(record)))
+    assert report.verdict == "clean", report
+    assert report.checks == ["run id", "data", "scores", "settings", "costs"]
+
+
+# ------------------------------------------------------------------------------------- tampering
+def edited(**fields):
+    """Other fields of the record."""
+    return lambda record, seen: (record.model_copy(update=fields), seen)
+
+
+def edited_part(part, **fields):
+    """Other fields of the record's scores or costs."""
+    return lambda record, seen: (
+        record.model_copy(update={part: getattr(record, part).model_copy(update=fields)}),
+        seen,
+    )
+
+
+def other_spec(**fields):
+    """Another spec, with its run id."""
+    return lambda record, seen: (named(record, **fields), seen)
+
+
+def other_settings(**fields):
+    """Other settings, with their run id."""
+    return lambda record, seen: (
+        named(record, settings={**record.spec.settings.model_dump(), **fields}),
+        seen,
+    )
+
+
+def settings_of_another_run(record, seen):
+    changed, _ = other_settings(epochs=3)(record, seen)
+    return changed.model_copy(update={"run_id": record.run_id}), seen
+
+
+def one_ap_more(record, seen):
+    first, *rest = record.average_precision
+    return record.model_copy(update={"average_precision": (first + 1, *rest)}), seen
+
+
+def logit(value):
+    def tamper(record, seen):
+        logits = seen.logits.copy()
+        logits[3, 4] = value
+        return record, replace(seen, logits=logits)
+
+    return tamper
+
+
+def fewer_images(record, seen):
+    """Scores of the first 28 images."""
+    part = Predictions(seen.logits[:28], seen.targets[:28], seen.keys[:28])
+    return scored(record, part, test_images=28), part
+
+
+def other_images(record, seen):
+    return record, replace(seen, keys=tuple(f"{key}x" for key in seen.keys))
+
+
+def better_targets(record, seen):
+    """Scores of targets that agree with the logits."""
+    targets = np.where(seen.logits > 0, 1, seen.targets).astype(np.int8)
+    return scored(record, replace(seen, targets=targets)), replace(seen, targets=targets)
+
+
+def reversed_labels(record, seen):
+    """Scores of names and columns in another order."""
+    moved = replace(seen, logits=seen.logits[:, ::-1].copy(), targets=seen.targets[:, ::-1].copy())
+    return scored(record, moved, label_names=record.label_names[::-1]), moved
+
+
+def other_logits(record, seen):
+    _, theirs = committed("voc2007-mini", "gmp")
+    return record, replace(seen, logits=theirs.logits)
+
+
+TAMPERED = {
+    "settings": (settings_of_another_run, {"run id"}, "of the record is not that of"),
+    "digest": (other_spec(data="0" * 16), {"data"}, "digest .* is not that of voc2007-mini"),
+    "edition": (edited(identity="voc2007"), {"data"}, "edition .* voc2007-mini voc2007$"),
+    "images missing": (fewer_images, {"data"}, "images are not the test split of voc2007-mini"),
+    "other images": (other_images, {"data"}, "images are not the test split of voc2007-mini"),
+    "targets": (better_targets, {"data"}, "labels, their order or targets are not those"),
+    "label order": (reversed_labels, {"data"}, "labels, their order or targets are not those"),
+    "score": (edited_part("scores", mAP=60.0), {"scores"}, "mAP is not what the predictions give"),
+    "interval": (edited_part("scores", mAP_low=49.0), {"scores"}, "mAP_low is not what"),
+    "no scores": (edited(scores=None), {"scores"}, "mAP is not what .* None"),
+    "one AP": (one_ap_more, {"scores"}, "precision of 1 labels .*aeroplane"),
+    "no AP": (edited(average_precision=()), {"scores"}, "one average precision a label 20 0"),
+    "another run's logits": (other_logits, {"scores"}, "mAP is not what"),
+    "NaN": (logit(np.nan), {"scores"}, "cannot be scored"),
+    "augmented": (
+        other_settings(augmentation=(Augmentation(name="flip").model_dump(),)),
+        {"settings"},
+        "augmentation is not that of the probe track",
+    ),
+    "selected on test": (
+        other_settings(selection="test"),
+        {"settings"},
+        "track does not allow these settings .*chooses the epoch on the split that is scored",
+    ),
+    "momentum": (
+        other_settings(optimizer={**PROBE["optimizer"], "momentum": 0.5}),
+        {"settings"},
+        r"optimizer\.momentum is not that of the probe track, .* 0\.9 0\.5",
+    ),
+    "batch size": (other_settings(batch_size=16), {"settings"}, "batch_size is not .* 32 16"),
+    "track": (other_spec(track="controlled"), {"settings"}, "frozen_stages is not .* 0 -1"),
+    "method": (other_spec(method="msrn"), {"settings"}, "head is not that of .* msrn gap"),
+    "parameters": (
+        edited_part("efficiency", parameters_backbone=1_000_000),
+        {"costs"},
+        "parameters_backbone is not what mobilenetv2_100 has 2223872 1000000",
+    ),
+    "GMACs": (
+        edited_part("efficiency", gmacs_backbone=0.1),
+        {"costs"},
+        "gmacs_backbone is not what mobilenetv2_100 takes 0.299494272 0.1",
+    ),
+    "no costs": (edited(efficiency=None), {"costs"}, "the record has no costs"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_tampering_is_found(name, voc, tmp_path):
+    tamper, checks, message = TAMPERED[name]
+    found = findings(verified(tmp_path, make(*tamper(*voc))))
+    assert {check for check, _ in found} == checks
+    assert any(re.search(message, text) for _, text in found), found
+
+
+@pytest.mark.parametrize("honest", [True, False])
+@pytest.mark.parametrize("member", [pack_file.RECORD, pack_file.RECIPE, pack_file.PREDICTIONS])
+def test_members_of_another_run_are_found(member, honest, voc, tmp_path):
+    members, theirs = (taken_apart(make(*one)) for one in (voc, committed("voc2007-mini", "csra")))
+    mixed = put_together({**members, member: theirs[member]}, honest=honest)
+    found = findings(verified(tmp_path, mixed))
+    assert any(check == "run id" for check, _ in found)
+    of_manifest = any("SHA-256 of" in text and member in text for _, text in found)
+    assert of_manifest == (not honest)
+
+
+@pytest.mark.parametrize("text", ["settings: {", "method: gap", ""])
+def test_a_recipe_that_cannot_be_read_is_found(text, voc, tmp_path):
+    members = {**taken_apart(make(*voc)), pack_file.RECIPE: text.encode()}
+    [(check, found)] = findings(verified(tmp_path, put_together(members)))
+    assert check == "run id" and "recipe.yaml cannot be read" in found
+
+
+# ----------------------------------------------------------------------------------- the data set
+PARTS = {
+    "whole": {},
+    "labels": {"labels": ("ball", "apple")},
+    "holdout": {"holdout": 0.3},
+    "validation": {"settings": {"selection": "validation"}},
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_an_unknown_edition_needs_the_data(name, tmp_path, cache, places):
+    packed = make(*made(cache, **PARTS[name]))
+    alone, opened = verified(tmp_path, packed), verified(tmp_path, packed, places)
+    assert findings(alone) == findings(opened) == []
+    assert "data" in {one.check for one in alone.of("not checked")}
+    assert {one.check for one in opened.of("not checked")} == {"scores", "costs"}
+
+
+DATA = {
+    "missing": (fewer_images, "images are not those of the test split 30 images"),
+    "added": (other_images, "images are not those of the test split .*x"),
+    "targets": (better_targets, r"targets of the test split that are not the data set's: \d+ "),
+    "label order": (reversed_labels, "labels or their order are not the data set's"),
+    "digest": (other_spec(data="0" * 16), "the data set under --data is not the run's"),
+    "edition": (edited(identity="elsewhere"), "the data set under --data is not the run's"),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_the_data_set_tells_what_differs(name, synthetic, tmp_path, places):
+    tamper, message = DATA[name]
+    found = findings(verified(tmp_path, make(*tamper(*synthetic)), places))
+    assert [check for check, _ in found] == ["data"] and re.search(message, found[0][1]), found
+
+
+# --------------------------------------------------------------------------------------- warnings
+def with_plugin(record, label, distribution):
+    plugins = {**record.environment["plugins"], label: distribution}
+    return record.model_copy(update={"environment": {**record.environment, "plugins": plugins}})
+
+
+def warnings(report):
+    assert findings(report) == [] and report.verdict == "warnings"
+    return " ".join(one.text for one in report.of("warning"))
+
+
+def test_foreign_plugins_are_a_warning(voc, tmp_path):
+    record, predictions = voc
+    settings = {**record.spec.settings.model_dump(), "head": "theirs", "head_options": {}}
+    foreign = with_plugin(named(record, method="theirs", settings=settings), "head theirs", "p 2.0")
+    report = verified(tmp_path, make(foreign, predictions))
+    text = warnings(report)
+    assert "method 'theirs' is not installed here" in text and "head theirs was p 2.0" in text
+    assert "unknown head 'theirs'" in " ".join(one.text for one in report.of("not checked"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_settings(freeze_bn=True), "freeze_bn is not that of the probe track"),
+        (edited_part("efficiency", parameters_head=1000), "parameters_head is not .* 25620 here"),
+    ],
+)
+def test_another_version_of_a_plugin_softens_findings(change, message, voc, tmp_path):
+    record, predictions = change(*voc)
+    older = with_plugin(record, "head gap", "mlbench-mlic 0.0.1")
+    assert re.search(message, warnings(verified(tmp_path, make(older, predictions))))
+
+
+def test_a_head_with_label_vectors_of_a_file_may_have_another_size(tmp_path):
+    record, predictions = committed("coco-mini", "ssgrl")
+    assert record.spec.words.startswith("sha256:")
+    record, _ = edited_part("efficiency", parameters_head=1000)(record, predictions)
+    report = verified(tmp_path, make(record, predictions))
+    assert "parameters_head is not what ssgrl with 80 labels has" in warnings(report)
+    [(check, _)] = findings(
+        verified(tmp_path, make(named(record, words="cooccurrence"), predictions))
+    )
+    assert check == "costs"
+
+
+@pytest.mark.parametrize("commit", [None, "0" * 40 + "-dirty"])
+def test_code_that_nobody_has_is_a_warning(commit, voc, tmp_path):
+    record, predictions = voc
+    report = verified(tmp_path, make(record.model_copy(update={"commit": commit}), predictions))
+    assert "nobody else has the code" in warnings(report)
+
+
+def test_a_run_that_diverged_is_for_a_person_to_judge(synthetic, tmp_path):
+    record, _ = synthetic
+    nothing = {"scores": None, "average_precision": (), "efficiency": None, "epochs": ()}
+    record = record.model_copy(update={"status": "diverged", "error": "at step 3", **nothing})
+    assert "the run diverged" in warnings(verified(tmp_path, make(record, None)))

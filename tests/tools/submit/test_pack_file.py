@@ -1,0 +1,243 @@
+"""The form of a pack: reading returns what was packed, and other files are refused."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from mlbench.store import Store, derive_influence, influence_arrays
+from mlbench.types import PackError, Predictions
+from mlbench_tools.submit import pack_file
+from mlbench_tools.submit.five_checks import verify
+from mlbench_tools.submit.intake import add, superseding
+from mlbench_tools.submit.pack_file import make, read
+from tests.store.made import NAMES, made_predictions, made_record
+from tests.tools.submit.parts import made, put_together, taken_apart
+
+LATER = {"started": "2026-02-02T00:00:00+00:00"}
+PROPERTY = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(scope="module")
+def run(cache):
+    return made(cache, settings={"selection": "validation"})
+
+
+def written(tmp_path, data):
+    file = tmp_path / "pack.zip"
+    file.write_bytes(data)
+    return file
+
+
+def repacked(tmp_path, record, predictions):
+    return read(written(tmp_path, make(record, predictions)))
+
+
+def equal(one, other):
+    if one is None or other is None:
+        return one is other
+    same = np.array_equal(one.logits, other.logits, equal_nan=True)
+    same &= np.array_equal(one.targets, other.targets) and one.keys == other.keys
+    return same and equal(one.validation, other.validation)
+
+
+# ------------------------------------------------------------------------------------ round trips
+KEYS = st.lists(st.text(st.characters(exclude_characters="\0"), min_size=1), unique=True)
+
+
+@PROPERTY
+@given(keys=KEYS, data=st.data())
+def test_reading_returns_what_was_packed(keys, data, tmp_path):
+    shape = (len(keys), len(NAMES))
+    logits = data.draw(arrays.arrays(np.float32, shape, elements=st.floats(width=32)))
+    targets = data.draw(arrays.arrays(np.int8, shape, elements=st.integers(-1, 1)))
+    record = made_record(test_images=len(keys))
+    predictions = Predictions(logits, targets, tuple(keys))
+    pack = repacked(tmp_path, record, predictions)
+    assert pack.record == record
+    assert equal(pack.predictions, predictions)
+
+
+def test_the_same_run_gives_the_same_bytes(run, monkeypatch):
+    first = make(*run)
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    monkeypatch.setattr("time.localtime", lambda *_: (2033, 5, 18, 3, 33, 20, 2, 138, 0))
+    assert make(*run) == first
+    with zipfile.ZipFile(io.BytesIO(first)) as file:
+        assert {member.date_time for member in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert file.namelist() == ["manifest.json", "record.json", "recipe.yaml", "predictions.npz"]
+
+
+def test_a_pack_of_an_older_version_is_read(run, tmp_path):
+    """It also held the influence of each image on mAP."""
+    record, predictions = run
+    members = taken_apart(make(record, predictions))
+    with np.load(io.BytesIO(members[pack_file.PREDICTIONS])) as found:
+        older = {**found, **influence_arrays(derive_influence(predictions, record.label_names))}
+    buffer = io.BytesIO()
+    np.savez(buffer, **older)
+    members[pack_file.PREDICTIONS] = buffer.getvalue()
+    pack = read(written(tmp_path, put_together(members)))
+    assert equal(pack.predictions, predictions) and verify(pack).verdict == "clean"
+
+
+@pytest.mark.parametrize(("status", "seen"), [("ok", None), ("diverged", made_predictions())])
+def test_a_run_that_nobody_could_verify_is_not_packed(status, seen):
+    with pytest.raises(PackError, match="cannot be verified"):
+        make(made_record(status=status), seen)
+
+
+# ---------------------------------------------------------------------------------------- a store
+def test_a_pack_is_added_once(run, tmp_path):
+    record, predictions = run
+    first, *rest = record.epochs  # a NaN does not equal itself
+    epochs = (first.model_copy(update={"grad_norm": float("nan")}), *rest)
+    pack = repacked(tmp_path, record.model_copy(update={"epochs": epochs}), predictions)
+    store = Store(tmp_path / "theirs")
+    assert list(superseding(pack.record, store, False)) == []
+    assert add(pack, store).startswith("added as")
+    [added] = store.records()
+    assert added.added and added.run_id == record.run_id
+    assert equal(store.predictions(added), predictions)
+    assert list(superseding(pack.record, store, False)) == []
+    assert add(pack, store) == f"is in {store.root} already" and store.superseded() == []
+
+
+def diverged(record):
+    nothing = {"scores": None, "average_precision": (), "efficiency": None, "epochs": ()}
+    return record.model_copy(update={**nothing, "status": "diverged", "error": "at step 3"})
+
+
+def test_a_newer_run_supersedes_if_asked(run, tmp_path):
+    record, predictions = run
+    store = Store(tmp_path / "store")
+    store.write(record, predictions)
+    newer = record.model_copy(update=LATER)
+    pack = repacked(tmp_path, newer, predictions)
+    [remark] = superseding(newer, store, False)
+    assert remark.kind == "finding" and "--supersede" in remark.text
+    assert record.started in remark.expected and newer.started in remark.found
+    assert list(superseding(newer, store, True)) == []
+    assert f"supersedes that of {record.started}" in add(pack, store)
+    [added] = store.records()
+    assert added.model_copy(update={"added": ""}) == newer and store.superseded() == [record]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda record: record.model_copy(update={"notes": ("changed",)}), "did not start earlier"),
+        (
+            lambda record: record.model_copy(update={"started": "2025-02-02T00:00:00+00:00"}),
+            "did not start earlier",
+        ),
+        (lambda record: diverged(record).model_copy(update=LATER), "the pack's diverged"),
+    ],
+)
+def test_no_older_and_no_diverged_run_supersedes(change, text, run, tmp_path):
+    record, predictions = run
+    store = Store(tmp_path / "store")
+    store.write(record, predictions)
+    [remark] = superseding(change(record), store, True)
+    assert remark.kind == "finding" and text in remark.text
+
+
+# --------------------------------------------------------------------------------- damaged packs
+def with_member(name, data):
+    return lambda pack: put_together({**taken_apart(pack), name: data}, honest=False)
+
+
+def without(name):
+    return lambda pack: put_together({n: d for n, d in taken_apart(pack).items() if n != name})
+
+
+def with_manifest(**fields):
+    def change(pack):
+        members = taken_apart(pack)
+        manifest = {**json.loads(members[pack_file.MANIFEST]), **fields}
+        return pack_file.zipped({**members, pack_file.MANIFEST: json.dumps(manifest).encode()})
+
+    return change
+
+
+def with_record(**fields):
+    def change(pack):
+        members = taken_apart(pack)
+        record = {**json.loads(members[pack_file.RECORD]), **fields}
+        return put_together({**members, pack_file.RECORD: json.dumps(record).encode()})
+
+    return change
+
+
+def with_array(name, array):
+    def change(pack):
+        members = taken_apart(pack)
+        with np.load(io.BytesIO(members[pack_file.PREDICTIONS])) as found:
+            changed = {n: a for n, a in {**found, name: array}.items() if a is not None}
+        buffer = io.BytesIO()
+        np.savez(buffer, **changed)
+        return put_together({**members, pack_file.PREDICTIONS: buffer.getvalue()})
+
+    return change
+
+
+def flipped(pack):
+    at = pack.index(b"predictions.npz") + 200
+    return pack[:at] + bytes([pack[at] ^ 255]) + pack[at + 1 :]
+
+
+BAD = {
+    "text": (lambda _: b"hello", "damaged or not a pack"),
+    "cut": (lambda pack: pack[: len(pack) // 2], "damaged or not a pack"),
+    "flipped": (flipped, "damaged or not a pack"),
+    "another zip": (lambda _: pack_file.zipped({}), "not a pack: it has no manifest.json"),
+    "manifest": (with_member(pack_file.MANIFEST, b"{"), "cannot read manifest.json"),
+    "format": (with_manifest(format=2), "cannot read manifest.json .format = 2.*update mlbench"),
+    "no record": (without(pack_file.RECORD), "it has no record.json"),
+    "no recipe": (without(pack_file.RECIPE), "it has no recipe.yaml"),
+    "no predictions": (without(pack_file.PREDICTIONS), "it has no predictions.npz"),
+    "record": (with_member(pack_file.RECORD, b"{}"), "cannot read record.json"),
+    "lacks logits": (with_array("logits", None), "predictions.npz is damaged"),
+    "half a validation": (with_array("validation_targets", None), "predictions.npz is damaged"),
+    "pickled": (with_array("keys", np.array([{}])), "predictions.npz is damaged"),
+    "flat": (with_array("targets", np.zeros(3, np.int8)), "predictions.npz is damaged"),
+    "no key": (with_array("keys", np.array(["a"])), "predictions.npz is damaged"),
+    "fewer images": (with_record(test_images=31), "it has 30 images, the record 31"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_damaged_pack_is_refused(name, run, tmp_path):
+    change, message = BAD[name]
+    file = written(tmp_path, change(make(*run)))
+    with pytest.raises(PackError, match=message) as caught:
+        read(file)
+    assert str(file) in str(caught.value)
+    assert list(tmp_path.iterdir()) == [file], "reading leaves nothing behind"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(PackError, match=r"nowhere\.zip cannot be read \(No such file"):
+        read(tmp_path / "nowhere.zip")
+
+
+@PROPERTY
+@given(data=st.data())
+def test_no_flipped_byte_changes_what_is_read(data, run, tmp_path):
+    record, predictions = run
+    pack = bytearray(make(record, predictions))
+    at = data.draw(st.integers(0, len(pack) - 1))
+    pack[at] ^= data.draw(st.integers(1, 255))
+    try:
+        found = read(written(tmp_path, bytes(pack)))
+    except PackError:
+        return
+    # The byte has no meaning, such as the time of a member.
+    assert found.record == record and equal(found.predictions, predictions)

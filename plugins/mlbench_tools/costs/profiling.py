@@ -6,12 +6,11 @@ weights, memory or time. Latency and memory are measured on request.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from mlbench import registry
 from mlbench.backbones import count_backbone, count_head, make_head
@@ -105,7 +104,8 @@ def profile(
         cost = PartCost(**count_backbone(name, image_size).counts._asdict())
         if measuring is not None:
             module = registry.find("backbone", name).load()(weights="none", image_size=image_size)
-            cost = _measure(module, cost, measuring, lambda n: _random(n, 3, *[image_size] * 2))
+            image = torch.empty(1, 3, image_size, image_size, device="meta")
+            cost = _measure(module, cost, measuring, image)
         place = {"backbone": name, "image_size": image_size}
         profiles = tuple(
             _head_profile(method, settings.model_copy(update=place), n, measuring)
@@ -131,32 +131,27 @@ def _head_profile(
         cost = PartCost(**count_head(settings, labels)._asdict())
         if measuring is not None:
             maps = count_backbone(settings.backbone, settings.image_size).maps
-            head = make_head(settings, labels)
-            cost = _measure(
-                head, cost, measuring, lambda n: tuple(_random(n, *one.shape[1:]) for one in maps)
-            )
+            cost = _measure(make_head(settings, labels), cost, measuring, maps)
     except (PluginError, MeasureError) as error:
         refusal = str(error)
-    except (
-        MemoryError,
-        RuntimeError,
-    ) as error:  # RuntimeError: torch on CUDA or CPU
+    except (MemoryError, RuntimeError) as error:  # out of memory, on the CPU or a GPU
         refusal = f"not measured: {error}"
     return HeadProfile(method=method, labels=labels, cost=cost, refusal=refusal)
 
 
-def _measure(
-    module: Any, cost: PartCost, measuring: Measuring, inputs: Callable[[int], Any]
-) -> PartCost:
-    """Measure a module; ``inputs`` makes those of a number of images, on the device."""
-    device = measuring.device
+def _measure(module: Any, cost: PartCost, measuring: Measuring, like: Any) -> PartCost:
+    """Measure a module on random images or maps, of the shapes of ``like`` but for the batch."""
+    device, sizes = measuring.device, measuring.batch_sizes
     module = module.eval().to(device).to(memory_format=torch.channels_last)
-    sizes = measuring.batch_sizes
-    with device, torch.inference_mode(), autocast(device, measuring.precision):
-        times = tuple(latency(module, inputs(n), n, device) for n in sizes)
-        peak, _ = peak_memory(module, inputs(max(sizes)), device)
+    inputs = {n: _random(like, n, device) for n in sizes}
+    with torch.inference_mode(), autocast(device, measuring.precision):
+        times = tuple(latency(module, inputs[n], n, device) for n in sizes)
+        peak, _ = peak_memory(module, inputs[max(sizes)], device)
     return cost.model_copy(update={"latency": times, "peak_memory_mb": peak / 2**20})
 
 
-def _random(*shape: int) -> Tensor:
-    return torch.rand(shape).contiguous(memory_format=torch.channels_last)
+def _random(like: Any, batch: int, device: torch.device) -> Any:
+    if isinstance(like, tuple):
+        return tuple(_random(one, batch, device) for one in like)
+    made = torch.rand(batch, *like.shape[1:], device=device)
+    return made.contiguous(memory_format=torch.channels_last)

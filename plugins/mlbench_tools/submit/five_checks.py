@@ -28,12 +28,7 @@ from mlbench.types import (
     split_digest,
 )
 from mlbench_tools.submit.pack_file import RECIPE, Pack
-from mlbench_tools.submit.remarks import (
-    Remark,
-    VerifyReport,
-    as_warning,
-    finding,
-)
+from mlbench_tools.submit.remarks import Remark, VerifyReport, as_warning, finding
 
 GMACS = 1e-3
 """Relative tolerance of GMACs: versions of torch may or may not count a minor operation."""
@@ -60,7 +55,7 @@ def verify(pack: Pack, places: Places | None = None) -> VerifyReport:
     report.extend("run id", run_id(pack))
     report.extend("data", test_split(pack, places))
     report.extend("scores", scores(pack))
-    changed = [Remark("warning", text) for text in _changed_plugins(record)]
+    changed = [Remark("warning", text, check="plugins") for text in _changed_plugins(record)]
     for name, check in (("settings", settings), ("costs", costs)):
         remarks = check(record)
         report.extend(name, map(as_warning, remarks) if changed else remarks)

@@ -80,10 +80,8 @@ def test_a_pack_of_an_older_version_is_read(run, tmp_path):
     record, predictions = run
     members = taken_apart(make(record, predictions))
     with np.load(io.BytesIO(members[pack_file.PREDICTIONS])) as found:
-        older = {**found, **influence_arrays(derive_influence(predictions, record.label_names))}
-    buffer = io.BytesIO()
-    np.savez(buffer, **older)
-    members[pack_file.PREDICTIONS] = buffer.getvalue()
+        more = influence_arrays(derive_influence(predictions, record.label_names))
+        members[pack_file.PREDICTIONS] = saved({**found, **more})
     pack = read(written(tmp_path, put_together(members)))
     assert equal(pack.predictions, predictions) and verify(pack).verdict == "clean"
 
@@ -158,20 +156,12 @@ def without(name):
     return lambda pack: put_together({n: d for n, d in taken_apart(pack).items() if n != name})
 
 
-def with_manifest(**fields):
+def with_fields(name, **fields):
+    """Other fields in a member of JSON."""
+
     def change(pack):
         members = taken_apart(pack)
-        manifest = {**json.loads(members[pack_file.MANIFEST]), **fields}
-        return pack_file.zipped({**members, pack_file.MANIFEST: json.dumps(manifest).encode()})
-
-    return change
-
-
-def with_record(**fields):
-    def change(pack):
-        members = taken_apart(pack)
-        record = {**json.loads(members[pack_file.RECORD]), **fields}
-        return put_together({**members, pack_file.RECORD: json.dumps(record).encode()})
+        return with_member(name, json.dumps({**json.loads(members[name]), **fields}).encode())(pack)
 
     return change
 
@@ -180,12 +170,17 @@ def with_array(name, array):
     def change(pack):
         members = taken_apart(pack)
         with np.load(io.BytesIO(members[pack_file.PREDICTIONS])) as found:
-            changed = {n: a for n, a in {**found, name: array}.items() if a is not None}
-        buffer = io.BytesIO()
-        np.savez(buffer, **changed)
-        return put_together({**members, pack_file.PREDICTIONS: buffer.getvalue()})
+            members[pack_file.PREDICTIONS] = saved({**found, name: array})
+        return put_together(members)
 
     return change
+
+
+def saved(arrays):
+    """An .npz of the arrays that are not None."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: array for name, array in arrays.items() if array is not None})
+    return buffer.getvalue()
 
 
 def flipped(pack):
@@ -199,7 +194,10 @@ BAD = {
     "flipped": (flipped, "damaged or not a pack"),
     "another zip": (lambda _: pack_file.zipped({}), "not a pack: it has no manifest.json"),
     "manifest": (with_member(pack_file.MANIFEST, b"{"), "cannot read manifest.json"),
-    "format": (with_manifest(format=2), "cannot read manifest.json .format = 2.*update mlbench"),
+    "format": (
+        with_fields(pack_file.MANIFEST, format=2),
+        "cannot read manifest.json .format = 2.*update mlbench",
+    ),
     "no record": (without(pack_file.RECORD), "it has no record.json"),
     "no recipe": (without(pack_file.RECIPE), "it has no recipe.yaml"),
     "no predictions": (without(pack_file.PREDICTIONS), "it has no predictions.npz"),
@@ -209,7 +207,10 @@ BAD = {
     "pickled": (with_array("keys", np.array([{}])), "predictions.npz is damaged"),
     "flat": (with_array("targets", np.zeros(3, np.int8)), "predictions.npz is damaged"),
     "no key": (with_array("keys", np.array(["a"])), "predictions.npz is damaged"),
-    "fewer images": (with_record(test_images=31), "it has 30 images, the record 31"),
+    "fewer images": (
+        with_fields(pack_file.RECORD, test_images=31),
+        "it has 30 images, the record 31",
+    ),
 }
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 
 from mlbench import registry
+from mlbench.contracts.made_up import uniform_context
 from mlbench.data.labels import WIDTH
 from mlbench.engine.flops import count
-from mlbench.types import LabelContext, Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from mlbench.types import Backbone, FeatureSpec
+    from mlbench.types import Backbone, FeatureSpec, Settings
 
 IMAGES = 2
 """Images that the work is counted for, then divided by: work on labels alone is shared."""
@@ -83,19 +82,10 @@ def count_head(settings: Settings, labels: int) -> Counts:
 
 
 def make_head(settings: Settings, labels: int) -> nn.Module:
-    """Make a head, for evaluation, without a data set.
-
-    All labels occur together in the one image; the label matrices are views of a single number, so
-    that 9,605 labels take no memory.
-    """
-    names = tuple(f"label {i}" for i in range(labels))
-    one = np.ones((), np.float32)
-    counts, words = (np.broadcast_to(one, (labels, n)) for n in (labels, WIDTH))
-    context = LabelContext(names, counts, words, labels + 1, lambda: np.ones(labels, np.int64))
+    """Make a head, in evaluation mode, for made-up labels; thousands of them take no memory."""
     spec = count_backbone(settings.backbone, settings.image_size).spec
-    made: nn.Module = registry.find("head", settings.head).load()(
-        spec, context, **settings.head_options
-    )
+    factory = registry.find("head", settings.head).load()
+    made: nn.Module = factory(spec, uniform_context(labels, WIDTH), **settings.head_options)
     return made.eval()
 
 

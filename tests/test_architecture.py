@@ -28,7 +28,7 @@ LANES = {
     "contracts": {"types", "registry", "contracts"},
     "engine": {"types", "files", "metrics", "data", "engine"},
     "boards": {"types", "files", "text", "metrics", "store", "recipe", "boards"},
-    "backbones": {"types", "registry", "data", "engine"},
+    "backbones": {"types", "registry", "contracts", "data", "engine"},
     "build": {"types", "text", "registry", "data", "engine", "backbones"},
     "evaluation": {"types", "registry", "files", "text", "metrics", "data", "engine", "build"},
     "environment": {"types", "registry", "engine"},

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlbench import recipe, registry
 from mlbench.data.open import open_run
-from mlbench.metrics.protocol import score
+from mlbench.metrics import score
 from mlbench.text import shorten
 from mlbench.tracks import own
 from mlbench.types import (

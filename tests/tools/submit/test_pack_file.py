@@ -196,7 +196,7 @@ BAD = {
     "manifest": (with_member(pack_file.MANIFEST, b"{"), "cannot read manifest.json"),
     "format": (
         with_fields(pack_file.MANIFEST, format=2),
-        "cannot read manifest.json .format = 2.*update mlbench",
+        "manifest.json .format = 2.*update mlbench",
     ),
     "no record": (without(pack_file.RECORD), "it has no record.json"),
     "no recipe": (without(pack_file.RECIPE), "it has no recipe.yaml"),
@@ -209,7 +209,7 @@ BAD = {
     "no key": (with_array("keys", np.array(["a"])), "predictions.npz is damaged"),
     "fewer images": (
         with_fields(pack_file.RECORD, test_images=31),
-        "it has 30 images, the record 31",
+        "30 images, the record 31",
     ),
 }
 

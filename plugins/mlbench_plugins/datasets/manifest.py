@@ -1,10 +1,12 @@
-"""A user's own pictures: any folder of images with a file that says their labels."""
+"""A user's own pictures: a folder of images and a file with their labels."""
 
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,10 +15,23 @@ from numpy.typing import NDArray
 
 from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, digest
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
-from mlbench_plugins.datasets.manifest_columns import Columns
-from mlbench_plugins.datasets.manifest_forms import locate_source, name_of, read_listing
+from mlbench_plugins.datasets.manifest_annotations import (
+    YOLO,
+    from_coco,
+    from_folder,
+    from_yolo,
+    home_of,
+)
+from mlbench_plugins.datasets.manifest_columns import ENCODING, TABLES, Columns, from_table
 from mlbench_plugins.datasets.manifest_listing import LISTED, Listing
-from mlbench_plugins.datasets.photographs import FINE_TUNING, is_file, is_folder
+from mlbench_plugins.datasets.photographs import (
+    FINE_TUNING,
+    choose,
+    exists,
+    is_file,
+    is_folder,
+    read_text,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,25 +43,25 @@ class Manifest(Dataset):
 
     The part after the colon is one of
 
-    - a table, one row an image: .csv or .tsv in UTF-8, .jsonl, .json (a list of objects, or an
+    - a table with a row per image: .csv or .tsv in UTF-8, .jsonl, .json (a list of objects, or an
       object of file name -> labels) or .parquet (needs pyarrow). A column ``image`` (or ``file``,
       ``path``, ``filename``) names the picture. Either a column ``labels`` (or ``tags``) lists its
-      labels, parted by ``;`` or ``|`` or as a JSON list, and a blank is a picture without labels;
-      or every other column is a label with 1 (present), 0 (absent), and blank or -1 (unknown).
-      Columns ``split`` (train, val, test) and ``group`` are optional;
+      labels, separated by ``;`` or ``|`` or as a JSON list, and a blank is a picture without
+      labels; or every other column is a label with 1 (present), 0 (absent), and blank or -1
+      (unknown). Columns ``split`` (train, val, test) and ``group`` are optional;
     - an instances json in COCO's form; a label is present where an instance is annotated;
-    - a folder with one folder a label, below ``train`` and ``test`` or not; one file, byte for
-      byte and by name, in several of them has all their labels;
-    - YOLO's ``data.yaml`` or ``classes.txt``, or the folder that holds it; a picture without a
-      label file has no labels.
+    - a folder with one folder per label, below ``train`` and ``test`` or not; a file that is in
+      several of them, with the same bytes and name, has all their labels;
+    - YOLO's ``data.yaml`` or ``classes.txt``, or its folder; a picture without a label file has no
+      labels.
 
-    Pictures are looked for from the table's folder, its ``images``, and the folder of ``--data``.
-    A run with ``allow_missing`` goes on without those that are not there. Labels are sorted by
-    name; COCO's stand by id, YOLO's as in its file.
+    Pictures are looked for in the table's folder, its ``images``, and the folder of ``--data``. A
+    run with ``allow_missing`` leaves out those that are missing. Labels are sorted by name;
+    COCO's by id, YOLO's as in its file.
 
-    Without a split column, pictures are parted by a hash of their group's smallest key, so that
-    another picture moves none. Pictures of one group, and exact duplicates, stay together. A
-    ``val`` part joins train, as in VOC's trainval; where nothing is ``test``, it is scored.
+    Without a split column, a hash of their group's smallest key splits the pictures, so that
+    adding a picture moves no other. Pictures of one group, and exact duplicates, stay together. A
+    ``val`` part joins train, as in VOC's trainval; if nothing is ``test``, it is scored.
 
     Args:
         source: the part after the colon; looked for from here, then in the folder of ``--data``.
@@ -54,11 +69,11 @@ class Manifest(Dataset):
         cache: where digests of files are kept.
         label_names: the labels in their order. A list with another one is an error; of columns,
             the others are left out.
-        image_column, split_column, group_column: where names do not say it.
+        image_column, split_column, group_column: if their names are not the usual ones.
         label_columns: the column of label lists, or the columns of one label each.
-        separator: what parts labels in a list, if neither ``;`` nor ``|``.
-        test_share: part of the pictures that is scored, where the manifest has no split.
-        split_seed: another seed, another such split.
+        separator: what separates labels in a list, if neither ``;`` nor ``|``.
+        test_share: share of the pictures that is scored, if the manifest has no split.
+        split_seed: another seed gives another such split.
         val: ``leave_out`` keeps ``val`` pictures out of train.
     """
 
@@ -70,8 +85,8 @@ class Manifest(Dataset):
 }""",
         licence="the user's own",
         home="README.md, section Your own pictures",
-        # An eighth of the arithmetic of the benchmarks' resnet101 at 448, so that one GPU
-        # is enough for tens of thousands of pictures; without any, the probe track is for them.
+        # An eighth of the arithmetic of resnet101 at 448: one GPU trains tens of thousands of
+        # pictures. Without a GPU, use the probe track.
         budget={**FINE_TUNING, "backbone": "resnet50", "image_size": 224},
         notes="A board compares methods on these pictures and this split alone.",
     )
@@ -92,78 +107,75 @@ class Manifest(Dataset):
         val: Validation = "train",
     ) -> None:
         columns = Columns(
-            image=_column("image_column", image_column),
+            image=_text("image_column", image_column),
             labels=_names("label_columns", label_columns),
-            split=_column("split_column", split_column),
-            group=_column("group_column", group_column),
-            separator=_column("separator", separator),
+            split=_text("split_column", split_column),
+            group=_text("group_column", group_column),
+            separator=_text("separator", separator),
             names=_names("label_names", label_names),
         )
-        _refuse_options(test_share, split_seed, val)
+        choose("manifest", "val", val, get_args(Validation))
+        if not isinstance(test_share, float | int) or not 0 < test_share < 1:
+            raise DataError(f"manifest has no test_share={test_share!r}; it is between 0 and 1")
         if root is not None and not is_folder(root):
             raise DataError(
-                f"{root} is no folder; name the one that holds your pictures with --data DIR, or "
-                "leave --data and $MLBENCH_DATA out where the manifest says where they are"
+                f"{root} is no folder; name the folder of your pictures with --data DIR, or leave "
+                "out --data and $MLBENCH_DATA"
             )
-        place = locate_source(source, root)
-        listing = read_listing(place, columns, root, cache)
+        place = _locate(source, root)
+        listing = _read(place, columns, cache)
+        if root is not None:
+            listing = replace(listing, folders=(*listing.folders, root))
         keys, (files, self._missing) = listing.keys(), listing.files()
         copies = _copies(files, cache)
         groups = together(keys, listing.groups or (), copies)
         if listing.splits is None:
             test = drawn(groups, test_share, f"{split_seed}:")
             parts: dict[Split, NDArray[np.bool_]] = {"train": ~test, "test": test}
+            remedy = f"change test_share ({test_share:g}) or split_seed, or add a column 'split'"
         else:
-            parts = _told(listing.splits, val)
+            parts = _listed_splits(listing.splits, val)
+            remedy = "mark some rows so in the split column"
             _warn_of_leaks(listing, keys, copies, parts)
         self.names = listing.names
         self._groups = dict(zip(keys, groups, strict=True))
         self._objects = listing.objects
         self._rows = {key: row for row, key in enumerate(keys)}
-        told = zip(keys, listing.splits or (), strict=False)
-        self._held = {key for key, split in told if split == "val"}
+        listed = zip(keys, listing.splits or (), strict=False)
+        self._val = {key for key, split in listed if split == "val"}
         self._indices = {split: _index(listing, keys, files, rows) for split, rows in parts.items()}
-        self._refuse_empty(place, test_share if listing.splits is None else None)
+        for split, index in self._indices.items():
+            if not len(index):
+                raise DataError(f"{place}: the {split} split is empty; {remedy}")
         self._warn_of_positives(place)
         _warn_of_spelling(listing)
-        self.card = self._own_card(place)
+        self.card = self._card_of(place)
 
     def index(self, split: Split) -> Index:
         """The samples of a split, sorted by key."""
         return self._indices[split]
 
     def validation_keys(self) -> Sequence[str] | None:
-        """The ``val`` pictures, where they joined train."""
-        return sorted(self._held.intersection(self._indices["train"].keys)) or None
+        """The ``val`` pictures, if they joined train."""
+        return sorted(self._val.intersection(self._indices["train"].keys)) or None
 
     def train_groups(self) -> Sequence[str]:
         """Pictures of one group, and exact duplicates."""
         return [self._groups[key] for key in self._indices["train"].keys]
 
     def objects(self, keys: Sequence[str]) -> NDArray[np.int32] | None:
-        """Instances in a COCO json, or lines of YOLO's files; a table says nothing of objects."""
+        """Instances in a COCO json, or lines of YOLO's files; None for tables and folders."""
         if self._objects is None:
             return None
         return self._objects[[self._rows[key] for key in keys]]
 
     def missing(self) -> str | None:
-        """Which pictures of the manifest are not there, and where it lists them."""
+        """Which pictures of the manifest are missing, and where it lists them."""
         return self._missing
-
-    def _refuse_empty(self, place: Path, share: float | None) -> None:
-        for split, index in self._indices.items():
-            if not len(index):
-                remedy = (
-                    "mark some rows so in the split column"
-                    if share is None
-                    else f"test_share {share:g} of its groups leaves none: change test_share or "
-                    "split_seed, or add a column 'split'"
-                )
-                raise DataError(f"{place}: the {split} split is empty; {remedy}")
 
     def _warn_of_positives(self, place: Path) -> None:
         effects: dict[Split, str] = {
-            "train": "nothing can be learnt of them",
+            "train": "they cannot be learnt",
             "test": "they are left out of mAP",
         }
         for split, effect in effects.items():
@@ -172,33 +184,89 @@ class Manifest(Dataset):
             if lacking:
                 _warn(f"{place}: labels without a positive in {split}: {_first(lacking)}: {effect}")
 
-    def _own_card(self, place: Path) -> DatasetCard:
+    def _card_of(self, place: Path) -> DatasetCard:
         """The set is its own only edition, called by its name and its digest."""
-        train, test = self._indices["train"], self._indices["test"]
-        found = digest(train, test, self.names)
-        name = name_of(place)
-        return type(self).card.model_copy(
-            update={
-                "title": name,
-                "identities": {found: f"{name}-{found[:8]}"},
-            }
+        found = digest(self._indices["train"], self._indices["test"], self.names)
+        name = _name_of(place)
+        identities = {found: f"{name}-{found[:8]}"}
+        return type(self).card.model_copy(update={"title": name, "identities": identities})
+
+
+# ----------------------------------------------------------------------------------------- reading
+def _locate(source: str, root: Path | None) -> Path:
+    """The file or folder of the part after the colon, as it is written or below ``root``."""
+    tried = [Path(source).expanduser(), *([root / source] if root is not None else [])]
+    for place in tried:
+        if exists(place):
+            return place
+    raise DataError(
+        f"manifest:{source}: there is no {' and no '.join(map(str, tried))}; name a table of "
+        "images (.csv, .tsv, .json, .jsonl, .parquet), a COCO json, a data.yaml or a folder"
+    )
+
+
+def _read(place: Path, columns: Columns, cache: Path) -> Listing:
+    """A manifest of any form, recognised by its ending and content."""
+    ending = place.suffix.lower()
+    content = None
+    if not is_folder(place):
+        if ending in TABLES:
+            return from_table(place, columns)
+        if ending not in (".json", *YOLO):
+            raise DataError(
+                f"{place} is no folder and ends in none of {', '.join((*TABLES, '.json', *YOLO))}"
+            )
+        if ending == ".json":
+            content = _read_json(place)
+            if not (isinstance(content, dict) and {"images", "annotations"} <= content.keys()):
+                return from_table(place, columns, content)
+    if columns != Columns():
+        raise DataError(
+            f"{place} is no table: label_names, separator and the options of columns do not apply; "
+            "leave them out (a suite's own `labels` selects labels of any data set)"
         )
+    if content is not None:
+        return from_coco(place, content)
+    return from_folder(place, cache) if is_folder(place) else from_yolo(place)
+
+
+def _read_json(file: Path) -> Any:
+    """The content of a json, without the outlines of instances, which are most of it."""
+
+    def slim(item: dict[str, Any]) -> dict[str, Any]:
+        if "image_id" in item:
+            item.pop("segmentation", None)
+        return item
+
+    try:
+        return json.loads(read_text(file, ENCODING), object_hook=slim)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file} line {error.lineno}: no whole json ({error.msg})") from error
+
+
+def _name_of(place: Path) -> str:
+    """A table's or COCO json's own name; a tree's or YOLO's is its folder's."""
+    if is_folder(place):
+        name = place.resolve().name
+    else:
+        name = home_of(place).name if place.suffix.lower() in YOLO else place.stem
+    return "-".join(name.split()) or "pictures"
 
 
 # ------------------------------------------------------------------------------------------ splits
-def _told(splits: Sequence[str], val: Validation) -> dict[Split, NDArray[np.bool_]]:
-    """The parts that a manifest names itself; ``val`` is scored where nothing is ``test``."""
-    told = np.array(splits)
-    if not (told == "test").any():
-        return {"train": told == "train", "test": told == "val"}
-    train = (told == "train") | ((told == "val") & (val == "train"))
-    return {"train": train, "test": told == "test"}
+def _listed_splits(splits: Sequence[str], val: Validation) -> dict[Split, NDArray[np.bool_]]:
+    """The parts that a manifest names itself; ``val`` is scored if nothing is ``test``."""
+    listed = np.array(splits)
+    if not (listed == "test").any():
+        return {"train": listed == "train", "test": listed == "val"}
+    train = (listed == "train") | ((listed == "val") & (val == "train"))
+    return {"train": train, "test": listed == "test"}
 
 
 def _warn_of_leaks(
     listing: Listing, keys: Sequence[str], copies: Sequence[int], parts: dict[Split, Any]
 ) -> None:
-    """The split is the user's: what is on both sides is said and not moved."""
+    """Warn of pictures on both sides of the user's own split, which is kept."""
     for what, groups in (
         ("pictures of the test split are byte for byte in train, too", copies),
         ("pictures of the test split have others of their group in train", listing.groups),
@@ -216,22 +284,22 @@ def _warn_of_leaks(
 
 
 def _warn_of_spelling(listing: Listing) -> None:
-    """What looks like a slip of the pen, which nothing else would show."""
+    """Warn of probable typing errors."""
     if listing.unused:
         _warn(
-            f"{listing.source}: columns that mean nothing here: {_first(listing.unused)}. A group "
-            "or split under another name is given by the option group_column or split_column"
+            f"{listing.source}: unused columns: {_first(listing.unused)}. Groups and splits of "
+            "other names need the option group_column or split_column"
         )
     spellings: dict[str, list[str]] = {}
     for name in listing.names:
         spellings.setdefault(name.casefold(), []).append(name)
     alike = ["/".join(names) for names in spellings.values() if len(names) > 1]
     if alike:
-        _warn(f"{listing.source}: labels that differ in case alone: {_first(alike)}")
+        _warn(f"{listing.source}: labels that differ only in case: {_first(alike)}")
 
 
 def _copies(files: Sequence[Path], cache: Path) -> list[int]:
-    """``first_copies``; of a picture that is not there nobody knows a copy."""
+    """``first_copies``; a missing picture is a copy of nothing."""
     here = [i for i, file in enumerate(files) if is_file(file)]
     copies = list(range(len(files)))
     for place, copy in zip(here, first_copies([files[i] for i in here], cache), strict=True):
@@ -248,7 +316,7 @@ def _index(
 
 @functools.cache
 def _warn(text: str) -> None:
-    """Once a process, however often a matrix opens the set."""
+    """Warn once per process, however often a matrix opens the set."""
     _LOG.warning("%s", text)
 
 
@@ -258,10 +326,10 @@ def _first(names: Sequence[str]) -> str:
 
 
 # ----------------------------------------------------------------------------------------- options
-def _column(option: str, value: object) -> str | None:
-    if value is None or (isinstance(value, str) and value):
-        return value
-    raise DataError(f"manifest has no {option}={value!r}; give a text")
+def _text(option: str, value: object) -> str | None:
+    if value == "":
+        raise DataError(f"manifest has no {option}={value!r}; give a text")
+    return None if value is None else str(value)
 
 
 def _names(option: str, value: object) -> tuple[str, ...] | None:
@@ -272,20 +340,9 @@ def _names(option: str, value: object) -> tuple[str, ...] | None:
     if not isinstance(listed, list | tuple) or not listed:
         raise DataError(f"manifest has no {option}={value!r}; give a list of names")
     for name in listed:
-        if not (isinstance(name, str) or type(name) is int) or not str(name).strip():
+        if type(name) not in (str, int) or not str(name).strip():
             raise DataError(f"manifest has no {option} with {name!r}; put the name in quotes")
     names = tuple(str(name).strip() for name in listed)
     if len(set(names)) < len(names):
-        raise DataError(f"manifest has no {option}={value!r}: a name stands there twice")
+        raise DataError(f"manifest has no {option}={value!r}: a name is given twice")
     return names
-
-
-def _refuse_options(test_share: object, split_seed: object, val: object) -> None:
-    if not isinstance(test_share, float | int) or not 0 < test_share < 1:
-        raise DataError(f"manifest has no test_share={test_share!r}; give a part between 0 and 1")
-    if type(split_seed) is not int:
-        raise DataError(f"manifest has no split_seed={split_seed!r}; give a whole number")
-    if val not in get_args(Validation):
-        raise DataError(
-            f"manifest has no val={val!r}; choose from {', '.join(get_args(Validation))}"
-        )

@@ -1,4 +1,4 @@
-"""What a manifest of any form says, before it is known where the pictures are."""
+"""What a manifest of any form says: its images by name, their labels, splits and groups."""
 
 from __future__ import annotations
 
@@ -24,25 +24,24 @@ SPLITS = {
 }
 """How a manifest may spell a split, in lower case -> ``train``, ``val`` or ``test``."""
 LISTED = 3
-"""How many culprits an error names."""
+"""How many pictures or labels an error names."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A manifest as columns, one entry an image.
+    """A manifest as columns, one entry per image.
 
     Attributes:
-        source: the file or folder that says all this.
+        source: the file or folder that was read.
         folders: where the pictures may be, likeliest first.
-        images: N paths as they are written, relative to one of the folders or absolute.
+        images: N paths as written, relative to one of the folders or absolute.
         names: C labels.
         targets: int8 [N, C] in {1, 0, -1 unknown}.
-        splits: N values of ``SPLITS``; None where the manifest says nothing of splits.
+        splits: N values of ``SPLITS``; None where the manifest names no splits.
         groups: N names of groups, None for an image of its own.
         places: N places in the source, for errors (``line 7``).
-        unused: columns of a table that mean nothing here.
-        objects: int32 [N, C] annotated objects of each label, None where there are none.
-        missing: what to say if pictures are missing, where the form of the manifest knows best.
+        unused: columns of a table without a meaning here.
+        objects: int32 [N, C] annotated objects of each label; None for labels of whole images.
     """
 
     source: Path
@@ -55,14 +54,13 @@ class Listing:
     places: Sequence[str] | None = None
     unused: tuple[str, ...] = ()
     objects: NDArray[np.int32] | None = None
-    missing: str | None = None
 
     def at(self, image: int) -> str:
-        """Where the source speaks of an image."""
+        """Where the source lists an image."""
         return self.places[image] if self.places else repr(self.images[image])
 
     def keys(self) -> list[str]:
-        """A key an image: its path with slashes, from the folder where it may be looked for.
+        """A key per image: its path with slashes, relative to a folder of pictures if possible.
 
         Raises:
             DataError: two entries name the same picture, in one split or in two.
@@ -77,18 +75,18 @@ class Listing:
         return list(first)
 
     def _twice(self, key: str, one: int, two: int) -> str:
-        said = f"{self.source}: {self.at(one)} and {self.at(two)} name the same picture {key!r}"
+        fault = f"{self.source}: {self.at(one)} and {self.at(two)} name the same picture {key!r}"
         if self.splits is not None and self.splits[one] != self.splits[two]:
             return (
-                f"{said}, once in {self.splits[one]} and once in {self.splits[two]}; "
+                f"{fault}, once in {self.splits[one]} and once in {self.splits[two]}; "
                 "keep it in one split"
             )
-        return f"{said}; put all labels of a picture into one entry"
+        return f"{fault}; put all labels of a picture into one entry"
 
     def files(self) -> tuple[list[Path], str | None]:
-        """The file of every image, all from one folder, and which of them are not there.
+        """The file of every image, and an error text if some are missing.
 
-        It is the first folder that lacks the fewest. The text is None where it lacks none.
+        All are from one folder: the first that lacks the fewest.
         """
         fewest: tuple[list[Path | None], Path] | None = None
         for folder in dict.fromkeys(self.folders):
@@ -103,23 +101,19 @@ class Listing:
             folder / image.replace("\\", "/") if file is None else file
             for image, file in zip(self.images, found, strict=True)
         ]
-        absent = [i for i, file in enumerate(found) if file is None]
-        return files, self._lack(folder, absent) if absent else None
-
-    def _lack(self, folder: Path, missing: Sequence[int]) -> str:
-        if self.missing is not None:
-            return self.missing
-        lines = [f"{self.images[i]!r} ({self.at(i)})" for i in missing[:LISTED]]
-        more = [f"... and {len(missing) - LISTED} more"] if len(missing) > LISTED else []
-        return (
-            f"{self.source}: {len(missing)} of {len(self.images)} pictures are not under {folder}; "
+        absent = [f"{self.images[i]!r} ({self.at(i)})" for i, f in enumerate(found) if f is None]
+        if not absent:
+            return files, None
+        more = [f"... and {len(absent) - LISTED} more"] if len(absent) > LISTED else []
+        return files, (
+            f"{self.source}: {len(absent)} of {len(files)} pictures are not under {folder}; "
             "put them there, name the folder that they are relative to with --data DIR, or take "
-            "them out of the manifest:\n  " + "\n  ".join([*lines, *more])
+            "them out of the manifest:\n  " + "\n  ".join([*absent[:LISTED], *more])
         )
 
 
 def _key(image: str, starts: Iterable[str]) -> str:
-    """One spelling for one file: composed accents, slashes, no ``./``, relative if possible."""
+    """One spelling per file: composed accents, slashes, no ``./``, relative if possible."""
     key = posixpath.normpath(unicodedata.normalize("NFC", image.replace("\\", "/")))
     for start in starts:
         key = key.removeprefix(unicodedata.normalize("NFC", start))
@@ -127,7 +121,7 @@ def _key(image: str, starts: Iterable[str]) -> str:
 
 
 def _existing(folder: Path, image: str) -> Path | None:
-    """The file that a manifest means: Windows writes backslashes, macOS takes accents apart."""
+    """The file of an image; Windows writes backslashes, macOS decomposes accents."""
     slashed = image.replace("\\", "/")
     forms = (image, slashed, *(unicodedata.normalize(f, slashed) for f in ("NFC", "NFD")))
     return next((folder / form for form in dict.fromkeys(forms) if is_file(folder / form)), None)
@@ -143,7 +137,7 @@ def matrix(labels: Sequence[Iterable[str]], names: Sequence[str]) -> Targets:
 
 
 def pictures_under(folder: Path) -> list[Path]:
-    """All image files under a folder at any depth, hidden ones left out, in the order of paths.
+    """All image files under a folder at any depth, sorted; hidden ones are left out.
 
     Raises:
         DataError: a folder cannot be listed.

@@ -79,6 +79,7 @@ FORMS = {
         "file,dog,cat,split\na.jpg,1,1,train\nb.jpg,1.0,0,train\nc.jpg,0,0,test\nd.jpg,False,true,test\n"
     ),
     "objects.json": json.dumps(OBJECTS),
+    "mapping.json": json.dumps({key: sorted(labels) for key, labels in FOUR.items()}),
     "lines.jsonl": "\n".join(map(json.dumps, OBJECTS)) + "\n\n",
 }
 
@@ -87,46 +88,36 @@ FORMS = {
 def test_every_form_of_table_says_the_same(folder: Path, name: str) -> None:
     pictures(folder, FOUR)
     table(folder, FORMS[name], name)
-    data = opened(name)
+    data = opened(name, test_share=0.5)
     assert data.names == ("cat", "dog")
     assert labels_of(data) == FOUR
-    assert list(data.index("test").keys) == ["c.jpg", "d.jpg"]
-    assert data.index("train").files[0] == Path("a.jpg")
+    if name != "mapping.json":
+        assert list(data.index("test").keys) == ["c.jpg", "d.jpg"]
 
 
-def test_parquet_says_the_same(folder: Path) -> None:
+def test_parquet_says_the_same_and_its_blanks_are_blanks(folder: Path) -> None:
     pytest.importorskip("pyarrow", reason="the optional pyarrow is not installed")
     import pandas as pd
 
     pictures(folder, FOUR)
     pd.DataFrame(OBJECTS).to_parquet("lists.parquet")
     assert labels_of(opened("lists.parquet")) == FOUR
-    frame = pd.DataFrame({"image": list(FOUR), "cat": [1, 0, None, 1], "dog": [True] * 4})
-    frame.to_parquet("columns.parquet")
-    found = labels_of(opened("columns.parquet", test_share=0.5))
-    assert found["c.jpg"] == {"cat?", "dog"} and found["b.jpg"] == {"dog"}
-
-
-def test_blanks_of_every_parquet_column_are_blanks(folder: Path) -> None:
-    pytest.importorskip("pyarrow", reason="the optional pyarrow is not installed")
-    import pandas as pd
-
-    pictures(folder, FOUR)
     frame = pd.DataFrame(
         {
             "image": pd.array(list(FOUR), "string"),
             "group": pd.array(["g", None, "g", None], "string"),
             "cat": pd.array([1, 0, None, 1], "Int64"),
             "dog": pd.array([True, None, False, True], "boolean"),
+            "cow": [1, 0, None, 1],
         }
     )
     frame.to_parquet("columns.parquet")
     data = opened("columns.parquet", test_share=0.5)
     assert labels_of(data) == {
-        "a.jpg": {"cat", "dog"},
+        "a.jpg": {"cat", "dog", "cow"},
         "b.jpg": {"dog?"},
-        "c.jpg": {"cat?"},
-        "d.jpg": {"cat", "dog"},
+        "c.jpg": {"cat?", "cow?"},
+        "d.jpg": {"cat", "dog", "cow"},
     }
     groups = [data._groups[key] for key in FOUR]
     assert groups == ["a.jpg", "b.jpg", "a.jpg", "d.jpg"]
@@ -152,7 +143,9 @@ def test_parquet_without_pyarrow_says_what_to_install(
     for module in ("pyarrow", "fastparquet"):
         monkeypatch.setitem(sys.modules, module, None)
     (folder / "photos.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"photos\.parquet needs pyarrow .* pip install pyarrow"):
+    with pytest.raises(
+        DataError, match=r"photos\.parquet: Parquet needs pyarrow .* pip install pyarrow"
+    ):
         opened("photos.parquet")
 
 
@@ -163,13 +156,6 @@ def test_blank_and_minus_one_are_unknown_in_columns(folder: Path) -> None:
     assert data.index("train").targets.tolist() == [[1, -1, 0]]
     assert data.index("test").targets.tolist() == [[-1, -1, 1]]
     assert data.index("test").targets.dtype == np.int8
-
-
-def test_a_json_of_file_name_to_labels(folder: Path) -> None:
-    pictures(folder, (f"{i}.jpg" for i in range(20)))
-    table(folder, json.dumps({f"{i}.jpg": ["a", "b"][: i % 3] for i in range(20)}), "photos.json")
-    found = labels_of(opened("photos.json"))
-    assert found == {f"{i}.jpg": set(["a", "b"][: i % 3]) for i in range(20)}
 
 
 def test_columns_can_be_named(folder: Path) -> None:
@@ -186,22 +172,17 @@ def test_columns_can_be_named(folder: Path) -> None:
     assert both.names == ("dog", "horse", "cat") and labels_of(both) == FOUR
 
 
-def test_one_named_column_of_0_and_1_is_one_label(folder: Path) -> None:
-    pictures(folder, ("a.jpg", "b.jpg"))
-    table(folder, "image,split,defect,note\na.jpg,train,1,x\nb.jpg,test,0,y\n")
-    assert labels_of(opened(label_columns="defect")) == {"a.jpg": {"defect"}, "b.jpg": set()}
-
-
 def test_columns_that_label_names_leaves_out_are_left_out(folder: Path) -> None:
     pictures(folder, ("a.jpg", "b.jpg"))
     table(folder, "image,split,x,y,z\na.jpg,train,1,0,7\nb.jpg,test,0,1,7\n")
     assert opened(label_names=["y", "x"]).index("train").targets.tolist() == [[0, 1]]
+    assert labels_of(opened(label_columns="y")) == {"a.jpg": set(), "b.jpg": {"y"}}
 
 
 def test_numbers_are_labels_only_if_listed(folder: Path) -> None:
     pictures(folder, ("a.jpg", "b.jpg"))
     table(folder, "image,labels,split\na.jpg,7;12,train\nb.jpg,12,test\n")
-    with pytest.raises(DataError, match=r"'labels' holds numbers \(12, 7\).*label_names"):
+    with pytest.raises(DataError, match=r"'labels' contains numbers \(12, 7\).*label_names"):
         opened()
     assert labels_of(opened(label_names=[7, "12"])) == {"a.jpg": {"7", "12"}, "b.jpg": {"12"}}
 
@@ -211,7 +192,7 @@ def test_names_with_spaces_unicode_and_backslashes(folder: Path) -> None:
     here = ("sub dir/a b.jpg", "sub dir/Größe ☂.jpg", "猫/c.jpg")
     pictures(folder, here)
     apart = unicodedata.normalize("NFD", here[1])
-    rows = [r"sub dir\a b.jpg,x,train", f"./{apart},x,test", "猫//c.jpg,y,train"]
+    rows = [r"sub dir\a b.jpg,x,train", f"./{apart},x,test", f"{folder}/猫/c.jpg,y,train"]
     table(folder, "\n".join(["image,labels,split", *rows]))
     data = opened()
     assert set(labels_of(data)) == set(here)
@@ -241,12 +222,6 @@ def test_pictures_lie_beside_the_table_in_images_or_where_data_says(folder: Path
     table(folder / "far", "image,labels,split\ns/a.jpg,x,train\ns/b.jpg,x,test\n", "t.csv")
     pictures(folder / "far", ("s/a.jpg", "s/b.jpg"))
     assert opened("t.csv", root=folder / "far").index("train").keys == ["s/a.jpg"]
-
-
-def test_absolute_paths_give_keys_without_the_machine(folder: Path) -> None:
-    pictures(folder, ("s/a.jpg", "s/b.jpg"))
-    table(folder, f"path,labels,split\n{folder}/s/a.jpg,x,train\n{folder}/s/b.jpg,x,test\n")
-    assert list(labels_of(opened())) == ["s/a.jpg", "s/b.jpg"]
 
 
 def test_missing_pictures_are_counted_and_the_first_named(folder: Path) -> None:
@@ -363,8 +338,8 @@ def test_what_looks_like_a_slip_of_the_pen_is_said(
     with caplog.at_level(logging.WARNING):
         opened()
     said = " ".join(record.getMessage() for record in caplog.records)
-    assert "columns that mean nothing here: prodct" in said and "group_column" in said
-    assert "labels that differ in case alone: Cat/cat" in said
+    assert "unused columns: prodct" in said and "group_column" in said
+    assert "labels that differ only in case: Cat/cat" in said
 
 
 def test_a_label_without_a_positive_is_said_and_kept(
@@ -376,7 +351,7 @@ def test_a_label_without_a_positive_is_said_and_kept(
         data = opened(label_names=["x", "y", "z"])
     assert data.names == ("x", "y", "z")
     said = [record.getMessage() for record in caplog.records]
-    assert "in train: y, z: nothing can be learnt" in said[0]
+    assert "in train: y, z: they cannot be learnt" in said[0]
     assert "in test: x, z: they are left out of mAP" in said[1]
 
 
@@ -385,39 +360,33 @@ HEAD = "image,labels,split\na,x,train\nb,x,test\n"
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("", {}, "is empty; its first line must name the columns"),
     ("image,labels\n", {}, "has no row"),
-    ("image;labels\na;x\n", {}, "line 1 is one column, 'image;labels': ';' parts its cells"),
-    ("picture,labels\na,x\n", {}, "no column of pictures .* it has 'picture'.* image_column"),
+    ("image;labels\na;x\n", {}, "line 1 is one column, 'image;labels': ';' separates its cells"),
+    ("picture,labels\na,x\n", {}, "no column of pictures .* 'picture'.* image_column"),
     ("image,path,labels\na,b,x\n", {}, "'image' and 'path' could both be meant.* image_column"),
-    ("image,labels,tags\na,b,x\n", {}, "'labels' and 'tags' could both be meant.*label_columns"),
-    ("image\na\n", {}, "no labels: give it a column 'labels' or one column a label"),
+    ("image\na\n", {}, "no labels: give it a column 'labels' or one column per label"),
     ("image,x,x\na,1,0\n", {}, "line 1: two columns are called 'x'"),
     (",image,x\n0,a,1\n", {}, r"column 1 has no name.*to_csv\(index=False\)"),
     (HEAD + "c,y\n", {}, "line 4: 2 cells, but there are 3 columns"),
-    (HEAD + "c,x,y,test\n", {}, "line 4: 4 cells, but .* cells that hold a comma in quotes"),
-    (HEAD + '"c,x,test\n', {}, "line 4: unexpected end of data; mend the quotes"),
+    (HEAD + "c,x,y,test\n", {}, "line 4: 4 cells, but .* cells that contain a comma in quotes"),
+    (HEAD + '"c,x,test\n', {}, "line 4: unexpected end of data; correct the quotes"),
     (HEAD + ",x,test\n", {}, "line 4: column 'image' is blank"),
-    (HEAD + "c,x,\n", {}, "line 4: column 'split' is blank"),
     (HEAD + "c,x,holdout\n", {}, "line 4: split 'holdout' is none of train, val and test"),
     (HEAD + "./a,x,train\n", {}, "line 2 and line 4 name the same picture 'a'; put all labels"),
     (HEAD + "a,x,test\n", {}, "name the same picture 'a', once in train and once in test"),
     (HEAD.replace("test", "train"), {}, "the test split is empty; mark some rows so"),
-    (HEAD.replace("train", "test"), {}, "the train split is empty"),
-    ("image,labels\na,x\n", {}, "split is empty; test_share 0.2 of its groups leaves none"),
-    ("image,labels\na,\nb,\n", {}, "column 'labels' holds no label at all"),
-    ("image,label\na,0\nb,1\n", {}, r"holds numbers \(0, 1\) .*label_columns"),
+    ("image,labels\na,x\n", {}, "split is empty; change test_share \\(0\\.2\\)"),
+    ("image,labels\na,\nb,\n", {}, "column 'labels' contains no label at all"),
+    ("image,label\na,0\nb,1\n", {}, r"contains numbers \(0, 1\) .*label_columns"),
     ('image,labels\na,"x, y"\n', {}, "label with a comma in it, 'x, y'.*separator"),
     ('image,labels\na,"[x, y"\n', {}, r"line 2: '\[x, y' is no list of labels"),
-    ("image,w,x\na,640,1\n", {}, "line 2: column 'w' holds '640', which is none of 1, 0, -1"),
+    ("image,w,x\na,640,1\n", {}, "line 2: column 'w' contains '640', which is none of 1, 0, -1"),
     (HEAD, {"image_column": "imgae"}, "no column 'imgae', which image_column.* mean 'image'"),
-    (HEAD, {"label_columns": ["q"]}, "no column 'q', which label_columns names; it has 'image'"),
     (HEAD, {"group_column": "g"}, "no column 'g', which group_column names"),
     (HEAD, {"label_names": ["y"]}, "line 2: 'x' is none of the labels that .* label_names"),
-    (HEAD, {"label_names": []}, r"label_names=\[\]; give a list of names"),
-    (HEAD, {"label_names": ["x", "x"]}, "a name stands there twice"),
+    (HEAD, {"label_names": ["x", "x"]}, "a name is given twice"),
     (HEAD, {"label_names": [True]}, "label_names with True; put the name in quotes"),
-    (HEAD, {"image_column": 3}, "has no image_column=3; give a text"),
-    (HEAD, {"test_share": 1.0}, r"test_share=1\.0; give a part between 0 and 1"),
-    (HEAD, {"split_seed": "1"}, "split_seed='1'; give a whole number"),
+    (HEAD, {"separator": ""}, "has no separator=''; give a text"),
+    (HEAD, {"test_share": 1.0}, r"test_share=1\.0; it is between 0 and 1"),
     (HEAD, {"val": "test"}, "val='test'; choose from train, leave_out"),
 ]
 
@@ -434,12 +403,10 @@ def test_a_wrong_table_is_told_with_its_remedy(
 
 WRONG_JSON = [
     ("[1, 2]", "entry 1: 1 is no object"),
-    ('"text"', "is no table: expected a list of objects"),
-    ('{"a": 1}', "is no table"),
-    ("[]", "has no row"),
+    ('{"a": 1}', "is no table: expected a list of objects"),
     ('[{"image": "a",}]', "line 1: no whole json"),
     ('[{"image": "a"}, {"labels": ["x"]}]', "entry 2: column 'image' is blank"),
-    ('[{"image": "a", "labels": [3]}]', r"holds numbers \(3\)"),
+    ('[{"image": "a", "labels": [3]}]', r"contains numbers \(3\)"),
 ]
 
 
@@ -468,14 +435,6 @@ def test_what_is_not_there_or_of_no_form_is_told(folder: Path) -> None:
         open_splits("manifest", {}, None, folder)
 
 
-def test_a_folder_that_is_read_only_is_enough(folder: Path) -> None:
-    many(folder, 50)
-    before = sorted(path.name for path in folder.iterdir())
-    Manifest("photos.csv", None, folder.parent / "cache")
-    Manifest("photos.csv", None, folder / "photos.csv" / "not a folder")
-    assert sorted(path.name for path in folder.iterdir()) == before
-
-
 # -------------------------------------------------------------------------------------- other forms
 def coco(folder: Path, **parts: Any) -> None:
     content = {
@@ -501,20 +460,16 @@ def test_an_instances_json(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"categories": None}, "no list 'categories'"),
-        ({"categories": [{"id": 4, "name": "cat"}]}, r"annotations\[1\] names an image or a cat"),
-        ({"annotations": [{"image_id": 99, "category_id": 4}]}, r"annotations\[0\] names an image"),
-        ({"annotations": [7]}, r"annotations\[0\]"),
-        ({"images": [{"id": 1, "file_name": "1.jpg"}] * 2}, "id 1 stands twice in images"),
-        ({"images": [{"id": "1", "file_name": "1.jpg"}]}, r"images\[0\] has no whole number"),
-        ({"categories": [{"id": i, "name": "cat"} for i in (4, 9)]}, "two categories are called"),
+        ({"categories": None}, r"Expected `array`, got `null` - at `\$\.categories`"),
+        ({"categories": [{"id": 4, "name": "cat"}]}, r"annotations\[1\] with category id 9"),
+        ({"annotations": [{"image_id": "1", "category_id": 4}]}, r"annotations\[0\]\.image_id"),
         (
             {"images": [{"id": i, "file_name": "1.jpg"} for i in range(30)]},
-            r"images\[0\] and images\[1\] name the same picture",
+            "image id 0 and image id 1 name the same picture",
         ),
     ],
 )
-def test_a_wrong_instances_json_is_told(folder: Path, parts: dict[str, Any], message: str) -> None:
+def test_a_wrong_instances_json_is_named(folder: Path, parts: dict[str, Any], message: str) -> None:
     coco(folder, **parts)
     with pytest.raises(DataError, match=message):
         opened("photos.json")
@@ -564,7 +519,7 @@ def test_a_wrong_folder_is_told(folder: Path) -> None:
     with pytest.raises(DataError, match="set holds no image; it needs one folder a label"):
         opened("set")
     pictures(folder / "set", ("cat/1.jpg", "2.jpg"))
-    with pytest.raises(DataError, match=r"set/2\.jpg lies in no label's folder"):
+    with pytest.raises(DataError, match=r"set/2\.jpg is in no label's folder"):
         opened("set")
     with pytest.raises(DataError, match="is no table: label_names, separator"):
         opened("set", label_names=["cat"])
@@ -614,23 +569,18 @@ def test_yolo_in_its_layouts(folder: Path, layout: str, name: str, content: str)
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("images/train/0.txt", None, ""),
         ("labels/train/0.txt", "3 .5 .5 .1 .1\n", r"0\.txt line 1: '3' is no number of the 3"),
-        ("labels/train/0.txt", "cat .5 .5 .1 .1\n", "'cat' is no number of the 3 labels"),
         ("labels/train/0.txt", "0 .5 .5 .1 .1\n1 .5\n", r"0\.txt line 2: 2 columns; a box has 5"),
-        ("labels/train/77.txt", "0 .5 .5 .1 .1\n", r"1 label files have no image, first .*77\.txt"),
+        ("labels/train/77.txt", "0 .5 .5 .1 .1\n", r"1 of 4 pictures .*(?s:.*)'images/train/77"),
         ("data.yaml", "names: {1: a}\n", "has no 'names'"),
-        ("data.yaml", "names: [a, a, b]\n", "not all there and different"),
+        ("data.yaml", "names: [a, a, b]\n", "or two have the same"),
         ("data.yaml", "names: [a\n", "is not YAML"),
         ("data.yaml", LISTED + "train: images/no\n", "'images/no' is no folder of images"),
     ],
 )
-def test_wrong_yolo_is_told(folder: Path, file: str, content: str | None, message: str) -> None:
-    text = LISTED + "train: images/train\nval: images/val\n"
-    yolo(folder, "{part}/{split}", "data.yaml", text)
-    if content is None:
-        assert len(labels_of(opened("data.yaml"))) == 3
-        return
+def test_wrong_yolo_is_named(folder: Path, file: str, content: str, message: str) -> None:
+    yolo(folder, "{part}/{split}", "data.yaml", LISTED + "train: images/train\nval: images/val\n")
+    assert len(labels_of(opened("data.yaml"))) == 3
     table(folder, content, file)
     with pytest.raises(DataError, match=message):
         open_splits("manifest:data.yaml", {}, None, folder / "cache")
@@ -647,20 +597,17 @@ def test_yolo_pictures_that_may_be_missing_have_their_labels_and_split(folder: P
     found = {Path(key).stem: labels for key, labels in labels_of(data).items()}
     assert found == {"0": {"a", "c"}, "1": {"b"}, "2": set(), "3": set(), "4": {"c"}}
     assert [Path(key).stem for key in data.index("test").keys] == ["1", "4"]
-    assert str(data.missing()).startswith("data.yaml: 2 label files have no image, first ")
+    assert str(data.missing()).startswith("data.yaml: 2 of 5 pictures are not under ")
     assert whole.missing() is None and "0" in {Path(k).stem for k in whole.index("train").keys}
-
-
-def test_names_of_yolo_may_hold_rare_separators(folder: Path) -> None:
-    yolo(folder, "{part}/{split}", "classes.txt", "a\u2028b\r\nc\r\nd\n")
-    assert opened("classes.txt").names == ("a\u2028b", "c", "d")
 
 
 def test_yolo_without_any_label_file_is_another_layout(folder: Path) -> None:
     pictures(folder, ("pics/a.jpg", "pics/b.jpg"))
-    table(folder, "a\nb\n", "classes.txt")
+    table(folder, "a\u2028b\r\nc\n", "classes.txt")
     with pytest.raises(DataError, match=r"none of the 2 images has a label file, such as .*a\.txt"):
         opened("classes.txt")
+    (folder / "pics" / "a.txt").write_text("0 .5 .5 .1 .1\n")
+    assert opened("classes.txt", split_seed=3).names == ("a\u2028b", "c")
 
 
 # ------------------------------------------------------------------------------- a set of one's own

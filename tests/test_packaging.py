@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A folder with the third party's head, built and installed there."""
+    """A folder with the third party's distribution, built and installed there."""
     pytest.importorskip("hatchling")
     source = tmp_path_factory.mktemp("source") / "third_party"
     shutil.copytree(ROOT / "tests" / "third_party", source)
@@ -49,6 +49,15 @@ def test_a_third_partys_head_is_listed_shown_checked_and_run(site, tmp_path, cac
     assert ended.returncode == 0, ended.stderr
     (record,) = [json.loads(f.read_text()) for f in tmp_path.glob("results/records/*/*/*.json")]
     assert record["environment"]["plugins"]["head max_mean"] == "mlbench-max-mean 0.1.0"
+
+
+def test_a_third_partys_command_is_listed_and_run(site, tmp_path, cache):
+    listed = mlbench(site, tmp_path, cache, "list", "--kind", "command", "--json")
+    (row,) = [row for row in json.loads(listed.stdout) if row["name"] == "max_mean_size"]
+    assert row["distribution"] == "mlbench-max-mean" and row["problem"] is None
+    assert "max_mean_size" in mlbench(site, tmp_path, cache, "--help").stdout
+    ended = mlbench(site, tmp_path, cache, "max_mean_size", "10", "3")
+    assert (ended.returncode, ended.stdout.strip()) == (0, "63"), ended.stderr
 
 
 def test_the_wheel_holds_both_packages_and_no_tests(tmp_path):

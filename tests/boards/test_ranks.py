@@ -3,8 +3,8 @@ import pytest
 
 from mlbench.boards.render import markdown
 from mlbench.boards.rows import tables
-from mlbench.metrics.paired import paired_bootstrap
 from mlbench.store import Store
+from mlbench_tools.analysis.comparison import paired_bootstrap
 from tests.boards.scored import labels, write
 from tests.store.made import made_record, made_scores
 
@@ -39,8 +39,8 @@ def test_the_image_variance_is_that_of_the_paired_bootstrap(store, influences):
     values = [influences(record).values.astype(float) for record in records]
     deviation = ((values[0] - values[1]) ** 2).sum() ** 0.5
     first, second = (_by_key(store.predictions(record)) for record in records)
-    found = paired_bootstrap([first.logits], [second.logits], first.targets)
-    drawn = 100 * (found.high - found.low) / 2 / 1.96
+    found, _ = paired_bootstrap([first.logits], [second.logits], first.targets)
+    drawn = (found.high - found.low) / 2 / 1.96
     assert deviation == pytest.approx(drawn, rel=0.1)
 
 

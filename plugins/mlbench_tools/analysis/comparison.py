@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from mlbench.boards.ranks import LEVEL, NORMAL_95, pooled
 from mlbench.boards.variants import flat, named
-from mlbench.metrics.average_precision import check
-from mlbench.metrics.paired import Paired, holm, paired_bootstrap, satterthwaite, two_sided
+from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision, check
+from mlbench.metrics.bootstrap import INTERVAL, bootstrap_average_precision, mean_over_classes
+from mlbench.metrics.paired import holm, satterthwaite, two_sided
 from mlbench.store import Store
-from mlbench.types import MeasureError, Predictions, RunRecord, Value
+from mlbench.types import MeasureError, Predictions, RunRecord, Targets, Value
 
 FEW = 10
 """Positives below which the interval and the p value of a class are rough."""
@@ -115,10 +116,7 @@ def compare_runs(
     reference, images = predictions[0], len(predictions[0].keys)
     logits = [one.logits for one in predictions]
     sides = logits[: len(first)], logits[len(first) :]
-    found = paired_bootstrap(*sides, reference.targets, resamples)
-    over_images = Difference(
-        difference=100 * found.difference, low=100 * found.low, high=100 * found.high, p=found.p
-    )
+    over_images, by_class = paired_bootstrap(*sides, reference.targets, resamples)
     equal = len(first) == len(second) and all(map(np.array_equal, *sides))
     training, counts = pooled(rows), (len(first), len(second))
     known = training.freedom > 0
@@ -135,7 +133,7 @@ def compare_runs(
         over_images=over_images,
         over_training=over_training,
         training_deviation=training.deviation if known else None,
-        classes=tuple(_classes(found, first, second, reference)),
+        classes=tuple(_classes(by_class, first, second, reference.targets)),
         settings=tuple(_settings(first[0], second[0], several_seeds=max(counts) > 1)),
     )
 
@@ -201,14 +199,14 @@ def _with_training(found: Difference, images: int, variance: float, freedom: int
 
 
 def _classes(
-    found: Paired,
+    by_class: Sequence[Difference | None],
     first: Sequence[RunRecord],
     second: Sequence[RunRecord],
-    reference: Predictions,
+    targets: Targets,
 ) -> list[ClassDifference]:
-    present = np.flatnonzero(~np.isnan(found.classes))
-    adjusted = holm(np.nan_to_num(found.classes_p[present], nan=1.0))
-    positives = (reference.targets == 1).sum(axis=0)
+    found = {c: one for c, one in enumerate(by_class) if one is not None}
+    adjusted = holm([one.p for one in found.values()])
+    positives = (targets == 1).sum(axis=0)
     means = [
         np.mean([[ap or 0.0 for ap in record.average_precision] for record in side], axis=0)
         for side in (first, second)
@@ -219,12 +217,12 @@ def _classes(
             positives=int(positives[c]),
             first=float(means[0][c]),
             second=float(means[1][c]),
-            difference=100 * float(found.classes[c]),
-            low=100 * float(found.classes_low[c]),
-            high=100 * float(found.classes_high[c]),
+            difference=one.difference,
+            low=one.low,
+            high=one.high,
             p=float(p),
         )
-        for c, p in zip(present, adjusted, strict=True)
+        for (c, one), p in zip(found.items(), adjusted, strict=True)
     ]
     return sorted(classes, key=lambda one: (-abs(one.difference), one.name))
 
@@ -239,3 +237,80 @@ def _settings(
         for name in names
         if one.get(name) != other.get(name)
     ]
+
+
+# -------------------------------------------------------------------------------- paired bootstrap
+def paired_bootstrap(
+    first: Sequence[ScoreMatrix],
+    second: Sequence[ScoreMatrix],
+    targets: Targets,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[Difference, list[Difference | None]]:
+    """Draw the same images with replacement for both sides and compare their mean mAPs.
+
+    Either side may be several seeds of one configuration: in each draw of images its score is the
+    mean over its seeds. The answer is about images, with the trained models as they are. Seeds are
+    not drawn: three of them give a bootstrap two thirds of their variance, in ten values.
+    ``compare_runs`` adds the variance of training instead, pooled over a board.
+
+    Draws are shifted so that their mean is the measured difference, as in
+    ``mlbench.metrics.score``: a draw repeats images, which raises the AP of rare labels, and not by
+    the same amount for both. The interval is percentiles of the draws, and p is twice the fraction
+    of draws on the far side of 0, counting one draw more than there were (Davison and Hinkley,
+    1997, section 4.2), so that it is never 0: below 0.05 exactly when the interval leaves 0 out,
+    but for that one draw.
+
+    A class's p value is that of a normal deviate with the standard deviation of the draws: counted
+    ones end at 2 / (resamples + 1), too much for any correction for 80 labels.
+
+    Args:
+        first: score matrices [N, C] of one or more seeds, images in the order of ``targets``.
+        second: the same of the other side.
+        targets: int8 [N, C] in {1, 0, -1}.
+        resamples: how many draws.
+        seed: of the draws.
+
+    Returns:
+        The difference of the mAPs, and for each of the C classes that of the APs with an interval
+        and a p value of its own, not adjusted for their number; None without a positive.
+
+    Raises:
+        MeasureError: the shapes differ, a score is not finite, or no class has a positive.
+    """
+    measured_C = _mean(first, lambda scores: average_precision(scores, targets))
+    measured_C -= _mean(second, lambda scores: average_precision(scores, targets))
+    found_RC = _mean(first, lambda s: bootstrap_average_precision(s, targets, resamples, seed))
+    found_RC -= _mean(second, lambda s: bootstrap_average_precision(s, targets, resamples, seed))
+    measured = float(np.nanmean(measured_C))
+    draws_R = _centred(mean_over_classes(found_RC), measured)
+    beyond = min(np.count_nonzero(draws_R <= 0), np.count_nonzero(draws_R >= 0))
+    p = min(1.0, 2 * (beyond + 1) / (len(draws_R) + 1))
+    classes = zip(measured_C.tolist(), found_RC.T, strict=True)
+    return _difference(measured, draws_R, p), [_of_class(ap, draws_R) for ap, draws_R in classes]
+
+
+def _mean(side: Sequence[ScoreMatrix], metric: Callable[[ScoreMatrix], Floats]) -> Floats:
+    total = metric(side[0])
+    for scores in side[1:]:
+        total = total + metric(scores)
+    return total / len(side)
+
+
+def _centred(draws_R: Floats, mean: float) -> Floats:
+    moved: Floats = draws_R - draws_R.mean() + mean
+    return moved
+
+
+def _of_class(measured: float, draws_R: Floats) -> Difference | None:
+    if np.isnan(measured):
+        return None
+    draws_R = _centred(draws_R[~np.isnan(draws_R)], measured)
+    if len(draws_R) < 2:
+        return Difference(difference=100 * measured, low=np.nan, high=np.nan, p=1.0)
+    return _difference(measured, draws_R, float(two_sided(measured, draws_R.var(ddof=1))))
+
+
+def _difference(measured: float, draws_R: Floats, p: float) -> Difference:
+    low, high = (100 * float(bound) for bound in np.percentile(draws_R, INTERVAL))
+    return Difference(difference=100 * measured, low=low, high=high, p=p)

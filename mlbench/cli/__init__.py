@@ -84,7 +84,7 @@ def _panel(plugin: Plugin) -> str:
 def main() -> None:
     """Run the command line; wrong use and what a user can mend end in one line and exit code 2."""
     try:
-        make_app(sys.argv[1:])()
+        make_app(sys.argv[1:])(prog_name="mlbench")
     except MlbenchError as error:
         refuse(error)
         sys.exit(2)

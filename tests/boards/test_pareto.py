@@ -45,22 +45,6 @@ def test_who_may_be_on_the_front_is_undominated_in_the_best_case(found):
         assert (standing != "behind") == possible
 
 
-@given(points)
-def test_without_intervals_nothing_is_open(found):
-    costs, scores, _ = taken(found)
-    bounds = [(score, score) for score in scores]
-    assert "maybe" not in standings(costs, scores, bounds)
-
-
-@given(points.filter(bool), st.randoms())
-def test_the_order_of_the_rows_changes_nothing(found, random):
-    order = random.sample(range(len(found)), len(found))
-    straight = standings(*taken(found))
-    shuffled = standings(*taken([found[i] for i in order]))
-    assert shuffled == [straight[i] for i in order]
-    assert "front" in straight
-
-
 # -------------------------------------------------------------------------------------- on a board
 def row(method, value, gmacs, head, ms, device="AMD EPYC", half=1.0, seed=0):
     """A record of one method: its mAP, cost and interval's half width."""

@@ -94,19 +94,6 @@ def test_the_noise_of_training_is_pooled_over_the_board(store, influences):
     assert f"sd {spread:.2f} between seeds" in markdown([table])
 
 
-def three_seeds(method, values):
-    return [made_record(method, v, spec={"seed": s}) for s, v in enumerate(values)]
-
-
-def test_rows_of_one_spread_share_it():
-    rng = np.random.default_rng(0)
-    runs = [r for m in "abcdef" for r in three_seeds(m, 50 + rng.standard_normal(3))]
-    (table,) = tables(runs)
-    spreads = [row.deviation for row in table.rows]
-    assert max(spreads) > 3 * min(spreads)
-    assert table.training_deviation == pytest.approx(np.sqrt(np.mean(np.square(spreads))))
-
-
 def test_equal_predictions_are_never_told_apart(store, influences):
     for method in ("a", "b"):
         write(store, method, 1.0, noise=3)

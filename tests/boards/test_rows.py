@@ -74,11 +74,6 @@ def test_a_diverged_seed_is_listed_and_not_averaged():
     assert [(d.run_id, d.error) for d in table.diverged] == [(bad.run_id, "nan at step 7")]
 
 
-def test_a_board_of_diverged_runs_only():
-    table = only([made_record(status="diverged", scores=None, efficiency=None, error="nan")])
-    assert table.rows == () and len(table.diverged) == 1
-
-
 def test_ranks_with_ties_at_two_decimals():
     values = {"a": 60.0, "b": 55.001, "c": 55.004, "d": 40.0}
     table = only([made_record(name, value) for name, value in values.items()])
@@ -94,11 +89,6 @@ def test_other_settings_are_another_row_and_the_variant_says_which():
         "head_options.k=2, optimizer.lr=0.0001",
         "",
     ]
-
-
-def test_image_size_and_epochs_have_columns_of_their_own():
-    table = only([made_record(), made_record(settings={"image_size": 448, "epochs": 9})])
-    assert {(r.image_size, r.epochs, r.variant) for r in table.rows} == {(224, 3, ""), (448, 9, "")}
 
 
 def test_costs_are_of_the_whole_model():
@@ -123,11 +113,6 @@ def test_latencies_of_different_places_stay_apart():
         ("AMD EPYC, 2 threads, fp32", 10),
         ("NVIDIA H100, fp32", 1),
     )
-
-
-def test_rows_carry_command_and_commit():
-    row = only([made_record()]).rows[0]
-    assert row.commands == ("mlbench run --plugins ssgrl  # commit 0123456789ab",)
 
 
 def test_the_order_of_records_changes_nothing():

@@ -100,10 +100,3 @@ def test_a_benchmark_that_must_not_be_read_says_so_once(cli, tmp_path, name, mak
     said = told.err.replace("\n", " ")
     assert told.code == 2 and "(Permission denied); give this user the right to read" in said, said
     assert said.count(str(tmp_path / "set" / lock)) == 1 and "unpack" not in said
-
-
-def test_a_folder_that_may_be_entered_and_not_listed_is_not_taken_for_an_empty_one(cli, tmp_path):
-    source = yolo(tmp_path / "set")
-    with locked(tmp_path / "set" / "labels" / "train", 0o311):
-        told = cli("data", "stats", f"manifest:{source}")
-    assert told.code == 2 and "labels/train cannot be listed" in told.err

@@ -40,25 +40,6 @@ def csv(folder):
     return folder / "photos.csv"
 
 
-def tsv(folder):
-    table = csv(folder)
-    (folder / "photos.tsv").write_text(table.read_text().replace(",", "\t"))
-    return folder / "photos.tsv"
-
-
-def listed(folder):
-    (folder / "photos.json").write_text(json.dumps(rows()))
-    return folder / "photos.json"
-
-
-def parquet(folder):
-    pytest.importorskip("pyarrow", reason="the optional pyarrow is not installed")
-    import pandas as pd
-
-    pd.DataFrame(rows()).to_parquet(folder / "photos.parquet")
-    return folder / "photos.parquet"
-
-
 def instances(folder):
     content = {
         "images": [{"id": i, "file_name": f"{i:02}.png"} for i in range(PICTURES)],
@@ -80,17 +61,6 @@ def yolo(folder):
     text = "names: [a, b]\ntrain: images/train\ntest: images/test\n"
     (folder / "data.yaml").write_text(text)
     return folder / "data.yaml"
-
-
-@pytest.mark.parametrize("form", [tsv, listed, parquet])
-def test_a_manifest_is_planned_without_pictures_that_are_missing_when_asked_to(cli, tmp_path, form):
-    source = form(draw(tmp_path / "photos"))
-    plan = ("run", *TINY, "--datasets", f"manifest:{source}", "--dry-run")
-    (source.parent / "04.png").unlink()
-    refused = cli(*plan)
-    assert refused.code == 2 and "1 of 30 pictures" in refused.err
-    allowed = cli(*plan, "--set", "allow_missing=true")
-    assert allowed.code == 0 and "would run" in allowed.out
 
 
 @pytest.mark.parametrize("form", [csv, instances, yolo])

@@ -1,1 +1,4 @@
-"""Results as packs: one file a run, to submit and to verify."""
+"""Sharing results.
+
+The first line is the group's heading in ``mlbench --help``.
+"""

@@ -1,0 +1,115 @@
+"""Commands are plugins: listed in groups, loaded alone, and broken ones hurt no other."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mlbench.registry import plugins
+
+COMMANDS = "[mlbench.commands]\n"
+
+
+def test_the_help_lists_every_command_with_a_line_below_its_group(cli):
+    said = cli("--help").out
+    listed = {line.split()[1] for line in said.splitlines() if line.startswith("\u2502 ")}
+    assert {plugin.name for plugin in plugins("command")} < listed
+    for group in ("The benchmark", "Data sets", "Authors' checkpoints", "Sharing results"):
+        assert f" {group} " in said
+
+
+def test_a_command_of_another_distribution_stands_below_its_name_and_runs(cli, install):
+    source = """
+import typer
+def greet(name: str = typer.Argument(help="Whom.")) -> None:
+    "Say hello."
+    print("hello", name)
+"""
+    install("acme", source, COMMANDS + "greet = acme:greet")
+    said = cli("--help").out
+    assert " acme " in said and "Say hello." in said
+    assert cli("greet", "you").out == "hello you\n"
+    assert "Whom." in cli("greet", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("source", "entry", "reason"),
+    [
+        ("import does_not_exist", "greet", "No module named"),
+        ("other = 1", "greet", "has no attribute"),
+        ("def greet(): ...", "run", "claimed by"),
+    ],
+)
+def test_a_broken_command_is_named_with_its_reason_and_hurts_no_other(
+    cli, install, source, entry, reason
+):
+    install("acme", source, COMMANDS + f"{entry} = acme:greet")
+    said = " ".join(cli("--help").out.replace("\u2502", "").split())
+    assert " Broken " in said and reason in said and "acme 1.0" in said
+    assert cli("list", "--kind", "loss").code == 0
+    ended = cli(entry)
+    assert ended.code == 2 and reason in ended.err
+
+
+def test_the_help_loads_nothing_that_takes_long():
+    code = (
+        "import sys\n"
+        "from mlbench.cli import make_app\n"
+        "make_app(['--help'])(['--help'], standalone_mode=False)\n"
+        "heavy = {'torch', 'timm', 'torchvision', 'pandas', 'mlbench_plugins', 'numpy', 'scipy',"
+        "'yaml', 'jinja2'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_shell_completes_commands(cli, monkeypatch):
+    monkeypatch.setenv("_MLBENCH_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "mlbench lead")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert cli().out.split() == ["leaderboard"]
+
+
+def test_the_help_of_run_has_few_options_and_ends_with_examples(cli):
+    said = cli("run", "--help").out
+    options = {word for line in said.splitlines() for word in line.split() if word[:2] == "--"}
+    assert len({option for option in options if not option.startswith("--no-")}) <= 24
+    examples = said[said.index("Examples:") :]
+    assert examples.count("mlbench run") == 3 and "\u2502" not in examples
+
+
+def test_set_and_a_suite_say_what_flags_do(cli, tmp_path):
+    """Paths of a suite are relative to its file; flags and --set are laid over it."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "suite.yaml").write_text(
+        "plugins: gap, ssgrl\nresults: found\nseeds: 1\nsettings: {epochs: 3}\n"
+        "dataset_options: {train_images: 40, test_images: 20, size: 32}\n"
+        "words: [cooccurrence, words.npz]\n"
+    )
+    asked = ("run", "--suite", folder / "suite.yaml", "--dry-run")
+    missing = cli(*asked)
+    assert missing.code == 2 and str(folder / "words.npz") in missing.err
+    plan = (*asked, "--words", "random", "--set", "optimizer.lr=[0.1", "--seeds", "0,1")
+    assert "optimizer.lr" in cli(*plan).err
+    planned = cli(*asked, "--words", "random", "--set", "head_options.dropout=0.5")
+    assert planned.code == 2 and planned.err.count("unknown option 'dropout'") == 2
+    few = (*asked[:-1], "--words", "random", "--plugins", "gap", "--set", "epochs=1")
+    ended = cli(*few, "--image-size", 32, "--set", "keep_checkpoints=false")
+    assert ended.code == 0, ended.err
+    assert len(list((folder / "found" / "records").rglob("*.json"))) == 1
+    assert not list((folder / "found").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"plugins: [gap]\nlabels: [caf\xe9]", "is not UTF-8"),
+        (b"plugins: " + b"[" * 5000, "nested too deeply"),
+        (b"plugins: [gap]\ndataset_options: {train_images: 1000000000000}", "train_images"),
+    ],
+)
+def test_a_suite_that_cannot_be_read_is_named(cli, tmp_path, content, message):
+    (tmp_path / "suite.yaml").write_bytes(content)
+    ended = cli("run", "--suite", "suite.yaml", "--dry-run")
+    assert ended.code == 2 and message in ended.err, ended

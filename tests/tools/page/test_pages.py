@@ -250,7 +250,7 @@ def test_a_runs_page_holds_what_repeats_and_explains_it(build):
     made = made_predictions(n=40)
     page = run(build([record, other], {record.run_id: made}), record)
     for wanted in (
-        record.command, f"--repeat {record.run_id}.yaml", "0123456789abcdef", "0.0125", "9.9",
+        record.command, f"repeat {record.run_id}.yaml", "0123456789abcdef", "0.0125", "9.9",
         "bf16 was not available", "tv | monitor", "Of all 40 test images", "label-ranking",
         "ap-interpolated", "labels_head 1", f"over {(made.targets >= 0).sum()} known pairs",
     ):  # fmt: skip
@@ -269,7 +269,7 @@ def test_a_runs_page_repeats_this_run_alone(build):
     site = build([record, scored])
     given = run(site, record).preformatted
     assert given["command"] == (
-        f"mlbench run --repeat {record.run_id}.yaml --results repeated --data DIR --weights FILE"
+        f"mlbench repeat {record.run_id}.yaml --results repeated --data DIR --weights FILE"
     )
     assert settings_of(given["recipe"]) == of(record)
     given = run(site, scored).preformatted

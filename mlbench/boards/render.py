@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mlbench.boards import pareto
+from mlbench.boards.markup import escaped as _text
+from mlbench.boards.markup import fenced, grid, span, spreadsheet
+from mlbench.boards.markup import one_line as _one_line
 from mlbench.boards.rows import PLACES, Row, Table
-from mlbench.boards.text import escaped as _text
-from mlbench.boards.text import fenced, span, spreadsheet
-from mlbench.boards.text import one_line as _one_line
 from mlbench.files import atomic_write
 from mlbench.text import count, plural
 from mlbench.types import StoreError
@@ -256,11 +256,9 @@ def _section(table: Table) -> str:
     lines = [f"# {_text(_title(table))}", ""]
     if table.rows:
         columns = _columns(table)
-        header = [column.name for column in columns]
-        rule = ["---" if column.side == "left" else "---:" for column in columns]
+        numbers = [column.name for column in columns if column.side == "right"]
         cells = zip(*(column.cells for column in columns), strict=True)
-        lines += ["| " + " | ".join(map(_text, row)) + " |" for row in (header, rule, *cells)]
-        lines.append("")
+        lines += [*grid([column.name for column in columns], numbers, cells), ""]
     lines += [f"- {_text(fact)}" for fact in _facts(table)]
     lines += [f"- Not ranked: {_text(line)}" for line in _diverged(table)]
     made: dict[str, list[str]] = defaultdict(list)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlbench.boards.text import one_line
+from mlbench.boards.markup import one_line
 from mlbench.types import RunSpec
 
 COLUMNS = {

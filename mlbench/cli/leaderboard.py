@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlbench.types import SuiteError, Track
+from mlbench.types import Track
 
 
 def leaderboard(
@@ -19,15 +19,9 @@ def leaderboard(
     track: Annotated[Track | None, typer.Option(help="Only this track.")] = None,
 ) -> None:
     """Print a board for every data set and track, and write them to results/leaderboards/."""
-    from mlbench.boards.rows import select
-    from mlbench.cli import boards
+    from mlbench.cli import show_boards
 
-    found = boards.read(results)
+    found = show_boards.read(results)
     # A misspelt data set ends the command before anything is written.
-    shown = select(found.tables, dataset, track)
-    if not shown:
-        raise SuiteError(
-            f"no record in {results} fits; `mlbench run` makes some, --results names another store"
-        )
-    boards.show(shown)
-    boards.write(found)
+    show_boards.show(found.select(dataset, track))
+    show_boards.write(found)

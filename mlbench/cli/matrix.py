@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlbench.boards.variants import variants
-from mlbench.cli import boards
+from mlbench.cli import show_boards
 from mlbench.cli.console import cache_folder, console, data_folder, errors, refuse
 from mlbench.cli.device import device_name, thread_count
 from mlbench.cli.progress import Lines, Live, Silent, ending
@@ -169,12 +169,12 @@ def _print_board(planned: Plan, places: Places) -> None:
     """Print the rows of this matrix with their ranks on the whole boards, and write all boards."""
     specs = (*planned.missing, *planned.done)
     mine = {(spec.data, spec.track) for spec in specs}
-    found = boards.read(places.results)
+    found = show_boards.read(places.results)
     shown = [
         table for table in found.tables if table.tier == "own" and (table.data, table.track) in mine
     ]
-    boards.show(shown, {spec.run_id for spec in specs})
-    boards.write(found)
+    show_boards.show(shown, {spec.run_id for spec in specs})
+    show_boards.write(found)
 
 
 def _progress(world: World, planned: Plan) -> Silent:

@@ -41,7 +41,7 @@ def test_options_that_no_column_shows_stand_below(cli, store):
 def test_a_data_set_that_has_no_board_writes_nothing(cli, store):
     write(store, "gap")
     ended = cli("leaderboard", "--dataset", "cocoo")
-    assert ended.code == 2 and "fits" in ended.err and not ended.out
+    assert ended.code == 2 and "matches" in ended.err and not ended.out
     assert not (store.root / "leaderboards").exists()
 
 

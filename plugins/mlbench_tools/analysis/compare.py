@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlbench.boards.text import chance, span
+from mlbench.boards.markup import chance, span
 from mlbench.cli.console import console, errors
 from mlbench.text import count, plural
 from mlbench.types import RunRecord, SuiteError, Track

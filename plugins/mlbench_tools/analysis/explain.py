@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic_core import to_json
 
-from mlbench.boards.text import chance
+from mlbench.boards.markup import chance
 from mlbench.cli.console import console, errors
 from mlbench.text import count
 from mlbench.types import SuiteError

@@ -31,13 +31,13 @@ def history(
     track: Annotated[Track | None, typer.Option(help="Only this track.")] = None,
 ) -> None:
     """Print what changed on the boards since a date or a commit."""
-    from mlbench.boards.rows import select, tables
-    from mlbench.cli import boards
+    from mlbench.boards.rows import tables
+    from mlbench.cli import show_boards
 
-    found = boards.read(results)
+    found = show_boards.read(results)
     superseded = found.store.superseded()
     time = moment(since, [*found.records, *superseded])
-    shown = select(found.tables, dataset, track)
+    shown = found.select(dataset, track)
     then = {record.run_id: record for record in as_of(time, found.records, superseded)}
     repeated = {
         record.run_id
@@ -161,6 +161,6 @@ def _change(
 
 
 def _ranks(row: Row) -> str:
-    from mlbench.boards.text import span
+    from mlbench.boards.markup import span
 
     return span(row.rank, row.rank_worst)

@@ -12,7 +12,7 @@ import typer
 from mlbench import registry
 from mlbench.cli.console import cache_folder, errors
 from mlbench.cli.show import GIVEN
-from mlbench.types import DatasetCard, PluginError, Recipe, RunRecord, SuiteError, Track
+from mlbench.types import DatasetCard, PluginError, Recipe, RunRecord, Track
 
 if TYPE_CHECKING:
     from mlbench.boards.rows import Table
@@ -57,16 +57,10 @@ def page(
     track: Annotated[Track | None, typer.Option(help="Only this track.")] = None,
 ) -> None:
     """Write boards, runs and methods as web pages."""
-    from mlbench.boards.rows import select
-    from mlbench.cli import boards
+    from mlbench.cli import show_boards
 
-    found = boards.read(results)
-    shown = select(found.tables, dataset, track)
-    if not shown:
-        raise SuiteError(
-            f"no record in {results} matches; `mlbench run` makes records, --results names another "
-            "store"
-        )
+    found = show_boards.read(results)
+    shown = found.select(dataset, track)
     index = write_page(shown, found.records, results, folder)
     errors.print(f"page: {index}", markup=False, highlight=False, soft_wrap=True)
 

@@ -20,8 +20,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mlbench import __version__
+from mlbench.boards.markup import span
 from mlbench.boards.rows import Row
-from mlbench.boards.text import span
 from mlbench.files import safe_name
 from mlbench.text import count, plural
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mlbench.boards.markup import escaped, one_line, span, spreadsheet
 from mlbench.boards.render import csv as board_csv
 from mlbench.boards.rows import tables
-from mlbench.boards.text import escaped, one_line, span, spreadsheet
 from mlbench.metrics.protocols import evaluate
 from mlbench.store import Store
 

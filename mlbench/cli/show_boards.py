@@ -1,4 +1,4 @@
-"""The boards of a store on the terminal and as files."""
+"""Read the boards of a store, print them, and write them as files."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlbench.boards import render
-from mlbench.boards.rows import Table, tables
+from mlbench.boards.rows import Table, select, tables
 from mlbench.cli.console import console, errors
 from mlbench.store import Influence, Store
 from mlbench.text import count
-from mlbench.types import RunRecord
+from mlbench.types import RunRecord, SuiteError, Track
 
 
 class Boards(NamedTuple):
@@ -27,9 +27,22 @@ class Boards(NamedTuple):
     records: list[RunRecord]
     tables: list[Table]
 
+    def select(self, dataset: str | None, track: Track | None) -> list[Table]:
+        """The boards of a data set and a track (see ``mlbench.boards.rows.select``).
+
+        Raises:
+            SuiteError: there is none.
+        """
+        if found := select(self.tables, dataset, track):
+            return found
+        raise SuiteError(
+            f"no record in {self.store.root} matches; `mlbench run` makes records, --results names "
+            "another store"
+        )
+
 
 def read(results: Path) -> Boards:
-    """The boards of a store; files that should be a record and are none are named."""
+    """Read all boards of a store, and name every file that should be a record and is none."""
     store = Store(results)
     records, problems = store.read_all()
     for problem in problems:

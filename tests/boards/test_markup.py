@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from mlbench.boards.text import escaped, fenced, one_line, spreadsheet
+from mlbench.boards.markup import escaped, fenced, one_line, spreadsheet
 
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 TRICKS = st.text("\\`*_[](){}<>&#~|!:;-+=.\"' \t\n\x1bab1/", max_size=25)

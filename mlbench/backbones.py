@@ -37,20 +37,16 @@ class Outline(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def outline(name: str, image_size: int) -> Backbone:
-    """A backbone on the ``meta`` device, in evaluation mode; made once, so it must not be changed.
-
-    Args:
-        name: of the plugin.
-        image_size: pixels of a side.
+def meta_backbone(name: str, image_size: int) -> Backbone:
+    """A backbone on the ``meta`` device, in evaluation mode. It is shared: do not change it.
 
     Raises:
         PluginError: the plugin is unknown or broken, or cannot serve the size.
     """
     factory = registry.find("backbone", name).load()
     with torch.device("meta"):
-        made: Backbone = factory(weights="none", image_size=image_size).eval()
-    return made
+        backbone: Backbone = factory(weights="none", image_size=image_size).eval()
+    return backbone
 
 
 @functools.lru_cache(maxsize=64)
@@ -58,10 +54,10 @@ def count_backbone(name: str, image_size: int) -> Outline:
     """Count a backbone as records do.
 
     Raises:
-        PluginError: as in ``outline``.
-        MeasureError: part of its work would have been counted as 0.
+        PluginError: as in ``meta_backbone``.
+        MeasureError: some of its work would be counted as 0.
     """
-    module: Any = outline(name, image_size)
+    module: Any = meta_backbone(name, image_size)
     images = torch.zeros(IMAGES, 3, image_size, image_size, device="meta")
     maps: list[tuple[Tensor, ...]] = []
     macs = count(module, lambda: maps.append(module(images)), [images], name)
@@ -73,7 +69,7 @@ def count_head(settings: Settings, labels: int) -> Counts:
 
     Raises:
         PluginError: the head cannot serve the case.
-        MeasureError: part of its work would have been counted as 0.
+        MeasureError: some of its work would be counted as 0.
     """
     _, maps, _ = count_backbone(settings.backbone, settings.image_size)
     with torch.device("meta"):

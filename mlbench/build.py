@@ -1,4 +1,4 @@
-"""Names and options -> a model and its loss."""
+"""Names and options -> a model and its loss, and the reason if they cannot be made."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mlbench import registry
-from mlbench.backbones import outline
+from mlbench.backbones import meta_backbone
 from mlbench.data import transforms
 from mlbench.data.labels import label_context
-from mlbench.engine import optimise
+from mlbench.engine import optim
+from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.model import MultiLabelModel
+from mlbench.files import sha256
 from mlbench.text import unknown
 from mlbench.types import (
     Backbone,
@@ -34,14 +36,160 @@ from mlbench.types import (
     WeightsError,
 )
 
-GIVEN = ("spec", "labels")
-"""Parameters of heads and losses that the core gives and no user."""
+CORE_PARAMETERS = ("spec", "labels")
+"""Parameters of heads and losses that the core passes; the others are options."""
 
 
-def labels_of(
+# ------------------------------------------------------------------------------------------- models
+def build(settings: Settings, labels: LabelContext, places: Places) -> tuple[MultiLabelModel, Loss]:
+    """Make backbone, head and loss on the CPU.
+
+    Raises:
+        PluginError: a plugin is unknown or broken, lacks an option, or cannot serve the case.
+        WeightsError: the backbone's weights are missing or do not fit.
+    """
+    weights = settings.weights
+    if weights.startswith("sha256:"):
+        weights = str(places.weights)
+    factory = registry.find("backbone", settings.backbone).load()
+    return _assemble(factory(weights=weights, image_size=settings.image_size), settings, labels)
+
+
+def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelModel:
+    """Make the model of a checkpoint, in evaluation mode on the CPU.
+
+    Args:
+        checkpoint: weights, settings and preprocessing.
+        weights: the file that the backbone started from, if any: its header may say how its
+            architecture differs.
+
+    Raises:
+        WeightsError: that file is not given, or the weights do not fit the model.
+    """
+    settings = checkpoint.spec.settings
+    start = "none"
+    if settings.weights.startswith("sha256:"):
+        start = settings.weights
+        _check_digest(start, weights)
+    settings = settings.model_copy(
+        update={"weights": start, "preprocessing": checkpoint.preprocessing}
+    )
+    count = len(checkpoint.label_names)
+    # Label graph and word vectors are buffers of the head, which the weights fill.
+    labels = LabelContext(
+        checkpoint.label_names,
+        np.eye(count, dtype=np.float32),
+        np.zeros((count, checkpoint.word_width), np.float32),
+        1,
+        lambda: np.ones(count, np.int64),
+    )
+    model, _ = build(settings, labels, Places(weights=weights, results=Path(), cache=Path()))
+    try:
+        model.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"the weights do not fit {settings.backbone} with {settings.head} as this version "
+            f"builds them: {error}"
+        ) from error
+    return model.eval()
+
+
+def _check_digest(wanted: str, file: Path | None) -> None:
+    if file is None:
+        raise WeightsError(
+            f"the backbone of this checkpoint started from a file ({wanted}) whose header may say "
+            "how it is built; give that file with --weights FILE"
+        )
+    try:
+        found = sha256(file)
+    except OSError as error:
+        raise WeightsError(f"--weights {file} cannot be read ({error.strerror})") from error
+    if not found.startswith(wanted.removeprefix("sha256:")):
+        raise WeightsError(
+            f"--weights {file} is sha256:{found[:16]}, but the backbone of this checkpoint started "
+            f"from {wanted}; give that file"
+        )
+
+
+def _assemble(
+    backbone: Backbone, settings: Settings, labels: LabelContext
+) -> tuple[MultiLabelModel, Loss]:
+    head = _make("head", settings.head, settings.head_options, (backbone.spec, labels))
+    loss = _make("loss", settings.loss, settings.loss_options, (labels,))
+    _share_angles(head, loss, settings)
+    given = settings.preprocessing
+    mean, std = given.mean or backbone.mean, given.std or backbone.std
+    return MultiLabelModel(backbone, head, mean, std), loss
+
+
+def _share_angles(head: nn.Module, loss: Loss, settings: Settings) -> None:
+    """Give cosine classifiers the scale and exponent of a loss on angles."""
+    angles = getattr(loss, "angles", None)
+    if angles is None:
+        return
+    classifiers: list[Any] = [m for m in head.modules() if hasattr(m, "angles")]
+    if not classifiers:
+        raise PluginError(
+            f"loss {settings.loss} works on angles, and head {settings.head} with "
+            f"{settings.head_options or 'its default options'} gives plain logits; use a head "
+            "with a cosine classifier (`head_options: {classifier: cosine}`) or another loss"
+        )
+    for classifier in classifiers:
+        classifier.angles = angles
+
+
+def _make(kind: registry.Kind, name: str, options: dict[str, Any], given: tuple[Any, ...]) -> Any:
+    factory = registry.find(kind, name).load()
+    known = registry.options(factory, CORE_PARAMETERS)
+    for option in options:
+        if option not in known:
+            what = f"option {option!r} of {kind} {name}"
+            raise PluginError(unknown(what, option, known))
+    return factory(*given, **options)
+
+
+# ----------------------------------------------------------------------------------- without memory
+def _meta_model(settings: Settings, labels: LabelContext) -> MultiLabelModel:
+    with torch.device("meta"):
+        backbone = meta_backbone(settings.backbone, settings.image_size)
+        return _assemble(backbone, settings, labels)[0]
+
+
+def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
+    """The reason why a run cannot be made, found before an image is decoded; None if it can.
+
+    Head and loss are made on the ``meta`` device, which takes no memory, only the time of making a
+    head and counting labels. Does not check that weights can be downloaded.
+    """
+    labels, _ = make_label_context(spec, splits, places)
+    settings = spec.settings
+    try:
+        transforms.train_transform(settings)
+        optim.frozen_stages(_meta_model(settings, labels), settings)
+    except (PluginError, DataError, SuiteError) as error:
+        return str(error)
+    if places.weights is None:
+        return None
+    return _weights_refusal(settings.backbone, str(places.weights), settings.image_size)
+
+
+@functools.cache
+def _weights_refusal(backbone: str, weights: str, image_size: int) -> str | None:
+    """The reason why a weights file does not fit a backbone; the same for all runs of a suite."""
+    factory = registry.find("backbone", backbone).load()
+    try:
+        with torch.device("meta"):
+            factory(weights=weights, image_size=image_size)
+    except WeightsError as error:
+        return str(error)
+    return None
+
+
+# ------------------------------------------------------------------------------------------- labels
+def make_label_context(
     spec: RunSpec, splits: Splits, places: Places
 ) -> tuple[LabelContext, tuple[str, ...]]:
-    """The label context that a run is given, and notes for its record.
+    """The label context of a run, and notes for its record.
 
     Raises:
         DataError: the file of word vectors is missing, malformed, or knows none of the labels.
@@ -65,25 +213,25 @@ def labels_of(
     return labels, notes
 
 
-def as_it_uses(
+def drop_unused_inputs(
     spec: RunSpec, splits: Splits, places: Places, words: str = "cooccurrence"
 ) -> RunSpec:
-    """The spec without a label graph, or random words, that its head and loss do not look at.
+    """Replace a label graph or random word vectors that head and loss do not read by the default.
 
-    What they read of the label context when they are made is what they use. A run that would come
-    out the same as another is not planned under a second name, and has one row on the board.
+    Runs with equal results are then one run with one id. What counts is which matrices of the
+    label context are read when head and loss are made.
 
     Args:
-        spec: as it was asked for.
+        spec: as requested.
         splits: the data set, opened.
         places: where files are.
-        words: identity of the label vectors that take the place of random ones.
+        words: identity of the word vectors that replace random ones.
     """
-    asked = {"graph": spec.graph != "cooccurrence", "words": spec.words == "random"}
-    if not any(asked.values()):
+    requested = {"graph": spec.graph != "cooccurrence", "words": spec.words == "random"}
+    if not any(requested.values()):
         return spec
-    labels, _ = labels_of(spec, splits, places)
-    watched = _Watched(
+    labels, _ = make_label_context(spec, splits, places)
+    recorded = _RecordingContext(
         labels.names,
         labels.cooccurrence,
         labels.embeddings,
@@ -91,18 +239,18 @@ def as_it_uses(
         labels.count_objects,
     )
     try:
-        _sketch(spec.settings, watched)
+        _meta_model(spec.settings, recorded)
     except (PluginError, DataError):
-        return spec  # to be refused, under the name that was asked for
-    read = {"graph": "cooccurrence" in watched.read, "words": "embeddings" in watched.read}
-    plain = {"graph": "cooccurrence", "words": words}
-    unused = {name: plain[name] for name in asked if asked[name] and not read[name]}
+        return spec  # refused later, under the requested name
+    used = {"graph": "cooccurrence" in recorded.read, "words": "embeddings" in recorded.read}
+    default = {"graph": "cooccurrence", "words": words}
+    unused = {n: default[n] for n in requested if requested[n] and not used[n]}
     return spec.model_copy(update=unused)
 
 
 @dataclass(frozen=True)
-class _Watched(LabelContext):
-    """A label context that notes which of its matrices were looked at."""
+class _RecordingContext(LabelContext):
+    """A label context that records which of its matrices are read."""
 
     read: set[str] = field(default_factory=set)
 
@@ -115,92 +263,3 @@ class _Watched(LabelContext):
     def positives(self) -> NDArray[np.float32]:
         counts_CC: NDArray[np.float32] = object.__getattribute__(self, "cooccurrence")
         return counts_CC.diagonal()
-
-
-def build(settings: Settings, labels: LabelContext, places: Places) -> tuple[MultiLabelModel, Loss]:
-    """Backbone, head and loss of some settings, on the CPU.
-
-    Raises:
-        PluginError: a plugin is unknown or broken, lacks an option, or cannot serve the case.
-        WeightsError: the backbone's weights are missing or do not fit.
-    """
-    weights = settings.weights
-    if weights.startswith("sha256:"):
-        weights = str(places.weights)
-    factory = registry.find("backbone", settings.backbone).load()
-    return _assemble(factory(weights=weights, image_size=settings.image_size), settings, labels)
-
-
-def _sketch(settings: Settings, labels: LabelContext) -> MultiLabelModel:
-    """The model on the ``meta`` device; its backbone is shared with others of the same settings."""
-    with torch.device("meta"):
-        return _assemble(outline(settings.backbone, settings.image_size), settings, labels)[0]
-
-
-def _assemble(
-    backbone: Backbone, settings: Settings, labels: LabelContext
-) -> tuple[MultiLabelModel, Loss]:
-    head = _make("head", settings.head, settings.head_options, (backbone.spec, labels))
-    loss = _make("loss", settings.loss, settings.loss_options, (labels,))
-    _agree_on_angles(head, loss, settings)
-    asked = settings.preprocessing
-    mean, std = asked.mean or backbone.mean, asked.std or backbone.std
-    model = MultiLabelModel(backbone, head, mean, std)
-    return model, loss
-
-
-def _agree_on_angles(head: nn.Module, loss: Loss, settings: Settings) -> None:
-    """Scale and exponent of the cosines are the loss's where it has them."""
-    angles = getattr(loss, "angles", None)
-    if angles is None:
-        return
-    classifiers: list[Any] = [m for m in head.modules() if hasattr(m, "angles")]
-    if not classifiers:
-        raise PluginError(
-            f"loss {settings.loss} works on angles, and head {settings.head} with "
-            f"{settings.head_options or 'its default options'} gives plain logits; use a head "
-            "with a cosine classifier (`head_options: {classifier: cosine}`) or another loss"
-        )
-    for classifier in classifiers:
-        classifier.angles = angles
-
-
-def _make(kind: registry.Kind, name: str, options: dict[str, Any], given: tuple[Any, ...]) -> Any:
-    factory = registry.find(kind, name).load()
-    known = registry.options(factory, GIVEN)
-    for option in options:
-        if option not in known:
-            what = f"option {option!r} of {kind} {name}"
-            raise PluginError(unknown(what, option, known))
-    return factory(*given, **options)
-
-
-def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
-    """Why a run cannot be made at all, found before an image is decoded; None if it can.
-
-    Head and loss are made on the ``meta`` device, on a backbone that is made there once for all
-    runs that have it, so this takes no memory, and the time of making a head and counting labels.
-    Whether weights can be downloaded is not looked at.
-    """
-    labels, _ = labels_of(spec, splits, places)
-    settings = spec.settings
-    try:
-        transforms.train_transform(settings)
-        optimise.frozen(_sketch(settings, labels), settings)
-    except (PluginError, DataError, SuiteError) as error:
-        return str(error)
-    if places.weights is None:
-        return None
-    return _misfit(settings.backbone, str(places.weights), settings.image_size)
-
-
-@functools.cache
-def _misfit(backbone: str, weights: str, image_size: int) -> str | None:
-    """Why a weights file does not fit a backbone; asked once for all runs of a matrix."""
-    factory = registry.find("backbone", backbone).load()
-    try:
-        with torch.device("meta"):
-            factory(weights=weights, image_size=image_size)
-    except WeightsError as error:
-        return str(error)
-    return None

@@ -1,39 +1,49 @@
 """``run(spec) -> record``: the only place where all parts meet.
 
-A run takes plain data and gives plain data back. It writes nothing but into its own run folder
-and the cache; the record and the predictions are its return value.
+A run takes plain data and returns plain data. It writes only into its own run folder and the
+cache; the record and the predictions are its return value.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import inspect
 import logging
+import os
+import platform
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from mlbench.build import build, labels_of
+from mlbench import registry
+from mlbench.build import build, make_label_context
+from mlbench.data import transforms
+from mlbench.data.decode import problems, verify
+from mlbench.data.loader import ImageSource, Source
+from mlbench.data.open import open_run
 from mlbench.engine.checkpoint import Checkpoint
+from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
-from mlbench.engine.efficiency import measure
+from mlbench.engine.evaluation import Evaluator
 from mlbench.engine.features import FeatureCache
 from mlbench.engine.model import MultiLabelModel
-from mlbench.engine.selection import Evaluator
 from mlbench.engine.train import Training, TrainingState, check_processes, train
-from mlbench.environment import commit, environment
 from mlbench.metrics import score
-from mlbench.sources import feature_sources, image_sources, open_data
 from mlbench.types import (
+    DataError,
     DivergedError,
-    Efficiency,
+    Index,
     Loss,
-    MlbenchError,
     Places,
     Predictions,
     Progress,
@@ -44,12 +54,10 @@ from mlbench.types import (
 
 log = logging.getLogger(__name__)
 
-LATENCY_BATCHES = (1, 16)
-
 
 @dataclass
 class _Run:
-    """What a run gathers on its way."""
+    """A run in progress, and what its record will say about the way."""
 
     spec: RunSpec
     places: Places
@@ -67,13 +75,13 @@ class _Run:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Tell what is going on, and note how long it took."""
+        """Announce a stage and record its duration."""
         self.progress.stage(name)
         log.info("%s", name)
         started = time.perf_counter()
         try:
             yield
-        finally:  # a run that diverged took its time, too
+        finally:  # also if the run diverged
             self.seconds[name] = round(time.perf_counter() - started, 3)
 
 
@@ -84,52 +92,39 @@ def run(
 
     Args:
         spec: what to run.
-        places: where to find and leave files.
-        world: the processes that carry it out; all of them call this.
-        progress: who wants to know how it gets on.
+        places: where to read and write files.
+        world: the processes of the run; all of them call this.
+        progress: is told how the run proceeds.
         command: the command line, for the record.
 
     Returns:
         The record, and the predictions on the test split (None if the run diverged).
 
     Raises:
-        MlbenchError: the run could not be carried out; nothing is to be recorded.
+        MlbenchError: the run could not be carried out; there is nothing to record.
     """
     current = _Run(spec, places, world, progress)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     torch.manual_seed(spec.seed)
     with current.stage("data"):
-        splits = open_data(spec, places, world, progress)
+        splits = _open(current)
         smallest = min(map(len, (splits.train, splits.test, splits.validation or splits.test)))
         check_processes(spec.settings, smallest, world, current.device)
-        labels, notes = labels_of(spec, splits, places)
+        labels, notes = make_label_context(spec, splits, places)
         current.notes += notes
         current.word_width = labels.embeddings.shape[1]
     with current.stage("model"):
         model, loss = build(spec.settings, labels, places)
-        # Built after it, a peer of mutual learning starts from other random numbers.
+        # Made second, so that the peer of mutual learning starts from other random numbers.
         peers = [build(spec.settings, labels, places)[0]] if spec.settings.mutual_weight else []
         for one in (model, *peers):
             one.to(current.device).to(memory_format=torch.channels_last)
-    if world.size > 1:  # dropout must not be the same on every part of a batch
+    if world.size > 1:  # dropout must differ between the parts of a batch
         torch.manual_seed(spec.seed * 10_000 + world.rank)
-    outcome: dict[str, Any] = {"status": "ok"}
-    predictions = None
-    with _alone_in_trouble(world):
+    with world.fatal_errors():
         training, test = _prepare(current, splits, model, loss)
         state = training.start(model, *peers)
-    try:
-        with current.stage("training"), _alone_in_trouble(world):
-            train(state, training)
-    except DivergedError as error:
-        log.warning("%s", error)
-        outcome = {"status": "diverged", "error": str(error)}
-    else:
-        with _alone_in_trouble(world):
-            predictions = _predict(current, state, test)
-        found = predictions
-        outcome |= world.ask_leader(lambda: _judge(current, state, splits, found))
-        outcome["selected_epoch"] = _selected(current, state)
+    outcome, predictions = _train_and_evaluate(current, splits, training, state, test)
     _write_losses(current, state)
     record = RunRecord(
         run_id=spec.run_id,
@@ -153,54 +148,60 @@ def run(
     return record, predictions
 
 
-@contextmanager
-def _alone_in_trouble(world: World) -> Iterator[None]:
-    """An error here may be one process's alone, while the others wait for it: it must not pass for
-    one that all meet, after which the matrix goes on.
-    """  # noqa: D205
-    try:
-        yield
-    except DivergedError:
-        raise
-    except MlbenchError as error:
-        if world.size == 1:
-            raise
-        raise RuntimeError(str(error)) from error
+# --------------------------------------------------------------------------------------------- data
+def _open(current: _Run) -> Splits:
+    """Open the data and decode every image once, so that a bad one stops the run at its start.
 
+    Raises:
+        DataError: files are missing or damaged and ``spec.incomplete`` is not set, or the data
+            changed since the run was planned.
+    """
+    spec, places, progress = current.spec, current.places, current.progress
 
-def _judge(
-    current: _Run, state: TrainingState, splits: Splits, predictions: Predictions
-) -> dict[str, Any]:
-    """Scores and costs, and the model kept: the leader's work."""
-    with current.stage("metrics"):
-        scores, precisions = score(predictions.logits, predictions.targets)
-    return {
-        "scores": scores,
-        "average_precision": precisions,
-        "efficiency": _measure(current, state.evaluated()),
-        "checkpoint": _keep(current, state, splits),
-    }
+    def find_unusable(files: Sequence[Path]) -> Mapping[Path, str]:
+        if spec.incomplete:
+            return problems(files, places.cache, places.workers, progress.count)
+        try:
+            verify(files, places.cache, places.workers, progress.count)
+        except DataError as error:
+            raise DataError(
+                f"{error}\nor go on without them, on a board of their own: --set allow_missing=true"
+            ) from error
+        return {}
+
+    splits = open_run(
+        spec, places, lambda files: current.world.ask_leader(lambda: find_unusable(files))
+    )
+    if splits.digest != spec.data:
+        raise DataError(
+            f"the data of {spec.dataset} changed since the run was planned; start again"
+        )
+    return splits
 
 
 def _prepare(
     current: _Run, splits: Splits, model: MultiLabelModel, loss: Loss
 ) -> tuple[Training, Evaluator]:
-    """What training is given, and the evaluation of the test split."""
+    """The training, and the evaluator of the test split."""
     spec, probe = current.spec, current.spec.track == "probe"
     with current.stage("features" if probe else "images"):
-        if probe:
-            cache = FeatureCache(current.places.cache, current.world, current.progress)
-            sources = feature_sources(spec, splits, model, cache, current.places.workers)
-        else:
-            sources = image_sources(spec, splits, current.places.workers)
-    test = Evaluator(splits.test, sources.test, current.world, current.device, probe)
+        train_source, test_source, *validation_source = [
+            _source(current, model, name, index)
+            for name, index in (
+                ("train", splits.train),
+                ("test", splits.test),
+                ("validation", splits.validation),
+            )
+            if index is not None
+        ]
+    test = Evaluator(splits.test, test_source, current.world, current.device, probe)
     evaluator = test if spec.settings.selection == "test" else None
-    if splits.validation is not None and sources.validation is not None:
-        evaluator = replace(test, index=splits.validation, source=sources.validation)
+    if splits.validation is not None:
+        evaluator = replace(test, index=splits.validation, source=validation_source[0])
     training = Training(
         settings=spec.settings,
         index=splits.train,
-        source=sources.train,
+        source=train_source,
         loss=loss.to(current.device) if isinstance(loss, nn.Module) else loss,
         seed=spec.seed,
         precision=spec.precision,
@@ -213,61 +214,98 @@ def _prepare(
     return training, test
 
 
-def _predict(current: _Run, state: TrainingState, test: Evaluator) -> Predictions:
-    """Of the test split, and of the validation split as the epoch that was chosen saw it."""
-    with current.stage("evaluation"):
+def _source(current: _Run, model: MultiLabelModel, name: str, index: Index) -> Source:
+    """The inputs of a split: images, augmented in train, or feature maps in the probe track."""
+    spec, places = current.spec, current.places
+    if name == "train" and spec.track != "probe":
+        augment = transforms.train_transform(spec.settings)
+        return ImageSource(index, augment, spec.seed, places.workers)
+    transform = transforms.test_transform(spec.settings)
+    images = ImageSource(index, lambda image, _: transform(image), 0, places.workers)
+    if spec.track != "probe":
+        return images
+    identity = _feature_identity(spec, model)
+    cache = FeatureCache(places.cache, model, identity, current.world, current.progress)
+    return cache.source(name, index, images)
+
+
+def _feature_identity(spec: RunSpec, model: MultiLabelModel) -> dict[str, object]:
+    """Everything that changes the feature maps of an image."""
+    settings = spec.settings
+    plugin = registry.find("backbone", settings.backbone)
+    source = inspect.getsource(importlib.import_module(plugin.value.partition(":")[0]))
+    return {
+        "source": hashlib.sha256(source.encode()).hexdigest(),
+        "backbone": plugin.label,
+        "plugin": f"{plugin.distribution} {plugin.version}",
+        "weights": settings.weights,
+        "seed": spec.seed if settings.weights == "none" else None,
+        "image_size": settings.image_size,
+        "preprocessing": settings.preprocessing.model_dump(),
+        "mean": model.mean.flatten().tolist(),
+        "std": model.std.flatten().tolist(),
+        "versions": {name: version(name) for name in ("torch", "timm", "pillow")},
+    }
+
+
+# ------------------------------------------------------------------------------------------ outcome
+def _train_and_evaluate(
+    current: _Run, splits: Splits, training: Training, state: TrainingState, test: Evaluator
+) -> tuple[dict[str, Any], Predictions | None]:
+    """Fields of the record and the predictions, None if the run diverged."""
+    world = current.world
+    try:
+        with current.stage("training"), world.fatal_errors():
+            train(state, training)
+    except DivergedError as error:
+        log.warning("%s", error)
+        return {"status": "diverged", "error": str(error)}, None
+    with world.fatal_errors(), current.stage("evaluation"):
         predictions = test(state.evaluated())
-    if state.best is None or current.spec.settings.selection != "validation":
-        return predictions
-    return replace(predictions, validation=state.best.predictions)
-
-
-def _selected(current: _Run, state: TrainingState) -> int | None:
-    """The epoch that was chosen; a choice on the test split is noted."""
-    if state.best is None:
-        return None
-    if current.spec.settings.selection == "test":
+    selection = current.spec.settings.selection
+    if state.best is not None and selection == "validation":
+        predictions = replace(predictions, validation=state.best.predictions)
+    outcome = world.ask_leader(lambda: _score_and_measure(current, state, splits, predictions))
+    if state.best is not None and selection == "test":
         current.notes.append(
             f"epoch {state.best.epoch} of {state.epoch} was selected on the test split, as the "
             "best of them there: its score is higher than on images that nothing was chosen by"
         )
-    return state.best.epoch
+    selected = None if state.best is None else state.best.epoch
+    return {"status": "ok", "selected_epoch": selected, **outcome}, predictions
 
 
-def _write_losses(current: _Run, state: TrainingState) -> None:
-    """The loss of every step, for whoever wants to see how the run went."""
-    if not current.world.leads:
-        return
-    file = current.places.results / "runs" / current.spec.run_id / "losses.csv"
-    rows = "".join(f"{i + 1},{loss!r}\n" for i, loss in enumerate(state.losses))
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("step,loss\n" + rows)
-    except OSError as error:
-        log.warning("the losses were not kept: %s", error)
-
-
-def _measure(current: _Run, model: MultiLabelModel) -> Efficiency:
+def _score_and_measure(
+    current: _Run, state: TrainingState, splits: Splits, predictions: Predictions
+) -> dict[str, Any]:
+    """Scores, costs and the checkpoint; runs on the leader alone."""
+    spec = current.spec
+    with current.stage("metrics"):
+        scores, precisions = score(predictions.logits, predictions.targets)
     with current.stage("efficiency"):
-        return measure(
-            model,
-            image_size=current.spec.settings.image_size,
-            precision=current.spec.precision,
+        efficiency = measure(
+            state.evaluated(),
+            image_size=spec.settings.image_size,
+            precision=spec.precision,
             device=current.device,
-            batch_sizes=LATENCY_BATCHES,
         )
+    return {
+        "scores": scores,
+        "average_precision": precisions,
+        "efficiency": efficiency,
+        "checkpoint": _save_checkpoint(current, state.evaluated(), splits),
+    }
 
 
-def _keep(current: _Run, state: TrainingState, splits: Splits) -> str | None:
-    """Save the trained model; a full disk costs the model, not the result."""
+def _save_checkpoint(current: _Run, model: MultiLabelModel, splits: Splits) -> str | None:
+    """Save the trained model; a full disk costs the checkpoint, not the result."""
     if not current.places.checkpoints:
         return None
-    model = state.evaluated()
     checkpoint = Checkpoint(
         model.state_dict(),
         current.spec,
         splits.names,
-        model.pixels(current.spec.settings.preprocessing),
+        model.preprocessing(current.spec.settings.preprocessing),
         current.word_width,
     )
     file = Path("runs") / current.spec.run_id / "checkpoint.safetensors"
@@ -279,3 +317,57 @@ def _keep(current: _Run, state: TrainingState, splits: Splits) -> str | None:
         log.warning("no checkpoint was kept: %s", error)
         return None
     return file.as_posix()
+
+
+def _write_losses(current: _Run, state: TrainingState) -> None:
+    """Write the loss of every step to ``losses.csv`` in the run folder."""
+    if not current.world.leads:
+        return
+    file = current.places.results / "runs" / current.spec.run_id / "losses.csv"
+    rows = "".join(f"{i + 1},{loss!r}\n" for i, loss in enumerate(state.losses))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("step,loss\n" + rows)
+    except OSError as error:
+        log.warning("the losses were not kept: %s", error)
+
+
+# -------------------------------------------------------------------------------------- environment
+def environment(device: torch.device, world: World, spec: RunSpec) -> dict[str, Any]:
+    """What a run ran on: versions, device, threads, processes, and the plugins it used."""
+    settings = spec.settings
+    used: tuple[tuple[registry.Kind, str], ...] = (
+        ("backbone", settings.backbone),
+        ("head", settings.head),
+        ("loss", settings.loss),
+        ("dataset", spec.dataset),
+    )
+    found = [registry.find(kind, name) for kind, name in used]
+    cuda = device.type == "cuda"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.system() + " " + platform.machine(),
+        "versions": {n: version(n) for n in ("torch", "torchvision", "timm", "numpy", "pillow")},
+        "plugins": {f"{p.kind} {p.name}": f"{p.distribution} {p.version}" for p in found},
+        "device": torch.cuda.get_device_name(device) if cuda else device.type,
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": world.size,
+    }
+
+
+def commit() -> str | None:
+    """The git commit of the code, with ``-dirty`` if it was changed; None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "mlbench", "plugins", "pyproject.toml")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

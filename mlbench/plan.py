@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlbench import registry
-from mlbench.build import as_it_uses, refusal
+from mlbench.build import drop_unused_inputs, refusal
 from mlbench.data.open import open_data
 from mlbench.files import sha256
 from mlbench.store import Store
@@ -137,7 +137,7 @@ def make_plan(suite: Suite, places: Places, weights: str | None = None) -> Plan:
 
     specs, refused = expand(suite, opener, weights)
     words = next((name for name in suite.words if name != "random"), "cooccurrence")
-    used = [as_it_uses(spec, splits_of(spec), places, words) for spec in specs]
+    used = [drop_unused_inputs(spec, splits_of(spec), places, words) for spec in specs]
     specs = list({spec.run_id: spec for spec in used}.values())
     return compare_with_store(specs, refused, splits_of, places, suite.retry_diverged)
 

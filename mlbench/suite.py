@@ -64,7 +64,7 @@ class Suite(Value):
         holdout: score this part of train instead of test.
         graph, words: axes, too: what heads make their label graph of, and where the label vectors
             come from (``cooccurrence``, ``random`` or a file); a method that uses neither runs once
-            (see ``mlbench.build.as_it_uses``).
+            (see ``mlbench.build.drop_unused_inputs``).
         label_noise: what is missing or wrong in the training labels on purpose.
         allow_missing: go on without images that cannot be used; such runs have boards of their own.
         dataset_options: data set -> options of its factory.

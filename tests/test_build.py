@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mlbench import plan, suite
-from mlbench.backbones import outline
+from mlbench.backbones import meta_backbone
 from mlbench.build import build, refusal
 from mlbench.contracts.made_up import known_context
 from mlbench.types import (
@@ -134,10 +134,10 @@ def test_a_plan_refuses_to_freeze_more_stages_than_there_are():
 
 
 def test_planning_leaves_the_backbone_that_runs_share_as_it_is():
-    shared = outline("timm:test_resnet", 64)
+    shared = meta_backbone("timm:test_resnet", 64)
     before = [(name, value.requires_grad) for name, value in shared.named_parameters()]
     assert planned(("bce",), frozen_stages=2) == {"bce": None}
-    assert outline("timm:test_resnet", 64) is shared and not shared.training
+    assert meta_backbone("timm:test_resnet", 64) is shared and not shared.training
     assert [(name, value.requires_grad) for name, value in shared.named_parameters()] == before
     model, _ = build(settings(loss="bce"), LABELS, PLACES)
     assert model.backbone is not shared, "a run has a backbone of its own"

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from mlbench.cli.console import cache_folder, console, data_folder, errors
 from mlbench.cli.device import device_name, thread_count
-from mlbench.text import count, named_values
-from mlbench.types import Places, SuiteError
+from mlbench.text import count, named_values, shorten
+from mlbench.types import Index, Places, Predictions, Progress, Scores, Splits, SuiteError
 
 if TYPE_CHECKING:
-    from mlbench.evaluation import Evaluation
+    from mlbench.engine.checkpoint import Checkpoint
 
 
 def evaluate(
@@ -47,7 +50,6 @@ def evaluate(
     """Print the scores of a checkpoint on the test split, as records hold them."""
     from mlbench.cli.progress import Lines
     from mlbench.engine.checkpoint import load
-    from mlbench.evaluation import evaluate as score
 
     places = Places(
         data=data or data_folder(),
@@ -60,13 +62,127 @@ def evaluate(
     if checkpoint.is_dir():
         checkpoint = checkpoint / "checkpoint.safetensors"
     options = named_values(option or ())
-    found = score(load(checkpoint), dataset, options, places, Lines(), batch_size)
+    found = score_checkpoint(load(checkpoint), dataset, options, places, Lines(), batch_size)
     if predictions is not None:
         _keep(found, predictions)
     if as_json:
         typer.echo(json.dumps(_as_data(found, checkpoint), indent=1))
     else:
         _show(found)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a checkpoint.
+
+    Attributes:
+        identity: edition of the data.
+        names: of the labels, the columns of the predictions, in the checkpoint's order.
+        average_precision: percent per label, None if it has no positive.
+        splits: the data set that it was scored on.
+        dataset, options: plugin name and options that it is recorded under.
+        started: when, in ISO 8601.
+    """
+
+    identity: str
+    names: tuple[str, ...]
+    scores: Scores
+    average_precision: tuple[float | None, ...]
+    predictions: Predictions
+    splits: Splits
+    dataset: str
+    options: Mapping[str, Any]
+    started: str
+
+
+def score_checkpoint(
+    checkpoint: Checkpoint,
+    dataset: str,
+    options: Mapping[str, Any],
+    places: Places,
+    progress: Progress,
+    batch_size: int = 64,
+) -> Evaluation:
+    """Score a checkpoint on the test split of a data set, under the canonical protocol.
+
+    Args:
+        checkpoint: of a run, or imported.
+        dataset: plugin name.
+        options: of the data set; they override those that the checkpoint was trained with on it.
+        places: where data and cache are, the device, and the weights (see ``restore``).
+        progress: is told how the evaluation proceeds.
+        batch_size: images per batch.
+
+    Raises:
+        SuiteError: the labels are not those of the checkpoint.
+        WeightsError: the weights do not fit.
+        DataError: files are missing or damaged.
+    """
+    import torch
+
+    from mlbench.build import restore
+    from mlbench.data.decode import verify
+    from mlbench.data.loader import ImageSource
+    from mlbench.data.open import open_splits
+    from mlbench.data.transforms import test_transform
+    from mlbench.engine.distributed import World
+    from mlbench.engine.evaluation import predict
+    from mlbench.metrics import score
+    from mlbench.registry import recorded_as
+
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    model = restore(checkpoint, places.weights)
+    progress.stage("data")
+    spec = checkpoint.spec
+    dataset, options = recorded_as(dataset, options)
+    trained_on, trained = recorded_as(spec.dataset, spec.dataset_options)
+    options = {**(trained if trained_on == dataset else {}), **options}
+    splits = open_splits(dataset, options, places.data, places.cache)
+    test = _select_labels(checkpoint, splits, dataset)
+    verify(test.files, places.cache, places.workers, progress.count)
+    progress.stage("evaluation")
+    device = torch.device(places.device)
+    settings = spec.settings.model_copy(update={"preprocessing": checkpoint.preprocessing})
+    transform = test_transform(settings)
+    predictions = predict(
+        model.to(device).to(memory_format=torch.channels_last),
+        ImageSource(test, lambda image, _: transform(image), 0, places.workers),
+        test,
+        World(),
+        device=device,
+        precision="fp32",
+        batch_size=batch_size,
+    )
+    progress.stage("metrics")
+    scores, precisions = score(predictions.logits, predictions.targets)
+    return Evaluation(
+        splits.identity,
+        checkpoint.label_names,
+        scores,
+        precisions,
+        predictions,
+        splits,
+        dataset,
+        options,
+        started,
+    )
+
+
+def _select_labels(checkpoint: Checkpoint, splits: Splits, dataset: str) -> Index:
+    """The test split with the labels of the checkpoint, in its order, matched by name.
+
+    Only a checkpoint that was trained on some of the labels may lack others.
+    """
+    unknown = [name for name in checkpoint.label_names if name not in splits.names]
+    untrained = [name for name in splits.names if name not in checkpoint.label_names]
+    if unknown or (untrained and checkpoint.spec.labels is None):
+        lacks = [f"{dataset} lacks {shorten(unknown)}"] if unknown else []
+        lacks += [f"the checkpoint lacks {shorten(untrained)}"] if untrained else []
+        raise SuiteError(
+            f"the labels of {dataset} are not those of the checkpoint: {'; '.join(lacks)}; "
+            f"evaluate it on {checkpoint.spec.dataset}, which it was trained on"
+        )
+    return splits.test.select([splits.names.index(name) for name in checkpoint.label_names])
 
 
 def _as_data(found: Evaluation, checkpoint: Path) -> dict[str, object]:

@@ -61,7 +61,7 @@ def _plan(file: Path, launched: Launched, retry_diverged: bool) -> Plan:
     from mlbench import recipe
     from mlbench.cli.console import errors
     from mlbench.data.open import open_run
-    from mlbench.environment import commit, environment
+    from mlbench.one_run import commit, environment
     from mlbench.plan import compare_with_store
     from mlbench.types import DataError
 

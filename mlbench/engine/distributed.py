@@ -1,6 +1,6 @@
-"""The processes of a run: who we are, how results come together, how more of us are started.
+"""The processes of a run: their ranks, how they exchange values, and how they are launched.
 
-A process learns its place from the variables that torch's elastic launcher sets, so that
+A process reads its rank from the variables that torch's elastic launcher sets, so that
 ``mlbench run --gpus 2 ...`` and ``torchrun --nproc-per-node 2 -m mlbench run ...`` are the same.
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
@@ -16,17 +17,17 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 
-from mlbench.types import SuiteError
+from mlbench.types import DivergedError, MlbenchError, SuiteError
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(hours=4)
-"""How long processes wait for each other: the leader alone checks images and measures."""
+TIMEOUT = timedelta(hours=4)
+"""How long processes wait for each other; the leader alone checks images and measures."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes that carry out one run together."""
+    """The processes of one run, seen from this one."""
 
     rank: int = 0
     size: int = 1
@@ -34,11 +35,11 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes and prints."""
+        """True for the process that writes and prints."""
         return self.rank == 0
 
     def gather(self, value: Any) -> list[Any]:
-        """One value of each process, by rank, on all of them."""
+        """The values of all processes, by rank, on every process."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -53,60 +54,76 @@ class World:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def ask_leader(self, question: Callable[[], T]) -> T:
-        """What only the leader works out: its answer, or its error, on every process."""
+    def ask_leader(self, compute: Callable[[], T]) -> T:
+        """Compute on the leader alone; every process gets its answer or raises its error."""
         answer: T | None = None
         problem: Exception | None = None
         if self.leads:
             try:
-                answer = question()
-            except Exception as error:  # the others must hear of it, or they wait for ever
+                answer = compute()
+            except Exception as error:  # without it the others would wait forever
                 problem = error
         answer, problem = self.broadcast((answer, problem))
         if problem is not None:
             raise problem
         return answer
 
+    @contextmanager
+    def fatal_errors(self) -> Iterator[None]:
+        """Errors in this block are fatal for the whole process group.
+
+        A ``MlbenchError`` would let the other runs of a suite go on, but in this block it may be
+        raised by one process while the others wait for it. ``DivergedError`` is raised by all.
+        """
+        try:
+            yield
+        except DivergedError:
+            raise
+        except MlbenchError as error:
+            if self.size == 1:
+                raise
+            raise RuntimeError(str(error)) from error
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Element-wise mean over the processes; what is not finite anywhere stays so."""
+        """Element-wise mean over the processes; not finite where any process is not."""
         if self.size > 1:
             values = values.clone()
             dist.all_reduce(values)
             values /= self.size
         return values
 
-    def agree(self, buffers: Iterable[torch.Tensor]) -> None:
-        """Overwrite tensors with the leader's."""
+    def broadcast_tensors(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Overwrite tensors with those of the leader."""
         if self.size > 1:
-            for buffer in buffers:
-                dist.broadcast(buffer, src=0)
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process calls this."""
         if self.size > 1:
             dist.barrier()
 
 
 def join(device: str) -> World:
-    """Take our place among the processes of this launch, if there was one."""
+    """Join the processes of this launch; a world of one if there was none."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
     world = World(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
     if device.startswith("cuda"):
         torch.cuda.set_device(world.local_rank)
-        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
+        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=TIMEOUT)
     else:
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        dist.init_process_group("gloo", timeout=TIMEOUT)
     return world
 
 
 def leave(code: int) -> NoReturn:
-    """End this process of several with an exit code that all of them share.
+    """Exit with a code that all processes share.
 
-    They wait for each other, as a launcher ends the rest when one has ended badly, and what the
-    leader has to say must be out by then. The interpreter's own end is left out: a thread of gloo
-    that lets go of a Python object during it aborts the process, whose signal would hide the code.
+    Waits for the others, because a launcher kills them as soon as one exits with an error, perhaps
+    before the leader has printed its message. Skips the interpreter's shutdown, during which a
+    thread of gloo may abort the process; its signal would hide the exit code.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -116,15 +133,15 @@ def leave(code: int) -> NoReturn:
 
 
 def launched() -> bool:
-    """Whether a launcher started this process as one of several."""
+    """True if a launcher started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def launch(processes: int, argv: Sequence[str], device: str) -> int:
-    """Run ``mlbench argv`` in that many processes on this machine; the leader's exit code.
+    """Run ``mlbench argv`` in several processes on this machine; returns their exit code.
 
     Raises:
-        SuiteError: fewer GPUs than processes.
+        SuiteError: there are fewer GPUs than processes.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -132,10 +149,10 @@ def launch(processes: int, argv: Sequence[str], device: str) -> int:
 
     if device.startswith("cuda") and processes > torch.cuda.device_count():
         raise SuiteError(
-            f"--gpus {processes} but this machine shows {torch.cuda.device_count()} CUDA devices; "
-            "ask for as many, or use --device cpu for processes on the CPU"
+            f"--gpus {processes} but this machine has {torch.cuda.device_count()} CUDA devices; "
+            "give at most that many, or --device cpu for processes on the CPU"
         )
-    # Without this every process takes all cores and they fight; torchrun itself would take one.
+    # By default every process uses all cores, and under torchrun one.
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
     arguments = ["--standalone", f"--nproc-per-node={processes}", "-m", "mlbench", *argv]
     try:

@@ -1,18 +1,19 @@
 """Feature maps of a frozen backbone, computed once and shared by every head and loss.
 
-A folder of the cache holds one array a level, float16 [N, D, H, W]. Its name is a hash of all that
-changes the maps: backbone, weights, pixels, versions, and the image files themselves.
+A folder of the cache holds one array per level, float16 [N, D, H, W]. Its name is a hash of
+everything that changes the maps: backbone, weights, pixels, versions, and the image files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -21,19 +22,20 @@ from torch import Tensor
 
 from mlbench.data.loader import Positions, Source, batches, shard
 from mlbench.engine.distributed import World
-from mlbench.engine.evaluate import to_device
+from mlbench.engine.evaluation import BATCH, to_device
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import DataError, Index, MeasureError, Progress
 
 
 class FeatureSource:
-    """Feature maps read from the cache: one float16 tensor [B, D, H, W] a level."""
+    """Feature maps read from the cache: one float16 tensor [B, D, H, W] per level."""
 
-    def __init__(self, folder: Path, levels: int) -> None:
+    def __init__(self, folder: Path) -> None:
+        levels = len(list(folder.glob("*.npy")))
         self.maps = [np.load(folder / f"{i}.npy", mmap_mode="r") for i in range(levels)]
 
     def __call__(self, positions: Positions, epoch: int) -> tuple[Tensor, ...]:
-        """The maps at these positions; the epoch changes nothing."""
+        """The maps at these positions, the same in every epoch."""
         return tuple(torch.from_numpy(np.asarray(maps[positions])) for maps in self.maps)
 
 
@@ -50,69 +52,48 @@ def cache_key(index: Index, identity: dict[str, Any]) -> str:
     return state.hexdigest()[:24]
 
 
-class Maker(NamedTuple):
-    """What feature maps are made of: a model on its device, images, and how many at a time."""
-
-    model: MultiLabelModel
-    images: Source
-    batch_size: int
-
-
+@dataclass(frozen=True)
 class FeatureCache:
-    """Makes feature maps, or finds them made."""
+    """Computes the feature maps of a model, or finds them in a folder.
 
-    def __init__(self, folder: Path, world: World, progress: Progress) -> None:
-        self.folder = folder
-        self.world = world
-        self.progress = progress
+    Attributes:
+        folder: of the cache.
+        model: on its device.
+        identity: all that changes the maps of an image.
+    """
 
-    def source(
-        self,
-        name: str,
-        index: Index,
-        identity: dict[str, Any],
-        maker: Maker,
-    ) -> FeatureSource:
-        """The maps of an index, made if they are not there."""
-        key = self.world.broadcast(cache_key(index, identity) if self.world.leads else None)
+    folder: Path
+    model: MultiLabelModel
+    identity: dict[str, Any]
+    world: World
+    progress: Progress
+
+    def source(self, name: str, index: Index, images: Source) -> FeatureSource:
+        """The maps of a split, computed if they are missing.
+
+        Args:
+            name: of the split, for the progress.
+            index: the split.
+            images: its images without augmentation.
+
+        Raises:
+            DataError: the disk is too small.
+            MeasureError: the maps do not fit into half precision.
+        """
+        key = self.world.broadcast(cache_key(index, self.identity) if self.world.leads else None)
         folder = self.folder / "features" / key
         if not self.world.broadcast((folder / "identity.json").exists()):
             self.progress.stage(f"feature maps of {name}")
-            self._compute(folder, index, identity, maker)
-        levels = len(list(folder.glob("*.npy")))
-        return FeatureSource(folder, levels)
+            self._compute(folder, index, images)
+        return FeatureSource(folder)
 
-    def _compute(
-        self,
-        folder: Path,
-        index: Index,
-        identity: dict[str, Any],
-        maker: Maker,
-    ) -> None:
-        model, images, size = maker.model.eval(), maker.images, maker.batch_size
-        partial = self.world.broadcast(folder.with_name(f"{folder.name}.{os.getpid()}.part"))
-        mine = shard(np.arange(len(index)), self.world.rank, self.world.size)
-        order = [mine[i : i + size] for i in range(0, len(mine), size)]
-        arrays: list[NDArray[np.float16]] = []
-        done = 0
+    def _compute(self, folder: Path, index: Index, images: Source) -> None:
+        partial = self.world.broadcast(folder.with_name(f"{folder.name}.{uuid4().hex[:12]}.part"))
         try:
-            with torch.inference_mode():
-                for batch in batches(images, index, order):
-                    maps = model.features(to_device(batch.inputs, model.mean.device))  # type: ignore[arg-type]
-                    if not arrays:
-                        arrays = self._allocate(
-                            partial, len(index), [tuple(m.shape[1:]) for m in maps]
-                        )
-                    for array, values in zip(arrays, maps, strict=True):
-                        array[batch.positions] = _half(values)
-                    done += len(batch.positions)
-                    self.progress.count(done * self.world.size, len(index))
-            for array in arrays:
-                array.flush()  # type: ignore[attr-defined]
+            self._write_maps(partial, index, images)
             self.world.wait()
             if self.world.leads:
-                (partial / "identity.json").write_text(json.dumps(identity, indent=1))
-                folder.parent.mkdir(parents=True, exist_ok=True)
+                (partial / "identity.json").write_text(json.dumps(self.identity, indent=1))
                 try:
                     partial.replace(folder)
                 except OSError:  # another run was faster
@@ -123,11 +104,32 @@ class FeatureCache:
             if self.world.leads:
                 shutil.rmtree(partial, ignore_errors=True)
 
+    def _write_maps(self, folder: Path, index: Index, images: Source) -> None:
+        """Write this process's part of the maps."""
+        model = self.model.eval()
+        mine = shard(np.arange(len(index)), self.world.rank, self.world.size)
+        order = [mine[i : i + BATCH] for i in range(0, len(mine), BATCH)]
+        arrays: list[np.memmap[Any, np.dtype[np.float16]]] = []
+        done = 0
+        with torch.inference_mode():
+            for batch in batches(images, index, order):
+                maps = model.features(to_device(batch.inputs, model.mean.device))  # type: ignore[arg-type]
+                if not arrays:
+                    shapes = [(len(index), *m.shape[1:]) for m in maps]
+                    arrays = self._allocate(folder, shapes)
+                for array, values in zip(arrays, maps, strict=True):
+                    array[batch.positions] = _half(values)
+                done += len(batch.positions)
+                self.progress.count(done * self.world.size, len(index))
+        for array in arrays:
+            array.flush()
+
     def _allocate(
-        self, folder: Path, images: int, shapes: list[tuple[int, ...]]
-    ) -> list[NDArray[np.float16]]:
+        self, folder: Path, shapes: list[tuple[int, ...]]
+    ) -> list[np.memmap[Any, np.dtype[np.float16]]]:
+        """Create arrays on the leader and open them on every process."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        need = sum(2 * images * int(np.prod(shape)) for shape in shapes)
+        need = sum(2 * int(np.prod(shape)) for shape in shapes)
         free = shutil.disk_usage(self.folder).free
         if need > free:
             raise DataError(
@@ -135,23 +137,16 @@ class FeatureCache:
                 f"{free / 2**30:.1f} GiB free; make room, give another folder with MLBENCH_CACHE, "
                 "a smaller --image-size, or use --track controlled"
             )
+        files = [folder / f"{i}.npy" for i in range(len(shapes))]
         if self.world.leads:
-            self._sweep()
+            for left in folder.parent.glob("*.part"):  # by runs that were killed
+                if time.time() - left.stat().st_mtime > 86_400:
+                    shutil.rmtree(left, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
-            for i, shape in enumerate(shapes):
-                np.lib.format.open_memmap(
-                    folder / f"{i}.npy", mode="w+", dtype=np.float16, shape=(images, *shape)
-                )
+            for file, shape in zip(files, shapes, strict=True):
+                np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
         self.world.wait()
-        return [
-            np.lib.format.open_memmap(folder / f"{i}.npy", mode="r+") for i in range(len(shapes))
-        ]
-
-    def _sweep(self) -> None:
-        """Remove what killed runs left behind more than a day ago."""
-        for left in (self.folder / "features").glob("*.part"):
-            if time.time() - left.stat().st_mtime > 86_400:
-                shutil.rmtree(left, ignore_errors=True)
+        return [np.lib.format.open_memmap(file, mode="r+") for file in files]
 
 
 def _half(values: Tensor) -> NDArray[np.float16]:

@@ -1,13 +1,14 @@
-"""Multiply-accumulates of a forward pass, or an error where the count would silently miss some.
+"""Multiply-accumulates of a forward pass, or an error if the count would silently miss some.
 
-torch's flop counter knows matrix products, convolutions and attention. It gives 0, without a word,
-for ``(W * x).sum(-1)`` and for the fused kernels of ``nn.MultiheadAttention`` and recurrent layers.
-``count`` therefore watches every operation while it counts, and refuses to give a number that lacks
-a parameter's work.
+torch's flop counter knows matrix products, convolutions and attention. It silently counts 0 for
+``(W * x).sum(-1)`` and for the fused kernels of ``nn.MultiheadAttention`` and recurrent layers.
+``count`` therefore follows every parameter through the pass, and raises an error instead of
+returning a number that lacks its work.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -23,31 +24,16 @@ from mlbench.types import MeasureError
 aten = torch.ops.aten
 
 
-def _mv_flops(matrix: Any, vector: Any, *_: Any, **__: Any) -> int:
-    return 2 * int(matrix[0]) * int(matrix[1])
-
-
-def _addmv_flops(bias: Any, matrix: Any, vector: Any, *_: Any, **__: Any) -> int:
-    return 2 * int(matrix[0]) * int(matrix[1])
-
-
-def _dot_flops(first: Any, second: Any, *_: Any, **__: Any) -> int:
-    return 2 * int(first[0])
-
-
-def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    flops: int = sdpa_flop_count(query, key, value)
-    return flops
-
-
 ADDED: Mapping[Any, Callable[..., int]] = {
-    aten.mv: _mv_flops,
-    aten.addmv: _addmv_flops,
-    aten.dot: _dot_flops,
-    # The processor's own kernel, which torch 2.11 does not count yet.
-    aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    aten.mv: lambda matrix, *_, **__: 2 * math.prod(matrix),
+    aten.addmv: lambda bias, matrix, *_, **__: 2 * math.prod(matrix),
+    aten.dot: lambda first, *_, **__: 2 * first[0],
+    # The CPU kernel, which torch 2.11 does not count.
+    aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)
+    ),
 }
-"""Products that torch's counter leaves out, from the shapes of their arguments."""
+"""FLOPs of products that torch's counter lacks, from the shapes of their arguments."""
 
 MULTIPLY = {aten.mul, aten.mul_, aten.div, aten.div_, aten.addcmul, aten.addcmul_}
 MOVE = {
@@ -66,30 +52,33 @@ HARMLESS = {
     *(aten.native_layer_norm, aten.native_group_norm, aten.native_batch_norm),
     *(aten._native_batch_norm_legit_no_training, aten.cudnn_batch_norm, aten.miopen_batch_norm),
 }
-"""Where a parameter may meet activations without a multiply-accumulate of its own (by the field's
-convention norms and element-wise scales are not counted)."""
+"""Operations on parameters and activations without multiply-accumulates of their own.
+
+By convention, norms and element-wise scales are not counted."""
 
 
 def count(module: nn.Module, call: Callable[[], Any], inputs: Iterable[Tensor], name: str) -> int:
-    """Multiply-accumulates of ``call()``, which runs ``module`` on ``inputs``; 1 MAC = 2 FLOPs.
+    """Count the multiply-accumulates of ``call()``, which runs ``module`` on ``inputs``.
+
+    One multiply-accumulate is two FLOPs.
 
     Args:
-        module: whose parameters are watched; it should be in evaluation mode.
+        module: whose parameters are followed; it should be in evaluation mode.
         call: a forward pass.
-        inputs: the tensors that the pass starts from: what derives from them is an activation.
+        inputs: of the pass; all tensors computed from them are activations.
         name: of the module, for messages.
 
     Raises:
-        MeasureError: some work would have been counted as 0; the text names the module.
+        MeasureError: some work would be counted as 0; the message names the module.
     """
-    watch = _Watch(module, inputs, name)
+    tracker = _ParameterTracker(module, inputs, name)
     counter = FlopCounterMode(display=False, custom_mapping=dict(ADDED))
-    with torch.no_grad(), _no_fused_attention(), _frozen(module), watch, counter:
+    with torch.no_grad(), _no_fused_attention(), _frozen(module), tracker, counter:
         call()
-    if watch.missed:
+    if tracker.missed:
         raise MeasureError(
             "the flop counter would silently leave out "
-            + "; ".join(watch.missed)
+            + "; ".join(tracker.missed)
             + ". Write a weighted sum as torch.einsum or matmul, and attention as "
             "scaled_dot_product_attention, so that its work is counted"
         )
@@ -98,7 +87,7 @@ def count(module: nn.Module, call: Callable[[], Any], inputs: Iterable[Tensor], 
 
 @contextmanager
 def _no_fused_attention() -> Iterator[None]:
-    """The fast path of nn.MultiheadAttention is one kernel that the counter does not know."""
+    """Switch off the fast path of nn.MultiheadAttention, which the counter does not know."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -109,7 +98,7 @@ def _no_fused_attention() -> Iterator[None]:
 
 @contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
-    """The counter fails on a parameter with a gradient that is the input of a submodule."""
+    """Switch off gradients; the counter fails on a trained parameter that a submodule is given."""
     trained = [p for p in module.parameters() if p.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
@@ -121,14 +110,14 @@ def _frozen(module: nn.Module) -> Iterator[None]:
 
 
 Axes = frozenset[int] | None
-"""Axes of a product along which the parameter varies, counted from the last; None: not known."""
+"""Axes along which a parameter in a product varies, counted from the last; None if unknown."""
 
 
-class _Watch(TorchDispatchMode):
-    """Follows parameters (and what is made of them alone) to where they meet activations.
+class _ParameterTracker(TorchDispatchMode):
+    """Follows parameters, and tensors computed from them alone, until they meet activations.
 
-    A product of a parameter and an activation is followed through sums, casts and views; if it is
-    then summed along an axis of the parameter, that was a matrix product the counter did not see.
+    A product of a parameter and an activation is followed through sums, casts and views. If it is
+    then summed along an axis of the parameter, the counter has missed a matrix product.
     """
 
     def __init__(self, module: nn.Module, inputs: Iterable[Tensor], name: str) -> None:
@@ -154,10 +143,10 @@ class _Watch(TorchDispatchMode):
         for output in outputs:
             self.activations[output] = True
         if func.overloadpacket not in flop_registry and func.overloadpacket not in ADDED:
-            self._uncounted(func, args, tensors, outputs, origins)
+            self._check_uncounted(func, args, tensors, outputs, origins)
         return result
 
-    def _uncounted(
+    def _check_uncounted(
         self,
         func: Any,
         args: tuple[Any, ...],
@@ -166,18 +155,18 @@ class _Watch(TorchDispatchMode):
         origins: set[str],
     ) -> None:
         op = func.overloadpacket
-        riding: dict[str, Axes] = {}
+        factors: dict[str, Axes] = {}
         for tensor in tensors:
-            riding |= self.products.get(tensor, {})
+            factors |= self.products.get(tensor, {})
             if op in MULTIPLY:
                 axes = frozenset(i for i, size in enumerate(reversed(tensor.shape)) if size > 1)
-                riding |= dict.fromkeys(self._names(tensor), axes)
+                factors |= dict.fromkeys(self._names(tensor), axes)
         if op in REDUCE:
-            self._reduced(func, args, riding)
+            self._check_reduction(func, args, factors)
         elif op in MULTIPLY or op in ADD:
-            self._follow(outputs, riding)
+            self._follow(outputs, factors)
         elif op in MOVE:
-            self._follow(outputs, {n: None for n in riding if _is_matrix(self.parameters[n])})
+            self._follow(outputs, {n: None for n in factors if _is_matrix(self.parameters[n])})
         elif "attention" in str(op) or "rnn" in str(op):
             owners = sorted({self._owner(name) for name in origins})
             self._miss(f"{op} of {' and '.join(owners) or type(self.module).__name__}")
@@ -185,20 +174,20 @@ class _Watch(TorchDispatchMode):
             for name in sorted(n for n in origins if _is_matrix(self.parameters[n])):
                 self._miss(f"{name} ({self._owner(name)}), used in {op}")
 
-    def _follow(self, outputs: list[Tensor], riding: dict[str, Axes]) -> None:
+    def _follow(self, outputs: list[Tensor], factors: dict[str, Axes]) -> None:
         for output in outputs:
-            if riding:
-                self.products[output] = riding
+            if factors:
+                self.products[output] = factors
 
-    def _reduced(self, func: Any, args: tuple[Any, ...], riding: dict[str, Axes]) -> None:
+    def _check_reduction(self, func: Any, args: tuple[Any, ...], factors: dict[str, Axes]) -> None:
         summed = _summed_axes(func, args)
-        for name, axes in riding.items():
+        for name, axes in factors.items():
             if axes is None or axes & summed:
                 op = func.overloadpacket
                 self._miss(f"{name} ({self._owner(name)}), multiplied element-wise, then {op}")
 
     def _names(self, tensor: Tensor) -> set[str]:
-        """The parameters that a tensor is made of alone."""
+        """The parameters that a tensor is computed from alone."""
         found: set[str] = self.origins.get(tensor, set())
         return found
 

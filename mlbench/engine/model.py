@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from mlbench.types import HeadOutput
+from mlbench.types import HeadOutput, Precision
 
 if TYPE_CHECKING:
     from mlbench.types import Backbone, Head, Preprocessing
 
 
 class MultiLabelModel(nn.Module):
-    """uint8 images [B, 3, H, W] -> ``HeadOutput``; normalisation travels with the weights.
+    """uint8 images [B, 3, H, W] -> ``HeadOutput``; normalization travels with the weights.
 
     Args:
         backbone, head: modules that fulfil the contracts of ``mlbench.types``.
-        mean: of the normalisation, on pixels scaled to [0, 1].
+        mean: of the normalization, on pixels scaled to [0, 1].
         std: likewise.
     """
 
@@ -39,14 +40,14 @@ class MultiLabelModel(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
 
     def features(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
-        """The backbone's maps of uint8 images."""
+        """The backbone's feature maps of uint8 images."""
         pixels = (images_B3HW.to(self.mean.dtype) - self.mean) / self.std
         return self.backbone(pixels.contiguous(memory_format=torch.channels_last))
 
-    def pixels(self, asked: Preprocessing) -> Preprocessing:
-        """The preprocessing with the normalisation of this model filled in."""
+    def preprocessing(self, settings: Preprocessing) -> Preprocessing:
+        """The preprocessing of some settings with the normalization of this model filled in."""
         mean, std = ((values.flatten() / 255).tolist() for values in (self.mean, self.std))
-        return asked.model_copy(update={"mean": tuple(mean), "std": tuple(std)})
+        return settings.model_copy(update={"mean": tuple(mean), "std": tuple(std)})
 
     def forward(self, images_B3HW: Tensor) -> HeadOutput:
         """Logits [B, C] and the head's extra losses."""
@@ -54,7 +55,7 @@ class MultiLabelModel(nn.Module):
 
 
 class ProbeNetwork(nn.Module):
-    """The trained part of a model whose feature maps were made before: its head."""
+    """The head of a model, for feature maps that were computed before."""
 
     def __init__(self, model: MultiLabelModel) -> None:
         super().__init__()
@@ -63,3 +64,9 @@ class ProbeNetwork(nn.Module):
     def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
         """Feature maps -> logits."""
         return self.head(features)
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Automatic mixed precision; fp32 switches it off."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")

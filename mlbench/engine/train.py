@@ -1,8 +1,9 @@
-"""Training of one model, or of two that learn from each other, in plain PyTorch."""
+"""Training of one model, or of two by mutual learning, in plain PyTorch."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,19 +11,17 @@ from dataclasses import dataclass, field
 import torch
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from mlbench.data.loader import Batch, Inputs, Source, batches, shard, training_order
-from mlbench.engine import learner, mutual, optimise, sam
+from mlbench.engine import optim
 from mlbench.engine.distributed import World
-from mlbench.engine.evaluate import to_device
-from mlbench.engine.learner import Learner
-from mlbench.engine.model import MultiLabelModel, ProbeNetwork
-from mlbench.engine.precision import autocast
-from mlbench.engine.selection import Best, Evaluator, better
-from mlbench.engine.watch import Watch
+from mlbench.engine.evaluation import BestEpoch, Evaluator, select_best, to_device
+from mlbench.engine.model import MultiLabelModel, ProbeNetwork, autocast
 from mlbench.types import (
     DataError,
+    DivergedError,
     EpochLog,
     HeadOutput,
     Index,
@@ -36,11 +35,11 @@ from mlbench.types import (
 log = logging.getLogger(__name__)
 
 CHECK_EVERY = 10
-"""Steps between two looks at the loss, which wait for the device."""
+"""Steps between two checks of the loss, which wait for the device."""
 
 Network = Callable[[Inputs], HeadOutput]
-Found = tuple[Tensor, Mapping[str, Tensor], Tensor]
-"""Of one step: the loss, the extra losses in it, the gradient's norm."""
+StepResult = tuple[Tensor, Mapping[str, Tensor], Tensor]
+"""The loss of a step, the named losses in it, and the gradient norm."""
 
 
 @dataclass
@@ -48,19 +47,19 @@ class TrainingState:
     """All that changes while a run trains.
 
     Attributes:
-        learners: the models in training; the first is the run's, the others are its peers.
-        best: the best epoch so far, where one is chosen.
+        learners: the models in training; the first is the run's, the second its peer.
+        best: the best epoch so far, if one is selected.
     """
 
-    learners: tuple[Learner, ...]
+    learners: tuple[optim.Learner, ...]
     epoch: int = 0
     step: int = 0
     losses: list[float] = field(default_factory=list)
     log: list[EpochLog] = field(default_factory=list)
-    best: Best | None = None
+    best: BestEpoch | None = None
 
     def evaluated(self) -> MultiLabelModel:
-        """The model that is scored: the first, or its moving average where there is one."""
+        """The model to score, in evaluation mode: the first, or its moving average if any."""
         first = self.learners[0]
         model = first.model if first.average is None else first.average.module
         assert isinstance(model, MultiLabelModel)
@@ -69,7 +68,12 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class Training:
-    """What a training run is given: data, settings, place."""
+    """The data, settings and processes of a training run.
+
+    Attributes:
+        probe: ``source`` yields feature maps, and only the head is run.
+        evaluator: of the split that selects the epoch to score; None takes the last epoch.
+    """
 
     settings: Settings
     index: Index
@@ -81,41 +85,38 @@ class Training:
     world: World
     progress: Progress
     probe: bool = False
-    """The source yields feature maps, and only the head is run."""
     evaluator: Evaluator | None = None
-    """What the epoch to score is chosen on; None takes the last."""
 
     @property
     def epoch_steps(self) -> int:
-        """Optimiser steps in an epoch."""
+        """Optimizer steps per epoch."""
         return max(len(self.index) // self.settings.batch_size, 1)
 
     def start(self, *models: MultiLabelModel) -> TrainingState:
         """The state before the first step.
 
         Args:
-            models: the model of the run, and its peers under mutual learning.
+            models: the model of the run, and its peer under mutual learning.
         """
         settings = self.settings
-        wanted = 2 if settings.mutual_weight else 1
-        assert len(models) == wanted, f"{len(models)} models for settings of {wanted}"
         if settings.sync_bn and self.world.size > 1:
-            # timm's knows its batch norms that hold an activation; torch's would drop it.
+            # Unlike torch's, timm's conversion keeps the activation of its batch norms.
             models = tuple(convert_sync_batchnorm(model) for model in models)
         scaled = self.precision == "fp16"
         return TrainingState(
             tuple(
-                learner.make(model, settings, scaled=scaled, averaged=i == 0)
+                optim.make_learner(model, settings, scaled=scaled, averaged=i == 0)
                 for i, model in enumerate(models)
             )
         )
 
 
 def check_processes(settings: Settings, images: int, world: World, device: torch.device) -> None:
-    """Refuse what several processes cannot share, before anything is done.
+    """Refuse settings or data that the processes cannot share.
 
     Raises:
-        SuiteError, DataError: settings or data do not suit the number of processes.
+        SuiteError: the batch size or ``sync_bn`` does not suit the processes.
+        DataError: a split has fewer images than there are processes.
     """
     if settings.batch_size % world.size:
         raise SuiteError(
@@ -131,21 +132,20 @@ def check_processes(settings: Settings, images: int, world: World, device: torch
 
 
 def train(state: TrainingState, training: Training) -> None:
-    """Take a state from ``training.start`` through the epochs that its settings have left.
+    """Train a state of ``training.start`` through its remaining epochs.
 
-    Where an epoch is chosen, the model that is scored ends with the weights of the best one.
+    If an epoch is selected, the model to score ends with the weights of the best one.
 
     Raises:
-        DivergedError: on every process, when the loss stops being finite on any.
+        DivergedError: on every process, when the loss is not finite on any.
     """
     networks = [_network(one.model, training) for one in state.learners]
     while state.epoch < training.settings.epochs:
         _epoch(networks, state, training)
         state.epoch += 1
         if training.evaluator is not None:
-            found, state.best = better(
-                state.best, state.epoch, state.evaluated(), training.evaluator
-            )
+            model = state.evaluated()
+            found, state.best = select_best(state.best, state.epoch, model, training.evaluator)
             state.log[-1] = state.log[-1].model_copy(update={"mAP": found})
         training.progress.epoch(state.log[-1])
         log.info("%s", state.log[-1].model_dump_json())
@@ -154,7 +154,7 @@ def train(state: TrainingState, training: Training) -> None:
 
 
 def _network(model: MultiLabelModel, training: Training) -> Network:
-    """What is run on a batch: the model or its head, as one with those of other processes."""
+    """The model or its head, synchronized with those of other processes."""
     network: nn.Module = ProbeNetwork(model) if training.probe else model
     if training.world.size > 1:
         devices = [training.device] if training.device.type == "cuda" else None
@@ -165,19 +165,19 @@ def _network(model: MultiLabelModel, training: Training) -> Network:
 def _epoch(networks: Sequence[Network], state: TrainingState, training: Training) -> None:
     settings, world = training.settings, training.world
     for one in state.learners:
-        optimise.training_mode(one.model, settings)
+        optim.set_training_mode(one.model, settings)
     order = training_order(len(training.index), settings.batch_size, training.seed, state.epoch)
     mine = [shard(positions, world.rank, world.size) for positions in order]
     started, seen, first = time.perf_counter(), 0, len(state.losses)
-    watch = Watch(state.losses, world)
-    made = state.learners[0].optimizer
-    rate = optimise.set_learning_rate(made, settings, state.step, training.epoch_steps)
+    steps = _StepLog(state.losses, world)
+    optimizer = state.learners[0].optimizer
+    rate = optim.set_learning_rate(optimizer, settings, state.step, training.epoch_steps)
     for i, batch in enumerate(batches(training.source, training.index, mine, state.epoch)):
         share = len(batch.targets) / len(order[i])
-        watch.note(*_step(networks, state, batch, training, share))
+        steps.add(*_step(networks, state, batch, training, share))
         seen += len(order[i])
-        if len(watch.pending) >= CHECK_EVERY or i + 1 == len(order):
-            watch.look()
+        if len(steps.pending) >= CHECK_EVERY or i + 1 == len(order):
+            steps.check()
             speed = seen / (time.perf_counter() - started)
             training.progress.step(state.epoch, i + 1, len(order), state.losses[-1], speed)
     seconds = time.perf_counter() - started
@@ -186,8 +186,8 @@ def _epoch(networks: Sequence[Network], state: TrainingState, training: Training
         EpochLog(
             epoch=state.epoch + 1,
             loss=sum(losses) / len(losses),
-            aux=watch.means(),
-            grad_norm=watch.largest_norm,
+            aux=steps.means(),
+            grad_norm=steps.largest_norm,
             lr=rate,
             seconds=seconds,
             images_per_second=seen / seconds,
@@ -201,10 +201,10 @@ def _step(
     batch: Batch,
     training: Training,
     share: float,
-) -> Found:
-    """One optimiser step of every learner, and what the first one found.
+) -> StepResult:
+    """One optimizer step of every learner; returns the result of the first.
 
-    Its peers are to a learner what they said before any of them moved, in both passes of SAM.
+    A learner sees its peer's logits from before any update, in both passes of SAM.
     """
     settings = training.settings
     inputs = to_device(batch.inputs, training.device)
@@ -216,31 +216,31 @@ def _step(
 
     outputs = [forward(network) for network in networks]
     logits = [output.logits.detach() for output in outputs]
-    found: list[Found] = []
+    results: list[StepResult] = []
     for i, (one, network) in enumerate(zip(state.learners, networks, strict=True)):
         objective = _Objective(training, targets, share, peers=logits[:i] + logits[i + 1 :])
         loss, extra = objective(outputs[i])
         one.backward(loss)
         if settings.sam_rho and not one.overflowed():
             with (
-                sam.ascended(one.parameters, settings.sam_rho, settings.sam_adaptive),
-                sam.statistics_kept(one.model, settings.sam_bn == "first"),
+                optim.sam_perturbation(one.parameters, settings.sam_rho, settings.sam_adaptive),
+                optim.batch_statistics_frozen(one.model, settings.sam_bn == "first"),
             ):
                 second, _ = objective(forward(network))
                 one.backward(second)
-        optimise.set_learning_rate(one.optimizer, settings, state.step, training.epoch_steps)
-        found.append((loss, extra, one.update(settings.grad_clip)))
+        optim.set_learning_rate(one.optimizer, settings, state.step, training.epoch_steps)
+        results.append((loss, extra, one.update(settings.grad_clip)))
     state.step += 1
-    return found[0]
+    return results[0]
 
 
 @dataclass(frozen=True)
 class _Objective:
-    """What a learner minimises on this process's part of a batch.
+    """The loss that a learner minimizes on this process's part of a batch.
 
     DDP averages gradients over processes with equal weight. ``share`` is this process's part of
-    the global batch; weighting by it makes the whole exact for parts of any size, and a loss that
-    adds up over images is weighted so that the average adds up too.
+    the global batch; weighting by it makes the average exact for parts of any size. A loss that
+    sums over images is weighted so that the average is the global sum.
     """
 
     training: Training
@@ -249,15 +249,85 @@ class _Objective:
     peers: Sequence[Tensor]
 
     def __call__(self, output: HeadOutput) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss and the extra losses in it; means over processes are the global batch's."""
+        """The loss and the named losses in it; their means over processes are the global ones."""
         training, processes = self.training, self.training.world.size
-        adds_up, part = getattr(training.loss, "reduction", "mean") == "sum", self.share * processes
+        sums, part = getattr(training.loss, "reduction", "mean") == "sum", self.share * processes
         extra = {name: value * part for name, value in output.aux.items()}
         with autocast(training.device, training.precision):
             if self.peers:
-                apart = mutual.divergence(output.logits, self.peers)
-                extra["mutual"] = training.settings.mutual_weight * apart * part
-            loss = training.loss(output.logits, self.targets) * (processes if adds_up else part)
+                divergence = mutual_divergence(output.logits, self.peers)
+                extra["mutual"] = training.settings.mutual_weight * divergence * part
+            loss = training.loss(output.logits, self.targets) * (processes if sums else part)
             for value in extra.values():
                 loss = loss + value
         return loss, extra
+
+
+def mutual_divergence(logits_BC: Tensor, peers: Sequence[Tensor]) -> Tensor:
+    """The divergence of a model's predictions from its peers': a scalar, 0 if they agree.
+
+    Zhang et al., Deep Mutual Learning, CVPR 2018 (arXiv:1706.00384), for many labels as in
+    Prokofiev and Sovrasov (arXiv:2209.06585): every label is a Bernoulli variable of its own.
+    KL(Bernoulli(p_j) || Bernoulli(p)), p = sigmoid(logits), is averaged over images, labels and
+    peers j. Unknown labels count too: peers predict them.
+
+    Args:
+        logits_BC: of the model that learns.
+        peers: logits [B, C] of the others; they get no gradient.
+    """
+    logits = logits_BC.float()
+    divergences = []
+    for peer in peers:
+        target = peer.detach().float()
+        p = target.sigmoid()
+        # KL is the cross entropy less the entropy, which is the cross entropy with itself.
+        divergences.append(cross_entropy(logits, p) - cross_entropy(target, p))
+    return torch.stack(divergences).mean()
+
+
+class _StepLog:
+    """Losses and gradient norms of an epoch's steps; they stay on the device until ``check``.
+
+    Args:
+        losses: the loss of every step of the run so far; ``check`` appends to it.
+        world: the processes that share each loss.
+    """
+
+    def __init__(self, losses: list[float], world: World) -> None:
+        self.losses, self.world = losses, world
+        self.pending: list[Tensor] = []
+        self.norms: list[Tensor] = []
+        self.extra: dict[str, list[Tensor]] = {}
+        self.largest_norm = 0.0
+
+    def add(self, loss: Tensor, extra: Mapping[str, Tensor], norm: Tensor) -> None:
+        """Add a step: its loss on this process, the named losses in it, and its gradient norm."""
+        self.pending.append(loss.detach().float())
+        self.norms.append(norm)
+        for name, value in extra.items():
+            self.extra.setdefault(name, []).append(value.detach().float())
+
+    def check(self) -> None:
+        """Fetch the pending losses.
+
+        Raises:
+            DivergedError: on every process, the first loss that is not finite.
+        """
+        before = len(self.losses)
+        losses = self.world.mean(torch.stack(self.pending)).tolist()
+        norms = torch.stack(self.norms)
+        # Steps whose gradient overflowed are skipped by the scaler; their norm means nothing.
+        self.largest_norm = max(self.largest_norm, *norms[norms.isfinite()].tolist(), 0.0)
+        self.pending, self.norms = [], []
+        self.losses.extend(losses)
+        for i, value in enumerate(losses):
+            if not math.isfinite(value):
+                raise DivergedError(before + i + 1, value)
+
+    def means(self) -> dict[str, float]:
+        """The mean of every named loss over steps and processes."""
+        if not self.extra:
+            return {}
+        names = sorted(self.extra)  # the same order on every process
+        means = torch.stack([torch.stack(self.extra[name]).mean() for name in names])
+        return dict(zip(names, self.world.mean(means).tolist(), strict=True))

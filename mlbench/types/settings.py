@@ -86,11 +86,11 @@ class Settings(Value):
         sync_bn: synchronise batch norms over the processes.
         ema_decay: of the exponential moving average that is evaluated; 0 evaluates the weights.
         grad_clip: maximum global norm of the gradient; 0 does not clip.
-        sam_rho: radius of sharpness-aware minimisation (``mlbench.engine.sam``); 0 for none.
+        sam_rho: radius of sharpness-aware minimisation (``mlbench.engine.optim``); 0 for none.
         sam_adaptive: scale the radius by the size of each weight (ASAM).
         sam_bn: which of SAM's two passes update batch norm statistics.
         mutual_weight: of the divergence from a second model in mutual learning
-            (``mlbench.engine.mutual``); 0 for none. The first model is scored.
+            (``mlbench.engine.train``); 0 for none. The first model is scored.
         selection: which epoch is scored: the last, or the best by mAP on the ``validation`` part,
             which is not trained on, or on the ``test`` split (published track only).
     """

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mlbench.engine.distributed import World
-from mlbench.engine.features import FeatureCache, Maker, cache_key
+from mlbench.engine.features import FeatureCache, cache_key
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import DataError, Index, MeasureError
 from tests.engine import tiny
@@ -23,10 +23,16 @@ def images():
     return torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=generator)
 
 
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr("mlbench.engine.features.BATCH", 2)
+
+
 def source(folder, data, images, model=None):
-    cache = FeatureCache(folder, World(), tiny.Quiet())
-    maker = Maker(model or tiny.model(), tiny.Pixels(images), 2)
-    return cache.source("train", data, {"backbone": "tiny"}, maker)
+    pixels = tiny.Pixels(images) if isinstance(images, torch.Tensor) else images
+    identity = {"backbone": "tiny"}
+    cache = FeatureCache(folder, model or tiny.model(), identity, World(), tiny.Quiet())
+    return cache.source("train", data, pixels)
 
 
 def test_maps_are_the_backbones_in_half_precision(tmp_path, data, images):
@@ -73,9 +79,8 @@ def test_nothing_half_made_is_left_behind(tmp_path, data, images):
                 raise RuntimeError("power cut")
             return super().__call__(positions, epoch)
 
-    cache = FeatureCache(tmp_path / "cache", World(), tiny.Quiet())
     with pytest.raises(RuntimeError, match="power cut"):
-        cache.source("train", data, {}, Maker(tiny.model(), Failing(images), 2))
+        source(tmp_path / "cache", data, Failing(images))
     assert not list((tmp_path / "cache" / "features").iterdir())
 
 

@@ -5,22 +5,9 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, kl_divergence
 
-from mlbench.engine.mutual import divergence
-from mlbench.engine.train import train
+from mlbench.engine.train import mutual_divergence
 from tests.engine import tiny, written_out
-
-
-def fit(training, *models):
-    state = training.start(*models)
-    train(state, training)
-    return state
-
-
-def apart(models, training):
-    """How far two models are from each other on all images."""
-    with torch.no_grad():
-        one, two = (model.eval()(training.source.images).logits for model in models)
-    return divergence(one, [two]).item()
+from tests.engine.tiny import fit
 
 
 def test_the_divergence_is_that_of_bernoulli_variables():
@@ -28,15 +15,17 @@ def test_the_divergence_is_that_of_bernoulli_variables():
     expected = torch.stack(
         [kl_divergence(Bernoulli(logits=peer), Bernoulli(logits=own)).mean() for peer in peers]
     ).mean()
-    found = divergence(own, peers)
+    found = mutual_divergence(own, peers)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     assert found.dtype == torch.float32
-    assert divergence(own, peers[:1]) != divergence(peers[0], [own]), "it has a direction"
+    assert mutual_divergence(own, peers[:1]) != mutual_divergence(peers[0], [own]), (
+        "it has a direction"
+    )
 
 
 def test_twins_have_nothing_to_teach_each_other():
     logits = (torch.randn(4, 3) * 10).requires_grad_()
-    value = divergence(logits, [logits.detach().clone()])
+    value = mutual_divergence(logits, [logits.detach().clone()])
     value.backward()
     assert value.item() == 0
     assert torch.equal(logits.grad, torch.zeros(4, 3))
@@ -45,7 +34,7 @@ def test_twins_have_nothing_to_teach_each_other():
 def test_no_gradient_reaches_the_peers():
     own, peer = torch.randn(2, 4, 3).unbind()
     own.requires_grad_(), peer.requires_grad_()
-    divergence(own, [peer]).backward()
+    mutual_divergence(own, [peer]).backward()
     assert own.grad.abs().sum() > 0 and peer.grad is None
 
 
@@ -53,7 +42,7 @@ def test_no_gradient_reaches_the_peers():
 def test_it_is_finite_for_logits_that_are_sure(dtype):
     own = torch.tensor([40.0, -40.0, 40.0, 0.0], dtype=dtype, requires_grad=True)
     peer = torch.tensor([-40.0, 40.0, 40.0, -40.0], dtype=dtype)
-    value = divergence(own, [peer])
+    value = mutual_divergence(own, [peer])
     value.backward()
     assert value.item() == pytest.approx((40 + 40 + 0 + math.log(2)) / 4, rel=1e-3)
     assert own.grad.isfinite().all()
@@ -83,23 +72,6 @@ def test_twins_learn_as_one_alone():
             assert torch.equal(value, alone.learners[0].model.state_dict()[name]), name
 
 
-class Nothing(tiny.Bce):
-    """No label says anything."""
-
-    def forward(self, logits, targets):
-        return logits.sum() * 0
-
-
-def test_models_apart_are_pulled_together():
-    given = tiny.settings(mutual_weight=5.0, epochs=8, freeze_bn=True)
-    training = tiny.training(given, loss=Nothing())
-    models = tiny.model(0), tiny.model(1)
-    before = apart(models, training)
-    state = fit(training, *models)
-    assert apart(models, training) < 0.1 * before
-    assert state.log[-1].aux["mutual"] < 0.2 * state.log[0].aux["mutual"]
-
-
 def test_the_first_is_scored_and_averaged_and_both_are_trained_and_kept():
     models = tiny.model(0), tiny.model(1)
     before = copy.deepcopy(models)
@@ -111,13 +83,3 @@ def test_the_first_is_scored_and_averaged_and_both_are_trained_and_kept():
     assert averaged.evaluated() is averaged.learners[0].average.module
     assert averaged.learners[1].average is None
     assert averaged.learners[1].model is before[1]
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_mixed_precision_agrees_with_full(precision):
-    given = tiny.settings(mutual_weight=1.0)
-    full, mixed = (
-        fit(tiny.training(given, precision=p), tiny.model(0), tiny.model(1)).losses
-        for p in ("fp32", precision)
-    )
-    assert mixed == pytest.approx(full, rel=0.05)

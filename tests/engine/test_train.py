@@ -7,16 +7,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mlbench.data.loader import shard, training_order
-from mlbench.engine.evaluate import predict
+from mlbench.engine.evaluation import predict
 from mlbench.engine.train import train
 from mlbench.types import DivergedError, SuiteError
 from tests.engine import tiny
-
-
-def fit(training, model=None):
-    state = training.start(model or tiny.model())
-    train(state, training)
-    return state
+from tests.engine.tiny import fit, flat
 
 
 def test_training_equals_a_loop_written_out():
@@ -46,36 +41,28 @@ def test_same_seed_same_losses_and_another_seed_others():
     assert fit(tiny.training()).losses != fit(tiny.training(seed=1)).losses
 
 
-def test_frozen_stages_keep_weights_and_statistics():
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"frozen_stages": 1}, ("backbone.one",)),
+        ({"frozen_stages": -1}, ("backbone",)),
+        ({"freeze_bn": True}, ("running_", "num_batches_tracked")),
+        ({"frozen_stages": 1, "sam_rho": 0.3}, ("backbone.one",)),
+        ({"freeze_bn": True, "sam_rho": 0.3}, ("running_", "num_batches_tracked")),
+    ],
+)
+def test_frozen_weights_and_statistics_do_not_change(changes, kept):
     model = tiny.model()
     before = copy.deepcopy(model.state_dict())
-    fit(tiny.training(tiny.settings(frozen_stages=1)), model)
-    after = model.state_dict()
-    for name, value in before.items():
-        frozen = name.startswith("backbone.one") or name in ("mean", "std")
-        assert torch.equal(value, after[name]) == frozen, name
-
-
-def test_freezing_all_trains_the_head_alone():
-    model = tiny.model()
-    before = copy.deepcopy(model.state_dict())
-    fit(tiny.training(tiny.settings(frozen_stages=-1)), model)
-    changed = {n for n, v in model.state_dict().items() if not torch.equal(v, before[n])}
-    assert changed == {"head.classifier.weight", "head.classifier.bias"}
+    fit(tiny.training(tiny.settings(**changes)), model)
+    for name, value in model.state_dict().items():
+        frozen = name in ("mean", "std") or any(part in name for part in kept)
+        assert torch.equal(value, before[name]) == frozen, name
 
 
 def test_more_frozen_stages_than_there_are_is_refused():
     with pytest.raises(SuiteError, match="has 2 stages"):
         fit(tiny.training(tiny.settings(frozen_stages=3)))
-
-
-def test_freeze_bn_trains_weights_but_not_statistics():
-    model = tiny.model()
-    before = copy.deepcopy(model.state_dict())
-    fit(tiny.training(tiny.settings(freeze_bn=True)), model)
-    after = model.state_dict()
-    assert torch.equal(before["backbone.one.1.running_mean"], after["backbone.one.1.running_mean"])
-    assert not torch.equal(before["backbone.one.0.weight"], after["backbone.one.0.weight"])
 
 
 def test_the_average_is_what_is_evaluated_and_equals_its_definition():
@@ -121,14 +108,9 @@ def test_the_average_covers_statistics_and_leaves_whole_numbers_alone():
 def test_clipping_bounds_the_step():
     clipped = fit(tiny.training(tiny.settings(grad_clip=1e-4, epochs=1)))
     free = fit(tiny.training(tiny.settings(epochs=1)))
-    start = torch.cat([p.flatten() for p in tiny.model().parameters()])
 
     def moved(state):
-        return (
-            (torch.cat([p.flatten() for p in state.learners[0].model.parameters()]) - start)
-            .norm()
-            .item()
-        )
+        return (flat(state.learners[0].model) - flat(tiny.model())).norm().item()
 
     # 3 steps of momentum 0.9 and rate 0.1 move at most 0.1 * (1 + 1.9 + 2.71) * clip.
     assert moved(clipped) <= 0.1 * 5.61 * 1e-4 * 1.001
@@ -136,10 +118,13 @@ def test_clipping_bounds_the_step():
     assert clipped.log[0].grad_norm > 1e-3, "the norm is logged before clipping"
 
 
+@pytest.mark.parametrize("changes", [{}, {"sam_rho": 0.1}, {"mutual_weight": 1.0}], ids=str)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_mixed_precision_trains_and_scales_where_it_must(precision):
-    state = fit(tiny.training(precision=precision))
-    reference = fit(tiny.training())
+def test_mixed_precision_agrees_with_full_and_scales_in_fp16(changes, precision):
+    given, seeds = tiny.settings(**changes), range(2 if "mutual_weight" in changes else 1)
+    state, reference = (
+        fit(tiny.training(given, precision=p), *map(tiny.model, seeds)) for p in (precision, "fp32")
+    )
     assert state.losses == pytest.approx(reference.losses, rel=0.05)
     assert state.learners[0].scaler.get_scale() == (65536 if precision == "fp16" else 1)
 

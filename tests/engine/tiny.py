@@ -8,7 +8,7 @@ from torch import nn
 
 from mlbench.engine.distributed import World
 from mlbench.engine.model import MultiLabelModel
-from mlbench.engine.train import Training
+from mlbench.engine.train import Training, train
 from mlbench.types import HeadOutput, Index, Level, Settings
 
 
@@ -107,3 +107,15 @@ def training(given=None, **changes):
         progress=Quiet(),
     )
     return replace(made, **changes)
+
+
+def fit(training, *models):
+    """Train one model or several; returns the state."""
+    state = training.start(*(models or (model(),)))
+    train(state, training)
+    return state
+
+
+def flat(network):
+    """All parameters in one vector."""
+    return torch.cat([p.detach().flatten() for p in network.parameters()])

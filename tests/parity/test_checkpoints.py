@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from mlbench.build import restore
 from mlbench.engine.checkpoint import load
-from mlbench.evaluation import restore
 from mlbench_plugins.datasets.voc import VOC2007
 from mlbench_tools.weights.conversion import releases
 from mlbench_tools.weights.fixtures import read_fixtures

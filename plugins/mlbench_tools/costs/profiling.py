@@ -14,8 +14,8 @@ import torch
 
 from mlbench import registry
 from mlbench.backbones import count_backbone, count_head, make_head
-from mlbench.engine.efficiency import device_name, latency, peak_memory
-from mlbench.engine.precision import autocast
+from mlbench.engine.cost import device_name, latency, peak_memory
+from mlbench.engine.model import autocast
 from mlbench.types import Latency, MeasureError, PluginError, Precision, Settings, Value
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mlbench import registry
-from mlbench.build import GIVEN, build
+from mlbench.build import CORE_PARAMETERS, build
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.model import MultiLabelModel
 from mlbench.tracks import merge, of_dataset
@@ -98,7 +98,7 @@ def import_checkpoint(request: Request) -> tuple[Checkpoint, Converted, Released
         weights,
         _spec(request, settings),
         request.names,
-        model.pixels(settings.preprocessing),
+        model.preprocessing(settings.preprocessing),
         word_width=labels.embeddings.shape[1],
     )
     return checkpoint, converted, released
@@ -139,7 +139,7 @@ def assemble(
     model, _ = build(settings, labels, places)
     model = model.to(torch.get_default_dtype())
     fill(model.backbone, converted.backbone, source)  # type: ignore[arg-type]
-    known_options = registry.options(registry.find("head", settings.head).load(), GIVEN)
+    known_options = registry.options(registry.find("head", settings.head).load(), CORE_PARAMETERS)
     graph = graph_state(released, matrix, known_options | settings.head_options)
     state = {**graph, **converted.head}
     fill(model.head, state, source, from_labels(released))  # type: ignore[arg-type]

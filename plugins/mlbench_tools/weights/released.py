@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mlbench import registry
-from mlbench.build import GIVEN
+from mlbench.build import CORE_PARAMETERS
 from mlbench.contracts.made_up import known_context
 from mlbench.types import DataError, LabelContext, Level, Proof, Recipe, Released, WeightsError
 from mlbench_tools.weights.conversion import (
@@ -57,7 +57,7 @@ def of_head(fixture: Fixture) -> dict[str, Tensor]:
             Level(x.shape[1], DEEPEST_STRIDE >> (len(features) - 1 - i))
             for i, x in enumerate(features)
         )
-        known = registry.options(registry.find("head", name).load(), GIVEN)
+        known = registry.options(registry.find("head", name).load(), CORE_PARAMETERS)
         options = {
             **recipe.settings.head_options,
             **released.settings.get("head_options", {}),
@@ -88,7 +88,7 @@ def of_checkpoint(fixture: Fixture) -> dict[str, Tensor]:
         inputs = fixture.inputs()
         image_B3HW = inputs.tensor("image")
         plain = released_settings(fixture.method, "", released)
-        known = registry.options(registry.find("head", plain.head).load(), GIVEN)
+        known = registry.options(registry.find("head", plain.head).load(), CORE_PARAMETERS)
         told = {**converted.options, **_fields(fixture, released, known)}
         settings = plain.model_copy(
             update={

@@ -39,9 +39,9 @@ def rescore(
     ] = None,
 ) -> None:
     """Score authors' weights and leave a record, for the boards of re-scored checkpoints."""
+    from mlbench.cli.evaluate import score_checkpoint
     from mlbench.cli.progress import Lines
     from mlbench.engine.checkpoint import load
-    from mlbench.evaluation import evaluate
     from mlbench.store import Store
     from mlbench_tools.weights.rescoring import record, refuse_own
 
@@ -57,7 +57,8 @@ def rescore(
         checkpoint = checkpoint / "checkpoint.safetensors"
     loaded = load(checkpoint)
     refuse_own(loaded)
-    found = evaluate(loaded, dataset, named_values(option or ()), places, Lines(), batch_size)
+    options = named_values(option or ())
+    found = score_checkpoint(loaded, dataset, options, places, Lines(), batch_size)
     command = f"mlbench {shlex.join(sys.argv[1:])}"
     made, predictions = record(found, loaded, places, command)
     file = Store(results).write(made, predictions)

@@ -6,12 +6,13 @@ import hashlib
 
 import torch
 
+from mlbench.build import restore
+from mlbench.cli.evaluate import Evaluation
 from mlbench.engine.checkpoint import Checkpoint
+from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
-from mlbench.engine.efficiency import measure
-from mlbench.environment import commit, environment
-from mlbench.evaluation import Evaluation, restore
 from mlbench.metrics import score
+from mlbench.one_run import commit, environment
 from mlbench.types import Places, Predictions, RunRecord, SuiteError
 
 IMPORTED = "imported:"

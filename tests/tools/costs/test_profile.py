@@ -11,7 +11,7 @@ from mlbench import registry
 from mlbench.backbones import count_head
 from mlbench.build import build
 from mlbench.contracts.made_up import label_context
-from mlbench.engine.efficiency import device_name, measure
+from mlbench.engine.cost import device_name, measure
 from mlbench.store import Store
 from mlbench.types import Places, Settings
 from mlbench_tools.costs.profiling import profile

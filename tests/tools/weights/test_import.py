@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from mlbench.build import restore
 from mlbench.engine.checkpoint import load
-from mlbench.evaluation import restore
 from mlbench_plugins.datasets.scenes import NAMES
 from tests.tools.weights.released import released_model
 

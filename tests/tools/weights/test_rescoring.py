@@ -5,8 +5,9 @@ from datetime import datetime
 import numpy as np
 import pytest
 
-from mlbench import evaluation
 from mlbench.boards.rows import tables
+from mlbench.cli import evaluate
+from mlbench.engine import evaluation
 from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench.metrics import score
 from mlbench.store import Store
@@ -74,7 +75,7 @@ def test_it_began_before_the_images_were_scored(cli, theirs, tmp_path, monkeypat
         return predict(*given, **options)
 
     predict = evaluation.predict
-    monkeypatch.setattr(evaluation, "datetime", Clock)
+    monkeypatch.setattr(evaluate, "datetime", Clock)
     monkeypatch.setattr(evaluation, "predict", slow)
     flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
     assert cli("rescore", theirs, *flags).code == 0

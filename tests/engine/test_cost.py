@@ -5,8 +5,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-from mlbench.engine import efficiency
-from mlbench.engine.efficiency import measure
+from mlbench.engine import cost
+from mlbench.engine.cost import measure
 from mlbench.engine.flops import count
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import Efficiency, HeadOutput, MeasureError
@@ -138,7 +138,7 @@ class Head(nn.Module):
 
 @pytest.fixture
 def model(monkeypatch):
-    monkeypatch.setattr(efficiency, "SECONDS", 0.0)
+    monkeypatch.setattr(cost, "SECONDS", 0.0)
     return MultiLabelModel(Backbone(), Head(), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 
 
@@ -194,11 +194,6 @@ def test_a_head_that_cannot_be_counted_stops_the_measurement(model):
     )
     with pytest.raises(MeasureError, match=r"head\.weight \(Head\)"):
         measure(model, image_size=32, precision="fp32", device=CPU)
-
-
-def test_no_batch_sizes_is_wrong_use(model):
-    with pytest.raises(MeasureError, match="at least 1"):
-        measure(model, image_size=32, precision="fp32", device=CPU, batch_sizes=())
 
 
 @pytest.mark.gpu

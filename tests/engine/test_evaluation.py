@@ -8,11 +8,11 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from mlbench.engine.distributed import World
-from mlbench.engine.selection import Evaluator
+from mlbench.engine.evaluation import Evaluator
 from mlbench.engine.train import train
 from mlbench.types import Predictions
 from tests.engine import tiny
-from tests.engine.test_train import fit
+from tests.engine.tiny import fit
 
 
 def validation(seed=5, images=12):
@@ -90,8 +90,3 @@ def test_of_equals_the_first_and_never_one_that_is_not_finite(values, best):
     assert (None if state.best is None else state.best.epoch) == best
     finite = [np.isfinite(value) for value in values]
     assert [entry.mAP is not None for entry in state.log] == finite
-
-
-def test_the_state_holds_the_best_epoch():
-    state = fit(tiny.training(evaluator=validation()))
-    assert set(state.best.weights) == set(state.evaluated().state_dict())

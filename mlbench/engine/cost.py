@@ -1,4 +1,4 @@
-"""What inference with a model costs: parameters, multiply-accumulates, latency and memory."""
+"""The cost of inference: parameters, multiply-accumulates, latency and memory."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from mlbench.engine.flops import count
-from mlbench.engine.model import MultiLabelModel
-from mlbench.engine.precision import autocast
-from mlbench.types import Efficiency, Latency, MeasureError, Precision
+from mlbench.engine.model import MultiLabelModel, autocast
+from mlbench.types import Efficiency, Latency, Precision
 
 WARM_UP = 3
-LEAST_REPEATS = 5
+MIN_REPEATS = 5
 SECONDS = 1.0
-"""Batches of one size are timed for this long, but at least LEAST_REPEATS times."""
+"""How long batches of one size are timed, but at least MIN_REPEATS times."""
 
 
 def measure(
@@ -35,28 +34,26 @@ def measure(
     device: torch.device,
     batch_sizes: tuple[int, ...] = (1, 16),
 ) -> Efficiency:
-    """Measure inference on random uint8 images that already lie on the device.
+    """Measure inference on random uint8 images that are already on the device.
 
-    GMACs are 1e9 multiply-accumulates (half of torch's FLOPs) an image, taken from a batch of two.
-    Latency is the wall-clock time of ``model(images)`` under autocast of the precision in
-    channels_last, from pixels to logits. Peak memory is the weights plus the most that one call of
-    the largest batch holds beyond what was there before (CUDA: the allocator's peak; else the
-    resident set of the process; ``versions["peak_memory"]`` says which).
+    GMACs are 1e9 multiply-accumulates (half of torch's FLOPs) per image, counted on a batch of two.
+    Latency is the wall-clock time of ``model(images)`` under autocast, in channels_last, from
+    pixels to logits. Peak memory is that of the weights plus the largest rise during one call with
+    the largest batch (on CUDA of the allocator, else of the resident set of the process;
+    ``versions["peak_memory"]`` says which).
 
-    The model keeps its mode; its weights may change their memory format, not their values.
+    The model keeps its mode and the values of its weights; their memory format may change.
 
     Args:
-        model: a backbone and a head.
+        model: a backbone and a head, on the device.
         image_size: pixels of a side.
         precision: of the autocast.
-        device: where to run; the model is expected to be there.
-        batch_sizes: to take latencies at.
+        device: where to run.
+        batch_sizes: at which latency is measured.
 
     Raises:
-        MeasureError: part of the work would have been counted as 0; the text names the module.
+        MeasureError: some work would be counted as 0; the message names the module.
     """
-    if not batch_sizes or min(batch_sizes) < 1:
-        raise MeasureError(f"batch sizes {batch_sizes}: give one or more, each at least 1")
 
     def images(batch_size: int) -> Tensor:
         pixels = torch.zeros(batch_size, 3, image_size, image_size, dtype=torch.uint8)
@@ -102,9 +99,11 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and all weights alike: autocast keeps casts of trained weights only, so that
-    a frozen backbone would seem slower than a trained one.
-    """  # noqa: D205
+    """Put the model in evaluation mode, with gradients required of all parameters.
+
+    Autocast caches the casts of parameters that require gradients only, so that a frozen backbone
+    would seem slower than a trained one.
+    """
     modes = {module: module.training for module in model.modules()}
     trained = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.eval()
@@ -119,7 +118,7 @@ def _evaluation(model: nn.Module) -> Iterator[None]:
 
 
 def _macs_per_image(model: MultiLabelModel, images: Tensor) -> tuple[float, float]:
-    """Of the backbone and of the head."""
+    """Multiply-accumulates per image of the backbone and of the head."""
     maps: list[tuple[Tensor, ...]] = []
     backbone, head = cast(nn.Module, model.backbone), cast(nn.Module, model.head)
     first = count(backbone, lambda: maps.append(model.features(images)), [images], "backbone")
@@ -128,12 +127,12 @@ def _macs_per_image(model: MultiLabelModel, images: Tensor) -> tuple[float, floa
 
 
 def latency(module: nn.Module, inputs: Any, batch_size: int, device: torch.device) -> Latency:
-    """Time ``module(inputs)`` after a warm-up; ``inputs`` hold ``batch_size`` images."""
+    """Time ``module(inputs)`` after a warm-up; ``inputs`` is a batch of ``batch_size`` images."""
     timed = _cuda_ms if device.type == "cuda" else _wall_ms
     for _ in range(WARM_UP):
         timed(module, inputs, device)
     began, times = time.perf_counter(), list[float]()
-    while len(times) < LEAST_REPEATS or time.perf_counter() - began < SECONDS:
+    while len(times) < MIN_REPEATS or time.perf_counter() - began < SECONDS:
         times.append(timed(module, inputs, device))
     median, p95 = (float(value) for value in np.percentile(times, (50, 95)))
     return Latency(
@@ -164,7 +163,7 @@ def _wall_ms(module: nn.Module, inputs: Any, device: torch.device) -> float:
 
 
 def peak_memory(module: nn.Module, inputs: Any, device: torch.device) -> tuple[float, str]:
-    """Bytes of the weights plus the largest rise during one call, and how it was taken."""
+    """Bytes of the weights plus the largest rise during one call, and how it was measured."""
     weights = sum(t.nbytes for t in [*module.parameters(), *module.buffers()])
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -175,18 +174,18 @@ def peak_memory(module: nn.Module, inputs: Any, device: torch.device) -> tuple[f
         return weights + torch.cuda.max_memory_allocated(device) - before, "cuda allocator"
     _release_freed_memory()
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = _status_bytes("VmRSS")
         module(inputs)
         return weights + max(0, _status_bytes("VmHWM") - before), "VmHWM after clear_refs"
     before = _lifetime_peak()
     module(inputs)
-    # Memory that the process held earlier hides a rise, hence a lower bound.
+    # An earlier peak of the process hides a rise, hence a lower bound.
     return weights + _lifetime_peak() - before, "ru_maxrss (a lower bound)"
 
 
 def _release_freed_memory() -> None:
-    """Give freed heap pages back, or the call would reuse them and seem to need less."""
+    """Return freed heap pages to the system; a call that reuses them would seem to need less."""
     with suppress(OSError, AttributeError):  # glibc only
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -199,9 +198,7 @@ def _status_bytes(field: str) -> int:
 
 
 def _lifetime_peak() -> int:
-    if sys.platform == "win32":
-        raise MeasureError("peak memory cannot be measured on Windows; measure on Linux or macOS")
-    import resource
+    import resource  # not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,307 @@
+"""Parameter groups, learning rates, SAM, and a model with all that an optimizer step changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mlbench.engine.model import MultiLabelModel
+from mlbench.types import Optimizer, Schedule, Settings, SuiteError
+
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+"""Normalizations: batch and instance norms of any dimension, group, layer and RMS norm."""
+MOMENTA = (0.95, 0.85)
+"""Highest and lowest cycled momentum: the defaults of torch's ``OneCycleLR``."""
+TINY = 1e-12
+"""Keeps a gradient of zero from becoming a step of NaN."""
+
+
+# ----------------------------------------------------------------------------------------- freezing
+def frozen_stages(model: MultiLabelModel, settings: Settings) -> Sequence[Sequence[Any]]:
+    """The stages of the backbone that are not trained.
+
+    Raises:
+        SuiteError: the backbone has fewer stages than are to be frozen.
+    """
+    stages = model.backbone.stages()
+    count = settings.frozen_stages
+    if count > len(stages):
+        raise SuiteError(
+            f"frozen_stages is {count} but {settings.backbone} has {len(stages)} stages; "
+            "give at most that many, or -1 for all"
+        )
+    return stages if count == -1 else stages[:count]
+
+
+def freeze(model: MultiLabelModel, settings: Settings) -> None:
+    """Switch off the gradients of the frozen stages.
+
+    Raises:
+        SuiteError: see ``frozen_stages``.
+    """
+    for stage in frozen_stages(model, settings):
+        for part in stage:
+            part.requires_grad_(False)
+
+
+def set_training_mode(model: MultiLabelModel, settings: Settings) -> None:
+    """Switch to training mode, except batch norms of frozen stages (or all, with ``freeze_bn``)."""
+    model.train()
+    count = len(frozen_stages(model, settings))
+    for i, stage in enumerate(model.backbone.stages()):
+        for module in [m for part in stage if isinstance(part, nn.Module) for m in part.modules()]:
+            if i < count or (settings.freeze_bn and isinstance(module, BATCH_NORM)):
+                module.eval()
+
+
+# ---------------------------------------------------------------------------------------- optimizer
+def make_optimizer(model: MultiLabelModel, settings: Settings) -> torch.optim.Optimizer:
+    """An optimizer of the parameters that require gradients.
+
+    Head and backbone have separate learning rates, and in each the biases; parameters without
+    weight decay have a group of their own.
+    """
+    chosen = settings.optimizer
+    groups = [
+        *_groups(model.head, chosen, chosen.lr),  # type: ignore[arg-type]
+        *_groups(model.backbone, chosen, chosen.lr * settings.backbone_lr_scale),  # type: ignore[arg-type]
+    ]
+    if chosen.name == "sgd":
+        return torch.optim.SGD(groups, momentum=chosen.momentum)
+    kind = torch.optim.Adam if chosen.name == "adam" else torch.optim.AdamW
+    return kind(groups, betas=(chosen.momentum, 0.999))
+
+
+def _groups(part: nn.Module, chosen: Optimizer, rate: float) -> list[dict[str, Any]]:
+    """The trained parameters of a part of the model, by learning rate and weight decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    seen: set[nn.Parameter] = set()
+    for module in part.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad or parameter in seen:
+                continue
+            seen.add(parameter)
+            bias = name.endswith("bias")
+            small = bias or parameter.ndim < 2 or isinstance(module, NORMS)
+            decay = 0.0 if small and not chosen.decay_norms_and_biases else chosen.weight_decay
+            lr = rate * chosen.bias_lr_scale if bias else rate
+            groups.setdefault((lr, decay), []).append(parameter)
+    return [
+        {"params": parameters, "lr": lr, "initial_lr": lr, "weight_decay": decay}
+        for (lr, decay), parameters in groups.items()
+    ]
+
+
+# ----------------------------------------------------------------------------------- learning rates
+def learning_rate_factor(schedule: Schedule, step: int, epoch_steps: int, steps: int) -> float:
+    """The factor of the learning rate at a step of a run of ``steps`` steps."""
+    rise = schedule.warmup * epoch_steps
+    factor = min((step + 1) / rise, 1.0) if rise > 0 else 1.0
+    if schedule.name == "one_cycle":  # 1/div -> 1 over `pct_start` of the run -> 1/(div*final_div)
+        ends = 1 / schedule.div, 1 / (schedule.div * schedule.final_div)
+        return factor * _one_cycle(schedule, step, steps, ends, 1.0)
+    if schedule.name == "step":
+        passed = sum(step >= milestone * epoch_steps for milestone in schedule.milestones)
+        factor *= schedule.gamma**passed
+    return factor
+
+
+def _one_cycle(
+    schedule: Schedule, step: int, steps: int, ends: tuple[float, float], middle: float
+) -> float:
+    """Two half cosines, as in ``torch.optim.lr_scheduler.OneCycleLR``."""
+
+    def half_cosine(start: float, end: float, progress: float) -> float:
+        return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+    top, last = schedule.pct_start * steps - 1, steps - 1
+    if step <= top:
+        return half_cosine(ends[0], middle, step / top if top > 0 else 1.0)
+    return half_cosine(middle, ends[1], min((step - top) / (last - top), 1.0))
+
+
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, settings: Settings, step: int, epoch_steps: int
+) -> float:
+    """Set the learning rates of a step (from 0), and the momentum if it is cycled.
+
+    A function of the step rather than torch's schedulers: there is no other state, and no warning
+    when the gradient scaler skips the first step.
+
+    Returns:
+        The head's learning rate.
+    """
+    schedule, steps = settings.schedule, epoch_steps * settings.epochs
+    factor = learning_rate_factor(schedule, step, epoch_steps, steps)
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
+    if schedule.name == "one_cycle" and schedule.cycle_momentum:
+        high, low = MOMENTA
+        momentum = _one_cycle(schedule, step, steps, (high, high), low)
+        for group in optimizer.param_groups:
+            if "betas" in group:
+                group["betas"] = (momentum, *group["betas"][1:])
+            else:
+                group["momentum"] = momentum
+    return settings.optimizer.lr * factor
+
+
+# ---------------------------------------------------------------------------------------------- SAM
+# Sharpness-aware minimization. Foret et al., Sharpness-Aware Minimization for Efficiently Improving
+# Generalization, ICLR 2021 (arXiv:2010.01412); its adaptive form, Kwon et al., ASAM, ICML 2021
+# (arXiv:2102.11600).
+#
+# A step has two passes over one batch: the first, at the weights w, gives the gradient g; the
+# second, at w + e, gives the gradient that the optimizer applies at w.
+#
+# * e is made from the gradient of the global batch, so the number of processes changes nothing.
+# * e depends on the direction of g alone, so neither loss scaling nor clipping g would change it.
+#   The gradient of the second pass is clipped.
+# * If g overflows in half precision there is no second pass, and the step is skipped.
+# * Dropout draws again in the second pass, and batch norms update their statistics in both, unless
+#   ``sam_bn`` is ``first``.
+
+
+@contextmanager
+def sam_perturbation(
+    parameters: Sequence[nn.Parameter], rho: float, adaptive: bool = False
+) -> Iterator[None]:
+    """Move parameters to w + e; restore w exactly at the end of the block.
+
+    e = rho g / ||g|| (Foret et al., eq. 2), or rho w^2 g / || |w| g || if ``adaptive`` (Kwon et
+    al., with T_w = |w|). Norms run over all parameters together.
+
+    Args:
+        parameters: with their gradients; those without one are not moved.
+        rho: the radius.
+        adaptive: measure the radius relative to the size of each weight.
+    """
+    moved = [p for p in parameters if p.grad is not None]
+    before = [p.detach().clone() for p in moved]
+    with torch.no_grad():
+        for p, e in zip(moved, _sam_steps(moved, rho, adaptive), strict=True):
+            p.add_(e)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for p, w in zip(moved, before, strict=True):
+                p.copy_(w)
+
+
+def _sam_steps(parameters: Sequence[nn.Parameter], rho: float, adaptive: bool) -> list[Tensor]:
+    """The step e of every parameter."""
+    directions: list[Tensor] = []
+    for p in parameters:
+        assert p.grad is not None
+        directions.append(p.grad * p.abs() if adaptive else p.grad)
+    scale = rho / (nn.utils.get_total_norm(directions) + TINY)
+    if adaptive:
+        directions = [d * p.abs() for d, p in zip(directions, parameters, strict=True)]
+    return [d * scale for d in directions]
+
+
+@contextmanager
+def batch_statistics_frozen(model: nn.Module, frozen: bool = True) -> Iterator[None]:
+    """Batch norms in training mode normalize by the batch but do not update running statistics.
+
+    Does nothing if ``frozen`` is False.
+    """
+    norms = [m for m in model.modules() if isinstance(m, BATCH_NORM)]
+    tracked = [m for m in norms if frozen and m.training and m.track_running_stats]
+    for norm in tracked:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in tracked:
+            norm.track_running_stats = True
+
+
+# ------------------------------------------------------------------------------------------ learner
+@dataclass
+class Learner:
+    """A model in training, and all that an optimizer step changes."""
+
+    model: MultiLabelModel
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None = None
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The trained parameters."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def backward(self, loss: Tensor) -> None:
+        """Replace the gradients by those of a loss, scaled in half precision."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+
+    def overflowed(self) -> bool:
+        """True if the gradients are not finite, so that the scaler will skip the step."""
+        if not self.scaler.is_enabled():  # avoids waiting for the device
+            return False
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        return not nn.utils.get_total_norm(gradients).isfinite()
+
+    def update(self, clip: float) -> Tensor:
+        """Step the optimizer and the moving average; returns the gradient norm before clipping.
+
+        Args:
+            clip: largest global norm of the gradient; 0 does not clip.
+        """
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, clip or float("inf"))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return norm
+
+
+def make_learner(
+    model: MultiLabelModel, settings: Settings, *, scaled: bool, averaged: bool
+) -> Learner:
+    """A learner before its first step.
+
+    Args:
+        model: on its device.
+        settings: of the run.
+        scaled: scale the loss, for half precision.
+        averaged: keep the moving average that the settings ask for.
+    """
+    freeze(model, settings)
+    average = None
+    if averaged and settings.ema_decay:
+        update = _moving_average(settings.ema_decay)
+        average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return Learner(
+        model=model,
+        optimizer=make_optimizer(model, settings),
+        scaler=torch.amp.GradScaler(model.mean.device.type, enabled=scaled),
+        average=average,
+    )
+
+
+def _moving_average(decay: float) -> Any:
+    """Average weights and statistics; copy integers, which torch's own average would round."""
+    average = get_ema_multi_avg_fn(decay)
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        if averages[0].is_floating_point():
+            average(averages, current, count)
+        else:
+            for old, new in zip(averages, current, strict=True):
+                old.copy_(new)
+
+    return update

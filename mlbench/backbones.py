@@ -64,8 +64,13 @@ def count_backbone(name: str, image_size: int) -> Outline:
     return Outline(module.spec, maps[0], _counts(module, macs))
 
 
-def count_head(settings: Settings, labels: int) -> Counts:
+def count_head(settings: Settings, labels: int, words: int = WIDTH) -> Counts:
     """Count a head, on its backbone's maps, as records do.
+
+    Args:
+        settings: of the run.
+        labels: number of labels.
+        words: width of the label vectors.
 
     Raises:
         PluginError: the head cannot serve the case.
@@ -73,15 +78,15 @@ def count_head(settings: Settings, labels: int) -> Counts:
     """
     _, maps, _ = count_backbone(settings.backbone, settings.image_size)
     with torch.device("meta"):
-        head = make_head(settings, labels)
+        head = make_head(settings, labels, words)
         return _counts(head, count(head, lambda: head(maps), maps, settings.head))
 
 
-def make_head(settings: Settings, labels: int) -> nn.Module:
+def make_head(settings: Settings, labels: int, words: int = WIDTH) -> nn.Module:
     """Make a head, in evaluation mode, for made-up labels; thousands of them take no memory."""
     spec = count_backbone(settings.backbone, settings.image_size).spec
     factory = registry.find("head", settings.head).load()
-    made: nn.Module = factory(spec, uniform_context(labels, WIDTH), **settings.head_options)
+    made: nn.Module = factory(spec, uniform_context(labels, words), **settings.head_options)
     return made.eval()
 
 

@@ -53,7 +53,7 @@ def verify(pack: Pack, places: Places | None = None) -> VerifyReport:
     record = pack.record
     report = VerifyReport(pack.file, run_id=record.run_id, identity=record.identity)
     report.extend("run id", run_id(pack))
-    report.extend("data", test_split(pack, places))
+    report.extend("data", data(pack, places))
     report.extend("scores", scores(pack))
     changed = [Remark("warning", text, check="plugins") for text in _changed_plugins(record)]
     for name, check in (("settings", settings), ("costs", costs)):
@@ -65,7 +65,7 @@ def verify(pack: Pack, places: Places | None = None) -> VerifyReport:
 
 # ------------------------------------------------------------------------------------------ run id
 def run_id(pack: Pack) -> Iterator[Remark]:
-    """Every part of the pack has the run id, which is the hash of the settings."""
+    """Compare the run id of every part with the hash of the settings."""
     expected = pack.record.spec.run_id
     found = {"record": pack.record.run_id, "manifest": pack.manifest.run_id}
     if pack.predictions_run_id is not None:
@@ -80,8 +80,8 @@ def run_id(pack: Pack) -> Iterator[Remark]:
 
 
 # -------------------------------------------------------------------------------------------- data
-def test_split(pack: Pack, places: Places | None) -> Iterator[Remark]:
-    """Members have the hashes of the manifest; images and targets are those of the data set."""
+def data(pack: Pack, places: Places | None) -> Iterator[Remark]:
+    """Compare members with the hashes of the manifest, and predictions with the data set."""
     recorded, computed = pack.manifest.sha256, pack.sha256
     for name in sorted({*recorded, *computed}):
         if recorded.get(name) != computed.get(name):
@@ -105,7 +105,7 @@ def _against_card(pack: Pack, card: DatasetCard | None) -> Iterator[Remark]:
         else:
             yield Remark(
                 "not checked",
-                f"images and targets: no card of {record.spec.dataset} knows data of digest "
+                f"images and targets: no card of {record.spec.dataset} has the digest "
                 f"{digest}; --data DIR compares them with the data set",
             )
         return
@@ -230,7 +230,7 @@ def settings(record: RunRecord) -> Iterator[Remark]:
     here, there = (_leaves(one.model_dump(mode="json")) for one in (expected, spec.settings))
     for path in sorted(here | there):
         if here.get(path) != there.get(path):
-            text = f"{path} is not that of the {spec.track} track, where no run may change it"
+            text = f"{path} is not that of the {spec.track} track, which fixes it"
             yield finding(text, here.get(path), there.get(path))
 
 
@@ -249,10 +249,11 @@ def _leaves(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def costs(record: RunRecord) -> Iterator[Remark]:
     """Recount parameters and multiply-accumulates from the settings.
 
-    Label vectors from a file are assumed to have the usual width; other counts of the head are then
-    a warning.
+    The width of label vectors from a file is not known: other counts are a warning if the width
+    changes them.
     """
     from mlbench.backbones import count_backbone, count_head
+    from mlbench.data.labels import WIDTH
 
     cost, ran = record.efficiency, record.spec.settings
     if cost is None:
@@ -261,9 +262,11 @@ def costs(record: RunRecord) -> Iterator[Remark]:
         return
     yield Remark("not checked", "latency and memory: they would have to be measured again")
     labels = len(record.label_names)
+    from_file = record.spec.words.startswith("sha256:") or bool(record.spec.checkpoint)
     try:
         backbone = count_backbone(ran.backbone, ran.image_size).counts
         head = count_head(ran, labels)
+        widened = count_head(ran, labels, WIDTH + 1) if from_file else head
     except Exception as error:  # plugins raise any type on settings that they cannot serve
         yield Remark("not checked", f"parameters and GMACs: {type(error).__name__}: {error}")
         return
@@ -271,8 +274,7 @@ def costs(record: RunRecord) -> Iterator[Remark]:
     yield from _compare_counts("backbone", ran.backbone, backbone, found)
     found = cost.parameters_head, cost.gmacs_head
     remarks = _compare_counts("head", f"{ran.head} with {labels} labels", head, found)
-    from_file = record.spec.words.startswith("sha256:") or bool(record.spec.checkpoint)
-    yield from map(as_warning, remarks) if from_file else remarks
+    yield from map(as_warning, remarks) if widened != head else remarks
 
 
 def _compare_counts(

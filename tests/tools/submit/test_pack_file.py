@@ -2,7 +2,6 @@
 
 import io
 import json
-import zipfile
 
 import numpy as np
 import pytest
@@ -67,12 +66,14 @@ def test_reading_returns_what_was_packed(keys, data, tmp_path):
 
 def test_the_same_run_gives_the_same_bytes(run, monkeypatch):
     first = make(*run)
-    monkeypatch.setattr("time.time", lambda: 2e9)
     monkeypatch.setattr("time.localtime", lambda *_: (2033, 5, 18, 3, 33, 20, 2, 138, 0))
     assert make(*run) == first
-    with zipfile.ZipFile(io.BytesIO(first)) as file:
-        assert {member.date_time for member in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-        assert file.namelist() == ["manifest.json", "record.json", "recipe.yaml", "predictions.npz"]
+    assert list(taken_apart(first)) == [
+        "manifest.json",
+        "record.json",
+        "recipe.yaml",
+        "predictions.npz",
+    ]
 
 
 def test_a_pack_of_an_older_version_is_read(run, tmp_path):
@@ -95,22 +96,15 @@ def test_a_run_that_nobody_could_verify_is_not_packed(status, seen):
 # ---------------------------------------------------------------------------------------- a store
 def test_a_pack_is_added_once(run, tmp_path):
     record, predictions = run
-    first, *rest = record.epochs  # a NaN does not equal itself
-    epochs = (first.model_copy(update={"grad_norm": float("nan")}), *rest)
-    pack = repacked(tmp_path, record.model_copy(update={"epochs": epochs}), predictions)
+    odd = record.epochs[0].model_copy(update={"grad_norm": float("nan")})  # not equal to itself
+    pack = repacked(tmp_path, record.model_copy(update={"epochs": (odd,)}), predictions)
     store = Store(tmp_path / "theirs")
-    assert list(superseding(pack.record, store, False)) == []
-    assert add(pack, store).startswith("added as")
+    for outcome in ("added as", f"is in {store.root} already"):
+        assert list(superseding(pack.record, store, False)) == []
+        assert add(pack, store).startswith(outcome)
     [added] = store.records()
-    assert added.added and added.run_id == record.run_id
+    assert added.added and added.run_id == record.run_id and store.superseded() == []
     assert equal(store.predictions(added), predictions)
-    assert list(superseding(pack.record, store, False)) == []
-    assert add(pack, store) == f"is in {store.root} already" and store.superseded() == []
-
-
-def diverged(record):
-    nothing = {"scores": None, "average_precision": (), "efficiency": None, "epochs": ()}
-    return record.model_copy(update={**nothing, "status": "diverged", "error": "at step 3"})
 
 
 def test_a_newer_run_supersedes_if_asked(run, tmp_path):
@@ -129,21 +123,18 @@ def test_a_newer_run_supersedes_if_asked(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "text"),
+    ("changed", "text"),
     [
-        (lambda record: record.model_copy(update={"notes": ("changed",)}), "did not start earlier"),
-        (
-            lambda record: record.model_copy(update={"started": "2025-02-02T00:00:00+00:00"}),
-            "did not start earlier",
-        ),
-        (lambda record: diverged(record).model_copy(update=LATER), "the pack's diverged"),
+        ({"notes": ("changed",)}, "did not start earlier"),
+        ({"started": "2025-02-02T00:00:00+00:00"}, "did not start earlier"),
+        ({**LATER, "status": "diverged", "scores": None}, "the pack's diverged"),
     ],
 )
-def test_no_older_and_no_diverged_run_supersedes(change, text, run, tmp_path):
+def test_no_older_and_no_diverged_run_supersedes(changed, text, run, tmp_path):
     record, predictions = run
     store = Store(tmp_path / "store")
     store.write(record, predictions)
-    [remark] = superseding(change(record), store, True)
+    [remark] = superseding(record.model_copy(update=changed), store, True)
     assert remark.kind == "finding" and text in remark.text
 
 
@@ -190,19 +181,15 @@ def flipped(pack):
 
 BAD = {
     "text": (lambda _: b"hello", "damaged or not a pack"),
-    "cut": (lambda pack: pack[: len(pack) // 2], "damaged or not a pack"),
     "flipped": (flipped, "damaged or not a pack"),
-    "another zip": (lambda _: pack_file.zipped({}), "not a pack: it has no manifest.json"),
     "manifest": (with_member(pack_file.MANIFEST, b"{"), "cannot read manifest.json"),
     "format": (
         with_fields(pack_file.MANIFEST, format=2),
         "manifest.json .format = 2.*update mlbench",
     ),
     "no record": (without(pack_file.RECORD), "it has no record.json"),
-    "no recipe": (without(pack_file.RECIPE), "it has no recipe.yaml"),
     "no predictions": (without(pack_file.PREDICTIONS), "it has no predictions.npz"),
     "record": (with_member(pack_file.RECORD, b"{}"), "cannot read record.json"),
-    "lacks logits": (with_array("logits", None), "predictions.npz is damaged"),
     "half a validation": (with_array("validation_targets", None), "predictions.npz is damaged"),
     "pickled": (with_array("keys", np.array([{}])), "predictions.npz is damaged"),
     "flat": (with_array("targets", np.zeros(3, np.int8)), "predictions.npz is damaged"),

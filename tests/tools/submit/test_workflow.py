@@ -69,7 +69,6 @@ def test_findings_fail_the_job(proposed):
 
 
 def test_a_submission_without_a_pack_fails(proposed):
-    (proposed / "submissions" / "gone.zip").unlink()
     assert ran(proposed) == (1, None)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mlbench.engine.checkpoint import Checkpoint, load
-from mlbench_plugins.datasets.scenes import NAMES
+from mlbench_plugins.datasets.synthetic import NAMES
 from tests.tools.weights.released import FEW, SHUFFLED, imported, released_model
 
 SUITE = f"""

@@ -21,7 +21,14 @@ from mlbench.types import (
     SplitCard,
 )
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
-from mlbench_plugins.datasets.photographs import FINE_TUNING, exists, locate, unreadable
+from mlbench_plugins.datasets.photographs import (
+    FINE_TUNING,
+    choose,
+    exists,
+    locate,
+    read_text,
+    unreadable,
+)
 
 ApparelSplit = Literal["fixed", "msrn"]
 
@@ -122,10 +129,7 @@ class Apparel(Dataset):
         split: ApparelSplit = "fixed",
         labels_file: str | None = None,
     ) -> None:
-        if split not in get_args(ApparelSplit):
-            raise DataError(
-                f"apparel has no split={split!r}; choose from {', '.join(get_args(ApparelSplit))}"
-            )
+        choose("apparel", "split", split, get_args(ApparelSplit))
         places = (".", "apparel", "apparel-dataset", "apparel-mini")
         self.folder = locate(root, places, _FOLDERS, _WHAT)
         self.cache = cache
@@ -147,7 +151,7 @@ class Apparel(Dataset):
         return Index([self.folder / key for key in keys], keys, targets_NC)
 
     def official_split(self, split: Split) -> str:
-        """What the card calls a split of this kind."""
+        """The card's name of a split of this kind."""
         return split if self.split == "fixed" else f"MSRN's {split}"
 
     def train_groups(self) -> Sequence[str]:
@@ -167,12 +171,12 @@ def _fixed(folder: Path, cache: Path) -> dict[Split, list[str]]:
 
 
 def _listed(folder: Path) -> list[str]:
-    """The keys of all images; hidden files and folders are none of the set's."""
+    """The keys of all images; hidden files and folders are left out."""
     keys: list[str] = []
     try:
         for part in folder.iterdir():
             if part.is_dir() and not part.name.startswith("."):
-                _refuse_strange(part.name, str(part))
+                _check_folder(part.name, str(part))
                 keys += [
                     f"{part.name}/{file.name}"
                     for file in part.iterdir()
@@ -185,15 +189,13 @@ def _listed(folder: Path) -> list[str]:
     return keys
 
 
-def _refuse_strange(name: str, where: str) -> None:
-    match name.split("_"):
-        case [colour, garment] if colour in COLOURS and garment in (*GARMENTS, JEANS):
-            return
-    raise DataError(
-        f"{where}: {name!r} is no <colour>_<garment> of {', '.join(COLOURS)} and "
-        f"{', '.join(GARMENTS)} (or {JEANS}); move it out of the set, or take your own pictures "
-        "with --datasets manifest:FOLDER"
-    )
+def _check_folder(name: str, where: str) -> None:
+    if name not in _FOLDERS:
+        raise DataError(
+            f"{where}: {name!r} is no <colour>_<garment> of {', '.join(COLOURS)} and "
+            f"{', '.join(GARMENTS)} (or {JEANS}); move it out of the set, or train on your own "
+            "pictures with --datasets manifest:FOLDER"
+        )
 
 
 def _names(folders: set[str]) -> tuple[str, ...]:
@@ -229,18 +231,14 @@ def _msrn(file: Path) -> dict[Split, list[str]]:
 def _keys_in(file: Path) -> list[str]:
     """Keys in the order of the file."""
     try:
-        content = json.loads(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}); see labels_file") from error
+        content = json.loads(read_text(file, "see the option labels_file"))
     except ValueError as error:
         raise DataError(f"{file} is no whole json: {error}; copy it again") from error
     if not isinstance(content, dict) or not content:
-        raise DataError(f"{file} holds no json object of file name -> [colour, garment]")
+        raise DataError(f"{file} is no json object of file name -> [colour, garment]")
     keys = []
     for name, labels in content.items():
-        if not isinstance(labels, list) or len(labels) != 2:
-            raise DataError(f"{file}: {name!r} has {labels!r} instead of [colour, garment]")
-        folder = "_".join(map(str, labels))
-        _refuse_strange(folder, f"{file}, {name!r}")
+        folder = "_".join(map(str, labels)) if isinstance(labels, list) else str(labels)
+        _check_folder(folder, f"{file}, {name!r}")
         keys.append(f"{folder}/{name}")
     return keys

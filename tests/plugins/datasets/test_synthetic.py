@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mlbench.types import DataError, Index, digest
-from mlbench_plugins.datasets import drawing, scenes
+from mlbench_plugins.datasets import drawing, synthetic
 from mlbench_plugins.datasets.synthetic import Synthetic
 
 SMALL = {"train_images": 6, "test_images": 4, "size": 48}
@@ -31,35 +31,40 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 # ------------------------------------------------------------------------------- the label model
+def joint() -> np.ndarray:
+    """How often two labels come together [C, C]; the diagonal is how often each label comes."""
+    sets, probability = synthetic.distribution()
+    return (sets.T * probability) @ sets
+
+
 def test_probabilities_of_the_model() -> None:
-    sets, probability = scenes.distribution()
+    sets, probability = synthetic.distribution()
     assert probability.sum() == pytest.approx(1)
-    assert {int(n) for n in sets[probability > 0].sum(1)} == set(range(1, scenes.MOST + 1))
-    frequency = scenes.joint().diagonal()
+    assert {int(n) for n in sets[probability > 0].sum(1)} == set(range(1, synthetic.MOST + 1))
+    frequency = joint().diagonal()
     assert frequency.min() > 0.08
     assert frequency.max() < 0.45
-    assert np.allclose(scenes.joint(), (sets.T * probability) @ sets)
 
 
 def test_labels_come_together_as_the_model_says() -> None:
-    labels = scenes.sample(np.random.default_rng(0).random(40_000)).astype(np.float64)
+    labels = synthetic.sample(np.random.default_rng(0).random(40_000)).astype(np.float64)
     observed = labels.T @ labels / len(labels)
-    assert np.abs(observed - scenes.joint()).max() < 0.01
+    assert np.abs(observed - joint()).max() < 0.01
 
 
 def test_company_tells_twins_apart() -> None:
-    joint, at = scenes.joint(), scenes.NAMES.index
-    company = joint / joint.diagonal()
-    others = [c for c, name in enumerate(scenes.NAMES) if name not in sum(scenes.TWINS, ())]
-    for one, other in scenes.TWINS:
+    together, at = joint(), synthetic.NAMES.index
+    company = together / together.diagonal()
+    others = [c for c, name in enumerate(synthetic.NAMES) if name not in sum(synthetic.TWINS, ())]
+    for one, other in synthetic.TWINS:
         ratio = company[others, at(one)] / company[others, at(other)]
         assert max(ratio.max(), 1 / ratio.min()) > 5
-        assert joint[at(one), at(other)] < 0.02
+        assert together[at(one), at(other)] < 0.02
 
 
 # ------------------------------------------------------------------------------------ the pictures
 def test_twins_can_look_the_same_and_can_be_told_apart() -> None:
-    for pair in scenes.TWINS:
+    for pair in synthetic.TWINS:
         (plain, clear), (other_plain, other_clear) = (
             [seen(name, clear) for clear in (False, True)] for name in pair
         )
@@ -75,7 +80,7 @@ def seen(name: str, clear: bool) -> np.ndarray:
 
 
 def test_every_object_can_be_seen() -> None:
-    assert set(drawing.ARTISTS) == set(scenes.NAMES)
+    assert set(drawing.ARTISTS) == set(synthetic.NAMES)
     for artist in drawing.ARTISTS.values():
         canvas = drawing.Canvas(96, np.random.default_rng(0))
         before = canvas.pixels.copy()
@@ -100,8 +105,8 @@ def test_default_labels_have_their_name(cache: Path) -> None:
     assert not set(train.keys) & set(test.keys)
     for index in (train, test):
         count = index.targets.sum(axis=1)
-        assert set(count.tolist()) == set(range(1, scenes.MOST + 1))
-        assert np.abs(index.targets.mean(axis=0) - scenes.joint().diagonal()).max() < 0.06
+        assert set(count.tolist()) == set(range(1, synthetic.MOST + 1))
+        assert np.abs(index.targets.mean(axis=0) - joint().diagonal()).max() < 0.06
 
 
 def test_files_hold_the_pictures_of_their_labels(tmp_path: Path) -> None:

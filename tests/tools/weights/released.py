@@ -8,7 +8,7 @@ from mlbench.build import build
 from mlbench.contracts.made_up import label_context
 from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench.types import Places, Settings
-from mlbench_plugins.datasets.scenes import NAMES
+from mlbench_plugins.datasets.synthetic import NAMES
 from mlbench_plugins.layers.decoder import AUTHORS
 
 LABELS = len(NAMES)

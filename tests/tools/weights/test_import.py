@@ -9,7 +9,7 @@ import torch
 
 from mlbench.build import restore
 from mlbench.engine.checkpoint import load
-from mlbench_plugins.datasets.scenes import NAMES
+from mlbench_plugins.datasets.synthetic import NAMES
 from tests.tools.weights.released import released_model
 
 SHUFFLED = random.Random(0).sample(NAMES, len(NAMES))

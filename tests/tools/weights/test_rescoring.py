@@ -11,7 +11,7 @@ from mlbench.engine import evaluation
 from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench.metrics import score
 from mlbench.store import Store
-from mlbench_plugins.datasets.scenes import NAMES
+from mlbench_plugins.datasets.synthetic import NAMES
 from tests.tools.weights.released import SHUFFLED, imported
 
 

@@ -17,11 +17,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlbench import DISTRIBUTION
 from mlbench.text import unknown
 from mlbench.types import PluginError
+
+if TYPE_CHECKING:
+    from mlbench.types import DatasetCard
 
 Kind = Literal["backbone", "head", "loss", "dataset", "recipe", "command"]
 EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
@@ -109,6 +112,18 @@ def find(kind: Kind, text: str) -> Plugin:
     if colon and not argument:
         raise PluginError(f"{kind} {text!r} ends in a colon; write {name} or {name}:SOMETHING")
     return replace(hits[0], argument=argument if colon else None)
+
+
+def dataset_card(plugin: Plugin) -> DatasetCard | None:
+    """The card of a data set, read from its factory; None if it has none.
+
+    Raises:
+        PluginError: the plugin cannot be imported.
+    """
+    from mlbench.types import DatasetCard  # not at the top, as `mlbench --help` needs no pydantic
+
+    card = getattr(plugin.load(), "card", None)
+    return card if isinstance(card, DatasetCard) else None
 
 
 def recorded_as(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

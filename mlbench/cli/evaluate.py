@@ -15,10 +15,11 @@ from rich.table import Table
 from mlbench.cli.console import cache_folder, console, data_folder, errors
 from mlbench.cli.device import device_name, thread_count
 from mlbench.text import count, named_values, shorten
-from mlbench.types import Index, Places, Predictions, Progress, Scores, Splits, SuiteError
+from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
     from mlbench.engine.checkpoint import Checkpoint
+    from mlbench.types import Index, Places, Predictions, Progress, Scores, Splits
 
 
 def evaluate(
@@ -50,6 +51,7 @@ def evaluate(
     """Print the scores of a checkpoint on the test split, as records hold them."""
     from mlbench.cli.progress import Lines
     from mlbench.engine.checkpoint import load
+    from mlbench.types import Places
 
     places = Places(
         data=data or data_folder(),

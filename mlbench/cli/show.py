@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,7 +12,9 @@ from mlbench import registry
 from mlbench.cli.console import console
 from mlbench.registry import Plugin
 from mlbench.text import count
-from mlbench.types import DatasetCard, Recipe
+
+if TYPE_CHECKING:
+    from mlbench.types import DatasetCard, Recipe
 
 GIVEN = ("spec", "labels", "root", "cache", "weights", "image_size")
 """What the core gives to factories, and no user sets as an option."""
@@ -35,13 +37,12 @@ def show(name: Annotated[str, typer.Argument(help="A plugin of any kind.")]) -> 
 
 def _card(plugin: Plugin) -> None:
     loaded = plugin.load()
-    if isinstance(loaded, Recipe):
+    if plugin.kind == "recipe":
         _recipe(loaded)
         return
     if text := inspect.getdoc(loaded):
         console.print(escape(text))
-    card = getattr(loaded, "card", None)
-    if isinstance(card, DatasetCard):
+    if card := registry.dataset_card(plugin):
         _dataset(card)
     options = registry.options(loaded, GIVEN)
     if options:

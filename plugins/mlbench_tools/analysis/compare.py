@@ -11,11 +11,12 @@ import typer
 from mlbench.boards.markup import chance, span
 from mlbench.cli.console import console, errors
 from mlbench.text import count, plural
-from mlbench.types import RunRecord, SuiteError, Track
+from mlbench.types import SuiteError, Track
 
 if TYPE_CHECKING:
     from mlbench.boards.rows import Row, Table
     from mlbench.store import Store
+    from mlbench.types import RunRecord
     from mlbench_tools.analysis.comparison import ClassDifference, Difference, PairedComparison
 
 LISTED = 5
@@ -113,7 +114,7 @@ def _sides(
     asked: Sequence[str | RunRecord], boards: Sequence[Table], records: Mapping[str, RunRecord]
 ) -> list[list[RunRecord]]:
     """The runs that each name means; methods are looked up on the one board that has both."""
-    runs = [[one] for one in asked if isinstance(one, RunRecord)]
+    runs = [[one] for one in asked if not isinstance(one, str)]
     if len(runs) == len(asked):
         return runs
     names = " and ".join(one if isinstance(one, str) else one.run_id for one in asked)
@@ -128,14 +129,14 @@ def _sides(
     rows = [_rows(one, fitting[0]) for one in asked]
     rows = _alike(rows[0], rows[1]) or rows
     return [
-        [one] if isinstance(one, RunRecord) else [records[i] for i in _only(found).run_ids]
+        [one] if not isinstance(one, str) else [records[i] for i in _only(found).run_ids]
         for one, found in zip(asked, rows, strict=True)
     ]
 
 
 def _rows(one: str | RunRecord, board: Table) -> list[Row]:
     """The rows of a method, or that of a run."""
-    if isinstance(one, RunRecord):
+    if not isinstance(one, str):
         return [row for row in board.rows if one.run_id in row.run_ids]
     return [row for row in board.rows if row.method == one]
 

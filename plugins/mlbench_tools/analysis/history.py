@@ -12,10 +12,11 @@ import typer
 from rich.text import Text
 
 from mlbench.cli.console import console
-from mlbench.types import RunRecord, SuiteError, Track
+from mlbench.types import SuiteError, Track
 
 if TYPE_CHECKING:
     from mlbench.boards.rows import Row, Table
+    from mlbench.types import RunRecord
 
 COMMIT = 7
 """The least number of characters of a commit."""

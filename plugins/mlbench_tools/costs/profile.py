@@ -12,10 +12,10 @@ from rich.text import Text
 from mlbench import registry
 from mlbench.cli.console import console
 from mlbench.text import count
-from mlbench.tracks import recipe_of
-from mlbench.types import PluginError, Precision, Recipe, SuiteError
+from mlbench.types import PluginError, Precision, SuiteError
 
 if TYPE_CHECKING:
+    from mlbench.types import Recipe
     from mlbench_tools.costs.profiling import BackboneProfile, PartCost, Profile
 
 LABELS = 80
@@ -66,6 +66,7 @@ def profile(
 
     from mlbench.cli.device import device_name
     from mlbench.suite import make
+    from mlbench.tracks import recipe_of
     from mlbench_tools.costs.profiling import Measuring
     from mlbench_tools.costs.profiling import profile as profile_heads
 
@@ -88,6 +89,8 @@ def profile(
 
 def method_table() -> str:
     """Return a Markdown table of all methods with a recipe; heads are counted on ``GROUND``."""
+    from mlbench.tracks import recipe_of
+
     ground = f"{LABELS} labels, {GROUND['backbone']} at {GROUND['image_size']}"
     rows: list[tuple[str, ...]] = [
         ("method", "paper", "what is new", f"head ({ground})", "reported on COCO"),

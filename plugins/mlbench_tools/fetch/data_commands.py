@@ -16,7 +16,7 @@ from rich.table import Table
 from mlbench import registry
 from mlbench.cli.console import cache_folder, console, data_folder, errors
 from mlbench.text import count, shorten
-from mlbench.types import DataError, DatasetCard, PluginError, Sample, Split, SuiteError
+from mlbench.types import DataError, PluginError, Split, SuiteError
 from mlbench_tools.fetch.terminal import (
     Data,
     Json,
@@ -32,6 +32,7 @@ from mlbench_tools.fetch.terminal import (
 )
 
 if TYPE_CHECKING:
+    from mlbench.types import DatasetCard, Sample
     from mlbench_tools.fetch.archives import ArchiveSource
 
 MAX_SAMPLES = 400
@@ -50,11 +51,11 @@ def list_datasets(as_json: Json = False) -> None:
     rows = []
     for plugin in registry.plugins("dataset"):
         try:
-            card = getattr(plugin.load(), "card", None)
+            card = registry.dataset_card(plugin)
         except PluginError as error:
             errors.print(f"{plugin.name}: {error}", style="red", markup=False)
             continue
-        if isinstance(card, DatasetCard):
+        if card:
             rows.append({"name": plugin.name, **_row(card)})
     if as_json:
         typer.echo(json.dumps(rows, indent=1))

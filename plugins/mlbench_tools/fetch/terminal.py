@@ -21,11 +21,12 @@ from rich.progress import (
 from mlbench import registry
 from mlbench.cli.console import cache_folder, console, data_folder, errors
 from mlbench.text import named_values
-from mlbench.types import DataError, DatasetCard, PluginError, Splits, SuiteError
+from mlbench.types import DataError, PluginError, SuiteError
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from mlbench.types import DatasetCard, Splits
     from mlbench_tools.fetch.unpack import OnProgress
 
 Name = Annotated[str, typer.Argument(help="A data set.")]
@@ -43,8 +44,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.
 
 def card_of(name: str) -> DatasetCard:
     """The card of a data set, whose files need not be there."""
-    card = getattr(registry.find("dataset", name).load(), "card", None)
-    if not isinstance(card, DatasetCard):
+    card = registry.dataset_card(registry.find("dataset", name))
+    if card is None:
         raise PluginError(f"dataset {name!r} has no card, so nothing is known of its archives")
     return card
 

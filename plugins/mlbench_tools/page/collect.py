@@ -12,10 +12,11 @@ import typer
 from mlbench import registry
 from mlbench.cli.console import cache_folder, errors
 from mlbench.cli.show import GIVEN
-from mlbench.types import DatasetCard, PluginError, Recipe, RunRecord, Track
+from mlbench.types import PluginError, Track
 
 if TYPE_CHECKING:
     from mlbench.boards.rows import Table
+    from mlbench.types import DatasetCard, Recipe, RunRecord
     from mlbench_tools.page.literature import PublishedResult
 
 
@@ -109,10 +110,10 @@ def collect(
             problems[method] = str(error)
     for dataset in {record.spec.dataset for record in records.values()}:
         try:
-            card = getattr(registry.find("dataset", dataset).load(), "card", None)
+            card = registry.dataset_card(registry.find("dataset", dataset))
         except PluginError as error:
             problems[dataset] = str(error)
         else:
-            if isinstance(card, DatasetCard):
+            if card:
                 cards[dataset] = card
     return Site(tables, records, recipes, options, cards, problems, published)

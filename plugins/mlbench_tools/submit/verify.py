@@ -11,10 +11,11 @@ import typer
 
 from mlbench.cli.console import cache_folder, console
 from mlbench.text import count
-from mlbench.types import PackError, Places
+from mlbench.types import PackError
 
 if TYPE_CHECKING:
     from mlbench.store import Store
+    from mlbench.types import Places
     from mlbench_tools.submit.remarks import RemarkKind, VerifyReport
 
 EXIT_CODES = {"clean": 0, "warnings": 0, "findings": 1, "unreadable": 2}
@@ -45,6 +46,7 @@ def verify(
     This is about results; `mlbench data verify` checks the images of a data set.
     """
     from mlbench.store import Store
+    from mlbench.types import Places
 
     if supersede and into is None:
         raise PackError("--supersede needs --into; name the store with --into")

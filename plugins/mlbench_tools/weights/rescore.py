@@ -12,7 +12,6 @@ import typer
 from mlbench.cli.console import cache_folder, data_folder, errors
 from mlbench.cli.device import device_name, thread_count
 from mlbench.text import named_values
-from mlbench.types import Places
 
 
 def rescore(
@@ -43,6 +42,7 @@ def rescore(
     from mlbench.cli.progress import Lines
     from mlbench.engine.checkpoint import load
     from mlbench.store import Store
+    from mlbench.types import Places
     from mlbench_tools.weights.rescoring import record, refuse_own
 
     places = Places(

@@ -12,10 +12,6 @@ def softmax(x):
     return e / e.sum()
 
 
-def leaky(x):
-    return np.where(x > 0, x, 0.2 * x)
-
-
 def pixels(image):
     return [image[:, i, j] for i in range(image.shape[1]) for j in range(image.shape[2])]
 
@@ -78,26 +74,6 @@ def csra(w, features, temperatures, lam):
             row.append(total)
         logits.append(row)
     return np.array(logits)
-
-
-def ml_gcn(w, features, words, counts, positives, threshold, p):
-    """Logits [B, C], and the graph [C, C] before its normalisation."""
-    size = len(counts)
-    edges = [[counts[i, j] / positives[i] >= threshold for j in range(size)] for i in range(size)]
-    graph = np.zeros((size, size))
-    for i in range(size):
-        for j in range(size):
-            column = sum(edges[k][j] for k in range(size))
-            graph[i, j] = edges[i][j] * p / (column + 1e-6) + (i == j)
-    degree = graph.sum(axis=1)
-    normal = np.zeros_like(graph)
-    for i in range(size):
-        for j in range(size):
-            normal[i, j] = graph[j, i] / np.sqrt(degree[i] * degree[j])
-    hidden = leaky(normal @ (words @ w["gc1.weight"]))
-    classifiers = normal @ (hidden @ w["gc2.weight"])
-    pooled = [[max(channel.ravel()) for channel in image] for image in features]
-    return np.array([[row @ np.array(x) for row in classifiers] for x in pooled]), graph
 
 
 def asl(x, y, gamma_neg, gamma_pos, clip):

@@ -24,11 +24,8 @@ def test_logits(fixture):
     assert_agrees(head((features,)).logits, f"{fixture}/logits")
 
 
-@pytest.mark.parametrize("prefix", ["", "classifier.", "module.classifier."])
-def test_every_key_of_the_authors_has_a_place(prefix):
-    authors = {f"{prefix}{key}": value for key, value in weights("csra_h4_c6").items()}
-    trunk = {"conv1.weight": torch.zeros(1), "module.layer1.0.conv1.weight": torch.zeros(1)}
-    state = from_authors(dict(reversed(authors.items())) | trunk)
-    assert state.keys() == {"weight"}
-    for i, value in enumerate(weights("csra_h4_c6").values()):
+def test_heads_stack_in_their_order():
+    authors = weights("csra_h4_c6")
+    state = from_authors(dict(reversed(authors.items())))
+    for i, value in enumerate(authors.values()):
         assert torch.equal(state["weight"][i], value[:, :, 0, 0])

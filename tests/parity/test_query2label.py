@@ -48,14 +48,3 @@ def test_the_position_code(fixture):
     code = sine_position(channels, rows, columns, like=torch.zeros(1, dtype=torch.float64))
     found = code.T.unflatten(1, (rows, columns))[None]
     assert_agrees(found, f"{fixture}/position", 1e-6)
-
-
-@pytest.mark.parametrize("fixture", NAMES)
-def test_every_key_of_the_authors_has_a_place(fixture):
-    authors = weights(fixture) | {
-        "backbone.0.body.conv1.weight": torch.zeros(1),
-        "backbone.1.pe": torch.zeros(1, 32, 4, 4),
-    }
-    expected = set(build(fixture).state_dict())
-    assert set(from_authors(authors)) == expected
-    assert set(from_authors({f"module.{k}": v for k, v in authors.items()})) == expected

@@ -1,4 +1,4 @@
-"""What depends on no image is computed for every batch in training, and once for evaluation."""
+"""Results that depend on no image: computed for each batch in training, once for evaluation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 
 class ConstantInEvaluation(nn.Module, ABC):
-    """A module without inputs: of its parameters and buffers in training, a constant afterwards.
+    """A function of parameters and buffers alone, computed in training and constant in evaluation.
 
-    The constant is made by ``eval()`` and, in evaluation mode, by loading a state dict; no gradient
-    passes it. Whoever writes to the parameters of a module in evaluation mode by other means calls
-    ``eval()`` again. It is a buffer, so it moves with the module and is exported as a number, but
-    not part of the state dict, as the parameters are.
+    ``eval()`` computes the constant, and so does loading a state dict in evaluation mode. After
+    writing to the parameters of a module in evaluation mode by other means, call ``eval()`` again.
+    The constant has no gradient. It is a buffer outside the state dict: it moves with the module
+    and is exported as a number.
 
     Args:
         shape: of the result.
@@ -43,7 +43,7 @@ class ConstantInEvaluation(nn.Module, ABC):
         return self
 
 
-# A function, not a bound method, which deepcopy would leave bound to the module it came from.
+# Not a method: deepcopy would leave a bound method bound to the original module.
 def _renew(module: ConstantInEvaluation, _: object = None) -> None:
     if not module.training:
         with torch.no_grad():

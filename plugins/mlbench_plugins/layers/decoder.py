@@ -17,7 +17,7 @@ from mlbench_plugins.layers.state_dicts import renamed
 from mlbench_plugins.layers.transformer import AttentionBlock, FeedForwardBlock
 
 MOST_GROUPS = 100
-"""Queries of a head that is not told how many."""
+"""Number of queries by default."""
 
 
 class DecoderSizes(NamedTuple):
@@ -70,7 +70,7 @@ class QueryDecoder(nn.Module):
 
 
 def group_count(groups: int, labels: int) -> int:
-    """Queries of a head for so many labels: ``groups``, but no more than labels; -1 means 100.
+    """The number of queries: ``groups``, or 100 for -1, but no more than there are labels.
 
     Raises:
         PluginError: neither -1 nor at least 1.
@@ -103,7 +103,7 @@ def decoder_from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def options_of_authors(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Options of the head that the shapes of an authors' state dict tell; ``heads`` is not one."""
+    """Options of the head by the shapes of an authors' state dict, which do not show ``heads``."""
     ours = decoder_from_authors(state)
     return {
         "groups": len(ours["queries"]),

@@ -37,7 +37,7 @@ class GraphAttention(nn.Module):
     Args:
         channels, width: D and D'.
         residual: add the projected node itself before the ELU, as MSRN does.
-        dropout: share of the attention weights that training leaves out.
+        dropout: of the attention weights.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class GraphAttention(nn.Module):
     def forward(self, nodes_CD: Tensor, edges_CC: Tensor) -> Tensor:
         """Nodes attend to those that the boolean mask ``edges_CC`` (row to column) allows.
 
-        A node that has no edge attends to all nodes alike.
+        A node without an edge attends to all nodes equally.
         """
         h_CD = nodes_CD @ self.W
         own_C1, other_C1 = (h_CD @ half_D1 for half_D1 in self.a.chunk(2))
@@ -75,9 +75,9 @@ class GGNN(nn.Module):
 
     Args:
         channels: D.
-        time_steps: how often.
+        time_steps: number of exchanges.
         reset_uses_update_weights: the reset gate takes the update gate's recurrent layer, as
-            SSGRL's published code does against its paper (its own layer stays, untrained).
+            SSGRL's published code does, contrary to its paper; its own layer stays, untrained.
     """
 
     def __init__(

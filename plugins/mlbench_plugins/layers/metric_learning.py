@@ -1,4 +1,4 @@
-"""What all heads of Prokofiev and Sovrasov share: their training, and how fixtures hold logits.
+"""Citation, training and parity outputs that the heads of Prokofiev and Sovrasov share.
 
 Kirill Prokofiev, Vladislav Sovrasov, "Combining Metric Learning and Attention Heads For Accurate
 and Efficient Multilabel Image Classification", VISAPP 2023, arXiv 2209.06585.
@@ -27,7 +27,7 @@ BIBTEX = """@inproceedings{prokofiev2023combining,
 
 
 def unscaled(proof: Proof) -> Tensor:
-    """Logits; of a cosine classifier what it scales, as the authors' models give it."""
+    """Logits, before the scale of a cosine classifier, as the authors' models return them."""
     logits_BC: Tensor = proof.head(proof.features).logits
     angles = getattr(proof.head.classifier, "angles", None)
     return logits_BC if angles is None else logits_BC / angles.scale

@@ -12,7 +12,7 @@ from torch import Tensor
 CPU_ELEMENTS = 1 << 20
 """4 MB in float32: stays in a core's share of the cache."""
 ACCELERATOR_ELEMENTS = 1 << 25
-"""128 MB in float32: large enough that starting kernels costs little."""
+"""128 MB in float32: large enough for kernel launches to cost little."""
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -30,16 +30,16 @@ def without_autocast(device_type: str) -> AbstractContextManager[Any]:
 
 
 def blocks(images: int, labels: int, elements: int, like: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Rows of images and of labels that cover all pairs, images in the outer loop.
+    """Slices of images and of labels that cover all pairs, images in the outer loop.
 
-    Several labels to a block come before several images: a matrix product over one label is an
-    outer product, which is bound by memory.
+    A block takes several labels before it takes several images: a matrix product over one label is
+    an outer product, which is bound by memory.
 
     Args:
-        images: how many there are.
-        labels: how many there are.
+        images: number of images.
+        labels: number of labels.
         elements: numbers that one image and label add to the intermediate.
-        like: a tensor on the device that computes it.
+        like: a tensor on the device of the computation.
     """
     pairs = chunk_size(elements, like)
     columns = min(labels, max(pairs, 1))
@@ -50,11 +50,11 @@ def blocks(images: int, labels: int, elements: int, like: Tensor) -> Iterator[tu
 
 
 def chunk_size(elements: int, like: Tensor) -> int:
-    """How many labels to take at a time, at least one.
+    """The number of labels to compute at a time, at least one.
 
     Args:
         elements: numbers that one label adds to the intermediate.
-        like: a tensor on the device that computes it.
+        like: a tensor on the device of the computation.
     """
     budget = CPU_ELEMENTS if like.device.type == "cpu" else ACCELERATOR_ELEMENTS
     return max(1, budget // max(1, elements))

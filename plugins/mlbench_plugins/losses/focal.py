@@ -1,4 +1,4 @@
-"""Focal loss: what is nearly right already counts less.
+"""Focal loss: predictions that are nearly right count less.
 
 Tsung-Yi Lin, Priya Goyal, Ross Girshick, Kaiming He, Piotr Dollár, "Focal Loss for Dense Object
 Detection", ICCV 2017, arXiv 1708.02002.

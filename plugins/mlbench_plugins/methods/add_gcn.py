@@ -17,7 +17,6 @@ from mlbench.types import (
     HeadOutput,
     LabelContext,
     Optimizer,
-    PluginError,
     Recipe,
     Released,
     Reported,
@@ -29,22 +28,19 @@ from mlbench_plugins.layers.numerics import without_autocast
 from mlbench_plugins.layers.options import check_range
 from mlbench_plugins.layers.state_dicts import renamed, sequential_resnet
 
-MOST_LABELS = 10_000
-"""Their graph has 100 million edges, for each image of a batch: 0.4 GB in float32, several times
-over while training."""
 SLOPE = 0.2
 
 
 class ADDGCN(nn.Module):
     """Class scores attend to the map; a static and a dynamic graph relate the label vectors.
 
-    What grows with the square of the labels: the static graph (C^2 weights), each image's dynamic
-    graph (C^2 numbers, a few times over in training) and three products of C^2 width
-    multiply-accumulates an image. No tensor holds C^2 x width numbers.
+    The static graph (C^2 weights), each image's dynamic graph (C^2 numbers, several times over in
+    training) and three products of C^2 x width multiply-accumulates per image grow with the square
+    of the labels. No tensor holds C^2 x width numbers.
 
     Args:
         spec: levels of the backbone; the last, of D channels, is used.
-        labels: of which only the number C counts: both graphs are learned.
+        labels: only their number C is used: both graphs are learned.
         width: channels of the label vectors K.
     """
 
@@ -52,12 +48,6 @@ class ADDGCN(nn.Module):
         super().__init__()
         channels, count = spec[-1].channels, len(labels)
         check_range("add_gcn", "[1, inf)", width=width)
-        if count > MOST_LABELS:
-            raise PluginError(
-                f"add_gcn: with {count} labels each image has a graph of {count**2 / 1e6:.0f} "
-                f"million edges; it serves up to {MOST_LABELS} labels. Take a head that grows "
-                "with the labels alone, such as csra, or fewer labels"
-            )
         self.scores = nn.Linear(channels, count, bias=False)
         self.transform = nn.Linear(channels, width)
         self.static_adjacency = nn.Linear(count, count, bias=False)
@@ -98,18 +88,17 @@ class ADDGCN(nn.Module):
         """The graph that the image's label vectors and their mean predict; receivers in rows."""
         context_BK = self.context_norm(self.context(v_BCK.mean(dim=1)))
         context_BK = functional.leaky_relu(context_BK, SLOPE)
-        # The layer on [context; node], without a copy of the context beside each node.
-        of_context_CK, of_node_CK = self.dynamic_adjacency.weight.chunk(2, dim=1)
-        shared_BC = functional.linear(context_BK, of_context_CK, self.dynamic_adjacency.bias)
-        own_BCC = functional.linear(v_BCK, of_node_CK)
-        return (own_BCC + shared_BC[:, None]).sigmoid()
+        # The layer on [context; node], without a copy of the context for each node.
+        context_weight_CK, node_weight_CK = self.dynamic_adjacency.weight.chunk(2, dim=1)
+        shared_BC = functional.linear(context_BK, context_weight_CK, self.dynamic_adjacency.bias)
+        return (functional.linear(v_BCK, node_weight_CK) + shared_BC[:, None]).sigmoid()
 
 
 class SingleImageBatchNorm(nn.BatchNorm1d):
-    """Batch norm of vectors [B, D] that takes its running statistics for a batch of one image.
+    """Batch norm of vectors [B, D] that normalises a batch of one by the running statistics.
 
-    A single value has no variance, and torch refuses it in training. Statistics of the batch are
-    used and tracked as ever for two images and more.
+    A single value has no variance, so torch refuses such a batch in training. From two images on,
+    the statistics of the batch are used and tracked as usual.
     """
 
     def forward(self, x_BD: Tensor) -> Tensor:

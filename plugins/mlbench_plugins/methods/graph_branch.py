@@ -55,15 +55,15 @@ class GraphBranch(nn.Module):
         hidden_dim: width between the layers; None takes D.
         label_pooling: over the labels; ``max``, ``avg``, or ``sum``, which is the sum of the two.
         last_sigmoid: squash the weights to (0, 1).
-        graph: what the layers run along, a name of ``layers.label_graph``; graph attention sees
+        graph: along which the layers run, a name of ``layers.label_graph``; graph attention sees
             only where it has links.
-        counts: what P(j | i) is a share of, ``images`` or ``objects`` (``layers.label_graph``); the
+        counts: the denominator of P(j | i), ``images`` or ``objects`` (``layers.label_graph``); the
             authors' code counts objects.
-        threshold: P(j | i) from which on two labels are linked.
-        rho: what a label's neighbours weigh together beside its own 1; at 0 the links are left as
-            they are, and no label is linked to itself.
-        dropout: share of the weights of graph attention that training leaves out.
-        prior_bias: start each bias at the log-odds of its label.
+        threshold: least P(j | i) that links two labels.
+        rho: total weight of a label's neighbours, relative to its own 1; at 0 the links are left
+            as they are, and no label is linked to itself.
+        dropout: of the weights of graph attention.
+        prior_bias: start each bias at its label's log-odds.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class GraphBranch(nn.Module):
 
 
 class ChannelGate(ConstantInEvaluation):
-    """What the labels alone give: one weight a channel, [D].
+    """A function of the labels alone: one weight a channel, [D].
 
     Args:
         words_CE, graph_CC: the nodes, and how they are linked.
@@ -203,7 +203,7 @@ def _is_plain(adjacency_CC: Tensor) -> bool:
 
 
 def _options(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Options that the shapes of the authors' tensors tell."""
+    """Options by the shapes of the authors' tensors."""
     kind = "W" if "gc1.W" in state else "weight"
     widths = [state[key].shape[1] for i in (1, 2, 3) if (key := f"gc{i}.{kind}") in state]
     return {

@@ -44,8 +44,8 @@ class GRL(nn.Module):
             it. A round costs 9 C label_dim^2 multiply-accumulates a batch in training, and nothing
             in evaluation.
         label_time_steps: rounds of messages between label embeddings; 0 takes them as projected.
-        graph: what messages run along in both, a name of ``layers.label_graph``.
-        counts: what P(j | i) is a share of, ``images`` or ``objects`` (``layers.label_graph``).
+        graph: along which messages run in both networks, a name of ``layers.label_graph``.
+        counts: the denominator of P(j | i), ``images`` or ``objects`` (``layers.label_graph``).
         intermediary_dim: width of a joint space of labels and pixels, where the decoupling takes
             place. None decouples in the visual space itself: labels are projected to D, pixels are
             taken as they are.
@@ -55,7 +55,7 @@ class GRL(nn.Module):
         time_steps: rounds of messages between label-wise visual features.
         output_dim: width of the vector that a label's classifier sees.
         downsample: side of the average pooling on the map; 1 for none.
-        prior_bias: start each bias at the log-odds of its label.
+        prior_bias: start each bias at its label's log-odds.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class LabelStream(ConstantInEvaluation):
 
     Args:
         words_CE: the word vectors.
-        graph_CC: what messages run along.
+        graph_CC: along which messages run.
         width: of the representations.
         time_steps: rounds of messages; 0 leaves out the graph network.
         guide: K, width of the space that the decoupling takes place in.

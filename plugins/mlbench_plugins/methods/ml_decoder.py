@@ -53,7 +53,7 @@ class MLDecoder(nn.Module):
             a label: to score other labels, unseen ones too, assign their vectors [C', E] to
             ``words``.
         classifier: ``linear``, or ``cosine`` for losses that work on angles.
-        prior_bias: start each bias at the log-odds of its label; not with ``words``.
+        prior_bias: start each bias at its label's log-odds; not with ``words``.
     """
 
     queries: Tensor

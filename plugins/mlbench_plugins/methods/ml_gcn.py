@@ -41,17 +41,17 @@ from mlbench_plugins.layers.state_dicts import renamed, sequential_resnet
 class MLGCN(nn.Module):
     """Pool the deepest map by its maximum; classify by weights that the label graph generates.
 
-    The classifiers depend on no image: their cost, C^2 (width + D) + C width (E + D)
-    multiply-accumulates, is one of a batch in training, and nothing in evaluation.
+    The classifiers depend on no image: they cost C^2 (width + D) + C width (E + D)
+    multiply-accumulates per batch in training, and nothing in evaluation.
 
     Args:
         spec: levels of the backbone; the last, of D channels, is used.
         labels: word vectors [C, E], and counts that give the graph.
-        threshold: P(j | i) from which on two labels are linked, in (0, 1].
-        p: what the neighbours of a label weigh together beside its own weight of 1; 0.25 is the
+        threshold: least P(j | i) that links two labels, in (0, 1].
+        p: total weight of a label's neighbours, relative to its own weight of 1; 0.25 is the
             paper's p = 0.2.
-        graph: what the convolutions run along, a name of ``layers.label_graph``.
-        counts: what P(j | i) is a share of, ``images`` or ``objects`` (``layers.label_graph``).
+        graph: along which the convolutions run, a name of ``layers.label_graph``.
+        counts: the denominator of P(j | i), ``images`` or ``objects`` (``layers.label_graph``).
         width: channels between the two graph convolutions.
         classifier: ``linear``, or ``cosine`` between the pooled map and the generated weights, for
             losses that work on angles.
@@ -86,7 +86,7 @@ class MLGCN(nn.Module):
 
 
 class ClassWeights(ConstantInEvaluation):
-    """What the labels alone give: the generated classifiers [C, D].
+    """A function of the labels alone: the generated classifiers [C, D].
 
     Args:
         words_CE, graph_CC: the nodes, and how they are linked.

@@ -42,7 +42,7 @@ LARGEST_MLP = 500_000_000
 
 
 class LabelBranch(NamedTuple):
-    """What the labels alone give: L [C, D], groups [G, D], assignment [C, G]."""
+    """A function of the labels alone: L [C, D], groups [G, D], assignment [C, G]."""
 
     labels: Tensor
     groups: Tensor
@@ -67,11 +67,11 @@ class MSRN(nn.Module):
         label_dim: width D of labels, groups and projected maps.
         groups: number of label groups G; None gives 4, or a fifth of the labels where that is
             less: what the paper's ratios give on its data sets.
-        threshold: P(j | i) from which on two labels are linked.
+        threshold: least P(j | i) that links two labels.
         group_loss_weight: of the term that pulls labels to their group.
         downsample: side of the max pooling on every level; 1 for none.
         buffers: 1 x 1 convolutions on the two shallower levels, before the pooling.
-        prior_bias: start each classifier's bias at the log-odds of its label.
+        prior_bias: start each classifier's bias at its label's log-odds.
     """
 
     edges: Tensor

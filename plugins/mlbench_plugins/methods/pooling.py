@@ -35,9 +35,9 @@ class PooledClassifier(nn.Module, ABC):
 
     Args:
         spec: levels of the backbone; the last is used.
-        labels: of which only the number counts, and the prior.
+        labels: only their number and their prior are used.
         classifier: ``linear``, or ``cosine`` for losses that work on angles.
-        prior_bias: start each bias at the log-odds of its label.
+        prior_bias: start each bias at its label's log-odds.
     """
 
     def __init__(

@@ -38,8 +38,8 @@ class Query2Label(nn.Module):
 
     Args:
         spec: levels of the backbone; the last is used.
-        labels: of which only the number counts.
-        hidden_dim: width, brought about by a 1x1 convolution; None takes the map as it is, as the
+        labels: only their number is used.
+        hidden_dim: width after a 1 x 1 convolution; None takes the map as it is, as the
             published models do. A multiple of 4 and of ``heads``.
         heads: of all attention.
         encoder_layers: may be 0.
@@ -50,7 +50,7 @@ class Query2Label(nn.Module):
             their vectors are still 0; the published models do without.
         keep_other_self_attention: the same for the other decoder layers.
         classifier: ``linear``, or ``cosine`` for losses that work on angles.
-        prior_bias: start each bias at the log-odds of its label.
+        prior_bias: start each bias at its label's log-odds.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Query2Label(nn.Module):
         for layer in self.encoder:
             x_BND = layer(x_BND, position_ND)
         key_BND = x_BND + position_ND
-        # Until they meet the image, labels are the same for all images, but for dropout.
+        # Before the first cross-attention, labels differ between images by their dropout alone.
         distinct = batch if self.training and self.dropout else 1
         t_BCD = self.queries.new_zeros(distinct, *self.queries.shape)
         for layer in self.decoder:
@@ -114,18 +114,14 @@ class Query2Label(nn.Module):
         return HeadOutput(self.classifier(self.norm(t_BCD)))
 
 
+LAYER = r"transformer\.(encoder|decoder)\.layers\.(\d+)\."
 AUTHORS = {
-    r"transformer\.encoder\.layers\.(\d+)\.self_attn\.": r"encoder.\1.self_attention.attention.",
-    r"transformer\.encoder\.layers\.(\d+)\.norm1\.": r"encoder.\1.self_attention.norm.",
-    r"transformer\.encoder\.layers\.(\d+)\.(linear[12])\.": r"encoder.\1.feedforward.\2.",
+    LAYER + r"self_attn\.": r"\1.\2.self_attention.attention.",
+    LAYER + r"norm1\.": r"\1.\2.self_attention.norm.",
+    LAYER + r"multihead_attn\.": r"\1.\2.cross_attention.attention.",
+    LAYER + r"(linear[12])\.": r"\1.\2.feedforward.\3.",
     r"transformer\.encoder\.layers\.(\d+)\.norm2\.": r"encoder.\1.feedforward.norm.",
-    r"transformer\.decoder\.layers\.(\d+)\.self_attn\.": r"decoder.\1.self_attention.attention.",
-    r"transformer\.decoder\.layers\.(\d+)\.norm1\.": r"decoder.\1.self_attention.norm.",
-    r"transformer\.decoder\.layers\.(\d+)\.multihead_attn\.": (
-        r"decoder.\1.cross_attention.attention."
-    ),
     r"transformer\.decoder\.layers\.(\d+)\.norm2\.": r"decoder.\1.cross_attention.norm.",
-    r"transformer\.decoder\.layers\.(\d+)\.(linear[12])\.": r"decoder.\1.feedforward.\2.",
     r"transformer\.decoder\.layers\.(\d+)\.norm3\.": r"decoder.\1.feedforward.norm.",
     r"transformer\.decoder\.norm\.": r"norm.",
     r"input_proj\.": r"project.",
@@ -160,9 +156,8 @@ TABLE = "Table 1 as an image in the authors' code, commit 55eb050"
 
 
 def _options(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Options that the shapes of the authors' tensors tell; the number of heads is not one."""
-    layer = r"transformer\.(encoder|decoder)\.layers\.(\d+)\.(.+)"
-    parts = {m.groups() for key in state if (m := re.fullmatch(layer, key))}
+    """Options by the shapes of the authors' tensors, which do not show the number of heads."""
+    parts = {m.groups() for key in state if (m := re.fullmatch(LAYER + "(.+)", key))}
     decoders = {i for stack, i, _ in parts if stack == "decoder"}
     attending = {i for s, i, name in parts if s == "decoder" and name.startswith("self_attn.")}
     projection = state.get("input_proj.weight")

@@ -45,13 +45,13 @@ class SSGRL(nn.Module):
         output_dim: width of the vector that a label's classifier sees.
         intermediary_dim: width of the joint space of words and pixels.
         time_steps: rounds of messages between labels.
-        graph: what messages run along, a name of ``layers.label_graph``; the paper's is P(j | i).
-        counts: what P(j | i) is a share of, ``images`` or ``objects`` (``layers.label_graph``).
+        graph: along which messages run, a name of ``layers.label_graph``; the paper's is P(j | i).
+        counts: the denominator of P(j | i), ``images`` or ``objects`` (``layers.label_graph``).
         downsample: side of the average pooling on the map; 1 for none.
         reset_uses_update_weights: True repeats a slip of the published code (eq. 6: the reset gate
             takes the update gate's recurrent weights), which its checkpoints were trained with.
         classifier: one a label; ``linear``, or ``cosine`` for losses that work on angles.
-        prior_bias: start each bias at the log-odds of its label.
+        prior_bias: start each bias at its label's log-odds.
     """
 
     adjacency: Tensor

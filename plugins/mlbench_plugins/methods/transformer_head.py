@@ -44,7 +44,7 @@ class TransformerHead(nn.Module):
 
     Args:
         spec: levels of the backbone; the last is used.
-        labels: of which only the number counts.
+        labels: only their number is used.
         groups: most queries, -1 for 100; there are never more than labels.
         embedding_dim: width of the decoder.
         heads: of its attention.
@@ -52,7 +52,7 @@ class TransformerHead(nn.Module):
         dropout: everywhere in the decoder.
         classifier: ``cosine``, with a leaky ReLU after the embedding; or ``linear``, with a ReLU,
             which is ML-Decoder itself.
-        prior_bias: start each bias at the log-odds of its label; with ``linear`` alone.
+        prior_bias: start each bias at its label's log-odds; with ``linear`` alone.
     """
 
     queries: Tensor

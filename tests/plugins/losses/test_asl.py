@@ -72,11 +72,3 @@ def test_the_full_gradient_is_that_of_the_value(gamma_neg):
     targets = torch.tensor([[1, 0, -1, 0, 1, 0]] * 2, dtype=torch.int8)
     loss = ASL(LABELS, gamma_neg=gamma_neg, gamma_pos=1.5, detach_focus=False)
     assert torch.autograd.gradcheck(lambda x: loss(x, targets), logits)
-
-
-def test_no_gradient_is_switched_on():
-    logits = torch.zeros(1, 3, requires_grad=True)
-    with torch.no_grad():
-        value = ASL(LABELS)(logits, torch.ones(1, 3, dtype=torch.int8))
-        assert not torch.is_grad_enabled()
-    assert not value.requires_grad

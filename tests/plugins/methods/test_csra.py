@@ -7,9 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mlbench.contracts.made_up import label_context
-from mlbench.types import Level, WeightsError
+from mlbench.types import Level
 from mlbench_plugins.layers import numerics
-from mlbench_plugins.methods.csra import CSRA, RECIPE, TEMPERATURES, from_authors
+from mlbench_plugins.methods.csra import CSRA, TEMPERATURES
 from tests.plugins.methods.formulas import assert_same, pixels
 
 SPEC = (Level(4, 16), Level(7, 32))
@@ -68,17 +68,3 @@ def test_flop_counters_see_scores_and_attention():
         head((torch.randn(2, 7, 2, 5),))
     scores, attention = 4 * 3 * 7 * 10, 3 * 3 * 10
     assert counter.get_total_flops() == 2 * 2 * (scores + attention)
-
-
-def test_a_file_that_lacks_a_head_is_refused():
-    keys = [f"classifier.multi_head.{i}.head.weight" for i in (0, 2)]
-    with pytest.raises(WeightsError, match=r"\[0, 2\]"):
-        from_authors({key: torch.zeros(3, 7, 1, 1) for key in keys})
-    with pytest.raises(WeightsError, match=r"multi_head\.0\.head\.weight"):
-        from_authors({"fc.weight": torch.zeros(3, 7)})
-
-
-def test_the_recipe_gives_the_classifier_ten_times_the_rate_of_the_backbone():
-    settings = RECIPE.settings
-    assert settings.optimizer.lr * settings.backbone_lr_scale == pytest.approx(0.01)
-    assert settings.preprocessing.std == (1, 1, 1)

@@ -82,11 +82,6 @@ def test_logits_and_gradients_are_those_of_the_formulas(
     assert_same(found, expected, list(head.parameters()))
 
 
-def test_widths_between_the_layers():
-    shapes = [tuple(p.shape) for p in make(layers=3, hidden_dim=6).gate.layers.parameters()]
-    assert shapes == [(12, 6), (6, 6), (6, 8)]
-
-
 def test_a_label_never_seen_has_finite_weights_without_rho():
     labels = known_context(np.zeros((2, 2), np.float32), np.ones((2, 3), np.float32))
     for kind in KINDS:
@@ -172,19 +167,6 @@ def test_several_processes_train_it_and_evaluate_it():
             torch.testing.assert_close(wrapped.eval()(MAPS).logits, in_training(head))
     finally:
         torch.distributed.destroy_process_group()
-
-
-def test_it_moves_with_the_module():
-    head = make().eval().double()
-    assert head.gate().dtype == torch.float64
-
-
-def test_built_without_memory_and_then_loaded():
-    with torch.device("meta"):
-        head = make().eval()
-    other = make(seed=1).eval()
-    head.load_state_dict(other.state_dict(), assign=True)
-    assert torch.equal(head(MAPS).logits, other(MAPS).logits)
 
 
 @pytest.mark.parametrize("kind", KINDS)

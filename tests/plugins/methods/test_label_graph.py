@@ -21,18 +21,18 @@ from mlbench_plugins.methods.ssgrl import SSGRL
 
 SPEC = (Level(8, 32),)
 HEADS = {
-    MLGCN: ("class_weights.adjacency", {"width": 6}),
-    SSGRL: ("adjacency", {"output_dim": 4, "intermediary_dim": 4}),
-    GRL: ("labels.adjacency", {"label_dim": 4, "output_dim": 4}),
-    GraphBranch: ("gate.adjacency", {}),
+    MLGCN: ("class_weights.adjacency", {"width": 6}, "reweighted"),
+    SSGRL: ("adjacency", {"output_dim": 4, "intermediary_dim": 4}, "conditional"),
+    GRL: ("labels.adjacency", {"label_dim": 4, "output_dim": 4}, "conditional"),
+    GraphBranch: ("gate.adjacency", {}, "reweighted"),
 }
+"""Head -> its buffer, small sizes and the graph of its paper."""
 THRESHOLD, WEIGHT = 0.3, 0.2
 
 
-def by_loops(graph, counts, alone, threshold, weight):
+def by_loops(graph, p, threshold, weight):
     """The graph at row i and column j, one entry at a time, in Python's floats."""
-    labels = range(len(counts))
-    p = [[counts[i][j] / max(alone[i], 1) if i != j else 0.0 for j in labels] for i in labels]
+    labels = range(len(p))
     edges = [[float(p[i][j] >= threshold) for j in labels] for i in labels]
     if graph == "conditional":
         return p
@@ -59,28 +59,29 @@ def by_loops(graph, counts, alone, threshold, weight):
 
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("count", [1, 2, 7])
-@pytest.mark.parametrize("counts", COUNTS)
-def test_named_graphs_are_those_of_the_papers(graph, count, counts):
-    labels = label_context(count)
-    alone = {"images": labels.positives, "objects": labels.objects}[counts].tolist()
-    probability = conditional_probability(labels, counts).double()
-    expected = by_loops(graph, labels.cooccurrence.tolist(), alone, THRESHOLD, WEIGHT)
+def test_named_graphs_are_those_of_the_papers(graph, count):
+    probability = conditional_probability(label_context(count)).double()
+    expected = by_loops(graph, probability.tolist(), THRESHOLD, WEIGHT)
     made = label_graph(graph, probability, THRESHOLD, WEIGHT).numpy()
-    assert np.allclose(made, expected, rtol=1e-6, atol=1e-9)
+    assert np.allclose(made, expected, rtol=1e-12, atol=1e-12)
     assert np.isfinite(made).all(), "the last label has no positive"
 
 
-def test_the_graphs_differ():
-    probability = conditional_probability(label_context(7))
-    made = [label_graph(graph, probability, THRESHOLD, WEIGHT) for graph in GRAPHS]
-    assert not any(torch.allclose(a, b) for i, a in enumerate(made) for b in made[:i])
+@pytest.mark.parametrize("counts", COUNTS)
+def test_probabilities_are_shares_of_what_is_counted(counts):
+    labels = label_context(7)
+    alone = {"images": labels.positives, "objects": labels.objects}[counts]
+    expected = labels.cooccurrence / np.maximum(alone, 1)[:, None]
+    np.fill_diagonal(expected, 0)
+    made = conditional_probability(labels, counts).numpy()
+    assert made.dtype == np.float32 and np.allclose(made, expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("counts", COUNTS)
 def test_heads_take_any_of_them(head, graph, counts):
-    place, options = HEADS[head]
+    place, options, _ = HEADS[head]
     labels = label_context(5)
     made = head(SPEC, labels, graph=graph, counts=counts, **options).eval()
     expected = label_graph(graph, conditional_probability(labels, counts))
@@ -88,37 +89,24 @@ def test_heads_take_any_of_them(head, graph, counts):
     assert made(features(SPEC)).logits.isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("head", "graph"),
-    [
-        (MLGCN, "reweighted"),
-        (SSGRL, "conditional"),
-        (GRL, "conditional"),
-        (GraphBranch, "reweighted"),
-    ],
-)
-def test_the_default_is_the_papers(head, graph):
-    place, options = HEADS[head]
+@pytest.mark.parametrize("head", HEADS)
+def test_the_default_is_the_papers(head):
+    place, options, graph = HEADS[head]
     made = head(SPEC, label_context(5), **options).get_buffer(place)
     assert torch.equal(made, label_graph(graph, conditional_probability(label_context(5))))
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_an_unknown_graph_is_refused(head):
-    with pytest.raises(PluginError, match="unknown graph 'rows'; known: conditional"):
-        head(SPEC, label_context(3), graph="rows", **HEADS[head][1])
-
-
-def test_objects_shrink_the_probabilities():
-    labels = label_context(6)
-    by_images, by_objects = (conditional_probability(labels, counts) for counts in COUNTS)
-    assert torch.equal(by_objects, by_images / 2), "two of each label in an image"
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_unknown_counts_are_refused(head):
-    with pytest.raises(PluginError, match="unknown counts 'boxes'; known: images, objects"):
-        head(SPEC, label_context(3), counts="boxes", **HEADS[head][1])
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"graph": "rows"}, "unknown graph 'rows'; known: conditional"),
+        ({"counts": "boxes"}, "unknown counts 'boxes'; known: images, objects"),
+    ],
+)
+def test_unknown_names_are_refused(head, asked, said):
+    with pytest.raises(PluginError, match=said):
+        head(SPEC, label_context(3), **asked, **HEADS[head][1])
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -106,18 +106,6 @@ def test_the_position_code_fits_any_map(size):
     torch.testing.assert_close(half, code.bfloat16(), rtol=0, atol=0.01)
 
 
-def test_the_position_code_is_not_saved_so_maps_of_another_size_can_come():
-    head = made(3).eval()
-    assert all("pos" not in name for name in head.state_dict())
-    for rows, columns in ((2, 3), (6, 4)):
-        assert head(maps(1, rows, columns)).logits.shape == (1, 3)
-
-
-def test_positions_matter():
-    head, x = made(3).eval(), maps(1)[1]
-    assert (head((x,)).logits - head((x.flip(3),)).logits).abs().max() > 1e-5
-
-
 @pytest.mark.parametrize("options", [{}, BOTH])
 def test_flop_counters_see_the_whole_head_and_shared_queries_cost_once(options):
     labels, images, pixels, width, hidden = 3, 4, 6, 8, 14

@@ -39,12 +39,6 @@ def test_logits_are_scaled_cosines_with_the_bias_added_before_the_scale(labels, 
             torch.testing.assert_close(logits[c], expected, rtol=1e-10, atol=1e-10)
 
 
-def test_a_bias_may_take_a_logit_beyond_the_scale():
-    head = made(4)
-    torch.nn.init.constant_(head.classifier.bias, 3.0)
-    assert (head(maps(1, dtype=torch.float64)).logits > head.classifier.angles.scale).all()
-
-
 @pytest.mark.parametrize("classifier", ["linear", "cosine"])
 def test_losses_on_angles_find_what_they_need_only_with_cosines(classifier):
     """The core looks for modules with ``angles``."""

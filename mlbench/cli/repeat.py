@@ -1,4 +1,4 @@
-"""``mlbench repeat FILE``: carry out one run exactly as it was."""
+"""``mlbench repeat FILE``: repeat one run exactly."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 def repeat(
     file: Annotated[
-        Path, typer.Argument(help="A run's recipe (.yaml), record (.json) or pack (.zip).")
+        Path, typer.Argument(help="A run file (.yaml), a record (.json) or a pack (.zip).")
     ],
     weights: Annotated[
-        str | None, typer.Option(help="The file that the backbone started from, if any.")
+        str | None, typer.Option(help="The weights file of the backbone, if the run used one.")
     ] = None,
     words: Annotated[
-        str | None, typer.Option(help="The file of label vectors that the run read, if any.")
+        str | None, typer.Option(help="The file of label vectors, if the run used one.")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder of the data sets. Default: $MLBENCH_DATA.")
@@ -28,14 +28,14 @@ def repeat(
     results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     gpus: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
-    retry_diverged: Annotated[bool, typer.Option(help="Run it again if it diverged.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Only say what would run, and why.")] = False,
+    retry_diverged: Annotated[bool, typer.Option(help="Run again if the run diverged.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Show the plan; run nothing.")] = False,
 ) -> None:
-    """Repeat one run from its recipe, record or pack."""
+    """Repeat one run exactly, from its run file, record or pack."""
     from mlbench.cli import matrix
     from mlbench.suite import Suite
 
-    where = Suite(
+    settings = Suite(
         weights=weights,
         words=(words,) if words else (),
         data=data,
@@ -44,21 +44,21 @@ def repeat(
         gpus=gpus,
         retry_diverged=retry_diverged,
     )
-    matrix.launch(where, lambda launched: _plan(file, launched, retry_diverged), dry_run)
+    matrix.launch(settings, lambda launched: _plan(file, launched, retry_diverged), dry_run)
 
 
 def _plan(file: Path, launched: Launched, retry_diverged: bool) -> Plan:
-    """Plan the run of a file.
+    """Plan the run that a file describes.
 
     Raises:
         SuiteError: the file describes no run that can be repeated.
-        PluginError: a plugin is missing here, or is of another distribution or version.
+        PluginError: a plugin is not installed, or is of another distribution or version.
         WeightsError: the weights or label vectors are not those of the run.
-        DataError: the data here are not those of the run.
+        DataError: the data differ from those of the run.
     """
     import torch
 
-    from mlbench import recipe
+    from mlbench import run_file
     from mlbench.cli.console import errors
     from mlbench.data.open import open_run
     from mlbench.one_run import commit, environment
@@ -66,25 +66,25 @@ def _plan(file: Path, launched: Launched, retry_diverged: bool) -> Plan:
     from mlbench.types import DataError
 
     places = launched.places
-    told = recipe.read_file(file)
-    here = environment(torch.device(places.device), launched.world, told.spec)
-    recipe.refuse_other_plugins(file, told, here)
-    recipe.refuse_other_files(told.spec, launched.files.weights, launched.files.words)
-    spec = told.spec
+    run = run_file.read_run(file)
+    current = environment(torch.device(places.device), launched.world, run.spec)
+    run_file.assert_same_plugins(file, run, current)
+    run_file.assert_same_files(run.spec, launched.files.weights, launched.files.words)
+    spec = run.spec
     splits = open_run(spec, places)
     if splits.digest != spec.data:
         raise DataError(
-            f"the run was on {told.identity or spec.dataset} (digest {spec.data}), and the data "
-            f"here are {splits.identity} (digest {splits.digest}): other images or labels; name "
-            "the folder of the run's own with --data DIR"
+            f"the run used {run.identity or spec.dataset} (digest {spec.data}), but the data here "
+            f"are {splits.identity} (digest {splits.digest}), with other images or labels; name "
+            "the folder of the original data with --data DIR"
         )
     planned = compare_with_store([spec], [], lambda _: splits, places, retry_diverged)
-    for line in recipe.differences(told, here, commit()):
+    for line in run_file.environment_differences(run, current, commit()):
         errors.print(line, markup=False, highlight=False)
     for spec in planned.done:
         errors.print(
-            f"run {spec.run_id} is in {places.results} already; name another store with --results "
-            "to make it again",
+            f"run {spec.run_id} is already in {places.results}; to repeat it, name another folder "
+            "with --results",
             markup=False,
             highlight=False,
         )

@@ -1,4 +1,4 @@
-"""`mlbench repeat`: one run of a matrix, made again."""
+"""`mlbench repeat`: one run of a matrix is repeated."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mlbench import recipe
+from mlbench import run_file
 from mlbench.cli.matrix import Launched
 from mlbench.cli.repeat import _plan
 from mlbench.engine.distributed import World
@@ -32,10 +32,10 @@ def one_line(text):
 
 @pytest.fixture
 def written(tmp_path):
-    """Write a recipe, some of its values changed, or taken out where they are None."""
+    """Write a run file with some values changed, or removed where they are None."""
 
     def write(record, **changes):
-        plain = yaml.safe_load(recipe.text(record)) | changes
+        plain = yaml.safe_load(run_file.to_yaml(record)) | changes
         kept = {name: value for name, value in plain.items() if value is not None}
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(kept))
         return "run.yaml"
@@ -48,8 +48,8 @@ def test_one_run_of_a_matrix_comes_out_the_same(cli, tmp_path):
     assert cli("run", "--suite", "matrix.yaml").code == 0
     store = Store(tmp_path / "results")
     [record] = [r for r in store.records() if r.spec.seed == 3]
-    (tmp_path / "run.yaml").write_text(recipe.text(record))
-    ended = cli(*recipe.command(record, "run.yaml").split()[1:])
+    (tmp_path / "run.yaml").write_text(run_file.to_yaml(record))
+    ended = cli(*run_file.repeat_command(record, "run.yaml").split()[1:])
     assert ended.code == 0, ended.err
     again = Store(tmp_path / "repeated")
     [repeated] = again.records()
@@ -61,12 +61,12 @@ def test_one_run_of_a_matrix_comes_out_the_same(cli, tmp_path):
     assert counted["protocols"]["groups"]["values"]["labels_head"] == 0, "fewer than 100 images"
 
 
-def test_where_the_run_is_nothing_is_done(cli, tmp_path, cache, written):
+def test_a_run_that_is_in_the_store_is_not_repeated(cli, tmp_path, cache, written):
     record, seen = made(cache)
     Store(tmp_path / "results").write(record, seen)
     ended = cli("repeat", written(record))
     assert ended.code == 0 and "Nothing is missing: 1 run is in results." in ended.out
-    assert "name another store with --results" in ended.err
+    assert "name another folder with --results" in ended.err
     assert Store(tmp_path / "results").records() == [record]
 
 
@@ -80,18 +80,18 @@ def test_a_run_that_diverged_is_made_again_only_if_that_is_asked_for(cli, tmp_pa
     assert asked.code == 0 and "or one that diverged" in asked.out
 
 
-def test_a_pack_a_record_and_a_bare_spec_are_recipes_too(cli, tmp_path, cache, written):
+def test_a_pack_a_record_and_a_bare_spec_are_read_too(cli, tmp_path, cache, written):
     record, seen = made(cache, labels=("sun", "moon"), holdout=0.3)
     (tmp_path / "run.zip").write_bytes(make(record, seen))
     (tmp_path / "run.json").write_text(record.model_dump_json())
-    written(record, **dict.fromkeys(recipe.BESIDE))
+    written(record, **dict.fromkeys(run_file.METADATA))
     for file in ("run.zip", "run.json", "run.yaml"):
         ended = cli("repeat", file, "--dry-run")
         assert ended.code == 0 and record.run_id in ended.out, (file, ended)
         assert not (tmp_path / "results").exists()
 
 
-def test_what_may_move_a_score_is_said(cli, cache, written):
+def test_environment_differences_are_reported(cli, cache, written):
     record, _ = made(cache)
     environment = {**record.environment, "device": "H100", "processes": 8}
     record = record.model_copy(update={"environment": environment, "commit": "2" * 40})
@@ -104,14 +104,14 @@ def test_other_data_is_refused(cli, cache, written):
     options = {"train_images": 41, "test_images": 30, "size": 32}
     other = named(record, dataset_options=options)
     ended = cli("repeat", written(other), "--dry-run")
-    assert ended.code == 2 and f"the run was on {record.identity} (digest" in ended.err
+    assert ended.code == 2 and f"the run used {record.identity} (digest" in ended.err
     assert "--data DIR" in ended.err
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seed": 7}, "its settings are those of run"),
+        ({"seed": 7}, "the settings were changed"),
         ({"run_id": None, "method": 3}, "describes no run (method"),
         ({"run_id": None, "checkpoint": "sha256:ab"}, "mlbench rescore"),
         (
@@ -121,13 +121,13 @@ def test_other_data_is_refused(cli, cache, written):
         ({"environment": {"plugins": {"loss bce": "theirs 1.0"}}}, "loss bce of theirs 1.0"),
     ],
 )
-def test_recipes_that_cannot_be_repeated(cli, cache, written, changes, message):
+def test_run_files_that_cannot_be_repeated(cli, cache, written, changes, message):
     record, _ = made(cache)
     ended = cli("repeat", written(record, **changes), "--dry-run")
     assert ended.code == 2 and message in one_line(ended.err), ended
 
 
-def test_a_plugin_that_is_not_here_is_named(cli, cache, written):
+def test_a_plugin_that_is_not_installed_is_named(cli, cache, written):
     record, _ = made(cache, settings={"head": "theirs"})
     ended = cli("repeat", written(record), "--dry-run")
     assert ended.code == 2 and "unknown head 'theirs'" in ended.err
@@ -136,11 +136,11 @@ def test_a_plugin_that_is_not_here_is_named(cli, cache, written):
 @pytest.mark.parametrize(
     ("fields", "flags", "message"),
     [
-        ({"settings": {"weights": "sha256:abc"}}, (), "with weights sha256:abc; give the file"),
-        ({"words": "sha256:abc"}, (), "with words sha256:abc; give the file"),
-        ({"words": "sha256:abc"}, ("--words", "file"), "with words sha256:abc, not sha256:"),
-        ({"words": "random"}, ("--words", "file"), "leave out --words"),
-        ({"settings": {"weights": "none"}}, ("--weights", "file"), "leave out --weights"),
+        ({"settings": {"weights": "sha256:abc"}}, (), "used weights sha256:abc; give the file"),
+        ({"words": "sha256:abc"}, (), "used words sha256:abc; give the file"),
+        ({"words": "sha256:abc"}, ("--words", "file"), "used words sha256:abc, not sha256:"),
+        ({"words": "random"}, ("--words", "file"), "omit --words"),
+        ({"settings": {"weights": "none"}}, ("--weights", "file"), "omit --weights"),
     ],
 )
 def test_flags_that_do_not_fit_the_run(cli, cache, written, tmp_path, fields, flags, message):
@@ -154,12 +154,12 @@ def test_flags_that_do_not_fit_the_run(cli, cache, written, tmp_path, fields, fl
     ("name", "content", "message"),
     [
         ("none.yaml", None, "none.yaml cannot be read"),
-        ("bad.json", "{}", "no recipe (.yaml), record (.json) or pack (.zip)"),
-        ("bad.yaml", "a: [", "bad.yaml is no YAML"),
-        ("bad.zip", "hello", "or pack (.zip) of a run"),
+        ("bad.json", "{}", "is not a run file (.yaml), record (.json) or pack (.zip)"),
+        ("bad.yaml", "a: [", "bad.yaml is not YAML"),
+        ("bad.zip", "hello", "or pack (.zip)"),
     ],
 )
-def test_files_that_tell_no_run(cli, tmp_path, name, content, message):
+def test_files_that_describe_no_run(cli, tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_text(content)
     ended = cli("repeat", name)
@@ -176,7 +176,7 @@ def test_committed_runs_are_planned_under_their_ids(identity, folder, real_data,
     methods = {r.spec.method: r for r in Store(RESULTS).records() if r.identity == identity}
     assert len(methods) > 10
     for record in methods.values():
-        (tmp_path / "run.yaml").write_text(recipe.text(record))
+        (tmp_path / "run.yaml").write_text(run_file.to_yaml(record))
         given = GivenFiles(None, record.spec.settings.weights, None, (record.spec.words,))
         planned = _plan(tmp_path / "run.yaml", Launched(places, given, World()), False)
         assert [spec.run_id for spec in planned.missing] == [record.run_id]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from mlbench import recipe
+from mlbench import run_file
 from mlbench.metrics.protocols import find
 from mlbench.types import Efficiency, Recipe, RunRecord
 from mlbench_tools.page.collect import Site
@@ -80,8 +80,8 @@ def run_page(
         tested=any(label.tested is not None for label in labels),
         trained=any(label.trained is not None for label in labels),
         absent=[n for n in record.label_names if n not in scored] if labels else [],
-        repeat=recipe.command(record, f"{run_id}.yaml"),
-        recipe=None if record.spec.checkpoint else recipe.text(record),
+        repeat=run_file.repeat_command(record, f"{run_id}.yaml"),
+        recipe=None if record.spec.checkpoint else run_file.to_yaml(record),
         derived=derived,
         problem=problem,
         protocols=_protocol_lines(derived) if derived else [],

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mlbench import recipe, registry
+from mlbench import registry, run_file
 from mlbench.data.open import open_run
 from mlbench.metrics import score
 from mlbench.text import shorten
@@ -71,7 +71,7 @@ def run_id(pack: Pack) -> Iterator[Remark]:
     if pack.predictions_run_id is not None:
         found["predictions"] = pack.predictions_run_id
     try:
-        found["recipe"] = recipe.read(pack.recipe).spec.run_id
+        found["recipe"] = run_file.from_yaml(pack.recipe).spec.run_id
     except SuiteError as error:
         yield finding(f"{RECIPE} cannot be read", "the settings of the run", error)
     for part, value in found.items():

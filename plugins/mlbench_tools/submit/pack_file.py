@@ -2,7 +2,7 @@
 
     manifest.json     format version, run id, SHA-256 of every other member
     record.json       the record, as in the store
-    recipe.yaml       the run's settings, to read and to repeat (see ``mlbench.recipe``)
+    recipe.yaml       the run's settings, to read and to repeat (see ``mlbench.run_file``)
     predictions.npz   logits, targets, keys and label names of the test split, and of the
                       validation split if there is one; absent if the run diverged
 
@@ -22,7 +22,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from mlbench import __version__, recipe
+from mlbench import __version__, run_file
 from mlbench.store import prediction_arrays, read_predictions
 from mlbench.text import first_error
 from mlbench.types import PackError, Predictions, RunRecord, Value
@@ -90,7 +90,7 @@ def make(record: RunRecord, predictions: Predictions | None) -> bytes:
         )
     members = {
         RECORD: (record.model_dump_json(indent=1) + "\n").encode(),
-        RECIPE: recipe.text(record).encode(),
+        RECIPE: run_file.to_yaml(record).encode(),
     }
     if predictions is not None:
         members[PREDICTIONS] = _dump(predictions, record)

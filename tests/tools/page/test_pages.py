@@ -12,8 +12,7 @@ import pytest
 
 from mlbench.boards.rows import tables
 from mlbench.metrics.protocols import evaluate
-from mlbench.recipe import of
-from mlbench.recipe import read as settings_of
+from mlbench.run_file import from_record, from_yaml
 from mlbench.store import Store
 from mlbench.types import Recipe, Reported, Settings, StoreError
 from mlbench_tools.page.collect import Site
@@ -271,7 +270,7 @@ def test_a_runs_page_repeats_this_run_alone(build):
     assert given["command"] == (
         f"mlbench repeat {record.run_id}.yaml --results repeated --data DIR --weights FILE"
     )
-    assert settings_of(given["recipe"]) == of(record)
+    assert from_yaml(given["recipe"]) == from_record(record)
     given = run(site, scored).preformatted
     assert given["command"] == "mlbench evaluate <ours>" and "recipe" not in given
 

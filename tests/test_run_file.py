@@ -1,11 +1,11 @@
-"""The recipe of a run: a text that says all of it, to a person and to mlbench."""
+"""A run file holds all of a run, for a person and for mlbench."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-from mlbench import recipe
+from mlbench import run_file
 from mlbench.store import Store
 from mlbench.types import SuiteError
 from tests.store.made import made_record
@@ -13,26 +13,26 @@ from tests.store.made import made_record
 RECORDS = Store(Path(__file__).parent.parent / "results").records()
 
 
-def test_every_committed_run_is_told_without_loss():
+def test_every_committed_run_is_written_without_loss():
     assert len(RECORDS) > 50
     for record in RECORDS:
-        told = recipe.read(recipe.text(record))
-        assert told == recipe.of(record)
-        assert told.spec.run_id == told.run_id == record.run_id
+        run = run_file.from_yaml(run_file.to_yaml(record))
+        assert run == run_file.from_record(record)
+        assert run.spec.run_id == run.run_id == record.run_id
 
 
 def test_a_name_that_yaml_has_a_meaning_for_stays_a_name():
     odd = {"spec": {"labels": ("yes", "1e3", "null", "# é", "a: b"), "words": "random"}}
     record = made_record(**odd, settings={"head_options": {"width": 1e-5, "which": "off"}})
-    assert recipe.read(recipe.text(record)) == recipe.of(record)
+    assert run_file.from_yaml(run_file.to_yaml(record)) == run_file.from_record(record)
 
 
 def test_what_a_reader_sees_first():
     record = made_record(command="mlbench run\n--plugins gap # all of them")
-    first, second, third, *rest = recipe.text(record).splitlines()
+    first, second, third, *rest = run_file.to_yaml(record).splitlines()
     assert first == "# ssgrl on coco-mini, probe track: mAP 50.00"
     assert second == "# made by: mlbench run --plugins gap # all of them"
-    assert third == "# repeat it with: mlbench repeat RECIPE.yaml --results repeated"
+    assert third == "# repeat it with: mlbench repeat RUN.yaml --results repeated"
     assert rest[0] == f"run_id: {record.run_id}"
 
 
@@ -49,31 +49,31 @@ def test_what_a_reader_sees_first():
     ],
 )
 def test_the_command_asks_for_what_the_run_had(fields, more):
-    said = recipe.command(made_record(**fields), "mine.yaml")
-    assert said == f"mlbench repeat mine.yaml --results repeated {more}".strip()
+    command = run_file.repeat_command(made_record(**fields), "mine.yaml")
+    assert command == f"mlbench repeat mine.yaml --results repeated {more}".strip()
 
 
 def test_a_checkpoint_that_was_scored_is_scored_again_by_its_own_command():
     record = made_record(spec={"checkpoint": "sha256:ab"}, command="mlbench evaluate x")
-    assert recipe.command(record) == "mlbench evaluate x"
+    assert run_file.repeat_command(record) == "mlbench evaluate x"
 
 
-def test_a_spec_alone_is_a_recipe():
+def test_a_spec_alone_is_a_run_file():
     plain = RECORDS[0].spec.model_dump(mode="json", exclude_defaults=True)
-    told = recipe.read(yaml.safe_dump(plain))
-    assert told.spec == RECORDS[0].spec and told.run_id is None and told.environment is None
+    run = run_file.from_yaml(yaml.safe_dump(plain))
+    assert run.spec == RECORDS[0].spec and run.run_id is None and run.environment is None
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("settings: {", "is no YAML"),
-        ("- a\n- b", "describes no run (it is no mapping"),
+        ("settings: {", "is not YAML"),
+        ("- a\n- b", "describes no run (it is not a mapping"),
         ("method: gap", "describes no run"),
         ("[" * 1000, "nested too deeply"),
     ],
 )
-def test_what_tells_no_run(text, said):
-    with pytest.raises(SuiteError) as told:
-        recipe.read(text)
-    assert said in str(told.value)
+def test_texts_that_describe_no_run(text, message):
+    with pytest.raises(SuiteError) as raised:
+        run_file.from_yaml(text)
+    assert message in str(raised.value)

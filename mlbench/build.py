@@ -17,7 +17,7 @@ from mlbench.backbones import meta_backbone
 from mlbench.data import transforms
 from mlbench.data.labels import label_context
 from mlbench.engine import optim
-from mlbench.engine.checkpoint import Checkpoint
+from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256
 from mlbench.text import unknown
@@ -27,6 +27,7 @@ from mlbench.types import (
     LabelContext,
     LabelNoise,
     Loss,
+    ModelFile,
     Places,
     PluginError,
     RunSpec,
@@ -53,6 +54,28 @@ def build(settings: Settings, labels: LabelContext, places: Places) -> tuple[Mul
         weights = str(places.weights)
     factory = registry.find("backbone", settings.backbone).load()
     return _assemble(factory(weights=weights, image_size=settings.image_size), settings, labels)
+
+
+def open_model(file: Path, weights: Path | None = None) -> ModelFile:
+    """Read a trained model: a checkpoint of ours, or a file of a format that a plugin reads.
+
+    Args:
+        file: ``checkpoint.safetensors``, its folder, or a file of another format.
+        weights: as for ``restore``.
+
+    Raises:
+        WeightsError: the file cannot be read, or the weights do not fit.
+        PluginError: the plugin that reads this format is broken.
+    """
+    if file.is_dir():
+        file = file / "checkpoint.safetensors"
+    ending = file.suffix.removeprefix(".")
+    if any(plugin.name == ending for plugin in registry.plugins("format")):
+        opened: ModelFile = registry.find("format", ending).load()(file)
+        return opened
+    checkpoint = load(file)
+    network = restore(checkpoint, weights)
+    return ModelFile(network, checkpoint.spec, checkpoint.label_names, checkpoint.preprocessing)
 
 
 def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelModel:

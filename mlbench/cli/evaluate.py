@@ -18,13 +18,12 @@ from mlbench.text import count, named_values, shorten
 from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
-    from mlbench.engine.checkpoint import Checkpoint
-    from mlbench.types import Index, Places, Predictions, Progress, Scores, Splits
+    from mlbench.types import Index, ModelFile, Places, Predictions, Progress, Scores, Splits
 
 
 def evaluate(
     checkpoint: Annotated[
-        Path, typer.Argument(help="checkpoint.safetensors of a run or import, or its folder.")
+        Path, typer.Argument(help="A checkpoint, its folder, or a model of an installed format.")
     ],
     dataset: Annotated[str, typer.Option(help="The data set.")],
     data: Annotated[
@@ -49,8 +48,8 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the scores of a checkpoint on the test split, as records hold them."""
+    from mlbench.build import open_model
     from mlbench.cli.progress import Lines
-    from mlbench.engine.checkpoint import load
     from mlbench.types import Places
 
     places = Places(
@@ -61,10 +60,9 @@ def evaluate(
         device=device_name(device),
         workers=thread_count() if workers is None else workers,
     )
-    if checkpoint.is_dir():
-        checkpoint = checkpoint / "checkpoint.safetensors"
+    opened = open_model(checkpoint, weights)
     options = named_values(option or ())
-    found = score_checkpoint(load(checkpoint), dataset, options, places, Lines(), batch_size)
+    found = score_model(opened, dataset, options, places, Lines(), batch_size)
     if predictions is not None:
         _keep(found, predictions)
     if as_json:
@@ -75,11 +73,11 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a checkpoint.
+    """The scores of a model.
 
     Attributes:
         identity: edition of the data.
-        names: of the labels, the columns of the predictions, in the checkpoint's order.
+        names: of the labels, the columns of the predictions, in the model's order.
         average_precision: percent per label, None if it has no positive.
         splits: the data set that it was scored on.
         dataset, options: plugin name and options that it is recorded under.
@@ -97,32 +95,30 @@ class Evaluation:
     started: str
 
 
-def score_checkpoint(
-    checkpoint: Checkpoint,
+def score_model(
+    model: ModelFile,
     dataset: str,
     options: Mapping[str, Any],
     places: Places,
     progress: Progress,
     batch_size: int = 64,
 ) -> Evaluation:
-    """Score a checkpoint on the test split of a data set, under the canonical protocol.
+    """Score a model on the test split of a data set, under the canonical protocol.
 
     Args:
-        checkpoint: of a run, or imported.
+        model: as ``mlbench.build.open_model`` reads it.
         dataset: plugin name.
-        options: of the data set; they override those that the checkpoint was trained with on it.
-        places: where data and cache are, the device, and the weights (see ``restore``).
+        options: of the data set; they override those that the model was trained with on it.
+        places: where data and cache are, and the device.
         progress: is told how the evaluation proceeds.
         batch_size: images per batch.
 
     Raises:
-        SuiteError: the labels are not those of the checkpoint.
-        WeightsError: the weights do not fit.
+        SuiteError: the labels are not those of the model.
         DataError: files are missing or damaged.
     """
     import torch
 
-    from mlbench.build import restore
     from mlbench.data.decode import verify
     from mlbench.data.loader import ImageSource
     from mlbench.data.open import open_splits
@@ -133,21 +129,22 @@ def score_checkpoint(
     from mlbench.registry import recorded_as
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    model = restore(checkpoint, places.weights)
     progress.stage("data")
-    spec = checkpoint.spec
+    spec = model.spec
     dataset, options = recorded_as(dataset, options)
     trained_on, trained = recorded_as(spec.dataset, spec.dataset_options)
     options = {**(trained if trained_on == dataset else {}), **options}
     splits = open_splits(dataset, options, places.data, places.cache)
-    test = _select_labels(checkpoint, splits, dataset)
+    test = _select_labels(model, splits, dataset)
     verify(test.files, places.cache, places.workers, progress.count)
     progress.stage("evaluation")
-    device = torch.device(places.device)
-    settings = spec.settings.model_copy(update={"preprocessing": checkpoint.preprocessing})
+    device, network = torch.device(places.device), model.network
+    if isinstance(network, torch.nn.Module):
+        network = network.to(device).to(memory_format=torch.channels_last)
+    settings = spec.settings.model_copy(update={"preprocessing": model.preprocessing})
     transform = test_transform(settings)
     predictions = predict(
-        model.to(device).to(memory_format=torch.channels_last),
+        network,
         ImageSource(test, lambda image, _: transform(image), 0, places.workers),
         test,
         World(),
@@ -159,7 +156,7 @@ def score_checkpoint(
     scores, precisions = score(predictions.logits, predictions.targets)
     return Evaluation(
         splits.identity,
-        checkpoint.label_names,
+        model.label_names,
         scores,
         precisions,
         predictions,
@@ -170,21 +167,21 @@ def score_checkpoint(
     )
 
 
-def _select_labels(checkpoint: Checkpoint, splits: Splits, dataset: str) -> Index:
-    """The test split with the labels of the checkpoint, in its order, matched by name.
+def _select_labels(model: ModelFile, splits: Splits, dataset: str) -> Index:
+    """The test split with the labels of the model, in its order, matched by name.
 
-    Only a checkpoint that was trained on some of the labels may lack others.
+    Only a model that was trained on some of the labels may lack others.
     """
-    unknown = [name for name in checkpoint.label_names if name not in splits.names]
-    untrained = [name for name in splits.names if name not in checkpoint.label_names]
-    if unknown or (untrained and checkpoint.spec.labels is None):
+    unknown = [name for name in model.label_names if name not in splits.names]
+    untrained = [name for name in splits.names if name not in model.label_names]
+    if unknown or (untrained and model.spec.labels is None):
         lacks = [f"{dataset} lacks {shorten(unknown)}"] if unknown else []
-        lacks += [f"the checkpoint lacks {shorten(untrained)}"] if untrained else []
+        lacks += [f"the model lacks {shorten(untrained)}"] if untrained else []
         raise SuiteError(
-            f"the labels of {dataset} are not those of the checkpoint: {'; '.join(lacks)}; "
-            f"evaluate it on {checkpoint.spec.dataset}, which it was trained on"
+            f"the labels of {dataset} are not those of the model: {'; '.join(lacks)}; "
+            f"evaluate it on {model.spec.dataset}, which it was trained on"
         )
-    return splits.test.select([splits.names.index(name) for name in checkpoint.label_names])
+    return splits.test.select([splits.names.index(name) for name in model.label_names])
 
 
 def _as_data(found: Evaluation, checkpoint: Path) -> dict[str, object]:

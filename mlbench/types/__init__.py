@@ -18,7 +18,8 @@ NAMES = {
     "errors": "DataError DivergedError MeasureError MlbenchError PackError PluginError StoreError "
     "SuiteError WeightsError",
     "literals": "Graph ObjectCounts Precision Selection Split Targets Tier Track",
-    "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss unknown_objects",
+    "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss ModelFile "
+    "unknown_objects",
     "papers": "Proof Recipe Released Reported",
     "runs": "Efficiency EpochLog LabelNoise Latency Places Predictions Progress RunRecord RunSpec "
     "Scores",

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from mlbench.types.runs import RunSpec
+    from mlbench.types.settings import Preprocessing
+
 
 def unknown_objects(*_: object) -> ObjectCounts:
     """The counts where no objects are annotated.
@@ -86,6 +89,25 @@ class HeadOutput(NamedTuple):
 
     logits: Tensor
     aux: Mapping[str, Tensor] = {}
+
+
+class ModelFile(NamedTuple):
+    """A trained model that was read from a file, ready to be scored.
+
+    A plugin of the group ``mlbench.formats`` is a function from a file to this; its name is the
+    ending of the files that it reads (``onnx``). Checkpoints of mlbench need none.
+
+    Attributes:
+        network: uint8 images [B, 3, H, W] -> ``HeadOutput``; normalizes its input.
+        spec: the run that trained it.
+        label_names: C names, in the order of the logits.
+        preprocessing: how an image file becomes the network's input.
+    """
+
+    network: Callable[..., HeadOutput]
+    spec: RunSpec
+    label_names: tuple[str, ...]
+    preprocessing: Preprocessing
 
 
 class Angles(NamedTuple):

@@ -77,7 +77,7 @@ def test_other_labels_are_refused_by_name(cli, ours):
     rename(ours, ["lion", *SHUFFLED[1:]])
     done = cli("evaluate", ours, "--dataset", "synthetic")
     assert done.code == 2
-    assert "synthetic lacks lion" in done.err and f"checkpoint lacks {SHUFFLED[0]}" in done.err
+    assert "synthetic lacks lion" in done.err and f"the model lacks {SHUFFLED[0]}" in done.err
 
 
 def test_a_checkpoint_of_some_labels_is_scored_on_those(cli, tmp_path):
@@ -113,3 +113,22 @@ def test_weights_that_do_not_fit_are_refused(cli, ours):
     Checkpoint(weights, kept.spec, kept.label_names, kept.preprocessing).save(ours)
     done = cli("evaluate", ours, "--dataset", "synthetic")
     assert done.code == 2 and "head.queries" in done.err
+
+
+def test_a_file_of_another_format_is_read_by_the_plugin_of_its_ending(cli, ours, install, tmp_path):
+    source = f"""
+from pathlib import Path
+from mlbench.build import open_model
+def read(file):
+    assert file.name == "model.acme"
+    model = open_model(Path({str(ours)!r}))
+    return model._replace(network=lambda images: model.network(images))  # no module of torch
+"""
+    install("acme", source, "[mlbench.formats]\nacme = acme:read")
+    (tmp_path / "model.acme").write_text("anything")
+    flags = ("--dataset", "synthetic", "--json")
+    straight, foreign = (
+        json.loads(cli("evaluate", file, *flags).out) for file in (ours, "model.acme")
+    )
+    assert foreign["scores"] == straight["scores"]
+    assert "acme" in cli("list", "--kind", "format").out

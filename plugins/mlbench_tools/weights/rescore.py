@@ -38,7 +38,8 @@ def rescore(
     ] = None,
 ) -> None:
     """Score authors' weights and leave a record, for the boards of re-scored checkpoints."""
-    from mlbench.cli.evaluate import score_checkpoint
+    from mlbench.build import open_model
+    from mlbench.cli.evaluate import score_model
     from mlbench.cli.progress import Lines
     from mlbench.engine.checkpoint import load
     from mlbench.store import Store
@@ -58,7 +59,9 @@ def rescore(
     loaded = load(checkpoint)
     refuse_own(loaded)
     options = named_values(option or ())
-    found = score_checkpoint(loaded, dataset, options, places, Lines(), batch_size)
+    found = score_model(
+        open_model(checkpoint, weights), dataset, options, places, Lines(), batch_size
+    )
     command = f"mlbench {shlex.join(sys.argv[1:])}"
     made, predictions = record(found, loaded, places, command)
     file = Store(results).write(made, predictions)

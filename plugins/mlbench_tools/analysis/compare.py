@@ -48,11 +48,14 @@ def compare(
 
     store = Store(results)
     records = {record.run_id: record for record in store.records()}
-    if first is None:
-        for board in select(tables(records.values(), store.influence), dataset, track):
+    if first is None and not json:
+        boards = select(tables(records.values(), store.influence), dataset, track)
+        if not boards:
+            raise SuiteError(f"{results} has no such board; `mlbench leaderboard` shows all")
+        for board in boards:
             _print([f"{board.name}:", *win_matrix(board), ""])
         return
-    if second is None:
+    if first is None or second is None:
         raise SuiteError("name two runs or methods to compare, or none for a whole board")
     from mlbench_tools.analysis.comparison import compare_runs
 

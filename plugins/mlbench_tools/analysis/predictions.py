@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -239,10 +239,8 @@ def _split(
         for image, label in np.argwhere(invalid)[:1].tolist():
             key = image if keys is None else repr(keys[image])
             name = label if not names or label >= len(names) else repr(names[label])
-            raise DataError(
-                f"{file}: {prefix}{entry} of image {key}, label {name}: {array[image, label]} "
-                f"{problem}"
-            )
+            where = f"{file}: {prefix}{entry} of image {key}, label {name}"
+            raise DataError(f"{where}: {array[image, label]} {problem}")
 
     entry, finite = KINDS[kind], np.isfinite(scores)
     refuse(~finite, scores, entry, "is not finite; give a finite number, or leave the image out")
@@ -251,13 +249,13 @@ def _split(
     if kind == "probabilities":
         outside = (scores < 0) | (scores > 1)
         refuse(outside, scores, entry, "is not within 0 and 1; if it is a logit, name it so")
-    _check_absent(file, prefix, targets, warnings)
-    if kind == "logits" and scores.min() >= 0 and scores.max() <= 1:
-        warnings.append(
-            f"{file}: every number of {prefix}logits lies within 0 and 1, as probabilities do, "
-            "and is taken as a logit, so that every label counts as predicted at probability 0.5; "
-            "if they are probabilities, name them so"
+    if not (targets == 0).any() and (targets == 1).any():
+        remedy = "write 0 instead of -1 if that means absent here" if -1 in targets else "add them"
+        raise DataError(
+            f"{file}: {prefix}targets has no 0 (absent), so that any scores would have 100 % mAP; "
+            f"{remedy}"
         )
+    warnings += _doubts(file, prefix, kind, scores, targets)
     return scores if kind == "logits" else _logits(scores), targets.astype(np.int8)
 
 
@@ -284,17 +282,19 @@ def _listed(file: Path, arrays: Mapping[str, NDArray[Any]], name: str) -> list[A
     return found
 
 
-def _check_absent(file: Path, prefix: str, targets: Targets, warnings: list[str]) -> None:
-    """Refuse targets without a 0, for which every ranking is perfect; warn of more -1 than 0."""
-    unknown, absent = (int(np.count_nonzero(targets == value)) for value in (-1, 0))
-    if not absent and (targets == 1).any():
-        remedy = "write 0 instead of -1 if that means absent here" if unknown else "add them"
-        raise DataError(
-            f"{file}: {prefix}targets has no 0 (absent), so that any scores would have 100 % mAP; "
-            f"{remedy}"
+def _doubts(
+    file: Path, prefix: str, kind: str, scores: ScoreMatrix, targets: Targets
+) -> Iterator[str]:
+    """Valid values that may mean something else, with the remedy."""
+    if kind == "logits" and scores.min() >= 0 and scores.max() <= 1:
+        yield (
+            f"{file}: every number of {prefix}logits lies within 0 and 1, as probabilities do, "
+            "and is taken as a logit, so that every label counts as predicted at probability 0.5; "
+            "if they are probabilities, name them so"
         )
+    unknown, absent = (int(np.count_nonzero(targets == value)) for value in (-1, 0))
     if unknown > absent:
-        warnings.append(
+        yield (
             f"{file}: {prefix}targets has -1 (unknown, counts nowhere) {count(unknown, 'time')} "
             f"and 0 (absent) {count(absent, 'time')}; if -1 means absent here and 0 difficult, as "
             "in VOC's own lists, exchange the two"

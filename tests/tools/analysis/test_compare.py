@@ -162,6 +162,8 @@ def test_methods_of_one_board_and_json(cli, runs):
             "choose one by --dataset and --track",
         ),
         (("msrn",), "name two runs or methods"),
+        (("--json",), "name two runs or methods"),
+        (("--dataset", "nowhere"), "results has no such board"),
     ],
 )
 def test_names_that_mean_no_two_rows_are_refused(cli, runs, names, message):

@@ -1,4 +1,4 @@
-"""``mlbench profile``: what heads cost apart from their backbone, by the number of labels."""
+"""``mlbench profile``: the cost of heads apart from their backbone, by the number of labels."""
 
 from __future__ import annotations
 
@@ -31,15 +31,17 @@ GMACS = (
 
 def profile(
     plugins: Annotated[
-        str | None, typer.Option(help="Methods, and backbones, with commas.")
+        str | None, typer.Option(help="Methods and backbones, separated by commas.")
     ] = None,
-    classes: Annotated[str, typer.Option(help="Numbers of labels, with commas.")] = "20,80,500",
+    classes: Annotated[
+        str, typer.Option(help="Numbers of labels, separated by commas.")
+    ] = "20,80,500",
     backbones: Annotated[
-        str | None, typer.Option(help="Backbones, with commas. Default: resnet101.")
+        str | None, typer.Option(help="Backbones, separated by commas. Default: resnet101.")
     ] = None,
     image_size: Annotated[int, typer.Option(min=1, help="Side in pixels.")] = 448,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Take latency and peak memory, too.")
+        bool, typer.Option("--measure", help="Measure latency and peak memory.")
     ] = False,
     batch_sizes: Annotated[str, typer.Option(help="With --measure.")] = "1,16",
     device: Annotated[
@@ -144,7 +146,7 @@ def _show(found: Profile) -> None:
             if head.refusal:
                 text = f"- {head.method} at {head.labels} labels: {head.refusal}"
                 console.print(Text(text), soft_wrap=True)
-    measured = "Counted from shapes, on no device; --measure takes latency and memory."
+    measured = "Counted from shapes, without a device; --measure adds latency and memory."
     if found.device is not None:
         threads = count(found.threads or 0, "thread")
         measured = (

@@ -1,4 +1,4 @@
-"""Results to pack: one that is committed, one that is made up; and packs taken apart."""
+"""Committed and made-up results to pack, and packs taken apart."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ def committed(identity, method):
 
 
 def scored(record, predictions, **fields):
-    """The record with the numbers of these predictions, as an honest run would have it."""
+    """The record with the scores of these predictions."""
     scores, precisions = score(predictions.logits, predictions.targets)
     update = {"scores": scores, "average_precision": precisions, **fields}
     return record.model_copy(update=update)
@@ -42,7 +42,7 @@ def named(record, **fields):
 
 
 def made(cache, settings=None, **fields):
-    """A run on a small synthetic set as it would be recorded; nothing is trained."""
+    """A record and predictions on a small synthetic set; nothing is trained."""
     options = {"train_images": 40, "test_images": 30, "size": 32}
     settings = {"backbone": "resnet18", "image_size": 448, "epochs": 2, **(settings or {})}
     chosen = settings.get("selection", "last") == "validation"
@@ -96,7 +96,7 @@ def taken_apart(data):
 
 
 def put_together(members, *, honest=True):
-    """A pack of these members; an honest one has a manifest that knows them."""
+    """A pack of these members; an honest one has their hashes in its manifest."""
     if honest:
         manifest = json.loads(members[pack_file.MANIFEST])
         rest = {name: data for name, data in members.items() if name != pack_file.MANIFEST}

@@ -91,7 +91,7 @@ class Store:
         if predictions is not None:
             contents.insert(0, (place.with_suffix(".npz"), _pack(predictions, record)))
         try:
-            contents = [*_superseded_files(place, record), *contents]
+            contents = [*_to_supersede(place, record), *contents]
             _write_together(contents)
             if predictions is None:
                 place.with_suffix(".npz").unlink(missing_ok=True)
@@ -185,16 +185,21 @@ class Store:
         Returns:
             None if the run has no readable predictions that give its score.
         """
-        if record.scores is None:
+        if (scores := record.scores) is None:
             return None
+
+        def fits(found: Influence) -> bool:
+            right_size = found.values.shape == (record.test_images,)
+            return right_size and abs(found.mAP - scores.mAP) < TOLERANCE
+
         try:
             with open_arrays(self.predictions_file(record)) as arrays:
-                found = read_influence(arrays)
-            if found is None or not _fits(found, record):
+                found = _stored_influence(arrays)
+            if found is None or not fits(found):
                 found = derive_influence(self.predictions(record), record.label_names)
         except (StoreError, MeasureError):
             return None
-        return found if _fits(found, record) else None
+        return found if fits(found) else None
 
     def _files(self, stem: str = "*") -> list[Path]:
         return sorted(self._folder.glob(f"*/*/{stem}.json"))
@@ -214,13 +219,11 @@ class Influence:
         images: hash of test images, targets and label names; compare only equal ones.
         values: float32 [N] in percent, in the order of the sorted keys.
         mAP: of the predictions, in percent.
-        version: see ``INFLUENCE_VERSION``.
     """
 
     images: str
     values: NDArray[np.float32]
     mAP: float  # noqa: N815 - the field's own spelling
-    version: int = INFLUENCE_VERSION
 
 
 def derive_influence(predictions: Predictions, names: tuple[str, ...]) -> Influence:
@@ -231,11 +234,9 @@ def derive_influence(predictions: Predictions, names: tuple[str, ...]) -> Influe
         names: of the labels.
 
     Raises:
-        MeasureError: the arrays do not fit, or nothing in them can be scored.
+        MeasureError: nothing in the predictions can be scored.
     """
     score, values = influence(predictions.logits, predictions.targets)
-    if len(predictions.keys) != len(values):
-        raise MeasureError(f"there are {len(predictions.keys)} keys for {len(values)} images")
     order = np.argsort(np.array(predictions.keys), kind="stable")
     state = hashlib.sha256("\n".join((*names, *sorted(predictions.keys))).encode())
     state.update(np.ascontiguousarray(predictions.targets[order]).tobytes())
@@ -243,37 +244,12 @@ def derive_influence(predictions: Predictions, names: tuple[str, ...]) -> Influe
     return Influence(state.hexdigest()[:16], in_percent, 100 * score)
 
 
-def influence_arrays(found: Influence) -> dict[str, NDArray[Any]]:
-    """The arrays that store an influence in an archive."""
-    return {
-        "influence": found.values.astype("<f4", copy=False),
-        "influence_of": np.array(found.images),
-        "influence_mAP": np.array(found.mAP, "<f8"),
-        "influence_version": np.array(found.version, "<i8"),
-    }
-
-
-def read_influence(arrays: Arrays) -> Influence | None:
-    """The influence in an archive; None in older archives.
-
-    Raises:
-        KeyError, ValueError: some of its arrays are missing or malformed.
-    """
-    if "influence" not in arrays:
+def _stored_influence(arrays: Arrays) -> Influence | None:
+    """The influence in an archive; None if it has none of this version."""
+    if "influence" not in arrays or arrays["influence_version"] != INFLUENCE_VERSION:
         return None
-    return Influence(
-        str(arrays["influence_of"]),
-        arrays["influence"],
-        float(arrays["influence_mAP"]),
-        int(arrays["influence_version"]),
-    )
-
-
-def _fits(found: Influence, record: RunRecord) -> bool:
-    """True if the influence has the current version and matches the record."""
-    if found.version != INFLUENCE_VERSION or found.values.shape != (record.test_images,):
-        return False
-    return record.scores is not None and abs(found.mAP - record.scores.mAP) < TOLERANCE
+    score = float(arrays["influence_mAP"])
+    return Influence(str(arrays["influence_of"]), arrays["influence"], score)
 
 
 # ---------------------------------------------------------------------------------------- archives
@@ -339,7 +315,13 @@ def _pack(predictions: Predictions, record: RunRecord) -> bytes:
     arrays = prediction_arrays(predictions, record)
     if record.scores is not None:
         with suppress(MeasureError):  # predictions are kept even if they cannot be scored
-            arrays |= influence_arrays(derive_influence(predictions, record.label_names))
+            found = derive_influence(predictions, record.label_names)
+            arrays |= {
+                "influence": found.values.astype("<f4", copy=False),
+                "influence_of": np.array(found.images),
+                "influence_mAP": np.array(found.mAP, "<f8"),
+                "influence_version": np.array(INFLUENCE_VERSION, "<i8"),
+            }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
@@ -405,7 +387,7 @@ def _contains(file: Path, record: RunRecord) -> bool:
     return isinstance(found, RunRecord) and found.model_dump_json() == record.model_dump_json()
 
 
-def _superseded_files(place: Path, record: RunRecord) -> list[tuple[Path, bytes]]:
+def _to_supersede(place: Path, record: RunRecord) -> list[tuple[Path, bytes]]:
     """The files of a different record at ``place``, under the names that they move to."""
     old = _try_read(place) if place.exists() else None
     if not isinstance(old, RunRecord) or _contains(place, record):

@@ -1,36 +1,42 @@
 import copy
+import math
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.distributions import Bernoulli, kl_divergence
 
 from mlbench.data.loader import shard, training_order
 from mlbench.engine.evaluation import predict
-from mlbench.engine.train import train
+from mlbench.engine.train import mutual_divergence, train
 from mlbench.types import DivergedError, SuiteError
-from tests.engine import tiny
+from tests.engine import tiny, written_out
 from tests.engine.tiny import fit, flat
 
 
-def test_training_equals_a_loop_written_out():
-    training = tiny.training()
-    model, loss = tiny.model(), tiny.Bce()
-    sgd = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    losses = []
-    for epoch in range(2):
-        model.train()
-        for positions in training_order(24, 8, 0, epoch):
-            output = model(training.source(positions, epoch))
-            targets = torch.from_numpy(training.index.targets[positions])
-            value = loss(output.logits, targets) + output.aux["small"]
-            sgd.zero_grad()
-            value.backward()
-            sgd.step()
-            losses.append(value.item())
-    state = fit(training)
-    assert state.losses == pytest.approx(losses, rel=1e-6)
+@pytest.mark.parametrize(
+    ("changes", "models", "rtol"),
+    [
+        ({}, 1, 1e-9),
+        ({"sam_rho": 0.3}, 1, 1e-9),
+        ({"sam_rho": 0.3, "sam_adaptive": True}, 1, 1e-9),
+        ({"mutual_weight": 0.7}, 2, 1e-6),
+        ({"mutual_weight": 0.7, "sam_rho": 0.3}, 2, 1e-6),
+    ],
+)
+def test_training_equals_a_loop_written_out(changes, models, rtol):
+    training = tiny.training(tiny.settings(backbone_lr_scale=0.1, **changes))
+    models = [tiny.model(seed).double() for seed in range(models)]
+    others = copy.deepcopy(models)
+    state = fit(training, *models)
+    losses = written_out.fit(others, training)
+    assert state.losses == pytest.approx(losses, rel=1e-6), "kept in float32"
+    for ours, theirs in zip(models, others, strict=True):
+        for name, value in theirs.state_dict().items():
+            found = ours.state_dict()[name]
+            torch.testing.assert_close(found, value, rtol=rtol, atol=rtol / 100, msg=name)
     assert state.step == 6 and [entry.epoch for entry in state.log] == [1, 2]
     assert state.log[0].loss == pytest.approx(sum(losses[:3]) / 3, rel=1e-6)
     assert state.log[0].aux["small"] > 0 and state.log[0].grad_norm > 0
@@ -178,3 +184,63 @@ def test_prediction_covers_every_image_once_in_order(batch_size):
         expected = model(training.source.images).logits
     torch.testing.assert_close(torch.from_numpy(found.logits), expected, atol=1e-5, rtol=1e-4)
     assert found.keys == tuple(training.index.keys)
+
+
+# ---------------------------------------------------------------------------------- mutual learning
+def test_the_divergence_is_that_of_bernoulli_variables():
+    own, *peers = torch.randn(3, 5, 7, dtype=torch.float64) * 3
+    expected = torch.stack(
+        [kl_divergence(Bernoulli(logits=peer), Bernoulli(logits=own)).mean() for peer in peers]
+    ).mean()
+    found = mutual_divergence(own, peers)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert found.dtype == torch.float32
+    assert mutual_divergence(own, peers[:1]) != mutual_divergence(peers[0], [own])
+
+
+def test_twins_have_nothing_to_teach_each_other():
+    logits = (torch.randn(4, 3) * 10).requires_grad_()
+    value = mutual_divergence(logits, [logits.detach().clone()])
+    value.backward()
+    assert value.item() == 0
+    assert torch.equal(logits.grad, torch.zeros(4, 3))
+
+
+def test_no_gradient_reaches_the_peers():
+    own, peer = torch.randn(2, 4, 3).unbind()
+    own.requires_grad_(), peer.requires_grad_()
+    mutual_divergence(own, [peer]).backward()
+    assert own.grad.abs().sum() > 0 and peer.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_it_is_finite_for_logits_that_are_sure(dtype):
+    own = torch.tensor([40.0, -40.0, 40.0, 0.0], dtype=dtype, requires_grad=True)
+    peer = torch.tensor([-40.0, 40.0, 40.0, -40.0], dtype=dtype)
+    value = mutual_divergence(own, [peer])
+    value.backward()
+    assert value.item() == pytest.approx((40 + 40 + 0 + math.log(2)) / 4, rel=1e-3)
+    assert own.grad.isfinite().all()
+
+
+def test_twins_learn_as_one_alone():
+    alone = fit(tiny.training(), tiny.model())
+    twins = fit(tiny.training(tiny.settings(mutual_weight=1.0)), tiny.model(), tiny.model())
+    assert twins.losses == alone.losses
+    assert all(entry.aux["mutual"] == 0 for entry in twins.log)
+    for learner in twins.learners:
+        for name, value in learner.model.state_dict().items():
+            assert torch.equal(value, alone.learners[0].model.state_dict()[name]), name
+
+
+def test_the_first_is_scored_and_averaged_and_both_are_trained_and_kept():
+    models = tiny.model(0), tiny.model(1)
+    before = copy.deepcopy(models)
+    state = fit(tiny.training(tiny.settings(mutual_weight=1.0)), *models)
+    assert state.evaluated() is models[0]
+    for old, new in zip(before, models, strict=True):
+        assert not torch.equal(old.head.classifier.weight, new.head.classifier.weight)
+    averaged = fit(tiny.training(tiny.settings(mutual_weight=1.0, ema_decay=0.5)), *before)
+    assert averaged.evaluated() is averaged.learners[0].average.module
+    assert averaged.learners[1].average is None
+    assert averaged.learners[1].model is before[1]

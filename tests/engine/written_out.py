@@ -5,9 +5,10 @@ import torch
 from mlbench.data.loader import training_order
 
 
-def fit(models, training, rho=0.0, adaptive=False, weight=0.0):
+def fit(models, training):
     """Train models in place; returns the losses of the first."""
     settings = training.settings
+    rho, adaptive, weight = settings.sam_rho, settings.sam_adaptive, settings.mutual_weight
     velocity = {p: torch.zeros_like(p) for model in models for p in model.parameters()}
     losses = []
     for epoch in range(settings.epochs):

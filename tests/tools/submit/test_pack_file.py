@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mlbench.store import Store, derive_influence, influence_arrays
+from mlbench.store import Store, derive_influence
 from mlbench.types import PackError, Predictions
 from mlbench_tools.submit import pack_file
 from mlbench_tools.submit.five_checks import verify
@@ -81,7 +81,13 @@ def test_a_pack_of_an_older_version_is_read(run, tmp_path):
     record, predictions = run
     members = taken_apart(make(record, predictions))
     with np.load(io.BytesIO(members[pack_file.PREDICTIONS])) as found:
-        more = influence_arrays(derive_influence(predictions, record.label_names))
+        influence = derive_influence(predictions, record.label_names)
+        more = {
+            "influence": influence.values,
+            "influence_of": np.array(influence.images),
+            "influence_mAP": np.array(influence.mAP),
+            "influence_version": np.array(1),
+        }
         members[pack_file.PREDICTIONS] = saved({**found, **more})
     pack = read(written(tmp_path, put_together(members)))
     assert equal(pack.predictions, predictions) and verify(pack).verdict == "clean"

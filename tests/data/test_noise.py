@@ -170,9 +170,7 @@ def test_names_of_editions(noise, name):
     "noise",
     [
         {"keep": 0},
-        {"keep": 40},
         {"flip": 1},
-        {"flip": -0.1},
         {"keep": 0.4, "single_positive": True},
         {"assume_negative": True},
         {"flip_which": "present"},

@@ -35,9 +35,7 @@ AUGMENTATIONS: dict[str, dict[str, Any]] = {
 VIEW = View(size=32, resize=32, resample=Image.Resampling.BILINEAR)
 
 
-def settings(
-    *steps: tuple[str, dict[str, Any]], size: int = 32, resize: int | None = None, **more: Any
-) -> Settings:
+def settings(*steps, size=32, resize=None, **more):
     return Settings(
         head="gap",
         image_size=size,
@@ -46,61 +44,61 @@ def settings(
     )
 
 
-def random(seed: int = 0) -> np.random.Generator:
+def random(seed=0):
     return np.random.default_rng(seed)
 
 
-def at_test(chosen: Settings, image: Image.Image = PICTURE) -> torch.Tensor:
+def at_test(chosen, image=PICTURE):
     return transforms.test_transform(chosen)(image)
 
 
 # -------------------------------------------------------------------------------------- test time
-def test_squash_is_pillows_resize() -> None:
+def test_squash_is_pillows_resize():
     pixels = at_test(settings(size=32))
     wanted = np.asarray(PICTURE.resize((32, 32), Image.Resampling.BILINEAR))
     assert pixels.dtype == torch.uint8
     assert np.array_equal(pixels.permute(1, 2, 0).numpy(), wanted)
 
 
-def test_bicubic_is_another_resize() -> None:
+def test_bicubic_is_another_resize():
     wanted = np.asarray(PICTURE.resize((32, 32), Image.Resampling.BICUBIC))
     pixels = at_test(settings(size=32, interpolation="bicubic"))
     assert np.array_equal(pixels.permute(1, 2, 0).numpy(), wanted)
     assert not torch.equal(pixels, at_test(settings(size=32)))
 
 
-def test_the_view_is_cut_from_the_centre() -> None:
+def test_the_view_is_cut_from_the_centre():
     pixels = at_test(settings(size=32, resize=40)).permute(1, 2, 0).numpy()
     square = np.asarray(PICTURE.resize((40, 40), Image.Resampling.BILINEAR))
     assert np.array_equal(pixels, square[4:36, 4:36])
 
 
-def test_shrinking_is_antialiased() -> None:
+def test_shrinking_is_antialiased():
     stripes = Image.fromarray(
         np.tile(np.array([0, 255], np.uint8), (64, 32)).repeat(3).reshape(64, 64, 3)
     )
     assert torch.all((at_test(settings(size=8), stripes).int() - 127).abs() <= 5)
 
 
-def test_a_view_larger_than_what_it_is_cut_from_is_refused() -> None:
+def test_a_view_larger_than_what_it_is_cut_from_is_refused():
     with pytest.raises(SuiteError, match="resize 224 is smaller than image_size 256"):
         at_test(settings(size=256, resize=224))
 
 
 # ---------------------------------------------------------------------------------- training time
-def test_without_augmentation_training_sees_what_testing_sees() -> None:
+def test_without_augmentation_training_sees_what_testing_sees():
     chosen = settings(size=32, resize=40)
     assert torch.equal(train_transform(chosen)(PICTURE, random()), at_test(chosen))
 
 
-def test_flip_alone_keeps_the_geometry_of_test_time() -> None:
+def test_flip_alone_keeps_the_geometry_of_test_time():
     chosen = settings(("flip", {"p": 1.0}), size=32, resize=40)
     assert torch.equal(train_transform(chosen)(PICTURE, random()).flip(2), at_test(chosen))
     never = settings(("flip", {"p": 0.0}), size=32, resize=40)
     assert torch.equal(train_transform(never)(PICTURE, random()), at_test(chosen))
 
 
-def test_flip_happens_as_often_as_asked() -> None:
+def test_flip_happens_as_often_as_asked():
     transform = train_transform(settings(("flip", {"p": 0.25}), size=4))
     straight = at_test(settings(size=4))
     rng = random()
@@ -109,7 +107,7 @@ def test_flip_happens_as_often_as_asked() -> None:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_step_depends_on_its_generator_and_on_nothing_else(name: str) -> None:
+def test_a_step_depends_on_its_generator_and_on_nothing_else(name):
     transform = train_transform(settings((name, AUGMENTATIONS[name])))
     first = [transform(PICTURE, random(seed)) for seed in range(8)]
     np.random.seed(1)  # noqa: NPY002 - shows that the global state plays no part
@@ -122,7 +120,7 @@ def test_a_step_depends_on_its_generator_and_on_nothing_else(name: str) -> None:
 
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (300, 7)])
-def test_a_step_serves_pictures_of_any_shape(name: str, size: tuple[int, int]) -> None:
+def test_a_step_serves_pictures_of_any_shape(name, size):
     transform = train_transform(settings((name, AUGMENTATIONS[name])))
     for seed in range(5):
         assert transform(Image.new("RGB", size), random(seed)).shape == (3, 32, 32)
@@ -139,9 +137,7 @@ fractions = st.floats(0.01, 1)
     distort=st.integers(0, 5),
     seed=st.integers(0, 999),
 )
-def test_multi_scale_crop_stays_inside(
-    width: int, height: int, scales: list[float], distort: int, seed: int
-) -> None:
+def test_multi_scale_crop_stays_inside(width, height, scales, distort, seed):
     step = MultiScaleCrop(scales=tuple(scales), max_distort=distort)
     left, top, right, bottom = step.box(width, height, random(seed))
     assert 0 <= left < right <= width
@@ -154,7 +150,7 @@ def test_multi_scale_crop_stays_inside(
     )
 
 
-def test_multi_scale_crop_uses_all_thirteen_places() -> None:
+def test_multi_scale_crop_uses_all_thirteen_places():
     step = MultiScaleCrop(scales=(0.5,), max_distort=0)
     boxes = {step.box(80, 80, random(seed))[:2] for seed in range(500)}
     quarters = {(x / 10, y / 10) for x, y in boxes}
@@ -169,20 +165,14 @@ def test_multi_scale_crop_uses_all_thirteen_places() -> None:
     ratio=st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)).map(sorted).map(tuple),
     seed=st.integers(0, 999),
 )
-def test_random_resized_crop_stays_inside(
-    width: int,
-    height: int,
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-    seed: int,
-) -> None:
+def test_random_resized_crop_stays_inside(width, height, scale, ratio, seed):
     step = RandomResizedCrop(scale=scale, ratio=ratio)
     left, top, right, bottom = step.box(width, height, random(seed))
     assert 0 <= left < right <= width + 1e-9
     assert 0 <= top < bottom <= height + 1e-9
 
 
-def test_random_resized_crop_keeps_to_its_areas_and_aspects() -> None:
+def test_random_resized_crop_keeps_to_its_areas_and_aspects():
     step = RandomResizedCrop(scale=(0.7, 1.0))
     boxes = np.array([step.box(400, 400, random(seed)) for seed in range(300)])
     w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
@@ -191,12 +181,12 @@ def test_random_resized_crop_keeps_to_its_areas_and_aspects() -> None:
     assert np.abs(np.log(w / h)).max() <= np.log(4 / 3) + 0.01
 
 
-def test_random_choice_crop_at_full_size_is_the_whole_picture() -> None:
+def test_random_choice_crop_at_full_size_is_the_whole_picture():
     chosen = settings(("random_choice_crop", {"resize": 32, "sizes": (32,)}))
     assert torch.equal(train_transform(chosen)(PICTURE, random()), at_test(settings()))
 
 
-def test_random_choice_crop_uses_every_size_and_reaches_every_edge() -> None:
+def test_random_choice_crop_uses_every_size_and_reaches_every_edge():
     ramp = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))).convert("RGB")
     chosen = settings(("random_choice_crop", {"resize": 64, "sizes": (64, 32)}))
     transform = train_transform(chosen)
@@ -210,7 +200,7 @@ def test_random_choice_crop_uses_every_size_and_reaches_every_edge() -> None:
     assert max(first for first, last in ends if last - first < 200) == 128
 
 
-def test_multi_scale_crop_may_squash_first() -> None:
+def test_multi_scale_crop_may_squash_first():
     chosen = settings(("multi_scale_crop", {"scales": (1.0,), "resize": 40}))
     square = PICTURE.resize((40, 40), Image.Resampling.BILINEAR)
     wanted = np.asarray(square.resize((32, 32), Image.Resampling.BILINEAR))
@@ -220,18 +210,18 @@ def test_multi_scale_crop_may_squash_first() -> None:
 
 # ------------------------------------------------------------------------------------ distortions
 @pytest.mark.parametrize("name", ["flip", "cutout", "rand_augment"])
-def test_a_distortion_keeps_the_size_and_the_picture_that_it_was_given(name: str) -> None:
+def test_a_distortion_keeps_the_size_and_the_picture_that_it_was_given(name):
     before = PICTURE.copy()
     step = STEPS[name](**AUGMENTATIONS[name])
     assert all(step(PICTURE, random(seed), VIEW).size == PICTURE.size for seed in range(40))
     assert before == PICTURE
 
 
-def test_after_resize_a_step_sees_the_pixels_that_the_model_sees() -> None:
+def test_after_resize_a_step_sees_the_pixels_that_the_model_sees():
     white = Image.new("RGB", (200, 50), "white")
     painted = ("cutout", {"factor": 0.5, "fill": (0, 0, 0)})
 
-    def shades(*steps: tuple[str, dict[str, Any]]) -> set[int]:
+    def shades(*steps):
         transform = train_transform(settings(*steps, size=31))
         return {v for i in range(20) for v in transform(white, random(i)).unique().tolist()}
 
@@ -239,7 +229,7 @@ def test_after_resize_a_step_sees_the_pixels_that_the_model_sees() -> None:
     assert len(shades(painted)) > 2, "an edge painted before the resize is blurred by it"
 
 
-def test_cutout_paints_one_box_around_a_random_pixel() -> None:
+def test_cutout_paints_one_box_around_a_random_pixel():
     black = Image.new("RGB", (60, 40))
     step = Cutout(factor=0.4, fill=(9, 9, 9))
     masks = [np.asarray(step(black, random(i), VIEW))[..., 0] == 9 for i in range(500)]
@@ -252,7 +242,7 @@ def test_cutout_paints_one_box_around_a_random_pixel() -> None:
     assert np.all(np.any(masks, axis=0)), "it reaches every pixel"
 
 
-def test_cutout_happens_as_often_as_asked_and_draws_its_colour() -> None:
+def test_cutout_happens_as_often_as_asked_and_draws_its_colour():
     black = Image.new("RGB", (8, 8))
     step = Cutout(p=0.25, factor=1.0)
     colours = [step(black, random(seed), VIEW).getpixel((4, 4)) for seed in range(400)]
@@ -261,7 +251,7 @@ def test_cutout_happens_as_often_as_asked_and_draws_its_colour() -> None:
     assert len(set(painted)) > 50
 
 
-def torchvisions(name: str, magnitude: int, sign: int) -> Image.Image:
+def torchvisions(name, magnitude, sign):
     """The operation as torchvision has it."""
     known = autoaugment.RandAugment()._augmentation_space(31, (PICTURE.height, PICTURE.width))
     wanted = "".join(word.title() for word in name.split("_"))
@@ -275,7 +265,7 @@ def torchvisions(name: str, magnitude: int, sign: int) -> Image.Image:
 
 @pytest.mark.parametrize("magnitude", [1, 9, 17, 30])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_is_torchvisions(name: str, magnitude: int) -> None:
+def test_an_operation_is_torchvisions(name, magnitude):
     ours = [OPERATIONS[name](PICTURE, s * magnitude / 30, (128, 128, 128)) for s in (1, -1)]
     theirs = [torchvisions(name, magnitude, sign) for sign in (1, -1)]
     assert [np.asarray(image).tobytes() for image in ours] in (
@@ -284,7 +274,7 @@ def test_an_operation_is_torchvisions(name: str, magnitude: int) -> None:
     )
 
 
-def distorted(image: Image.Image, strength: float) -> dict[bytes, Image.Image]:
+def distorted(image, strength):
     """Everything that one operation can make of a picture."""
     made = [
         operation(image, s * strength, (128, 128, 128))
@@ -294,13 +284,13 @@ def distorted(image: Image.Image, strength: float) -> dict[bytes, Image.Image]:
     return {one.tobytes(): one for one in made}
 
 
-def test_rand_augment_draws_every_operation_in_both_directions() -> None:
+def test_rand_augment_draws_every_operation_in_both_directions():
     step = RandAugment(num_ops=1, magnitude=20)
     drawn = {step(PICTURE, random(seed), VIEW).tobytes() for seed in range(500)}
     assert drawn == set(distorted(PICTURE, 20 / 30))
 
 
-def test_rand_augment_applies_as_many_operations_as_asked() -> None:
+def test_rand_augment_applies_as_many_operations_as_asked():
     assert RandAugment(num_ops=0)(PICTURE, random(), VIEW) == PICTURE
     small = PICTURE.crop((0, 0, 12, 9))
     once = distorted(small, 0.5)
@@ -324,6 +314,6 @@ def test_rand_augment_applies_as_many_operations_as_asked() -> None:
         ([("resize", {}), ("multi_scale_crop", {})], r"crops twice \(Resize, MultiScaleCrop\)"),
     ],
 )
-def test_a_wrong_step_is_named(steps: list[tuple[str, dict[str, Any]]], message: str) -> None:
+def test_a_wrong_step_is_named(steps, message):
     with pytest.raises(SuiteError, match=message):
         train_transform(settings(*steps))

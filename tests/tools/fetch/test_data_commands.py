@@ -274,11 +274,11 @@ def test_every_bad_image_is_named_with_its_fault(data, photos):
         "\u00fc.jpg": "corrupt",
         "c.jpg": "corrupt",
     }
-    assert "no image" in faults["a b.jpg"][1] and "pixels" in faults["c.jpg"][1]
+    assert "not an image" in faults["a b.jpg"][1] and "pixels" in faults["c.jpg"][1]
     assert found["splits"]["train"]["corrupt"] == 3 and found["splits"]["test"]["usable"] == 2
     assert found["usable"] == 0.5
     told = data("verify")
-    assert told.code == 1 and "a b.jpg: the file is no image" in told.out
+    assert told.code == 1 and "a b.jpg: the file is not an image" in told.out
 
 
 def test_missing_images_are_counted_in_each_split(cli, shelf, tmp_path):

@@ -33,9 +33,7 @@ def profile(
     plugins: Annotated[
         str | None, typer.Option(help="Methods and backbones, separated by commas.")
     ] = None,
-    classes: Annotated[
-        str, typer.Option(help="Numbers of labels, separated by commas.")
-    ] = "20,80,500",
+    classes: Annotated[str, typer.Option(help="Comma-separated label counts.")] = "20,80,500",
     backbones: Annotated[
         str | None, typer.Option(help="Backbones, separated by commas. Default: resnet101.")
     ] = None,

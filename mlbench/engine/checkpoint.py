@@ -1,4 +1,4 @@
-"""A trained model as one safetensors file: weights, and in its header how to use them."""
+"""A trained model as one safetensors file; its header says how to use the weights."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from mlbench.types import Preprocessing, RunSpec, WeightsError
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights with the run that made them, the label names, and the pixels that they expect.
+    """Weights, the run that trained them, and what is needed to use them.
 
-    ``mean`` and ``std`` of ``preprocessing`` are filled in, whatever the settings left open;
-    ``word_width`` is the width of the label embeddings that the head was made with.
+    Attributes:
+        label_names: C names, the columns of the logits.
+        preprocessing: of the images, with ``mean`` and ``std`` filled in.
+        word_width: E of the label embeddings that the head was made with.
     """
 
     weights: dict[str, torch.Tensor]
@@ -29,7 +31,11 @@ class Checkpoint:
     word_width: int = 300
 
     def save(self, file: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the file atomically.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         header = {
             "format": "mlbench-1",
             "spec": self.spec.model_dump_json(),
@@ -37,13 +43,13 @@ class Checkpoint:
             "preprocessing": self.preprocessing.model_dump_json(),
             "word_width": str(self.word_width),
         }
-        # Tensors that share memory cannot be stored as they are.
+        # safetensors refuses tensors that share memory.
         weights = {name: tensor.detach().cpu().clone() for name, tensor in self.weights.items()}
         weights = {name: tensor.contiguous() for name, tensor in weights.items()}
         try:
             with atomic_write(file) as part:
                 save_file(weights, part, metadata=header)
-        except SafetensorError as error:  # what it makes of a full disk
+        except SafetensorError as error:  # for example, the disk is full
             raise OSError(f"{file} could not be written: {error}") from error
 
 
@@ -65,7 +71,7 @@ def load(file: Path) -> Checkpoint:
     if header.get("format") != "mlbench-1":
         raise WeightsError(
             f"{file} is a safetensors file but not a checkpoint of mlbench (format "
-            f"{header.get('format')!r}); a backbone's weights are given with --weights instead"
+            f"{header.get('format')!r}); give a backbone's weights with --weights instead"
         )
     return Checkpoint(
         weights=weights,

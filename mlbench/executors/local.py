@@ -1,4 +1,4 @@
-"""Runs one after the other on this machine (or, under a launcher, on this group of processes)."""
+"""Carries out runs one after the other on this machine, in this group of processes if several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 
@@ -18,10 +18,12 @@ from mlbench.one_run import run
 from mlbench.store import Store
 from mlbench.types import MlbenchError, Places, Progress, RunRecord, RunSpec, StoreError
 
+log = logging.getLogger("mlbench")
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: with a record (of success, or of a loss that diverged), or with an error."""
+    """The end of a run: a record (also if the loss diverged) or an error."""
 
     spec: RunSpec
     record: RunRecord | None
@@ -37,7 +39,7 @@ class MatrixProgress(Progress, Protocol):
         ...
 
     def end(self, outcome: Outcome) -> None:
-        """It has ended."""
+        """The run ended."""
         ...
 
 
@@ -50,57 +52,39 @@ def execute(
 ) -> list[Outcome]:
     """Carry out runs in order; one that fails does not stop the others.
 
-    On several processes only errors that all of them meet alike (``MlbenchError``) let the matrix
-    go on: after any other, their collective calls no longer match.
+    With several processes only a ``MlbenchError``, which all of them raise alike, lets the matrix
+    go on; after any other error their collective calls no longer match.
     """
     store = Store(places.results)
     outcomes = []
     for i, spec in enumerate(specs):
         progress.begin(i + 1, len(specs), spec)
         file = store.run_folder(spec.run_id) / "log.txt"
+        record, problem = None, None
         with _log_to(file if world.leads else None):
-            outcome = _one(spec, places, world, progress, _Kept(store, command, file))
-        outcomes.append(outcome)
-        progress.end(outcome)
+            try:
+                record, predictions = run(spec, places, world, progress, command)
+                if world.leads:
+                    store.write(record, predictions)
+                problem = record.error
+            except Exception as error:
+                log.error("%s", traceback.format_exc())
+                expected = isinstance(error, MlbenchError)
+                if world.size > 1 and not expected:
+                    raise
+                record = None
+                problem = str(error) if expected else f"{type(error).__name__}: {error}"
+        outcomes.append(Outcome(spec, record, problem, file))
+        progress.end(outcomes[-1])
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return outcomes
 
 
-class _Kept(NamedTuple):
-    """What is kept of a run beside its numbers: where it stands, its command line and its log."""
-
-    store: Store
-    command: str
-    log: Path
-
-
-def _one(
-    spec: RunSpec,
-    places: Places,
-    world: World,
-    progress: Progress,
-    kept: _Kept,
-) -> Outcome:
-    try:
-        record, predictions = run(spec, places, world, progress, kept.command)
-        if world.leads:
-            kept.store.write(record, predictions)
-    except Exception as error:
-        logging.getLogger("mlbench").error("%s", traceback.format_exc())
-        expected = isinstance(error, MlbenchError)
-        if world.size > 1 and not expected:
-            raise
-        text = str(error) if expected else f"{type(error).__name__}: {error}"
-        return Outcome(spec, None, text, kept.log)
-    return Outcome(spec, record, record.error, kept.log)
-
-
 @contextmanager
 def _log_to(file: Path | None) -> Iterator[None]:
-    """Send mlbench's log to a file for a while."""
-    logger = logging.getLogger("mlbench")
+    """Write mlbench's log to a file within the block."""
     if file is None:
         yield
         return
@@ -113,10 +97,10 @@ def _log_to(file: Path | None) -> Iterator[None]:
             "name another folder with --results"
         ) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        log.removeHandler(handler)
         handler.close()

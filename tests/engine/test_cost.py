@@ -10,6 +10,7 @@ from mlbench.engine.cost import measure
 from mlbench.engine.flops import count
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import Efficiency, HeadOutput, MeasureError
+from tests.engine import tiny
 
 B, C, D = 2, 5, 16
 CPU = torch.device("cpu")
@@ -117,38 +118,20 @@ def test_layer_scale_before_global_pooling_is_no_error():
     assert macs(model, images) > 0
 
 
-class Backbone(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1)
-
-    def forward(self, x):
-        return (self.conv(x),)
-
-
-class Head(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.norm = nn.BatchNorm2d(8)
-        self.linear = nn.Linear(8, C)
-
-    def forward(self, features):
-        return HeadOutput(self.linear(self.norm(features[-1]).mean((2, 3))))
-
-
 @pytest.fixture
 def model(monkeypatch):
     monkeypatch.setattr(cost, "SECONDS", 0.0)
-    return MultiLabelModel(Backbone(), Head(), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    return tiny.model()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_model_is_measured_part_by_part(model, precision):
     found = measure(model, image_size=32, precision=precision, device=CPU, batch_sizes=(1, 4))
-    assert found.parameters_backbone == 8 * 3 * 9 + 8
-    assert found.parameters_head == 16 + 8 * C + C
-    assert found.gmacs_backbone == pytest.approx(16 * 16 * 8 * 27 / 1e9)
-    assert found.gmacs_head == pytest.approx(8 * C / 1e9)
+    assert found.parameters_backbone == (3 * 4 * 9 + 4) + 2 * 4 + (4 * 6 * 9 + 6) + 2 * 6
+    assert found.parameters_head == 6 * 3 + 3
+    convolutions = 16 * 16 * 4 * 3 * 9 + 8 * 8 * 6 * 4 * 9
+    assert found.gmacs_backbone == pytest.approx(convolutions / 1e9)
+    assert found.gmacs_head == pytest.approx(6 * 3 / 1e9)
     assert [t.batch_size for t in found.latency] == [1, 4]
     for time in found.latency:
         assert 0 < time.median_ms <= time.p95_ms
@@ -160,26 +143,26 @@ def test_a_model_is_measured_part_by_part(model, precision):
 
 def test_measuring_changes_nothing_of_the_model(model):
     model.train()
-    model.head.norm.eval()
+    norm = model.backbone.one[1].eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     measure(model, image_size=32, precision="fp32", device=CPU, batch_sizes=(1,))
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
-    assert model.training and model.head.linear.training and not model.head.norm.training
+    assert model.training and model.head.classifier.training and not norm.training
 
 
 def test_peak_memory_grows_with_what_a_call_holds(model):
-    class Wide(Backbone):
+    class Wide(tiny.Backbone):
         def forward(self, x):
             x.new_ones(25 * 2**20).mul_(2)  # 100 MiB
             return super().forward(x)
 
     def peak(backbone):
-        wide = MultiLabelModel(backbone, Head(), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+        wide = MultiLabelModel(backbone, tiny.Head(), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
         found = measure(wide, image_size=32, precision="fp32", device=CPU, batch_sizes=(1,))
         return found.peak_memory_mb, found.versions["peak_memory"]
 
-    small, how = peak(Backbone())
+    small, how = peak(tiny.Backbone())
     if "lower bound" in how:
         pytest.skip("the kernel does not let a process reset its peak")
     large, _ = peak(Wide())
@@ -187,8 +170,7 @@ def test_peak_memory_grows_with_what_a_call_holds(model):
 
 
 def test_a_head_that_cannot_be_counted_stops_the_measurement(model):
-    model.head.linear = nn.Identity()
-    model.head.weight = nn.Parameter(torch.randn(C, 8))
+    model.head.weight = nn.Parameter(torch.randn(3, 6))
     model.head.forward = lambda features: HeadOutput(
         (features[-1].mean((2, 3))[:, None] * model.head.weight).sum(-1)
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlbench_tools.weights.fixtures import read_fixtures
-from mlbench_tools.weights.prove import prove
+from mlbench_tools.weights.proving import prove
 from tests.parity import loops
 
 RULES = {"tolerance": "1e-9 relative to the largest expected value; 1e-7 for metrics"}

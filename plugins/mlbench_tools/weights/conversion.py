@@ -1,9 +1,9 @@
-"""From a state dict under its authors' names to the weights of one of our models."""
+"""Convert a state dict under its authors' names to the weights of one of our models."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -12,22 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from mlbench import registry
+from mlbench.text import shorten
 from mlbench.types import PluginError, Recipe, Released, WeightsError
 
 State = Mapping[str, Tensor]
-SHOWN = 4
-"""Names that a message lists before it only counts."""
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A released state in our terms.
+    """A released state dict under our names.
 
     Attributes:
-        backbone, head: what the state says of our backbone and of our head.
-        options: options of the head that its shapes tell.
+        backbone, head: the state dicts of our backbone and of our head.
+        options: options of the head that follow from its shapes.
         unused: the authors' names that their own code never uses.
-        left_over: names that neither it nor we know what to do with.
+        left_over: names of which neither their code nor ours has a use.
     """
 
     backbone: dict[str, Tensor]
@@ -41,32 +40,31 @@ def releases(method: str) -> tuple[Released, ...]:
     """What is known of the files that a method's authors published.
 
     Raises:
-        PluginError: nothing is; the methods of which something is known are named.
+        PluginError: nothing is known, or there is no such method.
     """
-    found = _released(method)
-    if not found:
-        names = [p.name for p in registry.plugins("recipe") if _released(p.name)]
-        raise PluginError(
-            f"no published files of {method} are known; there are some of {', '.join(names)}"
-        )
-    return found
-
-
-def _released(method: str) -> tuple[Released, ...]:
     if "recipe" not in registry.kinds_of(method):
         registry.find("head", method)
-        return ()
-    recipe: Recipe = registry.find("recipe", method).load()
-    return recipe.released
+    elif found := _released(method):
+        return found
+    names = [plugin.name for plugin in registry.plugins("recipe") if _released(plugin.name)]
+    raise PluginError(
+        f"no published files of {method} are known; there are some of {', '.join(names)}"
+    )
+
+
+def _released(recipe: str) -> tuple[Released, ...]:
+    found: Recipe = registry.find("recipe", recipe).load()
+    return found.released
 
 
 def recognise(method: str, state: State, source: object) -> Released:
     """The release that a state dict belongs to, by its marks.
 
     Raises:
-        WeightsError: it is no file of this method; where it is one of another, that is named.
+        WeightsError: it is no file of this method; one whose file it could be is named.
     """
-    for released in releases(method):
+    known = releases(method)
+    for released in known:
         if marked(released, state):
             return released
     others = [
@@ -76,23 +74,23 @@ def recognise(method: str, state: State, source: object) -> Released:
         and any(marked(released, state) for released in _released(plugin.name))
     ]
     looks = f"it looks like one of {' or '.join(others)}; " if others else ""
-    wanted = " or ".join(" with ".join(r.marks) for r in releases(method))
+    wanted = " or ".join(" with ".join(r.marks) for r in known)
     raise WeightsError(
-        f"{source}: is no checkpoint of {method}: {looks}its names are {few(state)}, and none "
-        f"matches {wanted}. Give the name of its method, or another file"
+        f"{source}: is no checkpoint of {method}: {looks}its names are {shorten(list(state))}, and "
+        f"none matches {wanted}. Give the name of its method, or another file"
     )
 
 
 def marked(released: Released, state: State) -> bool:
-    """Whether a state has the marks of a release."""
+    """True if a state dict has the marks of a release."""
     return all(any(re.search(mark, key) for key in state) for mark in released.marks)
 
 
 def convert(released: Released, state: State, source: object) -> Converted:
-    """Sort a state into backbone and head, and find out what is left over.
+    """Divide a state dict into backbone and head, and list the names that are left over.
 
     Raises:
-        WeightsError: a name that tells an option of the head is missing.
+        WeightsError: a name that an option of the head depends on is missing.
     """
     try:
         options = released.options(state)
@@ -114,7 +112,7 @@ def convert(released: Released, state: State, source: object) -> Converted:
 
 
 def _used(function: Callable[[State], dict[str, Tensor]], state: State) -> set[str]:
-    """Names without which the function's result would be another."""
+    """Names without which the function's result would differ."""
     given = function(state)
     passed_on = {id(value) for value in given.values()}
     used = {key for key, value in state.items() if id(value) in passed_on}
@@ -137,33 +135,35 @@ def _same(one: State, other: State) -> bool:
 
 
 def count_labels(released: Released, head: State, source: object) -> tuple[int, str]:
-    """How many labels a converted head is for, and the tensor that says so.
+    """The number of labels of a converted head, and the tensor that shows it.
 
     Raises:
-        WeightsError: that tensor is not there.
+        WeightsError: the head lacks that tensor.
     """
     pattern, axes = next(iter(released.label_axes.items()))
     for name, value in head.items():
         if fnmatchcase(name, pattern):
             return value.shape[axes[0]], f"{name} {list(value.shape)}"
     raise WeightsError(
-        f"{source}: lacks the classifier ({pattern}); it is cut short, or no file of "
+        f"{source}: lacks the classifier ({pattern}); it is truncated, or no file of "
         f"{released.title}"
     )
 
 
-def fill(model: nn.Module, state: State, source: object, optional: Iterable[str] = ()) -> None:
+def fill(model: nn.Module, state: State, source: object, released: Released | None = None) -> None:
     """Load converted weights into a part of a model, cast to the model's precision.
 
     Args:
         model: a backbone or a head.
         state: under the model's names.
-        source: what to call the file.
-        optional: buffers that have been filled already.
+        source: what to call the file in errors.
+        released: of a head; buffers that a graph or word vectors fill may be missing.
 
     Raises:
-        WeightsError: naming what is missing, too much, or of another shape.
+        WeightsError: names are missing or unexpected, or a shape differs.
     """
+    needs = released.needs.values() if released else ()
+    optional = {name for buffers in needs for name in buffers}
     expected = model.state_dict()
     missing = [
         name
@@ -173,29 +173,27 @@ def fill(model: nn.Module, state: State, source: object, optional: Iterable[str]
         # Frozen batch norms have no such counters, and nothing here reads them.
         and not name.endswith("num_batches_tracked")
     ]
-    strange = [k for k in state if k not in expected]
     shapes = [
         f"{k} {list(state[k].shape)} instead of {list(expected[k].shape)}"
         for k in expected
         if k in state and state[k].shape != expected[k].shape
     ]
-    if missing or strange or shapes:
-        wrong = {"missing": missing, "unexpected": strange, "of another shape": shapes}
-        said = "; ".join(f"{len(v)} {what}: {few(v)}" for what, v in wrong.items() if v)
+    wrong = {
+        "missing": missing,
+        "unexpected": [name for name in state if name not in expected],
+        "of another shape": shapes,
+    }
+    if any(wrong.values()):
+        faults = "; ".join(f"{len(v)} {what}: {shorten(v)}" for what, v in wrong.items() if v)
         raise WeightsError(
-            f"{source}: does not fit {type(model).__name__}: {said}. Give a whole file of this "
+            f"{source}: does not fit {type(model).__name__}: {faults}. Give a whole file of this "
             "method, or head options that fit it (--option NAME=VALUE)"
         )
     model.load_state_dict(dict(state), strict=False)
 
 
-def from_labels(released: Released) -> list[str]:
-    """Buffers of the head that graph and words may fill."""
-    return [name for names in released.needs.values() for name in names]
-
-
 def reorder(released: Released, head: State, order: Sequence[int]) -> dict[str, Tensor]:
-    """A head's state with its labels in another order: new label i is old label ``order[i]``."""
+    """Reorder the labels of a head's state dict: new label i is old label ``order[i]``."""
     if list(order) == list(range(len(order))):
         return dict(head)
     moved = dict(head if released.rearrange is None else released.rearrange(dict(head), order))
@@ -208,9 +206,3 @@ def reorder(released: Released, head: State, order: Sequence[int]) -> dict[str, 
                 moved[name] = value
                 break
     return moved
-
-
-def few(names: Iterable[str]) -> str:
-    """The first of them, in a line."""
-    listed = list(names)
-    return ", ".join(listed[:SHOWN]) + (", ..." if len(listed) > SHOWN else "")

@@ -1,9 +1,9 @@
-"""Files of tensors that were written elsewhere, read without running what they may ask for.
+"""Read files of tensors from elsewhere without running the code that they may contain.
 
-A pickle is a program. ``torch.load(weights_only=True)`` reads most checkpoints; some hold harmless
-things that it does not know (numpy scalars, ``argparse.Namespace``, strings of Python 2), and for
-those there is an unpickler here that knows tensors, arrays, plain containers, numbers and strings,
-takes settings objects as empty shells, and refuses any other name.
+A pickle is a program. ``torch.load(weights_only=True)`` reads most checkpoints, but not those with
+numpy scalars, ``argparse.Namespace`` or strings of Python 2. The unpickler here reads these too: it
+knows tensors, arrays, plain containers, numbers and strings, replaces settings objects by empty
+ones, and refuses any other name.
 """
 
 from __future__ import annotations
@@ -23,44 +23,40 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mlbench.text import shorten
 from mlbench.types import WeightsError
 
 NESTED = ("state_dict", "model")
-"""Where checkpoints keep their state dict."""
+"""Keys under which checkpoints keep their state dict."""
 _ZIP = b"PK\x03\x04"
 _TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How a zip begins, and a file of torch.save before version 1.6 (a number, pickled)."""
+"""The first bytes of a zip, and of a file of torch.save before version 1.6."""
 
 
 class Opaque:
-    """Stands in for an object that carries settings; what it is given is thrown away."""
+    """Replaces a settings object; ignores what it is given."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
-        """Takes anything."""
-
+    def __init__(self, *_: Any, **__: Any) -> None: ...
     def __setstate__(self, _: Any) -> None: ...
     def __setitem__(self, _: Any, __: Any) -> None: ...
     def append(self, _: Any) -> None:
-        """Takes anything."""
+        """Ignore an item."""
 
     def extend(self, _: Any) -> None:
-        """Takes anything."""
+        """Ignore items."""
 
 
 class _Refused(pickle.UnpicklingError):
-    """A name that a file of tensors has no business with."""
+    """The file asks for a name that tensors do not need."""
 
 
-_SHELLS = {
+_SETTINGS = {
     ("argparse", "Namespace"),
     ("types", "SimpleNamespace"),
     ("easydict", "EasyDict"),
     ("yacs.config", "CfgNode"),
     ("addict.addict", "Dict"),
-    ("pathlib", "Path"),
-    ("pathlib", "PosixPath"),
-    ("pathlib", "WindowsPath"),
-    ("pathlib", "PurePosixPath"),
+    *(("pathlib", name) for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath")),
 }
 _TYPES: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
@@ -77,14 +73,14 @@ _TYPES: dict[tuple[str, str], Any] = {
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """How pickles of protocol 2 spell bytes."""
+    """What pickles of protocol 2 call to make bytes."""
     if encoding not in ("latin1", "latin-1", "ascii", "utf-8"):
         raise _Refused(f"_codecs.encode with {encoding!r}")
     return codecs.encode(text, encoding)
 
 
 def _functions() -> dict[tuple[str, str], Callable[..., Any]]:
-    """What arrays and tensors are made with, under the names of old and new numpy."""
+    """What pickles call to make arrays and tensors, under the names of old and new numpy."""
     arrays = {
         (f"numpy.{core}.{module}", name): getattr(
             importlib.import_module(f"numpy._core.{module}"), name
@@ -104,20 +100,20 @@ def _functions() -> dict[tuple[str, str], Callable[..., Any]]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds the names above and no others."""
+    """Knows the names above and no others."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The object of this name, if a file of tensors may have it.
+        """The object of an allowed name.
 
         Raises:
-            _Refused: it may not.
+            _Refused: the name is not allowed.
         """
-        if (module, name) in _SHELLS:
+        if (module, name) in _SETTINGS:
             return Opaque
         if (module, name) in _TYPES:
             return _TYPES[module, name]
         if (function := _functions().get((module, name))) is not None:
-            # A wrapper of its own, as a pickle can set attributes of what it finds.
+            # A new wrapper each time, as a pickle can set attributes of what it finds.
             return lambda *arguments: function(*arguments)
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
             return found
@@ -133,16 +129,16 @@ _PICKLE: Any = types.SimpleNamespace(Unpickler=_Unpickler, load=_load, __name__=
 
 
 def read(file: Path) -> Any:
-    """What a file holds: ``.safetensors``, ``.npz``, ``.npy``, or a pickle with or without torch's.
+    """The content of a ``.safetensors``, ``.npz`` or ``.npy`` file, a checkpoint or a plain pickle.
 
     Raises:
-        WeightsError: it is missing, cut short, or asks for a name that no file of tensors needs.
+        WeightsError: the file is missing or truncated, or asks for a name that tensors do not need.
     """
     if not file.is_file():
         raise WeightsError(f"{file}: no such file; give the file that the authors published")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's are for whoever chose to call it so
+            warnings.simplefilter("ignore")  # torch warns of old formats
             return _read(file)
     except _Refused as error:
         raise WeightsError(
@@ -151,7 +147,7 @@ def read(file: Path) -> Any:
         ) from error
     except Exception as error:  # a damaged pickle can raise anything
         raise WeightsError(
-            f"{file}: cannot be read, perhaps cut short or no checkpoint at all "
+            f"{file}: cannot be read, perhaps truncated or no checkpoint at all "
             f"({file.stat().st_size:,} bytes; {type(error).__name__}: {_first_line(error)}); "
             "download it again"
         ) from error
@@ -170,7 +166,7 @@ def _read(file: Path) -> Any:
             return _load(stream, encoding="latin1")
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # it holds something else too, harmless or not
+    except pickle.UnpicklingError:  # it holds something else as well
         return torch.load(
             file, map_location="cpu", weights_only=False, pickle_module=_PICKLE, encoding="latin1"
         )
@@ -184,7 +180,7 @@ def state_dict(file: Path, content: Any) -> dict[str, Tensor]:
     """The tensors of a checkpoint by their authors' names, without the prefix ``module.``.
 
     Raises:
-        WeightsError: there is no state dict, neither bare nor under one of ``NESTED``.
+        WeightsError: there is no state dict, neither at the top nor under one of ``NESTED``.
     """
     for name in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
@@ -197,13 +193,13 @@ def state_dict(file: Path, content: Any) -> dict[str, Tensor]:
             found[str(key).removeprefix("module.")] = value.detach()
     if not found:
         raise WeightsError(
-            f"{file}: holds no state dict, neither bare nor under {' or '.join(NESTED)}; it is "
-            f"{_describe(content)}. Give the checkpoint that the authors published"
+            f"{file}: holds no state dict, neither at the top nor under {' or '.join(NESTED)}; it "
+            f"is {_describe(content)}. Give the checkpoint that the authors published"
         )
     return found
 
 
 def _describe(content: Any) -> str:
     if isinstance(content, Mapping):
-        return "a mapping of " + (", ".join(map(str, list(content)[:5])) or "nothing")
+        return "a mapping of " + (shorten(list(content)) or "nothing")
     return f"a {type(content).__name__}"

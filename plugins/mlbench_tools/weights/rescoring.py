@@ -1,4 +1,4 @@
-"""Weights that a method's authors published, scored by us: a record of a tier of its own."""
+"""The record of a checkpoint that its authors trained and we scored; such records are a tier."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from mlbench.one_run import commit, environment
 from mlbench.types import Places, Predictions, RunRecord, SuiteError
 
 IMPORTED = "imported:"
-"""What ``mlbench import`` puts before the digest of the authors' file, in the spec's ``data``."""
+"""Begins ``spec.data`` of an imported checkpoint; the digest of the authors' file follows."""
 
 
-def refuse_own(checkpoint: Checkpoint) -> None:
-    """Only published weights are a tier of their own.
+def assert_imported(checkpoint: Checkpoint) -> None:
+    """Raise unless ``mlbench import`` made the checkpoint.
 
     Raises:
-        SuiteError: a run of ours made this checkpoint, or it has some of the labels only.
+        SuiteError: a run of ours made it, or it knows only some of the labels.
     """
     spec = checkpoint.spec
     if not spec.data.startswith(IMPORTED):
         raise SuiteError(
-            f"this checkpoint is of run {spec.run_id}, which left a record of its own; only "
-            "checkpoints that `mlbench import` made are recorded as re-scored: leave out --results"
+            f"this checkpoint is of run {spec.run_id}, which has a record; only checkpoints that "
+            "`mlbench import` made are re-scored; score it with `mlbench evaluate`"
         )
     if spec.labels is not None:
         raise SuiteError(
             f"this checkpoint knows only {len(spec.labels)} of the labels, and no published score "
-            "is of those; leave out --results"
+            "is of those; score it with `mlbench evaluate`"
         )
 
 
-def record(
+def make_record(
     found: Evaluation, checkpoint: Checkpoint, places: Places, command: str
 ) -> tuple[RunRecord, Predictions]:
-    """What a re-scored checkpoint leaves in a store.
+    """The record and the predictions of a re-scored checkpoint.
 
     Args:
         found: its scores.
@@ -50,13 +50,13 @@ def record(
         command: the command line.
 
     Returns:
-        The record, and the predictions with the labels in the data set's order.
+        The record, and the predictions with the labels in the order of the data set.
 
     Raises:
-        SuiteError: see ``refuse_own``.
-        MeasureError: its work cannot be counted.
+        SuiteError: see ``assert_imported``.
+        MeasureError: its operations cannot be counted.
     """
-    refuse_own(checkpoint)
+    assert_imported(checkpoint)
     spec = checkpoint.spec.model_copy(
         update={
             "dataset": found.dataset,
@@ -68,9 +68,9 @@ def record(
     )
     device = torch.device(places.device)
     order = [found.names.index(name) for name in found.splits.names]
-    seen = found.predictions
-    logits, targets = seen.logits[:, order], seen.targets[:, order]
-    # Once more, as sums in another order differ in their last digits.
+    keys = found.predictions.keys
+    logits, targets = found.predictions.logits[:, order], found.predictions.targets[:, order]
+    # Scored again in this order, as sums in another order differ in their last digits.
     scores, precisions = score(logits, targets)
     efficiency = measure(
         restore(checkpoint, places.weights).to(device),
@@ -78,7 +78,7 @@ def record(
         precision="fp32",
         device=device,
     )
-    made = RunRecord(
+    record = RunRecord(
         run_id=spec.run_id,
         spec=spec,
         identity=found.identity,
@@ -87,7 +87,7 @@ def record(
         label_names=found.splits.names,
         average_precision=precisions,
         train_images=len(found.splits.train),
-        test_images=len(seen.keys),
+        test_images=len(keys),
         efficiency=efficiency,
         environment=environment(device, World(), spec),
         started=found.started,
@@ -96,11 +96,11 @@ def record(
         commit=commit(),
         notes=(f"trained by its authors, not by us ({checkpoint.spec.data}); scored here",),
     )
-    return made, Predictions(logits, targets, seen.keys)
+    return record, Predictions(logits, targets, keys)
 
 
 def _digest(checkpoint: Checkpoint) -> str:
-    """Of names and values of the weights: what was scored, whatever file it came in."""
+    """Digest of the names and values of the weights, whatever file they were in."""
     state = hashlib.sha256()
     for name, tensor in sorted(checkpoint.weights.items()):
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlbench_tools.weights.label_order import listed_names
+from mlbench_tools.weights.released_labels import listed_names
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

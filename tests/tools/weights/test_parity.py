@@ -72,7 +72,7 @@ def test_only_some(cli, only):
     [
         ({"method": "gmp"}, "no published files of gmp are known"),
         ({"method": "crsa"}, "unknown head 'crsa'"),
-        ({"kind": "song"}, "there is no kind 'song' of fixtures"),
+        ({"kind": "song"}, "unknown kind 'song'"),
         ({"inputs": {}}, "no input 'features'"),
         ({"heads": 3}, "csra: heads=3"),
         ({"keys": [["multi_head.0.head.weight", [6, 31, 1, 1]]]}, "[1, 6, 31] instead of"),

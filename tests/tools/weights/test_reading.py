@@ -94,7 +94,7 @@ def test_a_truncated_file_is_refused(tmp_path, zipped):
     torch.save({"state_dict": {"a": torch.ones(5000)}}, file, _use_new_zipfile_serialization=zipped)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(WeightsError, match=r"half\.pth: cannot be read, perhaps cut short"):
+    with pytest.raises(WeightsError, match=r"half\.pth: cannot be read, perhaps truncated"):
         read(file)
 
 

@@ -87,7 +87,7 @@ def test_a_checkpoint_of_our_own_is_no_published_one(cli, theirs, tmp_path):
     change(theirs, data="d" * 16)
     flags = ("--dataset", "synthetic", "--results", tmp_path / "results")
     done = cli("rescore", theirs, *flags)
-    assert done.code == 2 and "left a record of its own" in done.err
+    assert done.code == 2 and "which has a record" in done.err
     change(theirs, data="imported:" + "d" * 16, labels=tuple(SHUFFLED[:3]))
     done = cli("rescore", theirs, *flags)
     assert done.code == 2 and "only 3 of the labels" in done.err

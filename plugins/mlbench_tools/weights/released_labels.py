@@ -1,4 +1,4 @@
-"""What a released file does not say of its labels: their names, order, graph and word vectors."""
+"""The labels of a released file: their names, order, graph and word vectors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlbench import registry
 from mlbench.data.words import word_vectors
+from mlbench.text import shorten
 from mlbench.types import DataError, LabelContext, Released, WeightsError
 from mlbench_tools.weights.reading import read
 
@@ -18,15 +19,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WIDTH = 300
-"""Of word vectors that no head will look at."""
-_BY_NAME = (".txt", ".vec")
+"""Width of word vectors that no head reads."""
 
 
 def dataset_names(dataset: str, data: Path | None, cache: Path) -> tuple[str, ...]:
-    """The label names of a data set, without its files where the plugin knows them by heart.
+    """The label names of a data set; its files are read only if the plugin does not list them.
 
     Raises:
-        DataError: only the files tell, and they are not given.
+        DataError: the files are needed, and ``data`` is None.
     """
     factory = registry.find("dataset", dataset).load()
     names = getattr(factory, "names", None)
@@ -34,17 +34,17 @@ def dataset_names(dataset: str, data: Path | None, cache: Path) -> tuple[str, ..
         return names
     if data is None:
         raise DataError(
-            f"the label names of {dataset} stand in its files only; give their folder with --data "
-            "DIR, or a text file of one name a line with --labels FILE"
+            f"the label names of {dataset} are in its files only; give their folder with --data "
+            "DIR, or a text file of one name per line with --labels FILE"
         )
     return tuple(factory(data, cache).names)
 
 
 def listed_names(file: Path) -> tuple[str, ...]:
-    """Names from a text file of one a line.
+    """Names from a text file of one per line.
 
     Raises:
-        DataError: it cannot be read, is empty, or names a label twice.
+        DataError: the file cannot be read, is empty, or names a label twice.
     """
     try:
         # Not splitlines(), which would also cut names at Unicode's rarer line separators.
@@ -54,7 +54,7 @@ def listed_names(file: Path) -> tuple[str, ...]:
     names = tuple(line.strip() for line in lines if line.strip())
     twice = sorted({name for name in names if names.count(name) > 1})
     if not names or twice:
-        raise DataError(f"{file} must list different names, one a line; twice: {twice or 'none'}")
+        raise DataError(f"{file} must list different names, one per line; twice: {twice or 'none'}")
     return names
 
 
@@ -63,38 +63,45 @@ def released_order(
 ) -> tuple[str, ...]:
     """The label names in the order of a released file.
 
-    What the user says counts first (``official``, ``alphabetical``, or a file of names), then
-    ``idx_to_class`` in the file, where it names these labels, then what is known of the release.
+    The first of these that is given: what the user says (``official``, ``alphabetical``, or a file
+    of names), ``idx_to_class`` in the file if it names these labels, what is known of the release.
 
     Raises:
         DataError: a file of names that are not those of the data set.
     """
     if asked not in (None, "official", "alphabetical"):
         listed = listed_names(Path(str(asked)))
-        if set(listed) != set(names):
-            strange = sorted(set(listed) ^ set(names))
-            raise DataError(f"--order {asked} and the data set differ in {', '.join(strange[:5])}")
+        if strange := sorted(set(listed) ^ set(names)):
+            raise DataError(f"--order {asked} and the data set differ in {shorten(strange)}")
         return listed
-    told = content.get("idx_to_class") if isinstance(content, Mapping) else None
-    if asked is None and isinstance(told, Mapping):
-        listed = tuple(str(told[key]) for key in sorted(told, key=int))
+    classes = content.get("idx_to_class") if isinstance(content, Mapping) else None
+    if asked is None and isinstance(classes, Mapping):
+        listed = tuple(str(classes[key]) for key in sorted(classes, key=int))
         if set(listed) == set(names):
             return listed
     alphabetical = (asked or released.order) == "alphabetical"
     return tuple(sorted(names)) if alphabetical else tuple(names)
 
 
-def context(
+_NEEDS = {
+    "graph": "label graph; give the authors' own with --graph FILE (.npy, .npz or .pkl: a "
+    "matrix P(j | i), or counts 'adj' with positives 'nums'), its rows in the file's label order",
+    "words": "word vectors; give the authors' own with --words FILE (.npy or .pkl, rows in "
+    "the file's label order; or by name: GloVe's text, or .npz of names and vectors)",
+}
+
+
+def file_context(
     released: Released,
     names: Sequence[str],
     held: Mapping[str, Tensor],
     graph: Path | None = None,
     words: Path | None = None,
 ) -> tuple[LabelContext, NDArray[np.float64] | None]:
-    """What a head is built with, and the graph P(j | i), for labels in the order of the file.
+    """The label context that a head is built with, and the graph P(j | i) if it was given.
 
     Args:
-        released: which says what the method needs.
+        released: says what the method needs.
         names: of the labels, in the order of the file.
         held: the head's parameters and buffers that the file holds.
         graph: a matrix P(j | i), or counts with positives, in that order (see ``read_graph``).
@@ -107,64 +114,54 @@ def context(
     for need, buffers in released.needs.items():
         if given[need] is None and not set(buffers) <= held.keys():
             raise WeightsError(f"the files of {released.title} have no {_NEEDS[need]}")
-    matrix = None if graph is None else read_graph(graph, len(names))
-    counts_CC = np.eye(len(names), dtype=np.float32)
-    width = next((held[n].shape[1] for n in released.needs.get("words", ()) if n in held), WIDTH)
-    embeddings_CE = np.zeros((len(names), width), np.float32)
+    matrix_CC = None if graph is None else read_graph(graph, len(names))
     if words is not None:
         embeddings_CE = read_words(words, names)
-    return LabelContext(tuple(names), counts_CC, embeddings_CE, 1), matrix
-
-
-_NEEDS = {
-    "graph": "label graph; give the authors' own with --graph FILE (.npy, .npz or .pkl: a "
-    "matrix P(j | i), or counts 'adj' with positives 'nums'), its rows in the file's label order",
-    "words": "word vectors; give the authors' own with --words FILE (.npy or .pkl, rows in "
-    "the file's label order; or by name: GloVe's text, or .npz of names and vectors)",
-}
+    else:
+        width = next(
+            (held[n].shape[1] for n in released.needs.get("words", ()) if n in held), WIDTH
+        )
+        embeddings_CE = np.zeros((len(names), width), np.float32)
+    counts_CC = np.eye(len(names), dtype=np.float32)
+    return LabelContext(tuple(names), counts_CC, embeddings_CE, 1), matrix_CC
 
 
 def read_graph(file: Path, labels: int) -> NDArray[np.float64]:
-    """P(j | i) at row i and column j, [C, C], its diagonal as the file has it.
+    """P(j | i) at row i and column j [C, C], with the diagonal of the file.
 
     A mapping holds counts under ``adj`` and positives under ``nums``, as ML-GCN's files do; a
     single matrix holds the probabilities themselves.
 
     Raises:
-        WeightsError: it holds neither.
+        WeightsError: the file holds neither.
     """
     content = read(file)
     if isinstance(content, Mapping) and {"adj", "nums"} <= set(content):
-        counts_CC = np.asarray(content["adj"], np.float64)
-        _check_shape(file, counts_CC, (labels, labels))
-        positives_C = np.asarray(content["nums"], np.float64)
-        _check_shape(file, positives_C, (labels,))
+        counts_CC = _array(file, content["adj"], (labels, labels))
+        positives_C = _array(file, content["nums"], (labels,))
         return counts_CC / np.maximum(positives_C, 1)[:, None]
-    matrix_CC = np.asarray(_only_array(file, content), np.float64)
-    _check_shape(file, matrix_CC, (labels, labels))
-    return matrix_CC
+    return _array(file, content, (labels, labels))
 
 
 def read_words(file: Path, names: Sequence[str]) -> NDArray[np.float32]:
-    """Vectors [C, E] of labels: by name where the file has names, else by row.
+    """Vectors of labels [C, E]: by name if the file has names, else by row.
 
     Raises:
-        WeightsError: not a vector a label.
-        DataError: a label has no vector in a file of names.
+        WeightsError: the file does not hold one vector per label.
+        DataError: a file of names lacks a label.
     """
-    content = None if file.suffix in _BY_NAME else read(file)
+    content = None if file.suffix in (".txt", ".vec") else read(file)
     named = isinstance(content, Mapping) and any(str(k).endswith("names") for k in content)
     if content is None or named:
         found = word_vectors(names, file)
         if missing := [name for name in names if name not in found.found]:
-            raise DataError(f"{file} has no vector for {', '.join(missing[:5])}")
+            raise DataError(f"{file} has no vector for {shorten(missing)}")
         return np.stack([found.found[name] for name in names]).astype(np.float32)
-    vectors_CE = np.asarray(_only_array(file, content), np.float32)
-    _check_shape(file, vectors_CE, (len(names), *vectors_CE.shape[1:2]))
-    return vectors_CE
+    return _array(file, content, (len(names), None)).astype(np.float32)
 
 
-def _only_array(file: Path, content: Any) -> Any:
+def _array(file: Path, content: Any, shape: tuple[int | None, ...]) -> NDArray[np.float64]:
+    """The only array in a file; None in the shape is any size."""
     if isinstance(content, Mapping) and len(content) == 1:
         content = next(iter(content.values()))
     array = np.asarray(content)
@@ -172,12 +169,13 @@ def _only_array(file: Path, content: Any) -> Any:
         raise WeightsError(
             f"{file}: must hold one array of numbers, not a {type(content).__name__}"
         )
-    return array
-
-
-def _check_shape(file: Path, array: NDArray[Any], wanted: tuple[int, ...]) -> None:
-    if array.shape != wanted or not np.isfinite(array).all():
+    fits = array.ndim == len(shape) and all(
+        wanted in (None, size) for size, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits or not np.isfinite(array).all():
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise WeightsError(
-            f"{file}: holds {list(array.shape)} numbers, but finite ones of {list(wanted)} are "
-            "needed, a row a label"
+            f"{file}: holds {list(array.shape)} numbers, but finite ones of [{wanted}] are "
+            "needed, one row per label"
         )
+    return array.astype(np.float64)

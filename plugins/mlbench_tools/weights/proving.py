@@ -1,0 +1,153 @@
+"""Compare what our plugins compute with what parity fixtures expect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlbench import registry
+from mlbench.build import CORE_PARAMETERS
+from mlbench.contracts.made_up import known_context
+from mlbench.metrics.average_precision import average_precision, interpolated_average_precision
+from mlbench.metrics.precision_recall import precision_recall_f1
+from mlbench.types import Angles, DataError, MlbenchError, Targets
+from mlbench_tools.weights.fixtures import Fixture
+from mlbench_tools.weights.proving_models import compute_checkpoint, compute_head
+
+PRF = ("OP", "OR", "OF1", "CP", "CR", "CF1")
+
+
+# --------------------------------------------------------------------------------------- comparing
+@dataclass(frozen=True)
+class ArrayError:
+    """The largest error of one array, absolute and relative to the largest expected number."""
+
+    array: str
+    absolute: float
+    relative: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class FixtureResult:
+    """The errors of one fixture, or why it could not be computed."""
+
+    name: str
+    method: str
+    kind: str
+    tolerance: float
+    arrays: tuple[ArrayError, ...] = ()
+    error: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """True if there is an array and all of them agree."""
+        return self.error is None and bool(self.arrays) and all(a.passed for a in self.arrays)
+
+
+def prove(fixture: Fixture) -> FixtureResult:
+    """Compute what a fixture expects and compare; an exception becomes the result's error."""
+    result = FixtureResult(fixture.name, fixture.method, fixture.kind, fixture.tolerance)
+    try:
+        return replace(result, arrays=_compare_all(fixture))
+    except MlbenchError as error:
+        return replace(result, error=str(error))
+    except Exception as error:  # one malformed fixture must not hide the others
+        return replace(result, error=f"{type(error).__name__}: {error}")
+
+
+def _compare_all(fixture: Fixture) -> tuple[ArrayError, ...]:
+    kinds: dict[str, Callable[[Fixture], dict[str, Tensor]]] = {
+        "head": compute_head,
+        "checkpoint": compute_checkpoint,
+        "loss": compute_loss,
+        "metrics": compute_metrics,
+    }
+    if fixture.kind not in kinds:
+        raise DataError(f"unknown kind {fixture.kind!r} of fixture; known: {', '.join(kinds)}")
+    found = kinds[fixture.kind](fixture)
+    wanted = {k: v for k, v in fixture.expected.items() if k not in fixture.weight_keys}
+    if missing := [array for array in wanted if array not in found]:
+        raise DataError(f"{fixture.method} gives no {', '.join(missing)}")
+    if not wanted:
+        raise DataError("the .npz holds nothing to compare with")
+    return tuple(_compare(k, found[k], v, fixture.tolerance) for k, v in wanted.items())
+
+
+def _compare(
+    array: str, found: Tensor, expected: NDArray[np.float64], tolerance: float
+) -> ArrayError:
+    ours = found.detach().double().numpy()
+    if ours.shape != expected.shape:
+        raise DataError(f"{array} is {list(ours.shape)}, but {list(expected.shape)} is expected")
+    absolute = float(np.abs(ours - expected).max(initial=0))
+    largest = float(np.abs(expected).max(initial=0))
+    relative = absolute / largest if largest else absolute
+    # A NaN compares as false, and so fails.
+    return ArrayError(array, absolute, relative, relative <= tolerance)
+
+
+# ------------------------------------------------------------------------------ losses and metrics
+def compute_loss(fixture: Fixture) -> dict[str, Tensor]:
+    """The value of a loss, and its gradient with respect to its input: logits or cosines.
+
+    A loss's attribute ``fixture_names`` maps names of fixture fields to names of its options.
+    """
+    inputs = fixture.inputs()
+    given = next((name for name in ("logits", "cosines") if name in inputs), None)
+    if given is None:
+        raise DataError(f"{fixture.name} has neither an input 'logits' nor 'cosines'")
+    targets_BC = torch.from_numpy(inputs["targets"].astype(np.int8))
+    labels = known_context(np.eye(targets_BC.shape[1], dtype=np.float32), images=1)
+    factory = registry.find("loss", fixture.method).load()
+    renamed: Mapping[str, str] = getattr(factory, "fixture_names", {})
+    known = registry.options(factory, CORE_PARAMETERS)
+    fields = {renamed.get(name, name): value for name, value in fixture.fields.items()}
+    loss = factory(labels, **{name: value for name, value in fields.items() if name in known})
+    input_BC = inputs.tensor(given).requires_grad_()
+    logits_BC = input_BC
+    if given == "cosines":
+        logits_BC = _logits_of_cosines(input_BC, getattr(loss, "angles", Angles(scale=1.0)))
+    value = loss(logits_BC, targets_BC)
+    return {"loss": value, "grad": torch.autograd.grad(value, input_BC)[0]}
+
+
+def _logits_of_cosines(cosines: Tensor, angles: Angles) -> Tensor:
+    if angles.exponent == 1:
+        return angles.scale * cosines
+    return angles.scale * (2 * ((cosines + 1) / 2) ** angles.exponent - 1)
+
+
+def compute_metrics(fixture: Fixture) -> dict[str, Tensor]:
+    """Every metric that fixtures may expect."""
+    inputs = fixture.inputs()
+    scores = inputs["scores"]
+    targets = inputs["targets"].astype(np.int8)
+    found: dict[str, Any] = {
+        "ap_plain": average_precision(scores, targets),
+        "ap_interpolated": 100 * interpolated_average_precision(scores, targets),
+        "map_asl": 100 * average_precision(scores, targets).mean(),
+        **_prf(scores, targets, ""),
+    }
+    if "difficult" in inputs:
+        difficult = inputs["difficult"].astype(bool)
+        unknown = np.where(difficult, -1, targets).astype(np.int8)
+        found["ap_ignore_difficult"] = average_precision(scores, unknown)
+        # The published meter counts difficult labels as absent.
+        found |= _prf(scores, np.where(difficult, 0, targets).astype(np.int8), "_difficult")
+    return {name: torch.as_tensor(value) for name, value in found.items()}
+
+
+def _prf(scores: NDArray[np.float64], targets: Targets, ending: str) -> dict[str, Any]:
+    every = precision_recall_f1(scores, targets)
+    top3 = precision_recall_f1(scores, targets, top_k=3)
+    return {
+        f"prf{ending}": np.array([every[name] for name in PRF]),
+        f"prf_top3{ending}": np.array([top3[name] for name in PRF]),
+    }

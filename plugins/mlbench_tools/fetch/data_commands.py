@@ -32,7 +32,7 @@ from mlbench_tools.fetch.terminal import (
 )
 
 if TYPE_CHECKING:
-    from mlbench.types import DatasetCard, Sample
+    from mlbench.types import Sample
     from mlbench_tools.fetch.archives import ArchiveSource
 
 MAX_SAMPLES = 400
@@ -48,7 +48,7 @@ data = typer.Typer(
 @data.command(name="list")
 def list_datasets(as_json: Json = False) -> None:
     """List the data sets, their official sizes, and how to get each."""
-    rows = []
+    rows: list[dict[str, str | int | None]] = []
     for plugin in registry.plugins("dataset"):
         try:
             card = registry.dataset_card(plugin)
@@ -56,7 +56,18 @@ def list_datasets(as_json: Json = False) -> None:
             errors.print(f"{plugin.name}: {error}", style="red", markup=False)
             continue
         if card:
-            rows.append({"name": plugin.name, **_row(card)})
+            fetched = card.archives and all(archive.url for archive in card.archives)
+            by_hand = "steps by hand" if card.steps or card.archives else ""
+            facts = {
+                "name": plugin.name,
+                "title": card.title,
+                "labels": card.labels,
+                "train": card.splits["train"].images if "train" in card.splits else None,
+                "test": card.splits["test"].images if "test" in card.splits else None,
+                "had_by": "fetch" if fetched else by_hand,
+                "licence": card.licence,
+            }
+            rows.append(facts)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -67,20 +78,6 @@ def list_datasets(as_json: Json = False) -> None:
     for row in rows:
         table.add_row(*(f"{v:,}" if isinstance(v, int) else str(v or "") for v in row.values()))
     console.print(table, markup=False)
-
-
-def _row(card: DatasetCard) -> dict[str, object]:
-    sizes = {name: split.images for name, split in card.splits.items()}
-    fetched = card.archives and all(archive.url for archive in card.archives)
-    by_hand = "steps by hand" if card.steps or card.archives else ""
-    return {
-        "title": card.title,
-        "labels": card.labels,
-        "train": sizes.get("train"),
-        "test": sizes.get("test"),
-        "had_by": "fetch" if fetched else by_hand,
-        "licence": card.licence,
-    }
 
 
 @data.command()
@@ -118,7 +115,11 @@ def fetch(
         print_result(as_json, {"dataset": name, "fetched": [], "steps": steps}, [steps])
         raise typer.Exit(1)
     receipts = [_fetch_archive(source, root) for source in found]
-    fault = _opening_fault(name, root)
+    fault = ""
+    try:
+        open_dataset(name, root, None)
+    except DataError as error:
+        fault = str(error)
     official = {archive.name for archive in card.archives}
     if fault and not (card.steps and all(one["archive"] in official for one in receipts)):
         contents = "\n  ".join(
@@ -152,15 +153,6 @@ def _fetch_archive(source: ArchiveSource, root: Path) -> dict[str, Any]:
         )
         errors.print(text, markup=False, highlight=False)
     return receipt
-
-
-def _opening_fault(name: str, root: Path) -> str:
-    """Why the data set cannot be opened in a folder; empty if it can."""
-    try:
-        open_dataset(name, root, None)
-    except DataError as error:
-        return str(error)
-    return ""
 
 
 @data.command()

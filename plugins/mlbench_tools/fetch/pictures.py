@@ -1,10 +1,11 @@
 """Pictures to look at: samples with their labels, and which labels occur together.
 
-All text is in Pillow's built-in font; characters that it lacks show as boxes.
+All text is in Pillow's built-in font: accents are dropped, and other scripts show as boxes.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -109,8 +110,9 @@ def _wrap(words: Iterable[str], font: Font, width: int) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    """The text without line breaks and bytes that are not UTF-8, which Pillow cannot draw."""
-    return " ".join(text.encode("utf-8", "replace").decode().split())
+    """The text without accents, line breaks and bytes that are not UTF-8."""
+    plain = unicodedata.normalize("NFKD", text.encode("utf-8", "replace").decode())
+    return " ".join("".join(c for c in plain if not unicodedata.combining(c)).split())
 
 
 # ----------------------------------------------------------------------------------- co-occurrence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -142,13 +142,23 @@ def _pairs(counts_CC: np.ndarray, names: tuple[str, ...]) -> tuple[Pair, ...]:
 # ----------------------------------------------------------------------------------------- tables
 def tables(found: Statistics) -> Iterator[Table | str]:
     """What ``mlbench data stats`` prints."""
+    splits, labels = found.splits, sorted(found.labels, key=lambda label: -label.train)
     yield f"{found.dataset}: {found.identity}"
-    yield _splits(found)
-    yield _per_image(found)
-    for name, split in found.splits.items():
+    columns = ("", "images", "without labels", "labels per image", "positives", "unknown labels")
+    rows: list[Sequence[object]] = [
+        (name, s.images, s.without_labels, f"{s.labels_per_image:.2f}", s.positives, s.unknown)
+        for name, s in splits.items()
+    ]
+    yield _table(columns, rows)
+    numbers = sorted({number for split in splits.values() for number in split.per_image})
+    rows = [(str(n), *(split.per_image.get(n, 0) for split in splits.values())) for n in numbers]
+    yield _table(("labels in an image", *splits), rows)
+    for name, split in splits.items():
         if split.unlabelled:
             yield f"without labels in {name}: {shorten(split.unlabelled, LISTED)}"
-    yield _labels(found)
+    columns = ("label", "train", "test", "unknown in train", "in test", "")
+    rows = [(x.name, x.train, x.test, x.train_unknown, x.test_unknown, x.frequency) for x in labels]
+    yield _table(columns, rows)
     for group in GROUPS:
         names = [label.name for label in found.labels if label.frequency == group]
         yield f"{group}: {count(len(names), 'label')}{': ' + ', '.join(names) if names else ''}"
@@ -158,41 +168,11 @@ def tables(found: Statistics) -> Iterator[Table | str]:
     yield "\n--json prints the co-occurrence of all pairs, --plot FILE.png draws it."
 
 
-def _table(*columns: str) -> Table:
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table whose first column is text and whose other columns are numbers."""
     table = Table(box=None, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
-    return table
-
-
-def _splits(found: Statistics) -> Table:
-    table = _table(
-        "", "images", "without labels", "labels per image", "positives", "unknown labels"
-    )
-    for name, split in found.splits.items():
-        table.add_row(
-            name,
-            f"{split.images:,}",
-            f"{split.without_labels:,}",
-            f"{split.labels_per_image:.2f}",
-            f"{split.positives:,}",
-            f"{split.unknown:,}",
-        )
-    return table
-
-
-def _per_image(found: Statistics) -> Table:
-    numbers = sorted({number for split in found.splits.values() for number in split.per_image})
-    table = _table("labels in an image", *found.splits)
-    for number in numbers:
-        images = [split.per_image.get(number, 0) for split in found.splits.values()]
-        table.add_row(str(number), *(f"{n:,}" for n in images))
-    return table
-
-
-def _labels(found: Statistics) -> Table:
-    table = _table("label", "train", "test", "unknown in train", "in test", "")
-    for label in sorted(found.labels, key=lambda label: -label.train):
-        counts = (label.train, label.test, label.train_unknown, label.test_unknown)
-        table.add_row(label.name, *(f"{n:,}" for n in counts), label.frequency)
+    for row in rows:
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     return table

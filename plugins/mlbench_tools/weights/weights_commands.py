@@ -15,7 +15,6 @@ from rich.table import Table
 from mlbench import registry
 from mlbench.cli.console import cache_folder, console, data_folder, errors
 from mlbench.cli.device import device_name, thread_count
-from mlbench.text import named_values
 from mlbench.text import count, named_values, shorten
 from mlbench.types import SuiteError
 

@@ -110,13 +110,10 @@ def test_no_member_lands_outside(root, tmp_path, form, name):
 @pytest.mark.parametrize(
     ("kind", "target"),
     [
-        (tarfile.SYMTYPE, "/etc"),
         (tarfile.SYMTYPE, "../../out"),
         (tarfile.SYMTYPE, "inside.txt"),
-        (tarfile.LNKTYPE, "../out"),
         (tarfile.LNKTYPE, "set/fine.txt"),
         (tarfile.CHRTYPE, ""),
-        (tarfile.BLKTYPE, ""),
         (tarfile.FIFOTYPE, ""),
     ],
 )
@@ -133,17 +130,12 @@ def test_a_link_in_a_zip_becomes_a_plain_file(root, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["w", "w:gz", "zip"])
-def test_a_bomb_is_refused(refused, tmp_path, form):
-    zeros = ("set/zeros", bytes(3 * MEGABYTE))
+@pytest.mark.parametrize("sizes", [[3 * MEGABYTE], [0] * 3000], ids=["large", "empty files"])
+def test_a_bomb_is_refused(refused, tmp_path, form, sizes):
+    members = [(f"set/{i}", bytes(size)) for i, size in enumerate(sizes)]
     file = tmp_path / "archive"
-    _ = zip_with(file, zeros) if form == "zip" else tar_with(file, zeros, mode=form)
+    _ = zip_with(file, *members) if form == "zip" else tar_with(file, *members, mode=form)
     assert "more than the 1,048,576 bytes" in refused(file)
-
-
-@pytest.mark.parametrize("form", [tar_with, zip_with])
-def test_a_bomb_of_empty_files_is_refused(refused, tmp_path, form):
-    file = form(tmp_path / "archive", *((f"set/{i}", b"") for i in range(300)))
-    assert "more than" in refused(file, limit=100_000)
 
 
 def test_a_zip_that_lies_about_its_sizes_is_refused(refused, tmp_path):
@@ -165,17 +157,12 @@ def test_a_truncated_archive_is_refused(refused, tmp_path, form, part):
     refused(file)
 
 
-def test_a_tar_cut_between_two_members_is_refused(refused, tmp_path):
-    file = tar_with(tmp_path / "archive", ("set/1", bytes(512)), ("set/2", bytes(512)))
-    file.write_bytes(file.read_bytes()[:1024])
-    assert "lacks its end" in refused(file)
-
-
-def test_a_damaged_header_ends_no_tar_early(refused, tmp_path):
+@pytest.mark.parametrize("damage", ["between members", "in a header"])
+def test_a_tar_without_its_end_is_refused(refused, tmp_path, damage):
     file = tar_with(tmp_path / "archive", ("set/1", b"1"), ("set/2", b"2"), ("set/3", b"3"))
     content = bytearray(file.read_bytes())
     content[1024 + 10] ^= 0xFF
-    file.write_bytes(content)
+    file.write_bytes(content[:1024] if damage == "between members" else content)
     assert "lacks its end" in refused(file)
 
 

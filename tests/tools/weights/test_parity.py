@@ -57,12 +57,11 @@ def test_a_difference_is_shown_and_ends_in_1(cli, tmp_path):
     assert json.loads(cli("parity", file, "--json").out)["passed"] is False
 
 
-@pytest.mark.parametrize("only", ["csra_h4_c6", "csra"])
-def test_only_some(cli, only):
-    done = cli("parity", GIVEN, "--only", only, "--json")
-    names = [one["name"] for one in json.loads(done.out)["fixtures"]]
-    assert done.code == 0
-    assert names == (["csra_h4_c6"] if only == "csra_h4_c6" else ["csra_h1_c6", "csra_h4_c6"])
+def test_only_some(cli):
+    for only, wanted in (("csra_h4_c6", ["csra_h4_c6"]), ("csra", ["csra_h1_c6", "csra_h4_c6"])):
+        done = cli("parity", GIVEN, "--only", only, "--json")
+        assert [one["name"] for one in json.loads(done.out)["fixtures"]] == wanted
+        assert done.code == 0
     done = cli("parity", GIVEN, "--only", "csar")
     assert done.code == 2 and "has no csar" in done.err
 
@@ -99,7 +98,7 @@ def test_an_array_that_a_method_does_not_give_fails(cli, tmp_path):
     assert done.code == 1 and "csra gives no attention" in done.err
 
 
-def test_a_file_that_is_none_is_refused(cli, tmp_path):
+def test_a_malformed_file_is_refused(cli, tmp_path):
     (tmp_path / "a.json").write_text("{}")
     done = cli("parity", tmp_path / "a.json")
     assert done.code == 2 and "a.npz is missing" in done.err

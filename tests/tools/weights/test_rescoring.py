@@ -1,4 +1,4 @@
-"""Published weights, scored by `mlbench rescore`: a record of a tier of its own."""
+"""`mlbench rescore` scores published weights; their records are a tier."""
 
 from datetime import datetime
 
@@ -26,7 +26,7 @@ def change(file, weights=None, **spec):
     Checkpoint(weights or kept.weights, changed, kept.label_names, kept.preprocessing).save(file)
 
 
-def test_it_leaves_a_record_that_stands_on_a_board_of_its_own(cli, theirs, tmp_path):
+def test_it_writes_a_record_of_another_tier(cli, theirs, tmp_path):
     flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
     done = cli("rescore", theirs, *flags)
     assert done.code == 0 and "recorded in" in done.err, done.err
@@ -62,7 +62,7 @@ def test_its_pack_has_no_finding(cli, theirs, tmp_path):
     assert done.code == 0 and "no finding" in done.out, done.out
 
 
-def test_it_began_before_the_images_were_scored(cli, theirs, tmp_path, monkeypatch):
+def test_the_record_started_before_the_images_were_scored(cli, theirs, tmp_path, monkeypatch):
     class Clock(datetime):
         hour_now = 1
 
@@ -83,7 +83,7 @@ def test_it_began_before_the_images_were_scored(cli, theirs, tmp_path, monkeypat
     assert record.started == "2026-01-31T01:00:00+00:00"
 
 
-def test_a_checkpoint_of_our_own_is_no_published_one(cli, theirs, tmp_path):
+def test_a_checkpoint_of_a_run_is_refused(cli, theirs, tmp_path):
     change(theirs, data="d" * 16)
     flags = ("--dataset", "synthetic", "--results", tmp_path / "results")
     done = cli("rescore", theirs, *flags)

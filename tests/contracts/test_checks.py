@@ -111,47 +111,37 @@ SecretState = changed(
 OnTheCpu = changed(
     Good, lambda self, *_: self.register_buffer("scale", torch.ones((), device="cpu"))
 )
-FAULTY_HEADS = [
-    (
-        changed(Good, forward=lambda self, features: self.fc(self.pool(features))),
-        heads.gives_finite_logits_for_every_spec,
-        "instead of a HeadOutput",
-    ),
-    (
-        changed(Good, one_too_many),
-        heads.gives_one_logit_a_label,
-        r"1 labels give logits of shape \(2, 2\)",
-    ),
-    (changed(Good, refuse_one_label), heads.gives_one_logit_a_label, "two labels at least"),
-    (IdleWeight, heads.trains_every_parameter, "no gradient reaches .'idle'"),
-    (
-        changed(Good, pool=lambda self, features: Good.pool(self, features).detach()),
-        heads.trains_every_parameter,
-        "deepest map",
-    ),
-    (BatchNormed, heads.trains_on_one_image, "more than 1 value per channel"),
-    (
-        changed(Good, pool=look_at_neighbours),
-        heads.treats_images_independently,
-        "rest of the batch",
-    ),
-    (
-        changed(Good, pool=lambda self, f: nn.functional.dropout(Good.pool(self, f))),
-        heads.is_deterministic,
-        "other logits",
-    ),
-    (SecretState, heads.keeps_its_state, "loaded state dict"),
-    (OnTheCpu, heads.builds_without_memory, "'scale'"),
-    (changed(Good, pool=overflow), heads.works_in_half_precision, "moves the logits"),
-    (
-        changed(Good, aux=lambda self, logits: {"size": logits.mean(0)}),
-        heads.gives_scalar_extra_losses,
-        "not a finite scalar",
-    ),
-    (changed(Good, pool=write), heads.leaves_its_features_alone, "writes to its features"),
-    (changed(Good, forward=know_places), heads.follows_the_order_of_its_labels, "in another order"),
-    (changed(Good, pool=depend_on_values), heads.can_be_exported, "data-dependent|float"),
-]
+FAULTY_HEADS = {
+    heads.gives_finite_logits_for_every_spec: {
+        "instead of a HeadOutput": changed(Good, forward=lambda self, x: self.fc(self.pool(x))),
+    },
+    heads.gives_one_logit_a_label: {
+        r"1 labels give logits of shape \(2, 2\)": changed(Good, one_too_many),
+        "two labels at least": changed(Good, refuse_one_label),
+    },
+    heads.trains_every_parameter: {
+        "no gradient reaches .'idle'": IdleWeight,
+        "deepest map": changed(Good, pool=lambda self, x: Good.pool(self, x).detach()),
+    },
+    heads.trains_on_one_image: {"more than 1 value per channel": BatchNormed},
+    heads.treats_images_independently: {
+        "rest of the batch": changed(Good, pool=look_at_neighbours),
+    },
+    heads.is_deterministic: {
+        "other logits": changed(
+            Good, pool=lambda self, x: nn.functional.dropout(Good.pool(self, x))
+        ),
+    },
+    heads.keeps_its_state: {"loaded state dict": SecretState},
+    heads.builds_without_memory: {"'scale'": OnTheCpu},
+    heads.works_in_half_precision: {"moves the logits": changed(Good, pool=overflow)},
+    heads.gives_scalar_extra_losses: {
+        "not a finite scalar": changed(Good, aux=lambda self, logits: {"size": logits.mean(0)}),
+    },
+    heads.leaves_its_features_alone: {"writes to its features": changed(Good, pool=write)},
+    heads.follows_the_order_of_its_labels: {"in another order": changed(Good, forward=know_places)},
+    heads.can_be_exported: {"data-dependent|float": changed(Good, pool=depend_on_values)},
+}
 
 
 def test_a_refusal_is_no_fault_but_says_so():
@@ -241,48 +231,32 @@ def overflow_beyond_40(self, logits, targets):
     return good(logits, targets) + (huge.float() * (targets >= 0)).sum()
 
 
-FAULTY_LOSSES = [
-    (loss_of(loss), check, said)
-    for loss, check, said in [
-        (naive, losses.is_finite_for_extreme_logits, "not finite for torch"),
-        (
-            lambda logits, targets: soft(logits, targets).mean(),
-            losses.gives_unknown_labels_no_weight,
-            "unknown labels have a gradient",
-        ),
-        (summed, losses.averages_or_adds_up_over_images, "changes for a batch that holds"),
-        (over_known, losses.averages_or_adds_up_over_images, "two halves"),
-        (
-            lambda logits, targets: good(-logits, targets),
-            losses.pushes_logits_towards_their_targets,
-            "away from their target",
-        ),
-        (write_targets, losses.leaves_its_inputs_alone, "writes to its inputs"),
-        (soft, losses.is_finite_for_extreme_logits, "no scalar"),
-        (multiply, losses.is_float32_inside_autocast, "the value is torch.bfloat16"),
-        (
-            lambda logits, targets: multiply(logits, targets).float(),
-            losses.is_float32_inside_autocast,
-            "logits is not float32's: by",
-        ),
-    ]
-] + [
-    (
-        changed(SummedAndSaysSo, __call__=lambda self, logits, targets: good(logits, targets)),
-        losses.averages_or_adds_up_over_images,
-        "does not double",
-    ),
-    (
-        changed(OnAngles, angles=Angles(scale=5), __call__=arc_cosine),
-        losses.is_finite_for_any_cosine,
-        "not finite for torch.float32 logits of -5 with",
-    ),
-    (
-        changed(OnAngles, __call__=overflow_beyond_40),
-        losses.is_finite_for_any_cosine,
-        "not finite for torch.float32 logits of -80 with",
-    ),
-]
+FAULTY_LOSSES = {
+    losses.is_finite_for_extreme_logits: {
+        "not finite for torch": loss_of(naive),
+        "no scalar": loss_of(soft),
+    },
+    losses.gives_unknown_labels_no_weight: {
+        "unknown labels have a gradient": loss_of(lambda x, y: soft(x, y).mean()),
+    },
+    losses.averages_or_adds_up_over_images: {
+        "changes for a batch that holds": loss_of(summed),
+        "two halves": loss_of(over_known),
+        "does not double": changed(SummedAndSaysSo, __call__=lambda self, x, y: good(x, y)),
+    },
+    losses.pushes_logits_towards_their_targets: {
+        "away from their target": loss_of(lambda x, y: good(-x, y)),
+    },
+    losses.leaves_its_inputs_alone: {"writes to its inputs": loss_of(write_targets)},
+    losses.is_float32_inside_autocast: {
+        "the value is torch.bfloat16": loss_of(multiply),
+        "logits is not float32's: by": loss_of(lambda x, y: multiply(x, y).float()),
+    },
+    losses.is_finite_for_any_cosine: {
+        "float32 logits of -5 with": changed(OnAngles, angles=Angles(scale=5), __call__=arc_cosine),
+        "float32 logits of -80 with": changed(OnAngles, __call__=overflow_beyond_40),
+    },
+}
 
 
 def test_a_loss_that_is_not_on_angles_is_not_checked_for_cosines():
@@ -315,31 +289,29 @@ def mix_images(self, images):
     return Tiny.forward(self, images - images.mean(0, keepdim=True))
 
 
-FAULTY_BACKBONES = [
-    (changed(Tiny, spec=(Level(4, 8), Level(6, 32))), backbones.keeps_its_spec, "the spec says"),
-    (changed(Tiny, spec=(Level(6, 16), Level(4, 8))), backbones.keeps_its_spec, "shallow to deep"),
-    (changed(Tiny, std=(0.0, 0.0, 0.0)), backbones.says_how_to_normalise, "std is"),
-    (
-        changed(Tiny, stages=lambda self: [[self.one], [self.one, self.two]]),
-        backbones.divides_into_stages,
-        "one.weight belongs to 2 stages",
-    ),
-    (
-        changed(Tiny, stages=lambda self: [[self.one.weight], [self.two]]),
-        backbones.divides_into_stages,
-        "one.bias belongs to 0 stages",
-    ),
-    (
-        changed(Tiny, lambda self: setattr(self, "fc", nn.Linear(6, 1000))),
-        backbones.trains_every_parameter,
-        "'fc.weight', 'fc.bias'",
-    ),
-    (
-        changed(Tiny, forward=mix_images),
-        backbones.treats_images_independently,
-        "depends on the other images",
-    ),
-]
+FAULTY_BACKBONES = {
+    backbones.keeps_its_spec: {
+        "the spec says": changed(Tiny, spec=(Level(4, 8), Level(6, 32))),
+        "shallow to deep": changed(Tiny, spec=(Level(6, 16), Level(4, 8))),
+    },
+    backbones.says_how_to_normalise: {"std is": changed(Tiny, std=(0.0, 0.0, 0.0))},
+    backbones.divides_into_stages: {
+        "one.weight belongs to 2 stages": changed(
+            Tiny, stages=lambda self: [[self.one], [self.one, self.two]]
+        ),
+        "one.bias belongs to 0 stages": changed(
+            Tiny, stages=lambda self: [[self.one.weight], [self.two]]
+        ),
+    },
+    backbones.trains_every_parameter: {
+        "'fc.weight', 'fc.bias'": changed(
+            Tiny, lambda self: setattr(self, "fc", nn.Linear(6, 1000))
+        ),
+    },
+    backbones.treats_images_independently: {
+        "depends on the other images": changed(Tiny, forward=mix_images),
+    },
+}
 
 
 # --------------------------------------------------------------------------------------- datasets
@@ -399,54 +371,32 @@ def refuse_silently(self, root, cache):
 
 
 LEAKING = {"train": ("1", "2"), "test": ("2",)}
-FAULTY_DATASETS = [
-    (
-        changed(Drawn, card=Drawn.card.model_copy(update={"bibtex": " "})),
-        datasets.has_a_filled_card,
-        "bibtex is empty",
-    ),
-    (changed(Drawn, names=("a", "a")), datasets.has_unique_names, "stands twice"),
-    (changed(Drawn, keys=LEAKING), datasets.indexes_its_splits, "in both splits"),
-    (
-        changed(Drawn, index=index_of_one_file),
-        datasets.indexes_its_splits,
-        "files are in both splits",
-    ),
-    (changed(Drawn, dtype=np.float32), datasets.indexes_its_splits, "float32, not int8"),
-    (
-        changed(Drawn, index=index_without_files),
-        datasets.indexes_its_splits,
-        "2 files do not exist",
-    ),
-    (changed(Drawn, index=shuffled_index), datasets.keeps_its_order, "two orders"),
-    (
-        counting(lambda n: n.sum(axis=0)),
-        datasets.counts_its_objects,
-        r"objects are \(2,\) instead of \(2, 2\)",
-    ),
-    (counting(lambda n: n / 2), datasets.counts_its_objects, "not whole numbers"),
-    (
-        counting(lambda n: n - np.array([[0, 0], [0, 1]])),
-        datasets.counts_its_objects,
-        "1 labels are present .* is b in 2$",
-    ),
-    (
-        counting(lambda n: n + np.array([[0, 2], [0, 0]])),
-        datasets.counts_its_objects,
-        "1 labels are absent .* is b in 1$",
-    ),
-    (
-        changed(Drawn, objects=lambda self, keys: Drawn.objects(self, sorted(keys))),
-        datasets.counts_its_objects,
-        "order of the keys",
-    ),
-    (Needs, datasets.refuses_a_folder_without_it, "an empty folder is accepted"),
-    (
-        changed(Needs, refuse_silently),
-        datasets.refuses_a_folder_without_it,
-        "does not name the folder",
-    ),
-]
+FAULTY_DATASETS = {
+    datasets.has_a_filled_card: {
+        "bibtex is empty": changed(Drawn, card=Drawn.card.model_copy(update={"bibtex": " "})),
+    },
+    datasets.has_unique_names: {"stands twice": changed(Drawn, names=("a", "a"))},
+    datasets.indexes_its_splits: {
+        "in both splits": changed(Drawn, keys=LEAKING),
+        "files are in both splits": changed(Drawn, index=index_of_one_file),
+        "float32, not int8": changed(Drawn, dtype=np.float32),
+        "2 files do not exist": changed(Drawn, index=index_without_files),
+    },
+    datasets.keeps_its_order: {"two orders": changed(Drawn, index=shuffled_index)},
+    datasets.counts_its_objects: {
+        r"objects are \(2,\) instead of \(2, 2\)": counting(lambda n: n.sum(axis=0)),
+        "not whole numbers": counting(lambda n: n / 2),
+        "1 labels are present .* is b in 2$": counting(lambda n: n - np.array([[0, 0], [0, 1]])),
+        "1 labels are absent .* is b in 1$": counting(lambda n: n + np.array([[0, 2], [0, 0]])),
+        "order of the keys": changed(
+            Drawn, objects=lambda self, keys: Drawn.objects(self, sorted(keys))
+        ),
+    },
+    datasets.refuses_a_folder_without_it: {
+        "an empty folder is accepted": Needs,
+        "does not name the folder": changed(Needs, refuse_silently),
+    },
+}
 
 
 def test_a_data_set_need_not_count_objects():
@@ -467,31 +417,32 @@ def test_what_needs_files_is_not_checked_further():
 # ---------------------------------------------------------------------------------------- recipes
 RECIPE = Recipe(title="t", bibtex="@misc{a}", summary="s", settings=Settings(head="gap"))
 UNSOURCED = Reported(dataset="coco", metric="mAP", value=83, source=" ", status="verified")
-FAULTY_RECIPES = [
-    (RECIPE.model_copy(update=fields), check, said)
-    for fields, check, said in [
-        ({"bibtex": "Smith, 2020"}, recipes.cites_its_paper, "bibtex"),
-        ({"summary": " "}, recipes.cites_its_paper, "summary is empty"),
-        ({"settings": Settings(head="gapp")}, recipes.names_plugins_that_exist, "gap"),
-        (
-            {"settings": Settings(head="gap", head_options={"width": 3})},
-            recipes.names_plugins_that_exist,
-            r"head gap has no options \['width'\]; known: \['classifier', 'prior_bias'\]",
+
+
+def altered(**fields):
+    return RECIPE.model_copy(update=fields)
+
+
+FAULTY_RECIPES = {
+    recipes.cites_its_paper: {
+        "bibtex": altered(bibtex="Smith, 2020"),
+        "summary is empty": altered(summary=" "),
+    },
+    recipes.names_plugins_that_exist: {
+        "gap": altered(settings=Settings(head="gapp")),
+        r"no options \['width'\]; known: \['classifier', 'prior_bias'\]": altered(
+            settings=Settings(head="gap", head_options={"width": 3})
         ),
-        ({"per_dataset": {"vocc": {}}}, recipes.changes_what_exists, "voc"),
-        ({"tuned": {"probe": {"lr": 1}}}, recipes.changes_what_exists, "lr"),
-        (
-            {"tuned": {"probe": {"optimizer": {"rate": 1}}}},
-            recipes.changes_what_exists,
-            "optimizer.rate",
-        ),
-        (
-            {"reported": (UNSOURCED,)},
-            recipes.says_where_its_scores_are_from,
-            "mAP 83.0 on coco has no source",
-        ),
-    ]
-]
+    },
+    recipes.changes_what_exists: {
+        "voc": altered(per_dataset={"vocc": {}}),
+        "lr": altered(tuned={"probe": {"lr": 1}}),
+        "optimizer.rate": altered(tuned={"probe": {"optimizer": {"rate": 1}}}),
+    },
+    recipes.says_where_its_scores_are_from: {
+        "mAP 83.0 on coco has no source": altered(reported=(UNSOURCED,)),
+    },
+}
 
 
 # ------------------------------------------------------------------------------------------- all
@@ -516,11 +467,15 @@ def test_a_good_plugin_passes(plugin, check):
     check(plugin)
 
 
-@pytest.mark.parametrize(
-    ("plugin", "check", "said"),
-    [*FAULTY_HEADS, *FAULTY_LOSSES, *FAULTY_BACKBONES, *FAULTY_DATASETS, *FAULTY_RECIPES],
-    ids=ids,
-)
+FAULTS = [
+    (plugin, check, said)
+    for kind in (FAULTY_HEADS, FAULTY_LOSSES, FAULTY_BACKBONES, FAULTY_DATASETS, FAULTY_RECIPES)
+    for check, plugins in kind.items()
+    for said, plugin in plugins.items()
+]
+
+
+@pytest.mark.parametrize(("plugin", "check", "said"), FAULTS, ids=ids)
 def test_a_fault_is_found(plugin, check, said):
     with pytest.raises(Exception, match=said) as caught:
         check(plugin)

@@ -42,16 +42,16 @@ LARGEST_MLP = 500_000_000
 
 
 class LabelBranch(NamedTuple):
-    """A function of the labels alone: L [C, D], groups [G, D], assignment [C, G]."""
+    """Embeddings of labels [C, D] and groups [G, D], and the assignment [C, G]."""
 
     labels: Tensor
     groups: Tensor
     assignment: Tensor
 
     def group_loss(self) -> Tensor:
-        """Sum over labels of the distance to the embedding of the label's own group."""
-        own_CD = self.groups[self.assignment.argmax(dim=1)]
-        distances_C: Tensor = torch.linalg.vector_norm(self.labels - own_CD, dim=1)
+        """The sum of the distances between each label and the group it is most assigned to."""
+        group_CD = self.groups[self.assignment.argmax(dim=1)]
+        distances_C: Tensor = torch.linalg.vector_norm(self.labels - group_CD, dim=1)
         return distances_C.sum()
 
 
@@ -126,8 +126,8 @@ class MSRN(nn.Module):
         v_BRD = torch.tanh(torch.cat(scales, dim=-1))
         if isinstance(self.classifier, ElementwiseClassifier):
             v_BCD, v_BGD = v_BRD.split((len(branch.labels), len(branch.groups)), dim=1)
-            own_BCD = v_BGD[:, branch.assignment.argmax(dim=1)]
-            v_BRD = torch.cat((v_BCD, own_BCD), dim=-1)
+            group_BCD = v_BGD[:, branch.assignment.argmax(dim=1)]
+            v_BRD = torch.cat((v_BCD, group_BCD), dim=-1)
         group = self.group_loss_weight * branch.group_loss()
         return HeadOutput(self.classifier(v_BRD), {"group": group})
 
@@ -180,7 +180,7 @@ def _refuse(spec: FeatureSpec, labels: int, classifier: str, groups: int, label_
     if classifier == "mlp" and weights > LARGEST_MLP:
         raise PluginError(
             f"msrn: with {labels} labels the first layer of its MLP classifier has "
-            f"{weights / 1e9:.2f} billion weights; use the one that does not grow so: "
+            f"{weights / 1e9:.2f} billion weights; use the element-wise classifier: "
             "`head_options: {classifier: elementwise}`"
         )
 
@@ -223,9 +223,9 @@ def _reorder_mlp(state: dict[str, Tensor], order: Sequence[int]) -> dict[str, Te
 def _published_group_loss(proof: Proof) -> Tensor:
     """The group loss added up as in the published code: in a float32 number, label by label."""
     branch = proof.head.label_branch()
-    own_CD = branch.groups[branch.assignment.argmax(dim=1)]
+    group_CD = branch.groups[branch.assignment.argmax(dim=1)]
     total = torch.zeros((), dtype=torch.float32)
-    for distance in (branch.labels - own_CD).norm(dim=1):
+    for distance in (branch.labels - group_CD).norm(dim=1):
         total += distance.float()
     weighted: Tensor = total * proof.head.group_loss_weight
     return weighted

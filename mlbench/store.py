@@ -279,16 +279,9 @@ def open_arrays(file: Path) -> Iterator[Any]:
         ) from error
     except _DAMAGE as error:
         raise StoreError(
-            f"{file}: damaged predictions ({damage(error)}); restore the file, or "
+            f"{file}: damaged predictions ({type(error).__name__}); restore the file, or "
             "delete it and its record and run again"
         ) from error
-
-
-def damage(error: Exception) -> str:
-    """Why an archive cannot be read. numpy's own message suggests loading it unsafely."""
-    if isinstance(error, ValueError) and "pickle" in str(error):
-        return "no archive of plain arrays"
-    return f"{type(error).__name__}: {error}"
 
 
 def prediction_arrays(predictions: Predictions, record: RunRecord) -> dict[str, NDArray[Any]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mlbench.metrics.average_precision import ScoreMatrix
 from mlbench.metrics.measures import ProtocolInput
-from mlbench.store import VALIDATION, Store, damage
+from mlbench.store import VALIDATION, Store
 from mlbench.text import count
 from mlbench.types import DataError, RunRecord, StoreError, Targets
 
@@ -113,7 +113,7 @@ def _read_npz(file: Path) -> dict[str, NDArray[Any]]:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise StoreError(
-            f"{file}: damaged or no .npz ({damage(error)}); restore the file"
+            f"{file}: damaged or no .npz ({type(error).__name__}); restore the file"
         ) from error
 
 

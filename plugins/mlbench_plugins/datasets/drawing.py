@@ -17,7 +17,7 @@ Point = tuple[float, float]
 Coverage = NDArray[np.float64]
 
 UNCLEAR = 0.6
-"""How often an object that has a twin is drawn without what tells the two apart."""
+"""How often an object with a twin is drawn without the feature that distinguishes the two."""
 RADIUS = (0.1, 0.19)
 """Smallest and largest half-width of an object, in widths of the picture."""
 CLUTTER = 4

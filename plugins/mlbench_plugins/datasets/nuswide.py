@@ -94,7 +94,7 @@ class NUSWIDE(Dataset):
         },
         budget=FINE_TUNING,
         notes="Scores by different protocols cannot be compared; train and test are those of csv "
-        "unless the option protocol says otherwise. Labels stand in the order of Concepts81.txt, "
+        "unless the option protocol says otherwise. Labels are in the order of Concepts81.txt, "
         "which is the alphabet; MSRN's files have an order of their own.",
         archives=(
             Archive(name="ImageList.zip", url=None, unpacked_bytes=1 << 30, into="nuswide"),
@@ -115,7 +115,7 @@ class NUSWIDE(Dataset):
         self.protocol = protocol
         sign, needs = _NEEDS[protocol]
         others = " and ".join(one for one in get_args(Protocol) if one != protocol)
-        what = f"NUS-WIDE by protocol={protocol} (beside {others}) needs {needs}"
+        what = f"NUS-WIDE by protocol={protocol} (others: {others}) needs {needs}"
         self.folder = locate(root, _PLACES, sign, what)
         self._splits: dict[Split, Index] = {}
 

@@ -71,7 +71,7 @@ def read_single_positive(folder: Path, split: Split) -> Listed:
         if key not in row:
             raise DataError(
                 f"{listed} line {number}: {key!r} is not in {everything}; write the paths as they "
-                "stand there"
+                "are written there"
             )
     labels = folder / "Groundtruth" / "AllLabels"
     files = [labels / f"Labels_{name}.txt" for name in NAMES]

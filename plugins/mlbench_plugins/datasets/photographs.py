@@ -162,5 +162,5 @@ def refuse_shared(train: Sequence[str], test: Sequence[str], remedy: str) -> Non
     shared = [key for key in test if key in trained]
     if shared:
         raise DataError(
-            f"{len(shared)} images stand in both splits, the first is {shared[0]!r}; {remedy}"
+            f"{len(shared)} images are in both splits, the first is {shared[0]!r}; {remedy}"
         )

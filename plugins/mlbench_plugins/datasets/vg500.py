@@ -38,7 +38,7 @@ class VG500(Dataset):
         root: the folder with the lists and the images (``VG_100K``, ``VG_100K_2``, ``images``, or
             beside the lists), or a folder with such a ``vg500`` or ``VG``.
         cache: not used.
-        names_file: a file beside the lists with the 500 names, one a line.
+        names_file: a file beside the lists with the 500 names, one per line.
     """
 
     card = DatasetCard(
@@ -86,7 +86,7 @@ class VG500(Dataset):
 
         Raises:
             DataError: a file is missing or malformed, a listed image has no labels, an image
-                stands in a list twice or in both, or none of the images is there.
+                is listed twice or in both lists, or none of the images is there.
         """
         if not self._splits:
             labels = _read_json(self.folder / "vg_category_500_labels_index.json")
@@ -106,11 +106,11 @@ _SPLITS: tuple[Split, ...] = ("train", "test")
 def _names(folder: Path, file: str) -> tuple[str, ...]:
     if not file:
         return tuple(f"vg{i:03d}" for i in range(LABELS))
-    names = [line.strip() for line in read_lines(folder / file, "give 500 names, one a line")]
+    names = [line.strip() for line in read_lines(folder / file, "give 500 names, one per line")]
     if len(names) != LABELS or len(set(names)) != LABELS or "" in names:
         raise DataError(
             f"{folder / file} has {len(set(names) - {''})} different names in {len(names)} "
-            "lines; give 500 names, one a line"
+            "lines; give 500 names, one per line"
         )
     return tuple(names)
 
@@ -122,7 +122,7 @@ def _read_list(file: Path) -> list[str]:
             raise DataError(f"{file} line {number} is empty; {_AGAIN}")
     if len(set(keys)) < len(keys):
         twice = next(key for key, times in Counter(keys).items() if times > 1)
-        raise DataError(f"{file}: image {twice} stands there twice; {_AGAIN}")
+        raise DataError(f"{file}: image {twice} is listed twice; {_AGAIN}")
     return keys
 
 

@@ -177,7 +177,7 @@ class VocYear(Dataset):
                 case [key, "1" | "-1" | "0"] if not _KEY[self._year].fullmatch(key):
                     raise DataError(f"{where}: {key!r} is no image of VOC {self._year}; {remedy}")
                 case [key, "1" | "-1" | "0"] if key in values:
-                    raise DataError(f"{where}: image {key} stands in the list twice; {remedy}")
+                    raise DataError(f"{where}: image {key} is listed twice; {remedy}")
                 case [key, "1" | "-1" | "0" as value]:
                     values[key] = int(value)
                 case _:

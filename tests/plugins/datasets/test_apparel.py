@@ -92,17 +92,6 @@ def test_files_are_read_once_and_only_where_sizes_agree(
     assert len(opened(root, blocked / "c").index("train")) > 0, "no cache, only slower"
 
 
-def test_groups_of_a_part_forget_no_other_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = write(tmp_path / "a")
-    opened(root, tmp_path / "c").train_groups()
-    read: list[Path] = []
-    monkeypatch.setattr(duplicates, "_digest", read.append)
-    opened(root, tmp_path / "c").train_groups()
-    assert not read
-
-
 # ------------------------------------------------------------------------------------- MSRN's split
 def labels_file(folder: Path, content: Any) -> Path:
     file = folder / "apparel_kaggle_labels.json"

@@ -234,7 +234,7 @@ def test_splits_of_different_releases_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="different categories"):
         opened(root).index("test")
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(CONTENT))
-    with pytest.raises(DataError, match="3 images stand in both splits, the first is '9'; take"):
+    with pytest.raises(DataError, match="3 images are in both splits, the first is '9'; take"):
         opened(root).index("test")
 
 

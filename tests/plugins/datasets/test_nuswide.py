@@ -151,7 +151,7 @@ def test_a_complete_run(cli: Any, tmp_path: Path, protocol: str) -> None:
 @pytest.mark.parametrize(
     ("protocol", "needed"),
     [
-        ("csv", r"protocol=csv \(beside original and single_positive\) needs nus_wid_data\.csv"),
+        ("csv", r"protocol=csv \(others: original and single_positive\) needs nus_wid_data\.csv"),
         ("original", r"needs ImageList/\{Train,Test\}Imagelist\.txt and Groundtruth/TrainTest"),
         ("single_positive", r"needs single_positive_train\.txt and single_positive_test\.txt"),
     ],
@@ -221,12 +221,12 @@ def test_the_same_image_in_both_splits_is_refused(official: Path, table: Path) -
     stolen = lines(official / "ImageList/TestImagelist.txt")[4]
     edit(official / TRAIN_LIST, lambda held: held.__setitem__(7, stolen))
     key = stolen.replace("\\", "/")
-    with pytest.raises(DataError, match=f"1 images stand in both splits, the first is '{key}'"):
+    with pytest.raises(DataError, match=f"1 images are in both splits, the first is '{key}'"):
         opened(official, protocol="original").index("test")
     file = table / "nus_wid_data.csv"
     row = next(line for line in lines(file) if line.endswith(",val"))
     edit(file, lambda held: held.append(row.removesuffix("val") + "train"))
-    with pytest.raises(DataError, match="1 images stand in both splits"):
+    with pytest.raises(DataError, match="1 images are in both splits"):
         opened(table).index("train")
 
 

@@ -14,14 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlbench import registry
 from mlbench.contracts.dataset_checks import counts_its_objects
 from mlbench.data.labels import label_context
 from mlbench.data.noise import with_label_noise
 from mlbench.data.open import open_splits
-from mlbench.types import DataError, Dataset, Index, LabelNoise, PluginError, Splits
+from mlbench.types import DataError, Index, LabelNoise, PluginError, Splits
 from mlbench_plugins.datasets.coco import BY_ID, COCO
-from mlbench_plugins.datasets.instances import read_cached, read_instances
+from mlbench_plugins.datasets.instances import read_instances
 from mlbench_plugins.datasets.voc import VOC2007
 from mlbench_plugins.layers.label_graph import conditional_probability
 
@@ -105,24 +104,6 @@ def test_labels_that_were_hidden_or_flipped_say_nothing_of_objects(coco: Path) -
     assert counted(with_label_noise(coco_splits(coco), LabelNoise()))["person"] == 5
 
 
-def test_a_cache_of_labels_alone_is_read_anew(coco: Path, tmp_path: Path) -> None:
-    file, cache = coco / "annotations" / "instances_train2017.json", tmp_path / "kept"
-    found = read_cached(file, cache)
-    (kept,) = cache.glob("*.npz")
-    with np.load(kept) as held:
-        older = {name: held[name] for name in ("names", "ids", "files")}
-    np.savez_compressed(kept, targets=found.targets, **older)
-    assert np.array_equal(read_cached(file, cache).objects, found.objects)
-    with np.load(kept) as held:
-        assert "objects" in held
-
-
-@pytest.mark.parametrize("name", ["nuswide", "vg500", "apparel", "synthetic"])
-def test_labels_of_whole_images_have_no_objects(name: str) -> None:
-    factory = registry.find("dataset", name).load()
-    assert factory.objects is Dataset.objects
-
-
 def test_a_data_set_without_objects_is_named(cache: Path) -> None:
     splits = open_splits("synthetic", {"train_images": 20, "test_images": 5}, None, cache)
     with pytest.raises(PluginError, match="synthetic does not tell how many objects"):
@@ -169,15 +150,6 @@ def test_yolo_counts_lines(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("names: [a, b]\ntrain: images/train\nval: images/val\n")
     splits = open_splits(f"manifest:{tmp_path / 'data.yaml'}", {}, None, tmp_path / "cache")
     assert counted(splits) == {"a": 2, "b": 3}
-
-
-def test_a_table_has_no_objects(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
-    picture(tmp_path / "b.jpg")
-    (tmp_path / "t.csv").write_text("image,labels,split\na.jpg,x;x,train\nb.jpg,x,test\n")
-    splits = open_splits(f"manifest:{tmp_path / 't.csv'}", {}, None, tmp_path / "cache")
-    with pytest.raises(PluginError, match=r"t\.csv does not tell"):
-        counted(splits)
 
 
 # ---------------------------------------------------------------------------------------------- VOC

@@ -126,10 +126,10 @@ def test_wrong_lists_are_named(vg: Path) -> None:
     names = train.read_text()
     first = names.split()[0]
     for content, message in (
-        (names + first + "\n", f"image {first} stands there twice"),
+        (names + first + "\n", f"image {first} is listed twice"),
         ("\n" + names, "line 1 is empty"),
         ("", "is empty; take it from"),
-        (test.read_text(), "8 images stand in both splits"),
+        (test.read_text(), "8 images are in both splits"),
     ):
         train.write_text(content)
         with pytest.raises(DataError, match=message):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,15 +21,15 @@ from mlbench_plugins.datasets.manifest_annotations import (
     from_yolo,
     home_of,
 )
-from mlbench_plugins.datasets.manifest_columns import ENCODING, TABLES, Columns, from_table
+from mlbench_plugins.datasets.manifest_columns import TABLES, Columns, from_table
 from mlbench_plugins.datasets.manifest_listing import LISTED, Listing
+from mlbench_plugins.datasets.manifest_tables import read_json
 from mlbench_plugins.datasets.photographs import (
     FINE_TUNING,
     choose,
     exists,
     is_file,
     is_folder,
-    read_text,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -114,14 +113,7 @@ class Manifest(Dataset):
             separator=_text("separator", separator),
             names=_names("label_names", label_names),
         )
-        choose("manifest", "val", val, get_args(Validation))
-        if not isinstance(test_share, float | int) or not 0 < test_share < 1:
-            raise DataError(f"manifest has no test_share={test_share!r}; it is between 0 and 1")
-        if root is not None and not is_folder(root):
-            raise DataError(
-                f"{root} is no folder; name the folder of your pictures with --data DIR, or leave "
-                "out --data and $MLBENCH_DATA"
-            )
+        _check_options(root, test_share, val)
         place = _locate(source, root)
         listing = _read(place, columns, cache)
         if root is not None:
@@ -129,24 +121,20 @@ class Manifest(Dataset):
         keys, (files, self._missing) = listing.keys(), listing.files()
         copies = _copies(files, cache)
         groups = together(keys, listing.groups or (), copies)
-        if listing.splits is None:
-            test = drawn(groups, test_share, f"{split_seed}:")
-            parts: dict[Split, NDArray[np.bool_]] = {"train": ~test, "test": test}
-            remedy = f"change test_share ({test_share:g}) or split_seed, or add a column 'split'"
-        else:
-            parts = _listed_splits(listing.splits, val)
-            remedy = "mark some rows so in the split column"
-            _warn_of_leaks(listing, keys, copies, parts)
-        self.names = listing.names
+        parts = _parts(listing.splits, groups, test_share, split_seed, val)
+        self._indices = {split: _index(listing, keys, files, rows) for split, rows in parts.items()}
         self._groups = dict(zip(keys, groups, strict=True))
         self._objects = listing.objects
         self._rows = {key: row for row, key in enumerate(keys)}
         listed = zip(keys, listing.splits or (), strict=False)
         self._val = {key for key, split in listed if split == "val"}
-        self._indices = {split: _index(listing, keys, files, rows) for split, rows in parts.items()}
+        self.names = listing.names
         for split, index in self._indices.items():
             if not len(index):
+                remedy = "change test_share or split_seed, or mark some rows so in a column 'split'"
                 raise DataError(f"{place}: the {split} split is empty; {remedy}")
+        if listing.splits is not None:
+            _warn_of_leaks(listing, keys, copies, parts)
         self._warn_of_positives(place)
         _warn_of_spelling(listing)
         self.card = self._card_of(place)
@@ -217,7 +205,7 @@ def _read(place: Path, columns: Columns, cache: Path) -> Listing:
                 f"{place} is no folder and ends in none of {', '.join((*TABLES, '.json', *YOLO))}"
             )
         if ending == ".json":
-            content = _read_json(place)
+            content = read_json(place)
             if not (isinstance(content, dict) and {"images", "annotations"} <= content.keys()):
                 return from_table(place, columns, content)
     if columns != Columns():
@@ -230,20 +218,6 @@ def _read(place: Path, columns: Columns, cache: Path) -> Listing:
     return from_folder(place, cache) if is_folder(place) else from_yolo(place)
 
 
-def _read_json(file: Path) -> Any:
-    """The content of a json, without the outlines of instances, which are most of it."""
-
-    def slim(item: dict[str, Any]) -> dict[str, Any]:
-        if "image_id" in item:
-            item.pop("segmentation", None)
-        return item
-
-    try:
-        return json.loads(read_text(file, ENCODING), object_hook=slim)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file} line {error.lineno}: no whole json ({error.msg})") from error
-
-
 def _name_of(place: Path) -> str:
     """A table's or COCO json's own name; a tree's or YOLO's is its folder's."""
     if is_folder(place):
@@ -254,8 +228,17 @@ def _name_of(place: Path) -> str:
 
 
 # ------------------------------------------------------------------------------------------ splits
-def _listed_splits(splits: Sequence[str], val: Validation) -> dict[Split, NDArray[np.bool_]]:
-    """The parts that a manifest names itself; ``val`` is scored if nothing is ``test``."""
+def _parts(
+    splits: Sequence[str] | None,
+    groups: Sequence[str],
+    test_share: float,
+    split_seed: int,
+    val: Validation,
+) -> dict[Split, NDArray[np.bool_]]:
+    """The rows of each split: as listed, else drawn. ``val`` is scored if nothing is ``test``."""
+    if splits is None:
+        drawn_N = drawn(groups, test_share, f"{split_seed}:")
+        return {"train": ~drawn_N, "test": drawn_N}
     listed = np.array(splits)
     if not (listed == "test").any():
         return {"train": listed == "train", "test": listed == "val"}
@@ -326,6 +309,17 @@ def _first(names: Sequence[str]) -> str:
 
 
 # ----------------------------------------------------------------------------------------- options
+def _check_options(root: Path | None, test_share: object, val: object) -> None:
+    choose("manifest", "val", val, get_args(Validation))
+    if not isinstance(test_share, float | int) or not 0 < test_share < 1:
+        raise DataError(f"manifest has no test_share={test_share!r}; it is between 0 and 1")
+    if root is not None and not is_folder(root):
+        raise DataError(
+            f"{root} is no folder; name the folder of your pictures with --data DIR, or leave "
+            "out --data and $MLBENCH_DATA"
+        )
+
+
 def _text(option: str, value: object) -> str | None:
     if value == "":
         raise DataError(f"manifest has no {option}={value!r}; give a text")

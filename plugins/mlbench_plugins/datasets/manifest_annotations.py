@@ -136,15 +136,15 @@ def from_yolo(file: Path) -> Listing:
     else:
         lines = [line for line in read_lines(file, _AGAIN) if line.strip()]
         names, parts = _unique(file, lines), {"": [base]}
-    images: list[Path] = []
-    splits: list[str] = []
-    for split, folders in parts.items():
-        for folder in map(Path.resolve, folders):
-            found = pictures_under(folder)
-            images += found
-            splits += [split or _split_in(image.relative_to(folder)) for image in found]
-    if not images:
+    found = [
+        (image, split or _split_in(image.relative_to(folder)))
+        for split, folders in parts.items()
+        for folder in map(Path.resolve, folders)
+        for image in pictures_under(folder)
+    ]
+    if not found:
         raise DataError(f"{file}: there is no image in its folders")
+    images, splits = map(list, zip(*found, strict=True))
     label_files = [_label_file(image, base) for image in images]
     for stray, namesake in _without_image(file, label_files).items():
         images.append(images[namesake].with_name(stray.stem + images[namesake].suffix))

@@ -15,14 +15,13 @@ import numpy as np
 
 from mlbench.types import DataError, Targets
 from mlbench_plugins.datasets.manifest_listing import SPLITS, Listing, matrix
-from mlbench_plugins.datasets.manifest_tables import TEXTS, read_table
+from mlbench_plugins.datasets.manifest_tables import ENCODING, TEXTS, read_table
 from mlbench_plugins.datasets.photographs import read_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TABLES = (*TEXTS, ".parquet")
-ENCODING = "save the file as UTF-8 (spreadsheets call it 'CSV UTF-8')"
 
 IMAGE = ("image", "file", "path", "filename", "file_name", "image_path", "filepath")
 LABELS = ("labels", "label", "tags", "tag")

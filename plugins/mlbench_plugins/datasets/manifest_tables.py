@@ -14,11 +14,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlbench.types import DataError
+from mlbench_plugins.datasets.photographs import read_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TEXTS = (".csv", ".tsv", ".jsonl")
+ENCODING = "save the file as UTF-8 (spreadsheets call it 'CSV UTF-8')"
+
+
+def read_json(file: Path) -> Any:
+    """The content of a json, without the outlines of instances, which are most of it.
+
+    Raises:
+        DataError: it cannot be read or is no json.
+    """
+
+    def slim(item: dict[str, Any]) -> dict[str, Any]:
+        if "image_id" in item:
+            item.pop("segmentation", None)
+        return item
+
+    try:
+        return json.loads(read_text(file, ENCODING), object_hook=slim)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file} line {error.lineno}: no whole json ({error.msg})") from error
 
 
 def read_table(file: Path, content: Any) -> pd.DataFrame:

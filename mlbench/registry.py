@@ -35,7 +35,7 @@ PLURALS: dict[Kind, str] = {kind: f"{kind}s" for kind in EVERY_KIND} | {"loss": 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A name that some distribution has registered; ``value`` is ``module:attribute``."""
+    """A name registered by a distribution; ``value`` is ``module:attribute``."""
 
     kind: Kind
     name: str
@@ -50,10 +50,10 @@ class Plugin:
         return self.name if self.argument is None else f"{self.name}:{self.argument}"
 
     def load(self) -> Any:
-        """Import it; an argument is bound as the first parameter.
+        """Import the plugin; an argument is bound to the first parameter.
 
         Raises:
-            PluginError: naming the plugin, its distribution and the reason, whatever went wrong.
+            PluginError: the import failed, whatever the reason.
         """
         module, _, attribute = self.value.partition(":")
         try:
@@ -63,8 +63,8 @@ class Plugin:
         except Exception as error:
             raise PluginError(
                 f"{self.kind} {self.name!r} of {self.distribution} {self.version} cannot be "
-                f"imported ({self.value}): {type(error).__name__}: {error}. Mend or uninstall "
-                f"{self.distribution}; everything else goes on without it."
+                f"imported ({self.value}): {type(error).__name__}: {error}. Fix or uninstall "
+                f"{self.distribution}; everything else works without it."
             ) from error
         if self.argument is None:
             return found
@@ -72,10 +72,10 @@ class Plugin:
 
 
 def plugins(kind: Kind | None = None) -> list[Plugin]:
-    """Registered names, sorted by kind and name; clashing names stand more than once.
+    """Registered plugins, sorted by kind and name; a clashing name occurs more than once.
 
     Args:
-        kind: only this kind; by default all that a matrix is made of.
+        kind: only this kind; by default all kinds of a matrix.
     """
     wanted = KINDS if kind is None else (kind,)
     return [plugin for plugin in _installed(tuple(sys.path)) if plugin.kind in wanted]
@@ -83,7 +83,7 @@ def plugins(kind: Kind | None = None) -> list[Plugin]:
 
 @functools.cache
 def _installed(path: tuple[str, ...]) -> list[Plugin]:
-    """What the distributions in these folders register; to look takes some 20 ms."""
+    """The plugins of the distributions in these folders; finding them takes some 20 ms."""
     found: dict[Plugin, None] = {}
     groups = {f"mlbench.{PLURALS[kind]}": kind for kind in EVERY_KIND}
     for distribution in distributions(path=list(path)):
@@ -95,7 +95,7 @@ def _installed(path: tuple[str, ...]) -> list[Plugin]:
 
 
 def find(kind: Kind, text: str) -> Plugin:
-    """The plugin of this kind that ``text`` (``name`` or ``name:argument``) names.
+    """Find the plugin of this kind named ``text`` (``name`` or ``name:argument``).
 
     Raises:
         PluginError: no such name (the nearest are suggested), or two distributions claim it.
@@ -133,7 +133,7 @@ def recorded_as(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, A
 
 
 def _readers(candidates: list[Plugin]) -> list[str]:
-    """Names of plugins that take an argument, where a file was given instead of a name."""
+    """Names of the plugins that need an argument, such as a file."""
     found = []
     for plugin in candidates:
         with suppress(PluginError):
@@ -163,7 +163,7 @@ def canonical(kind: Kind, text: str) -> str:
 
 
 def refuse_clash(hits: list[Plugin]) -> None:
-    """Two distributions must not claim one name of one kind."""
+    """Raise ``PluginError`` if two distributions claim a name."""
     if len(hits) > 1:
         claims = " and ".join(f"{p.distribution} {p.version} ({p.value})" for p in hits)
         raise PluginError(
@@ -187,7 +187,7 @@ def import_errors(found: Iterable[Plugin]) -> dict[Plugin, str]:
 
 
 def clashes() -> dict[tuple[Kind, str], list[Plugin]]:
-    """(kind, name) -> the plugins that claim it, where there is more than one."""
+    """(kind, name) -> the plugins that claim it, if there are several."""
     claims: dict[tuple[Kind, str], list[Plugin]] = defaultdict(list)
     for plugin in plugins():
         claims[plugin.kind, plugin.name].append(plugin)
@@ -202,9 +202,9 @@ def unknown_plugin(text: str, kind: Kind | None = None) -> PluginError:
 
 
 def asks_for_argument(factory: Any, given: Iterable[str] = ()) -> bool:
-    """Whether a factory needs what stands after the colon of ``name:argument``.
+    """Whether a factory needs the argument of ``name:argument``.
 
-    It does if it has a positional parameter without a default that the core does not give.
+    It does if it has a positional parameter without a default that is not in ``given``.
     """
     return any(
         parameter.default is parameter.empty
@@ -215,7 +215,7 @@ def asks_for_argument(factory: Any, given: Iterable[str] = ()) -> bool:
 
 
 def options(factory: Any, skip: Iterable[str]) -> dict[str, Any]:
-    """Options of a factory with their defaults: its keyword parameters but those the core gives."""
+    """Options of a factory -> defaults: its parameters with a default, except ``skip``."""
     return {
         name: parameter.default
         for name, parameter in inspect.signature(factory).parameters.items()

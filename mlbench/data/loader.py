@@ -1,7 +1,7 @@
-"""From positions in an index to batches, in an order that seed and epoch alone decide.
+"""Load batches in an order that depends only on seed and epoch.
 
-Threads, not processes: JPEG decoding and resizing release the interpreter lock, the label matrix
-is shared for free, and a batch does not depend on how many workers made it.
+Threads, not processes: JPEG decoding and resizing release the GIL, the label matrix is shared, and
+a batch does not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Inputs = Tensor | tuple[Tensor, ...]
 
 
 class Source(Protocol):
-    """Where the inputs of a model come from: decoded images, or feature maps made before."""
+    """Where the inputs of a model come from: decoded images or cached feature maps."""
 
     def __call__(self, positions: Positions, epoch: int) -> Inputs:
-        """The inputs of these samples, B at a time."""
+        """The inputs of the samples at these positions [B]."""
         ...
 
 
@@ -45,8 +45,8 @@ class Batch(NamedTuple):
 class ImageSource:
     """Decodes and transforms images: uint8 [B, 3, S, S].
 
-    The generator of a sample's random choices is made from (seed, epoch, position), so that
-    neither the number of workers nor of processes changes a pixel.
+    The random generator of a sample is seeded with (seed, epoch, position), so neither the number
+    of workers nor that of processes changes a pixel.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ImageSource:
         self.pool = ThreadPoolExecutor(max(workers, 1), thread_name_prefix="decode")
 
     def __call__(self, positions: Positions, epoch: int) -> Tensor:
-        """The images at these positions as they look in this epoch."""
+        """The augmented images at these positions in this epoch."""
 
         def load(position: int) -> Tensor:
             generator = np.random.default_rng((self.seed, epoch, position))
@@ -81,14 +81,14 @@ def training_order(images: int, batch_size: int, seed: int, epoch: int) -> list[
 
 
 def shard(positions: Positions, rank: int, processes: int) -> Positions:
-    """The part of these positions that is this process's; the parts cover them exactly once."""
+    """This process's part of the positions; the parts cover them exactly once."""
     return np.array_split(positions, processes)[rank]
 
 
 def batches(
     source: Source, index: Index, order: Iterable[Positions], epoch: int = 0, ahead: int = 2
 ) -> Iterator[Batch]:
-    """Batches in the given order, the next ``ahead`` of them made in the background."""
+    """Batches in the given order; the next ``ahead`` are made in the background."""
     targets = torch.from_numpy(index.targets)
 
     def make(positions: Positions) -> Batch:

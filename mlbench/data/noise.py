@@ -1,9 +1,8 @@
-"""Training labels that are missing or wrong on purpose, alike for every method that learns of them.
+"""Label noise: training labels that are missing or wrong on purpose, the same for every method.
 
-Whether a label is kept or flipped follows from a hash of the seed, the image's key and the label's
-name. It depends on no other image or label and on no order, and what is kept at 40 % is kept at
-60 %, too. A share is that of each label's chances: of n labels, n times the share are kept give or
-take sqrt(n).
+A hash of the seed, the image's key and the label's name decides whether a label is kept or flipped.
+Neither other images and labels nor their order matter, and what is kept at 40 % is also kept at
+60 %. A share is a probability per label: of n labels, share * n are kept, within about sqrt(n).
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from numpy.typing import NDArray
 from mlbench.types import Index, LabelNoise, ObjectCounts, PluginError, Splits, Targets
 
 _CELLS = 1 << 22
-"""Labels drawn at a time: 32 MiB a copy."""
+"""Labels drawn at a time: 32 MiB per copy."""
 
 Draws = NDArray[np.float64]
 
 
 def with_label_noise(splits: Splits, noise: LabelNoise) -> Splits:
-    """The splits with noise in the labels of TRAIN; every other split stays as it is.
+    """The splits with noise in the labels of TRAIN; the other splits stay as they are.
 
-    The name of the edition says what was done (``coco-mini-labels-40``), so that no board mixes
-    such runs with those on all labels. The digest follows from that of the true labels, so that it
-    does not depend on whether a validation part was cut off train. Objects are no longer counted.
+    The name of the edition describes the noise (``coco-mini-labels-40``), so that boards keep such
+    runs apart. The digest is derived from that of the true labels, so that it does not depend on
+    the validation part. Objects are no longer counted.
     """
     if noise == LabelNoise():
         return splits
@@ -44,12 +43,12 @@ def with_label_noise(splits: Splits, noise: LabelNoise) -> Splits:
 
 def _hidden_objects(index: Index) -> ObjectCounts:
     raise PluginError(
-        "labels of train are missing or wrong on purpose, which says nothing of single objects"
+        "labels of train are missing or wrong on purpose, so objects cannot be counted"
     )
 
 
 def edition(noise: LabelNoise) -> str:
-    """What is appended to the name of an edition: ``labels-40``, ``flipped-10-present-seed-1``."""
+    """The suffix of the edition's name: ``labels-40``, ``flipped-10-present-seed-1``."""
     parts = []
     if noise.flip:
         parts.append(f"flipped-{100 * noise.flip:g}")
@@ -64,18 +63,17 @@ def edition(noise: LabelNoise) -> str:
 
 
 def noisy_targets(index: Index, names: Sequence[str], noise: LabelNoise) -> Targets:
-    """New targets int8 [N, C]: first labels are flipped, then some of what came out is kept.
+    """New targets int8 [N, C]: labels are flipped first, then some of the result is kept.
 
-    ``flip`` turns a known label of the kind ``flip_which`` into its opposite, each with the same
-    chance. Beware of ``any``: where 3 of 80 labels are present, 10 % of flips leave 2.7 of them and
-    add 7.7 that are wrong.
+    ``flip`` inverts each known label of the kind ``flip_which`` with this probability. Beware of
+    ``any``: where 3 of 80 labels are present, flipping 10 % keeps 2.7 and adds 7.7 wrong ones.
 
-    ``keep`` leaves each label known with this chance, positives and negatives alike, as Durand,
+    ``keep`` keeps each label known with this probability, positives and negatives alike, as Durand,
     Mehrasa, Mori do ("Learning a Deep ConvNet for Multi-label Classification with Partial Labels",
-    CVPR 2019). ``single_positive`` keeps one of an image's positives, each with the same chance,
+    CVPR 2019). ``single_positive`` keeps one of an image's positives, drawn uniformly,
     and nothing else: Cole et al., "Multi-Label Learning from Single Positive Labels", CVPR 2021,
     section 3; with ``assume_negative`` it is their L_AN, section 4. An image without a positive
-    then has nothing that is known. What was unknown before stays unknown.
+    then has no known label. Unknown labels stay unknown.
     """
     targets_NC = np.empty_like(index.targets)
     for rows in _blocks(len(index), len(names)):
@@ -98,7 +96,7 @@ def noisy_targets(index: Index, names: Sequence[str], noise: LabelNoise) -> Targ
 
 
 def _one_positive(targets_BC: Targets, draws_BC: Draws) -> NDArray[np.bool_]:
-    """True at the positive with the lowest draw of each image that has any."""
+    """True at the positive with the lowest draw of each image, if it has one."""
     lowest_B = np.where(targets_BC == 1, draws_BC, np.inf).argmin(axis=1)
     chosen_BC: NDArray[np.bool_] = np.arange(targets_BC.shape[1]) == lowest_B[:, None]
     chosen_BC &= targets_BC == 1

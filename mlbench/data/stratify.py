@@ -1,6 +1,6 @@
 """The validation part of a training split: fixed, published, with every label in proportion.
 
-Keys and labels decide, and nothing else: no seed, no order of files, and no floating-point number.
+It depends on keys and labels alone: on no seed, no order of files, and no floating-point number.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from mlbench.types import DataError, Dataset, Index, Targets
 
 SHARE = 5
-"""One image in so many is held out ..."""
+"""One image in this many is held out ..."""
 MOST = 5000
-"""... but no more than this, COCO's own size of a validation split: more would cost training images
-and an hour of evaluation, and tell two epochs apart no better."""
+"""... but at most this many, as in COCO's validation split: more would cost training images and
+hours of evaluation, and compare epochs no better."""
 
 
 def held_out(images: int) -> int:
-    """How many of the images of a training split are to be its validation part."""
+    """The size of the validation part of a training split."""
     return min(images // SHARE, MOST)
 
 

@@ -1,7 +1,7 @@
 """Word vectors from a file, looked up by name.
 
-Two kinds of file: GloVe's text (``word v1 ... vE`` a line; of a word's several lines the first
-counts; a first line ``count E``, as word2vec writes it, is skipped), and ``.npz`` with the arrays
+Two formats: GloVe's text (``word v1 ... vE`` per line; the first line of a word counts; a header
+``count E``, as word2vec writes it, is skipped), and ``.npz`` with the arrays
 ``names`` [K] and ``vectors`` [K, E], or several such pairs as ``<set>/names``, ``<set>/vectors``.
 """
 
@@ -27,18 +27,18 @@ _SPELLED_OUT = {
     "tvmonitor": "tv monitor",
     "pottedplant": "potted plant",
 }
-"""VOC's names that are two words written as one."""
+"""VOC's names of two words without a space."""
 
 
 @dataclass(frozen=True)
 class WordVectors:
-    """Vectors [E] of label names, and how they were come by.
+    """Vectors [E] of label names, and how they were found.
 
     Attributes:
         found: label -> its vector.
-        averaged: label -> the words whose mean it is.
-        incomplete: label -> its words that have no vector, left out of the mean; all of them
-            for a label that is not in ``found``.
+        averaged: label -> the words whose mean its vector is.
+        incomplete: label -> its words without a vector, which the mean leaves out; all its words
+            if the label is not in ``found``.
     """
 
     found: Mapping[str, Vector]
@@ -47,13 +47,13 @@ class WordVectors:
 
 
 def word_vectors(names: Sequence[str], file: Path) -> WordVectors:
-    """The vectors of label names from a file; rows never matter, only names.
+    """Look up the vectors of label names in a file, by name and never by row.
 
-    A label is looked up whole (case, spaces, underscores and hyphens do not count), then as the
+    A label is looked up as a whole (ignoring case, spaces, underscores and hyphens), then as the
     mean of its words.
 
     Raises:
-        DataError: the file is missing or malformed; the text names the line or the array.
+        DataError: the file is missing or malformed; the message names the line or the array.
     """
     spelled = {name: _SPELLED_OUT.get(_squeeze(name), name) for name in names}
     words = {name: tuple(w for w in _JOINTS.split(text) if w) for name, text in spelled.items()}
@@ -82,11 +82,11 @@ def _squeeze(name: str) -> str:
 
 # ------------------------------------------------------------------------------------------- .npz
 def _from_npz(file: Path, wanted: set[str]) -> dict[str, Vector]:
-    """All names of all groups; where groups disagree, the one that knows most labels counts."""
+    """The vectors of all groups; if groups disagree, the one with the most labels wins."""
     try:
         with file.open("rb") as stream:
             if not zipfile.is_zipfile(stream):
-                raise zipfile.BadZipFile("it is no zip archive, or not a whole one")
+                raise zipfile.BadZipFile("not a complete zip archive")
             with np.load(stream, allow_pickle=False) as arrays:
                 content = {key: arrays[key] for key in arrays.files}
     except FileNotFoundError:
@@ -131,7 +131,7 @@ def _group(file: Path, content: Mapping[str, np.ndarray], key: str) -> tuple[lis
 def _from_text(
     file: Path, spelled: Mapping[str, str], words: Mapping[str, Sequence[str]]
 ) -> dict[str, Vector]:
-    """Only the wanted tokens are kept; every line's number of fields is checked."""
+    """Read the wanted tokens only; the number of fields is checked in every line."""
     # A running text has tokens such as "hotdog" that are not the label "hot dog", so here the
     # whole name must stand as it is; its words are looked up one by one.
     tokens = {text.casefold(): _squeeze(text) for text in spelled.values()}

@@ -35,9 +35,7 @@ _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
     ast.Lt: operator.lt,
-    ast.LtE: operator.le,
     ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
 }
 _FUNCTIONS = ("round", "tanh", "abs", "exp", "sqrt", "arange", "sign")
 _METHODS = ("max", "min", "sum", "mean")

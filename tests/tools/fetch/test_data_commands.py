@@ -128,17 +128,17 @@ def zipped(folder, archive, *tops):
     ],
 )
 def test_the_steps_by_hand_lead_to_the_data(cli, tmp_path, name, make, archives, by_hand):
-    had = tmp_path / "had"
-    make(had)
+    official = tmp_path / "official"
+    make(official)
     done = cli("data", "fetch", name, "--root", "data")
     assert done.code == 1 and f"mlbench data fetch {name} --root DIR --mirror" in done.out
     assert all(file in done.out for file in (*archives, *by_hand))
     (tmp_path / "shelf").mkdir()
     for archive, top in archives.items():
-        zipped(had, tmp_path / "shelf" / archive, top)
+        zipped(official, tmp_path / "shelf" / archive, top)
     assert cli("data", "fetch", name, "--root", "data", "--mirror", "shelf").code == 0
-    for own in by_hand:
-        (had / own).rename(tmp_path / "data" / name / own)
+    for file in by_hand:
+        (official / file).rename(tmp_path / "data" / name / file)
     option = ("--option", "protocol=original") if name == "nuswide" else ()
     done = cli("data", "verify", name, "--data", "data", *option, "--json")
     assert done.code == 0, done.err
@@ -147,27 +147,27 @@ def test_the_steps_by_hand_lead_to_the_data(cli, tmp_path, name, make, archives,
 
 def test_two_fetches_into_one_folder(cli, shelf, tmp_path, monkeypatch):
     """The second is refused and does not disturb the first."""
-    told = []
+    second = []
 
     def busy(*arguments):
-        told.append(cli("data", "fetch", "voc2007", "--root", "data", *named(shelf)))
+        second.append(cli("data", "fetch", "voc2007", "--root", "data", *named(shelf)))
         return fetch(*arguments)
 
     fetch = archives.unpack
     monkeypatch.setattr(archives, "unpack", busy)
     done = cli("data", "fetch", "voc2007", "--root", "data", *named(shelf))
-    assert {one.code for one in told} == {2} and "another `mlbench data fetch`" in told[0].err
+    assert {one.code for one in second} == {2} and "another `mlbench data fetch`" in second[0].err
     assert done.code == 0, done.err
     assert len(list(tmp_path.glob("data/VOCdevkit/VOC2007/JPEGImages/*.jpg"))) == 6
 
 
 def test_an_archive_of_another_data_set_is_refused(cli, shelf):
     done = cli("data", "fetch", "coco", "--root", "data", *named(shelf))
-    said = done.err.replace("\n", " ")
+    printed = done.err.replace("\n", " ")
     assert done.code == 2 and done.out == ""
-    assert "what was unpacked is not coco" in said
-    assert "mini_trainval.tar holds VOCdevkit, now in data/coco" in said
-    assert "instances_train2017.json" in said
+    assert "what was unpacked is not coco" in printed
+    assert "mini_trainval.tar holds VOCdevkit, now in data/coco" in printed
+    assert "instances_train2017.json" in printed
     half = cli("data", "fetch", "voc2007", "--root", "half", named(shelf)[0])
     assert half.code == 2 and "if more archives belong to voc2007, fetch them" in half.err
     assert cli("data", "fetch", "voc2007", "--root", "half", named(shelf)[1]).code == 0
@@ -175,12 +175,12 @@ def test_an_archive_of_another_data_set_is_refused(cli, shelf):
 
 def test_an_unchecked_archive_is_named_with_its_checksum(cli, shelf):
     sums = [hashlib.sha256((shelf / f"mini_{p}.tar").read_bytes()).hexdigest() for p in PARTS]
-    told = cli("data", "fetch", "voc2007", "--root", "data", *named(shelf)).err
+    done = cli("data", "fetch", "voc2007", "--root", "data", *named(shelf)).err
     for part, found in zip(PARTS, sums, strict=True):
-        assert f"mini_{part}.tar has the SHA-256 {found}, not checked against anything" in told
+        assert f"mini_{part}.tar has the SHA-256 {found}, not checked against anything" in done
     checked = [f"{one}#sha256={found}" for one, found in zip(named(shelf), sums, strict=True)]
-    told = cli("data", "fetch", "voc2007", "--root", "other", *checked)
-    assert told.code == 0 and "not checked" not in told.err
+    done = cli("data", "fetch", "voc2007", "--root", "other", *checked)
+    assert done.code == 0 and "not checked" not in done.err
     damaged = bytearray((shelf / "mini_test.tar").read_bytes())
     damaged[damaged.index(b"\xff\xd8") + 300] ^= 1  # in a picture, where a tar sees nothing
     (shelf / "mini_test.tar").write_bytes(damaged)
@@ -254,8 +254,8 @@ def test_every_bad_image_is_named_with_its_fault(data, photos):
     assert {image["problem"] for image in found["bad"]} == {"corrupt"}
     assert found["splits"]["train"]["corrupt"] == 3 and found["splits"]["test"]["usable"] == 2
     assert found["usable"] == 0.5
-    told = data("verify")
-    assert told.code == 1 and "a b.jpg: the file is not an image" in told.out
+    done = data("verify")
+    assert done.code == 1 and "a b.jpg: the file is not an image" in done.out
 
 
 def test_missing_images_are_counted_in_each_split(cli, shelf, tmp_path):
@@ -269,8 +269,8 @@ def test_missing_images_are_counted_in_each_split(cli, shelf, tmp_path):
     assert {image["key"] for image in found["bad"]} == {"000001", "000004", "000006"}
     assert {image["problem"] for image in found["bad"]} == {"missing"}
     assert found["known"] is False and found["identity"].startswith("voc2007-unknown-")
-    told = cli("data", "verify", "voc2007", "--data", "data").out
-    assert "not a known edition" in told and "3 images listed (officially 5,011)" in told
+    done = cli("data", "verify", "voc2007", "--data", "data").out
+    assert "not a known edition" in done and "3 images listed (officially 5,011)" in done
 
 
 def test_nothing_is_written_to_a_read_only_folder(data, photos, cache):
@@ -294,13 +294,13 @@ def folders(tmp_path):
 
 
 def test_a_users_own_pictures_have_no_edition(cli, folders):
-    told = cli("data", "verify", f"manifest:{folders}", "--json")
-    assert told.code == 0, told.err
-    found = json.loads(told.out)
+    done = cli("data", "verify", f"manifest:{folders}", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
     assert "known" not in found and found["splits"]["train"]["official"] is None
     assert "known" not in json.loads(Path(found["written"]).read_text())
-    said = cli("data", "verify", f"manifest:{folders}").out
-    assert "officially" not in said and "edition" not in said
+    printed = cli("data", "verify", f"manifest:{folders}").out
+    assert "officially" not in printed and "edition" not in printed
 
 
 def test_the_result_is_written_next_to_a_manifest(cli, folders, tmp_path):
@@ -418,8 +418,8 @@ def test_list_says_how_to_get_each(cli):
     rows = {row["name"]: row for row in json.loads(cli("data", "list", "--json").out)}
     assert rows["voc2007"]["train"] == 5011 and rows["voc2007"]["had_by"] == "fetch"
     assert rows["apparel"]["had_by"] == "steps by hand"
-    told = cli("data", "list")
-    assert all(name in told.out for name in rows)
+    done = cli("data", "list")
+    assert all(name in done.out for name in rows)
 
 
 def test_a_broken_data_set_hides_no_other(cli, install):

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mlbench import registry
-from mlbench.backbones import meta_backbone
 from mlbench.data import transforms
 from mlbench.data.labels import label_context
 from mlbench.engine import optim
@@ -54,6 +53,19 @@ def build(settings: Settings, labels: LabelContext, places: Places) -> tuple[Mul
         weights = str(places.weights)
     factory = registry.find("backbone", settings.backbone).load()
     return _assemble(factory(weights=weights, image_size=settings.image_size), settings, labels)
+
+
+@functools.lru_cache(maxsize=64)
+def meta_backbone(name: str, image_size: int) -> Backbone:
+    """A backbone on the ``meta`` device, in evaluation mode. It is shared: do not change it.
+
+    Raises:
+        PluginError: the plugin is unknown or broken, or cannot serve the size.
+    """
+    factory = registry.find("backbone", name).load()
+    with torch.device("meta"):
+        backbone: Backbone = factory(weights="none", image_size=image_size).eval()
+    return backbone
 
 
 def open_model(file: Path, weights: Path | None = None) -> ModelFile:

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from mlbench import plan, suite
-from mlbench.backbones import meta_backbone
-from mlbench.build import build, refusal
+from mlbench.build import build, meta_backbone, refusal
 from mlbench.contracts.made_up import known_context
 from mlbench.types import (
     Angles,

@@ -106,7 +106,7 @@ def method_table() -> str:
 
 
 def _head_cost(recipe: Recipe) -> str:
-    from mlbench.backbones import count_head
+    from mlbench.counting import count_head
 
     try:
         cost = count_head(recipe.settings.model_copy(update=GROUND), LABELS)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mlbench import registry
-from mlbench.backbones import count_backbone, count_head, make_head
+from mlbench.counting import count_backbone, count_head, make_head
 from mlbench.engine.cost import device_name, latency, peak_memory
 from mlbench.engine.model import autocast
 from mlbench.types import Latency, MeasureError, PluginError, Precision, Settings, Value

@@ -252,7 +252,7 @@ def costs(record: RunRecord) -> Iterator[Remark]:
     The width of label vectors from a file is not known: other counts are a warning if the width
     changes them.
     """
-    from mlbench.backbones import count_backbone, count_head
+    from mlbench.counting import count_backbone, count_head
     from mlbench.data.labels import WIDTH
 
     cost, ran = record.efficiency, record.spec.settings

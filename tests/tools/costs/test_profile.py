@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mlbench import registry
-from mlbench.backbones import count_head
 from mlbench.build import build
 from mlbench.contracts.made_up import label_context
+from mlbench.counting import count_head
 from mlbench.engine.cost import device_name, measure
 from mlbench.store import Store
 from mlbench.types import Places, Settings

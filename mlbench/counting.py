@@ -1,4 +1,4 @@
-"""Backbones and heads without weights, memory or time, to plan, profile or verify a run."""
+"""Parameters and GMACs of backbones and heads, counted on the ``meta`` device for commands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from mlbench import registry
+from mlbench.build import meta_backbone
 from mlbench.contracts.made_up import uniform_context
 from mlbench.data.labels import WIDTH
 from mlbench.engine.flops import count
@@ -15,7 +16,7 @@ from mlbench.engine.flops import count
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from mlbench.types import Backbone, FeatureSpec, Settings
+    from mlbench.types import FeatureSpec, Settings
 
 IMAGES = 2
 """Images that the work is counted for, then divided by: work on labels alone is shared."""
@@ -34,19 +35,6 @@ class Outline(NamedTuple):
     spec: FeatureSpec
     maps: tuple[Tensor, ...]
     counts: Counts
-
-
-@functools.lru_cache(maxsize=64)
-def meta_backbone(name: str, image_size: int) -> Backbone:
-    """A backbone on the ``meta`` device, in evaluation mode. It is shared: do not change it.
-
-    Raises:
-        PluginError: the plugin is unknown or broken, or cannot serve the size.
-    """
-    factory = registry.find("backbone", name).load()
-    with torch.device("meta"):
-        backbone: Backbone = factory(weights="none", image_size=image_size).eval()
-    return backbone
 
 
 @functools.lru_cache(maxsize=64)

@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Run:
-    """A run in progress, and what its record will say about the way."""
+    """A run in progress, with the timings and notes for its record."""
 
     spec: RunSpec
     places: Places

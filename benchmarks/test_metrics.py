@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from mlbench.metrics import average_precision, bootstrap_map, precision_recall_f1
+from mlbench.metrics.average_precision import average_precision
+from mlbench.metrics.bootstrap import bootstrap_map
+from mlbench.metrics.precision_recall import precision_recall_f1
 
 SIZES = {"coco 2014": (40_137, 80), "vg500": (5_000, 500), "voc 2007": (4_952, 20)}
 

@@ -38,7 +38,7 @@ from mlbench.engine.evaluation import Evaluator
 from mlbench.engine.features import FeatureCache
 from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.train import Training, TrainingState, check_processes, train
-from mlbench.metrics import score
+from mlbench.metrics.bootstrap import score
 from mlbench.types import (
     DataError,
     DivergedError,

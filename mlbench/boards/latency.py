@@ -35,24 +35,22 @@ Latencies = Mapping[Model, Mapping[str, float]]
 
 
 def lowest(records: Iterable[RunRecord]) -> Latencies:
-    """The lowest median at batch 1 of each model, apart for every place of measurement.
+    """The lowest median at batch 1 of each model, for each place of measurement.
 
-    Of records that were made in the store; of those that were added to it only for a model and a
-    place that no other has.
+    A record that was added to the store counts only where no run of the store has measured the
+    model, so that a submission changes no other row.
     """
-    read = list(records)
-    found = _lowest(record for record in read if record.added)
-    for model, times in _lowest(record for record in read if not record.added).items():
-        found[model].update(times)
-    return found
-
-
-def _lowest(records: Iterable[RunRecord]) -> defaultdict[Model, dict[str, float]]:
     found: defaultdict[Model, dict[str, float]] = defaultdict(dict)
-    for record in records:
+    measured: set[tuple[Model, str]] = set()
+    for record in sorted(records, key=lambda record: bool(record.added)):
         if (cost := record.efficiency) is None:
             continue
-        times, where = found[_model(record, cost)], place(cost, record)
+        model, where = _model(record, cost), place(cost, record)
+        if not record.added:
+            measured.add((model, where))
+        elif (model, where) in measured:
+            continue
+        times = found[model]
         for one in cost.latency:
             if one.batch_size == 1:
                 times[where] = min(one.median_ms, times.get(where, one.median_ms))

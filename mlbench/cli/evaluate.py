@@ -125,7 +125,7 @@ def score_model(
     from mlbench.data.transforms import test_transform
     from mlbench.engine.distributed import World
     from mlbench.engine.evaluation import predict
-    from mlbench.metrics import score
+    from mlbench.metrics.bootstrap import score
     from mlbench.registry import recorded_as
 
     started = datetime.now(UTC).isoformat(timespec="seconds")

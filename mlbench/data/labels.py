@@ -6,12 +6,11 @@ import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.data.words import WordVectors, word_vectors
 from mlbench.text import shorten
 from mlbench.types import (
     DataError,
@@ -22,6 +21,9 @@ from mlbench.types import (
     Targets,
     unknown_objects,
 )
+
+if TYPE_CHECKING:
+    from mlbench.data.words import WordVectors
 
 WIDTH = 300
 """Width of derived and random embeddings, as of GloVe's usual vectors."""
@@ -66,6 +68,8 @@ def label_context(
     counts_CC = cooccurrence(index.targets)
     notes: tuple[str, ...]
     if isinstance(words, Path):
+        from mlbench.data.words import word_vectors
+
         vectors = word_vectors(names, words)
         embeddings_CE = _fill(names, vectors, words)
         notes = _notes(vectors, words)

@@ -87,7 +87,9 @@ def open_data(
         check = partial(problems, cache=places.cache, workers=places.workers)
     if check is not None:
         splits = leave_out(splits, check(files(splits)))
-    return with_label_noise(splits, label_noise or LabelNoise())
+    if label_noise in (None, LabelNoise()):
+        return splits
+    return with_label_noise(splits, label_noise)
 
 
 def open_run(spec: RunSpec, places: Places, check: Check | None = None) -> Splits:

@@ -14,13 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 NAMES = {
-    "cards": "Archive Dataset DatasetCard Edition SplitCard",
+    "cards": "Archive Dataset DatasetCard Edition Proof Recipe Released Reported SplitCard",
     "errors": "DataError DivergedError MeasureError MlbenchError PackError PluginError StoreError "
     "SuiteError WeightsError",
     "literals": "Graph ObjectCounts Precision Selection Split Targets Tier Track",
     "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss ModelFile "
     "unknown_objects",
-    "papers": "Proof Recipe Released Reported",
     "runs": "Efficiency EpochLog LabelNoise Latency Places Predictions Progress RunRecord RunSpec "
     "Scores",
     "samples": "Coverage Index Sample SplitCoverage Splits digest keys_digest split_digest",
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from mlbench.types.errors import *
     from mlbench.types.literals import *
     from mlbench.types.models import *
-    from mlbench.types.papers import *
     from mlbench.types.runs import *
     from mlbench.types.samples import *
     from mlbench.types.settings import *

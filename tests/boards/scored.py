@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mlbench.metrics import average_precision
+from mlbench.metrics.average_precision import average_precision
 from mlbench.types import Predictions
 from tests.store.made import NAMES, made_record, made_scores
 

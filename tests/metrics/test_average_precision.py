@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlbench.metrics import average_precision, interpolated_average_precision
+from mlbench.metrics.average_precision import average_precision, interpolated_average_precision
 from mlbench.types import MeasureError
 from tests.metrics.samples import cases, sklearn_ap
 

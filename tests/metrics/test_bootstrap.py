@@ -3,8 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlbench.metrics import average_precision, bootstrap, bootstrap_map, precision_recall_f1, score
-from mlbench.metrics.precision_recall import NAMES
+from mlbench.metrics import bootstrap
+from mlbench.metrics.average_precision import average_precision
+from mlbench.metrics.bootstrap import bootstrap_map, score
+from mlbench.metrics.precision_recall import NAMES, precision_recall_f1
 from tests.metrics.samples import cases, sklearn_ap
 
 

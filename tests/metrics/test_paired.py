@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mlbench.metrics import average_precision
+from mlbench.metrics.average_precision import average_precision
 from mlbench.metrics.paired import holm, influence, satterthwaite, two_sided
 from tests.metrics.samples import cases, pair
 

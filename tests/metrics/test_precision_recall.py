@@ -1,6 +1,6 @@
 import numpy as np
 
-from mlbench.metrics import precision_recall_f1
+from mlbench.metrics.precision_recall import precision_recall_f1
 
 
 def test_logit_zero_is_a_prediction():

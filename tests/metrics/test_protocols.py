@@ -14,9 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics
 
-from mlbench.metrics import PROTOCOLS, TREATMENTS, evaluate, score_all
 from mlbench.metrics.measures import ProtocolInput
-from mlbench.metrics.protocols import KINDS, UNUSED, USERS, find, measure, names_for
+from mlbench.metrics.protocols import (
+    KINDS,
+    PROTOCOLS,
+    TREATMENTS,
+    UNUSED,
+    USERS,
+    evaluate,
+    find,
+    measure,
+    names_for,
+    score_all,
+)
 from mlbench.store import Store
 from mlbench.types import MeasureError, Predictions
 from tests.metrics import plain

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlbench import registry, run_file
 from mlbench.data.open import open_run
-from mlbench.metrics import score
+from mlbench.metrics.bootstrap import score
 from mlbench.text import shorten
 from mlbench.tracks import own
 from mlbench.types import (

@@ -11,7 +11,7 @@ from mlbench.cli.evaluate import Evaluation
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
-from mlbench.metrics import score
+from mlbench.metrics.bootstrap import score
 from mlbench.one_run import commit, environment
 from mlbench.types import Places, Predictions, RunRecord, SuiteError
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mlbench.metrics import bootstrap_map
+from mlbench.metrics.bootstrap import bootstrap_map
 from mlbench_tools.analysis.comparison import paired_bootstrap
 from tests.metrics.samples import pair
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlbench.metrics import PROTOCOLS, TREATMENTS, evaluate
+from mlbench.metrics.protocols import PROTOCOLS, TREATMENTS, evaluate
 from mlbench.store import Store
 from mlbench_tools.analysis.predictions import read
 from tests.store.made import made_predictions, made_record

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlbench.metrics import average_precision
+from mlbench.metrics.average_precision import average_precision
 from mlbench.metrics.measures import ProtocolInput
 from mlbench.metrics.protocols import find
 from mlbench.store import Store

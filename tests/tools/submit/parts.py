@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mlbench.data.open import open_splits
-from mlbench.metrics import score
+from mlbench.metrics.bootstrap import score
 from mlbench.store import Store
 from mlbench.tracks import settle
 from mlbench.types import EpochLog, Predictions, RunSpec

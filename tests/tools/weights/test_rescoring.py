@@ -9,7 +9,7 @@ from mlbench.boards.rows import tables
 from mlbench.cli import evaluate
 from mlbench.engine import evaluation
 from mlbench.engine.checkpoint import Checkpoint, load
-from mlbench.metrics import score
+from mlbench.metrics.bootstrap import score
 from mlbench.store import Store
 from mlbench_plugins.datasets.synthetic import NAMES
 from tests.tools.weights.released import SHUFFLED, imported

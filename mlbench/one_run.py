@@ -35,7 +35,6 @@ from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import Evaluator
-from mlbench.engine.features import FeatureCache
 from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.train import Training, TrainingState, check_processes, train
 from mlbench.metrics.bootstrap import score
@@ -224,6 +223,8 @@ def _source(current: _Run, model: MultiLabelModel, name: str, index: Index) -> S
     images = ImageSource(index, lambda image, _: transform(image), 0, places.workers)
     if spec.track != "probe":
         return images
+    from mlbench.engine.features import FeatureCache
+
     identity = _feature_identity(spec, model)
     cache = FeatureCache(places.cache, model, identity, current.world, current.progress)
     return cache.source(name, index, images)

@@ -1,4 +1,4 @@
-"""Where the command line prints, and the folders that it takes by default."""
+"""Where the command line prints, and what it takes by default: folders, device, threads."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+
+from mlbench.types import SuiteError
 
 # A pipe has no width of its own; boards need more than the 80 columns that rich would assume.
 _width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
@@ -54,3 +56,31 @@ def data_folder() -> Path | None:
     """``MLBENCH_DATA``, if it is set."""
     named = os.environ.get("MLBENCH_DATA")
     return Path(named) if named else None
+
+
+def device_name(name: str) -> str:
+    """The device that a flag names; ``auto`` takes CUDA where there is any.
+
+    Raises:
+        SuiteError: there is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise SuiteError(
+            f"--device {name!r} is not a device; use auto, cpu, cuda, cuda:1"
+        ) from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise SuiteError(f"--device {name} but torch finds no CUDA device; use --device cpu")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise SuiteError("--device mps but torch finds no Metal device; use --device cpu")
+    return name
+
+
+def thread_count() -> int:
+    """Decoding threads, unless a flag says how many."""
+    return min(os.cpu_count() or 1, 16)

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from mlbench.cli.console import cache_folder, console, data_folder, errors
-from mlbench.cli.device import device_name, thread_count
+from mlbench.cli.console import (
+    cache_folder,
+    console,
+    data_folder,
+    device_name,
+    errors,
+    thread_count,
+)
 from mlbench.text import count, named_values, shorten
 from mlbench.types import SuiteError
 

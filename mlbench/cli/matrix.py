@@ -14,8 +14,15 @@ from rich.table import Table
 
 from mlbench.boards.variants import variants
 from mlbench.cli import show_boards
-from mlbench.cli.console import cache_folder, console, data_folder, errors, refuse
-from mlbench.cli.device import device_name, thread_count
+from mlbench.cli.console import (
+    cache_folder,
+    console,
+    data_folder,
+    device_name,
+    errors,
+    refuse,
+    thread_count,
+)
 from mlbench.cli.progress import Lines, Live, Silent, ending
 from mlbench.engine import distributed
 from mlbench.engine.distributed import World

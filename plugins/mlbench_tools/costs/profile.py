@@ -64,7 +64,7 @@ def profile(
 
     import torch
 
-    from mlbench.cli.device import device_name
+    from mlbench.cli.console import device_name
     from mlbench.suite import make
     from mlbench.tracks import recipe_of
     from mlbench_tools.costs.profiling import Measuring

@@ -60,7 +60,7 @@ def test_a_third_partys_command_is_listed_and_run(site, tmp_path, cache):
     assert (ended.returncode, ended.stdout.strip()) == (0, "63"), ended.stderr
 
 
-def test_the_wheel_holds_both_packages_and_no_tests(tmp_path):
+def test_the_wheel_holds_both_packages_their_data_and_no_tests(tmp_path):
     pytest.importorskip("build")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(tmp_path)]
     subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
@@ -71,4 +71,6 @@ def test_the_wheel_holds_both_packages_and_no_tests(tmp_path):
     tops = {name.split("/")[0] for name in names}
     assert {"mlbench", "mlbench_plugins"} < tops
     assert all(top.startswith(("mlbench", "mlbench_plugins", "mlbench_mlic-")) for top in tops)
+    cards = ROOT.glob("plugins/mlbench_plugins/datasets/*.yaml")
+    assert {f"mlbench_plugins/datasets/{file.name}" for file in cards} < set(names)
     assert not [name for name in names if "test" in name and not name.endswith(".yaml")]

@@ -10,19 +10,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mlbench.types import (
-    Archive,
-    DataError,
-    Dataset,
-    DatasetCard,
-    Edition,
-    Index,
-    Split,
-    SplitCard,
-)
+from mlbench.types import DataError, Dataset, Index, Split
+from mlbench_plugins.datasets.card_files import read_card
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
 from mlbench_plugins.datasets.photographs import (
-    FINE_TUNING,
     choose,
     exists,
     locate,
@@ -66,61 +57,7 @@ class Apparel(Dataset):
             default ``apparel_kaggle_labels.json`` beside the folders or in ``root``.
     """
 
-    card = DatasetCard(
-        title="Apparel",
-        bibtex="""@misc{apparel,
-  title        = {Apparel Dataset},
-  howpublished = {Kaggle, kaiska/apparel-dataset}
-}""",
-        licence="not stated; pictures from an image search",
-        home="https://www.kaggle.com/datasets/kaiska/apparel-dataset",
-        splits={
-            "train": SplitCard(images=5668),
-            "test": SplitCard(images=5716),
-            "MSRN's train": SplitCard(images=5692),
-            "MSRN's test": SplitCard(images=5692),
-        },
-        identities={
-            # Made of the names and labels in MSRN's file; the first holds if, as their names
-            # suggest, no two files of the Kaggle set have equal bytes.
-            "15df076671537e2d": "apparel",
-            "f9ef5369eca83290": "apparel-msrn",
-            "48c49d940e05cf68": "apparel-mini",
-        },
-        validation={
-            "apparel": "268d06cd42175870af397e4754ce0ea525f6b19f6733e4cf13e7e10517791c25",
-            "apparel-mini": "14fba04be3106c72e73305c81a8899c65c0c20126525d29a1b1c5f9f1a192da6",
-        },
-        editions={
-            "apparel": Edition(
-                train_images=5_668,
-                test_images=5_716,
-                test_keys="0aad1aaa85a521e8",
-                test="6f8e6b66b079e2bf",
-            ),
-            "apparel-msrn": Edition(
-                train_images=5_692,
-                test_images=5_692,
-                test_keys="2fcd04acb41cc17b",
-                test="20596fd05b2ccd1a",
-            ),
-            "apparel-mini": Edition(
-                train_images=1_226,
-                test_images=1_203,
-                test_keys="f8a2ac9b13bdcf9c",
-                test="d196ce3b1b872f81",
-            ),
-        },
-        budget=FINE_TUNING,
-        labels=len(COLOURS) + len(GARMENTS),
-        orders={"Kaggle": (*COLOURS, *GARMENTS)},
-        notes="Folders are the only annotation: what else is in the picture counts as absent.",
-        archives=(Archive(name="archive.zip", url=None, unpacked_bytes=4 << 30, into="apparel"),),
-        steps="""Kaggle gives the archive only to users who are logged in:
-1. Open https://www.kaggle.com/datasets/kaiska/apparel-dataset, log in, read its terms.
-2. Press Download: the browser saves archive.zip, with the 24 folders <colour>_<garment>.
-3. mlbench data fetch apparel --root DIR --mirror FOLDER_WITH_ARCHIVE_ZIP""",
-    )
+    card = read_card("apparel")
 
     def __init__(
         self,

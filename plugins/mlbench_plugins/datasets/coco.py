@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.types import Archive, DataError, Dataset, DatasetCard, Edition, Index, Split, SplitCard
+from mlbench.types import DataError, Dataset, DatasetCard, Index, Split
+from mlbench_plugins.datasets.card_files import read_card
 from mlbench_plugins.datasets.instances import Instances, read_cached
 from mlbench_plugins.datasets.photographs import (
-    FINE_TUNING,
     choose,
     is_folder,
     locate,
@@ -25,136 +25,10 @@ from mlbench_plugins.datasets.photographs import (
 
 Year = Literal[2014, 2017]
 
-BY_ID = (
-    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
-    *("traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog"),
-    *("horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella"),
-    *("handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite"),
-    *("baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle"),
-    *("wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich"),
-    *("orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch"),
-    *("potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote"),
-    *("keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book"),
-    *("clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush"),
-)
-"""The 80 categories in the order of their ids, 1 to 90 with gaps."""
-_SPLITS: dict[Year, dict[str, SplitCard]] = {
-    2014: {
-        "train": SplitCard(images=82_081, positives=241_035),
-        # From code, not from a paper: what ML-GCN's, ASL's and CSRA's filters of images keep.
-        "test": SplitCard(images=40_137),
-        "train with unlabelled": SplitCard(images=82_783, positives=241_035),
-        "test with unlabelled": SplitCard(images=40_504),
-    },
-    2017: {
-        "train": SplitCard(images=117_266, positives=342_996),
-        "test": SplitCard(images=4_952, positives=14_631),
-        "train with unlabelled": SplitCard(images=118_287, positives=342_996),
-        "test with unlabelled": SplitCard(images=5_000, positives=14_631),
-    },
+_CARDS: dict[Year, DatasetCard] = {
+    2014: read_card("coco", "coco2014"),
+    2017: read_card("coco", "coco2017"),
 }
-_IDENTITIES: dict[Year, dict[str, str]] = {
-    2014: {},
-    2017: {"f46442bc2bdf71a1": "coco2017", "a6ec8c9e69782c4f": "coco-mini"},
-}
-_EDITIONS = {
-    "coco2017": Edition(
-        train_images=117_266,
-        test_images=4_952,
-        test_keys="38daecdc85579659",
-        test="c0e2cb860238ad87",
-    ),
-    "coco-mini": Edition(
-        train_images=2_089, test_images=915, test_keys="81567e2d567f85fa", test="e6a6c1605e6ff03f"
-    ),
-}
-_VALIDATION = {
-    "coco2017": "0b8a4a6ba18dc6a0d4d02c473ef8173b8faca41a4e3344ce6e9ecc5e4eb3b57c",
-    "coco-mini": "1be9a30522baecd60757a9e43ffccca4b25c5f403715ff52fa7e5056080f0277",
-}
-
-
-def _archive(path: str, size: int, sha256: str, unpacked_bytes: int) -> Archive:
-    return Archive(
-        name=path.partition("/")[2],
-        url=f"http://images.cocodataset.org/{path}",
-        sha256=sha256,
-        bytes=size,
-        unpacked_bytes=unpacked_bytes,
-        into="coco",
-    )
-
-
-_ARCHIVES: dict[Year, tuple[Archive, ...]] = {
-    2014: (
-        _archive(
-            "annotations/annotations_trainval2014.zip",
-            252_872_794,
-            "031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009",
-            2 << 30,
-        ),
-        _archive(
-            "zips/train2014.zip",
-            13_510_573_713,
-            "ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775",
-            16 << 30,
-        ),
-        _archive(
-            "zips/val2014.zip",
-            6_645_013_297,
-            "fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0",
-            8 << 30,
-        ),
-    ),
-    2017: (
-        _archive(
-            "annotations/annotations_trainval2017.zip",
-            252_907_541,
-            "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
-            2 << 30,
-        ),
-        _archive(
-            "zips/train2017.zip",
-            19_336_861_798,
-            "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
-            24 << 30,
-        ),
-        _archive(
-            "zips/val2017.zip",
-            815_585_330,
-            "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
-            2 << 30,
-        ),
-    ),
-}
-"""COCO publishes no checksums; these are the ones that independent mirrors agree on."""
-
-
-def _card(year: Year) -> DatasetCard:
-    known = _IDENTITIES[year]
-    return DatasetCard(
-        title=f"MS COCO {year}",
-        bibtex="""@inproceedings{lin2014microsoft,
-  title     = {Microsoft {COCO}: Common Objects in Context},
-  author    = {Lin, Tsung-Yi and Maire, Michael and Belongie, Serge and Hays, James and
-               Perona, Pietro and Ramanan, Deva and Doll{\\'a}r, Piotr and Zitnick, C. Lawrence},
-  booktitle = {European Conference on Computer Vision (ECCV)},
-  pages     = {740--755},
-  year      = {2014}
-}""",
-        licence="annotations CC BY 4.0; photographs from Flickr under Flickr's terms of use",
-        home="https://cocodataset.org",
-        family="coco",
-        labels=len(BY_ID),
-        orders={"official": BY_ID, "alphabetical": tuple(sorted(BY_ID))},
-        splits=_SPLITS[year],
-        identities=known,
-        editions={name: _EDITIONS[name] for name in known.values()},
-        validation={name: _VALIDATION[name] for name in known.values()},
-        budget=FINE_TUNING,
-        notes="Test is the official val split. An object that nobody annotated counts as absent.",
-        archives=_ARCHIVES[year],
-    )
 
 
 class CocoYear(Dataset):
@@ -174,10 +48,11 @@ class CocoYear(Dataset):
     def __init__(self, root: Path | None, cache: Path, year: Year, unlabelled: bool) -> None:
         choose("coco", "year", year, get_args(Year))
         choose("coco", "unlabelled", unlabelled, (True, False))
-        self._cache, self._year, self._unlabelled = cache, year, unlabelled
+        self.card = _CARDS[year]
+        self._cache, self._unlabelled = cache, unlabelled
         self._parts: dict[Split, str] = {"train": f"train{year}", "test": f"val{year}"}
         places = (".", "coco", f"coco{year}", "COCO")
-        archives = ", ".join(archive.name for archive in _ARCHIVES[year])
+        archives = ", ".join(archive.name for archive in self.card.archives)
         self._folder = locate(root, places, self._json("train"), f"COCO {year} ({archives})")
         self._instances: dict[Split, Instances] = {}
         self.names = self._load("train").names
@@ -237,7 +112,7 @@ class COCO2014(CocoYear):
             ML-GCN, MSRN, ASL and most others do not.
     """
 
-    card = _card(2014)
+    card = _CARDS[2014]
 
     def __init__(self, root: Path | None, cache: Path, unlabelled: bool = False) -> None:
         super().__init__(root, cache, 2014, unlabelled)
@@ -250,7 +125,7 @@ class COCO2017(CocoYear):
         root, cache, unlabelled: see ``COCO2014``.
     """
 
-    card = _card(2017)
+    card = _CARDS[2017]
 
     def __init__(self, root: Path | None, cache: Path, unlabelled: bool = False) -> None:
         super().__init__(root, cache, 2017, unlabelled)
@@ -269,13 +144,12 @@ class COCO(CocoYear):
         year: 2017, or 2014 as in the older papers.
     """
 
-    card = COCO2017.card
+    card = _CARDS[2017]
 
     def __init__(
         self, root: Path | None, cache: Path, year: Year = 2017, unlabelled: bool = False
     ) -> None:
         super().__init__(root, cache, year, unlabelled)
-        self.card = COCO2014.card if year == 2014 else COCO2017.card
 
     @staticmethod
     def recorded_as(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, digest
+from mlbench_plugins.datasets.card_files import read_card
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
 from mlbench_plugins.datasets.manifest_annotations import (
     YOLO,
@@ -25,7 +26,6 @@ from mlbench_plugins.datasets.manifest_columns import TABLES, Columns, from_tabl
 from mlbench_plugins.datasets.manifest_listing import LISTED, Listing
 from mlbench_plugins.datasets.manifest_tables import read_json
 from mlbench_plugins.datasets.photographs import (
-    FINE_TUNING,
     choose,
     exists,
     is_file,
@@ -76,19 +76,7 @@ class Manifest(Dataset):
         val: ``leave_out`` keeps ``val`` pictures out of train.
     """
 
-    card = DatasetCard(
-        title="Your own pictures",
-        bibtex="""@misc{own_pictures,
-  title = {Pictures of the user's own},
-  note  = {Read from a manifest by mlbench}
-}""",
-        licence="the user's own",
-        home="README.md, section Your own pictures",
-        # An eighth of the arithmetic of resnet101 at 448: one GPU trains tens of thousands of
-        # pictures. Without a GPU, use the probe track.
-        budget={**FINE_TUNING, "backbone": "resnet50", "image_size": 224},
-        notes="A board compares methods on these pictures and this split alone.",
-    )
+    card = read_card("manifest")
 
     def __init__(
         self,

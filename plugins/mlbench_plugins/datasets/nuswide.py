@@ -5,20 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from mlbench.types import (
-    Archive,
-    DataError,
-    Dataset,
-    DatasetCard,
-    Index,
-    Split,
-    SplitCard,
-    Targets,
-)
+from mlbench.types import DataError, Dataset, Index, Split, Targets
 from mlbench_plugins.datasets import nuswide_files
+from mlbench_plugins.datasets.card_files import read_card
 from mlbench_plugins.datasets.nuswide_files import NAMES
 from mlbench_plugins.datasets.photographs import (
-    FINE_TUNING,
     choose,
     exists,
     locate,
@@ -70,45 +61,7 @@ class NUSWIDE(Dataset):
     """
 
     names = NAMES
-    card = DatasetCard(
-        title="NUS-WIDE",
-        bibtex="""@inproceedings{chua2009nuswide,
-  title     = {{NUS-WIDE}: A Real-World Web Image Database from National University of Singapore},
-  author    = {Chua, Tat-Seng and Tang, Jinhui and Hong, Richang and Li, Haojie and Luo, Zhiping
-               and Zheng, Yan-Tao},
-  booktitle = {ACM International Conference on Image and Video Retrieval (CIVR)},
-  year      = {2009}
-}""",
-        licence="for research, images on request from its authors under their agreement; "
-        "photographs from Flickr under Flickr's terms of use",
-        home="https://lms.comp.nus.edu.sg/wp-content/uploads/2019/research/nuswide/NUS-WIDE.html",
-        labels=len(NAMES),
-        orders={"official": NAMES},
-        splits={
-            "train": SplitCard(images=119_103),
-            "test": SplitCard(images=50_720),
-            "train by original": SplitCard(images=161_789),
-            "test by original (in circulation, not verified)": SplitCard(images=107_859),
-            "train by single_positive": SplitCard(images=150_000),
-            "test by single_positive": SplitCard(images=60_260),
-        },
-        budget=FINE_TUNING,
-        notes="Scores by different protocols cannot be compared; train and test are those of csv "
-        "unless the option protocol says otherwise. Labels are in the order of Concepts81.txt, "
-        "which is the alphabet; MSRN's files have an order of their own.",
-        archives=(
-            Archive(name="ImageList.zip", url=None, unpacked_bytes=1 << 30, into="nuswide"),
-            Archive(name="Groundtruth.zip", url=None, unpacked_bytes=4 << 30, into="nuswide"),
-        ),
-        steps="""The images are given on request, under an agreement with the authors:
-1. Open the home page above, take ImageList.zip and Groundtruth.zip, and follow what it says on
-   how to ask for the images.
-2. mlbench data fetch nuswide --root DIR --mirror FOLDER_WITH_BOTH_ARCHIVES
-3. Unpack the images to DIR/nuswide/Flickr, a folder a concept as in ImageList.
-4. For protocol=csv, the default, put nus_wid_data.csv of ASL's model zoo into DIR/nuswide; the
-   other protocols are chosen by the option protocol (original needs the official files alone).
-5. mlbench data verify nuswide --data DIR""",
-    )
+    card = read_card("nuswide")
 
     def __init__(self, root: Path | None, cache: Path, protocol: Protocol = "csv") -> None:
         choose("nuswide", "protocol", protocol, get_args(Protocol))

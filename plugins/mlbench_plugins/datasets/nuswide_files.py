@@ -11,22 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.types import DataError, Split, Targets
+from mlbench_plugins.datasets.card_files import read_card
 from mlbench_plugins.datasets.photographs import read_lines, read_text
 
 Listed = tuple[list[str], Targets]
 """N image paths with forward slashes, and their labels int8 [N, C] in {1, 0}."""
 
-NAMES = (
-    *("airport", "animal", "beach", "bear", "birds", "boats", "book", "bridge", "buildings"),
-    *("cars", "castle", "cat", "cityscape", "clouds", "computer", "coral", "cow", "dancing"),
-    *("dog", "earthquake", "elk", "fire", "fish", "flags", "flowers", "food", "fox", "frost"),
-    *("garden", "glacier", "grass", "harbor", "horses", "house", "lake", "leaf", "map"),
-    *("military", "moon", "mountain", "nighttime", "ocean", "person", "plane", "plants"),
-    *("police", "protest", "railroad", "rainbow", "reflection", "road", "rocks", "running"),
-    *("sand", "sign", "sky", "snow", "soccer", "sports", "statue", "street", "sun", "sunset"),
-    *("surf", "swimmers", "tattoo", "temple", "tiger", "tower", "town", "toy", "train", "tree"),
-    *("valley", "vehicle", "water", "waterfall", "wedding", "whales", "window", "zebra"),
-)
+NAMES = read_card("nuswide").orders["official"]
 """The concepts in the order of Concepts81.txt."""
 
 TABLE = "nus_wid_data.csv"

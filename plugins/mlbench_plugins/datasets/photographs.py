@@ -1,27 +1,12 @@
-"""What data sets of photographs share: their training budget, and reading folders and files."""
+"""Finding and reading the folders and files of a data set of photographs."""
 
 from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from mlbench.types import DataError
-
-FINE_TUNING: dict[str, Any] = {
-    "backbone": "resnet101",
-    "image_size": 448,
-    "epochs": 20,
-    "batch_size": 32,
-    "optimizer": {"name": "adamw", "lr": 1e-4, "weight_decay": 1e-4},
-    "schedule": {"name": "one_cycle"},
-    "augmentation": [
-        {"name": "random_resized_crop", "options": {"scale": [0.7, 1.0]}},
-        {"name": "flip"},
-    ],
-}
-"""Settings of the controlled track, the same for every method (see ``DatasetCard.budget``)."""
 
 
 def locate(root: Path | None, places: Iterable[str], sign: str | Sequence[str], what: str) -> Path:

@@ -14,17 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mlbench.types import (
-    DataError,
-    Dataset,
-    DatasetCard,
-    Edition,
-    Index,
-    Split,
-    SplitCard,
-    Targets,
-)
+from mlbench.types import DataError, Dataset, Index, Split, Targets
 from mlbench_plugins.datasets import drawing
+from mlbench_plugins.datasets.card_files import read_card
 
 Matrix = NDArray[np.float64]
 
@@ -80,41 +72,7 @@ class Synthetic(Dataset):
     """
 
     names = NAMES
-    card = DatasetCard(
-        title="Synthetic scenes",
-        bibtex="""@misc{mlbench_synthetic,
-  title = {Synthetic scenes: drawn pictures with a known label co-occurrence},
-  note  = {Part of mlbench},
-  year  = {2026}
-}""",
-        licence="Apache-2.0, as the program that draws it",
-        home="mlbench_plugins/datasets/synthetic.py",
-        splits={"train": SplitCard(images=1200), "test": SplitCard(images=600)},
-        identities={"4c93b7bcf51aba9e": "synthetic-1"},
-        validation={
-            "synthetic-1": "f830f9be96249156d024da29a8b4d3842b13bf60efb3a4c7d2505859fd1eecfa"
-        },
-        editions={
-            "synthetic-1": Edition(
-                train_images=1200,
-                test_images=600,
-                test_keys="8360266919b37a4f",
-                test="1b22513a9ba3d335",
-            )
-        },
-        # Trains a small network from scratch within a minute on two CPU cores.
-        budget={
-            "backbone": "timm:test_resnet",
-            "weights": "none",
-            "image_size": 96,
-            "epochs": 6,
-            "batch_size": 64,
-            "optimizer": {"name": "adamw", "lr": 4e-3, "weight_decay": 1e-2},
-            "schedule": {"name": "one_cycle"},
-            "augmentation": [{"name": "flip"}],
-        },
-        notes="Shows whether a method works and is connected correctly, not how good it is.",
-    )
+    card = read_card("synthetic")
 
     def __init__(
         self,

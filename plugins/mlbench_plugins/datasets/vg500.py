@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.types import Archive, DataError, Dataset, DatasetCard, Index, Split, SplitCard
+from mlbench.types import DataError, Dataset, Index, Split
+from mlbench_plugins.datasets.card_files import read_card
 from mlbench_plugins.datasets.photographs import (
-    FINE_TUNING,
     exists,
     locate,
     read_lines,
@@ -41,39 +41,7 @@ class VG500(Dataset):
         names_file: a file beside the lists with the 500 names, one per line.
     """
 
-    card = DatasetCard(
-        title="VG500",
-        bibtex="""@article{krishna2017visual,
-  title   = {Visual Genome: Connecting Language and Vision Using Crowdsourced Dense Image
-             Annotations},
-  author  = {Krishna, Ranjay and Zhu, Yuke and Groth, Oliver and Johnson, Justin and Hata, Kenji
-             and Kravitz, Joshua and Chen, Stephanie and Kalantidis, Yannis and Li, Li-Jia and
-             Shamma, David A. and Bernstein, Michael S. and Fei-Fei, Li},
-  journal = {International Journal of Computer Vision},
-  volume  = {123},
-  number  = {1},
-  pages   = {32--73},
-  year    = {2017}
-}""",
-        licence="annotations CC BY 4.0; photographs from Flickr under Flickr's terms of use",
-        home="https://visualgenome.org",
-        labels=LABELS,
-        splits={"train": SplitCard(images=82_904), "test": SplitCard(images=10_000)},
-        budget=FINE_TUNING,
-        notes="Lists and labels are those of SSGRL, whose paper counts 98,249 training images. "
-        "An object that nobody annotated counts as absent.",
-        archives=(
-            Archive(name="images.zip", url=None, unpacked_bytes=16 << 30, into="vg500"),
-            Archive(name="images2.zip", url=None, unpacked_bytes=16 << 30, into="vg500"),
-        ),
-        steps="""Images and labels come from two places:
-1. Open the home page above and download both parts of the images of version 1.2: images.zip
-   (the folder VG_100K) and images2.zip (VG_100K_2).
-2. mlbench data fetch vg500 --root DIR --mirror FOLDER_WITH_BOTH_ARCHIVES
-3. Put train_list_500.txt, test_list_500.txt and vg_category_500_labels_index.json, from the folder
-   data/VG of SSGRL's repository, into DIR/vg500.
-4. mlbench data verify vg500 --data DIR""",
-    )
+    card = read_card("vg500")
 
     def __init__(self, root: Path | None, cache: Path, names_file: str = "") -> None:
         what = "VG500 (train_list_500.txt, test_list_500.txt and the label json of SSGRL)"

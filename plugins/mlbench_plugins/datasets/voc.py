@@ -15,18 +15,9 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.types import (
-    Archive,
-    DataError,
-    Dataset,
-    DatasetCard,
-    Edition,
-    Index,
-    Split,
-    SplitCard,
-)
+from mlbench.types import DataError, Dataset, Index, Split
+from mlbench_plugins.datasets.card_files import read_card
 from mlbench_plugins.datasets.photographs import (
-    FINE_TUNING,
     choose,
     locate,
     read_lines,
@@ -38,28 +29,9 @@ Difficult = Literal["unknown", "positive", "negative"]
 Part = Literal["trainval", "train", "val"]
 TestPart = Literal["test", "trainval", "train", "val"]
 
-NAMES = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
-    *("train", "tvmonitor"),
-)
+NAMES = read_card("voc", "voc2007").orders["official"]
 _KEY = {2007: re.compile(r"\d{6}"), 2012: re.compile(r"\d{4}_\d{6}")}
 _TARGET = {"unknown": -1, "positive": 1, "negative": 0}
-_OXFORD = "http://host.robots.ox.ac.uk/pascal/VOC"
-_VALIDATION_2007 = {
-    "voc2007": "9e122e1f5e3a1130e4a3bae378e6760a4ddc97e68f9947200dcdde45969078a5",
-    "voc2007-mini": "00fdc0bacd97ab8b3481170ea5bf79e3e431d5f89bc6952135c8c1a72bfdbb0b",
-}
-"""The official list val."""
-_EDITIONS_2007 = {
-    "voc2007": Edition(
-        train_images=5_011, test_images=4_952, test_keys="e14f93dac92f03b3", test="e6f55758316a9557"
-    ),
-    "voc2007-mini": Edition(
-        train_images=944, test_images=980, test_keys="c51abc92da48a777", test="a9b6e612ca1a3b61"
-    ),
-}
-"""The same for every value of difficult_train, which does not change the test split."""
 
 
 class VocYear(Dataset):
@@ -216,65 +188,7 @@ class VOC2007(VocYear):
         test_split: the official list that is scored.
     """
 
-    card = DatasetCard(
-        title="PASCAL VOC 2007",
-        bibtex="""@article{everingham2010pascal,
-  title   = {The {PASCAL} Visual Object Classes ({VOC}) Challenge},
-  author  = {Everingham, Mark and Van Gool, Luc and Williams, Christopher K. I. and
-             Winn, John and Zisserman, Andrew},
-  journal = {International Journal of Computer Vision},
-  volume  = {88},
-  number  = {2},
-  pages   = {303--338},
-  year    = {2010}
-}""",
-        licence="photographs from Flickr under Flickr's terms of use; for research",
-        home="http://host.robots.ox.ac.uk/pascal/VOC/voc2007/",
-        labels=len(NAMES),
-        orders={"official": NAMES},
-        splits={
-            "train": SplitCard(images=5011, positives=7306),
-            "test": SplitCard(images=4952, positives=7013),
-            "the list train": SplitCard(images=2501, positives=3688),
-            "the list val": SplitCard(images=2510, positives=3618),
-        },
-        identities={
-            "87b93ae92fc3233e": "voc2007",
-            "9739dbf0832a1e6c": "voc2007-difficult-negative",
-            "59e910f8d4f8e6aa": "voc2007-difficult-positive",
-            "77c57c04a0936f9a": "voc2007-mini",
-            "1abc8e6193f08027": "voc2007-mini-difficult-negative",
-            "cc7eb47ed0e8ae4f": "voc2007-mini-difficult-positive",
-        },
-        validation={
-            f"{edition}{difficult}": sha256
-            for edition, sha256 in _VALIDATION_2007.items()
-            for difficult in ("", "-difficult-negative", "-difficult-positive")
-        },
-        editions={
-            name + difficult: edition
-            for name, edition in _EDITIONS_2007.items()
-            for difficult in ("", "-difficult-negative", "-difficult-positive")
-        },
-        budget=FINE_TUNING,
-        notes="Difficult labels are unknown: they weigh nothing in the loss and in the metrics.",
-        archives=(
-            Archive(
-                name="VOCtrainval_06-Nov-2007.tar",
-                url=f"{_OXFORD}/voc2007/VOCtrainval_06-Nov-2007.tar",
-                sha256="7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508",
-                bytes=460_032_000,
-                unpacked_bytes=1 << 30,
-            ),
-            Archive(
-                name="VOCtest_06-Nov-2007.tar",
-                url=f"{_OXFORD}/voc2007/VOCtest_06-Nov-2007.tar",
-                sha256="6836888e2e01dca84577a849d339fa4f73e1e4f135d312430c4856b5609b4892",
-                bytes=451_020_800,
-                unpacked_bytes=1 << 30,
-            ),
-        ),
-    )
+    card = read_card("voc", "voc2007")
 
     def __init__(
         self,
@@ -295,42 +209,7 @@ class VOC2012(VocYear):
     arguments are those of ``VOC2007``.
     """
 
-    card = DatasetCard(
-        title="PASCAL VOC 2012",
-        bibtex="""@article{everingham2015pascal,
-  title   = {The {PASCAL} Visual Object Classes Challenge: A Retrospective},
-  author  = {Everingham, Mark and Eslami, S. M. Ali and Van Gool, Luc and
-             Williams, Christopher K. I. and Winn, John and Zisserman, Andrew},
-  journal = {International Journal of Computer Vision},
-  volume  = {111},
-  number  = {1},
-  pages   = {98--136},
-  year    = {2015}
-}""",
-        licence="photographs from Flickr under Flickr's terms of use; for research",
-        home="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/",
-        family="voc2007",  # the authors' code treats the lists and objects of both years alike
-        labels=len(NAMES),
-        orders={"official": NAMES},
-        splits={
-            "train": SplitCard(images=5717),
-            "test": SplitCard(images=5823),
-            "the list trainval": SplitCard(images=11_540),
-        },
-        budget=FINE_TUNING,
-        notes="What is scored is the list val: the labels of the official test split (10,991 "
-        "images) are not public. Difficult labels are unknown: they weigh nothing in the loss and "
-        "in the metrics.",
-        archives=(
-            Archive(
-                name="VOCtrainval_11-May-2012.tar",
-                url=f"{_OXFORD}/voc2012/VOCtrainval_11-May-2012.tar",
-                sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
-                bytes=1_999_639_040,
-                unpacked_bytes=4 << 30,
-            ),
-        ),
-    )
+    card = read_card("voc", "voc2012")
 
     def __init__(
         self,

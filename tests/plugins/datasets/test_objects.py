@@ -19,7 +19,7 @@ from mlbench.data.labels import label_context
 from mlbench.data.noise import with_label_noise
 from mlbench.data.open import open_splits
 from mlbench.types import DataError, Index, LabelNoise, PluginError, Splits
-from mlbench_plugins.datasets.coco import BY_ID, COCO
+from mlbench_plugins.datasets.coco import COCO
 from mlbench_plugins.datasets.instances import read_instances
 from mlbench_plugins.datasets.voc import VOC2007
 from mlbench_plugins.layers.label_graph import conditional_probability
@@ -269,7 +269,7 @@ def test_on_coco_the_edges_that_the_authors_have_remain() -> None:
     keys = [line.split()[0] for line in lines]
     index = Index([Path(key) for key in keys], keys, targets_NC)
     objects_C = np.array(INSTANCES_2017)
-    context, _ = label_context(index, BY_ID, objects=lambda _: objects_C)
+    context, _ = label_context(index, COCO.card.orders["official"], objects=lambda _: objects_C)
     edges = {
         counts: int((conditional_probability(context, counts) >= 0.4).sum())
         for counts in ("images", "objects")

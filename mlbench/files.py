@@ -1,4 +1,4 @@
-"""Atomic writes, digests, and names that every file system takes."""
+"""Atomic writes, digests, names that every file system takes, and YAML files of the packages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -24,6 +25,19 @@ def sha256(file: Path) -> str:
     """
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_yaml(file: Path) -> Any:
+    """The content of a YAML file in UTF-8, read by libyaml where it is available.
+
+    Raises:
+        OSError: the file cannot be read.
+        YAMLError: the file is not YAML.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(file.read_text(encoding="utf-8"), loader)
 
 
 def temporary(file: Path) -> Path:

@@ -11,12 +11,12 @@ from typing import Literal, get_args
 import numpy as np
 
 from mlbench.types import DataError, Dataset, Index, Split
-from mlbench_plugins.datasets.card_files import read_card
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
 from mlbench_plugins.datasets.photographs import (
     choose,
     exists,
     locate,
+    read_card,
     read_text,
     unreadable,
 )

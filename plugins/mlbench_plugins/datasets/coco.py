@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.types import DataError, Dataset, DatasetCard, Index, Split
-from mlbench_plugins.datasets.card_files import read_card
 from mlbench_plugins.datasets.instances import Instances, read_cached
 from mlbench_plugins.datasets.photographs import (
     choose,
     is_folder,
     locate,
+    read_card,
     refuse_shared,
 )
 

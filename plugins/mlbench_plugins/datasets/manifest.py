@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, digest
-from mlbench_plugins.datasets.card_files import read_card
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
 from mlbench_plugins.datasets.manifest_annotations import (
     YOLO,
@@ -25,12 +24,7 @@ from mlbench_plugins.datasets.manifest_annotations import (
 from mlbench_plugins.datasets.manifest_columns import TABLES, Columns, from_table
 from mlbench_plugins.datasets.manifest_listing import LISTED, Listing
 from mlbench_plugins.datasets.manifest_tables import read_json
-from mlbench_plugins.datasets.photographs import (
-    choose,
-    exists,
-    is_file,
-    is_folder,
-)
+from mlbench_plugins.datasets.photographs import choose, exists, is_file, is_folder, read_card
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from typing import Literal, get_args
 
 from mlbench.types import DataError, Dataset, Index, Split, Targets
 from mlbench_plugins.datasets import nuswide_files
-from mlbench_plugins.datasets.card_files import read_card
 from mlbench_plugins.datasets.nuswide_files import NAMES
 from mlbench_plugins.datasets.photographs import (
     choose,
     exists,
     locate,
+    read_card,
     refuse_shared,
 )
 

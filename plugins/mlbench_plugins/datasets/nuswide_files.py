@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.types import DataError, Split, Targets
-from mlbench_plugins.datasets.card_files import read_card
-from mlbench_plugins.datasets.photographs import read_lines, read_text
+from mlbench_plugins.datasets.photographs import read_card, read_lines, read_text
 
 Listed = tuple[list[str], Targets]
 """N image paths with forward slashes, and their labels int8 [N, C] in {1, 0}."""

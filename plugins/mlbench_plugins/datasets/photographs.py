@@ -1,12 +1,35 @@
-"""Finding and reading the folders and files of a data set of photographs."""
+"""What data sets of photographs share: reading cards, folders and files."""
 
 from __future__ import annotations
 
+import functools
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mlbench.types import DataError
+from mlbench.files import read_yaml
+from mlbench.types import DataError, DatasetCard
+
+_FOLDER = Path(__file__).parent
+
+
+@functools.cache
+def read_card(file: str, name: str | None = None) -> DatasetCard:
+    """Read and check the card of a data set of photographs.
+
+    Its budget is that of ``fine_tuning.yaml``, with the settings that the card changes.
+
+    Args:
+        file: name of the YAML file in this folder, without its ending.
+        name: the entry in the file, if it describes several data sets.
+
+    Raises:
+        ValidationError: from pydantic; a field is unknown, missing or malformed.
+    """
+    content = read_yaml(_FOLDER / f"{file}.yaml")
+    fields = content if name is None else content[name]
+    budget = read_yaml(_FOLDER / "fine_tuning.yaml") | fields.get("budget", {})
+    return DatasetCard(**{**fields, "budget": budget})
 
 
 def locate(root: Path | None, places: Iterable[str], sign: str | Sequence[str], what: str) -> Path:

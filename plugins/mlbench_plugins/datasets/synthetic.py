@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mlbench.types import DataError, Dataset, Index, Split, Targets
+from mlbench.files import read_yaml
+from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, Targets
 from mlbench_plugins.datasets import drawing
-from mlbench_plugins.datasets.card_files import read_card
 
 Matrix = NDArray[np.float64]
 
@@ -72,7 +72,7 @@ class Synthetic(Dataset):
     """
 
     names = NAMES
-    card = read_card("synthetic")
+    card = DatasetCard(**read_yaml(Path(__file__).with_suffix(".yaml")))
 
     def __init__(
         self,

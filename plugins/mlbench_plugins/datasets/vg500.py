@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.types import DataError, Dataset, Index, Split
-from mlbench_plugins.datasets.card_files import read_card
 from mlbench_plugins.datasets.photographs import (
     exists,
     locate,
+    read_card,
     read_lines,
     read_text,
     refuse_shared,

@@ -26,14 +26,12 @@ class Converted:
         backbone, head: the state dicts of our backbone and of our head.
         options: options of the head that follow from its shapes.
         unused: the authors' names that their own code never uses.
-        left_over: names of which neither their code nor ours has a use.
     """
 
     backbone: dict[str, Tensor]
     head: dict[str, Tensor]
     options: dict[str, Any]
     unused: tuple[str, ...]
-    left_over: tuple[str, ...]
 
 
 def releases(method: str) -> tuple[Released, ...]:
@@ -87,10 +85,11 @@ def marked(released: Released, state: State) -> bool:
 
 
 def convert(released: Released, state: State, source: object) -> Converted:
-    """Divide a state dict into backbone and head, and list the names that are left over.
+    """Divide a state dict into backbone and head.
 
     Raises:
-        WeightsError: a name that an option of the head depends on is missing.
+        WeightsError: a name that an option of the head depends on is missing, or neither the
+            authors' code nor ours uses some names.
     """
     try:
         options = released.options(state)
@@ -101,14 +100,14 @@ def convert(released: Released, state: State, source: object) -> Converted:
         ) from error
     used = _used(released.trunk, state) | _used(released.head, state)
     rest = [key for key in state if key not in used]
-    unused = [key for key in rest if any(re.search(p, key) for p in released.unused)]
-    return Converted(
-        backbone=released.trunk(state),
-        head=released.head(state),
-        options=options,
-        unused=tuple(unused),
-        left_over=tuple(key for key in rest if key not in unused),
-    )
+    unused = tuple(key for key in rest if any(re.search(p, key) for p in released.unused))
+    if left_over := [key for key in rest if key not in unused]:
+        raise WeightsError(
+            f"{source}: {len(left_over)} names have no place in {released.title}: "
+            f"{shorten(left_over)}. It is of another version or method; give the file that the "
+            "authors published"
+        )
+    return Converted(released.trunk(state), released.head(state), options, unused)
 
 
 def _used(function: Callable[[State], dict[str, Tensor]], state: State) -> set[str]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import ast
 import json
 import math
-import operator
 import re
 import zipfile
 import zlib
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +27,14 @@ Array = NDArray[Any]
 NO_DIAGONAL = ", diagonal set to 0"
 """Ends the description of a matrix with a zero diagonal."""
 
-_OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.Lt: operator.lt,
-    ast.Gt: operator.gt,
-}
 _FUNCTIONS = ("round", "tanh", "abs", "exp", "sqrt", "arange", "sign")
 _METHODS = ("max", "min", "sum", "mean")
 """Functions of numpy, and methods of its arrays, that a formula may call."""
+_SYNTAX = (
+    *(ast.Expression, ast.Load, ast.Name, ast.Constant, ast.Attribute, ast.Call),
+    *(ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.UnaryOp, ast.USub),
+    *(ast.Compare, ast.Lt, ast.Gt),
+)
 
 
 # ------------------------------------------------------------------------------------------- files
@@ -49,7 +44,7 @@ class Fixture:
 
     name: str
     fields: Mapping[str, Any]
-    expected: Mapping[str, NDArray[Any]]
+    expected: Mapping[str, Array]
     generator: Generator
     tolerance: float
 
@@ -67,6 +62,11 @@ class Fixture:
     def weight_keys(self) -> dict[str, Sequence[int]]:
         """Names and shapes of the authors' weights; an expected array of such a name is given."""
         return dict(self.fields.get("keys", ()))
+
+    @property
+    def wanted(self) -> dict[str, Array]:
+        """The arrays to compute."""
+        return {k: v for k, v in self.expected.items() if k not in self.weight_keys}
 
     def inputs(self) -> Inputs:
         """The inputs, made anew."""
@@ -93,14 +93,12 @@ def read_fixtures(file: Path) -> list[Fixture]:
     if not isinstance(content, dict) or not {"salt", "fixtures"} <= content.keys():
         raise DataError(f"{file} must be a mapping with 'salt' and 'fixtures' by name")
     generator, rules = Generator(content["salt"]), content.get("rules", {})
-    arrays_of: dict[str, dict[str, Array]] = defaultdict(dict)
-    for key, array in expected.items():
-        name, _, part = key.partition("/")
-        arrays_of[name][part] = array
-    return [
-        Fixture(name, fields, arrays_of[name], generator, tolerance(rules, fields))
-        for name, fields in content["fixtures"].items()
-    ]
+    fixtures = []
+    for name, fields in content["fixtures"].items():
+        start = f"{name}/"
+        arrays = {k.removeprefix(start): v for k, v in expected.items() if k.startswith(start)}
+        fixtures.append(Fixture(name, fields, arrays, generator, tolerance(rules, fields)))
+    return fixtures
 
 
 # ------------------------------------------------------------------------------ numbers by rule
@@ -133,23 +131,25 @@ class Generator:
         return np.random.default_rng(zlib.crc32((self.salt + name).encode()))
 
 
-@dataclass
 class Inputs:
     """The inputs of a fixture, made when they are asked for.
 
     An input is ``[formula, name of its random numbers, shape]``, or a formula alone that refers to
     other inputs: by their name in the fixture, or by the last part of the name of their numbers.
 
-    Attributes:
+    Args:
         written: the inputs in the file.
         generator: of the file.
         labels: the value of ``C`` in formulas.
     """
 
-    written: Mapping[str, Any]
-    generator: Generator
-    labels: int = 0
-    _made: dict[str, Array] = field(default_factory=dict)
+    def __init__(self, written: Mapping[str, Any], generator: Generator, labels: int = 0) -> None:
+        self.written, self._generator, self._labels = written, generator, labels
+        self._made: dict[str, Array] = {}
+        self._aliases = {name: name for name in written}
+        for name, description in written.items():
+            if not isinstance(description, str):
+                self._aliases.setdefault(str(description[1]).rpartition(".")[2], name)
 
     def __contains__(self, name: str) -> bool:
         return name in self.written
@@ -177,10 +177,15 @@ class Inputs:
             case other:
                 raise DataError(f"input {name!r} is {other!r} instead of [formula, name, shape]")
         formula = description.removesuffix(NO_DIAGONAL)
-        evaluate = _Evaluation(self, numbers, shape)
+
+        def value(variable: str) -> Any:
+            if variable in ("normal", "uniform"):
+                return getattr(self._generator, variable)(numbers, shape)
+            return self._labels if variable == "C" else self[self._aliases[variable]]
+
         try:
-            values = np.array(evaluate(ast.parse(formula.strip(), mode="eval").body))
-        except (SyntaxError, _UnknownError) as error:
+            values = np.array(_evaluate(formula, value))
+        except (SyntaxError, KeyError) as error:
             raise DataError(
                 f"input {name!r}: {description!r} is not understood ({error}); known are normal, "
                 f"uniform, other inputs, C, numbers, + - * / < >, {', '.join(_FUNCTIONS)}, and "
@@ -190,60 +195,33 @@ class Inputs:
             np.fill_diagonal(values, 0)
         return values
 
-    def find(self, name: str) -> str | None:
-        """The input that a formula refers to by this name."""
-        if name in self.written:
-            return name
-        for key, written in self.written.items():
-            if not isinstance(written, str) and str(written[1]).rpartition(".")[2] == name:
-                return key
-        return None
+
+def _evaluate(formula: str, value: Callable[[str], Any]) -> Any:
+    """Evaluate a formula of numbers, variables, and the functions and methods above.
+
+    Raises:
+        SyntaxError: it holds anything else.
+        KeyError: a variable is unknown.
+    """
+    tree = ast.parse(formula.strip(), mode="eval")
+    names: dict[str, Any] = {}
+    for node in ast.walk(tree):
+        allowed = isinstance(node, _SYNTAX)
+        if isinstance(node, ast.Constant):
+            allowed = isinstance(node.value, int | float)
+        elif isinstance(node, ast.Attribute):
+            allowed = node.attr in _METHODS
+        elif isinstance(node, ast.Name):
+            name = node.id
+            names[name] = getattr(np, name) if name in _FUNCTIONS else value(name)
+        if not allowed:
+            raise SyntaxError(ast.unparse(node))
+    # Every name of the formula is in `names`, which eval searches before the builtins.
+    return eval(compile(tree, "<formula>", "eval"), names)
 
 
-class _UnknownError(Exception):
-    """A formula has a part that is not allowed."""
-
-
-@dataclass
-class _Evaluation:
-    """Evaluates a formula; it can only compute."""
-
-    inputs: Inputs
-    numbers: str
-    shape: Sequence[int]
-
-    def __call__(self, node: ast.expr) -> Any:
-        match node:
-            case ast.Constant(value=int() | float() as value):
-                return value
-            case ast.Name(id=name):
-                return self._name(name)
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return -self(operand)
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-                return _OPERATORS[type(op)](self(left), self(right))
-            case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _OPERATORS:
-                return _OPERATORS[type(op)](self(left), self(right))
-            case ast.Call(func=ast.Name(id=name), args=given, keywords=[]) if name in _FUNCTIONS:
-                return getattr(np, name)(*map(self, given))
-            case ast.Call(func=ast.Attribute(value=of, attr=name), args=given, keywords=[]):
-                if name in _METHODS:
-                    return getattr(np, name)(self(of), *map(self, given))
-        raise _UnknownError(ast.unparse(node))
-
-    def _name(self, name: str) -> Any:
-        if name == "C":
-            return self.inputs.labels
-        if name in ("normal", "uniform"):
-            return getattr(self.inputs.generator, name)(self.numbers, self.shape)
-        found = self.inputs.find(name)
-        if found is None:
-            raise _UnknownError(name)
-        return self.inputs[found]
-
-
-def tolerance(rules: Mapping[str, str], fixture: Mapping[str, Any], default: float = 1e-9) -> float:
-    """The largest relative error that a fixture allows.
+def tolerance(rules: Mapping[str, str], fixture: Mapping[str, Any]) -> float:
+    """The largest relative error that a fixture allows; 1e-9 if the file does not say.
 
     This is its ``tolerance``, else what the text of the rules says for its method (``1e-6 for
     query2label``), else what that text says for all (``1e-9 relative to ...``).
@@ -255,4 +233,4 @@ def tolerance(rules: Mapping[str, str], fixture: Mapping[str, Any], default: flo
         if name in (fixture.get("method"), fixture.get("kind")):
             return float(number)
     first = re.match(r"\s*(\d[\d.]*e-?\d+)", text)
-    return float(first[1]) if first else default
+    return float(first[1]) if first else 1e-9

@@ -13,7 +13,6 @@ from mlbench.build import CORE_PARAMETERS, build
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256
-from mlbench.text import shorten
 from mlbench.tracks import merge, of_dataset
 from mlbench.types import (
     LabelContext,
@@ -74,12 +73,6 @@ def import_checkpoint(
     state = state_dict(file, content)
     released = recognise(method, state, file)
     converted = convert(released, state, file)
-    if converted.left_over:
-        raise WeightsError(
-            f"{file}: {len(converted.left_over)} names have no place in {method} as "
-            f"{released.title} published it: {shorten(converted.left_over)}. It is of another "
-            "version or method; give the file that the authors published"
-        )
     count, where = count_labels(released, converted.head, file)
     if count != len(names):
         raise WeightsError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,9 +14,15 @@ from torch import Tensor, nn
 from mlbench import registry
 from mlbench.build import CORE_PARAMETERS
 from mlbench.contracts.made_up import known_context
-from mlbench.text import shorten
-from mlbench.types import DataError, LabelContext, Level, Proof, Released, WeightsError
-from mlbench_tools.weights.conversion import Converted, convert, fill, marked, releases
+from mlbench.types import DataError, LabelContext, Level, Proof, Released, Settings
+from mlbench_tools.weights.conversion import (
+    Converted,
+    convert,
+    fill,
+    marked,
+    recognise,
+    releases,
+)
 from mlbench_tools.weights.fixtures import Fixture, Inputs
 from mlbench_tools.weights.importing import assemble, graph_state, released_settings
 
@@ -39,21 +45,22 @@ def _float64() -> Iterator[None]:
 @_float64()
 def compute_head(fixture: Fixture) -> dict[str, Tensor]:
     """The expected arrays of a fixture of kind ``head``, as our head computes them."""
-    released, converted = _convert(fixture)
-    settings = released_settings(fixture.method, "", released)
+    state = authors_state(fixture)
+    known = releases(fixture.method)
+    released = next((one for one in known if marked(one, state)), known[0])
+    converted = convert(released, state, fixture.name)
+    settings, defaults = _settings(fixture, released, converted)
     factory = registry.find("head", settings.head).load()
     features = _features(fixture.inputs())
     spec = tuple(
         Level(x.shape[1], DEEPEST_STRIDE >> (len(features) - 1 - i)) for i, x in enumerate(features)
     )
-    known = registry.options(factory, CORE_PARAMETERS)
-    options = settings.head_options | _options(fixture, released, converted, known)
 
     @functools.cache
     def head(**variant: Any) -> nn.Module:
-        asked = {**options, **released.handed_over, **variant}
-        made: nn.Module = factory(spec, _labels(fixture), **asked).double()
-        graph = graph_state(released, _graph(fixture.inputs()), {**known, **asked})
+        options = {**settings.head_options, **released.handed_over, **variant}
+        made: nn.Module = factory(spec, _labels(fixture), **options).double()
+        graph = graph_state(released, _graph(fixture.inputs()), defaults | options)
         fill(made, {**graph, **converted.head}, fixture.name, released)
         return made.eval()
 
@@ -63,17 +70,13 @@ def compute_head(fixture: Fixture) -> dict[str, Tensor]:
 @_float64()
 def compute_checkpoint(fixture: Fixture) -> dict[str, Tensor]:
     """The expected arrays of a fixture of kind ``checkpoint``: an image through a whole model."""
-    released, converted = _convert(fixture)
-    if not marked(released, authors_state(fixture)):
-        raise WeightsError(f"{fixture.name}: its names are not those of {released.title}")
+    state = authors_state(fixture)
+    released = recognise(fixture.method, state, fixture.name)
+    converted = convert(released, state, fixture.name)
     inputs = fixture.inputs()
     image_B3HW = inputs.tensor("image")
-    plain = released_settings(fixture.method, "", released)
-    known = registry.options(registry.find("head", plain.head).load(), CORE_PARAMETERS)
-    options = plain.head_options | _options(fixture, released, converted, known)
-    settings = plain.model_copy(
-        update={"head_options": options, "image_size": image_B3HW.shape[-1]}
-    )
+    settings, _ = _settings(fixture, released, converted)
+    settings = settings.model_copy(update={"image_size": image_B3HW.shape[-1]})
     model = assemble(
         *(settings, _labels(fixture), released, converted),
         source=fixture.name,
@@ -82,23 +85,6 @@ def compute_checkpoint(fixture: Fixture) -> dict[str, Tensor]:
     with torch.no_grad():
         features = model.backbone(image_B3HW)
     return _outputs(fixture, released, features, lambda **_: model.head)  # type: ignore[arg-type]
-
-
-def _convert(fixture: Fixture) -> tuple[Released, Converted]:
-    """The fixture's weights under our names, and the release that they belong to.
-
-    Raises:
-        WeightsError: a name is left over.
-    """
-    known, state = releases(fixture.method), authors_state(fixture)
-    released = next((one for one in known if marked(one, state)), known[0])
-    converted = convert(released, state, fixture.name)
-    if converted.left_over:
-        raise WeightsError(
-            f"{fixture.name}: {len(converted.left_over)} names have no place in {fixture.method}: "
-            f"{shorten(converted.left_over)}"
-        )
-    return released, converted
 
 
 def authors_state(fixture: Fixture) -> dict[str, Tensor]:
@@ -110,12 +96,22 @@ def authors_state(fixture: Fixture) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in {**state, **given}.items()}
 
 
-def _options(
-    fixture: Fixture, released: Released, converted: Converted, known: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Options of the head by the shapes of its weights and the fields of the fixture."""
-    named = {name: value for name, value in fixture.fields.items() if name in known}
-    return {**converted.options, **named, **released.fixture_options(fixture.fields)}
+def _settings(
+    fixture: Fixture, released: Released, converted: Converted
+) -> tuple[Settings, dict[str, Any]]:
+    """The settings of a fixture, and the defaults of the head's options.
+
+    Options of the head follow from the shapes of its weights and from the fixture's fields.
+    """
+    plain = released_settings(fixture.method, "", released)
+    defaults = registry.options(registry.find("head", plain.head).load(), CORE_PARAMETERS)
+    options = {
+        **plain.head_options,
+        **converted.options,
+        **{name: value for name, value in fixture.fields.items() if name in defaults},
+        **released.fixture_options(fixture.fields),
+    }
+    return plain.model_copy(update={"head_options": options}), defaults
 
 
 def _features(inputs: Inputs) -> tuple[Tensor, ...]:
@@ -154,9 +150,7 @@ def _outputs(
     graph = _graph(fixture.inputs())
     matrix = torch.empty(0) if graph is None else graph
     found = {}
-    for array in fixture.expected:
-        if array in fixture.weight_keys:
-            continue
+    for array in fixture.wanted:
         made = head(**released.variants.get(array, {}))
         if array in released.outputs:
             found[array] = released.outputs[array](Proof(made, features, matrix, fixture.fields))

@@ -13,8 +13,7 @@ import importlib
 import pickle
 import types
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,40 @@ NESTED = ("state_dict", "model")
 _ZIP = b"PK\x03\x04"
 _TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The first bytes of a zip, and of a file of torch.save before version 1.6."""
+
+
+_SETTINGS = {
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    "easydict.EasyDict",
+    "yacs.config.CfgNode",
+    "addict.addict.Dict",
+    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath")),
+}
+_TYPES = {
+    "collections.OrderedDict",
+    "numpy.ndarray",
+    "numpy.dtype",
+    "torch.Size",
+    "torch.device",
+    *(f"builtins.{name}" for name in ("set", "frozenset", "complex", "bytearray", "int", "float")),
+    *(f"builtins.{name}" for name in ("bool", "str", "list", "dict", "tuple")),
+}
+_FUNCTIONS = {
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy._core.numeric._frombuffer",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+}
+"""What pickles call to make arrays and tensors."""
+_MODULES = {
+    "__builtin__": "builtins",
+    "numpy.core.multiarray": "numpy._core.multiarray",
+    "numpy.core.numeric": "numpy._core.numeric",
+}
+"""Modules of Python 2 and of older numpy, and their names today."""
 
 
 class Opaque:
@@ -50,53 +83,11 @@ class _Refused(pickle.UnpicklingError):
     """The file asks for a name that tensors do not need."""
 
 
-_SETTINGS = {
-    ("argparse", "Namespace"),
-    ("types", "SimpleNamespace"),
-    ("easydict", "EasyDict"),
-    ("yacs.config", "CfgNode"),
-    ("addict.addict", "Dict"),
-    *(("pathlib", name) for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath")),
-}
-_TYPES: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("torch", "Size"): torch.Size,
-    ("torch", "device"): torch.device,
-    **{
-        (module, kind.__name__): kind
-        for module in ("builtins", "__builtin__")
-        for kind in (set, frozenset, complex, bytearray, int, float, bool, str, list, dict, tuple)
-    },
-}
-
-
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     """What pickles of protocol 2 call to make bytes."""
     if encoding not in ("latin1", "latin-1", "ascii", "utf-8"):
         raise _Refused(f"_codecs.encode with {encoding!r}")
     return codecs.encode(text, encoding)
-
-
-def _functions() -> dict[tuple[str, str], Callable[..., Any]]:
-    """What pickles call to make arrays and tensors, under the names of old and new numpy."""
-    arrays = {
-        (f"numpy.{core}.{module}", name): getattr(
-            importlib.import_module(f"numpy._core.{module}"), name
-        )
-        for core in ("core", "_core")
-        for module, name in (
-            ("multiarray", "_reconstruct"),
-            ("multiarray", "scalar"),
-            ("numeric", "_frombuffer"),
-        )
-    }
-    tensors = {
-        ("torch._utils", name): getattr(torch._utils, name)
-        for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
-    }
-    return {**arrays, **tensors, ("_codecs", "encode"): _encode}
 
 
 class _Unpickler(pickle.Unpickler):
@@ -108,13 +99,18 @@ class _Unpickler(pickle.Unpickler):
         Raises:
             _Refused: the name is not allowed.
         """
-        if (module, name) in _SETTINGS:
+        today = _MODULES.get(module, module)
+        path = f"{today}.{name}"
+        if path in _SETTINGS:
             return Opaque
-        if (module, name) in _TYPES:
-            return _TYPES[module, name]
-        if (function := _functions().get((module, name))) is not None:
+        if path in _TYPES:
+            return getattr(importlib.import_module(today), name)
+        if path in _FUNCTIONS:
+            function = getattr(importlib.import_module(today), name)
             # A new wrapper each time, as a pickle can set attributes of what it finds.
             return lambda *arguments: function(*arguments)
+        if path == "_codecs.encode":
+            return lambda *arguments: _encode(*arguments)
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
             return found
         raise _Refused(f"{module}.{name}")
@@ -146,9 +142,10 @@ def read(file: Path) -> Any:
             "arrays, plain containers, numbers and strings only. Ask its authors for a state dict"
         ) from error
     except Exception as error:  # a damaged pickle can raise anything
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise WeightsError(
             f"{file}: cannot be read, perhaps truncated or no checkpoint at all "
-            f"({file.stat().st_size:,} bytes; {type(error).__name__}: {_first_line(error)}); "
+            f"({file.stat().st_size:,} bytes; {type(error).__name__}: {reason}); "
             "download it again"
         ) from error
 
@@ -172,10 +169,6 @@ def _read(file: Path) -> Any:
         )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].partition(". ")[0]
-
-
 def state_dict(file: Path, content: Any) -> dict[str, Tensor]:
     """The tensors of a checkpoint by their authors' names, without the prefix ``module.``.
 
@@ -192,14 +185,9 @@ def state_dict(file: Path, content: Any) -> dict[str, Tensor]:
         if isinstance(value, Tensor):
             found[str(key).removeprefix("module.")] = value.detach()
     if not found:
+        keys = f" of {shorten(list(content))}" if isinstance(content, Mapping) else ""
         raise WeightsError(
             f"{file}: holds no state dict, neither at the top nor under {' or '.join(NESTED)}; it "
-            f"is {_describe(content)}. Give the checkpoint that the authors published"
+            f"is a {type(content).__name__}{keys}. Give the checkpoint that the authors published"
         )
     return found
-
-
-def _describe(content: Any) -> str:
-    if isinstance(content, Mapping):
-        return "a mapping of " + (shorten(list(content)) or "nothing")
-    return f"a {type(content).__name__}"

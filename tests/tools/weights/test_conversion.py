@@ -87,12 +87,14 @@ def csra_state():
     }
 
 
-def test_every_name_is_used_unused_or_left_over():
+def test_every_name_is_used_unused_or_refused():
     (released,) = releases("csra")
-    state = csra_state() | {"fc.weight": torch.zeros(1), "strange.weight": torch.zeros(1)}
+    state = csra_state() | {"fc.weight": torch.zeros(1)}
     converted = convert(released, state, "x.pth")
-    assert converted.unused == ("fc.weight",) and converted.left_over == ("strange.weight",)
+    assert converted.unused == ("fc.weight",)
     assert converted.options == {"heads": 2} and converted.head["weight"].shape == (2, 5, 8)
+    with pytest.raises(WeightsError, match=r"1 names have no place in .*: strange\.weight"):
+        convert(released, state | {"strange.weight": torch.zeros(1)}, "x.pth")
 
 
 def test_a_name_that_tells_an_option_must_be_there():

@@ -27,27 +27,31 @@ if TYPE_CHECKING:
     from mlbench.types import Index, ModelFile, Places, Predictions, Progress, Scores, Splits
 
 
+Data = Annotated[Path | None, typer.Option(help="Where the data sets are. Default: $MLBENCH_DATA.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=VALUE of the data set, as in year=2014; may be repeated."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+BatchSize = Annotated[int, typer.Option(min=1)]
+Workers = Annotated[int | None, typer.Option(min=0, help="Decoding threads.")]
+Cache = Annotated[Path | None, typer.Option(help="Default: $MLBENCH_CACHE or ~/.cache/mlbench.")]
+
+
 def evaluate(
     checkpoint: Annotated[
         Path, typer.Argument(help="A checkpoint, its folder, or a model of an installed format.")
     ],
     dataset: Annotated[str, typer.Option(help="The data set.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Where the data sets are. Default: $MLBENCH_DATA.")
-    ] = None,
+    data: Data = None,
     weights: Annotated[
         Path | None, typer.Option(help="The file that the run was given as --weights, if any.")
     ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=VALUE of the data set, as in year=2014; may be repeated."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    workers: Annotated[int | None, typer.Option(min=0, help="Decoding threads.")] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Default: $MLBENCH_CACHE or ~/.cache/mlbench.")
-    ] = None,
+    option: Options = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
+    cache: Cache = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Write logits, targets, keys and names to this .npz.")
     ] = None,
@@ -56,16 +60,8 @@ def evaluate(
     """Print the scores of a checkpoint on the test split, as records hold them."""
     from mlbench.build import open_model
     from mlbench.cli.progress import Lines
-    from mlbench.types import Places
 
-    places = Places(
-        data=data or data_folder(),
-        weights=weights,
-        results=Path(),
-        cache=cache or cache_folder(),
-        device=device_name(device),
-        workers=thread_count() if workers is None else workers,
-    )
+    places = local_places(data, weights, cache, device, workers)
     opened = open_model(checkpoint, weights)
     options = named_values(option or ())
     found = score_model(opened, dataset, options, places, Lines(), batch_size)
@@ -75,6 +71,22 @@ def evaluate(
         typer.echo(json.dumps(_as_data(found, checkpoint), indent=1))
     else:
         _show(found)
+
+
+def local_places(
+    data: Path | None, weights: Path | None, cache: Path | None, device: str, workers: int | None
+) -> Places:
+    """The places that the flags of ``evaluate`` name, with their defaults."""
+    from mlbench.types import Places
+
+    return Places(
+        data=data or data_folder(),
+        weights=weights,
+        results=Path(),
+        cache=cache or cache_folder(),
+        device=device_name(device),
+        workers=thread_count() if workers is None else workers,
+    )
 
 
 @dataclass(frozen=True)

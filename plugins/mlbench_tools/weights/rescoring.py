@@ -53,10 +53,8 @@ def make_record(
         The record, and the predictions with the labels in the order of the data set.
 
     Raises:
-        SuiteError: see ``assert_imported``.
         MeasureError: its operations cannot be counted.
     """
-    assert_imported(checkpoint)
     spec = checkpoint.spec.model_copy(
         update={
             "dataset": found.dataset,

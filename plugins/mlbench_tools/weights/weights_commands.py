@@ -13,14 +13,8 @@ import typer
 from rich.table import Table
 
 from mlbench import registry
-from mlbench.cli.console import (
-    cache_folder,
-    console,
-    data_folder,
-    device_name,
-    errors,
-    thread_count,
-)
+from mlbench.cli import evaluate
+from mlbench.cli.console import cache_folder, console, data_folder, errors
 from mlbench.text import count, named_values, shorten
 from mlbench.types import SuiteError
 
@@ -81,18 +75,18 @@ def import_(
         checkpoint.save(target)
     except OSError as error:
         raise SuiteError(f"{target} cannot be written: {error}; give another --out") from error
-    unused = converted.unused
-    lines = ["every name of the file has its place"]
-    if unused:
-        lines = [f"not used, as in the authors' own code ({len(unused)}):"]
-        lines += ["  " + shorten(unused, 20, "\n  ")]
+    if converted.unused:
+        unused = shorten(converted.unused, 20, "\n  ")
+        used = f"not used, as in the authors' own code ({len(converted.unused)}):\n  {unused}"
+    else:
+        used = "every name of the file has its place"
     settings = checkpoint.spec.settings
-    lines += [
-        f"{released.title}: {settings.backbone}, {settings.head} {settings.head_options}, "
-        f"{count(len(names), 'label')}",
+    model = f"{settings.backbone}, {settings.head} {settings.head_options}"
+    for line in (
+        used,
+        f"{released.title}: {model}, {count(len(names), 'label')}",
         f"written to {target}",
-    ]
-    for line in lines:
+    ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -124,22 +118,14 @@ def parity(
                 results.append(prove(one))
     passed = bool(results) and all(result.passed for result in results)
     if as_json:
-        rows = [_as_data(result) for result in results]
-        plain = {"file": str(fixtures), "passed": passed, "fixtures": rows}
-        typer.echo(json.dumps(plain, indent=1))
+        rows = [asdict(result) | {"passed": result.passed} for result in results]
+        typer.echo(
+            json.dumps({"file": str(fixtures), "passed": passed, "fixtures": rows}, indent=1)
+        )
     else:
         _show(results)
     if not passed:
         raise typer.Exit(1)
-
-
-def _as_data(result: FixtureResult) -> dict[str, object]:
-    return {
-        **asdict(result),
-        "largest_absolute_error": max((a.absolute for a in result.arrays), default=None),
-        "largest_relative_error": max((a.relative for a in result.arrays), default=None),
-        "passed": result.passed,
-    }
 
 
 def _show(results: list[FixtureResult]) -> None:
@@ -168,48 +154,32 @@ def rescore(
     ],
     dataset: Annotated[str, typer.Option(help="The data set.")],
     results: Annotated[Path, typer.Option(help="The store.")] = Path("results"),
-    data: Annotated[
-        Path | None, typer.Option(help="Where the data sets are. Default: $MLBENCH_DATA.")
-    ] = None,
+    data: evaluate.Data = None,
     weights: Annotated[
         Path | None, typer.Option(help="The file that the backbone started from, if any.")
     ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=VALUE of the data set, as in year=2014; may be repeated."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1)] = 64,
-    workers: Annotated[int | None, typer.Option(min=0, help="Decoding threads.")] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Default: $MLBENCH_CACHE or ~/.cache/mlbench.")
-    ] = None,
+    option: evaluate.Options = None,
+    device: evaluate.Device = "auto",
+    batch_size: evaluate.BatchSize = 64,
+    workers: evaluate.Workers = None,
+    cache: evaluate.Cache = None,
 ) -> None:
     """Score authors' weights and write a record, for the boards of re-scored checkpoints."""
     from mlbench.build import open_model
-    from mlbench.cli.evaluate import score_model
     from mlbench.cli.progress import Lines
     from mlbench.engine.checkpoint import load
     from mlbench.store import Store
-    from mlbench.types import Places
     from mlbench_tools.weights.rescoring import assert_imported, make_record
 
-    places = Places(
-        data=data or data_folder(),
-        weights=weights,
-        results=Path(),
-        cache=cache or cache_folder(),
-        device=device_name(device),
-        workers=thread_count() if workers is None else workers,
-    )
+    places = evaluate.local_places(data, weights, cache, device, workers)
     if checkpoint.is_dir():
         checkpoint = checkpoint / "checkpoint.safetensors"
     loaded = load(checkpoint)
     assert_imported(loaded)
-    options = named_values(option or ())
-    model = open_model(checkpoint, weights)
-    found = score_model(model, dataset, options, places, Lines(), batch_size)
+    found = evaluate.score_model(
+        *(open_model(checkpoint, weights), dataset, named_values(option or ()), places),
+        *(Lines(), batch_size),
+    )
     command = f"mlbench {shlex.join(sys.argv[1:])}"
-    record, predictions = make_record(found, loaded, places, command)
-    file = Store(results).write(record, predictions)
+    file = Store(results).write(*make_record(found, loaded, places, command))
     errors.print(f"recorded in {file}", markup=False, highlight=False, soft_wrap=True)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import DownloadColumn, MofNCompleteColumn
-from rich.table import Table
 
 from mlbench import registry
 from mlbench.cli.console import cache_folder, console, data_folder, errors
@@ -29,6 +28,7 @@ from mlbench_tools.fetch.terminal import (
     print_result,
     progress_bar,
     save,
+    table,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def list_datasets(as_json: Json = False) -> None:
         if card:
             fetched = card.archives and all(archive.url for archive in card.archives)
             by_hand = "steps by hand" if card.steps or card.archives else ""
-            facts = {
+            row = {
                 "name": plugin.name,
                 "title": card.title,
                 "labels": card.labels,
@@ -67,17 +67,13 @@ def list_datasets(as_json: Json = False) -> None:
                 "had_by": "fetch" if fetched else by_hand,
                 "licence": card.licence,
             }
-            rows.append(facts)
+            rows.append(row)
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "title", "labels", "train", "test", "had by", "licence"):
-        numeric = column in ("labels", "train", "test")
-        table.add_column(column, overflow="fold", justify="right" if numeric else "left")
-    for row in rows:
-        table.add_row(*(f"{v:,}" if isinstance(v, int) else str(v or "") for v in row.values()))
-    console.print(table, markup=False)
+    columns = ("name", "title", "labels", "train", "test", "had by", "licence")
+    lines = [tuple(row.values()) for row in rows]
+    console.print(table(columns, lines, text=("name", "title", "had by", "licence")), markup=False)
 
 
 @data.command()
@@ -183,7 +179,7 @@ def verify(
         )
     if found.bad:
         lines.append("  " + shorten([f"{i.file}: {i.reason}" for i in found.bad], 20, "\n  "))
-    plain = found.as_data() | {"written": str(written)}
+    plain = found.model_dump() | {"written": str(written)}
     print_result(as_json, plain, [*lines, f"written to {written}"])
     if found.bad:
         raise typer.Exit(1)

@@ -40,97 +40,94 @@ def download(
             arrived is kept.
         OSError: the file cannot be written.
     """
-    partial_file = _PartialFile(target)
-    stalled, most = 0, partial_file.size()
-    while True:
-        problem = _attempt(url, partial_file, size, limit, progress)
-        if problem is None:
-            break
+    part = _PartialFile(url, target)
+    stalled, most = 0, part.size()
+    while problem := _attempt(part, size, limit, progress):
         # Compare with the most so far: some servers start from the beginning every time.
-        stalled = 0 if partial_file.size() > most else stalled + 1
-        most = max(most, partial_file.size())
+        stalled = 0 if part.size() > most else stalled + 1
+        most = max(most, part.size())
         if stalled == TRIES:
             raise DataError(
-                f"{url}: {problem}, {partial_file.size():,} bytes are here; the same command "
+                f"{url}: {problem}, {part.size():,} bytes are here; the same command "
                 "resumes from there, or name another place with --mirror"
             )
         time.sleep(PAUSE_S * stalled)
-    partial_file.finish()
+    part.content.replace(target)
+    part.discard()
 
 
 class _PartialFile:
-    """The first bytes of a file, and which file they belong to."""
+    """The first bytes of a file; a second file says which file of the server they belong to."""
 
-    def __init__(self, target: Path) -> None:
-        self.target = target
+    def __init__(self, url: str, target: Path) -> None:
+        self.url = url
         self.content = target.with_name(target.name + ".part")
-        self.origin = target.with_name(target.name + ".part.json")
+        self._origin = target.with_name(target.name + ".part.json")
 
     def size(self) -> int:
         return self.content.stat().st_size if self.content.exists() else 0
 
-    def origin_at(self, url: str) -> dict[str, Any] | None:
-        """Total size and validator of these bytes, if they came from this address."""
+    def origin(self) -> dict[str, Any] | None:
+        """Total size and validator of the file, if these bytes came from this address."""
         try:
-            found = json.loads(self.origin.read_bytes())
+            found = json.loads(self._origin.read_bytes())
         except (OSError, ValueError):
             return None
-        return found if found.get("url") == url and self.size() > 0 else None
+        return found if found["url"] == self.url and self.size() else None
 
-    def start(self, url: str, total: int | None, headers: Message) -> None:
+    def start(self, total: int | None, headers: Message) -> None:
         """Drop what is here and note where the new bytes come from."""
         self.discard()
         tag = headers.get("ETag", "")
         validator = tag if tag.startswith('"') else headers.get("Last-Modified")
-        self.origin.write_text(json.dumps({"url": url, "total": total, "validator": validator}))
+        origin = {"url": self.url, "total": total, "validator": validator}
+        self._origin.write_text(json.dumps(origin))
 
     def discard(self) -> None:
         self.content.unlink(missing_ok=True)
-        self.origin.unlink(missing_ok=True)
-
-    def finish(self) -> None:
-        self.content.replace(self.target)
-        self.origin.unlink(missing_ok=True)
+        self._origin.unlink(missing_ok=True)
 
 
 def _attempt(
-    url: str, partial_file: _PartialFile, size: int | None, limit: int, progress: OnProgress | None
+    part: _PartialFile, size: int | None, limit: int, progress: OnProgress | None
 ) -> str | None:
     """Continue the download; why the file is not complete, None if it is."""
-    origin = partial_file.origin_at(url)
+    origin = part.origin()
     try:
-        answer = urlopen(_request(url, partial_file.size(), origin), timeout=TIMEOUT_S)
+        answer = urlopen(_request(part, origin), timeout=TIMEOUT_S)
     except HTTPError as error:
         if error.code == 416:  # nothing follows what is here, so it belongs to another file
-            partial_file.discard()
+            part.discard()
         elif error.code < 500 and error.code not in (408, 429):
             raise DataError(
-                f"{url}: the server answers {error.code} {error.reason}; name another place with "
-                "--mirror, or files with --archive"
+                f"{part.url}: the server answers {error.code} {error.reason}; name another place "
+                "with --mirror, or files with --archive"
             ) from error
         return f"the server answers {error.code} {error.reason}"
     except ValueError as error:
-        raise DataError(f"{url!r} is not an address ({error}); write https://HOST/FILE") from error
+        raise DataError(
+            f"{part.url!r} is not an address ({error}); write https://HOST/FILE"
+        ) from error
     except (OSError, HTTPException) as error:
         return f"the connection failed ({error})"
     with answer:
         start, total = _extent(answer)
-        if start and (origin is None or start != partial_file.size() or total != origin["total"]):
-            partial_file.discard()
+        if start and (origin is None or (start, total) != (part.size(), origin["total"])):
+            part.discard()
             return "the file has changed on the server"
-        _check_size(url, total, size, limit)
+        _check_size(part.url, total, size, limit)
         if not start:
-            partial_file.start(url, total, answer.headers)
-        return _append(answer, partial_file, total, limit, progress)
+            part.start(total, answer.headers)
+        return _append(answer, part, total, limit, progress)
 
 
-def _request(url: str, start: int, origin: dict[str, Any] | None) -> Request:
+def _request(part: _PartialFile, origin: dict[str, Any] | None) -> Request:
     headers = {"User-Agent": "mlbench", "Accept-Encoding": "identity"}
     if origin is not None:
-        headers["Range"] = f"bytes={start}-"
-        if origin.get("validator"):
+        headers["Range"] = f"bytes={part.size()}-"
+        if origin["validator"]:
             headers["If-Range"] = origin["validator"]
-    return Request(url, headers=headers)
+    return Request(part.url, headers=headers)
 
 
 def _extent(answer: HTTPResponse) -> tuple[int, int | None]:
@@ -153,14 +150,14 @@ def _check_size(url: str, total: int | None, size: int | None, limit: int) -> No
 
 def _append(
     answer: HTTPResponse,
-    partial_file: _PartialFile,
+    part: _PartialFile,
     total: int | None,
     limit: int,
     progress: OnProgress | None,
 ) -> str | None:
     """Append what the server sends; why the file is not complete, None if it is."""
-    received = partial_file.size()
-    with partial_file.content.open("ab") as file:
+    received = part.size()
+    with part.content.open("ab") as file:
         while True:
             try:
                 chunk = answer.read(_CHUNK)
@@ -171,7 +168,7 @@ def _append(
             file.write(chunk)
             received += len(chunk)
             if received > limit:
-                raise DataError(f"{partial_file.target.name}: more than {limit:,} bytes; stopped")
+                raise DataError(f"{part.url}: more than {limit:,} bytes; stopped")
             if progress is not None:
                 progress(received, total)
     if total is None or received == total:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mlbench.data.decode import MISSING, problems
 from mlbench.data.open import coverage, files, parts
@@ -42,10 +41,6 @@ class ImageCheck(Value):
     usable: float
     splits: dict[str, SplitCoverage]
     bad: tuple[BadImage, ...]
-
-    def as_data(self) -> dict[str, Any]:
-        """Plain data; ``known`` is left out where it is None."""
-        return self.model_dump(mode="json", exclude={"known"} if self.known is None else None)
 
 
 def check_images(
@@ -101,16 +96,13 @@ def write(found: ImageCheck, data: Path | None, cache: Path) -> Path:
     """
     plain_name = re.sub(r"[^\w.-]+", "-", found.dataset)[-80:]
     name = f"mlbench-coverage-{plain_name}-{found.digest}.json"
-    text = json.dumps(found.as_data(), indent=1) + "\n"
-    if data is not None:
+    in_cache = cache / "coverage" / name
+    for file in (in_cache,) if data is None else (data / name, in_cache):
         try:
-            return _replace(data / name, text)
+            with atomic_write(file) as part:
+                part.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            break
         except OSError:  # a read-only folder, which is how data should be kept
-            pass
-    return _replace(cache / "coverage" / name, text)
-
-
-def _replace(file: Path, text: str) -> Path:
-    with atomic_write(file) as part:
-        part.write_text(text, encoding="utf-8")
+            if file == in_cache:
+                raise
     return file

@@ -5,8 +5,9 @@ All text is in Pillow's built-in font: accents are dropped, and other scripts sh
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -18,6 +19,8 @@ SIDE = 224
 """Side of a sample's square, in pixels; its labels are below it."""
 LINES = 5
 """Lines of text below a sample."""
+CHARACTERS = 36
+"""Characters in a line below a sample; wider text is cut off at the edge."""
 
 _LINE = 15
 _MARGIN = 6
@@ -51,62 +54,48 @@ def contact_sheet(samples: Index, names: Sequence[str], rows: int, columns: int)
     """
     width, height = SIDE + 2 * _MARGIN, SIDE + LINES * _LINE + 2 * _MARGIN
     sheet = Image.new("RGB", (columns * width, rows * height), _PAPER)
-    for cell, sample in enumerate(samples):
-        row, column = divmod(cell, columns)
-        _draw(sheet, (column * width + _MARGIN, row * height + _MARGIN), sample, names)
+    for place, sample in enumerate(samples):
+        row, column = divmod(place, columns)
+        cell = Image.new("RGB", (width - _MARGIN, height), _PAPER)
+        _draw(cell, sample, names)
+        sheet.paste(cell, (column * width, row * height))
     return sheet
 
 
-def _draw(
-    sheet: Image.Image, corner: tuple[int, int], sample: Sample, names: Sequence[str]
-) -> None:
-    left, top = corner
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    pen.rectangle((left, top, left + SIDE - 1, top + SIDE - 1), fill=_FRAME)
+def _draw(cell: Image.Image, sample: Sample, names: Sequence[str]) -> None:
+    """Draw a sample's image, and its caption below."""
+    pen, font = ImageDraw.Draw(cell), ImageFont.load_default(12)
+    pen.rectangle((_MARGIN, _MARGIN, _MARGIN + SIDE - 1, _MARGIN + SIDE - 1), fill=_FRAME)
     try:
         picture = decode(sample.file)
     except DataError as error:
-        lines = _wrap(str(error).split(), font, SIDE - 2 * _MARGIN)[:14]
-        place = (left + _MARGIN, top + _MARGIN)
-        pen.multiline_text(place, "\n".join(lines), fill=_FAULT, font=font)
+        reason = "\n".join(_wrap(str(error))[:14])
+        pen.multiline_text((2 * _MARGIN, 2 * _MARGIN), reason, fill=_FAULT, font=font)
     else:
         picture.thumbnail((SIDE, SIDE))
-        offset = (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2)
-        sheet.paste(picture, offset)
-    for line, (text, colour) in enumerate(_caption(sample, names, font)):
-        pen.text((left, top + SIDE + 2 + line * _LINE), text, fill=colour, font=font)
+        offset = ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2)
+        cell.paste(picture, (_MARGIN + offset[0], _MARGIN + offset[1]))
+    for line, (text, colour) in enumerate(_caption(sample, names)):
+        top = _MARGIN + SIDE + 2 + line * _LINE
+        pen.text((_MARGIN, top), text, fill=colour, font=font)
 
 
-def _caption(sample: Sample, names: Sequence[str], font: Font) -> list[tuple[str, str]]:
+def _caption(sample: Sample, names: Sequence[str]) -> list[tuple[str, str]]:
     """Lines and their colours; the last line ends in dots if there are more."""
     present = [names[c] for c in np.flatnonzero(sample.target == 1).tolist()]
     unknown = [names[c] for c in np.flatnonzero(sample.target < 0).tolist()]
-    lines = [(line, _INK) for line in _wrap([sample.key], font, SIDE)]
-    lines += [(line, _PRESENT) for line in _wrap(_commas(present) or ["(no label)"], font, SIDE)]
+    lines = [(line, _INK) for line in _wrap(sample.key)]
+    lines += [(line, _PRESENT) for line in _wrap(", ".join(present) or "(no label)")]
     if unknown:
-        lines += [(line, _UNKNOWN) for line in _wrap(["?", *_commas(unknown)], font, SIDE)]
+        lines += [(line, _UNKNOWN) for line in _wrap(f"? {', '.join(unknown)}")]
     if len(lines) > LINES:
         text, colour = lines[LINES - 1]
         lines[LINES - 1] = (f"{text[:-3]}...", colour)
     return lines[:LINES]
 
 
-def _commas(names: list[str]) -> list[str]:
-    return [f"{name}," for name in names[:-1]] + names[-1:]
-
-
-def _wrap(words: Iterable[str], font: Font, width: int) -> list[str]:
-    """Put words in lines of at most ``width`` pixels; a longer word loses its front."""
-    lines: list[str] = []
-    for word in map(_one_line, words):
-        while font.getlength(word) > width:
-            word = f"..{word[3:].removeprefix('.')}"
-        joined = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(joined) <= width:
-            lines[-1] = joined
-        else:
-            lines.append(word)
-    return lines
+def _wrap(text: str) -> list[str]:
+    return textwrap.wrap(_one_line(text), CHARACTERS)
 
 
 def _one_line(text: str) -> str:

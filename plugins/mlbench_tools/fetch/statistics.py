@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from mlbench.data.labels import cooccurrence
 from mlbench.metrics.measures import GROUPS, by_training_positives
 from mlbench.text import count, shorten
 from mlbench.types import Index, Splits, Value
+from mlbench_tools.fetch.terminal import table
 
 Frequency = Literal["head", "middle", "tail"]
 
@@ -38,14 +39,13 @@ class SplitStatistics(Value):
 
     Attributes:
         positives: over all labels; ``unknown`` likewise.
-        without_labels: number of images without a positive; ``unlabelled`` are their keys.
+        unlabelled: keys of the images without a positive.
         per_image: number of positives -> number of images with that many.
     """
 
     images: int
     positives: int
     unknown: int
-    without_labels: int
     unlabelled: tuple[str, ...]
     labels_per_image: float
     per_image: dict[int, int]
@@ -112,7 +112,6 @@ def _split(index: Index) -> SplitStatistics:
         images=len(index),
         positives=int(per_image_N.sum()),
         unknown=int((index.targets < 0).sum()),
-        without_labels=int((per_image_N == 0).sum()),
         unlabelled=tuple(index.keys[i] for i in np.flatnonzero(per_image_N == 0).tolist()),
         labels_per_image=float(per_image_N.mean()) if len(index) else 0.0,
         per_image=dict(zip(numbers.tolist(), images.tolist(), strict=True)),
@@ -146,19 +145,19 @@ def tables(found: Statistics) -> Iterator[Table | str]:
     yield f"{found.dataset}: {found.identity}"
     columns = ("", "images", "without labels", "labels per image", "positives", "unknown labels")
     rows: list[Sequence[object]] = [
-        (name, s.images, s.without_labels, f"{s.labels_per_image:.2f}", s.positives, s.unknown)
+        (name, s.images, len(s.unlabelled), f"{s.labels_per_image:.2f}", s.positives, s.unknown)
         for name, s in splits.items()
     ]
-    yield _table(columns, rows)
+    yield table(columns, rows, text=("",))
     numbers = sorted({number for split in splits.values() for number in split.per_image})
     rows = [(str(n), *(split.per_image.get(n, 0) for split in splits.values())) for n in numbers]
-    yield _table(("labels in an image", *splits), rows)
+    yield table(("labels in an image", *splits), rows, text=())
     for name, split in splits.items():
         if split.unlabelled:
             yield f"without labels in {name}: {shorten(split.unlabelled, LISTED)}"
-    columns = ("label", "train", "test", "unknown in train", "in test", "")
+    columns = ("label", "train", "test", "unknown in train", "in test", "frequency")
     rows = [(x.name, x.train, x.test, x.train_unknown, x.test_unknown, x.frequency) for x in labels]
-    yield _table(columns, rows)
+    yield table(columns, rows, text=("label", "frequency"))
     for group in GROUPS:
         names = [label.name for label in found.labels if label.frequency == group]
         yield f"{group}: {count(len(names), 'label')}{': ' + ', '.join(names) if names else ''}"
@@ -166,13 +165,3 @@ def tables(found: Statistics) -> Iterator[Table | str]:
     for pair in found.pairs:
         yield f"  {pair.first} + {pair.second}: {pair.images:,} ({pair.jaccard:.1%})"
     yield "\n--json prints the co-occurrence of all pairs, --plot FILE.png draws it."
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table whose first column is text and whose other columns are numbers."""
-    table = Table(box=None, pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left")
-    for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from mlbench import registry
 from mlbench.cli.console import cache_folder, console, data_folder, errors
@@ -98,6 +99,16 @@ def print_result(as_json: bool, plain: Mapping[str, object], lines: list[str]) -
         return
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], text: Sequence[str]) -> Table:
+    """A table whose columns hold numbers, except those named as text."""
+    made = Table(box=None, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold", justify="left" if column in text else "right")
+    for row in rows:
+        made.add_row(*(f"{v:,}" if isinstance(v, int) else str(v or "") for v in row))
+    return made
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""The fast forms of SSGRL and MSRN against their formulas written down plainly.
+"""Time the optimized layers of SSGRL and MSRN against direct implementations of their formulas.
 
-Run by hand on a quiet machine: ``pytest -n 0 benchmarks/test_heads.py --benchmark-group-by=group``.
-Each pair of a group computes the same numbers; the ratio within a group is what counts.
+Run on an idle machine: ``pytest -n 0 benchmarks/test_heads.py --benchmark-group-by=group``.
+Both members of a group compute the same numbers; compare their ratio.
 """
 
 import pytest
@@ -14,7 +14,7 @@ BATCH, LABELS, SIDE = 4, 80, 14
 
 
 def plain_decoupling(layer, x_BDHW, words_CE):
-    """SSGRL, eq. 1 to 5, with all B x N x C x K tangents at once and two linear layers."""
+    """SSGRL, eq. 1 to 5, with all B x N x C x K tanh values at once and two linear layers."""
     x_BND = x_BDHW.flatten(2).transpose(1, 2)
     joint_BNCK = torch.tanh(layer.visual(x_BND)[:, :, None] * layer.word(words_CE))
     alpha_BNC = layer.score(layer.mix(joint_BNCK)).squeeze(-1).softmax(dim=1)
@@ -29,7 +29,7 @@ def plain_attention(x_BDHW, labels_CD):
 
 @pytest.fixture(params=["forward", "forward and backward"])
 def timed(request, benchmark):
-    """Time a function of leaf tensors, and its gradients where asked for."""
+    """Time a function of leaf tensors, with or without its backward pass."""
     benchmark.group = f"{request.node.name.split('[')[0]}: {request.param}"
 
     def time(function, *tensors):

@@ -1,8 +1,6 @@
 """Metrics against scikit-learn: ``pytest -n 0 benchmarks/test_metrics.py``.
 
-Read the bracketed ratios.
-
-Not part of the test suite: its figures are those of one machine at one time.
+Compare the ratios in brackets. Not part of the test suite, because timings depend on the machine.
 """
 
 import time
@@ -19,7 +17,7 @@ SIZES = {"coco 2014": (40_137, 80), "vg500": (5_000, 500), "voc 2007": (4_952, 2
 
 
 def made(n, c):
-    """Logits float32 and targets whose label frequencies fall from 0.5 to 0.0025."""
+    """Make float32 logits and targets whose label frequencies fall from 0.5 to 0.0025."""
     rng = np.random.default_rng(0)
     targets = (rng.random((n, c)) < np.geomspace(0.5, 0.0025, c)).astype(np.int8)
     return (rng.standard_normal((n, c)) + 2 * targets).astype(np.float32), targets
@@ -50,7 +48,7 @@ def test_precision_and_recall(benchmark, size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_bootstrap(benchmark, size):
-    """1,000 resamples; the naive way is timed for two of them and multiplied."""
+    """Time 1,000 resamples; the naive way is timed for two and extrapolated."""
     benchmark.group = "1,000 bootstrap resamples of mAP"
     scores, targets = made(*SIZES[size])
     benchmark.pedantic(bootstrap_map, (scores, targets), rounds=1)

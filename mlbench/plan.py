@@ -1,4 +1,4 @@
-"""A matrix -> its runs: which are missing, which are done, and which cannot run."""
+"""Expand a matrix into runs: which are missing, which are done, and which cannot run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlbench.build import drop_unused_inputs, refusal
 from mlbench.data.open import open_data
 from mlbench.files import sha256
 from mlbench.store import Store
-from mlbench.suite import LABELS_KNOWN, Suite
+from mlbench.suite import LABEL_AXES, Suite
 from mlbench.tracks import authors_options, nest, settle
 from mlbench.types import (
     Places,
@@ -33,14 +33,14 @@ class Refused(Value):
 
 
 class Plan(Value):
-    """The runs of a matrix by what is to happen with them.
+    """The runs of a matrix by status.
 
     Attributes:
-        missing: the runs to carry out.
-        done: the runs whose records the store holds.
-        diverged: the runs that diverged before, each with its error.
-        refused: the combinations that cannot run.
-        why: the reason that the missing runs are missing.
+        missing: runs to execute.
+        done: runs that have a record in the store.
+        diverged: runs that diverged before, each with its error.
+        refused: combinations that cannot run.
+        why: why the missing runs are missing.
     """
 
     missing: tuple[RunSpec, ...]
@@ -51,24 +51,23 @@ class Plan(Value):
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
-        """All runs but those that are refused."""
+        """All runs except those refused."""
         return (*self.missing, *self.done, *(spec for spec, _ in self.diverged))
 
     @property
-    def hopeless(self) -> bool:
-        """True if no run of the matrix can be carried out."""
+    def all_refused(self) -> bool:
+        """True if every combination was refused."""
         return bool(self.refused) and not self.specs
 
 
 class GivenFiles(NamedTuple):
-    """The backbone weights and the label vectors that a user names.
+    """The backbone weights and the label vectors that the user names.
 
     Attributes:
         weights_file: None for ``default`` and ``none``.
-        weights: the identity that a spec holds: ``default``, ``none`` or ``sha256:...``; None if
-            nothing was named.
+        weights: identity in a spec: ``default``, ``none`` or ``sha256:...``; None if not given.
         words_file: None if only ``cooccurrence`` and ``random`` are named.
-        words: the identities in the order given.
+        words: identities in the order given.
     """
 
     weights_file: Path | None = None
@@ -77,8 +76,8 @@ class GivenFiles(NamedTuple):
     words: tuple[str, ...] = ()
 
 
-def identify(weights: str | None, words: Sequence[str]) -> GivenFiles:
-    """Read the identities of the files that a user names.
+def identify_files(weights: str | None, words: Sequence[str]) -> GivenFiles:
+    """Compute the identities of the files that the user names.
 
     Raises:
         WeightsError: a file cannot be read.
@@ -88,10 +87,10 @@ def identify(weights: str | None, words: Sequence[str]) -> GivenFiles:
     if weights not in (None, "default", "none") and not str(weights).startswith("sha256:"):
         weights_file = Path(str(weights))
         weights = _digest(weights_file, "weights", "default, none, or an existing file")
-    known = LABELS_KNOWN["words"]
+    known = LABEL_AXES["words"]
     names = [word for word in words if word not in known and not word.startswith("sha256:")]
     if len(names) > 1:
-        raise SuiteError(f"words: {', '.join(names)} are {len(names)} files; a matrix takes one")
+        raise SuiteError(f"words: {', '.join(names)} are {len(names)} files; name one")
     remedy = "a GloVe text file or an .npz of names and vectors, cooccurrence, or random"
     identities = {name: _digest(Path(name), "words", remedy) for name in names}
     words_file = Path(names[0]) if names else None
@@ -104,8 +103,8 @@ def _digest(file: Path, name: str, remedy: str) -> str:
     try:
         return "sha256:" + sha256(file)[:16]
     except OSError as error:
-        said = f"{name}: {file} cannot be read ({error.strerror}); give {remedy}"
-        raise WeightsError(said) from error
+        message = f"{name}: {file} cannot be read ({error.strerror}); give {remedy}"
+        raise WeightsError(message) from error
 
 
 def make_plan(suite: Suite, places: Places, weights: str | None = None) -> Plan:
@@ -114,7 +113,7 @@ def make_plan(suite: Suite, places: Places, weights: str | None = None) -> Plan:
     Args:
         suite: the matrix.
         places: where data and results are.
-        weights: identity of the weights that every backbone starts from, None if not given.
+        weights: identity of the initial weights of every backbone; None if not given.
     """
     opened: dict[str, Splits] = {}
 
@@ -149,14 +148,14 @@ def compare_with_store(
     places: Places,
     retry_diverged: bool,
 ) -> Plan:
-    """Sort runs by what the store holds; build those that are missing on the ``meta`` device.
+    """Sort runs by their state in the store; build missing ones on the ``meta`` device.
 
     Args:
-        specs: the runs, each once.
-        refused: the combinations that could not be settled.
+        specs: the runs, without duplicates.
+        refused: combinations without valid settings.
         splits_of: opens the data set of a run.
         places: where data and results are.
-        retry_diverged: True runs again what diverged.
+        retry_diverged: treat diverged runs as missing.
     """
     store = Store(places.results)
     missing, done, diverged, impossible = [], [], [], list(refused)
@@ -168,10 +167,10 @@ def compare_with_store(
         elif record is not None and not retry_diverged:
             diverged.append((spec, record.error or "diverged"))
         else:
-            case = _case(spec)
-            if case not in reasons:
-                reasons[case] = refusal(spec, splits_of(spec), places)
-            if (reason := reasons[case]) is None:
+            key = _refusal_key(spec)
+            if key not in reasons:
+                reasons[key] = refusal(spec, splits_of(spec), places)
+            if (reason := reasons[key]) is None:
                 missing.append(spec)
             else:
                 impossible.append(Refused(label=spec.title, reason=reason))
@@ -184,8 +183,8 @@ def compare_with_store(
     )
 
 
-def _case(spec: RunSpec) -> str:
-    """What a refusal depends on: the seed counts only where it draws the graph or the words."""
+def _refusal_key(spec: RunSpec) -> str:
+    """Return what a refusal depends on: the seed only if it draws the graph or the words."""
     drawn = "random" in (spec.graph, spec.words)
     return spec.run_id if drawn else spec.model_copy(update={"seed": 0}).run_id
 
@@ -197,20 +196,20 @@ Opener = Callable[[str, Mapping[str, Any]], Splits]
 def expand(
     suite: Suite, opener: Opener, weights: str | None = None
 ) -> tuple[list[RunSpec], list[Refused]]:
-    """Make a spec of every combination; return them and the combinations that cannot be settled.
+    """Make the spec of every combination; return them and the combinations without valid settings.
 
     Args:
         suite: the matrix.
         opener: opens a data set; called for every run.
-        weights: identity of the weights that every backbone starts from, None if not given.
+        weights: identity of the initial weights of every backbone; None if not given.
     """
     specs: dict[str, RunSpec] = {}
     refused: dict[Refused, None] = {}
     for name, combination in itertools.product(
         suite.datasets or ("synthetic",), _combinations(suite)
     ):
-        dataset, asked = registry.recorded_as(name, suite.dataset_options.get(name, {}))
-        options = {**authors_options(suite.track, combination.method, dataset), **asked}
+        dataset, given = registry.recorded_as(name, suite.dataset_options.get(name, {}))
+        options = {**authors_options(suite.track, combination.method, dataset), **given}
         splits = opener(dataset, options)
         chosen = {"weights": weights} if weights is not None else {}
         overrides = combination.overrides(suite, chosen)
@@ -231,7 +230,7 @@ def expand(
             seed=combination.seed,
             precision=suite.precision,
             label_noise=suite.label_noise,
-            **combination.labels_known,
+            **combination.label_axes,
             settings=settings,
         )
         specs[spec.run_id] = spec
@@ -242,23 +241,23 @@ class _Combination(NamedTuple):
     """One point of a matrix.
 
     Attributes:
-        axes: setting -> its value, None where the track decides.
-        departure: settings of ``vary`` that depart from the point, nested.
-        labels_known: the label graph and the label vectors.
+        axes: setting -> value; None follows the track.
+        departure: the nested setting of ``vary`` that this run changes; empty for none.
+        label_axes: the label graph and the label vectors.
     """
 
     method: str
     axes: dict[str, Any]
     departure: dict[str, Any]
-    labels_known: dict[str, Any]
+    label_axes: dict[str, Any]
     seed: int
 
     def overrides(self, suite: Suite, chosen: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """The settings to lay over the track's, in order."""
+        """Return the overrides of the track's settings, in order."""
         axes = {name: value for name, value in self.axes.items() if value is not None}
         grid = [nest(name, axes.pop(name)) for name in suite.grid if name in axes]
-        mine = suite.per_method.get(self.method, {})
-        return [suite.settings, {**axes, **chosen}, mine, *grid, self.departure]
+        per_method = suite.per_method.get(self.method, {})
+        return [suite.settings, {**axes, **chosen}, per_method, *grid, self.departure]
 
 
 def _combinations(suite: Suite) -> Iterator[_Combination]:
@@ -274,11 +273,11 @@ def _combinations(suite: Suite) -> Iterator[_Combination]:
         suite.methods, itertools.product(*axes.values()), departures, suite.seeds
     ):
         point = dict(zip(axes, values, strict=True))
-        known = {name: departure.get(name, point[name]) for name in LABELS_KNOWN}
+        known = {name: departure.get(name, point[name]) for name in LABEL_AXES}
         yield _Combination(
             method,
-            {name: value for name, value in point.items() if name not in LABELS_KNOWN},
-            {name: value for name, value in departure.items() if name not in LABELS_KNOWN},
+            {name: value for name, value in point.items() if name not in LABEL_AXES},
+            {name: value for name, value in departure.items() if name not in LABEL_AXES},
             known,
             seed,
         )

@@ -1,6 +1,6 @@
-"""Entry points -> plugins, lazily. The only door through which plugins come in.
+"""Find plugins by their entry points, which are the only way to add one.
 
-Nothing is imported until a plugin is loaded, so that names can be listed in an instant.
+A plugin is imported when it is loaded and not before, so listing names is fast.
 A name may carry an argument after a colon: ``timm:resnet26`` is the plugin ``timm`` called with
 ``"resnet26"`` first.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Kind = Literal["backbone", "head", "loss", "dataset", "recipe", "command", "format"]
 EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
 KINDS: tuple[Kind, ...] = ("backbone", "head", "loss", "dataset", "recipe")
-"""The kinds that a matrix is made of."""
+"""The kinds that are axes of a matrix."""
 PLURALS: dict[Kind, str] = {kind: f"{kind}s" for kind in EVERY_KIND} | {"loss": "losses"}
 
 
@@ -46,7 +46,7 @@ class Plugin:
 
     @property
     def label(self) -> str:
-        """The name as a user writes it, with its argument."""
+        """The name and its argument, as a user writes them."""
         return self.name if self.argument is None else f"{self.name}:{self.argument}"
 
     def load(self) -> Any:
@@ -57,7 +57,7 @@ class Plugin:
         """
         module, _, attribute = self.value.partition(":")
         try:
-            found: Any = functools.reduce(
+            loaded: Any = functools.reduce(
                 getattr, attribute.split("."), importlib.import_module(module)
             )
         except Exception as error:
@@ -67,8 +67,8 @@ class Plugin:
                 f"{self.distribution}; everything else works without it."
             ) from error
         if self.argument is None:
-            return found
-        return functools.partial(found, self.argument)
+            return loaded
+        return functools.partial(loaded, self.argument)
 
 
 def plugins(kind: Kind | None = None) -> list[Plugin]:
@@ -108,7 +108,7 @@ def find(kind: Kind, text: str) -> Plugin:
             write = " or ".join(f"{reader}:{text}" for reader in readers)
             raise PluginError(f"{text} is a file or folder, not a {kind}; write {write}")
         raise unknown_plugin(text, kind)
-    refuse_clash(hits)
+    assert_no_clash(hits)
     if colon and not argument:
         raise PluginError(f"{kind} {text!r} ends in a colon; write {name} or {name}:SOMETHING")
     return replace(hits[0], argument=argument if colon else None)
@@ -127,7 +127,7 @@ def dataset_card(plugin: Plugin) -> DatasetCard | None:
 
 
 def recorded_as(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The name and options under which a data set is recorded (see ``Dataset.recorded_as``)."""
+    """Return the name and options under which a data set is recorded: ``Dataset.recorded_as``."""
     rule = getattr(find("dataset", name).load(), "recorded_as", None)
     return rule(name, options) if rule else (name, dict(options))
 
@@ -137,19 +137,19 @@ def _readers(candidates: list[Plugin]) -> list[str]:
     found = []
     for plugin in candidates:
         with suppress(PluginError):
-            if asks_for_argument(plugin.load(), ("root", "cache")):
+            if needs_argument(plugin.load(), ("root", "cache")):
                 found.append(plugin.name)
     return found
 
 
 def kinds_of(text: str) -> list[Kind]:
-    """The kinds under which a name is registered."""
+    """Return the kinds under which a name is registered."""
     name = text.partition(":")[0]
     return sorted({p.kind for p in plugins() if p.name == name}, key=KINDS.index)
 
 
 def canonical(kind: Kind, text: str) -> str:
-    """The name that runs record: of several names for one object, the first in the alphabet.
+    """Return the name that runs record: the alphabetically first of all aliases.
 
     Entry points of one distribution that point to the same object are aliases.
 
@@ -162,7 +162,7 @@ def canonical(kind: Kind, text: str) -> str:
     return replace(first, argument=found.argument).label
 
 
-def refuse_clash(hits: list[Plugin]) -> None:
+def assert_no_clash(hits: list[Plugin]) -> None:
     """Raise ``PluginError`` if two distributions claim a name."""
     if len(hits) > 1:
         claims = " and ".join(f"{p.distribution} {p.version} ({p.value})" for p in hits)
@@ -172,9 +172,9 @@ def refuse_clash(hits: list[Plugin]) -> None:
 
 
 def import_errors(found: Iterable[Plugin]) -> dict[Plugin, str]:
-    """The plugins of other distributions that cannot be imported, with the reason.
+    """Return the plugins of other distributions that cannot be imported, with the reason.
 
-    mlbench's own plugins are not imported: its tests do so, and it would take seconds.
+    The plugins of mlbench itself are not imported, which would take seconds; its tests do so.
     """
     errors = {}
     for plugin in found:
@@ -195,13 +195,13 @@ def clashes() -> dict[tuple[Kind, str], list[Plugin]]:
 
 
 def unknown_plugin(text: str, kind: Kind | None = None) -> PluginError:
-    """The error for a name that no plugin has; ``kind`` None means any kind of a matrix."""
+    """Make the error for a name that is not registered; ``kind`` None means any of ``KINDS``."""
     known = {plugin.name for plugin in plugins(kind)}
     hint = unknown(f"{kind or 'plugin'} {text!r}", text.partition(":")[0], known)
     return PluginError(f"{hint} (`mlbench list` shows everything)")
 
 
-def asks_for_argument(factory: Any, given: Iterable[str] = ()) -> bool:
+def needs_argument(factory: Any, given: Iterable[str] = ()) -> bool:
     """Whether a factory needs the argument of ``name:argument``.
 
     It does if it has a positional parameter without a default that is not in ``given``.

@@ -170,7 +170,7 @@ def assert_same_files(spec: RunSpec, weights: str | None, words: tuple[str, ...]
 
     Args:
         spec: the run.
-        weights: identity, as ``mlbench.plan.identify`` gives it.
+        weights: identity, as ``mlbench.plan.identify_files`` gives it.
         words: identities of the label vectors.
 
     Raises:

@@ -1,6 +1,6 @@
-"""A suite file, flags and ``NAME=VALUE`` texts -> one checked matrix.
+"""Turn a suite file, flags and ``NAME=VALUE`` texts into one validated matrix.
 
-``Suite`` holds everything that a suite file can say. ``mlbench.plan`` makes its runs.
+``Suite`` has a field for everything that a suite file can set. ``mlbench.plan`` makes its runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, Valida
 from mlbench import registry
 from mlbench.registry import PLURALS, Kind
 from mlbench.text import named_values, unknown
-from mlbench.tracks import explain, merge, nest
+from mlbench.tracks import describe_errors, merge, nest
 from mlbench.types import (
     Graph,
     LabelNoise,
@@ -27,24 +27,23 @@ from mlbench.types import (
     Value,
 )
 
-LABELS_KNOWN: dict[str, tuple[str, ...]] = {
+LABEL_AXES: dict[str, tuple[str, ...]] = {
     "graph": get_args(Graph),
     "words": ("cooccurrence", "random"),
 }
-"""What is known about the labels and may vary like a setting -> the names that it may have."""
+"""Axes that describe the labels -> their values. They vary like settings."""
 
 SEEDS = (0, 1, 2)
-"""The seeds of a suite file that names none: a matrix that is written down shows its spread. A
-command line without ``--seeds`` has seed 0 alone, as a first look should not take three times as
-long."""
+"""Default seeds of a suite file, which should show the spread between seeds. A command line without
+``--seeds`` has seed 0 only, so that a first look does not take three times as long."""
 
 COMMAND_LINE = "the command line"
 FILES = ("data", "results", "cache", "weights")
-"""Fields that hold a path; in a suite file it is relative to the file."""
+"""Fields that are paths; in a suite file they are relative to the file."""
 
 
 def _as_list(value: Any) -> Any:
-    """``a, b`` and a single number are lists, too."""
+    """Turn ``a, b`` or a single number into a list."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return [value] if isinstance(value, int) else value
@@ -54,31 +53,31 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 
 class Suite(Value):
-    """A matrix, every combination of whose axes runs, and where it runs.
+    """A matrix, of which every combination runs, and where it runs.
 
     Attributes:
         plugins: names of any kind, sorted into the axes below.
         methods: recipes, or heads without one.
-        datasets, backbones, losses, seeds: the other axes; empty takes what the track says.
-        labels: only these labels take part.
-        holdout: score this part of train instead of test.
-        graph, words: axes, too: what heads make their label graph of, and where the label vectors
+        datasets, backbones, losses, seeds: the other axes; an empty one follows the track.
+        labels: use only these labels.
+        holdout: score this fraction of train instead of test.
+        graph, words: two more axes: how the label graph is made, and where the label vectors
             come from (``cooccurrence``, ``random`` or a file); a method that uses neither runs once
             (see ``mlbench.build.drop_unused_inputs``).
-        label_noise: what is missing or wrong in the training labels on purpose.
-        allow_missing: go on without images that cannot be used; such runs have boards of their own.
+        label_noise: training labels that are dropped or flipped on purpose.
+        allow_missing: skip images that cannot be used; such runs get separate boards.
         dataset_options: data set -> options of its factory.
         settings: overrides for every run.
         per_method: method -> overrides for its runs.
-        grid: dotted name of a setting -> values, each an axis (``optimizer.lr: [1e-3, 1e-4]``).
-        vary: the same, but one at a time: beside each run as it is, one for every value here.
-        data, results, cache: folders; None takes ``MLBENCH_DATA`` and ``MLBENCH_CACHE``.
+        grid: dotted name of a setting -> values; each name is an axis (``optimizer.lr: [1e-3]``).
+        vary: dotted name of a setting -> values; each value adds a run that differs in it alone.
+        data, results, cache: folders; defaults are ``MLBENCH_DATA`` and ``MLBENCH_CACHE``.
         weights: of the backbone: ``default``, ``none``, or a file.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         gpus: processes on this machine.
         workers: decoding threads per process.
-        keep_checkpoints: False deletes trained models.
-        retry_diverged: True runs again what diverged.
+        keep_checkpoints: keep trained models.
+        retry_diverged: run diverged runs again.
 
     ``grid`` and ``vary`` take ``graph`` and ``words`` like settings.
     """
@@ -117,7 +116,7 @@ def read_yaml(file: Path) -> Any:
     """Parse a YAML file.
 
     Raises:
-        SuiteError: the file is missing, is no text, or is not YAML.
+        SuiteError: the file is missing, is not UTF-8, or is not YAML.
     """
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -128,14 +127,14 @@ def read_yaml(file: Path) -> Any:
     except yaml.YAMLError as error:
         raise SuiteError(f"{file} is not YAML: {error}") from error
     except RecursionError as error:
-        raise SuiteError(f"{file} is nested too deeply to be read; flatten it") from error
+        raise SuiteError(f"{file} is nested too deeply; flatten it") from error
 
 
-def read(file: Path) -> dict[str, Any]:
-    """Read the fields of a suite file, not yet checked; three seeds where it names none.
+def read_suite(file: Path) -> dict[str, Any]:
+    """Read the fields of a suite file without validating them; ``seeds`` defaults to ``SEEDS``.
 
     Raises:
-        SuiteError: the file is missing, is not YAML, or has a field that suites do not have.
+        SuiteError: the file is missing, is not YAML, or has an unknown field.
     """
     fields = read_yaml(file)
     known = Suite.model_fields
@@ -146,30 +145,30 @@ def read(file: Path) -> dict[str, Any]:
             raise SuiteError(unknown(f"option {name!r} in {file}", str(name), known))
     for name in FILES:
         if name in fields:
-            fields[name] = _beside(file, fields[name], ("default", "none"))
+            fields[name] = _resolve(file, fields[name], ("default", "none"))
     if "words" in fields and isinstance(words := _as_list(fields["words"]), list):
-        fields["words"] = [_beside(file, word, LABELS_KNOWN["words"]) for word in words]
+        fields["words"] = [_resolve(file, word, LABEL_AXES["words"]) for word in words]
     return {"seeds": SEEDS, **fields}
 
 
-def _beside(file: Path, value: Any, names: Iterable[str]) -> Any:
-    """A path relative to a suite file; names and digests stay as they are."""
+def _resolve(file: Path, value: Any, names: Iterable[str]) -> Any:
+    """Resolve a path relative to a suite file; keep names and digests."""
     if not isinstance(value, str) or value in names or value.startswith("sha256:"):
         return value
     return str(file.parent / Path(value).expanduser())
 
 
-def lay_over(fields: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
-    """Lay ``--set NAME=VALUE`` over the fields of a suite.
+def apply_overrides(fields: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
+    """Apply ``--set NAME=VALUE`` texts to the fields of a suite.
 
     Args:
-        fields: of the suite.
-        texts: ``NAME=VALUE`` each. The name is a field of a suite or a setting, dotted:
+        fields: fields of the suite.
+        texts: ``NAME=VALUE`` each. NAME is a field of a suite or a setting, possibly dotted:
             ``holdout=0.2``, ``optimizer.lr=3e-4``, ``head_options.time_steps=2``,
             ``dataset_options.coco.year=2014``, or ``dataset_options.year=2014`` for every data set.
 
     Raises:
-        SuiteError: a text is not ``NAME=VALUE``, or nothing has that name.
+        SuiteError: a text is not ``NAME=VALUE``, or the name is unknown.
     """
     merged = dict(fields)
     for name, value in named_values(texts, "--set").items():
@@ -187,25 +186,25 @@ def lay_over(fields: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
     return merged
 
 
-def make(
+def make_suite(
     fields: Mapping[str, Any], origin: str = COMMAND_LINE, flags: Mapping[str, Any] | None = None
 ) -> Suite:
-    """Check the fields of a suite and sort ``plugins`` into the axes.
+    """Validate the fields of a suite and sort ``plugins`` into the axes.
 
     Args:
-        fields: of the suite.
+        fields: fields of the suite.
         origin: where they come from, for messages.
-        flags: those that the command line laid on top.
+        flags: the fields that the command line set.
 
     Raises:
-        SuiteError: a field of the wrong type, or no method at all.
-        PluginError: a name that no plugin has.
+        SuiteError: a field has the wrong type, or no method is named.
+        PluginError: no plugin has one of the names.
     """
     try:
         suite = Suite.model_validate(_dataset_options(dict(fields)))
     except ValidationError as error:
-        blamed = COMMAND_LINE if _wrong_alone(flags or {}) else origin
-        raise SuiteError(f"{blamed}: {explain(error, Suite)}") from error
+        blamed = COMMAND_LINE if _is_invalid(flags or {}) else origin
+        raise SuiteError(f"{blamed}: {describe_errors(error, Suite)}") from error
     axes: dict[str, list[str]] = {
         "methods": list(suite.methods),
         "datasets": list(suite.datasets),
@@ -217,11 +216,11 @@ def make(
     unique = {axis: tuple(dict.fromkeys(names)) for axis, names in axes.items()}
     suite = suite.model_copy(update={**unique, "plugins": ()})
     _check_names(suite)
-    _check_labels_known(suite)
+    _check_label_axes(suite)
     return suite
 
 
-def _wrong_alone(fields: Mapping[str, Any]) -> bool:
+def _is_invalid(fields: Mapping[str, Any]) -> bool:
     try:
         Suite.model_validate(dict(fields))
     except ValidationError:
@@ -230,7 +229,7 @@ def _wrong_alone(fields: Mapping[str, Any]) -> bool:
 
 
 def _dataset_options(fields: dict[str, Any]) -> dict[str, Any]:
-    """``NAME: value`` in ``dataset_options`` is for every data set; ``DATASET.NAME`` for one."""
+    """Expand ``NAME: value`` to every data set and ``DATASET.NAME: value`` to one."""
     given = fields.get("dataset_options")
     if not isinstance(given, Mapping) or all(isinstance(v, Mapping) for v in given.values()):
         return fields
@@ -257,7 +256,7 @@ def _axis(name: str) -> str:
         raise registry.unknown_plugin(name)
     if len(axes) > 1:
         flags = " or ".join(f"--{axis}" for axis in axes)
-        raise PluginError(f"{name!r} is the name of several kinds of plugin; use {flags}")
+        raise PluginError(f"{name!r} names several kinds of plugin; use {flags}")
     return axes[0]
 
 
@@ -279,12 +278,12 @@ def _check_names(suite: Suite) -> None:
             registry.find("head", method)
 
 
-def _check_labels_known(suite: Suite) -> None:
-    # A word that looks like a file is read, or missed, by ``mlbench.plan.identify``.
+def _check_label_axes(suite: Suite) -> None:
+    # Words that look like files are left to ``mlbench.plan.identify_files``.
     words = [word for word in suite.words if not Path(word).suffix and not Path(word).is_file()]
     axes = {"graph": suite.graph, "words": words}
-    for name, known in LABELS_KNOWN.items():
+    for name, known in LABEL_AXES.items():
         for value in (*axes[name], *suite.grid.get(name, ()), *suite.vary.get(name, ())):
             if value not in known and not (name == "words" and str(value).startswith("sha256:")):
-                file = "; a file of vectors is given with --words FILE" if name == "words" else ""
+                file = "; give a file of vectors by --words FILE" if name == "words" else ""
                 raise SuiteError(unknown(f"{name} {value!r}", str(value), known) + file)

@@ -1,4 +1,4 @@
-"""How each track settles a run: from a recipe, a data set's budget and overrides to settings."""
+"""Tracks: make the settings of a run from a recipe, a data set's budget and overrides."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ PROBE: dict[str, Any] = {
     "frozen_stages": -1,
     "augmentation": (),
 }
-"""What the probe track changes in a data set's budget: the backbone is frozen and its maps are
-made once, so there is nothing to augment, and a head alone bears a larger step. The loss ignores
-easy negatives: with cross entropy most of so few epochs go into learning that labels are rare."""
+"""What the probe track changes in a data set's budget. The backbone is frozen and its feature maps
+are computed once, so nothing is augmented, and a head alone allows a higher learning rate. The loss
+plays down easy negatives: with cross entropy, most of so few epochs go into learning that labels
+are rare."""
 
 PIXELS = {"resize", "sizes"}
-"""Options of augmentation steps that are sizes in pixels."""
+"""Options of augmentation steps that are in pixels."""
 
 AXES = ("backbone", "weights", "loss", "image_size", "epochs", "selection")
-"""Settings that a matrix varies, or that a flag sets for all of its methods alike."""
+"""Settings that a matrix varies, or that a flag sets for all methods alike."""
 
 TUNABLE = {"optimizer", "head_options"}
-"""What ``Recipe.tuned`` may set; of the optimiser, only its learning rate and weight decay."""
+"""Settings that ``Recipe.tuned`` may set; of the optimizer, only ``lr`` and ``weight_decay``."""
 
 
 def settle(
@@ -42,43 +43,44 @@ def settle(
     card: DatasetCard,
     overrides: Iterable[Mapping[str, Any]] = (),
 ) -> Settings:
-    """The settings of one run: the track's rules, then overrides laid on top in order.
+    """Return the settings of one run: the rules of the track, then the overrides in order.
 
     ``published`` takes the recipe's settings for the data set. ``controlled`` takes the data set's
-    budget for everything but the head, and ``probe`` that budget with ``PROBE`` over it; both add
+    budget for everything but the head, and ``probe`` changes that budget by ``PROBE``; both add
     what was tuned for the method under an equal budget.
 
     Raises:
-        PluginError: the recipe is broken, or tunes what all methods must share.
-        SuiteError: an override that is no setting, or of the wrong type.
+        PluginError: the recipe is broken, or tunes a setting that all methods must share.
+        SuiteError: an override is unknown or of the wrong type.
     """
-    fields = _without_alias(_rules(track, method, dataset, card))
+    fields = _canonical_loss(_rules(track, method, dataset, card))
     try:
         before = Settings.model_validate(fields)
-        for over in map(_without_alias, overrides):
+        for over in map(_canonical_loss, overrides):
             fields = merge(_without_stale_options(fields, over), over)
         settings = _scale_pixels(Settings.model_validate(fields), before)
     except ValidationError as error:
-        raise SuiteError(f"settings of {method}: {explain(error)}") from error
+        raise SuiteError(f"settings of {method}: {describe_errors(error)}") from error
     if track == "probe" and (settings.frozen_stages != -1 or settings.augmentation):
         raise SuiteError(
-            "the probe track trains on feature maps that were made once: frozen_stages and "
-            "augmentation cannot be set there; use --track controlled"
+            "the probe track computes feature maps once, so that frozen_stages and augmentation "
+            "cannot be set; use --track controlled"
         )
     if settings.selection == "test" and track != "published":
         raise SuiteError(
-            f"selection: test chooses the epoch on the split that is scored, which the {track} "
-            "track does not; use --set selection=validation, or --track published for what most "
-            "papers did"
+            f"selection: test chooses the epoch on the test split, as the {track} track does not; "
+            "use --set selection=validation, or --track published to do as most papers did"
         )
     return settings
 
 
-def own(track: Track, method: str, dataset: str, card: DatasetCard, ran: Settings) -> Settings:
-    """What a track makes of a run itself: its settings wherever it does not let methods differ.
+def track_settings(
+    track: Track, method: str, dataset: str, card: DatasetCard, ran: Settings
+) -> Settings:
+    """Return the settings that a track prescribes for a run.
 
-    Whatever an axis, a flag or the tuning of a method may set is as in ``ran``; what differs from
-    it was set by hand.
+    Settings that an axis, a flag or the tuning of a method may change are as in ``ran``. Any other
+    difference from ``ran`` was set by hand.
 
     Raises:
         PluginError, SuiteError: as ``settle``.
@@ -97,16 +99,16 @@ def own(track: Track, method: str, dataset: str, card: DatasetCard, ran: Setting
 
 
 def authors_options(track: Track, method: str, dataset: str) -> dict[str, Any]:
-    """Options of the data set that the method's authors chose; none but in the published track."""
-    return of_dataset(recipe_of(method).dataset_options, dataset) if track == "published" else {}
+    """Return the data set options of the method's authors; empty outside the published track."""
+    return for_dataset(recipe_of(method).dataset_options, dataset) if track == "published" else {}
 
 
-def of_dataset(table: Mapping[str, dict[str, Any]], dataset: str) -> dict[str, Any]:
-    """What a recipe's table holds for a data set: under its own name, or else its family's.
+def for_dataset(table: Mapping[str, dict[str, Any]], dataset: str) -> dict[str, Any]:
+    """Look up a data set in a recipe's table by its name, or else by its family.
 
     Args:
-        table: data set or family -> what the recipe says of it.
-        dataset: plugin name; an empty one stands for none.
+        table: data set or family -> entry of the recipe.
+        dataset: plugin name; empty for none.
     """
     if not dataset or dataset in table:
         return table.get(dataset, {})
@@ -117,7 +119,7 @@ def of_dataset(table: Mapping[str, dict[str, Any]], dataset: str) -> dict[str, A
 def _rules(track: Track, method: str, dataset: str, card: DatasetCard) -> dict[str, Any]:
     recipe = recipe_of(method)
     if track == "published":
-        return merge(recipe.settings.model_dump(), of_dataset(recipe.per_dataset, dataset))
+        return merge(recipe.settings.model_dump(), for_dataset(recipe.per_dataset, dataset))
     fields = merge({"loss": "bce"}, card.budget)
     if track == "probe":
         fields = merge(fields, PROBE)
@@ -126,8 +128,8 @@ def _rules(track: Track, method: str, dataset: str, card: DatasetCard) -> dict[s
     return merge(fields, _tuned(recipe, method, track))
 
 
-def _without_alias(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The same fields with the canonical name of the loss, so that one function is one run."""
+def _canonical_loss(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace an alias of a loss by its canonical name, so that both plan the same run."""
     loss = fields.get("loss")
     if not isinstance(loss, str):
         return dict(fields)
@@ -135,7 +137,7 @@ def _without_alias(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_stale_options(fields: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a head or loss go when another takes its place."""
+    """Drop the options of a head or loss that is replaced by another."""
     for part in ("head", "loss"):
         if part in over and over[part] != fields.get(part):
             fields = {**fields, f"{part}_options": {}}
@@ -143,9 +145,10 @@ def _without_stale_options(fields: dict[str, Any], over: Mapping[str, Any]) -> d
 
 
 def _scale_pixels(settings: Settings, before: Settings) -> Settings:
-    """Sizes in pixels follow an image size that was overridden, unless they were too: a recipe that
-    crops 576 out of 640 crops 224 out of 249, not out of 640.
-    """  # noqa: D205
+    """Scale sizes in pixels with an overridden image size, unless they were overridden too.
+
+    A recipe that crops 576 out of 640 crops 224 out of 249, not out of 640.
+    """
     ratio = settings.image_size / before.image_size
     if ratio == 1:
         return settings
@@ -159,18 +162,20 @@ def _scale_pixels(settings: Settings, before: Settings) -> Settings:
     for step in settings.augmentation if settings.augmentation == before.augmentation else ():
         pixels = {k: scale(v) if k in PIXELS else v for k, v in step.options.items()}
         steps.append(step.model_copy(update={"options": pixels}))
-    asked = settings.preprocessing
-    resize = scale(asked.resize) if asked.resize == before.preprocessing.resize else asked.resize
+    preprocessing = settings.preprocessing
+    resize = preprocessing.resize
+    if resize == before.preprocessing.resize:
+        resize = scale(resize)
     return settings.model_copy(
         update={
             "augmentation": tuple(steps) or settings.augmentation,
-            "preprocessing": asked.model_copy(update={"resize": resize}),
+            "preprocessing": preprocessing.model_copy(update={"resize": resize}),
         }
     )
 
 
 def recipe_of(method: str) -> Recipe:
-    """A method's recipe; a head without one has the settings of all that name nothing else."""
+    """Return a method's recipe; a head without one gets default settings."""
     if "recipe" in registry.kinds_of(method):
         recipe = registry.find("recipe", method).load()
         assert isinstance(recipe, Recipe), f"recipe {method!r} is a {type(recipe).__name__}"
@@ -180,17 +185,17 @@ def recipe_of(method: str) -> Recipe:
 
 def _tuned(recipe: Recipe, method: str, track: Track) -> dict[str, Any]:
     tuned = recipe.tuned.get(track, {})
-    beyond = set(tuned) - TUNABLE | set(tuned.get("optimizer", {})) - {"lr", "weight_decay"}
-    if beyond:
+    forbidden = set(tuned) - TUNABLE | set(tuned.get("optimizer", {})) - {"lr", "weight_decay"}
+    if forbidden:
         raise PluginError(
-            f"recipe {method!r} tunes {', '.join(sorted(beyond))} for the {track} track; only the "
-            "learning rate, the weight decay and options of the head may differ between methods"
+            f"recipe {method!r} tunes {', '.join(sorted(forbidden))} for the {track} track; only "
+            "the learning rate, the weight decay and head options may differ between methods"
         )
     return tuned
 
 
 def merge(fields: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``fields`` with ``over`` laid on top, mappings merged key by key."""
+    """Merge ``over`` into a copy of ``fields``, nested mappings key by key."""
     merged = dict(fields)
     for name, value in over.items():
         old = merged.get(name)
@@ -200,13 +205,13 @@ def merge(fields: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nest(dotted: str, value: Any) -> dict[str, Any]:
-    """``optimizer.lr`` and a value to a mapping in a mapping."""
+    """Turn a dotted name and a value into nested mappings."""
     first, _, rest = dotted.partition(".")
     return {first: nest(rest, value) if rest else value}
 
 
-def explain(error: ValidationError, model: type[BaseModel] = Settings) -> str:
-    """A validation error of a model in one line: which field, what value, what would do."""
+def describe_errors(error: ValidationError, model: type[BaseModel] = Settings) -> str:
+    """Describe a validation error in one line: each field, its value and what is wrong."""
     lines = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
@@ -214,13 +219,13 @@ def explain(error: ValidationError, model: type[BaseModel] = Settings) -> str:
             name = str(item["loc"][-1])
             lines.append(unknown(f"option {where!r}", name, _siblings(model, item["loc"])))
         else:
-            said = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{where} = {item['input']!r}: {said}")
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{where} = {item['input']!r}: {message}")
     return "; ".join(lines)
 
 
 def _siblings(model: Any, location: tuple[int | str, ...]) -> Iterable[str]:
-    """Names of the fields beside the one at this location of a model."""
+    """Return the names of all fields at the level of this location in a model."""
     for part in location[:-1]:
         if isinstance(part, int):
             model = typing.get_args(model)[0]

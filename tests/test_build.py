@@ -105,7 +105,7 @@ def matrix(changes=(), **fields):
     """The runs of ``gap`` with these axes and settings."""
     chosen = {"backbone": "timm:test_resnet", "weights": "none", "image_size": 64, **dict(changes)}
     fields = {"methods": ("gap",), "settings": chosen, **fields}
-    specs, refused = plan.expand(suite.make(fields), lambda *_: SPLITS)
+    specs, refused = plan.expand(suite.make_suite(fields), lambda *_: SPLITS)
     assert not refused
     return specs
 
@@ -143,14 +143,14 @@ def test_planning_leaves_the_backbone_that_runs_share_as_it_is():
 
 
 @pytest.mark.parametrize(
-    ("labels_known", "asked"), [({}, 1), ({"graph": ("random",)}, 3), ({"words": ("random",)}, 3)]
+    ("label_axes", "asked"), [({}, 1), ({"graph": ("random",)}, 3), ({"words": ("random",)}, 3)]
 )
 def test_seeds_are_refused_together_unless_they_draw_what_heads_see(
-    labels_known, asked, monkeypatch, tmp_path
+    label_axes, asked, monkeypatch, tmp_path
 ):
     seen = []
     monkeypatch.setattr(plan, "refusal", lambda spec, *_: seen.append(spec.seed) or "no memory")
-    specs = matrix(seeds=(0, 1, 2), **labels_known)
+    specs = matrix(seeds=(0, 1, 2), **label_axes)
     places = Places(results=tmp_path, cache=tmp_path)
     found = plan.compare_with_store(specs, (), lambda _: SPLITS, places, retry_diverged=False)
-    assert len(seen) == asked and len(found.refused) == 3 and found.hopeless
+    assert len(seen) == asked and len(found.refused) == 3 and found.all_refused

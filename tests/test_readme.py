@@ -57,7 +57,7 @@ def test_the_head_shown_is_the_example():
 
 def test_the_suite_shown_is_a_suite():
     text = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
-    made = suite.make(yaml.safe_load(text))
+    made = suite.make_suite(yaml.safe_load(text))
     assert made.methods == ("ssgrl", "msrn") and made.labels == ("person", "dog", "cat")
 
 
@@ -76,4 +76,4 @@ def test_ci_runs_the_readmes_commands():
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "benchmarks").glob("*.yaml")))
 def test_every_suite_file_is_a_suite(name):
-    suite.make({"plugins": ("gap",), **suite.read(ROOT / "benchmarks" / name)}, name)
+    suite.make_suite({"plugins": ("gap",), **suite.read_suite(ROOT / "benchmarks" / name)}, name)

@@ -20,13 +20,15 @@ def opener(name, options):
 
 
 def expand(**fields):
-    specs, refused = expand_suite(suite.make(fields), opener)
+    specs, refused = expand_suite(suite.make_suite(fields), opener)
     assert not refused
     return specs
 
 
 def test_names_of_any_kind_are_sorted_into_axes():
-    made = suite.make({"plugins": ("ssgrl", "asl", "voc2007", "resnet50", "bce", "gap", "timm:x")})
+    made = suite.make_suite(
+        {"plugins": ("ssgrl", "asl", "voc2007", "resnet50", "bce", "gap", "timm:x")}
+    )
     assert made.methods == ("ssgrl", "gap") and made.losses == ("asl", "bce")
     assert made.datasets == ("voc2007",) and made.backbones == ("resnet50", "timm:x")
 
@@ -188,7 +190,7 @@ def test_a_field_added_later_does_not_rename_old_evidence():
 )
 def test_wrong_fields_are_refused(fields, message):
     with pytest.raises((SuiteError, PluginError), match=message):
-        suite.make(fields)
+        suite.make_suite(fields)
 
 
 @pytest.mark.parametrize(
@@ -208,16 +210,16 @@ def test_wrong_settings_are_refused(settings, message):
 def test_wrong_files_are_refused(tmp_path):
     file = tmp_path / "suite.yaml"
     with pytest.raises(SuiteError, match=r"suite\.yaml cannot be read: No such file"):
-        suite.read(file)
+        suite.read_suite(file)
     file.write_text("- a\n- b")
     with pytest.raises(SuiteError, match="must be a mapping"):
-        suite.read(file)
+        suite.read_suite(file)
     file.write_text("plugins: [gap\n")
     with pytest.raises(SuiteError, match="is not YAML"):
-        suite.read(file)
+        suite.read_suite(file)
     file.write_text("plugin: [gap]\n")
     with pytest.raises(SuiteError, match=r"option 'plugin' in .*; did you mean plugins"):
-        suite.read(file)
+        suite.read_suite(file)
 
 
 def test_only_head_options_and_rates_may_be_tuned_per_method(install):
@@ -227,5 +229,5 @@ RECIPE = Recipe(title="t", bibtex="b", summary="s", settings=Settings(head="gap"
                 tuned={"probe": {"epochs": 99}})
 """
     install("acme", source, "[mlbench.recipes]\ngreedy = acme:RECIPE")
-    _, refused = expand_suite(suite.make({"plugins": ("greedy",), "track": "probe"}), opener)
+    _, refused = expand_suite(suite.make_suite({"plugins": ("greedy",), "track": "probe"}), opener)
     assert "tunes epochs" in refused[0].reason

@@ -1,9 +1,9 @@
-"""How long a model takes, by the least disturbed of all its measurements.
+"""The latency of a model: the lowest of all its measurements.
 
-A latency follows from the model and the machine, not from the loss, the data or the seed. Other
-work on the machine can only add to it, so that of several measurements the lowest is the best one.
-Nobody can recompute a latency that was submitted: one is taken only where the store has none that
-was measured for it, so that a submission changes no other row.
+A latency depends on the model and the machine, not on the loss, the data or the seed. Other work on
+the machine can only increase it, so the lowest of several measurements is the best estimate.
+A submitted latency cannot be recomputed. It is used only where no run made in the store measured
+the model, so that a submission changes no other row.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from mlbench.types import Efficiency, RunRecord
 
-STARTING = frozenset({"prior_bias"})
-"""Options of heads that say where weights start, which changes nothing of the work."""
+INITIALISATION = frozenset({"prior_bias"})
+"""Options of heads that only set initial weights and do not change the computation."""
 
 
 class Model(NamedTuple):
-    """What a latency follows from beside the machine; sizes part what options do not tell."""
+    """What determines a latency on a given machine."""
 
     backbone: str
     head: str
@@ -31,14 +31,14 @@ class Model(NamedTuple):
 
 
 Latencies = Mapping[Model, Mapping[str, float]]
-"""Of each model: where it was measured -> milliseconds of a batch of one image."""
+"""Model -> place of measurement -> milliseconds for a batch of one image."""
 
 
-def lowest(records: Iterable[RunRecord]) -> Latencies:
-    """The lowest median at batch 1 of each model, for each place of measurement.
+def lowest_latencies(records: Iterable[RunRecord]) -> Latencies:
+    """Return the lowest median at batch 1 of each model, for each place of measurement.
 
-    A record that was added to the store counts only where no run of the store has measured the
-    model, so that a submission changes no other row.
+    A record that was added to the store counts only if no run of the store has measured the model
+    there, so that a submission changes no other row.
     """
     found: defaultdict[Model, dict[str, float]] = defaultdict(dict)
     measured: set[tuple[Model, str]] = set()
@@ -57,8 +57,10 @@ def lowest(records: Iterable[RunRecord]) -> Latencies:
     return found
 
 
-def of(records: Iterable[RunRecord], latencies: Latencies) -> tuple[tuple[str, float], ...]:
-    """(place, milliseconds) of the model of these records, at every place that has measured it."""
+def latencies_of(
+    records: Iterable[RunRecord], latencies: Latencies
+) -> tuple[tuple[str, float], ...]:
+    """Return (place, milliseconds) of the model of these records for every place of measurement."""
     models = {_model(r, cost) for r in records if (cost := r.efficiency) is not None}
     times: dict[str, float] = {}
     for where, ms in (each for model in models for each in latencies.get(model, {}).items()):
@@ -67,7 +69,7 @@ def of(records: Iterable[RunRecord], latencies: Latencies) -> tuple[tuple[str, f
 
 
 def place(cost: Efficiency, record: RunRecord) -> str:
-    """Device, precision and, on a processor, threads: latencies compare only where all agree."""
+    """Name the device, precision and CPU threads; only latencies of equal places are comparable."""
     on_cuda = record.environment.get("device") == cost.device
     threads = "" if on_cuda else f", {cost.threads} thread{'s' * (cost.threads != 1)}"
     return f"{cost.device}{threads}, {cost.precision}"
@@ -75,7 +77,7 @@ def place(cost: Efficiency, record: RunRecord) -> str:
 
 def _model(record: RunRecord, cost: Efficiency) -> Model:
     settings = record.spec.settings
-    options = {k: v for k, v in settings.head_options.items() if k not in STARTING}
+    options = {k: v for k, v in settings.head_options.items() if k not in INITIALISATION}
     return Model(
         backbone=settings.backbone,
         head=settings.head,

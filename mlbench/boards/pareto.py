@@ -1,7 +1,7 @@
 """Pareto fronts of a board: the rows that no other row beats in mAP and cost.
 
-There is a front for each cost, and for latencies one for each place of measurement: times taken on
-different hardware do not compare.
+Each cost has a front. Latencies have one for each place of measurement, because times on different
+hardware are not comparable.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlbench.boards.rows import Row
 
 Standing = Literal["front", "maybe", "behind"]
-"""On the front by mAP; possibly on it, given the intervals; or behind it in any case."""
+"""On the front by mAP; possibly on it, given the intervals; or behind it."""
 LEGEND = (
     "Pareto front (no other row has as much mAP at less cost, or more at as much): G by GMACs, "
     "P by parameters, L by latency; in brackets where the intervals leave it open."
@@ -23,13 +23,13 @@ LEGEND = (
 
 
 class Front(NamedTuple):
-    """A front of a board by one cost.
+    """The Pareto front of a board for one cost.
 
     Attributes:
         cost: ``GMACs``, ``parameters`` or ``latency``.
-        where: where the latencies were measured, empty for the other two.
-        values: the cost of each row [N], None where it was not measured.
-        standings: of each row [N], None where it has no cost.
+        where: place of measurement of latencies; empty for other costs.
+        values: cost of each row [N]; None if it was not measured.
+        standings: standing of each row [N]; None if it has no cost.
     """
 
     cost: Literal["GMACs", "parameters", "latency"]
@@ -39,7 +39,7 @@ class Front(NamedTuple):
 
 
 def fronts(rows: Sequence[Row]) -> list[Front]:
-    """The fronts of a board by every cost that any of its rows has; for latencies one per place."""
+    """Return the fronts of a board for every cost that a row has; for latencies, one per place."""
     measured = {place for row in rows for place, _ in row.latency}
     found = [
         _front("GMACs", "", rows, [row.gmacs for row in rows]),
@@ -72,17 +72,17 @@ def standings(
     scores: Sequence[float],
     intervals: Sequence[tuple[float, float]],
 ) -> list[Standing]:
-    """Sort points into those on the front of low cost and high score, and those behind it.
+    """Sort points into those on the Pareto front of low cost and high score, and those behind it.
 
     A point dominates another if it costs no more and scores no less, and is better in one of the
     two; equal points do not dominate each other. A dominated point may be on the front (``maybe``)
-    if nothing dominates it when its score is its upper bound and all others' are their lower
-    bounds. The intervals are treated as independent: with test images in common, differences are
-    surer than that, so ``maybe`` errs on the side of doubt.
+    if no point dominates it when its score is at its upper bound and all others are at their lower
+    bounds. Intervals are treated as independent. As the test images are shared, differences are
+    more certain than that, so ``maybe`` is conservative.
 
     Args:
-        costs: [N], finite; less is better.
-        scores: [N], finite; more is better.
+        costs: [N], finite; lower is better.
+        scores: [N], finite; higher is better.
         intervals: [N] of (low, high) with low <= score <= high.
     """
     cost_N, score_N = np.asarray(costs, np.float64), np.asarray(scores, np.float64)
@@ -98,7 +98,7 @@ def standings(
 def _dominated(
     cost_N: NDArray[np.float64], score_N: NDArray[np.float64], others_N: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """[N] True where another point dominates; it scores ``others_N`` against ``score_N``."""
+    """Return [N], True for points of ``score_N`` that another point of ``others_N`` dominates."""
     cheaper, better = cost_N[:, None] < cost_N, others_N[:, None] > score_N
     no_dearer, no_worse = cost_N[:, None] <= cost_N, others_N[:, None] >= score_N
     dominates_NN = no_dearer & no_worse & (cheaper | better)
@@ -107,9 +107,10 @@ def _dominated(
 
 
 def marks(rows: Sequence[Row]) -> list[str]:
-    """A cell per row: ``G(P)L`` by the legend; ``L1``, ``L2`` where there are several places,
-    numbered in their alphabetical order.
-    """  # noqa: D205
+    """Return a cell per row, such as ``G(P)L`` (see ``LEGEND``).
+
+    Several places of measurement are numbered in alphabetical order: ``L1``, ``L2``.
+    """
     found = fronts(rows)
     places = [front.where for front in found if front.cost == "latency"]
     cells: list[list[str]] = [[] for _ in rows]

@@ -1,24 +1,25 @@
-"""Which rows of a board can be told apart, and the ranks that follow.
+"""Ranks of the rows of a board, from tests of all pairs of rows.
 
-A row's rank is 1 + the number of rows that are significantly better: the best place that the data
-do not rule out (the lower end of a confidence set of ranks, as in Mogstad, Romano, Shaikh and
-Wilhelm, 2024, Review of Economic Studies 91). Every pair is tested, and Holm adjusts the p values
-of a board, so that with 95 % confidence no row stands below another wrongly. Neighbours are not
-chained into groups: "cannot be told apart" is not transitive, and a chain of small steps would tie
-the first row to the last.
+The rank of a row is 1 + the number of rows that are significantly better: the best rank that the
+data do not rule out (the lower end of a confidence set of ranks, as in Mogstad, Romano, Shaikh and
+Wilhelm, 2024, Review of Economic Studies 91). Every pair is tested, with Holm's correction over all
+pairs of the board, so that with 95 % confidence no row is wrongly ranked below another. Rows are
+not grouped into ties: not being significantly different is not transitive, and a chain of small
+steps would tie the first row to the last.
 
 The variance of a difference has two parts:
 
-* images: both rows saw the same images, so only what each image does to the difference counts
-  (``mlbench.metrics.paired``, averaged over the seeds of a row). The bootstrap would need draws
-  by the ten thousand for one pair to pass Holm on a board of forty rows; this is one pass per run.
+* images: both rows were scored on the same images, so the variance is that of the influence of each
+  image on the difference (``mlbench.metrics.paired``, averaged over the seeds of a row). This takes
+  one pass per run; a bootstrap would need tens of thousands of draws for one pair to pass Holm's
+  correction on a board of forty rows.
 * training: the variance between seeds, pooled over the rows that have several and divided by the
-  seeds of either row. Where no row has several seeds, it is unknown and left out, and the board
-  says so: its ranks then speak of the trained models, not of the methods.
+  number of seeds of each row. If no row has several seeds, this part is unknown and omitted, and
+  the board says so: its ranks then compare trained models, not methods.
 
 Student's t with Satterthwaite's degrees of freedom gives the p value. A row without predictions
-takes its image variance from the interval in its records, and counts as if it had seen other
-images: it is told apart from fewer rows.
+takes its image variance from the interval in its records, as if it had been scored on different
+images; fewer of its differences are significant.
 """
 
 from __future__ import annotations
@@ -34,24 +35,24 @@ from mlbench.store import Influence
 from mlbench.types import RunRecord
 
 LEVEL = 0.05
-"""Rows are told apart where Holm's adjusted p value is below it."""
+"""Differences are significant if the p value adjusted by Holm is below this."""
 BLOCK = 4096
-"""Images whose influences are held in double precision at once."""
+"""Images per block of influences in double precision."""
 NORMAL_95 = 1.959964
-"""Half the width of a 95 % interval in standard deviations."""
+"""Half the width of a 95 % interval, in standard deviations."""
 WORST, BEST = 0.0, 100.0
-"""Between which mAP lies."""
+"""Bounds of mAP."""
 
 Floats = NDArray[np.float64]
 Influences = Callable[[RunRecord], Influence | None]
-"""What the images do to a run's mAP, as ``Store.influence`` tells."""
+"""Returns the influence of each image on the mAP of a run, as ``Store.influence``."""
 
 
 @dataclass(frozen=True)
 class SeedNoise:
     """Standard deviation of mAP between seeds, in percent, and its degrees of freedom.
 
-    No degrees of freedom: no row has several seeds, and the noise is unknown.
+    With 0 degrees of freedom, no row has several seeds and the noise is unknown.
     """
 
     deviation: float = 0.0
@@ -60,15 +61,15 @@ class SeedNoise:
 
 @dataclass(frozen=True)
 class Ranks:
-    """How the R rows of a board compare.
+    """The comparison of the R rows of a board.
 
     Attributes:
-        best: [R] the best rank that is not ruled out: 1 + the number of better rows.
-        worst: [R] the worst one: R - the number of worse rows.
-        wins: for every row a text of R characters: ``+`` it is better than that row, ``-`` worse,
-            ``=`` they cannot be told apart, ``.`` itself.
-        unpaired: the number of rows without usable predictions.
-        noise: the noise of training that was counted.
+        best: [R] best rank that is not ruled out: 1 + the number of significantly better rows.
+        worst: [R] worst rank that is not ruled out: R - the number of significantly worse rows.
+        wins: for every row a string of R characters: ``+`` it is significantly better than that
+            row, ``-`` significantly worse, ``=`` neither, ``.`` the row itself.
+        unpaired: number of rows without usable predictions.
+        noise: noise of training.
     """
 
     best: tuple[int, ...]
@@ -83,7 +84,7 @@ def rank(rows: Sequence[Sequence[RunRecord]], influences: Influences | None) -> 
 
     Args:
         rows: R rows of one board: runs with scores that differ in their seed alone.
-        influences: gives what the images do to a run's mAP; None compares by intervals only.
+        influences: influence of each image on the mAP of a run; None compares by intervals only.
     """
     if not rows:
         return Ranks((), (), (), 0, SeedNoise())
@@ -94,8 +95,8 @@ def rank(rows: Sequence[Sequence[RunRecord]], influences: Influences | None) -> 
     upper = np.triu_indices(len(rows), 1)
     adjusted = np.ones_like(p)
     adjusted[upper] = holm(p[upper])
-    told_apart = np.minimum(adjusted, adjusted.T) < LEVEL
-    better = told_apart & (scores[:, None] > scores[None, :])
+    significant = np.minimum(adjusted, adjusted.T) < LEVEL
+    better = significant & (scores[:, None] > scores[None, :])
     return Ranks(
         best=tuple(1 + int(n) for n in better.sum(axis=0)),
         worst=tuple(len(rows) - int(n) for n in better.sum(axis=1)),
@@ -114,12 +115,12 @@ def pooled(rows: Sequence[Sequence[RunRecord]]) -> SeedNoise:
 
 
 def intervals(rows: Sequence[Sequence[RunRecord]]) -> list[tuple[float, float]]:
-    """The 95 % interval of the mean mAP of every row, over test images and training.
+    """Return the 95 % interval of the mean mAP of every row, over test images and training.
 
-    Each side combines half the bootstrap interval over images (averaged over the row's seeds, as
-    they see the same images) with the pooled variance between seeds, divided by the row's number of
-    seeds, by Student's t at Satterthwaite's degrees of freedom. Without rows of several seeds it is
-    the bootstrap's interval.
+    Each side combines two variances: that of the bootstrap interval over images (averaged over the
+    seeds of the row, which see the same images), and the pooled variance between seeds, divided by
+    the number of seeds of the row. Student's t has Satterthwaite's degrees of freedom. If no row
+    has several seeds, this is the bootstrap interval.
 
     Args:
         rows: R rows of one board: runs with scores that differ in their seed alone.
@@ -142,7 +143,7 @@ def intervals(rows: Sequence[Sequence[RunRecord]]) -> list[tuple[float, float]]:
 
 
 def _sides(row: Sequence[RunRecord]) -> tuple[float, float]:
-    """How far the intervals over images reach below and above mAP, over the seeds of a row."""
+    """Return how far the intervals over images reach below and above mAP; means over seeds."""
     found = [r.scores for r in row if r.scores is not None]
     below, above = ([s.mAP - s.mAP_low for s in found], [s.mAP_high - s.mAP for s in found])
     return max(float(np.mean(below)), 0.0), max(float(np.mean(above)), 0.0)
@@ -157,7 +158,7 @@ def _seeds(rows: Sequence[Sequence[RunRecord]]) -> Floats:
 
 
 def _mean_influence(row: Sequence[RunRecord], influences: Influences | None) -> Influence | None:
-    """The mean over the seeds of a row; None if one is missing, or saw other images."""
+    """Average over the seeds of a row; None if one is missing or has different images."""
     found = [influences(record) for record in row] if influences is not None else []
     some = [one for one in found if one is not None]
     if len(some) < len(row) or len({one.images for one in some}) > 1:
@@ -167,7 +168,7 @@ def _mean_influence(row: Sequence[RunRecord], influences: Influences | None) -> 
 
 
 def _covariance(rows: Sequence[Sequence[RunRecord]], found: Sequence[Influence | None]) -> Floats:
-    """[R, R] of the rows' mAPs over test images; 0 beside the diagonal where it is not known."""
+    """Return the covariance [R, R] of mAP over test images; 0 off the diagonal if unknown."""
     covariance = np.diag([_variance_of_interval(row) for row in rows])
     by_images: dict[str, list[int]] = {}
     for i, one in enumerate(found):
@@ -178,7 +179,7 @@ def _covariance(rows: Sequence[Sequence[RunRecord]], found: Sequence[Influence |
         n = len(values[0])
         total = np.zeros((len(group), len(group)))
         for start in range(0, n, BLOCK):
-            # All of them as one array would be a second copy: 320 MB for 2,000 rows of COCO.
+            # One array of all images would be a second copy: 320 MB for 2,000 rows of COCO.
             block_RB = np.array([row[start : start + BLOCK] for row in values], np.float64)
             total += block_RB @ block_RB.T
         covariance[np.ix_(group, group)] = total * n / max(n - 1, 1)
@@ -186,7 +187,10 @@ def _covariance(rows: Sequence[Sequence[RunRecord]], found: Sequence[Influence |
 
 
 def _variance_of_interval(row: Sequence[RunRecord]) -> float:
-    """From the records' intervals: seeds see the same images, so more of them shrink it little."""
+    """Return the variance over images, from the mean interval width of the row's records.
+
+    It is not divided by the number of seeds, which see the same images.
+    """
     widths = [r.scores.mAP_high - r.scores.mAP_low for r in row if r.scores is not None]
     return float((np.mean(widths) / 2 / NORMAL_95) ** 2)
 
@@ -194,11 +198,11 @@ def _variance_of_interval(row: Sequence[RunRecord]) -> float:
 def _p_values(
     scores: Floats, covariance: Floats, noise: SeedNoise, rows: Sequence[Sequence[RunRecord]]
 ) -> Floats:
-    """[R, R] two-sided p values of the differences between rows."""
+    """Return the two-sided p values [R, R] of the differences between rows."""
     of_rows = np.diag(covariance)
-    both = of_rows[:, None] + of_rows[None, :]
-    of_images = both - 2 * covariance
-    of_images[of_images < 1e-10 * both] = 0  # equal predictions leave a rounding error
+    sums = of_rows[:, None] + of_rows[None, :]
+    of_images = sums - 2 * covariance
+    of_images[of_images < 1e-10 * sums] = 0  # equal predictions leave a rounding error
     of_training = noise.deviation**2 / _seeds(rows)
     parts = np.stack([of_images, of_training[:, None] + of_training[None, :]])
     freedom = satterthwaite(parts, [max(rows[0][0].test_images - 1, 1), max(noise.freedom, 1)])

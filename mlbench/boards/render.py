@@ -1,4 +1,4 @@
-"""Tables -> a terminal, Markdown and CSV. The same tables always give the same bytes."""
+"""Render tables for a terminal, as Markdown and as CSV. Equal tables give equal bytes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mlbench.boards import pareto
-from mlbench.boards.markup import escaped as _text
+from mlbench.boards.markup import escaped as escaped
 from mlbench.boards.markup import fenced, grid, span, spreadsheet
-from mlbench.boards.markup import one_line as _one_line
+from mlbench.boards.markup import one_line as one_line
 from mlbench.boards.rows import PLACES, Row, Table
 from mlbench.files import atomic_write
 from mlbench.text import count, plural
@@ -25,16 +25,16 @@ OVER_TRAINING = (
     "mAP in percent, over n seeds their mean ± their standard deviation, with the 95 % interval of "
     "the mean over test images (bootstrap) and training."
 )
-LOWEST = "the lowest over all runs of the same model, as other work on a machine only adds to it"
+LOWEST = "the lowest over all runs of the same model, as other load only increases it"
 WORD = 16
-"""A terminal breaks a name that is longer than this before it lets the table grow."""
+"""Longest word that widens a column in a terminal; longer ones are broken."""
 FEW_IMAGES = 50
-"""Test images below which a bootstrap over them covers much less than it says."""
+"""With fewer test images, bootstrap intervals cover much less than their nominal level."""
 COST = "GMACs: 1e9 multiply-accumulates per image, backbone and head together."
 
 
 class Column(NamedTuple):
-    """A column of a board as text; names stand on the left, numbers on the right."""
+    """A column of a board as text; names are aligned left, numbers right."""
 
     name: str
     side: Literal["left", "right"]
@@ -42,28 +42,28 @@ class Column(NamedTuple):
 
     @property
     def constant(self) -> bool:
-        """Whether it says the same in every row."""
+        """True if all cells are equal."""
         return len(set(self.cells)) == 1
 
 
 def terminal(tables: Sequence[Table]) -> RenderableType:
-    """One rich table per board, made to fit 80 columns if names are short."""
+    """Return one rich table per board; it fits 80 columns if names are short."""
     from rich.console import Group
 
-    return Group(*(part for table in tables for part in _drawn(table)))
+    return Group(*(part for table in tables for part in _render_board(table)))
 
 
-def _drawn(table: Table) -> list[RenderableType]:
+def _render_board(table: Table) -> list[RenderableType]:
     from rich import box
-    from rich.table import Table as Drawn
+    from rich.table import Table as RichTable
     from rich.text import Text
 
-    columns, facts = _columns(table), _facts(table)
+    columns, notes = _columns(table), _notes(table)
     same = [c for c in columns if c.name in ("size", "epochs") and c.constant]
     if same:
-        facts.append(f"All: {', '.join(f'{c.name} {c.cells[0]}' for c in same)}.")
+        notes.append(f"All: {', '.join(f'{c.name} {c.cells[0]}' for c in same)}.")
         columns = [c for c in columns if c not in same]
-    drawn = Drawn(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    drawn = RichTable(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for column in columns:
         wraps = column.side == "left" or column.name == "mAP"
         words = [len(word) for cell in column.cells for word in cell.split()]
@@ -75,20 +75,20 @@ def _drawn(table: Table) -> list[RenderableType]:
             min_width=0 if column.name == "variant" else min(WORD, max(words, default=0)),
         )
     for row in zip(*(column.cells for column in columns), strict=True):
-        drawn.add_row(*(Text(_one_line(cell)) for cell in row))
-    facts += [f"Not ranked: {line}" for line in _diverged(table)]
-    title = Text(_one_line(_title(table)), style="bold")
-    said = [Text(f"- {_one_line(fact)}") for fact in facts]
-    return [title, *([drawn] if table.rows else []), *said, Text("")]
+        drawn.add_row(*(Text(one_line(cell)) for cell in row))
+    notes += [f"Not ranked: {line}" for line in _diverged(table)]
+    title = Text(one_line(_title(table)), style="bold")
+    items = [Text(f"- {one_line(note)}") for note in notes]
+    return [title, *([drawn] if table.rows else []), *items, Text("")]
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """One section per board, with the commands that made it."""
+    """Return one section per board, with the commands that made it."""
     return "\n".join(map(_section, tables))
 
 
 def csv(table: Table) -> str:
-    """A line per row of the board, every number apart, and nothing that a spreadsheet obeys."""
+    """Return a line per row of the board, with a column per number; cells are never formulas."""
     import pandas as pd
 
     lines = []
@@ -114,7 +114,7 @@ def write(tables: Sequence[Table], folder: Path) -> list[Path]:
     """Write ``<name>.md`` and ``<name>.csv`` for every board and an index ``README.md``.
 
     Raises:
-        StoreError: a file cannot be written; the records are not touched.
+        StoreError: a file cannot be written; records are not affected.
     """
     contents: dict[str, str] = {}
     for table in tables:
@@ -129,14 +129,14 @@ def write(tables: Sequence[Table], folder: Path) -> list[Path]:
                 part.write_text(text, encoding="utf-8", newline="\n")
         except OSError as error:
             raise StoreError(
-                f"{file}: the board could not be written ({error.strerror or error}); make room or "
-                "give write permission, then `mlbench leaderboard` makes it again"
+                f"{file}: the board could not be written ({error.strerror or error}); free space "
+                "or grant write permission, then run `mlbench leaderboard`"
             ) from error
     return files
 
 
 def _columns(table: Table) -> list[Column]:
-    """The columns of a board; ``variant`` only where a row has one."""
+    """Return the columns of a board, without empty ``variant`` and ``front`` columns."""
     marks = _places(table)
     rows = table.rows
     columns = [
@@ -145,7 +145,7 @@ def _columns(table: Table) -> list[Column]:
         Column("backbone", "left", [row.backbone for row in rows]),
         Column("loss", "left", [row.loss for row in rows]),
         Column("variant", "left", [row.variant for row in rows]),
-        Column("mAP", "right", [_uncertain(row) for row in rows]),
+        Column("mAP", "right", [_map_cell(row) for row in rows]),
         Column("CF1", "right", [_number(row.CF1, PLACES) for row in rows]),
         Column("OF1", "right", [_number(row.OF1, PLACES) for row in rows]),
         Column("GMACs", "right", [_number(row.gmacs, 2) for row in rows]),
@@ -160,18 +160,18 @@ def _columns(table: Table) -> list[Column]:
 
 
 def _places(table: Table) -> dict[str, str]:
-    """Where latencies were measured -> the mark for it."""
+    """Map each place of measurement to its mark."""
     places = sorted({place for row in table.rows for place, _ in row.latency})
     return {place: f"({i})" for i, place in enumerate(places, start=1)}
 
 
-def _uncertain(row: Row) -> str:
+def _map_cell(row: Row) -> str:
     spread = "" if row.deviation is None else f" ±{row.deviation:.{PLACES}f} (n={row.seeds})"
     return f"{row.mAP:.{PLACES}f} [{row.low:.1f},{row.high:.1f}]{spread}"
 
 
 def _latency(row: Row, marks: Mapping[str, str]) -> str:
-    """The time, marked with its place where the board has several: such times do not compare."""
+    """Format the latency, marked with its place if the board has several."""
     marked = len(marks) > 1
     times = (f"{ms:.1f} {marks[place]}" if marked else f"{ms:.1f}" for place, ms in row.latency)
     return "; ".join(times) or "-"
@@ -186,66 +186,68 @@ def _title(table: Table) -> str:
 
 
 def few_images(table: Table) -> str:
-    """What a board of few test images must say of its intervals; nothing where there are many."""
+    """Return a warning about intervals if there are few test images, else an empty string."""
     if table.test_images >= FEW_IMAGES:
         return ""
     images = count(table.test_images, "test image")
     return (
-        f"With only {images}, intervals, and ranks by them, mean little: a bootstrap knows no "
-        "other images than these."
+        f"With only {images}, intervals and ranks mean little: a bootstrap cannot tell how other "
+        "images would be scored."
     )
 
 
-def _facts(table: Table) -> list[str]:
-    """What a reader must know to read the numbers."""
+def _notes(table: Table) -> list[str]:
+    """Return the notes that explain the numbers of a board."""
     scored = f"{count(table.test_images, 'test image')}, {count(table.classes, 'label')}"
     if table.left_out:
         scored += f" ({table.left_out} without a positive left out)"
     interval = OVER_IMAGES if table.training_deviation is None else OVER_TRAINING
     few = few_images(table)
-    facts = [f"{scored}. {interval}", *([few] if few else []), *_rank_facts(table), COST]
+    notes = [f"{scored}. {interval}", *([few] if few else []), *_rank_notes(table), COST]
     if not table.known:
-        facts.insert(0, "; ".join(("No edition that the data set's card knows", *table.coverage)))
+        notes.insert(
+            0, "; ".join(("Not an edition that the card of the data set knows", *table.coverage))
+        )
     marks = _places(table)
     if len(marks) == 1:
-        facts.append(f"Latency: median at batch 1 on {next(iter(marks))}, {LOWEST}.")
+        notes.append(f"Latency: median at batch 1 on {next(iter(marks))}, {LOWEST}.")
     elif marks:
         listed = "; ".join(f"{mark} {place}" for place, mark in marks.items())
-        facts.append(f"Latency: median at batch 1, {LOWEST}; not to be compared between {listed}.")
+        notes.append(f"Latency: median at batch 1, {LOWEST}; not comparable between {listed}.")
     if any(pareto.marks(table.rows)):
-        facts.append(pareto.LEGEND)
+        notes.append(pareto.LEGEND)
     if table.labels is not None:
-        facts.append(f"Labels: {', '.join(table.labels)}.")
+        notes.append(f"Labels: {', '.join(table.labels)}.")
     if table.options:
-        facts.append(f"Options that no column shows: {'; '.join(table.options)}.")
-    return facts
+        notes.append(f"Options that no column shows: {'; '.join(table.options)}.")
+    return notes
 
 
-def _rank_facts(table: Table) -> list[str]:
-    """What a reader must know of the ranks of a board."""
+def _rank_notes(table: Table) -> list[str]:
+    """Return the notes that explain the ranks of a board."""
     if len(table.rows) < 2:
         return []
-    facts = [
-        "Rows stand in the order of mAP. #: the ranks that are not ruled out with 95 % confidence, "
-        "from 1 + how many rows are significantly better to how many are not significantly worse "
+    notes = [
+        "Rows are sorted by mAP. #: the ranks that are not ruled out with 95 % confidence, from "
+        "1 + the number of significantly better rows to the number of rows not significantly worse "
         "(paired over images, Holm over all pairs of the board)."
     ]
     if table.training_deviation is None:
-        facts.append(
-            "No row has several seeds: the noise of training is not counted, and ranks speak of "
+        notes.append(
+            "No row has several seeds: the noise of training is not counted, and ranks compare "
             "these trained models only."
         )
     else:
-        facts.append(
-            f"Noise of training is counted: sd {table.training_deviation:.2f} between seeds, over "
-            "all rows that have several."
+        notes.append(
+            f"The noise of training is counted: sd {table.training_deviation:.2f} between seeds, "
+            "pooled over all rows that have several."
         )
     if table.unpaired:
-        facts.append(
+        notes.append(
             f"{table.unpaired} of {len(table.rows)} rows have no usable predictions: they are "
-            "ranked by their scores and intervals, as if they had seen other images."
+            "ranked by their scores and intervals, as if they had been scored on different images."
         )
-    return facts
+    return notes
 
 
 def _diverged(table: Table) -> list[str]:
@@ -253,14 +255,14 @@ def _diverged(table: Table) -> list[str]:
 
 
 def _section(table: Table) -> str:
-    lines = [f"# {_text(_title(table))}", ""]
+    lines = [f"# {escaped(_title(table))}", ""]
     if table.rows:
         columns = _columns(table)
         numbers = [column.name for column in columns if column.side == "right"]
         cells = zip(*(column.cells for column in columns), strict=True)
         lines += [*grid([column.name for column in columns], numbers, cells), ""]
-    lines += [f"- {_text(fact)}" for fact in _facts(table)]
-    lines += [f"- Not ranked: {_text(line)}" for line in _diverged(table)]
+    lines += [f"- {escaped(note)}" for note in _notes(table)]
+    lines += [f"- Not ranked: {escaped(line)}" for line in _diverged(table)]
     made: dict[str, list[str]] = defaultdict(list)
     for row in table.rows:
         for command in row.commands:
@@ -269,18 +271,18 @@ def _section(table: Table) -> str:
         lines += ["", "Made by:", ""]
     for command, run_ids in made.items():
         made_runs = f"{plural(len(run_ids), 'run')} {', '.join(run_ids)}"
-        lines += [*fenced([_one_line(command)], "sh"), made_runs, ""]
+        lines += [*fenced([one_line(command)], "sh"), made_runs, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _index(tables: Sequence[Table]) -> str:
-    definitions = "definitions stand in benchmarks/README.md."
+    definitions = "benchmarks/README.md defines every number."
     lines = ["# Leaderboards", "", f"Made from records by `mlbench leaderboard`; {definitions}"]
-    whole = [table for table in tables if table.known]
-    lines += _listed(whole)
-    if len(whole) < len(tables):
+    known = [table for table in tables if table.known]
+    lines += _listed(known)
+    if len(known) < len(tables):
         lines += ["", "## Incomplete or unknown data", ""]
-        lines += ["What is scored here compares with no board above."]
+        lines += ["These scores are not comparable with any board above."]
         lines += _listed([table for table in tables if not table.known])
     return "\n".join(lines) + "\n"
 
@@ -289,11 +291,11 @@ def _listed(tables: Sequence[Table]) -> list[str]:
     lines = ["", "| data | track | runs | best | mAP |", "| --- | --- | ---: | --- | ---: |"]
     for table in tables:
         best = table.rows[0] if table.rows else None
-        link = f"[{_text(table.name.removesuffix(f'-{table.track}'))}]({_file_name(table)}.md)"
+        link = f"[{escaped(table.name.removesuffix(f'-{table.track}'))}]({_file_name(table)}.md)"
         runs = sum(row.seeds for row in table.rows) + len(table.diverged)
         winner = best.title if best else "-"
-        score = _uncertain(best) if best else "-"
-        cells = (link, table.track, str(runs), _text(winner), _text(score))
+        score = _map_cell(best) if best else "-"
+        cells = (link, table.track, str(runs), escaped(winner), escaped(score))
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

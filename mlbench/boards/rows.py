@@ -1,4 +1,4 @@
-"""Records -> tables: one per edition, label subset and track, which are never mixed."""
+"""Group records into tables, one per edition, label subset and track."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from mlbench.boards import latency
+from mlbench.boards.latency import Latencies, latencies_of, lowest_latencies
 from mlbench.boards.ranks import Influences, intervals, rank
-from mlbench.boards.variants import named, shared_options, variants
+from mlbench.boards.variants import row_title, shared_options, variants
 from mlbench.types import RunRecord, Tier, Track, Value
 
 PLACES = 2
-"""Decimals of a score on a board."""
+"""Decimal places of scores on boards."""
 
 
 class Board(NamedTuple):
-    """What all runs of a board have in common; runs that differ in any of it are never compared.
+    """What all runs of a board share; runs of different boards are never compared.
 
     Attributes:
         identity: edition of the data.
-        data: digest of the splits; two label subsets of one size differ in it alone.
-        labels: the subset of labels, None for all.
-        track: which question its runs answer.
-        tier: runs of ours, or published weights that we scored.
+        data: digest of the splits; label subsets of equal size differ only in it.
+        labels: subset of the labels; None for all.
+        track: the track of the runs.
+        tier: own runs, or published weights that were scored.
     """
 
     identity: str
@@ -35,21 +35,21 @@ class Board(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Unique among boards, fit for a file: ``coco-mini-probe``."""
+        """A unique name, suitable for a file: ``coco-mini-probe``."""
         subset = f"-{self.data[:8]}" if self.labels is not None else ""
         tier = "" if self.tier == "own" else f"-{self.tier}"
         return f"{self.identity}{subset}{tier}-{self.track}"
 
     @property
     def title(self) -> str:
-        """Unique among boards, in words: ``coco-mini, probe track``."""
+        """A unique title: ``coco-mini, probe track``."""
         subset = f" ({self.data[:8]})" if self.labels is not None else ""
         scored = "" if self.tier == "own" else f", {self.tier}: published weights, not trained here"
         return f"{self.identity}{subset}, {self.track} track{scored}"
 
 
 def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]:
-    """The records of each board, in the order in which they come."""
+    """Group records by board; keep their order."""
     boards: dict[Board, list[RunRecord]] = defaultdict(list)
     for record in records:
         spec = record.spec
@@ -59,22 +59,22 @@ def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]
 
 
 class Row(Value):
-    """The runs of one configuration, which differ in their seed alone.
+    """The runs of one configuration, which differ only in their seed.
 
     Attributes:
-        rank: 1 + how many rows are significantly better (see ``mlbench.boards.ranks``).
-        variant: settings that set this row apart from others of its method, backbone and loss.
+        rank: 1 + the number of significantly better rows (see ``mlbench.boards.ranks``).
+        variant: settings that differ from other rows of its method, backbone and loss.
         mAP, CF1, OF1: percent, means over the seeds.
-        low, high: the 95 % interval of mAP over images and, where the board knows its noise, over
-            training (see ``ranks.intervals``).
+        low, high: 95 % interval of mAP over images and, if the board has rows with several seeds,
+            over training (see ``ranks.intervals``).
         deviation: sample standard deviation of mAP over the seeds; None with one seed.
-        gmacs, gmacs_head: 1e9 multiply-accumulates per image, and the head's part of them.
+        gmacs, gmacs_head: 1e9 multiply-accumulates per image, in total and in the head.
         parameters: millions.
-        latency: (where it was measured, milliseconds at batch 1), of the model, over all runs that
-            have it (see ``mlbench.boards.latency``).
-        commands: what made the runs, each with its commit.
-        rank_worst: how many rows there are, less those that are significantly worse.
-        configuration: run id of the spec with seed 0, which names the row in every version of it.
+        latency: (place of measurement, milliseconds at batch 1) of the model, over all its runs
+            (see ``mlbench.boards.latency``).
+        commands: the commands that made the runs, with their commits.
+        rank_worst: number of rows minus the number of significantly worse rows.
+        configuration: run id of the spec with seed 0, which identifies the row over time.
     """
 
     rank: int
@@ -83,7 +83,7 @@ class Row(Value):
     loss: str
     variant: str = ""
     seeds: int
-    mAP: float  # noqa: N815 - the field's own spelling
+    mAP: float  # noqa: N815 - the usual spelling
     low: float
     high: float
     deviation: float | None = None
@@ -103,11 +103,11 @@ class Row(Value):
     @property
     def title(self) -> str:
         """Method, backbone, loss and variant: ``gap, resnet18, bce lr=0.1``."""
-        return named(self.method, self.backbone, self.loss, self.variant)
+        return row_title(self.method, self.backbone, self.loss, self.variant)
 
 
 class Diverged(Value):
-    """A run without a score, and why."""
+    """A run without a score, and the reason."""
 
     run_id: str
     title: str
@@ -120,22 +120,21 @@ class Table(Value):
     Attributes:
         identity: edition of the data.
         dataset: plugin name.
-        data: digest of the splits; two label subsets of one size differ in it alone.
-        labels: the subset of labels, None for all.
-        track: which question its runs answer.
-        known: whether the edition is one that the data set's card knows, with all of its images.
-        coverage: what was in hand of a split that is not, a line per split.
-        tier: runs of ours, or published weights that we scored.
-        test_images, classes: what the scores were taken over.
-        left_out: classes without a positive in the test split.
+        data: digest of the splits; label subsets of equal size differ only in it.
+        labels: subset of the labels; None for all.
+        track: the track of the runs.
+        known: whether the card of the data set knows the edition and no image is missing.
+        coverage: number of usable images, a line per split, if the edition is not known.
+        tier: own runs, or published weights that were scored.
+        test_images, classes: numbers of scored images and labels.
+        left_out: number of classes without a positive in the test split.
         rows: best first.
         diverged: runs that are not ranked.
-        wins: for every row a text with a character per row: ``+`` it is better, ``-`` worse, ``=``
-            they cannot be told apart, ``.`` itself.
-        unpaired: rows that were compared by their intervals alone, for want of predictions.
+        wins: as ``mlbench.boards.ranks.Ranks.wins``.
+        unpaired: number of rows compared by intervals only, as they have no predictions.
         training_deviation: standard deviation of mAP between seeds, pooled over all rows that have
-            several; None where no row has.
-        options: options that no column and no variant shows, a line per method.
+            several; None if no row has.
+        options: options that no column or variant shows, a line per method.
     """
 
     identity: str
@@ -158,29 +157,29 @@ class Table(Value):
 
     @property
     def board(self) -> Board:
-        """What its runs have in common."""
+        """What the runs of the table share."""
         return Board(self.identity, self.data, self.labels, self.track, self.tier)
 
     @property
     def name(self) -> str:
-        """Unique among tables: ``coco-mini-probe``."""
+        """A unique name: ``coco-mini-probe``."""
         return self.board.name
 
 
 def tables(records: Iterable[RunRecord], influences: Influences | None = None) -> list[Table]:
-    """Group records into boards, known editions first, then by name.
+    """Make the tables of all boards, known editions first, then by name.
 
     Args:
         records: one per run, of the whole store.
-        influences: ``Store.influence``, so that rows are compared image by image; without it rows
-            are compared by the intervals of their records, as if they had seen different images,
-            and fewer are told apart.
+        influences: ``Store.influence``, to compare rows image by image; without it rows are
+            compared by the intervals of their records, as if they had been scored on different
+            images, and fewer differences are significant.
     """
-    read = list(records)
-    latencies = latency.lowest(read)
+    listed = list(records)
+    latencies = lowest_latencies(listed)
     made = [
         _table(board, sorted(group, key=lambda record: record.run_id), influences, latencies)
-        for board, group in group_by_board(read).items()
+        for board, group in group_by_board(listed).items()
     ]
     return sorted(made, key=lambda table: (not table.known, table.name, table.data))
 
@@ -188,11 +187,11 @@ def tables(records: Iterable[RunRecord], influences: Influences | None = None) -
 def select(
     tables: Iterable[Table], dataset: str | None = None, track: Track | None = None
 ) -> list[Table]:
-    """The boards that are asked for, in their order.
+    """Select boards by data set and track; keep their order.
 
     Args:
-        tables: to choose from.
-        dataset: the edition, or where none is called so the beginning of its name; None for all.
+        tables: boards to select from.
+        dataset: an edition, or the beginning of its name if no edition has this name; None for all.
         track: None for all.
     """
     given = list(tables)
@@ -209,9 +208,9 @@ def _table(
     board: Board,
     records: list[RunRecord],
     influences: Influences | None,
-    latencies: latency.Latencies,
+    latencies: Latencies,
 ) -> Table:
-    """One board of the records that belong there."""
+    """Make the table of one board from its records."""
     configurations: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         if record.scores is not None:
@@ -220,7 +219,7 @@ def _table(
     firsts = [group[0].spec for group in configurations.values()]
     groups = list(configurations.values())
     rows = [
-        _row(group, name, variant, bounds, latency.of(group, latencies))
+        _row(group, name, variant, bounds, latencies_of(group, latencies))
         for (name, group), variant, bounds in zip(
             configurations.items(), variants(firsts), intervals(groups), strict=True
         )
@@ -249,7 +248,7 @@ def _table(
 
 
 def _coverage(records: Iterable[RunRecord]) -> tuple[str, ...]:
-    """Of the first run that states it: how much of each split there was."""
+    """Describe how many images of each split were usable, from the first run that recorded it."""
     found = next((record.coverage for record in records if record.coverage), None)
     return tuple(
         f"{name}: {split.usable:,} of {split.images:,} listed images usable"
@@ -296,7 +295,7 @@ def _row(
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    """Best first; rows that look the same by name."""
+    """Sort key: best first; rows with equal displayed scores by name."""
     return -round(row.mAP, PLACES), row.method, row.backbone, row.loss, row.run_ids
 
 
@@ -306,6 +305,6 @@ def _command(record: RunRecord) -> str:
 
 def _diverged(record: RunRecord) -> Diverged:
     settings = record.spec.settings
-    row = named(record.spec.method, settings.backbone, settings.loss)
+    row = row_title(record.spec.method, settings.backbone, settings.loss)
     error = record.error or f"{record.status} without scores"
     return Diverged(run_id=record.run_id, title=f"{row}, seed {record.spec.seed}", error=error)

@@ -1,4 +1,4 @@
-"""What sets the rows of a board apart besides their columns, and the options that they share."""
+"""The settings in which rows of a board differ beyond their columns, and those they share."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ COLUMNS = {
     "settings.epochs",
     "settings.head",
 }
-"""Fields of a spec that have a column, or follow from one: a variant does not repeat them."""
+"""Fields of a spec that have a column or follow from one; variants omit them."""
 ALWAYS_NAMED = {
     "graph": ("identity", "random"),
     "words": ("random",),
     "settings.selection": ("validation", "test"),
 }
-"""Fields of a spec -> values that a variant names even where no other row differs in them."""
+"""Fields of a spec -> values that a variant names even if no other row differs in them."""
 
 Namesake = tuple[str, str, str]
-"""Method, backbone and loss."""
+"""Method, backbone and loss: rows that agree in them need a variant."""
 
 
 def variants(specs: Sequence[RunSpec]) -> list[str]:
-    """For each spec, the settings that differ from its namesakes': ``optimizer.lr=0.001``."""
+    """Return for each spec the settings that differ from its namesakes: ``optimizer.lr=0.001``."""
     different = _different(specs)
     return [_variant(_flat_spec(spec), different[_namesake(spec)]) for spec in specs]
 
@@ -46,7 +46,7 @@ def _variant(fields: Mapping[str, Any], different: set[str]) -> str:
 
 
 def _different(specs: Sequence[RunSpec]) -> dict[Namesake, set[str]]:
-    """The fields in which specs of one method, backbone and loss differ."""
+    """Return the fields in which specs of one method, backbone and loss differ."""
     namesakes: dict[Namesake, list[dict[str, Any]]] = defaultdict(list)
     for spec in specs:
         namesakes[_namesake(spec)].append(_flat_spec(spec))
@@ -65,30 +65,30 @@ def _namesake(spec: RunSpec) -> Namesake:
 
 
 def _flat_spec(spec: RunSpec) -> dict[str, Any]:
-    return flat(spec.model_dump(mode="json"))
+    return flatten(spec.model_dump(mode="json"))
 
 
-def flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields by dotted names: ``settings.optimizer.lr``."""
+def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested fields to dotted names such as ``settings.optimizer.lr``."""
     found: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
+            found |= flatten(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value
     return found
 
 
-def named(method: str, backbone: str, loss: str, variant: str = "") -> str:
-    """A row in words, on one line: ``gap, resnet18, bce optimizer.lr=0.001``."""
+def row_title(method: str, backbone: str, loss: str, variant: str = "") -> str:
+    """Return the title of a row: ``gap, resnet18, bce optimizer.lr=0.001``."""
     return one_line(f"{method}, {backbone}, {loss} {variant}")
 
 
 def shared_options(specs: Sequence[RunSpec]) -> list[str]:
-    """Options of heads and losses that no column and no variant shows, a line per method.
+    """List the options of heads and losses that no column or variant shows, a line per method.
 
-    All rows of one method, backbone and loss may share an option that sets them apart from the
-    method's other rows: ``gap: prior_bias=True (bce, focal)``.
+    An option that only rows with some losses share names these losses:
+    ``gap: prior_bias=True (bce, focal)``.
     """
     different = _different(specs)
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -96,7 +96,7 @@ def shared_options(specs: Sequence[RunSpec]) -> list[str]:
     for spec in specs:
         losses[spec.method].add(spec.settings.loss)
         for kind in ("head_options", "loss_options"):
-            for name, value in flat(getattr(spec.settings, kind)).items():
+            for name, value in flatten(getattr(spec.settings, kind)).items():
                 if f"settings.{kind}.{name}" not in different[_namesake(spec)]:
                     found[spec.method][f"{name}={value}"].add(spec.settings.loss)
     return [

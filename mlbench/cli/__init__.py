@@ -1,7 +1,7 @@
 """The benchmark.
 
-The command ``mlbench``: every verb is a plugin of the entry-point group ``mlbench.commands``.
-Nothing here imports torch: ``mlbench --help`` and ``mlbench list`` answer at once.
+The command ``mlbench``. Every subcommand is a plugin of the entry-point group ``mlbench.commands``.
+Nothing here imports torch, so that ``mlbench --help`` and ``mlbench list`` are fast.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from mlbench import __version__, registry
-from mlbench.cli.console import refuse
+from mlbench.cli.console import print_error
 from mlbench.registry import Plugin
 from mlbench.types import MlbenchError, PluginError
 
@@ -22,11 +22,11 @@ HELP = "One honest benchmark for multi-label image classification."
 
 
 def make_app(argv: Iterable[str] = ()) -> typer.Typer:
-    """The command line.
+    """Make the command line.
 
     Args:
-        argv: the words after ``mlbench``. Where the first one names a command, only that command is
-            imported; otherwise all are, for the help.
+        argv: the arguments. If the first one is a command, only that command is imported; otherwise
+            all are, for the help.
     """
     app = typer.Typer(
         name="mlbench",
@@ -52,9 +52,9 @@ def make_app(argv: Iterable[str] = ()) -> typer.Typer:
 
 
 def _add(app: typer.Typer, plugin: Plugin, claims: list[Plugin]) -> None:
-    """Add one command; one that cannot be imported is listed with the reason."""
+    """Add one command; if it cannot be imported, list it with the reason."""
     try:
-        registry.refuse_clash(claims)
+        registry.assert_no_clash(claims)
         loaded = plugin.load()
         panel = _panel(plugin)
     except PluginError as error:
@@ -75,19 +75,19 @@ def _broken(error: PluginError) -> Callable[..., Any]:
 
 
 def _panel(plugin: Plugin) -> str:
-    """The heading in the help: what the command's package says of itself in its first line."""
+    """Return the heading in the help: the first docstring line of the command's package."""
     package, dot, _ = plugin.value.partition(":")[0].rpartition(".")
-    said = importlib.import_module(package).__doc__ if dot else None
-    return said.splitlines()[0].rstrip(".") if said else plugin.distribution
+    doc = importlib.import_module(package).__doc__ if dot else None
+    return doc.splitlines()[0].rstrip(".") if doc else plugin.distribution
 
 
 def main() -> None:
-    """Run the command line; wrong use and what a user can mend end in one line and exit code 2."""
+    """Run the command line; errors that a user can fix print one line and exit with code 2."""
     try:
         make_app(sys.argv[1:])(prog_name="mlbench")
     except MlbenchError as error:
-        refuse(error)
+        print_error(error)
         sys.exit(2)
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
+    except BrokenPipeError:  # the reader of the output closed it, as `head` does
         sys.stderr.close()
         sys.exit(0)

@@ -1,4 +1,4 @@
-"""``mlbench check NAME...``: whether plugins keep the contract of their kind."""
+"""``mlbench check NAME...``: check plugins against the contract of their kind."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mlbench.text import count
 
 
 def check(
-    names: Annotated[list[str], typer.Argument(help="Plugins of any kind.")],
+    names: Annotated[list[str], typer.Argument(help="Names of plugins of any kind.")],
 ) -> None:
-    """Run every contract check of a plugin's kind; exit code 1 if one fails."""
+    """Check plugins against the contract of their kind; exit code 1 if a check fails."""
     found = []
     for name in names:
         kinds = registry.kinds_of(name)

@@ -1,4 +1,4 @@
-"""``mlbench list``: every plugin, where it comes from, and which are broken."""
+"""``mlbench list``: list all plugins, their distributions and their problems."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def list_plugins(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List every plugin that is installed."""
+    """List all installed plugins."""
     wanted = _kind(kind)
     found = [
         p for one in (EVERY_KIND if wanted is None else (wanted,)) for p in registry.plugins(one)

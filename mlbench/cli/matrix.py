@@ -1,4 +1,4 @@
-"""Plan a matrix, carry out what is missing in one process or several, and print its board."""
+"""Plan a matrix, execute its missing runs in one or more processes, and print its board."""
 
 from __future__ import annotations
 
@@ -20,29 +20,28 @@ from mlbench.cli.console import (
     data_folder,
     device_name,
     errors,
-    refuse,
+    print_error,
     thread_count,
 )
-from mlbench.cli.progress import Lines, Live, Silent, ending
+from mlbench.cli.progress import Lines, Live, Silent, outcome_line
 from mlbench.engine import distributed
 from mlbench.engine.distributed import World
 from mlbench.executors.local import execute
-from mlbench.plan import GivenFiles, Plan, identify, make_plan
-from mlbench.suite import COMMAND_LINE, Suite, lay_over, make
-from mlbench.suite import read as read_suite
+from mlbench.plan import GivenFiles, Plan, identify_files, make_plan
+from mlbench.suite import COMMAND_LINE, Suite, apply_overrides, make_suite, read_suite
 from mlbench.text import count
 from mlbench.tracks import merge
 from mlbench.types import MlbenchError, Places, SuiteError
 
-INTERRUPTED = "interrupted: finished runs are kept; the same command goes on with the rest"
+INTERRUPTED = "interrupted: finished runs are kept; repeat the command to run the rest"
 
 
-class Launched(NamedTuple):
-    """What a plan is made for.
+class LaunchContext(NamedTuple):
+    """What the plan of a launch needs.
 
     Attributes:
         places: where data and results are.
-        files: the weights and label vectors that the user named.
+        files: weights and label vectors that the user named.
         world: the processes of this launch.
     """
 
@@ -51,30 +50,30 @@ class Launched(NamedTuple):
     world: World
 
 
-def read(flags: Mapping[str, Any], texts: Iterable[str], file: Path | None) -> Suite:
-    """Read a suite file, if there is one, and lay the command line over it.
+def read_matrix(flags: Mapping[str, Any], texts: Iterable[str], file: Path | None) -> Suite:
+    """Read a suite file, if there is one, and apply the command line to it.
 
     Raises:
-        SuiteError, PluginError: as ``mlbench.suite.make``.
+        SuiteError, PluginError: as ``mlbench.suite.make_suite``.
     """
-    given = lay_over(flags, texts)
+    given = apply_overrides(flags, texts)
     fields = merge(read_suite(file), given) if file else dict(given)
     cuda = device_name(str(fields.get("device", "auto"))).startswith("cuda")
     fields = {"precision": "bf16" if cuda else "fp32"} | fields
-    return make(fields, str(file or COMMAND_LINE), given)
+    return make_suite(fields, str(file or COMMAND_LINE), given)
 
 
-def plan(asked: Suite, launched: Launched) -> Plan:
-    """Plan a matrix, with the files that it names by their digests."""
-    files = launched.files
-    if files.weights_file is not None and len(asked.backbones) > 1:
-        raise SuiteError("--weights FILE fits one backbone; name one in --backbones")
-    asked = asked.model_copy(update={"words": files.words})
-    return make_plan(asked, launched.places, files.weights)
+def plan_matrix(suite: Suite, context: LaunchContext) -> Plan:
+    """Plan a matrix; files of weights and vectors are identified by their digests."""
+    files = context.files
+    if files.weights_file is not None and len(suite.backbones) > 1:
+        raise SuiteError("--weights FILE fits one backbone only; name one with --backbones")
+    suite = suite.model_copy(update={"words": files.words})
+    return make_plan(suite, context.places, files.weights)
 
 
-def refuse_together(error: MlbenchError) -> NoReturn:
-    """End this command, in each of its processes, with one message.
+def fail_together(error: MlbenchError) -> NoReturn:
+    """End all processes of this command with one message.
 
     Raises:
         MlbenchError: the error itself, if this is the only process.
@@ -82,48 +81,50 @@ def refuse_together(error: MlbenchError) -> NoReturn:
     if not distributed.launched():
         raise error
     if distributed.join("cpu").leads:
-        refuse(error)
+        print_error(error)
     distributed.leave(2)
 
 
-def launch(asked: Suite, make: Callable[[Launched], Plan], dry_run: bool) -> NoReturn:
-    """Start the processes that the user asks for, and carry out a plan in them.
+def launch(suite: Suite, make: Callable[[LaunchContext], Plan], dry_run: bool) -> NoReturn:
+    """Start the requested processes and execute a plan in them.
 
     Args:
-        asked: where to run; its matrix is not looked at.
+        suite: where to run; its matrix is ignored.
         make: makes the plan, in the leading process.
-        dry_run: True only prints the plan.
+        dry_run: print the plan and run nothing.
 
     Raises:
         typer.Exit: with the exit code of the command.
     """
-    device = device_name(asked.device)
-    if asked.gpus > 1 and not distributed.launched():
-        code = distributed.launch(asked.gpus, sys.argv[1:], device)
+    device = device_name(suite.device)
+    if suite.gpus > 1 and not distributed.launched():
+        code = distributed.launch(suite.gpus, sys.argv[1:], device)
         if code == 130:
             errors.print(INTERRUPTED)
         raise typer.Exit(code)
     try:
         if ":" in device and distributed.launched():
-            raise SuiteError(f"--device {device} is one device, for several processes; use cuda")
-        files = identify(asked.weights, asked.words)
+            raise SuiteError(
+                f"--device {device} is a single device for several processes; use --device cuda"
+            )
+        files = identify_files(suite.weights, suite.words)
     except MlbenchError as error:
-        refuse_together(error)
+        fail_together(error)
     places = Places(
-        data=asked.data or data_folder(),
+        data=suite.data or data_folder(),
         weights=files.weights_file,
         words=files.words_file,
-        results=asked.results,
-        cache=asked.cache or cache_folder(),
+        results=suite.results,
+        cache=suite.cache or cache_folder(),
         device=device,
-        workers=thread_count() if asked.workers is None else asked.workers,
-        checkpoints=asked.keep_checkpoints,
+        workers=thread_count() if suite.workers is None else suite.workers,
+        checkpoints=suite.keep_checkpoints,
     )
-    launched = Launched(places, files, distributed.join(device))
+    context = LaunchContext(places, files, distributed.join(device))
     try:
-        code = _plan_and_carry_out(make, launched, dry_run)
+        code = _plan_and_execute(make, context, dry_run)
     except KeyboardInterrupt:
-        if launched.world.leads:
+        if context.world.leads:
             errors.print(INTERRUPTED)
         raise typer.Exit(130) from None
     if distributed.launched():
@@ -131,30 +132,32 @@ def launch(asked: Suite, make: Callable[[Launched], Plan], dry_run: bool) -> NoR
     raise typer.Exit(code)
 
 
-def _plan_and_carry_out(make: Callable[[Launched], Plan], launched: Launched, dry: bool) -> int:
-    """The leader's exit code, on every process."""
-    world = launched.world
+def _plan_and_execute(
+    make: Callable[[LaunchContext], Plan], context: LaunchContext, dry: bool
+) -> int:
+    """Return the exit code of the leading process, in every process."""
+    world = context.world
     try:
-        planned = world.ask_leader(lambda: make(launched))
+        planned = world.ask_leader(lambda: make(context))
     except MlbenchError as error:  # raised on every process, so that all end together
         if world.size == 1:
             raise
         if world.leads:
-            refuse(error)
+            print_error(error)
         return 2
     if dry:
         if world.leads:
-            show(planned)
-        return 2 if planned.hopeless else 0
-    # All processes wait for the leader: a launcher kills the others when one has ended.
-    code: int = world.broadcast(_carry_out(planned, launched.places, world))
+            print_plan(planned)
+        return 2 if planned.all_refused else 0
+    # All processes wait for the leader: a launcher kills the rest when one ends.
+    code: int = world.broadcast(_execute(planned, context.places, world))
     return code
 
 
-def _carry_out(planned: Plan, places: Places, world: World) -> int:
+def _execute(planned: Plan, places: Places, world: World) -> int:
     if world.leads:
-        _complain(planned)
-        if planned.hopeless:
+        _print_refusals(planned)
+        if planned.all_refused:
             return 2
         if planned.done and not planned.missing:
             runs, are = count(len(planned.done), "run"), "is" if len(planned.done) == 1 else "are"
@@ -166,19 +169,21 @@ def _carry_out(planned: Plan, places: Places, world: World) -> int:
             outcomes = execute(planned.missing, places, world, progress, command)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if world.leads:
-        for outcome in failed if len(outcomes) > 1 else ():  # a single one was just reported
-            errors.print(ending(outcome), style="red", markup=False)
+        for outcome in failed if len(outcomes) > 1 else ():  # a single failure was already reported
+            errors.print(outcome_line(outcome), style="red", markup=False)
         _print_board(planned, places)
     return 1 if failed or planned.refused or planned.diverged else 0
 
 
 def _print_board(planned: Plan, places: Places) -> None:
-    """Print the rows of this matrix with their ranks on the whole boards, and write all boards."""
+    """Print the rows of this matrix, ranked on their whole boards, and write all boards."""
     specs = (*planned.missing, *planned.done)
-    mine = {(spec.data, spec.track) for spec in specs}
+    wanted = {(spec.data, spec.track) for spec in specs}
     found = show_boards.read(places.results)
     shown = [
-        table for table in found.tables if table.tier == "own" and (table.data, table.track) in mine
+        table
+        for table in found.tables
+        if table.tier == "own" and (table.data, table.track) in wanted
     ]
     show_boards.show(shown, {spec.run_id for spec in specs})
     show_boards.write(found)
@@ -192,13 +197,13 @@ def _progress(world: World, planned: Plan) -> Silent:
 
 
 def _variants(planned: Plan) -> dict[str, str]:
-    """Run id -> what sets the run apart from others of its method, backbone and loss."""
+    """Map run ids to the settings in which runs of one method, backbone and loss differ."""
     specs = planned.specs
     return {spec.run_id: text for spec, text in zip(specs, variants(specs), strict=True)}
 
 
-def show(planned: Plan) -> None:
-    """Print what would run, and why."""
+def print_plan(planned: Plan) -> None:
+    """Print which runs would be executed, and why."""
     table = Table(box=None, pad_edge=False)
     for column in ("run", "what", "track", "state"):
         table.add_column(column, overflow="fold")
@@ -211,11 +216,11 @@ def show(planned: Plan) -> None:
         table.add_row(spec.run_id, escape(what), spec.track, state)
     if table.rows:
         console.print(table)
-    _complain(planned)
+    _print_refusals(planned)
 
 
-def _complain(planned: Plan) -> None:
-    """Print what cannot run, and why."""
+def _print_refusals(planned: Plan) -> None:
+    """Print which runs cannot be executed, and why."""
     for refused in planned.refused:
         errors.print(f"refused: {refused.label}: {refused.reason}", style="red", markup=False)
     for spec, error in planned.diverged:

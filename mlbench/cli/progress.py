@@ -1,4 +1,4 @@
-"""What a matrix shows while it runs: bars on a terminal, plain lines elsewhere."""
+"""Progress of a matrix: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from mlbench.types import EpochLog, RunSpec
 
 
-NONE: Mapping[str, str] = MappingProxyType({})
+NO_VARIANTS: Mapping[str, str] = MappingProxyType({})
 
 
-def ending(outcome: Outcome) -> str:
-    """How it went, in a line."""
+def outcome_line(outcome: Outcome) -> str:
+    """Describe the result of a run in one line."""
     record = outcome.record
     if record is not None and record.scores is not None:
         seconds = sum(record.seconds.values())
@@ -29,13 +29,13 @@ def ending(outcome: Outcome) -> str:
 
 
 class Silent:
-    """Says nothing: for processes that do not lead.
+    """Prints nothing; for processes that do not lead.
 
     Args:
-        variants: run id -> what sets it apart from others of its title.
+        variants: run id -> settings that differ from other runs of the same title.
     """
 
-    def __init__(self, variants: Mapping[str, str] = NONE) -> None:
+    def __init__(self, variants: Mapping[str, str] = NO_VARIANTS) -> None:
         self.variants = variants
 
     def _title(self, spec: RunSpec) -> str:
@@ -49,49 +49,49 @@ class Silent:
         """Nothing to take down."""
 
     def begin(self, number: int, total: int, spec: RunSpec) -> None:
-        """A run begins."""
+        """Report that a run begins."""
 
     def end(self, outcome: Outcome) -> None:
-        """It has ended."""
+        """Report how a run ended."""
 
     def stage(self, text: str) -> None:
-        """A stage begins."""
+        """Report that a stage begins."""
 
     def count(self, done: int, total: int) -> None:
-        """How far the stage has come."""
+        """Report the progress of the stage."""
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
-        """Steps are done."""
+        """Report a finished step."""
 
     def epoch(self, log: EpochLog) -> None:
-        """An epoch is done."""
+        """Report a finished epoch."""
 
 
 class Lines(Silent):
-    """A line for every run and epoch: for logs and pipes."""
+    """Prints a line for every run and epoch; for logs and pipes."""
 
     def begin(self, number: int, total: int, spec: RunSpec) -> None:
-        """Announce the run."""
-        self._say(f"[{number}/{total}] {self._title(spec)}")
+        """Print the title of the run."""
+        self._print(f"[{number}/{total}] {self._title(spec)}")
 
     def end(self, outcome: Outcome) -> None:
-        """Say how it went."""
-        self._say(f"  {ending(outcome)}")
+        """Print the result of the run."""
+        self._print(f"  {outcome_line(outcome)}")
 
     def epoch(self, log: EpochLog) -> None:
-        """The epoch's loss and speed."""
+        """Print the loss and the speed of the epoch."""
         chosen_by = "" if log.mAP is None else f", mAP {log.mAP:.2f}"
         speed = f"{log.images_per_second:.0f} images/s"
-        self._say(f"  epoch {log.epoch}: loss {log.loss:.4f}{chosen_by}, {speed}")
+        self._print(f"  epoch {log.epoch}: loss {log.loss:.4f}{chosen_by}, {speed}")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         errors.print(text, markup=False, highlight=False)
 
 
 class Live(Silent):
-    """Two bars on a terminal: the matrix, and the run that is going on."""
+    """Draws two bars on a terminal: one for the matrix and one for the current run."""
 
-    def __init__(self, variants: Mapping[str, str] = NONE) -> None:
+    def __init__(self, variants: Mapping[str, str] = NO_VARIANTS) -> None:
         super().__init__(variants)
         self.bars = Bars(
             TextColumn("{task.description}", markup=False),
@@ -116,7 +116,7 @@ class Live(Silent):
         self.bars.stop()
 
     def begin(self, number: int, total: int, spec: RunSpec) -> None:
-        """A new bar for the run."""
+        """Add a bar for the run."""
         if self.matrix is None:
             self.matrix = self.bars.add_task("matrix", total=total, detail="")
         self.bars.update(self.matrix, completed=number - 1)
@@ -124,21 +124,21 @@ class Live(Silent):
         self.current = self.bars.add_task(self._title(spec), total=None, detail="")
 
     def end(self, outcome: Outcome) -> None:
-        """Replace the bar by a line that stays."""
+        """Replace the bar of the run by a line."""
         self.bars.remove_task(self.current)
         self.bars.advance(self.matrix)
-        self.bars.console.print(ending(outcome), markup=False, highlight=False)
+        self.bars.console.print(outcome_line(outcome), markup=False, highlight=False)
 
     def stage(self, text: str) -> None:
-        """Name the stage."""
+        """Show the name of the stage."""
         self.bars.reset(self.current, total=None, detail=text)
 
     def count(self, done: int, total: int) -> None:
-        """How far the stage has come."""
+        """Report the progress of the stage."""
         self.bars.update(self.current, completed=done, total=total)
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
-        """Steps of the whole run, so that the time left is the run's."""
+        """Count steps over the whole run, so that the remaining time is that of the run."""
         self.bars.update(
             self.current,
             completed=epoch * steps + step,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mlbench.cli.matrix import Launched
+    from mlbench.cli.matrix import LaunchContext
     from mlbench.plan import Plan
 
 
@@ -44,10 +44,10 @@ def repeat(
         gpus=gpus,
         retry_diverged=retry_diverged,
     )
-    matrix.launch(settings, lambda launched: _plan(file, launched, retry_diverged), dry_run)
+    matrix.launch(settings, lambda context: _plan(file, context, retry_diverged), dry_run)
 
 
-def _plan(file: Path, launched: Launched, retry_diverged: bool) -> Plan:
+def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
     """Plan the run that a file describes.
 
     Raises:
@@ -65,11 +65,11 @@ def _plan(file: Path, launched: Launched, retry_diverged: bool) -> Plan:
     from mlbench.plan import compare_with_store
     from mlbench.types import DataError
 
-    places = launched.places
+    places = context.places
     run = run_file.read_run(file)
-    current = environment(torch.device(places.device), launched.world, run.spec)
+    current = environment(torch.device(places.device), context.world, run.spec)
     run_file.assert_same_plugins(file, run, current)
-    run_file.assert_same_files(run.spec, launched.files.weights, launched.files.words)
+    run_file.assert_same_files(run.spec, context.files.weights, context.files.words)
     spec = run.spec
     splits = open_run(spec, places)
     if splits.digest != spec.data:

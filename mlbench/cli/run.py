@@ -1,4 +1,4 @@
-"""``mlbench run``: train, evaluate, measure and rank every combination of a matrix."""
+"""``mlbench run``: train, evaluate and rank every combination of a matrix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from mlbench.types import MlbenchError, Track
 
-MATRIX, TRAINING, MACHINE = "What runs", "How it is trained", "Where"
+MATRIX, TRAINING, MACHINE = "What to run", "Training", "Machine"
 EXAMPLES = """
 Examples:
 
@@ -25,55 +25,76 @@ def run(
     plugins: Annotated[
         str | None,
         typer.Option(
-            help="Names of any kind, with commas; every combination runs.", rich_help_panel=MATRIX
+            help="Plugins of any kind, separated by commas; every combination runs.",
+            rich_help_panel=MATRIX,
         ),
     ] = None,
     datasets: Annotated[
-        str | None, typer.Option(help="Data sets, with commas.", rich_help_panel=MATRIX)
+        str | None,
+        typer.Option(
+            help="Data sets, separated by commas. Default: synthetic.", rich_help_panel=MATRIX
+        ),
     ] = None,
     backbones: Annotated[
-        str | None, typer.Option(help="Backbones, with commas.", rich_help_panel=MATRIX)
+        str | None,
+        typer.Option(
+            help="Backbones, separated by commas. Default: set by the track.",
+            rich_help_panel=MATRIX,
+        ),
     ] = None,
     losses: Annotated[
-        str | None, typer.Option(help="Losses, with commas.", rich_help_panel=MATRIX)
+        str | None,
+        typer.Option(
+            help="Losses, separated by commas. Default: set by the track.", rich_help_panel=MATRIX
+        ),
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Seeds, with commas.", rich_help_panel=MATRIX)
+        str | None,
+        typer.Option(help="Seeds, separated by commas. Default: 0.", rich_help_panel=MATRIX),
     ] = None,
     track: Annotated[
         Track | None,
-        typer.Option(help="The question to ask. Default: controlled.", rich_help_panel=MATRIX),
+        typer.Option(
+            help="Which rules the runs follow (see benchmarks/README.md). Default: controlled.",
+            rich_help_panel=MATRIX,
+        ),
     ] = None,
     suite: Annotated[
         Path | None,
-        typer.Option(help="A YAML file that says all of this, and more.", rich_help_panel=MATRIX),
+        typer.Option(
+            help="A YAML file with these options and more; options given here override it.",
+            rich_help_panel=MATRIX,
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Anything that a suite file can say: optimizer.lr=3e-4, holdout=0.2, "
+            help="Any field of a suite file, e.g. optimizer.lr=3e-4, holdout=0.2, "
             "selection=validation, dataset_options.year=2014. May be repeated.",
             rich_help_panel=MATRIX,
         ),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Epochs of every run.", rich_help_panel=TRAINING),
+        typer.Option(min=1, help="Training epochs.", rich_help_panel=TRAINING),
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Side of the images in pixels.", rich_help_panel=TRAINING),
+        typer.Option(min=1, help="Side length of the images in pixels.", rich_help_panel=TRAINING),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Of the backbone: default, none, or a file.", rich_help_panel=TRAINING),
+        typer.Option(
+            help="Initial weights of the backbone: default, none, or a file.",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     words: Annotated[
         str | None,
         typer.Option(
-            help="Label vectors: a GloVe text file or .npz, cooccurrence or random.",
+            help="Label vectors: cooccurrence, random, a GloVe text file, or an .npz file.",
             rich_help_panel=TRAINING,
         ),
     ] = None,
@@ -96,13 +117,13 @@ def run(
         typer.Option(min=1, help="Processes on this machine.", rich_help_panel=MACHINE),
     ] = None,
     retry_diverged: Annotated[
-        bool, typer.Option(help="Run again what diverged.", rich_help_panel=MACHINE)
+        bool, typer.Option(help="Run diverged runs again.", rich_help_panel=MACHINE)
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option(help="Only list what would run, and why.", rich_help_panel=MACHINE)
+        bool, typer.Option(help="Show the plan; run nothing.", rich_help_panel=MACHINE)
     ] = False,
 ) -> None:
-    """Run what is missing of a matrix, and print its board."""
+    """Train and score every missing run of a matrix, and print its board."""
     from mlbench.cli import matrix
 
     flags = {
@@ -122,10 +143,10 @@ def run(
         "settings": _given({"epochs": epochs, "image_size": image_size}) or None,
     }
     try:
-        asked = matrix.read(_given(flags), set_ or (), suite)
+        asked = matrix.read_matrix(_given(flags), set_ or (), suite)
     except MlbenchError as error:
-        matrix.refuse_together(error)
-    matrix.launch(asked, lambda launched: matrix.plan(asked, launched), dry_run)
+        matrix.fail_together(error)
+    matrix.launch(asked, lambda context: matrix.plan_matrix(asked, context), dry_run)
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``mlbench show NAME``: a plugin's card."""
+"""``mlbench show NAME``: print a plugin's card."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mlbench.text import count
 if TYPE_CHECKING:
     from mlbench.types import DatasetCard, Recipe
 
-GIVEN = ("spec", "labels", "root", "cache", "weights", "image_size")
-"""What the core gives to factories, and no user sets as an option."""
+SET_BY_CORE = ("spec", "labels", "root", "cache", "weights", "image_size")
+"""Parameters of factories that the core passes and that are no options."""
 
 
-def show(name: Annotated[str, typer.Argument(help="A plugin of any kind.")]) -> None:
+def show(name: Annotated[str, typer.Argument(help="Name of a plugin of any kind.")]) -> None:
     """Print a plugin's card: citation, options with defaults, distribution and version."""
     kinds = registry.kinds_of(name)
     if not kinds:
@@ -44,7 +44,7 @@ def _card(plugin: Plugin) -> None:
         console.print(escape(text))
     if card := registry.dataset_card(plugin):
         _dataset(card)
-    options = registry.options(loaded, GIVEN)
+    options = registry.options(loaded, SET_BY_CORE)
     if options:
         console.print("\nOptions (with their defaults):")
         for name, default in options.items():
@@ -91,7 +91,7 @@ def _dataset(card: DatasetCard) -> None:
         positives = f", {count(split.positives, 'positive')}" if split.positives else ""
         console.print(f"  {name}: {count(split.images, 'image')}{positives}", markup=False)
     if card.family:
-        console.print(f"Recipes speak of it as {card.family}", markup=False)
+        console.print(f"Recipes call it {card.family}", markup=False)
     if card.identities:
         console.print(f"Known editions: {', '.join(card.identities.values())}", markup=False)
     if card.notes:

@@ -15,12 +15,12 @@ from mlbench.types import RunRecord, SuiteError, Track
 
 
 class Boards(NamedTuple):
-    """A store that was read once.
+    """All boards of a store.
 
     Attributes:
-        store: it.
-        records: all of its records.
-        tables: all of its boards.
+        store: the store.
+        records: all its records.
+        tables: all its boards.
     """
 
     store: Store
@@ -28,21 +28,21 @@ class Boards(NamedTuple):
     tables: list[Table]
 
     def select(self, dataset: str | None, track: Track | None) -> list[Table]:
-        """The boards of a data set and a track (see ``mlbench.boards.rows.select``).
+        """Select the boards of a data set and a track (see ``mlbench.boards.rows.select``).
 
         Raises:
-            SuiteError: there is none.
+            SuiteError: no board matches.
         """
         if found := select(self.tables, dataset, track):
             return found
         raise SuiteError(
-            f"no record in {self.store.root} matches; `mlbench run` makes records, --results names "
-            "another store"
+            f"no record in {self.store.root} matches; make one with `mlbench run`, or name another "
+            "folder with --results"
         )
 
 
 def read(results: Path) -> Boards:
-    """Read all boards of a store, and name every file that should be a record and is none."""
+    """Read all boards of a store; print a message for every file that is not a valid record."""
     store = Store(results)
     records, problems = store.read_all()
     for problem in problems:
@@ -57,13 +57,13 @@ def read(results: Path) -> Boards:
 
     found = tables(records, influence)
     for record in unusable.values():
-        said = f"run {record.run_id} has no usable predictions: {store.predictions_file(record)}"
-        errors.print(said, style="red", markup=False, highlight=False)
+        text = f"run {record.run_id} has no usable predictions: {store.predictions_file(record)}"
+        errors.print(text, style="red", markup=False, highlight=False)
     return Boards(store, records, found)
 
 
 def write(boards: Boards) -> None:
-    """Write all boards as files beside the records; a store without any gets none.
+    """Write all boards as files next to the records; write nothing if there are no boards.
 
     Raises:
         StoreError: a file cannot be written.
@@ -74,25 +74,25 @@ def write(boards: Boards) -> None:
         errors.print(f"written to {folder}", markup=False, highlight=False)
 
 
-def show(shown: Sequence[Table], asked: Set[str] | None = None) -> None:
+def show(chosen: Sequence[Table], run_ids: Set[str] | None = None) -> None:
     """Print boards.
 
     Args:
-        shown: the boards.
-        asked: ids of runs whose rows alone are printed; their ranks are those of the whole board.
+        chosen: the boards.
+        run_ids: print only rows with one of these runs; their ranks are those of the whole board.
     """
-    parts = shown if asked is None else [_rows_of(table, asked) for table in shown]
+    parts = chosen if run_ids is None else [_select_rows(table, run_ids) for table in chosen]
     if parts:
         console.print(render.terminal(parts))
-    for table, part in zip(shown, parts, strict=True):
+    for table, part in zip(chosen, parts, strict=True):
         if others := len(table.rows) - len(part.rows):
-            rows, were = count(others, "more row"), "was" if others == 1 else "were"
-            said = f"{table.name}: {rows}, which the ranks count, {were} not asked for"
-            errors.print(said, markup=False, highlight=False)
+            rows = count(others, "row")
+            text = f"{table.name}: {rows} of other runs not shown; the ranks include them"
+            errors.print(text, markup=False, highlight=False)
 
 
-def _rows_of(table: Table, run_ids: Set[str]) -> Table:
-    """The board with only the rows that have one of these runs; ranks stay those of the whole."""
+def _select_rows(table: Table, run_ids: Set[str]) -> Table:
+    """Keep the rows that have one of these runs, with their ranks on the whole board."""
     rows = tuple(row for row in table.rows if not run_ids.isdisjoint(row.run_ids))
     diverged = tuple(run for run in table.diverged if run.run_id in run_ids)
     return table.model_copy(update={"rows": rows, "diverged": diverged, "wins": ()})

@@ -31,7 +31,7 @@ from mlbench.contracts import (
     recipe_checks,
 )
 from mlbench.contracts.outcome import ContractError, NotChecked
-from mlbench.registry import Kind, Plugin, asks_for_argument
+from mlbench.registry import Kind, Plugin, needs_argument
 from mlbench.types import PluginError
 
 __all__ = ["CHECKS", "CheckResult", "ContractError", "check", "require"]
@@ -78,7 +78,7 @@ def check(plugin: Plugin) -> list[CheckResult]:
     except PluginError as error:
         return [CheckResult("loads", ok=False, reason=str(error))]
     given = _GIVEN.get(plugin.kind)
-    if plugin.argument is None and given is not None and asks_for_argument(found, given):
+    if plugin.argument is None and given is not None and needs_argument(found, given):
         reason = f"not checked: give {plugin.name} an argument, as in {plugin.name}:SOMETHING"
         return [CheckResult("loads", ok=True, reason=reason)]
     return [CheckResult("loads", ok=True), *(_run(c, found) for c in CHECKS[plugin.kind])]

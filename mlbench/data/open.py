@@ -191,7 +191,7 @@ def open_splits(
 def _make(name: str, options: Mapping[str, Any], root: Path | None, cache: Path) -> Dataset:
     plugin = registry.find("dataset", name)
     factory = plugin.load()
-    if plugin.argument is None and registry.asks_for_argument(factory, CORE_PARAMETERS):
+    if plugin.argument is None and registry.needs_argument(factory, CORE_PARAMETERS):
         raise PluginError(f"dataset {name!r} needs an argument: write {name}:SOMETHING")
     known = registry.options(factory, CORE_PARAMETERS)
     for option in options:

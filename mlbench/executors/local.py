@@ -35,7 +35,7 @@ class MatrixProgress(Progress, Protocol):
     """Progress of a whole matrix."""
 
     def begin(self, number: int, total: int, spec: RunSpec) -> None:
-        """Run ``number`` of ``total`` begins."""
+        """Report that run ``number`` of ``total`` begins."""
         ...
 
     def end(self, outcome: Outcome) -> None:
@@ -93,8 +93,8 @@ def _log_to(file: Path | None) -> Iterator[None]:
         handler = logging.FileHandler(file, mode="w", encoding="utf-8")
     except OSError as error:
         raise StoreError(
-            f"{file} cannot be written ({error.strerror}); make room, give write permission, or "
-            "name another folder with --results"
+            f"{file} cannot be written ({error.strerror}); free space, grant write permission, "
+            "or name another folder with --results"
         ) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.addHandler(handler)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlbench.store import Store
-from mlbench.suite import lay_over, make, named_values
+from mlbench.suite import apply_overrides, make_suite, named_values
 from mlbench.types import LabelNoise, SuiteError
 
 SMALL = """
@@ -181,13 +181,13 @@ def test_options_are_for_every_data_set_or_for_one():
         "dataset_options": {"coco": {"year": 2014, "a": 1}},
     }
     given = ("manifest:my.csv.test=0.5", "coco.a=2", "b=3")
-    over = lay_over(fields, [f"dataset_options.{text}" for text in given])
-    assert make(over).dataset_options == {
+    over = apply_overrides(fields, [f"dataset_options.{text}" for text in given])
+    assert make_suite(over).dataset_options == {
         "coco": {"year": 2014, "a": 2, "b": 3},
         "manifest:my.csv": {"test": 0.5, "b": 3},
     }
     with pytest.raises(SuiteError, match="did you mean coco"):
-        make(lay_over(fields, ["dataset_options.coc.year=2014"]))
+        make_suite(apply_overrides(fields, ["dataset_options.coc.year=2014"]))
 
 
 def test_options_of_data_sets_on_the_command_line(cli, small, tmp_path):

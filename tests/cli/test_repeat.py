@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mlbench import run_file
-from mlbench.cli.matrix import Launched
+from mlbench.cli.matrix import LaunchContext
 from mlbench.cli.repeat import _plan
 from mlbench.engine.distributed import World
 from mlbench.plan import GivenFiles
@@ -178,5 +178,5 @@ def test_committed_runs_are_planned_under_their_ids(identity, folder, real_data,
     for record in methods.values():
         (tmp_path / "run.yaml").write_text(run_file.to_yaml(record))
         given = GivenFiles(None, record.spec.settings.weights, None, (record.spec.words,))
-        planned = _plan(tmp_path / "run.yaml", Launched(places, given, World()), False)
+        planned = _plan(tmp_path / "run.yaml", LaunchContext(places, given, World()), False)
         assert [spec.run_id for spec in planned.missing] == [record.run_id]

@@ -349,5 +349,5 @@ def test_interrupting_keeps_whole_records_and_says_so(small, tmp_path, cache):
                 break
         going.send_signal(signal.SIGINT)
         output, _ = going.communicate(timeout=300)
-    assert going.returncode == 130 and b"the same command goes on" in output
+    assert going.returncode == 130 and b"repeat the command to run the rest" in output
     assert not list((tmp_path / "results").glob("records/**/*.json"))

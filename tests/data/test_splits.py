@@ -55,7 +55,7 @@ def opened(monkeypatch, tmp_path):
         monkeypatch.setattr(type(plugin), "load", lambda _: lambda *_: made or Made())
         monkeypatch.setattr(registry, "find", lambda *_: plugin)
         monkeypatch.setattr(registry, "options", lambda *_: {})
-        monkeypatch.setattr(registry, "asks_for_argument", lambda *_: False)
+        monkeypatch.setattr(registry, "needs_argument", lambda *_: False)
         return open_splits("made", {}, None, tmp_path, **arguments)
 
     return make

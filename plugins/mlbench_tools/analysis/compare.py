@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlbench.boards.markup import chance, span
+from mlbench.boards.markup import p_value, span
 from mlbench.cli.console import console, errors
 from mlbench.text import count, plural
 from mlbench.types import SuiteError, Track
@@ -28,18 +28,21 @@ WIDEST = 100
 
 def compare(
     first: Annotated[
-        str | None, typer.Argument(metavar="A", help="A run id, its beginning, or a method.")
+        str | None, typer.Argument(metavar="A", help="A run id or its beginning, or a method.")
     ] = None,
     second: Annotated[str | None, typer.Argument(metavar="B", help="The same.")] = None,
-    results: Annotated[Path, typer.Option(help="The store.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
     dataset: Annotated[
-        str | None, typer.Option(help="Methods of this data set's board, e.g. coco-mini.")
+        str | None,
+        typer.Option(help="Compare methods on the board of this edition, e.g. coco-mini."),
     ] = None,
-    track: Annotated[Track | None, typer.Option(help="Methods of this track's board.")] = None,
+    track: Annotated[
+        Track | None, typer.Option(help="Compare methods on the board of this track.")
+    ] = None,
     resamples: Annotated[int, typer.Option(min=100, help="Draws of the bootstrap.")] = 1000,
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare two runs, or two methods by all their seeds, on the images both were scored on.
+    """Compare two runs, or two methods over all their seeds, on the same test images.
 
     Without A and B, print which rows of a board are significantly better than which.
     """
@@ -212,4 +215,4 @@ def _of(one: ClassDifference) -> str:
 
 
 def _difference(one: Difference) -> str:
-    return f"{one.difference:+.2f} [{one.low:.2f},{one.high:.2f}], p {chance(one.p)}"
+    return f"{one.difference:+.2f} [{one.low:.2f},{one.high:.2f}], p {p_value(one.p)}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlbench.boards.ranks import LEVEL, NORMAL_95, pooled
-from mlbench.boards.variants import flat, named
+from mlbench.boards.variants import flatten, row_title
 from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision, check
 from mlbench.metrics.bootstrap import INTERVAL, bootstrap_average_precision, mean_over_classes
 from mlbench.metrics.paired import holm, satterthwaite, two_sided
@@ -170,7 +170,7 @@ def _check_comparable(records: Sequence[RunRecord], predictions: Sequence[Predic
 def _side(records: Sequence[RunRecord]) -> ComparedSide:
     spec = records[0].spec
     return ComparedSide(
-        title=named(spec.method, spec.settings.backbone, spec.settings.loss),
+        title=row_title(spec.method, spec.settings.backbone, spec.settings.loss),
         run_ids=tuple(record.run_id for record in records),
         mAP=float(np.mean([r.scores.mAP for r in records if r.scores is not None])),
     )
@@ -230,7 +230,7 @@ def _classes(
 def _settings(
     first: RunRecord, second: RunRecord, *, several_seeds: bool
 ) -> list[tuple[str, Any, Any]]:
-    one, other = (flat(record.spec.model_dump(mode="json")) for record in (first, second))
+    one, other = (flatten(record.spec.model_dump(mode="json")) for record in (first, second))
     names = sorted({*one, *other} - ({"seed"} if several_seeds else set()))
     return [
         (name.removeprefix("settings."), one.get(name), other.get(name))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic_core import to_json
 
-from mlbench.boards.markup import chance
+from mlbench.boards.markup import p_value
 from mlbench.cli.console import console, errors
 from mlbench.text import count
 from mlbench.types import SuiteError
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def explain(
-    results: Annotated[Path, typer.Argument(help="The store.")] = Path("results"),
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    results: Annotated[Path, typer.Argument(help="Folder of the results.")] = Path("results"),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Split the variance of mAP on every board by backbone, head, loss, other settings and seed."""
     from mlbench.store import Store
@@ -57,7 +57,7 @@ def _show(board: BoardVariance) -> None:
             str(part.freedom),
             "unknown" if part.share is None else f"{part.share:.1f} %",
             "" if part.deviation is None else f"{part.deviation:.2f}",
-            "" if part.p is None else chance(part.p).removeprefix("= "),
+            "" if part.p is None else p_value(part.p).removeprefix("= "),
         )
     if board.parts:
         console.print(table)

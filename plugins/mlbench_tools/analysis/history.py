@@ -24,10 +24,10 @@ COMMIT = 7
 
 def history(
     since: Annotated[str, typer.Argument(help="A date, or the commit of a record.")],
-    results: Annotated[Path, typer.Option(help="The store.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
     dataset: Annotated[
         str | None,
-        typer.Option(help="Only this edition, e.g. coco-mini; if none, those that begin so."),
+        typer.Option(help="Only this edition, e.g. coco-mini, or all that begin with this text."),
     ] = None,
     track: Annotated[Track | None, typer.Option(help="Only this track.")] = None,
 ) -> None:

@@ -32,16 +32,19 @@ def score(
         ),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="Names, separated by commas; all for every one that may differ.")
+        str,
+        typer.Option(
+            help="Protocols, separated by commas; `all` for every one that may give other numbers."
+        ),
     ] = "canonical",
-    results: Annotated[Path, typer.Option(help="The store.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
     by_label: Annotated[
-        bool, typer.Option("--by-label", help="Also print the numbers of every label.")
+        bool, typer.Option("--by-label", help="Also print the values per label.")
     ] = False,
     show: Annotated[bool, typer.Option("--list", help="List the protocols and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score predictions; nothing is trained and no image is read."""
+    """Score predictions of a file or a run under the protocols of the literature."""
     if show:
         _list(as_json)
         return

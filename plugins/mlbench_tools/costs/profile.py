@@ -37,7 +37,9 @@ def profile(
     backbones: Annotated[
         str | None, typer.Option(help="Backbones, separated by commas. Default: resnet101.")
     ] = None,
-    image_size: Annotated[int, typer.Option(min=1, help="Side in pixels.")] = 448,
+    image_size: Annotated[
+        int, typer.Option(min=1, help="Side length of the images in pixels.")
+    ] = 448,
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure latency and peak memory.")
     ] = False,
@@ -51,9 +53,9 @@ def profile(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Count heads apart from their backbone, with the options of their recipes.
+    """Count parameters and GMACs of heads without their backbone, as their recipes set them.
 
-    Needs no weights and no data, and without --measure hardly any time or memory.
+    Needs no weights and no data and, without --measure, little time and memory.
     """
     if cards:
         typer.echo(method_table(), nl=False)
@@ -65,13 +67,13 @@ def profile(
     import torch
 
     from mlbench.cli.console import device_name
-    from mlbench.suite import make
+    from mlbench.suite import make_suite
     from mlbench.tracks import recipe_of
     from mlbench_tools.costs.profiling import Measuring
     from mlbench_tools.costs.profiling import profile as profile_heads
 
     fields = {"plugins": _names(plugins), "backbones": _names(backbones or "")}
-    suite = make(fields, "the command line")
+    suite = make_suite(fields, "the command line")
     if others := (*suite.losses, *suite.datasets):
         raise SuiteError(
             f"--plugins: {', '.join(others)} costs nothing at inference; name methods and backbones"

@@ -39,7 +39,7 @@ MAX_SAMPLES = 400
 """The most samples on a sheet: one of 20x20 has 30 million pixels."""
 
 data = typer.Typer(
-    help="Fetch, verify, count and look at data sets.",
+    help="Fetch, verify, summarize and view data sets.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -47,7 +47,7 @@ data = typer.Typer(
 
 @data.command(name="list")
 def list_datasets(as_json: Json = False) -> None:
-    """List the data sets, their official sizes, and how to get each."""
+    """List the data sets with their official sizes and how to get them."""
     rows: list[dict[str, str | int | None]] = []
     for plugin in registry.plugins("dataset"):
         try:
@@ -94,7 +94,7 @@ def fetch(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Download, check and unpack a data set, or say what to do by hand.
+    """Download, check and unpack a data set, or print the manual steps.
 
     An interrupted download resumes; an archive that has been unpacked is not fetched again.
     """
@@ -159,7 +159,7 @@ def verify(
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding threads.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Name the edition and every missing or corrupt image; exit code 1 if there is one.
+    """Decode every image and print the edition and all problems; exit code 1 if there are any.
 
     Every image is decoded. The result is also written next to the data, or to the cache if that
     folder is read-only.
@@ -240,7 +240,7 @@ def stats(
     plot: Annotated[Path | None, typer.Option(help="Draw the co-occurrence to this .png.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Count images and labels: per image, per class, in pairs, and images without any."""
+    """Count images and labels: per image, per class, in pairs, and images without labels."""
     import numpy as np
 
     from mlbench_tools.fetch.pictures import cooccurrence_plot
@@ -262,15 +262,15 @@ def stats(
 @data.command()
 def show(
     name: Name,
-    out: Annotated[Path, typer.Option(help="The picture to write, a .png.")],
+    out: Annotated[Path, typer.Option(help="The .png file to write.")],
     data: Data = None,
     option: Options = None,
-    grid: Annotated[str, typer.Option(help="COLUMNSxROWS.")] = "4x4",
+    grid: Annotated[str, typer.Option(help="Grid of samples, COLUMNSxROWS.")] = "4x4",
     split: Annotated[Split, typer.Option(help="train or test.")] = "train",
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw random samples with their labels, to see what was loaded."""
+    """Draw random samples with their labels to a picture."""
     from mlbench_tools.fetch.pictures import contact_sheet, draw_samples
 
     check_png("--out", out)

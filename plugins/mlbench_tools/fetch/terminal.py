@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from mlbench.types import DatasetCard, Splits
     from mlbench_tools.fetch.unpack import OnProgress
 
-Name = Annotated[str, typer.Argument(help="A data set.")]
-Data = Annotated[Path | None, typer.Option(help="Where the data sets are. Default: $MLBENCH_DATA.")]
+Name = Annotated[str, typer.Argument(help="Name of a data set.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of the data sets. Default: $MLBENCH_DATA.")]
 Options = Annotated[
     list[str] | None,
     typer.Option(
         "--dataset-option",
         "--option",
-        help="NAME=VALUE of the data set, as in year=2014; may be repeated.",
+        help="Option of the data set, NAME=VALUE, e.g. year=2014. May be repeated.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def card_of(name: str) -> DatasetCard:

@@ -11,7 +11,7 @@ import typer
 
 from mlbench import registry
 from mlbench.cli.console import cache_folder, errors
-from mlbench.cli.show import GIVEN
+from mlbench.cli.show import SET_BY_CORE
 from mlbench.types import PluginError, Track
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ class Site:
 
 def page(
     folder: Annotated[Path, typer.Argument(help="Where to write the site; open its index.html.")],
-    results: Annotated[Path, typer.Option(help="The store.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
     dataset: Annotated[
         str | None,
-        typer.Option(help="Only this edition, e.g. coco-mini; if none, those that begin so."),
+        typer.Option(help="Only this edition, e.g. coco-mini, or all that begin with this text."),
     ] = None,
     track: Annotated[Track | None, typer.Option(help="Only this track.")] = None,
 ) -> None:
@@ -105,7 +105,7 @@ def collect(
         try:
             recipes[method] = recipe = registry.find("recipe", method).load()
             head = registry.find("head", recipe.settings.head).load()
-            options[method] = registry.options(head, GIVEN)
+            options[method] = registry.options(head, SET_BY_CORE)
         except PluginError as error:
             problems[method] = str(error)
     for dataset in {record.spec.dataset for record in records.values()}:

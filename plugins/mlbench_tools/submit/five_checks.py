@@ -12,7 +12,7 @@ from mlbench import registry, run_file
 from mlbench.data.open import open_run
 from mlbench.metrics.bootstrap import score
 from mlbench.text import shorten
-from mlbench.tracks import own
+from mlbench.tracks import track_settings
 from mlbench.types import (
     DatasetCard,
     Index,
@@ -222,7 +222,7 @@ def settings(record: RunRecord) -> Iterator[Remark]:
         )
         return
     try:
-        expected = own(spec.track, spec.method, spec.dataset, card, spec.settings)
+        expected = track_settings(spec.track, spec.method, spec.dataset, card, spec.settings)
     except (SuiteError, PluginError) as error:
         text = f"the {spec.track} track does not allow these settings"
         yield finding(text, f"settings of the {spec.track} track", error)

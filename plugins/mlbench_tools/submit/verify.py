@@ -35,7 +35,7 @@ def verify(
     supersede: Annotated[
         bool, typer.Option("--supersede", help="With --into: replace older records.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Recompute scores, parameters and GMACs of submitted results, and list what is wrong.
 

@@ -13,7 +13,7 @@ from mlbench.build import CORE_PARAMETERS, build
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256
-from mlbench.tracks import merge, of_dataset
+from mlbench.tracks import for_dataset, merge
 from mlbench.types import (
     LabelContext,
     Places,
@@ -97,7 +97,7 @@ def import_checkpoint(
     spec = RunSpec(
         method=method,
         dataset=dataset,
-        dataset_options=of_dataset(recipe.dataset_options, dataset),
+        dataset_options=for_dataset(recipe.dataset_options, dataset),
         data=f"imported:{sha256(file)[:16]}",
         track="published",
         words=f"sha256:{sha256(words)[:16]}" if words else "cooccurrence",
@@ -114,7 +114,7 @@ def released_settings(
     """The authors' settings for a data set and a release; later overrides win."""
     recipe: Recipe = registry.find("recipe", method).load()
     fields = recipe.settings.model_dump()
-    per_dataset = of_dataset(recipe.per_dataset, dataset)
+    per_dataset = for_dataset(recipe.per_dataset, dataset)
     for over in (per_dataset, released.settings, *overrides, {"weights": "none"}):
         fields = merge(fields, over)
     return Settings.model_validate(fields)

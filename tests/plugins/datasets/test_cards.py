@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mlbench import registry
-from mlbench.tracks import of_dataset
+from mlbench.tracks import for_dataset
 from mlbench.types import DatasetCard, SplitCard
 
 LISTED = [plugin for plugin in registry.plugins("dataset") if plugin.distribution == "mlbench-mlic"]
@@ -66,7 +66,7 @@ def test_families() -> None:
 @pytest.mark.parametrize("method", ["ssgrl", "csra", "ml_gcn", "msrn"])
 def test_what_authors_do_with_voc_they_do_in_both_years(method: str) -> None:
     table = registry.find("recipe", method).load().dataset_options
-    assert of_dataset(table, "voc2012") == of_dataset(table, "voc2007") != {}
+    assert for_dataset(table, "voc2012") == for_dataset(table, "voc2007") != {}
 
 
 @pytest.mark.parametrize("name", ["coco", "nuswide", "voc2007"])

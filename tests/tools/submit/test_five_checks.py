@@ -142,7 +142,7 @@ TAMPERED = {
     "selected on test": (
         other_settings(selection="test"),
         {"settings"},
-        "track does not allow these settings .*chooses the epoch on the split that is scored",
+        "track does not allow these settings .*chooses the epoch on the test split",
     ),
     "momentum": (
         other_settings(optimizer={**PROBE["optimizer"], "momentum": 0.5}),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -14,10 +13,8 @@ from filelock import FileLock, Timeout
 from mlbench.files import sha256
 from mlbench.types import Archive, DataError, DatasetCard
 from mlbench_tools.fetch.download import download
-from mlbench_tools.fetch.unpack import OnProgress, unpack
-
-OpenBar = Callable[[str], AbstractContextManager[OnProgress]]
-"""Opens a progress bar under a title."""
+from mlbench_tools.fetch.terminal import progress_bar
+from mlbench_tools.fetch.unpack import unpack
 
 RECEIPTS = ".mlbench"
 """The folder in the root that says what has been unpacked, so that it is not fetched again."""
@@ -63,7 +60,7 @@ def sources(card: DatasetCard, mirror: str | None, named: Sequence[str]) -> list
     return [ArchiveSource(*pair) for pair in zip(card.archives, places, strict=True)]
 
 
-def fetch_archive(source: ArchiveSource, root: Path, open_bar: OpenBar) -> dict[str, Any]:
+def fetch_archive(source: ArchiveSource, root: Path) -> dict[str, Any]:
     """Get one archive, check it and unpack it below ``root``, unless that has been done.
 
     A downloaded archive is removed once it is unpacked or found to be damaged; a local file stays.
@@ -78,13 +75,12 @@ def fetch_archive(source: ArchiveSource, root: Path, open_bar: OpenBar) -> dict[
             unsafe; or another process is fetching it.
     """
     kept = root / RECEIPTS / f"{source.archive.name}.json"
-    earlier = _read_receipt(kept)
-    if source.remote and _is_unpacked(earlier, source, source.archive.sha256, root):
-        return earlier | {"again": True}
+    if source.remote and (earlier := _earlier(kept, source, source.archive.sha256, root)):
+        return earlier
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(kept.with_suffix(".lock"), timeout=0):
-            return _fetch(source, root, kept, open_bar)
+            return _fetch(source, root, kept)
     except Timeout as error:
         raise DataError(
             f"another `mlbench data fetch` is writing {source.archive.name} to {root}; wait until "
@@ -97,15 +93,14 @@ def fetch_archive(source: ArchiveSource, root: Path, open_bar: OpenBar) -> dict[
         ) from error
 
 
-def _fetch(source: ArchiveSource, root: Path, kept: Path, open_bar: OpenBar) -> dict[str, Any]:
-    archive, earlier = source.archive, _read_receipt(kept)
-    file = _download(source, kept.parent, open_bar) if source.remote else _local(source)
+def _fetch(source: ArchiveSource, root: Path, kept: Path) -> dict[str, Any]:
+    archive = source.archive
+    file = _download(source, kept.parent) if source.remote else _local(source)
     try:
-        digest = _check(source, file, open_bar)
-        if _is_unpacked(earlier, source, digest, root):
-            receipt = earlier | {"again": True}
-        else:
-            with open_bar(f"unpacking {file.name}") as progress:
+        digest = _check(source, file)
+        receipt = _earlier(kept, source, digest, root)
+        if receipt is None:
+            with progress_bar(f"unpacking {file.name}") as progress:
                 top = unpack(file, root / archive.into, archive.unpacked_bytes, progress)
             receipt = {
                 "archive": archive.name,
@@ -123,6 +118,21 @@ def _fetch(source: ArchiveSource, root: Path, kept: Path, open_bar: OpenBar) -> 
     if source.remote:
         file.unlink()
     return receipt
+
+
+def _earlier(
+    kept: Path, source: ArchiveSource, digest: str | None, root: Path
+) -> dict[str, Any] | None:
+    """The receipt of an earlier fetch of this archive, if what was unpacked is still there."""
+    try:
+        found: dict[str, Any] = json.loads(kept.read_bytes())
+    except (OSError, ValueError):
+        return None
+    wanted = ("place", source.place) if digest is None else ("sha256", digest)
+    folder = root / source.archive.into
+    if wanted in found.items() and all((folder / name).exists() for name in found["top"]):
+        return found | {"again": True}
+    return None
 
 
 # ------------------------------------------------------------------------------------------ places
@@ -155,26 +165,6 @@ def _named(card: DatasetCard, text: str) -> ArchiveSource:
         raise DataError(f"#sha256={given} is no SHA-256; it has 64 hexadecimal digits") from error
 
 
-# ----------------------------------------------------------------------------------------- receipts
-def _read_receipt(kept: Path) -> dict[str, Any]:
-    """The receipt of an earlier fetch; empty if there is none."""
-    try:
-        found: dict[str, Any] = json.loads(kept.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found
-
-
-def _is_unpacked(
-    earlier: dict[str, Any], source: ArchiveSource, digest: str | None, root: Path
-) -> bool:
-    """True if what was unpacked earlier is this archive and is still there."""
-    wanted = ("place", source.place) if digest is None else ("sha256", digest)
-    return wanted in earlier.items() and all(
-        (root / source.archive.into / name).exists() for name in earlier["top"]
-    )
-
-
 # ------------------------------------------------------------------------------------ get and check
 def _local(source: ArchiveSource) -> Path:
     file = Path(source.place)
@@ -186,15 +176,15 @@ def _local(source: ArchiveSource) -> Path:
     return file
 
 
-def _download(source: ArchiveSource, folder: Path, open_bar: OpenBar) -> Path:
+def _download(source: ArchiveSource, folder: Path) -> Path:
     archive, file = source.archive, folder / source.archive.name
     if archive.sha256 is None or not file.is_file():  # else an interrupted call has left it
-        with open_bar(f"fetching {archive.name}") as progress:
+        with progress_bar(f"fetching {archive.name}") as progress:
             download(source.place, file, archive.bytes, archive.unpacked_bytes * 2, progress)
     return file
 
 
-def _check(source: ArchiveSource, file: Path, open_bar: OpenBar) -> str:
+def _check(source: ArchiveSource, file: Path) -> str:
     """The SHA-256 of a file that has the size and checksum of the card, as far as it names them."""
     archive, size = source.archive, file.stat().st_size
     remedy = "fetch it again, or name a file of another edition, under its own name, by --archive"
@@ -202,7 +192,7 @@ def _check(source: ArchiveSource, file: Path, open_bar: OpenBar) -> str:
         raise DataError(
             f"{source.place} has {size:,} bytes, {archive.name} has {archive.bytes:,}; {remedy}"
         )
-    with open_bar(f"checking {file.name}"):
+    with progress_bar(f"checking {file.name}"):
         digest = sha256(file)
     if archive.sha256 not in (None, digest):
         raise DataError(

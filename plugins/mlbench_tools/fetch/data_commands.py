@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import DownloadColumn, MofNCompleteColumn
+from rich.progress import MofNCompleteColumn
 
 from mlbench import registry
 from mlbench.cli.console import cache_folder, console, data_folder, errors
@@ -105,31 +105,27 @@ def fetch(
     if root is None:
         raise DataError("no folder was given to unpack in; name one with --root DIR")
     errors.print(f"{card.title}: {card.licence}; {card.home}", markup=False, highlight=False)
-    found = sources(card, mirror, archive or ())
-    if not found:
+    if not (found := sources(card, mirror, archive or ())):
         steps = card.steps or f"No archive of {card.title} can be fetched; see {card.home}"
         print_result(as_json, {"dataset": name, "fetched": [], "steps": steps}, [steps])
         raise typer.Exit(1)
     receipts = [_fetch_archive(source, root) for source in found]
-    fault = ""
+    steps, lines = "", [f"{name} is fetched; next: mlbench data verify {name} --data {root}"]
     try:
         open_dataset(name, root, None)
     except DataError as error:
-        fault = str(error)
-    official = {archive.name for archive in card.archives}
-    if fault and not (card.steps and all(one["archive"] in official for one in receipts)):
-        contents = "\n  ".join(
-            f"{one['archive']} holds {shorten(one['top'])}, now in {root / one['into']}"
-            for one in receipts
-        )
-        raise DataError(
-            f"what was unpacked is not {name}, or not all of it:\n  {contents}\nIf it belongs to "
-            "another data set, remove it and fetch that by its name; if more archives belong to "
-            f"{name}, fetch them, too. {fault}"
-        )
-    steps = card.steps if fault else ""
-    lines = [f"{name} is fetched; next: mlbench data verify {name} --data {root}"]
-    if steps:
+        steps = card.steps
+        official = {archive.name for archive in card.archives}
+        if not steps or any(one["archive"] not in official for one in receipts):
+            contents = "\n  ".join(
+                f"{one['archive']} holds {shorten(one['top'])}, now in {root / one['into']}"
+                for one in receipts
+            )
+            raise DataError(
+                f"what was unpacked is not {name}, or not all of it:\n  {contents}\nIf it belongs "
+                "to another data set, remove it and fetch that by its name; if more archives "
+                f"belong to {name}, fetch them, too. {error}"
+            ) from error
         lines = ["The archives are unpacked. What is left are the other steps by hand:", steps]
     plain = {"dataset": name, "root": str(root), "fetched": receipts, "steps": steps}
     print_result(as_json, plain, lines)
@@ -139,7 +135,7 @@ def _fetch_archive(source: ArchiveSource, root: Path) -> dict[str, Any]:
     """Fetch one archive and print where it is; its receipt."""
     from mlbench_tools.fetch.archives import fetch_archive
 
-    receipt = fetch_archive(source, root, lambda text: progress_bar(text, DownloadColumn()))
+    receipt = fetch_archive(source, root)
     again = "was there already" if receipt.get("again") else f"is in {root / receipt['into']}"
     errors.print(f"{receipt['archive']} {again}", markup=False, highlight=False)
     if source.archive.sha256 is None:

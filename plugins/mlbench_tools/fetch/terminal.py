@@ -12,8 +12,8 @@ import typer
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -112,12 +112,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], text: Sequen
 
 
 @contextmanager
-def progress_bar(text: str, amount: DownloadColumn | MofNCompleteColumn) -> Iterator[OnProgress]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), amount)
+def progress_bar(text: str, amount: ProgressColumn | None = None) -> Iterator[OnProgress]:
+    """A progress bar on a terminal, nothing elsewhere; it counts bytes unless told otherwise."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        amount or DownloadColumn(),
+        TimeRemainingColumn(),
+    )
     hidden = not errors.is_terminal
-    with Progress(
-        *columns, TimeRemainingColumn(), console=errors, transient=True, disable=hidden
-    ) as bars:
+    with Progress(*columns, console=errors, transient=True, disable=hidden) as bars:
         task = bars.add_task(text, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -84,12 +84,10 @@ def read_fixtures(file: Path) -> list[Fixture]:
         content = json.loads(file.read_text(encoding="utf-8"))
         with np.load(file.with_suffix(".npz"), allow_pickle=False) as arrays:
             expected = {name: arrays[name] for name in arrays.files}
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{error.filename} is missing; a fixture file is a .json with a .npz of the same name"
-        ) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file} and the .npz next to it cannot be read: {error}") from error
+        raise DataError(
+            f"{file} cannot be read: {error}; it must be a .json next to a .npz of the same name"
+        ) from error
     if not isinstance(content, dict) or not {"salt", "fixtures"} <= content.keys():
         raise DataError(f"{file} must be a mapping with 'salt' and 'fixtures' by name")
     generator, rules = Generator(content["salt"]), content.get("rules", {})

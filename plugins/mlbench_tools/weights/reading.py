@@ -72,11 +72,6 @@ class Opaque:
     def __init__(self, *_: Any, **__: Any) -> None: ...
     def __setstate__(self, _: Any) -> None: ...
     def __setitem__(self, _: Any, __: Any) -> None: ...
-    def append(self, _: Any) -> None:
-        """Ignore an item."""
-
-    def extend(self, _: Any) -> None:
-        """Ignore items."""
 
 
 class _Refused(pickle.UnpicklingError):
@@ -116,12 +111,12 @@ class _Unpickler(pickle.Unpickler):
         raise _Refused(f"{module}.{name}")
 
 
-def _load(stream: Any, **options: Any) -> Any:
-    return _Unpickler(stream, **options).load()
-
-
 # torch asks a module of this form for its unpickler.
-_PICKLE: Any = types.SimpleNamespace(Unpickler=_Unpickler, load=_load, __name__="restricted")
+_PICKLE: Any = types.SimpleNamespace(
+    Unpickler=_Unpickler,
+    load=lambda stream, **options: _Unpickler(stream, **options).load(),
+    __name__="restricted",
+)
 
 
 def read(file: Path) -> Any:
@@ -160,7 +155,7 @@ def _read(file: Path) -> Any:
         beginning = stream.read(len(_TORCH))
         if not beginning.startswith((_ZIP, _TORCH)):
             stream.seek(0)
-            return _load(stream, encoding="latin1")
+            return _Unpickler(stream, encoding="latin1").load()
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # it holds something else as well

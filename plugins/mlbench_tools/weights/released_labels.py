@@ -165,17 +165,13 @@ def _array(file: Path, content: Any, shape: tuple[int | None, ...]) -> NDArray[n
     if isinstance(content, Mapping) and len(content) == 1:
         content = next(iter(content.values()))
     array = np.asarray(content)
-    if array.dtype.kind not in "fiu":
-        raise WeightsError(
-            f"{file}: must hold one array of numbers, not a {type(content).__name__}"
-        )
-    fits = array.ndim == len(shape) and all(
+    fits = len(array.shape) == len(shape) and all(
         wanted in (None, size) for size, wanted in zip(array.shape, shape, strict=True)
     )
-    if not fits or not np.isfinite(array).all():
+    if not fits or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise WeightsError(
-            f"{file}: holds {list(array.shape)} numbers, but finite ones of [{wanted}] are "
-            "needed, one row per label"
+            f"{file}: holds {array.dtype} of {list(array.shape)}, but finite numbers of [{wanted}] "
+            "are needed, one row per label"
         )
     return array.astype(np.float64)

@@ -3,7 +3,6 @@
 import hashlib
 import random
 import tarfile
-from contextlib import contextmanager
 
 import pytest
 
@@ -47,11 +46,6 @@ def card(*archives, steps=""):
 def files(folder):
     """Every file but the locks."""
     return [p for p in folder.rglob("*") if p.is_file() and p.suffix != ".lock"]
-
-
-@contextmanager
-def quiet(_):
-    yield lambda done, total: None
 
 
 def downloaded(site, tmp_path, size=None):
@@ -140,14 +134,14 @@ def test_a_file_of_another_size_is_not_downloaded(site, tmp_path, content, size,
 def test_an_archive_is_fetched_unpacked_and_not_fetched_again(site, tmp_path, content):
     site.files["set.tar"] = content
     (source,) = sources(card(archive(content)), site.address, ())
-    receipt = fetch_archive(source, tmp_path, quiet)
+    receipt = fetch_archive(source, tmp_path)
     assert receipt["top"] == ["set"] and "again" not in receipt
     assert (tmp_path / "in" / "set" / "noise.bin").read_bytes() == CONTENT
     assert {p.name for p in (tmp_path / ".mlbench").iterdir()} == {"set.tar.json", "set.tar.lock"}
     asked = len(site.asked)
-    assert fetch_archive(source, tmp_path, quiet)["again"] and len(site.asked) == asked
+    assert fetch_archive(source, tmp_path)["again"] and len(site.asked) == asked
     (tmp_path / "in" / "set").rename(tmp_path / "away")
-    assert "again" not in fetch_archive(source, tmp_path, quiet)
+    assert "again" not in fetch_archive(source, tmp_path)
     assert (tmp_path / "in" / "set" / "b").read_bytes() == b"b"
 
 
@@ -157,10 +151,10 @@ def test_a_damaged_download_is_refused_and_removed(site, tmp_path, content):
     site.files["set.tar"] = bytes(damaged)
     (source,) = sources(card(archive(content)), site.address, ())
     with pytest.raises(DataError, match="SHA-256"):
-        fetch_archive(source, tmp_path, quiet)
+        fetch_archive(source, tmp_path)
     assert files(tmp_path) == []
     site.files["set.tar"] = content
-    fetch_archive(source, tmp_path, quiet)
+    fetch_archive(source, tmp_path)
     assert (tmp_path / "in" / "set" / "b").exists()
 
 
@@ -168,7 +162,7 @@ def test_a_damaged_download_without_a_checksum_unpacks_nothing(site, tmp_path, c
     site.files["set.tar"] = content[:200_000]
     (source,) = sources(card(archive(content, sha256=None, bytes=None)), site.address, ())
     with pytest.raises(DataError, match="nothing was unpacked"):
-        fetch_archive(source, tmp_path, quiet)
+        fetch_archive(source, tmp_path)
     assert files(tmp_path) == []
 
 
@@ -182,8 +176,8 @@ def test_a_full_disk_keeps_the_download(site, tmp_path, content, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(tarfile.TarFile, "makefile", full)
         with pytest.raises(DataError, match=r"No space left.*--root"):
-            fetch_archive(source, tmp_path, quiet)
-    fetch_archive(source, tmp_path, quiet)
+            fetch_archive(source, tmp_path)
+    fetch_archive(source, tmp_path)
     assert (tmp_path / "in" / "set" / "noise.bin").read_bytes() == CONTENT
     assert len(site.asked) == 1
 
@@ -193,21 +187,21 @@ def test_a_local_archive_stays_and_is_checked(tmp_path, content):
     shelf.mkdir()
     (shelf / "set.tar").write_bytes(content)
     (source,) = sources(card(archive(content)), str(shelf), ())
-    fetch_archive(source, tmp_path, quiet)
-    assert fetch_archive(source, tmp_path, quiet)["again"]
+    fetch_archive(source, tmp_path)
+    assert fetch_archive(source, tmp_path)["again"]
     assert (shelf / "set.tar").read_bytes() == content
     (shelf / "set.tar").write_bytes(bytes(len(content)))
     with pytest.raises(DataError, match="SHA-256"):
-        fetch_archive(source, tmp_path / "new", quiet)
+        fetch_archive(source, tmp_path / "new")
     (shelf / "set.tar").write_bytes(content[:-1])
     with pytest.raises(DataError, match=r"has 307,199 bytes, set.tar has 307,200"):
-        fetch_archive(source, tmp_path / "new", quiet)
+        fetch_archive(source, tmp_path / "new")
     (shelf / "set.tar").unlink()
     with pytest.raises(DataError, match=r"is missing; .* --mirror a folder"):
-        fetch_archive(source, tmp_path / "new", quiet)
+        fetch_archive(source, tmp_path / "new")
     (shelf / "set.tar").mkdir()
     with pytest.raises(DataError, match="is a folder; --archive names an archive"):
-        fetch_archive(source, tmp_path / "new", quiet)
+        fetch_archive(source, tmp_path / "new")
     assert files(tmp_path / "new") == []
 
 
@@ -216,9 +210,9 @@ def test_a_folder_without_permission(tmp_path, content):
     (tmp_path / "root").mkdir()
     (source,) = sources(card(archive(content)), str(tmp_path), ())
     with locked(tmp_path / "root"), pytest.raises(DataError, match=r"Permission denied.*--root"):
-        fetch_archive(source, tmp_path / "root", quiet)
+        fetch_archive(source, tmp_path / "root")
     with locked(tmp_path / "set.tar"), pytest.raises(DataError, match="Permission denied; free"):
-        fetch_archive(source, tmp_path / "root", quiet)
+        fetch_archive(source, tmp_path / "root")
 
 
 # ------------------------------------------------------------------------------------------ places

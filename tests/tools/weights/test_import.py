@@ -135,7 +135,7 @@ def test_what_a_file_lacks_is_asked_for(cli, tmp_path):
     assert "no label graph; give the authors' own with --graph FILE" in call()
     graph = ("--graph", tmp_path / "graph.npy")
     assert "no word vectors; give the authors' own with --words FILE" in call(*graph)
-    assert "finite ones of [12, any]" in call(*graph, "--words", tmp_path / "words.npy")
+    assert "finite numbers of [12, any]" in call(*graph, "--words", tmp_path / "words.npy")
 
 
 def test_lists_of_names_are_checked(bring, tmp_path):

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from mlbench import registry, run_file
 from mlbench.data.open import open_run
 from mlbench.metrics.bootstrap import score
@@ -15,14 +13,11 @@ from mlbench.text import shorten
 from mlbench.tracks import track_settings
 from mlbench.types import (
     DatasetCard,
-    Index,
     MeasureError,
     Places,
     PluginError,
-    Predictions,
     RunRecord,
     Scores,
-    Splits,
     SuiteError,
     keys_digest,
     split_digest,
@@ -90,75 +85,47 @@ def data(pack: Pack, places: Places | None) -> Iterator[Remark]:
     if places is None:
         yield from _against_card(pack, _card(pack.record.spec.dataset))
     else:
-        yield from _against_data(pack, open_run(pack.record.spec, places))
+        splits = open_run(pack.record.spec, places)
+        found = (pack.record.spec.data, pack.record.identity)
+        if found != (splits.digest, splits.identity):
+            text = "the data set under --data is not the run's"
+            yield finding(text, f"{splits.identity} (digest {splits.digest})", " ".join(found))
+        keys, targets = splits.test.keys, splits.test.targets
+        split = split_digest(keys, targets, splits.names)
+        yield from _compare_split(pack, keys_digest(keys), split)
 
 
 def _against_card(pack: Pack, card: DatasetCard | None) -> Iterator[Remark]:
-    record, test = pack.record, pack.predictions
-    digest = record.spec.data
+    record, digest = pack.record, pack.record.spec.data
     name = card.identities.get(digest) if card else None
-    if card is None or name is None:
-        if card and record.identity in card.editions:
-            text = f"digest of the data is not that of {record.identity}"
-            known = [one for one, edition in card.identities.items() if edition == record.identity]
-            yield finding(text, shorten(known), digest)
-        else:
-            yield Remark(
-                "not checked",
-                f"images and targets: no card of {record.spec.dataset} has the digest "
-                f"{digest}; --data DIR compares them with the data set",
-            )
-        return
-    if record.identity != name:
-        yield finding("edition is not that of the digest", name, record.identity)
-    edition = card.editions.get(name)
-    if edition is None or test is None:
-        return
-    found = split_digest(test.keys, test.targets, record.label_names)
-    if (keys := keys_digest(test.keys)) != edition.test_keys:
-        yield finding(f"images are not the test split of {name}", edition.test_keys, keys)
-    elif found != edition.test:
-        text = f"labels, their order or targets are not those of {name}"
-        yield finding(text, edition.test, found)
-
-
-def _against_data(pack: Pack, splits: Splits) -> Iterator[Remark]:
-    record, test = pack.record, pack.predictions
-    if (splits.digest, splits.identity) != (record.spec.data, record.identity):
-        yield finding(
-            "the data set under --data is not the run's",
-            f"{splits.identity} (digest {splits.digest})",
-            f"{record.identity} (digest {record.spec.data})",
+    if card and name is None and record.identity in card.editions:
+        text = f"digest of the data is not that of {record.identity}"
+        known = [one for one, edition in card.identities.items() if edition == record.identity]
+        yield finding(text, shorten(known), digest)
+    elif card is None or name is None:
+        yield Remark(
+            "not checked",
+            f"images and targets: no card of {record.spec.dataset} has the digest "
+            f"{digest}; --data DIR compares them with the data set",
         )
-    if splits.names != record.label_names:
-        text = "labels or their order are not the data set's"
-        yield finding(text, shorten(splits.names), shorten(record.label_names))
-    elif test is not None:
-        yield from _compare("test", test, splits.test)
-        if test.validation is not None and splits.validation is not None:
-            yield from _compare("validation", test.validation, splits.validation)
+    else:
+        if record.identity != name:
+            yield finding("edition is not that of the digest", name, record.identity)
+        if edition := card.editions.get(name):
+            yield from _compare_split(pack, edition.test_keys, edition.test)
 
 
-def _compare(split: str, found: Predictions, true: Index) -> Iterator[Remark]:
-    """Compare keys and targets, in any order of the images."""
-    if sorted(found.keys) != sorted(true.keys):
-        text = f"images are not those of the {split} split"
-        lacking = sorted(set(true.keys) - set(found.keys))
-        added = sorted(set(found.keys) - set(true.keys))
-        yield finding(
-            text,
-            f"{len(true)} images, {shorten(lacking) or 'none'} among them",
-            f"{len(found.keys)} images, {shorten(added) or 'none'} among them",
-        )
+def _compare_split(pack: Pack, keys: str, split: str) -> Iterator[Remark]:
+    """Compare the predictions' images, targets and label order with digests of the test split."""
+    if (test := pack.predictions) is None:
         return
-    rows = {key: row for row, key in enumerate(true.keys)}
-    expected = true.targets[[rows[key] for key in found.keys]]
-    wrong = np.argwhere(found.targets != expected)
-    if len(wrong):
-        row, column = (int(i) for i in wrong[0])
-        text = f"targets of the {split} split that are not the data set's: {len(wrong)}"
-        where = f"{expected[row, column]} for image {found.keys[row]}, column {column}"
-        yield finding(text, where, int(found.targets[row, column]))
+    edition = pack.record.identity
+    found = split_digest(test.keys, test.targets, pack.record.label_names)
+    if (images := keys_digest(test.keys)) != keys:
+        yield finding(f"images are not the test split of {edition}", keys, images)
+    elif found != split:
+        text = f"labels, their order or targets are not those of {edition}"
+        yield finding(text, split, found)
 
 
 # ------------------------------------------------------------------------------------------ scores

@@ -88,7 +88,7 @@ def test_show_prints_what_a_card_says(cli: Any) -> None:
         "Labels: 80, in circulation in these orders: official, alphabetical",
         "train: 82,081 images, 241,035 positives",
         "test with unlabelled: 40,504 images",
-        "Recipes speak of it as coco",
+        "Recipes call it coco",
         "unlabelled = False",
         "lin2014microsoft",
     ):

@@ -9,10 +9,10 @@ What else may differ (pretraining, the choice of the epoch on the test split) th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import (
@@ -61,8 +61,8 @@ Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
 ScoresBySource = dict[str, dict[Annotated[str, AfterValidator(_known_metric)], Percent]]
 
 
-class PublishedScore(Value):
-    """One number in percent, with the place where it was read."""
+class PublishedScore(NamedTuple):
+    """One number in percent, and the place where it was read."""
 
     metric: str
     value: float
@@ -70,8 +70,8 @@ class PublishedScore(Value):
     source: str
 
 
-class Conditions(Value):
-    """How a published result was obtained; None if its source does not say.
+class PublishedResult(Value):
+    """The scores of one model of the literature; None where its source does not say.
 
     Attributes:
         method: plugin name, if mlbench has the method.
@@ -85,6 +85,9 @@ class Conditions(Value):
         protocol: the definition of its mAP, a name of ``mlbench.metrics.protocols``.
         test_images: how many images were scored.
         gmacs: per image, as the source gives it.
+        verified, secondary: source -> metric -> percent.
+        dataset, boards, sources: of its file: plugin name, identities of the boards that it may be
+            compared with, and the sources in full.
     """
 
     method: str
@@ -99,38 +102,36 @@ class Conditions(Value):
     test_images: PositiveInt | None
     gmacs: NonNegativeFloat | None = None
     note: str = ""
+    verified: ScoresBySource = {}
+    secondary: ScoresBySource = {}
+    dataset: str = ""
+    boards: tuple[str, ...] = ()
+    sources: dict[str, str] = {}
 
-
-class PublishedResult(Conditions):
-    """The scores of one model of the literature on one data set.
-
-    Attributes:
-        dataset: plugin name.
-        boards: identities of the boards that it may be compared with.
-        scores: at least one.
-    """
-
-    dataset: str
-    boards: tuple[str, ...]
-    scores: tuple[PublishedScore, ...]
+    @property
+    def scores(self) -> list[PublishedScore]:
+        """All scores, the verified ones first."""
+        kinds: dict[Literal["verified", "secondary"], ScoresBySource] = {
+            "verified": self.verified,
+            "secondary": self.secondary,
+        }
+        return [
+            PublishedScore(metric, value, status, self.sources[source])
+            for status, by_source in kinds.items()
+            for source, values in by_source.items()
+            for metric, value in values.items()
+        ]
 
     def score(self, metric: str) -> PublishedScore | None:
         """Its score by a metric; None if there is none."""
         return next((score for score in self.scores if score.metric == metric), None)
 
 
-class _FileRow(Conditions):
-    """A row as a file holds it: status -> source -> metric -> percent."""
-
-    verified: ScoresBySource = {}
-    secondary: ScoresBySource = {}
-
-
 class _PublishedFile(Value):
     dataset: str
     boards: tuple[str, ...]
     sources: dict[str, str]
-    rows: tuple[_FileRow, ...]
+    rows: tuple[PublishedResult, ...]
 
     @model_validator(mode="after")
     def _every_row_has_a_listed_source(self) -> _PublishedFile:
@@ -142,22 +143,6 @@ class _PublishedFile(Value):
                 raise ValueError(f"row {i} ({row.method}): add {', '.join(missing)} to sources")
         return self
 
-    def results(self) -> Iterator[PublishedResult]:
-        """The rows, each with its sources in full."""
-        for row in self.rows:
-            scores = [
-                PublishedScore(
-                    metric=metric, value=value, status=status, source=self.sources[source]
-                )
-                for status, by_source in (("verified", row.verified), ("secondary", row.secondary))
-                for source, values in by_source.items()
-                for metric, value in values.items()
-            ]
-            conditions = row.model_dump(exclude={"verified", "secondary"})
-            yield PublishedResult(
-                **conditions, dataset=self.dataset, boards=self.boards, scores=scores
-            )
-
 
 def load(folder: Path) -> list[PublishedResult]:
     """All published results of a folder, in the order of its files.
@@ -168,7 +153,13 @@ def load(folder: Path) -> list[PublishedResult]:
     Raises:
         StoreError: a file is malformed.
     """
-    return [result for file in sorted(folder.glob("*.yaml")) for result in _read(file).results()]
+    files = [_read(file) for file in sorted(folder.glob("*.yaml"))]
+    head = {"dataset", "boards", "sources"}
+    return [
+        row.model_copy(update={name: getattr(file, name) for name in head})
+        for file in files
+        for row in file.rows
+    ]
 
 
 def _read(file: Path) -> _PublishedFile:

@@ -1,12 +1,11 @@
 """Atomic writes: a reader finds the whole file or none, and a failed write leaves nothing."""
 
 import errno
-import hashlib
 from pathlib import Path
 
 import pytest
 
-from mlbench.files import atomic_write, sha256
+from mlbench.files import atomic_write
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -28,9 +27,3 @@ def test_a_failed_rename_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"), atomic_write(tmp_path / "a.txt") as part:
         part.write_text("whole")
     assert not list(tmp_path.iterdir())
-
-
-def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
-    file = tmp_path / "a.bin"
-    file.write_bytes(b"abc" * 100_000)
-    assert sha256(file) == hashlib.sha256(b"abc" * 100_000).hexdigest()

@@ -35,9 +35,10 @@ def mlbench(site, folder, cache, *arguments):
 
 
 def test_a_third_partys_head_is_listed_shown_checked_and_run(site, tmp_path, cache):
-    listed = mlbench(site, tmp_path, cache, "list", "--kind", "head", "--json")
-    (row,) = [row for row in json.loads(listed.stdout) if row["name"] == "max_mean"]
-    assert row["distribution"] == "mlbench-max-mean" and row["problem"] is None
+    listed = json.loads(mlbench(site, tmp_path, cache, "list", "--json").stdout)
+    rows = {row["kind"]: row for row in listed if row["distribution"] == "mlbench-max-mean"}
+    names = {kind: (row["name"], row["problem"]) for kind, row in rows.items()}
+    assert names == {"head": ("max_mean", None), "command": ("max_mean_size", None)}
     assert "dropout = 0.0" in mlbench(site, tmp_path, cache, "show", "max_mean").stdout
     checked = mlbench(site, tmp_path, cache, "check", "max_mean")
     assert checked.returncode == 0, checked.stdout
@@ -51,10 +52,7 @@ def test_a_third_partys_head_is_listed_shown_checked_and_run(site, tmp_path, cac
     assert record["environment"]["plugins"]["head max_mean"] == "mlbench-max-mean 0.1.0"
 
 
-def test_a_third_partys_command_is_listed_and_run(site, tmp_path, cache):
-    listed = mlbench(site, tmp_path, cache, "list", "--kind", "command", "--json")
-    (row,) = [row for row in json.loads(listed.stdout) if row["name"] == "max_mean_size"]
-    assert row["distribution"] == "mlbench-max-mean" and row["problem"] is None
+def test_a_third_partys_command_is_offered_and_run(site, tmp_path, cache):
     assert "max_mean_size" in mlbench(site, tmp_path, cache, "--help").stdout
     ended = mlbench(site, tmp_path, cache, "max_mean_size", "10", "3")
     assert (ended.returncode, ended.stdout.strip()) == (0, "63"), ended.stderr

@@ -63,11 +63,9 @@ def test_published_takes_the_papers_recipe():
 
 
 def test_published_takes_the_authors_options_of_the_data_set():
-    options = {
-        track: expand(plugins=("ssgrl", "voc2007"), track=track)[0].dataset_options
-        for track in ("published", "controlled")
-    }
-    assert options == {"published": {"difficult_train": "negative"}, "controlled": {}}
+    for track, options in (("published", {"difficult_train": "negative"}), ("controlled", {})):
+        (spec,) = expand(plugins=("ssgrl", "voc2007"), track=track)
+        assert spec.dataset_options == options
     asked = {"voc2007": {"difficult_train": "positive"}}
     (spec,) = expand(plugins=("ssgrl", "voc2007"), track="published", dataset_options=asked)
     assert spec.dataset_options == {"difficult_train": "positive"}
@@ -95,13 +93,6 @@ RECIPE = Recipe(
         "voc2012": (9, {"difficult_train": "positive"}),
         "synthetic": (20, {}),
     }
-
-
-def test_what_a_recipe_says_of_a_family_is_for_the_published_track_only():
-    (spec,) = expand(plugins=("ssgrl", "coco2014"), track="controlled")
-    assert spec.dataset_options == {}
-    (spec,) = expand(plugins=("ssgrl", "coco2014"), track="published")
-    assert spec.dataset_options == {"unlabelled": True}
 
 
 def test_sizes_in_pixels_follow_the_image_size():
@@ -180,10 +171,8 @@ def test_a_field_added_later_does_not_rename_old_evidence():
     ("fields", "message"),
     [
         ({"plugins": ("sgrl",)}, "unknown plugin 'sgrl'; did you mean ssgrl"),
-        ({"methods": ("sgrl",)}, "unknown head 'sgrl'"),
         ({"plugins": ("asl",)}, "no method to run"),
         ({"plugins": ("gap",), "losses": ("bc",)}, "unknown loss 'bc'; did you mean bce"),
-        ({"plugins": ("gap",), "seeds": ("x",)}, "seeds.0 = 'x'"),
         ({"plugins": ("gap",), "track": "probing"}, "track = 'probing'"),
         ({"plugins": ("gap",), "per_method": {"gpa": {}}}, "unknown head 'gpa'"),
     ],
@@ -198,7 +187,6 @@ def test_wrong_fields_are_refused(fields, message):
     [
         ({"epoch": 3}, "unknown option 'epoch'; did you mean epochs"),
         ({"optimizer": {"rate": 3}}, "unknown option 'optimizer.rate'"),
-        ({"epochs": 0}, "epochs = 0: Input should be greater than 0"),
         ({"augmentation": [{"nam": "flip"}]}, "augmentation.0.nam"),
     ],
 )
@@ -209,8 +197,6 @@ def test_wrong_settings_are_refused(settings, message):
 
 def test_wrong_files_are_refused(tmp_path):
     file = tmp_path / "suite.yaml"
-    with pytest.raises(SuiteError, match=r"suite\.yaml cannot be read: No such file"):
-        suite.read_suite(file)
     file.write_text("- a\n- b")
     with pytest.raises(SuiteError, match="must be a mapping"):
         suite.read_suite(file)

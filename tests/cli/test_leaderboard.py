@@ -20,18 +20,6 @@ def test_ranks_are_those_of_paired_differences(cli, store):
     assert "msrn" in (store.root / "leaderboards" / "coco-mini-probe.md").read_text()
 
 
-def test_the_whole_name_of_an_edition_means_no_other_that_begins_so(cli, store):
-    write(store, "gap", identity="voc2007-mini", spec={"data": "1" * 16})
-    write(store, "gmp", identity="coco-mini", spec={"data": "2" * 16})
-    assert "voc2007-mini, probe" in cli("leaderboard", "--dataset", "voc2007").out
-    write(store, "gap", identity="voc2007", spec={"data": "3" * 16})
-    for asked, shown in (("voc2007", {"voc2007"}), ("voc", {"voc2007", "voc2007-mini"})):
-        out = cli("leaderboard", "--dataset", asked).out
-        names = ("voc2007", "voc2007-mini", "coco-mini")
-        assert {name for name in names if f"{name}, probe track" in out} == shown
-    assert cli("leaderboard", "--dataset", "oco").code == 2
-
-
 def test_options_that_no_column_shows_stand_below(cli, store):
     write(store, "gap", settings={"head_options": {"prior_bias": True}})
     write(store, "gap", noise=2, settings={"loss": "asl"})

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
-import yaml
 
 from mlbench.store import Store
 
 HEAD = {"label_pooling": "avg", "hidden_dim": 8}
 
 
-def suite(folder, dataset, **more):
-    """Probe runs of the graph branch, one for each way of counting."""
-    content = {
-        "plugins": ["graph_branch", "timm:test_resnet"],
-        "datasets": [dataset],
-        "track": "probe",
-        "settings": {
-            "weights": "none",
-            "image_size": 32,
-            "epochs": 1,
-            "batch_size": 64,
-            "head_options": HEAD,
-        },
-        "grid": {"head_options.counts": ["images", "objects"]},
-        "seeds": [0],
-        **more,
-    }
-    (folder / "suite.yaml").write_text(yaml.safe_dump(content))
-    return folder / "suite.yaml"
+@pytest.fixture
+def counting(suite):
+    """Write a suite of probe runs of the graph branch, one for each way of counting."""
+    return partial(
+        suite,
+        {"weights": "none", "batch_size": 64, "head_options": HEAD},
+        plugins=["graph_branch", "timm:test_resnet"],
+        track="probe",
+        grid={"head_options.counts": ["images", "objects"]},
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["coco", "voc2007"])
-def test_both_ways_of_counting_run_on_real_pictures(cli, real_data, tmp_path, dataset):
+def test_both_ways_of_counting_run_on_real_pictures(cli, counting, real_data, tmp_path, dataset):
     data = real_data / "coco-mini" if dataset == "coco" else real_data
-    ended = cli("run", "--suite", suite(tmp_path, dataset), "--data", data)
+    ended = cli("run", "--suite", counting(datasets=[dataset]), "--data", data)
     assert ended.code == 0, ended.err
     records = {
         record.spec.settings.head_options["counts"]: record
@@ -53,21 +44,20 @@ def test_both_ways_of_counting_run_on_real_pictures(cli, real_data, tmp_path, da
     assert (found[0] == found[1]).all() == (dataset == "coco")
 
 
-def test_where_objects_are_not_known_only_these_runs_are_refused(cli, tmp_path):
-    few = {"synthetic": {"train_images": 60, "test_images": 30, "size": 32}}
-    ended = cli("run", "--suite", suite(tmp_path, "synthetic", dataset_options=few))
+def test_where_objects_are_not_known_only_these_runs_are_refused(cli, counting):
+    ended = cli("run", "--suite", counting())
     assert "refused" in ended.err and "synthetic does not tell how many objects" in ended.err
     assert "use counts 'images'" in ended.err
     (record,) = Store(Path("results")).records()
     assert record.spec.settings.head_options["counts"] == "images"
 
 
-def test_missing_annotations_refuse_a_run_when_it_is_planned(cli, real_data, tmp_path):
+def test_missing_annotations_refuse_a_run_when_it_is_planned(cli, counting, real_data, tmp_path):
     whole = real_data / "VOCdevkit" / "VOC2007"
     part = tmp_path / "data" / "VOC2007"
     part.mkdir(parents=True)
     for name in ("ImageSets", "JPEGImages"):
         (part / name).symlink_to(whole / name)
-    ended = cli("run", "--suite", suite(tmp_path, "voc2007"), "--data", tmp_path / "data")
+    ended = cli("run", "--suite", counting(datasets=["voc2007"]), "--data", tmp_path / "data")
     assert "refused" in ended.err and "000005.xml is missing" in ended.err.replace("\n", "")
     assert len(list(Store(Path("results")).records())) == 1

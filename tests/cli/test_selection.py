@@ -1,4 +1,4 @@
-"""Validation splits, chosen epochs and incomplete data, from the command line to the board."""
+"""Validation splits and chosen epochs, from the command line to the board."""
 
 import hashlib
 import json
@@ -9,26 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from mlbench.boards.rows import tables
 from mlbench.metrics.average_precision import average_precision
 from mlbench.store import Store
 
-SMALL = """
-plugins: [gap]
-seeds: [0]
-backbones: [timm:test_resnet]
-dataset_options: {synthetic: {train_images: 120, test_images: 31, size: 32}}
-settings: {weights: none, image_size: 32, epochs: 3, batch_size: 12, freeze_bn: true}
-"""
+SIZES = {"train_images": 120, "test_images": 31, "size": 32}
+OPTIONS = [part for name, size in SIZES.items() for part in ("--option", f"{name}={size}")]
 
 
 @pytest.fixture
-def small(tmp_path):
-    file = tmp_path / "small.yaml"
-    file.write_text(SMALL)
-    return file
+def small(suite):
+    return suite(
+        {"weights": "none", "epochs": 3, "batch_size": 12},
+        backbones=["timm:test_resnet"],
+        dataset_options={"synthetic": SIZES},
+    )
 
 
 def the_record(folder):
@@ -56,12 +52,8 @@ def test_the_best_epoch_on_held_out_images_is_scored(cli, small, tmp_path, track
     assert all(key.startswith("train-") for key in predictions.validation.keys)
     assert record.coverage.splits["train"].images == 120 and record.coverage.complete
     assert not any("test split" in note for note in record.notes)
-    listed = json.loads(cli("data", "split", "synthetic", "--json", *options()).out)
+    listed = json.loads(cli("data", "split", "synthetic", "--json", *OPTIONS).out)
     assert sorted(predictions.validation.keys) == listed["keys"]
-
-
-def options():
-    return ("--option", "train_images=120", "--option", "test_images=31", "--option", "size=32")
 
 
 def test_selection_changes_the_run_and_not_the_board(cli, small):
@@ -112,15 +104,6 @@ def test_choosing_on_the_test_split_is_for_the_published_track_and_is_said(cli, 
     assert Store(Path("results")).predictions(record).validation is None
 
 
-def test_a_run_that_diverges_says_so_and_has_chosen_nothing(cli, small):
-    with small.open("a") as file:
-        file.write("per_method: {gap: {optimizer: {name: sgd, lr: 1.0e+37}}}\n")
-    assert cli("run", "--suite", small, "--set", "selection=validation").code == 1
-    record = the_record(Path("results"))
-    assert record.status == "diverged" and record.selected_epoch is None
-
-
-# ------------------------------------------------------------------------------------ data verbs
 def test_the_published_list_is_written_and_known(cli, tmp_path):
     ended = cli("data", "split", "synthetic", "--out", tmp_path / "list" / "keys.txt", "--json")
     assert ended.code == 0, ended.err
@@ -131,59 +114,4 @@ def test_the_published_list_is_written_and_known(cli, tmp_path):
     assert keys == sorted(keys) and len(keys) == said["validation"]
     assert said["train"] + said["validation"] == 1200 and "keys" not in said
     assert "the published list" in cli("data", "split", "synthetic").out
-    assert "of no published list" in cli("data", "split", "synthetic", *options()).out
-
-
-def test_a_list_that_cannot_be_written(cli, tmp_path):
-    (tmp_path / "file").write_text("")
-    ended = cli("data", "split", "synthetic", *options(), "--out", tmp_path / "file" / "keys.txt")
-    assert ended.code == 2 and "cannot be written" in ended.err
-
-
-# ------------------------------------------------------------------------------- incomplete data
-@pytest.fixture
-def photos(tmp_path):
-    """Forty pictures of two labels with a split of their own."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    lines = ["image,split,dark,red"]
-    rng = np.random.default_rng(0)
-    for i in range(40):
-        dark, red = i % 2, (i // 2) % 2
-        pixels = rng.integers(0, 80 if dark else 255, (32, 32, 3), np.uint8)
-        pixels[..., 1:] //= 1 + 3 * red
-        Image.fromarray(pixels).save(folder / f"{i:02d}.png")
-        lines.append(f"{i:02d}.png,{'train' if i < 28 else 'test'},{dark},{red}")
-    (folder / "photos.csv").write_text("\n".join(lines) + "\n")
-    return folder
-
-
-def test_an_incomplete_split_runs_when_asked_to_and_on_a_board_of_its_own(cli, photos, small):
-    flags = ["--suite", small, "--datasets", f"manifest:{photos / 'photos.csv'}"]
-    assert cli("run", *flags).code == 0
-    (photos / "03.png").write_text("this is text")
-    (photos / "30.png").write_text("")
-    refused = cli("run", *flags, "--seeds", 1)
-    assert refused.code == 1 and "03.png" in refused.err
-    assert "--set allow_missing=true" in refused.err
-    ended = cli("run", *flags, "--seeds", 1, "--set", "allow_missing=true")
-    assert ended.code == 0, ended.err
-    whole, part = sorted(Store(Path("results")).records(), key=lambda r: r.spec.seed)
-    assert whole.complete and not part.complete
-    assert part.identity == f"{whole.identity}-incomplete-{part.spec.data}"
-    assert part.spec.incomplete and part.spec.data != whole.spec.data
-    assert (part.train_images, part.test_images) == (27, 11)
-    train, test = part.coverage.splits["train"], part.coverage.splits["test"]
-    assert (train.images, train.usable, train.corrupt) == (28, 27, 1)
-    assert (test.images, test.usable) == (12, 11) and not part.coverage.complete
-    assert [table.identity for table in tables([whole, part])] != [whole.identity]
-    assert len(tables([whole, part])) == 2
-    again = cli("run", *flags, "--seeds", 1, "--set", "allow_missing=true")
-    assert "Nothing is missing" in again.out
-
-
-def test_of_complete_data_the_flag_changes_nothing(cli, photos, small):
-    flags = ["--suite", small, "--datasets", f"manifest:{photos / 'photos.csv'}"]
-    assert cli("run", *flags, "--set", "allow_missing=true").code == 0
-    assert the_record(Path("results")).complete
-    assert "Nothing is missing" in cli("run", *flags).out
+    assert "of no published list" in cli("data", "split", "synthetic", *OPTIONS).out

@@ -1,7 +1,5 @@
 """Each check finds the fault that it is there for, and only that."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -66,11 +64,6 @@ def one_too_many(self, spec, labels):
     self.fc = nn.Linear(spec[-1].channels, len(labels) + 1)
 
 
-def refuse_one_label(self, spec, labels):
-    if len(labels) == 1:
-        raise PluginError("two labels at least")
-
-
 def write(self, features):
     with torch.no_grad():
         features[-1].mul_(2)
@@ -117,7 +110,6 @@ FAULTY_HEADS = {
     },
     heads.gives_one_logit_a_label: {
         r"1 labels give logits of shape \(2, 2\)": changed(Good, one_too_many),
-        "two labels at least": changed(Good, refuse_one_label),
     },
     heads.trains_every_parameter: {
         "no gradient reaches .'idle'": IdleWeight,
@@ -226,11 +218,6 @@ def arc_cosine(self, logits, targets):
     return good(5 * torch.acos(logits.float() / 5).cos(), targets)
 
 
-def overflow_beyond_40(self, logits, targets):
-    huge = (logits.double().abs() - 79).clamp(min=0) * 1e300
-    return good(logits, targets) + (huge.float() * (targets >= 0)).sum()
-
-
 FAULTY_LOSSES = {
     losses.is_finite_for_extreme_logits: {
         "not finite for torch": loss_of(naive),
@@ -254,7 +241,6 @@ FAULTY_LOSSES = {
     },
     losses.is_finite_for_any_cosine: {
         "float32 logits of -5 with": changed(OnAngles, angles=Angles(scale=5), __call__=arc_cosine),
-        "float32 logits of -80 with": changed(OnAngles, __call__=overflow_beyond_40),
     },
 }
 
@@ -292,15 +278,11 @@ def mix_images(self, images):
 FAULTY_BACKBONES = {
     backbones.keeps_its_spec: {
         "the spec says": changed(Tiny, spec=(Level(4, 8), Level(6, 32))),
-        "shallow to deep": changed(Tiny, spec=(Level(6, 16), Level(4, 8))),
     },
     backbones.says_how_to_normalise: {"std is": changed(Tiny, std=(0.0, 0.0, 0.0))},
     backbones.divides_into_stages: {
         "one.weight belongs to 2 stages": changed(
             Tiny, stages=lambda self: [[self.one], [self.one, self.two]]
-        ),
-        "one.bias belongs to 0 stages": changed(
-            Tiny, stages=lambda self: [[self.one.weight], [self.two]]
         ),
     },
     backbones.trains_every_parameter: {
@@ -337,16 +319,6 @@ class Drawn:
         return np.array([{"1": (3, 0), "2": (5, 1)}[key] for key in keys])
 
 
-def index_of_one_file(self, split):
-    index = Drawn.index(self, split)
-    return Index([self.cache / "1.png"] * len(index), index.keys, index.targets)
-
-
-def index_without_files(self, split):
-    index = Drawn.index(self, split)
-    return Index([Path("absent.png")] * len(index), index.keys, index.targets)
-
-
 def shuffled_index(self, split):
     self.calls += 1
     return Drawn.index(self, split)[:: 1 if self.calls % 2 else -1]
@@ -378,14 +350,11 @@ FAULTY_DATASETS = {
     datasets.has_unique_names: {"stands twice": changed(Drawn, names=("a", "a"))},
     datasets.indexes_its_splits: {
         "in both splits": changed(Drawn, keys=LEAKING),
-        "files are in both splits": changed(Drawn, index=index_of_one_file),
         "float32, not int8": changed(Drawn, dtype=np.float32),
-        "2 files do not exist": changed(Drawn, index=index_without_files),
     },
     datasets.keeps_its_order: {"two orders": changed(Drawn, index=shuffled_index)},
     datasets.counts_its_objects: {
         r"objects are \(2,\) instead of \(2, 2\)": counting(lambda n: n.sum(axis=0)),
-        "not whole numbers": counting(lambda n: n / 2),
         "1 labels are present .* is b in 2$": counting(lambda n: n - np.array([[0, 0], [0, 1]])),
         "1 labels are absent .* is b in 1$": counting(lambda n: n + np.array([[0, 2], [0, 0]])),
         "order of the keys": changed(
@@ -399,13 +368,9 @@ FAULTY_DATASETS = {
 }
 
 
-def test_a_data_set_need_not_count_objects():
-    datasets.counts_its_objects(counting(lambda n: None))
-
-
 def test_a_card_may_allow_shared_images():
     card = Drawn.card.model_copy(update={"shared_images": "its makers score some of them"})
-    shares = changed(Drawn, card=card, keys=LEAKING, index=index_of_one_file)
+    shares = changed(Drawn, card=card, keys=LEAKING)
     datasets.indexes_its_splits(shares)
 
 
@@ -426,17 +391,14 @@ def altered(**fields):
 FAULTY_RECIPES = {
     recipes.cites_its_paper: {
         "bibtex": altered(bibtex="Smith, 2020"),
-        "summary is empty": altered(summary=" "),
     },
     recipes.names_plugins_that_exist: {
-        "gap": altered(settings=Settings(head="gapp")),
         r"no options \['width'\]; known: \['classifier', 'prior_bias'\]": altered(
             settings=Settings(head="gap", head_options={"width": 3})
         ),
     },
     recipes.changes_what_exists: {
         "voc": altered(per_dataset={"vocc": {}}),
-        "lr": altered(tuned={"probe": {"lr": 1}}),
         "optimizer.rate": altered(tuned={"probe": {"optimizer": {"rate": 1}}}),
     },
     recipes.says_where_its_scores_are_from: {
@@ -492,11 +454,6 @@ def test_results_say_what_failed_and_why():
     assert "'idle'" in results["trains_every_parameter"].reason
     with pytest.raises(ContractError, match=r"head mine breaks its contract:\n  trains_every"):
         contracts.require(plugin("IdleWeight"))
-
-
-def test_a_crash_is_a_failure_with_its_type():
-    results = {r.name: r for r in contracts.check(plugin("BatchNormed"))}
-    assert results["trains_on_one_image"].reason.startswith("ValueError: ")
 
 
 def test_what_cannot_be_imported_fails_to_load():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mlbench.data import decode as module
-from mlbench.data.decode import LISTED, MAX_PIXELS, decode, verify
+from mlbench.data.decode import MAX_PIXELS, decode, verify
 from mlbench.types import DataError
 
 
@@ -213,15 +213,6 @@ def test_verify_lists_every_bad_file_once(tmp_path, good, workers):
         verify([*good, *bad], tmp_path / "cache", workers)
     assert all(str(error.value).count(str(file)) == 1 for file in bad)
     assert not any(str(file) in str(error.value) for file in good)
-    for reason in ("empty", "not an image", "truncated", "missing", "replace it"):
-        assert reason in str(error.value)
-
-
-def test_a_long_list_is_cut_with_its_count(tmp_path):
-    with pytest.raises(DataError, match=f"{LISTED + 5} of {LISTED + 5}") as error:
-        verify([tmp_path / f"absent{i}.jpg" for i in range(LISTED + 5)], tmp_path / "cache", 1)
-    assert str(error.value).count(": the file is missing") == LISTED
-    assert "and 5 more" in str(error.value)
 
 
 def test_a_second_run_decodes_only_what_changed(tmp_path, good, decoded):
@@ -234,16 +225,9 @@ def test_a_second_run_decodes_only_what_changed(tmp_path, good, decoded):
     saved(tmp_path, gradient(99), good[2].name)
     verify(good, cache, 2)
     assert decoded == [good[2]]
-
-
-def test_a_file_that_went_bad_later_is_found(tmp_path, good):
-    verify(good, tmp_path / "cache", 1)
-    good[1].write_bytes(b"")
-    with pytest.raises(DataError, match="1 of 5"):
-        verify(good, tmp_path / "cache", 1)
     good[1].unlink()
     with pytest.raises(DataError, match="missing"):
-        verify(good, tmp_path / "cache", 1)
+        verify(good, cache, 1)
 
 
 def test_good_files_are_remembered_though_others_are_bad(tmp_path, good, decoded):
@@ -255,22 +239,17 @@ def test_good_files_are_remembered_though_others_are_bad(tmp_path, good, decoded
         assert decoded == expected
 
 
-@pytest.mark.parametrize("damage", [b"", b"rubbish", None])
-def test_a_damaged_memory_is_ignored_with_a_log_line(tmp_path, good, decoded, caplog, damage):
-    cache = tmp_path / "cache"
-    verify(good, cache, 1)
-    (memory,) = cache.iterdir()
+def test_a_damaged_memory_is_ignored_with_a_log_line(tmp_path, good, decoded, caplog):
+    verify(good, tmp_path / "cache", 1)
+    (memory,) = (tmp_path / "cache").iterdir()
     content = bytearray(memory.read_bytes())
     content[-1] ^= 1
-    memory.write_bytes(bytes(content) if damage is None else damage)
-    decoded.clear()
-    with caplog.at_level(logging.WARNING):
-        verify(good, cache, 1)
-    assert decoded == good
-    assert "damaged" in caplog.text
-    decoded.clear()
-    verify(good, cache, 1)
-    assert decoded == []
+    memory.write_bytes(bytes(content))
+    for expected in (good, []):
+        decoded.clear()
+        with caplog.at_level(logging.WARNING):
+            verify(good, tmp_path / "cache", 1)
+        assert decoded == expected and "damaged" in caplog.text
 
 
 def test_without_a_place_to_remember_it_still_verifies(tmp_path, good, caplog):
@@ -280,9 +259,3 @@ def test_without_a_place_to_remember_it_still_verifies(tmp_path, good, caplog):
     assert "cannot write" in caplog.text
     with pytest.raises(DataError):
         verify([*good, tmp_path / "absent.jpg"], blocked, 1)
-
-
-def test_progress_counts_to_the_end(tmp_path, good):
-    calls: list[tuple[int, int]] = []
-    verify(good, tmp_path / "cache", 2, lambda done, total: calls.append((done, total)))
-    assert calls == [(i, 5) for i in range(1, 6)]

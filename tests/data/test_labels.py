@@ -77,13 +77,6 @@ def test_derived_embedding_is_close_where_company_is_shared():
     )
 
 
-def test_labels_that_always_come_together_are_still_told_apart():
-    targets_NC = random_targets(labels=3)
-    targets_NC[:, 1] = targets_NC[:, 0]
-    context, _ = label_context(index(targets_NC), list("abc"))
-    assert cosine(context.embeddings[0], context.embeddings[1]) < 0.95
-
-
 def test_derived_embedding_never_changes():
     counts = np.array([[4, 2, 0], [2, 3, 0], [0, 0, 0]], np.float32)
     embedding = cooccurrence_embedding(counts, 8, ["cat", "dog", "unseen"])
@@ -92,16 +85,6 @@ def test_derived_embedding_never_changes():
 
 
 # ---------------------------------------------------------------------------------------- context
-def test_context_without_words():
-    targets_NC = random_targets(images=50)
-    targets_NC[3] = -1
-    context, notes = label_context(index(targets_NC), list("abcdef"))
-    assert context.names == tuple("abcdef")
-    assert context.images == 50
-    assert np.array_equal(context.cooccurrence, cooccurrence(targets_NC))
-    assert "co-occurrence" in notes[0]
-
-
 @pytest.mark.parametrize("names", [["a"], ["a", "a"], ["a", "b", "c"]])
 def test_names_that_do_not_fit_are_refused(names):
     with pytest.raises(DataError, match="width 2"):

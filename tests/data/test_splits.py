@@ -74,11 +74,6 @@ def test_an_image_in_two_places_is_named(opened, shared, message):
         opened(Made(shared=shared))
 
 
-def test_a_card_may_allow_shared_images(opened):
-    splits = opened(Made(shared="file", shared_images="its makers score some of them"))
-    assert len(splits.test) == 4
-
-
 def test_the_validation_part_is_cut_off_train_and_moves_no_identity(opened):
     whole, cut = opened(), opened(validation=True)
     assert whole.validation is None and cut.validation is not None
@@ -157,11 +152,6 @@ def test_what_is_left_is_an_edition_of_its_own(opened):
     assert {*cut.train.keys, *cut.validation.keys} == set(left.train.keys)
     other = leave_out(whole, {Path("train 4.jpg"): MISSING})
     assert other.identity != left.identity
-
-
-def test_a_split_of_which_nothing_is_left_is_refused(opened):
-    with pytest.raises(DataError, match="none of the images of its test split"):
-        leave_out(opened(), {Path(f"test {i}.jpg"): MISSING for i in range(4)})
 
 
 def test_label_noise_spares_the_validation_part_and_says_one_name(opened):

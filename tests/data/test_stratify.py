@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlbench.data.stratify import MOST, held_out, list_digest, list_text, stratify
+from mlbench.data.stratify import MOST, held_out, stratify
 
 
 @st.composite
@@ -108,11 +108,3 @@ def test_a_group_is_never_parted(case):
 
 def test_no_more_is_held_out_than_ever_helps():
     assert held_out(1000) == 200 and held_out(117_266) == MOST and held_out(4) == 0
-
-
-def test_a_list_is_what_its_digest_is_of(tmp_path):
-    import hashlib
-
-    keys = ["b", "a\u00fc", "a"]
-    assert list_text(keys) == "a\na\u00fc\nb\n"
-    assert list_digest(keys) == hashlib.sha256(list_text(keys).encode()).hexdigest()

@@ -53,31 +53,18 @@ def at_test(chosen, image=PICTURE):
 
 
 # -------------------------------------------------------------------------------------- test time
-def test_squash_is_pillows_resize():
-    pixels = at_test(settings(size=32))
-    wanted = np.asarray(PICTURE.resize((32, 32), Image.Resampling.BILINEAR))
+@pytest.mark.parametrize("name", ["bilinear", "bicubic"])
+def test_squash_is_pillows_resize(name):
+    pixels = at_test(settings(size=32, interpolation=name))
+    wanted = np.asarray(PICTURE.resize((32, 32), Image.Resampling[name.upper()]))
     assert pixels.dtype == torch.uint8
     assert np.array_equal(pixels.permute(1, 2, 0).numpy(), wanted)
-
-
-def test_bicubic_is_another_resize():
-    wanted = np.asarray(PICTURE.resize((32, 32), Image.Resampling.BICUBIC))
-    pixels = at_test(settings(size=32, interpolation="bicubic"))
-    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), wanted)
-    assert not torch.equal(pixels, at_test(settings(size=32)))
 
 
 def test_the_view_is_cut_from_the_centre():
     pixels = at_test(settings(size=32, resize=40)).permute(1, 2, 0).numpy()
     square = np.asarray(PICTURE.resize((40, 40), Image.Resampling.BILINEAR))
     assert np.array_equal(pixels, square[4:36, 4:36])
-
-
-def test_shrinking_is_antialiased():
-    stripes = Image.fromarray(
-        np.tile(np.array([0, 255], np.uint8), (64, 32)).repeat(3).reshape(64, 64, 3)
-    )
-    assert torch.all((at_test(settings(size=8), stripes).int() - 127).abs() <= 5)
 
 
 def test_a_view_larger_than_what_it_is_cut_from_is_refused():
@@ -96,14 +83,6 @@ def test_flip_alone_keeps_the_geometry_of_test_time():
     assert torch.equal(train_transform(chosen)(PICTURE, random()).flip(2), at_test(chosen))
     never = settings(("flip", {"p": 0.0}), size=32, resize=40)
     assert torch.equal(train_transform(never)(PICTURE, random()), at_test(chosen))
-
-
-def test_flip_happens_as_often_as_asked():
-    transform = train_transform(settings(("flip", {"p": 0.25}), size=4))
-    straight = at_test(settings(size=4))
-    rng = random()
-    flips = sum(not torch.equal(transform(PICTURE, rng), straight) for _ in range(400))
-    assert 60 < flips < 140
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -181,11 +160,6 @@ def test_random_resized_crop_keeps_to_its_areas_and_aspects():
     assert np.abs(np.log(w / h)).max() <= np.log(4 / 3) + 0.01
 
 
-def test_random_choice_crop_at_full_size_is_the_whole_picture():
-    chosen = settings(("random_choice_crop", {"resize": 32, "sizes": (32,)}))
-    assert torch.equal(train_transform(chosen)(PICTURE, random()), at_test(settings()))
-
-
 def test_random_choice_crop_uses_every_size_and_reaches_every_edge():
     ramp = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))).convert("RGB")
     chosen = settings(("random_choice_crop", {"resize": 64, "sizes": (64, 32)}))
@@ -209,14 +183,6 @@ def test_multi_scale_crop_may_squash_first():
 
 
 # ------------------------------------------------------------------------------------ distortions
-@pytest.mark.parametrize("name", ["flip", "cutout", "rand_augment"])
-def test_a_distortion_keeps_the_size_and_the_picture_that_it_was_given(name):
-    before = PICTURE.copy()
-    step = STEPS[name](**AUGMENTATIONS[name])
-    assert all(step(PICTURE, random(seed), VIEW).size == PICTURE.size for seed in range(40))
-    assert before == PICTURE
-
-
 def test_after_resize_a_step_sees_the_pixels_that_the_model_sees():
     white = Image.new("RGB", (200, 50), "white")
     painted = ("cutout", {"factor": 0.5, "fill": (0, 0, 0)})
@@ -310,7 +276,6 @@ def test_rand_augment_applies_as_many_operations_as_asked():
         ([("flip", {"p": 1.5})], "'flip': p = 1.5: .*less than or equal to 1"),
         ([("random_resized_crop", {"scale": (0.9, 0.5)})], "must not be above the second"),
         ([("random_choice_crop", {"resize": 64, "sizes": (65,)})], "does not fit into resize 64"),
-        ([("multi_scale_crop", {"scales": ()})], "scales"),
         ([("resize", {}), ("multi_scale_crop", {})], r"crops twice \(Resize, MultiScaleCrop\)"),
     ],
 )

@@ -53,13 +53,6 @@ def test_a_seed_repeats_and_another_does_not(sample):
     assert (first != bootstrap_map(*sample, resamples=20, seed=2)).any()
 
 
-def test_a_draw_without_a_positive_is_drawn_again():
-    targets = np.zeros((8, 2), dtype=np.int8)
-    targets[3, 1] = 1
-    found = bootstrap_map(np.zeros((8, 2)), targets, resamples=200)
-    assert np.isfinite(found).all() and len(found) == 200
-
-
 def test_the_score_is_its_parts_in_percent(sample):
     scores, partly = sample
     found, by_class = score(scores, partly, resamples=100)

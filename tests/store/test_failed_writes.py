@@ -44,19 +44,21 @@ def fail(monkeypatch, code, below):
     monkeypatch.setattr(os, "fsync", failing)
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_a_failed_write_loses_nothing(store, shelter, monkeypatch, code):
-    record, predictions = made_record(), made_predictions()
-    store.root.mkdir()
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
+def test_a_failed_write_loses_neither_the_old_result_nor_the_new(store, shelter, monkeypatch, code):
+    old, record, predictions = made_record(value=40.0), made_record(), made_predictions()
+    store.write(old, made_predictions(seed=1))
     fail(monkeypatch, code, store.root)
     with pytest.raises(StoreError) as caught:
         store.write(record, predictions)
-    told = str(caught.value)
-    assert record.run_id in told and os.strerror(code) in told and str(shelter) in told
-    assert store.records() == [] and not list(store.root.rglob("*.*"))
+    message = str(caught.value)
+    assert record.run_id in message and os.strerror(code) in message and str(shelter) in message
+    assert store.records() == [old]
+    logits = store.predictions(old).logits
+    np.testing.assert_array_equal(logits, made_predictions(seed=1).logits)
     # The command of the message puts it back.
     monkeypatch.undo()
-    subprocess.run(told.partition("put it back with: ")[2], shell=True, check=True)
+    subprocess.run(message.partition("put it back with: ")[2], shell=True, check=True)
     assert store.records() == [record]
     np.testing.assert_array_equal(store.predictions(record).logits, predictions.logits)
 
@@ -65,16 +67,6 @@ def test_when_there_is_room_nowhere_the_message_says_so(store, shelter, monkeypa
     fail(monkeypatch, errno.ENOSPC, tmp_path)
     with pytest.raises(StoreError, match="it is lost"):
         store.write(made_record(), made_predictions())
-
-
-def test_a_failed_write_leaves_the_old_record(store, shelter, monkeypatch):
-    old, predictions = made_record(value=40.0), made_predictions()
-    store.write(old, predictions)
-    fail(monkeypatch, errno.ENOSPC, store.root)
-    with pytest.raises(StoreError):
-        store.write(made_record(value=60.0), made_predictions(seed=1))
-    assert store.records() == [old]
-    np.testing.assert_array_equal(store.predictions(old).logits, predictions.logits)
 
 
 WRITER = """
@@ -93,12 +85,11 @@ for i in itertools.count():
 """
 
 
-@pytest.mark.parametrize("after", [0.03, 0.11])
-def test_sigkill_leaves_whole_records_only(tmp_path, after):
+def test_sigkill_leaves_whole_records_only(tmp_path):
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
         assert writer.stdout.readline() == b"started\n"
-        time.sleep(after)
+        time.sleep(0.1)
         writer.send_signal(signal.SIGKILL)
     store = Store(tmp_path)
     records = store.records()

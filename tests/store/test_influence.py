@@ -1,6 +1,5 @@
 """The influence of each image on mAP is stored with the predictions, and derived if missing."""
 
-import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -31,24 +30,6 @@ def rewritten(store, record, **changed):
 def same(one, other):
     assert (one.images, one.mAP) == (other.images, other.mAP)
     np.testing.assert_array_equal(one.values, other.values)
-
-
-def test_only_the_influence_is_read(store, monkeypatch):
-    record = write(store)
-    expected = derive_influence(store.predictions(record), NAMES)
-    opened = []
-    whole = zipfile.ZipFile.open
-
-    def noted(self, name, *args, **kwargs):
-        opened.append(getattr(name, "filename", name))
-        return whole(self, name, *args, **kwargs)
-
-    monkeypatch.setattr(zipfile.ZipFile, "open", noted)
-    same(store.influence(record), expected)
-    assert sorted(opened) == [
-        f"{name}.npy"
-        for name in ("influence", "influence_mAP", "influence_of", "influence_version")
-    ]
 
 
 def test_the_order_of_images_does_not_matter(store):

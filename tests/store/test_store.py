@@ -125,7 +125,6 @@ def test_a_unique_prefix_finds_its_run_and_a_shared_one_is_refused(store):
     ("content", "reason"),
     [
         (b'{"run_id": "1', "Invalid JSON"),
-        (b"\xff\xfe", "the file"),
         (b"[]", "the file"),
         (b'{"anything": 1}', "run_id|spec|anything"),
     ],
@@ -156,15 +155,9 @@ def test_a_record_under_another_name_is_a_problem(store):
 IMPOSSIBLE = [
     (("scores", "mAP"), float("nan")),
     (("scores", "mAP"), 147.0),
-    (("scores", "top3_OF1"), -0.1),
-    (("scores", "mAP_low"), float("-inf")),
     (("average_precision", 0), 100.1),
     (("efficiency", "gmacs_head"), -1.0),
-    (("efficiency", "peak_memory_mb"), float("nan")),
     (("efficiency", "latency", 0, "median_ms"), -1.0),
-    (("efficiency", "latency", 1, "images_per_second"), float("inf")),
-    (("seconds", "training"), -5.0),
-    (("train_images",), -1),
     (("train_positives",), [-1, 0, 0]),
     (("started",), "yesterday"),
     (("added",), "lately"),
@@ -210,26 +203,13 @@ def test_the_boards_name_bad_records_and_runs_without_predictions(cli, store):
 
 
 # ------------------------------------------------------------------------------ damaged predictions
-@pytest.mark.parametrize("part", [0, 0.3, 0.9])
+@pytest.mark.parametrize("part", [0, 0.9])
 def test_damaged_predictions_are_named(store, part):
     record = made_record()
     file = store.write(record, made_predictions()).with_suffix(".npz")
     file.write_bytes(file.read_bytes()[: int(part * file.stat().st_size)])
     with pytest.raises(StoreError, match=re.escape(str(file)) + ".*damaged"):
         store.predictions(record)
-
-
-@pytest.mark.parametrize("content", [b"junk", b"", b"PK\3\4", b"\x80\x04K\x01."])
-def test_nobody_is_advised_to_load_a_file_unsafely(cli, store, tmp_path, content):
-    (tmp_path / "junk.npz").write_bytes(content)
-    given = cli("score", "junk.npz")
-    assert given.code == 2 and "junk.npz: damaged or no .npz (" in given.err
-    record = made_record()
-    store.write(record, made_predictions())
-    store.predictions_file(record).write_bytes(content)
-    kept = cli("score", record.run_id)
-    assert kept.code == 2 and "damaged predictions (" in kept.err
-    assert "pickle" not in given.err + kept.err and "unsafe" not in given.err + kept.err
 
 
 def test_predictions_of_other_labels_are_refused(store):

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlbench.contracts.made_up import label_context
-from mlbench.types import Angles
 from mlbench_plugins.losses.aam import AAM
 from mlbench_plugins.losses.bce import BCE
 
@@ -85,8 +84,3 @@ def test_the_focusing_weight_is_differentiated(smooth):
     logits = torch.linspace(-5, 5, 10, dtype=torch.float64).view(2, 5).requires_grad_()
     loss = AAM(LABELS, m=0.1, s=8, gamma_pos=0.5, gamma_neg=2, label_smooth=smooth)
     assert torch.autograd.gradcheck(lambda x: loss(x, TARGETS), logits)
-
-
-def test_angles_are_what_the_head_must_use():
-    assert AAM(LABELS).angles == Angles(scale=23, exponent=1)
-    assert AAM(LABELS, s=17, t=3).angles == Angles(scale=17, exponent=3)

@@ -25,14 +25,6 @@ def test_reductions_over_known_labels():
     )
 
 
-def test_all_known_is_torchs_mean():
-    targets = (LOGITS > 0.7).to(torch.int8)
-    value = BCE(LABELS)(LOGITS, targets)
-    bce = torch.nn.functional.binary_cross_entropy_with_logits(LOGITS, targets.float())
-    torch.testing.assert_close(value, bce)
-    torch.testing.assert_close(value, torch.nn.MultiLabelSoftMarginLoss()(LOGITS, targets))
-
-
 def test_an_image_is_torchs_soft_margin_over_its_known_labels():
     expected = [
         torch.nn.MultiLabelSoftMarginLoss()(x[y >= 0][None], y[y >= 0][None])

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from mlbench.contracts.made_up import label_context
 from mlbench_plugins.losses.asl import ASL
-from mlbench_plugins.losses.bce import BCE
 from mlbench_plugins.losses.focal import Focal
 
 LABELS = label_context(3)
@@ -41,12 +40,6 @@ def test_it_is_the_symmetric_asl_without_a_margin(gamma, detach):
     expected = asl(logits, TARGETS)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(*(torch.autograd.grad(v, logits)[0] for v in (found, expected)))
-
-
-def test_without_focus_it_is_cross_entropy():
-    torch.testing.assert_close(
-        Focal(LABELS, gamma=0)(LOGITS, TARGETS), BCE(LABELS)(LOGITS, TARGETS)
-    )
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2])

@@ -55,11 +55,3 @@ def test_positives_and_negatives_of_a_label_balance_over_the_training_split():
         gradients[loss] = torch.autograd.grad(value, logits)[0].sum(0)
     assert gradients[WeightedBCE].abs().max() < 1e-9
     assert gradients[BCE][0] > 0.01
-
-
-def test_the_weights_follow_the_module_and_its_precision():
-    loss = WeightedBCE(context())
-    assert dict(loss.named_buffers()).keys() == {"pos_weight"}
-    targets = torch.ones(1, 6, dtype=torch.int8)
-    for dtype in (torch.float32, torch.float64):
-        assert loss(torch.zeros(1, 6, dtype=dtype), targets).dtype == dtype

@@ -18,6 +18,15 @@ def assert_same(fast, slow, inputs, other_inputs=None, tolerance=1e-12):
         torch.testing.assert_close(*pair, rtol=10 * tolerance, atol=tolerance)
 
 
+def assert_follows(head, by_loops, x_BDHW, tolerance=1e-12):
+    """A head's logits are those of its formulas, and so are the gradients of map and weights."""
+    one = x_BDHW.clone().requires_grad_()
+    two = x_BDHW.clone().requires_grad_()
+    trained = [p for p in head.parameters() if p.requires_grad]
+    fast, slow = head((one,)).logits, by_loops(head, two)
+    assert_same(fast, slow, [one, *trained], [two, *trained], tolerance)
+
+
 def pixels(image_DHW):
     return list(image_DHW.flatten(1).T)
 

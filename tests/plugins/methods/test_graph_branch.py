@@ -134,16 +134,6 @@ def test_the_constant_is_in_no_state_dict():
     assert set(head.state_dict()) == names | {"classifier.weight", "classifier.bias"}
 
 
-def test_a_copy_has_a_constant_of_its_own():
-    head = make().eval()
-    twin = copy.deepcopy(head)
-    before = head(MAPS).logits
-    twin.load_state_dict(make(seed=1).state_dict())
-    assert torch.equal(head(MAPS).logits, before)
-    torch.testing.assert_close(twin(MAPS).logits, in_training(twin))
-    assert not torch.allclose(twin(MAPS).logits, before)
-
-
 def test_a_moving_average_is_evaluated_with_the_weights_that_it_holds():
     head = make().train()
     average = AveragedModel(head, use_buffers=True)
@@ -152,21 +142,6 @@ def test_a_moving_average_is_evaluated_with_the_weights_that_it_holds():
         average.update_parameters(head)
         averaged = average.module.eval()
         torch.testing.assert_close(averaged(MAPS).logits, in_training(averaged))
-
-
-def test_several_processes_train_it_and_evaluate_it():
-    torch.distributed.init_process_group(
-        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
-    )
-    try:
-        head = make()
-        wrapped = torch.nn.parallel.DistributedDataParallel(head)
-        for _ in range(2):
-            wrapped.train()(MAPS).logits.sum().backward()
-            disturb(head)
-            torch.testing.assert_close(wrapped.eval()(MAPS).logits, in_training(head))
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("kind", KINDS)

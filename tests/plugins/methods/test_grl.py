@@ -1,7 +1,5 @@
 """GRL against its formulas written as loops, and what its two streams promise."""
 
-import math
-
 import pytest
 import torch
 
@@ -93,25 +91,3 @@ def test_the_label_stream_is_a_constant_in_evaluation():
     expected = head(MAPS).logits
     head.labels.ggnn = head.labels.guide = None  # what is not there cannot run
     torch.testing.assert_close(head(MAPS).logits, expected)
-
-
-def test_decoupling_in_the_visual_space_projects_labels_alone():
-    names = {name for name, _ in make().decoupling.named_parameters()}
-    assert names == {"mix.weight", "mix.bias", "score.weight", "score.bias"}
-    assert make().labels.guide.weight.shape == (8, 4), "to the width of the features"
-    joint = make(intermediary_dim=7)
-    assert joint.decoupling.visual.weight.shape == (7, 8)
-    assert joint.labels.guide.weight.shape == (7, 4)
-
-
-def test_odd_maps_lose_no_pixel():
-    head = make(downsample=2).eval()
-    moved = MAPS[0].clone()
-    moved[..., -1, :] += 1
-    assert not torch.equal(head(MAPS).logits, head((moved,)).logits)
-
-
-def test_cosines_stay_within_their_scale():
-    logits = make(classifier="cosine")((MAPS[0] * 100,)).logits
-    assert logits.abs().max() <= Angles().scale * (1 + 1e-5)
-    assert math.isfinite(logits.sum().item())

@@ -97,19 +97,6 @@ def test_the_default_is_the_papers(head):
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ({"graph": "rows"}, "unknown graph 'rows'; known: conditional"),
-        ({"counts": "boxes"}, "unknown counts 'boxes'; known: images, objects"),
-    ],
-)
-def test_unknown_names_are_refused(head, asked, said):
-    with pytest.raises(PluginError, match=said):
-        head(SPEC, label_context(3), **asked, **HEADS[head][1])
-
-
-@pytest.mark.parametrize("head", HEADS)
 def test_without_objects_their_counts_are_refused_and_no_others(head):
     known = label_context(3)
     labels = known_context(known.cooccurrence, known.embeddings)

@@ -11,13 +11,23 @@ from torch.utils.flop_counter import FlopCounterMode
 from mlbench.contracts.made_up import label_context
 from mlbench.types import Angles, Level
 from mlbench_plugins.methods.ml_gcn import MLGCN
-from tests.plugins.methods.formulas import assert_same
+from tests.plugins.methods.formulas import assert_follows
 
 SPEC = (Level(4, 16), Level(7, 32))
 
 
 def precise(labels):
     return dataclasses.replace(labels, embeddings=labels.embeddings.astype(np.float64))
+
+
+def by_loops(head, x_BDHW):
+    """One image and one label at a time."""
+    classifiers = classifiers_by_loops(head)
+    rows = [
+        [sum(w * x.max() for w, x in zip(c, image, strict=True)) for c in classifiers]
+        for image in x_BDHW
+    ]
+    return torch.stack([torch.stack(row) for row in rows])
 
 
 def classifiers_by_loops(head):
@@ -35,18 +45,7 @@ def test_forward_and_gradients_are_those_of_the_formulas(count, threshold, p):
     torch.manual_seed(count)
     labels = precise(label_context(count))
     head = MLGCN(SPEC, labels, threshold=threshold, p=p, width=5).double()
-    one = torch.randn(2, 7, 2, 3, dtype=torch.float64, requires_grad=True)
-    fast = head((one,)).logits
-    classifiers = classifiers_by_loops(head)
-    slow = torch.stack(
-        [
-            torch.stack(
-                [sum(w * x.max() for w, x in zip(c, image, strict=True)) for c in classifiers]
-            )
-            for image in one
-        ]
-    )
-    assert_same(fast, slow, [one, *head.parameters()])
+    assert_follows(head, by_loops, torch.randn(2, 7, 2, 3, dtype=torch.float64))
 
 
 def test_cosine_logits_are_those_of_the_angles():

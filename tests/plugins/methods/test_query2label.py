@@ -11,7 +11,7 @@ from mlbench.engine.flops import count
 from mlbench.types import Angles, Level
 from mlbench_plugins.layers.transformer import sine_position
 from mlbench_plugins.methods.query2label import Query2Label
-from tests.plugins.methods.formulas import assert_same
+from tests.plugins.methods.formulas import assert_follows
 
 SPEC = (Level(5, 16), Level(12, 32))
 SMALL = {"heads": 2, "feedforward": 14}
@@ -75,6 +75,10 @@ def by_formula(head, image_DHW):
     return torch.stack(logits) + head.classifier.bias
 
 
+def by_formulas(head, x_BDHW):
+    return torch.stack([by_formula(head, image) for image in x_BDHW])
+
+
 @pytest.mark.parametrize("mode", [True, False])
 @pytest.mark.parametrize(
     ("labels", "options"),
@@ -90,12 +94,7 @@ def by_formula(head, image_DHW):
 def test_forward_and_gradients_are_those_of_the_formulas(labels, options, mode):
     head = made(labels, dropout=0.0, **options).double().train(mode)
     nn.init.normal_(head.classifier.bias)
-    one = maps(2, dtype=torch.float64, requires_grad=True)[1]
-    two = one.detach().clone().requires_grad_()
-    fast = head((one, one)).logits
-    slow = torch.stack([by_formula(head, image) for image in two])
-    trained = list(head.parameters())
-    assert_same(fast, slow, [one, *trained], [two, *trained], tolerance=1e-10)
+    assert_follows(head, by_formulas, maps(2, dtype=torch.float64)[1], tolerance=1e-10)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 2)])

@@ -6,7 +6,6 @@ from torch.nn import functional
 
 from mlbench.contracts.made_up import label_context
 from mlbench.types import Angles
-from mlbench_plugins.methods.ml_decoder import MLDecoder
 from mlbench_plugins.methods.transformer_head import TransformerHead
 from tests.plugins.methods.test_ml_decoder import SMALL, SPEC, decoded, maps
 
@@ -37,14 +36,6 @@ def test_logits_are_scaled_cosines_with_the_bias_added_before_the_scale(labels, 
             z = cosine + head.classifier.bias[c]
             expected = angles.scale * (2 * ((z + 1) / 2) ** angles.exponent - 1)
             torch.testing.assert_close(logits[c], expected, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("classifier", ["linear", "cosine"])
-def test_losses_on_angles_find_what_they_need_only_with_cosines(classifier):
-    """The core looks for modules with ``angles``."""
-    for head in (made(4, classifier=classifier), MLDecoder(SPEC, label_context(4), **SMALL)):
-        cosine = classifier == "cosine" and isinstance(head, TransformerHead)
-        assert sum(hasattr(m, "angles") for m in head.modules()) == cosine
 
 
 def test_cosines_stay_in_float32_under_autocast():

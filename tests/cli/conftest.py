@@ -1,0 +1,29 @@
+"""A suite of runs small enough to train in a test."""
+
+import pytest
+import yaml
+
+SUITE = {
+    "plugins": ["gap"],
+    "seeds": [0],
+    "dataset_options": {"synthetic": {"train_images": 64, "test_images": 31, "size": 32}},
+    "settings": {"image_size": 32, "epochs": 1, "batch_size": 16, "freeze_bn": True},
+}
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Write ``SUITE`` with some fields replaced and some settings changed; returns the file."""
+
+    def write(settings=(), **fields):
+        content = SUITE | fields | {"settings": SUITE["settings"] | dict(settings)}
+        file = tmp_path / "small.yaml"
+        file.write_text(yaml.safe_dump(content))
+        return file
+
+    return write
+
+
+@pytest.fixture
+def small(suite):
+    return suite()

@@ -1,0 +1,84 @@
+"""Manifests whose pictures are missing or damaged, from the command line to the board."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mlbench.boards.rows import tables
+from mlbench.store import Store
+from tests.cli.manifests import PICTURES, TRAIN, instances, table, yolo
+
+TINY = ("--plugins", "gap", "--backbones", "timm:test_resnet", "--weights", "none")
+TINY += ("--image-size", 32, "--epochs", 1, "--set", "workers=1")
+ALLOW = ("--set", "allow_missing=true")
+
+
+def stored():
+    return Store(Path("results")).records()
+
+
+@pytest.mark.parametrize("form", [table, instances, yolo])
+def test_a_manifest_runs_without_missing_pictures_if_asked_to(cli, tmp_path, form):
+    source = form(tmp_path / "photos")
+    run = ("run", *TINY, "--datasets", f"manifest:{source}")
+    for number in (4, 6):
+        (file,) = source.parent.rglob(f"{number:02}.png")
+        file.unlink()
+    refused = cli(*run)
+    assert refused.code == 2 and not stored()
+    assert "2 of 30 pictures" in refused.err.replace("\n", "")
+    ended = cli(*run, *ALLOW)
+    assert ended.code == 0, ended.err
+    (record,) = stored()
+    splits = record.coverage.splits
+    assert sum(part.missing for part in splits.values()) == 2 and record.coverage.known
+    assert sum(part.images for part in splits.values()) == PICTURES
+    assert record.train_images + record.test_images == PICTURES - 2
+    if form is not instances:  # whose split is a hash of the keys
+        assert (splits["train"].missing, splits["test"].missing) == (1, 1)
+    assert record.spec.incomplete and not record.complete
+    assert f"-incomplete-{record.spec.data}" in record.identity
+    assert len(tables([record])) == 1 and not tables([record])[0].known
+    assert "Nothing is missing" in cli(*run, *ALLOW).out
+
+
+def test_an_incomplete_split_has_a_board_of_its_own(cli, tmp_path):
+    source = table(tmp_path / "photos")
+    run = ["run", *TINY, "--datasets", f"manifest:{source}"]
+    assert cli(*run, *ALLOW).code == 0
+    assert "Nothing is missing" in cli(*run).out, "complete data needs no flag"
+    (tmp_path / "photos" / "images" / "04.png").write_text("this is text")
+    (tmp_path / "photos" / "images" / "06.png").write_text("")
+    refused = cli(*run, "--seeds", 1)
+    assert refused.code == 1 and "04.png" in refused.err
+    assert "--set allow_missing=true" in refused.err
+    ended = cli(*run, "--seeds", 1, *ALLOW)
+    assert ended.code == 0, ended.err
+    whole, part = sorted(stored(), key=lambda record: record.spec.seed)
+    assert whole.complete and not part.complete
+    assert part.identity == f"{whole.identity}-incomplete-{part.spec.data}"
+    assert part.spec.incomplete and part.spec.data != whole.spec.data
+    assert (part.train_images, part.test_images) == (TRAIN - 1, PICTURES - TRAIN - 1)
+    train, test = part.coverage.splits["train"], part.coverage.splits["test"]
+    assert (train.images, train.usable, train.corrupt) == (TRAIN, TRAIN - 1, 1)
+    assert (test.images, test.usable) == (10, 9) and not part.coverage.complete
+    assert len(tables([whole, part])) == 2
+
+
+def test_a_manifest_without_any_picture_is_refused(cli, tmp_path):
+    source = table(tmp_path / "photos")
+    for file in source.parent.rglob("*.png"):
+        file.unlink()
+    ended = cli("run", *TINY, "--datasets", f"manifest:{source}", *ALLOW)
+    assert ended.code == 2 and "none of the images of its train split can be used" in ended.err
+
+
+def test_verify_names_the_missing_pictures_of_a_manifest(cli, tmp_path):
+    source = table(tmp_path / "photos")
+    (source.parent / "images" / "05.png").unlink()
+    ended = cli("data", "verify", f"manifest:{source}", "--json")
+    assert ended.code == 1
+    bad = json.loads(ended.out)["bad"]
+    assert [(one["key"], one["problem"]) for one in bad] == [("05.png", "missing")]
+    assert cli("data", "stats", f"manifest:{source}").code == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,13 +17,10 @@ if TYPE_CHECKING:
     from mlbench.boards.rows import Row, Table
     from mlbench.store import Store
     from mlbench.types import RunRecord
-    from mlbench_tools.analysis.comparison import ClassDifference, Difference, PairedComparison
+    from mlbench_tools.analysis.comparison import Difference, PairedComparison
 
 LISTED = 5
-"""Classes that are listed where none moved."""
-
-WIDEST = 100
-"""Rows of a matrix of wins at most: longer lines are not readable."""
+"""Classes that are listed if none moved."""
 
 
 def compare(
@@ -51,10 +48,12 @@ def compare(
 
     store = Store(results)
     records = {record.run_id: record for record in store.records()}
-    if first is None and not json:
-        boards = select(tables(records.values(), store.influence), dataset, track)
-        if not boards:
-            raise SuiteError(f"{results} has no such board; `mlbench leaderboard` shows all")
+    matrices = first is None and not json
+    made = tables(records.values(), store.influence if matrices else None)
+    boards = select(made, dataset, track)
+    if not boards:
+        raise SuiteError(f"{results} has no such board; `mlbench leaderboard` shows all")
+    if matrices:
         for board in boards:
             _print([f"{board.name}:", *win_matrix(board), ""])
         return
@@ -62,7 +61,6 @@ def compare(
         raise SuiteError("name two runs or methods to compare, or none for a whole board")
     from mlbench_tools.analysis.comparison import compare_runs
 
-    boards = select(tables(records.values()), dataset, track)
     methods = {row.method for board in boards for row in board.rows}
     asked = [name if name in methods else _run(name, store, boards) for name in (first, second)]
     sides = _sides(asked, boards, records)
@@ -81,19 +79,18 @@ def win_matrix(board: Table) -> list[str]:
     A line begins with the row's number, which is that of its column, and ends with its title and
     the ranks that are not ruled out.
     """
-    rows = board.rows[:WIDEST]
-    width = len(str(len(rows)))
-    numbers = [str(i + 1).rjust(width) for i in range(len(rows))]
+    width = len(str(len(board.rows)))
+    numbers = [str(i + 1).rjust(width) for i in range(len(board.rows))]
     header = [" " * width + " " + "".join(digits) for digits in zip(*numbers, strict=True)]
     lines = [
-        f"{number} {wins[: len(rows)]} {row.title} (# {span(row.rank, row.rank_worst)})"
-        for number, wins, row in zip(numbers, board.wins, rows, strict=False)
+        f"{number} {wins} {row.title} (# {span(row.rank, row.rank_worst)})"
+        for number, wins, row in zip(numbers, board.wins, board.rows, strict=True)
     ]
     legend = "+ significantly better than that row, - worse, = cannot be told apart"
     return [*header, *lines, legend]
 
 
-def _print(lines: Sequence[str] | Iterator[str]) -> None:
+def _print(lines: Iterable[str]) -> None:
     for line in lines:
         console.print(line, markup=False, highlight=False)
 
@@ -125,18 +122,14 @@ def _sides(
         return runs
     names = " and ".join(one if isinstance(one, str) else one.run_id for one in asked)
     fitting = [board for board in boards if all(_rows(one, board) for one in asked)]
-    if not fitting:
-        raise SuiteError(f"no board has both {names}; choose others, or give run ids")
-    if len(fitting) > 1:
-        raise SuiteError(
-            f"{names} are together on several boards: {', '.join(b.name for b in fitting)}; choose "
-            "one by --dataset and --track, or give run ids"
-        )
-    rows = [_rows(one, fitting[0]) for one in asked]
-    rows = _alike(rows[0], rows[1]) or rows
+    if len(fitting) != 1:
+        several = f"several boards have both {names}: {', '.join(board.name for board in fitting)}"
+        problem = several if fitting else f"no board has both {names}"
+        raise SuiteError(f"{problem}; choose one by --dataset and --track, or give run ids")
+    pair = _pair(_rows(asked[0], fitting[0]), _rows(asked[1], fitting[0]))
     return [
-        [one] if not isinstance(one, str) else [records[i] for i in _only(found).run_ids]
-        for one, found in zip(asked, rows, strict=True)
+        [records[run_id] for run_id in row.run_ids] if isinstance(one, str) else [one]
+        for one, row in zip(asked, pair, strict=True)
     ]
 
 
@@ -147,28 +140,21 @@ def _rows(one: str | RunRecord, board: Table) -> list[Row]:
     return [row for row in board.rows if row.method == one]
 
 
-def _alike(first: Sequence[Row], second: Sequence[Row]) -> list[list[Row]]:
-    """Of several pairs of rows, the only one with one backbone and loss; the user is informed."""
-    pairs = [(a, b) for a in first for b in second if (a.backbone, a.loss) == (b.backbone, b.loss)]
-    if len(first) == len(second) == 1 or len(pairs) != 1:
-        return []
-    errors.print(
-        f"of {count(len(first), 'row')} of {first[0].method} and {count(len(second), 'row')} of "
-        f"{second[0].method}, those with {pairs[0][0].backbone} and {pairs[0][0].loss} are "
-        "compared; run ids choose others",
-        markup=False,
-        highlight=False,
-    )
-    return [[row] for row in pairs[0]]
-
-
-def _only(rows: Sequence[Row]) -> Row:
-    if len(rows) > 1:
-        listed = "; ".join(f"{row.run_ids[0]} is {row.title}" for row in rows)
-        raise SuiteError(
-            f"the board has {len(rows)} rows of {rows[0].method}: {listed}; give a run id instead"
-        )
-    return rows[0]
+def _pair(first: Sequence[Row], second: Sequence[Row]) -> tuple[Row, Row]:
+    """The row of each side; of several, the only two rows with the same backbone and loss."""
+    pairs = [(a, b) for a in first for b in second]
+    if len(pairs) == 1:
+        return pairs[0]
+    alike = [(a, b) for a, b in pairs if (a.backbone, a.loss) == (b.backbone, b.loss)]
+    rows = " and ".join(f"{count(len(r), 'row')} of {r[0].method}" for r in (first, second))
+    if len(alike) != 1:
+        titles = {row.run_ids[0]: row.title for row in (*first, *second)}
+        listed = "; ".join(f"{run_id} is {title}" for run_id, title in titles.items())
+        raise SuiteError(f"the board has {rows}: {listed}; give run ids instead")
+    same = f"those with {alike[0][0].backbone} and {alike[0][0].loss}"
+    note = f"of {rows}, {same} are compared; run ids choose others"
+    errors.print(note, markup=False, highlight=False)
+    return alike[0]
 
 
 # ---------------------------------------------------------------------------------------- terminal
@@ -198,20 +184,15 @@ def _differences(found: PairedComparison) -> Iterator[str]:
         yield f"       sd {found.training_deviation:.2f} between seeds, over the rows of the board"
     yield ""
     moved = [one for one in found.classes if one.moved]
-    among = f"{len(found.classes)} {'class' if len(found.classes) == 1 else 'classes'}"
+    listed = "" if moved else "; the largest differences"
     yield (
-        f"{len(moved)} of {among} moved (Holm over classes):"
-        if moved
-        else f"None of {among} moved beyond chance (p by Holm over the classes, intervals of each "
-        "class alone); the largest differences:"
+        f"Classes that moved: {len(moved)} of {len(found.classes)} (p by Holm over the classes, "
+        f"the interval of each class alone){listed}:"
     )
     for one in moved or found.classes[:LISTED]:
-        yield f"  {one.name}: {one.first:.1f} and {one.second:.1f}, {_difference(one)}, {_of(one)}"
-
-
-def _of(one: ClassDifference) -> str:
-    few = ": too few to rely on the interval and p" if one.few else ""
-    return f"{count(one.positives, 'positive')}{few}"
+        few = ": too few to rely on the interval and p" if one.few else ""
+        positives = count(one.positives, "positive") + few
+        yield f"  {one.name}: {one.first:.1f} and {one.second:.1f}, {_difference(one)}, {positives}"
 
 
 def _difference(one: Difference) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -153,18 +153,18 @@ def _read(record: RunRecord, store: Store) -> Predictions:
 def _check_comparable(records: Sequence[RunRecord], predictions: Sequence[Predictions]) -> None:
     record, reference = records[0], predictions[0]
     for other, found in zip(records[1:], predictions[1:], strict=True):
-        pair = f"runs {record.run_id} ({record.identity}) and {other.run_id} ({other.identity})"
-        remedy = "compare runs of one board"
         if other.label_names != record.label_names:
-            raise MeasureError(f"{pair} have other labels, or others in order; {remedy}")
-        if found.keys != reference.keys:
-            common = len(set(found.keys) & set(reference.keys))
-            raise MeasureError(
-                f"{pair} were scored on other splits: {len(reference.keys)} and {len(found.keys)} "
-                f"images, of which {common} are in both; {remedy}"
-            )
-        if (wrong := np.count_nonzero(found.targets != reference.targets)) != 0:
-            raise MeasureError(f"{pair} differ in {wrong} entries of their targets; {remedy}")
+            what = "labels, or have them in another order"
+        elif found.keys != reference.keys:
+            what = "images"
+        elif not np.array_equal(found.targets, reference.targets):
+            what = "targets"
+        else:
+            continue
+        raise MeasureError(
+            f"runs {record.run_id} ({record.identity}) and {other.run_id} ({other.identity}) were "
+            f"scored on different {what}; compare runs of one board"
+        )
 
 
 def _side(records: Sequence[RunRecord]) -> ComparedSide:
@@ -217,10 +217,7 @@ def _classes(
             positives=int(positives[c]),
             first=float(means[0][c]),
             second=float(means[1][c]),
-            difference=one.difference,
-            low=one.low,
-            high=one.high,
-            p=float(p),
+            **{**dict(one), "p": float(p)},
         )
         for (c, one), p in zip(found.items(), adjusted, strict=True)
     ]
@@ -278,23 +275,21 @@ def paired_bootstrap(
     Raises:
         MeasureError: the shapes differ, a score is not finite, or no class has a positive.
     """
-    measured_C = _mean(first, lambda scores: average_precision(scores, targets))
-    measured_C -= _mean(second, lambda scores: average_precision(scores, targets))
-    found_RC = _mean(first, lambda s: bootstrap_average_precision(s, targets, resamples, seed))
-    found_RC -= _mean(second, lambda s: bootstrap_average_precision(s, targets, resamples, seed))
+    ap_SC = [
+        np.mean([average_precision(scores, targets) for scores in side], axis=0)
+        for side in (first, second)
+    ]
+    draws_SRC = [
+        np.mean([bootstrap_average_precision(s, targets, resamples, seed) for s in side], axis=0)
+        for side in (first, second)
+    ]
+    measured_C, found_RC = ap_SC[0] - ap_SC[1], draws_SRC[0] - draws_SRC[1]
     measured = float(np.nanmean(measured_C))
     draws_R = _centred(mean_over_classes(found_RC), measured)
     beyond = min(np.count_nonzero(draws_R <= 0), np.count_nonzero(draws_R >= 0))
     p = min(1.0, 2 * (beyond + 1) / (len(draws_R) + 1))
     classes = zip(measured_C.tolist(), found_RC.T, strict=True)
     return _difference(measured, draws_R, p), [_of_class(ap, draws_R) for ap, draws_R in classes]
-
-
-def _mean(side: Sequence[ScoreMatrix], metric: Callable[[ScoreMatrix], Floats]) -> Floats:
-    total = metric(side[0])
-    for scores in side[1:]:
-        total = total + metric(scores)
-    return total / len(side)
 
 
 def _centred(draws_R: Floats, mean: float) -> Floats:
@@ -306,8 +301,6 @@ def _of_class(measured: float, draws_R: Floats) -> Difference | None:
     if np.isnan(measured):
         return None
     draws_R = _centred(draws_R[~np.isnan(draws_R)], measured)
-    if len(draws_R) < 2:
-        return Difference(difference=100 * measured, low=np.nan, high=np.nan, p=1.0)
     return _difference(measured, draws_R, float(two_sided(measured, draws_R.var(ddof=1))))
 
 

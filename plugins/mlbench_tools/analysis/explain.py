@@ -42,13 +42,10 @@ def _show(board: BoardVariance) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{board.board}: {count(board.runs, 'run')}"
-    if board.runs > 1:
-        title += f", sd {board.deviation:.2f} points of mAP"
+    title = f"{board.board}: {count(board.runs, 'run')}, sd {board.deviation:.2f} points of mAP"
     console.print(Text(title, style="bold"))
     table = Table(box=None, pad_edge=False)
-    share = "share" if board.noise_known else "share, noise of seeds within"
-    for name in ("cause", "levels", "df", share, "points", "p"):
+    for name in ("cause", "levels", "df", "share", "points", "p"):
         table.add_column(name, justify="left" if name == "cause" else "right")
     for part in board.parts:
         table.add_row(

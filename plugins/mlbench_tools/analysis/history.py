@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from mlbench.boards.markup import span
 from mlbench.cli.console import console
 from mlbench.types import SuiteError, Track
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mlbench.types import RunRecord
 
 COMMIT = 7
-"""The least number of characters of a commit."""
+"""Least number of characters of a commit."""
 
 
 def history(
@@ -68,7 +69,7 @@ def moment(text: str, records: Iterable[RunRecord]) -> datetime:
         records: all of the store, superseded ones too.
 
     Raises:
-        SuiteError: it is none of these, or in the future.
+        SuiteError: it is none of these.
     """
     if len(text) >= COMMIT:
         began = [record.began for record in records if (record.commit or "").startswith(text)]
@@ -81,11 +82,7 @@ def moment(text: str, records: Iterable[RunRecord]) -> datetime:
             f"{text}: neither a date such as 2026-11-21 nor the first {COMMIT} or more "
             "characters of the commit of a record here"
         ) from error
-    time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    now = datetime.now(UTC)
-    if time > now:
-        raise SuiteError(f"{text}: in the future; it is {now.isoformat(timespec='minutes')} now")
-    return time
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def as_of(
@@ -121,14 +118,10 @@ def changes(
         ones without a score), scored again (a run of it was repeated, or it has another seed), or
         has another rank.
     """
-    old = {_key(table): table for table in before}
-    new = {_key(table): table for table in after}
+    old, new = _by_configuration(before), _by_configuration(after)
     found = []
     for key in dict.fromkeys([*new, *old]):
-        rows, old_rows = (
-            {row.configuration: row for row in boards[key].rows} if key in boards else {}
-            for boards in (new, old)
-        )
+        rows, old_rows = new.get(key, {}), old.get(key, {})
         for name in dict.fromkeys([*rows, *old_rows]):
             same_size = len(rows) == len(old_rows)
             line = _change(old_rows.get(name), rows.get(name), repeated, same_size)
@@ -136,32 +129,30 @@ def changes(
     return found
 
 
-def _key(table: Table) -> tuple[str, str]:
-    return table.name, table.data
+def _by_configuration(tables: Sequence[Table]) -> dict[tuple[str, str], dict[str, Row]]:
+    """The rows of each board."""
+    return {
+        (table.name, table.data): {row.configuration: row for row in table.rows} for table in tables
+    }
 
 
 def _change(
     was: Row | None, now: Row | None, repeated: Container[str], same_size: bool
 ) -> str | None:
     """What changed between two versions of a row, one of which may be missing."""
-    row = now or was
-    if row is None:
-        return None
-    again = [run_id for run_id in row.run_ids if run_id in repeated]
+    versions = [row for row in (was, now) if row]
+    title, run_ids = versions[-1].title, versions[-1].run_ids
+    scores = " -> ".join(f"{row.mAP:.2f}" for row in versions)
+    ranks = [span(row.rank, row.rank_worst) for row in versions]
+    rank = f"rank {' -> '.join(ranks)}"
+    again = [run_id for run_id in run_ids if run_id in repeated]
     superseded = f" (superseded: {', '.join(again)})" if again else ""
     if was is None:
-        return f"new: {row.title}: {row.mAP:.2f}, rank {_ranks(row)}{superseded}"
+        return f"new: {title}: {scores}, {rank}{superseded}"
     if now is None:
-        return f"gone: {row.title}: was {row.mAP:.2f}, rank {_ranks(row)}{superseded}"
-    ranks = f"rank {_ranks(was)} -> {_ranks(now)}"
+        return f"gone: {title}: was {scores}, {rank}{superseded}"
     if again or was.run_ids != now.run_ids or was.mAP != now.mAP:
-        return f"scored again: {row.title}: {was.mAP:.2f} -> {now.mAP:.2f}, {ranks}{superseded}"
-    if was.rank != now.rank or (same_size and _ranks(was) != _ranks(now)):
-        return f"{ranks}: {row.title}"
+        return f"scored again: {title}: {scores}, {rank}{superseded}"
+    if was.rank != now.rank or (same_size and ranks[0] != ranks[1]):
+        return f"{rank}: {title}"
     return None
-
-
-def _ranks(row: Row) -> str:
-    from mlbench.boards.markup import span
-
-    return span(row.rank, row.rank_worst)

@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
+import csv
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from mlbench.metrics.average_precision import ScoreMatrix
+from mlbench.metrics.average_precision import ScoreMatrix, check
 from mlbench.metrics.measures import ProtocolInput
 from mlbench.store import VALIDATION, Store
 from mlbench.text import count
-from mlbench.types import DataError, RunRecord, StoreError, Targets
+from mlbench.types import DataError, MeasureError, StoreError, Targets
 
-ARRAYS = (
+FORMATS = (
     "an .npz holds targets [images, labels] with 1 present, 0 absent, -1 unknown, and logits or "
     "probabilities of the same shape; optionally keys [images], names [labels], "
-    "validation_logits, validation_targets and train_positives [labels]"
+    "validation_logits, validation_targets and train_positives [labels]; a .csv has a line for "
+    "each image, with the columns key, target:LABEL (1, 0; blank or -1 is unknown) and "
+    "logit:LABEL or probability:LABEL for each label"
 )
-COLUMNS = (
-    "a .csv holds a line for each image, with the columns key, target:LABEL (1, 0; blank or -1 is "
-    "unknown) and logit:LABEL or probability:LABEL for each label"
-)
-KINDS = {"logits": "logit", "probabilities": "probability"}
-"""Arrays of scores -> what one of their entries is called."""
+SCORES = ("logits", "probabilities")
+"""Arrays of scores; a file has one of the two."""
+
+COLUMNS = {"targets": "target:", "logits": "logit:", "probabilities": "probability:"}
+"""Arrays -> how their columns in a .csv begin."""
 
 TARGET_WORDS = {"": "-1", "True": "1", "False": "0"}
 """Cells of a .csv that stand for a target besides numbers; pandas writes True and False."""
 
 CERTAIN = 1000.0
 """The logit of probability 1, beyond that of every other probability that a float can hold."""
+
+Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -70,137 +72,95 @@ def read(source: str, results: Path) -> ScoredFile:
         DataError: the file does not hold valid predictions.
     """
     file = Path(source)
-    if file.suffix in (".npz", ".csv", ".json") and not file.exists():
-        raise StoreError(f"{file}: no such file")
     if file.suffix == ".npz":
         return _from_arrays(file, _read_npz(file))
     if file.suffix == ".csv":
         return _from_arrays(file, _read_csv(file))
-    if file.suffix == ".json":
-        return _from_record(file)
-    if file.is_file():
-        raise DataError(f"{file}: not a .npz, .csv or .json; {ARRAYS}; {COLUMNS}")
+    run = source
+    if file.suffix == ".json":  # results/records/EDITION/METHOD/RUN.json
+        run, results = file.stem, [*file.absolute().parents][:4][-1]
     store = Store(results)
-    record = store.find(source)
+    record = store.find(run)
     if record is None:
         raise StoreError(
-            f"{source}: neither a file nor a run in {results}; --results names another store"
+            f"{source}: neither an .npz, a .csv or the .json of a record, nor a run in {results}; "
+            "--results names another store"
         )
-    return _from_run(store, record)
-
-
-def _from_record(file: Path) -> ScoredFile:
-    folders = file.absolute().parents
-    store = Store(folders[3]) if len(folders) > 3 and folders[2].name == "records" else None
-    record = store.get(file.stem) if store else None
-    if store is None or record is None:
-        raise StoreError(
-            f"{file}: not a record of a store (results/records/EDITION/METHOD/RUN.json); "
-            f"score {file.with_suffix('.npz')} instead"
-        )
-    return _from_run(store, record)
-
-
-def _from_run(store: Store, record: RunRecord) -> ScoredFile:
     given = ProtocolInput.of_run(store.predictions(record), record)
     return ScoredFile(store.file(record), given, record.label_names, record.run_id)
 
 
 # --------------------------------------------------------------------------------- files -> arrays
-def _read_npz(file: Path) -> dict[str, NDArray[Any]]:
+def _read_npz(file: Path) -> Arrays:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
+    except FileNotFoundError as error:
+        raise StoreError(f"{file}: no such file") from error
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise StoreError(
             f"{file}: damaged or no .npz ({type(error).__name__}); restore the file"
         ) from error
 
 
-def _read_csv(file: Path) -> dict[str, NDArray[Any]]:
+def _read_csv(file: Path) -> Arrays:
     """The arrays that an .npz of the same predictions would hold."""
     try:
-        # The Python engine alone tells a missing field (NaN) from a blank one.
-        cells = pd.read_csv(
-            file, header=None, dtype=str, na_filter=False, encoding="utf-8-sig", engine="python"
-        )
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{file}: cannot be read as a table ({error}); {COLUMNS}") from error
-    header = [str(cell) for cell in cells.iloc[0]]
-    kind, names = _layout(file, header)
-    table = cells.iloc[1:].set_axis(header, axis=1)
-    keys = table["key"].to_numpy(dtype=object)
-    short = table.isna().any(axis=1)
-    if short.any():
-        raise DataError(
-            f"{file}: the line of image {keys[short.argmax()]!r} has fewer fields than the header "
-            f"({len(header)}); was the file cut short?"
-        )
-    targets = table[[f"target:{name}" for name in names]].replace(TARGET_WORDS)
-    scores = table[[f"{KINDS[kind]}:{name}" for name in names]]
-    return {
-        "keys": keys,
-        "names": np.array(names),
-        "targets": _numbers(file, targets),
-        kind: _numbers(file, scores),
-    }
-
-
-def _layout(file: Path, header: Sequence[str]) -> tuple[str, list[str]]:
-    """Which scores a table holds, and the names of its labels."""
-    repeated = [name for name, times in Counter(header).items() if times > 1]
-    if repeated:
-        raise DataError(f"{file}: has column {repeated[0]!r} twice; {COLUMNS}")
-    labels = {
-        prefix: [
-            name.removeprefix(f"{prefix}:") for name in header if name.startswith(f"{prefix}:")
-        ]
-        for prefix in ("target", *KINDS.values())
-    }
-    kinds = [kind for kind, entry in KINDS.items() if labels[entry]]
-    if len(kinds) == 2:
-        raise DataError(f"{file}: has logits and probabilities; give one of the two; {COLUMNS}")
-    if not kinds or not labels["target"] or "key" not in header:
-        raise DataError(f"{file}: has the columns {', '.join(header[:6])}, ...; {COLUMNS}")
-    entry = KINDS[kinds[0]]
-    if odd := sorted(set(labels["target"]) ^ set(labels[entry])):
-        raise DataError(
-            f"{file}: {', '.join(map(repr, odd[:3]))} has only one of target and {entry}; {COLUMNS}"
-        )
-    return kinds[0], labels["target"]
-
-
-def _numbers(file: Path, cells: pd.DataFrame) -> NDArray[np.float64]:
-    columns = []
-    for name in cells:
-        try:
-            columns.append(cells[name].to_numpy(dtype=object).astype(np.float64))
-        except ValueError as error:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            header, *lines = (line for line in csv.reader(stream, strict=True) if line)
+    except (OSError, ValueError, csv.Error) as error:
+        raise StoreError(f"{file}: cannot be read as a table ({error}); {FORMATS}") from error
+    for line in lines:
+        if len(line) != len(header):
             raise DataError(
-                f"{file}: column {name}: {error}; give every label of an image a number, or leave "
-                "the image out"
-            ) from error
-    return np.stack(columns, axis=1)
+                f"{file}: the line of {line[0]!r} has {len(line)} fields and the header "
+                f"{len(header)}; was the file cut short?"
+            )
+    if "key" not in header or len(set(header)) < len(header):
+        raise DataError(f"{file}: needs a column key, and no two columns of one name; {FORMATS}")
+    cells = dict(zip(header, np.array(lines, object).reshape(-1, len(header)).T, strict=True))
+    labels = {
+        array: [name.removeprefix(prefix) for name in header if name.startswith(prefix)]
+        for array, prefix in COLUMNS.items()
+    }
+    names = list(dict.fromkeys(name for found in labels.values() for name in found))
+    arrays = {
+        array: np.stack([_numbers(file, f"{COLUMNS[array]}{name}", cells) for name in names], 1)
+        for array, found in labels.items()
+        if found
+    }
+    return arrays | {"keys": cells["key"], "names": np.array(names)}
+
+
+def _numbers(file: Path, column: str, cells: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    if column not in cells:
+        raise DataError(f"{file}: lacks the column {column}; {FORMATS}")
+    words = TARGET_WORDS if column.startswith(COLUMNS["targets"]) else {}
+    try:
+        return np.array([words.get(cell, cell) for cell in cells[column]], np.float64)
+    except ValueError as error:
+        raise DataError(
+            f"{file}: column {column}: {error}; give every label of an image a number, or leave "
+            "the image out"
+        ) from error
 
 
 # --------------------------------------------------------------------------- arrays -> predictions
-def _from_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> ScoredFile:
-    given_names = _listed(file, arrays, "names")
+def _from_arrays(file: Path, arrays: Arrays) -> ScoredFile:
     warnings: list[str] = []
-    logits, targets = _split(file, arrays, "", given_names, warnings)
+    logits, targets = _split(file, arrays, "", warnings)
     labels = targets.shape[1]
-    if given_names is None:
-        names = tuple(f"label {i}" for i in range(labels))
-    else:
-        names = tuple(map(str, given_names))
+    names = tuple(f"label {i}" for i in range(labels))
+    if "names" in arrays:
+        names = tuple(map(str, arrays["names"].ravel().tolist()))
     if len(names) != labels or len(set(names)) != len(names):
         raise DataError(
             f"{file}: {len(names)} label names, {len(set(names))} of them different, for {labels} "
             "columns; give each column a name of its own"
         )
     validation = None
-    if any(f"{VALIDATION}{name}" in arrays for name in (*KINDS, "targets")):
-        validation = _split(file, arrays, VALIDATION, given_names, warnings)
+    if any(f"{VALIDATION}{name}" in arrays for name in COLUMNS):
+        validation = _split(file, arrays, VALIDATION, warnings)
         if (found := validation[1].shape[1]) != labels:
             raise DataError(
                 f"{file}: its validation arrays have {count(found, 'label')} and the others "
@@ -211,86 +171,52 @@ def _from_arrays(file: Path, arrays: Mapping[str, NDArray[Any]]) -> ScoredFile:
 
 
 def _split(
-    file: Path,
-    arrays: Mapping[str, NDArray[Any]],
-    prefix: str,
-    names: Sequence[str] | None,
-    warnings: list[str],
+    file: Path, arrays: Arrays, prefix: str, warnings: list[str]
 ) -> tuple[ScoreMatrix, Targets]:
-    """The logits and targets of a split, checked; the first invalid entry is named."""
-    kind = _kind(file, arrays, prefix)
-    scores, targets = arrays[f"{prefix}{kind}"], arrays[f"{prefix}targets"]
-    if scores.ndim != 2 or scores.shape != targets.shape or scores.dtype.kind != "f":
+    """The logits and targets of a split, checked."""
+    kinds = [kind for kind in SCORES if f"{prefix}{kind}" in arrays]
+    if len(kinds) != 1 or f"{prefix}targets" not in arrays:
         raise DataError(
-            f"{file}: {prefix}{kind} {scores.dtype} {scores.shape} and targets {targets.shape} "
-            f"must both be [images, labels], the scores as floats; {ARRAYS}"
+            f"{file}: needs {prefix}targets and either {prefix}logits or {prefix}probabilities; it "
+            f"holds {', '.join(sorted(arrays)) or 'nothing'}; {FORMATS}"
         )
-    if not targets.size:
-        lacking = "labels" if len(targets) else "images"
-        raise DataError(f"{file}: holds no {lacking}, so that there is nothing to score")
-    keys = _listed(file, arrays, f"{prefix}keys")
-    if keys is not None and not len(keys) == len(set(keys)) == len(targets):
+    kind = f"{prefix}{kinds[0]}"
+    scores, targets = arrays[kind], arrays[f"{prefix}targets"]
+    if scores.dtype.kind != "f" or not np.isin(targets, (-1, 0, 1)).all():
+        raise DataError(
+            f"{file}: {kind} must be floats, and {prefix}targets 1 (present), 0 (absent) or -1 "
+            f"(unknown); {FORMATS}"
+        )
+    try:
+        check(scores, targets)
+    except MeasureError as error:
+        raise DataError(f"{file}: {kind} and {prefix}targets: {error}") from error
+    keys = arrays.get(f"{prefix}keys", np.arange(len(targets))).ravel().tolist()
+    if not len(keys) == len(set(keys)) == len(targets):
         raise DataError(
             f"{file}: {count(len(keys), 'key')}, {len(set(keys)):,} of them different, for "
             f"{count(len(targets), 'image')}; each image must be there once"
         )
-
-    def refuse(invalid: NDArray[np.bool_], array: NDArray[Any], entry: str, problem: str) -> None:
-        for image, label in np.argwhere(invalid)[:1].tolist():
-            key = image if keys is None else repr(keys[image])
-            name = label if not names or label >= len(names) else repr(names[label])
-            where = f"{file}: {prefix}{entry} of image {key}, label {name}"
-            raise DataError(f"{where}: {array[image, label]} {problem}")
-
-    entry, finite = KINDS[kind], np.isfinite(scores)
-    refuse(~finite, scores, entry, "is not finite; give a finite number, or leave the image out")
-    invalid = ~np.isin(targets, (-1, 0, 1))
-    refuse(invalid, targets, "target", "is no target; 1 is present, 0 absent and -1 unknown")
-    if kind == "probabilities":
-        outside = (scores < 0) | (scores > 1)
-        refuse(outside, scores, entry, "is not within 0 and 1; if it is a logit, name it so")
-    if not (targets == 0).any() and (targets == 1).any():
-        remedy = "write 0 instead of -1 if that means absent here" if -1 in targets else "add them"
+    if not (targets == 0).any():
         raise DataError(
             f"{file}: {prefix}targets has no 0 (absent), so that any scores would have 100 % mAP; "
-            f"{remedy}"
+            "absent labels are 0, and -1 is unknown"
         )
+    if kinds == ["probabilities"] and (scores.min() < 0 or scores.max() > 1):
+        raise DataError(f"{file}: {kind} must lie within 0 and 1; if they are logits, name them so")
     warnings += _doubts(file, prefix, kind, scores, targets)
-    return scores if kind == "logits" else _logits(scores), targets.astype(np.int8)
-
-
-def _kind(file: Path, arrays: Mapping[str, NDArray[Any]], prefix: str) -> str:
-    """Which scores a split has."""
-    kinds = [kind for kind in KINDS if f"{prefix}{kind}" in arrays]
-    if len(kinds) == 2:
-        both = " and ".join(f"{prefix}{kind}" for kind in kinds)
-        raise DataError(f"{file}: holds {both}; give one of the two")
-    if not kinds or f"{prefix}targets" not in arrays:
-        lacking = f"{prefix}targets" if kinds else f"{prefix}logits or {prefix}probabilities"
-        raise DataError(
-            f"{file}: lacks {lacking}; it holds {', '.join(sorted(arrays)) or 'nothing'}; {ARRAYS}"
-        )
-    return kinds[0]
-
-
-def _listed(file: Path, arrays: Mapping[str, NDArray[Any]], name: str) -> list[Any] | None:
-    if name not in arrays:
-        return None
-    if arrays[name].ndim != 1:
-        raise DataError(f"{file}: {name} {arrays[name].shape} must have one dimension; {ARRAYS}")
-    found: list[Any] = arrays[name].tolist()
-    return found
+    return scores if kinds == ["logits"] else _logits(scores), targets.astype(np.int8)
 
 
 def _doubts(
     file: Path, prefix: str, kind: str, scores: ScoreMatrix, targets: Targets
 ) -> Iterator[str]:
     """Valid values that may mean something else, with the remedy."""
-    if kind == "logits" and scores.min() >= 0 and scores.max() <= 1:
+    if kind.endswith("logits") and scores.min() >= 0 and scores.max() <= 1:
         yield (
-            f"{file}: every number of {prefix}logits lies within 0 and 1, as probabilities do, "
-            "and is taken as a logit, so that every label counts as predicted at probability 0.5; "
-            "if they are probabilities, name them so"
+            f"{file}: every number of {kind} lies within 0 and 1, as probabilities do, and is "
+            "taken as a logit, so that every label counts as predicted at probability 0.5; if "
+            "they are probabilities, name them so"
         )
     unknown, absent = (int(np.count_nonzero(targets == value)) for value in (-1, 0))
     if unknown > absent:

@@ -83,7 +83,15 @@ def _as_data(
         "images": images,
         "labels": labels,
         "protocols": {
-            name: _described(find(name)) | _measured(measured, scored.names)
+            name: {
+                **_described(find(name)),
+                "values": dict(measured.values),
+                "by_label": {
+                    of: dict(zip(scored.names, _plain(column, scored.names), strict=True))
+                    for of, column in measured.by_label.items()
+                },
+                "curves": {of: numbers.tolist() for of, numbers in measured.curves.items()},
+            }
             for name, measured in found.items()
         },
         "undefined": undefined,
@@ -96,17 +104,6 @@ def _described(protocol: Protocol) -> dict[str, Any]:
         "oracle": protocol.oracle,
         "definition": protocol.definition,
         "source": protocol.source,
-    }
-
-
-def _measured(measured: Measurement, names: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "values": dict(measured.values),
-        "by_label": {
-            name: dict(zip(names, _plain(column, names), strict=True))
-            for name, column in measured.by_label.items()
-        },
-        "curves": {name: numbers.tolist() for name, numbers in measured.curves.items()},
     }
 
 
@@ -124,7 +121,9 @@ def _show(data: Mapping[str, Any], by_label: bool) -> None:
     protocols = data["protocols"]
     table = _table("protocol", "")
     for name, protocol in protocols.items():
-        table.add_row(_marked(name, protocol), _line(protocol["values"]))
+        values = protocol["values"].items()
+        numbers = "  ".join(f"{value} {_cell(number)}" for value, number in values)
+        table.add_row(_marked(name, protocol), numbers)
     for name, reason in data["undefined"].items():
         table.add_row(name, f"not defined: {escape(reason)}")
     console.print(table, highlight=False)
@@ -153,17 +152,10 @@ def _show_labels(name: str, columns: Mapping[str, Mapping[str, float | str | Non
 
 
 def _cell(value: float | str | None) -> str:
+    """A number, of which whole ones are counts; a word; or a dash."""
     if value is None:
         return "-"
-    return escape(value) if isinstance(value, str) else f"{value:.2f}"
-
-
-def _line(values: Mapping[str, float]) -> str:
-    """Names with their numbers; whole numbers are counts."""
-    return "  ".join(
-        f"{name} {value}" if isinstance(value, int) else f"{name} {value:.2f}"
-        for name, value in values.items()
-    )
+    return f"{value:.2f}" if isinstance(value, float) else escape(str(value))
 
 
 def _table(*columns: str) -> Table:

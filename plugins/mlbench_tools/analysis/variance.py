@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,9 @@ from mlbench.types import RunRecord, Value
 FACTORS = ("backbone", "head", "loss")
 ROUNDING = 1e-9
 """A fraction of the total sum of squares up to which a sum of squares counts as 0."""
+
+SumOfSquares = tuple[float, int]
+"""The sum of squares of a cause, and its degrees of freedom."""
 
 
 class VarianceComponent(Value):
@@ -56,18 +58,6 @@ class BoardVariance(Value):
     parts: tuple[VarianceComponent, ...]
     words: tuple[str, ...]
 
-    @property
-    def noise_known(self) -> bool:
-        """True if the seed has its own share; otherwise its noise is part of the others."""
-        return all(part.share is not None for part in self.parts if part.name == "seed")
-
-
-class _Squares(NamedTuple):
-    """The sum of squares of a cause, and its degrees of freedom."""
-
-    square: float
-    freedom: int
-
 
 def analyse(records: Iterable[RunRecord]) -> list[BoardVariance]:
     """Analyse the variance of every board, in the order of the boards' titles.
@@ -87,14 +77,8 @@ def _board(name: str, runs: Sequence[RunRecord]) -> BoardVariance:
     scores = np.array([r.scores.mAP for r in runs if r.scores is not None])
     total = float(((scores - scores.mean()) ** 2).sum())
     parts: tuple[VarianceComponent, ...] = ()
-    words: tuple[str, ...]
-    if len(runs) == 1:
-        words = ("there is only one run with a score; run others of this board",)
-    elif len(runs) == 2:
-        words = ("two runs are too few to explain their difference; `mlbench compare` them",)
-    elif not total:
-        words = ("all runs have the same mAP, so that there is nothing to explain",)
-    else:
+    words: tuple[str, ...] = ("needs three runs or more that do not all have the same mAP",)
+    if len(runs) > 2 and total:
         parts = tuple(_components(runs, scores, total))
         words = tuple(_remarks({part.name: part for part in parts}, runs))
     deviation = (total / max(len(runs) - 1, 1)) ** 0.5
@@ -105,20 +89,19 @@ def _components(
     runs: Sequence[RunRecord], scores: Floats, total: float
 ) -> Iterator[VarianceComponent]:
     factors = {name: [str(getattr(r.spec.settings, name)) for r in runs] for name in FACTORS}
-    cells, configurations = list(zip(*factors.values(), strict=True)), _configurations(runs)
     additive, rank = _residual(list(factors.values()), scores)
-    found: dict[str, _Squares] = {}
+    in_cells, cells = _residual([list(zip(*factors.values(), strict=True))], scores)
+    in_configurations, configurations = _residual([_configurations(runs)], scores)
+    found: dict[str, SumOfSquares] = {}
     for name in FACTORS:
         others = [levels for other, levels in factors.items() if other != name]
         without, less = _residual(others, scores)
-        found[name] = _Squares(without - additive, rank - less)
-    alone = [sum(column) for column in zip(*found.values(), strict=True)]
-    in_cells, in_configurations = _within(cells, scores), _within(configurations, scores)
-    n_cells, n_configurations = len(set(cells)), len(set(configurations))
-    found["together"] = _Squares(total - additive - alone[0], rank - 1 - int(alone[1]))
-    found["interactions"] = _Squares(additive - in_cells, n_cells - rank)
-    found["other settings"] = _Squares(in_cells - in_configurations, n_configurations - n_cells)
-    found["seed"] = _Squares(in_configurations, len(runs) - n_configurations)
+        found[name] = without - additive, rank - less
+    alone, freedom = (sum(column) for column in zip(*found.values(), strict=True))
+    found["together"] = total - additive - alone, rank - 1 - int(freedom)
+    found["interactions"] = additive - in_cells, cells - rank
+    found["other settings"] = in_cells - in_configurations, configurations - cells
+    found["seed"] = in_configurations, len(runs) - configurations
     for name, squares in found.items():
         levels = len(set(factors[name])) if name in factors else None
         yield _component(name, levels, squares, found["seed"], total, len(runs))
@@ -130,23 +113,30 @@ def _configurations(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def _component(
-    name: str, levels: int | None, found: _Squares, noise: _Squares, total: float, runs: int
+    name: str,
+    levels: int | None,
+    found: SumOfSquares,
+    noise: SumOfSquares,
+    total: float,
+    runs: int,
 ) -> VarianceComponent:
     from scipy import stats
 
-    square, freedom = found
-    known = freedom > 0 or (name == "together" and abs(square) > ROUNDING * total)
+    (square, freedom), (noise_square, noise_freedom) = found, noise
+    rounding = ROUNDING * total
+    known = freedom > 0 or (name == "together" and abs(square) > rounding)
+    tested = name not in ("together", "seed") and min(freedom, noise_freedom) > 0
     p = None
-    if freedom > 0 and min(noise) > 0 and name not in ("together", "seed"):
-        ratio = square / freedom / (noise.square / noise.freedom)
-        p = float(stats.f.sf(ratio, freedom, noise.freedom))
+    if tested and noise_square > rounding:
+        ratio = square / freedom / (noise_square / noise_freedom)
+        p = float(stats.f.sf(ratio, freedom, noise_freedom))
     per = freedom if name == "seed" else runs
     return VarianceComponent(
         name=name,
         levels=levels,
         freedom=max(freedom, 0),
         share=100 * square / total if known else None,
-        deviation=max(square / per, 0.0) ** 0.5 if known and square > -ROUNDING * total else None,
+        deviation=max(square / per, 0.0) ** 0.5 if known and square > -rounding else None,
         p=p,
     )
 
@@ -165,17 +155,12 @@ def _remarks(parts: dict[str, VarianceComponent], runs: Sequence[RunRecord]) -> 
         )
     if not parts["interactions"].freedom:
         yield "interactions: too few combinations to separate them from the causes themselves"
-    together = parts["together"].share
-    if together is not None and together <= -0.05:
+    together = parts["together"].share or 0.0
+    if together <= -0.05 or together >= 5:
         yield (
-            f"together: {together:.1f} %, as backbone, head and loss each explain more beyond the "
-            "others (type II sums of squares) than all at once: combinations are missing or run "
-            "unequally often, so that one cause hides another; a full matrix would separate them"
-        )
-    elif together is not None and together >= 5:
-        yield (
-            f"together: {together:.0f} % belongs to no single cause, as not all backbones, heads "
-            "and losses meet; a full matrix would separate them"
+            f"together: {together:.1f} % belongs to no single cause, as combinations of backbone, "
+            "head and loss are missing or run unequally often (negative where one cause hides "
+            "another: type II sums of squares); a full matrix would separate them"
         )
     configurations = _configurations(runs)
     once = sum(configurations.count(one) == 1 for one in configurations)
@@ -186,20 +171,11 @@ def _remarks(parts: dict[str, VarianceComponent], runs: Sequence[RunRecord]) -> 
         )
 
 
-def _residual(factors: Sequence[Sequence[str]], scores: Floats) -> tuple[float, int]:
+def _residual(factors: Sequence[Sequence[Any]], scores: Floats) -> tuple[float, int]:
     """Residual sum of squares of a sum of factors by least squares, and its parameters."""
-    columns = [np.ones((len(scores), 1))]
+    columns = [[True] * len(scores)]
     for levels in factors:
-        names = sorted(set(levels))
-        columns.append(np.array([[level == name for name in names] for level in levels], float))
-    design = np.hstack(columns)
+        columns += [[one == level for one in levels] for level in sorted(set(levels))]
+    design = np.array(columns, float).T.copy()
     solution, _, rank, _ = np.linalg.lstsq(design, scores, rcond=None)
     return float(((scores - design @ solution) ** 2).sum()), int(rank)
-
-
-def _within(groups: Sequence[Hashable], scores: Floats) -> float:
-    """Sum of squares about the means of the groups."""
-    members: dict[Hashable, list[float]] = defaultdict(list)
-    for group, score in zip(groups, scores, strict=True):
-        members[group].append(float(score))
-    return sum(float(np.var(found)) * len(found) for found in members.values())

@@ -25,7 +25,7 @@ def test_dates_times_and_commits():
     assert moment("2026-01-02T03:00:00+02:00", records).astimezone(UTC).hour == 1
     assert as_of(moment("abcdef1", records), records[:1], []) == records[:1]
     assert as_of(moment("2026-01-01", records), records[:1], []) == []
-    for wrong in ("yesterday", "abcde", "fffffff", "2999-01-01"):
+    for wrong in ("yesterday", "abcde", "fffffff"):
         with pytest.raises(SuiteError, match=f"{wrong}"):
             moment(wrong, records)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -275,21 +275,23 @@ def paired_bootstrap(
     Raises:
         MeasureError: the shapes differ, a score is not finite, or no class has a positive.
     """
-    ap_SC = [
-        np.mean([average_precision(scores, targets) for scores in side], axis=0)
-        for side in (first, second)
-    ]
-    draws_SRC = [
-        np.mean([bootstrap_average_precision(s, targets, resamples, seed) for s in side], axis=0)
-        for side in (first, second)
-    ]
-    measured_C, found_RC = ap_SC[0] - ap_SC[1], draws_SRC[0] - draws_SRC[1]
+    measured_C = _mean(first, lambda scores: average_precision(scores, targets))
+    measured_C -= _mean(second, lambda scores: average_precision(scores, targets))
+    found_RC = _mean(first, lambda s: bootstrap_average_precision(s, targets, resamples, seed))
+    found_RC -= _mean(second, lambda s: bootstrap_average_precision(s, targets, resamples, seed))
     measured = float(np.nanmean(measured_C))
     draws_R = _centred(mean_over_classes(found_RC), measured)
     beyond = min(np.count_nonzero(draws_R <= 0), np.count_nonzero(draws_R >= 0))
     p = min(1.0, 2 * (beyond + 1) / (len(draws_R) + 1))
     classes = zip(measured_C.tolist(), found_RC.T, strict=True)
     return _difference(measured, draws_R, p), [_of_class(ap, draws_R) for ap, draws_R in classes]
+
+
+def _mean(side: Sequence[ScoreMatrix], metric: Callable[[ScoreMatrix], Floats]) -> Floats:
+    total = metric(side[0])
+    for scores in side[1:]:
+        total = total + metric(scores)
+    return total / len(side)
 
 
 def _centred(draws_R: Floats, mean: float) -> Floats:

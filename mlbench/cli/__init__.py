@@ -52,17 +52,29 @@ def make_app(argv: Iterable[str] = ()) -> typer.Typer:
 
 
 def _add(app: typer.Typer, plugin: Plugin, claims: list[Plugin]) -> None:
-    """Add one command; if it cannot be imported, list it with the reason."""
+    """Add one command; if it cannot be imported or built, list it with the reason."""
     try:
         registry.assert_no_clash(claims)
         loaded = plugin.load()
         panel = _panel(plugin)
+        alone = typer.Typer()
+        _register(alone, plugin, loaded, panel)
+        try:
+            typer.main.get_command(alone)
+        except Exception as error:  # typer raises any type on a signature that it cannot read
+            reason = f"cannot be built: {type(error).__name__}: {error}"
+            raise PluginError(f"command of {plugin.distribution} {reason}") from error
     except PluginError as error:
         loaded, panel = _broken(error), "Broken"
+    _register(app, plugin, loaded, panel)
+
+
+def _register(app: typer.Typer, plugin: Plugin, loaded: Any, panel: str) -> None:
     if isinstance(loaded, typer.Typer):
         app.add_typer(loaded, name=plugin.name, rich_help_panel=panel)
     else:
-        examples = getattr(sys.modules.get(loaded.__module__), "EXAMPLES", None)
+        module = sys.modules.get(getattr(loaded, "__module__", ""))
+        examples = getattr(module, "EXAMPLES", None)
         app.command(plugin.name, rich_help_panel=panel, epilog=examples)(loaded)
 
 

@@ -7,11 +7,13 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from mlbench.types import SuiteError
+from mlbench.types import SuiteError, Track
 
 # A pipe has no width, and boards need more than the 80 columns that rich would assume.
 _width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
@@ -43,6 +45,25 @@ errors = _Plain(stderr=True, soft_wrap=True, emoji=False)
 def print_error(error: Exception) -> None:
     """Print an error that the user can fix."""
     errors.print(f"error: {error}", style="red", markup=False, highlight=False)
+
+
+Data = Annotated[Path | None, typer.Option(help="Folder of the data sets. Default: $MLBENCH_DATA.")]
+Results = Annotated[Path, typer.Option(help="Folder of the results.")]
+Edition = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset", help="Only this edition, e.g. coco-mini, or all that begin with this text."
+    ),
+]
+OnlyTrack = Annotated[Track | None, typer.Option("--track", help="Only this track.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Decoding threads.")]
+Cache = Annotated[Path | None, typer.Option(help="Default: $MLBENCH_CACHE or ~/.cache/mlbench.")]
+DatasetOptions = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=VALUE of the data set, as in year=2014; may be repeated."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def cache_folder() -> Path:

@@ -13,6 +13,12 @@ import typer
 from rich.table import Table
 
 from mlbench.cli.console import (
+    AsJson,
+    Cache,
+    Data,
+    DatasetOptions,
+    Device,
+    Workers,
     cache_folder,
     console,
     data_folder,
@@ -27,15 +33,7 @@ if TYPE_CHECKING:
     from mlbench.types import Index, ModelFile, Places, Predictions, Progress, Scores, Splits
 
 
-Data = Annotated[Path | None, typer.Option(help="Where the data sets are. Default: $MLBENCH_DATA.")]
-Options = Annotated[
-    list[str] | None,
-    typer.Option(help="NAME=VALUE of the data set, as in year=2014; may be repeated."),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 BatchSize = Annotated[int, typer.Option(min=1)]
-Workers = Annotated[int | None, typer.Option(min=0, help="Decoding threads.")]
-Cache = Annotated[Path | None, typer.Option(help="Default: $MLBENCH_CACHE or ~/.cache/mlbench.")]
 
 
 def evaluate(
@@ -47,7 +45,7 @@ def evaluate(
     weights: Annotated[
         Path | None, typer.Option(help="The file that the run was given as --weights, if any.")
     ] = None,
-    option: Options = None,
+    option: DatasetOptions = None,
     device: Device = "auto",
     batch_size: BatchSize = 64,
     workers: Workers = None,
@@ -55,7 +53,7 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="Write logits, targets, keys and names to this .npz.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the scores of a checkpoint on the test split, as records hold them."""
     from mlbench.build import open_model

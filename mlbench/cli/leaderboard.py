@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from mlbench.types import Track
+from mlbench.cli.console import Edition, OnlyTrack, Results
 
 
 def leaderboard(
-    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Only this edition, e.g. coco-mini, or all that begin with this text."),
-    ] = None,
-    track: Annotated[Track | None, typer.Option(help="Only this track.")] = None,
+    results: Results = Path("results"),
+    dataset: Edition = None,
+    track: OnlyTrack = None,
 ) -> None:
     """Print a board for every data set and track, and write the boards to results/leaderboards/."""
     from mlbench.cli import show_boards

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from mlbench import registry
-from mlbench.cli.console import console
+from mlbench.cli.console import AsJson, console
 from mlbench.registry import EVERY_KIND, PLURALS, Kind
 from mlbench.text import unknown
 from mlbench.types import SuiteError
@@ -20,7 +20,7 @@ def list_plugins(
         str | None,
         typer.Option(help=f"Only this kind: {', '.join(EVERY_KIND)}.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List all installed plugins."""
     wanted = _kind(kind)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlbench.cli.console import Data, Device, Results
+
 if TYPE_CHECKING:
     from mlbench.cli.matrix import LaunchContext
     from mlbench.plan import Plan
@@ -22,11 +24,9 @@ def repeat(
     words: Annotated[
         str | None, typer.Option(help="The file of label vectors, if the run used one.")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the data sets. Default: $MLBENCH_DATA.")
-    ] = None,
-    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    data: Data = None,
+    results: Results = Path("results"),
+    device: Device = "auto",
     gpus: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
     retry_diverged: Annotated[bool, typer.Option(help="Run again if the run diverged.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Show the plan; run nothing.")] = False,

@@ -37,6 +37,7 @@ def greet(name: str = typer.Argument(help="Whom.")) -> None:
     [
         ("import does_not_exist", "greet", "No module named"),
         ("other = 1", "greet", "has no attribute"),
+        ("def greet(name: Nobody): ...", "greet", "Nobody"),
         ("def greet(): ...", "run", "claimed by"),
     ],
 )

@@ -9,7 +9,7 @@ import typer
 from pydantic_core import to_json
 
 from mlbench.boards.markup import p_value
-from mlbench.cli.console import console, errors
+from mlbench.cli.console import AsJson, console, errors
 from mlbench.text import count
 from mlbench.types import SuiteError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def explain(
     results: Annotated[Path, typer.Argument(help="Folder of the results.")] = Path("results"),
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Split the variance of mAP on every board by backbone, head, loss, other settings and seed."""
     from mlbench.store import Store

@@ -12,8 +12,8 @@ import typer
 from rich.text import Text
 
 from mlbench.boards.markup import span
-from mlbench.cli.console import console
-from mlbench.types import SuiteError, Track
+from mlbench.cli.console import Edition, OnlyTrack, Results, console
+from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
     from mlbench.boards.rows import Row, Table
@@ -25,12 +25,9 @@ COMMIT = 7
 
 def history(
     since: Annotated[str, typer.Argument(help="A date, or the commit of a record.")],
-    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Only this edition, e.g. coco-mini, or all that begin with this text."),
-    ] = None,
-    track: Annotated[Track | None, typer.Option(help="Only this track.")] = None,
+    results: Results = Path("results"),
+    dataset: Edition = None,
+    track: OnlyTrack = None,
 ) -> None:
     """Print what changed on the boards since a date or a commit."""
     from mlbench.boards.rows import tables

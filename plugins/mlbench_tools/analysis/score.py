@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mlbench.cli.console import console, errors
+from mlbench.cli.console import AsJson, Results, console, errors
 from mlbench.text import count
 from mlbench.types import MeasureError, SuiteError
 
@@ -37,12 +37,12 @@ def score(
             help="Protocols, separated by commas; `all` for every one that may give other numbers."
         ),
     ] = "canonical",
-    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
+    results: Results = Path("results"),
     by_label: Annotated[
         bool, typer.Option("--by-label", help="Also print the values per label.")
     ] = False,
     show: Annotated[bool, typer.Option("--list", help="List the protocols and stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score predictions of a file or a run under the protocols of the literature."""
     if show:

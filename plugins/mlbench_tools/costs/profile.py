@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlbench import registry
-from mlbench.cli.console import console
+from mlbench.cli.console import AsJson, console
 from mlbench.text import count
 from mlbench.types import PluginError, Precision, SuiteError
 
@@ -51,7 +51,7 @@ def profile(
     cards: Annotated[
         bool, typer.Option("--cards", help="Print a Markdown table of all methods' cards.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count parameters and GMACs of heads without their backbone, as their recipes set them.
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlbench import registry
-from mlbench.cli.console import cache_folder, errors
+from mlbench.cli.console import Edition, OnlyTrack, Results, cache_folder, errors
 from mlbench.cli.show import SET_BY_CORE
-from mlbench.types import PluginError, Track
+from mlbench.types import PluginError
 
 if TYPE_CHECKING:
     from mlbench.boards.rows import Table
@@ -50,12 +50,9 @@ class Site:
 
 def page(
     folder: Annotated[Path, typer.Argument(help="Where to write the site; open its index.html.")],
-    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Only this edition, e.g. coco-mini, or all that begin with this text."),
-    ] = None,
-    track: Annotated[Track | None, typer.Option(help="Only this track.")] = None,
+    results: Results = Path("results"),
+    dataset: Edition = None,
+    track: OnlyTrack = None,
 ) -> None:
     """Write boards, runs and methods as web pages."""
     from mlbench.cli import show_boards

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlbench.cli.console import cache_folder, console
+from mlbench.cli.console import AsJson, cache_folder, console
 from mlbench.text import count
 from mlbench.types import PackError
 
@@ -35,7 +35,7 @@ def verify(
     supersede: Annotated[
         bool, typer.Option("--supersede", help="With --into: replace older records.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Recompute scores, parameters and GMACs of submitted results, and list what is wrong.
 

@@ -14,7 +14,19 @@ from rich.table import Table
 
 from mlbench import registry
 from mlbench.cli import evaluate
-from mlbench.cli.console import cache_folder, console, data_folder, errors
+from mlbench.cli.console import (
+    AsJson,
+    Cache,
+    Data,
+    DatasetOptions,
+    Device,
+    Results,
+    Workers,
+    cache_folder,
+    console,
+    data_folder,
+    errors,
+)
 from mlbench.text import count, named_values, shorten
 from mlbench.types import SuiteError
 
@@ -98,7 +110,7 @@ def parity(
     only: Annotated[
         list[str] | None, typer.Option(help="Only this fixture or method; may be repeated.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Recompute every fixture and print its largest errors; exit code 1 if one fails."""
     from mlbench_tools.weights.fixtures import read_fixtures
@@ -153,16 +165,16 @@ def rescore(
         Path, typer.Argument(help="checkpoint.safetensors of `mlbench import`, or its folder.")
     ],
     dataset: Annotated[str, typer.Option(help="The data set.")],
-    results: Annotated[Path, typer.Option(help="The store.")] = Path("results"),
-    data: evaluate.Data = None,
+    results: Results = Path("results"),
+    data: Data = None,
     weights: Annotated[
         Path | None, typer.Option(help="The file that the backbone started from, if any.")
     ] = None,
-    option: evaluate.Options = None,
-    device: evaluate.Device = "auto",
+    option: DatasetOptions = None,
+    device: Device = "auto",
     batch_size: evaluate.BatchSize = 64,
-    workers: evaluate.Workers = None,
-    cache: evaluate.Cache = None,
+    workers: Workers = None,
+    cache: Cache = None,
 ) -> None:
     """Score authors' weights and write a record, for the boards of re-scored checkpoints."""
     from mlbench.build import open_model

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -114,6 +115,19 @@ def open_run(spec: RunSpec, places: Places, check: Check | None = None) -> Split
 
 
 # ------------------------------------------------------------------------------------- as listed
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn an ``OSError`` of a data set into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"the data set cannot be read: {error}; give this user the right to read that path and "
+            "the folders above it, or copy it again"
+        ) from error
+
+
+@_reading()
 def open_splits(
     name: str,
     options: Mapping[str, Any],
@@ -209,6 +223,7 @@ def _official(dataset: Dataset) -> dict[str, SplitCard]:
     return {part: known[name] for part, name in called.items() if name in known}
 
 
+@_reading()
 def _count_objects(
     name: str, dataset: Dataset, columns: Sequence[int], index: Index
 ) -> ObjectCounts:

@@ -111,7 +111,8 @@ class Dataset(ABC):
 
     A factory is called as ``factory(root, cache, **options)``: ``root`` is the folder given by
     ``--data`` (None if not given), ``cache`` a folder to write to. It raises ``DataError`` if
-    files are missing or malformed. Its options have defaults; records hold the values in use.
+    files are missing or malformed; the core reports an ``OSError``, too. Its options have defaults;
+    records hold the values in use.
     """
 
     card: DatasetCard

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +13,11 @@ from mlbench.types import DataError, Dataset, Index, Split
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
 from mlbench_plugins.datasets.photographs import (
     choose,
-    exists,
+    is_picture,
+    list_folder,
     locate,
     read_card,
-    read_text,
-    unreadable,
+    read_object,
 )
 
 ApparelSplit = Literal["fixed", "msrn"]
@@ -27,7 +26,6 @@ COLOURS = ("black", "blue", "brown", "green", "red", "white")
 GARMENTS = ("dress", "pants", "shirt", "shoes", "shorts")
 JEANS = "jeans"
 """A garment of the older set of seven folders, which the Kaggle set does not have."""
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
 _FOLDERS = tuple(f"{colour}_{garment}" for garment in (*GARMENTS, JEANS) for colour in COLOURS)
 LABELS_FILE = "apparel_kaggle_labels.json"
 
@@ -110,17 +108,9 @@ def _fixed(folder: Path, cache: Path) -> dict[Split, list[str]]:
 def _listed(folder: Path) -> list[str]:
     """The keys of all images; hidden files and folders are left out."""
     keys: list[str] = []
-    try:
-        for part in folder.iterdir():
-            if part.is_dir() and not part.name.startswith("."):
-                _check_folder(part.name, str(part))
-                keys += [
-                    f"{part.name}/{file.name}"
-                    for file in part.iterdir()
-                    if file.suffix.lower() in PICTURES and not file.name.startswith(".")
-                ]
-    except OSError as error:
-        raise unreadable(Path(error.filename), error, "listed") from error
+    for part in filter(Path.is_dir, list_folder(folder)):
+        _check_folder(part.name, str(part))
+        keys += [f"{part.name}/{file.name}" for file in list_folder(part) if is_picture(file)]
     if not keys:
         raise DataError(f"no image is in the folders of {folder}; unpack {_WHAT} there again")
     return keys
@@ -149,7 +139,7 @@ def _labels_file(asked: str | None, *folders: Path) -> Path:
     if asked is not None:
         return Path(asked)
     for folder in folders:
-        if exists(folder / LABELS_FILE):
+        if (folder / LABELS_FILE).exists():
             return folder / LABELS_FILE
     looked = " or ".join(dict.fromkeys(str(folder / LABELS_FILE) for folder in folders))
     raise DataError(
@@ -167,12 +157,8 @@ def _msrn(file: Path) -> dict[Split, list[str]]:
 
 def _keys_in(file: Path) -> list[str]:
     """Keys in the order of the file."""
-    try:
-        content = json.loads(read_text(file, "see the option labels_file"))
-    except ValueError as error:
-        raise DataError(f"{file} is no whole json: {error}; copy it again") from error
-    if not isinstance(content, dict) or not content:
-        raise DataError(f"{file} is no json object of file name -> [colour, garment]")
+    remedy = "copy it again, or name another file by the option labels_file"
+    content = read_object(file, remedy, "file name -> [colour, garment]")
     keys = []
     for name, labels in content.items():
         folder = "_".join(map(str, labels)) if isinstance(labels, list) else str(labels)

@@ -15,13 +15,7 @@ from numpy.typing import NDArray
 
 from mlbench.types import DataError, Dataset, DatasetCard, Index, Split
 from mlbench_plugins.datasets.instances import Instances, read_cached
-from mlbench_plugins.datasets.photographs import (
-    choose,
-    is_folder,
-    locate,
-    read_card,
-    refuse_shared,
-)
+from mlbench_plugins.datasets.photographs import choose, locate, read_card, refuse_shared
 
 Year = Literal[2014, 2017]
 
@@ -70,7 +64,7 @@ class CocoYear(Dataset):
         if found.names != train.names:
             raise DataError(f"{annotations} and that of train list different categories; {remedy}")
         images = self._folder / self._parts[split]
-        if not is_folder(images):
+        if not images.is_dir():
             raise DataError(f"the folder {images} is missing; unpack {images.name}.zip there")
         keys = found.ids.astype(str).tolist()
         if split == "test":

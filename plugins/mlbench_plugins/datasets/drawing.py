@@ -191,19 +191,13 @@ def _tree(c: Canvas, x: float, y: float, r: float, clear: bool) -> None:
 
 
 ARTISTS: Mapping[str, Artist] = {
-    "apple": _apple,
-    "ball": _ball,
-    "boat": _boat,
-    "car": _car,
-    "cloud": _cloud,
-    "fish": _fish,
-    "house": _house,
-    "lamp": _lamp,
-    "leaf": _leaf,
-    "moon": _moon,
-    "sun": _sun,
-    "tree": _tree,
+    artist.__name__.removeprefix("_"): artist
+    for artist in (
+        *(_apple, _ball, _boat, _car, _cloud, _fish),
+        *(_house, _lamp, _leaf, _moon, _sun, _tree),
+    )
 }
+"""Object -> the function that draws it."""
 
 
 def picture(objects: Sequence[str], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:

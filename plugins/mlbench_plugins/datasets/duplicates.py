@@ -8,46 +8,43 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench_plugins.datasets.photographs import unreadable
+from mlbench.files import atomic_write, sha256
 
 _LOG = logging.getLogger(__name__)
 
 
-def first_copies(files: Sequence[Path], cache: Path) -> list[int]:
+def first_copies(
+    files: Sequence[Path], cache: Path, among: Sequence[int] | None = None
+) -> list[int]:
     """For every file, the position of the first file with equal bytes; its own without a copy.
 
     Only files of equal size are read. Their digests are kept in ``cache`` by path, size and time
     of change, so that an unchanged file is read once.
 
-    Raises:
-        DataError: a file is missing or cannot be read.
+    Args:
+        files: N files.
+        cache: folder of the digests.
+        among: positions of the files to compare, by default all; the others have no copy.
     """
-    try:
-        stats = [file.stat() for file in files]
-        sizes = Counter(stat.st_size for stat in stats)
-        marks = {
-            place: f"{files[place].absolute()} {stat.st_size} {stat.st_mtime_ns}"
-            for place, stat in enumerate(stats)
-            if sizes[stat.st_size] > 1
-        }
-        memory = cache / f"contents-{_set_name(files)}.json"
-        known = _recall(memory) if marks else {}
-        digests = {mark: known.get(mark) or _digest(files[i]) for i, mark in marks.items()}
-    except OSError as error:
-        raise unreadable(Path(str(error.filename)), error) from error
+    stats = {i: files[i].stat() for i in (range(len(files)) if among is None else among)}
+    sizes = Counter(stat.st_size for stat in stats.values())
+    marks = {
+        i: f"{files[i].absolute()} {stat.st_size} {stat.st_mtime_ns}"
+        for i, stat in stats.items()
+        if sizes[stat.st_size] > 1
+    }
+    memory = _memory([files[i] for i in stats], cache)
+    known = _recall(memory) if marks else {}
+    digests = {mark: known.get(mark) or sha256(files[i]) for i, mark in marks.items()}
     if not digests.keys() <= known.keys():
         _remember(memory, known | digests)
     first: dict[str, int] = {}
-    return [
-        first.setdefault(digests[marks[place]], place) if place in marks else place
-        for place in range(len(files))
-    ]
+    return [first.setdefault(digests[marks[i]], i) if i in marks else i for i in range(len(files))]
 
 
 def together(keys: Sequence[str], *relations: Sequence[str | int | None]) -> list[str]:
@@ -86,14 +83,11 @@ def drawn(groups: Iterable[str], share: float, salt: str = "") -> NDArray[np.boo
     return np.array(fractions) < share
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _set_name(files: Sequence[Path]) -> str:
+def _memory(files: Sequence[Path], cache: Path) -> Path:
+    """The file that keeps the digests of the files in these folders."""
     folders = sorted({os.fspath(file.parent.absolute()) for file in files})
-    return hashlib.sha256(os.fsencode("\n".join(folders))).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode("\n".join(folders))).hexdigest()[:16]
+    return cache / f"contents-{name}.json"
 
 
 def _recall(memory: Path) -> dict[str, str]:
@@ -105,12 +99,8 @@ def _recall(memory: Path) -> dict[str, str]:
 
 
 def _remember(memory: Path, digests: dict[str, str]) -> None:
-    partial = memory.with_name(f"{memory.stem}.{os.getpid()}.part")
     try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(digests))
-        partial.replace(memory)
+        with atomic_write(memory) as part:
+            part.write_text(json.dumps(digests))
     except OSError as error:
         _LOG.warning("cannot write %s (%s); the next start reads files again", memory, error)
-        with suppress(OSError):
-            partial.unlink()

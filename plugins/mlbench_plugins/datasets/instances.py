@@ -9,7 +9,6 @@ tests compare this reader with pycocotools.
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,6 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from mlbench.files import atomic_write
 from mlbench.types import DataError, Targets
 from mlbench_plugins.datasets.photographs import read_bytes
 
@@ -99,17 +99,14 @@ def read_cached(file: Path, cache: Path) -> Instances:
         names, files = arrays["names"].tolist(), arrays["files"].tolist()
         return Instances(tuple(names), arrays["ids"], files, arrays["objects"])
     found = read_instances(file)
-    with suppress(OSError):
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_name(f"{kept.stem}.{os.getpid()}.part.npz")
+    with suppress(OSError), atomic_write(kept) as part, part.open("wb") as out:
         np.savez_compressed(
-            partial,
+            out,
             names=np.array(found.names),
             ids=found.ids,
             files=np.array(found.files),
             objects=found.objects,
         )
-        partial.replace(kept)
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from mlbench.text import shorten
 from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, digest
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
 from mlbench_plugins.datasets.manifest_annotations import (
@@ -19,12 +20,11 @@ from mlbench_plugins.datasets.manifest_annotations import (
     from_coco,
     from_folder,
     from_yolo,
-    home_of,
 )
 from mlbench_plugins.datasets.manifest_columns import TABLES, Columns, from_table
-from mlbench_plugins.datasets.manifest_listing import LISTED, Listing
+from mlbench_plugins.datasets.manifest_listing import Listing
 from mlbench_plugins.datasets.manifest_tables import read_json
-from mlbench_plugins.datasets.photographs import choose, exists, is_file, is_folder, read_card
+from mlbench_plugins.datasets.photographs import choose, read_card
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,7 +101,8 @@ class Manifest(Dataset):
         if root is not None:
             listing = replace(listing, folders=(*listing.folders, root))
         keys, (files, self._missing) = listing.keys(), listing.files()
-        copies = _copies(files, cache)
+        present = [i for i, file in enumerate(files) if file.is_file()]
+        copies = first_copies(files, cache, present)
         groups = together(keys, listing.groups or (), copies)
         parts = _parts(listing.splits, groups, test_share, split_seed, val)
         self._indices = {split: _index(listing, keys, files, rows) for split, rows in parts.items()}
@@ -119,7 +120,7 @@ class Manifest(Dataset):
             _warn_of_leaks(listing, keys, copies, parts)
         self._warn_of_positives(place)
         _warn_of_spelling(listing)
-        self.card = self._card_of(place)
+        self.card = self._card_of(listing)
 
     def index(self, split: Split) -> Index:
         """The samples of a split, sorted by key."""
@@ -152,12 +153,14 @@ class Manifest(Dataset):
             present_C = (self._indices[split].targets == 1).any(axis=0)
             lacking = [name for name, has in zip(self.names, present_C, strict=True) if not has]
             if lacking:
-                _warn(f"{place}: labels without a positive in {split}: {_first(lacking)}: {effect}")
+                _warn(
+                    f"{place}: labels without a positive in {split}: {shorten(lacking)}: {effect}"
+                )
 
-    def _card_of(self, place: Path) -> DatasetCard:
+    def _card_of(self, listing: Listing) -> DatasetCard:
         """The set is its own only edition, called by its name and its digest."""
         found = digest(self._indices["train"], self._indices["test"], self.names)
-        name = _name_of(place)
+        name = "-".join(listing.name.split()) or "pictures"
         identities = {found: f"{name}-{found[:8]}"}
         return type(self).card.model_copy(update={"title": name, "identities": identities})
 
@@ -167,7 +170,7 @@ def _locate(source: str, root: Path | None) -> Path:
     """The file or folder of the part after the colon, as it is written or below ``root``."""
     tried = [Path(source).expanduser(), *([root / source] if root is not None else [])]
     for place in tried:
-        if exists(place):
+        if place.exists():
             return place
     raise DataError(
         f"manifest:{source}: there is no {' and no '.join(map(str, tried))}; name a table of "
@@ -179,7 +182,7 @@ def _read(place: Path, columns: Columns, cache: Path) -> Listing:
     """A manifest of any form, recognised by its ending and content."""
     ending = place.suffix.lower()
     content = None
-    if not is_folder(place):
+    if not place.is_dir():
         if ending in TABLES:
             return from_table(place, columns)
         if ending not in (".json", *YOLO):
@@ -197,16 +200,7 @@ def _read(place: Path, columns: Columns, cache: Path) -> Listing:
         )
     if content is not None:
         return from_coco(place, content)
-    return from_folder(place, cache) if is_folder(place) else from_yolo(place)
-
-
-def _name_of(place: Path) -> str:
-    """A table's or COCO json's own name; a tree's or YOLO's is its folder's."""
-    if is_folder(place):
-        name = place.resolve().name
-    else:
-        name = home_of(place).name if place.suffix.lower() in YOLO else place.stem
-    return "-".join(name.split()) or "pictures"
+    return from_folder(place, cache) if place.is_dir() else from_yolo(place)
 
 
 # ------------------------------------------------------------------------------------------ splits
@@ -245,14 +239,14 @@ def _warn_of_leaks(
             if here and group is not None and group in trained
         ]
         if shared:
-            _warn(f"{listing.source}: {len(shared)} {what}: {_first(shared)}")
+            _warn(f"{listing.source}: {len(shared)} {what}: {shorten(shared)}")
 
 
 def _warn_of_spelling(listing: Listing) -> None:
     """Warn of probable typing errors."""
     if listing.unused:
         _warn(
-            f"{listing.source}: unused columns: {_first(listing.unused)}. Groups and splits of "
+            f"{listing.source}: unused columns: {shorten(listing.unused)}. Groups and splits of "
             "other names need the option group_column or split_column"
         )
     spellings: dict[str, list[str]] = {}
@@ -260,16 +254,7 @@ def _warn_of_spelling(listing: Listing) -> None:
         spellings.setdefault(name.casefold(), []).append(name)
     alike = ["/".join(names) for names in spellings.values() if len(names) > 1]
     if alike:
-        _warn(f"{listing.source}: labels that differ only in case: {_first(alike)}")
-
-
-def _copies(files: Sequence[Path], cache: Path) -> list[int]:
-    """``first_copies``; a missing picture is a copy of nothing."""
-    here = [i for i, file in enumerate(files) if is_file(file)]
-    copies = list(range(len(files)))
-    for place, copy in zip(here, first_copies([files[i] for i in here], cache), strict=True):
-        copies[place] = here[copy]
-    return copies
+        _warn(f"{listing.source}: labels that differ only in case: {shorten(alike)}")
 
 
 def _index(
@@ -285,17 +270,12 @@ def _warn(text: str) -> None:
     _LOG.warning("%s", text)
 
 
-def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
-
-
 # ----------------------------------------------------------------------------------------- options
 def _check_options(root: Path | None, test_share: object, val: object) -> None:
     choose("manifest", "val", val, get_args(Validation))
     if not isinstance(test_share, float | int) or not 0 < test_share < 1:
         raise DataError(f"manifest has no test_share={test_share!r}; it is between 0 and 1")
-    if root is not None and not is_folder(root):
+    if root is not None and not root.is_dir():
         raise DataError(
             f"{root} is no folder; name the folder of your pictures with --data DIR, or leave "
             "out --data and $MLBENCH_DATA"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,7 @@ from mlbench.types import DataError
 from mlbench_plugins.datasets.duplicates import first_copies
 from mlbench_plugins.datasets.instances import convert_instances
 from mlbench_plugins.datasets.manifest_listing import SPLITS, Listing, matrix, pictures_under
-from mlbench_plugins.datasets.photographs import (
-    is_file,
-    is_folder,
-    read_lines,
-    read_text,
-    unreadable,
-)
+from mlbench_plugins.datasets.photographs import list_folder, read_lines, read_text
 
 YOLO = (".yaml", ".yml", ".txt", ".names")
 _YOLO_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "labels/classes.txt")
@@ -42,6 +36,7 @@ def from_coco(file: Path, content: Any) -> Listing:
     found = convert_instances(file, content)
     return Listing(
         source=file,
+        name=file.stem,
         folders=(file.parent, file.parent / "images"),
         images=found.files,
         names=found.names,
@@ -54,7 +49,7 @@ def from_coco(file: Path, content: Any) -> Listing:
 # ---------------------------------------------------------------------------------------- folders
 def from_folder(folder: Path, cache: Path) -> Listing:
     """A folder of images: YOLO's if it has a file of names, else one folder per label."""
-    names = next((folder / name for name in _YOLO_FILES if is_file(folder / name)), None)
+    names = next((folder / name for name in _YOLO_FILES if (folder / name).is_file()), None)
     return _from_tree(folder, cache) if names is None else from_yolo(names)
 
 
@@ -86,6 +81,7 @@ def _from_tree(folder: Path, cache: Path) -> Listing:
     kept = sorted(labels)
     return Listing(
         source=folder,
+        name=folder.resolve().name,
         folders=(folder,),
         images=["/".join(paths[place]) for place in kept],
         names=names,
@@ -98,25 +94,16 @@ def _same_named_copies(
     files: Sequence[Path], names: Sequence[tuple[str, ...]], cache: Path
 ) -> list[int]:
     """For every file, the position of the first one of the same split, name and bytes."""
-    namesakes: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for place, name in enumerate(names):
-        namesakes[name].append(place)
-    several = [place for places in namesakes.values() if len(places) > 1 for place in places]
-    copies = first_copies([files[place] for place in several], cache)
+    times = Counter(names)
+    copies = first_copies(files, cache, [i for i, name in enumerate(names) if times[name] > 1])
     first: dict[tuple[Any, ...], int] = {}
-    found = list(range(len(files)))
-    for place, copy in zip(several, copies, strict=True):
-        found[place] = first.setdefault((*names[place], copy), place)
-    return found
+    return [
+        first.setdefault((*name, copy), i)
+        for i, (name, copy) in enumerate(zip(names, copies, strict=True))
+    ]
 
 
 # ------------------------------------------------------------------------------------------- YOLO
-def home_of(file: Path) -> Path:
-    """The folder of the set that a classes.txt or data.yaml belongs to."""
-    folder = file.resolve().parent
-    return folder.parent if folder.name == "labels" else folder
-
-
 def from_yolo(file: Path) -> Listing:
     """A label is present where a box or outline of it is; an image without a file has none.
 
@@ -130,7 +117,9 @@ def from_yolo(file: Path) -> Listing:
     Raises:
         DataError: a file or folder is missing or malformed.
     """
-    base = home_of(file)
+    base = file.resolve().parent
+    if base.name == "labels":
+        base = base.parent
     if file.suffix.lower() in (".yaml", ".yml"):
         names, parts = _from_yaml(file)
     else:
@@ -153,6 +142,7 @@ def from_yolo(file: Path) -> Listing:
     objects_NC = np.stack([_count_objects(label_file, len(names)) for label_file in label_files])
     return Listing(
         source=file,
+        name=base.name,
         folders=(base,),
         images=[(i.relative_to(base) if i.is_relative_to(base) else i).as_posix() for i in images],
         names=names,
@@ -188,7 +178,7 @@ def _folder(file: Path, path: str, entry: str) -> Path:
         file.parent / entry.removeprefix("../"),
     ]
     for folder in tried:
-        if is_folder(folder):
+        if folder.is_dir():
             return folder
     raise DataError(f"{file}: {entry!r} is no folder of images; looked for {tried[0]}")
 
@@ -212,7 +202,7 @@ def _label_file(image: Path, base: Path) -> Path:
         if parts[at] == "images" and Path(*parts[:at]).is_relative_to(base):
             parts[at] = "labels"
             apart = Path(*parts).with_suffix(".txt")
-            return same_folder if is_file(same_folder) and not is_file(apart) else apart
+            return same_folder if same_folder.is_file() and not apart.is_file() else apart
     return same_folder
 
 
@@ -222,31 +212,25 @@ def _without_image(file: Path, expected: Sequence[Path]) -> dict[Path, int]:
     Raises:
         DataError: no label file is there at all, which means another layout.
     """
-    if not any(is_file(label_file) for label_file in expected):
+    if not any(label_file.is_file() for label_file in expected):
         raise DataError(
             f"{file}: none of the {len(expected)} images has a label file, such as {expected[0]}"
         )
+    known = {*expected}
     folders = {label_file.parent: place for place, label_file in enumerate(expected)}
     return {
         stray: folders[folder]
         for folder in sorted(folders)
-        if "labels" in folder.parts and is_folder(folder)
-        for stray in sorted(_texts(folder) - {*expected})
-        if stray.name != "classes.txt"
+        if "labels" in folder.parts and folder.is_dir()
+        for stray in list_folder(folder)
+        if stray.suffix == ".txt" and stray.name != "classes.txt" and stray not in known
     }
-
-
-def _texts(folder: Path) -> set[Path]:
-    try:  # glob() would find nothing in a locked folder
-        return {file for file in folder.iterdir() if file.suffix == ".txt"}
-    except OSError as error:
-        raise unreadable(folder, error, "listed") from error
 
 
 def _count_objects(label_file: Path, labels: int) -> NDArray[np.int32]:
     """How many lines of a label file begin with the number of each label: [C]."""
     found_C = np.zeros(labels, np.int32)
-    if not is_file(label_file):
+    if not label_file.is_file():
         return found_C
     for line, text in enumerate(read_text(label_file, _AGAIN).split("\n"), start=1):
         cells = text.split()

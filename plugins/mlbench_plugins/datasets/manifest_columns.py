@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 import re
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mlbench.text import shorten, unknown
 from mlbench.types import DataError, Targets
 from mlbench_plugins.datasets.manifest_listing import SPLITS, Listing, matrix
 from mlbench_plugins.datasets.manifest_tables import ENCODING, TEXTS, read_table
@@ -83,8 +83,8 @@ def _listing(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
     image = _choose(frame, others, "image_column", columns.image, IMAGE)
     if image is None:
         raise DataError(
-            f"it has no column of pictures ({', '.join(IMAGE[:4])}), but {_some(others)}: name one "
-            "by the option image_column"
+            f"it has no column of pictures ({', '.join(IMAGE[:4])}), but {shorten(others)}: name "
+            "one by the option image_column"
         )
     split = _choose(frame, others, "split_column", columns.split, SPLIT)
     group = _choose(frame, others, "group_column", columns.group, GROUP)
@@ -93,6 +93,7 @@ def _listing(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
     listed = columns.labels or any(name.lower() in LABELS for name in others)
     return Listing(
         source=file,
+        name=file.stem,
         folders=(file.parent, file.parent / "images"),
         images=_filled(frame, image),
         names=names,
@@ -123,13 +124,7 @@ def _choose(
 
 def _require(frame: pd.DataFrame, name: str, option: str) -> None:
     if name not in frame.columns:
-        near = difflib.get_close_matches(name, list(frame.columns), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {_some(list(frame.columns))}"
-        raise DataError(f"it has no column {name!r}, which {option} names; {hint}")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
+        raise DataError(unknown(f"column {name!r} in the option {option}", name, frame.columns))
 
 
 def _text(cell: Any) -> str:
@@ -245,7 +240,7 @@ def _refuse_suspicious(column: str, found: set[str], separator: str | None) -> N
     if not found:
         raise DataError(f"column {column!r} contains no label at all")
     if all(_NUMBER.fullmatch(label) for label in found):
-        some = ", ".join(sorted(found)[:5])
+        some = shorten(sorted(found))
         raise DataError(
             f"column {column!r} contains numbers ({some}) where names of labels were expected. "
             "Write the names; if these are the names, list them in the option label_names; if a "

@@ -11,20 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mlbench.text import shorten
 from mlbench.types import DataError, Targets
-from mlbench_plugins.datasets.photographs import is_file, unreadable
+from mlbench_plugins.datasets.photographs import is_picture, list_folder
 
-PICTURES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-)
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """How a manifest may spell a split, in lower case -> ``train``, ``val`` or ``test``."""
-LISTED = 3
-"""How many pictures or labels an error names."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +29,7 @@ class Listing:
 
     Attributes:
         source: the file or folder that was read.
+        name: of the set, for its card.
         folders: where the pictures may be, likeliest first.
         images: N paths as written, relative to one of the folders or absolute.
         names: C labels.
@@ -45,6 +42,7 @@ class Listing:
     """
 
     source: Path
+    name: str
     folders: tuple[Path, ...]
     images: Sequence[str]
     names: tuple[str, ...]
@@ -70,18 +68,12 @@ class Listing:
         for i, image in enumerate(self.images):
             key = _key(image, starts)
             if key in first:
-                raise DataError(self._twice(key, first[key], i))
+                raise DataError(
+                    f"{self.source}: {self.at(first[key])} and {self.at(i)} name the same picture "
+                    f"{key!r}; put all labels of a picture into one entry, in one split"
+                )
             first[key] = i
         return list(first)
-
-    def _twice(self, key: str, one: int, two: int) -> str:
-        fault = f"{self.source}: {self.at(one)} and {self.at(two)} name the same picture {key!r}"
-        if self.splits is not None and self.splits[one] != self.splits[two]:
-            return (
-                f"{fault}, once in {self.splits[one]} and once in {self.splits[two]}; "
-                "keep it in one split"
-            )
-        return f"{fault}; put all labels of a picture into one entry"
 
     def files(self) -> tuple[list[Path], str | None]:
         """The file of every image, and an error text if some are missing.
@@ -104,11 +96,10 @@ class Listing:
         absent = [f"{self.images[i]!r} ({self.at(i)})" for i, f in enumerate(found) if f is None]
         if not absent:
             return files, None
-        more = [f"... and {len(absent) - LISTED} more"] if len(absent) > LISTED else []
         return files, (
             f"{self.source}: {len(absent)} of {len(files)} pictures are not under {folder}; "
             "put them there, name the folder that they are relative to with --data DIR, or take "
-            "them out of the manifest:\n  " + "\n  ".join([*absent[:LISTED], *more])
+            "them out of the manifest:\n  " + shorten(absent, 3, "\n  ")
         )
 
 
@@ -124,7 +115,7 @@ def _existing(folder: Path, image: str) -> Path | None:
     """The file of an image; Windows writes backslashes, macOS decomposes accents."""
     slashed = image.replace("\\", "/")
     forms = (image, slashed, *(unicodedata.normalize(f, slashed) for f in ("NFC", "NFD")))
-    return next((folder / form for form in dict.fromkeys(forms) if is_file(folder / form)), None)
+    return next((folder / form for form in dict.fromkeys(forms) if (folder / form).is_file()), None)
 
 
 def matrix(labels: Sequence[Iterable[str]], names: Sequence[str]) -> Targets:
@@ -143,14 +134,9 @@ def pictures_under(folder: Path) -> list[Path]:
         DataError: a folder cannot be listed.
     """
     found: list[Path] = []
-    try:
-        for entry in sorted(folder.iterdir()):
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                found += pictures_under(entry)
-            elif entry.suffix.lower() in PICTURES:
-                found.append(entry)
-    except OSError as error:
-        raise unreadable(Path(error.filename), error, "listed") from error
+    for entry in list_folder(folder):
+        if entry.is_dir():
+            found += pictures_under(entry)
+        elif is_picture(entry):
+            found.append(entry)
     return found

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import functools
-import stat
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlbench.files import read_yaml
 from mlbench.types import DataError, DatasetCard
 
 _FOLDER = Path(__file__).parent
+
+PICTURES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+)
+"""Endings of image files, in lower case."""
 
 
 @functools.cache
@@ -43,14 +49,14 @@ def locate(root: Path | None, places: Iterable[str], sign: str | Sequence[str], 
         what: the data set and its archives, for the error.
 
     Raises:
-        DataError: no folder was given, none of the places contains the sign, or one is locked.
+        DataError: no folder was given, or none of the places contains the sign.
     """
     if root is None:
         raise DataError(f"{what}: no folder was given; name the one that holds it with --data DIR")
     folders = [root / place for place in places]
     signs = [sign] if isinstance(sign, str) else sign
     for folder in folders:
-        if any(exists(folder / one) for one in signs):
+        if any((folder / one).exists() for one in signs):
             return folder
     others = " or the like" if len(signs) > 1 else ""
     looked = "\n  ".join(f"{folder / signs[0]}{others}" for folder in folders)
@@ -60,41 +66,15 @@ def locate(root: Path | None, places: Iterable[str], sign: str | Sequence[str], 
     )
 
 
-def exists(path: Path) -> bool:
-    """True for a file or folder.
-
-    Raises:
-        DataError: it cannot be looked up, for example without permission.
-    """
-    return _mode(path) is not None
+def list_folder(folder: Path) -> list[Path]:
+    """The entries of a folder, sorted by name; hidden ones are left out."""
+    entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    return sorted(entries, key=lambda entry: entry.name)
 
 
-def is_file(path: Path) -> bool:
-    """True for a file; raises as ``exists`` does."""
-    return stat.S_ISREG(_mode(path) or 0)
-
-
-def is_folder(path: Path) -> bool:
-    """True for a folder; raises as ``exists`` does."""
-    return stat.S_ISDIR(_mode(path) or 0)
-
-
-def _mode(path: Path) -> int | None:
-    try:
-        return path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
-        return None
-    except OSError as error:
-        raise unreadable(path, error, "looked up") from error
-
-
-def unreadable(path: Path, error: OSError, verb: str = "read") -> DataError:
-    """The error for a file or folder that cannot be read, listed or looked up."""
-    if isinstance(error, PermissionError):
-        remedy = "give this user the right to read it and the folders above it"
-    else:
-        remedy = "copy it here again, or to another disk"
-    return DataError(f"{path} cannot be {verb} ({error.strerror or error}); {remedy}")
+def is_picture(file: Path) -> bool:
+    """True for the name of an image file."""
+    return file.suffix.lower() in PICTURES
 
 
 def choose(dataset: str, option: str, value: object, known: Iterable[object]) -> None:
@@ -113,19 +93,13 @@ def choose(dataset: str, option: str, value: object, known: Iterable[object]) ->
 def read_bytes(file: Path, remedy: str) -> bytes:
     """The content of a file.
 
-    Args:
-        file: to read.
-        remedy: what to do if it is missing.
-
     Raises:
-        DataError: it is missing or cannot be read.
+        DataError: it is missing; the text ends with the remedy.
     """
     try:
         return file.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{file} is missing; {remedy}") from None
-    except OSError as error:
-        raise unreadable(file, error) from error
 
 
 def read_text(file: Path, remedy: str) -> str:
@@ -136,7 +110,7 @@ def read_text(file: Path, remedy: str) -> str:
         remedy: what to do if it is missing or in another encoding.
 
     Raises:
-        DataError: it is missing, cannot be read, or is not UTF-8.
+        DataError: it is missing or not UTF-8.
     """
     data = read_bytes(file, remedy)
     try:
@@ -158,6 +132,49 @@ def read_lines(file: Path, remedy: str) -> list[str]:
         raise DataError(f"{file} is empty; {remedy}")
     # str.splitlines() would also split at Unicode's rarer separators, which names may contain.
     return text.rstrip("\n").split("\n")
+
+
+def read_object(file: Path, remedy: str, form: str) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        file: to read.
+        remedy: what to do if it is malformed.
+        form: what the object is, for the error.
+
+    Raises:
+        DataError: as ``read_text``, or it is not JSON, no object, or empty.
+    """
+    try:
+        content = json.loads(read_text(file, remedy))
+    except ValueError as error:
+        raise DataError(f"{file} is not valid JSON: {error}; {remedy}") from error
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{file} is not a JSON object of {form}; {remedy}")
+    return content
+
+
+def read_keys(file: Path, remedy: str) -> list[str]:
+    """The image paths in a list of one per line; see ``unique_keys``."""
+    lines = enumerate(read_lines(file, remedy), start=1)
+    return unique_keys(((f"{file} line {number}", line) for number, line in lines), remedy)
+
+
+def unique_keys(paths: Iterable[tuple[str, str]], remedy: str) -> list[str]:
+    """Keys with forward slashes, from (place in a file, image path).
+
+    Raises:
+        DataError: a line is no path of an image, or two name the same image.
+    """
+    keys: dict[str, None] = {}
+    for where, path in paths:
+        key = path.strip().replace("\\", "/")
+        if not key or key.endswith("/"):
+            raise DataError(f"{where}: {path!r} is no path of an image; {remedy}")
+        if key in keys:
+            raise DataError(f"{where}: image {key} is listed twice; {remedy}")
+        keys[key] = None
+    return list(keys)
 
 
 def refuse_shared(train: Sequence[str], test: Sequence[str], remedy: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import logging
 import tempfile
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mlbench.files import read_yaml
+from mlbench.files import read_yaml, sha256
 from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, Targets
 from mlbench_plugins.datasets import drawing
 
@@ -150,7 +149,7 @@ class Synthetic(Dataset):
             if set(hashes) != expected:
                 return f"{_MANIFEST} lists other files"
             for name, digest in hashes.items():
-                if hashlib.sha256((self.folder / name).read_bytes()).hexdigest() != digest:
+                if sha256(self.folder / name) != digest:
                     return f"{name} is damaged"
         except FileNotFoundError as error:
             return f"{Path(str(error.filename)).name} is missing"
@@ -170,7 +169,7 @@ class Synthetic(Dataset):
             hashes: dict[str, str] = {}
             for name, pixels_SS3 in self.pictures():
                 Image.fromarray(pixels_SS3).save(aside / name)
-                hashes[name] = hashlib.sha256((aside / name).read_bytes()).hexdigest()
+                hashes[name] = sha256(aside / name)
             (aside / _MANIFEST).write_text(json.dumps({"version": VERSION, "files": hashes}))
             for name in [*hashes, _MANIFEST]:
                 (aside / name).replace(self.folder / name)

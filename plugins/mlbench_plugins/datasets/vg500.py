@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,13 @@ from numpy.typing import NDArray
 
 from mlbench.types import DataError, Dataset, Index, Split
 from mlbench_plugins.datasets.photographs import (
-    exists,
+    list_folder,
     locate,
     read_card,
+    read_keys,
     read_lines,
-    read_text,
+    read_object,
     refuse_shared,
-    unreadable,
 )
 
 LABELS = 500
@@ -57,12 +55,15 @@ class VG500(Dataset):
                 is listed twice or in both lists, or none of the images is there.
         """
         if not self._splits:
-            labels = _read_json(self.folder / "vg_category_500_labels_index.json")
-            lists = {part: _read_list(self.folder / f"{part}_list_500.txt") for part in _SPLITS}
+            file = self.folder / "vg_category_500_labels_index.json"
+            labels = read_object(file, _AGAIN, "file name -> list of indices")
+            lists = {
+                part: read_keys(self.folder / f"{part}_list_500.txt", _AGAIN) for part in _SPLITS
+            }
             refuse_shared(lists["train"], lists["test"], "take both lists from one source")
             home = _homes(self.folder, [*lists["train"], *lists["test"]])
             self._splits = {
-                part: Index([home[key] / key for key in keys], keys, _targets(keys, labels))
+                part: Index([home[key] / key for key in keys], keys, _targets(keys, file, labels))
                 for part, keys in lists.items()
             }
         return self._splits[split]
@@ -83,30 +84,8 @@ def _names(folder: Path, file: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_list(file: Path) -> list[str]:
-    keys = [line.strip() for line in read_lines(file, _AGAIN)]
-    for number, key in enumerate(keys, start=1):
-        if not key:
-            raise DataError(f"{file} line {number} is empty; {_AGAIN}")
-    if len(set(keys)) < len(keys):
-        twice = next(key for key, times in Counter(keys).items() if times > 1)
-        raise DataError(f"{file}: image {twice} is listed twice; {_AGAIN}")
-    return keys
-
-
-def _read_json(file: Path) -> tuple[Path, dict[str, Any]]:
-    try:
-        content = json.loads(read_text(file, _AGAIN))
-    except ValueError as error:
-        raise DataError(f"{file} is no whole json: {error}; {_AGAIN}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{file} is no object of file name -> list of indices; {_AGAIN}")
-    return file, content
-
-
-def _targets(keys: list[str], labels: tuple[Path, dict[str, Any]]) -> NDArray[np.int8]:
-    """int8 [N, 500] in {1, 0}."""
-    file, indices = labels
+def _targets(keys: list[str], file: Path, indices: dict[str, Any]) -> NDArray[np.int8]:
+    """int8 [N, 500] in {1, 0}, from the labels in a file: key -> indices."""
     targets_NC = np.zeros((len(keys), LABELS), np.int8)
     for row, key in enumerate(keys):
         found = indices.get(key)
@@ -122,14 +101,11 @@ def _targets(keys: list[str], labels: tuple[Path, dict[str, Any]]) -> NDArray[np
 
 def _homes(folder: Path, keys: list[str]) -> dict[str, Path]:
     """Key -> the first folder with that file; for a missing image, the first folder there is."""
-    folders = [folder / place for place in _FOLDERS if exists(folder / place)]
+    folders = [folder / place for place in _FOLDERS if (folder / place).exists()]
     home: dict[str, Path] = {}
-    try:
-        for place in folders:
-            for file in place.iterdir():
-                home.setdefault(file.name, place)
-    except OSError as error:
-        raise unreadable(Path(error.filename), error, "listed") from error
+    for place in folders:
+        for file in list_folder(place):
+            home.setdefault(file.name, place)
     if home.keys().isdisjoint(keys):
         looked = ", ".join(map(str, folders))
         raise DataError(

@@ -6,7 +6,6 @@ or 0 (only "difficult" objects: unknown). The XML files are opened only for coun
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -30,7 +29,6 @@ Part = Literal["trainval", "train", "val"]
 TestPart = Literal["test", "trainval", "train", "val"]
 
 NAMES = read_card("voc", "voc2007").orders["official"]
-_KEY = {2007: re.compile(r"\d{6}"), 2012: re.compile(r"\d{4}_\d{6}")}
 _TARGET = {"unknown": -1, "positive": 1, "negative": 0}
 
 
@@ -74,10 +72,9 @@ class VocYear(Dataset):
         archives = " and ".join(archive.name for archive in self.card.archives)
         self._what = f"VOC {year} (VOCdevkit/{name} of {archives})"
         self._folder = locate(root, places, "ImageSets/Main", self._what)
-        self._year, self._called, self._difficult_train = year, called, difficult_train
+        self._called, self._difficult_train = called, difficult_train
         self._parts: dict[Split, TestPart] = {"train": train_split, "test": test_split}
         self._labels: dict[Split, tuple[list[str], NDArray[np.int8]]] = {}
-        self._objects: dict[str, NDArray[np.int32]] = {}
 
     def index(self, split: Split) -> Index:
         """The samples in the order of the official lists.
@@ -109,11 +106,8 @@ class VocYear(Dataset):
             DataError: an XML file is missing or malformed.
         """
         difficult = self._difficult_train == "positive"
-        for key in keys:
-            if key not in self._objects:
-                file = self._folder / "Annotations" / f"{key}.xml"
-                self._objects[key] = _count_objects(file, difficult)
-        return np.stack([self._objects[key] for key in keys])
+        files = [self._folder / "Annotations" / f"{key}.xml" for key in keys]
+        return np.stack([_count_objects(file, difficult) for file in files])
 
     def validation_keys(self) -> Sequence[str] | None:
         """The official list val, if trainval is trained on."""
@@ -146,8 +140,6 @@ class VocYear(Dataset):
         for number, line in enumerate(read_lines(file, remedy), start=1):
             where = f"{file} line {number}"
             match line.split():
-                case [key, "1" | "-1" | "0"] if not _KEY[self._year].fullmatch(key):
-                    raise DataError(f"{where}: {key!r} is no image of VOC {self._year}; {remedy}")
                 case [key, "1" | "-1" | "0"] if key in values:
                     raise DataError(f"{where}: image {key} is listed twice; {remedy}")
                 case [key, "1" | "-1" | "0" as value]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mlbench_plugins.datasets.nuswide_files import NAMES
+from mlbench_plugins.datasets.nuswide import NAMES
 
 FOLDERS = ("actor", "zoo")
 TRAIN, TEST = 18, 10

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mlbench import contracts, registry
+from mlbench.data.open import open_splits
 from mlbench.store import Store
 from mlbench.types import DataError, digest
 from mlbench_plugins.datasets.nuswide import NUSWIDE
@@ -276,5 +277,5 @@ def test_a_folder_that_must_not_be_read_is_told(
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "stat", locked)
-    with pytest.raises(DataError, match=r"cannot be looked up \(Permission denied\); give this"):
-        opened(tmp_path)
+    with pytest.raises(DataError, match=r"cannot be read: .*Permission denied: .*; give this user"):
+        open_splits("nuswide", {}, tmp_path, tmp_path)

@@ -109,9 +109,9 @@ def test_wrong_labels_are_named(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[1, 2]", "is no object of file name"),
-        ('{"a.jpg": [1],', "no whole json"),
-        ("", "no whole"),
+        ("[1, 2]", "is not a JSON object of file name"),
+        ('{"a.jpg": [1],', "is not valid JSON"),
+        ("", "is not valid JSON"),
     ],
 )
 def test_a_broken_json_is_named(vg: Path, content: str, message: str) -> None:
@@ -127,7 +127,7 @@ def test_wrong_lists_are_named(vg: Path) -> None:
     first = names.split()[0]
     for content, message in (
         (names + first + "\n", f"image {first} is listed twice"),
-        ("\n" + names, "line 1 is empty"),
+        ("\n" + names, "line 1: '' is no path of an image"),
         ("", "is empty; take it from"),
         (test.read_text(), "8 images are in both splits"),
     ):

@@ -8,15 +8,13 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from mlbench import run_file
+from mlbench.boards.ranks import NORMAL_95
 from mlbench.metrics.protocols import find
 from mlbench.types import Efficiency, Recipe, RunRecord
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived
 from mlbench_tools.page.figures import learning_curve, reliability_diagram
 from mlbench_tools.page.templating import Fact, board_address, facts, render
-
-NORMAL_95 = 1.959964
-"""Half the width of a 95 % interval in standard deviations."""
 
 
 class LabelLine(NamedTuple):
@@ -34,19 +32,6 @@ class LabelLine(NamedTuple):
     high: float | None = None
     tested: int | None = None
     trained: int | None = None
-
-
-class ProtocolLine(NamedTuple):
-    """The numbers of a run by a protocol.
-
-    Attributes:
-        oracle: it reads the answers of the split that it scores.
-    """
-
-    name: str
-    numbers: str
-    definition: str
-    oracle: bool
 
 
 # ---------------------------------------------------------------------------------- page of a run
@@ -84,7 +69,9 @@ def run_page(
         recipe=None if record.spec.checkpoint else run_file.to_yaml(record),
         derived=derived,
         problem=problem,
-        protocols=_protocol_lines(derived) if derived else [],
+        protocols=[(find(name), values) for name, values in derived.protocols.items()]
+        if derived
+        else [],
         reliability=reliability_diagram(calibration) if calibration else None,
         bibtex=method.bibtex.strip() if method else "",
         **_settings(record),
@@ -130,15 +117,6 @@ def label_interval(ap: float, positives: int) -> tuple[float, float]:
     half = NORMAL_95 * math.sqrt(max(variance, 0.0)) / (1 + square)
     # Rounding may leave a bound just inside the score itself.
     return 100 * min(max(centre - half, 0.0), share), 100 * max(min(centre + half, 1.0), share)
-
-
-def _protocol_lines(derived: Derived) -> list[ProtocolLine]:
-    lines = []
-    for name, values in derived.protocols.items():
-        protocol = find(name)
-        numbers = ", ".join(f"{value_name} {value:.4g}" for value_name, value in values.items())
-        lines.append(ProtocolLine(name, numbers, protocol.definition, protocol.oracle))
-    return lines
 
 
 def _settings(record: RunRecord) -> dict[str, list[Fact]]:

@@ -74,13 +74,13 @@ def fetch_archive(source: ArchiveSource, root: Path) -> dict[str, Any]:
         DataError: the archive is not available, is not the file that the card describes, or is
             unsafe; or another process is fetching it.
     """
-    kept = root / RECEIPTS / f"{source.archive.name}.json"
-    if source.remote and (earlier := _earlier(kept, source, source.archive.sha256, root)):
+    receipt_file = root / RECEIPTS / f"{source.archive.name}.json"
+    if source.remote and (earlier := _earlier(receipt_file, source, source.archive.sha256, root)):
         return earlier
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(kept.with_suffix(".lock"), timeout=0):
-            return _fetch(source, root, kept)
+        receipt_file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(receipt_file.with_suffix(".lock"), timeout=0):
+            return _fetch(source, root, receipt_file)
     except Timeout as error:
         raise DataError(
             f"another `mlbench data fetch` is writing {source.archive.name} to {root}; wait until "
@@ -93,12 +93,12 @@ def fetch_archive(source: ArchiveSource, root: Path) -> dict[str, Any]:
         ) from error
 
 
-def _fetch(source: ArchiveSource, root: Path, kept: Path) -> dict[str, Any]:
+def _fetch(source: ArchiveSource, root: Path, receipt_file: Path) -> dict[str, Any]:
     archive = source.archive
-    file = _download(source, kept.parent) if source.remote else _local(source)
+    file = _download(source, receipt_file.parent) if source.remote else _local(source)
     try:
         digest = _check(source, file)
-        receipt = _earlier(kept, source, digest, root)
+        receipt = _earlier(receipt_file, source, digest, root)
         if receipt is None:
             with progress_bar(f"unpacking {file.name}") as progress:
                 top = unpack(file, root / archive.into, archive.unpacked_bytes, progress)
@@ -110,7 +110,7 @@ def _fetch(source: ArchiveSource, root: Path, kept: Path) -> dict[str, Any]:
                 "into": archive.into,
                 "top": top,
             }
-            kept.write_text(json.dumps(receipt, indent=1))
+            receipt_file.write_text(json.dumps(receipt, indent=1))
     except DataError:
         if source.remote:
             file.unlink(missing_ok=True)
@@ -121,11 +121,11 @@ def _fetch(source: ArchiveSource, root: Path, kept: Path) -> dict[str, Any]:
 
 
 def _earlier(
-    kept: Path, source: ArchiveSource, digest: str | None, root: Path
+    receipt_file: Path, source: ArchiveSource, digest: str | None, root: Path
 ) -> dict[str, Any] | None:
     """The receipt of an earlier fetch of this archive, if what was unpacked is still there."""
     try:
-        found: dict[str, Any] = json.loads(kept.read_bytes())
+        found: dict[str, Any] = json.loads(receipt_file.read_bytes())
     except (OSError, ValueError):
         return None
     wanted = ("place", source.place) if digest is None else ("sha256", digest)

@@ -22,7 +22,6 @@ from mlbench_tools.fetch.terminal import (
     Name,
     Options,
     card_of,
-    check_png,
     open_dataset,
     output_file,
     print_result,
@@ -242,8 +241,6 @@ def stats(
     from mlbench_tools.fetch.pictures import cooccurrence_plot
     from mlbench_tools.fetch.statistics import label_statistics, tables
 
-    if plot is not None:
-        check_png("--plot", plot)
     found = label_statistics(name, open_dataset(name, data, option))
     if plot is not None:
         names = [label.name for label in found.labels]
@@ -269,7 +266,6 @@ def show(
     """Draw random samples with their labels to a picture."""
     from mlbench_tools.fetch.pictures import contact_sheet, draw_samples
 
-    check_png("--out", out)
     sides = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", grid)
     if sides is None or int(sides[1]) * int(sides[2]) > MAX_SAMPLES:
         raise SuiteError(

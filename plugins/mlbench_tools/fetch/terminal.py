@@ -67,16 +67,13 @@ def open_dataset(
     )
 
 
-def check_png(option: str, file: Path) -> None:
-    """Raise ``SuiteError`` unless the name ends in ``.png``."""
-    if file.suffix.lower() != ".png":
-        raise SuiteError(f"{option} {file}: the picture is a PNG; name a file that ends in .png")
-
-
 def save(picture: Image.Image, file: Path) -> None:
-    """Write a picture as PNG to a file that the user named."""
-    with output_file(file):
-        picture.save(file, format="PNG")
+    """Write a picture to a file that the user named; the ending decides the format."""
+    try:
+        with output_file(file):
+            picture.save(file)
+    except ValueError as error:
+        raise SuiteError(f"{file}: {error}; name a file that ends in .png") from error
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Parity fixtures: a ``.json`` that describes inputs and weights, and a ``.npz`` of what to expect.
 
-Inputs and weights are not stored. They are random numbers by name, and formulas of these.
+Inputs and weights are not stored: they are random numbers, seeded by name, and formulas of these.
 """
 
 from __future__ import annotations

@@ -71,8 +71,8 @@ def released_order(
     """
     if asked not in (None, "official", "alphabetical"):
         listed = listed_names(Path(str(asked)))
-        if strange := sorted(set(listed) ^ set(names)):
-            raise DataError(f"--order {asked} and the data set differ in {shorten(strange)}")
+        if different := sorted(set(listed) ^ set(names)):
+            raise DataError(f"--order {asked} and the data set differ in {shorten(different)}")
         return listed
     classes = content.get("idx_to_class") if isinstance(content, Mapping) else None
     if asked is None and isinstance(classes, Mapping):
@@ -94,7 +94,7 @@ _NEEDS = {
 def file_context(
     released: Released,
     names: Sequence[str],
-    held: Mapping[str, Tensor],
+    head_state: Mapping[str, Tensor],
     graph: Path | None = None,
     words: Path | None = None,
 ) -> tuple[LabelContext, NDArray[np.float64] | None]:
@@ -103,7 +103,7 @@ def file_context(
     Args:
         released: says what the method needs.
         names: of the labels, in the order of the file.
-        held: the head's parameters and buffers that the file holds.
+        head_state: the head's parameters and buffers in the file.
         graph: a matrix P(j | i), or counts with positives, in that order (see ``read_graph``).
         words: vectors in that order, or by name.
 
@@ -112,15 +112,14 @@ def file_context(
     """
     given = {"graph": graph, "words": words}
     for need, buffers in released.needs.items():
-        if given[need] is None and not set(buffers) <= held.keys():
+        if given[need] is None and not set(buffers) <= head_state.keys():
             raise WeightsError(f"the files of {released.title} have no {_NEEDS[need]}")
     matrix_CC = None if graph is None else read_graph(graph, len(names))
     if words is not None:
         embeddings_CE = read_words(words, names)
     else:
-        width = next(
-            (held[n].shape[1] for n in released.needs.get("words", ()) if n in held), WIDTH
-        )
+        given_words = [name for name in released.needs.get("words", ()) if name in head_state]
+        width = head_state[given_words[0]].shape[1] if given_words else WIDTH
         embeddings_CE = np.zeros((len(names), width), np.float32)
     counts_CC = np.eye(len(names), dtype=np.float32)
     return LabelContext(tuple(names), counts_CC, embeddings_CE, 1), matrix_CC

@@ -23,7 +23,7 @@ LISTED = 10
 """Images listed at either end of the ranking."""
 TOP = 3
 """Labels listed as predicted."""
-VERSION = "1"
+VERSION = "2"
 """Of ``Derived``; another one makes all cached values anew."""
 
 
@@ -42,20 +42,21 @@ class RankedImage(Value):
     predicted: tuple[str, ...]
 
 
-class CalibrationBins(Value):
-    """Known entries (an image and a label) by predicted probability, in bins of equal width.
+class CalibrationBin(Value):
+    """Known entries (an image and a label) whose predicted probability lies between two bounds.
 
     Attributes:
-        errors: expected calibration errors in percent: ``ECE``, ``ECE_pooled``.
-        entries: number of entries of each bin [bins].
-        confidence: their mean probability in percent [bins]; 0 in an empty bin.
-        frequency: the fraction of them that is positive, in percent [bins]; 0 in an empty bin.
+        low, high: the bounds in percent.
+        entries: their number, at least 1.
+        confidence: their mean probability in percent.
+        frequency: the fraction of them that is positive, in percent.
     """
 
-    errors: dict[str, float]
-    entries: tuple[int, ...]
-    confidence: tuple[float, ...]
-    frequency: tuple[float, ...]
+    low: float
+    high: float
+    entries: int
+    confidence: float
+    frequency: float
 
 
 class Derived(Value):
@@ -67,7 +68,7 @@ class Derived(Value):
         worst, best: the ends of the ranking of images by average precision, then by loss.
         protocols: name -> its values, for every protocol that is defined here.
         undefined: name -> why a protocol is not defined here.
-        calibration: None if the protocol ``calibration`` is not defined.
+        calibration: the bins of the protocol ``calibration`` that have entries.
     """
 
     images: int
@@ -76,7 +77,7 @@ class Derived(Value):
     best: tuple[RankedImage, ...]
     protocols: dict[str, dict[str, float]]
     undefined: dict[str, str]
-    calibration: CalibrationBins | None
+    calibration: tuple[CalibrationBin, ...]
 
 
 def derive(store: Store, record: RunRecord, cache: Path) -> Derived:
@@ -124,17 +125,24 @@ def _derive(predictions: Predictions, record: RunRecord) -> Derived:
         best=best,
         protocols={name: dict(found.values) for name, found in measured.items()},
         undefined=undefined,
-        calibration=None if calibration is None else calibration_bins(calibration),
+        calibration=calibration_bins(calibration) if calibration else (),
     )
 
 
-def calibration_bins(found: Measurement) -> CalibrationBins:
-    """The bins of a measurement of the protocol ``calibration``."""
-    return CalibrationBins(
-        errors=dict(found.values),
-        entries=tuple(int(count) for count in found.curves["entries"]),
-        confidence=tuple(round(float(share), 3) for share in found.curves["confidence"]),
-        frequency=tuple(round(float(share), 3) for share in found.curves["frequency"]),
+def calibration_bins(found: Measurement) -> tuple[CalibrationBin, ...]:
+    """The bins of a measurement of the protocol ``calibration`` that have entries."""
+    names = ("entries", "confidence", "frequency")
+    rows = list(zip(*(found.curves[name].tolist() for name in names), strict=True))
+    return tuple(
+        CalibrationBin(
+            low=100 * i / len(rows),
+            high=100 * (i + 1) / len(rows),
+            entries=entries,
+            confidence=round(confidence, 3),
+            frequency=round(frequency, 3),
+        )
+        for i, (entries, confidence, frequency) in enumerate(rows)
+        if entries
     )
 
 

@@ -1,4 +1,4 @@
-"""The drawings of a run's page as coordinates: its learning curve and its reliability diagram."""
+"""The learning curve of a run as coordinates; templates draw the rest."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mlbench.types import EpochLog
-from mlbench_tools.page.derived import CalibrationBins
 
 WIDTH, HEIGHT = 640, 220
 RIGHT, TOP, BOTTOM = 12, 12, 36
 """Margins of the learning curve."""
 DIGIT = 11.5
 """Width of a digit, at the font size of a phone."""
-
-SQUARE_LEFT, SQUARE_RIGHT, SQUARE_TOP, SQUARE_BOTTOM = 46, 348, 20, 260
-"""Edges of the reliability diagram's square of probabilities."""
-BARS_BOTTOM, BARS_TOP = 330, 282
-"""Where the bars of counts stand, and where the highest one ends."""
 
 
 class Tick(NamedTuple):
@@ -28,7 +22,6 @@ class Tick(NamedTuple):
     text: str
 
 
-# --------------------------------------------------------------------------------- learning curve
 class EpochPoint(NamedTuple):
     """An epoch in the drawing, with the text of its tooltip."""
 
@@ -55,7 +48,7 @@ class LearningCurve(NamedTuple):
     @property
     def path(self) -> str:
         """The line through the points."""
-        return _line([(point.x, point.y) for point in self.points])
+        return "M" + "L".join(f"{point.x:.1f} {point.y:.1f}" for point in self.points)
 
 
 def learning_curve(epochs: Sequence[EpochLog]) -> LearningCurve | None:
@@ -87,78 +80,3 @@ def learning_curve(epochs: Sequence[EpochLog]) -> LearningCurve | None:
 def _title(log: EpochLog) -> str:
     norm = "" if log.grad_norm is None else f", gradient norm {log.grad_norm:.3g}"
     return f"epoch {log.epoch}: loss {log.loss:.4g}, learning rate {log.lr:.3g}{norm}"
-
-
-# ----------------------------------------------------------------------------- reliability diagram
-class BinPoint(NamedTuple):
-    """A bin that has entries, with the coordinates of its point."""
-
-    edges: str
-    entries: int
-    confidence: float
-    frequency: float
-    x: float
-    y: float
-
-
-class ReliabilityDiagram(NamedTuple):
-    """A reliability diagram (Guo et al., ICML 2017, Figure 1).
-
-    Attributes:
-        errors: expected calibration errors in percent.
-        bars: a path with one bar per bin, as high as the logarithm of its entries.
-        most: entries of the highest bar.
-    """
-
-    errors: dict[str, float]
-    bins: tuple[BinPoint, ...]
-    bars: str
-    most: int
-    across: tuple[Tick, ...]
-    up: tuple[Tick, ...]
-
-    @property
-    def path(self) -> str:
-        """The line through the points."""
-        return _line([(point.x, point.y) for point in self.bins])
-
-    @property
-    def points(self) -> str:
-        """A path with a line of no length per point; its round ends make it a dot."""
-        return "".join(f"M{point.x:.1f} {point.y:.1f}h0" for point in self.bins)
-
-
-def reliability_diagram(found: CalibrationBins) -> ReliabilityDiagram:
-    """The drawing of a run's calibration."""
-    wide, most = 100 / len(found.entries), max(found.entries)
-    each = enumerate(zip(found.entries, found.confidence, found.frequency, strict=True))
-    bins, bars = [], []
-    for i, (entries, confidence, frequency) in each:
-        if not entries:
-            continue
-        edges = f"{i * wide:.0f} to {(i + 1) * wide:.0f}"
-        bins.append(BinPoint(edges, entries, confidence, frequency, _x(confidence), _y(frequency)))
-        start, end = _x(i * wide) + 1, _x((i + 1) * wide) - 1
-        tall = (BARS_BOTTOM - BARS_TOP) * math.log1p(entries) / math.log1p(most)
-        bars.append(f"M{start:.1f} {BARS_BOTTOM}V{BARS_BOTTOM - tall:.1f}H{end:.1f}V{BARS_BOTTOM}Z")
-    ticks = range(0, 101, 25)
-    return ReliabilityDiagram(
-        errors=found.errors,
-        bins=tuple(bins),
-        bars="".join(bars),
-        most=most,
-        across=tuple(Tick(_x(share), str(share)) for share in ticks),
-        up=tuple(Tick(_y(share), str(share)) for share in ticks),
-    )
-
-
-def _x(share: float) -> float:
-    return SQUARE_LEFT + share / 100 * (SQUARE_RIGHT - SQUARE_LEFT)
-
-
-def _y(share: float) -> float:
-    return SQUARE_BOTTOM - share / 100 * (SQUARE_BOTTOM - SQUARE_TOP)
-
-
-def _line(points: Sequence[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)

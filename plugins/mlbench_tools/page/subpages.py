@@ -13,7 +13,7 @@ from mlbench.metrics.protocols import find
 from mlbench.types import Efficiency, Recipe, RunRecord
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived
-from mlbench_tools.page.figures import learning_curve, reliability_diagram
+from mlbench_tools.page.figures import learning_curve
 from mlbench_tools.page.templating import Fact, board_address, facts, render
 
 
@@ -52,7 +52,6 @@ def run_page(
     method = site.recipes.get(record.spec.method)
     labels = label_lines(record, derived.positives if derived else ())
     scored = {label.name for label in labels}
-    calibration = derived.calibration if derived else None
     return render(
         "run.html",
         record=record,
@@ -72,7 +71,6 @@ def run_page(
         protocols=[(find(name), values) for name, values in derived.protocols.items()]
         if derived
         else [],
-        reliability=reliability_diagram(calibration) if calibration else None,
         bibtex=method.bibtex.strip() if method else "",
         **_settings(record),
     )

@@ -101,6 +101,7 @@ def _environment() -> Environment:
         "number": number,
         "text": text,
         "interval": interval,
+        "log1p": math.log1p,
         "ranks": lambda row: span(row.rank, row.rank_worst),
         "run_page": functools.partial(address, "run"),
         "method_page": functools.partial(address, "method"),

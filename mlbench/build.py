@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import importlib
+import inspect
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +23,6 @@ from mlbench.engine import optim
 from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256
-from mlbench.text import unknown
 from mlbench.types import (
     Backbone,
     DataError,
@@ -35,9 +38,6 @@ from mlbench.types import (
     SuiteError,
     WeightsError,
 )
-
-CORE_PARAMETERS = ("spec", "labels")
-"""Parameters of heads and losses that the core passes; the others are options."""
 
 
 # ------------------------------------------------------------------------------------------- models
@@ -149,12 +149,31 @@ def _check_digest(wanted: str, file: Path | None) -> None:
 def _assemble(
     backbone: Backbone, settings: Settings, labels: LabelContext
 ) -> tuple[MultiLabelModel, Loss]:
-    head = _make("head", settings.head, settings.head_options, (backbone.spec, labels))
-    loss = _make("loss", settings.loss, settings.loss_options, (labels,))
+    head = registry.make("head", settings.head, (backbone.spec, labels), settings.head_options)
+    loss = registry.make("loss", settings.loss, (labels,), settings.loss_options)
     _share_angles(head, loss, settings)
     given = settings.preprocessing
     mean, std = given.mean or backbone.mean, given.std or backbone.std
     return MultiLabelModel(backbone, head, mean, std), loss
+
+
+def feature_identity(spec: RunSpec, model: MultiLabelModel) -> dict[str, object]:
+    """Everything that changes the feature maps of an image."""
+    settings = spec.settings
+    plugin = registry.find("backbone", settings.backbone)
+    source = inspect.getsource(importlib.import_module(plugin.value.partition(":")[0]))
+    return {
+        "source": hashlib.sha256(source.encode()).hexdigest(),
+        "backbone": plugin.label,
+        "plugin": f"{plugin.distribution} {plugin.version}",
+        "weights": settings.weights,
+        "seed": spec.seed if settings.weights == "none" else None,
+        "image_size": settings.image_size,
+        "preprocessing": settings.preprocessing.model_dump(),
+        "mean": model.mean.flatten().tolist(),
+        "std": model.std.flatten().tolist(),
+        "versions": {name: version(name) for name in ("torch", "timm", "pillow")},
+    }
 
 
 def _share_angles(head: nn.Module, loss: Loss, settings: Settings) -> None:
@@ -171,16 +190,6 @@ def _share_angles(head: nn.Module, loss: Loss, settings: Settings) -> None:
         )
     for classifier in classifiers:
         classifier.angles = angles
-
-
-def _make(kind: registry.Kind, name: str, options: dict[str, Any], given: tuple[Any, ...]) -> Any:
-    factory = registry.find(kind, name).load()
-    known = registry.options(factory, CORE_PARAMETERS)
-    for option in options:
-        if option not in known:
-            what = f"option {option!r} of {kind} {name}"
-            raise PluginError(unknown(what, option, known))
-    return factory(*given, **options)
 
 
 # ----------------------------------------------------------------------------------- without memory
@@ -266,13 +275,7 @@ def drop_unused_inputs(
     if not any(requested.values()):
         return spec
     labels, _ = make_label_context(spec, splits, places)
-    recorded = _RecordingContext(
-        labels.names,
-        labels.cooccurrence,
-        labels.embeddings,
-        labels.images,
-        labels.count_objects,
-    )
+    recorded = _RecordingContext(**vars(labels))
     try:
         _meta_model(spec.settings, recorded)
     except (PluginError, DataError):

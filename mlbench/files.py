@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -63,3 +64,20 @@ def atomic_write(file: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def write_together(contents: Sequence[tuple[Path, bytes]]) -> None:
+    """Flush all files to disk, then rename them in this order.
+
+    Raises:
+        OSError: a file cannot be written; none got its name.
+    """
+    with ExitStack() as stack:  # leaves the last file that it entered first
+        parts = [
+            (stack.enter_context(atomic_write(file)), data) for file, data in reversed(contents)
+        ]
+        for part, data in parts:
+            with part.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())

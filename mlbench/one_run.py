@@ -6,15 +6,12 @@ cache; the record and the predictions are its return value.
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import inspect
 import logging
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -26,9 +23,9 @@ import torch
 from torch import nn
 
 from mlbench import registry
-from mlbench.build import build, make_label_context
+from mlbench.build import build, feature_identity, make_label_context
 from mlbench.data import transforms
-from mlbench.data.decode import problems, verify
+from mlbench.data.decode import REMEDY, problems, unusable
 from mlbench.data.loader import ImageSource, Source
 from mlbench.data.open import open_run
 from mlbench.engine.checkpoint import Checkpoint
@@ -157,16 +154,12 @@ def _open(current: _Run) -> Splits:
     """
     spec, places, progress = current.spec, current.places, current.progress
 
-    def find_unusable(files: Sequence[Path]) -> Mapping[Path, str]:
-        if spec.incomplete:
-            return problems(files, places.cache, places.workers, progress.count)
-        try:
-            verify(files, places.cache, places.workers, progress.count)
-        except DataError as error:
-            raise DataError(
-                f"{error}\nor go on without them, on a board of their own: --set allow_missing=true"
-            ) from error
-        return {}
+    def find_unusable(files: Sequence[Path]) -> dict[Path, str]:
+        bad = problems(files, places.cache, places.workers, progress.count)
+        if bad and not spec.incomplete:
+            ignore = "go on without them, on a board of their own: --set allow_missing=true"
+            raise unusable(bad, files, f"{REMEDY}, or {ignore}")
+        return bad
 
     splits = open_run(
         spec, places, lambda files: current.world.ask_leader(lambda: find_unusable(files))
@@ -184,19 +177,13 @@ def _prepare(
     """The training, and the evaluator of the test split."""
     spec, probe = current.spec, current.spec.track == "probe"
     with current.stage("features" if probe else "images"):
-        train_source, test_source, *validation_source = [
-            _source(current, model, name, index)
-            for name, index in (
-                ("train", splits.train),
-                ("test", splits.test),
-                ("validation", splits.validation),
-            )
-            if index is not None
-        ]
-    test = Evaluator(splits.test, test_source, current.world, current.device, probe)
-    evaluator = test if spec.settings.selection == "test" else None
-    if splits.validation is not None:
-        evaluator = replace(test, index=splits.validation, source=validation_source[0])
+        train_source = _source(current, model, "train", splits.train)
+        test_source = _source(current, model, "test", splits.test)
+        test = Evaluator(splits.test, test_source, current.world, current.device, probe)
+        evaluator = test if spec.settings.selection == "test" else None
+        if (held_out := splits.validation) is not None:
+            validation_source = _source(current, model, "validation", held_out)
+            evaluator = replace(test, index=held_out, source=validation_source)
     training = Training(
         settings=spec.settings,
         index=splits.train,
@@ -225,28 +212,9 @@ def _source(current: _Run, model: MultiLabelModel, name: str, index: Index) -> S
         return images
     from mlbench.engine.features import FeatureCache
 
-    identity = _feature_identity(spec, model)
+    identity = feature_identity(spec, model)
     cache = FeatureCache(places.cache, model, identity, current.world, current.progress)
     return cache.source(name, index, images)
-
-
-def _feature_identity(spec: RunSpec, model: MultiLabelModel) -> dict[str, object]:
-    """Everything that changes the feature maps of an image."""
-    settings = spec.settings
-    plugin = registry.find("backbone", settings.backbone)
-    source = inspect.getsource(importlib.import_module(plugin.value.partition(":")[0]))
-    return {
-        "source": hashlib.sha256(source.encode()).hexdigest(),
-        "backbone": plugin.label,
-        "plugin": f"{plugin.distribution} {plugin.version}",
-        "weights": settings.weights,
-        "seed": spec.seed if settings.weights == "none" else None,
-        "image_size": settings.image_size,
-        "preprocessing": settings.preprocessing.model_dump(),
-        "mean": model.mean.flatten().tolist(),
-        "std": model.std.flatten().tolist(),
-        "versions": {name: version(name) for name in ("torch", "timm", "pillow")},
-    }
 
 
 # ------------------------------------------------------------------------------------------ outcome
@@ -337,13 +305,12 @@ def _write_losses(current: _Run, state: TrainingState) -> None:
 def environment(device: torch.device, world: World, spec: RunSpec) -> dict[str, Any]:
     """What a run ran on: versions, device, threads, processes, and the plugins it used."""
     settings = spec.settings
-    used: tuple[tuple[registry.Kind, str], ...] = (
-        ("backbone", settings.backbone),
-        ("head", settings.head),
-        ("loss", settings.loss),
-        ("dataset", spec.dataset),
-    )
-    found = [registry.find(kind, name) for kind, name in used]
+    found = [
+        registry.find("backbone", settings.backbone),
+        registry.find("head", settings.head),
+        registry.find("loss", settings.loss),
+        registry.find("dataset", spec.dataset),
+    ]
     cuda = device.type == "cuda"
     return {
         "python": platform.python_version(),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mlbench import registry
 from mlbench.build import drop_unused_inputs, refusal
-from mlbench.data.open import open_data
+from mlbench.data.open import as_trained_on, open_splits
 from mlbench.files import sha256
 from mlbench.store import Store
 from mlbench.suite import LABEL_AXES, Suite
@@ -120,15 +120,17 @@ def make_plan(suite: Suite, places: Places, weights: str | None = None) -> Plan:
     def opener(dataset: str, options: Mapping[str, Any]) -> Splits:
         edition = f"{dataset} {sorted(options.items())}"
         if edition not in opened:
-            opened[edition] = open_data(
+            splits = open_splits(
                 dataset,
                 options,
-                places,
+                places.data,
+                places.cache,
                 labels=suite.labels,
                 holdout=suite.holdout,
                 allow_missing=suite.allow_missing,
-                label_noise=suite.label_noise,
             )
+            noise, incomplete = suite.label_noise, suite.allow_missing
+            opened[edition] = as_trained_on(splits, noise, places, incomplete=incomplete)
         return opened[edition]
 
     def splits_of(spec: RunSpec) -> Splits:
@@ -161,7 +163,7 @@ def compare_with_store(
     missing, done, diverged, impossible = [], [], [], list(refused)
     reasons: dict[str, str | None] = {}
     for spec in specs:
-        record = store.get(spec.run_id)
+        record = store.find(spec.run_id)
         if record is not None and record.status == "ok":
             done.append(spec)
         elif record is not None and not retry_diverged:

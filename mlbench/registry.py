@@ -11,7 +11,6 @@ import functools
 import importlib
 import inspect
 import sys
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,6 +30,9 @@ EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
 KINDS: tuple[Kind, ...] = ("backbone", "head", "loss", "dataset", "recipe")
 """The kinds that are axes of a matrix."""
 PLURALS: dict[Kind, str] = {kind: f"{kind}s" for kind in EVERY_KIND} | {"loss": "losses"}
+
+CORE_PARAMETERS = ("spec", "labels", "root", "cache", "weights", "image_size")
+"""Parameters of factories that the core passes; the others are options."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def find(kind: Kind, text: str) -> Plugin:
             write = " or ".join(f"{reader}:{text}" for reader in readers)
             raise PluginError(f"{text} is a file or folder, not a {kind}; write {write}")
         raise unknown_plugin(text, kind)
-    assert_no_clash(hits)
+    _assert_no_clash(hits)
     if colon and not argument:
         raise PluginError(f"{kind} {text!r} ends in a colon; write {name} or {name}:SOMETHING")
     return replace(hits[0], argument=argument if colon else None)
@@ -137,7 +139,7 @@ def _readers(candidates: list[Plugin]) -> list[str]:
     found = []
     for plugin in candidates:
         with suppress(PluginError):
-            if needs_argument(plugin.load(), ("root", "cache")):
+            if needs_argument(plugin.load()):
                 found.append(plugin.name)
     return found
 
@@ -162,7 +164,7 @@ def canonical(kind: Kind, text: str) -> str:
     return replace(first, argument=found.argument).label
 
 
-def assert_no_clash(hits: list[Plugin]) -> None:
+def _assert_no_clash(hits: list[Plugin]) -> None:
     """Raise ``PluginError`` if two distributions claim a name."""
     if len(hits) > 1:
         claims = " and ".join(f"{p.distribution} {p.version} ({p.value})" for p in hits)
@@ -171,27 +173,20 @@ def assert_no_clash(hits: list[Plugin]) -> None:
         )
 
 
-def import_errors(found: Iterable[Plugin]) -> dict[Plugin, str]:
-    """Return the plugins of other distributions that cannot be imported, with the reason.
+def problems(found: Iterable[Plugin]) -> dict[Plugin, str]:
+    """The plugins that two distributions claim or that cannot be imported, with the reason.
 
     The plugins of mlbench itself are not imported, which would take seconds; its tests do so.
     """
     errors = {}
     for plugin in found:
-        if plugin.distribution != DISTRIBUTION:
-            try:
+        try:
+            find(plugin.kind, plugin.name)
+            if plugin.distribution != DISTRIBUTION:
                 plugin.load()
-            except PluginError as error:
-                errors[plugin] = str(error)
+        except PluginError as error:
+            errors[plugin] = str(error)
     return errors
-
-
-def clashes() -> dict[tuple[Kind, str], list[Plugin]]:
-    """(kind, name) -> the plugins that claim it, if there are several."""
-    claims: dict[tuple[Kind, str], list[Plugin]] = defaultdict(list)
-    for plugin in plugins():
-        claims[plugin.kind, plugin.name].append(plugin)
-    return {name: hits for name, hits in claims.items() if len(hits) > 1}
 
 
 def unknown_plugin(text: str, kind: Kind | None = None) -> PluginError:
@@ -201,25 +196,49 @@ def unknown_plugin(text: str, kind: Kind | None = None) -> PluginError:
     return PluginError(f"{hint} (`mlbench list` shows everything)")
 
 
-def needs_argument(factory: Any, given: Iterable[str] = ()) -> bool:
+def make(kind: Kind, name: str, given: Iterable[Any], chosen: Mapping[str, Any]) -> Any:
+    """Call the factory of a plugin.
+
+    Args:
+        kind: of the plugin.
+        name: of the plugin.
+        given: the core's arguments, in order.
+        chosen: options.
+
+    Raises:
+        PluginError: the plugin is unknown or broken, needs an argument, or lacks an option.
+    """
+    assert_known_options(kind, name, chosen)
+    return find(kind, name).load()(*given, **chosen)
+
+
+def assert_known_options(kind: Kind, name: str, chosen: Iterable[str]) -> None:
+    """Raise ``PluginError`` if a plugin lacks an option."""
+    known = options(find(kind, name).load())
+    for option in chosen:
+        if option not in known:
+            raise PluginError(unknown(f"option {option!r} of {kind} {name}", option, known))
+
+
+def needs_argument(factory: Any) -> bool:
     """Whether a factory needs the argument of ``name:argument``.
 
-    It does if it has a positional parameter without a default that is not in ``given``.
+    It does if it has a positional parameter without a default that the core does not pass.
     """
     return any(
         parameter.default is parameter.empty
         and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         for name, parameter in inspect.signature(factory).parameters.items()
-        if name not in set(given)
+        if name not in CORE_PARAMETERS
     )
 
 
-def options(factory: Any, skip: Iterable[str]) -> dict[str, Any]:
-    """Options of a factory -> defaults: its parameters with a default, except ``skip``."""
+def options(factory: Any) -> dict[str, Any]:
+    """Options of a factory -> defaults: the parameters that the core does not pass."""
     return {
         name: parameter.default
         for name, parameter in inspect.signature(factory).parameters.items()
-        if name not in set(skip)
+        if name not in CORE_PARAMETERS
         and parameter.default is not inspect.Parameter.empty
         and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }

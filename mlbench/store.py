@@ -8,25 +8,21 @@
     root/records/<identity>/<method>/superseded/     both files of runs that were repeated since
     root/runs/<run_id>/                              logs and checkpoints
 
-A file is written under a temporary name in the same folder, flushed to disk and renamed, so that
-a reader never finds half of it.
+Files are written atomically (see ``mlbench.files``): a reader never finds half of one.
 """
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import io
 import os
 import re
 import shlex
 import tempfile
-import time
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -35,14 +31,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from mlbench.files import atomic_write, safe_name
-from mlbench.metrics.paired import influence
+from mlbench.files import safe_name, write_together
+from mlbench.metrics.paired import Influence, derive_influence
 from mlbench.text import first_error, shorten
 from mlbench.types import MeasureError, Predictions, RunRecord, StoreError
 
 Arrays = Mapping[str, NDArray[Any]]
-Contents = Sequence[tuple[Path, bytes]]
-"""Files and their bytes, in the order in which the files get their names."""
 
 SUPERSEDED = "superseded"
 """The folder of superseded records, next to the newest records of a method."""
@@ -64,10 +58,6 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._folder = root / "records"
-        for file in self._folder.rglob(".*.tmp"):
-            with suppress(OSError):  # removed by another process, or the store is read-only
-                if time.time() - file.stat().st_mtime > 24 * 3600:  # its writer was killed
-                    file.unlink()
 
     # ------------------------------------------------------------------------------------ writing
     def write(self, record: RunRecord, predictions: Predictions | None = None) -> Path:
@@ -92,7 +82,7 @@ class Store:
             contents.insert(0, (place.with_suffix(".npz"), _pack(predictions, record)))
         try:
             contents = [*_to_supersede(place, record), *contents]
-            _write_together(contents)
+            write_together(contents)
             if predictions is None:
                 place.with_suffix(".npz").unlink(missing_ok=True)
         except OSError as error:
@@ -118,31 +108,18 @@ class Store:
 
     # ------------------------------------------------------------------------------------ reading
     def read_all(self) -> tuple[list[RunRecord], list[StoreError]]:
-        """``records`` and ``problems`` in one pass."""
+        """``records()``, and one error for each file that should be a record and is not."""
         newest = [_try_read(file) for file in self._files()]
-        found = [*newest, *map(_try_read, self._superseded_files())]
+        found = [*newest, *map(_try_read, self._files(f"{SUPERSEDED}/*"))]
         return _records(newest), [one for one in found if isinstance(one, StoreError)]
 
     def records(self) -> list[RunRecord]:
         """The newest record of every run, sorted by file name; unreadable files are skipped."""
         return _records(map(_try_read, self._files()))
 
-    def problems(self) -> list[StoreError]:
-        """One error for each file that should be a record and is not."""
-        return self.read_all()[1]
-
     def superseded(self) -> list[RunRecord]:
         """Every superseded record; unreadable files are skipped."""
-        return _records(map(_try_read, self._superseded_files()))
-
-    def get(self, run_id: str) -> RunRecord | None:
-        """The record of a run; None if there is none.
-
-        Raises:
-            StoreError: the record is damaged.
-        """
-        files = self._files(glob.escape(safe_name(run_id)))
-        return _read(files[0]) if files else None
+        return _records(map(_try_read, self._files(f"{SUPERSEDED}/*")))
 
     def find(self, text: str) -> RunRecord | None:
         """The run whose id is ``text`` or the only one whose id begins with it; None if none does.
@@ -204,55 +181,16 @@ class Store:
     def _files(self, stem: str = "*") -> list[Path]:
         return sorted(self._folder.glob(f"*/*/{stem}.json"))
 
-    def _superseded_files(self) -> list[Path]:
-        return sorted(self._folder.glob(f"*/*/{SUPERSEDED}/*.json"))
 
-
-# -------------------------------------------------------------------------------------- influences
-@dataclass(frozen=True)
-class Influence:
-    """The influence of each test image on a run's mAP (see ``mlbench.metrics.paired``).
-
-    Boards compare runs image by image, and need nothing else of the predictions.
-
-    Attributes:
-        images: hash of test images, targets and label names; compare only equal ones.
-        values: float32 [N] in percent, in the order of the sorted keys.
-        mAP: of the predictions, in percent.
-    """
-
-    images: str
-    values: NDArray[np.float32]
-    mAP: float  # noqa: N815 - the field's own spelling
-
-
-def derive_influence(predictions: Predictions, names: tuple[str, ...]) -> Influence:
-    """Compute the influence of each image; takes some tenths of a second for COCO.
-
-    Args:
-        predictions: N images, C labels.
-        names: of the labels.
-
-    Raises:
-        MeasureError: nothing in the predictions can be scored.
-    """
-    score, values = influence(predictions.logits, predictions.targets)
-    order = np.argsort(np.array(predictions.keys), kind="stable")
-    state = hashlib.sha256("\n".join((*names, *sorted(predictions.keys))).encode())
-    state.update(np.ascontiguousarray(predictions.targets[order]).tobytes())
-    in_percent = (100 * values[order]).astype(np.float32)
-    return Influence(state.hexdigest()[:16], in_percent, 100 * score)
-
-
+# ---------------------------------------------------------------------------------------- archives
 def _stored_influence(arrays: Arrays) -> Influence | None:
     """The influence in an archive; None if it has none of this version."""
     if "influence" not in arrays or arrays["influence_version"] != INFLUENCE_VERSION:
         return None
-    score = float(arrays["influence_mAP"])
-    return Influence(str(arrays["influence_of"]), arrays["influence"], score)
+    of, values, score = (arrays[f"influence{end}"] for end in ("_of", "", "_mAP"))
+    return Influence(str(of), values, float(score))
 
 
-# ---------------------------------------------------------------------------------------- archives
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -297,10 +235,12 @@ def prediction_arrays(predictions: Predictions, record: RunRecord) -> dict[str, 
     return arrays
 
 
-def read_predictions(arrays: Arrays) -> Predictions:
+def read_predictions(arrays: Arrays, prefix: str = "") -> Predictions:
     """The predictions of both splits; the inverse of ``prediction_arrays``."""
-    validation = _read_split(arrays, VALIDATION) if f"{VALIDATION}keys" in arrays else None
-    return replace(_read_split(arrays), validation=validation)
+    logits, targets, keys = (arrays[f"{prefix}{name}"] for name in ("logits", "targets", "keys"))
+    both = not prefix and f"{VALIDATION}keys" in arrays
+    validation = read_predictions(arrays, VALIDATION) if both else None
+    return Predictions(logits, targets, tuple(keys.tolist()), validation)
 
 
 def _pack(predictions: Predictions, record: RunRecord) -> bytes:
@@ -334,11 +274,6 @@ def _split_arrays(
         f"{prefix}targets": predictions.targets.astype(np.int8, copy=False),
         f"{prefix}keys": np.array(predictions.keys, dtype=np.str_),
     }
-
-
-def _read_split(arrays: Arrays, prefix: str = "") -> Predictions:
-    logits, targets, keys = (arrays[f"{prefix}{name}"] for name in ("logits", "targets", "keys"))
-    return Predictions(logits, targets, tuple(keys.tolist()))
 
 
 # ----------------------------------------------------------------------------------------- records
@@ -405,20 +340,7 @@ def _superseded_names(place: Path, started: str) -> Iterator[Path]:
 
 
 # ------------------------------------------------------------------------------------------- files
-def _write_together(contents: Contents) -> None:
-    """Flush all files to disk, then rename them in this order."""
-    with ExitStack() as stack:  # leaves the last file that it entered first
-        parts = [
-            (stack.enter_context(atomic_write(file)), data) for file, data in reversed(contents)
-        ]
-        for part, data in parts:
-            with part.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-
-
-def _rescue(contents: Contents, root: Path, run_id: str, error: OSError) -> str:
+def _rescue(contents: Sequence[tuple[Path, bytes]], root: Path, run_id: str, error: OSError) -> str:
     """Save a result that could not be written in a temporary folder; returns the message."""
     shelter = Path(tempfile.gettempdir()) / f"mlbench-rescue-{run_id}-{os.getpid()}"
     what = (
@@ -426,7 +348,7 @@ def _rescue(contents: Contents, root: Path, run_id: str, error: OSError) -> str:
         f"({error.strerror or error})"
     )
     try:
-        _write_together([(shelter / file.relative_to(root), data) for file, data in contents])
+        write_together([(shelter / file.relative_to(root), data) for file, data in contents])
     except OSError as second:
         return f"{what}, nor could it be saved in {shelter} ({second.strerror}); it is lost"
     return (

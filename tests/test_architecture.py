@@ -25,7 +25,7 @@ LANES = {
     "tracks": {"types", "text", "registry"},
     "suite": {"types", "text", "registry", "tracks"},
     "plan": {"types", "text", "files", "registry", "tracks", "suite", "data", "build", "store"},
-    "contracts": {"types", "registry", "contracts"},
+    "contracts": {"types", "registry", "tracks", "contracts"},
     "engine": {"types", "files", "metrics", "data", "engine"},
     "boards": {"types", "files", "text", "metrics", "store", "boards"},
     "counting": {"types", "registry", "contracts", "data", "engine", "build"},

@@ -30,8 +30,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.metrics.paired import holm, satterthwaite, two_sided
-from mlbench.store import Influence
+from mlbench.metrics.paired import Influence, holm, satterthwaite, two_sided
 from mlbench.types import RunRecord
 
 LEVEL = 0.05

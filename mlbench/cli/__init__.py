@@ -47,15 +47,14 @@ def make_app(argv: Iterable[str] = ()) -> typer.Typer:
     found = registry.plugins("command")
     first = next(iter(argv), None)
     for plugin in [p for p in found if p.name == first] or found:
-        _add(app, plugin, [other for other in found if other.name == plugin.name])
+        _add(app, plugin)
     return app
 
 
-def _add(app: typer.Typer, plugin: Plugin, claims: list[Plugin]) -> None:
+def _add(app: typer.Typer, plugin: Plugin) -> None:
     """Add one command; if it cannot be imported or built, list it with the reason."""
     try:
-        registry.assert_no_clash(claims)
-        loaded = plugin.load()
+        loaded = registry.find("command", plugin.name).load()
         panel = _panel(plugin)
         alone = typer.Typer()
         _register(alone, plugin, loaded, panel)

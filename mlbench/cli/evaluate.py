@@ -135,7 +135,7 @@ def score_model(
     """
     import torch
 
-    from mlbench.data.decode import verify
+    from mlbench.data.decode import problems, unusable
     from mlbench.data.loader import ImageSource
     from mlbench.data.open import open_splits
     from mlbench.data.transforms import test_transform
@@ -152,7 +152,8 @@ def score_model(
     options = {**(trained if trained_on == dataset else {}), **options}
     splits = open_splits(dataset, options, places.data, places.cache)
     test = _select_labels(model, splits, dataset)
-    verify(test.files, places.cache, places.workers, progress.count)
+    if bad := problems(test.files, places.cache, places.workers, progress.count):
+        raise unusable(bad, test.files)
     progress.stage("evaluation")
     device, network = torch.device(places.device), model.network
     if isinstance(network, torch.nn.Module):

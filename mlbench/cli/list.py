@@ -27,12 +27,7 @@ def list_plugins(
     found = [
         p for one in (EVERY_KIND if wanted is None else (wanted,)) for p in registry.plugins(one)
     ]
-    problems = {
-        plugin: f"broken: {reason}" for plugin, reason in registry.import_errors(found).items()
-    }
-    for hits in registry.clashes().values():
-        claims = " and ".join(p.distribution for p in hits)
-        problems |= dict.fromkeys(hits, f"clash: claimed by {claims}; uninstall all but one")
+    problems = registry.problems(found)
     if as_json:
         rows = [
             {

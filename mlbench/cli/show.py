@@ -16,9 +16,6 @@ from mlbench.text import count
 if TYPE_CHECKING:
     from mlbench.types import DatasetCard, Recipe
 
-SET_BY_CORE = ("spec", "labels", "root", "cache", "weights", "image_size")
-"""Parameters of factories that the core passes and that are no options."""
-
 
 def show(name: Annotated[str, typer.Argument(help="Name of a plugin of any kind.")]) -> None:
     """Print a plugin's card: citation, options with defaults, distribution and version."""
@@ -44,7 +41,7 @@ def _card(plugin: Plugin) -> None:
         console.print(escape(text))
     if card := registry.dataset_card(plugin):
         _dataset(card)
-    options = registry.options(loaded, SET_BY_CORE)
+    options = registry.options(loaded)
     if options:
         console.print("\nOptions (with their defaults):")
         for name, default in options.items():

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from mlbench.boards import render
 from mlbench.boards.rows import Table, select, tables
 from mlbench.cli.console import console, errors
-from mlbench.store import Influence, Store
+from mlbench.metrics.paired import Influence
+from mlbench.store import Store
 from mlbench.text import count
 from mlbench.types import RunRecord, SuiteError, Track
 

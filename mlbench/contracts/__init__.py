@@ -54,9 +54,6 @@ CHECKS: Mapping[Kind, tuple[Check, ...]] = {
     "recipe": _checks(recipe_checks),
 }
 
-_GIVEN: Mapping[Kind, tuple[str, ...]] = {"backbone": (), "dataset": ("root", "cache")}
-"""What the core gives to factories of kinds whose names may carry an argument."""
-
 
 @dataclass(frozen=True)
 class CheckResult:
@@ -77,8 +74,8 @@ def check(plugin: Plugin) -> list[CheckResult]:
         found = plugin.load()
     except PluginError as error:
         return [CheckResult("loads", ok=False, reason=str(error))]
-    given = _GIVEN.get(plugin.kind)
-    if plugin.argument is None and given is not None and needs_argument(found, given):
+    callable_kind = plugin.kind in ("backbone", "dataset")  # whose names may carry an argument
+    if callable_kind and plugin.argument is None and needs_argument(found):
         reason = f"not checked: give {plugin.name} an argument, as in {plugin.name}:SOMETHING"
         return [CheckResult("loads", ok=True, reason=reason)]
     return [CheckResult("loads", ok=True), *(_run(c, found) for c in CHECKS[plugin.kind])]

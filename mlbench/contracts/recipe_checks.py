@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from mlbench import registry
 from mlbench.contracts.outcome import ensure
-from mlbench.registry import Kind
+from mlbench.tracks import merge
 from mlbench.types import Recipe, Settings
-
-GIVEN = ("spec", "labels")
-"""Parameters of factories that the core fills in."""
 
 
 def cites_its_paper(recipe: Any) -> None:
@@ -25,15 +21,9 @@ def cites_its_paper(recipe: Any) -> None:
 def names_plugins_that_exist(recipe: Any) -> None:
     """Backbone, head and loss are registered, and take the options that they are given."""
     for settings in _all_settings(recipe):
-        parts: tuple[tuple[Kind, str, Mapping[str, Any]], ...] = (
-            ("backbone", settings.backbone, {}),
-            ("head", settings.head, settings.head_options),
-            ("loss", settings.loss, settings.loss_options),
-        )
-        for kind, name, options in parts:
-            known = registry.options(registry.find(kind, name).load(), GIVEN)
-            strange = sorted(set(options) - set(known))
-            ensure(not strange, f"{kind} {name} has no options {strange}; known: {sorted(known)}")
+        registry.find("backbone", settings.backbone).load()
+        registry.assert_known_options("head", settings.head, settings.head_options)
+        registry.assert_known_options("loss", settings.loss, settings.loss_options)
 
 
 def changes_what_exists(recipe: Any) -> None:
@@ -55,12 +45,4 @@ def _all_settings(recipe: Recipe) -> list[Settings]:
     """The recipe's settings, and those with each of its changes."""
     changes = [{}, *recipe.per_dataset.values(), *recipe.tuned.values()]
     plain = recipe.settings.model_dump()
-    return [Settings.model_validate(_merged(plain, change)) for change in changes]
-
-
-def _merged(plain: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {**plain, **change}
-    for key, value in change.items():
-        if isinstance(value, Mapping) and isinstance(plain.get(key), Mapping):
-            merged[key] = _merged(plain[key], value)
-    return merged
+    return [Settings.model_validate(merge(plain, change)) for change in changes]

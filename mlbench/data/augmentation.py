@@ -38,8 +38,6 @@ class View:
         """The view at test time: squash, then crop the centre."""
         square = self.squash(image, self.resize)
         edge = (self.resize - self.size) // 2
-        if self.resize == self.size:
-            return square
         return square.crop((edge, edge, edge + self.size, edge + self.size))
 
     def squash(self, image: Image.Image, size: int, box: Box | None = None) -> Image.Image:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -112,12 +112,12 @@ def _reason(file: Path, error: Exception) -> str:
 
 
 # -------------------------------------------------------------------------------------- all files
-def verify(
+def problems(
     files: Sequence[Path],
     cache: Path,
     workers: int,
     progress: Callable[[int, int], None] | None = None,
-) -> None:
+) -> dict[Path, str]:
     """Decode every file once, so that a bad one stops a run at its start and not hours later.
 
     Good files are remembered in a small file under ``cache`` by folder, name, size and time of
@@ -129,27 +129,8 @@ def verify(
         workers: decoding threads; 0 counts as 1.
         progress: called with (files done, all files).
 
-    Raises:
-        DataError: how many files are bad or missing, and what is wrong with the first ``LISTED``.
-    """
-    bad = problems(files, cache, workers, progress)
-    if bad:
-        lines = [f"{file}: {reason}" for file, reason in bad.items()]
-        raise DataError(
-            f"{len(bad)} of {len(set(files))} image files cannot be used; for each: {REMEDY}\n  "
-            + shorten(lines, LISTED, "\n  ")
-        )
-
-
-def problems(
-    files: Sequence[Path],
-    cache: Path,
-    workers: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[Path, str]:
-    """What is wrong with each unusable file; arguments and memory as in ``verify``.
-
-    The reason is ``MISSING`` if the file does not exist.
+    Returns:
+        Unusable file -> what is wrong with it; ``MISSING`` if it does not exist.
     """
     memory = cache / f"decoded-{_set_name(files)}.bin"
     known = _recall(memory)
@@ -173,6 +154,15 @@ def problems(
         if good != known:
             _remember(memory, good)
     return bad
+
+
+def unusable(bad: Mapping[Path, str], files: Collection[Path], remedy: str = REMEDY) -> DataError:
+    """The error for unusable files: how many they are, and what is wrong with the first."""
+    lines = [f"{file}: {reason}" for file, reason in bad.items()]
+    return DataError(
+        f"{len(bad)} of {len(set(files))} image files cannot be used; for each: {remedy}\n  "
+        + shorten(lines, LISTED, "\n  ")
+    )
 
 
 def _problem(file: Path) -> str | None:
@@ -213,10 +203,7 @@ def _fingerprints(files: Iterable[Path]) -> list[bytes | None]:
 def _recall(memory: Path) -> set[bytes]:
     try:
         content = memory.read_bytes()
-    except FileNotFoundError:
-        return set()
-    except OSError as error:
-        _LOG.warning("cannot read %s (%s); every image is decoded again", memory, error)
+    except OSError:
         return set()
     body = content[len(_MAGIC) + 32 :]
     if content != _MAGIC + hashlib.sha256(body).digest() + body or len(body) % _WIDTH:

@@ -8,13 +8,13 @@ Neither other images and labels nor their order matter, and what is kept at 40 %
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.types import Index, LabelNoise, ObjectCounts, PluginError, Splits, Targets
+from mlbench.types import Index, LabelNoise, Splits, Targets, unknown_objects
 
 _CELLS = 1 << 22
 """Labels drawn at a time: 32 MiB per copy."""
@@ -37,13 +37,7 @@ def with_label_noise(splits: Splits, noise: LabelNoise) -> Splits:
         train=replace(splits.train, targets=noisy_targets(splits.train, splits.names, noise)),
         digest=made.hexdigest()[:16],
         identity=f"{splits.identity}-{edition(noise)}",
-        objects=_hidden_objects,
-    )
-
-
-def _hidden_objects(index: Index) -> ObjectCounts:
-    raise PluginError(
-        "labels of train are missing or wrong on purpose, so objects cannot be counted"
+        objects=unknown_objects,
     )
 
 
@@ -76,7 +70,8 @@ def noisy_targets(index: Index, names: Sequence[str], noise: LabelNoise) -> Targ
     then has no known label. Unknown labels stay unknown.
     """
     targets_NC = np.empty_like(index.targets)
-    for rows in _blocks(len(index), len(names)):
+    size = max(1, _CELLS // max(len(names), 1))
+    for rows in (slice(start, start + size) for start in range(0, len(index), size)):
         before_BC, keys = index.targets[rows], index.keys[rows]
         after_BC = before_BC.copy()
         if noise.flip:
@@ -101,11 +96,6 @@ def _one_positive(targets_BC: Targets, draws_BC: Draws) -> NDArray[np.bool_]:
     chosen_BC: NDArray[np.bool_] = np.arange(targets_BC.shape[1]) == lowest_B[:, None]
     chosen_BC &= targets_BC == 1
     return chosen_BC
-
-
-def _blocks(images: int, labels: int) -> Iterator[slice]:
-    size = max(1, _CELLS // max(labels, 1))
-    return (slice(start, start + size) for start in range(0, images, size))
 
 
 def _draws(purpose: str, keys: Sequence[str], names: Sequence[str], seed: int) -> Draws:

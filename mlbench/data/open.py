@@ -36,82 +36,61 @@ from mlbench.types import (
     digest,
 )
 
-CORE_PARAMETERS = ("root", "cache")
-"""Parameters of a data set's factory that the core passes; the others are options."""
-
 Check = Callable[[Sequence[Path]], Mapping[Path, str]]
 """Image files -> what is wrong with each unusable one (see ``mlbench.data.decode.problems``)."""
 
 
 # ------------------------------------------------------------------------------------- for a run
-def open_data(
-    name: str,
-    options: Mapping[str, Any],
-    places: Places,
-    *,
-    labels: Sequence[str] | None = None,
-    holdout: float = 0.0,
-    validation: bool = False,
-    allow_missing: bool = False,
-    label_noise: LabelNoise | None = None,
-    check: Check | None = None,
-) -> Splits:
-    """Open a data set as a run sees it: without unusable images, with label noise.
-
-    Args:
-        name: of the plugin.
-        options: of its factory.
-        places: the data folder, the cache, and the number of workers.
-        labels: the labels that take part; None for all.
-        holdout: share of the training split that is scored instead of the test split.
-        validation: split a validation part off train.
-        allow_missing: leave out what is unusable instead of raising.
-        label_noise: what is missing or wrong in the training labels on purpose.
-        check: finds the unusable files. By default files are decoded only with
-            ``allow_missing``, as nothing else depends on them.
-
-    Raises:
-        DataError, PluginError, SuiteError: as in ``open_splits``; ``DataError`` also if a split
-            has no usable image.
-    """
-    splits = open_splits(
-        name,
-        options,
-        places.data,
-        places.cache,
-        labels=labels,
-        holdout=holdout,
-        validation=validation,
-        allow_missing=allow_missing,
-    )
-    if check is None and allow_missing:
-        check = partial(problems, cache=places.cache, workers=places.workers)
-    if check is not None:
-        splits = leave_out(splits, check(files(splits)))
-    if label_noise in (None, LabelNoise()):
-        return splits
-    return with_label_noise(splits, label_noise)
-
-
 def open_run(spec: RunSpec, places: Places, check: Check | None = None) -> Splits:
-    """Open the data of a run (see ``open_data``). The caller compares ``digest`` to ``spec.data``.
+    """Open the data of a run. The caller compares ``digest`` to ``spec.data``.
 
     Args:
         spec: the run.
         places: the data folder, the cache, and the number of workers.
-        check: finds the unusable files; as in ``open_data``.
+        check: as for ``as_trained_on``.
+
+    Raises:
+        DataError, PluginError, SuiteError: as in ``open_splits`` and ``as_trained_on``.
     """
-    return open_data(
+    splits = open_splits(
         spec.dataset,
         spec.dataset_options,
-        places,
+        places.data,
+        places.cache,
         labels=spec.labels,
         holdout=spec.holdout,
         validation=spec.settings.selection == "validation",
         allow_missing=spec.incomplete,
-        label_noise=spec.label_noise,
-        check=check,
     )
+    return as_trained_on(splits, spec.label_noise, places, incomplete=spec.incomplete, check=check)
+
+
+def as_trained_on(
+    splits: Splits,
+    noise: LabelNoise,
+    places: Places,
+    *,
+    incomplete: bool,
+    check: Check | None = None,
+) -> Splits:
+    """The splits as a run sees them: without unusable images, with label noise.
+
+    Args:
+        splits: with every image that is listed.
+        noise: what is missing or wrong in the training labels on purpose.
+        places: the cache, and the number of workers.
+        incomplete: leave out unusable images.
+        check: finds the unusable files. By default files are decoded only if ``incomplete``, as
+            nothing else depends on them.
+
+    Raises:
+        DataError: nothing is left of a split.
+    """
+    if check is None and incomplete:
+        check = partial(problems, cache=places.cache, workers=places.workers)
+    if check is not None:
+        splits = leave_out(splits, check(files(splits)))
+    return with_label_noise(splits, noise)
 
 
 # ------------------------------------------------------------------------------------- as listed
@@ -153,8 +132,8 @@ def open_splits(
 
     Raises:
         DataError: files are missing or malformed, or an image is in both splits.
-        PluginError: no such data set, or it needs an argument (``manifest:photos.csv``).
-        SuiteError: an unknown label or option.
+        PluginError: no such data set or option, or it needs an argument (``manifest:photos.csv``).
+        SuiteError: an unknown label.
     """
     name, options = registry.recorded_as(name, options)
     dataset = _make(name, options, root, cache)
@@ -204,14 +183,9 @@ def open_splits(
 
 def _make(name: str, options: Mapping[str, Any], root: Path | None, cache: Path) -> Dataset:
     plugin = registry.find("dataset", name)
-    factory = plugin.load()
-    if plugin.argument is None and registry.needs_argument(factory, CORE_PARAMETERS):
+    if plugin.argument is None and registry.needs_argument(plugin.load()):
         raise PluginError(f"dataset {name!r} needs an argument: write {name}:SOMETHING")
-    known = registry.options(factory, CORE_PARAMETERS)
-    for option in options:
-        if option not in known:
-            raise SuiteError(unknown(f"option {option!r} of {name}", option, known))
-    dataset: Dataset = factory(root, cache, **options)
+    dataset: Dataset = registry.make("dataset", name, (root, cache), options)
     return dataset
 
 

@@ -101,11 +101,8 @@ def _members(keys: Sequence[str], groups: Sequence[str] | None) -> list[list[int
     together: dict[str, list[int]] = {}
     for i, group in enumerate(keys if groups is None else groups):
         together.setdefault(group, []).append(i)
-
-    def mixed(images: list[int]) -> bytes:
-        return hashlib.sha256(min(keys[i] for i in images).encode()).digest()
-
-    return sorted(together.values(), key=mixed)
+    first = {min(keys[i] for i in images): images for images in together.values()}
+    return [first[key] for key in sorted(first, key=lambda k: hashlib.sha256(k.encode()).digest())]
 
 
 def _distribute(counts_GC: NDArray[np.int32], sizes: Sequence[int], held: int) -> NDArray[np.int8]:

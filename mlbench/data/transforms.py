@@ -29,11 +29,6 @@ from mlbench.data.augmentation import (
 from mlbench.text import first_error, unknown
 from mlbench.types import Augmentation, Settings, SuiteError
 
-_RESAMPLE = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
-
 
 def test_transform(settings: Settings) -> Callable[[Image.Image], Tensor]:
     """An image of any size -> uint8 [3, S, S], S = ``settings.image_size``.
@@ -80,7 +75,7 @@ def _view(settings: Settings) -> View:
             f"preprocessing.resize {resize} is smaller than image_size {size}, which is cropped "
             f"from it; choose a resize of at least {size}, or none"
         )
-    return View(size, resize, _RESAMPLE[settings.preprocessing.interpolation])
+    return View(size, resize, Image.Resampling[settings.preprocessing.interpolation.upper()])
 
 
 def _pixels(image: Image.Image) -> Tensor:

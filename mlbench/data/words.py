@@ -58,7 +58,17 @@ def word_vectors(names: Sequence[str], file: Path) -> WordVectors:
     spelled = {name: _SPELLED_OUT.get(_squeeze(name), name) for name in names}
     words = {name: tuple(w for w in _JOINTS.split(text) if w) for name, text in spelled.items()}
     wanted = {_squeeze(text) for text in (*spelled.values(), *sum(words.values(), ()))}
-    table = _from_npz(file, wanted) if file.suffix == ".npz" else _from_text(file, spelled, words)
+    try:
+        if file.suffix == ".npz":
+            table = _from_npz(file, wanted)
+        else:
+            table = _from_text(file, spelled, words)
+    except FileNotFoundError:
+        raise DataError(
+            f"there is no word vector file {file}; give a GloVe text file or an .npz"
+        ) from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{file} cannot be read as word vectors: {error}") from error
     found: dict[str, Vector] = {}
     averaged: dict[str, tuple[str, ...]] = {}
     incomplete: dict[str, tuple[str, ...]] = {}
@@ -83,16 +93,11 @@ def _squeeze(name: str) -> str:
 # ------------------------------------------------------------------------------------------- .npz
 def _from_npz(file: Path, wanted: set[str]) -> dict[str, Vector]:
     """The vectors of all groups; if groups disagree, the one with the most labels wins."""
-    try:
-        with file.open("rb") as stream:
-            if not zipfile.is_zipfile(stream):
-                raise zipfile.BadZipFile("not a complete zip archive")
-            with np.load(stream, allow_pickle=False) as arrays:
-                content = {key: arrays[key] for key in arrays.files}
-    except FileNotFoundError:
-        raise _missing(file) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file} cannot be read as .npz of word vectors: {error}") from error
+    with file.open("rb") as stream:
+        if not zipfile.is_zipfile(stream):
+            raise zipfile.BadZipFile("not a complete zip archive")
+        with np.load(stream, allow_pickle=False) as arrays:
+            content = {key: arrays[key] for key in arrays.files}
     groups = [_group(file, content, key) for key in content if key.split("/")[-1] == "names"]
     if not groups:
         raise DataError(
@@ -138,25 +143,20 @@ def _from_text(
     tokens |= {word.casefold(): _squeeze(word) for each in words.values() for word in each}
     table: dict[str, Vector] = {}
     width = 0
-    try:
-        with file.open("rb") as lines:
-            for number, raw in enumerate(lines, start=1):
-                line = raw.strip()
-                if not line or (number == 1 and _HEADER.fullmatch(line)):
-                    continue
-                word, *numbers = line.split(b" ", 1)
-                key = tokens.get(word.decode("utf-8", "replace").casefold())
-                fields = line.count(b" ")
-                width = width or fields
-                # more fields belong to a token with spaces; GloVe's 840B has some
-                if fields < max(width, 1) or (fields > width and key is not None):
-                    raise _malformed(file, number, f"{fields} numbers instead of {width or 'some'}")
-                if key is not None and key not in table:
-                    table[key] = _parse(file, number, numbers[0].split(b" "))
-    except FileNotFoundError:
-        raise _missing(file) from None
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror})") from error
+    with file.open("rb") as lines:
+        for number, raw in enumerate(lines, start=1):
+            line = raw.strip()
+            if not line or (number == 1 and _HEADER.fullmatch(line)):
+                continue
+            word, *numbers = line.split(b" ", 1)
+            key = tokens.get(word.decode("utf-8", "replace").casefold())
+            fields = line.count(b" ")
+            width = width or fields
+            # more fields belong to a token with spaces; GloVe's 840B has some
+            if fields < max(width, 1) or (fields > width and key is not None):
+                raise _malformed(file, number, f"{fields} numbers instead of {width or 'some'}")
+            if key is not None and key not in table:
+                table[key] = _parse(file, number, numbers[0].split(b" "))
     if width == 0:
         raise DataError(f"{file} holds no word vectors; expected lines of 'word v1 ... vE'")
     return table
@@ -174,7 +174,3 @@ def _parse(file: Path, number: int, numbers: Sequence[bytes]) -> Vector:
 
 def _malformed(file: Path, number: int, what: str) -> DataError:
     return DataError(f"{file} line {number}: {what}; expected 'word v1 ... vE' as in GloVe's files")
-
-
-def _missing(file: Path) -> DataError:
-    return DataError(f"there is no word vector file {file}; give a GloVe text file or an .npz")

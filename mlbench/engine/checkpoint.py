@@ -44,8 +44,7 @@ class Checkpoint:
             "word_width": str(self.word_width),
         }
         # safetensors refuses tensors that share memory.
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in self.weights.items()}
-        weights = {name: tensor.contiguous() for name, tensor in weights.items()}
+        weights = {name: t.detach().cpu().clone().contiguous() for name, t in self.weights.items()}
         try:
             with atomic_write(file) as part:
                 save_file(weights, part, metadata=header)

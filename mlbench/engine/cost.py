@@ -6,8 +6,7 @@ import ctypes
 import platform
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -42,7 +41,9 @@ def measure(
     the largest batch (on CUDA of the allocator, else of the resident set of the process;
     ``versions["peak_memory"]`` says which).
 
-    The model keeps its mode and the values of its weights; their memory format may change.
+    The values of the weights stay. The model is left in evaluation mode, in channels_last, with
+    gradients required of all parameters: autocast caches the casts of such parameters only, so
+    that a frozen backbone would seem slower than a trained one.
 
     Args:
         model: a backbone and a head, on the device.
@@ -60,12 +61,12 @@ def measure(
         return pixels.random_(0, 256, generator=torch.Generator().manual_seed(0)).to(device)
 
     backbone, head = cast(nn.Module, model.backbone), cast(nn.Module, model.head)
-    model.to(memory_format=torch.channels_last)
-    with _evaluation(model):
-        backbone_macs, head_macs = _macs_per_image(model, images(2))
-        with torch.inference_mode(), autocast(device, precision):
-            times = tuple(latency(model, images(size), size, device) for size in batch_sizes)
-            peak, how = peak_memory(model, images(max(batch_sizes)), device)
+    model.eval().to(memory_format=torch.channels_last)
+    backbone_macs, head_macs = _macs_per_image(model, images(2))
+    model.requires_grad_(True)
+    with torch.inference_mode(), autocast(device, precision):
+        times = tuple(latency(model, images(size), size, device) for size in batch_sizes)
+        peak, how = peak_memory(model, images(max(batch_sizes)), device)
     return Efficiency(
         parameters_backbone=sum(p.numel() for p in backbone.parameters()),
         parameters_head=sum(p.numel() for p in head.parameters()),
@@ -95,26 +96,6 @@ def device_name(device: torch.device) -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine() or device.type
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Put the model in evaluation mode, with gradients required of all parameters.
-
-    Autocast caches the casts of parameters that require gradients only, so that a frozen backbone
-    would seem slower than a trained one.
-    """
-    modes = {module: module.training for module in model.modules()}
-    trained = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    model.eval()
-    model.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        for parameter, gradient in trained.items():
-            parameter.requires_grad_(gradient)
 
 
 def _macs_per_image(model: MultiLabelModel, images: Tensor) -> tuple[float, float]:

@@ -20,23 +20,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlbench.data.loader import Positions, Source, batches, shard
+from mlbench.data.loader import Source, batches, shard
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import BATCH, to_device
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import DataError, Index, MeasureError, Progress
 
 
-class FeatureSource:
-    """Feature maps read from the cache: one float16 tensor [B, D, H, W] per level."""
-
-    def __init__(self, folder: Path) -> None:
-        levels = len(list(folder.glob("*.npy")))
-        self.maps = [np.load(folder / f"{i}.npy", mmap_mode="r") for i in range(levels)]
-
-    def __call__(self, positions: Positions, epoch: int) -> tuple[Tensor, ...]:
-        """The maps at these positions, the same in every epoch."""
-        return tuple(torch.from_numpy(np.asarray(maps[positions])) for maps in self.maps)
+def _source(folder: Path) -> Source:
+    """Read feature maps from the cache: one float16 tensor [B, D, H, W] per level."""
+    levels = len(list(folder.glob("*.npy")))
+    arrays = [np.load(folder / f"{i}.npy", mmap_mode="r") for i in range(levels)]
+    return lambda positions, epoch: tuple(
+        torch.from_numpy(np.asarray(a[positions])) for a in arrays
+    )
 
 
 def cache_key(index: Index, identity: dict[str, Any]) -> str:
@@ -68,7 +65,7 @@ class FeatureCache:
     world: World
     progress: Progress
 
-    def source(self, name: str, index: Index, images: Source) -> FeatureSource:
+    def source(self, name: str, index: Index, images: Source) -> Source:
         """The maps of a split, computed if they are missing.
 
         Args:
@@ -85,7 +82,7 @@ class FeatureCache:
         if not self.world.broadcast((folder / "identity.json").exists()):
             self.progress.stage(f"feature maps of {name}")
             self._compute(folder, index, images)
-        return FeatureSource(folder)
+        return _source(folder)
 
     def _compute(self, folder: Path, index: Index, images: Source) -> None:
         partial = self.world.broadcast(folder.with_name(f"{folder.name}.{uuid4().hex[:12]}.part"))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -60,7 +61,8 @@ By convention, norms and element-wise scales are not counted."""
 def count(module: nn.Module, call: Callable[[], Any], inputs: Iterable[Tensor], name: str) -> int:
     """Count the multiply-accumulates of ``call()``, which runs ``module`` on ``inputs``.
 
-    One multiply-accumulate is two FLOPs.
+    One multiply-accumulate is two FLOPs. The parameters of ``module`` no longer require gradients
+    afterwards.
 
     Args:
         module: whose parameters are followed; it should be in evaluation mode.
@@ -73,7 +75,8 @@ def count(module: nn.Module, call: Callable[[], Any], inputs: Iterable[Tensor], 
     """
     tracker = _ParameterTracker(module, inputs, name)
     counter = FlopCounterMode(display=False, custom_mapping=dict(ADDED))
-    with torch.no_grad(), _no_fused_attention(), _frozen(module), tracker, counter:
+    module.requires_grad_(False)  # the counter fails on a trained parameter given to a submodule
+    with torch.no_grad(), _no_fused_attention(), tracker, counter:
         call()
     if tracker.missed:
         raise MeasureError(
@@ -94,19 +97,6 @@ def _no_fused_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """Switch off gradients; the counter fails on a trained parameter that a submodule is given."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
 
 
 Axes = frozenset[int] | None
@@ -134,7 +124,7 @@ class _ParameterTracker(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        tensors, outputs = list(_tensors((args, kwargs))), list(_tensors(result))
+        tensors, outputs = _tensors((args, kwargs)), _tensors(result)
         origins: set[str] = set().union(*(self._names(t) for t in tensors))
         if not any(t in self.activations for t in tensors):
             for output in outputs:
@@ -213,11 +203,5 @@ def _is_matrix(parameter: Tensor) -> bool:
     return sum(size > 1 for size in parameter.shape) > 1
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, dict):
-        yield from _tensors(list(tree.values()))
-    elif isinstance(tree, list | tuple):
-        for part in tree:
-            yield from _tensors(part)
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

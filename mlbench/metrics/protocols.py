@@ -28,7 +28,7 @@ from mlbench.metrics.average_precision import (
 from mlbench.metrics.measures import Measurement, ProtocolInput
 from mlbench.metrics.precision_recall import HALF
 from mlbench.text import unknown
-from mlbench.types import MeasureError, Predictions, RunRecord, Targets
+from mlbench.types import MeasureError, Targets
 
 Kind = Literal["difficult", "absent"]
 KINDS: tuple[Kind, ...] = ("difficult", "absent")
@@ -168,26 +168,6 @@ def evaluate(
     return dict(
         protocol.measure(ProtocolInput(logits, targets, validation, train_positives)).values
     )
-
-
-def score_all(
-    predictions: Predictions, names: Sequence[str] | None = None, record: RunRecord | None = None
-) -> dict[str, dict[str, float]]:
-    """Compute the numbers of many protocols on the predictions of a run.
-
-    Args:
-        predictions: as ``Store.predictions`` reads them.
-        names: of protocols; None for all that differ on these targets (see ``names_for``).
-        record: of the run, which knows the training positives.
-
-    Returns:
-        Protocol -> name -> number; a protocol that is not defined here is missing.
-
-    Raises:
-        MeasureError: no such protocol, the shapes differ, or a logit is not finite.
-    """
-    found, _ = measure(ProtocolInput.of_run(predictions, record), names)
-    return {name: dict(measured.values) for name, measured in found.items()}
 
 
 def measure(

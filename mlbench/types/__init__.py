@@ -23,8 +23,7 @@ NAMES = {
     "runs": "Efficiency EpochLog LabelNoise Latency Places Predictions Progress RunRecord RunSpec "
     "Scores",
     "samples": "Coverage Index Sample SplitCoverage Splits digest keys_digest split_digest",
-    "settings": "Augmentation Optimizer Preprocessing Schedule Settings",
-    "values": "Value",
+    "settings": "Augmentation Optimizer Preprocessing Schedule Settings Value",
 }
 """Module -> the names that it defines."""
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from mlbench.types.runs import *
     from mlbench.types.samples import *
     from mlbench.types.settings import *
-    from mlbench.types.values import *
 else:
 
     def __getattr__(name):  # hidden from type checkers, for which every name would exist

@@ -12,8 +12,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from mlbench.types.literals import Split, Track
 from mlbench.types.samples import Index
-from mlbench.types.settings import Settings
-from mlbench.types.values import Value
+from mlbench.types.settings import Settings, Value
 
 if TYPE_CHECKING:
     import numpy as np

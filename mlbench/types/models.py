@@ -26,7 +26,8 @@ def unknown_objects(*_: object) -> ObjectCounts:
         PluginError: always.
     """
     raise PluginError(
-        "how many objects of each label the training images hold is not known here; count images"
+        "how many objects of each label the training images hold is not annotated, or labels are "
+        "missing or wrong on purpose; count images"
     )
 
 

@@ -14,8 +14,7 @@ from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_vali
 
 from mlbench.types.literals import Graph, Precision, Targets, Tier, Track
 from mlbench.types.samples import Coverage
-from mlbench.types.settings import Settings
-from mlbench.types.values import Amount, Percent, Time, Value
+from mlbench.types.settings import Amount, Percent, Settings, Time, Value
 
 if TYPE_CHECKING:
     import numpy as np

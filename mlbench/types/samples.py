@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlbench.types.errors import DataError
 from mlbench.types.literals import ObjectCounts, Targets
 from mlbench.types.models import unknown_objects
-from mlbench.types.values import Value
+from mlbench.types.settings import Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Index(Sequence[Sample]):
+class Index:
     """The samples of one split, with one label matrix that workers share.
 
     Attributes:
@@ -52,13 +52,10 @@ class Index(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.files)
 
-    @overload
-    def __getitem__(self, i: int) -> Sample: ...
-    @overload
-    def __getitem__(self, i: slice) -> Index: ...
-    def __getitem__(self, i: int | slice) -> Sample | Index:
-        if isinstance(i, slice):
-            return Index(self.files[i], self.keys[i], self.targets[i])
+    def __iter__(self) -> Iterator[Sample]:
+        return map(Sample, self.files, self.targets, self.keys)
+
+    def __getitem__(self, i: int) -> Sample:
         return Sample(self.files[i], self.targets[i], self.keys[i])
 
     def select(self, columns: Sequence[int]) -> Index:

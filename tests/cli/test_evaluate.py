@@ -55,7 +55,7 @@ def test_options_of_the_data_set_are_laid_over_the_checkpoints(cli, ours):
     flags = ("--dataset", "synthetic", "--option", "test_images=30", "--json")
     assert json.loads(cli("evaluate", ours, *flags).out)["images"] == 30
     done = cli("evaluate", ours, "--dataset", "synthetic", "--option", "year=2014")
-    assert done.code == 2 and "unknown option 'year' of synthetic" in done.err
+    assert done.code == 2 and "unknown option 'year' of dataset synthetic" in done.err
 
 
 def rename(file, names, **spec):

@@ -393,7 +393,7 @@ FAULTY_RECIPES = {
         "bibtex": altered(bibtex="Smith, 2020"),
     },
     recipes.names_plugins_that_exist: {
-        r"no options \['width'\]; known: \['classifier', 'prior_bias'\]": altered(
+        "option 'width' of head gap; known: classifier, prior_bias": altered(
             settings=Settings(head="gap", head_options={"width": 3})
         ),
     },

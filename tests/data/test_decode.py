@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mlbench.data import decode as module
-from mlbench.data.decode import MAX_PIXELS, decode, verify
+from mlbench.data.decode import MAX_PIXELS, decode, problems, unusable
 from mlbench.types import DataError
 
 
@@ -204,6 +204,12 @@ def decoded(monkeypatch):
 
     monkeypatch.setattr(module, "_read", spy)
     return opened
+
+
+def verify(files, *arguments):
+    """Check files as a run does."""
+    if bad := problems(files, *arguments):
+        raise unusable(bad, files)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

@@ -25,7 +25,6 @@ from mlbench.metrics.protocols import (
     find,
     measure,
     names_for,
-    score_all,
 )
 from mlbench.store import Store
 from mlbench.types import MeasureError, Predictions
@@ -190,7 +189,8 @@ def test_the_canonical_protocol_is_what_committed_records_hold():
     records = [record for record in store.records() if record.scores is not None]
     assert records
     for record in records:
-        found = score_all(store.predictions(record), ["canonical"])["canonical"]
+        given = ProtocolInput.of_run(store.predictions(record))
+        found = PROTOCOLS["canonical"].measure(given).values
         wanted = record.scores.model_dump(exclude={"mAP_low", "mAP_high"})
         assert found == pytest.approx(wanted, abs=1e-9), record.run_id
 
@@ -258,7 +258,8 @@ def test_all_of_them_on_a_runs_predictions():
     logits = rng.standard_normal((50, 4)).astype(np.float32) + targets
     keys = tuple(map(str, range(50)))
     whole = Predictions(logits, targets, keys, validation=Predictions(logits, targets, keys))
-    found = score_all(whole)
+    measured, _ = measure(ProtocolInput.of_run(whole))
+    found = {name: dict(each.values) for name, each in measured.items()}
     assert set(found) == set(PROTOCOLS) - {"groups"}
     assert found["ap"] == evaluate("ap", logits, targets)
     assert all(type(v) in (int, float) for values in found.values() for v in values.values())
@@ -303,7 +304,7 @@ def test_a_record_that_knows_its_training_positives_has_groups():
     targets = np.array([[1, 0, 1], [0, 1, 1]], np.int8)
     seen = Predictions(np.eye(2, 3, dtype=np.float32), targets, ("a", "b"))
     record = made_record(train_positives=(101, 100, 3))
-    found = score_all(seen, ["groups"], record)["groups"]
+    found = PROTOCOLS["groups"].measure(ProtocolInput.of_run(seen, record)).values
     assert (found["labels_head"], found["labels_middle"], found["labels_tail"]) == (1, 1, 1)
     found, undefined = measure(ProtocolInput.of_run(seen, made_record()), ["groups"])
     assert not found and "records of older runs" in undefined["groups"]

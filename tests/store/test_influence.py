@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlbench.store import INFLUENCE_VERSION, Store, derive_influence
+from mlbench.metrics.paired import derive_influence
+from mlbench.store import INFLUENCE_VERSION, Store
 from tests.boards.scored import write
 from tests.store.made import NAMES, made_predictions, made_record
 

@@ -11,7 +11,6 @@ import typer
 
 from mlbench import registry
 from mlbench.cli.console import Edition, OnlyTrack, Results, cache_folder, errors
-from mlbench.cli.show import SET_BY_CORE
 from mlbench.types import PluginError
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def collect(
         try:
             recipes[method] = recipe = registry.find("recipe", method).load()
             head = registry.find("head", recipe.settings.head).load()
-            options[method] = registry.options(head, SET_BY_CORE)
+            options[method] = registry.options(head)
         except PluginError as error:
             problems[method] = str(error)
     for dataset in {record.spec.dataset for record in records.values()}:

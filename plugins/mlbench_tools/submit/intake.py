@@ -22,7 +22,7 @@ def superseding(new: RunRecord, store: Store, supersede: bool) -> Iterator[Remar
     Raises:
         StoreError: the store's record of this run is damaged.
     """
-    old = store.get(new.run_id)
+    old = store.find(new.run_id)
     if old is None or _same(old, new):
         return
     if new.began <= old.began:
@@ -45,7 +45,7 @@ def add(pack: Pack, store: Store) -> str:
     Raises:
         StoreError: the store cannot be written to, or its record of this run is damaged.
     """
-    old = store.get(pack.record.run_id)
+    old = store.find(pack.record.run_id)
     if old is not None and _same(old, pack.record):
         return f"is in {store.root} already"
     now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mlbench import registry
-from mlbench.build import CORE_PARAMETERS, build
+from mlbench.build import build
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256
@@ -142,7 +142,7 @@ def assemble(
     model, _ = build(settings, labels, Places(results=Path(), cache=Path()))
     model = model.to(torch.get_default_dtype())
     fill(model.backbone, converted.backbone, source)  # type: ignore[arg-type]
-    known = registry.options(registry.find("head", settings.head).load(), CORE_PARAMETERS)
+    known = registry.options(registry.find("head", settings.head).load())
     graph = graph_state(released, matrix_CC, known | settings.head_options)
     fill(model.head, {**graph, **converted.head}, source, released)  # type: ignore[arg-type]
     return model.eval()

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mlbench import registry
-from mlbench.build import CORE_PARAMETERS
 from mlbench.contracts.made_up import known_context
 from mlbench.metrics.average_precision import average_precision, interpolated_average_precision
 from mlbench.metrics.precision_recall import precision_recall_f1
@@ -103,7 +102,7 @@ def compute_loss(fixture: Fixture) -> dict[str, Tensor]:
     labels = known_context(np.eye(targets_BC.shape[1], dtype=np.float32), images=1)
     factory = registry.find("loss", fixture.method).load()
     renamed: Mapping[str, str] = getattr(factory, "fixture_names", {})
-    known = registry.options(factory, CORE_PARAMETERS)
+    known = registry.options(factory)
     fields = {renamed.get(name, name): value for name, value in fixture.fields.items()}
     loss = factory(labels, **{name: value for name, value in fields.items() if name in known})
     input_BC = inputs.tensor(given).requires_grad_()

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from mlbench import registry
-from mlbench.build import CORE_PARAMETERS
 from mlbench.contracts.made_up import known_context
 from mlbench.types import DataError, LabelContext, Level, Proof, Released, Settings
 from mlbench_tools.weights.conversion import (
@@ -104,7 +103,7 @@ def _settings(
     Options of the head follow from the shapes of its weights and from the fixture's fields.
     """
     plain = released_settings(fixture.method, "", released)
-    defaults = registry.options(registry.find("head", plain.head).load(), CORE_PARAMETERS)
+    defaults = registry.options(registry.find("head", plain.head).load())
     options = {
         **plain.head_options,
         **converted.options,

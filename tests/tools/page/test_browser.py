@@ -176,7 +176,7 @@ def test_points_tell_their_row_to_pointer_and_keyboard_and_lead_to_the_run(show)
 
 def test_a_runs_page_is_reached_from_the_board_and_leads_back(show):
     page, row = show(), mini().rows[0]
-    record = Store(ROOT / "results").get(row.run_ids[0])  # one seed of the row, which is a mean
+    record = Store(ROOT / "results").find(row.run_ids[0])  # one seed of the row, which is a mean
     page.click(f"#board a[aria-label='run {record.run_id}']")
     page.wait_for_url("**/run/*.html")
     assert f"{record.scores.mAP:.2f}" in page.inner_text("main")
@@ -410,7 +410,7 @@ def test_another_protocol_is_a_choice_of_the_board(show):
     scores = [float(text) for (text,) in whole]
     assert scores == sorted(scores, reverse=True) and len(scores) == len(mini().rows)
     runs = rows.first.locator(".runs a").evaluate_all("all => all.map(a => a.ariaLabel.slice(4))")
-    held = [store.predictions(store.get(run)) for run in runs]
+    held = [store.predictions(store.find(run)) for run in runs]
     mean = sum(evaluate("ap-interpolated", h.logits, h.targets)["mAP"] for h in held) / len(held)
     assert scores[0] == pytest.approx(mean, abs=0.006)
     page.select_option("#protocol", "hamming")

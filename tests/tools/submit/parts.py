@@ -24,7 +24,7 @@ def committed(identity, method):
     """The first record of a method and seed 0 on an edition, and its predictions."""
     store = Store(RESULTS)
     files = sorted((RESULTS / "records" / identity / method).glob("*.json"))
-    record = next(one for file in files if (one := store.get(file.stem)).spec.seed == 0)
+    record = next(one for file in files if (one := store.find(file.stem)).spec.seed == 0)
     return record, store.predictions(record)
 
 

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mlbench.store import Store, derive_influence
+from mlbench.metrics.paired import derive_influence
+from mlbench.store import Store
 from mlbench.types import PackError, Predictions
 from mlbench_tools.submit import pack_file
 from mlbench_tools.submit.five_checks import verify

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from mlbench import registry
-from mlbench.build import CORE_PARAMETERS
 from mlbench.contracts.made_up import PYRAMID, features, label_context, reordered
 from mlbench.types import PluginError, WeightsError
 from mlbench_tools.weights.conversion import (
@@ -60,7 +59,7 @@ def test_what_a_method_needs_are_buffers_that_it_has(method):
     factory = registry.find("head", recipe.settings.head).load()
     head = factory(PYRAMID, label_context(5), **SMALL.get(method, {}))
     buffers = {name for name, _ in head.named_buffers()}
-    known = registry.options(factory, CORE_PARAMETERS)
+    known = registry.options(factory)
     for released in releases(method):
         needed = {name for names in released.needs.values() for name in names}
         assert needed <= buffers

@@ -41,11 +41,6 @@ def read_yaml(file: Path) -> Any:
     return yaml.load(file.read_text(encoding="utf-8"), loader)
 
 
-def temporary(file: Path) -> Path:
-    """A new name in the file's folder, to write to before renaming."""
-    return file.with_name(f".{file.name}.{uuid4().hex[:12]}.tmp")
-
-
 @contextmanager
 def atomic_write(file: Path) -> Iterator[Path]:
     """Give a temporary path to write to; rename it to ``file`` when the block ends without error.
@@ -57,7 +52,7 @@ def atomic_write(file: Path) -> Iterator[Path]:
         OSError: the folder cannot be created, or the file cannot be renamed.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = temporary(file)
+    part = file.with_name(f".{file.name}.{uuid4().hex[:12]}.tmp")
     try:
         yield part
         part.replace(file)

@@ -115,6 +115,7 @@ class _ParameterTracker(TorchDispatchMode):
         self.missed: dict[str, None] = {}
         self.module = module
         self.parameters = {f"{name}.{key}": p for key, p in module.named_parameters()}
+        # The parameters that a tensor is computed from alone.
         self.origins = WeakTensorKeyDictionary({p: {k} for k, p in self.parameters.items()})
         self.activations = WeakTensorKeyDictionary(dict.fromkeys(inputs, True))
         self.products = WeakTensorKeyDictionary()
@@ -125,7 +126,7 @@ class _ParameterTracker(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         tensors, outputs = _tensors((args, kwargs)), _tensors(result)
-        origins: set[str] = set().union(*(self._names(t) for t in tensors))
+        origins: set[str] = set().union(*(self.origins.get(t, ()) for t in tensors))
         if not any(t in self.activations for t in tensors):
             for output in outputs:
                 self.origins[output] = origins
@@ -150,7 +151,7 @@ class _ParameterTracker(TorchDispatchMode):
             factors |= self.products.get(tensor, {})
             if op in MULTIPLY:
                 axes = frozenset(i for i, size in enumerate(reversed(tensor.shape)) if size > 1)
-                factors |= dict.fromkeys(self._names(tensor), axes)
+                factors |= dict.fromkeys(self.origins.get(tensor, ()), axes)
         if op in REDUCE:
             self._check_reduction(func, args, factors)
         elif op in MULTIPLY or op in ADD:
@@ -159,10 +160,10 @@ class _ParameterTracker(TorchDispatchMode):
             self._follow(outputs, {n: None for n in factors if _is_matrix(self.parameters[n])})
         elif "attention" in str(op) or "rnn" in str(op):
             owners = sorted({self._owner(name) for name in origins})
-            self._miss(f"{op} of {' and '.join(owners) or type(self.module).__name__}")
+            self.missed[f"{op} of {' and '.join(owners) or type(self.module).__name__}"] = None
         elif op not in HARMLESS:
             for name in sorted(n for n in origins if _is_matrix(self.parameters[n])):
-                self._miss(f"{name} ({self._owner(name)}), used in {op}")
+                self.missed[f"{name} ({self._owner(name)}), used in {op}"] = None
 
     def _follow(self, outputs: list[Tensor], factors: dict[str, Axes]) -> None:
         for output in outputs:
@@ -173,20 +174,12 @@ class _ParameterTracker(TorchDispatchMode):
         summed = _summed_axes(func, args)
         for name, axes in factors.items():
             if axes is None or axes & summed:
-                op = func.overloadpacket
-                self._miss(f"{name} ({self._owner(name)}), multiplied element-wise, then {op}")
-
-    def _names(self, tensor: Tensor) -> set[str]:
-        """The parameters that a tensor is computed from alone."""
-        found: set[str] = self.origins.get(tensor, set())
-        return found
+                what = f"multiplied element-wise, then {func.overloadpacket}"
+                self.missed[f"{name} ({self._owner(name)}), {what}"] = None
 
     def _owner(self, name: str) -> str:
         path = name.split(".")[1:-1]
         return type(self.module.get_submodule(".".join(path))).__name__
-
-    def _miss(self, what: str) -> None:
-        self.missed[what] = None
 
 
 def _summed_axes(func: Any, args: tuple[Any, ...]) -> frozenset[int]:

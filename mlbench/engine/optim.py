@@ -41,17 +41,6 @@ def frozen_stages(model: MultiLabelModel, settings: Settings) -> Sequence[Sequen
     return stages if count == -1 else stages[:count]
 
 
-def freeze(model: MultiLabelModel, settings: Settings) -> None:
-    """Switch off the gradients of the frozen stages.
-
-    Raises:
-        SuiteError: see ``frozen_stages``.
-    """
-    for stage in frozen_stages(model, settings):
-        for part in stage:
-            part.requires_grad_(False)
-
-
 def set_training_mode(model: MultiLabelModel, settings: Settings) -> None:
     """Switch to training mode, except batch norms of frozen stages (or all, with ``freeze_bn``)."""
     model.train()
@@ -271,7 +260,7 @@ class Learner:
 def make_learner(
     model: MultiLabelModel, settings: Settings, *, scaled: bool, averaged: bool
 ) -> Learner:
-    """A learner before its first step.
+    """A learner before its first step; switches off the gradients of the frozen stages.
 
     Args:
         model: on its device.
@@ -279,7 +268,9 @@ def make_learner(
         scaled: scale the loss, for half precision.
         averaged: keep the moving average that the settings ask for.
     """
-    freeze(model, settings)
+    for stage in frozen_stages(model, settings):
+        for part in stage:
+            part.requires_grad_(False)
     average = None
     if averaged and settings.ema_decay:
         update = _moving_average(settings.ema_decay)

@@ -89,7 +89,7 @@ def test_by_default_head_and_backbone_have_one_group_each():
 
 def test_what_is_frozen_is_in_no_group():
     made = model()
-    optim.freeze(made, tiny.settings(frozen_stages=1))
+    optim.make_learner(made, tiny.settings(frozen_stages=1), scaled=False, averaged=False)
     found = named(made, decay_norms_and_biases=False, bias_lr_scale=2.0)
     assert set(found) == trained(made)
     assert not any(n.startswith("backbone.one") for n in found)

@@ -10,11 +10,12 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import PIL
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mlbench.files import atomic_write
 from mlbench.text import shorten
@@ -30,16 +31,6 @@ LISTED = 20
 MISSING = "the file is missing"
 
 _LOG = logging.getLogger(__name__)
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 # -------------------------------------------------------------------------------------- one image
@@ -65,16 +56,9 @@ def _read(file: Path) -> Image.Image:
         if width * height > MAX_PIXELS:
             raise Image.DecompressionBombError
         image.load()
-        rgb = _to_rgb(image)
-        transpose = _UPRIGHT.get(_orientation(image))
-    return rgb if transpose is None else rgb.transpose(transpose)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # a damaged EXIF block does not affect the pixels
-        return 1
+        with suppress(Exception):  # a damaged EXIF block does not affect the pixels
+            ImageOps.exif_transpose(image, in_place=True)
+        return _to_rgb(image)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -31,7 +31,6 @@ class Source(Protocol):
 
     def __call__(self, positions: Positions, epoch: int) -> Inputs:
         """The inputs of the samples at these positions [B]."""
-        ...
 
 
 class Batch(NamedTuple):

@@ -36,11 +36,9 @@ class MatrixProgress(Progress, Protocol):
 
     def begin(self, number: int, total: int, spec: RunSpec) -> None:
         """Report that run ``number`` of ``total`` begins."""
-        ...
 
     def end(self, outcome: Outcome) -> None:
         """The run ended."""
-        ...
 
 
 def execute(

@@ -128,8 +128,7 @@ def bootstrap_average_precision(
 
 def mean_over_classes(found_RC: Floats) -> Floats:
     """The mAP [R] of draws [R, C]: classes without a positive in a draw are left out of it."""
-    mean: Floats = np.nanmean(found_RC.T, axis=0)
-    return mean
+    return np.asarray(np.nanmean(found_RC.T, axis=0))
 
 
 def _draws(labelled: NDArray[np.bool_], resamples: int, seed: int) -> Iterator[Tensor]:

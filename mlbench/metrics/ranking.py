@@ -180,5 +180,4 @@ def reliability_bins(logits: ScoreMatrix, targets: Targets, *, pooled: bool) -> 
 
 def probabilities(logits: NDArray[np.floating[Any]]) -> Floats:
     """The sigmoid of logits, float64, without overflow."""
-    half: Floats = 0.5 * np.tanh(0.5 * logits.astype(np.float64)) + 0.5
-    return half
+    return np.asarray(0.5 * np.tanh(0.5 * logits.astype(np.float64)) + 0.5)

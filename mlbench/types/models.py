@@ -142,11 +142,9 @@ class Backbone(Protocol):
 
         Every parameter and buffer of the backbone belongs to exactly one group.
         """
-        ...
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images [B, 3, H, W] -> one map per level of ``spec``."""
-        ...
 
 
 class Head(Protocol):
@@ -158,7 +156,6 @@ class Head(Protocol):
 
     def __call__(self, features: tuple[Tensor, ...]) -> HeadOutput:
         """One map per level -> logits [B, C]."""
-        ...
 
 
 class Loss(Protocol):
@@ -171,4 +168,3 @@ class Loss(Protocol):
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The scalar loss."""
-        ...

@@ -160,19 +160,15 @@ class Progress(Protocol):
 
     def stage(self, text: str) -> None:
         """A stage other than training begins."""
-        ...
 
     def count(self, done: int, total: int) -> None:
         """How far the stage has come."""
-        ...
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
         """``step`` of ``steps`` (from 0) is done; ``speed`` in images per second."""
-        ...
 
     def epoch(self, log: EpochLog) -> None:
         """An epoch is done."""
-        ...
 
 
 # ------------------------------------------------------------------------------------ its results

@@ -321,7 +321,8 @@ class Drawn:
 
 def shuffled_index(self, split):
     self.calls += 1
-    return Drawn.index(self, split)[:: 1 if self.calls % 2 else -1]
+    found = Drawn.index(self, split)
+    return found.take(np.arange(len(found))[:: 1 if self.calls % 2 else -1])
 
 
 def counting(change):

@@ -206,7 +206,7 @@ def make(kind: Kind, name: str, given: Iterable[Any], chosen: Mapping[str, Any])
         chosen: options.
 
     Raises:
-        PluginError: the plugin is unknown or broken, needs an argument, or lacks an option.
+        PluginError: the plugin is unknown or broken, or lacks an option.
     """
     assert_known_options(kind, name, chosen)
     return find(kind, name).load()(*given, **chosen)

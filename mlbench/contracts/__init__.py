@@ -74,8 +74,8 @@ def check(plugin: Plugin) -> list[CheckResult]:
         found = plugin.load()
     except PluginError as error:
         return [CheckResult("loads", ok=False, reason=str(error))]
-    callable_kind = plugin.kind in ("backbone", "dataset")  # whose names may carry an argument
-    if callable_kind and plugin.argument is None and needs_argument(found):
+    takes_argument = plugin.kind in ("backbone", "dataset")
+    if takes_argument and plugin.argument is None and needs_argument(found):
         reason = f"not checked: give {plugin.name} an argument, as in {plugin.name}:SOMETHING"
         return [CheckResult("loads", ok=True, reason=reason)]
     return [CheckResult("loads", ok=True), *(_run(c, found) for c in CHECKS[plugin.kind])]

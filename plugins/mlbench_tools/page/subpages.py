@@ -13,7 +13,6 @@ from mlbench.metrics.protocols import find
 from mlbench.types import Efficiency, Recipe, RunRecord
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived
-from mlbench_tools.page.figures import learning_curve
 from mlbench_tools.page.templating import Fact, board_address, facts, render
 
 
@@ -52,6 +51,7 @@ def run_page(
     method = site.recipes.get(record.spec.method)
     labels = label_lines(record, derived.positives if derived else ())
     scored = {label.name for label in labels}
+    curve = [log for log in record.epochs if math.isfinite(log.loss) and log.loss > 0]
     return render(
         "run.html",
         record=record,
@@ -59,7 +59,7 @@ def run_page(
         cost=record.efficiency,
         seeds=seeds,
         board=board_address(board, record.spec.track),
-        curve=learning_curve(record.epochs),
+        curve=curve if len(curve) > 1 else [],
         labels=labels,
         tested=any(label.tested is not None for label in labels),
         trained=any(label.trained is not None for label in labels),

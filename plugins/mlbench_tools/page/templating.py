@@ -101,6 +101,7 @@ def _environment() -> Environment:
         "number": number,
         "text": text,
         "interval": interval,
+        "log10": math.log10,
         "log1p": math.log1p,
         "ranks": lambda row: span(row.rank, row.rank_worst),
         "run_page": functools.partial(address, "run"),

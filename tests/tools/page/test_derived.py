@@ -1,7 +1,5 @@
 """What follows from predictions, and its drawings."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,11 +10,9 @@ from mlbench.metrics.measures import ProtocolInput
 from mlbench.metrics.protocols import find
 from mlbench.store import Store
 from mlbench.types import Predictions, StoreError
-from mlbench_tools.page import figures
 from mlbench_tools.page.derived import calibration_bins, derive, image_average_precision
-from mlbench_tools.page.figures import learning_curve
 from mlbench_tools.page.subpages import label_interval, label_lines
-from tests.store.made import made_epoch, made_predictions, made_record
+from tests.store.made import made_predictions, made_record
 
 
 def plain(logits, targets):
@@ -98,24 +94,7 @@ def test_other_predictions_or_training_positives_are_not_taken_from_the_cache(de
     assert heads == [1, 0]
 
 
-# ---------------------------------------------------------------------------------------- drawings
-@given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=40))
-def test_a_curve_stays_in_its_drawing_and_falls_where_the_loss_falls(losses):
-    made = learning_curve([made_epoch(i + 1, loss) for i, loss in enumerate(losses)])
-    for point in (*made.points, *made.up, *made.across):
-        assert all(0 <= value <= figures.WIDTH for value in point if isinstance(value, float))
-    assert all(0 <= p.y <= figures.HEIGHT for p in made.points)
-    for (a, b), (p, q) in zip(pairwise(losses), pairwise(made.points), strict=True):
-        assert (a >= b) == (p.y <= q.y) or p.y == pytest.approx(q.y)
-    longest = max(len(tick.text) for tick in made.up)
-    assert made.left - 6 >= 11 * longest, "11 units a digit is what a phone draws"
-
-
-def test_no_curve_of_one_epoch():
-    assert learning_curve([made_epoch(1, 0.5)]) is None
-    assert learning_curve([made_epoch(1, 0.5), made_epoch(2, float("inf"))]) is None
-
-
+# ------------------------------------------------------------------------------------- calibration
 def bins(probability, targets):
     logits = np.log(probability / (1 - probability)).astype(np.float32)
     return calibration_bins(find("calibration").measure(ProtocolInput(logits, targets)))

@@ -4,9 +4,8 @@ import pytest
 
 from tests.cli.manifests import draw, folders, instances, table, yolo
 from tests.permissions import locked
-from tests.plugins.datasets.miniature import vg500
+from tests.plugins.datasets.miniature import vg500, voc2007
 from tests.plugins.datasets.test_coco import write as write_coco
-from tests.plugins.datasets.test_voc import write_lists
 
 
 @pytest.mark.parametrize(
@@ -34,7 +33,7 @@ def test_an_unreadable_manifest_is_named_with_the_remedy(cli, tmp_path, form, lo
 @pytest.mark.parametrize(
     ("name", "make", "lock", "mode"),
     [
-        ("voc2007", write_lists, "ImageSets", 0),
+        ("voc2007", voc2007, "ImageSets", 0),
         ("vg500", vg500, "VG_100K", 0o311),
         ("coco", write_coco, "annotations/instances_val2017.json", 0),
         ("apparel", lambda root: draw(0, root / "red_shoes"), "red_shoes", 0),

@@ -1,4 +1,4 @@
-"""Small NUS-WIDE and VG500 whose files have the form of the official ones."""
+"""Small VOC, NUS-WIDE and VG500 whose files have the form of the official ones."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from mlbench_plugins.datasets.nuswide import NAMES
+from mlbench_plugins.datasets.voc import VOC2007
 
 FOLDERS = ("actor", "zoo")
 TRAIN, TEST = 18, 10
@@ -17,6 +18,37 @@ def photo(file: Path, seed: int) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (40, 48, 3), np.uint8)
     Image.fromarray(pixels).save(file, "JPEG")
+
+
+def voc_lists(folder: Path, parts: dict[str, list[str]], states: dict[str, list[int]]) -> Path:
+    """ImageSets/Main of these images by part.
+
+    Args:
+        folder: such as VOC2007.
+        parts: the images of a part, such as ``trainval``.
+        states: by label and part, as in ``dog_test``: 1, 0 or -1 of each image; otherwise -1.
+    """
+    main = folder / "ImageSets" / "Main"
+    main.mkdir(parents=True, exist_ok=True)
+    for name in VOC2007.names:
+        for part, keys in parts.items():
+            of_images = states.get(f"{name}_{part}", [-1] * len(keys))
+            lines = [f"{key} {state:2}\n" for key, state in zip(keys, of_images, strict=True)]
+            (main / f"{name}_{part}.txt").write_text("".join(lines))
+    return folder
+
+
+def voc2007(folder: Path) -> Path:
+    """Three training images and one test image; image 7 shows a dog, others perhaps an animal."""
+    parts = {"trainval": ["000003", "000001", "000007"], "train": ["000003"], "test": ["000002"]}
+    return voc_lists(folder, parts, {"dog_trainval": [-1, 0, 1], "cat_test": [0]})
+
+
+def voc2012(folder: Path) -> Path:
+    """Five images; 2008_000008 shows a dog, and perhaps a cat."""
+    train, val = ["2008_000008", "2011_003276"], ["2007_000032", "2009_000001", "2010_000002"]
+    parts = {"train": train, "val": val, "trainval": train + val}
+    return voc_lists(folder, parts, {"dog_train": [1, -1], "cat_train": [0, -1]})
 
 
 def nus_paths() -> list[str]:

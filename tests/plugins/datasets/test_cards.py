@@ -80,18 +80,3 @@ def test_the_labels_are_those_that_others_have(name: str) -> None:
     assert sorted(names) == sorted(said.orders["official"])
     if name == "coco":
         assert tuple(names) == said.orders["alphabetical"]
-
-
-def test_show_prints_what_a_card_says(cli: Any) -> None:
-    shown = cli("show", "coco2014").out
-    for text in (
-        "Labels: 80, in circulation in these orders: official, alphabetical",
-        "train: 82,081 images, 241,035 positives",
-        "test with unlabelled: 40,504 images",
-        "Recipes call it coco",
-        "unlabelled = False",
-        "lin2014microsoft",
-    ):
-        assert text in shown
-    assert "not public" in cli("show", "voc2012").out
-    assert "(in circulation, not verified): 107,859 images" in cli("show", "nuswide").out

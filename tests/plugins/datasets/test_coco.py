@@ -4,7 +4,6 @@ import contextlib
 import copy
 import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,11 @@ import numpy as np
 import pycocotools.coco
 import pytest
 
-from mlbench.boards.rows import tables
 from mlbench.data.open import open_splits
 from mlbench.store import Store
-from mlbench.types import DataError, Index, Split, digest
+from mlbench.types import DataError, Split
 from mlbench_plugins.datasets import instances
-from mlbench_plugins.datasets.coco import COCO, COCO2017
-from mlbench_plugins.datasets.instances import read_instances
+from mlbench_plugins.datasets.coco import COCO
 from tests.plugins.datasets.miniature import photo
 
 CONTENT: dict[str, Any] = {
@@ -82,8 +79,10 @@ def test_a_json_is_parsed_once_as_long_as_it_stays_the_same(
     read = instances.read_instances
     monkeypatch.setattr(instances, "read_instances", lambda f: parsed.append(f.name) or read(f))
     root = write(tmp_path)
+    before = sorted(root.rglob("*"))
     first = opened(root).index("test")
     again = opened(root).index("test")
+    assert sorted(root.rglob("*")) == before, "nothing is written where the data are"
     assert parsed == ["instances_train2017.json", "instances_val2017.json"]
     assert (first.targets == again.targets).all()
     assert (list(first.files), first.keys) == (list(again.files), again.keys)
@@ -115,12 +114,6 @@ def test_images_without_labels_are_kept_on_request(tmp_path: Path) -> None:
         opened(tmp_path, unlabelled="no")
 
 
-@pytest.mark.parametrize("place", [".", "coco", "coco2017", "COCO"])
-def test_every_usual_place_is_found(tmp_path: Path, place: str) -> None:
-    write(tmp_path / "data" / place)
-    assert len(opened(tmp_path / "data").index("train")) == 2
-
-
 @pytest.mark.parametrize("year", [2014, 2017])
 def test_every_name_of_a_year_is_one_data_set(cli: Any, tmp_path: Path, year: int) -> None:
     root = write(tmp_path / "data" / f"coco{year}", year)
@@ -136,19 +129,12 @@ def test_every_name_of_a_year_is_one_data_set(cli: Any, tmp_path: Path, year: in
     assert {part: card.images for part, card in first.official.items()} == SIZES[year]
     tiny = ("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32")
     matrix = ("run", "--plugins", "gap", "--data", root, *tiny, "--epochs", "1")
-    one = cli(*matrix, "--datasets", f"coco{year}")
-    assert one.code == 0, one.err
     suite = tmp_path / "suite.yaml"
-    suite.write_text(f"seeds: [0, 1]\ndataset_options: {{coco: {{year: {year}}}}}")
-    other = cli(*matrix, "--datasets", f"coco,coco{year}", "--suite", suite)
-    assert other.code == 0, other.err
-    records = list(Store(tmp_path / "results").records())
-    assert sorted(record.spec.seed for record in records) == [0, 1], "a seed runs once"
-    assert {(r.spec.dataset, str(r.spec.dataset_options)) for r in records} == {
-        (RECORDED[year], "{}")
-    }
-    (board,) = tables(records)
-    assert [row.seeds for row in board.rows] == [2]
+    suite.write_text(f"seeds: [0]\ndataset_options: {{coco: {{year: {year}}}}}")
+    done = cli(*matrix, "--datasets", f"coco,coco{year}", "--suite", suite)
+    assert done.code == 0, done.err
+    (record,) = Store(tmp_path / "results").records()  # one run for both names
+    assert (record.spec.dataset, record.spec.dataset_options) == (RECORDED[year], {})
 
 
 RECORDED = {2014: "coco2014", 2017: "coco"}
@@ -160,16 +146,6 @@ def test_a_year_opens_its_own_files(tmp_path: Path) -> None:
         open_splits("coco", {"year": 2014}, write(tmp_path), tmp_path)
     with pytest.raises(DataError, match="year=2015; choose from 2014, 2017"):
         open_splits("coco", {"year": 2015}, tmp_path, tmp_path)
-
-
-def test_nothing_is_written_where_the_data_lie(tmp_path: Path) -> None:
-    root = write(tmp_path / "data")
-    before = {file: file.stat().st_mtime_ns for file in root.rglob("*")} | {root: root.stat()}
-    opened(root).index("test")
-    assert {file: file.stat().st_mtime_ns for file in root.rglob("*")} | {root: root.stat()} == (
-        before
-    )
-    assert len(list(Path("cache").glob("*.npz"))) == 2
 
 
 # ------------------------------------------------------------------------------------ wrong input
@@ -189,12 +165,9 @@ WRONG: list[tuple[Callable[[Any], Any], str]] = [
     ),
     (lambda c: c.pop("categories") and None, "missing required field `categories`"),
     (put("annotations", 2, category_id=2), r"1 annotations name category ids .* id 2\. Unpack the"),
-    (put("annotations", 2, category_id=99), r"annotations\[2\] with category id 99"),
     (put("annotations", 1, image_id=10), r"annotations\[1\] with image id 10"),
-    (lambda c: c.update(images=[]), "4 annotations name image ids"),
     (put("images", 1, id=30), "the image id 30 is used twice"),
     (put("categories", 0, id=1), "the category id 1 is used twice"),
-    (put("categories", 2, name="dog"), "the category name 'dog' is used twice"),
     (put("images", 2, id="25"), r"Expected `int`, got `str` - at `\$\.images\[2\]\.id`"),
 ]
 
@@ -222,17 +195,10 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (root / "val2017").rmdir()
     with pytest.raises(DataError, match=r"val2017 is missing; unpack val2017\.zip"):
         opened(root).index("test")
-    (root / "annotations" / "instances_val2017.json").unlink()
-    with pytest.raises(DataError, match=r"instances_val2017\.json is missing"):
-        opened(root).index("test")
 
 
-def test_splits_of_different_releases_are_refused(tmp_path: Path) -> None:
+def test_splits_that_share_images_are_refused(tmp_path: Path) -> None:
     root = write(tmp_path)
-    other = changed(put("categories", 0, name="wolf"))
-    (root / "annotations" / "instances_val2017.json").write_text(json.dumps(other))
-    with pytest.raises(DataError, match="different categories"):
-        opened(root).index("test")
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(CONTENT))
     with pytest.raises(DataError, match="3 images are in both splits, the first is '9'; take"):
         opened(root).index("test")
@@ -273,67 +239,3 @@ def test_a_split_without_any_annotation_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"val2017\.json: none of its 3 images .* unlabelled=true"):
         opened(root).index("test")
     assert len(opened(root, unlabelled=True).index("test")) == 3
-
-
-def test_coco_mini_has_its_name(real_data: Path) -> None:
-    data = opened(real_data / "coco-mini")
-    found = digest(data.index("train"), data.index("test"), data.names)
-    assert data.card.identities[found] == "coco-mini"
-
-
-def test_full_lists_have_their_name(real_data: Path) -> None:
-    named = os.environ.get("MLBENCH_TEST_LISTS")
-    if not named:
-        pytest.skip("MLBENCH_TEST_LISTS names no folder with tagclip_coco2017_train.txt")
-    names = opened(real_data / "coco-mini").names
-    train, test = (
-        listed(Path(named) / f"tagclip_coco2017_{part}.txt", len(names))
-        for part in ("train", "val")
-    )
-    for part, index in (("train", train), ("test", test)):
-        card = COCO2017.card.splits[part]
-        assert (len(index), index.targets.sum()) == (card.images, card.positives)
-    assert (len(train), len(test)) == (117_266, 4_952)
-    assert COCO.card.identities[digest(train, test, names)] == "coco2017"
-
-
-def listed(file: Path, labels: int) -> Index:
-    keys, rows = [], []
-    for line in file.read_text().splitlines():
-        image, *present = map(int, line.split())
-        keys.append(str(image))
-        rows.append(np.isin(np.arange(labels), present))
-    return Index([Path(key) for key in keys], keys, np.stack(rows).astype(np.int8))
-
-
-@pytest.mark.slow
-def test_labels_of_a_full_size_json_without_an_image(tmp_path: Path) -> None:
-    import resource
-
-    rng = np.random.default_rng(0)
-    images, annotations = 82_783, 604_907
-    owner, kind = rng.integers(images, size=annotations), rng.integers(80, size=annotations)
-    polygon = json.dumps([np.round(rng.uniform(0, 640, 64), 2).tolist()])
-    file = tmp_path / "instances_train2014.json"
-    with file.open("w") as out:
-        out.write('{"images": [')
-        out.write(",".join(f'{{"id": {i}, "file_name": "{i:012d}.jpg"}}' for i in range(images)))
-        out.write('], "categories": [')
-        out.write(",".join(f'{{"id": {i}, "name": "c{i}"}}' for i in range(80)))
-        out.write('], "annotations": [')
-        for i, (image, category) in enumerate(zip(owner.tolist(), kind.tolist(), strict=True)):
-            comma = "," if i else ""
-            out.write(f'{comma}{{"id": {i}, "image_id": {image}, "category_id": {category}, ')
-            out.write(
-                f'"iscrowd": 0, "area": 1.5, "bbox": [1, 2, 3, 4], "segmentation": {polygon}}}'
-            )
-        out.write("]}")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    instances = read_instances(file)
-    grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    wanted = np.zeros((images, 80), np.int8)
-    wanted[owner, kind] = 1
-    assert np.array_equal(instances.targets, wanted)
-    counted = np.bincount(owner * 80 + kind, minlength=images * 80).reshape(images, 80)
-    assert np.array_equal(instances.objects, counted)
-    assert grown_mib < 1024

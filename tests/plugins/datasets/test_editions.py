@@ -1,15 +1,13 @@
-"""Cards have the sizes and digests of their editions."""
-
-import os
-import zipfile
-from pathlib import Path
+"""Cards have the sizes, digests and validation lists of their editions."""
 
 import numpy as np
 import pytest
 
 from mlbench import registry
 from mlbench.data.open import open_splits
+from mlbench.data.stratify import held_out, list_digest, stratify
 from mlbench.types import Edition, Index, digest, keys_digest, split_digest
+from mlbench_plugins.datasets.duplicates import drawn
 
 CARDS = {
     plugin.name: plugin.load().card
@@ -24,64 +22,94 @@ def edition(train, test, names):
     return Edition(**sizes, test_keys=digests[0], test=digests[1])
 
 
+def held_out_list(index):
+    """Digest of the validation images drawn from these training images, and each label's share."""
+    side = stratify(index.keys, index.targets, held_out(len(index)))
+    chosen = [key for key, held in zip(index.keys, side, strict=True) if held]
+    return list_digest(chosen), index.targets[side].sum(axis=0) / index.targets.sum(axis=0)
+
+
 def test_every_identity_of_a_card_has_an_edition():
     for card in CARDS.values():
         assert set(card.editions) == set(card.identities.values())
 
 
-def agrees(splits):
+def agrees(name, options, root, cache):
+    """The splits have their card's edition and validation list; the latter splits."""
+    splits = open_splits(name, options, root, cache)
     assert splits.card.editions[splits.identity] == edition(splits.train, splits.test, splits.names)
+    part = open_splits(name, options, root, cache, validation=True)
+    assert part.identity == splits.identity
+    assert list_digest(part.validation.keys) == part.card.validation[part.identity]
+    return part
 
 
 def test_synthetic(cache):
-    agrees(open_splits("synthetic", {}, None, cache))
+    assert agrees("synthetic", {}, None, cache).identity == "synthetic-1"
 
 
 @pytest.mark.parametrize(
-    ("dataset", "folder"), [("coco", "coco-mini"), ("voc2007", "."), ("apparel", "apparel-mini")]
+    ("dataset", "folder", "options", "identity"),
+    [
+        ("voc2007", ".", {}, "voc2007-mini"),
+        ("voc2007", ".", {"difficult_train": "negative"}, "voc2007-mini-difficult-negative"),
+        ("voc2007", ".", {"difficult_train": "positive"}, "voc2007-mini-difficult-positive"),
+        ("coco", "coco-mini", {}, "coco-mini"),
+        ("apparel", ".", {}, "apparel-mini"),
+    ],
 )
-def test_small_editions(dataset, folder, real_data, tmp_path):
-    agrees(open_splits(dataset, {}, real_data / folder, tmp_path))
-
-
-@pytest.fixture
-def lists():
-    named = os.environ.get("MLBENCH_TEST_LISTS")
-    if not named:
-        pytest.skip("MLBENCH_TEST_LISTS names no folder with the official lists")
-    return Path(named)
+def test_small_editions(dataset, folder, options, identity, real_data, tmp_path):
+    splits = agrees(dataset, options, real_data / folder, tmp_path)
+    assert splits.identity == identity
+    if dataset != "voc2007":  # whose own list was made for more images
+        for part in (splits.validation, splits.train):
+            assert (part.targets == 1).any(axis=0).all()
 
 
 @pytest.mark.parametrize("difficult", ["unknown", "negative", "positive"])
-def test_voc2007(difficult, lists, tmp_path):
-    main = tmp_path / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main"
-    main.mkdir(parents=True)
-    with zipfile.ZipFile(lists / "voc2007_imagesets_main.zip") as archive:
-        for member in archive.namelist():
-            (main / Path(member).name).write_bytes(archive.read(member))
-    agrees(open_splits("voc2007", {"difficult_train": difficult}, tmp_path, tmp_path))
+def test_voc2007(difficult, official_voc, tmp_path):
+    splits = agrees("voc2007", {"difficult_train": difficult}, official_voc, tmp_path)
+    ending = "" if difficult == "unknown" else f"-difficult-{difficult}"
+    assert splits.identity == f"voc2007{ending}"
+    assert (len(splits.train), len(splits.validation)) == (2501, 2510)
 
 
-def test_coco2017(lists):
+def test_vocs_list_val_is_scored_where_it_is_the_test_split(official_voc, tmp_path):
+    part = {"train_split": "train", "test_split": "val"}
+    splits = open_splits("voc2007", part, official_voc, tmp_path, validation=True)
+    assert len(splits.validation) == pytest.approx(500, abs=20)
+
+
+def test_coco2017(official_coco):
+    train, test = official_coco
     card = CARDS["coco2017"]
     names = card.orders["official"]
-    train, test = (
-        listed(lists / f"tagclip_coco2017_{part}.txt", len(names)) for part in ("train", "val")
-    )
     assert card.identities[digest(train, test, names)] == "coco2017"
     assert card.editions["coco2017"] == edition(train, test, names)
+    for part, index in (("train", train), ("test", test)):
+        known = card.splits[part]
+        assert (len(index), index.targets.sum()) == (known.images, known.positives)
+    found, share = held_out_list(train)
+    assert found == card.validation["coco2017"]
+    assert share.min() > 0.041 and share.max() < 0.044
 
 
-def listed(file, labels):
-    keys, rows = [], []
-    for line in file.read_text().splitlines():
-        image, *present = map(int, line.split())
-        keys.append(str(image))
-        rows.append(np.isin(np.arange(labels), present))
-    return Index([Path(key) for key in keys], keys, np.array(rows).astype(np.int8))
-
-
-def test_apparel_as_msrn_splits_it(lists, tmp_path):
+def test_apparel(lists, tmp_path):
+    """MSRN's split from its file, and ours of the same images."""
     (tmp_path / "blue_dress").mkdir()
     options = {"split": "msrn", "labels_file": str(lists / "apparel_kaggle_labels.json")}
-    agrees(open_splits("apparel", options, tmp_path, tmp_path))
+    splits = open_splits("apparel", options, tmp_path, tmp_path)
+    names, card = splits.names, splits.card
+    assert splits.identity == "apparel-msrn"
+    assert card.editions[splits.identity] == edition(splits.train, splits.test, names)
+    known = {sample.key: sample.target for sample in (*splits.train, *splits.test)}
+    assert len({key.partition("/")[0] for key in known}) == 24
+    keys = sorted(known)
+    side = drawn(keys, 0.5)
+    train, test = (
+        Index(part, part, np.stack([known[key] for key in part]))
+        for part in ([k for k, s in zip(keys, side, strict=True) if s == t] for t in (1, 0))
+    )
+    assert card.identities[digest(train, test, names)] == "apparel"
+    assert card.editions["apparel"] == edition(train, test, names)
+    assert held_out_list(train)[0] == card.validation["apparel"]

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,8 +15,8 @@ from mlbench import contracts, registry
 from mlbench.boards.rows import tables
 from mlbench.data.open import open_splits
 from mlbench.store import Store
-from mlbench.types import DataError, PluginError, digest
-from mlbench_plugins.datasets import duplicates, manifest
+from mlbench.types import DataError, digest
+from mlbench_plugins.datasets import manifest
 from mlbench_plugins.datasets.manifest import Manifest
 
 
@@ -123,18 +122,6 @@ def test_parquet_says_the_same_and_its_blanks_are_blanks(folder: Path) -> None:
     assert groups == ["a.jpg", "b.jpg", "a.jpg", "d.jpg"]
 
 
-def test_parquet_without_pyarrow_says_what_to_install(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in ("pyarrow", "fastparquet"):
-        monkeypatch.setitem(sys.modules, module, None)
-    (folder / "photos.parquet").write_bytes(b"PAR1")
-    with pytest.raises(
-        DataError, match=r"photos\.parquet: Parquet needs pyarrow .* pip install pyarrow"
-    ):
-        opened("photos.parquet")
-
-
 def test_blank_and_minus_one_are_unknown_in_columns(folder: Path) -> None:
     pictures(folder, ("a.jpg", "b.jpg"))
     table(folder, "image,split,x,y,z\na.jpg,train,1,,0\nb.jpg,test,-1,-1.0,1\n")
@@ -228,15 +215,6 @@ def test_pictures_that_may_be_missing_stay_in_the_lists(folder: Path) -> None:
     assert opened(root=folder / "far").missing() is None
 
 
-def test_missing_pictures_are_copies_of_nothing(folder: Path) -> None:
-    pictures(folder, [f"{i:02}.jpg" for i in range(40)])
-    table(folder, "\n".join(["image,labels", *(f"{i:02}.jpg,x" for i in range(40))]))
-    before = sides(opened())
-    (folder / "07.jpg").unlink()
-    (folder / "09.jpg").unlink()
-    assert sides(opened()) == before
-
-
 # ------------------------------------------------------------------------------------------- splits
 def many(folder: Path, rows: int = 200) -> None:
     pictures(folder, (f"{i:03}.jpg" for i in range(rows)))
@@ -278,7 +256,6 @@ def test_a_seeded_split_keeps_exact_duplicates_and_their_groups_together(folder:
     [
         ("train val test", {}, ({"a", "b"}, {"c"})),
         ("train val test", {"val": "leave_out"}, ({"a"}, {"c"})),
-        ("training Valid testing", {}, ({"a", "b"}, {"c"})),
         ("train train validation", {}, ({"a", "b"}, {"c"})),
     ],
 )
@@ -306,140 +283,43 @@ def test_what_is_on_both_sides_of_a_given_split_is_said(
     ]
 
 
-def test_what_looks_like_a_slip_of_the_pen_is_said(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    names = [f"{i}.jpg" for i in range(40)]
-    pictures(folder, names)
-    rows = [f"{name},{'Cat' if i % 2 else 'cat'},p{i // 4}" for i, name in enumerate(names)]
-    table(folder, "\n".join(["image,labels,prodct", *rows]) + "\n")
-    with caplog.at_level(logging.WARNING):
-        opened()
-    said = " ".join(record.getMessage() for record in caplog.records)
-    assert "unused columns: prodct" in said and "group_column" in said
-    assert "labels that differ only in case: Cat/cat" in said
-
-
-def test_a_label_without_a_positive_is_said_and_kept(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    pictures(folder, "ab")
-    table(folder, "image,labels,split\na,x,train\nb,y,test\n")
-    with caplog.at_level(logging.WARNING):
-        data = opened(label_names=["x", "y", "z"])
-    assert data.names == ("x", "y", "z")
-    said = [record.getMessage() for record in caplog.records]
-    assert "in train: y, z: they cannot be learnt" in said[0]
-    assert "in test: x, z: they are left out of mAP" in said[1]
-
-
 # ------------------------------------------------------------------------------------- wrong tables
 HEAD = "image,labels,split\na,x,train\nb,x,test\n"
-WRONG: list[tuple[str, dict[str, Any], str]] = [
-    ("", {}, "is empty; its first line must name the columns"),
-    ("image,labels\n", {}, "has no row"),
-    ("image;labels\na;x\n", {}, "line 1 is one column, 'image;labels': ';' separates its cells"),
-    ("picture,labels\na,x\n", {}, "no column of pictures .* picture, labels.* image_column"),
-    ("image,path,labels\na,b,x\n", {}, "'image' and 'path' could both be meant.* image_column"),
-    ("image\na\n", {}, "no labels: give it a column 'labels' or one column per label"),
-    ("image,x,x\na,1,0\n", {}, "line 1: two columns are called 'x'"),
-    (",image,x\n0,a,1\n", {}, r"column 1 has no name.*to_csv\(index=False\)"),
-    (HEAD + "c,y\n", {}, "line 4: 2 cells, but there are 3 columns"),
-    (HEAD + "c,x,y,test\n", {}, "line 4: 4 cells, but .* cells that contain a comma in quotes"),
-    (HEAD + '"c,x,test\n', {}, "line 4: unexpected end of data; correct the quotes"),
-    (HEAD + ",x,test\n", {}, "line 4: column 'image' is blank"),
-    (HEAD + "c,x,holdout\n", {}, "line 4: split 'holdout' is none of train, val and test"),
-    (HEAD + "./a,x,train\n", {}, "line 2 and line 4 name the same picture 'a'; put all labels"),
-    (HEAD + "a,x,test\n", {}, "line 2 and line 4 name the same picture 'a'.* in one split"),
-    (
-        HEAD.replace("test", "train"),
-        {},
-        "the test split is empty; .*mark some rows so",
-    ),
-    ("image,labels\na,x\n", {}, "split is empty; change test_share or split_seed"),
-    ("image,labels\na,\nb,\n", {}, "column 'labels' contains no label at all"),
-    ("image,label\na,0\nb,1\n", {}, r"contains numbers \(0, 1\) .*label_columns"),
-    ('image,labels\na,"x, y"\n', {}, "label with a comma in it, 'x, y'.*separator"),
-    ('image,labels\na,"[x, y"\n', {}, r"line 2: '\[x, y' is no list of labels"),
-    ("image,w,x\na,640,1\n", {}, "line 2: column 'w' contains '640', which is none of 1, 0, -1"),
-    (
-        HEAD,
-        {"image_column": "imgae"},
-        "unknown column 'imgae' in the option image_column.* mean image",
-    ),
-    (HEAD, {"group_column": "g"}, "unknown column 'g' in the option group_column"),
-    (HEAD, {"label_names": ["y"]}, "line 2: 'x' is none of the labels that .* label_names"),
-    (HEAD, {"label_names": ["x", "x"]}, "a name is given twice"),
-    (HEAD, {"label_names": [True]}, "label_names with True; put the name in quotes"),
-    (HEAD, {"separator": ""}, "has no separator=''; give a text"),
-    (HEAD, {"test_share": 1.0}, r"test_share=1\.0; it is between 0 and 1"),
-    (HEAD, {"val": "test"}, "val='test'; choose from train, leave_out"),
+WRONG: list[tuple[str, str, dict[str, Any], str]] = [
+    ("csv", "", {}, "is empty; its first line must name the columns"),
+    ("csv", "image;labels\na;x\n", {}, "line 1 is one column, .*: ';' separates its cells"),
+    ("csv", "picture,labels\na,x\n", {}, "no column of pictures .* picture, labels.* image_column"),
+    ("csv", "image,path,labels\na,b,x\n", {}, "'image' and 'path' could both be meant"),
+    ("csv", "image\na\n", {}, "no labels: give it a column 'labels' or one column per label"),
+    ("csv", HEAD + "c,y\n", {}, "line 4: 2 cells, but there are 3 columns"),
+    ("csv", HEAD + '"c,x,test\n', {}, "line 4: unexpected end of data; correct the quotes"),
+    ("csv", HEAD + ",x,test\n", {}, "line 4: column 'image' is blank"),
+    ("csv", HEAD + "c,x,holdout\n", {}, "line 4: split 'holdout' is none of train, val and test"),
+    ("csv", HEAD + "a,x,test\n", {}, "name the same picture 'a'.* in one split"),
+    ("csv", HEAD.replace("test", "train"), {}, "the test split is empty; .*mark some rows so"),
+    ("csv", "image,labels\na,\nb,\n", {}, "column 'labels' contains no label at all"),
+    ("csv", 'image,labels\na,"x, y"\n', {}, "label with a comma in it, 'x, y'.*separator"),
+    ("csv", "image,w,x\na,640,1\n", {}, "line 2: .* contains '640', which is none of 1, 0, -1"),
+    ("csv", HEAD, {"group_column": "g"}, "unknown column 'g' in the option group_column"),
+    ("csv", HEAD, {"label_names": ["y"]}, "line 2: 'x' is none of the labels .* label_names"),
+    ("json", '{"a": 1}', {}, "is no table: expected a list of objects"),
+    ("json", '[{"image": "a",}]', {}, "line 1: no whole json"),
+    ("json", '[{"image": "a"}, {"labels": ["x"]}]', {}, "entry 2: column 'image' is blank"),
 ]
 
 
-@pytest.mark.parametrize(("text", "options", "message"), WRONG)
-def test_a_wrong_table_is_told_with_its_remedy(
-    folder: Path, text: str, options: dict[str, Any], message: str
+@pytest.mark.parametrize(("form", "text", "options", "message"), WRONG)
+def test_a_wrong_table_is_named_with_its_remedy(
+    folder: Path, form: str, text: str, options: dict[str, Any], message: str
 ) -> None:
     pictures(folder, "abc")
-    table(folder, text)
+    table(folder, text, f"photos.{form}")
     with pytest.raises(DataError, match=message):
-        opened(**options)
-
-
-WRONG_LINES = '{"image": "a", "labels": ["x\u2028y"]}\r{'
-
-
-def test_a_line_of_json_ends_at_its_line_end_alone(folder: Path) -> None:
-    table(folder, WRONG_LINES, "photos.jsonl")
-    with pytest.raises(DataError, match="line 2: no whole json"):
-        opened("photos.jsonl")
-
-
-def test_numbers_are_labels_only_if_listed(folder: Path) -> None:
-    pictures(folder, "ab")
-    table(folder, "image,labels,split\na,7;12,train\nb,12,test\n")
-    with pytest.raises(DataError, match=r"contains numbers \(12, 7\).*label_names"):
-        opened()
-    assert labels_of(opened(label_names=[7, "12"])) == {"a": {"7", "12"}, "b": {"12"}}
-
-
-WRONG_JSON = [
-    ("[1, 2]", "entry 1: 1 is no object"),
-    ('{"a": 1}', "is no table: expected a list of objects"),
-    ('[{"image": "a",}]', "line 1: no whole json"),
-    ('[{"image": "a"}, {"labels": ["x"]}]', "entry 2: column 'image' is blank"),
-    ('[{"image": "a", "labels": [3]}]', r"contains numbers \(3\)"),
-]
-
-
-@pytest.mark.parametrize(("text", "message"), WRONG_JSON)
-def test_a_wrong_json_is_told(folder: Path, text: str, message: str) -> None:
-    pictures(folder, "ab")
-    table(folder, text, "photos.json")
-    with pytest.raises(DataError, match=message):
-        opened("photos.json")
-
-
-def test_another_encoding_is_told_with_its_line(folder: Path) -> None:
-    (folder / "photos.csv").write_bytes("image,labels\na,x\nb,Größe\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"photos\.csv line 3: byte 0xf6 is not UTF-8.*CSV UTF-8"):
-        opened()
-
-
-def test_what_is_not_there_or_of_no_form_is_told(folder: Path) -> None:
-    (folder / "root").mkdir()
-    with pytest.raises(DataError, match=r"there is no photo\.csv and no .*root/photo\.csv; name a"):
-        opened("photo.csv", root=folder / "root")
-    (folder / "photos.xlsx").touch()
-    with pytest.raises(DataError, match=r"ends in none of \.csv"):
-        opened("photos.xlsx")
-    with pytest.raises(PluginError, match="write manifest:SOMETHING"):
-        open_splits("manifest", {}, None, folder)
+        opened(f"photos.{form}", **options)
 
 
 # -------------------------------------------------------------------------------------- other forms
-def coco(folder: Path, **parts: Any) -> None:
+def test_an_instances_json(folder: Path) -> None:
     content = {
         "images": [{"id": i, "file_name": f"{i}.jpg"} for i in range(30)],
         "categories": [{"id": 9, "name": "dog"}, {"id": 4, "name": "cat"}],
@@ -449,33 +329,11 @@ def coco(folder: Path, **parts: Any) -> None:
         ],
     }
     pictures(folder / "images", (f"{i}.jpg" for i in range(30)))
-    table(folder, json.dumps(content | parts), "photos.json")
-
-
-def test_an_instances_json(folder: Path) -> None:
-    coco(folder)
+    table(folder, json.dumps(content), "photos.json")
     data = opened("photos.json")
     assert data.names == ("cat", "dog"), "in the order of ids"
     wanted = {f"{i}.jpg": ({"dog"} if i % 2 else {"cat"}) if i < 20 else set() for i in range(30)}
     assert labels_of(data) == wanted
-
-
-@pytest.mark.parametrize(
-    ("parts", "message"),
-    [
-        ({"categories": None}, r"Expected `array`, got `null` - at `\$\.categories`"),
-        ({"categories": [{"id": 4, "name": "cat"}]}, r"annotations\[1\] with category id 9"),
-        ({"annotations": [{"image_id": "1", "category_id": 4}]}, r"annotations\[0\]\.image_id"),
-        (
-            {"images": [{"id": i, "file_name": "1.jpg"} for i in range(30)]},
-            "image id 0 and image id 1 name the same picture",
-        ),
-    ],
-)
-def test_a_wrong_instances_json_is_named(folder: Path, parts: dict[str, Any], message: str) -> None:
-    coco(folder, **parts)
-    with pytest.raises(DataError, match=message):
-        opened("photos.json")
 
 
 def test_a_folder_a_label(folder: Path) -> None:
@@ -488,24 +346,6 @@ def test_a_folder_a_label(folder: Path) -> None:
     assert found["cat/7.jpg"] == {"cat", "dog"}, "equal bytes, equal names: one image"
     assert found["cat/3.jpg"] == {"cat"} and found["dog/deep/3.jpg"] == {"dog"}, "only equal names"
     assert "dog/7.jpg" not in found and len(found) == 19
-
-
-def test_a_folder_s_files_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures(folder / "set", [f"{label}/{i}.jpg" for label in ("cat", "dog") for i in range(10)])
-    pictures(folder / "set", ("cat/only cat 1.jpg", "cat/only cat 2.jpg"))
-    found = labels_of(opened("set"))
-    read: list[Path] = []
-    digest_of = duplicates.sha256
-    monkeypatch.setattr(duplicates, "sha256", lambda file: read.append(file) or digest_of(file))
-    assert labels_of(opened("set")) == found and not read
-    changed = folder / "set" / "cat" / "3.jpg"
-    changed.write_bytes(changed.read_bytes()[::-1])
-    opened("set")
-    assert read == [Path("set/cat/3.jpg")]
-    opened("set")
-    assert len(read) == 1
-    (memory,) = Path("cache").iterdir()
-    assert len(json.loads(memory.read_text())) == 23
 
 
 def test_a_folder_a_label_below_splits(folder: Path) -> None:
@@ -554,7 +394,6 @@ MAPPED = "names: {0: a, 1: b, 2: c}\n"
         ("{part}/{split}", "data.yaml", MAPPED + "path: .\ntrain: [images/train]\nval: images/val"),
         ("{split}/{part}", "data.yaml", LISTED + "train: ../train/images\nval: ../val/images\n"),
         ("{split}/{part}", "classes.txt", "a\nb\n\nc\n"),
-        ("{part}/{split}", "labels/classes.txt", "a\nb\nc\n"),
         ("{split}", "classes.txt", "a\nb\nc"),
     ],
 )
@@ -573,11 +412,8 @@ def test_yolo_in_its_layouts(folder: Path, layout: str, name: str, content: str)
     ("file", "content", "message"),
     [
         ("labels/train/0.txt", "3 .5 .5 .1 .1\n", r"0\.txt line 1: '3' is no number of the 3"),
-        ("labels/train/0.txt", "0 .5 .5 .1 .1\n1 .5\n", r"0\.txt line 2: 2 columns; a box has 5"),
         ("labels/train/77.txt", "0 .5 .5 .1 .1\n", r"1 of 4 pictures .*(?s:.*)'images/train/77"),
         ("data.yaml", "names: {1: a}\n", "has no 'names'"),
-        ("data.yaml", "names: [a, a, b]\n", "or two have the same"),
-        ("data.yaml", "names: [a\n", "is not YAML"),
         ("data.yaml", LISTED + "train: images/no\n", "'images/no' is no folder of images"),
     ],
 )
@@ -606,11 +442,9 @@ def test_yolo_pictures_that_may_be_missing_have_their_labels_and_split(folder: P
 
 def test_yolo_without_any_label_file_is_another_layout(folder: Path) -> None:
     pictures(folder, ("pics/a.jpg", "pics/b.jpg"))
-    table(folder, "a\u2028b\r\nc\n", "classes.txt")
+    table(folder, "a\nb\n", "classes.txt")
     with pytest.raises(DataError, match=r"none of the 2 images has a label file, such as .*a\.txt"):
         opened("classes.txt")
-    (folder / "pics" / "a.txt").write_text("0 .5 .5 .1 .1\n")
-    assert opened("classes.txt", split_seed=3).names == ("a\u2028b", "c")
 
 
 # ------------------------------------------------------------------------------- a set of one's own
@@ -630,8 +464,6 @@ def test_the_set_is_its_own_edition(folder: Path) -> None:
 def test_it_keeps_the_contract_of_data_sets(folder: Path) -> None:
     many(folder)
     contracts.require(registry.find("dataset", "manifest:photos.csv"))
-    (bare,) = contracts.check(registry.find("dataset", "manifest"))
-    assert bare.ok and "as in manifest:SOMETHING" in bare.reason
 
 
 def test_from_a_folder_of_pictures_to_a_board(cli: Any, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlbench import contracts, registry
-from mlbench.data.open import open_splits
+from mlbench import contracts
 from mlbench.store import Store
 from mlbench.types import DataError, digest
 from mlbench_plugins.datasets.nuswide import NUSWIDE
@@ -96,13 +94,6 @@ def test_the_default_is_the_table_and_protocols_differ_in_their_digest(single: P
     assert len(found) == 2
 
 
-@pytest.mark.parametrize("place", [".", "nuswide", "NUS-WIDE", "nus-wide", "nus_wide"])
-def test_every_usual_place_is_found(tmp_path: Path, place: str) -> None:
-    miniature.nus_table(tmp_path / "data" / place)
-    miniature.nus_photos(tmp_path / "data" / place)
-    assert len(opened(tmp_path / "data").index("train"))
-
-
 @pytest.mark.parametrize("protocol", ["csv", "original"])
 def test_images_in_one_folder_are_found_by_their_names(tmp_path: Path, protocol: str) -> None:
     miniature.nus_table(miniature.nus_official(tmp_path))
@@ -113,9 +104,7 @@ def test_images_in_one_folder_are_found_by_their_names(tmp_path: Path, protocol:
     assert "/" in index.keys[0], "a key does not depend on where the image lies"
 
 
-def test_the_contract_is_kept(
-    official: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_contract_is_kept(official: Path) -> None:
     class Here(NUSWIDE):
         def __init__(self, root: Path | None, cache: Path) -> None:
             super().__init__(root or official, cache, "original")
@@ -123,18 +112,13 @@ def test_the_contract_is_kept(
     for check in contracts.CHECKS["dataset"]:
         if check.__name__ != "refuses_a_folder_without_it":
             check(Here)
-    contracts.require(registry.find("dataset", "nuswide"))
 
 
-@pytest.mark.parametrize("protocol", ["csv", "original"])
-def test_a_complete_run(cli: Any, tmp_path: Path, protocol: str) -> None:
-    data = tmp_path / "data" / "NUS-WIDE"
-    miniature.nus_table(miniature.nus_official(data))
-    miniature.nus_photos(data)
+def test_a_complete_run(cli: Any, official: Path, tmp_path: Path) -> None:
     suite = tmp_path / "suite.yaml"
-    suite.write_text(f"seeds: [0]\ndataset_options: {{nuswide: {{protocol: {protocol}}}}}")
+    suite.write_text("seeds: [0]\ndataset_options: {nuswide: {protocol: original}}")
     done = cli(
-        *("run", "--suite", suite, "--plugins", "gap,nuswide", "--data", tmp_path / "data"),
+        *("run", "--suite", suite, "--plugins", "gap,nuswide", "--data", official.parent),
         *("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"),
         *("--epochs", "1", "--set", "batch_size=8"),
     )
@@ -144,34 +128,27 @@ def test_a_complete_run(cli: Any, tmp_path: Path, protocol: str) -> None:
     assert record.identity.startswith("nuswide-unknown-")
     assert len(record.average_precision) == 81
     assert record.scores.classes_left_out >= 2
-    if protocol == "original":
-        assert (record.train_images, record.test_images) == (TRAIN, TEST)
+    assert (record.train_images, record.test_images) == (TRAIN, TEST)
 
 
 # ------------------------------------------------------------------------------------ wrong input
-@pytest.mark.parametrize(
-    ("protocol", "needed"),
-    [
+def test_what_is_missing_is_named(official: Path) -> None:
+    for protocol, needed in (
         ("csv", r"protocol=csv \(others: original and single_positive\) needs nus_wid_data\.csv"),
-        ("original", r"needs ImageList/\{Train,Test\}Imagelist\.txt and Groundtruth/TrainTest"),
         ("single_positive", r"needs single_positive_train\.txt and single_positive_test\.txt"),
-    ],
-)
-def test_a_protocol_without_its_lists_says_which_it_needs(
-    tmp_path: Path, protocol: str, needed: str
-) -> None:
-    miniature.nus_photos(tmp_path)
-    with pytest.raises(DataError, match=f"{needed}(?s:.*)not found under"):
-        opened(tmp_path, protocol=protocol)
-
-
-def test_unknown_protocols_and_missing_folders_are_refused(official: Path) -> None:
+    ):
+        with pytest.raises(DataError, match=f"{needed}(?s:.*)not found under"):
+            opened(official, protocol=protocol)
     with pytest.raises(DataError, match="protocol='asl'; choose from csv, original, single_pos"):
         opened(official, protocol="asl")
-    with pytest.raises(DataError, match="no folder was given"):
-        opened(None)
-    with pytest.raises(DataError, match="not found under"):
-        opened(official / "ImageList", protocol="original")
+    (official / ZEBRA).unlink()
+    with pytest.raises(DataError, match=r"Labels_zebra_Train\.txt is missing; unpack"):
+        opened(official, protocol="original").index("train")
+    miniature.nus_official(official)
+    (official / "Flickr").rename(official / "elsewhere")
+    (official / "Flickr").mkdir()
+    with pytest.raises(DataError, match=r"none of the 28 listed images (?s:.*)Flickr/(actor|zoo)"):
+        opened(official, protocol="original").index("train")
 
 
 def lines(file: Path) -> list[str]:
@@ -193,9 +170,7 @@ TRAIN_LIST = "ImageList/TrainImagelist.txt"
     [
         (ZEBRA, lambda held: held.pop(), r"has 17 lines, but .*TrainImagelist\.txt lists 18"),
         (ZEBRA, lambda held: held.__setitem__(3, "2"), "line 4: '2' is neither 0 nor 1"),
-        (ZEBRA, lambda held: held.clear(), "is empty; unpack the official"),
         (TRAIN_LIST, lambda held: held.__setitem__(2, held[1]), "line 3: image .* twice"),
-        (TRAIN_LIST, lambda held: held.__setitem__(2, " "), "line 3: ' ' is no path"),
     ],
 )
 def test_a_wrong_official_file_is_named(
@@ -207,28 +182,12 @@ def test_a_wrong_official_file_is_named(
     assert str(official / name) in str(error.value)
 
 
-def test_a_half_unpacked_archive_is_named(official: Path) -> None:
-    (official / ZEBRA).unlink()
-    with pytest.raises(DataError, match=r"Labels_zebra_Train\.txt is missing; unpack"):
-        opened(official, protocol="original").index("train")
-    (official / "Flickr").rename(official / "elsewhere")
-    (official / "Flickr").mkdir()
-    miniature.nus_official(official)
-    with pytest.raises(DataError, match=r"none of the 28 listed images (?s:.*)Flickr/(actor|zoo)"):
-        opened(official, protocol="original").index("train")
-
-
-def test_the_same_image_in_both_splits_is_refused(official: Path, table: Path) -> None:
+def test_the_same_image_in_both_splits_is_refused(official: Path) -> None:
     stolen = lines(official / "ImageList/TestImagelist.txt")[4]
     edit(official / TRAIN_LIST, lambda held: held.__setitem__(7, stolen))
     key = stolen.replace("\\", "/")
     with pytest.raises(DataError, match=f"1 images are in both splits, the first is '{key}'"):
         opened(official, protocol="original").index("test")
-    file = table / "nus_wid_data.csv"
-    row = next(line for line in lines(file) if line.endswith(",val"))
-    edit(file, lambda held: held.append(row.removesuffix("val") + "train"))
-    with pytest.raises(DataError, match="1 images are in both splits"):
-        opened(table).index("train")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +196,6 @@ def test_the_same_image_in_both_splits_is_refused(official: Path, table: Path) -
         ("""0,a.jpg,"['sky']",train""", "line 4: .* saw 4|in line 4, saw 4"),
         ("""a.jpg,"['sky']",test""", "line 4: 'test' is neither 'train' nor 'val'"),
         ("""a.jpg,"['moose']",train""", "line 4: 'moose' is none of the 81 concepts"),
-        ("""a.jpg,"['sky'",train""", r"line 4: .* is no list such as"),
         ("""a.jpg,"[print('sky')]",train""", r"line 4: .* is no list such as"),
     ],
 )
@@ -249,33 +207,8 @@ def test_a_wrong_row_of_the_table_is_named(table: Path, row: str, message: str) 
     assert str(file) in str(error.value)
 
 
-def test_other_faults_of_the_table(table: Path) -> None:
-    file = table / "nus_wid_data.csv"
-    whole = file.read_text()
-    edit(file, lambda held: held.append(held[2]))
-    with pytest.raises(DataError, match="is listed twice"):
-        opened(table).index("train")
-    file.write_text("".join(one for one in whole.splitlines(True) if ",val" not in one))
-    with pytest.raises(DataError, match="has no line of the split 'val'"):
-        opened(table).index("train")
-    file.write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(DataError, match="is not UTF-8"):
-        opened(table).index("train")
-
-
 def test_an_image_that_is_not_in_the_list_of_all_is_named(single: Path) -> None:
     with (single / "single_positive_test.txt").open("a") as file:
         file.write("zoo/9999_1.jpg\n")
     with pytest.raises(DataError, match=r"line 7: 'zoo/9999_1.jpg' is not in .*Imagelist\.txt"):
         opened(single, protocol="single_positive").index("train")
-
-
-def test_a_folder_that_must_not_be_read_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def locked(self: Path, **_: Any) -> os.stat_result:
-        raise PermissionError(13, "Permission denied", str(self))
-
-    monkeypatch.setattr(Path, "stat", locked)
-    with pytest.raises(DataError, match=r"cannot be read: .*Permission denied: .*; give this user"):
-        open_splits("nuswide", {}, tmp_path, tmp_path)

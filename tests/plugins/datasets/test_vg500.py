@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,32 +40,12 @@ def test_lists_labels_and_files(vg: Path) -> None:
     assert len(set(data.names)) == 500
 
 
-@pytest.mark.parametrize("place", [".", "vg500", "VG500", "VG", "vg"])
-def test_every_usual_place_is_found(tmp_path: Path, place: str) -> None:
-    miniature.vg500(tmp_path / "data" / place)
-    assert len(opened(tmp_path / "data").index("test")) == VG_TEST
-
-
 def test_labels_may_be_named(vg: Path) -> None:
     (vg / "names.txt").write_text("".join(f"thing {i}\n" for i in range(500)))
     assert opened(vg, names_file="names.txt").names[499] == "thing 499"
-    for count, told in ((499, "499 different names in 499"), (501, "501 different")):
-        (vg / "names.txt").write_text("".join(f"thing {i}\n" for i in range(count)))
-        with pytest.raises(DataError, match=told):
-            opened(vg, names_file="names.txt")
     (vg / "names.txt").write_text("thing\n" * 500)
     with pytest.raises(DataError, match="1 different names in 500 lines"):
         opened(vg, names_file="names.txt")
-    with pytest.raises(DataError, match=r"none\.txt is missing; give 500 names"):
-        opened(vg, names_file="none.txt")
-
-
-def test_an_image_that_is_missing_is_left_to_the_check_of_all_images(vg: Path) -> None:
-    name = (vg / "train_list_500.txt").read_text().split()[0]
-    (vg / "VG_100K_2" / name).unlink()
-    index = opened(vg).index("train")
-    assert len(index) == VG_TRAIN
-    assert index.files[0] == vg / "VG_100K" / name
 
 
 def test_a_complete_run(cli: Any, vg: Path, tmp_path: Path) -> None:
@@ -83,41 +62,18 @@ def test_a_complete_run(cli: Any, vg: Path, tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------ wrong input
-def change(file: Path, edit: Callable[[dict[str, Any], str], Any]) -> None:
-    content = json.loads(file.read_text())
-    edit(content, next(iter(content)))
-    file.write_text(json.dumps(content))
-
-
-@pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        (lambda c, k: c.pop(k), "has no labels of the listed image '2390000.jpg'"),
-        (lambda c, k: c.update({k: [3, 500]}), "not a list of indices 0 to 499"),
-        (lambda c, k: c.update({k: ["3"]}), "not a list of indices 0 to 499"),
-    ],
-)
-def test_wrong_labels_are_named(
-    vg: Path, edit: Callable[[dict[str, Any], str], Any], message: str
-) -> None:
-    change(vg / LABELS, edit)
-    with pytest.raises(DataError, match=message) as error:
-        opened(vg).index("train")
-    assert str(vg / LABELS) in str(error.value)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[1, 2]", "is not a JSON object of file name"),
-        ('{"a.jpg": [1],', "is not valid JSON"),
-        ("", "is not valid JSON"),
+        ({"a.jpg": [1]}, "has no labels of the listed image '2390000.jpg'"),
+        ({"2390000.jpg": [3, 500]}, "not a list of indices 0 to 499"),
+        ([1, 2], "is not a JSON object of file name"),
     ],
 )
-def test_a_broken_json_is_named(vg: Path, content: str, message: str) -> None:
-    (vg / LABELS).write_text(content)
+def test_wrong_labels_are_named(vg: Path, content: Any, message: str) -> None:
+    (vg / LABELS).write_text(json.dumps(content))
     with pytest.raises(DataError, match=message) as error:
-        opened(vg).index("test")
+        opened(vg).index("train")
     assert str(vg / LABELS) in str(error.value)
 
 
@@ -127,8 +83,6 @@ def test_wrong_lists_are_named(vg: Path) -> None:
     first = names.split()[0]
     for content, message in (
         (names + first + "\n", f"image {first} is listed twice"),
-        ("\n" + names, "line 1: '' is no path of an image"),
-        ("", "is empty; take it from"),
         (test.read_text(), "8 images are in both splits"),
     ):
         train.write_text(content)
@@ -141,8 +95,6 @@ def test_wrong_lists_are_named(vg: Path) -> None:
 
 
 def test_missing_folders_are_named(vg: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no folder was given"):
-        opened(None)
     with pytest.raises(DataError, match=r"VG500 (?s:.*)not found under"):
         opened(vg / "VG_100K")
     for name in ("VG_100K", "VG_100K_2"):

@@ -1,5 +1,4 @@
 import json
-import re
 import shlex
 from pathlib import Path
 
@@ -122,28 +121,9 @@ def test_a_run_against_itself_is_equal_and_nothing_is_tested(cli, runs, store):
     assert not found["equal"] and found["over_training"] is not None
 
 
-def test_small_p_values_and_few_positives_are_marked(cli, store):
-    targets = labels()
-    targets[9:, 0] = 0
-    first = write(store, "msrn", 9.0, noise=1, targets=targets)
-    second = write(store, "gap", 0.1, noise=2, targets=targets)
-    ended = cli("compare", first.run_id, second.run_id)
-    assert ended.code == 0 and "p < 0.001" in ended.out and "e-" not in ended.out
-    listed = [line for line in ended.out.splitlines() if "positive" in line]
-    few = [int(re.search(r"(\d+) positive", line)[1]) < 10 for line in listed]
-    assert few == [line.endswith("too few to rely on the interval and p") for line in listed]
-    assert len(few) == 3 and any(few)
-
-
-def test_scores_that_are_not_finite_name_their_file(cli, runs, store):
-    seen = store.predictions(runs["b"])
-    seen.logits[3, 1] = float("nan")
-    store.write(runs["b"], seen)
-    ended = cli("compare", runs["a"].run_id, runs["b"].run_id)
-    assert ended.code == 2 and f"{runs['b'].run_id}.npz: 1 of 1200 scores are not" in ended.err
-
-
 def test_methods_of_one_board_and_json(cli, runs):
+    ended = cli("compare", "msrn", "msrn", "--track", "controlled", "--dataset", "coco")
+    assert ended.code == 0 and runs["elsewhere"].run_id in ended.out
     ended = cli("compare", "msrn", runs["asl"].run_id, "--json", "--resamples", 200)
     assert ended.code == 0, ended.err
     found = json.loads(ended.out)
@@ -156,13 +136,6 @@ def test_methods_of_one_board_and_json(cli, runs):
     [
         (("gmp", "msrn"), "no board has both gmp and msrn"),
         (("msrn", "nothing"), "'nothing' is neither a run nor a method here; methods: gap"),
-        (
-            ("msrn", "msrn"),
-            "several boards have both msrn and msrn: coco-mini-controlled, coco-mini-probe; choose "
-            "one by --dataset and --track",
-        ),
-        (("msrn",), "name two runs or methods"),
-        (("--json",), "name two runs or methods"),
         (("--dataset", "nowhere"), "results has no such board"),
     ],
 )
@@ -178,17 +151,6 @@ def test_of_several_rows_those_of_one_backbone_and_loss_are_compared(cli, runs, 
     write(store, "gap", 0.5, noise=6, settings={"epochs": 9})
     ended = cli("compare", "msrn", "gap")
     assert ended.code == 2 and "1 row of msrn and 3 rows of gap: " in ended.err
-
-
-def test_a_run_without_a_row_is_refused(cli, runs):
-    ended = cli("compare", runs["a"].run_id, runs["lonely"].run_id, "--dataset", "coco")
-    assert ended.code == 2 and "(voc2007, probe, ok) has no row on the selected" in ended.err
-
-
-def test_track_and_data_set_choose_the_board(cli, runs):
-    ended = cli("compare", "msrn", "msrn", "--track", "controlled", "--dataset", "coco")
-    assert ended.code == 0 and runs["elsewhere"].run_id in ended.out
-    assert "No setting differs." in ended.out
 
 
 def test_without_names_a_matrix_says_who_beats_whom(cli, store):

@@ -92,13 +92,6 @@ def test_a_factor_that_changes_only_with_another_is_not_given_a_share():
     assert any("belongs to no single cause" in word for word in words)
 
 
-def test_without_seeds_their_share_is_unknown():
-    rng = np.random.default_rng(2)
-    found, words = parts(matrix(lambda *_: rng.random()))
-    assert found["seed"].share is None and all(part.p is None for part in found.values())
-    assert any("--seeds 0,1,2" in word for word in words)
-
-
 def test_other_settings_are_not_taken_for_noise():
     records = [
         made_record(value=50.0 + i + 10 * j, settings={"optimizer": {"lr": lr}}, spec={"seed": i})
@@ -121,8 +114,6 @@ def test_too_few_runs_say_so_and_boards_are_not_mixed():
     assert all(one.parts == () and "three runs" in one.words[0] for one in found)
     [two] = analyse([made_record(), made_record(value=52.0, spec={"seed": 1})])
     assert two.parts == () and two.deviation == pytest.approx(2**0.5)
-    [same] = analyse(made_record(spec={"seed": seed}) for seed in range(3))
-    assert "the same mAP" in same.words[0] and same.parts == ()
 
 
 # ------------------------------------------------------------------------------------- the command
@@ -139,8 +130,3 @@ def test_the_causes_of_the_spread_are_printed(cli, tmp_path):
     assert "noise of seeds within" not in ended.out and " < 0.001" in lines["head"]
     (found,) = json.loads(cli("explain", tmp_path / "results", "--json").out)
     assert [part["name"] for part in found["parts"]][:3] == ["backbone", "head", "loss"]
-
-
-def test_an_empty_store_is_an_error(cli):
-    ended = cli("explain", "nowhere")
-    assert ended.code == 2 and "no record with a score in nowhere" in ended.err

@@ -52,20 +52,6 @@ def test_changes_row_by_row():
     assert changes(tables(records), tables(records)) == []
 
 
-def test_ranks_are_told_as_the_ranges_of_the_board():
-    def board(*ranks):
-        (table,) = tables([made_record("gap", 50.0), made_record("msrn", 40.0)])
-        rows = zip(table.rows, ranks, strict=False)
-        made = [row.model_copy(update={"rank": a, "rank_worst": b}) for row, (a, b) in rows]
-        return [table.model_copy(update={"rows": tuple(made)})]
-
-    before = board((1, 2), (1, 2))
-    [(_, line)] = changes(before, board((1, 1), (1, 2)))
-    assert line == "rank 1\N{EN DASH}2 -> 1: gap, resnet18, bce"
-    [(_, line)] = changes(board((1, 1)), before)
-    assert line == "new: msrn, resnet18, bce: 40.00, rank 1\N{EN DASH}2"
-
-
 def test_what_was_taken_in_today_is_new_today_whenever_it_was_run():
     steady = made_record("gap", 50.0, **at(1))
     taken = made_record("msrn", 60.0, **at(1), added="2026-01-05T00:00:00+00:00", commit="feedbeef")

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -22,7 +23,6 @@ from tests.plugins.datasets import miniature
 from tests.tools.fetch.served import served
 
 PARTS = ("trainval", "test")
-NAMES = find("dataset", "voc2007").load().names
 
 
 # ------------------------------------------------------------------------------------------- fetch
@@ -39,17 +39,16 @@ def jpeg(colour):
 
 def voc_archives(folder):
     """Two small tars in the official layout: images 1 to 3 and 4 to 6; 2 and 5 are dogs."""
-    folder.mkdir()
-    for part, keys in (("trainval", (1, 2, 3)), ("test", (4, 5, 6))):
+    parts = {"trainval": ["000001", "000002", "000003"], "test": ["000004", "000005", "000006"]}
+    states = {f"dog_{part}": [-1, 1, -1] for part in parts}
+    for part, keys in parts.items():
+        voc = miniature.voc_lists(folder / part / "VOC2007", {part: keys}, states)
+        (voc / "JPEGImages").mkdir()
+        for key in keys:
+            (voc / "JPEGImages" / f"{key}.jpg").write_bytes(jpeg((int(key) * 20, 0, 0)))
         with tarfile.open(folder / f"mini_{part}.tar", "w") as tar:
-            files = {f"JPEGImages/{key:06}.jpg": jpeg((key * 20, 0, 0)) for key in keys}
-            for name in NAMES:
-                lines = [f"{k:06} {1 if k in (2, 5) and name == 'dog' else -1}\n" for k in keys]
-                files[f"ImageSets/Main/{name}_{part}.txt"] = "".join(lines).encode()
-            for path, content in files.items():
-                info = tarfile.TarInfo(f"VOCdevkit/VOC2007/{path}")
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
+            tar.add(folder / part, "VOCdevkit")
+        shutil.rmtree(folder / part)
     return folder
 
 
@@ -59,49 +58,14 @@ def shelf(tmp_path):
 
 
 @pytest.fixture
-def site(shelf, monkeypatch):
+def site(monkeypatch):
     monkeypatch.setattr(downloading, "PAUSE_S", 0.0)
     with served() as site:
-        site.files = {file.name: file.read_bytes() for file in shelf.iterdir()}
         yield site
 
 
 def named(place):
     return [f"--archive={place}/mini_{part}.tar" for part in PARTS]
-
-
-def test_fetch_from_a_path(cli, shelf, tmp_path):
-    done = cli("data", "fetch", "voc2007", "--root", tmp_path / "data", *named(shelf))
-    assert done.code == 0, done.err
-    assert "mlbench data verify voc2007" in done.out and "Flickr" in done.err
-    assert len(list(tmp_path.glob("data/VOCdevkit/VOC2007/JPEGImages/*.jpg"))) == 6
-    assert "was there already" in cli("data", "fetch", "voc2007", "--root=data", *named(shelf)).err
-
-
-def test_fetch_from_a_server_that_cuts_the_line(cli, site, tmp_path):
-    site.cuts = [10_000, 20_000]
-    done = cli("data", "fetch", "voc2007", "--root", "data", "--json", *named(site.address))
-    assert done.code == 0, done.err
-    found = json.loads(done.out)
-    assert [one["top"] for one in found["fetched"]] == [["VOCdevkit"]] * 2
-    assert site.asked[1] == ("mini_trainval.tar", "bytes=10000-")
-    found = json.loads(cli("data", "verify", "voc2007", "--data", "data", "--json").out)
-    assert found["usable"] == 1 and found["splits"]["train"]["images"] == 3
-
-
-def test_a_file_with_an_official_name_must_be_the_official_file(cli, shelf, tmp_path):
-    for part in ("trainval", "test"):
-        (shelf / f"mini_{part}.tar").rename(shelf / f"VOC{part}_06-Nov-2007.tar")
-    done = cli("data", "fetch", "voc2007", "--root", "data", "--mirror", shelf)
-    assert done.code == 2 and "VOCtrainval_06-Nov-2007.tar has 460,032,000" in done.err
-    assert not list(tmp_path.glob("data/VOC*"))
-
-
-def test_steps_by_hand_are_printed(cli):
-    done = cli("data", "fetch", "apparel", "--root", "data")
-    assert done.code == 1 and "kaggle.com/datasets/kaiska" in done.out and "log in" in done.out
-    found = json.loads(cli("data", "fetch", "apparel", "--root", "data", "--json").out)
-    assert found["fetched"] == [] and "kaggle" in found["steps"]
 
 
 def zipped(folder, archive, *tops):
@@ -158,7 +122,10 @@ def test_two_fetches_into_one_folder(cli, shelf, tmp_path, monkeypatch):
     done = cli("data", "fetch", "voc2007", "--root", "data", *named(shelf))
     assert {one.code for one in second} == {2} and "another `mlbench data fetch`" in second[0].err
     assert done.code == 0, done.err
+    assert "mlbench data verify voc2007" in done.out
     assert len(list(tmp_path.glob("data/VOCdevkit/VOC2007/JPEGImages/*.jpg"))) == 6
+    monkeypatch.setattr(archives, "unpack", fetch)
+    assert "was there already" in cli("data", "fetch", "voc2007", "--root=data", *named(shelf)).err
 
 
 def test_an_archive_of_another_data_set_is_refused(cli, shelf):
@@ -176,19 +143,14 @@ def test_an_archive_of_another_data_set_is_refused(cli, shelf):
 def test_an_unchecked_archive_is_named_with_its_checksum(cli, shelf):
     sums = [hashlib.sha256((shelf / f"mini_{p}.tar").read_bytes()).hexdigest() for p in PARTS]
     done = cli("data", "fetch", "voc2007", "--root", "data", *named(shelf)).err
+    assert "Flickr" in done, "where the pictures are from"
     for part, found in zip(PARTS, sums, strict=True):
         assert f"mini_{part}.tar has the SHA-256 {found}, not checked against anything" in done
     checked = [f"{one}#sha256={found}" for one, found in zip(named(shelf), sums, strict=True)]
     done = cli("data", "fetch", "voc2007", "--root", "other", *checked)
     assert done.code == 0 and "not checked" not in done.err
-    damaged = bytearray((shelf / "mini_test.tar").read_bytes())
-    damaged[damaged.index(b"\xff\xd8") + 300] ^= 1  # in a picture, where a tar sees nothing
-    (shelf / "mini_test.tar").write_bytes(damaged)
-    refused = cli("data", "fetch", "voc2007", "--root", "third", *checked)
-    assert refused.code == 2 and "SHA-256" in refused.err
 
 
-@pytest.mark.parametrize("remote", [False, True])
 @pytest.mark.parametrize(
     ("name", "files", "edition"),
     [
@@ -201,13 +163,13 @@ def test_an_unchecked_archive_is_named_with_its_checksum(cli, shelf):
         ("apparel", ("apparel_mini.zip",), "apparel-mini"),
     ],
 )
-def test_real_archives_from_nothing_to_a_picture(cli, site, tmp_path, name, files, edition, remote):
+def test_real_archives_from_nothing_to_a_picture(cli, site, tmp_path, name, files, edition):
     folder = os.environ.get("MLBENCH_TEST_ARCHIVES")
     if not folder:
         pytest.skip("MLBENCH_TEST_ARCHIVES names no folder with the archives of the mini sets")
     site.files = {file: Path(folder, file).read_bytes() for file in files}
-    site.cuts = [100_000] if remote else []
-    places = [f"--archive={site.address if remote else folder}/{file}" for file in files]
+    site.cuts = [100_000]
+    places = [f"--archive={site.address}/{file}" for file in files]
     assert cli("data", "fetch", name, "--root", "data", *places).code == 0
     verified = cli("data", "verify", name, "--data", "data", "--json")
     assert verified.code == 0 and json.loads(verified.out)["identity"] == edition
@@ -273,45 +235,15 @@ def test_missing_images_are_counted_in_each_split(cli, shelf, tmp_path):
     assert "not a known edition" in done and "3 images listed (officially 5,011)" in done
 
 
-def test_nothing_is_written_to_a_read_only_folder(data, photos, cache):
+def test_a_users_own_pictures_have_no_edition_and_may_be_read_only(data, photos, cache):
     before = sorted(photos.parent.rglob("*"))
     with locked(photos.parent, 0o500):
         done = data("verify", "--data", photos.parent, "--json")
     assert done.code == 0, done.err
-    assert Path(json.loads(done.out)["written"]).is_relative_to(cache)
-    assert sorted(photos.parent.rglob("*")) == before
-
-
-@pytest.fixture
-def folders(tmp_path):
-    """Two folders of eight pictures, each named by its labels."""
-    root = tmp_path / "folders"
-    for number, name in enumerate(("red_shoes", "white_shirt")):
-        (root / name).mkdir(parents=True)
-        for i in range(8):
-            Image.new("RGB", (8, 8), (number * 100, i * 20, 0)).save(root / name / f"{i}.png")
-    return root
-
-
-def test_a_users_own_pictures_have_no_edition(cli, folders):
-    done = cli("data", "verify", f"manifest:{folders}", "--json")
-    assert done.code == 0, done.err
     found = json.loads(done.out)
+    assert Path(found["written"]).is_relative_to(cache)
     assert found["known"] is None and found["splits"]["train"]["official"] is None
-    assert json.loads(Path(found["written"]).read_text())["known"] is None
-    printed = cli("data", "verify", f"manifest:{folders}").out
-    assert "officially" not in printed and "edition" not in printed
-
-
-def test_the_result_is_written_next_to_a_manifest(cli, folders, tmp_path):
-    (tmp_path / "photos.csv").write_text(
-        "image,labels\n" + "".join(f"red_shoes/{i}.png,{'ab'[i % 2]}\n" for i in range(8))
-    )
-    for source, home in ((folders, folders), ("photos.csv", tmp_path)):
-        written = Path(
-            json.loads(cli("data", "verify", f"manifest:{source}", "--json").out)["written"]
-        )
-        assert written.resolve().parent == home.resolve()
+    assert sorted(photos.parent.rglob("*")) == before
 
 
 def test_labels_are_counted(data, photos):
@@ -353,14 +285,19 @@ def test_the_cooccurrence_is_drawn(data, photos):
     dog, cat, sofa = (order.index(name) for name in ("dog", "cat", "sofa"))
     assert plot[dog, dog].tolist() == certain and plot[dog, sofa].tolist() == certain
     assert never > plot[cat, dog].tolist() > certain
-    above = np.asarray(picture("plot.png"))[:70]
-    assert (above == certain).all(axis=2).any(), "a scale from never to always stands above"
 
 
 def test_samples_are_drawn_with_labels_unknowns_and_faults(data, photos):
     (photos / "c.jpg").write_text("this is text")
-    done = data("show", "--grid", "3x2", "--out", "deep/show.png")
-    assert done.code == 0 and done.out == "", done.err
+    done = data("show", "--json", "--grid", "3x2", "--out", "deep/show.png")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert (found["written"], found["split"], found["seed"]) == ("deep/show.png", "train", 0)
+    rows = {line.split(",")[0]: line.split(",")[2:] for line in TABLE.splitlines()[1:]}
+    for sample in found["samples"]:
+        states = dict(zip(("dog", "cat", "sofa"), rows[sample["key"]], strict=True))
+        assert set(sample["labels"]) == {name for name, state in states.items() if state == "1"}
+        assert set(sample["unknown"]) == {name for name, state in states.items() if not state}
     sheet = picture("deep/show.png")
     colours = {colour for _, colour in sheet.getcolors(1 << 24)}
     green, orange, red = (0x0A, 0x6B, 0x2D), (0xB4, 0x5F, 0x06), (0xB0, 0x00, 0x20)
@@ -371,46 +308,11 @@ def test_samples_are_drawn_with_labels_unknowns_and_faults(data, photos):
     assert picture("again.png").tobytes() == first
 
 
-@pytest.mark.parametrize("name", ["g.xyz", "g"])
-def test_a_picture_of_an_unknown_format_is_refused(data, photos, name):
+def test_a_picture_of_an_unknown_format_is_refused(data, photos):
     for command in (("show", "--out"), ("stats", "--plot")):
-        done = data(*command, name)
-        assert done.code == 2 and f"{name}: unknown file extension" in done.err
-    assert not Path(name).exists()
-
-
-def test_names_in_any_script_are_drawn(data, photos):
-    table = (photos / "photos.csv").read_text().replace("sofa", "\u65e5\u672c M\u00f6bel")
-    (photos / "photos.csv").write_text(table, encoding="utf-8")
-    assert data("show", "--out", "show.png").code == 0
-    assert data("stats", "--plot", "plot.png").code == 0
-
-
-def test_json_lists_the_drawn_samples(data, photos):
-    done = data("show", "--json", "--grid", "3x1", "--out", "show.png")
-    found = json.loads(done.out)
-    assert found["written"] == "show.png" and Path("show.png").is_file()
-    assert (found["split"], found["seed"], len(found["samples"])) == ("train", 0, 3)
-    rows = {line.split(",")[0]: line.split(",")[2:] for line in TABLE.splitlines()[1:]}
-    for sample in found["samples"]:
-        states = dict(zip(("dog", "cat", "sofa"), rows[sample["key"]], strict=True))
-        assert set(sample["labels"]) == {name for name, state in states.items() if state == "1"}
-        assert set(sample["unknown"]) == {name for name, state in states.items() if not state}
-        assert Path(sample["file"]).name == sample["key"]
-
-
-@pytest.mark.parametrize("grid", ["4", "0x4", "4x", "4x4x4", "99x99"])
-def test_a_malformed_or_huge_grid_is_refused(data, photos, grid):
-    done = data("show", "--grid", grid, "--out", "show.png")
-    assert done.code == 2 and "--grid" in done.err and "at most 400" in done.err
-    assert not Path("show.png").exists()
-
-
-def test_a_picture_that_cannot_be_written(data, photos):
-    folder = photos / "grid.png"
-    folder.mkdir()
-    done = data("show", "--out", folder)
-    assert done.code == 2 and "cannot be written" in done.err
+        done = data(*command, "g.xyz")
+        assert done.code == 2 and "g.xyz: unknown file extension" in done.err
+    assert not Path("g.xyz").exists()
 
 
 # -------------------------------------------------------------------------------------------- list
@@ -420,9 +322,3 @@ def test_list_says_how_to_get_each(cli):
     assert rows["apparel"]["had_by"] == "steps by hand"
     done = cli("data", "list")
     assert all(name in done.out for name in rows)
-
-
-def test_a_broken_data_set_hides_no_other(cli, install):
-    install("broken-set", "1 / 0\n", "[mlbench.datasets]\nbroken = broken_set:X\n")
-    done = cli("data", "list", "--json")
-    assert done.code == 0 and "broken" in done.err and "voc2007" in done.out

@@ -71,7 +71,7 @@ def refused(root, tmp_path):
 CONTENT = (("set/a b.txt", b"one"), ("set/deep/\u00fc.txt", b"two" * 1000), ("other", b""))
 
 
-@pytest.mark.parametrize("form", ["tar", "tar.gz", "tar.bz2", "tar.xz", "zip"])
+@pytest.mark.parametrize("form", ["tar", "tar.gz", "zip"])
 def test_files_arrive_whole_whatever_the_archive_is_called(root, tmp_path, form):
     file = tmp_path / "archive.bin"
     if form == "zip":
@@ -84,16 +84,6 @@ def test_files_arrive_whole_whatever_the_archive_is_called(root, tmp_path, form)
     for name, content in CONTENT:
         assert (root / name).read_bytes() == content
     assert sorted(path.name for path in root.iterdir()) == ["mine.txt", "other", "set"]
-
-
-def test_two_archives_share_a_folder_and_what_is_new_replaces_what_was_there(root, tmp_path):
-    unpack(tar_with(tmp_path / "1.tar", ("set/a", b"old"), ("set/b", b"b")), root, MEGABYTE)
-    unpack(zip_with(tmp_path / "2.zip", ("set/a", b"new"), ("set/c", b"c")), root, MEGABYTE)
-    assert {p.name: p.read_bytes() for p in (root / "set").iterdir()} == {
-        "a": b"new",
-        "b": b"b",
-        "c": b"c",
-    }
 
 
 @pytest.mark.parametrize("name", ["../out.txt", "set/../../out.txt", "{tmp}/out.txt"])
@@ -145,7 +135,7 @@ def test_a_zip_that_lies_about_its_sizes_is_refused(refused, tmp_path):
     assert "damaged" in refused(file)
 
 
-@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("part", [0.1, 0.9])
 @pytest.mark.parametrize("form", ["w", "w:gz", "zip"])
 def test_a_truncated_archive_is_refused(refused, tmp_path, form, part):
     noise = random.Random(0).randbytes(20_000)
@@ -164,15 +154,6 @@ def test_a_tar_without_its_end_is_refused(refused, tmp_path, damage):
     content[1024 + 10] ^= 0xFF
     file.write_bytes(content[:1024] if damage == "between members" else content)
     assert "lacks its end" in refused(file)
-
-
-def test_a_flipped_bit_in_a_zip_is_refused(refused, tmp_path):
-    noise = random.Random(0).randbytes(20_000)
-    file = zip_with(tmp_path / "archive", ("set/1", b"fine"), ("set/2", noise))
-    content = bytearray(file.read_bytes())
-    content[10_000] ^= 1
-    file.write_bytes(content)
-    assert "damaged" in refused(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>please log in</html>" * 100, b"PK\3\4"])

@@ -9,7 +9,7 @@ from mlbench.metrics.average_precision import average_precision
 from mlbench.metrics.measures import ProtocolInput
 from mlbench.metrics.protocols import find
 from mlbench.store import Store
-from mlbench.types import Predictions, StoreError
+from mlbench.types import Predictions
 from mlbench_tools.page.derived import calibration_bins, derive, image_average_precision
 from mlbench_tools.page.subpages import label_interval, label_lines
 from tests.store.made import made_predictions, made_record
@@ -68,22 +68,6 @@ def test_worst_and_best_images(derived):
     assert (found.worst[0].precision, found.worst[0].present) == (33.33, ("cat",))
     assert found.worst[0].predicted == ("tv | monitor", "dog", "cat")
     assert found.images == 4 and found.positives == (3, 0, 0)
-
-
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda _: b"hello"])
-def test_damaged_predictions_are_named(tmp_path, damage):
-    record, store = made_record(), Store(tmp_path)
-    file = store.write(record, made_predictions(n=50)).with_suffix(".npz")
-    file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(StoreError, match=r"npz: damaged predictions"):
-        derive(store, record, tmp_path / "cache")
-
-
-def test_a_damaged_cache_is_made_anew(derived, tmp_path):
-    first = derived(made_predictions())
-    for cached in (tmp_path / "cache").iterdir():
-        cached.write_text("{")
-    assert derived(made_predictions()) == first
 
 
 def test_other_predictions_or_training_positives_are_not_taken_from_the_cache(derived):

@@ -38,23 +38,10 @@ def read(tmp_path):
     return loaded
 
 
-def test_what_a_file_says_is_what_is_loaded(read):
-    (result,) = read(GOOD)
-    assert (result.dataset, result.method, result.image_size) == ("voc2007", "ssgrl", 576)
-    score = result.score("mAP")
-    assert (score.value, score.status, score.source) == (93.4, "verified", "README of the code")
-    assert result.score("CF1") is None and result.extra_data == ""
-
-
 BROKEN = {
-    "a status": (("verified:", "unverified:"), r"rows\.0\.unverified: Extra inputs"),
     "no score": ((", verified: {readme: {mAP: 93.4}}", ""), r"row 0 \(ssgrl\) has no score"),
     "a metric": (("mAP: 93.4", "map: 93.4"), r"unknown metric 'map'; the metrics are mAP, CP"),
-    "a source": (("{readme: {", "{paper: {"), r"row 0 \(ssgrl\): add paper to sources"),
-    "a key": (("backbone:", "backbon:"), r"rows\.0\.backbone: Field required"),
     "a protocol": (("ap,", "aap,"), r"rows\.0\.protocol.*unknown protocol 'aap'; did you mean"),
-    "the head": (("boards: [voc2007]", ""), r"boards: Field required"),
-    "not YAML": (("boards: [", "boards: ]"), r"cannot be read as YAML: .*line 2"),
 }
 
 
@@ -141,10 +128,7 @@ def test_a_row_of_ours_under_the_same_conditions_is_compared(read):
         {"backbone": "resnet50"},
         {"image_size": 448},
         {"spec": {"track": "probe"}},
-        {"spec": {"track": "controlled"}},
         {"identity": "voc2007-mini"},
-        {"images": 600},
-        {"identity": "voc2007-holdout-0.2"},
         {"identity": "coco2017"},
         {"spec": {"labels": ("cat", "dog", "tv | monitor")}},
     ],
@@ -155,10 +139,10 @@ def test_a_row_of_ours_under_other_conditions_is_not(read, other):
     assert line["run"] is None and line["difference"] == DASH
 
 
-@pytest.mark.parametrize("key", ["extra_data: COCO", "trained_at: 448", "loss: asl"])
-def test_a_result_under_other_conditions_is_not_compared(read, key):
-    (line,) = lines(read(GOOD.replace("test_images:", f"{key}, test_images:")), record())
-    assert line["run"] is None and line["difference"] == DASH
+def test_a_result_under_other_conditions_is_not_compared(read):
+    for key in ("extra_data: COCO", "trained_at: 448", "loss: asl"):
+        (line,) = lines(read(GOOD.replace("test_images:", f"{key}, test_images:")), record())
+        assert line["run"] is None and line["difference"] == DASH
 
 
 def test_a_result_by_another_protocol_is_compared_with_ours_by_the_same(read, tmp_path):
@@ -179,20 +163,3 @@ def test_coco_2014_is_found_whatever_its_digest():
     ours = record("coco2014-unknown-0123456789abcdef", 40_504, spec={"dataset": "coco2014"})
     found = [line for line in lines(PUBLISHED, ours) if line["run"]]
     assert [(line["dataset"], line["method"]) for line in found] == [("coco2014", "ssgrl")]
-
-
-def test_lines_are_ordered_by_data_set_with_the_decimals_of_their_sources():
-    shown = lines(PUBLISHED, record())
-    sets = [line["dataset"] for line in shown]
-    assert sets == sorted(sets) and len(shown) == len(PUBLISHED)
-    scores = [line[name] for line in shown for name in ("mAP", "CF1", "OF1")]
-    assert all("." in score for score in scores if score != DASH) and "80.0" in scores
-    assert {line["page"] for line in shown} == {None, "method/ssgrl.html"}
-
-
-def test_re_scored_weights_are_never_ranked_with_runs():
-    """The same settings, once trained by us and once as published."""
-    scored = record(spec={"checkpoint": "sha256:" + "a" * 16})
-    made = tables([record(), scored])
-    assert sorted((table.tier, len(table.rows)) for table in made) == [("own", 1), ("re-scored", 1)]
-    assert len({table.name for table in made}) == 2

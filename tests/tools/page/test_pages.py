@@ -14,10 +14,9 @@ from mlbench.boards.rows import tables
 from mlbench.metrics.protocols import evaluate
 from mlbench.run_file import from_record, from_yaml
 from mlbench.store import Store
-from mlbench.types import Recipe, Reported, Settings, StoreError
+from mlbench.types import Recipe, Reported, Settings
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.site import write_site
-from mlbench_tools.page.templating import facts, number
 from tests.store.made import made_efficiency, made_epoch, made_predictions, made_record
 
 EVIL = "<script>alert(1)</script>"
@@ -172,23 +171,6 @@ def test_a_rebuild_removes_pages_of_runs_and_methods_that_are_gone(build):
     assert [file.name for file in site.glob("method/*")] == ["gap.html"]
 
 
-def test_a_page_is_replaced_in_one_step(build, tmp_path):
-    index = build([made_record(value=50)]) / "index.html"
-    open_in_a_browser = tmp_path / "open"
-    open_in_a_browser.hardlink_to(index)
-    first = index.read_bytes()
-    build([made_record(value=60)])
-    assert open_in_a_browser.read_bytes() == first != index.read_bytes()
-
-
-@pytest.mark.parametrize("name", ["site", "cache"])
-def test_a_folder_that_cannot_be_written_is_named(build, tmp_path, name):
-    (tmp_path / name).write_text("in the way")
-    record = made_record()
-    with pytest.raises(StoreError, match=name):
-        build([record], {record.run_id: made_predictions()})
-
-
 # -------------------------------------------------------------------------------------- the index
 def test_boards_carry_intervals_costs_and_latencies_apart_by_place(build):
     records = [
@@ -203,18 +185,6 @@ def test_boards_carry_intervals_costs_and_latencies_apart_by_place(build):
     assert data["places"] == ["AMD EPYC, 2 threads, fp32", "H100, 2 threads, fp32"]
     assert (first["ms"], second["ms"], third["ms"]) == ({"0": 12.5}, {"1": 2.0}, {})
     assert "gmacs" not in third, "what was not measured is missing, not zero"
-
-
-def test_a_board_of_few_images_carries_a_warning(build):
-    made = [made_record(test_images=n, identity=f"of{n}") for n in (49, 50)]
-    said = {board["images"]: board["few"] for board in embedded(build(made))["boards"]}
-    assert said[49].startswith("With only 49 test images") and said[50] == ""
-
-
-def test_two_label_subsets_of_one_name_keep_two_boards(build):
-    two = [made_record(spec={"data": letter * 16}, identity="photos") for letter in ("a", "b")]
-    sets = [board["set"] for board in embedded(build(two))["boards"]]
-    assert sorted(sets) == ["photos aaaaaaaa", "photos bbbbbbbb"]
 
 
 def test_rows_carry_the_values_of_other_protocols_if_all_their_seeds_have_predictions(build):
@@ -291,17 +261,6 @@ def test_positives_stand_beside_each_label(build):
     assert "groups is not defined here: how many training images" in page
 
 
-def test_a_run_without_predictions_or_scores_says_so(build):
-    plain = made_record()
-    bad = made_record("gap", status="diverged", scores=None, error="nan at step 7", efficiency=None)
-    site = build([plain, bad])
-    assert "nan at step 7" in run(site, bad).text
-    page = run(site, plain).source
-    assert "There are no predictions beside the record." in page
-    assert "<td>cat</td><td>50.00</td></tr>" in page, "a label has neither count nor interval"
-    assert 'class="sure"' not in page and 'id="reliability"' not in page
-
-
 # -------------------------------------------------------------------------------- a method's page
 def test_a_methods_page_holds_citation_deviations_options_and_rows(build):
     score = Reported(
@@ -321,9 +280,3 @@ def test_a_methods_page_holds_citation_deviations_options_and_rows(build):
     for wanted in said:
         assert wanted in page.text, wanted
     assert "https://x.org" in page.links
-
-
-def test_facts_are_flat_and_leave_out_what_is_empty():
-    nested = {"a": {"b": 0.00123456789, "c": None, "d": ()}, "e": True, "f": [1, 2], "g": [{}]}
-    assert facts(nested) == [("a.b", "0.00123457"), ("e", "yes"), ("f", "1, 2"), ("g", "[{}]")]
-    assert [number(v) for v in (1234.5, None, float("nan"))] == ["1,234.50", "\u2013", "\u2013"]

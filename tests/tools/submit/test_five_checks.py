@@ -8,7 +8,7 @@ import pytest
 
 from mlbench.store import Store
 from mlbench.tracks import PROBE
-from mlbench.types import Augmentation, Places, Predictions
+from mlbench.types import Places, Predictions
 from mlbench_tools.submit import pack_file
 from mlbench_tools.submit.five_checks import verify
 from mlbench_tools.submit.pack_file import make, read
@@ -89,12 +89,6 @@ def other_settings(**fields):
     )
 
 
-def infinite_logit(record, seen):
-    logits = seen.logits.copy()
-    logits[3, 4] = np.inf
-    return record, replace(seen, logits=logits)
-
-
 def fewer_images(record, seen):
     """Scores of the first 28 images."""
     part = Predictions(seen.logits[:28], seen.targets[:28], seen.keys[:28])
@@ -121,23 +115,14 @@ TAMPERED = {
     "run id": (edited(run_id="0" * 16), {"run id"}, "of the record is not that of the settings"),
     "digest": (other_spec(data="0" * 16), {"data"}, "digest .* is not that of voc2007-mini"),
     "edition": (edited(identity="voc2007"), {"data"}, "edition .* voc2007-mini voc2007$"),
-    "images missing": (fewer_images, {"data"}, "images are not the test split of voc2007-mini"),
     "other images": (other_images, {"data"}, "images are not the test split of voc2007-mini"),
     "targets": (better_targets, {"data"}, "labels, their order or targets are not those"),
     "label order": (reversed_labels, {"data"}, "labels, their order or targets are not those"),
     "score": (edited_part("scores", mAP=60.0), {"scores"}, "mAP is not what the predictions give"),
-    "no scores": (edited(scores=None), {"scores"}, "mAP is not what .* None"),
-    "no AP": (edited(average_precision=()), {"scores"}, "one average precision a label 20 0"),
     "APs": (
         edited(average_precision=(99.0,) * 20),
         {"scores"},
         "precision of 20 labels .*aeroplane .* and 15 more aeroplane 99.0, ",
-    ),
-    "infinite": (infinite_logit, {"scores"}, "cannot be scored"),
-    "augmented": (
-        other_settings(augmentation=(Augmentation(name="flip").model_dump(),)),
-        {"settings"},
-        "augmentation is not that of the probe track",
     ),
     "selected on test": (
         other_settings(selection="test"),
@@ -149,7 +134,6 @@ TAMPERED = {
         {"settings"},
         r"optimizer\.momentum is not that of the probe track, which fixes it 0\.9 0\.5",
     ),
-    "track": (other_spec(track="controlled"), {"settings"}, "frozen_stages is not .* 0 -1"),
     "method": (other_spec(method="msrn"), {"settings"}, "head is not that of .* msrn gap"),
     "parameters": (
         edited_part("efficiency", parameters_backbone=1_000_000),
@@ -184,13 +168,6 @@ def test_members_of_another_run_are_found(member, honest, voc, tmp_path):
     assert of_manifest == (not honest)
 
 
-@pytest.mark.parametrize("text", ["settings: {", "method: gap", ""])
-def test_a_recipe_that_cannot_be_read_is_found(text, voc, tmp_path):
-    members = {**taken_apart(make(*voc)), pack_file.RECIPE: text.encode()}
-    [(check, found)] = findings(verified(tmp_path, put_together(members)))
-    assert check == "run id" and "recipe.yaml cannot be read" in found
-
-
 # ----------------------------------------------------------------------------------- the data set
 PARTS = {
     "whole": {},
@@ -215,7 +192,6 @@ DATA = {
     "targets": (better_targets, "labels, their order or targets are not"),
     "label order": (reversed_labels, "labels, their order or targets are not"),
     "digest": (other_spec(data="0" * 16), "the data set under --data is not the run's"),
-    "edition": (edited(identity="elsewhere"), "the data set under --data is not the run's"),
 }
 
 
@@ -274,7 +250,6 @@ def test_a_head_with_label_vectors_of_a_file_may_have_another_size(tmp_path):
     ("fields", "text"),
     [
         ({"commit": None}, "nobody else has the code"),
-        ({"commit": "0" * 40 + "-dirty"}, "nobody else has the code"),
         ({"status": "diverged", "scores": None, "efficiency": None}, "the run diverged"),
     ],
 )

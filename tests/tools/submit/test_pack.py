@@ -6,7 +6,7 @@ import pytest
 
 from mlbench.store import Store
 from mlbench_tools.submit.pack_file import make
-from tests.tools.submit.parts import RESULTS, committed, made
+from tests.tools.submit.parts import committed, made
 
 
 @pytest.fixture
@@ -30,17 +30,6 @@ def test_a_contributor_packs_and_a_maintainer_adds(cli, store, tmp_path):
     [theirs] = Store(tmp_path / "theirs").records()
     assert theirs == record.model_copy(update={"added": theirs.added}) and theirs.added
     assert "is in theirs already" in cli("verify", file.name, "--into", "theirs").out
-
-
-def test_a_run_is_named_by_id_prefix_or_file(cli, store, tmp_path):
-    [record] = store.records()
-    [file] = (tmp_path / "results").glob("records/*/*/*.json")
-    for i, name in enumerate((record.run_id, record.run_id[:4], file)):
-        assert cli("pack", name, "--out", f"deep/{i}.zip").code == 0
-    packs = {(tmp_path / "deep" / f"{i}.zip").read_bytes() for i in range(3)}
-    assert packs == {make(record, store.predictions(record))}
-    committed_file = min((RESULTS / "records" / "voc2007-mini" / "gap").glob("*.json"))
-    assert cli("pack", committed_file).code == 0
 
 
 def test_a_run_that_cannot_be_packed_is_named(cli, store, tmp_path):

@@ -14,7 +14,7 @@ from mlbench.store import Store
 from mlbench.types import PackError, Predictions
 from mlbench_tools.submit import pack_file
 from mlbench_tools.submit.five_checks import verify
-from mlbench_tools.submit.intake import add, superseding
+from mlbench_tools.submit.intake import superseding
 from mlbench_tools.submit.pack_file import make, read
 from tests.store.made import NAMES, made_predictions, made_record
 from tests.tools.submit.parts import made, put_together, taken_apart
@@ -101,48 +101,18 @@ def test_a_run_that_nobody_could_verify_is_not_packed(status, seen):
 
 
 # ---------------------------------------------------------------------------------------- a store
-def test_a_pack_is_added_once(run, tmp_path):
-    record, predictions = run
-    odd = record.epochs[0].model_copy(update={"grad_norm": float("nan")})  # not equal to itself
-    pack = repacked(tmp_path, record.model_copy(update={"epochs": (odd,)}), predictions)
-    store = Store(tmp_path / "theirs")
-    for outcome in ("added as", f"is in {store.root} already"):
-        assert list(superseding(pack.record, store, False)) == []
-        assert add(pack, store).startswith(outcome)
-    [added] = store.records()
-    assert added.added and added.run_id == record.run_id and store.superseded() == []
-    assert equal(store.predictions(added), predictions)
 
 
-def test_a_newer_run_supersedes_if_asked(run, tmp_path):
+def test_no_older_and_no_diverged_run_supersedes(run, tmp_path):
     record, predictions = run
     store = Store(tmp_path / "store")
     store.write(record, predictions)
-    newer = record.model_copy(update=LATER)
-    pack = repacked(tmp_path, newer, predictions)
-    [remark] = superseding(newer, store, False)
-    assert remark.kind == "finding" and "--supersede" in remark.text
-    assert record.started in remark.expected and newer.started in remark.found
-    assert list(superseding(newer, store, True)) == []
-    assert f"supersedes that of {record.started}" in add(pack, store)
-    [added] = store.records()
-    assert added.model_copy(update={"added": ""}) == newer and store.superseded() == [record]
-
-
-@pytest.mark.parametrize(
-    ("changed", "text"),
-    [
-        ({"notes": ("changed",)}, "did not start earlier"),
+    for changed, text in (
         ({"started": "2025-02-02T00:00:00+00:00"}, "did not start earlier"),
         ({**LATER, "status": "diverged", "scores": None}, "the pack's diverged"),
-    ],
-)
-def test_no_older_and_no_diverged_run_supersedes(changed, text, run, tmp_path):
-    record, predictions = run
-    store = Store(tmp_path / "store")
-    store.write(record, predictions)
-    [remark] = superseding(record.model_copy(update=changed), store, True)
-    assert remark.kind == "finding" and text in remark.text
+    ):
+        [remark] = superseding(record.model_copy(update=changed), store, True)
+        assert remark.kind == "finding" and text in remark.text
 
 
 # --------------------------------------------------------------------------------- damaged packs
@@ -196,11 +166,8 @@ BAD = {
     ),
     "no record": (without(pack_file.RECORD), "it has no record.json"),
     "no predictions": (without(pack_file.PREDICTIONS), "it has no predictions.npz"),
-    "record": (with_member(pack_file.RECORD, b"{}"), "cannot read record.json"),
     "half a validation": (with_array("validation_targets", None), "predictions.npz is damaged"),
     "pickled": (with_array("keys", np.array([{}])), "predictions.npz is damaged"),
-    "flat": (with_array("targets", np.zeros(3, np.int8)), "predictions.npz is damaged"),
-    "no key": (with_array("keys", np.array(["a"])), "predictions.npz is damaged"),
     "fewer images": (
         with_fields(pack_file.RECORD, test_images=31),
         "30 images, the record 31",
@@ -216,11 +183,6 @@ def test_a_damaged_pack_is_refused(name, run, tmp_path):
         read(file)
     assert str(file) in str(caught.value)
     assert list(tmp_path.iterdir()) == [file], "reading leaves nothing behind"
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(PackError, match=r"nowhere\.zip cannot be read \(No such file"):
-        read(tmp_path / "nowhere.zip")
 
 
 @PROPERTY

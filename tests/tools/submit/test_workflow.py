@@ -68,10 +68,6 @@ def test_findings_fail_the_job(proposed):
     assert code != 0 and asked == ["verify", "submissions/old.zip"]
 
 
-def test_a_submission_without_a_pack_fails(proposed):
-    assert ran(proposed) == (1, None)
-
-
 def test_the_verifier_is_not_the_pull_requests():
     first, *_ = JOB["jobs"]["verify"]["steps"]
     assert first["with"]["ref"] == "${{ github.event.pull_request.base.sha }}"

@@ -71,10 +71,8 @@ def test_only_some(cli):
     ("fields", "said"),
     [
         ({"method": "gmp"}, "no published files of gmp are known"),
-        ({"method": "crsa"}, "unknown head 'crsa'"),
         ({"kind": "song"}, "unknown kind 'song'"),
         ({"inputs": {}}, "no input 'features'"),
-        ({"heads": 3}, "csra: heads=3"),
         ({"keys": [["multi_head.0.head.weight", [6, 31, 1, 1]]]}, "[1, 6, 31] instead of"),
         (
             {"keys": [["multi_head.0.head.weight", [6, 32, 1, 1]], ["x", [2]]]},
@@ -88,23 +86,3 @@ def test_a_fixture_that_cannot_be_computed_fails_and_says_why(cli, tmp_path, fie
     done = cli("parity", file)
     assert done.code == 1 and said in " ".join(done.err.split())
     assert "0 of 1 fixtures agree" in done.out
-
-
-def test_an_array_that_a_method_does_not_give_fails(cli, tmp_path):
-    file = part_of(tmp_path, "csra_h1_c6")
-    with np.load(file.with_suffix(".npz")) as arrays:
-        more = {k: arrays[k] for k in arrays.files} | {"csra_h1_c6/attention": np.zeros(3)}
-    np.savez(file.with_suffix(".npz"), **more)
-    done = cli("parity", file)
-    assert done.code == 1 and "csra gives no attention" in done.err
-
-
-def test_a_malformed_file_is_refused(cli, tmp_path):
-    (tmp_path / "a.json").write_text("{}")
-    done = cli("parity", tmp_path / "a.json")
-    assert done.code == 2 and "a.npz" in done.err
-    np.savez(tmp_path / "a.npz", x=np.zeros(1))
-    done = cli("parity", tmp_path / "a.json")
-    assert done.code == 2 and "'salt' and 'fixtures'" in done.err
-    (tmp_path / "a.json").write_text("{")
-    assert cli("parity", tmp_path / "a.json").code == 2

@@ -150,6 +150,17 @@ def kinds_of(text: str) -> list[Kind]:
     return sorted({p.kind for p in plugins() if p.name == name}, key=KINDS.index)
 
 
+def find_all(text: str) -> list[Plugin]:
+    """Return the plugins of every kind that a name stands for.
+
+    Raises:
+        PluginError: there is none, or two distributions claim the name.
+    """
+    if not (kinds := kinds_of(text)):
+        raise unknown_plugin(text)
+    return [find(kind, text) for kind in kinds]
+
+
 def canonical(kind: Kind, text: str) -> str:
     """Return the name that runs record: the alphabetically first of all aliases.
 

@@ -2,8 +2,6 @@
 
 A latency depends on the model and the machine, not on the loss, the data or the seed. Other work on
 the machine can only increase it, so the lowest of several measurements is the best estimate.
-A submitted latency cannot be recomputed. It is used only where no run made in the store measured
-the model, so that a submission changes no other row.
 """
 
 from __future__ import annotations
@@ -35,25 +33,14 @@ Latencies = Mapping[Model, Mapping[str, float]]
 
 
 def lowest_latencies(records: Iterable[RunRecord]) -> Latencies:
-    """Return the lowest median at batch 1 of each model, for each place of measurement.
-
-    A record that was added to the store counts only if no run of the store has measured the model
-    there, so that a submission changes no other row.
-    """
+    """The lowest median at batch 1 of each model, for each place of measurement."""
     found: defaultdict[Model, dict[str, float]] = defaultdict(dict)
-    measured: set[tuple[Model, str]] = set()
-    for record in sorted(records, key=lambda record: bool(record.added)):
-        if (cost := record.efficiency) is None:
-            continue
-        model, where = _model(record, cost), place(cost, record)
-        if not record.added:
-            measured.add((model, where))
-        elif (model, where) in measured:
-            continue
-        times = found[model]
-        for one in cost.latency:
-            if one.batch_size == 1:
-                times[where] = min(one.median_ms, times.get(where, one.median_ms))
+    for record in records:
+        if (cost := record.efficiency) is not None:
+            times, where = found[_model(record, cost)], place(cost, record)
+            for one in cost.latency:
+                if one.batch_size == 1:
+                    times[where] = min(one.median_ms, times.get(where, one.median_ms))
     return found
 
 

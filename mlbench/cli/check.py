@@ -15,12 +15,7 @@ def check(
     names: Annotated[list[str], typer.Argument(help="Names of plugins of any kind.")],
 ) -> None:
     """Check plugins against the contract of their kind; exit code 1 if a check fails."""
-    found = []
-    for name in names:
-        kinds = registry.kinds_of(name)
-        if not kinds:
-            raise registry.unknown_plugin(name)
-        found += [registry.find(kind, name) for kind in kinds]
+    found = [plugin for name in names for plugin in registry.find_all(name)]
     import mlbench.contracts as contracts
 
     failed = 0

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
 
 from mlbench.types import SuiteError, Track
 
@@ -40,6 +42,20 @@ class _Plain(Console):
 # Without emoji: rich would print the label `logit:dog:` with a picture of a dog.
 console = _Plain(width=_width, emoji=False)
 errors = _Plain(stderr=True, soft_wrap=True, emoji=False)
+
+
+def plain_table(columns: Iterable[str], right: Container[str] = ()) -> Table:
+    """Make a table without lines.
+
+    Args:
+        columns: their headings.
+        right: those whose cells stand on the right.
+    """
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(Text(column), overflow="fold", justify=justify)
+    return table
 
 
 def print_error(error: Exception) -> None:

@@ -6,10 +6,9 @@ import json
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from mlbench import registry
-from mlbench.cli.console import AsJson, console
+from mlbench.cli.console import AsJson, console, plain_table
 from mlbench.registry import EVERY_KIND, PLURALS, Kind
 from mlbench.text import unknown
 from mlbench.types import SuiteError
@@ -42,9 +41,7 @@ def list_plugins(
         ]
         typer.echo(json.dumps(rows, indent=1))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("kind", "name", "distribution", "version", ""):
-        table.add_column(column, overflow="fold")
+    table = plain_table(("kind", "name", "distribution", "version", ""))
     for p in found:
         table.add_row(p.kind, p.name, p.distribution, p.version, problems.get(p, ""))
     console.print(table)

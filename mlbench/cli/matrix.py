@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, NoReturn
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from mlbench.boards.variants import variants
 from mlbench.cli import show_boards
@@ -20,6 +19,7 @@ from mlbench.cli.console import (
     data_folder,
     device_name,
     errors,
+    plain_table,
     print_error,
     thread_count,
 )
@@ -204,9 +204,7 @@ def _variants(planned: Plan) -> dict[str, str]:
 
 def print_plan(planned: Plan) -> None:
     """Print which runs would be executed, and why."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("run", "what", "track", "state"):
-        table.add_column(column, overflow="fold")
+    table = plain_table(("run", "what", "track", "state"))
     states = [(spec, f"would run: {planned.why}") for spec in planned.missing]
     states += [(spec, "done") for spec in planned.done]
     states += [(spec, "diverged before") for spec, _ in planned.diverged]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,10 @@ import typer
 
 from mlbench.types import MlbenchError, Track
 
-MATRIX, TRAINING, MACHINE = "What to run", "Training", "Machine"
+matrix_option = partial(typer.Option, rich_help_panel="What to run")
+training_option = partial(typer.Option, rich_help_panel="Training")
+machine_option = partial(typer.Option, rich_help_panel="Machine")
+
 EXAMPLES = """
 Examples:
 
@@ -24,104 +28,65 @@ Examples:
 def run(
     plugins: Annotated[
         str | None,
-        typer.Option(
-            help="Plugins of any kind, separated by commas; every combination runs.",
-            rich_help_panel=MATRIX,
-        ),
+        matrix_option(help="Plugins of any kind, separated by commas; every combination runs."),
     ] = None,
     datasets: Annotated[
-        str | None,
-        typer.Option(
-            help="Data sets, separated by commas. Default: synthetic.", rich_help_panel=MATRIX
-        ),
+        str | None, matrix_option(help="Data sets, separated by commas. Default: synthetic.")
     ] = None,
     backbones: Annotated[
-        str | None,
-        typer.Option(
-            help="Backbones, separated by commas. Default: set by the track.",
-            rich_help_panel=MATRIX,
-        ),
+        str | None, matrix_option(help="Backbones, separated by commas. Default: set by the track.")
     ] = None,
     losses: Annotated[
-        str | None,
-        typer.Option(
-            help="Losses, separated by commas. Default: set by the track.", rich_help_panel=MATRIX
-        ),
+        str | None, matrix_option(help="Losses, separated by commas. Default: set by the track.")
     ] = None,
     seeds: Annotated[
-        str | None,
-        typer.Option(help="Seeds, separated by commas. Default: 0.", rich_help_panel=MATRIX),
+        str | None, matrix_option(help="Seeds, separated by commas. Default: 0.")
     ] = None,
     track: Annotated[
         Track | None,
-        typer.Option(
-            help="Which rules the runs follow (see benchmarks/README.md). Default: controlled.",
-            rich_help_panel=MATRIX,
+        matrix_option(
+            help="Which rules the runs follow (see benchmarks/README.md). Default: controlled."
         ),
     ] = None,
     suite: Annotated[
         Path | None,
-        typer.Option(
-            help="A YAML file with these options and more; options given here override it.",
-            rich_help_panel=MATRIX,
+        matrix_option(
+            help="A YAML file with these options and more; options given here override it."
         ),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
+        matrix_option(
             "--set",
             metavar="NAME=VALUE",
             help="Any field of a suite file, e.g. optimizer.lr=3e-4, holdout=0.2, "
             "selection=validation, dataset_options.year=2014. May be repeated.",
-            rich_help_panel=MATRIX,
         ),
     ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Training epochs.", rich_help_panel=TRAINING),
-    ] = None,
+    epochs: Annotated[int | None, training_option(min=1, help="Training epochs.")] = None,
     image_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Side length of the images in pixels.", rich_help_panel=TRAINING),
+        int | None, training_option(min=1, help="Side length of the images in pixels.")
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(
-            help="Initial weights of the backbone: default, none, or a file.",
-            rich_help_panel=TRAINING,
-        ),
+        training_option(help="Initial weights of the backbone: default, none, or a file."),
     ] = None,
     words: Annotated[
         str | None,
-        typer.Option(
-            help="Label vectors: cooccurrence, random, a GloVe text file, or an .npz file.",
-            rich_help_panel=TRAINING,
+        training_option(
+            help="Label vectors: cooccurrence, random, a GloVe text file, or an .npz file."
         ),
     ] = None,
     data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the data sets. Default: $MLBENCH_DATA.", rich_help_panel=MACHINE
-        ),
+        Path | None, machine_option(help="Folder of the data sets. Default: $MLBENCH_DATA.")
     ] = None,
     results: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the results. Default: results.", rich_help_panel=MACHINE),
+        Path | None, machine_option(help="Folder of the results. Default: results.")
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MACHINE),
-    ] = None,
-    gpus: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes on this machine.", rich_help_panel=MACHINE),
-    ] = None,
-    retry_diverged: Annotated[
-        bool, typer.Option(help="Run diverged runs again.", rich_help_panel=MACHINE)
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option(help="Show the plan; run nothing.", rich_help_panel=MACHINE)
-    ] = False,
+    device: Annotated[str | None, machine_option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
+    gpus: Annotated[int | None, machine_option(min=1, help="Processes on this machine.")] = None,
+    retry_diverged: Annotated[bool, machine_option(help="Run diverged runs again.")] = False,
+    dry_run: Annotated[bool, machine_option(help="Show the plan; run nothing.")] = False,
 ) -> None:
     """Train and score every missing run of a matrix, and print its board."""
     from mlbench.cli import matrix

@@ -19,13 +19,9 @@ if TYPE_CHECKING:
 
 def show(name: Annotated[str, typer.Argument(help="Name of a plugin of any kind.")]) -> None:
     """Print a plugin's card: citation, options with defaults, distribution and version."""
-    kinds = registry.kinds_of(name)
-    if not kinds:
-        raise registry.unknown_plugin(name)
-    for kind in kinds:
-        plugin = registry.find(kind, name)
+    for plugin in registry.find_all(name):
         console.print(
-            f"[bold]{kind} {escape(plugin.label)}[/bold]  "
+            f"[bold]{plugin.kind} {escape(plugin.label)}[/bold]  "
             f"[dim]{escape(plugin.distribution)} {plugin.version}  {plugin.value}[/dim]"
         )
         _card(plugin)

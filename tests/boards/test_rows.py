@@ -138,18 +138,6 @@ def test_a_latency_is_the_lowest_of_the_model_whatever_its_loss_seed_or_data():
     assert {ms(coco, loss) for loss in ("bce", "asl", "aam")} == {16.4} == {ms(voc, "focal")}
 
 
-def test_a_submitted_latency_counts_only_where_the_store_measured_none():
-    added = {"added": "2026-02-02T00:00:00+00:00"}
-    submitted = [timed(1.0, "asl", **added), timed(2.0, "focal", **added)]
-    assert ms(only([timed(12.5), *submitted]), "asl") == 12.5
-    assert ms(only(submitted), "focal") == 1.0
-    elsewhere = timed(3.0, "asl", efficiency={"threads": 1}, **added)
-    assert dict(only([timed(12.5), elsewhere]).rows[0].latency) == {
-        "AMD EPYC, 1 thread, fp32": 3.0,
-        "AMD EPYC, 2 threads, fp32": 12.5,
-    }
-
-
 @pytest.mark.parametrize(
     "other",
     [

@@ -9,7 +9,7 @@ import typer
 from pydantic_core import to_json
 
 from mlbench.boards.markup import p_value
-from mlbench.cli.console import AsJson, console, errors
+from mlbench.cli.console import AsJson, console, errors, plain_table
 from mlbench.text import count
 from mlbench.types import SuiteError
 
@@ -39,14 +39,12 @@ def explain(
 
 
 def _show(board: BoardVariance) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     title = f"{board.board}: {count(board.runs, 'run')}, sd {board.deviation:.2f} points of mAP"
     console.print(Text(title, style="bold"))
-    table = Table(box=None, pad_edge=False)
-    for name in ("cause", "levels", "df", "share", "points", "p"):
-        table.add_column(name, justify="left" if name == "cause" else "right")
+    numbers = ("levels", "df", "share", "points", "p")
+    table = plain_table(("cause", *numbers), numbers)
     for part in board.parts:
         table.add_row(
             part.name,

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from mlbench.cli.console import AsJson, Results, console, errors
+from mlbench.cli.console import AsJson, Results, console, errors, plain_table
 from mlbench.text import count
 from mlbench.types import MeasureError, SuiteError
 
@@ -119,7 +118,7 @@ def _show(data: Mapping[str, Any], by_label: bool) -> None:
     size = f"{count(data['images'], 'image')}, {count(data['labels'], 'label')}"
     console.print(f"{data['file']}: {size}", markup=False, highlight=False)
     protocols = data["protocols"]
-    table = _table("protocol", "")
+    table = plain_table(("protocol", ""))
     for name, protocol in protocols.items():
         values = protocol["values"].items()
         numbers = "  ".join(f"{value} {_cell(number)}" for value, number in values)
@@ -144,7 +143,7 @@ def _marked(name: str, protocol: Mapping[str, Any]) -> str:
 def _show_labels(name: str, columns: Mapping[str, Mapping[str, float | str | None]]) -> None:
     if not columns:
         return
-    table = _table(name, *columns)
+    table = plain_table((name, *columns))
     for label in next(iter(columns.values())):
         table.add_row(escape(label), *(_cell(column[label]) for column in columns.values()))
     console.print()
@@ -158,13 +157,6 @@ def _cell(value: float | str | None) -> str:
     return f"{value:.2f}" if isinstance(value, float) else escape(str(value))
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(escape(column), overflow="fold")
-    return table
-
-
 def _list(as_json: bool) -> None:
     from mlbench.metrics.protocols import PROTOCOLS, TREATMENTS
 
@@ -176,7 +168,7 @@ def _list(as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"protocols": protocols, "treatments": treatments}, indent=1))
         return
-    table = _table("protocol", "version", "definition", "source")
+    table = plain_table(("protocol", "version", "definition", "source"))
     for name, row in protocols.items():
         cells = (_marked(name, row), str(row["version"]), row["definition"], row["source"])
         table.add_row(*map(escape, cells))

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlbench import registry
-from mlbench.cli.console import AsJson, console
+from mlbench.cli.console import AsJson, console, plain_table
 from mlbench.text import count
 from mlbench.types import PluginError, Precision, SuiteError
 
@@ -72,8 +72,7 @@ def profile(
     from mlbench_tools.costs.profiling import Measuring
     from mlbench_tools.costs.profiling import profile as profile_heads
 
-    fields = {"plugins": _names(plugins), "backbones": _names(backbones or "")}
-    suite = make_suite(fields, "the command line")
+    suite = make_suite({"plugins": plugins, "backbones": backbones or ""}, "the command line")
     if others := (*suite.losses, *suite.datasets):
         raise SuiteError(
             f"--plugins: {', '.join(others)} costs nothing at inference; name methods and backbones"
@@ -127,14 +126,10 @@ def _reported(recipe: Recipe) -> str:
 
 def _numbers(flag: str, text: str) -> list[int]:
     """Read the different numbers of a flag, in its order."""
-    parts = _names(text)
+    parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() and int(part) for part in parts):
         raise SuiteError(f"{flag} {text}: give numbers from 1, as in {flag} 20,80")
     return list(dict.fromkeys(map(int, parts)))
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _show(found: Profile) -> None:
@@ -159,10 +154,8 @@ def _show(found: Profile) -> None:
 def _table(one: BackboneProfile) -> Table:
     # A head that was counted but not measured has fewer units than the backbone.
     units = list(_costs(one.cost))
-    table = Table(box=None, pad_edge=False)
-    table.add_column("method")
-    for name in ("labels", *units, "of all GMACs"):
-        table.add_column(name, justify="right")
+    numbers = ("labels", *units, "of all GMACs")
+    table = plain_table(("method", *numbers), numbers)
     for head in one.heads:
         costs, share = {}, "-"
         if head.cost:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,12 +12,10 @@ import typer
 from rich.progress import MofNCompleteColumn
 
 from mlbench import registry
-from mlbench.cli.console import cache_folder, console, data_folder, errors
+from mlbench.cli.console import AsJson, Data, cache_folder, console, data_folder, errors
 from mlbench.text import count, shorten
 from mlbench.types import DataError, PluginError, Split, SuiteError
 from mlbench_tools.fetch.terminal import (
-    Data,
-    Json,
     Name,
     Options,
     card_of,
@@ -31,7 +28,6 @@ from mlbench_tools.fetch.terminal import (
 )
 
 if TYPE_CHECKING:
-    from mlbench.types import Sample
     from mlbench_tools.fetch.archives import ArchiveSource
 
 MAX_SAMPLES = 400
@@ -45,7 +41,7 @@ data = typer.Typer(
 
 
 @data.command(name="list")
-def list_datasets(as_json: Json = False) -> None:
+def list_datasets(as_json: AsJson = False) -> None:
     """List the data sets with their official sizes and how to get them."""
     rows: list[dict[str, str | int | None]] = []
     for plugin in registry.plugins("dataset"):
@@ -57,16 +53,17 @@ def list_datasets(as_json: Json = False) -> None:
         if card:
             fetched = card.archives and all(archive.url for archive in card.archives)
             by_hand = "steps by hand" if card.steps or card.archives else ""
-            row = {
-                "name": plugin.name,
-                "title": card.title,
-                "labels": card.labels,
-                "train": card.splits["train"].images if "train" in card.splits else None,
-                "test": card.splits["test"].images if "test" in card.splits else None,
-                "had_by": "fetch" if fetched else by_hand,
-                "licence": card.licence,
-            }
-            rows.append(row)
+            rows.append(
+                {
+                    "name": plugin.name,
+                    "title": card.title,
+                    "labels": card.labels,
+                    "train": card.splits["train"].images if "train" in card.splits else None,
+                    "test": card.splits["test"].images if "test" in card.splits else None,
+                    "had_by": "fetch" if fetched else by_hand,
+                    "licence": card.licence,
+                }
+            )
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -91,7 +88,7 @@ def fetch(
             "is checked; may be repeated."
         ),
     ] = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Download, check and unpack a data set, or print the manual steps.
 
@@ -152,7 +149,7 @@ def verify(
     data: Data = None,
     option: Options = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Decoding threads.")] = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Decode every image and print the edition and all problems; exit code 1 if there are any.
 
@@ -195,7 +192,7 @@ def split(
     data: Data = None,
     option: Options = None,
     out: Annotated[Path | None, typer.Option(help="File to write the keys to.")] = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the validation split of train, and whether it is the published one.
 
@@ -233,7 +230,7 @@ def stats(
     data: Data = None,
     option: Options = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the co-occurrence to this .png.")] = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count images and labels: per image, per class, in pairs, and images without labels."""
     import numpy as np
@@ -261,7 +258,6 @@ def show(
     grid: Annotated[str, typer.Option(help="Grid of samples, COLUMNSxROWS.")] = "4x4",
     split: Annotated[Split, typer.Option(help="train or test.")] = "train",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
-    as_json: Json = False,
 ) -> None:
     """Draw random samples with their labels to a picture."""
     from mlbench_tools.fetch.pictures import contact_sheet, draw_samples
@@ -276,17 +272,3 @@ def show(
     index = splits.train if split == "train" else splits.test
     samples = draw_samples(index, rows * columns, seed)
     save(contact_sheet(samples, splits.names, rows, columns), out)
-    if as_json:
-        shown = [_as_data(sample, splits.names) for sample in samples]
-        plain = {"dataset": name, "identity": splits.identity, "split": split, "seed": seed}
-        typer.echo(json.dumps({**plain, "written": str(out), "samples": shown}, indent=1))
-
-
-def _as_data(sample: Sample, names: Sequence[str]) -> dict[str, object]:
-    states = list(zip(names, sample.target.tolist(), strict=True))
-    return {
-        "key": sample.key,
-        "file": str(sample.file),
-        "labels": [name for name, state in states if state == 1],
-        "unknown": [name for name, state in states if state < 0],
-    }

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from mlbench import registry
-from mlbench.cli.console import cache_folder, console, data_folder, errors
+from mlbench.cli.console import cache_folder, console, data_folder, errors, plain_table
 from mlbench.text import named_values
 from mlbench.types import DataError, PluginError, SuiteError
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from mlbench_tools.fetch.unpack import OnProgress
 
 Name = Annotated[str, typer.Argument(help="Name of a data set.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of the data sets. Default: $MLBENCH_DATA.")]
 Options = Annotated[
     list[str] | None,
     typer.Option(
@@ -40,7 +39,6 @@ Options = Annotated[
         help="Option of the data set, NAME=VALUE, e.g. year=2014. May be repeated.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def card_of(name: str) -> DatasetCard:
@@ -100,9 +98,7 @@ def print_result(as_json: bool, plain: Mapping[str, object], lines: list[str]) -
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], text: Sequence[str]) -> Table:
     """A table whose columns hold numbers, except those named as text."""
-    made = Table(box=None, pad_edge=False)
-    for column in columns:
-        made.add_column(column, overflow="fold", justify="left" if column in text else "right")
+    made = plain_table(columns, set(columns) - set(text))
     for row in rows:
         made.add_row(*(f"{v:,}" if isinstance(v, int) else str(v or "") for v in row))
     return made

@@ -136,11 +136,9 @@ class _PublishedFile(Value):
     @model_validator(mode="after")
     def _every_row_has_a_listed_source(self) -> _PublishedFile:
         for i, row in enumerate(self.rows):
-            used = [*row.verified, *row.secondary]
-            if not used:
-                raise ValueError(f"row {i} ({row.method}) has no score, verified or secondary")
-            if missing := set(used) - set(self.sources):
-                raise ValueError(f"row {i} ({row.method}): add {', '.join(missing)} to sources")
+            used = {*row.verified, *row.secondary}
+            if not used or used - set(self.sources):
+                raise ValueError(f"row {i} ({row.method}) has no score, or one without a source")
         return self
 
 

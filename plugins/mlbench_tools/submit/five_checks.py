@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from mlbench import registry, run_file
+from mlbench.boards.variants import flatten
 from mlbench.data.open import open_run
 from mlbench.metrics.bootstrap import score
 from mlbench.text import shorten
@@ -194,22 +194,11 @@ def settings(record: RunRecord) -> Iterator[Remark]:
         text = f"the {spec.track} track does not allow these settings"
         yield finding(text, f"settings of the {spec.track} track", error)
         return
-    here, there = (_leaves(one.model_dump(mode="json")) for one in (expected, spec.settings))
+    here, there = (flatten(one.model_dump(mode="json")) for one in (expected, spec.settings))
     for path in sorted(here | there):
         if here.get(path) != there.get(path):
             text = f"{path} is not that of the {spec.track} track, which fixes it"
             yield finding(text, here.get(path), there.get(path))
-
-
-def _leaves(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return dotted path -> value, for nested mappings."""
-    found: dict[str, Any] = {}
-    for name, value in fields.items():
-        if isinstance(value, Mapping):
-            found |= _leaves(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
 
 
 # ------------------------------------------------------------------------------------------- costs
@@ -257,10 +246,9 @@ def _compare_counts(
 def _card(dataset: str) -> DatasetCard | None:
     """Return the card of a data set; None if its plugin is not installed or has none."""
     try:
-        card = getattr(registry.find("dataset", dataset).load(), "card", None)
+        return registry.dataset_card(registry.find("dataset", dataset))
     except PluginError:
         return None
-    return card if isinstance(card, DatasetCard) else None
 
 
 def _changed_plugins(record: RunRecord) -> Iterator[str]:
@@ -272,14 +260,12 @@ def _changed_plugins(record: RunRecord) -> Iterator[str]:
         ("loss", ran.loss),
         ("dataset", record.spec.dataset),
     )
-    recorded = record.environment.get("plugins")
+    recorded = record.environment.get("plugins") or {}
     for kind, name in used:
-        label = f"{kind} {name.partition(':')[0]}"
-        was = recorded.get(label) if isinstance(recorded, Mapping) else None
-        try:
-            plugin = registry.find(kind, name)
-            here = f"{plugin.distribution} {plugin.version}"
-        except PluginError:
-            here = "not installed"
+        bare = name.partition(":")[0]
+        found = [plugin for plugin in registry.plugins(kind) if plugin.name == bare]
+        here = f"{found[0].distribution} {found[0].version}" if found else "not installed"
+        label = f"{kind} {bare}"
+        was = recorded.get(label)
         if was != here:
             yield f"{label} was {was} in the run and is {here} here: findings on it are warnings"

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mlbench.cli.console import console
 from mlbench.types import PackError
 
-if TYPE_CHECKING:
-    from mlbench.store import Store
-    from mlbench.types import RunRecord
-
 
 def pack(
-    run: Annotated[
-        str, typer.Argument(help="A run id, its first digits, or the .json of a record.")
-    ],
+    run: Annotated[str, typer.Argument(help="A run id, or its first digits.")],
     results: Annotated[Path, typer.Option(help="The store that holds the run.")] = Path("results"),
     out: Annotated[
         Path | None,
@@ -30,41 +24,28 @@ def pack(
     The same run gives the same file. mlbench verify shows what others will see in it.
     """
     from mlbench.files import safe_name
+    from mlbench.store import Store
     from mlbench_tools.submit.pack_file import make
 
     if out is not None and out.suffix.lower() != ".zip":
         raise PackError(f"--out {out}: a pack is a zip; use the name {out.stem or run}.zip")
-    store, record = _find(run, results)
+    store = Store(results)
+    if (record := store.find(run)) is None:
+        raise PackError(
+            f"{results} has no run {run!r}; boards and the names of records have the ids, "
+            "--results names another store"
+        )
     predictions = store.predictions(record) if record.status == "ok" else None
     data = make(record, predictions)
     name = safe_name(f"{record.spec.method}-{record.identity}-{record.run_id}")
     file = out or Path(f"{name}.zip")
     _write(file, data)
-    repeat = "" if record.spec.checkpoint else f"; mlbench repeat {file} repeats the run"
     console.print(
-        f"{file}: run {record.run_id}, {len(data) / 2**10:,.0f} KiB; next: mlbench verify {file}"
-        f"{repeat}",
+        f"{file}: run {record.run_id}, {len(data) / 2**10:,.0f} KiB; next: mlbench verify {file}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _find(run: str, results: Path) -> tuple[Store, RunRecord]:
-    """Find a run by its id or by the file STORE/records/EDITION/METHOD/RUN.json."""
-    from mlbench.store import Store
-
-    file = Path(run).resolve()
-    if file.suffix == ".json" and len(file.parents) > 3:
-        run, results = file.stem, file.parents[3]
-    store = Store(results)
-    record = store.find(run)
-    if record is None:
-        raise PackError(
-            f"{store.root} has no run {run!r} among its {len(store.records())}; boards and the "
-            "names of records have the ids, --results names another store"
-        )
-    return store, record
 
 
 def _write(file: Path, data: bytes) -> None:

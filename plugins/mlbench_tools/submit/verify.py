@@ -110,20 +110,10 @@ def _show(report: VerifyReport) -> None:
             if kind == "finding":
                 _print(f"    expected: {remark.expected}")
                 _print(f"    found:    {remark.found}")
-    _print(f"  {_outcome(report)}")
+    numbers = [count(len(report.of(kind)), kind) for kind in ("finding", "warning")]
+    _print(f"  {report.verdict}: {', '.join(numbers)} in {len(report.checks)} checks")
     if report.added:
         _print(f"  {report.added}")
-
-
-def _outcome(report: VerifyReport) -> str:
-    """Return the verdict in words."""
-    checks = f"in {len(report.checks)} checks"
-    warnings = count(len(report.of("warning")), "warning")
-    if report.verdict == "findings":
-        return f"{count(len(report.of('finding')), 'finding')} {checks}"
-    if report.verdict == "warnings":
-        return f"no finding, and {warnings} for you to judge, {checks}"
-    return f"clean: no finding and no warning {checks}"
 
 
 def _print(text: str, style: str = "") -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from mlbench import registry
 from mlbench.cli import evaluate
@@ -26,6 +25,7 @@ from mlbench.cli.console import (
     console,
     data_folder,
     errors,
+    plain_table,
 )
 from mlbench.text import count, named_values, shorten
 from mlbench.types import SuiteError
@@ -141,10 +141,8 @@ def parity(
 
 
 def _show(results: list[FixtureResult]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in ("fixture", "method", "array", "absolute", "relative", "allowed", ""):
-        numeric = column in ("absolute", "relative", "allowed")
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    numbers = ("absolute", "relative", "allowed")
+    table = plain_table(("fixture", "method", "array", *numbers, ""), numbers)
     marks = {True: "[green]ok[/green]", False: "[red]FAIL[/red]"}
     for result in results:
         for one in result.arrays:

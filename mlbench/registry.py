@@ -62,7 +62,7 @@ class Plugin:
             loaded: Any = functools.reduce(
                 getattr, attribute.split("."), importlib.import_module(module)
             )
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a module may call sys.exit
             raise PluginError(
                 f"{self.kind} {self.name!r} of {self.distribution} {self.version} cannot be "
                 f"imported ({self.value}): {type(error).__name__}: {error}. Fix or uninstall "

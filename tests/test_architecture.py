@@ -1,9 +1,11 @@
 """The house rules that a reader of the tree relies on."""
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,103 @@ LANES = {
     "__main__": {"cli"},
     "__init__": set(),
 }
+
+
+BUDGETS = {
+    "mlbench": 12_000,
+    "plugins/mlbench_plugins": 7_500,
+    "plugins/mlbench_tools": 6_500,
+    "tests": 17_000,
+}
+"""Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
+
+FEWEST = 60
+"""Lines of a core module that a single other one imports; a shorter one belongs into that."""
+
+TRACED = 60
+"""Files that one run may enter at most."""
+
+
+@pytest.mark.parametrize("folder", BUDGETS)
+def test_a_folder_keeps_its_budget(folder, capsys):
+    files = list((ROOT / folder).rglob("*.py"))
+    lines = sum(len(file.read_text().splitlines()) for file in files)
+    with capsys.disabled():
+        print(f"\n{folder}: {lines:,} of {BUDGETS[folder]:,} lines, {len(files)} files")
+    assert lines <= BUDGETS[folder]
+
+
+def module(file):
+    """The dotted name of a source file; a package is called as its folder."""
+    root = ROOT / "plugins" if file.is_relative_to(ROOT / "plugins") else ROOT
+    parts = file.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_a_small_module_of_the_core_has_several_importers():
+    modules = {module(file): file for file in SOURCES}
+    importers = defaultdict(set)
+    for name, file in modules.items():
+        for found in imports(file):
+            target = found if found in modules else found.rpartition(".")[0]
+            importers[target].add(name)
+    small = {
+        name: importers[name]
+        for name, file in modules.items()
+        if name.startswith("mlbench.")
+        and file.name not in ("__init__.py", "__main__.py")
+        and len(file.read_text().splitlines()) < FEWEST
+        and len(importers[name]) == 1
+    }
+    assert not small, "merge each into the one that imports it"
+
+
+def test_one_name_means_one_thing():
+    names = defaultdict(set)
+    for file in SOURCES:
+        names[f"module {module(file).rpartition('.')[2]}"].add(module(file))
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                names[f"class {node.name}"].add(module(file))
+    assert not {name: places for name, places in names.items() if len(places) > 1}
+
+
+RUN = """
+import sys, threading
+entered = set()
+def enter(frame, event, _):
+    if event == "call" and frame.f_code.co_name != "<module>":
+        entered.add(frame.f_code.co_filename)
+from mlbench.cli import main
+threading.setprofile(enter)
+sys.setprofile(enter)
+sys.argv = ["mlbench", "run", "--plugins", "gap", "--epochs", "1", "--image-size", "32"]
+sys.argv += ["--set", "dataset_options={train_images: 40, test_images: 20, size: 32}"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+sys.setprofile(None)
+print(*entered, sep="\\n")
+"""
+
+
+def test_one_run_enters_few_files(tmp_path, cache, capsys):
+    environment = os.environ | {"MLBENCH_CACHE": str(cache)}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    sources = set(map(str, SOURCES))
+    files = [line for line in done.stdout.splitlines() if line in sources]
+    with capsys.disabled():
+        print(f"\none run enters {len(files)} of {len(SOURCES)} files")
+    assert "plugins/mlbench_plugins/methods/pooling.py" in done.stdout
+    assert len(files) <= TRACED, "\n".join(sorted(files))
 
 
 def imports(file):

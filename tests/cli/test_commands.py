@@ -36,6 +36,7 @@ def greet(name: str = typer.Argument(help="Whom.")) -> None:
     ("source", "entry", "reason"),
     [
         ("import does_not_exist", "greet", "No module named"),
+        ("import sys; sys.exit(0)", "greet", "SystemExit"),
         ("other = 1", "greet", "has no attribute"),
         ("def greet(name: Nobody): ...", "greet", "Nobody"),
         ("def greet(): ...", "run", "claimed by"),

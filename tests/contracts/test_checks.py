@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from mlbench import contracts, registry
+from mlbench import contracts as recipes
 from mlbench.contracts import backbone_checks as backbones
 from mlbench.contracts import dataset_checks as datasets
 from mlbench.contracts import head_checks as heads
 from mlbench.contracts import loss_checks as losses
-from mlbench.contracts import recipe_checks as recipes
 from mlbench.contracts.outcome import ContractError, NotChecked
 from mlbench.registry import Plugin
 from mlbench.types import (

@@ -12,9 +12,7 @@ from mlbench.types import PluginError
 from mlbench_plugins.layers.options import check_range
 
 NAMES = [p.name for p in registry.plugins("head") if p.distribution == "mlbench-mlic"]
-OPTIONS = {
-    name: registry.options(registry.find("head", name).load(), ("spec", "labels")) for name in NAMES
-}
+OPTIONS = {name: registry.options(registry.find("head", name).load()) for name in NAMES}
 WITH_PRIOR = [name for name in NAMES if "prior_bias" in OPTIONS[name]]
 LABELS = known_context(np.diag(np.float32([50, 20, 0])), np.ones((3, 4), np.float32))
 

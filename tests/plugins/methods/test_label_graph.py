@@ -101,7 +101,7 @@ def test_without_objects_their_counts_are_refused_and_no_others(head):
     known = label_context(3)
     labels = known_context(known.cooccurrence, known.embeddings)
     head(SPEC, labels, **HEADS[head][1])
-    with pytest.raises(PluginError, match=r"not known here.* use counts 'images', or all labels"):
+    with pytest.raises(PluginError, match=r"not annotated.* use counts 'images', or all labels"):
         head(SPEC, labels, counts="objects", **HEADS[head][1])
 
 

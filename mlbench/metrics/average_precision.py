@@ -37,7 +37,7 @@ def average_precision(scores: ScoreMatrix, targets: Targets) -> Floats:
 
     Returns:
         float64 [C] in [0, 1]; NaN for a class without a positive. NaN never leaves this package:
-        ``mlbench.metrics.score`` reports it as None and counts the classes left out.
+        ``mlbench.metrics.bootstrap.score`` reports it as None and counts the classes left out.
 
     Raises:
         MeasureError: the shapes differ, a score is not finite, or no class has a positive.

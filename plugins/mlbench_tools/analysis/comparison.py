@@ -252,11 +252,11 @@ def paired_bootstrap(
     ``compare_runs`` adds the variance of training instead, pooled over a board.
 
     Draws are shifted so that their mean is the measured difference, as in
-    ``mlbench.metrics.score``: a draw repeats images, which raises the AP of rare labels, and not by
-    the same amount for both. The interval is percentiles of the draws, and p is twice the fraction
-    of draws on the far side of 0, counting one draw more than there were (Davison and Hinkley,
-    1997, section 4.2), so that it is never 0: below 0.05 exactly when the interval leaves 0 out,
-    but for that one draw.
+    ``mlbench.metrics.bootstrap.score``: a draw repeats images, which raises the AP of rare labels,
+    and not by the same amount for both. The interval is percentiles of the draws, and p is twice
+    the fraction of draws on the far side of 0, counting one draw more than there were (Davison and
+    Hinkley, 1997, section 4.2), so that it is never 0: below 0.05 exactly when the interval leaves
+    0 out, but for that one draw.
 
     A class's p value is that of a normal deviate with the standard deviation of the draws: counted
     ones end at 2 / (resamples + 1), too much for any correction for 80 labels.

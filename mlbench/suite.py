@@ -112,7 +112,7 @@ class Suite(Value):
     retry_diverged: bool = False
 
 
-def read_yaml(file: Path) -> Any:
+def read_suite_yaml(file: Path) -> Any:
     """Parse a YAML file.
 
     Raises:
@@ -136,7 +136,7 @@ def read_suite(file: Path) -> dict[str, Any]:
     Raises:
         SuiteError: the file is missing, is not YAML, or has an unknown field.
     """
-    fields = read_yaml(file)
+    fields = read_suite_yaml(file)
     known = Suite.model_fields
     if not isinstance(fields, dict):
         raise SuiteError(f"suite {file} must be a mapping of {', '.join(known)}")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlbench.contracts.made_up import PYRAMID, SPECS, features, label_context, reordered
+from mlbench.contracts.made_up import PYRAMID, SPECS, features, made_up_context, reordered
 from mlbench.contracts.outcome import NotChecked, ensure, ensure_close
 from mlbench.types import FeatureSpec, HeadOutput, PluginError
 
@@ -18,7 +18,7 @@ def _make(factory: Any, spec: FeatureSpec = PYRAMID, labels: int = LABELS, seed:
     """A seeded head; one that refuses spec or labels is not checked."""
     torch.manual_seed(seed)
     try:
-        head = factory(spec, label_context(labels))
+        head = factory(spec, made_up_context(labels))
     except PluginError as refusal:
         raise NotChecked(f"the head refuses: {refusal}") from refusal
     ensure(isinstance(head, nn.Module), f"the factory gives {type(head)}, not an nn.Module")
@@ -166,7 +166,7 @@ def follows_the_order_of_its_labels(factory: Any) -> None:
     """
     order = [3, 0, 4, 1, 2]
     head, wider = _make(factory), _make(factory, labels=LABELS + 1).state_dict()
-    other = factory(PYRAMID, reordered(label_context(LABELS), order))
+    other = factory(PYRAMID, reordered(made_up_context(LABELS), order))
     state = head.state_dict().items()
     other.load_state_dict({n: _reorder(n, t, wider[n], order) for n, t in state})
     ensure_close(

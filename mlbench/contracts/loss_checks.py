@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlbench.contracts.made_up import label_context, targets
+from mlbench.contracts.made_up import made_up_context, targets
 from mlbench.contracts.outcome import NotChecked, ensure, ensure_close
 
 BATCH, LABELS = 6, 7
@@ -24,7 +24,7 @@ def _logits() -> Tensor:
 
 def _evaluate(factory: Any, logits_BC: Tensor, targets_BC: Tensor) -> tuple[Tensor, Tensor]:
     """Value and gradient."""
-    loss = factory(label_context(targets_BC.shape[1]))(logits_BC, targets_BC)
+    loss = factory(made_up_context(targets_BC.shape[1]))(logits_BC, targets_BC)
     ensure(isinstance(loss, Tensor) and loss.ndim == 0, "the loss is no scalar tensor")
     (gradient,) = torch.autograd.grad(loss, logits_BC)
     return loss.detach(), gradient
@@ -50,7 +50,7 @@ def is_finite_for_extreme_logits(factory: Any) -> None:
 
 def is_finite_for_any_cosine(factory: Any) -> None:
     """Value and gradient for cosines of -1 to 1, at the loss's scale and at others up to 64."""
-    angles = getattr(factory(label_context(LABELS)), "angles", None)
+    angles = getattr(factory(made_up_context(LABELS)), "angles", None)
     if angles is None:
         raise NotChecked("it does not work on angles")
     for scale in (angles.scale, *SCALES):
@@ -60,7 +60,7 @@ def is_finite_for_any_cosine(factory: Any) -> None:
 
 def is_float32_inside_autocast(factory: Any) -> None:
     """The value is that of float32, whatever the precision of the logits."""
-    loss, targets_BC = factory(label_context(LABELS)), targets(BATCH, LABELS)
+    loss, targets_BC = factory(made_up_context(LABELS)), targets(BATCH, LABELS)
     for dtype in DTYPES:
         logits_BC = _logits().detach().to(dtype)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -93,7 +93,7 @@ def averages_or_adds_up_over_images(factory: Any) -> None:
     A loss whose ``reduction`` is ``"sum"`` adds up; data-parallel training relies on either.
     """
     logits_BC, targets_BC = _logits(), targets(BATCH, LABELS)
-    adds_up = getattr(factory(label_context(LABELS)), "reduction", "mean") == "sum"
+    adds_up = getattr(factory(made_up_context(LABELS)), "reduction", "mean") == "sum"
     twice, weight = (2, 1.0) if adds_up else (1, 0.5)
     value, gradient = _evaluate(factory, logits_BC, targets_BC)
     double, _ = _evaluate(factory, torch.cat((logits_BC, logits_BC)), targets_BC.repeat(2, 1))
@@ -126,7 +126,7 @@ def pushes_logits_towards_their_targets(factory: Any) -> None:
 def leaves_its_inputs_alone(factory: Any) -> None:
     """The loss writes to neither input, and its value does not depend on earlier calls."""
     logits_BC, targets_BC = _logits(), targets(BATCH, LABELS)
-    loss = factory(label_context(LABELS))
+    loss = factory(made_up_context(LABELS))
     first, second = (loss(logits_BC, targets_BC) for _ in range(2))
     same = torch.equal(logits_BC, _logits()) and torch.equal(targets_BC, targets(BATCH, LABELS))
     ensure(same, "the loss writes to its inputs")

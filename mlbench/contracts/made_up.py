@@ -19,7 +19,7 @@ SPECS: dict[str, FeatureSpec] = {
 PYRAMID = SPECS["a pyramid of three levels"]
 
 
-def label_context(count: int, words: int = 12) -> LabelContext:
+def made_up_context(count: int, words: int = 12) -> LabelContext:
     """Labels whose co-occurrence real images could have; the last of three and more never occurs.
 
     Args:

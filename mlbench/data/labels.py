@@ -50,7 +50,7 @@ def label_context(
         words: a file of word vectors (see ``mlbench.data.words``); ``cooccurrence`` derives the
             embeddings from the true co-occurrence, whatever the graph (see
             ``cooccurrence_embedding``); ``random`` draws them (see ``random_embedding``).
-        graph: what replaces the counts (see ``label_graph``).
+        graph: what replaces the counts (see ``graph_counts``).
         seed: of what is drawn at random.
         objects: counts the objects of each label in the images of ``index``; called only if a head
             asks for them.
@@ -80,7 +80,7 @@ def label_context(
         embeddings_CE = cooccurrence_embedding(counts_CC, len(index), names)
         notes = ("label embeddings derived from the co-occurrence of the training labels",)
     if graph != "cooccurrence":
-        counts_CC = label_graph(graph, counts_CC, seed)
+        counts_CC = graph_counts(graph, counts_CC, seed)
         drawn = f", drawn with seed {seed}" if graph == "random" else ""
         notes += (f"label graph: {graph}{drawn}",)
     return LabelContext(names, counts_CC, embeddings_CE, len(index), partial(objects, index)), notes
@@ -99,7 +99,7 @@ def cooccurrence(targets_NC: Targets) -> Counts:
     return counts_CC
 
 
-def label_graph(graph: Graph, counts_CC: Counts, seed: int) -> Counts:
+def graph_counts(graph: Graph, counts_CC: Counts, seed: int) -> Counts:
     """The counts float32 [C, C] from which heads build their label graph.
 
     How a head processes the counts (thresholds, normalisation) is up to the method; this changes

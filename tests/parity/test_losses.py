@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench_plugins.losses.aam import AAM
 from mlbench_plugins.losses.asl import ASL
 from tests.parity.fixtures import FIXTURES, assert_agrees, normal, uniform
@@ -15,7 +15,7 @@ NOT_OPTIONS = {"method", "kind", "inputs", "eps"}
 def made(factory, fixture, **options):
     names = getattr(factory, "fixture_names", {})
     fields = {names.get(k, k): v for k, v in FIXTURES[fixture].items() if k not in NOT_OPTIONS}
-    return factory(label_context(SHAPE[1]), **fields, **options)
+    return factory(made_up_context(SHAPE[1]), **fields, **options)
 
 
 def assert_value_and_gradient_agree(fixture, loss, inputs, scale, salt):

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench_plugins.losses.aam import AAM
 from mlbench_plugins.losses.bce import BCE
 
-LABELS = label_context(3)
+LABELS = made_up_context(3)
 TARGETS = torch.tensor([[1, 0, -1, 0, 1], [0, 0, 1, 1, -1]], dtype=torch.int8)
 options = st.fixed_dictionaries(
     {

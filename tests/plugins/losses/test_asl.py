@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench_plugins.losses.asl import ASL
 
-LABELS = label_context(3)
+LABELS = made_up_context(3)
 options = st.fixed_dictionaries(
     {
         "gamma_neg": st.sampled_from([0, 0.5, 1, 3.5, 4]),

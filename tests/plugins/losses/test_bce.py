@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench_plugins.layers.loss_terms import REDUCTIONS
 from mlbench_plugins.losses.bce import BCE
 
-LABELS = label_context(3)
+LABELS = made_up_context(3)
 LOGITS = torch.tensor([[0.5, -2.0, 3.0], [1.0, 0.0, -1.0]])
 TARGETS = torch.tensor([[1, 0, -1], [0, -1, -1]], dtype=torch.int8)
 

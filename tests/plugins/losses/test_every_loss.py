@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from mlbench import registry
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench.types import PluginError
 from mlbench_plugins.layers.loss_terms import REDUCTIONS
 
 LOSSES = [p for p in registry.plugins() if (p.kind, p.distribution) == ("loss", "mlbench-mlic")]
 each_loss = pytest.mark.parametrize("loss", [pytest.param(p.load(), id=p.name) for p in LOSSES])
 
-LABELS = label_context(5)
+LABELS = made_up_context(5)
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = 3 * torch.randn(6, 5, generator=GENERATOR)
 TARGETS = torch.randint(-1, 2, (6, 5), generator=GENERATOR, dtype=torch.int8)

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench_plugins.losses.asl import ASL
 from mlbench_plugins.losses.focal import Focal
 
-LABELS = label_context(3)
+LABELS = made_up_context(3)
 LOGITS = torch.linspace(-6, 6, 10, dtype=torch.float64).view(2, 5)
 TARGETS = torch.tensor([[1, 0, -1, 0, 1], [0, 0, 1, 1, -1]], dtype=torch.int8)
 

@@ -6,7 +6,7 @@ from torch.nn.functional import leaky_relu
 from torch.utils.flop_counter import FlopCounterMode
 
 from mlbench import registry, tracks
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench.types import Level
 from mlbench_plugins.methods.add_gcn import ADDGCN, SingleImageBatchNorm
 from tests.plugins.methods.formulas import assert_same, largest, pixels
@@ -16,7 +16,7 @@ SPEC = (Level(4, 16), Level(7, 32))
 
 def randomised(count, width=5):
     torch.manual_seed(count)
-    head = ADDGCN(SPEC, label_context(count), width=width).double()
+    head = ADDGCN(SPEC, made_up_context(count), width=width).double()
     with torch.no_grad():
         head.context_norm.running_mean.normal_()
         head.context_norm.running_var.uniform_(0.5, 2)
@@ -86,7 +86,7 @@ def test_two_images_are_normalised_by_their_own_statistics():
 def test_sums_over_thousands_of_labels_are_no_sums_in_half_precision(half):
     """As they are for 2000 labels of a real map, beyond the largest float16, 65504."""
     torch.manual_seed(0)
-    head = ADDGCN(SPEC, label_context(2000), width=16).eval()
+    head = ADDGCN(SPEC, made_up_context(2000), width=16).eval()
     with torch.no_grad():
         head.transform.bias.fill_(10)
         maps = (torch.randn(1, 7, 3, 3),)
@@ -98,7 +98,7 @@ def test_sums_over_thousands_of_labels_are_no_sums_in_half_precision(half):
 
 def test_memory_grows_with_the_square_of_the_labels_alone():
     """No tensor of B x C x C x K numbers."""
-    head = ADDGCN(SPEC, label_context(60), width=16)
+    head = ADDGCN(SPEC, made_up_context(60), width=16)
     most = largest(lambda: head((torch.randn(2, 7, 3, 4),)).logits)
     assert most == 2 * 60 * 60
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench.types import Level
 from mlbench_plugins.layers import numerics
 from mlbench_plugins.methods.csra import CSRA, TEMPERATURES
@@ -40,7 +40,7 @@ def by_loops(head, x_BDHW):
 def test_forward_and_gradients_are_those_of_the_formulas(monkeypatch, heads, lam, elements):
     monkeypatch.setattr(numerics, "CPU_ELEMENTS", elements)
     torch.manual_seed(heads)
-    head = CSRA(SPEC, label_context(3), heads=heads, lam=lam).double()
+    head = CSRA(SPEC, made_up_context(3), heads=heads, lam=lam).double()
     assert_follows(head, by_loops, torch.randn(2, 7, 2, 3, dtype=torch.float64))
 
 
@@ -52,7 +52,7 @@ def test_temperatures_rise_and_more_than_one_head_ends_with_the_maximum():
 
 
 def test_only_the_direction_of_a_classifier_counts():
-    head = CSRA(SPEC, label_context(3), heads=2)
+    head = CSRA(SPEC, made_up_context(3), heads=2)
     x = torch.randn(2, 7, 3, 3)
     before = head((x,)).logits
     head.weight.data *= 5
@@ -60,7 +60,7 @@ def test_only_the_direction_of_a_classifier_counts():
 
 
 def test_flop_counters_see_scores_and_attention():
-    head = CSRA(SPEC, label_context(3), heads=4)
+    head = CSRA(SPEC, made_up_context(3), heads=4)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         head((torch.randn(2, 7, 2, 5),))
     scores, attention = 4 * 3 * 7 * 10, 3 * 3 * 10

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mlbench import registry
-from mlbench.contracts.made_up import PYRAMID, features, known_context, label_context
+from mlbench.contracts.made_up import PYRAMID, features, known_context, made_up_context
 from mlbench.types import PluginError
 from mlbench_plugins.layers.options import check_range
 
@@ -44,7 +44,7 @@ def test_thousands_of_labels_are_served(name):
     options = {"classifier": "elementwise"} if name == "msrn" else {}
     for chosen in [options] + [{"queries": "words"}] * (name == "ml_decoder"):
         with torch.device("meta"):
-            head = made(name, label_context(5000), **chosen).eval()
+            head = made(name, made_up_context(5000), **chosen).eval()
             logits = head(features(PYRAMID, device="meta")).logits
         assert logits.shape == (2, 5000)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from mlbench.contracts.made_up import known_context, label_context
+from mlbench.contracts.made_up import known_context, made_up_context
 from mlbench.engine.flops import count
 from mlbench.types import Level
 from mlbench_plugins.layers.graph_layers import GraphAttention
@@ -22,7 +22,7 @@ KINDS = ("graph convolution", "graph attention")
 
 def make(labels=5, seed=0, **options):
     torch.manual_seed(seed)
-    return GraphBranch(SPEC, label_context(labels), **options)
+    return GraphBranch(SPEC, made_up_context(labels), **options)
 
 
 def disturb(head):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench.engine.flops import count
 from mlbench.types import Angles, Level
 from mlbench_plugins.methods.grl import GRL
@@ -16,7 +16,7 @@ MAPS = (torch.randn(2, 8, 3, 5, generator=torch.Generator().manual_seed(0)),)
 
 def make(labels=4, seed=0, **options):
     torch.manual_seed(seed)
-    return GRL(SPEC, label_context(labels), **(SMALL | options))
+    return GRL(SPEC, made_up_context(labels), **(SMALL | options))
 
 
 # ---------------------------------------------------------------------------------- the formulas

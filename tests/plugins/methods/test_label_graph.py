@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlbench.contracts.made_up import features, known_context, label_context
+from mlbench.contracts.made_up import features, known_context, made_up_context
 from mlbench.types import Level, PluginError
 from mlbench_plugins.layers.label_graph import (
     COUNTS,
@@ -60,7 +60,7 @@ def by_loops(graph, p, threshold, weight):
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_named_graphs_are_those_of_the_papers(graph, count):
-    probability = conditional_probability(label_context(count)).double()
+    probability = conditional_probability(made_up_context(count)).double()
     expected = by_loops(graph, probability.tolist(), THRESHOLD, WEIGHT)
     made = label_graph(graph, probability, THRESHOLD, WEIGHT).numpy()
     assert np.allclose(made, expected, rtol=1e-12, atol=1e-12)
@@ -69,7 +69,7 @@ def test_named_graphs_are_those_of_the_papers(graph, count):
 
 @pytest.mark.parametrize("counts", COUNTS)
 def test_probabilities_are_shares_of_what_is_counted(counts):
-    labels = label_context(7)
+    labels = made_up_context(7)
     alone = {"images": labels.positives, "objects": labels.objects}[counts]
     expected = labels.cooccurrence / np.maximum(alone, 1)[:, None]
     np.fill_diagonal(expected, 0)
@@ -82,7 +82,7 @@ def test_probabilities_are_shares_of_what_is_counted(counts):
 @pytest.mark.parametrize("counts", COUNTS)
 def test_heads_take_any_of_them(head, graph, counts):
     place, options, _ = HEADS[head]
-    labels = label_context(5)
+    labels = made_up_context(5)
     made = head(SPEC, labels, graph=graph, counts=counts, **options).eval()
     expected = label_graph(graph, conditional_probability(labels, counts))
     assert torch.equal(made.get_buffer(place), expected)
@@ -92,13 +92,13 @@ def test_heads_take_any_of_them(head, graph, counts):
 @pytest.mark.parametrize("head", HEADS)
 def test_the_default_is_the_papers(head):
     place, options, graph = HEADS[head]
-    made = head(SPEC, label_context(5), **options).get_buffer(place)
-    assert torch.equal(made, label_graph(graph, conditional_probability(label_context(5))))
+    made = head(SPEC, made_up_context(5), **options).get_buffer(place)
+    assert torch.equal(made, label_graph(graph, conditional_probability(made_up_context(5))))
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_without_objects_their_counts_are_refused_and_no_others(head):
-    known = label_context(3)
+    known = made_up_context(3)
     labels = known_context(known.cooccurrence, known.embeddings)
     head(SPEC, labels, **HEADS[head][1])
     with pytest.raises(PluginError, match=r"not annotated.* use counts 'images', or all labels"):
@@ -107,7 +107,7 @@ def test_without_objects_their_counts_are_refused_and_no_others(head):
 
 def test_objects_are_counted_once_and_only_if_asked_for():
     asked = []
-    labels = replace(label_context(4), count_objects=lambda: asked.append(1) or np.ones(4, int))
+    labels = replace(made_up_context(4), count_objects=lambda: asked.append(1) or np.ones(4, int))
     conditional_probability(labels)
     assert not asked
     for _ in range(3):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench.engine.flops import count
 from mlbench.types import Level
 from mlbench_plugins.methods.ml_decoder import MLDecoder
@@ -16,7 +16,7 @@ SMALL = {"embedding_dim": 12, "heads": 3, "feedforward": 14}
 
 def made(labels, **options):
     torch.manual_seed(labels)
-    return MLDecoder(SPEC, label_context(labels), **SMALL | options)
+    return MLDecoder(SPEC, made_up_context(labels), **SMALL | options)
 
 
 def maps(images, rows=2, columns=3, **options):

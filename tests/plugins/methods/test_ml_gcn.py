@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench.types import Angles, Level
 from mlbench_plugins.methods.ml_gcn import MLGCN
 from tests.plugins.methods.formulas import assert_follows
@@ -43,13 +43,13 @@ def classifiers_by_loops(head):
 @pytest.mark.parametrize(("count", "threshold", "p"), [(1, 0.4, 0.25), (6, 0.3, 0.25), (9, 0.4, 1)])
 def test_forward_and_gradients_are_those_of_the_formulas(count, threshold, p):
     torch.manual_seed(count)
-    labels = precise(label_context(count))
+    labels = precise(made_up_context(count))
     head = MLGCN(SPEC, labels, threshold=threshold, p=p, width=5).double()
     assert_follows(head, by_loops, torch.randn(2, 7, 2, 3, dtype=torch.float64))
 
 
 def test_cosine_logits_are_those_of_the_angles():
-    head = MLGCN(SPEC, label_context(5), classifier="cosine")
+    head = MLGCN(SPEC, made_up_context(5), classifier="cosine")
     x = torch.randn(2, 7, 3, 3)
     cosines = functional.cosine_similarity(
         x.amax((2, 3))[:, None], head.class_weights()[None], dim=-1
@@ -62,7 +62,7 @@ def test_cosine_logits_are_those_of_the_angles():
 def test_angles_stay_precise_under_autocast():
     """bfloat16 class weights turn the angle a little; bfloat16 logits would be steps of 1/8."""
     torch.manual_seed(0)
-    head = MLGCN(SPEC, label_context(5), classifier="cosine")
+    head = MLGCN(SPEC, made_up_context(5), classifier="cosine")
     x = torch.randn(2, 7, 3, 3)
     with torch.autocast("cpu", torch.bfloat16):
         logits = head((x,)).logits
@@ -72,7 +72,7 @@ def test_angles_stay_precise_under_autocast():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_classifiers_cost_once_a_batch_in_training_and_nothing_in_evaluation(training):
-    head = MLGCN(SPEC, label_context(3), width=5).train(training)
+    head = MLGCN(SPEC, made_up_context(3), width=5).train(training)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         head((torch.randn(2, 7, 2, 5),))
     c, e, k, d, images = 3, 12, 5, 7, 2

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mlbench.contracts.made_up import features, label_context
+from mlbench.contracts.made_up import features, made_up_context
 from mlbench.types import Level, PluginError
 from mlbench_plugins.layers import numerics
 from mlbench_plugins.layers.channel_attention import channel_attention
@@ -47,7 +47,7 @@ def by_loops(head, maps):
 @pytest.mark.parametrize(("classifier", "count"), [("mlp", 3), ("elementwise", 7), ("mlp", 1)])
 def test_forward_is_that_of_the_formulas(classifier, count):
     torch.manual_seed(0)
-    head = MSRN(SPEC, label_context(count), classifier=classifier, groups=min(2, count)).double()
+    head = MSRN(SPEC, made_up_context(count), classifier=classifier, groups=min(2, count)).double()
     maps = tuple(m.double() for m in features(SPEC))
     output = head(maps)
     logits, group_loss = by_loops(head, maps)
@@ -88,27 +88,27 @@ def test_memory_does_not_grow_with_the_labels(monkeypatch):
 @pytest.mark.parametrize(("count", "groups"), [(1, 1), (5, 1), (11, 2), (20, 4), (80, 4), (81, 4)])
 def test_the_number_of_groups_is_what_the_papers_ratios_give(count, groups):
     with torch.device("meta"):
-        head = MSRN(SPEC, label_context(count))
+        head = MSRN(SPEC, made_up_context(count))
     assert head.label_branch().groups.shape == (groups, 512)
 
 
 def test_an_mlp_of_a_billion_weights_is_refused_with_its_remedy():
     with pytest.raises(PluginError, match=r"1\.59 billion.*classifier: elementwise"):
-        MSRN(SPEC, label_context(500))
+        MSRN(SPEC, made_up_context(500))
     with torch.device("meta"):
-        MSRN(SPEC, label_context(500), classifier="elementwise")
+        MSRN(SPEC, made_up_context(500), classifier="elementwise")
 
 
 def test_two_levels_are_too_few():
     with pytest.raises(PluginError, match="needs 3 feature levels and the backbone gives 2"):
-        MSRN(SPEC[1:], label_context(5))
+        MSRN(SPEC[1:], made_up_context(5))
 
 
 def test_more_levels_than_three_are_no_matter():
     """The last three count."""
     torch.manual_seed(0)
-    three = MSRN(SPEC, label_context(3)).eval()
-    four = MSRN((Level(4, 4), *SPEC), label_context(3)).eval()
+    three = MSRN(SPEC, made_up_context(3)).eval()
+    four = MSRN((Level(4, 4), *SPEC), made_up_context(3)).eval()
     four.load_state_dict(three.state_dict())
     maps = features(SPEC)
     extra = torch.randn(2, 4, 24, 40)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench.types import Angles, Level
 from mlbench_plugins.methods.pooling import GAP, GMP
 
@@ -12,7 +12,7 @@ SPEC = (Level(4, 16), Level(6, 32))
 
 @pytest.mark.parametrize(("head", "pool"), [(GAP, torch.mean), (GMP, torch.amax)])
 def test_pool_the_deepest_map_then_a_linear_layer(head, pool):
-    made = head(SPEC, label_context(3))
+    made = head(SPEC, made_up_context(3))
     x = torch.randn(2, 6, 3, 5)
     logits = made((torch.randn(2, 4, 6, 10), x)).logits
     layer = made.classifier
@@ -21,7 +21,7 @@ def test_pool_the_deepest_map_then_a_linear_layer(head, pool):
 
 @pytest.mark.parametrize("head", [GAP, GMP])
 def test_the_cosine_classifier_gives_scaled_cosines(head):
-    made = head(SPEC, label_context(3), classifier="cosine")
+    made = head(SPEC, made_up_context(3), classifier="cosine")
     x = torch.randn(8, 6, 3, 5)
     maps = (torch.randn(8, 4, 6, 10), x)
     cosines = made(maps).logits / made.classifier.angles.scale
@@ -34,5 +34,5 @@ def test_the_cosine_classifier_gives_scaled_cosines(head):
 
 
 def test_directions_start_at_length_one():
-    weight = GAP(SPEC, label_context(3), classifier="cosine").classifier.weight
+    weight = GAP(SPEC, made_up_context(3), classifier="cosine").classifier.weight
     torch.testing.assert_close(weight.norm(dim=1), torch.ones(3))

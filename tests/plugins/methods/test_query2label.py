@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench.engine.flops import count
 from mlbench.types import Angles, Level
 from mlbench_plugins.layers.transformer import sine_position
@@ -20,7 +20,7 @@ BOTH = {"keep_first_self_attention": True, "keep_other_self_attention": True}
 
 def made(labels, **options):
     torch.manual_seed(labels)
-    return Query2Label(SPEC, label_context(labels), **SMALL | options)
+    return Query2Label(SPEC, made_up_context(labels), **SMALL | options)
 
 
 def maps(images, rows=2, columns=3, **options):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench.types import Level
 from mlbench_plugins.layers import numerics
 from mlbench_plugins.layers.decoupling import SemanticDecoupling, tanh_scores
@@ -46,7 +46,7 @@ def test_forward_and_gradients_are_those_of_the_formulas(tiny_chunks, slip, coun
     torch.manual_seed(count)
     head = SSGRL(
         (Level(8, 32),),
-        label_context(count),
+        made_up_context(count),
         time_steps=steps,
         downsample=1,
         reset_uses_update_weights=slip,
@@ -80,7 +80,7 @@ def test_memory_does_not_grow_with_the_labels(tiny_chunks):
 
 
 def test_flop_counters_see_the_whole_head():
-    head = SSGRL((Level(8, 32),), label_context(3), time_steps=1, **SMALL).eval()
+    head = SSGRL((Level(8, 32),), made_up_context(3), time_steps=1, **SMALL).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         head((torch.randn(1, 8, 4, 4),))
     n, c, d, k, e, o = 4, 3, 8, 7, 12, 6
@@ -93,7 +93,7 @@ def test_flop_counters_see_the_whole_head():
 
 def test_odd_maps_lose_no_pixel():
     """A change in the last row of a 3 x 3 map changes the logits."""
-    head = SSGRL((Level(8, 32),), label_context(3), **SMALL).eval()
+    head = SSGRL((Level(8, 32),), made_up_context(3), **SMALL).eval()
     x = torch.randn(1, 8, 3, 3)
     moved = x.clone()
     moved[..., -1, :] += 1
@@ -101,6 +101,6 @@ def test_odd_maps_lose_no_pixel():
 
 
 def test_the_unused_gate_of_the_published_code_is_kept_but_not_trained():
-    head = SSGRL((Level(8, 32),), label_context(3), reset_uses_update_weights=True, **SMALL)
+    head = SSGRL((Level(8, 32),), made_up_context(3), reset_uses_update_weights=True, **SMALL)
     frozen = {name for name, p in head.named_parameters() if not p.requires_grad}
     assert frozen == {"ggnn.reset_u.weight", "ggnn.reset_u.bias"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench.types import Angles
 from mlbench_plugins.methods.transformer_head import TransformerHead
 from tests.plugins.methods.test_ml_decoder import SMALL, SPEC, decoded, maps
@@ -12,7 +12,7 @@ from tests.plugins.methods.test_ml_decoder import SMALL, SPEC, decoded, maps
 
 def made(labels, **options):
     torch.manual_seed(labels)
-    head = TransformerHead(SPEC, label_context(labels), **SMALL | options).double().eval()
+    head = TransformerHead(SPEC, made_up_context(labels), **SMALL | options).double().eval()
     torch.nn.init.normal_(head.classifier.bias)
     return head
 

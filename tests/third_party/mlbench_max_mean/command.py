@@ -10,9 +10,9 @@ def max_mean_size(
     labels: Annotated[int, typer.Argument(help="Number of labels.")],
 ) -> None:
     """Print how many parameters the head `max_mean` has."""
-    from mlbench.contracts.made_up import label_context
+    from mlbench.contracts.made_up import made_up_context
     from mlbench.types import Level
     from mlbench_max_mean import MaxMean
 
-    head = MaxMean((Level(channels, 32),), label_context(labels))
+    head = MaxMean((Level(channels, 32),), made_up_context(labels))
     typer.echo(sum(parameter.numel() for parameter in head.parameters()))

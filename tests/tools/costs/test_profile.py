@@ -9,7 +9,7 @@ import torch
 
 from mlbench import registry
 from mlbench.build import build
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench.counting import count_head
 from mlbench.engine.cost import device_name, measure
 from mlbench.store import Store
@@ -54,7 +54,7 @@ def test_the_counts_are_those_of_the_model_of_a_run(method):
         head_options={"hidden_dim": 64} if method == "query2label" else {},
         image_size=64,
     )
-    model, _ = build(settings, label_context(6, 300), Places(results=".", cache="."))
+    model, _ = build(settings, made_up_context(6, 300), Places(results=".", cache="."))
     cost = measure(
         model, image_size=64, precision="fp32", device=torch.device("cpu"), batch_sizes=(1,)
     )

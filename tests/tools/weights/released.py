@@ -5,7 +5,7 @@ import random
 import torch
 
 from mlbench.build import build
-from mlbench.contracts.made_up import label_context
+from mlbench.contracts.made_up import made_up_context
 from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench.types import Places, Settings
 from mlbench_plugins.datasets.synthetic import NAMES
@@ -37,7 +37,7 @@ def released_model(count=LABELS):
     """A model of that many labels, and its state dict as the group saved it."""
     torch.manual_seed(3)
     places = Places(results=".", cache=".")
-    model, _ = build(SETTINGS, label_context(count), places)
+    model, _ = build(SETTINGS, made_up_context(count), places)
     with torch.no_grad():
         for name, value in model.named_buffers():
             if name.endswith("running_var"):

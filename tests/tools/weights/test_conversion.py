@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mlbench import registry
-from mlbench.contracts.made_up import PYRAMID, features, label_context, reordered
+from mlbench.contracts.made_up import PYRAMID, features, made_up_context, reordered
 from mlbench.types import PluginError, WeightsError
 from mlbench_tools.weights.conversion import (
     convert,
@@ -28,7 +28,7 @@ SMALL = {
 def test_labels_in_another_order_permute_the_logits(method):
     """A head that takes the reordered weights gives the same logits, in the new order."""
     order = [3, 0, 4, 1, 2]
-    labels = label_context(len(order))
+    labels = made_up_context(len(order))
     recipe = registry.find("recipe", method).load()
     factory = registry.find("head", recipe.settings.head).load()
     options = SMALL.get(method, {})
@@ -52,7 +52,7 @@ def test_labels_in_another_order_permute_the_logits(method):
 def test_what_a_method_needs_are_buffers_that_it_has(method):
     recipe = registry.find("recipe", method).load()
     factory = registry.find("head", recipe.settings.head).load()
-    head = factory(PYRAMID, label_context(5), **SMALL.get(method, {}))
+    head = factory(PYRAMID, made_up_context(5), **SMALL.get(method, {}))
     buffers = {name for name, _ in head.named_buffers()}
     known = registry.options(factory)
     for released in releases(method):
@@ -65,7 +65,7 @@ def test_what_a_method_needs_are_buffers_that_it_has(method):
 def test_queries_that_labels_share_stay_where_they_are():
     (released,) = releases("ml_decoder")
     factory = registry.find("head", "ml_decoder").load()
-    head = factory(PYRAMID, label_context(6), groups=2, **SMALL["ml_decoder"])
+    head = factory(PYRAMID, made_up_context(6), groups=2, **SMALL["ml_decoder"])
     same = reorder(released, head.state_dict(), range(6))
     assert torch.equal(same["classifier.weight"], head.state_dict()["classifier.weight"])
     with pytest.raises(WeightsError, match="6 labels share 2 queries"):

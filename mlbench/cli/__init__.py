@@ -86,10 +86,10 @@ def _broken(error: PluginError) -> Callable[..., Any]:
 
 
 def _panel(plugin: Plugin) -> str:
-    """Return the heading in the help: the first docstring line of the command's package."""
+    """Return the heading: the first docstring line, up to a colon, of the command's package."""
     package, dot, _ = plugin.value.partition(":")[0].rpartition(".")
     doc = importlib.import_module(package).__doc__ if dot else None
-    return doc.splitlines()[0].rstrip(".") if doc else plugin.distribution
+    return doc.splitlines()[0].partition(":")[0].rstrip(".") if doc else plugin.distribution
 
 
 def main() -> None:

@@ -51,8 +51,12 @@ def locate(root: Path | None, places: Iterable[str], sign: str | Sequence[str], 
     Raises:
         DataError: no folder was given, or none of the places contains the sign.
     """
+    remedy = (
+        "name the folder that holds it with --data DIR, or see `mlbench data list` for what "
+        "`mlbench data fetch NAME --root DIR` gets"
+    )
     if root is None:
-        raise DataError(f"{what}: no folder was given; name the one that holds it with --data DIR")
+        raise DataError(f"{what}: no folder was given; {remedy}")
     folders = [root / place for place in places]
     signs = [sign] if isinstance(sign, str) else sign
     for folder in folders:
@@ -60,10 +64,7 @@ def locate(root: Path | None, places: Iterable[str], sign: str | Sequence[str], 
             return folder
     others = " or the like" if len(signs) > 1 else ""
     looked = "\n  ".join(f"{folder / signs[0]}{others}" for folder in folders)
-    raise DataError(
-        f"{what}: not found under {root}; name the folder that holds it with --data DIR. "
-        f"Looked for\n  {looked}"
-    )
+    raise DataError(f"{what}: not found under {root}; {remedy}. Looked for\n  {looked}")
 
 
 def list_folder(folder: Path) -> list[Path]:

@@ -41,17 +41,17 @@ LANES = {
 
 
 BUDGETS = {
-    "mlbench": 12_000,
-    "plugins/mlbench_plugins": 7_500,
-    "plugins/mlbench_tools": 6_500,
-    "tests": 17_000,
+    "mlbench": 13_000,
+    "plugins/mlbench_plugins": 8_000,
+    "plugins/mlbench_tools": 6_800,
+    "tests": 18_500,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 
 FEWEST = 60
 """Lines of a core module that a single other one imports; a shorter one belongs into that."""
 
-TRACED = 60
+TRACED = 62
 """Files that one run may enter at most."""
 
 

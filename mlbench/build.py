@@ -68,26 +68,24 @@ def meta_backbone(name: str, image_size: int) -> Backbone:
     return backbone
 
 
-def open_model(file: Path, weights: Path | None = None) -> ModelFile:
+def open_model(source: Path, weights: Path | None = None) -> ModelFile:
     """Read a trained model: a checkpoint of ours, or a file of a format that a plugin reads.
 
     Args:
-        file: ``checkpoint.safetensors``, its folder, or a file of another format.
+        source: ``checkpoint.safetensors``, its folder, or a file of another format.
         weights: as for ``restore``.
 
     Raises:
         WeightsError: the file cannot be read, or the weights do not fit.
         PluginError: the plugin that reads this format is broken.
     """
-    if file.is_dir():
-        file = file / "checkpoint.safetensors"
+    file = source / "checkpoint.safetensors" if source.is_dir() else source
     ending = file.suffix.removeprefix(".")
     if any(plugin.name == ending for plugin in registry.plugins("format")):
         opened: ModelFile = registry.find("format", ending).load()(file)
         return opened
     checkpoint = load(file)
-    network = restore(checkpoint, weights)
-    return ModelFile(network, checkpoint.spec, checkpoint.label_names, checkpoint.preprocessing)
+    return ModelFile(restore(checkpoint, weights), checkpoint.info)
 
 
 def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelModel:
@@ -95,54 +93,50 @@ def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelMo
 
     Args:
         checkpoint: weights, settings and preprocessing.
-        weights: the file that the backbone started from, if any: its header may say how its
-            architecture differs.
+        weights: the file that the backbone started from. Only checkpoints of older versions need
+            it, and only if its header changes the architecture.
 
     Raises:
-        WeightsError: that file is not given, or the weights do not fit the model.
+        WeightsError: the weights do not fit the model.
     """
-    settings = checkpoint.spec.settings
-    start = "none"
-    if settings.weights.startswith("sha256:"):
-        start = settings.weights
-        _check_digest(start, weights)
-    settings = settings.model_copy(
-        update={"weights": start, "preprocessing": checkpoint.preprocessing}
-    )
-    count = len(checkpoint.label_names)
+    info = checkpoint.info
+    settings = info.spec.settings.model_copy(update={"preprocessing": info.preprocessing})
+    count = len(info.label_names)
     # Label graph and word vectors are buffers of the head, which the weights fill.
     labels = LabelContext(
-        checkpoint.label_names,
+        info.label_names,
         np.eye(count, dtype=np.float32),
-        np.zeros((count, checkpoint.word_width), np.float32),
+        np.zeros((count, info.word_width), np.float32),
         1,
         lambda: np.ones(count, np.int64),
     )
-    model, _ = build(settings, labels, Places(weights=weights, results=Path(), cache=Path()))
+    if weights is not None:
+        _assert_digest(settings.weights, weights)
+    factory = registry.find("backbone", settings.backbone).load()
+    start = "none" if weights is None else str(weights)
+    backbone = factory(weights=start, image_size=settings.image_size, **info.backbone_options)
+    model, _ = _assemble(backbone, settings, labels)
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
+        older = settings.weights.startswith("sha256:") and not info.backbone_options
+        hint = f"; if its backbone started from a file ({settings.weights}), give --weights FILE"
         raise WeightsError(
             f"the weights do not fit {settings.backbone} with {settings.head} as this version "
-            f"builds them: {error}"
+            f"builds them: {error}{hint if older and weights is None else ''}"
         ) from error
     return model.eval()
 
 
-def _check_digest(wanted: str, file: Path | None) -> None:
-    if file is None:
-        raise WeightsError(
-            f"the backbone of this checkpoint started from a file ({wanted}) whose header may say "
-            "how it is built; give that file with --weights FILE"
-        )
+def _assert_digest(wanted: str, file: Path) -> None:
     try:
         found = sha256(file)
     except OSError as error:
         raise WeightsError(f"--weights {file} cannot be read ({error.strerror})") from error
-    if not found.startswith(wanted.removeprefix("sha256:")):
+    if not wanted.startswith("sha256:") or not found.startswith(wanted.removeprefix("sha256:")):
         raise WeightsError(
             f"--weights {file} is sha256:{found[:16]}, but the backbone of this checkpoint started "
-            f"from {wanted}; give that file"
+            f"from {wanted}; give that file, or none"
         )
 
 

@@ -40,11 +40,13 @@ from mlbench.types import (
     DivergedError,
     Index,
     Loss,
+    ModelInfo,
     Places,
     Predictions,
     Progress,
     RunRecord,
     RunSpec,
+    Scores,
     Splits,
 )
 
@@ -262,25 +264,31 @@ def _score_and_measure(
         "scores": scores,
         "average_precision": precisions,
         "efficiency": efficiency,
-        "checkpoint": _save_checkpoint(current, state.evaluated(), splits),
+        "checkpoint": _save_checkpoint(current, state.evaluated(), splits, scores),
     }
 
 
-def _save_checkpoint(current: _Run, model: MultiLabelModel, splits: Splits) -> str | None:
+def _save_checkpoint(
+    current: _Run, model: MultiLabelModel, splits: Splits, scores: Scores
+) -> str | None:
     """Save the trained model; a full disk costs the checkpoint, not the result."""
     if not current.places.checkpoints:
         return None
-    checkpoint = Checkpoint(
-        model.state_dict(),
-        current.spec,
-        splits.names,
-        model.preprocessing(current.spec.settings.preprocessing),
-        current.word_width,
+    info = ModelInfo(
+        spec=current.spec,
+        label_names=splits.names,
+        preprocessing=model.preprocessing(current.spec.settings.preprocessing),
+        word_width=current.word_width,
+        backbone_options=dict(getattr(model.backbone, "options", {})),
+        identity=splits.identity,
+        scores=scores,
+        commit=commit(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     file = Path("runs") / current.spec.run_id / "checkpoint.safetensors"
     try:
         with current.stage("checkpoint"):
-            checkpoint.save(current.places.results / file)
+            Checkpoint(model.state_dict(), info).save(current.places.results / file)
     except OSError as error:
         current.notes.append(f"no checkpoint was kept: {error}")
         log.warning("no checkpoint was kept: %s", error)

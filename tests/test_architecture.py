@@ -28,7 +28,7 @@ LANES = {
     "suite": {"types", "text", "registry", "tracks"},
     "plan": {"types", "text", "files", "registry", "tracks", "suite", "data", "build", "store"},
     "contracts": {"types", "registry", "tracks", "contracts"},
-    "engine": {"types", "files", "metrics", "data", "engine"},
+    "engine": {"types", "files", "text", "metrics", "data", "engine"},
     "boards": {"types", "files", "text", "metrics", "store", "boards"},
     "counting": {"types", "registry", "contracts", "data", "engine", "build"},
     "build": {"types", "files", "text", "registry", "data", "engine"},

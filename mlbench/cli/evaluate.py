@@ -146,7 +146,7 @@ def score_model(
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
     progress.stage("data")
-    spec = model.spec
+    spec = model.info.spec
     dataset, options = recorded_as(dataset, options)
     trained_on, trained = recorded_as(spec.dataset, spec.dataset_options)
     options = {**(trained if trained_on == dataset else {}), **options}
@@ -158,7 +158,7 @@ def score_model(
     device, network = torch.device(places.device), model.network
     if isinstance(network, torch.nn.Module):
         network = network.to(device).to(memory_format=torch.channels_last)
-    settings = spec.settings.model_copy(update={"preprocessing": model.preprocessing})
+    settings = spec.settings.model_copy(update={"preprocessing": model.info.preprocessing})
     transform = test_transform(settings)
     predictions = predict(
         network,
@@ -173,7 +173,7 @@ def score_model(
     scores, precisions = score(predictions.logits, predictions.targets)
     return Evaluation(
         splits.identity,
-        model.label_names,
+        model.info.label_names,
         scores,
         precisions,
         predictions,
@@ -189,16 +189,17 @@ def _select_labels(model: ModelFile, splits: Splits, dataset: str) -> Index:
 
     Only a model that was trained on some of the labels may lack others.
     """
-    unknown = [name for name in model.label_names if name not in splits.names]
-    untrained = [name for name in splits.names if name not in model.label_names]
-    if unknown or (untrained and model.spec.labels is None):
+    names = model.info.label_names
+    unknown = [name for name in names if name not in splits.names]
+    untrained = [name for name in splits.names if name not in names]
+    if unknown or (untrained and model.info.spec.labels is None):
         lacks = [f"{dataset} lacks {shorten(unknown)}"] if unknown else []
         lacks += [f"the model lacks {shorten(untrained)}"] if untrained else []
         raise SuiteError(
             f"the labels of {dataset} are not those of the model: {'; '.join(lacks)}; "
-            f"evaluate it on {model.spec.dataset}, which it was trained on"
+            f"evaluate it on {model.info.spec.dataset}, which it was trained on"
         )
-    return splits.test.select([splits.names.index(name) for name in model.label_names])
+    return splits.test.select([splits.names.index(name) for name in names])
 
 
 def _as_data(found: Evaluation, checkpoint: Path) -> dict[str, object]:

@@ -1,34 +1,31 @@
-"""A trained model as one safetensors file; its header says how to use the weights."""
+"""A trained model as one safetensors file, which nothing else is needed to use.
+
+The header has ``format`` (``mlbench-2``) and ``model``, the JSON of a ``ModelInfo``.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mlbench.files import atomic_write
-from mlbench.types import Preprocessing, RunSpec, WeightsError
+from mlbench.text import first_error
+from mlbench.types import ModelInfo, WeightsError
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights, the run that trained them, and what is needed to use them.
-
-    Attributes:
-        label_names: C names, the columns of the logits.
-        preprocessing: of the images, with ``mean`` and ``std`` filled in.
-        word_width: E of the label embeddings that the head was made with.
-    """
+    """Weights, and what is needed to use them."""
 
     weights: dict[str, torch.Tensor]
-    spec: RunSpec
-    label_names: tuple[str, ...]
-    preprocessing: Preprocessing
-    word_width: int = 300
+    info: ModelInfo
 
     def save(self, file: Path) -> None:
         """Write the file atomically.
@@ -36,13 +33,7 @@ class Checkpoint:
         Raises:
             OSError: it cannot be written.
         """
-        header = {
-            "format": "mlbench-1",
-            "spec": self.spec.model_dump_json(),
-            "label_names": json.dumps(self.label_names),
-            "preprocessing": self.preprocessing.model_dump_json(),
-            "word_width": str(self.word_width),
-        }
+        header = {"format": "mlbench-2", "model": self.info.model_dump_json()}
         # safetensors refuses tensors that share memory.
         weights = {name: t.detach().cpu().clone().contiguous() for name, t in self.weights.items()}
         try:
@@ -67,15 +58,25 @@ def load(file: Path) -> Checkpoint:
             f"{file} cannot be read as a checkpoint ({error}); give the checkpoint.safetensors "
             "that a run left under results/runs/"
         ) from error
-    if header.get("format") != "mlbench-1":
+    if header.get("format") not in ("mlbench-1", "mlbench-2"):
         raise WeightsError(
             f"{file} is a safetensors file but not a checkpoint of mlbench (format "
             f"{header.get('format')!r}); give a backbone's weights with --weights instead"
         )
-    return Checkpoint(
-        weights=weights,
-        spec=RunSpec.model_validate_json(header["spec"]),
-        label_names=tuple(json.loads(header["label_names"])),
-        preprocessing=Preprocessing.model_validate_json(header["preprocessing"]),
-        word_width=int(header.get("word_width", 300)),
-    )
+    try:
+        return Checkpoint(weights, _info(header))
+    except (ValidationError, KeyError, ValueError) as error:
+        what = first_error(error) if isinstance(error, ValidationError) else repr(error)
+        raise WeightsError(
+            f"{file}: its header is damaged or of a later mlbench ({what}); train the model again, "
+            "or copy the file again"
+        ) from error
+
+
+def _info(header: Mapping[str, str]) -> ModelInfo:
+    """The header's content; one of ``mlbench-1`` has an entry for each field."""
+    if header["format"] == "mlbench-2":
+        return ModelInfo.model_validate_json(header["model"])
+    fields = ("spec", "label_names", "preprocessing")
+    width = int(header.get("word_width", 300))
+    return ModelInfo(**{name: json.loads(header[name]) for name in fields}, word_width=width)

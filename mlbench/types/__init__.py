@@ -18,8 +18,8 @@ NAMES = {
     "errors": "DataError DivergedError MeasureError MlbenchError PackError PluginError StoreError "
     "SuiteError WeightsError",
     "literals": "Graph ObjectCounts Precision Selection Split Targets Tier Track",
-    "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss ModelFile "
-    "unknown_objects",
+    "model_files": "DEFAULT_THRESHOLD ModelFile ModelInfo",
+    "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss unknown_objects",
     "runs": "Efficiency EpochLog LabelNoise Latency Places Predictions Progress RunRecord RunSpec "
     "Scores",
     "samples": "Coverage Index Sample SplitCoverage Splits digest keys_digest split_digest",
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlbench.types.cards import *
     from mlbench.types.errors import *
     from mlbench.types.literals import *
+    from mlbench.types.model_files import *
     from mlbench.types.models import *
     from mlbench.types.runs import *
     from mlbench.types.samples import *

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from mlbench.types.runs import RunSpec
-    from mlbench.types.settings import Preprocessing
-
 
 def unknown_objects(*_: object) -> ObjectCounts:
     """The counts where no objects are annotated.
@@ -92,25 +89,6 @@ class HeadOutput(NamedTuple):
     aux: Mapping[str, Tensor] = {}
 
 
-class ModelFile(NamedTuple):
-    """A trained model that was read from a file, ready to be scored.
-
-    A plugin of the group ``mlbench.formats`` is a function from a file to this; its name is the
-    ending of the files that it reads (``onnx``). Checkpoints of mlbench need none.
-
-    Attributes:
-        network: uint8 images [B, 3, H, W] -> ``HeadOutput``; normalizes its input.
-        spec: the run that trained it.
-        label_names: C names, in the order of the logits.
-        preprocessing: how an image file becomes the network's input.
-    """
-
-    network: Callable[..., HeadOutput]
-    spec: RunSpec
-    label_names: tuple[str, ...]
-    preprocessing: Preprocessing
-
-
 class Angles(NamedTuple):
     """How cosines become logits: ``scale * (2 ((cos + 1) / 2)^exponent - 1)``.
 
@@ -131,6 +109,8 @@ class Backbone(Protocol):
     Attributes:
         spec: its levels.
         mean, std: the normalisation that its weights were trained with.
+        options: keyword arguments with which the factory builds the same architecture without the
+            file of weights; a backbone without this attribute needs none.
     """
 
     spec: FeatureSpec

@@ -4,8 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import timm
+from safetensors.torch import save_file
 
 from mlbench.engine.checkpoint import Checkpoint, load
+from mlbench.store import Store
 from mlbench_plugins.datasets.synthetic import NAMES
 from tests.tools.weights.released import FEW, SHUFFLED, imported
 
@@ -60,8 +63,8 @@ def test_options_of_the_data_set_are_laid_over_the_checkpoints(cli, ours):
 
 def rename(file, names, **spec):
     kept = load(file)
-    changed = kept.spec.model_copy(update=spec)
-    Checkpoint(kept.weights, changed, tuple(names), kept.preprocessing).save(file)
+    changed = {"spec": kept.info.spec.model_copy(update=spec), "label_names": tuple(names)}
+    Checkpoint(kept.weights, kept.info.model_copy(update=changed)).save(file)
 
 
 def test_other_labels_are_refused_by_name(cli, ours):
@@ -79,12 +82,27 @@ def test_a_checkpoint_of_some_labels_is_scored_on_those(cli, suite, tmp_path):
     assert list(found["average_precision"]) == ["sun", "apple", "car"]
 
 
-def test_the_file_that_a_backbone_started_from_is_asked_for(cli, ours, tmp_path):
+def test_a_model_whose_backbone_started_from_a_file_stands_alone(cli, suite, tmp_path):
+    """The file's header changes the architecture; the model is used without the file."""
+    start = tmp_path / "start.safetensors"
+    weights = timm.create_model("test_resnet", act_layer="gelu", num_classes=0).state_dict()
+    save_file(weights, start, metadata={"timm_kwargs": "act_layer=gelu", "mean": "0.3,0.4,0.5"})
+    flags = ("--weights", start, "--device", "cpu", "--results", tmp_path)
+    assert cli("run", "--suite", suite(backbones=["timm:test_resnet"]), *flags).code == 0
+    start.unlink()
+    (file,) = tmp_path.glob("runs/*/checkpoint.safetensors")
+    (record,) = Store(tmp_path).records()
+    info = load(file).info
+    assert info.backbone_options == {"timm_kwargs": {"act_layer": "gelu"}}
+    assert info.identity == record.identity and info.scores == record.scores
+    found = json.loads(cli("evaluate", file, "--dataset", "synthetic", "--json").out)
+    assert found["scores"]["mAP"] == record.scores.mAP
+
+
+def test_another_file_than_the_backbone_started_from_is_refused(cli, ours, tmp_path):
     kept = load(ours)
-    settings = kept.spec.settings.model_copy(update={"weights": "sha256:" + "0" * 16})
-    rename(ours, kept.label_names, settings=settings)
-    done = cli("evaluate", ours, "--dataset", "synthetic")
-    assert done.code == 2 and "give that file with --weights FILE" in done.err
+    settings = kept.info.spec.settings.model_copy(update={"weights": "sha256:" + "0" * 16})
+    rename(ours, kept.info.label_names, settings=settings)
     (tmp_path / "other").write_bytes(b"x")
     done = cli("evaluate", ours, "--dataset", "synthetic", "--weights", tmp_path / "other")
     assert done.code == 2 and "started from sha256:0000000000000000" in done.err
@@ -93,7 +111,7 @@ def test_the_file_that_a_backbone_started_from_is_asked_for(cli, ours, tmp_path)
 def test_weights_that_do_not_fit_are_refused(cli, ours):
     kept = load(ours)
     weights = {k: v for k, v in kept.weights.items() if not k.endswith("queries")}
-    Checkpoint(weights, kept.spec, kept.label_names, kept.preprocessing).save(ours)
+    Checkpoint(weights, kept.info).save(ours)
     done = cli("evaluate", ours, "--dataset", "synthetic")
     assert done.code == 2 and "head.queries" in done.err
 

@@ -1,9 +1,11 @@
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mlbench.engine.checkpoint import Checkpoint, load
-from mlbench.types import Preprocessing, RunSpec, WeightsError
+from mlbench.types import ModelInfo, Preprocessing, RunSpec, WeightsError
 from tests.engine import tiny
 
 
@@ -12,7 +14,8 @@ def made(weights):
         method="gap", dataset="synthetic", data="d", track="controlled", settings=tiny.settings()
     )
     pixels = Preprocessing(mean=(0.1, 0.2, 0.3), std=(1, 1, 1), resize=20)
-    return Checkpoint(weights, spec, ("cat", "ünïcode, label"), pixels)
+    names = ("cat", "ünïcode, label")
+    return Checkpoint(weights, ModelInfo(spec=spec, label_names=names, preprocessing=pixels))
 
 
 def test_it_comes_back_as_it_was(tmp_path):
@@ -20,8 +23,7 @@ def test_it_comes_back_as_it_was(tmp_path):
     file = tmp_path / "runs" / "checkpoint.safetensors"
     made(model.state_dict()).save(file)
     found = load(file)
-    assert found.spec == made({}).spec and found.label_names == ("cat", "ünïcode, label")
-    assert found.preprocessing == made({}).preprocessing
+    assert found.info == made({}).info
     other = tiny.model(seed=5)
     other.load_state_dict(found.weights)
     images = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
@@ -36,6 +38,22 @@ def test_tensors_that_share_memory_are_kept(tmp_path):
         "b": 2,
         "c": 3,
     }
+
+
+def test_the_older_form_is_read(tmp_path):
+    info = made({}).info
+    header = {
+        "format": "mlbench-1",
+        "spec": info.spec.model_dump_json(),
+        "label_names": json.dumps(info.label_names),
+        "preprocessing": info.preprocessing.model_dump_json(),
+        "word_width": "12",
+    }
+    save_file({"a": torch.ones(1)}, tmp_path / "c", metadata=header)
+    assert load(tmp_path / "c").info == info.model_copy(update={"word_width": 12})
+    save_file({"a": torch.ones(1)}, tmp_path / "c", metadata=header | {"spec": "{"})
+    with pytest.raises(WeightsError, match="its header is damaged"):
+        load(tmp_path / "c")
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):

@@ -74,7 +74,7 @@ def test_an_imported_file_gives_the_expected_logits(name, cli, tmp_path):
     )
     assert done.code == 0, done.err
     checkpoint = load(tmp_path / "ours" / "checkpoint.safetensors")
-    assert checkpoint.label_names == VOC2007.names
+    assert checkpoint.info.label_names == VOC2007.names
     model = restore(checkpoint)
     image = fixture.inputs().tensor("image").float()
     with torch.no_grad():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,11 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def timm_backbone(
-    name: str, *, weights: str = "default", image_size: int | None = None
+    name: str,
+    *,
+    weights: str = "default",
+    image_size: int | None = None,
+    timm_kwargs: Mapping[str, Any] | None = None,
 ) -> TimmBackbone:
     """A timm model as a backbone; its classifier, and what only that needs, is dropped.
 
@@ -37,13 +41,16 @@ def timm_backbone(
             The header of a .safetensors file may say ``architecture``, ``timm_kwargs``,
             ``mean`` and ``std``, and is then obeyed.
         image_size: side of the images, for models that are built for one size.
+        timm_kwargs: arguments of ``timm.create_model`` that change the architecture; those in a
+            file's header come on top.
 
     Raises:
         PluginError: timm has no such model, or it gives no feature maps.
         WeightsError: the weights cannot be had, or do not fit the model.
     """
     file = None if weights in ("default", "none") else read_weights(weights)
-    options = _file_options(name, file)
+    options = dict(timm_kwargs or {}) | _file_options(name, file)
+    architecture = {"timm_kwargs": dict(options)} if options else {}
     probe = _probe(name, options)
     options |= _size_options(probe.model, image_size)
     if weights == "default":
@@ -63,6 +70,7 @@ def timm_backbone(
         probe.spec,
         mean=source.triple("mean", config.get("mean", IMAGENET_MEAN)),
         std=source.triple("std", config.get("std", IMAGENET_STD)),
+        options=architecture,
     )
 
 
@@ -79,6 +87,7 @@ class TimmBackbone(nn.Module):
         taken: indices of the intermediate maps that come before the deepest one.
         spec: channels and stride of every level.
         mean, std: normalisation that the weights were trained with, for pixels in [0, 1].
+        options: of ``timm_backbone``, with which it builds this architecture without a file.
     """
 
     def __init__(
@@ -89,6 +98,7 @@ class TimmBackbone(nn.Module):
         *,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -96,6 +106,7 @@ class TimmBackbone(nn.Module):
         self.spec = spec
         self.mean = mean
         self.std = std
+        self.options = dict(options or {})
 
     def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
         """Normalised images to one map a level, shallow to deep."""

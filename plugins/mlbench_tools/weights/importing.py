@@ -16,6 +16,7 @@ from mlbench.files import sha256
 from mlbench.tracks import for_dataset, merge
 from mlbench.types import (
     LabelContext,
+    ModelInfo,
     Places,
     Recipe,
     Released,
@@ -103,9 +104,15 @@ def import_checkpoint(
         words=f"sha256:{sha256(words)[:16]}" if words else "cooccurrence",
         settings=settings,
     )
-    preprocessing = model.preprocessing(settings.preprocessing)
-    width = labels.embeddings.shape[1]
-    return Checkpoint(weights, spec, names, preprocessing, word_width=width), converted, released
+    info = ModelInfo(
+        spec=spec,
+        label_names=names,
+        preprocessing=model.preprocessing(settings.preprocessing),
+        word_width=labels.embeddings.shape[1],
+        backbone_options=dict(getattr(model.backbone, "options", {})),
+        notes=(f"trained by its authors ({spec.data}), converted by mlbench import",),
+    )
+    return Checkpoint(weights, info), converted, released
 
 
 def released_settings(

@@ -25,7 +25,7 @@ def assert_imported(checkpoint: Checkpoint) -> None:
     Raises:
         SuiteError: a run of ours made it, or it knows only some of the labels.
     """
-    spec = checkpoint.spec
+    spec = checkpoint.info.spec
     if not spec.data.startswith(IMPORTED):
         raise SuiteError(
             f"this checkpoint is of run {spec.run_id}, which has a record; only checkpoints that "
@@ -55,7 +55,7 @@ def make_record(
     Raises:
         MeasureError: its operations cannot be counted.
     """
-    spec = checkpoint.spec.model_copy(
+    spec = checkpoint.info.spec.model_copy(
         update={
             "dataset": found.dataset,
             "dataset_options": dict(found.options),
@@ -92,7 +92,7 @@ def make_record(
         seconds={},
         command=command,
         commit=commit(),
-        notes=(f"trained by its authors, not by us ({checkpoint.spec.data}); scored here",),
+        notes=(f"trained by its authors, not by us ({checkpoint.info.spec.data}); scored here",),
     )
     return record, Predictions(logits, targets, keys)
 

@@ -92,7 +92,7 @@ def import_(
         used = f"not used, as in the authors' own code ({len(converted.unused)}):\n  {unused}"
     else:
         used = "every name of the file has its place"
-    settings = checkpoint.spec.settings
+    settings = checkpoint.info.spec.settings
     model = f"{settings.backbone}, {settings.head} {settings.head_options}"
     for line in (
         used,

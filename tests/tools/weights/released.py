@@ -61,7 +61,7 @@ def imported(cli, folder):
     assert done.code == 0, done.err
     file = folder / "ours" / "checkpoint.safetensors"
     made = load(file)
-    settings = made.spec.settings.model_copy(update={"image_size": 48})
-    spec = made.spec.model_copy(update={"settings": settings, "dataset_options": FEW})
-    Checkpoint(made.weights, spec, made.label_names, made.preprocessing).save(file)
+    settings = made.info.spec.settings.model_copy(update={"image_size": 48})
+    spec = made.info.spec.model_copy(update={"settings": settings, "dataset_options": FEW})
+    Checkpoint(made.weights, made.info.model_copy(update={"spec": spec})).save(file)
     return file

@@ -42,10 +42,10 @@ def logits(model):
 def test_the_imported_model_gives_the_same_logits(bring):
     done, checkpoint = bring()
     assert done.code == 0 and "12 labels" in done.out and "every name" in done.out
-    spec = checkpoint.spec
+    spec = checkpoint.info.spec
     assert spec.method == "transformer_head" and spec.settings.weights == "none"
     assert spec.settings.head_options["feedforward"] == 24
-    assert checkpoint.preprocessing.mean == pytest.approx((0.5, 0.5, 0.5))
+    assert checkpoint.info.preprocessing.mean == pytest.approx((0.5, 0.5, 0.5))
     theirs = released_model()[0]
     theirs.mean.fill_(127.5)
     theirs.std.fill_(127.5)
@@ -62,7 +62,7 @@ def test_labels_get_the_order_of_the_data_set(bring, file, tmp_path, how):
         classes = {str(i): name for i, name in enumerate(NAMES)}
         torch.save({"model": released_model()[1], "idx_to_class": classes}, file)
     _, checkpoint = bring("--labels", tmp_path / "names.txt", *flags.get(how, []))
-    assert checkpoint.label_names == tuple(SHUFFLED)
+    assert checkpoint.info.label_names == tuple(SHUFFLED)
     _, straight = bring()
     order = [NAMES.index(name) for name in SHUFFLED]
     moved, plain = logits(restore(checkpoint)), logits(restore(straight))
@@ -76,7 +76,7 @@ def test_labels_get_the_order_of_the_data_set(bring, file, tmp_path, how):
 
 def test_options_of_the_head_reach_it(bring):
     done, checkpoint = bring("--option", "heads=4", "--option", "dropout=0.3")
-    assert checkpoint.spec.settings.head_options["heads"] == 4, done.err
+    assert checkpoint.info.spec.settings.head_options["heads"] == 4, done.err
     done, _ = bring("--option", "head=4")
     assert done.code == 2 and "did you mean heads" in done.err
 

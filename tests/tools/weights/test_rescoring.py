@@ -22,8 +22,8 @@ def theirs(cli, tmp_path):
 
 def change(file, weights=None, **spec):
     kept = load(file)
-    changed = kept.spec.model_copy(update=spec)
-    Checkpoint(weights or kept.weights, changed, kept.label_names, kept.preprocessing).save(file)
+    info = kept.info.model_copy(update={"spec": kept.info.spec.model_copy(update=spec)})
+    Checkpoint(weights or kept.weights, info).save(file)
 
 
 def test_it_writes_a_record_of_another_tier(cli, theirs, tmp_path):

@@ -1,0 +1,207 @@
+"""Arrays on disk whose rows are right or made again.
+
+A file holds N records: the bytes of a row, and a CRC-32 of the array's identity, the row's position
+and its bytes. A row that is missing, damaged, moved, or of another array does not match its
+checksum, and is made when it is read. So a file needs no lock: processes that make the same array
+write the same records, and what an interrupted one has made is kept.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import weakref
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from mlbench.files import atomic_write
+
+Rows = NDArray[Any]
+Positions = NDArray[np.int64]
+
+IDENTITY = "identity.json"
+"""Says what a folder of the cache holds; its time of modification is that of the last use."""
+_FORMAT = "mlbench rows 1"
+_MARK = 4
+"""Bytes of a checksum: of each row, and at the end of a file that was finished."""
+_SAMPLE = 16
+"""Rows that are checked when a file is opened."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def entry_folder(cache: Path, kind: str, what: str, identity: Mapping[str, Any]) -> Path:
+    """The folder ``cache/kind/<hash of identity>``, created and marked as used now.
+
+    Args:
+        cache: the cache.
+        kind: such as ``features``.
+        what: what is in it, for people: "feature maps of train, resnet50 at 224".
+        identity: JSON of everything that the content depends on.
+
+    Raises:
+        OSError: the folder does not exist and cannot be created.
+    """
+    canonical = json.dumps(identity, sort_keys=True).encode()
+    folder = cache / kind / hashlib.sha256(canonical).hexdigest()[:24]
+    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError), atomic_write(folder / IDENTITY) as part:  # a cache may be read-only
+        part.write_text(json.dumps({"what": what, **identity}, indent=1), encoding="utf-8")
+    return folder
+
+
+class CachedArray:
+    """An array [N, ...] on disk. Several threads and processes may use one file.
+
+    A file that is deleted stays readable while it is open.
+
+    Args:
+        file: created if it does not exist; it takes space on disk as rows are written.
+        what: names the array in the log, in the plural: "feature maps of train".
+        shape: [N, ...].
+        dtype: of the array.
+        make: ascending positions [B] -> rows [B, ...], equal ones whenever it is called. Any thread
+            that reads may call it.
+        chunk: rows that are made together, if a row depends on that; chunks start at multiples of
+            it. None makes any rows together.
+
+    Raises:
+        OSError: the file can be neither opened nor created.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        what: str,
+        shape: tuple[int, ...],
+        dtype: DTypeLike,
+        make: Callable[[Positions], Rows],
+        chunk: int | None = None,
+    ) -> None:
+        self.what, self.shape, self.dtype = what, shape, np.dtype(dtype)
+        self.make, self.chunk = make, chunk
+        text = f"{_FORMAT} {file.parent.name}/{file.name} {shape} {self.dtype.str}"
+        self._seed = zlib.crc32(text.encode())
+        self._row_bytes = int(np.prod(shape[1:])) * self.dtype.itemsize
+        self._end = shape[0] * (self._row_bytes + _MARK)
+        self._checked = np.zeros(shape[0], np.bool_)
+        self._reported = False
+        try:
+            self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            self._descriptor = os.open(file, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+        self.finished = False
+        self.finished = self._open()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def bytes_missing(self) -> int:
+        """The disk space that rows which were never written will take."""
+        return max(self._end - os.fstat(self._descriptor).st_blocks * 512, 0)
+
+    def read(self, positions: Positions) -> Rows:
+        """The rows at these positions [B], each checked when it is first read; bad ones are made.
+
+        Raises:
+            Exception: what ``make`` raises.
+        """
+        rows = np.empty((len(positions), *self.shape[1:]), self.dtype)
+        pairs = zip(rows, positions.tolist(), strict=True)
+        good = np.array([self._read_row(row, position) for row, position in pairs], np.bool_)
+        if not good.all():
+            rows[~good] = self._make_again(positions[~good])
+        return rows
+
+    def valid(self, positions: Positions) -> bool:
+        """True if the rows at these positions match their checksums."""
+        row = np.empty(self.shape[1:], self.dtype)
+        return all(self._read_row(row, position) for position in positions.tolist())
+
+    def write(self, positions: Positions, rows: Rows) -> None:
+        """Write rows [B, ...] with their checksums.
+
+        Raises:
+            OSError: the disk is full, or the file is read-only.
+        """
+        for row, position in zip(rows, positions.tolist(), strict=True):
+            content = np.ascontiguousarray(row, self.dtype)
+            mark = self._checksum(content, position).to_bytes(_MARK, "little")
+            record = self._row_bytes + _MARK
+            start = position * record
+            if os.pwritev(self._descriptor, [content.data, mark], start) != record:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def finish(self) -> None:
+        """Mark the file as complete, after all rows were written: a bad row is damage from now on.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        os.pwrite(self._descriptor, self._seed.to_bytes(_MARK, "little"), self._end)
+        self.finished = True
+
+    def _open(self) -> bool:
+        """Give the file its size; True if it was finished and some of its rows match."""
+        size = os.fstat(self._descriptor).st_size
+        if os.pread(self._descriptor, _MARK + 1, self._end) == self._seed.to_bytes(_MARK, "little"):
+            self.finished = True
+            some = np.linspace(0, len(self) - 1, min(len(self), _SAMPLE)).astype(np.int64)
+            return self.valid(some)
+        if size not in (0, self._end):
+            self._report("its length or its end is wrong")
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, self._end)
+        return False
+
+    def _checksum(self, row: Rows, position: int) -> int:
+        """Never 0, which stands where no row was written."""
+        return zlib.crc32(row.data, zlib.crc32(position.to_bytes(8, "little"), self._seed)) or 1
+
+    def _read_row(self, row: Rows, position: int) -> bool:
+        """Read into ``row``; False if it does not match its checksum."""
+        mark, record = bytearray(_MARK), self._row_bytes + _MARK
+        try:
+            count = os.preadv(self._descriptor, [row.data, mark], position * record)
+        except OSError:  # of the disk
+            count = 0
+        found = int.from_bytes(mark, "little")
+        good = count == record and (
+            bool(self._checked[position]) or found == self._checksum(row, position)
+        )
+        self._checked[position] = good
+        if not good and (found or self.finished):
+            self._report(f"row {position + 1:,} of {len(self):,}")
+        return good
+
+    def _make_again(self, wanted: Positions) -> Rows:
+        """Make the rows at these positions, and what is made with them, and write them."""
+        rows = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+        groups = [np.unique(wanted)]
+        if self.chunk is not None:
+            starts = np.unique(wanted // self.chunk) * self.chunk
+            groups = [np.arange(i, min(i + self.chunk, len(self))) for i in starts]
+        for group in groups:
+            made = self.make(group)
+            with suppress(OSError):  # then they are made whenever they are read
+                self.write(group, made)
+            here = np.isin(wanted, group)
+            rows[here] = made[np.searchsorted(group, wanted[here])]
+        return rows
+
+    def _report(self, where: str) -> None:
+        """Write one line in the log, however much is damaged."""
+        if not self._reported:
+            _LOG.warning("%s are damaged (%s); making them again", self.what, where)
+        self._reported = True

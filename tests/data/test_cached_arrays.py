@@ -1,0 +1,187 @@
+"""Arrays in the cache are right or made again, whatever happened to their file."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlbench.data.cached_arrays import IDENTITY, CachedArray, entry_folder
+
+N, ROW = 10, (3, 4)
+
+
+def right(positions):
+    """Row i is i, i + 1, ...; none is zero, and none equals another."""
+    return (positions[:, None, None] * 12 + np.arange(1, 13).reshape(ROW)).astype(np.float16)
+
+
+def opened(file, make=right, chunk=None):
+    return CachedArray(file, "maps", (N, *ROW), np.float16, make, chunk)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """An array that was made and finished."""
+    array = opened(tmp_path / "a.rows")
+    array.write(np.arange(N), right(np.arange(N)))
+    array.finish()
+    return tmp_path / "a.rows"
+
+
+def never(positions):
+    raise AssertionError(f"{positions} were made again")
+
+
+everything = np.arange(N)
+
+
+def test_rows_that_were_made_are_read(file):
+    array = opened(file, make=never)
+    assert array.finished
+    np.testing.assert_array_equal(array.read(np.array([7, 0, 7])), right(np.array([7, 0, 7])))
+
+
+def test_rows_that_were_never_made_are_made_when_they_are_read(tmp_path, caplog):
+    asked = []
+
+    def make(positions):
+        asked.append(positions.tolist())
+        return right(positions)
+
+    array = opened(tmp_path / "b.rows", make)
+    assert not array.finished and array.bytes_missing
+    np.testing.assert_array_equal(array.read(np.array([5, 2, 5])), right(np.array([5, 2, 5])))
+    array.read(np.array([5, 2]))
+    assert asked == [[2, 5]]
+    chunked = opened(tmp_path / "c.rows", make, chunk=4)
+    np.testing.assert_array_equal(chunked.read(np.array([9, 0])), right(np.array([9, 0])))
+    assert asked[1:] == [[0, 1, 2, 3], [8, 9]]
+    assert not caplog.records
+
+
+RECORD = 2 * 12 + 4
+
+
+def reverse_rows(content):
+    rows = [content[i * RECORD : (i + 1) * RECORD] for i in range(N)]
+    return b"".join(reversed(rows)) + content[N * RECORD :]
+
+
+def reverse_bytes_of_rows(content):
+    """Reverses the rows and leaves the checksums where they are."""
+    rows = [content[i * RECORD : (i + 1) * RECORD] for i in range(N)]
+    mixed = [rows[-1 - i][:-4] + row[-4:] for i, row in enumerate(rows)]
+    return b"".join(mixed) + content[N * RECORD :]
+
+
+DAMAGES = {
+    "a flipped bit": lambda c: c[:100] + bytes([c[100] ^ 4]) + c[101:],
+    "a zeroed half": lambda c: c[: len(c) // 2] + bytes(len(c) - len(c) // 2),
+    "all zero": lambda c: bytes(len(c)),
+    "a zeroed half in front": lambda c: bytes(len(c) // 2) + c[len(c) // 2 :],
+    "reversed rows": reverse_rows,
+    "reversed rows under their checksums": reverse_bytes_of_rows,
+    "cut in the middle": lambda c: c[: len(c) // 2],
+    "cut at a row": lambda c: c[: 3 * RECORD],
+    "longer": lambda c: c + b"more",
+    "something else": lambda c: b"PK\3\4" * 20,
+}
+
+
+UNFINISHED = {"without its end": lambda c: c[:-4], "empty": lambda c: b""}
+"""As an interrupted process leaves a file."""
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, *UNFINISHED])
+def test_damage_is_made_again_with_one_line(file, damage, caplog):
+    file.write_bytes((DAMAGES | UNFINISHED)[damage](file.read_bytes()))
+    np.testing.assert_array_equal(opened(file).read(everything), right(everything))
+    assert len(caplog.records) == (damage in DAMAGES)
+    assert all("maps are damaged (" in line for line in caplog.messages)
+    np.testing.assert_array_equal(opened(file, never).read(everything), right(everything))
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), chunk=st.sampled_from([None, 1, 4]))
+def test_no_damage_ends_in_an_error_or_in_other_numbers(tmp_path, data, chunk):
+    file = tmp_path / "fuzzed.rows"
+    file.unlink(missing_ok=True)
+    array = opened(file)
+    array.write(everything, right(everything))
+    array.finish()
+    content = bytearray(file.read_bytes())
+    for _ in range(data.draw(st.integers(1, 5))):
+        start = data.draw(st.integers(0, len(content)))
+        content[start : start + data.draw(st.integers(0, 90))] = data.draw(st.binary(max_size=90))
+    file.write_bytes(content)
+    positions = np.array(data.draw(st.lists(st.integers(0, N - 1), min_size=1)))
+    array = opened(file, chunk=chunk)
+    np.testing.assert_array_equal(array.read(positions), right(positions))
+
+
+def test_a_file_may_be_cut_or_deleted_while_it_is_open(file):
+    array, other = opened(file, never), opened(file)
+    assert array.valid(everything)
+    os.truncate(file, 3 * RECORD)
+    np.testing.assert_array_equal(other.read(everything), right(everything))
+    file.unlink()
+    np.testing.assert_array_equal(array.read(everything), right(everything))
+
+
+def test_a_file_that_cannot_be_written_is_still_read(file, monkeypatch):
+    content = bytearray(file.read_bytes())
+    content[50] ^= 1
+    file.write_bytes(content)
+
+    real = os.open
+
+    def refuse(path, flags, *mode):
+        if flags & os.O_RDWR:
+            raise PermissionError
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr("os.open", refuse)
+    np.testing.assert_array_equal(opened(file).read(everything), right(everything))
+    assert file.read_bytes() == content
+
+
+def test_another_array_under_the_same_name_is_not_believed(file):
+    other = CachedArray(file, "maps", (N, 4, 3), np.float16, lambda p: np.zeros((len(p), 4, 3)))
+    assert not other.read(everything).any()
+
+
+WRITER = """
+import sys, numpy as np
+from pathlib import Path
+from tests.data.test_cached_arrays import N, opened, right
+array = opened(Path(sys.argv[1]))
+for _ in range(200):
+    for positions in np.array_split(np.random.permutation(N), 3):
+        if not (array.read(positions) == right(positions)).all():
+            sys.exit("wrong rows")
+        array.write(positions, right(positions))
+array.finish()
+"""
+
+
+def test_processes_that_make_one_array_disturb_neither_each_other_nor_a_reader(tmp_path):
+    file = tmp_path / "shared.rows"
+    made = [subprocess.Popen([sys.executable, "-c", WRITER, str(file)]) for _ in range(2)]
+    while any(process.poll() is None for process in made):
+        np.testing.assert_array_equal(opened(file).read(everything), right(everything))
+    assert [process.returncode for process in made] == [0, 0]
+    assert opened(file, never).read(everything) is not None
+
+
+def test_a_folder_is_named_by_what_its_content_depends_on(tmp_path):
+    one = entry_folder(tmp_path, "features", "maps", {"size": 1, "seed": 2})
+    assert entry_folder(tmp_path, "features", "the same", {"seed": 2, "size": 1}) == one
+    assert entry_folder(tmp_path, "features", "maps", {"size": 2}) != one
+    (one / IDENTITY).write_bytes(b"\0")
+    entry_folder(tmp_path, "features", "maps", {"size": 1, "seed": 2})
+    assert json.loads((one / IDENTITY).read_text()) == {"what": "maps", "size": 1, "seed": 2}

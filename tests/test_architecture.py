@@ -33,10 +33,12 @@ LANES = {
     "counting": {"types", "registry", "contracts", "data", "engine", "build"},
     "build": {"types", "files", "text", "registry", "data", "engine"},
     "one_run": {"types", "registry", "metrics", "data", "engine", "build"},
+    "api": None,
+    "trained_model": {"types", "text", "data", "engine"},
     "executors": None,
     "cli": None,
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"api"},
 }
 
 

@@ -1,0 +1,154 @@
+"""mlbench from Python: ``mlbench.load``, ``mlbench.run`` and ``mlbench.results``.
+
+Import the names from ``mlbench``; torch and pandas are imported when one of them is first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlbench.build import open_model
+from mlbench.cli.console import cache_folder, data_folder, device_name, thread_count
+from mlbench.cli.progress import Lines
+from mlbench.engine.distributed import World
+from mlbench.executors.local import execute
+from mlbench.plan import identify_files, make_plan
+from mlbench.store import Store
+from mlbench.suite import make_suite
+from mlbench.text import shorten
+from mlbench.trained_model import Labelled, TrainedModel
+from mlbench.types import Places, RunRecord, SuiteError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Labelled", "TrainedModel", "load", "results_table", "run"]
+
+
+def load(
+    source: str | PathLike[str], *, weights: str | PathLike[str] | None = None, device: str = "auto"
+) -> TrainedModel:
+    """Open a trained model.
+
+    Args:
+        source: the folder of a run (``results/runs/ID``), a checkpoint, or an exported model.
+        weights: only for checkpoints of older versions: the file that the backbone started from.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or not a model.
+        SuiteError: this machine has no such device.
+    """
+    file = open_model(Path(source), None if weights is None else Path(weights))
+    return TrainedModel(file, device_name(device), thread_count())
+
+
+def run(
+    plugins: Sequence[str] = (),
+    datasets: Sequence[str] = ("synthetic",),
+    *,
+    results: str | PathLike[str] = "results",
+    **fields: Any,
+) -> pd.DataFrame:
+    """Train and score every missing run of a matrix, as ``mlbench run`` does.
+
+    Args:
+        plugins: methods, losses and backbones; every combination runs.
+        datasets: data sets.
+        results: folder of the results.
+        fields: any other field of a suite file, such as ``seeds=[0, 1]``, ``track="probe"`` or
+            ``settings={"epochs": 3}``.
+
+    Returns:
+        The runs of the matrix, in the columns of ``mlbench.results``.
+
+    Raises:
+        SuiteError: a field is wrong, every combination is refused, or a run failed.
+        MlbenchError: data or weights are missing or damaged.
+    """
+    given = {"plugins": tuple(plugins), "datasets": tuple(datasets), "results": Path(results)}
+    suite = make_suite(given | fields, "mlbench.run")
+    files = identify_files(suite.weights, suite.words)
+    places = Places(
+        data=suite.data or data_folder(),
+        weights=files.weights_file,
+        words=files.words_file,
+        results=suite.results,
+        cache=suite.cache or cache_folder(),
+        device=device_name(suite.device),
+        workers=thread_count() if suite.workers is None else suite.workers,
+        checkpoints=suite.keep_checkpoints,
+    )
+    planned = make_plan(suite.model_copy(update={"words": files.words}), places, files.weights)
+    if planned.all_refused:
+        reasons = [f"{one.label}: {one.reason}" for one in planned.refused]
+        raise SuiteError(shorten(reasons, 5, "\n"))
+    command = f"python: mlbench.run({', '.join(map(repr, plugins))})"
+    with Lines() as progress:
+        outcomes = execute(planned.missing, places, World(), progress, command)
+    if failed := [f"{o.spec.title}: {o.error}" for o in outcomes if o.record is None]:
+        raise SuiteError(shorten([*failed, "finished runs are kept"], 5, "\n"))
+    table = results_table(suite.results)
+    wanted = table["run_id"].isin({spec.run_id for spec in planned.specs})
+    return table[wanted].reset_index(drop=True)
+
+
+def results_table(folder: str | PathLike[str] = "results") -> pd.DataFrame:
+    """The records of a store as a table, a row a run.
+
+    Args:
+        folder: as given to ``mlbench run`` as ``--results``.
+
+    Returns:
+        Columns ``run_id``, ``method``, ``head``, ``backbone``, ``loss``, ``data`` (edition),
+        ``track``, ``tier``, ``seed``, ``status`` (``ok`` or ``diverged``); the scores of
+        ``mlbench.types.Scores`` in percent (``mAP``, ``mAP_low``, ``CF1``, ...); ``gmacs`` (1e9
+        multiply-accumulates an image), ``gmacs_head``, ``parameters`` (millions),
+        ``image_size`` (pixels), ``epochs``, ``batch_size``, ``lr``, ``precision``, ``seconds``
+        (of the whole run), ``started`` (UTC), ``commit``, ``command``, ``checkpoint``.
+        A value that a run does not have is missing (NaN or None).
+
+    Raises:
+        SuiteError: the folder does not exist.
+    """
+    import pandas as pd
+
+    if not Path(folder).is_dir():
+        raise SuiteError(f"{folder} is not a folder; give the folder that `mlbench run` wrote to")
+    return pd.DataFrame([_flat(record) for record in Store(Path(folder)).records()])
+
+
+def _flat(record: RunRecord) -> dict[str, Any]:
+    spec, settings, cost = record.spec, record.spec.settings, record.efficiency
+    row: dict[str, Any] = {
+        "run_id": record.run_id,
+        "method": spec.method,
+        "head": settings.head,
+        "backbone": settings.backbone,
+        "loss": settings.loss,
+        "data": record.identity,
+        "track": spec.track,
+        "tier": record.tier,
+        "seed": spec.seed,
+        "status": record.status,
+    }
+    row |= record.scores.model_dump() if record.scores else {}
+    if cost is not None:
+        row["gmacs"] = cost.gmacs_backbone + cost.gmacs_head
+        row["gmacs_head"] = cost.gmacs_head
+        row["parameters"] = (cost.parameters_backbone + cost.parameters_head) / 1e6
+    return row | {
+        "image_size": settings.image_size,
+        "epochs": settings.epochs,
+        "batch_size": settings.batch_size,
+        "lr": settings.optimizer.lr,
+        "precision": spec.precision,
+        "seconds": sum(record.seconds.values()),
+        "started": record.began,
+        "commit": record.commit,
+        "command": record.command,
+        "checkpoint": record.checkpoint,
+    }

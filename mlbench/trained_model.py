@@ -1,0 +1,225 @@
+"""A trained model that labels pictures, from files or from memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from mlbench.data.decode import decode
+from mlbench.data.transforms import test_transform
+from mlbench.engine.evaluation import BATCH, to_device
+from mlbench.engine.model import autocast
+from mlbench.text import count, shorten
+from mlbench.types import DEFAULT_THRESHOLD, DataError, ModelFile, ModelInfo
+
+Picture = str | PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
+"""A file, an image of Pillow, an array uint8 [H, W, 3] or [H, W], or a tensor uint8 [3, H, W]."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What a model says of one picture.
+
+    Attributes:
+        image: the file; None for a picture from memory.
+        scores: label -> score in [0, 1], in descending order.
+        above: the labels whose score reaches the label's threshold, in the same order.
+        logits: float32 [C], in the order of the model's labels.
+        error: why the picture could not be read; there are no scores then.
+    """
+
+    image: Path | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    above: tuple[str, ...] = ()
+    logits: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    error: str | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels of the model, the most likely first."""
+        return tuple(self.scores)
+
+
+class TrainedModel:
+    """A trained model that labels pictures; made by ``mlbench.load``.
+
+    Attributes:
+        info: labels, preprocessing, thresholds and origin (see ``ModelInfo``).
+        device: where it computes.
+        workers: decoding threads.
+    """
+
+    def __init__(self, file: ModelFile, device: str, workers: int) -> None:
+        self.info: ModelInfo = file.info
+        self.workers = workers
+        self.device = torch.device(device)
+        self._network = file.network
+        if isinstance(file.network, nn.Module):
+            network = file.network.eval().to(self.device)
+            self._network = network.to(memory_format=torch.channels_last)
+        settings = self.info.spec.settings
+        settings = settings.model_copy(update={"preprocessing": self.info.preprocessing})
+        self._transform = test_transform(settings)
+
+    def __repr__(self) -> str:
+        spec, labels = self.info.spec, count(len(self.labels), "label")
+        return f"TrainedModel({spec.method} on {spec.settings.backbone}, {labels})"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The C label names, in the order of the logits."""
+        return self.info.label_names
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Label -> the score from which it counts as present."""
+        found = self.info.thresholds or (DEFAULT_THRESHOLD,) * len(self.labels)
+        return dict(zip(self.labels, found, strict=True))
+
+    def __call__(self, images: Sequence[Picture], batch_size: int = BATCH) -> list[Labelled]:
+        """Label pictures.
+
+        Args:
+            images: any mix of the forms of ``Picture``.
+            batch_size: pictures that are computed together.
+
+        Returns:
+            One result for each picture, in the same order.
+
+        Raises:
+            DataError: a picture cannot be read, or has an unsupported form.
+        """
+        if isinstance(images, str | PathLike | Image.Image):
+            raise DataError("give a list of pictures, as in model([picture])")
+        found = [result for batch in self._batches(images, batch_size) for result in batch]
+        if bad := [result.error for result in found if result.error]:
+            raise DataError(shorten(bad, 5, "\n"))
+        return found
+
+    def batches(
+        self, source: str | PathLike[str] | Iterable[str | PathLike[str]], batch_size: int = BATCH
+    ) -> Iterator[list[Labelled]]:
+        """Label many files in constant memory; one that cannot be read has an ``error``.
+
+        Args:
+            source: a folder, searched recursively for pictures, or files.
+            batch_size: pictures that are computed together.
+
+        Yields:
+            The results of consecutive files.
+
+        Raises:
+            DataError: the folder does not exist or holds no picture.
+        """
+        if isinstance(source, str | PathLike):
+            source = find_pictures(Path(source))
+        yield from self._batches(map(Path, source), batch_size)
+
+    def _batches(self, images: Iterable[Picture], batch_size: int) -> Iterator[list[Labelled]]:
+        """Decode ahead in threads; batches are full, as in evaluation, for the same logits."""
+        waiting: deque[tuple[Picture, Future[Tensor | str]]] = deque()
+        batch: list[tuple[Picture, Tensor | str]] = []
+        remaining, readable = iter(images), 0
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
+            while True:
+                for image in islice(remaining, 3 * batch_size - len(waiting)):
+                    waiting.append((image, pool.submit(self._pixels, image)))
+                if not waiting:
+                    break
+                image, future = waiting.popleft()
+                batch.append((image, future.result()))
+                readable += isinstance(batch[-1][1], Tensor)
+                if readable == batch_size:
+                    yield self._label(batch)
+                    batch, readable = [], 0
+            if batch:
+                yield self._label(batch)
+
+    def _pixels(self, image: Picture) -> Tensor | str:
+        """uint8 [3, S, S], or why the picture cannot be read."""
+        try:
+            if isinstance(image, str | PathLike):
+                return self._transform(decode(Path(image)))
+            return self._transform(_as_pillow(image))
+        except DataError as error:
+            return str(error)
+
+    def _label(self, batch: Sequence[tuple[Picture, Tensor | str]]) -> list[Labelled]:
+        pixels = [found for _, found in batch if isinstance(found, Tensor)]
+        rows: Iterator[NDArray[np.float32]] = iter(())
+        if pixels:
+            with torch.inference_mode(), autocast(self.device, "fp32"):
+                inputs = to_device(torch.stack(pixels), self.device)
+                rows = iter(self._network(inputs).logits.float().cpu().numpy())
+        return [
+            Labelled(_file(image), error=found)
+            if isinstance(found, str)
+            else self._result(_file(image), next(rows))
+            for image, found in batch
+        ]
+
+    def _result(self, image: Path | None, logits_C: NDArray[np.float32]) -> Labelled:
+        scores_C = self.scores(logits_C)
+        thresholds = self.thresholds
+        order = np.argsort(-scores_C, kind="stable").tolist()
+        scores = {self.labels[i]: float(scores_C[i]) for i in order}
+        above = tuple(name for name, score in scores.items() if score >= thresholds[name])
+        return Labelled(image, scores, above, logits_C)
+
+    def scores(self, logits_BC: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated scores [..., C] in [0, 1] of logits [..., C]."""
+        slope_C, offset_C = np.array(self.info.calibration or [(1.0, 0.0)] * len(self.labels)).T
+        with np.errstate(over="ignore"):
+            scores_BC: NDArray[np.float64] = 1 / (1 + np.exp(-slope_C * logits_BC - offset_C))
+        return scores_BC
+
+
+def _file(image: Picture) -> Path | None:
+    return Path(image) if isinstance(image, str | PathLike) else None
+
+
+def _as_pillow(image: object) -> Image.Image:
+    """An RGB image from memory.
+
+    Raises:
+        DataError: its type or shape is not supported.
+    """
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if isinstance(image, Tensor) and image.ndim == 3:
+        image = image.cpu().permute(1, 2, 0).numpy()
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = getattr(image, "dtype", type(image).__name__)
+        raise DataError(
+            f"a picture of {kind} cannot be labelled; give a file, an image of Pillow, an array "
+            "uint8 [H, W, 3] or a tensor uint8 [3, H, W] with values from 0 to 255"
+        )
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+        raise DataError(f"an array of shape {image.shape} is no picture; give [H, W, 3]")
+    return Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).convert("RGB")
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """The files below a folder whose endings Pillow reads, sorted.
+
+    Raises:
+        DataError: the folder does not exist or has no such file.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; give a folder of pictures, or files")
+    known = Image.registered_extensions()
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in known and p.is_file())
+    if not found:
+        raise DataError(f"{folder}: no picture is in it or below it; give another folder, or files")
+    return found

@@ -1,0 +1,124 @@
+"""mlbench from Python: the three functions as the README shows them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import mlbench
+from mlbench.types import DataError, SuiteError
+from mlbench_plugins.datasets.synthetic import NAMES
+from tests.tools.weights.released import FEW
+
+FAST = {"settings": {"epochs": 1, "image_size": 32}, "dataset_options": FEW, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, cache):
+    """A store with a run of gap, and the table that ``mlbench.run`` returned."""
+    folder = tmp_path_factory.mktemp("api")
+    return folder, mlbench.run(["gap"], results=folder, cache=cache, **FAST)
+
+
+@pytest.fixture
+def model(trained):
+    folder, table = trained
+    return mlbench.load(folder / "runs" / table["run_id"][0], device="cpu")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Pictures of all kinds, one of them cut short and one that is none; sorted names."""
+    rng = np.random.default_rng(0)
+    for i, mode in enumerate(["RGB", "L", "CMYK", "RGBA", "P"]):
+        noise = rng.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8)
+        ending = "png" if mode in ("RGBA", "P") else "jpg"
+        Image.fromarray(noise).convert(mode).save(tmp_path / f"{i}.{ending}")
+    (tmp_path / "5.jpg").write_bytes((tmp_path / "0.jpg").read_bytes()[:300])
+    (tmp_path / "6.png").write_bytes(b"nothing")
+    (tmp_path / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def test_a_matrix_is_a_table_and_runs_once(trained, cache):
+    folder, table = trained
+    assert table["method"].tolist() == ["gap"] and 0 < table["mAP"][0] <= 100
+    again = mlbench.run(["gap"], results=folder, cache=cache, **FAST)
+    assert again["started"].tolist() == table["started"].tolist()
+    everything = mlbench.results(folder)
+    assert everything["run_id"].tolist() == table["run_id"].tolist()
+    assert everything["parameters"][0] > 0 and everything["seconds"][0] > 0
+
+
+def test_what_cannot_run_is_an_error(tmp_path):
+    with pytest.raises(SuiteError, match="no method to run"):
+        mlbench.run([], results=tmp_path)
+    with pytest.raises(SuiteError, match="not a folder"):
+        mlbench.results(tmp_path / "nowhere")
+
+
+def test_all_forms_of_a_picture_give_the_same_scores(model, pictures):
+    file = pictures / "4.png"
+    opened = Image.open(file).convert("RGB")
+    pixels = np.asarray(opened)
+    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    found = model([file, str(file), opened, pixels, tensor])
+    assert len({tuple(one.scores.items()) for one in found}) == 1
+    assert found[0].image == file and found[2].image is None
+    assert set(found[0].labels) == set(model.labels) == set(NAMES)
+    assert list(found[0].scores.values()) == sorted(found[0].scores.values(), reverse=True)
+    assert found[0].above == tuple(n for n, s in found[0].scores.items() if s >= 0.5)
+
+
+def test_pictures_in_other_forms_are_refused(model):
+    for bad in (np.zeros((8, 8, 3)), torch.zeros(3, 8, 8), np.zeros((2, 8, 8, 3), np.uint8), 3):
+        with pytest.raises(DataError, match=r"picture"):
+            model([bad])
+    with pytest.raises(DataError, match="give a list"):
+        model("a.jpg")
+
+
+def test_a_folder_is_labelled_and_bad_files_are_named(model, pictures):
+    found = [one for batch in model.batches(pictures, batch_size=2) for one in batch]
+    assert [one.image.name for one in found] == [
+        f"{i}.{e}" for i, e in enumerate(["jpg", "jpg", "jpg", "png", "png", "jpg", "png"])
+    ]
+    assert [one.error is None for one in found] == [True] * 5 + [False] * 2
+    assert "5.jpg" in found[5].error and "6.png" in found[6].error
+    with pytest.raises(DataError, match=r"5\.jpg"):
+        model([pictures / "0.jpg", pictures / "5.jpg"])
+
+
+def test_logits_equal_those_of_evaluate(trained, model, tmp_path, cli, cache):
+    """Bit for bit, from the files of the test split."""
+    folder, table = trained
+    file = folder / "runs" / table["run_id"][0]
+    flags = ("--dataset", "synthetic", "--predictions", tmp_path / "p.npz", "--device", "cpu")
+    assert cli("evaluate", file, *flags).code == 0
+    from mlbench.data.open import open_splits
+
+    splits = open_splits("synthetic", FEW, None, cache)
+    found = np.stack([one.logits for batch in model.batches(splits.test.files) for one in batch])
+    with np.load(tmp_path / "p.npz") as kept:
+        assert np.array_equal(found, kept["logits"])
+
+
+def test_calibration_and_thresholds_are_those_of_the_model(model):
+    c = len(model.labels)
+    model.info = model.info.model_copy(
+        update={"calibration": ((0.0, 1.0),) * c, "thresholds": (0.7,) + (0.8,) * (c - 1)}
+    )
+    (found,) = model([Image.new("RGB", (40, 40))])
+    assert list(found.scores.values()) == pytest.approx([1 / (1 + np.exp(-1))] * c)
+    assert found.above == (model.labels[0],)
+
+
+def test_importing_mlbench_imports_no_torch():
+    code = (
+        "import mlbench, sys; print(*{'torch', 'pandas', 'numpy', 'pydantic'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from mlbench import registry
 from mlbench.build import build, feature_identity, make_label_context
 from mlbench.data import transforms
 from mlbench.data.decode import REMEDY, problems, unusable
@@ -35,6 +34,7 @@ from mlbench.engine.evaluation import Evaluator
 from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.train import Training, TrainingState, check_processes, train
 from mlbench.metrics.bootstrap import score
+from mlbench.numbers import numbers_of, plugins_of, sources_of
 from mlbench.types import (
     DataError,
     DivergedError,
@@ -139,6 +139,8 @@ def run(
         seconds=current.seconds,
         command=command,
         commit=commit(),
+        numbers=numbers_of(spec),
+        sources=sources_of(spec),
         notes=tuple(current.notes),
         epochs=tuple(state.log),
         **outcome,
@@ -312,13 +314,7 @@ def _write_losses(current: _Run, state: TrainingState) -> None:
 # -------------------------------------------------------------------------------------- environment
 def environment(device: torch.device, world: World, spec: RunSpec) -> dict[str, Any]:
     """What a run ran on: versions, device, threads, processes, and the plugins it used."""
-    settings = spec.settings
-    found = [
-        registry.find("backbone", settings.backbone),
-        registry.find("head", settings.head),
-        registry.find("loss", settings.loss),
-        registry.find("dataset", spec.dataset),
-    ]
+    found = plugins_of(spec)
     cuda = device.type == "cuda"
     return {
         "python": platform.python_version(),

@@ -11,6 +11,7 @@ from mlbench import registry
 from mlbench.build import drop_unused_inputs, refusal
 from mlbench.data.open import as_trained_on, open_splits
 from mlbench.files import sha256
+from mlbench.numbers import outdated
 from mlbench.store import Store
 from mlbench.suite import LABEL_AXES, Suite
 from mlbench.tracks import authors_options, nest, settle
@@ -40,14 +41,14 @@ class Plan(Value):
         done: runs that have a record in the store.
         diverged: runs that diverged before, each with its error.
         refused: combinations that cannot run.
-        why: why the missing runs are missing.
+        why: run id -> why it is missing.
     """
 
     missing: tuple[RunSpec, ...]
     done: tuple[RunSpec, ...]
     diverged: tuple[tuple[RunSpec, str], ...]
     refused: tuple[Refused, ...]
-    why: str = "no record"
+    why: dict[str, str] = {}
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
@@ -162,13 +163,16 @@ def compare_with_store(
     store = Store(places.results)
     missing, done, diverged, impossible = [], [], [], list(refused)
     reasons: dict[str, str | None] = {}
+    why: dict[str, str] = {}
     for spec in specs:
         record = store.find(spec.run_id)
-        if record is not None and record.status == "ok":
+        lacking = "no record" if record is None else outdated(record)
+        if record is not None and not lacking and record.status == "ok":
             done.append(spec)
-        elif record is not None and not retry_diverged:
+        elif record is not None and not lacking and not retry_diverged:
             diverged.append((spec, record.error or "diverged"))
         else:
+            why[spec.run_id] = lacking or "it diverged before"
             key = _refusal_key(spec)
             if key not in reasons:
                 reasons[key] = refusal(spec, splits_of(spec), places)
@@ -181,7 +185,7 @@ def compare_with_store(
         done=tuple(done),
         diverged=tuple(diverged),
         refused=tuple(impossible),
-        why="no record, or one that diverged" if retry_diverged else "no record",
+        why=why,
     )
 
 

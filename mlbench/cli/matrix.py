@@ -205,7 +205,7 @@ def _variants(planned: Plan) -> dict[str, str]:
 def print_plan(planned: Plan) -> None:
     """Print which runs would be executed, and why."""
     table = plain_table(("run", "what", "track", "state"))
-    states = [(spec, f"would run: {planned.why}") for spec in planned.missing]
+    states = [(spec, f"would run: {planned.why[spec.run_id]}") for spec in planned.missing]
     states += [(spec, "done") for spec in planned.done]
     states += [(spec, "diverged before") for spec, _ in planned.diverged]
     names = _variants(planned)

@@ -238,6 +238,10 @@ class RunRecord(Value):
         train_positives: training images with each of ``label_names``, after label noise; None in
             old records and for checkpoints that were only scored.
         commit: git commit of the code, with ``-dirty`` appended if the tree was changed.
+        numbers: which version of the numbers the core and each plugin made (see
+            ``mlbench.numbers``): ``{"core": 2, "head gap": 1}``; empty in records of the old form.
+        sources: digest of the source files of the core and of the plugins used, for information;
+            None in records of the old form.
         command: the command line.
         started: the newest record of a run counts.
         added: when ``mlbench verify --into`` added it to the store; empty if the store's owner
@@ -262,6 +266,8 @@ class RunRecord(Value):
     seconds: dict[str, Amount]
     command: str
     commit: str | None
+    numbers: dict[str, NonNegativeInt] = {}
+    sources: str | None = None
     notes: tuple[str, ...] = ()
     validation_images: NonNegativeInt = 0
     selected_epoch: PositiveInt | None = None

@@ -12,6 +12,7 @@ from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
 from mlbench.metrics.bootstrap import score
+from mlbench.numbers import numbers_of, sources_of
 from mlbench.one_run import commit, environment
 from mlbench.types import Places, Predictions, RunRecord, SuiteError
 
@@ -92,6 +93,8 @@ def make_record(
         seconds={},
         command=command,
         commit=commit(),
+        numbers=numbers_of(spec),
+        sources=sources_of(spec),
         notes=(f"trained by its authors, not by us ({checkpoint.info.spec.data}); scored here",),
     )
     return record, Predictions(logits, targets, keys)

@@ -1,0 +1,115 @@
+"""Which code makes the numbers of a run: what decides whether a record still counts as done.
+
+``NUMBERS`` of the core and of each plugin's module is raised by hand when a change of the code
+changes results, and for nothing else. So a record outlives a renamed variable, and not a bug.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from importlib.abc import InspectLoader
+from pathlib import Path
+
+from mlbench import registry
+from mlbench.registry import Plugin
+from mlbench.types import RunRecord, RunSpec
+
+NUMBERS = 2
+"""The core's. ``tests/test_numbers.py`` reminds of raising it."""
+
+_DECLARED = re.compile(r"^NUMBERS\s*(?::\s*int\s*)?=\s*(\d+)", re.MULTILINE)
+
+
+def numbers_of(spec: RunSpec) -> dict[str, int]:
+    """The numbers of the installed code that carries out a run: ``{"core": 2, "head gap": 1}``.
+
+    Raises:
+        PluginError: a plugin is not installed.
+    """
+    return {"core": NUMBERS} | {f"{p.kind} {p.name}": _declared(p) for p in plugins_of(spec)}
+
+
+def plugins_of(spec: RunSpec) -> list[Plugin]:
+    """The backbone, the head, the loss and the data set of a run.
+
+    Raises:
+        PluginError: one is not installed, or two distributions claim it.
+    """
+    settings = spec.settings
+    return [
+        registry.find("backbone", settings.backbone),
+        registry.find("head", settings.head),
+        registry.find("loss", settings.loss),
+        registry.find("dataset", spec.dataset),
+    ]
+
+
+def outdated(record: RunRecord) -> str:
+    """Why the installed code would not make a record's numbers: ``core numbers 1, now 2``.
+
+    A plugin that is not installed is not counted against a record.
+
+    Returns:
+        An empty text if the record is current.
+    """
+    if not record.numbers:
+        return "made by other code, before records said which"
+    changed = []
+    for name, number in record.numbers.items():
+        now = _installed(name)
+        if now not in (None, number):
+            changed.append(f"{name} numbers {number}, now {now}")
+    return "; ".join(changed)
+
+
+def sources_of(spec: RunSpec) -> str:
+    """16 hex digits over the source files of the core and of the packages of a run's plugins."""
+    modules = {"mlbench", *(p.value.partition(":")[0].partition(".")[0] for p in plugins_of(spec))}
+    state = hashlib.sha256()
+    for name in sorted(modules):
+        for label, file in sorted(_files(name)):
+            state.update(f"{name} {label}\0".encode() + file.read_bytes() + b"\0")
+    return state.hexdigest()[:16]
+
+
+def _files(module: str) -> Iterator[tuple[str, Path]]:
+    """The source files of a module or package, each with its place in the package."""
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        return
+    if found.submodule_search_locations is None:
+        yield "", Path(found.origin)
+        return
+    for folder in map(Path, found.submodule_search_locations):
+        for file in folder.rglob("*.py"):
+            yield file.relative_to(folder).as_posix(), file
+
+
+def _installed(name: str) -> int | None:
+    """The number of ``core`` or of a plugin, ``head gap``; None if it is not installed."""
+    if name == "core":
+        return NUMBERS
+    matching = [plugin for plugin in registry.plugins() if f"{plugin.kind} {plugin.name}" == name]
+    return _declared(matching[0]) if len(matching) == 1 else None
+
+
+def _declared(plugin: Plugin) -> int:
+    return _declared_in(plugin.value.partition(":")[0], tuple(sys.path))
+
+
+@functools.cache
+def _declared_in(module: str, path: tuple[str, ...]) -> int:
+    """``NUMBERS`` of a module, 1 if it has none: read, not imported, as boards need no torch."""
+    try:
+        found = importlib.util.find_spec(module)
+        loader = found.loader if found else None
+        source = loader.get_source(module) if isinstance(loader, InspectLoader) else None
+    except Exception:  # a package above the module may raise anything when it is imported
+        return 1
+    number = _DECLARED.search(source or "")
+    return int(number[1]) if number else 1

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import inspect
 from dataclasses import dataclass, field
+from glob import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -72,13 +73,19 @@ def open_model(source: Path, weights: Path | None = None) -> ModelFile:
     """Read a trained model: a checkpoint of ours, or a file of a format that a plugin reads.
 
     Args:
-        source: ``checkpoint.safetensors``, its folder, or a file of another format.
+        source: ``checkpoint.safetensors``, its folder (whose name may be cut short, like the run
+            ids on boards), or a file of another format.
         weights: as for ``restore``.
 
     Raises:
         WeightsError: the file cannot be read, or the weights do not fit.
         PluginError: the plugin that reads this format is broken.
     """
+    if (
+        not source.exists()
+        and len(found := list(source.parent.glob(f"{escape(source.name)}*"))) == 1
+    ):
+        (source,) = found
     file = source / "checkpoint.safetensors" if source.is_dir() else source
     ending = file.suffix.removeprefix(".")
     if any(plugin.name == ending for plugin in registry.plugins("format")):

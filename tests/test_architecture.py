@@ -55,9 +55,9 @@ LANES = {
 
 
 BUDGETS = {
-    "mlbench": 13_000,
+    "mlbench": 13_500,
     "plugins/mlbench_plugins": 8_000,
-    "plugins/mlbench_tools": 6_800,
+    "plugins/mlbench_tools": 8_000,
     "tests": 18_500,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""

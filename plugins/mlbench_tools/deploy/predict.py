@@ -1,0 +1,187 @@
+"""``mlbench predict MODEL PATH...``: label pictures."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from glob import iglob
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import Progress as Bars
+
+from mlbench.cli.console import Device, console, errors, plain_table
+from mlbench.files import safe_name, sha256
+from mlbench.text import count, shorten
+from mlbench.types import DataError, SuiteError
+from mlbench_tools.deploy.outputs import Choice, open_output
+
+if TYPE_CHECKING:
+    from mlbench.trained_model import Labelled
+
+EXAMPLES = """
+Examples:
+
+  mlbench predict results/runs/cc19c684 photos/
+
+  mlbench predict model.onnx photos/ --out labels.csv --copy-to sorted/
+
+  find photos -newer labels.csv | mlbench predict results/runs/cc19c684 --out new.jsonl --top 3
+"""
+
+EVERY = 30.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
+def predict(
+    model: Annotated[
+        Path, typer.Argument(help="The folder of a run, a checkpoint, or an exported model.")
+    ],
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Pictures, folders or globs; - is one picture on standard input. Without any, "
+            "standard input is a list of files, one a line."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write to this .csv, .jsonl or .parquet. Pictures that it has are skipped."
+        ),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="The K most likely labels, whatever their scores.")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="One threshold for all labels. Default: the model's."),
+    ] = None,
+    all_scores: Annotated[
+        bool, typer.Option("--all-scores", help="Also write the scores of the other labels.")
+    ] = False,
+    copy_to: Annotated[
+        Path | None, typer.Option(help="Copy each picture to DIR/LABEL/ for each of its labels.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="For models of older versions: the file that the backbone started from."),
+    ] = None,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+) -> None:
+    """Label pictures; those that cannot be read are listed and skipped (exit code 1)."""
+    from mlbench.api import load
+
+    if top is not None and threshold is not None:
+        raise SuiteError("--top and --threshold exclude each other; give one of them")
+    trained = load(model, weights=weights, device=device)
+    choice = Choice(trained.info.spec.run_id, trained.labels, top, threshold, all_scores)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        nullcontext() if out is None else open_output(out, choice) as output,
+    ):
+        files = _find(paths, Path(folder))
+        known = output.known if output is not None else frozenset()
+        todo = [file for file in files if str(file) not in known]
+        if len(todo) < len(files):
+            before = f"{len(files) - len(todo):,} of {count(len(files), 'picture')}"
+            errors.print(f"{before} are in {out}", markup=False, highlight=False)
+        table, bad, copied, none = plain_table(("picture", "labels")), [], 0, 0
+        for result in _progress(trained.batches(todo, batch_size), len(todo)):
+            if result.error:
+                bad.append(result.error)
+            labels = choice.labels(result)
+            none += not labels and not result.error
+            if copy_to is not None:  # before the row, which says that a picture is done
+                copied += sum(_copy(result, label, copy_to) for label in labels)
+            if output is not None:
+                output.write(result)
+            elif not result.error:
+                scored = ", ".join(f"{name} {result.scores[name]:.2f}" for name in labels)
+                table.add_row("-" if folder in str(result.image) else str(result.image), scored)
+    _report(out, table if out is None else None, len(todo), none)
+    if copy_to is not None:
+        errors.print(f"{copied:,} copied to {copy_to}", markup=False, highlight=False)
+    if bad:
+        lines = shorten(bad, 20, "\n  ")
+        text = f"{len(bad)} of {count(len(todo), 'picture')} cannot be read:\n  {lines}"
+        errors.print(text, style="red", markup=False, highlight=False)
+        raise typer.Exit(1)
+
+
+def _find(paths: Sequence[str] | None, folder: Path) -> list[Path]:
+    """The files that the arguments name, without repetitions.
+
+    Args:
+        paths: files, folders, globs, or ``-``.
+        folder: where a picture from standard input is put.
+
+    Raises:
+        DataError: a path does not exist, or a folder has no picture.
+    """
+    from mlbench.trained_model import find_pictures
+
+    if not paths:
+        if sys.stdin.isatty():
+            raise DataError("name pictures, folders or globs, or pipe a list of files in")
+        return list(dict.fromkeys(Path(line) for line in sys.stdin.read().splitlines() if line))
+    found: list[Path] = []
+    for path in paths:
+        if path == "-":
+            found.append(folder / "standard-input")
+            found[-1].write_bytes(sys.stdin.buffer.read())
+        elif Path(path).is_dir():
+            found += find_pictures(Path(path))
+        elif not Path(path).exists() and (
+            matches := sorted(iglob(path, recursive=True))  # noqa: PTH207 - absolute ones, too
+        ):
+            found += map(Path, matches)
+        else:
+            found.append(Path(path))  # one that is missing is listed with those that are damaged
+    return list(dict.fromkeys(found))
+
+
+def _progress(batches: Iterator[list[Labelled]], total: int) -> Iterator[Labelled]:
+    """The results, while bars on a terminal, or a line every half minute, show how far they are."""
+    done, last = 0, time.monotonic()
+    with Bars(console=errors, transient=True, disable=not errors.is_terminal) as bars:
+        task = bars.add_task("pictures", total=total)
+        for batch in batches:
+            yield from batch
+            done += len(batch)
+            bars.update(task, completed=done)
+            if not errors.is_terminal and time.monotonic() - last > EVERY:
+                errors.print(f"{done:,} of {count(total, 'picture')}", highlight=False)
+                last = time.monotonic()
+
+
+def _copy(result: Labelled, label: str, folder: Path) -> bool:
+    """Copy a picture into the folder of a label; False if an equal copy is there.
+
+    A picture whose name another one took gets a part of its digest into its name.
+    """
+    assert result.image is not None
+    target = folder / safe_name(label) / result.image.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        digest = sha256(result.image)
+        if sha256(target) == digest:
+            return False
+        target = target.with_stem(f"{target.stem}-{digest[:12]}")
+    shutil.copyfile(result.image, target)
+    return True
+
+
+def _report(out: Path | None, table: object, pictures: int, none: int) -> None:
+    if table is not None:
+        console.print(table)
+        return
+    without = f"; {none:,} have no label above its threshold" if none else ""
+    text = f"{count(pictures, 'picture')} written to {out}{without}"
+    errors.print(text, markup=False, highlight=False)

@@ -1,0 +1,120 @@
+"""``mlbench predict``: inputs, outputs, resuming and sorting."""
+
+import csv
+import io
+import json
+import sys
+
+import pandas as pd
+import pytest
+
+import mlbench
+
+
+def rows(file):
+    """The rows of an output in one form: image name -> (labels, whether it has an error)."""
+    if file.suffix == ".csv":
+        with file.open(encoding="utf-8", newline="") as stream:
+            found = list(csv.DictReader(stream))
+        labels = [row["labels"].split(";") if row["labels"] else [] for row in found]
+    elif file.suffix == ".jsonl":
+        found = [json.loads(line) for line in file.read_text().splitlines()]
+        labels = [row["labels"] for row in found]
+    else:
+        found = pd.read_parquet(file).to_dict("records")
+        labels = [list(row["labels"]) for row in found]
+    names = [row["image"].rpartition("/")[2] for row in found]
+    assert len(set(names)) == len(names), "a picture occurs twice"
+    errors = [row["error"] not in (None, "") and pd.notna(row["error"]) for row in found]
+    return dict(zip(names, zip(labels, errors, strict=True), strict=True))
+
+
+def test_bad_pictures_are_listed_and_the_others_labelled(cli, trained, pictures):
+    done = cli("predict", trained, pictures, "--threshold", "0")
+    assert done.code == 1
+    assert "2 of 7 pictures cannot be read" in done.err and "5.jpg" in done.err
+    assert "4.png" in done.out and "6.png" not in done.out
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_a_command_that_was_killed_goes_on(cli, trained, pictures, tmp_path, form):
+    """Half of the pictures first, and the last line cut; then all; then nothing is left."""
+    whole, resumed = tmp_path / f"whole.{form}", tmp_path / f"resumed.{form}"
+    flags = ("--top", "2", "--batch-size", "1")
+    cli("predict", trained, pictures, "--out", whole, *flags)
+    assert cli("predict", trained, pictures / "[0-2].jpg", "--out", resumed, *flags).code == 0
+    if form != "parquet":
+        with resumed.open("a") as stream:
+            stream.write('"cut off in the mid')
+    done = cli("predict", trained, pictures, "--out", resumed, *flags)
+    assert done.code == 1 and "3 of 7 pictures are in" in done.err
+    assert rows(resumed) == rows(whole)
+    assert [error for _, error in rows(whole).values()] == [False] * 5 + [True] * 2
+    assert all(len(labels) == 2 for labels, error in rows(whole).values() if not error)
+    before = resumed.read_bytes()
+    assert cli("predict", trained, pictures, "--out", resumed, *flags).code == 0
+    if form != "parquet":
+        assert resumed.read_bytes() == before
+    assert rows(resumed) == rows(whole) and not list(tmp_path.glob("*.part.jsonl"))
+
+
+def test_scores_are_those_of_the_python_function(cli, trained, pictures, tmp_path):
+    cli("predict", trained, pictures, "--out", tmp_path / "a.jsonl", "--all-scores")
+    model = mlbench.load(trained, device="cpu")
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    found = {row["image"]: row["scores"] for row in map(json.loads, lines) if not row["error"]}
+    expected = [one for batch in model.batches(pictures) for one in batch if not one.error]
+    assert found == {str(one.image): one.scores for one in expected}
+
+
+def test_an_output_of_something_else_is_not_touched(cli, trained, pictures, tmp_path):
+    other = {"image": "x.jpg", "labels": [], "scores": {}, "error": None, "model": "another"}
+    cases = {
+        "a.jsonl": json.dumps(other) + "\n",
+        "b.jsonl": "nonsense\n",
+        "c.csv": "image,labels\nx.jpg,a\n",
+        "d.csv": "image,labels,scores,error,model\nx.jpg,,,,another\n",
+        "e.parquet": "PAR1 nonsense",
+    }
+    for name, text in cases.items():
+        file = tmp_path / name
+        file.write_text(text)
+        done = cli("predict", trained, pictures, "--out", file)
+        assert done.code == 2 and f"--out {file}" in done.err and "delete the file" in done.err
+        assert file.read_text() == text
+    done = cli("predict", trained, pictures, "--out", tmp_path / "x.txt")
+    assert done.code == 2 and ".csv" in done.err
+
+
+def test_sorting_copies_each_picture_to_its_labels(cli, trained, pictures, tmp_path):
+    (pictures / "below").mkdir()
+    (pictures / "below" / "0.jpg").write_bytes((pictures / "1.jpg").read_bytes())
+    flags = ("--copy-to", tmp_path / "sorted", "--top", "1", "--out", tmp_path / "o.jsonl")
+    assert cli("predict", trained, pictures, *flags).code == 1
+    lines = (tmp_path / "o.jsonl").read_text().splitlines()
+    chosen = [(row["image"], row["labels"]) for row in map(json.loads, lines) if row["labels"]]
+    copies = [file for file in (tmp_path / "sorted").rglob("*") if file.is_file()]
+    assert len(copies) == len(chosen) == 6
+    assert {file.parent.name for file in copies} == {labels[0] for _, labels in chosen}
+    cli("predict", trained, pictures, "--copy-to", tmp_path / "sorted", "--top", "1")
+    assert sorted(copies) == sorted(f for f in (tmp_path / "sorted").rglob("*") if f.is_file())
+
+
+def test_standard_input_is_a_list_or_a_picture(cli, trained, pictures, monkeypatch):
+    listed = "\n".join(str(pictures / f"{i}.jpg") for i in range(2))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(listed))
+    assert cli("predict", trained, "--top", "1").out.count(".jpg") == 2
+    image = io.TextIOWrapper(io.BytesIO((pictures / "0.jpg").read_bytes()))
+    monkeypatch.setattr(sys, "stdin", image)
+    done = cli("predict", trained, "-", "--top", "1")
+    assert done.code == 0 and done.out.splitlines()[-1].startswith("- ")
+
+
+def test_what_is_not_there_is_named(cli, trained, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for paths, text in {("missing.jpg",): "missing.jpg", ("empty",): "no picture is in it"}.items():
+        done = cli("predict", trained, *paths)
+        assert done.code in (1, 2) and text in done.err
+    done = cli("predict", tmp_path / "nothing", "missing.jpg")
+    assert done.code == 2 and "cannot be read as a checkpoint" in done.err
+    assert cli("predict", trained.parent / trained.name[:8], "missing.jpg").code == 1

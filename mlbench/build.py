@@ -173,7 +173,9 @@ def feature_identity(spec: RunSpec, model: MultiLabelModel) -> dict[str, object]
         "preprocessing": settings.preprocessing.model_dump(),
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
-        "versions": {name: version(name) for name in ("torch", "timm", "pillow")},
+        "device": model.mean.device.type,
+        "precision": "fp32",
+        "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "pillow")},
     }
 
 

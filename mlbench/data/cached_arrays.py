@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib
+import inspect
 import json
 import logging
 import os
+import sys
 import weakref
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mlbench.files import atomic_write
+
+if TYPE_CHECKING:
+    from mlbench.types import RunSpec
 
 Rows = NDArray[Any]
 Positions = NDArray[np.int64]
@@ -39,13 +45,19 @@ _SAMPLE = 16
 _LOG = logging.getLogger(__name__)
 
 
-def entry_folder(cache: Path, kind: str, what: str, identity: Mapping[str, Any]) -> Path:
+def purpose(spec: RunSpec) -> str:
+    """What the entries of the cache that a run reads are for."""
+    return f"{spec.dataset} at {spec.settings.image_size}"
+
+
+def entry_folder(cache: Path, kind: str, what: str, use: str, identity: Mapping[str, Any]) -> Path:
     """The folder ``cache/kind/<hash of identity>``, created and marked as used now.
 
     Args:
         cache: the cache.
         kind: such as ``features``.
-        what: what is in it, for people: "feature maps of train, resnet50 at 224".
+        what: what is in it, for people: "feature maps of train, timm:resnet50".
+        use: the ``purpose`` of the run.
         identity: JSON of everything that the content depends on.
 
     Raises:
@@ -54,9 +66,29 @@ def entry_folder(cache: Path, kind: str, what: str, identity: Mapping[str, Any])
     canonical = json.dumps(identity, sort_keys=True).encode()
     folder = cache / kind / hashlib.sha256(canonical).hexdigest()[:24]
     folder.mkdir(parents=True, exist_ok=True)
+    note = {"what": what, "purpose": use, "identity": identity}
     with suppress(OSError), atomic_write(folder / IDENTITY) as part:  # a cache may be read-only
-        part.write_text(json.dumps({"what": what, **identity}, indent=1), encoding="utf-8")
+        part.write_text(json.dumps(note, indent=1), encoding="utf-8")
     return folder
+
+
+def pixel_code() -> str:
+    """A digest of the sources that turn an image file into the pixels that a model sees.
+
+    They are the loader, the transforms and whatever of this package they import; so no change is
+    forgotten, and one that changes no pixel costs a cache no more than being made again.
+    """
+    found: set[str] = set()
+    todo = ["mlbench.data.loader", "mlbench.data.transforms"]
+    while todo:
+        module = importlib.import_module(todo.pop())
+        found.add(module.__name__)
+        homes = {
+            getattr(v, "__module__", getattr(v, "__name__", "")) for v in vars(module).values()
+        }
+        todo += [home for home in homes - found if str(home).startswith("mlbench.data.")]
+    sources = [inspect.getsource(sys.modules[name]) for name in sorted(found)]
+    return hashlib.sha256("".join(sources).encode()).hexdigest()
 
 
 class CachedArray:
@@ -125,8 +157,9 @@ class CachedArray:
         return rows
 
     def valid(self, positions: Positions) -> bool:
-        """True if the rows at these positions match their checksums."""
+        """True if the rows at these positions match their checksums, each checked anew."""
         row = np.empty(self.shape[1:], self.dtype)
+        self._checked[positions] = False
         return all(self._read_row(row, position) for position in positions.tolist())
 
     def write(self, positions: Positions, rows: Rows) -> None:
@@ -158,7 +191,9 @@ class CachedArray:
         if os.pread(self._descriptor, _MARK + 1, self._end) == self._seed.to_bytes(_MARK, "little"):
             self.finished = True
             some = np.linspace(0, len(self) - 1, min(len(self), _SAMPLE)).astype(np.int64)
-            return self.valid(some)
+            sound = self.valid(some)
+            self._checked[:] = False  # the file may change before its rows are used
+            return sound
         if size not in (0, self._end):
             self._report("its length or its end is wrong")
         with suppress(OSError):

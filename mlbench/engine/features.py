@@ -1,72 +1,63 @@
 """Feature maps of a frozen backbone, computed once and shared by every head and loss.
 
-A folder of the cache holds one array per level, float16 [N, D, H, W]. Its name is a hash of
-everything that changes the maps: backbone, weights, pixels, versions, and the image files.
+A folder of the cache holds one array per level that a head has read, float16 [N, D, H, W]. Its name
+is a hash of everything that changes the maps: backbone, weights, device, versions, the code that
+makes pixels, the image files, and the pixels of three of them.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import json
 import shutil
-import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
-from mlbench.data.loader import Source, batches, shard
+from mlbench.data.cached_arrays import CachedArray, entry_folder, pixel_code
+from mlbench.data.loader import Inputs, Positions, Source, batches
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import BATCH, to_device
 from mlbench.engine.model import MultiLabelModel
-from mlbench.types import DataError, Index, MeasureError, Progress
+from mlbench.types import Backbone, DataError, Index, MeasureError, Progress
 
-
-def _source(folder: Path) -> Source:
-    """Read feature maps from the cache: one float16 tensor [B, D, H, W] per level."""
-    levels = len(list(folder.glob("*.npy")))
-    arrays = [np.load(folder / f"{i}.npy", mmap_mode="r") for i in range(levels)]
-    return lambda positions, epoch: tuple(
-        torch.from_numpy(np.asarray(a[positions])) for a in arrays
-    )
-
-
-def cache_key(index: Index, identity: dict[str, Any]) -> str:
-    """Hash of ``identity`` (backbone, weights, preprocessing, versions) and of the image files.
-
-    A file counts by key, size and modification time: reading all bytes would take as long as
-    computing the maps.
-    """
-    state = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
-    for file, key in zip(index.files, index.keys, strict=True):
-        stat = file.stat()
-        state.update(f"{key}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return state.hexdigest()[:24]
+ROOM = (
+    "make room (`mlbench cache` says what takes it), give another folder with MLBENCH_CACHE, a "
+    "smaller --image-size, or use --track controlled"
+)
 
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Computes the feature maps of a model, or finds them in a folder.
+    """Computes the feature maps that a model's head reads, or finds them in the cache.
 
     Attributes:
         folder: of the cache.
         model: on its device.
-        identity: all that changes the maps of an image.
+        identity: all that changes the maps of an image, besides its pixels.
+        purpose: what the maps are for (see ``cached_arrays.purpose``).
     """
 
     folder: Path
     model: MultiLabelModel
     identity: dict[str, Any]
+    purpose: str
     world: World
     progress: Progress
 
     def source(self, name: str, index: Index, images: Source) -> Source:
-        """The maps of a split, computed if they are missing.
+        """The maps of a split, computed if they are missing or damaged.
+
+        Yields one float16 tensor [B, D, H, W] per level. Levels that the head does not read are
+        empty.
 
         Args:
             name: of the split, for the progress.
@@ -74,76 +65,153 @@ class FeatureCache:
             images: its images without augmentation.
 
         Raises:
-            DataError: the disk is too small.
+            DataError: the disk is too small, or the cache cannot be written.
             MeasureError: the maps do not fit into half precision.
         """
-        key = self.world.broadcast(cache_key(index, self.identity) if self.world.leads else None)
-        folder = self.folder / "features" / key
-        if not self.world.broadcast((folder / "identity.json").exists()):
-            self.progress.stage(f"feature maps of {name}")
-            self._compute(folder, index, images)
-        return _source(folder)
-
-    def _compute(self, folder: Path, index: Index, images: Source) -> None:
-        partial = self.world.broadcast(folder.with_name(f"{folder.name}.{uuid4().hex[:12]}.part"))
-        try:
-            self._write_maps(partial, index, images)
-            self.world.wait()
-            if self.world.leads:
-                (partial / "identity.json").write_text(json.dumps(self.identity, indent=1))
-                try:
-                    partial.replace(folder)
-                except OSError:  # another run was faster
-                    if not (folder / "identity.json").exists():
-                        raise
-            self.world.wait()
-        finally:
-            if self.world.leads:
-                shutil.rmtree(partial, ignore_errors=True)
-
-    def _write_maps(self, folder: Path, index: Index, images: Source) -> None:
-        """Write this process's part of the maps."""
-        model = self.model.eval()
-        mine = shard(np.arange(len(index)), self.world.rank, self.world.size)
-        order = [mine[i : i + BATCH] for i in range(0, len(mine), BATCH)]
-        arrays: list[np.memmap[Any, np.dtype[np.float16]]] = []
-        done = 0
+        some = images(np.unique(np.linspace(0, len(index) - 1, 3).astype(np.int64)), 0)
+        assert isinstance(some, Tensor)
+        backbone = self.model.backbone.eval()  # type: ignore[attr-defined]
         with torch.inference_mode():
-            for batch in batches(images, index, order):
-                maps = model.features(to_device(batch.inputs, model.mean.device))  # type: ignore[arg-type]
-                if not arrays:
-                    shapes = [(len(index), *m.shape[1:]) for m in maps]
-                    arrays = self._allocate(folder, shapes)
-                for array, values in zip(arrays, maps, strict=True):
-                    array[batch.positions] = _half(values)
-                done += len(batch.positions)
-                self.progress.count(done * self.world.size, len(index))
-        for array in arrays:
-            array.flush()
+            maps = self._maps(backbone, some[:1])
+        identity = self.world.ask_leader(lambda: self._identity(index, some))
+        try:
+            folder = self.world.ask_leader(lambda: self._folder(name, identity))
+            levels = {
+                i: self._array(folder, i, name, (len(index), *maps[i].shape[1:]), images)
+                for i in levels_read(self.model.head, maps)
+            }
+            self._complete(list(levels.values()), list(levels), name, index, images)
+        except OSError as error:
+            raise DataError(
+                f"feature maps cannot be written under {self.folder} ({error.strerror}); {ROOM}"
+            ) from error
 
-    def _allocate(
-        self, folder: Path, shapes: list[tuple[int, ...]]
-    ) -> list[np.memmap[Any, np.dtype[np.float16]]]:
-        """Create arrays on the leader and open them on every process."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        need = sum(2 * int(np.prod(shape)) for shape in shapes)
+        def read(positions: Positions, epoch: int) -> tuple[Tensor, ...]:
+            unread = torch.empty(len(positions), 0, 0, 0, dtype=torch.float16)
+            return tuple(
+                torch.from_numpy(levels[i].read(positions)) if i in levels else unread
+                for i in range(len(maps))
+            )
+
+        return read
+
+    def _identity(self, index: Index, some: Tensor) -> dict[str, Any]:
+        return self.identity | {
+            "pixels": pixel_code(),
+            "images": images_digest(index),
+            "some_pixels": hashlib.sha256(some.contiguous().numpy().data).hexdigest(),
+        }
+
+    def _folder(self, name: str, identity: dict[str, Any]) -> Path:
+        what = f"feature maps of {name}, {identity['backbone']}"
+        return entry_folder(self.folder, "features", what, self.purpose, identity)
+
+    def _array(
+        self, folder: Path, level: int, name: str, shape: tuple[int, ...], images: Source
+    ) -> CachedArray:
+        def make(positions: Positions) -> NDArray[np.float16]:
+            # Training switches the mode of the model, perhaps at this moment.
+            backbone: Any = copy.deepcopy(self.model.backbone)
+            with torch.inference_mode():
+                return _half(self._maps(backbone.eval(), images(positions, 0))[level])
+
+        file = folder / f"level-{level}.rows"
+        return CachedArray(file, f"feature maps of {name}", shape, np.float16, make, chunk=BATCH)
+
+    def _maps(self, backbone: Backbone, images: Inputs) -> tuple[Tensor, ...]:
+        on_device = to_device(images, self.model.mean.device)
+        assert isinstance(on_device, Tensor)
+        return backbone(self.model.normalized(on_device))
+
+    def _complete(
+        self,
+        arrays: Sequence[CachedArray],
+        levels: Sequence[int],
+        name: str,
+        index: Index,
+        images: Source,
+    ) -> None:
+        """Write the rows that are missing or damaged in arrays that are not finished."""
+        world = self.world
+        todo = world.broadcast([i for i, array in enumerate(arrays) if not array.finished])
+        if not todo:
+            return
+        self.progress.stage(f"feature maps of {name}")
+        world.ask_leader(lambda: self._check_space(sum(arrays[i].bytes_missing for i in todo)))
+        starts = range(world.rank * BATCH, len(index), world.size * BATCH)
+        mine = [np.arange(i, min(i + BATCH, len(index))) for i in starts]
+
+        def missing() -> Iterator[Positions]:
+            for chunk in mine:
+                self.progress.count(int(chunk[0]), len(index))
+                if not all(arrays[i].valid(chunk) for i in todo):
+                    yield chunk
+
+        with torch.inference_mode():
+            for batch in batches(images, index, missing()):
+                maps = self._maps(self.model.backbone, batch.inputs)
+                for i in todo:
+                    arrays[i].write(batch.positions, _half(maps[levels[i]]))
+        world.wait()
+        for i in todo:
+            arrays[i].finish()
+
+    def _check_space(self, need: int) -> None:
         free = shutil.disk_usage(self.folder).free
         if need > free:
             raise DataError(
                 f"the feature maps need {need / 2**30:.1f} GiB and {self.folder} has "
-                f"{free / 2**30:.1f} GiB free; make room, give another folder with MLBENCH_CACHE, "
-                "a smaller --image-size, or use --track controlled"
+                f"{free / 2**30:.1f} GiB free; {ROOM}"
             )
-        files = [folder / f"{i}.npy" for i in range(len(shapes))]
-        if self.world.leads:
-            for left in folder.parent.glob("*.part"):  # by runs that were killed
-                if time.time() - left.stat().st_mtime > 86_400:
-                    shutil.rmtree(left, ignore_errors=True)
-            folder.mkdir(parents=True, exist_ok=True)
-            for file, shape in zip(files, shapes, strict=True):
-                np.lib.format.open_memmap(file, mode="w+", dtype=np.float16, shape=shape)
-        self.world.wait()
-        return [np.lib.format.open_memmap(file, mode="r+") for file in files]
+
+
+def images_digest(index: Index) -> str:
+    """A digest of the image files of a split: of keys, sizes and times of modification.
+
+    Reading all bytes would take as long as computing feature maps.
+    """
+    state = hashlib.sha256()
+    for file, key in zip(index.files, index.keys, strict=True):
+        stat = file.stat()
+        state.update(f"{key}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return state.hexdigest()
+
+
+def levels_read(head: Any, maps: Sequence[Tensor]) -> list[int]:
+    """The feature maps that a head reads, in training or in evaluation, by their position.
+
+    Found by running a copy of the head on the ``meta`` device, which computes nothing. A head that
+    cannot run there counts as reading all.
+
+    Args:
+        head: is not changed.
+        maps: one of each level, of any number of images.
+    """
+    meta = tuple(torch.empty(2, *m.shape[1:], device="meta") for m in maps)
+    watch = _Watch(meta)
+    try:
+        twin: nn.Module = copy.deepcopy(head).to("meta")
+        with watch, torch.no_grad():
+            twin.train()(meta)
+            twin.eval()(meta)
+    except Exception:  # of whatever a head does that needs numbers
+        return list(range(len(maps)))
+    return sorted(watch.read)
+
+
+class _Watch(TorchFunctionMode):
+    """Records which tensors any function of torch gets, the shape of a tensor included."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.places = {id(tensor): i for i, tensor in enumerate(tensors)}
+        self.read: set[int] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        leaves = tree_leaves((args, kwargs))
+        self.read.update(self.places[id(leaf)] for leaf in leaves if id(leaf) in self.places)
+        return func(*args, **kwargs)
 
 
 def _half(values: Tensor) -> NDArray[np.float16]:

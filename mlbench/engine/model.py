@@ -41,8 +41,12 @@ class MultiLabelModel(nn.Module):
 
     def features(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
         """The backbone's feature maps of uint8 images."""
+        return self.backbone(self.normalized(images_B3HW))
+
+    def normalized(self, images_B3HW: Tensor) -> Tensor:
+        """The backbone's input for uint8 images."""
         pixels = (images_B3HW.to(self.mean.dtype) - self.mean) / self.std
-        return self.backbone(pixels.contiguous(memory_format=torch.channels_last))
+        return pixels.contiguous(memory_format=torch.channels_last)
 
     def preprocessing(self, settings: Preprocessing) -> Preprocessing:
         """The preprocessing of some settings with the normalization of this model filled in."""

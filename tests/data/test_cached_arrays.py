@@ -106,7 +106,7 @@ def test_damage_is_made_again_with_one_line(file, damage, caplog):
     np.testing.assert_array_equal(opened(file, never).read(everything), right(everything))
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), chunk=st.sampled_from([None, 1, 4]))
 def test_no_damage_ends_in_an_error_or_in_other_numbers(tmp_path, data, chunk):
     file = tmp_path / "fuzzed.rows"
@@ -156,12 +156,15 @@ def test_another_array_under_the_same_name_is_not_believed(file):
 
 
 WRITER = """
-import sys, numpy as np
+import sys
 from pathlib import Path
-from tests.data.test_cached_arrays import N, opened, right
-array = opened(Path(sys.argv[1]))
-for _ in range(200):
-    for positions in np.array_split(np.random.permutation(N), 3):
+import numpy as np
+from mlbench.data.cached_arrays import CachedArray
+def right(positions):
+    return positions[:, None] * 100_000 + np.arange(1, 100_001)
+array = CachedArray(Path(sys.argv[1]), "maps", (6, 100_000), np.int64, right)
+for _ in range(int(sys.argv[2])):
+    for positions in np.array_split(np.random.permutation(6), 2):
         if not (array.read(positions) == right(positions)).all():
             sys.exit("wrong rows")
         array.write(positions, right(positions))
@@ -170,18 +173,21 @@ array.finish()
 
 
 def test_processes_that_make_one_array_disturb_neither_each_other_nor_a_reader(tmp_path):
-    file = tmp_path / "shared.rows"
-    made = [subprocess.Popen([sys.executable, "-c", WRITER, str(file)]) for _ in range(2)]
-    while any(process.poll() is None for process in made):
-        np.testing.assert_array_equal(opened(file).read(everything), right(everything))
-    assert [process.returncode for process in made] == [0, 0]
-    assert opened(file, never).read(everything) is not None
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "shared.rows")]
+    writers = [subprocess.Popen([*command, "10"]) for _ in range(2)]
+    assert subprocess.run([*command, "3"], check=False).returncode == 0
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert subprocess.run([*command, "1"], check=False, stderr=-1, text=True).stderr == ""
 
 
 def test_a_folder_is_named_by_what_its_content_depends_on(tmp_path):
-    one = entry_folder(tmp_path, "features", "maps", {"size": 1, "seed": 2})
-    assert entry_folder(tmp_path, "features", "the same", {"seed": 2, "size": 1}) == one
-    assert entry_folder(tmp_path, "features", "maps", {"size": 2}) != one
+    def folder(what, **identity):
+        return entry_folder(tmp_path, "features", what, "coco at 224", identity)
+
+    one = folder("maps", size=1, seed=2)
+    assert folder("the same", seed=2, size=1) == one
+    assert folder("maps", size=2) != one
     (one / IDENTITY).write_bytes(b"\0")
-    entry_folder(tmp_path, "features", "maps", {"size": 1, "seed": 2})
-    assert json.loads((one / IDENTITY).read_text()) == {"what": "maps", "size": 1, "seed": 2}
+    folder("maps", size=1, seed=2)
+    note = {"what": "maps", "purpose": "coco at 224", "identity": {"size": 1, "seed": 2}}
+    assert json.loads((one / IDENTITY).read_text()) == note

@@ -12,6 +12,7 @@ def pytest_configure(config):
     """Hide the GPU from tests that do not ask for one: their numbers are the CPU's."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ["TRITON_INTERPRET"] = "1"
     # The workers share the cores: with more threads than these they wait for each other.
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -11,16 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlbench_plugins.layers.numerics import at_least_float32, blocks, without_autocast
+from mlbench_plugins.layers.numerics import (
+    at_least_float32,
+    blocks,
+    has_kernels,
+    without_autocast,
+)
 
 
 def channel_attention(x_BDHW: Tensor, labels_CD: Tensor) -> Tensor:
     """sum_n softmax_n(x_nd l_cd) x_nd over the positions n: [B, C, D].
 
     The weights, B x C x D x N numbers, are computed for a few labels at a time, and once more in
-    the backward pass instead of being kept. In float32 at least, as softmax is.
+    the backward pass instead of being kept. On GPUs by Triton kernels. In float32 at least, as
+    softmax is.
     """
-    x_BDN, labels_CD = at_least_float32(x_BDHW.flatten(2)), at_least_float32(labels_CD)
+    x_BDN, labels_CD = x_BDHW.flatten(2), at_least_float32(labels_CD)
+    if not has_kernels(x_BDN):
+        x_BDN = at_least_float32(x_BDN)
     with without_autocast(x_BDN.device.type):
         if torch.is_grad_enabled():
             pooled: Tensor = _ChannelAttention.apply(x_BDN, labels_CD)
@@ -29,7 +37,11 @@ def channel_attention(x_BDHW: Tensor, labels_CD: Tensor) -> Tensor:
 
 
 def _forward(x_BDN: Tensor, labels_CD: Tensor, moments: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The attended mean [B, C, D], its second moment (moments=2) and log sum exp of the weights."""
+    """The attended mean [B, C, D], the variance (moments=2) and log sum exp of the weights."""
+    if has_kernels(x_BDN):
+        from mlbench_plugins.layers import attention_kernels
+
+        return attention_kernels.attend(x_BDN.mT, labels_CD)
     powers = [torch.ones_like(x_BDN), x_BDN, x_BDN.square()][: moments + 1]
     # Behind one another, not beside: a matrix product reads each power in one piece.
     powers_BDPN = torch.stack(powers, dim=-2)
@@ -39,8 +51,8 @@ def _forward(x_BDN: Tensor, labels_CD: Tensor, moments: int) -> tuple[Tensor, Te
         exp_BDGN = _exp(x_BDN[b], labels_CD[c], top_BCD[b, c])
         sums_BDCP[b, :, c] = exp_BDGN @ powers_BDPN[b].mT
     total_BCD, *moments_BCD = sums_BDCP.transpose(1, 2).unbind(-1)
-    first_BCD, last_BCD = moments_BCD[0] / total_BCD, moments_BCD[-1] / total_BCD
-    return first_BCD, last_BCD, total_BCD.log() + top_BCD
+    mean_BCD, last_BCD = moments_BCD[0] / total_BCD, moments_BCD[-1] / total_BCD
+    return mean_BCD, last_BCD - mean_BCD.square(), total_BCD.log() + top_BCD
 
 
 def _largest(x_BDN: Tensor, labels_CD: Tensor) -> Tensor:
@@ -60,8 +72,8 @@ class _ChannelAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_BDN: Tensor, labels_CD: Tensor) -> Tensor:
-        mean_BCD, square_BCD, lse_BCD = _forward(x_BDN, labels_CD, moments=2)
-        ctx.save_for_backward(x_BDN, labels_CD, mean_BCD, square_BCD - mean_BCD.square(), lse_BCD)
+        mean_BCD, variance_BCD, lse_BCD = _forward(x_BDN, labels_CD, moments=2)
+        ctx.save_for_backward(x_BDN, labels_CD, mean_BCD, variance_BCD, lse_BCD)
         return mean_BCD
 
     @staticmethod
@@ -69,6 +81,12 @@ class _ChannelAttention(torch.autograd.Function):
     def backward(ctx: Any, grad_BCD: Tensor) -> tuple[Tensor, Tensor]:
         """With weights w and mean m: d/dx_n = w_n (1 + l (x_n - m)), d/dl = the variance."""
         x_BDN, labels_CD, mean_BCD, variance_BCD, lse_BCD = ctx.saved_tensors
+        grad_labels_CD = (grad_BCD * variance_BCD).sum(dim=0)
+        if has_kernels(x_BDN):
+            from mlbench_plugins.layers import attention_kernels
+
+            others = (x_BDN.mT, labels_CD, mean_BCD, lse_BCD)
+            return attention_kernels.attend_backward(grad_BCD, *others).mT, grad_labels_CD
         slope_BCD = grad_BCD * labels_CD
         factors_BDC2 = torch.stack((grad_BCD - slope_BCD * mean_BCD, slope_BCD), -1).transpose(1, 2)
         sums_BD2N = x_BDN.new_zeros(*x_BDN.shape[:2], 2, x_BDN.shape[2])
@@ -76,4 +94,4 @@ class _ChannelAttention(torch.autograd.Function):
             weights_BDGN = _exp(x_BDN[b], labels_CD[c], lse_BCD[b, c])
             sums_BD2N[b] += factors_BDC2[b, :, c].transpose(2, 3) @ weights_BDGN
         constant_BDN, linear_BDN = sums_BD2N.unbind(dim=2)
-        return torch.addcmul(constant_BDN, linear_BDN, x_BDN), (grad_BCD * variance_BCD).sum(dim=0)
+        return torch.addcmul(constant_BDN, linear_BDN, x_BDN), grad_labels_CD

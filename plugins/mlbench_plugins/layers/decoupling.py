@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench_plugins.layers.numerics import chunk_size
+from mlbench_plugins.layers.numerics import chunk_size, has_kernels
 
 
 class SemanticDecoupling(nn.Module):
@@ -54,7 +54,8 @@ def tanh_scores(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor
     """sum_k weight_k tanh(pixels_mk words_ck) -> [C, M], in memory that does not grow with C.
 
     The hyperbolic tangents, M x C x K numbers, are computed for a few labels at a time and once
-    more in the backward pass instead of being kept.
+    more in the backward pass instead of being kept. On GPUs by Triton kernels, with the sum in
+    float32.
     """
     words_CK, weight_K = words_CK.to(pixels_MK.dtype), weight_K.to(pixels_MK.dtype)
     if torch.is_grad_enabled():
@@ -64,6 +65,10 @@ def tanh_scores(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor
 
 
 def _forward(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
+    if has_kernels(pixels_MK):
+        from mlbench_plugins.layers import decoupling_kernels
+
+        return decoupling_kernels.scores(pixels_MK, words_CK, weight_K)
     size = chunk_size(pixels_MK.numel(), pixels_MK)
     weight_K1 = weight_K[:, None]  # a matrix, as flop counters do not see products with vectors
     scores_GM1 = [_tanh(pixels_MK, words_GK) @ weight_K1 for words_GK in words_CK.split(size)]
@@ -84,9 +89,13 @@ class _TanhScores(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_CM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad_CM: Tensor) -> tuple[Tensor, ...]:
         """With t = tanh(p w): d/dp = weight w (1 - t^2), d/dw = weight p (1 - t^2)."""
         pixels_MK, words_CK, weight_K = ctx.saved_tensors
+        if has_kernels(pixels_MK):
+            from mlbench_plugins.layers import decoupling_kernels
+
+            return decoupling_kernels.scores_backward(grad_CM, pixels_MK, words_CK, weight_K)
         # The terms of the 1 in 1 - t^2 are plain products; the loop subtracts those of t^2.
         grad_pixels_MK = grad_CM.T @ words_CK
         grad_words = grad_CM @ pixels_MK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -13,6 +14,13 @@ CPU_ELEMENTS = 1 << 20
 """4 MB in float32: stays in a core's share of the cache."""
 ACCELERATOR_ELEMENTS = 1 << 25
 """128 MB in float32: large enough for kernel launches to cost little."""
+
+HAS_TRITON = find_spec("triton") is not None
+
+
+def has_kernels(x: Tensor) -> bool:
+    """True where the layers' Triton kernels take this tensor: on GPUs, up to single precision."""
+    return HAS_TRITON and x.device.type == "cuda" and x.dtype != torch.float64
 
 
 def at_least_float32(x: Tensor) -> Tensor:

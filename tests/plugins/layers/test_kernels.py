@@ -1,0 +1,105 @@
+"""The Triton kernels against float64: in Triton's interpreter, and on a GPU where there is one.
+
+Triton decides when it is imported; tests/conftest.py asks for the interpreter.
+"""
+
+import pytest
+import torch
+
+from mlbench_plugins.layers import channel_attention, decoupling
+from mlbench_plugins.layers.channel_attention import channel_attention as attend
+from mlbench_plugins.layers.decoupling import tanh_scores
+
+pytest.importorskip("triton", reason="torch without CUDA comes without Triton")
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+"""Of the largest number: half precision rounds gradients, and its tanh is approximate on a GPU."""
+
+
+@pytest.fixture(autouse=True)
+def kernels(monkeypatch):
+    """Send all but float64 to the kernels, on the CPU too."""
+    for module in (decoupling, channel_attention):
+        monkeypatch.setattr(module, "has_kernels", lambda x: x.dtype != torch.float64)
+
+
+def assert_near_float64(function, inputs):
+    """Values and gradients are those of the eager form in float64, of the same rounded inputs."""
+    tolerance = max(TOLERANCE[x.dtype] for x in inputs)
+    exact = [x.double().cpu().requires_grad_() for x in inputs]
+    inputs = [x.requires_grad_() for x in inputs]
+    want, found = function(*exact), function(*inputs)
+    weights = torch.randn_like(want)
+    pairs = [(found, want)]
+    pairs += zip(
+        torch.autograd.grad((found * weights.to(found)).sum(), inputs),
+        torch.autograd.grad((want * weights).sum(), exact),
+        strict=True,
+    )
+    for x, y in pairs:
+        bound = tolerance * y.abs().max().item()
+        torch.testing.assert_close(x.double().cpu(), y, rtol=0, atol=bound)
+    with torch.no_grad():
+        assert torch.equal(function(*inputs), found), "differs without gradients"
+    assert [x.dtype for x, _ in pairs[1:]] == [x.dtype for x in inputs]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("pixels", "labels", "channels"),
+    # One of each; multiples of no tile; several programs for the sums of a tile.
+    [(1, 1, 1), (17, 3, 70), (2, 33, 5), (33, 18, 40)],
+)
+def test_scores_and_their_gradients(device, dtype, pixels, labels, channels):
+    torch.manual_seed(pixels)
+    shapes = (pixels, channels), (labels, channels), (channels,)
+    assert_near_float64(tanh_scores, [torch.randn(s).to(device, dtype) for s in shapes])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("images", "labels", "channels", "side"), [(1, 1, 1, 1), (2, 3, 70, 3), (1, 34, 5, 7)]
+)
+def test_attention_and_its_gradients(device, dtype, layout, images, labels, channels, side):
+    torch.manual_seed(labels)
+    x_BDHW = torch.randn(images, channels, side, side + 1).to(device, dtype)
+    labels_CD = torch.randn(labels, channels, device=device)
+    assert_near_float64(attend, [x_BDHW.contiguous(memory_format=layout), labels_CD])
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("device", DEVICES)
+def test_large_products_saturate_and_large_weights_stay_finite(device):
+    """tanh is 1 where exp overflows; a softmax is shifted by its largest exponent."""
+    large = torch.tensor([[1e4, -1e4, 0.0]], device=device)
+    words, weight = torch.ones(1, 3, device=device), torch.ones(3, device=device)
+    assert tanh_scores(large, words, weight).item() == 0
+    x_BDHW = torch.tensor([1e4, 0.0, -1e4], device=device).view(1, 1, 1, 3)
+    found = attend(x_BDHW, torch.tensor([[50.0], [-50.0]], device=device))
+    assert found.flatten().tolist() == [1e4, -1e4]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("function", [tanh_scores, attend])
+def test_a_graph_and_a_compiled_function_give_the_same(function):
+    torch.manual_seed(0)
+    shapes = [(40, 64), (5, 64), (64,)] if function is tanh_scores else [(2, 64, 3, 4), (5, 64)]
+    inputs = [torch.randn(s, device="cuda", requires_grad=True) for s in shapes]
+
+    def step(function=function):
+        result = function(*inputs)
+        return result, *torch.autograd.grad(result.square().sum(), inputs)
+
+    want = step()
+    for _ in range(2):
+        assert all(map(torch.equal, want, step())), "results differ from call to call"
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    graph.replay()
+    assert all(map(torch.equal, want, captured))
+    assert all(map(torch.equal, want, step(torch.compile(function, fullgraph=True))))

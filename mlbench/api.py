@@ -78,6 +78,7 @@ def run(
         words=files.words_file,
         results=suite.results,
         cache=suite.cache or cache_folder(),
+        cache_limit=suite.cache_limit,
         device=device_name(suite.device),
         workers=thread_count() if suite.workers is None else suite.workers,
         checkpoints=suite.keep_checkpoints,

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
+
+_LOG = logging.getLogger(__name__)
+
+ABANDONED = 86_400
+"""Age in seconds at which a temporary file belongs to no process."""
 
 
 def safe_name(name: str) -> str:
@@ -59,6 +67,48 @@ def atomic_write(file: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def sweep(leftovers: Iterable[Path]) -> None:
+    """Delete files and folders that nobody has changed for a day: interrupted processes left them.
+
+    Temporary files and folders are called ``.<name>.tmp``.
+    """
+    for path in leftovers:
+        with suppress(OSError):
+            newest = max(file.stat().st_mtime for file in (path, *path.rglob("*")))
+            if time.time() - newest < ABANDONED:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def write_checked(file: Path, content: bytes) -> None:
+    """Write a small file of the cache, atomically and with its SHA-256 in front.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with atomic_write(file) as part:
+        part.write_bytes(hashlib.sha256(content).digest() + content)
+
+
+def read_checked(file: Path) -> bytes | None:
+    """Read a file of ``write_checked``; None, and one line in the log if it is damaged.
+
+    A file that does not exist or cannot be read is None, too.
+    """
+    try:
+        stored = file.read_bytes()
+    except OSError:
+        return None
+    content = stored[32:]
+    if stored[:32] != hashlib.sha256(content).digest():
+        _LOG.warning("%s is damaged; making it again", file)
+        return None
+    return content
 
 
 def write_together(contents: Sequence[tuple[Path, bytes]]) -> None:

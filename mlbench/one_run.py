@@ -214,12 +214,12 @@ def _source(current: _Run, model: MultiLabelModel, name: str, index: Index) -> S
     images = ImageSource(index, lambda image, _: transform(image), 0, places.workers)
     if spec.track != "probe":
         return images
-    from mlbench.data.cached_arrays import purpose
+    from mlbench.data.cache_entries import purpose
     from mlbench.engine.features import FeatureCache
 
     identity = feature_identity(spec, model)
     use, world = purpose(spec), current.world
-    cache = FeatureCache(places.cache, model, identity, use, world, current.progress)
+    cache = FeatureCache(places, model, identity, use, world, current.progress)
     return cache.source(name, index, images)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -52,6 +53,17 @@ def _as_list(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 
+def _as_bytes(value: Any) -> Any:
+    """Turn ``50GB`` into 50,000,000,000 and ``50GiB`` into 50 * 2**30."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B?", value.strip(), re.IGNORECASE)
+    if match is None:
+        raise ValueError("a size is a number and a unit, such as 50GB")
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
+
+
 class Suite(Value):
     """A matrix, of which every combination runs, and where it runs.
 
@@ -72,6 +84,8 @@ class Suite(Value):
         grid: dotted name of a setting -> values; each name is an axis (``optimizer.lr: [1e-3]``).
         vary: dotted name of a setting -> values; each value adds a run that differs in it alone.
         data, results, cache: folders; defaults are ``MLBENCH_DATA`` and ``MLBENCH_CACHE``.
+        cache_limit: size of the cache, such as ``50GB``, above which what was not used for longest
+            is deleted; what the matrix needs is kept.
         weights: of the backbone: ``default``, ``none``, or a file.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         gpus: processes on this machine.
@@ -104,6 +118,7 @@ class Suite(Value):
     data: Path | None = None
     results: Path = Path("results")
     cache: Path | None = None
+    cache_limit: Annotated[NonNegativeInt | None, BeforeValidator(_as_bytes)] = None
     weights: str | None = None
     device: str = "auto"
     gpus: PositiveInt = 1

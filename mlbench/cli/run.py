@@ -83,6 +83,10 @@ def run(
     results: Annotated[
         Path | None, machine_option(help="Folder of the results. Default: results.")
     ] = None,
+    cache_limit: Annotated[
+        str | None,
+        machine_option(help="Size of the cache, e.g. 50GB; the least recently used is deleted."),
+    ] = None,
     device: Annotated[str | None, machine_option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     gpus: Annotated[int | None, machine_option(min=1, help="Processes on this machine.")] = None,
     retry_diverged: Annotated[bool, machine_option(help="Run diverged runs again.")] = False,
@@ -102,6 +106,7 @@ def run(
         "words": words,
         "data": data,
         "results": results,
+        "cache_limit": cache_limit,
         "device": device,
         "gpus": gpus,
         "retry_diverged": retry_diverged or None,

@@ -12,30 +12,22 @@ import errno
 import hashlib
 import importlib
 import inspect
-import json
 import logging
 import os
 import sys
 import weakref
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from mlbench.files import atomic_write
-
-if TYPE_CHECKING:
-    from mlbench.types import RunSpec
-
 Rows = NDArray[Any]
 Positions = NDArray[np.int64]
 
-IDENTITY = "identity.json"
-"""Says what a folder of the cache holds; its time of modification is that of the last use."""
 _FORMAT = "mlbench rows 1"
 _MARK = 4
 """Bytes of a checksum: of each row, and at the end of a file that was finished."""
@@ -43,33 +35,6 @@ _SAMPLE = 16
 """Rows that are checked when a file is opened."""
 
 _LOG = logging.getLogger(__name__)
-
-
-def purpose(spec: RunSpec) -> str:
-    """What the entries of the cache that a run reads are for."""
-    return f"{spec.dataset} at {spec.settings.image_size}"
-
-
-def entry_folder(cache: Path, kind: str, what: str, use: str, identity: Mapping[str, Any]) -> Path:
-    """The folder ``cache/kind/<hash of identity>``, created and marked as used now.
-
-    Args:
-        cache: the cache.
-        kind: such as ``features``.
-        what: what is in it, for people: "feature maps of train, timm:resnet50".
-        use: the ``purpose`` of the run.
-        identity: JSON of everything that the content depends on.
-
-    Raises:
-        OSError: the folder does not exist and cannot be created.
-    """
-    canonical = json.dumps(identity, sort_keys=True).encode()
-    folder = cache / kind / hashlib.sha256(canonical).hexdigest()[:24]
-    folder.mkdir(parents=True, exist_ok=True)
-    note = {"what": what, "purpose": use, "identity": identity}
-    with suppress(OSError), atomic_write(folder / IDENTITY) as part:  # a cache may be read-only
-        part.write_text(json.dumps(note, indent=1), encoding="utf-8")
-    return folder
 
 
 def pixel_code() -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps
 
-from mlbench.files import atomic_write
+from mlbench.files import read_checked, write_checked
 from mlbench.text import shorten
 from mlbench.types import DataError
 
@@ -116,7 +116,7 @@ def problems(
     Returns:
         Unusable file -> what is wrong with it; ``MISSING`` if it does not exist.
     """
-    memory = cache / f"decoded-{_set_name(files)}.bin"
+    memory = cache / f"decoded-{_set_name(files)}.checked"
     known = _recall(memory)
     fingerprints = dict(zip(files, _fingerprints(files), strict=True))
     todo = [file for file, mark in fingerprints.items() if mark is None or mark not in known]
@@ -158,7 +158,6 @@ def _problem(file: Path) -> str | None:
 
 
 # ------------------------------------------------------------------------ memory of good files
-_MAGIC = b"mlbench decoded 1\n"
 _WIDTH = 16
 
 
@@ -185,21 +184,12 @@ def _fingerprints(files: Iterable[Path]) -> list[bytes | None]:
 
 
 def _recall(memory: Path) -> set[bytes]:
-    try:
-        content = memory.read_bytes()
-    except OSError:
-        return set()
-    body = content[len(_MAGIC) + 32 :]
-    if content != _MAGIC + hashlib.sha256(body).digest() + body or len(body) % _WIDTH:
-        _LOG.warning("%s is damaged; every image is decoded again", memory)
-        return set()
-    return {body[i : i + _WIDTH] for i in range(0, len(body), _WIDTH)}
+    marks = read_checked(memory) or b""
+    return {marks[i : i + _WIDTH] for i in range(0, len(marks), _WIDTH)}
 
 
 def _remember(memory: Path, good: set[bytes]) -> None:
-    body = b"".join(sorted(good))
     try:
-        with atomic_write(memory) as part:
-            part.write_bytes(_MAGIC + hashlib.sha256(body).digest() + body)
+        write_checked(memory, b"".join(sorted(good)))
     except OSError as error:
         _LOG.warning("cannot write %s (%s); the next run decodes every image again", memory, error)

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from mlbench.data.cached_arrays import CachedArray, entry_folder, pixel_code
+from mlbench.data.cache_entries import entry_folder, make_room
+from mlbench.data.cached_arrays import CachedArray, pixel_code
 from mlbench.data.loader import Inputs, Positions, Source, batches
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import BATCH, to_device
 from mlbench.engine.model import MultiLabelModel
-from mlbench.types import Backbone, DataError, Index, MeasureError, Progress
+from mlbench.types import Backbone, DataError, Index, MeasureError, Places, Progress
 
 ROOM = (
     "make room (`mlbench cache` says what takes it), give another folder with MLBENCH_CACHE, a "
@@ -40,13 +41,13 @@ class FeatureCache:
     """Computes the feature maps that a model's head reads, or finds them in the cache.
 
     Attributes:
-        folder: of the cache.
+        places: the cache, and its limit.
         model: on its device.
         identity: all that changes the maps of an image, besides its pixels.
-        purpose: what the maps are for (see ``cached_arrays.purpose``).
+        purpose: what the maps are for (see ``cache_entries.purpose``).
     """
 
-    folder: Path
+    places: Places
     model: MultiLabelModel
     identity: dict[str, Any]
     purpose: str
@@ -83,7 +84,7 @@ class FeatureCache:
             self._complete(list(levels.values()), list(levels), name, index, images)
         except OSError as error:
             raise DataError(
-                f"feature maps cannot be written under {self.folder} ({error.strerror}); {ROOM}"
+                f"feature maps cannot be written to {self.places.cache} ({error.strerror}); {ROOM}"
             ) from error
 
         def read(positions: Positions, epoch: int) -> tuple[Tensor, ...]:
@@ -104,7 +105,7 @@ class FeatureCache:
 
     def _folder(self, name: str, identity: dict[str, Any]) -> Path:
         what = f"feature maps of {name}, {identity['backbone']}"
-        return entry_folder(self.folder, "features", what, self.purpose, identity)
+        return entry_folder(self.places.cache, "features", what, self.purpose, identity)
 
     def _array(
         self, folder: Path, level: int, name: str, shape: tuple[int, ...], images: Source
@@ -137,7 +138,7 @@ class FeatureCache:
         if not todo:
             return
         self.progress.stage(f"feature maps of {name}")
-        world.ask_leader(lambda: self._check_space(sum(arrays[i].bytes_missing for i in todo)))
+        world.ask_leader(lambda: self._make_space(sum(arrays[i].bytes_missing for i in todo)))
         starts = range(world.rank * BATCH, len(index), world.size * BATCH)
         mine = [np.arange(i, min(i + BATCH, len(index))) for i in starts]
 
@@ -156,11 +157,13 @@ class FeatureCache:
         for i in todo:
             arrays[i].finish()
 
-    def _check_space(self, need: int) -> None:
-        free = shutil.disk_usage(self.folder).free
+    def _make_space(self, need: int) -> None:
+        make_room(self.places, need)
+        folder = self.places.cache
+        free = shutil.disk_usage(folder).free
         if need > free:
             raise DataError(
-                f"the feature maps need {need / 2**30:.1f} GiB and {self.folder} has "
+                f"the feature maps need {need / 2**30:.1f} GiB and {folder} has "
                 f"{free / 2**30:.1f} GiB free; {ROOM}"
             )
 

@@ -13,7 +13,9 @@ from typing import Protocol
 
 import torch
 
+from mlbench.data.cache_entries import purpose
 from mlbench.engine.distributed import World
+from mlbench.files import sweep
 from mlbench.one_run import run
 from mlbench.store import Store
 from mlbench.types import MlbenchError, Places, Progress, RunRecord, RunSpec, StoreError
@@ -54,6 +56,11 @@ def execute(
     go on; after any other error their collective calls no longer match.
     """
     store = Store(places.results)
+    if world.leads:
+        sweep([*places.results.rglob(".*.tmp"), *places.cache.rglob(".*.tmp")])
+    if places.cache_limit is not None:
+        needs = tuple({purpose(spec) for spec in specs})
+        places = places.model_copy(update={"cache_needs": needs})
     outcomes = []
     for i, spec in enumerate(specs):
         progress.begin(i + 1, len(specs), spec)

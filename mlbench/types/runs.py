@@ -117,6 +117,8 @@ class Places(Value):
         words: file given by ``--words``.
         results: the store.
         cache: synthetic images, the list of checked files, feature maps of the probe track.
+        cache_limit: bytes of the cache above which the least recently used is deleted.
+        cache_needs: what is kept: see ``data.cache_entries.purpose``.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         workers: threads per process that load data.
         checkpoints: whether to keep the trained model.
@@ -127,6 +129,8 @@ class Places(Value):
     words: Path | None = None
     results: Path
     cache: Path
+    cache_limit: NonNegativeInt | None = None
+    cache_needs: tuple[str, ...] = ()
     device: str = "cpu"
     workers: NonNegativeInt = 2
     checkpoints: bool = True

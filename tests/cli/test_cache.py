@@ -1,8 +1,11 @@
 """The cache from the command line: right or made again, listed, limited and cleared."""
 
+import os
+
 import pytest
 
 from mlbench.store import Store
+from mlbench.suite import make_suite
 
 
 @pytest.fixture
@@ -31,12 +34,45 @@ def maps(folder):
     return sorted((folder / "features").rglob("*.rows"))
 
 
-def test_a_flipped_bit_in_a_map_changes_no_score_and_is_said_in_one_line(probe, own):
+def test_a_flipped_bit_in_a_map_changes_no_score_and_is_said_in_one_line(probe, own, tmp_path):
     score, log = probe("one")
     assert "damaged" not in log
     content = bytearray(maps(own)[0].read_bytes())
     content[len(content) // 2] ^= 64
     maps(own)[0].write_bytes(content)
+    left = [own / ".old.tmp", tmp_path / "two" / "runs" / "x" / ".checkpoint.old.tmp"]
+    for file in left:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+        os.utime(file, (1, 1))
     again, log = probe("two")
     assert again == score
     assert log.count("are damaged") == 1, log
+    assert not any(file.exists() for file in left), "swept, as no process can be using them"
+
+
+def test_the_cache_is_limited_listed_and_cleared(cli, probe, own):
+    probe("one")
+    first = {file.parent.name for file in maps(own)}
+    probe("two", "--image-size", "48", "--cache-limit", "1kB")
+    second = {file.parent.name for file in maps(own)}
+    assert len(second) == 2 and not first & second
+    listed = cli("cache").out
+    assert "feature maps of train, timm:" in listed and listed.count("synthetic at 48") == 2
+    assert "pictures of the synthetic data set" in listed
+    assert "did you mean features?" in cli("cache", "feature").err
+    assert "deleted 2 items" in cli("cache", "features", "--clear").out and not maps(own)
+    assert (own / "synthetic-1").exists()
+    assert cli("cache", "--clear").code == 0 and "0 items" in cli("cache").out
+
+
+@pytest.mark.parametrize("text", ["50 gigs", "-1", "GB", "1.2.3GB"])
+def test_a_limit_that_is_no_size_says_how_one_is_written(cli, text):
+    ended = cli("run", "--plugins", "gap", "--set", f"cache_limit={text}")
+    assert ended.code == 2 and "cache_limit" in ended.err
+
+
+@pytest.mark.parametrize(("text", "size"), [("50GB", 50e9), ("1.5 GiB", 1.5 * 2**30), ("7", 7)])
+def test_sizes_have_decimal_and_binary_units(text, size):
+    given = {"plugins": ["gap"], "cache_limit": text}
+    assert make_suite(given, "a test").cache_limit == size

@@ -1,6 +1,5 @@
 """Arrays in the cache are right or made again, whatever happened to their file."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlbench.data.cached_arrays import IDENTITY, CachedArray, entry_folder
+from mlbench.data.cached_arrays import CachedArray
 
 N, ROW = 10, (3, 4)
 
@@ -178,16 +177,3 @@ def test_processes_that_make_one_array_disturb_neither_each_other_nor_a_reader(t
     assert subprocess.run([*command, "3"], check=False).returncode == 0
     assert [writer.wait() for writer in writers] == [0, 0]
     assert subprocess.run([*command, "1"], check=False, stderr=-1, text=True).stderr == ""
-
-
-def test_a_folder_is_named_by_what_its_content_depends_on(tmp_path):
-    def folder(what, **identity):
-        return entry_folder(tmp_path, "features", what, "coco at 224", identity)
-
-    one = folder("maps", size=1, seed=2)
-    assert folder("the same", seed=2, size=1) == one
-    assert folder("maps", size=2) != one
-    (one / IDENTITY).write_bytes(b"\0")
-    folder("maps", size=1, seed=2)
-    note = {"what": "maps", "purpose": "coco at 224", "identity": {"size": 1, "seed": 2}}
-    assert json.loads((one / IDENTITY).read_text()) == note

@@ -10,7 +10,7 @@ from torch import nn
 from mlbench.engine.distributed import World
 from mlbench.engine.features import FeatureCache, levels_read
 from mlbench.engine.model import MultiLabelModel
-from mlbench.types import DataError, HeadOutput, Index, MeasureError
+from mlbench.types import DataError, HeadOutput, Index, MeasureError, Places
 from tests.engine import tiny
 
 
@@ -59,7 +59,8 @@ def counted(head=tiny.Head):
 def source(folder, data, images, model=None, **identity):
     pixels = tiny.Pixels(images) if isinstance(images, torch.Tensor) else images
     identity = {"backbone": "tiny", **identity}
-    cache = FeatureCache(folder, model or counted(), identity, "tiny", World(), tiny.Quiet())
+    places, world = Places(results=folder, cache=folder), World()
+    cache = FeatureCache(places, model or counted(), identity, "tiny", world, tiny.Quiet())
     return cache.source("train", data, pixels)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.files import atomic_write, sha256
+from mlbench.files import read_checked, sha256, write_checked
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,20 +87,17 @@ def _memory(files: Sequence[Path], cache: Path) -> Path:
     """The file that keeps the digests of the files in these folders."""
     folders = sorted({os.fspath(file.parent.absolute()) for file in files})
     name = hashlib.sha256(os.fsencode("\n".join(folders))).hexdigest()[:16]
-    return cache / f"contents-{name}.json"
+    return cache / f"contents-{name}.checked"
 
 
 def _recall(memory: Path) -> dict[str, str]:
-    try:
-        known = json.loads(memory.read_text())
-        return known if isinstance(known, dict) else {}
-    except (OSError, ValueError):
-        return {}
+    content = read_checked(memory)
+    known: dict[str, str] = {} if content is None else json.loads(content)
+    return known
 
 
 def _remember(memory: Path, digests: dict[str, str]) -> None:
     try:
-        with atomic_write(memory) as part:
-            part.write_text(json.dumps(digests))
+        write_checked(memory, json.dumps(digests).encode())
     except OSError as error:
         _LOG.warning("cannot write %s (%s); the next start reads files again", memory, error)

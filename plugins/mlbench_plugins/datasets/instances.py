@@ -9,7 +9,7 @@ tests compare this reader with pycocotools.
 from __future__ import annotations
 
 import hashlib
-import zipfile
+import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.files import atomic_write
+from mlbench.files import read_checked, write_checked
 from mlbench.types import DataError, Targets
 from mlbench_plugins.datasets.photographs import read_bytes
 
@@ -90,23 +90,23 @@ def read_cached(file: Path, cache: Path) -> Instances:
     except OSError:
         return read_instances(file)
     state = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-    kept = cache / f"coco-{hashlib.sha256(state.encode()).hexdigest()[:16]}.npz"
-    with (
-        suppress(OSError, ValueError, KeyError, zipfile.BadZipFile),
-        kept.open("rb") as stream,
-        np.load(stream) as arrays,
-    ):
-        names, files = arrays["names"].tolist(), arrays["files"].tolist()
-        return Instances(tuple(names), arrays["ids"], files, arrays["objects"])
+    kept = cache / f"coco-{hashlib.sha256(state.encode()).hexdigest()[:16]}.checked"
+    content = read_checked(kept)
+    if content is not None:
+        with np.load(io.BytesIO(content)) as arrays:
+            names, files = arrays["names"].tolist(), arrays["files"].tolist()
+            return Instances(tuple(names), arrays["ids"], files, arrays["objects"])
     found = read_instances(file)
-    with suppress(OSError), atomic_write(kept) as part, part.open("wb") as out:
-        np.savez_compressed(
-            out,
-            names=np.array(found.names),
-            ids=found.ids,
-            files=np.array(found.files),
-            objects=found.objects,
-        )
+    packed = io.BytesIO()
+    np.savez_compressed(
+        packed,
+        names=np.array(found.names),
+        ids=found.ids,
+        files=np.array(found.files),
+        objects=found.objects,
+    )
+    with suppress(OSError):
+        write_checked(kept, packed.getvalue())
     return found
 
 

@@ -131,7 +131,8 @@ class Synthetic(Dataset):
     def _provide(self) -> None:
         fault = self._fault()
         if fault is not None:
-            _LOG.info("drawing the synthetic data set into %s (%s)", self.folder, fault)
+            level = logging.WARNING if self.folder.exists() else logging.INFO
+            _LOG.log(level, "drawing the synthetic data set into %s (%s)", self.folder, fault)
             try:
                 self._draw()
             except OSError as error:
@@ -164,7 +165,7 @@ class Synthetic(Dataset):
         time. BMP is not compressed: its bytes do not depend on the version of a library.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder.parent) as temporary:
+        with tempfile.TemporaryDirectory(".tmp", ".drawing-", self.folder.parent) as temporary:
             aside = Path(temporary)
             hashes: dict[str, str] = {}
             for name, pixels_SS3 in self.pictures():

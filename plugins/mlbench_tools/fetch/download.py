@@ -73,7 +73,8 @@ class _PartialFile:
             found = json.loads(self._origin.read_bytes())
         except (OSError, ValueError):
             return None
-        return found if found["url"] == self.url and self.size() else None
+        whole = isinstance(found, dict) and found.keys() >= {"url", "total", "validator"}
+        return found if whole and found["url"] == self.url and self.size() else None
 
     def start(self, total: int | None, headers: Message) -> None:
         """Drop what is here and note where the new bytes come from."""

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from mlbench.files import sweep
 from mlbench.types import DataError
 
 OnProgress = Callable[[int, int | None], None]
@@ -51,7 +52,8 @@ def unpack(
         OSError: the archive cannot be read or ``folder`` cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as name:
+    sweep(folder.glob(".*.tmp"))
+    with tempfile.TemporaryDirectory(prefix=".unpacking-", suffix=".tmp", dir=folder) as name:
         stage = Path(name)
         try:
             extract = _extract_tar if tarfile.is_tarfile(archive) else _extract_zip

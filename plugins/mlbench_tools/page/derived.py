@@ -7,13 +7,12 @@ checksums, so a second build of the site decompresses nothing.
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.files import atomic_write
+from mlbench.files import read_checked, write_checked
 from mlbench.metrics.measures import Measurement, ProtocolInput
 from mlbench.metrics.protocols import PROTOCOLS, measure
 from mlbench.store import Store, open_arrays
@@ -96,12 +95,12 @@ def derive(store: Store, record: RunRecord, cache: Path) -> Derived:
     file = store.predictions_file(record)
     if not file.is_file():
         raise StoreError("There are no predictions beside the record.")
-    cached = cache / f"{_key(file, record)}.json"
-    with suppress(OSError, ValueError):
-        return Derived.model_validate_json(cached.read_bytes())
+    cached = cache / f"{_key(file, record)}.checked"
+    content = read_checked(cached)
+    if content is not None:
+        return Derived.model_validate_json(content)
     made = _derive(store.predictions(record), record)
-    with atomic_write(cached) as part:
-        part.write_text(made.model_dump_json(), encoding="utf-8")
+    write_checked(cached, made.model_dump_json().encode())
     return made
 
 

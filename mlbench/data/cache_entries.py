@@ -1,0 +1,111 @@
+"""What is in the cache, what for, and when it was last used; and room for more."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mlbench.files import atomic_write
+from mlbench.types import Places, RunSpec
+
+IDENTITY = "identity.json"
+"""Says what a folder of the cache holds; its time of modification is that of the last use."""
+
+log = logging.getLogger(__name__)
+
+
+def purpose(spec: RunSpec) -> str:
+    """What the entries of the cache that a run reads are for."""
+    return f"{spec.dataset} at {spec.settings.image_size}"
+
+
+def entry_folder(cache: Path, kind: str, what: str, use: str, identity: Mapping[str, Any]) -> Path:
+    """The folder ``cache/kind/<hash of identity>``, created and marked as used now.
+
+    Args:
+        cache: the cache.
+        kind: such as ``features``.
+        what: what is in it, for people: "feature maps of train, timm:resnet50".
+        use: the ``purpose`` of the run.
+        identity: JSON of everything that the content depends on.
+
+    Raises:
+        OSError: the folder does not exist and cannot be created.
+    """
+    canonical = json.dumps(identity, sort_keys=True).encode()
+    folder = cache / kind / hashlib.sha256(canonical).hexdigest()[:24]
+    folder.mkdir(parents=True, exist_ok=True)
+    note = {"what": what, "purpose": use, "identity": identity}
+    with suppress(OSError), atomic_write(folder / IDENTITY) as part:  # a cache may be read-only
+        part.write_text(json.dumps(note, indent=1), encoding="utf-8")
+    return folder
+
+
+class CacheEntry(NamedTuple):
+    """A file or folder of the cache that can be deleted alone.
+
+    Attributes:
+        name: its place in the cache.
+        size: bytes on disk.
+        used: when it was last used or made, in seconds since 1970.
+        what, purpose: as in ``entry_folder``; empty if it does not say so.
+        removable: it may be deleted to make room; what is small or not made by ``entry_folder`` is
+            not.
+    """
+
+    name: str
+    size: int
+    used: float
+    what: str
+    purpose: str
+    removable: bool
+
+
+def entries(cache: Path) -> list[CacheEntry]:
+    """Everything in the cache, least recently used first."""
+    found = []
+    for top in cache.glob("*"):
+        for path in [one for one in top.glob("*") if one.is_dir()] or [top]:
+            with suppress(OSError):  # another process may delete it
+                files = [file for file in (path, *path.rglob("*")) if file.is_file()]
+                if files:
+                    found.append(_entry(cache, path, [file.stat() for file in files]))
+    return sorted(found, key=lambda entry: entry.used)
+
+
+def _entry(cache: Path, path: Path, states: Sequence[os.stat_result]) -> CacheEntry:
+    size = sum(state.st_blocks * 512 for state in states)
+    used = max(max(state.st_mtime, state.st_atime) for state in states)
+    note, mark = {}, path / IDENTITY
+    if mark.exists():
+        used = mark.stat().st_mtime
+        with suppress(OSError, ValueError):
+            note = json.loads(mark.read_text(encoding="utf-8"))
+    what, use = (str(note.get(field, "")) for field in ("what", "purpose"))
+    return CacheEntry(str(path.relative_to(cache)), size, used, what, use, mark.exists())
+
+
+def make_room(places: Places, need: int) -> None:
+    """Delete entries, the least recently used first, until ``need`` more bytes fit into the limit.
+
+    What the matrix needs is kept, even if it is more than the limit. A process that has an entry's
+    files open goes on reading them.
+    """
+    if places.cache_limit is None:
+        return
+    found = entries(places.cache)
+    excess = sum(entry.size for entry in found) + need - places.cache_limit
+    for entry in found:
+        if excess > 0 and entry.removable and entry.purpose not in places.cache_needs:
+            log.info("deleting %s (%s) to make room in the cache", entry.name, entry.what)
+            shutil.rmtree(places.cache / entry.name, ignore_errors=True)
+            excess -= entry.size
+    if excess > 0:
+        log.warning("the cache takes %.1f GB more than its limit", excess / 1e9)

@@ -186,8 +186,16 @@ def _reorder(name: str, tensor: Tensor, wider: Tensor, order: list[int]) -> Tens
 
 
 def can_be_exported(factory: Any) -> None:
-    """``torch.export`` gives a program with the same logits."""
+    """``torch.export`` gives a program with the same logits, for batches of any size.
+
+    ``len(x)`` of a tensor fixes the size of the batch; ``x.shape[0]`` does not.
+    """
     head, maps = _make(factory).eval(), features(PYRAMID)
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    shapes = (tuple({0: batch} for _ in maps),)
     with torch.no_grad():
-        exported = torch.export.export(head, (maps,)).module()(maps).logits
-    ensure_close(exported, _evaluate(head), "the exported program gives other logits")
+        program = torch.export.export(head, (maps,), dynamic_shapes=shapes).module()
+        for images in (1, 5):
+            others = features(PYRAMID, images)
+            what = f"the exported program gives other logits for a batch of {images}"
+            ensure_close(program(others).logits, _evaluate(head, others), what)

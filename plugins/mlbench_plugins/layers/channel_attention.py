@@ -47,7 +47,7 @@ def _forward(x_BDN: Tensor, labels_CD: Tensor, moments: int) -> tuple[Tensor, Te
     powers_BDPN = torch.stack(powers, dim=-2)
     top_BCD = _largest(x_BDN, labels_CD)
     sums_BDCP = x_BDN.new_empty(*x_BDN.shape[:2], len(labels_CD), len(powers))
-    for b, c in blocks(len(x_BDN), len(labels_CD), x_BDN[0].numel(), x_BDN):
+    for b, c in blocks(x_BDN.shape[0], len(labels_CD), x_BDN[0].numel(), x_BDN):
         exp_BDGN = _exp(x_BDN[b], labels_CD[c], top_BCD[b, c])
         sums_BDCP[b, :, c] = exp_BDGN @ powers_BDPN[b].mT
     total_BCD, *moments_BCD = sums_BDCP.transpose(1, 2).unbind(-1)
@@ -90,7 +90,7 @@ class _ChannelAttention(torch.autograd.Function):
         slope_BCD = grad_BCD * labels_CD
         factors_BDC2 = torch.stack((grad_BCD - slope_BCD * mean_BCD, slope_BCD), -1).transpose(1, 2)
         sums_BD2N = x_BDN.new_zeros(*x_BDN.shape[:2], 2, x_BDN.shape[2])
-        for b, c in blocks(len(x_BDN), len(labels_CD), x_BDN[0].numel(), x_BDN):
+        for b, c in blocks(x_BDN.shape[0], len(labels_CD), x_BDN[0].numel(), x_BDN):
             weights_BDGN = _exp(x_BDN[b], labels_CD[c], lse_BCD[b, c])
             sums_BD2N[b] += factors_BDC2[b, :, c].transpose(2, 3) @ weights_BDGN
         constant_BDN, linear_BDN = sums_BD2N.unbind(dim=2)

@@ -61,7 +61,7 @@ class QueryDecoder(nn.Module):
         x_BNE = self.activation(self.embed(x_BDHW.flatten(2).transpose(1, 2)))
         queries_BKE = queries_KE[None]
         if self.training and self.dropout.p:
-            queries_BKE = queries_BKE.expand(len(x_BNE), -1, -1)
+            queries_BKE = queries_BKE.expand(x_BNE.shape[0], -1, -1)
         # The residual sum of the self-attention that the authors took out.
         queries_BKE = self.norm(queries_BKE + self.dropout(queries_BKE))
         found_BKE = self.cross_attention(queries_BKE, queries_BKE, x_BNE, x_BNE)

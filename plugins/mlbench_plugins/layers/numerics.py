@@ -14,6 +14,8 @@ CPU_ELEMENTS = 1 << 20
 """4 MB in float32: stays in a core's share of the cache."""
 ACCELERATOR_ELEMENTS = 1 << 25
 """128 MB in float32: large enough for kernel launches to cost little."""
+EXPORTED_LABELS = 16
+"""Labels at a time in an exported program, whatever its batch."""
 
 HAS_TRITON = find_spec("triton") is not None
 
@@ -49,6 +51,10 @@ def blocks(images: int, labels: int, elements: int, like: Tensor) -> Iterator[tu
         elements: numbers that one image and label add to the intermediate.
         like: a tensor on the device of the computation.
     """
+    if torch.compiler.is_exporting():  # the number of images is not known
+        for left in range(0, labels, EXPORTED_LABELS):
+            yield slice(None), slice(left, left + EXPORTED_LABELS)
+        return
     pairs = chunk_size(elements, like)
     columns = min(labels, max(pairs, 1))
     rows = max(1, min(images, pairs // columns))
@@ -64,5 +70,7 @@ def chunk_size(elements: int, like: Tensor) -> int:
         elements: numbers that one label adds to the intermediate.
         like: a tensor on the device of the computation.
     """
+    if torch.compiler.is_exporting():  # the size of a batch is not known
+        return EXPORTED_LABELS
     budget = CPU_ELEMENTS if like.device.type == "cpu" else ACCELERATOR_ELEMENTS
     return max(1, budget // max(1, elements))

@@ -56,7 +56,7 @@ class MultiHeadAttention(nn.Module):
             )
         )
         mixed = functional.scaled_dot_product_attention(
-            query.expand(len(key), -1, -1, -1),
+            query.expand(key.shape[0], -1, -1, -1),
             key,
             value,
             dropout_p=self.dropout if self.training else 0.0,

@@ -56,6 +56,7 @@ class TrainedModel:
 
     Attributes:
         info: labels, preprocessing, thresholds and origin (see ``ModelInfo``).
+        network: uint8 images [B, 3, S, S] -> ``HeadOutput``.
         device: where it computes.
         workers: decoding threads.
     """
@@ -64,10 +65,10 @@ class TrainedModel:
         self.info: ModelInfo = file.info
         self.workers = workers
         self.device = torch.device(device)
-        self._network = file.network
+        self.network = file.network
         if isinstance(file.network, nn.Module):
             network = file.network.eval().to(self.device)
-            self._network = network.to(memory_format=torch.channels_last)
+            self.network = network.to(memory_format=torch.channels_last)
         settings = self.info.spec.settings
         settings = settings.model_copy(update={"preprocessing": self.info.preprocessing})
         self._transform = test_transform(settings)
@@ -134,7 +135,7 @@ class TrainedModel:
         with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
             while True:
                 for image in islice(remaining, 3 * batch_size - len(waiting)):
-                    waiting.append((image, pool.submit(self._pixels, image)))
+                    waiting.append((image, pool.submit(self.pixels, image)))
                 if not waiting:
                     break
                 image, future = waiting.popleft()
@@ -146,7 +147,7 @@ class TrainedModel:
             if batch:
                 yield self._label(batch)
 
-    def _pixels(self, image: Picture) -> Tensor | str:
+    def pixels(self, image: Picture) -> Tensor | str:
         """uint8 [3, S, S], or why the picture cannot be read."""
         try:
             if isinstance(image, str | PathLike):
@@ -161,7 +162,7 @@ class TrainedModel:
         if pixels:
             with torch.inference_mode(), autocast(self.device, "fp32"):
                 inputs = to_device(torch.stack(pixels), self.device)
-                rows = iter(self._network(inputs).logits.float().cpu().numpy())
+                rows = iter(self.network(inputs).logits.float().cpu().numpy())
         return [
             Labelled(_file(image), error=found)
             if isinstance(found, str)

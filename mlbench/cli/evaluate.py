@@ -30,7 +30,16 @@ from mlbench.text import count, named_values, shorten
 from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
-    from mlbench.types import Index, ModelFile, Places, Predictions, Progress, Scores, Splits
+    from mlbench.types import (
+        Index,
+        ModelFile,
+        ModelInfo,
+        Places,
+        Predictions,
+        Progress,
+        Scores,
+        Splits,
+    )
 
 
 BatchSize = Annotated[int, typer.Option(min=1)]
@@ -151,7 +160,7 @@ def score_model(
     trained_on, trained = recorded_as(spec.dataset, spec.dataset_options)
     options = {**(trained if trained_on == dataset else {}), **options}
     splits = open_splits(dataset, options, places.data, places.cache)
-    test = _select_labels(model, splits, dataset)
+    test = select_labels(model.info, splits, dataset)
     if bad := problems(test.files, places.cache, places.workers, progress.count):
         raise unusable(bad, test.files)
     progress.stage("evaluation")
@@ -184,20 +193,20 @@ def score_model(
     )
 
 
-def _select_labels(model: ModelFile, splits: Splits, dataset: str) -> Index:
+def select_labels(info: ModelInfo, splits: Splits, dataset: str) -> Index:
     """The test split with the labels of the model, in its order, matched by name.
 
     Only a model that was trained on some of the labels may lack others.
     """
-    names = model.info.label_names
+    names = info.label_names
     unknown = [name for name in names if name not in splits.names]
     untrained = [name for name in splits.names if name not in names]
-    if unknown or (untrained and model.info.spec.labels is None):
+    if unknown or (untrained and info.spec.labels is None):
         lacks = [f"{dataset} lacks {shorten(unknown)}"] if unknown else []
         lacks += [f"the model lacks {shorten(untrained)}"] if untrained else []
         raise SuiteError(
             f"the labels of {dataset} are not those of the model: {'; '.join(lacks)}; "
-            f"evaluate it on {model.info.spec.dataset}, which it was trained on"
+            f"evaluate it on {info.spec.dataset}, which it was trained on"
         )
     return splits.test.select([splits.names.index(name) for name in names])
 

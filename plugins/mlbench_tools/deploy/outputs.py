@@ -231,7 +231,7 @@ def _from_parquet(file: Path, journal: Path) -> None:
 
 def _pyarrow(file: Path) -> tuple[Any, Any]:
     try:
-        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow
         from pyarrow import parquet
     except ImportError as error:
         raise SuiteError(

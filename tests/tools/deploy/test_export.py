@@ -1,0 +1,86 @@
+"""``mlbench export``: what the exported model says and computes, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+import mlbench
+from mlbench.build import open_model
+from mlbench.types import WeightsError
+from mlbench_tools.deploy.export import ENDINGS
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino", "torch"])
+def test_an_exported_model_is_the_model(cli, trained, pictures, form, tmp_path):
+    """It stands alone: labels, thresholds and preprocessing travel with it."""
+    file = tmp_path / f"alone{ENDINGS[form]}"
+    done = cli("export", trained, "--format", form, "--out", file)
+    assert done.code == 0 and "mAP by 0.000" in done.out, done.err
+    ours, theirs = (mlbench.load(each, device="cpu") for each in (trained, file))
+    assert theirs.info == ours.info
+    names = [pictures / f"{i}.jpg" for i in range(3)]
+    for batch in (1, 3):
+        for one, other in zip(ours(names, batch), theirs(names, batch), strict=True):
+            np.testing.assert_allclose(one.logits, other.logits, atol=1e-4)
+    left = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert left == {file.name, *(["alone.bin"] if form == "openvino" else [])}
+    assert cli("predict", file, names[0], "--top", "1").code == 0
+    scores = [
+        json.loads(cli("evaluate", each, "--dataset", "synthetic", "--json").out)["scores"]["mAP"]
+        for each in (trained, file)
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=0.1)
+
+
+SOURCE = """
+import torch
+from mlbench.types import HeadOutput
+
+class Head(torch.nn.Module):
+    def __init__(self, spec, labels):
+        super().__init__()
+        self.fc = torch.nn.Linear(spec[-1].channels, len(labels))
+
+    def forward(self, features):
+        logits = self.fc(features[-1].mean((2, 3)))
+        return HeadOutput({result})
+"""
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        ("logits + torch.compiler.is_exporting()", "does something else when exported"),
+        ("logits.view(len(logits), -1) if len(logits) == 3 else logits", "batch of any size"),
+    ],
+)
+def test_a_model_that_computes_something_else_is_refused(
+    cli, install, pictures, tmp_path, result, reason
+):
+    install("broken", SOURCE.format(result=result), "[mlbench.heads]\nbroken = broken:Head")
+    flags = ("--epochs", "1", "--image-size", "32", "--device", "cpu", "--results", tmp_path)
+    few = ("--set", "dataset_options={train_images: 40, test_images: 20, size: 32}")
+    assert cli("run", "--plugins", "broken", *flags, *few).code == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    (pictures / "5.jpg").unlink()
+    (pictures / "6.png").unlink()
+    done = cli("export", run, "--format", "torch", "--pictures", pictures)
+    assert done.code == 2 and reason in done.err
+    assert not (run / "model.pt2").exists() and not list(run.glob("*.tmp*"))
+
+
+def test_pictures_are_asked_for_if_the_data_are_not_at_hand(cli, trained, monkeypatch, tmp_path):
+    monkeypatch.setattr("mlbench.data.open.open_splits", lambda *_: (_ for _ in ()).throw(OSError))
+    done = cli("export", trained, "--format", "torch", "--out", tmp_path / "a.pt2")
+    assert done.code == 2 and "--data" in done.err and "--pictures" in done.err
+
+
+def test_what_is_no_exported_model_is_refused(tmp_path):
+    for ending in ("onnx", "xml", "pt2"):
+        with pytest.raises(WeightsError, match="no such file"):
+            open_model(tmp_path / f"none.{ending}")
+        file = tmp_path / f"bad.{ending}"
+        file.write_bytes(b"nothing")
+        with pytest.raises(WeightsError, match=rf"bad\.{ending}: cannot be read"):
+            open_model(file)

@@ -203,14 +203,14 @@ def _write_openvino(trained: TrainedModel, file: Path, versions: dict[str, str])
 
 # --------------------------------------------------------------------------------------- comparing
 @dataclass(frozen=True)
-class Sample:
+class ComparedPictures:
     """Pictures to compare on: uint8 [N, 3, S, S], and targets int8 [N, C] if they are known."""
 
     pixels: Tensor
     targets: NDArray[np.int8] | None
 
 
-def _sample(trained: TrainedModel, data: Path | None, pictures: Path | None) -> Sample:
+def _sample(trained: TrainedModel, data: Path | None, pictures: Path | None) -> ComparedPictures:
     """Pictures of a folder, or of the test split of the data set that the model was trained on.
 
     Raises:
@@ -241,10 +241,12 @@ def _sample(trained: TrainedModel, data: Path | None, pictures: Path | None) -> 
     pixels = [trained.pixels(file) for file in files]
     if bad := [found for found in pixels if isinstance(found, str)]:
         raise DataError(bad[0])
-    return Sample(torch.stack([one for one in pixels if not isinstance(one, str)]), targets)
+    return ComparedPictures(
+        torch.stack([one for one in pixels if not isinstance(one, str)]), targets
+    )
 
 
-def compare(trained: TrainedModel, exported: ModelFile, sample: Sample) -> str:
+def compare(trained: TrainedModel, exported: ModelFile, sample: ComparedPictures) -> str:
     """Compare an exported model with the original; returns what was found, in words.
 
     Raises:
@@ -298,7 +300,7 @@ def _change(
 
 
 def _cause(
-    trained: TrainedModel, sample: Sample, wanted: NDArray[np.float32], spread: float
+    trained: TrainedModel, sample: ComparedPictures, wanted: NDArray[np.float32], spread: float
 ) -> str:
     """Whether the program of ``torch.export`` or the runtime computes something else."""
     import numpy as np

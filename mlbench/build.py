@@ -6,6 +6,8 @@ import functools
 import hashlib
 import importlib
 import inspect
+import json
+import shlex
 from dataclasses import dataclass, field
 from glob import escape
 from importlib.metadata import version
@@ -24,6 +26,8 @@ from mlbench.engine import optim
 from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256
+from mlbench.metrics.average_precision import count_states, unscorable, write_zeros
+from mlbench.text import count
 from mlbench.types import (
     Backbone,
     DataError,
@@ -196,10 +200,10 @@ def _share_angles(head: nn.Module, loss: Loss, settings: Settings) -> None:
 
 
 # ----------------------------------------------------------------------------------- without memory
-def _meta_model(settings: Settings, labels: LabelContext) -> MultiLabelModel:
+def _meta_model(settings: Settings, labels: LabelContext) -> tuple[MultiLabelModel, Loss]:
     with torch.device("meta"):
         backbone = meta_backbone(settings.backbone, settings.image_size)
-        return _assemble(backbone, settings, labels)[0]
+        return _assemble(backbone, settings, labels)
 
 
 def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
@@ -212,7 +216,9 @@ def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
     settings = spec.settings
     try:
         transforms.train_transform(settings)
-        optim.frozen_stages(_meta_model(settings, labels), settings)
+        model, loss = _meta_model(settings, labels)
+        optim.frozen_stages(model, settings)
+        check_labels(splits, loss)
     except (PluginError, DataError, SuiteError) as error:
         return str(error)
     if places.weights is None:
@@ -233,6 +239,34 @@ def _weights_refusal(backbone: str, weights: str, image_size: int) -> str | None
 
 
 # ------------------------------------------------------------------------------------------- labels
+def check_labels(splits: Splits, loss: Loss) -> None:
+    """Refuse splits that cannot be scored, and labels that would be trained on positives alone.
+
+    Raises:
+        DataError: the test split or the validation part has no label with an AP; or no training
+            image is known to lack some label, though label noise did not hide it and the loss does
+            not use unknown labels.
+    """
+    other = "score other images: change the split, or score part of train with --set holdout=0.2"
+    last = "select no epoch: --set selection=last"
+    scored = (("test split", splits.test, other), ("validation part", splits.validation, last))
+    for name, index, remedy in scored:
+        if index is not None and (reason := unscorable(index.targets, splits.names)):
+            raise DataError(f"the {name} of {splits.identity}: {reason}; or {remedy}")
+    targets = splits.train.targets if splits.before_noise is None else splits.before_noise
+    never_absent = np.flatnonzero(~(targets == 0).any(axis=0)).tolist()
+    if not never_absent or getattr(loss, "uses_unknown", False):
+        return
+    rest = [name for c, name in enumerate(splits.names) if c not in never_absent]
+    leave_out = f"; or leave them out: --set {shlex.quote('labels=' + json.dumps(rest))}"
+    raise DataError(
+        f"the training split of {splits.identity}: no image is known to lack {len(never_absent)} "
+        f"of {count(len(splits.names), 'label')}, which would be predicted everywhere: "
+        f"{count_states(targets, never_absent, splits.names)}. "
+        f"{write_zeros(targets[:, never_absent])}{leave_out if rest else ''}"
+    )
+
+
 def make_label_context(
     spec: RunSpec, splits: Splits, places: Places
 ) -> tuple[LabelContext, tuple[str, ...]]:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mlbench.build import build, feature_identity, make_label_context
+from mlbench.build import build, check_labels, feature_identity, make_label_context
 from mlbench.data import transforms
 from mlbench.data.decode import REMEDY, problems, unusable
 from mlbench.data.loader import ImageSource, Source
@@ -33,7 +33,7 @@ from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import Evaluator
 from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.train import Training, TrainingState, check_processes, train
-from mlbench.metrics.bootstrap import score
+from mlbench.metrics.bootstrap import remarks, score
 from mlbench.numbers import numbers_of, plugins_of, sources_of
 from mlbench.types import (
     DataError,
@@ -113,6 +113,7 @@ def run(
         current.word_width = labels.embeddings.shape[1]
     with current.stage("model"):
         model, loss = build(spec.settings, labels, places)
+        check_labels(splits, loss)
         # Made second, so that the peer of mutual learning starts from other random numbers.
         peers = [build(spec.settings, labels, places)[0]] if spec.settings.mutual_weight else []
         for one in (model, *peers):
@@ -257,6 +258,9 @@ def _score_and_measure(
     spec = current.spec
     with current.stage("metrics"):
         scores, precisions = score(predictions.logits, predictions.targets)
+        for remark in remarks(predictions.logits, predictions.targets, splits.names):
+            current.notes.append(remark)
+            log.warning("%s", remark)
     with current.stage("efficiency"):
         efficiency = measure(
             state.evaluated(),

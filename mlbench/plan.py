@@ -118,8 +118,8 @@ def make_plan(suite: Suite, places: Places, weights: str | None = None) -> Plan:
     """
     opened: dict[str, Splits] = {}
 
-    def opener(dataset: str, options: Mapping[str, Any]) -> Splits:
-        edition = f"{dataset} {sorted(options.items())}"
+    def opener(dataset: str, options: Mapping[str, Any], validation: bool = False) -> Splits:
+        edition = f"{dataset} {sorted(options.items())} {validation}"
         if edition not in opened:
             splits = open_splits(
                 dataset,
@@ -128,6 +128,7 @@ def make_plan(suite: Suite, places: Places, weights: str | None = None) -> Plan:
                 places.cache,
                 labels=suite.labels,
                 holdout=suite.holdout,
+                validation=validation,
                 allow_missing=suite.allow_missing,
             )
             noise, incomplete = suite.label_noise, suite.allow_missing
@@ -135,7 +136,8 @@ def make_plan(suite: Suite, places: Places, weights: str | None = None) -> Plan:
         return opened[edition]
 
     def splits_of(spec: RunSpec) -> Splits:
-        return opener(spec.dataset, spec.dataset_options)
+        validation = spec.settings.selection == "validation"
+        return opener(spec.dataset, spec.dataset_options, validation)
 
     specs, refused = expand(suite, opener, weights)
     words = next((name for name in suite.words if name != "random"), "cooccurrence")

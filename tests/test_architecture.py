@@ -43,7 +43,7 @@ LANES = {
     "engine": {"types", "files", "text", "metrics", "data", "engine"},
     "boards": {"types", "files", "text", "numbers", "metrics", "store", "boards"},
     "counting": {"types", "registry", "contracts", "data", "engine", "build"},
-    "build": {"types", "files", "text", "registry", "data", "engine"},
+    "build": {"types", "files", "text", "registry", "metrics", "data", "engine"},
     "one_run": {"types", "registry", "numbers", "metrics", "data", "engine", "build"},
     "api": None,
     "trained_model": {"types", "text", "data", "engine"},

@@ -73,7 +73,7 @@ def test_a_loss_on_logits_leaves_a_cosine_classifier_as_it_is(loss):
     assert angles_of(model) == [Angles()]
 
 
-INDEX = Index(["x"], ["x"], np.ones((1, 2), np.int8))
+INDEX = Index(["x", "y"], ["x", "y"], np.array([[1, 1], [0, 0]], np.int8))
 CARD = DatasetCard(title="t", bibtex="b", licence="l", home="h")
 SPLITS = Splits(CARD, ("a", "b"), INDEX, INDEX, "0", "mine")
 

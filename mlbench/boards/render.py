@@ -200,7 +200,7 @@ def _notes(table: Table) -> list[str]:
     """Return the notes that explain the numbers of a board."""
     scored = f"{count(table.test_images, 'test image')}, {count(table.classes, 'label')}"
     if table.left_out:
-        scored += f" ({table.left_out} without a positive left out)"
+        scored += f" ({table.left_out} without an AP left out)"
     interval = OVER_IMAGES if table.training_deviation is None else OVER_TRAINING
     few = few_images(table)
     notes = [f"{scored}. {interval}", *([few] if few else []), *_rank_notes(table), COST]

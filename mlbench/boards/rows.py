@@ -127,7 +127,7 @@ class Table(Value):
         coverage: number of usable images, a line per split, if the edition is not known.
         tier: own runs, or published weights that were scored.
         test_images, classes: numbers of scored images and labels.
-        left_out: number of classes without a positive in the test split.
+        left_out: number of classes without a known positive or negative in the test split.
         rows: best first.
         diverged: runs that are not ranked.
         wins: as ``mlbench.boards.ranks.Ranks.wins``.

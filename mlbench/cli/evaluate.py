@@ -27,7 +27,7 @@ from mlbench.cli.console import (
     thread_count,
 )
 from mlbench.text import count, named_values, shorten
-from mlbench.types import SuiteError
+from mlbench.types import MeasureError, SuiteError
 
 if TYPE_CHECKING:
     from mlbench.types import (
@@ -72,6 +72,8 @@ def evaluate(
     opened = open_model(checkpoint, weights)
     options = named_values(option or ())
     found = score_model(opened, dataset, options, places, Lines(), batch_size)
+    for remark in found.remarks:
+        errors.print(f"warning: {remark}", style="yellow", markup=False, highlight=False)
     if predictions is not None:
         _keep(found, predictions)
     if as_json:
@@ -103,7 +105,8 @@ class Evaluation:
     Attributes:
         identity: edition of the data.
         names: of the labels, the columns of the predictions, in the model's order.
-        average_precision: percent per label, None if it has no positive.
+        average_precision: percent per label, None if it has none.
+        remarks: what a reader of the scores should know.
         splits: the data set that it was scored on.
         dataset, options: plugin name and options that it is recorded under.
         started: when, in ISO 8601.
@@ -113,6 +116,7 @@ class Evaluation:
     names: tuple[str, ...]
     scores: Scores
     average_precision: tuple[float | None, ...]
+    remarks: tuple[str, ...]
     predictions: Predictions
     splits: Splits
     dataset: str
@@ -141,6 +145,7 @@ def score_model(
     Raises:
         SuiteError: the labels are not those of the model.
         DataError: files are missing or damaged.
+        MeasureError: no label of the test split can be scored.
     """
     import torch
 
@@ -150,7 +155,8 @@ def score_model(
     from mlbench.data.transforms import test_transform
     from mlbench.engine.distributed import World
     from mlbench.engine.evaluation import predict
-    from mlbench.metrics.bootstrap import score
+    from mlbench.metrics.average_precision import unscorable
+    from mlbench.metrics.bootstrap import remarks, score
     from mlbench.registry import recorded_as
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -161,6 +167,8 @@ def score_model(
     options = {**(trained if trained_on == dataset else {}), **options}
     splits = open_splits(dataset, options, places.data, places.cache)
     test = select_labels(model.info, splits, dataset)
+    if reason := unscorable(test.targets, model.info.label_names):
+        raise MeasureError(f"the test split of {splits.identity}: {reason}")
     if bad := problems(test.files, places.cache, places.workers, progress.count):
         raise unusable(bad, test.files)
     progress.stage("evaluation")
@@ -185,6 +193,7 @@ def score_model(
         model.info.label_names,
         scores,
         precisions,
+        tuple(remarks(predictions.logits, predictions.targets, model.info.label_names)),
         predictions,
         splits,
         dataset,

@@ -29,7 +29,7 @@ from mlbench.engine.distributed import World
 from mlbench.executors.local import execute
 from mlbench.plan import GivenFiles, Plan, identify_files, make_plan
 from mlbench.suite import COMMAND_LINE, Suite, apply_overrides, make_suite, read_suite
-from mlbench.text import count
+from mlbench.text import count, shorten
 from mlbench.tracks import merge
 from mlbench.types import MlbenchError, Places, SuiteError
 
@@ -219,9 +219,12 @@ def print_plan(planned: Plan) -> None:
 
 
 def _print_refusals(planned: Plan) -> None:
-    """Print which runs cannot be executed, and why."""
+    """Print which runs cannot be executed, and why; those of one reason together."""
+    labels: dict[str, list[str]] = {}
     for refused in planned.refused:
-        errors.print(f"refused: {refused.label}: {refused.reason}", style="red", markup=False)
+        labels.setdefault(refused.reason, []).append(refused.label)
+    for reason, of_it in labels.items():
+        errors.print(f"refused: {shorten(of_it)}: {reason}", style="red", markup=False)
     for spec, error in planned.diverged:
         text = f"diverged before: {spec.run_id}: {error} (--retry-diverged runs it again)"
         errors.print(text, style="red", markup=False)

@@ -35,6 +35,7 @@ def with_label_noise(splits: Splits, noise: LabelNoise) -> Splits:
     return replace(
         splits,
         train=replace(splits.train, targets=noisy_targets(splits.train, splits.names, noise)),
+        before_noise=splits.train.targets,
         digest=made.hexdigest()[:16],
         identity=f"{splits.identity}-{edition(noise)}",
         objects=unknown_objects,

@@ -6,12 +6,13 @@ ranking of its class, as VOC leaves out difficult objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlbench.text import count, shorten
 from mlbench.types import MeasureError, Targets
 
 ScoreMatrix = NDArray[np.floating[Any]]
@@ -36,11 +37,11 @@ def average_precision(scores: ScoreMatrix, targets: Targets) -> Floats:
         targets: int8 [N, C] in {1, 0, -1}.
 
     Returns:
-        float64 [C] in [0, 1]; NaN for a class without a positive. NaN never leaves this package:
-        ``mlbench.metrics.bootstrap.score`` reports it as None and counts the classes left out.
+        float64 [C] in [0, 1]; NaN for a class that ``scored_classes`` leaves out. NaN never leaves
+        this package: ``mlbench.metrics.bootstrap.score`` reports it as None and counts the classes.
 
     Raises:
-        MeasureError: the shapes differ, a score is not finite, or no class has a positive.
+        MeasureError: the shapes differ, a score is not finite, or no class can be scored.
     """
     return _by_class(scores, targets, _mean)
 
@@ -63,8 +64,54 @@ def eleven_point_average_precision(scores: ScoreMatrix, targets: Targets) -> Flo
     return _by_class(scores, targets, _at_eleven_recalls)
 
 
-def check(scores: ScoreMatrix, targets: Targets) -> None:
-    """Refuse arrays that cannot be scored.
+def scored_classes(targets: Targets) -> NDArray[np.bool_]:
+    """Mark the classes that have an AP [C]: those with a known positive and a known negative.
+
+    Without a negative every ranking has AP 1, whatever the scores; without a positive none has one.
+    """
+    scored_C: NDArray[np.bool_] = (targets == 1).any(axis=0) & (targets == 0).any(axis=0)
+    return scored_C
+
+
+def unscorable(targets: Targets, names: Sequence[str] = ()) -> str | None:
+    """The reason why no class can be scored; None if one can.
+
+    Args:
+        targets: int8 [N, C] in {1, 0, -1}.
+        names: of the classes; by default their numbers.
+    """
+    if scored_classes(targets).any():
+        return None
+    images, labels = targets.shape
+    return (
+        f"nothing can be scored: none of {count(labels, 'label')} is known to be present in one "
+        f"and absent in another of the {count(images, 'image')}: "
+        f"{count_states(targets, range(labels), names)}. {write_zeros(targets)}"
+    )
+
+
+def write_zeros(targets: Targets) -> str:
+    """What to do about labels that are present or unknown everywhere."""
+    if (targets < 0).any():
+        return "If -1 (unknown) or a blank stands for an absent label, write 0 (absent) instead"
+    return "Add images that differ in these labels"
+
+
+def count_states(targets: Targets, labels: Iterable[int], names: Sequence[str] = ()) -> str:
+    """``cat (7 present, 0 absent, 3 unknown), ...`` for the first of these labels."""
+    return shorten(
+        [
+            "{} ({:,} present, {:,} absent, {:,} unknown)".format(
+                names[c] if names else f"label {c}",
+                *(np.count_nonzero(targets[:, c] == state) for state in (1, 0, -1)),
+            )
+            for c in labels
+        ]
+    )
+
+
+def check(scores: ScoreMatrix, targets: Targets, names: Sequence[str] = ()) -> None:
+    """Refuse arrays that cannot be scored; ``names`` are those of the classes, for messages.
 
     Raises:
         MeasureError: saying what is wrong, how often and where.
@@ -88,11 +135,8 @@ def check(scores: ScoreMatrix, targets: Targets) -> None:
             f"targets must be 1 present, 0 absent or -1 unknown, but image {image}, class {label} "
             f"has {targets[image, label]}"
         )
-    if not (targets == 1).any():
-        raise MeasureError(
-            f"none of the {len(targets)} images has a positive label, so that no metric is defined;"
-            " evaluate on a split that has labels"
-        )
+    if reason := unscorable(targets, names):
+        raise MeasureError(reason)
 
 
 def _mean(precision_P: Floats, _: NDArray[np.intp]) -> float:
@@ -118,9 +162,9 @@ def _by_class(scores: ScoreMatrix, targets: Targets, average: Average) -> Floats
 
 def _one_class(scores: ScoreMatrix, targets: Targets, average: Average) -> float:
     positives = np.sort(scores[targets == 1])
-    if not len(positives):
-        return float("nan")
     known = np.sort(scores if targets.min() >= 0 else scores[targets >= 0])
+    if len(positives) in (0, len(known)):
+        return float("nan")
     # Both arrays ascend: a score that is not below a positive's ranks at or above it.
     hits = len(positives) - np.searchsorted(positives, positives)
     ranked = len(known) - np.searchsorted(known, positives)

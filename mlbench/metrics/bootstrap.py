@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision, check
+from mlbench.metrics.average_precision import (
+    Floats,
+    ScoreMatrix,
+    average_precision,
+    check,
+    count_states,
+    scored_classes,
+)
 from mlbench.metrics.precision_recall import precision_recall_f1
+from mlbench.text import shorten
 from mlbench.types import Scores, Targets
 
 if TYPE_CHECKING:
@@ -21,14 +30,17 @@ INTERVAL = (2.5, 97.5)
 BLOCK = 1 << 21
 """Image counts held at once (float32: 8 MiB): they fit the processor's cache and bound memory."""
 
+SATURATED, TIED = math.log(0.999 / 0.001), 0.01
+"""Ties of more than 1 % of a label's scores are remarked from the logit of probability 0.999 on."""
+
 
 def score(
     logits: ScoreMatrix, targets: Targets, resamples: int = 1000, seed: int = 0
 ) -> tuple[Scores, tuple[float | None, ...]]:
     """Compute the scores of a record: the canonical protocol, in percent.
 
-    mAP is the mean of the non-interpolated AP over the classes that have a positive, with its 95 %
-    bootstrap interval over images, centred; P, R and F1 are taken at probability 0.5 (logit 0)
+    mAP is the mean of the non-interpolated AP over the ``scored_classes``, with its 95 % bootstrap
+    interval over images, centred; P, R and F1 are taken at probability 0.5 (logit 0)
     and, with the same threshold, for the three highest labels of an image. Unknown entries count
     nowhere.
 
@@ -39,10 +51,10 @@ def score(
         seed: of the bootstrap.
 
     Returns:
-        The scores, and the AP of each of the C classes: None where a class has no positive.
+        The scores, and the AP of each of the C classes: None for a class without.
 
     Raises:
-        MeasureError: the shapes differ, a logit is not finite, or no class has a positive.
+        MeasureError: the shapes differ, a logit is not finite, or no class can be scored.
     """
     values, by_class = point_scores(logits, targets)
     overall = by_class[~np.isnan(by_class)].mean()
@@ -64,8 +76,8 @@ def point_scores(logits: ScoreMatrix, targets: Targets) -> tuple[dict[str, float
         targets: int8 [N, C] in {1, 0, -1}.
 
     Returns:
-        The numbers in percent by their names in ``Scores``, and AP [C] in [0, 1], NaN where a class
-        has no positive.
+        The numbers in percent by their names in ``Scores``, and AP [C] in [0, 1], NaN for a class
+        without.
     """
     by_class = average_precision(logits, targets)
     absent = np.isnan(by_class)
@@ -81,13 +93,55 @@ def point_scores(logits: ScoreMatrix, targets: Targets) -> tuple[dict[str, float
     return values, by_class
 
 
+def remarks(logits: ScoreMatrix, targets: Targets, names: Sequence[str]) -> list[str]:
+    """What a reader of the scores should know: labels left out of means, and saturated scores.
+
+    Args:
+        logits: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}.
+        names: of the labels.
+    """
+    found = []
+    left_out = np.flatnonzero(~scored_classes(targets)).tolist()
+    if left_out:
+        found.append(
+            f"{len(left_out)} of {len(names)} labels have no AP and are left out of all means over "
+            "labels, as they are not known to be both present in an image and absent in another: "
+            f"{count_states(targets, left_out, names)}"
+        )
+    tied_C = saturation(logits, targets)
+    worst = [c for c in np.argsort(-tied_C, kind="stable").tolist() if tied_C[c] > TIED]
+    if worst:
+        shares = shorten([f"{names[c]} ({tied_C[c]:.1%})" for c in worst])
+        found.append(
+            f"more than {TIED:.0%} of the scores of {len(worst)} of {len(names)} labels tie at "
+            f"probability 0 or 1: {shares}. Images that tie are not ranked, and AP is another than "
+            "that of the model: keep logits in float32, or probabilities with more digits"
+        )
+    return found
+
+
+def saturation(logits: ScoreMatrix, targets: Targets) -> Floats:
+    """The fraction of each label's scores that tie at its lowest or highest one [C].
+
+    Counts only where that one is within 0.001 of probability 0 or 1, as where float16 ends.
+    """
+    known = targets >= 0
+    tied_C = np.zeros(targets.shape[1])
+    for side in (logits, -logits):
+        highest_C = np.where(known, side, -np.inf).max(axis=0)
+        tied = np.count_nonzero((side == highest_C) & known, axis=0)
+        tied_C += np.where((highest_C >= SATURATED) & (tied > 1), tied, 0)
+    return np.asarray(tied_C / np.maximum(known.sum(axis=0), 1))
+
+
 def bootstrap_map(
     scores: ScoreMatrix, targets: Targets, resamples: int = 1000, seed: int = 0
 ) -> Floats:
     """The mAP [resamples] of draws of N images with replacement (Efron, 1979), in [0, 1].
 
-    A class without a positive in a draw is left out of that draw's mean; a draw without any
-    positive is drawn again. For arguments see ``bootstrap_average_precision``.
+    A class without a positive or without a negative in a draw is left out of that draw's mean; a
+    draw in which all are is drawn again. For arguments see ``bootstrap_average_precision``.
     """
     return mean_over_classes(bootstrap_average_precision(scores, targets, resamples, seed))
 
@@ -99,8 +153,8 @@ def bootstrap_average_precision(
 
     A draw is a vector of integer weights, so that each class is sorted once: the weights between
     two of its positives are summed a segment at a time for many draws together. Equal, draw by
-    draw, to ``average_precision`` on the repeated images. The draws depend on the seed, on N and on
-    which images have a positive, not on the scores: runs on the same images share their draws.
+    draw, to ``average_precision`` on the repeated images. The draws depend on the seed and the
+    targets, not on the scores: runs on the same images share their draws.
 
     Args:
         scores: [N, C], finite.
@@ -109,39 +163,41 @@ def bootstrap_average_precision(
         seed: of the draws.
 
     Returns:
-        float64 [resamples, C] in [0, 1]; NaN where no positive of the class was drawn.
+        float64 [resamples, C] in [0, 1]; NaN where the class has no AP on the drawn images.
 
     Raises:
-        MeasureError: the shapes differ, a score is not finite, or no class has a positive.
+        MeasureError: the shapes differ, a score is not finite, or no class can be scored.
     """
     check(scores, targets)
-    present = np.flatnonzero((targets == 1).any(axis=0))
-    rankings = [_ClassRanking(scores[:, c], targets[:, c]) for c in present]
+    scored = np.flatnonzero(scored_classes(targets))
+    rankings = [_ClassRanking(scores[:, c], targets[:, c]) for c in scored]
     found_CR = np.full((scores.shape[1], resamples), np.nan)
     start = 0
-    for weights_NR in _draws((targets == 1).any(axis=1), resamples, seed):
+    for weights_NR in _draws(targets[:, scored], resamples, seed):
         block = slice(start, start := start + weights_NR.shape[1])
-        for c, ranking in zip(present, rankings, strict=True):
+        for c, ranking in zip(scored, rankings, strict=True):
             found_CR[c, block] = ranking.average_precision(weights_NR)
     return found_CR.T
 
 
 def mean_over_classes(found_RC: Floats) -> Floats:
-    """The mAP [R] of draws [R, C]: classes without a positive in a draw are left out of it."""
+    """The mAP [R] of draws [R, C]: classes without an AP in a draw are left out of it."""
     return np.asarray(np.nanmean(found_RC.T, axis=0))
 
 
-def _draws(labelled: NDArray[np.bool_], resamples: int, seed: int) -> Iterator[Tensor]:
+def _draws(targets: Targets, resamples: int, seed: int) -> Iterator[Tensor]:
     """Blocks [N, R] of how often each image was drawn; the draws do not depend on the blocks."""
     import torch
 
-    rng, n = np.random.default_rng(seed), len(labelled)
+    rng, n = np.random.default_rng(seed), len(targets)
+    frequent = np.argsort(-(targets == 1).sum(axis=0), kind="stable")  # one of them is soon enough
+    states = [(targets[:, c] == 1, targets[:, c] == 0) for c in frequent]
     block = max(1, min(resamples, BLOCK // n))
     for start in range(0, resamples, block):
         weights = np.empty((min(block, resamples - start), n), dtype=np.float32)
         for row in weights:
             row[:] = _draw(rng, n)
-            while not row[labelled].any():
+            while not any(row[yes].any() and row[no].any() for yes, no in states):
                 row[:] = _draw(rng, n)
         yield torch.from_numpy(np.ascontiguousarray(weights.T))
 
@@ -157,6 +213,7 @@ class _ClassRanking:
         import torch
 
         positives, known = np.flatnonzero(targets == 1), np.flatnonzero(targets >= 0)
+        self.negatives = torch.from_numpy(np.flatnonzero(targets == 0))
         levels = -np.unique(-scores[positives])  # distinct scores of positives, descending
         self.positives = _by_score(scores, positives)
         self.known = _by_score(scores, known)
@@ -166,12 +223,17 @@ class _ClassRanking:
         self.known = self.known[: int(below)]  # images ranked below every positive play no part
 
     def average_precision(self, weights_NR: Tensor) -> Floats:
-        """AP [R] under integer weights; NaN where no positive was drawn."""
+        """AP [R] under integer weights; NaN where no positive or no negative was drawn."""
         hits_LR = _segment_sums(weights_NR, self.positives, self.first_positive)
         ranked_LR = _segment_sums(weights_NR, self.known, self.first_known).cumsum_(0)
         precision_LR = hits_LR.cumsum(0).div_(ranked_LR.clamp_(min=1))
         drawn_R = hits_LR.sum(0)
-        average: Floats = (precision_LR.mul_(hits_LR).sum(0) / drawn_R).numpy()
+        average_R = precision_LR.mul_(hits_LR).sum(0) / drawn_R
+        perfect = (average_R == 1).nonzero().flatten()  # as it is without a negative
+        if len(perfect):
+            drawn = weights_NR[self.negatives][:, perfect].any(dim=0)
+            average_R[perfect[~drawn]] = float("nan")
+        average: Floats = average_R.numpy()
         return average
 
 

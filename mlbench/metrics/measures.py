@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.metrics import ranking
-from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision, check
+from mlbench.metrics.average_precision import (
+    Floats,
+    ScoreMatrix,
+    average_precision,
+    check,
+    scored_classes,
+)
 from mlbench.metrics.bootstrap import point_scores
 from mlbench.metrics.precision_recall import HALF, best_threshold, msrn_threshold, predict, rates
 from mlbench.types import MeasureError, Predictions, RunRecord, Targets
@@ -28,7 +34,7 @@ class ProtocolInput:
 
     Attributes:
         logits: [N, C], finite.
-        targets: int8 [N, C] in {1, 0, -1}, with at least one positive.
+        targets: int8 [N, C] in {1, 0, -1}; some class can be scored.
         validation: logits and targets of images for choosing thresholds, neither trained on nor
             scored; None without any.
         train_positives: training images with each label [C]; None if unknown.
@@ -108,9 +114,11 @@ def mean_ap(rule: Callable[[ScoreMatrix, Targets], Floats], given: ProtocolInput
 # ------------------------------------------------------------------------------------------ P/R/F1
 def prf(given: ProtocolInput, threshold: float | Floats, top_k: int | None = None) -> Measurement:
     """P/R/F1 at a logit, or at a logit per class."""
-    given.absent_classes()
-    predicted = predict(given.logits, given.targets, threshold, top_k)
-    found = rates(predicted, given.targets, absent_is_zero=given.absent == "zero")
+    averaged_C = scored_classes(given.targets)
+    absent_C = given.absent_classes()
+    if given.absent == "zero":
+        averaged_C |= absent_C
+    found = rates(predict(given.logits, given.targets, threshold, top_k), given.targets, averaged_C)
     return Measurement({name: 100 * share for name, share in found.items()})
 
 
@@ -185,7 +193,8 @@ def prf_by_image(given: ProtocolInput) -> Measurement:
     """P/R/F1 at probability 0.5 per image, averaged over the images with a positive."""
     predicted = predict(given.logits, given.targets, HALF)
     # The per-class names are means over images when the matrices are transposed.
-    found = rates(predicted.T, given.targets.T)
+    labelled_N = (given.targets == 1).any(axis=1)
+    found = rates(predicted.T, given.targets.T, labelled_N)
     names = {"CP": "IP", "CR": "IR", "CF1": "IF1", "CF1_mean": "IF1_mean"}
     return Measurement({new: 100 * found[old] for old, new in names.items()})
 
@@ -243,10 +252,10 @@ def by_training_positives(positives_C: NDArray[np.integer[Any]]) -> NDArray[np.i
 def thirds(given: ProtocolInput) -> Measurement:
     """MAP of thirds of the labels, by positives among the scored images.
 
-    With K labels that have a positive, a label is head if fewer than K/3 of them have more
-    positives than it, else middle if fewer than 2K/3 have; equally frequent labels share a group.
+    With K labels that have an AP, a label is head if fewer than K/3 of them have more positives
+    than it, else middle if fewer than 2K/3 have; equally frequent labels share a group.
     """
-    positives_C = np.count_nonzero(given.targets == 1, axis=0)
+    positives_C = np.count_nonzero(given.targets == 1, axis=0) * scored_classes(given.targets)
     above = len(positives_C) - np.searchsorted(np.sort(positives_C), positives_C, side="right")
     scored = np.count_nonzero(positives_C)
     return _grouped(given, np.where(3 * above < scored, 0, np.where(3 * above < 2 * scored, 1, 2)))

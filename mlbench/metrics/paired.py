@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlbench.metrics.average_precision import Floats, ScoreMatrix, check
+from mlbench.metrics.average_precision import Floats, ScoreMatrix, check, scored_classes
 from mlbench.types import Predictions, Targets
 
 
@@ -43,17 +43,19 @@ def influence(
         small_sample: correct for labels of few positives; False gives the plain derivative.
 
     Returns:
-        mAP in [0, 1] over the classes that have a positive, and float64 [N].
+        mAP in [0, 1] over the classes that have an AP, and float64 [N].
 
     Raises:
-        MeasureError: the shapes differ, a score is not finite, or no class has a positive.
+        MeasureError: the shapes differ, a score is not finite, or no class can be scored.
     """
     check(scores, targets)
     precisions, total_N = [], np.zeros(len(scores))
-    columns = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(targets.T), strict=True)
+    scored = scored_classes(targets)
+    columns = zip(
+        np.ascontiguousarray(scores.T[scored]), np.ascontiguousarray(targets.T[scored]), strict=True
+    )
     for column, target in columns:
-        if (target == 1).any():
-            precisions.append(_add_class(column, target, total_N, small_sample=small_sample))
+        precisions.append(_add_class(column, target, total_N, small_sample=small_sample))
     return float(np.mean(precisions)), total_N / len(precisions)
 
 

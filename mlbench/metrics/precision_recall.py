@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.metrics.average_precision import Floats, ScoreMatrix, check
+from mlbench.metrics.average_precision import Floats, ScoreMatrix, check, scored_classes
 from mlbench.types import Targets
 
 NAMES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
@@ -28,8 +28,8 @@ def precision_recall_f1(
         OP = sum Nc/sum Np   OR = sum Nc/sum Ng   OF1 = 2 OP OR / (OP + OR)
 
     CF1 is the F1 of the two means, not the mean of the classes' F1. A class that is never predicted
-    has precision 0. Classes without a positive are left out of CP and CR, as they are of mAP; their
-    predictions still count as wrong in OP. 0/0 is 0.
+    has precision 0. Classes without an AP (``scored_classes``) are left out of CP and CR, as they
+    are of mAP; their predictions still count in OP and OR. 0/0 is 0.
 
     Args:
         scores: [N, C] logits, finite.
@@ -42,7 +42,7 @@ def precision_recall_f1(
         The six names with values in [0, 1].
 
     Raises:
-        MeasureError: the shapes differ, a score is not finite, or no class has a positive.
+        MeasureError: the shapes differ, a score is not finite, or no class can be scored.
     """
     check(scores, targets)
     found = rates(predict(scores, targets, threshold, top_k), targets)
@@ -76,17 +76,17 @@ def predict(
 
 
 def rates(
-    predicted: NDArray[np.bool_], targets: Targets, *, absent_is_zero: bool = False
+    predicted: NDArray[np.bool_], targets: Targets, averaged: NDArray[np.bool_] | None = None
 ) -> dict[str, float]:
     """The six names of ``precision_recall_f1``, and ``CF1_mean``: the mean of the classes' F1.
 
-    Given both matrices transposed, the per-class names are means over images instead.
+    Given all matrices transposed, the per-class names are means over images instead.
 
     Args:
         predicted: [N, C]; no unknown entry is predicted.
         targets: int8 [N, C] in {1, 0, -1}, with at least one positive.
-        absent_is_zero: count precision, recall and F1 of a class without a positive as 0 in the
-            means, instead of leaving the class out.
+        averaged: the classes [C] that means are over; by default ``scored_classes``. One without a
+            positive counts as 0.
 
     Returns:
         The seven names with values in [0, 1].
@@ -95,7 +95,7 @@ def rates(
     correct = np.count_nonzero(predicted & positive, axis=0)
     guesses = np.count_nonzero(predicted, axis=0)
     truths = np.count_nonzero(positive, axis=0)
-    scored = np.ones_like(truths, dtype=bool) if absent_is_zero else truths > 0
+    scored = scored_classes(targets) if averaged is None else averaged
     class_precision = float((correct[scored] / np.maximum(guesses[scored], 1)).mean())
     class_recall = float((correct[scored] / np.maximum(truths[scored], 1)).mean())
     both = np.maximum((guesses + truths)[scored], 1)

@@ -229,7 +229,9 @@ def find(name: str) -> Protocol:
 def _measure_treated(
     measure: Callable[[ProtocolInput], Measurement], treatment: Treatment, given: ProtocolInput
 ) -> Measurement:
-    return measure(treatment.apply(given))
+    treated = treatment.apply(given)
+    check(treated.logits, treated.targets)
+    return measure(treated)
 
 
 def names_for(targets: Targets) -> list[str]:

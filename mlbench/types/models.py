@@ -143,7 +143,9 @@ class Loss(Protocol):
 
     Unknown labels (-1) contribute nothing to value and gradient. The value is a mean over images;
     a loss that sums over them has an attribute ``reduction = "sum"``. A loss for cosine
-    classifiers has an attribute ``angles`` (see ``Angles``).
+    classifiers has an attribute ``angles`` (see ``Angles``). A loss that learns from unknown
+    labels, too, has an attribute ``uses_unknown = True``; only such a loss is trained on labels
+    that are nowhere known to be absent.
     """
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:

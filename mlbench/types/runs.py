@@ -234,7 +234,7 @@ class RunRecord(Value):
         identity: name of the data's edition (see ``Splits``).
         error: if ``status`` is ``diverged``, what happened at which step.
         label_names: C names, the columns of the predictions.
-        average_precision: percent per label; None if the test split has no positive of it.
+        average_precision: percent per label; None if no positive or no negative is known in test.
         train_images: without the validation images.
         validation_images: number of training images split off to select the epoch by.
         selected_epoch: from 1; None if the last epoch was scored without a selection.

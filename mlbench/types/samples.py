@@ -109,6 +109,7 @@ class Splits:
             ``-incomplete-<digest>`` is appended if images were left out.
         validation: the part split off train to select an epoch by; None without one.
         official: the official sizes of ``train`` and ``test``, if known.
+        before_noise: the targets of train before label noise changed them; None without noise.
         objects: counts the objects of each label in an index of images of train: [C]; raises
             ``PluginError`` if they are not annotated.
         coverage: the number of usable images; None if the files were not checked.
@@ -122,6 +123,7 @@ class Splits:
     identity: str
     validation: Index | None = None
     official: Mapping[str, SplitCard] = field(default_factory=dict)
+    before_noise: Targets | None = None
     objects: Callable[[Index], ObjectCounts] = unknown_objects
     coverage: Coverage | None = None
 

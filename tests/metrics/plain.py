@@ -67,12 +67,17 @@ def eleven_point_ap(column):
     return mean([max(p for p, h in found if Fraction(h, len(found)) >= r) for r in levels])
 
 
+def both(column):
+    """A class has an AP if it is known to be present somewhere and absent elsewhere."""
+    return {t for _, t in column} == {0, 1}
+
+
 def aps(case, rule):
     """AP a class, None where it is left out."""
     found = []
     for column in case.columns():
         if any(t == 1 for _, t in column):
-            found.append(rule(column))
+            found.append(rule(column) if both(column) else None)
         elif case.absent == "refused":
             raise UndefinedError
         else:
@@ -114,12 +119,13 @@ def groups_of(rows, predicted, axis):
     return total
 
 
-def averaged(counts, absent="left out"):
+def averaged(counts, constant=(), absent="left out"):
+    """Without the classes that are constant: never known to be absent."""
     if absent == "refused" and any(positive == 0 for *_, positive in counts):
         raise UndefinedError
     p, r, f = [], [], []
-    for correct, predicted, positive in counts:
-        if positive or absent == "zero":
+    for c, (correct, predicted, positive) in enumerate(counts):
+        if (positive and c not in constant) or (not positive and absent == "zero"):
             p.append(Fraction(correct, predicted) if predicted else 0)
             r.append(Fraction(correct, positive) if positive else 0)
             f.append(f1(p[-1], r[-1]))
@@ -129,7 +135,8 @@ def averaged(counts, absent="left out"):
 def seven(case, thresholds, top=None):
     thresholds = [case.rounded(threshold) for threshold in thresholds]
     counts = groups_of(case.rows, predictions(case.rows, thresholds, top), axis=1)
-    cp, cr, cf1, cf1_mean = averaged(counts, case.absent)
+    constant = [c for c, column in enumerate(case.columns()) if not any(t == 0 for _, t in column)]
+    cp, cr, cf1, cf1_mean = averaged(counts, constant, case.absent)
     correct, predicted, positive = (sum(column) for column in zip(*counts, strict=True))
     op = Fraction(correct, predicted) if predicted else 0
     recall = Fraction(correct, positive)
@@ -154,7 +161,7 @@ def best(column):
 
 
 def held_out(case):
-    if not case.validation or not any(t == 1 for row in case.validation for _, t in row):
+    if not case.validation or not any(map(both, columns(case.validation))):
         raise UndefinedError
     return columns(case.validation)
 
@@ -270,7 +277,7 @@ def groups(case):
 
 
 def thirds(case):
-    counts = [sum(t == 1 for _, t in column) for column in case.columns()]
+    counts = [sum(t == 1 for _, t in column) * both(column) for column in case.columns()]
     scored = [n for n in counts if n]
     place = [Fraction(sum(other > n for other in counts), len(scored)) for n in counts]
     names = [
@@ -349,4 +356,6 @@ def evaluate(name, case):
             value = int(how == "positive")
             held = None if case.validation is None else settled(case.validation, value)
             case = replace(case, rows=settled(case.rows, value), validation=held)
+    if not any(map(both, case.columns())):
+        raise UndefinedError
     return DEFINED[base](case)

@@ -13,15 +13,17 @@ SHARED = 0.7
 
 @st.composite
 def cases(draw):
-    """Scores and targets with ties, absent classes, unknowns, one image or one class."""
-    n, c = draw(st.integers(1, 30)), draw(st.integers(1, 5))
+    """Scores and targets with ties, absent and constant classes, unknowns, or one class."""
+    n, c = draw(st.integers(2, 30)), draw(st.integers(1, 5))
     # Few distinct values make ties common; the other branch makes them rare.
     coarse = st.integers(-2, 2).map(float)
     fine = st.floats(-50, 50, width=32)
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     scores = draw(arrays.arrays(dtype, (n, c), elements=draw(st.sampled_from([coarse, fine]))))
     targets = draw(arrays.arrays(np.int8, (n, c), elements=st.sampled_from([1, 0, 0, -1])))
-    targets[draw(st.integers(0, n - 1)), draw(st.integers(0, c - 1))] = 1
+    targets[:, draw(st.integers(0, c - 1))] = draw(st.sampled_from([1, 0]))
+    rows = draw(st.lists(st.integers(0, n - 1), min_size=2, max_size=2, unique=True))
+    targets[rows, draw(st.integers(0, c - 1))] = 1, 0
     return scores, targets
 
 
@@ -39,11 +41,11 @@ def pair(rng, images=150, classes=8, separation=1.5, gain=0.0):
 
 
 def sklearn_ap(scores, targets, weights=None):
-    """[C], NaN where a class has no positive."""
+    """[C], NaN where a class has no known positive or no known negative."""
     values = []
     for column, target in zip(scores.T, targets.T, strict=True):
         known = target >= 0
-        if not (target == 1).any():
+        if not {0, 1} <= set(target.tolist()):
             values.append(np.nan)
             continue
         with warnings.catch_warnings():

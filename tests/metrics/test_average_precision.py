@@ -39,9 +39,14 @@ def test_scores_that_are_not_finite_are_refused_with_their_place(bad):
 @pytest.mark.parametrize(
     ("scores", "targets", "message"),
     [
-        (np.zeros((2, 2)), np.array([[0, -1], [0, 0]]), "none of the 2 images has a positive"),
+        (
+            np.zeros((2, 2)),
+            np.array([[0, -1], [0, 0]]),
+            "none of 2 labels.*2 images: label 0 .0 present, 2",
+        ),
         (np.zeros((2, 2)), np.ones((2, 3)), r"scores \(2, 2\) and targets \(2, 3\)"),
-        (np.zeros((0, 2)), np.ones((0, 2)), "none of the 0 images"),
+        (np.zeros((0, 2)), np.ones((0, 2)), "none of 2 labels.*0 images"),
+        (np.zeros((9, 1)), np.ones((9, 1)), "label 0 .9 present, 0 absent.*Add images"),
         (np.zeros((1, 2)), np.array([[1, 2]]), "image 0, class 1 has 2"),
     ],
 )

@@ -10,12 +10,12 @@ from mlbench.metrics.precision_recall import NAMES, precision_recall_f1
 from tests.metrics.samples import cases, sklearn_ap
 
 
-def drawn(n, labelled, resamples, seed):
-    """The same draws, image by image."""
-    rng = np.random.default_rng(seed)
+def drawn(targets, resamples, seed):
+    """The same draws, image by image; one on which nothing can be scored is drawn again."""
+    rng, n = np.random.default_rng(seed), len(targets)
     while resamples:
         images = rng.integers(0, n, n)
-        if labelled[images].any():
+        if any({0, 1} <= set(column) for column in targets[images].T.tolist()):
             resamples -= 1
             yield images
 
@@ -24,10 +24,9 @@ def drawn(n, labelled, resamples, seed):
 @given(cases(), st.integers(0, 9))
 def test_equals_scikit_learn_on_the_drawn_images(case, seed):
     scores, targets = case
-    labelled = (targets == 1).any(axis=1)
     expected = [
         np.nanmean(sklearn_ap(scores[images], targets[images]))
-        for images in drawn(len(scores), labelled, 5, seed)
+        for images in drawn(targets, 5, seed)
     ]
     found = bootstrap_map(scores, targets, resamples=5, seed=seed)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
@@ -68,10 +67,10 @@ def test_the_score_is_its_parts_in_percent(sample):
         assert getattr(found, f"top3_{name}") == pytest.approx(100 * top3[name])
 
 
-def test_absent_classes_are_counted_and_never_nan():
-    targets = np.array([[1, 0, -1], [0, 0, -1]], dtype=np.int8)
-    found, by_class = score(np.array([[1.0, 2, 3], [0, 1, 2]]), targets, resamples=20)
-    assert (found.classes_scored, found.classes_left_out) == (1, 2)
-    assert by_class == (100.0, None, None)
+def test_absent_and_constant_classes_are_counted_and_never_nan():
+    targets = np.array([[1, 0, -1, 1, 1], [0, 0, -1, 1, -1]], dtype=np.int8)
+    found, by_class = score(np.array([[1.0, 2, 3, 4, 5], [0, 1, 2, 5, 6]]), targets, resamples=20)
+    assert (found.classes_scored, found.classes_left_out) == (1, 4)
+    assert by_class == (100.0, None, None, None, None)
     assert found.mAP == 100
     assert "NaN" not in found.model_dump_json() and "null" not in found.model_dump_json()

@@ -15,7 +15,7 @@ def weighted_map(scores, targets, weights):
     found = []
     for column, target in zip(scores.T, targets.T, strict=True):
         positives = [i for i in range(len(column)) if target[i] == 1]
-        if not positives:
+        if not positives or 0 not in target:
             continue
         total = 0.0
         for j in positives:

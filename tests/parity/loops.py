@@ -55,6 +55,72 @@ def ssgrl(w, features, words, adjacency, steps, own_gate):
     return np.array(logits)
 
 
+def elu(x):
+    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+
+
+def leaky(x, slope):
+    return np.where(x > 0, x, slope * x)
+
+
+def halved(image, reduce):
+    """Windows of 2 x 2 [D, H // 2, W // 2]: a last row or column without a partner is dropped."""
+    size = image.shape[1] // 2, image.shape[2] // 2
+    found = np.empty((len(image), *size))
+    for i, j in np.ndindex(size):
+        found[:, i, j] = reduce(image[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2], axis=(1, 2))
+    return found
+
+
+def msrn(w, levels, words, edges):
+    """Logits [B, C] of three maps [B, D, H, W] each, as they leave the trunk."""
+
+    def affine(name, x):
+        return w[f"{name}.weight"].reshape(len(w[f"{name}.bias"]), -1) @ x + w[f"{name}.bias"]
+
+    def attend(name, nodes):
+        made = [node @ w[f"{name}.W"] for node in nodes]
+        first, second = np.split(w[f"{name}.a"][:, 0], 2)
+        found = []
+        for i, own in enumerate(made):
+            others = [j for j in range(len(made)) if edges[i, j]]
+            alpha = softmax(leaky(np.array([first @ own + second @ made[j] for j in others]), 0.2))
+            found.append(elu(own + sum(a * made[j] for a, j in zip(alpha, others, strict=True))))
+        return found
+
+    labels = [affine("fc_label", word) for word in words]
+    for layer in range(2):
+        labels = attend(f"label_embed.layers.{layer}", labels)
+    nodes = [np.maximum(label, 0) for label in labels]
+    members = attend("group_embed.layers.0.embed", nodes)
+    assigned = [softmax(s) for s in attend("group_embed.layers.0.assign_mat", nodes)]
+    rows = labels + [
+        sum(s[g] * z for s, z in zip(assigned, members, strict=True))
+        for g in range(len(assigned[0]))
+    ]
+    logits = []
+    for maps in zip(*levels, strict=True):
+        scales = []
+        for i, image in enumerate(maps):
+            if i < 2:
+                buffered = [affine(f"resnet_101.conv_buffer{i + 1}", f) for f in pixels(image)]
+                image = np.stack(buffered, 1).reshape(image.shape)
+            projected = [affine(f"ProjectM.{i}", f) for f in pixels(halved(image, np.max))]
+            scales.append([attended(projected, row) for row in rows])
+        v = [np.tanh(np.concatenate(parts)) for parts in zip(*scales, strict=True)]
+        logits.append(affine("fc2", leaky(affine("fc1", np.concatenate(v)), 0.01)))
+    return np.array(logits)
+
+
+def attended(projected, row):
+    """Each channel's mean over positions, weighted by the softmax of its products with a row's."""
+    found = []
+    for d, number in enumerate(row):
+        channel = np.array([p[d] for p in projected])
+        found.append(softmax(channel * number) @ channel)
+    return np.array(found)
+
+
 def csra(w, features, temperatures, lam):
     """Logits [B, C]."""
     logits = []

@@ -145,17 +145,16 @@ class Manifest(Dataset):
         return self._missing
 
     def _warn_of_positives(self, place: Path) -> None:
-        effects: dict[Split, str] = {
-            "train": "they cannot be learnt",
-            "test": "they are left out of mAP",
-        }
-        for split, effect in effects.items():
-            present_C = (self._indices[split].targets == 1).any(axis=0)
-            lacking = [name for name, has in zip(self.names, present_C, strict=True) if not has]
+        effects: tuple[tuple[Split, int, str, str], ...] = (
+            ("train", 1, "positive", "they cannot be learnt"),
+            ("test", 1, "positive", "they are left out of mAP"),
+            ("test", 0, "negative", "they are left out of mAP"),
+        )
+        for split, state, what, effect in effects:
+            has_C = (self._indices[split].targets == state).any(axis=0)
+            lacking = [name for name, has in zip(self.names, has_C, strict=True) if not has]
             if lacking:
-                _warn(
-                    f"{place}: labels without a positive in {split}: {shorten(lacking)}: {effect}"
-                )
+                _warn(f"{place}: labels without a {what} in {split}: {shorten(lacking)}: {effect}")
 
     def _card_of(self, listing: Listing) -> DatasetCard:
         """The set is its own only edition, called by its name and its digest."""

@@ -70,6 +70,8 @@ class MSRN(nn.Module):
         threshold: least P(j | i) that links two labels.
         group_loss_weight: of the term that pulls labels to their group.
         downsample: side of the max pooling on every level; 1 for none.
+        ceil_mode: keep the last row and column of maps of odd size, and maps of one pixel; the
+            published code drops them.
         buffers: 1 x 1 convolutions on the two shallower levels, before the pooling.
         prior_bias: start each classifier's bias at its label's log-odds.
     """
@@ -88,6 +90,7 @@ class MSRN(nn.Module):
         threshold: float = 0.4,
         group_loss_weight: float = 1e-4,
         downsample: int = 2,
+        ceil_mode: bool = True,
         buffers: bool = True,
         prior_bias: bool = False,
     ) -> None:
@@ -96,7 +99,7 @@ class MSRN(nn.Module):
         _refuse(spec, len(labels), classifier, groups, label_dim)
         check_range("msrn", "[1, inf)", downsample=downsample, label_dim=label_dim)
         channels = [level.channels for level in spec[-SCALES:]]
-        self.downsample = downsample
+        self.downsample, self.ceil_mode = downsample, ceil_mode
         self.group_loss_weight = group_loss_weight
         probability_CC = conditional_probability(labels)
         self.register_buffer("edges", label_graph("reweighted", probability_CC, threshold) > 0)
@@ -149,8 +152,8 @@ class MSRN(nn.Module):
         for i, (x_BDHW, project) in enumerate(zip(features[-SCALES:], self.project, strict=True)):
             if i < len(self.buffer_convs):
                 x_BDHW = self.buffer_convs[i](x_BDHW)
-            # ceil_mode keeps the last row and column of odd maps, and maps of one pixel.
-            maps.append(project(functional.max_pool2d(x_BDHW, self.downsample, ceil_mode=True)))
+            x_BDHW = functional.max_pool2d(x_BDHW, self.downsample, ceil_mode=self.ceil_mode)
+            maps.append(project(x_BDHW))
         return maps
 
 
@@ -240,6 +243,7 @@ RELEASED = Released(
         "groups": state["group_embed.layers.0.assign_mat.W"].shape[1],
         "label_dim": len(state["ProjectM.0.bias"]),
     },
+    settings={"head_options": {"ceil_mode": False}},
     unused=(r"^W$", r"^B$", r"^resnet_101\.conv_buffer0\.", r"^resnet_101\.fc\."),
     label_axes={
         "classifier.fc2.bias": (0,),
@@ -326,7 +330,8 @@ RECIPE = Recipe(
         "The element-wise classifier is commented out in their code. Its 3072 weights a label are "
         "read as twice the 1536 of a node: the label's vector and that of the group it is most "
         "assigned to, after the tanh. An assumption.",
-        "Max pooling keeps the last row and column of maps of odd size.",
+        "Max pooling keeps the last row and column of maps of odd size; imported checkpoints drop "
+        "them, as the authors' code does (head option ceil_mode).",
         "A size of a crop that is close to the image size is not snapped to it.",
         "As in nearly all code of the field, the authors' scores are probably those of the best "
         "epoch on the test split; here the last epoch counts.",

@@ -48,6 +48,7 @@ class SSGRL(nn.Module):
         graph: along which messages run, a name of ``layers.label_graph``; the paper's is P(j | i).
         counts: the denominator of P(j | i), ``images`` or ``objects`` (``layers.label_graph``).
         downsample: side of the average pooling on the map; 1 for none.
+        ceil_mode: keep the last row and column of maps of odd size; the published code drops them.
         reset_uses_update_weights: True repeats a slip of the published code (eq. 6: the reset gate
             takes the update gate's recurrent weights), which its checkpoints were trained with.
         classifier: one a label; ``linear``, or ``cosine`` for losses that work on angles.
@@ -69,6 +70,7 @@ class SSGRL(nn.Module):
         graph: str = "conditional",
         counts: str = "images",
         downsample: int = 2,
+        ceil_mode: bool = True,
         reset_uses_update_weights: bool = False,
         classifier: str = "linear",
         prior_bias: bool = False,
@@ -79,7 +81,7 @@ class SSGRL(nn.Module):
         check_range("ssgrl", "[1, inf)", time_steps=time_steps, downsample=downsample)
         channels = spec[-1].channels
         hidden = hidden_dim or channels
-        self.downsample = downsample
+        self.downsample, self.ceil_mode = downsample, ceil_mode
         probability_CC = conditional_probability(labels, counts)
         self.register_buffer("adjacency", label_graph(graph, probability_CC))
         self.register_buffer("words", torch.tensor(labels.embeddings))
@@ -93,8 +95,7 @@ class SSGRL(nn.Module):
 
     def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
         """The deepest map [B, D, H, W] to logits [B, C]."""
-        # ceil_mode keeps the last row and column of odd maps; the paper's maps are even.
-        x_BDHW = functional.avg_pool2d(features[-1], self.downsample, ceil_mode=True)
+        x_BDHW = functional.avg_pool2d(features[-1], self.downsample, ceil_mode=self.ceil_mode)
         x_BCD = self.decoupling(x_BDHW, self.words)
         h_BCD = self.ggnn(self.project(x_BCD), self.adjacency)
         o_BCD = torch.tanh(self.output(torch.cat((h_BCD, x_BCD), dim=-1)))  # eq. 7
@@ -138,7 +139,7 @@ RELEASED = Released(
         "output_dim": len(state["fc_output.bias"]),
         "intermediary_dim": len(state["word_semantic.fc_1.weight"]),
     },
-    settings={"head_options": {"reset_uses_update_weights": True}},
+    settings={"head_options": {"reset_uses_update_weights": True, "ceil_mode": False}},
     label_axes={
         "classifier.bias": (0,),
         "classifier.weight": (0,),
@@ -219,7 +220,8 @@ RECIPE = Recipe(
         "The reset gate has its own recurrent weights, as in the paper; the authors' code, and "
         "so its scores, uses the update gate's (head option reset_uses_update_weights).",
         "The two linear layers after the tanh are applied as one vector: the same function.",
-        "Average pooling keeps the last row and column of maps of odd size.",
+        "Average pooling keeps the last row and column of maps of odd size; imported checkpoints "
+        "drop them, as the authors' code does (head option ceil_mode).",
         "Graph and word vectors come from the training split by the core; the authors' files for "
         "both are not in their checkpoints.",
         "On VOC the authors count difficult objects as negatives in the test split too; here they "

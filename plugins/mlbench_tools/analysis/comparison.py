@@ -73,7 +73,7 @@ class PairedComparison(Value):
             several seeds, or the sides are equal.
         training_deviation: standard deviation of mAP between seeds, pooled over the rows of the
             board; None where no row has several seeds.
-        classes: largest difference first; classes without a positive are left out.
+        classes: largest difference first; classes without an AP are left out.
         settings: (name, of the first, of the second), for all fields of the specs that differ.
     """
 
@@ -270,10 +270,10 @@ def paired_bootstrap(
 
     Returns:
         The difference of the mAPs, and for each of the C classes that of the APs with an interval
-        and a p value of its own, not adjusted for their number; None without a positive.
+        and a p value of its own, not adjusted for their number; None without an AP.
 
     Raises:
-        MeasureError: the shapes differ, a score is not finite, or no class has a positive.
+        MeasureError: the shapes differ, a score is not finite, or no class can be scored.
     """
     measured_C = _mean(first, lambda scores: average_precision(scores, targets))
     measured_C -= _mean(second, lambda scores: average_precision(scores, targets))

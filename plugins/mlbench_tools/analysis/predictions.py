@@ -148,11 +148,10 @@ def _numbers(file: Path, column: str, cells: Mapping[str, NDArray[Any]]) -> NDAr
 # --------------------------------------------------------------------------- arrays -> predictions
 def _from_arrays(file: Path, arrays: Arrays) -> ScoredFile:
     warnings: list[str] = []
-    logits, targets = _split(file, arrays, "", warnings)
+    given_names = tuple(map(str, arrays.get("names", np.empty(0)).ravel().tolist()))
+    logits, targets = _split(file, arrays, "", given_names, warnings)
     labels = targets.shape[1]
-    names = tuple(f"label {i}" for i in range(labels))
-    if "names" in arrays:
-        names = tuple(map(str, arrays["names"].ravel().tolist()))
+    names = given_names or tuple(f"label {i}" for i in range(labels))
     if len(names) != labels or len(set(names)) != len(names):
         raise DataError(
             f"{file}: {len(names)} label names, {len(set(names))} of them different, for {labels} "
@@ -160,7 +159,7 @@ def _from_arrays(file: Path, arrays: Arrays) -> ScoredFile:
         )
     validation = None
     if any(f"{VALIDATION}{name}" in arrays for name in COLUMNS):
-        validation = _split(file, arrays, VALIDATION, warnings)
+        validation = _split(file, arrays, VALIDATION, given_names, warnings)
         if (found := validation[1].shape[1]) != labels:
             raise DataError(
                 f"{file}: its validation arrays have {count(found, 'label')} and the others "
@@ -171,7 +170,7 @@ def _from_arrays(file: Path, arrays: Arrays) -> ScoredFile:
 
 
 def _split(
-    file: Path, arrays: Arrays, prefix: str, warnings: list[str]
+    file: Path, arrays: Arrays, prefix: str, names: tuple[str, ...], warnings: list[str]
 ) -> tuple[ScoreMatrix, Targets]:
     """The logits and targets of a split, checked."""
     kinds = [kind for kind in SCORES if f"{prefix}{kind}" in arrays]
@@ -188,7 +187,7 @@ def _split(
             f"(unknown); {FORMATS}"
         )
     try:
-        check(scores, targets)
+        check(scores, targets, names if targets.shape[-1:] == (len(names),) else ())
     except MeasureError as error:
         raise DataError(f"{file}: {kind} and {prefix}targets: {error}") from error
     keys = arrays.get(f"{prefix}keys", np.arange(len(targets))).ravel().tolist()
@@ -196,11 +195,6 @@ def _split(
         raise DataError(
             f"{file}: {count(len(keys), 'key')}, {len(set(keys)):,} of them different, for "
             f"{count(len(targets), 'image')}; each image must be there once"
-        )
-    if not (targets == 0).any():
-        raise DataError(
-            f"{file}: {prefix}targets has no 0 (absent), so that any scores would have 100 % mAP; "
-            "absent labels are 0, and -1 is unknown"
         )
     if kinds == ["probabilities"] and (scores.min() < 0 or scores.max() > 1):
         raise DataError(f"{file}: {kind} must lie within 0 and 1; if they are logits, name them so")

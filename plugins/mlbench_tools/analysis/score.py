@@ -49,6 +49,8 @@ def score(
         return
     if source is None:
         raise SuiteError("name a file or a run id to score, or give --list to see the protocols")
+    from mlbench.metrics.average_precision import check
+    from mlbench.metrics.bootstrap import remarks
     from mlbench.metrics.protocols import find, measure
     from mlbench_tools.analysis.predictions import read
 
@@ -56,12 +58,15 @@ def score(
     for name in wanted or ():
         find(name)  # report a misspelt name before a large file is read
     scored = read(source, results)
-    for warning in scored.warnings:
-        errors.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+    given = scored.given
     try:
-        found, undefined = measure(scored.given, wanted)
+        check(given.logits, given.targets, scored.names)
     except MeasureError as error:
         raise MeasureError(f"{scored.file}: {error}") from error
+    remarked = [f"{scored.file}: {x}" for x in remarks(given.logits, given.targets, scored.names)]
+    for warning in (*scored.warnings, *remarked):
+        errors.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+    found, undefined = measure(given, wanted)
     data = _as_data(scored, found, undefined)
     if as_json:
         typer.echo(json.dumps(data, indent=1, allow_nan=False))

@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from mlbench.data.labels import cooccurrence
+from mlbench.metrics.average_precision import scored_classes
 from mlbench.metrics.measures import GROUPS, by_training_positives
 from mlbench.text import count, shorten
 from mlbench.types import Index, Splits, Value
@@ -39,6 +40,7 @@ class SplitStatistics(Value):
 
     Attributes:
         positives: over all labels; ``unknown`` likewise.
+        left_out: labels without an AP here, as no positive or no negative is known.
         unlabelled: keys of the images without a positive.
         per_image: number of positives -> number of images with that many.
     """
@@ -46,6 +48,7 @@ class SplitStatistics(Value):
     images: int
     positives: int
     unknown: int
+    left_out: tuple[str, ...]
     unlabelled: tuple[str, ...]
     labels_per_image: float
     per_image: dict[int, int]
@@ -98,20 +101,24 @@ def label_statistics(dataset: str, splits: Splits) -> Statistics:
     return Statistics(
         dataset=dataset,
         identity=splits.identity,
-        splits={"train": _split(splits.train), "test": _split(splits.test)},
+        splits={
+            "train": _split(splits.train, splits.names),
+            "test": _split(splits.test, splits.names),
+        },
         labels=tuple(LabelStatistics(**dict(zip(columns, row, strict=True))) for row in rows),
         pairs=_pairs(counts_CC, splits.names),
         cooccurrence=tuple(map(tuple, counts_CC.tolist())),
     )
 
 
-def _split(index: Index) -> SplitStatistics:
+def _split(index: Index, names: tuple[str, ...]) -> SplitStatistics:
     per_image_N = (index.targets == 1).sum(axis=1)
     numbers, images = np.unique(per_image_N, return_counts=True)
     return SplitStatistics(
         images=len(index),
         positives=int(per_image_N.sum()),
         unknown=int((index.targets < 0).sum()),
+        left_out=tuple(names[c] for c in np.flatnonzero(~scored_classes(index.targets)).tolist()),
         unlabelled=tuple(index.keys[i] for i in np.flatnonzero(per_image_N == 0).tolist()),
         labels_per_image=float(per_image_N.mean()) if len(index) else 0.0,
         per_image=dict(zip(numbers.tolist(), images.tolist(), strict=True)),
@@ -155,6 +162,11 @@ def tables(found: Statistics) -> Iterator[Table | str]:
     for name, split in splits.items():
         if split.unlabelled:
             yield f"without labels in {name}: {shorten(split.unlabelled, LISTED)}"
+        if split.left_out:
+            yield (
+                f"{count(len(split.left_out), 'label')} without an AP in {name}, as no image is "
+                f"known to have it or none to lack it: {shorten(split.left_out, LISTED)}"
+            )
     columns = ("label", "train", "test", "unknown in train", "in test", "frequency")
     rows = [(x.name, x.train, x.test, x.train_unknown, x.test_unknown, x.frequency) for x in labels]
     yield table(columns, rows, text=("label", "frequency"))

@@ -95,7 +95,10 @@ def make_record(
         commit=commit(),
         numbers=numbers_of(spec),
         sources=sources_of(spec),
-        notes=(f"trained by its authors, not by us ({checkpoint.info.spec.data}); scored here",),
+        notes=(
+            f"trained by its authors, not by us ({checkpoint.info.spec.data}); scored here",
+            *found.remarks,
+        ),
     )
     return record, Predictions(logits, targets, keys)
 

@@ -36,7 +36,7 @@ function chooseBoard() {
 }
 
 function describeBoard(device) {
-  const out = board.left_out ? ` (${board.left_out} without a positive left out)` : "";
+  const out = board.left_out ? ` (${board.left_out} without an AP left out)` : "";
   const facts = [`${counted(board.images, "test image")}, ${counted(board.classes, "label")}${out}.`,
     board.noise === null ? "mAP in percent with its 95 % bootstrap interval over test images. No row has several seeds: the noise of training is not counted."
       : `mAP in percent, over n seeds their mean ± their standard deviation, with the 95 % interval of the mean over test images (bootstrap) and training (sd ${fixed(board.noise, 2)} between seeds, over all rows that have several).`,

@@ -1,0 +1,105 @@
+"""Labels from which no score or no model can come are refused before anything is trained."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mlbench.build import check_labels
+from mlbench.types import DatasetCard, Index, Splits
+from tests.cli.manifests import draw, split
+
+RUN = (
+    *("--plugins", "gap", "--backbones", "timm:test_resnet", "--weights", "none"),
+    *("--image-size", "32", "--epochs", "1", "--device", "cpu"),
+)
+ZERO = "write 0 (absent) instead"
+
+
+@pytest.fixture
+def plan(cli, tmp_path):
+    """Write a table of two good labels and these others (row -> cell), and plan a run on it."""
+
+    def planned(*flags, good=True, **others):
+        columns = {"cat": lambda i: i // 2 % 2, "dog": lambda i: int(i % 5 == 0)} if good else {}
+        columns |= others
+        rows = [",".join(("image", *columns, "split"))]
+        for i in range(30):
+            draw(i, tmp_path)
+            cells = [cell(i) for cell in columns.values()]
+            rows.append(",".join(map(str, (f"{i:02}.png", *cells, split(i)))))
+        (tmp_path / "t.csv").write_text("\n".join(rows))
+        return cli("run", "--datasets", "manifest:t.csv", *RUN, *flags, "--dry-run")
+
+    return planned
+
+
+@pytest.mark.parametrize("absent", ["", "-1"])
+def test_a_table_of_positives_alone(plan, absent):
+    done = plan(good=False, otter=lambda i: i % 2 or absent, newt=lambda i: absent if i % 3 else 1)
+    assert done.code == 2 and done.err.count("refused:") == 1 and ZERO in done.err, done.err
+    assert "otter (5 present, 0 absent, 5 unknown)" in done.err
+
+
+def test_a_test_split_without_a_positive(plan):
+    done = plan(good=False, otter=lambda i: int(i % 3 == 1))
+    assert done.code == 2 and "the test split of t-" in done.err
+    assert "otter (0 present, 10 absent, 0 unknown). Add images" in done.err
+    again = plan("--set", "holdout=0.3", good=False, otter=lambda i: int(i % 3 == 1))
+    assert again.code == 0, "the printed remedy works"
+
+
+def test_a_coco_json_without_annotations(cli, tmp_path):
+    images = [{"id": i, "file_name": f"{i}.png"} for i in range(9)]
+    content = {"images": images, "categories": [{"id": 1, "name": "otter"}], "annotations": []}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    for i in range(9):
+        draw(i, tmp_path)
+        (tmp_path / f"{i:02}.png").rename(tmp_path / f"{i}.png")
+    done = cli("run", "--datasets", "manifest:coco.json", *RUN)
+    assert done.code == 2 and "nothing can be scored" in done.err
+
+
+@pytest.mark.parametrize(
+    "cell", [lambda i: 1, lambda i: -1, lambda i: 1 if i % 4 else "", lambda i: 0]
+)
+def test_a_label_that_train_never_knows_to_be_absent(plan, cell):
+    done = plan(owl=cell)
+    if cell(1) == 0:  # cannot be learnt, but does no harm
+        assert done.code == 0
+        return
+    assert done.code == 2 and "no image is known to lack 1 of 3 labels" in done.err
+    assert (ZERO in done.err) == (cell(4) != 1)
+    remedy = '--set \'labels=["cat", "dog"]\''
+    assert remedy in done.err and plan("--set", remedy[7:-1], owl=cell).code == 0
+
+
+def test_a_validation_part_without_a_positive(plan):
+    flags = ("--set", "selection=validation", "--set", 'labels=["rare"]')
+    rare = {"rare": lambda i: int(i in (0, 1))}
+    done = plan(*flags, **rare)
+    assert done.code == 2 and "the validation part of t-" in done.err, done.err
+    remedy = "--set selection=last"
+    assert remedy in done.err and plan(*flags[2:], *remedy.split(), **rare).code == 0
+
+
+def test_noise_may_hide_negatives_but_excuses_no_table(plan):
+    noise = ("--set", "label_noise.single_positive=true")
+    assert plan(*noise).code == 0
+    assert "no image is known to lack" in plan(*noise, owl=lambda i: 1).err
+
+
+def test_one_reason_is_printed_once(plan):
+    done = plan("--plugins", "gap,gmp,csra", owl=lambda i: 1)
+    assert done.err.count("no image is known to lack") == 1
+    assert all(name in done.err for name in ("gap on", "gmp on", "csra on"))
+
+
+def test_a_loss_that_uses_unknown_labels_takes_them():
+    class Loss:
+        uses_unknown = True
+
+    card = DatasetCard(title="t", bibtex="b", licence="l", home="h")
+    test = Index(["a", "b"], ["a", "b"], np.array([[1], [0]], np.int8))
+    train = Index(["c", "d"], ["c", "d"], np.array([[1], [-1]], np.int8))
+    check_labels(Splits(card, ("otter",), train, test, "0", "mine"), Loss())

@@ -73,24 +73,31 @@ def meta_backbone(name: str, image_size: int) -> Backbone:
     return backbone
 
 
+def model_file(source: Path) -> Path:
+    """The file of a model.
+
+    Args:
+        source: the file, or the folder of a run, whose name may be cut short like the run ids on
+            boards.
+    """
+    if not source.exists():
+        found = list(source.parent.glob(f"{escape(source.name)}*"))
+        source = found[0] if len(found) == 1 else source
+    return source / "checkpoint.safetensors" if source.is_dir() else source
+
+
 def open_model(source: Path, weights: Path | None = None) -> ModelFile:
     """Read a trained model: a checkpoint of ours, or a file of a format that a plugin reads.
 
     Args:
-        source: ``checkpoint.safetensors``, its folder (whose name may be cut short, like the run
-            ids on boards), or a file of another format.
+        source: as for ``model_file``.
         weights: as for ``restore``.
 
     Raises:
         WeightsError: the file cannot be read, or the weights do not fit.
         PluginError: the plugin that reads this format is broken.
     """
-    if (
-        not source.exists()
-        and len(found := list(source.parent.glob(f"{escape(source.name)}*"))) == 1
-    ):
-        (source,) = found
-    file = source / "checkpoint.safetensors" if source.is_dir() else source
+    file = model_file(source)
     ending = file.suffix.removeprefix(".")
     if any(plugin.name == ending for plugin in registry.plugins("format")):
         opened: ModelFile = registry.find("format", ending).load()(file)

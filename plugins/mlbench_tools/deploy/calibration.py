@@ -1,0 +1,199 @@
+"""Calibrated scores and thresholds from held-out predictions, and what to expect of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from mlbench.types import SuiteError, Targets
+
+Floats = NDArray[np.float64]
+
+FEWEST = 10
+"""Positives and negatives that a label needs for a calibration and a threshold of its own."""
+FOLDS = 5
+Z = 1.959964
+"""The 97.5 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What thresholds aim at: the best F1, or the best recall (precision) at a given precision
+    (recall).
+    """  # noqa: D205
+
+    name: str
+    value: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Read ``f1``, ``precision=0.95`` or ``recall=0.9``.
+
+        Raises:
+            SuiteError: it is something else.
+        """
+        name, _, value = text.partition("=")
+        if text == "f1":
+            return cls("f1")
+        try:
+            if name in ("precision", "recall") and 0 < float(value) <= 1:
+                return cls(name, float(value))
+        except ValueError:
+            pass
+        raise SuiteError(f"--target {text!r}: give f1, precision=0.95 or recall=0.9")
+
+
+# ------------------------------------------------------------------------------------------ fitting
+def fit_sigmoid(logits_N: Floats, present_N: NDArray[np.bool_]) -> tuple[float, float]:
+    """(slope, offset) of the probability sigmoid(slope * logit + offset).
+
+    J. Platt, "Probabilistic Outputs for Support Vector Machines", 1999, with his targets, which
+    are 1 and 0 shrunk by one image each, so that few images give no certainty.
+    """
+    positives, negatives = int(present_N.sum()), int((~present_N).sum())
+    high, low = (positives + 1) / (positives + 2), 1 / (negatives + 2)
+    wanted_N = np.where(present_N, high, low)
+    # Standardised, as logits of 0.01 or 100 would need a step of their own.
+    centre, scale = float(logits_N.mean()), float(logits_N.std()) or 1.0
+    z_N = (logits_N - centre) / scale
+
+    def objective(parameters: Floats) -> tuple[float, Floats]:
+        t_N = parameters[0] * z_N + parameters[1]
+        loss = np.logaddexp(0, t_N) - wanted_N * t_N
+        gradient_N = expit(t_N) - wanted_N
+        return float(loss.mean()), np.array([(gradient_N * z_N).mean(), gradient_N.mean()])
+
+    slope, offset = minimize(objective, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B").x
+    return float(slope / scale), float(offset - slope * centre / scale)
+
+
+def best_threshold(scores_N: Floats, present_N: NDArray[np.bool_], target: Target) -> float:
+    """The threshold that serves a target best on these images; a score that reaches it counts.
+
+    It lies halfway between two scores. Where a precision cannot be reached, it is the one of the
+    highest precision.
+    """
+    order = np.argsort(-scores_N, kind="stable")
+    ranked_N, hits_N = scores_N[order], np.cumsum(present_N[order])
+    last = np.append(np.flatnonzero(np.diff(ranked_N)), len(ranked_N) - 1)  # of equal scores
+    precision, recall = hits_N[last] / (last + 1), hits_N[last] / max(int(present_N.sum()), 1)
+    if target.name == "f1":
+        chosen = int(np.argmax(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
+    elif target.name == "recall":
+        chosen = int(np.argmax(recall >= target.value))
+    else:
+        enough = np.flatnonzero(precision >= target.value)
+        chosen = int(enough[-1]) if len(enough) else int(np.argmax(precision))
+    lowest = float(ranked_N[last[chosen]])
+    below = ranked_N[last[chosen] + 1] if last[chosen] + 1 < len(ranked_N) else 0.0
+    return float((lowest + below) / 2)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Calibration (slope, offset) and threshold of each label; ``shared`` where one has too few."""
+
+    calibration: tuple[tuple[float, float], ...]
+    thresholds: tuple[float, ...]
+    shared: tuple[bool, ...]
+
+    def present(self, logits_NC: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Bool [N, C]: which labels count as present."""
+        slope_C, offset_C = np.array(self.calibration).T
+        scores_NC = expit(slope_C * logits_NC + offset_C)
+        found: NDArray[np.bool_] = scores_NC >= np.array(self.thresholds)
+        return found
+
+
+def fit(
+    logits_NC: NDArray[np.floating], targets_NC: Targets, target: Target, per_label: bool
+) -> Fit:
+    """Calibrate every label and choose thresholds.
+
+    A label with fewer than ``FEWEST`` known positives or negatives, or whose scores rank its
+    positives below its negatives, takes what fits all labels together.
+
+    Args:
+        logits_NC: held-out logits.
+        targets_NC: int8 in {1, 0, -1 unknown}; unknown ones are left out.
+        target: what the thresholds aim at.
+        per_label: one threshold a label; else one for all.
+
+    Raises:
+        SuiteError: there are fewer than ``FEWEST`` positives or negatives over all labels.
+    """
+    known = targets_NC >= 0
+    everything = logits_NC[known].astype(np.float64), targets_NC[known] == 1
+    if min(everything[1].sum(), (~everything[1]).sum()) < FEWEST:
+        raise SuiteError(
+            f"{int(everything[1].sum())} present and {int((~everything[1]).sum())} absent labels "
+            f"are held out; at least {FEWEST} of each are needed: hold out more images"
+        )
+    common = fit_sigmoid(*everything)
+    calibration, shared = [], []
+    for c in range(targets_NC.shape[1]):
+        logits_N, present_N = logits_NC[known[:, c], c], targets_NC[known[:, c], c] == 1
+        enough = min(present_N.sum(), (~present_N).sum()) >= FEWEST
+        found = fit_sigmoid(logits_N.astype(np.float64), present_N) if enough else common
+        shared.append(not enough or found[0] <= 0)
+        calibration.append(common if shared[-1] else found)
+    slope_C, offset_C = np.array(calibration).T
+    scores_NC = expit(slope_C * logits_NC + offset_C)
+    one = best_threshold(scores_NC[known], targets_NC[known] == 1, target)
+    thresholds = [
+        best_threshold(scores_NC[known[:, c], c], targets_NC[known[:, c], c] == 1, target)
+        if per_label and not shared[c]
+        else one
+        for c in range(targets_NC.shape[1])
+    ]
+    return Fit(tuple(calibration), tuple(thresholds), tuple(shared))
+
+
+# ---------------------------------------------------------------------------------- what to expect
+@dataclass(frozen=True)
+class Expectation:
+    """Precision or recall in [0, 1] with its 95 % interval; ``of`` images stand behind it."""
+
+    value: float
+    low: float
+    high: float
+    of: int
+
+
+def wilson(hits: int, of: int) -> Expectation:
+    """A proportion with Wilson's interval (1927); [0, 1] of nothing."""
+    if not of:
+        return Expectation(float("nan"), 0.0, 1.0, 0)
+    p, z2 = hits / of, Z**2
+    centre = (p + z2 / (2 * of)) / (1 + z2 / of)
+    half = Z * np.sqrt(p * (1 - p) / of + z2 / (4 * of**2)) / (1 + z2 / of)
+    return Expectation(p, max(0.0, centre - half), min(1.0, centre + half), of)
+
+
+def expect(
+    logits_NC: NDArray[np.floating], targets_NC: Targets, refit: Callable[..., Fit]
+) -> list[tuple[Expectation, Expectation]]:
+    """(precision, recall) of all labels together, then of each, on images not fitted to.
+
+    Everything is fitted to four fifths of the images and judged on the rest, five times over.
+
+    Args:
+        logits_NC: held-out logits.
+        targets_NC: likewise.
+        refit: (logits, targets) -> the fit to them.
+    """
+    fold_N = np.random.default_rng(0).permutation(len(logits_NC)) % FOLDS
+    present_NC = np.zeros(targets_NC.shape, bool)
+    for fold in range(FOLDS):
+        rest, mine = fold_N != fold, fold_N == fold
+        present_NC[mine] = refit(logits_NC[rest], targets_NC[rest]).present(logits_NC[mine])
+    known_NC, true_NC = targets_NC >= 0, targets_NC == 1
+    hits_C = (present_NC & true_NC).sum(axis=0)
+    said_C, there_C = (present_NC & known_NC).sum(axis=0), true_NC.sum(axis=0)
+    rows = [(hits_C.sum(), said_C.sum(), there_C.sum()), *zip(hits_C, said_C, there_C, strict=True)]
+    return [(wilson(int(h), int(s)), wilson(int(h), int(t))) for h, s, t in rows]

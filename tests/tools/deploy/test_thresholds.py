@@ -1,0 +1,133 @@
+"""Calibration, thresholds and expectations: against truths that are known."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+
+import mlbench
+from mlbench.types import SuiteError
+from mlbench_tools.deploy.calibration import (
+    Target,
+    best_threshold,
+    expect,
+    fit,
+    fit_sigmoid,
+    wilson,
+)
+
+
+def drawn(images, slope, offset, seed=0):
+    """Logits, and labels that are present with probability sigmoid(slope * logit + offset)."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (images, 4))
+    return logits, (rng.random(logits.shape) < expit(slope * logits + offset)).astype(np.int8)
+
+
+def test_the_true_calibration_is_found():
+    logits, targets = drawn(20_000, 0.5, -1.5)
+    for c in range(4):
+        slope, offset = fit_sigmoid(logits[:, c], targets[:, c] == 1)
+        assert slope == pytest.approx(0.5, abs=0.03) and offset == pytest.approx(-1.5, abs=0.06)
+        assert fit_sigmoid(logits[:, c] * 1e-3, targets[:, c] == 1)[0] == pytest.approx(
+            slope * 1e3, rel=1e-3
+        )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=20))
+def test_the_threshold_is_the_best_of_all(pairs):
+    """Against every threshold that there is; scores tie often."""
+    scores = np.array([score / 6 for score, _ in pairs])
+    present = np.array([one for _, one in pairs])
+    if not present.any():
+        present[0] = True
+
+    def at(threshold):
+        said = scores >= threshold
+        hits = (said & present).sum()
+        return hits / max(said.sum(), 1), hits / present.sum()
+
+    every = [at(t) for t in np.unique(scores)]
+    p, r = at(best_threshold(scores, present, Target("f1")))
+    assert 2 * p * r / max(p + r, 1e-9) == pytest.approx(
+        max(2 * p * r / max(p + r, 1e-9) for p, r in every)
+    )
+    p, r = at(best_threshold(scores, present, Target("precision", 0.7)))
+    reached = [recall for precision, recall in every if precision >= 0.7]
+    assert (p >= 0.7 and r == max(reached)) if reached else p == max(one for one, _ in every)
+    p, r = at(best_threshold(scores, present, Target("recall", 0.7)))
+    assert r >= 0.7 and p == pytest.approx(next(p for p, r in reversed(every) if r >= 0.7))
+
+
+def test_what_is_expected_holds_on_new_images():
+    """The precision of thresholds for 90 % lies in its interval on images drawn afterwards."""
+    logits, targets = drawn(3000, 1.0, 0.0)
+    refit = lambda x, y: fit(x, y, Target("precision", 0.9), per_label=True)  # noqa: E731
+    (precision, recall), *labels = expect(logits, targets, refit)
+    new, truth = drawn(100_000, 1.0, 0.0, seed=1)
+    said = refit(logits, targets).present(new)
+    true = truth[said].mean(), said[truth == 1].mean()
+    assert abs(true[0] - precision.value) < 0.02 and abs(true[1] - recall.value) < 0.03
+    assert len(labels) == 4 and recall.of == targets.sum()
+    assert precision.low < 0.9 < precision.high
+
+
+def test_labels_with_few_images_share_and_unknown_labels_are_left_out():
+    logits, targets = drawn(500, 1.0, 0.0)
+    targets[:, 0] = 0
+    targets[:5, 0] = 1
+    targets[250:, 1] = -1
+    found = fit(logits, targets, Target("f1"), per_label=True)
+    assert found.shared == (True, False, False, False)
+    assert found.calibration[1] == pytest.approx(
+        fit_sigmoid(logits[:250, 1], targets[:250, 1] == 1)
+    )
+    with pytest.raises(SuiteError, match="hold out more images"):
+        fit(logits[:3], targets[:3], Target("f1"), per_label=False)
+
+
+def test_wilsons_interval():
+    """Of 81 among 263: E. B. Wilson's form gives 0.2553 to 0.3662 (Newcombe 1998, table I)."""
+    found = wilson(81, 263)
+    assert (found.low, found.high) == (
+        pytest.approx(0.2553, abs=5e-5),
+        pytest.approx(0.3662, abs=5e-5),
+    )
+    assert (wilson(0, 0).low, wilson(0, 0).high) == (0, 1)
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory, cache):
+    """A run that chose its epoch on a validation part."""
+    folder = tmp_path_factory.mktemp("validated")
+    chosen = {"epochs": 1, "image_size": 32, "selection": "validation"}
+    many = {"train_images": 400, "test_images": 20, "size": 32}
+    fields = {"settings": chosen, "dataset_options": many, "device": "cpu"}
+    table = mlbench.run(["gap"], results=folder, cache=cache, **fields)
+    return folder / "runs" / table["run_id"][0]
+
+
+def test_the_model_gets_its_thresholds(cli, validated, pictures):
+    done = cli("thresholds", validated, "--target", "recall=0.9", "--per-label")
+    assert done.code == 0 and "all labels" in done.out, done.err
+    found = json.loads(cli("thresholds", validated, "--target", "recall=0.9", "--json").out)
+    model = mlbench.load(validated, device="cpu")
+    assert model.thresholds == found["thresholds"]
+    assert model.info.calibration is not None and len(model.info.notes) == 1
+    assert 0.8 < found["expected"]["all labels"]["recall"]["value"] <= 1
+    (one,) = model([pictures / "0.jpg"])
+    said = {n for n, score in one.scores.items() if score >= found["thresholds"][n]}
+    assert set(one.above) == said
+    scored = cli("evaluate", validated, "--dataset", "synthetic", "--json")
+    assert scored.code == 0, "thresholds change no logit"
+
+
+def test_a_run_that_held_nothing_out_is_refused(cli, trained):
+    done = cli("thresholds", trained)
+    assert done.code == 2 and "--set selection=validation" in done.err
+    for text in ("f2", "precision=2", "recall", "precision=high"):
+        assert "give f1, precision=0.95" in cli("thresholds", trained, "--target", text).err

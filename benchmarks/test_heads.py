@@ -13,10 +13,10 @@ from mlbench_plugins.layers.decoupling import SemanticDecoupling
 BATCH, LABELS, SIDE = 4, 80, 14
 
 
-def plain_decoupling(layer, x_BDHW, words_CE):
+def plain_decoupling(layer, x_BDHW, words_CK):
     """SSGRL, eq. 1 to 5, with all B x N x C x K tanh values at once and two linear layers."""
     x_BND = x_BDHW.flatten(2).transpose(1, 2)
-    joint_BNCK = torch.tanh(layer.visual(x_BND)[:, :, None] * layer.word(words_CE))
+    joint_BNCK = torch.tanh(layer.visual(x_BND)[:, :, None] * words_CK)
     alpha_BNC = layer.score(layer.mix(joint_BNCK)).squeeze(-1).softmax(dim=1)
     return (alpha_BNC[..., None] * x_BND[:, :, None]).sum(dim=1)
 
@@ -49,8 +49,8 @@ def timed(request, benchmark):
 @pytest.mark.parametrize("form", ["plain", "fast"])
 def test_semantic_decoupling(timed, form):
     torch.manual_seed(0)
-    layer = SemanticDecoupling(channels=2048, words=300, joint=1024)
-    words = torch.randn(LABELS, 300)
+    layer = SemanticDecoupling(channels=2048, joint=1024)
+    words = torch.randn(LABELS, 1024)
     fast = form == "fast"
     timed(
         lambda x: layer(x, words) if fast else plain_decoupling(layer, x, words),
@@ -70,8 +70,8 @@ def test_channel_attention(timed, form):
 
 def test_plain_and_fast_agree():
     torch.manual_seed(0)
-    layer = SemanticDecoupling(channels=16, words=4, joint=8)
-    x, words = torch.randn(2, 16, 5, 6), torch.randn(3, 4)
+    layer = SemanticDecoupling(channels=16, joint=8)
+    x, words = torch.randn(2, 16, 5, 6), torch.randn(3, 8)
     torch.testing.assert_close(layer(x, words), plain_decoupling(layer, x, words))
     labels = torch.randn(3, 16)
     torch.testing.assert_close(channel_attention(x, labels), plain_attention(x, labels))

@@ -33,7 +33,8 @@ def head():
         downsample=1,
         buffers=False,
     ).double()
-    head.load_state_dict(from_authors(weights("msrn_c6")) | dict(head.named_buffers()))
+    buffers = {name: head.get_buffer(name) for name in ("branch.edges", "branch.words")}
+    head.load_state_dict(from_authors(weights("msrn_c6")) | buffers)
     return head
 
 
@@ -46,18 +47,18 @@ def test_adjacency():
 
 def test_the_head_has_the_edges_of_that_graph(head):
     expected = ARRAYS["msrn_c6/adjacency"] > 0
-    np.testing.assert_array_equal(head.edges.numpy(), expected)
+    np.testing.assert_array_equal(head.branch.edges.numpy(), expected)
 
 
 def test_label_branch(head):
-    branch = head.label_branch()
+    branch = head.branch.nodes()
     assert_agrees(branch.labels, "msrn_c6/label_embedding")
     assert_agrees(branch.groups, "msrn_c6/group_embedding")
     assert_agrees(branch.assignment, "msrn_c6/assignment")
 
 
 def test_group_loss(head):
-    branch = head.label_branch()
+    branch = head.branch.nodes()
     # The published code adds the distances up in a float32 number, and so does this test.
     total = np.float32(0)
     for label, group in enumerate(branch.assignment.argmax(dim=1)):

@@ -7,11 +7,13 @@ leave the registers. All sums have a fixed order: results repeat bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 FORWARD = (32, 32, 4, 4)
 """Labels and channels of a program's tile, its warps, and unrolled steps of its loop.
@@ -104,7 +106,7 @@ def _attend(x_BND: Tensor, labels_CD: Tensor) -> tuple[Tensor, ...]:
     grid = (triton.cdiv(channels, tile_d), triton.cdiv(labels, tile_c), batch)
     _forward_kernel[grid](
         x_BND.contiguous(), labels_CD.contiguous(), *results, positions, labels, channels, LOG2_E,
-        tile_c, tile_d, unroll, num_warps=warps,
+        tile_c, tile_d, unroll, num_warps=warps, enable_fp_fusion=True,
     )  # fmt: skip
     return results
 
@@ -113,6 +115,12 @@ def _attend(x_BND: Tensor, labels_CD: Tensor) -> tuple[Tensor, ...]:
 def _empty(x_BND: Tensor, labels_CD: Tensor) -> tuple[Tensor, ...]:
     shape = (len(x_BND), *labels_CD.shape)
     return tuple(x_BND.new_empty(shape, dtype=torch.float32) for _ in range(3))
+
+
+@register_flop_formula(torch.ops.mlbench.channel_attention)
+def _(x: torch.Size, labels: torch.Size, *_: Any, **__: Any) -> int:
+    """As the eager form: products of the weights with ones and with the maps."""
+    return 4 * labels[0] * x.numel()
 
 
 @torch.library.impl("mlbench::channel_attention_backward", ("cuda", "cpu"))
@@ -127,7 +135,7 @@ def _attend_backward(
     _backward_kernel[grid](
         grad_BCD.float().contiguous(), x_BND.contiguous(), labels_CD.contiguous(), mean_BCD,
         lse_BCD, grad_x_BND, positions, labels, channels, LOG2_E,
-        tile_n, tile_d, unroll, num_warps=warps,
+        tile_n, tile_d, unroll, num_warps=warps, enable_fp_fusion=True,
     )  # fmt: skip
     return grad_x_BND
 

@@ -16,28 +16,25 @@ from mlbench_plugins.layers.numerics import chunk_size, has_kernels
 
 
 class SemanticDecoupling(nn.Module):
-    """Feature map [B, D, H, W] and word vectors [C, E] to one vector a label [B, C, D].
+    """Feature map [B, D, H, W] and projected words [C, K] to one vector a label [B, C, D].
 
     Args:
         channels: D.
-        words: E. None takes the words as they are, which then have the joint space's width.
         joint: K, width of the joint space of words and pixels (d1 in the paper). None takes the
             pixels as they are, D wide.
     """
 
-    def __init__(self, channels: int, words: int | None, joint: int | None) -> None:
+    def __init__(self, channels: int, joint: int | None) -> None:
         super().__init__()
         width = joint or channels
         self.visual = nn.Linear(channels, joint, bias=False) if joint else nn.Identity()
-        self.word = nn.Linear(words, width, bias=False) if words else nn.Identity()
         self.mix = nn.Linear(width, width)
         self.score = nn.Linear(width, 1)
 
-    def forward(self, x_BDHW: Tensor, words_CE: Tensor) -> Tensor:
+    def forward(self, x_BDHW: Tensor, words_CK: Tensor) -> Tensor:
         """Attention-pooled features: eq. 1 to 5."""
         x_BND = x_BDHW.flatten(2).transpose(1, 2)
         batch, positions, _ = x_BND.shape
-        words_CK = self.word(words_CE)
         # Nothing stands between the last two layers, so they are one vector (K instead of K x K).
         # Their biases shift all scores of a label alike, which the softmax takes back.
         fold_K = (self.score.weight @ self.mix.weight).squeeze(0)

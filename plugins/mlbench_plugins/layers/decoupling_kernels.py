@@ -7,11 +7,13 @@ leave the registers. All sums have a fixed order: results repeat bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 SCORES = (16, 16, 32, 4)
 """Pixels, labels and channels of a program's tile, and its warps.
@@ -113,7 +115,7 @@ def _scores(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
     grid = (triton.cdiv(rows, tile_m), triton.cdiv(labels, tile_c))
     _scores_kernel[grid](
         pixels_MK.contiguous(), words_CK.contiguous(), weight_K, scores_CM, rows, labels, channels,
-        tile_m, tile_c, tile_k, _is_approximate(pixels_MK), num_warps=warps,
+        tile_m, tile_c, tile_k, _is_approximate(pixels_MK), num_warps=warps, enable_fp_fusion=True,
     )  # fmt: skip
     return scores_CM
 
@@ -121,6 +123,11 @@ def _scores(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
 @torch.library.register_fake("mlbench::tanh_scores")
 def _(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
     return pixels_MK.new_empty((len(words_CK), len(pixels_MK)), dtype=torch.float32)
+
+
+@register_flop_formula(torch.ops.mlbench.tanh_scores)
+def _(pixels: torch.Size, words: torch.Size, *_: Any, **__: Any) -> int:
+    return 2 * words[0] * pixels.numel()
 
 
 @torch.library.impl("mlbench::tanh_scores_backward", ("cuda", "cpu"))
@@ -154,7 +161,8 @@ def _gradients(
     _gradients_kernel[(*tiles, parts)](
         own_MK, other_NK, weight_K, grad_MN, grad_own_PMK, grad_weight_PK,
         rows, others, channels, *grad_MN.stride(), triton.cdiv(others, parts),
-        tile_m, tile_k, unroll, _is_approximate(own_MK), weight, num_warps=warps,
+        tile_m, tile_k, unroll, _is_approximate(own_MK), weight,
+        num_warps=warps, enable_fp_fusion=True,
     )  # fmt: skip
     grad_own_MK = grad_own_PMK[0] if parts == 1 else grad_own_PMK.sum(dim=0).to(own_MK.dtype)
     return grad_own_MK, grad_weight_PK

@@ -88,7 +88,7 @@ class GRL(nn.Module):
         graph_CC = label_graph(graph, probability_CC)
         guide = intermediary_dim or channels
         self.labels = LabelStream(words_CE, graph_CC, label_dim, label_time_steps, guide)
-        self.decoupling = SemanticDecoupling(channels, None, intermediary_dim)
+        self.decoupling = SemanticDecoupling(channels, intermediary_dim)
         self.project = nn.Linear(channels, hidden) if hidden_dim else nn.Identity()
         self.ggnn = GGNN(hidden, time_steps)
         self.output = nn.Linear(hidden + channels, output_dim)

@@ -7,6 +7,7 @@ Learning and Cybernetics, 2023, doi 10.1007/s13042-023-01841-6.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from mlbench.types import (
 )
 from mlbench_plugins.layers.channel_attention import channel_attention
 from mlbench_plugins.layers.classifiers import ElementwiseClassifier, start_at_prior
+from mlbench_plugins.layers.constant import ConstantInEvaluation
 from mlbench_plugins.layers.graph_layers import GraphAttention
 from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
 from mlbench_plugins.layers.options import check_choice, check_range
@@ -41,7 +43,7 @@ LARGEST_MLP = 500_000_000
 """Weights of the first layer of the MLP: COCO's 80 labels need 264 million."""
 
 
-class LabelBranch(NamedTuple):
+class LabelNodes(NamedTuple):
     """Embeddings of labels [C, D] and groups [G, D], and the assignment [C, G]."""
 
     labels: Tensor
@@ -50,9 +52,19 @@ class LabelBranch(NamedTuple):
 
     def group_loss(self) -> Tensor:
         """The sum of the distances between each label and the group it is most assigned to."""
-        group_CD = self.groups[self.assignment.argmax(dim=1)]
-        distances_C: Tensor = torch.linalg.vector_norm(self.labels - group_CD, dim=1)
+        distances_C: Tensor = torch.linalg.vector_norm(
+            self.labels - self.of_groups(self.groups), dim=1
+        )
         return distances_C.sum()
+
+    def of_groups(self, x_BGD: Tensor) -> Tensor:
+        """Each label's row is that of the group it is most assigned to: [..., G, D] -> [..., C, D].
+
+        A product, not an index: the gradient of an index adds up its rows one after the other.
+        """
+        groups_G = torch.arange(self.assignment.shape[1], device=x_BGD.device)
+        chosen_CG = self.assignment.argmax(dim=1, keepdim=True) == groups_G
+        return chosen_CG.to(x_BGD.dtype) @ x_BGD
 
 
 class MSRN(nn.Module):
@@ -76,9 +88,6 @@ class MSRN(nn.Module):
         prior_bias: start each classifier's bias at its label's log-odds.
     """
 
-    edges: Tensor
-    words: Tensor
-
     def __init__(
         self,
         spec: FeatureSpec,
@@ -101,13 +110,9 @@ class MSRN(nn.Module):
         channels = [level.channels for level in spec[-SCALES:]]
         self.downsample, self.ceil_mode = downsample, ceil_mode
         self.group_loss_weight = group_loss_weight
-        probability_CC = conditional_probability(labels)
-        self.register_buffer("edges", label_graph("reweighted", probability_CC, threshold) > 0)
-        self.register_buffer("words", torch.tensor(labels.embeddings))
-        self.fc_label = nn.Linear(labels.embeddings.shape[1], 256)
-        self.label_embed = nn.ModuleList([GraphAttention(256, 300), GraphAttention(300, label_dim)])
-        self.group_embed = GraphAttention(label_dim, label_dim)
-        self.group_assign = GraphAttention(label_dim, groups)
+        edges_CC = label_graph("reweighted", conditional_probability(labels), threshold) > 0
+        words_CE = torch.tensor(labels.embeddings)
+        self.branch = LabelBranch(words_CE, edges_CC, label_dim, groups)
         self.buffer_convs = nn.ModuleList(
             nn.Conv2d(c, c, 1) if buffers else nn.Identity() for c in channels[:-1]
         )
@@ -123,28 +128,15 @@ class MSRN(nn.Module):
 
     def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
         """Three maps to logits [B, C] and the weighted group loss as ``aux["group"]``."""
-        branch = self.label_branch()
-        nodes_RD = torch.cat((branch.labels, branch.groups))
+        nodes = self.branch.nodes()
+        nodes_RD = torch.cat((nodes.labels, nodes.groups))
         scales = [channel_attention(p_BDHW, nodes_RD) for p_BDHW in self.project_maps(features)]
         v_BRD = torch.tanh(torch.cat(scales, dim=-1))
         if isinstance(self.classifier, ElementwiseClassifier):
-            v_BCD, v_BGD = v_BRD.split((len(branch.labels), len(branch.groups)), dim=1)
-            group_BCD = v_BGD[:, branch.assignment.argmax(dim=1)]
-            v_BRD = torch.cat((v_BCD, group_BCD), dim=-1)
-        group = self.group_loss_weight * branch.group_loss()
+            v_BCD, v_BGD = v_BRD.split((len(nodes.labels), len(nodes.groups)), dim=1)
+            v_BRD = torch.cat((v_BCD, nodes.of_groups(v_BGD)), dim=-1)
+        group = self.group_loss_weight * nodes.group_loss()
         return HeadOutput(self.classifier(v_BRD), {"group": group})
-
-    def label_branch(self) -> LabelBranch:
-        """Embeddings of labels and groups: functions of buffers and parameters alone."""
-        labels_CD = self.fc_label(self.words)
-        for layer in self.label_embed:
-            labels_CD = layer(labels_CD, self.edges)
-        nodes_CD = labels_CD.relu()
-        assignment_CG = self.group_assign(nodes_CD, self.edges).softmax(dim=1)
-        members_CD = self.group_embed(nodes_CD, self.edges)
-        return LabelBranch(
-            labels_CD, assignment_CG.T.to(members_CD.dtype) @ members_CD, assignment_CG
-        )
 
     def project_maps(self, features: tuple[Tensor, ...]) -> list[Tensor]:
         """Buffer, pool and project the last three maps to [B, D, H, W] each."""
@@ -155,6 +147,48 @@ class MSRN(nn.Module):
             x_BDHW = functional.max_pool2d(x_BDHW, self.downsample, ceil_mode=self.ceil_mode)
             maps.append(project(x_BDHW))
         return maps
+
+
+class LabelBranch(ConstantInEvaluation):
+    """Word vectors [C, E] to embeddings of labels and groups, and labels' assignment to groups.
+
+    Args:
+        words_CE: the word vectors.
+        edges_CC: a boolean mask of the graph.
+        label_dim: D.
+        groups: G.
+    """
+
+    edges: Tensor
+    words: Tensor
+
+    def __init__(self, words_CE: Tensor, edges_CC: Tensor, label_dim: int, groups: int) -> None:
+        count = len(words_CE)
+        shapes = (count, label_dim), (groups, label_dim), (count, groups)
+        super().__init__(sum(math.prod(shape) for shape in shapes))
+        self.shapes = shapes
+        self.register_buffer("edges", edges_CC)
+        self.register_buffer("words", words_CE)
+        self.fc_label = nn.Linear(words_CE.shape[1], 256)
+        self.label_embed = nn.ModuleList([GraphAttention(256, 300), GraphAttention(300, label_dim)])
+        self.group_embed = GraphAttention(label_dim, label_dim)
+        self.group_assign = GraphAttention(label_dim, groups)
+
+    def nodes(self) -> LabelNodes:
+        """Embeddings and assignment, from the constant in evaluation."""
+        parts = self().split([math.prod(shape) for shape in self.shapes])
+        return LabelNodes(*(x.view(shape) for x, shape in zip(parts, self.shapes, strict=True)))
+
+    def compute(self) -> Tensor:
+        """Embeddings and assignment behind one another in one vector."""
+        labels_CD = self.fc_label(self.words)
+        for layer in self.label_embed:
+            labels_CD = layer(labels_CD, self.edges)
+        nodes_CD = labels_CD.relu()
+        assignment_CG = self.group_assign(nodes_CD, self.edges).softmax(dim=1)
+        members_CD = self.group_embed(nodes_CD, self.edges)
+        groups_GD = assignment_CG.T.to(members_CD.dtype) @ members_CD
+        return torch.cat([x.flatten() for x in (labels_CD, groups_GD, assignment_CG)])
 
 
 class _MLP(nn.Module):
@@ -189,10 +223,10 @@ def _refuse(spec: FeatureSpec, labels: int, classifier: str, groups: int, label_
 
 
 AUTHORS = {
-    "fc_label": "fc_label",
-    "label_embed.layers": "label_embed",
-    "group_embed.layers.0.embed": "group_embed",
-    "group_embed.layers.0.assign_mat": "group_assign",
+    "fc_label": "branch.fc_label",
+    "label_embed.layers": "branch.label_embed",
+    "group_embed.layers.0.embed": "branch.group_embed",
+    "group_embed.layers.0.assign_mat": "branch.group_assign",
     "resnet_101.conv_buffer1": "buffer_convs.0",
     "resnet_101.conv_buffer2": "buffer_convs.1",
     "ProjectM": "project",
@@ -225,10 +259,10 @@ def _reorder_mlp(state: dict[str, Tensor], order: Sequence[int]) -> dict[str, Te
 
 def _published_group_loss(proof: Proof) -> Tensor:
     """The group loss added up as in the published code: in a float32 number, label by label."""
-    branch = proof.head.label_branch()
-    group_CD = branch.groups[branch.assignment.argmax(dim=1)]
+    nodes = proof.head.branch.nodes()
+    group_CD = nodes.groups[nodes.assignment.argmax(dim=1)]
     total = torch.zeros((), dtype=torch.float32)
-    for distance in (branch.labels - group_CD).norm(dim=1):
+    for distance in (nodes.labels - group_CD).norm(dim=1):
         total += distance.float()
     weighted: Tensor = total * proof.head.group_loss_weight
     return weighted
@@ -248,23 +282,23 @@ RELEASED = Released(
     label_axes={
         "classifier.fc2.bias": (0,),
         "classifier.fc2.weight": (0,),
-        "edges": (0, 1),
-        "words": (0,),
+        "branch.edges": (0, 1),
+        "branch.words": (0,),
     },
     rearrange=_reorder_mlp,
     order="alphabetical",
-    needs={"graph": ("edges",), "words": ("words",)},
+    needs={"graph": ("branch.edges",), "words": ("branch.words",)},
     graph=lambda probability_CC, options: {
-        "edges": label_graph("reweighted", probability_CC, options["threshold"]) > 0
+        "branch.edges": label_graph("reweighted", probability_CC, options["threshold"]) > 0
     },
     handed_over={"downsample": 1, "buffers": False},
     outputs={
         "adjacency": lambda p: label_graph(
             "reweighted", p.graph, p.fixture["threshold"], p.fixture["p"]
         ),
-        "label_embedding": lambda p: p.head.label_branch().labels,
-        "group_embedding": lambda p: p.head.label_branch().groups,
-        "assignment": lambda p: p.head.label_branch().assignment,
+        "label_embedding": lambda p: p.head.branch.nodes().labels,
+        "group_embedding": lambda p: p.head.branch.nodes().groups,
+        "assignment": lambda p: p.head.branch.nodes().assignment,
         "group_loss": _published_group_loss,
     },
 )

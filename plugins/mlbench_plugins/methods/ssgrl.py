@@ -26,6 +26,7 @@ from mlbench.types import (
     Settings,
 )
 from mlbench_plugins.layers.classifiers import make_elementwise, start_at_prior
+from mlbench_plugins.layers.constant import ConstantInEvaluation
 from mlbench_plugins.layers.decoupling import SemanticDecoupling
 from mlbench_plugins.layers.graph_layers import GGNN
 from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
@@ -56,7 +57,6 @@ class SSGRL(nn.Module):
     """
 
     adjacency: Tensor
-    words: Tensor
 
     def __init__(
         self,
@@ -84,9 +84,9 @@ class SSGRL(nn.Module):
         self.downsample, self.ceil_mode = downsample, ceil_mode
         probability_CC = conditional_probability(labels, counts)
         self.register_buffer("adjacency", label_graph(graph, probability_CC))
-        self.register_buffer("words", torch.tensor(labels.embeddings))
         self.project = nn.Linear(channels, hidden) if hidden_dim else nn.Identity()
-        self.decoupling = SemanticDecoupling(channels, labels.embeddings.shape[1], intermediary_dim)
+        self.words = ProjectedWords(torch.tensor(labels.embeddings), intermediary_dim)
+        self.decoupling = SemanticDecoupling(channels, intermediary_dim)
         self.ggnn = GGNN(hidden, time_steps, reset_uses_update_weights=reset_uses_update_weights)
         self.output = nn.Linear(hidden + channels, output_dim)
         self.classifier = make_elementwise(classifier, len(labels), output_dim)
@@ -96,15 +96,36 @@ class SSGRL(nn.Module):
     def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
         """The deepest map [B, D, H, W] to logits [B, C]."""
         x_BDHW = functional.avg_pool2d(features[-1], self.downsample, ceil_mode=self.ceil_mode)
-        x_BCD = self.decoupling(x_BDHW, self.words)
+        x_BCD = self.decoupling(x_BDHW, self.words())
         h_BCD = self.ggnn(self.project(x_BCD), self.adjacency)
         o_BCD = torch.tanh(self.output(torch.cat((h_BCD, x_BCD), dim=-1)))  # eq. 7
         return HeadOutput(self.classifier(o_BCD))  # eq. 8
 
 
+class ProjectedWords(ConstantInEvaluation):
+    """Word vectors [C, E] in the joint space of words and pixels: [C, K].
+
+    Args:
+        vectors_CE: the word vectors.
+        joint: K.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, vectors_CE: Tensor, joint: int) -> None:
+        super().__init__(len(vectors_CE), joint)
+        self.register_buffer("vectors", vectors_CE)
+        self.project = nn.Linear(vectors_CE.shape[1], joint, bias=False)
+
+    def compute(self) -> Tensor:
+        """The second factor of the product in eq. 1."""
+        words_CK: Tensor = self.project(self.vectors)
+        return words_CK
+
+
 AUTHORS = {
     "word_semantic.fc_1": "decoupling.visual",
-    "word_semantic.fc_2": "decoupling.word",
+    "word_semantic.fc_2": "words.project",
     "word_semantic.fc_3": "decoupling.mix",
     "word_semantic.fc_a": "decoupling.score",
     "graph_net.fc_eq3_w": "ggnn.update_w",
@@ -144,9 +165,9 @@ RELEASED = Released(
         "classifier.bias": (0,),
         "classifier.weight": (0,),
         "adjacency": (0, 1),
-        "words": (0,),
+        "words.vectors": (0,),
     },
-    needs={"graph": ("adjacency",), "words": ("words",)},
+    needs={"graph": ("adjacency",), "words": ("words.vectors",)},
     graph=lambda probability_CC, options: {
         "adjacency": label_graph(options["graph"], probability_CC)
     },
@@ -156,7 +177,7 @@ RELEASED = Released(
         "logits_paper": {"reset_uses_update_weights": False},
     },
     outputs={
-        "semantic": lambda p: p.head.decoupling(p.features[-1], p.head.words),
+        "semantic": lambda p: p.head.decoupling(p.features[-1], p.head.words()),
         "feature_mean": lambda p: p.features[-1].mean(dim=(2, 3)),
     },
 )

@@ -5,6 +5,7 @@ Triton decides when it is imported; tests/conftest.py asks for the interpreter.
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from mlbench_plugins.layers import channel_attention, decoupling
 from mlbench_plugins.layers.channel_attention import channel_attention as attend
@@ -13,7 +14,7 @@ from mlbench_plugins.layers.decoupling import tanh_scores
 pytest.importorskip("triton", reason="torch without CUDA comes without Triton")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
-TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 1e-2}
 """Of the largest number: half precision rounds gradients, and its tanh is approximate on a GPU."""
 
 
@@ -71,6 +72,19 @@ def test_attention_and_its_gradients(device, dtype, layout, images, labels, chan
     assert_near_float64(attend, [x_BDHW.contiguous(memory_format=layout), labels_CD])
 
 
+def test_flop_counters_see_the_kernels(monkeypatch):
+    x_BDHW, words_CK, weight_K = torch.randn(2, 7, 3, 4), torch.randn(5, 7), torch.randn(7)
+    counts = []
+    for kernels in (True, False):
+        for module in (decoupling, channel_attention):
+            monkeypatch.setattr(module, "has_kernels", lambda _, kernels=kernels: kernels)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            tanh_scores(x_BDHW.flatten(2).mT.flatten(0, 1), words_CK, weight_K)
+            attend(x_BDHW, words_CK)
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] == 2 * 5 * 24 * 7 + 4 * 5 * 24 * 7
+
+
 @pytest.mark.filterwarnings("ignore:overflow")
 @pytest.mark.parametrize("device", DEVICES)
 def test_large_products_saturate_and_large_weights_stay_finite(device):
@@ -80,9 +94,10 @@ def test_large_products_saturate_and_large_weights_stay_finite(device):
     assert tanh_scores(large, words, weight).item() == 0
     x_BDHW = torch.tensor([1e4, 0.0, -1e4], device=device).view(1, 1, 1, 3)
     found = attend(x_BDHW, torch.tensor([[50.0], [-50.0]], device=device))
-    assert found.flatten().tolist() == [1e4, -1e4]
+    assert found.flatten().tolist() == pytest.approx([1e4, -1e4], rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore")  # inductor's
 @pytest.mark.gpu
 @pytest.mark.parametrize("function", [tanh_scores, attend])
 def test_a_graph_and_a_compiled_function_give_the_same(function):
@@ -102,4 +117,4 @@ def test_a_graph_and_a_compiled_function_give_the_same(function):
         captured = step()
     graph.replay()
     assert all(map(torch.equal, want, captured))
-    assert all(map(torch.equal, want, step(torch.compile(function, fullgraph=True))))
+    torch.testing.assert_close(want, step(torch.compile(function, fullgraph=True)))

@@ -49,10 +49,8 @@ def attend(layer, nodes, edges):
 
 
 def decouple(layer, positions, word):
-    """SSGRL's equations 1 to 5 for one label, one position at a time."""
-    scores = [
-        layer.score(layer.mix(torch.tanh(layer.visual(f) * layer.word(word)))) for f in positions
-    ]
+    """SSGRL's equations 1 to 5 for one label's projected word, one position at a time."""
+    scores = [layer.score(layer.mix(torch.tanh(layer.visual(f) * word))) for f in positions]
     alpha = torch.cat(scores).softmax(0)
     return sum(a * f for a, f in zip(alpha, positions, strict=True))
 

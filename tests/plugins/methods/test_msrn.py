@@ -20,12 +20,12 @@ def plain(x_BDHW, labels_CD):
 
 
 def by_loops(head, maps):
-    labels = head.fc_label(head.words)
-    for layer in head.label_embed:
-        labels = attend(layer, labels, head.edges)
+    labels = head.branch.fc_label(head.branch.words)
+    for layer in head.branch.label_embed:
+        labels = attend(layer, labels, head.branch.edges)
     nodes = labels.relu()
-    assignment = attend(head.group_assign, nodes, head.edges).softmax(1)
-    groups = assignment.T @ attend(head.group_embed, nodes, head.edges)
+    assignment = attend(head.branch.group_assign, nodes, head.branch.edges).softmax(1)
+    groups = assignment.T @ attend(head.branch.group_embed, nodes, head.branch.edges)
     own = [int(a.argmax()) for a in assignment]
     group_loss = 1e-4 * sum((labels[i] - groups[g]).norm() for i, g in enumerate(own))
     scales = []
@@ -89,7 +89,7 @@ def test_memory_does_not_grow_with_the_labels(monkeypatch):
 def test_the_number_of_groups_is_what_the_papers_ratios_give(count, groups):
     with torch.device("meta"):
         head = MSRN(SPEC, made_up_context(count))
-    assert head.label_branch().groups.shape == (groups, 512)
+    assert head.branch.nodes().groups.shape == (groups, 512)
 
 
 def test_an_mlp_of_a_billion_weights_is_refused_with_its_remedy():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mlbench.cli.console import Data, console, data_folder
+from mlbench.cli.console import Data, data_folder
 from mlbench.files import atomic_write
 from mlbench.text import count
 from mlbench.types import DataError, MlbenchError, ModelFile, SuiteError, WeightsError
@@ -100,7 +100,7 @@ def export(
                 whole.with_suffix(".bin").unlink(missing_ok=True)
     except OSError as error:
         raise SuiteError(f"--out {file} cannot be written ({error.strerror or error})") from error
-    console.print(f"{file}: {report}", markup=False, highlight=False)
+    typer.echo(f"{file}: {report}")
 
 
 def _versions(form: Form) -> dict[str, str]:

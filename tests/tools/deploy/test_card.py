@@ -1,0 +1,27 @@
+"""``mlbench card``: a folder that the hub's own library reads and that labels a picture."""
+
+from huggingface_hub import ModelCard
+
+import mlbench
+
+
+def test_the_folder_is_a_model_of_the_hub(cli, trained, pictures, tmp_path):
+    done = cli("card", trained, "--out", tmp_path / "shoes")
+    assert done.code == 0 and "hf upload YOUR-NAME/shoes" in done.out, done.err
+    card = ModelCard.load(tmp_path / "shoes" / "README.md")
+    card.data.to_dict()
+    table = mlbench.results(trained.parent.parent)
+    assert card.data.eval_results[0].metric_value == round(table["mAP"][0], 2)
+    assert card.data.license == "other" and card.data.pipeline_tag == "image-classification"
+    for text in (table["command"][0], trained.name, "Apache-2.0, as the program that draws it"):
+        assert text in card.text
+    model = mlbench.load(tmp_path / "shoes", device="cpu")
+    assert all(name in card.text for name in model.labels)
+    assert model([pictures / "0.jpg"])[0].scores
+
+
+def test_a_folder_with_something_in_it_is_left_alone(cli, trained, tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    done = cli("card", trained, "--out", tmp_path)
+    assert done.code == 2 and "not an empty folder" in done.err
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]

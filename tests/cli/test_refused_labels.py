@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mlbench.build import check_labels
+from mlbench.store import Store
 from mlbench.types import DatasetCard, Index, Splits
 from tests.cli.manifests import draw, split
 
@@ -93,6 +94,26 @@ def test_one_reason_is_printed_once(plan):
     done = plan("--plugins", "gap,gmp,csra", owl=lambda i: 1)
     assert done.err.count("no image is known to lack") == 1
     assert all(name in done.err for name in ("gap on", "gmp on", "csra on"))
+
+
+def test_one_constant_label_of_test_is_left_out_everywhere(plan, cli, tmp_path):
+    """A run that is scored, its board, its record, ``score``, ``evaluate`` and ``stats`` agree."""
+    plan(owl=lambda i: 1 if i % 3 == 0 else i % 2)
+    done = cli("run", "--datasets", "manifest:t.csv", *RUN)
+    assert done.code == 0, done.err
+    assert "10 test images, 3 labels (1 without an AP left out)" in done.out.replace("\n", " ")
+    (record,) = Store(tmp_path / "results").records()
+    assert record.scores.classes_left_out == 1 and record.average_precision[2] is None
+    remark = "1 of 3 labels have no AP and are left out"
+    assert [note for note in record.notes if "owl (10 present, 0 absent, 0 unknown)" in note]
+    scored = cli("score", record.run_id, "--json")
+    assert remark in scored.err
+    values = json.loads(scored.out)["protocols"]["canonical"]["values"]
+    assert values["mAP"] == pytest.approx(record.scores.mAP)
+    again = cli("evaluate", tmp_path / "results" / record.checkpoint, "--dataset", "manifest:t.csv")
+    assert again.code == 0 and f"warning: {remark}" in again.err
+    stats = cli("data", "stats", "manifest:t.csv")
+    assert "1 label without an AP in test" in stats.out and stats.out.count("without an AP") == 1
 
 
 def test_a_loss_that_uses_unknown_labels_takes_them():

@@ -273,7 +273,7 @@ def test_what_is_on_both_sides_of_a_given_split_is_said(
 ) -> None:
     pictures(folder, "abcd")
     (folder / "d").write_bytes((folder / "a").read_bytes())
-    table(folder, "image,labels,split,group\na,x,train,1\nb,x,train,2\nc,x,test,2\nd,x,test,3\n")
+    table(folder, "image,labels,split,group\na,x;y,train,1\nb,x,train,2\nc,x,test,2\nd,y,test,3\n")
     with caplog.at_level(logging.WARNING):
         opened()
         opened()

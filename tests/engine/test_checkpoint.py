@@ -1,4 +1,5 @@
 import json
+import random
 
 import pytest
 import torch
@@ -54,6 +55,26 @@ def test_the_older_form_is_read(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "c", metadata=header | {"spec": "{"})
     with pytest.raises(WeightsError, match="its header is damaged"):
         load(tmp_path / "c")
+
+
+def test_no_damage_goes_unseen_or_ends_in_another_error(tmp_path):
+    file, rng = tmp_path / "checkpoint.safetensors", random.Random(0)
+    whole = made({"weight": torch.arange(40.0), "steps": torch.tensor(3)})
+    whole.save(file)
+    content = file.read_bytes()
+    for bit in [*range(64 * 8), *(rng.randrange(8 * len(content)) for _ in range(1000))]:
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        try:
+            found = load(file)
+        except WeightsError as error:
+            assert str(file) in str(error)
+        else:  # the bit has no meaning, such as the case of a hexadecimal digit in an escape
+            assert found.info == whole.info
+            assert all(
+                torch.equal(found.weights[name], whole.weights[name]) for name in whole.weights
+            )
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):

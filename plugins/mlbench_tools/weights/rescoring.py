@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 
 from mlbench.build import restore
 from mlbench.cli.evaluate import Evaluation
-from mlbench.engine.checkpoint import Checkpoint
+from mlbench.engine.checkpoint import Checkpoint, weights_digest
 from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
 from mlbench.metrics.bootstrap import score
@@ -62,7 +60,7 @@ def make_record(
             "dataset_options": dict(found.options),
             "data": found.splits.digest,
             "track": "published",
-            "checkpoint": f"sha256:{_digest(checkpoint)}",
+            "checkpoint": f"sha256:{weights_digest(checkpoint.weights)[:16]}",
         }
     )
     device = torch.device(places.device)
@@ -101,12 +99,3 @@ def make_record(
         ),
     )
     return record, Predictions(logits, targets, keys)
-
-
-def _digest(checkpoint: Checkpoint) -> str:
-    """Digest of the names and values of the weights, whatever file they were in."""
-    state = hashlib.sha256()
-    for name, tensor in sorted(checkpoint.weights.items()):
-        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        state.update(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes())
-    return state.hexdigest()[:16]

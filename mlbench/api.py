@@ -5,6 +5,7 @@ Import the names from ``mlbench``; torch and pandas are imported when one of the
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -15,6 +16,7 @@ from mlbench.cli.console import cache_folder, data_folder, device_name, thread_c
 from mlbench.cli.progress import Lines
 from mlbench.engine.distributed import World
 from mlbench.executors.local import execute
+from mlbench.numbers import outdated
 from mlbench.plan import identify_files, make_plan
 from mlbench.store import Store
 from mlbench.suite import make_suite
@@ -105,12 +107,14 @@ def results_table(folder: str | PathLike[str] = "results") -> pd.DataFrame:
 
     Returns:
         Columns ``run_id``, ``method``, ``head``, ``backbone``, ``loss``, ``data`` (edition),
-        ``track``, ``tier``, ``seed``, ``status`` (``ok`` or ``diverged``); the scores of
+        ``track``, ``tier``, ``seed``, ``status`` (``ok`` or ``diverged``), ``current`` (whether
+        the installed code would make the same numbers; compare no others); the scores of
         ``mlbench.types.Scores`` in percent (``mAP``, ``mAP_low``, ``CF1``, ...); ``gmacs`` (1e9
         multiply-accumulates an image), ``gmacs_head``, ``parameters`` (millions),
         ``image_size`` (pixels), ``epochs``, ``batch_size``, ``lr``, ``precision``, ``seconds``
         (of the whole run), ``started`` (UTC), ``commit``, ``command``, ``checkpoint``.
-        A value that a run does not have is missing (NaN or None).
+        A value that a run does not have is missing (NaN or None). A record that is damaged or
+        does not match its predictions is left out with a warning.
 
     Raises:
         SuiteError: the folder does not exist.
@@ -119,7 +123,12 @@ def results_table(folder: str | PathLike[str] = "results") -> pd.DataFrame:
 
     if not Path(folder).is_dir():
         raise SuiteError(f"{folder} is not a folder; give the folder that `mlbench run` wrote to")
-    return pd.DataFrame([_flat(record) for record in Store(Path(folder)).records()])
+    store = Store(Path(folder))
+    records, problems = store.read_all()
+    matching, others = store.influences(records)
+    for problem in [*problems, *others]:
+        warnings.warn(f"left out: {problem}", stacklevel=2)
+    return pd.DataFrame([_flat(record) for record in records if record.run_id in matching])
 
 
 def _flat(record: RunRecord) -> dict[str, Any]:
@@ -135,6 +144,7 @@ def _flat(record: RunRecord) -> dict[str, Any]:
         "tier": record.tier,
         "seed": spec.seed,
         "status": record.status,
+        "current": not outdated(record),
     }
     row |= record.scores.model_dump() if record.scores else {}
     if cost is not None:

@@ -20,6 +20,7 @@ from mlbench.types import (
     PluginError,
     RunSpec,
     Splits,
+    StoreError,
     SuiteError,
     Value,
     WeightsError,
@@ -167,7 +168,11 @@ def compare_with_store(
     reasons: dict[str, str | None] = {}
     why: dict[str, str] = {}
     for spec in specs:
-        record = store.find(spec.run_id)
+        try:
+            record = store.find(spec.run_id)
+        except StoreError as error:  # a person decides whether to restore or to delete it
+            impossible.append(Refused(label=spec.title, reason=str(error)))
+            continue
         lacking = "no record" if record is None else outdated(record)
         if record is not None and not lacking and record.status == "ok":
             done.append(spec)

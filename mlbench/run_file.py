@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,17 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from mlbench.evidence import read_record
 from mlbench.text import first_error
-from mlbench.types import PluginError, RunRecord, RunSpec, SuiteError, Value, WeightsError
+from mlbench.types import (
+    PluginError,
+    RunRecord,
+    RunSpec,
+    StoreError,
+    SuiteError,
+    Value,
+    WeightsError,
+)
 
 COMPARED = ("versions", "device", "threads", "processes")
 """Entries of the environment that may change the last digits of a score."""
@@ -111,25 +119,27 @@ def read_run(file: Path) -> RunFile:
     """Read a run from a run file (.yaml), a record (.json) or a pack (.zip).
 
     Raises:
-        SuiteError: the file cannot be read, describes no run, does not match its own run id, or
-            describes a run that only scored a checkpoint.
+        SuiteError: the file cannot be read, describes no run, does not match its own run id or
+            digest, or describes a run that only scored a checkpoint.
     """
     try:
         if file.suffix.lower() == ".zip":
             with zipfile.ZipFile(file) as pack:
-                run = from_record(RunRecord.model_validate_json(pack.read("record.json")))
+                run = from_record(read_record(pack.read("record.json"), file))
         elif file.suffix.lower() == ".json":
-            run = from_record(RunRecord.model_validate_json(file.read_bytes()))
+            run = from_record(read_record(file.read_bytes(), file))
         else:
             run = from_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SuiteError(f"{file} cannot be read ({error.strerror})") from error
-    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
-        raise SuiteError(
-            f"{file} is not a run file (.yaml), record (.json) or pack (.zip)"
-        ) from error
+    except StoreError as error:
+        raise SuiteError(str(error)) from error
     except SuiteError as error:
         raise SuiteError(f"{file} {error}") from error
+    except Exception as error:  # zipfile and zlib raise many types on damaged bytes
+        raise SuiteError(
+            f"{file} is not a run file (.yaml), record (.json) or pack (.zip): {error}"
+        ) from error
     spec = run.spec
     if spec.checkpoint:
         raise SuiteError(

@@ -14,36 +14,32 @@ Files are written atomically (see ``mlbench.files``): a reader never finds half 
 from __future__ import annotations
 
 import glob
-import io
 import os
 import re
 import shlex
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from itertools import count
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import count as numbers_from
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import ValidationError
-
+from mlbench.evidence import (
+    RESTORE,
+    open_arrays,
+    pack,
+    read_predictions,
+    read_record,
+    seal,
+    stored_influence,
+    to_json,
+)
 from mlbench.files import safe_name, write_together
 from mlbench.metrics.paired import Influence, derive_influence
-from mlbench.text import first_error, shorten
+from mlbench.text import count, shorten
 from mlbench.types import MeasureError, Predictions, RunRecord, StoreError
-
-Arrays = Mapping[str, NDArray[Any]]
 
 SUPERSEDED = "superseded"
 """The folder of superseded records, next to the newest records of a method."""
-VALIDATION = "validation_"
-"""Prefix of the validation split's arrays in an archive."""
-INFLUENCE_VERSION = 1
-"""Raised when equal predictions give other influences, so that stored ones are not read."""
 TOLERANCE = 1e-3
 """Largest difference, in percent, between a record's mAP and that of its predictions."""
 
@@ -64,9 +60,10 @@ class Store:
         """Write a run. Both files are on disk before either gets its name, the record last.
 
         Args:
-            record: of the run. A different record of the same run is superseded: it and its
-                predictions move to ``superseded/<run_id>.<started>.*``, with a number after
-                ``started`` if that name is taken.
+            record: of the run; it is sealed here (see ``mlbench.evidence``). A different record of
+                the same run is superseded: it and its predictions move to
+                ``superseded/<run_id>.<started>.*``, with a number after ``started`` if that name
+                is taken.
             predictions: on the test split; None for a run without any.
 
         Returns:
@@ -77,9 +74,11 @@ class Store:
                 was saved instead), or the predictions do not fit the record.
         """
         place = self.file(record)
-        contents = [(place, (record.model_dump_json(indent=1) + "\n").encode())]
-        if predictions is not None:
-            contents.insert(0, (place.with_suffix(".npz"), _pack(predictions, record)))
+        archive = None if predictions is None else pack(predictions, record)
+        record = seal(record, archive)
+        contents = [(place, to_json(record))]
+        if archive is not None:
+            contents.insert(0, (place.with_suffix(".npz"), archive))
         try:
             contents = [*_to_supersede(place, record), *contents]
             write_together(contents)
@@ -141,139 +140,81 @@ class Store:
         """Logits, targets and keys of a run's test split, and of its validation split if any.
 
         Raises:
-            StoreError: the file is missing, damaged, or belongs to other labels.
+            StoreError: the file is missing, damaged, or does not belong to the record.
         """
         file = self.predictions_file(record)
-        with open_arrays(file) as arrays:
+        with open_arrays(file, record) as arrays:
             names, predictions = tuple(arrays["names"].tolist()), read_predictions(arrays)
         if names != record.label_names:
             raise StoreError(
                 f"{file}: its {len(names)} labels are not the {len(record.label_names)} "
                 "of the record beside it; restore the file that belongs to the record"
             )
+        if not record.numbers:  # no digest tells whether they are the record's
+            with suppress(MeasureError):
+                self._gives_score(record, derive_influence(predictions, names))
         return predictions
 
     def influence(self, record: RunRecord) -> Influence | None:
         """The influence of each test image on a run's mAP.
 
         Read from the archive without the rest of the predictions; derived from them if it is
-        missing, has another version, or does not fit the record.
+        missing or has another version.
 
         Returns:
-            None if the run has no readable predictions that give its score.
+            None if the run has no score, no predictions, or none that give its score.
+
+        Raises:
+            StoreError: the predictions are damaged, or do not belong to the record.
         """
-        if (scores := record.scores) is None:
+        file = self.predictions_file(record)
+        if record.scores is None or not file.exists():
             return None
-
-        def fits(found: Influence) -> bool:
-            right_size = found.values.shape == (record.test_images,)
-            return right_size and abs(found.mAP - scores.mAP) < TOLERANCE
-
-        try:
-            with open_arrays(self.predictions_file(record)) as arrays:
-                found = _stored_influence(arrays)
-            if found is None or not fits(found):
+        with open_arrays(file, record) as arrays:
+            found = stored_influence(arrays)
+        if found is None:
+            try:
                 found = derive_influence(self.predictions(record), record.label_names)
-        except (StoreError, MeasureError):
-            return None
-        return found if fits(found) else None
+            except MeasureError:
+                return None
+        return found if self._gives_score(record, found) else None
+
+    def influences(
+        self, records: Iterable[RunRecord]
+    ) -> tuple[dict[str, Influence | None], list[StoreError]]:
+        """Run id -> ``influence`` of each record, and an error for each whose predictions are bad.
+
+        Args:
+            records: at most one for each run.
+        """
+        found: dict[str, Influence | None] = {}
+        problems = []
+        for record in records:
+            try:
+                found[record.run_id] = self.influence(record)
+            except StoreError as error:
+                problems.append(error)
+        return found, problems
+
+    def _gives_score(self, record: RunRecord, found: Influence) -> bool:
+        """Return whether predictions have the mAP of the record, and its number of images.
+
+        Raises:
+            StoreError: they do not, and the record is of the old form, without a digest.
+        """
+        given = record.scores.mAP if record.scores else found.mAP
+        fits = abs(found.mAP - given) < TOLERANCE and len(found.values) == record.test_images
+        if not fits and not record.numbers:
+            raise StoreError(
+                f"{self.predictions_file(record)}: these predictions give mAP {found.mAP:.2f} on "
+                f"{count(len(found.values), 'image')}, and the record beside them says "
+                f"{given:.2f} on {record.test_images:,}; restore both files, or delete them and "
+                "run again"
+            )
+        return fits
 
     def _files(self, stem: str = "*") -> list[Path]:
         return sorted(self._folder.glob(f"*/*/{stem}.json"))
-
-
-# ---------------------------------------------------------------------------------------- archives
-def _stored_influence(arrays: Arrays) -> Influence | None:
-    """The influence in an archive; None if it has none of this version."""
-    if "influence" not in arrays or arrays["influence_version"] != INFLUENCE_VERSION:
-        return None
-    of, values, score = (arrays[f"influence{end}"] for end in ("_of", "", "_mAP"))
-    return Influence(str(of), values, float(score))
-
-
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
-
-
-@contextmanager
-def open_arrays(file: Path) -> Iterator[Any]:
-    """Open an archive of predictions as numpy's ``NpzFile``, which reads arrays on demand.
-
-    The system's read-ahead is switched off: a board of 2,000 COCO runs would otherwise read 8 GB
-    for the 0.5 GB that it needs.
-
-    Raises:
-        StoreError: the file is missing or damaged, even if only the block finds out.
-    """
-    try:
-        with file.open("rb", buffering=1 << 18) as stream:
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-            with np.load(stream, allow_pickle=False) as arrays:
-                yield arrays
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"{file}: run {file.stem} has no predictions; "
-            "delete its record and run it again to get them"
-        ) from error
-    except _DAMAGE as error:
-        raise StoreError(
-            f"{file}: damaged predictions ({type(error).__name__}); restore the file, or "
-            "delete it and its record and run again"
-        ) from error
-
-
-def prediction_arrays(predictions: Predictions, record: RunRecord) -> dict[str, NDArray[Any]]:
-    """The arrays of an archive: those of each split, and the label names.
-
-    Raises:
-        StoreError: the predictions do not fit the record.
-    """
-    arrays = _split_arrays(predictions, record)
-    arrays["names"] = np.array(record.label_names, dtype=np.str_)
-    if predictions.validation is not None:
-        arrays |= _split_arrays(predictions.validation, record, VALIDATION)
-    return arrays
-
-
-def read_predictions(arrays: Arrays, prefix: str = "") -> Predictions:
-    """The predictions of both splits; the inverse of ``prediction_arrays``."""
-    logits, targets, keys = (arrays[f"{prefix}{name}"] for name in ("logits", "targets", "keys"))
-    both = not prefix and f"{VALIDATION}keys" in arrays
-    validation = read_predictions(arrays, VALIDATION) if both else None
-    return Predictions(logits, targets, tuple(keys.tolist()), validation)
-
-
-def _pack(predictions: Predictions, record: RunRecord) -> bytes:
-    """The archive of a run's predictions and their influence."""
-    arrays = prediction_arrays(predictions, record)
-    if record.scores is not None:
-        with suppress(MeasureError):  # predictions are kept even if they cannot be scored
-            found = derive_influence(predictions, record.label_names)
-            arrays |= {
-                "influence": found.values.astype("<f4", copy=False),
-                "influence_of": np.array(found.images),
-                "influence_mAP": np.array(found.mAP, "<f8"),
-                "influence_version": np.array(INFLUENCE_VERSION, "<i8"),
-            }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def _split_arrays(
-    predictions: Predictions, record: RunRecord, prefix: str = ""
-) -> dict[str, NDArray[Any]]:
-    n, c = len(predictions.keys), len(record.label_names)
-    if predictions.logits.shape != (n, c) or predictions.targets.shape != (n, c):
-        raise StoreError(
-            f"predictions of run {record.run_id}: {prefix}logits {predictions.logits.shape} and "
-            f"targets {predictions.targets.shape} must be [{n} keys, {c} labels]"
-        )
-    return {
-        f"{prefix}logits": predictions.logits.astype(np.float32, copy=False),
-        f"{prefix}targets": predictions.targets.astype(np.int8, copy=False),
-        f"{prefix}keys": np.array(predictions.keys, dtype=np.str_),
-    }
 
 
 # ----------------------------------------------------------------------------------------- records
@@ -283,15 +224,10 @@ def _read(file: Path) -> RunRecord:
     Raises:
         StoreError: the file cannot be read, is not a record, or belongs under another name.
     """
-    remedy = "restore the file, or delete it and run again"
     try:
-        record = RunRecord.model_validate_json(file.read_bytes())
+        record = read_record(file.read_bytes(), file)
     except OSError as error:
-        raise StoreError(f"{file}: cannot be read ({error.strerror}); {remedy}") from error
-    except ValidationError as error:
-        raise StoreError(
-            f"{file}: not a record of this mlbench ({first_error(error)}); {remedy}"
-        ) from error
+        raise StoreError(f"{file}: cannot be read ({error.strerror}); {RESTORE}") from error
     old = re.escape(safe_name(f"{record.run_id}.{record.started}"))
     if file.stem != safe_name(record.run_id) and not re.fullmatch(rf"{old}(\.\d+)?", file.stem):
         raise StoreError(f"{file}: holds run {record.run_id}; give the file that name")
@@ -332,7 +268,7 @@ def _to_supersede(place: Path, record: RunRecord) -> list[tuple[Path, bytes]]:
 def _superseded_names(place: Path, started: str) -> Iterator[Path]:
     """Existing files of superseded records of this start time, then the first free name."""
     name = safe_name(f"{place.stem}.{started}")
-    for number in count(1):
+    for number in numbers_from(1):
         file = place.parent / SUPERSEDED / f"{name}{f'.{number}' if number > 1 else ''}.json"
         yield file
         if not file.exists():

@@ -30,6 +30,10 @@ WORD = 16
 """Longest word that widens a column in a terminal; longer ones are broken."""
 FEW_IMAGES = 50
 """With fewer test images, bootstrap intervals cover much less than their nominal level."""
+OTHER_CODE = (
+    "Made by other code than is installed, which would give other numbers: not comparable with "
+    "any other board. `mlbench run` makes these runs again."
+)
 COST = "GMACs: 1e9 multiply-accumulates per image, backbone and head together."
 
 
@@ -214,6 +218,8 @@ def _notes(table: Table) -> list[str]:
     elif marks:
         listed = "; ".join(f"{mark} {place}" for place, mark in marks.items())
         notes.append(f"Latency: median at batch 1, {LOWEST}; not comparable between {listed}.")
+    if not table.current:
+        notes.insert(0, OTHER_CODE)
     if any(pareto.marks(table.rows)):
         notes.append(pareto.LEGEND)
     if table.labels is not None:
@@ -291,7 +297,8 @@ def _listed(tables: Sequence[Table]) -> list[str]:
     lines = ["", "| data | track | runs | best | mAP |", "| --- | --- | ---: | --- | ---: |"]
     for table in tables:
         best = table.rows[0] if table.rows else None
-        link = f"[{escaped(table.name.removesuffix(f'-{table.track}'))}]({_file_name(table)}.md)"
+        code = "" if table.current else ", made by other code"
+        link = f"[{escaped(table.board.scored)}{code}]({_file_name(table)}.md)"
         runs = sum(row.seeds for row in table.rows) + len(table.diverged)
         winner = best.title if best else "-"
         score = _map_cell(best) if best else "-"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from mlbench.boards.latency import Latencies, latencies_of, lowest_latencies
 from mlbench.boards.ranks import Influences, intervals, rank
 from mlbench.boards.variants import row_title, shared_options, variants
+from mlbench.numbers import outdated
 from mlbench.types import RunRecord, Tier, Track, Value
 
 PLACES = 2
@@ -25,6 +26,7 @@ class Board(NamedTuple):
         labels: subset of the labels; None for all.
         track: the track of the runs.
         tier: own runs, or published weights that were scored.
+        current: whether the installed code would make the same numbers.
     """
 
     identity: str
@@ -32,20 +34,27 @@ class Board(NamedTuple):
     labels: tuple[str, ...] | None
     track: Track
     tier: Tier
+    current: bool = True
 
     @property
     def name(self) -> str:
         """A unique name, suitable for a file: ``coco-mini-probe``."""
+        return f"{self.scored}-{self.track}{'' if self.current else '-other-code'}"
+
+    @property
+    def scored(self) -> str:
+        """The name without track and code: ``coco-mini``."""
         subset = f"-{self.data[:8]}" if self.labels is not None else ""
         tier = "" if self.tier == "own" else f"-{self.tier}"
-        return f"{self.identity}{subset}{tier}-{self.track}"
+        return f"{self.identity}{subset}{tier}"
 
     @property
     def title(self) -> str:
         """A unique title: ``coco-mini, probe track``."""
         subset = f" ({self.data[:8]})" if self.labels is not None else ""
         scored = "" if self.tier == "own" else f", {self.tier}: published weights, not trained here"
-        return f"{self.identity}{subset}, {self.track} track{scored}"
+        code = "" if self.current else ", made by other code"
+        return f"{self.identity}{subset}, {self.track} track{scored}{code}"
 
 
 def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]:
@@ -53,7 +62,8 @@ def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]
     boards: dict[Board, list[RunRecord]] = defaultdict(list)
     for record in records:
         spec = record.spec
-        board = Board(record.identity, spec.data, spec.labels, spec.track, record.tier)
+        current = not outdated(record)
+        board = Board(record.identity, spec.data, spec.labels, spec.track, record.tier, current)
         boards[board].append(record)
     return dict(boards)
 
@@ -126,6 +136,7 @@ class Table(Value):
         known: whether the card of the data set knows the edition and no image is missing.
         coverage: number of usable images, a line per split, if the edition is not known.
         tier: own runs, or published weights that were scored.
+        current: whether the installed code would make the same numbers.
         test_images, classes: numbers of scored images and labels.
         left_out: number of classes without a known positive or negative in the test split.
         rows: best first.
@@ -150,6 +161,7 @@ class Table(Value):
     rows: tuple[Row, ...]
     diverged: tuple[Diverged, ...] = ()
     tier: Tier = "own"
+    current: bool = True
     wins: tuple[str, ...] = ()
     unpaired: int = 0
     training_deviation: float | None = None
@@ -158,7 +170,7 @@ class Table(Value):
     @property
     def board(self) -> Board:
         """What the runs of the table share."""
-        return Board(self.identity, self.data, self.labels, self.track, self.tier)
+        return Board(self.identity, self.data, self.labels, self.track, self.tier, self.current)
 
     @property
     def name(self) -> str:
@@ -181,7 +193,8 @@ def tables(records: Iterable[RunRecord], influences: Influences | None = None) -
         _table(board, sorted(group, key=lambda record: record.run_id), influences, latencies)
         for board, group in group_by_board(listed).items()
     ]
-    return sorted(made, key=lambda table: (not table.known, table.name, table.data))
+    order = sorted(made, key=lambda table: (table.name, table.data))
+    return sorted(order, key=lambda table: (not table.known, not table.current))
 
 
 def select(

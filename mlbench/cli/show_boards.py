@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
 from mlbench.boards import render
 from mlbench.boards.rows import Table, select, tables
 from mlbench.cli.console import console, errors
-from mlbench.metrics.paired import Influence
 from mlbench.store import Store
 from mlbench.text import count
-from mlbench.types import RunRecord, SuiteError, Track
+from mlbench.types import RunRecord, StoreError, SuiteError, Track
 
 
 class Boards(NamedTuple):
@@ -20,7 +19,7 @@ class Boards(NamedTuple):
 
     Attributes:
         store: the store.
-        records: all its records.
+        records: all its records that can be used.
         tables: all its boards.
     """
 
@@ -43,24 +42,34 @@ class Boards(NamedTuple):
 
 
 def read(results: Path) -> Boards:
-    """Read all boards of a store; print a message for every file that is not a valid record."""
+    """Read all boards of a store; print why a record or its predictions are left out."""
     store = Store(results)
     records, problems = store.read_all()
+    _name(problems)
+    return Boards(store, *make_tables(store, records))
+
+
+def make_tables(store: Store, records: Iterable[RunRecord]) -> tuple[list[RunRecord], list[Table]]:
+    """Make boards of the records, one a run, whose predictions are their own; name the others.
+
+    Returns:
+        The records that are on the boards, and the boards.
+    """
+    listed = list(records)
+    influences, problems = store.influences(listed)
+    _name(problems)
+    kept = [record for record in listed if record.run_id in influences]
+    for record in kept:
+        if influences[record.run_id] is None and record.scores is not None:
+            file = store.predictions_file(record)
+            text = f"run {record.run_id} has no usable predictions: {file}"
+            errors.print(text, style="red", markup=False, highlight=False)
+    return kept, tables(kept, lambda record: influences[record.run_id])
+
+
+def _name(problems: Iterable[StoreError]) -> None:
     for problem in problems:
         errors.print(f"not on the board: {problem}", style="red", markup=False)
-    unusable: dict[str, RunRecord] = {}
-
-    def influence(record: RunRecord) -> Influence | None:
-        found = store.influence(record)
-        if found is None:
-            unusable[record.run_id] = record
-        return found
-
-    found = tables(records, influence)
-    for record in unusable.values():
-        text = f"run {record.run_id} has no usable predictions: {store.predictions_file(record)}"
-        errors.print(text, style="red", markup=False, highlight=False)
-    return Boards(store, records, found)
 
 
 def write(boards: Boards) -> None:

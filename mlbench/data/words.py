@@ -67,7 +67,9 @@ def word_vectors(names: Sequence[str], file: Path) -> WordVectors:
         raise DataError(
             f"there is no word vector file {file}; give a GloVe text file or an .npz"
         ) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except DataError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise many types on damaged bytes
         raise DataError(f"{file} cannot be read as word vectors: {error}") from error
     found: dict[str, Vector] = {}
     averaged: dict[str, tuple[str, ...]] = {}

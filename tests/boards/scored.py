@@ -4,7 +4,7 @@ import numpy as np
 
 from mlbench.metrics.average_precision import average_precision
 from mlbench.types import Predictions
-from tests.store.made import NAMES, made_record, made_scores
+from tests.store.made import NAMES, kept, made_record, made_scores
 
 
 def labels(images=400, seed=0):
@@ -28,5 +28,4 @@ def write(store, method="ssgrl", quality=1.0, noise=1, targets=None, **fields):
     keys = tuple(f"{i:06d}" for i in range(len(targets)))
     order = np.random.default_rng(noise).permutation(len(targets))  # no order is promised
     predictions = Predictions(logits[order], targets[order], tuple(keys[i] for i in order))
-    store.write(record, predictions)
-    return record
+    return kept(store, record, predictions)

@@ -1,7 +1,12 @@
-"""Records and predictions made by hand."""
+"""Records and predictions made by hand, and changes of the files that they are kept in."""
+
+import io
+import json
 
 import numpy as np
 
+from mlbench.evidence import record_digest
+from mlbench.numbers import NUMBERS
 from mlbench.types import (
     Efficiency,
     EpochLog,
@@ -67,8 +72,44 @@ def made_record(method="ssgrl", value=50.0, *, spec=None, settings=None, **field
         "seconds": {"training": 1.5},
         "command": "mlbench run --plugins ssgrl",
         "commit": "0123456789abcdef",
+        "numbers": {"core": NUMBERS},
     }
     return RunRecord(**{**values, **fields})
+
+
+def kept(store, record, predictions=None):
+    """Write a run; return its record as it is read."""
+    store.write(record, predictions)
+    return store.find(record.run_id)
+
+
+def edit(file, path, value, *, sealed=False):
+    """Set one field of a record on disk, and its digest if it is to look untouched."""
+    content = part = json.loads(file.read_text())
+    *above, last = path
+    for name in above:
+        part = part[name]
+    part[last] = value
+    if sealed:
+        content["digest"] = record_digest(json.dumps(content))
+    file.write_text(json.dumps(content))
+
+
+def as_old_form(file):
+    """Turn a record on disk into one that was made before records had digests."""
+    content = json.loads(file.read_text())
+    for name in ("numbers", "sources", "digest", "predictions_sha256"):
+        del content[name]
+    file.write_text(json.dumps(content))
+
+
+def with_arrays(archive, **changed):
+    """The bytes of an archive with other arrays; those that are None are left out."""
+    with np.load(io.BytesIO(archive)) as found:
+        arrays = {name: array for name, array in {**found, **changed}.items() if array is not None}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
 
 
 def made_predictions(seed=0, n=4):

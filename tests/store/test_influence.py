@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mlbench.evidence import INFLUENCE_VERSION
 from mlbench.metrics.paired import derive_influence
-from mlbench.store import INFLUENCE_VERSION, Store
+from mlbench.store import Store
+from mlbench.types import StoreError
 from tests.boards.scored import write
-from tests.store.made import NAMES, made_predictions, made_record
+from tests.store.made import NAMES, as_old_form, kept, made_predictions, made_record, with_arrays
 
 
 @pytest.fixture
@@ -16,16 +18,13 @@ def store(tmp_path):
     return Store(tmp_path)
 
 
-def arrays_of(store, record):
-    with np.load(store.predictions_file(record)) as arrays:
-        return dict(arrays)
-
-
-def rewritten(store, record, **changed):
-    """The predictions file with other members; those that are None are left out."""
-    held = {**arrays_of(store, record), **changed}
-    kept = {name: array for name, array in held.items() if array is not None}
-    np.savez(store.predictions_file(record), **kept)
+def rewritten(store, record, *, old_form=True, **changed):
+    """The record beside a predictions file with other members; None leaves one out."""
+    file = store.predictions_file(record)
+    file.write_bytes(with_arrays(file.read_bytes(), **changed))
+    if old_form:
+        as_old_form(store.file(record))
+    return store.find(record.run_id)
 
 
 def same(one, other):
@@ -49,42 +48,32 @@ def test_the_order_of_images_does_not_matter(store):
 
 
 NONE = dict.fromkeys(("influence", "influence_of", "influence_mAP", "influence_version"))
-OTHERS = {
-    "older file": NONE,
-    "version": {"influence_version": np.array(INFLUENCE_VERSION + 1)},
-    "score": {"influence_mAP": np.array(1.0)},
-    "images": {"influence": np.zeros(3, np.float32)},
-}
+OTHERS = {"older file": NONE, "version": {"influence_version": np.array(INFLUENCE_VERSION + 1)}}
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_it_is_derived_if_what_is_stored_does_not_fit(store, name):
+def test_it_is_derived_if_the_file_has_none_of_this_version(store, name):
     record = write(store)
     expected = store.influence(record)
     logits = store.predictions(record).logits
-    rewritten(store, record, **OTHERS[name])
+    record = rewritten(store, record, **OTHERS[name])
     same(store.influence(record), expected)
     np.testing.assert_array_equal(store.predictions(record).logits, logits)
 
 
-def test_what_is_stored_is_trusted_if_it_fits(store):
-    """So a board trusts it, and `mlbench verify` must not."""
-    record = write(store)
-    half = replace(store.influence(record), values=store.influence(record).values / 2)
-    rewritten(store, record, influence=half.values)
-    same(store.influence(record), half)
+@pytest.mark.parametrize("old_form", [True, False])
+@pytest.mark.parametrize(
+    "changed", [{"influence_mAP": np.array(1.0)}, {"influence": np.zeros(3, np.float32)}]
+)
+def test_one_that_does_not_fit_the_record_is_an_error(store, changed, old_form):
+    record = rewritten(store, write(store), old_form=old_form, **changed)
+    with pytest.raises(StoreError, match=r"npz.*record beside"):
+        store.influence(record)
 
 
-@pytest.mark.parametrize("broken", ["missing", "cut", "half"])
-def test_there_is_none_without_usable_predictions(store, broken):
+def test_a_run_without_predictions_has_none(store):
     record = write(store)
-    file = store.predictions_file(record)
-    if broken == "missing":
-        file.unlink()
-    elif broken == "cut":
-        file.write_bytes(file.read_bytes()[:1000])
-    else:
-        rewritten(store, record, influence_of=None)
+    store.predictions_file(record).unlink()
     assert store.influence(record) is None
 
 
@@ -98,8 +87,7 @@ def test_a_new_run_and_the_one_it_supersedes_have_their_own(store):
 
 def test_a_result_that_cannot_be_scored_is_kept_without_one(store):
     nothing = replace(made_predictions(), targets=np.zeros((4, 3), np.int8))
-    record = made_record()
-    store.write(record, nothing)
-    assert "influence" not in arrays_of(store, record) and store.influence(record) is None
-    store.write(record.model_copy(update={"scores": None}), made_predictions())
-    assert "influence" not in arrays_of(store, record)
+    record = kept(store, made_record(), nothing)
+    assert store.influence(record) is None
+    for changed in (record, record.model_copy(update={"scores": None})):
+        assert "influence" not in kept(store, changed, nothing).predictions_sha256

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mlbench.evidence import seal
 from mlbench.files import safe_name
 from mlbench.store import Store
 from mlbench.types import EpochLog, Predictions, StoreError
-from tests.store.made import made_predictions, made_record
+from tests.store.made import edit, kept, made_predictions, made_record
 
 
 @pytest.fixture
@@ -24,7 +25,10 @@ def test_what_was_written_is_read(store):
     file = store.write(record, predictions)
     assert file == store.root / "records" / "coco-mini" / "ssgrl" / f"{record.run_id}.json"
     again = Store(store.root)
-    assert again.records() == [record] and again.find(record.run_id) == record
+    [sealed] = again.records()
+    assert (
+        again.find(record.run_id) == sealed == seal(record, file.with_suffix(".npz").read_bytes())
+    )
     found = again.predictions(record)
     np.testing.assert_array_equal(found.logits, predictions.logits)
     np.testing.assert_array_equal(found.targets, predictions.targets)
@@ -67,6 +71,7 @@ def test_opening_creates_nothing(store):
 def test_names_that_are_no_file_names(store):
     odd = made_record("../timm:a/b", identity="..")
     file = store.write(odd)
+    odd = seal(odd, None)
     assert file.is_relative_to(store.root / "records")
     assert len(file.parts) == len(store.root.parts) + 4
     assert store.records() == [odd]
@@ -86,9 +91,10 @@ def test_a_repeat_without_predictions_leaves_none(store):
 
 def test_different_records_of_one_second_are_all_kept(store):
     """Two machines made one run in the same second; then a third did, and the first came back."""
-    records = [made_record(value=value) for value in (10.0, 20.0, 30.0)]
-    for seed, record in enumerate(records):
-        store.write(record, made_predictions(seed=seed))
+    records = [
+        kept(store, made_record(value=value), made_predictions(seed=seed))
+        for seed, value in enumerate((10.0, 20.0, 30.0))
+    ]
     for newest in (2, 0, 0, 1):
         store.write(records[newest], made_predictions(seed=newest))
         again = Store(store.root)
@@ -129,17 +135,15 @@ def test_a_unique_prefix_finds_its_run_and_a_shared_one_is_refused(store):
     ],
 )
 def test_one_bad_file_hides_no_other(store, content, reason):
-    good, bad = made_record(), made_record("gap")
-    store.write(good)
+    good, bad = kept(store, made_record()), made_record("gap")
     file = store.write(bad)
     file.write_bytes(content)
     assert store.records() == [good]
     (problem,) = store.read_all()[1]
     assert str(file) in str(problem) and "delete it and run again" in str(problem)
     assert re.search(reason, str(problem))
-    for read in (store.find,):
-        with pytest.raises(StoreError, match=re.escape(str(file))):
-            read(bad.run_id)
+    with pytest.raises(StoreError, match=re.escape(str(file))):
+        store.find(bad.run_id)
 
 
 def test_a_record_under_another_name_is_a_problem(store):
@@ -163,21 +167,10 @@ IMPOSSIBLE = [
 ]
 
 
-def edit(file, path, value):
-    """Set one number of a record on disk."""
-    content = part = json.loads(file.read_text())
-    *above, last = path
-    for name in above:
-        part = part[name]
-    part[last] = value
-    file.write_text(json.dumps(content))
-
-
 @pytest.mark.parametrize(("path", "value"), IMPOSSIBLE)
 def test_an_impossible_number_is_a_problem_of_its_file(store, path, value):
     file = store.write(made_record())
-    other = made_record("gap")
-    store.write(other)
+    other = kept(store, made_record("gap"))
     edit(file, path, value)
     [problem] = store.read_all()[1]
     assert str(file) in str(problem) and str(path[0]) in str(problem)
@@ -185,7 +178,7 @@ def test_an_impossible_number_is_a_problem_of_its_file(store, path, value):
 
 
 def test_an_interval_may_reach_beyond_what_a_score_can_be(store):
-    edit(store.write(made_record()), ("scores", "mAP_high"), 100.4)
+    edit(store.write(made_record()), ("scores", "mAP_high"), 100.4, sealed=True)
     assert store.read_all()[1] == [] and len(store.records()) == 1
 
 
@@ -212,8 +205,7 @@ def test_damaged_predictions_are_named(store, part):
 
 
 def test_predictions_of_other_labels_are_refused(store):
-    record = made_record()
-    store.write(record, made_predictions())
+    record = kept(store, made_record(), made_predictions())
     other = record.model_copy(update={"label_names": ("cat", "dog", "cow")})
     with pytest.raises(StoreError, match="labels are not"):
         store.predictions(other)

@@ -43,17 +43,12 @@ def compare(
 
     Without A and B, print which rows of a board are significantly better than which.
     """
-    from mlbench.boards.rows import select, tables
-    from mlbench.store import Store
+    from mlbench.cli import show_boards
 
-    store = Store(results)
-    records = {record.run_id: record for record in store.records()}
-    matrices = first is None and not json
-    made = tables(records.values(), store.influence if matrices else None)
-    boards = select(made, dataset, track)
-    if not boards:
-        raise SuiteError(f"{results} has no such board; `mlbench leaderboard` shows all")
-    if matrices:
+    found = show_boards.read(results)
+    store, records = found.store, {record.run_id: record for record in found.records}
+    boards = found.select(dataset, track)
+    if first is None and not json:
         for board in boards:
             _print([f"{board.name}:", *win_matrix(board), ""])
         return
@@ -64,13 +59,14 @@ def compare(
     methods = {row.method for board in boards for row in board.rows}
     asked = [name if name in methods else _run(name, store, boards) for name in (first, second)]
     sides = _sides(asked, boards, records)
+    _assert_same_code([*sides[0], *sides[1]])
     board = next(board for board in boards if _rows(sides[0][0], board))
     rows = [[records[run_id] for run_id in row.run_ids] for row in board.rows]
-    found = compare_runs(sides[0], sides[1], rows, store, resamples)
+    compared = compare_runs(sides[0], sides[1], rows, store, resamples)
     if json:
-        typer.echo(found.model_dump_json(indent=1))
+        typer.echo(compared.model_dump_json(indent=1))
     else:
-        _print(_lines(found))
+        _print(_lines(compared))
 
 
 def win_matrix(board: Table) -> list[str]:
@@ -131,6 +127,23 @@ def _sides(
         [records[run_id] for run_id in row.run_ids] if isinstance(one, str) else [one]
         for one, row in zip(asked, pair, strict=True)
     ]
+
+
+def _assert_same_code(runs: Sequence[RunRecord]) -> None:
+    """Warn of runs that other code made, and refuse to compare them with runs of this code."""
+    from mlbench.numbers import outdated
+
+    old = {run.run_id: reason for run in runs if (reason := outdated(run))}
+    if not old:
+        return
+    run_id, reason = next(iter(old.items()))
+    text = f"{plural(len(old), 'run')} {', '.join(old)} made by other code ({reason})"
+    if len(old) < len(runs):
+        raise SuiteError(
+            f"{text}: a difference to runs of this code would not be the methods'; make run "
+            f"{run_id} again with `mlbench repeat` and its record"
+        )
+    errors.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
 
 
 def _rows(one: str | RunRecord, board: Table) -> list[Row]:

@@ -9,7 +9,7 @@ import typer
 from pydantic_core import to_json
 
 from mlbench.boards.markup import p_value
-from mlbench.cli.console import AsJson, console, errors, plain_table
+from mlbench.cli.console import AsJson, console, plain_table
 from mlbench.text import count
 from mlbench.types import SuiteError
 
@@ -22,13 +22,10 @@ def explain(
     json: AsJson = False,
 ) -> None:
     """Split the variance of mAP on every board by backbone, head, loss, other settings and seed."""
-    from mlbench.store import Store
+    from mlbench.cli import show_boards
     from mlbench_tools.analysis.variance import analyse
 
-    records, problems = Store(results).read_all()
-    for problem in problems:
-        errors.print(f"left out: {problem}", style="red", markup=False)
-    found = analyse(records)
+    found = analyse(show_boards.read(results).records)
     if not found:
         raise SuiteError(f"no record with a score in {results}; `mlbench run` makes some")
     if json:

@@ -30,7 +30,6 @@ def history(
     track: OnlyTrack = None,
 ) -> None:
     """Print what changed on the boards since a date or a commit."""
-    from mlbench.boards.rows import tables
     from mlbench.cli import show_boards
 
     found = show_boards.read(results)
@@ -44,7 +43,7 @@ def history(
         if record.run_id in then and then[record.run_id].started != record.started
     }
     names = {table.board for table in shown}
-    earlier = tables(then.values(), found.store.influence)
+    _, earlier = show_boards.make_tables(found.store, then.values())
     before = [table for table in earlier if table.board in names]
     lines = changes(before, shown, repeated)
     console.print(Text(f"Since {time.isoformat(timespec='minutes')}:", style="bold"))

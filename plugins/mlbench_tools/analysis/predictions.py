@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlbench.evidence import VALIDATION
 from mlbench.metrics.average_precision import ScoreMatrix, check
 from mlbench.metrics.measures import ProtocolInput
-from mlbench.store import VALIDATION, Store
+from mlbench.numbers import outdated
+from mlbench.store import Store
 from mlbench.text import count
 from mlbench.types import DataError, MeasureError, StoreError, Targets
 
@@ -72,6 +72,9 @@ def read(source: str, results: Path) -> ScoredFile:
         DataError: the file does not hold valid predictions.
     """
     file = Path(source)
+    beside = file.with_suffix(".json")
+    if "records" in file.absolute().parts[-4:-3] and beside.is_file():
+        file = beside  # the record of these predictions has their digests
     if file.suffix == ".npz":
         return _from_arrays(file, _read_npz(file))
     if file.suffix == ".csv":
@@ -87,7 +90,9 @@ def read(source: str, results: Path) -> ScoredFile:
             "--results names another store"
         )
     given = ProtocolInput.of_run(store.predictions(record), record)
-    return ScoredFile(store.file(record), given, record.label_names, record.run_id)
+    reason = outdated(record)
+    warnings = (f"run {record.run_id} was made by other code ({reason})",) if reason else ()
+    return ScoredFile(store.file(record), given, record.label_names, record.run_id, warnings)
 
 
 # --------------------------------------------------------------------------------- files -> arrays
@@ -97,7 +102,7 @@ def _read_npz(file: Path) -> Arrays:
             return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError as error:
         raise StoreError(f"{file}: no such file") from error
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # zipfile, zlib and numpy raise many types on damaged bytes
         raise StoreError(
             f"{file}: damaged or no .npz ({type(error).__name__}); restore the file"
         ) from error

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mlbench.evidence import open_arrays
 from mlbench.files import read_checked, write_checked
 from mlbench.metrics.measures import Measurement, ProtocolInput
 from mlbench.metrics.protocols import PROTOCOLS, measure
-from mlbench.store import Store, open_arrays
+from mlbench.store import Store
 from mlbench.types import Predictions, RunRecord, StoreError, Targets, Value
 
 LISTED = 10
@@ -107,8 +108,8 @@ def derive(store: Store, record: RunRecord, cache: Path) -> Derived:
 def _key(file: Path, record: RunRecord) -> str:
     """A digest of everything that a derived value depends on."""
     versions = [f"{p.name} {p.version} {p.definition}" for p in PROTOCOLS.values()]
-    with open_arrays(file) as archive:
-        arrays = [f"{m.filename} {m.CRC} {m.file_size}" for m in archive.zip.infolist()]
+    with open_arrays(file, record) as archive:
+        arrays = archive.directory
     parts = [VERSION, *versions, repr(record.train_positives), *arrays]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 

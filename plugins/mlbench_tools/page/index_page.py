@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from mlbench.boards.render import few_images
+from mlbench.boards.render import OTHER_CODE, few_images
 from mlbench.boards.rows import Row, Table
 from mlbench.metrics.protocols import find
 from mlbench_tools.page.collect import Site
@@ -28,8 +28,9 @@ def board_names(tables: Sequence[Table]) -> list[str]:
     """What the index page calls the data of each board; the same for all its tracks."""
     taken = Counter(table.name for table in tables)
     return [
-        table.name.removesuffix(f"-{table.track}")
+        table.board.scored
         + (f" {table.data[:8]}" if taken[table.name] > 1 else "")
+        + ("" if table.current else ", made by other code")
         for table in tables
     ]
 
@@ -102,6 +103,7 @@ def _board(
         "protocols": [(name, list(values)) for name, values in protocols.items()],
         "track": table.track,
         "known": table.known,
+        "code": "" if table.current else OTHER_CODE,
         "images": table.test_images,
         "few": few_images(table),
         "classes": table.classes,

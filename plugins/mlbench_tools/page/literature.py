@@ -199,6 +199,7 @@ def _comparable(result: PublishedResult, tables: Iterable[Table]) -> list[Row | 
         row
         for table in tables
         if table.track == "published"
+        and table.current
         and table.labels is None
         and table.test_images == result.test_images
         and re.sub(r"-unknown-[0-9a-f]{16}$", "", table.identity) in result.boards

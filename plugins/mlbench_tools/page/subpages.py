@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from mlbench import run_file
 from mlbench.boards.ranks import NORMAL_95
 from mlbench.metrics.protocols import find
+from mlbench.numbers import outdated
 from mlbench.types import Efficiency, Recipe, RunRecord
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived
@@ -55,6 +56,7 @@ def run_page(
     return render(
         "run.html",
         record=record,
+        other_code=outdated(record),
         scores=record.scores,
         cost=record.efficiency,
         seeds=seeds,

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from mlbench import registry, run_file
 from mlbench.boards.variants import flatten
 from mlbench.data.open import open_run
+from mlbench.evidence import DIRECTORY
 from mlbench.metrics.bootstrap import score
+from mlbench.numbers import outdated
 from mlbench.text import shorten
 from mlbench.tracks import track_settings
 from mlbench.types import (
@@ -27,6 +29,8 @@ from mlbench_tools.submit.remarks import Remark, VerifyReport, as_warning, findi
 
 GMACS = 1e-3
 """Relative tolerance of GMACs: versions of torch may or may not count a minor operation."""
+NOT_SHARED = (DIRECTORY, "influence", "run_id")
+"""How the arrays begin that a store or a pack has alone."""
 POINTS = 1e-4
 """Tolerance of scores in percentage points: a hundredth of what a board shows."""
 
@@ -82,6 +86,7 @@ def data(pack: Pack, places: Places | None) -> Iterator[Remark]:
         if recorded.get(name) != computed.get(name):
             text = f"SHA-256 of {name} is not that of the manifest"
             yield finding(text, recorded.get(name), computed.get(name))
+    yield from _digests(pack)
     if places is None:
         yield from _against_card(pack, _card(pack.record.spec.dataset))
     else:
@@ -93,6 +98,20 @@ def data(pack: Pack, places: Places | None) -> Iterator[Remark]:
         keys, targets = splits.test.keys, splits.test.targets
         split = split_digest(keys, targets, splits.names)
         yield from _compare_split(pack, keys_digest(keys), split)
+
+
+def _digests(pack: Pack) -> Iterator[Remark]:
+    """Compare record and predictions with the digests that the record holds."""
+    record = pack.record
+    if record.digest != pack.record_digest and (record.digest or record.numbers):
+        text = "the record was changed since it was written: its digest is not that of its content"
+        yield finding(text, pack.record_digest, record.digest or "none")
+    recorded = record.predictions_sha256
+    packed = {name for name in {*recorded, *pack.arrays_sha256} if not name.startswith(NOT_SHARED)}
+    for name in sorted(packed) if record.digest else ():
+        expected, found = recorded.get(name), pack.arrays_sha256.get(name)
+        if expected != found:
+            yield finding(f"{name} is not what the record was made with", expected, found)
 
 
 def _against_card(pack: Pack, card: DatasetCard | None) -> Iterator[Remark]:
@@ -135,7 +154,10 @@ def scores(pack: Pack) -> Iterator[Remark]:
     if record.status != "ok" or test is None:
         yield Remark("warning", "the run diverged: there are no scores to recompute")
         return
-    text = "whether the predictions are this model's, and whether it was trained on the test split"
+    text = (
+        "whether the predictions are this model's, and whether it was trained on the test split; "
+        "digests show damage and edits, not somebody who computes them anew"
+    )
     yield Remark("not checked", text)
     try:
         recomputed, precisions = score(test.logits, test.targets)
@@ -175,6 +197,8 @@ def settings(record: RunRecord) -> Iterator[Remark]:
         yield Remark(
             "warning", f"nobody else has the code of the run: its commit is {record.commit}"
         )
+    if reason := outdated(record):
+        yield Remark("warning", f"made by other code than is installed: {reason}")
     if spec.checkpoint:  # scored, not trained
         return
     if not {"head", "recipe"} & set(registry.kinds_of(spec.method)):

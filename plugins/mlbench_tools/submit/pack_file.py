@@ -23,7 +23,13 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from mlbench import __version__, run_file
-from mlbench.store import prediction_arrays, read_predictions
+from mlbench.evidence import (
+    prediction_arrays,
+    read_predictions,
+    record_digest,
+    sha256_of_arrays,
+    to_json,
+)
 from mlbench.text import first_error
 from mlbench.types import PackError, Predictions, RunRecord, Value
 
@@ -60,6 +66,8 @@ class Pack:
         recipe: text of ``recipe.yaml``.
         predictions: None if the run diverged.
         predictions_run_id: the run that the predictions name.
+        record_digest: of the record, as computed.
+        arrays_sha256: of each array of the predictions, as computed.
     """
 
     file: str
@@ -69,6 +77,8 @@ class Pack:
     recipe: str
     predictions: Predictions | None
     predictions_run_id: str | None
+    record_digest: str
+    arrays_sha256: Mapping[str, str]
 
 
 # ----------------------------------------------------------------------------------------- writing
@@ -89,7 +99,7 @@ def make(record: RunRecord, predictions: Predictions | None) -> bytes:
             "verified; run it again"
         )
     members = {
-        RECORD: (record.model_dump_json(indent=1) + "\n").encode(),
+        RECORD: to_json(record),
         RECIPE: run_file.to_yaml(record).encode(),
     }
     if predictions is not None:
@@ -133,10 +143,11 @@ def read(file: Path) -> Pack:
     members = _members(file)
     manifest = _parse(file, members, MANIFEST, PackManifest)
     record = _parse(file, members, RECORD, RunRecord)
-    predictions, run_id = None, None
+    predictions, run_id, arrays = None, None, {}
     if record.status == "ok" or PREDICTIONS in members:
         data = _member(file, members, PREDICTIONS)
         try:
+            arrays = sha256_of_arrays(data)
             predictions, run_id = _load(data, record)
         except Exception as error:  # numpy and zipfile raise many types on damaged bytes
             raise PackError(f"{file}: {PREDICTIONS} is damaged ({error}); {_REMEDY}") from error
@@ -152,6 +163,8 @@ def read(file: Path) -> Pack:
         recipe=_member(file, members, RECIPE).decode(errors="replace"),
         predictions=predictions,
         predictions_run_id=run_id,
+        record_digest=record_digest(members[RECORD]),
+        arrays_sha256=arrays,
     )
 
 

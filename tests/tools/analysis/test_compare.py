@@ -136,7 +136,7 @@ def test_methods_of_one_board_and_json(cli, runs):
     [
         (("gmp", "msrn"), "no board has both gmp and msrn"),
         (("msrn", "nothing"), "'nothing' is neither a run nor a method here; methods: gap"),
-        (("--dataset", "nowhere"), "results has no such board"),
+        (("--dataset", "nowhere"), "no record in results matches"),
     ],
 )
 def test_names_that_mean_no_two_rows_are_refused(cli, runs, names, message):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mlbench.data.open import open_splits
+from mlbench.evidence import pack, seal
 from mlbench.metrics.bootstrap import score
 from mlbench.store import Store
 from mlbench.tracks import settle
@@ -82,6 +83,12 @@ def made(cache, settings=None, **fields):
     )
     record = record.model_copy(update={"spec": spec, "run_id": spec.run_id})
     return scored(record, predictions), predictions
+
+
+def make(record, predictions):
+    """A pack of a record that is sealed first, as a store does."""
+    archive = None if predictions is None else pack(predictions, record)
+    return pack_file.make(seal(record, archive), predictions)
 
 
 def guessed(index, seed):

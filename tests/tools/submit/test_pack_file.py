@@ -18,6 +18,7 @@ from mlbench_tools.submit.intake import superseding
 from mlbench_tools.submit.pack_file import make, read
 from tests.store.made import NAMES, made_predictions, made_record
 from tests.tools.submit.parts import made, put_together, taken_apart
+from tests.tools.submit.parts import make as sealed_pack
 
 LATER = {"started": "2026-02-02T00:00:00+00:00"}
 PROPERTY = settings(
@@ -80,7 +81,7 @@ def test_the_same_run_gives_the_same_bytes(run, monkeypatch):
 def test_a_pack_of_an_older_version_is_read(run, tmp_path):
     """It also held the influence of each image on mAP."""
     record, predictions = run
-    members = taken_apart(make(record, predictions))
+    members = taken_apart(sealed_pack(record, predictions))
     with np.load(io.BytesIO(members[pack_file.PREDICTIONS])) as found:
         influence = derive_influence(predictions, record.label_names)
         more = {

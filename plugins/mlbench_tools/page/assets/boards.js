@@ -45,6 +45,7 @@ function describeBoard(device) {
   const same = ["size", "epochs"].filter(constant).map((field) => `${field} ${board.rows[0][field]}`);
   if (same.length) facts.push(`All rows: ${same.join(", ")}.`);
   if (board.labels.length) facts.push(`Labels: ${board.labels.join(", ")}.`);
+  if (board.code) facts.unshift(board.code);
   if (!board.known) facts.push("Incomplete or unknown data: these numbers compare with no other board.");
   $("facts").textContent = facts.join(" ");
   drawWins();

@@ -1,0 +1,213 @@
+"""No change of a record or its predictions goes unseen, and a damaged one hides no other."""
+
+import json
+import random
+import re
+
+import numpy as np
+import pytest
+
+from mlbench.boards.render import csv, markdown
+from mlbench.boards.rows import tables
+from mlbench.store import Store
+from mlbench.types import StoreError
+from tests.boards.scored import write
+from tests.store.made import as_old_form, edit, with_arrays
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "results")
+
+
+@pytest.fixture
+def run(store):
+    """A record of twenty images, as it is read."""
+    return write(store, targets=np.tile([[1, 0, 1], [0, 1, 1], [0, 0, 0]], (7, 1)).astype(np.int8))
+
+
+# --------------------------------------------------------------------------------------- instances
+EDITS = {
+    "mAP": (("scores", "mAP"), 86.61),
+    "CF1": (("scores", "CF1"), 77.7),
+    "GMACs": (("efficiency", "gmacs_backbone"), 0.3),
+    "seed": (("spec", "seed"), 5),
+    "epochs": (("spec", "settings", "epochs"), 40),
+    "command": (("command",), "mlbench run --plugins gap"),
+    "notes": (("notes",), ["unbelievable"]),
+    "digest": (("digest",), ""),
+    "predictions": (("predictions_sha256",), {}),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edited_record_is_named_and_left_out(name, cli, store, run):
+    other = write(store, "gap", noise=2)
+    edit(store.file(run), *EDITS[name])
+    shown = cli("leaderboard")
+    said = "".join(shown.err.split())
+    assert shown.code == 0 and "gap" in shown.out and "ssgrl" not in shown.out
+    file = store.file(run).relative_to(store.root.parent)
+    assert f"notontheboard:{file}:changedsinceitwaswritten" in said
+    assert "restorethefile,ordeleteitandrunagain" in said
+    for command in (("score",), ("pack",), ("compare", other.run_id)):
+        refused = cli(*command, run.run_id)
+        assert refused.code == 2 and "changed since it was written" in refused.err, command
+    repeated = cli("repeat", store.file(run), "--dry-run")
+    assert repeated.code == 2 and "changed since it was written" in repeated.err
+
+
+def test_replaced_logits_are_refused_by_every_reader(cli, store, run):
+    other = write(store, "gap", noise=2, targets=store.predictions(run).targets)
+    archive = store.predictions_file(run)
+    logits = store.predictions(run).targets.astype(np.float32)  # perfect
+    archive.write_bytes(with_arrays(archive.read_bytes(), logits=logits))
+    for command in (
+        ("score", run.run_id),
+        ("score", archive),
+        ("compare", run.run_id, other.run_id),
+        ("pack", run.run_id),
+    ):
+        refused = cli(*command)
+        assert refused.code == 2 and str(archive.name) in refused.err, command
+        assert "what the record beside it was made with" in refused.err or command[0] == "compare"
+    for command in (("leaderboard",), ("page", "site"), ("explain",), ("history", "2020-01-01")):
+        shown = cli(*command)
+        assert shown.code == 0 and archive.name in "".join(shown.err.split()), command
+    assert not (store.root.parent / "site" / "run" / f"{run.run_id}.html").exists()
+
+
+def test_one_edited_one_truncated_and_one_swapped_leave_the_board_as_it_was(cli, store, tmp_path):
+    kept = [write(store, f"method{i}", 1 + i / 4, noise=i) for i in range(4)]
+    board = tables(store.records(), store.influence)
+    before = markdown(board), csv(board[0])
+    edited, truncated, swapped = (write(store, name, noise=9) for name in ("a", "b", "c"))
+    edit(store.file(edited), ("scores", "mAP"), 86.61)
+    archive = store.predictions_file(truncated)
+    archive.write_bytes(archive.read_bytes()[:-100])
+    store.predictions_file(swapped).write_bytes(store.predictions_file(kept[0]).read_bytes())
+    shown = cli("leaderboard")
+    said = "".join(shown.err.split())
+    for file, reason in (
+        (store.file(edited), "changedsinceitwaswritten"),
+        (archive, "damagedpredictions"),
+        (store.predictions_file(swapped), "itsdirectoryisnotwhattherecordbesideitwasmadewith"),
+    ):
+        assert f"notontheboard:{file.relative_to(tmp_path)}:{reason}" in said
+    assert said.count("notontheboard") == 3 and said.count("runagain") == 3
+    folder = store.root / "leaderboards"
+    files = [folder / f"coco-mini-probe.{ending}" for ending in ("md", "csv")]
+    assert tuple(file.read_text() for file in files) == before
+
+
+def test_a_damaged_record_is_refused_in_a_plan_and_the_rest_goes_on(cli, store):
+    write(store, "gap")
+    matrix = ("run", "--plugins", "gap,gmp", "--image-size", "32", "--dry-run")
+    planned = cli(*matrix, "--seeds", "0")
+    ids = re.findall(r"[0-9a-f]{16}", planned.out) or re.findall(r"^\s*([0-9a-f]{8,})", planned.out)
+    assert len(ids) == 2, planned.out
+    file = store.root / "records" / "any" / "gap" / f"{ids[0]}.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{")
+    again = cli(*matrix)
+    assert "not a record of this mlbench" in again.out + again.err and "would run" in again.out
+
+
+# ------------------------------------------------------------------------------------- old evidence
+def test_old_records_have_a_board_of_their_own(cli, store):
+    old, new = write(store, "a", 2.0), write(store, "b")
+    as_old_form(store.file(old))
+    [current, other] = tables(store.records(), store.influence)
+    assert (current.name, other.name) == ("coco-mini-probe", "coco-mini-probe-other-code")
+    assert [row.method for row in current.rows] == ["b"] and "other code" not in markdown([current])
+    assert [row.method for row in other.rows] == ["a"]
+    assert markdown([other]).startswith("# coco-mini, probe track, made by other code\n")
+    refused = cli("compare", old.run_id, new.run_id)
+    assert refused.code == 2 and f"run {old.run_id} made by other code" in refused.err
+    assert "mlbench repeat" in refused.err
+    scored = cli("score", old.run_id)
+    assert scored.code == 0 and "made by other code" in scored.err
+    assert cli("page", "site").code == 0
+    page = (store.root.parent / "site" / "run" / f"{old.run_id}.html").read_text()
+    assert "Made by other code than is installed" in page
+
+
+def test_a_record_of_a_later_or_earlier_version_of_the_code_is_other_code(store):
+    run = write(store)
+    edit(store.file(run), ("numbers", "core"), run.numbers["core"] - 1, sealed=True)
+    [table] = tables(store.records())
+    assert not table.current
+
+
+def test_an_old_record_must_have_the_score_of_its_predictions(store, run):
+    as_old_form(store.file(run))
+    assert store.predictions(store.find(run.run_id)) and store.influence(store.find(run.run_id))
+    edit(store.file(run), ("spec", "settings", "epochs"), 40)
+    with pytest.raises(StoreError, match="has the settings of run"):
+        store.find(run.run_id)
+    edit(store.file(run), ("spec", "settings", "epochs"), run.spec.settings.epochs)
+    edit(store.file(run), ("scores", "mAP"), 86.61)
+    for read in (store.predictions, store.influence):
+        with pytest.raises(StoreError, match=r"these predictions give mAP .* says 86\.61"):
+            read(store.find(run.run_id))
+
+
+# --------------------------------------------------------------------------------------------- fuzz
+def damages(content, flips):
+    """Every bit of the beginning and of the end, random flips, and truncations."""
+    rng = random.Random(0)
+    ends = [*range(8 * 60), *range(8 * len(content) - 8 * 22, 8 * len(content))]
+    for bit in [*ends, *(rng.randrange(8 * len(content)) for _ in range(flips))]:
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        yield bytes(damaged)
+    yield from (content[: rng.randrange(len(content))] for _ in range(60))
+
+
+def test_no_damage_to_a_record_goes_unseen_or_ends_in_another_error(store, run):
+    file = store.file(run)
+    for damaged in damages(file.read_bytes(), 1500):
+        file.write_bytes(damaged)
+        try:
+            assert store.find(run.run_id) == run
+        except StoreError as error:
+            assert str(file) in str(error)
+
+
+@pytest.mark.parametrize("old_form", [False, True])
+def test_no_damage_to_predictions_goes_unseen_or_ends_in_another_error(old_form, store, run):
+    """Without digests, in the old form, only the archive's own checksums tell."""
+    if old_form:
+        as_old_form(store.file(run))
+        run = store.find(run.run_id)
+
+    def read():
+        seen, influence = store.predictions(run), store.influence(run)
+        arrays = (seen.logits, seen.targets, influence.values)
+        return [array.tobytes() for array in arrays], seen.keys, influence.images, influence.mAP
+
+    file, expected = store.predictions_file(run), read()
+    for damaged in damages(file.read_bytes(), 500 if old_form else 1500):
+        file.write_bytes(damaged)
+        try:
+            assert read() == expected
+        except StoreError as error:
+            assert str(file) in str(error)
+
+
+def test_the_directory_of_one_archive_ends_no_board(cli, store, run):
+    """Version 10.9 of the format of zip files, needed to extract the first array."""
+    write(store, "gap", noise=2)
+    file = store.predictions_file(run)
+    damaged = bytearray(file.read_bytes())
+    damaged[damaged.index(b"PK\x01\x02") + 6] = 109
+    file.write_bytes(damaged)
+    shown = cli("leaderboard")
+    assert shown.code == 0 and "gap" in shown.out and "ssgrl" not in shown.out
+    assert file.name in "".join(shown.err.split())
+
+
+def test_json_that_only_looks_different_is_the_same_record(store, run):
+    file = store.file(run)
+    file.write_text(json.dumps(dict(reversed(json.loads(file.read_text()).items()))))
+    assert store.find(run.run_id) == run

@@ -181,6 +181,7 @@ def feature_identity(spec: RunSpec, model: MultiLabelModel) -> dict[str, object]
         "weights": settings.weights,
         "seed": spec.seed if settings.weights == "none" else None,
         "image_size": settings.image_size,
+        "decoder": settings.decoder,
         "preprocessing": settings.preprocessing.model_dump(),
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),

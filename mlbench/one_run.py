@@ -210,9 +210,10 @@ def _source(current: _Run, model: MultiLabelModel, name: str, index: Index) -> S
     spec, places = current.spec, current.places
     if name == "train" and spec.track != "probe":
         augment = transforms.train_transform(spec.settings)
-        return ImageSource(index, augment, spec.seed, places.workers)
+        return ImageSource(index, augment, spec.seed, places.workers, spec.settings.decoder)
     transform = transforms.test_transform(spec.settings)
-    images = ImageSource(index, lambda image, _: transform(image), 0, places.workers)
+    decoder = spec.settings.decoder
+    images = ImageSource(index, lambda image, _: transform(image), 0, places.workers, decoder)
     if spec.track != "probe":
         return images
     from mlbench.data.cache_entries import purpose

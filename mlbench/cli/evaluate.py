@@ -179,7 +179,7 @@ def score_model(
     transform = test_transform(settings)
     predictions = predict(
         network,
-        ImageSource(test, lambda image, _: transform(image), 0, places.workers),
+        ImageSource(test, lambda image, _: transform(image), 0, places.workers, settings.decoder),
         test,
         World(),
         device=device,

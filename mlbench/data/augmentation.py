@@ -1,24 +1,28 @@
 """Steps on a training image: crops, flips, RandAugment, Cutout.
 
-Every random choice comes from the generator that a step is given. Steps before a crop see the
-image as it was stored; steps after it (or after ``resize``) see the square that the model sees.
+Images are uint8 [3, H, W]. Every random choice comes from the generator that a step is given, and
+none depends on the decoder. Steps before a crop see the image as it was stored; steps after it (or
+after ``resize``) see the square that the model sees.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+import torch
+from PIL import Image
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+from torch.nn.functional import interpolate
 
-from mlbench.types import Value
+from mlbench.data.operations import OPERATIONS
+from mlbench.types import Decoder, Value
 
-Box = tuple[float, float, float, float]
+Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the image."""
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -32,17 +36,44 @@ class View:
 
     size: int
     resize: int
-    resample: Image.Resampling
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    decoder: Decoder = "turbo"
 
-    def __call__(self, image: Image.Image) -> Image.Image:
+    def __call__(self, image: Tensor) -> Tensor:
         """The view at test time: squash, then crop the centre."""
-        square = self.squash(image, self.resize)
         edge = (self.resize - self.size) // 2
-        return square.crop((edge, edge, edge + self.size, edge + self.size))
+        return cut(
+            self.squash(image, self.resize), (edge, edge, edge + self.size, edge + self.size)
+        )
 
-    def squash(self, image: Image.Image, size: int, box: Box | None = None) -> Image.Image:
-        """Resize the image, or a box of it, to a square; the aspect is not kept."""
-        return image.resize((size, size), self.resample, box=box)
+    def squash(self, image: Tensor, size: int) -> Tensor:
+        """Resize an image to a square with antialiasing; the aspect is not kept.
+
+        By Pillow if that is the decoder. Torch differs by at most one grey level when shrinking,
+        and two when it enlarges bicubically.
+        """
+        if self.decoder == "pillow":
+            square = Image.fromarray(image.permute(1, 2, 0).numpy()).resize(
+                (size, size), Image.Resampling[self.interpolation.upper()]
+            )
+            return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+        # [1, H, W, 3] has strides that torch knows as channels last, and then keeps.
+        batch = image.permute(1, 2, 0).contiguous()[None].permute(0, 3, 1, 2)
+        if image.device.type != "cpu":  # only the CPU's kernel takes integers
+            batch = batch.float()
+        shrunk = interpolate(batch, (size, size), mode=self.interpolation, antialias=True)[0]
+        return shrunk if shrunk.dtype == torch.uint8 else shrunk.round_().clamp_(0, 255).byte()
+
+
+def cut(image: Tensor, box: Box) -> Tensor:
+    """A box of an image, without a copy."""
+    left, top, right, bottom = box
+    return image[:, top:bottom, left:right]
+
+
+def _size(image: Tensor) -> tuple[int, int]:
+    """Width and height."""
+    return image.shape[2], image.shape[1]
 
 
 class Step(Value):
@@ -54,7 +85,7 @@ class Step(Value):
     crops: ClassVar[bool] = False
 
     @abstractmethod
-    def __call__(self, image: Image.Image, rng: np.random.Generator, view: View) -> Image.Image:
+    def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
         """The changed image; the input is not modified."""
 
 
@@ -64,7 +95,7 @@ class Resize(Step):
 
     crops: ClassVar[bool] = True
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator, view: View) -> Image.Image:
+    def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
         """The whole image as the view's square."""
         return view(image)
 
@@ -103,12 +134,14 @@ class RandomResizedCrop(Step):
                 top = int(rng.integers(height - h + 1))
                 return (left, top, left + w, top + h)
         aspect = min(max(width / height, self.ratio[0]), self.ratio[1])
-        x, y = min(width, height * aspect) / 2, min(height, width / aspect) / 2
-        return (width / 2 - x, height / 2 - y, width / 2 + x, height / 2 + y)
+        w = max(round(min(width, height * aspect)), 1)
+        h = max(round(min(height, width / aspect)), 1)
+        left, top = (width - w) // 2, (height - h) // 2
+        return (left, top, left + w, top + h)
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator, view: View) -> Image.Image:
+    def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
         """The box as the view's square."""
-        return view.squash(image, view.size, self.box(*image.size, rng))
+        return view.squash(cut(image, self.box(*_size(image), rng)), view.size)
 
 
 _GRID = [(x, y) for x in (0, 2, 4) for y in (0, 2, 4)] + [(x, y) for x in (1, 3) for y in (1, 3)]
@@ -146,11 +179,11 @@ class MultiScaleCrop(Step):
         left, top = x * ((width - w) // 4), y * ((height - h) // 4)
         return (left, top, left + w, top + h)
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator, view: View) -> Image.Image:
+    def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
         """The box as the view's square."""
         if self.resize is not None:
             image = view.squash(image, self.resize)
-        return view.squash(image, view.size, self.box(*image.size, rng))
+        return view.squash(cut(image, self.box(*_size(image), rng)), view.size)
 
 
 class RandomChoiceCrop(Step):
@@ -171,12 +204,12 @@ class RandomChoiceCrop(Step):
             raise ValueError(f"a crop of {max(self.sizes)} does not fit into resize {self.resize}")
         return self
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator, view: View) -> Image.Image:
+    def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
         """The crop as the view's square."""
         square = view.squash(image, self.resize)
         size = self.sizes[rng.integers(len(self.sizes))]
         left, top = rng.integers(0, self.resize - size, size=2, endpoint=True).tolist()
-        return view.squash(square.crop((left, top, left + size, top + size)), view.size)
+        return view.squash(cut(square, (left, top, left + size, top + size)), view.size)
 
 
 # ------------------------------------------------------------------- distortions that keep the size
@@ -185,10 +218,10 @@ class Flip(Step):
 
     p: Probability = 0.5
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator, view: View) -> Image.Image:
+    def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
         """The image or its mirror image."""
         if rng.random() < self.p:
-            return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            return image.flip(2)
         return image
 
 
@@ -207,14 +240,15 @@ class Cutout(Step):
     factor: float = Field(0.5, gt=0, le=1)
     fill: Colour | None = None
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator, view: View) -> Image.Image:
+    def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
         """The image, or a copy with a box in it."""
         if rng.random() >= self.p:
             return image
-        (left, right), (top, bottom) = (self._span(side, rng) for side in image.size)
-        red, green, blue = self.fill or rng.integers(256, size=3).tolist()
-        painted = image.copy()
-        painted.paste((red, green, blue), (left, top, right, bottom))
+        (left, right), (top, bottom) = (self._span(side, rng) for side in _size(image))
+        fill = self.fill or rng.integers(256, size=3).tolist()
+        painted = image.clone()
+        colour = torch.tensor(fill, dtype=torch.uint8, device=image.device)
+        cut(painted, (left, top, right, bottom))[:] = colour[:, None, None]
         return painted
 
     def _span(self, side: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -231,7 +265,7 @@ class RandAugment(Step):
     """A few of fourteen operations, at one strength (Cubuk et al., arXiv:1909.13719).
 
     Operations and strengths are those of torchvision, whose own transform draws from a global
-    state that all threads share.
+    state that all threads share (``mlbench.data.operations``).
 
     Attributes:
         num_ops: number of operations, drawn with replacement (N).
@@ -243,54 +277,10 @@ class RandAugment(Step):
     magnitude: float = Field(9, ge=0, le=STRONGEST)
     fill: Colour = (128, 128, 128)
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator, view: View) -> Image.Image:
+    def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
         """The distorted image."""
         strength = self.magnitude / STRONGEST
         for choice in rng.integers(len(OPERATIONS), size=self.num_ops):
             direction = 1 if rng.random() < 0.5 else -1
             image = list(OPERATIONS.values())[choice](image, direction * strength, self.fill)
         return image
-
-
-Operation = Callable[[Image.Image, float, Colour], Image.Image]
-"""(image, strength s from -1 to 1, colour from outside) -> image. Operations without a direction
-ignore the sign."""
-
-
-def _enhanced(make: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
-    """Scale colour, contrast, brightness or sharpness by 0.1 to 1.9."""
-    return lambda image, s, _: make(image).enhance(1 + 0.9 * s)
-
-
-def _affine(
-    image: Image.Image, x: Sequence[float], y: Sequence[float], fill: Colour
-) -> Image.Image:
-    """Pixel (x, y) comes from (x0 x + x1 y + x2, y0 x + y1 y + y2), the nearest one."""
-    return image.transform(image.size, Image.Transform.AFFINE, (*x, *y), fillcolor=fill)
-
-
-def _shift(side: int, s: float) -> int:
-    return int(150 / 331 * side * s)
-
-
-OPERATIONS: dict[str, Operation] = {
-    "identity": lambda image, s, _: image,
-    "auto_contrast": lambda image, s, _: ImageOps.autocontrast(image),
-    "equalize": lambda image, s, _: ImageOps.equalize(image),
-    "rotate": lambda image, s, fill: image.rotate(30 * s, fillcolor=fill),
-    "solarize": lambda image, s, _: ImageOps.solarize(image, math.ceil(255 * (1 - abs(s)))),
-    "posterize": lambda image, s, _: ImageOps.posterize(image, 8 - round(4 * abs(s))),
-    "color": _enhanced(ImageEnhance.Color),
-    "contrast": _enhanced(ImageEnhance.Contrast),
-    "brightness": _enhanced(ImageEnhance.Brightness),
-    "sharpness": _enhanced(ImageEnhance.Sharpness),
-    "shear_x": lambda image, s, fill: _affine(image, (1, 0.3 * s, 0), (0, 1, 0), fill),
-    "shear_y": lambda image, s, fill: _affine(image, (1, 0, 0), (0.3 * s, 1, 0), fill),
-    "translate_x": lambda image, s, fill: _affine(
-        image, (1, 0, _shift(image.width, s)), (0, 1, 0), fill
-    ),
-    "translate_y": lambda image, s, fill: _affine(
-        image, (1, 0, 0), (0, 1, _shift(image.height, s)), fill
-    ),
-}
-"""The fourteen operations of the paper."""

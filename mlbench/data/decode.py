@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL
@@ -19,7 +21,10 @@ from PIL import Image, ImageOps
 
 from mlbench.files import read_checked, write_checked
 from mlbench.text import shorten
-from mlbench.types import DataError
+from mlbench.types import DataError, Decoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_PIXELS = 89_478_485
 """Larger images are refused after reading the header: 256 MiB of RGB, above which Pillow
@@ -93,6 +98,80 @@ def _reason(file: Path, error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror is not None:
         return f"the file cannot be read ({error.strerror})"
     return f"the image cannot be decoded ({error or type(error).__name__})"
+
+
+# ------------------------------------------------------------------------------ one as a tensor
+def load(file: Path, decoder: Decoder = "turbo") -> Tensor:
+    """Decode an image as ``decode`` does: uint8 [3, H, W], a pixel's three values side by side.
+
+    ``turbo`` reads upright JPEGs in grey or colour with libjpeg-turbo through torchvision, which
+    holds no interpreter lock and gives Pillow's pixels; Pillow reads all other files.
+
+    Raises:
+        DataError: as ``decode``.
+    """
+    import torch
+
+    data = None if decoder == "pillow" else plain_jpeg(file)
+    if data is not None:
+        with suppress(RuntimeError):  # a damaged file, whose fault Pillow names
+            return _decode_jpeg(torch.from_numpy(data))
+    return torch.from_numpy(np.array(decode(file))).permute(2, 0, 1)
+
+
+def _decode_jpeg(data: Tensor) -> Tensor:
+    # The operator behind torchvision.io.decode_jpeg, which warns that torchcodec will replace it.
+    import torch
+    import torchvision.io  # noqa: F401 - registers the operator
+
+    image: Tensor = torch.ops.image.decode_jpeg(data, _RGB, False)
+    return image
+
+
+_RGB = 3
+"""torchvision's number of this mode."""
+
+
+def plain_jpeg(file: Path) -> np.ndarray | None:
+    """The bytes of a JPEG whose samples can be used as they are; None for any other file.
+
+    Such a file has eight bits, one or three channels, at most ``MAX_PIXELS``, and is upright.
+    """
+    try:
+        data = np.fromfile(file, np.uint8)
+    except OSError:
+        return None
+    try:
+        return data if _is_plain(data.data) else None
+    except (IndexError, struct.error):  # cut in its header
+        return None
+
+
+def _is_plain(data: memoryview) -> bool:
+    """Read the segments up to the frame header (ITU-T T.81, B.2.2)."""
+    if bytes(data[:2]) != b"\xff\xd8":
+        return False
+    at = 2
+    while True:
+        start, marker, length = struct.unpack_from(">BBH", data, at)
+        if start != 0xFF or marker in (0xD9, 0xDA, 0xFF):  # no frame that is read here
+            return False
+        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
+            return bits == 8 and channels in (1, 3) and 0 < height * width <= MAX_PIXELS
+        if marker == 0xE1 and _is_turned(bytes(data[at + 4 : at + 2 + length])):
+            return False
+        at += 2 + length
+
+
+def _is_turned(block: bytes) -> bool:
+    """True if an EXIF or XMP block may ask to rotate or mirror the image."""
+    if not block.startswith(b"Exif\0\0"):
+        return b"Orientation" in block
+    exif = Image.Exif()
+    with suppress(Exception):  # as in _read
+        exif.load(block)
+    return bool(exif.get(0x0112, 1) != 1)
 
 
 # -------------------------------------------------------------------------------------- all files

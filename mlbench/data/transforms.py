@@ -1,6 +1,6 @@
 """From a decoded image to the uint8 pixels [3, S, S] that a model sees.
 
-Geometry is Pillow's, antialiased when shrinking. Every random choice comes from the generator that
+Resizing antialiases when it shrinks. Every random choice comes from the generator that
 is passed in, so the augmentation of an image depends on its seed alone.
 """
 
@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -30,21 +28,20 @@ from mlbench.text import first_error, unknown
 from mlbench.types import Augmentation, Settings, SuiteError
 
 
-def test_transform(settings: Settings) -> Callable[[Image.Image], Tensor]:
-    """An image of any size -> uint8 [3, S, S], S = ``settings.image_size``.
+def test_transform(settings: Settings) -> Callable[[Tensor], Tensor]:
+    """An image uint8 [3, H, W] of any size -> uint8 [3, S, S], S = ``settings.image_size``.
 
     Resized to S, or resized to ``preprocessing.resize`` and cropped from the centre.
 
     Raises:
         SuiteError: ``preprocessing.resize`` is smaller than the image size.
     """
-    view = _view(settings)
-    return lambda image: _pixels(view(image))
+    return _view(settings)
 
 
 def train_transform(
     settings: Settings,
-) -> Callable[[Image.Image, np.random.Generator], Tensor]:
+) -> Callable[[Tensor, np.random.Generator], Tensor]:
     """As ``test_transform``, after the steps of ``settings.augmentation`` in order.
 
     A step that crops returns the S x S image itself, which the steps after it see; without such a
@@ -59,10 +56,10 @@ def train_transform(
     if len(croppers) > 1:
         raise SuiteError(f"the augmentation crops twice ({', '.join(croppers)}); keep one of them")
 
-    def transform(image: Image.Image, rng: np.random.Generator) -> Tensor:
+    def transform(image: Tensor, rng: np.random.Generator) -> Tensor:
         for step in steps:
             image = step(image, rng, view)
-        return _pixels(image if croppers else view(image))
+        return image if croppers else view(image)
 
     return transform
 
@@ -75,11 +72,7 @@ def _view(settings: Settings) -> View:
             f"preprocessing.resize {resize} is smaller than image_size {size}, which is cropped "
             f"from it; choose a resize of at least {size}, or none"
         )
-    return View(size, resize, Image.Resampling[settings.preprocessing.interpolation.upper()])
-
-
-def _pixels(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    return View(size, resize, settings.preprocessing.interpolation, settings.decoder)
 
 
 STEPS: dict[str, type[Step]] = {

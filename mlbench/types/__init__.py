@@ -17,7 +17,7 @@ NAMES = {
     "cards": "Archive Dataset DatasetCard Edition Proof Recipe Released Reported SplitCard",
     "errors": "DataError DivergedError MeasureError MlbenchError PackError PluginError StoreError "
     "SuiteError WeightsError",
-    "literals": "Graph ObjectCounts Precision Selection Split Targets Tier Track",
+    "literals": "Decoder Graph ObjectCounts Precision Selection Split Targets Tier Track",
     "model_files": "DEFAULT_THRESHOLD ModelFile ModelInfo",
     "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss unknown_objects",
     "runs": "Efficiency EpochLog LabelNoise Latency Places Predictions Progress RunRecord RunSpec "

@@ -15,7 +15,7 @@ from pydantic import (
     PositiveInt,
 )
 
-from mlbench.types.literals import Selection
+from mlbench.types.literals import Decoder, Selection
 
 
 class Value(BaseModel):
@@ -105,6 +105,8 @@ class Settings(Value):
         backbone, head, loss: plugin names; ``*_options`` go to their factories.
         weights: initial weights of the backbone: ``default`` (downloaded), ``none`` or
             ``sha256:...`` of a file.
+        decoder: of the images. ``turbo`` differs from ``pillow`` by a grey level at most, where
+            images are resized; ``nvjpeg`` needs CUDA, and differs in the colours of edges, too.
         epochs, batch_size: the budget; the batch size is global, over all processes.
         backbone_lr_scale: learning rate of the backbone relative to the head.
         frozen_stages: number of stages of the backbone, from the input, that are not trained; -1
@@ -131,6 +133,7 @@ class Settings(Value):
     image_size: PositiveInt = 448
     preprocessing: Preprocessing = Preprocessing()
     augmentation: tuple[Augmentation, ...] = ()
+    decoder: Decoder = "turbo"
     epochs: PositiveInt = 20
     batch_size: PositiveInt = 32
     optimizer: Optimizer = Optimizer()

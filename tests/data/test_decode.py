@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from mlbench.data import decode as module
-from mlbench.data.decode import MAX_PIXELS, decode, problems, unusable
+from mlbench.data.decode import MAX_PIXELS, decode, load, plain_jpeg, problems, unusable
 from mlbench.types import DataError
 
 
@@ -184,6 +185,94 @@ def test_wherever_a_file_is_cut_it_is_refused(tmp_path_factory, part, suffix):
     file.write_bytes(content[: int(part * len(content))])
     with pytest.raises(DataError):
         decode(file)
+
+
+# ------------------------------------------------------------------------------------ as a tensor
+JPEGS: dict[str, dict[str, object]] = {
+    "plain": {},
+    "progressive": {"progressive": True},
+    "full colour": {"subsampling": 0},
+    "half colour": {"subsampling": 1},
+    "restart markers": {"restart_marker_rows": 1},
+    "comment": {"comment": b"a comment"},
+}
+
+
+def differences(file):
+    """Grey levels between the two decoders."""
+    ours, pillows = load(file), load(file, "pillow")
+    assert ours.dtype == torch.uint8 and ours.shape == pillows.shape
+    assert np.array_equal(pillows.permute(1, 2, 0), np.asarray(decode(file)))
+    return (ours.int() - pillows.int()).abs().max()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (17, 33), (160, 121)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("name", JPEGS)
+def test_turbo_gives_the_pixels_of_pillow(tmp_path, name, mode, size):
+    file = saved(tmp_path, gradient(*size).convert(mode), "a.jpg", **JPEGS[name])
+    assert plain_jpeg(file) is not None
+    assert differences(file) <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("block", ["exif", "xmp"])
+def test_turbo_leaves_turned_jpegs_to_pillow(tmp_path, orientation, block):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    xmp = f'<x:xmpmeta tiff:Orientation="{orientation}"/>'.encode()
+    how = {"exif": exif} if block == "exif" else {"xmp": xmp}
+    file = saved(tmp_path, gradient(), "a.jpg", **how)
+    assert differences(file) <= 1
+    assert block == "xmp" or (plain_jpeg(file) is None) == (orientation != 1)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("exif", [b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0nonsense"])
+def test_a_damaged_exif_block_turns_nothing(tmp_path, exif):
+    assert differences(saved(tmp_path, gradient(), "a.jpg", exif=exif)) <= 1
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "I;16", "CMYK"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "webp", "gif", "bmp"])
+def test_what_turbo_cannot_read_is_pillows(tmp_path, mode, suffix):
+    image = Image.new(mode, (9, 5)) if mode == "I;16" else gradient(9, 5).convert(mode)
+    try:
+        file = saved(tmp_path, image, f"a.{suffix}")
+    except (OSError, KeyError, ValueError):
+        pytest.skip("the format has no such mode")
+    if suffix != "jpg" or mode == "CMYK":
+        assert plain_jpeg(file) is None
+    assert differences(file) <= 1
+
+
+@pytest.mark.parametrize(("make", "reason"), BAD)
+def test_a_bad_file_is_named_by_either_decoder(tmp_path, make, reason):
+    file = make(tmp_path)
+    for decoder in ("turbo", "pillow"):
+        with pytest.raises(DataError, match=reason):
+            load(file, decoder)
+
+
+@given(part=st.floats(0, 1), progressive=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_cut_jpeg_is_good_for_both_decoders_or_for_neither(tmp_path_factory, part, progressive):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    folder = tmp_path_factory.mktemp("cut")
+    file = saved(folder, Image.fromarray(noise), "a.jpg", progressive=progressive)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(part * len(content))])
+    if problems([file], folder / "cache", 1):
+        with pytest.raises(DataError):
+            load(file)
+    else:
+        assert differences(file) <= 1
+
+
+def test_turbo_gives_the_pixels_of_pillow_on_photographs(real_data):
+    files = sorted((real_data / "coco-mini").rglob("*.jpg"))[::40]
+    assert len(files) > 50
+    assert max(differences(file) for file in files) <= 1
 
 
 # ------------------------------------------------------------------------------- verify all files

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from mlbench.data.decode import decode
+from mlbench.data.decode import as_tensor, load
 from mlbench.data.transforms import test_transform
 from mlbench.engine.evaluation import BATCH, to_device
 from mlbench.engine.model import autocast
@@ -151,8 +151,8 @@ class TrainedModel:
         """uint8 [3, S, S], or why the picture cannot be read."""
         try:
             if isinstance(image, str | PathLike):
-                return self._transform(decode(Path(image)))
-            return self._transform(_as_pillow(image))
+                return self._transform(load(Path(image), self.info.spec.settings.decoder))
+            return self._transform(as_tensor(_as_pillow(image)))
         except DataError as error:
             return str(error)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlbench.types import MlbenchError, Track
+from mlbench.types import Decoder, MlbenchError, Track
 
 matrix_option = partial(typer.Option, rich_help_panel="What to run")
 training_option = partial(typer.Option, rich_help_panel="Training")
@@ -67,6 +67,10 @@ def run(
     image_size: Annotated[
         int | None, training_option(min=1, help="Side length of the images in pixels.")
     ] = None,
+    decoder: Annotated[
+        Decoder | None,
+        training_option(help="What decodes and resizes images: turbo (the default) or pillow."),
+    ] = None,
     weights: Annotated[
         str | None,
         training_option(help="Initial weights of the backbone: default, none, or a file."),
@@ -110,7 +114,8 @@ def run(
         "device": device,
         "gpus": gpus,
         "retry_diverged": retry_diverged or None,
-        "settings": _given({"epochs": epochs, "image_size": image_size}) or None,
+        "settings": _given({"epochs": epochs, "image_size": image_size, "decoder": decoder})
+        or None,
     }
     try:
         asked = matrix.read_matrix(_given(flags), set_ or (), suite)

@@ -116,7 +116,14 @@ def load(file: Path, decoder: Decoder = "turbo") -> Tensor:
     if data is not None:
         with suppress(RuntimeError):  # a damaged file, whose fault Pillow names
             return _decode_jpeg(torch.from_numpy(data))
-    return torch.from_numpy(np.array(decode(file))).permute(2, 0, 1)
+    return as_tensor(decode(file))
+
+
+def as_tensor(image: Image.Image) -> Tensor:
+    """An RGB image of Pillow in the form of ``load``."""
+    import torch
+
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def _decode_jpeg(data: Tensor) -> Tensor:

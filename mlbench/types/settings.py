@@ -105,8 +105,8 @@ class Settings(Value):
         backbone, head, loss: plugin names; ``*_options`` go to their factories.
         weights: initial weights of the backbone: ``default`` (downloaded), ``none`` or
             ``sha256:...`` of a file.
-        decoder: of the images. ``turbo`` differs from ``pillow`` by a grey level at most, where
-            images are resized; ``nvjpeg`` needs CUDA, and differs in the colours of edges, too.
+        decoder: of the images. ``turbo`` is faster, and differs from ``pillow`` by a grey level
+            where images are resized.
         epochs, batch_size: the budget; the batch size is global, over all processes.
         backbone_lr_scale: learning rate of the backbone relative to the head.
         frozen_stages: number of stages of the backbone, from the input, that are not trained; -1

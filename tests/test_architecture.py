@@ -58,7 +58,7 @@ LANES = {
 BUDGETS = {
     "mlbench": 13_500,
     "plugins/mlbench_plugins": 8_000,
-    "plugins/mlbench_tools": 8_000,
+    "plugins/mlbench_tools": 8_700,
     "tests": 18_500,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""

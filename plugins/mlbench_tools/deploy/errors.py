@@ -1,0 +1,215 @@
+"""``mlbench errors RUN``: a run's mistakes with pictures, and labels that are probably wrong."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlbench.cli.console import Cache, Data, Results, cache_folder, data_folder, thread_count
+from mlbench.files import atomic_write
+from mlbench.text import count
+from mlbench.types import DataError, Predictions, RunRecord, SuiteError, WeightsError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mlbench.types import Index, Splits
+    from mlbench_tools.deploy.mistakes import Suspect
+
+EXAMPLES = """
+Examples:
+
+  mlbench errors cc19c684 --out errors --data ~/data
+
+  mlbench run --plugins gap --datasets manifest:errors/corrections.csv
+"""
+
+SIDE = 160
+"""Longer side of a thumbnail, in pixels."""
+SEPARATOR = ";"
+
+
+def errors(
+    run: Annotated[str, typer.Argument(help="The id of a run, or its beginning.")],
+    out: Annotated[Path, typer.Option(help="Folder to write index.html and corrections.csv to.")],
+    data: Data = None,
+    results: Results = Path("results"),
+    most: Annotated[int, typer.Option(min=1, help="Pictures of each kind for a label.")] = 8,
+    cache: Cache = None,
+) -> None:
+    """Show the confident mistakes of each label, and the labels that are probably wrong."""
+    from mlbench.data.open import open_run
+    from mlbench.store import Store
+    from mlbench.types import Places
+    from mlbench_tools.deploy.mistakes import suspects
+
+    store = Store(results)
+    record = store.find(run)
+    if record is None:
+        raise SuiteError(f"{results} has no run {run}; give an id of a board, or --results DIR")
+    predictions = store.predictions(record)
+    places = Places(
+        data=data or data_folder(),
+        results=results,
+        cache=cache or cache_folder(),
+        workers=thread_count(),
+    )
+    splits = open_run(record.spec, places)
+    test = _in_order(splits, predictions, record)
+    found = suspects(predictions, _calibration(store.run_folder(record.run_id)), most)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        shown = {one.image for mine in found for one in mine}
+        thumbnails = {i: _thumbnail(test.files[i], out, i) for i in sorted(shown)}
+        _write_page(out / "index.html", record, predictions, test, found, thumbnails)
+        wrong = [one for mine in found for one in mine if one.label_error]
+        _write_corrections(out / "corrections.csv", splits, test, wrong)
+    except OSError as error:
+        raise SuiteError(f"--out {out} cannot be written ({error.strerror or error})") from error
+    typer.echo(
+        f"{out / 'index.html'}: {count(len(record.label_names), 'label')}, "
+        f"{count(len(shown), 'picture')}\n"
+        f"{out / 'corrections.csv'}: all images, first those of {count(len(wrong), 'label')} that "
+        "may be wrong; edit its labels, then use it as --datasets "
+        f"manifest:{out / 'corrections.csv'}"
+    )
+
+
+def _in_order(splits: Splits, predictions: Predictions, record: RunRecord) -> Index:
+    """The test split in the order of the predictions.
+
+    Raises:
+        DataError: it has other images.
+    """
+    import numpy as np
+
+    places = {key: i for i, key in enumerate(splits.test.keys)}
+    if set(places) != set(predictions.keys):
+        raise DataError(
+            f"the test split of {record.spec.dataset} has {len(places):,} images, not the "
+            f"{len(predictions.keys):,} of run {record.run_id}; give the data that it was scored on"
+        )
+    return splits.test.take(np.array([places[key] for key in predictions.keys]))
+
+
+def _calibration(folder: Path) -> NDArray[np.float64] | None:
+    """That of the run's model, if it was kept and calibrated."""
+    import numpy as np
+
+    from mlbench.engine.checkpoint import load
+
+    try:
+        found = load(folder / "checkpoint.safetensors").info.calibration
+    except WeightsError:
+        return None
+    return None if found is None else np.array(found)
+
+
+def _thumbnail(file: Path, out: Path, image: int) -> str:
+    """Write a small copy of an image; returns its path in the folder, empty if it is unreadable."""
+    from mlbench.data.decode import decode
+
+    try:
+        small = decode(file)
+    except DataError:
+        return ""
+    small.thumbnail((SIDE, SIDE))
+    target = out / "thumbnails" / f"{image}.jpg"
+    target.parent.mkdir(exist_ok=True)
+    small.save(target, quality=80)
+    return f"thumbnails/{image}.jpg"
+
+
+def _write_page(
+    file: Path,
+    record: RunRecord,
+    predictions: Predictions,
+    test: Index,
+    found: Sequence[Sequence[Suspect]],
+    thumbnails: Mapping[int, str],
+) -> None:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from mlbench_tools.deploy.mistakes import confusions, curve
+
+    names, targets = record.label_names, predictions.targets
+    labels = []
+    for c, confused in enumerate(confusions(predictions, names)):
+        precision = record.average_precision[c] if record.average_precision else None
+        labels.append(
+            {
+                "name": names[c],
+                "ap": precision,
+                "positives": int((targets[:, c] == 1).sum()),
+                "curve": curve(predictions.logits[:, c], targets[:, c]),
+                "confused": confused,
+                "groups": _groups(found[c], names, test, thumbnails),
+            }
+        )
+    labels.sort(key=lambda one: (one["ap"] is None, one["ap"]))
+    environment = Environment(
+        loader=PackageLoader("mlbench_tools.deploy"), autoescape=True, undefined=StrictUndefined
+    )
+    text = environment.get_template("errors.html").render(
+        title=record.spec.title, run=record.run_id, data=record.identity, labels=labels
+    )
+    with atomic_write(file) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _groups(
+    mine: Sequence[Suspect], names: Sequence[str], test: Index, thumbnails: Mapping[int, str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Heading -> pictures."""
+    import numpy as np
+
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for one in mine:
+        if one.label_error:
+            heading = f"Label probably wrong: given as {one.kind}"
+        else:
+            heading = "Missed" if one.kind == "present" else "Found where it is not"
+        given = [names[c] for c in np.flatnonzero(test.targets[one.image] == 1).tolist()]
+        groups.setdefault(heading, []).append(
+            {
+                "file": thumbnails[one.image],
+                "key": test.keys[one.image],
+                "score": f"{one.score:.2f}",
+                "given": ", ".join(given) or "no label",
+            }
+        )
+    return groups
+
+
+def _write_corrections(file: Path, splits: Splits, test: Index, wrong: Sequence[Suspect]) -> None:
+    """A table that ``manifest:`` reads: every image with its labels, the doubtful ones first.
+
+    Two more columns say what to add and what to remove. Unknown labels, which a list cannot say,
+    take a column for each label, and no other columns can stand beside those.
+    """
+    import numpy as np
+
+    names = splits.names
+    add: dict[str, list[str]] = {}
+    remove: dict[str, list[str]] = {}
+    for one in sorted(wrong, key=lambda one: -one.wrongness):
+        place = add if one.kind == "absent" else remove
+        place.setdefault(test.keys[one.image], []).append(names[one.label])
+    parts = (("test", test), ("train", splits.train), ("train", splits.validation or ()))
+    rows = [(split, *sample) for split, index in parts for sample in index]
+    rows.sort(key=lambda row: row[3] not in add and row[3] not in remove)
+    wide = any(bool((target < 0).any()) for _, _, target, _ in rows)
+    with atomic_write(file) as part, part.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        columns = names if wide else ("labels", "add", "remove")
+        table.writerow(["image", "split", *columns])
+        for split, path, target, key in rows:
+            states = ["" if state < 0 else int(state) for state in target.tolist()]
+            listed = SEPARATOR.join(names[c] for c in np.flatnonzero(target == 1).tolist())
+            doubts = [SEPARATOR.join(found.get(key, ())) for found in (add, remove)]
+            table.writerow([str(path.resolve()), split, *(states if wide else [listed]), *doubts])

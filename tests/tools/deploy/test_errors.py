@@ -1,0 +1,90 @@
+"""``mlbench errors``: planted label errors are found, and the table comes back as a data set."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+
+from mlbench.data.open import open_splits
+from mlbench.types import Predictions
+from mlbench_tools.deploy.mistakes import confusions, curve, suspects
+from tests.tools.weights.released import FEW
+
+
+def scored(seed=0, images=400, shift=0.0):
+    """Well separated logits for 3 labels, and the labels that they tell."""
+    rng = np.random.default_rng(seed)
+    truth = (rng.random((images, 3)) < 0.3).astype(np.int8)
+    logits = (truth * 6 - 3 + shift + rng.normal(0, 0.7, truth.shape)).astype(np.float32)
+    return logits, truth
+
+
+def predictions(logits, targets):
+    return Predictions(logits, targets, tuple(map(str, range(len(logits)))))
+
+
+@pytest.mark.parametrize("shift", [0.0, 2.5, -2.5])
+def test_planted_label_errors_are_found_and_nothing_else(shift):
+    """However far all scores are shifted, as asymmetric losses do.
+
+    The model is surer of the true state of these four than it is on average.
+    """
+    logits, truth = scored(shift=shift)
+    planted = {(5, 0), (17, 0), (40, 1), (99, 2)}
+    given = truth.copy()
+    for i, c in planted:
+        given[i, c] = 1 - given[i, c]
+        logits[i, c] += 1 if truth[i, c] else -1
+    found = suspects(predictions(logits, given))
+    wrong = {(one.image, one.label) for mine in found for one in mine if one.label_error}
+    certain = {(one.image, one.label) for mine in found for one in mine[:2]}
+    assert planted <= wrong and {(5, 0), (17, 0)} <= certain
+    for mine in found:
+        assert [one.wrongness for one in mine] == sorted((s.wrongness for s in mine), reverse=True)
+    given[5, 0] = -1
+    found = suspects(predictions(logits, given))
+    assert not any(one.image == 5 for one in found[0]), "unknown labels are no errors"
+
+
+def test_labels_that_are_mistaken_for_each_other_are_named():
+    logits, truth = scored()
+    logits[:, 0] = np.maximum(logits[:, 0], logits[:, 1])  # label 1 looks like label 0
+    confused = confusions(predictions(logits, truth), ("cat", "dog", "sun"))
+    assert confused[0][0][0] == "dog" and confused[0][0][1] > 0.6
+    assert all(name != "cat" for name, _ in confused[0])
+
+
+def test_the_curve_of_a_perfect_label_is_the_upper_edge():
+    targets = np.array([1, 1, 0, 0], np.int8)
+    points = curve(np.array([4.0, 3.0, 2.0, 1.0]), targets).split()
+    assert points[:2] == ["50.0,0.0", "100.0,0.0"]
+    assert curve(np.zeros(3), np.ones(3, np.int8)) == ""
+
+
+def test_the_table_is_a_data_set_with_the_same_labels(cli, trained, cache, tmp_path):
+    out = tmp_path / "errors"
+    done = cli("errors", trained.name[:8], "--out", out, "--results", trained.parent.parent)
+    assert done.code == 0 and "manifest:" in done.out, done.err
+    page = (out / "index.html").read_text(encoding="utf-8")
+    pictures = re.findall(r'img src="([^"]+)"', page)
+    assert pictures and all((out / picture).is_file() for picture in pictures)
+    before = open_splits("synthetic", FEW, None, cache)
+    after = open_splits(f"manifest:{out / 'corrections.csv'}", {}, None, cache)
+
+    def labels(splits):
+        pairs = [*splits.train, *splits.test]
+        return {
+            one.file.resolve(): {splits.names[c] for c in np.flatnonzero(one.target == 1)}
+            for one in pairs
+        }
+
+    assert labels(after) == labels(before)
+    with (out / "corrections.csv").open(encoding="utf-8", newline="") as stream:
+        doubtful = [bool(row["add"] or row["remove"]) for row in csv.DictReader(stream)]
+    assert doubtful == sorted(doubtful, reverse=True)
+
+
+def test_other_data_are_refused(cli, trained, tmp_path):
+    flags = ("--out", tmp_path / "errors", "--results", trained.parent.parent)
+    assert "has no run" in cli("errors", "zzz", *flags).err

@@ -35,7 +35,7 @@ def test_planted_label_errors_are_found_and_nothing_else(shift):
     given = truth.copy()
     for i, c in planted:
         given[i, c] = 1 - given[i, c]
-        logits[i, c] += 1 if truth[i, c] else -1
+        logits[i, c] = shift + (4.5 if truth[i, c] else -4.5)
     found = suspects(predictions(logits, given))
     wrong = {(one.image, one.label) for mine in found for one in mine if one.label_error}
     certain = {(one.image, one.label) for mine in found for one in mine[:2]}

@@ -6,13 +6,14 @@ Representation for Multi-Label Image Recognition", ICCV 2019, section 3.2.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench_plugins.layers.numerics import chunk_size, has_kernels
+from mlbench_plugins.layers.numerics import at_least_float32, blocks, chunk_size, has_kernels
 
 
 class SemanticDecoupling(nn.Module):
@@ -50,9 +51,8 @@ class SemanticDecoupling(nn.Module):
 def tanh_scores(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
     """sum_k weight_k tanh(pixels_mk words_ck) -> [C, M], in memory that does not grow with C.
 
-    The hyperbolic tangents, M x C x K numbers, are computed for a few labels at a time and once
-    more in the backward pass instead of being kept. On GPUs by Triton kernels, with the sum in
-    float32.
+    The hyperbolic tangents, M x C x K numbers, are computed in parts and once more in the backward
+    pass instead of being kept. On GPUs by Triton kernels, with the sum in float32.
     """
     words_CK, weight_K = words_CK.to(pixels_MK.dtype), weight_K.to(pixels_MK.dtype)
     if torch.is_grad_enabled():
@@ -66,18 +66,22 @@ def _forward(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
         from mlbench_plugins.layers import decoupling_kernels
 
         return decoupling_kernels.scores(pixels_MK, words_CK, weight_K)
-    size = chunk_size(pixels_MK.numel(), pixels_MK)
+    pixels, channels = pixels_MK.shape
+    labels = len(words_CK)
+    # One piece of memory for all blocks: to be given new pages costs more than the products.
+    room = pixels_MK.new_empty(min(chunk_size(channels, pixels_MK), pixels * labels) * channels)
+    scores_CM = pixels_MK.new_empty(labels, pixels)
     weight_K1 = weight_K[:, None]  # a matrix, as flop counters do not see products with vectors
-    scores_GM1 = [_tanh(pixels_MK, words_GK) @ weight_K1 for words_GK in words_CK.split(size)]
-    return torch.cat(scores_GM1).squeeze(-1)
-
-
-def _tanh(pixels_MK: Tensor, words_GK: Tensor) -> Tensor:
-    return (pixels_MK * words_GK[:, None]).tanh_()
+    for m, c in blocks(pixels, labels, channels, pixels_MK):
+        factors = pixels_MK[m], words_CK[c, None]
+        shape = torch.broadcast_shapes(*(x.shape for x in factors))
+        t_GMK = torch.mul(*factors, out=room[: math.prod(shape)].view(shape)).tanh_()
+        scores_CM[c, m] = (t_GMK @ weight_K1).squeeze(-1)
+    return scores_CM
 
 
 class _TanhScores(torch.autograd.Function):
-    """The sum and its derivatives, chunked over labels."""
+    """The sum and its derivatives, in parts that fit into a cache."""
 
     @staticmethod
     def forward(ctx: Any, pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
@@ -93,18 +97,24 @@ class _TanhScores(torch.autograd.Function):
             from mlbench_plugins.layers import decoupling_kernels
 
             return decoupling_kernels.scores_backward(grad_CM, pixels_MK, words_CK, weight_K)
+        x_MK, words, weight = map(at_least_float32, ctx.saved_tensors)
+        grad_CM = at_least_float32(grad_CM)
         # The terms of the 1 in 1 - t^2 are plain products; the loop subtracts those of t^2.
-        grad_pixels_MK = grad_CM.T @ words_CK
-        grad_words = grad_CM @ pixels_MK
-        grad_weight_K = torch.zeros_like(weight_K)
-        size = chunk_size(pixels_MK.numel(), pixels_MK)
-        for begin in range(0, len(words_CK), size):
-            rows = slice(begin, begin + size)
-            t_GMK, grad_G1M = _tanh(pixels_MK, words_CK[rows]), grad_CM[rows, None]
-            grad_weight_K += (grad_G1M @ t_GMK).sum(dim=(0, 1))
-            t_GMK.square_()
-            grad_words[rows] -= (grad_G1M @ (t_GMK * pixels_MK)).squeeze(1)
-            t_GMK *= grad_G1M.transpose(1, 2)
-            t_GMK *= words_CK[rows, None]
-            grad_pixels_MK -= t_GMK.sum(dim=0) if len(t_GMK) > 1 else t_GMK[0]
-        return grad_pixels_MK * weight_K, grad_words * weight_K, grad_weight_K
+        grad_x_MK, grad_words, grad_weight = (
+            grad_CM.T @ words,
+            grad_CM @ x_MK,
+            torch.zeros_like(weight),
+        )
+        size = chunk_size(2 * x_MK.shape[1], x_MK)
+        room_2MK = x_MK.new_empty(2, min(size, len(x_MK)), x_MK.shape[1])
+        parts = zip(x_MK.split(size), grad_x_MK.split(size), grad_CM.split(size, 1), strict=True)
+        for x_RK, grad_x_RK, grad_CR in parts:
+            t_RK, product_RK = room_2MK[:, : len(x_RK)]
+            for word_K, grad_word_K, grad_R in zip(words, grad_words, grad_CR, strict=True):
+                torch.mul(x_RK, word_K, out=t_RK).tanh_()
+                grad_weight.addmv_(t_RK.T, grad_R)
+                torch.mul(t_RK.square_(), x_RK, out=product_RK)
+                grad_word_K.addmv_(product_RK.T, grad_R, alpha=-1)
+                grad_x_RK.addcmul_(t_RK.mul_(grad_R[:, None]), word_K, value=-1)
+        grads = grad_x_MK * weight, grad_words * weight, grad_weight
+        return tuple(x.to(pixels_MK.dtype) for x in grads)

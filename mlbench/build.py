@@ -186,7 +186,7 @@ def feature_identity(spec: RunSpec, model: MultiLabelModel) -> dict[str, object]
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
         "device": model.mean.device.type,
-        "precision": "fp32",
+        "precision": "tf32" if str(spec.precision) == "tf32" else "fp32",
         "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "pillow")},
     }
 

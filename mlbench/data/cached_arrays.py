@@ -173,13 +173,13 @@ class CachedArray:
         """Read into ``row``; False if it does not match its checksum."""
         mark, record = bytearray(_MARK), self._row_bytes + _MARK
         try:
-            count = os.preadv(self._descriptor, [row.data, mark], position * record)
+            whole = os.preadv(self._descriptor, [row.data, mark], position * record) == record
         except OSError:  # of the disk
-            count = 0
+            whole = False
+        if whole and self._checked[position]:
+            return True
         found = int.from_bytes(mark, "little")
-        good = count == record and (
-            bool(self._checked[position]) or found == self._checksum(row, position)
-        )
+        good = whole and found == self._checksum(row, position)
         self._checked[position] = good
         if not good and (found or self.finished):
             self._report(f"row {position + 1:,} of {len(self):,}")

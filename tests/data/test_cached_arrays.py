@@ -1,5 +1,6 @@
 """Arrays in the cache are right or made again, whatever happened to their file."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlbench.data.cached_arrays import CachedArray
+from mlbench.data.cached_arrays import CachedArray, pixel_code
 
 N, ROW = 10, (3, 4)
 
@@ -158,7 +159,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from mlbench.data.cached_arrays import CachedArray
+from mlbench.data.cached_arrays import CachedArray, pixel_code
 def right(positions):
     return positions[:, None] * 100_000 + np.arange(1, 100_001)
 array = CachedArray(Path(sys.argv[1]), "maps", (6, 100_000), np.int64, right)
@@ -177,3 +178,15 @@ def test_processes_that_make_one_array_disturb_neither_each_other_nor_a_reader(t
     assert subprocess.run([*command, "3"], check=False).returncode == 0
     assert [writer.wait() for writer in writers] == [0, 0]
     assert subprocess.run([*command, "1"], check=False, stderr=-1, text=True).stderr == ""
+
+
+@pytest.mark.parametrize("module", ["decode", "loader", "transforms", "augmentation"])
+def test_a_change_of_any_code_that_makes_pixels_changes_its_digest(module, monkeypatch):
+    before, real = pixel_code(), inspect.getsource
+    assert pixel_code() == before
+
+    def changed(found):
+        return real(found) + ("#" if found.__name__ == f"mlbench.data.{module}" else "")
+
+    monkeypatch.setattr(inspect, "getsource", changed)
+    assert pixel_code() != before

@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py                          all sections, about three minutes
     python benchmarks/gpu.py --only kernels,step      some of them
+    python benchmarks/gpu.py --sweep                  tiles of the Triton kernels instead
 
 Calls are timed as CUDA graphs (the step excepted) by events; the median of five rounds counts.
 Numbers are of one machine: compare the ratios. Without a GPU, everything runs once in a small size,
@@ -297,13 +298,18 @@ SECTIONS = {"kernels": kernels, "heads": heads, "step": step}
 """Sections take a function that tells whether there is time for another row."""
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, between commas")
     parser.add_argument(
         "--seconds", type=float, default=75 if CUDA else 20, help="limit of a section"
     )
+    parser.add_argument("--sweep", action="store_true", help="try tiles of the kernels instead")
     chosen = parser.parse_args()
+    if chosen.sweep:
+        from gpu_tiles import main as sweep
+
+        return sweep()
     device = torch.cuda.get_device_name() if CUDA else f"CPU, {torch.get_num_threads()} threads"
     print(f"{device}, torch {torch.__version__}")
     for name in chosen.only.split(","):

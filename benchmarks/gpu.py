@@ -24,6 +24,9 @@ if not CUDA:
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 DEVICE = "cuda" if CUDA else "cpu"
 
+from gpu_tiles import sweep  # noqa: E402
+from test_heads import plain_attention, plain_decoupling  # noqa: E402
+
 from mlbench import registry  # noqa: E402
 from mlbench.contracts.made_up import made_up_context  # noqa: E402
 from mlbench.engine.flops import count  # noqa: E402
@@ -36,6 +39,7 @@ OPTIONS = {"msrn": {"classifier": "elementwise"}}  # its MLP has 1.6 billion wei
 if not CUDA:
     OPTIONS["ssgrl"] = {"hidden_dim": 8, "intermediary_dim": 8, "output_dim": 8}
 ROUNDS = 5
+LAST = {"memory_format": torch.channels_last}
 KERNELS = decoupling.has_kernels if CUDA else (lambda x: x.dtype != torch.float64)
 autocast = functools.partial(torch.autocast, DEVICE, dtype=torch.bfloat16)
 
@@ -112,33 +116,19 @@ def plain_scores(pixels_MK, words_CK, weight_K):
     return (torch.tanh(pixels_MK * words_CK[:, None]) * weight_K).sum(dim=-1)
 
 
-def plain_decoupling(layer, x_BDHW, words_CK):
-    """SSGRL, eq. 1 to 5, with all B x N x C x K tanh values at once and two linear layers."""
-    x_BND = x_BDHW.flatten(2).transpose(1, 2)
-    joint_BNCK = torch.tanh(layer.visual(x_BND)[:, :, None] * words_CK)
-    alpha_BNC = layer.score(layer.mix(joint_BNCK)).squeeze(-1).softmax(dim=1)
-    return alpha_BNC.transpose(1, 2).to(x_BND.dtype) @ x_BND
-
-
-def plain_attention(x_BDHW, labels_CD):
-    """MSRN's attention, with all B x N x C x D weights at once."""
-    x_BN1D = x_BDHW.flatten(2).transpose(1, 2)[:, :, None].float()
-    return ((x_BN1D * labels_CD).softmax(dim=1) * x_BN1D).sum(dim=1)
-
-
 def pieces(labels):
     """Name, plain form, fast form, inputs and number of special functions of a forward pass."""
     width, channels, maps = (1024, 2048, 512) if CUDA else (8, 16, 8)
     make = functools.partial(torch.randn, device=DEVICE, dtype=torch.bfloat16)
-    rows, last = BATCH * SIDE**2, {"memory_format": torch.channels_last}
+    rows = BATCH * SIDE**2
     layer = decoupling.SemanticDecoupling(channels, width).to(DEVICE)
     plain = functools.partial(plain_decoupling, layer)
     words, weight = make(labels, width), make(width) / width**0.5
     inputs = [make(rows, width), words, weight]
     yield "scores", plain_scores, decoupling.tanh_scores, inputs, rows * labels * width
-    inputs = [make(BATCH, channels, SIDE, SIDE).contiguous(**last), words]
+    inputs = [make(BATCH, channels, SIDE, SIDE).contiguous(**LAST), words]
     yield "decoupling", plain, layer, inputs, rows * labels * width
-    inputs = [make(BATCH, maps, SIDE, SIDE).contiguous(**last), make(labels, maps).float()]
+    inputs = [make(BATCH, maps, SIDE, SIDE).contiguous(**LAST), make(labels, maps).float()]
     fast = channel_attention.channel_attention
     yield "attention", plain_attention, fast, inputs, rows * labels * maps
 
@@ -205,75 +195,64 @@ def difference(plain, function, inputs):
 
 
 # ------------------------------------------------------------------------------- heads and the step
-def make_head(name, spec, labels):
-    given = (spec, made_up_context(labels, words=300))
-    return registry.make("head", name, given, OPTIONS.get(name, {})).to(DEVICE)
-
-
-def head_names():
-    names = sorted(plugin.name for plugin in registry.plugins("head"))
-    return names if CUDA else [name for name in names if name in ("gap", *OPTIONS)]
+def each_head(spec, in_time, row, last=()):
+    """Print a row of numbers for each head, while there is time."""
+    names = sorted(plugin.name for plugin in registry.plugins("head") if plugin.name != "gap")
+    names = ["gap", *(name for name in names if CUDA or name in OPTIONS), *last]
+    for labels in LABELS:
+        for name in names:
+            if in_time():
+                with reported(f"{name} {labels}"):
+                    given = (spec, made_up_context(labels, words=300))
+                    head = registry.make("head", name, given, OPTIONS.get(name, {})).to(DEVICE)
+                    print(f"{name:18} {labels:5} {row(head, labels)}", flush=True)
 
 
 def heads(in_time):
     """Each head alone on random maps: inference in evaluation mode, then training."""
     spec = registry.find("backbone", BACKBONE).load()(weights="none", image_size=IMAGE).spec
     maps = [torch.randn(BATCH, v.channels, IMAGE // v.stride, IMAGE // v.stride) for v in spec]
-    maps = [x.to(DEVICE, torch.bfloat16, memory_format=torch.channels_last) for x in maps]
+    maps = tuple(x.to(DEVICE, torch.bfloat16, **LAST) for x in maps)
+
+    def row(head, _):
+        trained = [p for p in head.parameters() if p.requires_grad]
+
+        def train():
+            with autocast():
+                found = head(maps)
+            loss = sum(found.aux.values(), found.logits.float().mean())
+            return torch.autograd.grad(loss, trained, allow_unused=True)
+
+        ahead = milliseconds(functools.partial(forward, head.eval(), [maps]))
+        head.train()
+        return f"{ahead:7.3f} {milliseconds(train):7.3f} {peak_mib(train):9.0f}"
+
     print("head              labels  fwd ms  f+b ms  peak MiB")
-    for labels in LABELS:
-        for name in head_names():
-            if not in_time():
-                return
-            with reported(f"{name} {labels}"):
-                head = make_head(name, spec, labels)
-                trained = [p for p in head.parameters() if p.requires_grad]
-
-                def train(head=head, trained=trained):
-                    with autocast():
-                        found = head(tuple(maps))
-                    loss = sum(found.aux.values(), found.logits.float().mean())
-                    return torch.autograd.grad(loss, trained, allow_unused=True)
-
-                head.eval()
-                ahead = milliseconds(lambda head=head: forward(head, (tuple(maps),)))
-                head.train()
-                back, memory = milliseconds(train), peak_mib(train)
-                print(
-                    f"{name:18} {labels:5} {ahead:7.3f} {back:7.3f} {memory:9.0f}",
-                    flush=True,
-                )
+    each_head(spec, in_time, row)
 
 
 def step(in_time):
     """Training steps, batches on the device: what a head adds to the backbone with ``gap``."""
     backbone = registry.find("backbone", BACKBONE).load()(weights="none", image_size=IMAGE)
-    backbone.to(DEVICE, memory_format=torch.channels_last)
-    images = torch.randn(STEP_BATCH, 3, IMAGE, IMAGE, device=DEVICE)
-    images = images.contiguous(memory_format=torch.channels_last)
+    backbone.to(DEVICE, **LAST).eval()
+    images = torch.randn(STEP_BATCH, 3, IMAGE, IMAGE).to(DEVICE, **LAST)
     with torch.no_grad():
-        maps = backbone.eval()(images[:1])
+        maps = backbone(images[:1])
     macs = count(backbone, lambda: backbone(images[:1]), [images], "backbone")
     backbone.requires_grad_(True).train()
+    bare: list[float] = []
+
+    def row(head, labels):
+        trained = [p for p in head.parameters() if p.requires_grad]
+        share = count(head.eval(), lambda: head(maps), maps, "head") / macs
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        ms = step_ms(backbone, head.train(), images, labels)
+        bare.append(ms)
+        return f"{ms:9.2f} {1000 * STEP_BATCH / ms:9.0f} {ms / bare[0]:9.3f} {share:9.1%}"
+
     print("head              labels   ms/step  images/s  x of gap  GMACs of the backbone's")
-    bare = None
-    for labels in LABELS:
-        for name in ("gap", *(n for n in head_names() if n != "gap"), "gap"):
-            if not in_time():
-                return
-            with reported(f"{name} {labels}"):
-                head = make_head(name, backbone.spec, labels)
-                trained = [p for p in head.parameters() if p.requires_grad]
-                share = count(head.eval(), lambda head=head: head(maps), maps, "head") / macs
-                for parameter in trained:
-                    parameter.requires_grad_(True)
-                ms = step_ms(backbone, head.train(), images, labels)
-                bare = bare or ms
-                print(
-                    f"{name:18} {labels:5} {ms:9.2f} {1000 * STEP_BATCH / ms:9.0f} "
-                    f"{ms / bare:9.3f} {share:9.1%}",
-                    flush=True,
-                )
+    each_head(backbone.spec, in_time, row, last=["gap"])
 
 
 def step_ms(backbone, head, images, labels):
@@ -307,9 +286,10 @@ def main() -> None:
     parser.add_argument("--sweep", action="store_true", help="try tiles of the kernels instead")
     chosen = parser.parse_args()
     if chosen.sweep:
-        from gpu_tiles import main as sweep
-
-        return sweep()
+        for labels in LABELS[:2]:
+            print(f"\n{labels} labels, {SIDE} x {SIDE}, batches of {BATCH}")
+            sweep(milliseconds, reported, pieces(labels))
+        return
     device = torch.cuda.get_device_name() if CUDA else f"CPU, {torch.get_num_threads()} threads"
     print(f"{device}, torch {torch.__version__}")
     for name in chosen.only.split(","):

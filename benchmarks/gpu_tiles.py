@@ -1,11 +1,9 @@
-"""Try tiles of the Triton kernels; the best belong into the tables of layers/*_kernels.py.
+"""Tiles of the Triton kernels to try; ``benchmarks/gpu.py --sweep`` times them.
 
-python benchmarks/gpu_tiles.py        about two minutes on a GPU
+The best belong into the tables of ``layers/decoupling_kernels.py`` and ``attention_kernels.py``.
 """
 
-from gpu import CUDA, DEVICE, milliseconds, pieces, reported  # first: it asks for the interpreter
-
-import torch  # isort: skip
+import torch
 
 from mlbench_plugins.layers import attention_kernels as attention
 from mlbench_plugins.layers import decoupling_kernels as scores
@@ -23,10 +21,10 @@ TILES = (
 """Module, name of its table, and tiles to try."""
 
 
-def calls(labels):
+def calls(pieces):
     """A call of each kernel."""
-    (_, _, _, (p, q, w), _), _, (_, _, _, (x, nodes), _) = pieces(labels)
-    x, g = x.flatten(2).mT, torch.randn(labels, len(p), device=DEVICE)
+    (_, _, _, (p, q, w), _), _, (_, _, _, (x, nodes), _) = pieces
+    x, g = x.flatten(2).mT, torch.randn(len(q), len(p), device=p.device)
     mean, _, lse = attention.attend(x, nodes)
     return {
         "SCORES": lambda: scores.scores(p, q, w),
@@ -36,18 +34,21 @@ def calls(labels):
     }
 
 
-def main():
-    for labels in (80, 500) if CUDA else (3,):
-        for module, name, tiles in TILES:
-            before, call, found = getattr(module, name), calls(labels)[name], []
-            for tile in tiles.split():
-                setattr(module, name, tuple(map(int, tile.split(","))))
-                with reported(f"{name} {tile}"):
-                    found.append((milliseconds(call), tile))
-            setattr(module, name, before)
-            best = "  ".join(f"{ms:.4f} ({tile})" for ms, tile in sorted(found))
-            print(f"{labels} labels, {name} (now {before}), ms: {best}", flush=True)
+def sweep(milliseconds, reported, pieces):
+    """Print the times of each kernel by tile, the best first.
 
-
-if __name__ == "__main__":
-    main()
+    Args:
+        milliseconds: times a call.
+        reported: a context that prints errors: a tile may need more registers than there are.
+        pieces: of ``gpu.pieces``.
+    """
+    found = calls(list(pieces))
+    for module, name, tiles in TILES:
+        before, times = getattr(module, name), []
+        for tile in tiles.split():
+            setattr(module, name, tuple(map(int, tile.split(","))))
+            with reported(f"{name} {tile}"):
+                times.append((milliseconds(found[name]), tile))
+        setattr(module, name, before)
+        best = "  ".join(f"{ms:.4f} ({tile})" for ms, tile in sorted(times))
+        print(f"{name} (now {before}), ms: {best}", flush=True)

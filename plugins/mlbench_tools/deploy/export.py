@@ -179,7 +179,11 @@ def _write_onnx(trained: TrainedModel, file: Path, versions: dict[str, str]) -> 
     import torch
 
     program = torch.onnx.export(
-        program_of(trained), dynamo=True, input_names=["images"], output_names=["logits"]
+        program_of(trained),
+        dynamo=True,
+        verbose=False,
+        input_names=["images"],
+        output_names=["logits"],
     )
     assert program is not None
     opset = {"opset": str(program.model.opset_imports.get(""))}

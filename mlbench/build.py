@@ -51,13 +51,56 @@ def build(settings: Settings, labels: LabelContext, places: Places) -> tuple[Mul
 
     Raises:
         PluginError: a plugin is unknown or broken, lacks an option, or cannot serve the case.
-        WeightsError: the backbone's weights are missing or do not fit.
+        WeightsError: the backbone's weights are missing, are others, or do not fit.
     """
     weights = settings.weights
     if weights.startswith("sha256:"):
-        weights = str(places.weights)
+        weights = str(named_file("weights", weights, places.weights))
     factory = registry.find("backbone", settings.backbone).load()
     return _assemble(factory(weights=weights, image_size=settings.image_size), settings, labels)
+
+
+def identity_of(file: Path) -> str:
+    """How a spec names a file: ``sha256:`` and 16 hex digits. An unchanged file is read once.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    state = file.stat()
+    return _identity_of(file.resolve(), state.st_size, state.st_mtime_ns)
+
+
+@functools.cache
+def _identity_of(file: Path, size: int, changed: int) -> str:
+    return "sha256:" + sha256(file)[:16]
+
+
+def named_file(flag: str, identity: str, file: Path | None) -> Path:
+    """The file that a spec names by its digest.
+
+    Args:
+        flag: by which the file is given: ``weights`` or ``words``.
+        identity: as ``identity_of`` gives it.
+        file: the file that was given, if any.
+
+    Raises:
+        WeightsError: there is no file, it cannot be read, or it is another one.
+    """
+    if file is None:
+        raise WeightsError(
+            f"{flag} {identity} is the digest of a file, which is not given; give the file with "
+            f"this digest by --{flag} FILE"
+        )
+    try:
+        found = identity_of(file)
+    except OSError as error:
+        raise WeightsError(f"--{flag} {file} cannot be read ({error.strerror})") from error
+    if found != identity:
+        raise WeightsError(
+            f"--{flag} {file} is {found}, but the run names {identity}; give the file with this "
+            f"digest by --{flag} FILE, or leave the digest out of the suite"
+        )
+    return file
 
 
 @functools.lru_cache(maxsize=64)
@@ -129,7 +172,7 @@ def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelMo
         lambda: np.ones(count, np.int64),
     )
     if weights is not None:
-        _assert_digest(settings.weights, weights)
+        named_file("weights", settings.weights, weights)
     factory = registry.find("backbone", settings.backbone).load()
     start = "none" if weights is None else str(weights)
     backbone = factory(weights=start, image_size=settings.image_size, **info.backbone_options)
@@ -144,18 +187,6 @@ def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelMo
             f"builds them: {error}{hint if older and weights is None else ''}"
         ) from error
     return model.eval()
-
-
-def _assert_digest(wanted: str, file: Path) -> None:
-    try:
-        found = sha256(file)
-    except OSError as error:
-        raise WeightsError(f"--weights {file} cannot be read ({error.strerror})") from error
-    if not wanted.startswith("sha256:") or not found.startswith(wanted.removeprefix("sha256:")):
-        raise WeightsError(
-            f"--weights {file} is sha256:{found[:16]}, but the backbone of this checkpoint started "
-            f"from {wanted}; give that file, or none"
-        )
 
 
 def _assemble(
@@ -220,18 +251,21 @@ def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
     Head and loss are made on the ``meta`` device, which takes no memory, only the time of making a
     head and counting labels. Does not check that weights can be downloaded.
     """
-    labels, _ = make_label_context(spec, splits, places)
     settings = spec.settings
+    file = None
     try:
+        if settings.weights.startswith("sha256:"):
+            file = named_file("weights", settings.weights, places.weights)
+        labels, _ = make_label_context(spec, splits, places)
         transforms.train_transform(settings)
         model, loss = _meta_model(settings, labels)
         optim.frozen_stages(model, settings)
         check_labels(splits, loss)
-    except (PluginError, DataError, SuiteError) as error:
+    except (PluginError, DataError, SuiteError, WeightsError) as error:
         return str(error)
-    if places.weights is None:
+    if file is None:
         return None
-    return _weights_refusal(settings.backbone, str(places.weights), settings.image_size)
+    return _weights_refusal(settings.backbone, str(file), settings.image_size)
 
 
 @functools.cache
@@ -281,13 +315,14 @@ def make_label_context(
     """The label context of a run, and notes for its record.
 
     Raises:
-        DataError: the file of word vectors is missing, malformed, or knows none of the labels.
+        DataError: the file of word vectors is malformed, or knows none of the labels.
+        WeightsError: it is missing, or is another.
     """
     words: Path | Literal["cooccurrence", "random"] = "cooccurrence"
     if spec.words == "random":
         words = "random"
-    elif places.words is not None and spec.words.startswith("sha256:"):
-        words = places.words
+    elif spec.words.startswith("sha256:"):
+        words = named_file("words", spec.words, places.words)
     labels, notes = label_context(
         splits.train,
         splits.names,
@@ -319,11 +354,11 @@ def drop_unused_inputs(
     requested = {"graph": spec.graph != "cooccurrence", "words": spec.words == "random"}
     if not any(requested.values()):
         return spec
-    labels, _ = make_label_context(spec, splits, places)
-    recorded = _RecordingContext(**vars(labels))
     try:
+        labels, _ = make_label_context(spec, splits, places)
+        recorded = _RecordingContext(**vars(labels))
         _meta_model(spec.settings, recorded)
-    except (PluginError, DataError):
+    except (PluginError, DataError, WeightsError):
         return spec  # refused later, under the requested name
     used = {"graph": "cooccurrence" in recorded.read, "words": "embeddings" in recorded.read}
     default = {"graph": "cooccurrence", "words": words}

@@ -14,10 +14,11 @@ import sys
 from collections.abc import Iterator
 from importlib.abc import InspectLoader
 from pathlib import Path
+from typing import Protocol
 
 from mlbench import registry
 from mlbench.registry import Plugin
-from mlbench.types import RunRecord, RunSpec
+from mlbench.types import RunSpec
 
 NUMBERS = 3
 """The core's. ``tests/test_numbers.py`` reminds of raising it."""
@@ -49,7 +50,15 @@ def plugins_of(spec: RunSpec) -> list[Plugin]:
     ]
 
 
-def outdated(record: RunRecord) -> str:
+class Numbered(Protocol):
+    """A record, or a run file."""
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """As ``numbers_of``; empty in the old form."""
+
+
+def outdated(record: Numbered) -> str:
     """Why the installed code would not make a record's numbers: ``core numbers 1, now 2``.
 
     A plugin that is not installed is not counted against a record.

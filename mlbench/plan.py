@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlbench import registry
-from mlbench.build import drop_unused_inputs, refusal
+from mlbench.build import drop_unused_inputs, identity_of, refusal
 from mlbench.data.open import as_trained_on, open_splits
-from mlbench.files import sha256
 from mlbench.numbers import outdated
 from mlbench.store import Store
 from mlbench.suite import LABEL_AXES, Suite
+from mlbench.text import flatten, shorten
 from mlbench.tracks import authors_options, nest, settle
 from mlbench.types import (
     Places,
     PluginError,
+    RunRecord,
     RunSpec,
     Splits,
     StoreError,
@@ -103,7 +105,7 @@ def identify_files(weights: str | None, words: Sequence[str]) -> GivenFiles:
 
 def _digest(file: Path, name: str, remedy: str) -> str:
     try:
-        return "sha256:" + sha256(file)[:16]
+        return identity_of(file)
     except OSError as error:
         message = f"{name}: {file} cannot be read ({error.strerror}); give {remedy}"
         raise WeightsError(message) from error
@@ -167,13 +169,14 @@ def compare_with_store(
     missing, done, diverged, impossible = [], [], [], list(refused)
     reasons: dict[str, str | None] = {}
     why: dict[str, str] = {}
+    stored = functools.cache(store.records)  # read only if a run is missing
     for spec in specs:
         try:
             record = store.find(spec.run_id)
         except StoreError as error:  # a person decides whether to restore or to delete it
             impossible.append(Refused(label=spec.title, reason=str(error)))
             continue
-        lacking = "no record" if record is None else outdated(record)
+        lacking = _why_missing(spec, record, stored)
         if record is not None and not lacking and record.status == "ok":
             done.append(spec)
         elif record is not None and not lacking and not retry_diverged:
@@ -194,6 +197,40 @@ def compare_with_store(
         refused=tuple(impossible),
         why=why,
     )
+
+
+def _why_missing(
+    spec: RunSpec, record: RunRecord | None, others: Callable[[], Sequence[RunRecord]]
+) -> str:
+    """Why the store does not have this run, in words; empty if it has.
+
+    Args:
+        spec: the run.
+        record: the record under its id, if there is one.
+        others: reads all records, to name the one that is nearest.
+    """
+    if record is not None:
+        changed = _differences(record.spec, spec)
+        return f"its record is of {', '.join(changed)}" if changed else outdated(record)
+    near = [
+        (_differences(other.spec, spec), other.run_id)
+        for other in others()
+        if (other.spec.method, other.spec.track) == (spec.method, spec.track) and other.numbers
+    ]
+    if not near:
+        return "no record"
+    changed, run_id = min(near, key=lambda found: len(found[0]))
+    return f"no record; nearest {run_id[:8]} differs in {shorten(changed, 3)}"
+
+
+def _differences(stored: RunSpec, asked: RunSpec) -> list[str]:
+    """The fields in which two specs differ: ``settings.epochs: 6, asked 9``."""
+    there, here = flatten(stored.canonical()), flatten(asked.canonical())
+    return [
+        f"{name}: {there.get(name, 'not recorded')}, asked {here.get(name, 'none')}"
+        for name in sorted(there | here)
+        if there.get(name) != here.get(name)
+    ]
 
 
 def _refusal_key(spec: RunSpec) -> str:
@@ -221,8 +258,10 @@ def expand(
     for name, combination in itertools.product(
         suite.datasets or ("synthetic",), _combinations(suite)
     ):
-        dataset, given = registry.recorded_as(name, suite.dataset_options.get(name, {}))
-        options = {**authors_options(suite.track, combination.method, dataset), **given}
+        given = suite.dataset_options.get(name, {})
+        dataset, _ = registry.recorded_as(name, given)
+        authors = authors_options(suite.track, combination.method, dataset)
+        dataset, options = registry.recorded_as(name, {**authors, **given})
         splits = opener(dataset, options)
         chosen = {"weights": weights} if weights is not None else {}
         overrides = combination.overrides(suite, chosen)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import json
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -128,10 +129,19 @@ def dataset_card(plugin: Plugin) -> DatasetCard | None:
     return card if isinstance(card, DatasetCard) else None
 
 
-def recorded_as(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the name and options under which a data set is recorded: ``Dataset.recorded_as``."""
-    rule = getattr(find("dataset", name).load(), "recorded_as", None)
-    return rule(name, options) if rule else (name, dict(options))
+def recorded_as(name: str, chosen: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name and all options under which a data set is recorded.
+
+    An alias becomes the name that it stands for, ``Dataset.recorded_as`` maps names and options
+    that stand for the same data to one, and the defaults of the rest are named, too.
+
+    Raises:
+        PluginError: as ``with_defaults``.
+    """
+    name = canonical("dataset", name)
+    rule = getattr(replace(find("dataset", name), argument=None).load(), "recorded_as", None)
+    name, chosen = rule(name, chosen) if rule else (name, chosen)
+    return name, with_defaults("dataset", name, chosen)
 
 
 def _readers(candidates: list[Plugin]) -> list[str]:
@@ -171,7 +181,7 @@ def canonical(kind: Kind, text: str) -> str:
     """
     found = find(kind, text)
     aliases = (p for p in plugins(kind) if p.distribution == found.distribution)
-    first = next(p for p in aliases if p.value == found.value)
+    first = next((p for p in aliases if p.value == found.value), found)
     return replace(first, argument=found.argument).label
 
 
@@ -221,6 +231,29 @@ def make(kind: Kind, name: str, given: Iterable[Any], chosen: Mapping[str, Any])
     """
     assert_known_options(kind, name, chosen)
     return find(kind, name).load()(*given, **chosen)
+
+
+def with_defaults(kind: Kind, name: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of a plugin as a record holds them: the chosen ones, else the defaults.
+
+    A whole number that is chosen where the default is a fraction becomes one, so that ``1`` and
+    ``1.0`` are one run.
+
+    Raises:
+        PluginError: the plugin is unknown or broken, or an option is no plain data.
+    """
+    used = options(find(kind, name).load())
+    for option, value in chosen.items():
+        fraction = type(used.get(option)) is float and type(value) is int
+        used[option] = float(value) if fraction else value
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(used))
+    except TypeError as error:
+        raise PluginError(
+            f"an option of {kind} {name} cannot be written to a record ({error}): {used}; let its "
+            "options be numbers, texts, lists of them or None"
+        ) from error
+    return plain
 
 
 def assert_known_options(kind: Kind, name: str, chosen: Iterable[str]) -> None:

@@ -35,6 +35,8 @@ class RunFile(Value):
     Attributes:
         spec: everything that decides the run's numbers.
         run_id, identity, commit, environment: as in the run's record; None if the file omits them.
+        numbers: as in the run's record; empty for records of the old form, whose run id left out
+            defaults and is not compared.
     """
 
     spec: RunSpec
@@ -42,6 +44,7 @@ class RunFile(Value):
     identity: str | None = None
     commit: str | None = None
     environment: dict[str, Any] | None = None
+    numbers: dict[str, int] = {}
 
 
 METADATA = tuple(name for name in RunFile.model_fields if name != "spec")
@@ -146,7 +149,7 @@ def read_run(file: Path) -> RunFile:
             f"{file}: this run scored weights of {spec.method}'s authors ({spec.checkpoint}) and "
             "trained nothing; score them again with `mlbench import` and `mlbench rescore`"
         )
-    if run.run_id not in (None, spec.run_id):
+    if run.numbers and run.run_id not in (None, spec.run_id):
         raise SuiteError(
             f"{file}: the settings were changed: run_id is {run.run_id}, but these settings make "
             f"run {spec.run_id}; remove the line run_id to run them as they are"

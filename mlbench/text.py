@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlbench.types import SuiteError
@@ -43,6 +43,19 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     near = [folded[each] for each in close]
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
     return f"unknown {what}; {hint}"
+
+
+def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested fields to dotted names: ``settings.optimizer.lr``, ``augmentation.0.name``."""
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            value = {str(i): one for i, one in enumerate(value)}
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
 
 
 def first_error(error: ValidationError, of: str = "the file") -> str:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from mlbench import registry
+from mlbench.data.transforms import build_steps
+from mlbench.registry import with_defaults
 from mlbench.text import unknown
-from mlbench.types import DatasetCard, PluginError, Recipe, Settings, SuiteError, Track
+from mlbench.types import (
+    Augmentation,
+    DatasetCard,
+    PluginError,
+    Recipe,
+    Settings,
+    SuiteError,
+    Track,
+)
 
 PROBE: dict[str, Any] = {
     "loss": "asl",
@@ -45,6 +56,8 @@ def settle(
 ) -> Settings:
     """Return the settings of one run: the rules of the track, then the overrides in order.
 
+    All options of head, loss and augmentation are named, defaults included.
+
     ``published`` takes the recipe's settings for the data set. ``controlled`` takes the data set's
     budget for everything but the head, and ``probe`` changes that budget by ``PROBE``; both add
     what was tuned for the method under an equal budget.
@@ -58,7 +71,7 @@ def settle(
         before = Settings.model_validate(fields)
         for over in map(_canonical_loss, overrides):
             fields = merge(_without_stale_options(fields, over), over)
-        settings = _scale_pixels(Settings.model_validate(fields), before)
+        settings = name_defaults(_scale_pixels(Settings.model_validate(fields), before))
     except ValidationError as error:
         raise SuiteError(f"settings of {method}: {describe_errors(error)}") from error
     if track == "probe" and (settings.frozen_stages != -1 or settings.augmentation):
@@ -142,6 +155,23 @@ def _without_stale_options(fields: dict[str, Any], over: Mapping[str, Any]) -> d
         if part in over and over[part] != fields.get(part):
             fields = {**fields, f"{part}_options": {}}
     return fields
+
+
+def name_defaults(settings: Settings) -> Settings:
+    """Name every option of head, loss and augmentation steps, so that run ids cover them."""
+    steps = settings.augmentation
+    with suppress(SuiteError):  # reported by ``mlbench.build.refusal``, for this run alone
+        steps = tuple(
+            Augmentation(name=step.name, options=made.model_dump(mode="json"))
+            for step, made in zip(steps, build_steps(steps), strict=True)
+        )
+    return settings.model_copy(
+        update={
+            "head_options": with_defaults("head", settings.head, settings.head_options),
+            "loss_options": with_defaults("loss", settings.loss, settings.loss_options),
+            "augmentation": steps,
+        }
+    )
 
 
 def _scale_pixels(settings: Settings, before: Settings) -> Settings:

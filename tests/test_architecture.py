@@ -26,7 +26,7 @@ LANES = {
     "store": {"types", "files", "text", "metrics", "evidence"},
     "run_file": {"types", "text", "evidence"},
     "data": {"types", "files", "text", "registry", "data"},
-    "tracks": {"types", "text", "registry"},
+    "tracks": {"types", "text", "registry", "data"},
     "suite": {"types", "text", "registry", "tracks"},
     "plan": {
         "types",

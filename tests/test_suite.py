@@ -3,7 +3,17 @@ import pytest
 
 from mlbench import suite
 from mlbench.plan import expand as expand_suite
-from mlbench.types import DatasetCard, Index, PluginError, RunSpec, Splits, SuiteError
+from mlbench.types import (
+    DatasetCard,
+    Index,
+    PluginError,
+    RunSpec,
+    Schedule,
+    Settings,
+    Splits,
+    SuiteError,
+    runs,
+)
 
 CARD = DatasetCard(
     title="t",
@@ -63,12 +73,12 @@ def test_published_takes_the_papers_recipe():
 
 
 def test_published_takes_the_authors_options_of_the_data_set():
-    for track, options in (("published", {"difficult_train": "negative"}), ("controlled", {})):
+    for track, difficult in (("published", "negative"), ("controlled", "unknown")):
         (spec,) = expand(plugins=("ssgrl", "voc2007"), track=track)
-        assert spec.dataset_options == options
+        assert spec.dataset_options["difficult_train"] == difficult
     asked = {"voc2007": {"difficult_train": "positive"}}
     (spec,) = expand(plugins=("ssgrl", "voc2007"), track="published", dataset_options=asked)
-    assert spec.dataset_options == {"difficult_train": "positive"}
+    assert spec.dataset_options["difficult_train"] == "positive"
 
 
 def test_published_finds_what_a_recipe_says_of_a_family(install):
@@ -82,16 +92,17 @@ RECIPE = Recipe(
 """
     install("acme", source, "[mlbench.recipes]\nfamiliar = acme:RECIPE")
     names = ("coco", "coco2014", "coco2017", "voc2007", "voc2012", "synthetic")
+    options = ("unlabelled", "difficult_train")
     found = {
-        spec.dataset: (spec.settings.epochs, spec.dataset_options)
+        spec.dataset: (spec.settings.epochs, *map(spec.dataset_options.get, options))
         for spec in expand(methods=("familiar",), datasets=names, track="published")
     }
     assert found == {
-        "coco": (7, {"unlabelled": True}),
-        "coco2014": (8, {"unlabelled": True}),
-        "voc2007": (9, {"difficult_train": "positive"}),
-        "voc2012": (9, {"difficult_train": "positive"}),
-        "synthetic": (20, {}),
+        "coco": (7, True, None),
+        "coco2014": (8, True, None),
+        "voc2007": (9, None, "positive"),
+        "voc2012": (9, None, "positive"),
+        "synthetic": (20, None, None),
     }
 
 
@@ -158,13 +169,48 @@ def test_a_run_id_names_what_changes_numbers_and_nothing_else():
     assert len({s.run_id for s in [spec, *changed]}) == 5
 
 
-def test_a_field_added_later_does_not_rename_old_evidence():
-    class Later(RunSpec):
-        invented: int = 0
-
+def test_a_field_added_later_does_not_rename_old_evidence(monkeypatch):
     (spec,) = expand(plugins=("gap",))
-    assert Later.model_validate(spec.model_dump()).run_id == spec.run_id
-    assert Later.model_validate(spec.model_dump() | {"invented": 1}).run_id != spec.run_id
+    stored = spec.model_dump(mode="json")
+    del stored["settings"]["schedule"]["cycle_momentum"], stored["precision"]
+    before = {"settings.schedule.cycle_momentum": True, "precision": "bf16"}
+    monkeypatch.setattr(runs, "ADDED", before)
+    old = RunSpec.model_validate(stored)
+    assert (old.precision, old.settings.schedule.cycle_momentum) == ("bf16", True)
+    assert old.canonical() == stored, "the id of the days before"
+    assert {"precision"} | stored.keys() == spec.canonical().keys(), "another value is in the id"
+
+
+def test_a_default_that_changes_is_another_run(monkeypatch):
+    (spec,) = expand(plugins=("gap",))
+    with monkeypatch.context() as patch:
+        patch.setattr(Settings.model_fields["schedule"], "default", Schedule(pct_start=0.4))
+        Settings.model_rebuild(force=True)
+        (changed,) = expand(plugins=("gap",))
+    Settings.model_rebuild(force=True)
+    assert changed.settings.schedule.pct_start == 0.4 and changed.run_id != spec.run_id
+
+
+def test_a_spec_names_the_defaults_of_plugins_and_augmentation_steps():
+    (spec,) = expand(plugins=("ssgrl", "asl"), settings={"augmentation": [{"name": "flip"}]})
+    assert spec.settings.head_options["time_steps"] == 3
+    assert spec.settings.loss_options["gamma_neg"] == 4
+    assert spec.settings.augmentation[0].options == {"p": 0.5}
+    assert spec.dataset_options["train_images"] == 1200
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"per_method": {"ssgrl": {"head_options": {"time_steps": 3}}}},
+        {"settings": {"loss": "asl", "loss_options": {"gamma_neg": 4, "gamma_pos": 0}}},
+        {"dataset_options": {"synthetic": {"size": 96}}},
+    ],
+)
+def test_an_option_at_its_default_is_the_same_run_however_it_was_written(asked):
+    (plain,) = expand(plugins=("ssgrl", "asl"))
+    (named,) = expand(**{"plugins": ("ssgrl", "asl"), **asked})
+    assert plain == named and plain.run_id == named.run_id
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def _notes(table: Table) -> list[str]:
     if table.labels is not None:
         notes.append(f"Labels: {', '.join(table.labels)}.")
     if table.options:
-        notes.append(f"Options that no column shows: {'; '.join(table.options)}.")
+        notes.append(f"Options that differ by loss: {'; '.join(table.options)}.")
     return notes
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from mlbench.boards.latency import Latencies, latencies_of, lowest_latencies
 from mlbench.boards.ranks import Influences, intervals, rank
-from mlbench.boards.variants import row_title, shared_options, variants
+from mlbench.boards.variants import options_by_loss, row_title, variants
 from mlbench.numbers import outdated
 from mlbench.types import RunRecord, Tier, Track, Value
 
@@ -58,14 +58,23 @@ class Board(NamedTuple):
 
 
 def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]:
-    """Group records by board; keep their order."""
+    """Group records by board; keep their order.
+
+    Boards that differ in their image files alone are told apart by the digest of these.
+    """
     boards: dict[Board, list[RunRecord]] = defaultdict(list)
     for record in records:
         spec = record.spec
         current = not outdated(record)
         board = Board(record.identity, spec.data, spec.labels, spec.track, record.tier, current)
         boards[board].append(record)
-    return dict(boards)
+    names = Counter(board.name for board in boards)
+    return {
+        board._replace(identity=f"{board.identity}-images-{board.data.rpartition('-')[2]}")
+        if names[board.name] > 1
+        else board: group
+        for board, group in boards.items()
+    }
 
 
 class Row(Value):
@@ -145,7 +154,7 @@ class Table(Value):
         unpaired: number of rows compared by intervals only, as they have no predictions.
         training_deviation: standard deviation of mAP between seeds, pooled over all rows that have
             several; None if no row has.
-        options: options that no column or variant shows, a line per method.
+        options: options of heads that rows have with some losses only, a line per method.
     """
 
     identity: str
@@ -256,7 +265,7 @@ def _table(
         wins=ranks.wins,
         unpaired=ranks.unpaired,
         training_deviation=ranks.noise.deviation if ranks.noise.freedom else None,
-        options=tuple(shared_options(firsts)),
+        options=tuple(options_by_loss(firsts)),
     )
 
 

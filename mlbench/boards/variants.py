@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlbench.boards.markup import one_line
+from mlbench.text import flatten
 from mlbench.types import RunSpec
 
 COLUMNS = {
@@ -68,42 +69,30 @@ def _flat_spec(spec: RunSpec) -> dict[str, Any]:
     return flatten(spec.model_dump(mode="json"))
 
 
-def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested fields to dotted names such as ``settings.optimizer.lr``."""
-    found: dict[str, Any] = {}
-    for name, value in fields.items():
-        if isinstance(value, Mapping):
-            found |= flatten(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
-
-
 def row_title(method: str, backbone: str, loss: str, variant: str = "") -> str:
     """Return the title of a row: ``gap, resnet18, bce optimizer.lr=0.001``."""
     return one_line(f"{method}, {backbone}, {loss} {variant}")
 
 
-def shared_options(specs: Sequence[RunSpec]) -> list[str]:
-    """List the options of heads and losses that no column or variant shows, a line per method.
+def options_by_loss(specs: Sequence[RunSpec]) -> list[str]:
+    """List the options of heads that rows of one method have with some losses only.
 
-    An option that only rows with some losses share names these losses:
-    ``gap: prior_bias=True (bce, focal)``.
+    No variant shows these: ``gap: prior_bias=False (asl), prior_bias=True (bce, focal)``.
     """
     different = _different(specs)
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     losses: dict[str, set[str]] = defaultdict(set)
     for spec in specs:
         losses[spec.method].add(spec.settings.loss)
-        for kind in ("head_options", "loss_options"):
-            for name, value in flatten(getattr(spec.settings, kind)).items():
-                if f"settings.{kind}.{name}" not in different[_namesake(spec)]:
-                    found[spec.method][f"{name}={value}"].add(spec.settings.loss)
-    return [
-        f"{method}: "
-        + ", ".join(
-            option if some == losses[method] else f"{option} ({', '.join(sorted(some))})"
+        for name, value in flatten(spec.settings.head_options).items():
+            if f"settings.head_options.{name}" not in different[_namesake(spec)]:
+                found[spec.method][f"{name}={value}"].add(spec.settings.loss)
+    partial = {
+        method: [
+            f"{option} ({', '.join(sorted(some))})"
             for option, some in sorted(options.items())
-        )
+            if some != losses[method]
+        ]
         for method, options in sorted(found.items())
-    ]
+    }
+    return [f"{method}: {', '.join(texts)}" for method, texts in partial.items() if texts]

@@ -162,9 +162,10 @@ def score_model(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     progress.stage("data")
     spec = model.info.spec
-    dataset, options = recorded_as(dataset, options)
     trained_on, trained = recorded_as(spec.dataset, spec.dataset_options)
-    options = {**(trained if trained_on == dataset else {}), **options}
+    if trained_on == recorded_as(dataset, options)[0]:
+        options = {**trained, **options}
+    dataset, options = recorded_as(dataset, options)
     splits = open_splits(dataset, options, places.data, places.cache)
     test = select_labels(model.info, splits, dataset)
     if reason := unscorable(test.targets, model.info.label_names):

@@ -12,6 +12,7 @@ from mlbench.cli.console import Data, Device, Results
 if TYPE_CHECKING:
     from mlbench.cli.matrix import LaunchContext
     from mlbench.plan import Plan
+    from mlbench.types import RunSpec, Splits
 
 
 def repeat(
@@ -61,6 +62,7 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
     from mlbench import run_file
     from mlbench.cli.console import errors
     from mlbench.data.open import open_run
+    from mlbench.numbers import outdated
     from mlbench.one_run import commit, environment
     from mlbench.plan import compare_with_store
     from mlbench.types import DataError
@@ -70,8 +72,8 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
     current = environment(torch.device(places.device), context.world, run.spec)
     run_file.assert_same_plugins(file, run, current)
     run_file.assert_same_files(run.spec, context.files.weights, context.files.words)
-    spec = run.spec
-    splits = open_run(spec, places)
+    splits = open_run(run.spec, places)
+    spec = run.spec if run.numbers else _renewed(run.spec, splits)
     if splits.digest != spec.data:
         raise DataError(
             f"the run used {run.identity or spec.dataset} (digest {spec.data}), but the data here "
@@ -79,6 +81,8 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
             "the folder of the original data with --data DIR"
         )
     planned = compare_with_store([spec], [], lambda _: splits, places, retry_diverged)
+    if run.run_id and (reason := outdated(run)):
+        errors.print(f"the run's numbers may differ: {reason}", markup=False, highlight=False)
     for line in run_file.environment_differences(run, current, commit()):
         errors.print(line, markup=False, highlight=False)
     for spec in planned.done:
@@ -89,3 +93,20 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
             highlight=False,
         )
     return planned
+
+
+def _renewed(spec: RunSpec, splits: Splits) -> RunSpec:
+    """The spec of a record of the old form as it is planned now: defaults named, files digested."""
+    from mlbench.registry import recorded_as
+    from mlbench.tracks import name_defaults
+
+    dataset, options = recorded_as(spec.dataset, spec.dataset_options)
+    same = splits.digest.partition("-")[0] == spec.data
+    return spec.model_copy(
+        update={
+            "dataset": dataset,
+            "dataset_options": options,
+            "data": splits.digest if same else spec.data,
+            "settings": name_defaults(spec.settings),
+        }
+    )

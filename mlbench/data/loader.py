@@ -43,8 +43,9 @@ class Batch(NamedTuple):
 class ImageSource:
     """Decodes and transforms images: uint8 [B, 3, S, S], channels last in memory.
 
-    The random generator of a sample is seeded with (seed, epoch, position), so neither the number
-    of workers nor that of processes changes a pixel.
+    The random generator of a sample is seeded with (seed, epoch, position, 1), so neither the
+    number of workers nor that of processes changes a pixel. NumPy fills short seeds up with zeros:
+    without the 1, image 0 would share the stream of the shuffle, (seed, epoch).
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class ImageSource:
 
         def fill() -> None:
             for place, position in todo:
-                generator = np.random.default_rng((self.seed, epoch, position))
+                generator = np.random.default_rng((self.seed, epoch, position, 1))
                 image = self.transform(load(self.index.files[position], self.decoder), generator)
                 with lock:
                     if not batch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from mlbench.types import (
     Coverage,
     DataError,
     Dataset,
+    Edition,
     Index,
     LabelNoise,
     ObjectCounts,
@@ -34,6 +36,8 @@ from mlbench.types import (
     Splits,
     SuiteError,
     digest,
+    files_digest,
+    sampled_files,
 )
 
 Check = Callable[[Sequence[Path]], Mapping[Path, str]]
@@ -148,10 +152,13 @@ def open_splits(
                 "or choose another split by its options"
             )
     _refuse_shared(name, train, test, dataset.card.shared_images)
-    found = digest(train, test, dataset.names)
-    identity = dataset.card.identities.get(found, f"{name.replace(':', '-')}-unknown-{found}")
+    found = data_digest(train, test, dataset.names)
+    listed, _, images = found.partition("-")
+    identity = dataset.card.identities.get(listed, f"{name.replace(':', '-')}-unknown-{found}")
     # Chosen before labels and holdout narrow the split, so that they do not change the choice.
     chosen = set(validation_keys(dataset, train, identity)) if validation else set()
+    if _are_others(images, dataset.card.editions.get(identity), sampled_files(train, test)):
+        identity += f"-images-{images}"
     names = dataset.names
     columns = list(range(len(names)))
     if labels is not None:
@@ -163,7 +170,7 @@ def open_splits(
         train, test = _hold_out(train, holdout)
         identity += f"-holdout-{holdout:g}"
     if labels is not None or holdout:
-        found = digest(train, test, names)
+        found = data_digest(train, test, names)
     held = None
     if validation:
         train, held = _partition(train, [key in chosen for key in train.keys])
@@ -187,6 +194,17 @@ def _make(name: str, options: Mapping[str, Any], root: Path | None, cache: Path)
         raise PluginError(f"dataset {name!r} needs an argument: write {name}:SOMETHING")
     dataset: Dataset = registry.make("dataset", name, (root, cache), options)
     return dataset
+
+
+def data_digest(train: Index, test: Index, names: Sequence[str]) -> str:
+    """Identity of labels and images, as ``Splits.digest``."""
+    return f"{digest(train, test, names)}-{files_digest(train, test)}"
+
+
+def _are_others(images: str, edition: Edition | None, sample: Mapping[str, Path]) -> bool:
+    """Whether the image files are not an edition's; missing ones are reported elsewhere."""
+    known = edition is not None and edition.images not in ("", images)
+    return known and all(file.is_file() for file in sample.values())
 
 
 def _official(dataset: Dataset) -> dict[str, SplitCard]:
@@ -288,7 +306,8 @@ def coverage(splits: Splits, bad: Mapping[Path, str]) -> Coverage:
             corrupt=len(reasons) - reasons.count(MISSING),
             official=card.images if card else None,
         )
-    return Coverage(known="-unknown-" not in splits.identity, splits=found)
+    known = not re.search("-(unknown|images)-", splits.identity)
+    return Coverage(known=known, splits=found)
 
 
 def leave_out(splits: Splits, bad: Mapping[Path, str]) -> Splits:
@@ -314,7 +333,7 @@ def leave_out(splits: Splits, bad: Mapping[Path, str]) -> Splits:
     held = splits.validation
     validation = None if held is None else usable("validation", held)
     left = replace(covered, train=train, test=test, validation=validation)
-    found = digest(_whole_train(left), test, splits.names)
+    found = data_digest(_whole_train(left), test, splits.names)
     return replace(left, digest=found, identity=f"{splits.identity}-incomplete-{found}")
 
 

@@ -22,7 +22,8 @@ NAMES = {
     "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss unknown_objects",
     "runs": "Efficiency EpochLog LabelNoise Latency Places Predictions Progress RunRecord RunSpec "
     "Scores",
-    "samples": "Coverage Index Sample SplitCoverage Splits digest keys_digest split_digest",
+    "samples": "Coverage Index Sample SplitCoverage Splits digest files_digest keys_digest "
+    "sampled_files split_digest",
     "settings": "Augmentation Optimizer Preprocessing Schedule Settings Value",
 }
 """Module -> the names that it defines."""

@@ -34,12 +34,15 @@ class Edition(Value):
         train_images, test_images: sizes of its splits.
         test_keys: digest of the keys of the test split (see ``keys_digest``).
         test: digest of keys and targets of the test split (see ``split_digest``).
+        images: digest of a sample of its image files (see ``files_digest``); empty if it is not
+            published. Files with another digest make another edition.
     """
 
     train_images: PositiveInt
     test_images: PositiveInt
     test_keys: str
     test: str
+    images: str = ""
 
 
 class Archive(Value):

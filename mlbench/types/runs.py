@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -56,13 +57,20 @@ class LabelNoise(Value):
         return self
 
 
+ADDED: dict[str, Any] = {}
+"""Dotted name of a field of ``RunSpec`` that was added after records were made -> the value that
+stood for it before: ``{"settings.ema_warmup": False}``. A field at this value is left out of run
+ids, and a stored spec without the field has this value, whatever the default is today."""
+
+
 class RunSpec(Value):
     """The request of one run: everything that changes its numbers, and nothing else.
 
     Attributes:
         method: name of the recipe, or of a head without one.
         dataset: plugin name; ``dataset_options`` go to its factory.
-        data: digest of the keys and targets of both splits (see ``digest``).
+        data: digest of labels, keys and targets of both splits and of a sample of the image files
+            (see ``Splits.digest``).
         labels: the labels that take part; None for all.
         holdout: share of the training split that is scored instead of the test split and not
             trained on, for choosing settings; 0 for none.
@@ -97,15 +105,44 @@ class RunSpec(Value):
         made_of = f"{self.settings.backbone}, {self.settings.loss}, seed {self.seed}"
         return f"{self.method} on {self.dataset} ({made_of})"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, fields: Any) -> Any:
+        for name, before in ADDED.items():
+            fields = _set_missing(fields, name, before)
+        return fields
+
+    def canonical(self) -> dict[str, Any]:
+        """The spec as plain data, as far as it decides the numbers.
+
+        Defaults are in it, so that a default that changes is another run. Left out are fields that
+        were added later, at the value that stood for them before (``ADDED``), and the path of a
+        data set of the user's own, whose content ``data`` is the digest of.
+        """
+        plain = self.model_dump(mode="json")
+        plain["dataset"] = self.dataset.partition(":")[0]
+        for name, before in ADDED.items():
+            *path, last = name.split(".")
+            owner = functools.reduce(dict.__getitem__, path, plain)
+            if owner[last] == before:
+                del owner[last]
+        return plain
+
     @property
     def run_id(self) -> str:
-        """16 hex digits of the SHA-256 of the canonical JSON.
+        """16 hex digits of the SHA-256 of ``canonical``."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-        Fields at their default are left out, so that a new field does not rename old runs.
-        """
-        plain = self.model_dump(mode="json", exclude_defaults=True)
-        canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+def _set_missing(fields: Any, name: str, value: Any) -> Any:
+    """A copy of nested mappings with a value under this dotted name, unless there is one."""
+    if not isinstance(fields, dict):
+        return fields
+    first, _, rest = name.partition(".")
+    if not rest:
+        return {first: value} | fields
+    return fields | {first: _set_missing(fields[first], rest, value)} if first in fields else fields
 
 
 class Places(Value):
@@ -302,7 +339,7 @@ class RunRecord(Value):
     @property
     def complete(self) -> bool:
         """Whether the run used all images of a known edition of its data."""
-        return re.search(r"-(unknown|incomplete)-[0-9a-f]{16}", self.identity) is None
+        return re.search(r"-(unknown|images|incomplete)-[0-9a-f]{16}", self.identity) is None
 
 
 def _as_time(text: str) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,9 +105,11 @@ class Splits:
         card: of the data set.
         names: the C labels that take part.
         train, test: the splits.
-        digest: of both splits, the validation part counted as train (see ``digest``).
+        digest: of both splits, the validation part counted as train: that of the labels (see
+            ``digest``), a hyphen, and that of a sample of the image files (see ``files_digest``).
         identity: name of the edition (``coco-mini``), or ``<dataset>-unknown-<digest>``;
-            ``-incomplete-<digest>`` is appended if images were left out.
+            ``-images-<digest>`` is appended if the image files are not those of the edition, and
+            ``-incomplete-<digest>`` if images were left out.
         validation: the part split off train to select an epoch by; None without one.
         official: the official sizes of ``train`` and ``test``, if known.
         before_noise: the targets of train before label noise changed them; None without noise.
@@ -139,6 +142,33 @@ def digest(train: Index, test: Index, names: Sequence[str]) -> str:
     It depends on the order of the labels, but not on the order of the images.
     """
     return _digest(names, (train.keys, train.targets), (test.keys, test.targets))
+
+
+SAMPLED = 32
+"""Image files that stand for all of a data set."""
+
+
+def sampled_files(train: Index, test: Index) -> dict[str, Path]:
+    """Key -> file of the images of both splits whose keys have the lowest SHA-256."""
+    files = dict(zip([*train.keys, *test.keys], [*train.files, *test.files], strict=True))
+    lowest = heapq.nsmallest(SAMPLED, files, key=lambda k: hashlib.sha256(k.encode()).digest())
+    return {key: files[key] for key in lowest}
+
+
+def files_digest(train: Index, test: Index) -> str:
+    """Identity of the image files: 16 hex digits over the bytes of a sample of both splits.
+
+    It tells resized or recompressed images from the official ones without reading all of them, and
+    depends on no decoder. A file that cannot be read counts as empty.
+    """
+    state = hashlib.sha256()
+    for key, file in sampled_files(train, test).items():
+        try:
+            content = file.read_bytes()
+        except OSError:
+            content = b""
+        state.update(key.encode() + b"\0" + hashlib.sha256(content).digest())
+    return state.hexdigest()[:16]
 
 
 def split_digest(keys: Sequence[str], targets: Targets, names: Sequence[str]) -> str:

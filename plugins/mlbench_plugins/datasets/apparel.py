@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -77,6 +77,13 @@ class Apparel(Dataset):
         self.names = _names(
             {key.partition("/")[0] for keys in self._parts.values() for key in keys}
         )
+
+    @staticmethod
+    def recorded_as(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The label file by its full path, however it was written."""
+        if (file := options.get("labels_file")) is None:
+            return name, dict(options)
+        return name, {**options, "labels_file": str(Path(file).expanduser().resolve())}
 
     def index(self, split: Split) -> Index:
         """The samples of a split, sorted by key."""

@@ -36,7 +36,7 @@ def from_coco(file: Path, content: Any) -> Listing:
     found = convert_instances(file, content)
     return Listing(
         source=file,
-        name=file.stem,
+        name=file.resolve().stem,
         folders=(file.parent, file.parent / "images"),
         images=found.files,
         names=found.names,
@@ -142,7 +142,7 @@ def from_yolo(file: Path) -> Listing:
     objects_NC = np.stack([_count_objects(label_file, len(names)) for label_file in label_files])
     return Listing(
         source=file,
-        name=base.name,
+        name=base.resolve().name,
         folders=(base,),
         images=[(i.relative_to(base) if i.is_relative_to(base) else i).as_posix() for i in images],
         names=names,

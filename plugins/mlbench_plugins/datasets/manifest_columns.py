@@ -93,7 +93,7 @@ def _listing(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
     listed = columns.labels or any(name.lower() in LABELS for name in others)
     return Listing(
         source=file,
-        name=file.stem,
+        name=file.resolve().stem,
         folders=(file.parent, file.parent / "images"),
         images=_filled(frame, image),
         names=names,

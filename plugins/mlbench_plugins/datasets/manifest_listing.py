@@ -63,7 +63,8 @@ class Listing:
         Raises:
             DataError: two entries name the same picture, in one split or in two.
         """
-        starts = [folder.absolute().as_posix().rstrip("/") + "/" for folder in self.folders]
+        places = [place for f in self.folders for place in (f.absolute(), f.resolve())]
+        starts = [place.as_posix().rstrip("/") + "/" for place in places]
         first: dict[str, int] = {}
         for i, image in enumerate(self.images):
             key = _key(image, starts)

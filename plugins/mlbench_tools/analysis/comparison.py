@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from mlbench.boards.ranks import LEVEL, NORMAL_95, pooled
-from mlbench.boards.variants import flatten, row_title
+from mlbench.boards.variants import row_title
 from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision, check
 from mlbench.metrics.bootstrap import INTERVAL, bootstrap_average_precision, mean_over_classes
 from mlbench.metrics.paired import holm, satterthwaite, two_sided
 from mlbench.store import Store
+from mlbench.text import flatten
 from mlbench.types import MeasureError, Predictions, RunRecord, Targets, Value
 
 FEW = 10

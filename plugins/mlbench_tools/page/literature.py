@@ -202,7 +202,7 @@ def _comparable(result: PublishedResult, tables: Iterable[Table]) -> list[Row | 
         and table.current
         and table.labels is None
         and table.test_images == result.test_images
-        and re.sub(r"-unknown-[0-9a-f]{16}$", "", table.identity) in result.boards
+        and re.sub(r"-unknown-[0-9a-f-]+$", "", table.identity) in result.boards
         for row in table.rows
         if (row.method, row.backbone, row.image_size)
         == (result.method, result.backbone, result.image_size)

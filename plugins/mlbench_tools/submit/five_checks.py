@@ -6,12 +6,11 @@ import math
 from collections.abc import Iterator
 
 from mlbench import registry, run_file
-from mlbench.boards.variants import flatten
 from mlbench.data.open import open_run
 from mlbench.evidence import DIRECTORY
 from mlbench.metrics.bootstrap import score
 from mlbench.numbers import outdated
-from mlbench.text import shorten
+from mlbench.text import flatten, shorten
 from mlbench.tracks import track_settings
 from mlbench.types import (
     DatasetCard,
@@ -115,7 +114,8 @@ def _digests(pack: Pack) -> Iterator[Remark]:
 
 
 def _against_card(pack: Pack, card: DatasetCard | None) -> Iterator[Remark]:
-    record, digest = pack.record, pack.record.spec.data
+    record = pack.record
+    digest, _, images = record.spec.data.partition("-")
     name = card.identities.get(digest) if card else None
     if card and name is None and record.identity in card.editions:
         text = f"digest of the data is not that of {record.identity}"
@@ -128,9 +128,12 @@ def _against_card(pack: Pack, card: DatasetCard | None) -> Iterator[Remark]:
             f"{digest}; --data DIR compares them with the data set",
         )
     else:
-        if record.identity != name:
-            yield finding("edition is not that of the digest", name, record.identity)
-        if edition := card.editions.get(name):
+        edition = card.editions.get(name)
+        others = edition is not None and edition.images not in ("", images)
+        expected = f"{name}-images-{images}" if others else name
+        if record.identity != expected:
+            yield finding("edition is not that of the digest", expected, record.identity)
+        if edition:
             yield from _compare_split(pack, edition.test_keys, edition.test)
 
 

@@ -13,7 +13,7 @@ from mlbench.build import build
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256
-from mlbench.tracks import for_dataset, merge
+from mlbench.tracks import for_dataset, merge, name_defaults
 from mlbench.types import (
     LabelContext,
     ModelInfo,
@@ -102,7 +102,7 @@ def import_checkpoint(
         data=f"imported:{sha256(file)[:16]}",
         track="published",
         words=f"sha256:{sha256(words)[:16]}" if words else "cooccurrence",
-        settings=settings,
+        settings=name_defaults(settings),
     )
     info = ModelInfo(
         spec=spec,

@@ -136,7 +136,8 @@ def test_every_name_of_a_year_is_one_data_set(cli: Any, tmp_path: Path, year: in
     done = cli(*matrix, "--datasets", f"coco,coco{year}", "--suite", suite)
     assert done.code == 0, done.err
     (record,) = Store(tmp_path / "results").records()  # one run for both names
-    assert (record.spec.dataset, record.spec.dataset_options) == (RECORDED[year], {})
+    options = {"unlabelled": False} | ({"year": 2017} if year == 2017 else {})
+    assert (record.spec.dataset, record.spec.dataset_options) == (RECORDED[year], options)
 
 
 RECORDED = {2014: "coco2014", 2017: "coco"}

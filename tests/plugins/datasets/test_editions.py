@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mlbench import registry
 from mlbench.data.open import open_splits
 from mlbench.data.stratify import held_out, list_digest, stratify
-from mlbench.types import Edition, Index, digest, keys_digest, split_digest
+from mlbench.types import Edition, Index, digest, keys_digest, sampled_files, split_digest
 from mlbench_plugins.datasets.duplicates import drawn
 
 CARDS = {
@@ -37,7 +38,10 @@ def test_every_identity_of_a_card_has_an_edition():
 def agrees(name, options, root, cache):
     """The splits have their card's edition and validation list; the latter splits."""
     splits = open_splits(name, options, root, cache)
-    assert splits.card.editions[splits.identity] == edition(splits.train, splits.test, splits.names)
+    known = splits.card.editions[splits.identity]
+    assert known.images in ("", splits.digest.partition("-")[2])
+    found = edition(splits.train, splits.test, splits.names)
+    assert known.model_copy(update={"images": ""}) == found
     part = open_splits(name, options, root, cache, validation=True)
     assert part.identity == splits.identity
     assert list_digest(part.validation.keys) == part.card.validation[part.identity]
@@ -64,6 +68,30 @@ def test_small_editions(dataset, folder, options, identity, real_data, tmp_path)
     if dataset != "voc2007":  # whose own list was made for more images
         for part in (splits.validation, splits.train):
             assert (part.targets == 1).any(axis=0).all()
+
+
+def test_resized_images_are_another_edition_under_any_name(real_data, tmp_path):
+    official = real_data / "coco-mini"
+    root = tmp_path / "coco"
+    for folder in official.iterdir():
+        (root / folder.name).mkdir(parents=True)
+        for file in folder.iterdir():
+            (root / folder.name / file.name).symlink_to(file)
+    linked = open_splits("coco2017", {"unlabelled": False}, root, tmp_path)
+    plain = open_splits("coco", {}, official, tmp_path)
+    assert (linked.identity, linked.digest) == (plain.identity, plain.digest)
+    for file in sampled_files(linked.train, linked.test).values():
+        with Image.open(file) as image:
+            small = image.resize((image.width // 2, image.height // 2))
+        file.unlink()
+        small.save(file)
+    resized = open_splits("coco", {}, root, tmp_path)
+    labels, images = (one.digest.partition("-")[::2] for one in (plain, resized))
+    assert labels[0] == images[0] and labels[1] != images[1]
+    assert resized.identity == f"coco-mini-images-{images[1]}"
+    file.unlink()
+    unsure = open_splits("coco", {}, root, tmp_path)
+    assert unsure.identity == "coco-mini", "a missing image is reported as missing"
 
 
 @pytest.mark.parametrize("difficult", ["unknown", "negative", "positive"])

@@ -12,6 +12,8 @@ import numpy as np
 from mlbench.data.open import open_splits
 from mlbench.evidence import pack, seal
 from mlbench.metrics.bootstrap import score
+from mlbench.numbers import numbers_of
+from mlbench.registry import recorded_as
 from mlbench.store import Store
 from mlbench.tracks import settle
 from mlbench.types import EpochLog, Predictions, RunSpec
@@ -44,7 +46,8 @@ def named(record, **fields):
 
 def made(cache, settings=None, **fields):
     """A record and predictions on a small synthetic set; nothing is trained."""
-    options = {"train_images": 40, "test_images": 30, "size": 32}
+    chosen = {"train_images": 40, "test_images": 30, "size": 32}
+    _, options = recorded_as("synthetic", chosen)
     settings = {"backbone": "resnet18", "image_size": 448, "epochs": 2, **(settings or {})}
     chosen = settings.get("selection", "last") == "validation"
     plain = {"dataset": "synthetic", "dataset_options": options, "method": "gap"}
@@ -63,6 +66,7 @@ def made(cache, settings=None, **fields):
     plugins = {"backbone resnet18", "head gap", "loss bce", "dataset synthetic"}
     record = made_record(
         spec={"data": spec.data},
+        numbers=numbers_of(spec),
         identity=splits.identity,
         label_names=splits.names,
         train_images=len(splits.train),

@@ -1,0 +1,90 @@
+"""What a plan says of the store: done, missing and why, or refused and what to do."""
+
+import re
+
+import pytest
+
+from mlbench import numbers, plan
+from mlbench.build import identity_of
+from mlbench.store import Store
+from mlbench.types import Places
+from mlbench_plugins.methods.pooling import GAP
+from tests.store.made import made_record
+from tests.test_build import SPLITS, matrix
+
+
+def planned(specs, folder, **places):
+    where = Places(results=folder, cache=folder, **places)
+    return plan.compare_with_store(specs, (), lambda _: SPLITS, where, retry_diverged=False)
+
+
+def record_of(spec, folder, **fields):
+    """A store that has this run."""
+    made = {"spec": spec, "run_id": spec.run_id, "numbers": numbers.numbers_of(spec), **fields}
+    Store(folder).write(made_record("gap").model_copy(update=made))
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "said"),
+    [
+        ({"schedule": {"pct_start": 0.4}}, {}, "settings.schedule.pct_start: 0.4, asked 0.2"),
+        ({"augmentation": [{"name": "flip"}]}, {"augmentation": [{"name": "flip", "options": {
+            "p": 0.25}}]}, "settings.augmentation.0.options.p: 0.5, asked 0.25"),
+        ({"loss": "asl"}, {"loss": "asl", "loss_options": {"clip": 0.25}},
+         "settings.loss_options.clip: 0.05, asked 0.25"),
+    ],
+)  # fmt: skip
+def test_a_missing_run_names_what_the_nearest_record_has_instead(made, asked, said, tmp_path):
+    for changes in (made, made | {"epochs": 77}):
+        record_of(*matrix(changes), tmp_path)
+    (spec,) = matrix(asked)
+    found = planned([spec], tmp_path)
+    (near,) = matrix(made)
+    assert found.why == {spec.run_id: f"no record; nearest {near.run_id[:8]} differs in {said}"}
+
+
+def test_a_default_of_a_plugin_that_was_flipped_is_named(tmp_path, monkeypatch):
+    record_of(*matrix(), tmp_path)
+    defaults = GAP.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "prior_bias", not defaults["prior_bias"])
+    (why,) = planned(matrix(), tmp_path).why.values()
+    assert why.endswith("settings.head_options.prior_bias: False, asked True")
+
+
+def test_numbers_alone_make_a_record_stale(tmp_path, monkeypatch):
+    spec = record_of(*matrix(), tmp_path, commit="f" * 40, sources="0" * 16)
+    assert planned([spec], tmp_path).done == (spec,)
+    monkeypatch.setattr(numbers, "NUMBERS", numbers.NUMBERS + 1)
+    found = planned([spec], tmp_path)
+    assert found.missing == (spec,)
+    now = numbers.NUMBERS
+    assert found.why == {spec.run_id: f"core numbers {now - 1}, now {now}"}
+
+
+def test_a_record_without_numbers_is_not_done(tmp_path):
+    spec = record_of(*matrix(), tmp_path, numbers={})
+    assert planned([spec], tmp_path).missing == (spec,)
+
+
+def test_a_record_of_another_spec_under_the_same_id_is_not_done(tmp_path):
+    (spec,), (other,) = matrix(), matrix({"epochs": 9})
+    record_of(other, tmp_path, run_id=spec.run_id)
+    found = planned([spec], tmp_path)
+    assert found.why == {spec.run_id: "its record is of settings.epochs: 9, asked 20"}
+
+
+def test_a_digest_of_words_without_the_file_is_refused_with_the_remedy(tmp_path):
+    found = planned(matrix(words=("sha256:0123456789abcdef",)), tmp_path)
+    assert "give the file with this digest by --words FILE" in found.refused[0].reason
+
+
+@pytest.mark.parametrize("flag", ["weights", "words"])
+def test_a_digest_is_compared_with_the_file_that_is_given(flag, tmp_path):
+    file = tmp_path / "file.npz"
+    file.write_bytes(b"not what the digest is of")
+    dead = {"weights": "sha256:dead"} if flag == "weights" else {}
+    specs = matrix(dead, words=("sha256:dead" if flag == "words" else "cooccurrence",))
+    (refused,) = planned(specs, tmp_path, **{flag: file}).refused
+    said = rf"--{flag} {file} is {identity_of(file)}, but the run names sha256:dead; give the file"
+    assert re.search(said, refused.reason)

@@ -1,8 +1,20 @@
 """What decides whether a record still counts: the numbers of core and plugins, and nothing else."""
 
-import pytest
+import json
+from pathlib import Path
 
-from mlbench import numbers
+import numpy as np
+import pytest
+import torch
+
+from mlbench import numbers, plan, registry, suite
+from mlbench.cli.progress import Silent
+from mlbench.contracts.made_up import PYRAMID, features, made_up_context, targets
+from mlbench.engine.distributed import World
+from mlbench.metrics.bootstrap import score
+from mlbench.one_run import run
+from mlbench.text import flatten
+from mlbench.types import Places
 from tests.store.made import made_record
 
 PLUGINS = ("backbone resnet18", "head gap", "loss bce", "dataset synthetic")
@@ -54,3 +66,88 @@ def test_the_digest_of_the_sources_covers_core_and_plugins(install):
     module.write_text("# changed\n")
     assert len({of_gap, before, numbers.sources_of(spec)}) == 3
     assert numbers.sources_of(record().spec) == of_gap
+
+
+# ------------------------------------------------------------- a reminder to raise the numbers
+FILE = Path(__file__).with_name("numbers.json")
+STORED = json.loads(FILE.read_text())
+LABELS = made_up_context(7)
+
+
+def parts(kind):
+    return [p for p in registry.plugins(kind) if p.distribution == "mlbench-mlic"]
+
+
+def head_value(plugin):
+    """What a head makes of random maps with random weights."""
+    torch.manual_seed(0)
+    head = plugin.load()(PYRAMID, LABELS).eval()
+    maps = features(PYRAMID, height=224, width=288)
+    with torch.no_grad():
+        return float(head(maps).logits.double().std())
+
+
+def loss_value(plugin):
+    """A loss on random logits."""
+    logits = torch.randn(6, 7, generator=torch.Generator().manual_seed(0))
+    return float(plugin.load()(LABELS)(logits, targets(6, 7)))
+
+
+def found(name, folder):
+    """The number and the value of ``core`` or of a plugin, ``head gap``."""
+    if name == "core":
+        return numbers.NUMBERS, trained(folder)
+    kind, _, plain = name.partition(" ")
+    plugin = registry.find(kind, plain)
+    return numbers._declared(plugin), {"head": head_value, "loss": loss_value}[kind](plugin)
+
+
+def trained(folder):
+    """What a short run that augments and averages comes to: last loss, logits and a score.
+
+    The run's own score is not compared, as it jumps where rounding swaps two images.
+    """
+    fields = {
+        "methods": ("ssgrl",),
+        "losses": ("asl",),
+        "dataset_options": {"synthetic": {"train_images": 48, "test_images": 64, "size": 32}},
+        "settings": {
+            "image_size": 32,
+            "epochs": 3,
+            "batch_size": 16,
+            "ema_decay": 0.75,
+            "augmentation": [{"name": "random_resized_crop"}, {"name": "flip"}],
+        },
+    }
+    places = Places(results=folder, cache=folder, checkpoints=False)
+    (spec,) = plan.make_plan(suite.make_suite(fields), places).missing
+    record, seen = run(spec, places, World(), Silent(), "")
+    known = np.random.default_rng(0).random(seen.targets.shape, np.float32)
+    scores, _ = score(known, seen.targets, resamples=100)
+    of_metrics = scores.mAP + scores.mAP_low + scores.CF1
+    return float(record.epochs[-1].loss + seen.logits.std() + of_metrics / 100)
+
+
+NAMES = ("core", *(f"{kind} {p.name}" for kind in ("head", "loss") for p in parts(kind)))
+
+
+def test_what_the_file_holds_are_all_parts():
+    assert STORED["values"].keys() == set(NAMES), f"write what changed to {FILE.name}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_part_that_gives_other_values_has_another_number(name, tmp_path):
+    number, value = found(name, tmp_path)
+    before, known = STORED["values"][name]
+    if value != pytest.approx(known, rel=1e-3):
+        assert number > before, f"{name} gives {value}, not {known}: raise its NUMBERS"
+    assert (number, value) == (before, pytest.approx(known, rel=1e-3)), (
+        f"write to {FILE.name}: {json.dumps({name: [number, value]})}"
+    )
+
+
+def test_a_field_that_is_added_to_a_spec_keeps_the_ids_of_older_runs():
+    spec = made_record("gap").spec
+    assert sorted(flatten(spec.canonical())) == STORED["fields"], (
+        "name a new field in `mlbench.types.runs.ADDED`, with the value that stood for it before"
+    )

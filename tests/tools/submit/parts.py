@@ -46,8 +46,8 @@ def named(record, **fields):
 
 def made(cache, settings=None, **fields):
     """A record and predictions on a small synthetic set; nothing is trained."""
-    chosen = {"train_images": 40, "test_images": 30, "size": 32}
-    _, options = recorded_as("synthetic", chosen)
+    small = {"train_images": 40, "test_images": 30, "size": 32}
+    _, options = recorded_as("synthetic", small)
     settings = {"backbone": "resnet18", "image_size": 448, "epochs": 2, **(settings or {})}
     chosen = settings.get("selection", "last") == "validation"
     plain = {"dataset": "synthetic", "dataset_options": options, "method": "gap"}

@@ -35,8 +35,8 @@ class RunFile(Value):
     Attributes:
         spec: everything that decides the run's numbers.
         run_id, identity, commit, environment: as in the run's record; None if the file omits them.
-        numbers: as in the run's record; empty for records of the old form, whose run id left out
-            defaults and is not compared.
+        numbers: as in the run's record; empty for records of the old form, which left out defaults
+            and cannot be repeated.
     """
 
     spec: RunSpec
@@ -149,7 +149,12 @@ def read_run(file: Path) -> RunFile:
             f"{file}: this run scored weights of {spec.method}'s authors ({spec.checkpoint}) and "
             "trained nothing; score them again with `mlbench import` and `mlbench rescore`"
         )
-    if run.numbers and run.run_id not in (None, spec.run_id):
+    if run.run_id and not run.numbers:
+        raise SuiteError(
+            f"{file}: other code made run {run.run_id}, and its record does not name all options; "
+            "run it again with the command in it"
+        )
+    if run.run_id not in (None, spec.run_id):
         raise SuiteError(
             f"{file}: the settings were changed: run_id is {run.run_id}, but these settings make "
             f"run {spec.run_id}; remove the line run_id to run them as they are"

@@ -12,7 +12,6 @@ from mlbench.cli.console import Data, Device, Results
 if TYPE_CHECKING:
     from mlbench.cli.matrix import LaunchContext
     from mlbench.plan import Plan
-    from mlbench.types import RunSpec, Splits
 
 
 def repeat(
@@ -72,8 +71,8 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
     current = environment(torch.device(places.device), context.world, run.spec)
     run_file.assert_same_plugins(file, run, current)
     run_file.assert_same_files(run.spec, context.files.weights, context.files.words)
-    splits = open_run(run.spec, places)
-    spec = run.spec if run.numbers else _renewed(run.spec, splits)
+    spec = run.spec
+    splits = open_run(spec, places)
     if splits.digest != spec.data:
         raise DataError(
             f"the run used {run.identity or spec.dataset} (digest {spec.data}), but the data here "
@@ -93,20 +92,3 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
             highlight=False,
         )
     return planned
-
-
-def _renewed(spec: RunSpec, splits: Splits) -> RunSpec:
-    """The spec of a record of the old form as it is planned now: defaults named, files digested."""
-    from mlbench.registry import recorded_as
-    from mlbench.tracks import name_defaults
-
-    dataset, options = recorded_as(spec.dataset, spec.dataset_options)
-    same = splits.digest.partition("-")[0] == spec.data
-    return spec.model_copy(
-        update={
-            "dataset": dataset,
-            "dataset_options": options,
-            "data": splits.digest if same else spec.data,
-            "settings": name_defaults(spec.settings),
-        }
-    )

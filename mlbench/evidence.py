@@ -76,9 +76,10 @@ def read_record(data: bytes, source: object) -> RunRecord:
             f"{source}: changed since it was written ({was}, and that of its content is "
             f"{computed[:16]}...); {RESTORE}"
         )
-    if record.run_id != record.spec.run_id:  # all that an old record says about its settings
+    ids = [record.spec.run_id, *([] if record.numbers else [record.spec.old_run_id])]
+    if record.run_id not in ids:  # all that an old record says about its settings
         raise StoreError(
-            f"{source}: run {record.run_id} has the settings of run {record.spec.run_id}; {RESTORE}"
+            f"{source}: run {record.run_id} has the settings of run {ids[-1]}; {RESTORE}"
         )
     return record
 

@@ -210,8 +210,7 @@ def _why_missing(
         others: reads all records, to name the one that is nearest.
     """
     if record is not None:
-        changed = _differences(record.spec, spec)
-        return f"its record is of {', '.join(changed)}" if changed else outdated(record)
+        return outdated(record)
     near = [
         (_differences(other.spec, spec), other.run_id)
         for other in others()

@@ -67,13 +67,6 @@ def test_a_record_without_numbers_is_not_done(tmp_path):
     assert planned([spec], tmp_path).missing == (spec,)
 
 
-def test_a_record_of_another_spec_under_the_same_id_is_not_done(tmp_path):
-    (spec,), (other,) = matrix(), matrix({"epochs": 9})
-    record_of(other, tmp_path, run_id=spec.run_id)
-    found = planned([spec], tmp_path)
-    assert found.why == {spec.run_id: "its record is of settings.epochs: 9, asked 20"}
-
-
 def test_a_digest_of_words_without_the_file_is_refused_with_the_remedy(tmp_path):
     found = planned(matrix(words=("sha256:0123456789abcdef",)), tmp_path)
     assert "give the file with this digest by --words FILE" in found.refused[0].reason

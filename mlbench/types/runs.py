@@ -131,8 +131,17 @@ class RunSpec(Value):
     @property
     def run_id(self) -> str:
         """16 hex digits of the SHA-256 of ``canonical``."""
-        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _hash(self.canonical())
+
+    @property
+    def old_run_id(self) -> str:
+        """The id in records of the old form, without numbers: it left out defaults."""
+        return _hash(self.model_dump(mode="json", exclude_defaults=True))
+
+
+def _hash(plain: dict[str, Any]) -> str:
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _set_missing(fields: Any, name: str, value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from operator import attrgetter
 
 from mlbench import registry, run_file
 from mlbench.data.open import open_run
@@ -64,16 +65,13 @@ def verify(pack: Pack, places: Places | None = None) -> VerifyReport:
 # ------------------------------------------------------------------------------------------ run id
 def run_id(pack: Pack) -> Iterator[Remark]:
     """Compare the run id of every part with the hash of the settings."""
-    current = bool(pack.record.numbers)
-    expected = pack.record.spec.run_id if current else pack.record.run_id
-    if not current:
-        yield Remark("not checked", "run id: those of records of the old form left out defaults")
-    found: dict[str, str | None] = {"record": pack.record.run_id, "manifest": pack.manifest.run_id}
+    id_of = attrgetter("run_id" if pack.record.numbers else "old_run_id")
+    expected = id_of(pack.record.spec)
+    found = {"record": pack.record.run_id, "manifest": pack.manifest.run_id}
     if pack.predictions_run_id is not None:
         found["predictions"] = pack.predictions_run_id
     try:
-        recipe = run_file.from_yaml(pack.recipe)
-        found["recipe"] = recipe.spec.run_id if current else recipe.run_id
+        found["recipe"] = id_of(run_file.from_yaml(pack.recipe).spec)
     except SuiteError as error:
         yield finding(f"{RECIPE} cannot be read", "the settings of the run", error)
     for part, value in found.items():

@@ -1,16 +1,22 @@
 """No change of a record or its predictions goes unseen, and a damaged one hides no other."""
 
+import io
 import json
 import random
 import re
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from mlbench.boards.render import csv, markdown
 from mlbench.boards.rows import tables
+from mlbench.data.words import word_vectors
+from mlbench.run_file import read_run
 from mlbench.store import Store
-from mlbench.types import StoreError
+from mlbench.types import MlbenchError, StoreError
+from mlbench_tools.analysis import predictions
+from mlbench_tools.submit.pack_file import make
 from tests.boards.scored import write
 from tests.store.made import as_old_form, edit, with_arrays
 
@@ -205,6 +211,28 @@ def test_the_directory_of_one_archive_ends_no_board(cli, store, run):
     shown = cli("leaderboard")
     assert shown.code == 0 and "gap" in shown.out and "ssgrl" not in shown.out
     assert file.name in "".join(shown.err.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("scores.npz", lambda file: predictions.read(str(file), file.parent)),
+        ("words.npz", lambda file: word_vectors(("cat",), file)),
+        ("run.zip", read_run),
+    ],
+)
+def test_damage_to_foreign_archives_ends_in_no_other_error(name, read, store, run, tmp_path):
+    archive = io.BytesIO()
+    if name == "run.zip":
+        archive.write(make(run, store.predictions(run)))
+    else:
+        vectors = {"names": np.array(["cat", "dog"]), "vectors": np.ones((2, 3))}
+        scores = {"targets": np.eye(2), "logits": np.ones((2, 2))}
+        np.savez_compressed(archive, **(vectors if name == "words.npz" else scores))
+    for damaged in damages(archive.getvalue(), 200):
+        (tmp_path / name).write_bytes(damaged)
+        with suppress(MlbenchError):
+            read(tmp_path / name)
 
 
 def test_json_that_only_looks_different_is_the_same_record(store, run):

@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mlbench import registry
+from mlbench.contracts.made_up import PYRAMID, features, made_up_context
+from mlbench.engine.model import autocast
 from mlbench_plugins.layers import channel_attention, decoupling
 from mlbench_plugins.layers.channel_attention import channel_attention as attend
 from mlbench_plugins.layers.decoupling import tanh_scores
@@ -118,3 +121,45 @@ def test_a_graph_and_a_compiled_function_give_the_same(function):
     graph.replay()
     assert all(map(torch.equal, want, captured))
     torch.testing.assert_close(want, step(torch.compile(function, fullgraph=True)))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["grl", "msrn", "ssgrl"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_head_with_kernels_is_that_without(name, precision, monkeypatch):
+    torch.manual_seed(0)
+    head = registry.make("head", name, (PYRAMID, made_up_context(20)), {}).cuda()
+    maps = features(PYRAMID, device="cuda")
+    found = []
+    for kernels in (True, False):
+        for module in (decoupling, channel_attention):
+            monkeypatch.setattr(module, "has_kernels", lambda _, kernels=kernels: kernels)
+        with autocast(maps[0].device, precision):
+            output = head(maps)
+        loss = sum(output.aux.values(), output.logits.float().square().sum())
+        trained = [p for p in head.parameters() if p.requires_grad]
+        found.append([output.logits, *torch.autograd.grad(loss, trained)])
+    # Biases before a softmax have no gradient but rounding errors: measure by the largest of all.
+    logits, *gradients = ([x.float() for x in pair] for pair in zip(*found, strict=True))
+    torch.testing.assert_close(*logits, rtol=0, atol=0.05 if precision == "bf16" else 1e-4)
+    largest = max(other.abs().max() for _, other in gradients).item()
+    for one, other in gradients:
+        bound = 0.1 if precision == "bf16" else 1e-4
+        torch.testing.assert_close(one, other, rtol=0, atol=bound * largest)
+
+
+@pytest.mark.gpu
+def test_memory_is_that_of_inputs_and_results():
+    """Nothing of M x C x K or B x C x D x N numbers, forward and backward."""
+    for function, shapes in (
+        (tanh_scores, [(256, 512), (100, 512), (512,)]),
+        (attend, [(4, 512, 16, 16), (100, 512)]),
+    ):
+        inputs = [torch.randn(s, device="cuda", requires_grad=True) for s in shapes]
+        for warm in (True, False):
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            function(*inputs).sum().backward()
+            peak = torch.cuda.max_memory_allocated() - before
+            if not warm:
+                assert peak < 4 * 256 * 100 * 512 / 2

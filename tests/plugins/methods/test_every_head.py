@@ -9,6 +9,7 @@ import torch
 from mlbench import registry
 from mlbench.contracts.made_up import PYRAMID, features, known_context, made_up_context
 from mlbench.types import PluginError
+from mlbench_plugins.layers.constant import ConstantInEvaluation
 from mlbench_plugins.layers.options import check_range
 
 NAMES = [p.name for p in registry.plugins("head") if p.distribution == "mlbench-mlic"]
@@ -37,6 +38,17 @@ def test_where_weights_are_zero_the_logits_are_the_prior(name):
 def test_a_cosine_has_no_prior(name):
     with pytest.raises(PluginError, match="no bias of logits to start at the prior"):
         made(name, prior_bias=True, classifier="cosine")
+
+
+@pytest.mark.parametrize("name", ["graph_branch", "grl", "ml_gcn", "msrn", "ssgrl"])
+def test_what_depends_on_no_image_is_computed_once_for_evaluation(name):
+    head = made(name, made_up_context(5)).eval()
+    expected = head(features(PYRAMID)).logits
+    constant = [part for part in head.modules() if isinstance(part, ConstantInEvaluation)]
+    for part in constant:
+        part.compute = None  # what is not there cannot run
+    assert constant and torch.equal(head(features(PYRAMID)).logits, expected)
+    assert not any(p.grad_fn for p in head.buffers())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -253,6 +253,8 @@ def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
     """
     settings = spec.settings
     file = None
+    if settings.decoder == "nvjpeg" and not places.device.startswith("cuda"):
+        return f"decoder nvjpeg needs a CUDA device, not {places.device}; give --decoder turbo"
     try:
         if settings.weights.startswith("sha256:"):
             file = named_file("weights", settings.weights, places.weights)

@@ -207,13 +207,14 @@ def _prepare(
 
 def _source(current: _Run, model: MultiLabelModel, name: str, index: Index) -> Source:
     """The inputs of a split: images, augmented in train, or feature maps in the probe track."""
-    spec, places = current.spec, current.places
+    spec, places, decoder = current.spec, current.places, current.spec.settings.decoder
     if name == "train" and spec.track != "probe":
         augment = transforms.train_transform(spec.settings)
-        return ImageSource(index, augment, spec.seed, places.workers, spec.settings.decoder)
+        return ImageSource(index, augment, spec.seed, places.workers, decoder, current.device)
     transform = transforms.test_transform(spec.settings)
-    decoder = spec.settings.decoder
-    images = ImageSource(index, lambda image, _: transform(image), 0, places.workers, decoder)
+    images = ImageSource(
+        index, lambda image, _: transform(image), 0, places.workers, decoder, current.device
+    )
     if spec.track != "probe":
         return images
     from mlbench.data.cache_entries import purpose

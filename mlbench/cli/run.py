@@ -69,7 +69,9 @@ def run(
     ] = None,
     decoder: Annotated[
         Decoder | None,
-        training_option(help="What decodes and resizes images: turbo (the default) or pillow."),
+        training_option(
+            help="What decodes and resizes images: turbo (the default), pillow, or nvjpeg (CUDA)."
+        ),
     ] = None,
     weights: Annotated[
         str | None,

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
-from mlbench.data.decode import load
+from mlbench.data.decode import decode_on, load, plain_jpeg
 
 if TYPE_CHECKING:
     from mlbench.types import Decoder, Index
@@ -40,12 +41,23 @@ class Batch(NamedTuple):
     positions: Positions
 
 
+_HOST = torch.device("cpu")
+
+
 class ImageSource:
     """Decodes and transforms images: uint8 [B, 3, S, S], channels last in memory.
 
     The random generator of a sample is seeded with (seed, epoch, position, 1), so neither the
     number of workers nor that of processes changes a pixel. NumPy fills short seeds up with zeros:
     without the 1, image 0 would share the stream of the shuffle, (seed, epoch).
+
+    Args:
+        index: names the files.
+        transform: of a decoded image.
+        seed: of the augmentation.
+        workers: decoding threads; 0 counts as 1.
+        decoder: of the files.
+        device: where ``nvjpeg`` decodes; other decoders leave batches on the host.
     """
 
     def __init__(
@@ -55,24 +67,28 @@ class ImageSource:
         seed: int,
         workers: int,
         decoder: Decoder = "turbo",
+        device: torch.device = _HOST,
     ) -> None:
         self.index = index
         self.transform = transform
         self.seed = seed
         self.decoder = decoder
+        self.device = device
         self.workers = max(workers, 1)
         self.pool = _single_threaded(self.workers, "decode")
 
     def __call__(self, positions: Positions, epoch: int) -> Tensor:
         """The augmented images at these positions in this epoch."""
+        if self.decoder == "nvjpeg" and self.device.type == "cuda":
+            return self._on_device(positions, epoch)
         batch: list[Tensor] = []
         lock = Lock()
         todo = iter(enumerate(positions.tolist()))  # shared: a thread takes what is next
 
         def fill() -> None:
             for place, position in todo:
-                generator = np.random.default_rng((self.seed, epoch, position, 1))
-                image = self.transform(load(self.index.files[position], self.decoder), generator)
+                file = self.index.files[position]
+                image = self.transform(load(file, self.decoder), self._chance(epoch, position))
                 with lock:
                     if not batch:
                         batch.append(_empty(len(positions), image))
@@ -82,10 +98,30 @@ class ImageSource:
             task.result()
         return batch[0]
 
+    def _chance(self, epoch: int, position: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, epoch, position, 1))
+
+    def _on_device(self, positions: Positions, epoch: int) -> Tensor:
+        """JPEGs are decoded together on the device, other files one by one on the host."""
+        files = [self.index.files[position] for position in positions.tolist()]
+        data = list(self.pool.map(plain_jpeg, files))
+        decoded = iter(decode_on(self.device, [one for one in data if one is not None]))
+        images = [
+            load(file).to(self.device) if one is None else next(decoded)
+            for file, one in zip(files, data, strict=True)
+        ]
+        pairs = zip(images, positions.tolist(), strict=True)
+        return torch.stack([self.transform(image, self._chance(epoch, i)) for image, i in pairs])
+
 
 def _empty(images: int, like: Tensor) -> Tensor:
-    shape = (images, *like.shape)
-    return torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+    """Pinned where CUDA is used, so that the copy to the device waits for nothing."""
+    return torch.empty(
+        (images, *like.shape),
+        dtype=torch.uint8,
+        memory_format=torch.channels_last,
+        pin_memory=torch.cuda.is_initialized(),
+    )
 
 
 def _single_threaded(workers: int, name: str) -> ThreadPoolExecutor:
@@ -119,25 +155,51 @@ def shard(positions: Positions, rank: int, processes: int) -> Positions:
 
 
 def batches(
-    source: Source, index: Index, order: Iterable[Positions], epoch: int = 0, ahead: int = 2
+    source: Source,
+    index: Index,
+    order: Iterable[Positions],
+    epoch: int = 0,
+    ahead: int = 2,
+    device: torch.device = _HOST,
 ) -> Iterator[Batch]:
-    """Batches in the given order; the next ``ahead`` are made in the background, all at once, so
-    that no thread waits for the slowest image of a batch.
-    """  # noqa: D205
-    targets = torch.from_numpy(index.targets)
+    """Batches in the given order, on a device; the next ``ahead`` are made in the background.
 
-    def make(positions: Positions) -> Batch:
-        return Batch(source(positions, epoch), targets[torch.from_numpy(positions)], positions)
+    They are made all at once, so that no thread waits for the slowest image of a batch. On CUDA
+    they are copied by a stream of their own while the device computes.
+    """
+    targets = torch.from_numpy(index.targets)
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def make(positions: Positions) -> tuple[Batch, torch.cuda.Event | None]:
+        with torch.cuda.stream(stream):  # of this thread; does nothing for None
+            inputs, rows = source(positions, epoch), targets[torch.from_numpy(positions)]
+            if stream is None:
+                return Batch(inputs, rows, positions), None
+            moved = tree_map(lambda x: _pinned(x).to(device, non_blocking=True), (inputs, rows))
+            return Batch(moved[0], moved[1], positions), stream.record_event()
+
+    def received(future: Future[tuple[Batch, torch.cuda.Event | None]]) -> Batch:
+        batch, copied = future.result()
+        if copied is not None:
+            current = torch.cuda.current_stream(device)
+            copied.wait(current)
+            for tensor in tree_leaves((batch.inputs, batch.targets)):
+                tensor.record_stream(current)  # its memory is not reused while it is read
+        return batch
 
     with ThreadPoolExecutor(ahead, thread_name_prefix="batches") as background:
-        waiting: list[Future[Batch]] = []
+        waiting: list[Future[tuple[Batch, torch.cuda.Event | None]]] = []
         try:
             for positions in order:
                 waiting.append(background.submit(make, positions))
                 if len(waiting) > ahead:
-                    yield waiting.pop(0).result()
+                    yield received(waiting.pop(0))
             while waiting:
-                yield waiting.pop(0).result()
+                yield received(waiting.pop(0))
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    return tensor if tensor.is_cuda else tensor.pin_memory()

@@ -37,7 +37,7 @@ def predict(
     order = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
     logits = [np.zeros((0, index.targets.shape[1]), np.float32)]
     with torch.inference_mode(), autocast(device, precision):
-        for batch in batches(source, index, order):
+        for batch in batches(source, index, order, device=device):
             output = network(to_device(batch.inputs, device))
             logits.append(output.logits.float().cpu().numpy())
     gathered = np.concatenate(world.gather(np.concatenate(logits)))

@@ -100,7 +100,7 @@ class FeatureCache:
         return self.identity | {
             "pixels": pixel_code(),
             "images": images_digest(index),
-            "some_pixels": hashlib.sha256(some.contiguous().numpy().data).hexdigest(),
+            "some_pixels": hashlib.sha256(some.cpu().contiguous().numpy().data).hexdigest(),
         }
 
     def _folder(self, name: str, identity: dict[str, Any]) -> Path:
@@ -149,7 +149,7 @@ class FeatureCache:
                     yield chunk
 
         with torch.inference_mode():
-            for batch in batches(images, index, missing()):
+            for batch in batches(images, index, missing(), device=self.model.mean.device):
                 maps = self._maps(self.model.backbone, batch.inputs)
                 for i in todo:
                     arrays[i].write(batch.positions, _half(maps[levels[i]]))

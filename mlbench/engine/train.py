@@ -172,7 +172,9 @@ def _epoch(networks: Sequence[Network], state: TrainingState, training: Training
     steps = _StepLog(state.losses, world)
     optimizer = state.learners[0].optimizer
     rate = optim.set_learning_rate(optimizer, settings, state.step, training.epoch_steps)
-    for i, batch in enumerate(batches(training.source, training.index, mine, state.epoch)):
+    source, device = training.source, training.device
+    ready = batches(source, training.index, mine, state.epoch, device=device)
+    for i, batch in enumerate(ready):
         share = len(batch.targets) / len(order[i])
         steps.add(*_step(networks, state, batch, training, share))
         seen += len(order[i])

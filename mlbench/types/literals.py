@@ -13,7 +13,7 @@ Track = Literal["published", "controlled", "probe"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Graph = Literal["cooccurrence", "identity", "random"]
 """What heads build their label graph from (see ``mlbench.data.labels``)."""
-Decoder = Literal["turbo", "pillow"]
+Decoder = Literal["turbo", "pillow", "nvjpeg"]
 """What decodes and resizes images (see ``mlbench.data.decode.load``)."""
 Selection = Literal["last", "validation", "test"]
 Tier = Literal["own", "re-scored"]

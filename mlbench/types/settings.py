@@ -106,7 +106,8 @@ class Settings(Value):
         weights: initial weights of the backbone: ``default`` (downloaded), ``none`` or
             ``sha256:...`` of a file.
         decoder: of the images. ``turbo`` is faster, and differs from ``pillow`` by a grey level
-            where images are resized.
+            where images are resized. ``nvjpeg`` trains on CUDA only, and differs by more at edges
+            between colours.
         epochs, batch_size: the budget; the batch size is global, over all processes.
         backbone_lr_scale: learning rate of the backbone relative to the head.
         frozen_stages: number of stages of the backbone, from the input, that are not trained; -1

@@ -81,6 +81,7 @@ def run(
         results=suite.results,
         cache=suite.cache or cache_folder(),
         cache_limit=suite.cache_limit,
+        image_cache=suite.image_cache,
         device=device_name(suite.device),
         workers=thread_count() if suite.workers is None else suite.workers,
         checkpoints=suite.keep_checkpoints,

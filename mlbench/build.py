@@ -255,6 +255,8 @@ def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
     file = None
     if settings.decoder == "nvjpeg" and not places.device.startswith("cuda"):
         return f"decoder nvjpeg needs a CUDA device, not {places.device}; give --decoder turbo"
+    if settings.decoder == "nvjpeg" and places.image_cache:
+        return "the image cache holds no pixels of nvjpeg; leave out --image-cache or --decoder"
     try:
         if settings.weights.startswith("sha256:"):
             file = named_file("weights", settings.weights, places.weights)

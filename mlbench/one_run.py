@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mlbench.build import build, check_labels, feature_identity, make_label_context
 from mlbench.data import transforms
@@ -207,15 +207,17 @@ def _prepare(
 
 def _source(current: _Run, model: MultiLabelModel, name: str, index: Index) -> Source:
     """The inputs of a split: images, augmented in train, or feature maps in the probe track."""
-    spec, places, decoder = current.spec, current.places, current.spec.settings.decoder
-    if name == "train" and spec.track != "probe":
-        augment = transforms.train_transform(spec.settings)
-        return ImageSource(index, augment, spec.seed, places.workers, decoder, current.device)
-    transform = transforms.test_transform(spec.settings)
-    images = ImageSource(
-        index, lambda image, _: transform(image), 0, places.workers, decoder, current.device
-    )
-    if spec.track != "probe":
+    spec, settings, places = current.spec, current.spec.settings, current.places
+    training, probe = name == "train" and spec.track != "probe", spec.track == "probe"
+    if training:
+        transform, seed = transforms.train_transform(settings), spec.seed
+    else:
+        view = transforms.test_transform(settings)
+        transform, seed = (lambda image, _: view(image)), 0
+    read = _image_cache(current, index, training) if places.image_cache and not probe else None
+    decoder, device, workers = settings.decoder, current.device, places.workers
+    images = ImageSource(index, transform, seed, workers, decoder, device, read)
+    if not probe:
         return images
     from mlbench.data.cache_entries import purpose
     from mlbench.engine.features import FeatureCache
@@ -224,6 +226,19 @@ def _source(current: _Run, model: MultiLabelModel, name: str, index: Index) -> S
     use, world = purpose(spec), current.world
     cache = FeatureCache(places, model, identity, use, world, current.progress)
     return cache.source(name, index, images)
+
+
+def _image_cache(current: _Run, index: Index, training: bool) -> Callable[[int], Tensor]:
+    """A reader of images that keeps them decoded in the cache."""
+    from mlbench.data.cache_entries import purpose
+    from mlbench.data.image_cache import cached_images
+    from mlbench.engine.features import images_digest
+
+    spec, settings, ask = current.spec, current.spec.settings, current.world.ask_leader
+    versions = {name: version(name) for name in ("torch", "torchvision", "pillow", "numpy")}
+    identity = {"images": ask(lambda: images_digest(index)), "versions": versions}
+    view, side = transforms.make_view(settings), transforms.square_side(settings, training=training)
+    return cached_images(current.places, purpose(spec), index, view, side, identity)
 
 
 # ------------------------------------------------------------------------------------------ outcome

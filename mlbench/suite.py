@@ -86,6 +86,7 @@ class Suite(Value):
         data, results, cache: folders; defaults are ``MLBENCH_DATA`` and ``MLBENCH_CACHE``.
         cache_limit: size of the cache, such as ``50GB``, above which what was not used for longest
             is deleted; what the matrix needs is kept.
+        image_cache: keep decoded images in the cache, for the same pixels in less time.
         weights: of the backbone: ``default``, ``none``, or a file.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         gpus: processes on this machine.
@@ -119,6 +120,7 @@ class Suite(Value):
     results: Path = Path("results")
     cache: Path | None = None
     cache_limit: Annotated[NonNegativeInt | None, BeforeValidator(_as_bytes)] = None
+    image_cache: bool = False
     weights: str | None = None
     device: str = "auto"
     gpus: PositiveInt = 1

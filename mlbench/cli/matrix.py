@@ -117,6 +117,7 @@ def launch(suite: Suite, make: Callable[[LaunchContext], Plan], dry_run: bool) -
         results=suite.results,
         cache=suite.cache or cache_folder(),
         cache_limit=suite.cache_limit,
+        image_cache=suite.image_cache,
         device=device,
         workers=thread_count() if suite.workers is None else suite.workers,
         checkpoints=suite.keep_checkpoints,

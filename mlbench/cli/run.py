@@ -93,6 +93,9 @@ def run(
         str | None,
         machine_option(help="Size of the cache, e.g. 50GB; the least recently used is deleted."),
     ] = None,
+    image_cache: Annotated[
+        bool, machine_option(help="Keep decoded images in the cache: the same pixels, sooner.")
+    ] = False,
     device: Annotated[str | None, machine_option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     gpus: Annotated[int | None, machine_option(min=1, help="Processes on this machine.")] = None,
     retry_diverged: Annotated[bool, machine_option(help="Run diverged runs again.")] = False,
@@ -113,6 +116,7 @@ def run(
         "data": data,
         "results": results,
         "cache_limit": cache_limit,
+        "image_cache": image_cache or None,
         "device": device,
         "gpus": gpus,
         "retry_diverged": retry_diverged or None,

@@ -49,9 +49,11 @@ class View:
     def squash(self, image: Tensor, size: int) -> Tensor:
         """Resize an image to a square with antialiasing; the aspect is not kept.
 
-        By Pillow if that is the decoder. Torch differs by at most one grey level when shrinking,
-        and two when it enlarges bicubically.
+        A square of this size is returned as it is. By Pillow if that is the decoder; torch differs
+        by at most one grey level when shrinking, and two when it enlarges bicubically.
         """
+        if image.shape[1:] == (size, size):
+            return image
         if self.decoder == "pillow":
             square = Image.fromarray(image.permute(1, 2, 0).numpy()).resize(
                 (size, size), Image.Resampling[self.interpolation.upper()]
@@ -84,6 +86,13 @@ class Step(Value):
 
     crops: ClassVar[bool] = False
 
+    def side(self, view: View) -> int | None:
+        """Of the square that the step squashes any image to before it draws; None if it does not.
+
+        The result depends on that square alone.
+        """
+        return None
+
     @abstractmethod
     def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
         """The changed image; the input is not modified."""
@@ -94,6 +103,10 @@ class Resize(Step):
     """The view at test time, so that the steps after it see the size that the model sees."""
 
     crops: ClassVar[bool] = True
+
+    def side(self, view: View) -> int | None:
+        """That of the view before it is cut."""
+        return view.resize
 
     def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
         """The whole image as the view's square."""
@@ -165,6 +178,10 @@ class MultiScaleCrop(Step):
     max_distort: int = Field(2, ge=0)
     resize: PositiveInt | None = None
 
+    def side(self, view: View) -> int | None:
+        """``resize``."""
+        return self.resize
+
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
         """A box inside the image."""
         sizes = [max(1, int(min(width, height) * scale)) for scale in self.scales]
@@ -203,6 +220,10 @@ class RandomChoiceCrop(Step):
         if max(self.sizes) > self.resize:
             raise ValueError(f"a crop of {max(self.sizes)} does not fit into resize {self.resize}")
         return self
+
+    def side(self, view: View) -> int | None:
+        """``resize``."""
+        return self.resize
 
     def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
         """The crop as the view's square."""

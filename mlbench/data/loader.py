@@ -58,6 +58,7 @@ class ImageSource:
         workers: decoding threads; 0 counts as 1.
         decoder: of the files.
         device: where ``nvjpeg`` decodes; other decoders leave batches on the host.
+        read: the image at a position; None decodes its file.
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class ImageSource:
         workers: int,
         decoder: Decoder = "turbo",
         device: torch.device = _HOST,
+        read: Callable[[int], Tensor] | None = None,
     ) -> None:
         self.index = index
+        self.read = read or (lambda position: load(index.files[position], decoder))
         self.transform = transform
         self.seed = seed
         self.decoder = decoder
@@ -87,8 +90,7 @@ class ImageSource:
 
         def fill() -> None:
             for place, position in todo:
-                file = self.index.files[position]
-                image = self.transform(load(file, self.decoder), self._chance(epoch, position))
+                image = self.transform(self.read(position), self._chance(epoch, position))
                 with lock:
                     if not batch:
                         batch.append(_empty(len(positions), image))

@@ -36,7 +36,7 @@ def test_transform(settings: Settings) -> Callable[[Tensor], Tensor]:
     Raises:
         SuiteError: ``preprocessing.resize`` is smaller than the image size.
     """
-    return _view(settings)
+    return make_view(settings)
 
 
 def train_transform(
@@ -50,7 +50,7 @@ def train_transform(
     Raises:
         SuiteError: an unknown step or option, an invalid value, or two steps that crop.
     """
-    view = _view(settings)
+    view = make_view(settings)
     steps = build_steps(settings.augmentation)
     croppers = [type(step).__name__ for step in steps if step.crops]
     if len(croppers) > 1:
@@ -64,7 +64,21 @@ def train_transform(
     return transform
 
 
-def _view(settings: Settings) -> View:
+def square_side(settings: Settings, *, training: bool) -> int | None:
+    """The side of the square that any image is first squashed to; None if there is none.
+
+    The transform of that square is the transform of the image.
+    """
+    view, steps = make_view(settings), build_steps(settings.augmentation)
+    return steps[0].side(view) if training and steps else view.resize
+
+
+def make_view(settings: Settings) -> View:
+    """The view at test time.
+
+    Raises:
+        SuiteError: ``preprocessing.resize`` is smaller than the image size.
+    """
     size = settings.image_size
     resize = settings.preprocessing.resize or size
     if resize < size:

@@ -162,9 +162,11 @@ class Places(Value):
         weights: file given by ``--weights``; None for ``default`` and ``none``.
         words: file given by ``--words``.
         results: the store.
-        cache: synthetic images, the list of checked files, feature maps of the probe track.
+        cache: synthetic images, the list of checked files, feature maps of the probe track, decoded
+            images.
         cache_limit: bytes of the cache above which the least recently used is deleted.
         cache_needs: what is kept: see ``data.cache_entries.purpose``.
+        image_cache: keep decoded images in the cache.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         workers: threads per process that load data.
         checkpoints: whether to keep the trained model.
@@ -177,6 +179,7 @@ class Places(Value):
     cache: Path
     cache_limit: NonNegativeInt | None = None
     cache_needs: tuple[str, ...] = ()
+    image_cache: bool = False
     device: str = "cpu"
     workers: NonNegativeInt = 2
     checkpoints: bool = True

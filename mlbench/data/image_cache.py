@@ -1,0 +1,105 @@
+"""Decoded images in the cache, shared by runs and processes.
+
+An image is kept as it is before the first random choice: as the square that a recipe resizes to, or
+as it was decoded where a recipe crops the original. So a run has the same pixels with and without
+the cache, and every image is decoded once, when it is first used.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from mlbench.data.augmentation import View
+from mlbench.data.cache_entries import entry_folder, make_room
+from mlbench.data.cached_arrays import CachedArray, pixel_code
+from mlbench.data.decode import load
+from mlbench.types import DataError, Index, Places
+
+_SHAPE = np.dtype("<u4")
+_HEADER = 2 * _SHAPE.itemsize
+"""A row begins with height and width; zeros fill it up to the size of the largest image."""
+
+
+def cached_images(
+    places: Places,
+    use: str,
+    index: Index,
+    view: View,
+    side: int | None,
+    identity: Mapping[str, Any],
+) -> Callable[[int], Tensor]:
+    """A reader of images by their position, which keeps what it reads in the cache.
+
+    Args:
+        places: the cache, its limit, and the number of threads.
+        use: what the images are for (see ``cache_entries.purpose``).
+        index: the images.
+        view: decodes and resizes.
+        side: of the square to keep; None keeps the decoded image (``transforms.square_side``).
+        identity: of the image files and the libraries that decode them.
+
+    Raises:
+        DataError: the disk is too small, or the cache cannot be written.
+    """
+    what = "decoded images" if side is None else f"images at {side} x {side}"
+    how = {"side": side, "view": [view.interpolation, view.decoder], "pixels": pixel_code()}
+    pixels = _most_pixels(index, places.workers) if side is None else side * side
+
+    def make(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        rows = np.zeros((len(positions), _HEADER + 3 * pixels), np.uint8)
+        for row, position in zip(rows, positions.tolist(), strict=True):
+            image = load(index.files[position], view.decoder)
+            _pack(image if side is None else view.squash(image, side), row)
+        return rows
+
+    try:
+        folder = entry_folder(places.cache, "images", what, use, {**identity, **how})
+        shape = (len(index), _HEADER + 3 * pixels)
+        array = CachedArray(folder / "images.rows", what, shape, np.uint8, make)
+    except OSError as error:
+        raise DataError(
+            f"decoded images cannot be kept in {places.cache} ({os.strerror(error.errno or 0)}); "
+            "give another folder with MLBENCH_CACHE, or go on without --image-cache"
+        ) from error
+    make_room(places, array.bytes_missing)
+    free = shutil.disk_usage(folder).free
+    if array.bytes_missing > free:
+        raise DataError(
+            f"the {what} need {array.bytes_missing / 2**30:.1f} GiB and {places.cache} has "
+            f"{free / 2**30:.1f} GiB free; make room, give another folder with MLBENCH_CACHE, or "
+            "go on without --image-cache"
+        )
+    return lambda position: _unpack(array.read(np.array([position]))[0])
+
+
+def _most_pixels(index: Index, workers: int) -> int:
+    """Of the largest image, from the files' headers."""
+
+    def pixels(file: Path) -> int:
+        with Image.open(file) as image:
+            return image.width * image.height
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        return max(pool.map(pixels, index.files))
+
+
+def _pack(image: Tensor, row: NDArray[np.uint8]) -> None:
+    row[:_HEADER] = np.array(image.shape[1:], _SHAPE).view(np.uint8)
+    row[_HEADER : _HEADER + image.numel()] = image.permute(1, 2, 0).reshape(-1).numpy()
+
+
+def _unpack(row: NDArray[np.uint8]) -> Tensor:
+    height, width = row[:_HEADER].view(_SHAPE).tolist()
+    pixels = torch.from_numpy(row[_HEADER : _HEADER + 3 * height * width])
+    return pixels.view(height, width, 3).permute(2, 0, 1)

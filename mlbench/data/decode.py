@@ -140,18 +140,14 @@ def _decode_jpeg(data: Tensor) -> Tensor:
 def decode_on(device: torch.device, jpegs: Sequence[np.ndarray]) -> list[Tensor]:
     """Decode what ``plain_jpeg`` returned on a CUDA device with nvJPEG, together.
 
-    A batch with a damaged file is decoded on the host, where the file fails or not as ever.
+    Raises:
+        RuntimeError: one of them is damaged.
     """
     import torch
     import torchvision.io  # noqa: F401 - registers the operators
 
     data = [torch.from_numpy(jpeg) for jpeg in jpegs]
-    if not data:
-        return []
-    try:
-        images = torch.ops.image.decode_jpegs_cuda(data, _AS_STORED, device)
-    except RuntimeError:
-        return [_decode_jpeg(jpeg).to(device) for jpeg in data]
+    images = torch.ops.image.decode_jpegs_cuda(data, _AS_STORED, device) if data else []
     return [image.expand(3, -1, -1) for image in images]  # grey has one channel
 
 

@@ -107,7 +107,10 @@ class ImageSource:
         """JPEGs are decoded together on the device, other files one by one on the host."""
         files = [self.index.files[position] for position in positions.tolist()]
         data = list(self.pool.map(plain_jpeg, files))
-        decoded = iter(decode_on(self.device, [one for one in data if one is not None]))
+        try:
+            decoded = iter(decode_on(self.device, [one for one in data if one is not None]))
+        except RuntimeError:  # on the host, the damaged file is named
+            data = [None] * len(files)
         images = [
             load(file).to(self.device) if one is None else next(decoded)
             for file, one in zip(files, data, strict=True)

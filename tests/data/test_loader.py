@@ -1,0 +1,106 @@
+"""Batches of images: equal whatever makes them, in order, and on the device."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlbench.data.loader import ImageSource, batches
+from mlbench.data.transforms import train_transform
+from mlbench.types import Augmentation, DataError, Index, Settings
+
+STEPS = [("random_resized_crop", {}), ("flip", {}), ("rand_augment", {}), ("cutout", {})]
+EVERY = np.arange(7)
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture
+def index(tmp_path):
+    """Smooth pictures: five JPEGs, one of them grey and one turned, and two PNGs."""
+    files = []
+    for i in range(7):
+        y, x = np.mgrid[0 : 120 + 9 * i, 0:150]
+        rows = [128 + 100 * np.sin((x * (c + 1) + y * i) / 40) for c in range(3)]
+        picture = Image.fromarray(np.stack(rows, -1).astype(np.uint8))
+        files.append(tmp_path / f"{i}.{'png' if i > 4 else 'jpg'}")
+        exif = Image.Exif()
+        exif[0x0112] = 6 if i == 1 else 1
+        picture.convert("L" if i == 0 else "RGB").save(files[-1], exif=exif)
+    targets = np.eye(7, 3, dtype=np.int8)
+    return Index(files, [file.stem for file in files], targets)
+
+
+def source(index, workers=2, steps=STEPS, decoder="turbo", **more):
+    chosen = Settings(
+        head="gap",
+        image_size=64,
+        decoder=decoder,
+        augmentation=tuple(Augmentation(name=name, options=options) for name, options in steps),
+    )
+    return ImageSource(index, train_transform(chosen), 3, workers, decoder, **more)
+
+
+@pytest.mark.parametrize("workers", [0, 2, 5])
+def test_a_batch_depends_on_seed_epoch_and_position_alone(index, workers):
+    images = source(index, workers)
+    together = images(EVERY, 1)
+    assert together.is_contiguous(memory_format=torch.channels_last)
+    parts = [images(part, 1) for part in (EVERY[:3], EVERY[3:])]
+    assert torch.equal(together, torch.cat(parts))
+    assert torch.equal(together, source(index, 1)(EVERY, 1))
+    assert not torch.equal(together, images(EVERY, 2))
+
+
+def test_decoding_threads_start_no_threads_and_leave_those_of_the_caller(index):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        images = source(index, 3)
+        assert {images.pool.submit(torch.get_num_threads).result() for _ in range(20)} == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_batches_come_in_order_with_their_targets(index):
+    order = [EVERY[4:6], EVERY[:1], EVERY[2:4], EVERY[6:], EVERY[1:3]]
+    images = source(index)
+    made = list(batches(images, index, order, epoch=2))
+    assert [batch.positions.tolist() for batch in made] == [one.tolist() for one in order]
+    for batch in made:
+        assert torch.equal(batch.inputs, images(batch.positions, 2))
+        assert batch.targets.tolist() == index.targets[batch.positions].tolist()
+
+
+def test_a_file_that_goes_bad_is_named(index):
+    index.files[3].write_bytes(index.files[3].read_bytes()[:99])
+    with pytest.raises(DataError, match=r"3\.jpg"):
+        list(batches(source(index), index, [EVERY]))
+
+
+@pytest.mark.gpu
+def test_batches_on_the_device_are_those_of_the_host(index):
+    torch.zeros(1, device=CUDA)  # batches are pinned once CUDA is in use
+    order = [EVERY[4:6], EVERY[:4], EVERY[2:], EVERY] * 5
+    images = source(index)
+    for batch in batches(images, index, order, device=CUDA):
+        assert batch.inputs.is_cuda and batch.targets.is_cuda
+        assert torch.equal(batch.inputs.cpu(), images(batch.positions, 0))
+        assert batch.targets.tolist() == index.targets[batch.positions].tolist()
+
+
+@pytest.mark.gpu
+def test_nvjpeg_gives_nearly_the_same_batches(index):
+    steps = STEPS[:2]  # RandAugment may turn one grey level into many
+    ours = source(index, steps=steps, decoder="nvjpeg", device=CUDA)
+    for batch in batches(ours, index, [EVERY], device=CUDA):
+        difference = (batch.inputs.cpu().int() - source(index, steps=steps)(EVERY, 0).int()).abs()
+        assert difference.float().mean() < 1 and difference.max() <= 24
+        assert difference[5:].max() <= 1, "PNGs differ by the resize alone"
+
+
+@pytest.mark.gpu
+def test_every_step_runs_on_the_device(index):
+    images = source(index, decoder="nvjpeg", device=CUDA)
+    for epoch in range(8):
+        assert images(EVERY, epoch).shape == (7, 3, 64, 64)

@@ -24,6 +24,7 @@ if not CUDA:
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 DEVICE = "cuda" if CUDA else "cpu"
 
+from gpu_data import data  # noqa: E402
 from gpu_tiles import sweep  # noqa: E402
 from test_heads import plain_attention, plain_decoupling  # noqa: E402
 
@@ -273,7 +274,7 @@ def step_ms(backbone, head, images, labels):
     return milliseconds(once, graph=False)
 
 
-SECTIONS = {"kernels": kernels, "heads": heads, "step": step}
+SECTIONS = {"kernels": kernels, "heads": heads, "step": step, "data": data}
 """Sections take a function that tells whether there is time for another row."""
 
 

@@ -1,0 +1,112 @@
+"""The section ``data`` of ``gpu.py``: batches on the device, and training from them."""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from test_data import RECIPES, source, write_jpegs
+
+from mlbench.build import build
+from mlbench.contracts.made_up import made_up_context
+from mlbench.data.loader import batches
+from mlbench.engine.distributed import World
+from mlbench.engine.train import Training, train
+from mlbench.types import Index, Places, Settings
+
+CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+BATCH, IMAGES = (32, 256) if CUDA else (4, 8)
+THREADS = (1, 8, 16) if CUDA else (1, 2)
+MODELS = {"resnet50": (448, 64), "mobilenetv2_100": (224, 128)} if CUDA else {"resnet18": (64, 4)}
+
+
+class Quiet:
+    """Shows nothing."""
+
+    def stage(self, text): ...
+    def count(self, done, total): ...
+    def step(self, epoch, step, steps, loss, speed): ...
+    def epoch(self, log): ...
+
+
+def data(in_time):
+    """Images a second from files to the device, and of training beside batches that are there."""
+    with tempfile.TemporaryDirectory() as folder:
+        few = write_jpegs(Path(folder), min(IMAGES, 64))
+        index = Index(*(list(x) * (IMAGES // len(few)) for x in (few.files, few.keys)), _ones())
+        places = Places(results=Path(folder), cache=Path(folder) / "cache")
+        print(f"{os.cpu_count()} cores; images/s to {DEVICE}")
+        for backbone, (size, batch) in MODELS.items():
+            if in_time():
+                _training(index, places, backbone, size, batch)
+        for recipe, steps in RECIPES.items():
+            _loading(in_time, index, places, recipe, steps)
+
+
+def _ones():
+    return np.ones((IMAGES, 80), np.int8)
+
+
+def _ways(index, places, steps, size=448):
+    """Name -> a function of the number of threads that makes a source."""
+    ways = {
+        "turbo": lambda threads: source(index, steps, threads, size=size),
+        "pillow": lambda threads: source(index, steps, threads, "pillow", size=size),
+        "cache": lambda threads: source(index, steps, threads, places=places, size=size),
+    }
+    if CUDA:
+        more = {"device": DEVICE, "size": size}
+        ways["nvjpeg"] = lambda threads: source(index, steps, threads, "nvjpeg", **more)
+    return ways
+
+
+def _loading(in_time, index, places, recipe, steps):
+    for way, make in _ways(index, places, steps).items():
+        for threads in THREADS if way != "nvjpeg" else THREADS[-1:]:
+            if not in_time():
+                return
+            images = make(threads)
+            order = np.split(np.random.default_rng(0).permutation(IMAGES), IMAGES // BATCH)
+            for repeat in range(2):  # the first fills the cache and warms up
+                started = time.perf_counter()
+                for _ in batches(images, index, order, repeat, device=DEVICE):
+                    pass
+                if CUDA:
+                    torch.cuda.synchronize()
+            speed = IMAGES / (time.perf_counter() - started)
+            print(f"{recipe:17} {way:7} {threads:3} threads {speed:8.0f}", flush=True)
+
+
+def _training(index, places, backbone, size, batch):
+    """Epochs of the project's own loop; the GPU's rate is that of one batch used again."""
+    settings = Settings(head="gap", backbone=backbone, weights="none", image_size=size)
+    settings = settings.model_copy(update={"batch_size": batch, "epochs": 3})
+    positions = np.arange(IMAGES).repeat(4)
+    index = index.take(positions)
+    ways = _ways(index, places, RECIPES["controlled"], size)
+    there = torch.randint(256, (batch, 3, size, size), dtype=torch.uint8, device=DEVICE)
+    sources = {"on device": lambda positions, _: there[: len(positions)]}
+    sources |= {way: make(THREADS[-1]) for way, make in ways.items() if way != "pillow"}
+    alone = None
+    for way, images in sources.items():
+        model, loss = build(settings, made_up_context(80, words=300), places)
+        training = Training(
+            settings=settings,
+            index=index,
+            source=images,
+            loss=loss,
+            seed=0,
+            precision="bf16",
+            device=DEVICE,
+            world=World(),
+            progress=Quiet(),
+        )
+        model.to(DEVICE).to(memory_format=torch.channels_last)
+        state = training.start(model)
+        train(state, training)
+        speed = max(one.images_per_second for one in state.log[1:])
+        alone = alone or speed
+        print(f"{backbone}@{size} from {way:9} {speed:7.0f} {speed / alone:6.1%}", flush=True)

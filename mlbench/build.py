@@ -23,8 +23,13 @@ from mlbench import registry
 from mlbench.data import transforms
 from mlbench.data.labels import label_context
 from mlbench.engine import optim
+from mlbench.engine.batch_parts import (
+    BATCH_NORM,
+    loss_depends_on_parts,
+    network_depends_on_parts,
+)
 from mlbench.engine.checkpoint import Checkpoint, load
-from mlbench.engine.model import MultiLabelModel
+from mlbench.engine.model import MultiLabelModel, ProbeNetwork
 from mlbench.files import sha256
 from mlbench.metrics.average_precision import count_states, unscorable, write_zeros
 from mlbench.text import count
@@ -270,6 +275,34 @@ def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
     if file is None:
         return None
     return _weights_refusal(settings.backbone, str(file), settings.image_size)
+
+
+def count_processes(spec: RunSpec, splits: Splits, places: Places, processes: int) -> RunSpec:
+    """The spec with the number of processes in it, if the results depend on it."""
+    if processes == 1:
+        return spec.model_copy(update={"processes": 1})
+    settings = spec.settings
+    labels, _ = make_label_context(spec, splits, places)
+    try:
+        model = _meta_model(settings, labels)
+        loss = registry.make("loss", settings.loss, (labels,), settings.loss_options)
+        optim.set_training_mode(model, settings)
+    except (PluginError, DataError, SuiteError):
+        return spec  # refused later
+    for module in model.modules():
+        if settings.sync_bn and isinstance(module, BATCH_NORM):
+            module.eval()  # synchronized, so independent of the parts
+    size, device = settings.image_size, torch.device("meta")
+    images = torch.empty(2, 3, size, size, dtype=torch.uint8, device=device)
+    try:
+        if spec.track == "probe":
+            depends = network_depends_on_parts(ProbeNetwork(model), model.features(images))
+        else:
+            depends = network_depends_on_parts(model, images)
+    finally:
+        model.eval()  # the backbone is shared
+    depends = depends or loss_depends_on_parts(loss, torch.from_numpy(splits.train.targets[:4]))
+    return spec.model_copy(update={"processes": processes if depends else 1})
 
 
 @functools.cache

@@ -106,8 +106,7 @@ def run(
     torch.manual_seed(spec.seed)
     with current.stage("data"):
         splits = _open(current)
-        smallest = min(map(len, (splits.train, splits.test, splits.validation or splits.test)))
-        check_processes(spec.settings, smallest, world, current.device)
+        check_processes(spec.settings, len(splits.train), world)
         labels, notes = make_label_context(spec, splits, places)
         current.notes += notes
         current.word_width = labels.embeddings.shape[1]

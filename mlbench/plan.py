@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlbench import registry
-from mlbench.build import drop_unused_inputs, identity_of, refusal
+from mlbench.build import count_processes, drop_unused_inputs, identity_of, refusal
 from mlbench.data.open import as_trained_on, open_splits
 from mlbench.numbers import outdated
 from mlbench.store import Store
@@ -111,13 +111,14 @@ def _digest(file: Path, name: str, remedy: str) -> str:
         raise WeightsError(message) from error
 
 
-def make_plan(suite: Suite, places: Places, weights: str | None = None) -> Plan:
+def make_plan(suite: Suite, places: Places, weights: str | None = None, processes: int = 1) -> Plan:
     """Expand a matrix into runs and compare them with the store.
 
     Args:
         suite: the matrix.
         places: where data and results are.
         weights: identity of the initial weights of every backbone; None if not given.
+        processes: that train together.
     """
     opened: dict[str, Splits] = {}
 
@@ -145,7 +146,8 @@ def make_plan(suite: Suite, places: Places, weights: str | None = None) -> Plan:
     specs, refused = expand(suite, opener, weights)
     words = next((name for name in suite.words if name != "random"), "cooccurrence")
     used = [drop_unused_inputs(spec, splits_of(spec), places, words) for spec in specs]
-    specs = list({spec.run_id: spec for spec in used}.values())
+    counted = (count_processes(spec, splits_of(spec), places, processes) for spec in used)
+    specs = list({spec.run_id: spec for spec in counted}.values())
     return compare_with_store(specs, refused, splits_of, places, suite.retry_diverged)
 
 

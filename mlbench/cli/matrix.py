@@ -69,7 +69,7 @@ def plan_matrix(suite: Suite, context: LaunchContext) -> Plan:
     if files.weights_file is not None and len(suite.backbones) > 1:
         raise SuiteError("--weights FILE fits one backbone only; name one with --backbones")
     suite = suite.model_copy(update={"words": files.words})
-    return make_plan(suite, context.places, files.weights)
+    return make_plan(suite, context.places, files.weights, context.world.size)
 
 
 def fail_together(error: MlbenchError) -> NoReturn:

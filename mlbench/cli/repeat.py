@@ -59,12 +59,13 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
     import torch
 
     from mlbench import run_file
+    from mlbench.build import count_processes
     from mlbench.cli.console import errors
     from mlbench.data.open import open_run
     from mlbench.numbers import outdated
     from mlbench.one_run import commit, environment
     from mlbench.plan import compare_with_store
-    from mlbench.types import DataError
+    from mlbench.types import DataError, SuiteError
 
     places = context.places
     run = run_file.read_run(file)
@@ -78,6 +79,12 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
             f"the run used {run.identity or spec.dataset} (digest {spec.data}), but the data here "
             f"are {splits.identity} (digest {splits.digest}), with other images or labels; name "
             "the folder of the original data with --data DIR"
+        )
+    here = count_processes(spec, splits, places, context.world.size)
+    if here != spec:
+        raise SuiteError(
+            f"{file}: the results of this run depend on the number of processes, which was "
+            f"{spec.processes}; repeat it with --gpus {spec.processes}"
         )
     planned = compare_with_store([spec], [], lambda _: splits, places, retry_diverged)
     if run.run_id and (reason := outdated(run)):

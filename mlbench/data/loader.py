@@ -159,6 +159,16 @@ def shard(positions: Positions, rank: int, processes: int) -> Positions:
     return np.array_split(positions, processes)[rank]
 
 
+def whole_batches(images: int, size: int, rank: int, processes: int) -> list[Positions]:
+    """This process's share of the batches of a split, in order; it may have none.
+
+    Batches begin at the same images for any number of processes: what a kernel makes of an image
+    may change in its last digit with the number of images beside it.
+    """
+    starts = np.array_split(np.arange(0, images, size), processes)[rank]
+    return [np.arange(start, min(start + size, images)) for start in starts]
+
+
 def batches(
     source: Source,
     index: Index,

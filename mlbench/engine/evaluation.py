@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlbench.data.loader import Inputs, Source, batches, shard
+from mlbench.data.loader import Inputs, Source, batches, whole_batches
 from mlbench.engine.distributed import World
 from mlbench.engine.model import MultiLabelModel, ProbeNetwork, autocast
 from mlbench.metrics.average_precision import average_precision
@@ -31,10 +31,9 @@ def predict(
 ) -> Predictions:
     """Logits float32 [N, C] in the order of the index, the same on every process.
 
-    Each process predicts a contiguous part of the split, without padding: every image counts once.
+    Each process predicts whole batches, without padding: every image counts once.
     """
-    mine = shard(np.arange(len(index)), world.rank, world.size)
-    order = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
+    order = whole_batches(len(index), batch_size, world.rank, world.size)
     logits = [np.zeros((0, index.targets.shape[1]), np.float32)]
     with torch.inference_mode(), autocast(device, precision):
         for batch in batches(source, index, order, device=device):

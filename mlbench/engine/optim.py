@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mlbench.engine.batch_parts import BATCH_NORM
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import Optimizer, Schedule, Settings, SuiteError
 
-BATCH_NORM = nn.modules.batchnorm._BatchNorm
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 """Normalizations: batch and instance norms of any dimension, group, layer and RMS norm."""
 MOMENTA = (0.95, 0.85)

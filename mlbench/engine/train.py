@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from mlbench.data.loader import Batch, Inputs, Source, batches, shard, training_order
 from mlbench.engine import optim
+from mlbench.engine.batch_parts import synchronize
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import BestEpoch, Evaluator, select_best, to_device
 from mlbench.engine.model import MultiLabelModel, ProbeNetwork, autocast
@@ -99,9 +99,9 @@ class Training:
             models: the model of the run, and its peer under mutual learning.
         """
         settings = self.settings
-        if settings.sync_bn and self.world.size > 1:
-            # Unlike torch's, timm's conversion keeps the activation of its batch norms.
-            models = tuple(convert_sync_batchnorm(model) for model in models)
+        if settings.sync_bn and (self.world.size > 1 or self.device.type == "cpu"):
+            for model in models:
+                synchronize(model, self.device)
         scaled = self.precision == "fp16"
         return TrainingState(
             tuple(
@@ -111,23 +111,22 @@ class Training:
         )
 
 
-def check_processes(settings: Settings, images: int, world: World, device: torch.device) -> None:
-    """Refuse settings or data that the processes cannot share.
+def check_processes(settings: Settings, images: int, world: World) -> None:
+    """Refuse settings or data of which a process would get nothing.
 
     Raises:
-        SuiteError: the batch size or ``sync_bn`` does not suit the processes.
-        DataError: a split has fewer images than there are processes.
+        SuiteError: the batch size is less than the number of processes.
+        DataError: the training split has fewer images than there are processes.
     """
-    if settings.batch_size % world.size:
+    if settings.batch_size < world.size:
         raise SuiteError(
-            f"batch_size {settings.batch_size} is the global one and cannot be shared by "
-            f"{world.size} processes; give a multiple of {world.size}"
+            f"batch_size {settings.batch_size} is the global one, too small to share between "
+            f"{world.size} processes; give at most --gpus {settings.batch_size}"
         )
     if images < world.size:
-        raise DataError(f"a split of {images} images is too small for {world.size} processes")
-    if settings.sync_bn and world.size > 1 and device.type != "cuda":
-        raise SuiteError(
-            "sync_bn needs CUDA devices; on the CPU use one process, or freeze_bn: true"
+        raise DataError(
+            f"{images} training images are too few for {world.size} processes; give at most "
+            f"--gpus {images}"
         )
 
 

@@ -81,6 +81,8 @@ class RunSpec(Value):
         label_noise: training labels that are missing or wrong on purpose.
         checkpoint: ``sha256:...`` of the authors' weights that were scored without training;
             empty for a run that trains.
+        processes: that train together, if the results depend on their number (dropout draws in
+            each, say); else 1, whatever their number.
     """
 
     method: str
@@ -97,6 +99,7 @@ class RunSpec(Value):
     graph: Graph = "cooccurrence"
     label_noise: LabelNoise = LabelNoise()
     checkpoint: str = Field("", pattern=r"^(sha256:[0-9a-f]+)?$")
+    processes: PositiveInt = 1
     settings: Settings
 
     @property

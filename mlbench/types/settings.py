@@ -113,7 +113,8 @@ class Settings(Value):
         frozen_stages: number of stages of the backbone, from the input, that are not trained; -1
             freezes all.
         freeze_bn: keep every batch norm of the backbone in evaluation mode.
-        sync_bn: synchronise batch norms over the processes.
+        sync_bn: batch norms use the statistics of the global batch; False for those of each
+            process's part, whose number is then in the run id.
         ema_decay: of the exponential moving average that is evaluated; 0 evaluates the weights.
         grad_clip: maximum global norm of the gradient; 0 does not clip.
         sam_rho: radius of sharpness-aware minimisation (``mlbench.engine.optim``); 0 for none.
@@ -142,7 +143,7 @@ class Settings(Value):
     backbone_lr_scale: NonNegativeFloat = 1.0
     frozen_stages: int = Field(0, ge=-1)
     freeze_bn: bool = False
-    sync_bn: bool = False
+    sync_bn: bool = True
     ema_decay: float = Field(0.0, ge=0, lt=1)
     grad_clip: NonNegativeFloat = 0.0
     sam_rho: NonNegativeFloat = 0.0

@@ -1,0 +1,184 @@
+"""A batch in parts, one for each process: batch norms of the whole, and what else depends on parts.
+
+A part sees the same pixels whatever their number, and losses are weighted by the size of a part
+(``mlbench.engine.train``). Batch norms are synchronized here. What is left is found by watching a
+step of training: random numbers, which each process draws for itself, and statistics of a part.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from timm.layers import BatchNormAct2d, SyncBatchNormAct
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mlbench.types import Loss
+
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+
+def _sum(values: Tensor) -> Tensor:
+    """The sum over all processes, in place."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
+
+
+def _channel_sums(x: Tensor) -> Tensor:
+    """Sums [C] of [B, C, ...], of each image and then in double precision."""
+    sums_BC = x.flatten(2).sum(2) if x.ndim > 2 else x
+    return sums_BC.double().sum(0)
+
+
+class _Normalize(torch.autograd.Function):
+    """Normalization of [B, C, ...] by the statistics of all parts, which may differ in size.
+
+    Sums are taken image by image, and then in double precision, so that they do not depend on where
+    parts begin. The variance is a mean of squared differences to the mean, since a difference of
+    two large sums would lose its digits.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The normalized values, and the mean, variance and number of values in double."""
+        dtype, axes = weight.dtype, (-1, *[1] * (x.ndim - 2))
+        wide = x.to(dtype)
+        sums = _channel_sums(wide)
+        sums = _sum(torch.cat((sums, sums.new_tensor([x.numel() // x.shape[1]]))))
+        count, mean = sums[-1], sums[:-1] / sums[-1]
+        centred = wide - mean.to(dtype).view(axes)
+        variance = _sum(_channel_sums(centred.square())) / count
+        scale = (variance + eps).rsqrt().to(dtype)
+        context.save_for_backward(centred, weight, scale, count)
+        context.mark_non_differentiable(mean, variance, count)
+        y = torch.addcmul(bias.view(axes), centred, (scale * weight).view(axes))
+        return y.to(x.dtype), mean, variance, count
+
+    @staticmethod
+    def backward(context: Any, dy: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
+        """The gradients; those of weight and bias are of this process's part."""
+        centred, weight, scale, count = context.saved_tensors
+        dtype, axes = weight.dtype, (-1, *[1] * (dy.ndim - 2))
+        wide, normed = dy.to(dtype), centred * scale.view(axes)
+        sums = torch.stack((_channel_sums(wide), _channel_sums(wide * normed)))
+        d_bias, d_weight = sums.to(dtype)
+        level, slope = (_sum(sums) / count).to(dtype)
+        dx = (wide - level.view(axes)).sub_(normed.mul_(slope.view(axes)))
+        return dx.mul_((scale * weight).view(axes)).to(dy.dtype), d_weight, d_bias, None
+
+
+class CpuSyncBatchNorm(BATCH_NORM):
+    """What ``nn.SyncBatchNorm`` does, on the CPU.
+
+    In a single process, too: torch's kernels add up thousands of pixels in single precision, and
+    training turns this error into another result. A batch with a single value a channel has no
+    variance and is normalized by the running statistics.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalized values [B, C, ...], with timm's fused dropout and activation if any."""
+        single = x.numel() == x.shape[1] and not dist.is_initialized()
+        if self.training and not single:
+            normed = self._by_batch(x)
+        else:
+            normed = functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        if hasattr(self, "act"):
+            normed = self.act(self.drop(normed))  # type: ignore[operator]
+        return normed
+
+    def _by_batch(self, x: Tensor) -> Tensor:
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if not self.affine:
+            weight = torch.ones(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
+            bias = torch.zeros_like(weight)
+        normed: Tensor
+        normed, mean, variance, count = _Normalize.apply(x, weight, bias, self.eps)
+        if self.track_running_stats:
+            assert self.running_mean is not None and self.running_var is not None
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
+            momentum = self.momentum
+            if momentum is None:  # the mean over all batches
+                momentum = 1 / self.num_batches_tracked.item()
+            unbiased = variance * count / (count - 1)
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+        return normed
+
+
+def synchronize(model: nn.Module, device: torch.device) -> None:
+    """Synchronize all batch norms of a model, in place.
+
+    Modules change their class and stay what they are, so that parameters, buffers and references
+    to them (such as those in a backbone's stages) remain valid.
+    """
+    for module in model.modules():
+        if not isinstance(module, BATCH_NORM):
+            continue
+        fused = isinstance(module, (BatchNormAct2d, SyncBatchNormAct))
+        if device.type == "cuda":
+            module.__class__ = SyncBatchNormAct if fused else nn.SyncBatchNorm
+            module.process_group = None  # type: ignore[assignment]
+        else:
+            module.__class__ = CpuSyncBatchNorm
+
+
+def network_depends_on_parts(network: nn.Module, inputs: Any) -> bool:
+    """True if training the network on parts of a batch may differ from training on all of it.
+
+    That is so if it draws random numbers, or normalizes by statistics of the batch it gets, as a
+    batch norm in training mode does that is not synchronized. A network that cannot run on the
+    ``meta`` device counts as dependent.
+
+    Args:
+        network: on the ``meta`` device, in the mode in which it is trained.
+        inputs: of the network, on that device.
+    """
+    watch = _Watch()
+    try:
+        with watch, torch.no_grad():
+            network(inputs)
+    except Exception:  # of whatever it does that needs numbers
+        return True
+    return watch.found
+
+
+class _Watch(TorchDispatchMode):
+    """Notes whether an operation draws random numbers or takes statistics of a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        draws = torch.Tag.nondeterministic_seeded in func.tags
+        # (input, weight, bias, running_mean, running_var, training, ...)
+        norms = func is torch.ops.aten.native_batch_norm.default and args[5]
+        self.found = self.found or draws or bool(norms)
+        return func(*args, **(kwargs or {}))
+
+
+def loss_depends_on_parts(loss: Loss, targets_BC: Tensor) -> bool:
+    """True if the weighted values of two parts do not make the value of the whole batch.
+
+    Args:
+        loss: on the CPU.
+        targets_BC: of a few images.
+    """
+    logits_BC = 3 * torch.arange(targets_BC.numel()).sin().view(targets_BC.shape)
+    count = len(targets_BC)
+    adds_up = getattr(loss, "reduction", "mean") == "sum"
+    parts = torch.zeros(())
+    for part in (slice(0, 1), slice(1, count)):
+        weight = 1.0 if adds_up else len(targets_BC[part]) / count
+        parts = parts + weight * loss(logits_BC[part], targets_BC[part])
+    return not torch.allclose(parts, loss(logits_BC, targets_BC), rtol=1e-4)

@@ -1,0 +1,152 @@
+"""Processes that share a run: equal to one process, or another run id."""
+
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+from timm.layers import BatchNormAct2d, DropPath
+from torch import nn
+
+from mlbench.engine.batch_parts import (
+    loss_depends_on_parts,
+    network_depends_on_parts,
+    synchronize,
+)
+from mlbench.engine.distributed import World
+from mlbench.types import HeadOutput
+from tests.engine import tiny
+from tests.engine.tiny import fit, flat
+
+
+class NormedHead(nn.Module):
+    """Batch norms of maps, with a fused activation, and of vectors, with a cumulative mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.maps = BatchNormAct2d(6)
+        self.vectors = nn.BatchNorm1d(6, momentum=None, affine=False)
+        self.classifier = nn.Linear(6, 3)
+
+    def forward(self, features):
+        pooled = self.maps(features[-1]).mean((2, 3))
+        return HeadOutput(self.classifier(self.vectors(pooled)), {"size": pooled.square().mean()})
+
+
+def model(seed):
+    made = tiny.model(seed)
+    torch.manual_seed(seed)
+    made.head = NormedHead()
+    return made
+
+
+def all_at_once():
+    """Batches of 8 in parts of 3, 3 and 2 images, with all that works on gradients or peers."""
+    return tiny.settings(sam_rho=0.1, mutual_weight=0.5, ema_decay=0.5, grad_clip=0.5)
+
+
+def outcome(world):
+    state = fit(tiny.training(all_at_once(), world=world), model(0), model(1))
+    buffers = {name: b.clone() for name, b in state.learners[0].model.named_buffers()}
+    entries = [(entry.loss, entry.grad_norm, *entry.aux.values()) for entry in state.log]
+    return state.losses, entries, flat(state.evaluated()), buffers
+
+
+def one_of_three(rank, folder):
+    """Train with both others, then with one of them."""
+    for size in (3, 2)[: 1 if rank == 2 else 2]:
+        meet = f"file://{folder}/meet-{size}"
+        dist.init_process_group("gloo", meet, timedelta(minutes=2), world_size=size, rank=rank)
+        torch.save(outcome(World(rank, size, rank)), f"{folder}/{rank}-of-{size}.pt")
+        dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_agree_with_one_on_trained_batch_norms(tmp_path):
+    losses, entries, weights, buffers = outcome(World())
+    torch.multiprocessing.spawn(one_of_three, (tmp_path,), nprocs=3)
+    for rank, size in ((0, 3), (1, 3), (2, 3), (0, 2), (1, 2)):
+        found = torch.load(tmp_path / f"{rank}-of-{size}.pt")
+        assert found[0] == pytest.approx(losses, rel=1e-5)
+        assert found[1] == [pytest.approx(entry, rel=1e-5) for entry in entries]
+        torch.testing.assert_close(found[2], weights, rtol=1e-5, atol=1e-6)
+        for name, value in buffers.items():
+            torch.testing.assert_close(found[3][name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A group of one process."""
+    dist.init_process_group("gloo", f"file://{tmp_path}/meet", world_size=1, rank=0)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("far", [0.0, 1e4])
+def test_a_synchronized_batch_norm_is_torchs(alone, far):
+    """Values and gradients, of values far from 0, too, where sums of squares have no digits."""
+    own, theirs = BatchNormAct2d(5), BatchNormAct2d(5).double()
+    synchronize(own, torch.device("cpu"))
+    assert type(own) is not BatchNormAct2d
+    x = torch.randn(4, 5, 3, 3) + far
+    inputs = x.clone().requires_grad_(), x.double().requires_grad_()
+    outputs = own(inputs[0]), theirs(inputs[1])
+    weights = torch.randn(4, 5, 3, 3)
+    for output in outputs:
+        (output * weights).sum().backward()
+    torch.testing.assert_close(outputs[0], outputs[1].float(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad.float(), rtol=1e-3, atol=1e-3)
+    for name, buffer in theirs.named_buffers():
+        found = own.get_buffer(name)
+        torch.testing.assert_close(found, buffer.to(found.dtype), msg=name)
+    torch.testing.assert_close(own.eval()(x), theirs.eval()(x.double()).float(), atol=1e-3, rtol=0)
+
+
+class Statistics(nn.Module):
+    def forward(self, x):
+        return nn.functional.batch_norm(x, None, None, training=True)
+
+
+class Branching(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(
+    ("network", "depends"),
+    [
+        (nn.Sequential(nn.Conv2d(4, 4, 1), nn.Dropout(0.0), DropPath(0.0)), False),
+        (nn.BatchNorm2d(4).eval(), False),
+        (nn.TransformerEncoderLayer(4, 2, dropout=0.0), False),
+        (nn.Dropout(0.1), True),
+        (DropPath(0.1), True),
+        (nn.TransformerEncoderLayer(4, 2, dropout=0.1), True),
+        (nn.BatchNorm2d(4), True),
+        (Statistics(), True),
+        (Branching(), True),
+    ],
+    ids=str,
+)
+def test_what_differs_between_parts_is_found(network, depends):
+    shape = (2, 4, 4) if isinstance(network, nn.TransformerEncoderLayer) else (2, 4, 4, 4)
+    inputs = torch.empty(shape, device="meta")
+    assert network_depends_on_parts(network.to("meta"), inputs) == depends
+    dropout_off = network.eval()
+    if not isinstance(network, (Statistics, Branching)):
+        assert not network_depends_on_parts(dropout_off, inputs)
+
+
+class PerPositive(tiny.Bce):
+    """Divided by the positives of the batch, which parts do not share equally."""
+
+    def forward(self, logits, targets):
+        terms = nn.functional.binary_cross_entropy_with_logits(
+            logits, targets.float(), reduction="sum"
+        )
+        return terms / targets.sum()
+
+
+def test_a_loss_that_parts_do_not_average_to_is_found():
+    targets = torch.from_numpy(tiny.index().targets[:4])
+    assert not loss_depends_on_parts(tiny.Bce(), targets)
+    assert loss_depends_on_parts(PerPositive(), targets)

@@ -29,7 +29,7 @@ from mlbench.engine.batch_parts import (
     network_depends_on_parts,
 )
 from mlbench.engine.checkpoint import Checkpoint, load
-from mlbench.engine.model import MultiLabelModel, ProbeNetwork
+from mlbench.engine.model import MultiLabelModel, ProbeNetwork, unsupported
 from mlbench.files import sha256
 from mlbench.metrics.average_precision import count_states, unscorable, write_zeros
 from mlbench.text import count
@@ -256,6 +256,8 @@ def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
     Head and loss are made on the ``meta`` device, which takes no memory, only the time of making a
     head and counting labels. Does not check that weights can be downloaded.
     """
+    if (reason := unsupported(spec.precision, torch.device(places.device))) is not None:
+        return reason
     settings = spec.settings
     file = None
     if settings.decoder == "nvjpeg" and not places.device.startswith("cuda"):
@@ -284,7 +286,7 @@ def count_processes(spec: RunSpec, splits: Splits, places: Places, processes: in
     settings = spec.settings
     labels, _ = make_label_context(spec, splits, places)
     try:
-        model = _meta_model(settings, labels)
+        model, _ = _meta_model(settings, labels)
         loss = registry.make("loss", settings.loss, (labels,), settings.loss_options)
         optim.set_training_mode(model, settings)
     except (PluginError, DataError, SuiteError):

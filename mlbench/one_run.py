@@ -36,6 +36,7 @@ from mlbench.engine.train import Training, TrainingState, check_processes, train
 from mlbench.metrics.bootstrap import remarks, score
 from mlbench.numbers import numbers_of, plugins_of, sources_of
 from mlbench.types import (
+    OLD_AVERAGE,
     DataError,
     DivergedError,
     Index,
@@ -264,6 +265,12 @@ def _train_and_evaluate(
             "best of them there: its score is higher than on images that nothing was chosen by"
         )
     selected = None if state.best is None else state.best.epoch
+    share = current.spec.settings.first_weights_share(len(splits.train), selected or state.epoch)
+    if share > OLD_AVERAGE:
+        current.notes.append(
+            f"{share:.0%} of the moving average that was scored still are the weights after step "
+            "1; train for longer, or set ema_warmup=true or a smaller ema_decay"
+        )
     return {"status": "ok", "selected_epoch": selected, **outcome}, predictions
 
 

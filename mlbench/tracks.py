@@ -74,6 +74,8 @@ def settle(
         settings = name_defaults(_scale_pixels(Settings.model_validate(fields), before))
     except ValidationError as error:
         raise SuiteError(f"settings of {method}: {describe_errors(error)}") from error
+    if not settings.ema_decay:  # warms nothing up
+        settings = settings.model_copy(update={"ema_warmup": False})
     if track == "probe" and (settings.frozen_stages != -1 or settings.augmentation):
         raise SuiteError(
             "the probe track computes feature maps once, so that frozen_stages and augmentation "
@@ -138,6 +140,7 @@ def _rules(track: Track, method: str, dataset: str, card: DatasetCard) -> dict[s
         fields = merge(fields, PROBE)
     fields["head"] = recipe.settings.head
     fields["head_options"] = recipe.settings.head_options
+    fields["ema_warmup"] = True
     return merge(fields, _tuned(recipe, method, track))
 
 

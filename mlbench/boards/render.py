@@ -15,7 +15,7 @@ from mlbench.boards.markup import one_line as one_line
 from mlbench.boards.rows import PLACES, Row, Table
 from mlbench.files import atomic_write
 from mlbench.text import count, plural
-from mlbench.types import StoreError
+from mlbench.types import OLD_AVERAGE, StoreError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,6 +26,7 @@ OVER_TRAINING = (
     "the mean over test images (bootstrap) and training."
 )
 LOWEST = "the lowest over all runs of the same model, as other load only increases it"
+OLD_MARK = "†"
 WORD = 16
 """Longest word that widens a column in a terminal; longer ones are broken."""
 FEW_IMAGES = 50
@@ -105,7 +106,7 @@ def csv(table: Table) -> str:
         plain["commands"] = "\n".join(row.commands)
         plain |= {"data_set": table.identity, "track": table.track}
         lines.append({k: spreadsheet(v) if isinstance(v, str) else v for k, v in plain.items()})
-    apart = ("rank", "rank_worst", "latency", "run_ids", "commands")
+    apart = ("rank", "rank_worst", "first_weights", "latency", "run_ids", "commands")
     columns = [
         *("data_set", "track", "rank", "rank_worst"),
         *(name for name in Row.model_fields if name not in apart),
@@ -171,7 +172,8 @@ def _places(table: Table) -> dict[str, str]:
 
 def _map_cell(row: Row) -> str:
     spread = "" if row.deviation is None else f" ±{row.deviation:.{PLACES}f} (n={row.seeds})"
-    return f"{row.mAP:.{PLACES}f} [{row.low:.1f},{row.high:.1f}]{spread}"
+    mark = OLD_MARK if row.first_weights > OLD_AVERAGE else ""
+    return f"{row.mAP:.{PLACES}f}{mark} [{row.low:.1f},{row.high:.1f}]{spread}"
 
 
 def _latency(row: Row, marks: Mapping[str, str]) -> str:
@@ -220,6 +222,13 @@ def _notes(table: Table) -> list[str]:
         notes.append(f"Latency: median at batch 1, {LOWEST}; not comparable between {listed}.")
     if not table.current:
         notes.insert(0, OTHER_CODE)
+    old = [row for row in table.rows if row.first_weights > OLD_AVERAGE]
+    if old:
+        shares = "; ".join(f"{row.title} {row.first_weights:.0%}" for row in old)
+        notes.append(
+            f"{OLD_MARK} Of the moving average that was scored, a part still are the weights after "
+            f"the first step, because training was short for its decay: {shares}."
+        )
     if any(pareto.marks(table.rows)):
         notes.append(pareto.LEGEND)
     if table.labels is not None:

@@ -92,6 +92,8 @@ class Row(Value):
         latency: (place of measurement, milliseconds at batch 1) of the model, over all its runs
             (see ``mlbench.boards.latency``).
         commands: the commands that made the runs, with their commits.
+        first_weights: largest share of the scored moving averages that is the weights after the
+            first step.
         rank_worst: number of rows minus the number of significantly worse rows.
         configuration: run id of the spec with seed 0, which identifies the row over time.
     """
@@ -116,6 +118,7 @@ class Row(Value):
     epochs: int
     run_ids: tuple[str, ...]
     commands: tuple[str, ...]
+    first_weights: float = 0.0
     rank_worst: int = 0
     configuration: str = ""
 
@@ -311,6 +314,7 @@ def _row(
         latency=times,
         image_size=spec.settings.image_size,
         epochs=spec.settings.epochs,
+        first_weights=max(record.first_weights_share for record in records),
         run_ids=tuple(r.run_id for r in records),
         commands=tuple(dict.fromkeys(_command(r) for r in records)),
     )

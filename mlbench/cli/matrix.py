@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import torch
 import typer
 from rich.markup import escape
 
@@ -26,6 +27,7 @@ from mlbench.cli.console import (
 from mlbench.cli.progress import Lines, Live, Silent, outcome_line
 from mlbench.engine import distributed
 from mlbench.engine.distributed import World
+from mlbench.engine.model import unsupported
 from mlbench.executors.local import execute
 from mlbench.plan import GivenFiles, Plan, identify_files, make_plan
 from mlbench.suite import COMMAND_LINE, Suite, apply_overrides, make_suite, read_suite
@@ -58,8 +60,9 @@ def read_matrix(flags: Mapping[str, Any], texts: Iterable[str], file: Path | Non
     """
     given = apply_overrides(flags, texts)
     fields = merge(read_suite(file), given) if file else dict(given)
-    cuda = device_name(str(fields.get("device", "auto"))).startswith("cuda")
-    fields = {"precision": "bf16" if cuda else "fp32"} | fields
+    device = torch.device(device_name(str(fields.get("device", "auto"))))
+    half = device.type == "cuda" and unsupported("bf16", device) is None
+    fields = {"precision": "bf16" if half else "fp32"} | fields
     return make_suite(fields, str(file or COMMAND_LINE), given)
 
 

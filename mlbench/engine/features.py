@@ -27,7 +27,7 @@ from mlbench.data.cached_arrays import CachedArray, pixel_code
 from mlbench.data.loader import Inputs, Positions, Source, batches
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import BATCH, to_device
-from mlbench.engine.model import MultiLabelModel
+from mlbench.engine.model import MultiLabelModel, matrix_precision
 from mlbench.types import Backbone, DataError, Index, MeasureError, Places, Progress
 
 ROOM = (
@@ -122,7 +122,8 @@ class FeatureCache:
     def _maps(self, backbone: Backbone, images: Inputs) -> tuple[Tensor, ...]:
         on_device = to_device(images, self.model.mean.device)
         assert isinstance(on_device, Tensor)
-        return backbone(self.model.normalized(on_device))
+        with matrix_precision("fp32"):
+            return backbone(self.model.normalized(on_device))
 
     def _complete(
         self,

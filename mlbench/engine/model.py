@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,47 @@ class ProbeNetwork(nn.Module):
         return self.head(features)
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Automatic mixed precision; fp32 switches it off."""
+@contextmanager
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Automatic mixed precision in bf16 and fp16; fp32 and tf32 switch it off."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
+    half = precision in ("bf16", "fp16")
+    with matrix_precision(precision), torch.autocast(device.type, dtype=dtype, enabled=half):
+        yield
+
+
+@contextmanager
+def matrix_precision(precision: Precision) -> Iterator[None]:
+    """Products and convolutions of float32 are in TF32 if that is the precision, else exact.
+
+    By default torch lets cuDNN convolve in TF32. Backward passes are outside autocast and need this
+    around them. Both generations of torch's switches are set: it refuses to read the older ones
+    where they disagree.
+    """
+    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
+    parts: tuple[Any, ...] = (cuda.matmul, cudnn.conv, cudnn.rnn)  # type: ignore[attr-defined]
+    before = [part.fp32_precision == "tf32" for part in parts]
+
+    def allow(matmul: bool, conv: bool, rnn: bool) -> None:
+        cuda.matmul.allow_tf32, cudnn.allow_tf32 = matmul, conv
+        for part, allowed in zip(parts, (matmul, conv, rnn), strict=True):
+            part.fp32_precision = "tf32" if allowed else "ieee"
+
+    allow(*[precision == "tf32"] * 3)
+    try:
+        yield
+    finally:
+        allow(*before)
+
+
+def unsupported(precision: Precision, device: torch.device) -> str | None:
+    """Why a device cannot compute in a precision, and what to do; None if it can."""
+    name = device.type
+    if name == "cuda":
+        with torch.cuda.device(device):
+            name = torch.cuda.get_device_name()
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            fine = {"bf16": native, "tf32": torch.cuda.is_tf32_supported()}.get(precision, True)
+    else:
+        fine = precision != "tf32" and (name, precision) != ("cpu", "fp16")
+    return None if fine else f"{name} cannot compute in {precision}; use --set precision=fp32"

@@ -273,7 +273,7 @@ def make_learner(
             part.requires_grad_(False)
     average = None
     if averaged and settings.ema_decay:
-        update = _moving_average(settings.ema_decay)
+        update = _moving_average(settings)
         average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
     return Learner(
         model=model,
@@ -283,14 +283,14 @@ def make_learner(
     )
 
 
-def _moving_average(decay: float) -> Any:
+def _moving_average(settings: Settings) -> Any:
     """Average weights and statistics; copy integers, which torch's own average would round."""
-    average = get_ema_multi_avg_fn(decay)
 
     @torch.no_grad()
     def update(averages: list[Tensor], current: list[Tensor], count: Tensor) -> None:
         if averages[0].is_floating_point():
-            average(averages, current, count)
+            decay = settings.decay_after(int(count))
+            get_ema_multi_avg_fn(decay)(averages, current, count)
         else:
             for old, new in zip(averages, current, strict=True):
                 old.copy_(new)

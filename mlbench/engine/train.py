@@ -18,7 +18,7 @@ from mlbench.engine import optim
 from mlbench.engine.batch_parts import synchronize
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import BestEpoch, Evaluator, select_best, to_device
-from mlbench.engine.model import MultiLabelModel, ProbeNetwork, autocast
+from mlbench.engine.model import MultiLabelModel, ProbeNetwork, autocast, matrix_precision
 from mlbench.types import (
     DataError,
     DivergedError,
@@ -175,7 +175,8 @@ def _epoch(networks: Sequence[Network], state: TrainingState, training: Training
     ready = batches(source, training.index, mine, state.epoch, device=device)
     for i, batch in enumerate(ready):
         share = len(batch.targets) / len(order[i])
-        steps.add(*_step(networks, state, batch, training, share))
+        with matrix_precision(training.precision):
+            steps.add(*_step(networks, state, batch, training, share))
         seen += len(order[i])
         if len(steps.pending) >= CHECK_EVERY or i + 1 == len(order):
             steps.check()

@@ -24,7 +24,7 @@ NAMES = {
     "Scores",
     "samples": "Coverage Index Sample SplitCoverage Splits digest files_digest keys_digest "
     "sampled_files split_digest",
-    "settings": "Augmentation Optimizer Preprocessing Schedule Settings Value",
+    "settings": "Augmentation OLD_AVERAGE Optimizer Preprocessing Schedule Settings Value",
 }
 """Module -> the names that it defines."""
 

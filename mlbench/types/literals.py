@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "test"]
 Track = Literal["published", "controlled", "probe"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+"""``fp32`` is float32 throughout; ``tf32`` multiplies float32 matrices in TF32 (CUDA only)."""
 Graph = Literal["cooccurrence", "identity", "random"]
 """What heads build their label graph from (see ``mlbench.data.labels``)."""
 Decoder = Literal["turbo", "pillow", "nvjpeg"]

@@ -337,6 +337,14 @@ class RunRecord(Value):
     digest: str = ""
 
     @property
+    def first_weights_share(self) -> float:
+        """Share of the scored moving average that is the weights after the first step."""
+        settings = self.spec.settings
+        epochs = self.selected_epoch or settings.epochs
+        trained = not self.spec.checkpoint
+        return settings.first_weights_share(self.train_images, epochs) if trained else 0.0
+
+    @property
     def tier(self) -> Tier:
         """Whose training was scored; tiers are never ranked together."""
         return "re-scored" if self.spec.checkpoint else "own"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -30,6 +31,8 @@ def _check_time(text: str) -> str:
     return text
 
 
+OLD_AVERAGE = 0.05
+"""A moving average that is more than this the weights after the first step is remarked upon."""
 Percent = Annotated[FiniteFloat, Field(ge=0, le=100)]
 Amount = Annotated[FiniteFloat, Field(ge=0)]
 """Seconds, GMACs, MiB: finite, never negative."""
@@ -116,6 +119,8 @@ class Settings(Value):
         sync_bn: batch norms use the statistics of the global batch; False for those of each
             process's part, whose number is then in the run id.
         ema_decay: of the exponential moving average that is evaluated; 0 evaluates the weights.
+        ema_warmup: after t updates the decay is min(``ema_decay``, (1 + t) / (10 + t)), so that a
+            short run forgets its first weights; the tracks other than published set it.
         grad_clip: maximum global norm of the gradient; 0 does not clip.
         sam_rho: radius of sharpness-aware minimisation (``mlbench.engine.optim``); 0 for none.
         sam_adaptive: scale the radius by the size of each weight (ASAM).
@@ -145,9 +150,27 @@ class Settings(Value):
     freeze_bn: bool = False
     sync_bn: bool = True
     ema_decay: float = Field(0.0, ge=0, lt=1)
+    ema_warmup: bool = False
     grad_clip: NonNegativeFloat = 0.0
     sam_rho: NonNegativeFloat = 0.0
     sam_adaptive: bool = False
     sam_bn: Literal["both", "first"] = "both"
     mutual_weight: NonNegativeFloat = 0.0
     selection: Selection = "last"
+
+    def decay_after(self, updates: int) -> float:
+        """Decay of the moving average after a number of updates."""
+        warm = (1 + updates) / (10 + updates)
+        return min(self.ema_decay, warm) if self.ema_warmup else self.ema_decay
+
+    def first_weights_share(self, images: int, epochs: int) -> float:
+        """Share of the moving average that is still the weights after the first step.
+
+        Args:
+            images: in training.
+            epochs: after which the average is scored.
+        """
+        if not self.ema_decay:
+            return 0.0
+        updates = epochs * max(images // self.batch_size, 1)
+        return math.prod(self.decay_after(t) for t in range(1, updates))

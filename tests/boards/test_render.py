@@ -54,6 +54,15 @@ def test_a_board_of_few_images_says_what_its_intervals_are_worth(render, images,
     assert (f"With only {images} test images, intervals" in " ".join(text.split())) == few
 
 
+def test_an_average_of_too_few_steps_is_marked_and_explained():
+    old = made_record("msrn", 52.0, settings={"ema_decay": 0.9}, train_images=64)
+    (table,) = tables([made_record(), old])
+    text = markdown([table])
+    assert "52.00† [" in text and text.count("†") == 2
+    # 2 steps in each of 3 epochs
+    assert f"short for its decay: msrn, resnet18, bce {0.9**5:.0%}" in text
+
+
 def test_markdown_is_a_table_with_the_best_first(made):
     header, rule, first, second = cells(markdown(made[:1]))
     assert len(header) == len(rule) == len(first) == len(second)

@@ -14,7 +14,9 @@ from mlbench.engine.batch_parts import (
     synchronize,
 )
 from mlbench.engine.distributed import World
-from mlbench.types import HeadOutput
+from mlbench.plan import make_plan
+from mlbench.suite import make_suite
+from mlbench.types import HeadOutput, Places
 from tests.engine import tiny
 from tests.engine.tiny import fit, flat
 
@@ -150,3 +152,26 @@ def test_a_loss_that_parts_do_not_average_to_is_found():
     targets = torch.from_numpy(tiny.index().targets[:4])
     assert not loss_depends_on_parts(tiny.Bce(), targets)
     assert loss_depends_on_parts(PerPositive(), targets)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "named"),
+    [
+        ("gap", {}, False),
+        ("gap", {"sync_bn": False}, True),
+        ("gap", {"sync_bn": False, "freeze_bn": True}, False),
+        ("ml_decoder", {}, True),
+        ("ml_decoder", {"head_options": {"dropout": 0.0}}, False),
+    ],
+)
+def test_what_depends_on_processes_names_them_in_the_run_id(
+    method, settings, named, tmp_path, cache
+):
+    asked = {"plugins": [method], "settings": settings, "seeds": [0]}
+    suite = make_suite(asked, "suite.yaml", asked)
+    places = Places(results=tmp_path, cache=cache)
+    (alone,), (together,) = (make_plan(suite, places, processes=n).missing for n in (1, 3))
+    assert (together.processes, together.run_id != alone.run_id) == (
+        (3, True) if named else (1, False)
+    )
+    assert "processes" not in alone.model_dump_json(exclude_defaults=True)

@@ -91,6 +91,31 @@ def test_the_average_is_what_is_evaluated_and_equals_its_definition():
     assert averaged.head.allowed.tolist() == [True, False]
 
 
+def test_a_warm_average_forgets_the_first_weights_and_knows_how_much_is_left():
+    """Scaled weights show the share: all others are zero."""
+    shares = {}
+    for warm in (False, True):
+        given = tiny.settings(ema_decay=0.97, ema_warmup=warm, epochs=4, batch_size=12)
+        training, model = tiny.training(given), tiny.model()
+        state = training.start(model)
+        first, average = model.head.classifier.weight, state.learners[0].average
+        for step in range(8):
+            first.data.fill_(1.0 if step == 0 else 0.0)
+            average.update_parameters(model)
+        shares[warm] = average.module.head.classifier.weight[0, 0].item()
+        assert given.first_weights_share(24, 4) == pytest.approx(shares[warm], rel=1e-5)
+    assert shares[False] == pytest.approx(0.97**7, rel=1e-5)
+    warm = math.prod((1 + t) / (10 + t) for t in range(1, 8))
+    assert shares[True] == pytest.approx(warm, rel=1e-5)
+
+
+def test_the_issues_shares():
+    published = tiny.settings(ema_decay=0.9997, batch_size=1)
+    assert published.first_weights_share(89, 40) == pytest.approx(0.344, abs=1e-3)
+    warm = published.model_copy(update={"ema_warmup": True})
+    assert warm.first_weights_share(89, 40) < 1e-6
+
+
 def test_clipping_bounds_the_step():
     clipped = fit(tiny.training(tiny.settings(grad_clip=1e-4, epochs=1)))
     free = fit(tiny.training(tiny.settings(epochs=1)))

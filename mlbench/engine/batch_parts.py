@@ -143,7 +143,7 @@ def network_depends_on_parts(network: nn.Module, inputs: Any) -> bool:
         network: on the ``meta`` device, in the mode in which it is trained.
         inputs: of the network, on that device.
     """
-    watch = _Watch()
+    watch = _PartsWatch()
     try:
         with watch, torch.no_grad():
             network(inputs)
@@ -152,7 +152,7 @@ def network_depends_on_parts(network: nn.Module, inputs: Any) -> bool:
     return watch.found
 
 
-class _Watch(TorchDispatchMode):
+class _PartsWatch(TorchDispatchMode):
     """Notes whether an operation draws random numbers or takes statistics of a batch."""
 
     def __init__(self) -> None:

@@ -63,7 +63,8 @@ def test_frozen_weights_and_statistics_do_not_change(changes, kept):
     fit(tiny.training(tiny.settings(**changes)), model)
     for name, value in model.state_dict().items():
         frozen = name in ("mean", "std") or any(part in name for part in kept)
-        assert torch.equal(value, before[name]) == frozen, name
+        if frozen or not name.endswith(".0.bias"):  # a batch norm takes it away again
+            assert torch.equal(value, before[name]) == frozen, name
 
 
 def test_the_average_is_what_is_evaluated_and_equals_its_definition():

@@ -57,7 +57,7 @@ class LabelNoise(Value):
         return self
 
 
-ADDED: dict[str, Any] = {}
+ADDED: dict[str, Any] = {"processes": 1, "settings.ema_warmup": False}
 """Dotted name of a field of ``RunSpec`` that was added after records were made -> the value that
 stood for it before: ``{"settings.ema_warmup": False}``. A field at this value is left out of run
 ids, and a stored spec without the field has this value, whatever the default is today."""
@@ -138,8 +138,11 @@ class RunSpec(Value):
 
     @property
     def old_run_id(self) -> str:
-        """The id in records of the old form, without numbers: it left out defaults."""
-        return _hash(self.model_dump(mode="json", exclude_defaults=True))
+        """The id in records of the old form, without numbers: it left out the defaults of then."""
+        plain = self.model_dump(mode="json", exclude_defaults=True)
+        if not self.settings.sync_bn:
+            del plain["settings"]["sync_bn"]
+        return _hash(plain)
 
 
 def _hash(plain: dict[str, Any]) -> str:

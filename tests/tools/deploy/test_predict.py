@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -27,6 +29,20 @@ def rows(file):
     assert len(set(names)) == len(names), "a picture occurs twice"
     errors = [row["error"] not in (None, "") and pd.notna(row["error"]) for row in found]
     return dict(zip(names, zip(labels, errors, strict=True), strict=True))
+
+
+def test_the_lines_of_the_readme_run(trained, pictures, tmp_path, monkeypatch, capsys):
+    readme = (Path(__file__).parents[3] / "plugins/mlbench_tools/README.md").read_text()
+    (code,) = re.findall(r"<!-- python -->\n```python\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "results" / "runs").mkdir(parents=True)
+    (tmp_path / "results" / "runs" / "cc19c684b4bd3f59").symlink_to(trained)
+    for i, name in enumerate("ab"):
+        (tmp_path / f"{name}.jpg").write_bytes((pictures / f"{i}.jpg").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said[:2]] == ["a.jpg", "b.jpg"]
+    assert len(said) == 3 and "5.jpg" in said[2]
 
 
 def test_bad_pictures_are_listed_and_the_others_labelled(cli, trained, pictures):

@@ -14,7 +14,7 @@ import importlib
 import inspect
 import logging
 import os
-import sys
+import re
 import weakref
 import zlib
 from collections.abc import Callable
@@ -43,17 +43,14 @@ def pixel_code() -> str:
     They are the loader, the transforms and whatever of this package they import; so no change is
     forgotten, and one that changes no pixel costs a cache no more than being made again.
     """
-    found: set[str] = set()
+    sources: dict[str, str] = {}
     todo = ["mlbench.data.loader", "mlbench.data.transforms"]
     while todo:
-        module = importlib.import_module(todo.pop())
-        found.add(module.__name__)
-        homes = {
-            getattr(v, "__module__", getattr(v, "__name__", "")) for v in vars(module).values()
-        }
-        todo += [home for home in homes - found if str(home).startswith("mlbench.data.")]
-    sources = [inspect.getsource(sys.modules[name]) for name in sorted(found)]
-    return hashlib.sha256("".join(sources).encode()).hexdigest()
+        name = todo.pop()
+        if name not in sources:
+            sources[name] = inspect.getsource(importlib.import_module(name))
+            todo += re.findall(r"^ *from (mlbench\.data\.\w+) import", sources[name], re.MULTILINE)
+    return hashlib.sha256("".join(sources[n] for n in sorted(sources)).encode()).hexdigest()
 
 
 class CachedArray:

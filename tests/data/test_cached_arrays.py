@@ -180,7 +180,7 @@ def test_processes_that_make_one_array_disturb_neither_each_other_nor_a_reader(t
     assert subprocess.run([*command, "1"], check=False, stderr=-1, text=True).stderr == ""
 
 
-@pytest.mark.parametrize("module", ["decode", "loader", "transforms", "augmentation"])
+@pytest.mark.parametrize("module", ["decode", "loader", "transforms", "augmentation", "operations"])
 def test_a_change_of_any_code_that_makes_pixels_changes_its_digest(module, monkeypatch):
     before, real = pixel_code(), inspect.getsource
     assert pixel_code() == before

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from mlbench.metrics.paired import Influence, derive_influence
 from mlbench.text import first_error
-from mlbench.types import MeasureError, Predictions, RunRecord, StoreError
+from mlbench.types import MeasureError, Predictions, RunRecord, StoreError, Value
 
 VALIDATION = "validation_"
 """Prefix of the validation split's arrays in an archive."""
@@ -44,8 +44,8 @@ def seal(record: RunRecord, archive: bytes | None) -> RunRecord:
     return record.model_copy(update={"digest": record_digest(to_json(record))})
 
 
-def to_json(record: RunRecord) -> bytes:
-    """Return the bytes of a record's file."""
+def to_json(record: Value) -> bytes:
+    """Return the bytes of a record's file, or of a measurement's."""
     return (record.model_dump_json(indent=1) + "\n").encode()
 
 

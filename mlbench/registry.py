@@ -26,7 +26,7 @@ from mlbench.types import PluginError
 if TYPE_CHECKING:
     from mlbench.types import DatasetCard
 
-Kind = Literal["backbone", "head", "loss", "dataset", "recipe", "command", "format"]
+Kind = Literal["backbone", "head", "loss", "dataset", "recipe", "command", "format", "runtime"]
 EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
 KINDS: tuple[Kind, ...] = ("backbone", "head", "loss", "dataset", "recipe")
 """The kinds that are axes of a matrix."""

@@ -6,6 +6,7 @@
                                                      (validation_*), if any; and the influence of
                                                      each image on mAP (influence*)
     root/records/<identity>/<method>/superseded/     both files of runs that were repeated since
+    root/costs/<device>/<model>.json                 how fast a model is; measured again, replaced
     root/runs/<run_id>/                              logs and checkpoints
 
 Files are written atomically (see ``mlbench.files``): a reader never finds half of one.
@@ -23,20 +24,23 @@ from contextlib import suppress
 from itertools import count as numbers_from
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from mlbench.evidence import (
     RESTORE,
     open_arrays,
     pack,
     read_predictions,
     read_record,
+    record_digest,
     seal,
     stored_influence,
     to_json,
 )
 from mlbench.files import safe_name, write_together
 from mlbench.metrics.paired import Influence, derive_influence
-from mlbench.text import count, shorten
-from mlbench.types import MeasureError, Predictions, RunRecord, StoreError
+from mlbench.text import count, first_error, shorten
+from mlbench.types import MeasureError, ModelCost, Predictions, RunRecord, StoreError
 
 SUPERSEDED = "superseded"
 """The folder of superseded records, next to the newest records of a method."""
@@ -88,6 +92,21 @@ class Store:
             raise StoreError(_rescue(contents, self.root, place.stem, error)) from error
         return place
 
+    def write_cost(self, cost: ModelCost) -> Path:
+        """Write how fast a model is, in place of what was measured before; returns the file.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        where = f"{cost.network.name}-{cost.precision}-{cost.runtime}"
+        file = self.root / "costs" / safe_name(cost.device) / f"{safe_name(where)}.json"
+        sealed = cost.model_copy(update={"digest": record_digest(to_json(cost))})
+        try:
+            write_together([(file, to_json(sealed))])
+        except OSError as error:
+            raise StoreError(f"{file} cannot be written ({error.strerror or error})") from error
+        return file
+
     def file(self, record: RunRecord) -> Path:
         """The file of the newest record of a run."""
         folder = self._folder / safe_name(record.identity) / safe_name(record.spec.method)
@@ -119,6 +138,22 @@ class Store:
     def superseded(self) -> list[RunRecord]:
         """Every superseded record; unreadable files are skipped."""
         return _records(map(_try_read, self._files(f"{SUPERSEDED}/*")))
+
+    def read_costs(self) -> tuple[list[ModelCost], list[StoreError]]:
+        """Every measurement, and one error for each file that should be one and is not."""
+        costs, errors = [], []
+        for file in sorted(self.root.glob("costs/*/*.json")):
+            try:
+                data = file.read_bytes()
+                cost, why = ModelCost.model_validate_json(data), "changed after it was written"
+                if cost.digest == record_digest(data):
+                    costs.append(cost)
+                    continue
+            except (OSError, ValidationError) as error:
+                why = first_error(error) if isinstance(error, ValidationError) else str(error)
+            remedy = "delete it and run `mlbench measure`"
+            errors.append(StoreError(f"{file}: not a measurement ({why}); {remedy}"))
+        return costs, errors
 
     def find(self, text: str) -> RunRecord | None:
         """The run whose id is ``text`` or the only one whose id begins with it; None if none does.

@@ -93,6 +93,7 @@ class Suite(Value):
         workers: decoding threads per process.
         keep_checkpoints: keep trained models.
         retry_diverged: run diverged runs again.
+        measure: measure how fast the models are, after the runs.
 
     ``grid`` and ``vary`` take ``graph`` and ``words`` like settings.
     """
@@ -127,6 +128,7 @@ class Suite(Value):
     workers: NonNegativeInt | None = None
     keep_checkpoints: bool = True
     retry_diverged: bool = False
+    measure: bool = True
 
 
 def read_suite_yaml(file: Path) -> Any:

@@ -45,6 +45,9 @@ LANES = {
     "boards": {"types", "files", "text", "numbers", "metrics", "store", "boards"},
     "counting": {"types", "registry", "contracts", "data", "engine", "build"},
     "build": {"types", "files", "text", "registry", "metrics", "data", "engine"},
+    "measuring": {
+        *("types", "text", "registry", "contracts", "data", "engine", "one_run", "store"),
+    },
     "one_run": {"types", "registry", "numbers", "metrics", "data", "engine", "build"},
     "api": None,
     "trained_model": {"types", "text", "data", "engine"},

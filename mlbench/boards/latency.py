@@ -1,75 +1,89 @@
-"""The latency of a model: the lowest of all its measurements.
+"""How fast the models of a board are, from the measurements of a store.
 
-A latency depends on the model and the machine, not on the loss, the data or the seed. Other work on
-the machine can only increase it, so the lowest of several measurements is the best estimate.
+The ratio of a model to its bare backbone hardly depends on what else the machine does; the time of
+the backbone does, and other work can only increase it. So a model's time is its ratio times the
+shortest time of its backbone in any measurement at the same place.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
-from mlbench.types import Efficiency, RunRecord
-
-INITIALISATION = frozenset({"prior_bias"})
-"""Options of heads that only set initial weights and do not change the computation."""
+from mlbench.types import ModelCost, Network, RunRecord, Timing, Value
 
 
-class Model(NamedTuple):
-    """What determines a latency on a given machine."""
+class Speed(Value):
+    """How fast a model is at one place of measurement.
 
-    backbone: str
-    head: str
-    options: str
-    labels: int
-    image_size: int
-    parameters: int
+    Attributes:
+        place: device, threads, precision and runtime.
+        ms: milliseconds at batch 1; ``low`` and ``high`` are its 95 % interval. Two models whose
+            intervals overlap are equally fast, as far as was measured.
+        head_ms: what the head adds to the bare backbone.
+        ms_16: milliseconds at batch 16; None if it was not measured.
+        images_per_second: at the batch size ``best_batch``, which has the most.
+        remark: ``busy`` or ``unsteady`` (see ``Timing.trouble``), or empty.
+    """
 
-
-Latencies = Mapping[Model, Mapping[str, float]]
-"""Model -> place of measurement -> milliseconds for a batch of one image."""
-
-
-def lowest_latencies(records: Iterable[RunRecord]) -> Latencies:
-    """The lowest median at batch 1 of each model, for each place of measurement."""
-    found: defaultdict[Model, dict[str, float]] = defaultdict(dict)
-    for record in records:
-        if (cost := record.efficiency) is not None:
-            times, where = found[_model(record, cost)], place(cost, record)
-            for one in cost.latency:
-                if one.batch_size == 1:
-                    times[where] = min(one.median_ms, times.get(where, one.median_ms))
-    return found
+    place: str
+    ms: float
+    low: float
+    high: float
+    head_ms: float
+    ms_16: float | None = None
+    images_per_second: float | None = None
+    best_batch: int
+    remark: str = ""
 
 
-def latencies_of(
-    records: Iterable[RunRecord], latencies: Latencies
-) -> tuple[tuple[str, float], ...]:
-    """Return (place, milliseconds) of the model of these records for every place of measurement."""
-    models = {_model(r, cost) for r in records if (cost := r.efficiency) is not None}
-    times: dict[str, float] = {}
-    for where, ms in (each for model in models for each in latencies.get(model, {}).items()):
-        times[where] = min(ms, times.get(where, ms))
-    return tuple(sorted(times.items()))
+class Speeds:
+    """The speeds of all models in a store."""
+
+    def __init__(self, costs: Iterable[ModelCost]) -> None:
+        self._costs: defaultdict[str, list[ModelCost]] = defaultdict(list)
+        self._bare: dict[tuple[str, str, int], float] = {}
+        for cost in costs:
+            self._costs[cost.network.name].append(cost)
+            for timing in cost.timings:
+                key = (cost.place, cost.network.trunk, timing.batch_size)
+                self._bare[key] = min(timing.bare_ms, self._bare.get(key, timing.bare_ms))
+
+    def of(self, records: Iterable[RunRecord]) -> tuple[Speed, ...]:
+        """The speeds of the model of some records, by place."""
+        networks = {n.name for record in records if (n := Network.of(record)) is not None}
+        found = (self.speed(cost) for name in networks for cost in self._costs.get(name, ()))
+        return tuple(sorted((s for s in found if s is not None), key=lambda speed: speed.place))
+
+    def speed(self, cost: ModelCost) -> Speed | None:
+        """The speed of one measured model; None if it has no timing at batch 1."""
+        timings = {timing.batch_size: timing for timing in cost.timings}
+        if (first := timings.get(1)) is None:
+            return None
+
+        def ms(timing: Timing, ratio: float) -> float:
+            return ratio * self._bare[cost.place, cost.network.trunk, timing.batch_size]
+
+        many, best = timings.get(16), timings.get(cost.best_batch)
+        return Speed(
+            place=cost.place,
+            ms=ms(first, first.ratio),
+            low=ms(first, first.ratio_low),
+            high=ms(first, first.ratio_high),
+            head_ms=ms(first, first.ratio - 1),
+            ms_16=many and ms(many, many.ratio),
+            images_per_second=best and 1000 * best.batch_size / ms(best, best.ratio),
+            best_batch=cost.best_batch,
+            remark=first.trouble,
+        )
 
 
-def place(cost: Efficiency, record: RunRecord) -> str:
-    """Name the device, precision and CPU threads; only latencies of equal places are comparable."""
-    on_cuda = record.environment.get("device") == cost.device
-    threads = "" if on_cuda else f", {cost.threads} thread{'s' * (cost.threads != 1)}"
-    return f"{cost.device}{threads}, {cost.precision}"
-
-
-def _model(record: RunRecord, cost: Efficiency) -> Model:
-    settings = record.spec.settings
-    options = {k: v for k, v in settings.head_options.items() if k not in INITIALISATION}
-    return Model(
-        backbone=settings.backbone,
-        head=settings.head,
-        options=json.dumps(options, sort_keys=True, default=str),
-        labels=len(record.label_names),
-        image_size=cost.image_size,
-        parameters=cost.parameters_backbone + cost.parameters_head,
-    )
+def places_of_speed(speeds: Sequence[Speed]) -> list[tuple[int, int]]:
+    """For each model, the first and the last place that it may have by its time, from 1."""
+    return [
+        (
+            1 + sum(other.high < one.low for other in speeds),
+            len(speeds) - sum(one.high < other.low for other in speeds),
+        )
+        for one in speeds
+    ]

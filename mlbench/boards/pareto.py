@@ -22,6 +22,14 @@ LEGEND = (
 )
 
 
+class Bounds(NamedTuple):
+    """A cost or a score with its interval: low <= value <= high."""
+
+    low: float
+    value: float
+    high: float
+
+
 class Front(NamedTuple):
     """The Pareto front of a board for one cost.
 
@@ -40,13 +48,14 @@ class Front(NamedTuple):
 
 def fronts(rows: Sequence[Row]) -> list[Front]:
     """Return the fronts of a board for every cost that a row has; for latencies, one per place."""
-    measured = {place for row in rows for place, _ in row.latency}
+    measured = {speed.place for row in rows for speed in row.speeds}
     found = [
-        _front("GMACs", "", rows, [row.gmacs for row in rows]),
-        _front("parameters", "", rows, [row.parameters for row in rows]),
+        _front("GMACs", "", rows, [_exact(row.gmacs) for row in rows]),
+        _front("parameters", "", rows, [_exact(row.parameters) for row in rows]),
     ]
     for place in sorted(measured):
-        times = [dict(row.latency).get(place) for row in rows]
+        speeds = [{speed.place: speed for speed in row.speeds}.get(place) for row in rows]
+        times = [None if s is None else Bounds(s.low, s.ms, s.high) for s in speeds]
         found.append(_front("latency", place, rows, times))
     return [front for front in found if any(v is not None for v in front.values)]
 
@@ -55,40 +64,36 @@ def _front(
     cost: Literal["GMACs", "parameters", "latency"],
     where: str,
     rows: Sequence[Row],
-    values: Sequence[float | None],
+    costs: Sequence[Bounds | None],
 ) -> Front:
-    kept = [i for i, value in enumerate(values) if value is not None]
-    found = standings(
-        [v for v in values if v is not None],
-        [rows[i].mAP for i in kept],
-        [(rows[i].low, rows[i].high) for i in kept],
-    )
-    by_row = dict(zip(kept, found, strict=True))
-    return Front(cost, where, tuple(values), tuple(by_row.get(i) for i in range(len(rows))))
+    kept = {i: bounds for i, bounds in enumerate(costs) if bounds is not None}
+    scores = [Bounds(rows[i].low, rows[i].mAP, rows[i].high) for i in kept]
+    by_row = dict(zip(kept, standings(list(kept.values()), scores), strict=True))
+    values = tuple(bounds and bounds.value for bounds in costs)
+    return Front(cost, where, values, tuple(by_row.get(i) for i in range(len(rows))))
 
 
-def standings(
-    costs: Sequence[float],
-    scores: Sequence[float],
-    intervals: Sequence[tuple[float, float]],
-) -> list[Standing]:
+def _exact(value: float | None) -> Bounds | None:
+    return None if value is None else Bounds(value, value, value)
+
+
+def standings(costs: Sequence[Bounds], scores: Sequence[Bounds]) -> list[Standing]:
     """Sort points into those on the Pareto front of low cost and high score, and those behind it.
 
     A point dominates another if it costs no more and scores no less, and is better in one of the
     two; equal points do not dominate each other. A dominated point may be on the front (``maybe``)
-    if no point dominates it when its score is at its upper bound and all others are at their lower
-    bounds. Intervals are treated as independent. As the test images are shared, differences are
-    more certain than that, so ``maybe`` is conservative.
+    if no point dominates it when its score is at its upper bound, its cost at its lower bound, and
+    all others are at their opposite bounds. Intervals are treated as independent. As the test
+    images are shared, differences are more certain than that, so ``maybe`` is conservative.
 
     Args:
         costs: [N], finite; lower is better.
         scores: [N], finite; higher is better.
-        intervals: [N] of (low, high) with low <= score <= high.
     """
-    cost_N, score_N = np.asarray(costs, np.float64), np.asarray(scores, np.float64)
-    bounds_N2 = np.asarray(intervals, np.float64).reshape(-1, 2)
-    on_front = ~_dominated(cost_N, score_N, score_N)
-    possible = ~_dominated(cost_N, bounds_N2[:, 1], bounds_N2[:, 0])
+    cost_3N = np.asarray(costs, np.float64).reshape(-1, 3).T
+    score_3N = np.asarray(scores, np.float64).reshape(-1, 3).T
+    on_front = ~_dominated(cost_3N[1], score_3N[1], cost_3N[1], score_3N[1])
+    possible = ~_dominated(cost_3N[0], score_3N[2], cost_3N[2], score_3N[0])
     return [
         "front" if sure else "maybe" if might else "behind"
         for sure, might in zip(on_front, possible, strict=True)
@@ -96,11 +101,14 @@ def standings(
 
 
 def _dominated(
-    cost_N: NDArray[np.float64], score_N: NDArray[np.float64], others_N: NDArray[np.float64]
+    cost_N: NDArray[np.float64],
+    score_N: NDArray[np.float64],
+    cost_of_others_N: NDArray[np.float64],
+    score_of_others_N: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Return [N], True for points of ``score_N`` that another point of ``others_N`` dominates."""
-    cheaper, better = cost_N[:, None] < cost_N, others_N[:, None] > score_N
-    no_dearer, no_worse = cost_N[:, None] <= cost_N, others_N[:, None] >= score_N
+    """Return [N], True for points that another one dominates, given what all are as others."""
+    cheaper, better = cost_of_others_N[:, None] < cost_N, score_of_others_N[:, None] > score_N
+    no_dearer, no_worse = cost_of_others_N[:, None] <= cost_N, score_of_others_N[:, None] >= score_N
     dominates_NN = no_dearer & no_worse & (cheaper | better)
     np.fill_diagonal(dominates_NN, False)
     return np.asarray(dominates_NN.any(axis=0))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mlbench.boards import pareto
+from mlbench.boards.latency import Speed
 from mlbench.boards.markup import escaped as escaped
 from mlbench.boards.markup import fenced, grid, span, spreadsheet
 from mlbench.boards.markup import one_line as one_line
@@ -25,8 +26,30 @@ OVER_TRAINING = (
     "mAP in percent, over n seeds their mean ± their standard deviation, with the 95 % interval of "
     "the mean over test images (bootstrap) and training."
 )
-LOWEST = "the lowest over all runs of the same model, as other load only increases it"
 OLD_MARK = "†"
+RATIO = (
+    "A model's time is the median of its ratios to the bare backbone, which ran in turns with it, "
+    "times the backbone's shortest time."
+)
+REMARKS = {
+    "busy": "other work had the processor for over a fifth of the time that was measured",
+    "unsteady": "the latency is known to no better than 6 %",
+}
+"""What the remarks on latencies mean."""
+SPEED_COLUMNS = {
+    "latency_ms": "ms",
+    "latency_low": "low",
+    "latency_high": "high",
+    "head_ms": "head_ms",
+    "latency_16_ms": "ms_16",
+    "images_per_second": "images_per_second",
+    "best_batch": "best_batch",
+    "latency_remark": "remark",
+    "measured_on": "place",
+}
+"""Column of a CSV file -> field of ``Speed``."""
+THROUGHPUT = ("batch 16 (ms)", "images/s")
+"""Columns that a terminal leaves out."""
 WORD = 16
 """Longest word that widens a column in a terminal; longer ones are broken."""
 FEW_IMAGES = 50
@@ -68,6 +91,7 @@ def _render_board(table: Table) -> list[RenderableType]:
     if same:
         notes.append(f"All: {', '.join(f'{c.name} {c.cells[0]}' for c in same)}.")
         columns = [c for c in columns if c not in same]
+    columns = [c for c in columns if c.name not in THROUGHPUT]
     drawn = RichTable(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     for column in columns:
         wraps = column.side == "left" or column.name == "mAP"
@@ -98,19 +122,20 @@ def csv(table: Table) -> str:
 
     lines = []
     for row in table.rows:
-        plain = row.model_dump(exclude={"latency", "run_ids", "commands"})
+        plain = row.model_dump(exclude={"speeds", "run_ids", "commands"})
         plain = {k: round(v, 6) if isinstance(v, float) else v for k, v in plain.items()}
-        plain["latency_ms"] = " / ".join(f"{ms:.3f}" for _, ms in row.latency)
-        plain["measured_on"] = " / ".join(place for place, _ in row.latency)
+        for name, field in SPEED_COLUMNS.items():
+            values = [getattr(speed, field) for speed in row.speeds]
+            plain[name] = " / ".join(f"{v:.3f}" if isinstance(v, float) else f"{v}" for v in values)
         plain["run_ids"] = " ".join(row.run_ids)
         plain["commands"] = "\n".join(row.commands)
         plain |= {"data_set": table.identity, "track": table.track}
         lines.append({k: spreadsheet(v) if isinstance(v, str) else v for k, v in plain.items()})
-    apart = ("rank", "rank_worst", "first_weights", "latency", "run_ids", "commands")
+    apart = ("rank", "rank_worst", "first_weights", "speeds", "run_ids", "commands")
     columns = [
         *("data_set", "track", "rank", "rank_worst"),
         *(name for name in Row.model_fields if name not in apart),
-        *("latency_ms", "measured_on", "run_ids", "commands"),
+        *(*SPEED_COLUMNS, "run_ids", "commands"),
     ]
     return str(pd.DataFrame(lines, columns=columns).to_csv(index=False, lineterminator="\n"))
 
@@ -142,7 +167,6 @@ def write(tables: Sequence[Table], folder: Path) -> list[Path]:
 
 def _columns(table: Table) -> list[Column]:
     """Return the columns of a board, without empty ``variant`` and ``front`` columns."""
-    marks = _places(table)
     rows = table.rows
     columns = [
         Column("#", "right", [span(row.rank, row.rank_worst) for row in rows]),
@@ -155,18 +179,21 @@ def _columns(table: Table) -> list[Column]:
         Column("OF1", "right", [_number(row.OF1, PLACES) for row in rows]),
         Column("GMACs", "right", [_number(row.gmacs, 2) for row in rows]),
         Column("params (M)", "right", [_number(row.parameters, 1) for row in rows]),
-        Column("latency (ms)", "right", [_latency(row, marks) for row in rows]),
+        _speed_column("latency (ms)", table, lambda speed: speed.ms, 1),
+        _speed_column("batch 16 (ms)", table, lambda speed: speed.ms_16, 1),
+        _speed_column("images/s", table, lambda speed: speed.images_per_second, 0),
         Column("front", "left", pareto.marks(rows)),
         Column("size", "right", [str(row.image_size) for row in rows]),
         Column("epochs", "right", [str(row.epochs) for row in rows]),
         Column("run", "left", [" ".join(run_id[:8] for run_id in row.run_ids) for row in rows]),
     ]
-    return [c for c in columns if c.name not in ("variant", "front") or any(c.cells)]
+    optional = ("variant", "front", *THROUGHPUT)
+    return [c for c in columns if c.name not in optional or set(c.cells) - {"", "-"}]
 
 
 def _places(table: Table) -> dict[str, str]:
     """Map each place of measurement to its mark."""
-    places = sorted({place for row in table.rows for place, _ in row.latency})
+    places = sorted({speed.place for row in table.rows for speed in row.speeds})
     return {place: f"({i})" for i, place in enumerate(places, start=1)}
 
 
@@ -176,11 +203,20 @@ def _map_cell(row: Row) -> str:
     return f"{row.mAP:.{PLACES}f}{mark} [{row.low:.1f},{row.high:.1f}]{spread}"
 
 
-def _latency(row: Row, marks: Mapping[str, str]) -> str:
-    """Format the latency, marked with its place if the board has several."""
-    marked = len(marks) > 1
-    times = (f"{ms:.1f} {marks[place]}" if marked else f"{ms:.1f}" for place, ms in row.latency)
-    return "; ".join(times) or "-"
+def _speed_column(
+    name: str, table: Table, read: Callable[[Speed], float | None], places: int
+) -> Column:
+    """Make a column of the speeds, with remarks, and marks of places if the board has several."""
+    marks = _places(table)
+    cells = []
+    for row in table.rows:
+        found = [(value, speed) for speed in row.speeds if (value := read(speed)) is not None]
+        texts = (
+            (f"{value:.{places}f}", marks[speed.place] if len(marks) > 1 else "", speed.remark)
+            for value, speed in found
+        )
+        cells.append("; ".join(" ".join(filter(None, text)) for text in texts) or "-")
+    return Column(name, "right", cells)
 
 
 def _number(value: float | None, places: int) -> str:
@@ -214,12 +250,6 @@ def _notes(table: Table) -> list[str]:
         notes.insert(
             0, "; ".join(("Not an edition that the card of the data set knows", *table.coverage))
         )
-    marks = _places(table)
-    if len(marks) == 1:
-        notes.append(f"Latency: median at batch 1 on {next(iter(marks))}, {LOWEST}.")
-    elif marks:
-        listed = "; ".join(f"{mark} {place}" for place, mark in marks.items())
-        notes.append(f"Latency: median at batch 1, {LOWEST}; not comparable between {listed}.")
     if not table.current:
         notes.insert(0, OTHER_CODE)
     old = [row for row in table.rows if row.first_weights > OLD_AVERAGE]
@@ -229,12 +259,29 @@ def _notes(table: Table) -> list[str]:
             f"{OLD_MARK} Of the moving average that was scored, a part still are the weights after "
             f"the first step, because training was short for its decay: {shares}."
         )
+    notes += _speed_notes(table)
     if any(pareto.marks(table.rows)):
         notes.append(pareto.LEGEND)
     if table.labels is not None:
         notes.append(f"Labels: {', '.join(table.labels)}.")
     if table.options:
         notes.append(f"Options that differ by loss: {'; '.join(table.options)}.")
+    return notes
+
+
+def _speed_notes(table: Table) -> list[str]:
+    """Return the notes that explain the speeds of a board."""
+    notes, places = [], _places(table)
+    if len(places) == 1:
+        notes.append(f"Latency: at batch 1 on {next(iter(places))}. {RATIO}")
+    elif places:
+        listed = "; ".join(f"{mark} {place}" for place, mark in places.items())
+        notes.append(f"Latency: at batch 1; not comparable between {listed}. {RATIO}")
+    if lacking := sum(not row.speeds for row in table.rows):
+        rows = f"{lacking} of {len(table.rows)} rows was"
+        notes.append(f"The latency of {rows} not measured: `mlbench measure --results DIR`.")
+    remarks = {speed.remark for row in table.rows for speed in row.speeds}
+    notes += [f"{word}: {meaning}." for word, meaning in REMARKS.items() if word in remarks]
     return notes
 
 

@@ -7,11 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from mlbench.boards.latency import Latencies, latencies_of, lowest_latencies
+from mlbench.boards.latency import Speed, Speeds
 from mlbench.boards.ranks import Influences, intervals, rank
 from mlbench.boards.variants import options_by_loss, row_title, variants
 from mlbench.numbers import outdated
-from mlbench.types import RunRecord, Tier, Track, Value
+from mlbench.types import ModelCost, RunRecord, Tier, Track, Value
 
 PLACES = 2
 """Decimal places of scores on boards."""
@@ -89,8 +89,7 @@ class Row(Value):
         deviation: sample standard deviation of mAP over the seeds; None with one seed.
         gmacs, gmacs_head: 1e9 multiply-accumulates per image, in total and in the head.
         parameters: millions.
-        latency: (place of measurement, milliseconds at batch 1) of the model, over all its runs
-            (see ``mlbench.boards.latency``).
+        speeds: of the model, one for each place of measurement (see ``mlbench.boards.latency``).
         commands: the commands that made the runs, with their commits.
         first_weights: largest share of the scored moving averages that is the weights after the
             first step.
@@ -113,7 +112,7 @@ class Row(Value):
     gmacs: float | None = None
     gmacs_head: float | None = None
     parameters: float | None = None
-    latency: tuple[tuple[str, float], ...] = ()
+    speeds: tuple[Speed, ...] = ()
     image_size: int
     epochs: int
     run_ids: tuple[str, ...]
@@ -190,7 +189,11 @@ class Table(Value):
         return self.board.name
 
 
-def tables(records: Iterable[RunRecord], influences: Influences | None = None) -> list[Table]:
+def tables(
+    records: Iterable[RunRecord],
+    influences: Influences | None = None,
+    costs: Iterable[ModelCost] = (),
+) -> list[Table]:
     """Make the tables of all boards, known editions first, then by name.
 
     Args:
@@ -198,11 +201,12 @@ def tables(records: Iterable[RunRecord], influences: Influences | None = None) -
         influences: ``Store.influence``, to compare rows image by image; without it rows are
             compared by the intervals of their records, as if they had been scored on different
             images, and fewer differences are significant.
+        costs: ``Store.read_costs``, how fast the models are.
     """
     listed = list(records)
-    latencies = lowest_latencies(listed)
+    speeds = Speeds(costs)
     made = [
-        _table(board, sorted(group, key=lambda record: record.run_id), influences, latencies)
+        _table(board, sorted(group, key=lambda record: record.run_id), influences, speeds)
         for board, group in group_by_board(listed).items()
     ]
     order = sorted(made, key=lambda table: (table.name, table.data))
@@ -233,7 +237,7 @@ def _table(
     board: Board,
     records: list[RunRecord],
     influences: Influences | None,
-    latencies: Latencies,
+    speeds: Speeds,
 ) -> Table:
     """Make the table of one board from its records."""
     configurations: dict[str, list[RunRecord]] = defaultdict(list)
@@ -244,7 +248,7 @@ def _table(
     firsts = [group[0].spec for group in configurations.values()]
     groups = list(configurations.values())
     rows = [
-        _row(group, name, variant, bounds, latencies_of(group, latencies))
+        _row(group, name, variant, bounds, speeds.of(group))
         for (name, group), variant, bounds in zip(
             configurations.items(), variants(firsts), intervals(groups), strict=True
         )
@@ -287,7 +291,7 @@ def _row(
     configuration: str,
     variant: str,
     bounds: tuple[float, float],
-    times: tuple[tuple[str, float], ...],
+    speeds: tuple[Speed, ...],
 ) -> Row:
     records = sorted(records, key=lambda record: record.spec.seed)
     spec, scores = records[0].spec, [r.scores for r in records if r.scores is not None]
@@ -311,7 +315,7 @@ def _row(
         gmacs=first.gmacs_backbone + first.gmacs_head if first else None,
         gmacs_head=first.gmacs_head if first else None,
         parameters=(first.parameters_backbone + first.parameters_head) / 1e6 if first else None,
-        latency=times,
+        speeds=speeds,
         image_size=spec.settings.image_size,
         epochs=spec.settings.epochs,
         first_weights=max(record.first_weights_share for record in records),

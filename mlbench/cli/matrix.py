@@ -29,12 +29,16 @@ from mlbench.engine import distributed
 from mlbench.engine.distributed import World
 from mlbench.engine.model import unsupported
 from mlbench.executors.local import execute
+from mlbench.measuring import Bench, default_runtime, measure_networks
 from mlbench.plan import GivenFiles, Plan, identify_files, make_plan
+from mlbench.store import Store
 from mlbench.suite import COMMAND_LINE, Suite, apply_overrides, make_suite, read_suite
 from mlbench.text import count, shorten
 from mlbench.tracks import merge
-from mlbench.types import MlbenchError, Places, SuiteError
+from mlbench.types import MlbenchError, Network, Places, SuiteError
 
+SECONDS = 1.0
+"""For measuring each model at each batch size; `mlbench measure` takes longer."""
 INTERRUPTED = "interrupted: finished runs are kept; repeat the command to run the rest"
 
 
@@ -45,11 +49,13 @@ class LaunchContext(NamedTuple):
         places: where data and results are.
         files: weights and label vectors that the user named.
         world: the processes of this launch.
+        measure: measure how fast the models are, after the runs.
     """
 
     places: Places
     files: GivenFiles
     world: World
+    measure: bool
 
 
 def read_matrix(flags: Mapping[str, Any], texts: Iterable[str], file: Path | None) -> Suite:
@@ -125,7 +131,7 @@ def launch(suite: Suite, make: Callable[[LaunchContext], Plan], dry_run: bool) -
         workers=thread_count() if suite.workers is None else suite.workers,
         checkpoints=suite.keep_checkpoints,
     )
-    context = LaunchContext(places, files, distributed.join(device))
+    context = LaunchContext(places, files, distributed.join(device), suite.measure)
     try:
         code = _plan_and_execute(make, context, dry_run)
     except KeyboardInterrupt:
@@ -155,11 +161,12 @@ def _plan_and_execute(
             print_plan(planned)
         return 2 if planned.all_refused else 0
     # All processes wait for the leader: a launcher kills the rest when one ends.
-    code: int = world.broadcast(_execute(planned, context.places, world))
+    code: int = world.broadcast(_execute(planned, context))
     return code
 
 
-def _execute(planned: Plan, places: Places, world: World) -> int:
+def _execute(planned: Plan, context: LaunchContext) -> int:
+    places, world = context.places, context.world
     if world.leads:
         _print_refusals(planned)
         if planned.all_refused:
@@ -176,8 +183,24 @@ def _execute(planned: Plan, places: Places, world: World) -> int:
     if world.leads:
         for outcome in failed if len(outcomes) > 1 else ():  # a single failure was already reported
             errors.print(outcome_line(outcome), style="red", markup=False)
+        if context.measure:
+            _measure_models(planned, places)
         _print_board(planned, places)
     return 1 if failed or planned.refused or planned.diverged else 0
+
+
+def _measure_models(planned: Plan, places: Places) -> None:
+    """Measure what is not known of the speed of this matrix's models, in turns."""
+    store, device = Store(places.results), torch.device(places.device)
+    records = [record for spec in planned.specs if (record := store.find(spec.run_id)) is not None]
+    if not records:
+        return
+    precision, command = records[0].spec.precision, shlex.join(["mlbench", *sys.argv[1:]])
+    bench = Bench(device, precision, default_runtime(device), SECONDS, command)
+    networks = [network for r in records if (network := Network.of(r)) is not None]
+    missing = bench.missing(networks, store.read_costs()[0])
+    for name, why in measure_networks(missing, bench, store, errors.print).items():
+        errors.print(f"latency not measured: {name}: {why}", style="red", markup=False)
 
 
 def _print_board(planned: Plan, places: Places) -> None:

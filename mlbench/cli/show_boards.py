@@ -64,7 +64,10 @@ def make_tables(store: Store, records: Iterable[RunRecord]) -> tuple[list[RunRec
             file = store.predictions_file(record)
             text = f"run {record.run_id} has no usable predictions: {file}"
             errors.print(text, style="red", markup=False, highlight=False)
-    return kept, tables(kept, lambda record: influences[record.run_id])
+    costs, unreadable = store.read_costs()
+    for problem in unreadable:
+        errors.print(str(problem), style="red", markup=False, highlight=False)
+    return kept, tables(kept, lambda record: influences[record.run_id], costs)
 
 
 def _name(problems: Iterable[StoreError]) -> None:

@@ -1,28 +1,24 @@
-"""The cost of inference: parameters, multiply-accumulates, latency and memory."""
+"""The cost of inference that a run records: parameters, multiply-accumulates and memory."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
 import sys
-import time
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mlbench.engine.flops import count
 from mlbench.engine.model import MultiLabelModel, autocast
-from mlbench.types import Efficiency, Latency, Precision
+from mlbench.types import Efficiency, Precision
 
-WARM_UP = 3
-MIN_REPEATS = 5
-SECONDS = 1.0
-"""How long batches of one size are timed, but at least MIN_REPEATS times."""
+LARGEST_BATCH = 16
+"""Batch size of the call whose memory is measured."""
 
 
 def measure(
@@ -31,26 +27,22 @@ def measure(
     image_size: int,
     precision: Precision,
     device: torch.device,
-    batch_sizes: tuple[int, ...] = (1, 16),
 ) -> Efficiency:
     """Measure inference on random uint8 images that are already on the device.
 
     GMACs are 1e9 multiply-accumulates (half of torch's FLOPs) per image, counted on a batch of two.
-    Latency is the wall-clock time of ``model(images)`` under autocast, in channels_last, from
-    pixels to logits. Peak memory is that of the weights plus the largest rise during one call with
-    the largest batch (on CUDA of the allocator, else of the resident set of the process;
+    Peak memory is that of the weights plus the largest rise during one call with ``LARGEST_BATCH``
+    images (on CUDA of the allocator, else of the resident set of the process;
     ``versions["peak_memory"]`` says which).
 
     The values of the weights stay. The model is left in evaluation mode, in channels_last, with
-    gradients required of all parameters: autocast caches the casts of such parameters only, so
-    that a frozen backbone would seem slower than a trained one.
+    gradients required of all parameters: autocast caches the casts of such parameters only.
 
     Args:
         model: a backbone and a head, on the device.
         image_size: pixels of a side.
         precision: of the autocast.
         device: where to run.
-        batch_sizes: at which latency is measured.
 
     Raises:
         MeasureError: some work would be counted as 0; the message names the module.
@@ -65,14 +57,12 @@ def measure(
     backbone_macs, head_macs = _macs_per_image(model, images(2))
     model.requires_grad_(True)
     with torch.inference_mode(), autocast(device, precision):
-        times = tuple(latency(model, images(size), size, device) for size in batch_sizes)
-        peak, how = peak_memory(model, images(max(batch_sizes)), device)
+        peak, how = peak_memory(model, images(LARGEST_BATCH), device)
     return Efficiency(
         parameters_backbone=sum(p.numel() for p in backbone.parameters()),
         parameters_head=sum(p.numel() for p in head.parameters()),
         gmacs_backbone=backbone_macs / 1e9,
         gmacs_head=head_macs / 1e9,
-        latency=times,
         peak_memory_mb=peak / 2**20,
         image_size=image_size,
         precision=precision,
@@ -84,6 +74,7 @@ def measure(
             "timm": version("timm"),
             "peak_memory": how,
         },
+        backbone_options=dict(getattr(backbone, "options", {})),
     )
 
 
@@ -105,42 +96,6 @@ def _macs_per_image(model: MultiLabelModel, images: Tensor) -> tuple[float, floa
     first = count(backbone, lambda: maps.append(model.features(images)), [images], "backbone")
     second = count(head, lambda: model.head(maps[0]), maps[0], "head")
     return first / len(images), second / len(images)
-
-
-def latency(module: nn.Module, inputs: Any, batch_size: int, device: torch.device) -> Latency:
-    """Time ``module(inputs)`` after a warm-up; ``inputs`` is a batch of ``batch_size`` images."""
-    timed = _cuda_ms if device.type == "cuda" else _wall_ms
-    for _ in range(WARM_UP):
-        timed(module, inputs, device)
-    began, times = time.perf_counter(), list[float]()
-    while len(times) < MIN_REPEATS or time.perf_counter() - began < SECONDS:
-        times.append(timed(module, inputs, device))
-    median, p95 = (float(value) for value in np.percentile(times, (50, 95)))
-    return Latency(
-        batch_size=batch_size,
-        median_ms=median,
-        p95_ms=p95,
-        images_per_second=1000 * batch_size / median,
-    )
-
-
-def _cuda_ms(module: nn.Module, inputs: Any, device: torch.device) -> float:
-    start = torch.cuda.Event(enable_timing=True)
-    end = torch.cuda.Event(enable_timing=True)
-    with torch.cuda.device(device):
-        start.record()
-        module(inputs)
-        end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end))
-
-
-def _wall_ms(module: nn.Module, inputs: Any, device: torch.device) -> float:
-    start = time.perf_counter()
-    module(inputs)
-    if device.type == "mps":
-        torch.mps.synchronize()
-    return 1000 * (time.perf_counter() - start)
 
 
 def peak_memory(module: nn.Module, inputs: Any, device: torch.device) -> tuple[float, str]:

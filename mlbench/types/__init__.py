@@ -25,6 +25,7 @@ NAMES = {
     "samples": "Coverage Index Sample SplitCoverage Splits digest files_digest keys_digest "
     "sampled_files split_digest",
     "settings": "Augmentation OLD_AVERAGE Optimizer Preprocessing Schedule Settings Value",
+    "speed": "ModelCost Network Timing computing_options",
 }
 """Module -> the names that it defines."""
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mlbench.types.runs import *
     from mlbench.types.samples import *
     from mlbench.types.settings import *
+    from mlbench.types.speed import *
 else:
 
     def __getattr__(name):  # hidden from type checkers, for which every name would exist

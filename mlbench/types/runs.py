@@ -232,7 +232,7 @@ class Progress(Protocol):
 
 # ------------------------------------------------------------------------------------ its results
 class Latency(Value):
-    """Milliseconds per batch after warm-up."""
+    """Milliseconds per batch, as runs measured them before ``mlbench measure`` (see ``Timing``)."""
 
     batch_size: PositiveInt
     median_ms: Amount
@@ -241,19 +241,26 @@ class Latency(Value):
 
 
 class Efficiency(Value):
-    """The cost of inference. GMACs are 1e9 multiply-accumulates per image (half of FLOPs)."""
+    """The cost of inference. GMACs are 1e9 multiply-accumulates per image (half of FLOPs).
+
+    Attributes:
+        latency: of old records, which no board shows.
+        backbone_options: with which the backbone's factory builds the same architecture; None in
+            old records.
+    """
 
     parameters_backbone: NonNegativeInt
     parameters_head: NonNegativeInt
     gmacs_backbone: Amount
     gmacs_head: Amount
-    latency: tuple[Latency, ...]
+    latency: tuple[Latency, ...] = ()
     peak_memory_mb: Amount
     image_size: PositiveInt
     precision: Precision
     device: str
     threads: PositiveInt
     versions: dict[str, str]
+    backbone_options: dict[str, Any] | None = None
 
 
 class Scores(Value):

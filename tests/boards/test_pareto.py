@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlbench.boards.pareto import fronts, marks, standings
+from mlbench.boards.pareto import Bounds, fronts, marks, standings
 from mlbench.boards.rows import tables
-from tests.store.made import made_efficiency, made_record, made_scores
+from tests.store.made import made_cost, made_efficiency, made_record, made_scores
 
 # Few values, so that ties are common.
 points = st.lists(
@@ -20,43 +20,42 @@ def dominates(one, other):
 
 
 def taken(found):
-    """Columns for ``standings`` from (cost, score, below, above)."""
-    costs, scores = [p[0] for p in found], [p[1] for p in found]
-    return costs, scores, [(p[1] - p[2], p[1] + p[3]) for p in found]
+    """Arguments of ``standings`` from (cost, score, below, above)."""
+    costs = [Bounds(cost, cost, cost + above) for cost, _, _, above in found]
+    return costs, [Bounds(s - below, s, s + above) for _, s, below, above in found]
 
 
 @given(points)
 def test_nobody_on_the_front_is_dominated_and_everybody_else_is(found):
-    costs, scores, bounds = taken(found)
-    pairs = list(zip(costs, scores, strict=True))
-    for own, standing in zip(pairs, standings(costs, scores, bounds), strict=True):
+    pairs = [point[:2] for point in found]
+    for own, standing in zip(pairs, standings(*taken(found)), strict=True):
         beaten = any(dominates(other, own) for other in pairs)
         assert (standing == "front") == (not beaten)
 
 
 @given(points)
 def test_who_may_be_on_the_front_is_undominated_in_the_best_case(found):
-    costs, scores, bounds = taken(found)
-    result = standings(costs, scores, bounds)
-    for i, standing in enumerate(result):
-        own = (costs[i], bounds[i][1])
-        others = [(costs[j], bounds[j][0]) for j in range(len(costs)) if j != i]
+    costs, scores = taken(found)
+    for i, standing in enumerate(standings(costs, scores)):
+        own = (costs[i].low, scores[i].high)
+        others = [(costs[j].high, scores[j].low) for j in range(len(costs)) if j != i]
         possible = not any(dominates(other, own) for other in others)
         assert (standing != "behind") == possible
 
 
 # -------------------------------------------------------------------------------------- on a board
-def row(method, value, gmacs, head, ms, device="AMD EPYC", half=1.0, seed=0):
-    """A record of one method: its mAP, cost and interval's half width."""
+def row(method, value, gmacs, head, ms, device="AMD EPYC", half=1.0, seed=0, spread=0.0):
+    """A record of one method and its speed: mAP, cost and half the widths of their intervals."""
     scores = made_scores(value).model_copy(
         update={"mAP_low": value - half, "mAP_high": value + half}
     )
-    cost = made_efficiency(device, ms, gmacs_backbone=gmacs, parameters_head=head)
-    return made_record(method, value, scores=scores, efficiency=cost, spec={"seed": seed})
+    cost = made_efficiency(gmacs_backbone=gmacs, parameters_head=head)
+    record = made_record(method, value, scores=scores, efficiency=cost, spec={"seed": seed})
+    return record, made_cost(record, ms, device=device, half=spread)
 
 
-def board(*records):
-    (table,) = tables(records)
+def board(*pairs):
+    (table,) = tables([record for record, _ in pairs], costs=[c for _, c in pairs if c is not None])
     return table.rows
 
 
@@ -104,7 +103,14 @@ def test_seeds_that_agree_do_not_put_the_images_out_of_doubt():
 
 
 def test_a_row_without_a_cost_stands_on_no_front():
-    rows = board(row("a", 50, 1, 100, 5.0), made_record("b", 60, efficiency=None))
+    without = made_record("b", 60, efficiency=None), None
+    rows = board(row("a", 50, 1, 100, 5.0), without)
     found = {r.method: mark for r, mark in zip(rows, marks(rows), strict=True)}
     assert found == {"a": "GPL", "b": ""}
-    assert fronts(board(made_record("b", 60, efficiency=None))) == []
+    assert fronts(board(without)) == []
+
+
+def test_a_row_is_not_behind_another_that_may_be_as_fast():
+    first, second = ("first", 60, 1, 100, 5.0), ("second", 40, 2, 200, 5.1)
+    marked = {s: marks(board(row(*first), row(*second, spread=s))) for s in (0, 0.03)}
+    assert marked == {0: ["GPL", ""], 0.03: ["GPL", "(L)"]}

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mlbench.boards.render import csv, markdown, terminal, write
 from mlbench.boards.rows import tables
-from tests.store.made import made_efficiency, made_record
+from tests.store.made import made_cost, made_record
 
 
 def shown(made, width=200):
@@ -24,15 +24,14 @@ def cells(text):
 
 @pytest.fixture
 def made():
-    return tables(
-        [
-            made_record(value=51.0),
-            made_record("msrn", 52.0, spec={"seed": 0}),
-            made_record("msrn", 54.0, spec={"seed": 1}),
-            made_record("gap", status="diverged", scores=None, error="nan at step 7"),
-            made_record(identity="coco-unknown-" + "0" * 16),
-        ]
-    )
+    records = [
+        made_record(value=51.0),
+        made_record("msrn", 52.0, spec={"seed": 0}),
+        made_record("msrn", 54.0, spec={"seed": 1}),
+        made_record("gap", status="diverged", scores=None, error="nan at step 7"),
+        made_record(identity="coco-unknown-" + "0" * 16),
+    ]
+    return tables(records, costs=[made_cost(record) for record in records[:2]])
 
 
 @pytest.mark.parametrize("render", [shown, markdown])
@@ -40,8 +39,8 @@ def test_a_board_says_all_that_is_needed(made, render):
     text = render(made)
     for part in (
         *("coco-mini, probe track", "53.00 [46.7,59.3] ±1.41 (n=2)", "51.00 [39.4,62.6]", "40.00"),
-        *("over n seeds their mean", "sd 1.41 between seeds", "the lowest over all runs"),
-        *("2.00", "11.5", "12.5", "AMD EPYC, 2 threads, fp32", "224", "nan at step 7"),
+        *("over n seeds their mean", "sd 1.41 between seeds", "ratios to the bare backbone"),
+        *("2.00", "11.5", "12.5", "AMD EPYC, 1 thread, fp32, eager", "224", "nan at step 7"),
         *("4 test images, 3 labels", "incomplete or unknown data"),
     ):
         assert part in text
@@ -95,10 +94,25 @@ def test_no_cell_of_a_board_is_a_formula_of_a_spreadsheet():
 
 
 def test_times_of_two_devices_are_marked():
-    slow = made_record("gap", efficiency=made_efficiency("Raspberry", median_ms=900))
-    text = markdown(tables([made_record(), slow]))
+    fast, slow, none = made_record(), made_record("gap"), made_record("gmp")
+    costs = [made_cost(fast), made_cost(slow, 900, device="Raspberry")]
+    text = markdown(tables([fast, slow, none], costs=costs))
     assert "12.5 (1)" in text and "900.0 (2)" in text
-    assert "(1) AMD EPYC, 2 threads, fp32; (2) Raspberry, 2 threads, fp32" in text
+    places = ("AMD EPYC, 1 thread, fp32, eager", "Raspberry, 1 thread, fp32, eager")
+    assert f"(1) {places[0]}; (2) {places[1]}" in text
+    assert "The latency of 1 of 3 rows was not measured" in text
+
+
+def test_a_speed_that_is_not_to_be_trusted_says_why():
+    fast, slow = made_record(), made_record("gap")
+    costs = [made_cost(fast, lost=0.5), made_cost(slow, 20, half=0.1)]
+    made = tables([fast, slow], costs=costs)
+    text = markdown(made)
+    assert "12.5 busy |" in text and "20.0 unsteady |" in text
+    assert "- busy: " in text and "- unsteady: " in text
+    rows = reader.DictReader(io.StringIO(csv(made[0])))
+    told = {row["method"]: row["latency_remark"] for row in rows}
+    assert told == {"ssgrl": "busy", "gap": "unsteady"}
 
 
 def test_a_terminal_of_80_columns_shows_every_number(made):

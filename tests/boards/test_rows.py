@@ -2,7 +2,7 @@ import pytest
 from scipy import stats
 
 from mlbench.boards.rows import select, tables
-from tests.store.made import made_efficiency, made_record, made_scores
+from tests.store.made import made_cost, made_efficiency, made_record, made_scores
 
 
 def only(records):
@@ -96,63 +96,67 @@ def test_costs_are_of_the_whole_model():
     assert row.gmacs == pytest.approx(2.0) and row.gmacs_head == 0.2 and row.parameters == 11.5
 
 
-def test_latencies_of_different_places_stay_apart():
-    h100 = "NVIDIA H100"
-    records = [
-        made_record(efficiency=made_efficiency(median_ms=10), spec={"seed": 0}),
-        made_record(efficiency=made_efficiency(median_ms=20), spec={"seed": 1}),
-        made_record(efficiency=made_efficiency(threads=1, median_ms=40), spec={"seed": 2}),
-        made_record(
-            efficiency=made_efficiency(h100, median_ms=1),
-            environment={"device": h100},
-            spec={"seed": 3},
-        ),
+# ---------------------------------------------------------------------------------------- speeds
+def speeds(record, *costs):
+    (table,) = tables([record], costs=costs)
+    (row,) = table.rows
+    return {speed.place: speed for speed in row.speeds}
+
+
+def test_a_speed_is_the_models_whatever_its_loss_seed_data_or_initial_bias():
+    record = made_record()
+    same = [
+        made_record(spec={"seed": 1}),
+        made_record(settings={"loss": "asl"}),
+        made_record(identity="voc2007", spec={"dataset": "voc2007", "data": "e" * 16}),
+        made_record(settings={"head_options": {"prior_bias": True}}),
     ]
-    assert only(records).rows[0].latency == (
-        ("AMD EPYC, 1 thread, fp32", 40),
-        ("AMD EPYC, 2 threads, fp32", 10),
-        ("NVIDIA H100, fp32", 1),
-    )
-
-
-# ------------------------------------------------------------------------------------- latencies
-def timed(ms, loss="bce", *, options=None, efficiency=None, **fields):
-    cost = made_efficiency(median_ms=ms, **(efficiency or {}))
-    settings = {"loss": loss, "head_options": options or {}}
-    return made_record(efficiency=cost, settings=settings, **fields)
-
-
-def ms(table, loss="bce"):
-    return {row.loss: dict(row.latency) for row in table.rows}[loss]["AMD EPYC, 2 threads, fp32"]
-
-
-def test_a_latency_is_the_lowest_of_the_model_whatever_its_loss_seed_or_data():
-    records = [
-        timed(77.3),
-        timed(40.0, spec={"seed": 1}),
-        timed(36.3, "asl"),
-        timed(16.4, "focal", identity="voc2007", spec={"dataset": "voc2007", "data": "e" * 16}),
-        timed(20.0, "aam", options={"prior_bias": True}),
-    ]
-    coco, voc = tables(records)
-    assert {ms(coco, loss) for loss in ("bce", "asl", "aam")} == {16.4} == {ms(voc, "focal")}
+    for other in same:
+        (found,) = speeds(other, made_cost(record)).values()
+        assert (found.ms, found.head_ms, found.ms_16) == (12.5, 2.5, 100)
+        assert found.images_per_second == 160 and found.best_batch == 16 and found.remark == ""
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        {"options": {"classifier": "cosine"}},
-        {"efficiency": {"parameters_head": 1}},
-        {"efficiency": {"precision": "bf16"}},
-        {"efficiency": {"threads": 1}},
+        {"settings": {"head_options": {"classifier": "cosine"}}},
+        {"settings": {"backbone": "resnet50"}},
+        {"efficiency": made_efficiency(parameters_head=1)},
+        {"efficiency": made_efficiency(image_size=448)},
+        {"efficiency": made_efficiency(backbone_options={"timm_kwargs": {"pad_type": "same"}})},
         {"method": "gap"},
         {"label_names": ("cat", "dog"), "average_precision": (1.0, 2.0)},
+        {"efficiency": None},
+        {"settings": {"weights": "sha256:0123"}},
     ],
-    ids=lambda other: next(iter(other.get("efficiency") or other)),
+    ids=str,
 )
-def test_a_latency_of_another_model_or_place_is_not_taken(other):
-    records = [timed(12.5), timed(1.0, "asl", identity="other", spec={"data": "e" * 16}, **other)]
-    assert ms(next(table for table in tables(records) if table.identity == "coco-mini")) == 12.5
+def test_the_speed_of_another_model_is_not_taken(other):
+    assert speeds(made_record(**other), made_cost(made_record())) == {}
+
+
+def test_speeds_at_different_places_stay_apart():
+    record = made_record()
+    h200 = {"device": "NVIDIA H200", "threads": 0, "precision": "bf16"}
+    costs = [
+        made_cost(record, 40),
+        made_cost(record, 30, runtime="compiled"),
+        made_cost(record, 2, bare=1.0, runtime="cuda-graph", **h200),
+    ]
+    assert {place: speed.ms for place, speed in speeds(record, *costs).items()} == {
+        "AMD EPYC, 1 thread, fp32, eager": 40,
+        "AMD EPYC, 1 thread, fp32, compiled": 30,
+        "NVIDIA H200, bf16, cuda-graph": 2,
+    }
+
+
+def test_a_model_measured_on_a_busy_machine_is_compared_by_its_ratio():
+    """Alone, `gap` took 11 ms; beside other work `ssgrl` took 25, with a backbone of 20."""
+    quiet, busy = made_record("gap"), made_record("ssgrl")
+    costs = [made_cost(quiet, 11, bare=10), made_cost(busy, 25, bare=20, lost=0.6)]
+    (found,) = speeds(busy, *costs).values()
+    assert (found.ms, found.head_ms, found.remark) == (12.5, 2.5, "busy")
 
 
 # ------------------------------------------------------------------------------------- the choice

@@ -50,7 +50,6 @@ def test_a_matrix_is_run_ranked_and_not_run_again(cli, small, tmp_path):
     for record in found.values():
         assert record.status == "ok" and record.test_images == 31
         assert record.efficiency.gmacs_backbone > record.efficiency.gmacs_head > 0
-        assert {one.batch_size for one in record.efficiency.latency} == {1, 16}
         predictions = Store(tmp_path / "results").predictions(record)
         assert predictions.logits.shape == (31, 12) and len(set(predictions.keys)) == 31
         assert (tmp_path / "results" / record.checkpoint).exists()

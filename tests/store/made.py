@@ -10,12 +10,14 @@ from mlbench.numbers import NUMBERS
 from mlbench.types import (
     Efficiency,
     EpochLog,
-    Latency,
+    ModelCost,
+    Network,
     Predictions,
     RunRecord,
     RunSpec,
     Scores,
     Settings,
+    Timing,
 )
 
 NAMES = ("cat", "dog", "tv | monitor")
@@ -27,15 +29,50 @@ def made_scores(value=50.0, left_out=0):
     return Scores(**{**numbers, "classes_scored": 3 - left_out, "classes_left_out": left_out})
 
 
-def made_efficiency(device="AMD EPYC", median_ms=12.5, **fields):
-    one = Latency(batch_size=1, median_ms=median_ms, p95_ms=15, images_per_second=80)
-    many = Latency(batch_size=16, median_ms=200, p95_ms=250, images_per_second=80)
+def made_cost(record, ms=12.5, *, bare=10.0, half=0.0, lost=0.0, **fields):
+    """The measured speed of a record's model: a batch of 16 takes eight times as long as one image.
+
+    `half` is half the width of the ratio's interval, relative to the ratio.
+    """
+    timings = tuple(
+        Timing(
+            batch_size=size,
+            rounds=9,
+            median_ms=times * ms,
+            p05_ms=times * ms,
+            p95_ms=times * ms,
+            bare_ms=times * bare,
+            head_ms=times * (ms - bare),
+            ratio=ms / bare,
+            ratio_low=ms / bare * (1 - half),
+            ratio_high=ms / bare * (1 + half),
+            lost=lost,
+        )
+        for size, times in ((1, 1), (16, 8))
+    )
+    values = {
+        "network": Network.of(record),
+        "device": "AMD EPYC",
+        "threads": 1,
+        "precision": "fp32",
+        "runtime": "eager",
+        "timings": timings,
+        "best_batch": 16,
+        "load": 0.5,
+        "versions": {},
+        "commit": None,
+        "command": "mlbench measure",
+        "measured": "2026-01-01T00:00:00+00:00",
+    }
+    return ModelCost(**{**values, **fields})
+
+
+def made_efficiency(device="AMD EPYC", **fields):
     values = {
         "parameters_backbone": 11_000_000,
         "parameters_head": 500_000,
         "gmacs_backbone": 1.8,
         "gmacs_head": 0.2,
-        "latency": (one, many),
         "peak_memory_mb": 100,
         "image_size": 224,
         "precision": "fp32",

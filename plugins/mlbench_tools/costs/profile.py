@@ -11,8 +11,7 @@ from rich.text import Text
 
 from mlbench import registry
 from mlbench.cli.console import AsJson, console, plain_table
-from mlbench.text import count
-from mlbench.types import PluginError, Precision, SuiteError
+from mlbench.types import PluginError, SuiteError, Track
 
 if TYPE_CHECKING:
     from mlbench.types import Recipe
@@ -24,8 +23,8 @@ GROUND = {"backbone": "resnet101", "image_size": 448}
 """Backbone and image size of all heads of the table, so that their costs compare."""
 
 GMACS = (
-    "GMACs: 1e9 multiply-accumulates an image, from a batch of two, as in the records; heads have "
-    "the options of their recipes."
+    "Counted from shapes, without a device; `mlbench measure` measures time. GMACs: 1e9 "
+    "multiply-accumulates an image, from a batch of two, as in the records."
 )
 
 
@@ -40,52 +39,32 @@ def profile(
     image_size: Annotated[
         int, typer.Option(min=1, help="Side length of the images in pixels.")
     ] = 448,
-    measure: Annotated[
-        bool, typer.Option("--measure", help="Measure latency and peak memory.")
-    ] = False,
-    batch_sizes: Annotated[str, typer.Option(help="With --measure.")] = "1,16",
-    device: Annotated[
-        str, typer.Option(help="With --measure: auto, cpu, cuda, cuda:1 or mps.")
-    ] = "auto",
-    precision: Annotated[Precision, typer.Option(help="With --measure.")] = "fp32",
+    track: Annotated[
+        Track | None,
+        typer.Option(help="Options of the heads as on this track's boards. Default: the papers'."),
+    ] = None,
     cards: Annotated[
         bool, typer.Option("--cards", help="Print a Markdown table of all methods' cards.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Count parameters and GMACs of heads without their backbone, as their recipes set them.
-
-    Needs no weights and no data and, without --measure, little time and memory.
-    """
+    """Count parameters and GMACs of heads without their backbone, without weights or data."""
     if cards:
         typer.echo(method_table(), nl=False)
         return
     if plugins is None:
         raise SuiteError("no method to profile; name some, as in --plugins ssgrl,gap")
-    labels, sizes = _numbers("--classes", classes), _numbers("--batch-sizes", batch_sizes)
+    labels = _numbers("--classes", classes)
 
-    import torch
-
-    from mlbench.cli.console import device_name
-    from mlbench.suite import make_suite
-    from mlbench.tracks import recipe_of
-    from mlbench_tools.costs.profiling import Measuring
+    from mlbench_tools.costs.asked import read_models
     from mlbench_tools.costs.profiling import profile as profile_heads
 
-    suite = make_suite({"plugins": plugins, "backbones": backbones or ""}, "the command line")
-    if others := (*suite.losses, *suite.datasets):
-        raise SuiteError(
-            f"--plugins: {', '.join(others)} costs nothing at inference; name methods and backbones"
-        )
-    how = None
-    if measure:
-        how = Measuring(torch.device(device_name(device)), precision, tuple(sizes))
-    heads = {method: recipe_of(method).settings for method in suite.methods}
-    found = profile_heads(heads, suite.backbones or ("resnet101",), labels, image_size, how)
+    heads, trunks = read_models(plugins, backbones, track)
+    found = profile_heads(heads, trunks or ("resnet101",), labels, image_size)
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
     else:
-        _show(found)
+        _show(found, f"the {track} track" if track else "their recipes")
 
 
 def method_table() -> str:
@@ -132,7 +111,7 @@ def _numbers(flag: str, text: str) -> list[int]:
     return list(dict.fromkeys(map(int, parts)))
 
 
-def _show(found: Profile) -> None:
+def _show(found: Profile, source: str) -> None:
     for one in found.backbones:
         costs = ", ".join(f"{number} {unit}" for unit, number in _costs(one.cost).items())
         console.print(Text(f"{one.backbone} at {found.image_size}: {costs}", style="bold"))
@@ -141,18 +120,10 @@ def _show(found: Profile) -> None:
             if head.refusal:
                 text = f"- {head.method} at {head.labels} labels: {head.refusal}"
                 console.print(Text(text), soft_wrap=True)
-    measured = "Counted from shapes, without a device; --measure adds latency and memory."
-    if found.device is not None:
-        threads = count(found.threads or 0, "thread")
-        measured = (
-            f"ms: median of the part alone on {found.device}, {threads}, {found.precision}. MiB: "
-            "weights, and the peak of a call with the largest batch."
-        )
-    console.print(Text(f"{GMACS}\n{measured}"), soft_wrap=True)
+    console.print(Text(f"{GMACS} Heads have the options of {source}."), soft_wrap=True)
 
 
 def _table(one: BackboneProfile) -> Table:
-    # A head that was counted but not measured has fewer units than the backbone.
     units = list(_costs(one.cost))
     numbers = ("labels", *units, "of all GMACs")
     table = plain_table(("method", *numbers), numbers)
@@ -168,9 +139,4 @@ def _table(one: BackboneProfile) -> Table:
 
 def _costs(cost: PartCost) -> dict[str, str]:
     """Unit -> number."""
-    found = {"M parameters": f"{cost.parameters / 1e6:,.2f}", "GMACs": f"{cost.gmacs:,.3f}"}
-    for time in cost.latency:
-        found[f"ms at batch {time.batch_size}"] = f"{time.median_ms:,.1f}"
-    if cost.peak_memory_mb is not None:
-        found["MiB"] = f"{cost.peak_memory_mb:,.0f}"
-    return found
+    return {"M parameters": f"{cost.parameters / 1e6:,.2f}", "GMACs": f"{cost.gmacs:,.3f}"}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from mlbench.boards.render import OTHER_CODE, few_images
+from mlbench.boards.render import OTHER_CODE, RATIO, REMARKS, few_images
 from mlbench.boards.rows import Row, Table
 from mlbench.metrics.protocols import find
 from mlbench_tools.page.collect import Site
@@ -65,7 +65,8 @@ def _method(name: str, site: Site) -> dict[str, str]:
 
 def _data(site: Site, names: Sequence[str], derived: Mapping[str, Derived]) -> dict[str, Any]:
     """What the scripts of the index page filter, sort and plot."""
-    places = sorted({place for t in site.tables for row in t.rows for place, _ in row.latency})
+    rows = [row for table in site.tables for row in table.rows]
+    places = sorted({place for row in rows for place in _times(row)})
     boards = [
         {"set": name, **_board(table, places, site, derived)}
         for table, name in zip(site.tables, names, strict=True)
@@ -73,6 +74,8 @@ def _data(site: Site, names: Sequence[str], derived: Mapping[str, Derived]) -> d
     recipes = site.recipes
     return {
         "places": places,
+        "ratio": RATIO,
+        "remarks": REMARKS,
         "methods": {
             name: {
                 "page": address("method", name),
@@ -142,10 +145,23 @@ def _row(row: Row, places: Sequence[str]) -> dict[str, Any]:
         "params": _short(row.parameters),
         "size": row.image_size,
         "epochs": row.epochs,
-        "ms": {places.index(place): _short(ms) for place, ms in row.latency},
+        "ms": {places.index(place): time for place, time in _times(row).items()},
         "runs": [[run_id, address("run", run_id)] for run_id in row.run_ids],
     }
     return {name: value for name, value in whole.items() if value is not None}
+
+
+def _times(row: Row) -> dict[str, tuple[float | None, str]]:
+    """Place and batch size -> milliseconds, and a remark; of the best batch, a single image's."""
+    found: dict[str, tuple[float | None, str]] = {}
+    for one in row.speeds:
+        found[f"{one.place}, batch 1"] = _short(one.ms), one.remark
+        if one.ms_16 is not None:
+            found[f"{one.place}, batch 16"] = _short(one.ms_16), one.remark
+        if one.images_per_second is not None:
+            image = _short(1000 / one.images_per_second)
+            found[f"{one.place}, an image of the best batch"] = image, one.remark
+    return found
 
 
 def _protocol_means(runs: Sequence[Derived | None]) -> dict[str, dict[str, float]]:

@@ -17,7 +17,7 @@ from mlbench.store import Store
 from mlbench.types import Recipe, Reported, Settings
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.site import write_site
-from tests.store.made import made_efficiency, made_epoch, made_predictions, made_record
+from tests.store.made import made_cost, made_efficiency, made_epoch, made_predictions, made_record
 
 EVIL = "<script>alert(1)</script>"
 
@@ -31,11 +31,13 @@ def recipe(**fields):
 def build(tmp_path):
     """Records (and predictions of a run id) -> the folder of their site."""
 
-    def made(records, predictions=None, **collected):
+    def made(records, predictions=None, costs=(), **collected):
         store = Store(tmp_path / "results")
         for record in records:
             store.write(record, (predictions or {}).get(record.run_id))
-        site = Site(tables(records), {record.run_id: record for record in records}, **collected)
+        site = Site(
+            tables(records, costs=costs), {record.run_id: record for record in records}, **collected
+        )
         return write_site(site, store, tmp_path / "cache", tmp_path / "site").parent
 
     return made
@@ -175,15 +177,20 @@ def test_a_rebuild_removes_pages_of_runs_and_methods_that_are_gone(build):
 def test_boards_carry_intervals_costs_and_latencies_apart_by_place(build):
     records = [
         made_record("gap", 50),
-        made_record("gmp", 40, efficiency=made_efficiency(device="H100", median_ms=2)),
+        made_record("gmp", 40),
         made_record("csra", 30, efficiency=None),
     ]
-    data = embedded(build(records))
+    costs = [made_cost(records[0]), made_cost(records[1], 2, device="H100", lost=0.5)]
+    data = embedded(build(records, costs=costs))
     (board,) = data["boards"]
     first, second, third = board["rows"]
     assert (first["map"], first["low"], first["high"], first["gmacs"]) == (50, 49, 51, 2.0)
-    assert data["places"] == ["AMD EPYC, 2 threads, fp32", "H100, 2 threads, fp32"]
-    assert (first["ms"], second["ms"], third["ms"]) == ({"0": 12.5}, {"1": 2.0}, {})
+    sizes = ("an image of the best batch", "batch 1", "batch 16")
+    places = [f"{d}, 1 thread, fp32, eager, {size}" for d in ("AMD EPYC", "H100") for size in sizes]
+    assert data["places"] == places
+    assert first["ms"] == {"0": [6.25, ""], "1": [12.5, ""], "2": [100, ""]}
+    assert second["ms"] == {"3": [1, "busy"], "4": [2, "busy"], "5": [16, "busy"]}
+    assert third["ms"] == {}
     assert "gmacs" not in third, "what was not measured is missing, not zero"
 
 

@@ -40,7 +40,8 @@ function describeBoard(device) {
   const facts = [`${counted(board.images, "test image")}, ${counted(board.classes, "label")}${out}.`,
     board.noise === null ? "mAP in percent with its 95 % bootstrap interval over test images. No row has several seeds: the noise of training is not counted."
       : `mAP in percent, over n seeds their mean ± their standard deviation, with the 95 % interval of the mean over test images (bootstrap) and training (sd ${fixed(board.noise, 2)} between seeds, over all rows that have several).`,
-    device ? `Latency: median at batch 1 on ${device}, the lowest over all runs of the same model; other hardware is another choice, never in the same column.` : "No latency was measured."];
+    device ? `Latency: on ${device}; other hardware is another choice, never in the same column. ${DATA.ratio}` : "No latency was measured.",
+    ...Object.entries(DATA.remarks).filter(([word]) => board.rows.some((r) => remark(r) === word)).map(([word, meaning]) => `${word}: ${meaning}.`)];
   if (board.few) facts.splice(2, 0, board.few);
   const same = ["size", "epochs"].filter(constant).map((field) => `${field} ${board.rows[0][field]}`);
   if (same.length) facts.push(`All rows: ${same.join(", ")}.`);

@@ -7,7 +7,8 @@ let board, shown = [], whole = false;
 
 const fixed = (value, places) => (value === undefined ? "–" : value.toFixed(places));
 const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
-const latency = (row) => row.ms[state.place];
+const latency = (row) => row.ms[state.place]?.[0];
+const remark = (row) => row.ms[state.place]?.[1] ?? "";
 const bounds = (row) => [row.low, row.high];
 const spread = (row) => (row.sd === undefined ? "" : ` ±${fixed(row.sd, 2)} (n=${row.seeds})`);
 const interval = (row) => `[${fixed(row.low, 1)}, ${fixed(row.high, 1)}]${spread(row)}`;
@@ -37,7 +38,7 @@ const COLUMNS = [
   ["gmacs", "GMACs", (r) => r.gmacs, (r) => [fixed(r.gmacs, 2)], false, "number"],
   ["head", "GMACs of head", (r) => r.head, (r) => [fixed(r.head, 3)], false, "number"],
   ["params", "params (M)", (r) => r.params, (r) => [fixed(r.params, 2)], false, "number"],
-  ["ms", "latency (ms)", latency, (r) => [fixed(latency(r), 1)], false, "number"],
+  ["ms", "latency (ms)", latency, (r) => [`${fixed(latency(r), 1)} ${remark(r)}`.trim()], false, "number"],
   ["size", "size", (r) => r.size, (r) => [String(r.size)], false, "number"],
   ["epochs", "epochs", (r) => r.epochs, (r) => [String(r.epochs)], false, "number"],
   ["variant", "variant", (r) => r.variant, (r) => wrapped(r.variant), false, "variant"],
@@ -166,7 +167,7 @@ function everything(row) {
     : { mAP: row.map, low: row.low, high: row.high, deviation: row.sd, CF1: row.cf1, OF1: row.of1 };
   return { data_set: board.set, track: board.track, ...place, method: row.method, backbone: row.backbone,
     loss: row.loss, variant: row.variant, seeds: row.seeds, ...scores,
-    gmacs: row.gmacs, gmacs_head: row.head, parameters: row.params, latency_ms: ms, measured_on: ms === undefined ? "" : DATA.places[state.place],
+    gmacs: row.gmacs, gmacs_head: row.head, parameters: row.params, latency_ms: ms, latency_remark: remark(row), measured_on: ms === undefined ? "" : DATA.places[state.place],
     image_size: row.size, epochs: row.epochs, run_ids: row.runs.map(([id]) => id).join(" ") };
 }
 

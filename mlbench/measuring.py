@@ -1,0 +1,256 @@
+"""Measure how fast models are, in turns and with random weights, and keep it in a store."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlbench import registry
+from mlbench.contracts.made_up import uniform_context
+from mlbench.data.labels import WIDTH
+from mlbench.engine.cost import device_name
+from mlbench.engine.model import MultiLabelModel, autocast
+from mlbench.engine.timing import Call, Runtime, TimedPair, best_batch, one_thread, time_pairs
+from mlbench.one_run import commit
+from mlbench.store import Store
+from mlbench.text import count
+from mlbench.types import (
+    Backbone,
+    MeasureError,
+    ModelCost,
+    Network,
+    Precision,
+    Timing,
+    computing_options,
+)
+
+BATCH_SIZES = (1, 16)
+LARGEST = 256
+"""Largest batch size that is tried for the throughput."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how models are timed.
+
+    Attributes:
+        runtime: name of a plugin.
+        seconds: for each model and batch size, about.
+        command: the command line, for the files.
+    """
+
+    device: torch.device
+    precision: Precision
+    runtime: str
+    seconds: float
+    command: str
+
+    @property
+    def threads(self) -> int:
+        """Threads of the CPU that compute; 0 on other devices."""
+        return int(self.device.type == "cpu")
+
+    def has_measured(self, cost: ModelCost) -> bool:
+        """True if a measurement was made at this place."""
+        here = (device_name(self.device), self.threads, self.precision, self.runtime)
+        return here == (cost.device, cost.threads, cost.precision, cost.runtime)
+
+    def missing(self, networks: Iterable[Network], costs: Iterable[ModelCost]) -> list[Network]:
+        """The networks that were not measured at this place, each once."""
+        done = {cost.network.name for cost in costs if self.has_measured(cost)}
+        wanted = {network.name: network for network in networks}
+        return [network for name, network in wanted.items() if name not in done]
+
+
+def default_runtime(device: torch.device) -> str:
+    """CUDA graphs where there are any: eager mode on a GPU measures Python."""
+    return "cuda-graph" if device.type == "cuda" else "eager"
+
+
+class BareBackbone(nn.Module):
+    """Images -> feature maps: a model without its head."""
+
+    def __init__(self, model: MultiLabelModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
+        """Normalise the images and compute the maps."""
+        return self.model.features(images_B3HW)
+
+
+def describe(
+    head: str, options: Mapping[str, Any], labels: int, backbone: str, image_size: int, weights: str
+) -> Network:
+    """The network of a head on a backbone, built on the ``meta`` device.
+
+    Args:
+        head: plugin name.
+        options: of the head; the others have their defaults.
+        labels: C.
+        backbone: plugin name.
+        image_size: pixels of a side.
+        weights: ``none``, or a file whose header may change the architecture.
+
+    Raises:
+        PluginError: a plugin is unknown or broken, or cannot serve the case.
+        WeightsError: the file does not fit the backbone.
+    """
+    with torch.device("meta"):
+        trunk = registry.find("backbone", backbone).load()(weights=weights, image_size=image_size)
+        context = uniform_context(labels, WIDTH)
+        made = registry.make("head", head, (trunk.spec, context), options)
+    known = registry.options(registry.find("head", head).load())
+    return Network(
+        backbone=backbone,
+        backbone_options=dict(getattr(trunk, "options", {})),
+        head=head,
+        head_options=computing_options({**known, **options}),
+        labels=labels,
+        image_size=image_size,
+        parameters=sum(p.numel() for module in (trunk, made) for p in module.parameters()),
+    )
+
+
+@dataclass
+class _Subject:
+    """A network that is being measured."""
+
+    network: Network
+    model: MultiLabelModel
+    bare: BareBackbone
+    timings: list[Timing] = field(default_factory=list)
+    best: int = 1
+
+
+def measure_networks(
+    networks: Iterable[Network], bench: Bench, store: Store, say: Callable[[str], None]
+) -> dict[str, str]:
+    """Time all networks in rotating order against their bare backbones; write a file for each.
+
+    Weights are random: how long a model takes does not depend on their values.
+
+    Args:
+        networks: without duplicates.
+        bench: where and how.
+        store: keeps the files.
+        say: is told what is being measured.
+
+    Returns:
+        Names of the networks that could not be measured -> why.
+
+    Raises:
+        StoreError: a file cannot be written.
+    """
+    refused: dict[str, str] = {}
+    load = getattr(os, "getloadavg", lambda: (0.0,))()[0]
+    subjects = _build(networks, bench.device, refused)
+    if not subjects:
+        return refused
+    what = f"{count(len(subjects), 'model')} on {device_name(bench.device)}"
+    with one_thread(), torch.inference_mode(), autocast(bench.device, bench.precision):
+        for size in BATCH_SIZES:
+            say(f"measuring {what}: batch size {size}")
+            _time([(one, size) for one in subjects], bench, refused)
+        say(f"measuring {what}: throughput")
+        for one in subjects:
+            one.best = best_batch(one.model, _images(one.network, LARGEST, bench.device))
+        others = [(one, one.best) for one in subjects if one.best not in BATCH_SIZES]
+        _time(others, bench, refused)
+    for one in subjects:
+        if one.timings:
+            store.write_cost(_cost(one, bench, load))
+    return refused
+
+
+def _build(
+    networks: Iterable[Network], device: torch.device, refused: dict[str, str]
+) -> list[_Subject]:
+    """Make the models; those on one backbone share it, so that only their heads differ."""
+    trunks: dict[str, Backbone] = {}
+    bares: dict[str, BareBackbone] = {}
+    subjects = []
+    for network in networks:
+        key = network.trunk
+        try:
+            if key not in trunks:
+                factory = registry.find("backbone", network.backbone).load()
+                size, options = network.image_size, network.backbone_options
+                trunks[key] = factory(weights="none", image_size=size, **options)
+            model = _model(network, trunks[key])
+        except Exception as error:  # of any plugin; the other models are measured
+            refused[network.name] = str(error)
+            continue
+        # Autocast caches the casts of trainable parameters only.
+        model.eval().to(device).to(memory_format=torch.channels_last).requires_grad_(True)
+        subjects.append(_Subject(network, model, bares.setdefault(key, BareBackbone(model))))
+    return subjects
+
+
+def _model(network: Network, trunk: Backbone) -> MultiLabelModel:
+    labels = uniform_context(network.labels, WIDTH)
+    head = registry.make("head", network.head, (trunk.spec, labels), network.head_options)
+    model = MultiLabelModel(trunk, head, trunk.mean, trunk.std)
+    parameters = sum(p.numel() for p in model.parameters())
+    if parameters != network.parameters:
+        raise MeasureError(
+            f"built here, the model has {parameters:,} parameters and not {network.parameters:,}: "
+            "its code changed, or its label vectors have another width; train it again"
+        )
+    return model
+
+
+def _images(network: Network, batch_size: int, device: torch.device) -> Tensor:
+    side = network.image_size
+    pixels = torch.randint(0, 256, (batch_size, 3, side, side), dtype=torch.uint8)
+    return pixels.to(device)
+
+
+def _time(wanted: Sequence[tuple[_Subject, int]], bench: Bench, refused: dict[str, str]) -> None:
+    """Time each model at a batch size; what cannot be prepared is refused."""
+    runtime: Runtime = registry.find("runtime", bench.runtime).load()
+    bares: dict[tuple[str, int], Call] = {}
+    ready, pairs = [], []
+    for one, size in wanted:
+        images, key = _images(one.network, size, bench.device), (one.network.trunk, size)
+        try:
+            if key not in bares:
+                bares[key] = runtime(one.bare, images)
+            pairs.append(TimedPair(runtime(one.model, images), bares[key], size))
+        except Exception as error:  # a runtime may not support a model, or the memory is full
+            refused[one.network.name] = f"batch size {size}: {type(error).__name__}: {error}"
+            continue
+        ready.append(one)
+    for one, timing in zip(ready, time_pairs(pairs, bench.device, bench.seconds), strict=True):
+        if timing is not None:
+            one.timings.append(timing)
+
+
+def _cost(one: _Subject, bench: Bench, load: float) -> ModelCost:
+    network = one.network
+    used = [registry.find("backbone", network.backbone), registry.find("head", network.head)]
+    versions = {name: version(name) for name in ("torch", "timm")}
+    return ModelCost(
+        network=network,
+        device=device_name(bench.device),
+        threads=bench.threads,
+        precision=bench.precision,
+        runtime=bench.runtime,
+        timings=tuple(sorted(one.timings, key=lambda timing: timing.batch_size)),
+        best_batch=one.best,
+        load=load,
+        versions=versions
+        | {"python": platform.python_version()}
+        | {f"{p.kind} {p.name}": f"{p.distribution} {p.version}" for p in used},
+        commit=commit(),
+        command=bench.command,
+        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+    )

@@ -1,0 +1,103 @@
+"""``mlbench measure`` and what a run measures of its models."""
+
+import json
+
+import pytest
+
+from mlbench import registry
+from mlbench.store import Store
+from mlbench.tracks import settle
+from mlbench.types import Network
+from tests.store.made import made_cost, made_efficiency, made_record
+
+SMALL = ("--backbones", "timm:test_resnet", "--image-size", "32", "--seconds", "0.1")
+RUN = (
+    *("run", "--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"),
+    *("--epochs", "1", "--set", "dataset_options={train_images: 40, test_images: 20, size: 32}"),
+)
+
+
+def costs(folder):
+    found, problems = Store(folder).read_costs()
+    assert problems == []
+    return {cost.network.head: cost for cost in found}
+
+
+def test_a_run_measures_its_models_and_measure_only_what_a_board_lacks(cli, tmp_path):
+    done = cli(*RUN, "--plugins", "gap,ssgrl", "--set", "measure=false")
+    assert done.code == 0 and costs(tmp_path / "results") == {}, done.err
+    assert "The latency of 2 of 2 rows was not measured" in done.out.replace("\n", " ")
+    assert cli("run", *RUN[1:], "--plugins", "gap").code == 0
+    first = costs(tmp_path / "results")["gap"]
+    assert [timing.batch_size for timing in first.timings[:2]] in ([1, 16], [1, first.best_batch])
+    assert cli("measure", "--seconds", "0.1").code == 0
+    after = costs(tmp_path / "results")
+    assert set(after) == {"gap", "ssgrl"} and after["gap"] == first, "not measured again"
+    (record, _) = Store(tmp_path / "results").records()
+    assert Network.of(record) == after[record.spec.settings.head].network
+    assert "not measured" not in cli("leaderboard").out
+    assert cli("measure", "--seconds", "0.1", "--again").code == 0
+    assert costs(tmp_path / "results")["gap"].command.endswith("--again")
+
+
+def test_named_models_are_those_of_a_board(cli, tmp_path):
+    card = registry.find("dataset", "synthetic").load().card
+    small = {"backbone": "timm:test_resnet", "image_size": 32}
+    settings = settle("probe", "ssgrl", "synthetic", card, [small]).model_dump()
+    counted = made_efficiency(image_size=32, backbone_options={}, parameters_backbone=0)
+    record = made_record("ssgrl", settings=settings, efficiency=counted)
+    done = cli(
+        "measure", "--plugins", "ssgrl", "--track", "probe", "--labels", "3", *SMALL, "--json"
+    )
+    (measured,) = json.loads(done.out)
+    board = Network.of(record).model_dump(exclude={"parameters"})
+    assert board == Network(**measured["network"]).model_dump(exclude={"parameters"})
+    assert measured["runtime"] == "eager" and measured["threads"] == 1
+    for timing in measured["timings"]:
+        assert timing["ratio_low"] <= timing["ratio"] <= timing["ratio_high"]
+
+
+def test_a_model_that_cannot_be_built_as_recorded_is_named_and_the_others_are_measured(
+    cli, tmp_path
+):
+    fields = {"settings": {"backbone": "timm:test_resnet", "weights": "none"}}
+    store = Store(tmp_path / "results")
+    store.write(made_record("gap", **fields))
+    store.write(made_record("gmp", settings={"weights": "sha256:0123"}))
+    done = cli("measure", "--seconds", "0.1")
+    assert done.code == 1 and "has 372,979 parameters and not 11,500,000" in done.err.replace(
+        "\n", " "
+    )
+    assert "1 run: old records do not say how the backbone was built" in done.err
+
+
+DAMAGE = {
+    "truncated": lambda text: text[:200],
+    "edited": lambda text: text.replace('"ratio": 1.25', '"ratio": 1.05'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_measurement_is_named_and_hides_no_other(cli, tmp_path, damage):
+    store, records = Store(tmp_path / "results"), [made_record("gap"), made_record("gmp")]
+    for record in records:
+        store.write(record)
+    good, bad = [store.write_cost(made_cost(record)) for record in records]
+    bad.write_text(damage(bad.read_text()))
+    done = cli("leaderboard")
+    assert done.code == 0 and str(bad.name) in done.err.replace("\n", "")
+    assert "12.5" in done.out and good.exists()
+
+
+WRONG = {
+    "runtime": (("--runtime", "eagre"), "unknown runtime 'eagre'; did you mean eager"),
+    "no CUDA": (("--runtime", "cuda-graph"), "cuda-graph needs CUDA"),
+    "nothing": ((), "no record in results has a model to measure"),
+    "loss": (("--plugins", "gap,asl"), "asl costs nothing at inference"),
+}
+
+
+@pytest.mark.parametrize(("flags", "error"), WRONG.values(), ids=WRONG)
+def test_wrong_requests_are_named(cli, flags, error):
+    done = cli("measure", *flags, "--device", "cpu")
+    assert done.code == 2 and error in done.err.replace("\n", " ")

@@ -152,6 +152,8 @@ def measure_networks(
     """
     refused: dict[str, str] = {}
     load = getattr(os, "getloadavg", lambda: (0.0,))()[0]
+    if bench.device.type == "cuda" and bench.device.index is not None:
+        torch.cuda.set_device(bench.device)  # graphs and events are the current device's
     subjects = _build(networks, bench.device, refused)
     if not subjects:
         return refused

@@ -70,7 +70,7 @@ def cuda_graph(model: nn.Module, images: Tensor) -> Call:
 def _shared_memory(device: torch.device) -> torch.cuda.CUDAGraph:
     """An empty graph whose memory all others use: they never run at once, nor read each other."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device), torch.cuda.graph(graph):
+    with torch.cuda.graph(graph):
         torch.zeros(1, device=device)
     return graph
 

@@ -108,12 +108,11 @@ def describe(
         trunk = registry.find("backbone", backbone).load()(weights=weights, image_size=image_size)
         context = uniform_context(labels, WIDTH)
         made = registry.make("head", head, (trunk.spec, context), options)
-    known = registry.options(registry.find("head", head).load())
     return Network(
         backbone=backbone,
         backbone_options=dict(getattr(trunk, "options", {})),
         head=head,
-        head_options=computing_options({**known, **options}),
+        head_options=computing_options(registry.with_defaults("head", head, options)),
         labels=labels,
         image_size=image_size,
         parameters=sum(p.numel() for module in (trunk, made) for p in module.parameters()),

@@ -6,7 +6,7 @@ import pytest
 
 from mlbench import registry
 from mlbench.store import Store
-from mlbench.tracks import settle
+from mlbench.tracks import name_defaults, settle
 from mlbench.types import Network
 from tests.store.made import made_cost, made_efficiency, made_record
 
@@ -43,7 +43,7 @@ def test_a_run_measures_its_models_and_measure_only_what_a_board_lacks(cli, tmp_
 def test_named_models_are_those_of_a_board(cli, tmp_path):
     card = registry.find("dataset", "synthetic").load().card
     small = {"backbone": "timm:test_resnet", "image_size": 32}
-    settings = settle("probe", "ssgrl", "synthetic", card, [small]).model_dump()
+    settings = name_defaults(settle("probe", "ssgrl", "synthetic", card, [small])).model_dump()
     counted = made_efficiency(image_size=32, backbone_options={}, parameters_backbone=0)
     record = made_record("ssgrl", settings=settings, efficiency=counted)
     done = cli(

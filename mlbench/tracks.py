@@ -106,6 +106,7 @@ def track_settings(
     return settled.model_copy(
         update={
             "loss": ran.loss,  # older records may have an alias
+            "sync_bn": ran.sync_bn,  # and were made before it was the default
             "optimizer": settled.optimizer.model_copy(update=rates),
             "head_options": ran.head_options,
             "loss_options": ran.loss_options,

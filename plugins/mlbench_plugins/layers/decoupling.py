@@ -67,16 +67,18 @@ def _forward(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
 
         return decoupling_kernels.scores(pixels_MK, words_CK, weight_K)
     pixels, channels = pixels_MK.shape
-    labels = len(words_CK)
-    # One piece of memory for all blocks: to be given new pages costs more than the products.
-    room = pixels_MK.new_empty(min(chunk_size(channels, pixels_MK), pixels * labels) * channels)
-    scores_CM = pixels_MK.new_empty(labels, pixels)
+    scores_CM = pixels_MK.new_empty(len(words_CK), pixels)
     weight_K1 = weight_K[:, None]  # a matrix, as flop counters do not see products with vectors
-    for m, c in blocks(pixels, labels, channels, pixels_MK):
-        factors = pixels_MK[m], words_CK[c, None]
-        shape = torch.broadcast_shapes(*(x.shape for x in factors))
-        t_GMK = torch.mul(*factors, out=room[: math.prod(shape)].view(shape)).tanh_()
+    room: Tensor | None = None
+    for m, c in blocks(pixels, len(words_CK), channels, pixels_MK):
+        x_MK, words_GK = pixels_MK[m], words_CK[c]
+        shape = (words_GK.shape[0], x_MK.shape[0], channels)
+        # All blocks use the memory of the first: to be given new pages costs more than the product.
+        out = None if room is None else room[: math.prod(shape)].view(shape)
+        t_GMK = torch.mul(x_MK, words_GK[:, None], out=out).tanh_()
         scores_CM[c, m] = (t_GMK @ weight_K1).squeeze(-1)
+        if room is None and not torch.compiler.is_exporting():  # where sizes may be unknown
+            room = t_GMK.flatten()
     return scores_CM
 
 

@@ -103,7 +103,7 @@ def named_file(flag: str, identity: str, file: Path | None) -> Path:
     if found != identity:
         raise WeightsError(
             f"--{flag} {file} is {found}, but the run names {identity}; give the file with this "
-            f"digest by --{flag} FILE, or leave the digest out of the suite"
+            f"digest by --{flag} FILE"
         )
     return file
 

@@ -105,7 +105,7 @@ def test_another_file_than_the_backbone_started_from_is_refused(cli, ours, tmp_p
     rename(ours, kept.info.label_names, settings=settings)
     (tmp_path / "other").write_bytes(b"x")
     done = cli("evaluate", ours, "--dataset", "synthetic", "--weights", tmp_path / "other")
-    assert done.code == 2 and "started from sha256:0000000000000000" in done.err
+    assert done.code == 2 and "the run names sha256:0000000000000000" in done.err
 
 
 def test_weights_that_do_not_fit_are_refused(cli, ours):

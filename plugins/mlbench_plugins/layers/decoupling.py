@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench_plugins.layers.numerics import at_least_float32, blocks, chunk_size, has_kernels
+from mlbench_plugins.layers.numerics import (
+    at_least_float32,
+    blocks,
+    chunk_size,
+    has_kernels,
+    without_autocast,
+)
 
 
 class SemanticDecoupling(nn.Module):
@@ -99,24 +105,28 @@ class _TanhScores(torch.autograd.Function):
             from mlbench_plugins.layers import decoupling_kernels
 
             return decoupling_kernels.scores_backward(grad_CM, pixels_MK, words_CK, weight_K)
-        x_MK, words, weight = map(at_least_float32, ctx.saved_tensors)
-        grad_CM = at_least_float32(grad_CM)
-        # The terms of the 1 in 1 - t^2 are plain products; the loop subtracts those of t^2.
-        grad_x_MK, grad_words, grad_weight = (
-            grad_CM.T @ words,
-            grad_CM @ x_MK,
-            torch.zeros_like(weight),
-        )
-        size = chunk_size(2 * x_MK.shape[1], x_MK)
-        room_2MK = x_MK.new_empty(2, min(size, len(x_MK)), x_MK.shape[1])
-        parts = zip(x_MK.split(size), grad_x_MK.split(size), grad_CM.split(size, 1), strict=True)
-        for x_RK, grad_x_RK, grad_CR in parts:
-            t_RK, product_RK = room_2MK[:, : len(x_RK)]
-            for word_K, grad_word_K, grad_R in zip(words, grad_words, grad_CR, strict=True):
-                torch.mul(x_RK, word_K, out=t_RK).tanh_()
-                grad_weight.addmv_(t_RK.T, grad_R)
-                torch.mul(t_RK.square_(), x_RK, out=product_RK)
-                grad_word_K.addmv_(product_RK.T, grad_R, alpha=-1)
-                grad_x_RK.addcmul_(t_RK.mul_(grad_R[:, None]), word_K, value=-1)
-        grads = grad_x_MK * weight, grad_words * weight, grad_weight
-        return tuple(x.to(pixels_MK.dtype) for x in grads)
+        with without_autocast(pixels_MK.device.type):
+            return _backward(grad_CM, pixels_MK, words_CK, weight_K)
+
+
+def _backward(
+    grad_CM: Tensor, pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor
+) -> tuple[Tensor, ...]:
+    x_MK, words, weight = map(at_least_float32, (pixels_MK, words_CK, weight_K))
+    grad_CM = at_least_float32(grad_CM)
+    # The terms of the 1 in 1 - t^2 are plain products; the loop subtracts those of t^2.
+    grad_x_MK, grad_words = grad_CM.T @ words, grad_CM @ x_MK
+    grad_weight = torch.zeros_like(weight)
+    size = chunk_size(2 * x_MK.shape[1], x_MK)
+    room_2MK = x_MK.new_empty(2, min(size, len(x_MK)), x_MK.shape[1])
+    parts = zip(x_MK.split(size), grad_x_MK.split(size), grad_CM.split(size, 1), strict=True)
+    for x_RK, grad_x_RK, grad_CR in parts:
+        t_RK, product_RK = room_2MK[:, : len(x_RK)]
+        for word_K, grad_word_K, grad_R in zip(words, grad_words, grad_CR, strict=True):
+            torch.mul(x_RK, word_K, out=t_RK).tanh_()
+            grad_weight.addmv_(t_RK.T, grad_R)
+            torch.mul(t_RK.square_(), x_RK, out=product_RK)
+            grad_word_K.addmv_(product_RK.T, grad_R, alpha=-1)
+            grad_x_RK.addcmul_(t_RK.mul_(grad_R[:, None]), word_K, value=-1)
+    grads = grad_x_MK * weight, grad_words * weight, grad_weight
+    return tuple(x.to(pixels_MK.dtype) for x in grads)

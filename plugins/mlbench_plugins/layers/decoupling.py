@@ -98,7 +98,8 @@ class _TanhScores(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_CM: Tensor) -> tuple[Tensor, ...]:
+    @torch.autocast("cpu", enabled=False)  # the products in place need one precision
+    def backward(ctx: Any, grad_CM: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         """With t = tanh(p w): d/dp = weight w (1 - t^2), d/dw = weight p (1 - t^2)."""
         pixels_MK, words_CK, weight_K = ctx.saved_tensors
         if has_kernels(pixels_MK):

@@ -17,9 +17,9 @@ from mlbench.cli.progress import Lines
 from mlbench.engine.distributed import World
 from mlbench.executors.local import execute
 from mlbench.numbers import outdated
-from mlbench.plan import identify_files, make_plan
+from mlbench.plan import Plan, identify_files, make_plan
 from mlbench.store import Store
-from mlbench.suite import make_suite
+from mlbench.suite import Suite, make_suite
 from mlbench.text import shorten
 from mlbench.trained_model import Labelled, TrainedModel
 from mlbench.types import Places, RunRecord, SuiteError
@@ -73,6 +73,26 @@ def run(
     """
     given = {"plugins": tuple(plugins), "datasets": tuple(datasets), "results": Path(results)}
     suite = make_suite(given | fields, "mlbench.run")
+    planned = carry_out(suite, f"python: mlbench.run({', '.join(map(repr, plugins))})")
+    table = results_table(suite.results)
+    wanted = table["run_id"].isin({spec.run_id for spec in planned.specs})
+    return table[wanted].reset_index(drop=True)
+
+
+def carry_out(suite: Suite, command: str) -> Plan:
+    """Execute the missing runs of a suite in this process, one after the other.
+
+    Args:
+        suite: the matrix, and where it runs.
+        command: for the records.
+
+    Returns:
+        What was planned; every run of it that was not refused now has a record.
+
+    Raises:
+        SuiteError: every combination is refused, or a run failed.
+        MlbenchError: data or weights are missing or damaged.
+    """
     files = identify_files(suite.weights, suite.words)
     places = Places(
         data=suite.data or data_folder(),
@@ -90,14 +110,11 @@ def run(
     if planned.all_refused:
         reasons = [f"{one.label}: {one.reason}" for one in planned.refused]
         raise SuiteError(shorten(reasons, 5, "\n"))
-    command = f"python: mlbench.run({', '.join(map(repr, plugins))})"
     with Lines() as progress:
         outcomes = execute(planned.missing, places, World(), progress, command)
     if failed := [f"{o.spec.title}: {o.error}" for o in outcomes if o.record is None]:
         raise SuiteError(shorten([*failed, "finished runs are kept"], 5, "\n"))
-    table = results_table(suite.results)
-    wanted = table["run_id"].isin({spec.run_id for spec in planned.specs})
-    return table[wanted].reset_index(drop=True)
+    return planned
 
 
 def results_table(folder: str | PathLike[str] = "results") -> pd.DataFrame:

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mlbench import registry
 from mlbench.build import build, check_labels, feature_identity, make_label_context
 from mlbench.data import transforms
 from mlbench.data.decode import REMEDY, problems, unusable
@@ -142,6 +143,7 @@ def run(
         commit=commit(),
         numbers=numbers_of(spec),
         sources=sources_of(spec),
+        recipe_rate=_recipe_rate(spec),
         notes=tuple(current.notes),
         epochs=tuple(state.log),
         **outcome,
@@ -355,6 +357,13 @@ def environment(device: torch.device, world: World, spec: RunSpec) -> dict[str, 
         "threads": torch.get_num_threads(),
         "processes": world.size,
     }
+
+
+def _recipe_rate(spec: RunSpec) -> bool:
+    if "recipe" not in registry.kinds_of(spec.method):
+        return False
+    tuned = registry.find("recipe", spec.method).load().tuned.get(spec.track, {})
+    return bool(tuned.get("optimizer", {}).get("lr") == spec.settings.optimizer.lr)
 
 
 def commit() -> str | None:

@@ -136,13 +136,17 @@ def _rules(track: Track, method: str, dataset: str, card: DatasetCard) -> dict[s
     recipe = recipe_of(method)
     if track == "published":
         return merge(recipe.settings.model_dump(), for_dataset(recipe.per_dataset, dataset))
-    fields = merge({"loss": "bce"}, card.budget)
-    if track == "probe":
-        fields = merge(fields, PROBE)
+    fields = shared_settings(track, card)
     fields["head"] = recipe.settings.head
     fields["head_options"] = recipe.settings.head_options
     fields["ema_warmup"] = True
     return merge(fields, _tuned(recipe, method, track))
+
+
+def shared_settings(track: Track, card: DatasetCard) -> dict[str, Any]:
+    """Return the settings that all methods share in the controlled or the probe track."""
+    fields = merge({"loss": "bce"}, card.budget)
+    return merge(fields, PROBE) if track == "probe" else fields
 
 
 def _canonical_loss(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from mlbench.types import OLD_AVERAGE, StoreError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-OVER_IMAGES = "mAP in percent with its 95 % bootstrap interval over test images."
+OVER_IMAGES = "mAP in percent with its 95 % bootstrap interval over {images}s."
 OVER_TRAINING = (
     "mAP in percent, over n seeds their mean ± their standard deviation, with the 95 % interval of "
-    "the mean over test images (bootstrap) and training."
+    "the mean over {images}s (bootstrap) and training."
 )
 OLD_MARK = "†"
 RATIO = (
@@ -57,6 +57,10 @@ FEW_IMAGES = 50
 OTHER_CODE = (
     "Made by other code than is installed, which would give other numbers: not comparable with "
     "any other board. `mlbench run` makes these runs again."
+)
+UNTUNED = (
+    "Learning rates that were never tuned, as no recipe names them for this track and no held-out "
+    "runs here (`mlbench tune`) were best at them"
 )
 COST = "GMACs: 1e9 multiply-accumulates per image, backbone and head together."
 
@@ -231,7 +235,7 @@ def few_images(table: Table) -> str:
     """Return a warning about intervals if there are few test images, else an empty string."""
     if table.test_images >= FEW_IMAGES:
         return ""
-    images = count(table.test_images, "test image")
+    images = count(table.test_images, table.images)
     return (
         f"With only {images}, intervals and ranks mean little: a bootstrap cannot tell how other "
         "images would be scored."
@@ -240,10 +244,11 @@ def few_images(table: Table) -> str:
 
 def _notes(table: Table) -> list[str]:
     """Return the notes that explain the numbers of a board."""
-    scored = f"{count(table.test_images, 'test image')}, {count(table.classes, 'label')}"
+    scored = f"{count(table.test_images, table.images)}, {count(table.classes, 'label')}"
     if table.left_out:
         scored += f" ({table.left_out} without an AP left out)"
     interval = OVER_IMAGES if table.training_deviation is None else OVER_TRAINING
+    interval = interval.format(images=table.images)
     few = few_images(table)
     notes = [f"{scored}. {interval}", *([few] if few else []), *_rank_notes(table), COST]
     if not table.known:
@@ -259,6 +264,8 @@ def _notes(table: Table) -> list[str]:
             f"{OLD_MARK} Of the moving average that was scored, a part still are the weights after "
             f"the first step, because training was short for its decay: {shares}."
         )
+    if table.untuned:
+        notes.append(f"{UNTUNED}: {', '.join(table.untuned)}.")
     notes += _speed_notes(table)
     if any(pareto.marks(table.rows)):
         notes.append(pareto.LEGEND)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any, NamedTuple
 
 from mlbench.boards.latency import Speed, Speeds
 from mlbench.boards.ranks import Influences, intervals, rank
-from mlbench.boards.variants import options_by_loss, row_title, variants
+from mlbench.boards.variants import options_by_loss, row_title, untuned_runs, variants
 from mlbench.numbers import outdated
 from mlbench.types import ModelCost, RunRecord, Tier, Track, Value
 
@@ -157,6 +157,8 @@ class Table(Value):
         training_deviation: standard deviation of mAP between seeds, pooled over all rows that have
             several; None if no row has.
         options: options of heads that rows have with some losses only, a line per method.
+        held_out: whether the scored images were held out of train, to choose settings by.
+        untuned: the rows whose learning rate was never tuned (see ``untuned_runs``).
     """
 
     identity: str
@@ -177,6 +179,13 @@ class Table(Value):
     unpaired: int = 0
     training_deviation: float | None = None
     options: tuple[str, ...] = ()
+    held_out: bool = False
+    untuned: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> str:
+        """What an image that was scored is called."""
+        return "validation image" if self.held_out else "test image"
 
     @property
     def board(self) -> Board:
@@ -204,9 +213,9 @@ def tables(
         costs: ``Store.read_costs``, how fast the models are.
     """
     listed = list(records)
-    speeds = Speeds(costs)
+    speeds, never = Speeds(costs), untuned_runs(listed)
     made = [
-        _table(board, sorted(group, key=lambda record: record.run_id), influences, speeds)
+        _table(board, sorted(group, key=lambda record: record.run_id), influences, speeds, never)
         for board, group in group_by_board(listed).items()
     ]
     order = sorted(made, key=lambda table: (table.name, table.data))
@@ -238,6 +247,7 @@ def _table(
     records: list[RunRecord],
     influences: Influences | None,
     speeds: Speeds,
+    never: Set[str],
 ) -> Table:
     """Make the table of one board from its records."""
     configurations: dict[str, list[RunRecord]] = defaultdict(list)
@@ -273,6 +283,8 @@ def _table(
         unpaired=ranks.unpaired,
         training_deviation=ranks.noise.deviation if ranks.noise.freedom else None,
         options=tuple(options_by_loss(firsts)),
+        held_out=bool(records[0].spec.holdout),
+        untuned=tuple(row.title for row in rows if not never.isdisjoint(row.run_ids)),
     )
 
 

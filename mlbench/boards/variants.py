@@ -1,14 +1,16 @@
-"""The settings in which rows of a board differ beyond their columns, and those they share."""
+"""The settings in which rows of a board differ, those they share, and which were tuned."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from mlbench.boards.markup import one_line
+from mlbench.numbers import outdated
 from mlbench.text import flatten
-from mlbench.types import RunSpec
+from mlbench.types import RunRecord, RunSpec
 
 COLUMNS = {
     "method",
@@ -72,6 +74,39 @@ def _flat_spec(spec: RunSpec) -> dict[str, Any]:
 def row_title(method: str, backbone: str, loss: str, variant: str = "") -> str:
     """Return the title of a row: ``gap, resnet18, bce optimizer.lr=0.001``."""
     return one_line(f"{method}, {backbone}, {loss} {variant}")
+
+
+def untuned_runs(records: Iterable[RunRecord]) -> set[str]:
+    """Return the runs whose learning rate nobody is known to have tuned.
+
+    Tuned are the rates that a recipe names for its track, and those that were the best of several
+    in held-out runs of the same configuration. A held-out run is itself a trial, and the published
+    track has its authors' rates.
+    """
+    trials: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    listed = list(records)
+    for record in listed:
+        if record.spec.holdout and record.scores:
+            rate = record.spec.settings.optimizer.lr
+            trials[_without_rate(record.spec)][rate].append(record.scores.mAP)
+
+    def tuned(record: RunRecord) -> bool:
+        spec, tried = record.spec, trials.get(_without_rate(record.spec), {})
+        best = max(tried, key=lambda rate: fmean(tried[rate]), default=None)
+        if spec.holdout or spec.track == "published" or record.recipe_rate:
+            return True
+        return len(tried) > 1 and best == spec.settings.optimizer.lr
+
+    return {r.run_id for r in listed if not outdated(r) and not tuned(r)}
+
+
+def _without_rate(spec: RunSpec) -> str:
+    """Return what the trials of one configuration share, and the runs that follow from them."""
+    settings = spec.settings
+    optimizer = settings.optimizer.model_copy(update={"lr": 0.0})
+    same = {"settings": settings.model_copy(update={"optimizer": optimizer})}
+    any_data = {"holdout": 0.0, "data": "", "seed": 0, "processes": 1}
+    return spec.model_copy(update=same | any_data).run_id
 
 
 def options_by_loss(specs: Sequence[RunSpec]) -> list[str]:

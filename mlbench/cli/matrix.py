@@ -168,7 +168,7 @@ def _plan_and_execute(
 def _execute(planned: Plan, context: LaunchContext) -> int:
     places, world = context.places, context.world
     if world.leads:
-        _print_refusals(planned)
+        print_refusals(planned)
         if planned.all_refused:
             return 2
         if planned.done and not planned.missing:
@@ -242,10 +242,10 @@ def print_plan(planned: Plan) -> None:
         table.add_row(spec.run_id, escape(what), spec.track, state)
     if table.rows:
         console.print(table)
-    _print_refusals(planned)
+    print_refusals(planned)
 
 
-def _print_refusals(planned: Plan) -> None:
+def print_refusals(planned: Plan) -> None:
     """Print which runs cannot be executed, and why; those of one reason together."""
     labels: dict[str, list[str]] = {}
     for refused in planned.refused:

@@ -312,6 +312,7 @@ class RunRecord(Value):
         started: the newest record of a run counts.
         added: when ``mlbench verify --into`` added it to the store; empty if the store's owner
             ran it.
+        recipe_rate: whether the recipe names the learning rate for the track (``Recipe.tuned``).
         predictions_sha256: SHA-256 of each array of the predictions and of their list (see
             ``mlbench.evidence``); empty without predictions and in records of the old form.
         digest: SHA-256 of the canonical JSON of all other fields; empty in records of the old form.
@@ -343,6 +344,7 @@ class RunRecord(Value):
     coverage: Coverage | None = None
     train_positives: tuple[NonNegativeInt, ...] | None = None
     added: Time | Literal[""] = ""
+    recipe_rate: bool = False
     predictions_sha256: dict[str, str] = {}
     digest: str = ""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from mlbench.boards.render import OTHER_CODE, RATIO, REMARKS, few_images
+from mlbench.boards.render import OTHER_CODE, RATIO, REMARKS, UNTUNED, few_images
 from mlbench.boards.rows import Row, Table
 from mlbench.metrics.protocols import find
 from mlbench_tools.page.collect import Site
@@ -108,6 +108,8 @@ def _board(
         "known": table.known,
         "code": "" if table.current else OTHER_CODE,
         "images": table.test_images,
+        "image": table.images,
+        "untuned": f"{UNTUNED}: {', '.join(table.untuned)}." if table.untuned else "",
         "few": few_images(table),
         "classes": table.classes,
         "left_out": table.left_out,

@@ -37,15 +37,16 @@ function chooseBoard() {
 
 function describeBoard(device) {
   const out = board.left_out ? ` (${board.left_out} without an AP left out)` : "";
-  const facts = [`${counted(board.images, "test image")}, ${counted(board.classes, "label")}${out}.`,
-    board.noise === null ? "mAP in percent with its 95 % bootstrap interval over test images. No row has several seeds: the noise of training is not counted."
-      : `mAP in percent, over n seeds their mean ± their standard deviation, with the 95 % interval of the mean over test images (bootstrap) and training (sd ${fixed(board.noise, 2)} between seeds, over all rows that have several).`,
+  const facts = [`${counted(board.images, board.image)}, ${counted(board.classes, "label")}${out}.`,
+    board.noise === null ? `mAP in percent with its 95 % bootstrap interval over ${board.image}s. No row has several seeds: the noise of training is not counted.`
+      : `mAP in percent, over n seeds their mean ± their standard deviation, with the 95 % interval of the mean over ${board.image}s (bootstrap) and training (sd ${fixed(board.noise, 2)} between seeds, over all rows that have several).`,
     device ? `Latency: on ${device}; other hardware is another choice, never in the same column. ${DATA.ratio}` : "No latency was measured.",
     ...Object.entries(DATA.remarks).filter(([word]) => board.rows.some((r) => remark(r) === word)).map(([word, meaning]) => `${word}: ${meaning}.`)];
   if (board.few) facts.splice(2, 0, board.few);
   const same = ["size", "epochs"].filter(constant).map((field) => `${field} ${board.rows[0][field]}`);
   if (same.length) facts.push(`All rows: ${same.join(", ")}.`);
   if (board.labels.length) facts.push(`Labels: ${board.labels.join(", ")}.`);
+  if (board.untuned) facts.push(board.untuned);
   if (board.code) facts.unshift(board.code);
   if (!board.known) facts.push("Incomplete or unknown data: these numbers compare with no other board.");
   $("facts").textContent = facts.join(" ");

@@ -1,0 +1,1 @@
+"""Choose settings on validation images, under an equal budget for every method."""

@@ -1,0 +1,187 @@
+"""The trials of a tuning: which are made, what they scored, which is best."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlbench import registry
+from mlbench.files import atomic_write
+from mlbench.suite import LABEL_AXES, Suite
+from mlbench.text import flatten
+from mlbench.tracks import merge, nest, shared_settings
+from mlbench.types import Optimizer, RunRecord, SuiteError
+
+RATE = "optimizer.lr"
+ONE_ONLY = ("datasets", "backbones", "losses", "graph", "words")
+"""Axes of a suite that must not vary: a rate belongs to one combination."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the grid for one method.
+
+    Attributes:
+        values: of the settings that are tried.
+        mAP: percent, mean over the seeds; None if a seed diverged.
+        low, high: its 95 % interval over images.
+        remark: ``best``, and whether that is at the edge of the grid.
+    """
+
+    method: str
+    values: tuple[Any, ...]
+    settings: dict[str, Any]
+    mAP: float | None = None  # noqa: N815 - the usual spelling
+    low: float = 0.0
+    high: float = 0.0
+    remark: str = ""
+
+    @property
+    def interval(self) -> str:
+        """``[47.1, 52.0]``."""
+        return f"[{self.low:.1f}, {self.high:.1f}]"
+
+
+def add_grid(suite: Suite, trials: int, grid: Mapping[str, tuple[Any, ...]]) -> Suite:
+    """The suite of all trials: ``trials`` rates around the track's, times the grid.
+
+    Raises:
+        SuiteError: it scores test images, or varies what cannot be tuned together.
+    """
+    if suite.track == "published":
+        raise SuiteError("the published track has its papers' settings; tune controlled or probe")
+    if not suite.holdout:
+        raise SuiteError("--holdout 0 would choose settings on test images; hold out a share")
+    several = [name for name in ONE_ONLY if len(getattr(suite, name)) > 1]
+    if several or suite.vary:
+        what = ", ".join([*several, *(["vary"] if suite.vary else [])])
+        raise SuiteError(
+            f"a rate belongs to one data set, backbone and loss: give one value for {what}, and "
+            "tune the others by commands of their own"
+        )
+    axes = {**suite.grid, **grid}
+    if labels := LABEL_AXES.keys() & axes.keys():
+        raise SuiteError(f"{', '.join(labels)} cannot be tuned; --grid takes settings")
+    if RATE not in axes:
+        axes = {RATE: rates(_rate(suite), trials), **axes}
+    return suite.model_copy(update={"grid": axes, "keep_checkpoints": False})
+
+
+def _rate(suite: Suite) -> float:
+    """The track's learning rate, which is the same for all methods."""
+    dataset = (suite.datasets or ("synthetic",))[0]
+    card = registry.find("dataset", dataset).load().card
+    fields = merge(shared_settings(suite.track, card), suite.settings)
+    return Optimizer.model_validate(fields.get("optimizer", {})).lr
+
+
+def rates(centre: float, number: int) -> tuple[float, ...]:
+    """Learning rates a factor of about 3 apart, the centre among them, in ascending order."""
+    steps = range(-((number - 1) // 2), number // 2 + 1)
+    return tuple(float(f"{centre * 10 ** (k / 2):.1g}") if k else centre for k in steps)
+
+
+def collect(records: Sequence[RunRecord], names: Sequence[str]) -> list[Trial]:
+    """The trials in the order of methods and values, each method's best with a remark.
+
+    Args:
+        records: of all seeds.
+        names: of the settings that were tried.
+    """
+    groups: dict[tuple[str, str], list[tuple[Trial, RunRecord]]] = {}
+    for record in records:
+        fields = flatten(record.spec.settings.model_dump(mode="json"))
+        values = tuple(fields.get(name) for name in names)
+        found = dict(zip(names, values, strict=True))
+        trial = Trial(record.spec.method, values, found)
+        groups.setdefault((trial.method, repr(values)), []).append((trial, record))
+    trials = [_scored(group[0][0], [one for _, one in group]) for group in groups.values()]
+    trials.sort(key=lambda trial: (trial.method, *map(_sortable, trial.values)))
+    return [
+        trial
+        for _, group in groupby(trials, key=lambda trial: trial.method)
+        for trial in _remarked(list(group), names)
+    ]
+
+
+def _sortable(value: Any) -> tuple[float, str]:
+    return (float(value), "") if isinstance(value, int | float) else (0.0, str(value))
+
+
+def _scored(trial: Trial, records: Sequence[RunRecord]) -> Trial:
+    scores = [record.scores for record in records if record.scores]
+    if len(scores) < len(records):
+        return trial
+    return replace(
+        trial,
+        mAP=statistics.fmean(s.mAP for s in scores),
+        low=statistics.fmean(s.mAP_low for s in scores),
+        high=statistics.fmean(s.mAP_high for s in scores),
+    )
+
+
+def _remarked(trials: list[Trial], names: Sequence[str]) -> list[Trial]:
+    """Mark the best trial of a method, and say where a value of it is at the edge."""
+    scored = [trial for trial in trials if trial.mAP is not None]
+    if not scored:
+        return trials
+    best = max(scored, key=lambda trial: trial.mAP or 0.0)
+    edges = []
+    for i, name in enumerate(names):
+        tried = sorted({t.values[i] for t in trials}, key=_sortable)
+        if len(tried) > 1 and isinstance(best.values[i], float):
+            end = {tried[0]: "lowest", tried[-1]: "highest"}.get(best.values[i])
+            edges += [f"the {end} {name} tried, a better one may lie beyond"] if end else []
+    remark = "; ".join(["best", *edges])
+    return [replace(t, remark=remark) if t is best else t for t in trials]
+
+
+def winners(trials: Sequence[Trial]) -> dict[str, Trial]:
+    """Method -> its best trial; without methods all of whose trials diverged."""
+    return {trial.method: trial for trial in trials if trial.remark}
+
+
+def write_suite(file: Path, suite: Suite, best: Mapping[str, Trial], command: str) -> None:
+    """Write the suite with the best settings of each method, to be run on the test images.
+
+    Args:
+        file: to write; paths in it are relative to its folder.
+        suite: as it was asked for, without the grid.
+        best: method -> its best trial.
+        command: that tuned it.
+
+    Raises:
+        SuiteError: the file cannot be written.
+    """
+    left_out = {"seeds", "holdout", "grid", "methods", "precision"}
+    fields = suite.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
+    per_method = suite.per_method
+    for method, trial in best.items():
+        for name, value in trial.settings.items():
+            per_method = merge(per_method, {method: nest(name, value)})
+    for name in ("data", "results", "cache", "weights"):
+        if (named := getattr(suite, name)) is not None and Path(named).exists():
+            fields[name] = _relative(Path(named), file)
+    if "words" in fields:
+        words = fields["words"]
+        fields["words"] = [_relative(Path(w), file) if Path(w).is_file() else w for w in words]
+    fields = {"methods": list(best), **fields, "precision": suite.precision}
+    scores = "".join(f"#   {m}: mAP {t.mAP:.2f} {t.interval}\n" for m, t in best.items())
+    head = f"# Tuned by: {' '.join(command.split())}\n# On held-out images:\n{scores}"
+    text = yaml.safe_dump({**fields, "per_method": per_method}, sort_keys=False)
+    try:
+        with atomic_write(file) as part:
+            part.write_text(head + text, encoding="utf-8")
+    except OSError as error:
+        raise SuiteError(f"{file} cannot be written ({error.strerror or error})") from error
+
+
+def _relative(path: Path, file: Path) -> str:
+    return os.path.relpath(path.expanduser(), file.parent)

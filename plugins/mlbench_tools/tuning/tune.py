@@ -1,0 +1,128 @@
+"""``mlbench tune``: try the same rates for every method on images held out of train."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlbench.cli.console import console, errors, plain_table
+from mlbench.text import count, named_values
+from mlbench.types import Track
+
+if TYPE_CHECKING:
+    from mlbench.suite import Suite
+    from mlbench.types import RunRecord
+    from mlbench_tools.tuning.trials import Trial
+
+EXAMPLES = """
+Examples:
+
+  mlbench tune --plugins gap,ssgrl,msrn --datasets coco --data coco --track probe
+
+  mlbench run --suite tuned.yaml --seeds 0,1,2
+
+  mlbench tune --plugins gap --trials 5 --grid optimizer.weight_decay=1e-4,1e-2 --set epochs=10
+"""
+
+
+def tune(
+    plugins: Annotated[
+        str | None, typer.Option(help="Plugins, separated by commas; each method is tuned.")
+    ] = None,
+    datasets: Annotated[str | None, typer.Option(help="The data set. Default: synthetic.")] = None,
+    backbones: Annotated[str | None, typer.Option(help="Default: set by the track.")] = None,
+    track: Annotated[Track | None, typer.Option(help="controlled (the default) or probe.")] = None,
+    trials: Annotated[
+        int, typer.Option(min=2, help="Learning rates, a factor of about 3 apart.")
+    ] = 3,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=V1,V2",
+            help="Values of another setting, or of optimizer.lr. May be repeated.",
+        ),
+    ] = None,
+    holdout: Annotated[
+        float, typer.Option(help="Share of train that is scored instead of trained on.")
+    ] = 0.2,
+    seeds: Annotated[str, typer.Option(help="Seeds of each trial, separated by commas.")] = "0",
+    suite: Annotated[Path | None, typer.Option(help="A suite file with more options.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any field of a suite file."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Of the backbone: default, none, or a file.")
+    ] = None,
+    words: Annotated[str | None, typer.Option(help="Label vectors, as for `mlbench run`.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the data sets. Default: $MLBENCH_DATA.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of the results. Default: results.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
+    out: Annotated[Path, typer.Option(help="The suite file to write.")] = Path("tuned.yaml"),
+) -> None:
+    """Try the same settings for every method on held-out images; write a suite of the best."""
+    from mlbench.api import carry_out
+    from mlbench.cli import matrix
+    from mlbench.store import Store
+    from mlbench_tools.tuning.trials import add_grid, collect, winners, write_suite
+
+    named: dict[str, Any] = {"plugins": plugins, "datasets": datasets, "backbones": backbones}
+    named |= {"weights": weights, "words": words, "data": data, "results": results}
+    named |= {"track": track, "device": device, "seeds": seeds, "holdout": holdout}
+    flags = {name: value for name, value in named.items() if value is not None}
+    asked = matrix.read_matrix(flags, set_ or (), suite)
+    tried = add_grid(asked, trials, _grid(grid or ()))
+    command = shlex.join(["mlbench", *sys.argv[1:]])
+    planned = carry_out(tried, command)
+    matrix.print_refusals(planned)
+    store = Store(asked.results)
+    records = [record for spec in planned.specs if (record := store.find(spec.run_id))]
+    found = collect(records, tuple(tried.grid))
+    _show(found, tuple(tried.grid), tried, records[0])
+    best = winners(found)
+    if missing := [method for method in asked.methods if method not in best]:
+        errors.print(f"without a winner: {', '.join(missing)}", style="red", markup=False)
+    if not best:
+        raise typer.Exit(1)
+    write_suite(out, asked, best, command)
+    text = f"written to {out}; next: mlbench run --suite {shlex.quote(str(out))} --seeds 0,1,2"
+    errors.print(text, markup=False, highlight=False)
+    raise typer.Exit(1 if missing or planned.refused else 0)
+
+
+def _grid(texts: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+    """``NAME=V1,V2`` each."""
+    found = {}
+    for name, value in named_values(texts, "--grid").items():
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",")]
+        found[name] = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return found
+
+
+def _show(found: Sequence[Trial], names: Sequence[str], tried: Suite, example: RunRecord) -> None:
+    table = plain_table(("method", *names, "mAP", ""), right=(*names, "mAP"))
+    last = ""
+    for trial in found:
+        score = "diverged" if trial.mAP is None else f"{trial.mAP:.2f} {trial.interval}"
+        cells = (f"{value:g}" if isinstance(value, float) else str(value) for value in trial.values)
+        table.add_row("" if trial.method == last else trial.method, *cells, score, trial.remark)
+        last = trial.method
+    console.print(table)
+    seeds = "" if len(tried.seeds) == 1 else f", means over {count(len(tried.seeds), 'seed')}"
+    console.print(
+        f"mAP in percent with its 95 % interval on {count(example.test_images, 'validation image')}"
+        f" held out of train ({example.identity}){seeds}; every method had the same trials. The "
+        "best of several trials is a little too good: score it on other images.",
+        markup=False,
+        highlight=False,
+    )

@@ -1,0 +1,131 @@
+"""The same trials for every method, on held-out images, and a suite of the winners."""
+
+import pytest
+import yaml
+
+from mlbench.boards.rows import tables
+from mlbench.store import Store
+from mlbench_tools.tuning.trials import collect, rates, winners
+from tests.store.made import made_record
+
+HEAD = """
+import torch
+from torch import nn
+from mlbench.types import HeadOutput
+
+class Mean(nn.Module):
+    def __init__(self, spec, labels):
+        super().__init__()
+        self.out = nn.Linear(spec[-1].channels, len(labels.names))
+
+    def forward(self, features):
+        return HeadOutput(self.out(features[-1].mean((2, 3))))
+"""
+FEW = {"train_images": 80, "test_images": 20, "size": 32}
+
+
+@pytest.mark.parametrize(
+    ("centre", "number", "expected"),
+    [
+        (2e-3, 3, (6e-4, 2e-3, 6e-3)),
+        (1e-4, 4, (3e-5, 1e-4, 3e-4, 1e-3)),
+        (1.5e-4, 2, (1.5e-4, 5e-4)),
+    ],
+)
+def test_rates_are_powers_of_about_3_around_the_tracks(centre, number, expected):
+    assert rates(centre, number) == pytest.approx(expected)
+
+
+@pytest.fixture
+def tuned(cli, install, tmp_path):
+    """Run `mlbench tune` for a head of ours and one of somebody else's."""
+    install("theirs", HEAD, "[mlbench.heads]\ntheir_mean = theirs:Mean\n")
+    small = tmp_path / "small.yaml"
+    content = {"dataset_options": {"synthetic": FEW}, "settings": {"image_size": 32, "epochs": 1}}
+    small.write_text(yaml.safe_dump(content))
+
+    def call(*arguments):
+        given = ("--plugins", "gap,their_mean", "--track", "probe", "--suite", small)
+        return cli("tune", *given, "--out", "tuned.yaml", *arguments)
+
+    return call
+
+
+def test_the_winners_are_a_suite(cli, tuned, tmp_path):
+    done = tuned("--trials", "2", "--grid", "optimizer.weight_decay=0.01")
+    assert done.code == 0, done.err
+    assert "validation images held out of train" in done.out
+    store = Store(tmp_path / "results")
+    trials = store.records()
+    assert all(record.spec.holdout == 0.2 for record in trials), "never on test images"
+    tried = {"gap": {}, "their_mean": {}}
+    for record in trials:
+        tried[record.spec.method][record.spec.settings.optimizer.lr] = record.scores.mAP
+    assert [sorted(rates) for rates in tried.values()] == [[2e-3, 6e-3]] * 2
+    best = {method: max(rates, key=rates.get) for method, rates in tried.items()}
+    fields = yaml.safe_load((tmp_path / "tuned.yaml").read_text())
+    assert {m: f["optimizer"]["lr"] for m, f in fields["per_method"].items()} == best
+    assert "holdout" not in fields and "grid" not in fields
+
+    again = tuned("--trials", "2", "--grid", "optimizer.weight_decay=0.01")
+    assert again.out == done.out and len(store.records()) == 4, "it resumes"
+    ran = cli("run", "--suite", "tuned.yaml", "--seeds", "0")
+    assert ran.code == 0, ran.err
+    final = [record for record in store.records() if not record.spec.holdout]
+    assert {r.spec.method: r.spec.settings.optimizer.lr for r in final} == best
+    assert "never tuned" not in ran.out, "held-out runs in this store were best at these rates"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--holdout", "0"], "would choose settings on test images"),
+        (["--plugins", "gap,bce,asl"], "one value for losses"),
+        (["--grid", "graph=identity,random"], "graph cannot be tuned"),
+        (["--grid", "optimizer.rate"], "--grid 'optimizer.rate' is not NAME=VALUE"),
+        (["--grid", "optimizer.rate=1,2"], "optimizer.rate"),
+        (["--track", "published"], "papers' settings"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(tuned, arguments, part):
+    done = tuned(*arguments)
+    assert done.code == 2 and part in done.err, done.err
+
+
+def trial(method, lr, value, **fields):
+    return made_record(
+        method, value, settings={"optimizer": {"lr": lr}}, spec={"holdout": 0.2}, **fields
+    )
+
+
+def test_the_best_is_the_mean_over_seeds_and_an_edge_is_remarked():
+    names = ("optimizer.lr",)
+    found = collect(
+        [trial("gap", 1e-3, 50.0), trial("gap", 3e-3, 52.0), trial("gap", 1e-2, 51.0)], names
+    )
+    assert [one.remark for one in found] == ["", "best", ""]
+    found = collect([trial("gap", 1e-3, 50.0), trial("gap", 1e-2, 52.0)], names)
+    assert winners(found)["gap"].values == (1e-2,)
+    assert "highest optimizer.lr tried" in winners(found)["gap"].remark
+    diverged = trial("gap", 1e-2, scores=None, value=0.0, status="diverged", error="nan")
+    found = collect([trial("gap", 1e-3, 50.0), diverged], names)
+    assert winners(found)["gap"].values == (1e-3,) and found[1].mAP is None
+    assert winners(collect([diverged], names)) == {}
+
+
+def test_boards_say_which_images_and_which_rates():
+    held, other = trial("gap", 3e-3, 52.0), trial("gap", 1e-3, 50.0)
+    (board,) = tables([held, other])
+    assert board.images == "validation image" and not board.untuned
+    rows = [
+        made_record(
+            "gap", settings={"optimizer": {"lr": lr}}, spec={"data": "e" * 16}, identity="voc"
+        )
+        for lr in (1e-3, 3e-3)
+    ]
+    named = made_record("msrn", recipe_rate=True, spec={"data": "e" * 16}, identity="voc")
+    final = next(t for t in tables([held, other, *rows, named]) if t.identity == "voc")
+    assert final.images == "test image"
+    assert [title.split()[-1] for title in final.untuned] == ["optimizer.lr=0.001"]
+    alone = next(t for t in tables([held, *rows]) if t.identity == "voc")
+    assert len(alone.untuned) == 2, "one rate alone was compared with nothing"

@@ -30,7 +30,7 @@ from test_heads import plain_attention, plain_decoupling  # noqa: E402
 
 from mlbench import registry  # noqa: E402
 from mlbench.contracts.made_up import made_up_context  # noqa: E402
-from mlbench.engine.flops import count  # noqa: E402
+from mlbench.engine.cost import count  # noqa: E402
 from mlbench_plugins.layers import channel_attention, decoupling  # noqa: E402
 
 LABELS = (80, 500, 20) if CUDA else (3,)

@@ -9,9 +9,8 @@ import torch
 
 from mlbench import registry
 from mlbench.build import meta_backbone
-from mlbench.contracts.made_up import uniform_context
-from mlbench.data.labels import WIDTH
-from mlbench.engine.flops import count
+from mlbench.data.labels import WIDTH, uniform_context
+from mlbench.engine.cost import count
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,7 +52,7 @@ def count_backbone(name: str, image_size: int) -> Outline:
 
 
 def count_head(settings: Settings, labels: int, words: int = WIDTH) -> Counts:
-    """Count a head, on its backbone's maps, as records do.
+    """Count a head, on its backbone's maps, as records do; thousands of labels take no memory.
 
     Args:
         settings: of the run.
@@ -64,18 +63,11 @@ def count_head(settings: Settings, labels: int, words: int = WIDTH) -> Counts:
         PluginError: the head cannot serve the case.
         MeasureError: some of its work would be counted as 0.
     """
-    _, maps, _ = count_backbone(settings.backbone, settings.image_size)
-    with torch.device("meta"):
-        head = make_head(settings, labels, words)
-        return _counts(head, count(head, lambda: head(maps), maps, settings.head))
-
-
-def make_head(settings: Settings, labels: int, words: int = WIDTH) -> nn.Module:
-    """Make a head, in evaluation mode, for made-up labels; thousands of them take no memory."""
-    spec = count_backbone(settings.backbone, settings.image_size).spec
+    spec, maps, _ = count_backbone(settings.backbone, settings.image_size)
     factory = registry.find("head", settings.head).load()
-    made: nn.Module = factory(spec, uniform_context(labels, words), **settings.head_options)
-    return made.eval()
+    with torch.device("meta"):
+        head = factory(spec, uniform_context(labels, words), **settings.head_options).eval()
+        return _counts(head, count(head, lambda: head(maps), maps, settings.head))
 
 
 def _counts(module: nn.Module, macs: int) -> Counts:

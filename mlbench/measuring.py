@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mlbench import registry
-from mlbench.contracts.made_up import uniform_context
-from mlbench.data.labels import WIDTH
+from mlbench.data.labels import uniform_context
 from mlbench.engine.cost import device_name
 from mlbench.engine.model import MultiLabelModel, autocast
 from mlbench.engine.timing import Call, Runtime, TimedPair, best_batch, one_thread, time_pairs
@@ -29,7 +27,6 @@ from mlbench.types import (
     Network,
     Precision,
     Timing,
-    computing_options,
 )
 
 BATCH_SIZES = (1, 16)
@@ -85,38 +82,6 @@ class BareBackbone(nn.Module):
     def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
         """Normalise the images and compute the maps."""
         return self.model.features(images_B3HW)
-
-
-def describe(
-    head: str, options: Mapping[str, Any], labels: int, backbone: str, image_size: int, weights: str
-) -> Network:
-    """The network of a head on a backbone, built on the ``meta`` device.
-
-    Args:
-        head: plugin name.
-        options: of the head; the others have their defaults.
-        labels: C.
-        backbone: plugin name.
-        image_size: pixels of a side.
-        weights: ``none``, or a file whose header may change the architecture.
-
-    Raises:
-        PluginError: a plugin is unknown or broken, or cannot serve the case.
-        WeightsError: the file does not fit the backbone.
-    """
-    with torch.device("meta"):
-        trunk = registry.find("backbone", backbone).load()(weights=weights, image_size=image_size)
-        context = uniform_context(labels, WIDTH)
-        made = registry.make("head", head, (trunk.spec, context), options)
-    return Network(
-        backbone=backbone,
-        backbone_options=dict(getattr(trunk, "options", {})),
-        head=head,
-        head_options=computing_options(registry.with_defaults("head", head, options)),
-        labels=labels,
-        image_size=image_size,
-        parameters=sum(p.numel() for module in (trunk, made) for p in module.parameters()),
-    )
 
 
 @dataclass
@@ -197,7 +162,7 @@ def _build(
 
 
 def _model(network: Network, trunk: Backbone) -> MultiLabelModel:
-    labels = uniform_context(network.labels, WIDTH)
+    labels = uniform_context(network.labels)
     head = registry.make("head", network.head, (trunk.spec, labels), network.head_options)
     model = MultiLabelModel(trunk, head, trunk.mean, trunk.std)
     parameters = sum(p.numel() for p in model.parameters())

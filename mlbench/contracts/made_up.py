@@ -48,18 +48,6 @@ def known_context(cooccurrence: Any, embeddings: Any = None, images: int = 100) 
     return LabelContext(_names(count), counts_CC, words_CE, images)
 
 
-def uniform_context(count: int, words: int) -> LabelContext:
-    """Labels that occur together in every image but one.
-
-    All arrays are views of a single number, so thousands of labels take no memory.
-    """
-    one = np.ones((), np.float32)
-    counts_CC, words_CE = (np.broadcast_to(one, (count, width)) for width in (count, words))
-    return LabelContext(
-        _names(count), counts_CC, words_CE, count + 1, lambda: np.ones(count, np.int64)
-    )
-
-
 def _names(count: int) -> tuple[str, ...]:
     return tuple(f"label {i}" for i in range(count))
 

@@ -1,21 +1,32 @@
-"""The cost of inference that a run records: parameters, multiply-accumulates and memory."""
+"""The cost of inference that a run records: parameters, multiply-accumulates and memory.
+
+torch's flop counter knows matrix products, convolutions and attention. It silently counts 0 for
+``(W * x).sum(-1)`` and for the fused kernels of ``nn.MultiheadAttention`` and recurrent layers.
+``count`` therefore follows every parameter through a forward pass, and raises an error instead of
+returning a number that lacks its work.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import platform
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from mlbench.engine.flops import count
 from mlbench.engine.model import MultiLabelModel, autocast
-from mlbench.types import Efficiency, Precision
+from mlbench.types import Efficiency, MeasureError, Precision
 
 LARGEST_BATCH = 16
 """Batch size of the call whose memory is measured."""
@@ -138,3 +149,181 @@ def _lifetime_peak() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+# ----------------------------------------------------------------------------- multiply-accumulates
+aten = torch.ops.aten
+
+ADDED: Mapping[Any, Callable[..., int]] = {
+    aten.mv: lambda matrix, *_, **__: 2 * math.prod(matrix),
+    aten.addmv: lambda bias, matrix, *_, **__: 2 * math.prod(matrix),
+    aten.dot: lambda first, *_, **__: 2 * first[0],
+    # The CPU kernel, which torch 2.11 does not count.
+    aten._scaled_dot_product_flash_attention_for_cpu: (
+        lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)
+    ),
+}
+"""FLOPs of products that torch's counter lacks, from the shapes of their arguments."""
+
+MULTIPLY = {aten.mul, aten.mul_, aten.div, aten.div_, aten.addcmul, aten.addcmul_}
+MOVE = {
+    *(aten.view, aten._unsafe_view, aten.reshape, aten.permute, aten.transpose, aten.t),
+    *(aten.unsqueeze, aten.squeeze, aten.expand, aten.slice, aten.select, aten.alias, aten.detach),
+    *(aten.clone, aten._to_copy, aten.cat, aten.stack),
+}
+ADD = {aten.add, aten.add_, aten.sub, aten.sub_, aten.rsub, aten.neg}
+REDUCE = {aten.sum, aten.mean, aten.nansum, aten.cumsum, aten.avg_pool2d, aten._adaptive_avg_pool2d}
+HARMLESS = {
+    *MOVE,
+    *ADD,
+    *(aten.where, aten.maximum, aten.minimum, aten.masked_fill, aten.copy_, aten.expand_as),
+    *(aten.embedding, aten.index, aten.index_select, aten.gather, aten.index_put, aten.index_put_),
+    *(aten.select_scatter, aten.slice_scatter, aten._prelu_kernel),
+    *(aten.native_layer_norm, aten.native_group_norm, aten.native_batch_norm),
+    *(aten._native_batch_norm_legit_no_training, aten.cudnn_batch_norm, aten.miopen_batch_norm),
+}
+"""Operations on parameters and activations without multiply-accumulates of their own.
+
+By convention, norms and element-wise scales are not counted."""
+
+
+def count(module: nn.Module, call: Callable[[], Any], inputs: Iterable[Tensor], name: str) -> int:
+    """Count the multiply-accumulates of ``call()``, which runs ``module`` on ``inputs``.
+
+    One multiply-accumulate is two FLOPs. The parameters of ``module`` no longer require gradients
+    afterwards.
+
+    Args:
+        module: whose parameters are followed; it should be in evaluation mode.
+        call: a forward pass.
+        inputs: of the pass; all tensors computed from them are activations.
+        name: of the module, for messages.
+
+    Raises:
+        MeasureError: some work would be counted as 0; the message names the module.
+    """
+    tracker = _ParameterTracker(module, inputs, name)
+    counter = FlopCounterMode(display=False, custom_mapping=dict(ADDED))
+    module.requires_grad_(False)  # the counter fails on a trained parameter given to a submodule
+    with torch.no_grad(), _no_fused_attention(), tracker, counter:
+        call()
+    if tracker.missed:
+        raise MeasureError(
+            "the flop counter would silently leave out "
+            + "; ".join(tracker.missed)
+            + ". Write a weighted sum as torch.einsum or matmul, and attention as "
+            "scaled_dot_product_attention, so that its work is counted"
+        )
+    return int(counter.get_total_flops()) // 2
+
+
+@contextmanager
+def _no_fused_attention() -> Iterator[None]:
+    """Switch off the fast path of nn.MultiheadAttention, which the counter does not know."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+Axes = frozenset[int] | None
+"""Axes along which a parameter in a product varies, counted from the last; None if unknown."""
+
+
+class _ParameterTracker(TorchDispatchMode):
+    """Follows parameters, and tensors computed from them alone, until they meet activations.
+
+    A product of a parameter and an activation is followed through sums, casts and views. If it is
+    then summed along an axis of the parameter, the counter has missed a matrix product.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Iterable[Tensor], name: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.missed: dict[str, None] = {}
+        self.module = module
+        self.parameters = {f"{name}.{key}": p for key, p in module.named_parameters()}
+        # The parameters that a tensor is computed from alone.
+        self.origins = WeakTensorKeyDictionary({p: {k} for k, p in self.parameters.items()})
+        self.activations = WeakTensorKeyDictionary(dict.fromkeys(inputs, True))
+        self.products = WeakTensorKeyDictionary()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        tensors, outputs = _tensors((args, kwargs)), _tensors(result)
+        origins: set[str] = set().union(*(self.origins.get(t, ()) for t in tensors))
+        if not any(t in self.activations for t in tensors):
+            for output in outputs:
+                self.origins[output] = origins
+            return result
+        for output in outputs:
+            self.activations[output] = True
+        if func.overloadpacket not in flop_registry and func.overloadpacket not in ADDED:
+            self._check_uncounted(func, args, tensors, outputs, origins)
+        return result
+
+    def _check_uncounted(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        tensors: list[Tensor],
+        outputs: list[Tensor],
+        origins: set[str],
+    ) -> None:
+        op = func.overloadpacket
+        factors: dict[str, Axes] = {}
+        for tensor in tensors:
+            factors |= self.products.get(tensor, {})
+            if op in MULTIPLY:
+                axes = frozenset(i for i, size in enumerate(reversed(tensor.shape)) if size > 1)
+                factors |= dict.fromkeys(self.origins.get(tensor, ()), axes)
+        if op in REDUCE:
+            self._check_reduction(func, args, factors)
+        elif op in MULTIPLY or op in ADD:
+            self._follow(outputs, factors)
+        elif op in MOVE:
+            self._follow(outputs, {n: None for n in factors if _is_matrix(self.parameters[n])})
+        elif "attention" in str(op) or "rnn" in str(op):
+            owners = sorted({self._owner(name) for name in origins})
+            self.missed[f"{op} of {' and '.join(owners) or type(self.module).__name__}"] = None
+        elif op not in HARMLESS:
+            for name in sorted(n for n in origins if _is_matrix(self.parameters[n])):
+                self.missed[f"{name} ({self._owner(name)}), used in {op}"] = None
+
+    def _follow(self, outputs: list[Tensor], factors: dict[str, Axes]) -> None:
+        for output in outputs:
+            if factors:
+                self.products[output] = factors
+
+    def _check_reduction(self, func: Any, args: tuple[Any, ...], factors: dict[str, Axes]) -> None:
+        summed = _summed_axes(func, args)
+        for name, axes in factors.items():
+            if axes is None or axes & summed:
+                what = f"multiplied element-wise, then {func.overloadpacket}"
+                self.missed[f"{name} ({self._owner(name)}), {what}"] = None
+
+    def _owner(self, name: str) -> str:
+        path = name.split(".")[1:-1]
+        return type(self.module.get_submodule(".".join(path))).__name__
+
+
+def _summed_axes(func: Any, args: tuple[Any, ...]) -> frozenset[int]:
+    """Axes that a reduction sums, counted from the last."""
+    rank = args[0].ndim
+    if func.overloadpacket in (aten.avg_pool2d, aten._adaptive_avg_pool2d):
+        return frozenset({0, 1})
+    given = args[1] if len(args) > 1 else None
+    axes = [given] if isinstance(given, int) else (given or range(rank))
+    return frozenset((rank - 1 - axis) if axis >= 0 else -1 - axis for axis in axes)
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    return sum(size > 1 for size in parameter.shape) > 1
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

@@ -5,8 +5,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-from mlbench.engine.cost import measure
-from mlbench.engine.flops import count
+from mlbench.engine.cost import count, measure
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import Efficiency, MeasureError
 from tests.engine import tiny

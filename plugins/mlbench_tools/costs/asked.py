@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from mlbench import registry
+from mlbench.data.labels import uniform_context
 from mlbench.suite import make_suite
 from mlbench.tracks import recipe_of, settle
-from mlbench.types import DatasetCard, Settings, SuiteError, Track
+from mlbench.types import (
+    DatasetCard,
+    Network,
+    Settings,
+    SuiteError,
+    Track,
+    computing_options,
+)
 
 NO_DATA = DatasetCard(title="", bibtex="", licence="", home="")
 """A card without a budget: head options depend on method and track only."""
@@ -33,3 +47,35 @@ def read_models(
         for method in suite.methods
     }
     return heads, suite.backbones
+
+
+def describe(
+    head: str, options: Mapping[str, Any], labels: int, backbone: str, image_size: int, weights: str
+) -> Network:
+    """The network of a head on a backbone, built on the ``meta`` device.
+
+    Args:
+        head: plugin name.
+        options: of the head; the others have their defaults.
+        labels: C.
+        backbone: plugin name.
+        image_size: pixels of a side.
+        weights: ``none``, or a file whose header may change the architecture.
+
+    Raises:
+        PluginError: a plugin is unknown or broken, or cannot serve the case.
+        WeightsError: the file does not fit the backbone.
+    """
+    with torch.device("meta"):
+        trunk = registry.find("backbone", backbone).load()(weights=weights, image_size=image_size)
+        context = uniform_context(labels)
+        made = registry.make("head", head, (trunk.spec, context), options)
+    return Network(
+        backbone=backbone,
+        backbone_options=dict(getattr(trunk, "options", {})),
+        head=head,
+        head_options=computing_options(registry.with_defaults("head", head, options)),
+        labels=labels,
+        image_size=image_size,
+        parameters=sum(p.numel() for module in (trunk, made) for p in module.parameters()),
+    )

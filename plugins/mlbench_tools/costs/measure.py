@@ -121,8 +121,7 @@ def _of_boards(store: Store) -> list[Network]:
 def _asked(
     plugins: str, backbones: str, track: Track | None, labels: int, image_size: int, weights: str
 ) -> list[Network]:
-    from mlbench.measuring import describe
-    from mlbench_tools.costs.asked import read_models
+    from mlbench_tools.costs.asked import describe, read_models
 
     heads, trunks = read_models(plugins, backbones, track)
     found = []

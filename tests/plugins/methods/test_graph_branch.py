@@ -8,7 +8,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from mlbench.contracts.made_up import known_context, made_up_context
-from mlbench.engine.flops import count
+from mlbench.engine.cost import count
 from mlbench.types import Level
 from mlbench_plugins.layers.graph_layers import GraphAttention
 from mlbench_plugins.layers.label_graph import symmetrically_normalised

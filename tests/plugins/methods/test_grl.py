@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mlbench.contracts.made_up import made_up_context
-from mlbench.engine.flops import count
+from mlbench.engine.cost import count
 from mlbench.types import Angles, Level
 from mlbench_plugins.methods.grl import GRL
 from tests.plugins.methods.formulas import assert_same, decouple, pass_messages, pixels

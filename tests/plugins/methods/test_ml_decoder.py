@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mlbench.contracts.made_up import made_up_context
-from mlbench.engine.flops import count
+from mlbench.engine.cost import count
 from mlbench.types import Level
 from mlbench_plugins.methods.ml_decoder import MLDecoder
 from tests.plugins.methods.formulas import assert_follows

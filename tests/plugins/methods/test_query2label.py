@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mlbench.contracts.made_up import made_up_context
-from mlbench.engine.flops import count
+from mlbench.engine.cost import count
 from mlbench.types import Angles, Level
 from mlbench_plugins.layers.transformer import sine_position
 from mlbench_plugins.methods.query2label import Query2Label

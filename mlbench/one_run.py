@@ -221,18 +221,15 @@ def _source(current: _Run, model: MultiLabelModel, name: str, index: Index) -> S
     images = ImageSource(index, transform, seed, workers, decoder, device, read)
     if not probe:
         return images
-    from mlbench.data.cache_entries import purpose
     from mlbench.engine.features import FeatureCache
 
-    identity = feature_identity(spec, model)
-    use, world = purpose(spec), current.world
-    cache = FeatureCache(places, model, identity, use, world, current.progress)
+    identity, use = feature_identity(spec, model), spec.cached_for
+    cache = FeatureCache(places, model, identity, use, current.world, current.progress)
     return cache.source(name, index, images)
 
 
 def _image_cache(current: _Run, index: Index, training: bool) -> Callable[[int], Tensor]:
     """A reader of images that keeps them decoded in the cache."""
-    from mlbench.data.cache_entries import purpose
     from mlbench.data.image_cache import cached_images
     from mlbench.engine.features import images_digest
 
@@ -240,7 +237,7 @@ def _image_cache(current: _Run, index: Index, training: bool) -> Callable[[int],
     versions = {name: version(name) for name in ("torch", "torchvision", "pillow", "numpy")}
     identity = {"images": ask(lambda: images_digest(index)), "versions": versions}
     view, side = transforms.make_view(settings), transforms.square_side(settings, training=training)
-    return cached_images(current.places, purpose(spec), index, view, side, identity)
+    return cached_images(current.places, spec.cached_for, index, view, side, identity)
 
 
 # ------------------------------------------------------------------------------------------ outcome

@@ -13,17 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlbench.files import atomic_write
-from mlbench.types import Places, RunSpec
+from mlbench.types import DataError, Places
 
 IDENTITY = "identity.json"
 """Says what a folder of the cache holds; its time of modification is that of the last use."""
 
 log = logging.getLogger(__name__)
-
-
-def purpose(spec: RunSpec) -> str:
-    """What the entries of the cache that a run reads are for."""
-    return f"{spec.dataset} at {spec.settings.image_size}"
 
 
 def entry_folder(cache: Path, kind: str, what: str, use: str, identity: Mapping[str, Any]) -> Path:
@@ -33,7 +28,7 @@ def entry_folder(cache: Path, kind: str, what: str, use: str, identity: Mapping[
         cache: the cache.
         kind: such as ``features``.
         what: what is in it, for people: "feature maps of train, timm:resnet50".
-        use: the ``purpose`` of the run.
+        use: what it is for (``RunSpec.cached_for``).
         identity: JSON of everything that the content depends on.
 
     Raises:
@@ -92,16 +87,34 @@ def _entry(cache: Path, path: Path, states: Sequence[os.stat_result]) -> CacheEn
     return CacheEntry(str(path.relative_to(cache)), size, used, what, use, mark.exists())
 
 
-def make_room(places: Places, need: int) -> None:
+def make_room(places: Places, need: int, what: str, remedy: str) -> None:
     """Delete entries, the least recently used first, until ``need`` more bytes fit into the limit.
 
     What the matrix needs is kept, even if it is more than the limit. A process that has an entry's
     files open goes on reading them.
+
+    Args:
+        places: the cache and its limit.
+        need: bytes.
+        what: needs them, in the plural, for the message.
+        remedy: ends the message.
+
+    Raises:
+        DataError: the disk has less than ``need`` free.
     """
-    if places.cache_limit is None:
-        return
+    if places.cache_limit is not None:
+        _keep_limit(places, need, places.cache_limit)
+    free = shutil.disk_usage(places.cache).free
+    if need > free:
+        raise DataError(
+            f"the {what} need {need / 2**30:.1f} GiB and {places.cache} has "
+            f"{free / 2**30:.1f} GiB free; {remedy}"
+        )
+
+
+def _keep_limit(places: Places, need: int, limit: int) -> None:
     found = entries(places.cache)
-    excess = sum(entry.size for entry in found) + need - places.cache_limit
+    excess = sum(entry.size for entry in found) + need - limit
     for entry in found:
         if excess > 0 and entry.removable and entry.purpose not in places.cache_needs:
             log.info("deleting %s (%s) to make room in the cache", entry.name, entry.what)

@@ -8,7 +8,6 @@ the cache, and every image is decoded once, when it is first used.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +25,7 @@ from mlbench.data.cached_arrays import CachedArray, pixel_code
 from mlbench.data.decode import load
 from mlbench.types import DataError, Index, Places
 
+ELSEWHERE = "give another folder with MLBENCH_CACHE, or go on without --image-cache"
 _SHAPE = np.dtype("<u4")
 _HEADER = 2 * _SHAPE.itemsize
 """A row begins with height and width; zeros fill it up to the size of the largest image."""
@@ -43,7 +43,7 @@ def cached_images(
 
     Args:
         places: the cache, its limit, and the number of threads.
-        use: what the images are for (see ``cache_entries.purpose``).
+        use: what the images are for (``RunSpec.cached_for``).
         index: the images.
         view: decodes and resizes.
         side: of the square to keep; None keeps the decoded image (``transforms.square_side``).
@@ -70,16 +70,9 @@ def cached_images(
     except OSError as error:
         raise DataError(
             f"decoded images cannot be kept in {places.cache} ({os.strerror(error.errno or 0)}); "
-            "give another folder with MLBENCH_CACHE, or go on without --image-cache"
+            f"{ELSEWHERE}"
         ) from error
-    make_room(places, array.bytes_missing)
-    free = shutil.disk_usage(folder).free
-    if array.bytes_missing > free:
-        raise DataError(
-            f"the {what} need {array.bytes_missing / 2**30:.1f} GiB and {places.cache} has "
-            f"{free / 2**30:.1f} GiB free; make room, give another folder with MLBENCH_CACHE, or "
-            "go on without --image-cache"
-        )
+    make_room(places, array.bytes_missing, what, f"make room, {ELSEWHERE}")
     return lambda position: _unpack(array.read(np.array([position]))[0])
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ class FeatureCache:
         places: the cache, and its limit.
         model: on its device.
         identity: all that changes the maps of an image, besides its pixels.
-        purpose: what the maps are for (see ``cache_entries.purpose``).
+        purpose: what the maps are for (``RunSpec.cached_for``).
     """
 
     places: Places
@@ -81,7 +80,7 @@ class FeatureCache:
                 i: self._array(folder, i, name, (len(index), *maps[i].shape[1:]), images)
                 for i in levels_read(self.model.head, maps)
             }
-            self._complete(list(levels.values()), list(levels), name, index, images)
+            self._complete(levels, name, index, images)
         except OSError as error:
             raise DataError(
                 f"feature maps cannot be written to {self.places.cache} ({error.strerror}); {ROOM}"
@@ -126,47 +125,33 @@ class FeatureCache:
             return backbone(self.model.normalized(on_device))
 
     def _complete(
-        self,
-        arrays: Sequence[CachedArray],
-        levels: Sequence[int],
-        name: str,
-        index: Index,
-        images: Source,
+        self, levels: Mapping[int, CachedArray], name: str, index: Index, images: Source
     ) -> None:
         """Write the rows that are missing or damaged in arrays that are not finished."""
         world = self.world
-        todo = world.broadcast([i for i, array in enumerate(arrays) if not array.finished])
+        todo = world.broadcast([i for i, array in levels.items() if not array.finished])
         if not todo:
             return
         self.progress.stage(f"feature maps of {name}")
-        world.ask_leader(lambda: self._make_space(sum(arrays[i].bytes_missing for i in todo)))
+        need = sum(levels[i].bytes_missing for i in todo)
+        world.ask_leader(lambda: make_room(self.places, need, "feature maps", ROOM))
         starts = range(world.rank * BATCH, len(index), world.size * BATCH)
         mine = [np.arange(i, min(i + BATCH, len(index))) for i in starts]
 
         def missing() -> Iterator[Positions]:
             for chunk in mine:
                 self.progress.count(int(chunk[0]), len(index))
-                if not all(arrays[i].valid(chunk) for i in todo):
+                if not all(levels[i].valid(chunk) for i in todo):
                     yield chunk
 
         with torch.inference_mode():
             for batch in batches(images, index, missing(), device=self.model.mean.device):
                 maps = self._maps(self.model.backbone, batch.inputs)
                 for i in todo:
-                    arrays[i].write(batch.positions, _half(maps[levels[i]]))
+                    levels[i].write(batch.positions, _half(maps[i]))
         world.wait()
         for i in todo:
-            arrays[i].finish()
-
-    def _make_space(self, need: int) -> None:
-        make_room(self.places, need)
-        folder = self.places.cache
-        free = shutil.disk_usage(folder).free
-        if need > free:
-            raise DataError(
-                f"the feature maps need {need / 2**30:.1f} GiB and {folder} has "
-                f"{free / 2**30:.1f} GiB free; {ROOM}"
-            )
+            levels[i].finish()
 
 
 def images_digest(index: Index) -> str:

@@ -13,7 +13,6 @@ from typing import Protocol
 
 import torch
 
-from mlbench.data.cache_entries import purpose
 from mlbench.engine.distributed import World
 from mlbench.files import sweep
 from mlbench.one_run import run
@@ -59,7 +58,7 @@ def execute(
     if world.leads:
         sweep([*places.results.rglob(".*.tmp"), *places.cache.rglob(".*.tmp")])
     if places.cache_limit is not None:
-        needs = tuple({purpose(spec) for spec in specs})
+        needs = tuple({spec.cached_for for spec in specs})
         places = places.model_copy(update={"cache_needs": needs})
     outcomes = []
     for i, spec in enumerate(specs):

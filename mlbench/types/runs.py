@@ -108,6 +108,11 @@ class RunSpec(Value):
         made_of = f"{self.settings.backbone}, {self.settings.loss}, seed {self.seed}"
         return f"{self.method} on {self.dataset} ({made_of})"
 
+    @property
+    def cached_for(self) -> str:
+        """What the entries of the cache that the run reads are for."""
+        return f"{self.dataset} at {self.settings.image_size}"
+
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, fields: Any) -> Any:
@@ -171,7 +176,7 @@ class Places(Value):
         cache: synthetic images, the list of checked files, feature maps of the probe track, decoded
             images.
         cache_limit: bytes of the cache above which the least recently used is deleted.
-        cache_needs: what is kept: see ``data.cache_entries.purpose``.
+        cache_needs: what is kept: see ``RunSpec.cached_for``.
         image_cache: keep decoded images in the cache.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         workers: threads per process that load data.

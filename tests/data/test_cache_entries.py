@@ -67,7 +67,7 @@ def test_entries_come_by_their_last_use(filled):
 )
 def test_the_least_recently_used_go_and_what_is_needed_stays(filled, limit, needs, left, caplog):
     places = Places(results=filled, cache=filled, cache_limit=limit, cache_needs=needs)
-    make_room(places, 80 * KIB)
+    make_room(places, 80 * KIB, "maps", "make room")
     found = what(filled)
     assert [name for name in found if name.startswith("maps")] == [f"maps {name}" for name in left]
     assert len(found) == len(left) + 3

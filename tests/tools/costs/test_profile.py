@@ -76,7 +76,10 @@ def test_the_totals_are_those_of_the_committed_records(record):
     total = trunk.cost.parameters + head.cost.parameters
     assert total == cost.parameters_backbone + cost.parameters_head
     assert trunk.cost.gmacs == pytest.approx(cost.gmacs_backbone, rel=1e-9)
-    assert head.cost.gmacs == pytest.approx(cost.gmacs_head, rel=1e-9)
+    if record.numbers:
+        assert head.cost.gmacs == pytest.approx(cost.gmacs_head, rel=1e-9)
+    else:  # label branches that are constant at inference were counted then
+        assert 0 < head.cost.gmacs <= cost.gmacs_head * (1 + 1e-9)
 
 
 def test_costs_grow_with_the_labels_up_to_9605(cli):

@@ -60,7 +60,9 @@ def one_of_each_method():
 def test_committed_records_are_clean_but_for_their_age(record, tmp_path):
     report = verified(tmp_path, pack_file.make(record, STORE.predictions(record)))
     assert warnings(report).startswith("made by other code than is installed"), report
-    assert len(report.of("warning")) == 1
+    others = report.of("warning")[1:]  # a label branch that is constant is not counted any more
+    assert all("gmacs_head" in remark.text for remark in others)
+    assert not others or record.spec.method in ("ssgrl", "msrn")
     assert report.checks == ["run id", "data", "scores", "settings", "costs"]
 
 
@@ -261,7 +263,7 @@ def test_a_head_with_label_vectors_of_a_file_may_have_another_size(tmp_path):
     text = warnings(verified(tmp_path, make(other, predictions)))
     assert "parameters_head is not what ssgrl with 80 labels has" in text
     usual = make(named(other, words="cooccurrence"), predictions)
-    assert [check for check, _ in findings(verified(tmp_path, usual))] == ["costs"]
+    assert {check for check, _ in findings(verified(tmp_path, usual))} == {"costs"}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,16 @@ MARKUP = re.compile(
 follows are not markup; they stay as they are, so that the file is easy to read."""
 FORMULA = re.compile(r"[=+\-@\t\r]")
 """The start of a cell that a spreadsheet would evaluate."""
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "\N{EN DASH}": "--",
+}
+"""Characters that a backslash before them would not escape."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -58,6 +68,12 @@ def p_value(p: float) -> str:
 def escaped(text: str) -> str:
     """Escape text for a cell of a Markdown table."""
     return MARKUP.sub(r"\\\g<0>", one_line(text)).replace("<", "&lt;")
+
+
+def latex_escaped(text: str) -> str:
+    """Escape text for a cell of a LaTeX table, as ``asLatex`` in ``page/assets/copy.js``."""
+    cell = re.sub(r"[&%$#_{}\\~^<>\u2013|]", lambda m: LATEX.get(m[0], rf"\{m[0]}"), one_line(text))
+    return f"{{}}{cell}" if cell.startswith(("[", "*")) else cell
 
 
 def fenced(lines: Sequence[str], language: str) -> list[str]:

@@ -17,8 +17,8 @@ from mlbench.boards.rows import Row
 Standing = Literal["front", "maybe", "behind"]
 """On the front by mAP; possibly on it, given the intervals; or behind it."""
 LEGEND = (
-    "Pareto front (no other row has as much mAP at less cost, or more at as much): G by GMACs, "
-    "P by parameters, L by latency; in brackets where the intervals leave it open."
+    "Pareto: the costs by which no other row has as much mAP at less cost, or more at as much, by "
+    "the measured values."
 )
 
 
@@ -115,18 +115,18 @@ def _dominated(
 
 
 def marks(rows: Sequence[Row]) -> list[str]:
-    """Return a cell per row, such as ``G(P)L`` (see ``LEGEND``).
+    """Return for each row the costs on whose front it is, such as ``GMACs, latency``.
 
-    Several places of measurement are numbered in alphabetical order: ``L1``, ``L2``.
+    Several places of measurement are numbered in alphabetical order: ``latency (1)``.
     """
     found = fronts(rows)
     places = [front.where for front in found if front.cost == "latency"]
     cells: list[list[str]] = [[] for _ in rows]
     for front in found:
-        letter = front.cost[0].upper()
+        name = str(front.cost).replace("parameters", "params")
         if front.cost == "latency" and len(places) > 1:
-            letter += str(places.index(front.where) + 1)
+            name += f" ({places.index(front.where) + 1})"
         for cell, standing in zip(cells, front.standings, strict=True):
-            if standing != "behind" and standing is not None:
-                cell.append(letter if standing == "front" else f"({letter})")
-    return ["".join(cell) for cell in cells]
+            if standing == "front":
+                cell.append(name)
+    return [", ".join(cell) for cell in cells]

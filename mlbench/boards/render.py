@@ -1,4 +1,4 @@
-"""Render tables for a terminal, as Markdown and as CSV. Equal tables give equal bytes."""
+"""Render tables as Markdown, CSV and LaTeX. Equal tables give equal bytes."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from mlbench.boards import pareto
 from mlbench.boards.latency import Speed
 from mlbench.boards.markup import escaped as escaped
-from mlbench.boards.markup import fenced, grid, span, spreadsheet
+from mlbench.boards.markup import fenced, grid, latex_escaped, spreadsheet
 from mlbench.boards.markup import one_line as one_line
 from mlbench.boards.rows import PLACES, Row, Table
 from mlbench.files import atomic_write
 from mlbench.text import count, plural
 from mlbench.types import OLD_AVERAGE, StoreError
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-OVER_IMAGES = "mAP in percent with its 95 % bootstrap interval over {images}s."
+OVER_IMAGES = "mAP in percent; interval: its 95 % bootstrap interval over {images}s."
 OVER_TRAINING = (
-    "mAP in percent, over n seeds their mean ± their standard deviation, with the 95 % interval of "
-    "the mean over {images}s (bootstrap) and training."
+    "mAP in percent, the mean over the seeds (sd: their standard deviation); interval: the 95 % "
+    "interval of this mean over {images}s (bootstrap) and training."
 )
 OLD_MARK = "†"
 RATIO = (
@@ -48,10 +45,6 @@ SPEED_COLUMNS = {
     "measured_on": "place",
 }
 """Column of a CSV file -> field of ``Speed``."""
-THROUGHPUT = ("batch 16 (ms)", "images/s")
-"""Columns that a terminal leaves out."""
-WORD = 16
-"""Longest word that widens a column in a terminal; longer ones are broken."""
 FEW_IMAGES = 50
 """With fewer test images, bootstrap intervals cover much less than their nominal level."""
 OTHER_CODE = (
@@ -77,42 +70,10 @@ class Column(NamedTuple):
         """True if all cells are equal."""
         return len(set(self.cells)) == 1
 
-
-def terminal(tables: Sequence[Table]) -> RenderableType:
-    """Return one rich table per board; it fits 80 columns if names are short."""
-    from rich.console import Group
-
-    return Group(*(part for table in tables for part in _render_board(table)))
-
-
-def _render_board(table: Table) -> list[RenderableType]:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    columns, notes = _columns(table), _notes(table)
-    same = [c for c in columns if c.name in ("size", "epochs") and c.constant]
-    if same:
-        notes.append(f"All: {', '.join(f'{c.name} {c.cells[0]}' for c in same)}.")
-        columns = [c for c in columns if c not in same]
-    columns = [c for c in columns if c.name not in THROUGHPUT]
-    drawn = RichTable(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    for column in columns:
-        wraps = column.side == "left" or column.name == "mAP"
-        words = [len(word) for cell in column.cells for word in cell.split()]
-        drawn.add_column(
-            Text(column.name.replace(" (", "\n(")),
-            justify=column.side,
-            overflow="fold",
-            no_wrap=not wraps,
-            min_width=0 if column.name == "variant" else min(WORD, max(words, default=0)),
-        )
-    for row in zip(*(column.cells for column in columns), strict=True):
-        drawn.add_row(*(Text(one_line(cell)) for cell in row))
-    notes += [f"Not ranked: {line}" for line in _diverged(table)]
-    title = Text(one_line(_title(table)), style="bold")
-    items = [Text(f"- {one_line(note)}") for note in notes]
-    return [title, *([drawn] if table.rows else []), *items, Text("")]
+    @property
+    def empty(self) -> bool:
+        """True if no cell says anything."""
+        return not set(self.cells) - {"", "-"}
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -120,12 +81,12 @@ def markdown(tables: Sequence[Table]) -> str:
     return "\n".join(map(_section, tables))
 
 
-def csv(table: Table) -> str:
-    """Return a line per row of the board, with a column per number; cells are never formulas."""
+def csv(*tables: Table) -> str:
+    """Return a line per row of the boards, with a column per number; cells are never formulas."""
     import pandas as pd
 
     lines = []
-    for row in table.rows:
+    for board, row in ((table, row) for table in tables for row in table.rows):
         plain = row.model_dump(exclude={"speeds", "run_ids", "commands"})
         plain = {k: round(v, 6) if isinstance(v, float) else v for k, v in plain.items()}
         for name, field in SPEED_COLUMNS.items():
@@ -133,15 +94,48 @@ def csv(table: Table) -> str:
             plain[name] = " / ".join(f"{v:.3f}" if isinstance(v, float) else f"{v}" for v in values)
         plain["run_ids"] = " ".join(row.run_ids)
         plain["commands"] = "\n".join(row.commands)
-        plain |= {"data_set": table.identity, "track": table.track}
+        plain |= {"data_set": board.identity, "track": board.track}
         lines.append({k: spreadsheet(v) if isinstance(v, str) else v for k, v in plain.items()})
     apart = ("rank", "rank_worst", "first_weights", "speeds", "run_ids", "commands")
-    columns = [
+    head = [
         *("data_set", "track", "rank", "rank_worst"),
         *(name for name in Row.model_fields if name not in apart),
         *(*SPEED_COLUMNS, "run_ids", "commands"),
     ]
-    return str(pd.DataFrame(lines, columns=columns).to_csv(index=False, lineterminator="\n"))
+    return str(pd.DataFrame(lines, columns=head).to_csv(index=False, lineterminator="\n"))
+
+
+def latex(tables: Sequence[Table]) -> str:
+    """Return a ``tabular`` of each board for the package booktabs: mAP and costs.
+
+    The best mAP is bold; an asterisk marks those that are not significantly worse.
+    """
+    return "\n".join(map(_tabular, tables))
+
+
+def _tabular(table: Table) -> str:
+    named = {column.name: column for column in columns(table)}
+    several = [n for n in ("loss", "variant") if not (named[n].constant or named[n].empty)]
+    costs = [n for n in ("GMACs", "params (M)", "latency (ms)") if not named[n].empty]
+    kept = [named[n] for n in ("method", "backbone", *several, "mAP", "interval", *costs)]
+    cells = [[latex_escaped(cell) for cell in column.cells] for column in kept]
+    scores = cells[kept.index(named["mAP"])]
+    best = scores[0] if scores else ""
+    for i, score in enumerate(scores):
+        if score == best:
+            scores[i] = rf"\textbf{{{score}}}"
+        elif table.wins[0][i] == "=":
+            scores[i] = rf"{score}$^{{\ast}}$"
+    head = [latex_escaped(column.name) for column in kept]
+    lines = [" & ".join(line) + r" \\" for line in (head, *zip(*cells, strict=True))]
+    sides = "".join(column.side[0] for column in kept)
+    return "\n".join(
+        [
+            f"% {one_line(title(table))}. Bold: the best mAP; asterisk: not significantly worse.",
+            *(rf"\begin{{tabular}}{{{sides}}}", r"\toprule", lines[0], r"\midrule"),
+            *(*lines[1:], r"\bottomrule", r"\end{tabular}", ""),
+        ]
+    )
 
 
 def write(tables: Sequence[Table], folder: Path) -> list[Path]:
@@ -169,16 +163,25 @@ def write(tables: Sequence[Table], folder: Path) -> list[Path]:
     return files
 
 
-def _columns(table: Table) -> list[Column]:
-    """Return the columns of a board, without empty ``variant`` and ``front`` columns."""
+def columns(table: Table) -> list[Column]:
+    """Return all columns of a board, also empty ones."""
     rows = table.rows
-    columns = [
-        Column("#", "right", [span(row.rank, row.rank_worst) for row in rows]),
+    ties = [row.rank_worst - row.rank for row in rows]
+    seeds = [
+        str(r.seeds) if r.deviation is None else f"{r.seeds} (sd {r.deviation:.2f})" for r in rows
+    ]
+    return [
+        Column("#", "right", [str(row.rank) for row in rows]),
+        Column("ties", "right", [str(n) if n > 0 else "-" for n in ties]),
         Column("method", "left", [row.method for row in rows]),
         Column("backbone", "left", [row.backbone for row in rows]),
         Column("loss", "left", [row.loss for row in rows]),
         Column("variant", "left", [row.variant for row in rows]),
-        Column("mAP", "right", [_map_cell(row) for row in rows]),
+        Column("mAP", "right", [_score(row) for row in rows]),
+        Column("interval", "right", [_interval(row) for row in rows]),
+        Column(
+            "seeds", "right", seeds if table.training_deviation is not None else ["" for _ in rows]
+        ),
         Column("CF1", "right", [_number(row.CF1, PLACES) for row in rows]),
         Column("OF1", "right", [_number(row.OF1, PLACES) for row in rows]),
         Column("GMACs", "right", [_number(row.gmacs, 2) for row in rows]),
@@ -186,13 +189,11 @@ def _columns(table: Table) -> list[Column]:
         _speed_column("latency (ms)", table, lambda speed: speed.ms, 1),
         _speed_column("batch 16 (ms)", table, lambda speed: speed.ms_16, 1),
         _speed_column("images/s", table, lambda speed: speed.images_per_second, 0),
-        Column("front", "left", pareto.marks(rows)),
+        Column("Pareto", "left", pareto.marks(rows)),
         Column("size", "right", [str(row.image_size) for row in rows]),
         Column("epochs", "right", [str(row.epochs) for row in rows]),
         Column("run", "left", [" ".join(run_id[:8] for run_id in row.run_ids) for row in rows]),
     ]
-    optional = ("variant", "front", *THROUGHPUT)
-    return [c for c in columns if c.name not in optional or set(c.cells) - {"", "-"}]
 
 
 def _places(table: Table) -> dict[str, str]:
@@ -201,10 +202,12 @@ def _places(table: Table) -> dict[str, str]:
     return {place: f"({i})" for i, place in enumerate(places, start=1)}
 
 
-def _map_cell(row: Row) -> str:
-    spread = "" if row.deviation is None else f" ±{row.deviation:.{PLACES}f} (n={row.seeds})"
-    mark = OLD_MARK if row.first_weights > OLD_AVERAGE else ""
-    return f"{row.mAP:.{PLACES}f}{mark} [{row.low:.1f},{row.high:.1f}]{spread}"
+def _score(row: Row) -> str:
+    return f"{row.mAP:.{PLACES}f}{OLD_MARK if row.first_weights > OLD_AVERAGE else ''}"
+
+
+def _interval(row: Row) -> str:
+    return f"{row.low:.1f}\N{EN DASH}{row.high:.1f}"
 
 
 def _speed_column(
@@ -227,7 +230,8 @@ def _number(value: float | None, places: int) -> str:
     return "-" if value is None else f"{value:.{places}f}"
 
 
-def _title(table: Table) -> str:
+def title(table: Table) -> str:
+    """Return the heading of a board."""
     return table.board.title + ("" if table.known else ", incomplete or unknown data")
 
 
@@ -242,7 +246,7 @@ def few_images(table: Table) -> str:
     )
 
 
-def _notes(table: Table) -> list[str]:
+def notes(table: Table) -> list[str]:
     """Return the notes that explain the numbers of a board."""
     scored = f"{count(table.test_images, table.images)}, {count(table.classes, 'label')}"
     if table.left_out:
@@ -250,30 +254,30 @@ def _notes(table: Table) -> list[str]:
     interval = OVER_IMAGES if table.training_deviation is None else OVER_TRAINING
     interval = interval.format(images=table.images)
     few = few_images(table)
-    notes = [f"{scored}. {interval}", *([few] if few else []), *_rank_notes(table), COST]
+    lines = [f"{scored}. {interval}", *([few] if few else []), *_rank_notes(table), COST]
     if not table.known:
-        notes.insert(
+        lines.insert(
             0, "; ".join(("Not an edition that the card of the data set knows", *table.coverage))
         )
     if not table.current:
-        notes.insert(0, OTHER_CODE)
+        lines.insert(0, OTHER_CODE)
     old = [row for row in table.rows if row.first_weights > OLD_AVERAGE]
     if old:
         shares = "; ".join(f"{row.title} {row.first_weights:.0%}" for row in old)
-        notes.append(
+        lines.append(
             f"{OLD_MARK} Of the moving average that was scored, a part still are the weights after "
             f"the first step, because training was short for its decay: {shares}."
         )
     if table.untuned:
-        notes.append(f"{UNTUNED}: {', '.join(table.untuned)}.")
-    notes += _speed_notes(table)
+        lines.append(f"{UNTUNED}: {', '.join(table.untuned)}.")
+    lines += _speed_notes(table)
     if any(pareto.marks(table.rows)):
-        notes.append(pareto.LEGEND)
+        lines.append(pareto.LEGEND)
     if table.labels is not None:
-        notes.append(f"Labels: {', '.join(table.labels)}.")
+        lines.append(f"Labels: {', '.join(table.labels)}.")
     if table.options:
-        notes.append(f"Options that differ by loss: {'; '.join(table.options)}.")
-    return notes
+        lines.append(f"Options that differ by loss: {'; '.join(table.options)}.")
+    return [*lines, *_diverged(table)]
 
 
 def _speed_notes(table: Table) -> list[str]:
@@ -297,9 +301,9 @@ def _rank_notes(table: Table) -> list[str]:
     if len(table.rows) < 2:
         return []
     notes = [
-        "Rows are sorted by mAP. #: the ranks that are not ruled out with 95 % confidence, from "
-        "1 + the number of significantly better rows to the number of rows not significantly worse "
-        "(paired over images, Holm over all pairs of the board)."
+        "Rows are sorted by mAP. #: the rank, 1 + the number of significantly better rows; ties: "
+        "how many other rows are neither significantly better nor worse (95 % confidence, paired "
+        "over images, Holm over all pairs of the board)."
     ]
     if table.training_deviation is None:
         notes.append(
@@ -320,18 +324,17 @@ def _rank_notes(table: Table) -> list[str]:
 
 
 def _diverged(table: Table) -> list[str]:
-    return [f"{run.title} ({run.run_id}): {run.error}" for run in table.diverged]
+    return [f"Not ranked: {run.title} ({run.run_id}): {run.error}" for run in table.diverged]
 
 
 def _section(table: Table) -> str:
-    lines = [f"# {escaped(_title(table))}", ""]
+    lines = [f"# {escaped(title(table))}", ""]
     if table.rows:
-        columns = _columns(table)
-        numbers = [column.name for column in columns if column.side == "right"]
-        cells = zip(*(column.cells for column in columns), strict=True)
-        lines += [*grid([column.name for column in columns], numbers, cells), ""]
-    lines += [f"- {escaped(note)}" for note in _notes(table)]
-    lines += [f"- Not ranked: {escaped(line)}" for line in _diverged(table)]
+        kept = [column for column in columns(table) if not column.empty]
+        numbers = [column.name for column in kept if column.side == "right"]
+        cells = zip(*(column.cells for column in kept), strict=True)
+        lines += [*grid([column.name for column in kept], numbers, cells), ""]
+    lines += [f"- {escaped(note)}" for note in notes(table)]
     made: dict[str, list[str]] = defaultdict(list)
     for row in table.rows:
         for command in row.commands:
@@ -364,7 +367,7 @@ def _listed(tables: Sequence[Table]) -> list[str]:
         link = f"[{escaped(table.board.scored)}{code}]({_file_name(table)}.md)"
         runs = sum(row.seeds for row in table.rows) + len(table.diverged)
         winner = best.title if best else "-"
-        score = _map_cell(best) if best else "-"
+        score = f"{_score(best)} ({_interval(best)})" if best else "-"
         cells = (link, table.track, str(runs), escaped(winner), escaped(score))
         lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from mlbench.boards.latency import Speed, Speeds
@@ -229,17 +231,23 @@ def select(
 
     Args:
         tables: boards to select from.
-        dataset: an edition, or the beginning of its name if no edition has this name; None for all.
+        dataset: an edition; if no edition has this name, the data set as ``mlbench run --datasets``
+            names it, such as ``manifest:photos.csv``, or the beginning of editions; None for all.
         track: None for all.
     """
     given = list(tables)
-    exact = any(table.identity == dataset for table in given)
-    return [
-        table
-        for table in given
-        if (table.identity == dataset if exact else table.identity.startswith(dataset or ""))
-        and track in (None, table.track)
-    ]
+    name = dataset or ""
+    kind, colon, file = name.partition(":")
+    edition = re.compile(rf"{re.escape(PurePath(file).stem)}-[0-9a-f]{{8}}(-|$)")
+
+    def matches(table: Table) -> bool:
+        if colon and kind == table.dataset.partition(":")[0]:
+            return name == table.dataset or edition.match(table.identity) is not None
+        return table.identity.startswith(name)
+
+    exact = [table for table in given if table.identity == dataset]
+    chosen = exact or [table for table in given if matches(table)]
+    return [table for table in chosen if track in (None, table.track)]
 
 
 def _table(

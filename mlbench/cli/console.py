@@ -68,7 +68,9 @@ Results = Annotated[Path, typer.Option(help="Folder of the results.")]
 Edition = Annotated[
     str | None,
     typer.Option(
-        "--dataset", help="Only this edition, e.g. coco-mini, or all that begin with this text."
+        "--dataset",
+        help="Only this edition, e.g. coco-mini, all that begin with this text, or a data set as "
+        "in manifest:photos.csv.",
     ),
 ]
 OnlyTrack = Annotated[Track | None, typer.Option("--track", help="Only this track.")]

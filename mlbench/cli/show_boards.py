@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
-from mlbench.boards import render
+from mlbench.boards import fitting, render
 from mlbench.boards.rows import Table, select, tables
 from mlbench.cli.console import console, errors
 from mlbench.store import Store
@@ -87,20 +87,39 @@ def write(boards: Boards) -> None:
         errors.print(f"written to {folder}", markup=False, highlight=False)
 
 
-def show(chosen: Sequence[Table], run_ids: Set[str] | None = None) -> None:
+def column_names(text: str | None) -> list[str]:
+    """Read a list of columns such as ``mAP,GMACs``.
+
+    Raises:
+        SuiteError: there is no such column.
+    """
+    names = {name.lower(): name for name in (*fitting.ALWAYS, *fitting.OTHERS)}
+    given = [name.strip() for name in text.split(",")] if text else []
+    for name in given:
+        if name.lower() not in names:
+            raise SuiteError(f"--columns: {name!r} is not one of {', '.join(names.values())}")
+    return [names[name.lower()] for name in given]
+
+
+def show(
+    chosen: Sequence[Table], run_ids: Set[str] | None = None, columns: Sequence[str] = ()
+) -> None:
     """Print boards.
 
     Args:
         chosen: the boards.
         run_ids: print only rows with one of these runs; their ranks are those of the whole board.
+        columns: names of the columns to print.
     """
     parts = chosen if run_ids is None else [_select_rows(table, run_ids) for table in chosen]
     if parts:
-        console.print(render.terminal(parts))
+        console.print(fitting.terminal(parts, console.width, columns))
     for table, part in zip(chosen, parts, strict=True):
-        if others := len(table.rows) - len(part.rows):
-            rows = count(others, "row")
-            text = f"{table.name}: {rows} of other runs not shown; the ranks include them"
+        if len(part.rows) < len(table.rows):
+            text = (
+                f"{table.name}: {len(part.rows)} of {count(len(table.rows), 'row')} shown, ranked "
+                "among all of them; `mlbench leaderboard` prints the whole board"
+            )
             errors.print(text, markup=False, highlight=False)
 
 

@@ -5,14 +5,15 @@ import re
 import pytest
 from rich.console import Console
 
-from mlbench.boards.render import csv, markdown, terminal, write
+from mlbench.boards.fitting import terminal
+from mlbench.boards.render import csv, latex, markdown, write
 from mlbench.boards.rows import tables
 from tests.store.made import made_cost, made_record
 
 
-def shown(made, width=200):
+def shown(made, width=200, columns=()):
     console = Console(file=io.StringIO(), width=width)
-    console.print(terminal(made))
+    console.print(terminal(made, width, columns))
     return console.file.getvalue()
 
 
@@ -38,8 +39,14 @@ def made():
 def test_a_board_says_all_that_is_needed(made, render):
     text = render(made)
     for part in (
-        *("coco-mini, probe track", "53.00 [46.7,59.3] ±1.41 (n=2)", "51.00 [39.4,62.6]", "40.00"),
-        *("over n seeds their mean", "sd 1.41 between seeds", "ratios to the bare backbone"),
+        *(
+            "coco-mini, probe track",
+            "53.00",
+            "46.7\N{EN DASH}59.3",
+            "2 (sd 1.41)",
+            "39.4\N{EN DASH}62.6",
+        ),
+        *("the mean over the seeds", "sd 1.41 between seeds", "ratios to the bare backbone"),
         *("2.00", "11.5", "12.5", "AMD EPYC, 1 thread, fp32, eager", "224", "nan at step 7"),
         *("4 test images, 3 labels", "incomplete or unknown data"),
     ):
@@ -57,7 +64,7 @@ def test_an_average_of_too_few_steps_is_marked_and_explained():
     old = made_record("msrn", 52.0, settings={"ema_decay": 0.9}, train_images=64)
     (table,) = tables([made_record(), old])
     text = markdown([table])
-    assert "52.00† [" in text and text.count("†") == 2
+    assert "52.00† |" in text and text.count("†") == 2
     # 2 steps in each of 3 epochs
     assert f"short for its decay: msrn, resnet18, bce {0.9**5:.0%}" in text
 
@@ -65,7 +72,9 @@ def test_an_average_of_too_few_steps_is_marked_and_explained():
 def test_markdown_is_a_table_with_the_best_first(made):
     header, rule, first, second = cells(markdown(made[:1]))
     assert len(header) == len(rule) == len(first) == len(second)
-    assert [first[header.index(n)] for n in ("#", "method")] == ["1\N{EN DASH}2", "msrn"]
+    assert [first[header.index(n)] for n in ("#", "ties", "method")] == ["1", "1", "msrn"]
+    costs = "GMACs, params, latency"
+    assert [row[header.index("Pareto")] for row in (first, second)] == [costs, ""]
     assert second[header.index("method")] == "ssgrl"
 
 
@@ -115,12 +124,41 @@ def test_a_speed_that_is_not_to_be_trusted_says_why():
     assert told == {"ssgrl": "busy", "gap": "unsteady"}
 
 
-def test_a_terminal_of_80_columns_shows_every_number(made):
-    text = shown(made[:1], width=80)
-    assert max(map(len, text.splitlines())) <= 80
-    numbers = "53.00 [46.7,59.3] ±1.41 (n=2) 51.00 40.00 2.00 11.5 12.5"
-    for number in numbers.split():
-        assert number in text
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_a_terminal_leaves_out_whole_columns_and_names_them(width):
+    """Every row keeps what tells it from others, and its runs, in lines that are never cut."""
+    long = {"settings": {"backbone": "timm:mobilenetv1_100", "loss": "weighted_bce"}}
+    records = [
+        made_record(),
+        *(made_record("transformer_head", 52.0, spec={"seed": n}, **long) for n in range(3)),
+        made_record("gap", 40, settings={"optimizer": {"lr": 0.5}}),
+        made_record("gap", 41, settings={"optimizer": {"lr": 0.25}}),
+    ]
+    made = tables(records, costs=[made_cost(record) for record in records[:1]])
+    text = shown(made, width)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert all(record.run_id[:8] in text for record in records)
+    assert ("weighted_bce" in text and "transformer_head" in text) or width < 80
+    heading = " ".join(line for line in lines[1:4])
+    dropped = " ".join(text.split()).partition("Left out to fit")[2].partition(".")[0]
+    for name in ("latency", "GMACs", "ties", "interval", "params", "CF1", "epochs"):
+        assert (name in heading) != (name in dropped or name == "epochs")
+    assert (dropped == "") == (width == 200)
+
+
+def test_columns_are_chosen_by_name(made):
+    text = shown(made[:1], columns=("OF1", "mAP"))
+    assert text.splitlines()[1].split() == ["OF1", "mAP", "run"] and "Left out" not in text
+
+
+def test_latex_marks_the_best_and_what_is_not_worse(made):
+    text = latex(made[:1])
+    assert r"msrn & resnet18 & \textbf{53.00} & 46.7--59.3 & 2.00 & 11.5 & 12.5 \\" in text
+    assert r"ssgrl & resnet18 & 51.00$^{\ast}$ & 39.4--62.6" in text
+    assert r"a\_b\%" in latex(tables([made_record("a_b%")]))
+    far = made_record("gap", 5.0, average_precision=(5.0, 5.0, 5.0))
+    assert "5.00 &" in latex(tables([made_record(), far]))
 
 
 def test_csv_has_every_number_apart(made):

@@ -14,9 +14,9 @@ def test_ranks_are_those_of_paired_differences(cli, store):
         write(store, method, 0.1 if method == "msrn" else 1.5, noise=i)
     ended = cli("leaderboard")
     assert ended.code == 0, ended.err
-    first = [line.split()[:2] for line in ended.out.splitlines() if "resnet18 bce" in line]
-    tied = "1\N{EN DASH}2"
-    assert [rank for rank, _ in first] == [tied, tied, "3"] and first[2] == ["3", "msrn"]
+    words = [line.split()[:3] for line in ended.out.splitlines()]
+    ranks = {word[2]: word[:2] for word in words if word[2:] and word[2] in ("gap", "gmp", "msrn")}
+    assert ranks == {"gap": ["1", "1"], "gmp": ["1", "1"], "msrn": ["3", "-"]}
     assert "msrn" in (store.root / "leaderboards" / "coco-mini-probe.md").read_text()
 
 
@@ -24,6 +24,29 @@ def test_options_that_no_column_shows_stand_below(cli, store):
     write(store, "gap", settings={"head_options": {"prior_bias": True}})
     write(store, "gap", noise=2, settings={"loss": "asl"})
     assert "gap: prior_bias=True (bce)" in cli("leaderboard").out
+
+
+def test_boards_are_printed_in_other_formats(cli, store):
+    for method, identity in (("gap", "coco-mini"), ("gmp", "voc2007")):
+        write(store, method, identity=identity, spec={"data": method * 8})
+    csv = cli("leaderboard", "--csv").out.splitlines()
+    assert csv[0].startswith("data_set,track,rank") and len(csv) == 3
+    assert cli("leaderboard", "--markdown").out.count("| # |") == 2
+    assert cli("leaderboard", "--latex").out.count(r"\toprule") == 2
+    chosen = cli("leaderboard", "--columns", "map,of1", "--dataset", "coco-mini")
+    assert chosen.out.splitlines()[1].split() == ["mAP", "OF1", "run"]
+    wrong = cli("leaderboard", "--columns", "map,params,loses")
+    assert wrong.code == 2 and "'loses' is not one of #, method" in wrong.err and not wrong.out
+
+
+def test_a_manifest_is_found_by_the_name_that_runs_have(cli, store):
+    names = ("photos-a1d7e06a", "photos-2-a1d7e06b", "photos-a1d7e06c-incomplete-0")
+    for name in names:
+        spec = {"dataset": "manifest:photos.csv", "data": name[-16:]}
+        write(store, "gap", identity=name, spec=spec)
+    text = cli("leaderboard", "--dataset", "manifest:other/photos.csv", "--csv").out
+    assert [line.partition(",")[0] for line in text.splitlines()[1:]] == [names[0], names[2]]
+    assert cli("leaderboard", "--dataset", "manifest:photo.csv").code == 2
 
 
 def test_a_data_set_that_has_no_board_writes_nothing(cli, store):

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from mlbench.boards import pareto
-from mlbench.boards.latency import Speed
 from mlbench.boards.markup import escaped as escaped
 from mlbench.boards.markup import fenced, grid, latex_escaped, spreadsheet
 from mlbench.boards.markup import one_line as one_line
 from mlbench.boards.rows import PLACES, Row, Table
 from mlbench.files import atomic_write
 from mlbench.text import count, plural
-from mlbench.types import OLD_AVERAGE, StoreError
+from mlbench.types import OLD_AVERAGE, Speed, StoreError
 
 OVER_IMAGES = "mAP in percent; interval: its 95 % bootstrap interval over {images}s."
 OVER_TRAINING = (

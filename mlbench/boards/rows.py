@@ -9,11 +9,10 @@ from collections.abc import Iterable, Sequence, Set
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from mlbench.boards.latency import Speed, Speeds
 from mlbench.boards.ranks import Influences, intervals, rank
 from mlbench.boards.variants import options_by_loss, row_title, untuned_runs, variants
 from mlbench.numbers import outdated
-from mlbench.types import ModelCost, RunRecord, Tier, Track, Value
+from mlbench.types import ModelCost, RunRecord, Speed, Speeds, Tier, Track, Value
 
 PLACES = 2
 """Decimal places of scores on boards."""
@@ -91,7 +90,7 @@ class Row(Value):
         deviation: sample standard deviation of mAP over the seeds; None with one seed.
         gmacs, gmacs_head: 1e9 multiply-accumulates per image, in total and in the head.
         parameters: millions.
-        speeds: of the model, one for each place of measurement (see ``mlbench.boards.latency``).
+        speeds: of the model, one for each place of measurement (see ``Speeds``).
         commands: the commands that made the runs, with their commits.
         first_weights: largest share of the scored moving averages that is the weights after the
             first step.

@@ -18,14 +18,14 @@ NAMES = {
     "errors": "DataError DivergedError MeasureError MlbenchError PackError PluginError StoreError "
     "SuiteError WeightsError",
     "literals": "Decoder Graph ObjectCounts Precision Selection Split Targets Tier Track",
-    "model_files": "DEFAULT_THRESHOLD ModelFile ModelInfo",
     "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss unknown_objects",
+    "networks": "DEFAULT_THRESHOLD ModelCost ModelFile ModelInfo Network Speed Speeds Timing "
+    "computing_options",
     "runs": "Efficiency EpochLog LabelNoise Latency Places Predictions Progress RunRecord RunSpec "
     "Scores",
     "samples": "Coverage Index Sample SplitCoverage Splits digest files_digest keys_digest "
     "sampled_files split_digest",
     "settings": "Augmentation OLD_AVERAGE Optimizer Preprocessing Schedule Settings Value",
-    "speed": "ModelCost Network Timing computing_options",
 }
 """Module -> the names that it defines."""
 
@@ -33,12 +33,11 @@ if TYPE_CHECKING:
     from mlbench.types.cards import *
     from mlbench.types.errors import *
     from mlbench.types.literals import *
-    from mlbench.types.model_files import *
     from mlbench.types.models import *
+    from mlbench.types.networks import *
     from mlbench.types.runs import *
     from mlbench.types.samples import *
     from mlbench.types.settings import *
-    from mlbench.types.speed import *
 else:
 
     def __getattr__(name):  # hidden from type checkers, for which every name would exist

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mlbench.types import PluginError, WeightsError
 from mlbench_plugins.layers.options import check_range
-from mlbench_plugins.layers.state_dicts import renamed
+from mlbench_plugins.layers.pretrained import renamed
 from mlbench_plugins.layers.transformer import AttentionBlock, FeedForwardBlock
 
 MOST_GROUPS = 100

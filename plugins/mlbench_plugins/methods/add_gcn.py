@@ -26,7 +26,7 @@ from mlbench.types import (
 from mlbench_plugins.layers.classifiers import ElementwiseClassifier
 from mlbench_plugins.layers.numerics import without_autocast
 from mlbench_plugins.layers.options import check_range
-from mlbench_plugins.layers.state_dicts import renamed, sequential_resnet
+from mlbench_plugins.layers.pretrained import renamed, sequential_resnet
 
 SLOPE = 0.2
 

@@ -30,7 +30,7 @@ from mlbench.types import (
 )
 from mlbench_plugins.layers.numerics import chunk_size
 from mlbench_plugins.layers.options import check_range
-from mlbench_plugins.layers.state_dicts import resnet
+from mlbench_plugins.layers.pretrained import resnet
 
 TEMPERATURES: Mapping[int, tuple[float, ...]] = {
     1: (1.0,),

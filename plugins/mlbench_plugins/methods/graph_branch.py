@@ -38,7 +38,7 @@ from mlbench_plugins.layers.metric_learning import (
     unscaled,
 )
 from mlbench_plugins.layers.options import check_choice, check_range
-from mlbench_plugins.layers.state_dicts import renamed, timm_names
+from mlbench_plugins.layers.pretrained import renamed, timm_names
 
 
 class GraphBranch(nn.Module):

@@ -34,7 +34,7 @@ from mlbench_plugins.layers.decoder import (
     refuse_groups,
 )
 from mlbench_plugins.layers.options import check_choice
-from mlbench_plugins.layers.state_dicts import tresnet
+from mlbench_plugins.layers.pretrained import tresnet
 
 
 class MLDecoder(nn.Module):

@@ -35,7 +35,7 @@ from mlbench_plugins.layers.label_graph import (
     symmetrically_normalised,
 )
 from mlbench_plugins.layers.options import check_range
-from mlbench_plugins.layers.state_dicts import renamed, sequential_resnet
+from mlbench_plugins.layers.pretrained import renamed, sequential_resnet
 
 
 class MLGCN(nn.Module):

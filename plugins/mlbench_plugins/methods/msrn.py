@@ -35,7 +35,7 @@ from mlbench_plugins.layers.constant import ConstantInEvaluation
 from mlbench_plugins.layers.graph_layers import GraphAttention
 from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
 from mlbench_plugins.layers.options import check_choice, check_range
-from mlbench_plugins.layers.state_dicts import renamed, resnet
+from mlbench_plugins.layers.pretrained import renamed, resnet
 
 SCALES = 3
 HIDDEN = 2048

@@ -27,7 +27,7 @@ from mlbench.types import (
     Settings,
 )
 from mlbench_plugins.layers.classifiers import make_classifier, start_at_prior
-from mlbench_plugins.layers.state_dicts import renamed, tresnet
+from mlbench_plugins.layers.pretrained import renamed, tresnet
 
 
 class PooledClassifier(nn.Module, ABC):

@@ -29,7 +29,7 @@ from mlbench.types import (
 )
 from mlbench_plugins.layers.classifiers import GroupClassifier, start_at_prior
 from mlbench_plugins.layers.options import check_range
-from mlbench_plugins.layers.state_dicts import Trunk, resnet, tresnet
+from mlbench_plugins.layers.pretrained import Trunk, resnet, tresnet
 from mlbench_plugins.layers.transformer import DecoderLayer, EncoderLayer, sine_position
 
 

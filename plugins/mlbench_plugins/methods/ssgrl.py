@@ -31,7 +31,7 @@ from mlbench_plugins.layers.decoupling import SemanticDecoupling
 from mlbench_plugins.layers.graph_layers import GGNN
 from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
 from mlbench_plugins.layers.options import check_range
-from mlbench_plugins.layers.state_dicts import renamed, resnet
+from mlbench_plugins.layers.pretrained import renamed, resnet
 
 
 class SSGRL(nn.Module):

@@ -34,7 +34,7 @@ from mlbench_plugins.layers.metric_learning import (
     training,
     unscaled,
 )
-from mlbench_plugins.layers.state_dicts import timm_names
+from mlbench_plugins.layers.pretrained import timm_names
 
 
 class TransformerHead(nn.Module):

@@ -18,7 +18,7 @@ from mlbench.types import Network, PluginError, Precision, SuiteError, Track
 if TYPE_CHECKING:
     from mlbench.measuring import Bench
     from mlbench.store import Store
-    from mlbench.types import ModelCost
+    from mlbench.types import ModelCost, Speed
 
 EXAMPLES = """
 Examples:
@@ -151,15 +151,15 @@ def _show(networks: Iterable[Network], bench: Bench, store: Store, as_json: bool
 
 
 def _print_table(costs: Sequence[ModelCost]) -> None:
-    from mlbench.boards.latency import Speeds, places_of_speed
     from mlbench.boards.markup import span
+    from mlbench.types import Speeds
 
     speeds = Speeds(costs)
     timed = [(cost, s) for cost in costs if (s := speeds.speed(cost)) is not None]
     timed.sort(key=lambda pair: pair[1].ms)
     numbers = ("#", "labels", "size", "ms", "head ms", "/ backbone", "ms, batch 16", "images/s")
     table = plain_table(("#", "head", "backbone", *numbers[1:], "batch", ""), (*numbers, "batch"))
-    places = places_of_speed([speed for _, speed in timed])
+    places = _places([speed for _, speed in timed])
     for (cost, speed), (first, last) in zip(timed, places, strict=True):
         network, one = cost.network, cost.timings[0]
         many = "-" if speed.ms_16 is None else f"{speed.ms_16:.2f}"
@@ -172,3 +172,14 @@ def _print_table(costs: Sequence[ModelCost]) -> None:
             *(str(speed.best_batch), speed.remark),
         )
     console.print(table)
+
+
+def _places(speeds: Sequence[Speed]) -> list[tuple[int, int]]:
+    """For each model, the first and the last place that it may have by its time, from 1."""
+    return [
+        (
+            1 + sum(other.high < one.low for other in speeds),
+            len(speeds) - sum(one.high < other.low for other in speeds),
+        )
+        for one in speeds
+    ]

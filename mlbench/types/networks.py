@@ -1,0 +1,292 @@
+"""A model as plain data: its network, what its file says, and how fast it was measured to be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import (
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from mlbench.types.literals import Precision
+from mlbench.types.models import HeadOutput
+from mlbench.types.runs import RunRecord, RunSpec, Scores
+from mlbench.types.settings import Amount, Preprocessing, Time, Value
+
+DEFAULT_THRESHOLD = 0.5
+"""The score from which a label counts as present in a model without thresholds of its own."""
+INITIALISATION = frozenset({"prior_bias"})
+"""Options of heads that only set initial weights and do not change the computation."""
+BUSY = 0.2
+"""Share of the time lost to other work from which a reading is repeated, then marked."""
+WIDE = 0.06
+"""Width of a ratio's interval, relative to the ratio, from which it is repeated, then marked."""
+
+Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
+
+
+def computing_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a head that its speed may depend on."""
+    return {name: value for name, value in options.items() if name not in INITIALISATION}
+
+
+class Network(Value):
+    """A model without its weights: everything that its speed on a device depends on.
+
+    Attributes:
+        backbone, head: plugin names.
+        backbone_options, head_options: of their factories (see ``computing_options``).
+        labels: C.
+        image_size: pixels of a side.
+        parameters: of backbone and head. It also tells apart models that other code built.
+    """
+
+    backbone: str
+    backbone_options: dict[str, Any] = {}
+    head: str
+    head_options: dict[str, Any] = {}
+    labels: PositiveInt
+    image_size: PositiveInt
+    parameters: NonNegativeInt
+
+    @classmethod
+    def of(cls, record: RunRecord) -> Network | None:
+        """The model of a run; None if its record does not say how the model was built."""
+        settings, counted = record.spec.settings, record.efficiency
+        if counted is None:
+            return None
+        built = counted.backbone_options
+        if built is None and settings.weights.startswith("sha256:"):
+            return None  # the header of the file may have changed the architecture
+        return cls(
+            backbone=settings.backbone,
+            backbone_options=built or {},
+            head=settings.head,
+            head_options=computing_options(settings.head_options),
+            labels=len(record.label_names),
+            image_size=counted.image_size,
+            parameters=counted.parameters_backbone + counted.parameters_head,
+        )
+
+    @property
+    def name(self) -> str:
+        """A unique name: ``ssgrl-mobilenetv2_100-224-80-1c0ffee0``."""
+        plain = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        parts = (self.head, self.backbone, self.image_size, self.labels)
+        return "-".join(map(str, (*parts, hashlib.sha256(plain.encode()).hexdigest()[:8])))
+
+    @property
+    def trunk(self) -> str:
+        """What models on the same bare backbone share."""
+        options = json.dumps(self.backbone_options, sort_keys=True)
+        return f"{self.backbone} {options} at {self.image_size}"
+
+
+# ----------------------------------------------------------------------------------------- the file
+class ModelInfo(Value):
+    """What a model file says besides its weights; stored in its header as JSON.
+
+    Attributes:
+        spec: the run that trained the model.
+        label_names: C names, in the order of the logits.
+        preprocessing: how an image becomes pixels, with ``mean`` and ``std`` filled in.
+        word_width: E of the label embeddings that the head was made with.
+        backbone_options: options with which the backbone's factory builds the same architecture
+            without the file of initial weights.
+        calibration: (slope, offset) for each label; the score of a label is
+            sigmoid(slope * logit + offset). None stands for (1, 0).
+        thresholds: for each label, the score from which it counts as present; None for
+            ``DEFAULT_THRESHOLD``.
+        identity: edition of the data that ``scores`` belong to.
+        scores: of the run; None if it has none.
+        commit, created: of the code that trained the model, and when.
+        notes: remarks for users, such as how the thresholds were chosen.
+    """
+
+    spec: RunSpec
+    label_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    word_width: PositiveInt = 300
+    backbone_options: dict[str, Any] = {}
+    calibration: tuple[tuple[FiniteFloat, FiniteFloat], ...] | None = None
+    thresholds: tuple[Probability, ...] | None = None
+    identity: str = ""
+    scores: Scores | None = None
+    commit: str | None = None
+    created: str = ""
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelInfo:
+        for name in ("calibration", "thresholds"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.label_names):
+                raise ValueError(
+                    f"{name} has {len(values)} entries for {len(self.label_names)} labels"
+                )
+        return self
+
+
+class ModelFile(NamedTuple):
+    """A trained model that was read from a file, ready to be used.
+
+    A plugin of the group ``mlbench.formats`` is a function from a file to this; its name is the
+    ending of the files that it reads (``onnx``). Checkpoints of mlbench need none.
+
+    Attributes:
+        network: uint8 images [B, 3, H, W] -> ``HeadOutput``; normalizes its input.
+        info: labels, preprocessing and origin.
+    """
+
+    network: Callable[..., HeadOutput]
+    info: ModelInfo
+
+
+# ------------------------------------------------------------------------------- the measured speed
+class Timing(Value):
+    """The time of a batch, and of the bare backbone in the same rounds, in milliseconds.
+
+    Attributes:
+        batch_size: B.
+        rounds: how often model and bare backbone were timed, one right after the other.
+        median_ms: of the rounds; ``p05_ms`` and ``p95_ms`` are their quantiles.
+        bare_ms: median of the bare backbone.
+        head_ms: median of the differences to the bare backbone of the same round.
+        ratio: median of the ratios to the bare backbone of the same round.
+        ratio_low, ratio_high: its 95 % interval.
+        lost: share of the elapsed time in which other work had the processor.
+    """
+
+    batch_size: PositiveInt
+    rounds: PositiveInt
+    median_ms: PositiveFloat
+    p05_ms: PositiveFloat
+    p95_ms: PositiveFloat
+    bare_ms: PositiveFloat
+    head_ms: float
+    ratio: PositiveFloat
+    ratio_low: PositiveFloat
+    ratio_high: PositiveFloat
+    lost: float = Field(ge=0, le=1)
+
+    @property
+    def trouble(self) -> Literal["", "busy", "unsteady"]:
+        """Why the reading is not to be trusted; empty if nothing speaks against it."""
+        if self.ratio_high - self.ratio_low > WIDE * self.ratio:
+            return "unsteady"
+        return "busy" if self.lost > BUSY else ""
+
+
+class ModelCost(Value):
+    """What ``mlbench measure`` found out about a model on a device.
+
+    Attributes:
+        device: the product's name.
+        threads: of the CPU; 0 on a GPU.
+        timings: at batch sizes 1 and 16 and at ``best_batch``; a batch size that does not fit the
+            memory, or takes too long, is left out.
+        best_batch: the batch size with the most images a second.
+        load: load average of the host before the measurement.
+        measured: when.
+        digest: of all other fields, as a record's.
+    """
+
+    version: Literal[1] = 1
+    network: Network
+    device: str
+    threads: NonNegativeInt
+    precision: Precision
+    runtime: str
+    timings: tuple[Timing, ...]
+    best_batch: PositiveInt
+    load: Amount
+    versions: dict[str, str]
+    commit: str | None
+    command: str
+    measured: Time
+    digest: str = ""
+
+    @property
+    def place(self) -> str:
+        """Device, threads, precision and runtime; only times of equal places are comparable."""
+        threads = f", {self.threads} thread{'s' * (self.threads != 1)}" if self.threads else ""
+        return f"{self.device}{threads}, {self.precision}, {self.runtime}"
+
+
+class Speed(Value):
+    """How fast a model is at one place of measurement.
+
+    Attributes:
+        place: device, threads, precision and runtime.
+        ms: milliseconds at batch 1; ``low`` and ``high`` are its 95 % interval. Two models whose
+            intervals overlap are equally fast, as far as was measured.
+        head_ms: what the head adds to the bare backbone.
+        ms_16: milliseconds at batch 16; None if it was not measured.
+        images_per_second: at the batch size ``best_batch``, which has the most.
+        remark: ``busy`` or ``unsteady`` (see ``Timing.trouble``), or empty.
+    """
+
+    place: str
+    ms: float
+    low: float
+    high: float
+    head_ms: float
+    ms_16: float | None = None
+    images_per_second: float | None = None
+    best_batch: int
+    remark: str = ""
+
+
+class Speeds:
+    """The speeds of all models in a store.
+
+    The ratio of a model to its bare backbone hardly depends on what else the machine does; the time
+    of the backbone does, and other work can only increase it. So a model's time is its ratio times
+    the shortest time of its backbone in any measurement at the same place.
+    """
+
+    def __init__(self, costs: Iterable[ModelCost]) -> None:
+        self._costs: defaultdict[str, list[ModelCost]] = defaultdict(list)
+        self._bare: dict[tuple[str, str, int], float] = {}
+        for cost in costs:
+            self._costs[cost.network.name].append(cost)
+            for timing in cost.timings:
+                key = (cost.place, cost.network.trunk, timing.batch_size)
+                self._bare[key] = min(timing.bare_ms, self._bare.get(key, timing.bare_ms))
+
+    def of(self, records: Iterable[RunRecord]) -> tuple[Speed, ...]:
+        """The speeds of the model of some records, by place."""
+        networks = {n.name for record in records if (n := Network.of(record)) is not None}
+        found = (self.speed(cost) for name in networks for cost in self._costs.get(name, ()))
+        return tuple(sorted((s for s in found if s is not None), key=lambda speed: speed.place))
+
+    def speed(self, cost: ModelCost) -> Speed | None:
+        """The speed of one measured model; None if it has no timing at batch 1."""
+        timings = {timing.batch_size: timing for timing in cost.timings}
+        if (first := timings.get(1)) is None:
+            return None
+
+        def ms(timing: Timing, ratio: float) -> float:
+            return ratio * self._bare[cost.place, cost.network.trunk, timing.batch_size]
+
+        many, best = timings.get(16), timings.get(cost.best_batch)
+        return Speed(
+            place=cost.place,
+            ms=ms(first, first.ratio),
+            low=ms(first, first.ratio_low),
+            high=ms(first, first.ratio_high),
+            head_ms=ms(first, first.ratio - 1),
+            ms_16=many and ms(many, many.ratio),
+            images_per_second=best and 1000 * best.batch_size / ms(best, best.ratio),
+            best_batch=cost.best_batch,
+            remark=first.trouble,
+        )

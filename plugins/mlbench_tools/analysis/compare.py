@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlbench.boards.markup import p_value, span
+from mlbench.boards.markup import p_value
 from mlbench.cli.console import console, errors
 from mlbench.text import count, plural
 from mlbench.types import SuiteError, Track
@@ -73,13 +73,13 @@ def win_matrix(board: Table) -> list[str]:
     """Lines that say which rows of a board are better than which, by a character for each pair.
 
     A line begins with the row's number, which is that of its column, and ends with its title and
-    the ranks that are not ruled out.
+    its rank, with the number of rows that are neither better nor worse.
     """
     width = len(str(len(board.rows)))
     numbers = [str(i + 1).rjust(width) for i in range(len(board.rows))]
     header = [" " * width + " " + "".join(digits) for digits in zip(*numbers, strict=True)]
     lines = [
-        f"{number} {wins} {row.title} (# {span(row.rank, row.rank_worst)})"
+        f"{number} {wins} {row.title} (# {row.rank}, {count(row.rank_worst - row.rank, 'tie')})"
         for number, wins, row in zip(numbers, board.wins, board.rows, strict=True)
     ]
     legend = "+ significantly better than that row, - worse, = cannot be told apart"

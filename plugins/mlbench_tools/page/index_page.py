@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from mlbench.boards.render import OTHER_CODE, RATIO, REMARKS, UNTUNED, few_images
+from mlbench.boards.render import columns as columns_of
 from mlbench.boards.rows import Row, Table
 from mlbench.metrics.protocols import find
 from mlbench_tools.page.collect import Site
@@ -21,7 +22,8 @@ from mlbench_tools.page.templating import address, render
 CANONICAL = ("canonical", "ap")
 """Protocols whose numbers a board has anyway."""
 MATRIX = 120
-"""Rows of a board beyond which it has no matrix of wins: nobody could read it."""
+"""Rows of a board beyond which it has no matrix of wins, as nobody could read it; and those that it
+shows where scripts are off."""
 
 
 def board_names(tables: Sequence[Table]) -> list[str]:
@@ -48,6 +50,11 @@ def index_page(site: Site, names: Sequence[str], derived: Mapping[str, Derived])
         tables=site.tables,
         runs=len(site.records),
         data=_data(site, names, derived),
+        plain=[
+            (table.board.title, [column for column in columns_of(table) if not column.empty])
+            for table in site.tables
+        ],
+        longest=MATRIX,
         methods=[_method(name, site) for name in site.methods],
         published=literature_lines(site, derived),
     )
@@ -117,7 +124,7 @@ def _board(
         "labels": list(table.labels or ()),
         "wins": list(table.wins) if len(table.rows) <= MATRIX else [],
         "rows": [
-            {**_row(row, places), "by": _by(means, protocols)}
+            {**_row(row, places), "by": _by(means, protocols), "made": _made(row, site)}
             for row, means in zip(table.rows, scored, strict=True)
         ],
         "diverged": [
@@ -153,8 +160,16 @@ def _row(row: Row, places: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if value is not None}
 
 
+def _made(row: Row, site: Site) -> list[str]:
+    """Date, commit and command of the runs of a row, once if several runs share them."""
+    records = [site.records[run_id] for run_id in row.run_ids]
+    return sorted(
+        {f"{r.began.date()}, commit {r.commit or 'unknown'}: {r.command}" for r in records}
+    )
+
+
 def _times(row: Row) -> dict[str, tuple[float | None, str]]:
-    """Place and batch size -> milliseconds, and a remark; of the best batch, a single image's."""
+    """Place and batch size -> milliseconds, and a remark; of the best batch, one image's."""
     found: dict[str, tuple[float | None, str]] = {}
     for one in row.speeds:
         found[f"{one.place}, batch 1"] = _short(one.ms), one.remark
@@ -162,7 +177,7 @@ def _times(row: Row) -> dict[str, tuple[float | None, str]]:
             found[f"{one.place}, batch 16"] = _short(one.ms_16), one.remark
         if one.images_per_second is not None:
             image = _short(1000 / one.images_per_second)
-            found[f"{one.place}, an image of the best batch"] = image, one.remark
+            found[f"{one.place}, one image of the best batch"] = image, one.remark
     return found
 
 

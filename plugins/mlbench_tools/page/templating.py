@@ -20,7 +20,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mlbench import __version__
-from mlbench.boards.markup import span
 from mlbench.boards.rows import Row
 from mlbench.files import safe_name
 from mlbench.text import count, plural
@@ -103,7 +102,6 @@ def _environment() -> Environment:
         "interval": interval,
         "log10": math.log10,
         "log1p": math.log1p,
-        "ranks": lambda row: span(row.rank, row.rank_worst),
         "run_page": functools.partial(address, "run"),
         "method_page": functools.partial(address, "method"),
     }

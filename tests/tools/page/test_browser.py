@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from mlbench.boards.markup import escaped, one_line, span, spreadsheet
+from mlbench.boards.markup import escaped, one_line, spreadsheet
 from mlbench.boards.render import csv as board_csv
 from mlbench.boards.rows import tables
 from mlbench.metrics.protocols import evaluate
@@ -97,13 +97,20 @@ def mini():
 
 def test_the_board_holds_every_row_with_its_numbers(show):
     page, table = show(viewport={"width": 1280, "height": 900}), mini()
-    fits = "(() => { const t = document.querySelector('#board');"
-    assert page.evaluate(f"{fits} return t.offsetWidth <= t.parentElement.clientWidth; }})()")
+    fold = page.locator("#board tbody tr").nth(9).bounding_box()
+    assert fold["y"] < 800, "ten rows are above the fold"
+    region, plot = (page.locator(at).bounding_box() for at in (".tall:has(#board)", "#plot"))
+    assert plot["x"] > region["x"] + region["width"] and plot["y"] < 500, "the plot is beside it"
+    cost = page.locator("#board th", has_text="latency").bounding_box()
+    assert cost["x"] + cost["width"] <= region["x"] + region["width"], "costs need no scrolling"
     heads = page.locator("#board thead th").all_text_contents()
-    assert heads[:5] == ["#", "method", "mAP", "backbone", "loss"]
+    titles = page.locator("#board thead button").evaluate_all("all => all.map(b => b.title)")
+    assert all(titles), "every column says what it is"
+    assert heads[:5] == ["#", "ties", "method", "mAP", "backbone"]
     assert "size" not in heads and "epochs" not in heads, "what all rows share is no column"
     assert column(page, "method") == [row.method for row in table.rows]
-    assert column(page, "#") == [span(row.rank, row.rank_worst) for row in table.rows]
+    assert column(page, "#") == [str(row.rank) for row in table.rows]
+    assert column(page, "ties") == [str(row.rank_worst - row.rank) for row in table.rows]
     assert numbers(column(page, "mAP")) == [round(row.mAP, 2) for row in table.rows]
 
 
@@ -136,6 +143,44 @@ def test_filters_keep_what_fits(show):
     assert column(page, "method") == [] and "No row to plot" in page.inner_text("#plot")
     page.click("#clear")
     assert len(column(page, "method")) == len(mini().rows)
+    page.fill("#params", "2.5")
+    page.fill("#latency", "40")
+    fast = numbers(column(page, "latency (ms)"))
+    assert 0 < len(fast) < len(mini().rows) and max(fast) <= 40
+    assert max(numbers(column(page, "params (M)"))) <= 2.5
+
+
+def test_ticked_rows_stay_on_top_for_comparison(show):
+    page, rows = show(), mini().rows
+    page.locator("#board tbody input").nth(5).check()
+    assert column(page, "method")[:2] == [rows[5].method, rows[0].method]
+    page.fill("#method", "no such method")
+    assert column(page, "method") == [rows[5].method]
+    page.locator("#board tbody input").click()
+    assert column(page, "method") == []
+
+
+def test_a_row_says_when_and_how_it_was_made(show):
+    page, row = show(), mini().rows[0]
+    record = Store(ROOT / "results").find(row.run_ids[0])
+    made = page.locator("#board tbody .made").first
+    assert record.command not in made.inner_text()
+    made.locator("summary").click()
+    for part in (str(record.began.date()), record.commit, record.command):
+        assert part in made.inner_text()
+
+
+def test_filters_fold_away_on_a_phone(show):
+    page = show(**PHONE)
+    assert page.locator("#set").is_hidden()
+    assert page.locator("#board tbody tr").first.bounding_box()["y"] < 500
+    page.click("#choose summary")
+    assert page.locator("#set").is_visible()
+
+
+def test_boards_can_be_read_without_scripts(show):
+    text = show(java_script_enabled=False).inner_text("main")
+    assert "coco-mini, probe track" in text and mini().rows[0].run_ids[0][:8] in text
 
 
 def test_headings_sort_by_keyboard_and_say_so(show):
@@ -277,7 +322,7 @@ def test_tab_reaches_everything_from_the_skip_link_on(show):
     assert page.evaluate(f"{focused}.className") == "skip"
     page.keyboard.press("Enter")
     seen = []
-    for _ in range(40):
+    for _ in range(260):
         page.keyboard.press("Tab")
         seen.append(page.evaluate(f"{focused}.id || {focused}.dataset.sort || {focused}.tagName"))
         outlined = page.evaluate(
@@ -286,7 +331,9 @@ def test_tab_reaches_everything_from_the_skip_link_on(show):
         assert outlined, f"focus on {seen[-1]} cannot be seen"
     wanted = {"set", "track", "method", "loss", "epochs", "gmacs", "clear", "x", "log", "rank"}
     assert wanted <= set(seen)
-    names = page.locator("input, select").evaluate_all("all => all.map(x => x.labels.length)")
+    names = page.locator("input, select").evaluate_all(
+        "all => all.map(x => x.labels.length || x.ariaLabel)"
+    )
     assert names and all(names), "every control has a label"
 
 
@@ -321,7 +368,7 @@ def test_the_shown_rows_are_copied_in_every_format(copied):
     markdown = copied("Markdown").strip().splitlines()
     assert len(markdown) == len(rows) + 2 and len({m.count(" | ") for m in markdown[2:]}) == 1
     latex = copied("LaTeX")
-    assert latex.startswith("\\begin{tabular}{rlrllrr") and latex.count("\\\\\n") == len(rows) + 1
+    assert latex.startswith("\\begin{tabular}{rrlrllrr") and latex.count("\\\\\n") == len(rows) + 1
     assert "ml\\_decoder" in latex and "transformer_head" not in latex
     bibtex = copied("BibTeX")
     assert bibtex.count("@") >= 5 and "chen2019ssgrl" in bibtex

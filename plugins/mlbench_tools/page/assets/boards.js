@@ -1,5 +1,5 @@
 // Chooses a board, filters its rows, and hands them to table and plot. Text is inserted as text, never as markup.
-const FIELDS = ["set", "track", "backbone", "loss", "place", "x", "colour", "protocol", "method", "epochs", "gmacs", "log", "papers"];
+const FIELDS = ["set", "track", "backbone", "loss", "place", "x", "colour", "protocol", "method", "epochs", "gmacs", "params", "latency", "log", "papers"];
 for (const each of DATA.boards) each.rows.forEach((row, i) => { row.at = i; });
 
 // ------------------------------------------------------------------------------------- the choice
@@ -20,8 +20,6 @@ function chooseBoard() {
   const tracks = here.map((b) => [b.track, b.track]);
   fill($("track"), tracks, here.some((b) => b.track === state.track) ? state.track : largest(here).track);
   board = DATA.boards.find((b) => b.set === state.set && b.track === state.track);
-  const ends = board.rows.flatMap(bounds);
-  board.span ??= { low: ends.length ? Math.min(...ends) : 0, high: ends.length ? Math.max(...ends) : 1 };
   const kinds = (field) => [["", "all"], ...[...new Set(board.rows.map((r) => r[field]))].sort().map((v) => [v, v])];
   fill($("backbone"), kinds("backbone"), state.backbone);
   fill($("loss"), kinds("loss"), state.loss);
@@ -39,7 +37,7 @@ function describeBoard(device) {
   const out = board.left_out ? ` (${board.left_out} without an AP left out)` : "";
   const facts = [`${counted(board.images, board.image)}, ${counted(board.classes, "label")}${out}.`,
     board.noise === null ? `mAP in percent with its 95 % bootstrap interval over ${board.image}s. No row has several seeds: the noise of training is not counted.`
-      : `mAP in percent, over n seeds their mean ± their standard deviation, with the 95 % interval of the mean over ${board.image}s (bootstrap) and training (sd ${fixed(board.noise, 2)} between seeds, over all rows that have several).`,
+      : `mAP in percent, the mean over the seeds, with its 95 % interval over ${board.image}s (bootstrap) and training (sd ${fixed(board.noise, 2)} between seeds, over all rows that have several).`,
     device ? `Latency: on ${device}; other hardware is another choice, never in the same column. ${DATA.ratio}` : "No latency was measured.",
     ...Object.entries(DATA.remarks).filter(([word]) => board.rows.some((r) => remark(r) === word)).map(([word, meaning]) => `${word}: ${meaning}.`)];
   if (board.few) facts.splice(2, 0, board.few);
@@ -60,9 +58,10 @@ function describeBoard(device) {
 function passes(row) {
   const wanted = state.method.trim().toLowerCase();
   const under = (limit, value) => limit === "" || (value !== undefined && value <= Number(limit));
-  return (!wanted || row.method.toLowerCase().includes(wanted))
+  return pinned.has(row) || (!wanted || row.method.toLowerCase().includes(wanted))
     && (!state.backbone || row.backbone === state.backbone) && (!state.loss || row.loss === state.loss)
-    && under(state.epochs, row.epochs) && under(state.gmacs, row.gmacs);
+    && under(state.epochs, row.epochs) && under(state.gmacs, row.gmacs)
+    && under(state.params, row.params) && under(state.latency, latency(row));
 }
 
 // --------------------------------------------------------------------------------------- the plot
@@ -70,8 +69,8 @@ function say(row) {
   const head = [row.method, row.backbone, row.loss].join(", ") + (row.variant ? ` (${row.variant})` : "");
   const cost = [row.gmacs !== undefined && `${fixed(row.gmacs, 2)} GMACs`, row.params !== undefined && `${fixed(row.params, 2)} M parameters`,
     latency(row) !== undefined && `${fixed(latency(row), 1)} ms`].filter(Boolean).join(", ");
-  const seeds = row.sd === undefined ? "" : `, sd ${fixed(row.sd, 2)} between its seeds`;
-  return `${head}\nmAP ${fixed(row.map, 2)} ${interval(row)}, rank ${ranks(row)} of ${board.rows.length}${seeds}\n${cost}`;
+  const deviation = row.sd === undefined ? "" : `, sd ${fixed(row.sd, 2)} between its seeds`;
+  return `${head}\nmAP ${fixed(row.map, 2)} ${interval(row)}, rank ${row.rank} of ${board.rows.length}, tied with ${counted(row.worst - row.rank, "other")}${deviation}\n${cost}`;
 }
 
 function plot() {
@@ -121,7 +120,7 @@ function writeAddress() {
 
 function update() {
   chooseBoard();
-  for (const field of ["method", "epochs", "gmacs", "colour"]) $(field).value = state[field];
+  for (const field of ["method", "epochs", "gmacs", "params", "latency", "colour"]) $(field).value = state[field];
   for (const field of ["log", "papers"]) if ($(field)) $(field).checked = state[field] === "1";
   drawTable(passes);
   plot();
@@ -147,13 +146,14 @@ function onSort(event) {
 
 function start() {
   if (!DATA.boards.length) return;
+  $("choose").open = innerWidth > 640; // on a phone the filters fold away
   readAddress();
   update();
   document.addEventListener("input", onInput);
   document.addEventListener("click", onSort);
   document.addEventListener("click", copyBoard);
   $("clear").addEventListener("click", () => {
-    for (const field of ["method", "backbone", "loss", "epochs", "gmacs"]) state[field] = "";
+    for (const field of ["method", "backbone", "loss", "epochs", "gmacs", "params", "latency"]) state[field] = "";
     update();
     writeAddress();
   });

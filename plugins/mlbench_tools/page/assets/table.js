@@ -10,9 +10,9 @@ const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${numbe
 const latency = (row) => row.ms[state.place]?.[0];
 const remark = (row) => row.ms[state.place]?.[1] ?? "";
 const bounds = (row) => [row.low, row.high];
-const spread = (row) => (row.sd === undefined ? "" : ` ±${fixed(row.sd, 2)} (n=${row.seeds})`);
-const interval = (row) => `[${fixed(row.low, 1)}, ${fixed(row.high, 1)}]${spread(row)}`;
-const ranks = (row) => (row.worst > row.rank ? `${row.rank}–${row.worst}` : String(row.rank));
+const interval = (row) => `[${fixed(row.low, 1)}, ${fixed(row.high, 1)}]`;
+const seeds = (row) => (row.sd === undefined ? String(row.seeds) : `${row.seeds}, sd ${fixed(row.sd, 2)}`);
+const pinned = new Set(); // rows that no filter removes and that stand on top
 const named = (row) => [row.method, row.backbone, row.loss, row.variant].filter(Boolean).join(", ");
 
 function el(tag, attributes, ...children) {
@@ -23,35 +23,58 @@ function el(tag, attributes, ...children) {
 }
 
 // A long name may wrap after any of its parts.
-const wrapped = (text) => text.split(/(?<=[_:\-/=])|(?<=\.)(?=\D)/).flatMap((part) => [part, el("wbr", {})]).slice(0, -1);
+const wrapped = (text) => (text.length < 18 ? [text] : text.split(/(?<=[_:\-/=])|(?<=\.)(?=\D)/).flatMap((part) => [part, el("wbr", {})]).slice(0, -1));
+
+const HELP = { rank: "1 + the number of significantly better rows", ties: "How many other rows are neither significantly better nor worse",
+  method: "The head; a tick keeps the row on top", map: "Mean average precision in percent, with its 95 % interval", backbone: "What makes the features",
+  loss: "Training loss", cf1: "F1 of the mean precision and recall over labels", of1: "F1 over all pairs of an image and a label",
+  gmacs: "1e9 multiply-accumulates per image, backbone and head", params: "Millions of parameters, backbone and head",
+  ms: "Milliseconds on the chosen place", seeds: "Number of seeds, and the standard deviation of mAP between them", head: "1e9 multiply-accumulates per image, of the head alone",
+  size: "Pixels of an image's side", epochs: "Epochs of training", variant: "Settings that differ from rows of the same names",
+  runs: "A page for each run", made: "Date, commit and command" };
 
 // id, heading, value to sort by, contents of a cell, whether it sorts highest first, kind of the cell.
 // `at` is a row's place by mAP; it breaks ties.
 const COLUMNS = [
-  ["rank", "#", (r) => r.rank * 1e5 + r.worst, (r) => [ranks(r)], false, "number"],
-  ["method", "method", (r) => r.method, (r) => [el("a", { href: DATA.methods[r.method].page }, ...wrapped(r.method))], false, "name"],
+  ["rank", "#", (r) => r.rank * 1e5 + r.worst, (r) => [String(r.rank)], false, "number"],
+  ["ties", "ties", (r) => r.worst - r.rank, (r) => [String(r.worst - r.rank)], false, "number"],
+  ["method", "method", (r) => r.method, (r) => [pinBox(r), el("a", { href: DATA.methods[r.method].page }, ...wrapped(r.method))], false, "name"],
   ["map", "mAP", (r) => -r.at, mapCell, true, "number"],
   ["backbone", "backbone", (r) => r.backbone, (r) => wrapped(r.backbone), false, "name"],
   ["loss", "loss", (r) => r.loss, (r) => wrapped(r.loss), false, "name"],
-  ["cf1", "CF1", (r) => r.cf1, (r) => [fixed(r.cf1, 2)], true, "number"],
-  ["of1", "OF1", (r) => r.of1, (r) => [fixed(r.of1, 2)], true, "number"],
   ["gmacs", "GMACs", (r) => r.gmacs, (r) => [fixed(r.gmacs, 2)], false, "number"],
-  ["head", "GMACs of head", (r) => r.head, (r) => [fixed(r.head, 3)], false, "number"],
   ["params", "params (M)", (r) => r.params, (r) => [fixed(r.params, 2)], false, "number"],
   ["ms", "latency (ms)", latency, (r) => [`${fixed(latency(r), 1)} ${remark(r)}`.trim()], false, "number"],
+  ["cf1", "CF1", (r) => r.cf1, (r) => [fixed(r.cf1, 2)], true, "number"],
+  ["of1", "OF1", (r) => r.of1, (r) => [fixed(r.of1, 2)], true, "number"],
+  ["seeds", "seeds", (r) => r.seeds, (r) => [seeds(r)], true, "number"],
+  ["head", "GMACs of head", (r) => r.head, (r) => [fixed(r.head, 3)], false, "number"],
   ["size", "size", (r) => r.size, (r) => [String(r.size)], false, "number"],
   ["epochs", "epochs", (r) => r.epochs, (r) => [String(r.epochs)], false, "number"],
   ["variant", "variant", (r) => r.variant, (r) => wrapped(r.variant), false, "variant"],
   ["runs", "runs", (r) => r.runs.length, runCell, true, "runs"],
+  ["made", "made by", (r) => r.made[0], madeCell, false, "made"],
 ].map(([id, title, value, show, down = false, kind = ""]) => ({ id, title, value, show, down, kind }));
-const CANONICAL = ["rank", "map", "cf1", "of1"]; // valid for the canonical protocol only
+const CANONICAL = ["rank", "ties", "map", "cf1", "of1", "seeds"]; // valid for the canonical protocol only
 
 function mapCell(row) {
-  const { low, high } = board.span, at = (v) => (96 * (v - low)) / (high - low || 1);
-  const [from, to] = bounds(row);
-  return [`${fixed(row.map, 2)} `, el("span", { class: "range" }, interval(row)),
-    drawn("svg", { class: "bar", viewBox: "-4 0 104 10", "aria-hidden": "true" },
-      drawn("line", { x1: at(from), x2: at(to), y1: 5, y2: 5 }), drawn("circle", { cx: at(row.map), cy: 5, r: 3.5 }))];
+  return [`${fixed(row.map, 2)} `, el("span", { class: "range" }, interval(row))];
+}
+
+function pinBox(row) {
+  const box = el("input", { type: "checkbox", "aria-label": `Keep ${named(row)} on top` });
+  box.addEventListener("change", () => {
+    if (box.checked) pinned.add(row);
+    else pinned.delete(row);
+    row.line.node.classList.toggle("pinned", box.checked);
+    update();
+    box.focus();
+  });
+  return box;
+}
+
+function madeCell(row) {
+  return [el("details", {}, el("summary", {}, "show"), ...row.made.map((text) => el("p", {}, text)))];
 }
 
 function runCell(row) {
@@ -99,8 +122,8 @@ function compare(a, b, { value }, down) {
 function drawHead() {
   $("board").tHead.replaceChildren(el("tr", {}, ...columns().map(({ id, title, kind }) => {
     const sorted = state.sort === id ? (state.down ? "descending" : "ascending") : "none";
-    const button = el("button", { type: "button", "data-sort": id }, title);
-    return el("th", { scope: "col", "aria-sort": sorted, class: `${kind} ${id === "method" ? "pin" : ""}` }, button);
+    const button = el("button", { type: "button", "data-sort": id, title: HELP[id] ?? DATA.protocols[state.protocol] }, title);
+    return el("th", { scope: "col", "aria-sort": sorted, class: `${kind} ${id === "method" ? "pin" : id}` }, button);
   })));
 }
 
@@ -116,7 +139,7 @@ function line(row, shape) {
 
 function drawTable(passes) {
   const column = sorting(), shape = columns();
-  shown = board.rows.filter(passes).sort((a, b) => compare(a, b, column, state.down));
+  shown = board.rows.filter(passes).sort((a, b) => pinned.has(b) - pinned.has(a) || compare(a, b, column, state.down));
   drawHead();
   $("board").tBodies[0].replaceChildren(...(whole ? shown : shown.slice(0, PAGE)).map((row) => line(row, shape)));
   $("more").hidden = whole || shown.length <= PAGE;
@@ -143,7 +166,7 @@ function drawWins() {
   const spoken = { "+": ["+", "win"], "-": ["−", "loss"], "=": ["=", "same"], ".": ["", "self"] };
   const head = el("tr", {}, el("th", { scope: "col", class: "pin" }, "row against"),
     ...board.rows.map((row, i) => el("th", { scope: "col", title: named(row) }, String(i + 1))));
-  const body = board.rows.map((row, i) => el("tr", {}, el("th", { scope: "row" }, `${i + 1}. ${named(row)} (# ${ranks(row)})`),
+  const body = board.rows.map((row, i) => el("tr", {}, el("th", { scope: "row" }, `${i + 1}. ${named(row)} (# ${row.rank})`),
     ...[...board.wins[i]].map((sign) => el("td", { class: spoken[sign][1] }, spoken[sign][0]))));
   board.matrix = el("table", { class: "board matrix" }, el("thead", {}, head), el("tbody", {}, ...body));
   $("matrix").replaceChildren(board.matrix);
@@ -180,9 +203,9 @@ function copyBoard({ target }) {
     copy(`${[...new Set(entries)].join("\n\n")}\n`, `${entries.length} BibTeX entries`, status);
     return;
   }
-  const shape = columns(), all = shown.map(everything);
+  const shape = columns().filter(({ id }) => id !== "made"), all = shown.map(everything);
   const table = format === "CSV" ? { head: Object.keys(all[0] ?? {}), body: all.map((row) => Object.values(row).map((v) => v ?? "")) }
     : { head: shape.map((c) => c.copied ?? c.title), right: shape.map((c) => c.kind === "number"),
-      body: shown.map((row) => [...line(row, shape).cells].map((cell) => one(cell.textContent))) };
+      body: shown.map((row) => [...line(row, columns()).cells].slice(0, shape.length).map((cell) => one(cell.textContent))) };
   copy(FORMATS[format](table), `${format} of ${counted(shown.length, "row")}`, status);
 }

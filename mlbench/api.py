@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlbench.build import open_model
-from mlbench.cli.console import cache_folder, data_folder, device_name, thread_count
+from mlbench.cli.console import device_name, thread_count
+from mlbench.cli.matrix import places_of
 from mlbench.cli.progress import Lines
 from mlbench.engine.distributed import World
 from mlbench.executors.local import execute
@@ -93,20 +94,16 @@ def carry_out(suite: Suite, command: str) -> Plan:
         SuiteError: every combination is refused, or a run failed.
         MlbenchError: data or weights are missing or damaged.
     """
-    files = identify_files(suite.weights, suite.words)
-    places = Places(
-        data=suite.data or data_folder(),
-        weights=files.weights_file,
-        words=files.words_file,
-        results=suite.results,
-        cache=suite.cache or cache_folder(),
-        cache_limit=suite.cache_limit,
-        image_cache=suite.image_cache,
-        device=device_name(suite.device),
-        workers=thread_count() if suite.workers is None else suite.workers,
-        checkpoints=suite.keep_checkpoints,
-    )
-    planned = make_plan(suite.model_copy(update={"words": files.words}), places, files.weights)
+    files = identify_files(suite.weights, suite.words, suite.init)
+    places = places_of(suite, files)
+    named = suite.model_copy(update={"words": files.words, "init": files.init})
+    planned = make_plan(named, places, files.weights)
+    execute_missing(planned, places, command)
+    return planned
+
+
+def execute_missing(planned: Plan, places: Places, command: str) -> None:
+    """Execute the missing runs of a plan; the arguments and errors are those of ``carry_out``."""
     if planned.all_refused:
         reasons = [f"{one.label}: {one.reason}" for one in planned.refused]
         raise SuiteError(shorten(reasons, 5, "\n"))
@@ -114,7 +111,6 @@ def carry_out(suite: Suite, command: str) -> Plan:
         outcomes = execute(planned.missing, places, World(), progress, command)
     if failed := [f"{o.spec.title}: {o.error}" for o in outcomes if o.record is None]:
         raise SuiteError(shorten([*failed, "finished runs are kept"], 5, "\n"))
-    return planned
 
 
 def results_table(folder: str | PathLike[str] = "results") -> pd.DataFrame:

@@ -28,7 +28,7 @@ from mlbench.engine.batch_parts import (
     loss_depends_on_parts,
     network_depends_on_parts,
 )
-from mlbench.engine.checkpoint import Checkpoint, load
+from mlbench.engine.checkpoint import Checkpoint, backbone_weights, head_weights, load
 from mlbench.engine.model import MultiLabelModel, ProbeNetwork, unsupported
 from mlbench.files import sha256
 from mlbench.metrics.average_precision import count_states, unscorable, write_zeros
@@ -51,8 +51,17 @@ from mlbench.types import (
 
 
 # ------------------------------------------------------------------------------------------- models
-def build(settings: Settings, labels: LabelContext, places: Places) -> tuple[MultiLabelModel, Loss]:
+def build(
+    settings: Settings, labels: LabelContext, places: Places, init: Checkpoint | None = None
+) -> tuple[MultiLabelModel, Loss]:
     """Make backbone, head and loss on the CPU.
+
+    Args:
+        settings: of the run.
+        labels: the label context.
+        places: where the backbone's weights are.
+        init: a checkpoint whose architecture and normalisation the backbone has (``start_from``
+            takes its weights).
 
     Raises:
         PluginError: a plugin is unknown or broken, lacks an option, or cannot serve the case.
@@ -61,8 +70,94 @@ def build(settings: Settings, labels: LabelContext, places: Places) -> tuple[Mul
     weights = settings.weights
     if weights.startswith("sha256:"):
         weights = str(named_file("weights", weights, places.weights))
+    return _assemble(_make_backbone(settings, weights, init), _normalised(settings, init), labels)
+
+
+def _make_backbone(settings: Settings, weights: str, init: Checkpoint | None) -> Backbone:
+    """The backbone, with the architecture of a checkpoint's if that is of the same name."""
+    same = init is not None and init.info.spec.settings.backbone == settings.backbone
+    options = init.info.backbone_options if init and same else {}
     factory = registry.find("backbone", settings.backbone).load()
-    return _assemble(factory(weights=weights, image_size=settings.image_size), settings, labels)
+    made: Backbone = factory(weights=weights, image_size=settings.image_size, **options)
+    return made
+
+
+def _normalised(settings: Settings, init: Checkpoint | None) -> Settings:
+    """The settings with the mean and std of a checkpoint where they name none."""
+    if init is None:
+        return settings
+    given, theirs = settings.preprocessing, init.info.preprocessing
+    filled = {"mean": given.mean or theirs.mean, "std": given.std or theirs.std}
+    return settings.model_copy(update={"preprocessing": given.model_copy(update=filled)})
+
+
+def read_init(spec: RunSpec, places: Places) -> Checkpoint | None:
+    """The model that a run starts from; None if it starts from none.
+
+    Raises:
+        WeightsError: the file is missing, is another, or is damaged.
+    """
+    return load(named_file("init", spec.init, places.init)) if spec.init else None
+
+
+def start_from(
+    init: Checkpoint, model: MultiLabelModel, settings: Settings, labels: LabelContext
+) -> str:
+    """Put the weights of a checkpoint into a model.
+
+    Args:
+        init: the checkpoint; its backbone is taken whole, its head as ``head_weights`` says.
+        model: as ``build`` made it for the checkpoint.
+        settings: of the run.
+        labels: of the run.
+
+    Returns:
+        What was taken, for the record.
+
+    Raises:
+        WeightsError: the checkpoint's backbone is another.
+    """
+    head = model.get_submodule("head")
+    taken = backbone_weights(init, model.get_submodule("backbone"), settings)
+    whole: dict[str, torch.Tensor] = {}
+    rows: dict[str, torch.Tensor] = {}
+    if init.info.spec.settings.head == settings.head:
+        whole, rows = head_weights(init, head, _label_axes(settings, labels), labels.names)
+    model.load_state_dict(taken | whole | rows, strict=False)
+    spec, known = init.info.spec, set(labels.names) & set(init.info.label_names)
+    tensors = count(len(head.state_dict()), "tensor")
+    return (
+        f"started from {spec.method} on {init.info.identity or spec.dataset} (run {spec.run_id}): "
+        f"its backbone; of {tensors} of the {settings.head} head, {len(whole)} whole and "
+        f"{len(rows)} in the rows of {len(known)} of {count(len(labels), 'label')}"
+    )
+
+
+def _label_axes(settings: Settings, labels: LabelContext) -> dict[str, list[int]]:
+    """Name of each tensor of a head -> its axes that run over labels: those that grow with them."""
+    width, shapes = labels.embeddings.shape[1], []
+    for names in (labels.names, (*labels.names, "")):
+        model, _ = _meta_model(settings, _blank_context(names, width))
+        shapes.append(
+            {name: t.shape for name, t in model.get_submodule("head").state_dict().items()}
+        )
+    one, more = shapes
+    return {
+        name: [i for i, size in enumerate(shape) if size != more[name][i]]
+        for name, shape in one.items()
+    }
+
+
+def _blank_context(names: tuple[str, ...], width: int) -> LabelContext:
+    """Labels of which nothing is known."""
+    many = len(names)
+    return LabelContext(
+        names,
+        np.eye(many, dtype=np.float32),
+        np.zeros((many, width), np.float32),
+        1,
+        lambda: np.ones(many, np.int64),
+    )
 
 
 def identity_of(file: Path) -> str:
@@ -167,20 +262,12 @@ def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelMo
     """
     info = checkpoint.info
     settings = info.spec.settings.model_copy(update={"preprocessing": info.preprocessing})
-    count = len(info.label_names)
     # Label graph and word vectors are buffers of the head, which the weights fill.
-    labels = LabelContext(
-        info.label_names,
-        np.eye(count, dtype=np.float32),
-        np.zeros((count, info.word_width), np.float32),
-        1,
-        lambda: np.ones(count, np.int64),
-    )
+    labels = _blank_context(info.label_names, info.word_width)
     if weights is not None:
         named_file("weights", settings.weights, weights)
-    factory = registry.find("backbone", settings.backbone).load()
     start = "none" if weights is None else str(weights)
-    backbone = factory(weights=start, image_size=settings.image_size, **info.backbone_options)
+    backbone = _make_backbone(settings, start, checkpoint)
     model, _ = _assemble(backbone, settings, labels)
     try:
         model.load_state_dict(checkpoint.weights)
@@ -214,8 +301,8 @@ def feature_identity(spec: RunSpec, model: MultiLabelModel) -> dict[str, object]
         "source": hashlib.sha256(source.encode()).hexdigest(),
         "backbone": plugin.label,
         "plugin": f"{plugin.distribution} {plugin.version}",
-        "weights": settings.weights,
-        "seed": spec.seed if settings.weights == "none" else None,
+        "weights": spec.init or settings.weights,
+        "seed": spec.seed if settings.weights == "none" and not spec.init else None,
         "image_size": settings.image_size,
         "decoder": settings.decoder,
         "preprocessing": settings.preprocessing.model_dump(),
@@ -271,6 +358,10 @@ def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
         transforms.train_transform(settings)
         model, loss = _meta_model(settings, labels)
         optim.frozen_stages(model, settings)
+        if init := read_init(spec, places):
+            with torch.device("meta"):
+                backbone: Any = _make_backbone(settings, "none", init)
+                backbone_weights(init, backbone, settings)
         check_labels(splits, loss)
     except (PluginError, DataError, SuiteError, WeightsError) as error:
         return str(error)

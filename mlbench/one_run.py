@@ -23,7 +23,14 @@ import torch
 from torch import Tensor, nn
 
 from mlbench import registry
-from mlbench.build import build, check_labels, feature_identity, make_label_context
+from mlbench.build import (
+    build,
+    check_labels,
+    feature_identity,
+    make_label_context,
+    read_init,
+    start_from,
+)
 from mlbench.data import transforms
 from mlbench.data.decode import REMEDY, problems, unusable
 from mlbench.data.loader import ImageSource, Source
@@ -113,12 +120,16 @@ def run(
         current.notes += notes
         current.word_width = labels.embeddings.shape[1]
     with current.stage("model"):
-        model, loss = build(spec.settings, labels, places)
+        init = read_init(spec, places)
+        model, loss = build(spec.settings, labels, places, init)
         check_labels(splits, loss)
         # Made second, so that the peer of mutual learning starts from other random numbers.
-        peers = [build(spec.settings, labels, places)[0]] if spec.settings.mutual_weight else []
+        twice = spec.settings.mutual_weight > 0
+        peers = [build(spec.settings, labels, places, init)[0]] if twice else []
         for one in (model, *peers):
+            note = start_from(init, one, spec.settings, labels) if init else ""
             one.to(current.device).to(memory_format=torch.channels_last)
+        current.notes += [note] if note else []
     if world.size > 1:  # dropout must differ between the parts of a batch
         torch.manual_seed(spec.seed * 10_000 + world.rank)
     with world.fatal_errors():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlbench import registry
-from mlbench.build import count_processes, drop_unused_inputs, identity_of, refusal
+from mlbench.build import count_processes, drop_unused_inputs, identity_of, model_file, refusal
 from mlbench.data.open import as_trained_on, open_splits
 from mlbench.numbers import outdated
 from mlbench.store import Store
@@ -72,21 +72,32 @@ class GivenFiles(NamedTuple):
         weights: identity in a spec: ``default``, ``none`` or ``sha256:...``; None if not given.
         words_file: None if only ``cooccurrence`` and ``random`` are named.
         words: identities in the order given.
+        init_file, init: of the model to start from.
     """
 
     weights_file: Path | None = None
     weights: str | None = None
     words_file: Path | None = None
     words: tuple[str, ...] = ()
+    init_file: Path | None = None
+    init: str | None = None
 
 
-def identify_files(weights: str | None, words: Sequence[str]) -> GivenFiles:
+def identify_files(
+    weights: str | None, words: Sequence[str], init: str | None = None
+) -> GivenFiles:
     """Compute the identities of the files that the user names.
 
     Raises:
         WeightsError: a file cannot be read.
-        SuiteError: more than one file of label vectors is named.
+        SuiteError: more than one file of label vectors is named, or two starts of the backbone.
     """
+    if init and weights:
+        raise SuiteError("--init brings the backbone's weights; leave out --weights")
+    init_file = None
+    if init and not init.startswith("sha256:"):
+        init_file = model_file(Path(init).expanduser())
+        init = _digest(init_file, "init", "the folder of a run, or its checkpoint.safetensors")
     weights_file = None
     if weights not in (None, "default", "none") and not str(weights).startswith("sha256:"):
         weights_file = Path(str(weights))
@@ -99,7 +110,12 @@ def identify_files(weights: str | None, words: Sequence[str]) -> GivenFiles:
     identities = {name: _digest(Path(name), "words", remedy) for name in names}
     words_file = Path(names[0]) if names else None
     return GivenFiles(
-        weights_file, weights, words_file, tuple(identities.get(word, word) for word in words)
+        weights_file,
+        weights,
+        words_file,
+        tuple(identities.get(word, word) for word in words),
+        init_file,
+        init,
     )
 
 
@@ -132,6 +148,7 @@ def make_plan(suite: Suite, places: Places, weights: str | None = None, processe
                 places.cache,
                 labels=suite.labels,
                 holdout=suite.holdout,
+                fold=suite.holdout_fold,
                 validation=validation,
                 allow_missing=suite.allow_missing,
             )
@@ -265,6 +282,8 @@ def expand(
         dataset, options = registry.recorded_as(name, {**authors, **given})
         splits = opener(dataset, options)
         chosen = {"weights": weights} if weights is not None else {}
+        if suite.init:
+            chosen = {"weights": "none"}
         overrides = combination.overrides(suite, chosen)
         try:
             settings = settle(suite.track, combination.method, dataset, splits.card, overrides)
@@ -278,6 +297,8 @@ def expand(
             data=splits.digest,
             labels=suite.labels,
             holdout=suite.holdout,
+            holdout_fold=suite.holdout_fold,
+            init=suite.init or "",
             incomplete=splits.incomplete,
             track=suite.track,
             seed=combination.seed,

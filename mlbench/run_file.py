@@ -112,6 +112,8 @@ def repeat_command(record: RunRecord, file: str = "RUN.yaml") -> str:
         words.append("--weights FILE")
     if record.spec.words.startswith("sha256:"):
         words.append("--words FILE")
+    if record.spec.init:
+        words.append("--init FILE")
     processes = record.environment.get("processes", 1)
     if isinstance(processes, int) and processes > 1:
         words.append(f"--gpus {processes}")
@@ -183,19 +185,26 @@ def assert_same_plugins(file: Path, run: RunFile, environment: Mapping[str, Any]
             )
 
 
-def assert_same_files(spec: RunSpec, weights: str | None, words: tuple[str, ...]) -> None:
+def assert_same_files(
+    spec: RunSpec, weights: str | None, words: tuple[str, ...], init: str | None = None
+) -> None:
     """Compare the weights and label vectors that the user names with those of the run.
 
     Args:
         spec: the run.
         weights: identity, as ``mlbench.plan.identify_files`` gives it.
         words: identities of the label vectors.
+        init: identity of the model to start from.
 
     Raises:
         WeightsError: they differ.
     """
-    expected = {"weights": spec.settings.weights, "words": spec.words}
-    given = {"weights": (weights,) if weights else (), "words": words}
+    expected = {"weights": spec.settings.weights, "words": spec.words, "init": spec.init}
+    given = {
+        "weights": (weights,) if weights else (),
+        "words": words,
+        "init": (init,) if init else (),
+    }
     for flag, identity in expected.items():
         is_file = identity.startswith("sha256:")
         if given[flag] == (identity,) or not (given[flag] or is_file):

@@ -39,7 +39,7 @@ SEEDS = (0, 1, 2)
 ``--seeds`` has seed 0 only, so that a first look does not take three times as long."""
 
 COMMAND_LINE = "the command line"
-FILES = ("data", "results", "cache", "weights")
+FILES = ("data", "results", "cache", "weights", "init")
 """Fields that are paths; in a suite file they are relative to the file."""
 
 
@@ -73,6 +73,7 @@ class Suite(Value):
         datasets, backbones, losses, seeds: the other axes; an empty one follows the track.
         labels: use only these labels.
         holdout: score this fraction of train instead of test.
+        holdout_fold: which part of this size is scored, from 0.
         graph, words: two more axes: how the label graph is made, and where the label vectors
             come from (``cooccurrence``, ``random`` or a file); a method that uses neither runs once
             (see ``mlbench.build.drop_unused_inputs``).
@@ -88,6 +89,7 @@ class Suite(Value):
             is deleted; what the matrix needs is kept.
         image_cache: keep decoded images in the cache, for the same pixels in less time.
         weights: of the backbone: ``default``, ``none``, or a file.
+        init: a model to start from: the folder of a run, or a checkpoint.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         gpus: processes on this machine.
         workers: decoding threads per process.
@@ -108,6 +110,7 @@ class Suite(Value):
     precision: Precision = "fp32"
     labels: tuple[str, ...] | None = None
     holdout: float = Field(0.0, ge=0, lt=1)
+    holdout_fold: NonNegativeInt = 0
     graph: Names = ("cooccurrence",)
     words: Names = ("cooccurrence",)
     label_noise: LabelNoise = LabelNoise()
@@ -123,6 +126,7 @@ class Suite(Value):
     cache_limit: Annotated[NonNegativeInt | None, BeforeValidator(_as_bytes)] = None
     image_cache: bool = False
     weights: str | None = None
+    init: str | None = None
     device: str = "auto"
     gpus: PositiveInt = 1
     workers: NonNegativeInt | None = None

@@ -28,6 +28,7 @@ class Board(NamedTuple):
         track: the track of the runs.
         tier: own runs, or published weights that were scored.
         current: whether the installed code would make the same numbers.
+        init: the model that the runs started from (see ``RunSpec.init``).
     """
 
     identity: str
@@ -36,6 +37,7 @@ class Board(NamedTuple):
     track: Track
     tier: Tier
     current: bool = True
+    init: str = ""
 
     @property
     def name(self) -> str:
@@ -47,15 +49,17 @@ class Board(NamedTuple):
         """The name without track and code: ``coco-mini``."""
         subset = f"-{self.data[:8]}" if self.labels is not None else ""
         tier = "" if self.tier == "own" else f"-{self.tier}"
-        return f"{self.identity}{subset}{tier}"
+        start = f"-from-{self.init[7:15]}" if self.init else ""
+        return f"{self.identity}{subset}{tier}{start}"
 
     @property
     def title(self) -> str:
         """A unique title: ``coco-mini, probe track``."""
         subset = f" ({self.data[:8]})" if self.labels is not None else ""
         scored = "" if self.tier == "own" else f", {self.tier}: published weights, not trained here"
+        start = f", started from the model {self.init[7:15]}" if self.init else ""
         code = "" if self.current else ", made by other code"
-        return f"{self.identity}{subset}, {self.track} track{scored}{code}"
+        return f"{self.identity}{subset}, {self.track} track{scored}{start}{code}"
 
 
 def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]:
@@ -67,7 +71,8 @@ def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]
     for record in records:
         spec = record.spec
         current = not outdated(record)
-        board = Board(record.identity, spec.data, spec.labels, spec.track, record.tier, current)
+        same = (record.identity, spec.data, spec.labels, spec.track, record.tier)
+        board = Board(*same, current, spec.init)
         boards[board].append(record)
     names = Counter(board.name for board in boards)
     return {
@@ -149,6 +154,7 @@ class Table(Value):
         coverage: number of usable images, a line per split, if the edition is not known.
         tier: own runs, or published weights that were scored.
         current: whether the installed code would make the same numbers.
+        init: the model that the runs started from; empty for none.
         test_images, classes: numbers of scored images and labels.
         left_out: number of classes without a known positive or negative in the test split.
         rows: best first.
@@ -176,6 +182,7 @@ class Table(Value):
     diverged: tuple[Diverged, ...] = ()
     tier: Tier = "own"
     current: bool = True
+    init: str = ""
     wins: tuple[str, ...] = ()
     unpaired: int = 0
     training_deviation: float | None = None
@@ -191,7 +198,7 @@ class Table(Value):
     @property
     def board(self) -> Board:
         """What the runs of the table share."""
-        return Board(self.identity, self.data, self.labels, self.track, self.tier, self.current)
+        return Board(**{name: getattr(self, name) for name in Board._fields})
 
     @property
     def name(self) -> str:

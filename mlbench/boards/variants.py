@@ -105,7 +105,7 @@ def _without_rate(spec: RunSpec) -> str:
     settings = spec.settings
     optimizer = settings.optimizer.model_copy(update={"lr": 0.0})
     same = {"settings": settings.model_copy(update={"optimizer": optimizer})}
-    any_data = {"holdout": 0.0, "data": "", "seed": 0, "processes": 1}
+    any_data = {"holdout": 0.0, "holdout_fold": 0, "data": "", "seed": 0, "processes": 1}
     return spec.model_copy(update=same | any_data).run_id
 
 

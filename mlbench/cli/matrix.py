@@ -77,7 +77,7 @@ def plan_matrix(suite: Suite, context: LaunchContext) -> Plan:
     files = context.files
     if files.weights_file is not None and len(suite.backbones) > 1:
         raise SuiteError("--weights FILE fits one backbone only; name one with --backbones")
-    suite = suite.model_copy(update={"words": files.words})
+    suite = suite.model_copy(update={"words": files.words, "init": files.init})
     return make_plan(suite, context.places, files.weights, context.world.size)
 
 
@@ -92,6 +92,23 @@ def fail_together(error: MlbenchError) -> NoReturn:
     if distributed.join("cpu").leads:
         print_error(error)
     distributed.leave(2)
+
+
+def places_of(suite: Suite, files: GivenFiles) -> Places:
+    """Where the runs of a suite find and leave files."""
+    return Places(
+        data=suite.data or data_folder(),
+        weights=files.weights_file,
+        words=files.words_file,
+        init=files.init_file,
+        results=suite.results,
+        cache=suite.cache or cache_folder(),
+        cache_limit=suite.cache_limit,
+        image_cache=suite.image_cache,
+        device=device_name(suite.device),
+        workers=thread_count() if suite.workers is None else suite.workers,
+        checkpoints=suite.keep_checkpoints,
+    )
 
 
 def launch(suite: Suite, make: Callable[[LaunchContext], Plan], dry_run: bool) -> NoReturn:
@@ -116,21 +133,10 @@ def launch(suite: Suite, make: Callable[[LaunchContext], Plan], dry_run: bool) -
             raise SuiteError(
                 f"--device {device} is a single device for several processes; use --device cuda"
             )
-        files = identify_files(suite.weights, suite.words)
+        files = identify_files(suite.weights, suite.words, suite.init)
     except MlbenchError as error:
         fail_together(error)
-    places = Places(
-        data=suite.data or data_folder(),
-        weights=files.weights_file,
-        words=files.words_file,
-        results=suite.results,
-        cache=suite.cache or cache_folder(),
-        cache_limit=suite.cache_limit,
-        image_cache=suite.image_cache,
-        device=device,
-        workers=thread_count() if suite.workers is None else suite.workers,
-        checkpoints=suite.keep_checkpoints,
-    )
+    places = places_of(suite, files)
     context = LaunchContext(places, files, distributed.join(device), suite.measure)
     try:
         code = _plan_and_execute(make, context, dry_run)
@@ -206,12 +212,12 @@ def _measure_models(planned: Plan, places: Places) -> None:
 def _print_board(planned: Plan, places: Places) -> None:
     """Print the rows of this matrix, ranked on their whole boards, and write all boards."""
     specs = (*planned.missing, *planned.done)
-    wanted = {(spec.data, spec.track) for spec in specs}
+    wanted = {(spec.data, spec.track, spec.init) for spec in specs}
     found = show_boards.read(places.results)
     shown = [
         table
         for table in found.tables
-        if table.tier == "own" and (table.data, table.track) in wanted
+        if table.tier == "own" and (table.data, table.track, table.init) in wanted
     ]
     show_boards.show(shown, {spec.run_id for spec in specs})
     show_boards.write(found)

@@ -21,6 +21,9 @@ def repeat(
     weights: Annotated[
         str | None, typer.Option(help="The weights file of the backbone, if the run used one.")
     ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="The model that the run started from, if any.")
+    ] = None,
     words: Annotated[
         str | None, typer.Option(help="The file of label vectors, if the run used one.")
     ] = None,
@@ -37,6 +40,7 @@ def repeat(
 
     settings = Suite(
         weights=weights,
+        init=init,
         words=(words,) if words else (),
         data=data,
         results=results,
@@ -71,7 +75,9 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
     run = run_file.read_run(file)
     current = environment(torch.device(places.device), context.world, run.spec)
     run_file.assert_same_plugins(file, run, current)
-    run_file.assert_same_files(run.spec, context.files.weights, context.files.words)
+    run_file.assert_same_files(
+        run.spec, context.files.weights, context.files.words, context.files.init
+    )
     spec = run.spec
     splits = open_run(spec, places)
     if splits.digest != spec.data:

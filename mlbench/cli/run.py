@@ -77,6 +77,10 @@ def run(
         str | None,
         training_option(help="Initial weights of the backbone: default, none, or a file."),
     ] = None,
+    init: Annotated[
+        str | None,
+        training_option(help="A trained model to start from: the folder of a run, or its file."),
+    ] = None,
     words: Annotated[
         str | None,
         training_option(
@@ -112,6 +116,7 @@ def run(
         "seeds": seeds,
         "track": track,
         "weights": weights,
+        "init": init,
         "words": words,
         "data": data,
         "results": results,

@@ -63,6 +63,7 @@ def open_run(spec: RunSpec, places: Places, check: Check | None = None) -> Split
         places.cache,
         labels=spec.labels,
         holdout=spec.holdout,
+        fold=spec.holdout_fold,
         validation=spec.settings.selection == "validation",
         allow_missing=spec.incomplete,
     )
@@ -119,6 +120,7 @@ def open_splits(
     *,
     labels: Sequence[str] | None = None,
     holdout: float = 0.0,
+    fold: int = 0,
     validation: bool = False,
     allow_missing: bool = False,
 ) -> Splits:
@@ -131,6 +133,7 @@ def open_splits(
         cache: a folder to write to.
         labels: the labels that take part; None for all.
         holdout: share of the training split that is scored instead of the test split.
+        fold: which part of this size it is; the parts do not overlap.
         validation: split a validation part off train.
         allow_missing: do not raise if listed images are absent.
 
@@ -167,8 +170,8 @@ def open_splits(
         names = tuple(labels)
         identity += f"-{len(names)}-labels"
     if holdout:
-        train, test = _hold_out(train, holdout)
-        identity += f"-holdout-{holdout:g}"
+        train, test = _hold_out(train, holdout, fold)
+        identity += f"-holdout-{holdout:g}" + (f"-fold-{fold}" if fold else "")
     if labels is not None or holdout:
         found = data_digest(train, test, names)
     held = None
@@ -268,12 +271,14 @@ def _columns(dataset: str, names: Sequence[str], labels: Sequence[str]) -> list[
     return [names.index(label) for label in labels]
 
 
-def _hold_out(index: Index, share: float) -> tuple[Index, Index]:
+def _hold_out(index: Index, share: float, fold: int) -> tuple[Index, Index]:
     """Split by a hash of the key: fixed, whatever the order or the number of images."""
     draws = [int(hashlib.sha256(k.encode()).hexdigest()[:8], 16) / 2**32 for k in index.keys]
-    rest, held = _partition(index, [draw < share for draw in draws])
+    rest, held = _partition(index, [fold * share <= draw < (fold + 1) * share for draw in draws])
     if not len(rest) or not len(held):
-        raise SuiteError(f"holdout {share:g} of {len(index)} images leaves nothing on one side")
+        raise SuiteError(
+            f"holdout {share:g} (fold {fold}) of {len(index)} images leaves nothing on one side"
+        )
     return rest, held
 
 

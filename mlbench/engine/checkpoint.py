@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from mlbench.files import atomic_write
 from mlbench.text import first_error
-from mlbench.types import ModelInfo, WeightsError
+from mlbench.types import ModelInfo, Settings, WeightsError
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,70 @@ def load(file: Path) -> Checkpoint:
             f"{file}: its header is damaged or of a later mlbench ({what}); train the model again, "
             "or copy the file again"
         ) from error
+
+
+def backbone_weights(
+    init: Checkpoint, backbone: nn.Module, settings: Settings
+) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint's backbone, for a model that starts from it.
+
+    Raises:
+        WeightsError: the model's backbone is another.
+    """
+    theirs = init.info.spec.settings
+    wanted = {f"backbone.{name}": t.shape for name, t in backbone.state_dict().items()}
+    found = {name: t for name, t in init.weights.items() if name.startswith("backbone.")}
+    same = theirs.backbone == settings.backbone
+    if not same or {name: t.shape for name, t in found.items()} != wanted:
+        raise WeightsError(
+            f"--init: its backbone is {theirs.backbone} at {theirs.image_size} pixels, and does "
+            f"not fit {settings.backbone} at {settings.image_size}; give --backbones "
+            f"{theirs.backbone} --image-size {theirs.image_size}"
+        )
+    return found
+
+
+def head_weights(
+    init: Checkpoint, head: nn.Module, axes: Mapping[str, Sequence[int]], names: Sequence[str]
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """What a head starts from in a checkpoint that has the same head.
+
+    Args:
+        init: the checkpoint.
+        head: of the model, with its first weights.
+        axes: name of a tensor of the head -> its axes over labels.
+        names: of the head's labels.
+
+    Returns:
+        The tensors without such an axis whose shapes agree, and the parameters with one or more,
+        with the checkpoint's values for the labels of equal names. Buffers over labels (graphs,
+        word vectors) are not among them, as they follow the new data.
+    """
+    old = init.info.label_names
+    new_rows = [i for i, name in enumerate(names) if name in old]
+    old_rows = [old.index(names[i]) for i in new_rows]
+    parameters = {name for name, _ in head.named_parameters()}
+    whole, rows = {}, {}
+    for name, ours in head.state_dict().items():
+        theirs, along = init.weights.get(f"head.{name}"), axes[name]
+        fitting = [len(old) if i in along else n for i, n in enumerate(ours.shape)]
+        if theirs is None or list(theirs.shape) != fitting:
+            continue
+        if not along:
+            whole[f"head.{name}"] = theirs
+        elif name in parameters and all(ours.shape[i] == len(names) for i in along):
+            mixed = ours.clone()
+            mixed[_grid(ours.shape, along, new_rows)] = theirs[_grid(fitting, along, old_rows)]
+            rows[f"head.{name}"] = mixed
+    return whole, rows
+
+
+def _grid(
+    shape: Sequence[int], axes: Sequence[int], rows: Sequence[int]
+) -> tuple[torch.Tensor, ...]:
+    """An index of these rows along these axes, and of all along the others."""
+    taken = [rows if i in axes else range(n) for i, n in enumerate(shape)]
+    return tuple(torch.from_numpy(one) for one in np.ix_(*(np.array(t, np.int64) for t in taken)))
 
 
 def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:

@@ -57,7 +57,12 @@ class LabelNoise(Value):
         return self
 
 
-ADDED: dict[str, Any] = {"processes": 1, "settings.ema_warmup": False}
+ADDED: dict[str, Any] = {
+    "processes": 1,
+    "settings.ema_warmup": False,
+    "init": "",
+    "holdout_fold": 0,
+}
 """Dotted name of a field of ``RunSpec`` that was added after records were made -> the value that
 stood for it before: ``{"settings.ema_warmup": False}``. A field at this value is left out of run
 ids, and a stored spec without the field has this value, whatever the default is today."""
@@ -74,6 +79,7 @@ class RunSpec(Value):
         labels: the labels that take part; None for all.
         holdout: share of the training split that is scored instead of the test split and not
             trained on, for choosing settings; 0 for none.
+        holdout_fold: which part of this size it is; parts do not overlap.
         incomplete: unusable images are left out; ``data`` is the digest of the rest.
         words: source of the label embeddings: ``cooccurrence``, ``random`` (drawn with ``seed``)
             or ``sha256:...`` of a file.
@@ -81,6 +87,8 @@ class RunSpec(Value):
         label_noise: training labels that are missing or wrong on purpose.
         checkpoint: ``sha256:...`` of the authors' weights that were scored without training;
             empty for a run that trains.
+        init: ``sha256:...`` of the model file that the run starts from (see ``build.start_from``);
+            its backbone takes the place of ``settings.weights``. Empty for none.
         processes: that train together, if the results depend on their number (dropout draws in
             each, say); else 1, whatever their number.
     """
@@ -91,6 +99,7 @@ class RunSpec(Value):
     data: str
     labels: tuple[str, ...] | None = None
     holdout: float = Field(0.0, ge=0, lt=1)
+    holdout_fold: NonNegativeInt = 0
     incomplete: bool = False
     track: Track
     seed: NonNegativeInt = 0
@@ -99,6 +108,7 @@ class RunSpec(Value):
     graph: Graph = "cooccurrence"
     label_noise: LabelNoise = LabelNoise()
     checkpoint: str = Field("", pattern=r"^(sha256:[0-9a-f]+)?$")
+    init: str = Field("", pattern=r"^(sha256:[0-9a-f]+)?$")
     processes: PositiveInt = 1
     settings: Settings
 
@@ -172,6 +182,7 @@ class Places(Value):
         data: folder given by ``--data``.
         weights: file given by ``--weights``; None for ``default`` and ``none``.
         words: file given by ``--words``.
+        init: model file given by ``--init``.
         results: the store.
         cache: synthetic images, the list of checked files, feature maps of the probe track, decoded
             images.
@@ -186,6 +197,7 @@ class Places(Value):
     data: Path | None = None
     weights: Path | None = None
     words: Path | None = None
+    init: Path | None = None
     results: Path
     cache: Path
     cache_limit: NonNegativeInt | None = None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlbench.cli.console import AsJson, console, errors, plain_table
+from mlbench.cli.console import AsJson, Data, Device, console, errors, plain_table
 from mlbench.text import count
 from mlbench.types import Predictions, RunRecord, SuiteError
 
 if TYPE_CHECKING:
+    from mlbench.store import Store
     from mlbench_tools.deploy.calibration import Expectation, Fit
 
 EXAMPLES = """
@@ -24,6 +27,8 @@ Examples:
   mlbench thresholds results/runs/cc19c684 --target f1 --per-label
 
   mlbench thresholds results/runs/cc19c684 --target precision=0.95
+
+  mlbench thresholds results/runs/cc19c684 --folds 5 --data ~/data
 """
 
 
@@ -35,21 +40,49 @@ def thresholds(
     per_label: Annotated[
         bool, typer.Option("--per-label", help="A threshold for each label, not one for all.")
     ] = False,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="For a run that held nothing out: train this many times without a part."
+        ),
+    ] = None,
+    data: Data = None,
+    weights: Annotated[
+        str | None, typer.Option(help="With --folds: the weights file of the backbone, if any.")
+    ] = None,
+    words: Annotated[
+        str | None, typer.Option(help="With --folds: the file of label vectors, if any.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="With --folds: the model that the run started from, if any.")
+    ] = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Calibrate a model, choose its thresholds on held-out images, and store both in it."""
     from mlbench.build import model_file
     from mlbench.engine.checkpoint import Checkpoint, load
+    from mlbench.suite import Suite
     from mlbench_tools.deploy.calibration import Target, expect, fit
+    from mlbench_tools.deploy.folds import predict_folds
 
     wanted = Target.parse(target)
     file = model_file(run)
     checkpoint = load(file)
-    record, held_out = _held_out(file.parent)
+    store, record = _record(file.parent)
+    if folds is None:
+        held_out = _held_out(store, record)
+    else:
+        named = {"weights": weights, "words": words or (), "init": init, "data": data}
+        elsewhere = {"results": store.root / "folds", "keep_checkpoints": False, "device": device}
+        _warn_of_cost(record, folds)
+        command = shlex.join(["mlbench", *sys.argv[1:]])
+        held_out = predict_folds(record, folds, Suite(**named, **elsewhere), command)
     refit = partial(fit, target=wanted, per_label=per_label)
     found = refit(held_out.logits, held_out.targets)
     rows = expect(held_out.logits, held_out.targets, refit)
     images = count(len(held_out.keys), "held-out image")
+    images += f" (of {folds} folds)" if folds else ""
     note = f"thresholds for {target}{' of each label' if per_label else ''} chosen on {images}"
     info = checkpoint.info.model_copy(
         update={
@@ -69,12 +102,22 @@ def thresholds(
         errors.print(f"stored in {file}", markup=False, highlight=False)
 
 
-def _held_out(folder: Path) -> tuple[RunRecord, Predictions]:
-    """The record of a run, and its predictions on images that it was not trained on.
+def _warn_of_cost(record: RunRecord, folds: int) -> None:
+    """Say how long folds take where features are not computed once and shared."""
+    if record.spec.track != "probe":
+        minutes = (folds - 1) * record.seconds.get("training", 0.0) / 60
+        text = (
+            f"{folds} trainings of the {record.spec.track} track, about {minutes:.0f} minutes on "
+            "the machine of the run; folds are cheap in the probe track only"
+        )
+        errors.print(text, markup=False, highlight=False)
+
+
+def _record(folder: Path) -> tuple[Store, RunRecord]:
+    """The store that a run's folder is in, and its record.
 
     Raises:
-        SuiteError: the run held no training images out.
-        StoreError: its record or its predictions are missing or damaged.
+        SuiteError: there is no record.
     """
     from mlbench.store import Store
 
@@ -85,15 +128,25 @@ def _held_out(folder: Path) -> tuple[RunRecord, Predictions]:
             f"{store.root} has no record of run {folder.name}; give the folder of a run in the "
             "results that `mlbench run` wrote, as in results/runs/ID"
         )
+    return store, record
+
+
+def _held_out(store: Store, record: RunRecord) -> Predictions:
+    """The predictions of a run on images that it was not trained on.
+
+    Raises:
+        SuiteError: the run held no training images out.
+        StoreError: its predictions are missing or damaged.
+    """
     predictions = store.predictions(record)
     if predictions.validation is not None:
-        return record, predictions.validation
+        return predictions.validation
     if record.spec.holdout:
-        return record, predictions
+        return predictions
     raise SuiteError(
         f"run {record.run_id} held no training images out, and thresholds that are chosen on test "
-        "images make its scores worthless; run it again with --set selection=validation or "
-        "--set holdout=0.2"
+        "images make its scores worthless; give --folds 5, or run it again with "
+        "--set selection=validation or --set holdout=0.2"
     )
 
 

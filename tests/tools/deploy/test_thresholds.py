@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 import mlbench
+from mlbench.data.open import open_splits
+from mlbench.store import Store
 from mlbench.types import SuiteError
 from mlbench_tools.deploy.calibration import (
     Target,
@@ -129,5 +131,45 @@ def test_the_model_gets_its_thresholds(cli, validated, pictures):
 def test_a_run_that_held_nothing_out_is_refused(cli, trained):
     done = cli("thresholds", trained)
     assert done.code == 2 and "--set selection=validation" in done.err
+    assert "--folds 5" in done.err
     for text in ("f2", "precision=2", "recall", "precision=high"):
         assert "give f1, precision=0.95" in cli("thresholds", trained, "--target", text).err
+
+
+def test_folds_predict_every_training_image_without_having_seen_it(cli, tmp_path, cache):
+    many = {"train_images": 120, "test_images": 20, "size": 32}
+    fields = {"settings": {"epochs": 1, "image_size": 32}, "dataset_options": many}
+    table = mlbench.run(["gap"], results="results", cache=cache, track="probe", **fields)
+    run = tmp_path / "results" / "runs" / table["run_id"][0]
+    plain = mlbench.load(run).network.state_dict()
+    (first,) = Store(tmp_path / "results").records()
+
+    done = cli("thresholds", run, "--folds", "3", "--json")
+    assert done.code == 0, done.err
+    folds = Store(tmp_path / "results" / "folds")
+    parts = [folds.predictions(record).keys for record in folds.records()]
+    assert len(parts) == 3 and all(len(part) > 20 for part in parts)
+    train = open_splits("synthetic", many, None, cache).train
+    assert sorted(key for part in parts for key in part) == sorted(train.keys)
+    for record in folds.records():
+        assert record.train_images + record.test_images == 120
+        changed = {"data", "holdout", "holdout_fold"}
+        assert record.spec.model_dump(exclude=changed) == first.spec.model_dump(exclude=changed)
+
+    model = mlbench.load(run)
+    assert model.thresholds == json.loads(done.out)["thresholds"]
+    assert model.info.notes == ("thresholds for f1 chosen on 120 held-out images (of 3 folds)",)
+    state = model.network.state_dict()
+    assert all((state[name] == tensor).all() for name, tensor in plain.items())
+    again = cli("thresholds", run, "--folds", "3", "--json")
+    assert json.loads(again.out) == json.loads(done.out) and len(folds.records()) == 3
+    assert len(Store(tmp_path / "results").records()) == 1, "folds are on no board of the store"
+
+
+def test_the_cost_of_folds_is_said_where_features_are_not_cached(cli, validated, monkeypatch):
+    def stop(*_):
+        raise SuiteError("stopped")
+
+    monkeypatch.setattr("mlbench_tools.deploy.folds.predict_folds", stop)
+    done = cli("thresholds", validated, "--folds", "4")
+    assert "4 trainings of the controlled track" in done.err and "stopped" in done.err

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mlbench.boards import fitting, render
+from mlbench.boards import render
+from mlbench.boards.markup import one_line
 from mlbench.boards.rows import Table, select, tables
 from mlbench.cli.console import console, errors
 from mlbench.store import Store
 from mlbench.text import count
 from mlbench.types import RunRecord, StoreError, SuiteError, Track
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+ALWAYS = ("#", "method", "backbone", "loss", "variant", "mAP", "run")
+"""Columns that are never left out."""
+OTHERS = (
+    *("latency", "GMACs", "ties", "interval", "params", "Pareto", "CF1", "OF1", "seeds"),
+    *("size", "epochs", "batch 16", "images/s"),
+)
+"""The other columns; the first are the last to be left out."""
+SHARED = ("backbone", "loss", "size", "epochs")
+"""Columns that a line below the board replaces if all rows agree."""
+FOLDED = {"method": 16, "backbone": 15, "loss": 12, "variant": 10, "Pareto": 14, "run": 8}
+"""Columns whose cells may take several lines -> their width if space is short; a run id has 8."""
 
 
 class Boards(NamedTuple):
@@ -93,7 +110,7 @@ def column_names(text: str | None) -> list[str]:
     Raises:
         SuiteError: there is no such column.
     """
-    names = {name.lower(): name for name in (*fitting.ALWAYS, *fitting.OTHERS)}
+    names = {name.lower(): name for name in (*ALWAYS, *OTHERS)}
     given = [name.strip() for name in text.split(",")] if text else []
     for name in given:
         if name.lower() not in names:
@@ -113,7 +130,7 @@ def show(
     """
     parts = chosen if run_ids is None else [_select_rows(table, run_ids) for table in chosen]
     if parts:
-        console.print(fitting.terminal(parts, console.width, columns))
+        console.print(terminal(parts, console.width, columns))
     for table, part in zip(chosen, parts, strict=True):
         if len(part.rows) < len(table.rows):
             text = (
@@ -128,3 +145,82 @@ def _select_rows(table: Table, run_ids: Set[str]) -> Table:
     rows = tuple(row for row in table.rows if not run_ids.isdisjoint(row.run_ids))
     diverged = tuple(run for run in table.diverged if run.run_id in run_ids)
     return table.model_copy(update={"rows": rows, "diverged": diverged, "wins": ()})
+
+
+def terminal(tables: Sequence[Table], width: int, chosen: Sequence[str] = ()) -> RenderableType:
+    """Return one rich table per board, no wider than ``width``.
+
+    Args:
+        tables: the boards.
+        width: characters in a line.
+        chosen: names of the columns to show, without units; the last are left out first.
+    """
+    from rich.console import Group
+
+    return Group(*(part for table in tables for part in _board(table, width, chosen)))
+
+
+def _board(table: Table, width: int, chosen: Sequence[str]) -> Iterator[RenderableType]:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    given = {_key(column): column for column in render.columns(table)}
+    shared = [] if chosen else [name for name in SHARED if given[name].constant]
+    always = ("run",) if chosen else tuple(n for n in ALWAYS if n not in shared)
+    others = chosen or tuple(n for n in OTHERS if n not in shared)
+    widths = _fit({n: c for n, c in given.items() if not c.empty}, always, others, width)
+    order = [*dict.fromkeys((*chosen, "run"))] if chosen else list(given)
+    drawn = RichTable(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    kept = [given[name] for name in order if name in widths]
+    for column in kept:
+        heading = Text(column.name.replace(" (", "\n("))
+        drawn.add_column(heading, justify=column.side, overflow="fold", width=widths[_key(column)])
+    for row in zip(*(column.cells for column in kept), strict=True):
+        drawn.add_row(*(Text(one_line(cell)) for cell in row))
+    lines = render.notes(table)
+    if shared:
+        lines.insert(0, f"All: {', '.join(f'{name} {given[name].cells[0]}' for name in shared)}.")
+    if missing := [name for name in others if name not in widths and not given[name].empty]:
+        lines.insert(
+            0,
+            f"Left out to fit {width} columns: {', '.join(missing)}. "
+            "`mlbench leaderboard --columns` chooses.",
+        )
+    yield Text(one_line(render.title(table)), style="bold")
+    if table.rows:
+        yield drawn
+        yield Text("")
+    yield from (Text(f"- {one_line(line)}") for line in lines)
+    yield Text("")
+
+
+def _key(column: render.Column) -> str:
+    """The name of a column without its unit."""
+    return column.name.partition(" (")[0]
+
+
+def _fit(
+    given: dict[str, render.Column], always: Sequence[str], others: Sequence[str], width: int
+) -> dict[str, int]:
+    """Return the columns that fit and their widths, with one space between columns."""
+
+    def total() -> int:
+        return sum(widths.values()) + len(widths) - 1
+
+    whole = {
+        name: max(map(len, (*column.name.split(" ("), *map(one_line, column.cells))), default=0)
+        for name, column in given.items()
+    }
+    least = {name: min(n, FOLDED.get(name, n)) for name, n in whole.items()}
+    widths = {name: least[name] for name in always if name in given}
+    while total() > width and max(widths.values()) > 4:
+        widest = max((name for name in widths if name != "run"), key=lambda name: widths[name])
+        widths[widest] -= 1
+    for name in others:
+        if name in given and total() + 1 + least[name] <= width:
+            widths[name] = least[name]
+    for name in FOLDED:
+        if name in widths:
+            widths[name] += min(whole[name] - widths[name], width - total())
+    return widths

@@ -5,9 +5,9 @@ import re
 import pytest
 from rich.console import Console
 
-from mlbench.boards.fitting import terminal
 from mlbench.boards.render import csv, latex, markdown, write
 from mlbench.boards.rows import tables
+from mlbench.cli.show_boards import terminal
 from tests.store.made import made_cost, made_record
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlbench import DISTRIBUTION
 from mlbench.text import unknown
-from mlbench.types import PluginError
+from mlbench.types import MlbenchError, PluginError
 
 if TYPE_CHECKING:
     from mlbench.types import DatasetCard
@@ -227,10 +227,20 @@ def make(kind: Kind, name: str, given: Iterable[Any], chosen: Mapping[str, Any])
         chosen: options.
 
     Raises:
-        PluginError: the plugin is unknown or broken, or lacks an option.
+        PluginError: the plugin is unknown or broken, lacks an option, or fails in an untyped error.
     """
     assert_known_options(kind, name, chosen)
-    return find(kind, name).load()(*given, **chosen)
+    factory = find(kind, name).load()
+    try:
+        return factory(*given, **chosen)
+    except MlbenchError:
+        raise
+    except Exception as error:
+        chosen_here = f" with {dict(chosen)}" if chosen else ""
+        raise PluginError(
+            f"{kind} {name} cannot be made{chosen_here}: {type(error).__name__}: {error}; "
+            f"`mlbench check {name}` names the line"
+        ) from error
 
 
 def with_defaults(kind: Kind, name: str, chosen: Mapping[str, Any]) -> dict[str, Any]:

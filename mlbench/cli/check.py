@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from mlbench import registry
 from mlbench.cli.console import console
@@ -18,15 +19,19 @@ def check(
     found = [plugin for name in names for plugin in registry.find_all(name)]
     import mlbench.contracts as contracts
 
-    failed = 0
+    faults = 0
     for plugin in found:
         console.print(f"{plugin.kind} {plugin.label}", style="bold", markup=False)
-        for result in contracts.check(plugin):
-            failed += not result.ok
+        results = contracts.check(plugin)
+        for result in results:
+            if result.cause:
+                continue
+            faults += not result.ok
             mark = "[green]ok  [/green]" if result.ok else "[red]FAIL[/red]"
-            console.print(f"  {mark} {result.name}")
-            if result.reason:
-                console.print(f"       {result.reason}", markup=False)
-    if failed:
-        console.print(f"{count(failed, 'check')} failed", style="red")
+            more = sum(other.cause == result.name for other in results)
+            followers = f" and {count(more, 'more check')}" if more else ""
+            said = escape(f": {result}") if str(result) else ""
+            console.print(f"  {mark} {result.name}{followers}{said}", soft_wrap=True)
+    if faults:
+        console.print(count(faults, "fault"), style="red")
         raise typer.Exit(1)

@@ -15,9 +15,13 @@ takes what the registry loads and raises an error if that is wrong.
 from __future__ import annotations
 
 import inspect
+import io
+import logging
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -30,10 +34,11 @@ from mlbench.contracts import (
     head_checks,
     loss_checks,
 )
-from mlbench.contracts.outcome import ContractError, NotChecked, ensure
+from mlbench.contracts.faults import PluginSource, explain
+from mlbench.contracts.outcome import ContractError, NotChecked, Remarked, ensure
 from mlbench.registry import Kind, Plugin, needs_argument
 from mlbench.tracks import merge
-from mlbench.types import PluginError, Recipe, Settings
+from mlbench.types import Recipe, Settings
 
 __all__ = ["CHECKS", "CheckResult", "ContractError", "check", "require"]
 
@@ -101,52 +106,84 @@ CHECKS: Mapping[Kind, tuple[Check, ...]] = {
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How one check ended; ``reason`` says what is wrong, or why nothing could be checked."""
+    """How one check ended.
+
+    Attributes:
+        name: of the check.
+        ok: whether it passed.
+        reason: what is wrong, what to know although nothing is, or why nothing could be checked.
+        line: ``file:line`` of the plugin's source that is wrong; empty if unknown.
+        cause: the earlier check that found the same fault; empty if there is none.
+    """
 
     name: str
     ok: bool
     reason: str = ""
+    line: str = ""
+    cause: str = ""
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.line, self.reason)))
 
 
 def check(plugin: Plugin) -> list[CheckResult]:
     """Run every check of a plugin's kind.
 
     A plugin that cannot be imported fails the check ``loads``. A plugin that takes an argument
-    (``timm:NAME``) but was given none passes it with a reason, and is not checked further.
+    (``timm:NAME``) but was given none passes it with a reason. Neither is checked further. What a
+    plugin prints meanwhile is remarked at the end.
     """
-    try:
-        found = plugin.load()
-    except PluginError as error:
-        return [CheckResult("loads", ok=False, reason=str(error))]
-    takes_argument = plugin.kind in ("backbone", "dataset")
-    if takes_argument and plugin.argument is None and needs_argument(found):
-        reason = f"not checked: give {plugin.name} an argument, as in {plugin.name}:SOMETHING"
-        return [CheckResult("loads", ok=True, reason=reason)]
-    return [CheckResult("loads", ok=True), *(_run(c, found) for c in CHECKS[plugin.kind])]
+    source, faults = PluginSource(plugin), dict[str, str]()
+    with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()):
+        results = [_run("loads", lambda: _loads(plugin), source, faults)]
+        if results[0].ok and not results[0].reason:
+            found = plugin.load()
+            for run in CHECKS[plugin.kind]:
+                results.append(_run(run.__name__, partial(run, found), source, faults))
+    if lines := printed.getvalue().splitlines():
+        reason = f"remark: {len(lines)} lines during the checks, the first: {lines[0]!r}"
+        results.append(CheckResult("prints", ok=True, reason=reason))
+    return results
+
+
+def _loads(plugin: Plugin) -> None:
+    found = plugin.load()
+    takes_argument = plugin.kind in ("backbone", "dataset") and plugin.argument is None
+    if takes_argument and needs_argument(found):
+        raise NotChecked(f"give {plugin.name} an argument, as in {plugin.name}:SOMETHING")
 
 
 def require(plugin: Plugin) -> None:
     """Run every check and raise if one fails.
 
     Raises:
-        ContractError: listing every check that failed.
+        ContractError: listing every fault once.
     """
-    failed = [result for result in check(plugin) if not result.ok]
+    failed = [result for result in check(plugin) if not (result.ok or result.cause)]
     if failed:
-        listed = "\n".join(f"  {result.name}: {result.reason}" for result in failed)
+        listed = "\n".join(f"  {result.name}: {result}" for result in failed)
         raise ContractError(f"{plugin.kind} {plugin.label} breaks its contract:\n{listed}")
 
 
-def _run(run: Check, found: Any) -> CheckResult:
-    name = run.__name__
+def _run(
+    name: str, run: Callable[[], None], source: PluginSource, faults: dict[str, str]
+) -> CheckResult:
+    """Carry out a check; ``faults`` holds the check that found each fault first."""
+    disabled = logging.root.manager.disable
+    logging.disable()  # torch logs what it raises, too
     try:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
-            run(found)
-    except NotChecked as reason:
-        return CheckResult(name, ok=True, reason=f"not checked: {reason}")
-    except ContractError as error:
-        return CheckResult(name, ok=False, reason=str(error))
-    except Exception as error:
-        return CheckResult(name, ok=False, reason=f"{type(error).__name__}: {error}")
+            run()
+    except NotChecked as refusal:
+        return CheckResult(name, ok=True, reason=f"not checked: {refusal}")
+    except Remarked as remark:
+        line = source.line_of_definition()
+        return CheckResult(name, ok=True, reason=f"remark: {remark}", line=line)
+    except (Exception, SystemExit) as error:
+        line, reason, key = explain(error, source, run)
+        first = faults.setdefault(key, name)
+        return CheckResult(name, False, reason, line, cause="" if first == name else first)
+    finally:
+        logging.disable(disabled)
     return CheckResult(name, ok=True)

@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlbench.contracts.outcome import NotChecked, ensure, ensure_close
+from mlbench.contracts.outcome import (
+    NotChecked,
+    ensure,
+    ensure_close,
+    ensure_finite,
+)
 
 SIZES = (384, 192)
 """Sides of square images; the first is what the backbone is made for."""
@@ -38,8 +43,7 @@ def keeps_its_spec(factory: Any) -> None:
     strides = [level.stride for level in backbone.spec]
     ensure(strides == sorted(strides), f"the levels are not shallow to deep: strides {strides}")
     for side in SIZES:
-        maps = backbone(torch.zeros(2, 3, side, side, device="meta"))
-        ensure(isinstance(maps, tuple), f"{type(maps)} instead of a tuple of maps")
+        maps = _call(backbone, torch.zeros(2, 3, side, side, device="meta"))
         wanted = [(2, lv.channels, side // lv.stride, side // lv.stride) for lv in backbone.spec]
         found = [tuple(m.shape) for m in maps]
         ensure(found == wanted, f"images of {side} give maps {found}, the spec says {wanted}")
@@ -50,8 +54,9 @@ def says_how_to_normalise(factory: Any) -> None:
     backbone = _shape_only(factory)
     for name in ("mean", "std"):
         values = getattr(backbone, name, None)
-        ensure(isinstance(values, tuple) and len(values) == 3, f"{name} is {values}, not 3 numbers")
-    ensure(min(backbone.std) > 0, f"std is {backbone.std}")
+        right = isinstance(values, tuple) and len(values) == 3
+        ensure(right, f"{name} is {values}, not 3 numbers", name)
+    ensure(min(backbone.std) > 0, f"std is {backbone.std}", "std")
 
 
 def divides_into_stages(factory: Any) -> None:
@@ -68,7 +73,7 @@ def divides_into_stages(factory: Any) -> None:
 def trains_every_parameter(factory: Any) -> None:
     """The levels depend on every trainable parameter: what only a classifier needs is gone."""
     backbone = _shape_only(factory).train()
-    maps = backbone(torch.zeros(2, 3, SIZES[0], SIZES[0], device="meta"))
+    maps = _call(backbone, torch.zeros(2, 3, SIZES[0], SIZES[0], device="meta"))
     names, parameters = zip(*backbone.named_parameters(), strict=True)
     total = torch.stack([m.sum() for m in maps]).sum()
     gradients = torch.autograd.grad(total, parameters, allow_unused=True)
@@ -81,10 +86,18 @@ def treats_images_independently(factory: Any) -> None:
     backbone = _computable(factory)
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        together, alone = backbone(images), backbone(images[1:])
+        together, alone = _call(backbone, images), _call(backbone, images[1:])
     for level, (batch, one) in enumerate(zip(together, alone, strict=True)):
-        ensure(batch.isfinite().all(), f"level {level} is not finite")
+        ensure_finite(batch, f"level {level} of the maps")
         ensure_close(batch[1:], one, f"level {level} depends on the other images", 1e-3)
+
+
+def _call(backbone: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """The maps of a backbone, once they are a tuple."""
+    maps: tuple[Tensor, ...] = backbone(images)
+    what = f"forward returns {type(maps).__name__}, not a tuple of maps"
+    ensure(isinstance(maps, tuple), f"{what}; write return shallow, deep or return (map,)")
+    return maps
 
 
 def _tensors(part: nn.Module | Tensor) -> list[Tensor]:

@@ -33,12 +33,19 @@ def _opened(factory: Any) -> Dataset:
     return data
 
 
+def _index(data: Dataset, split: Split) -> Index:
+    index = data.index(split)
+    what = f"{split}: index returns {type(index).__name__}, not Index"
+    ensure(isinstance(index, Index), f"{what}; write return Index(files, keys, targets)")
+    return index
+
+
 def has_a_filled_card(factory: Any) -> None:
     """The card has a title, a citation, a licence and a home page."""
     card = getattr(factory, "card", None) or _opened(factory).card
     ensure(isinstance(card, DatasetCard), f"its card is {type(card)}, not a DatasetCard")
     for field in ("title", "bibtex", "licence", "home"):
-        ensure(getattr(card, field).strip(), f"the card's {field} is empty")
+        ensure(getattr(card, field).strip(), f"the card's {field} is empty", "card")
     ensure(card.bibtex.lstrip().startswith("@"), "the card's bibtex does not begin with @")
 
 
@@ -62,9 +69,9 @@ def refuses_a_folder_without_it(factory: Any) -> None:
 def has_unique_names(factory: Any) -> None:
     """The label names are a tuple of distinct, non-empty strings."""
     names = _opened(factory).names
-    ensure(isinstance(names, tuple) and names, f"names is {names!r}, not a tuple of names")
-    ensure(len(set(names)) == len(names), "a label name stands twice")
-    ensure(all(name.strip() for name in names), "a label name is empty")
+    ensure(isinstance(names, tuple) and names, f"names is {names!r}, not a tuple of names", "names")
+    ensure(len(set(names)) == len(names), "a label name stands twice", "names")
+    ensure(all(name.strip() for name in names), "a label name is empty", "names")
 
 
 def indexes_its_splits(factory: Any) -> None:
@@ -75,8 +82,7 @@ def indexes_its_splits(factory: Any) -> None:
     data = _opened(factory)
     seen: set[str | Path] = set()
     for split in SPLITS:
-        index = data.index(split)
-        ensure(isinstance(index, Index), f"{split}: {type(index)} instead of an Index")
+        index = _index(data, split)
         targets = np.asarray(index.targets)
         wanted = (len(index), len(data.names))
         ensure(targets.shape == wanted, f"{split}: targets {targets.shape} instead of {wanted}")
@@ -95,7 +101,7 @@ def keeps_its_order(factory: Any) -> None:
     """Indexing twice gives the same samples in the same order."""
     data = _opened(factory)
     for split in SPLITS:
-        one, two = data.index(split), data.index(split)
+        one, two = _index(data, split), _index(data, split)
         same = list(one.keys) == list(two.keys) and np.array_equal(one.targets, two.targets)
         ensure(same, f"{split}: indexing twice gives two orders or other labels")
 
@@ -106,7 +112,7 @@ def counts_its_objects(factory: Any) -> None:
     A count is at least 1 where the label is present and 0 where it is absent.
     """
     data = _opened(factory)
-    index = data.index("train")
+    index = _index(data, "train")
     found_NC, backwards_NC = data.objects(index.keys), data.objects(index.keys[::-1])
     if found_NC is None or backwards_NC is None:
         return

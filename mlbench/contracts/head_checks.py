@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import timeit
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from mlbench.contracts.made_up import PYRAMID, SPECS, features, made_up_context, reordered
-from mlbench.contracts.outcome import NotChecked, ensure, ensure_close
+from mlbench.contracts.outcome import (
+    NotChecked,
+    NotFinite,
+    Remarked,
+    ensure,
+    ensure_close,
+    ensure_finite,
+)
 from mlbench.types import FeatureSpec, HeadOutput, PluginError
 
 LABELS = 5
+RANDOM = "a second call gives other logits in evaluation; be random if self.training alone"
 
 
 def _make(factory: Any, spec: FeatureSpec = PYRAMID, labels: int = LABELS, seed: int = 0) -> Any:
@@ -21,22 +32,57 @@ def _make(factory: Any, spec: FeatureSpec = PYRAMID, labels: int = LABELS, seed:
         head = factory(spec, made_up_context(labels))
     except PluginError as refusal:
         raise NotChecked(f"the head refuses: {refusal}") from refusal
-    ensure(isinstance(head, nn.Module), f"the factory gives {type(head)}, not an nn.Module")
+    ensure(isinstance(head, nn.Module), f"a {type(head).__name__}, which is no nn.Module")
+    _ensure_registered(head)
+    for name, tensor in [*head.named_parameters(), *head.named_buffers()]:
+        if not tensor.is_meta and tensor.isnan().any():  # a mask may be infinite
+            raise NotFinite(f"NaN in the weights {name} of a new head", name)
     return head
 
 
-def _evaluate(head: nn.Module, maps: tuple[Tensor, ...] | None = None) -> Tensor:
+def _ensure_registered(head: nn.Module) -> None:
+    """Check that modules and tensors that the head keeps move, train and are saved with it."""
+    known = {id(x) for x in [*head.modules(), *head.parameters(), *head.buffers()]}
+    for module in head.modules():
+        for name, value in vars(module).items():
+            kept = [] if name in nn.Module().__dict__ else tree_leaves(value)
+            stray = [x for x in kept if isinstance(x, nn.Module | Tensor) and id(x) not in known]
+            modules = [x for x in stray if isinstance(x, nn.Module)]
+            remedy = "use nn.ModuleList or nn.ModuleDict" if modules else "use register_buffer"
+            what = f"self.{name} holds a {type(stray[0]).__name__}" if stray else ""
+            ensure(not stray, f"{what} that torch does not register, move or save; {remedy}", name)
+
+
+def _call(head: nn.Module, maps: tuple[Tensor, ...], labels: int = LABELS) -> HeadOutput:
+    """The output of a head, once it is of the right type and shape and finite."""
+    versions = [m._version for m in maps]
+    output: HeadOutput = head(maps)
+    what = f"forward returns {type(output).__name__}, not HeadOutput"
+    ensure(isinstance(output, HeadOutput), f"{what}; write return HeadOutput(logits)")
+    wanted, shape = [len(maps[0]), labels], list(output.logits.shape)
+    what = f"logits of shape {shape} instead of {wanted} for {wanted[0]} images"
+    ensure(shape == wanted, f"{what} and {labels} labels; their number is len(labels)")
+    for m, version in zip(maps, versions, strict=True):
+        what = f"writes in place to the features {list(m.shape)}, which other heads share"
+        ensure(m._version == version, f"{what}; make a new tensor instead")
+    ensure_finite(output.logits, "the logits")
+    return output
+
+
+def _evaluate(
+    head: nn.Module, maps: tuple[Tensor, ...] | None = None, labels: int = LABELS
+) -> Tensor:
     """Logits in evaluation mode; without maps, of those of the pyramid."""
+    maps = features(PYRAMID) if maps is None else maps
     with torch.no_grad():
-        output = head.eval()(features(PYRAMID) if maps is None else maps)
-    ensure(isinstance(output, HeadOutput), f"{type(output)} instead of a HeadOutput")
-    logits: Tensor = output.logits
-    return logits
+        one, two = (_call(head.eval(), maps, labels).logits for _ in range(2))
+    ensure(one.is_meta or torch.equal(one, two), RANDOM)
+    return one
 
 
 def _train(head: nn.Module, maps: tuple[Tensor, ...]) -> HeadOutput:
     """One forward and backward pass in training mode."""
-    output: HeadOutput = head.train()(maps)
+    output = _call(head.train(), maps)
     loss = output.logits.float().square().mean() + output.logits.float().mean()
     sum(output.aux.values(), loss).backward()
     return output
@@ -52,10 +98,7 @@ def gives_finite_logits_for_every_spec(factory: Any) -> None:
             refused.append(f"{name}: {refusal}")
             continue
         for height, width in ((96, 160), (128, 128), (32, 32)):
-            logits = _evaluate(head, features(spec, 2, height, width))
-            shape, where = tuple(logits.shape), f"for {name} of an image of {height} x {width}"
-            ensure(shape == (2, LABELS), f"logits of shape {shape} instead of (2, 5) {where}")
-            ensure(logits.isfinite().all(), f"logits are not finite {where}")
+            _evaluate(head, features(spec, 2, height, width))
     ensure(len(refused) < len(SPECS), f"every spec is refused: {refused}")
 
 
@@ -64,31 +107,31 @@ def gives_one_logit_a_label(factory: Any) -> None:
     for count, device in ((1, "cpu"), (20, "cpu"), (500, "meta")):
         try:
             with torch.device(device):
-                logits = _evaluate(_make(factory, labels=count), features(PYRAMID, device=device))
+                head, maps = _make(factory, labels=count), features(PYRAMID, device=device)
+                _evaluate(head, maps, count)
         except NotChecked as refusal:
             ensure(count > 20, f"{count} labels: {refusal}")
-            continue
-        shape = tuple(logits.shape)
-        ensure(shape == (2, count), f"{count} labels give logits of shape {shape}")
 
 
 def trains_every_parameter(factory: Any) -> None:
     """Each trainable parameter and the deepest map have a finite gradient."""
-    head, maps = _make(factory), tuple(m.requires_grad_() for m in features(PYRAMID))
-    _train(head, maps)
+    given = [m.requires_grad_() for m in features(PYRAMID)]
+    head = _make(factory)
+    _train(head, tuple(m.clone() for m in given))  # a leaf could not be written to
     trained = {name: p.grad for name, p in head.named_parameters() if p.requires_grad}
     without = [name for name, gradient in trained.items() if gradient is None]
-    ensure(not without, f"no gradient reaches {without}; freeze or remove what takes no part")
-    wrong = [n for n, g in trained.items() if g is not None and not g.isfinite().all()]
-    ensure(not wrong, f"the gradient of {wrong} is not finite")
-    reached = maps[-1].grad is not None and bool(maps[-1].grad.any())
+    what = f"no gradient reaches {without}; freeze or remove what takes no part"
+    ensure(not without, what, without[0] if without else "")
+    for name, gradient in {**trained, "the deepest map": given[-1].grad}.items():
+        if gradient is not None:
+            ensure_finite(gradient, f"the gradient of {name}: one step would spoil the weights")
+    reached = given[-1].grad is not None and bool(given[-1].grad.any())
     ensure(reached, "no gradient reaches the deepest map, so no backbone could be trained")
 
 
 def trains_on_one_image(factory: Any) -> None:
     """A batch of one image in training mode gives finite logits."""
-    output = _make(factory).train()(features(PYRAMID, batch=1))
-    ensure(output.logits.isfinite().all(), "logits of a single training image are not finite")
+    _call(_make(factory).train(), features(PYRAMID, batch=1))
 
 
 def treats_images_independently(factory: Any) -> None:
@@ -117,11 +160,11 @@ def builds_without_memory(factory: Any) -> None:
     """The head can be made, and run, on the meta device."""
     with torch.device("meta"):
         head = _make(factory)
-        shape = tuple(_evaluate(head, features(PYRAMID, device="meta")).shape)
+        _evaluate(head, features(PYRAMID, device="meta"))
     tensors = [*head.named_parameters(), *head.named_buffers()]
     stray = [name for name, tensor in tensors if not tensor.is_meta]
-    ensure(not stray, f"made on the meta device, yet {stray} are elsewhere")
-    ensure(shape == (2, LABELS), f"on the meta device the logits have shape {shape}")
+    what = f"made on the meta device, yet {stray} are elsewhere"
+    ensure(not stray, what, stray[0] if stray else "")
 
 
 def works_in_half_precision(factory: Any) -> None:
@@ -133,8 +176,8 @@ def works_in_half_precision(factory: Any) -> None:
             given = _evaluate(head)
             _train(head, features(PYRAMID))
         gradients = [p.grad for p in head.parameters() if p.grad is not None]
-        finite = given.isfinite().all() and all(g.isfinite().all() for g in gradients)
-        ensure(finite, f"logits or gradients under {name} autocast are not finite")
+        for gradient in gradients:
+            ensure_finite(gradient, f"the gradients of the weights under {name} autocast")
         error = float((given.float() - exact).abs().max())
         limit = 0.1 * float(exact.abs().max()) + 0.02
         ensure(error <= limit, f"{name} autocast moves the logits by {error:.3g}")
@@ -143,17 +186,18 @@ def works_in_half_precision(factory: Any) -> None:
 def gives_scalar_extra_losses(factory: Any) -> None:
     """The values of ``aux`` are finite scalars, with the same keys in training and evaluation."""
     head = _make(factory)
-    training, evaluation = (head.train(mode)(features(PYRAMID)).aux for mode in (True, False))
+    training, evaluation = (_call(head.train(on), features(PYRAMID)).aux for on in (True, False))
     ensure(training.keys() == evaluation.keys(), "aux differs in training and evaluation")
     for name, value in [*training.items(), *evaluation.items()]:
-        scalar = isinstance(value, Tensor) and value.ndim == 0 and bool(value.isfinite())
-        ensure(scalar, f"aux[{name!r}] is not a finite scalar tensor")
+        scalar = isinstance(value, Tensor) and value.ndim == 0
+        ensure(scalar, f"aux[{name!r}] is not a scalar tensor")
+        ensure_finite(value, f"the extra loss aux[{name!r}]")
 
 
 def leaves_its_features_alone(factory: Any) -> None:
     """The head does not write to the maps that it is given."""
     maps = features(PYRAMID)
-    _make(factory).train()(maps)
+    _call(_make(factory).train(), maps)
     same = all(torch.equal(a, b) for a, b in zip(maps, features(PYRAMID), strict=True))
     ensure(same, "the head writes to its features, which other heads share")
 
@@ -185,12 +229,29 @@ def _reorder(name: str, tensor: Tensor, wider: Tensor, order: list[int]) -> Tens
     return tensor
 
 
+def keeps_up_with_pooling(factory: Any) -> None:
+    """A remark on a head that takes 20 times as long as average pooling and a linear layer."""
+    maps = features(PYRAMID, 4, 224, 224)
+    head, pooling = _make(factory, labels=20).eval(), nn.Linear(PYRAMID[-1].channels, 20)
+    seconds = _least_time(lambda: head(maps))
+    times = seconds / _least_time(lambda: pooling(maps[-1].mean((2, 3))))
+    if times > 20:
+        what = f"{1000 * seconds:,.1f} ms for 4 images of 224 x 224 and 20 labels"
+        raise Remarked(f"{what}, {times:,.0f} times as long as average pooling on this machine")
+
+
+def _least_time(run: Callable[[], object], repeats: int = 3) -> float:
+    with torch.no_grad():
+        return min(timeit.repeat(run, number=1, repeat=repeats))
+
+
 def can_be_exported(factory: Any) -> None:
     """``torch.export`` gives a program with the same logits, for batches of any size.
 
     ``len(x)`` of a tensor fixes the size of the batch; ``x.shape[0]`` does not.
     """
-    head, maps = _make(factory).eval(), features(PYRAMID)
+    head, maps = _make(factory), features(PYRAMID)
+    _evaluate(head, maps)
     batch = torch.export.Dim("batch", min=1, max=1024)
     shapes = (tuple({0: batch} for _ in maps),)
     with torch.no_grad():

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from mlbench.contracts.made_up import made_up_context, targets
-from mlbench.contracts.outcome import NotChecked, ensure, ensure_close
+from mlbench.contracts.outcome import (
+    NotChecked,
+    ensure,
+    ensure_close,
+    ensure_finite,
+)
 
 BATCH, LABELS = 6, 7
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -24,10 +29,18 @@ def _logits() -> Tensor:
 
 def _evaluate(factory: Any, logits_BC: Tensor, targets_BC: Tensor) -> tuple[Tensor, Tensor]:
     """Value and gradient."""
-    loss = factory(made_up_context(targets_BC.shape[1]))(logits_BC, targets_BC)
-    ensure(isinstance(loss, Tensor) and loss.ndim == 0, "the loss is no scalar tensor")
+    loss = _call(factory(made_up_context(targets_BC.shape[1])), logits_BC, targets_BC)
     (gradient,) = torch.autograd.grad(loss, logits_BC)
     return loss.detach(), gradient
+
+
+def _call(loss: Any, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
+    """The value of a loss, once it is a scalar tensor."""
+    value: Tensor = loss(logits_BC, targets_BC)
+    what = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    scalar = isinstance(value, Tensor) and value.ndim == 0
+    ensure(scalar, f"the loss returns {what}, not a scalar tensor; write return values.mean()")
+    return value
 
 
 def _ensure_finite(factory: Any, logit: float) -> None:
@@ -36,10 +49,11 @@ def _ensure_finite(factory: Any, logit: float) -> None:
         for target in (0, 1):
             logits_BC = torch.full((2, 3), logit, dtype=dtype).requires_grad_()
             target_BC = torch.full((2, 3), target, dtype=torch.int8)
-            value, gradient = _evaluate(factory, logits_BC, target_BC)
-            finite = value.isfinite() and gradient.isfinite().all()
-            what = f"{dtype} logits of {logit:g} with target {target}"
-            ensure(finite, f"value {value} or its gradient is not finite for {what}")
+            what = f"for {dtype} logits of {logit:g} with target {target}"
+            value = _call(factory(made_up_context(3)), logits_BC, target_BC)
+            ensure_finite(value, f"the loss {what}")
+            (gradient,) = torch.autograd.grad(value, logits_BC)
+            ensure_finite(gradient, f"the gradient of the loss {what}")
 
 
 def is_finite_for_extreme_logits(factory: Any) -> None:
@@ -64,9 +78,9 @@ def is_float32_inside_autocast(factory: Any) -> None:
     for dtype in DTYPES:
         logits_BC = _logits().detach().to(dtype)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            inside = loss(logits_BC, targets_BC)
+            inside = _call(loss, logits_BC, targets_BC)
         ensure(inside.dtype == torch.float32, f"inside autocast the value is {inside.dtype}")
-        outside = loss(logits_BC.float(), targets_BC)
+        outside = _call(loss, logits_BC.float(), targets_BC)
         what = f"inside autocast the value of {dtype} logits is not float32's"
         ensure_close(inside, outside, what, TOLERANCE)
 
@@ -129,7 +143,7 @@ def leaves_its_inputs_alone(factory: Any) -> None:
     """The loss writes to neither input, and its value does not depend on earlier calls."""
     logits_BC, targets_BC = _logits(), targets(BATCH, LABELS)
     loss = factory(made_up_context(LABELS))
-    first, second = (loss(logits_BC, targets_BC) for _ in range(2))
+    first, second = (_call(loss, logits_BC, targets_BC) for _ in range(2))
     same = torch.equal(logits_BC, _logits()) and torch.equal(targets_BC, targets(BATCH, LABELS))
     ensure(same, "the loss writes to its inputs")
     ensure(torch.equal(first, second), "the same call gives another value the second time")

@@ -8,17 +8,41 @@ from mlbench.types import MlbenchError
 
 
 class ContractError(MlbenchError):
-    """A plugin breaks the contract of its kind; the message says how."""
+    """A plugin breaks the contract of its kind; the message says how.
+
+    Args:
+        message: says how.
+        attribute: of the plugin that has the fault, if it is one's alone.
+    """
+
+    def __init__(self, message: str, attribute: str = "") -> None:
+        super().__init__(message)
+        self.attribute = attribute.partition(".")[0]
+
+
+class NotFinite(ContractError):  # noqa: N818
+    """Values are NaN or infinite."""
 
 
 class NotChecked(Exception):  # noqa: N818 - nothing is wrong
     """A check does not apply; the message says why."""
 
 
-def ensure(condition: object, message: str) -> None:
+class Remarked(Exception):  # noqa: N818 - nothing is wrong
+    """Nothing is wrong, but the author should know something; the message says what."""
+
+
+def ensure(condition: object, message: str, attribute: str = "") -> None:
     """Raise ``ContractError`` with this message unless the condition is true."""
     if not condition:
-        raise ContractError(message)
+        raise ContractError(message, attribute)
+
+
+def ensure_finite(values: Tensor, what: str) -> None:
+    """Raise ``NotFinite`` unless all values are finite; on ``meta``, where none is, do nothing."""
+    if not values.is_meta and not values.isfinite().all():
+        kind = "NaN" if values.isnan().any() else "infinite values"
+        raise NotFinite(f"{kind} in {what}")
 
 
 def ensure_close(found: Tensor, expected: Tensor, message: str, tolerance: float = 1e-4) -> None:

@@ -13,8 +13,10 @@ from typing import Protocol
 
 import torch
 
+from mlbench import DISTRIBUTION
 from mlbench.engine.distributed import World
 from mlbench.files import sweep
+from mlbench.numbers import plugins_of
 from mlbench.one_run import run
 from mlbench.store import Store
 from mlbench.types import MlbenchError, Places, Progress, RunRecord, RunSpec, StoreError
@@ -77,13 +79,19 @@ def execute(
                 if world.size > 1 and not expected:
                     raise
                 record = None
-                problem = str(error) if expected else f"{type(error).__name__}: {error}"
+                problem = str(error) if expected else _unexpected(error, spec)
         outcomes.append(Outcome(spec, record, problem, file))
         progress.end(outcomes[-1])
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return outcomes
+
+
+def _unexpected(error: Exception, spec: RunSpec) -> str:
+    foreign = {p.name: None for p in plugins_of(spec) if p.distribution != DISTRIBUTION}
+    hint = f"; `mlbench check {' '.join(foreign)}` may name the line" if foreign else ""
+    return f"{type(error).__name__}: {error}{hint}"
 
 
 @contextmanager

@@ -111,10 +111,14 @@ OnTheCpu = changed(
 )
 FAULTY_HEADS = {
     heads.gives_finite_logits_for_every_spec: {
-        "instead of a HeadOutput": changed(Good, forward=lambda self, x: self.fc(self.pool(x))),
+        "returns Tensor, not HeadOutput": changed(
+            Good, forward=lambda self, x: self.fc(self.pool(x))
+        ),
     },
     heads.gives_one_logit_a_label: {
-        r"1 labels give logits of shape \(2, 2\)": changed(Good, one_too_many),
+        r"logits of shape \[2, 2\] instead of \[2, 1\] for 2 images and 1 labels": changed(
+            Good, one_too_many
+        ),
     },
     heads.trains_every_parameter: {
         "no gradient reaches .'idle'": IdleWeight,
@@ -133,9 +137,9 @@ FAULTY_HEADS = {
     heads.builds_without_memory: {"'scale'": OnTheCpu},
     heads.works_in_half_precision: {"moves the logits": changed(Good, pool=overflow)},
     heads.gives_scalar_extra_losses: {
-        "not a finite scalar": changed(Good, aux=lambda self, logits: {"size": logits.mean(0)}),
+        "not a scalar tensor": changed(Good, aux=lambda self, logits: {"size": logits.mean(0)}),
     },
-    heads.leaves_its_features_alone: {"writes to its features": changed(Good, pool=write)},
+    heads.leaves_its_features_alone: {"writes in place to the features": changed(Good, pool=write)},
     heads.follows_the_order_of_its_labels: {"in another order": changed(Good, forward=know_places)},
     heads.can_be_exported: {
         "data-dependent|float": changed(Good, pool=depend_on_values),
@@ -228,8 +232,8 @@ def arc_cosine(self, logits, targets):
 
 FAULTY_LOSSES = {
     losses.is_finite_for_extreme_logits: {
-        "not finite for torch": loss_of(naive),
-        "no scalar": loss_of(soft),
+        "infinite values in the loss for torch.float32 logits of 40": loss_of(naive),
+        r"returns shape \[2, 3\], not a scalar": loss_of(soft),
     },
     losses.gives_unknown_labels_no_weight: {
         "unknown labels have a gradient": loss_of(lambda x, y: soft(x, y).mean()),

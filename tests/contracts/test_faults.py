@@ -1,0 +1,119 @@
+"""One fault is one line: what is wrong, with the file and line of the plugin's own source."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from mlbench import contracts, registry
+from mlbench.registry import Plugin
+
+FOLDER = Path(__file__).parent
+SOURCE = (FOLDER / "broken_plugins.py").read_text().splitlines()
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """The module of broken plugins, imported as a third party's of one file."""
+    monkeypatch.syspath_prepend(FOLDER)
+    import broken_plugins
+
+    return broken_plugins
+
+
+def names():
+    bases = ("Head", "Loss", "Backbone", "Data")
+    classes = [line.removeprefix("class ") for line in SOURCE if line.startswith("class ")]
+    found = [(name, base.rstrip("):")) for name, base in (c.split("(") for c in classes)]
+    return [(name, base) for name, base in found if base in bases]
+
+
+KINDS = {"Head": "head", "Loss": "loss", "Backbone": "backbone", "Data": "dataset"}
+
+
+@pytest.mark.parametrize(("name", "base"), names(), ids=lambda one: one)
+def test_a_fault_is_one_line_with_file_line_and_remedy(broken, name, base):
+    cls = getattr(broken, name)
+    plugin = Plugin(KINDS[base], "mine", f"broken_plugins:{name}", "mine", "1.0")
+    faults = [r for r in contracts.check(plugin) if not (r.ok or r.cause)]
+    lines, start = inspect.getsourcelines(cls)
+    marked = [start + i for i, text in enumerate(lines) if text.rstrip().endswith("# fault")]
+    marked += [i + 1 for i, text in enumerate(SOURCE) if text.endswith(f"# fault {name}")]
+    (fault,) = faults
+    file, _, line = fault.line.rpartition(":")
+    assert (Path(file).resolve(), [int(line)]) == (FOLDER / "broken_plugins.py", marked)
+    assert cls.__doc__ in fault.reason
+    assert "\n" not in str(fault)
+
+
+def test_the_checks_that_follow_name_the_one_that_found_the_fault(broken):
+    results = contracts.check(Plugin("head", "mine", "broken_plugins:ReturnsATensor", "m", "1.0"))
+    failed = [r.name for r in results if not r.ok]
+    assert len(failed) > 10
+    assert {r.cause for r in results if not r.ok} == {"", failed[0]}
+    assert {r.name for r in results} >= {c.__name__ for c in contracts.CHECKS["head"]}
+
+
+ENTRY = "[mlbench.heads]\nmine = acme:Mine\n"
+HEAD = """
+import time
+from torch import nn
+from mlbench.types import HeadOutput
+{first}
+class Mine(nn.Module):
+    def __init__(self, spec, labels):
+        super().__init__()
+        self.fc = nn.Linear(spec[-1].channels, len(labels))
+    def forward(self, features):
+        {then}
+        return HeadOutput(self.fc(features[-1].mean((2, 3))))
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "line", "said"),
+    [
+        ("import torchvison", 5, "ModuleNotFoundError: No module named 'torchvison'"),
+        ("def broken(:", 5, "SyntaxError"),
+        ("raise SystemExit(1)", 5, "SystemExit: 1"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_said_in_one_line(install, cli, first, line, said):
+    source = HEAD.format(first=first, then="pass")
+    install("acme", source, ENTRY)
+    done = cli("check", "mine")
+    (failed,) = [text for text in done.out.splitlines() if "FAIL" in text]
+    assert f"acme.py:{line}: head 'mine' of acme 1.0 cannot be imported" in failed
+    assert said in failed
+    assert done.code == 1
+
+
+def test_what_is_printed_and_what_is_slow_is_remarked_once(install, cli):
+    source = HEAD.format(first="", then="print('here'); time.sleep(0.01)")
+    install("acme", source, ENTRY)
+    done = cli("check", "mine")
+    remarks = [text for text in done.out.splitlines() if "remark: " in text]
+    assert done.code == 0, done.out
+    assert [text.split()[1] for text in remarks] == ["keeps_up_with_pooling:", "prints:"]
+    assert "times as long as average pooling" in remarks[0]
+    assert "acme.py:10" in remarks[0]
+    assert "the first: 'here'" in remarks[1]
+
+
+def test_a_head_that_cannot_be_made_is_refused_when_planned_and_names_check(install, cli, tmp_path):
+    source = HEAD.format(first="", then="pass").replace("spec[-1]", "spec[7]")
+    install("acme", source, ENTRY)
+    with pytest.raises(registry.PluginError, match=r"IndexError.*`mlbench check mine` names"):
+        registry.make("head", "mine", ((), ()), {})
+    done = cli("run", "--plugins", "mine,gap", "--dry-run", "--results", str(tmp_path))
+    assert "refused" in (done.out + done.err)
+    assert "`mlbench check mine` names the line" in " ".join((done.out + done.err).split())
+
+
+def test_a_run_that_dies_in_a_foreign_plugin_names_check(install, cli, tmp_path):
+    source = HEAD.format(first="", then="self.fc(features) if features[0].is_cpu else 0")
+    install("acme", source, ENTRY)
+    options = "dataset_options={train_images: 40, test_images: 20, size: 32}"
+    command = ["--epochs", "1", "--image-size", "32", "--results", str(tmp_path), "--set", options]
+    done = cli("run", "--plugins", "mine", *command)
+    assert "`mlbench check mine` may name the line" in " ".join((done.out + done.err).split())

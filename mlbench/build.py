@@ -261,7 +261,7 @@ def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelMo
         WeightsError: the weights do not fit the model.
     """
     info = checkpoint.info
-    settings = info.spec.settings.model_copy(update={"preprocessing": info.preprocessing})
+    settings = info.settings
     # Label graph and word vectors are buffers of the head, which the weights fill.
     labels = _blank_context(info.label_names, info.word_width)
     if weights is not None:

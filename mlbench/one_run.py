@@ -225,7 +225,7 @@ def _source(current: _Run, model: MultiLabelModel, name: str, index: Index) -> S
     if training:
         transform, seed = transforms.train_transform(settings), spec.seed
     else:
-        view = transforms.test_transform(settings)
+        view = transforms.make_view(settings)
         transform, seed = (lambda image, _: view(image)), 0
     read = _image_cache(current, index, training) if places.image_cache and not probe else None
     decoder, device, workers = settings.decoder, current.device, places.workers

@@ -111,7 +111,9 @@ def find(kind: Kind, text: str) -> Plugin:
             write = " or ".join(f"{reader}:{text}" for reader in readers)
             raise PluginError(f"{text} is a file or folder, not a {kind}; write {write}")
         raise unknown_plugin(text, kind)
-    _assert_no_clash(hits)
+    if len(hits) > 1:
+        claims = " and ".join(f"{p.distribution} {p.version} ({p.value})" for p in hits)
+        raise PluginError(f"{kind} {name!r} is claimed by {claims}; uninstall all but one")
     if colon and not argument:
         raise PluginError(f"{kind} {text!r} ends in a colon; write {name} or {name}:SOMETHING")
     return replace(hits[0], argument=argument if colon else None)
@@ -183,15 +185,6 @@ def canonical(kind: Kind, text: str) -> str:
     aliases = (p for p in plugins(kind) if p.distribution == found.distribution)
     first = next((p for p in aliases if p.value == found.value), found)
     return replace(first, argument=found.argument).label
-
-
-def _assert_no_clash(hits: list[Plugin]) -> None:
-    """Raise ``PluginError`` if two distributions claim a name."""
-    if len(hits) > 1:
-        claims = " and ".join(f"{p.distribution} {p.version} ({p.value})" for p in hits)
-        raise PluginError(
-            f"{hits[0].kind} {hits[0].name!r} is claimed by {claims}; uninstall all but one"
-        )
 
 
 def problems(found: Iterable[Plugin]) -> dict[Plugin, str]:

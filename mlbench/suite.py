@@ -135,14 +135,14 @@ class Suite(Value):
     measure: bool = True
 
 
-def read_suite_yaml(file: Path) -> Any:
-    """Parse a YAML file.
+def read_suite(file: Path) -> dict[str, Any]:
+    """Read the fields of a suite file without validating them; ``seeds`` defaults to ``SEEDS``.
 
     Raises:
-        SuiteError: the file is missing, is not UTF-8, or is not YAML.
+        SuiteError: the file is missing, is not UTF-8 or YAML, or has an unknown field.
     """
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
+        fields = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise SuiteError(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -151,15 +151,6 @@ def read_suite_yaml(file: Path) -> Any:
         raise SuiteError(f"{file} is not YAML: {error}") from error
     except RecursionError as error:
         raise SuiteError(f"{file} is nested too deeply; flatten it") from error
-
-
-def read_suite(file: Path) -> dict[str, Any]:
-    """Read the fields of a suite file without validating them; ``seeds`` defaults to ``SEEDS``.
-
-    Raises:
-        SuiteError: the file is missing, is not YAML, or has an unknown field.
-    """
-    fields = read_suite_yaml(file)
     known = Suite.model_fields
     if not isinstance(fields, dict):
         raise SuiteError(f"suite {file} must be a mapping of {', '.join(known)}")

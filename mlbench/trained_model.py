@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mlbench.data.decode import as_tensor, load
-from mlbench.data.transforms import test_transform
+from mlbench.data.transforms import make_view
 from mlbench.engine.evaluation import BATCH, to_device
 from mlbench.engine.model import autocast
 from mlbench.text import count, shorten
@@ -69,9 +69,7 @@ class TrainedModel:
         if isinstance(file.network, nn.Module):
             network = file.network.eval().to(self.device)
             self.network = network.to(memory_format=torch.channels_last)
-        settings = self.info.spec.settings
-        settings = settings.model_copy(update={"preprocessing": self.info.preprocessing})
-        self._transform = test_transform(settings)
+        self._view = make_view(self.info.settings)
 
     def __repr__(self) -> str:
         spec, labels = self.info.spec, count(len(self.labels), "label")
@@ -151,8 +149,8 @@ class TrainedModel:
         """uint8 [3, S, S], or why the picture cannot be read."""
         try:
             if isinstance(image, str | PathLike):
-                return self._transform(load(Path(image), self.info.spec.settings.decoder))
-            return self._transform(as_tensor(_as_pillow(image)))
+                return self._view(load(Path(image), self.info.spec.settings.decoder))
+            return self._view(as_tensor(_as_pillow(image)))
         except DataError as error:
             return str(error)
 

@@ -41,7 +41,7 @@ class _Plain(Console):
 
 # Without emoji: rich would print the label `logit:dog:` with a picture of a dog.
 console = _Plain(width=_width, emoji=False)
-errors = _Plain(stderr=True, soft_wrap=True, emoji=False)
+errors = _Plain(stderr=True, soft_wrap=True, emoji=False, markup=False, highlight=False)
 
 
 def plain_table(columns: Iterable[str], right: Container[str] = ()) -> Table:
@@ -60,7 +60,7 @@ def plain_table(columns: Iterable[str], right: Container[str] = ()) -> Table:
 
 def print_error(error: Exception) -> None:
     """Print an error that the user can fix."""
-    errors.print(f"error: {error}", style="red", markup=False, highlight=False)
+    errors.print(f"error: {error}", style="red")
 
 
 Data = Annotated[Path | None, typer.Option(help="Folder of the data sets. Default: $MLBENCH_DATA.")]

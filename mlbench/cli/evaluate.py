@@ -73,7 +73,7 @@ def evaluate(
     options = named_values(option or ())
     found = score_model(opened, dataset, options, places, Lines(), batch_size)
     for remark in found.remarks:
-        errors.print(f"warning: {remark}", style="yellow", markup=False, highlight=False)
+        errors.print(f"warning: {remark}", style="yellow")
     if predictions is not None:
         _keep(found, predictions)
     if as_json:
@@ -103,7 +103,6 @@ class Evaluation:
     """The scores of a model.
 
     Attributes:
-        identity: edition of the data.
         names: of the labels, the columns of the predictions, in the model's order.
         average_precision: percent per label, None if it has none.
         remarks: what a reader of the scores should know.
@@ -112,7 +111,6 @@ class Evaluation:
         started: when, in ISO 8601.
     """
 
-    identity: str
     names: tuple[str, ...]
     scores: Scores
     average_precision: tuple[float | None, ...]
@@ -152,7 +150,7 @@ def score_model(
     from mlbench.data.decode import problems, unusable
     from mlbench.data.loader import ImageSource
     from mlbench.data.open import open_splits
-    from mlbench.data.transforms import test_transform
+    from mlbench.data.transforms import make_view
     from mlbench.engine.distributed import World
     from mlbench.engine.evaluation import predict
     from mlbench.metrics.average_precision import unscorable
@@ -176,11 +174,11 @@ def score_model(
     device, network = torch.device(places.device), model.network
     if isinstance(network, torch.nn.Module):
         network = network.to(device).to(memory_format=torch.channels_last)
-    settings = spec.settings.model_copy(update={"preprocessing": model.info.preprocessing})
-    transform = test_transform(settings)
+    settings = model.info.settings
+    view = make_view(settings)
     predictions = predict(
         network,
-        ImageSource(test, lambda image, _: transform(image), 0, places.workers, settings.decoder),
+        ImageSource(test, lambda image, _: view(image), 0, places.workers, settings.decoder),
         test,
         World(),
         device=device,
@@ -190,7 +188,6 @@ def score_model(
     progress.stage("metrics")
     scores, precisions = score(predictions.logits, predictions.targets)
     return Evaluation(
-        splits.identity,
         model.info.label_names,
         scores,
         precisions,
@@ -224,7 +221,7 @@ def select_labels(info: ModelInfo, splits: Splits, dataset: str) -> Index:
 def _as_data(found: Evaluation, checkpoint: Path) -> dict[str, object]:
     return {
         "checkpoint": str(checkpoint),
-        "identity": found.identity,
+        "identity": found.splits.identity,
         "images": len(found.predictions.keys),
         "scores": found.scores.model_dump(),
         "average_precision": dict(zip(found.names, found.average_precision, strict=True)),
@@ -233,7 +230,7 @@ def _as_data(found: Evaluation, checkpoint: Path) -> dict[str, object]:
 
 def _show(found: Evaluation) -> None:
     images, labels = count(len(found.predictions.keys), "test image"), len(found.names)
-    console.print(f"{found.identity}: {images}, {count(labels, 'label')}", highlight=False)
+    console.print(f"{found.splits.identity}: {images}, {count(labels, 'label')}", highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in found.scores:
         table.add_row(name, f"{value:.2f}" if isinstance(value, float) else str(value))
@@ -254,4 +251,4 @@ def _keep(found: Evaluation, file: Path) -> None:
         )
     except OSError as error:
         raise SuiteError(f"{file} cannot be written: {error}") from error
-    errors.print(f"written to {file}", markup=False, highlight=False)
+    errors.print(f"written to {file}")

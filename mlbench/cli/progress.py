@@ -85,7 +85,7 @@ class Lines(Silent):
         self._print(f"  epoch {log.epoch}: loss {log.loss:.4f}{chosen_by}, {speed}")
 
     def _print(self, text: str) -> None:
-        errors.print(text, markup=False, highlight=False)
+        errors.print(text)
 
 
 class Live(Silent):

@@ -94,14 +94,12 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
         )
     planned = compare_with_store([spec], [], lambda _: splits, places, retry_diverged)
     if run.run_id and (reason := outdated(run)):
-        errors.print(f"the run's numbers may differ: {reason}", markup=False, highlight=False)
+        errors.print(f"the run's numbers may differ: {reason}")
     for line in run_file.environment_differences(run, current, commit()):
-        errors.print(line, markup=False, highlight=False)
+        errors.print(line)
     for spec in planned.done:
         errors.print(
             f"run {spec.run_id} is already in {places.results}; to repeat it, name another folder "
-            "with --results",
-            markup=False,
-            highlight=False,
+            "with --results"
         )
     return planned

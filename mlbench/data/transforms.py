@@ -28,21 +28,29 @@ from mlbench.text import first_error, unknown
 from mlbench.types import Augmentation, Settings, SuiteError
 
 
-def test_transform(settings: Settings) -> Callable[[Tensor], Tensor]:
-    """An image uint8 [3, H, W] of any size -> uint8 [3, S, S], S = ``settings.image_size``.
+def make_view(settings: Settings) -> View:
+    """The view at test time: an image uint8 [3, H, W] of any size -> uint8 [3, S, S].
 
-    Resized to S, or resized to ``preprocessing.resize`` and cropped from the centre.
+    S is ``settings.image_size``: resized to S, or resized to ``preprocessing.resize`` and cropped
+    from the centre.
 
     Raises:
         SuiteError: ``preprocessing.resize`` is smaller than the image size.
     """
-    return make_view(settings)
+    size = settings.image_size
+    resize = settings.preprocessing.resize or size
+    if resize < size:
+        raise SuiteError(
+            f"preprocessing.resize {resize} is smaller than image_size {size}, which is cropped "
+            f"from it; choose a resize of at least {size}, or none"
+        )
+    return View(size, resize, settings.preprocessing.interpolation, settings.decoder)
 
 
 def train_transform(
     settings: Settings,
 ) -> Callable[[Tensor, np.random.Generator], Tensor]:
-    """As ``test_transform``, after the steps of ``settings.augmentation`` in order.
+    """As ``make_view``, after the steps of ``settings.augmentation`` in order.
 
     A step that crops returns the S x S image itself, which the steps after it see; without such a
     step the image is resized (and cropped) last, as at test time.
@@ -71,22 +79,6 @@ def square_side(settings: Settings, *, training: bool) -> int | None:
     """
     view, steps = make_view(settings), build_steps(settings.augmentation)
     return steps[0].side(view) if training and steps else view.resize
-
-
-def make_view(settings: Settings) -> View:
-    """The view at test time.
-
-    Raises:
-        SuiteError: ``preprocessing.resize`` is smaller than the image size.
-    """
-    size = settings.image_size
-    resize = settings.preprocessing.resize or size
-    if resize < size:
-        raise SuiteError(
-            f"preprocessing.resize {resize} is smaller than image_size {size}, which is cropped "
-            f"from it; choose a resize of at least {size}, or none"
-        )
-    return View(size, resize, settings.preprocessing.interpolation, settings.decoder)
 
 
 STEPS: dict[str, type[Step]] = {

@@ -73,9 +73,11 @@ class FeatureCache:
         backbone = self.model.backbone.eval()  # type: ignore[attr-defined]
         with torch.inference_mode():
             maps = self._maps(backbone, some[:1])
+        what = f"feature maps of {name}, {self.identity['backbone']}"
         identity = self.world.ask_leader(lambda: self._identity(index, some))
+        place = self.places.cache, "features", what, self.purpose, identity
         try:
-            folder = self.world.ask_leader(lambda: self._folder(name, identity))
+            folder = self.world.ask_leader(lambda: entry_folder(*place))
             levels = {
                 i: self._array(folder, i, name, (len(index), *maps[i].shape[1:]), images)
                 for i in levels_read(self.model.head, maps)
@@ -101,10 +103,6 @@ class FeatureCache:
             "images": images_digest(index),
             "some_pixels": hashlib.sha256(some.cpu().contiguous().numpy().data).hexdigest(),
         }
-
-    def _folder(self, name: str, identity: dict[str, Any]) -> Path:
-        what = f"feature maps of {name}, {identity['backbone']}"
-        return entry_folder(self.places.cache, "features", what, self.purpose, identity)
 
     def _array(
         self, folder: Path, level: int, name: str, shape: tuple[int, ...], images: Source

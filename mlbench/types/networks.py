@@ -20,7 +20,7 @@ from pydantic import (
 from mlbench.types.literals import Precision
 from mlbench.types.models import HeadOutput
 from mlbench.types.runs import RunRecord, RunSpec, Scores
-from mlbench.types.settings import Amount, Preprocessing, Time, Value
+from mlbench.types.settings import Amount, Preprocessing, Settings, Time, Value
 
 DEFAULT_THRESHOLD = 0.5
 """The score from which a label counts as present in a model without thresholds of its own."""
@@ -124,6 +124,11 @@ class ModelInfo(Value):
     commit: str | None = None
     created: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the run, with the preprocessing that the model was trained with."""
+        return self.spec.settings.model_copy(update={"preprocessing": self.preprocessing})
 
     @model_validator(mode="after")
     def _check(self) -> ModelInfo:

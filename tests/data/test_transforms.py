@@ -61,7 +61,7 @@ def random(seed=0):
 
 
 def at_test(chosen, image=IMAGE):
-    return transforms.test_transform(chosen)(image)
+    return transforms.make_view(chosen)(image)
 
 
 # -------------------------------------------------------------------------------------- decoders

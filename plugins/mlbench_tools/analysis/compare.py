@@ -143,7 +143,7 @@ def _assert_same_code(runs: Sequence[RunRecord]) -> None:
             f"{text}: a difference to runs of this code would not be the methods'; make run "
             f"{run_id} again with `mlbench repeat` and its record"
         )
-    errors.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+    errors.print(f"warning: {text}", style="yellow")
 
 
 def _rows(one: str | RunRecord, board: Table) -> list[Row]:
@@ -166,7 +166,7 @@ def _pair(first: Sequence[Row], second: Sequence[Row]) -> tuple[Row, Row]:
         raise SuiteError(f"the board has {rows}: {listed}; give run ids instead")
     same = f"those with {alike[0][0].backbone} and {alike[0][0].loss}"
     note = f"of {rows}, {same} are compared; run ids choose others"
-    errors.print(note, markup=False, highlight=False)
+    errors.print(note)
     return alike[0]
 
 

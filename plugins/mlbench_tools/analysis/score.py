@@ -65,7 +65,7 @@ def score(
         raise MeasureError(f"{scored.file}: {error}") from error
     remarked = [f"{scored.file}: {x}" for x in remarks(given.logits, given.targets, scored.names)]
     for warning in (*scored.warnings, *remarked):
-        errors.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+        errors.print(f"warning: {warning}", style="yellow")
     found, undefined = measure(given, wanted)
     data = _as_data(scored, found, undefined)
     if as_json:

@@ -91,7 +91,7 @@ def measure(
     missing = networks if again else bench.missing(networks, store.read_costs()[0])
     refused = measure_networks(missing, bench, store, errors.print)
     for name, reason in refused.items():
-        errors.print(f"not measured: {name}: {reason}", style="red", markup=False)
+        errors.print(f"not measured: {name}: {reason}", style="red")
     _show(networks, bench, store, as_json)
     if refused:
         raise typer.Exit(1)
@@ -131,7 +131,7 @@ def _asked(
             try:
                 found.append(describe(ran.head, ran.head_options, *place))
             except PluginError as error:
-                errors.print(f"not measured: {method}: {error}", style="red", markup=False)
+                errors.print(f"not measured: {method}: {error}", style="red")
     return found
 
 
@@ -140,7 +140,7 @@ def _show(networks: Iterable[Network], bench: Bench, store: Store, as_json: bool
     names = {network.name for network in networks}
     measured, problems = store.read_costs()
     for problem in problems:
-        errors.print(str(problem), style="red", markup=False, highlight=False)
+        errors.print(str(problem), style="red")
     costs = [c for c in measured if c.network.name in names and bench.has_measured(c)]
     if as_json:
         typer.echo(f"[{','.join(cost.model_dump_json(indent=1) for cost in costs)}]")

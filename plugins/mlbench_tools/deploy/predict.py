@@ -91,7 +91,7 @@ def predict(
         todo = [file for file in files if str(file) not in known]
         if len(todo) < len(files):
             before = f"{len(files) - len(todo):,} of {count(len(files), 'picture')}"
-            errors.print(f"{before} are in {out}", markup=False, highlight=False)
+            errors.print(f"{before} are in {out}")
         table, bad, copied, none = plain_table(("picture", "labels")), [], 0, 0
         for result in _progress(trained.batches(todo, batch_size), len(todo)):
             if result.error:
@@ -107,11 +107,11 @@ def predict(
                 table.add_row("-" if folder in str(result.image) else str(result.image), scored)
     _report(out, table if out is None else None, len(todo), none)
     if copy_to is not None:
-        errors.print(f"{copied:,} copied to {copy_to}", markup=False, highlight=False)
+        errors.print(f"{copied:,} copied to {copy_to}")
     if bad:
         lines = shorten(bad, 20, "\n  ")
         text = f"{len(bad)} of {count(len(todo), 'picture')} cannot be read:\n  {lines}"
-        errors.print(text, style="red", markup=False, highlight=False)
+        errors.print(text, style="red")
         raise typer.Exit(1)
 
 
@@ -157,7 +157,7 @@ def _progress(batches: Iterator[list[Labelled]], total: int) -> Iterator[Labelle
             done += len(batch)
             bars.update(task, completed=done)
             if not errors.is_terminal and time.monotonic() - last > EVERY:
-                errors.print(f"{done:,} of {count(total, 'picture')}", highlight=False)
+                errors.print(f"{done:,} of {count(total, 'picture')}")
                 last = time.monotonic()
 
 
@@ -184,4 +184,4 @@ def _report(out: Path | None, table: object, pictures: int, none: int) -> None:
         return
     without = f"; {none:,} have no label above its threshold" if none else ""
     text = f"{count(pictures, 'picture')} written to {out}{without}"
-    errors.print(text, markup=False, highlight=False)
+    errors.print(text)

@@ -99,7 +99,7 @@ def thresholds(
         typer.echo(json.dumps(_as_data(record, found, rows), indent=1))
     else:
         _show(record, found, rows, images)
-        errors.print(f"stored in {file}", markup=False, highlight=False)
+        errors.print(f"stored in {file}")
 
 
 def _warn_of_cost(record: RunRecord, folds: int) -> None:

@@ -48,7 +48,7 @@ def list_datasets(as_json: AsJson = False) -> None:
         try:
             card = registry.dataset_card(plugin)
         except PluginError as error:
-            errors.print(f"{plugin.name}: {error}", style="red", markup=False)
+            errors.print(f"{plugin.name}: {error}", style="red")
             continue
         if card:
             fetched = card.archives and all(archive.url for archive in card.archives)
@@ -100,7 +100,7 @@ def fetch(
     root = root or data_folder()
     if root is None:
         raise DataError("no folder was given to unpack in; name one with --root DIR")
-    errors.print(f"{card.title}: {card.licence}; {card.home}", markup=False, highlight=False)
+    errors.print(f"{card.title}: {card.licence}; {card.home}")
     if not (found := sources(card, mirror, archive or ())):
         steps = card.steps or f"No archive of {card.title} can be fetched; see {card.home}"
         print_result(as_json, {"dataset": name, "fetched": [], "steps": steps}, [steps])
@@ -133,13 +133,13 @@ def _fetch_archive(source: ArchiveSource, root: Path) -> dict[str, Any]:
 
     receipt = fetch_archive(source, root)
     again = "was there already" if receipt.get("again") else f"is in {root / receipt['into']}"
-    errors.print(f"{receipt['archive']} {again}", markup=False, highlight=False)
+    errors.print(f"{receipt['archive']} {again}")
     if source.archive.sha256 is None:
         text = (
             f"{receipt['archive']} has the SHA-256 {receipt['sha256']}, not checked against "
             "anything: add #sha256=HEX to its --archive to check it"
         )
-        errors.print(text, markup=False, highlight=False)
+        errors.print(text)
     return receipt
 
 

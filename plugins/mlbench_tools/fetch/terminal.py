@@ -84,7 +84,7 @@ def output_file(file: Path) -> Iterator[None]:
         raise DataError(
             f"{file} cannot be written ({error.strerror or error}); name another file"
         ) from error
-    errors.print(f"written to {file}", markup=False, highlight=False)
+    errors.print(f"written to {file}")
 
 
 def print_result(as_json: bool, plain: Mapping[str, object], lines: list[str]) -> None:

@@ -90,12 +90,12 @@ def tune(
     _show(found, tuple(tried.grid), tried, records[0])
     best = winners(found)
     if missing := [method for method in asked.methods if method not in best]:
-        errors.print(f"without a winner: {', '.join(missing)}", style="red", markup=False)
+        errors.print(f"without a winner: {', '.join(missing)}", style="red")
     if not best:
         raise typer.Exit(1)
     write_suite(out, asked, best, command)
     text = f"written to {out}; next: mlbench run --suite {shlex.quote(str(out))} --seeds 0,1,2"
-    errors.print(text, markup=False, highlight=False)
+    errors.print(text)
     raise typer.Exit(1 if missing or planned.refused else 0)
 
 

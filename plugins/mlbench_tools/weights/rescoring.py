@@ -78,7 +78,7 @@ def make_record(
     record = RunRecord(
         run_id=spec.run_id,
         spec=spec,
-        identity=found.identity,
+        identity=found.splits.identity,
         status="ok",
         scores=scores,
         label_names=found.splits.names,

@@ -153,7 +153,7 @@ def _show(results: list[FixtureResult]) -> None:
     console.print(table)
     for result in results:
         if result.error is not None:
-            errors.print(f"{result.name}: {result.error}", style="red", markup=False)
+            errors.print(f"{result.name}: {result.error}", style="red")
     passed = sum(result.passed for result in results)
     console.print(f"{passed} of {len(results)} fixtures agree")
 
@@ -192,4 +192,4 @@ def rescore(
     )
     command = f"mlbench {shlex.join(sys.argv[1:])}"
     file = Store(results).write(*make_record(found, loaded, places, command))
-    errors.print(f"recorded in {file}", markup=False, highlight=False, soft_wrap=True)
+    errors.print(f"recorded in {file}", soft_wrap=True)

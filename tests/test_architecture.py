@@ -59,10 +59,10 @@ LANES = {
 
 
 BUDGETS = {
-    "mlbench": 13_500,
+    "mlbench": 16_300,
     "plugins/mlbench_plugins": 8_000,
-    "plugins/mlbench_tools": 8_700,
-    "tests": 18_500,
+    "plugins/mlbench_tools": 9_200,
+    "tests": 20_600,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 

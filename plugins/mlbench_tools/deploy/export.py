@@ -17,7 +17,6 @@ from mlbench.cli.console import Data, data_folder
 from mlbench.files import atomic_write
 from mlbench.text import count
 from mlbench.types import DataError, MlbenchError, ModelFile, SuiteError, WeightsError
-from mlbench_tools.deploy import formats
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,11 +27,6 @@ if TYPE_CHECKING:
 
 Form = Literal["onnx", "openvino", "torch"]
 ENDINGS: dict[Form, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
-READERS: dict[Form, Callable[[Path], ModelFile]] = {
-    "onnx": formats.read_onnx,
-    "openvino": formats.read_openvino,
-    "torch": formats.read_torch,
-}
 PACKAGES: dict[Form, tuple[str, ...]] = {
     "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "openvino": ("torch", "onnx", "onnxscript", "openvino"),
@@ -75,6 +69,7 @@ def export(
 ) -> None:
     """Write a model for another runtime; one that computes other logits there is refused."""
     from mlbench.api import load
+    from mlbench_tools.deploy.formats import read_onnx, read_openvino, read_torch
 
     trained = load(model, weights=weights, device="cpu")
     folder = model if model.is_dir() else model.parent
@@ -84,6 +79,7 @@ def export(
     versions = _versions(form)
     sample = _sample(trained, data or data_folder(), pictures)
     writer = {"onnx": _write_onnx, "openvino": _write_openvino, "torch": _write_torch}[form]
+    read = {"onnx": read_onnx, "openvino": read_openvino, "torch": read_torch}[form]
     try:
         with atomic_write(file) as part:
             # The runtimes look at the ending, and OpenVINO writes a second file beside the first.
@@ -91,7 +87,7 @@ def export(
             try:
                 with _quiet():
                     writer(trained, whole, versions)
-                report = compare(trained, READERS[form](whole), sample)
+                report = compare(trained, read(whole), sample)
                 if whole.with_suffix(".bin").exists():
                     whole.with_suffix(".bin").replace(file.with_suffix(".bin"))
                 whole.replace(part)
@@ -172,11 +168,15 @@ def program_of(trained: TrainedModel) -> Any:
 def _write_torch(trained: TrainedModel, file: Path, versions: dict[str, str]) -> None:
     import torch
 
+    from mlbench_tools.deploy import formats
+
     torch.export.save(program_of(trained), file, extra_files=formats.header(trained.info, versions))
 
 
 def _write_onnx(trained: TrainedModel, file: Path, versions: dict[str, str]) -> None:
     import torch
+
+    from mlbench_tools.deploy import formats
 
     program = torch.onnx.export(
         program_of(trained),
@@ -193,6 +193,8 @@ def _write_onnx(trained: TrainedModel, file: Path, versions: dict[str, str]) -> 
 
 def _write_openvino(trained: TrainedModel, file: Path, versions: dict[str, str]) -> None:
     import openvino
+
+    from mlbench_tools.deploy import formats
 
     between = file.with_suffix(".onnx")
     try:

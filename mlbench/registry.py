@@ -221,12 +221,13 @@ def make(kind: Kind, name: str, given: Iterable[Any], chosen: Mapping[str, Any])
 
     Raises:
         PluginError: the plugin is unknown or broken, lacks an option, or fails in an untyped error.
+        OSError: the plugin could not read a file.
     """
     assert_known_options(kind, name, chosen)
     factory = find(kind, name).load()
     try:
         return factory(*given, **chosen)
-    except MlbenchError:
+    except (MlbenchError, OSError):
         raise
     except Exception as error:
         chosen_here = f" with {dict(chosen)}" if chosen else ""

@@ -62,7 +62,7 @@ BUDGETS = {
     "mlbench": 16_300,
     "plugins/mlbench_plugins": 8_000,
     "plugins/mlbench_tools": 9_200,
-    "tests": 20_600,
+    "tests": 20_800,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 

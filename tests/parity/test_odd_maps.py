@@ -18,16 +18,17 @@ SIZES = [(5, 5), (3, 4), (4, 7), (4, 4)]
 """Of the deepest map; 5 is that of 160 pixels."""
 
 
-def imported(method, released, state, channels, counts, **options):
+def imported(method, released, state, channels, counts):
     """The head of an imported file, on levels of these channels, with the file's own options."""
     converted = convert(released, state, method)
-    chosen = {"head_options": {**converted.options, **options}}
+    chosen = {"head_options": converted.options}
     settings = released_settings(method, "", released, chosen)
     spec = tuple(Level(c, 32) for c in channels)
     words = normal("words", (LABELS, WORDS)).numpy()
     factory = registry.find("head", method).load()
     head = factory(spec, known_context(counts, words), **settings.head_options).double()
-    head.load_state_dict({**head.state_dict(), "words": torch.from_numpy(words)})
+    (name,) = released.needs["words"]
+    head.load_state_dict({**head.state_dict(), name: torch.from_numpy(words)})
     fill(head, converted.head, method, released)
     return head.eval()
 
@@ -57,7 +58,7 @@ def test_ssgrl(size):
     x = normal("x", (2, channels, *size))
     w = {key: value.numpy() for key, value in state.items()}
     pooled = np.stack([loops.halved(image, np.mean) for image in x.numpy()])
-    expected = loops.ssgrl(w, pooled, head.words.numpy(), head.adjacency.numpy(), 3, False)
+    expected = loops.ssgrl(w, pooled, head.words.vectors.numpy(), head.adjacency.numpy(), 3, False)
     agree("ssgrl", head, (x,), expected, size)
 
 
@@ -80,7 +81,9 @@ def test_msrn(size):
     scales = ((4, channels[0]), (2, channels[1]), (1, channels[2]))
     maps = [normal(f"x{c}", (2, c, size[0] * s - (s > 1), size[1] * s)) for s, c in scales]
     w = {key: value.numpy() for key, value in state.items()}
-    expected = loops.msrn(w, [x.numpy() for x in maps], head.words.numpy(), head.edges.numpy())
+    expected = loops.msrn(
+        w, [x.numpy() for x in maps], head.branch.words.numpy(), head.branch.edges.numpy()
+    )
     agree("msrn", head, tuple(maps), expected, size)
 
 

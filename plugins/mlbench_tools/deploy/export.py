@@ -85,7 +85,7 @@ def export(
             # The runtimes look at the ending, and OpenVINO writes a second file beside the first.
             whole = part.with_suffix(ENDINGS[form])
             try:
-                with _quiet():
+                with quiet():
                     writer(trained, whole, versions)
                 report = compare(trained, read(whole), sample)
                 if whole.with_suffix(".bin").exists():
@@ -115,7 +115,7 @@ def _versions(form: Form) -> dict[str, str]:
 
 # --------------------------------------------------------------------------------------- writing it
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Exporters warn about their own insides."""
     logging.disable(logging.WARNING)
     try:
@@ -152,7 +152,7 @@ def program_of(trained: TrainedModel) -> Any:
     images = torch.zeros(3, 3, size, size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=4096)
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             return torch.export.export(
                 Logits().eval(), (images,), dynamic_shapes={"images": {0: batch}}
             )

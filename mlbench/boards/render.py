@@ -268,7 +268,7 @@ def notes(table: Table) -> list[str]:
             f"the first step, because training was short for its decay: {shares}."
         )
     if table.untuned:
-        lines.append(f"{UNTUNED}: {', '.join(table.untuned)}.")
+        lines.append(f"{UNTUNED}: {'; '.join(table.untuned)}.")
     lines += _speed_notes(table)
     if any(pareto.marks(table.rows)):
         lines.append(pareto.LEGEND)

@@ -116,7 +116,7 @@ def _board(
         "code": "" if table.current else OTHER_CODE,
         "images": table.test_images,
         "image": table.images,
-        "untuned": f"{UNTUNED}: {', '.join(table.untuned)}." if table.untuned else "",
+        "untuned": f"{UNTUNED}: {'; '.join(table.untuned)}." if table.untuned else "",
         "few": few_images(table),
         "classes": table.classes,
         "left_out": table.left_out,

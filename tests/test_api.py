@@ -29,20 +29,6 @@ def model(trained):
     return mlbench.load(folder / "runs" / table["run_id"][0], device="cpu")
 
 
-@pytest.fixture
-def pictures(tmp_path):
-    """Pictures of all kinds, one of them cut short and one that is none; sorted names."""
-    rng = np.random.default_rng(0)
-    for i, mode in enumerate(["RGB", "L", "CMYK", "RGBA", "P"]):
-        noise = rng.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8)
-        ending = "png" if mode in ("RGBA", "P") else "jpg"
-        Image.fromarray(noise).convert(mode).save(tmp_path / f"{i}.{ending}")
-    (tmp_path / "5.jpg").write_bytes((tmp_path / "0.jpg").read_bytes()[:300])
-    (tmp_path / "6.png").write_bytes(b"nothing")
-    (tmp_path / "notes.txt").write_text("no picture")
-    return tmp_path
-
-
 def test_a_matrix_is_a_table_and_runs_once(trained, cache):
     folder, table = trained
     assert table["method"].tolist() == ["gap"] and 0 < table["mAP"][0] <= 100

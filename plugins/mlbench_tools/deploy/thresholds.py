@@ -174,7 +174,8 @@ def _show(record: RunRecord, found: Fit, rows: Rows, images: str) -> None:
     few = [n for n, shared in zip(record.label_names, found.shared, strict=True) if shared]
     if few:
         console.print(
-            f"{count(len(few), 'label')} with too few images took what fits all labels together: "
+            f"{count(len(few), 'label')} took what fits all labels together, for want of images or "
+            "as their scores do not rank positives first: "
             f"{', '.join(few[:8])}{' ...' if len(few) > 8 else ''}",
             markup=False,
             highlight=False,

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 
-from mlbench.types import DivergedError, MlbenchError, SuiteError
+from mlbench.types import DivergedError, Interrupted, MlbenchError, SuiteError
 
 T = TypeVar("T")
 
@@ -73,11 +73,12 @@ class World:
         """Errors in this block are fatal for the whole process group.
 
         A ``MlbenchError`` would let the other runs of a suite go on, but in this block it may be
-        raised by one process while the others wait for it. ``DivergedError`` is raised by all.
+        raised by one process while the others wait for it. ``DivergedError`` is raised by all, and
+        ``Interrupted`` ends all.
         """
         try:
             yield
-        except DivergedError:
+        except (DivergedError, Interrupted):
             raise
         except MlbenchError as error:
             if self.size == 1:

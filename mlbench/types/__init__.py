@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 NAMES = {
     "cards": "Archive Dataset DatasetCard Edition Proof Recipe Released Reported SplitCard",
-    "errors": "DataError DivergedError MeasureError MlbenchError PackError PluginError StoreError "
-    "SuiteError WeightsError",
+    "errors": "DataError DivergedError Interrupted MeasureError MlbenchError PackError PluginError "
+    "StoreError SuiteError WeightsError",
     "literals": "Decoder Graph ObjectCounts Precision Selection Split Targets Tier Track",
     "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss unknown_objects",
     "networks": "DEFAULT_THRESHOLD ModelCost ModelFile ModelInfo Network Speed Speeds Timing "

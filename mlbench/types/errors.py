@@ -47,3 +47,14 @@ class DivergedError(MlbenchError):
             f"the training loss became {self.value} at step {self.step}; "
             "try a lower learning rate, gradient clipping, or another precision"
         )
+
+
+class Interrupted(MlbenchError):  # noqa: N818 - an interruption is no error
+    """A run was asked to stop by a signal. Repeating the command resumes it."""
+
+    def __init__(self, signal: str) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+    def __str__(self) -> str:
+        return f"stopped by {self.signal}; repeat the command to resume the run"

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +30,13 @@ from mlbench.data.loader import Inputs, Positions, Source, batches
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import BATCH, to_device
 from mlbench.engine.model import MultiLabelModel, matrix_precision
+from mlbench.leases import Lease, claim, find_holder
 from mlbench.types import Backbone, DataError, Index, MeasureError, Places, Progress
 
+log = logging.getLogger(__name__)
+
+POLL = 1.0
+"""Seconds between two looks at feature maps that another run makes."""
 ROOM = (
     "make room (`mlbench cache` says what takes it), give another folder with MLBENCH_CACHE, a "
     "smaller --image-size, or use --track controlled"
@@ -78,24 +86,54 @@ class FeatureCache:
         place = self.places.cache, "features", what, self.purpose, identity
         try:
             folder = self.world.ask_leader(lambda: entry_folder(*place))
-            levels = {
-                i: self._array(folder, i, name, (len(index), *maps[i].shape[1:]), images)
-                for i in levels_read(self.model.head, maps)
-            }
-            self._complete(levels, name, index, images)
+            read = levels_read(self.model.head, maps)
+
+            def open_levels() -> dict[int, CachedArray]:
+                shapes = {i: (len(index), *maps[i].shape[1:]) for i in read}
+                return {i: self._array(folder, i, name, shapes[i], images) for i in read}
+
+            levels = open_levels()
+            if self.world.broadcast(any(not array.finished for array in levels.values())):
+                with self._turn(folder, name) as waited:
+                    levels = open_levels() if waited else levels
+                    self._complete(levels, name, index, images)
         except OSError as error:
             raise DataError(
                 f"feature maps cannot be written to {self.places.cache} ({error.strerror}); {ROOM}"
             ) from error
 
-        def read(positions: Positions, epoch: int) -> tuple[Tensor, ...]:
+        def read_maps(positions: Positions, epoch: int) -> tuple[Tensor, ...]:
             unread = torch.empty(len(positions), 0, 0, 0, dtype=torch.float16)
             return tuple(
                 torch.from_numpy(levels[i].read(positions)) if i in levels else unread
                 for i in range(len(maps))
             )
 
-        return read
+        return read_maps
+
+    @contextmanager
+    def _turn(self, folder: Path, name: str) -> Iterator[bool]:
+        """Wait until no other run makes these maps, and keep others waiting; True if it waited."""
+        lease: Lease | None = None
+
+        def attempt() -> str | None:
+            nonlocal lease
+            lease = claim(folder)
+            return None if lease else str(find_holder(folder) or "another run")
+
+        said = None
+        while (owner := self.world.ask_leader(attempt)) is not None:
+            if owner != said:
+                said = owner
+                self.progress.stage(f"waiting for feature maps of {name}, made by {owner}")
+                log.info("waiting for feature maps of %s, made by %s", name, owner)
+            self.progress.count(0, 1)
+            time.sleep(POLL)
+        try:
+            yield said is not None
+        finally:
+            if lease is not None:
+                lease.release()
 
     def _identity(self, index: Index, some: Tensor) -> dict[str, Any]:
         return self.identity | {

@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
@@ -56,11 +58,12 @@ def counted(head=tiny.Head):
     return MultiLabelModel(Counted(), head(), tiny.Backbone.mean, tiny.Backbone.std)
 
 
-def source(folder, data, images, model=None, **identity):
+def source(folder, data, images, model=None, progress=None, **identity):
     pixels = tiny.Pixels(images) if isinstance(images, torch.Tensor) else images
     identity = {"backbone": "tiny", **identity}
     places, world = Places(results=folder, cache=folder), World()
-    cache = FeatureCache(places, model or counted(), identity, "tiny", world, tiny.Quiet())
+    progress = progress or tiny.Quiet()
+    cache = FeatureCache(places, model or counted(), identity, "tiny", world, progress)
     return cache.source("train", data, pixels)
 
 
@@ -229,3 +232,34 @@ def test_maps_beyond_half_precision_are_an_error(tmp_path, data, images):
         model.backbone.two[1].weight.fill_(1e9)
     with pytest.raises(MeasureError, match="half precision"):
         source(tmp_path / "cache", data, images, model=model)
+
+
+def test_of_two_runs_that_need_the_same_maps_one_makes_them_and_the_other_waits(
+    tmp_path, data, images, monkeypatch
+):
+    monkeypatch.setattr("mlbench.engine.features.POLL", 0.05)
+    begun, waits, said = Event(), Event(), []
+
+    class Slow(Counted):
+        def forward(self, images):
+            if self.seen >= 1:  # the first image only tells the maps' shapes
+                begun.set()
+                assert waits.wait(30)
+            return super().forward(images)
+
+    class Waiting(tiny.Quiet):
+        def stage(self, text):
+            said.append(text)
+            waits.set()
+
+    torch.manual_seed(0)
+    slow = MultiLabelModel(Slow(), tiny.Head(), tiny.Backbone.mean, tiny.Backbone.std)
+    other = counted()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(source, tmp_path, data, images, slow)
+        assert begun.wait(30)
+        second = source(tmp_path, data, images, other, Waiting())
+        pairs = zip(first.result()(everything, 0), second(everything, 0), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert (slow.backbone.seen, other.backbone.seen) == (1 + 5, 1)
+    assert said[0].startswith("waiting for feature maps of train, made by ")

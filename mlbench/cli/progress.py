@@ -12,8 +12,8 @@ from rich.progress import Progress as Bars
 from mlbench.cli.console import errors
 
 if TYPE_CHECKING:
-    from mlbench.executors.local import Outcome
-    from mlbench.types import EpochLog, RunSpec
+    from mlbench.executors import Outcome
+    from mlbench.types import EpochLog, Progress, RunSpec
 
 
 NO_VARIANTS: Mapping[str, str] = MappingProxyType({})
@@ -48,8 +48,9 @@ class Silent:
     def __exit__(self, *_: object) -> None:
         """Nothing to take down."""
 
-    def begin(self, number: int, total: int, spec: RunSpec) -> None:
+    def begin(self, number: int, total: int, spec: RunSpec) -> Progress:
         """Report that a run begins."""
+        return self
 
     def end(self, outcome: Outcome) -> None:
         """Report how a run ended."""
@@ -70,9 +71,10 @@ class Silent:
 class Lines(Silent):
     """Prints a line for every run and epoch; for logs and pipes."""
 
-    def begin(self, number: int, total: int, spec: RunSpec) -> None:
+    def begin(self, number: int, total: int, spec: RunSpec) -> Progress:
         """Print the title of the run."""
         self._print(f"[{number}/{total}] {self._title(spec)}")
+        return self
 
     def end(self, outcome: Outcome) -> None:
         """Print the result of the run."""
@@ -115,13 +117,14 @@ class Live(Silent):
         """Stop drawing."""
         self.bars.stop()
 
-    def begin(self, number: int, total: int, spec: RunSpec) -> None:
+    def begin(self, number: int, total: int, spec: RunSpec) -> Progress:
         """Add a bar for the run."""
         if self.matrix is None:
             self.matrix = self.bars.add_task("matrix", total=total, detail="")
         self.bars.update(self.matrix, completed=number - 1)
         self.epochs = spec.settings.epochs
         self.current = self.bars.add_task(self._title(spec), total=None, detail="")
+        return self
 
     def end(self, outcome: Outcome) -> None:
         """Replace the bar of the run by a line."""

@@ -1,1 +1,207 @@
-"""Where the runs of a matrix are carried out."""
+"""Who carries out the runs of a matrix: jobs, their outcomes, and the protocol of an executor.
+
+An executor is a plugin of the entry-point group ``mlbench.executors``. It starts processes that
+call ``mlbench.executors.worker``, passes their progress on, and reports what became of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import PositiveFloat, PositiveInt, ValidationError
+
+from mlbench.files import atomic_write, sweep
+from mlbench.store import Store
+from mlbench.types import Places, Progress, RunRecord, RunSpec, StoreError, Value
+
+log = logging.getLogger("mlbench")
+
+STALL = 600.0
+"""Seconds without progress after which a run has hung."""
+TAIL = 20
+"""Lines of a log that a failure quotes."""
+
+
+class Job(Value):
+    """A run to carry out: plain data, as JSON in files and pickled between processes.
+
+    Attributes:
+        command: the command line, for the record.
+        processes: that train together.
+        threads: of the CPU for each process; None leaves torch's default.
+        stall: seconds without progress after which the run has hung.
+    """
+
+    spec: RunSpec
+    places: Places
+    command: str
+    processes: PositiveInt = 1
+    threads: PositiveInt | None = None
+    stall: PositiveFloat = STALL
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its log, its checkpoints and its failure."""
+        return Store(self.places.results).run_folder(self.spec.run_id)
+
+    @property
+    def log(self) -> Path:
+        """What the run's processes print and log."""
+        return self.folder / "log.txt"
+
+    @property
+    def failure_file(self) -> Path:
+        """Why the run's last attempt failed; missing while none did."""
+        return self.folder / "failure.json"
+
+
+FailureKind = Literal["error", "exit", "crash", "killed", "hung"]
+
+
+class Failure(Value):
+    """Why a run has no record; ``runs/<id>/failure.json`` until it is tried again.
+
+    Attributes:
+        status: ``error``: an exception; ``exit``: a process ended without a result; ``crash``: a
+            fault of native code; ``killed``: by somebody else, mostly because memory ran out;
+            ``hung``: no progress for too long.
+        reason: in one sentence.
+        remedy: what to do; empty if the reason says it.
+        log: the last lines of the run's log.
+        ended: when, in UTC.
+    """
+
+    run_id: str
+    title: str
+    status: FailureKind
+    reason: str
+    remedy: str = ""
+    log: tuple[str, ...] = ()
+    ended: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run: a record (also if the loss diverged), a failure, or neither.
+
+    A run without either was interrupted, or is carried out by another launcher.
+    """
+
+    spec: RunSpec
+    log: Path
+    record: RunRecord | None = None
+    failure: Failure | None = None
+
+    @property
+    def error(self) -> str | None:
+        """Why the run has no score."""
+        if self.failure is not None:
+            return " ".join(filter(None, (self.failure.reason, self.failure.remedy)))
+        return None if self.record is None else self.record.error
+
+
+class Options(Value):
+    """What an executor is asked for; each reads what it knows.
+
+    Attributes:
+        jobs: runs at a time; locally, on each group of devices.
+        devices: the devices to fill, by their numbers; empty for as many as one run needs.
+        more: options of one executor, such as ``address`` of a Ray cluster.
+    """
+
+    jobs: PositiveInt = 1
+    devices: tuple[int, ...] = ()
+    more: dict[str, Any] = {}
+
+
+class MatrixProgress(Protocol):
+    """Progress of a whole matrix, of which several runs may be under way."""
+
+    def begin(self, number: int, total: int, spec: RunSpec) -> Progress:
+        """Run ``number`` of ``total`` begins; returns what is told of its progress."""
+
+    def end(self, outcome: Outcome) -> None:
+        """The run ended."""
+
+
+class Executor(Protocol):
+    """Carries out jobs; one that fails does not stop the others."""
+
+    def __call__(
+        self, jobs: Sequence[Job], options: Options, progress: MatrixProgress
+    ) -> list[Outcome]:
+        """Carry out jobs and return their outcomes in the same order.
+
+        Raises:
+            MlbenchError: the options do not fit this machine; nothing was started.
+            KeyboardInterrupt: the user interrupted; every run that was under way has ended.
+        """
+
+
+def make_jobs(specs: Sequence[RunSpec], places: Places, command: str) -> list[Job]:
+    """The jobs of a matrix, after a look at whether their results can be written.
+
+    Raises:
+        StoreError: the folder of the results cannot be written.
+    """
+    try:
+        folder = places.results / "runs"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".written.tmp").touch()
+        (folder / ".written.tmp").unlink()
+    except OSError as error:
+        raise StoreError(
+            f"{places.results} cannot be written ({error.strerror}); free space, grant write "
+            "permission, or name another folder with --results"
+        ) from error
+    sweep([*places.results.rglob(".*.tmp"), *places.cache.rglob(".*.tmp")])
+    if places.cache_limit is not None:
+        needs = tuple({spec.cached_for for spec in specs})
+        places = places.model_copy(update={"cache_needs": needs})
+    return [Job(spec=spec, places=places, command=command) for spec in specs]
+
+
+# ---------------------------------------------------------------------------------------- failures
+def fail(job: Job, status: FailureKind, reason: str, remedy: str = "") -> Outcome:
+    """The outcome of a failed run, written to ``job.failure_file`` if that can be."""
+    failure = Failure(
+        run_id=job.spec.run_id,
+        title=job.spec.title,
+        status=status,
+        reason=reason,
+        remedy=remedy,
+        log=last_lines(job.log),
+        ended=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=job.command,
+    )
+    try:
+        with atomic_write(job.failure_file) as part:
+            part.write_text(failure.model_dump_json(indent=1), encoding="utf-8")
+    except OSError as error:
+        log.warning("the failure of run %s was not kept: %s", job.spec.run_id, error)
+    return Outcome(job.spec, job.log, failure=failure)
+
+
+def read_failure(file: Path) -> Failure | None:
+    """The failure in a file; None if there is none, or it cannot be read."""
+    try:
+        return Failure.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def last_lines(file: Path, limit: int = TAIL) -> tuple[str, ...]:
+    """The last lines of a log that are not empty."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(file.stat().st_size - 65_536, 0))
+            text = stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ()
+    return tuple([line for line in text.splitlines() if line.strip()][-limit:])

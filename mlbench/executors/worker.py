@@ -1,0 +1,129 @@
+"""Carry out one run in this process, alone or as one of several.
+
+    python -m mlbench.executors.worker JOB.json
+    torchrun --nproc-per-node 2 -m mlbench.executors.worker JOB.json
+
+Executors start these processes; ``JOB.json`` is a ``mlbench.executors.Job``.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mlbench import DISTRIBUTION
+from mlbench.engine import distributed
+from mlbench.engine.distributed import World
+from mlbench.executors import Job, Outcome, fail
+from mlbench.numbers import plugins_of
+from mlbench.one_run import run
+from mlbench.store import Store
+from mlbench.types import EpochLog, MlbenchError, Progress, RunSpec
+
+log = logging.getLogger("mlbench")
+
+
+def carry_out(job: Job, world: World, progress: Progress) -> Outcome:
+    """Carry out a job and leave its record, or its failure, in the store.
+
+    Args:
+        job: the run.
+        world: the processes of the run; all of them call this.
+        progress: is told how the run proceeds.
+
+    Returns:
+        The same kind of outcome on every process, unless only one fails.
+    """
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    random.seed(job.spec.seed)
+    np.random.seed(job.spec.seed % 2**32)  # noqa: NPY002 - what a plugin may draw from
+    with _log_to(job.log, world):
+        if world.leads:
+            with suppress(OSError):
+                job.failure_file.unlink(missing_ok=True)
+        try:
+            record, predictions = run(job.spec, job.places, world, progress, job.command)
+            if world.leads:
+                Store(job.places.results).write(record, predictions)
+        except (Exception, SystemExit) as error:
+            log.error("%s", traceback.format_exc())
+            return fail(job, "error", *_explain(error, job.spec))
+    return Outcome(job.spec, job.log, record)
+
+
+def _explain(error: BaseException, spec: RunSpec) -> tuple[str, str]:
+    """The reason and the remedy that an exception stands for."""
+    if isinstance(error, MlbenchError):
+        return str(error), ""
+    foreign = {p.name: None for p in plugins_of(spec) if p.distribution != DISTRIBUTION}
+    hint = f"`mlbench check {' '.join(foreign)}` may name the line" if foreign else ""
+    return f"{type(error).__name__}: {error}", hint
+
+
+@contextmanager
+def _log_to(file: Path, world: World) -> Iterator[None]:
+    """Add mlbench's log to a file; a file that cannot be written costs the log, not the run."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handler: logging.Handler = _Forgiving(file, encoding="utf-8")
+    except OSError as error:
+        log.warning("%s cannot be written (%s); this run has no log", file, error.strerror)
+        handler = logging.NullHandler()
+    rank = f" rank {world.rank}" if world.size > 1 else ""
+    handler.setFormatter(
+        logging.Formatter(f"%(asctime)s{rank} %(levelname)s %(name)s: %(message)s")
+    )
+    handler.setLevel(logging.INFO if world.leads else logging.WARNING)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        with suppress(OSError):
+            handler.close()
+
+
+class _Forgiving(logging.FileHandler):
+    """Drops what cannot be written: a full disk must not end a run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Say nothing."""
+
+
+class NoProgress:
+    """Tells nobody."""
+
+    def stage(self, text: str) -> None:
+        """A stage begins."""
+
+    def count(self, done: int, total: int) -> None:
+        """How far it has come."""
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
+        """A step is done."""
+
+    def epoch(self, log: EpochLog) -> None:
+        """An epoch is done."""
+
+
+def main() -> int:
+    """Carry out the job of a file; returns the exit code."""
+    job = Job.model_validate_json(Path(sys.argv[1]).read_bytes())
+    outcome = carry_out(job, distributed.join(job.places.device), NoProgress())
+    if outcome.error is not None:
+        sys.stderr.write(f"{job.spec.title}: {outcome.error} (log: {outcome.log})\n")
+    return int(outcome.error is not None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

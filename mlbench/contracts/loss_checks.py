@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -14,12 +15,16 @@ from mlbench.contracts.outcome import (
     ensure_close,
     ensure_finite,
 )
+from mlbench.types import LossContext, evaluate_loss
 
 BATCH, LABELS = 6, 7
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SCALES = (5.0, 23.0, 64.0)
 """Of cosines, in the literature."""
 TOLERANCE = 1e-5
+FIRST, LAST = LossContext(1, 3), LossContext(3, 3)
+"""The epochs in which losses are checked; one that needs no context is the same in both."""
+NEEDS = {"epoch"}
 
 
 def _logits() -> Tensor:
@@ -27,16 +32,23 @@ def _logits() -> Tensor:
     return (2 * torch.randn(BATCH, LABELS, generator=generator)).requires_grad_()
 
 
-def _evaluate(factory: Any, logits_BC: Tensor, targets_BC: Tensor) -> tuple[Tensor, Tensor]:
+def _says(factory: Any, attribute: str, default: Any) -> Any:
+    """What the loss declares, with its options at their defaults."""
+    return getattr(factory(made_up_context(LABELS)), attribute, default)
+
+
+def _evaluate(
+    factory: Any, logits_BC: Tensor, targets_BC: Tensor, context: LossContext = LAST
+) -> tuple[Tensor, Tensor]:
     """Value and gradient."""
-    loss = _call(factory(made_up_context(targets_BC.shape[1])), logits_BC, targets_BC)
+    loss = _call(factory(made_up_context(targets_BC.shape[1])), logits_BC, targets_BC, context)
     (gradient,) = torch.autograd.grad(loss, logits_BC)
     return loss.detach(), gradient
 
 
-def _call(loss: Any, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
+def _call(loss: Any, logits_BC: Tensor, targets_BC: Tensor, context: LossContext = LAST) -> Tensor:
     """The value of a loss, once it is a scalar tensor."""
-    value: Tensor = loss(logits_BC, targets_BC)
+    value: Tensor = evaluate_loss(loss, logits_BC, targets_BC, context)
     what = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
     scalar = isinstance(value, Tensor) and value.ndim == 0
     ensure(scalar, f"the loss returns {what}, not a scalar tensor; write return values.mean()")
@@ -45,15 +57,23 @@ def _call(loss: Any, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
 
 def _ensure_finite(factory: Any, logit: float) -> None:
     """Check value and gradient for a batch of this logit, in each precision and for each target."""
-    for dtype in DTYPES:
-        for target in (0, 1):
-            logits_BC = torch.full((2, 3), logit, dtype=dtype).requires_grad_()
-            target_BC = torch.full((2, 3), target, dtype=torch.int8)
-            what = f"for {dtype} logits of {logit:g} with target {target}"
-            value = _call(factory(made_up_context(3)), logits_BC, target_BC)
-            ensure_finite(value, f"the loss {what}")
-            (gradient,) = torch.autograd.grad(value, logits_BC)
-            ensure_finite(gradient, f"the gradient of the loss {what}")
+    contexts = (FIRST, LAST) if _says(factory, "needs", ()) else (LAST,)
+    for dtype, target, context in itertools.product(DTYPES, (0, 1, -1), contexts):
+        logits_BC = torch.full((2, 3), logit, dtype=dtype).requires_grad_()
+        target_BC = torch.full((2, 3), target, dtype=torch.int8)
+        when = f" in epoch {context.epoch}" if len(contexts) > 1 else ""
+        what = f"for {dtype} logits of {logit:g} with target {target}{when}"
+        value = _call(factory(made_up_context(3)), logits_BC, target_BC, context)
+        ensure_finite(value, f"the loss {what}")
+        (gradient,) = torch.autograd.grad(value, logits_BC)
+        ensure_finite(gradient, f"the gradient of the loss {what}")
+
+
+def names_what_it_needs(factory: Any) -> None:
+    """``needs`` names what the core can give: ``{"epoch"}``."""
+    needs = _says(factory, "needs", ())
+    strange = sorted(set(needs) - NEEDS) if not isinstance(needs, str) else [needs]
+    ensure(not strange, f"needs names {', '.join(strange)}; known: {NEEDS}", "needs")
 
 
 def is_finite_for_extreme_logits(factory: Any) -> None:
@@ -87,7 +107,7 @@ def is_float32_inside_autocast(factory: Any) -> None:
 
 def gives_unknown_labels_no_weight(factory: Any) -> None:
     """Logits of unknown labels change neither value nor gradient; all unknown gives 0."""
-    if getattr(factory(made_up_context(LABELS)), "uses_unknown", False):
+    if _says(factory, "uses_unknown", False):
         raise NotChecked("it learns from unknown labels")
     known_BC = targets(BATCH, LABELS)
     unknown_BC = known_BC < 0
@@ -103,13 +123,41 @@ def gives_unknown_labels_no_weight(factory: Any) -> None:
     ensure(not none.any(), "a batch without a known label has a gradient")
 
 
+def learns_from_unknown_labels_if_it_says_so(factory: Any) -> None:
+    """With ``uses_unknown``, unknown labels have a gradient in the first epoch or the last."""
+    if not _says(factory, "uses_unknown", False):
+        raise NotChecked("it gives unknown labels no weight")
+    targets_BC = targets(BATCH, LABELS)
+    gradients = [_evaluate(factory, _logits(), targets_BC, when)[1] for when in (FIRST, LAST)]
+    ensure(
+        any(gradient[targets_BC < 0].any() for gradient in gradients),
+        "uses_unknown is true, and unknown labels have no gradient; leave the attribute out",
+        "uses_unknown",
+    )
+
+
+def does_not_depend_on_the_order_of_images(factory: Any) -> None:
+    """Images in another order have the same value, and each its gradient."""
+    logits_BC, targets_BC = _logits(), targets(BATCH, LABELS)
+    order = torch.arange(BATCH).roll(2)
+    value, gradient = _evaluate(factory, logits_BC, targets_BC)
+    other = logits_BC.detach()[order].requires_grad_()
+    moved, moved_gradient = _evaluate(factory, other, targets_BC[order])
+    ensure_close(moved, value, "the value depends on the order of the images", TOLERANCE)
+    what = "the gradients depend on the order of the images"
+    ensure_close(moved_gradient, gradient[order], what, TOLERANCE)
+
+
 def averages_or_adds_up_over_images(factory: Any) -> None:
     """The values of two halves of a batch average to the whole's, or add up to it.
 
-    A loss whose ``reduction`` is ``"sum"`` adds up; data-parallel training relies on either.
+    A loss whose ``reduction`` is ``"sum"`` adds up; data-parallel training relies on either, unless
+    the loss says ``separable = False``.
     """
+    if not _says(factory, "separable", True):
+        raise NotChecked("it is not separable, and is computed on the gathered batch")
     logits_BC, targets_BC = _logits(), targets(BATCH, LABELS)
-    adds_up = getattr(factory(made_up_context(LABELS)), "reduction", "mean") == "sum"
+    adds_up = _says(factory, "reduction", "mean") == "sum"
     twice, weight = (2, 1.0) if adds_up else (1, 0.5)
     value, gradient = _evaluate(factory, logits_BC, targets_BC)
     double, _ = _evaluate(factory, torch.cat((logits_BC, logits_BC)), targets_BC.repeat(2, 1))
@@ -130,9 +178,14 @@ def averages_or_adds_up_over_images(factory: Any) -> None:
 
 
 def pushes_logits_towards_their_targets(factory: Any) -> None:
-    """No gradient has the wrong sign, and positives and negatives both have one."""
+    """No gradient has the wrong sign, and positives and negatives both have one.
+
+    In the first epoch, and at probabilities of 0.12 to 0.88: a loss may smooth labels, and correct
+    them later.
+    """
     targets_BC = targets(BATCH, LABELS)
-    _, gradient = _evaluate(factory, _logits(), targets_BC)
+    logits_BC = _logits().detach().clamp(-2, 2).requires_grad_()
+    _, gradient = _evaluate(factory, logits_BC, targets_BC, FIRST)
     for target, sign, name in ((1, -1, "positives"), (0, 1, "negatives")):
         pushes = sign * gradient[targets_BC == target]
         ensure((pushes >= 0).all(), f"the loss pushes {name} away from their target")
@@ -143,7 +196,7 @@ def leaves_its_inputs_alone(factory: Any) -> None:
     """The loss writes to neither input, and its value does not depend on earlier calls."""
     logits_BC, targets_BC = _logits(), targets(BATCH, LABELS)
     loss = factory(made_up_context(LABELS))
-    first, second = (_call(loss, logits_BC, targets_BC) for _ in range(2))
+    first, _, second = (_call(loss, logits_BC, targets_BC, when) for when in (FIRST, LAST, FIRST))
     same = torch.equal(logits_BC, _logits()) and torch.equal(targets_BC, targets(BATCH, LABELS))
     ensure(same, "the loss writes to its inputs")
     ensure(torch.equal(first, second), "the same call gives another value the second time")

@@ -159,6 +159,11 @@ def shard(positions: Positions, rank: int, processes: int) -> Positions:
     return np.array_split(positions, processes)[rank]
 
 
+def part_sizes(images: int, processes: int) -> list[int]:
+    """The number of images that ``shard`` gives to each process."""
+    return [len(part) for part in np.array_split(np.arange(images), processes)]
+
+
 def whole_batches(images: int, size: int, rank: int, processes: int) -> list[Positions]:
     """This process's share of the batches of a split, in order; it may have none.
 

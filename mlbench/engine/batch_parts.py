@@ -1,12 +1,14 @@
 """A batch in parts, one for each process: batch norms of the whole, and what else depends on parts.
 
 A part sees the same pixels whatever their number, and losses are weighted by the size of a part
-(``mlbench.engine.train``). Batch norms are synchronized here. What is left is found by watching a
-step of training: random numbers, which each process draws for itself, and statistics of a part.
+(``mlbench.engine.train``). Batch norms are synchronized here, and rows are gathered for losses that
+need the whole batch. What is left is found by watching a step of training: random numbers, which
+each process draws for itself, and statistics of a part.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mlbench.types import Loss
+from mlbench.types import Loss, LossContext, evaluate_loss
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
@@ -132,6 +134,41 @@ def synchronize(model: nn.Module, device: torch.device) -> None:
             module.__class__ = CpuSyncBatchNorm
 
 
+class _Gather(torch.autograd.Function):
+    """The rows of all processes; the gradient is that of this process's rows, times the processes.
+
+    DDP then averages it to the gradient of a loss that every process computes on all rows.
+    """
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
+        """Rows [n, C], of which each process may have another number, to the rows of all."""
+        context.start, context.rows, context.processes = sum(sizes[:rank]), len(rows), len(sizes)
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """The rows of this process, times the number of processes."""
+        mine = gradient[context.start : context.start + context.rows]
+        return mine * context.processes, None, None
+
+
+def gather_rows(rows: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
+    """The rows of the whole batch, with a gradient for those of this process.
+
+    Args:
+        rows: of this process, [n, C].
+        sizes: the number of rows of each process.
+        rank: of this process.
+    """
+    gathered: Tensor = _Gather.apply(rows, sizes, rank)
+    return gathered
+
+
 def network_depends_on_parts(network: nn.Module, inputs: Any) -> bool:
     """True if training the network on parts of a batch may differ from training on all of it.
 
@@ -170,15 +207,20 @@ class _PartsWatch(TorchDispatchMode):
 def loss_depends_on_parts(loss: Loss, targets_BC: Tensor) -> bool:
     """True if the weighted values of two parts do not make the value of the whole batch.
 
+    A loss that says so is computed on the whole batch, and does not depend on its parts.
+
     Args:
         loss: on the CPU.
         targets_BC: of a few images.
     """
+    if not getattr(loss, "separable", True):
+        return False
     logits_BC = 3 * torch.arange(targets_BC.numel()).sin().view(targets_BC.shape)
-    count = len(targets_BC)
+    count, late = len(targets_BC), LossContext(2, 2)
     adds_up = getattr(loss, "reduction", "mean") == "sum"
     parts = torch.zeros(())
     for part in (slice(0, 1), slice(1, count)):
         weight = 1.0 if adds_up else len(targets_BC[part]) / count
-        parts = parts + weight * loss(logits_BC[part], targets_BC[part])
-    return not torch.allclose(parts, loss(logits_BC, targets_BC), rtol=1e-4)
+        parts = parts + weight * evaluate_loss(loss, logits_BC[part], targets_BC[part], late)
+    whole = evaluate_loss(loss, logits_BC, targets_BC, late)
+    return not torch.allclose(parts, whole, rtol=1e-4)

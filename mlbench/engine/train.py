@@ -13,9 +13,17 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from mlbench.data.loader import Batch, Inputs, Source, batches, shard, training_order
+from mlbench.data.loader import (
+    Batch,
+    Inputs,
+    Source,
+    batches,
+    part_sizes,
+    shard,
+    training_order,
+)
 from mlbench.engine import optim
-from mlbench.engine.batch_parts import synchronize
+from mlbench.engine.batch_parts import gather_rows, synchronize
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import BestEpoch, Evaluator, select_best, to_device
 from mlbench.engine.model import MultiLabelModel, ProbeNetwork, autocast, matrix_precision
@@ -26,10 +34,12 @@ from mlbench.types import (
     HeadOutput,
     Index,
     Loss,
+    LossContext,
     Precision,
     Progress,
     Settings,
     SuiteError,
+    evaluate_loss,
 )
 
 log = logging.getLogger(__name__)
@@ -219,8 +229,11 @@ def _step(
     outputs = [forward(network) for network in networks]
     logits = [output.logits.detach() for output in outputs]
     results: list[StepResult] = []
+    context = LossContext(state.epoch + 1, settings.epochs)
     for i, (one, network) in enumerate(zip(state.learners, networks, strict=True)):
-        objective = _Objective(training, targets, share, peers=logits[:i] + logits[i + 1 :])
+        objective = _Objective(
+            training, targets, share, context, peers=logits[:i] + logits[i + 1 :]
+        )
         loss, extra = objective(outputs[i])
         one.backward(loss)
         if settings.sam_rho and not one.overflowed():
@@ -242,27 +255,40 @@ class _Objective:
 
     DDP averages gradients over processes with equal weight. ``share`` is this process's part of
     the global batch; weighting by it makes the average exact for parts of any size. A loss that
-    sums over images is weighted so that the average is the global sum.
+    sums over images is weighted so that the average is the global sum. One that is not separable is
+    computed on the gathered batch by every process.
     """
 
     training: Training
     targets: Tensor
     share: float
+    context: LossContext
     peers: Sequence[Tensor]
 
     def __call__(self, output: HeadOutput) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss and the named losses in it; their means over processes are the global ones."""
-        training, processes = self.training, self.training.world.size
-        sums, part = getattr(training.loss, "reduction", "mean") == "sum", self.share * processes
+        training = self.training
+        part = self.share * training.world.size
         extra = {name: value * part for name, value in output.aux.items()}
         with autocast(training.device, training.precision):
             if self.peers:
                 divergence = mutual_divergence(output.logits, self.peers)
                 extra["mutual"] = training.settings.mutual_weight * divergence * part
-            loss = training.loss(output.logits, self.targets) * (processes if sums else part)
+            loss = self._loss(output.logits)
             for value in extra.values():
                 loss = loss + value
         return loss, extra
+
+    def _loss(self, logits: Tensor) -> Tensor:
+        loss, world, targets = self.training.loss, self.training.world, self.targets
+        if world.size > 1 and not getattr(loss, "separable", True):
+            sizes = part_sizes(round(len(targets) / self.share), world.size)
+            whole = gather_rows(logits.float(), sizes, world.rank)
+            targets = gather_rows(targets, sizes, world.rank)
+            return evaluate_loss(loss, whole, targets, self.context)
+        sums = getattr(loss, "reduction", "mean") == "sum"
+        weight = world.size if sums else self.share * world.size
+        return evaluate_loss(loss, logits, targets, self.context) * weight
 
 
 def mutual_divergence(logits_BC: Tensor, peers: Sequence[Tensor]) -> Tensor:

@@ -138,15 +138,36 @@ class Head(Protocol):
         """One map per level -> logits [B, C]."""
 
 
+class LossContext(NamedTuple):
+    """When in training a loss is computed: in which epoch, from 1, of how many."""
+
+    epoch: int
+    epochs: int
+
+
 class Loss(Protocol):
     """Made by ``factory(labels, **options)``: (logits [B, C], targets int8 [B, C]) -> scalar.
 
-    Unknown labels (-1) contribute nothing to value and gradient. The value is a mean over images;
-    a loss that sums over them has an attribute ``reduction = "sum"``. A loss for cosine
-    classifiers has an attribute ``angles`` (see ``Angles``). A loss that learns from unknown
-    labels, too, has an attribute ``uses_unknown = True``; only such a loss is trained on labels
-    that are nowhere known to be absent.
+    Unknown labels (-1) contribute nothing to value and gradient, and the value is a mean over
+    images. A loss that is otherwise says so in attributes, of the class or, if they depend on
+    options, of the object. A loss for cosine classifiers has an attribute ``angles`` (see
+    ``Angles``).
+
+    Attributes:
+        reduction: ``"sum"`` adds up over images.
+        uses_unknown: True learns from unknown labels, too; only such a loss is trained on labels
+            that are nowhere known to be absent.
+        needs: ``{"epoch"}`` takes a ``LossContext`` as a third argument.
+        separable: False is neither a mean nor a sum over images. Processes then compute it on the
+            gathered batch, as one process does.
     """
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The scalar loss."""
+
+
+def evaluate_loss(loss: Any, logits_BC: Tensor, targets_BC: Tensor, context: LossContext) -> Tensor:
+    """The value of a loss, which is given the context if it needs one."""
+    more = (context,) if "epoch" in getattr(loss, "needs", ()) else ()
+    value: Tensor = loss(logits_BC, targets_BC, *more)
+    return value

@@ -209,6 +209,30 @@ class SummedAndSaysSo:
         return summed(logits, targets)
 
 
+class Ranked:
+    """A loss on the batch, of the epoch and of unknown labels, without a fault."""
+
+    needs, uses_unknown, separable = frozenset({"epoch"}), True, False
+
+    def __init__(self, labels):
+        self.epochs = []
+
+    def __call__(self, logits, targets, context):
+        terms = soft(logits, targets)
+        if context.epoch == 1:
+            return terms.mean()
+        return terms.where(terms < terms.max(), 0).mean()
+
+
+def remember(self, logits, targets, context):
+    self.epochs.append(context.epoch)
+    return soft(logits, targets).mean() * len(self.epochs)
+
+
+def first_counts_more(self, logits, targets, context):
+    return soft(logits, targets)[0].sum() + soft(logits, targets).mean()
+
+
 def over_known(logits, targets):
     """A mean over what is known in the batch: halves with unequal numbers of it disagree."""
     return summed(logits, targets) / (targets >= 0).sum().clamp(min=1)
@@ -241,12 +265,26 @@ FAULTY_LOSSES = {
     losses.averages_or_adds_up_over_images: {
         "changes for a batch that holds": loss_of(summed),
         "two halves": loss_of(over_known),
+        "not the value of the whole": changed(Ranked, separable=True),
         "does not double": changed(SummedAndSaysSo, __call__=lambda self, x, y: good(x, y)),
     },
     losses.pushes_logits_towards_their_targets: {
         "away from their target": loss_of(lambda x, y: good(-x, y)),
     },
-    losses.leaves_its_inputs_alone: {"writes to its inputs": loss_of(write_targets)},
+    losses.leaves_its_inputs_alone: {
+        "writes to its inputs": loss_of(write_targets),
+        "another value the second time": changed(Ranked, __call__=remember),
+    },
+    losses.names_what_it_needs: {
+        "needs names images; known: {'epoch'}": changed(Ranked, needs={"epoch", "images"}),
+        "needs names epoch": changed(Ranked, needs="epoch"),
+    },
+    losses.learns_from_unknown_labels_if_it_says_so: {
+        "unknown labels have no gradient; leave": changed(SummedAndSaysSo, uses_unknown=True),
+    },
+    losses.does_not_depend_on_the_order_of_images: {
+        "depends on the order": changed(Ranked, __call__=first_counts_more),
+    },
     losses.is_float32_inside_autocast: {
         "the value is torch.bfloat16": loss_of(multiply),
         "logits is not float32's: by": loss_of(lambda x, y: multiply(x, y).float()),
@@ -257,9 +295,20 @@ FAULTY_LOSSES = {
 }
 
 
-def test_a_loss_that_is_not_on_angles_is_not_checked_for_cosines():
-    with pytest.raises(NotChecked, match="does not work on angles"):
-        losses.is_finite_for_any_cosine(loss_of(good))
+NOT_CHECKED = (
+    (losses.is_finite_for_any_cosine, loss_of(good), "does not work on angles"),
+    (losses.learns_from_unknown_labels_if_it_says_so, loss_of(good), "no weight"),
+    (losses.gives_unknown_labels_no_weight, Ranked, "learns from unknown labels"),
+    (losses.averages_or_adds_up_over_images, Ranked, "gathered batch"),
+)
+
+
+@pytest.mark.parametrize(
+    ("check", "loss", "said"), NOT_CHECKED, ids=lambda x: getattr(x, "__name__", None)
+)
+def test_a_loss_is_not_checked_for_what_it_does_not_do(check, loss, said):
+    with pytest.raises(NotChecked, match=said):
+        check(loss)
 
 
 # -------------------------------------------------------------------------------------- backbones
@@ -423,13 +472,17 @@ FAULTY_RECIPES = {
 # ------------------------------------------------------------------------------------------- all
 def good_cases():
     """Plugins without a fault, and the checks that they must pass."""
-    plain = [c for c in contracts.CHECKS["loss"] if c is not losses.is_finite_for_any_cosine]
+    left_out = {check for check, loss, _ in NOT_CHECKED[:2]}
+    plain = [c for c in contracts.CHECKS["loss"] if c not in left_out]
+    left_out = {NOT_CHECKED[0][0], *(check for check, loss, _ in NOT_CHECKED if loss is Ranked)}
+    ranked = [c for c in contracts.CHECKS["loss"] if c not in left_out]
     needs_files = datasets.refuses_a_folder_without_it
     for plugin, checks in (
         (Good, contracts.CHECKS["head"]),
         (loss_of(good), plain),
         (SummedAndSaysSo, plain),
-        (OnAngles, contracts.CHECKS["loss"]),
+        (OnAngles, [*plain, losses.is_finite_for_any_cosine]),
+        (Ranked, ranked),
         (Tiny, contracts.CHECKS["backbone"]),
         (Drawn, [check for check in contracts.CHECKS["dataset"] if check is not needs_files]),
         (RECIPE, contracts.CHECKS["recipe"]),

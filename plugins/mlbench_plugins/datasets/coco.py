@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.types import DataError, Dataset, DatasetCard, Index, Split
+from mlbench_plugins.datasets.copies import Copy
 from mlbench_plugins.datasets.instances import Instances, read_cached
-from mlbench_plugins.datasets.photographs import choose, locate, read_card, refuse_shared
+from mlbench_plugins.datasets.photographs import choose, read_card, refuse_shared
 
 Year = Literal[2014, 2017]
 
@@ -29,8 +30,7 @@ class CocoYear(Dataset):
     """The two official splits of one year; the base class of all names of COCO.
 
     Args:
-        root: the folder with ``annotations``, ``train<year>`` and ``val<year>``, or a folder that
-            has it as ``coco`` or ``coco<year>``.
+        root: the folder that has, at any depth, the official jsons and images.
         cache: where the parsed labels of a json are kept.
         year: of the release.
         unlabelled: keep images that no instance is annotated in.
@@ -47,7 +47,9 @@ class CocoYear(Dataset):
         self._parts: dict[Split, str] = {"train": f"train{year}", "test": f"val{year}"}
         places = (".", "coco", f"coco{year}", "COCO")
         archives = ", ".join(archive.name for archive in self.card.archives)
-        self._folder = locate(root, places, self._json("train"), f"COCO {year} ({archives})")
+        self._copy = Copy(root, f"COCO {year} ({archives})", places, _others(year))
+        train = self._copy.need(self._json("train"), f"instances_train{year}.json")
+        self._jsons: dict[Split, Path] = {"train": train}
         self._instances: dict[Split, Instances] = {}
         self.names = self._load("train").names
 
@@ -59,13 +61,10 @@ class CocoYear(Dataset):
                 is missing, or the two splits have different categories or share an image.
         """
         train, found = self._load("train"), self._load(split)
-        annotations = self._folder / self._json(split)
+        annotations = self._jsons[split]
         remedy = f"take both jsons in {annotations.parent} from one release"
         if found.names != train.names:
             raise DataError(f"{annotations} and that of train list different categories; {remedy}")
-        images = self._folder / self._parts[split]
-        if not images.is_dir():
-            raise DataError(f"the folder {images} is missing; unpack {images.name}.zip there")
         keys = found.ids.astype(str).tolist()
         if split == "test":
             refuse_shared(train.ids.astype(str).tolist(), keys, remedy)
@@ -75,7 +74,11 @@ class CocoYear(Dataset):
                 f"{annotations}: none of its {len(keys)} images has an annotation; unpack COCO's "
                 "annotations again, or keep such images with the option unlabelled=true"
             )
-        files = [images / found.files[i] for i in rows]
+        part, home = self._parts[split], self._home()
+        folders = [home / part, home / "images" / part, home / "images"]
+        there = any(map(Path.is_dir, folders))
+        remedy = "" if there else f"unpack {part}.zip in {home}"
+        files = self._copy.pictures([found.files[i] for i in rows], folders, remedy, _number)
         return Index(files, [keys[i] for i in rows], found.targets[rows])
 
     def official_split(self, split: Split) -> str:
@@ -90,11 +93,44 @@ class CocoYear(Dataset):
 
     def _load(self, split: Split) -> Instances:
         if split not in self._instances:
-            self._instances[split] = read_cached(self._folder / self._json(split), self._cache)
+            if split not in self._jsons:
+                part, near = self._parts[split], self._jsons["train"]
+                self._jsons[split] = self._copy.need(
+                    self._json(split), f"instances_{part}.json", near=near
+                )
+            self._instances[split] = read_cached(self._jsons[split], self._cache)
         return self._instances[split]
 
     def _json(self, split: Split) -> str:
         return f"annotations/instances_{self._parts[split]}.json"
+
+    def _home(self) -> Path:
+        """The folder of the archives' contents: above ``annotations``, if it is called so."""
+        folder = self._jsons["train"].parent
+        while folder.name.lower() == "annotations" and folder != self._copy.root:
+            folder = folder.parent
+        return folder
+
+
+def _number(name: str) -> str | None:
+    """An image's id, twelve digits, whatever the release puts before it; masks are .png."""
+    digits, _, ending = name.lower().rpartition(".")
+    return digits[-12:] if digits[-12:].isdigit() and ending == "jpg" else name.lower()
+
+
+def _others(year: Year) -> dict[str, str]:
+    """Other files on COCO that people have, and what they are."""
+    other = 2017 if year == 2014 else 2014
+    needs = f"the labels are in instances_train{year}.json and instances_val{year}.json"
+    halves = f"is a half of val{year}: instances_val{year}.json has both"
+    return {
+        "dataset_coco.json": f"is Karpathy's split for captions, without labels: {needs}",
+        f"captions_train{year}.json": f"has captions, no labels: {needs}",
+        "train_anno.json": f"is a list that ML-GCN's code makes, without the instances: {needs}",
+        f"instances_minival{year}.json": halves,
+        f"instances_valminusminival{year}.json": halves,
+        f"instances_train{other}.json": f"is of the other release: --datasets coco{other}",
+    }
 
 
 class COCO2014(CocoYear):

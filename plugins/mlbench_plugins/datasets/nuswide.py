@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ast
 import io
-from pathlib import Path
-from typing import Literal, get_args
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlbench.text import count, shorten
 from mlbench.types import DataError, Dataset, Index, Split, Targets
+from mlbench_plugins.datasets.copies import Copy
 from mlbench_plugins.datasets.photographs import (
     choose,
-    locate,
     read_card,
     read_keys,
     read_lines,
@@ -22,45 +26,50 @@ from mlbench_plugins.datasets.photographs import (
     unique_keys,
 )
 
-Protocol = Literal["csv", "original", "single_positive"]
+Protocol = Literal["csv", "original", "single_positive", "hashing"]
 Listed = tuple[list[str], Targets]
 """N image paths with forward slashes, and their labels int8 [N, C] in {1, 0}."""
+Lists = Mapping[Split, Path]
+Reader = Callable[[Copy, Lists], dict[Split, Listed]]
 
 NAMES = read_card("nuswide").orders["official"]
 """The concepts in the order of Concepts81.txt."""
 _TABLE = "nus_wid_data.csv"
-_LISTS: dict[Split, str] = {
-    "train": "ImageList/TrainImagelist.txt",
-    "test": "ImageList/TestImagelist.txt",
-}
-_SINGLE_POSITIVE: dict[Split, str] = {
-    "train": "single_positive_train.txt",
-    "test": "single_positive_test.txt",
-}
 _COLUMN = {name: c for c, name in enumerate(NAMES)}
 _PLACES = (".", "nuswide", "NUS-WIDE", "nus-wide", "nus_wide")
+_FLICKR = ("Flickr", "images", "image", ".")
 _PART: dict[Split, tuple[str, str]] = {"train": ("Train", "train"), "test": ("Test", "val")}
-"""Split -> what the official files and the table call it."""
+"""Split -> what the official files and those of others call it."""
 _AGAIN = "unpack the official ImageList.zip, Groundtruth.zip and ConceptsList.zip again"
+_OWN = (
+    "to train on it, write a CSV with a column image, one a label and split, and give "
+    "--datasets manifest:FILE"
+)
+_OTHERS = {
+    "Train_Tags81.txt": "has the tags of users, which are not the ground truth: Groundtruth.zip is",
+    "database_label_onehot.txt": f"is of a subset for retrieval with fewer classes than 81; {_OWN}",
+}
+SPLITS: tuple[Split, ...] = ("train", "test")
+_LOG = logging.getLogger(__name__)
 
 
 class NUSWIDE(Dataset):
-    """Train and test are those of one of three protocols, whose scores cannot be compared.
+    """Train and test are those of one of four protocols, whose scores cannot be compared.
 
     ``csv`` is the table that was published with ASL (Ridnik et al., ICCV 2021), on which most later
     scores are: images without any label are left out, and the rest is split about 70 to 30.
     ``original`` are the official lists, images without labels included. ``single_positive`` are the
     images of the benchmark of Cole et al. (CVPR 2021), those that Flickr still had in 2020, images
     without labels included, with the official labels; hiding all but one positive of each training
-    image is not part of it here.
+    image is not part of it here. ``hashing`` are the lists ``train.txt`` and ``test.txt`` of code
+    for retrieval (HashNet), ``path 0 1 ...`` with 81 labels in the official order.
 
     Keys are image paths as they are listed, with forward slashes (``actor/0001_2124494179.jpg``).
-    The images may lie as listed or all in one folder, in ``Flickr``, in ``images`` or beside the
-    lists.
+    An image may lie as listed or in any folder under any name with its number at Flickr, so that
+    each protocol takes the official images and those of the others.
 
     Args:
-        root: the folder with the lists and the images, or a folder with such a ``nuswide`` or
-            ``NUS-WIDE``.
+        root: the folder that has, at any depth, the lists and the images.
         cache: not used.
         protocol: which images are trained on and scored.
     """
@@ -71,11 +80,31 @@ class NUSWIDE(Dataset):
     def __init__(self, root: Path | None, cache: Path, protocol: Protocol = "csv") -> None:
         choose("nuswide", "protocol", protocol, get_args(Protocol))
         self.protocol = protocol
-        sign, needs, self._read = _PROTOCOLS[protocol]
-        others = " and ".join(one for one in get_args(Protocol) if one != protocol)
+        others = ", ".join(one for one in get_args(Protocol) if one != protocol)
+        _, needs, self._read = _PROTOCOLS[protocol]
         what = f"NUS-WIDE by protocol={protocol} (others: {others}) needs {needs}"
-        self.folder = locate(root, _PLACES, sign, what)
+        self._copy = Copy(root, what, _PLACES, _OTHERS)
+        self._lists: dict[Split, Path] = {}
+        for split in SPLITS:
+            found = _find_list(self._copy, protocol, split, self._lists.get("train"))
+            if found is None:
+                raise self._copy.lacks(_PROTOCOLS[protocol][0][split][0], *self._fitting())
+            self._lists[split] = found
         self._splits: dict[Split, Index] = {}
+
+    def _fitting(self) -> list[str]:
+        """The protocols whose lists are here, for the error without those of the one asked for."""
+        found = [
+            f"{file} is of protocol={other}: add --dataset-option protocol={other}"
+            for other in get_args(Protocol)
+            if other != self.protocol and (file := _find_list(self._copy, other, "train"))
+        ]
+        lists = self._copy.all("train.txt") if "hashing" not in " ".join(found) else []
+        return found + [
+            f"{file} has {width} labels a line, a subset for retrieval, not the 81; {_OWN}"
+            for file in lists
+            if (width := _width(file)) > 1
+        ]
 
     def index(self, split: Split) -> Index:
         """The samples in the order of the lists.
@@ -85,93 +114,125 @@ class NUSWIDE(Dataset):
                 in a list twice or in both, or none of the images is there.
         """
         if not self._splits:
-            listed: dict[Split, Listed] = {
-                part: self._read(self.folder, part) for part in ("train", "test")
-            }
+            listed = self._read(self._copy, self._lists)
             (train, _), (test, _) = listed.values()
             refuse_shared(train, test, f"take the lists of {self.protocol} from one source")
-            paths = _paths(self.folder, [*train, *test])
+            _tell_twins(train, test)
+            keys, home = [*train, *test], self._home()
+            folders = [home / place for place in _FLICKR]
+            remedy = "put the folder Flickr of the images there"
+            files = self._copy.pictures(keys, folders, remedy, _flickr_number)
+            paths = dict(zip(keys, files, strict=True))
             self._splits = {
                 part: Index([paths[key] for key in keys], keys, targets)
                 for part, (keys, targets) in listed.items()
             }
         return self._splits[split]
 
-    def official_split(self, split: Split) -> str:
+    def _home(self) -> Path:
+        """The folder of the archives' contents: the one above ``ImageList``."""
+        folder = self._lists["train"].parent
+        official = folder.name.lower() == "imagelist" and folder != self._copy.root
+        return folder.parent if official else folder
+
+    def official_split(self, split: Split) -> str | None:
         """The card's name of a split of this protocol."""
         if self.protocol == "csv":
             return split
         start = f"{split} by {self.protocol}"
-        return next(name for name in self.card.splits if name.startswith(start))
+        return next((name for name in self.card.splits if name.startswith(start)), None)
 
 
-def _paths(folder: Path, keys: list[str]) -> dict[str, Path]:
-    """Key -> file, by the first layout in which one of the images is there."""
-    looked = []
-    for flat in (False, True):
-        for place in ("Flickr", "images", "."):
-            if not (folder / place).exists():
-                continue
-            paths = {
-                key: folder / place / (key.rpartition("/")[2] if flat else key) for key in keys
-            }
-            looked.append(str(paths[keys[0]]))
-            if any(path.exists() for path in paths.values()):
-                return paths
-    places = "\n  ".join(looked)
-    raise DataError(
-        f"none of the {len(keys):,} listed images is in {folder}; put the folder Flickr of the "
-        f"images there. Looked for the first of them as\n  {places}"
-    )
+def _find_list(
+    copy: Copy, protocol: Protocol, split: Split, near: Path | None = None
+) -> Path | None:
+    def fits(file: Path) -> bool:
+        return protocol != "hashing" or _width(file) == len(NAMES)
+
+    return copy.find(*_PROTOCOLS[protocol][0][split], near=near, fits=fits)
+
+
+def _width(file: Path) -> int:
+    """How many labels follow the image in the first line of ``path 0 1 ...``; 0 in other files."""
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        _, *labels = lines.readline().split() or [""]
+    return len(labels) if set(labels) <= {"0", "1"} else 0
+
+
+def _flickr_number(name: str) -> str | None:
+    """Flickr's number of the photo in any of its names; numbers of up to six digits count rows.
+
+    Those are ``0001_2124494179.jpg``, ``977_2124494179_b039ddeb9b_m.jpg`` and Flickr's own
+    ``2124494179_b039ddeb9b_m.jpg``.
+    """
+    numbers = [part for part in name.partition(".")[0].split("_")[:2] if part.isdigit()]
+    return next((n for n in numbers if len(n) > 6), numbers[-1] if numbers else None)
+
+
+def _tell_twins(train: Sequence[str], test: Sequence[str]) -> None:
+    """Warn of photos that are in both splits under several paths."""
+    numbers = {_flickr_number(key.rpartition("/")[2]): key for key in train}
+    twins = [
+        f"{numbers[number]} is {key}"
+        for key in test
+        if (number := _flickr_number(key.rpartition("/")[2])) in numbers and number is not None
+    ]
+    if twins:
+        _LOG.warning(
+            "nuswide: %s of test are in train under another path, as these lists have it: %s",
+            count(len(twins), "photo"),
+            shorten(twins, 3),
+        )
 
 
 # ----------------------------------------------------------------------------------- the protocols
-def _original(folder: Path, split: Split) -> Listed:
-    """An official list with ``Groundtruth/TrainTestLabels``.
-
-    Raises:
-        DataError: a file is missing or malformed, or has another number of lines than the list.
-    """
-    images = folder / _LISTS[split]
-    labels = folder / "Groundtruth" / "TrainTestLabels"
-    keys = read_keys(images, _AGAIN)
-    files = [labels / f"Labels_{name}_{_PART[split][0]}.txt" for name in NAMES]
-    return keys, _read_columns(files, images, len(keys))
+def _original(copy: Copy, lists: Lists) -> dict[Split, Listed]:
+    """The official lists with the official labels."""
+    keys = {split: read_keys(lists[split], _AGAIN) for split in SPLITS}
+    return _with_labels(copy, lists, keys)
 
 
-def _single_positive(folder: Path, split: Split) -> Listed:
-    """Another list of official images, with ``Groundtruth/AllLabels``.
-
-    Raises:
-        DataError: as above, or the list names an image that the official list does not.
-    """
-    everything = folder / "ImageList" / "Imagelist.txt"
-    row = {key: i for i, key in enumerate(read_keys(everything, _AGAIN))}
-    listed = folder / _SINGLE_POSITIVE[split]
-    keys = read_keys(listed, "write the benchmark's list there, one image path a line")
-    for number, key in enumerate(keys, start=1):
-        if key not in row:
-            raise DataError(
-                f"{listed} line {number}: {key!r} is not in {everything}; write the paths as they "
-                "are written there"
-            )
-    labels = folder / "Groundtruth" / "AllLabels"
-    files = [labels / f"Labels_{name}.txt" for name in NAMES]
-    return keys, _read_columns(files, everything, len(row))[[row[key] for key in keys]]
+def _single_positive(copy: Copy, lists: Lists) -> dict[Split, Listed]:
+    """Other lists of official images, as the benchmark's .npy or as text."""
+    keys = {}
+    for split, file in lists.items():
+        if file.suffix == ".npy":
+            places = ((f"{file} entry {i}", str(path)) for i, path in enumerate(_load(file)))
+            keys[split] = unique_keys(places, "copy the benchmark's file again")
+        else:
+            keys[split] = read_keys(file, "write the benchmark's list there, one image path a line")
+    return _with_labels(copy, lists, keys)
 
 
-def _table(folder: Path, split: Split) -> Listed:
-    """One split of ``nus_wid_data.csv``, by the position of its columns.
+def _hashing(copy: Copy, lists: Lists) -> dict[Split, Listed]:
+    """Lines ``path 0 1 ...``; a path begins with the last folder that all images share."""
+    found: dict[Split, Listed] = {}
+    for split, file in lists.items():
+        remedy = "copy the list again"
+        rows = [line.split() for line in read_lines(file, remedy)]
+        for number, (_, *labels) in enumerate(rows, start=1):
+            if len(labels) != len(NAMES) or not set(labels) <= {"0", "1"}:
+                raise DataError(f"{file} line {number}: not a path and 81 times 0 or 1; {remedy}")
+        places = ((f"{file} line {i}", row[0]) for i, row in enumerate(rows, start=1))
+        keys = unique_keys(places, remedy)
+        above = len(PurePosixPath(os.path.commonpath(keys)).parts) - 1
+        keys = ["/".join(PurePosixPath(key).parts[max(above, 0) :]) for key in keys]
+        found[split] = keys, np.array([row[1:] for row in rows]).astype(np.int8)
+    return found
 
-    They are an image path, a list of concepts as Python writes it, and ``train`` or ``val``. A
-    first row without such a list names the columns.
+
+def _table(copy: Copy, lists: Lists) -> dict[Split, Listed]:
+    """Both splits of ``nus_wid_data.csv``, by the position of its columns.
+
+    They are an image path, a list of concepts as Python writes it, and ``train`` or ``val`` (in
+    some copies ``test``). A first row without such a list names the columns.
 
     Raises:
         DataError: the file is missing or malformed; the text names the line.
     """
     import pandas as pd
 
-    file = folder / _TABLE
+    file = lists["train"]
     text = io.StringIO(read_text(file, "download it again"))
     try:
         frame = pd.read_csv(text, header=None, dtype=str, keep_default_na=False)
@@ -183,53 +244,147 @@ def _table(folder: Path, split: Split) -> Listed:
     frame.index = pd.Index([f"{file} line {row + 1}" for row in range(len(frame))])
     if not frame["labels"].iloc[0].lstrip().startswith("["):
         frame = frame.iloc[1:]
+    scored = "test" if "val" not in set(frame["part"]) else "val"
     for where, part in frame["part"].items():
-        if part not in ("train", "val"):
-            raise DataError(f"{where}: {part!r} is neither 'train' nor 'val'")
-    frame = frame[frame["part"] == _PART[split][1]]
-    if not len(frame):
-        raise DataError(f"{file} has no line of the split {_PART[split][1]!r}")
-    keys = unique_keys(zip(frame.index, frame["path"], strict=True), "download it again")
+        if part not in ("train", scored):
+            raise DataError(f"{where}: {part!r} is neither 'train' nor {scored!r}")
     known = {
         labels: _read_labels(labels, str(where))
         for where, labels in frame["labels"].drop_duplicates().items()
     }
-    return keys, np.stack([known[labels] for labels in frame["labels"]])
+    found: dict[Split, Listed] = {}
+    for split in SPLITS:
+        name = "train" if split == "train" else scored
+        rows = frame[frame["part"] == name]
+        if not len(rows):
+            raise DataError(f"{file} has no line of the split {name!r}")
+        keys = unique_keys(zip(rows.index, rows["path"], strict=True), "download it again")
+        found[split] = keys, np.stack([known[labels] for labels in rows["labels"]])
+    return found
 
 
-_PROTOCOLS = {
-    "csv": (_TABLE, f"{_TABLE}, which is published with ASL's model zoo", _table),
+_PROTOCOLS: dict[Protocol, tuple[dict[Split, tuple[str, ...]], str, Reader]] = {
+    "csv": (
+        {"train": (_TABLE,), "test": (_TABLE,)},
+        f"{_TABLE}, which is published with ASL's model zoo",
+        _table,
+    ),
     "original": (
-        _LISTS["train"],
-        "ImageList/{Train,Test}Imagelist.txt and Groundtruth/TrainTestLabels of the official "
-        "ImageList.zip and Groundtruth.zip",
+        {
+            "train": ("ImageList/TrainImagelist.txt", "TrainImagelist.txt"),
+            "test": ("ImageList/TestImagelist.txt", "TestImagelist.txt"),
+        },
+        "the official ImageList.zip and Groundtruth.zip",
         _original,
     ),
     "single_positive": (
-        _SINGLE_POSITIVE["train"],
-        f"{' and '.join(_SINGLE_POSITIVE.values())}, the benchmark's own lists "
-        "(formatted_train_images.npy and formatted_val_images.npy) as text, one image path a line, "
-        "and ImageList/Imagelist.txt and Groundtruth/AllLabels of the official archives",
+        {
+            "train": ("single_positive_train.txt", "formatted_train_images.npy"),
+            "test": ("single_positive_test.txt", "formatted_val_images.npy"),
+        },
+        "the benchmark's own lists (formatted_train_images.npy and formatted_val_images.npy, or as "
+        "text, one image path a line, single_positive_train.txt and single_positive_test.txt), and "
+        "ImageList/Imagelist.txt and Groundtruth/AllLabels of the official archives",
         _single_positive,
     ),
+    "hashing": (
+        {"train": ("train.txt",), "test": ("test.txt",)},
+        "train.txt and test.txt of code for retrieval, lines 'path 0 1 ...' with 81 labels",
+        _hashing,
+    ),
 }
-"""Protocol -> the file that it is known by, all that it needs, and what reads a split."""
+"""Protocol -> names of the lists of both splits, all that it needs, and what reads them."""
 
 
-def _read_columns(files: list[Path], images: Path, count: int) -> Targets:
+# ------------------------------------------------------------------------------ the official labels
+def _with_labels(copy: Copy, lists: Lists, keys: Mapping[Split, list[str]]) -> dict[Split, Listed]:
+    """These images with AllLabels by path if they are there, else with labels of each list.
+
+    AllLabels come first, as the official ``Labels_lake_Train.txt`` has an entry that is no label.
+
+    Raises:
+        DataError: no file of labels is there, one is malformed or has another number of lines than
+            its list, or an image is not in the list of all.
+    """
+    near = lists["train"]
+    everything = copy.find("ImageList/Imagelist.txt", "Imagelist.txt", near=near)
+    labels = _folder(copy, near, "AllLabels", f"Labels_{NAMES[0]}.txt")
+    if everything is None or labels is None:
+        return {
+            split: (keys[split], _labels_of(copy, lists[split], split, len(keys[split])))
+            for split in SPLITS
+        }
+    row = {key: i for i, key in enumerate(read_keys(everything, _AGAIN))}
+    files = [labels / f"Labels_{name}.txt" for name in NAMES]
+    targets_NC = _read_columns(files, everything, len(row), _AGAIN)
+    for split in SPLITS:
+        for number, key in enumerate(keys[split], start=1):
+            if key not in row:
+                raise DataError(
+                    f"{lists[split]} line {number}: {key!r} is not in {everything}; write the "
+                    "paths as they are written there"
+                )
+    rows = {split: [row[key] for key in keys[split]] for split in SPLITS}
+    return {split: (keys[split], targets_NC[rows[split]]) for split in SPLITS}
+
+
+def _labels_of(copy: Copy, listed: Path, split: Split, images: int) -> Targets:
+    """int8 [N, C] from files that have the lines of one list."""
+    part, other = _PART[split]
+    if labels := _folder(copy, listed, "TrainTestLabels", f"Labels_{NAMES[0]}_{part}.txt"):
+        files = [labels / f"Labels_{name}_{part}.txt" for name in NAMES]
+        remedy = "put AllLabels of Groundtruth.zip and ImageList/Imagelist.txt beside it"
+        return _read_columns(files, listed, images, remedy)
+    for name in (f"Labels_{part}.txt", f"formatted_{other}_labels.npy"):
+        if file := copy.find(name, near=listed):
+            return _read_matrix(file, listed, images)
+    there = _folder(copy, listed, "AllLabels", f"Labels_{NAMES[0]}.txt")
+    hints = [f"{there} is read together with ImageList/Imagelist.txt"] if there else []
+    raise copy.lacks(f"Groundtruth/AllLabels/Labels_{NAMES[0]}.txt", *hints)
+
+
+def _folder(copy: Copy, near: Path, folder: str, file: str) -> Path | None:
+    """A folder of label files; they may also lie without it."""
+    names = (f"Groundtruth/{folder}/{file}", f"{folder}/{file}", file)
+    found = copy.find(*names, near=near)
+    return found.parent if found else None
+
+
+def _read_columns(files: list[Path], images: Path, lines: int, remedy: str) -> Targets:
     """int8 [N, C] from one file per label, with 0 or 1 for each of the N images."""
-    targets_NC = np.empty((count, len(files)), np.int8)
+    targets_NC = np.empty((lines, len(files)), np.int8)
     for c, file in enumerate(files):
-        lines = [line.strip() for line in read_lines(file, _AGAIN)]
-        if len(lines) != count:
+        values = [line.strip() for line in read_lines(file, remedy)]
+        if len(values) != lines:
             raise DataError(
-                f"{file} has {len(lines)} lines, but {images} lists {count} images; {_AGAIN}"
+                f"{file} has {len(values)} lines, but {images} lists {lines} images; {remedy}"
             )
-        if not set(lines) <= {"0", "1"}:
-            number, line = next((i, one) for i, one in enumerate(lines, 1) if one not in ("0", "1"))
-            raise DataError(f"{file} line {number}: {line!r} is neither 0 nor 1; {_AGAIN}")
-        targets_NC[:, c] = [line == "1" for line in lines]
+        if not set(values) <= {"0", "1"}:
+            number, one = next((i, v) for i, v in enumerate(values, 1) if v not in ("0", "1"))
+            raise DataError(f"{file} line {number}: {one!r} is neither 0 nor 1; {remedy}")
+        targets_NC[:, c] = [value == "1" for value in values]
     return targets_NC
+
+
+def _read_matrix(file: Path, images: Path, lines: int) -> Targets:
+    """int8 [N, C] from one file of a row an image, in the official order of labels."""
+    try:
+        matrix = _load(file) if file.suffix == ".npy" else np.loadtxt(file, np.int8, ndmin=2)
+    except ValueError as error:
+        raise DataError(f"{file} is no table of 0 and 1: {error}; copy it again") from error
+    if matrix.shape != (lines, len(NAMES)) or not np.isin(matrix, (0, 1)).all():
+        raise DataError(
+            f"{file} has the shape {matrix.shape}, but {images} lists {lines} images with 81 "
+            "labels of 0 or 1; take both from one source"
+        )
+    return matrix.astype(np.int8)
+
+
+def _load(file: Path) -> NDArray[Any]:
+    try:
+        return np.asarray(np.load(file, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{file} is no array of plain values: {error}; copy it again") from error
 
 
 def _read_labels(text: str, where: str) -> NDArray[np.int8]:

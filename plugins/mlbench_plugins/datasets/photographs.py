@@ -38,35 +38,6 @@ def read_card(file: str, name: str | None = None) -> DatasetCard:
     return DatasetCard(**{**fields, "budget": budget})
 
 
-def locate(root: Path | None, places: Iterable[str], sign: str | Sequence[str], what: str) -> Path:
-    """The first of ``places`` under ``root`` that contains ``sign``.
-
-    Args:
-        root: the folder that ``--data`` names, None if it was not given.
-        places: relative paths of folders, likeliest first.
-        sign: a relative path by which the right folder is recognised, or several, of which one is
-            enough.
-        what: the data set and its archives, for the error.
-
-    Raises:
-        DataError: no folder was given, or none of the places contains the sign.
-    """
-    remedy = (
-        "name the folder that holds it with --data DIR, or see `mlbench data list` for what "
-        "`mlbench data fetch NAME --root DIR` gets"
-    )
-    if root is None:
-        raise DataError(f"{what}: no folder was given; {remedy}")
-    folders = [root / place for place in places]
-    signs = [sign] if isinstance(sign, str) else sign
-    for folder in folders:
-        if any((folder / one).exists() for one in signs):
-            return folder
-    others = " or the like" if len(signs) > 1 else ""
-    looked = "\n  ".join(f"{folder / signs[0]}{others}" for folder in folders)
-    raise DataError(f"{what}: not found under {root}; {remedy}. Looked for\n  {looked}")
-
-
 def list_folder(folder: Path) -> list[Path]:
     """The entries of a folder, sorted by name; hidden ones are left out."""
     entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.types import DataError, Dataset, Index, Split
+from mlbench_plugins.datasets.copies import Copy
 from mlbench_plugins.datasets.photographs import (
-    list_folder,
-    locate,
     read_card,
     read_keys,
     read_lines,
@@ -22,6 +21,11 @@ from mlbench_plugins.datasets.photographs import (
 LABELS = 500
 _PLACES = (".", "vg500", "VG500", "VG", "vg")
 _FOLDERS = ("VG_100K", "VG_100K_2", "images", ".")
+_LABELS = "vg_category_500_labels_index.json"
+_OTHERS = {
+    "vg_category_200_labels_index.json": "is of VG-200, whose labels are others: take "
+    f"{_LABELS} of the same folder",
+}
 _AGAIN = "take it from the folder data/VG of SSGRL's repository"
 
 
@@ -33,8 +37,7 @@ class VG500(Dataset):
     vectors are to be had, unless a file names them.
 
     Args:
-        root: the folder with the lists and the images (``VG_100K``, ``VG_100K_2``, ``images``, or
-            beside the lists), or a folder with such a ``vg500`` or ``VG``.
+        root: the folder with the lists and, at any depth, the images.
         cache: not used.
         names_file: a file beside the lists with the 500 names, one per line.
     """
@@ -42,9 +45,13 @@ class VG500(Dataset):
     card = read_card("vg500")
 
     def __init__(self, root: Path | None, cache: Path, names_file: str = "") -> None:
-        what = "VG500 (train_list_500.txt, test_list_500.txt and the label json of SSGRL)"
-        self.folder = locate(root, _PLACES, "train_list_500.txt", what)
-        self.names = _names(self.folder, names_file)
+        what = (
+            f"VG500 (train_list_500.txt, test_list_500.txt and {_LABELS}, of the folder data/VG of "
+            "SSGRL's repository)"
+        )
+        self._copy = Copy(root, what, _PLACES, _OTHERS)
+        self._train = self._copy.need("train_list_500.txt")
+        self.names = _names(self._train.parent, names_file)
         self._splits: dict[Split, Index] = {}
 
     def index(self, split: Split) -> Index:
@@ -55,16 +62,19 @@ class VG500(Dataset):
                 is listed twice or in both lists, or none of the images is there.
         """
         if not self._splits:
-            file = self.folder / "vg_category_500_labels_index.json"
+            file = self._copy.need(_LABELS, near=self._train)
+            test = self._copy.need("test_list_500.txt", near=self._train)
             labels = read_object(file, _AGAIN, "file name -> list of indices")
-            lists = {
-                part: read_keys(self.folder / f"{part}_list_500.txt", _AGAIN) for part in _SPLITS
-            }
+            lists = {"train": read_keys(self._train, _AGAIN), "test": read_keys(test, _AGAIN)}
             refuse_shared(lists["train"], lists["test"], "take both lists from one source")
-            home = _homes(self.folder, [*lists["train"], *lists["test"]])
+            keys = [*lists["train"], *lists["test"]]
+            folders = [self._train.parent / place for place in _FOLDERS]
+            remedy = f"unpack images.zip and images2.zip of Visual Genome in {folders[-1]}"
+            files = dict(zip(keys, self._copy.pictures(keys, folders, remedy), strict=True))
             self._splits = {
-                part: Index([home[key] / key for key in keys], keys, _targets(keys, file, labels))
-                for part, keys in lists.items()
+                part: Index([files[key] for key in lists[part]], lists[part], targets)
+                for part in _SPLITS
+                for targets in [_targets(lists[part], file, labels)]
             }
         return self._splits[split]
 
@@ -97,19 +107,3 @@ def _targets(keys: list[str], file: Path, indices: dict[str, Any]) -> NDArray[np
             raise DataError(f"{file}: {key!r} has {found!r:.200}, not a list of indices 0 to 499")
         targets_NC[row, found] = 1
     return targets_NC
-
-
-def _homes(folder: Path, keys: list[str]) -> dict[str, Path]:
-    """Key -> the first folder with that file; for a missing image, the first folder there is."""
-    folders = [folder / place for place in _FOLDERS if (folder / place).exists()]
-    home: dict[str, Path] = {}
-    for place in folders:
-        for file in list_folder(place):
-            home.setdefault(file.name, place)
-    if home.keys().isdisjoint(keys):
-        looked = ", ".join(map(str, folders))
-        raise DataError(
-            f"none of the {len(keys):,} listed images is in {looked}; unpack images.zip and "
-            f"images2.zip of Visual Genome in {folder}"
-        )
-    return {key: home.get(key, folders[0]) for key in keys}

@@ -1,11 +1,13 @@
 """PASCAL VOC 2007 and 2012 (Everingham et al.), image-level labels of the classification task.
 
 Labels are read from ``ImageSets/Main/<class>_<list>.txt``. A line says 1 (present), -1 (absent)
-or 0 (only "difficult" objects: unknown). The XML files are opened only for counts of objects.
+or 0 (only "difficult" objects: unknown). The XML files are opened only for counts of objects, and
+for the labels of copies that have ``<list>.txt`` alone.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,11 +16,13 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from mlbench.text import shorten
 from mlbench.types import DataError, Dataset, Index, Split
+from mlbench_plugins.datasets.copies import Copy
 from mlbench_plugins.datasets.photographs import (
     choose,
-    locate,
     read_card,
+    read_keys,
     read_lines,
     read_text,
     refuse_shared,
@@ -29,6 +33,7 @@ Part = Literal["trainval", "train", "val"]
 TestPart = Literal["test", "trainval", "train", "val"]
 
 NAMES = read_card("voc", "voc2007").orders["official"]
+_MAIN = "ImageSets/Main"
 _TARGET = {"unknown": -1, "positive": 1, "negative": 0}
 
 
@@ -39,8 +44,8 @@ class VocYear(Dataset):
     the official evaluation.
 
     Args:
-        root: the folder with VOCdevkit, VOCdevkit, its folder ``VOC<year>``, or a folder that
-            contains one of them in ``voc<year>``.
+        root: the folder that has, at any depth, a folder with ``ImageSets/Main`` of this year, or
+            several, such as one for each archive.
         year: 2007 or 2012.
         train_split, test_split: the official lists.
         called: official list -> its name on the card, where that is not ``the list NAME``.
@@ -71,10 +76,12 @@ class VocYear(Dataset):
         )
         archives = " and ".join(archive.name for archive in self.card.archives)
         self._what = f"VOC {year} (VOCdevkit/{name} of {archives})"
-        self._folder = locate(root, places, "ImageSets/Main", self._what)
+        self._copy = Copy(root, self._what, places)
+        self._year = year
         self._called, self._difficult_train = called, difficult_train
         self._parts: dict[Split, TestPart] = {"train": train_split, "test": test_split}
         self._labels: dict[Split, tuple[list[str], NDArray[np.int8]]] = {}
+        self._folders = self._find()
 
     def index(self, split: Split) -> Index:
         """The samples in the order of the official lists.
@@ -92,7 +99,9 @@ class VocYear(Dataset):
         keys, labels_NC = self._labels[split]
         unknown = np.int8(_TARGET[self._difficult_train if split == "train" else "unknown"])
         targets_NC = np.where(labels_NC == 0, unknown, labels_NC == 1).astype(np.int8)
-        return Index([self._folder / "JPEGImages" / f"{k}.jpg" for k in keys], keys, targets_NC)
+        places = [*(folder / "JPEGImages" for folder in self._folders), *self._folders]
+        files = self._copy.pictures([f"{key}.jpg" for key in keys], places)
+        return Index(files, keys, targets_NC)
 
     def official_split(self, split: Split) -> str:
         """The card's name of the official list that a split is."""
@@ -105,21 +114,58 @@ class VocYear(Dataset):
         Raises:
             DataError: an XML file is missing or malformed.
         """
-        difficult = self._difficult_train == "positive"
-        files = [self._folder / "Annotations" / f"{key}.xml" for key in keys]
-        return np.stack([_count_objects(file, difficult) for file in files])
+        plain_NC, difficult_NC = self._counts(keys)
+        return plain_NC + difficult_NC if self._difficult_train == "positive" else plain_NC
 
     def validation_keys(self) -> Sequence[str] | None:
         """The official list val, if trainval is trained on."""
         if self._parts["train"] != "trainval":
             return None
-        return self._parse(self._file(NAMES[0], "val"))[0]
+        return self._read("val")[0]
+
+    def _find(self) -> list[Path]:
+        """The folders above ``ImageSets`` that hold the lists of the parts, mostly one."""
+        found = []
+        for part in self._parts.values():
+            names = (f"{_MAIN}/{NAMES[0]}_{part}.txt", f"{_MAIN}/{part}.txt")
+            found.append(self._copy.find(*names, fits=self._is_of_year))
+        folders = [file.parents[2] for file in found if file is not None]
+        if not folders:
+            others = self._copy.all(_MAIN)
+            said = f"{shorten(list(map(str, others)))} lacks the lists, or is of another year"
+            raise self._copy.lacks(_MAIN, *([said] if others else []))
+        return list(dict.fromkeys(folders))
+
+    def _is_of_year(self, file: Path) -> bool:
+        """False for a list of another year, by the folders above it or its first image."""
+        path = str(file.relative_to(self._copy.root))
+        years = re.findall(r"(?:voc|-)(20\d\d)", path, re.IGNORECASE)
+        image = file.read_text("utf-8", "replace").split()[:1]
+        other = r"\d{4}_\d{6}" if self._year == 2007 else r"\d{6}"
+        return (not years or str(self._year) in years) and not re.fullmatch(other, "".join(image))
 
     def _file(self, name: str, part: str) -> Path:
-        return self._folder / "ImageSets" / "Main" / f"{name}_{part}.txt"
+        """The list of a class, of the folder that has this part's."""
+        having = (one for one in self._folders if (one / _MAIN / f"{name}_{part}.txt").exists())
+        return next(having, self._folders[0]) / _MAIN / f"{name}_{part}.txt"
+
+    def _counts(self, keys: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Objects of each class in the XML files of images, the difficult ones apart: 2 [N, C]."""
+        homes = [folder / "Annotations" for folder in self._folders]
+        counts = []
+        for name in (f"{key}.xml" for key in keys):
+            home = next((home for home in homes if (home / name).exists()), homes[0])
+            counts.append(_count_objects(home / name))
+        plain_NC, difficult_NC = np.stack(counts, axis=1)
+        return plain_NC, difficult_NC
 
     def _read(self, part: TestPart) -> tuple[list[str], NDArray[np.int8]]:
         """Image names [N] and labels int8 [N, C] in {1, 0, -1}, as in the lists."""
+        alone = [folder / _MAIN / f"{part}.txt" for folder in self._folders]
+        if not self._file(NAMES[0], part).exists() and any(map(Path.exists, alone)):
+            keys = read_keys(next(filter(Path.exists, alone)), "unpack the archive again")
+            plain_NC, difficult_NC = self._counts(keys)
+            return keys, np.where(plain_NC, 1, np.where(difficult_NC, 0, -1)).astype(np.int8)
         files = [self._file(name, part) for name in NAMES]
         keys, _ = self._parse(files[0])
         columns = []
@@ -151,21 +197,21 @@ class VocYear(Dataset):
         return list(values), np.fromiter(values.values(), np.int8, len(values))
 
 
-def _count_objects(file: Path, difficult: bool) -> NDArray[np.int32]:
-    """Objects of each class in an XML annotation, with or without the difficult ones: [C]."""
-    remedy = f"counts of objects need the folder {file.parent} of VOC's archive; unpack it again"
+def _count_objects(file: Path) -> NDArray[np.int32]:
+    """Objects of each class in an XML annotation, and the difficult ones apart: [2, C]."""
+    remedy = f"its objects need the folder {file.parent} of VOC's archive; unpack it again"
     try:
         root = ElementTree.fromstring(read_text(file, remedy))
     except ElementTree.ParseError as error:
         raise DataError(f"{file} cannot be read as XML: {error}; {remedy}") from error
-    counts_C = np.zeros(len(NAMES), np.int32)
+    counts_2C = np.zeros((2, len(NAMES)), np.int32)
     for item in root.iterfind("object"):
         name = (item.findtext("name") or "").strip()
         if name not in NAMES:
             raise DataError(f"{file} has an object {name!r}, which is no class of VOC; {remedy}")
-        if difficult or (item.findtext("difficult") or "0").strip() == "0":
-            counts_C[NAMES.index(name)] += 1
-    return counts_C
+        difficult = (item.findtext("difficult") or "0").strip() != "0"
+        counts_2C[int(difficult), NAMES.index(name)] += 1
+    return counts_2C
 
 
 class VOC2007(VocYear):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlbench.types import DataError
+from mlbench.types import DataError, SplitCard
 from mlbench_plugins.datasets import duplicates
 from mlbench_plugins.datasets.apparel import COLOURS, GARMENTS, Apparel
 
@@ -57,7 +57,7 @@ def test_the_fixed_split_moves_no_image_when_another_goes(tmp_path: Path) -> Non
 
 
 def test_exact_duplicates_are_on_one_side_as_their_smallest_key_says(tmp_path: Path) -> None:
-    root = write(tmp_path / "a", red_shoes=40)
+    root = write(tmp_path / "a", blue_dress=60)
     train, test = keys(opened(root, tmp_path / "c"))
     for kept, other in ((sorted(train)[0], sorted(test)[-1]), (sorted(test)[0], sorted(train)[-1])):
         before = (root / other).read_bytes()
@@ -66,6 +66,38 @@ def test_exact_duplicates_are_on_one_side_as_their_smallest_key_says(tmp_path: P
         assert any({kept, other} <= side for side in now)
         assert now[kept in test] >= {kept, other}
         (root / other).write_bytes(before)
+
+
+def test_a_picture_in_two_folders_is_one_sample_with_the_labels_of_both(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write(tmp_path / "a", red_shoes=20, blue_shoes=20)
+    for key in ("red_shoes/003.jpg", "red_shoes/004.jpg", "blue_shoes/009.jpg"):
+        (root / key).write_bytes((root / "blue_shoes" / "005.jpg").read_bytes())
+    data = opened(root, tmp_path / "c")
+    train, test = data.index("train"), data.index("test")
+    assert len(train) + len(test) == 57
+    rows = dict(zip([*train.keys, *test.keys], [*train.targets, *test.targets], strict=True))
+    found = {data.names[c] for c in np.flatnonzero(rows["blue_shoes/005.jpg"])}
+    assert found == {"red", "blue", "shoes"}
+    assert "1 picture in several folders" in caplog.text
+    assert "blue_shoes/005.jpg, also in blue_shoes, red_shoes" in caplog.text
+
+
+def test_the_larger_set_is_recognised_and_a_copy_with_one_more_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    larger = write(tmp_path / "a", silver_skirt=20, black_suit=20)
+    data = opened(larger, tmp_path / "c")
+    assert data.names == ("black", "blue", "silver", "dress", "skirt", "suit")
+    assert "the larger set that kaiska/apparel-dataset is today (37 folders" in caplog.text
+    folders = [f"{c}_{g}" for c in COLOURS for g in GARMENTS][:24]
+    whole = write(tmp_path / "b", **dict.fromkeys(folders, 1))
+    sizes = {"train": SplitCard(images=11), "test": SplitCard(images=12)}
+    card = Apparel.card.model_copy(update={"splits": sizes})
+    monkeypatch.setattr(Apparel, "card", card)
+    opened(whole, tmp_path / "c")
+    assert "24 images in 24 folders, +1 beside the 23 of MSRN's list" in caplog.text
 
 
 def test_files_are_read_once_and_only_where_sizes_agree(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,20 +135,22 @@ def test_a_complete_run(cli: Any, official: Path, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------ wrong input
 def test_what_is_missing_is_named(official: Path) -> None:
     for protocol, needed in (
-        ("csv", r"protocol=csv \(others: original and single_positive\) needs nus_wid_data\.csv"),
-        ("single_positive", r"needs single_positive_train\.txt and single_positive_test\.txt"),
+        (
+            "csv",
+            r"protocol=csv \(others: original, single_positive, hashing\) needs nus_wid_data",
+        ),
+        ("single_positive", "needs the benchmark's own lists"),
     ):
         with pytest.raises(DataError, match=f"{needed}(?s:.*)not found under"):
             opened(official, protocol=protocol)
     with pytest.raises(DataError, match="protocol='asl'; choose from csv, original, single_pos"):
         opened(official, protocol="asl")
-    (official / ZEBRA).unlink()
-    with pytest.raises(DataError, match=r"Labels_zebra_Train\.txt is missing; unpack"):
+    (official / "Groundtruth/AllLabels/Labels_zebra.txt").unlink()
+    with pytest.raises(DataError, match=r"Labels_zebra\.txt is missing; unpack"):
         opened(official, protocol="original").index("train")
     miniature.nus_official(official)
-    (official / "Flickr").rename(official / "elsewhere")
-    (official / "Flickr").mkdir()
-    with pytest.raises(DataError, match=r"none of the 28 listed images (?s:.*)Flickr/(actor|zoo)"):
+    shutil.rmtree(official / "Flickr")
+    with pytest.raises(DataError, match=r"none of the 28 listed images is under .*put the folder"):
         opened(official, protocol="original").index("train")
 
 
@@ -161,6 +164,7 @@ def edit(file: Path, change: Callable[[list[str]], Any]) -> None:
     file.write_text("".join(f"{line}\n" for line in held))
 
 
+ALL = "Groundtruth/AllLabels/Labels_zebra.txt"
 ZEBRA = "Groundtruth/TrainTestLabels/Labels_zebra_Train.txt"
 TRAIN_LIST = "ImageList/TrainImagelist.txt"
 
@@ -168,8 +172,10 @@ TRAIN_LIST = "ImageList/TrainImagelist.txt"
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
+        (ALL, lambda held: held.pop(), r"has 27 lines, but .*Imagelist\.txt lists 28"),
+        (ALL, lambda held: held.__setitem__(3, "2"), "line 4: '2' is neither 0 nor 1; unpack"),
         (ZEBRA, lambda held: held.pop(), r"has 17 lines, but .*TrainImagelist\.txt lists 18"),
-        (ZEBRA, lambda held: held.__setitem__(3, "2"), "line 4: '2' is neither 0 nor 1"),
+        (ZEBRA, lambda held: held.__setitem__(3, "2"), "line 4: '2' .*; put AllLabels of Grou"),
         (TRAIN_LIST, lambda held: held.__setitem__(2, held[1]), "line 3: image .* twice"),
     ],
 )
@@ -177,6 +183,8 @@ def test_a_wrong_official_file_is_named(
     official: Path, name: str, change: Callable[[list[str]], Any], message: str
 ) -> None:
     edit(official / name, change)
+    if name == ZEBRA:  # which is read without the labels of all images alone
+        shutil.rmtree(official / "Groundtruth" / "AllLabels")
     with pytest.raises(DataError, match=message) as error:
         opened(official, protocol="original").index("train")
     assert str(official / name) in str(error.value)
@@ -195,6 +203,7 @@ def test_the_same_image_in_both_splits_is_refused(official: Path) -> None:
     [
         ("""0,a.jpg,"['sky']",train""", "line 4: .* saw 4|in line 4, saw 4"),
         ("""a.jpg,"['sky']",test""", "line 4: 'test' is neither 'train' nor 'val'"),
+        ("""a.jpg,"['sky']",dev""", "line 4: 'dev' is neither 'train' nor 'val'"),
         ("""a.jpg,"['moose']",train""", "line 4: 'moose' is none of the 81 concepts"),
         ("""a.jpg,"[print('sky')]",train""", r"line 4: .* is no list such as"),
     ],
@@ -212,3 +221,19 @@ def test_an_image_that_is_not_in_the_list_of_all_is_named(single: Path) -> None:
         file.write("zoo/9999_1.jpg\n")
     with pytest.raises(DataError, match=r"line 7: 'zoo/9999_1.jpg' is not in .*Imagelist\.txt"):
         opened(single, protocol="single_positive").index("train")
+
+
+def test_photos_in_both_splits_under_two_paths_are_told(
+    official: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    number = lines(official / TRAIN_LIST)[0].rpartition("_")[2]
+    twin = f"zoo\\0999_{number}"
+    for name in ("ImageList/Imagelist.txt", "ImageList/TestImagelist.txt"):
+        edit(official / name, lambda held: held.append(twin))
+    for file in (official / "Groundtruth/AllLabels").iterdir():
+        edit(file, lambda held: held.append("0"))
+    miniature.photo(official / "Flickr/zoo" / f"0999_{number}", 0)
+    index = opened(official, protocol="original").index("test")
+    assert index.files[-1] == official / "Flickr/zoo" / f"0999_{number}"
+    assert "1 photo of test are in train under another path" in caplog.text
+    assert f"is zoo/0999_{number}" in caplog.text

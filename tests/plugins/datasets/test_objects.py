@@ -193,7 +193,7 @@ def test_objects_of_voc_follow_what_its_lists_say(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"000002\.xml is missing; counts of objects need the folder .*Annotations"),
+        (None, r"000002\.xml is missing; its objects need the folder .*Annotations"),
         (annotation([("unicorn", 0)]), r"000002\.xml has an object 'unicorn', which is no class"),
     ],
 )

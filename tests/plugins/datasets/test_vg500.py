@@ -90,7 +90,7 @@ def test_wrong_lists_are_named(vg: Path) -> None:
             opened(vg).index("test")
     train.write_text(names)
     test.unlink()
-    with pytest.raises(DataError, match=r"test_list_500\.txt is missing; take it from"):
+    with pytest.raises(DataError, match=r"test_list_500\.txt not found under (?s:.*)--data DIR"):
         opened(vg).index("train")
 
 

@@ -31,6 +31,10 @@ BEATS = 4
 """A lease is stale when it has missed as many beats."""
 
 
+class LeaseLostError(StoreError):
+    """Another process has taken over what this one was doing."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """Who has a lease.
@@ -72,14 +76,14 @@ class Lease:
         self._thread.start()
 
     def assert_held(self) -> None:
-        """Raise ``StoreError`` if another process has taken the lease over.
+        """Raise ``LeaseLostError`` if another process has taken the lease over.
 
         It asks no file system, so a run may call it at every step.
         """
         if self._lost:
-            raise StoreError(
+            raise LeaseLostError(
                 f"{self._file}: another process took this work over, as this one had not answered "
-                "for too long; its result is kept, and this one is dropped"
+                "for too long; its result will be kept, and this one is dropped"
             )
 
     def check(self) -> None:

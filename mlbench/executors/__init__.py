@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from uuid import uuid4
 
-from pydantic import PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from mlbench.files import atomic_write, sweep
 from mlbench.store import Store
@@ -35,6 +36,9 @@ class Job(Value):
         processes: that train together.
         threads: of the CPU for each process; None leaves torch's default.
         stall: seconds without progress after which the run has hung.
+        token: of the run's lease; a launcher whose process died gives the lease back with it
+            (``leases.release(job.folder, job.token)``).
+        before: marks of the outcomes that the store had when the run was planned (see ``news``).
     """
 
     spec: RunSpec
@@ -43,6 +47,8 @@ class Job(Value):
     processes: PositiveInt = 1
     threads: PositiveInt | None = None
     stall: PositiveFloat = STALL
+    token: str = Field(default_factory=lambda: uuid4().hex)
+    before: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -164,7 +170,33 @@ def make_jobs(specs: Sequence[RunSpec], places: Places, command: str) -> list[Jo
     if places.cache_limit is not None:
         needs = tuple({spec.cached_for for spec in specs})
         places = places.model_copy(update={"cache_needs": needs})
-    return [Job(spec=spec, places=places, command=command) for spec in specs]
+    jobs = [Job(spec=spec, places=places, command=command) for spec in specs]
+    return [job.model_copy(update={"before": tuple(map(_mark, news(job)))}) for job in jobs]
+
+
+def news(job: Job) -> list[Outcome]:
+    """The outcomes of a run that the store has got since it was planned: a failure, a record.
+
+    Raises:
+        StoreError: the record is damaged.
+    """
+    failure, record = (
+        read_failure(job.failure_file),
+        Store(job.places.results).find(job.spec.run_id),
+    )
+    found = []
+    if failure is not None:
+        found.append(Outcome(job.spec, job.log, failure=failure))
+    if record is not None:
+        found.append(Outcome(job.spec, job.log, record))
+    return [outcome for outcome in found if _mark(outcome) not in job.before]
+
+
+def _mark(outcome: Outcome) -> str:
+    """Tells one outcome of a run from another."""
+    if outcome.failure is not None:
+        return outcome.failure.ended
+    return outcome.record.digest if outcome.record is not None else ""
 
 
 # ---------------------------------------------------------------------------------------- failures

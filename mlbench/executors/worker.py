@@ -22,7 +22,9 @@ import torch
 from mlbench import DISTRIBUTION
 from mlbench.engine import distributed
 from mlbench.engine.distributed import World
-from mlbench.executors import Job, Outcome, fail
+from mlbench.executors import Job, Outcome, fail, news
+from mlbench.executors.run_status import StatusFile
+from mlbench.leases import Lease, LeaseLostError, claim
 from mlbench.numbers import plugins_of
 from mlbench.one_run import run
 from mlbench.store import Store
@@ -34,6 +36,9 @@ log = logging.getLogger("mlbench")
 def carry_out(job: Job, world: World, progress: Progress) -> Outcome:
     """Carry out a job and leave its record, or its failure, in the store.
 
+    A run that another launcher carries out is left alone, and so is one that has been carried out
+    since it was planned, whose outcome is returned.
+
     Args:
         job: the run.
         world: the processes of the run; all of them call this.
@@ -42,6 +47,31 @@ def carry_out(job: Job, world: World, progress: Progress) -> Outcome:
     Returns:
         The same kind of outcome on every process, unless only one fails.
     """
+    lease: Lease | None = None
+
+    def begin() -> Outcome | None:
+        """Claim the run; an outcome if there is nothing to do."""
+        nonlocal lease
+        try:
+            lease = claim(job.folder, job.token)
+            if lease is None:
+                return Outcome(job.spec, job.log)
+            return next(iter(news(job)), None)
+        except (OSError, MlbenchError) as error:
+            return fail(job, "error", f"run {job.spec.run_id} cannot be claimed: {error}")
+
+    try:
+        if (found := world.ask_leader(begin)) is not None:
+            return found
+        shown = StatusFile(job, lease, progress) if lease is not None else progress
+        return _attempt(job, world, shown, lease)
+    finally:
+        if lease is not None:
+            lease.release()
+
+
+def _attempt(job: Job, world: World, progress: Progress, lease: Lease | None) -> Outcome:
+    """Carry out a claimed run; only the leader has the lease."""
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     random.seed(job.spec.seed)
@@ -52,8 +82,12 @@ def carry_out(job: Job, world: World, progress: Progress) -> Outcome:
                 job.failure_file.unlink(missing_ok=True)
         try:
             record, predictions = run(job.spec, job.places, world, progress, job.command)
-            if world.leads:
+            if lease is not None:
+                lease.check()
                 Store(job.places.results).write(record, predictions)
+        except LeaseLostError as error:
+            log.warning("%s", error)
+            return Outcome(job.spec, job.log)
         except (Exception, SystemExit) as error:
             log.error("%s", traceback.format_exc())
             return fail(job, "error", *_explain(error, job.spec))

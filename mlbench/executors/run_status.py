@@ -1,0 +1,118 @@
+"""How far a run is, in its folder, for every process that reads the store."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mlbench.executors import Job
+from mlbench.files import atomic_write
+from mlbench.leases import Lease
+from mlbench.types import EpochLog, Progress, Value
+
+INTERVAL = 2.0
+"""Seconds between two status files of a run, at least."""
+STATUS = "status.json"
+
+
+class RunStatus(Value):
+    """How far a run is.
+
+    Attributes:
+        title: of the run.
+        stage: such as "feature maps of train", or "training".
+        done, total: images of the stage, or steps of the training; 0 of 0 if it counts nothing.
+        epoch, epochs: the one that runs, from 1; 0 before training.
+        loss: of the last step; None before training, or if it is not finite.
+        images_per_second: of the last step.
+        seconds: since this attempt began.
+        left: seconds until the training ends, or the stage; None before there is a rate.
+    """
+
+    title: str
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    epoch: int = 0
+    epochs: int = 0
+    loss: float | None = None
+    images_per_second: float = 0.0
+    seconds: float = 0.0
+    left: float | None = None
+
+
+class StatusFile:
+    """Passes a run's progress on, and writes it to ``status.json`` in the run's folder.
+
+    A status that cannot be written is left out. If the lease of the run is lost, its next step
+    raises ``StoreError``.
+
+    Args:
+        job: the run.
+        lease: of the run.
+        progress: that is told, too.
+    """
+
+    def __init__(self, job: Job, lease: Lease, progress: Progress) -> None:
+        self.job, self.lease, self.progress = job, lease, progress
+        self.now = RunStatus(title=job.spec.title, epochs=job.spec.settings.epochs)
+        self._began = time.monotonic()
+        self._written = 0.0
+        self._first: tuple[float, int] | None = None
+
+    def stage(self, text: str) -> None:
+        """A stage begins."""
+        self._first = None
+        self._tell(stage=text, done=0, total=0, left=None)
+        self._write()
+        self.progress.stage(text)
+
+    def count(self, done: int, total: int) -> None:
+        """How far the stage has come."""
+        self._tell(done=done, total=total, left=self._left(done, total))
+        self.progress.count(done, total)
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
+        """A step is done."""
+        done, total = epoch * steps + step + 1, self.now.epochs * steps
+        self._tell(
+            epoch=epoch + 1,
+            done=done,
+            total=total,
+            loss=loss,
+            images_per_second=speed,
+            left=self._left(done, total),
+        )
+        self.progress.step(epoch, step, steps, loss, speed)
+
+    def epoch(self, log: EpochLog) -> None:
+        """An epoch is done."""
+        self.progress.epoch(log)
+
+    def _left(self, done: int, total: int) -> float | None:
+        now = time.monotonic()
+        began, first = self._first = self._first or (now, done)
+        return (now - began) / (done - first) * (total - done) if done > first else None
+
+    def _tell(self, **changes: object) -> None:
+        self.lease.assert_held()
+        seconds = time.monotonic() - self._began
+        self.now = self.now.model_copy(update={**changes, "seconds": seconds})
+        if time.monotonic() - self._written > INTERVAL:
+            self._write()
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        with suppress(OSError), atomic_write(self.job.folder / STATUS) as part:
+            part.write_text(self.now.model_dump_json(), encoding="utf-8")
+
+
+def read_status(folder: Path) -> RunStatus | None:
+    """How far the run of a folder is; None if nothing says so."""
+    try:
+        return RunStatus.model_validate_json((folder / STATUS).read_bytes())
+    except (OSError, ValidationError):
+        return None

@@ -226,7 +226,7 @@ def make_suite(
         "losses": list(suite.losses),
     }
     for name in suite.plugins:
-        axes[_axis(name)].append(name)
+        axes[_axis(name, suite.track)].append(name)
     unique = {axis: tuple(dict.fromkeys(names)) for axis, names in axes.items()}
     suite = suite.model_copy(update={**unique, "plugins": ()})
     _check_names(suite)
@@ -263,13 +263,17 @@ def _dataset_options(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "dataset_options": options}
 
 
-def _axis(name: str) -> str:
+def _axis(name: str, track: Track) -> str:
     kinds = registry.kinds_of(name)
+    if kinds == ["loss", "recipe"] and track != "published":
+        return "losses"  # its recipe is for the published track
     axes = sorted({"methods" if kind in ("head", "recipe") else PLURALS[kind] for kind in kinds})
     if not axes:
         raise registry.unknown_plugin(name)
     if len(axes) > 1:
-        flags = " or ".join(f"--{axis}" for axis in axes)
+        flags = " or ".join(
+            f"--set methods={name}" if axis == "methods" else f"--{axis} {name}" for axis in axes
+        )
         raise PluginError(f"{name!r} names several kinds of plugin; use {flags}")
     return axes[0]
 
@@ -288,8 +292,14 @@ def _check_names(suite: Suite) -> None:
         for name in names:
             registry.find(kind, name)
     for method in {*suite.methods, *suite.per_method}:
-        if "recipe" not in registry.kinds_of(method):
+        named = registry.kinds_of(method)
+        if "recipe" not in named:
             registry.find("head", method)
+        elif named == ["loss", "recipe"] and suite.track != "published":
+            raise SuiteError(
+                f"{method!r} is a loss, whose recipe is for the published track; name a head with "
+                f"it, as in --plugins gap,{method}, or give --track published"
+            )
 
 
 def _check_label_axes(suite: Suite) -> None:

@@ -14,7 +14,7 @@ from mlbench.engine.distributed import World
 from mlbench.metrics.bootstrap import score
 from mlbench.one_run import run
 from mlbench.text import flatten
-from mlbench.types import Places
+from mlbench.types import LossContext, Places, evaluate_loss
 from tests.store.made import made_record
 
 PLUGINS = ("backbone resnet18", "head gap", "loss bce", "dataset synthetic")
@@ -90,7 +90,7 @@ def head_value(plugin):
 def loss_value(plugin):
     """A loss on random logits."""
     logits = torch.randn(6, 7, generator=torch.Generator().manual_seed(0))
-    return float(plugin.load()(LABELS)(logits, targets(6, 7)))
+    return float(evaluate_loss(plugin.load()(LABELS), logits, targets(6, 7), LossContext(2, 2)))
 
 
 def found(name, folder):

@@ -263,3 +263,14 @@ RECIPE = Recipe(title="t", bibtex="b", summary="s", settings=Settings(head="gap"
     install("acme", source, "[mlbench.recipes]\ngreedy = acme:RECIPE")
     _, refused = expand_suite(suite.make_suite({"plugins": ("greedy",), "track": "probe"}), opener)
     assert "tunes epochs" in refused[0].reason
+
+
+def test_a_loss_with_a_recipe_is_a_loss_and_its_recipe_is_for_the_published_track():
+    asked = {"plugins": ["gap", "hill"], "track": "probe"}
+    made = suite.make_suite(asked)
+    assert (made.methods, made.losses) == (("gap",), ("hill",))
+    with pytest.raises(SuiteError, match=r"'hill' is a loss.*--plugins gap,hill"):
+        suite.make_suite({"methods": ["hill"], "track": "probe"})
+    with pytest.raises(PluginError, match="--losses hill or --set methods=hill"):
+        suite.make_suite(asked | {"track": "published"})
+    assert suite.make_suite({"methods": ["hill"], "track": "published"}).methods == ("hill",)

@@ -17,7 +17,7 @@ from mlbench.contracts.outcome import (
 )
 from mlbench.types import LossContext, evaluate_loss
 
-BATCH, LABELS = 6, 7
+BATCH, LABELS, MANY = 6, 7, 42
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SCALES = (5.0, 23.0, 64.0)
 """Of cosines, in the literature."""
@@ -27,9 +27,9 @@ FIRST, LAST = LossContext(1, 3), LossContext(3, 3)
 NEEDS = {"epoch"}
 
 
-def _logits() -> Tensor:
+def _logits(labels: int = LABELS) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return (2 * torch.randn(BATCH, LABELS, generator=generator)).requires_grad_()
+    return (2 * torch.randn(BATCH, labels, generator=generator)).requires_grad_()
 
 
 def _says(factory: Any, attribute: str, default: Any) -> Any:
@@ -127,8 +127,9 @@ def learns_from_unknown_labels_if_it_says_so(factory: Any) -> None:
     """With ``uses_unknown``, unknown labels have a gradient in the first epoch or the last."""
     if not _says(factory, "uses_unknown", False):
         raise NotChecked("it gives unknown labels no weight")
-    targets_BC = targets(BATCH, LABELS)
-    gradients = [_evaluate(factory, _logits(), targets_BC, when)[1] for when in (FIRST, LAST)]
+    targets_BC = targets(BATCH, MANY)
+    logits_BC = _logits(MANY)
+    gradients = [_evaluate(factory, logits_BC, targets_BC, when)[1] for when in (FIRST, LAST)]
     ensure(
         any(gradient[targets_BC < 0].any() for gradient in gradients),
         "uses_unknown is true, and unknown labels have no gradient; leave the attribute out",

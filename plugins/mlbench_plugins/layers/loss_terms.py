@@ -14,7 +14,8 @@ Unknown labels are left out of every reduction:
 ``mean`` and ``image_sum`` do not depend on how a batch is split into equal parts: the mean of the
 parts' values and gradients is that of the whole, which is what data-parallel training averages.
 Under ``sum`` the parts add up: averaged gradients must be multiplied by the number of processes.
-An image without any known label has a loss of 0.
+An image without any known label has a loss of 0. Losses that learn from unobserved labels, too,
+reduce over all labels by ``reduce_terms``.
 """
 
 from __future__ import annotations
@@ -28,6 +29,16 @@ from mlbench_plugins.layers.numerics import at_least_float32
 REDUCTIONS = ("mean", "image_sum", "sum")
 
 
+UNOBSERVED = ("-1", "0")
+"""Which labels count as unobserved: those that are unknown, or all that are not positive, for data
+in which absent and unobserved labels are both 0."""
+
+
+def is_unobserved(targets_BC: Tensor, unobserved: str) -> Tensor:
+    """True where a label is unobserved, by one of ``UNOBSERVED``."""
+    return targets_BC < 0 if unobserved == "-1" else targets_BC != 1
+
+
 def reduce_known(terms_BC: Tensor, targets_BC: Tensor, reduction: str) -> Tensor:
     """Reduce the terms of the known labels (targets >= 0) to a scalar.
 
@@ -37,11 +48,16 @@ def reduce_known(terms_BC: Tensor, targets_BC: Tensor, reduction: str) -> Tensor
         reduction: ``mean``, ``image_sum`` or ``sum``.
     """
     known_BC = targets_BC >= 0
-    sums_B = terms_BC.where(known_BC, 0).sum(dim=1)
+    return reduce_terms(terms_BC.where(known_BC, 0), reduction, known_BC.sum(dim=1).clamp(min=1))
+
+
+def reduce_terms(terms_BC: Tensor, reduction: str, labels_B: Tensor | None = None) -> Tensor:
+    """Reduce terms to a scalar; ``mean`` divides by the labels of each image, all by default."""
+    sums_B = terms_BC.sum(dim=1)
     if reduction == "sum":
         return sums_B.sum()
     if reduction == "mean":
-        sums_B = sums_B / known_BC.sum(dim=1).clamp(min=1)
+        sums_B = sums_B / (terms_BC.shape[1] if labels_B is None else labels_B)
     return sums_B.mean()
 
 
@@ -59,6 +75,16 @@ def cross_entropy(
         pos_weight=None if pos_weight_C is None else pos_weight_C.to(x_BC.dtype),
         reduction="none",
     )
+
+
+def floored_cross_entropy(logits_BC: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """-log(p + eps) and -log(1 - p + eps), with p = sigmoid(logit); in float32 at least.
+
+    Losses that were published with such a floor never exceed -log(eps), are a little below 0 for a
+    certain label, and give a positive of p << eps no gradient.
+    """
+    x_BC = at_least_float32(logits_BC)
+    return -(x_BC.sigmoid() + eps).log(), -((-x_BC).sigmoid() + eps).log()
 
 
 def focus(log_miss: Tensor, gamma: float | Tensor) -> Tensor:

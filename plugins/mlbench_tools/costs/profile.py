@@ -68,7 +68,7 @@ def profile(
 
 
 def method_table() -> str:
-    """Return a Markdown table of all methods with a recipe; heads are counted on ``GROUND``."""
+    """Return a Markdown table of all heads with a recipe, counted on ``GROUND``."""
     from mlbench.tracks import recipe_of
 
     ground = f"{LABELS} labels, {GROUND['backbone']} at {GROUND['image_size']}"
@@ -77,6 +77,8 @@ def method_table() -> str:
         ("---",) * 5,
     ]
     for plugin in registry.plugins("recipe"):
+        if "head" not in registry.kinds_of(plugin.name):
+            continue  # the recipe of a loss
         recipe = recipe_of(plugin.name)
         year = re.search(r"year\s*=\s*\{?(\d{4})", recipe.bibtex)
         paper = f"{recipe.title}, {year[1]}" if year else recipe.title

@@ -82,6 +82,7 @@ class PublishedResult(Value):
         trained_at: pixels of a side in training, if they differ.
         pretraining: what the backbone's weights were trained on.
         extra_data: labelled data beyond that; empty for none.
+        labels_kept: of the training labels, in words; empty for all.
         protocol: the definition of its mAP, a name of ``mlbench.metrics.protocols``.
         test_images: how many images were scored.
         gmacs: per image, as the source gives it.
@@ -98,6 +99,7 @@ class PublishedResult(Value):
     trained_at: PositiveInt | None = None
     pretraining: str | None
     extra_data: str = ""
+    labels_kept: str = ""
     protocol: Annotated[str, AfterValidator(_known_protocol)] | None
     test_images: PositiveInt | None
     gmacs: NonNegativeFloat | None = None
@@ -208,7 +210,7 @@ def _comparable(result: PublishedResult, tables: Iterable[Table]) -> list[Row | 
         == (result.method, result.backbone, result.image_size)
         and result.trained_at in (None, row.image_size)
         and result.loss in (None, row.loss)
-        and not result.extra_data
+        and not (result.extra_data or result.labels_kept)
     ]
     return rows or [None]
 
@@ -221,7 +223,8 @@ def _theirs(result: PublishedResult) -> dict[str, Any]:
         "backbone": result.backbone or NONE,
         "size": result.image_size or NONE,
         "pretraining": result.pretraining or NONE,
-        "extra": result.extra_data,
+        "extra": result.extra_data
+        or (f"none; labels kept: {result.labels_kept}" if result.labels_kept else ""),
         **{metric: _printed(result.score(metric)) for metric in ("mAP", "CF1", "OF1")},
         "protocol": result.protocol or "not stated",
         "status": ", ".join(dict.fromkeys(score.status for score in result.scores)),

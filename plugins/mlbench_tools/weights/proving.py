@@ -15,7 +15,14 @@ from mlbench import registry
 from mlbench.contracts.made_up import known_context
 from mlbench.metrics.average_precision import average_precision, interpolated_average_precision
 from mlbench.metrics.precision_recall import precision_recall_f1
-from mlbench.types import Angles, DataError, MlbenchError, Targets
+from mlbench.types import (
+    Angles,
+    DataError,
+    LossContext,
+    MlbenchError,
+    Targets,
+    evaluate_loss,
+)
 from mlbench_tools.weights.fixtures import Fixture
 from mlbench_tools.weights.proving_models import compute_checkpoint, compute_head
 
@@ -35,7 +42,11 @@ class ArrayError:
 
 @dataclass(frozen=True)
 class FixtureResult:
-    """The errors of one fixture, or why it could not be computed."""
+    """The errors of one fixture, or why it could not be computed.
+
+    Attributes:
+        left_out: why nothing was computed, where the method or this form of it is not here.
+    """
 
     name: str
     method: str
@@ -43,6 +54,7 @@ class FixtureResult:
     tolerance: float
     arrays: tuple[ArrayError, ...] = ()
     error: str | None = None
+    left_out: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -53,11 +65,29 @@ class FixtureResult:
 def prove(fixture: Fixture) -> FixtureResult:
     """Compute what a fixture expects and compare; an exception becomes the result's error."""
     result = FixtureResult(fixture.name, fixture.method, fixture.kind, fixture.tolerance)
+    if reason := _left_out(fixture):
+        return replace(result, left_out=reason)
     try:
         return replace(result, arrays=_compare_all(fixture))
     except Exception as error:  # one malformed fixture must not hide the others
         kind = "" if isinstance(error, MlbenchError) else f"{type(error).__name__}: "
         return replace(result, error=f"{kind}{error}")
+
+
+def _left_out(fixture: Fixture) -> str:
+    """Why a fixture is of nothing that is here; empty if it is of a plugin or of a mixing.
+
+    A loss's attribute ``left_out`` names values of fixture fields that it does not offer.
+    """
+    kinds = registry.kinds_of(fixture.method)
+    if not kinds and fixture.kind != "metrics":
+        return f"{fixture.method} is not here"
+    if "loss" in kinds:
+        loss = registry.find("loss", fixture.method).load()
+        for field, reasons in getattr(loss, "left_out", {}).items():
+            if reason := reasons.get(fixture.fields.get(field)):
+                return f"{field} {fixture.fields[field]!r}: {reason}"
+    return ""
 
 
 def _compare_all(fixture: Fixture) -> tuple[ArrayError, ...]:
@@ -94,22 +124,28 @@ def _compare(
 def compute_loss(fixture: Fixture) -> dict[str, Tensor]:
     """The value of a loss, and its gradient with respect to its input: logits or cosines.
 
-    A loss's attribute ``fixture_names`` maps names of fixture fields to names of its options.
+    A loss's attribute ``fixture_names`` maps names of fixture fields to names of its options. An
+    input with the name of an option is one; ``soft_targets`` take the place of known targets.
     """
     inputs = fixture.inputs()
     given = "cosines" if "cosines" in inputs else "logits"
     targets_BC = torch.from_numpy(inputs["targets"].astype(np.int8))
+    if "soft_targets" in inputs:
+        targets_BC = inputs.tensor("soft_targets").where(targets_BC >= 0, -1)
     labels = known_context(np.eye(targets_BC.shape[1], dtype=np.float32), images=1)
     factory = registry.find("loss", fixture.method).load()
     renamed: Mapping[str, str] = getattr(factory, "fixture_names", {})
     known = registry.options(factory)
     fields = {renamed.get(name, name): value for name, value in fixture.fields.items()}
+    fields |= {name: inputs[name].tolist() for name in inputs.written if name in known}
     loss = factory(labels, **{name: value for name, value in fields.items() if name in known})
     input_BC = inputs.tensor(given).requires_grad_()
     logits_BC = input_BC
     if given == "cosines":
         logits_BC = _logits_of_cosines(input_BC, getattr(loss, "angles", Angles(scale=1.0)))
-    value = loss(logits_BC, targets_BC)
+    epoch = fixture.fields.get("epoch", 1)
+    context = LossContext(epoch, fixture.fields.get("epochs", epoch))
+    value = evaluate_loss(loss, logits_BC, targets_BC, context)
     return {"loss": value, "grad": torch.autograd.grad(value, input_BC)[0]}
 
 

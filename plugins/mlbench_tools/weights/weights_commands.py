@@ -112,7 +112,10 @@ def parity(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute every fixture and print its largest errors; exit code 1 if one fails."""
+    """Recompute every fixture and print its largest errors; exit code 1 if one fails.
+
+    Fixtures of methods that are not here are named, and count as neither.
+    """
     from mlbench_tools.weights.fixtures import read_fixtures
     from mlbench_tools.weights.proving import prove
 
@@ -128,7 +131,8 @@ def parity(
             if not only or one.name in only or one.method in only:
                 status.update(one.name)
                 results.append(prove(one))
-    passed = bool(results) and all(result.passed for result in results)
+    here = [result for result in results if result.left_out is None]
+    passed = bool(here) and all(result.passed for result in here)
     if as_json:
         rows = [asdict(result) | {"passed": result.passed} for result in results]
         typer.echo(
@@ -154,8 +158,13 @@ def _show(results: list[FixtureResult]) -> None:
     for result in results:
         if result.error is not None:
             errors.print(f"{result.name}: {result.error}", style="red")
+    for result in results:
+        if result.left_out is not None:
+            console.print(f"{result.name} is left out: {result.left_out}", markup=False)
     passed = sum(result.passed for result in results)
-    console.print(f"{passed} of {len(results)} fixtures agree")
+    left_out = sum(result.left_out is not None for result in results)
+    more = f"; {left_out} are of methods that are not here" if left_out else ""
+    console.print(f"{passed} of {len(results) - left_out} fixtures agree{more}")
 
 
 def rescore(

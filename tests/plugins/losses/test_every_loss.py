@@ -4,56 +4,113 @@ import math
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from mlbench import registry
 from mlbench.contracts.made_up import made_up_context
-from mlbench.types import PluginError
+from mlbench.data.loader import part_sizes
+from mlbench.engine.distributed import World
+from mlbench.engine.train import _Objective
+from mlbench.types import HeadOutput, LossContext, PluginError, evaluate_loss
 from mlbench_plugins.layers.loss_terms import REDUCTIONS
+from mlbench_plugins.losses.zlpr import ZLPR
+from tests.engine import tiny
 
 LOSSES = [p for p in registry.plugins() if (p.kind, p.distribution) == ("loss", "mlbench-mlic")]
 each_loss = pytest.mark.parametrize("loss", [pytest.param(p.load(), id=p.name) for p in LOSSES])
+OFFERED = {"two_way": (), "zlpr": ("mean", "sum")}
+each_reduction = pytest.mark.parametrize(
+    ("loss", "reduction"),
+    [
+        pytest.param(p.load(), reduction, id=f"{p.name}-{reduction}")
+        for p in LOSSES
+        for reduction in OFFERED.get(p.name, REDUCTIONS)
+    ],
+)
 
 LABELS = made_up_context(5)
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = 3 * torch.randn(6, 5, generator=GENERATOR)
 TARGETS = torch.randint(-1, 2, (6, 5), generator=GENERATOR, dtype=torch.int8)
+LATE = LossContext(2, 2)
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@each_loss
+@each_reduction
 def test_only_the_sum_depends_on_how_a_batch_is_split(loss, reduction):
     made = loss(LABELS, reduction=reduction)
-    parts = [made(x, y) for x, y in zip(LOGITS.chunk(3), TARGETS.chunk(3), strict=True)]
+    parts = [
+        evaluate_loss(made, *part, LATE)
+        for part in zip(LOGITS.chunk(3), TARGETS.chunk(3), strict=True)
+    ]
     joined = sum(parts) if reduction == "sum" else sum(parts) / 3
-    torch.testing.assert_close(made(LOGITS, TARGETS), joined)
+    whole = evaluate_loss(made, LOGITS, TARGETS, LATE)
+    if getattr(made, "separable", True):
+        torch.testing.assert_close(whole, joined)
 
 
-@each_loss
-def test_reductions_of_one_image_differ_by_the_number_of_its_known_labels(loss):
+@each_reduction
+def test_reductions_of_one_image_differ_by_the_number_of_its_labels(loss, reduction):
+    """Of those that are known, or of all where unknown ones count."""
     targets = torch.tensor([[1, 0, -1, -1, 0]], dtype=torch.int8)
-    mean, image_sum, total = (loss(LABELS, reduction=r)(LOGITS[:1], targets) for r in REDUCTIONS)
-    torch.testing.assert_close(torch.stack((3 * mean, image_sum)), total.expand(2))
+    made, total = loss(LABELS, reduction=reduction), loss(LABELS, reduction="sum")
+    found, whole = (evaluate_loss(one, LOGITS[:1], targets, LATE) for one in (made, total))
+    labels = 5 if getattr(made, "uses_unknown", False) else 3
+    per_label = reduction == "mean" and not isinstance(made, ZLPR)
+    torch.testing.assert_close(found * (labels if per_label else 1), whole)
 
 
-@each_loss
-def test_an_unknown_reduction_is_refused(loss):
-    with pytest.raises(PluginError, match="unknown reduction 'avg'; known: mean, image_sum, sum"):
+@each_reduction
+def test_an_unknown_reduction_is_refused(loss, reduction):
+    with pytest.raises(PluginError, match="unknown reduction 'avg'; known: mean, "):
         loss(LABELS, reduction="avg")
 
 
 @each_loss
 def test_double_precision_stays(loss):
     logits = LOGITS.double().requires_grad_()
-    value = loss(LABELS)(logits, TARGETS)
+    value = evaluate_loss(loss(LABELS), logits, TARGETS, LATE)
     assert value.dtype == torch.float64
-    torch.testing.assert_close(value.float(), loss(LABELS)(LOGITS, TARGETS))
+    torch.testing.assert_close(value.float(), evaluate_loss(loss(LABELS), LOGITS, TARGETS, LATE))
 
 
 @each_loss
 def test_targets_may_be_of_any_type(loss):
-    assert torch.equal(
-        loss(LABELS)(LOGITS, TARGETS), loss(LABELS)(LOGITS, TARGETS.to(torch.float32))
+    whole, real = (
+        evaluate_loss(loss(LABELS), LOGITS, targets, LATE)
+        for targets in (TARGETS, TARGETS.to(torch.float32))
     )
+    assert torch.equal(whole, real)
+
+
+def in_parts(loss, rank, monkeypatch):
+    """Value and gradient of a process's part of the batch, of four processes."""
+    sizes = part_sizes(len(LOGITS), 4)
+    parts = LOGITS.split(sizes), TARGETS.split(sizes)
+
+    def all_gather(received, mine):
+        rows = parts[0 if mine.is_floating_point() else 1]
+        for place, part in zip(received, rows, strict=True):
+            place.zero_()[: len(part)] = part
+
+    monkeypatch.setattr(dist, "all_gather", all_gather)
+    logits, targets = parts[0][rank].clone().requires_grad_(), parts[1][rank]
+    training = tiny.training(loss=loss, world=World(rank, len(sizes), rank))
+    share = len(targets) / len(LOGITS)
+    value, _ = _Objective(training, targets, share, LATE, ())(HeadOutput(logits))
+    return value.detach(), torch.autograd.grad(value, logits)[0]
+
+
+@each_loss
+def test_processes_make_the_loss_of_one(loss, monkeypatch):
+    """Their mean, as DDP takes it of gradients, whether the loss is separable or not."""
+    whole = LOGITS.clone().requires_grad_()
+    expected = evaluate_loss(loss(LABELS), whole, TARGETS, LATE)
+    (gradient,) = torch.autograd.grad(expected, whole)
+    values, gradients = zip(
+        *(in_parts(loss(LABELS), r, monkeypatch) for r in range(4)), strict=True
+    )
+    torch.testing.assert_close(torch.stack(values).mean(), expected.detach())
+    torch.testing.assert_close(torch.cat(gradients) / 4, gradient)
 
 
 REFUSED = [
@@ -64,6 +121,12 @@ REFUSED = [
     ("aam", {"gamma_neg": math.nan}),
     ("aam", {"label_smooth": 0.6}),
     ("aam", {"t": 0.5}),
+    ("an_ls", {"smoothing": 0.6}),
+    ("em", {"alpha": -1}),
+    ("splc", {"tau": 1.5}),
+    ("csl", {"clip": 1.0}),
+    ("two_way", {"temperature_pos": 0}),
+    ("large_loss", {"delta": 100}),
 ]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 GIVEN = Path(__file__).parents[2] / "parity" / "parity.json"
+MORE = GIVEN.with_name("parity2.json")
 
 
 def part_of(folder, *names):
@@ -43,6 +44,22 @@ def test_every_given_fixture_agrees(cli):
             f"{one['name']}/{a['array']}" for one in found["fixtures"] for a in one["arrays"]
         }
         assert compared == set(arrays.files)
+
+
+def test_what_is_not_here_is_named_and_does_not_fail(cli, tmp_path):
+    done = cli("parity", MORE, "--json")
+    found = {one["name"]: one for one in json.loads(done.out)["fixtures"]}
+    failed = [one for one in found.values() if not (one["passed"] or one["left_out"])]
+    assert done.code == 0 and not failed
+    left_out = {one["method"]: one["left_out"] for one in found.values() if one["left_out"]}
+    assert {"role", "em_apl", "epr", "gr", "tdrg", "tagclip"} < left_out.keys()
+    assert left_out["gr"] == "gr is not here" and "state of each image" in left_out["large_loss"]
+    for method in ("an", "an_ls", "wan", "em", "hill", "splc", "csl", "two_way", "zlpr"):
+        assert method not in left_out and any(one["method"] == method for one in found.values())
+    assert found["large_loss_correct_5_2"]["passed"]
+    text = cli("parity", MORE, "--only", "zlpr", "--only", "gr").out
+    assert "gr_0 is left out" in text and "3 of 3 fixtures agree; 3 are of methods" in text
+    assert cli("parity", MORE, "--only", "gr").code == 1  # nothing agrees
 
 
 def test_a_difference_is_shown_and_ends_in_1(cli, tmp_path):

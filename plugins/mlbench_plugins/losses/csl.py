@@ -1,0 +1,138 @@
+"""Partial asymmetric loss, and which unknown labels it takes as negatives: the selective mode.
+
+Emanuel Ben-Baruch, Tal Ridnik, Itamar Friedman, Avi Ben-Cohen, Nadav Zamir, Asaf Noy,
+Lihi Zelnik-Manor, "Multi-label Classification with Partial Annotations using Class-aware Selective
+Loss", CVPR 2022, arXiv 2110.10955.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlbench.types import LabelContext, PluginError
+from mlbench_plugins.layers.loss_terms import (
+    REDUCTIONS,
+    UNOBSERVED,
+    is_unobserved,
+    raised,
+    reduce_terms,
+)
+from mlbench_plugins.layers.numerics import at_least_float32
+from mlbench_plugins.layers.options import check_choice, check_range
+
+MODES = ("selective", "negative", "ignore", "ignore_normalize_classes")
+LOG_FLOOR = math.log(1e-8)
+
+
+class CSL(nn.Module):
+    """Asymmetric cross entropy with a third focus and weight, for unobserved labels.
+
+    With p = sigmoid(x) and q = min(1 - p + clip, 1), the term of a positive is
+    alpha_pos (1 - p)^gamma_pos * -log p, that of a negative alpha_neg (1 - q)^gamma_neg * -log q,
+    and that of an unobserved label alpha_unknown (1 - q)^gamma_unknown * -log q. Focusing weights
+    are constants in the gradient.
+
+    ``mode`` decides what unobserved labels weigh: ``negative`` 1; ``ignore`` 0;
+    ``ignore_normalize_classes`` 0, with 1 + 1 / (1 + k) for the k known labels of an image;
+    ``selective`` 1, but 0 for labels whose prior is above ``prior_threshold``, and for the
+    ``likelihood_topk`` a sample, on average, that are the likeliest of the whole batch.
+
+    Pitfalls: ``selective`` looks at the batch, so that batches of another size give other values;
+    the places of the likeliest are of the batch, not of an image, and those whose class the prior
+    strikes out take up places, too. The prior is the mean probability of a model that was trained
+    with ``mode=ignore``; counts of the labels that are known are none, as they say how many were
+    kept.
+
+    Args:
+        labels: their number.
+        mode: see above.
+        likelihood_topk: 0 leaves the step out.
+        prior_threshold: 0 leaves the step out; above it, ``prior`` is needed.
+        prior: probability of each label.
+        clip: the margin of q.
+        gamma_pos, gamma_neg, gamma_unknown: focusing exponents.
+        alpha_pos, alpha_neg, alpha_unknown: weights.
+        unobserved: which labels are: ``"-1"`` (unknown ones) or ``"0"`` (all but positives).
+        reduction: ``mean`` (over images and their labels; the known ones if others are ignored),
+            ``image_sum`` or ``sum`` (the published loss).
+    """
+
+    def __init__(
+        self,
+        labels: LabelContext,
+        *,
+        mode: str = "selective",
+        likelihood_topk: int = 5,
+        prior_threshold: float = 0.0,
+        prior: Sequence[float] | None = None,
+        clip: float = 0.0,
+        gamma_pos: float = 0.0,
+        gamma_neg: float = 1.0,
+        gamma_unknown: float = 2.0,
+        alpha_pos: float = 1.0,
+        alpha_neg: float = 1.0,
+        alpha_unknown: float = 1.0,
+        unobserved: str = "-1",
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        self.mode = check_choice("mode", mode, MODES)
+        check_range("csl", "[0, 1)", clip=clip, prior_threshold=prior_threshold)
+        check_range("csl", "[0, inf)", likelihood_topk=likelihood_topk)
+        self.clip, self.topk = clip, likelihood_topk
+        self.gammas = (gamma_pos, gamma_neg, gamma_unknown)
+        self.alphas = (alpha_pos, alpha_neg, alpha_unknown)
+        self.unobserved = check_choice("unobserved", unobserved, UNOBSERVED)
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
+        self.ignores = mode.startswith("ignore")
+        self.uses_unknown = not self.ignores
+        self.separable = mode != "selective" or not likelihood_topk
+        frequent = [False] * len(labels)
+        if mode == "selective" and prior_threshold:
+            if prior is None or len(prior) != len(labels):
+                raise PluginError(
+                    f"csl: prior_threshold={prior_threshold} needs prior, {len(labels)} numbers: "
+                    "the mean probability of each label by a model that was trained with "
+                    "mode=ignore; give prior, or prior_threshold=0"
+                )
+            frequent = [value > prior_threshold for value in prior]
+        self.frequent: Tensor
+        self.register_buffer("frequent", torch.tensor(frequent))
+
+    def forward(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
+        """Logits and targets in {1, 0, -1 unobserved} to a scalar in float32."""
+        x_BC = at_least_float32(logits_BC)
+        positive_BC = targets_BC == 1
+        unknown_BC = is_unobserved(targets_BC, self.unobserved)
+        log_BC = functional.logsigmoid(x_BC.where(positive_BC, -x_BC))
+        if self.clip:
+            log_BC = log_BC.where(positive_BC, raised(log_BC, self.clip))
+        kinds = (positive_BC, ~positive_BC & ~unknown_BC, unknown_BC)
+        truth_BC = log_BC.detach().exp()
+        weight_BC = torch.zeros_like(x_BC)
+        for kind_BC, alpha, gamma in zip(kinds, self.alphas, self.gammas, strict=True):
+            weight_BC = weight_BC.where(~kind_BC, alpha * (1 - truth_BC).pow(gamma))
+        terms_BC = -weight_BC * log_BC.clamp(min=LOG_FLOOR)
+        known_B = (~unknown_BC).sum(dim=1)
+        if self.ignores:
+            terms_BC = terms_BC.where(~unknown_BC, 0)
+            if self.mode == "ignore_normalize_classes":
+                terms_BC = terms_BC * (1 + 1 / (1 + known_B[:, None].to(x_BC.dtype)))
+            return reduce_terms(terms_BC, self.reduction, known_B.clamp(min=1))
+        if self.mode == "selective":
+            terms_BC = terms_BC.masked_fill(self._likely(truth_BC, unknown_BC), 0)
+        return reduce_terms(terms_BC, self.reduction)
+
+    def _likely(self, truth_BC: Tensor, unknown_BC: Tensor) -> Tensor:
+        """Unobserved labels that may well be present: of frequent classes, or of smallest q."""
+        likely_BC = unknown_BC & self.frequent
+        places = min(self.topk * len(truth_BC), truth_BC.numel())
+        q_N = truth_BC.masked_fill(~unknown_BC, torch.inf).flatten()
+        smallest_N = torch.zeros_like(q_N, dtype=torch.bool)
+        smallest_N[q_N.topk(places, largest=False).indices] = True
+        return likely_BC | (smallest_N.view_as(unknown_BC) & unknown_BC)

@@ -1,0 +1,62 @@
+"""Two-way multi-label loss: positives and negatives compared within an image and within a class.
+
+Takumi Kobayashi, "Two-Way Multi-Label Loss", CVPR 2023. Written from its equations.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlbench.types import LabelContext
+from mlbench_plugins.layers.numerics import at_least_float32
+from mlbench_plugins.layers.options import check_range
+
+NOTHING = -1e4
+"""The logit of what is in no sum: e to this is 0, and its gradient is 0, not undefined."""
+
+
+class TwoWay(nn.Module):
+    """softplus(P + N) of each class, and of each image, that has a positive; the mean of each.
+
+    P = T_pos log sum exp(-x / T_pos) over positives and N = T_neg log sum exp(x / T_neg) over
+    negatives: of a class over the images of the batch, of an image over its classes. Unknown labels
+    are in neither sum.
+
+    Pitfalls: a class's term needs many images of it in the batch. The authors have 512, in four
+    processes whose class terms see 128 each; here they see the whole batch. A batch without a
+    positive has the loss 0.
+
+    Args:
+        labels: not used.
+        temperature_pos, temperature_neg: T_pos and T_neg.
+    """
+
+    separable = False
+
+    def __init__(
+        self, labels: LabelContext, *, temperature_pos: float = 4.0, temperature_neg: float = 1.0
+    ) -> None:
+        super().__init__()
+        temperatures = {"temperature_pos": temperature_pos, "temperature_neg": temperature_neg}
+        check_range("two_way", "(0, inf)", **temperatures)
+        self.temperature_pos, self.temperature_neg = temperature_pos, temperature_neg
+
+    def forward(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
+        """Logits and targets in {1, 0, -1 unknown} to a scalar in float32."""
+        x_BC = at_least_float32(logits_BC)
+        return self._along(x_BC, targets_BC, 0) + self._along(x_BC, targets_BC, 1)
+
+    def _along(self, x_BC: Tensor, targets_BC: Tensor, dim: int) -> Tensor:
+        """The mean over classes (sums along dimension 0) or over images (along 1)."""
+        positive_BC = targets_BC == 1
+        sums = [
+            temperature * scaled_BC.masked_fill(~kind_BC, NOTHING).logsumexp(dim)
+            for kind_BC, scaled_BC, temperature in (
+                (positive_BC, -x_BC / self.temperature_pos, self.temperature_pos),
+                (targets_BC == 0, x_BC / self.temperature_neg, self.temperature_neg),
+            )
+        ]
+        terms, counted = functional.softplus(torch.stack(sums).sum(0)), positive_BC.any(dim)
+        return terms.where(counted, 0).sum() / counted.sum().clamp(min=1)

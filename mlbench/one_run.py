@@ -52,6 +52,7 @@ from mlbench.types import (
     ModelInfo,
     Places,
     Predictions,
+    Pretraining,
     Progress,
     RunRecord,
     RunSpec,
@@ -71,6 +72,7 @@ class _Run:
     world: World
     progress: Progress
     word_width: int = 0
+    pretraining: Pretraining | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -130,6 +132,8 @@ def run(
             note = start_from(init, one, spec.settings, labels) if init else ""
             one.to(current.device).to(memory_format=torch.channels_last)
         current.notes += [note] if note else []
+        begun = init.info.as_pretraining() if init else Pretraining.of(model.backbone)
+        current.pretraining = begun
     if world.size > 1:  # dropout must differ between the parts of a batch
         torch.manual_seed(spec.seed * 10_000 + world.rank)
     with world.fatal_errors():
@@ -155,6 +159,7 @@ def run(
         numbers=numbers_of(spec),
         sources=sources_of(spec),
         recipe_rate=_recipe_rate(spec),
+        pretraining=current.pretraining,
         notes=tuple(current.notes),
         epochs=tuple(state.log),
         **outcome,
@@ -322,6 +327,7 @@ def _save_checkpoint(
         word_width=current.word_width,
         backbone_options=dict(getattr(model.backbone, "options", {})),
         identity=splits.identity,
+        pretraining=current.pretraining,
         scores=scores,
         commit=commit(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),

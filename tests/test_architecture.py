@@ -60,17 +60,17 @@ LANES = {
 
 
 BUDGETS = {
-    "mlbench": 16_300,
-    "plugins/mlbench_plugins": 8_000,
-    "plugins/mlbench_tools": 9_200,
-    "tests": 20_800,
+    "mlbench": 17_800,
+    "plugins/mlbench_plugins": 9_800,
+    "plugins/mlbench_tools": 9_900,
+    "tests": 23_500,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 
 FEWEST = 60
 """Lines of a core module that a single other one imports; a shorter one belongs into that."""
 
-TRACED = 62
+TRACED = 66
 """Files that one run may enter at most."""
 
 

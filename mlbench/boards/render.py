@@ -169,6 +169,7 @@ def columns(table: Table) -> list[Column]:
     seeds = [
         str(r.seeds) if r.deviation is None else f"{r.seeds} (sd {r.deviation:.2f})" for r in rows
     ]
+    starts = [row.pretraining for row in rows]
     return [
         Column("#", "right", [str(row.rank) for row in rows]),
         Column("ties", "right", [str(n) if n > 0 else "-" for n in ties]),
@@ -189,6 +190,7 @@ def columns(table: Table) -> list[Column]:
         _speed_column("batch 16 (ms)", table, lambda speed: speed.ms_16, 1),
         _speed_column("images/s", table, lambda speed: speed.images_per_second, 0),
         Column("Pareto", "left", pareto.marks(rows)),
+        Column("weights from", "left", starts if len(set(starts)) > 1 else ["" for _ in rows]),
         Column("size", "right", [str(row.image_size) for row in rows]),
         Column("epochs", "right", [str(row.epochs) for row in rows]),
         Column("run", "left", [" ".join(run_id[:8] for run_id in row.run_ids) for row in rows]),
@@ -270,6 +272,9 @@ def notes(table: Table) -> list[str]:
     if table.untuned:
         lines.append(f"{UNTUNED}: {'; '.join(table.untuned)}.")
     lines += _speed_notes(table)
+    starts = {row.pretraining for row in table.rows}
+    if len(starts) == 1 and (start := starts.pop()):
+        lines.append(f"Initial weights: {start}.")
     if any(pareto.marks(table.rows)):
         lines.append(pareto.LEGEND)
     if table.labels is not None:

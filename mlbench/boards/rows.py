@@ -29,6 +29,7 @@ class Board(NamedTuple):
         tier: own runs, or published weights that were scored.
         current: whether the installed code would make the same numbers.
         init: the model that the runs started from (see ``RunSpec.init``).
+        saw: data sets whose labels the initial weights have seen (see ``Pretraining.saw``).
     """
 
     identity: str
@@ -38,6 +39,7 @@ class Board(NamedTuple):
     tier: Tier
     current: bool = True
     init: str = ""
+    saw: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -50,6 +52,7 @@ class Board(NamedTuple):
         subset = f"-{self.data[:8]}" if self.labels is not None else ""
         tier = "" if self.tier == "own" else f"-{self.tier}"
         start = f"-from-{self.init[7:15]}" if self.init else ""
+        start += "".join(f"-saw-{name}" for name in self.saw)
         return f"{self.identity}{subset}{tier}{start}"
 
     @property
@@ -58,6 +61,7 @@ class Board(NamedTuple):
         subset = f" ({self.data[:8]})" if self.labels is not None else ""
         scored = "" if self.tier == "own" else f", {self.tier}: published weights, not trained here"
         start = f", started from the model {self.init[7:15]}" if self.init else ""
+        start += f", from weights that saw labels of {' and '.join(self.saw)}" if self.saw else ""
         code = "" if self.current else ", made by other code"
         return f"{self.identity}{subset}, {self.track} track{scored}{start}{code}"
 
@@ -72,7 +76,8 @@ def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]
         spec = record.spec
         current = not outdated(record)
         same = (record.identity, spec.data, spec.labels, spec.track, record.tier)
-        board = Board(*same, current, spec.init)
+        saw = record.pretraining.saw if record.pretraining else ()
+        board = Board(*same, current, spec.init, saw)
         boards[board].append(record)
     names = Counter(board.name for board in boards)
     return {
@@ -101,6 +106,7 @@ class Row(Value):
             first step.
         rank_worst: number of rows minus the number of significantly worse rows.
         configuration: run id of the spec with seed 0, which identifies the row over time.
+        pretraining: what the initial weights were trained on; empty in old records.
     """
 
     rank: int
@@ -126,6 +132,7 @@ class Row(Value):
     first_weights: float = 0.0
     rank_worst: int = 0
     configuration: str = ""
+    pretraining: str = ""
 
     @property
     def title(self) -> str:
@@ -155,6 +162,7 @@ class Table(Value):
         tier: own runs, or published weights that were scored.
         current: whether the installed code would make the same numbers.
         init: the model that the runs started from; empty for none.
+        saw: data sets whose labels the initial weights have seen.
         test_images, classes: numbers of scored images and labels.
         left_out: number of classes without a known positive or negative in the test split.
         rows: best first.
@@ -183,6 +191,7 @@ class Table(Value):
     tier: Tier = "own"
     current: bool = True
     init: str = ""
+    saw: tuple[str, ...] = ()
     wins: tuple[str, ...] = ()
     unpaired: int = 0
     training_deviation: float | None = None
@@ -344,6 +353,7 @@ def _row(
         speeds=speeds,
         image_size=spec.settings.image_size,
         epochs=spec.settings.epochs,
+        pretraining=records[0].pretraining.data if records[0].pretraining else "",
         first_weights=max(record.first_weights_share for record in records),
         run_ids=tuple(r.run_id for r in records),
         commands=tuple(dict.fromkeys(_command(r) for r in records)),

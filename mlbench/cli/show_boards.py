@@ -22,12 +22,20 @@ ALWAYS = ("#", "method", "backbone", "loss", "variant", "mAP", "run")
 """Columns that are never left out."""
 OTHERS = (
     *("latency", "GMACs", "ties", "interval", "params", "Pareto", "CF1", "OF1", "seeds"),
-    *("size", "epochs", "batch 16", "images/s"),
+    *("size", "epochs", "batch 16", "images/s", "weights from"),
 )
 """The other columns; the first are the last to be left out."""
 SHARED = ("backbone", "loss", "size", "epochs")
 """Columns that a line below the board replaces if all rows agree."""
-FOLDED = {"method": 16, "backbone": 15, "loss": 12, "variant": 10, "Pareto": 14, "run": 8}
+FOLDED = {
+    "method": 16,
+    "backbone": 15,
+    "loss": 12,
+    "variant": 10,
+    "Pareto": 14,
+    "run": 8,
+    "weights from": 16,
+}
 """Columns whose cells may take several lines -> their width if space is short; a run id has 8."""
 
 

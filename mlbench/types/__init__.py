@@ -19,7 +19,7 @@ NAMES = {
     "StoreError SuiteError WeightsError",
     "literals": "Decoder Graph ObjectCounts Precision Selection Split Targets Tier Track",
     "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss LossContext "
-    "evaluate_loss unknown_objects",
+    "Pretraining evaluate_loss unknown_objects",
     "networks": "DEFAULT_THRESHOLD ModelCost ModelFile ModelInfo Network Speed Speeds Timing "
     "computing_options",
     "runs": "Efficiency EpochLog LabelNoise Latency Places Predictions Progress RunRecord RunSpec "

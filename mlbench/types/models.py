@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mlbench.types.errors import PluginError
 from mlbench.types.literals import ObjectCounts
+from mlbench.types.settings import Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,6 +101,31 @@ class Angles(NamedTuple):
     exponent: float = 1.0
 
 
+class Pretraining(Value):
+    """What the initial weights of a backbone were trained on.
+
+    Attributes:
+        data: data sets in order, such as ``ImageNet-22k, then ImageNet-1k``; begins with
+            ``unknown`` if nobody says.
+        labels: what the training saw of labels: ``one class an image``, ``captions``.
+        licence: of the weights; empty if not known.
+        saw: data sets of this benchmark whose labels the training saw (``coco``); scores of such
+            weights stand on boards of their own.
+    """
+
+    data: str
+    labels: str = ""
+    licence: str = ""
+    saw: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, backbone: object) -> Pretraining:
+        """What a backbone says of its weights; unknown if it says nothing."""
+        return getattr(backbone, "pretraining", None) or cls(
+            data="unknown: the backbone says nothing"
+        )
+
+
 class Backbone(Protocol):
     """An ``nn.Module``: normalised images [B, 3, H, W] to one map [B, D, H, W] per level.
 
@@ -111,6 +137,7 @@ class Backbone(Protocol):
         mean, std: the normalisation that its weights were trained with.
         options: keyword arguments with which the factory builds the same architecture without the
             file of weights; a backbone without this attribute needs none.
+        pretraining: a ``Pretraining``; optional.
     """
 
     spec: FeatureSpec

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from mlbench.types.literals import Precision
-from mlbench.types.models import HeadOutput
+from mlbench.types.models import HeadOutput, Pretraining
 from mlbench.types.runs import RunRecord, RunSpec, Scores
 from mlbench.types.settings import Amount, Preprocessing, Settings, Time, Value
 
@@ -110,6 +110,7 @@ class ModelInfo(Value):
         scores: of the run; None if it has none.
         commit, created: of the code that trained the model, and when.
         notes: remarks for users, such as how the thresholds were chosen.
+        pretraining: of the weights that the training started from; None in older files.
     """
 
     spec: RunSpec
@@ -124,6 +125,13 @@ class ModelInfo(Value):
     commit: str | None = None
     created: str = ""
     notes: tuple[str, ...] = ()
+    pretraining: Pretraining | None = None
+
+    def as_pretraining(self) -> Pretraining:
+        """What a run that starts from this model started from."""
+        before = self.pretraining or Pretraining(data="unknown")
+        data = f"{before.data}, then {self.identity or self.spec.dataset}"
+        return before.model_copy(update={"data": data})
 
     @property
     def settings(self) -> Settings:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
 from mlbench.types.literals import Graph, Precision, Targets, Tier, Track
+from mlbench.types.models import Pretraining
 from mlbench.types.samples import Coverage
 from mlbench.types.settings import Amount, Percent, Settings, Time, Value
 
@@ -330,6 +331,7 @@ class RunRecord(Value):
         added: when ``mlbench verify --into`` added it to the store; empty if the store's owner
             ran it.
         recipe_rate: whether the recipe names the learning rate for the track (``Recipe.tuned``).
+        pretraining: of the initial weights; None in old records and for checkpoints of the authors.
         predictions_sha256: SHA-256 of each array of the predictions and of their list (see
             ``mlbench.evidence``); empty without predictions and in records of the old form.
         digest: SHA-256 of the canonical JSON of all other fields; empty in records of the old form.
@@ -362,6 +364,7 @@ class RunRecord(Value):
     train_positives: tuple[NonNegativeInt, ...] | None = None
     added: Time | Literal[""] = ""
     recipe_rate: bool = False
+    pretraining: Pretraining | None = None
     predictions_sha256: dict[str, str] = {}
     digest: str = ""
 

@@ -1,7 +1,9 @@
 import pytest
 from scipy import stats
 
+from mlbench.boards import render
 from mlbench.boards.rows import select, tables
+from mlbench.types import Pretraining
 from tests.store.made import made_cost, made_efficiency, made_record, made_scores
 
 
@@ -177,3 +179,14 @@ def test_boards_are_chosen_by_their_whole_name_or_else_its_beginning():
     }
     assert [t.name for t in select(made, track="published")] == ["coco-mini-published"]
     assert select(made, "voc2007", "published") == []
+
+
+def test_scores_that_started_from_weights_of_such_labels_have_a_board_of_their_own():
+    plain = Pretraining(data="ImageNet-1k")
+    coco = Pretraining(data="ImageNet-1k, then COCO", saw=("coco",))
+    records = [made_record(pretraining=plain), made_record("gap", 60.0, pretraining=coco)]
+    own, apart = tables(records)
+    assert apart.name == own.name.replace("-probe", "-saw-coco-probe")
+    assert "from weights that saw labels of coco" in render.title(apart)
+    assert "Initial weights: ImageNet-1k, then COCO." in render.notes(apart)
+    assert [len(table.rows) for table in (own, apart)] == [1, 1]

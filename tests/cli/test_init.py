@@ -56,6 +56,7 @@ def test_a_run_starts_from_a_model_of_ours(cli, start, first, tmp_path):
         )
     (note,) = [note for note in record.notes if note.startswith("started from gap")]
     assert "2 tensors" in note and f"2 in the rows of {len(SHARED)} of {len(NEW)} labels" in note
+    assert record.pretraining.data.startswith("random, then synthetic")
     assert record.spec.init.startswith("sha256:") and record.spec.settings.weights == "none"
     assert f"started from the model {record.spec.init[7:15]}" in done.out
     plain = cli("run", "--suite", tmp_path / "small.yaml")

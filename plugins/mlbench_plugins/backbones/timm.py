@@ -19,7 +19,8 @@ from huggingface_hub import constants, get_session, try_to_load_from_cache
 from timm.models._manipulate import group_with_matcher
 from torch import Tensor, nn
 
-from mlbench.types import FeatureSpec, Level, PluginError, WeightsError
+from mlbench.types import FeatureSpec, Level, PluginError, Pretraining, WeightsError
+from mlbench_plugins.backbones.pretraining import of_file, of_tag
 from mlbench_plugins.layers.pretrained import WeightFile, fit, read_weights
 
 SHALLOWEST_STRIDE = 8
@@ -64,6 +65,12 @@ def timm_backbone(
         names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         fit(model, file, ignored=(*names, *probe.unused))
     source = file or WeightFile(Path(name), {})
+    if file is not None:
+        pretraining = of_file(file)
+    elif weights == "none":
+        pretraining = Pretraining(data="random")
+    else:
+        pretraining = of_tag(config.get("tag") or "", config.get("license"))
     return TimmBackbone(
         model,
         probe.taken,
@@ -71,6 +78,7 @@ def timm_backbone(
         mean=source.triple("mean", config.get("mean", IMAGENET_MEAN)),
         std=source.triple("std", config.get("std", IMAGENET_STD)),
         options=architecture,
+        pretraining=pretraining,
     )
 
 
@@ -88,6 +96,7 @@ class TimmBackbone(nn.Module):
         spec: channels and stride of every level.
         mean, std: normalisation that the weights were trained with, for pixels in [0, 1].
         options: of ``timm_backbone``, with which it builds this architecture without a file.
+        pretraining: what the weights were trained on.
     """
 
     def __init__(
@@ -99,6 +108,7 @@ class TimmBackbone(nn.Module):
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         options: Mapping[str, Any] | None = None,
+        pretraining: Pretraining | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -107,6 +117,7 @@ class TimmBackbone(nn.Module):
         self.mean = mean
         self.std = std
         self.options = dict(options or {})
+        self.pretraining = pretraining
 
     def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
         """Normalised images to one map a level, shallow to deep."""
@@ -295,3 +306,39 @@ vit_base_384 = _named(
     "ViT-B/16 at 384, ImageNet-21k then 1k; three levels of stride 16.",
 )
 mobilenetv2_100 = _named("mobilenetv2_100.ra_in1k", "MobileNetV2 1.0, ImageNet-1k.")
+mobilenetv1_100 = _named("mobilenetv1_100.ra4_e3600_r224_in1k", "MobileNetV1 1.0, ImageNet-1k.")
+efficientnet_lite0 = _named(
+    "tf_efficientnet_lite0.in1k",
+    "EfficientNet-Lite0, ImageNet-1k: no squeeze-and-excitation, made for phones.",
+)
+efficientnet_lite2 = _named("tf_efficientnet_lite2.in1k", "EfficientNet-Lite2, ImageNet-1k.")
+tresnet_xl = _named(
+    "tresnet_xl.miil_in1k_448",
+    "TResNet-XL, ImageNet-1k at 448: the architecture of the largest models of ASL and ML-Decoder.",
+)
+convnextv2_base = _named(
+    "convnextv2_base.fcmae_ft_in22k_in1k",
+    "ConvNeXt V2-B, masked autoencoder, then ImageNet-22k and 1k. Weights for non-commercial use.",
+)
+eva02_base_448 = _named(
+    "eva02_base_patch14_448.mim_in22k_ft_in22k_in1k",
+    "EVA-02-B/14 at 448, masked image modelling on ImageNet-22k, then classes of 22k and 1k.",
+)
+dinov3_small = _named(
+    "vit_small_patch16_dinov3.lvd1689m",
+    "DINOv3 ViT-S/16, self-supervised on 1,689 million images; its licence has conditions.",
+)
+dinov3_base = _named(
+    "vit_base_patch16_dinov3.lvd1689m",
+    "DINOv3 ViT-B/16, self-supervised on 1,689 million images; its licence has conditions.",
+)
+siglip2_base = _named(
+    "vit_base_patch16_siglip_256.v2_webli", "SigLIP 2 ViT-B/16, image tower, image-text pairs."
+)
+siglip2_base_512 = _named(
+    "vit_base_patch16_siglip_512.v2_webli", "SigLIP 2 ViT-B/16 at 512, image tower."
+)
+clip_base = _named(
+    "vit_base_patch16_clip_quickgelu_224.openai",
+    "CLIP ViT-B/16, image tower with the activation it was trained with, image-text pairs.",
+)

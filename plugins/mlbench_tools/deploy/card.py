@@ -184,7 +184,7 @@ def _training(info: ModelInfo, record: RunRecord | None) -> str:
         f"- Track {spec.track}, seed {spec.seed}, {settings.epochs} epochs, batch "
         f"{settings.batch_size}, {settings.loss}, {settings.optimizer.name} with a learning rate "
         f"of {settings.optimizer.lr:g}.",
-        f"- Initial weights of the backbone: {settings.weights}.",
+        f"- Initial weights of the backbone: {settings.weights}{_pretraining(info)}.",
         f"- Run {spec.run_id}, {info.created or 'date unknown'}, commit "
         f"{info.commit or 'unknown'}, mlbench {__version__}.",
     ]
@@ -193,7 +193,15 @@ def _training(info: ModelInfo, record: RunRecord | None) -> str:
     return "## Training\n\n" + "\n".join(lines) + command
 
 
+def _pretraining(info: ModelInfo) -> str:
+    before = info.pretraining
+    if before is None:
+        return ""
+    return f": {before.data}" + (f" ({before.labels})" if before.labels else "")
+
+
 def _licences(info: ModelInfo, licence: str) -> str:
+    before = info.pretraining.licence if info.pretraining else ""
     try:
         found = registry.dataset_card(registry.find("dataset", info.spec.dataset))
         data = found.licence if found else "not known"
@@ -201,7 +209,8 @@ def _licences(info: ModelInfo, licence: str) -> str:
         data = "not known"
     return (
         f"## Licences\n\n- Code: Apache-2.0.\n- Data ({info.spec.dataset}): {data}.\n"
-        f"- Weights: {licence}; they came from initial weights with terms of their own."
+        f"- Weights: {licence}; they came from initial weights with terms of their own"
+        f"{f': {before}' if before else ''}."
     )
 
 

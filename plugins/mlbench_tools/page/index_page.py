@@ -152,6 +152,7 @@ def _row(row: Row, places: Sequence[str]) -> dict[str, Any]:
         "gmacs": _short(row.gmacs),
         "head": _short(row.gmacs_head),
         "params": _short(row.parameters),
+        "start": row.pretraining or None,
         "size": row.image_size,
         "epochs": row.epochs,
         "ms": {places.index(place): time for place, time in _times(row).items()},

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from mlbench.types import PluginError, WeightsError
 from mlbench_plugins.backbones import timm as plugin
+from mlbench_plugins.backbones.pretraining import of_tag
 from mlbench_plugins.backbones.timm import timm_backbone
 
 SMALL = "mobilenetv2_035"
@@ -33,6 +34,13 @@ def built(name, **options):
         ("tresnet_v2_l", ((512, 8), (1024, 16), (2048, 32))),
         ("swin_large_384", ((384, 8), (768, 16), (1536, 32))),
         ("vit_base_384", ((768, 16), (768, 16), (768, 16))),
+        ("eva02_base_448", ((768, 14), (768, 14), (768, 14))),
+        ("siglip2_base", ((768, 16), (768, 16), (768, 16))),
+        ("dinov3_base", ((768, 16), (768, 16), (768, 16))),
+        ("clip_base", ((768, 16), (768, 16), (768, 16))),
+        ("convnextv2_base", ((256, 8), (512, 16), (1024, 32))),
+        ("tresnet_xl", ((166, 8), (1328, 16), (2656, 32))),
+        ("efficientnet_lite2", ((48, 8), (120, 16), (1280, 32))),
     ],
 )
 def test_curated_names_have_the_levels_of_their_papers(name, levels):
@@ -72,6 +80,62 @@ def test_the_deepest_map_is_what_the_models_own_classifier_pools(name):
         torch.testing.assert_close(deepest, features)
         if not transformer:
             torch.testing.assert_close(whole.forward_head(deepest), whole(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        ("eva02_tiny_patch14_224", 1),
+        ("vit_tiny_patch16_dinov3_qkvb", 5),
+        ("vit_base_patch32_siglip_256", 0),
+        ("vit_xsmall_patch16_clip_224", 1),
+    ],
+)
+def test_class_and_register_tokens_are_no_places_of_the_map(name, prefix):
+    """At a size that no position was made for, each place is the token of its patch."""
+    torch.manual_seed(0)
+    backbone = built(name, image_size=224)
+    side = backbone.spec[-1].stride
+    images = torch.randn(2, 3, 5 * side, 3 * side)
+    with torch.no_grad():
+        tokens_BND = backbone.model.forward_features(images)
+        deepest_BDHW = backbone(images)[-1]
+    assert tokens_BND.shape[1] == prefix + 5 * 3
+    for row, column in ((0, 0), (1, 2), (4, 1)):
+        token = tokens_BND[:, prefix + 3 * row + column]
+        torch.testing.assert_close(deepest_BDHW[:, :, row, column], token)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "labels"),
+    [
+        ("resnet101.tv_in1k", "ImageNet-1k", "one class an image"),
+        ("vit_base_patch16_siglip_256.v2_webli", "WebLI", "captions"),
+        ("vit_small_patch16_dinov3.lvd1689m", "LVD-1689M", "none (self-supervised)"),
+        (
+            "vit_base_patch16_clip_224.openai_ft_in12k_in1k",
+            "OpenAI's image-text pairs, then ImageNet-12k, then ImageNet-1k",
+            "captions, then one class an image",
+        ),
+        ("vit_base_patch16_224.dino", "unknown: dino names no data set", ""),
+    ],
+)
+def test_timms_tags_say_what_the_weights_were_trained_on(name, data, labels):
+    config = timm.get_pretrained_cfg(name)
+    found = of_tag(config.tag, config.license)
+    assert (found.data, found.labels, found.licence) == (data, labels, config.license)
+
+
+def test_a_files_header_or_else_its_name_says_what_it_was_trained_on(tmp_path, state):
+    said = {"pretraining": "OpenImages, then COCO", "pretraining_saw": "coco", "licence": "mit"}
+    path = written(tmp_path / "w.safetensors", state, **said)
+    found = timm_backbone(SMALL, weights=str(path)).pretraining
+    assert (found.data, found.saw, found.licence) == ("OpenImages, then COCO", ("coco",), "mit")
+    named = timm_backbone(SMALL, weights=str(written(tmp_path / "m_coco.safetensors", state)))
+    assert (named.pretraining.data, named.pretraining.saw) == ("COCO", ("coco",))
+    mute = timm_backbone(SMALL, weights=str(written(tmp_path / "best.safetensors", state)))
+    assert mute.pretraining.data == "unknown: best names no data set"
+    assert built(SMALL).pretraining.data == "random"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ const HELP = { rank: "1 + the number of significantly better rows", ties: "How m
   loss: "Training loss", cf1: "F1 of the mean precision and recall over labels", of1: "F1 over all pairs of an image and a label",
   gmacs: "1e9 multiply-accumulates per image, backbone and head", params: "Millions of parameters, backbone and head",
   ms: "Milliseconds on the chosen place", seeds: "Number of seeds, and the standard deviation of mAP between them", head: "1e9 multiply-accumulates per image, of the head alone",
-  size: "Pixels of an image's side", epochs: "Epochs of training", variant: "Settings that differ from rows of the same names",
+  start: "What the initial weights of the backbone were trained on", size: "Pixels of an image's side", epochs: "Epochs of training", variant: "Settings that differ from rows of the same names",
   runs: "A page for each run", made: "Date, commit and command" };
 
 // id, heading, value to sort by, contents of a cell, whether it sorts highest first, kind of the cell.
@@ -49,6 +49,7 @@ const COLUMNS = [
   ["of1", "OF1", (r) => r.of1, (r) => [fixed(r.of1, 2)], true, "number"],
   ["seeds", "seeds", (r) => r.seeds, (r) => [seeds(r)], true, "number"],
   ["head", "GMACs of head", (r) => r.head, (r) => [fixed(r.head, 3)], false, "number"],
+  ["start", "weights from", (r) => r.start, (r) => wrapped(r.start ?? "-"), false, "name"],
   ["size", "size", (r) => r.size, (r) => [String(r.size)], false, "number"],
   ["epochs", "epochs", (r) => r.epochs, (r) => [String(r.epochs)], false, "number"],
   ["variant", "variant", (r) => r.variant, (r) => wrapped(r.variant), false, "variant"],
@@ -99,7 +100,7 @@ const constant = (field) => board.rows.length > 0 && board.rows.every((row) => r
 function columns() {
   const others = protocolColumns(), varies = board.rows.some((row) => row.variant);
   const kept = COLUMNS.filter(({ id }) => !(others.length && CANONICAL.includes(id)) && (id !== "variant" || varies)
-    && !(["size", "epochs"].includes(id) && constant(id)));
+    && !(["start", "size", "epochs"].includes(id) && constant(id)));
   const after = kept.findIndex(({ id }) => id === "method") + 1;
   return [...kept.slice(0, after), ...others, ...kept.slice(after)];
 }

@@ -1,4 +1,4 @@
-"""Names and options -> a model and its loss, and the reason if they cannot be made."""
+"""Names and options, or files, -> a model and its loss."""
 
 from __future__ import annotations
 
@@ -6,46 +6,29 @@ import functools
 import hashlib
 import importlib
 import inspect
-import json
-import shlex
-from dataclasses import dataclass, field
 from glob import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from mlbench import registry
-from mlbench.data import transforms
-from mlbench.data.labels import label_context
-from mlbench.engine import optim
-from mlbench.engine.batch_parts import (
-    BATCH_NORM,
-    loss_depends_on_parts,
-    network_depends_on_parts,
-)
 from mlbench.engine.checkpoint import Checkpoint, backbone_weights, head_weights, load
-from mlbench.engine.model import MultiLabelModel, ProbeNetwork, unsupported
+from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256
-from mlbench.metrics.average_precision import count_states, unscorable, write_zeros
 from mlbench.text import count
 from mlbench.types import (
     Backbone,
-    DataError,
     LabelContext,
-    LabelNoise,
     Loss,
     ModelFile,
     Places,
     PluginError,
     RunSpec,
     Settings,
-    Splits,
-    SuiteError,
     WeightsError,
 )
 
@@ -70,10 +53,10 @@ def build(
     weights = settings.weights
     if weights.startswith("sha256:"):
         weights = str(named_file("weights", weights, places.weights))
-    return _assemble(_make_backbone(settings, weights, init), _normalised(settings, init), labels)
+    return _assemble(make_backbone(settings, weights, init), _normalised(settings, init), labels)
 
 
-def _make_backbone(settings: Settings, weights: str, init: Checkpoint | None) -> Backbone:
+def make_backbone(settings: Settings, weights: str, init: Checkpoint | None) -> Backbone:
     """The backbone, with the architecture of a checkpoint's if that is of the same name."""
     same = init is not None and init.info.spec.settings.backbone == settings.backbone
     options = init.info.backbone_options if init and same else {}
@@ -137,7 +120,7 @@ def _label_axes(settings: Settings, labels: LabelContext) -> dict[str, list[int]
     """Name of each tensor of a head -> its axes that run over labels: those that grow with them."""
     width, shapes = labels.embeddings.shape[1], []
     for names in (labels.names, (*labels.names, "")):
-        model, _ = _meta_model(settings, _blank_context(names, width))
+        model, _ = meta_model(settings, _blank_context(names, width))
         shapes.append(
             {name: t.shape for name, t in model.get_submodule("head").state_dict().items()}
         )
@@ -267,7 +250,7 @@ def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelMo
     if weights is not None:
         named_file("weights", settings.weights, weights)
     start = "none" if weights is None else str(weights)
-    backbone = _make_backbone(settings, start, checkpoint)
+    backbone = make_backbone(settings, start, checkpoint)
     model, _ = _assemble(backbone, settings, labels)
     try:
         model.load_state_dict(checkpoint.weights)
@@ -330,184 +313,8 @@ def _share_angles(head: nn.Module, loss: Loss, settings: Settings) -> None:
         classifier.angles = angles
 
 
-# ----------------------------------------------------------------------------------- without memory
-def _meta_model(settings: Settings, labels: LabelContext) -> tuple[MultiLabelModel, Loss]:
+def meta_model(settings: Settings, labels: LabelContext) -> tuple[MultiLabelModel, Loss]:
+    """``build`` without weights or memory; the backbone is shared and must not change."""
     with torch.device("meta"):
         backbone = meta_backbone(settings.backbone, settings.image_size)
         return _assemble(backbone, settings, labels)
-
-
-def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
-    """The reason why a run cannot be made, found before an image is decoded; None if it can.
-
-    Head and loss are made on the ``meta`` device, which takes no memory, only the time of making a
-    head and counting labels. Does not check that weights can be downloaded.
-    """
-    if (reason := unsupported(spec.precision, torch.device(places.device))) is not None:
-        return reason
-    settings = spec.settings
-    file = None
-    if settings.decoder == "nvjpeg" and not places.device.startswith("cuda"):
-        return f"decoder nvjpeg needs a CUDA device, not {places.device}; give --decoder turbo"
-    if settings.decoder == "nvjpeg" and places.image_cache:
-        return "the image cache holds no pixels of nvjpeg; leave out --image-cache or --decoder"
-    try:
-        if settings.weights.startswith("sha256:"):
-            file = named_file("weights", settings.weights, places.weights)
-        labels, _ = make_label_context(spec, splits, places)
-        transforms.train_transform(settings)
-        model, loss = _meta_model(settings, labels)
-        optim.frozen_stages(model, settings)
-        if init := read_init(spec, places):
-            with torch.device("meta"):
-                backbone: Any = _make_backbone(settings, "none", init)
-                backbone_weights(init, backbone, settings)
-        check_labels(splits, loss)
-    except (PluginError, DataError, SuiteError, WeightsError) as error:
-        return str(error)
-    if file is None:
-        return None
-    return _weights_refusal(settings.backbone, str(file), settings.image_size)
-
-
-def count_processes(spec: RunSpec, splits: Splits, places: Places, processes: int) -> RunSpec:
-    """The spec with the number of processes in it, if the results depend on it."""
-    if processes == 1:
-        return spec.model_copy(update={"processes": 1})
-    settings = spec.settings
-    labels, _ = make_label_context(spec, splits, places)
-    try:
-        model, _ = _meta_model(settings, labels)
-        loss = registry.make("loss", settings.loss, (labels,), settings.loss_options)
-        optim.set_training_mode(model, settings)
-    except (PluginError, DataError, SuiteError):
-        return spec  # refused later
-    for module in model.modules():
-        if settings.sync_bn and isinstance(module, BATCH_NORM):
-            module.eval()  # synchronized, so independent of the parts
-    size, device = settings.image_size, torch.device("meta")
-    images = torch.empty(2, 3, size, size, dtype=torch.uint8, device=device)
-    try:
-        if spec.track == "probe":
-            depends = network_depends_on_parts(ProbeNetwork(model), model.features(images))
-        else:
-            depends = network_depends_on_parts(model, images)
-    finally:
-        model.eval()  # the backbone is shared
-    depends = depends or loss_depends_on_parts(loss, torch.from_numpy(splits.train.targets[:4]))
-    return spec.model_copy(update={"processes": processes if depends else 1})
-
-
-@functools.cache
-def _weights_refusal(backbone: str, weights: str, image_size: int) -> str | None:
-    """The reason why a weights file does not fit a backbone; the same for all runs of a suite."""
-    factory = registry.find("backbone", backbone).load()
-    try:
-        with torch.device("meta"):
-            factory(weights=weights, image_size=image_size)
-    except WeightsError as error:
-        return str(error)
-    return None
-
-
-# ------------------------------------------------------------------------------------------- labels
-def check_labels(splits: Splits, loss: Loss) -> None:
-    """Refuse splits that cannot be scored, and labels that would be trained on positives alone.
-
-    Raises:
-        DataError: the test split or the validation part has no label with an AP; or no training
-            image is known to lack some label, though label noise did not hide it and the loss does
-            not use unknown labels.
-    """
-    other = "score other images: change the split, or score part of train with --set holdout=0.2"
-    last = "select no epoch: --set selection=last"
-    scored = (("test split", splits.test, other), ("validation part", splits.validation, last))
-    for name, index, remedy in scored:
-        if index is not None and (reason := unscorable(index.targets, splits.names)):
-            raise DataError(f"the {name} of {splits.identity}: {reason}; or {remedy}")
-    targets = splits.train.targets if splits.before_noise is None else splits.before_noise
-    never_absent = np.flatnonzero(~(targets == 0).any(axis=0)).tolist()
-    if not never_absent or getattr(loss, "uses_unknown", False):
-        return
-    rest = [name for c, name in enumerate(splits.names) if c not in never_absent]
-    leave_out = f"; or leave them out: --set {shlex.quote('labels=' + json.dumps(rest))}"
-    raise DataError(
-        f"the training split of {splits.identity}: no image is known to lack {len(never_absent)} "
-        f"of {count(len(splits.names), 'label')}, which would be predicted everywhere: "
-        f"{count_states(targets, never_absent, splits.names)}. "
-        f"{write_zeros(targets[:, never_absent])}{leave_out if rest else ''}"
-    )
-
-
-def make_label_context(
-    spec: RunSpec, splits: Splits, places: Places
-) -> tuple[LabelContext, tuple[str, ...]]:
-    """The label context of a run, and notes for its record.
-
-    Raises:
-        DataError: the file of word vectors is malformed, or knows none of the labels.
-        WeightsError: it is missing, or is another.
-    """
-    words: Path | Literal["cooccurrence", "random"] = "cooccurrence"
-    if spec.words == "random":
-        words = "random"
-    elif spec.words.startswith("sha256:"):
-        words = named_file("words", spec.words, places.words)
-    labels, notes = label_context(
-        splits.train,
-        splits.names,
-        words,
-        graph=spec.graph,
-        seed=spec.seed,
-        objects=splits.objects,
-    )
-    if spec.label_noise != LabelNoise():
-        known, present = (int((splits.train.targets >= n).sum()) for n in (0, 1))
-        notes += (f"label noise in train: {known:,} labels are known, {present:,} of them present",)
-    return labels, notes
-
-
-def drop_unused_inputs(
-    spec: RunSpec, splits: Splits, places: Places, words: str = "cooccurrence"
-) -> RunSpec:
-    """Replace a label graph or random word vectors that head and loss do not read by the default.
-
-    Runs with equal results are then one run with one id. What counts is which matrices of the
-    label context are read when head and loss are made.
-
-    Args:
-        spec: as requested.
-        splits: the data set, opened.
-        places: where files are.
-        words: identity of the word vectors that replace random ones.
-    """
-    requested = {"graph": spec.graph != "cooccurrence", "words": spec.words == "random"}
-    if not any(requested.values()):
-        return spec
-    try:
-        labels, _ = make_label_context(spec, splits, places)
-        recorded = _RecordingContext(**vars(labels))
-        _meta_model(spec.settings, recorded)
-    except (PluginError, DataError, WeightsError):
-        return spec  # refused later, under the requested name
-    used = {"graph": "cooccurrence" in recorded.read, "words": "embeddings" in recorded.read}
-    default = {"graph": "cooccurrence", "words": words}
-    unused = {n: default[n] for n in requested if requested[n] and not used[n]}
-    return spec.model_copy(update=unused)
-
-
-@dataclass(frozen=True)
-class _RecordingContext(LabelContext):
-    """A label context that records which of its matrices are read."""
-
-    read: set[str] = field(default_factory=set)
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in ("cooccurrence", "embeddings"):
-            object.__getattribute__(self, "read").add(name)
-        return object.__getattribute__(self, name)
-
-    @property
-    def positives(self) -> NDArray[np.float32]:
-        counts_CC: NDArray[np.float32] = object.__getattribute__(self, "cooccurrence")
-        return counts_CC.diagonal()

@@ -20,14 +20,14 @@ from mlbench import registry
 from mlbench.registry import Plugin
 from mlbench.types import RunSpec
 
-NUMBERS = 4
+NUMBERS = 5
 """The core's. ``tests/test_numbers.py`` reminds of raising it."""
 
 _DECLARED = re.compile(r"^NUMBERS\s*(?::\s*int\s*)?=\s*(\d+)", re.MULTILINE)
 
 
 def numbers_of(spec: RunSpec) -> dict[str, int]:
-    """The numbers of the installed code that carries out a run: ``{"core": 4, "head gap": 1}``.
+    """The numbers of the installed code that carries out a run: ``{"core": 5, "head gap": 1}``.
 
     Raises:
         PluginError: a plugin is not installed.

@@ -23,14 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from mlbench import registry
-from mlbench.build import (
-    build,
-    check_labels,
-    feature_identity,
-    make_label_context,
-    read_init,
-    start_from,
-)
+from mlbench.build import build, feature_identity, read_init, start_from
 from mlbench.data import transforms
 from mlbench.data.decode import REMEDY, problems, unusable
 from mlbench.data.loader import ImageSource, Source
@@ -43,6 +36,7 @@ from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.train import Training, TrainingState, check_processes, train
 from mlbench.metrics.bootstrap import remarks, score
 from mlbench.numbers import numbers_of, plugins_of, sources_of
+from mlbench.preflight import check_labels, make_label_context
 from mlbench.types import (
     OLD_AVERAGE,
     DataError,
@@ -58,6 +52,7 @@ from mlbench.types import (
     RunSpec,
     Scores,
     Splits,
+    stream,
 )
 
 log = logging.getLogger(__name__)
@@ -135,7 +130,7 @@ def run(
         begun = init.info.as_pretraining() if init else Pretraining.of(model.backbone)
         current.pretraining = begun
     if world.size > 1:  # dropout must differ between the parts of a batch
-        torch.manual_seed(spec.seed * 10_000 + world.rank)
+        torch.manual_seed(int(stream("dropout", spec.seed, world.rank).integers(2**63)))
     with world.fatal_errors():
         training, test = _prepare(current, splits, model, loss)
         state = training.start(model, *peers)

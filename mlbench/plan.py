@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlbench import registry
-from mlbench.build import count_processes, drop_unused_inputs, identity_of, model_file, refusal
+from mlbench.build import identity_of, model_file
 from mlbench.data.open import as_trained_on, open_splits
 from mlbench.numbers import outdated
+from mlbench.preflight import drop_unused_inputs, refusal
 from mlbench.store import Store
 from mlbench.suite import LABEL_AXES, Suite
 from mlbench.text import flatten, shorten
@@ -163,7 +164,7 @@ def make_plan(suite: Suite, places: Places, weights: str | None = None, processe
     specs, refused = expand(suite, opener, weights)
     words = next((name for name in suite.words if name != "random"), "cooccurrence")
     used = [drop_unused_inputs(spec, splits_of(spec), places, words) for spec in specs]
-    counted = (count_processes(spec, splits_of(spec), places, processes) for spec in used)
+    counted = (spec.model_copy(update={"processes": processes}) for spec in used)
     specs = list({spec.run_id: spec for spec in counted}.values())
     return compare_with_store(specs, refused, splits_of, places, suite.retry_diverged)
 

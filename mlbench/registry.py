@@ -26,7 +26,9 @@ from mlbench.types import MlbenchError, PluginError
 if TYPE_CHECKING:
     from mlbench.types import DatasetCard
 
-Kind = Literal["backbone", "head", "loss", "dataset", "recipe", "command", "format", "runtime"]
+Kind = Literal[
+    "backbone", "head", "loss", "dataset", "recipe", "command", "follow_up", "format", "runtime"
+]
 EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
 KINDS: tuple[Kind, ...] = ("backbone", "head", "loss", "dataset", "recipe")
 """The kinds that are axes of a matrix."""

@@ -114,9 +114,8 @@ def repeat_command(record: RunRecord, file: str = "RUN.yaml") -> str:
         words.append("--words FILE")
     if record.spec.init:
         words.append("--init FILE")
-    processes = record.environment.get("processes", 1)
-    if isinstance(processes, int) and processes > 1:
-        words.append(f"--gpus {processes}")
+    if record.spec.processes > 1:
+        words.append(f"--gpus {record.spec.processes}")
     return " ".join(words)
 
 

@@ -76,7 +76,7 @@ class Suite(Value):
         holdout_fold: which part of this size is scored, from 0.
         graph, words: two more axes: how the label graph is made, and where the label vectors
             come from (``cooccurrence``, ``random`` or a file); a method that uses neither runs once
-            (see ``mlbench.build.drop_unused_inputs``).
+            (see ``mlbench.preflight.drop_unused_inputs``).
         label_noise: training labels that are dropped or flipped on purpose.
         allow_missing: skip images that cannot be used; such runs get separate boards.
         dataset_options: data set -> options of its factory.

@@ -168,7 +168,7 @@ def _without_stale_options(fields: dict[str, Any], over: Mapping[str, Any]) -> d
 def name_defaults(settings: Settings) -> Settings:
     """Name every option of head, loss and augmentation steps, so that run ids cover them."""
     steps = settings.augmentation
-    with suppress(SuiteError):  # reported by ``mlbench.build.refusal``, for this run alone
+    with suppress(SuiteError):  # reported by ``mlbench.preflight.refusal``, for this run alone
         steps = tuple(
             Augmentation(name=step.name, options=made.model_dump(mode="json"))
             for step, made in zip(steps, build_steps(steps), strict=True)

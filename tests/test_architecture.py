@@ -38,18 +38,16 @@ LANES = {
         "suite",
         "data",
         "build",
+        "preflight",
         "store",
         "numbers",
     },
     "contracts": {"types", "registry", "tracks", "contracts"},
     "engine": {"types", "files", "leases", "text", "metrics", "data", "engine"},
     "boards": {"types", "files", "text", "numbers", "metrics", "store", "boards"},
-    "counting": {"types", "registry", "contracts", "data", "engine", "build"},
-    "build": {"types", "files", "text", "registry", "metrics", "data", "engine"},
-    "measuring": {
-        *("types", "text", "registry", "contracts", "data", "engine", "one_run", "store"),
-    },
-    "one_run": {"types", "registry", "numbers", "metrics", "data", "engine", "build"},
+    "build": {"types", "files", "text", "registry", "data", "engine"},
+    "preflight": {"types", "text", "registry", "metrics", "data", "engine", "build"},
+    "one_run": {"types", "registry", "numbers", "metrics", "data", "engine", "build", "preflight"},
     "api": None,
     "trained_model": {"types", "text", "data", "engine"},
     "executors": None,
@@ -60,12 +58,15 @@ LANES = {
 
 
 BUDGETS = {
-    "mlbench": 17_800,
+    "mlbench": 16_400,
     "plugins/mlbench_plugins": 9_800,
-    "plugins/mlbench_tools": 9_900,
+    "plugins/mlbench_tools": 11_340,
     "tests": 23_500,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
+
+SHARED = ("mlbench_tools.scoring.", "mlbench_tools.costs.counting.")
+"""What tools may import of other tools: protocols, and a model's counted costs."""
 
 FEWEST = 60
 """Lines of a core module that a single other one imports; a shorter one belongs into that."""
@@ -191,7 +192,8 @@ def test_tools_see_the_core_but_neither_plugins_nor_each_others_insides(file):
     for name in imports(file):
         assert not name.startswith("mlbench_plugins"), f"a tool imports the plugin {name}"
         if name.startswith("mlbench_tools"):
-            assert f"{name}.".startswith(f"{folder}."), f"{folder} imports {name}"
+            allowed = (f"{folder}.", *SHARED)
+            assert f"{name}.".startswith(allowed), f"{folder} imports {name}"
 
 
 def modules_of_plugins():

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from mlbench import plan, suite
-from mlbench.build import build, meta_backbone, refusal
+from mlbench.build import build, meta_backbone
 from mlbench.contracts.made_up import known_context
+from mlbench.preflight import refusal
 from mlbench.types import (
     Angles,
     DatasetCard,

@@ -41,6 +41,8 @@ def variants(specs: Sequence[RunSpec]) -> list[str]:
 
 def _variant(fields: Mapping[str, Any], different: set[str]) -> str:
     named = {name for name, values in ALWAYS_NAMED.items() if fields.get(name) in values}
+    if fields.get("processes", 1) > 1:
+        named.add("processes")
     return ", ".join(
         f"{name.removeprefix('settings.')}={fields[name]}"
         for name in sorted(named | different - COLUMNS)

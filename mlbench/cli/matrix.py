@@ -12,6 +12,7 @@ import torch
 import typer
 from rich.markup import escape
 
+from mlbench import registry
 from mlbench.boards.variants import variants
 from mlbench.cli import show_boards
 from mlbench.cli.console import (
@@ -29,16 +30,12 @@ from mlbench.engine import distributed
 from mlbench.engine.distributed import World
 from mlbench.engine.model import unsupported
 from mlbench.executors.local import execute
-from mlbench.measuring import Bench, default_runtime, measure_networks
 from mlbench.plan import GivenFiles, Plan, identify_files, make_plan
-from mlbench.store import Store
 from mlbench.suite import COMMAND_LINE, Suite, apply_overrides, make_suite, read_suite
 from mlbench.text import count, shorten
 from mlbench.tracks import merge
-from mlbench.types import MlbenchError, Network, Places, SuiteError
+from mlbench.types import MlbenchError, Places, SuiteError
 
-SECONDS = 1.0
-"""For measuring each model at each batch size; `mlbench measure` takes longer."""
 INTERRUPTED = "interrupted: finished runs are kept; repeat the command to run the rest"
 
 
@@ -190,23 +187,18 @@ def _execute(planned: Plan, context: LaunchContext) -> int:
         for outcome in failed if len(outcomes) > 1 else ():  # a single failure was already reported
             errors.print(outcome_line(outcome), style="red", markup=False)
         if context.measure:
-            _measure_models(planned, places)
+            _follow_up(planned, places)
         _print_board(planned, places)
     return 1 if failed or planned.refused or planned.diverged else 0
 
 
-def _measure_models(planned: Plan, places: Places) -> None:
-    """Measure what is not known of the speed of this matrix's models, in turns."""
-    store, device = Store(places.results), torch.device(places.device)
-    records = [record for spec in planned.specs if (record := store.find(spec.run_id)) is not None]
-    if not records:
-        return
-    precision, command = records[0].spec.precision, shlex.join(["mlbench", *sys.argv[1:]])
-    bench = Bench(device, precision, default_runtime(device), SECONDS, command)
-    networks = [network for r in records if (network := Network.of(r)) is not None]
-    missing = bench.missing(networks, store.read_costs()[0])
-    for name, why in measure_networks(missing, bench, store, errors.print).items():
-        errors.print(f"latency not measured: {name}: {why}", style="red", markup=False)
+def _follow_up(planned: Plan, places: Places) -> None:
+    """Call what plugins add to a matrix; one that fails hides no board."""
+    for plugin in registry.plugins("follow_up"):
+        try:
+            plugin.load()(planned.specs, places)
+        except MlbenchError as error:
+            print_error(error)
 
 
 def _print_board(planned: Plan, places: Places) -> None:

@@ -63,7 +63,6 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
     import torch
 
     from mlbench import run_file
-    from mlbench.build import count_processes
     from mlbench.cli.console import errors
     from mlbench.data.open import open_run
     from mlbench.numbers import outdated
@@ -86,11 +85,10 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
             f"are {splits.identity} (digest {splits.digest}), with other images or labels; name "
             "the folder of the original data with --data DIR"
         )
-    here = count_processes(spec, splits, places, context.world.size)
-    if here != spec:
+    if context.world.size != spec.processes:
         raise SuiteError(
-            f"{file}: the results of this run depend on the number of processes, which was "
-            f"{spec.processes}; repeat it with --gpus {spec.processes}"
+            f"{file}: results depend on the number of processes, which was {spec.processes} and "
+            f"is {context.world.size}; repeat it with --gpus {spec.processes}"
         )
     planned = compare_with_store([spec], [], lambda _: splits, places, retry_diverged)
     if run.run_id and (reason := outdated(run)):

@@ -19,6 +19,7 @@ from mlbench.types import (
     LabelContext,
     ObjectCounts,
     Targets,
+    stream,
     unknown_objects,
 )
 
@@ -141,7 +142,7 @@ def _draw_pairs(count: int, size: int, seed: int) -> tuple[NDArray[np.int64], ND
     i = np.arange(count, dtype=np.int64)
     starts = i * (count - 1) - i * (i - 1) // 2  # the number of the pair (i, i + 1)
     total = count * (count - 1) // 2
-    rng = np.random.default_rng((seed, 0, 0, 2))  # not (seed,), the stream of the first shuffle
+    rng = stream("graph", seed)
     drawn = rng.choice(total, size, replace=False) if size else i[:0]
     first = np.searchsorted(starts[:-1], drawn, side="right") - 1
     return first, drawn - starts[first] + first + 1

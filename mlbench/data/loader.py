@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mlbench.data.decode import decode_on, load, plain_jpeg
+from mlbench.types import stream
 
 if TYPE_CHECKING:
     from mlbench.types import Decoder, Index
@@ -47,9 +48,8 @@ _HOST = torch.device("cpu")
 class ImageSource:
     """Decodes and transforms images: uint8 [B, 3, S, S], channels last in memory.
 
-    The random generator of a sample is seeded with (seed, epoch, position, 1), so neither the
-    number of workers nor that of processes changes a pixel. NumPy fills short seeds up with zeros:
-    without the 1, image 0 would share the stream of the shuffle, (seed, epoch).
+    The random generator of a sample depends on seed, epoch and position, so neither the number of
+    workers nor that of processes changes a pixel.
 
     Args:
         index: names the files.
@@ -101,7 +101,7 @@ class ImageSource:
         return batch[0]
 
     def _chance(self, epoch: int, position: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, epoch, position, 1))
+        return stream("augmentation", self.seed, epoch, position)
 
     def _on_device(self, positions: Positions, epoch: int) -> Tensor:
         """JPEGs are decoded together on the device, other files one by one on the host."""
@@ -149,7 +149,7 @@ def training_order(images: int, batch_size: int, seed: int, epoch: int) -> list[
     """The global batches of an epoch. A last batch that would not be full is left out, so that
     every step weighs the same; the shuffle changes which images that touches.
     """  # noqa: D205
-    order = np.random.default_rng((seed, epoch)).permutation(images)
+    order = stream("shuffle", seed, epoch).permutation(images)
     full = max(images // batch_size, 1)
     return [order[i * batch_size : (i + 1) * batch_size] for i in range(full)]
 

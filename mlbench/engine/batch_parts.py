@@ -1,9 +1,7 @@
-"""A batch in parts, one for each process: batch norms of the whole, and what else depends on parts.
+"""A batch in parts, one for each process: batch norms of the whole, and rows of all processes.
 
 A part sees the same pixels whatever their number, and losses are weighted by the size of a part
-(``mlbench.engine.train``). Batch norms are synchronized here, and rows are gathered for losses that
-need the whole batch. What is left is found by watching a step of training: random numbers, which
-each process draws for itself, and statistics of a part.
+(``mlbench.engine.train``).
 """
 
 from __future__ import annotations
@@ -16,9 +14,6 @@ import torch.distributed as dist
 from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
-
-from mlbench.types import Loss, LossContext, evaluate_loss
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
@@ -167,60 +162,3 @@ def gather_rows(rows: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
     """
     gathered: Tensor = _Gather.apply(rows, sizes, rank)
     return gathered
-
-
-def network_depends_on_parts(network: nn.Module, inputs: Any) -> bool:
-    """True if training the network on parts of a batch may differ from training on all of it.
-
-    That is so if it draws random numbers, or normalizes by statistics of the batch it gets, as a
-    batch norm in training mode does that is not synchronized. A network that cannot run on the
-    ``meta`` device counts as dependent.
-
-    Args:
-        network: on the ``meta`` device, in the mode in which it is trained.
-        inputs: of the network, on that device.
-    """
-    watch = _PartsWatch()
-    try:
-        with watch, torch.no_grad():
-            network(inputs)
-    except Exception:  # of whatever it does that needs numbers
-        return True
-    return watch.found
-
-
-class _PartsWatch(TorchDispatchMode):
-    """Notes whether an operation draws random numbers or takes statistics of a batch."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.found = False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        draws = torch.Tag.nondeterministic_seeded in func.tags
-        # (input, weight, bias, running_mean, running_var, training, ...)
-        norms = func is torch.ops.aten.native_batch_norm.default and args[5]
-        self.found = self.found or draws or bool(norms)
-        return func(*args, **(kwargs or {}))
-
-
-def loss_depends_on_parts(loss: Loss, targets_BC: Tensor) -> bool:
-    """True if the weighted values of two parts do not make the value of the whole batch.
-
-    A loss that says so is computed on the whole batch, and does not depend on its parts.
-
-    Args:
-        loss: on the CPU.
-        targets_BC: of a few images.
-    """
-    if not getattr(loss, "separable", True):
-        return False
-    logits_BC = 3 * torch.arange(targets_BC.numel()).sin().view(targets_BC.shape)
-    count, late = len(targets_BC), LossContext(2, 2)
-    adds_up = getattr(loss, "reduction", "mean") == "sum"
-    parts = torch.zeros(())
-    for part in (slice(0, 1), slice(1, count)):
-        weight = 1.0 if adds_up else len(targets_BC[part]) / count
-        parts = parts + weight * evaluate_loss(loss, logits_BC[part], targets_BC[part], late)
-    whole = evaluate_loss(loss, logits_BC, targets_BC, late)
-    return not torch.allclose(parts, whole, rtol=1e-4)

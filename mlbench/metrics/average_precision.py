@@ -6,7 +6,7 @@ ranking of its class, as VOC leaves out difficult objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,6 @@ ScoreMatrix = NDArray[np.floating[Any]]
 """Score matrix [N, C]: the higher, the more likely; only the ranking within a class counts."""
 
 Floats = NDArray[np.float64]
-
-Average = Callable[[Floats, NDArray[np.intp]], float]
-"""From the positives of a class, lowest score first, to its AP: the precision among the images that
-score at least as high [P], and how many of those are positive [P]."""
 
 
 def average_precision(scores: ScoreMatrix, targets: Targets) -> Floats:
@@ -43,25 +39,8 @@ def average_precision(scores: ScoreMatrix, targets: Targets) -> Floats:
     Raises:
         MeasureError: the shapes differ, a score is not finite, or no class can be scored.
     """
-    return _by_class(scores, targets, _mean)
-
-
-def interpolated_average_precision(scores: ScoreMatrix, targets: Targets) -> Floats:
-    """``average_precision`` under the precision envelope of PASCAL VOC 2010 and later.
-
-    The precision at a recall r becomes the highest precision at any recall >= r, at every point
-    (not at eleven). SSGRL and Query2Label report it; it is never below ``average_precision``.
-    """
-    return _by_class(scores, targets, _under_the_envelope)
-
-
-def eleven_point_average_precision(scores: ScoreMatrix, targets: Targets) -> Floats:
-    """The AP of PASCAL VOC 2007: the mean of the envelope at the recalls 0, 0.1, ..., 1.
-
-    Everingham et al., IJCV 2010, section 4.2. A recall is compared with k/10 in whole numbers, so
-    that 3 of 10 positives reach 0.3 on every machine.
-    """
-    return _by_class(scores, targets, _at_eleven_recalls)
+    found = precisions(scores, targets)
+    return np.array([p.mean() if len(p) else np.nan for p, _ in found])
 
 
 def scored_classes(targets: Targets) -> NDArray[np.bool_]:
@@ -139,33 +118,24 @@ def check(scores: ScoreMatrix, targets: Targets, names: Sequence[str] = ()) -> N
         raise MeasureError(reason)
 
 
-def _mean(precision_P: Floats, _: NDArray[np.intp]) -> float:
-    return float(precision_P.mean())
+def precisions(scores: ScoreMatrix, targets: Targets) -> Iterator[tuple[Floats, NDArray[np.intp]]]:
+    """What the AP of each class is made of.
 
+    Returns:
+        For the positives of a class, lowest score first, the precision among the images that score
+        at least as high [P], and how many of those are positive [P]; empty without an AP.
 
-def _under_the_envelope(precision_P: Floats, _: NDArray[np.intp]) -> float:
-    return float(np.maximum.accumulate(precision_P).mean())
-
-
-def _at_eleven_recalls(precision_P: Floats, hits_P: NDArray[np.intp]) -> float:
-    envelope_P = np.maximum.accumulate(precision_P)
-    needed = -(-np.arange(11) * len(hits_P) // 10)
-    reaching = np.searchsorted(-hits_P, -needed, side="right")  # hits fall along the array
-    return float(envelope_P[reaching - 1].mean())
-
-
-def _by_class(scores: ScoreMatrix, targets: Targets, average: Average) -> Floats:
+    Raises:
+        MeasureError: as ``average_precision``.
+    """
     check(scores, targets)
     columns = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(targets.T), strict=True)
-    return np.array([_one_class(s, t, average) for s, t in columns])
-
-
-def _one_class(scores: ScoreMatrix, targets: Targets, average: Average) -> float:
-    positives = np.sort(scores[targets == 1])
-    known = np.sort(scores if targets.min() >= 0 else scores[targets >= 0])
-    if len(positives) in (0, len(known)):
-        return float("nan")
-    # Both arrays ascend: a score that is not below a positive's ranks at or above it.
-    hits = len(positives) - np.searchsorted(positives, positives)
-    ranked = len(known) - np.searchsorted(known, positives)
-    return average(hits / ranked, hits)
+    for scores_N, targets_N in columns:
+        positives = np.sort(scores_N[targets_N == 1])
+        known = np.sort(scores_N if targets_N.min() >= 0 else scores_N[targets_N >= 0])
+        if len(positives) == len(known):
+            positives = positives[:0]
+        # Both arrays ascend: a score that is not below a positive's ranks at or above it.
+        hits_P = len(positives) - np.searchsorted(positives, positives)
+        ranked_P = len(known) - np.searchsorted(known, positives)
+        yield hits_P / ranked_P, hits_P

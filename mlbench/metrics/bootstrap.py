@@ -19,7 +19,7 @@ from mlbench.metrics.average_precision import (
 )
 from mlbench.metrics.precision_recall import precision_recall_f1
 from mlbench.text import shorten
-from mlbench.types import Scores, Targets
+from mlbench.types import Scores, Targets, stream
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -189,7 +189,7 @@ def _draws(targets: Targets, resamples: int, seed: int) -> Iterator[Tensor]:
     """Blocks [N, R] of how often each image was drawn; the draws do not depend on the blocks."""
     import torch
 
-    rng, n = np.random.default_rng(seed), len(targets)
+    rng, n = stream("bootstrap", seed), len(targets)
     frequent = np.argsort(-(targets == 1).sum(axis=0), kind="stable")  # one of them is soon enough
     states = [(targets[:, c] == 1, targets[:, c] == 0) for c in frequent]
     block = max(1, min(resamples, BLOCK // n))

@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of predicted labels, and thresholds for predicting them."""
+"""Precision, recall and F1 of predicted labels."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ NAMES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
 HALF = 0.0
 """The logit of probability 0.5."""
-
-MSRN_SWEEP = np.arange(-10, 10) / 10
-"""The logits -1.0, -0.9, ..., 0.9 that MSRN's evaluation tries."""
 
 
 def precision_recall_f1(
@@ -110,45 +107,6 @@ def rates(
         "OR": overall_recall,
         "OF1": _harmonic(overall_precision, overall_recall),
     }
-
-
-def best_threshold(scores: ScoreMatrix, targets: Targets) -> float:
-    """The threshold that gives all entries together the highest F1.
-
-    Every distinct score is tried; of equal F1 the highest threshold is taken, so that the fewest
-    labels are predicted.
-
-    Args:
-        scores: of any shape.
-        targets: int8 of the same shape; an unknown entry counts nowhere.
-
-    Returns:
-        One of the scores; ``HALF`` if no entry is positive.
-    """
-    known = targets >= 0
-    found, present = scores[known], targets[known] == 1
-    if not present.any():
-        return HALF
-    order = np.argsort(-found, kind="stable")
-    descending, hits = found[order], np.cumsum(present[order])
-    last = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))
-    f1 = 2 * hits[last] / (last + 1 + hits[-1])
-    return float(descending[last[f1.argmax()]])
-
-
-def msrn_threshold(scores: ScoreMatrix, targets: Targets) -> float:
-    """The logit of ``MSRN_SWEEP`` with the highest CF1 + OF1; of equal sums the lowest.
-
-    Args:
-        scores: [N, C] logits.
-        targets: int8 [N, C] in {1, 0, -1}, with at least one positive.
-    """
-    sums = []
-    for threshold in MSRN_SWEEP:
-        found = rates(predict(scores, targets, float(threshold)), targets)
-        sums.append(found["CF1"] + found["OF1"])
-    # Sums that differ by rounding only are equal.
-    return float(MSRN_SWEEP[np.flatnonzero(np.array(sums) >= max(sums) - 1e-12)[0]])
 
 
 def _highest(scores: ScoreMatrix, k: int) -> NDArray[np.bool_]:

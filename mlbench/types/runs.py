@@ -90,8 +90,8 @@ class RunSpec(Value):
             empty for a run that trains.
         init: ``sha256:...`` of the model file that the run starts from (see ``build.start_from``);
             its backbone takes the place of ``settings.weights``. Empty for none.
-        processes: that train together, if the results depend on their number (dropout draws in
-            each, say); else 1, whatever their number.
+        processes: that train together. Their number changes the last digits of every gradient,
+            and with them, in the end, the scores. 1 in records of before.
     """
 
     method: str
@@ -249,15 +249,6 @@ class Progress(Protocol):
 
 
 # ------------------------------------------------------------------------------------ its results
-class Latency(Value):
-    """Milliseconds per batch, as runs measured them before ``mlbench measure`` (see ``Timing``)."""
-
-    batch_size: PositiveInt
-    median_ms: Amount
-    p95_ms: Amount
-    images_per_second: Amount
-
-
 class Efficiency(Value):
     """The cost of inference. GMACs are 1e9 multiply-accumulates per image (half of FLOPs).
 
@@ -271,7 +262,7 @@ class Efficiency(Value):
     parameters_head: NonNegativeInt
     gmacs_backbone: Amount
     gmacs_head: Amount
-    latency: tuple[Latency, ...] = ()
+    latency: tuple[dict[str, Any], ...] = ()
     peak_memory_mb: Amount
     image_size: PositiveInt
     precision: Precision

@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from mlbench.types.errors import DataError
 from mlbench.types.literals import ObjectCounts, Targets
@@ -188,3 +188,22 @@ def _digest(names: Sequence[str], *splits: tuple[Sequence[str], Targets]) -> str
         state.update(b"\x00" + "\n".join(keys[i] for i in order).encode() + b"\x00")
         state.update(targets[order].tobytes())
     return state.hexdigest()[:16]
+
+
+# ----------------------------------------------------------------------------------- random numbers
+Purpose = Literal[
+    "shuffle", "augmentation", "graph", "drawing", "bootstrap", "folds", "samples", "dropout"
+]
+"""What numbers are drawn for. Its place is part of the seed: append, and never reorder."""
+
+
+def stream(purpose: Purpose, *numbers: int) -> np.random.Generator:
+    """A generator that depends on the purpose and on up to three numbers below 2^32.
+
+    Seeds have a fixed length, because NumPy fills short ones up with zeros: ``(seed, epoch)`` would
+    equal ``(seed, epoch, 0)``.
+    """
+    import numpy as np
+
+    place = get_args(Purpose).index(purpose)
+    return np.random.default_rng((*numbers, *[0] * (3 - len(numbers)), place))

@@ -117,7 +117,7 @@ class Settings(Value):
             freezes all.
         freeze_bn: keep every batch norm of the backbone in evaluation mode.
         sync_bn: batch norms use the statistics of the global batch; False for those of each
-            process's part, whose number is then in the run id.
+            process's part.
         ema_decay: of the exponential moving average that is evaluated; 0 evaluates the weights.
         ema_warmup: after t updates the decay is min(``ema_decay``, (1 + t) / (10 + t)), so that a
             short run forgets its first weights; the tracks other than published set it.

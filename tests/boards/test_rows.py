@@ -82,6 +82,13 @@ def test_ranks_with_ties_at_two_decimals():
     assert [(r.rank, r.method) for r in table.rows] == [(1, "a"), (2, "b"), (2, "c"), (4, "d")]
 
 
+def test_the_number_of_processes_is_named_where_it_is_in_the_id():
+    table = only([made_record(spec={"processes": n}) for n in (1, 2)])
+    assert {row.variant for row in table.rows} == {"processes=1", "processes=2"}
+    assert only([made_record(spec={"processes": 2})]).rows[0].variant == "processes=2"
+    assert only([made_record()]).rows[0].variant == ""
+
+
 def test_other_settings_are_another_row_and_the_variant_says_which():
     settings = [{"optimizer": {"lr": 1e-3}}, {"optimizer": {"lr": 1e-4}, "head_options": {"k": 2}}]
     records = [made_record(settings=s, value=50.0 - i) for i, s in enumerate(settings)]

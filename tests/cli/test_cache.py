@@ -62,7 +62,7 @@ def test_the_cache_is_limited_listed_and_cleared(cli, probe, own):
     assert "pictures of the synthetic data set" in listed
     assert "did you mean features?" in cli("cache", "feature").err
     assert "deleted 2 items" in cli("cache", "features", "--clear").out and not maps(own)
-    assert (own / "synthetic-1").exists()
+    assert (own / "synthetic-2").exists()
     assert cli("cache", "--clear").code == 0 and "0 items" in cli("cache").out
 
 

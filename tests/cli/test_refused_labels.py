@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mlbench.build import check_labels
+from mlbench.preflight import check_labels
 from mlbench.store import Store
 from mlbench.types import DatasetCard, Index, Splits
 from tests.cli.manifests import draw, split

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlbench.metrics.average_precision import average_precision, interpolated_average_precision
+from mlbench.metrics.average_precision import average_precision
 from mlbench.types import MeasureError
+from mlbench_tools.scoring.ranking import interpolated_average_precision
 from tests.metrics.samples import cases, sklearn_ap
 
 

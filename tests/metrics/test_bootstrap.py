@@ -7,12 +7,13 @@ from mlbench.metrics import bootstrap
 from mlbench.metrics.average_precision import average_precision
 from mlbench.metrics.bootstrap import bootstrap_map, score
 from mlbench.metrics.precision_recall import NAMES, precision_recall_f1
+from mlbench.types import stream
 from tests.metrics.samples import cases, sklearn_ap
 
 
 def drawn(targets, resamples, seed):
     """The same draws, image by image; one on which nothing can be scored is drawn again."""
-    rng, n = np.random.default_rng(seed), len(targets)
+    rng, n = stream("bootstrap", seed), len(targets)
     while resamples:
         images = rng.integers(0, n, n)
         if any({0, 1} <= set(column) for column in targets[images].T.tolist()):

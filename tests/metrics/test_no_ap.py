@@ -6,10 +6,10 @@ from hypothesis import given, settings
 
 from mlbench.metrics.average_precision import average_precision
 from mlbench.metrics.bootstrap import bootstrap_average_precision, point_scores, remarks, saturation
-from mlbench.metrics.measures import ProtocolInput
 from mlbench.metrics.paired import influence
-from mlbench.metrics.protocols import measure
 from mlbench_tools.analysis.comparison import paired_bootstrap
+from mlbench_tools.scoring.measures import ProtocolInput
+from mlbench_tools.scoring.protocols import measure
 from tests.metrics.samples import cases
 
 BY_LABEL = ("ap", "ap-interpolated", "ap-11-point", "prf-0.5", "prf-0.8", "groups-by-thirds")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mlbench.files import read_yaml, sha256
-from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, Targets
+from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, Targets, stream
 from mlbench_plugins.datasets import drawing
 
 Matrix = NDArray[np.float64]
@@ -37,7 +37,7 @@ PLACES: Mapping[str, tuple[float, Mapping[str, float]]] = {
 STRAY = 0.02
 """How often each other object is there."""
 
-VERSION = 1
+NUMBERS = 2
 """Changes with any pixel or label, so that no cache and no record mixes two editions."""
 LIMITS = {
     "train_images": (1, 1_000_000),
@@ -92,7 +92,7 @@ class Synthetic(Dataset):
                 )
         self.size, self.seed = size, seed
         self.images: dict[Split, int] = {"train": train_images, "test": test_images}
-        self.folder = cache / f"synthetic-{VERSION}" / f"{train_images}-{test_images}-{size}-{seed}"
+        self.folder = cache / f"synthetic-{NUMBERS}" / f"{train_images}-{test_images}-{size}-{seed}"
         self._checked = False
 
     def index(self, split: Split) -> Index:
@@ -117,8 +117,7 @@ class Synthetic(Dataset):
         return sample(self._rng(split, 0).random(self.images[split]))
 
     def _rng(self, split: Split, part: int) -> np.random.Generator:
-        seed = np.random.SeedSequence([self.seed, _SPLITS[split], part])
-        return np.random.Generator(np.random.PCG64(seed))
+        return stream("drawing", self.seed, _SPLITS[split], part)
 
     def pictures(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """File name and pixels uint8 [S, S, 3] of every picture of both splits."""
@@ -171,7 +170,7 @@ class Synthetic(Dataset):
             for name, pixels_SS3 in self.pictures():
                 Image.fromarray(pixels_SS3).save(aside / name)
                 hashes[name] = sha256(aside / name)
-            (aside / _MANIFEST).write_text(json.dumps({"version": VERSION, "files": hashes}))
+            (aside / _MANIFEST).write_text(json.dumps({"version": NUMBERS, "files": hashes}))
             for name in [*hashes, _MANIFEST]:
                 (aside / name).replace(self.folder / name)
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from mlbench.evidence import VALIDATION
 from mlbench.metrics.average_precision import ScoreMatrix, check
-from mlbench.metrics.measures import ProtocolInput
 from mlbench.numbers import outdated
 from mlbench.store import Store
 from mlbench.text import count
 from mlbench.types import DataError, MeasureError, StoreError, Targets
+from mlbench_tools.scoring.measures import ProtocolInput
 
 FORMATS = (
     "an .npz holds targets [images, labels] with 1 present, 0 absent, -1 unknown, and logits or "

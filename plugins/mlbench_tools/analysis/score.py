@@ -17,9 +17,9 @@ from mlbench.types import MeasureError, SuiteError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mlbench.metrics.measures import Measurement
-    from mlbench.metrics.protocols import Protocol
     from mlbench_tools.analysis.predictions import ScoredFile
+    from mlbench_tools.scoring.measures import Measurement
+    from mlbench_tools.scoring.protocols import Protocol
 
 
 def score(
@@ -51,8 +51,8 @@ def score(
         raise SuiteError("name a file or a run id to score, or give --list to see the protocols")
     from mlbench.metrics.average_precision import check
     from mlbench.metrics.bootstrap import remarks
-    from mlbench.metrics.protocols import find, measure
     from mlbench_tools.analysis.predictions import read
+    from mlbench_tools.scoring.protocols import find, measure
 
     wanted = None if protocol == "all" else [name.strip() for name in protocol.split(",")]
     for name in wanted or ():
@@ -78,7 +78,7 @@ def _as_data(
     scored: ScoredFile, found: Mapping[str, Measurement], undefined: Mapping[str, str]
 ) -> dict[str, Any]:
     """Everything that was measured, ready for JSON."""
-    from mlbench.metrics.protocols import find
+    from mlbench_tools.scoring.protocols import find
 
     images, labels = scored.given.targets.shape
     return {
@@ -163,7 +163,7 @@ def _cell(value: float | str | None) -> str:
 
 
 def _list(as_json: bool) -> None:
-    from mlbench.metrics.protocols import PROTOCOLS, TREATMENTS
+    from mlbench_tools.scoring.protocols import PROTOCOLS, TREATMENTS
 
     protocols = {name: _described(protocol) for name, protocol in PROTOCOLS.items()}
     treatments = {

@@ -16,9 +16,9 @@ from mlbench.text import count
 from mlbench.types import Network, PluginError, Precision, SuiteError, Track
 
 if TYPE_CHECKING:
-    from mlbench.measuring import Bench
     from mlbench.store import Store
     from mlbench.types import ModelCost, Speed
+    from mlbench_tools.costs.measuring import Bench
 
 EXAMPLES = """
 Examples:
@@ -72,8 +72,8 @@ def measure(
     """
     import torch
 
-    from mlbench.measuring import Bench, default_runtime, measure_networks
     from mlbench.store import Store
+    from mlbench_tools.costs.measuring import Bench, default_runtime, measure_networks
 
     where = torch.device(device_name(device))
     chosen = runtime or default_runtime(where)

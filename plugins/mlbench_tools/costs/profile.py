@@ -88,7 +88,7 @@ def method_table() -> str:
 
 
 def _head_cost(recipe: Recipe) -> str:
-    from mlbench.counting import count_head
+    from mlbench_tools.costs.counting import count_head
 
     try:
         cost = count_head(recipe.settings.model_copy(update=GROUND), LABELS)

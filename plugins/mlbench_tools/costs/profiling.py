@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mlbench.counting import count_backbone, count_head
 from mlbench.types import MeasureError, PluginError, Settings, Value
+from mlbench_tools.costs.counting import count_backbone, count_head
 
 
 class PartCost(Value):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from mlbench.types import SuiteError, Targets
+from mlbench.types import SuiteError, Targets, stream
 
 Floats = NDArray[np.float64]
 
@@ -187,7 +187,7 @@ def expect(
         targets_NC: likewise.
         refit: (logits, targets) -> the fit to them.
     """
-    fold_N = np.random.default_rng(0).permutation(len(logits_NC)) % FOLDS
+    fold_N = stream("folds").permutation(len(logits_NC)) % FOLDS
     present_NC = np.zeros(targets_NC.shape, bool)
     for fold in range(FOLDS):
         rest, mine = fold_N != fold, fold_N == fold

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mlbench.data.decode import decode
-from mlbench.types import DataError, Index, Sample
+from mlbench.types import DataError, Index, Sample, stream
 
 SIDE = 224
 """Side of a sample's square, in pixels; its labels are below it."""
@@ -37,7 +37,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 # ----------------------------------------------------------------------------------------- samples
 def draw_samples(index: Index, number: int, seed: int) -> Index:
     """Draw samples at random, in the order of the index; all of them if there are fewer."""
-    return index.take(np.sort(np.random.default_rng(seed).permutation(len(index))[:number]))
+    return index.take(np.sort(stream("samples", seed).permutation(len(index))[:number]))
 
 
 def contact_sheet(samples: Index, names: Sequence[str], rows: int, columns: int) -> Image.Image:

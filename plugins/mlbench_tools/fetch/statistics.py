@@ -10,10 +10,10 @@ from rich.table import Table
 
 from mlbench.data.labels import cooccurrence
 from mlbench.metrics.average_precision import scored_classes
-from mlbench.metrics.measures import GROUPS, by_training_positives
 from mlbench.text import count, shorten
 from mlbench.types import Index, Splits, Value
 from mlbench_tools.fetch.terminal import table
+from mlbench_tools.scoring.measures import GROUPS, by_training_positives
 
 Frequency = Literal["head", "middle", "tail"]
 

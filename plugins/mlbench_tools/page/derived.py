@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from mlbench.evidence import open_arrays
 from mlbench.files import read_checked, write_checked
-from mlbench.metrics.measures import Measurement, ProtocolInput
-from mlbench.metrics.protocols import PROTOCOLS, measure
 from mlbench.store import Store
 from mlbench.types import Predictions, RunRecord, StoreError, Targets, Value
+from mlbench_tools.scoring.measures import Measurement, ProtocolInput
+from mlbench_tools.scoring.protocols import PROTOCOLS, measure
 
 LISTED = 10
 """Images listed at either end of the ranking."""

@@ -13,11 +13,11 @@ from typing import Any
 from mlbench.boards.render import OTHER_CODE, RATIO, REMARKS, UNTUNED, few_images
 from mlbench.boards.render import columns as columns_of
 from mlbench.boards.rows import Row, Table
-from mlbench.metrics.protocols import find
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived
 from mlbench_tools.page.literature import literature_lines
 from mlbench_tools.page.templating import address, render
+from mlbench_tools.scoring.protocols import find
 
 CANONICAL = ("canonical", "ap")
 """Protocols whose numbers a board has anyway."""

@@ -25,12 +25,12 @@ from pydantic import (
 )
 
 from mlbench.boards.rows import Row, Table
-from mlbench.metrics.protocols import find
 from mlbench.text import first_error
 from mlbench.types import MeasureError, Scores, StoreError, Value
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived
 from mlbench_tools.page.templating import NONE, address, number
+from mlbench_tools.scoring.protocols import find
 
 METRICS = tuple(
     name
@@ -83,7 +83,7 @@ class PublishedResult(Value):
         pretraining: what the backbone's weights were trained on.
         extra_data: labelled data beyond that; empty for none.
         labels_kept: of the training labels, in words; empty for all.
-        protocol: the definition of its mAP, a name of ``mlbench.metrics.protocols``.
+        protocol: the definition of its mAP, a name of ``mlbench_tools.scoring.protocols``.
         test_images: how many images were scored.
         gmacs: per image, as the source gives it.
         verified, secondary: source -> metric -> percent.

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from mlbench import run_file
 from mlbench.boards.ranks import NORMAL_95
-from mlbench.metrics.protocols import find
 from mlbench.numbers import outdated
 from mlbench.types import Efficiency, Recipe, RunRecord
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived
 from mlbench_tools.page.templating import Fact, board_address, facts, render
+from mlbench_tools.scoring.protocols import find
 
 
 class LabelLine(NamedTuple):

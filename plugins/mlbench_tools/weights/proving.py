@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mlbench import registry
 from mlbench.contracts.made_up import known_context
-from mlbench.metrics.average_precision import average_precision, interpolated_average_precision
+from mlbench.metrics.average_precision import average_precision
 from mlbench.metrics.precision_recall import precision_recall_f1
 from mlbench.types import (
     Angles,
@@ -23,6 +23,7 @@ from mlbench.types import (
     Targets,
     evaluate_loss,
 )
+from mlbench_tools.scoring.ranking import interpolated_average_precision
 from mlbench_tools.weights.fixtures import Fixture
 from mlbench_tools.weights.proving_models import compute_checkpoint, compute_head
 

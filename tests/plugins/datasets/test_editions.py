@@ -49,7 +49,7 @@ def agrees(name, options, root, cache):
 
 
 def test_synthetic(cache):
-    assert agrees("synthetic", {}, None, cache).identity == "synthetic-1"
+    assert agrees("synthetic", {}, None, cache).identity == "synthetic-2"
 
 
 @pytest.mark.parametrize(

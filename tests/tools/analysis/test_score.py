@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlbench.metrics.protocols import PROTOCOLS, evaluate
 from mlbench.store import Store
 from mlbench_tools.analysis.predictions import read
+from mlbench_tools.scoring.protocols import PROTOCOLS, evaluate
 from tests.store.made import made_predictions, made_record
 
 RESULTS = Path(__file__).parents[3] / "results"

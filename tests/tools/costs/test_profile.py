@@ -10,10 +10,10 @@ import torch
 from mlbench import registry
 from mlbench.build import build
 from mlbench.contracts.made_up import made_up_context
-from mlbench.counting import count_head
 from mlbench.engine.cost import measure
 from mlbench.store import Store
 from mlbench.types import Places, Settings
+from mlbench_tools.costs.counting import count_head
 from mlbench_tools.costs.profiling import profile
 
 SMALL = ("--backbones", "timm:test_resnet", "--image-size", "64")

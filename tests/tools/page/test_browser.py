@@ -11,8 +11,8 @@ import pytest
 from mlbench.boards.markup import escaped, one_line, spreadsheet
 from mlbench.boards.render import csv as board_csv
 from mlbench.boards.rows import tables
-from mlbench.metrics.protocols import evaluate
 from mlbench.store import Store
+from mlbench_tools.scoring.protocols import evaluate
 from tests.store.made import made_cost
 
 ROOT = Path(__file__).parents[3]

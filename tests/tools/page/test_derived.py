@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlbench.metrics.average_precision import average_precision
-from mlbench.metrics.measures import ProtocolInput
-from mlbench.metrics.protocols import find
 from mlbench.store import Store
 from mlbench.types import Predictions
 from mlbench_tools.page.derived import calibration_bins, derive, image_average_precision
 from mlbench_tools.page.subpages import label_interval, label_lines
+from mlbench_tools.scoring.measures import ProtocolInput
+from mlbench_tools.scoring.protocols import find
 from tests.store.made import made_predictions, made_record
 
 

@@ -11,12 +11,12 @@ from urllib.parse import unquote
 import pytest
 
 from mlbench.boards.rows import tables
-from mlbench.metrics.protocols import evaluate
 from mlbench.run_file import from_record, from_yaml
 from mlbench.store import Store
 from mlbench.types import Recipe, Reported, Settings
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.site import write_site
+from mlbench_tools.scoring.protocols import evaluate
 from tests.store.made import made_cost, made_efficiency, made_epoch, made_predictions, made_record
 
 EVIL = "<script>alert(1)</script>"

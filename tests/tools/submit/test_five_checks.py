@@ -51,12 +51,13 @@ def findings(report):
     return [(one.check, f"{one.text} {one.expected} {one.found}") for one in report.of("finding")]
 
 
-def one_of_each_method():
-    records = {(record.identity, record.spec.method): record for record in STORE.records()}
+def some_of_each_edition():
+    """The last of each edition, and of a method that counted more before."""
+    records = {(r.identity, r.spec.method == "ssgrl"): r for r in STORE.records()}
     return records.values()
 
 
-@pytest.mark.parametrize("record", one_of_each_method(), ids=lambda r: f"{r.identity}-{r.run_id}")
+@pytest.mark.parametrize("record", some_of_each_edition(), ids=lambda r: f"{r.identity}-{r.run_id}")
 def test_committed_records_are_clean_but_for_their_age(record, tmp_path):
     report = verified(tmp_path, pack_file.make(record, STORE.predictions(record)))
     assert warnings(report).startswith("made by other code than is installed"), report

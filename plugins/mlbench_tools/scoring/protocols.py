@@ -17,18 +17,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from mlbench.metrics import measures
-from mlbench.metrics.average_precision import (
-    ScoreMatrix,
-    average_precision,
-    check,
-    eleven_point_average_precision,
-    interpolated_average_precision,
-)
-from mlbench.metrics.measures import Measurement, ProtocolInput
+from mlbench.metrics.average_precision import ScoreMatrix, average_precision, check
 from mlbench.metrics.precision_recall import HALF
 from mlbench.text import unknown
 from mlbench.types import MeasureError, Targets
+from mlbench_tools.scoring import measures, ranking
+from mlbench_tools.scoring.measures import Measurement, ProtocolInput
 
 Kind = Literal["difficult", "absent"]
 KINDS: tuple[Kind, ...] = ("difficult", "absent")
@@ -95,8 +89,8 @@ def _settle(value: int, given: ProtocolInput) -> ProtocolInput:
 _MEASURES: Mapping[str, Callable[[ProtocolInput], Measurement]] = {
     "canonical": measures.canonical,
     "ap": partial(measures.mean_ap, average_precision),
-    "ap-interpolated": partial(measures.mean_ap, interpolated_average_precision),
-    "ap-11-point": partial(measures.mean_ap, eleven_point_average_precision),
+    "ap-interpolated": partial(measures.mean_ap, ranking.interpolated_average_precision),
+    "ap-11-point": partial(measures.mean_ap, ranking.eleven_point_average_precision),
     "prf-0.5": partial(measures.prf, threshold=HALF),
     "prf-0.8": partial(measures.prf, threshold=ASL_THRESHOLD),
     "prf-0.75": partial(measures.prf, threshold=ML_DECODER_THRESHOLD),

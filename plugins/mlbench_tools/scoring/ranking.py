@@ -1,4 +1,4 @@
-"""Scores as rankings and as probabilities: AUC, label ranking, usual partners, calibration.
+"""Scores as rankings and as probabilities: other APs, AUC, label ranking, partners, calibration.
 
 An unknown entry counts nowhere. NaN marks what is not defined and never leaves this package.
 """
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision
+from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision, precisions
 from mlbench.types import Targets
 
 BLOCK = 1 << 22
@@ -18,6 +18,33 @@ BLOCK = 1 << 22
 
 BINS = 15
 """Bins of equal width over [0, 1], as in Guo et al., ICML 2017."""
+
+
+def interpolated_average_precision(scores: ScoreMatrix, targets: Targets) -> Floats:
+    """AP [C] under the precision envelope of PASCAL VOC 2010 and later; NaN where there is none.
+
+    The precision at a recall r becomes the highest precision at any recall >= r, at every point
+    (not at eleven). SSGRL and Query2Label report it; it is never below ``average_precision``.
+    """
+    found = precisions(scores, targets)
+    return np.array([np.maximum.accumulate(p).mean() if len(p) else np.nan for p, _ in found])
+
+
+def eleven_point_average_precision(scores: ScoreMatrix, targets: Targets) -> Floats:
+    """The AP [C] of PASCAL VOC 2007: the mean of the envelope at the recalls 0, 0.1, ..., 1.
+
+    Everingham et al., IJCV 2010, section 4.2. A recall is compared with k/10 in whole numbers, so
+    that 3 of 10 positives reach 0.3 on every machine.
+    """
+    found = precisions(scores, targets)
+    return np.array([_at_eleven_recalls(*one) if len(one[0]) else np.nan for one in found])
+
+
+def _at_eleven_recalls(precision_P: Floats, hits_P: NDArray[np.intp]) -> float:
+    envelope_P = np.maximum.accumulate(precision_P)
+    needed = -(-np.arange(11) * len(hits_P) // 10)
+    reaching = np.searchsorted(-hits_P, -needed, side="right")  # hits fall along the array
+    return float(envelope_P[reaching - 1].mean())
 
 
 def auc(scores: NDArray[np.floating[Any]], targets: Targets) -> float:

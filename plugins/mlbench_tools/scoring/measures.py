@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.metrics import ranking
 from mlbench.metrics.average_precision import (
     Floats,
     ScoreMatrix,
@@ -18,14 +17,18 @@ from mlbench.metrics.average_precision import (
     scored_classes,
 )
 from mlbench.metrics.bootstrap import point_scores
-from mlbench.metrics.precision_recall import HALF, best_threshold, msrn_threshold, predict, rates
+from mlbench.metrics.precision_recall import HALF, predict, rates
 from mlbench.types import MeasureError, Predictions, RunRecord, Targets
+from mlbench_tools.scoring import ranking
 
 HEAD, TAIL = 100, 20
 """More than 100 training positives make a label head, fewer than 20 tail: the convention of VOC-LT
 and COCO-LT (Wu et al., ECCV 2020)."""
 
 GROUPS = ("head", "middle", "tail")
+
+MSRN_SWEEP = np.arange(-10, 10) / 10
+"""The logits -1.0, -0.9, ..., 0.9 that MSRN's evaluation tries."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,45 @@ def _validation(given: ProtocolInput) -> tuple[ScoreMatrix, Targets]:
             "the same order"
         )
     return given.validation
+
+
+def best_threshold(scores: ScoreMatrix, targets: Targets) -> float:
+    """The threshold that gives all entries together the highest F1.
+
+    Every distinct score is tried; of equal F1 the highest threshold is taken, so that the fewest
+    labels are predicted.
+
+    Args:
+        scores: of any shape.
+        targets: int8 of the same shape; an unknown entry counts nowhere.
+
+    Returns:
+        One of the scores; ``HALF`` if no entry is positive.
+    """
+    known = targets >= 0
+    found, present = scores[known], targets[known] == 1
+    if not present.any():
+        return HALF
+    order = np.argsort(-found, kind="stable")
+    descending, hits = found[order], np.cumsum(present[order])
+    last = np.flatnonzero(np.append(descending[1:] != descending[:-1], True))
+    f1 = 2 * hits[last] / (last + 1 + hits[-1])
+    return float(descending[last[f1.argmax()]])
+
+
+def msrn_threshold(scores: ScoreMatrix, targets: Targets) -> float:
+    """The logit of ``MSRN_SWEEP`` with the highest CF1 + OF1; of equal sums the lowest.
+
+    Args:
+        scores: [N, C] logits.
+        targets: int8 [N, C] in {1, 0, -1}, with at least one positive.
+    """
+    sums = []
+    for threshold in MSRN_SWEEP:
+        found = rates(predict(scores, targets, float(threshold)), targets)
+        sums.append(found["CF1"] + found["OF1"])
+    # Sums that differ by rounding only are equal.
+    return float(MSRN_SWEEP[np.flatnonzero(np.array(sums) >= max(sums) - 1e-12)[0]])
 
 
 # ---------------------------------------------------------------------- rankings, images, entries

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics
 
-from mlbench.metrics.measures import ProtocolInput
 from mlbench.metrics.precision_recall import precision_recall_f1
-from mlbench.metrics.protocols import (
+from mlbench.store import Store
+from mlbench.types import MeasureError, Predictions
+from mlbench_tools.scoring.measures import ProtocolInput
+from mlbench_tools.scoring.protocols import (
     KINDS,
     PROTOCOLS,
     TREATMENTS,
@@ -26,8 +28,6 @@ from mlbench.metrics.protocols import (
     measure,
     names_for,
 )
-from mlbench.store import Store
-from mlbench.types import MeasureError, Predictions
 from tests.metrics import plain
 from tests.metrics.samples import cases
 from tests.store.made import made_record

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlbench.engine.timing import (
+from mlbench_tools.costs.timing import (
     ROUNDS,
     TimedPair,
     best_batch,

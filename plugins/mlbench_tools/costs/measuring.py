@@ -1,9 +1,14 @@
-"""Measure how fast models are, in turns and with random weights, and keep it in a store."""
+"""Measure how fast models are, in turns and with random weights, and keep it in a store.
+
+``mlbench run`` calls ``measure_matrix`` after its runs.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from mlbench import registry
+from mlbench.cli.console import errors
 from mlbench.data.labels import uniform_context
 from mlbench.engine.cost import device_name
 from mlbench.engine.model import MultiLabelModel, autocast
-from mlbench.engine.timing import Call, Runtime, TimedPair, best_batch, one_thread, time_pairs
 from mlbench.one_run import commit
 from mlbench.store import Store
 from mlbench.text import count
@@ -25,11 +30,16 @@ from mlbench.types import (
     MeasureError,
     ModelCost,
     Network,
+    Places,
     Precision,
+    RunSpec,
     Timing,
 )
+from mlbench_tools.costs.timing import Call, Runtime, TimedPair, best_batch, one_thread, time_pairs
 
 BATCH_SIZES = (1, 16)
+MATRIX_SECONDS = 1.0
+"""For each model and batch size after a matrix; `mlbench measure` takes longer."""
 LARGEST = 256
 """Largest batch size that is tried for the throughput."""
 
@@ -70,6 +80,20 @@ class Bench:
 def default_runtime(device: torch.device) -> str:
     """CUDA graphs where there are any: eager mode on a GPU measures Python."""
     return "cuda-graph" if device.type == "cuda" else "eager"
+
+
+def measure_matrix(specs: Sequence[RunSpec], places: Places) -> None:
+    """Measure what is not known of the speed of a matrix's models, in turns."""
+    store, device = Store(places.results), torch.device(places.device)
+    records = [record for spec in specs if (record := store.find(spec.run_id)) is not None]
+    if not records:
+        return
+    precision, command = records[0].spec.precision, shlex.join(["mlbench", *sys.argv[1:]])
+    bench = Bench(device, precision, default_runtime(device), MATRIX_SECONDS, command)
+    networks = [network for r in records if (network := Network.of(r)) is not None]
+    missing = bench.missing(networks, store.read_costs()[0])
+    for name, why in measure_networks(missing, bench, store, errors.print).items():
+        errors.print(f"latency not measured: {name}: {why}", style="red", markup=False)
 
 
 class BareBackbone(nn.Module):

@@ -1,0 +1,183 @@
+"""What can be said of a run before it starts: its label context, and why it cannot be made."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mlbench import registry
+from mlbench.build import make_backbone, meta_model, named_file, read_init
+from mlbench.data import transforms
+from mlbench.data.labels import label_context
+from mlbench.engine import optim
+from mlbench.engine.checkpoint import backbone_weights
+from mlbench.engine.model import unsupported
+from mlbench.metrics.average_precision import count_states, unscorable, write_zeros
+from mlbench.text import count
+from mlbench.types import (
+    DataError,
+    LabelContext,
+    LabelNoise,
+    Loss,
+    Places,
+    PluginError,
+    RunSpec,
+    Splits,
+    SuiteError,
+    WeightsError,
+)
+
+
+def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
+    """The reason why a run cannot be made, found before an image is decoded; None if it can.
+
+    Head and loss are made on the ``meta`` device, which takes no memory, only the time of making a
+    head and counting labels. Does not check that weights can be downloaded.
+    """
+    if (reason := unsupported(spec.precision, torch.device(places.device))) is not None:
+        return reason
+    settings = spec.settings
+    file = None
+    if settings.decoder == "nvjpeg" and not places.device.startswith("cuda"):
+        return f"decoder nvjpeg needs a CUDA device, not {places.device}; give --decoder turbo"
+    if settings.decoder == "nvjpeg" and places.image_cache:
+        return "the image cache holds no pixels of nvjpeg; leave out --image-cache or --decoder"
+    try:
+        if settings.weights.startswith("sha256:"):
+            file = named_file("weights", settings.weights, places.weights)
+        labels, _ = make_label_context(spec, splits, places)
+        transforms.train_transform(settings)
+        model, loss = meta_model(settings, labels)
+        optim.frozen_stages(model, settings)
+        if init := read_init(spec, places):
+            with torch.device("meta"):
+                backbone: Any = make_backbone(settings, "none", init)
+                backbone_weights(init, backbone, settings)
+        check_labels(splits, loss)
+    except (PluginError, DataError, SuiteError, WeightsError) as error:
+        return str(error)
+    if file is None:
+        return None
+    return _weights_refusal(settings.backbone, str(file), settings.image_size)
+
+
+@functools.cache
+def _weights_refusal(backbone: str, weights: str, image_size: int) -> str | None:
+    """The reason why a weights file does not fit a backbone; the same for all runs of a suite."""
+    factory = registry.find("backbone", backbone).load()
+    try:
+        with torch.device("meta"):
+            factory(weights=weights, image_size=image_size)
+    except WeightsError as error:
+        return str(error)
+    return None
+
+
+def check_labels(splits: Splits, loss: Loss) -> None:
+    """Refuse splits that cannot be scored, and labels that would be trained on positives alone.
+
+    Raises:
+        DataError: the test split or the validation part has no label with an AP; or no training
+            image is known to lack some label, though label noise did not hide it and the loss does
+            not use unknown labels.
+    """
+    other = "score other images: change the split, or score part of train with --set holdout=0.2"
+    last = "select no epoch: --set selection=last"
+    scored = (("test split", splits.test, other), ("validation part", splits.validation, last))
+    for name, index, remedy in scored:
+        if index is not None and (reason := unscorable(index.targets, splits.names)):
+            raise DataError(f"the {name} of {splits.identity}: {reason}; or {remedy}")
+    targets = splits.train.targets if splits.before_noise is None else splits.before_noise
+    never_absent = np.flatnonzero(~(targets == 0).any(axis=0)).tolist()
+    if not never_absent or getattr(loss, "uses_unknown", False):
+        return
+    rest = [name for c, name in enumerate(splits.names) if c not in never_absent]
+    leave_out = f"; or leave them out: --set {shlex.quote('labels=' + json.dumps(rest))}"
+    raise DataError(
+        f"the training split of {splits.identity}: no image is known to lack {len(never_absent)} "
+        f"of {count(len(splits.names), 'label')}, which would be predicted everywhere: "
+        f"{count_states(targets, never_absent, splits.names)}. "
+        f"{write_zeros(targets[:, never_absent])}{leave_out if rest else ''}"
+    )
+
+
+def make_label_context(
+    spec: RunSpec, splits: Splits, places: Places
+) -> tuple[LabelContext, tuple[str, ...]]:
+    """The label context of a run, and notes for its record.
+
+    Raises:
+        DataError: the file of word vectors is malformed, or knows none of the labels.
+        WeightsError: it is missing, or is another.
+    """
+    words: Path | Literal["cooccurrence", "random"] = "cooccurrence"
+    if spec.words == "random":
+        words = "random"
+    elif spec.words.startswith("sha256:"):
+        words = named_file("words", spec.words, places.words)
+    labels, notes = label_context(
+        splits.train,
+        splits.names,
+        words,
+        graph=spec.graph,
+        seed=spec.seed,
+        objects=splits.objects,
+    )
+    if spec.label_noise != LabelNoise():
+        known, present = (int((splits.train.targets >= n).sum()) for n in (0, 1))
+        notes += (f"label noise in train: {known:,} labels are known, {present:,} of them present",)
+    return labels, notes
+
+
+def drop_unused_inputs(
+    spec: RunSpec, splits: Splits, places: Places, words: str = "cooccurrence"
+) -> RunSpec:
+    """Replace a label graph or random word vectors that head and loss do not read by the default.
+
+    Runs with equal results are then one run with one id. What counts is which matrices of the
+    label context are read when head and loss are made.
+
+    Args:
+        spec: as requested.
+        splits: the data set, opened.
+        places: where files are.
+        words: identity of the word vectors that replace random ones.
+    """
+    requested = {"graph": spec.graph != "cooccurrence", "words": spec.words == "random"}
+    if not any(requested.values()):
+        return spec
+    try:
+        labels, _ = make_label_context(spec, splits, places)
+        recorded = _RecordingContext(**vars(labels))
+        meta_model(spec.settings, recorded)
+    except (PluginError, DataError, WeightsError):
+        return spec  # refused later, under the requested name
+    used = {"graph": "cooccurrence" in recorded.read, "words": "embeddings" in recorded.read}
+    default = {"graph": "cooccurrence", "words": words}
+    unused = {n: default[n] for n in requested if requested[n] and not used[n]}
+    return spec.model_copy(update=unused)
+
+
+@dataclass(frozen=True)
+class _RecordingContext(LabelContext):
+    """A label context that records which of its matrices are read."""
+
+    read: set[str] = field(default_factory=set)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("cooccurrence", "embeddings"):
+            object.__getattribute__(self, "read").add(name)
+        return object.__getattribute__(self, name)
+
+    @property
+    def positives(self) -> NDArray[np.float32]:
+        counts_CC: NDArray[np.float32] = object.__getattribute__(self, "cooccurrence")
+        return counts_CC.diagonal()

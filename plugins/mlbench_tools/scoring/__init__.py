@@ -1,0 +1,1 @@
+"""Protocols: named ways to score predictions; other tools may import them."""

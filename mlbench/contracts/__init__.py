@@ -56,7 +56,7 @@ def cites_its_paper(recipe: Any) -> None:
 def names_plugins_that_exist(recipe: Any) -> None:
     """Backbone, head and loss are registered, and take the options that they are given."""
     for settings in _all_settings(recipe):
-        registry.find("backbone", settings.backbone).load()
+        registry.find("backbone", settings.backbone)
         registry.assert_known_options("head", settings.head, settings.head_options)
         registry.assert_known_options("loss", settings.loss, settings.loss_options)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -121,12 +120,18 @@ def synchronize(model: nn.Module, device: torch.device) -> None:
     for module in model.modules():
         if not isinstance(module, BATCH_NORM):
             continue
-        fused = isinstance(module, (BatchNormAct2d, SyncBatchNormAct))
         if device.type == "cuda":
-            module.__class__ = SyncBatchNormAct if fused else nn.SyncBatchNorm
+            module.__class__ = _sync_class(module)
             module.process_group = None  # type: ignore[assignment]
         else:
             module.__class__ = CpuSyncBatchNorm
+
+
+def _sync_class(module: nn.Module) -> type[Any]:
+    from timm.layers import BatchNormAct2d, SyncBatchNormAct  # takes seconds to import
+
+    fused = isinstance(module, (BatchNormAct2d, SyncBatchNormAct))
+    return SyncBatchNormAct if fused else nn.SyncBatchNorm
 
 
 class _Gather(torch.autograd.Function):

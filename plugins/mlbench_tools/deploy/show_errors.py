@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 EXAMPLES = """
 Examples:
 
-  mlbench errors cc19c684 --out errors --data ~/data
+  mlbench errors cc19c684 --data ~/data
 
-  mlbench run --plugins gap --datasets manifest:errors/corrections.csv
+  mlbench errors cc19c684 --out errors && mlbench run --datasets manifest:errors/corrections.csv
 """
 
 SIDE = 160
@@ -36,7 +37,13 @@ SEPARATOR = ";"
 
 def errors(
     run: Annotated[str, typer.Argument(help="The id of a run, or its beginning.")],
-    out: Annotated[Path, typer.Option(help="Folder to write index.html and corrections.csv to.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write index.html and corrections.csv to. Default: errors/ in the run's "
+            "folder, where `mlbench page` finds the pictures."
+        ),
+    ] = None,
     data: Data = None,
     results: Results = Path("results"),
     most: Annotated[int, typer.Option(min=1, help="Pictures of each kind for a label.")] = 8,
@@ -61,12 +68,15 @@ def errors(
     )
     splits = open_run(record.spec, places)
     test = _in_order(splits, predictions, record)
-    found = suspects(predictions, _calibration(store.run_folder(record.run_id)), most)
+    folder = store.run_folder(record.run_id)
+    found = suspects(predictions, _calibration(folder), most)
+    out = out or folder / "errors"
     try:
         out.mkdir(parents=True, exist_ok=True)
         shown = {one.image for mine in found for one in mine}
         thumbnails = {i: _thumbnail(test.files[i], out, i) for i in sorted(shown)}
-        _write_page(out / "index.html", record, predictions, test, found, thumbnails)
+        labels = _labels(record, predictions, test, found, thumbnails)
+        _write_page(out, record, labels)
         wrong = [one for mine in found for one in mine if one.label_error]
         _write_corrections(out / "corrections.csv", splits, test, wrong)
     except OSError as error:
@@ -125,20 +135,18 @@ def _thumbnail(file: Path, out: Path, image: int) -> str:
     return f"thumbnails/{image}.jpg"
 
 
-def _write_page(
-    file: Path,
+def _labels(
     record: RunRecord,
     predictions: Predictions,
     test: Index,
     found: Sequence[Sequence[Suspect]],
     thumbnails: Mapping[int, str],
-) -> None:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
+) -> list[dict[str, Any]]:
+    """What is shown of each label, the lowest average precision first."""
     from mlbench_tools.deploy.mistakes import confusions, curve
 
     names, targets = record.label_names, predictions.targets
-    labels = []
+    labels: list[dict[str, Any]] = []
     for c, confused in enumerate(confusions(predictions, names)):
         precision = record.average_precision[c] if record.average_precision else None
         labels.append(
@@ -151,15 +159,23 @@ def _write_page(
                 "groups": _groups(found[c], names, test, thumbnails),
             }
         )
-    labels.sort(key=lambda one: (one["ap"] is None, one["ap"]))
+    return sorted(labels, key=lambda one: (one["ap"] is None, one["ap"]))
+
+
+def _write_page(out: Path, record: RunRecord, labels: Sequence[Mapping[str, Any]]) -> None:
+    """Write index.html, and errors.json, of which `mlbench page` makes a part of the run's page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("mlbench_tools.deploy"), autoescape=True, undefined=StrictUndefined
     )
-    text = environment.get_template("errors.html").render(
+    page = environment.get_template("errors.html").render(
         title=record.spec.title, run=record.run_id, data=record.identity, labels=labels
     )
-    with atomic_write(file) as part:
-        part.write_text(text, encoding="utf-8")
+    plain = json.dumps({"started": record.started, "labels": labels}, ensure_ascii=False)
+    for name, text in (("index.html", page), ("errors.json", plain)):
+        with atomic_write(out / name) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def _groups(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+from base64 import b64encode
 from collections.abc import Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlbench import run_file
 from mlbench.boards.ranks import NORMAL_95
 from mlbench.numbers import outdated
-from mlbench.types import Efficiency, Recipe, RunRecord
+from mlbench.types import Efficiency, Recipe, RunRecord, StoreError
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived
 from mlbench_tools.page.templating import Fact, board_address, facts, render
@@ -36,7 +39,13 @@ class LabelLine(NamedTuple):
 
 # ---------------------------------------------------------------------------------- page of a run
 def run_page(
-    site: Site, run_id: str, board: str, seeds: Sequence[str], derived: Derived | None, problem: str
+    site: Site,
+    run_id: str,
+    board: str,
+    seeds: Sequence[str],
+    derived: Derived | None,
+    problem: str,
+    mistakes: Sequence[Any] = (),
 ) -> str:
     """The text of a run's page.
 
@@ -47,6 +56,7 @@ def run_page(
         seeds: run ids of the same configuration with other seeds.
         derived: what its predictions say.
         problem: why they cannot be read, if ``derived`` is None.
+        mistakes: of each label, as ``read_mistakes`` gives them.
     """
     record = site.records[run_id]
     method = site.recipes.get(record.spec.method)
@@ -70,12 +80,39 @@ def run_page(
         recipe=None if record.spec.checkpoint else run_file.to_yaml(record),
         derived=derived,
         problem=problem,
+        mistakes=mistakes,
         protocols=[(find(name), values) for name, values in derived.protocols.items()]
         if derived
         else [],
         bibtex=method.bibtex.strip() if method else "",
         **_settings(record),
     )
+
+
+def read_mistakes(folder: Path, record: RunRecord) -> list[dict[str, Any]]:
+    """What ``mlbench errors`` left in the folder of a run, with thumbnails as addresses of data.
+
+    Returns:
+        Name, AP, curve, confusions and pictures of each label; nothing if there is nothing of this
+        record.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    file = folder / "errors" / "errors.json"
+    if not file.is_file():
+        return []
+    try:
+        found = json.loads(file.read_bytes())
+        labels: list[dict[str, Any]] = found["labels"] if found["started"] == record.started else []
+        for one in (one for label in labels for group in label["groups"].values() for one in group):
+            thumbnail = file.parent / "thumbnails" / Path(one["file"]).name
+            content = thumbnail.read_bytes() if one["file"] else b""
+            one["file"] = f"data:image/jpeg;base64,{b64encode(content).decode()}" if content else ""
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        remedy = f"write it again by `mlbench errors {record.run_id}`, or delete its folder"
+        raise StoreError(f"{file} cannot be read ({error}); {remedy}") from error
+    return labels
 
 
 def label_lines(record: RunRecord, tested: Sequence[int]) -> list[LabelLine]:

@@ -1,7 +1,7 @@
 """Templates, style and scripts -> the text of a page.
 
 The template engine escapes everything that a page shows. The page's content security policy allows
-the one style and the one script of this package, and no request.
+the one style and the one script of this package, pictures within the page, and no request.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def render(template: str, **values: Any) -> str:
     style, script = _asset("page.css"), "\n".join(_asset(name) for name in scripts)
     policy = (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
     return (
         _environment()

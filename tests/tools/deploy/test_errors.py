@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -83,6 +84,20 @@ def test_the_table_is_a_data_set_with_the_same_labels(cli, trained, cache, tmp_p
     with (out / "corrections.csv").open(encoding="utf-8", newline="") as stream:
         doubtful = [bool(row["add"] or row["remove"]) for row in csv.DictReader(stream)]
     assert doubtful == sorted(doubtful, reverse=True)
+
+
+def test_the_page_of_the_run_shows_the_same_pictures(cli, trained, tmp_path):
+    results = shutil.copytree(trained.parent.parent, tmp_path / "results")
+    assert cli("errors", trained.name[:8], "--results", results).code == 0
+    folder = results / "runs" / trained.name / "errors"
+    pictures = (folder / "index.html").read_text(encoding="utf-8").count("<img ")
+    build = ("page", tmp_path / "site", "--results", results)
+    assert cli(*build).code == 0
+    page = (tmp_path / "site" / "run" / f"{trained.name}.html").read_text(encoding="utf-8")
+    assert page.count('<img src="data:image/jpeg;base64,/9j/') == pictures > 0
+    (folder / "errors.json").write_text('{"started": ')
+    failed = cli(*build)
+    assert failed.code == 2 and f"write it again by `mlbench errors {trained.name}`" in failed.err
 
 
 def test_other_data_are_refused(cli, trained, tmp_path):

@@ -252,6 +252,13 @@ def test_a_runs_page_repeats_this_run_alone(build):
     assert given["command"] == "mlbench evaluate <ours>" and "recipe" not in given
 
 
+def test_the_page_of_a_run_that_scored_a_part_of_train_names_no_test_images(build):
+    record = made_record(spec={"holdout": 0.2}, train_positives=(120, 7, 3))
+    page = run(build([record], {record.run_id: made_predictions(n=40)}), record)
+    assert "Of all 40 validation images" in page.text and "validation positives" in page.text
+    assert not re.search(r"test (image|label|split|positive)", page.text)
+
+
 def test_positives_stand_beside_each_label(build):
     record, old = made_record(train_positives=(120, 7, 3)), made_record(spec={"seed": 1})
     made = made_predictions(n=40)

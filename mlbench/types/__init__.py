@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 NAMES = {
     "cards": "Archive Dataset DatasetCard Edition Proof Recipe Released Reported SplitCard",
+    "containers": "bare_names state_dict_in",
     "errors": "DataError DivergedError Interrupted MeasureError MlbenchError PackError PluginError "
     "StoreError SuiteError WeightsError",
     "literals": "Decoder Graph ObjectCounts Precision Selection Split Targets Tier Track",
@@ -31,6 +32,7 @@ NAMES = {
 
 if TYPE_CHECKING:
     from mlbench.types.cards import *
+    from mlbench.types.containers import *
     from mlbench.types.errors import *
     from mlbench.types.literals import *
     from mlbench.types.models import *

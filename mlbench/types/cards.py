@@ -224,6 +224,7 @@ class Released:
         options: state -> options of the head, read off shapes (number of heads, of groups).
         settings: what differs from the recipe's settings.
         unused: regular expressions of names that the authors' code never uses.
+        averaged: whether the authors score a moving average of the weights.
         label_axes: name of a tensor of the head -> its axes that run over labels. The size of the
             first tensor along its axis is the number of labels.
         rearrange: (state of the head, new order of its labels) -> state, for tensors that
@@ -247,6 +248,7 @@ class Released:
     options: Callable[[Mapping[str, Tensor]], dict[str, Any]] = _nothing
     settings: Mapping[str, Any] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    averaged: bool = False
     label_axes: Mapping[str, tuple[int, ...]]
     rearrange: Callable[[dict[str, Tensor], Sequence[int]], dict[str, Tensor]] | None = None
     order: Literal["official", "alphabetical"] = "official"

@@ -8,6 +8,7 @@ that do not belong to the trunk are left out.
 from __future__ import annotations
 
 import ast
+import logging
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +19,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from mlbench.types import WeightsError
+from mlbench.types import WeightsError, bare_names, state_dict_in
 
-NESTED = ("state_dict", "model")
+_LOG = logging.getLogger(__name__)
+
 State = Mapping[str, Tensor]
 Trunk = Callable[[State], dict[str, Tensor]]
 
@@ -68,10 +70,11 @@ class WeightFile:
 def read_weights(path: str | Path) -> WeightFile:
     """Read ``.safetensors``, or a state dict saved by torch (unpickled with ``weights_only``).
 
-    A state dict may lie under ``state_dict`` or ``model``; the prefix ``module.`` is dropped.
+    A state dict may lie under any of the usual keys (see ``mlbench.types.containers``).
 
     Raises:
-        WeightsError: the file is missing, cut short, unsafe to unpickle or holds no tensors.
+        WeightsError: the file is missing, cut short, unsafe to unpickle, or holds no state dict, or
+            several.
     """
     path = Path(path)
     if not path.is_file():
@@ -91,7 +94,11 @@ def read_weights(path: str | Path) -> WeightFile:
             f"{path}: is not a plain file of tensors ({type(error).__name__}); only state dicts "
             "that torch.load(weights_only=True) accepts and .safetensors are read"
         ) from error
-    return WeightFile(path, _tensors(path, state), metadata)
+    one = path.with_name(f"{path.stem}-KEY.pth")
+    save = f"c = torch.load('{path}', weights_only=True); torch.save(c['KEY'], '{one}')"
+    choose = f'save one alone and give that: python -c "import torch; {save}"'
+    _, tensors = state_dict_in(state, lambda v: isinstance(v, Tensor), path, choose)
+    return WeightFile(path, tensors, metadata)
 
 
 def fit(module: nn.Module, file: WeightFile, ignored: Collection[str]) -> None:
@@ -107,9 +114,13 @@ def fit(module: nn.Module, file: WeightFile, ignored: Collection[str]) -> None:
         WeightsError: naming the keys that are missing, unexpected or of another shape.
     """
     expected = module.state_dict()
+    stages = list(bare_names(file.tensors))
+    dropped, tensors = next((one for one in stages if expected.keys() & one[1]), stages[0])
+    if dropped:
+        _LOG.warning("%s: names are read without %s", file.path, dropped)
     given = {
         key: value
-        for key, value in file.tensors.items()
+        for key, value in tensors.items()
         if not any(key == name or key.startswith(f"{name}.") for name in ignored)
     }
     # Files older than torch 0.4.1 have no such counters, and nothing here reads them.
@@ -127,21 +138,13 @@ def fit(module: nn.Module, file: WeightFile, ignored: Collection[str]) -> None:
             + "; ".join(f"{len(v)} {k}: {_few(v)}" for k, v in wrong.items() if v)
             + ". Give weights of this architecture, or another --backbones."
         )
+    if broken := [k for k, v in given.items() if v.is_floating_point() and not v.isfinite().all()]:
+        raise WeightsError(
+            f"{file.path}: {_few(broken)} has values that are NaN or infinite; give weights of a "
+            "training that did not diverge"
+        )
     if not any(value.is_meta for value in expected.values()):  # else there is nothing to fill
         module.load_state_dict(given, strict=False)
-
-
-def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
-    for name in NESTED:
-        if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
-            state = state[name]
-    if not isinstance(state, Mapping) or not any(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path}: holds no state dict, neither bare nor under {NESTED}")
-    return {
-        str(key).removeprefix("module."): value
-        for key, value in state.items()
-        if isinstance(value, Tensor)
-    }
 
 
 def _literal(text: str) -> Any:

@@ -227,6 +227,7 @@ RELEASED = Released(
         "gate.adjacency": (0, 1),
         "gate.words": (0,),
     },
+    averaged=True,
     order="alphabetical",
     needs={"graph": ("gate.adjacency",), "words": ("gate.words",)},
     graph=lambda probability_CC, options: {

@@ -117,6 +117,7 @@ RELEASED = Released(
     head=decoder_from_authors,
     options=options_of_authors,
     label_axes={"classifier.bias": (0,), "classifier.weight": (0,), "queries": (0,)},
+    averaged=True,
     rearrange=refuse_groups,
 )
 

@@ -122,6 +122,7 @@ ASL_RELEASED = Released(
         "loss": "asl",
         "preprocessing": {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
     },
+    averaged=True,
     label_axes={"classifier.bias": (0,), "classifier.weight": (0,)},
 )
 """Tal Ridnik et al., "Asymmetric Loss For Multi-Label Classification", ICCV 2021."""

@@ -189,6 +189,7 @@ def _released(title: str, mark: str, trunk: Trunk, settings: Mapping[str, Any]) 
         options=_options,
         settings=settings,
         unused=(r"^backbone\.1\.pe$",),
+        averaged=True,
         label_axes={"classifier.bias": (0,), "classifier.weight": (0,), "queries": (0,)},
         outputs={"position": _position},
     )

@@ -100,6 +100,7 @@ RELEASED = Released(
     label_axes={"classifier.bias": (0,), "classifier.weight": (0,), "queries": (0,)},
     rearrange=refuse_groups,
     unused=(r"^backbone\.model\.(classifier|head|fc)\.",),
+    averaged=True,
     order="alphabetical",
     outputs={"logits": unscaled},
 )

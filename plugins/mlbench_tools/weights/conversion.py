@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mlbench import registry
 from mlbench.text import shorten
-from mlbench.types import PluginError, Recipe, Released, WeightsError
+from mlbench.types import PluginError, Recipe, Released, WeightsError, bare_names
 
 State = Mapping[str, Tensor]
 
@@ -26,12 +26,16 @@ class Converted:
         backbone, head: the state dicts of our backbone and of our head.
         options: options of the head that follow from its shapes.
         unused: the authors' names that their own code never uses.
+        key: of the state dict in the file, empty for the top.
+        dropped: what all names of the file began with besides the authors' names.
     """
 
     backbone: dict[str, Tensor]
     head: dict[str, Tensor]
     options: dict[str, Any]
     unused: tuple[str, ...]
+    key: str = ""
+    dropped: str = ""
 
 
 def releases(method: str) -> tuple[Released, ...]:
@@ -55,21 +59,26 @@ def _released(recipe: str) -> tuple[Released, ...]:
     return found.released
 
 
-def recognise(method: str, state: State, source: object) -> Released:
-    """The release that a state dict belongs to, by its marks.
+def recognise(method: str, state: State, source: object) -> tuple[Released, str, State]:
+    """The release that a state dict belongs to, by its marks, and the state under its names.
+
+    Returns:
+        The release, what was dropped from all names, and the tensors under what is left.
 
     Raises:
         WeightsError: it is no file of this method; one whose file it could be is named.
     """
     known = releases(method)
-    for released in known:
-        if marked(released, state):
-            return released
+    stages = list(bare_names(state))
+    for dropped, names in stages:
+        for released in known:
+            if marked(released, names):
+                return released, dropped, names
     others = [
         plugin.name
         for plugin in registry.plugins("recipe")
         if plugin.name != method
-        and any(marked(released, state) for released in _released(plugin.name))
+        and any(marked(one, names) for one in _released(plugin.name) for _, names in stages)
     ]
     looks = f"it looks like one of {' or '.join(others)}; " if others else ""
     wanted = " or ".join(" with ".join(r.marks) for r in known)
@@ -131,6 +140,22 @@ def _same(one: State, other: State) -> bool:
     return one.keys() == other.keys() and all(
         value is other[key] or torch.equal(value, other[key]) for key, value in one.items()
     )
+
+
+def refuse_unfinite(converted: Converted, source: object) -> None:
+    """Refuse weights of a training that diverged.
+
+    Raises:
+        WeightsError: a tensor has a value that is no finite number.
+    """
+    for part in (converted.backbone, converted.head):
+        for name, value in part.items():
+            if value.is_floating_point() and not value.isfinite().all():
+                wrong = int((~value.isfinite()).sum())
+                raise WeightsError(
+                    f"{source}: {name} has {wrong:,} of {value.numel():,} values that are NaN or "
+                    "infinite; give a checkpoint of a training that did not diverge"
+                )
 
 
 def count_labels(released: Released, head: State, source: object) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from mlbench_tools.weights.conversion import (
     count_labels,
     fill,
     recognise,
+    refuse_unfinite,
+    releases,
     reorder,
 )
 from mlbench_tools.weights.reading import read, state_dict
@@ -50,6 +53,7 @@ def import_checkpoint(
     words: Path | None = None,
     backbone: str | None = None,
     options: Mapping[str, Any] | None = None,
+    key: str | None = None,
 ) -> tuple[Checkpoint, Converted, Released]:
     """Read, convert and reorder a released file; its labels get the order of the data set.
 
@@ -63,6 +67,7 @@ def import_checkpoint(
         words: a file of the word vectors, likewise.
         backbone: if it is not the one of the release.
         options: of the head.
+        key: of the state dict in the file, if there are several.
 
     Raises:
         WeightsError: the file is damaged, unsafe, of another method, for another number of labels,
@@ -71,9 +76,11 @@ def import_checkpoint(
         PluginError: the head does not have or take an option.
     """
     content = read(file)
-    state = state_dict(file, content)
-    released = recognise(method, state, file)
-    converted = convert(released, state, file)
+    averaged = any(released.averaged for released in releases(method))
+    found, tensors = state_dict(file, content, key, averaged)
+    released, dropped, state = recognise(method, tensors, file)
+    converted = replace(convert(released, state, file), key=found, dropped=dropped)
+    refuse_unfinite(converted, file)
     count, where = count_labels(released, converted.head, file)
     if count != len(names):
         raise WeightsError(

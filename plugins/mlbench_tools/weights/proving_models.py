@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,7 +44,7 @@ def _float64() -> Iterator[None]:
 @_float64()
 def compute_head(fixture: Fixture) -> dict[str, Tensor]:
     """The expected arrays of a fixture of kind ``head``, as our head computes them."""
-    state = authors_state(fixture)
+    state: Mapping[str, Tensor] = authors_state(fixture)
     known = releases(fixture.method)
     released = next((one for one in known if marked(one, state)), known[0])
     converted = convert(released, state, fixture.name)
@@ -69,8 +69,8 @@ def compute_head(fixture: Fixture) -> dict[str, Tensor]:
 @_float64()
 def compute_checkpoint(fixture: Fixture) -> dict[str, Tensor]:
     """The expected arrays of a fixture of kind ``checkpoint``: an image through a whole model."""
-    state = authors_state(fixture)
-    released = recognise(fixture.method, state, fixture.name)
+    state: Mapping[str, Tensor] = authors_state(fixture)
+    released, _, state = recognise(fixture.method, state, fixture.name)
     converted = convert(released, state, fixture.name)
     inputs = fixture.inputs()
     image_B3HW = inputs.tensor("image")

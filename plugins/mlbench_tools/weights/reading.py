@@ -13,7 +13,6 @@ import importlib
 import pickle
 import types
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mlbench.text import shorten
-from mlbench.types import WeightsError
+from mlbench.types import WeightsError, state_dict_in
 
-NESTED = ("state_dict", "model")
-"""Keys under which checkpoints keep their state dict."""
 _ZIP = b"PK\x03\x04"
 _TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The first bytes of a zip, and of a file of torch.save before version 1.6."""
@@ -164,25 +160,27 @@ def _read(file: Path) -> Any:
         )
 
 
-def state_dict(file: Path, content: Any) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by their authors' names, without the prefix ``module.``.
+def state_dict(
+    file: Path, content: Any, key: str | None = None, averaged: bool = False
+) -> tuple[str, dict[str, Tensor]]:
+    """The key of a checkpoint's state dict, empty for the top, and its tensors by name.
+
+    Args:
+        file: for errors.
+        content: of the file.
+        key: of the state dict, if there are several.
+        averaged: whether the authors score the averaged weights, for the error.
 
     Raises:
-        WeightsError: there is no state dict, neither at the top nor under one of ``NESTED``.
+        WeightsError: there is none, or there are several and no key.
     """
-    for name in NESTED:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-    found = {}
-    for key, value in content.items() if isinstance(content, Mapping) else ():
-        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-            value = torch.from_numpy(np.array(value))
-        if isinstance(value, Tensor):
-            found[str(key).removeprefix("module.")] = value.detach()
-    if not found:
-        keys = f" of {shorten(list(content))}" if isinstance(content, Mapping) else ""
-        raise WeightsError(
-            f"{file}: holds no state dict, neither at the top nor under {' or '.join(NESTED)}; it "
-            f"is a {type(content).__name__}{keys}. Give the checkpoint that the authors published"
-        )
-    return found
+    reason = " (its authors score the moving average)" if averaged else ""
+    choose = f"choose one, e.g. with --key KEY{reason}"
+    found, tensors = state_dict_in(content, _is_tensor, file, choose, key, averaged)
+    return found, {name: torch.as_tensor(value).detach() for name, value in tensors.items()}
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor) or (
+        isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
+    )

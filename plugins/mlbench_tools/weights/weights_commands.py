@@ -64,6 +64,9 @@ def import_(
     option: Annotated[
         list[str] | None, typer.Option(help="NAME=VALUE of the head; may be repeated.")
     ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Of the state dict in FILE, if there are several.")
+    ] = None,
 ) -> None:
     """Turn a published checkpoint into one of ours; nothing in the file is run."""
     from mlbench_tools.weights.importing import import_checkpoint
@@ -81,6 +84,7 @@ def import_(
         words=words,
         backbone=backbone,
         options=named_values(option or ()),
+        key=key,
     )
     target = out / "checkpoint.safetensors"
     try:
@@ -94,7 +98,10 @@ def import_(
         used = "every name of the file has its place"
     settings = checkpoint.info.spec.settings
     model = f"{settings.backbone}, {settings.head} {settings.head_options}"
+    where = f" of {converted.key}" if converted.key else ""
+    less = f", without {converted.dropped} before all names" if converted.dropped else ""
     for line in (
+        f"read the state dict{where}{less}",
         used,
         f"{released.title}: {model}, {count(len(names), 'label')}",
         f"written to {target}",

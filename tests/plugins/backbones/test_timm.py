@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 
 import numpy as np
 import pytest
@@ -184,6 +185,35 @@ def test_weights_from_a_file_without_its_classifier(tmp_path, state, form):
     else:
         torch.save(state if form == "bare" else {form: state, "epoch": 3}, path)
     assert holds(timm_backbone(SMALL, weights=str(path)), state)
+
+
+@pytest.mark.parametrize(
+    ("key", "prefix"),
+    [
+        ("model_ema", "module.module."),
+        ("ema.shadow", "_orig_mod."),
+        ("weights", "student.backbone."),
+    ],
+)
+def test_weights_under_another_key_and_prefix(tmp_path, state, key, prefix, caplog):
+    content = {f"{prefix}{k}": v for k, v in state.items()}
+    for part in reversed(key.split(".")):
+        content = {part: content}
+    torch.save({**content, "best": torch.tensor(0.8)}, tmp_path / "w.pth")
+    assert holds(timm_backbone(SMALL, weights=str(tmp_path / "w.pth")), state)
+    assert "names are read without" in caplog.text
+
+
+def test_one_of_several_state_dicts_is_saved_alone_as_the_error_says(tmp_path, state):
+    path = tmp_path / "both.pth"
+    broken = {**state, "bn1.weight": torch.full_like(state["bn1.weight"], torch.nan)}
+    torch.save({"model": state, "model_ema": broken}, path)
+    said = fails(path)
+    assert "holds 2 state dicts: model (" in said
+    exec(shlex.split(said.partition("give that: ")[2])[2], {})  # of python -c
+    assert holds(timm_backbone(SMALL, weights=tmp_path / "both-model.pth"), state)
+    torch.save(broken, path)
+    assert "bn1.weight has values that are NaN or infinite" in fails(path)
 
 
 def test_half_precision_files_are_cast(tmp_path, state):

@@ -92,7 +92,7 @@ def test_every_name_is_used_unused_or_refused():
 
 
 def test_a_file_of_another_method_is_refused_with_that_methods_name():
-    assert recognise("csra", csra_state(), "x.pth") is releases("csra")[0]
+    assert recognise("csra", csra_state(), "x.pth")[0] is releases("csra")[0]
     with pytest.raises(WeightsError, match=r"x\.pth: is no checkpoint of ssgrl.*one of csra"):
         recognise("ssgrl", csra_state(), "x.pth")
     with pytest.raises(PluginError, match=r"no published files of gmp are known; .* csra"):

@@ -1,6 +1,7 @@
 """``mlbench import``: label order, what is asked for, and what is refused."""
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -50,6 +51,68 @@ def test_the_imported_model_gives_the_same_logits(bring):
     theirs.mean.fill_(127.5)
     theirs.std.fill_(127.5)
     torch.testing.assert_close(logits(restore(checkpoint)), logits(theirs))
+
+
+PLAIN = {key.removeprefix("module."): value for key, value in released_model()[1].items()}
+
+
+def behind(prefix, state=PLAIN):
+    return {prefix + key: value for key, value in state.items()}
+
+
+CHECKPOINTS = {
+    "lightning": {"state_dict": behind("model."), "optimizer_states": [{"state": {0: {}}}]},
+    "compiled": behind("_orig_mod."),
+    "nested": {"net": behind("module.module.net._orig_mod.")},
+    "averaged": {"ema": {**behind("module."), "n_averaged": torch.tensor(3)}, "updates": 9},
+    "shadow": {"ema": {"decay": 0.99, "shadow": PLAIN}, "best": torch.tensor(0.8)},
+    "unusual": {"teacher_weights": behind("encoder."), "optimizer": {"lr": 0.1}},
+    **{
+        key: {key: PLAIN, "epoch": 3, "optimizer": {"state": {}, "param_groups": []}}
+        for key in ("model_state_dict", "state_dict_ema", "params", "model_ema", "net")
+    },
+}
+
+
+@pytest.mark.parametrize("form", CHECKPOINTS)
+def test_a_checkpoint_of_another_training_code_is_the_same_model(bring, file, form):
+    _, straight = bring()
+    torch.save(CHECKPOINTS[form], file)
+    done, found = bring()
+    assert done.code == 0, done.err
+    assert all(torch.equal(v, straight.weights[k]) for k, v in found.weights.items())
+    told = {"lightning": "of state_dict, without model.", "shadow": "of ema.shadow"}
+    assert told.get(form, "read the state dict") in done.out
+
+
+def test_of_several_state_dicts_one_is_chosen_as_the_error_says(bring, file):
+    twice = {key: value * 2 for key, value in PLAIN.items()}
+    torch.save({"state_dict": PLAIN, "state_dict_ema": twice, "epoch": 3}, file)
+    done, _ = bring()
+    said = " ".join(done.err.split())
+    assert (
+        done.code == 2 and "holds 2 state dicts: state_dict (109 tensors), state_dict_ema" in said
+    )
+    flags = re.search(r"(--key \S+) \(its authors score the moving average\)", said)[1].split()
+    done, found = bring(*flags)
+    assert "read the state dict of state_dict_ema" in done.out
+    _, other = bring("--key", "state_dict")
+    name = "head.classifier.bias"
+    torch.testing.assert_close(found.weights[name], 2 * other.weights[name])
+    done, _ = bring("--key", "ema")
+    assert "holds no state dict 'ema'; it holds state_dict (109" in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(bring, file, value):
+    bias = PLAIN["decoder.duplicate_pooling_bias"].clone()
+    bias[3] = value
+    torch.save({**PLAIN, "decoder.duplicate_pooling_bias": bias}, file)
+    done, _ = bring()
+    assert done.code == 2
+    assert "classifier.bias has 1 of 12 values that are NaN or infinite" in " ".join(
+        done.err.split()
+    )
 
 
 @pytest.mark.parametrize("how", ["known", "asked", "listed", "told"])

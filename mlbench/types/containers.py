@@ -1,0 +1,108 @@
+"""State dicts in the checkpoints that other training code leaves: where they lie, and their names.
+
+Tensors are told from other values by the caller, as no module of this folder imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from mlbench.types.errors import WeightsError
+
+CONTAINERS = {
+    *("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network"),
+    *("weights", "params", "ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema_model"),
+    *("params_ema", "shadow", "averaged"),
+}
+"""Usual keys of state dicts; under another key, one is known by dots in its names."""
+_DEPTH = 3
+_AVERAGE = re.compile(r"ema|averag|shadow|swa", re.IGNORECASE)
+_WRAPPER = re.compile(
+    r"(?:^module|(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module))\."
+)
+"""What DataParallel, torch.compile and sharding put into names."""
+
+
+def state_dict_in(
+    content: Any,
+    is_tensor: Callable[[Any], bool],
+    source: object,
+    choose: str,
+    key: str | None = None,
+    averaged: bool = False,
+) -> tuple[str, dict[str, Any]]:
+    """The key of a checkpoint's state dict, empty for the top, and its tensors by name.
+
+    Args:
+        content: of the file.
+        is_tensor: tells tensors from other values.
+        source: what to call the file in errors.
+        choose: how to choose one, for the error where there are several; ``KEY`` stands for the
+            key of the first, or of the averaged weights.
+        key: of the one that is wanted; inner keys follow after a dot.
+        averaged: whether the averaged weights are the ones to advise.
+
+    Raises:
+        WeightsError: there is none, none under the key, or several and no key.
+    """
+    found = dict(_state_dicts(content, is_tensor, "", _DEPTH))
+    if len(found) > 1 and not any("." in name for name in found.get("", ())):
+        found.pop("", None)  # numbers beside them, such as the best score
+    if not found:
+        keys = ", ".join(map(str, content)) if isinstance(content, Mapping) else "no keys"
+        raise WeightsError(
+            f"{source}: holds no state dict, neither at the top nor under a usual key; it is a "
+            f"{type(content).__name__} of {keys:.200}. Give the checkpoint that its authors "
+            "published"
+        )
+    listed = ", ".join(f"{one or 'the top'} ({len(t)} tensors)" for one, t in found.items())
+    if key is not None and key not in found:
+        raise WeightsError(f"{source}: holds no state dict {key!r}; it holds {listed}")
+    if key is None and len(found) > 1:
+        best = [one for one in found if averaged and _AVERAGE.search(one)] or list(found)
+        raise WeightsError(
+            f"{source}: holds {len(found)} state dicts: {listed}; {choose.replace('KEY', best[0])}"
+        )
+    chosen = next(iter(found)) if key is None else key
+    return chosen, found[chosen]
+
+
+def _state_dicts(
+    content: Any, is_tensor: Callable[[Any], bool], path: str, depth: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not isinstance(content, Mapping):
+        return
+    tensors = {name: v for name, v in content.items() if isinstance(name, str) and is_tensor(v)}
+    usual = not path or path.rpartition(".")[2].lower() in CONTAINERS
+    if tensors and (usual or any("." in name for name in tensors)):
+        yield path, tensors
+    for name, value in content.items() if depth else ():
+        if isinstance(name, str):
+            yield from _state_dicts(value, is_tensor, f"{path}.{name}".lstrip("."), depth - 1)
+
+
+def bare_names(state: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A state dict under ever shorter names, with what was dropped from them.
+
+    First without the names of wrappers; then without the first part of all names, and without
+    the next, as long as all share it. The caller takes the first whose names it knows.
+    """
+    dropped: dict[str, None] = {}
+    names = {}
+    averaged = "n_averaged" in state  # of torch.optim.swa_utils.AveragedModel
+    for name in state:
+        short = name
+        while (now := _WRAPPER.sub("", short)) != short:
+            dropped |= dict.fromkeys(_WRAPPER.findall(short))
+            short = now
+        if not (averaged and name == "n_averaged"):
+            names[name] = short
+    while True:
+        yield "".join(dropped), {short: state[name] for name, short in names.items()}
+        first = {short.partition(".")[0] for short in names.values()}
+        if len(first) != 1 or not all("." in short for short in names.values()):
+            return
+        dropped[f"{first.pop()}."] = None
+        names = {name: short.partition(".")[2] for name, short in names.items()}

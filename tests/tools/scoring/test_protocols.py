@@ -32,7 +32,7 @@ from tests.metrics import plain
 from tests.metrics.samples import cases
 from tests.store.made import made_record
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PARITY = ROOT / "tests" / "parity"
 NAMES = [
     name + "".join(f"+{t.name}" for t in treatments)

@@ -97,7 +97,7 @@ def run(
     Args:
         spec: what to run.
         places: where to read and write files.
-        world: the processes of the run; all of them call this.
+        world: the processes of the run, as many as the spec says; all of them call this.
         progress: is told how the run proceeds.
         command: the command line, for the record.
 
@@ -107,6 +107,7 @@ def run(
     Raises:
         MlbenchError: the run could not be carried out; there is nothing to record.
     """
+    assert world.size == spec.processes  # their number is in the run id
     current = _Run(spec, places, world, progress)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     torch.manual_seed(spec.seed)

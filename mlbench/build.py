@@ -177,7 +177,9 @@ def named_file(flag: str, identity: str, file: Path | None) -> Path:
     try:
         found = identity_of(file)
     except OSError as error:
-        raise WeightsError(f"--{flag} {file} cannot be read ({error.strerror})") from error
+        remedy = f"give the file with the digest {identity} by --{flag} FILE"
+        why = f"cannot be read ({error.strerror})"
+        raise WeightsError(f"--{flag} {file} {why}; {remedy}") from error
     if found != identity:
         raise WeightsError(
             f"--{flag} {file} is {found}, but the run names {identity}; give the file with this "

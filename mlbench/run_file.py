@@ -135,7 +135,8 @@ def read_run(file: Path) -> RunFile:
         else:
             run = from_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SuiteError(f"{file} cannot be read ({error.strerror})") from error
+        remedy = "give a run file (.yaml), a record (.json) or a pack (.zip)"
+        raise SuiteError(f"{file} cannot be read ({error.strerror}); {remedy}") from error
     except StoreError as error:
         raise SuiteError(str(error)) from error
     except SuiteError as error:

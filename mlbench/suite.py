@@ -144,11 +144,12 @@ def read_suite(file: Path) -> dict[str, Any]:
     try:
         fields = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SuiteError(f"{file} cannot be read: {error.strerror}") from error
+        remedy = "name an existing YAML file with --suite FILE"
+        raise SuiteError(f"{file} cannot be read ({error.strerror}); {remedy}") from error
     except UnicodeDecodeError as error:
         raise SuiteError(f"{file} is not UTF-8 ({error}); save it as UTF-8") from error
     except yaml.YAMLError as error:
-        raise SuiteError(f"{file} is not YAML: {error}") from error
+        raise SuiteError(f"{file} is not YAML: {error}; correct this place") from error
     except RecursionError as error:
         raise SuiteError(f"{file} is nested too deeply; flatten it") from error
     known = Suite.model_fields

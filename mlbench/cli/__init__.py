@@ -15,6 +15,7 @@ import typer
 
 from mlbench import __version__, registry
 from mlbench.cli.console import print_error
+from mlbench.cli.run import refuse_moved
 from mlbench.registry import Plugin
 from mlbench.types import MlbenchError, PluginError
 
@@ -27,6 +28,9 @@ def make_app(argv: Iterable[str] = ()) -> typer.Typer:
     Args:
         argv: the arguments. If the first one is a command, only that command is imported; otherwise
             all are, for the help.
+
+    Raises:
+        SuiteError: an option of ``mlbench run`` is one that ``--set`` replaced.
     """
     app = typer.Typer(
         name="mlbench",
@@ -44,8 +48,10 @@ def make_app(argv: Iterable[str] = ()) -> typer.Typer:
             typer.echo(__version__)
             raise typer.Exit
 
+    first, *rest = [*argv] or [None]
+    if first == "run":
+        refuse_moved(rest)
     found = registry.plugins("command")
-    first = next(iter(argv), None)
     for plugin in [p for p in found if p.name == first] or found:
         _add(app, plugin)
     return app

@@ -250,5 +250,6 @@ def _keep(found: Evaluation, file: Path) -> None:
             names=np.array(found.names),
         )
     except OSError as error:
-        raise SuiteError(f"{file} cannot be written: {error}") from error
+        why = f"{file} cannot be written ({error.strerror or error})"
+        raise SuiteError(f"{why}; name another file with --predictions") from error
     errors.print(f"written to {file}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mlbench.types import Decoder, MlbenchError, Track
+from mlbench.types import Decoder, MlbenchError, SuiteError, Track
 
 matrix_option = partial(typer.Option, rich_help_panel="What to run")
 training_option = partial(typer.Option, rich_help_panel="Training")
@@ -23,6 +24,33 @@ Examples:
 
   mlbench run --suite suite.yaml --set optimizer.lr=3e-4 --set graph=cooccurrence,identity
 """
+
+MOVED = {
+    "--batch-size": "batch_size=32",
+    "--holdout": "holdout=0.2",
+    "--selection": "selection=validation",
+    "--allow-missing": "allow_missing=true",
+    "--graph": "graph=identity",
+    "--label-noise": "label_noise.keep=0.4",
+    "--dataset-option": "dataset_options.year=2014",
+    "--cache": "cache=FOLDER",
+    "--precision": "precision=fp32",
+    "--workers": "workers=4",
+    "--no-keep-checkpoints": "keep_checkpoints=false",
+    "--lr": "optimizer.lr=3e-4",
+}
+"""What to write with ``--set`` instead of options that people look for."""
+
+
+def refuse_moved(arguments: Iterable[str]) -> None:
+    """Refuse options that ``--set`` replaces.
+
+    Raises:
+        SuiteError: saying what to write.
+    """
+    for argument in arguments:
+        if (name := argument.partition("=")[0]) in MOVED:
+            raise SuiteError(f"mlbench run has no {name}; give --set {MOVED[name]}")
 
 
 def run(

@@ -87,7 +87,10 @@ def make_tables(store: Store, records: Iterable[RunRecord]) -> tuple[list[RunRec
     for record in kept:
         if influences[record.run_id] is None and record.scores is not None:
             file = store.predictions_file(record)
-            text = f"run {record.run_id} has no usable predictions: {file}"
+            text = (
+                f"run {record.run_id} has no usable predictions ({file}), so no interval and no "
+                "rank; restore the file, or delete the record and run again"
+            )
             errors.print(text, style="red", markup=False, highlight=False)
     costs, unreadable = store.read_costs()
     for problem in unreadable:

@@ -70,7 +70,8 @@ def word_vectors(names: Sequence[str], file: Path) -> WordVectors:
     except DataError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise many types on damaged bytes
-        raise DataError(f"{file} cannot be read as word vectors: {error}") from error
+        remedy = "give a GloVe text file or an .npz of names and vectors"
+        raise DataError(f"{file} cannot be read as word vectors ({error}); {remedy}") from error
     found: dict[str, Vector] = {}
     averaged: dict[str, tuple[str, ...]] = {}
     incomplete: dict[str, tuple[str, ...]] = {}

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
+from mlbench.cli.run import MOVED
 from mlbench.registry import plugins
+from mlbench.suite import COMMAND_LINE, apply_overrides, make_suite
 
 COMMANDS = "[mlbench.commands]\n"
 
@@ -65,6 +67,11 @@ def test_the_help_loads_nothing_that_takes_long():
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+def test_a_plan_of_known_runs_imports_no_backbones():
+    code = "import sys, mlbench.cli.matrix; assert not {'timm', 'torchvision'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
 def test_the_shell_completes_commands(cli, monkeypatch):
     monkeypatch.setenv("_MLBENCH_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", "mlbench lead")
@@ -78,6 +85,14 @@ def test_the_help_of_run_has_few_options_and_ends_with_examples(cli):
     assert len({option for option in options if not option.startswith("--no-")}) <= 24
     examples = said[said.index("Examples:") :]
     assert examples.count("mlbench run") == 3 and "\u2502" not in examples
+
+
+@pytest.mark.parametrize("option", MOVED)
+def test_an_option_that_set_replaced_is_answered_with_a_set_that_works(cli, option):
+    refused = cli("run", "--plugins", "gap", f"{option}=1")
+    wanted = refused.err.partition("give --set ")[2].strip()
+    assert refused.code == 2 and option in refused.err
+    assert make_suite(apply_overrides({"plugins": "gap"}, [wanted]), COMMAND_LINE)
 
 
 def test_set_and_a_suite_say_what_flags_do(cli, tmp_path):

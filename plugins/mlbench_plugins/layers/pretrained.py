@@ -88,7 +88,9 @@ def read_weights(path: str | Path) -> WeightFile:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read, perhaps cut short: {error}") from error
+        raise WeightsError(
+            f"{path}: cannot be read, perhaps cut short ({error}); get it again"
+        ) from error
     except Exception as error:  # pickle.UnpicklingError and what broken pickles raise
         raise WeightsError(
             f"{path}: is not a plain file of tensors ({type(error).__name__}); only state dicts "

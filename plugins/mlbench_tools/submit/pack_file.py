@@ -173,7 +173,7 @@ def _members(file: Path) -> dict[str, bytes]:
         with zipfile.ZipFile(file) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
     except OSError as error:
-        raise PackError(f"{file} cannot be read ({error.strerror or error})") from error
+        raise PackError(f"{file} cannot be read ({error.strerror or error}); {_REMEDY}") from error
     except Exception as error:  # zipfile and its decompressors raise many types on damaged bytes
         raise PackError(f"{file} is damaged or not a pack ({error}); {_REMEDY}") from error
 

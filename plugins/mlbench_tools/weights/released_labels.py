@@ -50,7 +50,8 @@ def listed_names(file: Path) -> tuple[str, ...]:
         # Not splitlines(), which would also cut names at Unicode's rarer line separators.
         lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as a list of names: {error}") from error
+        remedy = "give a UTF-8 text of one name a line"
+        raise DataError(f"{file} cannot be read as a list of names ({error}); {remedy}") from error
     names = tuple(line.strip() for line in lines if line.strip())
     twice = sorted({name for name in names if names.count(name) > 1})
     if not names or twice:

@@ -244,7 +244,10 @@ def problems(
 
 def unusable(bad: Mapping[Path, str], files: Collection[Path], remedy: str = REMEDY) -> DataError:
     """The error for unusable files: how many they are, and what is wrong with the first."""
-    lines = [f"{file}: {reason}" for file, reason in bad.items()]
+    lines = [f"{file}: {reason}" for file, reason in bad.items() if reason != MISSING]
+    if missing := [file for file, reason in bad.items() if reason == MISSING]:
+        others = f", as are {len(missing) - 1:,} others" if len(missing) > 1 else ""
+        lines.insert(0, f"{missing[0]}: {MISSING}{others}")
     return DataError(
         f"{len(bad)} of {len(set(files))} image files cannot be used; for each: {remedy}\n  "
         + shorten(lines, LISTED, "\n  ")

@@ -50,6 +50,7 @@ class Archive(Value):
 
     Attributes:
         name: the official file name, which mirrors keep.
+        also: other names under which its content is published.
         url: where to download it; None if its terms forbid that or the link is dead.
         sha256: of the whole file; None if unknown.
         bytes: its exact size; None if unknown.
@@ -58,6 +59,7 @@ class Archive(Value):
     """
 
     name: str
+    also: tuple[str, ...] = ()
     url: str | None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     bytes: PositiveInt | None = None

@@ -39,7 +39,8 @@ def sources(card: DatasetCard, mirror: str | None, named: Sequence[str]) -> list
 
     Args:
         card: of the data set.
-        mirror: a folder or address that holds the archives under their official names.
+        mirror: a folder or address that holds the archives under their official names, a folder
+            also under others that are known. Those that are missing there come last.
         named: files or addresses to take instead, under any name; ``#sha256=HEX`` at the end of one
             is checked. One with an official name must be the official file.
 
@@ -51,6 +52,9 @@ def sources(card: DatasetCard, mirror: str | None, named: Sequence[str]) -> list
     """
     if named:
         return [_named(card, text) for text in named]
+    if mirror is not None and Path(mirror).is_dir():
+        found = [_in_folder(archive, Path(mirror)) for archive in card.archives]
+        return sorted(found, key=lambda source: not Path(source.place).exists())
     if mirror is not None:
         places = [f"{mirror.rstrip('/')}/{archive.name}" for archive in card.archives]
     elif all(archive.url for archive in card.archives):
@@ -143,6 +147,13 @@ def _is_address(place: str) -> bool:
     return "://" in place
 
 
+def _in_folder(archive: Archive, folder: Path) -> ArchiveSource:
+    """The archive under the first of its names that is there; else under the official one."""
+    there = (name for name in (archive.name, *archive.also) if (folder / name).exists())
+    name = next(there, archive.name)
+    return ArchiveSource(archive.model_copy(update={"name": name}), str(folder / name))
+
+
 def _named(card: DatasetCard, text: str) -> ArchiveSource:
     place, _, given = text.partition("#sha256=")
     path = unquote(urlsplit(place).path) if _is_address(place) else Path(place).as_posix()
@@ -156,8 +167,8 @@ def _named(card: DatasetCard, text: str) -> ArchiveSource:
         "into": card.archives[0].into if card.archives else ".",
     }
     for archive in card.archives:
-        if archive.name == name:
-            fields = archive.model_dump()
+        if name in (archive.name, *archive.also):
+            fields = archive.model_dump() | {"name": name}
     fields["sha256"] = fields.get("sha256") or given.lower() or None
     try:
         return ArchiveSource(Archive(**fields), place)

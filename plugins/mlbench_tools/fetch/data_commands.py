@@ -111,7 +111,7 @@ def fetch(
         open_dataset(name, root, None)
     except DataError as error:
         steps = card.steps
-        official = {archive.name for archive in card.archives}
+        official = {name for one in card.archives for name in (one.name, *one.also)}
         if not steps or any(one["archive"] not in official for one in receipts):
             contents = "\n  ".join(
                 f"{one['archive']} holds {shorten(one['top'])}, now in {root / one['into']}"
@@ -156,12 +156,11 @@ def verify(
     Every image is decoded. The result is also written next to the data, or to the cache if that
     folder is read-only.
     """
-    from mlbench_tools.fetch.image_check import check_images, write
+    from mlbench_tools.fetch.image_check import check_images, tell_bad, tell_repeated, write
 
     splits = open_dataset(name, data, option)
     with progress_bar("decoding", MofNCompleteColumn()) as progress:
         found = check_images(name, splits, cache_folder(), workers or os.cpu_count() or 1, progress)
-    written = write(found, data or _manifest_folder(name) or data_folder(), cache_folder())
     lines = [found.identity + (": not a known edition" if found.known is False else "")]
     for split, part in found.splits.items():
         official = f" (officially {part.official:,})" if part.official else ""
@@ -169,8 +168,11 @@ def verify(
             f"  {split}: {count(part.images, 'image')} listed{official}, {part.usable:,} usable, "
             f"{part.missing:,} missing, {part.corrupt:,} corrupt"
         )
-    if found.bad:
-        lines.append("  " + shorten([f"{i.file}: {i.reason}" for i in found.bad], 20, "\n  "))
+    root = data or _manifest_folder(name) or data_folder()
+    told = [*tell_bad(found, root), *tell_repeated(splits)]
+    if told:
+        lines.append("  " + shorten(told, 20, "\n  "))
+    written = write(found, root, cache_folder())
     plain = found.model_dump() | {"written": str(written)}
     print_result(as_json, plain, [*lines, f"written to {written}"])
     if found.bad:

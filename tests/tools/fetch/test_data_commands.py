@@ -109,6 +109,27 @@ def test_the_steps_by_hand_lead_to_the_data(cli, tmp_path, name, make, archives,
     assert json.loads(done.out)["usable"] == 1
 
 
+@pytest.mark.parametrize("form", ["without folders", "of today"])
+def test_archives_of_nuswide_in_other_forms_are_unpacked_and_found(cli, tmp_path, form):
+    official = miniature.nus_official(tmp_path / "NUS-WIDE")
+    (tmp_path / "shelf").mkdir()
+    if form == "of today":
+        zipped(tmp_path, "shelf/NUS-WIDE.zip", "NUS-WIDE/Groundtruth", "NUS-WIDE/ConceptsList")
+        done = cli("data", "fetch", "nuswide", "--root", "data", "--mirror", "shelf")
+        assert done.code == 2 and "ImageList.zip is missing" in done.err
+    else:
+        zipped(official / "Groundtruth", "shelf/Groundtruth.zip", "AllLabels", "TrainTestLabels")
+    lists = [file.name for file in (official / "ImageList").iterdir()]
+    with zipfile.ZipFile("shelf/ImageList.zip", "w") as into:
+        for name in lists:
+            into.write(official / "ImageList" / name, name)
+    done = cli("data", "fetch", "nuswide", "--root", "data", "--mirror", "shelf")
+    assert done.code == 0 and "ImageList.zip is in" in done.err
+    miniature.nus_photos(tmp_path / "data")
+    done = cli("data", "verify", "nuswide", "--data", "data", "--option", "protocol=original")
+    assert done.code == 0 and "18 images listed (officially 161,789), 18 usable" in done.out
+
+
 def test_two_fetches_into_one_folder(cli, shelf, tmp_path, monkeypatch):
     """The second is refused and does not disturb the first."""
     second = []
@@ -222,8 +243,10 @@ def test_every_bad_image_is_named_with_its_fault(data, photos):
 
 def test_missing_images_are_counted_in_each_split(cli, shelf, tmp_path):
     cli("data", "fetch", "voc2007", "--root", "data", *named(shelf))
+    (tmp_path / "data/part two").mkdir()
     for key in (1, 4, 6):
-        (tmp_path / f"data/VOCdevkit/VOC2007/JPEGImages/{key:06}.jpg").unlink()
+        file = tmp_path / f"data/VOCdevkit/VOC2007/JPEGImages/{key:06}.jpg"
+        file.rename(tmp_path / "data/part two" / file.name)
     done = cli("data", "verify", "voc2007", "--data", "data", "--json")
     assert done.code == 1
     found = json.loads(done.out)
@@ -233,6 +256,16 @@ def test_missing_images_are_counted_in_each_split(cli, shelf, tmp_path):
     assert found["known"] is False and found["identity"].startswith("voc2007-unknown-")
     done = cli("data", "verify", "voc2007", "--data", "data").out
     assert "not a known edition" in done and "3 images listed (officially 5,011)" in done
+    assert "JPEGImages (3), the first is 000001.jpg; files of these names are in data/part" in done
+    assert done.count(".jpg") == 1
+
+
+def test_a_picture_under_many_names_is_told(data, photos):
+    found = data("verify").out
+    assert "6 images with different labels are one picture, perhaps that of a dead link" in found
+    (photos / "f.jpg").write_bytes(jpeg("blue"))
+    (photos / "e.jpg").write_bytes(jpeg("green"))
+    assert "one picture" not in data("verify").out
 
 
 def test_a_users_own_pictures_have_no_edition_and_may_be_read_only(data, photos, cache):

@@ -48,7 +48,7 @@ def make_app(argv: Iterable[str] = ()) -> typer.Typer:
             typer.echo(__version__)
             raise typer.Exit
 
-    first, *rest = [*argv] or [None]
+    first, *rest = [*argv, ""]
     if first == "run":
         refuse_moved(rest)
     found = registry.plugins("command")

@@ -33,7 +33,8 @@ from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import Evaluator
 from mlbench.engine.model import MultiLabelModel
-from mlbench.engine.train import Training, TrainingState, check_processes, train
+from mlbench.engine.resume import Keeper, TrainingState
+from mlbench.engine.train import Training, check_processes, train
 from mlbench.metrics.bootstrap import remarks, score
 from mlbench.numbers import numbers_of, plugins_of, sources_of
 from mlbench.preflight import check_labels, make_label_context
@@ -77,16 +78,21 @@ class _Run:
         name = self.places.device
         return torch.device(f"cuda:{self.world.local_rank}" if name == "cuda" else name)
 
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return self.places.results / "runs" / self.spec.run_id
+
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Announce a stage and record its duration."""
+    def stage(self, name: str, spent: float = 0.0) -> Iterator[None]:
+        """Announce a stage and record its duration, with what was spent on it before."""
         self.progress.stage(name)
         log.info("%s", name)
         started = time.perf_counter()
         try:
             yield
         finally:  # also if the run diverged
-            self.seconds[name] = round(time.perf_counter() - started, 3)
+            self.seconds[name] = round(spent + time.perf_counter() - started, 3)
 
 
 def run(
@@ -156,7 +162,7 @@ def run(
         sources=sources_of(spec),
         recipe_rate=_recipe_rate(spec),
         pretraining=current.pretraining,
-        notes=tuple(current.notes),
+        notes=(*current.notes, *training.keeper.remarks()),
         epochs=tuple(state.log),
         **outcome,
     )
@@ -215,8 +221,23 @@ def _prepare(
         progress=current.progress,
         probe=probe,
         evaluator=evaluator,
+        keeper=_keeper(current),
     )
     return training, test
+
+
+def _keeper(current: _Run) -> Keeper:
+    """What saves the run's state, and says which saved state is of the same run and code."""
+    spec = current.spec
+    identity = {
+        "run": spec.run_id,
+        "numbers": numbers_of(spec),
+        "sources": sources_of(spec),
+        "torch": version("torch"),
+        "device": current.device.type,
+    }
+    every = 60 * current.places.checkpoint_every
+    return Keeper(current.folder, identity, current.world, current.device, every)
 
 
 def _source(current: _Run, model: MultiLabelModel, name: str, index: Index) -> Source:
@@ -259,7 +280,7 @@ def _train_and_evaluate(
     """Fields of the record and the predictions, None if the run diverged."""
     world = current.world
     try:
-        with current.stage("training"), world.fatal_errors():
+        with current.stage("training", training.keeper.spent), world.fatal_errors():
             train(state, training)
     except DivergedError as error:
         log.warning("%s", error)
@@ -314,7 +335,7 @@ def _save_checkpoint(
     current: _Run, model: MultiLabelModel, splits: Splits, scores: Scores
 ) -> str | None:
     """Save the trained model; a full disk costs the checkpoint, not the result."""
-    if not current.places.checkpoints:
+    if current.places.keep == "none":
         return None
     info = ModelInfo(
         spec=current.spec,
@@ -328,22 +349,22 @@ def _save_checkpoint(
         commit=commit(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    file = Path("runs") / current.spec.run_id / "checkpoint.safetensors"
+    file = current.folder / "checkpoint.safetensors"
     try:
         with current.stage("checkpoint"):
-            Checkpoint(model.state_dict(), info).save(current.places.results / file)
+            Checkpoint(model.state_dict(), info).save(file)
     except OSError as error:
         current.notes.append(f"no checkpoint was kept: {error}")
         log.warning("no checkpoint was kept: %s", error)
         return None
-    return file.as_posix()
+    return file.relative_to(current.places.results).as_posix()
 
 
 def _write_losses(current: _Run, state: TrainingState) -> None:
     """Write the loss of every step to ``losses.csv`` in the run folder."""
     if not current.world.leads:
         return
-    file = current.places.results / "runs" / current.spec.run_id / "losses.csv"
+    file = current.folder / "losses.csv"
     rows = "".join(f"{i + 1},{loss!r}\n" for i, loss in enumerate(state.losses))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

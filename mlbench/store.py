@@ -92,6 +92,32 @@ class Store:
             raise StoreError(_rescue(contents, self.root, place.stem, error)) from error
         return place
 
+    def prune(self, record: RunRecord) -> None:
+        """Keep one model of those that a record's competes with: that of the highest mAP.
+
+        They are the models of one method and backbone, trained under one track on the same data,
+        from the same start, by code of the same numbers. Of equal ones the lowest run id is kept.
+
+        Args:
+            record: in the store.
+        """
+
+        def contest(one: RunRecord) -> tuple[object, ...]:
+            spec = one.spec
+            place = spec.data, spec.track, spec.init, spec.settings.backbone, one.tier
+            return *place, one.numbers["core"] if one.numbers else 0
+
+        found = _records(map(_try_read, self.file(record).parent.glob("*.json")))
+        rivals = [
+            (-one.scores.mAP, one.run_id, one.checkpoint)
+            for one in found
+            if one.scores and contest(one) == contest(record)
+        ]
+        for _, _, checkpoint in sorted(rivals)[1:]:
+            if checkpoint is not None:
+                with suppress(OSError):
+                    (self.root / checkpoint).unlink()
+
     def write_cost(self, cost: ModelCost) -> Path:
         """Write how fast a model is, in place of what was measured before; returns the file.
 

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+)
 
 from mlbench import registry
 from mlbench.registry import PLURALS, Kind
@@ -19,6 +26,7 @@ from mlbench.text import named_values, unknown
 from mlbench.tracks import describe_errors, merge, nest
 from mlbench.types import (
     Graph,
+    Keep,
     LabelNoise,
     PluginError,
     Precision,
@@ -93,7 +101,12 @@ class Suite(Value):
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         gpus: processes on this machine.
         workers: decoding threads per process.
-        keep_checkpoints: keep trained models.
+        keep: which trained models to keep: ``all``, ``none``, or on each board the ``best`` of each
+            method with each backbone, of earlier runs in the store, too.
+        checkpoint_every: minutes between two saved states, from which an interrupted run goes on.
+        deterministic: use only algorithms of torch that repeat their results to the bit.
+        activation_checkpointing: compute the backbone's activations again in the backward pass:
+            less memory, more time, the same numbers.
         retry_diverged: run diverged runs again.
         measure: measure how fast the models are, after the runs.
 
@@ -130,7 +143,10 @@ class Suite(Value):
     device: str = "auto"
     gpus: PositiveInt = 1
     workers: NonNegativeInt | None = None
-    keep_checkpoints: bool = True
+    keep: Keep = "all"
+    checkpoint_every: NonNegativeFloat = 10.0
+    deterministic: bool = False
+    activation_checkpointing: bool = False
     retry_diverged: bool = False
     measure: bool = True
 

@@ -119,7 +119,7 @@ def trained(folder):
             "augmentation": [{"name": "random_resized_crop"}, {"name": "flip"}],
         },
     }
-    places = Places(results=folder, cache=folder, checkpoints=False)
+    places = Places(results=folder, cache=folder, keep="none")
     (spec,) = plan.make_plan(suite.make_suite(fields), places).missing
     record, seen = run(spec, places, World(), Silent(), "")
     known = np.random.default_rng(0).random(seen.targets.shape, np.float32)

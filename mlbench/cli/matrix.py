@@ -104,7 +104,10 @@ def places_of(suite: Suite, files: GivenFiles) -> Places:
         image_cache=suite.image_cache,
         device=device_name(suite.device),
         workers=thread_count() if suite.workers is None else suite.workers,
-        checkpoints=suite.keep_checkpoints,
+        keep=suite.keep,
+        checkpoint_every=suite.checkpoint_every,
+        deterministic=suite.deterministic,
+        activation_checkpointing=suite.activation_checkpointing,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlbench.types import Decoder, MlbenchError, SuiteError, Track
+from mlbench.types import Decoder, Keep, MlbenchError, SuiteError, Track
 
 matrix_option = partial(typer.Option, rich_help_panel="What to run")
 training_option = partial(typer.Option, rich_help_panel="Training")
@@ -36,7 +36,7 @@ MOVED = {
     "--cache": "cache=FOLDER",
     "--precision": "precision=fp32",
     "--workers": "workers=4",
-    "--no-keep-checkpoints": "keep_checkpoints=false",
+    "--no-keep-checkpoints": "keep=none",
     "--lr": "optimizer.lr=3e-4",
 }
 """What to write with ``--set`` instead of options that people look for."""
@@ -130,6 +130,22 @@ def run(
     ] = False,
     device: Annotated[str | None, machine_option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     gpus: Annotated[int | None, machine_option(min=1, help="Processes on this machine.")] = None,
+    keep: Annotated[
+        Keep | None,
+        machine_option(
+            help="Which trained models to keep: all (the default), none, or the best of each "
+            "method and backbone on a board."
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        float | None,
+        machine_option(
+            min=0, metavar="MINUTES", help="How often a run's state is saved. Default: 10."
+        ),
+    ] = None,
+    deterministic: Annotated[
+        bool, machine_option(help="Repeat results to the bit; slower on CUDA.")
+    ] = False,
     retry_diverged: Annotated[bool, machine_option(help="Run diverged runs again.")] = False,
     dry_run: Annotated[bool, machine_option(help="Show the plan; run nothing.")] = False,
 ) -> None:
@@ -152,6 +168,9 @@ def run(
         "image_cache": image_cache or None,
         "device": device,
         "gpus": gpus,
+        "keep": keep,
+        "checkpoint_every": checkpoint_every,
+        "deterministic": deterministic or None,
         "retry_diverged": retry_diverged or None,
         "settings": _given({"epochs": epochs, "image_size": image_size, "decoder": decoder})
         or None,

@@ -164,6 +164,11 @@ def part_sizes(images: int, processes: int) -> list[int]:
     return [len(part) for part in np.array_split(np.arange(images), processes)]
 
 
+def micro_batches(positions: Positions, number: int, rank: int, processes: int) -> list[Positions]:
+    """This process's part of each of the micro-batches that a global batch is divided into."""
+    return [shard(part, rank, processes) for part in np.array_split(positions, number)]
+
+
 def whole_batches(images: int, size: int, rank: int, processes: int) -> list[Positions]:
     """This process's share of the batches of a split, in order; it may have none.
 

@@ -1,19 +1,31 @@
-"""A batch in parts, one for each process: batch norms of the whole, and rows of all processes.
+"""A batch in parts, one for each process or several: their losses, and batch norms of the whole.
 
-A part sees the same pixels whatever their number, and losses are weighted by the size of a part
-(``mlbench.engine.train``).
+A part sees the same pixels whatever their number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
+from mlbench.data.loader import Inputs, part_sizes
+from mlbench.engine.model import autocast
+from mlbench.types import HeadOutput, LossContext, evaluate_loss
+
+if TYPE_CHECKING:
+    from mlbench.engine.optim import Learner
+    from mlbench.engine.train import Training
+
+# -------------------------------------------------------------------------------------- batch norms
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
@@ -132,6 +144,122 @@ def _sync_class(module: nn.Module) -> type[Any]:
 
     fused = isinstance(module, (BatchNormAct2d, SyncBatchNormAct))
     return SyncBatchNormAct if fused else nn.SyncBatchNorm
+
+
+@contextmanager
+def batch_statistics_frozen(model: nn.Module, frozen: bool = True) -> Iterator[None]:
+    """Restore the running statistics of batch norms at the end of the block.
+
+    In training they normalize by the batch, so nothing else changes. Does nothing if ``frozen`` is
+    False.
+    """
+    norms = [m for m in model.modules() if frozen and isinstance(m, BATCH_NORM) and m.training]
+    before = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
+
+
+# ------------------------------------------------------------------------------------------- losses
+@dataclass(frozen=True)
+class Part:
+    """What is computed at a time of a batch, and its loss.
+
+    DDP averages gradients over processes with equal weight. ``share`` is the part's size relative
+    to the global batch; weighting by it makes the average exact for parts of any size. A loss that
+    sums over images is weighted so that the average is the global sum. One that is not separable is
+    computed on the gathered batch by every process.
+
+    Attributes:
+        first: its gradients replace those of the step before.
+        last: processes exchange gradients after it.
+    """
+
+    training: Training
+    context: LossContext
+    inputs: Inputs
+    targets: Tensor
+    share: float
+    first: bool
+    last: bool
+
+    @contextmanager
+    def accumulating(self, networks: Sequence[object]) -> Iterator[None]:
+        """Leave out the exchange of gradients, but after the last part."""
+        with ExitStack() as stack:
+            for network in networks:
+                if isinstance(network, DistributedDataParallel) and not self.last:
+                    stack.enter_context(network.no_sync())
+            yield
+
+    def forward(self, network: Callable[[Inputs], HeadOutput]) -> HeadOutput:
+        """The network's output, in the run's precision."""
+        with autocast(self.training.device, self.training.precision):
+            return network(self.inputs)
+
+    def backward(
+        self, learner: Learner, output: HeadOutput, peers: Sequence[Tensor]
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Add this part's gradients; returns its loss and the named losses in it.
+
+        Sums over parts, and means over processes, are those of the global batch.
+        """
+        loss, extra = self.objective(output, peers)
+        with batch_statistics_frozen(learner.model, self.training.recompute):
+            learner.backward(loss, add=not self.first)
+        return loss.detach(), {name: value.detach() for name, value in extra.items()}
+
+    def objective(
+        self, output: HeadOutput, peers: Sequence[Tensor]
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss, and the named losses in it."""
+        training = self.training
+        part = self.share * training.world.size
+        extra = {name: value * part for name, value in output.aux.items()}
+        with autocast(training.device, training.precision):
+            if peers:
+                divergence = mutual_divergence(output.logits, peers)
+                extra["mutual"] = training.settings.mutual_weight * divergence * part
+            loss = self._loss(output.logits)
+            for value in extra.values():
+                loss = loss + value
+        return loss, extra
+
+    def _loss(self, logits: Tensor) -> Tensor:
+        loss, world, targets = self.training.loss, self.training.world, self.targets
+        if world.size > 1 and not getattr(loss, "separable", True):
+            sizes = part_sizes(round(len(targets) / self.share), world.size)
+            whole = gather_rows(logits.float(), sizes, world.rank)
+            targets = gather_rows(targets, sizes, world.rank)
+            return evaluate_loss(loss, whole, targets, self.context)
+        sums = getattr(loss, "reduction", "mean") == "sum"
+        weight = world.size if sums else self.share * world.size
+        return evaluate_loss(loss, logits, targets, self.context) * weight
+
+
+def mutual_divergence(logits_BC: Tensor, peers: Sequence[Tensor]) -> Tensor:
+    """The divergence of a model's predictions from its peers': a scalar, 0 if they agree.
+
+    Zhang et al., Deep Mutual Learning, CVPR 2018 (arXiv:1706.00384), for many labels as in
+    Prokofiev and Sovrasov (arXiv:2209.06585): every label is a Bernoulli variable of its own.
+    KL(Bernoulli(p_j) || Bernoulli(p)), p = sigmoid(logits), is averaged over images, labels and
+    peers j. Unknown labels count too: peers predict them.
+
+    Args:
+        logits_BC: of the model that learns.
+        peers: logits [B, C] of the others; they get no gradient.
+    """
+    logits = logits_BC.float()
+    divergences = []
+    for peer in peers:
+        target = peer.detach().float()
+        p = target.sigmoid()
+        # KL is the cross entropy less the entropy, which is the cross entropy with itself.
+        divergences.append(cross_entropy(logits, p) - cross_entropy(target, p))
+    return torch.stack(divergences).mean()
 
 
 class _Gather(torch.autograd.Function):

@@ -198,23 +198,6 @@ def _sam_steps(parameters: Sequence[nn.Parameter], rho: float, adaptive: bool) -
     return [d * scale for d in directions]
 
 
-@contextmanager
-def batch_statistics_frozen(model: nn.Module, frozen: bool = True) -> Iterator[None]:
-    """Batch norms in training mode normalize by the batch but do not update running statistics.
-
-    Does nothing if ``frozen`` is False.
-    """
-    norms = [m for m in model.modules() if isinstance(m, BATCH_NORM)]
-    tracked = [m for m in norms if frozen and m.training and m.track_running_stats]
-    for norm in tracked:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in tracked:
-            norm.track_running_stats = True
-
-
 # ------------------------------------------------------------------------------------------ learner
 @dataclass
 class Learner:
@@ -230,9 +213,10 @@ class Learner:
         """The trained parameters."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def backward(self, loss: Tensor) -> None:
-        """Replace the gradients by those of a loss, scaled in half precision."""
-        self.optimizer.zero_grad(set_to_none=True)
+    def backward(self, loss: Tensor, *, add: bool = False) -> None:
+        """Replace the gradients by those of a loss, scaled in half precision, or add them."""
+        if not add:
+            self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
 
     def overflowed(self) -> bool:

@@ -1,13 +1,38 @@
-"""How a run stops before its end, and goes on later."""
+"""The whole state of a run in training: saved now and then, and read when the run goes on.
+
+The order of images and their augmentation depend on seed, epoch and position alone, so a run goes
+on in the middle of an epoch without going through its beginning again. On the CPU it ends with the
+weights of a run that was never interrupted, to the bit.
+
+A state is one file, other than the model's: a digest, and what ``torch.load(weights_only=True)``
+reads. The file before it is kept, too, for the case that the newest is damaged.
+"""
 
 from __future__ import annotations
 
+import io
+import logging
+import random
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from mlbench.types import Interrupted
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mlbench.engine.distributed import World
+from mlbench.engine.evaluation import BestEpoch
+from mlbench.engine.model import MultiLabelModel
+from mlbench.engine.optim import Learner
+from mlbench.files import read_checked, write_checked
+from mlbench.types import EpochLog, Index, Interrupted, Loss, Predictions
+
+log = logging.getLogger(__name__)
 
 EXIT_INTERRUPTED = 75
 """The exit code of a process whose run was interrupted and can be resumed (``EX_TEMPFAIL``)."""
@@ -15,14 +40,19 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 """What stops a run: pre-emption, Slurm's warning before it, Ctrl-C."""
 FILES = ("state.pt", "state.before.pt")
 """In a run's folder: the newest state, and the one before it."""
+EPOCHS_APART = 30.0
+"""Seconds between two states that are saved at ends of epochs; at least, as these may be short."""
+SHARE = 0.02
+"""Of the time of a run that saving at ends of epochs may take."""
 
 
+# ------------------------------------------------------------------------------------------ signals
 class Stop:
     """Whether this process was asked to stop; a handler of ``SIGNALS``.
 
-    While ``deferred`` is set, which training sets around its steps, a signal only leaves its name
-    here: the step ends, the state is saved, and ``Interrupted`` is raised then. At other times it
-    is raised at once. A second Ctrl-C does not wait.
+    While ``deferred`` is set, which training sets, a signal only leaves its name here: the step
+    ends, the state is saved, and ``Interrupted`` is raised then. At other times it is raised at
+    once. A second Ctrl-C does not wait.
     """
 
     def __init__(self) -> None:
@@ -33,13 +63,28 @@ class Stop:
         """Handle a signal.
 
         Raises:
-            Interrupted: now is a good moment.
+            Interrupted: unless it is deferred.
             KeyboardInterrupt: on a second Ctrl-C.
         """
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = signal.Signals(number).name
         if not self.deferred:
+            raise Interrupted(self.asked)
+
+    @contextmanager
+    def waits(self) -> Iterator[None]:
+        """Defer signals within the block.
+
+        Raises:
+            Interrupted: one came too late for the block to see it.
+        """
+        self.deferred = True
+        try:
+            yield
+        finally:
+            self.deferred = False
+        if self.asked:
             raise Interrupted(self.asked)
 
 
@@ -50,13 +95,282 @@ STOP = Stop()
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Within the block ``SIGNALS`` stop the run (see ``Stop``); for the main thread only."""
-    STOP.asked = ""
     before = {number: signal.signal(number, STOP) for number in SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        STOP.asked = ""
+
+
+# -------------------------------------------------------------------------------------------- state
+@dataclass
+class TrainingState:
+    """All that changes while a run trains.
+
+    Attributes:
+        learners: the models in training; the first is the run's, the second its peer.
+        loss: may have buffers.
+        best: the best epoch so far, if one is selected.
+        extra: the named losses of each step of the epoch in progress, this process's part.
+        largest_norm: of the gradient in the epoch in progress.
+        seconds: that the epoch in progress took when it was saved.
+    """
+
+    learners: tuple[Learner, ...]
+    loss: Loss
+    epoch: int = 0
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    log: list[EpochLog] = field(default_factory=list)
+    best: BestEpoch | None = None
+    extra: dict[str, list[Tensor]] = field(default_factory=dict)
+    largest_norm: float = 0.0
+    seconds: float = 0.0
+
+    def evaluated(self) -> MultiLabelModel:
+        """The model to score, in evaluation mode: the first, or its moving average if any."""
+        first = self.learners[0]
+        model = first.model if first.average is None else first.average.module
+        assert isinstance(model, MultiLabelModel)
+        return model.eval()
+
+    def end_epoch(self, entry: EpochLog) -> None:
+        """Add an epoch to the log and begin the next."""
+        self.log.append(entry)
+        self.extra, self.largest_norm, self.seconds = {}, 0.0, 0.0
+        self.epoch += 1
+
+
+def _pack(state: TrainingState) -> dict[str, Any]:
+    """A state as plain data and tensors, but for what differs between processes."""
+    best = state.best
+    return {
+        "learners": [
+            {
+                "model": _changing(one.model),
+                "average": None if one.average is None else _changing(one.average),
+                "optimizer": one.optimizer.state_dict(),
+                "scaler": one.scaler.state_dict(),
+            }
+            for one in state.learners
+        ],
+        "loss": state.loss.state_dict() if isinstance(state.loss, nn.Module) else None,
+        "progress": {name: getattr(state, name) for name in PROGRESS},
+        "log": [entry.model_dump_json() for entry in state.log],
+        "best": None
+        if best is None
+        else {
+            "epoch": best.epoch,
+            "mAP": best.mAP,
+            "weights": best.weights,
+            "logits": torch.from_numpy(best.predictions.logits),
+        },
+    }
+
+
+PROGRESS = ("epoch", "step", "losses", "largest_norm", "seconds")
+"""Plain fields of a ``TrainingState``."""
+
+
+def _changing(module: nn.Module) -> dict[str, Any]:
+    """The tensors of a module, without the parameters that are not trained."""
+    fixed = {name for name, p in module.named_parameters() if not p.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in fixed}
+
+
+def _unpack(saved: Mapping[str, Any], state: TrainingState, scored: Index | None) -> None:
+    """Put a saved state into one that has not begun.
+
+    Args:
+        saved: of ``_pack``.
+        state: of the same models.
+        scored: the split that selects the epoch, if any.
+    """
+    for one, content in zip(state.learners, saved["learners"], strict=True):
+        one.model.load_state_dict(content["model"], strict=False)
+        one.optimizer.load_state_dict(content["optimizer"])
+        one.scaler.load_state_dict(content["scaler"])
+        if one.average is not None:
+            one.average.load_state_dict(content["average"], strict=False)
+    if isinstance(state.loss, nn.Module):
+        state.loss.load_state_dict(saved["loss"])
+    for name, value in saved["progress"].items():
+        setattr(state, name, value)
+    state.log = [EpochLog.model_validate_json(entry) for entry in saved["log"]]
+    if (best := saved["best"]) is not None and scored is not None:
+        predictions = Predictions(best["logits"].numpy(), scored.targets, tuple(scored.keys))
+        state.best = BestEpoch(best["epoch"], best["mAP"], best["weights"], predictions)
+
+
+# ---------------------------------------------------------------------------------------- processes
+def _random_states(device: torch.device) -> dict[str, Any]:
+    """The states of the generators that a plugin may draw from."""
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002 - plugins may draw from it
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "numpy": (kind, np.asarray(keys).tolist(), *rest),
+        "python": random.getstate(),
+    }
+
+
+def _set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    random.setstate(states["python"])
+
+
+@dataclass
+class Keeper:
+    """Saves the state of a run now and then and when it is to stop, and finds it again.
+
+    Attributes:
+        folder: of the run; None saves nothing.
+        identity: run id, code, and what else a state must have been saved under to be used.
+        world: the processes of the run; all call the same methods.
+        device: of this process.
+        every: seconds between two states.
+        resumed: the steps at which the run went on.
+        spent: seconds of training before this process began.
+        notes: for the record.
+    """
+
+    folder: Path | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    world: World = field(default_factory=World)
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
+    every: float = 600.0
+    resumed: list[int] = field(default_factory=list)
+    spent: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    _began: float = field(default_factory=time.monotonic)
+    _saved: float = field(default_factory=time.monotonic)
+    _cost: float = 0.0
+    _failed: list[str] = field(default_factory=list)
+
+    # ----------------------------------------------------------------------------------- when
+    @property
+    def hurries(self) -> bool:
+        """True if this step is the last; several processes agree on that every few steps only."""
+        return self.world.size == 1 and bool(STOP.asked)
+
+    def wishes(self, epoch_ended: bool = False) -> list[float]:
+        """Of this process, each positive if so: to stop, and to save the state."""
+        pause = max(EPOCHS_APART, self._cost / SHARE) if epoch_ended else self.every
+        due = self.world.leads and time.monotonic() - self._saved >= pause
+        return [float(bool(STOP.asked)), float(due)]
+
+    def end_epoch(self, state: TrainingState) -> None:
+        """Save the state after an epoch, unless the last one was saved just now.
+
+        Raises:
+            Interrupted: as ``obey``.
+        """
+        self.obey(state, self.world.mean(torch.tensor(self.wishes(epoch_ended=True))).tolist())
+
+    def obey(self, state: TrainingState, wishes: list[float]) -> None:
+        """Do what any process wishes.
+
+        Raises:
+            Interrupted: on every process, once the state is saved.
+        """
+        stop, due = wishes
+        if stop or due:
+            self.save(state)
+        if stop:
+            self.world.wait()
+            raise Interrupted(STOP.asked or "a signal to another process")
+
+    # ------------------------------------------------------------------------------------ how
+    def save(self, state: TrainingState) -> None:
+        """Write the state; if that fails, the run goes on, and its record says so."""
+        if self.folder is None:
+            return
+        began = time.monotonic()
+        mine = {
+            "extra": {name: torch.stack(values).cpu() for name, values in state.extra.items()},
+            "random": _random_states(self.device),
+        }
+        content = {
+            "identity": dict(self.identity),
+            "state": _pack(state),
+            "processes": self.world.gather(mine),
+            "resumed": self.resumed,
+            "spent": self.spent + began - self._began,
+        }
+        try:
+            if self.world.leads:
+                _write(content, self.folder)
+        except OSError as error:
+            log.warning("the state could not be saved: %s", error)
+            self._failed = [f"the state could not be saved at step {state.step}: {error}"]
+        self._saved = time.monotonic()
+        self._cost = self._saved - began
+        log.info("state saved at step %d in %.2f s", state.step, self._cost)
+
+    def resume(self, state: TrainingState, scored: Index | None) -> None:
+        """Put the newest state of this run that is whole into one that has not begun.
+
+        Args:
+            state: is left alone if nothing was saved, or under another identity.
+            scored: the split that selects the epoch, if any.
+        """
+        file, notes = self.world.ask_leader(self._choose)
+        self.notes += notes
+        if file is None or (saved := _read(file)) is None:
+            return
+        _unpack(saved["state"], state, scored)
+        self.spent, self.resumed = saved["spent"], [*saved["resumed"], state.step]
+        mine = saved["processes"][self.world.rank]
+        _set_random_states(mine["random"], self.device)
+        extra = mine["extra"].items()
+        state.extra = {name: [*values.to(self.device)] for name, values in extra}
+        log.info("resumed at step %d", state.step)
+
+    def _choose(self) -> tuple[Path | None, list[str]]:
+        """The file to go on from, if any, and notes."""
+        notes: list[str] = []
+        for file in () if self.folder is None else [self.folder / name for name in FILES]:
+            if not file.exists():
+                continue
+            saved = _read(file)
+            if saved is None:
+                notes.append(f"{file.name} was damaged and not used")
+                continue
+            found = saved["identity"]
+            other = [what for what, value in self.identity.items() if found.get(what) != value]
+            if not other:
+                return file, notes
+            return None, [*notes, f"a saved state was not used, being of other {', '.join(other)}"]
+        return None, notes
+
+    def remarks(self) -> list[str]:
+        """Notes for the record."""
+        steps = ", ".join(map(str, self.resumed))
+        resumed = [f"resumed after step {steps}"] if self.resumed else []
+        return [*self.notes, *resumed, *self._failed]
+
+
+def _write(content: Mapping[str, Any], folder: Path) -> None:
+    newest, before = (folder / name for name in FILES)
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    with suppress(FileNotFoundError):
+        newest.replace(before)
+    write_checked(newest, stream.getvalue())
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """The content of a state's file; None if it is damaged."""
+    content = read_checked(file)
+    if content is None:
+        return None
+    saved: dict[str, Any] = torch.load(io.BytesIO(content), "cpu", weights_only=True)
+    return saved
 
 
 def discard(folder: Path) -> None:

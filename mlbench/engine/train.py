@@ -5,28 +5,27 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from mlbench.data.loader import (
-    Batch,
     Inputs,
     Source,
     batches,
-    part_sizes,
-    shard,
+    micro_batches,
     training_order,
 )
 from mlbench.engine import optim
-from mlbench.engine.batch_parts import gather_rows, synchronize
+from mlbench.engine.batch_parts import Part, batch_statistics_frozen, synchronize
 from mlbench.engine.distributed import World
-from mlbench.engine.evaluation import BestEpoch, Evaluator, select_best, to_device
-from mlbench.engine.model import MultiLabelModel, ProbeNetwork, autocast, matrix_precision
+from mlbench.engine.evaluation import Evaluator, select_best, to_device
+from mlbench.engine.model import MultiLabelModel, ProbeNetwork, matrix_precision
+from mlbench.engine.resume import STOP, Keeper, TrainingState
 from mlbench.types import (
     DataError,
     DivergedError,
@@ -39,7 +38,6 @@ from mlbench.types import (
     Progress,
     Settings,
     SuiteError,
-    evaluate_loss,
 )
 
 log = logging.getLogger(__name__)
@@ -52,30 +50,6 @@ StepResult = tuple[Tensor, Mapping[str, Tensor], Tensor]
 """The loss of a step, the named losses in it, and the gradient norm."""
 
 
-@dataclass
-class TrainingState:
-    """All that changes while a run trains.
-
-    Attributes:
-        learners: the models in training; the first is the run's, the second its peer.
-        best: the best epoch so far, if one is selected.
-    """
-
-    learners: tuple[optim.Learner, ...]
-    epoch: int = 0
-    step: int = 0
-    losses: list[float] = field(default_factory=list)
-    log: list[EpochLog] = field(default_factory=list)
-    best: BestEpoch | None = None
-
-    def evaluated(self) -> MultiLabelModel:
-        """The model to score, in evaluation mode: the first, or its moving average if any."""
-        first = self.learners[0]
-        model = first.model if first.average is None else first.average.module
-        assert isinstance(model, MultiLabelModel)
-        return model.eval()
-
-
 @dataclass(frozen=True)
 class Training:
     """The data, settings and processes of a training run.
@@ -83,6 +57,8 @@ class Training:
     Attributes:
         probe: ``source`` yields feature maps, and only the head is run.
         evaluator: of the split that selects the epoch to score; None takes the last epoch.
+        keeper: saves the state now and then.
+        recompute: activations are computed again in the backward pass.
     """
 
     settings: Settings
@@ -96,6 +72,8 @@ class Training:
     progress: Progress
     probe: bool = False
     evaluator: Evaluator | None = None
+    keeper: Keeper = field(default_factory=Keeper)
+    recompute: bool = False
 
     @property
     def epoch_steps(self) -> int:
@@ -103,7 +81,7 @@ class Training:
         return max(len(self.index) // self.settings.batch_size, 1)
 
     def start(self, *models: MultiLabelModel) -> TrainingState:
-        """The state before the first step.
+        """The state before the first step, or the newest saved one.
 
         Args:
             models: the model of the run, and its peer under mutual learning.
@@ -113,12 +91,15 @@ class Training:
             for model in models:
                 synchronize(model, self.device)
         scaled = self.precision == "fp16"
-        return TrainingState(
+        state = TrainingState(
             tuple(
                 optim.make_learner(model, settings, scaled=scaled, averaged=i == 0)
                 for i, model in enumerate(models)
-            )
+            ),
+            self.loss,
         )
+        self.keeper.resume(state, None if self.evaluator is None else self.evaluator.index)
+        return state
 
 
 def check_processes(settings: Settings, images: int, world: World) -> None:
@@ -147,17 +128,19 @@ def train(state: TrainingState, training: Training) -> None:
 
     Raises:
         DivergedError: on every process, when the loss is not finite on any.
+        Interrupted: on every process, when any was asked to stop; the state is saved.
     """
     networks = [_network(one.model, training) for one in state.learners]
-    while state.epoch < training.settings.epochs:
-        _epoch(networks, state, training)
-        state.epoch += 1
-        if training.evaluator is not None:
-            model = state.evaluated()
-            found, state.best = select_best(state.best, state.epoch, model, training.evaluator)
-            state.log[-1] = state.log[-1].model_copy(update={"mAP": found})
-        training.progress.epoch(state.log[-1])
-        log.info("%s", state.log[-1].model_dump_json())
+    with STOP.waits():
+        while state.epoch < training.settings.epochs:
+            _epoch(networks, state, training)
+            if training.evaluator is not None:
+                model = state.evaluated()
+                found, state.best = select_best(state.best, state.epoch, model, training.evaluator)
+                state.log[-1] = state.log[-1].model_copy(update={"mAP": found})
+            training.progress.epoch(state.log[-1])
+            log.info("%s", state.log[-1].model_dump_json())
+            training.keeper.end_epoch(state)
     if state.best is not None:
         state.evaluated().load_state_dict(state.best.weights)
 
@@ -172,190 +155,147 @@ def _network(model: MultiLabelModel, training: Training) -> Network:
 
 
 def _epoch(networks: Sequence[Network], state: TrainingState, training: Training) -> None:
-    settings, world = training.settings, training.world
+    """What is left of an epoch, which may have begun in another process."""
+    settings, keeper = training.settings, training.keeper
     for one in state.learners:
         optim.set_training_mode(one.model, settings)
-    order = training_order(len(training.index), settings.batch_size, training.seed, state.epoch)
-    mine = [shard(positions, world.rank, world.size) for positions in order]
-    started, seen, first = time.perf_counter(), 0, len(state.losses)
-    steps = _StepLog(state.losses, world)
+    count, images = training.epoch_steps, min(settings.batch_size, len(training.index))
+    first = state.epoch * count
+    done = state.step - first
+    started = time.perf_counter() - state.seconds
+    steps = _StepLog(state, training.world)
     optimizer = state.learners[0].optimizer
-    rate = optim.set_learning_rate(optimizer, settings, state.step, training.epoch_steps)
-    source, device = training.source, training.device
-    ready = batches(source, training.index, mine, state.epoch, device=device)
-    for i, batch in enumerate(ready):
-        share = len(batch.targets) / len(order[i])
+    rate = optim.set_learning_rate(optimizer, settings, first, count)
+    for i, parts in enumerate(_batches(training, state.epoch, done), done + 1):
         with matrix_precision(training.precision):
-            steps.add(*_step(networks, state, batch, training, share))
-        seen += len(order[i])
-        if len(steps.pending) >= CHECK_EVERY or i + 1 == len(order):
-            steps.check()
-            speed = seen / (time.perf_counter() - started)
-            training.progress.step(state.epoch, i + 1, len(order), state.losses[-1], speed)
-    seconds = time.perf_counter() - started
+            steps.add(*_step(networks, state, parts, training))
+        if len(steps.pending) >= CHECK_EVERY or i == count or keeper.hurries:
+            wishes = steps.check(keeper.wishes())
+            state.seconds = time.perf_counter() - started
+            speed = i * images / state.seconds
+            training.progress.step(state.epoch, i, count, state.losses[-1], speed)
+            keeper.obey(state, wishes)
     losses = state.losses[first:]
-    state.log.append(
+    state.end_epoch(
         EpochLog(
             epoch=state.epoch + 1,
             loss=sum(losses) / len(losses),
             aux=steps.means(),
-            grad_norm=steps.largest_norm,
+            grad_norm=state.largest_norm,
             lr=rate,
-            seconds=seconds,
-            images_per_second=seen / seconds,
+            seconds=state.seconds,
+            images_per_second=count * images / state.seconds,
         )
     )
+
+
+def _batches(training: Training, epoch: int, done: int) -> Iterator[list[Part]]:
+    """This process's share of the global batches of an epoch, in parts, after those done."""
+    settings, world, device = training.settings, training.world, training.device
+    order = training_order(len(training.index), settings.batch_size, training.seed, epoch)
+    shares = [
+        micro_batches(one, settings.grad_accumulation, world.rank, world.size) for one in order
+    ]
+    context = LossContext(epoch + 1, settings.epochs)
+    mine = [np.concatenate(one) for one in shares[done:]]
+    for batch in batches(training.source, training.index, mine, epoch, device=device):
+        inputs = to_device(batch.inputs, device)
+        targets = batch.targets.to(device, non_blocking=True)
+        parts, start = [], 0
+        for size in map(len, shares[0]):
+            rows = slice(start, start + size)
+            some = tuple(x[rows] for x in inputs) if isinstance(inputs, tuple) else inputs[rows]
+            place = {"first": start == 0, "last": rows.stop == len(targets)}
+            share = size / len(order[0])
+            parts.append(Part(training, context, some, targets[rows], share, **place))
+            start = rows.stop
+        yield parts
 
 
 def _step(
     networks: Sequence[Network],
     state: TrainingState,
-    batch: Batch,
+    parts: Sequence[Part],
     training: Training,
-    share: float,
 ) -> StepResult:
     """One optimizer step of every learner; returns the result of the first.
 
     A learner sees its peer's logits from before any update, in both passes of SAM.
     """
     settings = training.settings
-    inputs = to_device(batch.inputs, training.device)
-    targets = batch.targets.to(training.device, non_blocking=True)
-
-    def forward(network: Network) -> HeadOutput:
-        with autocast(training.device, training.precision):
-            return network(inputs)
-
-    outputs = [forward(network) for network in networks]
-    logits = [output.logits.detach() for output in outputs]
-    results: list[StepResult] = []
-    context = LossContext(state.epoch + 1, settings.epochs)
+    seen: list[list[Tensor]] = []
+    found: list[tuple[Tensor, Mapping[str, Tensor]]] = []
+    for part in parts:
+        with part.accumulating(networks):
+            outputs = [part.forward(network) for network in networks]
+            logits = [output.logits.detach() for output in outputs]
+            losses = [
+                part.backward(one, outputs[i], logits[:i] + logits[i + 1 :])
+                for i, one in enumerate(state.learners)
+            ]
+        seen.append(logits)
+        found.append(losses[0])
+    norms = []
     for i, (one, network) in enumerate(zip(state.learners, networks, strict=True)):
-        objective = _Objective(
-            training, targets, share, context, peers=logits[:i] + logits[i + 1 :]
-        )
-        loss, extra = objective(outputs[i])
-        one.backward(loss)
         if settings.sam_rho and not one.overflowed():
             with (
                 optim.sam_perturbation(one.parameters, settings.sam_rho, settings.sam_adaptive),
-                optim.batch_statistics_frozen(one.model, settings.sam_bn == "first"),
+                batch_statistics_frozen(one.model, settings.sam_bn == "first"),
             ):
-                second, _ = objective(forward(network))
-                one.backward(second)
+                for part, logits in zip(parts, seen, strict=True):
+                    with part.accumulating([network]):
+                        part.backward(one, part.forward(network), logits[:i] + logits[i + 1 :])
         optim.set_learning_rate(one.optimizer, settings, state.step, training.epoch_steps)
-        results.append((loss, extra, one.update(settings.grad_clip)))
+        norms.append(one.update(settings.grad_clip))
     state.step += 1
-    return results[0]
-
-
-@dataclass(frozen=True)
-class _Objective:
-    """The loss that a learner minimizes on this process's part of a batch.
-
-    DDP averages gradients over processes with equal weight. ``share`` is this process's part of
-    the global batch; weighting by it makes the average exact for parts of any size. A loss that
-    sums over images is weighted so that the average is the global sum. One that is not separable is
-    computed on the gathered batch by every process.
-    """
-
-    training: Training
-    targets: Tensor
-    share: float
-    context: LossContext
-    peers: Sequence[Tensor]
-
-    def __call__(self, output: HeadOutput) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss and the named losses in it; their means over processes are the global ones."""
-        training = self.training
-        part = self.share * training.world.size
-        extra = {name: value * part for name, value in output.aux.items()}
-        with autocast(training.device, training.precision):
-            if self.peers:
-                divergence = mutual_divergence(output.logits, self.peers)
-                extra["mutual"] = training.settings.mutual_weight * divergence * part
-            loss = self._loss(output.logits)
-            for value in extra.values():
-                loss = loss + value
-        return loss, extra
-
-    def _loss(self, logits: Tensor) -> Tensor:
-        loss, world, targets = self.training.loss, self.training.world, self.targets
-        if world.size > 1 and not getattr(loss, "separable", True):
-            sizes = part_sizes(round(len(targets) / self.share), world.size)
-            whole = gather_rows(logits.float(), sizes, world.rank)
-            targets = gather_rows(targets, sizes, world.rank)
-            return evaluate_loss(loss, whole, targets, self.context)
-        sums = getattr(loss, "reduction", "mean") == "sum"
-        weight = world.size if sums else self.share * world.size
-        return evaluate_loss(loss, logits, targets, self.context) * weight
-
-
-def mutual_divergence(logits_BC: Tensor, peers: Sequence[Tensor]) -> Tensor:
-    """The divergence of a model's predictions from its peers': a scalar, 0 if they agree.
-
-    Zhang et al., Deep Mutual Learning, CVPR 2018 (arXiv:1706.00384), for many labels as in
-    Prokofiev and Sovrasov (arXiv:2209.06585): every label is a Bernoulli variable of its own.
-    KL(Bernoulli(p_j) || Bernoulli(p)), p = sigmoid(logits), is averaged over images, labels and
-    peers j. Unknown labels count too: peers predict them.
-
-    Args:
-        logits_BC: of the model that learns.
-        peers: logits [B, C] of the others; they get no gradient.
-    """
-    logits = logits_BC.float()
-    divergences = []
-    for peer in peers:
-        target = peer.detach().float()
-        p = target.sigmoid()
-        # KL is the cross entropy less the entropy, which is the cross entropy with itself.
-        divergences.append(cross_entropy(logits, p) - cross_entropy(target, p))
-    return torch.stack(divergences).mean()
+    extra = {name: sum(values[name] for _, values in found) for name in found[0][1]}
+    return sum(loss for loss, _ in found), extra, norms[0]  # type: ignore[return-value]
 
 
 class _StepLog:
     """Losses and gradient norms of an epoch's steps; they stay on the device until ``check``.
 
     Args:
-        losses: the loss of every step of the run so far; ``check`` appends to it.
+        state: ``check`` appends to its losses.
         world: the processes that share each loss.
     """
 
-    def __init__(self, losses: list[float], world: World) -> None:
-        self.losses, self.world = losses, world
+    def __init__(self, state: TrainingState, world: World) -> None:
+        self.state, self.world = state, world
         self.pending: list[Tensor] = []
         self.norms: list[Tensor] = []
-        self.extra: dict[str, list[Tensor]] = {}
-        self.largest_norm = 0.0
 
     def add(self, loss: Tensor, extra: Mapping[str, Tensor], norm: Tensor) -> None:
         """Add a step: its loss on this process, the named losses in it, and its gradient norm."""
-        self.pending.append(loss.detach().float())
+        self.pending.append(loss.float())
         self.norms.append(norm)
         for name, value in extra.items():
-            self.extra.setdefault(name, []).append(value.detach().float())
+            self.state.extra.setdefault(name, []).append(value.float())
 
-    def check(self) -> None:
-        """Fetch the pending losses.
+    def check(self, wishes: list[float]) -> list[float]:
+        """Fetch the pending losses, and what all processes together wish (``Keeper.wishes``).
 
         Raises:
             DivergedError: on every process, the first loss that is not finite.
         """
-        before = len(self.losses)
-        losses = self.world.mean(torch.stack(self.pending)).tolist()
+        losses, count = self.state.losses, len(self.pending)
+        values = torch.stack([*self.pending, *self.pending[0].new_tensor(wishes)])
+        found = self.world.mean(values).tolist()
         norms = torch.stack(self.norms)
         # Steps whose gradient overflowed are skipped by the scaler; their norm means nothing.
-        self.largest_norm = max(self.largest_norm, *norms[norms.isfinite()].tolist(), 0.0)
+        largest = max(norms[norms.isfinite()].tolist(), default=0.0)
+        self.state.largest_norm = max(self.state.largest_norm, largest)
         self.pending, self.norms = [], []
-        self.losses.extend(losses)
-        for i, value in enumerate(losses):
+        for value in found[:count]:
+            losses.append(value)
             if not math.isfinite(value):
-                raise DivergedError(before + i + 1, value)
+                raise DivergedError(len(losses), value)
+        return found[count:]
 
     def means(self) -> dict[str, float]:
         """The mean of every named loss over steps and processes."""
-        if not self.extra:
+        if not self.state.extra:
             return {}
-        names = sorted(self.extra)  # the same order on every process
-        means = torch.stack([torch.stack(self.extra[name]).mean() for name in names])
+        names = sorted(self.state.extra)  # the same order on every process
+        means = torch.stack([torch.stack(self.state.extra[name]).mean() for name in names])
         return dict(zip(names, self.world.mean(means).tolist(), strict=True))

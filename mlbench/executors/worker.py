@@ -22,6 +22,7 @@ import torch
 from mlbench import DISTRIBUTION
 from mlbench.engine import distributed
 from mlbench.engine.distributed import World
+from mlbench.engine.resume import discard
 from mlbench.executors import Job, Outcome, fail, news
 from mlbench.executors.run_status import StatusFile
 from mlbench.leases import Lease, LeaseLostError, claim
@@ -84,7 +85,11 @@ def _attempt(job: Job, world: World, progress: Progress, lease: Lease | None) ->
             record, predictions = run(job.spec, job.places, world, progress, job.command)
             if lease is not None:
                 lease.check()
-                Store(job.places.results).write(record, predictions)
+                store = Store(job.places.results)
+                store.write(record, predictions)
+                discard(job.folder)
+                if job.places.keep == "best":
+                    store.prune(record)
         except LeaseLostError as error:
             log.warning("%s", error)
             return Outcome(job.spec, job.log)

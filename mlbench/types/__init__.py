@@ -18,7 +18,7 @@ NAMES = {
     "containers": "bare_names state_dict_in",
     "errors": "DataError DivergedError Interrupted MeasureError MlbenchError PackError PluginError "
     "StoreError SuiteError WeightsError",
-    "literals": "Decoder Graph ObjectCounts Precision Selection Split Targets Tier Track",
+    "literals": "Decoder Graph Keep ObjectCounts Precision Selection Split Targets Tier Track",
     "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss LossContext "
     "Pretraining evaluate_loss unknown_objects",
     "networks": "DEFAULT_THRESHOLD ModelCost ModelFile ModelInfo Network Speed Speeds Timing "

@@ -16,6 +16,8 @@ Graph = Literal["cooccurrence", "identity", "random"]
 """What heads build their label graph from (see ``mlbench.data.labels``)."""
 Decoder = Literal["turbo", "pillow", "nvjpeg"]
 """What decodes and resizes images (see ``mlbench.data.decode.load``)."""
+Keep = Literal["all", "best", "none"]
+"""Which trained models to keep; ``best``: see ``mlbench.store.Store.prune``."""
 Selection = Literal["last", "validation", "test"]
 Tier = Literal["own", "re-scored"]
 """``own``: we trained it. ``re-scored``: published weights of the authors, scored by us."""

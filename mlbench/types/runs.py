@@ -11,9 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
-from mlbench.types.literals import Graph, Precision, Targets, Tier, Track
+from mlbench.types.literals import Graph, Keep, Precision, Targets, Tier, Track
 from mlbench.types.models import Pretraining
 from mlbench.types.samples import Coverage
 from mlbench.types.settings import Amount, Percent, Settings, Time, Value
@@ -61,6 +68,7 @@ class LabelNoise(Value):
 ADDED: dict[str, Any] = {
     "processes": 1,
     "settings.ema_warmup": False,
+    "settings.grad_accumulation": 1,
     "init": "",
     "holdout_fold": 0,
 }
@@ -192,7 +200,11 @@ class Places(Value):
         image_cache: keep decoded images in the cache.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         workers: threads per process that load data.
-        checkpoints: whether to keep the trained model.
+        keep: which trained models to keep (see ``Store.prune``).
+        checkpoint_every: minutes between two states that an interrupted run goes on from.
+        deterministic: use only algorithms of torch that repeat their results to the bit.
+        activation_checkpointing: the backbone's activations are computed again in the backward
+            pass, which takes less memory and more time.
     """
 
     data: Path | None = None
@@ -206,7 +218,10 @@ class Places(Value):
     image_cache: bool = False
     device: str = "cpu"
     workers: NonNegativeInt = 2
-    checkpoints: bool = True
+    keep: Keep = "all"
+    checkpoint_every: NonNegativeFloat = 10.0
+    deterministic: bool = False
+    activation_checkpointing: bool = False
 
 
 # ----------------------------------------------------------------------------------- its progress

@@ -112,6 +112,8 @@ class Settings(Value):
             where images are resized. ``nvjpeg`` trains on CUDA only, and differs by more at edges
             between colours.
         epochs, batch_size: the budget; the batch size is global, over all processes.
+        grad_accumulation: number of micro-batches that a batch is computed in, which takes less
+            memory; batch norms see one at a time.
         backbone_lr_scale: learning rate of the backbone relative to the head.
         frozen_stages: number of stages of the backbone, from the input, that are not trained; -1
             freezes all.
@@ -143,6 +145,7 @@ class Settings(Value):
     decoder: Decoder = "turbo"
     epochs: PositiveInt = 20
     batch_size: PositiveInt = 32
+    grad_accumulation: PositiveInt = 1
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     backbone_lr_scale: NonNegativeFloat = 1.0

@@ -112,7 +112,7 @@ def test_set_and_a_suite_say_what_flags_do(cli, tmp_path):
     planned = cli(*asked, "--words", "random", "--set", "head_options.dropout=0.5")
     assert planned.code == 2 and planned.err.count("unknown option 'dropout'") == 2
     few = (*asked[:-1], "--words", "random", "--plugins", "gap", "--set", "epochs=1")
-    ended = cli(*few, "--image-size", 32, "--set", "keep_checkpoints=false")
+    ended = cli(*few, "--image-size", 32, "--set", "keep=none")
     assert ended.code == 0, ended.err
     assert len(list((folder / "found" / "records").rglob("*.json"))) == 1
     assert not list((folder / "found").rglob("*.safetensors"))

@@ -172,7 +172,7 @@ def test_real_pictures(cli, real_data, tmp_path, dataset, images):
     ended = cli(
         *("run", "--plugins", "gap", "--datasets", dataset, "--data", data, "--track", "probe"),
         *("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", 32),
-        *("--epochs", 1, "--set", "batch_size=32", "--set", "keep_checkpoints=false"),
+        *("--epochs", 1, "--set", "batch_size=32", "--set", "keep=none"),
     )
     assert ended.code == 0, ended.err
     (record,) = Store(tmp_path / "results").records()

@@ -9,8 +9,9 @@ from torch import nn
 from torch.distributions import Bernoulli, kl_divergence
 
 from mlbench.data.loader import shard, training_order
+from mlbench.engine.batch_parts import mutual_divergence
 from mlbench.engine.evaluation import predict
-from mlbench.engine.train import mutual_divergence, train
+from mlbench.engine.train import train
 from mlbench.types import DivergedError
 from tests.engine import tiny, written_out
 from tests.engine.tiny import fit, flat

@@ -74,7 +74,7 @@ def thresholds(
         held_out = _held_out(store, record)
     else:
         named = {"weights": weights, "words": words or (), "init": init, "data": data}
-        elsewhere = {"results": store.root / "folds", "keep_checkpoints": False, "device": device}
+        elsewhere = {"results": store.root / "folds", "keep": "none", "device": device}
         _warn_of_cost(record, folds)
         command = shlex.join(["mlbench", *sys.argv[1:]])
         held_out = predict_folds(record, folds, Suite(**named, **elsewhere), command)

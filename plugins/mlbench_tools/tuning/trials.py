@@ -71,7 +71,7 @@ def add_grid(suite: Suite, trials: int, grid: Mapping[str, tuple[Any, ...]]) -> 
         raise SuiteError(f"{', '.join(labels)} cannot be tuned; --grid takes settings")
     if RATE not in axes:
         axes = {RATE: rates(_rate(suite), trials), **axes}
-    return suite.model_copy(update={"grid": axes, "keep_checkpoints": False})
+    return suite.model_copy(update={"grid": axes, "keep": "none"})
 
 
 def _rate(suite: Suite) -> float:

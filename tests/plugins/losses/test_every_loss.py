@@ -9,8 +9,8 @@ import torch.distributed as dist
 from mlbench import registry
 from mlbench.contracts.made_up import made_up_context
 from mlbench.data.loader import part_sizes
+from mlbench.engine.batch_parts import Part
 from mlbench.engine.distributed import World
-from mlbench.engine.train import _Objective
 from mlbench.types import HeadOutput, LossContext, PluginError, evaluate_loss
 from mlbench_plugins.layers.loss_terms import REDUCTIONS
 from mlbench_plugins.losses.zlpr import ZLPR
@@ -96,7 +96,8 @@ def in_parts(loss, rank, monkeypatch):
     logits, targets = parts[0][rank].clone().requires_grad_(), parts[1][rank]
     training = tiny.training(loss=loss, world=World(rank, len(sizes), rank))
     share = len(targets) / len(LOGITS)
-    value, _ = _Objective(training, targets, share, LATE, ())(HeadOutput(logits))
+    part = Part(training, LATE, logits, targets, share, first=True, last=True)
+    value, _ = part.objective(HeadOutput(logits), ())
     return value.detach(), torch.autograd.grad(value, logits)[0]
 
 

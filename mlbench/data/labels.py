@@ -221,14 +221,3 @@ def _notes(vectors: WordVectors, words: Path) -> tuple[str, ...]:
             + ", ".join(missing)
         )
     return tuple(notes)
-
-
-def uniform_context(count: int, words: int = WIDTH) -> LabelContext:
-    """Made-up labels that occur together in every image but one, to count or time a head with.
-
-    All arrays are views of a single number, so thousands of labels take no memory.
-    """
-    names = tuple(f"label {i}" for i in range(count))
-    one = np.ones((), np.float32)
-    counts_CC, words_CE = (np.broadcast_to(one, (count, width)) for width in (count, words))
-    return LabelContext(names, counts_CC, words_CE, count + 1, lambda: np.ones(count, np.int64))

@@ -6,6 +6,7 @@ import yaml
 SUITE = {
     "plugins": ["gap"],
     "seeds": [0],
+    "measure": False,
     "dataset_options": {"synthetic": {"train_images": 64, "test_images": 31, "size": 32}},
     "settings": {"image_size": 32, "epochs": 1, "batch_size": 16, "freeze_bn": True},
 }

@@ -10,7 +10,7 @@ from mlbench.store import Store
 from tests.cli.manifests import PICTURES, TRAIN, instances, table, yolo
 
 TINY = ("--plugins", "gap", "--backbones", "timm:test_resnet", "--weights", "none")
-TINY += ("--image-size", 32, "--epochs", 1, "--set", "workers=1")
+TINY += ("--image-size", 32, "--epochs", 1, "--set", "workers=1", "--set", "measure=false")
 ALLOW = ("--set", "allow_missing=true")
 
 

@@ -12,7 +12,7 @@ from tests.cli.manifests import draw, split
 
 RUN = (
     *("--plugins", "gap", "--backbones", "timm:test_resnet", "--weights", "none"),
-    *("--image-size", "32", "--epochs", "1", "--device", "cpu"),
+    *("--image-size", "32", "--epochs", "1", "--device", "cpu", "--set", "measure=false"),
 )
 ZERO = "write 0 (absent) instead"
 

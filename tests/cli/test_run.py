@@ -173,6 +173,7 @@ def test_real_pictures(cli, real_data, tmp_path, dataset, images):
         *("run", "--plugins", "gap", "--datasets", dataset, "--data", data, "--track", "probe"),
         *("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", 32),
         *("--epochs", 1, "--set", "batch_size=32", "--set", "keep=none"),
+        *("--set", "measure=false"),
     )
     assert ended.code == 0, ended.err
     (record,) = Store(tmp_path / "results").records()
@@ -233,11 +234,11 @@ def test_one_two_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_
                 assert getattr(other.scores, name) == pytest.approx(value, abs=1e-6), name
 
 
-def test_what_follows_a_matrix_is_a_plugin_and_a_broken_one_hides_no_board(cli, small, install):
+def test_what_follows_a_matrix_is_a_plugin_and_a_broken_one_hides_no_board(cli, suite, install):
     source = "def tell(specs, places):\n    print('after', len(specs), places.results)"
     entries = "[mlbench.follow_ups]\nbroken = acme:gone\ntells = acme:tell"
     install("acme", source, entries)
-    ended = cli("run", "--suite", small)
+    ended = cli("run", "--suite", suite(measure=True, plugins=["gap"]))
     assert ended.code == 0
     assert "follow_up 'broken' of acme 1.0 cannot be imported" in " ".join(ended.err.split())
     assert "after 1 results" in ended.out and "controlled track" in ended.out

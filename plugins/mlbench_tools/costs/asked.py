@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from mlbench import registry
-from mlbench.data.labels import uniform_context
 from mlbench.suite import make_suite
 from mlbench.tracks import recipe_of, settle
 from mlbench.types import (
@@ -19,6 +18,7 @@ from mlbench.types import (
     Track,
     computing_options,
 )
+from mlbench_tools.costs.counting import uniform_context
 
 NO_DATA = DatasetCard(title="", bibtex="", licence="", home="")
 """A card without a budget: head options depend on method and track only."""

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from mlbench import registry
 from mlbench.cli.console import errors
-from mlbench.data.labels import uniform_context
 from mlbench.engine.cost import device_name
 from mlbench.engine.model import MultiLabelModel, autocast
 from mlbench.one_run import commit
@@ -35,6 +34,7 @@ from mlbench.types import (
     RunSpec,
     Timing,
 )
+from mlbench_tools.costs.counting import uniform_context
 from mlbench_tools.costs.timing import Call, Runtime, TimedPair, best_batch, one_thread, time_pairs
 
 BATCH_SIZES = (1, 16)

@@ -121,7 +121,7 @@ def test_a_complete_run(cli: Any, official: Path, tmp_path: Path) -> None:
     done = cli(
         *("run", "--suite", suite, "--plugins", "gap,nuswide", "--data", official.parent),
         *("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"),
-        *("--epochs", "1", "--set", "batch_size=8"),
+        *("--epochs", "1", "--set", "batch_size=8", "--set", "measure=false"),
     )
     assert done.code == 0, done.err
     (record,) = Store(tmp_path / "results").records()

@@ -52,7 +52,7 @@ def test_a_complete_run(cli: Any, vg: Path, tmp_path: Path) -> None:
     done = cli(
         *("run", "--plugins", "gap", "--datasets", "vg500", "--data", vg.parent),
         *("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"),
-        *("--epochs", "1", "--set", "batch_size=8"),
+        *("--epochs", "1", "--set", "batch_size=8", "--set", "measure=false"),
     )
     assert done.code == 0, done.err
     (record,) = Store(tmp_path / "results").records()

@@ -17,6 +17,7 @@ from mlbench import registry
 from mlbench.build import make_backbone, meta_model, named_file, read_init
 from mlbench.data import transforms
 from mlbench.data.labels import label_context
+from mlbench.data.mixing import make_mixing
 from mlbench.engine import optim
 from mlbench.engine.checkpoint import backbone_weights
 from mlbench.engine.model import unsupported
@@ -55,7 +56,14 @@ def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
             file = named_file("weights", settings.weights, places.weights)
         labels, _ = make_label_context(spec, splits, places)
         transforms.train_transform(settings)
+        if settings.mixing:
+            make_mixing(settings.mixing)
         model, loss = meta_model(settings, labels)
+        if settings.grad_accumulation > 1 and not getattr(loss, "separable", True):
+            return (
+                f"loss {settings.loss} is neither a mean nor a sum over images, so that batches "
+                "cannot be accumulated from parts; use --set grad_accumulation=1"
+            )
         optim.frozen_stages(model, settings)
         if init := read_init(spec, places):
             with torch.device("meta"):

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mlbench import registry
+from mlbench.data.mixing import make_mixing
 from mlbench.data.transforms import build_steps
 from mlbench.registry import with_defaults
 from mlbench.text import unknown
@@ -76,10 +77,11 @@ def settle(
         raise SuiteError(f"settings of {method}: {describe_errors(error)}") from error
     if not settings.ema_decay:  # warms nothing up
         settings = settings.model_copy(update={"ema_warmup": False})
-    if track == "probe" and (settings.frozen_stages != -1 or settings.augmentation):
+    changed = settings.frozen_stages != -1 or settings.augmentation or settings.mixing
+    if track == "probe" and changed:
         raise SuiteError(
-            "the probe track computes feature maps once, so that frozen_stages and augmentation "
-            "cannot be set; use --track controlled"
+            "the probe track computes feature maps once, so that frozen_stages, augmentation and "
+            "mixing cannot be set; use --track controlled"
         )
     if settings.selection == "test" and track != "published":
         raise SuiteError(
@@ -166,15 +168,21 @@ def _without_stale_options(fields: dict[str, Any], over: Mapping[str, Any]) -> d
 
 
 def name_defaults(settings: Settings) -> Settings:
-    """Name every option of head, loss and augmentation steps, so that run ids cover them."""
+    """Name every option of head, loss, augmentation and mixing, so that run ids cover them."""
     steps = settings.augmentation
     with suppress(SuiteError):  # reported by ``mlbench.preflight.refusal``, for this run alone
         steps = tuple(
             Augmentation(name=step.name, options=made.model_dump(mode="json"))
             for step, made in zip(steps, build_steps(steps), strict=True)
         )
+    mixing = settings.mixing
+    with suppress(SuiteError):
+        if mixing:
+            options = make_mixing(mixing).model_dump(mode="json")
+            mixing = Augmentation(name=mixing.name, options=options)
     return settings.model_copy(
         update={
+            "mixing": mixing,
             "head_options": with_defaults("head", settings.head, settings.head_options),
             "loss_options": with_defaults("loss", settings.loss, settings.loss_options),
             "augmentation": steps,

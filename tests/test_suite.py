@@ -274,3 +274,11 @@ def test_a_loss_with_a_recipe_is_a_loss_and_its_recipe_is_for_the_published_trac
     with pytest.raises(PluginError, match="--losses hill or --set methods=hill"):
         suite.make_suite(asked | {"track": "published"})
     assert suite.make_suite({"methods": ["hill"], "track": "published"}).methods == ("hill",)
+
+
+def test_a_mixing_names_its_options_and_the_probe_track_refuses_it():
+    fields = {"methods": ["gap"], "settings": {"mixing": {"name": "mixup"}}}
+    (spec,) = expand(**fields)
+    assert spec.settings.mixing.options == {"p": 1.0, "alpha": 1.0, "labels": "linear"}
+    with pytest.raises(SuiteError, match="augmentation and mixing cannot be set"):
+        expand(**fields, track="probe")

@@ -42,6 +42,29 @@ class Batch(NamedTuple):
     positions: Positions
 
 
+class Mixed(NamedTuple):
+    """Rows of a batch, which may be mixed.
+
+    Attributes:
+        inputs: images [R, 3, H, W], floating point if they are mixed; or feature maps.
+        targets: [R, C].
+        others: targets of which the loss weighs 1 - ``weight``; None if there are none.
+    """
+
+    inputs: Inputs
+    targets: Tensor
+    others: Tensor | None = None
+    weight: float = 1.0
+
+    def at(self, rows: slice) -> Mixed:
+        """Some of the rows."""
+        inputs, others = self.inputs, self.others
+        some = tuple(x[rows] for x in inputs) if isinstance(inputs, tuple) else inputs[rows]
+        return Mixed(
+            some, self.targets[rows], None if others is None else others[rows], self.weight
+        )
+
+
 _HOST = torch.device("cpu")
 
 

@@ -6,8 +6,8 @@ is passed in, so the augmentation of an image depends on its seed alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -25,7 +25,7 @@ from mlbench.data.augmentation import (
     View,
 )
 from mlbench.text import first_error, unknown
-from mlbench.types import Augmentation, Settings, SuiteError
+from mlbench.types import Augmentation, Settings, SuiteError, Value
 
 
 def make_view(settings: Settings) -> View:
@@ -98,19 +98,27 @@ def build_steps(augmentation: Sequence[Augmentation]) -> list[Step]:
     Raises:
         SuiteError: an unknown step or option, or an invalid value.
     """
-    return [_build(step.name, step.options) for step in augmentation]
+    return [make_named("augmentation step", STEPS, step) for step in augmentation]
 
 
-def _build(name: str, options: dict[str, Any]) -> Step:
-    if name not in STEPS:
-        raise SuiteError(unknown(f"augmentation step {name!r}", name, STEPS))
-    fields = STEPS[name].model_fields
+Named = TypeVar("Named", bound=Value)
+
+
+def make_named(what: str, known: Mapping[str, type[Named]], chosen: Augmentation) -> Named:
+    """What a name and its options stand for.
+
+    Raises:
+        SuiteError: an unknown name or option, or an invalid value.
+    """
+    name, options = chosen.name, chosen.options
+    if name not in known:
+        raise SuiteError(unknown(f"{what} {name!r}", name, known))
+    fields = known[name].model_fields
     for option in options:
         if option not in fields:
-            what = f"option {option!r} of augmentation step {name!r}"
-            raise SuiteError(unknown(what, option, fields))
+            raise SuiteError(unknown(f"option {option!r} of {what} {name!r}", option, fields))
     try:
-        return STEPS[name](**options)
+        return known[name](**options)
     except ValidationError as error:
         text = first_error(error, of="its options")
-        raise SuiteError(f"augmentation step {name!r}: {text}") from error
+        raise SuiteError(f"{what} {name!r}: {text}") from error

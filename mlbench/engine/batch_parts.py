@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from mlbench.data.loader import Inputs, part_sizes
+from mlbench.data.loader import Inputs, Mixed, part_sizes
 from mlbench.engine.model import autocast
 from mlbench.types import HeadOutput, LossContext, evaluate_loss
 
@@ -180,8 +180,7 @@ class Part:
 
     training: Training
     context: LossContext
-    inputs: Inputs
-    targets: Tensor
+    batch: Mixed
     share: float
     first: bool
     last: bool
@@ -198,7 +197,7 @@ class Part:
     def forward(self, network: Callable[[Inputs], HeadOutput]) -> HeadOutput:
         """The network's output, in the run's precision."""
         with autocast(self.training.device, self.training.precision):
-            return network(self.inputs)
+            return network(self.batch.inputs)
 
     def backward(
         self, learner: Learner, output: HeadOutput, peers: Sequence[Tensor]
@@ -223,13 +222,16 @@ class Part:
             if peers:
                 divergence = mutual_divergence(output.logits, peers)
                 extra["mutual"] = training.settings.mutual_weight * divergence * part
-            loss = self._loss(output.logits)
+            loss, batch = self._loss(output.logits, self.batch.targets), self.batch
+            if batch.others is not None:
+                other = self._loss(output.logits, batch.others)
+                loss = batch.weight * loss + (1 - batch.weight) * other
             for value in extra.values():
                 loss = loss + value
         return loss, extra
 
-    def _loss(self, logits: Tensor) -> Tensor:
-        loss, world, targets = self.training.loss, self.training.world, self.targets
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        loss, world = self.training.loss, self.training.world
         if world.size > 1 and not getattr(loss, "separable", True):
             sizes = part_sizes(round(len(targets) / self.share), world.size)
             whole = gather_rows(logits.float(), sizes, world.rank)

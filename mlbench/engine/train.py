@@ -15,11 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mlbench.data.loader import (
     Inputs,
+    Mixed,
     Source,
     batches,
     micro_batches,
     training_order,
 )
+from mlbench.data.mixing import Mix, draw_mixes
 from mlbench.engine import optim
 from mlbench.engine.batch_parts import Part, batch_statistics_frozen, synchronize
 from mlbench.engine.distributed import World
@@ -166,7 +168,7 @@ def _epoch(networks: Sequence[Network], state: TrainingState, training: Training
     steps = _StepLog(state, training.world)
     optimizer = state.learners[0].optimizer
     rate = optim.set_learning_rate(optimizer, settings, first, count)
-    for i, parts in enumerate(_batches(training, state.epoch, done), done + 1):
+    for i, parts in enumerate(_batches(training, state, done), done + 1):
         with matrix_precision(training.precision):
             steps.add(*_step(networks, state, parts, training))
         if len(steps.pending) >= CHECK_EVERY or i == count or keeper.hurries:
@@ -189,27 +191,46 @@ def _epoch(networks: Sequence[Network], state: TrainingState, training: Training
     )
 
 
-def _batches(training: Training, epoch: int, done: int) -> Iterator[list[Part]]:
+def _batches(training: Training, state: TrainingState, done: int) -> Iterator[list[Part]]:
     """This process's share of the global batches of an epoch, in parts, after those done."""
     settings, world, device = training.settings, training.world, training.device
-    order = training_order(len(training.index), settings.batch_size, training.seed, epoch)
+    order = training_order(len(training.index), settings.batch_size, training.seed, state.epoch)
+    mixes: list[Mix | None] = [None] * len(order)
+    if settings.mixing:
+        mixes = draw_mixes(settings.mixing, [*map(len, order)], training.seed, state.epoch)
+    left = list(zip(order, mixes, strict=True))[done:]
+    totals = [mix.rows if mix else len(one) for one, mix in left]
     shares = [
-        micro_batches(one, settings.grad_accumulation, world.rank, world.size) for one in order
+        micro_batches(np.arange(total), settings.grad_accumulation, world.rank, world.size)
+        for total in totals
     ]
-    context = LossContext(epoch + 1, settings.epochs)
-    mine = [np.concatenate(one) for one in shares[done:]]
-    for batch in batches(training.source, training.index, mine, epoch, device=device):
-        inputs = to_device(batch.inputs, device)
-        targets = batch.targets.to(device, non_blocking=True)
-        parts, start = [], 0
-        for size in map(len, shares[0]):
-            rows = slice(start, start + size)
-            some = tuple(x[rows] for x in inputs) if isinstance(inputs, tuple) else inputs[rows]
-            place = {"first": start == 0, "last": rows.stop == len(targets)}
-            share = size / len(order[0])
-            parts.append(Part(training, context, some, targets[rows], share, **place))
-            start = rows.stop
-        yield parts
+    rows = [np.concatenate(one) for one in shares]
+    mine = [
+        one[mix.needs(part) if mix else part] for (one, mix), part in zip(left, rows, strict=True)
+    ]
+    empty = state.learners[0].model.get_buffer("mean")
+    for i, batch in enumerate(
+        batches(training.source, training.index, mine, state.epoch, device=device)
+    ):
+        inputs, mix = to_device(batch.inputs, device), left[i][1]
+        mixed = Mixed(inputs, batch.targets.to(device, non_blocking=True))
+        if mix is not None and isinstance(inputs, Tensor):
+            mixed = mix.apply(inputs, mixed.targets, rows[i], empty)
+        yield _parts(training, state.epoch, mixed, [*map(len, shares[i])], totals[i])
+
+
+def _parts(
+    training: Training, epoch: int, batch: Mixed, sizes: Sequence[int], total: int
+) -> list[Part]:
+    """This process's rows of a batch of ``total`` rows, as parts of these sizes."""
+    context = LossContext(epoch + 1, training.settings.epochs)
+    parts, start = [], 0
+    for size in sizes:
+        rows = slice(start, start + size)
+        place = {"first": start == 0, "last": rows.stop == len(batch.targets)}
+        parts.append(Part(training, context, batch.at(rows), size / total, **place))
+        start = rows.stop
+    return parts
 
 
 def _step(

@@ -71,6 +71,7 @@ ADDED: dict[str, Any] = {
     "settings.grad_accumulation": 1,
     "init": "",
     "holdout_fold": 0,
+    "settings.mixing": None,
 }
 """Dotted name of a field of ``RunSpec`` that was added after records were made -> the value that
 stood for it before: ``{"settings.ema_warmup": False}``. A field at this value is left out of run

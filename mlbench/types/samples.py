@@ -192,7 +192,15 @@ def _digest(names: Sequence[str], *splits: tuple[Sequence[str], Targets]) -> str
 
 # ----------------------------------------------------------------------------------- random numbers
 Purpose = Literal[
-    "shuffle", "augmentation", "graph", "drawing", "bootstrap", "folds", "samples", "dropout"
+    "shuffle",
+    "augmentation",
+    "graph",
+    "drawing",
+    "bootstrap",
+    "folds",
+    "samples",
+    "dropout",
+    "mixing",
 ]
 """What numbers are drawn for. Its place is part of the seed: append, and never reorder."""
 

@@ -57,7 +57,7 @@ class Preprocessing(Value):
 
 
 class Augmentation(Value):
-    """One step on a training image: a name of ``mlbench.data.transforms`` and its options."""
+    """A name of ``mlbench.data.transforms`` or ``mlbench.data.mixing``, and its options."""
 
     name: str
     options: dict[str, Any] = {}
@@ -111,6 +111,8 @@ class Settings(Value):
         decoder: of the images. ``turbo`` is faster, and differs from ``pillow`` by a grey level
             where images are resized. ``nvjpeg`` trains on CUDA only, and differs by more at edges
             between colours.
+        augmentation: steps on each training image.
+        mixing: of the images of a batch, after these steps; None mixes nothing.
         epochs, batch_size: the budget; the batch size is global, over all processes.
         grad_accumulation: number of micro-batches that a batch is computed in, which takes less
             memory; batch norms see one at a time.
@@ -142,6 +144,7 @@ class Settings(Value):
     image_size: PositiveInt = 448
     preprocessing: Preprocessing = Preprocessing()
     augmentation: tuple[Augmentation, ...] = ()
+    mixing: Augmentation | None = None
     decoder: Decoder = "turbo"
     epochs: PositiveInt = 20
     batch_size: PositiveInt = 32

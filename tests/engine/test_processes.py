@@ -43,8 +43,30 @@ def all_at_once():
     return tiny.settings(sam_rho=0.1, mutual_weight=0.5, ema_decay=0.5, grad_clip=0.5)
 
 
-def outcome(world):
-    state = fit(tiny.training(all_at_once(), world=world), model(0), model(1))
+class Largest:
+    """A mean without the largest terms of the batch, of which more are left out each epoch."""
+
+    separable, needs = False, frozenset({"epoch"})
+
+    def __call__(self, logits, targets, context):
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            logits, (targets == 1).float(), reduction="none"
+        )
+        least = losses.detach().flatten().topk(2 * context.epoch).values[-1]
+        return losses.where(losses < least, 0).mean()
+
+
+def outcomes(world):
+    """With all that works on gradients or peers, and with mixing and a loss of the whole batch."""
+    mixed = [tiny.settings(mixing={"name": name}) for name in ("splicemix", "cutmix")]
+    return [
+        outcome(tiny.training(all_at_once(), world=world), model(1)),
+        *(outcome(tiny.training(one, world=world, loss=Largest())) for one in mixed),
+    ]
+
+
+def outcome(training, *peers):
+    state = fit(training, model(0), *peers)
     buffers = {name: b.clone() for name, b in state.learners[0].model.named_buffers()}
     entries = [(entry.loss, entry.grad_norm, *entry.aux.values()) for entry in state.log]
     return state.losses, entries, flat(state.evaluated()), buffers
@@ -55,21 +77,22 @@ def one_of_three(rank, folder):
     for size in (3, 2)[: 1 if rank == 2 else 2]:
         meet = f"file://{folder}/meet-{size}"
         dist.init_process_group("gloo", meet, timedelta(minutes=2), world_size=size, rank=rank)
-        torch.save(outcome(World(rank, size, rank)), f"{folder}/{rank}-of-{size}.pt")
+        torch.save(outcomes(World(rank, size, rank)), f"{folder}/{rank}-of-{size}.pt")
         dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_processes_agree_with_one_on_trained_batch_norms(tmp_path):
-    losses, entries, weights, buffers = outcome(World())
+    alone = outcomes(World())
     torch.multiprocessing.spawn(one_of_three, (tmp_path,), nprocs=3)
     for rank, size in ((0, 3), (1, 3), (2, 3), (0, 2), (1, 2)):
-        found = torch.load(tmp_path / f"{rank}-of-{size}.pt")
-        assert found[0] == pytest.approx(losses, rel=1e-5)
-        assert found[1] == [pytest.approx(entry, rel=1e-5) for entry in entries]
-        torch.testing.assert_close(found[2], weights, rtol=1e-5, atol=1e-6)
-        for name, value in buffers.items():
-            torch.testing.assert_close(found[3][name], value, rtol=1e-5, atol=1e-6, msg=name)
+        together = torch.load(tmp_path / f"{rank}-of-{size}.pt")
+        for found, (losses, entries, weights, buffers) in zip(together, alone, strict=True):
+            assert found[0] == pytest.approx(losses, rel=1e-5)
+            assert found[1] == [pytest.approx(entry, rel=1e-5) for entry in entries]
+            torch.testing.assert_close(found[2], weights, rtol=1e-5, atol=1e-6)
+            for name, value in buffers.items():
+                torch.testing.assert_close(found[3][name], value, rtol=1e-5, atol=1e-6, msg=name)
 
 
 @pytest.fixture

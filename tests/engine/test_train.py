@@ -1,6 +1,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,6 +10,7 @@ from torch import nn
 from torch.distributions import Bernoulli, kl_divergence
 
 from mlbench.data.loader import shard, training_order
+from mlbench.data.mixing import draw_mixes
 from mlbench.engine.batch_parts import mutual_divergence
 from mlbench.engine.evaluation import predict
 from mlbench.engine.train import train
@@ -236,3 +238,28 @@ def test_the_first_is_scored_and_averaged_and_both_are_trained_and_kept():
     assert averaged.evaluated() is averaged.learners[0].average.module
     assert averaged.learners[1].average is None
     assert averaged.learners[1].model is before[1]
+
+
+@pytest.mark.parametrize("labels", ["linear", "union"])
+def test_a_mixed_batch_has_the_loss_of_its_labels(labels):
+    changed = tiny.settings(
+        epochs=1,
+        optimizer={"name": "sgd", "lr": 0.0},
+        mixing={"name": "mixup", "options": {"labels": labels}},
+    )
+    plan, twin = tiny.training(changed), tiny.model().train()
+    losses = fit(plan, tiny.model()).losses
+    for order, mix, loss in zip(
+        training_order(24, 8, 0, 0),
+        draw_mixes(changed.mixing, [8, 8, 8], 0, 0),
+        losses,
+        strict=True,
+    ):
+        targets = torch.from_numpy(plan.index.targets[order])
+        mixed = mix.apply(plan.source(order, 0), targets, np.arange(8), twin.mean)
+        output = twin(mixed.inputs)
+        pairs = [(1.0, mixed.targets)]
+        if labels == "linear":
+            pairs = [(mixed.weight, mixed.targets), (1 - mixed.weight, mixed.others)]
+        expected = sum(weight * plan.loss(output.logits, y) for weight, y in pairs)
+        assert loss == pytest.approx((expected + output.aux["small"]).item(), rel=1e-4)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mlbench import registry
 from mlbench.contracts.made_up import known_context
+from mlbench.data.mixing import MIXINGS, Spliced
 from mlbench.metrics.average_precision import average_precision
 from mlbench.metrics.precision_recall import precision_recall_f1
 from mlbench.types import (
@@ -81,7 +82,7 @@ def _left_out(fixture: Fixture) -> str:
     A loss's attribute ``left_out`` names values of fixture fields that it does not offer.
     """
     kinds = registry.kinds_of(fixture.method)
-    if not kinds and fixture.kind != "metrics":
+    if not kinds and fixture.kind != "metrics" and fixture.method not in MIXINGS:
         return f"{fixture.method} is not here"
     if "loss" in kinds:
         loss = registry.find("loss", fixture.method).load()
@@ -97,6 +98,7 @@ def _compare_all(fixture: Fixture) -> tuple[ArrayError, ...]:
         "checkpoint": compute_checkpoint,
         "loss": compute_loss,
         "metrics": compute_metrics,
+        "mix": compute_mix,
     }
     if fixture.kind not in kinds:
         raise DataError(f"unknown kind {fixture.kind!r} of fixture; known: {', '.join(kinds)}")
@@ -154,6 +156,27 @@ def _logits_of_cosines(cosines: Tensor, angles: Angles) -> Tensor:
     if angles.exponent == 1:
         return angles.scale * cosines
     return angles.scale * (2 * ((cosines + 1) / 2) ** angles.exponent - 1)
+
+
+def compute_mix(fixture: Fixture) -> dict[str, Tensor]:
+    """The mixed images and labels of each grid of a fixture."""
+    inputs = fixture.inputs()
+    images, targets = inputs.tensor("images"), inputs.tensor("targets")
+    found = []
+    for one in fixture.fields["grids"]:
+        grid = one["rows"], one["cols"]
+        sources = np.array(one["sources"]).reshape(-1, grid[0] * grid[1])
+        dropped = np.zeros(sources.shape, bool)
+        for row, cells in enumerate(one["dropped"]):
+            dropped[row, cells] = True
+        mix = Spliced(len(images), grid, sources, dropped)
+        rows = np.arange(len(images), mix.rows)
+        there = mix.needs(rows)
+        found.append(mix.apply(images[there], targets[there], rows, images.new_zeros(1, 1, 1, 1)))
+    return {
+        "mixed_images": torch.cat([torch.as_tensor(one.inputs) for one in found]),
+        "mixed_targets": torch.cat([one.targets for one in found]),
+    }
 
 
 def compute_metrics(fixture: Fixture) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from mlbench import registry
 from mlbench.contracts.made_up import made_up_context
-from mlbench.data.loader import part_sizes
+from mlbench.data.loader import Mixed, part_sizes
 from mlbench.engine.batch_parts import Part
 from mlbench.engine.distributed import World
 from mlbench.types import HeadOutput, LossContext, PluginError, evaluate_loss
@@ -96,7 +96,7 @@ def in_parts(loss, rank, monkeypatch):
     logits, targets = parts[0][rank].clone().requires_grad_(), parts[1][rank]
     training = tiny.training(loss=loss, world=World(rank, len(sizes), rank))
     share = len(targets) / len(LOGITS)
-    part = Part(training, LATE, logits, targets, share, first=True, last=True)
+    part = Part(training, LATE, Mixed(logits, targets), share, first=True, last=True)
     value, _ = part.objective(HeadOutput(logits), ())
     return value.detach(), torch.autograd.grad(value, logits)[0]
 

@@ -56,7 +56,7 @@ def test_what_is_not_here_is_named_and_does_not_fail(cli, tmp_path):
     assert left_out["gr"] == "gr is not here" and "state of each image" in left_out["large_loss"]
     for method in ("an", "an_ls", "wan", "em", "hill", "splc", "csl", "two_way", "zlpr"):
         assert method not in left_out and any(one["method"] == method for one in found.values())
-    assert found["large_loss_correct_5_2"]["passed"]
+    assert found["large_loss_correct_5_2"]["passed"] and found["splicemix_images"]["passed"]
     text = cli("parity", MORE, "--only", "zlpr", "--only", "gr").out
     assert "gr_0 is left out" in text and "3 of 3 fixtures agree; 3 are of methods" in text
     assert cli("parity", MORE, "--only", "gr").code == 1  # nothing agrees

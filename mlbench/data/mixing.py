@@ -1,0 +1,288 @@
+"""Batch mixing: training images that are made of several images of their batch.
+
+What is mixed is drawn for the global batch, before processes share it: each makes some rows of the
+mixed batch, and loads the images that these are made of. Pixels are mixed on the device.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mlbench.data.loader import Mixed
+from mlbench.data.transforms import make_named
+from mlbench.types import Augmentation, Value, stream
+
+Places = NDArray[np.int64]
+"""Of images in a batch."""
+Chance = Annotated[float, Field(ge=0, le=1)]
+
+
+# -------------------------------------------------------------------------------- pairs of images
+@dataclass(frozen=True)
+class Pairs:
+    """Every image with a partner: blended, or with a box of the partner pasted in.
+
+    Attributes:
+        partners: of each image.
+        weight: of the image; of its area outside the box, before that is clipped.
+        centre: of the box, relative to width and height; None blends.
+        union: a label is present if it is in either image; else both images' losses are weighted.
+    """
+
+    partners: Places
+    weight: float
+    centre: tuple[float, float] | None
+    union: bool
+
+    @property
+    def rows(self) -> int:
+        """As many as images."""
+        return len(self.partners)
+
+    def needs(self, rows: Places) -> Places:
+        """The images of these rows, and their partners."""
+        return np.unique(np.concatenate((rows, self.partners[rows])))
+
+    def apply(self, images: Tensor, targets: Tensor, rows: Places, empty: Tensor) -> Mixed:
+        """The images of these rows with their partners in them.
+
+        Args:
+            images: those that ``needs`` names, [n, 3, H, W].
+            targets: theirs, [n, C].
+            rows: of the mixed batch.
+            empty: the colour that is 0 after normalization, [1, 3, 1, 1].
+        """
+        there = self.needs(rows)
+        mine, theirs = (_at(there, one, images) for one in (rows, self.partners[rows]))
+        pixels = images.to(empty.dtype)
+        if self.centre is None:
+            weight = self.weight
+            mixed = weight * pixels[mine] + (1 - weight) * pixels[theirs]
+        else:
+            mixed = pixels[mine]
+            spans = zip(mixed.shape[2:], self.centre[::-1], strict=True)
+            down, across = (_span(side, place, 1 - self.weight) for side, place in spans)
+            mixed[..., down, across] = pixels[theirs][..., down, across]
+            boxed = (down.stop - down.start) * (across.stop - across.start)
+            weight = 1 - boxed / (mixed.shape[2] * mixed.shape[3])
+        if self.union:
+            return Mixed(mixed, union(torch.stack((targets[mine], targets[theirs]), 1)))
+        return Mixed(mixed, targets[mine], targets[theirs], weight)
+
+
+def _span(side: int, centre: float, area: float) -> slice:
+    """One side of a box of this share of the area, clipped at the border."""
+    length, middle = int(side * math.sqrt(area)), int(side * centre)
+    return slice(max(middle - length // 2, 0), min(middle + length // 2, side))
+
+
+def _at(there: Places, places: Places, like: Tensor) -> Tensor:
+    """Where images lie among those that were loaded."""
+    return torch.from_numpy(np.searchsorted(there, places)).to(like.device)
+
+
+def union(targets_BGC: Tensor) -> Tensor:
+    """Labels of images together: present in any, else unknown in any, else absent."""
+    present_BC = (targets_BGC == 1).any(1)
+    unknown_BC = (targets_BGC < 0).any(1) & ~present_BC
+    return present_BC.to(targets_BGC.dtype) - unknown_BC.to(targets_BGC.dtype)
+
+
+# ------------------------------------------------------------------------------- grids of images
+@dataclass(frozen=True)
+class Spliced:
+    """A batch with images appended that are grids of downsized images of it.
+
+    Attributes:
+        images: of the batch.
+        grid: rows and columns.
+        sources: the image in each cell of each grid, row by row: [M, cells].
+        dropped: cells that stay empty, bool [M, cells].
+    """
+
+    images: int
+    grid: tuple[int, int]
+    sources: Places
+    dropped: NDArray[np.bool_]
+
+    @property
+    def rows(self) -> int:
+        """The images and the grids."""
+        return self.images + len(self.sources)
+
+    def needs(self, rows: Places) -> Places:
+        """The plain images of these rows, and those in the cells of their grids."""
+        plain, grids = self._parts(rows)
+        return np.unique(np.concatenate((plain, self.sources[grids].ravel())))
+
+    def apply(self, images: Tensor, targets: Tensor, rows: Places, empty: Tensor) -> Mixed:
+        """Plain images, and then grids; as ``Pairs.apply``."""
+        there, (plain, grids) = self.needs(rows), self._parts(rows)
+        pixels, alone = images.to(empty.dtype), _at(there, plain, images)
+        cells = _at(there, self.sources[grids], images)
+        dropped = torch.from_numpy(self.dropped[grids]).to(images.device)
+        made = splice(pixels, cells, dropped, self.grid, empty)
+        labels = union(targets[cells].masked_fill(dropped[..., None], 0))
+        return Mixed(torch.cat((pixels[alone], made)), torch.cat((targets[alone], labels)))
+
+    def _parts(self, rows: Places) -> tuple[Places, Places]:
+        """The plain images among rows in order, and the grids."""
+        return rows[rows < self.images], rows[rows >= self.images] - self.images
+
+
+def splice(
+    images: Tensor, cells: Tensor, dropped: Tensor, grid: tuple[int, int], empty: Tensor
+) -> Tensor:
+    """Grids of downsized images: [M, 3, H, W].
+
+    Args:
+        images: [n, 3, H, W].
+        cells: the image in each cell, row by row: [M, rows x columns].
+        dropped: cells that are ``empty`` instead, likewise.
+        grid: rows and columns.
+        empty: a colour, [1, 3, 1, 1].
+    """
+    (down, across), (height, width) = grid, images.shape[2:]
+    size = height // down, width // across
+    small = interpolate(images, size, mode="bilinear", align_corners=True)[cells]
+    small = small.where(~dropped[..., None, None, None], empty)
+    made: Tensor = small.unflatten(1, grid).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    if made.shape[2:] != (height, width):
+        made = interpolate(made, (height, width), mode="bilinear", align_corners=True)
+    return made
+
+
+# ------------------------------------------------------------------------------------ of a recipe
+Mix = Pairs | Spliced
+"""How one batch is mixed."""
+
+
+class Mixing(Value):
+    """A way of mixing batches; its fields are its options.
+
+    Attributes:
+        p: probability that a batch is mixed.
+        cost: images that go through the model, per image of the batch.
+    """
+
+    cost: ClassVar[float] = 1.0
+    p: Chance = 1.0
+
+    @abstractmethod
+    def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
+        """How a batch of so many images is mixed; None leaves it as it is."""
+
+
+class _Paired(Mixing):
+    """Mixing of pairs.
+
+    Attributes:
+        alpha: of the Beta distribution of the weight.
+        labels: ``linear`` weighs the losses of both images' labels, ``union`` joins the labels.
+    """
+
+    alpha: PositiveFloat = 1.0
+    labels: Literal["linear", "union"] = "linear"
+
+    def _pairs(self, images: int, rng: np.random.Generator, boxed: bool) -> Mix | None:
+        if rng.random() >= self.p:
+            return None
+        weight = float(rng.beta(self.alpha, self.alpha))
+        partners = rng.permutation(images)
+        centre = (rng.random(), rng.random()) if boxed else None
+        return Pairs(partners, weight, centre, self.labels == "union")
+
+
+class Mixup(_Paired):
+    """lam x + (1 - lam) x' of every image and a partner (Zhang et al., ICLR 2018).
+
+    One lam a batch, drawn from Beta(alpha, alpha).
+    """
+
+    def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
+        """Partners and a weight."""
+        return self._pairs(images, rng, boxed=False)
+
+
+class CutMix(_Paired):
+    """A box of a partner pasted into every image (Yun et al., ICCV 2019).
+
+    Under ``linear`` labels weigh by area, which small objects do not follow.
+    """
+
+    def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
+        """Partners, a weight and a place."""
+        return self._pairs(images, rng, boxed=True)
+
+
+GRIDS = ((1, 2), (2, 2), (2, 3))
+GRID_CHANCES = (0.3, 0.4, 0.3)
+
+
+class SpliceMix(Mixing):
+    """Grids of downsized images, a quarter as many as images, appended to the batch.
+
+    SpliceMix, as its code constructs it (zuiran/SpliceMix, commit 3ec25fe). A batch has one grid:
+    1 x 2, 2 x 2 or 2 x 3, of which those that are not square are transposed in half of the batches.
+    A label is present if it is in a cell. A training step costs 1.25 times as much.
+
+    Attributes:
+        drop: probability that cells of a batch's grids are left empty, as many in each.
+    """
+
+    cost: ClassVar[float] = 1.25
+    drop: Chance = 0.3
+
+    def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
+        """A grid, and images for its cells: no image again before all have their turn."""
+        if rng.random() >= self.p or images < 4:
+            return None
+        grid = GRIDS[rng.choice(len(GRIDS), p=GRID_CHANCES)]
+        if grid[0] != grid[1] and rng.random() < 0.5:
+            grid = grid[::-1]
+        many, cells = images // 4, grid[0] * grid[1]
+        turns = [rng.permutation(images) for _ in range(-(-many * cells // images))]
+        sources = np.concatenate(turns)[: many * cells].reshape(many, cells)
+        fewer = int(rng.integers(1, cells)) if rng.random() < self.drop else 0
+        dropped = rng.random((many, cells)).argsort(axis=1) < fewer
+        return Spliced(images, grid, sources, dropped)
+
+
+MIXINGS: dict[str, type[Mixing]] = {"mixup": Mixup, "cutmix": CutMix, "splicemix": SpliceMix}
+
+
+def make_mixing(chosen: Augmentation) -> Mixing:
+    """The mixing of a recipe.
+
+    Raises:
+        SuiteError: an unknown name or option, or an invalid value.
+    """
+    return make_named("mixing", MIXINGS, chosen)
+
+
+def draw_mixes(
+    chosen: Augmentation, sizes: Sequence[int], seed: int, epoch: int
+) -> list[Mix | None]:
+    """How the batches of an epoch are mixed, the same on every process.
+
+    Args:
+        chosen: of the settings.
+        sizes: images of each global batch.
+        seed: of the run.
+        epoch: from 0.
+    """
+    mixing = make_mixing(chosen)
+    return [
+        mixing.draw(size, stream("mixing", seed, epoch, step)) for step, size in enumerate(sizes)
+    ]

@@ -27,6 +27,7 @@ from mlbench.build import build, feature_identity, read_init, start_from
 from mlbench.data import transforms
 from mlbench.data.decode import REMEDY, problems, unusable
 from mlbench.data.loader import ImageSource, Source
+from mlbench.data.mixing import make_mixing
 from mlbench.data.open import open_run
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.cost import measure
@@ -122,6 +123,11 @@ def run(
         check_processes(spec.settings, len(splits.train), world)
         labels, notes = make_label_context(spec, splits, places)
         current.notes += notes
+        if spec.settings.mixing and (cost := make_mixing(spec.settings.mixing).cost) > 1:
+            current.notes.append(
+                f"{spec.settings.mixing.name} adds images to each batch: a step costs {cost} times "
+                "as much as without"
+            )
         current.word_width = labels.embeddings.shape[1]
     with current.stage("model"):
         init = read_init(spec, places)

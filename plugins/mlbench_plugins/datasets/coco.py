@@ -112,7 +112,7 @@ class CocoYear(Dataset):
         return folder
 
 
-def _number(name: str) -> str | None:
+def _number(name: str) -> str:
     """An image's id, twelve digits, whatever the release puts before it; masks are .png."""
     digits, _, ending = name.lower().rpartition(".")
     return digits[-12:] if digits[-12:].isdigit() and ending == "jpg" else name.lower()

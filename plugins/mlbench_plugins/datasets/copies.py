@@ -24,7 +24,7 @@ FOLDERS = 20_000
 
 _ENDINGS = tuple(PICTURES)
 
-Name = Callable[[str], str | None]
+Name = Callable[[str], str]
 
 
 class Copy:
@@ -148,7 +148,7 @@ class Copy:
             folders: where they officially lie, likeliest first, each as listed or by its name
                 alone. The folder of the copy is the deepest one above all of them.
             remedy: what to do if none is there; empty if that is no error.
-            identity: file name -> what all names of this image have in common, None if nothing.
+            identity: file name -> what all names of this image have in common.
 
         Raises:
             DataError: none is there.
@@ -211,13 +211,11 @@ def _matched(keys: Sequence[str], home: Path, identity: Name) -> dict[str, Path]
     """
     wanted = defaultdict(list)
     for key in keys:
-        if (name := identity(key.rpartition("/")[2])) is not None:
-            wanted[name].append(key)
+        wanted[identity(key.rpartition("/")[2])].append(key)
     there = defaultdict(list)
     for folder, _, files in _walk(home):
         for file in files:
-            name = identity(file) if file.lower().endswith(_ENDINGS) else None
-            if name is not None and name in wanted:
+            if file.lower().endswith(_ENDINGS) and (name := identity(file)) in wanted:
                 there[name].append(Path(folder, file))
     found = {}
     for name, files_of_it in there.items():

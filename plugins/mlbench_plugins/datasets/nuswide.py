@@ -159,14 +159,14 @@ def _width(file: Path) -> int:
     return len(labels) if set(labels) <= {"0", "1"} else 0
 
 
-def _flickr_number(name: str) -> str | None:
+def _flickr_number(name: str) -> str:
     """Flickr's number of the photo in any of its names; numbers of up to six digits count rows.
 
     Those are ``0001_2124494179.jpg``, ``977_2124494179_b039ddeb9b_m.jpg`` and Flickr's own
     ``2124494179_b039ddeb9b_m.jpg``.
     """
     numbers = [part for part in name.partition(".")[0].split("_")[:2] if part.isdigit()]
-    return next((n for n in numbers if len(n) > 6), numbers[-1] if numbers else None)
+    return next((n for n in numbers if len(n) > 6), (numbers or [name.lower()])[-1])
 
 
 def _tell_twins(train: Sequence[str], test: Sequence[str]) -> None:
@@ -175,7 +175,7 @@ def _tell_twins(train: Sequence[str], test: Sequence[str]) -> None:
     twins = [
         f"{numbers[number]} is {key}"
         for key in test
-        if (number := _flickr_number(key.rpartition("/")[2])) in numbers and number is not None
+        if (number := _flickr_number(key.rpartition("/")[2])) in numbers and number.isdigit()
     ]
     if twins:
         _LOG.warning(

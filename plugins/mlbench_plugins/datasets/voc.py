@@ -81,7 +81,8 @@ class VocYear(Dataset):
         self._called, self._difficult_train = called, difficult_train
         self._parts: dict[Split, TestPart] = {"train": train_split, "test": test_split}
         self._labels: dict[Split, tuple[list[str], NDArray[np.int8]]] = {}
-        self._folders = self._find()
+        self._lists = {part: self._find(part) for part in self._parts.values()}
+        self._folders = list(dict.fromkeys(file.parents[2] for file in self._lists.values()))
 
     def index(self, split: Split) -> Index:
         """The samples in the order of the official lists.
@@ -92,7 +93,7 @@ class VocYear(Dataset):
         """
         if not self._labels:
             read = {split: self._read(part) for split, part in self._parts.items()}
-            lists = " and ".join(str(self._file(NAMES[0], part)) for part in self._parts.values())
+            lists = " and ".join(map(str, self._lists.values()))
             remedy = f"unpack {lists} again, or choose lists that share no image"
             refuse_shared(read["train"][0], read["test"][0], remedy)
             self._labels = read
@@ -123,18 +124,14 @@ class VocYear(Dataset):
             return None
         return self._read("val")[0]
 
-    def _find(self) -> list[Path]:
-        """The folders above ``ImageSets`` that hold the lists of the parts, mostly one."""
-        found = []
-        for part in self._parts.values():
-            names = (f"{_MAIN}/{NAMES[0]}_{part}.txt", f"{_MAIN}/{part}.txt")
-            found.append(self._copy.find(*names, fits=self._is_of_year))
-        folders = [file.parents[2] for file in found if file is not None]
-        if not folders:
-            others = self._copy.all(_MAIN)
-            said = f"{shorten(list(map(str, others)))} lacks the lists, or is of another year"
-            raise self._copy.lacks(_MAIN, *([said] if others else []))
-        return list(dict.fromkeys(folders))
+    def _find(self, part: str) -> Path:
+        """A part's list of the first class, or that of its images where classes have none."""
+        for name in (f"{_MAIN}/{NAMES[0]}_{part}.txt", f"{_MAIN}/{part}.txt"):
+            if found := self._copy.find(name, fits=self._is_of_year):
+                return found
+        others = self._copy.all(_MAIN)
+        said = f"{shorten(others)} lacks this list, or is of another year"
+        raise self._copy.lacks(f"{_MAIN}/{NAMES[0]}_{part}.txt", *([said] if others else []))
 
     def _is_of_year(self, file: Path) -> bool:
         """False for a list of another year, by the folders above it or its first image."""
@@ -143,11 +140,6 @@ class VocYear(Dataset):
         image = file.read_text("utf-8", "replace").split()[:1]
         other = r"\d{4}_\d{6}" if self._year == 2007 else r"\d{6}"
         return (not years or str(self._year) in years) and not re.fullmatch(other, "".join(image))
-
-    def _file(self, name: str, part: str) -> Path:
-        """The list of a class, of the folder that has this part's."""
-        having = (one for one in self._folders if (one / _MAIN / f"{name}_{part}.txt").exists())
-        return next(having, self._folders[0]) / _MAIN / f"{name}_{part}.txt"
 
     def _counts(self, keys: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Objects of each class in the XML files of images, the difficult ones apart: 2 [N, C]."""
@@ -161,12 +153,12 @@ class VocYear(Dataset):
 
     def _read(self, part: TestPart) -> tuple[list[str], NDArray[np.int8]]:
         """Image names [N] and labels int8 [N, C] in {1, 0, -1}, as in the lists."""
-        alone = [folder / _MAIN / f"{part}.txt" for folder in self._folders]
-        if not self._file(NAMES[0], part).exists() and any(map(Path.exists, alone)):
-            keys = read_keys(next(filter(Path.exists, alone)), "unpack the archive again")
+        first = self._lists.get(part) or self._find(part)
+        if first.name.lower() == f"{part}.txt":
+            keys = read_keys(first, "unpack the archive again")
             plain_NC, difficult_NC = self._counts(keys)
             return keys, np.where(plain_NC, 1, np.where(difficult_NC, 0, -1)).astype(np.int8)
-        files = [self._file(name, part) for name in NAMES]
+        files = [first.with_name(f"{name}_{part}.txt") for name in NAMES]
         keys, _ = self._parse(files[0])
         columns = []
         for file in files:

@@ -115,20 +115,19 @@ class CocoYear(Dataset):
 def _number(name: str) -> str:
     """An image's id, twelve digits, whatever the release puts before it; masks are .png."""
     digits, _, ending = name.lower().rpartition(".")
-    return digits[-12:] if digits[-12:].isdigit() and ending == "jpg" else name.lower()
+    return digits[-12:] if digits[-12:].isdigit() and ending in ("jpg", "jpeg") else name.lower()
 
 
 def _others(year: Year) -> dict[str, str]:
     """Other files on COCO that people have, and what they are."""
     other = 2017 if year == 2014 else 2014
     needs = f"the labels are in instances_train{year}.json and instances_val{year}.json"
-    halves = f"is a half of val{year}: instances_val{year}.json has both"
     return {
-        "dataset_coco.json": f"is Karpathy's split for captions, without labels: {needs}",
-        f"captions_train{year}.json": f"has captions, no labels: {needs}",
+        "dataset_coco*.json": f"is Karpathy's split for captions, without labels: {needs}",
+        "captions_*.json": f"has captions, no labels: {needs}",
+        "person_keypoints_*.json": f"has persons alone: {needs}",
         "train_anno.json": f"is a list that ML-GCN's code makes, without the instances: {needs}",
-        f"instances_minival{year}.json": halves,
-        f"instances_valminusminival{year}.json": halves,
+        f"instances_*minival{year}.json": f"is a part of val{year}: {needs}",
         f"instances_train{other}.json": f"is of the other release: --datasets coco{other}",
     }
 

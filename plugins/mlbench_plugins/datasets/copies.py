@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePath
@@ -34,7 +35,7 @@ class Copy:
         root: the folder that ``--data`` names; None if it was not given.
         what: the data set and its archives, for errors.
         places: folders in which the official files are looked for first, likeliest first.
-        others: name of a file -> what a copy that has it is instead, for errors.
+        others: pattern of a name -> what a copy with such a file is instead, for errors.
 
     Raises:
         DataError: no folder was given.
@@ -102,9 +103,9 @@ class Copy:
     def lacks(self, name: str, *hints: str) -> DataError:
         """The error for a file that is not there, with what is there instead."""
         seen = [
-            f"{found} {meaning}"
-            for other, meaning in self._others.items()
-            if (found := next(iter(self.all(other)), None))
+            f"{self._index[file][0]} {meaning}"
+            for pattern, meaning in self._others.items()
+            if (file := next((n for n in self._index if fnmatchcase(n, pattern)), None))
         ]
         said = "".join(f"\n  {hint}" for hint in (*hints, *seen))
         return DataError(

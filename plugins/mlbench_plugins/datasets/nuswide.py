@@ -18,6 +18,7 @@ from mlbench.types import DataError, Dataset, Index, Split, Targets
 from mlbench_plugins.datasets.copies import Copy
 from mlbench_plugins.datasets.photographs import (
     choose,
+    read_bytes,
     read_card,
     read_keys,
     read_lines,
@@ -46,8 +47,8 @@ _OWN = (
     "--datasets manifest:FILE"
 )
 _OTHERS = {
-    "Train_Tags81.txt": "has the tags of users, which are not the ground truth: Groundtruth.zip is",
-    "database_label_onehot.txt": f"is of a subset for retrieval with fewer classes than 81; {_OWN}",
+    "*tags81.txt": "has the tags of users, which are not the ground truth: Groundtruth.zip is",
+    "*onehot*.txt": f"is of a subset for retrieval with fewer classes than 81; {_OWN}",
 }
 SPLITS: tuple[Split, ...] = ("train", "test")
 _LOG = logging.getLogger(__name__)
@@ -354,15 +355,18 @@ def _read_columns(files: list[Path], images: Path, lines: int, remedy: str) -> T
     """int8 [N, C] from one file per label, with 0 or 1 for each of the N images."""
     targets_NC = np.empty((lines, len(files)), np.int8)
     for c, file in enumerate(files):
+        marks = np.frombuffer(read_bytes(file, remedy), np.uint8)
+        marks = marks[marks > ord(" ")]
+        if len(marks) == lines and set(np.unique(marks)) <= {ord("0"), ord("1")}:
+            targets_NC[:, c] = marks == ord("1")
+            continue
         values = [line.strip() for line in read_lines(file, remedy)]
         if len(values) != lines:
             raise DataError(
                 f"{file} has {len(values)} lines, but {images} lists {lines} images; {remedy}"
             )
-        if not set(values) <= {"0", "1"}:
-            number, one = next((i, v) for i, v in enumerate(values, 1) if v not in ("0", "1"))
-            raise DataError(f"{file} line {number}: {one!r} is neither 0 nor 1; {remedy}")
-        targets_NC[:, c] = [value == "1" for value in values]
+        number, one = next((i, v) for i, v in enumerate(values, 1) if v not in ("0", "1"))
+        raise DataError(f"{file} line {number}: {one!r} is neither 0 nor 1; {remedy}")
     return targets_NC
 
 

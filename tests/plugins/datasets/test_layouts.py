@@ -379,7 +379,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], tuple[Change, ...], str]] = {
         "coco2014",
         {},
         (moved(f"{VAL2014} > {VAL2014.replace('val2014', 'minival2014')}"),),
-        r"instances_minival2014\.json is a half of val2014: instances_val2014\.json has both",
+        r"instances_minival2014\.json is a part of val2014: .* and instances_val2014\.json",
     ),
     "coco17-for-14": ("coco2014", {}, (removed("*"), MAKE["coco2017"]), "--datasets coco2017"),
     "voc12-for-07": ("voc2007", {}, (removed("*"), MAKE["voc2012"]), "or is of another year"),

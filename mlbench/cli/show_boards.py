@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlbench.boards import render
+from mlbench.boards import pareto, render
 from mlbench.boards.markup import one_line
 from mlbench.boards.rows import Table, select, tables
 from mlbench.cli.console import console, errors
@@ -189,7 +189,7 @@ def _board(table: Table, width: int, chosen: Sequence[str]) -> Iterator[Renderab
         drawn.add_column(heading, justify=column.side, overflow="fold", width=widths[_key(column)])
     for row in zip(*(column.cells for column in kept), strict=True):
         drawn.add_row(*(Text(one_line(cell)) for cell in row))
-    lines = render.notes(table)
+    lines = [*_cheapest(table), *render.notes(table)]
     if shared:
         lines.insert(0, f"All: {', '.join(f'{name} {given[name].cells[0]}' for name in shared)}.")
     if missing := [name for name in others if name not in widths and not given[name].empty]:
@@ -204,6 +204,29 @@ def _board(table: Table, width: int, chosen: Sequence[str]) -> Iterator[Renderab
         yield Text("")
     yield from (Text(f"- {one_line(line)}") for line in lines)
     yield Text("")
+
+
+def _cheapest(table: Table) -> list[str]:
+    """Name the cheapest of the rows within a point of the best, unless that is the best itself."""
+    fronts = pareto.fronts(table.rows)
+    complete = [front for front in fronts if front.cost == "latency" and None not in front.values]
+    if not fronts:
+        return []
+    front = complete[0] if len(complete) == 1 else fronts[0]
+    best = max(row.mAP for row in table.rows)
+    near = [
+        (cost, -row.mAP, i)
+        for i, (row, cost) in enumerate(zip(table.rows, front.values, strict=True))
+        if cost is not None and row.mAP >= best - 1
+    ]
+    cost, score, i = min(near, default=(0.0, -best, 0))
+    if score == -best:
+        return []
+    row, unit = table.rows[i], "ms" if front.cost == "latency" else front.cost
+    return [
+        f"Cheapest by {front.cost} within a point of the best mAP: {row.title}, mAP {row.mAP:.2f}, "
+        f"{cost:.2f} {unit} (run {row.run_ids[0][:8]})."
+    ]
 
 
 def _key(column: render.Column) -> str:

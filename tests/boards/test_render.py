@@ -8,7 +8,7 @@ from rich.console import Console
 from mlbench.boards.render import csv, latex, markdown, write
 from mlbench.boards.rows import tables
 from mlbench.cli.show_boards import terminal
-from tests.store.made import made_cost, made_record
+from tests.store.made import made_cost, made_efficiency, made_record
 
 
 def shown(made, width=200, columns=()):
@@ -145,6 +145,21 @@ def test_a_terminal_leaves_out_whole_columns_and_names_them(width):
     for name in ("latency", "GMACs", "ties", "interval", "params", "CF1", "epochs"):
         assert (name in heading) != (name in dropped or name == "epochs")
     assert (dropped == "") == (width == 200)
+
+
+def test_a_terminal_names_the_cheapest_row_within_a_point_of_the_best():
+    records = [
+        made_record("msrn", 54.0, efficiency=made_efficiency(gmacs_head=9.0)),
+        made_record("ssgrl", 53.1, efficiency=made_efficiency(gmacs_head=0.4)),
+        made_record("gap", 52.9, efficiency=made_efficiency(gmacs_head=0.1)),
+    ]
+    assert (
+        "Cheapest by GMACs within a point of the best mAP: ssgrl, resnet18, bce, mAP 53.10, "
+        f"2.20 GMACs (run {records[1].run_id[:8]})."
+    ) in shown(tables(records))
+    costs = [made_cost(record) for record in records]
+    assert "Cheapest" not in shown(tables(records, costs=costs)), "all take the same time"
+    assert "Cheapest" not in shown(tables([records[0], records[2]])), "it is the best itself"
 
 
 def test_columns_are_chosen_by_name(made):

@@ -86,15 +86,22 @@ function plot() {
   drawLegend($("legend"), new Map([...all].filter(([group]) => counts.has(group))), counts);
   if (!points.length) {
     $("plot").replaceChildren(el("p", { class: "quiet" }, "No row to plot: loosen the filters, or choose another axis."));
-    $("plot-note").textContent = "";
+    $("plot-note").textContent = $("cheapest").textContent = "";
     return;
   }
   const log = state.log === "1" && points.every((p) => p.x > 0);
   const { crowd, front } = drawPlot($("plot"), points, { title, log, look: all, say });
+  $("cheapest").textContent = cheapest(points, title);
   const missing = shown.length - points.length;
   $("plot-note").textContent = `Dashed: the front through the ${front} of ${counted(points.length, "row")} that no other beats (bold), by point estimates; faint rows are beaten even at the upper end of their interval. `
     + (crowd ? `Intervals are drawn for the front only, as there are more than ${CROWD} rows. ` : "Whiskers: the 95 % interval. ")
     + (missing ? `Without such a cost, and not drawn: ${counted(missing, "row")}.` : "");
+}
+
+function cheapest(points, title) {
+  const best = Math.max(...points.map((p) => p.y));
+  const [{ row, x, y }] = points.filter((p) => p.y >= best - 1).sort((a, b) => a.x - b.x || b.y - a.y);
+  return `Cheapest within a point of the best mAP: ${[row.method, row.backbone, row.loss].join(", ")}; mAP ${fixed(y, 2)}, ${title} ${fixed(x, 2)}.`;
 }
 
 function tally(points) {

@@ -132,7 +132,7 @@ def run(
     with current.stage("model"):
         init = read_init(spec, places)
         model, loss = build(spec.settings, labels, places, init)
-        check_labels(splits, loss)
+        check_labels(splits, loss, trained=spec.settings.epochs > 0)
         # Made second, so that the peer of mutual learning starts from other random numbers.
         twice = spec.settings.mutual_weight > 0
         peers = [build(spec.settings, labels, places, init)[0]] if twice else []

@@ -302,7 +302,7 @@ def expand(
             init=suite.init or "",
             incomplete=splits.incomplete,
             track=suite.track,
-            seed=combination.seed,
+            seed=combination.seed if settings.epochs else 0,
             precision=suite.precision,
             label_noise=suite.label_noise,
             **combination.label_axes,

@@ -65,11 +65,19 @@ def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
                 "cannot be accumulated from parts; use --set grad_accumulation=1"
             )
         optim.frozen_stages(model, settings)
+        trained = next(model.get_submodule("head").parameters(), None) is not None
+        if trained and spec.track == "zero_shot":
+            return (
+                f"head {settings.head} has weights to train, and --track zero_shot trains nothing; "
+                "give --plugins zero_shot, or another track"
+            )
+        if not trained and spec.track == "probe":
+            return f"head {settings.head} has nothing to train; give --track zero_shot"
         if init := read_init(spec, places):
             with torch.device("meta"):
                 backbone: Any = make_backbone(settings, "none", init)
                 backbone_weights(init, backbone, settings)
-        check_labels(splits, loss)
+        check_labels(splits, loss, trained=spec.settings.epochs > 0)
     except (PluginError, DataError, SuiteError, WeightsError) as error:
         return str(error)
     if file is None:
@@ -89,8 +97,13 @@ def _weights_refusal(backbone: str, weights: str, image_size: int) -> str | None
     return None
 
 
-def check_labels(splits: Splits, loss: Loss) -> None:
+def check_labels(splits: Splits, loss: Loss, *, trained: bool = True) -> None:
     """Refuse splits that cannot be scored, and labels that would be trained on positives alone.
+
+    Args:
+        splits: of the run.
+        loss: of the run.
+        trained: the training split is used.
 
     Raises:
         DataError: the test split or the validation part has no label with an AP; or no training
@@ -105,7 +118,7 @@ def check_labels(splits: Splits, loss: Loss) -> None:
             raise DataError(f"the {name} of {splits.identity}: {reason}; or {remedy}")
     targets = splits.train.targets if splits.before_noise is None else splits.before_noise
     never_absent = np.flatnonzero(~(targets == 0).any(axis=0)).tolist()
-    if not never_absent or getattr(loss, "uses_unknown", False):
+    if not trained or not never_absent or getattr(loss, "uses_unknown", False):
         return
     rest = [name for c, name in enumerate(splits.names) if c not in never_absent]
     leave_out = f"; or leave them out: --set {shlex.quote('labels=' + json.dumps(rest))}"

@@ -59,7 +59,8 @@ def settle(
 
     All options of head, loss and augmentation are named, defaults included.
 
-    ``published`` takes the recipe's settings for the data set. ``controlled`` takes the data set's
+    ``zero_shot`` takes the recipe's model and trains nothing. ``published`` takes the recipe's
+    settings for the data set. ``controlled`` takes the data set's
     budget for everything but the head, and ``probe`` changes that budget by ``PROBE``; both add
     what was tuned for the method under an equal budget.
 
@@ -82,6 +83,12 @@ def settle(
         raise SuiteError(
             "the probe track computes feature maps once, so that frozen_stages, augmentation and "
             "mixing cannot be set; use --track controlled"
+        )
+    if (settings.epochs == 0) != (track == "zero_shot"):
+        raise SuiteError(
+            "the zero_shot track trains nothing; leave out --epochs"
+            if settings.epochs
+            else "epochs = 0 trains nothing; give at least 1, or --track zero_shot"
         )
     if settings.selection == "test" and track != "published":
         raise SuiteError(
@@ -136,6 +143,9 @@ def for_dataset(table: Mapping[str, dict[str, Any]], dataset: str) -> dict[str, 
 
 def _rules(track: Track, method: str, dataset: str, card: DatasetCard) -> dict[str, Any]:
     recipe = recipe_of(method)
+    if track == "zero_shot":
+        kept = {"backbone", "head", "head_options", "image_size", "preprocessing"}
+        return recipe.settings.model_dump(include=kept) | {"epochs": 0, "frozen_stages": -1}
     if track == "published":
         return merge(recipe.settings.model_dump(), for_dataset(recipe.per_dataset, dataset))
     fields = shared_settings(track, card)

@@ -58,10 +58,10 @@ LANES = {
 
 
 BUDGETS = {
-    "mlbench": 16_400,
-    "plugins/mlbench_plugins": 9_800,
-    "plugins/mlbench_tools": 11_340,
-    "tests": 23_500,
+    "mlbench": 18_000,
+    "plugins/mlbench_plugins": 10_500,
+    "plugins/mlbench_tools": 11_500,
+    "tests": 24_500,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 

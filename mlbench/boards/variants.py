@@ -95,7 +95,8 @@ def untuned_runs(records: Iterable[RunRecord]) -> set[str]:
     def tuned(record: RunRecord) -> bool:
         spec, tried = record.spec, trials.get(_without_rate(record.spec), {})
         best = max(tried, key=lambda rate: fmean(tried[rate]), default=None)
-        if spec.holdout or spec.track == "published" or record.recipe_rate:
+        trained = spec.settings.epochs > 0
+        if not trained or spec.holdout or spec.track == "published" or record.recipe_rate:
             return True
         return len(tried) > 1 and best == spec.settings.optimizer.lr
 

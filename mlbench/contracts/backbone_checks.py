@@ -44,7 +44,8 @@ def keeps_its_spec(factory: Any) -> None:
     ensure(strides == sorted(strides), f"the levels are not shallow to deep: strides {strides}")
     for side in SIZES:
         maps = _call(backbone, torch.zeros(2, 3, side, side, device="meta"))
-        wanted = [(2, lv.channels, side // lv.stride, side // lv.stride) for lv in backbone.spec]
+        rows = [side // level.stride if level.stride else 1 for level in backbone.spec]
+        wanted = [(2, lv.channels, n, n) for lv, n in zip(backbone.spec, rows, strict=True)]
         found = [tuple(m.shape) for m in maps]
         ensure(found == wanted, f"images of {side} give maps {found}, the spec says {wanted}")
 

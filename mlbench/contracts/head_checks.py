@@ -174,7 +174,7 @@ def works_in_half_precision(factory: Any) -> None:
         exact = _evaluate(head)
         with torch.autocast("cpu", half):
             given = _evaluate(head)
-            _train(head, features(PYRAMID))
+            _train(head, tuple(m.requires_grad_() for m in features(PYRAMID)))
         gradients = [p.grad for p in head.parameters() if p.grad is not None]
         for gradient in gradients:
             ensure_finite(gradient, f"the gradients of the weights under {name} autocast")

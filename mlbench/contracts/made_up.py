@@ -15,11 +15,12 @@ SPECS: dict[str, FeatureSpec] = {
     "a pyramid of three levels": (Level(16, 8), Level(32, 16), Level(48, 32)),
     "a ViT's three equal levels": (Level(32, 16), Level(32, 16), Level(32, 16)),
     "one level": (Level(40, 32),),
+    "one vector an image": (Level(48, 0),),
 }
 PYRAMID = SPECS["a pyramid of three levels"]
 
 
-def made_up_context(count: int, words: int = 12) -> LabelContext:
+def made_up_context(count: int, words: int = 48) -> LabelContext:
     """Labels whose co-occurrence real images could have; the last of three and more never occurs.
 
     Args:
@@ -68,7 +69,11 @@ def features(
 ) -> tuple[Tensor, ...]:
     """Random maps as a backbone with this spec gives them for images of this size."""
     generator = torch.Generator().manual_seed(0)
-    shapes = [(batch, lv.channels, height // lv.stride, width // lv.stride) for lv in spec]
+    strides = [(level.stride or height, level.stride or width) for level in spec]
+    shapes = [
+        (batch, level.channels, height // down, width // across)
+        for level, (down, across) in zip(spec, strides, strict=True)
+    ]
     return tuple(torch.randn(s, generator=generator).to(device) for s in shapes)
 
 

@@ -206,7 +206,7 @@ def _fill(names: Sequence[str], vectors: WordVectors, words: Path) -> NDArray[np
 
 
 def _notes(vectors: WordVectors, words: Path) -> tuple[str, ...]:
-    notes = []
+    notes = [f"label vectors of {words.name}: {vectors.about}"] if vectors.about else []
     if vectors.averaged:
         spelled = ", ".join(f"{k} = {' + '.join(v)}" for k, v in vectors.averaged.items())
         notes.append(f"label vectors that are means over words of {words.name}: {spelled}")

@@ -39,11 +39,13 @@ class WordVectors:
         averaged: label -> the words whose mean its vector is.
         incomplete: label -> its words without a vector, which the mean leaves out; all its words
             if the label is not in ``found``.
+        about: what the file says of itself (an array ``about`` of an .npz); empty if nothing.
     """
 
     found: Mapping[str, Vector]
     averaged: Mapping[str, tuple[str, ...]]
     incomplete: Mapping[str, tuple[str, ...]]
+    about: str = ""
 
 
 def word_vectors(names: Sequence[str], file: Path) -> WordVectors:
@@ -60,9 +62,9 @@ def word_vectors(names: Sequence[str], file: Path) -> WordVectors:
     wanted = {_squeeze(text) for text in (*spelled.values(), *sum(words.values(), ()))}
     try:
         if file.suffix == ".npz":
-            table = _from_npz(file, wanted)
+            table, about = _from_npz(file, wanted)
         else:
-            table = _from_text(file, spelled, words)
+            table, about = _from_text(file, spelled, words), ""
     except FileNotFoundError:
         raise DataError(
             f"there is no word vector file {file}; give a GloVe text file or an .npz"
@@ -86,7 +88,7 @@ def word_vectors(names: Sequence[str], file: Path) -> WordVectors:
             averaged[name] = known
         if len(known) < len(words[name]):
             incomplete[name] = tuple(word for word in words[name] if word not in known)
-    return WordVectors(found, averaged, incomplete)
+    return WordVectors(found, averaged, incomplete, about)
 
 
 def _squeeze(name: str) -> str:
@@ -94,8 +96,12 @@ def _squeeze(name: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------- .npz
-def _from_npz(file: Path, wanted: set[str]) -> dict[str, Vector]:
-    """The vectors of all groups; if groups disagree, the one with the most labels wins."""
+def _from_npz(file: Path, wanted: set[str]) -> tuple[dict[str, Vector], str]:
+    """The vectors of all groups; if groups disagree, the one with the most labels wins.
+
+    Returns:
+        The vectors, and what the file says of itself.
+    """
     with file.open("rb") as stream:
         if not zipfile.is_zipfile(stream):
             raise zipfile.BadZipFile("not a complete zip archive")
@@ -114,7 +120,7 @@ def _from_npz(file: Path, wanted: set[str]) -> dict[str, Vector]:
     for keys, vectors in sorted(groups, key=lambda g: -len(wanted.intersection(g[0]))):
         for key, vector in zip(keys, vectors, strict=True):
             table.setdefault(key, vector)
-    return table
+    return table, str(content.get("about", ""))
 
 
 def _group(file: Path, content: Mapping[str, np.ndarray], key: str) -> tuple[list[str], Vector]:

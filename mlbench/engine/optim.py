@@ -63,6 +63,7 @@ def make_optimizer(model: MultiLabelModel, settings: Settings) -> torch.optim.Op
         *_groups(model.head, chosen, chosen.lr),  # type: ignore[arg-type]
         *_groups(model.backbone, chosen, chosen.lr * settings.backbone_lr_scale),  # type: ignore[arg-type]
     ]
+    groups = groups or [{"params": []}]  # a model without weights to train
     if chosen.name == "sgd":
         return torch.optim.SGD(groups, momentum=chosen.momentum)
     kind = torch.optim.Adam if chosen.name == "adam" else torch.optim.AdamW

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Split = Literal["train", "test"]
-Track = Literal["published", "controlled", "probe"]
+Track = Literal["published", "controlled", "probe", "zero_shot"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 """``fp32`` is float32 throughout; ``tf32`` multiplies float32 matrices in TF32 (CUDA only)."""
 Graph = Literal["cooccurrence", "identity", "random"]

@@ -73,7 +73,10 @@ class LabelContext:
 
 
 class Level(NamedTuple):
-    """One feature map of a backbone: channels D and stride in input pixels."""
+    """One feature map of a backbone: channels D and stride in input pixels.
+
+    A stride of 0 stands for one vector of the whole image: the map has one position.
+    """
 
     channels: int
     stride: int

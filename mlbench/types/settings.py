@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     FiniteFloat,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveInt,
 )
 
@@ -113,7 +114,8 @@ class Settings(Value):
             between colours.
         augmentation: steps on each training image.
         mixing: of the images of a batch, after these steps; None mixes nothing.
-        epochs, batch_size: the budget; the batch size is global, over all processes.
+        epochs, batch_size: the budget, without an epoch in the zero-shot track; the batch size
+            is global, over all processes.
         grad_accumulation: number of micro-batches that a batch is computed in, which takes less
             memory; batch norms see one at a time.
         backbone_lr_scale: learning rate of the backbone relative to the head.
@@ -146,7 +148,7 @@ class Settings(Value):
     augmentation: tuple[Augmentation, ...] = ()
     mixing: Augmentation | None = None
     decoder: Decoder = "turbo"
-    epochs: PositiveInt = 20
+    epochs: NonNegativeInt = 20
     batch_size: PositiveInt = 32
     grad_accumulation: PositiveInt = 1
     optimizer: Optimizer = Optimizer()

@@ -53,10 +53,10 @@ def timm_backbone(
     options = dict(timm_kwargs or {}) | _file_options(name, file)
     architecture = {"timm_kwargs": dict(options)} if options else {}
     probe = _probe(name, options)
-    options |= _size_options(probe.model, image_size)
+    options |= size_options(probe.model, image_size)
     if weights == "default":
-        _refuse_unreachable(name, probe.model)
-    model = _create(name, pretrained=weights == "default", **options)
+        refuse_unreachable(name, probe.model)
+    model = create(name, pretrained=weights == "default", **options)
     for unused in probe.unused:
         model.set_submodule(unused, nn.Identity())
     config = model.pretrained_cfg
@@ -64,22 +64,25 @@ def timm_backbone(
         classifier = config.get("classifier") or ()
         names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         fit(model, file, ignored=(*names, *probe.unused))
-    source = file or WeightFile(Path(name), {})
+    described = describe(model, weights, file)
+    return TimmBackbone(model, probe.taken, probe.spec, options=architecture, **described)
+
+
+def describe(model: Any, weights: str, file: WeightFile | None) -> dict[str, Any]:
+    """What a backbone says of its weights: ``mean``, ``std`` and ``pretraining``."""
+    config = model.pretrained_cfg
     if file is not None:
         pretraining = of_file(file)
     elif weights == "none":
         pretraining = Pretraining(data="random")
     else:
         pretraining = of_tag(config.get("tag") or "", config.get("license"))
-    return TimmBackbone(
-        model,
-        probe.taken,
-        probe.spec,
-        mean=source.triple("mean", config.get("mean", IMAGENET_MEAN)),
-        std=source.triple("std", config.get("std", IMAGENET_STD)),
-        options=architecture,
-        pretraining=pretraining,
-    )
+    source = file or WeightFile(Path(), {})
+    return {
+        "mean": source.triple("mean", config.get("mean", IMAGENET_MEAN)),
+        "std": source.triple("std", config.get("std", IMAGENET_STD)),
+        "pretraining": pretraining,
+    }
 
 
 class TimmBackbone(nn.Module):
@@ -129,15 +132,17 @@ class TimmBackbone(nn.Module):
         A ResNet has five: the stem and its four layers. Every parameter and buffer belongs to
         exactly one stage.
         """
-        named = [*self.model.named_parameters(), *self.model.named_buffers()]
-        matcher = self.model.group_matcher(coarse=True)
-        stage_of = group_with_matcher(iter(named), matcher, reverse=True)
-        stages: list[list[nn.Module | nn.Parameter]] = [
-            [] for _ in range(1 + max(stage_of.values()))
-        ]
-        for name, part in _whole_parts(self.model, stage_of):
-            stages[stage_of[name]].append(part)
-        return [stage for stage in stages if stage]
+        return stages_of(self.model)
+
+
+def stages_of(model: Any) -> list[list[nn.Module | nn.Parameter]]:
+    """The parts of a model of timm by stage, from the input on, as timm groups them."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    stage_of = group_with_matcher(iter(named), model.group_matcher(coarse=True), reverse=True)
+    stages: list[list[nn.Module | nn.Parameter]] = [[] for _ in range(1 + max(stage_of.values()))]
+    for name, part in _whole_parts(model, stage_of):
+        stages[stage_of[name]].append(part)
+    return [stage for stage in stages if stage]
 
 
 def _whole_parts(
@@ -197,7 +202,7 @@ def _idle_modules(module: nn.Module, idle: set[str], prefix: str = "") -> Iterat
 
 def _probe(name: str, options: dict[str, Any]) -> _Probe:
     with torch.device("meta"):
-        model = _create(name, pretrained=False, **options)
+        model = create(name, pretrained=False, **options)
     try:
         return _Probe(model)
     except Exception as error:
@@ -207,9 +212,15 @@ def _probe(name: str, options: dict[str, Any]) -> _Probe:
         ) from error
 
 
-def _create(name: str, *, pretrained: bool, **options: Any) -> Any:
+def create(name: str, *, pretrained: bool, **options: Any) -> Any:
+    """A model of timm; by default without its classifier.
+
+    Raises:
+        PluginError: timm has no such model, or it does not take these options.
+        WeightsError: its weights cannot be downloaded.
+    """
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+        return timm.create_model(name, pretrained=pretrained, **{"num_classes": 0} | options)
     except Exception as error:
         if pretrained:
             raise WeightsError(_remedy(name, error)) from error
@@ -220,7 +231,7 @@ def _create(name: str, *, pretrained: bool, **options: Any) -> Any:
         ) from error
 
 
-def _size_options(model: Any, image_size: int | None) -> dict[str, Any]:
+def size_options(model: Any, image_size: int | None) -> dict[str, Any]:
     """What lets a transformer take images of another size than it was made for."""
     accepted = inspect.signature(type(model).__init__).parameters
     if "dynamic_img_size" in accepted and "strict_img_size" not in accepted:
@@ -246,7 +257,7 @@ def _file_options(name: str, file: WeightFile | None) -> dict[str, Any]:
     return options
 
 
-def _refuse_unreachable(name: str, model: Any) -> None:
+def refuse_unreachable(name: str, model: Any) -> None:
     """Say at once that the download cannot work; the hub's client would try for a minute."""
     hub_id = model.pretrained_cfg.get("hf_hub_id")
     files = ("model.safetensors", "pytorch_model.bin")

@@ -26,10 +26,12 @@ from mlbench.store import Store
 from mlbench.text import count
 from mlbench.types import (
     Backbone,
+    FeatureSpec,
     MeasureError,
     ModelCost,
     Network,
     Places,
+    PluginError,
     Precision,
     RunSpec,
     Timing,
@@ -186,8 +188,7 @@ def _build(
 
 
 def _model(network: Network, trunk: Backbone) -> MultiLabelModel:
-    labels = uniform_context(network.labels)
-    head = registry.make("head", network.head, (trunk.spec, labels), network.head_options)
+    head = _head(network, trunk.spec)
     model = MultiLabelModel(trunk, head, trunk.mean, trunk.std)
     parameters = sum(p.numel() for p in model.parameters())
     if parameters != network.parameters:
@@ -196,6 +197,17 @@ def _model(network: Network, trunk: Backbone) -> MultiLabelModel:
             "its code changed, or its label vectors have another width; train it again"
         )
     return model
+
+
+def _head(network: Network, spec: FeatureSpec) -> nn.Module:
+    """The head, with label vectors of the usual width, or as wide as the maps if it needs that."""
+    labels = uniform_context(network.labels)
+    try:
+        made: nn.Module = registry.make("head", network.head, (spec, labels), network.head_options)
+    except PluginError:
+        labels = uniform_context(network.labels, spec[-1].channels)
+        made = registry.make("head", network.head, (spec, labels), network.head_options)
+    return made
 
 
 def _images(network: Network, batch_size: int, device: torch.device) -> Tensor:

@@ -15,6 +15,7 @@ from mlbench import registry
 from mlbench.cli.console import AsJson, Data, cache_folder, console, data_folder, errors
 from mlbench.text import count, shorten
 from mlbench.types import DataError, PluginError, Split, SuiteError
+from mlbench_tools.fetch import text_vectors
 from mlbench_tools.fetch.terminal import (
     Name,
     Options,
@@ -186,6 +187,9 @@ def _manifest_folder(name: str) -> Path | None:
     if not argument or not place.exists():
         return None
     return place if place.is_dir() else place.parent
+
+
+data.command()(text_vectors.texts)
 
 
 @data.command()

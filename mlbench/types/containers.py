@@ -29,7 +29,7 @@ def state_dict_in(
     content: Any,
     is_tensor: Callable[[Any], bool],
     source: object,
-    choose: str,
+    choose: Callable[[str], str],
     key: str | None = None,
     averaged: bool = False,
 ) -> tuple[str, dict[str, Any]]:
@@ -39,8 +39,7 @@ def state_dict_in(
         content: of the file.
         is_tensor: tells tensors from other values.
         source: what to call the file in errors.
-        choose: how to choose one, for the error where there are several; ``KEY`` stands for the
-            key of the first, or of the averaged weights.
+        choose: how to choose the one of a key, for the error where there are several.
         key: of the one that is wanted; inner keys follow after a dot.
         averaged: whether the averaged weights are the ones to advise.
 
@@ -58,13 +57,14 @@ def state_dict_in(
             "published"
         )
     listed = ", ".join(f"{one or 'the top'} ({len(t)} tensors)" for one, t in found.items())
+    inner = [one for one in found if one.startswith(f"{key}.")]
+    if key not in found and len(inner) == 1:
+        key = inner[0]
     if key is not None and key not in found:
         raise WeightsError(f"{source}: holds no state dict {key!r}; it holds {listed}")
     if key is None and len(found) > 1:
         best = [one for one in found if averaged and _AVERAGE.search(one)] or list(found)
-        raise WeightsError(
-            f"{source}: holds {len(found)} state dicts: {listed}; {choose.replace('KEY', best[0])}"
-        )
+        raise WeightsError(f"{source}: holds {len(found)} state dicts: {listed}; {choose(best[0])}")
     chosen = next(iter(found)) if key is None else key
     return chosen, found[chosen]
 

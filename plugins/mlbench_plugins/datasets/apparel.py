@@ -40,7 +40,7 @@ LABELS_FILE = "apparel_kaggle_labels.json"
 _PICKLE = "image_label.pkl"
 
 _WHAT = "Apparel (the folders <colour>_<garment> of Kaggle's trolukovich/apparel-images-dataset)"
-_OTHERS = {_PICKLE: "is MSRN's label file of images in one folder: --dataset-option split=msrn"}
+_OTHERS = {_PICKLE: "MSRN's label file of images in one folder; add --dataset-option split=msrn"}
 _LOG = logging.getLogger(__name__)
 
 

@@ -121,14 +121,14 @@ def _number(name: str) -> str:
 def _others(year: Year) -> dict[str, str]:
     """Other files on COCO that people have, and what they are."""
     other = 2017 if year == 2014 else 2014
-    needs = f"the labels are in instances_train{year}.json and instances_val{year}.json"
+    needs = f"the labels are those of instances_train{year}.json and instances_val{year}.json"
     return {
-        "dataset_coco*.json": f"is Karpathy's split for captions, without labels: {needs}",
-        "captions_*.json": f"has captions, no labels: {needs}",
-        "person_keypoints_*.json": f"has persons alone: {needs}",
-        "train_anno.json": f"is a list that ML-GCN's code makes, without the instances: {needs}",
-        f"instances_*minival{year}.json": f"is a part of val{year}: {needs}",
-        f"instances_train{other}.json": f"is of the other release: --datasets coco{other}",
+        "dataset_coco*.json": f"Karpathy's split for captions, without labels; {needs}",
+        "captions_*.json": f"captions, not labels; {needs}",
+        "person_keypoints_*.json": f"persons alone; {needs}",
+        "train_anno.json": f"a list that ML-GCN's code makes, without the instances; {needs}",
+        f"instances_*minival{year}.json": f"parts of val{year}; {needs}",
+        f"instances_train{other}.json": f"the other release, coco{other}",
     }
 
 

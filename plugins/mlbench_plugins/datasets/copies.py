@@ -35,7 +35,7 @@ class Copy:
         root: the folder that ``--data`` names; None if it was not given.
         what: the data set and its archives, for errors.
         places: folders in which the official files are looked for first, likeliest first.
-        others: pattern of a name -> what a copy with such a file is instead, for errors.
+        others: pattern of names in lower case -> what such files are instead, for errors.
 
     Raises:
         DataError: no folder was given.
@@ -103,9 +103,9 @@ class Copy:
     def lacks(self, name: str, *hints: str) -> DataError:
         """The error for a file that is not there, with what is there instead."""
         seen = [
-            f"{self._index[file][0]} {meaning}"
+            f"{shorten(files, 2)}: {meaning}"
             for pattern, meaning in self._others.items()
-            if (file := next((n for n in self._index if fnmatchcase(n, pattern)), None))
+            if (files := [self._index[n][0] for n in self._index if fnmatchcase(n, pattern)])
         ]
         said = "".join(f"\n  {hint}" for hint in (*hints, *seen))
         return DataError(

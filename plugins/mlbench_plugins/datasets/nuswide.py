@@ -43,12 +43,12 @@ _PART: dict[Split, tuple[str, str]] = {"train": ("Train", "train"), "test": ("Te
 """Split -> what the official files and those of others call it."""
 _AGAIN = "unpack the official ImageList.zip, Groundtruth.zip and ConceptsList.zip again"
 _OWN = (
-    "to train on it, write a CSV with a column image, one a label and split, and give "
+    "to train on it, write a CSV with the columns image, split and one for each label, and give "
     "--datasets manifest:FILE"
 )
 _OTHERS = {
-    "*tags81.txt": "has the tags of users, which are not the ground truth: Groundtruth.zip is",
-    "*onehot*.txt": f"is of a subset for retrieval with fewer classes than 81; {_OWN}",
+    "*tags81.txt": "tags of users, which are not the ground truth; Groundtruth.zip is",
+    "*onehot*.txt": f"of a subset for retrieval, with fewer classes than 81; {_OWN}",
 }
 SPLITS: tuple[Split, ...] = ("train", "test")
 _LOG = logging.getLogger(__name__)

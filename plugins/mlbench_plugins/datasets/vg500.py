@@ -23,7 +23,7 @@ _PLACES = (".", "vg500", "VG500", "VG", "vg")
 _FOLDERS = ("VG_100K", "VG_100K_2", "images", ".")
 _LABELS = "vg_category_500_labels_index.json"
 _OTHERS = {
-    "vg_category_200_*.json": "is of VG-200, whose labels are others: take "
+    "vg_category_200_*.json": "of VG-200, whose labels are others; take "
     f"{_LABELS} of the same folder",
 }
 _AGAIN = "take it from the folder data/VG of SSGRL's repository"

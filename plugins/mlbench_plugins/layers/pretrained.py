@@ -96,9 +96,13 @@ def read_weights(path: str | Path) -> WeightFile:
             f"{path}: is not a plain file of tensors ({type(error).__name__}); only state dicts "
             "that torch.load(weights_only=True) accepts and .safetensors are read"
         ) from error
-    one = path.with_name(f"{path.stem}-KEY.pth")
-    save = f"c = torch.load('{path}', weights_only=True); torch.save(c['KEY'], '{one}')"
-    choose = f'save one alone and give that: python -c "import torch; {save}"'
+
+    def choose(key: str) -> str:
+        alone = path.with_name(f"{path.stem}-{key}.pth")
+        keys = "".join(f"['{part}']" for part in key.split("."))
+        code = f"c = torch.load('{path}', weights_only=True); torch.save(c{keys}, '{alone}')"
+        return f'save one alone and give that: python -c "import torch; {code}"'
+
     _, tensors = state_dict_in(state, lambda v: isinstance(v, Tensor), path, choose)
     return WeightFile(path, tensors, metadata)
 

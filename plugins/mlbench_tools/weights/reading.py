@@ -175,7 +175,10 @@ def state_dict(
         WeightsError: there is none, or there are several and no key.
     """
     reason = " (its authors score the moving average)" if averaged else ""
-    choose = f"choose one, e.g. with --key KEY{reason}"
+
+    def choose(key: str) -> str:
+        return f"choose one, e.g. with --key {key}{reason}"
+
     found, tensors = state_dict_in(content, _is_tensor, file, choose, key, averaged)
     return found, {name: torch.as_tensor(value).detach() for name, value in tensors.items()}
 

@@ -207,11 +207,11 @@ def test_weights_under_another_key_and_prefix(tmp_path, state, key, prefix, capl
 def test_one_of_several_state_dicts_is_saved_alone_as_the_error_says(tmp_path, state):
     path = tmp_path / "both.pth"
     broken = {**state, "bn1.weight": torch.full_like(state["bn1.weight"], torch.nan)}
-    torch.save({"model": state, "model_ema": broken}, path)
+    torch.save({"ema": {"shadow": state}, "model": broken}, path)
     said = fails(path)
-    assert "holds 2 state dicts: model (" in said
+    assert "holds 2 state dicts: ema.shadow (" in said
     exec(shlex.split(said.partition("give that: ")[2])[2], {})  # of python -c
-    assert holds(timm_backbone(SMALL, weights=tmp_path / "both-model.pth"), state)
+    assert holds(timm_backbone(SMALL, weights=tmp_path / "both-ema.shadow.pth"), state)
     torch.save(broken, path)
     assert "bn1.weight has values that are NaN or infinite" in fails(path)
 

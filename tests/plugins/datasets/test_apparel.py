@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import shutil
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 
 from mlbench.types import DataError, SplitCard
 from mlbench_plugins.datasets import duplicates
-from mlbench_plugins.datasets.apparel import COLOURS, GARMENTS, Apparel
+from mlbench_plugins.datasets.apparel import COLOURS, ELEVEN, GARMENTS, Apparel
 
-ELEVEN = (*COLOURS, *GARMENTS)
+RED, BLUE = ("red", "shoes"), ("blue", "dress")
 
 
 def write(root: Path, **folders: int) -> Path:
@@ -144,6 +145,30 @@ def test_msrn_shuffles_the_items_of_its_file_with_seed_10(tmp_path: Path) -> Non
     assert keys(again) == keys(data)
     with pytest.raises(DataError, match=r"apparel_kaggle_labels\.json.* is missing.*labels_file"):
         opened(tmp_path / "a", tmp_path / "c", split="msrn")
+
+
+def test_msrns_own_label_file_is_read_and_runs_nothing(tmp_path: Path) -> None:
+    root = write(tmp_path / "a", red_shoes=2)
+    row = {words: [0 if name in words else -1 for name in ELEVEN] for words in (RED, BLUE)}
+    content = {f"{i:03}.jpg": row[RED if i < 2 else BLUE] for i in range(9)}
+    file = root / "image_label.pkl"
+    file.write_bytes(pickle.dumps(content, protocol=2))
+    found = opened(root, tmp_path / "c", split="msrn")
+    file.rename(tmp_path / "kept.pkl")
+    words = {name: list(RED if i < 2 else BLUE) for i, name in enumerate(content)}
+    labels_file(root, words)
+    same = opened(root, tmp_path / "c", split="msrn")
+    assert keys(found) == keys(same)
+    assert (found.index("train").targets == same.index("train").targets).all()
+    for bad, message in (
+        ({"a.jpg": [1] * 11}, "not eleven labels of 0"),
+        ({"a.jpg": [0, 0, 0, *[-1] * 8]}, "'black_blue_brown' is no <colour>_<garment>"),
+        (Path("x"), r"asks for pathlib\.PosixPath"),
+        ([], "no pickle of file name"),
+    ):
+        (tmp_path / "bad.pkl").write_bytes(pickle.dumps(bad))
+        with pytest.raises(DataError, match=message):
+            opened(root, tmp_path / "c", split="msrn", labels_file=str(tmp_path / "bad.pkl"))
 
 
 @pytest.mark.parametrize(

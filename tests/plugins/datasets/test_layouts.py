@@ -347,6 +347,12 @@ def test_lists_of_code_for_retrieval(tmp_path: Path) -> None:
     assert all(file.is_file() for file in (*found.train.files, *found.test.files))
 
 
+def halved(root: Path) -> None:
+    file = root / "annotations" / "instances_val2014.json"
+    shutil.copy(file, file.with_name("instances_minival2014.json"))
+    file.rename(file.with_name("instances_valminusminival2014.json"))
+
+
 def nuswide_in(place: str) -> Change:
     return lambda root: nuswide(root / place)
 
@@ -362,41 +368,45 @@ def named(*files: str) -> Change:
     return change
 
 
-VAL2014 = "annotations/instances_val2014.json"
 VG_JSON = "vg_category_500_labels_index.json > vg_category_200_labels_index.json"
 RETRIEVAL = (hashed(21),)
 OFFICIAL = r"TrainImagelist\.txt is of protocol=original: add --dataset-option protocol=original"
 REFUSED: dict[str, tuple[str, dict[str, Any], tuple[Change, ...], str]] = {
     "coco14-karpathy": (
         *("coco2014", {}, (named("dataset_coco.json"),)),
-        r"dataset_coco\.json is Karpathy's split for captions, without labels: .*_train2014\.json",
+        r"dataset_coco\.json: Karpathy's split for captions, without labels; .*_train2014\.json",
     ),
     "coco14-mlgcn": (
         *("coco2014", {}, (named("data/train_anno.json", "data/category.json"),)),
-        r"train_anno\.json is a list that ML-GCN's code makes.*instances_train2014\.json",
+        r"train_anno\.json: a list that ML-GCN's code makes.*instances_train2014\.json",
     ),
     "coco14-minival": (
         "coco2014",
         {},
-        (moved(f"{VAL2014} > {VAL2014.replace('val2014', 'minival2014')}"),),
-        r"instances_minival2014\.json is a part of val2014: .* and instances_val2014\.json",
+        (halved,),
+        r"_minival2014\.json, .*_valminusminival2014\.json: parts of val2014; .*instances_val2014",
     ),
-    "coco17-for-14": ("coco2014", {}, (removed("*"), MAKE["coco2017"]), "--datasets coco2017"),
+    "coco17-for-14": (
+        "coco2014",
+        {},
+        (removed("*"), MAKE["coco2017"]),
+        "the other release, coco2017",
+    ),
     "voc12-for-07": ("voc2007", {}, (removed("*"), MAKE["voc2012"]), "or is of another year"),
     "vg-200": (
         *("vg500", {}, (moved(VG_JSON),)),
-        r"200_labels_index\.json is of VG-200, whose labels are others: take vg_category_500",
+        r"200_labels_index\.json: of VG-200, whose labels are others; take vg_category_500",
     ),
     "nus-official-default": ("nuswide", {}, (removed("single_*"),), OFFICIAL),
     "nus-hashnet": ("nuswide", {}, (hashed(81),), "add --dataset-option protocol=hashing"),
     "nus-hashnet-21": ("nuswide", {}, RETRIEVAL, r"has 21 labels a line.*--datasets manifest:FILE"),
     "nus-tc21": (
         *("nuswide", {}, (removed("single_*", "ImageList"), named("database_label_onehot.txt"))),
-        r"database_label_onehot\.txt is of a subset for retrieval with fewer classes than 81",
+        r"database_label_onehot\.txt: of a subset for retrieval, with fewer classes than 81",
     ),
     "nus-tags81": (
         *("nuswide", ORIGINAL, (named("NUS_WID_Tags/Train_Tags81.txt"),)),
-        r"Train_Tags81\.txt has the tags of users, which are not the ground truth",
+        r"Train_Tags81\.txt: tags of users, which are not the ground truth",
     ),
     "nus-two": ("nuswide", ORIGINAL, (moved(". > a"), nuswide_in("b")), "holds several copies: .*"),
     "app-msrn-by-default": ("apparel", {}, (one_folder,), "--dataset-option split=msrn"),

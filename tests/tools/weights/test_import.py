@@ -87,6 +87,9 @@ def test_a_checkpoint_of_another_training_code_is_the_same_model(bring, file, fo
 
 def test_of_several_state_dicts_one_is_chosen_as_the_error_says(bring, file):
     twice = {key: value * 2 for key, value in PLAIN.items()}
+    torch.save({"state_dict": PLAIN, "ema": {"module": twice}, "epoch": 3}, file)
+    done, _ = bring("--key", "ema")
+    assert "read the state dict of ema.module" in done.out
     torch.save({"state_dict": PLAIN, "state_dict_ema": twice, "epoch": 3}, file)
     done, _ = bring()
     said = " ".join(done.err.split())

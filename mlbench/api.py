@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from mlbench.build import open_model
 from mlbench.cli.console import device_name, thread_count
-from mlbench.cli.matrix import places_of
+from mlbench.cli.matrix import execute
+from mlbench.cli.planning import Prepared, plan_safely, plan_suite
 from mlbench.cli.progress import Lines
-from mlbench.engine.distributed import World
-from mlbench.executors.local import execute
 from mlbench.numbers import outdated
-from mlbench.plan import Plan, identify_files, make_plan
+from mlbench.plan import Plan
 from mlbench.store import Store
 from mlbench.suite import Suite, make_suite
 from mlbench.text import shorten
 from mlbench.trained_model import Labelled, TrainedModel
-from mlbench.types import Places, RunRecord, SuiteError
+from mlbench.types import RunRecord, SuiteError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +80,7 @@ def run(
 
 
 def carry_out(suite: Suite, command: str) -> Plan:
-    """Execute the missing runs of a suite in this process, one after the other.
+    """Execute the missing runs of a suite, each in a process of its own.
 
     Args:
         suite: the matrix, and where it runs.
@@ -94,21 +93,18 @@ def carry_out(suite: Suite, command: str) -> Plan:
         SuiteError: every combination is refused, or a run failed.
         MlbenchError: data or weights are missing or damaged.
     """
-    files = identify_files(suite.weights, suite.words, suite.init)
-    places = places_of(suite, files)
-    named = suite.model_copy(update={"words": files.words, "init": files.init})
-    planned = make_plan(named, places, files.weights)
-    execute_missing(planned, places, command)
-    return planned
+    prepared = plan_safely(plan_suite, suite, stall=suite.stall)
+    execute_missing(prepared, command)
+    return prepared.plan
 
 
-def execute_missing(planned: Plan, places: Places, command: str) -> None:
+def execute_missing(prepared: Prepared, command: str) -> None:
     """Execute the missing runs of a plan; the arguments and errors are those of ``carry_out``."""
+    planned = prepared.plan
     if planned.all_refused:
         reasons = [f"{one.label}: {one.reason}" for one in planned.refused]
         raise SuiteError(shorten(reasons, 5, "\n"))
-    with Lines() as progress:
-        outcomes = execute(planned.missing, places, World(), progress, command)
+    outcomes = execute(prepared, Lines(), command)
     if failed := [f"{o.spec.title}: {o.error}" for o in outcomes if o.record is None]:
         raise SuiteError(shorten([*failed, "finished runs are kept"], 5, "\n"))
 

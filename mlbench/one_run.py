@@ -144,9 +144,8 @@ def run(
         current.pretraining = begun
     if world.size > 1:  # dropout must differ between the parts of a batch
         torch.manual_seed(int(stream("dropout", spec.seed, world.rank).integers(2**63)))
-    with world.fatal_errors():
-        training, test = _prepare(current, splits, model, loss)
-        state = training.start(model, *peers)
+    training, test = _prepare(current, splits, model, loss)
+    state = training.start(model, *peers)
     outcome, predictions = _train_and_evaluate(current, splits, training, state, test)
     _write_losses(current, state)
     record = RunRecord(
@@ -210,7 +209,8 @@ def _prepare(
     with current.stage("features" if probe else "images"):
         train_source = _source(current, model, "train", splits.train)
         test_source = _source(current, model, "test", splits.test)
-        test = Evaluator(splits.test, test_source, current.world, current.device, probe)
+        count = current.progress.count
+        test = Evaluator(splits.test, test_source, current.world, current.device, probe, count)
         evaluator = test if spec.settings.selection == "test" else None
         if (held_out := splits.validation) is not None:
             validation_source = _source(current, model, "validation", held_out)
@@ -286,12 +286,12 @@ def _train_and_evaluate(
     """Fields of the record and the predictions, None if the run diverged."""
     world = current.world
     try:
-        with current.stage("training", training.keeper.spent), world.fatal_errors():
+        with current.stage("training", training.keeper.spent):
             train(state, training)
     except DivergedError as error:
         log.warning("%s", error)
         return {"status": "diverged", "error": str(error)}, None
-    with world.fatal_errors(), current.stage("evaluation"):
+    with current.stage("evaluation"):
         predictions = test(state.evaluated())
     selection = current.spec.settings.selection
     if state.best is not None and selection == "validation":

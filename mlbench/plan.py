@@ -128,7 +128,17 @@ def _digest(file: Path, name: str, remedy: str) -> str:
         raise WeightsError(message) from error
 
 
-def make_plan(suite: Suite, places: Places, weights: str | None = None, processes: int = 1) -> Plan:
+Veto = Callable[[RunSpec], str | None]
+"""Told before the plugins of a run are constructed; returns why they must not be, if so."""
+
+
+def make_plan(
+    suite: Suite,
+    places: Places,
+    weights: str | None = None,
+    processes: int = 1,
+    veto: Veto = lambda _: None,
+) -> Plan:
     """Expand a matrix into runs and compare them with the store.
 
     Args:
@@ -136,6 +146,7 @@ def make_plan(suite: Suite, places: Places, weights: str | None = None, processe
         places: where data and results are.
         weights: identity of the initial weights of every backbone; None if not given.
         processes: that train together.
+        veto: see ``Veto``.
     """
     opened: dict[str, Splits] = {}
 
@@ -163,10 +174,15 @@ def make_plan(suite: Suite, places: Places, weights: str | None = None, processe
 
     specs, refused = expand(suite, opener, weights)
     words = next((name for name in suite.words if name != "random"), "cooccurrence")
-    used = [drop_unused_inputs(spec, splits_of(spec), places, words) for spec in specs]
-    counted = (spec.model_copy(update={"processes": processes}) for spec in used)
-    specs = list({spec.run_id: spec for spec in counted}.values())
-    return compare_with_store(specs, refused, splits_of, places, suite.retry_diverged)
+    found: dict[str, RunSpec] = {}
+    for spec in (one.model_copy(update={"processes": processes}) for one in specs):
+        if reason := veto(spec):
+            refused.append(Refused(label=spec.title, reason=reason))
+            continue
+        used = drop_unused_inputs(spec, splits_of(spec), places, words)
+        found[used.run_id] = used
+    again = suite.retry_diverged
+    return compare_with_store(list(found.values()), refused, splits_of, places, again, veto)
 
 
 def compare_with_store(
@@ -175,6 +191,7 @@ def compare_with_store(
     splits_of: Callable[[RunSpec], Splits],
     places: Places,
     retry_diverged: bool,
+    veto: Veto = lambda _: None,
 ) -> Plan:
     """Sort runs by their state in the store; build missing ones on the ``meta`` device.
 
@@ -184,6 +201,7 @@ def compare_with_store(
         splits_of: opens the data set of a run.
         places: where data and results are.
         retry_diverged: treat diverged runs as missing.
+        veto: see ``Veto``.
     """
     store = Store(places.results)
     missing, done, diverged, impossible = [], [], [], list(refused)
@@ -205,7 +223,7 @@ def compare_with_store(
             why[spec.run_id] = lacking or "it diverged before"
             key = _refusal_key(spec)
             if key not in reasons:
-                reasons[key] = refusal(spec, splits_of(spec), places)
+                reasons[key] = veto(spec) or refusal(spec, splits_of(spec), places)
             if (reason := reasons[key]) is None:
                 missing.append(spec)
             else:

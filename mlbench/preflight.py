@@ -48,9 +48,9 @@ def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
     settings = spec.settings
     file = None
     if settings.decoder == "nvjpeg" and not places.device.startswith("cuda"):
-        return f"decoder nvjpeg needs a CUDA device, not {places.device}; give --decoder turbo"
+        return f"decoder nvjpeg needs a CUDA device, not {places.device}; give --set decoder=turbo"
     if settings.decoder == "nvjpeg" and places.image_cache:
-        return "the image cache holds no pixels of nvjpeg; leave out --image-cache or --decoder"
+        return "the image cache holds no pixels of nvjpeg; leave out image_cache or decoder"
     try:
         if settings.weights.startswith("sha256:"):
             file = named_file("weights", settings.weights, places.weights)

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from mlbench.types import DatasetCard
 
 Kind = Literal[
-    "backbone", "head", "loss", "dataset", "recipe", "command", "follow_up", "format", "runtime"
+    "backbone",
+    "head",
+    "loss",
+    "dataset",
+    "recipe",
+    "command",
+    "follow_up",
+    "format",
+    "runtime",
+    "executor",
 ]
 EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
 KINDS: tuple[Kind, ...] = ("backbone", "head", "loss", "dataset", "recipe")

@@ -115,7 +115,7 @@ def repeat_command(record: RunRecord, file: str = "RUN.yaml") -> str:
     if record.spec.init:
         words.append("--init FILE")
     if record.spec.processes > 1:
-        words.append(f"--gpus {record.spec.processes}")
+        words.append(f"--processes {record.spec.processes}")
     return " ".join(words)
 
 

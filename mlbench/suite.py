@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
 )
@@ -72,6 +73,14 @@ def _as_bytes(value: Any) -> Any:
     return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
 
 
+def as_seconds(value: Any) -> Any:
+    """Turn ``90s``, ``10m`` and ``2h`` into seconds; a bare number is seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smh]?)", str(value).strip())
+    if match is None:
+        raise ValueError("a time is a number and a unit, such as 90s, 10m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
 class Suite(Value):
     """A matrix, of which every combination runs, and where it runs.
 
@@ -99,7 +108,11 @@ class Suite(Value):
         weights: of the backbone: ``default``, ``none``, or a file.
         init: a model to start from: the folder of a run, or a checkpoint.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        gpus: processes on this machine.
+        processes: that train a run together; on GPUs, each has one.
+        devices: numbers of the GPUs to fill with runs; by default as many as one run needs.
+        jobs: runs at a time, on each group of devices that a run needs.
+        stall: time without progress after which a run has hung, such as ``10m``.
+        executor, executor_options: who carries out the runs, and its options.
         workers: decoding threads per process.
         keep: which trained models to keep: ``all``, ``none``, or on each board the ``best`` of each
             method with each backbone, of earlier runs in the store, too.
@@ -141,7 +154,12 @@ class Suite(Value):
     weights: str | None = None
     init: str | None = None
     device: str = "auto"
-    gpus: PositiveInt = 1
+    processes: PositiveInt = 1
+    devices: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_as_list)] = ()
+    jobs: PositiveInt = 1
+    stall: Annotated[PositiveFloat, BeforeValidator(as_seconds)] = 600.0
+    executor: str = "local"
+    executor_options: dict[str, Any] = {}
     workers: NonNegativeInt | None = None
     keep: Keep = "all"
     checkpoint_every: NonNegativeFloat = 10.0
@@ -171,6 +189,8 @@ def read_suite(file: Path) -> dict[str, Any]:
     known = Suite.model_fields
     if not isinstance(fields, dict):
         raise SuiteError(f"suite {file} must be a mapping of {', '.join(known)}")
+    if "gpus" in fields:  # its old name
+        fields.setdefault("processes", fields.pop("gpus"))
     for name in fields:
         if name not in known:
             raise SuiteError(unknown(f"option {name!r} in {file}", str(name), known))

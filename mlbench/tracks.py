@@ -10,8 +10,6 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mlbench import registry
-from mlbench.data.mixing import make_mixing
-from mlbench.data.transforms import build_steps
 from mlbench.registry import with_defaults
 from mlbench.text import unknown
 from mlbench.types import (
@@ -179,6 +177,9 @@ def _without_stale_options(fields: dict[str, Any], over: Mapping[str, Any]) -> d
 
 def name_defaults(settings: Settings) -> Settings:
     """Name every option of head, loss, augmentation and mixing, so that run ids cover them."""
+    from mlbench.data.mixing import make_mixing  # torch, which reading a suite does not need
+    from mlbench.data.transforms import build_steps
+
     steps = settings.augmentation
     with suppress(SuiteError):  # reported by ``mlbench.preflight.refusal``, for this run alone
         steps = tuple(

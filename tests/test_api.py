@@ -108,3 +108,12 @@ def test_importing_mlbench_imports_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.slow
+def test_a_script_needs_no_main_guard(tmp_path, cache):
+    arguments = FAST | {"results": str(tmp_path), "cache": str(cache), "seeds": [0, 1], "jobs": 2}
+    script = tmp_path / "script.py"
+    script.write_text(f"import mlbench\nprint(len(mlbench.run(['gap'], **{arguments!r})))\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "2", "and nothing of the script ran twice"

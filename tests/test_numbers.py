@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mlbench import numbers, plan, registry, suite
-from mlbench.cli.progress import Silent
+from mlbench.cli.progress import RunLines
 from mlbench.contracts.made_up import PYRAMID, features, made_up_context, targets
 from mlbench.engine.distributed import World
 from mlbench.metrics.bootstrap import score
@@ -126,7 +126,7 @@ def trained(folder):
     }
     places = Places(results=folder, cache=folder, keep="none")
     (spec,) = plan.make_plan(suite.make_suite(fields), places).missing
-    record, seen = run(spec, places, World(), Silent(), "")
+    record, seen = run(spec, places, World(), RunLines(), "")
     known = np.random.default_rng(0).random(seen.targets.shape, np.float32)
     scores, _ = score(known, seen.targets, resamples=100)
     of_metrics = scores.mAP + scores.mAP_low + scores.CF1

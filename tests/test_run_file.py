@@ -35,7 +35,7 @@ def test_a_name_that_yaml_has_a_meaning_for_stays_a_name():
         ({"command": "mlbench run --plugins gap --datasets x"}, ""),
         ({"settings": {"weights": "sha256:ab"}}, "--weights FILE"),
         ({"spec": {"words": "sha256:ab"}}, "--words FILE"),
-        ({"spec": {"processes": 4}}, "--gpus 4"),
+        ({"spec": {"processes": 4}}, "--processes 4"),
     ],
 )
 def test_the_command_asks_for_what_the_run_had(fields, more):

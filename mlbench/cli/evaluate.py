@@ -66,12 +66,12 @@ def evaluate(
 ) -> None:
     """Print the scores of a checkpoint on the test split, as records hold them."""
     from mlbench.build import open_model
-    from mlbench.cli.progress import Lines
+    from mlbench.cli.progress import RunLines
 
     places = local_places(data, weights, cache, device, workers)
     opened = open_model(checkpoint, weights)
     options = named_values(option or ())
-    found = score_model(opened, dataset, options, places, Lines(), batch_size)
+    found = score_model(opened, dataset, options, places, RunLines(), batch_size)
     for remark in found.remarks:
         errors.print(f"warning: {remark}", style="yellow")
     if predictions is not None:
@@ -184,6 +184,7 @@ def score_model(
         device=device,
         precision="fp32",
         batch_size=batch_size,
+        count=progress.count,
     )
     progress.stage("metrics")
     scores, precisions = score(predictions.logits, predictions.targets)

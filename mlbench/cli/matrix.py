@@ -1,205 +1,143 @@
-"""Plan a matrix, execute its missing runs in one or more processes, and print its board."""
+"""Have a matrix planned and its missing runs executed, and print its board."""
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import torch
 import typer
 from rich.markup import escape
 
 from mlbench import registry
 from mlbench.boards.variants import variants
 from mlbench.cli import show_boards
-from mlbench.cli.console import (
-    cache_folder,
-    console,
-    data_folder,
-    device_name,
-    errors,
-    plain_table,
-    print_error,
-    thread_count,
-)
-from mlbench.cli.progress import Lines, Live, Silent, outcome_line
-from mlbench.engine import distributed
-from mlbench.engine.distributed import World
-from mlbench.engine.model import unsupported
-from mlbench.executors.local import execute
-from mlbench.plan import GivenFiles, Plan, identify_files, make_plan
-from mlbench.suite import COMMAND_LINE, Suite, apply_overrides, make_suite, read_suite
+from mlbench.cli.console import console, errors, plain_table, print_error, thread_count
+from mlbench.cli.planning import Prepared, plan_safely
+from mlbench.cli.progress import Lines, Live, outcome_line
+from mlbench.executors import STALL, Executor, Outcome, make_jobs
+from mlbench.executors.forking import Tell, call
+from mlbench.registry import Plugin
+from mlbench.suite import as_seconds
 from mlbench.text import count, shorten
-from mlbench.tracks import merge
-from mlbench.types import MlbenchError, Places, SuiteError
+from mlbench.types import MlbenchError, Places, RunSpec, SuiteError
+
+if TYPE_CHECKING:
+    from mlbench.plan import Plan
 
 INTERRUPTED = "interrupted: finished runs are kept; repeat the command to run the rest"
 
 
-class LaunchContext(NamedTuple):
-    """What the plan of a launch needs.
-
-    Attributes:
-        places: where data and results are.
-        files: weights and label vectors that the user named.
-        world: the processes of this launch.
-        measure: measure how fast the models are, after the runs.
-    """
-
-    places: Places
-    files: GivenFiles
-    world: World
-    measure: bool
-
-
-def read_matrix(flags: Mapping[str, Any], texts: Iterable[str], file: Path | None) -> Suite:
-    """Read a suite file, if there is one, and apply the command line to it.
-
-    Raises:
-        SuiteError, PluginError: as ``mlbench.suite.make_suite``.
-    """
-    given = apply_overrides(flags, texts)
-    fields = merge(read_suite(file), given) if file else dict(given)
-    device = torch.device(device_name(str(fields.get("device", "auto"))))
-    half = device.type == "cuda" and unsupported("bf16", device) is None
-    fields = {"precision": "bf16" if half else "fp32"} | fields
-    return make_suite(fields, str(file or COMMAND_LINE), given)
-
-
-def plan_matrix(suite: Suite, context: LaunchContext) -> Plan:
-    """Plan a matrix; files of weights and vectors are identified by their digests."""
-    files = context.files
-    if files.weights_file is not None and len(suite.backbones) > 1:
-        raise SuiteError("--weights FILE fits one backbone only; name one with --backbones")
-    suite = suite.model_copy(update={"words": files.words, "init": files.init})
-    return make_plan(suite, context.places, files.weights, context.world.size)
-
-
-def fail_together(error: MlbenchError) -> NoReturn:
-    """End all processes of this command with one message.
-
-    Raises:
-        MlbenchError: the error itself, if this is the only process.
-    """
-    if not distributed.launched():
-        raise error
-    if distributed.join("cpu").leads:
-        print_error(error)
-    distributed.leave(2)
-
-
-def places_of(suite: Suite, files: GivenFiles) -> Places:
-    """Where the runs of a suite find and leave files."""
-    return Places(
-        data=suite.data or data_folder(),
-        weights=files.weights_file,
-        words=files.words_file,
-        init=files.init_file,
-        results=suite.results,
-        cache=suite.cache or cache_folder(),
-        cache_limit=suite.cache_limit,
-        image_cache=suite.image_cache,
-        device=device_name(suite.device),
-        workers=thread_count() if suite.workers is None else suite.workers,
-        keep=suite.keep,
-        checkpoint_every=suite.checkpoint_every,
-        deterministic=suite.deterministic,
-        activation_checkpointing=suite.activation_checkpointing,
-    )
-
-
-def launch(suite: Suite, make: Callable[[LaunchContext], Plan], dry_run: bool) -> NoReturn:
-    """Start the requested processes and execute a plan in them.
+def launch(
+    function: Callable[..., Prepared], *args: Any, dry_run: bool, stall: str | None = None
+) -> NoReturn:
+    """Plan, execute what is missing, and print the board.
 
     Args:
-        suite: where to run; its matrix is ignored.
-        make: makes the plan, in the leading process.
+        function: makes the plan, in a process of its own; see ``plan_safely``.
+        args: of it.
         dry_run: print the plan and run nothing.
+        stall: as the user gave it.
 
     Raises:
         typer.Exit: with the exit code of the command.
     """
-    device = device_name(suite.device)
-    if suite.gpus > 1 and not distributed.launched():
-        code = distributed.launch(suite.gpus, sys.argv[1:], device)
-        if code == 130:
-            errors.print(INTERRUPTED)
-        raise typer.Exit(code)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SuiteError(
+            "mlbench starts the processes of a run itself: leave out torchrun, and give "
+            "--processes; to start them yourself: torchrun -m mlbench.executors.worker JOB.json"
+        )
     try:
-        if ":" in device and distributed.launched():
-            raise SuiteError(
-                f"--device {device} is a single device for several processes; use --device cuda"
-            )
-        files = identify_files(suite.weights, suite.words, suite.init)
-    except MlbenchError as error:
-        fail_together(error)
-    places = places_of(suite, files)
-    context = LaunchContext(places, files, distributed.join(device), suite.measure)
-    try:
-        code = _plan_and_execute(make, context, dry_run)
-    except KeyboardInterrupt:
-        if context.world.leads:
-            errors.print(INTERRUPTED)
-        raise typer.Exit(130) from None
-    if distributed.launched():
-        distributed.leave(code)
+        patience = STALL if stall is None else as_seconds(stall)
+    except ValueError as error:
+        raise SuiteError(f"--stall {stall}: {error}") from error
+    with _interruptible():
+        prepared = plan_safely(function, *args, stall=patience)
+        if dry_run:
+            print_plan(prepared.plan)
+            raise typer.Exit(2 if prepared.plan.all_refused else 0)
+        code = _execute_and_show(prepared)
     raise typer.Exit(code)
 
 
-def _plan_and_execute(
-    make: Callable[[LaunchContext], Plan], context: LaunchContext, dry: bool
-) -> int:
-    """Return the exit code of the leading process, in every process."""
-    world = context.world
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the block in order, with code 130 and 143."""
+
+    def terminate(*_: object) -> NoReturn:
+        codes.append(143)
+        raise KeyboardInterrupt
+
+    codes = [130]
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
-        planned = world.ask_leader(lambda: make(context))
-    except MlbenchError as error:  # raised on every process, so that all end together
-        if world.size == 1:
-            raise
-        if world.leads:
-            print_error(error)
+        yield
+    except KeyboardInterrupt:
+        errors.print(INTERRUPTED)
+        raise typer.Exit(codes[-1]) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def execute(prepared: Prepared, progress: Lines, command: str) -> list[Outcome]:
+    """Have the missing runs of a plan carried out; returns their outcomes.
+
+    Raises:
+        MlbenchError: the results cannot be written, or this machine lacks what is asked for.
+    """
+    suite, specs = prepared.suite, prepared.plan.missing
+    if not specs:
+        return []
+    executor: Executor = registry.find("executor", suite.executor).load()
+    jobs = make_jobs(specs, prepared.places, command)
+    side_by_side = suite.jobs * suite.processes
+    threads = None if side_by_side == 1 else max(thread_count() // side_by_side, 1)
+    if given := os.environ.get("OMP_NUM_THREADS"):
+        threads = int(given)
+    own = {"threads": threads, "stall": suite.stall}
+    with progress:
+        return executor([job.model_copy(update=own) for job in jobs], prepared.options, progress)
+
+
+def _execute_and_show(prepared: Prepared) -> int:
+    """Return the exit code of the command."""
+    planned, places = prepared.plan, prepared.places
+    print_refusals(planned)
+    if planned.all_refused:
         return 2
-    if dry:
-        if world.leads:
-            print_plan(planned)
-        return 2 if planned.all_refused else 0
-    # All processes wait for the leader: a launcher kills the rest when one ends.
-    code: int = world.broadcast(_execute(planned, context))
-    return code
-
-
-def _execute(planned: Plan, context: LaunchContext) -> int:
-    places, world = context.places, context.world
-    if world.leads:
-        print_refusals(planned)
-        if planned.all_refused:
-            return 2
-        if planned.done and not planned.missing:
-            runs, are = count(len(planned.done), "run"), "is" if len(planned.done) == 1 else "are"
-            console.print(f"Nothing is missing: {runs} {are} in {places.results}.")
-    outcomes = []
-    if planned.missing:
-        command = shlex.join(["mlbench", *sys.argv[1:]])
-        with _progress(world, planned) as progress:
-            outcomes = execute(planned.missing, places, world, progress, command)
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
-    if world.leads:
-        for outcome in failed if len(outcomes) > 1 else ():  # a single failure was already reported
-            errors.print(outcome_line(outcome), style="red", markup=False)
-        if context.measure:
-            _follow_up(planned, places)
-        _print_board(planned, places)
+    if planned.done and not planned.missing:
+        runs, are = count(len(planned.done), "run"), "is" if len(planned.done) == 1 else "are"
+        console.print(f"Nothing is missing: {runs} {are} in {places.results}.")
+    command = shlex.join(["mlbench", *sys.argv[1:]])
+    names = _variants(planned)
+    outcomes = execute(prepared, Live(names) if errors.is_terminal else Lines(names), command)
+    failed = [outcome for outcome in outcomes if outcome.record is None or outcome.error]
+    for outcome in failed if len(outcomes) > 1 else ():  # a single failure was already reported
+        errors.print(outcome_line(outcome), style="red", markup=False)
+    if prepared.suite.measure:
+        _follow_up(prepared)
+    _print_board(planned, places)
     return 1 if failed or planned.refused or planned.diverged else 0
 
 
-def _follow_up(planned: Plan, places: Places) -> None:
+def call_follow_up(plugin: Plugin, specs: Sequence[RunSpec], places: Places, _: Tell) -> None:
+    """Call what a plugin adds to a matrix."""
+    plugin.load()(specs, places)
+
+
+def _follow_up(prepared: Prepared) -> None:
     """Call what plugins add to a matrix; one that fails hides no board."""
+    device = ",".join(map(str, prepared.options.devices[:1]))
+    more: dict[str, Any] = {"variables": {"CUDA_VISIBLE_DEVICES": device}} if device else {}
+    more |= {"stall": prepared.suite.stall, "relay": sys.stderr.write}
     for plugin in registry.plugins("follow_up"):
         try:
-            plugin.load()(planned.specs, places)
+            args = plugin, prepared.plan.specs, prepared.places
+            call("mlbench.cli.matrix:call_follow_up", *args, **more)
         except MlbenchError as error:
             print_error(error)
 
@@ -216,13 +154,6 @@ def _print_board(planned: Plan, places: Places) -> None:
     ]
     show_boards.show(shown, {spec.run_id for spec in specs})
     show_boards.write(found)
-
-
-def _progress(world: World, planned: Plan) -> Silent:
-    if not world.leads:
-        return Silent()
-    names = _variants(planned)
-    return Live(names) if errors.is_terminal else Lines(names)
 
 
 def _variants(planned: Plan) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
@@ -25,11 +25,39 @@ def outcome_line(outcome: Outcome) -> str:
     if record is not None and record.scores is not None:
         seconds = sum(record.seconds.values())
         return f"{outcome.spec.title}: mAP {record.scores.mAP:.2f} in {seconds:.0f} s"
+    if outcome.error is None:
+        return f"{outcome.spec.title}: not finished; repeat the command to go on"
     return f"{outcome.spec.title} FAILED: {outcome.error} (log: {outcome.log})"
 
 
-class Silent:
-    """Prints nothing; for processes that do not lead.
+class RunLines:
+    """Prints a line for every epoch of a run.
+
+    Args:
+        mark: what the lines begin with.
+    """
+
+    def __init__(self, mark: Callable[[], str] = lambda: "") -> None:
+        self._mark = mark
+
+    def stage(self, text: str) -> None:
+        """Nothing is printed."""
+
+    def count(self, done: int, total: int) -> None:
+        """Nothing is printed."""
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
+        """Nothing is printed."""
+
+    def epoch(self, log: EpochLog) -> None:
+        """Print the loss and the speed of the epoch."""
+        chosen_by = "" if log.mAP is None else f", mAP {log.mAP:.2f}"
+        speed = f"{log.images_per_second:.0f} images/s"
+        errors.print(f"  {self._mark()}epoch {log.epoch}: loss {log.loss:.4f}{chosen_by}, {speed}")
+
+
+class Lines:
+    """Prints a line for every run and epoch; for logs and pipes.
 
     Args:
         variants: run id -> settings that differ from other runs of the same title.
@@ -37,61 +65,33 @@ class Silent:
 
     def __init__(self, variants: Mapping[str, str] = NO_VARIANTS) -> None:
         self.variants = variants
+        self.under_way: set[str] = set()
 
-    def _title(self, spec: RunSpec) -> str:
-        return f"{spec.title} {self.variants.get(spec.run_id, '')}".rstrip()
-
-    def __enter__(self) -> Silent:
-        """Nothing to set up."""
+    def __enter__(self) -> Self:
+        """Begin to show the matrix."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """Nothing to take down."""
 
-    def begin(self, number: int, total: int, spec: RunSpec) -> Progress:
-        """Report that a run begins."""
-        return self
-
-    def end(self, outcome: Outcome) -> None:
-        """Report how a run ended."""
-
-    def stage(self, text: str) -> None:
-        """Report that a stage begins."""
-
-    def count(self, done: int, total: int) -> None:
-        """Report the progress of the stage."""
-
-    def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
-        """Report a finished step."""
-
-    def epoch(self, log: EpochLog) -> None:
-        """Report a finished epoch."""
-
-
-class Lines(Silent):
-    """Prints a line for every run and epoch; for logs and pipes."""
+    def title(self, spec: RunSpec) -> str:
+        """The run in a few words, with what tells it from others."""
+        return f"{spec.title} {self.variants.get(spec.run_id, '')}".rstrip()
 
     def begin(self, number: int, total: int, spec: RunSpec) -> Progress:
         """Print the title of the run."""
-        self._print(f"[{number}/{total}] {self._title(spec)}")
-        return self
+        self.under_way.add(spec.run_id)
+        errors.print(f"[{number}/{total}] {self.title(spec)}")
+        return RunLines(lambda: f"[{number}] " if len(self.under_way) > 1 else "")
 
     def end(self, outcome: Outcome) -> None:
         """Print the result of the run."""
-        self._print(f"  {outcome_line(outcome)}")
-
-    def epoch(self, log: EpochLog) -> None:
-        """Print the loss and the speed of the epoch."""
-        chosen_by = "" if log.mAP is None else f", mAP {log.mAP:.2f}"
-        speed = f"{log.images_per_second:.0f} images/s"
-        self._print(f"  epoch {log.epoch}: loss {log.loss:.4f}{chosen_by}, {speed}")
-
-    def _print(self, text: str) -> None:
-        errors.print(text)
+        self.under_way.discard(outcome.spec.run_id)
+        errors.print(f"  {outcome_line(outcome)}")
 
 
-class Live(Silent):
-    """Draws two bars on a terminal: one for the matrix and one for the current run."""
+class Live(Lines):
+    """Draws bars on a terminal: one for the matrix and one for each run under way."""
 
     def __init__(self, variants: Mapping[str, str] = NO_VARIANTS) -> None:
         super().__init__(variants)
@@ -104,11 +104,10 @@ class Live(Silent):
             console=errors,
             transient=True,
         )
-        self.epochs = 1
         self.matrix: Any = None
-        self.current: Any = None
+        self.tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Self:
         """Start drawing."""
         self.bars.start()
         return self
@@ -121,30 +120,39 @@ class Live(Silent):
         """Add a bar for the run."""
         if self.matrix is None:
             self.matrix = self.bars.add_task("matrix", total=total, detail="")
-        self.bars.update(self.matrix, completed=number - 1)
-        self.epochs = spec.settings.epochs
-        self.current = self.bars.add_task(self._title(spec), total=None, detail="")
-        return self
+        task = self.bars.add_task(self.title(spec), total=None, detail="")
+        self.tasks[spec.run_id] = task
+        return _RunBar(self.bars, task, spec.settings.epochs)
 
     def end(self, outcome: Outcome) -> None:
         """Replace the bar of the run by a line."""
-        self.bars.remove_task(self.current)
+        self.bars.remove_task(self.tasks.pop(outcome.spec.run_id))
         self.bars.advance(self.matrix)
         self.bars.console.print(outcome_line(outcome), markup=False, highlight=False)
 
+
+class _RunBar:
+    """The bar of a run."""
+
+    def __init__(self, bars: Bars, task: Any, epochs: int) -> None:
+        self.bars, self.task, self.epochs = bars, task, epochs
+
     def stage(self, text: str) -> None:
         """Show the name of the stage."""
-        self.bars.reset(self.current, total=None, detail=text)
+        self.bars.reset(self.task, total=None, detail=text)
 
     def count(self, done: int, total: int) -> None:
         """Report the progress of the stage."""
-        self.bars.update(self.current, completed=done, total=total)
+        self.bars.update(self.task, completed=done, total=total)
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
         """Count steps over the whole run, so that the remaining time is that of the run."""
         self.bars.update(
-            self.current,
+            self.task,
             completed=epoch * steps + step,
             total=self.epochs * steps,
             detail=f"epoch {epoch + 1}/{self.epochs}, loss {loss:.4f}, {speed:.0f} images/s",
         )
+
+    def epoch(self, log: EpochLog) -> None:
+        """The bar shows it already."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlbench.cli.console import Data, Device, Results
 
 if TYPE_CHECKING:
-    from mlbench.cli.matrix import LaunchContext
-    from mlbench.plan import Plan
+    from mlbench.cli.planning import Prepared
+    from mlbench.plan import GivenFiles, Plan, Veto
+    from mlbench.run_file import RunFile
+    from mlbench.suite import Suite
+    from mlbench.types import Places
 
 
 def repeat(
@@ -30,7 +33,9 @@ def repeat(
     data: Data = None,
     results: Results = Path("results"),
     device: Device = "auto",
-    gpus: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    processes: Annotated[
+        int, typer.Option("--processes", "--gpus", min=1, help="Processes that train together.")
+    ] = 1,
     retry_diverged: Annotated[bool, typer.Option(help="Run again if the run diverged.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Show the plan; run nothing.")] = False,
 ) -> None:
@@ -45,14 +50,19 @@ def repeat(
         data=data,
         results=results,
         device=device,
-        gpus=gpus,
+        processes=processes,
         retry_diverged=retry_diverged,
     )
-    matrix.launch(settings, lambda context: _plan(file, context, retry_diverged), dry_run)
+    matrix.launch(plan_repetition, file, settings, dry_run=dry_run)
 
 
-def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
+def plan_repetition(file: Path, suite: Suite, veto: Veto) -> Prepared:
     """Plan the run that a file describes.
+
+    Args:
+        file: a run file, a record or a pack.
+        suite: where to run; its matrix is ignored.
+        veto: see ``mlbench.plan.Veto``.
 
     Raises:
         SuiteError: the file describes no run that can be repeated.
@@ -63,34 +73,46 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
     import torch
 
     from mlbench import run_file
-    from mlbench.cli.console import errors
+    from mlbench.cli.planning import prepare
     from mlbench.data.open import open_run
-    from mlbench.numbers import outdated
-    from mlbench.one_run import commit, environment
+    from mlbench.engine.distributed import World
+    from mlbench.one_run import environment
     from mlbench.plan import compare_with_store
     from mlbench.types import DataError, SuiteError
 
-    places = context.places
+    def plan(files: GivenFiles, places: Places) -> Plan:
+        spec, processes = run.spec, World(size=suite.processes)
+        current = environment(torch.device(places.device), processes, spec)
+        run_file.assert_same_plugins(file, run, current)
+        run_file.assert_same_files(spec, files.weights, files.words, files.init)
+        splits = open_run(spec, places)
+        if splits.digest != spec.data:
+            raise DataError(
+                f"the run used {run.identity or spec.dataset} (digest {spec.data}), but the data "
+                f"here are {splits.identity} (digest {splits.digest}), with other images or "
+                "labels; name the folder of the original data with --data DIR"
+            )
+        if suite.processes != spec.processes:
+            raise SuiteError(
+                f"{file}: results depend on the number of processes, which was {spec.processes} "
+                f"and is {suite.processes}; repeat it with --processes {spec.processes}"
+            )
+        again = suite.retry_diverged
+        planned = compare_with_store([spec], [], lambda _: splits, places, again, veto)
+        _compare(run, current, planned, places)
+        return planned
+
     run = run_file.read_run(file)
-    current = environment(torch.device(places.device), context.world, run.spec)
-    run_file.assert_same_plugins(file, run, current)
-    run_file.assert_same_files(
-        run.spec, context.files.weights, context.files.words, context.files.init
-    )
-    spec = run.spec
-    splits = open_run(spec, places)
-    if splits.digest != spec.data:
-        raise DataError(
-            f"the run used {run.identity or spec.dataset} (digest {spec.data}), but the data here "
-            f"are {splits.identity} (digest {splits.digest}), with other images or labels; name "
-            "the folder of the original data with --data DIR"
-        )
-    if context.world.size != spec.processes:
-        raise SuiteError(
-            f"{file}: results depend on the number of processes, which was {spec.processes} and "
-            f"is {context.world.size}; repeat it with --gpus {spec.processes}"
-        )
-    planned = compare_with_store([spec], [], lambda _: splits, places, retry_diverged)
+    return prepare(suite, plan)
+
+
+def _compare(run: RunFile, current: dict[str, Any], planned: Plan, places: Places) -> None:
+    """Print in what this machine differs from that of the run, and whether it is done already."""
+    from mlbench import run_file
+    from mlbench.cli.console import errors
+    from mlbench.numbers import outdated
+    from mlbench.one_run import commit
+
     if run.run_id and (reason := outdated(run)):
         errors.print(f"the run's numbers may differ: {reason}")
     for line in run_file.environment_differences(run, current, commit()):
@@ -100,4 +122,3 @@ def _plan(file: Path, context: LaunchContext, retry_diverged: bool) -> Plan:
             f"run {spec.run_id} is already in {places.results}; to repeat it, name another folder "
             "with --results"
         )
-    return planned

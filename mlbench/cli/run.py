@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mlbench.types import Decoder, Keep, MlbenchError, SuiteError, Track
+from mlbench.types import Keep, SuiteError, Track
 
 matrix_option = partial(typer.Option, rich_help_panel="What to run")
 training_option = partial(typer.Option, rich_help_panel="Training")
@@ -34,6 +34,9 @@ MOVED = {
     "--label-noise": "label_noise.keep=0.4",
     "--dataset-option": "dataset_options.year=2014",
     "--cache": "cache=FOLDER",
+    "--cache-limit": "cache_limit=50GB",
+    "--image-cache": "image_cache=true",
+    "--decoder": "decoder=pillow",
     "--precision": "precision=fp32",
     "--workers": "workers=4",
     "--no-keep-checkpoints": "keep=none",
@@ -95,12 +98,6 @@ def run(
     image_size: Annotated[
         int | None, training_option(min=1, help="Side length of the images in pixels.")
     ] = None,
-    decoder: Annotated[
-        Decoder | None,
-        training_option(
-            help="What decodes and resizes images: turbo (the default), pillow, or nvjpeg (CUDA)."
-        ),
-    ] = None,
     weights: Annotated[
         str | None,
         training_option(help="Initial weights of the backbone: default, none, or a file."),
@@ -121,15 +118,30 @@ def run(
     results: Annotated[
         Path | None, machine_option(help="Folder of the results. Default: results.")
     ] = None,
-    cache_limit: Annotated[
-        str | None,
-        machine_option(help="Size of the cache, e.g. 50GB; the least recently used is deleted."),
-    ] = None,
-    image_cache: Annotated[
-        bool, machine_option(help="Keep decoded images in the cache: the same pixels, sooner.")
-    ] = False,
     device: Annotated[str | None, machine_option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
-    gpus: Annotated[int | None, machine_option(min=1, help="Processes on this machine.")] = None,
+    processes: Annotated[
+        int | None,
+        machine_option(
+            "--processes",
+            "--gpus",
+            min=1,
+            help="Processes that train a run together; on GPUs, one for each. Default: 1.",
+        ),
+    ] = None,
+    devices: Annotated[
+        str | None,
+        machine_option(help="Numbers of the GPUs to fill with runs, e.g. 0,1,2,3. Default: 0."),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        machine_option(min=1, help="Runs at a time; with --devices, on each. Default: 1."),
+    ] = None,
+    stall: Annotated[
+        str | None, machine_option(help="End a run without progress for this long. Default: 10m.")
+    ] = None,
+    executor: Annotated[
+        str | None, machine_option(help="What carries out the runs. Default: local.")
+    ] = None,
     keep: Annotated[
         Keep | None,
         machine_option(
@@ -150,7 +162,7 @@ def run(
     dry_run: Annotated[bool, machine_option(help="Show the plan; run nothing.")] = False,
 ) -> None:
     """Train and score every missing run of a matrix, and print its board."""
-    from mlbench.cli import matrix
+    from mlbench.cli import matrix, planning
 
     flags = {
         "plugins": plugins,
@@ -164,22 +176,20 @@ def run(
         "words": words,
         "data": data,
         "results": results,
-        "cache_limit": cache_limit,
-        "image_cache": image_cache or None,
         "device": device,
-        "gpus": gpus,
+        "processes": processes,
+        "devices": devices,
+        "jobs": jobs,
+        "stall": stall,
+        "executor": executor,
         "keep": keep,
         "checkpoint_every": checkpoint_every,
         "deterministic": deterministic or None,
         "retry_diverged": retry_diverged or None,
-        "settings": _given({"epochs": epochs, "image_size": image_size, "decoder": decoder})
-        or None,
+        "settings": _given({"epochs": epochs, "image_size": image_size}) or None,
     }
-    try:
-        asked = matrix.read_matrix(_given(flags), set_ or (), suite)
-    except MlbenchError as error:
-        matrix.fail_together(error)
-    matrix.launch(asked, lambda context: matrix.plan_matrix(asked, context), dry_run)
+    asked = _given(flags), set_ or (), suite
+    matrix.launch(planning.plan_matrix, *asked, dry_run=dry_run, stall=stall)
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from mlbench.data.cached_arrays import CachedArray, pixel_code
 from mlbench.data.decode import load
 from mlbench.types import DataError, Index, Places
 
-ELSEWHERE = "give another folder with MLBENCH_CACHE, or go on without --image-cache"
+ELSEWHERE = "give another folder with MLBENCH_CACHE, or go on without --set image_cache=true"
 _SHAPE = np.dtype("<u4")
 _HEADER = 2 * _SHAPE.itemsize
 """A row begins with height and width; zeros fill it up to the size of the largest image."""

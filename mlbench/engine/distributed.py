@@ -1,28 +1,24 @@
-"""The processes of a run: their ranks, how they exchange values, and how they are launched.
+"""The processes of a run: their ranks, and how they exchange values.
 
-A process reads its rank from the variables that torch's elastic launcher sets, so that
-``mlbench run --gpus 2 ...`` and ``torchrun --nproc-per-node 2 -m mlbench run ...`` are the same.
+A process reads its rank from the variables that torch's elastic launcher sets.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from mlbench.types import DivergedError, Interrupted, MlbenchError, SuiteError
-
 T = TypeVar("T")
 
-TIMEOUT = timedelta(hours=4)
-"""How long processes wait for each other; the leader alone checks images and measures."""
+MARGIN = 30.0
+"""Seconds that the processes wait for each other beyond the time after which a run has hung."""
 
 
 @dataclass(frozen=True)
@@ -55,35 +51,26 @@ class World:
         return box[0]
 
     def ask_leader(self, compute: Callable[[], T]) -> T:
-        """Compute on the leader alone; every process gets its answer or raises its error."""
+        """Compute on the leader alone; every process gets its answer or raises its error.
+
+        The others wait as long as it makes progress (see ``beat``), which may take hours.
+        """
         answer: T | None = None
         problem: Exception | None = None
+        key = f"asked {next(_WAITS)}"
         if self.leads:
             try:
                 answer = compute()
             except Exception as error:  # without it the others would wait forever
                 problem = error
+            if self.size > 1:
+                _store().set(key, "answered")
+        else:
+            _wait_for(key)
         answer, problem = self.broadcast((answer, problem))
         if problem is not None:
             raise problem
         return answer
-
-    @contextmanager
-    def fatal_errors(self) -> Iterator[None]:
-        """Errors in this block are fatal for the whole process group.
-
-        A ``MlbenchError`` would let the other runs of a suite go on, but in this block it may be
-        raised by one process while the others wait for it. ``DivergedError`` is raised by all, and
-        ``Interrupted`` ends all.
-        """
-        try:
-            yield
-        except (DivergedError, Interrupted):
-            raise
-        except MlbenchError as error:
-            if self.size == 1:
-                raise
-            raise RuntimeError(str(error)) from error
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Element-wise mean over the processes; not finite where any process is not."""
@@ -100,66 +87,67 @@ class World:
                 dist.broadcast(tensor, src=0)
 
     def wait(self) -> None:
-        """Wait until every process calls this."""
+        """Wait until every process calls this, as long as any of them makes progress."""
         if self.size > 1:
-            dist.barrier()
+            key = f"arrived {next(_WAITS)}"
+            if _store().add(key, 1) == self.size:
+                _store().set(f"{key}, all", "here")
+            _wait_for(f"{key}, all")
+
+    def beat(self) -> None:
+        """Let the others know that this process makes progress."""
+        if self.size > 1:
+            _store().add(_BEATS, 1)
 
 
-def join(device: str) -> World:
-    """Join the processes of this launch; a world of one if there was none."""
+_BEATS = "beats"
+_WAITS = itertools.count()
+"""Numbers the waits of a process, in the same order on all."""
+
+
+def _store() -> dist.distributed_c10d.Store:
+    return dist.distributed_c10d._get_default_store()
+
+
+def _wait_for(key: str) -> None:
+    """Wait for a key of the store.
+
+    Raises:
+        TimeoutError: no process made progress for the timeout of the process group.
+    """
+    store, beats = _store(), -1
+    while True:
+        try:
+            store.wait([key], store.timeout)  # type: ignore[attr-defined]
+            return
+        except RuntimeError as error:  # it timed out
+            if (now := store.add(_BEATS, 0)) == beats:
+                raise TimeoutError("the other processes of the run make no progress") from error
+            beats = now
+
+
+def join(device: str, stall: float) -> World:
+    """Join the processes of this run; a world of one if there are no others.
+
+    Args:
+        device: of the run.
+        stall: seconds after which a process that does not answer has failed. Who watches over the
+            run ends it before that, with the stacks of all processes.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
     world = World(int(os.environ["RANK"]), size, int(os.environ["LOCAL_RANK"]))
+    backend = "gloo"
     if device.startswith("cuda"):
         torch.cuda.set_device(world.local_rank)
-        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=TIMEOUT)
-    else:
-        dist.init_process_group("gloo", timeout=TIMEOUT)
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(
+        backend,
+        init_method=os.environ.get("MLBENCH_RENDEZVOUS", "env://"),
+        rank=world.rank,
+        world_size=size,
+        timeout=timedelta(seconds=stall + MARGIN),
+    )
+    _store().set_timeout(timedelta(seconds=stall + MARGIN))
     return world
-
-
-def leave(code: int) -> NoReturn:
-    """Exit with a code that all processes share.
-
-    Waits for the others, because a launcher kills them as soon as one exits with an error, perhaps
-    before the leader has printed its message. Skips the interpreter's shutdown, during which a
-    thread of gloo may abort the process; its signal would hide the exit code.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if dist.is_initialized():
-        dist.barrier()
-    os._exit(code)
-
-
-def launched() -> bool:
-    """True if a launcher started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def launch(processes: int, argv: Sequence[str], device: str) -> int:
-    """Run ``mlbench argv`` in several processes on this machine; returns their exit code.
-
-    Raises:
-        SuiteError: there are fewer GPUs than processes.
-    """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import parse_args, run
-
-    if device.startswith("cuda") and processes > torch.cuda.device_count():
-        raise SuiteError(
-            f"--gpus {processes} but this machine has {torch.cuda.device_count()} CUDA devices; "
-            "give at most that many, or --device cpu for processes on the CPU"
-        )
-    # By default every process uses all cores, and under torchrun one.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
-    arguments = ["--standalone", f"--nproc-per-node={processes}", "-m", "mlbench", *argv]
-    try:
-        run(parse_args(arguments))
-    except ChildFailedError as error:
-        return error.get_first_failure()[1].exitcode
-    except (SignalException, KeyboardInterrupt):
-        return 130
-    return 0

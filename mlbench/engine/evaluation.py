@@ -18,6 +18,9 @@ from mlbench.types import HeadOutput, Index, Precision, Predictions
 BATCH = 64
 """Images per batch; in evaluation it changes no number."""
 
+Count = Callable[[int, int], None]
+"""``Progress.count``."""
+
 
 def predict(
     network: Callable[[Inputs], HeadOutput],
@@ -28,15 +31,18 @@ def predict(
     device: torch.device,
     precision: Precision,
     batch_size: int,
+    count: Count = lambda *_: None,
 ) -> Predictions:
     """Logits float32 [N, C] in the order of the index, the same on every process.
 
-    Each process predicts whole batches, without padding: every image counts once.
+    Each process predicts whole batches, without padding: every image counts once. ``count`` is told
+    how many of its images it has predicted.
     """
     order = whole_batches(len(index), batch_size, world.rank, world.size)
     logits = [np.zeros((0, index.targets.shape[1]), np.float32)]
     with torch.inference_mode(), autocast(device, precision):
-        for batch in batches(source, index, order, device=device):
+        for i, batch in enumerate(batches(source, index, order, device=device)):
+            count(i * batch_size, sum(map(len, order)))
             output = network(to_device(batch.inputs, device))
             logits.append(output.logits.float().cpu().numpy())
     gathered = np.concatenate(world.gather(np.concatenate(logits)))
@@ -56,6 +62,7 @@ class Evaluator:
 
     Attributes:
         probe: ``source`` yields feature maps, and only the head is run.
+        count: is told how far it is.
     """
 
     index: Index
@@ -63,6 +70,7 @@ class Evaluator:
     world: World
     device: torch.device
     probe: bool = False
+    count: Count = lambda *_: None
 
     def __call__(self, model: MultiLabelModel) -> Predictions:
         """Logits of the split, the same on every process; ``model`` is in evaluation mode.
@@ -79,6 +87,7 @@ class Evaluator:
             device=self.device,
             precision="fp32",
             batch_size=BATCH,
+            count=self.count,
         )
 
     def mean_ap(self, predictions: Predictions) -> float | None:

@@ -114,12 +114,12 @@ def check_processes(settings: Settings, images: int, world: World) -> None:
     if settings.batch_size < world.size:
         raise SuiteError(
             f"batch_size {settings.batch_size} is the global one, too small to share between "
-            f"{world.size} processes; give at most --gpus {settings.batch_size}"
+            f"{world.size} processes; give at most --processes {settings.batch_size}"
         )
     if images < world.size:
         raise DataError(
             f"{images} training images are too few for {world.size} processes; give at most "
-            f"--gpus {images}"
+            f"--processes {images}"
         )
 
 
@@ -171,12 +171,16 @@ def _epoch(networks: Sequence[Network], state: TrainingState, training: Training
     for i, parts in enumerate(_batches(training, state, done), done + 1):
         with matrix_precision(training.precision):
             steps.add(*_step(networks, state, parts, training))
+        speed = i * images / (time.perf_counter() - started)
         if len(steps.pending) >= CHECK_EVERY or i == count or keeper.hurries:
             wishes = steps.check(keeper.wishes())
             state.seconds = time.perf_counter() - started
-            speed = i * images / state.seconds
             training.progress.step(state.epoch, i, count, state.losses[-1], speed)
             keeper.obey(state, wishes)
+        elif state.losses:
+            training.progress.step(state.epoch, i, count, state.losses[-1], speed)
+        else:
+            training.progress.count(i, count)
     losses = state.losses[first:]
     state.end_epoch(
         EpochLog(

@@ -16,7 +16,9 @@ from uuid import uuid4
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
+from mlbench import DISTRIBUTION
 from mlbench.files import atomic_write, sweep
+from mlbench.numbers import plugins_of
 from mlbench.store import Store
 from mlbench.types import Places, Progress, RunRecord, RunSpec, StoreError, Value
 
@@ -33,7 +35,6 @@ class Job(Value):
 
     Attributes:
         command: the command line, for the record.
-        processes: that train together.
         threads: of the CPU for each process; None leaves torch's default.
         stall: seconds without progress after which the run has hung.
         token: of the run's lease; a launcher whose process died gives the lease back with it
@@ -44,11 +45,15 @@ class Job(Value):
     spec: RunSpec
     places: Places
     command: str
-    processes: PositiveInt = 1
     threads: PositiveInt | None = None
     stall: PositiveFloat = STALL
     token: str = Field(default_factory=lambda: uuid4().hex)
     before: tuple[str, ...] = ()
+
+    @property
+    def processes(self) -> int:
+        """How many train together."""
+        return self.spec.processes
 
     @property
     def folder(self) -> Path:
@@ -201,7 +206,7 @@ def _mark(outcome: Outcome) -> str:
 
 # ---------------------------------------------------------------------------------------- failures
 def fail(job: Job, status: FailureKind, reason: str, remedy: str = "") -> Outcome:
-    """The outcome of a failed run, written to ``job.failure_file`` if that can be."""
+    """The outcome of a failed run, kept in ``job.failure_file``."""
     failure = Failure(
         run_id=job.spec.run_id,
         title=job.spec.title,
@@ -212,12 +217,23 @@ def fail(job: Job, status: FailureKind, reason: str, remedy: str = "") -> Outcom
         ended=datetime.now(UTC).isoformat(timespec="seconds"),
         command=job.command,
     )
+    keep_failure(job, failure)
+    return Outcome(job.spec, job.log, failure=failure)
+
+
+def keep_failure(job: Job, failure: Failure) -> None:
+    """Write ``job.failure_file``; a disk that is full costs the file only."""
     try:
         with atomic_write(job.failure_file) as part:
             part.write_text(failure.model_dump_json(indent=1), encoding="utf-8")
     except OSError as error:
         log.warning("the failure of run %s was not kept: %s", job.spec.run_id, error)
-    return Outcome(job.spec, job.log, failure=failure)
+
+
+def suspects(spec: RunSpec) -> str:
+    """The remedy for what a plugin of somebody else's may have done; empty if all are ours."""
+    foreign = {p.name: None for p in plugins_of(spec) if p.distribution != DISTRIBUTION}
+    return f"`mlbench check {' '.join(foreign)}` may name the line" if foreign else ""
 
 
 def read_failure(file: Path) -> Failure | None:

@@ -1,43 +1,297 @@
-"""Carries out runs one after the other on this machine, in this group of processes if several."""
+"""Carries out runs on this machine, each in a process of its own or in several."""
 
 from __future__ import annotations
 
-import gc
-import re
+import math
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
 
-import torch
+from mlbench import leases
+from mlbench.executors import (
+    Job,
+    MatrixProgress,
+    Options,
+    Outcome,
+    fail,
+    keep_failure,
+    log,
+    suspects,
+)
+from mlbench.executors.forking import Child, Death, describe_end, end_hung, fork
+from mlbench.types import MlbenchError, Progress, SuiteError
 
-from mlbench.engine.distributed import World
-from mlbench.executors import MatrixProgress, Outcome, make_jobs
-from mlbench.executors.worker import carry_out
-from mlbench.types import Places, RunSpec
+BLAME = 0.5
+"""Seconds from the first failure of a rank until the others are ended: one that died without a
+word is noticed after those that lost their connection to it."""
+LEAST_FREE = 0.1
+"""Share of a device's memory that must be free for a run to start there."""
+REMEDIES = {
+    "killed": "if memory ran out: fewer --jobs, a smaller batch_size, or more memory",
+    "hung": "the stacks of its threads are in the log; if it was at work, give a longer --stall",
+}
 
-UNEXPECTED = re.compile(r"[\w.]+: ")
-"""How the reason of an error begins that is not ours."""
 
+def execute(jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> list[Outcome]:
+    """Carry out jobs (see ``mlbench.executors.Executor``).
 
-def execute(
-    specs: Sequence[RunSpec],
-    places: Places,
-    world: World,
-    progress: MatrixProgress,
-    command: str,
-) -> list[Outcome]:
-    """Carry out runs in order; one that fails does not stop the others.
-
-    With several processes only a ``MlbenchError``, which all of them raise alike, lets the matrix
-    go on; after any other error their collective calls no longer match.
+    Ctrl-C asks the runs to stop and waits for them; a second one ends them at once.
     """
-    jobs = world.ask_leader(lambda: make_jobs(specs, places, command))
-    outcomes = []
-    for i, job in enumerate(jobs):
-        outcome = carry_out(job, world, progress.begin(i + 1, len(jobs), job.spec))
-        if world.size > 1 and outcome.failure and UNEXPECTED.match(outcome.failure.reason):
-            raise RuntimeError(outcome.failure.reason)
-        outcomes.append(outcome)
-        progress.end(outcome)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-    return outcomes
+    matrix = _Matrix(jobs, options, progress)
+    try:
+        try:
+            matrix.go_on()
+        except KeyboardInterrupt:
+            log.warning("stopping the runs; Ctrl-C again ends them at once")
+            matrix.waiting.clear()
+            matrix.signal(signal.SIGTERM)
+            matrix.go_on()
+            raise
+    finally:
+        matrix.signal(signal.SIGKILL)
+    return matrix.outcomes
+
+
+@dataclass
+class _Attempt:
+    """A run under way.
+
+    Attributes:
+        group: of devices, by its position.
+        children: its processes, by rank.
+        outcomes: rank -> when it ended, and how.
+        deadline: when it has hung, unless it makes progress before.
+        failed_at: when the first rank failed.
+        ending: whether the ranks that are left were ended.
+        stopped: whether it was asked to stop.
+    """
+
+    number: int
+    job: Job
+    group: int
+    shown: Progress
+    children: list[Child]
+    meeting: Path
+    deadline: float
+    outcomes: dict[int, tuple[float, Outcome | Death]] = field(default_factory=dict)
+    failed_at: float | None = None
+    ending: bool = False
+    hung: bool = False
+    stopped: bool = False
+
+    def listen(self) -> None:
+        """Take note of what the processes tell, and of their ends."""
+        for rank, child in enumerate(self.children):
+            for message in child.receive():
+                self.deadline = time.monotonic() + self.job.stall
+                self._hear(rank, *message)
+            if child.ended and rank not in self.outcomes:
+                when = math.inf if self.ending else 0.0
+                self.outcomes[rank] = (when, describe_end(child.status))
+        failed = any(not isinstance(o, Outcome) or o.failure for _, o in self.outcomes.values())
+        if failed and self.failed_at is None:
+            self.failed_at = time.monotonic()
+
+    def _hear(self, rank: int, kind: str, *values: Any) -> None:
+        if kind == "answer":
+            self.outcomes[rank] = (values[1], values[0])
+        elif kind == "raised":
+            error = values[0]
+            named = "" if isinstance(error, MlbenchError) else f"{type(error).__name__}: "
+            self.outcomes[rank] = (values[1], Death("error", f"{named}{error}"))
+        elif rank == 0:
+            getattr(self.shown, kind)(*values)
+
+    def watch(self) -> None:
+        """End a run that makes no progress, or of which a rank failed."""
+        now = time.monotonic()
+        if now > self.deadline and not self.hung and not self.over:
+            self.hung = True
+            end_hung(self.children)
+        if self.failed_at is not None and now > self.failed_at + BLAME and not self.over:
+            self.ending = True
+            self.signal(signal.SIGKILL)
+
+    @property
+    def over(self) -> bool:
+        """True if all its processes have ended."""
+        return all(child.ended for child in self.children)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all its processes."""
+        for child in self.children:
+            child.signal(number)
+
+    def close(self) -> Outcome:
+        """What became of it, once it is over."""
+        for child in self.children:
+            child.close()
+        shutil.rmtree(self.meeting, ignore_errors=True)
+        with suppress(OSError):
+            leases.release(self.job.folder, self.job.token)
+        _, leader = self.outcomes[0]
+        if isinstance(leader, Outcome) and leader.record is not None:
+            return leader
+        if self.stopped:
+            return Outcome(self.job.spec, self.job.log)
+        if self.hung:
+            reason = f"no progress for {self.job.stall:g} s"
+            return fail(self.job, "hung", reason, REMEDIES["hung"])
+        return self._blame()
+
+    def _blame(self) -> Outcome:
+        """The failure of the rank that failed first; a death without a word comes before errors."""
+        job = self.job
+        failed = [
+            (ended, rank, found)
+            for rank, (ended, found) in self.outcomes.items()
+            if isinstance(found, Death) or found.failure is not None
+        ]
+        if not failed:  # it was interrupted, or another launcher has it
+            return Outcome(job.spec, job.log)
+        _, rank, found = min(failed, key=lambda one: one[:2])
+        if isinstance(found, Outcome):
+            assert found.failure is not None
+            keep_failure(job, found.failure)
+            return found
+        where = f"rank {rank}: " if job.processes > 1 else ""
+        remedy = REMEDIES.get(found.kind) or suspects(job.spec)
+        return fail(job, found.kind, where + found.reason, remedy)
+
+
+class _Matrix:
+    """The jobs of a matrix: waiting, under way, and done.
+
+    Attributes:
+        groups: of devices, for one run each; a group without any is the CPU.
+        need: the most MiB that a run was seen to take on a device.
+    """
+
+    def __init__(self, jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> None:
+        self.jobs, self.options, self.progress = jobs, options, progress
+        self.waiting = deque(enumerate(jobs))
+        self.running: list[_Attempt] = []
+        self.outcomes = [Outcome(job.spec, job.log) for job in jobs]
+        self.groups = device_groups(options.devices, jobs[0].processes)
+        self.need = 0.0
+
+    def go_on(self) -> None:
+        """Carry out what is left; a KeyboardInterrupt leaves everything under way."""
+        while self.waiting or self.running:
+            while self.waiting and (group := self._free_group()) is not None:
+                number, job = self.waiting.popleft()
+                self.running.append(self._start(number, job, group))
+            children = [child for attempt in self.running for child in attempt.children]
+            wait([one for child in children for one in child.waitables], timeout=0.5)
+            for attempt in self.running:
+                attempt.listen()
+                attempt.watch()
+            for attempt in [attempt for attempt in self.running if attempt.over]:
+                self.running.remove(attempt)
+                self.outcomes[attempt.number] = outcome = attempt.close()
+                self.progress.end(outcome)
+
+    def signal(self, number: int) -> None:
+        """Ask everything under way to stop, or end it."""
+        for attempt in self.running:
+            attempt.stopped = True
+            attempt.signal(number)
+
+    def _start(self, number: int, job: Job, group: int) -> _Attempt:
+        devices = self.groups[group]
+        shown = self.progress.begin(number + 1, len(self.jobs), job.spec)
+        meeting = Path(tempfile.mkdtemp(prefix="mlbench-"))
+        shared = {"MLBENCH_RENDEZVOUS": (meeting / "store").as_uri()}
+        if devices:
+            shared |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(devices)}
+        output = _open_log(job.log)
+        children = []
+        for rank in range(job.processes):
+            ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": job.processes}
+            variables = shared | {name: str(value) for name, value in ranks.items()}
+            children.append(fork("mlbench.executors.worker:run_forked", (job,), output, variables))
+        os.close(output)
+        return _Attempt(number, job, group, shown, children, meeting, time.monotonic() + job.stall)
+
+    def _free_group(self) -> int | None:
+        """A group that can take a run: the one with the fewest, if it has room for another."""
+        taken = Counter(attempt.group for attempt in self.running)
+        group = min(range(len(self.groups)), key=lambda one: taken[one])
+        if taken[group] >= self.options.jobs:
+            return None
+        if taken[group] and self.groups[group]:
+            memory = free_memory()
+            here = [memory[device] for device in self.groups[group] if device in memory]
+            for free, total in here:
+                self.need = max(self.need, (total - free) / taken[group])
+            if any(free < self.need for free, _ in here):
+                return None
+        return group
+
+
+def _open_log(file: Path) -> int:
+    """A descriptor to append to a log; of nothing if that cannot be."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    except OSError as error:
+        log.warning("%s cannot be written (%s); this run has no log", file, error.strerror)
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+# ----------------------------------------------------------------------------------------- devices
+def device_groups(numbers: Sequence[int], size: int) -> list[tuple[str, ...]]:
+    """The devices in groups of ``size``, without those whose memory others fill.
+
+    Args:
+        numbers: among the visible devices; none for the CPU.
+        size: devices of one run.
+
+    Raises:
+        SuiteError: no group is left.
+    """
+    if not numbers:
+        return [()]
+    visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
+    names = [visible[number] if visible else str(number) for number in numbers]
+    memory = free_memory()
+    full = {}
+    for name in names:
+        free, total = memory.get(name, (1, 1))
+        if free < LEAST_FREE * total:
+            full[name] = f"device {name} has only {free:,} of {total:,} MiB free"
+    for text in full.values():
+        log.warning("%s; it is left out", text)
+    free_names = [name for name in names if name not in full]
+    groups = [tuple(free_names[i : i + size]) for i in range(0, len(free_names), size)]
+    if groups := [group for group in groups if len(group) == size]:
+        return groups
+    why = "; ".join(full.values()) or f"--devices names {len(names)}"
+    raise SuiteError(f"a run needs {size} devices: {why}; name others with --devices")
+
+
+def free_memory() -> dict[str, tuple[int, int]]:
+    """MiB free and in all of every NVIDIA device, by number and by UUID; empty if nobody knows."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free,memory.total"]
+    try:
+        told = subprocess.run(
+            [*query, "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    found = {}
+    for line in told.splitlines():
+        index, uuid, free, total = (part.strip() for part in line.split(","))
+        if free.isdigit() and total.isdigit():  # "[N/A]" with unified memory
+            found[index] = found[uuid] = int(free), int(total)
+    return found

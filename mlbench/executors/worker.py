@@ -11,27 +11,29 @@ from __future__ import annotations
 import logging
 import random
 import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from mlbench import DISTRIBUTION
 from mlbench.engine import distributed
 from mlbench.engine.distributed import World
-from mlbench.engine.resume import discard
-from mlbench.executors import Job, Outcome, fail, news
+from mlbench.engine.resume import EXIT_INTERRUPTED, discard, stoppable
+from mlbench.executors import FailureKind, Job, Outcome, fail, news, suspects
 from mlbench.executors.run_status import StatusFile
 from mlbench.leases import Lease, LeaseLostError, claim
-from mlbench.numbers import plugins_of
 from mlbench.one_run import run
 from mlbench.store import Store
-from mlbench.types import EpochLog, MlbenchError, Progress, RunSpec
+from mlbench.types import EpochLog, Interrupted, MlbenchError, Progress
 
 log = logging.getLogger("mlbench")
+
+EVERY = 0.1
+"""Seconds between two messages about steps and counts."""
 
 
 def carry_out(job: Job, world: World, progress: Progress) -> Outcome:
@@ -90,22 +92,25 @@ def _attempt(job: Job, world: World, progress: Progress, lease: Lease | None) ->
                 discard(job.folder)
                 if job.places.keep == "best":
                     store.prune(record)
-        except LeaseLostError as error:
-            log.warning("%s", error)
+        except (Interrupted, LeaseLostError) as end:
+            log.warning("%s", end)
             return Outcome(job.spec, job.log)
+        except MlbenchError as error:
+            log.error("%s", traceback.format_exc())
+            return fail(job, "error", str(error))
         except (Exception, SystemExit) as error:
             log.error("%s", traceback.format_exc())
-            return fail(job, "error", *_explain(error, job.spec))
+            kind: FailureKind = "exit" if isinstance(error, SystemExit) else "error"
+            reason = f"{type(error).__name__}: {error}"
+            return fail(job, kind, reason, suspects(job.spec))
     return Outcome(job.spec, job.log, record)
 
 
-def _explain(error: BaseException, spec: RunSpec) -> tuple[str, str]:
-    """The reason and the remedy that an exception stands for."""
-    if isinstance(error, MlbenchError):
-        return str(error), ""
-    foreign = {p.name: None for p in plugins_of(spec) if p.distribution != DISTRIBUTION}
-    hint = f"`mlbench check {' '.join(foreign)}` may name the line" if foreign else ""
-    return f"{type(error).__name__}: {error}", hint
+def run_forked(job: Job, tell: Callable[..., None]) -> Outcome:
+    """``carry_out`` in a process of ``mlbench.executors.forking``, as one rank of its run."""
+    world = distributed.join(job.places.device, job.stall)
+    with stoppable():
+        return carry_out(job, world, Events(world, tell))
 
 
 @contextmanager
@@ -139,28 +144,53 @@ class _Forgiving(logging.FileHandler):
         """Say nothing."""
 
 
-class NoProgress:
-    """Tells nobody."""
+class Events:
+    """Sends progress as messages: ``("step", epoch, step, ...)``; the processes of a run hear it.
+
+    Args:
+        world: the processes.
+        tell: sends a message.
+    """
+
+    def __init__(self, world: World, tell: Callable[..., object]) -> None:
+        self._world, self._tell, self._sent = world, tell, 0.0
 
     def stage(self, text: str) -> None:
         """A stage begins."""
+        self._world.beat()
+        self._tell("stage", text)
 
     def count(self, done: int, total: int) -> None:
         """How far it has come."""
+        if self._due():
+            self._world.beat()
+            self._tell("count", done, total)
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
         """A step is done."""
+        if self._due():
+            self._tell("step", epoch, step, steps, loss, speed)
 
     def epoch(self, log: EpochLog) -> None:
         """An epoch is done."""
+        self._tell("epoch", log)
+
+    def _due(self) -> bool:
+        due = time.monotonic() > self._sent + EVERY
+        self._sent = time.monotonic() if due else self._sent
+        return due
 
 
 def main() -> int:
     """Carry out the job of a file; returns the exit code."""
     job = Job.model_validate_json(Path(sys.argv[1]).read_bytes())
-    outcome = carry_out(job, distributed.join(job.places.device), NoProgress())
+    world = distributed.join(job.places.device, job.stall)
+    with stoppable():
+        outcome = carry_out(job, world, Events(world, lambda *_: None))
     if outcome.error is not None:
         sys.stderr.write(f"{job.spec.title}: {outcome.error} (log: {outcome.log})\n")
+    if outcome.record is None and outcome.failure is None:
+        return EXIT_INTERRUPTED
     return int(outcome.error is not None)
 
 

@@ -54,7 +54,7 @@ def test_a_flipped_bit_in_a_map_changes_no_score_and_is_said_in_one_line(probe, 
 def test_the_cache_is_limited_listed_and_cleared(cli, probe, own):
     probe("one")
     first = {file.parent.name for file in maps(own)}
-    probe("two", "--image-size", "48", "--cache-limit", "1kB")
+    probe("two", "--image-size", "48", "--set", "cache_limit=1kB")
     second = {file.parent.name for file in maps(own)}
     assert len(second) == 2 and not first & second
     listed = cli("cache").out

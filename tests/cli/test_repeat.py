@@ -7,13 +7,10 @@ import pytest
 import yaml
 
 from mlbench import run_file
-from mlbench.cli.matrix import LaunchContext
-from mlbench.cli.repeat import _plan
-from mlbench.engine.distributed import World
+from mlbench.cli.repeat import plan_repetition
 from mlbench.evidence import seal, to_json
-from mlbench.plan import GivenFiles
 from mlbench.store import Store
-from mlbench.types import Places
+from mlbench.suite import Suite
 from tests.store.made import kept
 from tests.tools.submit.parts import RESULTS, made, make, named
 
@@ -160,11 +157,12 @@ def test_files_that_describe_no_run(cli, tmp_path, name, content, message):
 )
 def test_committed_runs_are_planned_under_their_ids(identity, folder, real_data, cache, tmp_path):
     """The weights are named by their digests alone: no plan reads what they hold."""
-    places = Places(data=real_data / folder, results=tmp_path / "results", cache=cache)
+    where = {"data": real_data / folder, "results": tmp_path / "results", "cache": cache}
     methods = {r.spec.method: r for r in Store(RESULTS).records() if r.identity == identity}
     assert len(methods) > 10
     for record in methods.values():
         (tmp_path / "run.yaml").write_text(run_file.to_yaml(record))
-        given = GivenFiles(None, record.spec.settings.weights, None, (record.spec.words,))
-        planned = _plan(tmp_path / "run.yaml", LaunchContext(places, given, World()), False)
+        weights, words = record.spec.settings.weights, (record.spec.words,)
+        suite = Suite(weights=weights, words=words, device="cpu", **where)
+        planned = plan_repetition(tmp_path / "run.yaml", suite, lambda _: None).plan
         assert [spec.run_id for spec in planned.missing] == [record.run_id]

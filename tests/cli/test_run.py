@@ -241,7 +241,7 @@ def test_what_follows_a_matrix_is_a_plugin_and_a_broken_one_hides_no_board(cli, 
     ended = cli("run", "--suite", suite(measure=True, plugins=["gap"]))
     assert ended.code == 0
     assert "follow_up 'broken' of acme 1.0 cannot be imported" in " ".join(ended.err.split())
-    assert "after 1 results" in ended.out and "controlled track" in ended.out
+    assert "after 1 results" in ended.err and "controlled track" in ended.out
 
 
 def test_several_processes_refuse_with_one_message(tmp_path, cache):
@@ -256,7 +256,7 @@ def test_a_run_that_fails_on_several_processes_leaves_the_others_alone(pair, tmp
     arguments = ("--suite", three, "--gpus", 2, "--device", "cpu")
     with mlbench(tmp_path, cache, "run", *arguments) as going:
         output, _ = going.communicate(timeout=300)
-    assert going.returncode == 1 and b"give at most --gpus 1" in output, output.decode()
+    assert going.returncode == 1 and b"give at most --processes 1" in output, output.decode()
     found = records(tmp_path / "results")
     assert found["gap"].status == "diverged" and found["gmp"].status == "ok"
     assert "csra" not in found
@@ -277,7 +277,11 @@ def test_a_killed_matrix_is_completed_by_the_next_run(small, tmp_path, cache, cl
     assert {r.status for r in records(tmp_path / "results").values()} == {"ok"}
 
 
-def test_interrupting_keeps_whole_records_and_says_so(small, tmp_path, cache):
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
+def test_interrupting_keeps_whole_records_and_says_so(small, tmp_path, cache, number, code):
     # A shell lets what it starts in the background ignore the interrupt, and that is inherited.
     heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     asked = ("run", "--suite", small, "--epochs", 500)
@@ -285,7 +289,7 @@ def test_interrupting_keeps_whole_records_and_says_so(small, tmp_path, cache):
         for line in going.stdout:
             if b"epoch 3" in line:
                 break
-        going.send_signal(signal.SIGINT)
+        going.send_signal(number)
         output, _ = going.communicate(timeout=300)
-    assert going.returncode == 130 and b"repeat the command to run the rest" in output
+    assert going.returncode == code and b"repeat the command to run the rest" in output
     assert not list((tmp_path / "results").glob("records/**/*.json"))

@@ -93,6 +93,9 @@ def test_processes_agree_with_one_on_trained_batch_norms(tmp_path):
             torch.testing.assert_close(found[2], weights, rtol=1e-5, atol=1e-6)
             for name, value in buffers.items():
                 torch.testing.assert_close(found[3][name], value, rtol=1e-5, atol=1e-6, msg=name)
+        for found, leader in zip(together, torch.load(tmp_path / f"0-of-{size}.pt"), strict=True):
+            assert torch.equal(found[2], leader[2]), "moving averages under SAM"
+            assert all(torch.equal(found[3][name], leader[3][name]) for name in found[3])
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def job(tmp_path):
 
 
 def carry_out(job):
-    return worker.carry_out(job, World(), worker.NoProgress())
+    return worker.carry_out(job, World(), worker.Events(World(), lambda *_: None))
 
 
 def test_a_run_that_another_process_holds_is_left_alone(runs, job):

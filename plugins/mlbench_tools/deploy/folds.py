@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mlbench.api import execute_missing
-from mlbench.cli.matrix import places_of
+from mlbench.cli.planning import Prepared, places_of
 from mlbench.data.open import open_run
+from mlbench.executors import Options
 from mlbench.plan import compare_with_store, identify_files
 from mlbench.run_file import assert_same_files
 from mlbench.store import Store
@@ -47,7 +48,7 @@ def predict_folds(record: RunRecord, folds: int, suite: Suite, command: str) -> 
     planned = compare_with_store(specs, [], lambda spec: opened[spec.run_id], places, True)
     if planned.refused:
         raise SuiteError(f"a fold cannot be trained: {planned.refused[0].reason}; give fewer folds")
-    execute_missing(planned, places, command)
+    execute_missing(Prepared(suite, planned, places, Options()), command)
     return _join(specs, Store(places.results))
 
 

@@ -71,7 +71,8 @@ def tune(
 ) -> None:
     """Try the same settings for every method on held-out images; write a suite of the best."""
     from mlbench.api import carry_out
-    from mlbench.cli import matrix
+    from mlbench.cli.matrix import print_refusals
+    from mlbench.cli.planning import read_matrix
     from mlbench.store import Store
     from mlbench_tools.tuning.trials import add_grid, collect, winners, write_suite
 
@@ -79,11 +80,11 @@ def tune(
     named |= {"weights": weights, "words": words, "data": data, "results": results}
     named |= {"track": track, "device": device, "seeds": seeds, "holdout": holdout}
     flags = {name: value for name, value in named.items() if value is not None}
-    asked = matrix.read_matrix(flags, set_ or (), suite)
+    asked = read_matrix(flags, set_ or (), suite)
     tried = add_grid(asked, trials, _grid(grid or ()))
     command = shlex.join(["mlbench", *sys.argv[1:]])
     planned = carry_out(tried, command)
-    matrix.print_refusals(planned)
+    print_refusals(planned)
     store = Store(asked.results)
     records = [record for spec in planned.specs if (record := store.find(spec.run_id))]
     found = collect(records, tuple(tried.grid))

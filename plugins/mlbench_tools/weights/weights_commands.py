@@ -192,7 +192,7 @@ def rescore(
 ) -> None:
     """Score authors' weights and write a record, for the boards of re-scored checkpoints."""
     from mlbench.build import open_model
-    from mlbench.cli.progress import Lines
+    from mlbench.cli.progress import RunLines
     from mlbench.engine.checkpoint import load
     from mlbench.store import Store
     from mlbench_tools.weights.rescoring import assert_imported, make_record
@@ -204,7 +204,7 @@ def rescore(
     assert_imported(loaded)
     found = evaluate.score_model(
         *(open_model(checkpoint, weights), dataset, named_values(option or ()), places),
-        *(Lines(), batch_size),
+        *(RunLines(), batch_size),
     )
     command = f"mlbench {shlex.join(sys.argv[1:])}"
     file = Store(results).write(*make_record(found, loaded, places, command))

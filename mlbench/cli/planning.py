@@ -1,0 +1,174 @@
+"""Plan a matrix in a process of its own, so that no plugin can end the one that asks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mlbench.cli.console import cache_folder, data_folder, device_name, errors, thread_count
+from mlbench.executors import STALL, Options, suspects
+from mlbench.executors.forking import ChildDied, Tell, call
+from mlbench.suite import COMMAND_LINE, Suite, apply_overrides, make_suite, read_suite
+from mlbench.text import count
+from mlbench.tracks import merge
+from mlbench.types import Places, RunSpec, SuiteError
+
+if TYPE_CHECKING:
+    from mlbench.plan import GivenFiles, Plan, Veto
+
+
+class Prepared(NamedTuple):
+    """A matrix that is planned, and where it runs."""
+
+    suite: Suite
+    plan: Plan
+    places: Places
+    options: Options
+
+
+# ------------------------------------------------------------------------- in a process of its own
+def read_matrix(flags: Mapping[str, Any], texts: Iterable[str], file: Path | None) -> Suite:
+    """Read a suite file, if there is one, and apply the command line to it.
+
+    Raises:
+        SuiteError, PluginError: as ``mlbench.suite.make_suite``.
+    """
+    import torch
+
+    from mlbench.engine.model import unsupported
+
+    given = apply_overrides(flags, texts)
+    fields = merge(read_suite(file), given) if file else dict(given)
+    device = torch.device(device_name(str(fields.get("device", "auto"))))
+    half = device.type == "cuda" and unsupported("bf16", device) is None
+    fields = {"precision": "bf16" if half else "fp32"} | fields
+    return make_suite(fields, str(file or COMMAND_LINE), given)
+
+
+def plan_matrix(
+    flags: Mapping[str, Any], texts: Iterable[str], file: Path | None, veto: Veto
+) -> Prepared:
+    """Plan the matrix of a command line and a suite file."""
+    return plan_suite(read_matrix(flags, texts, file), veto)
+
+
+def plan_suite(suite: Suite, veto: Veto) -> Prepared:
+    """Plan a matrix; files of weights and vectors are identified by their digests."""
+    from mlbench.plan import make_plan
+
+    def plan(files: GivenFiles, places: Places) -> Plan:
+        if files.weights_file is not None and len(suite.backbones) > 1:
+            raise SuiteError("--weights FILE fits one backbone only; name one with --backbones")
+        named = suite.model_copy(update={"words": files.words, "init": files.init})
+        return make_plan(named, places, files.weights, suite.processes, veto)
+
+    return prepare(suite, plan)
+
+
+def prepare(suite: Suite, plan: Callable[[GivenFiles, Places], Plan]) -> Prepared:
+    """Make a plan, and see where it can run.
+
+    Args:
+        suite: where to run.
+        plan: makes the plan.
+
+    Raises:
+        SuiteError: this machine does not have these devices.
+    """
+    from mlbench.plan import identify_files
+
+    files = identify_files(suite.weights, suite.words, suite.init)
+    places = places_of(suite, files)
+    devices = _devices(suite, places.device)
+    if suite.processes > 1 and not devices:
+        errors.print(f"each run is trained by {suite.processes} processes on the CPU")
+    options = Options(jobs=suite.jobs, devices=devices, more=suite.executor_options)
+    return Prepared(suite, plan(files, places), places, options)
+
+
+def _devices(suite: Suite, device: str) -> tuple[int, ...]:
+    """The numbers of the devices to fill; none for the CPU and for a device that has a number."""
+    import torch
+
+    if device != "cuda":
+        if suite.devices or (suite.processes > 1 and device != "cpu"):
+            raise SuiteError(
+                f"--devices and --processes share out CUDA devices, not --device {device}; "
+                "use --device cuda"
+            )
+        return ()
+    there, asked = torch.cuda.device_count(), suite.devices or tuple(range(suite.processes))
+    if suite.executor == "local" and max(asked) >= there:
+        raise SuiteError(
+            f"--devices {','.join(map(str, asked))}, but this machine has {count(there, 'device')}"
+            "; or use --device cpu"
+        )
+    return asked
+
+
+def call_planner(
+    function: Callable[..., Prepared], args: tuple[Any, ...], deadly: Mapping[str, str], tell: Tell
+) -> Prepared:
+    """Call a function that plans; it tells of every run whose plugins it constructs.
+
+    Args:
+        function: takes ``args`` and a ``Veto``.
+        args: are passed on.
+        deadly: run id -> why its plugins must not be constructed again.
+        tell: to the process that waits for the plan.
+    """
+
+    def veto(spec: RunSpec) -> str | None:
+        tell("constructing", spec)
+        return deadly.get(spec.run_id)
+
+    return function(*args, veto)
+
+
+# -------------------------------------------------------------------- in the process that asks
+def plan_safely(function: Callable[..., Prepared], *args: Any, stall: float = STALL) -> Prepared:
+    """Call a function that plans; a run whose plugins end the process is refused.
+
+    Args:
+        function: ``plan_matrix``, say.
+        args: of it, without its ``Veto``.
+        stall: seconds that a run's plugins may take to be constructed.
+
+    Raises:
+        ChildDied: the process ended while it constructed nothing.
+        MlbenchError: what the function raised.
+    """
+    deadly: dict[str, str] = {}
+    here, write = "mlbench.cli.planning:call_planner", sys.stderr.write
+    while True:
+        try:
+            return call(here, function, args, deadly, stall=stall, relay=write)  # type: ignore[no-any-return]
+        except ChildDied as error:
+            kind, spec = (*error.last, None, None)[:2]
+            if kind != "constructing" or spec.run_id in deadly:
+                raise
+            deadly[spec.run_id] = f"constructed, it ended the process: {error.death.reason}; " + (
+                suspects(spec) or "this is a fault of mlbench"
+            )
+
+
+def places_of(suite: Suite, files: GivenFiles) -> Places:
+    """Where the runs of a suite find and leave files."""
+    return Places(
+        data=suite.data or data_folder(),
+        weights=files.weights_file,
+        words=files.words_file,
+        init=files.init_file,
+        results=suite.results,
+        cache=suite.cache or cache_folder(),
+        cache_limit=suite.cache_limit,
+        image_cache=suite.image_cache,
+        device=device_name(suite.device),
+        workers=max(thread_count() // suite.jobs, 1) if suite.workers is None else suite.workers,
+        keep=suite.keep,
+        checkpoint_every=suite.checkpoint_every,
+        deterministic=suite.deterministic,
+        activation_checkpointing=suite.activation_checkpointing,
+    )

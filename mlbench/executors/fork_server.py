@@ -1,0 +1,176 @@
+"""The process that forks the children of ``mlbench.executors.forking``.
+
+It has torch loaded, one thread, no CUDA context and nothing of the user's. It ends with the process
+that started it, and so do its children.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import importlib
+import io
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+from mlbench import DISTRIBUTION, registry
+from mlbench.executors.forking import DUMP, STATUS
+from mlbench.types import MlbenchError
+
+GRACE = 30.0
+"""Seconds that children have for their end when the process that asked for them is gone."""
+_PR_SET_PDEATHSIG = 1
+
+
+def serve(descriptor: int) -> NoReturn:
+    """Fork on request until the other end of a socket is closed, then end what still runs."""
+    connection = socket.socket(fileno=descriptor)
+    control = connection.fileno()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    _preload()
+    parent = os.getppid()
+    exits: dict[int, int] = {}
+    while os.getppid() == parent:
+        ready, _, _ = select.select([control, woken], [], [], 2.0)
+        if woken in ready:
+            os.read(woken, 4096)
+            _reap(exits)
+        if control in ready:
+            asked, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+            if not asked:
+                break
+            messages, exit_pipe, output = descriptors
+            if (pid := os.fork()) == 0:
+                for other in (control, woken, wake, exit_pipe, *exits.values()):
+                    os.close(other)
+                _run_task(Connection(messages), output, os.getppid())
+            exits[pid] = exit_pipe
+            os.close(messages)
+            os.close(output)
+            os.write(exit_pipe, STATUS.pack(pid))
+    _end(exits)
+    os._exit(0)
+
+
+def _preload() -> None:
+    """Import what every run needs. Only our own plugins: others may do anything when imported."""
+    worker, plan = "mlbench.executors.worker", "mlbench.cli.planning"
+    late = "mlbench.plan", "mlbench.engine.features", "scipy.sparse"
+    for name in ("timm", worker, plan, *late):
+        importlib.import_module(name)
+    for plugin in registry.plugins():
+        if plugin.distribution == DISTRIBUTION:
+            with suppress(MlbenchError):
+                plugin.load()
+    gc.collect()
+    gc.freeze()  # so that collections in the children leave shared memory alone
+
+
+def _reap(exits: dict[int, int]) -> None:
+    """Tell the statuses of children that ended, and end what they left behind."""
+    for pid in list(exits):
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            with suppress(OSError):
+                os.write(exits[pid], STATUS.pack(status))
+            os.close(exits.pop(pid))
+
+
+def _end(exits: dict[int, int]) -> None:
+    """Ask the children to stop, and kill those that do not within ``GRACE``."""
+    deadline = time.monotonic() + GRACE
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in exits:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, number)
+        while exits and time.monotonic() < deadline:
+            time.sleep(0.02)
+            _reap(exits)
+
+
+def _run_task(messages: Connection, output: int, server: int) -> NoReturn:
+    """Run a task in this process, which was just forked, and end it."""
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(
+            _Unfailing(one, "w", closefd=False), "utf-8", "replace", write_through=True
+        )
+        for one in (1, 2)
+    )
+    faulthandler.enable(file=2)
+    faulthandler.register(DUMP, file=2, all_threads=True)
+    _die_with(server)
+
+    def tell(*message: Any) -> None:
+        with suppress(OSError):  # nobody listens any more, and this process is to end
+            messages.send(message)
+
+    code: Any = 1
+    try:
+        function, args, folder, variables, sys.path[:], sys.argv = messages.recv()
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(variables)
+        importlib.invalidate_caches()
+        module, _, name = function.partition(":")
+        answer = getattr(importlib.import_module(module), name)(*args, tell)
+        tell("answer", answer, time.monotonic())
+        code = 0
+    except Exception as error:
+        if not isinstance(error, MlbenchError):
+            traceback.print_exc()
+        tell("raised", _portable(error), time.monotonic())
+    except SystemExit as end:
+        traceback.print_exc()
+        code = end.code or 0
+    finally:  # without waiting for a thread that somebody started
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or its text if it does not survive being pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _die_with(server: int) -> None:
+    """Be killed when the server ends, however it does (on Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server:
+        os._exit(1)
+
+
+class _Unfailing(io.FileIO):
+    """Drops what cannot be written, as on a full disk."""
+
+    def write(self, data: Any) -> int:
+        """Write at once; returns how much there was."""
+        with suppress(OSError):
+            super().write(data)
+        return len(data)

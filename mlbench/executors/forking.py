@@ -1,0 +1,260 @@
+"""Processes in which torch is loaded already, forked by a server, and what becomes of them.
+
+Nothing that one does to its own state reaches another or this one. The server imports neither the
+main module nor anything else of this process, so that a script which calls ``mlbench.run`` needs no
+``if __name__ == "__main__"``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mlbench.executors import FailureKind
+from mlbench.types import MlbenchError
+
+DUMP = signal.SIGQUIT
+"""Makes a child write the stacks of all its threads to its output."""
+KEPT = 4_000
+"""Characters of output by which a death is explained."""
+STATUS = struct.Struct("i")
+"""What the server tells of a child: its process id, and at its end its wait status."""
+
+Tell = Callable[..., None]
+"""Sends a message, of any picklable values, to the process that asked for the child."""
+
+
+# ------------------------------------------------------------------------------------ a child's end
+class Death(NamedTuple):
+    """How a process ended that gave no answer.
+
+    Attributes:
+        kind: as ``Failure.status``.
+        reason: without a full stop.
+    """
+
+    kind: FailureKind
+    reason: str
+
+
+class ChildDied(MlbenchError):  # noqa: N818 - the child erred, not its caller
+    """A process ended before it gave an answer.
+
+    Attributes:
+        last: the last message that it sent.
+    """
+
+    def __init__(self, death: Death, last: tuple[Any, ...], printed: str) -> None:
+        super().__init__(f"{death.reason}\n{printed}".rstrip())
+        self.death, self.last = death, last
+
+
+def describe_end(status: int | None) -> Death:
+    """Describe a wait status; None if nobody knows it."""
+    if status is None:
+        return Death("killed", "the process that starts the runs ended, and this one with it")
+    if os.WIFEXITED(status):
+        code = os.WEXITSTATUS(status)
+        text = f"the process ended with code {code} and no result, as a plugin's os._exit({code})"
+        return Death("exit", f"{text} would end it")
+    number = os.WTERMSIG(status)
+    name = signal.Signals(number).name
+    if number == signal.SIGKILL:
+        return Death("killed", "killed by SIGKILL from outside; most likely memory ran out")
+    if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        return Death("killed", f"killed by {name} from outside")
+    return Death("crash", f"a fault in native code ended the process ({name})")
+
+
+class Child:
+    """A forked process, seen from the one that asked for it.
+
+    Attributes:
+        messages: what it tells; the last one is ``("answer", value, time)`` or ``("raised", error,
+            time)``, with the time of the machine's monotonic clock.
+    """
+
+    def __init__(self, messages: Connection, exit_pipe: int) -> None:
+        self.messages, self._exit = messages, exit_pipe
+        self.pid = self._read()
+        self.status: int | None = None
+        self._closed = False
+        self.ended = self.pid is None
+
+    def _read(self) -> int | None:
+        data = os.read(self._exit, STATUS.size)
+        return STATUS.unpack(data)[0] if data else None
+
+    @property
+    def waitables(self) -> list[Any]:
+        """What becomes ready when there is a message or an end, for ``connection.wait``."""
+        if self.ended:
+            return []
+        return [self._exit] if self._closed else [self._exit, self.messages]
+
+    def receive(self) -> list[tuple[Any, ...]]:
+        """The messages that have come; sets ``ended`` when the process has."""
+        if not self.ended and wait([self._exit], 0):
+            self.status, self.ended = self._read(), True
+        found = []
+        try:
+            while not self._closed and self.messages.poll():
+                found.append(self.messages.recv())
+        except (EOFError, OSError, pickle.UnpicklingError):  # it died, perhaps while it wrote
+            self._closed = True
+        return found
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and to all that it started."""
+        if not self.ended and self.pid is not None:
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:  # it has no group yet, or has ended
+                with suppress(ProcessLookupError):
+                    os.kill(self.pid, number)
+
+    def close(self) -> None:
+        """Let go of it, at its end."""
+        self.messages.close()
+        os.close(self._exit)
+
+
+# ---------------------------------------------------------------------------------------- asking it
+class _Server(NamedTuple):
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    owner: int
+
+
+_SERVERS: list[_Server] = []
+"""The server of this process, once it was needed."""
+
+
+def _server(fresh: bool = False) -> _Server:
+    for one in _SERVERS:
+        if one.owner == os.getpid() and one.process.poll() is None and not fresh:
+            return one
+    ours, theirs = socket.socketpair()
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; "
+        f"from mlbench.executors import fork_server; fork_server.serve({theirs.fileno()})"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[theirs.fileno()],
+        start_new_session=True,  # Ctrl-C reaches the user's process alone
+    )
+    theirs.close()
+    _SERVERS[:] = [_Server(process, ours, os.getpid())]
+    atexit.register(_dismiss, *_SERVERS)
+    return _SERVERS[0]
+
+
+def _dismiss(server: _Server) -> None:
+    if server.owner == os.getpid():
+        server.control.close()
+        server.process.wait()
+
+
+def fork(
+    function: str, args: tuple[Any, ...], output: int, variables: Mapping[str, str] | None = None
+) -> Child:
+    """Start ``function(*args, tell)`` in a process of its own.
+
+    Args:
+        function: ``module:name``.
+        args: are pickled.
+        output: file descriptor of its stdout and stderr.
+        variables: of the environment, besides this process's own.
+    """
+    here, there = socket.socketpair()
+    read, write = os.pipe()
+    try:
+        socket.send_fds(_server().control, [b"."], [there.fileno(), write, output])
+    except OSError:  # it ended since it was looked at
+        socket.send_fds(_server(fresh=True).control, [b"."], [there.fileno(), write, output])
+    there.close()
+    os.close(write)
+    child = Child(Connection(here.detach()), read)
+    environment = dict(os.environ) | dict(variables or {})
+    task = function, args, str(Path.cwd()), environment, list(sys.path), sys.argv
+    with suppress(OSError):  # its end says more
+        child.messages.send(task)
+    return child
+
+
+def call(
+    function: str,
+    *args: Any,
+    stall: float,
+    relay: Callable[[str], object],
+    variables: Mapping[str, str] | None = None,
+) -> Any:
+    """The value of ``function(*args, tell)``, computed in a process of its own.
+
+    Args:
+        function: ``module:name``.
+        args: are pickled.
+        stall: seconds without a message or output after which the process is ended.
+        relay: gets the text that it prints.
+        variables: of the environment, besides this process's own.
+
+    Raises:
+        ChildDied: it ended without an answer.
+        Exception: what the function raised.
+    """
+    read, write = os.pipe()
+    child = fork(function, args, write, variables)
+    os.close(write)
+    deadline, hung, printed = time.monotonic() + stall, False, ""
+    last: tuple[Any, ...] = ()
+
+    def listen() -> None:
+        nonlocal printed, deadline
+        while wait([read], 0) and (data := os.read(read, 65_536)):
+            text = data.decode("utf-8", "replace")
+            printed, deadline = (printed + text)[-KEPT:], time.monotonic() + stall
+            relay(text)
+
+    try:
+        while not child.ended:
+            wait([*child.waitables, read], max(deadline - time.monotonic(), 0))
+            listen()
+            for message in child.receive():
+                deadline, last = time.monotonic() + stall, message
+            if time.monotonic() > deadline and not hung:
+                hung = True
+                end_hung([child])
+        listen()
+    finally:
+        child.signal(signal.SIGKILL)
+        child.close()
+        os.close(read)
+    if last[:1] == ("answer",):
+        return last[1]
+    if last[:1] == ("raised",):
+        raise last[1]
+    death = Death("hung", f"no answer for {stall:g} s") if hung else describe_end(child.status)
+    raise ChildDied(death, last, printed)
+
+
+def end_hung(children: Iterable[Child]) -> None:
+    """Make processes write the stacks of their threads, and kill them."""
+    for child in children:
+        child.signal(DUMP)
+    time.sleep(0.5)  # writing them is a matter of milliseconds
+    for child in children:
+        child.signal(signal.SIGKILL)

@@ -1,0 +1,258 @@
+"""No run touches another, or the process that started it, whatever its plugins do."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mlbench.executors import Failure
+from mlbench.executors.local import device_groups
+from mlbench.store import Store
+from mlbench.types import SuiteError
+
+HEADS = '''
+import os, resource, signal, sys, threading, time
+import numpy as np, torch
+from torch import nn
+from mlbench.types import HeadOutput
+
+
+class Head(nn.Module):
+    """The mean of the deepest map, and a fault when it is first trained."""
+
+    def __init__(self, spec, labels):
+        super().__init__()
+        self.classifier = nn.Linear(spec[-1].channels, len(labels))
+        self.rank = int(os.environ.get("RANK", 0))
+
+    def forward(self, features):
+        if self.training and features[-1].device.type == "cpu":
+            self.fault()
+        return HeadOutput(self.classifier(features[-1].mean((2, 3))))
+
+    def fault(self):
+        pass
+
+
+class Leaves(Head):
+    def fault(self):
+        sys.exit(0)
+
+
+class LeavesWithSeven(Head):
+    def fault(self):
+        os._exit(7)
+
+
+class Aborts(Head):
+    def fault(self):
+        os.abort()
+
+
+class Killed(Head):
+    def fault(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Hangs(Head):
+    def fault(self):
+        time.sleep(1000)
+
+
+class Careless(Head):
+    """Changes what other code of its process relies on."""
+
+    def fault(self):
+        torch.set_default_dtype(torch.float64)
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        np.random.seed(0)
+        os.environ["TORCH_HOME"] = "elsewhere"
+        threading.Thread(target=time.sleep, args=(1000,)).start()
+
+
+class Greedy(Head):
+    """Takes more memory than there is; as machines are shared, than its process may have."""
+
+    def fault(self):
+        size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + 2**28, size + 2**28))
+        torch.zeros(2**30)
+
+
+class AbortsWhenMade(Head):
+    def __init__(self, spec, labels):
+        os.abort()
+
+
+class SecondFails(Head):
+    def fault(self):
+        if self.rank == 1:
+            raise ArithmeticError("of rank 1")
+
+
+class SecondFreezes(Head):
+    def fault(self):
+        if self.rank == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+'''
+NAMES_OF = {
+    "plain": "Head",
+    "leaves": "Leaves",
+    "leaves7": "LeavesWithSeven",
+    "aborts": "Aborts",
+    "killed": "Killed",
+    "hangs": "Hangs",
+    "careless": "Careless",
+    "greedy": "Greedy",
+    "unborn": "AbortsWhenMade",
+    "second_fails": "SecondFails",
+    "second_freezes": "SecondFreezes",
+}
+FEW = "dataset_options={train_images: 24, test_images: 31, size: 32}"
+
+
+@pytest.fixture
+def run(cli, install, tmp_path):
+    """Run heads of another distribution; returns how it ended."""
+    entries = "\n".join(f"{name} = faulty:{head}" for name, head in NAMES_OF.items())
+    install("faulty", HEADS, f"[mlbench.heads]\n{entries}\n")
+
+    def call(*heads, **options):
+        given = {"backbones": "timm:test_resnet", "weights": "none", "image_size": 32}
+        given |= {"epochs": 1, "device": "cpu"} | options
+        flags = [part for name, value in given.items() for part in (f"--{name}", value)]
+        flags = [str(flag).replace("_", "-", flag.startswith("--")) for flag in map(str, flags)]
+        few = ("--set", FEW, "--set", "measure=false", "--set", "batch_size=8")
+        return cli("run", "--plugins", ",".join(heads), *flags, *few)
+
+    return call
+
+
+def failures(folder):
+    """What `failure.json` says, by method."""
+    files = (folder / "results" / "runs").glob("*/failure.json")
+    found = [Failure.model_validate_json(file.read_bytes()) for file in files]
+    return {failure.title.split()[0]: failure for failure in found}
+
+
+def test_whatever_a_plugin_does_the_rest_goes_on(run, tmp_path):
+    ended = run(
+        *("leaves", "leaves7", "aborts", "killed", "hangs", "careless", "greedy", "unborn"),
+        *("plain",),
+        stall="3s",
+    )
+    assert ended.code == 1, ended.err
+    done = {record.spec.method: record for record in Store(tmp_path / "results").records()}
+    assert set(done) == {"careless", "plain"}
+    found = failures(tmp_path)
+    assert {name: failure.status for name, failure in found.items()} == {
+        "leaves": "exit",
+        "leaves7": "exit",
+        "aborts": "crash",
+        "killed": "killed",
+        "hangs": "hung",
+        "greedy": "error",
+    }
+    assert "SystemExit: 0" in found["leaves"].reason and "code 7" in found["leaves7"].reason
+    assert "SIGABRT" in found["aborts"].reason and "memory ran out" in found["killed"].reason
+    assert "allocate" in found["greedy"].reason
+    for name in ("leaves", "aborts", "hangs"):
+        assert "faulty.py" in "\n".join(found[name].log), "the log says where"
+    assert "--stall" in found["hangs"].remedy and "mlbench check" in found["aborts"].remedy
+    assert "refused: unborn" in ended.err and "SIGABRT" in ended.err
+    alone = run("plain", results=tmp_path / "alone")
+    assert alone.code == 0, alone.err
+    (undisturbed,) = Store(tmp_path / "alone").records()
+    assert undisturbed.average_precision == done["plain"].average_precision
+
+
+def test_a_run_that_succeeds_at_last_has_no_failure(run, install, tmp_path):
+    assert run("aborts").code == 1 and failures(tmp_path)
+    module = tmp_path / "site-faulty" / "faulty.py"
+    module.write_text(HEADS.replace("os.abort()", "pass"))
+    assert run("aborts").code == 0 and not failures(tmp_path)
+
+
+def test_the_first_rank_that_fails_is_the_one_that_is_named(run, tmp_path):
+    started = time.monotonic()
+    ended = run("second_fails", "second_freezes", "plain", processes=2, stall="5s")
+    assert ended.code == 1 and time.monotonic() - started < 100
+    found = failures(tmp_path)
+    assert found["second_fails"].reason == "ArithmeticError: of rank 1"
+    assert "rank 1" in "\n".join(found["second_fails"].log)
+    assert found["second_freezes"].status == "hung"
+    (record,) = Store(tmp_path / "results").records()
+    assert record.spec.method == "plain" and record.environment["processes"] == 2
+
+
+def test_runs_go_side_by_side_and_share_the_threads(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert run("plain", seeds="0,1,2", jobs=2).code == 0
+    records = Store(tmp_path / "results").records()
+    assert len(records) == 3
+    assert {r.environment["threads"] for r in records} == {max((os.cpu_count() or 1) // 2, 1)}
+    assert run("plain", seeds="0", results=tmp_path / "alone").code == 0
+    (alone,) = Store(tmp_path / "alone").records()
+    (same,) = [record for record in records if record.run_id == alone.run_id]
+    assert alone.average_precision == same.average_precision
+
+
+def test_devices_are_shared_out_by_what_is_free_on_them(monkeypatch, tmp_path):
+    lines = [f"{i}, GPU-{i}, {free}, 81000" for i, free in enumerate([79000, 900, 40000, 80000])]
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("\n".join(["#!/bin/sh", *(f"echo '{line}'" for line in lines)]))
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert device_groups((0, 1, 2, 3), 1) == [("0",), ("2",), ("3",)]
+    assert device_groups((0, 1, 2, 3), 2) == [("0", "2")]
+    with pytest.raises(SuiteError, match="device 1 has only 900 of 81,000 MiB free"):
+        device_groups((1,), 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-3,GPU-1")
+    assert device_groups((0, 1), 1) == [("GPU-3",)]
+    assert device_groups((), 2) == [()], "the CPU"
+
+
+def descendants(pid):
+    """The processes that descend from one."""
+    found, parents = set(), {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[0] != "Z":
+            parents[int(status.parent.name)] = int(fields[1])
+    layer = {pid}
+    while layer := {child for child, parent in parents.items() if parent in layer} - found:
+        found |= layer
+    return found
+
+
+def test_a_killed_parent_leaves_no_process(run, tmp_path, cache):
+    assert run("plain", results=tmp_path / "first").code == 0  # draws the images
+    flags = ["--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"]
+    command = [sys.executable, "-m", "mlbench", "run", "--plugins", "plain", *flags]
+    command += ["--epochs", "2000", "--processes", "2", "--device", "cpu", "--set", FEW]
+    environment = os.environ | {"MLBENCH_CACHE": str(cache)}
+    logs = tmp_path / "results" / "runs"
+    going = subprocess.Popen(command, cwd=tmp_path, env=environment)
+    try:
+        until(lambda: any("engine.train" in log.read_text() for log in logs.glob("*/log.txt")))
+        started = descendants(going.pid)
+        assert len(started) == 3, "a server and two ranks"
+    finally:
+        going.kill()
+        going.wait()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started))
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

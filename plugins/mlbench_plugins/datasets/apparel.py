@@ -111,7 +111,8 @@ class Apparel(Dataset):
         """The samples of a split, sorted by key."""
         keys = sorted(self._parts[split])
         rows = [[name in self._labels[key] for name in self.names] for key in keys]
-        return Index([self._files[key] for key in keys], keys, np.array(rows, np.int8))
+        targets_NC = np.array(rows, np.int8).reshape(-1, len(self.names))
+        return Index([self._files[key] for key in keys], keys, targets_NC)
 
     def official_split(self, split: Split) -> str:
         """The card's name of a split of this kind."""
@@ -142,9 +143,7 @@ def _fixed(folder: Path, cache: Path) -> tuple[dict[str, set[str]], Parts]:
             shorten(sorted(shown), 3),
         )
     labels = {
-        key: set(
-            "_".join(homes[first] if first in contrary else [key.partition("/")[0]]).split("_")
-        )
+        key: set("_".join(homes[first]).split("_"))
         for i, (key, first) in enumerate(zip(keys, copies, strict=True))
         if first not in contrary or first == i
     }
@@ -174,36 +173,27 @@ def _check_folders(folders: Iterable[tuple[str, str]]) -> None:
     """Refuse names that are no ``<colour>_<garment>``, from (place, name)."""
     foreign = [f"{where}: {name!r}" for where, name in folders if name not in _FOLDERS]
     if foreign:
-        verb = "is" if len(foreign) == 1 else "are"
         raise DataError(
-            f"{shorten(foreign, 20)} {verb} no <colour>_<garment> of {', '.join(COLOURS)} and "
+            f"{shorten(foreign, 20)}: no <colour>_<garment> of {', '.join(COLOURS)} and "
             f"{', '.join(GARMENTS)} (or of other sets: {', '.join(_MORE[0] + _MORE[1])}); move "
-            f"{'it' if verb == 'is' else 'them'} out of the set, or train on your own pictures "
-            "with --datasets manifest:FOLDER"
+            "this out of the set, or train on your own pictures with --datasets manifest:FOLDER"
         )
 
 
 def _tell_edition(labels: Mapping[str, object], known: int) -> None:
     """Warn of the larger set of today, and of a copy with a few images more or less."""
     folders = {key.partition("/")[0] for key in labels}
-    words = {word for name in folders for word in name.split("_")}
-    if more := sorted(words - {*ELEVEN, "jeans"}):
+    more = {word for name in folders for word in name.split("_")} - {*ELEVEN, "jeans"}
+    what = f"apparel: {count(len(labels), 'image')} in {count(len(folders), 'folder')}"
+    if more:
         _LOG.warning(
-            "apparel: %s of %s, with %s: not the 24 folders of MSRN and of published scores, but "
-            "the larger set that kaiska/apparel-dataset is today (37 folders, 16,170 images); "
-            "every word is a label",
-            count(len(folders), "folder"),
-            count(len(labels), "image"),
-            ", ".join(more),
+            "%s, with %s: not the 24 folders of MSRN and of published scores, but the larger set "
+            "that kaiska/apparel-dataset is today (37 folders, 16,170 images); all words count",
+            *(what, ", ".join(sorted(more))),
         )
-    elif len(folders) == 24 and 0 < abs(len(labels) - known) < 100:
-        _LOG.warning(
-            "apparel: %s in 24 folders, %+d beside the %s of MSRN's list, which the known edition "
-            "is made of",
-            count(len(labels), "image"),
-            len(labels) - known,
-            f"{known:,}",
-        )
+    elif len(folders) == 24 and 0 < abs(over := len(labels) - known) < 100:
+        known_set = f"{known:,} of MSRN's list, of which the known edition is made"
+        _LOG.warning("%s, %+d beside the %s", what, over, known_set)
 
 
 def _names(words: set[str]) -> tuple[str, ...]:

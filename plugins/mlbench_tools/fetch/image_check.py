@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from mlbench.data.decode import MISSING, problems
 from mlbench.data.open import coverage, files, parts
-from mlbench.files import atomic_write, sha256
+from mlbench.files import atomic_write
 from mlbench.text import shorten
 from mlbench.types import SplitCoverage, Splits, Value
 
@@ -91,61 +91,51 @@ def check_images(
 
 
 def tell_bad(found: ImageCheck, root: Path | None) -> list[str]:
-    """Lines on the bad images: one for the missing ones of all folders, one for each damaged one.
+    """A line on all missing images, with where files of their names are, and one on each bad one.
 
     Args:
         found: the result.
-        root: the folder in which files of the missing names are looked for.
+        root: the folder in which files of these names are looked for.
     """
     missing = [Path(one.file) for one in found.bad if one.problem == "missing"]
     lines = [f"{one.file}: {one.reason}" for one in found.bad if one.problem != "missing"]
     if not missing:
         return lines
     names = {file.name.lower() for file in missing}
-    there = Counter(
-        folder
-        for folder, _, files in os.walk(root or missing[0].parent)
-        for file in files
-        if file.lower() in names
-    )
-    where = [f"{folder} ({count:,})" for folder, count in there.most_common()]
     lacking = Counter(str(file.parent) for file in missing)
-    said = f"; files of these names are in {shorten(where, 3)}" if where else ""
-    folders = shorten([f"{folder} ({n:,})" for folder, n in lacking.most_common()], 3)
-    return [f"missing in {folders}, the first is {missing[0].name}{said}", *lines]
+    there: Counter[str] = Counter()
+    for folder, _, here in os.walk(root or missing[0].parent):
+        there[folder] = sum(name.lower() in names for name in here)
+    said = f"missing in {_numbers(lacking)}, the first is {missing[0].name}"
+    if +there:
+        said += f"; files of these names are in {_numbers(+there)}"
+    return [said, *lines]
+
+
+def _numbers(counts: Counter[str]) -> str:
+    return shorten([f"{name} ({number:,})" for name, number in counts.most_common()], 3)
 
 
 def tell_repeated(splits: Splits) -> list[str]:
-    """Lines on pictures that stand under several names with different labels, most often first.
+    """A line on each picture that stands under many names with different labels.
 
-    That is what a server sends for a photo that is gone. Fewer than ``REPEATED`` names are no sign.
+    That is what a server sends for a photo that is gone. Files are the same picture if their sizes
+    and last bytes agree; fewer than ``REPEATED`` are no sign.
     """
-    places = {
-        file: (index.keys[i], index.targets[i].tobytes())
-        for index in parts(splits).values()
-        for i, file in enumerate(index.files)
-        if file.is_file()
-    }
-    groups: dict[object, list[Path]] = {None: list(places)}
-    for mark in (lambda file: file.stat().st_size, _end_of, sha256):
-        finer: dict[object, list[Path]] = {}
-        for files_of_mark in groups.values():
-            for file in files_of_mark:
-                finer.setdefault(mark(file), []).append(file)
-        groups = {one: found for one, found in finer.items() if len(found) >= REPEATED}
+    same = defaultdict(list)
+    for index in parts(splits).values():
+        for file, target, key in zip(index.files, index.targets, index.keys, strict=True):
+            if file.is_file():
+                with file.open("rb") as stream:
+                    size = stream.seek(0, os.SEEK_END)
+                    stream.seek(max(0, size - 1024))
+                    same[size, stream.read()].append((key, target.tobytes()))
     return [
         f"{len(found):,} images with different labels are one picture, perhaps that of a dead "
-        f"link: {shorten([places[file][0] for file in found], 3)}"
-        for found in sorted(groups.values(), key=len, reverse=True)
-        if len({places[file][1] for file in found}) > 1
+        f"link: {shorten([key for key, _ in found], 3)}"
+        for found in same.values()
+        if len(found) >= REPEATED and len({target for _, target in found}) > 1
     ]
-
-
-def _end_of(file: Path) -> bytes:
-    """The last bytes of a file, in which pictures of equal size differ."""
-    with file.open("rb") as stream:
-        stream.seek(max(0, file.stat().st_size - 1024))
-        return stream.read()
 
 
 def write(found: ImageCheck, data: Path | None, cache: Path) -> Path:

@@ -162,7 +162,7 @@ def test_msrns_own_label_file_is_read_and_runs_nothing(tmp_path: Path) -> None:
     assert (found.index("train").targets == same.index("train").targets).all()
     for bad, message in (
         ({"a.jpg": [1] * 11}, "not eleven labels of 0"),
-        ({"a.jpg": [0, 0, 0, *[-1] * 8]}, "'black_blue_brown' is no <colour>_<garment>"),
+        ({"a.jpg": [0, 0, 0, *[-1] * 8]}, "'black_blue_brown': no <colour>_<garment>"),
         (Path("x"), r"asks for pathlib\.PosixPath"),
         ([], "no pickle of file name"),
     ):
@@ -176,7 +176,7 @@ def test_msrns_own_label_file_is_read_and_runs_nothing(tmp_path: Path) -> None:
     [
         ('{"a.jpg": [', "is not valid JSON"),
         ([], "is not a JSON object"),
-        ({"a.jpg": ["dress", "red"]}, r"'a\.jpg': 'dress_red' is no <colour>_<garment>"),
+        ({"a.jpg": ["dress", "red"]}, r"'a\.jpg': 'dress_red': no <colour>_<garment>"),
     ],
 )
 def test_a_wrong_label_file_is_named(tmp_path: Path, content: Any, message: str) -> None:
@@ -194,7 +194,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no split='random'; choose from fixed, msrn"):
         opened(write(tmp_path / "a"), tmp_path / "c", split="random")
     root = write(tmp_path / "b", blue_coat=1)
-    with pytest.raises(DataError, match="'blue_coat' is no <colour>_<garment>") as error:
+    with pytest.raises(DataError, match="'blue_coat': no <colour>_<garment>") as error:
         opened(root, tmp_path / "c")
     assert str(root / "blue_coat") in str(error.value)
 

@@ -114,7 +114,7 @@ def run(
     Raises:
         MlbenchError: the run could not be carried out; there is nothing to record.
     """
-    assert world.size == spec.processes  # their number is in the run id
+    assert spec.trained_by(world.size) == spec, "the run id has another number of processes"
     current = _Run(spec, places, world, progress)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     torch.manual_seed(spec.seed)

@@ -175,7 +175,7 @@ def make_plan(
     specs, refused = expand(suite, opener, weights)
     words = next((name for name in suite.words if name != "random"), "cooccurrence")
     found: dict[str, RunSpec] = {}
-    for spec in (one.model_copy(update={"processes": processes}) for one in specs):
+    for spec in (one.trained_by(processes) for one in specs):
         if reason := veto(spec):
             refused.append(Refused(label=spec.title, reason=reason))
             continue

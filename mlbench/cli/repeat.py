@@ -92,7 +92,7 @@ def plan_repetition(file: Path, suite: Suite, veto: Veto) -> Prepared:
                 f"here are {splits.identity} (digest {splits.digest}), with other images or "
                 "labels; name the folder of the original data with --data DIR"
             )
-        if suite.processes != spec.processes:
+        if spec.trained_by(suite.processes) != spec:
             raise SuiteError(
                 f"{file}: results depend on the number of processes, which was {spec.processes} "
                 f"and is {suite.processes}; repeat it with --processes {spec.processes}"

@@ -128,6 +128,10 @@ class RunSpec(Value):
         made_of = f"{self.settings.backbone}, {self.settings.loss}, seed {self.seed}"
         return f"{self.method} on {self.dataset} ({made_of})"
 
+    def trained_by(self, processes: int) -> RunSpec:
+        """The run in several processes, whose number counts where something is trained."""
+        return self.model_copy(update={"processes": processes if self.settings.epochs else 1})
+
     @property
     def cached_for(self) -> str:
         """What the entries of the cache that the run reads are for."""

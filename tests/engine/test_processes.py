@@ -135,3 +135,7 @@ def test_the_number_of_processes_is_part_of_the_run_id(tmp_path, cache):
     assert together == alone.model_copy(update={"processes": 3})
     assert together.run_id != alone.run_id
     assert "processes" not in alone.model_dump_json(exclude_defaults=True)
+    untrained = alone.model_copy(
+        update={"settings": alone.settings.model_copy(update={"epochs": 0})}
+    )
+    assert untrained.trained_by(3).run_id == untrained.run_id

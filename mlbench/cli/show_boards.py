@@ -25,7 +25,7 @@ OTHERS = (
     *("size", "epochs", "batch 16", "images/s", "weights from"),
 )
 """The other columns; the first are the last to be left out."""
-SHARED = ("backbone", "loss", "size", "epochs")
+SHARED = ("backbone", "loss", "variant", "size", "epochs")
 """Columns that a line below the board replaces if all rows agree."""
 FOLDED = {
     "method": 16,
@@ -177,7 +177,8 @@ def _board(table: Table, width: int, chosen: Sequence[str]) -> Iterator[Renderab
     from rich.text import Text
 
     given = {_key(column): column for column in render.columns(table)}
-    shared = [] if chosen else [name for name in SHARED if given[name].constant]
+    equal = (n for n in SHARED if given[n].constant and not given[n].empty)
+    shared = [] if chosen else list(equal)
     always = ("run",) if chosen else tuple(n for n in ALWAYS if n not in shared)
     others = chosen or tuple(n for n in OTHERS if n not in shared)
     widths = _fit({n: c for n, c in given.items() if not c.empty}, always, others, width)
@@ -191,7 +192,8 @@ def _board(table: Table, width: int, chosen: Sequence[str]) -> Iterator[Renderab
         drawn.add_row(*(Text(one_line(cell)) for cell in row))
     lines = [*_cheapest(table), *render.notes(table)]
     if shared:
-        lines.insert(0, f"All: {', '.join(f'{name} {given[name].cells[0]}' for name in shared)}.")
+        said = [("" if n == "variant" else f"{n} ") + given[n].cells[0] for n in shared]
+        lines.insert(0, f"All: {', '.join(said)}.")
     if missing := [name for name in others if name not in widths and not given[name].empty]:
         lines.insert(
             0,

@@ -162,6 +162,12 @@ def test_a_terminal_names_the_cheapest_row_within_a_point_of_the_best():
     assert "Cheapest" not in shown(tables([records[0], records[2]])), "it is the best itself"
 
 
+def test_a_variant_of_all_rows_stands_below_the_terminals_board():
+    records = [made_record(name, settings={"selection": "validation"}) for name in "ab"]
+    text = shown(tables(records))
+    assert "loss bce, selection=validation, size 224" in text and "variant" not in text
+
+
 def test_columns_are_chosen_by_name(made):
     text = shown(made[:1], columns=("OF1", "mAP"))
     assert text.splitlines()[1].split() == ["OF1", "mAP", "run"] and "Left out" not in text

@@ -18,6 +18,7 @@ from mlbench.suite import LABEL_AXES, Suite
 from mlbench.text import flatten, shorten
 from mlbench.tracks import authors_options, nest, settle
 from mlbench.types import (
+    LabelNoise,
     Places,
     PluginError,
     RunRecord,
@@ -150,8 +151,10 @@ def make_plan(
     """
     opened: dict[str, Splits] = {}
 
-    def opener(dataset: str, options: Mapping[str, Any], validation: bool = False) -> Splits:
-        edition = f"{dataset} {sorted(options.items())} {validation}"
+    def opener(
+        dataset: str, options: Mapping[str, Any], noise: LabelNoise, validation: bool = False
+    ) -> Splits:
+        edition = f"{dataset} {sorted(options.items())} {noise} {validation}"
         if edition not in opened:
             splits = open_splits(
                 dataset,
@@ -164,13 +167,13 @@ def make_plan(
                 validation=validation,
                 allow_missing=suite.allow_missing,
             )
-            noise, incomplete = suite.label_noise, suite.allow_missing
+            incomplete = suite.allow_missing
             opened[edition] = as_trained_on(splits, noise, places, incomplete=incomplete)
         return opened[edition]
 
     def splits_of(spec: RunSpec) -> Splits:
         validation = spec.settings.selection == "validation"
-        return opener(spec.dataset, spec.dataset_options, validation)
+        return opener(spec.dataset, spec.dataset_options, spec.label_noise, validation)
 
     specs, refused = expand(suite, opener, weights)
     words = next((name for name in suite.words if name != "random"), "cooccurrence")
@@ -276,8 +279,8 @@ def _refusal_key(spec: RunSpec) -> str:
     return spec.run_id if drawn else spec.model_copy(update={"seed": 0}).run_id
 
 
-Opener = Callable[[str, Mapping[str, Any]], Splits]
-"""(data set, options) -> its splits."""
+Opener = Callable[[str, Mapping[str, Any], LabelNoise], Splits]
+"""(data set, options, label noise) -> its splits."""
 
 
 def expand(
@@ -299,7 +302,7 @@ def expand(
         dataset, _ = registry.recorded_as(name, given)
         authors = authors_options(suite.track, combination.method, dataset)
         dataset, options = registry.recorded_as(name, {**authors, **given})
-        splits = opener(dataset, options)
+        splits = opener(dataset, options, combination.label_noise)
         chosen = {"weights": weights} if weights is not None else {}
         if suite.init:
             chosen = {"weights": "none"}
@@ -322,7 +325,7 @@ def expand(
             track=suite.track,
             seed=combination.seed if settings.epochs else 0,
             precision=suite.precision,
-            label_noise=suite.label_noise,
+            label_noise=combination.label_noise,
             **combination.label_axes,
             settings=settings,
         )
@@ -337,12 +340,14 @@ class _Combination(NamedTuple):
         axes: setting -> value; None follows the track.
         departure: the nested setting of ``vary`` that this run changes; empty for none.
         label_axes: the label graph and the label vectors.
+        label_noise: of the training labels.
     """
 
     method: str
     axes: dict[str, Any]
     departure: dict[str, Any]
     label_axes: dict[str, Any]
+    label_noise: LabelNoise
     seed: int
 
     def overrides(self, suite: Suite, chosen: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -359,6 +364,7 @@ def _combinations(suite: Suite) -> Iterator[_Combination]:
         "loss": suite.losses or (None,),
         "graph": suite.graph,
         "words": suite.words,
+        "label_noise": (suite.label_noise,),
         **suite.grid,
     }
     departures = [{}, *(nest(name, v) for name, values in suite.vary.items() for v in values)]
@@ -366,11 +372,14 @@ def _combinations(suite: Suite) -> Iterator[_Combination]:
         suite.methods, itertools.product(*axes.values()), departures, suite.seeds
     ):
         point = dict(zip(axes, values, strict=True))
-        known = {name: departure.get(name, point[name]) for name in LABEL_AXES}
+        about_labels = (*LABEL_AXES, "label_noise")
+        known = {name: departure.get(name, point[name]) for name in about_labels}
+        noise = LabelNoise.model_validate(known.pop("label_noise"))
         yield _Combination(
             method,
-            {name: value for name, value in point.items() if name not in LABEL_AXES},
-            {name: value for name, value in departure.items() if name not in LABEL_AXES},
+            {name: value for name, value in point.items() if name not in about_labels},
+            {name: value for name, value in departure.items() if name not in about_labels},
             known,
+            noise,
             seed,
         )

@@ -123,7 +123,7 @@ class Suite(Value):
         retry_diverged: run diverged runs again.
         measure: measure how fast the models are, after the runs.
 
-    ``grid`` and ``vary`` take ``graph`` and ``words`` like settings.
+    ``grid`` and ``vary`` take ``graph``, ``words`` and ``label_noise`` like settings.
     """
 
     plugins: Names = ()
@@ -348,3 +348,11 @@ def _check_label_axes(suite: Suite) -> None:
             if value not in known and not (name == "words" and str(value).startswith("sha256:")):
                 file = "; give a file of vectors by --words FILE" if name == "words" else ""
                 raise SuiteError(unknown(f"{name} {value!r}", str(value), known) + file)
+    for table in ("grid", "vary"):
+        for value in getattr(suite, table).get("label_noise", ()):
+            try:
+                LabelNoise.model_validate(value)
+            except ValidationError as error:
+                raise SuiteError(
+                    f"{table}.label_noise: {describe_errors(error, LabelNoise)}"
+                ) from error

@@ -6,6 +6,7 @@ from mlbench.plan import expand as expand_suite
 from mlbench.types import (
     DatasetCard,
     Index,
+    LabelNoise,
     PluginError,
     RunSpec,
     Schedule,
@@ -24,9 +25,10 @@ CARD = DatasetCard(
 )
 
 
-def opener(name, options):
+def opener(name, options, noise):
     index = Index(["x"], ["x"], np.ones((1, 2), np.int8))
-    return Splits(CARD, ("a", "b"), index, index, f"digest-of-{name}", name)
+    digest = f"digest-of-{name}" + ("" if noise == LabelNoise() else f"-{noise}")
+    return Splits(CARD, ("a", "b"), index, index, digest, name)
 
 
 def expand(**fields):
@@ -282,3 +284,17 @@ def test_a_mixing_names_its_options_and_the_probe_track_refuses_it():
     assert spec.settings.mixing.options == {"p": 1.0, "alpha": 1.0, "labels": "linear"}
     with pytest.raises(SuiteError, match="augmentation and mixing cannot be set"):
         expand(**fields, track="probe")
+
+
+def test_label_noise_varies_like_a_setting():
+    keep, one = {"keep": 0.4}, {"single_positive": True}
+    specs = expand(methods=["gap"], losses=["bce", "an"], grid={"label_noise": [keep, one]})
+    noises = [spec.label_noise for spec in specs]
+    assert noises == 2 * [LabelNoise(keep=0.4), LabelNoise(single_positive=True)]
+    assert len({spec.data for spec in specs}) == 2
+    (alone,) = expand(methods=["gap"], losses=["bce"], label_noise=keep)
+    assert alone.run_id == specs[0].run_id
+    plain, noisy = expand(methods=["gap"], losses=["bce"], vary={"label_noise": [keep]})
+    assert plain.label_noise == LabelNoise() and noisy.run_id == alone.run_id
+    with pytest.raises(SuiteError, match=r"grid.label_noise: .*'kep'.*did you mean keep"):
+        expand(methods=["gap"], grid={"label_noise": [{"kep": 0.4}]})

@@ -41,6 +41,9 @@ def variants(specs: Sequence[RunSpec]) -> list[str]:
 
 def _variant(fields: Mapping[str, Any], different: set[str]) -> str:
     named = {name for name, values in ALWAYS_NAMED.items() if fields.get(name) in values}
+    partial = fields.get("label_noise.keep", 1) < 1 or fields.get("label_noise.single_positive")
+    if partial and fields.get("settings.selection") == "validation":
+        fields = {**fields, "settings.selection": "validation by full labels"}
     if fields.get("processes", 1) > 1:
         named.add("processes")
     return ", ".join(

@@ -47,6 +47,7 @@ class Plan(Value):
         diverged: runs that diverged before, each with its error.
         refused: combinations that cannot run.
         why: run id -> why it is missing.
+        read: data set of the user's own -> how it was understood, in words.
     """
 
     missing: tuple[RunSpec, ...]
@@ -54,6 +55,7 @@ class Plan(Value):
     diverged: tuple[tuple[RunSpec, str], ...]
     refused: tuple[Refused, ...]
     why: dict[str, str] = {}
+    read: dict[str, str] = {}
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
@@ -150,6 +152,7 @@ def make_plan(
         veto: see ``Veto``.
     """
     opened: dict[str, Splits] = {}
+    read: dict[str, str] = {}
 
     def opener(
         dataset: str, options: Mapping[str, Any], noise: LabelNoise, validation: bool = False
@@ -169,6 +172,9 @@ def make_plan(
             )
             incomplete = suite.allow_missing
             opened[edition] = as_trained_on(splits, noise, places, incomplete=incomplete)
+            if splits.interpretation is not None:
+                facts = splits.interpretation.facts.items()
+                read[dataset] = "; ".join(f"{what}: {how}" for what, how in facts)
         return opened[edition]
 
     def splits_of(spec: RunSpec) -> Splits:
@@ -185,7 +191,8 @@ def make_plan(
         used = drop_unused_inputs(spec, splits_of(spec), places, words)
         found[used.run_id] = used
     again = suite.retry_diverged
-    return compare_with_store(list(found.values()), refused, splits_of, places, again, veto)
+    plan = compare_with_store(list(found.values()), refused, splits_of, places, again, veto)
+    return plan.model_copy(update={"read": read})
 
 
 def compare_with_store(

@@ -19,8 +19,9 @@ from mlbench.data import transforms
 from mlbench.data.labels import label_context
 from mlbench.data.mixing import make_mixing
 from mlbench.engine import optim
+from mlbench.engine.batch_parts import BATCH_NORM
 from mlbench.engine.checkpoint import backbone_weights
-from mlbench.engine.model import unsupported
+from mlbench.engine.model import MultiLabelModel, unsupported
 from mlbench.metrics.average_precision import count_states, unscorable, write_zeros
 from mlbench.text import count
 from mlbench.types import (
@@ -31,6 +32,7 @@ from mlbench.types import (
     Places,
     PluginError,
     RunSpec,
+    Settings,
     Splits,
     SuiteError,
     WeightsError,
@@ -78,11 +80,30 @@ def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
                 backbone: Any = make_backbone(settings, "none", init)
                 backbone_weights(init, backbone, settings)
         check_labels(splits, loss, trained=spec.settings.epochs > 0)
+        if spec.track not in ("probe", "zero_shot"):
+            _check_batches(settings, len(splits.train), model)
     except (PluginError, DataError, SuiteError, WeightsError) as error:
         return str(error)
     if file is None:
         return None
     return _weights_refusal(settings.backbone, str(file), settings.image_size)
+
+
+def _check_batches(settings: Settings, images: int, model: MultiLabelModel) -> None:
+    """Refuse batches of which batch norm sees a single value in each channel.
+
+    Raises:
+        SuiteError: they have one image, and the last map of the backbone has one place.
+    """
+    place = settings.image_size <= model.backbone.spec[-1].stride
+    norms = any(isinstance(module, BATCH_NORM) for module in model.modules())
+    if place and norms and min(settings.batch_size, images) == 1 and not settings.freeze_bn:
+        which = "there is one training image" if images == 1 else "batch_size is 1"
+        raise SuiteError(
+            f"{which} and the backbone's last map has one place, so that batch norm has a single "
+            f"value of each channel; give --image-size {2 * settings.image_size}"
+            f"{'' if images == 1 else ' or --set batch_size=16'}"
+        )
 
 
 @functools.cache

@@ -96,13 +96,15 @@ def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise SuiteError(f"{flag} {text!r} is not NAME=VALUE, as in {flag} {EXAMPLES[flag]}")
-        found[name.strip()] = _value(value.strip())
+        found[name.strip()] = _value(value.strip() or value)
     return found
 
 
 def _value(text: str) -> Any:
     import yaml
 
+    if text and (text.isspace() or (len(text) == 1 and not text.isalnum())):
+        return text  # a separator; most mean something to YAML
     try:
         value = yaml.safe_load(text) if text else ""
     except (yaml.YAMLError, RecursionError):

@@ -106,6 +106,7 @@ def execute(prepared: Prepared, progress: Lines, command: str) -> list[Outcome]:
 def _execute_and_show(prepared: Prepared) -> int:
     """Return the exit code of the command."""
     planned, places = prepared.plan, prepared.places
+    _print_read(planned)
     print_refusals(planned)
     if planned.all_refused:
         return 2
@@ -160,6 +161,13 @@ def _variants(planned: Plan) -> dict[str, str]:
     """Map run ids to the settings in which runs of one method, backbone and loss differ."""
     specs = planned.specs
     return {spec.run_id: text for spec, text in zip(specs, variants(specs), strict=True)}
+
+
+def _print_read(planned: Plan) -> None:
+    """Print how the user's own data sets were understood."""
+    for dataset, how in planned.read.items():
+        text = f"{dataset}: {how}\n  all of it: mlbench data look {dataset}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_plan(planned: Plan) -> None:

@@ -94,6 +94,11 @@ def run(
             "selection=validation, dataset_options.year=2014. May be repeated.",
         ),
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        # As messages about data sets print it for every command.
+        matrix_option(metavar="NAME=VALUE", hidden=True, help="--set dataset_options.NAME=VALUE."),
+    ] = None,
     epochs: Annotated[int | None, training_option(min=1, help="Training epochs.")] = None,
     image_size: Annotated[
         int | None, training_option(min=1, help="Side length of the images in pixels.")
@@ -188,7 +193,8 @@ def run(
         "retry_diverged": retry_diverged or None,
         "settings": _given({"epochs": epochs, "image_size": image_size}) or None,
     }
-    asked = _given(flags), set_ or (), suite
+    changes = [*(set_ or ()), *(f"dataset_options.{text}" for text in option or ())]
+    asked = _given(flags), changes, suite
     matrix.launch(planning.plan_matrix, *asked, dry_run=dry_run, stall=stall)
 
 

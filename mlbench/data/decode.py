@@ -5,10 +5,12 @@ Every method sees these pixels: eight bits per channel, upright, opaque.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
 import struct
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from mlbench.files import read_checked, write_checked
 from mlbench.text import shorten
@@ -36,7 +38,17 @@ LISTED = 20
 """How many bad files an error lists."""
 MISSING = "the file is missing"
 
+HEIC = "HEIC needs a decoder: pip install pillow-heif; or convert it to JPEG"
+
 _LOG = logging.getLogger(__name__)
+
+with suppress(ImportError):  # optional
+    import pillow_heif  # type: ignore[import-not-found]
+
+    pillow_heif.register_heif_opener()
+# What surrounds the pixels neither stops a run nor clutters its output.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 1 << 28
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 # -------------------------------------------------------------------------------------- one image
@@ -61,10 +73,24 @@ def _read(file: Path) -> Image.Image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise Image.DecompressionBombError
+        deep = image.mode.startswith("I") or ";16" in str(image.tile)
         image.load()
         with suppress(Exception):  # a damaged EXIF block does not affect the pixels
             ImageOps.exif_transpose(image, in_place=True)
-        return _to_rgb(image)
+        rgb = _to_rgb(image)
+        if deep and max(high for _, high in rgb.getextrema()) < 16:  # type: ignore[misc]
+            _warn_of_depth(file.parent)
+        return rgb
+
+
+@functools.cache
+def _warn_of_depth(folder: Path) -> None:
+    """Warn once of 12 bits in 16, as cameras and scanners write them."""
+    _LOG.warning(
+        "%s: values of 16-bit images use 12 bits or less, so that they are decoded nearly black; "
+        "multiply them by 16, or save 8 bits",
+        folder,
+    )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -95,6 +121,8 @@ def _reason(file: Path, error: Exception) -> str:
     if isinstance(error, PIL.UnidentifiedImageError):
         if file.stat().st_size == 0:
             return "the file is empty (0 bytes)"
+        if file.suffix.lower() in (".heic", ".heif", ".hif"):
+            return HEIC
         return "the file is not an image of a known format"
     if isinstance(error, OSError) and error.strerror is not None:
         return f"the file cannot be read ({error.strerror})"

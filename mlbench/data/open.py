@@ -188,6 +188,7 @@ def open_splits(
         # The card knows nothing of a part that is held out of train.
         official={} if holdout else _official(dataset),
         objects=partial(_count_objects, name, dataset, columns),
+        interpretation=dataset.interpretation(),
     )
 
 

@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 NAMES = {
-    "cards": "Archive Dataset DatasetCard Edition Proof Recipe Released Reported SplitCard",
+    "cards": "Archive Dataset DatasetCard Edition Interpretation Proof Recipe Released Reported "
+    "SplitCard",
     "containers": "bare_names state_dict_in",
     "errors": "DataError DivergedError Interrupted MeasureError MlbenchError PackError PluginError "
     "StoreError SuiteError WeightsError",

@@ -110,6 +110,18 @@ class DatasetCard(Value):
     steps: str = ""
 
 
+class Interpretation(NamedTuple):
+    """How a user's own files were understood, for ``mlbench data look`` and the start of a run.
+
+    Attributes:
+        facts: what was read -> how, in words.
+        warnings: what is legal and may be meant otherwise; the data set has logged them.
+    """
+
+    facts: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
 class Dataset(ABC):
     """From official files to samples. Decodes no image.
 
@@ -166,6 +178,10 @@ class Dataset(ABC):
         Opening the data set then fails, unless missing images are allowed. None: nothing is known
         to be missing; the files are checked before a run in any case.
         """
+        return None
+
+    def interpretation(self) -> Interpretation | None:
+        """How the user's own files were understood; None for official files."""
         return None
 
 

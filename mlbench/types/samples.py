@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mlbench.types.cards import DatasetCard, SplitCard
+    from mlbench.types.cards import DatasetCard, Interpretation, SplitCard
 
 
 class Sample(NamedTuple):
@@ -116,6 +116,7 @@ class Splits:
         objects: counts the objects of each label in an index of images of train: [C]; raises
             ``PluginError`` if they are not annotated.
         coverage: the number of usable images; None if the files were not checked.
+        interpretation: how the user's own files were understood; None for official files.
     """
 
     card: DatasetCard
@@ -129,6 +130,7 @@ class Splits:
     before_noise: Targets | None = None
     objects: Callable[[Index], ObjectCounts] = unknown_objects
     coverage: Coverage | None = None
+    interpretation: Interpretation | None = None
 
     @property
     def incomplete(self) -> bool:

@@ -16,14 +16,13 @@ from pathlib import Path, PurePath
 
 from mlbench.text import shorten
 from mlbench.types import DataError
-from mlbench_plugins.datasets.photographs import PICTURES
+from mlbench_plugins.datasets.photographs import picture_endings
 
 DEPTH = 6
 """So many folders deep a search goes."""
 FOLDERS = 20_000
 """After so many folders it ends, as in somebody's home."""
 
-_ENDINGS = tuple(PICTURES)
 
 Name = Callable[[str], str]
 
@@ -128,7 +127,7 @@ class Copy:
         """Name in lower case -> folders, and files that are no pictures."""
         found = defaultdict(list)
         for folder, folders, files in _walk(self.root):
-            others = (file for file in files if not file.lower().endswith(_ENDINGS))
+            others = (file for file in files if not file.lower().endswith(tuple(picture_endings())))
             for name in (*folders, *others):
                 found[name.lower()].append(Path(folder, name))
         return found
@@ -216,7 +215,8 @@ def _matched(keys: Sequence[str], home: Path, identity: Name) -> dict[str, Path]
     there = defaultdict(list)
     for folder, _, files in _walk(home):
         for file in files:
-            if file.lower().endswith(_ENDINGS) and (name := identity(file)) in wanted:
+            known = file.lower().endswith(tuple(picture_endings()))
+            if known and (name := identity(file)) in wanted:
                 there[name].append(Path(folder, file))
     found = {}
     for name, files_of_it in there.items():

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 
 from mlbench.files import read_checked, write_checked
 from mlbench.types import DataError, Targets
-from mlbench_plugins.datasets.photographs import read_bytes
+from mlbench_plugins.datasets.photographs import read_bytes, shell_into
 
 Ids = NDArray[np.int64]
 
@@ -130,7 +132,28 @@ def convert_instances(file: Path, content: Any) -> Instances:
     try:
         return _count(file, msgspec.convert(content, _Content))
     except msgspec.ValidationError as error:
-        raise DataError(f"{file}: {error}; {_EXPECTED}") from error
+        raise DataError(f"{file}: {_text_id(file, content) or f'{error}; {_EXPECTED}'}") from error
+
+
+def _text_id(file: Path, content: Any) -> str:
+    """What to do about ids that are texts; a blank if none is."""
+    fields = (("images", "id"), ("annotations", "image_id"), ("annotations", "category_id"))
+    found: dict[type, str] = {}  # the first id that is a text, and the first that is a number
+    for part, field in (*fields, ("categories", "id")):
+        for i, item in enumerate(content[part]):
+            value = item.get(field) if isinstance(item, dict) else None
+            found.setdefault(type(value), f"{part}[{i}].{field} is {value!r}")
+    if str not in found:
+        return ""
+    code = (
+        f"import json; c = json.load(open({json.dumps(str(file))})); [i.update({{k: int(i[k])}}) "
+        'for p in ["images", "annotations", "categories"] for i in c[p] for k in i '
+        'if k.endswith("id")]; print(json.dumps(c))'
+    )
+    number = f", a text, while {found[int]}, a number" if int in found else ", a text"
+    return f"{found[str]}{number}; COCO's ids are numbers. Write all of them so: " + shell_into(
+        f"python -c {shlex.quote(code)}", file, "numbers"
+    )
 
 
 def _count(file: Path, content: _Content) -> Instances:

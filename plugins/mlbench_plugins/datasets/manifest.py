@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.text import shorten
-from mlbench.types import DataError, Dataset, DatasetCard, Index, Split, digest
+from mlbench.text import count
+from mlbench.types import DataError, Dataset, DatasetCard, Index, Interpretation, Split, digest
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
-from mlbench_plugins.datasets.manifest_annotations import (
-    YOLO,
-    from_coco,
-    from_folder,
-    from_yolo,
+from mlbench_plugins.datasets.manifest_columns import TABLES, from_table
+from mlbench_plugins.datasets.manifest_doubts import (
+    about_copies,
+    about_leaks,
+    about_names,
+    about_states,
 )
-from mlbench_plugins.datasets.manifest_columns import TABLES, Columns, from_table
+from mlbench_plugins.datasets.manifest_exports import from_cvat, from_json, not_a_table
+from mlbench_plugins.datasets.manifest_folders import from_folder, tables_in
+from mlbench_plugins.datasets.manifest_labels import Columns
 from mlbench_plugins.datasets.manifest_listing import Listing
-from mlbench_plugins.datasets.manifest_tables import read_json
-from mlbench_plugins.datasets.photographs import choose, read_card
+from mlbench_plugins.datasets.manifest_tables import ENCODING, is_list_of_pictures, read_json
+from mlbench_plugins.datasets.manifest_yolo import NAMES, NAMES_IN, from_yolo
+from mlbench_plugins.datasets.photographs import choose, read_card, read_text
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,6 +70,7 @@ class Manifest(Dataset):
         image_column, split_column, group_column: if their names are not the usual ones.
         label_columns: the column of label lists, or the columns of one label each.
         separator: what separates labels in a list, if neither ``;`` nor ``|``.
+        absent: ``blank`` or ``-1``, if that stands for absent in columns of one label.
         test_share: share of the pictures that is scored, if the manifest has no split.
         split_seed: another seed gives another such split.
         val: ``leave_out`` keeps ``val`` pictures out of train.
@@ -83,6 +89,7 @@ class Manifest(Dataset):
         split_column: str | None = None,
         group_column: str | None = None,
         separator: str | None = None,
+        absent: str | int | None = None,
         test_share: float = 0.2,
         split_seed: int = 0,
         val: Validation = "train",
@@ -93,18 +100,20 @@ class Manifest(Dataset):
             split=_text("split_column", split_column),
             group=_text("group_column", group_column),
             separator=_text("separator", separator),
+            absent=None if absent is None else str(absent),
             names=_names("label_names", label_names),
         )
-        _check_options(root, test_share, val)
+        _check_options(root, test_share, val, columns.absent)
         place = _locate(source, root)
         listing = _read(place, columns, cache)
         if root is not None:
             listing = replace(listing, folders=(*listing.folders, root))
-        keys, (files, self._missing) = listing.keys(), listing.files()
+        keys, (files, self._missing, renamed) = listing.keys(), listing.files()
         present = [i for i, file in enumerate(files) if file.is_file()]
         copies = first_copies(files, cache, present)
         groups = together(keys, listing.groups or (), copies)
         parts = _parts(listing.splits, groups, test_share, split_seed, val)
+        _refuse_empty(place, listing, parts, groups, test_share)
         self._indices = {split: _index(listing, keys, files, rows) for split, rows in parts.items()}
         self._groups = dict(zip(keys, groups, strict=True))
         self._objects = listing.objects
@@ -112,14 +121,19 @@ class Manifest(Dataset):
         listed = zip(keys, listing.splits or (), strict=False)
         self._val = {key for key, split in listed if split == "val"}
         self.names = listing.names
-        for split, index in self._indices.items():
-            if not len(index):
-                remedy = "change test_share or split_seed, or mark some rows so in a column 'split'"
-                raise DataError(f"{place}: the {split} split is empty; {remedy}")
-        if listing.splits is not None:
-            _warn_of_leaks(listing, keys, copies, parts)
-        self._warn_of_positives(place)
-        _warn_of_spelling(listing)
+        doubts = [
+            *about_copies(keys, copies, listing.targets),
+            *(about_leaks(listing, keys, copies, parts) if listing.splits is not None else ()),
+            *about_states(self._indices, self.names),
+            *about_names(self.names),
+            *([renamed] if renamed else []),
+            *listing.doubts,
+        ]
+        drawn_by = f"drawn: a hash of each group, test_share {test_share:g}, seed {split_seed}"
+        facts = {**listing.facts, **({"split": drawn_by} if listing.splits is None else {})}
+        self._interpretation = Interpretation(facts, tuple(f"{place}: {doubt}" for doubt in doubts))
+        for text in self._interpretation.warnings:
+            _warn(text)
         self.card = self._card_of(listing)
 
     def index(self, split: Split) -> Index:
@@ -144,17 +158,9 @@ class Manifest(Dataset):
         """Which pictures of the manifest are missing, and where it lists them."""
         return self._missing
 
-    def _warn_of_positives(self, place: Path) -> None:
-        effects: tuple[tuple[Split, int, str, str], ...] = (
-            ("train", 1, "positive", "they cannot be learnt"),
-            ("test", 1, "positive", "they are left out of mAP"),
-            ("test", 0, "negative", "they are left out of mAP"),
-        )
-        for split, state, what, effect in effects:
-            has_C = (self._indices[split].targets == state).any(axis=0)
-            lacking = [name for name, has in zip(self.names, has_C, strict=True) if not has]
-            if lacking:
-                _warn(f"{place}: labels without a {what} in {split}: {shorten(lacking)}: {effect}")
+    def interpretation(self) -> Interpretation:
+        """How the manifest was read, and what may be meant otherwise."""
+        return self._interpretation
 
     def _card_of(self, listing: Listing) -> DatasetCard:
         """The set is its own only edition, called by its name and its digest."""
@@ -180,26 +186,24 @@ def _locate(source: str, root: Path | None) -> Path:
 def _read(place: Path, columns: Columns, cache: Path) -> Listing:
     """A manifest of any form, recognised by its ending and content."""
     ending = place.suffix.lower()
-    content = None
-    if not place.is_dir():
-        if ending in TABLES:
-            return from_table(place, columns)
-        if ending not in (".json", *YOLO):
-            raise DataError(
-                f"{place} is no folder and ends in none of {', '.join((*TABLES, '.json', *YOLO))}"
-            )
-        if ending == ".json":
-            content = read_json(place)
-            if not (isinstance(content, dict) and {"images", "annotations"} <= content.keys()):
-                return from_table(place, columns, content)
+    if place.is_dir():
+        names = next((place / name for name in NAMES_IN if (place / name).is_file()), None)
+        if columns != Columns() and not tables_in(place):
+            raise not_a_table(place)
+        return from_folder(place, columns, cache) if names is None else from_yolo(names)
+    if ending in TABLES or (ending == ".txt" and is_list_of_pictures(read_text(place, ENCODING))):
+        return from_table(place, columns)
+    if ending == ".json":
+        content = read_json(place)
+        return from_json(place, content, columns) or from_table(place, columns, content)
+    if ending == ".xml":
+        return from_cvat(place, columns)
+    if ending not in NAMES:
+        known = ", ".join((*TABLES, ".json", ".xml", *NAMES))
+        raise DataError(f"{place} is no folder and ends in none of {known}")
     if columns != Columns():
-        raise DataError(
-            f"{place} is no table: label_names, separator and the options of columns do not apply; "
-            "leave them out (a suite's own `labels` selects labels of any data set)"
-        )
-    if content is not None:
-        return from_coco(place, content)
-    return from_folder(place, cache) if place.is_dir() else from_yolo(place)
+        raise not_a_table(place)
+    return from_yolo(place)
 
 
 # ------------------------------------------------------------------------------------------ splits
@@ -221,39 +225,26 @@ def _parts(
     return {"train": train, "test": listed == "test"}
 
 
-def _warn_of_leaks(
-    listing: Listing, keys: Sequence[str], copies: Sequence[int], parts: dict[Split, Any]
+def _refuse_empty(
+    place: Path,
+    listing: Listing,
+    parts: dict[Split, NDArray[np.bool_]],
+    groups: Sequence[str],
+    test_share: float,
 ) -> None:
-    """Warn of pictures on both sides of the user's own split, which is kept."""
-    for what, groups in (
-        ("pictures of the test split are byte for byte in train, too", copies),
-        ("pictures of the test split have others of their group in train", listing.groups),
-    ):
-        if groups is None:
-            continue
-        trained = {g for g, here in zip(groups, parts["train"], strict=True) if here}
-        shared = [
-            key
-            for key, group, here in zip(keys, groups, parts["test"], strict=True)
-            if here and group is not None and group in trained
-        ]
-        if shared:
-            _warn(f"{listing.source}: {len(shared)} {what}: {shorten(shared)}")
-
-
-def _warn_of_spelling(listing: Listing) -> None:
-    """Warn of probable typing errors."""
-    if listing.unused:
-        _warn(
-            f"{listing.source}: unused columns: {shorten(listing.unused)}. Groups and splits of "
-            "other names need the option group_column or split_column"
-        )
-    spellings: dict[str, list[str]] = {}
-    for name in listing.names:
-        spellings.setdefault(name.casefold(), []).append(name)
-    alike = ["/".join(names) for names in spellings.values() if len(names) > 1]
-    if alike:
-        _warn(f"{listing.source}: labels that differ only in case: {shorten(alike)}")
+    empty = next((split for split, rows in parts.items() if not rows.any()), None)
+    if empty is None:
+        return
+    if listing.splits is not None:
+        found = ", ".join(f"{n:,} of {split}" for split, n in Counter(listing.splits).items())
+        remedy = f"it names {found}; mark some pictures as {empty} ({listing.facts['split']})"
+    else:
+        seeds = (f"{seed}:" for seed in range(1000))
+        draws = (drawn(groups, test_share, seed) for seed in seeds)
+        seed = next((i for i, rows in enumerate(draws) if rows.any() and not rows.all()), None)
+        remedy = f"it was drawn of {count(len(set(groups)), 'group')} of pictures; "
+        remedy += "add pictures" if seed is None else f"another seed: --option split_seed={seed}"
+    raise DataError(f"{place}: the {empty} split is empty; {remedy}")
 
 
 def _index(
@@ -270,8 +261,9 @@ def _warn(text: str) -> None:
 
 
 # ----------------------------------------------------------------------------------------- options
-def _check_options(root: Path | None, test_share: object, val: object) -> None:
+def _check_options(root: Path | None, test_share: object, val: object, absent: str | None) -> None:
     choose("manifest", "val", val, get_args(Validation))
+    choose("manifest", "absent", absent, (None, "blank", "-1"))
     if not isinstance(test_share, float | int) or not 0 < test_share < 1:
         raise DataError(f"manifest has no test_share={test_share!r}; it is between 0 and 1")
     if root is not None and not root.is_dir():

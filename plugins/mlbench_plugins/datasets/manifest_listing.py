@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
+import re
+import shlex
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.text import shorten
 from mlbench.types import DataError, Targets
-from mlbench_plugins.datasets.photographs import is_picture, list_folder
+from mlbench_plugins.datasets.photographs import (
+    HEIF,
+    HEIF_REMEDY,
+    is_picture,
+    list_folder,
+    picture_endings,
+    shell_into,
+)
+
+_Entries = Mapping[str, Sequence[Path]]
+"""What a folder holds: its plain name, of a file without ending -> the entries of that name."""
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -37,7 +52,8 @@ class Listing:
         splits: N values of ``SPLITS``; None where the manifest names no splits.
         groups: N names of groups, None for an image of its own.
         places: N places in the source, for errors (``line 7``).
-        unused: columns of a table without a meaning here.
+        facts: what was read -> how, in words, for ``mlbench data look``.
+        doubts: what may be meant otherwise.
         objects: int32 [N, C] annotated objects of each label; None for labels of whole images.
     """
 
@@ -50,7 +66,8 @@ class Listing:
     splits: Sequence[str] | None = None
     groups: Sequence[str | None] | None = None
     places: Sequence[str] | None = None
-    unused: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
     objects: NDArray[np.int32] | None = None
 
     def at(self, image: int) -> str:
@@ -76,14 +93,15 @@ class Listing:
             first[key] = i
         return list(first)
 
-    def files(self) -> tuple[list[Path], str | None]:
-        """The file of every image, and an error text if some are missing.
+    def files(self) -> tuple[list[Path], str | None, str | None]:
+        """The file of every image, an error text if some are missing, and a doubt about others.
 
-        All are from one folder: the first that lacks the fewest.
+        All are from one folder: the first that lacks the fewest. A file whose name differs in case,
+        ending or %20 is taken if no other is like it.
         """
         fewest: tuple[list[Path | None], Path] | None = None
         for folder in dict.fromkeys(self.folders):
-            found = [_existing(folder, image) for image in self.images]
+            found = _found(folder, self.images)
             if fewest is None or found.count(None) < fewest[0].count(None):
                 fewest = found, folder
             if None not in found:
@@ -94,14 +112,86 @@ class Listing:
             folder / image.replace("\\", "/") if file is None else file
             for image, file in zip(self.images, found, strict=True)
         ]
-        absent = [f"{self.images[i]!r} ({self.at(i)})" for i, f in enumerate(found) if f is None]
-        if not absent:
-            return files, None
-        return files, (
-            f"{self.source}: {len(absent)} of {len(files)} pictures are not under {folder}; "
+        absent = [i for i, file in enumerate(found) if file is None]
+        return files, self._missing(folder, absent) if absent else None, self._renamed(files)
+
+    def _renamed(self, files: Sequence[Path]) -> str | None:
+        """A doubt about files that are only like their names."""
+        other = [
+            f"{image!r} is {file.name}"
+            for image, file in zip(self.images, files, strict=True)
+            if _key(image, ()).rpartition("/")[2] != unicodedata.normalize("NFC", file.name)
+        ]
+        if not other:
+            return None
+        return f"{len(other):,} names are not written as their files: {shorten(other, 3)}"
+
+    def _missing(self, folder: Path, absent: Sequence[int]) -> str:
+        names = [self.images[i] for i in absent]
+        text = (
+            f"{self.source}: {len(names)} of {len(self.images)} pictures are not under {folder}; "
             "put them there, name the folder that they are relative to with --data DIR, or take "
-            "them out of the manifest:\n  " + shorten(absent, 3, "\n  ")
+            "them out of the manifest"
         )
+        if start := _start_too_much(folder, names):
+            escaped = start.replace("\\", "\\\\") if "json" in self.source.suffix else start
+            script = "s#" + re.sub(r"([\\.*\[\]^$#])", r"\\\1", escaped) + "##g"
+            text += f". They are there without {start!r}: " + shell_into(
+                f"sed {shlex.quote(script)} {shlex.quote(str(self.source))}", self.source, "cut"
+            )
+        listed = [f"{self.images[i]!r} ({self.at(i)})" for i in absent]
+        return f"{text}:\n  {shorten(listed, 3, chr(10) + '  ')}"
+
+
+def _found(folder: Path, images: Sequence[str]) -> list[Path | None]:
+    found = [_existing(folder, image) for image in images]
+    if None in found and folder.is_dir():
+        taken, listed = {*found}, functools.cache(_entries)
+        for i, image in enumerate(images):
+            if found[i] is None and (file := _like(folder, image, listed)) not in taken:
+                taken.add(file)
+                found[i] = file
+    return found
+
+
+def _like(folder: Path, image: str, listed: Callable[[Path], _Entries]) -> Path | None:
+    """The only file whose path is like that of an image."""
+    *above, name = [part for part in image.replace("\\", "/").split("/") if part != "."] or [""]
+    place = folder
+    for key in (*map(_fold, above), _stem(name)):
+        hits = listed(place).get(key, ())
+        if len(hits) != 1:
+            return None
+        (place,) = hits
+    return place if place.is_file() else None
+
+
+def _entries(folder: Path) -> _Entries:
+    found: dict[str, list[Path]] = defaultdict(list)
+    for entry in list_folder(folder) if folder.is_dir() else ():
+        found[_fold(entry.name) if entry.is_dir() else _stem(entry.name)].append(entry)
+    return found
+
+
+def _fold(name: str) -> str:
+    """A name in one case and spelling, without %20."""
+    return unicodedata.normalize("NFKC", unquote(name)).casefold()
+
+
+def _stem(name: str) -> str:
+    """``_fold`` without the ending of pictures and the mark that Label Studio puts before names."""
+    text = re.sub(r"^[0-9a-f]{8}-(?=.)", "", _fold(name))
+    ending = Path(text).suffix
+    return text.removesuffix(ending) if ending in picture_endings() else text
+
+
+def _start_too_much(folder: Path, images: Sequence[str]) -> str:
+    """A beginning of all these paths without which they lie in the folder; empty if none does."""
+    for cut in (found.end() for found in re.finditer(r"[/\\]", images[0])):
+        start = images[0][:cut]
+        if all(i.startswith(start) and _existing(folder, i[cut:]) for i in images):
+            return start
+    return ""
 
 
 def _key(image: str, starts: Iterable[str]) -> str:
@@ -128,8 +218,12 @@ def matrix(labels: Sequence[Iterable[str]], names: Sequence[str]) -> Targets:
     return targets_NC
 
 
-def pictures_under(folder: Path) -> list[Path]:
+def pictures_under(folder: Path, passed: Counter[str] | None = None) -> list[Path]:
     """All image files under a folder at any depth, sorted; hidden ones are left out.
+
+    Args:
+        folder: to look in. Links to a folder that it is in are not followed.
+        passed: counts the files that are no images, by their ending.
 
     Raises:
         DataError: a folder cannot be listed.
@@ -137,7 +231,29 @@ def pictures_under(folder: Path) -> list[Path]:
     found: list[Path] = []
     for entry in list_folder(folder):
         if entry.is_dir():
-            found += pictures_under(entry)
+            if not entry.is_symlink() or not folder.resolve().is_relative_to(entry.resolve()):
+                found += pictures_under(entry, passed)
         elif is_picture(entry):
             found.append(entry)
+        elif passed is not None:
+            passed[entry.suffix.lower() or "without ending"] += 1
     return found
+
+
+SIDECARS = ".txt .json .jsonl .csv .tsv .xml .yaml .yml .md .rst .html .db .ini .py .names .cache"
+"""Endings of files that usually lie beside pictures."""
+
+
+def passed_over(passed: Counter[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The fact, and the doubt, about files that were passed over."""
+    if not passed:
+        return {}, ()
+    listed = ", ".join(f"{number:,} {ending}" for ending, number in passed.most_common())
+    odd = {ending: number for ending, number in passed.items() if ending not in SIDECARS.split()}
+    doubts: tuple[str, ...] = ()
+    if odd:
+        more = ", ".join(f"{number:,} {ending}" for ending, number in odd.items())
+        doubts = (f"files passed over, as they are no images that are read here: {more}",)
+        if odd.keys() & HEIF:
+            doubts = (f"{doubts[0]}; {HEIF_REMEDY}",)
+    return {"passed over": listed}, doubts

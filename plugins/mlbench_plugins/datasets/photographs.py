@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import functools
 import json
+import re
+import shlex
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from mlbench.files import read_yaml
 from mlbench.types import DataError, DatasetCard
 
 _FOLDER = Path(__file__).parent
 
-PICTURES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-)
-"""Endings of image files, in lower case."""
+HEIF = frozenset({".heic", ".heif", ".hif"})
+HEIF_REMEDY = "HEIC needs a decoder: pip install pillow-heif, or convert the pictures to JPEG"
+_NO_PHOTOGRAPHS = ".mpg .mpeg .h5 .hdf .bufr .grib .eps .ps .wmf .emf .fit .fits .iim .im .ico .cur"
+"""Endings that Pillow knows, of films, vector graphics, measurements and icons."""
+
+
+@functools.cache
+def picture_endings() -> frozenset[str]:
+    """Endings of the image files that are decoded here, in lower case."""
+    with suppress(ImportError):
+        import pillow_heif  # type: ignore[import-not-found]
+
+        pillow_heif.register_heif_opener()
+    known = Image.registered_extensions()
+    return frozenset(e for e, form in known.items() if form in Image.OPEN).difference(
+        _NO_PHOTOGRAPHS.split()
+    )
 
 
 @functools.cache
@@ -45,8 +63,21 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def is_picture(file: Path) -> bool:
-    """True for the name of an image file."""
-    return file.suffix.lower() in PICTURES
+    """True for the name of an image file; a file without a usual ending is looked into."""
+    ending = file.suffix.lower()
+    if ending in picture_endings() or re.fullmatch(r"\.[a-z][a-z\d]{0,4}", ending):
+        return ending in picture_endings()
+    try:
+        with Image.open(file):
+            return True
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+def shell_into(command: str, file: Path, word: str) -> str:
+    """A command whose output goes into a file beside another, and what to name then."""
+    made = file.with_suffix(f".{word}{file.suffix}")
+    return f"{command} > {shlex.quote(str(made))} makes the file to name instead"
 
 
 def choose(dataset: str, option: str, value: object, known: Iterable[object]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,10 +104,19 @@ def _read_npz(file: Path) -> Arrays:
             return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError as error:
         raise StoreError(f"{file}: no such file") from error
-    except Exception as error:  # zipfile, zlib and numpy raise many types on damaged bytes
-        raise StoreError(
-            f"{file}: damaged or no .npz ({type(error).__name__}); restore the file"
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise _damaged(file, error) from error
+        raise DataError(
+            f"{file}: an array holds objects of Python, such as texts from pandas; save texts with "
+            "names=names.astype(str), and numbers with .astype(float) (targets: .astype('int8'))"
         ) from error
+    except Exception as error:  # zipfile, zlib and numpy raise many types on damaged bytes
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> StoreError:
+    return StoreError(f"{file}: damaged or no .npz ({type(error).__name__}); restore the file")
 
 
 def _read_csv(file: Path) -> Arrays:
@@ -113,8 +124,21 @@ def _read_csv(file: Path) -> Arrays:
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             header, *lines = (line for line in csv.reader(stream, strict=True) if line)
+    except UnicodeDecodeError as error:
+        command = f"iconv -f LATIN1 -t UTF-8 {shlex.quote(str(file))}"
+        raise DataError(
+            f"{file}: byte {error.object[error.start]:#04x} is not UTF-8; if it is Latin-1: "
+            f"{command} > {shlex.quote(str(file.with_suffix('.utf8.csv')))}"
+        ) from error
     except (OSError, ValueError, csv.Error) as error:
         raise StoreError(f"{file}: cannot be read as a table ({error}); {FORMATS}") from error
+    if "key" not in header and (mark := next((m for m in ";\t|" if m in header[0]), None)):
+        read = f"{json.dumps(str(file))}, sep={json.dumps(mark)}, dtype=str, keep_default_na=False"
+        code = f"import pandas; print(pandas.read_csv({read}).to_csv(index=False))"
+        raise DataError(
+            f"{file}: {mark!r} separates its cells, where commas are expected: python -c "
+            f"{shlex.quote(code)} > {shlex.quote(str(file.with_suffix('.new.csv')))}"
+        )
     for line in lines:
         if len(line) != len(header):
             raise DataError(
@@ -217,6 +241,13 @@ def _doubts(
             "taken as a logit, so that every label counts as predicted at probability 0.5; if "
             "they are probabilities, name them so"
         )
+    if kind.endswith("probabilities") and scores.dtype == np.float16:
+        tied = int(np.count_nonzero(scores == 1))
+        if tied > 1:
+            yield (
+                f"{file}: {count(tied, 'number')} of {kind} are 1 in 16 bits, which ranks their "
+                "images alike; compute the sigmoid in 32 bits, or save logits"
+            )
     unknown, absent = (int(np.count_nonzero(targets == value)) for value in (-1, 0))
     if unknown > absent:
         yield (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from pathlib import Path
@@ -228,6 +229,26 @@ def split(
         f"sha256 {digest}, {'the published list' if published else 'of no published list'}",
     ]
     print_result(as_json, plain if out else plain | {"keys": keys}, lines)
+
+
+@data.command()
+def look(name: Name, data: Data = None, option: Options = None, as_json: AsJson = False) -> None:
+    """Show on one page how a data set was understood: warnings, columns, labels, splits, samples.
+
+    `mlbench data look manifest:photos.csv` says which columns are labels, and what was left out.
+    """
+    from mlbench_tools.fetch.look import page, summary
+
+    logging.disable(logging.WARNING)  # the page has the warnings
+    try:
+        found = summary(open_dataset(name, data, option))
+    finally:
+        logging.disable(logging.NOTSET)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for part in page(name, found):
+        console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
 
 
 @data.command()

@@ -184,7 +184,7 @@ def test_more_unknown_than_absent_causes_a_warning(cli, file, arrays, tmp_path):
             {f"validation_{n}": a[:, :2] for n, a in (("logits", LOGITS), ("targets", TARGETS))},
             "its validation arrays have 2 labels and the others 3",
         ),
-        ({"names": np.array([{}, {}, {}])}, "damaged or no .npz"),
+        ({"names": np.array([{}, {}, {}])}, "holds objects of Python"),
     ],
 )
 def test_arrays_that_are_no_predictions(cli, arrays, tmp_path, changes, message):

@@ -1,109 +1,34 @@
-"""Manifests that are no tables: COCO's instances, a folder per label, and YOLO's files."""
+"""YOLO's files: names of labels, and a file of boxes for each image."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import json
+import os
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from mlbench.types import DataError
-from mlbench_plugins.datasets.duplicates import first_copies
-from mlbench_plugins.datasets.instances import convert_instances
-from mlbench_plugins.datasets.manifest_listing import SPLITS, Listing, matrix, pictures_under
-from mlbench_plugins.datasets.photographs import list_folder, read_lines, read_text
+from mlbench_plugins.datasets.manifest_listing import (
+    SPLITS,
+    Listing,
+    passed_over,
+    pictures_under,
+)
+from mlbench_plugins.datasets.photographs import list_folder, read_lines, read_text, shell_into
 
-YOLO = (".yaml", ".yml", ".txt", ".names")
-_YOLO_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "labels/classes.txt")
+NAMES = (".yaml", ".yml", ".txt", ".names")
+"""Endings of files that name the labels."""
+NAMES_IN = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "labels/classes.txt")
 """A folder with one of these is YOLO's."""
 _AGAIN = "write it again, in UTF-8"
 
 
-def from_coco(file: Path, content: Any) -> Listing:
-    """A parsed instances json; a label is present where an instance, crowds included, is annotated.
-
-    The labels are in the order of their ids. A category that no image has stays, as a label
-    without a positive.
-
-    Raises:
-        DataError: a part is missing, an id is used twice, or an annotation names an image or a
-            category that is not there.
-    """
-    found = convert_instances(file, content)
-    return Listing(
-        source=file,
-        name=file.resolve().stem,
-        folders=(file.parent, file.parent / "images"),
-        images=found.files,
-        names=found.names,
-        targets=found.targets,
-        objects=found.objects,
-        places=[f"image id {number}" for number in found.ids],
-    )
-
-
-# ---------------------------------------------------------------------------------------- folders
-def from_folder(folder: Path, cache: Path) -> Listing:
-    """A folder of images: YOLO's if it has a file of names, else one folder per label."""
-    names = next((folder / name for name in _YOLO_FILES if (folder / name).is_file()), None)
-    return _from_tree(folder, cache) if names is None else from_yolo(names)
-
-
-def _from_tree(folder: Path, cache: Path) -> Listing:
-    """``folder/<label>/**`` or ``folder/<split>/<label>/**``: an image has its folder's label.
-
-    Files of one name in several label folders are one image with all these labels if their bytes
-    are equal, and different images if not: cameras give many pictures the same name.
-
-    Raises:
-        DataError: there is no image, or one that is in no label's folder.
-    """
-    files = pictures_under(folder)
-    paths = [file.relative_to(folder).parts for file in files]
-    depth = int(bool(paths) and all(parts[0].lower() in SPLITS for parts in paths))
-    for file, parts in zip(files, paths, strict=True):
-        if len(parts) < depth + 2:
-            raise DataError(
-                f"{file} is in no label's folder; move it into one, or away. If a table has the "
-                "labels, name that instead: manifest:TABLE.csv"
-            )
-    if not files:
-        raise DataError(f"{folder} holds no image; it needs one folder a label, with images in it")
-    copies = _same_named_copies(files, [(*parts[:depth], parts[-1]) for parts in paths], cache)
-    labels: dict[int, set[str]] = defaultdict(set)
-    for place, parts in enumerate(paths):
-        labels[copies[place]].add(parts[depth])
-    names = tuple(sorted(set().union(*labels.values())))
-    kept = sorted(labels)
-    return Listing(
-        source=folder,
-        name=folder.resolve().name,
-        folders=(folder,),
-        images=["/".join(paths[place]) for place in kept],
-        names=names,
-        targets=matrix([labels[place] for place in kept], names),
-        splits=[SPLITS[paths[place][0].lower()] for place in kept] if depth else None,
-    )
-
-
-def _same_named_copies(
-    files: Sequence[Path], names: Sequence[tuple[str, ...]], cache: Path
-) -> list[int]:
-    """For every file, the position of the first one of the same split, name and bytes."""
-    times = Counter(names)
-    copies = first_copies(files, cache, [i for i, name in enumerate(names) if times[name] > 1])
-    first: dict[tuple[Any, ...], int] = {}
-    return [
-        first.setdefault((*name, copy), i)
-        for i, (name, copy) in enumerate(zip(names, copies, strict=True))
-    ]
-
-
-# ------------------------------------------------------------------------------------------- YOLO
 def from_yolo(file: Path) -> Listing:
     """A label is present where a box or outline of it is; an image without a file has none.
 
@@ -125,11 +50,12 @@ def from_yolo(file: Path) -> Listing:
     else:
         lines = [line for line in read_lines(file, _AGAIN) if line.strip()]
         names, parts = _unique(file, lines), {"": [base]}
+    passed: Counter[str] = Counter()
     found = [
-        (image, split or _split_in(image.relative_to(folder)))
-        for split, folders in parts.items()
-        for folder in map(Path.resolve, folders)
-        for image in pictures_under(folder)
+        (image, split or _split_in(Path(os.path.relpath(image, base))))
+        for split, places in parts.items()
+        for place in places
+        for image in _images_of(place.resolve(), base, passed)
     ]
     if not found:
         raise DataError(f"{file}: there is no image in its folders")
@@ -139,6 +65,7 @@ def from_yolo(file: Path) -> Listing:
         images.append(images[namesake].with_name(stray.stem + images[namesake].suffix))
         splits.append(splits[namesake])
         label_files.append(stray)
+    fact, doubts = passed_over(passed)
     objects_NC = np.stack([_count_objects(label_file, len(names)) for label_file in label_files])
     return Listing(
         source=file,
@@ -149,12 +76,29 @@ def from_yolo(file: Path) -> Listing:
         targets=(objects_NC > 0).astype(np.int8),
         splits=splits if all(splits) else None,
         objects=objects_NC,
+        facts={
+            "labels": f"{len(names)} names in {file.name}; present where a box or outline is",
+            "split": "as in the file" if any(parts) else "folders train, val and test, if any",
+        }
+        | fact,
+        doubts=doubts,
     )
 
 
+def _images_of(place: Path, base: Path, passed: Counter[str]) -> list[Path]:
+    """The images under a folder, or those that a list names, one a line."""
+    if place.is_dir():
+        return pictures_under(place, passed)
+    listed = [line.strip() for line in read_lines(place, _AGAIN) if line.strip()]
+    tried = ([folder / line for folder in (place.parent, base)] for line in listed)
+    return [next((f for f in files if f.is_file()), files[0]) for files in tried]
+
+
 def _from_yaml(file: Path) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
+    """The labels, and the folders or lists of each split."""
+    text = read_text(file, _AGAIN)
     try:
-        content = yaml.safe_load(read_text(file, _AGAIN))
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise DataError(f"{file} is not YAML: {error}") from error
     names = content.get("names") if isinstance(content, dict) else None
@@ -162,29 +106,60 @@ def _from_yaml(file: Path) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataError(f"{file} has no 'names': a list of labels, or number from 0 -> label")
+    if any(not isinstance(name, str) for name in names):
+        written = yaml.load(text, yaml.BaseLoader)["names"]  # every name as the text that it is
+        written = list(written.values()) if isinstance(written, Mapping) else written
+        number, name = next((i, name) for i, name in enumerate(names) if not isinstance(name, str))
+        raise DataError(
+            f"{file}: name {number}, {written[number]}, is {name!r} in YAML, no text; put names in "
+            f"quotes: names: {json.dumps(written, ensure_ascii=False)}"
+        )
     parts: dict[str, list[Path]] = {}
     for split in ("train", "val", "test"):
         named = content.get(split) or []
         for entry in [named] if isinstance(named, str) else named:
-            parts.setdefault(split, []).append(_folder(file, content.get("path") or ".", entry))
+            parts.setdefault(split, []).append(_place(file, content.get("path") or ".", entry))
+    _check_parts(file, parts)
     return _unique(file, names), parts or {"": [file.parent]}
 
 
-def _folder(file: Path, path: str, entry: str) -> Path:
-    """A folder as data.yaml names it; exports often write ``../train`` for ``train``."""
+def _check_parts(file: Path, parts: Mapping[str, Sequence[Path]]) -> None:
+    """Refuse splits without pictures to train on or to score, or with the same ones."""
+    without = shell_into(f"grep -vE '^(train|val|test):' {shlex.quote(str(file))}", file, "unsplit")
+    if parts and (len(parts) == 1 or "train" not in parts):
+        raise DataError(
+            f"{file} names pictures for {' and '.join(parts)} only; add a line "
+            f"{'val: FOLDER or test: FOLDER' if 'train' in parts else 'train: FOLDER'}, or leave "
+            f"{' and '.join(parts)} out, so that a hash splits the pictures: {without}"
+        )
+    for split in ("val", "test"):
+        if same := {*map(Path.resolve, parts.get(split, ()))} & {
+            *map(Path.resolve, parts.get("train", ()))
+        }:
+            raise DataError(
+                f"{file}: train and {split} both name {min(same)}; name others, or leave them out, "
+                f"so that a hash splits the pictures: {without}"
+            )
+
+
+def _place(file: Path, path: str, entry: str) -> Path:
+    """A folder or list as data.yaml names it; exports often write ``../train`` for ``train``."""
     tried = [
         file.parent / path / entry,
         file.parent / entry,
         file.parent / entry.removeprefix("../"),
     ]
-    for folder in tried:
-        if folder.is_dir():
-            return folder
-    raise DataError(f"{file}: {entry!r} is no folder of images; looked for {tried[0]}")
+    for place in tried:
+        if place.is_dir() or (place.is_file() and place.suffix == ".txt"):
+            return place
+    raise DataError(
+        f"{file}: {entry!r} is no folder of images and no .txt with a path of an image a line; "
+        f"looked for {tried[0]}"
+    )
 
 
-def _unique(file: Path, names: Sequence[Any]) -> tuple[str, ...]:
-    found = tuple(str(name).strip() for name in names)
+def _unique(file: Path, names: Sequence[str]) -> tuple[str, ...]:
+    found = tuple(name.strip() for name in names)
     if not all(found) or len(set(found)) < len(found):
         raise DataError(f"{file}: a label has no name, or two have the same: {found}")
     return found
@@ -236,6 +211,13 @@ def _count_objects(label_file: Path, labels: int) -> NDArray[np.int32]:
         cells = text.split()
         if not cells:
             continue
+        if len(cells) == labels > 1 and {*cells} <= {"0", "1"}:
+            raise DataError(
+                f"{label_file} line {line}: {text.strip()!r} is no box but a row of 0 and 1, as of "
+                "one number a label; write these as a table, a column a label, such as "
+                f"image,{','.join(f'label {i}' for i in range(len(cells)))}, and name that: "
+                "manifest:TABLE.csv"
+            )
         if len(cells) < 5:
             raise DataError(
                 f"{label_file} line {line}: {len(cells)} columns; a box has 5 (label x y width "

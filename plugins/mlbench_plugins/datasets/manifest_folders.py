@@ -1,0 +1,168 @@
+"""Folders of pictures: one folder a label, or tables in the folders of the splits."""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mlbench.text import count, shorten
+from mlbench.types import DataError
+from mlbench_plugins.datasets.duplicates import first_copies
+from mlbench_plugins.datasets.manifest_columns import IMAGE, from_frame
+from mlbench_plugins.datasets.manifest_labels import Columns, choose
+from mlbench_plugins.datasets.manifest_listing import (
+    SPLITS,
+    Listing,
+    matrix,
+    passed_over,
+    pictures_under,
+)
+from mlbench_plugins.datasets.manifest_tables import ENCODING, TEXTS, read_table
+from mlbench_plugins.datasets.photographs import list_folder, read_text
+
+TABLES_IN = ("_classes.csv", "metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""Tables of Roboflow and of Hugging Face's image folders, next to the pictures of a split."""
+
+
+def from_folder(folder: Path, columns: Columns, cache: Path) -> Listing:
+    """``<label>/**`` or ``<split>/<label>/**``: an image has its folder's label.
+
+    Files of one name in several label folders are one image with all these labels if their bytes
+    are equal, and different images if not: cameras give many pictures the same name.
+
+    A folder with a table of ``TABLES_IN``, or with one in each split's folder, has the labels of
+    these tables.
+
+    Raises:
+        DataError: there is no image, or one that is in no label's folder.
+    """
+    if tables := tables_in(folder):
+        return _from_tables(folder, tables, columns)
+    passed: Counter[str] = Counter()
+    files = pictures_under(folder, passed)
+    paths = [file.relative_to(folder).parts for file in files]
+    depth = int(bool(paths) and all(parts[0].lower() in SPLITS for parts in paths))
+    fact, doubts = passed_over(passed)
+    for file, parts in zip(files, paths, strict=True):
+        if len(parts) < depth + 2:
+            raise DataError(
+                f"{file} is in no label's folder; move it into one, or away. If a table has the "
+                "labels, name that instead: manifest:TABLE.csv"
+            )
+    if not files:
+        raise DataError(
+            f"{folder} holds no image; it needs one folder a label, with images in it"
+            + "".join(f"; {doubt}" for doubt in doubts)
+        )
+    copies = _same_named_copies(files, [(*parts[:depth], parts[-1]) for parts in paths], cache)
+    labels: dict[int, set[str]] = defaultdict(set)
+    for place, parts in enumerate(paths):
+        labels[copies[place]].add(parts[depth])
+    names = tuple(sorted(set().union(*labels.values())))
+    kept = sorted(labels)
+    facts = {"labels": f"{count(len(names), 'folder')}, one a label: {shorten(names)}"}
+    if depth:
+        facts["split"] = "the folders above the labels"
+    if joined := len(files) - len(kept):
+        facts["copies"] = f"{joined:,} of the same name and bytes in other folders: labels joined"
+    return Listing(
+        source=folder,
+        name=folder.resolve().name,
+        folders=(folder,),
+        images=["/".join(paths[place]) for place in kept],
+        names=names,
+        targets=matrix([labels[place] for place in kept], names),
+        splits=[SPLITS[paths[place][0].lower()] for place in kept] if depth else None,
+        facts=facts | fact,
+        doubts=(*doubts, *_odd_folders(folder, depth, names)),
+    )
+
+
+def _odd_folders(folder: Path, depth: int, names: Sequence[str]) -> Iterator[str]:
+    """Doubts about folders of labels that hold no picture, or are links to others."""
+    above = [part for part in list_folder(folder) if part.is_dir()] if depth else [folder]
+    places = [place for part in above for place in list_folder(part) if place.is_dir()]
+    empty = sorted({place.name for place in places}.difference(names))
+    if empty:
+        yield f"folders without a picture are no labels: {shorten(empty)}"
+    real = {place.resolve(): place for place in places if not place.is_symlink()}
+    for place in places:
+        if place.is_symlink() and (other := real.get(place.resolve())):
+            yield (
+                f"{place} is a link to {other.name}: its pictures have both labels; if they should "
+                f"not: rm {shlex.quote(str(place))}"
+            )
+
+
+def tables_in(folder: Path) -> dict[str, Path]:
+    """The name of a split, or a blank for the folder itself -> its table."""
+    parts = [p for p in list_folder(folder) if p.is_dir() and p.name.lower() in SPLITS]
+    return {
+        "" if place == folder else place.name: place / name
+        for place in (folder, *parts)
+        for name in TABLES_IN
+        if (place / name).is_file()
+    }
+
+
+def _from_tables(folder: Path, tables: Mapping[str, Path], columns: Columns) -> Listing:
+    """One table for all pictures, or one for each split, with paths relative to its folder."""
+    import pandas as pd
+
+    frames: list[pd.DataFrame] = []
+    for part, table in tables.items():
+        try:
+            frame = read_table(table, read_text(table, ENCODING) if table.suffix in TEXTS else None)
+            image = choose(frame, list(frame.columns), "image_column", columns.image, IMAGE)
+        except DataError as error:
+            raise DataError(f"{table}: {error}") from error
+        if image is None or (frames and {*frame.columns} != {*frames[0].columns} - {"split"}):
+            first = next(iter(tables.values()))
+            raise DataError(
+                f"{table}: its columns are others than those of {first}, or name none "
+                f"of pictures ({', '.join(IMAGE[:4])}): {shorten(list(frame.columns))}"
+            )
+        paths = [posixpath.join(part, str(path)) for path in frame[image]]
+        heads = [path.split("/")[0].lower() for path in paths]
+        frame[image] = paths
+        frame.index = pd.Index([f"{part} {at}".strip() for at in frame.index])
+        if "split" not in frame.columns and SPLITS.keys() >= set(heads):
+            frame["split"] = heads
+        frames.append(frame)
+    frame = pd.concat(frames)
+    try:
+        found = from_frame(folder / next(iter(tables.values())).name, frame, columns)
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from error
+    passed: Counter[str] = Counter()
+    listed = {folder / image for image in found.images}
+    left = [file.name for file in pictures_under(folder, passed) if file not in listed]
+    fact, doubts = passed_over(passed)
+    if left:
+        doubts += (f"{count(len(left), 'picture')} of the folder in no row: {shorten(left)}",)
+    return replace(
+        found,
+        source=folder,
+        name=folder.resolve().name,
+        folders=(folder,),
+        facts={**found.facts, "tables": shorten(sorted(map(str, tables.values()))), **fact},
+        doubts=(*found.doubts, *doubts),
+    )
+
+
+def _same_named_copies(
+    files: Sequence[Path], names: Sequence[tuple[str, ...]], cache: Path
+) -> list[int]:
+    """For every file, the position of the first one of the same split, name and bytes."""
+    times = Counter(names)
+    copies = first_copies(files, cache, [i for i, name in enumerate(names) if times[name] > 1])
+    first: dict[tuple[Any, ...], int] = {}
+    return [
+        first.setdefault((*name, copy), i)
+        for i, (name, copy) in enumerate(zip(names, copies, strict=True))
+    ]

@@ -1,0 +1,264 @@
+"""Which columns of a table hold labels, and what they say."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mlbench.text import count, shorten, unknown
+from mlbench.types import DataError, Targets
+from mlbench_plugins.datasets.manifest_cells import labels_in, refuse_doubtful, vectors
+from mlbench_plugins.datasets.manifest_listing import matrix
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LABELS = ("labels", "label", "tags", "tag")
+LABELS_TOO = re.compile(
+    r"choices?|class(es)?|label_?name|category|(label|tag|class|category)[ _-]?\d+", re.IGNORECASE
+)
+"""Columns of names if none of ``LABELS`` is there, such as ``label1, label2``; they may be 0 and 1
+of one label, too."""
+CONFIDENCE = ("confidence", "score", "probability")
+
+ATTRIBUTES = frozenset(
+    {"occluded", "truncated", "difficult", "iscrowd", "verified", "reviewed", "checked", "fold"}
+)
+"""Columns of 0 and 1 that tools write beside the labels."""
+
+_STATES: dict[Any, int] = {
+    **dict.fromkeys(("1", "1.0", "true", "True", "TRUE", 1), 1),
+    **dict.fromkeys(("0", "0.0", "false", "False", "FALSE", 0), 0),
+    **dict.fromkeys(("-1", "-1.0", "", None, -1), -1),
+}
+"""Cells of a column of one label; a blank is unknown. True equals 1 as a key."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns mean what, where their names do not say it.
+
+    Attributes:
+        image, split, group: names of columns; None finds them by their usual names.
+        labels: the column of label lists, or one column per label.
+        separator: what separates the labels of a list; None takes ``;`` and ``|``.
+        names: the labels in their order; None takes those found, sorted.
+        absent: what else than 0 says absent in a column of one label: ``blank`` or ``-1``.
+    """
+
+    image: str | None = None
+    labels: tuple[str, ...] | None = None
+    split: str | None = None
+    group: str | None = None
+    separator: str | None = None
+    names: tuple[str, ...] | None = None
+    absent: str | None = None
+
+
+@dataclass(frozen=True)
+class LabelColumns:
+    """Labels of a table.
+
+    Attributes:
+        names, targets: as in ``Listing``.
+        columns: those that hold them.
+        fact: how they were read, in words.
+        doubts: what may be meant otherwise.
+        lists: cells list labels, so that several rows may name one picture.
+    """
+
+    names: tuple[str, ...]
+    targets: Targets
+    columns: tuple[str, ...]
+    fact: str
+    doubts: tuple[str, ...] = ()
+    lists: bool = False
+
+
+def choose(
+    frame: pd.DataFrame,
+    among: Sequence[str],
+    option: str,
+    asked: str | None,
+    *usual: Sequence[str],
+) -> str | None:
+    """The column that an option names, else the one with a usual name, else None."""
+    if asked is not None:
+        require(frame, asked, option)
+        return asked
+    hits = next(filter(None, ([n for n in among if n.lower() in names] for names in usual)), [])
+    if len(hits) > 1:
+        raise DataError(
+            f"{' and '.join(map(repr, hits))} could both be meant; name one by the option {option}"
+        )
+    return hits[0] if hits else None
+
+
+def require(frame: pd.DataFrame, name: str, option: str) -> None:
+    """Check that a column is there that an option names."""
+    if name not in frame.columns:
+        raise DataError(unknown(f"column {name!r} in the option {option}", name, frame.columns))
+
+
+def text_of(cell: Any) -> str:
+    """The text in a cell, without blanks around it."""
+    return "" if cell is None else str(cell).strip()
+
+
+# ------------------------------------------------------------------------------------------ labels
+def read_labels(frame: pd.DataFrame, others: Sequence[str], columns: Columns) -> LabelColumns:
+    """The labels of a table.
+
+    Args:
+        frame: the table.
+        others: its columns that mean nothing else.
+        columns: what the options say.
+
+    Raises:
+        DataError: there are none, or a cell makes no sense.
+    """
+    if columns.labels is None:
+        listed = choose(frame, others, "label_columns", None, LABELS)
+        if listed is not None:
+            return _from_lists(frame, [listed], others, columns)
+    chosen = columns.labels or [name for name in others if LABELS_TOO.fullmatch(name)]
+    states = [{state_of(cell) for cell in frame[name]} for name in chosen]
+    if None in set().union(*states) and all(None in found or found == {-1} for found in states):
+        return _from_lists(frame, chosen, others, columns)
+    return _from_states(frame, columns.labels or others, columns)
+
+
+def state_of(cell: Any) -> int | None:
+    """1, 0 or -1; None for anything else."""
+    if isinstance(cell, list | dict | np.ndarray):
+        return None
+    state = _STATES.get(cell)
+    return _STATES.get(text_of(cell)) if state is None else state
+
+
+def _from_states(frame: pd.DataFrame, named: Sequence[str], columns: Columns) -> LabelColumns:
+    """One column per label. Those that are blank throughout are no labels, unless asked for."""
+    states = {name: [state_of(cell) for cell in frame[name]] for name in named}
+    blank = {name for name in named if all(text_of(cell) == "" for cell in frame[name])}
+    if columns.labels is None and columns.names is None:
+        named = [name for name in named if name not in blank]
+    if not named:
+        raise DataError("it has no labels: give it a column 'labels' or one column per label")
+    names = columns.names or tuple(sorted(named))
+    for name in names:
+        require(frame, name, "label_names")
+    if columns.labels is not None and set(names) != set(named):
+        raise DataError("label_names and label_columns name different columns")
+    for name in names:
+        if None in states[name]:
+            row = states[name].index(None)
+            rest = [each for each in names if None not in states[each]]
+            raise DataError(
+                f"{frame.index[row]}: column {name!r} contains {frame[name].iloc[row]!r}, which is "
+                f"none of 1, 0, -1 and blank; {_leave_out(rest, 'if it is no label')}"
+            )
+    targets_NC = np.array([states[name] for name in names], np.int8).T
+    cells = [[text_of(cell) for cell in frame[name]] for name in names]
+    blanks_NC = np.array([[cell == "" for cell in column] for column in cells]).T
+    minus_NC = (targets_NC < 0) & ~blanks_NC
+    if columns.absent is not None:
+        targets_NC[blanks_NC if columns.absent == "blank" else minus_NC] = 0
+    doubts = tuple(_unknown_or_absent(targets_NC, names, blanks_NC, minus_NC))
+    odd = [name for name in names if re.sub(r"[\W_]", "", name.lower()) in ATTRIBUTES]
+    if odd and columns.labels is None and columns.names is None:
+        rest = [name for name in names if name not in odd]
+        doubts += (f"columns taken as labels: {shorten(odd)}; {_leave_out(rest, 'if not meant')}",)
+    fact = f"{count(len(names), 'column')}, one a label: {shorten(names)}"
+    return LabelColumns(names, targets_NC, tuple(names), fact, doubts)
+
+
+def _leave_out(rest: Sequence[str], when: str) -> str:
+    """The option that names the other columns."""
+    if not rest:
+        return f"{when}, name the columns that are by the option label_columns"
+    listed = json.dumps(list(rest), ensure_ascii=False)
+    return f"{when}: --option {shlex.quote('label_columns=' + listed)}"
+
+
+def _unknown_or_absent(
+    targets_NC: Targets, names: Sequence[str], blanks_NC: np.ndarray, minus_NC: np.ndarray
+) -> Iterable[str]:
+    """Refuse labels without a single 0; warn of some such, and of two words for unknown."""
+    unknown_NC = targets_NC < 0
+    word = "blank" if (blanks_NC & unknown_NC).any() else "-1"
+    remedy = f"if {word} stands for absent: --option absent={word}"
+    if unknown_NC.any() and not (targets_NC == 0).any():
+        raise DataError(
+            f"nowhere 0 (absent) in {count(len(names), 'column')} of labels, and {word} is read as "
+            "unknown, so that every label would be present wherever it is known; write 0 (absent) "
+            f"instead, or, {remedy}"
+        )
+    never = [
+        name
+        for c, name in enumerate(names)
+        if unknown_NC[:, c].any() and not (targets_NC[:, c] == 0).any()
+    ]
+    if never:
+        yield f"columns without a 0 (absent), where {word} is unknown: {shorten(never)}; {remedy}"
+    elif (blanks_NC & unknown_NC).any() and (minus_NC & unknown_NC).any():
+        yield f"blank and -1 are both read as unknown; {remedy}"
+
+
+def _from_lists(
+    frame: pd.DataFrame, chosen: Sequence[str], others: Sequence[str], columns: Columns
+) -> LabelColumns:
+    """Columns of label lists; a blank is an image without labels."""
+    lists: list[list[str]] = [[] for _ in range(len(frame))]
+    for name in chosen:
+        for row, (place, cell) in enumerate(zip(frame.index, frame[name], strict=True)):
+            lists[row] += labels_in(cell, place, columns.separator)
+    fact = f"lists in column {' and '.join(map(repr, chosen))}"
+    used = tuple(chosen)
+    names, states_NC = columns.names, vectors(lists)
+    if states_NC is not None and not {"0", "1"}.issubset(names or ()):
+        names = _vector_names(names, states_NC.shape[1])
+        return LabelColumns(names, states_NC, used, f"0 and 1 {fact}")
+    sure = choose(frame, others, "", None, CONFIDENCE)
+    chances = [] if sure is None else _chances(frame[sure])
+    doubts: tuple[str, ...] = ()
+    if sure is not None and chances:
+        used += (sure,)
+        lists = [row if p >= 0.5 else [] for row, p in zip(lists, chances, strict=True)]
+        if between := sum(0 < p < 1 for p in chances):
+            doubts = (f"{count(between, 'label')} with a {sure} below 1: present from 0.5 on",)
+    if names is None:
+        refuse_doubtful(chosen[0], lists, columns.separator)
+        names = tuple(sorted(set().union(*lists)))
+        return LabelColumns(names, matrix(lists, names), used, fact, doubts, lists=True)
+    for place, labels in zip(frame.index, lists, strict=True):
+        if strange := sorted(set(labels).difference(names)):
+            raise DataError(
+                f"{place}: {strange[0]!r} is none of the labels that the option label_names lists; "
+                "correct it or add it there"
+            )
+    return LabelColumns(names, matrix(lists, names), used, fact, doubts, lists=True)
+
+
+def _chances(cells: Iterable[Any]) -> list[float]:
+    """Numbers from 0 to 1; none if a cell is anything else."""
+    try:
+        found = [float(cell) for cell in cells]
+    except (TypeError, ValueError):
+        return []
+    return found if all(0 <= chance <= 1 for chance in found) else []
+
+
+def _vector_names(names: tuple[str, ...] | None, length: int) -> tuple[str, ...]:
+    if names is not None and len(names) == length:
+        return names
+    made = json.dumps([f"label {i}" for i in range(length)])
+    raise DataError(
+        f"its cells hold {length} numbers, 0 or 1, for {length} labels. Name them in their order: "
+        f"--option {shlex.quote('label_names=' + made)}"
+    )

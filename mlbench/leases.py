@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from uuid import uuid4
 
 from mlbench.types import StoreError
@@ -100,12 +99,7 @@ class Lease:
     def __enter__(self) -> Lease:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def _keep_fresh(self, seconds: float) -> None:
@@ -144,7 +138,8 @@ def claim(folder: Path, token: str | None = None) -> Lease | None:
             holder = _read(file)
             continue
         try:
-            os.write(descriptor, json.dumps(asdict(me)).encode())
+            content = {name: value for name, value in asdict(me).items() if name != "stale"}
+            os.write(descriptor, json.dumps(content).encode())
             os.fsync(descriptor)
         except OSError:
             _free(file)

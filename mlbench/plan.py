@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -220,7 +220,7 @@ def compare_with_store(
     stored = functools.cache(store.records)  # read only if a run is missing
     for spec in specs:
         try:
-            record = store.find(spec.run_id)
+            record = store.record_of(spec)
         except StoreError as error:  # a person decides whether to restore or to delete it
             impossible.append(Refused(label=spec.title, reason=str(error)))
             continue
@@ -259,22 +259,35 @@ def _why_missing(
     """
     if record is not None:
         return outdated(record)
+    near = nearest(spec, others())
+    if near is None:
+        return "no record"
+    return f"no record; nearest {near[1][:8]} differs in {shorten(near[0], 3)}"
+
+
+def nearest(
+    spec: RunSpec, others: Iterable[RunRecord], named: str = "asked"
+) -> tuple[list[str], str] | None:
+    """The fields in which the nearest record of the method and track differs, and its run id.
+
+    Args:
+        spec: a run.
+        others: records that may be near it.
+        named: what the fields call the run: ``settings.epochs: 6, asked 9``.
+    """
     near = [
-        (_differences(other.spec, spec), other.run_id)
-        for other in others()
+        (_differences(other.spec, spec, named), other.run_id)
+        for other in others
         if (other.spec.method, other.spec.track) == (spec.method, spec.track) and other.numbers
     ]
-    if not near:
-        return "no record"
-    changed, run_id = min(near, key=lambda found: len(found[0]))
-    return f"no record; nearest {run_id[:8]} differs in {shorten(changed, 3)}"
+    return min(near, key=lambda found: len(found[0]), default=None)
 
 
-def _differences(stored: RunSpec, asked: RunSpec) -> list[str]:
-    """The fields in which two specs differ: ``settings.epochs: 6, asked 9``."""
+def _differences(stored: RunSpec, asked: RunSpec, named: str) -> list[str]:
+    """The fields in which two specs differ."""
     there, here = flatten(stored.canonical()), flatten(asked.canonical())
     return [
-        f"{name}: {there.get(name, 'not recorded')}, asked {here.get(name, 'none')}"
+        f"{name}: {there.get(name, 'not recorded')}, {named} {here.get(name, 'none')}"
         for name in sorted(there | here)
         if there.get(name) != here.get(name)
     ]

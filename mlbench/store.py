@@ -40,7 +40,7 @@ from mlbench.evidence import (
 from mlbench.files import safe_name, write_together
 from mlbench.metrics.paired import Influence, derive_influence
 from mlbench.text import count, first_error, shorten
-from mlbench.types import MeasureError, ModelCost, Predictions, RunRecord, StoreError
+from mlbench.types import MeasureError, ModelCost, Predictions, RunRecord, RunSpec, StoreError
 
 SUPERSEDED = "superseded"
 """The folder of superseded records, next to the newest records of a method."""
@@ -180,6 +180,19 @@ class Store:
             remedy = "delete it and run `mlbench measure`"
             errors.append(StoreError(f"{file}: not a measurement ({why}); {remedy}"))
         return costs, errors
+
+    def record_of(self, spec: RunSpec) -> RunRecord | None:
+        """The newest record of a run, found without listing those of others; None without one.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        name = f"{safe_name(spec.method)}/{safe_name(spec.run_id)}.json"
+        return next(map(_read, self._folder.glob(f"*/{name}")), None)
+
+    def record_files(self) -> dict[str, Path]:
+        """Run id -> file of its newest record, whether or not it can be read."""
+        return {file.stem: file for file in self._files()}
 
     def find(self, text: str) -> RunRecord | None:
         """The run whose id is ``text`` or the only one whose id begins with it; None if none does.

@@ -21,6 +21,7 @@ from mlbench.cli.planning import Prepared, plan_safely
 from mlbench.cli.progress import Lines, Live, outcome_line
 from mlbench.executors import STALL, Executor, Outcome, make_jobs
 from mlbench.executors.forking import Tell, call
+from mlbench.executors.sharing import QueuedRun, announce, carry_out_all
 from mlbench.registry import Plugin
 from mlbench.suite import as_seconds
 from mlbench.text import count, shorten
@@ -99,8 +100,11 @@ def execute(prepared: Prepared, progress: Lines, command: str) -> list[Outcome]:
     if given := os.environ.get("OMP_NUM_THREADS"):
         threads = int(given)
     own = {"threads": threads, "stall": suite.stall}
-    with progress:
-        return executor([job.model_copy(update=own) for job in jobs], prepared.options, progress)
+    jobs = [job.model_copy(update=own) for job in jobs]
+    why = prepared.plan.why
+    queue = [QueuedRun(run_id=s.run_id, title=s.title, why=why[s.run_id]) for s in specs]
+    with announce(prepared.places.results, queue), progress:
+        return carry_out_all(executor, jobs, prepared.options, progress, errors.print)
 
 
 def _execute_and_show(prepared: Prepared) -> int:
@@ -119,7 +123,7 @@ def _execute_and_show(prepared: Prepared) -> int:
     failed = [outcome for outcome in outcomes if outcome.record is None or outcome.error]
     for outcome in failed if len(outcomes) > 1 else ():  # a single failure was already reported
         errors.print(outcome_line(outcome), style="red", markup=False)
-    if prepared.suite.measure:
+    if prepared.suite.measure and prepared.suite.executor == "local":
         _follow_up(prepared)
     _print_board(planned, places)
     return 1 if failed or planned.refused or planned.diverged else 0

@@ -41,8 +41,10 @@ def read_matrix(flags: Mapping[str, Any], texts: Iterable[str], file: Path | Non
 
     given = apply_overrides(flags, texts)
     fields = merge(read_suite(file), given) if file else dict(given)
-    device = torch.device(device_name(str(fields.get("device", "auto"))))
-    half = device.type == "cuda" and unsupported("bf16", device) is None
+    executor = str(fields.get("executor", "local"))
+    device = torch.device(_device(str(fields.get("device", "auto")), executor))
+    elsewhere = not torch.cuda.is_available()
+    half = device.type == "cuda" and (elsewhere or unsupported("bf16", device) is None)
     fields = {"precision": "bf16" if half else "fp32"} | fields
     return make_suite(fields, str(file or COMMAND_LINE), given)
 
@@ -86,6 +88,11 @@ def prepare(suite: Suite, plan: Callable[[GivenFiles, Places], Plan]) -> Prepare
         errors.print(f"each run is trained by {suite.processes} processes on the CPU")
     options = Options(jobs=suite.jobs, devices=devices, more=suite.executor_options)
     return Prepared(suite, plan(files, places), places, options)
+
+
+def _device(name: str, executor: str) -> str:
+    """The device that a flag names; other machines may have one that this one lacks."""
+    return device_name(name) if executor == "local" or name == "auto" else name
 
 
 def _devices(suite: Suite, device: str) -> tuple[int, ...]:
@@ -165,7 +172,7 @@ def places_of(suite: Suite, files: GivenFiles) -> Places:
         cache=suite.cache or cache_folder(),
         cache_limit=suite.cache_limit,
         image_cache=suite.image_cache,
-        device=device_name(suite.device),
+        device=_device(suite.device, suite.executor),
         workers=max(thread_count() // suite.jobs, 1) if suite.workers is None else suite.workers,
         keep=suite.keep,
         checkpoint_every=suite.checkpoint_every,

@@ -25,6 +25,8 @@ def outcome_line(outcome: Outcome) -> str:
     if record is not None and record.scores is not None:
         seconds = sum(record.seconds.values())
         return f"{outcome.spec.title}: mAP {record.scores.mAP:.2f} in {seconds:.0f} s"
+    if outcome.holder:
+        return f"{outcome.spec.title}: carried out by {outcome.holder}"
     if outcome.error is None:
         return f"{outcome.spec.title}: not finished; repeat the command to go on"
     return f"{outcome.spec.title} FAILED: {outcome.error} (log: {outcome.log})"
@@ -127,7 +129,7 @@ class Live(Lines):
     def end(self, outcome: Outcome) -> None:
         """Replace the bar of the run by a line."""
         self.bars.remove_task(self.tasks.pop(outcome.spec.run_id))
-        self.bars.advance(self.matrix)
+        self.bars.advance(self.matrix, int(outcome.decided))
         self.bars.console.print(outcome_line(outcome), markup=False, highlight=False)
 
 

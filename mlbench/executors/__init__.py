@@ -102,12 +102,21 @@ class Outcome:
     """The end of a run: a record (also if the loss diverged), a failure, or neither.
 
     A run without either was interrupted, or is carried out by another launcher.
+
+    Attributes:
+        holder: the other launcher.
     """
 
     spec: RunSpec
     log: Path
     record: RunRecord | None = None
     failure: Failure | None = None
+    holder: str = ""
+
+    @property
+    def decided(self) -> bool:
+        """Whether the run has ended for good."""
+        return self.record is not None or self.failure is not None
 
     @property
     def error(self) -> str | None:

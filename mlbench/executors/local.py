@@ -140,7 +140,7 @@ class _Attempt:
         with suppress(OSError):
             leases.release(self.job.folder, self.job.token)
         _, leader = self.outcomes[0]
-        if isinstance(leader, Outcome) and leader.record is not None:
+        if isinstance(leader, Outcome) and (leader.record is not None or leader.holder):
             return leader
         if self.stopped:
             return Outcome(self.job.spec, self.job.log)

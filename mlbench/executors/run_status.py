@@ -13,7 +13,7 @@ from mlbench.files import atomic_write
 from mlbench.leases import Lease
 from mlbench.types import EpochLog, Progress, Value
 
-INTERVAL = 2.0
+INTERVAL = 5.0
 """Seconds between two status files of a run, at least."""
 STATUS = "status.json"
 
@@ -77,7 +77,7 @@ class StatusFile:
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
         """A step is done."""
-        done, total = epoch * steps + step + 1, self.now.epochs * steps
+        done, total = epoch * steps + step, self.now.epochs * steps
         self._tell(
             epoch=epoch + 1,
             done=done,

@@ -25,7 +25,7 @@ from mlbench.engine.distributed import World
 from mlbench.engine.resume import EXIT_INTERRUPTED, discard, stoppable
 from mlbench.executors import FailureKind, Job, Outcome, fail, news, suspects
 from mlbench.executors.run_status import StatusFile
-from mlbench.leases import Lease, LeaseLostError, claim
+from mlbench.leases import Lease, LeaseLostError, claim, find_holder
 from mlbench.one_run import run
 from mlbench.store import Store
 from mlbench.types import EpochLog, Interrupted, MlbenchError, Progress
@@ -58,7 +58,8 @@ def carry_out(job: Job, world: World, progress: Progress) -> Outcome:
         try:
             lease = claim(job.folder, job.token)
             if lease is None:
-                return Outcome(job.spec, job.log)
+                holder = find_holder(job.folder)
+                return Outcome(job.spec, job.log, holder=str(holder or "another process"))
             return next(iter(news(job)), None)
         except (OSError, MlbenchError) as error:
             return fail(job, "error", f"run {job.spec.run_id} cannot be claimed: {error}")

@@ -1,16 +1,21 @@
 """Processes that carry out runs of one store: each run once, whoever begins, dies or is slow."""
 
+import multiprocessing
 import os
+import signal
 import time
 
 import pytest
 
 from mlbench.engine.distributed import World
-from mlbench.executors import fail, make_jobs, worker
-from mlbench.leases import claim, find_holder
+from mlbench.executors import Options, fail, make_jobs, sharing, worker
+from mlbench.leases import HEARTBEAT, claim, find_holder
 from mlbench.store import Store
 from mlbench.types import Places
+from tests.engine import tiny
 from tests.store.made import made_predictions, made_record
+
+FORK = multiprocessing.get_context("fork")
 
 
 class Runs:
@@ -38,11 +43,11 @@ def runs(monkeypatch):
 @pytest.fixture
 def job(tmp_path):
     places = Places(results=tmp_path / "store", cache=tmp_path / "cache")
-    return lambda: make_jobs([made_record("gap").spec], places, "mlbench run")[0]
+    return lambda seed=0: make_jobs([made_record("gap", spec={"seed": seed}).spec], places, "-")[0]
 
 
 def carry_out(job):
-    return worker.carry_out(job, World(), worker.Events(World(), lambda *_: None))
+    return worker.carry_out(job, World(), tiny.Quiet())
 
 
 def test_a_run_that_another_process_holds_is_left_alone(runs, job):
@@ -50,7 +55,8 @@ def test_a_run_that_another_process_holds_is_left_alone(runs, job):
     with claim(mine.folder):
         outcome = carry_out(mine)
     assert (outcome.record, outcome.failure, runs.begun) == (None, None, [])
-    assert carry_out(mine).record.command == "mlbench run"
+    assert outcome.holder.endswith("+00:00")
+    assert carry_out(mine).record is not None
     assert find_holder(mine.folder) is None
 
 
@@ -81,3 +87,103 @@ def test_a_run_whose_lease_was_lost_ends_at_its_next_step_and_writes_nothing(run
     assert (outcome.record, outcome.failure) == (None, None)
     assert not mine.failure_file.exists() and not Store(mine.places.results).records()
     seen[0].check()
+
+
+class Heard(tiny.Quiet):
+    """The progress of a matrix, for the ends of its runs."""
+
+    def __init__(self):
+        self.ended = []
+
+    def begin(self, number, total, spec):
+        return self
+
+    def end(self, outcome):
+        self.ended.append(outcome)
+
+
+def launch(jobs, said=print):
+    """Carry out jobs one after the other, as one of several launchers."""
+    one_by_one = lambda some, options, progress: [carry_out(job) for job in some]  # noqa: E731
+    return sharing.carry_out_all(one_by_one, jobs, Options(), Heard(), said)
+
+
+def launch_apart(jobs, results):
+    outcomes = launch(jobs)
+    results.put([outcome.record is not None for outcome in outcomes])
+
+
+def test_two_launchers_finish_the_runs_of_one_store_together_and_each_once(
+    runs, job, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sharing, "POLL", 0.05)
+    jobs = [[job(seed) for seed in range(24)] for _ in range(2)]
+    began = tmp_path / "began"
+
+    def work(progress):
+        with began.open("a") as stream:
+            stream.write(f"{os.getpid()} {runs.begun[-1]}\n")
+        time.sleep(0.02)
+
+    runs.meanwhile = work
+    results = FORK.Queue()
+    pair = [FORK.Process(target=launch_apart, args=(mine, results)) for mine in jobs]
+    for process in pair:
+        process.start()
+    assert [results.get(timeout=60) for _ in pair] == [[True] * 24] * 2
+    for process in pair:
+        process.join()
+    lines = [line.split() for line in began.read_text().splitlines()]
+    assert len(lines) == 24 == len({run_id for _, run_id in lines})
+    assert {int(pid) for pid, _ in lines} == {process.pid for process in pair}
+    store = Store(tmp_path / "store")
+    assert len(store.records()) == 24 and not store.superseded()
+
+
+def test_what_a_killed_launcher_left_is_taken_over_and_a_failure_is_not_tried_twice(
+    runs, job, monkeypatch
+):
+    monkeypatch.setattr(sharing, "POLL", 0.05)
+    monkeypatch.setenv(HEARTBEAT, "0.25")
+    first, second = [job(0), job(1)], [job(0), job(1)]
+    stuck = FORK.Event()
+
+    def work(progress):
+        if len(runs.begun) == 2:
+            stuck.set()
+            time.sleep(60)
+        raise RuntimeError("no luck")
+
+    runs.meanwhile = work
+    other = FORK.Process(target=launch_apart, args=(first, FORK.Queue()))
+    other.start()
+    assert stuck.wait(30)
+    said = []
+
+    def hear(text):
+        said.append(text)
+        os.kill(other.pid, signal.SIGKILL)
+
+    runs.meanwhile = lambda progress: None
+    outcomes = launch(second, hear)
+    other.join()
+    assert "no luck" in outcomes[0].error and outcomes[1].record is not None
+    assert runs.begun == [second[1].spec.run_id]
+    assert said[0].startswith("1 run is being carried out by another launcher (")
+
+
+def test_a_launcher_that_lives_is_known_with_its_queue(job, monkeypatch, tmp_path):
+    monkeypatch.setenv(HEARTBEAT, "0.25")
+    root, run = tmp_path / "store", sharing.QueuedRun(run_id="a", title="gap", why="no record")
+    with sharing.announce(root, [run]):
+        ((holder, _, runs),) = sharing.queued(root)
+        assert runs == (run,) and not holder.stale
+    assert not list(sharing.queued(root))
+    dead = root / "queue" / "dead"
+    claim(dead).release()
+    (dead / sharing.RUNS).write_text("[]")
+    old = time.time() - 300
+    os.utime(dead / "lease-1.json", (old, old))
+    assert not list(sharing.queued(root))
+    with sharing.announce(root, [run]):
+        assert not dead.exists()

@@ -1,0 +1,116 @@
+"""``mlbench status``: where every run of a store is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+from rich.markup import escape
+
+from mlbench.cli.console import Results, console, plain_table
+from mlbench.text import count
+
+if TYPE_CHECKING:
+    from mlbench.executors import Failure
+    from mlbench.executors.run_status import RunStatus
+    from mlbench.executors.sharing import QueuedRun
+    from mlbench.leases import Holder
+
+State = Literal["done", "running", "stopped", "failed", "queued"]
+STATES: tuple[State, ...] = get_args(State)
+
+
+class RunState(NamedTuple):
+    """Where a run is.
+
+    Attributes:
+        state: ``stopped``: it was interrupted, or its process has not answered for a while.
+        holder: who carries it out, or did so last, or has it in the queue.
+        status: how far it is.
+        failure: of a failed one.
+        why: a queued one is missing.
+    """
+
+    title: str
+    state: State
+    holder: Holder | None = None
+    status: RunStatus | None = None
+    failure: Failure | None = None
+    why: str = ""
+
+    @property
+    def detail(self) -> str:
+        """How far it is, and who has it, or why it failed."""
+        if self.state == "failed" and self.failure is not None:
+            return self.failure.reason
+        parts = [_progress(self.status)] if self.status is not None else []
+        return ", ".join([*parts, *([str(self.holder)] if self.holder is not None else [])])
+
+
+def overview(root: Path) -> dict[str, RunState]:
+    """Run id -> where each run is that a store or the queue of a launcher knows.
+
+    Args:
+        root: of the store.
+    """
+    from mlbench.executors.sharing import queued
+    from mlbench.store import Store
+
+    records = Store(root).record_files()
+    queue = {run.run_id: (who, when, run) for who, when, runs in queued(root) for run in runs}
+    begun = {folder.name for folder in (root / "runs").glob("*/")}
+    return {
+        run_id: _state(root / "runs" / run_id, records.get(run_id), queue.get(run_id))
+        for run_id in sorted(records.keys() | queue.keys() | begun)
+    }
+
+
+def _state(
+    folder: Path, record: Path | None, entry: tuple[Holder, float, QueuedRun] | None
+) -> RunState:
+    """Where a run is; an outcome from before a launcher took it into its queue does not count."""
+    from mlbench.executors import read_failure
+    from mlbench.executors.run_status import read_status
+    from mlbench.leases import find_holder
+
+    failure_file = folder / "failure.json"
+    failure, status, holder = read_failure(failure_file), read_status(folder), find_holder(folder)
+    title = next((one.title for one in (status, failure) if one is not None), "")
+    if holder is not None and not holder.stale:
+        return RunState(title, "running", holder, status)
+    files = [file for file in (failure_file if failure else None, record) if file is not None]
+    if entry is not None:
+        launcher, since, run = entry
+        if all(file.stat().st_mtime < since for file in files):
+            return RunState(run.title, "queued", launcher, why=run.why)
+    if holder is None and failure is not None:
+        return RunState(title, "failed", failure=failure)
+    if holder is None and record is not None:
+        return RunState(title, "done")
+    return RunState(title, "stopped", holder, status)
+
+
+def _progress(status: RunStatus) -> str:
+    epoch = f" {status.epoch}/{status.epochs}" if status.epoch else ""
+    share = f" {status.done / status.total:.0%}" if status.total else ""
+    left = "" if status.left is None else f", {timedelta(seconds=round(status.left))} left"
+    speed = f", {status.images_per_second:.0f} images/s" if status.images_per_second else ""
+    return f"{status.stage}{epoch}{share}{speed}{left}"
+
+
+def status(results: Results = Path("results")) -> None:
+    """Show which runs are queued, running, done or failed, and why."""
+    found = overview(results)
+    table = plain_table(("run", "what", "state", ""))
+    for run_id, one in found.items():
+        if one.state in ("running", "stopped", "failed"):
+            table.add_row(run_id, escape(one.title), one.state, escape(one.detail))
+    if table.rows:
+        console.print(table)
+    totals = Counter(one.state for one in found.values())
+    said = ", ".join(f"{totals[state]:,} {state}" for state in STATES if totals[state])
+    console.print(f"{count(len(found), 'run')} in {results}: {said or 'nothing yet'}")
+    if totals["failed"] or totals["stopped"]:
+        console.print("`mlbench why RUN` says more; repeat `mlbench run` to go on with them.")

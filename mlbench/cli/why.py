@@ -1,0 +1,54 @@
+"""``mlbench why RUN``: why a run is not done, or how it differs from the one nearest to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlbench.cli.console import Results, console
+from mlbench.cli.status import overview
+from mlbench.text import shorten
+from mlbench.types import StoreError
+
+
+def why(
+    run: Annotated[str, typer.Argument(help="Id of a run, or its beginning.")],
+    results: Results = Path("results"),
+) -> None:
+    """Say why a run failed, where it is, or in which settings it differs from the nearest one."""
+    from mlbench.numbers import outdated
+    from mlbench.plan import nearest
+    from mlbench.store import Store
+
+    found = overview(results)
+    ids = [run_id for run_id in found if run_id.startswith(run)]
+    if len(ids) != 1:
+        known = f"is the beginning of {len(ids)}: {shorten(ids)}" if ids else "is none of them"
+        raise StoreError(
+            f"{run!r}: of the {len(found)} runs in {results} it {known}; `mlbench run --dry-run` "
+            "lists the runs of a matrix and says why each is missing"
+        )
+    run_id, one = ids[0], found[ids[0]]
+    say(f"{run_id} {one.title}".rstrip(), f"{one.state} {one.detail}".rstrip())
+    log = results / "runs" / run_id / "log.txt"
+    if one.failure is not None:
+        say("remedy", one.failure.remedy or "the reason says it")
+        say(f"the end of {log}", "".join(f"\n  {line}" for line in one.failure.log))
+        say("command", one.failure.command)
+    elif one.state in ("running", "stopped"):
+        say("log", str(log))
+    if one.why:
+        say("missing", one.why)
+    store = Store(results)
+    if (record := store.find(run_id)) is not None:
+        say("its record", outdated(record) or f"is current; made by `{record.command}`")
+        others = [other for other in store.records() if other.run_id != run_id]
+        if (near := nearest(record.spec, others, "this run")) is not None:
+            say(f"the nearest, {near[1][:8]}, differs in", shorten(near[0]))
+
+
+def say(what: str, text: str) -> None:
+    """Print a line."""
+    console.print(f"{what}: {text}", markup=False, highlight=False)

@@ -1,0 +1,200 @@
+"""Carries out runs on a Ray cluster: a task a run, with its processors and devices.
+
+Ray places the tasks, starts one anew whose node is lost, and grows the cluster if it can. A run on
+several nodes is a placement group, and torch's launcher on each of its nodes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from mlbench.engine.resume import EXIT_INTERRUPTED
+from mlbench.executors import Job, MatrixProgress, Options, Outcome
+from mlbench.executors.remote import (
+    Follower,
+    await_former,
+    carry_out_here,
+    outcome_without_answer,
+)
+from mlbench.files import atomic_write
+from mlbench.text import first_error
+from mlbench.types import SuiteError, Value
+
+REFRESH, GRACE = 1.0, 60.0
+"""Seconds between two looks at the tasks, and that interrupted runs have to save their state."""
+
+
+class RayOptions(Value):
+    """Options of ``--executor ray``.
+
+    Attributes:
+        address: of the cluster; None finds the one on this machine, or starts one for a while.
+        cpus: processors of each process of a run.
+        nodes: of a run; its processes are shared out among them.
+        retries: how often a run is started anew whose node was lost.
+    """
+
+    address: str | None = None
+    cpus: PositiveFloat = 1.0
+    nodes: PositiveInt = 1
+    retries: NonNegativeInt = 3
+
+
+def execute(jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> list[Outcome]:
+    """Carry out jobs (see ``mlbench.executors.Executor``)."""
+    known = ", ".join(RayOptions.model_fields)
+    try:
+        chosen = RayOptions.model_validate(options.more)
+    except ValidationError as error:
+        raise SuiteError(f"executor_options: {first_error(error)}; Ray's are {known}") from error
+    if jobs[0].processes % chosen.nodes:
+        what = f"{jobs[0].processes} processes on {chosen.nodes} nodes"
+        raise SuiteError(f"executor_options: {what} cannot be shared out; give a multiple")
+    try:
+        import ray
+    except ImportError as error:
+        message = "--executor ray needs Ray: pip install 'mlbench-mlic[ray]'"
+        raise SuiteError(message) from error
+    env = {k: v for k, v in os.environ.items() if k.startswith(("MLBENCH_", "OMP_"))}
+    try:
+        ray.init(chosen.address, log_to_driver=False, runtime_env={"env_vars": env})
+    except (ConnectionError, ValueError) as error:
+        message = f"executor_options: no Ray cluster answers at {chosen.address} ({error})"
+        raise SuiteError(message) from error
+    try:
+        return _follow(ray, jobs, chosen, Follower(jobs, progress))
+    finally:
+        ray.shutdown()
+
+
+def _follow(
+    ray: Any, jobs: Sequence[Job], options: RayOptions, follower: Follower
+) -> list[Outcome]:
+    outcomes = [Outcome(job.spec, job.log) for job in jobs]
+    pending = {_submit(ray, job, options): number for number, job in enumerate(jobs)}
+    try:
+        while pending:
+            done, _ = ray.wait(list(pending), num_returns=len(pending), timeout=REFRESH)
+            for task in done:
+                number = pending.pop(task)
+                outcomes[number] = _outcome(ray, task, jobs[number])
+                follower.end(number, outcomes[number])
+            follower.look()
+    except KeyboardInterrupt:
+        for task in pending:
+            ray.cancel(task)
+        if pending:
+            ray.wait(list(pending), num_returns=len(pending), timeout=GRACE)
+        raise
+    return outcomes
+
+
+def _outcome(ray: Any, task: Any, job: Job) -> Outcome:
+    try:
+        return ray.get(task)  # type: ignore[no-any-return]
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[0]
+        return outcome_without_answer(job, f"Ray gave up: {type(error).__name__}: {reason}")
+
+
+def _submit(ray: Any, job: Job, options: RayOptions) -> Any:
+    """Submit the task of a run; returns its reference."""
+    retries = {"max_retries": options.retries, "name": job.spec.title}
+    if options.nodes > 1:
+        task = ray.remote(_run_on_nodes).options(num_cpus=0, retry_exceptions=True, **retries)
+        return task.remote(Path.cwd(), job, options)
+    task = ray.remote(max_calls=0)(_run_on_one)  # its processes hold the devices, not it
+    return task.options(**_resources(job, options), **retries).remote(Path.cwd(), job)
+
+
+def _run_on_one(folder: Path, job: Job) -> Outcome:
+    _enter(folder)
+    return carry_out_here(job)
+
+
+def _enter(folder: Path) -> None:
+    """Go to the launcher's folder, from which paths may start, if this node has it."""
+    with suppress(OSError):
+        os.chdir(folder)
+
+
+def _resources(job: Job, options: RayOptions) -> dict[str, float]:
+    """What a run takes on each of its nodes."""
+    processes = job.processes // options.nodes
+    devices = processes if job.places.device.startswith("cuda") else 0
+    return {"num_cpus": options.cpus * processes, "num_gpus": devices}
+
+
+# --------------------------------------------------------------------------- a run on several nodes
+def _run_on_nodes(folder: Path, job: Job, options: RayOptions) -> Outcome:
+    """Place the parts of a run, each on a node of its own, and wait for them; a task itself.
+
+    Raises:
+        RayError: a node was lost; Ray starts this task anew, and the run goes on from its state.
+    """
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    _enter(folder)
+    await_former(job)
+    with atomic_write(job.folder / "job.json") as file:
+        file.write_text(job.model_dump_json(), encoding="utf-8")
+    need = _resources(job, options)
+    bundle = {"CPU": need["num_cpus"], "GPU": need["num_gpus"]}
+    group = placement_group([bundle] * options.nodes, strategy="STRICT_SPREAD")
+
+    def on(node: int, function: Any, *args: Any) -> Any:
+        place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=node)
+        task = ray.remote(function).options(**need, max_retries=0, scheduling_strategy=place)
+        return task.remote(*args)
+
+    try:
+        ray.get(group.ready())
+        endpoint = ray.get(on(0, _free_endpoint))
+        given = folder, job, options.nodes, endpoint
+        code = max(ray.get([on(i, _run_part, *given, i == 0) for i in range(options.nodes)]))
+    finally:
+        remove_placement_group(group)
+    if code == EXIT_INTERRUPTED:
+        return Outcome(job.spec, job.log)
+    return outcome_without_answer(job, f"the processes of the run ended with code {code}")
+
+
+def _free_endpoint() -> str:
+    """An address of this node where nobody listens."""
+    import ray
+
+    host = ray.util.get_node_ip_address()
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return f"{host}:{probe.getsockname()[1]}"
+
+
+def _run_part(folder: Path, job: Job, nodes: int, endpoint: str, hosts: bool) -> int:
+    """Run this node's processes of a run, which find the others'; returns their exit code."""
+    _enter(folder)
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}"),
+        *(f"--nproc-per-node={job.processes // nodes}", "--rdzv-backend=c10d"),
+        *(f"--rdzv-endpoint={endpoint}", f"--rdzv-conf=is_host={int(hosts)}"),
+        *(f"--rdzv-id={job.token}", "--max-restarts=0"),
+        *("-m", "mlbench.executors.worker", str(job.folder / "job.json")),
+    ]
+    with job.log.open("ab") as log:
+        started = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        return started.wait()
+    except KeyboardInterrupt:
+        started.terminate()
+        started.wait()
+        raise

@@ -1,0 +1,120 @@
+"""Several launchers share the runs of one store.
+
+Each says in ``root/queue/<launcher>/runs.json`` what it intends to run, and holds the lease of that
+folder while it lives. A run that another launcher carries out is left to it, and waited for.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+from pydantic import TypeAdapter, ValidationError
+
+from mlbench.executors import Executor, Job, MatrixProgress, Options, Outcome, news
+from mlbench.files import atomic_write
+from mlbench.leases import Holder, claim, find_holder
+from mlbench.text import count
+from mlbench.types import Value
+
+RUNS = "runs.json"
+POLL = 2.0
+"""Seconds between two looks at runs that others carry out."""
+
+
+class QueuedRun(Value):
+    """A run that a launcher intends to carry out, and why it is missing."""
+
+    run_id: str
+    title: str
+    why: str
+
+
+_QUEUE = TypeAdapter(tuple[QueuedRun, ...])
+
+
+@contextmanager
+def announce(root: Path, runs: Sequence[QueuedRun]) -> Iterator[None]:
+    """Let ``queued`` find the runs of this launcher until the block ends.
+
+    Args:
+        root: of the store.
+        runs: all that are missing.
+
+    Raises:
+        OSError: the store cannot be written.
+    """
+    for other in (root / "queue").glob("*"):
+        if (holder := find_holder(other)) is not None and holder.stale:
+            shutil.rmtree(other, ignore_errors=True)
+    folder = root / "queue" / uuid4().hex[:12]
+    lease = claim(folder)
+    assert lease is not None
+    with lease:
+        try:
+            with atomic_write(folder / RUNS) as part:
+                part.write_bytes(_QUEUE.dump_json(tuple(runs)))
+            yield
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def queued(root: Path) -> Iterator[tuple[Holder, float, tuple[QueuedRun, ...]]]:
+    """Every launcher that lives: who it is, when it began by the file system's clock, its runs."""
+    for file in (root / "queue").glob(f"*/{RUNS}"):
+        with suppress(OSError, ValidationError):  # it ends at this moment
+            holder = find_holder(file.parent)
+            if holder is not None and not holder.stale:
+                yield holder, file.stat().st_mtime, _QUEUE.validate_json(file.read_bytes())
+
+
+def carry_out_all(
+    executor: Executor,
+    jobs: Sequence[Job],
+    options: Options,
+    progress: MatrixProgress,
+    say: Callable[[str], object],
+) -> list[Outcome]:
+    """Carry out jobs, and wait for those that other launchers carry out.
+
+    What one of these leaves undone, because it died, is carried out here.
+
+    Args:
+        executor: carries out jobs.
+        jobs: the runs.
+        options: of the executor.
+        progress: of the matrix.
+        say: is told whom this launcher waits for.
+    """
+
+    def carry_out(some: Sequence[Job]) -> dict[str, Outcome]:
+        return {one.spec.run_id: one for one in executor(some, options, progress)}
+
+    found, said = carry_out(jobs), ""
+    while left := [job for job in jobs if not found[job.spec.run_id].decided]:
+        free, held = [], []
+        for job in left:
+            holder = find_holder(job.folder)
+            if holder is not None and not holder.stale:
+                held.append(str(holder))
+            elif known := news(job):
+                found[job.spec.run_id] = known[0]
+                progress.begin(jobs.index(job) + 1, len(jobs), job.spec)
+                progress.end(known[0])
+            else:
+                free.append(job)
+        if free:
+            found |= carry_out(free)
+        elif held:
+            runs, are = count(len(held), "run"), "is" if len(held) == 1 else "are"
+            whom = ", ".join(sorted(set(held)))
+            text = f"{runs} {are} being carried out by another launcher ({whom}); waiting"
+            if text != said:
+                say(text)
+            said = text
+            time.sleep(POLL)
+    return [found[job.spec.run_id] for job in jobs]

@@ -1,0 +1,104 @@
+"""What `mlbench status` and `mlbench why` say of runs in every state."""
+
+import os
+import time
+
+import pytest
+
+from mlbench import numbers
+from mlbench.executors import fail, make_jobs
+from mlbench.executors.run_status import StatusFile
+from mlbench.executors.sharing import QueuedRun, announce
+from mlbench.leases import claim
+from mlbench.store import Store
+from mlbench.types import Places
+from tests.engine import tiny
+from tests.store.made import made_record
+from tests.test_build import matrix
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """Five runs that differ in their epochs; 10 to 14."""
+    specs = [spec for epochs in range(10, 15) for spec in matrix({"epochs": epochs})]
+    places = Places(results=tmp_path / "results", cache=tmp_path / "cache")
+    return make_jobs(specs, places, "mlbench run --plugins gap")
+
+
+def keep_record(job):
+    fields = {"spec": job.spec, "run_id": job.spec.run_id}
+    made = made_record("gap").model_copy(update=fields | {"numbers": numbers.numbers_of(job.spec)})
+    Store(job.places.results).write(made)
+
+
+def test_every_state_is_shown_with_what_matters_of_it(cli, jobs):
+    done, running, failed, stopped, waiting = jobs
+    assert "nothing yet" in cli("status").out
+    keep_record(done)
+    fail(failed, "killed", "killed by SIGKILL from outside", "give it more memory")
+    claim(stopped.folder).release()
+    queue = [
+        QueuedRun(run_id=job.spec.run_id, title=job.spec.title, why="no record")
+        for job in jobs
+        if job is not stopped
+    ]
+    with claim(running.folder) as lease, announce(done.places.results, queue[-1:]):
+        progress = StatusFile(running, lease, tiny.Quiet())
+        progress.stage("training")
+        for step in range(5):
+            time.sleep(0.01)
+            progress.step(epoch=4, step=step, steps=10, loss=0.5, speed=321.4)
+        progress.stage("evaluation")
+        progress.count(0, 10)
+        told = cli("status").out
+        line = next(line for line in told.splitlines() if running.spec.run_id in line)
+        assert "running" in line and "evaluation" in line and "@" in line
+        assert "killed by SIGKILL" in told
+        assert "5 runs in results: 1 done, 1 running, 1 stopped, 1 failed, 1 queued" in told
+        assert "missing: no record" in cli("why", waiting.spec.run_id).out
+    assert "1 queued" not in cli("status").out
+
+
+def test_a_status_has_the_share_that_is_done_and_the_time_left(jobs, monkeypatch):
+    from mlbench.cli.status import overview
+
+    job, now = jobs[0], [100.0]
+    monkeypatch.setattr("mlbench.executors.run_status.time.monotonic", lambda: now[0])
+    with claim(job.folder) as lease:
+        progress = StatusFile(job, lease, tiny.Quiet())
+        progress.stage("training")
+        for step in range(1, 11):
+            now[0] += 3
+            progress.step(epoch=4, step=step, steps=10, loss=float("nan"), speed=321.4)
+        state = overview(job.places.results)[job.spec.run_id]
+    assert state.detail.startswith("training 5/10 50%, 321 images/s, 0:02:30 left, ")
+
+
+def test_an_outcome_of_before_does_not_count_for_a_run_in_a_queue(cli, jobs):
+    job = jobs[0]
+    fail(job, "error", "no luck")
+    old = time.time() - 10
+    os.utime(job.failure_file, (old, old))
+    run = QueuedRun(run_id=job.spec.run_id, title=job.spec.title, why="no record")
+    with announce(job.places.results, [run]):
+        assert ": 1 queued" in cli("status").out
+        fail(job, "error", "no luck")
+        assert ": 1 failed" in cli("status").out
+
+
+def test_why_names_the_reason_of_a_failure_and_the_nearest_record_of_a_run(cli, jobs):
+    done, other, failed, *_ = jobs
+    keep_record(done)
+    keep_record(other)
+    failed.folder.mkdir(parents=True)
+    failed.log.write_text("the last words\n")
+    fail(failed, "killed", "killed by SIGKILL from outside", "give it more memory")
+    told = cli("why", failed.spec.run_id[:6]).out
+    for text in ("killed by SIGKILL", "give it more memory", "the last words", "--plugins gap"):
+        assert text in told
+    told = cli("why", done.spec.run_id).out
+    assert f"{other.spec.run_id[:8]}, differs in: settings.epochs: 11, this run 10" in told
+    assert "is current" in told
+    ended = cli("why", "xyz")
+    assert ended.code == 2 and "of the 3 runs in results it is none" in ended.err
+    assert "mlbench run --dry-run" in ended.err

@@ -1,0 +1,81 @@
+"""Runs on a Ray cluster; the slow tests start one of three nodes on this machine."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mlbench.cli.status import overview
+from mlbench.executors import Options, make_jobs, on_ray
+from mlbench.leases import HEARTBEAT
+from mlbench.store import Store
+from mlbench.types import Places, SuiteError
+from tests.engine import tiny
+from tests.store.made import made_record
+
+
+@pytest.mark.parametrize(
+    ("options", "processes", "said"),
+    [
+        ({}, 1, r"pip install 'mlbench-mlic\[ray\]'"),
+        ({"adress": "auto"}, 1, "adress.*Ray's are address, cpus, nodes, retries"),
+        ({"nodes": 2}, 3, "3 processes on 2 nodes cannot be shared out"),
+    ],
+)
+def test_what_cannot_start_says_how_it_can(tmp_path, monkeypatch, options, processes, said):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    places = Places(results=tmp_path, cache=tmp_path)
+    jobs = make_jobs([made_record("gap", spec={"processes": processes}).spec], places, "")
+    with pytest.raises(SuiteError, match=said):
+        on_ray.execute(jobs, Options(more=options), tiny.Quiet())
+
+
+@pytest.fixture
+def cluster(monkeypatch, cache):
+    """A head and two nodes of one processor each."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'mlbench-mlic[ray]'")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("MLBENCH_CACHE", str(cache))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv(HEARTBEAT, "2")
+    small = {"num_cpus": 1, "object_store_memory": 80_000_000}
+    found = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+    nodes = [found.add_node(**small) for _ in range(2)]
+    yield found, nodes
+    found.shutdown()
+
+
+def start(address, suite, results, *more):
+    options = ["--set", f"executor_options.address={address}", "--set", "measure=false", *more]
+    command = [sys.executable, "-m", "mlbench", "run", "--suite", suite, "--results", results]
+    return subprocess.Popen([*map(str, command), "--executor", "ray", *options])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_that_loses_a_node_finishes_all_runs_and_each_once(cluster, suite, tmp_path):
+    found, nodes = cluster
+    file, results = suite({"epochs": 100}, seeds=[0, 1, 2, 3, 4, 5]), tmp_path / "results"
+    launcher = start(found.address, file, results)
+    deadline = time.monotonic() + 400
+    while sum(one.state == "running" for one in overview(results).values()) < 3:
+        assert time.monotonic() < deadline and launcher.poll() is None
+        time.sleep(0.5)
+    found.remove_node(nodes[0], allow_graceful=False)
+    assert launcher.wait(400) == 0
+    store = Store(results)
+    assert len(store.records()) == 6 and not store.superseded()
+    attempts = [len(list(folder.glob("lease-*.json"))) for folder in results.glob("runs/*")]
+    assert sorted(attempts) == [1, 1, 1, 1, 1, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_on_two_nodes_is_one_run_of_two_processes(cluster, suite, tmp_path):
+    found, _ = cluster
+    more = ("--processes", "2", "--set", "executor_options.nodes=2")
+    assert start(found.address, suite(), tmp_path / "results", *more).wait(400) == 0
+    (record,) = Store(tmp_path / "results").records()
+    assert record.environment["processes"] == 2

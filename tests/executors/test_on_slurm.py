@@ -1,0 +1,120 @@
+"""Runs as jobs of Slurm; the slow test starts a controller and a node on this machine, as root."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mlbench.cli.status import overview
+from mlbench.executors import Options, make_jobs, on_slurm
+from mlbench.leases import HEARTBEAT
+from mlbench.store import Store
+from mlbench.types import Places, SuiteError
+from tests.engine import tiny
+from tests.store.made import made_record
+
+CONFIGURATION = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+SlurmctldPort={port}
+SlurmdPort={next_port}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+ReturnToService=2
+JobRequeue=1
+KillWait=10
+MaxArraySize=4
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2
+PartitionName=low Nodes={host} Default=YES PriorityTier=1 GraceTime=10
+PartitionName=high Nodes={host} PriorityTier=10 PreemptMode=OFF
+"""
+
+
+def test_without_submitit_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    jobs = make_jobs([made_record("gap").spec], Places(results=tmp_path, cache=tmp_path), "")
+    with pytest.raises(SuiteError, match=r"pip install 'mlbench-mlic\[slurm\]'"):
+        on_slurm.execute(jobs, Options(), tiny.Quiet())
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Slurm with two partitions: jobs of ``high`` end those of ``low``."""
+    pytest.importorskip("submitit", reason="submitit is not installed")
+    for program in ("munged", "slurmctld", "slurmd"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (Debian: slurm-wlm, munge)")
+    if os.geteuid() != 0:
+        pytest.skip("slurmd is started as root only")
+    folder, host = tmp_path / "slurm", socket.gethostname().partition(".")[0]
+    for name in ("state", "spool", "munge"):
+        (folder / name).mkdir(parents=True)
+    (folder / "key").write_bytes(os.urandom(64))
+    (folder / "key").chmod(0o400)
+    port = 20_000 + os.getpid() % 10_000
+    file = folder / "slurm.conf"
+    file.write_text(CONFIGURATION.format(host=host, folder=folder, port=port, next_port=port + 1))
+    monkeypatch.setenv("SLURM_CONF", str(file))
+    munge = {"socket": "munge.socket", "key-file": "key", "pid-file": "munge/pid"}
+    munge |= {"seed-file": "munge/seed", "log-file": "munge/log"}
+    commands = [
+        ["munged", "-F", "--force", *(f"--{k}={folder / v}" for k, v in munge.items())],
+        ["slurmctld", "-D", "-f", file],
+        ["slurmd", "-D", "-f", file],
+    ]
+    started = []
+    with (folder / "output").open("w") as output:
+        for command in commands:
+            started.append(subprocess.Popen(command, stdout=output, stderr=output))
+            time.sleep(2)
+    yield
+    for process in reversed(started):
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_an_array_of_six_of_which_one_is_pre_empted_is_finished(
+    slurm, suite, tmp_path, cache, monkeypatch
+):
+    monkeypatch.setenv("MLBENCH_CACHE", str(cache))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv(HEARTBEAT, "2")
+    file, results = suite({"epochs": 150}, seeds=[0, 1, 2, 3, 4, 5]), tmp_path / "results"
+    options = ["partition=low", "cpus_per_task=1"]
+    named = [text for option in options for text in ("--set", f"executor_options.{option}")]
+    command = [sys.executable, "-m", "mlbench", "run", "--suite", file, "--executor", "slurm"]
+    more = ["--results", results, "--set", "measure=false", *named]
+    launcher = subprocess.Popen([*command, *more])
+    deadline = time.monotonic() + 300
+    while not any(
+        one.state == "running" and one.status.epoch for one in overview(results).values()
+    ):
+        assert time.monotonic() < deadline and launcher.poll() is None
+        time.sleep(0.5)
+    other = ["sbatch", "--partition=high", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 5"]
+    subprocess.run(other, check=True)
+    assert launcher.wait(800) == 0
+    store = Store(results)
+    assert len(store.records()) == 6 and not store.superseded()
+    attempts = [len(list(folder.glob("lease-*.json"))) for folder in results.glob("runs/*")]
+    assert max(attempts) == 2, "none was pre-empted"
+    arrays = {file.name.split("_")[0] for file in (results / "slurm").glob("*_result.pkl")}
+    assert len(arrays) == 2, "the site takes arrays of four"

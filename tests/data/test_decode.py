@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from mlbench.data import decode as module
 from mlbench.data.decode import MAX_PIXELS, decode, load, plain_jpeg, problems, unusable
@@ -354,3 +356,34 @@ def test_without_a_place_to_remember_it_still_verifies(tmp_path, good, caplog):
     assert "cannot write" in caplog.text
     with pytest.raises(DataError):
         verify([*good, tmp_path / "absent.jpg"], blocked, 1)
+
+
+# ------------------------------------------------------------------------- legal but surprising
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_much_text_and_a_broken_exif_block_are_no_hindrance(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("notes", "x" * 3_000_000, zip=True)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "text.png", pnginfo=info)
+    broken = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01"
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "exif.jpg", exif=broken)
+    for name in ("text.png", "exif.jpg"):
+        assert np.asarray(decode(tmp_path / name))[0, 0, 0] > 250
+    code = "import sys, pathlib, mlbench.data.decode as d; d.decode(pathlib.Path(sys.argv[1]))"
+    command = [sys.executable, "-c", code, str(tmp_path / "exif.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("top", "told"), [(4095, True), (65535, False)])
+def test_twelve_bits_in_sixteen_are_told_once(tmp_path, caplog, top, told):
+    for name in "ab":
+        ramp = np.linspace(0, top, 64).astype(np.uint16).reshape(8, 8)
+        Image.fromarray(ramp).save(tmp_path / f"{name}.png")
+        decode(tmp_path / f"{name}.png")
+    assert caplog.text.count("decoded nearly black; multiply them by 16") == told
+
+
+def test_heic_without_its_decoder_says_how_to_get_one(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(DataError, match="pip install pillow-heif"):
+        decode(tmp_path / "a.heic")

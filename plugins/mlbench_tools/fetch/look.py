@@ -27,7 +27,7 @@ def summary(splits: Splits) -> dict[str, Any]:
     return {
         "identity": splits.identity,
         "warnings": [*(how.warnings if how else ())],
-        "read": dict(how.facts) if how else {"set": splits.card.title},
+        "read": dict(how.facts) if how else _official(splits),
         "splits": {"train": len(splits.train), "test": len(splits.test)},
         "missing": missing,
         "labels": {
@@ -36,6 +36,11 @@ def summary(splits: Splits) -> dict[str, Any]:
         },
         "rows": [*_rows(splits)],
     }
+
+
+def _official(splits: Splits) -> dict[str, str]:
+    sizes = ", ".join(f"{split} {part.images:,}" for split, part in splits.official.items())
+    return {"set": splits.card.title, **({"official sizes": sizes} if sizes else {})}
 
 
 def _rows(splits: Splits) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +224,24 @@ def test_damaged_files(cli, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     done = cli("score", tmp_path / name)
     assert done.code == 2 and message in done.err and name in done.err, done.err
+
+
+def test_a_csv_of_a_spreadsheet_is_made_right_by_the_printed_command(cli, tmp_path):
+    rows = ["key,target:b\u00e4r,logit:b\u00e4r", "a,1,0.5", "b,0,-0.5"]
+    (tmp_path / "p.csv").write_text("\n".join(rows).replace(",", ";"), encoding="latin-1")
+    name = "p.csv"
+    for fault in ("is not UTF-8", "';' separates its cells, where commas are expected"):
+        done = cli("score", name)
+        assert done.code == 2 and fault in done.err, done.err
+        command = re.search(r"(iconv|python -c) .*> \S+", " ".join(done.err.split()))[0]
+        subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+        name = command.rpartition(" ")[2]
+    assert cli("score", name).code == 0
+
+
+def test_saturated_probabilities_are_told(cli, arrays, tmp_path):
+    chances = np.where(LOGITS > 0, 1, 0.5).astype(np.float16)
+    rest = {name: array for name, array in arrays.items() if name != "logits"}
+    np.savez(tmp_path / "half.npz", **rest, probabilities=chances)
+    done = cli("score", "half.npz")
+    assert done.code == 0 and "of probabilities are 1 in 16 bits" in done.err

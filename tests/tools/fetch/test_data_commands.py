@@ -348,3 +348,23 @@ def test_list_says_how_to_get_each(cli):
     assert rows["apparel"]["had_by"] == "steps by hand"
     done = cli("data", "list")
     assert all(name in done.out for name in rows)
+
+
+def test_a_page_says_how_a_data_set_was_understood(data, photos):
+    with (photos / "photos.csv").open("a") as table:
+        table.write("g.jpg,test,1,,0\n")
+    found = json.loads(data("look", "--json").out)
+    assert found["read"]["pictures"] == "column 'image'" and found["missing"] == 1
+    assert len(found["rows"]) == 7 and found["splits"] == {"train": 4, "test": 3}
+    done = data("look")
+    lines = done.out.splitlines()
+    assert lines[0].startswith("warning: ") and done.err == "", "warnings first"
+    assert any("1 picture missing: mlbench data verify manifest:" in line for line in lines)
+    assert sum(".jpg" in line for line in lines[-7:]) == 7, "every row"
+
+
+def test_a_page_of_an_official_set(cli, shelf, tmp_path):
+    cli("data", "fetch", "voc2007", "--root", "data", *named(shelf))
+    done = cli("data", "look", "voc2007", "--data", "data")
+    assert done.code == 0 and "set             PASCAL VOC 2007" in done.out
+    assert "official sizes  train 5,011, test 4,952" in done.out

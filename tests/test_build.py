@@ -105,6 +105,13 @@ def test_a_plan_takes_every_loss_on_a_cosine_classifier():
     assert planned(losses, head_options=COSINE) == dict.fromkeys(losses)
 
 
+def test_a_loss_of_the_whole_batch_is_refused_with_parts_that_add_up():
+    reasons = planned(("large_loss", "hill"), grad_accumulation=2)
+    refused = reasons["large_loss"]
+    assert "neither a mean nor a sum" in refused and "--set grad_accumulation=1" in refused
+    assert reasons["hill"] is None
+
+
 def test_a_plan_refuses_to_freeze_more_stages_than_there_are():
     assert "but timm:test_resnet has" in planned(("bce",), frozen_stages=99)["bce"]
     assert planned(("bce",), frozen_stages=-1) == {"bce": None}

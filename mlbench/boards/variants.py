@@ -73,7 +73,11 @@ def _namesake(spec: RunSpec) -> Namesake:
 
 
 def _flat_spec(spec: RunSpec) -> dict[str, Any]:
-    return flatten(spec.model_dump(mode="json"))
+    plain = spec.model_dump(mode="json")
+    if mixing := plain["settings"]["mixing"]:
+        options = ", ".join(f"{name} {value}" for name, value in mixing["options"].items())
+        plain["settings"]["mixing"] = f"{mixing['name']} ({options})"
+    return flatten(plain)
 
 
 def row_title(method: str, backbone: str, loss: str, variant: str = "") -> str:

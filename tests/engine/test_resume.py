@@ -65,6 +65,7 @@ def everything(**changes):
         "ema_decay": 0.9,
         "ema_warmup": True,
         "grad_clip": 1.0,
+        "mixing": {"name": "mixup", "options": {"labels": "union"}},
         "optimizer": {"name": "adamw", "lr": 0.01},
         "schedule": {"name": "one_cycle", "cycle_momentum": True},
         "selection": "validation",

@@ -6,6 +6,7 @@ cache; the record and the predictions are its return value.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import platform
@@ -33,17 +34,20 @@ from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import Evaluator
-from mlbench.engine.model import MultiLabelModel
-from mlbench.engine.resume import Keeper, TrainingState
+from mlbench.engine.memory import out_of_memory, recompute_activations
+from mlbench.engine.model import MultiLabelModel, deterministic
+from mlbench.engine.resume import Keeper, TrainingState, random_states, set_random_states
 from mlbench.engine.train import Training, check_processes, train
 from mlbench.metrics.bootstrap import remarks, score
 from mlbench.numbers import numbers_of, plugins_of, sources_of
 from mlbench.preflight import check_labels, make_label_context
 from mlbench.types import (
     OLD_AVERAGE,
+    BatchMemoryError,
     DataError,
     DivergedError,
     Index,
+    LabelContext,
     Loss,
     ModelInfo,
     Places,
@@ -68,6 +72,7 @@ class _Run:
     places: Places
     world: World
     progress: Progress
+    accumulation: int
     word_width: int = 0
     pretraining: Pretraining | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -78,6 +83,11 @@ class _Run:
         """The device of this process."""
         name = self.places.device
         return torch.device(f"cuda:{self.world.local_rank}" if name == "cuda" else name)
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether activations are to be computed again in the backward pass."""
+        return self.places.activation_checkpointing and self.spec.track != "probe"
 
     @property
     def folder(self) -> Path:
@@ -115,7 +125,7 @@ def run(
         MlbenchError: the run could not be carried out; there is nothing to record.
     """
     assert spec.trained_by(world.size) == spec, "the run id has another number of processes"
-    current = _Run(spec, places, world, progress)
+    current = _Run(spec, places, world, progress, spec.settings.grad_accumulation)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     torch.manual_seed(spec.seed)
     with current.stage("data"):
@@ -129,25 +139,9 @@ def run(
                 "as much as without"
             )
         current.word_width = labels.embeddings.shape[1]
-    with current.stage("model"):
-        init = read_init(spec, places)
-        model, loss = build(spec.settings, labels, places, init)
-        check_labels(splits, loss, trained=spec.settings.epochs > 0)
-        # Made second, so that the peer of mutual learning starts from other random numbers.
-        twice = spec.settings.mutual_weight > 0
-        peers = [build(spec.settings, labels, places, init)[0]] if twice else []
-        for one in (model, *peers):
-            note = start_from(init, one, spec.settings, labels) if init else ""
-            one.to(current.device).to(memory_format=torch.channels_last)
-        current.notes += [note] if note else []
-        begun = init.info.as_pretraining() if init else Pretraining.of(model.backbone)
-        current.pretraining = begun
-    if world.size > 1:  # dropout must differ between the parts of a batch
-        torch.manual_seed(int(stream("dropout", spec.seed, world.rank).integers(2**63)))
-    training, test = _prepare(current, splits, model, loss)
-    state = training.start(model, *peers)
-    outcome, predictions = _train_and_evaluate(current, splits, training, state, test)
-    _write_losses(current, state)
+    with deterministic(places.deterministic):
+        outcome, predictions = _attempt_twice(current, splits, labels)
+        outcome["environment"] = environment(current.device, world, spec)
     record = RunRecord(
         run_id=spec.run_id,
         spec=spec,
@@ -158,7 +152,6 @@ def run(
         test_images=len(splits.test),
         validation_images=len(splits.validation or ()),
         coverage=splits.coverage,
-        environment=environment(current.device, world, spec),
         started=started,
         seconds=current.seconds,
         command=command,
@@ -167,11 +160,75 @@ def run(
         sources=sources_of(spec),
         recipe_rate=_recipe_rate(spec),
         pretraining=current.pretraining,
-        notes=(*current.notes, *training.keeper.remarks()),
-        epochs=tuple(state.log),
+        notes=tuple(current.notes),
         **outcome,
     )
     return record, predictions
+
+
+def _attempt_twice(
+    current: _Run, splits: Splits, labels: LabelContext
+) -> tuple[dict[str, Any], Predictions | None]:
+    """``_attempt``, and once more with smaller micro-batches if its batches are too large."""
+    begun, notes = random_states(current.device), list(current.notes)
+    try:
+        return _attempt(current, splits, labels)
+    except BatchMemoryError as error:
+        if not error.divisible:
+            raise
+        problem = str(error)
+    # Not in the block: the error keeps the first attempt's memory.
+    gc.collect()
+    torch.cuda.empty_cache()
+    set_random_states(begun, current.device)
+    current.accumulation *= 2
+    note = f"trained with grad_accumulation {current.accumulation} at the same batch size"
+    current.notes = [*notes, f"{problem.partition(';')[0]}; {note}"]
+    log.warning("%s", current.notes[-1])
+    return _attempt(current, splits, labels)
+
+
+def _attempt(
+    current: _Run, splits: Splits, labels: LabelContext
+) -> tuple[dict[str, Any], Predictions | None]:
+    """Fields of the record and the predictions, None if the run diverged.
+
+    Raises:
+        BatchMemoryError: a batch does not fit into the memory of the device.
+    """
+    seed, world = current.spec.seed, current.world
+    with current.stage("model"):
+        models, loss = _make_models(current, splits, labels)
+    if world.size > 1:  # dropout must differ between the parts of a batch
+        torch.manual_seed(int(stream("dropout", seed, world.rank).integers(2**63)))
+    training, test = _prepare(current, splits, models[0], loss)
+    state = training.start(*models)
+    outcome, predictions = _train_and_evaluate(current, splits, training, state, test)
+    _write_losses(current, state)
+    current.notes += training.keeper.remarks()
+    return {**outcome, "epochs": tuple(state.log)}, predictions
+
+
+def _make_models(
+    current: _Run, splits: Splits, labels: LabelContext
+) -> tuple[list[MultiLabelModel], Loss]:
+    """The model on its device, its peer of mutual learning if there is one, and the loss."""
+    places, settings = current.places, current.spec.settings
+    init = read_init(current.spec, places)
+    model, loss = build(settings, labels, places, init)
+    check_labels(splits, loss, trained=settings.epochs > 0)
+    # Made second, so that the peer starts from other random numbers.
+    peers = [build(settings, labels, places, init)[0]] if settings.mutual_weight > 0 else []
+    notes = []
+    for one in (model, *peers):
+        if init:
+            notes.append(start_from(init, one, settings, labels))
+        if current.recomputes and not recompute_activations(one.get_submodule("backbone")):
+            notes.append(f"activation_checkpointing: {settings.backbone} cannot, and did not")
+        one.to(current.device).to(memory_format=torch.channels_last)
+    current.notes += dict.fromkeys(notes)
+    current.pretraining = init.info.as_pretraining() if init else Pretraining.of(model.backbone)
+    return [model, *peers], loss
 
 
 # --------------------------------------------------------------------------------------------- data
@@ -216,7 +273,7 @@ def _prepare(
             validation_source = _source(current, model, "validation", held_out)
             evaluator = replace(test, index=held_out, source=validation_source)
     training = Training(
-        settings=spec.settings,
+        settings=spec.settings.model_copy(update={"grad_accumulation": current.accumulation}),
         index=splits.train,
         source=train_source,
         loss=loss.to(current.device) if isinstance(loss, nn.Module) else loss,
@@ -228,6 +285,7 @@ def _prepare(
         probe=probe,
         evaluator=evaluator,
         keeper=_keeper(current),
+        recompute=current.recomputes,
     )
     return training, test
 
@@ -241,6 +299,7 @@ def _keeper(current: _Run) -> Keeper:
         "sources": sources_of(spec),
         "torch": version("torch"),
         "device": current.device.type,
+        "grad_accumulation": current.accumulation,
     }
     every = 60 * current.places.checkpoint_every
     return Keeper(current.folder, identity, current.world, current.device, every)
@@ -288,6 +347,8 @@ def _train_and_evaluate(
     try:
         with current.stage("training", training.keeper.spent):
             train(state, training)
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(error, state, training) from None
     except DivergedError as error:
         log.warning("%s", error)
         return {"status": "diverged", "error": str(error)}, None
@@ -392,6 +453,7 @@ def environment(device: torch.device, world: World, spec: RunSpec) -> dict[str, 
         "device": torch.cuda.get_device_name(device) if cuda else device.type,
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
         "processes": world.size,
     }
 

@@ -205,7 +205,7 @@ def _unpack(saved: Mapping[str, Any], state: TrainingState, scored: Index | None
 
 
 # ---------------------------------------------------------------------------------------- processes
-def _random_states(device: torch.device) -> dict[str, Any]:
+def random_states(device: torch.device) -> dict[str, Any]:
     """The states of the generators that a plugin may draw from."""
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002 - plugins may draw from it
     return {
@@ -216,7 +216,8 @@ def _random_states(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
+def set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
+    """Put states of ``random_states`` back."""
     torch.set_rng_state(states["torch"])
     if states["cuda"] is not None:
         torch.cuda.set_rng_state(states["cuda"], device)
@@ -293,7 +294,7 @@ class Keeper:
         began = time.monotonic()
         mine = {
             "extra": {name: torch.stack(values).cpu() for name, values in state.extra.items()},
-            "random": _random_states(self.device),
+            "random": random_states(self.device),
         }
         content = {
             "identity": dict(self.identity),
@@ -326,7 +327,7 @@ class Keeper:
         _unpack(saved["state"], state, scored)
         self.spent, self.resumed = saved["spent"], [*saved["resumed"], state.step]
         mine = saved["processes"][self.world.rank]
-        _set_random_states(mine["random"], self.device)
+        set_random_states(mine["random"], self.device)
         extra = mine["extra"].items()
         state.extra = {name: [*values.to(self.device)] for name, values in extra}
         log.info("resumed at step %d", state.step)

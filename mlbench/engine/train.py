@@ -116,6 +116,12 @@ def check_processes(settings: Settings, images: int, world: World) -> None:
             f"batch_size {settings.batch_size} is the global one, too small to share between "
             f"{world.size} processes; give at most --processes {settings.batch_size}"
         )
+    least = min(settings.batch_size, images) // world.size
+    if settings.grad_accumulation > max(least, 1):
+        raise SuiteError(
+            f"grad_accumulation {settings.grad_accumulation} is more than the {least} images that "
+            f"a process has of a batch; give at most --set grad_accumulation={least}"
+        )
     if images < world.size:
         raise DataError(
             f"{images} training images are too few for {world.size} processes; give at most "
@@ -161,26 +167,26 @@ def _epoch(networks: Sequence[Network], state: TrainingState, training: Training
     settings, keeper = training.settings, training.keeper
     for one in state.learners:
         optim.set_training_mode(one.model, settings)
-    count, images = training.epoch_steps, min(settings.batch_size, len(training.index))
-    first = state.epoch * count
+    number, images = training.epoch_steps, min(settings.batch_size, len(training.index))
+    first = state.epoch * number
     done = state.step - first
     started = time.perf_counter() - state.seconds
     steps = _StepLog(state, training.world)
     optimizer = state.learners[0].optimizer
-    rate = optim.set_learning_rate(optimizer, settings, first, count)
+    rate = optim.set_learning_rate(optimizer, settings, first, number)
     for i, parts in enumerate(_batches(training, state, done), done + 1):
         with matrix_precision(training.precision):
             steps.add(*_step(networks, state, parts, training))
         speed = i * images / (time.perf_counter() - started)
-        if len(steps.pending) >= CHECK_EVERY or i == count or keeper.hurries:
+        if len(steps.pending) >= CHECK_EVERY or i == number or keeper.hurries:
             wishes = steps.check(keeper.wishes())
             state.seconds = time.perf_counter() - started
-            training.progress.step(state.epoch, i, count, state.losses[-1], speed)
+            training.progress.step(state.epoch, i, number, state.losses[-1], speed)
             keeper.obey(state, wishes)
         elif state.losses:
-            training.progress.step(state.epoch, i, count, state.losses[-1], speed)
+            training.progress.step(state.epoch, i, number, state.losses[-1], speed)
         else:
-            training.progress.count(i, count)
+            training.progress.count(i, number)
     losses = state.losses[first:]
     state.end_epoch(
         EpochLog(
@@ -190,7 +196,7 @@ def _epoch(networks: Sequence[Network], state: TrainingState, training: Training
             grad_norm=state.largest_norm,
             lr=rate,
             seconds=state.seconds,
-            images_per_second=count * images / state.seconds,
+            images_per_second=number * images / state.seconds,
         )
     )
 
@@ -303,7 +309,7 @@ class _StepLog:
         Raises:
             DivergedError: on every process, the first loss that is not finite.
         """
-        losses, count = self.state.losses, len(self.pending)
+        losses, number = self.state.losses, len(self.pending)
         values = torch.stack([*self.pending, *self.pending[0].new_tensor(wishes)])
         found = self.world.mean(values).tolist()
         norms = torch.stack(self.norms)
@@ -311,11 +317,11 @@ class _StepLog:
         largest = max(norms[norms.isfinite()].tolist(), default=0.0)
         self.state.largest_norm = max(self.state.largest_norm, largest)
         self.pending, self.norms = [], []
-        for value in found[:count]:
+        for value in found[:number]:
             losses.append(value)
             if not math.isfinite(value):
                 raise DivergedError(len(losses), value)
-        return found[count:]
+        return found[number:]
 
     def means(self) -> dict[str, float]:
         """The mean of every named loss over steps and processes."""

@@ -17,8 +17,8 @@ NAMES = {
     "cards": "Archive Dataset DatasetCard Edition Interpretation Proof Recipe Released Reported "
     "SplitCard",
     "containers": "bare_names state_dict_in",
-    "errors": "DataError DivergedError Interrupted MeasureError MlbenchError PackError PluginError "
-    "StoreError SuiteError WeightsError",
+    "errors": "BatchMemoryError DataError DivergedError Interrupted MeasureError MlbenchError "
+    "PackError PluginError StoreError SuiteError WeightsError",
     "literals": "Decoder Graph Keep ObjectCounts Precision Selection Split Targets Tier Track",
     "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss LossContext "
     "Pretraining evaluate_loss unknown_objects",

@@ -49,6 +49,21 @@ class DivergedError(MlbenchError):
         )
 
 
+class BatchMemoryError(MlbenchError):
+    """A batch does not fit into the memory of the device.
+
+    Attributes:
+        divisible: in micro-batches the run would make the same numbers.
+    """
+
+    def __init__(self, text: str, divisible: bool) -> None:
+        super().__init__(text, divisible)
+        self.text, self.divisible = text, divisible
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class Interrupted(MlbenchError):  # noqa: N818 - an interruption is no error
     """A run was asked to stop by a signal. Repeating the command resumes it."""
 

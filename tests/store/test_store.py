@@ -220,3 +220,28 @@ def test_predictions_that_do_not_fit_their_record_are_refused(store):
         with pytest.raises(StoreError, match=message):
             store.write(made_record(), predictions)
     assert not store.root.exists()
+
+
+def test_pruning_keeps_the_best_model_of_a_method_and_backbone_on_a_board(tmp_path):
+    store = Store(tmp_path)
+
+    def stored(value, seed, **spec):
+        record = made_record("gap", value, spec={"seed": seed, **spec})
+        file = store.run_folder(record.run_id) / "checkpoint.safetensors"
+        record = record.model_copy(update={"checkpoint": file.relative_to(tmp_path).as_posix()})
+        file.parent.mkdir(parents=True)
+        file.touch()
+        return kept(store, record), file
+
+    worse, best, equal, other_data = (
+        stored(40.0, 1),
+        stored(50.0, 2),
+        stored(50.0, 3),
+        stored(30.0, 4, data="e" * 16),
+    )
+    store.prune(other_data[0])
+    assert all(file.exists() for _, file in (worse, best, equal, other_data))
+    store.prune(worse[0])
+    first, second = sorted((best, equal), key=lambda pair: pair[0].run_id)
+    assert [f.exists() for _, f in (worse, first, second, other_data)] == [False, True, False, True]
+    assert len(store.records()) == 4, "records stay"

@@ -1,0 +1,65 @@
+"""Less memory for training: activations that are computed again, and batches that do not fit."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from mlbench.engine import optim
+from mlbench.engine.batch_parts import BATCH_NORM
+from mlbench.text import count
+from mlbench.types import BatchMemoryError
+
+if TYPE_CHECKING:
+    from mlbench.engine.resume import TrainingState
+    from mlbench.engine.train import Training
+
+
+def recompute_activations(backbone: nn.Module) -> bool:
+    """Compute activations again in the backward pass, if the backbone can, as timm's models can.
+
+    Returns:
+        False if it cannot.
+    """
+    able: list[Any] = [m for m in backbone.modules() if hasattr(m, "set_grad_checkpointing")]
+    for module in able[:1]:  # it sets its parts
+        module.set_grad_checkpointing()
+    return bool(able)
+
+
+def out_of_memory(error: Exception, state: TrainingState, training: Training) -> BatchMemoryError:
+    """What to do about a batch that does not fit.
+
+    Args:
+        error: of torch; its text says how much was allocated, and how much was asked for then.
+        state: of the run.
+        training: of the run.
+    """
+    settings, model = training.settings, state.learners[0].model
+    number, processes = settings.grad_accumulation, training.world.size
+    images = -(-min(settings.batch_size, len(training.index)) // (number * processes))
+    optim.set_training_mode(model, settings)
+    network = model.get_submodule("head") if training.probe else model
+    norms = any(isinstance(m, BATCH_NORM) and m.training for m in network.modules())
+    splits = images > 1 and getattr(training.loss, "separable", True)
+    remedies = []
+    if splits:
+        norms_see = ", another run, since batch norms then see fewer images" if norms else ""
+        remedies.append(f"--set grad_accumulation={2 * number}{norms_see}")
+    if not training.recompute and not training.probe:
+        remedies.append("--set activation_checkpointing=true, slower")
+    text = (
+        f"out of memory on {training.device}: {count(images, 'image')} at {settings.image_size} "
+        f"pixels {'need' if images > 1 else 'needs'} at least {_mebibytes(str(error)):,.0f} MiB; "
+        f"give {'; or '.join(remedies) or 'a smaller --image-size'}"
+    )
+    return BatchMemoryError(text, splits and not norms and processes == 1)
+
+
+def _mebibytes(text: str) -> float:
+    """Memory that was allocated and asked for, from the text of torch's error."""
+    sizes = re.findall(r"allocate ([\d.]+) ([KMG]iB)|([\d.]+) ([KMG]iB) is allocated by", text)
+    units = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
+    return sum(float(a or c) * units[b or d] for a, b, c, d in sizes)

@@ -1,0 +1,110 @@
+"""What takes less memory makes the same numbers, or another run."""
+
+import pytest
+import torch
+from torch import nn
+
+from mlbench.engine.distributed import World
+from mlbench.engine.memory import out_of_memory, recompute_activations
+from mlbench.engine.model import MultiLabelModel
+from mlbench.engine.train import check_processes
+from mlbench.types import HeadOutput, SuiteError
+from mlbench_plugins.backbones.timm import timm_backbone
+from tests.engine import tiny
+from tests.engine.tiny import fit, flat
+
+
+class Sum(nn.Module):
+    """Sums over images."""
+
+    reduction = "sum"
+
+    def forward(self, logits, targets):
+        return nn.functional.binary_cross_entropy_with_logits(
+            logits, targets.to(logits), reduction="sum"
+        )
+
+
+@pytest.mark.parametrize("loss", [tiny.Bce(), Sum()], ids=["mean", "sum"])
+@pytest.mark.parametrize("changes", [{}, {"sam_rho": 0.1, "mutual_weight": 0.5}], ids=str)
+def test_micro_batches_make_the_step_of_the_whole_batch(changes, loss):
+    """Of 8 images in 3, 3 and 2; the norms are frozen, as they would see other statistics."""
+    seen = []
+
+    def fitted(number):
+        given = tiny.settings(freeze_bn=True, grad_accumulation=number, grad_clip=0.5, **changes)
+        models = [tiny.model(seed) for seed in range(2 if changes else 1)]
+        for model in models:
+            model.backbone.register_forward_pre_hook(lambda _, x: seen.append(len(x[0])))
+        return fit(tiny.training(given, loss=loss), *models)
+
+    whole = fitted(1)
+    assert set(seen) == {8}
+    seen.clear()
+    parts = fitted(3)
+    assert max(seen) == 3 and sum(seen) == 2 * 24 * (4 if changes else 1)
+    assert parts.losses == pytest.approx(whole.losses, rel=1e-5)
+    for ours, theirs in zip(parts.log, whole.log, strict=True):
+        assert ours.aux == pytest.approx(theirs.aux, rel=1e-5)
+        assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-5)
+    for ours, theirs in zip(parts.learners, whole.learners, strict=True):
+        torch.testing.assert_close(flat(ours.model), flat(theirs.model), rtol=1e-5, atol=1e-6)
+
+
+def test_trained_batch_norms_see_micro_batches():
+    parts = fit(tiny.training(tiny.settings(grad_accumulation=2)))
+    assert parts.learners[0].model.backbone.one[1].num_batches_tracked == 12, "of 6 steps"
+
+
+class Pool(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.classifier = nn.Linear(512, 3)
+
+    def forward(self, features):
+        return HeadOutput(self.classifier(features[-1].mean((2, 3))), {})
+
+
+@pytest.mark.parametrize("sync_bn", [True, False])
+def test_activations_that_are_computed_again_change_no_number(sync_bn):
+    def fitted(recompute):
+        torch.manual_seed(0)
+        backbone = timm_backbone("resnet18", weights="none", timm_kwargs={"drop_path_rate": 0.2})
+        assert not recompute or recompute_activations(backbone)
+        assert backbone.model.grad_checkpointing == recompute
+        model = MultiLabelModel(backbone, Pool(), backbone.mean, backbone.std)
+        given = tiny.settings(epochs=1, ema_decay=0.5, sync_bn=sync_bn)
+        state = fit(tiny.training(given, recompute=recompute), model)
+        return state.losses, {**model.state_dict(), "average": flat(state.evaluated())}
+
+    (losses, weights), (again, others) = fitted(False), fitted(True)
+    assert losses == again
+    for name, value in weights.items():
+        assert torch.equal(value, others[name]), name
+
+
+def test_a_backbone_that_cannot_compute_again_says_so():
+    assert not recompute_activations(tiny.Backbone())
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "divisible", "said"),
+    [
+        ({}, "Tried to allocate 3.00 GiB.", False, "another run, since batch norms"),
+        ({"freeze_bn": True}, "Tried to allocate 20.00 MiB.", True, "grad_accumulation=2; or"),
+        ({"freeze_bn": True, "grad_accumulation": 8}, "", False, "1 image at 448 pixels needs"),
+    ],
+)
+def test_out_of_memory_says_how_much_a_batch_needs_and_what_helps(changes, error, divisible, said):
+    text = f"CUDA out of memory. {error} Of these 70.00 GiB is allocated by PyTorch, and 1 GiB"
+    training = tiny.training(tiny.settings(**changes))
+    found = out_of_memory(torch.OutOfMemoryError(text), training.start(tiny.model()), training)
+    assert found.divisible == divisible
+    assert said in str(found) and "activation_checkpointing=true" in str(found)
+    needed = {"3": "74,752", "20": "71,700"}.get(error[18:20].strip("."), "71,680")
+    assert f"at least {needed} MiB" in str(found)
+
+
+def test_more_micro_batches_than_images_are_refused():
+    with pytest.raises(SuiteError, match="give at most --set grad_accumulation=4"):
+        check_processes(tiny.settings(grad_accumulation=5), 24, World(0, 2, 0))

@@ -1,0 +1,90 @@
+"""A whole run, interrupted, short of memory, or repeated to the bit."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from mlbench import plan, suite
+from mlbench.engine.distributed import World
+from mlbench.engine.resume import FILES, stoppable
+from mlbench.one_run import run
+from mlbench.types import BatchMemoryError, Interrupted, Places
+from tests.engine import tiny
+
+SHORT_OF_MEMORY = """
+import torch
+from mlbench_plugins.losses.bce import BCE
+class Loss(BCE):
+    def forward(self, logits, targets):
+        if len(logits) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 512.00 MiB.")
+        return super().forward(logits, targets)
+"""
+
+
+class Stopping(tiny.Quiet):
+    """Asks the run to stop after its first epoch."""
+
+    def epoch(self, log):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture
+def run_one(tmp_path, cache):
+    def call(progress=None, losses=("bce",), where="results", places=(), **settings):
+        data = {"synthetic": {"train_images": 40, "test_images": 20, "size": 32}}
+        small = {"image_size": 32, "epochs": 2, "batch_size": 8, "augmentation": [{"name": "flip"}]}
+        fields = {
+            "methods": ("gap",),
+            "losses": losses,
+            "dataset_options": data,
+            "settings": small | settings,
+        }
+        located = Places(results=tmp_path / where, cache=cache, workers=1, **dict(places))
+        planned = plan.make_plan(suite.make_suite(fields), located)
+        assert not planned.refused, planned.refused[0].reason
+        (spec,) = planned.missing
+        record, predictions = run(spec, located, World(), progress or tiny.Quiet(), "")
+        return record, predictions, located.results / "runs" / spec.run_id
+
+    return call
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(run_one):
+    _, expected, _ = run_one(where="whole")
+    with stoppable(), pytest.raises(Interrupted):
+        run_one(Stopping())
+    record, found, folder = run_one()
+    assert (found.logits == expected.logits).all()
+    assert record.notes[-1] == "resumed after step 5"
+    assert [entry.epoch for entry in record.epochs] == [1, 2]
+    assert (folder / FILES[0]).exists(), "until the record is written"
+    assert len((folder / "losses.csv").read_text().splitlines()) == 11
+
+
+def test_a_run_short_of_memory_is_tried_again_in_smaller_parts(run_one, install):
+    install("short", SHORT_OF_MEMORY, "[mlbench.losses]\nshort = short:Loss")
+    record, found, _ = run_one(losses=("short",), freeze_bn=True)
+    assert record.spec.settings.grad_accumulation == 1
+    assert record.notes[-1] == (
+        "out of memory on cpu: 8 images at 32 pixels need at least 512 MiB; trained with "
+        "grad_accumulation 2 at the same batch size"
+    )
+    _, expected, _ = run_one(freeze_bn=True, where="roomy")
+    assert found.logits == pytest.approx(expected.logits, abs=1e-3)
+    with pytest.raises(BatchMemoryError, match="another run, since batch norms"):
+        run_one(losses=("short",), where="normed")
+
+
+def test_a_loss_that_looks_at_the_whole_batch_is_refused_with_micro_batches(run_one):
+    with pytest.raises(AssertionError, match="two_way is neither a mean nor a sum over images"):
+        run_one(losses=("two_way",), grad_accumulation=2)
+
+
+def test_deterministic_is_recorded_and_ends_with_the_run(run_one):
+    places = {"deterministic": True, "activation_checkpointing": True}
+    record, *_ = run_one(epochs=1, places=places)
+    assert record.environment["deterministic"]
+    assert not torch.are_deterministic_algorithms_enabled()

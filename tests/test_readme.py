@@ -14,7 +14,10 @@ from mlbench_tools.costs.profile import method_table
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-PAGES += [ROOT / "benchmarks" / "README.md", *sorted((ROOT / "plugins").rglob("README.md"))]
+PAGES += [
+    *sorted((ROOT / "benchmarks").glob("*.md")),
+    *sorted((ROOT / "plugins").rglob("README.md")),
+]
 
 
 def block(name):

@@ -12,9 +12,11 @@ from mlbench import registry
 from mlbench.build import meta_backbone
 from mlbench.data.labels import WIDTH
 from mlbench.engine.cost import count
-from mlbench.types import LabelContext
+from mlbench.types import LabelContext, PluginError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor, nn
 
     from mlbench.types import FeatureSpec, Settings
@@ -66,10 +68,27 @@ def count_head(settings: Settings, labels: int, words: int = WIDTH) -> Counts:
         MeasureError: some of its work would be counted as 0.
     """
     spec, maps, _ = count_backbone(settings.backbone, settings.image_size)
-    factory = registry.find("head", settings.head).load()
     with torch.device("meta"):
-        head = factory(spec, uniform_context(labels, words), **settings.head_options).eval()
+        head = make_head(settings.head, settings.head_options, spec, labels, words).eval()
         return _counts(head, count(head, lambda: head(maps), maps, settings.head))
+
+
+def make_head(
+    name: str, options: Mapping[str, Any], spec: FeatureSpec, labels: int, words: int = WIDTH
+) -> nn.Module:
+    """Make a head of made-up labels; one that needs vectors as wide as its maps gets these.
+
+    Raises:
+        PluginError: the head cannot serve the case.
+    """
+    try:
+        head: nn.Module = registry.make(
+            "head", name, (spec, uniform_context(labels, words)), options
+        )
+    except PluginError:
+        wide = uniform_context(labels, spec[-1].channels)
+        head = registry.make("head", name, (spec, wide), options)
+    return head
 
 
 def _counts(module: nn.Module, macs: int) -> Counts:

@@ -26,17 +26,15 @@ from mlbench.store import Store
 from mlbench.text import count
 from mlbench.types import (
     Backbone,
-    FeatureSpec,
     MeasureError,
     ModelCost,
     Network,
     Places,
-    PluginError,
     Precision,
     RunSpec,
     Timing,
 )
-from mlbench_tools.costs.counting import uniform_context
+from mlbench_tools.costs.counting import make_head
 from mlbench_tools.costs.timing import Call, Runtime, TimedPair, best_batch, one_thread, time_pairs
 
 BATCH_SIZES = (1, 16)
@@ -188,7 +186,7 @@ def _build(
 
 
 def _model(network: Network, trunk: Backbone) -> MultiLabelModel:
-    head = _head(network, trunk.spec)
+    head = make_head(network.head, network.head_options, trunk.spec, network.labels)
     model = MultiLabelModel(trunk, head, trunk.mean, trunk.std)
     parameters = sum(p.numel() for p in model.parameters())
     if parameters != network.parameters:
@@ -197,17 +195,6 @@ def _model(network: Network, trunk: Backbone) -> MultiLabelModel:
             "its code changed, or its label vectors have another width; train it again"
         )
     return model
-
-
-def _head(network: Network, spec: FeatureSpec) -> nn.Module:
-    """The head, with label vectors of the usual width, or as wide as the maps if it needs that."""
-    labels = uniform_context(network.labels)
-    try:
-        made: nn.Module = registry.make("head", network.head, (spec, labels), network.head_options)
-    except PluginError:
-        labels = uniform_context(network.labels, spec[-1].channels)
-        made = registry.make("head", network.head, (spec, labels), network.head_options)
-    return made
 
 
 def _images(network: Network, batch_size: int, device: torch.device) -> Tensor:

@@ -39,7 +39,19 @@ def from_json(file: Path, content: Any, columns: Columns) -> Listing | None:
             return _from_datumaro(file, content, columns)
         if isinstance(content.get("labels"), dict) and content.keys() <= {"classes", "labels"}:
             return _from_fiftyone(file, content, columns)
+        pairs = content.get("images", ())
+        if content.keys() == {"images", "classes"} and _are_pairs(pairs):
+            rows = [(f"images[{i}]", *pair, "") for i, pair in enumerate(pairs)]
+            tool = "a json of deep-object-reid"
+            return _listing(file, tool, rows, columns, content["classes"])
     return None
+
+
+def _are_pairs(entries: Any) -> bool:
+    """True for deep-object-reid's pictures and labels: ``[["a.jpg", ["cat"]], ...]``."""
+    return isinstance(entries, list) and all(
+        isinstance(one, list) and [type(part) for part in one] == [str, list] for one in entries
+    )
 
 
 def not_a_table(place: Path) -> DataError:

@@ -190,6 +190,11 @@ def fiftyone_objects() -> str:
     return "set/labels.json"
 
 
+def deep_object_reid() -> str:
+    write("all.json", {"images": [[i, found] for i, found in ALL.items()], "classes": NAMES})
+    return "all.json"
+
+
 def coco() -> str:
     write(
         "instances.json",
@@ -225,6 +230,7 @@ FORMS: dict[str, Callable[[], str]] = SPLIT_FORMS | {
     "datumaro": datumaro,
     "fiftyone": fiftyone,
     "fiftyone objects": fiftyone_objects,
+    "deep-object-reid": deep_object_reid,
     "coco": coco,
 }
 

@@ -188,19 +188,22 @@ class _Paired(Mixing):
     """Mixing of pairs.
 
     Attributes:
+        boxed: paste a box instead of blending.
         alpha: of the Beta distribution of the weight.
         labels: ``linear`` weighs the losses of both images' labels, ``union`` joins the labels.
     """
 
+    boxed: ClassVar[bool] = False
     alpha: PositiveFloat = 1.0
     labels: Literal["linear", "union"] = "linear"
 
-    def _pairs(self, images: int, rng: np.random.Generator, boxed: bool) -> Mix | None:
+    def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
+        """Partners, a weight, and perhaps a place."""
         if rng.random() >= self.p:
             return None
         weight = float(rng.beta(self.alpha, self.alpha))
         partners = rng.permutation(images)
-        centre = (rng.random(), rng.random()) if boxed else None
+        centre = (rng.random(), rng.random()) if self.boxed else None
         return Pairs(partners, weight, centre, self.labels == "union")
 
 
@@ -210,10 +213,6 @@ class Mixup(_Paired):
     One lam a batch, drawn from Beta(alpha, alpha).
     """
 
-    def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
-        """Partners and a weight."""
-        return self._pairs(images, rng, boxed=False)
-
 
 class CutMix(_Paired):
     """A box of a partner pasted into every image (Yun et al., ICCV 2019).
@@ -221,9 +220,7 @@ class CutMix(_Paired):
     Under ``linear`` labels weigh by area, which small objects do not follow.
     """
 
-    def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
-        """Partners, a weight and a place."""
-        return self._pairs(images, rng, boxed=True)
+    boxed: ClassVar[bool] = True
 
 
 GRIDS = ((1, 2), (2, 2), (2, 3))

@@ -17,12 +17,11 @@ from mlbench.cli.matrix import execute
 from mlbench.cli.planning import Prepared, plan_safely, plan_suite
 from mlbench.cli.progress import Lines
 from mlbench.numbers import outdated
-from mlbench.plan import Plan
 from mlbench.store import Store
 from mlbench.suite import Suite, make_suite
 from mlbench.text import shorten
 from mlbench.trained_model import Labelled, TrainedModel
-from mlbench.types import RunRecord, SuiteError
+from mlbench.types import Plan, RunRecord, SuiteError
 
 if TYPE_CHECKING:
     import pandas as pd

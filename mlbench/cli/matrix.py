@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -25,10 +25,7 @@ from mlbench.executors.sharing import QueuedRun, announce, carry_out_all
 from mlbench.registry import Plugin
 from mlbench.suite import as_seconds
 from mlbench.text import count, shorten
-from mlbench.types import MlbenchError, Places, RunSpec, SuiteError
-
-if TYPE_CHECKING:
-    from mlbench.plan import Plan
+from mlbench.types import MlbenchError, Places, Plan, RunSpec, SuiteError
 
 INTERRUPTED = "interrupted: finished runs are kept; repeat the command to run the rest"
 

@@ -13,10 +13,10 @@ from mlbench.executors.forking import ChildDied, Tell, call
 from mlbench.suite import COMMAND_LINE, Suite, apply_overrides, make_suite, read_suite
 from mlbench.text import count
 from mlbench.tracks import merge
-from mlbench.types import Places, RunSpec, SuiteError
+from mlbench.types import Places, Plan, RunSpec, SuiteError
 
 if TYPE_CHECKING:
-    from mlbench.plan import GivenFiles, Plan, Veto
+    from mlbench.plan import GivenFiles, Veto
 
 
 class Prepared(NamedTuple):

@@ -11,10 +11,10 @@ from mlbench.cli.console import Data, Device, Results
 
 if TYPE_CHECKING:
     from mlbench.cli.planning import Prepared
-    from mlbench.plan import GivenFiles, Plan, Veto
+    from mlbench.plan import GivenFiles, Veto
     from mlbench.run_file import RunFile
     from mlbench.suite import Suite
-    from mlbench.types import Places
+    from mlbench.types import Places, Plan
 
 
 def repeat(

@@ -428,3 +428,40 @@ class Predictions:
     targets: Targets
     keys: tuple[str, ...]
     validation: Predictions | None = None
+
+
+class Refused(Value):
+    """A combination that cannot run, and why."""
+
+    label: str
+    reason: str
+
+
+class Plan(Value):
+    """The runs of a matrix by status.
+
+    Attributes:
+        missing: runs to execute.
+        done: runs that have a record in the store.
+        diverged: runs that diverged before, each with its error.
+        refused: combinations that cannot run.
+        why: run id -> why it is missing.
+        read: data set of the user's own -> how it was understood, in words.
+    """
+
+    missing: tuple[RunSpec, ...]
+    done: tuple[RunSpec, ...]
+    diverged: tuple[tuple[RunSpec, str], ...]
+    refused: tuple[Refused, ...]
+    why: dict[str, str] = {}
+    read: dict[str, str] = {}
+
+    @property
+    def specs(self) -> tuple[RunSpec, ...]:
+        """All runs except those refused."""
+        return (*self.missing, *self.done, *(spec for spec, _ in self.diverged))
+
+    @property
+    def all_refused(self) -> bool:
+        """True if every combination was refused."""
+        return bool(self.refused) and not self.specs

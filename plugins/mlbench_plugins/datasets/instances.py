@@ -138,13 +138,17 @@ def convert_instances(file: Path, content: Any) -> Instances:
 def _text_id(file: Path, content: Any) -> str:
     """What to do about ids that are texts; a blank if none is."""
     fields = (("images", "id"), ("annotations", "image_id"), ("annotations", "category_id"))
+    texts: set[str] = set()
     found: dict[type, str] = {}  # the first id that is a text, and the first that is a number
     for part, field in (*fields, ("categories", "id")):
-        for i, item in enumerate(content[part]):
+        for i, item in enumerate(content.get(part) or ()):
             value = item.get(field) if isinstance(item, dict) else None
             found.setdefault(type(value), f"{part}[{i}].{field} is {value!r}")
+            texts |= {value} if isinstance(value, str) else set()
     if str not in found:
         return ""
+    if not all(text.isdigit() for text in texts):
+        return f"{found[str]}, a text; COCO's ids are numbers: give every image and category one"
     code = (
         f"import json; c = json.load(open({json.dumps(str(file))})); [i.update({{k: int(i[k])}}) "
         'for p in ["images", "annotations", "categories"] for i in c[p] for k in i '

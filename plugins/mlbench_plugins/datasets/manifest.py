@@ -41,21 +41,26 @@ class Manifest(Dataset):
 
     The part after the colon is one of
 
-    - a table with a row per image: .csv or .tsv in UTF-8, .jsonl, .json (a list of objects, or an
-      object of file name -> labels) or .parquet (needs pyarrow). A column ``image`` (or ``file``,
-      ``path``, ``filename``) names the picture. Either a column ``labels`` (or ``tags``) lists its
-      labels, separated by ``;`` or ``|`` or as a JSON list, and a blank is a picture without
-      labels; or every other column is a label with 1 (present), 0 (absent), and blank or -1
-      (unknown). Columns ``split`` (train, val, test) and ``group`` are optional;
-    - an instances json in COCO's form; a label is present where an instance is annotated;
+    - a table with a row per image, or per image and label: .csv or .tsv in UTF-8, .jsonl, .json (a
+      list of objects, or an object of file name -> labels) or .parquet (needs pyarrow). A column
+      ``image`` (or ``file``, ``path``, ``filename``) names the picture. Either a column ``labels``
+      (or ``tags``, or ``label1``, ``label2``, ...) lists its labels, separated by ``;`` or ``|`` or
+      as JSON, Python or numpy print a list, and a blank is a picture without labels; or every
+      other column is a label with 1 (present), 0 (absent), and blank or -1 (unknown). Columns
+      ``split`` (train, val, test; or ``is_valid``, ``is_test``) and ``group`` are optional;
+    - a .txt with a picture and 1 or 0 for each label in a line;
+    - an export of COCO's instances, Label Studio (JSON, JSON-MIN, CSV), Datumaro, FiftyOne (its
+      ``labels.json``) or CVAT (its XML for images); a label is present where anything has it;
     - a folder with one folder per label, below ``train`` and ``test`` or not; a file that is in
       several of them, with the same bytes and name, has all their labels;
+    - a folder with a ``_classes.csv`` (Roboflow) or ``metadata.jsonl`` or ``.csv`` (Hugging Face)
+      in it or in each of its splits;
     - YOLO's ``data.yaml`` or ``classes.txt``, or its folder; a picture without a label file has no
       labels.
 
-    Pictures are looked for in the table's folder, its ``images``, and the folder of ``--data``. A
-    run with ``allow_missing`` leaves out those that are missing. Labels are sorted by name;
-    COCO's by id, YOLO's as in its file.
+    ``mlbench data look`` shows how it was understood. Pictures are looked for in the table's
+    folder, its ``images``, and the folder of ``--data``. A run with ``allow_missing`` leaves out
+    those that are missing. Labels are sorted by name; COCO's by id, YOLO's as in its file.
 
     Without a split column, a hash of their group's smallest key splits the pictures, so that
     adding a picture moves no other. Pictures of one group, and exact duplicates, stay together. A

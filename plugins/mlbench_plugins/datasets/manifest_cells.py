@@ -76,6 +76,8 @@ def _of_object(cell: Mapping[Any, Any], place: str) -> Any:
 
 def _read(text: str, place: str, separator: str | None) -> Any:
     """The list or object that a text stands for, in brackets or not."""
+    if re.fullmatch(r"(tuple|list|(frozen)?set)?\(\)", text):
+        return []
     printed = _PRINTED.fullmatch(text)
     text = printed[1] if printed else text
     ends, quoted = text[:1] + text[-1:], "'" in text or '"' in text
@@ -136,7 +138,7 @@ def refuse_doubtful(column: str, lists: Sequence[Iterable[str]], separator: str 
             "1, name such columns in the option label_columns"
         )
     for label in found:
-        if re.search(r"^[\[{]|[\]}]$", label) or (label[0] in "'\"") != (label[-1] in "'\""):
+        if re.search(r"^[\[{]|[\]}]$", label):
             raise DataError(
                 f"column {column!r}: {label!r} is no name; a list needs both of its brackets and "
                 'quotes, as in ["cat", "dog"]. Is the option separator right?'
@@ -164,7 +166,7 @@ def refuse_doubtful(column: str, lists: Sequence[Iterable[str]], separator: str 
 def _separator_in(names: Sequence[str]) -> str | None:
     """What separates the parts of nearly all names of several parts, if others have these parts."""
     for mark in (" ", "/", "+", "&", "_", "-", ":"):
-        parts = [{p.strip() for p in name.split(mark)} for name in names if mark in name.strip()]
+        parts = [{*filter(None, map(str.strip, n.split(mark)))} for n in names if mark in n]
         times = Counter(part for some in parts for part in some)
         alone = {name for name in names if mark not in name}
         known = alone | {part for part, number in times.items() if number > 1}

@@ -168,7 +168,7 @@ def _splits(
     if named is None or _flag(named):
         flags = [named] if named else [name for name in others if _flag(name)]
         states = {name: [state_of(cell) for cell in frame[name]] for name in flags}
-        if flags and {1, 0}.issuperset(*states.values()):
+        if flags and set().union(*states.values()) <= {0, 1}:
             rest = "test" if "train" in map(_flag, flags) else "train"
             rows = zip(*states.values(), strict=True)
             says = [_flag(name) for name in flags]

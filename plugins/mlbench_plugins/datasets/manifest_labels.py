@@ -224,6 +224,15 @@ def _from_lists(
     if states_NC is not None and not {"0", "1"}.issubset(names or ()):
         names = _vector_names(names, states_NC.shape[1])
         return LabelColumns(names, states_NC, used, f"0 and 1 {fact}")
+    if names is None:
+        refuse_doubtful(chosen[0], lists, columns.separator)
+        names = tuple(sorted(set().union(*lists)))
+    for place, labels in zip(frame.index, lists, strict=True):
+        if strange := sorted(set(labels).difference(names)):
+            raise DataError(
+                f"{place}: {strange[0]!r} is none of the labels that the option label_names lists; "
+                "correct it or add it there"
+            )
     sure = choose(frame, others, "", None, CONFIDENCE)
     chances = [] if sure is None else _chances(frame[sure])
     doubts: tuple[str, ...] = ()
@@ -232,16 +241,6 @@ def _from_lists(
         lists = [row if p >= 0.5 else [] for row, p in zip(lists, chances, strict=True)]
         if between := sum(0 < p < 1 for p in chances):
             doubts = (f"{count(between, 'label')} with a {sure} below 1: present from 0.5 on",)
-    if names is None:
-        refuse_doubtful(chosen[0], lists, columns.separator)
-        names = tuple(sorted(set().union(*lists)))
-        return LabelColumns(names, matrix(lists, names), used, fact, doubts, lists=True)
-    for place, labels in zip(frame.index, lists, strict=True):
-        if strange := sorted(set(labels).difference(names)):
-            raise DataError(
-                f"{place}: {strange[0]!r} is none of the labels that the option label_names lists; "
-                "correct it or add it there"
-            )
     return LabelColumns(names, matrix(lists, names), used, fact, doubts, lists=True)
 
 

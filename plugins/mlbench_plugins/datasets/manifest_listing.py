@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.text import shorten
+from mlbench.text import count, shorten
 from mlbench.types import DataError, Targets
 from mlbench_plugins.datasets.photographs import (
     HEIF,
@@ -124,7 +124,7 @@ class Listing:
         ]
         if not other:
             return None
-        return f"{len(other):,} names are not written as their files: {shorten(other, 3)}"
+        return f"{count(len(other), 'name')} not written as the file is: {shorten(other, 3)}"
 
     def _missing(self, folder: Path, absent: Sequence[int]) -> str:
         names = [self.images[i] for i in absent]

@@ -204,7 +204,9 @@ def _json_lines(text: str) -> pd.DataFrame:
 
 
 def _json(content: Any) -> pd.DataFrame:
-    if isinstance(content, dict) and all(isinstance(v, list | str) for v in content.values()):
+    if isinstance(content, dict) and all(
+        isinstance(v, list | str | dict) for v in content.values()
+    ):
         content = [{"image": k, "labels": v} for k, v in content.items()]
     if not isinstance(content, list):
         raise DataError(

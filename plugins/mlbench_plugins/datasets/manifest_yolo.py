@@ -117,7 +117,7 @@ def _from_yaml(file: Path) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
     parts: dict[str, list[Path]] = {}
     for split in ("train", "val", "test"):
         named = content.get(split) or []
-        for entry in [named] if isinstance(named, str) else named:
+        for entry in named if isinstance(named, list) else [str(named)]:
             parts.setdefault(split, []).append(_place(file, content.get("path") or ".", entry))
     _check_parts(file, parts)
     return _unique(file, names), parts or {"": [file.parent]}

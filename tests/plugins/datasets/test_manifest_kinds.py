@@ -381,7 +381,7 @@ def test_names_like_those_of_files_find_them(folder: Path, written: str, told: b
     assert data.missing() is None
     assert sorted(f.name for s in ("train", "test") for f in data.index(s).files) == sorted(HERE)
     assert told == (
-        "12 names are not written as their files" in "".join(data.interpretation().warnings)
+        "12 names not written as the file is" in "".join(data.interpretation().warnings)
     )
 
 
@@ -453,3 +453,26 @@ def test_the_core_hands_on_how_a_manifest_was_read(folder: Path) -> None:
     made(folder, table("x,y", "1,0", "0,1"))
     splits = open_splits("manifest:t.csv", {}, None, folder / "cache")
     assert splits.interpretation.facts["labels"] == "2 columns, one a label: x, y"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.yaml", "names: [a]\ntrain: 3\n", "'3' is no folder of images"),
+        ("x.json", '{"images": [], "annotations": null, "categories": []}', "an instances json"),
+        ("x.json", '{"images": [{"id": "a"}], "annotations": [], "categories": []}', "give every"),
+        ("x.csv", "image,labels\n.,a\np1.jpg,b\np2.jpg,b\np3.jpg,a\n", None),
+        ("x.csv", "image,labels\np1.jpg,frozenset()\np2.jpg,b\n", None),
+        ("x.json", '{"p1.jpg": {"a": 1, "b": 0}, "p2.jpg": "b"}', None),
+        ("x.csv", "image,is_valid,is_test,b\np1.jpg,1,0,1\np2.jpg,0,1,0\np3.jpg,0,0,0\n", None),
+        ("x.csv", "image,label,confidence\np1.jpg,b,0.9\np2.jpg,b,0\n", None),
+    ],
+)
+def test_odd_content_is_read_or_refused(
+    folder: Path, name: str, content: str, message: str | None
+) -> None:
+    made(folder, content, name)
+    if message is None:
+        assert "b" in opened(name, test_share=0.5).names
+    else:
+        refused(name, message)

@@ -37,7 +37,7 @@ word is noticed after those that lost their connection to it."""
 LEAST_FREE = 0.1
 """Share of a device's memory that must be free for a run to start there."""
 REMEDIES = {
-    "killed": "if memory ran out: fewer --jobs, a smaller batch_size, or more memory",
+    "killed": "if memory ran out: fewer --jobs, --set grad_accumulation=2, or more memory",
     "hung": "the stacks of its threads are in the log; if it was at work, give a longer --stall",
 }
 

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from mlbench.executors import Failure
+from mlbench.executors.forking import call
 from mlbench.executors.local import device_groups
 from mlbench.store import Store
 from mlbench.types import SuiteError
@@ -199,6 +201,16 @@ def test_runs_go_side_by_side_and_share_the_threads(run, tmp_path, monkeypatch):
     (alone,) = Store(tmp_path / "alone").records()
     (same,) = [record for record in records if record.run_id == alone.run_id]
     assert alone.average_precision == same.average_precision
+
+
+def see_server(tell):
+    """Runs in a child: the threads of its server, and whether CUDA was touched there."""
+    return len(list(Path(f"/proc/{os.getppid()}/task").iterdir())), torch.cuda.is_initialized()
+
+
+def test_the_server_has_one_thread_and_no_cuda_context():
+    where = f"{__name__}:{see_server.__name__}"
+    assert call(where, stall=60, relay=sys.stderr.write) == (1, False)
 
 
 def test_devices_are_shared_out_by_what_is_free_on_them(monkeypatch, tmp_path):

@@ -182,7 +182,7 @@ class _Matrix:
         self.waiting = deque(enumerate(jobs))
         self.running: list[_Attempt] = []
         self.outcomes = [Outcome(job.spec, job.log) for job in jobs]
-        self.groups = device_groups(options.devices, jobs[0].processes)
+        self.groups = device_groups(options.devices, max(job.processes for job in jobs))
         self.need = 0.0
 
     def go_on(self) -> None:

@@ -245,6 +245,7 @@ def descendants(pid):
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_parent_leaves_no_process(run, tmp_path, cache):
     assert run("plain", results=tmp_path / "first").code == 0  # draws the images
     flags = ["--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"]

@@ -26,8 +26,8 @@ log = logging.getLogger("mlbench")
 
 STALL = 600.0
 """Seconds without progress after which a run has hung."""
-TAIL = 20
-"""Lines of a log that a failure quotes."""
+TAIL = 40
+"""Lines of a log that a failure quotes: the stack of a thread, which ends where training began."""
 
 
 class Job(Value):

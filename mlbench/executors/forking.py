@@ -255,6 +255,6 @@ def end_hung(children: Iterable[Child]) -> None:
     """Make processes write the stacks of their threads, and kill them."""
     for child in children:
         child.signal(DUMP)
-    time.sleep(0.5)  # writing them is a matter of milliseconds
+    time.sleep(1.0)  # writing them is a matter of milliseconds
     for child in children:
         child.signal(signal.SIGKILL)

@@ -107,6 +107,7 @@ def from_frame(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
     facts = {"pictures": f"column {image!r}", "labels": found.fact}
     if split:
         facts["split"] = f"column {' and '.join(map(repr, split))}"
+    flags = [f"{name} is taken for the split, no label" for name in split if _flag(name)]
     if left_out:
         facts["left out"] = ", ".join(f"{name} ({why})" for name, why in left_out.items())
     listing = Listing(
@@ -120,7 +121,7 @@ def from_frame(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
         groups=None if group is None else [text_of(cell) or None for cell in frame[group]],
         places=list(frame.index),
         facts=facts,
-        doubts=(*found.doubts, *_unused(left_out)),
+        doubts=(*found.doubts, *flags, *_unused(left_out)),
     )
     return _one_entry_a_picture(listing) if found.lists else listing
 

@@ -38,9 +38,9 @@ def model(seed):
     return made
 
 
-def all_at_once():
+def all_at_once(**changes):
     """Batches of 8 in parts of 3, 3 and 2 images, with all that works on gradients or peers."""
-    return tiny.settings(sam_rho=0.1, mutual_weight=0.5, ema_decay=0.5, grad_clip=0.5)
+    return tiny.settings(sam_rho=0.1, mutual_weight=0.5, ema_decay=0.5, grad_clip=0.5, **changes)
 
 
 class Largest:
@@ -61,6 +61,7 @@ def outcomes(world):
     mixed = [tiny.settings(mixing={"name": name}) for name in ("splicemix", "cutmix")]
     return [
         outcome(tiny.training(all_at_once(), world=world), model(1)),
+        outcome(tiny.training(all_at_once(grad_accumulation=2), world=world), model(1)),
         *(outcome(tiny.training(one, world=world, loss=Largest())) for one in mixed),
     ]
 

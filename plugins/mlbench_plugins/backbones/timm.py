@@ -6,25 +6,26 @@ Ross Wightman, PyTorch Image Models, https://github.com/huggingface/pytorch-imag
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from huggingface_hub import constants, get_session, try_to_load_from_cache
-from timm.models._manipulate import group_with_matcher
 from torch import Tensor, nn
 
 from mlbench.types import FeatureSpec, Level, PluginError, Pretraining, WeightsError
-from mlbench_plugins.backbones.pretraining import of_file, of_tag
 from mlbench_plugins.layers.pretrained import WeightFile, fit, read_weights
+from mlbench_plugins.layers.timm_models import (
+    create,
+    describe,
+    refuse_unreachable,
+    size_options,
+    stages_of,
+)
 
 SHALLOWEST_STRIDE = 8
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def timm_backbone(
@@ -66,23 +67,6 @@ def timm_backbone(
         fit(model, file, ignored=(*names, *probe.unused))
     described = describe(model, weights, file)
     return TimmBackbone(model, probe.taken, probe.spec, options=architecture, **described)
-
-
-def describe(model: Any, weights: str, file: WeightFile | None) -> dict[str, Any]:
-    """What a backbone says of its weights: ``mean``, ``std`` and ``pretraining``."""
-    config = model.pretrained_cfg
-    if file is not None:
-        pretraining = of_file(file)
-    elif weights == "none":
-        pretraining = Pretraining(data="random")
-    else:
-        pretraining = of_tag(config.get("tag") or "", config.get("license"))
-    source = file or WeightFile(Path(), {})
-    return {
-        "mean": source.triple("mean", config.get("mean", IMAGENET_MEAN)),
-        "std": source.triple("std", config.get("std", IMAGENET_STD)),
-        "pretraining": pretraining,
-    }
 
 
 class TimmBackbone(nn.Module):
@@ -133,30 +117,6 @@ class TimmBackbone(nn.Module):
         exactly one stage.
         """
         return stages_of(self.model)
-
-
-def stages_of(model: Any) -> list[list[nn.Module | nn.Parameter]]:
-    """The parts of a model of timm by stage, from the input on, as timm groups them."""
-    named = [*model.named_parameters(), *model.named_buffers()]
-    stage_of = group_with_matcher(iter(named), model.group_matcher(coarse=True), reverse=True)
-    stages: list[list[nn.Module | nn.Parameter]] = [[] for _ in range(1 + max(stage_of.values()))]
-    for name, part in _whole_parts(model, stage_of):
-        stages[stage_of[name]].append(part)
-    return [stage for stage in stages if stage]
-
-
-def _whole_parts(
-    module: nn.Module, stage_of: dict[str, int], prefix: str = ""
-) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
-    """The largest modules that lie within one stage, each with the name of a tensor of it."""
-    names = [name for name in stage_of if name.startswith(prefix)]
-    if names and len({stage_of[name] for name in names}) == 1:
-        yield names[0], module
-        return
-    for name, parameter in module.named_parameters(recurse=False):
-        yield prefix + name, parameter
-    for name, child in module.named_children():
-        yield from _whole_parts(child, stage_of, f"{prefix}{name}.")
 
 
 def _maps(model: Any, images_B3HW: Tensor, taken: list[int]) -> tuple[Tensor, ...]:
@@ -212,36 +172,6 @@ def _probe(name: str, options: dict[str, Any]) -> _Probe:
         ) from error
 
 
-def create(name: str, *, pretrained: bool, **options: Any) -> Any:
-    """A model of timm; by default without its classifier.
-
-    Raises:
-        PluginError: timm has no such model, or it does not take these options.
-        WeightsError: its weights cannot be downloaded.
-    """
-    try:
-        return timm.create_model(name, pretrained=pretrained, **{"num_classes": 0} | options)
-    except Exception as error:
-        if pretrained:
-            raise WeightsError(_remedy(name, error)) from error
-        known = timm.list_models()
-        raise PluginError(
-            f"timm {timm.__version__} cannot build {name!r} with {options}: {error}; "
-            f"the nearest names are {', '.join(difflib.get_close_matches(name, known, n=5))}"
-        ) from error
-
-
-def size_options(model: Any, image_size: int | None) -> dict[str, Any]:
-    """What lets a transformer take images of another size than it was made for."""
-    accepted = inspect.signature(type(model).__init__).parameters
-    if "dynamic_img_size" in accepted and "strict_img_size" not in accepted:
-        return {"dynamic_img_size": True}  # positions are interpolated, so any file fits
-    options: dict[str, Any] = {"strict_img_size": False} if "strict_img_size" in accepted else {}
-    if "img_size" in accepted and image_size is not None:
-        options["img_size"] = image_size
-    return options
-
-
 def _file_options(name: str, file: WeightFile | None) -> dict[str, Any]:
     if file is None:
         return {}
@@ -255,27 +185,6 @@ def _file_options(name: str, file: WeightFile | None) -> dict[str, Any]:
     if forbidden := sorted(set(options) & set(inspect.signature(timm.create_model).parameters)):
         raise WeightsError(f"{file.path}: its timm_kwargs must not set {forbidden}")
     return options
-
-
-def refuse_unreachable(name: str, model: Any) -> None:
-    """Say at once that the download cannot work; the hub's client would try for a minute."""
-    hub_id = model.pretrained_cfg.get("hf_hub_id")
-    files = ("model.safetensors", "pytorch_model.bin")
-    if not hub_id or any(isinstance(try_to_load_from_cache(hub_id, f), str) for f in files):
-        return
-    try:
-        get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception as error:
-        raise WeightsError(_remedy(name, error)) from error
-
-
-def _remedy(name: str, error: Exception) -> str:
-    return (
-        f"the weights of {name} cannot be downloaded ({type(error).__name__}: {error}); give a "
-        f"file of them with `--weights FILE` (model.safetensors of "
-        f"https://huggingface.co/timm/{name}, or a .pth state dict), or train from nothing with "
-        "`--weights none`"
-    )
 
 
 def _named(name: str, doc: str) -> Callable[..., TimmBackbone]:

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from mlbench.types import Level, Pretraining
-from mlbench_plugins.backbones.timm import (
+from mlbench_plugins.layers.pretrained import fit, read_weights
+from mlbench_plugins.layers.timm_models import (
     create,
     describe,
     refuse_unreachable,
     size_options,
     stages_of,
 )
-from mlbench_plugins.layers.pretrained import fit, read_weights
 
 
 class ImageTower(nn.Module):

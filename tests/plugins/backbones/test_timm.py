@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from mlbench.types import PluginError, WeightsError
 from mlbench_plugins.backbones import timm as plugin
-from mlbench_plugins.backbones.pretraining import of_tag
 from mlbench_plugins.backbones.timm import timm_backbone
+from mlbench_plugins.layers.pretraining import of_tag
 
 SMALL = "mobilenetv2_035"
 

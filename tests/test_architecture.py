@@ -58,10 +58,10 @@ LANES = {
 
 
 BUDGETS = {
-    "mlbench": 18_000,
-    "plugins/mlbench_plugins": 10_500,
+    "mlbench": 19_200,
+    "plugins/mlbench_plugins": 10_800,
     "plugins/mlbench_tools": 11_500,
-    "tests": 24_500,
+    "tests": 25_200,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from mlbench.types import PluginError, WeightsError
 from mlbench_plugins.backbones import timm as plugin
 from mlbench_plugins.backbones.timm import timm_backbone
+from mlbench_plugins.layers import timm_models
 from mlbench_plugins.layers.pretraining import of_tag
 
 SMALL = "mobilenetv2_035"
@@ -296,8 +297,8 @@ def test_without_a_network_it_says_which_file_to_give(monkeypatch):
         def head(self, *_, **__):
             raise OSError("no route to host")
 
-    monkeypatch.setattr(plugin, "get_session", Offline)
-    monkeypatch.setattr(plugin, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(timm_models, "get_session", Offline)
+    monkeypatch.setattr(timm_models, "try_to_load_from_cache", lambda *_: None)
     with pytest.raises(
         WeightsError, match=r"resnet18\.tv_in1k.*no route.*--weights FILE.*--weights none"
     ):

@@ -1,12 +1,13 @@
 """Carries out runs on a Ray cluster: a task a run, with its processors and devices.
 
-Ray places the tasks, starts one anew whose node is lost, and grows the cluster if it can. A run on
-several nodes is a placement group, and torch's launcher on each of its nodes.
+Ray places the tasks and starts one anew whose node is lost. A run on several nodes is a placement
+group, and torch's launcher on each node.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -29,8 +30,8 @@ from mlbench.files import atomic_write
 from mlbench.text import first_error
 from mlbench.types import SuiteError, Value
 
-REFRESH, GRACE = 1.0, 60.0
-"""Seconds between two looks at the tasks, and that interrupted runs have to save their state."""
+REFRESH, GRACE = 1.0, 10.0
+"""Seconds between two looks at the tasks, and that interrupted runs have to end."""
 
 
 class RayOptions(Value):
@@ -65,11 +66,13 @@ def execute(jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> 
         message = "--executor ray needs Ray: pip install 'mlbench-mlic[ray]'"
         raise SuiteError(message) from error
     env = {k: v for k, v in os.environ.items() if k.startswith(("MLBENCH_", "OMP_"))}
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(chosen.address, log_to_driver=False, runtime_env={"env_vars": env})
     except (ConnectionError, ValueError) as error:
         message = f"executor_options: no Ray cluster answers at {chosen.address} ({error})"
         raise SuiteError(message) from error
+    signal.signal(signal.SIGTERM, before)  # Ray's own ends this process
     try:
         return _follow(ray, jobs, chosen, Follower(jobs, progress))
     finally:
@@ -136,11 +139,7 @@ def _resources(job: Job, options: RayOptions) -> dict[str, float]:
 
 # --------------------------------------------------------------------------- a run on several nodes
 def _run_on_nodes(folder: Path, job: Job, options: RayOptions) -> Outcome:
-    """Place the parts of a run, each on a node of its own, and wait for them; a task itself.
-
-    Raises:
-        RayError: a node was lost; Ray starts this task anew, and the run goes on from its state.
-    """
+    """Place the parts of a run, each on a node of its own; Ray repeats it if a node is lost."""
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy

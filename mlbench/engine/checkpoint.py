@@ -46,7 +46,10 @@ class Checkpoint:
         weights = {name: t.detach().cpu().clone().contiguous() for name, t in self.weights.items()}
         try:
             with atomic_write(file) as part:
+                part.touch()
+                mode = part.stat().st_mode  # safetensors makes files that nobody else can read
                 save_file(weights, part, metadata=header)
+                part.chmod(mode)
         except SafetensorError as error:  # for example, the disk is full
             raise OSError(f"{file} could not be written: {error}") from error
 

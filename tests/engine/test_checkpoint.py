@@ -23,6 +23,8 @@ def test_it_comes_back_as_it_was(tmp_path):
     model = tiny.model()
     file = tmp_path / "runs" / "checkpoint.safetensors"
     made(model.state_dict()).save(file)
+    (tmp_path / "plain").touch()
+    assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode, "others may read it"
     found = load(file)
     assert found.info == made({}).info
     other = tiny.model(seed=5)

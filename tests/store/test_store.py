@@ -190,7 +190,7 @@ def test_the_boards_name_bad_records_and_runs_without_predictions(cli, store):
     assert done.code == 0 and "ssgrl" in done.out
     said = "".join(done.err.split())
     assert f"notontheboard:{bad.relative_to(store.root.parent)}" in said
-    assert "scores.mAP" in said and f"run{good.run_id}hasnousablepredictions:" in said
+    assert "scores.mAP" in said and f"run{good.run_id}hasnousablepredictions(" in said
 
 
 # ------------------------------------------------------------------------------ damaged predictions

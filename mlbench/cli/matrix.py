@@ -122,7 +122,11 @@ def _execute_and_show(prepared: Prepared) -> int:
         errors.print(outcome_line(outcome), style="red", markup=False)
     if prepared.suite.measure and prepared.suite.executor == "local":
         _follow_up(prepared)
-    _print_board(planned, places)
+    try:
+        _print_board(planned, places)
+    except MlbenchError as error:  # a full disk, say; the runs took place
+        print_error(error)
+        return 1
     return 1 if failed or planned.refused or planned.diverged else 0
 
 

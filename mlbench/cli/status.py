@@ -85,6 +85,8 @@ def _state(
         launcher, since, run = entry
         if all(file.stat().st_mtime < since for file in files):
             return RunState(run.title, "queued", launcher, why=run.why)
+    if failure is not None and files[-1].stat().st_mtime > failure_file.stat().st_mtime:
+        failure = None  # the record was put into the store by hand, as the failure said
     if holder is None and failure is not None:
         return RunState(title, "failed", failure=failure)
     if holder is None and record is not None:

@@ -1,0 +1,65 @@
+"""A results folder that is full, or that nobody may write any more, loses no result."""
+
+import os
+import shlex
+import subprocess
+
+import pytest
+
+from mlbench.store import Store
+from tests.executors.test_local import failures
+from tests.faults.conftest import board, finished, look_again
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 3 MiB; where that cannot be had, the test is skipped."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_costs_the_runs_that_have_no_room(heads, suite, cli, tmp_path, disk):
+    run = ("run", "--suite", suite(plugins=["plain"], seeds=[0, 1, 2, 3, 4]))
+    ended = cli(*run, "--results", disk)
+    assert ended.code == 1 and "No space left" in ended.err
+    before = finished(disk)
+    assert 0 < len(Store(disk).records()) < 5
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+    ended = cli(*run, "--results", disk)
+    assert ended.code == 0, ended.err
+    look_again(before, disk)
+    assert cli(*run, "--results", "undisturbed").code == 0
+    assert board(disk) == board(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_a_result_that_may_not_be_written_is_put_back_and_a_damaged_one_is_named(
+    heads, suite, cli, tmp_path, monkeypatch
+):
+    run, results = ("run", "--suite", suite(plugins=["locks"])), tmp_path / "results"
+    monkeypatch.setenv("FAULT", "now")
+    monkeypatch.setenv("FAULT_RESULTS", str(results))
+    ended = cli(*run)
+    results.chmod(0o755)
+    assert ended.code == 1 and "Permission denied" in ended.err
+    assert "1 run in results: 1 failed" in cli("status").out
+    remedy = failures(tmp_path)["locks"].reason.partition("put it back with: ")[2]
+    subprocess.run(shlex.split(remedy), check=True)
+    (kept,) = Store(results).records()
+    assert "1 run in results: 1 done" in cli("status").out
+    assert "Nothing is missing" in cli(*run).out
+    monkeypatch.delenv("FAULT")
+    file = Store(results).file(kept)
+    os.truncate(file, 1000)
+    ended = cli(*run)
+    assert ended.code == 2 and file.name in ended.err, "a damaged record is not replaced unasked"
+    file.unlink()
+    assert cli(*run).code == 0
+    (undisturbed,) = Store(results).records()
+    assert kept.average_precision == undisturbed.average_precision

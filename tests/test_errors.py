@@ -5,7 +5,8 @@ import pickle
 import pytest
 
 from mlbench.contracts.outcome import ContractError
-from mlbench.types import DivergedError, MlbenchError
+from mlbench.executors.forking import ChildDied, Death
+from mlbench.types import BatchMemoryError, DivergedError, MlbenchError
 
 
 def below(kind):
@@ -18,9 +19,16 @@ def below(kind):
 KINDS = [kind for kind in below(MlbenchError) if kind.__module__.startswith("mlbench.")]
 
 
+ARGUMENTS = {
+    DivergedError: (7, float("nan")),
+    BatchMemoryError: ("a batch needs 9 MiB", True),
+    ChildDied: (Death("exit", "ended with code 7"), ("stage", "data"), "its last words"),
+}
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_an_error_crosses_processes(kind):
-    error = kind(7, float("nan")) if kind is DivergedError else kind("what, where and what to do")
+    error = kind(*ARGUMENTS.get(kind, ("what, where and what to do",)))
     back = pickle.loads(pickle.dumps(error))
     assert type(back) is kind
     assert (str(back), repr(vars(back))) == (str(error), repr(vars(error)))

@@ -29,7 +29,7 @@ def block(name):
 def commands():
     """Every `mlbench` command that a page shows, in a block or in a line."""
     for page in PAGES:
-        text = page.read_text()
+        text = page.read_text().replace("\\\n", " ")
         for fence in re.findall(r"```(?:\w*)\n(.*?)```", text, re.DOTALL):
             for line in fence.splitlines():
                 if found := re.search(r"(?:^|&& |-m )(mlbench [a-z].*)", line):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -42,7 +44,7 @@ def keeps_its_spec(factory: Any) -> None:
     ensure(isinstance(backbone, nn.Module), f"gives {type(backbone)}, not an nn.Module")
     strides = [level.stride for level in backbone.spec]
     ensure(strides == sorted(strides), f"the levels are not shallow to deep: strides {strides}")
-    for side in SIZES:
+    for side in _sides(backbone):
         maps = _call(backbone, torch.zeros(2, 3, side, side, device="meta"))
         rows = [side // level.stride if level.stride else 1 for level in backbone.spec]
         wanted = [(2, lv.channels, n, n) for lv, n in zip(backbone.spec, rows, strict=True)]
@@ -74,7 +76,8 @@ def divides_into_stages(factory: Any) -> None:
 def trains_every_parameter(factory: Any) -> None:
     """The levels depend on every trainable parameter: what only a classifier needs is gone."""
     backbone = _shape_only(factory).train()
-    maps = _call(backbone, torch.zeros(2, 3, SIZES[0], SIZES[0], device="meta"))
+    side = _sides(backbone)[0]
+    maps = _call(backbone, torch.zeros(2, 3, side, side, device="meta"))
     names, parameters = zip(*backbone.named_parameters(), strict=True)
     total = torch.stack([m.sum() for m in maps]).sum()
     gradients = torch.autograd.grad(total, parameters, allow_unused=True)
@@ -85,12 +88,19 @@ def trains_every_parameter(factory: Any) -> None:
 def treats_images_independently(factory: Any) -> None:
     """In evaluation an image's maps are finite, deterministic, and do not depend on its batch."""
     backbone = _computable(factory)
-    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    side = _sides(backbone, (64,))[0]
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         together, alone = _call(backbone, images), _call(backbone, images[1:])
     for level, (batch, one) in enumerate(zip(together, alone, strict=True)):
         ensure_finite(batch, f"level {level} of the maps")
         ensure_close(batch[1:], one, f"level {level} depends on the other images", 1e-3)
+
+
+def _sides(backbone: Any, sizes: Sequence[int] = SIZES) -> list[int]:
+    """The largest sides up to these sizes that every stride divides."""
+    step = math.lcm(*(level.stride or 1 for level in backbone.spec))
+    return [size // step * step for size in sizes]
 
 
 def _call(backbone: nn.Module, images: Tensor) -> tuple[Tensor, ...]:

@@ -57,8 +57,11 @@ class ChildDied(MlbenchError):  # noqa: N818 - the child erred, not its caller
     """
 
     def __init__(self, death: Death, last: tuple[Any, ...], printed: str) -> None:
-        super().__init__(f"{death.reason}\n{printed}".rstrip())
-        self.death, self.last = death, last
+        super().__init__(death, last, printed)
+        self.death, self.last, self.printed = death, last, printed
+
+    def __str__(self) -> str:
+        return f"{self.death.reason}\n{self.printed}".rstrip()
 
 
 def describe_end(status: int | None) -> Death:

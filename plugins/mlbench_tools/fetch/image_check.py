@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -125,11 +126,13 @@ def tell_repeated(splits: Splits) -> list[str]:
     same = defaultdict(list)
     for index in parts(splits).values():
         for file, target, key in zip(index.files, index.targets, index.keys, strict=True):
-            if file.is_file():
-                with file.open("rb") as stream:
-                    size = stream.seek(0, os.SEEK_END)
-                    stream.seek(max(0, size - 1024))
-                    same[size, stream.read()].append((key, target.tobytes()))
+            with (
+                suppress(OSError),
+                file.open("rb") as stream,
+            ):  # what cannot be read is told already
+                size = stream.seek(0, os.SEEK_END)
+                stream.seek(max(0, size - 1024))
+                same[size, stream.read()].append((key, target.tobytes()))
     return [
         f"{len(found):,} images with different labels are one picture, perhaps that of a dead "
         f"link: {shorten([key for key, _ in found], 3)}"

@@ -72,7 +72,7 @@ def test_angles_stay_precise_under_autocast():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_classifiers_cost_once_a_batch_in_training_and_nothing_in_evaluation(training):
-    head = MLGCN(SPEC, made_up_context(3), width=5).train(training)
+    head = MLGCN(SPEC, made_up_context(3, words=12), width=5).train(training)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         head((torch.randn(2, 7, 2, 5),))
     c, e, k, d, images = 3, 12, 5, 7, 2

@@ -154,6 +154,7 @@ def open_splits(
                 f"the {split} split of {name} is empty; restore its lists under {root or cache}, "
                 "or choose another split by its options"
             )
+    _enter_folders(train, test)
     _refuse_shared(name, train, test, dataset.card.shared_images)
     found = data_digest(train, test, dataset.names)
     listed, _, images = found.partition("-")
@@ -203,6 +204,13 @@ def _make(name: str, options: Mapping[str, Any], root: Path | None, cache: Path)
 def data_digest(train: Index, test: Index, names: Sequence[str]) -> str:
     """Identity of labels and images, as ``Splits.digest``."""
     return f"{digest(train, test, names)}-{files_digest(train, test)}"
+
+
+def _enter_folders(*indices: Index) -> None:
+    """Raise a PermissionError if a folder of images is locked; a missing one is no error here."""
+    one_a_folder = {file.parent: file for index in indices for file in index.files}
+    for file in one_a_folder.values():
+        file.exists()  # raises if its folder may not be entered
 
 
 def _are_others(images: str, edition: Edition | None, sample: Mapping[str, Path]) -> bool:

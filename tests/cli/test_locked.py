@@ -34,22 +34,17 @@ def test_an_unreadable_manifest_is_named_with_the_remedy(cli, tmp_path, form, lo
     ("name", "make", "lock", "mode"),
     [
         ("voc2007", voc2007, "ImageSets", 0),
+        ("vg500", vg500, "VG_100K", 0),
         ("coco", write_coco, "annotations/instances_val2017.json", 0),
         ("apparel", lambda root: draw(0, root / "red_shoes"), "red_shoes", 0),
     ],
 )
-def test_an_unreadable_benchmark_is_named_once(cli, tmp_path, name, make, lock, mode):
+@pytest.mark.parametrize("command", ["stats", "look", "verify"])
+def test_an_unreadable_benchmark_is_named_once(cli, tmp_path, command, name, make, lock, mode):
     make(tmp_path / "set")
     with locked(tmp_path / "set" / lock, mode):
-        ended = cli("data", "stats", name, "--data", tmp_path / "set")
+        ended = cli("data", command, name, "--data", tmp_path / "set")
     message = ended.err.replace("\n", " ")
     assert ended.code == 2, message
     assert "Permission denied" in message and "give this user the right to read" in message, message
     assert message.count(str(tmp_path / "set" / lock)) == 1 and "unpack" not in message
-
-
-def test_a_locked_folder_of_images_is_told_by_verify(cli, tmp_path):
-    vg500(tmp_path / "set")
-    with locked(tmp_path / "set" / "VG_100K"):
-        ended = cli("data", "verify", "vg500", "--data", tmp_path / "set")
-    assert ended.code == 1 and "Permission denied" in ended.out, ended.out

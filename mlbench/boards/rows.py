@@ -205,6 +205,12 @@ class Table(Value):
         return "validation image" if self.held_out else "test image"
 
     @property
+    def run_ids(self) -> set[str]:
+        """All runs of the board, ranked or diverged."""
+        ranked = {run_id for row in self.rows for run_id in row.run_ids}
+        return ranked | {run.run_id for run in self.diverged}
+
+    @property
     def board(self) -> Board:
         """What the runs of the table share."""
         return Board(**{name: getattr(self, name) for name in Board._fields})

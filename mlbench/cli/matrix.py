@@ -150,15 +150,10 @@ def _follow_up(prepared: Prepared) -> None:
 
 def _print_board(planned: Plan, places: Places) -> None:
     """Print the rows of this matrix, ranked on their whole boards, and write all boards."""
-    specs = (*planned.missing, *planned.done)
-    wanted = {(spec.data, spec.track, spec.init) for spec in specs}
+    wanted = {spec.run_id for spec in (*planned.missing, *planned.done)}
     found = show_boards.read(places.results)
-    shown = [
-        table
-        for table in found.tables
-        if table.tier == "own" and (table.data, table.track, table.init) in wanted
-    ]
-    show_boards.show(shown, {spec.run_id for spec in specs})
+    shown = [table for table in found.tables if not wanted.isdisjoint(table.run_ids)]
+    show_boards.show(shown, wanted)
     show_boards.write(found)
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from mlbench.store import Store
+from mlbench.types import Pretraining
 from tests.boards.scored import write
 
 
@@ -64,3 +65,16 @@ def test_boards_and_comparisons_take_data_sets_by_the_same_names(cli, store):
     assert cli("compare", "gap", "gmp", "--dataset", "voc2007").code == 0
     several = cli("compare", "gap", "gmp", "--dataset", "voc")
     assert several.code == 2 and "several boards" in several.err
+
+
+def test_a_run_prints_its_own_boards_alone(cli, small, store):
+    """Not those of the same data whose initial weights saw its labels."""
+    assert cli("run", "--suite", small).code == 0
+    (record,) = store.records()
+    spec = record.spec.model_copy(update={"seed": 1})
+    saw = Pretraining(data="COCO", saw=("coco",))
+    other = {"spec": spec, "run_id": spec.run_id, "pretraining": saw}
+    store.write(record.model_copy(update=other), store.predictions(record))
+    again = cli("run", "--suite", small)
+    assert "Nothing is missing" in again.out and "saw labels" not in again.out
+    assert "saw labels of coco" in cli("leaderboard").out

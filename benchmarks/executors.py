@@ -17,11 +17,11 @@ from pathlib import Path
 
 from mlbench import registry
 from mlbench.executors import Job, Options, Outcome
-from mlbench.executors.remote import Unwatched
 from mlbench.numbers import numbers_of
 from mlbench.store import Store
 from mlbench.text import named_values
 from mlbench.types import Places, RunRecord, RunSpec, Settings
+from mlbench_tools.engines.remote import Unwatched
 
 
 class Ends(Unwatched):

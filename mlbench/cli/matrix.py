@@ -46,8 +46,7 @@ def launch(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SuiteError(
-            "mlbench starts the processes of a run itself: leave out torchrun, and give "
-            "--processes; to start them yourself: torchrun -m mlbench.executors.worker JOB.json"
+            "mlbench starts the processes of a run itself: leave out torchrun, and give --processes"
         )
     try:
         patience = STALL if stall is None else as_seconds(stall)

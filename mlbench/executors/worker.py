@@ -1,16 +1,9 @@
-"""Carry out one run in this process, alone or as one of several.
-
-    python -m mlbench.executors.worker JOB.json
-    torchrun --nproc-per-node 2 -m mlbench.executors.worker JOB.json
-
-Executors start these processes; ``JOB.json`` is a ``mlbench.executors.Job``.
-"""
+"""Carry out one run in this process, alone or as one of several; executors start it."""
 
 from __future__ import annotations
 
 import logging
 import random
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -22,7 +15,7 @@ import torch
 
 from mlbench.engine import distributed
 from mlbench.engine.distributed import World
-from mlbench.engine.resume import EXIT_INTERRUPTED, discard, stoppable
+from mlbench.engine.resume import discard, stoppable
 from mlbench.executors import FailureKind, Job, Outcome, fail, news, suspects
 from mlbench.executors.run_status import StatusFile
 from mlbench.leases import Lease, LeaseLostError, claim, find_holder
@@ -180,20 +173,3 @@ class Events:
         due = time.monotonic() > self._sent + EVERY
         self._sent = time.monotonic() if due else self._sent
         return due
-
-
-def main() -> int:
-    """Carry out the job of a file; returns the exit code."""
-    job = Job.model_validate_json(Path(sys.argv[1]).read_bytes())
-    world = distributed.join(job.places.device, job.stall)
-    with stoppable():
-        outcome = carry_out(job, world, Events(world, lambda *_: None))
-    if outcome.error is not None:
-        sys.stderr.write(f"{job.spec.title}: {outcome.error} (log: {outcome.log})\n")
-    if outcome.record is None and outcome.failure is None:
-        return EXIT_INTERRUPTED
-    return int(outcome.error is not None)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,10 +7,11 @@ import time
 import pytest
 
 from mlbench.cli.status import overview
-from mlbench.executors import Options, make_jobs, on_ray
+from mlbench.executors import Options, make_jobs
 from mlbench.leases import HEARTBEAT
 from mlbench.store import Store
 from mlbench.types import Places, SuiteError
+from mlbench_tools.engines import on_ray
 from tests.engine import tiny
 from tests.store.made import made_record
 

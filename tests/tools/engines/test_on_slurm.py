@@ -10,10 +10,11 @@ import time
 import pytest
 
 from mlbench.cli.status import overview
-from mlbench.executors import Options, make_jobs, on_slurm
+from mlbench.executors import Options, make_jobs
 from mlbench.leases import HEARTBEAT
 from mlbench.store import Store
 from mlbench.types import Places, SuiteError
+from mlbench_tools.engines import on_slurm
 from tests.engine import tiny
 from tests.store.made import made_record
 

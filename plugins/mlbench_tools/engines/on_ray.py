@@ -20,15 +20,15 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from mlbench.engine.resume import EXIT_INTERRUPTED
 from mlbench.executors import Job, MatrixProgress, Options, Outcome
-from mlbench.executors.remote import (
+from mlbench.files import atomic_write
+from mlbench.text import first_error
+from mlbench.types import SuiteError, Value
+from mlbench_tools.engines.remote import (
     Follower,
     await_former,
     carry_out_here,
     outcome_without_answer,
 )
-from mlbench.files import atomic_write
-from mlbench.text import first_error
-from mlbench.types import SuiteError, Value
 
 REFRESH, GRACE = 1.0, 10.0
 """Seconds between two looks at the tasks, and that interrupted runs have to end."""
@@ -187,7 +187,7 @@ def _run_part(folder: Path, job: Job, nodes: int, endpoint: str, hosts: bool) ->
         *(f"--nproc-per-node={job.processes // nodes}", "--rdzv-backend=c10d"),
         *(f"--rdzv-endpoint={endpoint}", f"--rdzv-conf=is_host={int(hosts)}"),
         *(f"--rdzv-id={job.token}", "--max-restarts=0"),
-        *("-m", "mlbench.executors.worker", str(job.folder / "job.json")),
+        *("-m", "mlbench_tools.engines.remote", str(job.folder / "job.json")),
     ]
     with job.log.open("ab") as log:
         started = subprocess.Popen(command, stdout=log, stderr=log)

@@ -1,17 +1,26 @@
-"""What Ray and Slurm start on a node, and how the launcher follows it: through the store."""
+"""What Ray and Slurm start on a node, and how the launcher follows it: through the store.
+
+    torchrun --nproc-per-node 2 -m mlbench_tools.engines.remote JOB.json
+
+carries out one run, a ``mlbench.executors.Job``, in processes that somebody else starts.
+"""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
+from mlbench.engine import distributed
 from mlbench.engine.distributed import World
+from mlbench.engine.resume import EXIT_INTERRUPTED, stoppable
 from mlbench.executors import Job, MatrixProgress, Options, Outcome, fail, news
 from mlbench.executors.local import execute
 from mlbench.executors.run_status import INTERVAL, RunStatus, read_status
-from mlbench.executors.worker import Events
+from mlbench.executors.worker import Events, carry_out
 from mlbench.leases import find_holder
 from mlbench.types import Progress, RunSpec
 
@@ -107,3 +116,20 @@ def _show(now: RunStatus, before: RunStatus | None, shown: Progress) -> None:
         shown.step(now.epoch - 1, done, steps, loss, now.images_per_second)
     elif now.total:
         shown.count(now.done, now.total)
+
+
+def main() -> int:
+    """Carry out the job of a file as one process of its run; returns the exit code."""
+    job = Job.model_validate_json(Path(sys.argv[1]).read_bytes())
+    world = distributed.join(job.places.device, job.stall)
+    with stoppable():
+        outcome = carry_out(job, world, Events(world, lambda *_: None))
+    if outcome.error is not None:
+        sys.stderr.write(f"{job.spec.title}: {outcome.error} (log: {outcome.log})\n")
+    if not outcome.decided:
+        return EXIT_INTERRUPTED
+    return int(outcome.error is not None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

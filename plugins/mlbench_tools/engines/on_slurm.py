@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from mlbench.executors import Job, MatrixProgress, Options, Outcome
-from mlbench.executors.remote import Follower, carry_out_here, outcome_without_answer
 from mlbench.types import SuiteError
+from mlbench_tools.engines.remote import Follower, carry_out_here, outcome_without_answer
 
 REFRESH = 5.0
 """Seconds between two looks at the folder of results."""

@@ -8,12 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
-import platform
-import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlbench import registry
 from mlbench.build import build, feature_identity, read_init, start_from
 from mlbench.data import transforms
 from mlbench.data.decode import REMEDY, problems, unusable
@@ -39,8 +33,8 @@ from mlbench.engine.model import MultiLabelModel, deterministic
 from mlbench.engine.resume import Keeper, TrainingState, random_states, set_random_states
 from mlbench.engine.train import Training, check_processes, train
 from mlbench.metrics.bootstrap import remarks, score
-from mlbench.numbers import numbers_of, plugins_of, sources_of
 from mlbench.preflight import check_labels, make_label_context
+from mlbench.provenance import Phases, environment, origin
 from mlbench.types import (
     OLD_AVERAGE,
     BatchMemoryError,
@@ -66,17 +60,25 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Run:
-    """A run in progress, with the timings and notes for its record."""
+    """A run in progress, with what its record tells of it.
+
+    Attributes:
+        origin: fields of the record (see ``provenance.origin``).
+        stage: announces and measures a phase.
+    """
 
     spec: RunSpec
     places: Places
     world: World
     progress: Progress
     accumulation: int
+    origin: dict[str, Any]
     word_width: int = 0
     pretraining: Pretraining | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.stage = Phases(self.device, self.progress)
 
     @property
     def device(self) -> torch.device:
@@ -93,17 +95,6 @@ class _Run:
     def folder(self) -> Path:
         """Where the run writes."""
         return self.places.results / "runs" / self.spec.run_id
-
-    @contextmanager
-    def stage(self, name: str, spent: float = 0.0) -> Iterator[None]:
-        """Announce a stage and record its duration, with what was spent on it before."""
-        self.progress.stage(name)
-        log.info("%s", name)
-        started = time.perf_counter()
-        try:
-            yield
-        finally:  # also if the run diverged
-            self.seconds[name] = round(spent + time.perf_counter() - started, 3)
 
 
 def run(
@@ -125,8 +116,7 @@ def run(
         MlbenchError: the run could not be carried out; there is nothing to record.
     """
     assert spec.trained_by(world.size) == spec, "the run id has another number of processes"
-    current = _Run(spec, places, world, progress, spec.settings.grad_accumulation)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    current = _Run(spec, places, world, progress, spec.settings.grad_accumulation, origin(spec))
     torch.manual_seed(spec.seed)
     with current.stage("data"):
         splits = _open(current)
@@ -140,8 +130,8 @@ def run(
             )
         current.word_width = labels.embeddings.shape[1]
     with deterministic(places.deterministic):
+        surroundings = environment(current.device, world, spec)
         outcome, predictions = _attempt_twice(current, splits, labels)
-        outcome["environment"] = environment(current.device, world, spec)
     record = RunRecord(
         run_id=spec.run_id,
         spec=spec,
@@ -152,15 +142,13 @@ def run(
         test_images=len(splits.test),
         validation_images=len(splits.validation or ()),
         coverage=splits.coverage,
-        started=started,
-        seconds=current.seconds,
+        environment=surroundings,
+        seconds=current.stage.seconds,
+        resources=current.stage.resources,
         command=command,
-        commit=commit(),
-        numbers=numbers_of(spec),
-        sources=sources_of(spec),
-        recipe_rate=_recipe_rate(spec),
         pretraining=current.pretraining,
         notes=tuple(current.notes),
+        **current.origin,
         **outcome,
     )
     return record, predictions
@@ -206,7 +194,8 @@ def _attempt(
     outcome, predictions = _train_and_evaluate(current, splits, training, state, test)
     _write_losses(current, state)
     current.notes += training.keeper.remarks()
-    return {**outcome, "epochs": tuple(state.log)}, predictions
+    resumed = tuple(training.keeper.resumed)
+    return {**outcome, "epochs": tuple(state.log), "resumed": resumed}, predictions
 
 
 def _make_models(
@@ -295,8 +284,8 @@ def _keeper(current: _Run) -> Keeper:
     spec = current.spec
     identity = {
         "run": spec.run_id,
-        "numbers": numbers_of(spec),
-        "sources": sources_of(spec),
+        "numbers": current.origin["numbers"],
+        "sources": current.origin["sources"],
         "torch": version("torch"),
         "device": current.device.type,
         "grad_accumulation": current.accumulation,
@@ -413,7 +402,7 @@ def _save_checkpoint(
         identity=splits.identity,
         pretraining=current.pretraining,
         scores=scores,
-        commit=commit(),
+        commit=current.origin["commit"],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     file = current.folder / "checkpoint.safetensors"
@@ -438,45 +427,3 @@ def _write_losses(current: _Run, state: TrainingState) -> None:
         file.write_text("step,loss\n" + rows)
     except OSError as error:
         log.warning("the losses were not kept: %s", error)
-
-
-# -------------------------------------------------------------------------------------- environment
-def environment(device: torch.device, world: World, spec: RunSpec) -> dict[str, Any]:
-    """What a run ran on: versions, device, threads, processes, and the plugins it used."""
-    found = plugins_of(spec)
-    cuda = device.type == "cuda"
-    return {
-        "python": platform.python_version(),
-        "platform": platform.system() + " " + platform.machine(),
-        "versions": {n: version(n) for n in ("torch", "torchvision", "timm", "numpy", "pillow")},
-        "plugins": {f"{p.kind} {p.name}": f"{p.distribution} {p.version}" for p in found},
-        "device": torch.cuda.get_device_name(device) if cuda else device.type,
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "processes": world.size,
-    }
-
-
-def _recipe_rate(spec: RunSpec) -> bool:
-    if "recipe" not in registry.kinds_of(spec.method):
-        return False
-    tuned = registry.find("recipe", spec.method).load().tuned.get(spec.track, {})
-    return bool(tuned.get("optimizer", {}).get("lr") == spec.settings.optimizer.lr)
-
-
-def commit() -> str | None:
-    """The git commit of the code, with ``-dirty`` if it was changed; None outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--", "mlbench", "plugins", "pyproject.toml")
-        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

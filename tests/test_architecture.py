@@ -47,7 +47,8 @@ LANES = {
     "boards": {"types", "files", "text", "numbers", "metrics", "store", "boards"},
     "build": {"types", "files", "text", "registry", "data", "engine"},
     "preflight": {"types", "text", "registry", "metrics", "data", "engine", "build"},
-    "one_run": {"types", "registry", "numbers", "metrics", "data", "engine", "build", "preflight"},
+    "provenance": {"types", "registry", "numbers", "engine"},
+    "one_run": {"types", "metrics", "data", "engine", "build", "preflight", "provenance"},
     "api": None,
     "trained_model": {"types", "text", "data", "engine"},
     "executors": None,
@@ -71,7 +72,7 @@ SHARED = ("mlbench_tools.scoring.", "mlbench_tools.costs.counting.")
 FEWEST = 60
 """Lines of a core module that a single other one imports; a shorter one belongs into that."""
 
-TRACED = 73
+TRACED = 74
 """Files that one run may enter at most."""
 
 

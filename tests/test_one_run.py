@@ -58,7 +58,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(run_one):
         run_one(Stopping())
     record, found, folder = run_one()
     assert (found.logits == expected.logits).all()
-    assert record.notes[-1] == "resumed after step 5"
+    assert record.notes[-1] == "resumed after step 5" and record.resumed == (5,)
     assert [entry.epoch for entry in record.epochs] == [1, 2]
     assert (folder / FILES[0]).exists(), "until the record is written"
     assert len((folder / "losses.csv").read_text().splitlines()) == 11

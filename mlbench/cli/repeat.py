@@ -76,8 +76,8 @@ def plan_repetition(file: Path, suite: Suite, veto: Veto) -> Prepared:
     from mlbench.cli.planning import prepare
     from mlbench.data.open import open_run
     from mlbench.engine.distributed import World
-    from mlbench.one_run import environment
     from mlbench.plan import compare_with_store
+    from mlbench.provenance import environment
     from mlbench.types import DataError, SuiteError
 
     def plan(files: GivenFiles, places: Places) -> Plan:
@@ -111,7 +111,7 @@ def _compare(run: RunFile, current: dict[str, Any], planned: Plan, places: Place
     from mlbench import run_file
     from mlbench.cli.console import errors
     from mlbench.numbers import outdated
-    from mlbench.one_run import commit
+    from mlbench.provenance import commit
 
     if run.run_id and (reason := outdated(run)):
         errors.print(f"the run's numbers may differ: {reason}")

@@ -121,10 +121,10 @@ def peak_memory(module: nn.Module, inputs: Any, device: torch.device) -> tuple[f
         return weights + torch.cuda.max_memory_allocated(device) - before, "cuda allocator"
     _release_freed_memory()
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-        before = _status_bytes("VmRSS")
+        restart_peak()
+        before = status_bytes("VmRSS")
         module(inputs)
-        return weights + max(0, _status_bytes("VmHWM") - before), "VmHWM after clear_refs"
+        return weights + max(0, status_bytes("VmHWM") - before), "VmHWM after clear_refs"
     before = _lifetime_peak()
     module(inputs)
     # An earlier peak of the process hides a rise, hence a lower bound.
@@ -137,7 +137,21 @@ def _release_freed_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _status_bytes(field: str) -> int:
+def restart_peak() -> None:
+    """Let the peak of this process's resident set, ``VmHWM``, begin anew.
+
+    Raises:
+        OSError: the system does not offer it.
+    """
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def status_bytes(field: str) -> int:
+    """A size in Linux's status of this process, such as ``VmRSS``.
+
+    Raises:
+        OSError: there is none.
+    """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return 1024 * int(line.split()[1])

@@ -292,6 +292,21 @@ class Efficiency(Value):
     backbone_options: dict[str, Any] | None = None
 
 
+class PhaseResources(Value):
+    """What a phase of a run took, besides its seconds; None is what could not be measured.
+
+    Attributes:
+        memory_mb: the most MiB that the leading process had in memory, all that it loaded included;
+            of ``efficiency``, while it measured a call.
+        device_memory_mb: the most MiB that its tensors took on its CUDA device; likewise.
+        joules: of the whole device, and of what else ran on it.
+    """
+
+    memory_mb: Amount | None = None
+    device_memory_mb: Amount | None = None
+    joules: Amount | None = None
+
+
 class Scores(Value):
     """Scores of the canonical protocol in percent; see benchmarks/README.md for definitions.
 
@@ -332,7 +347,8 @@ class RunRecord(Value):
         coverage: of the data; None in old records.
         train_positives: training images with each of ``label_names``, after label noise; None in
             old records and for checkpoints that were only scored.
-        commit: git commit of the code, with ``-dirty`` appended if the tree was changed.
+        commit: git commit of the code when the run began, with ``-dirty`` appended if tracked files
+            of it were changed.
         numbers: which version of the numbers the core and each plugin made (see
             ``mlbench.numbers``): ``{"core": 2, "head gap": 1}``; empty in records of the old form.
         sources: digest of the source files of the core and of the plugins used, for information;
@@ -343,6 +359,9 @@ class RunRecord(Value):
             ran it.
         recipe_rate: whether the recipe names the learning rate for the track (``Recipe.tuned``).
         pretraining: of the initial weights; None in old records and for checkpoints of the authors.
+        resources: what each phase took (see ``seconds``), in the process that ended the run; empty
+            in old records.
+        resumed: the steps after which the run went on in another process.
         predictions_sha256: SHA-256 of each array of the predictions and of their list (see
             ``mlbench.evidence``); empty without predictions and in records of the old form.
         digest: SHA-256 of the canonical JSON of all other fields; empty in records of the old form.
@@ -376,6 +395,8 @@ class RunRecord(Value):
     added: Time | Literal[""] = ""
     recipe_rate: bool = False
     pretraining: Pretraining | None = None
+    resources: dict[str, PhaseResources] = {}
+    resumed: tuple[NonNegativeInt, ...] = ()
     predictions_sha256: dict[str, str] = {}
     digest: str = ""
 

@@ -21,7 +21,7 @@ from mlbench import registry
 from mlbench.cli.console import errors
 from mlbench.engine.cost import device_name
 from mlbench.engine.model import MultiLabelModel, autocast
-from mlbench.one_run import commit
+from mlbench.provenance import commit
 from mlbench.store import Store
 from mlbench.text import count
 from mlbench.types import (

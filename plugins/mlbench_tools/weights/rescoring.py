@@ -11,7 +11,7 @@ from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
 from mlbench.metrics.bootstrap import score
 from mlbench.numbers import numbers_of, sources_of
-from mlbench.one_run import commit, environment
+from mlbench.provenance import commit, environment
 from mlbench.types import Places, Predictions, RunRecord, SuiteError
 
 IMPORTED = "imported:"

@@ -1,0 +1,180 @@
+"""What a record says of its making: code, machine, and what each phase of the run took."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlbench import registry
+from mlbench.engine.cost import restart_peak, status_bytes
+from mlbench.engine.distributed import World
+from mlbench.numbers import numbers_of, plugins_of, sources_of
+from mlbench.types import PhaseResources, Progress, RunSpec
+
+log = logging.getLogger(__name__)
+
+
+# -------------------------------------------------------------------------------------------- code
+def origin(spec: RunSpec) -> dict[str, Any]:
+    """The fields of a record that say by which code, and when, a run is made.
+
+    For the beginning of a run: files may change while it trains with what was read from them.
+    """
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "numbers": numbers_of(spec),
+        "sources": sources_of(spec),
+        "recipe_rate": _recipe_rate(spec),
+    }
+
+
+def commit() -> str | None:
+    """The git commit of the code, with ``-dirty`` if tracked files of it were changed since.
+
+    Returns:
+        None outside a checkout.
+    """
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        # Without the lock that would make a commit of the user's fail at this moment.
+        command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        code = "--untracked-files=no", "--", "mlbench", "plugins", "pyproject.toml"
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", *code) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _recipe_rate(spec: RunSpec) -> bool:
+    if "recipe" not in registry.kinds_of(spec.method):
+        return False
+    tuned = registry.find("recipe", spec.method).load().tuned.get(spec.track, {})
+    return bool(tuned.get("optimizer", {}).get("lr") == spec.settings.optimizer.lr)
+
+
+# ----------------------------------------------------------------------------------------- machine
+def environment(device: torch.device, world: World, spec: RunSpec) -> dict[str, Any]:
+    """What a run runs on: versions, device, threads, processes, load, and the plugins it uses.
+
+    ``load`` is how many processes the host ran on average in the minute before. On CUDA there are
+    ``driver``, its version, and ``cuda``, that of torch's toolkit.
+    """
+    found = plugins_of(spec)
+    if "recipe" in registry.kinds_of(spec.method):
+        found.append(registry.find("recipe", spec.method))
+    cuda = device.type == "cuda"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.system() + " " + platform.machine(),
+        "versions": {n: version(n) for n in ("torch", "torchvision", "timm", "numpy", "pillow")},
+        "plugins": {f"{p.kind} {p.name}": f"{p.distribution} {p.version}" for p in found},
+        "device": torch.cuda.get_device_name(device) if cuda else device.type,
+        **({"driver": driver(), "cuda": torch.version.cuda} if cuda else {}),
+        "cpus": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "processes": world.size,
+    }
+
+
+@functools.cache
+def _nvml() -> Any:
+    """NVIDIA's management library, which comes with the driver; None without one."""
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    return library if library.nvmlInit_v2() == 0 else None
+
+
+def driver() -> str | None:
+    """The version of NVIDIA's driver; None if there is none."""
+    nvml, text = _nvml(), ctypes.create_string_buffer(80)
+    failed = nvml is None or nvml.nvmlSystemGetDriverVersion(text, 80)
+    return None if failed else text.value.decode()
+
+
+def joules(device: torch.device) -> float | None:
+    """The energy that a device took since its driver was loaded; None if it does not tell."""
+    nvml = _nvml()
+    if nvml is None or not _in_use(device):
+        return None
+    handle, millijoules = ctypes.c_void_p(), ctypes.c_ulonglong()
+    uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}".encode()
+    if nvml.nvmlDeviceGetHandleByUUID(uuid, ctypes.byref(handle)):
+        return None  # part of a device, whose energy is not measured
+    failed = nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(millijoules))
+    return None if failed else millijoules.value / 1000
+
+
+def _in_use(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_initialized()
+
+
+# ------------------------------------------------------------------------------------------ phases
+@dataclass
+class Phases:
+    """Announces the phases of a run, and measures what each took in this process.
+
+    Attributes:
+        seconds: phase -> how long it took.
+        resources: phase -> what else it took.
+    """
+
+    device: torch.device
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+    resources: dict[str, PhaseResources] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, name: str, spent: float = 0.0) -> Iterator[None]:
+        """Measure a phase; one that is repeated is measured anew.
+
+        Args:
+            name: of the phase.
+            spent: seconds that were spent on it before.
+        """
+        self.progress.stage(name)
+        log.info("%s", name)
+        started, energy, seen = time.perf_counter(), joules(self.device), False
+        with suppress(OSError):
+            restart_peak()
+            seen = True
+        if _in_use(self.device):
+            torch.cuda.reset_peak_memory_stats(self.device)
+        try:
+            yield
+        finally:  # also if the run diverged
+            self.seconds[name] = round(spent + time.perf_counter() - started, 3)
+            now, cuda = joules(self.device), _in_use(self.device)
+            device_peak = torch.cuda.max_memory_allocated(self.device) if cuda else None
+            self.resources[name] = PhaseResources(
+                memory_mb=_mib(status_bytes("VmHWM")) if seen else None,
+                device_memory_mb=None if device_peak is None else _mib(device_peak),
+                joules=None if energy is None or now is None else round(now - energy, 1),
+            )
+
+
+def _mib(size: int) -> float:
+    return round(size / 2**20, 1)

@@ -1,0 +1,129 @@
+"""What a record says of the code, the machine and the phases of its run."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mlbench import plan, provenance, suite
+from mlbench.engine.distributed import World
+from mlbench.one_run import run
+from mlbench.types import Places
+from tests.engine import tiny
+
+
+@pytest.fixture
+def run_gap(tmp_path, cache):
+    def call(device="cpu", track="probe"):
+        data = {"synthetic": {"train_images": 16, "test_images": 8, "size": 32}}
+        settings = {"image_size": 32, "epochs": 1}
+        fields = {"methods": ("gap",), "dataset_options": data, "settings": settings}
+        places = Places(results=tmp_path / "results", cache=cache, workers=1, device=device)
+        planned = plan.make_plan(suite.make_suite({**fields, "track": track}), places)
+        return run(planned.missing[0], places, World(), tiny.Quiet(), "")[0]
+
+    return call
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A git repository of the code, as far as `commit` looks at it."""
+
+    def git(*arguments):
+        who = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+        subprocess.run(["git", "-C", tmp_path, *who, *arguments], check=True, capture_output=True)
+
+    for name in ("mlbench/provenance.py", "plugins/head.py", "results/records/a.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("as committed")
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "mlbench" / "provenance.py"))
+    assert provenance.commit() is None
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "all")
+    return tmp_path
+
+
+def test_a_commit_is_dirty_if_tracked_code_changed_and_not_by_results_or_new_files(checkout):
+    clean = provenance.commit()
+    assert len(clean) == 40
+    (checkout / "results/records/a.json").write_text("another")
+    (checkout / "results/records/b.json").write_text("new")
+    (checkout / "plugins/notes.txt").write_text("new")
+    assert provenance.commit() == clean
+    (checkout / "plugins/head.py").write_text("another")
+    assert provenance.commit() == f"{clean}-dirty"
+
+
+def test_a_record_tells_code_machine_and_what_each_phase_took(run_gap, monkeypatch):
+    commits = iter(["1" * 40])  # of the code as the run began, so it is asked for once
+    monkeypatch.setattr(provenance, "commit", lambda: next(commits))
+    record = run_gap()
+    assert record.commit == "1" * 40
+    assert record.environment["load"] >= 0
+    assert record.environment["plugins"]["recipe gap"].startswith("mlbench-mlic ")
+    assert "driver" not in record.environment
+    assert {"data", "features", "training", "evaluation"} < set(record.resources)
+    assert set(record.resources) == set(record.seconds)
+    for took in record.resources.values():
+        assert (took.device_memory_mb, took.joules) == (None, None)
+        assert (took.memory_mb or 0) > 50 * (sys.platform == "linux")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a phase needs /proc")
+def test_the_memory_of_a_phase_is_its_own():
+    stage = provenance.Phases(torch.device("cpu"), tiny.Quiet())
+    with stage("large"):
+        torch.ones(2**26)
+    with stage("small"):
+        pass
+    assert stage.resources["large"].memory_mb > stage.resources["small"].memory_mb + 200
+
+
+class _Library:
+    """NVIDIA's library, of a device that takes 2.5 J between two looks."""
+
+    taken = 7_000
+
+    def nvmlSystemGetDriverVersion(self, text, length):  # noqa: N802
+        text.value = b"570.1"
+        return 0
+
+    def nvmlDeviceGetHandleByUUID(self, uuid, handle):  # noqa: N802
+        return int(uuid != b"GPU-here")
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle, value):  # noqa: N802
+        self.taken += 2_500
+        value._obj.value = self.taken
+        return 0
+
+
+@pytest.mark.parametrize(("uuid", "joules"), [("here", 2.5), ("a part of it", None)])
+def test_energy_is_what_the_device_counts_or_unknown(monkeypatch, uuid, joules):
+    library = _Library()
+    monkeypatch.setattr(provenance, "_nvml", lambda: library)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    for name, value in {
+        "get_device_properties": SimpleNamespace(uuid=uuid),
+        "reset_peak_memory_stats": None,
+        "max_memory_allocated": 3 * 2**20,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    stage = provenance.Phases(torch.device("cuda"), tiny.Quiet())
+    with stage("training", spent=5):
+        pass
+    assert provenance.driver() == "570.1"
+    took = stage.resources["training"]
+    assert (took.joules, took.device_memory_mb) == (joules, 3)
+    assert stage.seconds["training"] >= 5
+
+
+@pytest.mark.gpu
+def test_a_record_of_a_gpu_tells_driver_memory_and_energy(run_gap):
+    record = run_gap(device="cuda", track="controlled")
+    assert record.environment["driver"].partition(".")[0].isdigit()
+    took = record.resources["training"]
+    assert took.device_memory_mb > 40, "a ResNet-18 alone is that large"
+    assert took.joules is None or took.joules >= 0

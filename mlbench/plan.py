@@ -14,10 +14,11 @@ from mlbench.data.open import as_trained_on, open_splits
 from mlbench.numbers import outdated
 from mlbench.preflight import drop_unused_inputs, refusal
 from mlbench.store import Store
-from mlbench.suite import LABEL_AXES, Suite
+from mlbench.suite import DRAWN_LABELS, LABEL_AXES, Suite
 from mlbench.text import flatten, shorten
 from mlbench.tracks import authors_options, nest, settle
 from mlbench.types import (
+    KnownLabels,
     LabelNoise,
     Places,
     Plan,
@@ -119,9 +120,13 @@ def make_plan(
     read: dict[str, str] = {}
 
     def opener(
-        dataset: str, options: Mapping[str, Any], noise: LabelNoise, validation: bool = False
+        dataset: str,
+        options: Mapping[str, Any],
+        noise: LabelNoise,
+        known: KnownLabels,
+        validation: bool = False,
     ) -> Splits:
-        edition = f"{dataset} {sorted(options.items())} {noise} {validation}"
+        edition = f"{dataset} {sorted(options.items())} {noise} {known} {validation}"
         if edition not in opened:
             splits = open_splits(
                 dataset,
@@ -135,7 +140,7 @@ def make_plan(
                 allow_missing=suite.allow_missing,
             )
             incomplete = suite.allow_missing
-            opened[edition] = as_trained_on(splits, noise, places, incomplete=incomplete)
+            opened[edition] = as_trained_on(splits, noise, known, places, incomplete=incomplete)
             if splits.interpretation is not None:
                 facts = splits.interpretation.facts.items()
                 read[dataset] = "; ".join(f"{what}: {how}" for what, how in facts)
@@ -143,7 +148,8 @@ def make_plan(
 
     def splits_of(spec: RunSpec) -> Splits:
         validation = spec.settings.selection == "validation"
-        return opener(spec.dataset, spec.dataset_options, spec.label_noise, validation)
+        labels = spec.label_noise, spec.known_labels
+        return opener(spec.dataset, spec.dataset_options, *labels, validation)
 
     specs, refused = expand(suite, opener, weights)
     words = next((name for name in suite.words if name != "random"), "cooccurrence")
@@ -263,8 +269,8 @@ def _refusal_key(spec: RunSpec) -> str:
     return spec.run_id if drawn else spec.model_copy(update={"seed": 0}).run_id
 
 
-Opener = Callable[[str, Mapping[str, Any], LabelNoise], Splits]
-"""(data set, options, label noise) -> its splits."""
+Opener = Callable[[str, Mapping[str, Any], LabelNoise, KnownLabels], Splits]
+"""(data set, options, label noise, known labels) -> its splits."""
 
 
 def expand(
@@ -286,7 +292,7 @@ def expand(
         dataset, _ = registry.recorded_as(name, given)
         authors = authors_options(suite.track, combination.method, dataset)
         dataset, options = registry.recorded_as(name, {**authors, **given})
-        splits = opener(dataset, options, combination.label_noise)
+        splits = opener(dataset, options, combination.label_noise, combination.known_labels)
         chosen = {"weights": weights} if weights is not None else {}
         if suite.init:
             chosen = {"weights": "none"}
@@ -310,6 +316,7 @@ def expand(
             seed=combination.seed if settings.epochs else 0,
             precision=suite.precision,
             label_noise=combination.label_noise,
+            known_labels=combination.known_labels,
             **combination.label_axes,
             settings=settings,
         )
@@ -325,6 +332,7 @@ class _Combination(NamedTuple):
         departure: the nested setting of ``vary`` that this run changes; empty for none.
         label_axes: the label graph and the label vectors.
         label_noise: of the training labels.
+        known_labels: of the test images.
     """
 
     method: str
@@ -332,6 +340,7 @@ class _Combination(NamedTuple):
     departure: dict[str, Any]
     label_axes: dict[str, Any]
     label_noise: LabelNoise
+    known_labels: KnownLabels
     seed: int
 
     def overrides(self, suite: Suite, chosen: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -349,6 +358,7 @@ def _combinations(suite: Suite) -> Iterator[_Combination]:
         "graph": suite.graph,
         "words": suite.words,
         "label_noise": (suite.label_noise,),
+        "known_labels": (suite.known_labels,),
         **suite.grid,
     }
     departures = [{}, *(nest(name, v) for name, values in suite.vary.items() for v in values)]
@@ -356,14 +366,16 @@ def _combinations(suite: Suite) -> Iterator[_Combination]:
         suite.methods, itertools.product(*axes.values()), departures, suite.seeds
     ):
         point = dict(zip(axes, values, strict=True))
-        about_labels = (*LABEL_AXES, "label_noise")
+        about_labels = (*LABEL_AXES, *DRAWN_LABELS)
         known = {name: departure.get(name, point[name]) for name in about_labels}
         noise = LabelNoise.model_validate(known.pop("label_noise"))
+        told = KnownLabels.model_validate(known.pop("known_labels"))
         yield _Combination(
             method,
             {name: value for name, value in point.items() if name not in about_labels},
             {name: value for name, value in departure.items() if name not in about_labels},
             known,
             noise,
+            told,
             seed,
         )

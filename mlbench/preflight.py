@@ -66,6 +66,13 @@ def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
                 f"loss {settings.loss} is neither a mean nor a sum over images, so that batches "
                 "cannot be accumulated from parts; use --set grad_accumulation=1"
             )
+        learns = settings.epochs > 0 and getattr(loss, "uses_unknown", False)
+        if learns and getattr(model.head, "most_known", 0):
+            return (
+                f"loss {settings.loss} learns from unknown labels, and those that head "
+                f"{settings.head} is told in training are hidden from the loss as unknown; use "
+                "another loss, such as --losses bce"
+            )
         optim.frozen_stages(model, settings)
         trained = next(model.get_submodule("head").parameters(), None) is not None
         if trained and spec.track == "zero_shot":
@@ -176,6 +183,9 @@ def make_label_context(
     if spec.label_noise != LabelNoise():
         known, present = (int((splits.train.targets >= n).sum()) for n in (0, 1))
         notes += (f"label noise in train: {known:,} labels are known, {present:,} of them present",)
+    if spec.known_labels.share:
+        told = "told to heads that take known labels, and not scored"
+        notes += (f"about {spec.known_labels.share:.0%} of the labels of test images are {told}",)
     return labels, notes
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from mlbench.tracks import describe_errors, merge, nest
 from mlbench.types import (
     Graph,
     Keep,
+    KnownLabels,
     LabelNoise,
     PluginError,
     Precision,
@@ -42,6 +44,9 @@ LABEL_AXES: dict[str, tuple[str, ...]] = {
     "words": ("cooccurrence", "random"),
 }
 """Axes that describe the labels -> their values. They vary like settings."""
+
+DRAWN_LABELS: dict[str, type[Value]] = {"label_noise": LabelNoise, "known_labels": KnownLabels}
+"""Two more such axes, of labels that are drawn by a hash."""
 
 SEEDS = (0, 1, 2)
 """Default seeds of a suite file, which should show the spread between seeds. A command line without
@@ -95,6 +100,8 @@ class Suite(Value):
             come from (``cooccurrence``, ``random`` or a file); a method that uses neither runs once
             (see ``mlbench.preflight.drop_unused_inputs``).
         label_noise: training labels that are dropped or flipped on purpose.
+        known_labels: share of the labels of each test image that heads are told, such as 0.25;
+            the others are scored, on boards of their own.
         allow_missing: skip images that cannot be used; such runs get separate boards.
         dataset_options: data set -> options of its factory.
         settings: overrides for every run.
@@ -123,7 +130,8 @@ class Suite(Value):
         retry_diverged: run diverged runs again.
         measure: measure how fast the models are, after the runs.
 
-    ``grid`` and ``vary`` take ``graph``, ``words`` and ``label_noise`` like settings.
+    ``grid`` and ``vary`` take ``graph``, ``words``, ``label_noise`` and ``known_labels`` like
+    settings.
     """
 
     plugins: Names = ()
@@ -140,6 +148,7 @@ class Suite(Value):
     graph: Names = ("cooccurrence",)
     words: Names = ("cooccurrence",)
     label_noise: LabelNoise = LabelNoise()
+    known_labels: KnownLabels = KnownLabels()
     allow_missing: bool = False
     dataset_options: dict[str, dict[str, Any]] = {}
     settings: dict[str, Any] = {}
@@ -348,11 +357,9 @@ def _check_label_axes(suite: Suite) -> None:
             if value not in known and not (name == "words" and str(value).startswith("sha256:")):
                 file = "; give a file of vectors by --words FILE" if name == "words" else ""
                 raise SuiteError(unknown(f"{name} {value!r}", str(value), known) + file)
-    for table in ("grid", "vary"):
-        for value in getattr(suite, table).get("label_noise", ()):
+    for table, (name, model) in itertools.product(("grid", "vary"), DRAWN_LABELS.items()):
+        for value in getattr(suite, table).get(name, ()):
             try:
-                LabelNoise.model_validate(value)
+                model.model_validate(value)
             except ValidationError as error:
-                raise SuiteError(
-                    f"{table}.label_noise: {describe_errors(error, LabelNoise)}"
-                ) from error
+                raise SuiteError(f"{table}.{name}: {describe_errors(error, model)}") from error

@@ -25,7 +25,7 @@ CARD = DatasetCard(
 )
 
 
-def opener(name, options, noise):
+def opener(name, options, noise, known):
     index = Index(["x"], ["x"], np.ones((1, 2), np.int8))
     digest = f"digest-of-{name}" + ("" if noise == LabelNoise() else f"-{noise}")
     return Splits(CARD, ("a", "b"), index, index, digest, name)
@@ -296,5 +296,10 @@ def test_label_noise_varies_like_a_setting():
     assert alone.run_id == specs[0].run_id
     plain, noisy = expand(methods=["gap"], losses=["bce"], vary={"label_noise": [keep]})
     assert plain.label_noise == LabelNoise() and noisy.run_id == alone.run_id
+    told = expand(methods=["gap"], grid={"known_labels": [0, 0.25, {"share": 0.25, "seed": 1}]})
+    assert [spec.known_labels.share for spec in told] == [0, 0.25, 0.25]
+    assert len({spec.run_id for spec in told}) == 3 and told[0].run_id == plain.run_id
+    with pytest.raises(SuiteError, match=r"grid.known_labels: share = 1.5"):
+        expand(methods=["gap"], grid={"known_labels": [1.5]})
     with pytest.raises(SuiteError, match=r"grid.label_noise: .*'kep'.*did you mean keep"):
         expand(methods=["gap"], grid={"label_noise": [{"kep": 0.4}]})

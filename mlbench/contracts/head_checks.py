@@ -194,6 +194,27 @@ def gives_scalar_extra_losses(factory: Any) -> None:
         ensure_finite(value, f"the extra loss aux[{name!r}]")
 
 
+def uses_known_labels_if_it_says_so(factory: Any) -> None:
+    """With ``needs = {"known"}``, labels that are told change the logits of their image alone."""
+    head, maps = _make(factory), features(PYRAMID)
+    needs, most = getattr(head, "needs", ()), getattr(head, "most_known", 0)
+    ensure(set(needs) <= {"known"}, f"needs is {needs}; known: {{'known'}}", "needs")
+    if not needs:
+        ensure(not most, f"most_known is {most}, and needs does not name known", "most_known")
+        raise NotChecked("it takes no known labels")
+    ensure(0 <= most < 1, f"most_known is {most}, not a share in [0, 1)", "most_known")
+    plain_BC, known_BC = _evaluate(head), torch.full((2, LABELS), -1, dtype=torch.int8)
+    with torch.no_grad():
+        ensure_close(head(maps, known_BC).logits, plain_BC, "unknown labels change the logits")
+        for state in (0, 1):
+            known_BC[0, 0] = state
+            told_BC = head(maps, known_BC).logits
+            ensure_finite(told_BC, "the logits where a label is known")
+            changed = not torch.equal(told_BC[0], plain_BC[0])
+            ensure(changed, f"a label that is known to be {state} changes no logit of its image")
+            ensure_close(told_BC[1], plain_BC[1], "known labels change another image's logits")
+
+
 def leaves_its_features_alone(factory: Any) -> None:
     """The head does not write to the maps that it is given."""
     maps = features(PYRAMID)

@@ -49,19 +49,33 @@ class Mixed(NamedTuple):
         inputs: images [R, 3, H, W], floating point if they are mixed; or feature maps.
         targets: [R, C].
         others: targets of which the loss weighs 1 - ``weight``; None if there are none.
+        known: labels that the head is told, and that are unknown in the targets; None for none.
     """
 
     inputs: Inputs
     targets: Tensor
     others: Tensor | None = None
     weight: float = 1.0
+    known: Tensor | None = None
 
     def at(self, rows: slice) -> Mixed:
         """Some of the rows."""
-        inputs, others = self.inputs, self.others
+        inputs, _, others, weight, known = self
         some = tuple(x[rows] for x in inputs) if isinstance(inputs, tuple) else inputs[rows]
-        return Mixed(
-            some, self.targets[rows], None if others is None else others[rows], self.weight
+        others, known = (None if x is None else x[rows] for x in (others, known))
+        return Mixed(some, self.targets[rows], others, weight, known)
+
+    def telling(self, told: Tensor) -> Mixed:
+        """The rows whose labels at ``told`` [R, C] are known to the head and hidden from the loss.
+
+        Where two images are mixed that differ in a label, it stays unknown to the head.
+        """
+        if self.others is not None:
+            told = told & (self.targets == self.others)
+        return self._replace(
+            targets=self.targets.masked_fill(told, -1),
+            others=None if self.others is None else self.others.masked_fill(told, -1),
+            known=self.targets.masked_fill(~told, -1),
         )
 
 
@@ -175,6 +189,18 @@ def training_order(images: int, batch_size: int, seed: int, epoch: int) -> list[
     order = stream("shuffle", seed, epoch).permutation(images)
     full = max(images // batch_size, 1)
     return [order[i * batch_size : (i + 1) * batch_size] for i in range(full)]
+
+
+def draw_known(
+    images: int, labels: int, most: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """The labels of each image of a global batch that the head is told, bool [B, C].
+
+    Their number is uniform in 0 to floor(``most`` C), and which they are is random.
+    """
+    counts_B = rng.integers(0, int(most * labels) + 1, images)
+    told_BC: NDArray[np.bool_] = rng.random((images, labels)).argsort(axis=1) < counts_B[:, None]
+    return told_BC
 
 
 def shard(positions: Positions, rank: int, processes: int) -> Positions:

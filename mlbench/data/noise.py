@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.types import Index, LabelNoise, Splits, Targets, unknown_objects
+from mlbench.types import Index, KnownLabels, LabelNoise, Splits, Targets, unknown_objects
 
 _CELLS = 1 << 22
 """Labels drawn at a time: 32 MiB per copy."""
@@ -55,6 +55,36 @@ def edition(noise: LabelNoise) -> str:
     parts += ["rest-negative"] if noise.assume_negative else []
     parts += [f"seed-{noise.seed}"] if noise.seed else []
     return "-".join(parts)
+
+
+def with_known_labels(splits: Splits, known: KnownLabels) -> Splits:
+    """The splits with labels of each scored image that heads are told, which are not scored.
+
+    Lanchantin et al., "General Multi-label Image Classification with Transformers", CVPR 2021.
+    ``known`` of the test split and of the validation part holds them, and their targets are
+    unknown. The edition names the protocol (``coco-mini-known-25``).
+    """
+    if not known.share:
+        return splits
+
+    def tell(index: Index) -> Index:
+        told_NC = _draws("known", index.keys, splits.names, known.seed) < known.share
+        targets_NC = index.targets
+        return replace(
+            index,
+            known=np.where(told_NC, targets_NC, -1).astype(np.int8),
+            targets=np.where(told_NC, -1, targets_NC).astype(np.int8),
+        )
+
+    made = hashlib.sha256(f"{splits.digest} {known.model_dump_json()}".encode())
+    seed = f"-seed-{known.seed}" if known.seed else ""
+    return replace(
+        splits,
+        test=tell(splits.test),
+        validation=None if splits.validation is None else tell(splits.validation),
+        digest=made.hexdigest()[:16],
+        identity=f"{splits.identity}-known-{100 * known.share:g}{seed}",
+    )
 
 
 def noisy_targets(index: Index, names: Sequence[str], noise: LabelNoise) -> Targets:

@@ -16,7 +16,7 @@ import numpy as np
 
 from mlbench import registry
 from mlbench.data.decode import MISSING, problems
-from mlbench.data.noise import with_label_noise
+from mlbench.data.noise import with_known_labels, with_label_noise
 from mlbench.data.stratify import validation_keys
 from mlbench.text import shorten, unknown
 from mlbench.types import (
@@ -25,6 +25,7 @@ from mlbench.types import (
     Dataset,
     Edition,
     Index,
+    KnownLabels,
     LabelNoise,
     ObjectCounts,
     Places,
@@ -67,22 +68,25 @@ def open_run(spec: RunSpec, places: Places, check: Check | None = None) -> Split
         validation=spec.settings.selection == "validation",
         allow_missing=spec.incomplete,
     )
-    return as_trained_on(splits, spec.label_noise, places, incomplete=spec.incomplete, check=check)
+    noise, known = spec.label_noise, spec.known_labels
+    return as_trained_on(splits, noise, known, places, incomplete=spec.incomplete, check=check)
 
 
 def as_trained_on(
     splits: Splits,
     noise: LabelNoise,
+    known: KnownLabels,
     places: Places,
     *,
     incomplete: bool,
     check: Check | None = None,
 ) -> Splits:
-    """The splits as a run sees them: without unusable images, with label noise.
+    """The splits as a run sees them: without unusable images, with label noise and known labels.
 
     Args:
         splits: with every image that is listed.
         noise: what is missing or wrong in the training labels on purpose.
+        known: labels of scored images that heads are told.
         places: the cache, and the number of workers.
         incomplete: leave out unusable images.
         check: finds the unusable files. By default files are decoded only if ``incomplete``, as
@@ -95,7 +99,7 @@ def as_trained_on(
         check = partial(problems, cache=places.cache, workers=places.workers)
     if check is not None:
         splits = leave_out(splits, check(files(splits)))
-    return with_label_noise(splits, noise)
+    return with_known_labels(with_label_noise(splits, noise), known)
 
 
 # ------------------------------------------------------------------------------------- as listed

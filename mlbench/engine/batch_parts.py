@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from mlbench.data.loader import Inputs, Mixed, part_sizes
+from mlbench.data.loader import Mixed, part_sizes
 from mlbench.engine.model import autocast
 from mlbench.types import HeadOutput, LossContext, evaluate_loss
 
@@ -194,10 +194,11 @@ class Part:
                     stack.enter_context(network.no_sync())
             yield
 
-    def forward(self, network: Callable[[Inputs], HeadOutput]) -> HeadOutput:
+    def forward(self, network: Callable[..., HeadOutput]) -> HeadOutput:
         """The network's output, in the run's precision."""
         with autocast(self.training.device, self.training.precision):
-            return network(self.batch.inputs)
+            told = () if self.batch.known is None else (self.batch.known,)
+            return network(self.batch.inputs, *told)
 
     def backward(
         self, learner: Learner, output: HeadOutput, peers: Sequence[Tensor]

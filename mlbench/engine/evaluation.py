@@ -23,7 +23,7 @@ Count = Callable[[int, int], None]
 
 
 def predict(
-    network: Callable[[Inputs], HeadOutput],
+    network: Callable[..., HeadOutput],
     source: Source,
     index: Index,
     world: World,
@@ -33,17 +33,21 @@ def predict(
     batch_size: int,
     count: Count = lambda *_: None,
 ) -> Predictions:
-    """Logits float32 [N, C] in the order of the index, the same on every process.
+    """Logits float32 [N, C] in the order of the index, whose known labels the network is told.
 
-    Each process predicts whole batches, without padding: every image counts once. ``count`` is told
-    how many of its images it has predicted.
+    They are the same on every process. Each predicts whole batches, without padding: every image
+    counts once. ``count`` is told how many of its images it has predicted.
     """
     order = whole_batches(len(index), batch_size, world.rank, world.size)
     logits = [np.zeros((0, index.targets.shape[1]), np.float32)]
     with torch.inference_mode(), autocast(device, precision):
         for i, batch in enumerate(batches(source, index, order, device=device)):
             count(i * batch_size, sum(map(len, order)))
-            output = network(to_device(batch.inputs, device))
+            inputs = to_device(batch.inputs, device)
+            if index.known is None:
+                output = network(inputs)
+            else:
+                output = network(inputs, torch.from_numpy(index.known[batch.positions]).to(device))
             logits.append(output.logits.float().cpu().numpy())
     gathered = np.concatenate(world.gather(np.concatenate(logits)))
     return Predictions(gathered, index.targets, tuple(index.keys))

@@ -55,9 +55,9 @@ class MultiLabelModel(nn.Module):
         mean, std = ((values.flatten() / 255).tolist() for values in (self.mean, self.std))
         return settings.model_copy(update={"mean": tuple(mean), "std": tuple(std)})
 
-    def forward(self, images_B3HW: Tensor) -> HeadOutput:
-        """Logits [B, C] and the head's extra losses."""
-        return self.head(self.features(images_B3HW))
+    def forward(self, images_B3HW: Tensor, known_BC: Tensor | None = None) -> HeadOutput:
+        """Logits [B, C] and the head's extra losses; labels are told to heads that take them."""
+        return _call(self.head, self.features(images_B3HW), known_BC)
 
 
 class ProbeNetwork(nn.Module):
@@ -67,9 +67,14 @@ class ProbeNetwork(nn.Module):
         super().__init__()
         self.head = model.head
 
-    def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
-        """Feature maps -> logits."""
-        return self.head(features)
+    def forward(self, features: tuple[Tensor, ...], known_BC: Tensor | None = None) -> HeadOutput:
+        """Feature maps -> logits, likewise."""
+        return _call(self.head, features, known_BC)
+
+
+def _call(head: Head, features: tuple[Tensor, ...], known_BC: Tensor | None) -> HeadOutput:
+    takes = known_BC is not None and "known" in getattr(head, "needs", ())
+    return head(features, *((known_BC,) if takes else ()))
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mlbench.data.loader import (
-    Inputs,
     Mixed,
     Source,
     batches,
+    draw_known,
     micro_batches,
     training_order,
 )
@@ -40,6 +40,7 @@ from mlbench.types import (
     Progress,
     Settings,
     SuiteError,
+    stream,
 )
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 CHECK_EVERY = 10
 """Steps between two checks of the loss, which wait for the device."""
 
-Network = Callable[[Inputs], HeadOutput]
+Network = Callable[..., HeadOutput]
 StepResult = tuple[Tensor, Mapping[str, Tensor], Tensor]
 """The loss of a step, the named losses in it, and the gradient norm."""
 
@@ -219,6 +220,7 @@ def _batches(training: Training, state: TrainingState, done: int) -> Iterator[li
         one[mix.needs(part) if mix else part] for (one, mix), part in zip(left, rows, strict=True)
     ]
     empty = state.learners[0].model.get_buffer("mean")
+    most_known = getattr(state.learners[0].model.head, "most_known", 0)
     for i, batch in enumerate(
         batches(training.source, training.index, mine, state.epoch, device=device)
     ):
@@ -226,6 +228,10 @@ def _batches(training: Training, state: TrainingState, done: int) -> Iterator[li
         mixed = Mixed(inputs, batch.targets.to(device, non_blocking=True))
         if mix is not None and isinstance(inputs, Tensor):
             mixed = mix.apply(inputs, mixed.targets, rows[i], empty)
+        if most_known:
+            rng = stream("known labels", training.seed, state.epoch, done + i)
+            told = draw_known(totals[i], mixed.targets.shape[1], most_known, rng)[rows[i]]
+            mixed = mixed.telling(torch.from_numpy(told).to(device, non_blocking=True))
         yield _parts(training, state.epoch, mixed, [*map(len, shares[i])], totals[i])
 
 

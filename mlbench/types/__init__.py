@@ -24,8 +24,8 @@ NAMES = {
     "Pretraining evaluate_loss unknown_objects",
     "networks": "DEFAULT_THRESHOLD ModelCost ModelFile ModelInfo Network Speed Speeds Timing "
     "computing_options",
-    "runs": "Efficiency EpochLog LabelNoise PhaseResources Places Plan Predictions Progress "
-    "Refused RunRecord RunSpec Scores",
+    "runs": "Efficiency EpochLog KnownLabels LabelNoise PhaseResources Places Plan Predictions "
+    "Progress Refused RunRecord RunSpec Scores",
     "samples": "Coverage Index Sample SplitCoverage Splits digest files_digest keys_digest "
     "sampled_files split_digest stream",
     "settings": "Augmentation OLD_AVERAGE Optimizer Preprocessing Schedule Settings Value",

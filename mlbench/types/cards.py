@@ -216,12 +216,14 @@ class Proof(NamedTuple):
         features: the maps that the head is given.
         graph: P(j | i) [C, C]; empty if the fixture has none.
         fixture: all fields of the fixture.
+        known: labels that the head is told, int8 [B, C]; None if the fixture has none.
     """
 
     head: Any
     features: tuple[Tensor, ...]
     graph: Tensor
     fixture: Mapping[str, Any]
+    known: Tensor | None = None
 
 
 def _nothing(_: Any) -> dict[str, Any]:

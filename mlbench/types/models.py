@@ -162,6 +162,12 @@ class Head(Protocol):
 
     Knowledge of the labels enters in the constructor and lives in buffers. The constructor raises
     ``PluginError`` for what the head cannot serve, and says what to use instead.
+
+    Attributes:
+        needs: ``{"known"}`` takes labels that are known of the images as a second argument, int8
+            [B, C] in {1, 0, -1 unknown}; without it none is known. Optional, like the next.
+        most_known: training tells 0 to floor(``most_known`` C) labels, drawn for each image and
+            epoch, and hides them from the loss. Without it training tells none.
     """
 
     def __call__(self, features: tuple[Tensor, ...]) -> HeadOutput:

@@ -65,6 +65,26 @@ class LabelNoise(Value):
         return self
 
 
+class KnownLabels(Value):
+    """Labels of each test image that the head is told, and that are not scored.
+
+    A hash of the seed, the image's key and the label's name chooses them, as for label noise. Heads
+    without this input are told nothing, and scored on the same labels. A bare number is a share.
+
+    Attributes:
+        share: probability with which a label is told, in [0, 1).
+        seed: of the hash; not the run's seed.
+    """
+
+    share: float = Field(0.0, ge=0, lt=1)
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, given: Any) -> Any:
+        return {"share": given} if isinstance(given, int | float) else given
+
+
 ADDED: dict[str, Any] = {
     "processes": 1,
     "settings.ema_warmup": False,
@@ -72,6 +92,7 @@ ADDED: dict[str, Any] = {
     "init": "",
     "holdout_fold": 0,
     "settings.mixing": None,
+    "known_labels": KnownLabels().model_dump(),
 }
 """Dotted name of a field of ``RunSpec`` that was added after records were made -> the value that
 stood for it before: ``{"settings.ema_warmup": False}``. A field at this value is left out of run
@@ -95,6 +116,7 @@ class RunSpec(Value):
             or ``sha256:...`` of a file.
         graph: what heads build their label graph from; ``random`` is drawn with ``seed``.
         label_noise: training labels that are missing or wrong on purpose.
+        known_labels: labels of the test images that the head is told.
         checkpoint: ``sha256:...`` of the authors' weights that were scored without training;
             empty for a run that trains.
         init: ``sha256:...`` of the model file that the run starts from (see ``build.start_from``);
@@ -117,6 +139,7 @@ class RunSpec(Value):
     words: str = "cooccurrence"
     graph: Graph = "cooccurrence"
     label_noise: LabelNoise = LabelNoise()
+    known_labels: KnownLabels = KnownLabels()
     checkpoint: str = Field("", pattern=r"^(sha256:[0-9a-f]+)?$")
     init: str = Field("", pattern=r"^(sha256:[0-9a-f]+)?$")
     processes: PositiveInt = 1

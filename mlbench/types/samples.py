@@ -37,11 +37,13 @@ class Index:
         files: N image files.
         keys: N keys, unique.
         targets: int8 [N, C] in {1, 0, -1 unknown}.
+        known: labels that heads are told, likewise; None for none.
     """
 
     files: Sequence[Path]
     keys: Sequence[str]
     targets: Targets
+    known: Targets | None = None
 
     def __post_init__(self) -> None:
         if not (len(self.files) == len(self.keys) == len(self.targets)):
@@ -203,6 +205,7 @@ Purpose = Literal[
     "samples",
     "dropout",
     "mixing",
+    "known labels",
 ]
 """What numbers are drawn for. Its place is part of the seed: append, and never reorder."""
 

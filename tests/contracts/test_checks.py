@@ -60,6 +60,22 @@ class Good(nn.Module):
         return HeadOutput(logits, self.aux(logits))
 
 
+class Told(Good):
+    """A head with known labels, without a fault."""
+
+    needs, most_known = frozenset({"known"}), 0.5
+
+    def forward(self, features, known=None):
+        output = super().forward(features)
+        if known is None:
+            return output
+        told = self.told(known.float() * (known >= 0) + 0.5 * (known == 0))
+        return output._replace(logits=output.logits + told)
+
+    def told(self, states):
+        return states.sum(1, keepdim=True)
+
+
 def one_too_many(self, spec, labels):
     self.fc = nn.Linear(spec[-1].channels, len(labels) + 1)
 
@@ -138,6 +154,14 @@ FAULTY_HEADS = {
     heads.works_in_half_precision: {"moves the logits": changed(Good, pool=overflow)},
     heads.gives_scalar_extra_losses: {
         "not a scalar tensor": changed(Good, aux=lambda self, logits: {"size": logits.mean(0)}),
+    },
+    heads.uses_known_labels_if_it_says_so: {
+        "needs is .*images": changed(Good, needs={"images"}),
+        "needs does not name known": changed(Good, most_known=0.5),
+        r"most_known is 1.0, not a share": changed(Told, most_known=1.0),
+        "unknown labels change": changed(Told, told=lambda self, x: x + 1),
+        "known to be 0 changes no logit": changed(Told, told=lambda self, x: 0 * x),
+        "another image's": changed(Told, told=lambda self, x: x.sum()),
     },
     heads.leaves_its_features_alone: {"writes in place to the features": changed(Good, pool=write)},
     heads.follows_the_order_of_its_labels: {"in another order": changed(Good, forward=know_places)},
@@ -478,7 +502,7 @@ def good_cases():
     ranked = [c for c in contracts.CHECKS["loss"] if c not in left_out]
     needs_files = datasets.refuses_a_folder_without_it
     for plugin, checks in (
-        (Good, contracts.CHECKS["head"]),
+        (Told, contracts.CHECKS["head"]),
         (loss_of(good), plain),
         (SummedAndSaysSo, plain),
         (OnAngles, [*plain, losses.is_finite_for_any_cosine]),

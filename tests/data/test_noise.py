@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ from pydantic import ValidationError
 
 from mlbench.data import noise as module
 from mlbench.data.labels import cooccurrence, label_context
-from mlbench.data.noise import edition, noisy_targets, with_label_noise
-from mlbench.types import DatasetCard, Index, LabelNoise, Splits
+from mlbench.data.noise import edition, noisy_targets, with_known_labels, with_label_noise
+from mlbench.types import DatasetCard, Index, KnownLabels, LabelNoise, Splits
 
 CARD = DatasetCard(title="t", bibtex="b", licence="l", home="h")
 NAMES = tuple("abcdefgh")
@@ -178,3 +179,28 @@ def test_names_of_editions(noise, name):
 def test_noise_that_makes_no_sense_is_refused(noise):
     with pytest.raises(ValidationError):
         LabelNoise(**noise)
+
+
+@given(targets, shares, st.integers(0, 3))
+@settings(deadline=None)
+def test_known_labels_are_told_or_scored(targets_NC, share, seed):
+    given_splits = splits(many(30), index(targets_NC))
+    found = with_known_labels(given_splits, KnownLabels(share=share, seed=seed))
+    told, scored = found.test.known, found.test.targets
+    assert found.train is given_splits.train and found.validation is None
+    assert ((told == -1) | (scored == -1)).all()
+    assert (np.maximum(told, scored) == targets_NC).all()
+    more = with_known_labels(given_splits, KnownLabels(share=min(share + 0.04, 0.99), seed=seed))
+    assert (more.test.known[told >= 0] == told[told >= 0]).all()
+    assert more.digest != found.digest != given_splits.digest
+
+
+def test_a_share_of_the_labels_is_told_on_a_board_of_its_own():
+    plain = replace(splits(many(30)), validation=many(10))
+    found = with_known_labels(plain, KnownLabels.model_validate(0.25))
+    assert (found.test.known >= 0).mean() == pytest.approx(0.25, abs=0.06)
+    assert (found.validation.known >= 0).any()
+    assert found.identity == "some-known-25"
+    other = with_known_labels(plain, KnownLabels(share=0.25, seed=3))
+    assert other.identity == "some-known-25-seed-3" and other.digest != found.digest
+    assert with_known_labels(plain, KnownLabels()) is plain

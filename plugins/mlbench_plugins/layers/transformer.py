@@ -122,8 +122,8 @@ class EncoderLayer(nn.Module):
         self.self_attention = AttentionBlock(width, heads, dropout)
         self.feedforward = FeedForwardBlock(width, feedforward, dropout)
 
-    def forward(self, x_BND: Tensor, position_ND: Tensor) -> Tensor:
-        """The map's pixels [B, N, D] and their position codes [N, D] to [B, N, D]."""
+    def forward(self, x_BND: Tensor, position_ND: Tensor | float = 0.0) -> Tensor:
+        """The map's pixels [B, N, D] and their position codes [N, D], if any, to [B, N, D]."""
         placed_BND = x_BND + position_ND
         encoded_BND: Tensor = self.feedforward(
             self.self_attention(x_BND, placed_BND, placed_BND, x_BND)

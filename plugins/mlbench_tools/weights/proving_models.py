@@ -146,13 +146,17 @@ def _outputs(
     features: tuple[Tensor, ...],
     head: Callable[..., nn.Module],
 ) -> dict[str, Tensor]:
-    graph = _graph(fixture.inputs())
+    inputs = fixture.inputs()
+    graph = _graph(inputs)
     matrix = torch.empty(0) if graph is None else graph
+    known = inputs.tensor("known").to(torch.int8) if "known" in inputs else None
     found = {}
     for array in fixture.wanted:
         made = head(**released.variants.get(array, {}))
         if array in released.outputs:
-            found[array] = released.outputs[array](Proof(made, features, matrix, fixture.fields))
+            found[array] = released.outputs[array](
+                Proof(made, features, matrix, fixture.fields, known)
+            )
         elif array == "logits" or array in released.variants:
             found[array] = made(features).logits
     return found

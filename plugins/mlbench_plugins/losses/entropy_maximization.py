@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mlbench.types import LabelContext
+from mlbench.types import LabelContext, Recipe, Settings
 from mlbench_plugins.layers.loss_terms import (
     REDUCTIONS,
     UNOBSERVED,
@@ -19,6 +19,12 @@ from mlbench_plugins.layers.loss_terms import (
 )
 from mlbench_plugins.layers.numerics import at_least_float32
 from mlbench_plugins.layers.options import check_choice, check_range
+from mlbench_plugins.layers.training_protocols import (
+    SINGLE_POSITIVE,
+    SINGLE_POSITIVE_DATA,
+    SINGLE_POSITIVE_DEVIATIONS,
+    single_positive_scores,
+)
 
 
 class EntropyMaximization(nn.Module):
@@ -65,3 +71,26 @@ class EntropyMaximization(nn.Module):
             ~is_unobserved(targets_BC, self.unobserved), -self.alpha * entropy_BC
         )
         return reduce_terms(present_BC.where(targets_BC == 1, rest_BC), self.reduction)
+
+
+RECIPE = Recipe(
+    title="Acknowledging the Unknown for Multi-label Learning with Single Positive Labels",
+    bibtex="""@inproceedings{zhou2022acknowledging,
+  title     = {Acknowledging the Unknown for Multi-label Learning with Single Positive Labels},
+  author    = {Zhou, Donghao and Chen, Pengfei and Wang, Qiong and Chen, Guangyong and
+               Heng, Pheng-Ann},
+  booktitle = {ECCV},
+  year      = {2022}
+}""",
+    summary="Unobserved labels are unknown, not absent; the entropy of their predictions is "
+    "maximized.",
+    settings=Settings(**SINGLE_POSITIVE, loss="em"),
+    per_dataset={"voc2007": {"batch_size": 8, "loss_options": {"alpha": 0.2}}},
+    dataset_options=SINGLE_POSITIVE_DATA,
+    reported=single_positive_scores(89.09, 70.7, "README of mvrl/VLPL"),
+    deviations=(
+        *SINGLE_POSITIVE_DEVIATIONS,
+        "The authors stop at the first epoch whose validation mAP is not better; here all epochs "
+        "are trained and the best is scored.",
+    ),
+)

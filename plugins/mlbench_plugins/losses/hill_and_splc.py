@@ -11,10 +11,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench.types import LabelContext, LossContext
+from mlbench.types import LabelContext, LossContext, Recipe, Settings
 from mlbench_plugins.layers.loss_terms import REDUCTIONS, focus, reduce_terms
 from mlbench_plugins.layers.numerics import at_least_float32
 from mlbench_plugins.layers.options import check_choice, check_range
+from mlbench_plugins.layers.training_protocols import ASYMMETRIC, KEEPS_BETTER
 
 
 class Hill(nn.Module):
@@ -114,3 +115,43 @@ def _focal(truth_BC: Tensor, gamma: float) -> Tensor:
     """(1 - p)^gamma * -log p, where p = sigmoid(truth) is the probability of the truth."""
     log_miss_BC = functional.logsigmoid(-truth_BC)
     return focus(log_miss_BC, gamma) * -functional.logsigmoid(truth_BC)
+
+
+SETTINGS = Settings(
+    **ASYMMETRIC,
+    backbone="resnet50",
+    head="gap",
+    loss="hill",
+    loss_options={"reduction": "sum"},
+    epochs=31,
+    batch_size=128,
+)
+HILL_RECIPE = Recipe(
+    title="Simple and Robust Loss Design for Multi-Label Learning with Missing Labels",
+    bibtex="""@article{zhang2021simple,
+  title   = {Simple and Robust Loss Design for Multi-Label Learning with Missing Labels},
+  author  = {Zhang, Youcai and Cheng, Yuhao and Huang, Xinyu and Wen, Fei and Feng, Rui and
+             Li, Yaqian and Guo, Yandong},
+  journal = {arXiv:2112.07368},
+  year    = {2021}
+}""",
+    summary="A negative's gradient falls again where it is predicted confidently, since such a "
+    "label is probably missing, not absent.",
+    settings=SETTINGS,
+    deviations=(
+        "The authors stop a schedule of 80 epochs after 31; here it is as long as the training.",
+        KEEPS_BETTER,
+        "A file that is missing is a black image without labels in their code; here it is an "
+        "error.",
+        "Labels are dropped by our hash (`--set label_noise.keep=0.4` or "
+        "`label_noise.single_positive=true`), not by the authors' lists.",
+    ),
+)
+
+SPLC_RECIPE = HILL_RECIPE.model_copy(
+    update={
+        "summary": "From the second epoch on, a label that is predicted confidently although it is "
+        "not given counts as positive.",
+        "settings": SETTINGS.model_copy(update={"loss": "splc"}),
+    }
+)

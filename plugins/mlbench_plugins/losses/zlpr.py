@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench.types import LabelContext
+from mlbench.types import LabelContext, Recipe, Settings
 from mlbench_plugins.layers.numerics import at_least_float32
 from mlbench_plugins.layers.options import check_choice
 
@@ -48,3 +48,22 @@ class ZLPR(nn.Module):
 def _one_plus_sum(exponents_BC: Tensor) -> Tensor:
     """log(1 + sum of e^x) of each image."""
     return functional.pad(exponents_BC, (1, 0)).logsumexp(dim=1)
+
+
+RECIPE = Recipe(
+    title="ZLPR: A Novel Loss for Multi-label Classification",
+    bibtex="""@article{su2022zlpr,
+  title   = {{ZLPR}: A Novel Loss for Multi-label Classification},
+  author  = {Su, Jianlin and Zhu, Mingren and Murtadha, Ahmed and Pan, Shengfeng and Wen, Bo and
+             Liu, Yunfeng},
+  journal = {arXiv:2208.02955},
+  year    = {2022}
+}""",
+    summary="Softmax cross entropy for any number of labels: every positive is compared with 0, "
+    "and 0 with every negative.",
+    settings=Settings(backbone="resnet50", head="gap", loss="zlpr"),
+    deviations=(
+        "The authors train on text; no score on images was found, and the training is this "
+        "project's default.",
+    ),
+)

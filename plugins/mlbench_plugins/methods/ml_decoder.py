@@ -11,17 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlbench.types import (
-    Augmentation,
     FeatureSpec,
     HeadOutput,
     LabelContext,
-    Optimizer,
     PluginError,
-    Preprocessing,
     Recipe,
     Released,
     Reported,
-    Schedule,
     Settings,
 )
 from mlbench_plugins.layers.classifiers import GroupClassifier, make_classifier, start_at_prior
@@ -35,6 +31,7 @@ from mlbench_plugins.layers.decoder import (
 )
 from mlbench_plugins.layers.options import check_choice
 from mlbench_plugins.layers.pretrained import tresnet
+from mlbench_plugins.layers.training_protocols import ASYMMETRIC, KEEPS_BETTER
 
 
 class MLDecoder(nn.Module):
@@ -133,22 +130,14 @@ RECIPE = Recipe(
     summary="One decoder layer without self-attention: fixed random queries, one for a group of "
     "labels, attend to the map, and each group's labels are classified from its query's vector.",
     settings=Settings(
+        **ASYMMETRIC,
         backbone="tresnet_v2_l",
         head="ml_decoder",
         loss="asl",
         loss_options={"gamma_neg": 4.0, "gamma_pos": 0.0, "clip": 0.05, "reduction": "sum"},
         image_size=448,
-        preprocessing=Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
-        augmentation=(
-            Augmentation(name="resize"),
-            Augmentation(name="cutout", options={"factor": 0.5}),
-            Augmentation(name="rand_augment"),
-        ),
         epochs=40,
         batch_size=56,
-        optimizer=Optimizer(name="adam", lr=1e-4, weight_decay=1e-4, decay_norms_and_biases=False),
-        schedule=Schedule(name="one_cycle", pct_start=0.2, cycle_momentum=True),
-        ema_decay=0.9997,
     ),
     tuned={
         "probe": {
@@ -177,8 +166,7 @@ RECIPE = Recipe(
         "The strength of RandAugment is the default of this project's.",
         "The authors start from weights of their own (tresnet_l_pretrain_ml_decoder); here it is "
         "timm's ImageNet-21k-P weights of the same TResNet.",
-        "The authors keep the better one of the moving average and the plain weights by the test "
-        "score; here the moving average of the last epoch counts.",
+        KEEPS_BETTER,
     ),
     released=(RELEASED,),
 )

@@ -15,14 +15,14 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from mlbench.types import FeatureSpec, Level, PluginError, Pretraining, WeightsError
+from mlbench.types import FeatureSpec, Level, PluginError, WeightsError
 from mlbench_plugins.layers.pretrained import WeightFile, fit, read_weights
 from mlbench_plugins.layers.timm_models import (
+    TimmModule,
     create,
     describe,
     refuse_unreachable,
     size_options,
-    stages_of,
 )
 
 SHALLOWEST_STRIDE = 8
@@ -66,10 +66,10 @@ def timm_backbone(
         names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         fit(model, file, ignored=(*names, *probe.unused))
     described = describe(model, weights, file)
-    return TimmBackbone(model, probe.taken, probe.spec, options=architecture, **described)
+    return TimmBackbone(model, probe.taken, probe.spec, architecture, **described)
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(TimmModule):
     """A timm model that gives feature maps: images [B, 3, H, W] -> one map [B, D, H, W] a level.
 
     The levels are the intermediate maps of stride 8 and more, and last the map that the model's
@@ -81,9 +81,8 @@ class TimmBackbone(nn.Module):
         model: of timm, without classifier.
         taken: indices of the intermediate maps that come before the deepest one.
         spec: channels and stride of every level.
-        mean, std: normalisation that the weights were trained with, for pixels in [0, 1].
         options: of ``timm_backbone``, with which it builds this architecture without a file.
-        pretraining: what the weights were trained on.
+        described: mean, std and pretraining.
     """
 
     def __init__(
@@ -91,32 +90,16 @@ class TimmBackbone(nn.Module):
         model: Any,
         taken: Sequence[int],
         spec: FeatureSpec,
-        *,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
-        options: Mapping[str, Any] | None = None,
-        pretraining: Pretraining | None = None,
+        options: Mapping[str, Any],
+        **described: Any,
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model, spec, **described)
         self.taken = list(taken)
-        self.spec = spec
-        self.mean = mean
-        self.std = std
-        self.options = dict(options or {})
-        self.pretraining = pretraining
+        self.options = dict(options)
 
     def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
         """Normalised images to one map a level, shallow to deep."""
         return _maps(self.model, images_B3HW, self.taken)
-
-    def stages(self) -> list[list[nn.Module | nn.Parameter]]:
-        """Modules and loose parameters from the input to the deepest map, as timm groups them.
-
-        A ResNet has five: the stem and its four layers. Every parameter and buffer belongs to
-        exactly one stage.
-        """
-        return stages_of(self.model)
 
 
 def _maps(model: Any, images_B3HW: Tensor, taken: list[int]) -> tuple[Tensor, ...]:

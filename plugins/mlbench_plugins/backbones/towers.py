@@ -12,50 +12,34 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mlbench.types import Level, Pretraining
+from mlbench.types import Level
 from mlbench_plugins.layers.pretrained import fit, read_weights
 from mlbench_plugins.layers.timm_models import (
+    TimmModule,
     create,
     describe,
     refuse_unreachable,
     size_options,
-    stages_of,
 )
 
 
-class ImageTower(nn.Module):
+class ImageTower(TimmModule):
     """An encoder of images: normalised images [B, 3, H, W] -> their embeddings [B, E, 1, 1].
 
     Args:
         model: of timm; its output is the embedding.
-        mean, std: normalisation that the weights were trained with, for pixels in [0, 1].
-        pretraining: what the weights were trained on.
+        described: mean, std and pretraining.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float],
-        pretraining: Pretraining,
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.spec = (Level(model.num_classes or model.num_features, 0),)
-        self.mean = mean
-        self.std = std
-        self.pretraining = pretraining
+    def __init__(self, model: Any, **described: Any) -> None:
+        spec = (Level(model.num_classes or model.num_features, 0),)
+        super().__init__(model, spec, **described)
 
     def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
         """The embedding that is compared with those of texts, as a map of one position."""
         return (self.model(images_B3HW)[:, :, None, None],)
-
-    def stages(self) -> list[list[nn.Module | nn.Parameter]]:
-        """Modules and loose parameters from the input to the embedding, as timm groups them."""
-        return stages_of(self.model)
 
 
 def timm_tower(name: str, *, weights: str = "default", image_size: int | None = None) -> ImageTower:

@@ -48,8 +48,7 @@ class CocoYear(Dataset):
         places = (".", "coco", f"coco{year}", "COCO")
         archives = ", ".join(archive.name for archive in self.card.archives)
         self._copy = Copy(root, f"COCO {year} ({archives})", places, _others(year))
-        train = self._copy.need(self._json("train"), f"instances_train{year}.json")
-        self._jsons: dict[Split, Path] = {"train": train}
+        self._jsons: dict[Split, Path] = {}
         self._instances: dict[Split, Instances] = {}
         self.names = self._load("train").names
 
@@ -93,16 +92,10 @@ class CocoYear(Dataset):
 
     def _load(self, split: Split) -> Instances:
         if split not in self._instances:
-            if split not in self._jsons:
-                part, near = self._parts[split], self._jsons["train"]
-                self._jsons[split] = self._copy.need(
-                    self._json(split), f"instances_{part}.json", near=near
-                )
-            self._instances[split] = read_cached(self._jsons[split], self._cache)
+            name, near = f"instances_{self._parts[split]}.json", self._jsons.get("train")
+            file = self._copy.need(f"annotations/{name}", name, near=near)
+            self._jsons[split], self._instances[split] = file, read_cached(file, self._cache)
         return self._instances[split]
-
-    def _json(self, split: Split) -> str:
-        return f"annotations/instances_{self._parts[split]}.json"
 
     def _home(self) -> Path:
         """The folder of the archives' contents: above ``annotations``, if it is called so."""

@@ -56,10 +56,7 @@ class Copy:
         self.root, self.what, self._places, self._others = root, what, places, others or {}
 
     def find(
-        self,
-        *names: str,
-        near: Path | None = None,
-        fits: Callable[[Path], bool] = lambda _: True,
+        self, *names: str, near: Path | None = None, fits: Callable[[Path], bool] = lambda _: True
     ) -> Path | None:
         """The file or folder of the first of these names that is there; None without one.
 

@@ -38,11 +38,17 @@ def first_copies(
         for i, stat in stats.items()
         if sizes[stat.st_size] > 1
     }
-    memory = _memory([files[i] for i in stats], cache)
-    known = _recall(memory) if marks else {}
+    folders = sorted({os.fspath(files[i].parent.absolute()) for i in stats})
+    name = hashlib.sha256(os.fsencode("\n".join(folders))).hexdigest()[:16]
+    memory = cache / f"contents-{name}.checked"
+    content = read_checked(memory) if marks else None
+    known: dict[str, str] = {} if content is None else json.loads(content)
     digests = {mark: known.get(mark) or sha256(files[i]) for i, mark in marks.items()}
     if not digests.keys() <= known.keys():
-        _remember(memory, known | digests)
+        try:
+            write_checked(memory, json.dumps(known | digests).encode())
+        except OSError as error:
+            _LOG.warning("cannot write %s (%s); the next start reads files again", memory, error)
     first: dict[str, int] = {}
     return [first.setdefault(digests[marks[i]], i) if i in marks else i for i in range(len(files))]
 
@@ -81,23 +87,3 @@ def drawn(groups: Iterable[str], share: float, salt: str = "") -> NDArray[np.boo
         for group in groups
     ]
     return np.array(fractions) < share
-
-
-def _memory(files: Sequence[Path], cache: Path) -> Path:
-    """The file that keeps the digests of the files in these folders."""
-    folders = sorted({os.fspath(file.parent.absolute()) for file in files})
-    name = hashlib.sha256(os.fsencode("\n".join(folders))).hexdigest()[:16]
-    return cache / f"contents-{name}.checked"
-
-
-def _recall(memory: Path) -> dict[str, str]:
-    content = read_checked(memory)
-    known: dict[str, str] = {} if content is None else json.loads(content)
-    return known
-
-
-def _remember(memory: Path, digests: dict[str, str]) -> None:
-    try:
-        write_checked(memory, json.dumps(digests).encode())
-    except OSError as error:
-        _LOG.warning("cannot write %s (%s); the next start reads files again", memory, error)

@@ -87,10 +87,9 @@ def read_cached(file: Path, cache: Path) -> Instances:
         file: the json; nothing is written to its folder.
         cache: a folder for the parsed labels; if it is not writable, the file is parsed each time.
     """
-    try:
-        stat = file.stat()
-    except OSError:
+    if not file.is_file():
         return read_instances(file)
+    stat = file.stat()
     state = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     kept = cache / f"coco-{hashlib.sha256(state.encode()).hexdigest()[:16]}.checked"
     content = read_checked(kept)

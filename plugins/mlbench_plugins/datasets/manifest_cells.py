@@ -93,12 +93,10 @@ def _read(text: str, place: str, separator: str | None) -> Any:
             continue
     inside = text[1:-1].strip()
     names = re.split("[,;|\n\t]" if separator is None else re.escape(separator), inside)
-    if quoted or ":" in inside or (len(names) == 1 and " " in inside):
-        return _split(inside, None) if NUMBERS.fullmatch(inside) else _refuse(text, place)
-    return names
-
-
-def _refuse(text: str, place: str) -> list[str]:
+    if not quoted and ":" not in inside and (len(names) > 1 or " " not in inside):
+        return names
+    if NUMBERS.fullmatch(inside):
+        return _split(inside, None)
     raise _no_list(place, text)
 
 

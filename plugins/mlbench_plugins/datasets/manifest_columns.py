@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,8 @@ from mlbench_plugins.datasets.manifest_labels import (
     text_of,
 )
 from mlbench_plugins.datasets.manifest_listing import SPLITS, Listing
-from mlbench_plugins.datasets.manifest_tables import ENCODING, TEXTS, read_table
-from mlbench_plugins.datasets.photographs import read_text
+from mlbench_plugins.datasets.manifest_tables import TEXTS, read_table
+from mlbench_plugins.datasets.photographs import naming
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,8 +33,6 @@ TABLES = (*TEXTS, ".parquet")
 IMAGE = ("image", "file", "path", "filename", "file_name", "image_path", "filepath")
 IMAGE_TOO = ("image_id", "imageid", "image_name", "img", "img_path", "photo", "picture", "fname")
 """Names of the column of pictures if none of ``IMAGE`` is there."""
-SPLIT = ("split",)
-GROUP = ("group",)
 
 FLAGS = {
     **dict.fromkeys(("istrain", "istraining"), "train"),
@@ -61,18 +59,15 @@ def from_table(file: Path, columns: Columns, content: Any = None) -> Listing:
         DataError: the table is malformed, a column is missing or ambiguous, or a cell makes no
             sense.
     """
-    if file.suffix.lower() in (*TEXTS, ".txt"):
-        content = read_text(file, ENCODING)
-    try:
+    listed = file.suffix.lower() == ".txt"
+    with naming(file):
         frame = read_table(file, content)
-        if file.suffix.lower() != ".txt":
-            return from_frame(file, frame, columns)
-        if columns.names and len(columns.names) == len(frame.columns) - 1:
+        if listed and columns.names and len(columns.names) == len(frame.columns) - 1:
             frame.columns = ["image", *columns.names]
         found = from_frame(file, frame, columns)
-        return found if columns.names else replace(found, doubts=(*found.doubts, NO_NAMES))
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from error
+    if not listed or columns.names:
+        return found
+    return replace(found, doubts=(*found.doubts, NO_NAMES))
 
 
 def from_frame(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
@@ -95,7 +90,7 @@ def from_frame(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
     if left_out:
         images = list(map(label_studio_path, images))
     split, splits = _splits(frame, others, columns)
-    group = choose(frame, others, "group_column", columns.group, GROUP)
+    group = choose(frame, others, "group_column", columns.group, ("group",))
     others = [name for name in others if name not in (*split, group)]
     if left_out and columns.labels is None and len(others) == 1:
         columns = replace(columns, labels=tuple(others))
@@ -105,9 +100,9 @@ def from_frame(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
             blank = all(text_of(cell) == "" for cell in frame[name])
             left_out[name] = "blank throughout" if blank else "unused"
     facts = {"pictures": f"column {image!r}", "labels": found.fact}
+    flags = [f"{name} is taken for the split, no label" for name in split if _flag(name)]
     if split:
         facts["split"] = f"column {' and '.join(map(repr, split))}"
-    flags = [f"{name} is taken for the split, no label" for name in split if _flag(name)]
     if left_out:
         facts["left out"] = ", ".join(f"{name} ({why})" for name, why in left_out.items())
     listing = Listing(
@@ -126,21 +121,15 @@ def from_frame(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
     return _one_entry_a_picture(listing) if found.lists else listing
 
 
-def _unused(left_out: dict[str, str]) -> list[str]:
+def _unused(left_out: dict[str, str]) -> Iterator[str]:
     """A warning of columns that are no labels, and may be blank by mistake or splits."""
-    blank, unused = (
-        [name for name, why in left_out.items() if why == reason]
-        for reason in ("blank throughout", "unused")
-    )
-    doubts = []
-    if blank:
-        doubts.append(f"columns that are blank throughout are left out: {shorten(blank)}")
-    if unused:
-        doubts.append(
-            f"unused columns: {shorten(unused)}. Groups and splits of other names need the option "
-            "group_column or split_column"
-        )
-    return doubts
+    for reason, text in {
+        "blank throughout": "columns that are blank throughout are left out: {}",
+        "unused": "unused columns: {}. Groups and splits of other names need the option "
+        "group_column or split_column",
+    }.items():
+        if names := [name for name, why in left_out.items() if why == reason]:
+            yield text.format(shorten(names))
 
 
 def label_studio_path(image: str) -> str:
@@ -165,7 +154,7 @@ def _splits(
     It is the column of that name, else columns such as ``is_valid``, else the only one that holds
     nothing but names of splits.
     """
-    named = choose(frame, others, "split_column", columns.split, SPLIT)
+    named = choose(frame, others, "split_column", columns.split, ("split",))
     if named is None or _flag(named):
         flags = [named] if named else [name for name in others if _flag(name)]
         states = {name: [state_of(cell) for cell in frame[name]] for name in flags}

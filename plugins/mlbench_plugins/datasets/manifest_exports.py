@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from mlbench.text import count
 from mlbench.types import DataError
@@ -18,7 +17,7 @@ from mlbench_plugins.datasets.manifest_cells import labels_in
 from mlbench_plugins.datasets.manifest_columns import from_frame, label_studio_path
 from mlbench_plugins.datasets.manifest_labels import Columns
 from mlbench_plugins.datasets.manifest_listing import SPLITS, Listing
-from mlbench_plugins.datasets.photographs import read_text
+from mlbench_plugins.datasets.photographs import naming, read_xml
 
 Row = tuple[str, str, Any, str]
 """Place in the file, picture, labels, and split or a blank."""
@@ -90,10 +89,8 @@ def _listing(
         frame["split"] = splits
     if names and columns.names is None:
         columns = replace(columns, names=tuple(names))
-    try:
+    with naming(file):
         found = from_frame(file, frame, replace(columns, separator=columns.separator or ";"))
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from error
     return replace(found, folders=(*found.folders, *folders), facts={"form": tool, **found.facts})
 
 
@@ -199,10 +196,7 @@ def _from_fiftyone(file: Path, content: Any, columns: Columns) -> Listing:
 
 def from_cvat(file: Path, columns: Columns) -> Listing:
     """CVAT's XML for images; a label is present where a tag, box or outline has it."""
-    try:
-        root = ElementTree.fromstring(read_text(file, "export it again"))
-    except ElementTree.ParseError as error:
-        raise DataError(f"{file} is no whole XML ({error}); export it again") from error
+    root = read_xml(file, "export it again")
     images = root.findall("image")
     if root.tag != "annotations" or not images:
         raise DataError(

@@ -22,8 +22,8 @@ from mlbench_plugins.datasets.manifest_listing import (
     passed_over,
     pictures_under,
 )
-from mlbench_plugins.datasets.manifest_tables import ENCODING, TEXTS, read_table
-from mlbench_plugins.datasets.photographs import list_folder, read_text
+from mlbench_plugins.datasets.manifest_tables import read_table
+from mlbench_plugins.datasets.photographs import list_folder, naming
 
 TABLES_IN = ("_classes.csv", "metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables of Roboflow and of Hugging Face's image folders, next to the pictures of a split."""
@@ -116,11 +116,9 @@ def _from_tables(folder: Path, tables: Mapping[str, Path], columns: Columns) -> 
 
     frames: list[pd.DataFrame] = []
     for part, table in tables.items():
-        try:
-            frame = read_table(table, read_text(table, ENCODING) if table.suffix in TEXTS else None)
+        with naming(table):
+            frame = read_table(table)
             image = choose(frame, list(frame.columns), "image_column", columns.image, IMAGE)
-        except DataError as error:
-            raise DataError(f"{table}: {error}") from error
         if image is None or (frames and {*frame.columns} != {*frames[0].columns} - {"split"}):
             first = next(iter(tables.values()))
             raise DataError(
@@ -135,10 +133,8 @@ def _from_tables(folder: Path, tables: Mapping[str, Path], columns: Columns) -> 
             frame["split"] = heads
         frames.append(frame)
     frame = pd.concat(frames)
-    try:
+    with naming(folder):
         found = from_frame(folder / next(iter(tables.values())).name, frame, columns)
-    except DataError as error:
-        raise DataError(f"{folder}: {error}") from error
     passed: Counter[str] = Counter()
     listed = {folder / image for image in found.images}
     left = [file.name for file in pictures_under(folder, passed) if file not in listed]

@@ -82,11 +82,7 @@ class LabelColumns:
 
 
 def choose(
-    frame: pd.DataFrame,
-    among: Sequence[str],
-    option: str,
-    asked: str | None,
-    *usual: Sequence[str],
+    frame: pd.DataFrame, among: Sequence[str], option: str, asked: str | None, *usual: Sequence[str]
 ) -> str | None:
     """The column that an option names, else the one with a usual name, else None."""
     if asked is not None:

@@ -44,13 +44,13 @@ def read_json(file: Path) -> Any:
         raise DataError(f"{file} line {error.lineno}: no whole json ({error.msg})") from error
 
 
-def read_table(file: Path, content: Any) -> pd.DataFrame:
+def read_table(file: Path, content: Any = None) -> pd.DataFrame:
     """A table by the ending of its name: .csv, .tsv, .jsonl, .parquet or .json.
 
     Args:
         file: the table.
-        content: text of a .csv, .tsv or .jsonl. Of a .json, parsed: a list of objects, one per
-            image, or an object of file name -> list of labels.
+        content: of a .json, parsed: a list of objects, one per image, or an object of file name
+            -> list of labels.
 
     Returns:
         A row per image; missing cells are None.
@@ -58,6 +58,8 @@ def read_table(file: Path, content: Any) -> pd.DataFrame:
     Raises:
         DataError: it is malformed or has no row. The text does not name the file.
     """
+    if file.suffix.lower() in (*TEXTS, ".txt"):
+        content = read_text(file, ENCODING)
     match file.suffix.lower():
         case ".csv":
             frame = _delimited(file, content, ",")

@@ -14,12 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from mlbench.types import DataError
-from mlbench_plugins.datasets.manifest_listing import (
-    SPLITS,
-    Listing,
-    passed_over,
-    pictures_under,
-)
+from mlbench_plugins.datasets.manifest_listing import SPLITS, Listing, passed_over, pictures_under
 from mlbench_plugins.datasets.photographs import list_folder, read_lines, read_text, shell_into
 
 NAMES = (".yaml", ".yml", ".txt", ".names")

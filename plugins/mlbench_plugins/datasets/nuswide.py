@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import io
+import csv
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,6 @@ from mlbench_plugins.datasets.photographs import (
     read_card,
     read_keys,
     read_lines,
-    read_text,
     refuse_shared,
     unique_keys,
 )
@@ -147,10 +146,10 @@ class NUSWIDE(Dataset):
 def _find_list(
     copy: Copy, protocol: Protocol, split: Split, near: Path | None = None
 ) -> Path | None:
-    def fits(file: Path) -> bool:
-        return protocol != "hashing" or _width(file) == len(NAMES)
-
-    return copy.find(*_PROTOCOLS[protocol][0][split], near=near, fits=fits)
+    names = _PROTOCOLS[protocol][0][split]
+    if protocol == "hashing":
+        return copy.find(*names, near=near, fits=lambda file: _width(file) == len(NAMES))
+    return copy.find(*names, near=near)
 
 
 def _width(file: Path) -> int:
@@ -187,21 +186,15 @@ def _tell_twins(train: Sequence[str], test: Sequence[str]) -> None:
 
 
 # ----------------------------------------------------------------------------------- the protocols
-def _original(copy: Copy, lists: Lists) -> dict[Split, Listed]:
-    """The official lists with the official labels."""
-    keys = {split: read_keys(lists[split], _AGAIN) for split in SPLITS}
-    return _with_labels(copy, lists, keys)
-
-
-def _single_positive(copy: Copy, lists: Lists) -> dict[Split, Listed]:
-    """Other lists of official images, as the benchmark's .npy or as text."""
+def _official(copy: Copy, lists: Lists) -> dict[Split, Listed]:
+    """Lists of official images, as text or as the benchmark's .npy, with the official labels."""
     keys = {}
     for split, file in lists.items():
         if file.suffix == ".npy":
             places = ((f"{file} entry {i}", str(path)) for i, path in enumerate(_load(file)))
             keys[split] = unique_keys(places, "copy the benchmark's file again")
         else:
-            keys[split] = read_keys(file, "write the benchmark's list there, one image path a line")
+            keys[split] = read_keys(file, f"write one image path a line, or {_AGAIN}")
     return _with_labels(copy, lists, keys)
 
 
@@ -227,40 +220,28 @@ def _table(copy: Copy, lists: Lists) -> dict[Split, Listed]:
 
     They are an image path, a list of concepts as Python writes it, and ``train`` or ``val`` (in
     some copies ``test``). A first row without such a list names the columns.
-
-    Raises:
-        DataError: the file is missing or malformed; the text names the line.
     """
-    import pandas as pd
-
-    file = lists["train"]
-    text = io.StringIO(read_text(file, "download it again"))
-    try:
-        frame = pd.read_csv(text, header=None, dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise DataError(f"{file} is no table: {error}; download it again") from error
-    if frame.shape[1] != 3:
-        raise DataError(f"{file} has {frame.shape[1]} columns instead of path, labels and split")
-    frame = frame.set_axis(["path", "labels", "part"], axis="columns")
-    frame.index = pd.Index([f"{file} line {row + 1}" for row in range(len(frame))])
-    if not frame["labels"].iloc[0].lstrip().startswith("["):
-        frame = frame.iloc[1:]
-    scored = "test" if "val" not in set(frame["part"]) else "val"
-    for where, part in frame["part"].items():
-        if part not in ("train", scored):
-            raise DataError(f"{where}: {part!r} is neither 'train' nor {scored!r}")
-    known = {
-        labels: _read_labels(labels, str(where))
-        for where, labels in frame["labels"].drop_duplicates().items()
-    }
+    file, again = lists["train"], "download it again"
+    cells = enumerate(csv.reader(read_lines(file, again)), start=1)
+    rows = [(f"{file} line {number}", *row) for number, row in cells if row]
+    if odd := next((row for row in rows if len(row) != 4), None):
+        raise DataError(f"{odd[0]} has {len(odd) - 1} columns, not path, labels and split; {again}")
+    if not rows[0][2].lstrip().startswith("["):
+        del rows[0]
+    parts = {"train": "train", "test": "val" if any(row[3] == "val" for row in rows) else "test"}
+    if odd := next((row for row in rows if row[3] not in parts.values()), None):
+        raise DataError(f"{odd[0]}: {odd[3]!r} is neither 'train' nor {parts['test']!r}")
+    places: dict[str, str] = {}
+    for where, _, labels, _ in rows:
+        places.setdefault(labels, where)
+    known = {labels: _read_labels(labels, where) for labels, where in places.items()}
     found: dict[Split, Listed] = {}
     for split in SPLITS:
-        name = "train" if split == "train" else scored
-        rows = frame[frame["part"] == name]
-        if not len(rows):
-            raise DataError(f"{file} has no line of the split {name!r}")
-        keys = unique_keys(zip(rows.index, rows["path"], strict=True), "download it again")
-        found[split] = keys, np.stack([known[labels] for labels in rows["labels"]])
+        some = [row for row in rows if row[3] == parts[split]]
+        if not some:
+            raise DataError(f"{file} has no line of the split {parts[split]!r}")
+        keys = unique_keys(((where, path) for where, path, _, _ in some), again)
+        found[split] = keys, np.stack([known[row[2]] for row in some])
     return found
 
 
@@ -276,7 +257,7 @@ _PROTOCOLS: dict[Protocol, tuple[dict[Split, tuple[str, ...]], str, Reader]] = {
             "test": ("ImageList/TestImagelist.txt", "TestImagelist.txt"),
         },
         "the official ImageList.zip and Groundtruth.zip",
-        _original,
+        _official,
     ),
     "single_positive": (
         {
@@ -286,7 +267,7 @@ _PROTOCOLS: dict[Protocol, tuple[dict[Split, tuple[str, ...]], str, Reader]] = {
         "the benchmark's own lists (formatted_train_images.npy and formatted_val_images.npy, or as "
         "text, one image path a line, single_positive_train.txt and single_positive_test.txt), and "
         "ImageList/Imagelist.txt and Groundtruth/AllLabels of the official archives",
-        _single_positive,
+        _official,
     ),
     "hashing": (
         {"train": ("train.txt",), "test": ("test.txt",)},
@@ -357,25 +338,21 @@ def _read_columns(files: list[Path], images: Path, lines: int, remedy: str) -> T
     for c, file in enumerate(files):
         marks = np.frombuffer(read_bytes(file, remedy), np.uint8)
         marks = marks[marks > ord(" ")]
-        if len(marks) == lines and set(np.unique(marks)) <= {ord("0"), ord("1")}:
-            targets_NC[:, c] = marks == ord("1")
-            continue
-        values = [line.strip() for line in read_lines(file, remedy)]
-        if len(values) != lines:
+        if len(marks) != lines or not np.isin(marks, (ord("0"), ord("1"))).all():
+            values = [line.strip() for line in read_lines(file, remedy)]
+            for number, value in enumerate(values, start=1):
+                if value not in ("0", "1"):
+                    raise DataError(f"{file} line {number}: {value!r} is neither 0 nor 1; {remedy}")
             raise DataError(
                 f"{file} has {len(values)} lines, but {images} lists {lines} images; {remedy}"
             )
-        number, one = next((i, v) for i, v in enumerate(values, 1) if v not in ("0", "1"))
-        raise DataError(f"{file} line {number}: {one!r} is neither 0 nor 1; {remedy}")
+        targets_NC[:, c] = marks == ord("1")
     return targets_NC
 
 
 def _read_matrix(file: Path, images: Path, lines: int) -> Targets:
     """int8 [N, C] from one file of a row an image, in the official order of labels."""
-    try:
-        matrix = _load(file) if file.suffix == ".npy" else np.loadtxt(file, np.int8, ndmin=2)
-    except ValueError as error:
-        raise DataError(f"{file} is no table of 0 and 1: {error}; copy it again") from error
+    matrix = _load(file)
     if matrix.shape != (lines, len(NAMES)) or not np.isin(matrix, (0, 1)).all():
         raise DataError(
             f"{file} has the shape {matrix.shape}, but {images} lists {lines} images with 81 "
@@ -385,8 +362,10 @@ def _read_matrix(file: Path, images: Path, lines: int) -> Targets:
 
 
 def _load(file: Path) -> NDArray[Any]:
+    """An .npy of plain values, or a text of numbers."""
     try:
-        return np.asarray(np.load(file, allow_pickle=False))
+        found = np.load(file) if file.suffix == ".npy" else np.loadtxt(file, np.int8, ndmin=2)
+        return np.asarray(found)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{file} is no array of plain values: {error}; copy it again") from error
 

@@ -6,10 +6,11 @@ import functools
 import json
 import re
 import shlex
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from PIL import Image
 
@@ -74,6 +75,17 @@ def is_picture(file: Path) -> bool:
         return False
 
 
+@contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """Put a file or folder in front of the errors of this block that do not name it."""
+    try:
+        yield
+    except DataError as error:
+        if str(error).startswith(str(place)):
+            raise
+        raise DataError(f"{place}: {error}") from error
+
+
 def shell_into(command: str, file: Path, word: str) -> str:
     """A command whose output goes into a file beside another, and what to name then."""
     made = file.with_suffix(f".{word}{file.suffix}")
@@ -135,6 +147,14 @@ def read_lines(file: Path, remedy: str) -> list[str]:
         raise DataError(f"{file} is empty; {remedy}")
     # str.splitlines() would also split at Unicode's rarer separators, which names may contain.
     return text.rstrip("\n").split("\n")
+
+
+def read_xml(file: Path, remedy: str) -> ElementTree.Element:
+    """The root of an XML file; errors as ``read_text``."""
+    try:
+        return ElementTree.fromstring(read_text(file, remedy))
+    except ElementTree.ParseError as error:
+        raise DataError(f"{file} is no whole XML: {error}; {remedy}") from error
 
 
 def read_object(file: Path, remedy: str, form: str) -> dict[str, Any]:

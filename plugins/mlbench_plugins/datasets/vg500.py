@@ -24,7 +24,7 @@ _FOLDERS = ("VG_100K", "VG_100K_2", "images", ".")
 _LABELS = "vg_category_500_labels_index.json"
 _OTHERS = {
     "vg_category_200_*.json": "of VG-200, whose labels are others; take "
-    f"{_LABELS} of the same folder",
+    f"{_LABELS} of the same folder"
 }
 _AGAIN = "take it from the folder data/VG of SSGRL's repository"
 
@@ -65,21 +65,20 @@ class VG500(Dataset):
             file = self._copy.need(_LABELS, near=self._train)
             test = self._copy.need("test_list_500.txt", near=self._train)
             labels = read_object(file, _AGAIN, "file name -> list of indices")
-            lists = {"train": read_keys(self._train, _AGAIN), "test": read_keys(test, _AGAIN)}
+            lists: dict[Split, list[str]] = {
+                "train": read_keys(self._train, _AGAIN),
+                "test": read_keys(test, _AGAIN),
+            }
             refuse_shared(lists["train"], lists["test"], "take both lists from one source")
-            keys = [*lists["train"], *lists["test"]]
+            listed = [*lists["train"], *lists["test"]]
             folders = [self._train.parent / place for place in _FOLDERS]
             remedy = f"unpack images.zip and images2.zip of Visual Genome in {folders[-1]}"
-            files = dict(zip(keys, self._copy.pictures(keys, folders, remedy), strict=True))
+            files = dict(zip(listed, self._copy.pictures(listed, folders, remedy), strict=True))
             self._splits = {
-                part: Index([files[key] for key in lists[part]], lists[part], targets)
-                for part in _SPLITS
-                for targets in [_targets(lists[part], file, labels)]
+                part: Index([files[key] for key in keys], keys, _targets(keys, file, labels))
+                for part, keys in lists.items()
             }
         return self._splits[split]
-
-
-_SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 def _names(folder: Path, file: str) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ from mlbench_plugins.datasets.photographs import (
     read_card,
     read_keys,
     read_lines,
-    read_text,
+    read_xml,
     refuse_shared,
 )
 
@@ -192,10 +191,7 @@ class VocYear(Dataset):
 def _count_objects(file: Path) -> NDArray[np.int32]:
     """Objects of each class in an XML annotation, and the difficult ones apart: [2, C]."""
     remedy = f"its objects need the folder {file.parent} of VOC's archive; unpack it again"
-    try:
-        root = ElementTree.fromstring(read_text(file, remedy))
-    except ElementTree.ParseError as error:
-        raise DataError(f"{file} cannot be read as XML: {error}; {remedy}") from error
+    root = read_xml(file, remedy)
     counts_2C = np.zeros((2, len(NAMES)), np.int32)
     for item in root.iterfind("object"):
         name = (item.findtext("name") or "").strip()

@@ -11,12 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlbench_plugins.layers.numerics import (
-    at_least_float32,
-    blocks,
-    has_kernels,
-    without_autocast,
-)
+from mlbench_plugins.layers.numerics import at_least_float32, blocks, has_kernels, without_autocast
 
 
 def channel_attention(x_BDHW: Tensor, labels_CD: Tensor) -> Tensor:

@@ -13,18 +13,6 @@ from mlbench.types import Augmentation, Optimizer, Preprocessing, Proof, Schedul
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = (
-    "Combining Metric Learning and Attention Heads For Accurate and Efficient Multilabel "
-    "Image Classification"
-)
-BIBTEX = """@inproceedings{prokofiev2023combining,
-  title     = {Combining Metric Learning and Attention Heads For Accurate and Efficient Multilabel
-               Image Classification},
-  author    = {Prokofiev, Kirill and Sovrasov, Vladislav},
-  booktitle = {VISAPP},
-  year      = {2023}
-}"""
-
 
 def unscaled(proof: Proof) -> Tensor:
     """Logits, before the scale of a cosine classifier, as the authors' models return them."""
@@ -33,9 +21,9 @@ def unscaled(proof: Proof) -> Tensor:
     return logits_BC if angles is None else logits_BC / angles.scale
 
 
-def training(head: str, **head_options: Any) -> Settings:
-    """The paper's settings for COCO with one of its heads."""
-    return Settings(
+def shared_fields(head: str, **head_options: Any) -> dict[str, Any]:
+    """Fields of the recipe of one of their heads; the settings are the paper's for COCO."""
+    settings = Settings(
         backbone="efficientnetv2_s",
         head=head,
         head_options=head_options,
@@ -63,13 +51,21 @@ def training(head: str, **head_options: Any) -> Settings:
         ema_decay=0.9997,
         sam_rho=0.05,
     )
+    voc = {"optimizer": {"lr": 0.005}, "loss_options": {"s": 17.0}, "ema_decay": 0.9993}
+    return {
+        "title": "Combining Metric Learning and Attention Heads For Accurate and Efficient "
+        "Multilabel Image Classification",
+        "bibtex": BIBTEX,
+        "settings": settings,
+        "per_dataset": {"voc2007": voc},
+        "dataset_options": {"voc2007": {"difficult_train": "positive"}},
+    }
 
 
-PER_DATASET: dict[str, dict[str, Any]] = {
-    "voc2007": {
-        "optimizer": {"lr": 0.005},
-        "loss_options": {"s": 17.0},
-        "ema_decay": 0.9993,
-    },
-}
-DATASET_OPTIONS: dict[str, dict[str, Any]] = {"voc2007": {"difficult_train": "positive"}}
+BIBTEX = """@inproceedings{prokofiev2023combining,
+  title     = {Combining Metric Learning and Attention Heads For Accurate and Efficient Multilabel
+               Image Classification},
+  author    = {Prokofiev, Kirill and Sovrasov, Vladislav},
+  booktitle = {VISAPP},
+  year      = {2023}
+}"""

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mlbench.text import shorten
 from mlbench.types import WeightsError, bare_names, state_dict_in
 
 _LOG = logging.getLogger(__name__)
@@ -141,13 +142,13 @@ def fit(module: nn.Module, file: WeightFile, ignored: Collection[str]) -> None:
         wrong = {"missing keys": missing, "unexpected keys": unexpected, "other shapes": shapes}
         raise WeightsError(
             f"{file.path}: does not fit {type(module).__name__}: "
-            + "; ".join(f"{len(v)} {k}: {_few(v)}" for k, v in wrong.items() if v)
+            + "; ".join(f"{len(v)} {k}: {shorten(v, 3)}" for k, v in wrong.items() if v)
             + ". Give weights of this architecture, or another --backbones."
         )
     if broken := [k for k, v in given.items() if v.is_floating_point() and not v.isfinite().all()]:
         raise WeightsError(
-            f"{file.path}: {_few(broken)} has values that are NaN or infinite; give weights of a "
-            "training that did not diverge"
+            f"{file.path}: {shorten(broken, 3)} has values that are NaN or infinite; give weights "
+            "of a training that did not diverge"
         )
     if not any(value.is_meta for value in expected.values()):  # else there is nothing to fill
         module.load_state_dict(given, strict=False)
@@ -158,10 +159,6 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def _few(items: Sequence[str], n: int = 3) -> str:
-    return ", ".join(items[:n]) + (", ..." if len(items) > n else "")
 
 
 # ----------------------------------------------------------------------------------- released names

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from typing import Any
 import timm
 from huggingface_hub import constants, get_session, try_to_load_from_cache
 from timm.models._manipulate import group_with_matcher
-from torch import nn
+from torch import Tensor, nn
 
-from mlbench.types import PluginError, Pretraining, WeightsError
+from mlbench.types import FeatureSpec, PluginError, Pretraining, WeightsError
 from mlbench_plugins.layers.pretrained import WeightFile
 from mlbench_plugins.layers.pretraining import of_file, of_tag
+
+Rgb = tuple[float, float, float]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -41,14 +44,42 @@ def describe(model: Any, weights: str, file: WeightFile | None) -> dict[str, Any
     }
 
 
-def stages_of(model: Any) -> list[list[nn.Module | nn.Parameter]]:
-    """The parts of a model of timm by stage, from the input on, as timm groups them."""
-    named = [*model.named_parameters(), *model.named_buffers()]
-    stage_of = group_with_matcher(iter(named), model.group_matcher(coarse=True), reverse=True)
-    stages: list[list[nn.Module | nn.Parameter]] = [[] for _ in range(1 + max(stage_of.values()))]
-    for name, part in _whole_parts(model, stage_of):
-        stages[stage_of[name]].append(part)
-    return [stage for stage in stages if stage]
+class TimmModule(nn.Module, ABC):
+    """A model of timm without its classifier, for normalised images [B, 3, H, W].
+
+    Args:
+        model: of timm.
+        spec: channels and stride of every level that it gives.
+        mean, std: normalisation that the weights were trained with, for pixels in [0, 1].
+        pretraining: what the weights were trained on.
+    """
+
+    def __init__(
+        self, model: Any, spec: FeatureSpec, *, mean: Rgb, std: Rgb, pretraining: Pretraining
+    ) -> None:
+        super().__init__()
+        self.model, self.spec = model, spec
+        self.mean, self.std, self.pretraining = mean, std, pretraining
+
+    @abstractmethod
+    def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
+        """Normalised images to one map a level, shallow to deep."""
+
+    def stages(self) -> list[list[nn.Module | nn.Parameter]]:
+        """Modules and loose parameters from the input to the output, as timm groups them.
+
+        A ResNet has five: the stem and its four layers. Every parameter and buffer belongs to
+        exactly one stage.
+        """
+        named = [*self.model.named_parameters(), *self.model.named_buffers()]
+        matcher = self.model.group_matcher(coarse=True)
+        stage_of = group_with_matcher(iter(named), matcher, reverse=True)
+        found: list[list[nn.Module | nn.Parameter]] = [
+            [] for _ in range(1 + max(stage_of.values()))
+        ]
+        for name, part in _whole_parts(self.model, stage_of):
+            found[stage_of[name]].append(part)
+        return [stage for stage in found if stage]
 
 
 def _whole_parts(

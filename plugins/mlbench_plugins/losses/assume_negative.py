@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mlbench.types import LabelContext, Recipe, Settings
+from mlbench.types import LabelContext, Recipe
 from mlbench_plugins.layers.loss_terms import (
     REDUCTIONS,
     UNOBSERVED,
@@ -17,12 +17,7 @@ from mlbench_plugins.layers.loss_terms import (
     reduce_terms,
 )
 from mlbench_plugins.layers.options import check_choice, check_range
-from mlbench_plugins.layers.training_protocols import (
-    SINGLE_POSITIVE,
-    SINGLE_POSITIVE_DATA,
-    SINGLE_POSITIVE_DEVIATIONS,
-    single_positive_scores,
-)
+from mlbench_plugins.layers.training_protocols import single_positive
 
 
 class AssumeNegative(nn.Module):
@@ -129,40 +124,38 @@ class WeakNegative(nn.Module):
         return reduce_terms(present_BC.where(targets_BC == 1, weak_BC), self.reduction)
 
 
-AN_RECIPE = Recipe(
-    title="Multi-Label Learning from Single Positive Labels",
-    bibtex="""@inproceedings{cole2021single,
+SEARCHED = (
+    "Rate and batch size are one pair for all data sets; the authors search four rates and two "
+    "batch sizes on validation."
+)
+TITLE = "Multi-Label Learning from Single Positive Labels"
+BIBTEX = """@inproceedings{cole2021single,
   title     = {Multi-Label Learning from Single Positive Labels},
   author    = {Cole, Elijah and Mac Aodha, Oisin and Lorieul, Titouan and Perona, Pietro and
                Morris, Dan and Jojic, Nebojsa},
   booktitle = {CVPR},
   year      = {2021}
-}""",
+}"""
+
+AN_RECIPE = Recipe(
+    title=TITLE,
+    bibtex=BIBTEX,
     summary="Every label that was not observed is taken to be absent.",
-    settings=Settings(**SINGLE_POSITIVE, loss="an"),
-    dataset_options=SINGLE_POSITIVE_DATA,
-    reported=single_positive_scores(85.1, 64.1),
-    deviations=(
-        *SINGLE_POSITIVE_DEVIATIONS,
-        "Rate and batch size are one pair for all data sets; the authors search four rates and two "
-        "batch sizes on validation.",
-    ),
+    **single_positive("an", 85.1, 64.1, SEARCHED),
 )
 
-AN_LS_RECIPE = AN_RECIPE.model_copy(
-    update={
-        "summary": "Unobserved labels are taken to be absent, and all labels are smoothed, so that "
-        "wrong negatives pull less.",
-        "settings": Settings(**SINGLE_POSITIVE, loss="an_ls"),
-        "reported": single_positive_scores(86.7, 66.9),
-    }
+AN_LS_RECIPE = Recipe(
+    title=TITLE,
+    bibtex=BIBTEX,
+    summary="Unobserved labels are taken to be absent, and all labels are smoothed, so that wrong "
+    "negatives pull less.",
+    **single_positive("an_ls", 86.7, 66.9, SEARCHED),
 )
 
-WAN_RECIPE = AN_RECIPE.model_copy(
-    update={
-        "summary": "Unobserved labels are taken to be absent with so little weight that all of an "
-        "image weigh as much as its one positive.",
-        "settings": Settings(**SINGLE_POSITIVE, loss="wan"),
-        "reported": single_positive_scores(86.5, 64.8),
-    }
+WAN_RECIPE = Recipe(
+    title=TITLE,
+    bibtex=BIBTEX,
+    summary="Unobserved labels are taken to be absent with so little weight that all of an image "
+    "weigh as much as its one positive.",
+    **single_positive("wan", 86.5, 64.8, SEARCHED),
 )

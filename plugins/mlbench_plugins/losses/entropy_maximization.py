@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mlbench.types import LabelContext, Recipe, Settings
+from mlbench.types import LabelContext, Recipe
 from mlbench_plugins.layers.loss_terms import (
     REDUCTIONS,
     UNOBSERVED,
@@ -19,12 +19,7 @@ from mlbench_plugins.layers.loss_terms import (
 )
 from mlbench_plugins.layers.numerics import at_least_float32
 from mlbench_plugins.layers.options import check_choice, check_range
-from mlbench_plugins.layers.training_protocols import (
-    SINGLE_POSITIVE,
-    SINGLE_POSITIVE_DATA,
-    SINGLE_POSITIVE_DEVIATIONS,
-    single_positive_scores,
-)
+from mlbench_plugins.layers.training_protocols import single_positive
 
 
 class EntropyMaximization(nn.Module):
@@ -84,13 +79,11 @@ RECIPE = Recipe(
 }""",
     summary="Unobserved labels are unknown, not absent; the entropy of their predictions is "
     "maximized.",
-    settings=Settings(**SINGLE_POSITIVE, loss="em"),
     per_dataset={"voc2007": {"batch_size": 8, "loss_options": {"alpha": 0.2}}},
-    dataset_options=SINGLE_POSITIVE_DATA,
-    reported=single_positive_scores(89.09, 70.7, "README of mvrl/VLPL"),
-    deviations=(
-        *SINGLE_POSITIVE_DEVIATIONS,
+    **single_positive(
+        *("em", 89.09, 70.7),
         "The authors stop at the first epoch whose validation mAP is not better; here all epochs "
         "are trained and the best is scored.",
+        source="README of mvrl/VLPL",
     ),
 )

@@ -49,8 +49,7 @@ class Hill(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        check_range("hill", "[0, inf)", lam=lam)
-        check_range("hill", "[0, inf)", gamma=gamma)
+        check_range("hill", "[0, inf)", lam=lam, gamma=gamma)
         self.lam, self.margin, self.gamma = lam, margin, gamma
         self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 

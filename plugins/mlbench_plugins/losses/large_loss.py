@@ -13,16 +13,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench.types import LabelContext, LossContext, Optimizer, PluginError, Recipe, Settings
+from mlbench.types import LabelContext, LossContext, Optimizer, PluginError, Recipe
 from mlbench_plugins.layers.loss_terms import REDUCTIONS, UNOBSERVED, is_unobserved, reduce_terms
 from mlbench_plugins.layers.numerics import at_least_float32
 from mlbench_plugins.layers.options import check_choice, check_range
-from mlbench_plugins.layers.training_protocols import (
-    SINGLE_POSITIVE,
-    SINGLE_POSITIVE_DATA,
-    SINGLE_POSITIVE_DEVIATIONS,
-    single_positive_scores,
-)
+from mlbench_plugins.layers.training_protocols import single_positive
 
 SCHEMES = ("reject", "correct")
 
@@ -108,17 +103,13 @@ RECIPE = Recipe(
 }""",
     summary="A network learns right labels before wrong ones: unobserved labels of large loss are "
     "rejected or corrected, more of them each epoch.",
-    settings=Settings(
-        **SINGLE_POSITIVE | {"optimizer": Optimizer(name="adam", lr=1e-4, weight_decay=0.0)},
-        loss="large_loss",
-        backbone_lr_scale=0.1,
-    ),
-    dataset_options=SINGLE_POSITIVE_DATA,
-    reported=single_positive_scores(89.2, 71.0, status="verified"),
-    deviations=(
-        *SINGLE_POSITIVE_DEVIATIONS,
+    **single_positive(
+        *("large_loss", 89.2, 71.0),
         "delta is one value for all data sets; the authors' values for each were not verified.",
         "The scores are those of `reject`. The authors stop when validation falls 3 points below "
         "its best; here all epochs are trained and the best is scored.",
+        status="verified",
+        optimizer=Optimizer(name="adam", lr=1e-4, weight_decay=0.0),
+        backbone_lr_scale=0.1,
     ),
 )

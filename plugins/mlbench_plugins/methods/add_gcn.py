@@ -180,11 +180,7 @@ RECIPE = Recipe(
         augmentation=(
             Augmentation(
                 name="multi_scale_crop",
-                options={
-                    "scales": [1.0, 0.875, 0.75, 0.66, 0.5],
-                    "max_distort": 2,
-                    "resize": 512,
-                },
+                options={"scales": [1.0, 0.875, 0.75, 0.66, 0.5], "max_distort": 2, "resize": 512},
             ),
             Augmentation(name="flip"),
         ),

@@ -14,13 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench.types import (
-    FeatureSpec,
-    HeadOutput,
-    LabelContext,
-    Recipe,
-    Released,
-)
+from mlbench.types import FeatureSpec, HeadOutput, LabelContext, Recipe, Released
 from mlbench_plugins.layers.classifiers import make_classifier, start_at_prior
 from mlbench_plugins.layers.constant import ConstantInEvaluation
 from mlbench_plugins.layers.graph_layers import GraphAttention, GraphConvolution
@@ -29,14 +23,7 @@ from mlbench_plugins.layers.label_graph import (
     label_graph,
     symmetrically_normalised,
 )
-from mlbench_plugins.layers.metric_learning import (
-    BIBTEX,
-    DATASET_OPTIONS,
-    PER_DATASET,
-    TITLE,
-    training,
-    unscaled,
-)
+from mlbench_plugins.layers.metric_learning import shared_fields, unscaled
 from mlbench_plugins.layers.options import check_choice, check_range
 from mlbench_plugins.layers.pretrained import renamed, timm_names
 
@@ -239,13 +226,9 @@ RELEASED = Released(
 )
 
 RECIPE = Recipe(
-    title=TITLE,
-    bibtex=BIBTEX,
+    **shared_fields("graph_branch", classifier="cosine"),
     summary="A graph network over word vectors, pooled over the labels, weighs the channels of the "
     "feature map; it sees no image, so at inference it is a constant.",
-    settings=training("graph_branch", classifier="cosine"),
-    per_dataset=PER_DATASET,
-    dataset_options=DATASET_OPTIONS,
     tuned={"probe": {"optimizer": {"lr": 3e-3}, "head_options": {"classifier": "linear"}}},
     deviations=(
         "The weights multiply the averaged map instead of the map: the same function.",

@@ -14,23 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench.types import (
-    Augmentation,
-    FeatureSpec,
-    HeadOutput,
-    LabelContext,
-    Optimizer,
-    Preprocessing,
-    Recipe,
-    Schedule,
-    Settings,
-)
+from mlbench.types import FeatureSpec, HeadOutput, LabelContext, Recipe, Settings
 from mlbench_plugins.layers.classifiers import make_elementwise, start_at_prior
 from mlbench_plugins.layers.constant import ConstantInEvaluation
 from mlbench_plugins.layers.decoupling import SemanticDecoupling
 from mlbench_plugins.layers.graph_layers import GGNN
 from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
 from mlbench_plugins.layers.options import check_range
+from mlbench_plugins.layers.training_protocols import SEMANTIC_GRAPHS
 
 
 class GRL(nn.Module):
@@ -153,24 +144,7 @@ RECIPE = Recipe(
     summary="A gated graph network turns word vectors into label representations, which guide one "
     "attention map a label; a second one over the same co-occurrence relates the attended "
     "features before each label's own classifier.",
-    settings=Settings(
-        backbone="resnet101",
-        head="grl",
-        loss="bce",
-        image_size=576,
-        preprocessing=Preprocessing(resize=640),
-        augmentation=(
-            Augmentation(
-                name="random_choice_crop",
-                options={"resize": 640, "sizes": [640, 576, 512, 384, 320]},
-            ),
-        ),
-        epochs=200,
-        batch_size=4,
-        optimizer=Optimizer(name="adam", lr=1e-5, weight_decay=0.0),
-        schedule=Schedule(name="constant"),
-        frozen_stages=4,
-    ),
+    settings=Settings(**SEMANTIC_GRAPHS, head="grl"),
     # As for SSGRL: a round of either graph at full width costs more than a small backbone.
     tuned={
         "probe": {
@@ -182,7 +156,7 @@ RECIPE = Recipe(
                 "output_dim": 256,
                 "downsample": 1,
             },
-        },
+        }
     },
     deviations=(
         "Unvalidated: the authors published no code and no score of theirs could be read, so this "

@@ -13,16 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlbench.types import (
-    Augmentation,
     FeatureSpec,
     HeadOutput,
     LabelContext,
-    Optimizer,
-    Preprocessing,
     Recipe,
     Released,
     Reported,
-    Schedule,
     Settings,
 )
 from mlbench_plugins.layers.classifiers import make_elementwise, start_at_prior
@@ -32,6 +28,7 @@ from mlbench_plugins.layers.graph_layers import GGNN
 from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
 from mlbench_plugins.layers.options import check_range
 from mlbench_plugins.layers.pretrained import renamed, resnet
+from mlbench_plugins.layers.training_protocols import SEMANTIC_GRAPHS
 
 
 class SSGRL(nn.Module):
@@ -192,28 +189,8 @@ RECIPE = Recipe(
 }""",
     summary="Word vectors guide one attention map a label; a gated graph network over the labels' "
     "co-occurrence relates the attended features before each label's own classifier.",
-    settings=Settings(
-        backbone="resnet101",
-        head="ssgrl",
-        loss="bce",
-        image_size=576,
-        preprocessing=Preprocessing(resize=640),
-        augmentation=(
-            Augmentation(
-                name="random_choice_crop",
-                options={"resize": 640, "sizes": [640, 576, 512, 384, 320]},
-            ),
-        ),
-        epochs=200,
-        batch_size=4,
-        optimizer=Optimizer(name="adam", lr=1e-5, weight_decay=0.0),
-        schedule=Schedule(name="constant"),
-        frozen_stages=4,
-    ),
-    dataset_options={
-        "coco": {"unlabelled": True},
-        "voc2007": {"difficult_train": "negative"},
-    },
+    settings=Settings(**SEMANTIC_GRAPHS, head="ssgrl"),
+    dataset_options={"coco": {"unlabelled": True}, "voc2007": {"difficult_train": "negative"}},
     # At full width a round of the graph over 80 labels costs more than a small backbone. The map
     # of the probe's image size is as small as the paper's after its pooling.
     tuned={
@@ -225,7 +202,7 @@ RECIPE = Recipe(
                 "output_dim": 256,
                 "downsample": 1,
             },
-        },
+        }
     },
     reported=Reported.table(
         "dataset metric value note",

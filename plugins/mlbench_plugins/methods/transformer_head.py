@@ -9,14 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mlbench.types import (
-    FeatureSpec,
-    HeadOutput,
-    LabelContext,
-    Recipe,
-    Released,
-    Reported,
-)
+from mlbench.types import FeatureSpec, HeadOutput, LabelContext, Recipe, Released, Reported
 from mlbench_plugins.layers.classifiers import GroupClassifier, start_at_prior
 from mlbench_plugins.layers.decoder import (
     DecoderSizes,
@@ -26,14 +19,7 @@ from mlbench_plugins.layers.decoder import (
     options_of_authors,
     refuse_groups,
 )
-from mlbench_plugins.layers.metric_learning import (
-    BIBTEX,
-    DATASET_OPTIONS,
-    PER_DATASET,
-    TITLE,
-    training,
-    unscaled,
-)
+from mlbench_plugins.layers.metric_learning import shared_fields, unscaled
 from mlbench_plugins.layers.pretrained import timm_names
 
 
@@ -106,13 +92,9 @@ RELEASED = Released(
 )
 
 RECIPE = Recipe(
-    title=TITLE,
-    bibtex=BIBTEX,
+    **shared_fields("transformer_head"),
     summary="ML-Decoder whose logits are scaled cosines between each query's vector and the "
     "labels' weights, trained with an angular margin loss.",
-    settings=training("transformer_head"),
-    per_dataset=PER_DATASET,
-    dataset_options=DATASET_OPTIONS,
     tuned={
         "probe": {
             "optimizer": {"lr": 3e-3},

@@ -10,14 +10,7 @@ import torch
 from mlbench import registry
 from mlbench.suite import make_suite
 from mlbench.tracks import recipe_of, settle
-from mlbench.types import (
-    DatasetCard,
-    Network,
-    Settings,
-    SuiteError,
-    Track,
-    computing_options,
-)
+from mlbench.types import DatasetCard, Network, Settings, SuiteError, Track, computing_options
 from mlbench_tools.costs.counting import uniform_context
 
 NO_DATA = DatasetCard(title="", bibtex="", licence="", home="")

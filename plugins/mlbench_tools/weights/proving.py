@@ -16,14 +16,7 @@ from mlbench.contracts.made_up import known_context
 from mlbench.data.mixing import MIXINGS, Spliced
 from mlbench.metrics.average_precision import average_precision
 from mlbench.metrics.precision_recall import precision_recall_f1
-from mlbench.types import (
-    Angles,
-    DataError,
-    LossContext,
-    MlbenchError,
-    Targets,
-    evaluate_loss,
-)
+from mlbench.types import Angles, DataError, LossContext, MlbenchError, Targets, evaluate_loss
 from mlbench_tools.scoring.ranking import interpolated_average_precision
 from mlbench_tools.weights.fixtures import Fixture
 from mlbench_tools.weights.proving_models import compute_checkpoint, compute_head

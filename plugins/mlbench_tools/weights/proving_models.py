@@ -14,14 +14,7 @@ from torch import Tensor, nn
 from mlbench import registry
 from mlbench.contracts.made_up import known_context
 from mlbench.types import DataError, LabelContext, Level, Proof, Released, Settings
-from mlbench_tools.weights.conversion import (
-    Converted,
-    convert,
-    fill,
-    marked,
-    recognise,
-    releases,
-)
+from mlbench_tools.weights.conversion import Converted, convert, fill, marked, recognise, releases
 from mlbench_tools.weights.fixtures import Fixture, Inputs
 from mlbench_tools.weights.importing import assemble, graph_state, released_settings
 

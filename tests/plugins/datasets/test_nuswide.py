@@ -201,7 +201,7 @@ def test_the_same_image_in_both_splits_is_refused(official: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("""0,a.jpg,"['sky']",train""", "line 4: .* saw 4|in line 4, saw 4"),
+        ("""0,a.jpg,"['sky']",train""", "line 4 has 4 columns, not path, labels"),
         ("""a.jpg,"['sky']",test""", "line 4: 'test' is neither 'train' nor 'val'"),
         ("""a.jpg,"['sky']",dev""", "line 4: 'dev' is neither 'train' nor 'val'"),
         ("""a.jpg,"['moose']",train""", "line 4: 'moose' is none of the 81 concepts"),

@@ -8,12 +8,7 @@ import torch
 
 from mlbench.contracts.made_up import features, known_context, made_up_context
 from mlbench.types import Level, PluginError
-from mlbench_plugins.layers.label_graph import (
-    COUNTS,
-    GRAPHS,
-    conditional_probability,
-    label_graph,
-)
+from mlbench_plugins.layers.label_graph import COUNTS, GRAPHS, conditional_probability, label_graph
 from mlbench_plugins.methods.graph_branch import GraphBranch
 from mlbench_plugins.methods.grl import GRL
 from mlbench_plugins.methods.ml_gcn import MLGCN

@@ -9,13 +9,7 @@ from mlbench.types import Level
 from mlbench_plugins.layers import numerics
 from mlbench_plugins.layers.decoupling import SemanticDecoupling, tanh_scores
 from mlbench_plugins.methods.ssgrl import SSGRL
-from tests.plugins.methods.formulas import (
-    assert_follows,
-    decouple,
-    largest,
-    pass_messages,
-    pixels,
-)
+from tests.plugins.methods.formulas import assert_follows, decouple, largest, pass_messages, pixels
 
 SMALL = {"output_dim": 6, "intermediary_dim": 7}
 

@@ -18,7 +18,7 @@ from mlbench.boards.variants import variants
 from mlbench.cli import show_boards
 from mlbench.cli.console import console, errors, plain_table, print_error, thread_count
 from mlbench.cli.planning import Prepared, plan_safely
-from mlbench.cli.progress import Lines, Live, outcome_line
+from mlbench.cli.progress import Lines, Live, Reminder, outcome_line
 from mlbench.executors import STALL, Executor, Outcome, make_jobs
 from mlbench.executors.forking import Tell, call
 from mlbench.executors.sharing import QueuedRun, announce, carry_out_all
@@ -53,7 +53,8 @@ def launch(
     except ValueError as error:
         raise SuiteError(f"--stall {stall}: {error}") from error
     with _interruptible():
-        prepared = plan_safely(function, *args, stall=patience)
+        with Reminder("planning"):
+            prepared = plan_safely(function, *args, stall=patience)
         if dry_run:
             print_plan(prepared.plan)
             raise typer.Exit(2 if prepared.plan.all_refused else 0)
@@ -100,7 +101,7 @@ def execute(prepared: Prepared, progress: Lines, command: str) -> list[Outcome]:
     why = prepared.plan.why
     queue = [QueuedRun(run_id=s.run_id, title=s.title, why=why[s.run_id]) for s in specs]
     with announce(prepared.places.results, queue), progress:
-        return carry_out_all(executor, jobs, prepared.options, progress, errors.print)
+        return carry_out_all(executor, jobs, prepared.options, progress, progress.wait)
 
 
 def _execute_and_show(prepared: Prepared) -> int:
@@ -138,13 +139,14 @@ def _follow_up(prepared: Prepared) -> None:
     """Call what plugins add to a matrix; one that fails hides no board."""
     device = ",".join(map(str, prepared.options.devices[:1]))
     more: dict[str, Any] = {"variables": {"CUDA_VISIBLE_DEVICES": device}} if device else {}
-    more |= {"stall": prepared.suite.stall, "relay": sys.stderr.write}
+    args = prepared.plan.specs, prepared.places
     for plugin in registry.plugins("follow_up"):
-        try:
-            args = plugin, prepared.plan.specs, prepared.places
-            call("mlbench.cli.matrix:call_follow_up", *args, **more)
-        except MlbenchError as error:
-            print_error(error)
+        with Reminder(plugin.name) as reminder:
+            more |= {"stall": prepared.suite.stall, "relay": reminder.relay}
+            try:
+                call("mlbench.cli.matrix:call_follow_up", plugin, *args, **more)
+            except MlbenchError as error:
+                print_error(error)
 
 
 def _print_board(planned: Plan, places: Places) -> None:

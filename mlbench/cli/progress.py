@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 
 from mlbench.cli.console import errors
+from mlbench.executors.run_status import Followed
 
 if TYPE_CHECKING:
     from mlbench.executors import Outcome
@@ -17,6 +22,15 @@ if TYPE_CHECKING:
 
 
 NO_VARIANTS: Mapping[str, str] = MappingProxyType({})
+SILENCE = 20.0
+"""Seconds without a line after which one says what is under way."""
+FEW = 8
+"""Runs that have a line of their own then."""
+
+
+def as_time(seconds: float) -> str:
+    """``0:02:30``."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 def outcome_line(outcome: Outcome) -> str:
@@ -32,64 +46,174 @@ def outcome_line(outcome: Outcome) -> str:
     return f"{outcome.spec.title} FAILED: {outcome.error} (log: {outcome.log})"
 
 
-class RunLines:
+class Reminder:
+    """Prints what is under way whenever nothing was printed for ``SILENCE``, until its block ends.
+
+    Args:
+        what: is under way.
+        describe: the lines; by default ``what``, and for how long.
+    """
+
+    def __init__(self, what: str, describe: Callable[[], Iterable[str]] | None = None) -> None:
+        self._began = self._printed = time.monotonic()
+        self._describe = describe or (lambda: [f"{what}: {self.so_far}"])
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self._ended.set()
+        self._thread.join()
+
+    @property
+    def so_far(self) -> str:
+        """For how long."""
+        return f"{as_time(time.monotonic() - self._began)} so far"
+
+    def print(self, text: str) -> None:
+        """Print a line."""
+        self._printed = time.monotonic()
+        errors.print(text)
+
+    def relay(self, text: str) -> None:
+        """Write what another process printed."""
+        self._printed = time.monotonic()
+        sys.stderr.write(text)
+
+    def _watch(self) -> None:
+        while not self._ended.wait(SILENCE / 20):
+            if time.monotonic() - self._printed >= SILENCE:
+                for line in self._describe():
+                    self.print(line)
+
+
+class RunLines(Followed):
     """Prints a line for every epoch of a run.
 
     Args:
+        epochs: of the run.
+        say: prints.
         mark: what the lines begin with.
     """
 
-    def __init__(self, mark: Callable[[], str] = lambda: "") -> None:
-        self._mark = mark
-
-    def stage(self, text: str) -> None:
-        """Nothing is printed."""
-
-    def count(self, done: int, total: int) -> None:
-        """Nothing is printed."""
-
-    def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
-        """Nothing is printed."""
+    def __init__(
+        self,
+        epochs: int = 0,
+        say: Callable[[str], None] = errors.print,
+        mark: Callable[[], str] = lambda: "",
+    ) -> None:
+        super().__init__("", epochs)
+        self.mark, self._say = mark, say
 
     def epoch(self, log: EpochLog) -> None:
         """Print the loss and the speed of the epoch."""
         chosen_by = "" if log.mAP is None else f", mAP {log.mAP:.2f}"
         speed = f"{log.images_per_second:.0f} images/s"
-        errors.print(f"  {self._mark()}epoch {log.epoch}: loss {log.loss:.4f}{chosen_by}, {speed}")
+        self._say(f"  {self.mark()}epoch {log.epoch}: loss {log.loss:.4f}{chosen_by}, {speed}")
+
+
+class Pace:
+    """How long the runs that are left will take, by those that ended; as a text, ``0:20:00 left``.
+
+    Attributes:
+        total: runs of the matrix.
+        began: run id -> when it began, of those under way.
+    """
+
+    def __init__(self) -> None:
+        self.total = self.ended = 0
+        self.seconds = 0.0
+        self.began: dict[str, float] = {}
+
+    def begin(self, run_id: str, total: int) -> None:
+        """A run begins."""
+        self.total = max(self.total, total)
+        self.began[run_id] = time.monotonic()
+
+    def end(self, outcome: Outcome) -> None:
+        """A run ended, for good or not."""
+        seconds = time.monotonic() - self.began.pop(outcome.spec.run_id)
+        if outcome.decided:
+            self.ended, self.seconds = self.ended + 1, self.seconds + seconds
+
+    def __str__(self) -> str:
+        if not self.ended:
+            return ""
+        mean, now = self.seconds / self.ended, time.monotonic()
+        under_way = [max(mean - (now - began), 0.0) for began in self.began.values()]
+        rest = mean * max(self.total - self.ended - len(under_way), 0) + sum(under_way)
+        return f"{as_time(max([rest / max(len(under_way), 1), *under_way]))} left"
 
 
 class Lines:
-    """Prints a line for every run and epoch; for logs and pipes.
+    """Prints a line for every run and epoch, and where they are meanwhile; for logs and pipes.
 
     Args:
         variants: run id -> settings that differ from other runs of the same title.
+
+    Attributes:
+        outcomes: of the runs that ended.
+        waits_for: whom this launcher waits for, in words, when nothing is under way.
     """
 
     def __init__(self, variants: Mapping[str, str] = NO_VARIANTS) -> None:
         self.variants = variants
-        self.under_way: set[str] = set()
+        self.outcomes: list[Outcome] = []
+        self.under_way: dict[str, RunLines] = {}
+        self.waits_for = ""
+        self.pace = Pace()
+        self.reminder = Reminder("the matrix", self.where)
 
     def __enter__(self) -> Self:
         """Begin to show the matrix."""
+        self.reminder.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to take down."""
+        """End."""
+        self.reminder.__exit__()
 
     def title(self, spec: RunSpec) -> str:
         """The run in a few words, with what tells it from others."""
         return f"{spec.title} {self.variants.get(spec.run_id, '')}".rstrip()
 
+    def wait(self, text: str) -> None:
+        """Print whom this launcher waits for."""
+        self.waits_for = text
+        self.reminder.print(text)
+
+    def where(self) -> Iterable[str]:
+        """Where the runs under way are, and the matrix if it has several."""
+        runs = list(self.under_way.values())
+        yield from [f"  {one.mark()}{one.now.text}" for one in runs[:FEW]]
+        if not runs:
+            yield f"{self.waits_for or 'between two runs'}: {self.reminder.so_far}"
+        if self.pace.total > 1:
+            done = f"{self.pace.ended} of {self.pace.total} runs done"
+            yield f"  {done}, {len(runs)} under way, {self.pace}".rstrip(", ")
+
     def begin(self, number: int, total: int, spec: RunSpec) -> Progress:
         """Print the title of the run."""
-        self.under_way.add(spec.run_id)
-        errors.print(f"[{number}/{total}] {self.title(spec)}")
-        return RunLines(lambda: f"[{number}] " if len(self.under_way) > 1 else "")
+        self.pace.begin(spec.run_id, total)
+        self.reminder.print(f"[{number}/{total}] {self.title(spec)}")
+        self.under_way[spec.run_id] = RunLines(
+            spec.settings.epochs,
+            self.reminder.print,
+            lambda: f"[{number}] " if len(self.under_way) > 1 else "",
+        )
+        return self.under_way[spec.run_id]
 
     def end(self, outcome: Outcome) -> None:
         """Print the result of the run."""
-        self.under_way.discard(outcome.spec.run_id)
-        errors.print(f"  {outcome_line(outcome)}")
+        self.pace.end(outcome)
+        self.outcomes.append(outcome)
+        del self.under_way[outcome.spec.run_id]
+        self.reminder.print(f"  {outcome_line(outcome)}")
 
 
 class Live(Lines):
@@ -102,7 +226,6 @@ class Live(Lines):
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[detail]}", markup=False),
-            TimeRemainingColumn(),
             console=errors,
             transient=True,
         )
@@ -120,41 +243,34 @@ class Live(Lines):
 
     def begin(self, number: int, total: int, spec: RunSpec) -> Progress:
         """Add a bar for the run."""
+        self.pace.begin(spec.run_id, total)
         if self.matrix is None:
-            self.matrix = self.bars.add_task("matrix", total=total, detail="")
+            self.matrix = self.bars.add_task("matrix", total=total, detail=self.pace)
         task = self.bars.add_task(self.title(spec), total=None, detail="")
         self.tasks[spec.run_id] = task
         return _RunBar(self.bars, task, spec.settings.epochs)
 
     def end(self, outcome: Outcome) -> None:
         """Replace the bar of the run by a line."""
+        self.pace.end(outcome)
+        self.outcomes.append(outcome)
         self.bars.remove_task(self.tasks.pop(outcome.spec.run_id))
         self.bars.advance(self.matrix, int(outcome.decided))
         self.bars.console.print(outcome_line(outcome), markup=False, highlight=False)
 
 
-class _RunBar:
+class _RunBar(Followed):
     """The bar of a run."""
 
     def __init__(self, bars: Bars, task: Any, epochs: int) -> None:
-        self.bars, self.task, self.epochs = bars, task, epochs
-
-    def stage(self, text: str) -> None:
-        """Show the name of the stage."""
-        self.bars.reset(self.task, total=None, detail=text)
-
-    def count(self, done: int, total: int) -> None:
-        """Report the progress of the stage."""
-        self.bars.update(self.task, completed=done, total=total)
-
-    def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
-        """Count steps over the whole run, so that the remaining time is that of the run."""
-        self.bars.update(
-            self.task,
-            completed=epoch * steps + step,
-            total=self.epochs * steps,
-            detail=f"epoch {epoch + 1}/{self.epochs}, loss {loss:.4f}, {speed:.0f} images/s",
-        )
+        super().__init__("", epochs)
+        self.bars, self.task = bars, task
 
     def epoch(self, log: EpochLog) -> None:
         """The bar shows it already."""
+
+    def _update(self, **changes: object) -> None:
+        super()._update(**changes)
+        now, loss = self.now, f", loss {self.now.loss:.4f}" if self.now.epoch else ""
+        detail = f"{now.text}{loss}"
+        self.bars.update(self.task, completed=now.done, total=now.total or None, detail=detail)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
@@ -45,7 +44,7 @@ class RunState(NamedTuple):
         """How far it is, and who has it, or why it failed."""
         if self.state == "failed" and self.failure is not None:
             return self.failure.reason
-        parts = [_progress(self.status)] if self.status is not None else []
+        parts = [self.status.text] if self.status is not None else []
         return ", ".join([*parts, *([str(self.holder)] if self.holder is not None else [])])
 
 
@@ -92,14 +91,6 @@ def _state(
     if holder is None and record is not None:
         return RunState(title, "done")
     return RunState(title, "stopped", holder, status)
-
-
-def _progress(status: RunStatus) -> str:
-    epoch = f" {status.epoch}/{status.epochs}" if status.epoch else ""
-    share = f" {status.done / status.total:.0%}" if status.total else ""
-    left = "" if status.left is None else f", {timedelta(seconds=round(status.left))} left"
-    speed = f", {status.images_per_second:.0f} images/s" if status.images_per_second else ""
-    return f"{status.stage}{epoch}{share}{speed}{left}"
 
 
 def status(results: Results = Path("results")) -> None:

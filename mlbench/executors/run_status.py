@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -25,9 +26,9 @@ class RunStatus(Value):
         title: of the run.
         stage: such as "feature maps of train", or "training".
         done, total: images of the stage, or steps of the training; 0 of 0 if it counts nothing.
-        epoch, epochs: the one that runs, from 1; 0 before training.
+        epoch, epochs: the one that runs, from 1; 0 outside training.
         loss: of the last step; None before training, or if it is not finite.
-        images_per_second: of the last step.
+        images_per_second: of the last step; 0 outside training.
         seconds: since this attempt began.
         left: seconds until the training ends, or the stage; None before there is a rate.
     """
@@ -42,6 +43,56 @@ class RunStatus(Value):
     images_per_second: float = 0.0
     seconds: float = 0.0
     left: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The stage, and how far it is."""
+        epoch = f" {self.epoch}/{self.epochs}" if self.epoch else ""
+        share = f" {self.done / self.total:.0%}" if self.total else ""
+        speed = f", {self.images_per_second:.0f} images/s" if self.images_per_second else ""
+        left = "" if self.left is None else f", {timedelta(seconds=round(self.left))} left"
+        return f"{self.stage}{epoch}{share}{speed}{left}"
+
+
+class Followed:
+    """What a run tells of its progress, put together.
+
+    Attributes:
+        now: how far it is.
+    """
+
+    def __init__(self, title: str, epochs: int) -> None:
+        self.now = RunStatus(title=title, epochs=epochs)
+        self._began = time.monotonic()
+        self._first: tuple[float, int] | None = None
+
+    def stage(self, text: str) -> None:
+        """A stage begins."""
+        self._first = None
+        self._update(stage=text, done=0, total=0, epoch=0, images_per_second=0.0, left=None)
+
+    def count(self, done: int, total: int) -> None:
+        """How far the stage has come."""
+        self._update(done=done, total=total, left=self._left(done, total))
+
+    def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
+        """A step is done."""
+        done, total = epoch * steps + step, self.now.epochs * steps
+        left = self._left(done, total)
+        self._update(
+            epoch=epoch + 1, done=done, total=total, loss=loss, images_per_second=speed, left=left
+        )
+
+    def _left(self, done: int, total: int) -> float | None:
+        now = time.monotonic()
+        if self._first is None or total != self.now.total:
+            self._first = now, done
+        began, first = self._first
+        return (now - began) / (done - first) * (total - done) if done > first else None
+
+    def _update(self, **changes: object) -> None:
+        seconds = time.monotonic() - self._began
+        self.now = self.now.model_copy(update={**changes, "seconds": seconds})
 
 
 class StatusFile:
@@ -58,56 +109,38 @@ class StatusFile:
 
     def __init__(self, job: Job, lease: Lease, progress: Progress) -> None:
         self.job, self.lease, self.progress = job, lease, progress
-        self.now = RunStatus(title=job.spec.title, epochs=job.spec.settings.epochs)
-        self._began = time.monotonic()
+        self.run = Followed(job.spec.title, job.spec.settings.epochs)
         self._written = 0.0
-        self._first: tuple[float, int] | None = None
 
     def stage(self, text: str) -> None:
         """A stage begins."""
-        self._first = None
-        self._tell(stage=text, done=0, total=0, left=None)
-        self._write()
+        self.run.stage(text)
+        self._write(every=0.0)
         self.progress.stage(text)
 
     def count(self, done: int, total: int) -> None:
         """How far the stage has come."""
-        self._tell(done=done, total=total, left=self._left(done, total))
+        self.run.count(done, total)
+        self._write()
         self.progress.count(done, total)
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
         """A step is done."""
-        done, total = epoch * steps + step, self.now.epochs * steps
-        self._tell(
-            epoch=epoch + 1,
-            done=done,
-            total=total,
-            loss=loss,
-            images_per_second=speed,
-            left=self._left(done, total),
-        )
+        self.run.step(epoch, step, steps, loss, speed)
+        self._write()
         self.progress.step(epoch, step, steps, loss, speed)
 
     def epoch(self, log: EpochLog) -> None:
         """An epoch is done."""
         self.progress.epoch(log)
 
-    def _left(self, done: int, total: int) -> float | None:
-        now = time.monotonic()
-        began, first = self._first = self._first or (now, done)
-        return (now - began) / (done - first) * (total - done) if done > first else None
-
-    def _tell(self, **changes: object) -> None:
+    def _write(self, every: float = INTERVAL) -> None:
         self.lease.assert_held()
-        seconds = time.monotonic() - self._began
-        self.now = self.now.model_copy(update={**changes, "seconds": seconds})
-        if time.monotonic() - self._written > INTERVAL:
-            self._write()
-
-    def _write(self) -> None:
+        if time.monotonic() - self._written < every:
+            return
         self._written = time.monotonic()
         with suppress(OSError), atomic_write(self.job.folder / STATUS) as part:
-            part.write_text(self.now.model_dump_json(), encoding="utf-8")
+            part.write_text(self.run.now.model_dump_json(), encoding="utf-8")
 
 
 def read_status(folder: Path) -> RunStatus | None:

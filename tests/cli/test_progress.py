@@ -1,0 +1,92 @@
+"""What a matrix says of itself while it runs."""
+
+import io
+import re
+import time
+
+import pytest
+from rich.console import Console
+
+from mlbench.cli import progress
+from mlbench.executors import Outcome, fail, make_jobs
+from mlbench.types import Places
+from tests.test_build import matrix
+
+
+@pytest.fixture
+def specs():
+    return [spec for epochs in (10, 11, 12) for spec in matrix({"epochs": epochs})]
+
+
+@pytest.fixture
+def fails(specs, tmp_path):
+    """The outcome of each run: a failure."""
+    places = Places(results=tmp_path / "results", cache=tmp_path / "cache")
+    return [fail(job, "error", "no luck") for job in make_jobs(specs, places, "")]
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(progress, "SILENCE", 0.05)
+
+
+def lines_until(capsys, *parts):
+    """What is printed until every part was seen."""
+    text, end = "", time.monotonic() + 30
+    while not all(part in text for part in parts):
+        assert time.monotonic() < end, text
+        time.sleep(0.01)
+        text += capsys.readouterr().err
+    return text
+
+
+def test_every_phase_is_told_again_and_again(impatient, specs, fails, capsys):
+    with progress.Lines() as lines:
+        first = lines.begin(1, 3, specs[0])
+        first.stage("feature maps of train")
+        for done in range(0, 400, 100):
+            time.sleep(0.01)
+            first.count(done, 1000)
+        told = lines_until(capsys, "feature maps of train 30%, 0:00:0")
+        assert "0 of 3 runs done, 1 under way\n" in told
+        second = lines.begin(2, 3, specs[1])
+        second.stage("training")
+        second.step(epoch=4, step=5, steps=10, loss=0.5, speed=321.4)
+        lines_until(capsys, "[1] feature maps", "[2] training 5/11 41%, 321 images/s")
+        second.stage("metrics")  # of which nothing more is told until it ends
+        lines_until(capsys, "[2] metrics\n")
+        lines.end(fails[0])
+        lines_until(capsys, "1 of 3 runs done, 1 under way, 0:00:0")
+        lines.end(fails[1])
+        lines.wait("1 run is being carried out by another launcher (ann@host); waiting")
+        lines_until(capsys, "(ann@host); waiting: 0:00:0")
+
+
+def test_a_matrix_tells_of_planning_runs_and_measuring(impatient, cli, suite):
+    ended = cli("run", "--suite", suite({"epochs": 3}, measure=True))
+    assert ended.code == 0 and len(re.findall(r"planning: \d:\d\d:\d\d so far", ended.err)) > 1
+    assert re.search(r"  (model|training|evaluation|metrics|efficiency)", ended.err)
+    assert re.search(r"measure: 0:00:\d\d so far", ended.err)
+
+
+def test_the_matrix_has_a_time_left_from_the_end_of_its_first_run(monkeypatch, specs, fails):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=160)
+    monkeypatch.setattr(progress, "errors", console)
+    live = progress.Live()
+    live.begin(1, 3, specs[0]).stage("metrics")
+    assert str(live.pace) == ""
+    now[0] = 600.0  # longer than the period of which rich's own estimate knows
+    live.end(fails[0])
+    live.begin(2, 3, specs[1])
+    now[0] = 700.0
+    assert str(live.pace) == "0:18:20 left"
+    console.print(live.bars.get_renderable())
+    assert "0:18:20 left" in screen.getvalue() and "-:--:--" not in screen.getvalue()
+    live.begin(3, 3, specs[2])
+    assert str(live.pace) == "0:10:00 left", "side by side"
+    live.end(Outcome(specs[2], None))  # interrupted: no run that ended
+    now[0] = 2000.0
+    assert str(live.pace) == "0:10:00 left"

@@ -225,10 +225,10 @@ def _sample(trained: TrainedModel, data: Path | None, pictures: Path | None) -> 
     import torch
 
     from mlbench.cli.console import cache_folder
-    from mlbench.cli.evaluate import select_labels
     from mlbench.data.open import open_splits
     from mlbench.registry import recorded_as
     from mlbench.trained_model import find_pictures
+    from mlbench_tools.scoring.evaluate import select_labels
 
     spec, targets = trained.info.spec, None
     if pictures is not None:

@@ -1,1 +1,1 @@
-"""Protocols: named ways to score predictions; other tools may import them."""
+"""Using a trained model: its scores, and protocols; other tools may import them."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from mlbench.build import restore
-from mlbench.cli.evaluate import Evaluation
 from mlbench.engine.checkpoint import Checkpoint, weights_digest
 from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
@@ -13,6 +12,7 @@ from mlbench.metrics.bootstrap import score
 from mlbench.numbers import numbers_of, sources_of
 from mlbench.provenance import commit, environment
 from mlbench.types import Places, Predictions, RunRecord, SuiteError
+from mlbench_tools.scoring.evaluate import Evaluation
 
 IMPORTED = "imported:"
 """Begins ``spec.data`` of an imported checkpoint; the digest of the authors' file follows."""

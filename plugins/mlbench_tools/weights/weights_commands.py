@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlbench import registry
-from mlbench.cli import evaluate
 from mlbench.cli.console import (
     AsJson,
     Cache,
@@ -29,6 +28,7 @@ from mlbench.cli.console import (
 )
 from mlbench.text import count, named_values, shorten
 from mlbench.types import SuiteError
+from mlbench_tools.scoring import evaluate
 
 if TYPE_CHECKING:
     from mlbench_tools.weights.proving import FixtureResult

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from mlbench.boards.rows import tables
-from mlbench.cli import evaluate
 from mlbench.engine import evaluation
 from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench.metrics.bootstrap import score
 from mlbench.store import Store
 from mlbench_plugins.datasets.synthetic import NAMES
+from mlbench_tools.scoring import evaluate
 from tests.tools.weights.released import SHUFFLED, imported
 
 

@@ -145,59 +145,55 @@ def score_model(
         DataError: files are missing or damaged.
         MeasureError: no label of the test split can be scored.
     """
-    import torch
-
     from mlbench.data.decode import problems, unusable
-    from mlbench.data.loader import ImageSource
     from mlbench.data.open import open_splits
-    from mlbench.data.transforms import make_view
-    from mlbench.engine.distributed import World
-    from mlbench.engine.evaluation import predict
     from mlbench.metrics.average_precision import unscorable
     from mlbench.metrics.bootstrap import remarks, score
     from mlbench.registry import recorded_as
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
     progress.stage("data")
-    spec = model.info.spec
+    spec, names = model.info.spec, model.info.label_names
     trained_on, trained = recorded_as(spec.dataset, spec.dataset_options)
     if trained_on == recorded_as(dataset, options)[0]:
         options = {**trained, **options}
     dataset, options = recorded_as(dataset, options)
     splits = open_splits(dataset, options, places.data, places.cache)
     test = select_labels(model.info, splits, dataset)
-    if reason := unscorable(test.targets, model.info.label_names):
+    if reason := unscorable(test.targets, names):
         raise MeasureError(f"the test split of {splits.identity}: {reason}")
     if bad := problems(test.files, places.cache, places.workers, progress.count):
         raise unusable(bad, test.files)
     progress.stage("evaluation")
-    device, network = torch.device(places.device), model.network
+    predictions = _predict(model, test, places, progress, batch_size)
+    progress.stage("metrics")
+    scores, precisions = score(predictions.logits, predictions.targets)
+    noted = tuple(remarks(predictions.logits, predictions.targets, names))
+    about = splits, dataset, options, started
+    return Evaluation(names, scores, precisions, noted, predictions, *about)
+
+
+def _predict(
+    model: ModelFile, test: Index, places: Places, progress: Progress, batch_size: int
+) -> Predictions:
+    import torch
+
+    from mlbench.data.loader import ImageSource
+    from mlbench.data.transforms import make_view
+    from mlbench.engine.distributed import World
+    from mlbench.engine.evaluation import predict
+
+    device, network, settings = torch.device(places.device), model.network, model.info.settings
     if isinstance(network, torch.nn.Module):
         network = network.to(device).to(memory_format=torch.channels_last)
-    settings = model.info.settings
     view = make_view(settings)
-    predictions = predict(
-        network,
-        ImageSource(test, lambda image, _: view(image), 0, places.workers, settings.decoder),
-        test,
-        World(),
+    source = ImageSource(test, lambda image, _: view(image), 0, places.workers, settings.decoder)
+    return predict(
+        *(network, source, test, World()),
         device=device,
         precision="fp32",
         batch_size=batch_size,
         count=progress.count,
-    )
-    progress.stage("metrics")
-    scores, precisions = score(predictions.logits, predictions.targets)
-    return Evaluation(
-        model.info.label_names,
-        scores,
-        precisions,
-        tuple(remarks(predictions.logits, predictions.targets, model.info.label_names)),
-        predictions,
-        splits,
-        dataset,
-        options,
-        started,
     )
 
 

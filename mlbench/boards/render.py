@@ -233,7 +233,7 @@ def _number(value: float | None, places: int) -> str:
 
 def title(table: Table) -> str:
     """Return the heading of a board."""
-    return table.board.title + ("" if table.known else ", incomplete or unknown data")
+    return table.title + ("" if table.known else ", incomplete or unknown data")
 
 
 def few_images(table: Table) -> str:
@@ -368,7 +368,7 @@ def _listed(tables: Sequence[Table]) -> list[str]:
     for table in tables:
         best = table.rows[0] if table.rows else None
         code = "" if table.current else ", made by other code"
-        link = f"[{escaped(table.board.scored)}{code}]({_file_name(table)}.md)"
+        link = f"[{escaped(table.scored)}{code}]({_file_name(table)}.md)"
         runs = sum(row.seeds for row in table.rows) + len(table.diverged)
         winner = best.title if best else "-"
         score = f"{_score(best)} ({_interval(best)})" if best else "-"

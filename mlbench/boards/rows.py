@@ -7,7 +7,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 from mlbench.boards.ranks import Influences, intervals, rank
 from mlbench.boards.variants import options_by_loss, row_title, untuned_runs, variants
@@ -18,7 +18,7 @@ PLACES = 2
 """Decimal places of scores on boards."""
 
 
-class Board(NamedTuple):
+class Board(Value):
     """What all runs of a board share; runs of different boards are never compared.
 
     Attributes:
@@ -36,7 +36,7 @@ class Board(NamedTuple):
     data: str
     labels: tuple[str, ...] | None
     track: Track
-    tier: Tier
+    tier: Tier = "own"
     current: bool = True
     init: str = ""
     saw: tuple[str, ...] = ()
@@ -74,18 +74,25 @@ def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]
     boards: dict[Board, list[RunRecord]] = defaultdict(list)
     for record in records:
         spec = record.spec
-        current = not outdated(record)
-        same = (record.identity, spec.data, spec.labels, spec.track, record.tier)
-        saw = record.pretraining.saw if record.pretraining else ()
-        board = Board(*same, current, spec.init, saw)
+        board = Board(
+            identity=record.identity,
+            data=spec.data,
+            labels=spec.labels,
+            track=spec.track,
+            tier=record.tier,
+            current=not outdated(record),
+            init=spec.init,
+            saw=record.pretraining.saw if record.pretraining else (),
+        )
         boards[board].append(record)
     names = Counter(board.name for board in boards)
-    return {
-        board._replace(identity=f"{board.identity}-images-{board.data.rpartition('-')[2]}")
-        if names[board.name] > 1
-        else board: group
-        for board, group in boards.items()
-    }
+
+    def apart(board: Board) -> Board:
+        images = board.data.rpartition("-")[2]
+        update = {"identity": f"{board.identity}-images-{images}"} if names[board.name] > 1 else {}
+        return board.model_copy(update=update)
+
+    return {apart(board): group for board, group in boards.items()}
 
 
 class Row(Value):
@@ -148,21 +155,13 @@ class Diverged(Value):
     error: str
 
 
-class Table(Value):
-    """A board.
+class Table(Board):
+    """A board with its rows.
 
     Attributes:
-        identity: edition of the data.
         dataset: plugin name.
-        data: digest of the splits; label subsets of equal size differ only in it.
-        labels: subset of the labels; None for all.
-        track: the track of the runs.
         known: whether the card of the data set knows the edition and no image is missing.
         coverage: number of usable images, a line per split, if the edition is not known.
-        tier: own runs, or published weights that were scored.
-        current: whether the installed code would make the same numbers.
-        init: the model that the runs started from; empty for none.
-        saw: data sets whose labels the initial weights have seen.
         test_images, classes: numbers of scored images and labels.
         left_out: number of classes without a known positive or negative in the test split.
         rows: best first.
@@ -176,11 +175,7 @@ class Table(Value):
         untuned: the rows whose learning rate was never tuned (see ``untuned_runs``).
     """
 
-    identity: str
     dataset: str
-    data: str
-    labels: tuple[str, ...] | None
-    track: Track
     known: bool
     coverage: tuple[str, ...] = ()
     test_images: int
@@ -188,10 +183,6 @@ class Table(Value):
     left_out: int
     rows: tuple[Row, ...]
     diverged: tuple[Diverged, ...] = ()
-    tier: Tier = "own"
-    current: bool = True
-    init: str = ""
-    saw: tuple[str, ...] = ()
     wins: tuple[str, ...] = ()
     unpaired: int = 0
     training_deviation: float | None = None
@@ -209,16 +200,6 @@ class Table(Value):
         """All runs of the board, ranked or diverged."""
         ranked = {run_id for row in self.rows for run_id in row.run_ids}
         return ranked | {run.run_id for run in self.diverged}
-
-    @property
-    def board(self) -> Board:
-        """What the runs of the table share."""
-        return Board(**{name: getattr(self, name) for name in Board._fields})
-
-    @property
-    def name(self) -> str:
-        """A unique name: ``coco-mini-probe``."""
-        return self.board.name
 
 
 def tables(
@@ -284,35 +265,31 @@ def _table(
         if record.scores is not None:
             one_seed = record.spec.model_copy(update={"seed": 0})
             configurations[one_seed.run_id].append(record)
-    firsts = [group[0].spec for group in configurations.values()]
-    groups = list(configurations.values())
-    rows = [
-        _row(group, name, variant, bounds, speeds.of(group))
-        for (name, group), variant, bounds in zip(
-            configurations.items(), variants(firsts), intervals(groups), strict=True
-        )
-    ]
-    rows = sorted(rows, key=_order)
-    ranks = rank([configurations[row.configuration] for row in rows], influences)
-    scores = next((r.scores for r in records if r.scores), None)
+    groups = [sorted(group, key=lambda r: r.spec.seed) for group in configurations.values()]
+    specs = [group[0].spec for group in groups]
+    bounds = intervals(list(configurations.values()))
+    rows = sorted(map(_row, groups, variants(specs), bounds), key=_order)
+    groups = [configurations[row.configuration] for row in rows]
+    ranks = rank(groups, influences)
+    first = records[0]
     return Table(
-        **board._asdict(),
-        dataset=records[0].spec.dataset,
-        known=records[0].complete,
-        coverage=() if records[0].complete else _coverage(records),
-        test_images=records[0].test_images,
-        classes=len(records[0].label_names),
-        left_out=scores.classes_left_out if scores else 0,
+        **dict(board),
+        dataset=first.spec.dataset,
+        known=first.complete,
+        coverage=() if first.complete else _coverage(records),
+        test_images=first.test_images,
+        classes=len(first.label_names),
+        left_out=next((r.scores.classes_left_out for r in records if r.scores), 0),
         rows=tuple(
-            row.model_copy(update={"rank": best, "rank_worst": worst})
-            for row, best, worst in zip(rows, ranks.best, ranks.worst, strict=True)
+            row.model_copy(update={"rank": best, "rank_worst": worst, "speeds": speeds.of(group)})
+            for row, group, best, worst in zip(rows, groups, ranks.best, ranks.worst, strict=True)
         ),
         diverged=tuple(_diverged(record) for record in records if record.scores is None),
         wins=ranks.wins,
         unpaired=ranks.unpaired,
         training_deviation=ranks.noise.deviation if ranks.noise.freedom else None,
-        options=tuple(options_by_loss(firsts)),
-        held_out=bool(records[0].spec.holdout),
+        options=tuple(options_by_loss(specs)),
+        held_out=bool(first.spec.holdout),
         untuned=tuple(row.title for row in rows if not never.isdisjoint(row.run_ids)),
     )
 
@@ -327,21 +304,14 @@ def _coverage(records: Iterable[RunRecord]) -> tuple[str, ...]:
     )
 
 
-def _row(
-    records: Sequence[RunRecord],
-    configuration: str,
-    variant: str,
-    bounds: tuple[float, float],
-    speeds: tuple[Speed, ...],
-) -> Row:
-    records = sorted(records, key=lambda record: record.spec.seed)
+def _row(records: Sequence[RunRecord], variant: str, bounds: tuple[float, float]) -> Row:
+    """Make a row of the runs of one configuration, in the order of their seeds."""
     spec, scores = records[0].spec, [r.scores for r in records if r.scores is not None]
     maps = [s.mAP for s in scores]
-    costs = [r.efficiency for r in records if r.efficiency is not None]
-    first = costs[0] if costs else None
+    cost = next((r.efficiency for r in records if r.efficiency is not None), None)
     return Row(
         rank=0,
-        configuration=configuration,
+        configuration=spec.model_copy(update={"seed": 0}).run_id,
         method=spec.method,
         backbone=spec.settings.backbone,
         loss=spec.settings.loss,
@@ -353,10 +323,9 @@ def _row(
         deviation=statistics.stdev(maps) if len(maps) > 1 else None,
         CF1=statistics.fmean(s.CF1 for s in scores),
         OF1=statistics.fmean(s.OF1 for s in scores),
-        gmacs=first.gmacs_backbone + first.gmacs_head if first else None,
-        gmacs_head=first.gmacs_head if first else None,
-        parameters=(first.parameters_backbone + first.parameters_head) / 1e6 if first else None,
-        speeds=speeds,
+        gmacs=cost.gmacs_backbone + cost.gmacs_head if cost else None,
+        gmacs_head=cost.gmacs_head if cost else None,
+        parameters=(cost.parameters_backbone + cost.parameters_head) / 1e6 if cost else None,
         image_size=spec.settings.image_size,
         epochs=spec.settings.epochs,
         pretraining=records[0].pretraining.data if records[0].pretraining else "",

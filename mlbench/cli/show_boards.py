@@ -12,7 +12,7 @@ from mlbench.boards.rows import Table, select, tables
 from mlbench.cli.console import console, errors
 from mlbench.store import Store
 from mlbench.text import count
-from mlbench.types import RunRecord, StoreError, SuiteError, Track
+from mlbench.types import RunRecord, SuiteError, Track
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,13 +40,7 @@ FOLDED = {
 
 
 class Boards(NamedTuple):
-    """All boards of a store.
-
-    Attributes:
-        store: the store.
-        records: all its records that can be used.
-        tables: all its boards.
-    """
+    """A store, all its records that can be used, and all its boards."""
 
     store: Store
     records: list[RunRecord]
@@ -70,7 +64,7 @@ def read(results: Path) -> Boards:
     """Read all boards of a store; print why a record or its predictions are left out."""
     store = Store(results)
     records, problems = store.read_all()
-    _name(problems)
+    _print_problems(f"not on the board: {problem}" for problem in problems)
     return Boards(store, *make_tables(store, records))
 
 
@@ -82,25 +76,22 @@ def make_tables(store: Store, records: Iterable[RunRecord]) -> tuple[list[RunRec
     """
     listed = list(records)
     influences, problems = store.influences(listed)
-    _name(problems)
+    _print_problems(f"not on the board: {problem}" for problem in problems)
     kept = [record for record in listed if record.run_id in influences]
-    for record in kept:
-        if influences[record.run_id] is None and record.scores is not None:
-            file = store.predictions_file(record)
-            text = (
-                f"run {record.run_id} has no usable predictions ({file}), so no interval and no "
-                "rank; restore the file, or delete the record and run again"
-            )
-            errors.print(text, style="red", markup=False, highlight=False)
+    _print_problems(
+        f"run {record.run_id} has no usable predictions ({store.predictions_file(record)}), so no "
+        "interval and no rank; restore the file, or delete the record and run again"
+        for record in kept
+        if influences[record.run_id] is None and record.scores is not None
+    )
     costs, unreadable = store.read_costs()
-    for problem in unreadable:
-        errors.print(str(problem), style="red", markup=False, highlight=False)
+    _print_problems(map(str, unreadable))
     return kept, tables(kept, lambda record: influences[record.run_id], costs)
 
 
-def _name(problems: Iterable[StoreError]) -> None:
-    for problem in problems:
-        errors.print(f"not on the board: {problem}", style="red", markup=False)
+def _print_problems(texts: Iterable[str]) -> None:
+    for text in texts:
+        errors.print(text, style="red")
 
 
 def write(boards: Boards) -> None:
@@ -112,7 +103,7 @@ def write(boards: Boards) -> None:
     if boards.tables:
         folder = boards.store.root / "leaderboards"
         render.write(boards.tables, folder)
-        errors.print(f"written to {folder}", markup=False, highlight=False)
+        errors.print(f"written to {folder}")
 
 
 def column_names(text: str | None) -> list[str]:
@@ -132,23 +123,16 @@ def column_names(text: str | None) -> list[str]:
 def show(
     chosen: Sequence[Table], run_ids: Set[str] | None = None, columns: Sequence[str] = ()
 ) -> None:
-    """Print boards.
-
-    Args:
-        chosen: the boards.
-        run_ids: print only rows with one of these runs; their ranks are those of the whole board.
-        columns: names of the columns to print.
-    """
+    """Print boards: the rows with one of these runs, and the columns of these names; or all."""
     parts = chosen if run_ids is None else [_select_rows(table, run_ids) for table in chosen]
     if parts:
         console.print(terminal(parts, console.width, columns))
     for table, part in zip(chosen, parts, strict=True):
         if len(part.rows) < len(table.rows):
-            text = (
+            errors.print(
                 f"{table.name}: {len(part.rows)} of {count(len(table.rows), 'row')} shown, ranked "
                 "among all of them; `mlbench leaderboard` prints the whole board"
             )
-            errors.print(text, markup=False, highlight=False)
 
 
 def _select_rows(table: Table, run_ids: Set[str]) -> Table:
@@ -159,12 +143,9 @@ def _select_rows(table: Table, run_ids: Set[str]) -> Table:
 
 
 def terminal(tables: Sequence[Table], width: int, chosen: Sequence[str] = ()) -> RenderableType:
-    """Return one rich table per board, no wider than ``width``.
+    """Make a rich table of each board, no wider than ``width`` characters.
 
-    Args:
-        tables: the boards.
-        width: characters in a line.
-        chosen: names of the columns to show, without units; the last are left out first.
+    The columns are those ``chosen``, by names without units; the last are left out first.
     """
     from rich.console import Group
 
@@ -211,17 +192,14 @@ def _board(table: Table, width: int, chosen: Sequence[str]) -> Iterator[Renderab
 def _cheapest(table: Table) -> list[str]:
     """Name the cheapest of the rows within a point of the best, unless that is the best itself."""
     fronts = pareto.fronts(table.rows)
-    complete = [front for front in fronts if front.cost == "latency" and None not in front.values]
     if not fronts:
         return []
+    complete = [front for front in fronts if front.cost == "latency" and None not in front.values]
     front = complete[0] if len(complete) == 1 else fronts[0]
     best = max(row.mAP for row in table.rows)
-    near = [
-        (cost, -row.mAP, i)
-        for i, (row, cost) in enumerate(zip(table.rows, front.values, strict=True))
-        if cost is not None and row.mAP >= best - 1
-    ]
-    cost, score, i = min(near, default=(0.0, -best, 0))
+    costs = zip(front.values, table.rows, strict=True)
+    near = [(cost, -row.mAP, i) for i, (cost, row) in enumerate(costs) if cost is not None]
+    cost, score, i = min((one for one in near if -one[1] >= best - 1), default=(0.0, -best, 0))
     if score == -best:
         return []
     row, unit = table.rows[i], "ms" if front.cost == "latency" else front.cost

@@ -42,9 +42,9 @@ def history(
         for record in found.records
         if record.run_id in then and then[record.run_id].started != record.started
     }
-    names = {table.board for table in shown}
+    names = {(table.name, table.data) for table in shown}
     _, earlier = show_boards.make_tables(found.store, then.values())
-    before = [table for table in earlier if table.board in names]
+    before = [table for table in earlier if (table.name, table.data) in names]
     lines = changes(before, shown, repeated)
     console.print(Text(f"Since {time.isoformat(timespec='minutes')}:", style="bold"))
     for board, group in groupby(lines, key=lambda line: line[0]):

@@ -30,7 +30,7 @@ def board_names(tables: Sequence[Table]) -> list[str]:
     """What the index page calls the data of each board; the same for all its tracks."""
     taken = Counter(table.name for table in tables)
     return [
-        table.board.scored
+        table.scored
         + (f" {table.data[:8]}" if taken[table.name] > 1 else "")
         + ("" if table.current else ", made by other code")
         for table in tables
@@ -51,7 +51,7 @@ def index_page(site: Site, names: Sequence[str], derived: Mapping[str, Derived])
         runs=len(site.records),
         data=_data(site, names, derived),
         plain=[
-            (table.board.title, [column for column in columns_of(table) if not column.empty])
+            (table.title, [column for column in columns_of(table) if not column.empty])
             for table in site.tables
         ],
         longest=MATRIX,

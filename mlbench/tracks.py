@@ -39,9 +39,6 @@ are rare."""
 PIXELS = {"resize", "sizes"}
 """Options of augmentation steps that are in pixels."""
 
-AXES = ("backbone", "weights", "loss", "image_size", "epochs", "selection")
-"""Settings that a matrix varies, or that a flag sets for all methods alike."""
-
 TUNABLE = {"optimizer", "head_options"}
 """Settings that ``Recipe.tuned`` may set; of the optimizer, only ``lr`` and ``weight_decay``."""
 
@@ -94,31 +91,6 @@ def settle(
             "use --set selection=validation, or --track published to do as most papers did"
         )
     return settings
-
-
-def track_settings(
-    track: Track, method: str, dataset: str, card: DatasetCard, ran: Settings
-) -> Settings:
-    """Return the settings that a track prescribes for a run.
-
-    Settings that an axis, a flag or the tuning of a method may change are as in ``ran``. Any other
-    difference from ``ran`` was set by hand.
-
-    Raises:
-        PluginError, SuiteError: as ``settle``.
-    """
-    plain = ran.model_dump()
-    settled = settle(track, method, dataset, card, [{name: plain[name] for name in AXES}])
-    rates = {"lr": ran.optimizer.lr, "weight_decay": ran.optimizer.weight_decay}
-    return settled.model_copy(
-        update={
-            "loss": ran.loss,  # older records may have an alias
-            "sync_bn": ran.sync_bn,  # and were made before it was the default
-            "optimizer": settled.optimizer.model_copy(update=rates),
-            "head_options": ran.head_options,
-            "loss_options": ran.loss_options,
-        }
-    )
 
 
 def authors_options(track: Track, method: str, dataset: str) -> dict[str, Any]:

@@ -12,14 +12,16 @@ from mlbench.evidence import DIRECTORY
 from mlbench.metrics.bootstrap import score
 from mlbench.numbers import outdated
 from mlbench.text import flatten, shorten
-from mlbench.tracks import name_defaults, track_settings
+from mlbench.tracks import name_defaults, settle
 from mlbench.types import (
     DatasetCard,
     MeasureError,
     Places,
     PluginError,
     RunRecord,
+    RunSpec,
     Scores,
+    Settings,
     SuiteError,
     keys_digest,
     split_digest,
@@ -31,6 +33,8 @@ GMACS = 1e-3
 """Relative tolerance of GMACs: versions of torch may or may not count a minor operation."""
 NOT_SHARED = (DIRECTORY, "influence", "run_id")
 """How the arrays begin that a store or a pack has alone."""
+AXES = ("backbone", "weights", "loss", "image_size", "epochs", "selection")
+"""Settings that a matrix varies, or that a flag sets for all methods alike."""
 POINTS = 1e-4
 """Tolerance of scores in percentage points: a hundredth of what a board shows."""
 
@@ -223,7 +227,7 @@ def settings(record: RunRecord) -> Iterator[Remark]:
         return
     try:
         ran = name_defaults(spec.settings)  # records of the old form left them out
-        expected = track_settings(spec.track, spec.method, spec.dataset, card, ran)
+        expected = _expected_settings(spec, card, ran)
     except (SuiteError, PluginError) as error:
         text = f"the {spec.track} track does not allow these settings"
         yield finding(text, f"settings of the {spec.track} track", error)
@@ -233,6 +237,23 @@ def settings(record: RunRecord) -> Iterator[Remark]:
         if here.get(path) != there.get(path):
             text = f"{path} is not that of the {spec.track} track, which fixes it"
             yield finding(text, here.get(path), there.get(path))
+
+
+def _expected_settings(spec: RunSpec, card: DatasetCard, ran: Settings) -> Settings:
+    """What a track prescribes; what an axis, a flag or tuning may change is as it was run."""
+    plain = ran.model_dump()
+    overrides = [{name: plain[name] for name in AXES}]
+    settled = settle(spec.track, spec.method, spec.dataset, card, overrides)
+    rates = {"lr": ran.optimizer.lr, "weight_decay": ran.optimizer.weight_decay}
+    return settled.model_copy(
+        update={
+            "loss": ran.loss,  # older records may have an alias
+            "sync_bn": ran.sync_bn,  # and were made before it was the default
+            "optimizer": settled.optimizer.model_copy(update=rates),
+            "head_options": ran.head_options,
+            "loss_options": ran.loss_options,
+        }
+    )
 
 
 # ------------------------------------------------------------------------------------------- costs

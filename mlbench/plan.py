@@ -34,11 +34,11 @@ from mlbench.types import (
 
 
 class GivenFiles(NamedTuple):
-    """The backbone weights and the label vectors that the user names.
+    """The files that the user names, and their identities in a spec.
 
     Attributes:
         weights_file: None for ``default`` and ``none``.
-        weights: identity in a spec: ``default``, ``none`` or ``sha256:...``; None if not given.
+        weights: ``default``, ``none`` or ``sha256:...``; None if not given.
         words_file: None if only ``cooccurrence`` and ``random`` are named.
         words: identities in the order given.
         init_file, init: of the model to start from.
@@ -63,29 +63,23 @@ def identify_files(
     """
     if init and weights:
         raise SuiteError("--init brings the backbone's weights; leave out --weights")
-    init_file = None
+    init_file = weights_file = words_file = None
     if init and not init.startswith("sha256:"):
         init_file = model_file(Path(init).expanduser())
         init = _digest(init_file, "init", "the folder of a run, or its checkpoint.safetensors")
-    weights_file = None
-    if weights not in (None, "default", "none") and not str(weights).startswith("sha256:"):
-        weights_file = Path(str(weights))
+    if weights and weights not in ("default", "none") and not weights.startswith("sha256:"):
+        weights_file = Path(weights)
         weights = _digest(weights_file, "weights", "default, none, or an existing file")
     known = LABEL_AXES["words"]
     names = [word for word in words if word not in known and not word.startswith("sha256:")]
     if len(names) > 1:
         raise SuiteError(f"words: {', '.join(names)} are {len(names)} files; name one")
-    remedy = "a GloVe text file or an .npz of names and vectors, cooccurrence, or random"
-    identities = {name: _digest(Path(name), "words", remedy) for name in names}
-    words_file = Path(names[0]) if names else None
-    return GivenFiles(
-        weights_file,
-        weights,
-        words_file,
-        tuple(identities.get(word, word) for word in words),
-        init_file,
-        init,
-    )
+    if names:
+        words_file = Path(names[0])
+        remedy = "a GloVe text file or an .npz of names and vectors, cooccurrence, or random"
+        found = _digest(words_file, "words", remedy)
+        words = [found if word in names else word for word in words]
+    return GivenFiles(weights_file, weights, words_file, tuple(words), init_file, init)
 
 
 def _digest(file: Path, name: str, remedy: str) -> str:
@@ -98,6 +92,48 @@ def _digest(file: Path, name: str, remedy: str) -> str:
 
 Veto = Callable[[RunSpec], str | None]
 """Told before the plugins of a run are constructed; returns why they must not be, if so."""
+
+
+class _OpenedData:
+    """The data sets of a matrix, each opened once; ``read`` says how users' own were understood."""
+
+    def __init__(self, suite: Suite, places: Places) -> None:
+        self._suite, self._places = suite, places
+        self._opened: dict[str, Splits] = {}
+        self.read: dict[str, str] = {}
+
+    def open(
+        self,
+        dataset: str,
+        options: Mapping[str, Any],
+        noise: LabelNoise,
+        known: KnownLabels,
+        validation: bool = False,
+    ) -> Splits:
+        """Open a data set, if it is not open yet."""
+        edition = f"{dataset} {sorted(options.items())} {noise} {known} {validation}"
+        if edition not in self._opened:
+            suite, places = self._suite, self._places
+            splits = open_splits(
+                *(dataset, options, places.data, places.cache),
+                labels=suite.labels,
+                holdout=suite.holdout,
+                fold=suite.holdout_fold,
+                validation=validation,
+                allow_missing=suite.allow_missing,
+            )
+            if splits.interpretation is not None:
+                facts = splits.interpretation.facts.items()
+                self.read[dataset] = "; ".join(f"{what}: {how}" for what, how in facts)
+            incomplete = suite.allow_missing
+            self._opened[edition] = as_trained_on(splits, noise, known, places, incomplete=incomplete)
+        return self._opened[edition]
+
+    def of(self, spec: RunSpec) -> Splits:
+        """The splits of a run."""
+        validation = spec.settings.selection == "validation"
+        labels = spec.label_noise, spec.known_labels
+        return self.open(spec.dataset, spec.dataset_options, *labels, validation)
 
 
 def make_plan(
@@ -116,53 +152,19 @@ def make_plan(
         processes: that train together.
         veto: see ``Veto``.
     """
-    opened: dict[str, Splits] = {}
-    read: dict[str, str] = {}
-
-    def opener(
-        dataset: str,
-        options: Mapping[str, Any],
-        noise: LabelNoise,
-        known: KnownLabels,
-        validation: bool = False,
-    ) -> Splits:
-        edition = f"{dataset} {sorted(options.items())} {noise} {known} {validation}"
-        if edition not in opened:
-            splits = open_splits(
-                dataset,
-                options,
-                places.data,
-                places.cache,
-                labels=suite.labels,
-                holdout=suite.holdout,
-                fold=suite.holdout_fold,
-                validation=validation,
-                allow_missing=suite.allow_missing,
-            )
-            incomplete = suite.allow_missing
-            opened[edition] = as_trained_on(splits, noise, known, places, incomplete=incomplete)
-            if splits.interpretation is not None:
-                facts = splits.interpretation.facts.items()
-                read[dataset] = "; ".join(f"{what}: {how}" for what, how in facts)
-        return opened[edition]
-
-    def splits_of(spec: RunSpec) -> Splits:
-        validation = spec.settings.selection == "validation"
-        labels = spec.label_noise, spec.known_labels
-        return opener(spec.dataset, spec.dataset_options, *labels, validation)
-
-    specs, refused = expand(suite, opener, weights)
+    data = _OpenedData(suite, places)
+    specs, refused = expand(suite, data.open, weights)
     words = next((name for name in suite.words if name != "random"), "cooccurrence")
     found: dict[str, RunSpec] = {}
     for spec in (one.trained_by(processes) for one in specs):
         if reason := veto(spec):
             refused.append(Refused(label=spec.title, reason=reason))
             continue
-        used = drop_unused_inputs(spec, splits_of(spec), places, words)
+        used = drop_unused_inputs(spec, data.of(spec), places, words)
         found[used.run_id] = used
     again = suite.retry_diverged
-    plan = compare_with_store(list(found.values()), refused, splits_of, places, again, veto)
-    return plan.model_copy(update={"read": read})
+    plan = compare_with_store(list(found.values()), refused, data.of, places, again, veto)
+    return plan.model_copy(update={"read": data.read})
 
 
 def compare_with_store(
@@ -194,7 +196,7 @@ def compare_with_store(
         except StoreError as error:  # a person decides whether to restore or to delete it
             impossible.append(Refused(label=spec.title, reason=str(error)))
             continue
-        lacking = _why_missing(spec, record, stored)
+        lacking = outdated(record) if record is not None else _why_missing(spec, stored())
         if record is not None and not lacking and record.status == "ok":
             done.append(spec)
         elif record is not None and not lacking and not retry_diverged:
@@ -208,28 +210,12 @@ def compare_with_store(
                 missing.append(spec)
             else:
                 impossible.append(Refused(label=spec.title, reason=reason))
-    return Plan(
-        missing=tuple(missing),
-        done=tuple(done),
-        diverged=tuple(diverged),
-        refused=tuple(impossible),
-        why=why,
-    )
+    return Plan(missing=missing, done=done, diverged=diverged, refused=impossible, why=why)
 
 
-def _why_missing(
-    spec: RunSpec, record: RunRecord | None, others: Callable[[], Sequence[RunRecord]]
-) -> str:
-    """Why the store does not have this run, in words; empty if it has.
-
-    Args:
-        spec: the run.
-        record: the record under its id, if there is one.
-        others: reads all records, to name the one that is nearest.
-    """
-    if record is not None:
-        return outdated(record)
-    near = nearest(spec, others())
+def _why_missing(spec: RunSpec, others: Iterable[RunRecord]) -> str:
+    """Which record is nearest to a run without one, and in what it differs."""
+    near = nearest(spec, others)
     if near is None:
         return "no record"
     return f"no record; nearest {near[1][:8]} differs in {shorten(near[0], 3)}"
@@ -240,10 +226,7 @@ def nearest(
 ) -> tuple[list[str], str] | None:
     """The fields in which the nearest record of the method and track differs, and its run id.
 
-    Args:
-        spec: a run.
-        others: records that may be near it.
-        named: what the fields call the run: ``settings.epochs: 6, asked 9``.
+    They call the run what ``named`` says: ``settings.epochs: 6, asked 9``.
     """
     near = [
         (_differences(other.spec, spec, named), other.run_id)
@@ -254,7 +237,6 @@ def nearest(
 
 
 def _differences(stored: RunSpec, asked: RunSpec, named: str) -> list[str]:
-    """The fields in which two specs differ."""
     there, here = flatten(stored.canonical()), flatten(asked.canonical())
     return [
         f"{name}: {there.get(name, 'not recorded')}, {named} {here.get(name, 'none')}"
@@ -264,7 +246,7 @@ def _differences(stored: RunSpec, asked: RunSpec, named: str) -> list[str]:
 
 
 def _refusal_key(spec: RunSpec) -> str:
-    """Return what a refusal depends on: the seed only if it draws the graph or the words."""
+    """What a refusal depends on: the seed only if it draws the graph or the words."""
     drawn = "random" in (spec.graph, spec.words)
     return spec.run_id if drawn else spec.model_copy(update={"seed": 0}).run_id
 
@@ -278,13 +260,13 @@ def expand(
 ) -> tuple[list[RunSpec], list[Refused]]:
     """Make the spec of every combination; return them and the combinations without valid settings.
 
-    Args:
-        suite: the matrix.
-        opener: opens a data set; called for every run.
-        weights: identity of the initial weights of every backbone; None if not given.
+    The opener is called for every run; ``weights`` are as for ``make_plan``.
     """
     specs: dict[str, RunSpec] = {}
     refused: dict[Refused, None] = {}
+    chosen = {} if weights is None else {"weights": weights}
+    if suite.init:
+        chosen = {"weights": "none"}
     for name, combination in itertools.product(
         suite.datasets or ("synthetic",), _combinations(suite)
     ):
@@ -293,9 +275,6 @@ def expand(
         authors = authors_options(suite.track, combination.method, dataset)
         dataset, options = registry.recorded_as(name, {**authors, **given})
         splits = opener(dataset, options, combination.label_noise, combination.known_labels)
-        chosen = {"weights": weights} if weights is not None else {}
-        if suite.init:
-            chosen = {"weights": "none"}
         overrides = combination.overrides(suite, chosen)
         try:
             settings = settle(suite.track, combination.method, dataset, splits.card, overrides)

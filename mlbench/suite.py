@@ -221,11 +221,9 @@ def _resolve(file: Path, value: Any, names: Iterable[str]) -> Any:
 def apply_overrides(fields: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
     """Apply ``--set NAME=VALUE`` texts to the fields of a suite.
 
-    Args:
-        fields: fields of the suite.
-        texts: ``NAME=VALUE`` each. NAME is a field of a suite or a setting, possibly dotted:
-            ``holdout=0.2``, ``optimizer.lr=3e-4``, ``head_options.time_steps=2``,
-            ``dataset_options.coco.year=2014``, or ``dataset_options.year=2014`` for every data set.
+    NAME is a field of a suite or a setting, possibly dotted: ``holdout=0.2``,
+    ``optimizer.lr=3e-4``, ``head_options.time_steps=2``, ``dataset_options.coco.year=2014``, or
+    ``dataset_options.year=2014`` for every data set.
 
     Raises:
         SuiteError: a text is not ``NAME=VALUE``, or the name is unknown.
@@ -265,12 +263,8 @@ def make_suite(
     except ValidationError as error:
         blamed = COMMAND_LINE if _is_invalid(flags or {}) else origin
         raise SuiteError(f"{blamed}: {describe_errors(error, Suite)}") from error
-    axes: dict[str, list[str]] = {
-        "methods": list(suite.methods),
-        "datasets": list(suite.datasets),
-        "backbones": list(suite.backbones),
-        "losses": list(suite.losses),
-    }
+    every = ("methods", "datasets", "backbones", "losses")
+    axes: dict[str, list[str]] = {axis: list(getattr(suite, axis)) for axis in every}
     for name in suite.plugins:
         axes[_axis(name, suite.track)].append(name)
     unique = {axis: tuple(dict.fromkeys(names)) for axis, names in axes.items()}
@@ -317,9 +311,8 @@ def _axis(name: str, track: Track) -> str:
     if not axes:
         raise registry.unknown_plugin(name)
     if len(axes) > 1:
-        flags = " or ".join(
-            f"--set methods={name}" if axis == "methods" else f"--{axis} {name}" for axis in axes
-        )
+        given = ("--set methods=" if axis == "methods" else f"--{axis} " for axis in axes)
+        flags = " or ".join(f"{flag}{name}" for flag in given)
         raise PluginError(f"{name!r} names several kinds of plugin; use {flags}")
     return axes[0]
 
@@ -329,13 +322,9 @@ def _check_names(suite: Suite) -> None:
         raise SuiteError(
             "no method to run; name at least one, e.g. --plugins gap,ssgrl (`mlbench list`)"
         )
-    kinds: dict[Kind, Iterable[str]] = {
-        "dataset": suite.datasets,
-        "backbone": suite.backbones,
-        "loss": suite.losses,
-    }
-    for kind, names in kinds.items():
-        for name in names:
+    kinds: tuple[Kind, ...] = ("dataset", "backbone", "loss")
+    for kind in kinds:
+        for name in getattr(suite, PLURALS[kind]):
             registry.find(kind, name)
     for method in {*suite.methods, *suite.per_method}:
         named = registry.kinds_of(method)

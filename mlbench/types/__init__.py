@@ -24,10 +24,10 @@ NAMES = {
     "Pretraining evaluate_loss unknown_objects",
     "networks": "DEFAULT_THRESHOLD ModelCost ModelFile ModelInfo Network Speed Speeds Timing "
     "computing_options",
-    "runs": "Efficiency EpochLog KnownLabels LabelNoise PhaseResources Places Plan Predictions "
-    "Progress Refused RunRecord RunSpec Scores",
-    "samples": "Coverage Index Sample SplitCoverage Splits digest files_digest keys_digest "
-    "sampled_files split_digest stream",
+    "planned": "Places Plan Refused",
+    "runs": "Efficiency EpochLog PhaseResources Progress RunRecord RunSpec Scores",
+    "samples": "Coverage Index KnownLabels LabelNoise Predictions Sample SplitCoverage Splits "
+    "digest files_digest keys_digest sampled_files split_digest stream",
     "settings": "Augmentation OLD_AVERAGE Optimizer Preprocessing Schedule Settings Value",
 }
 """Module -> the names that it defines."""
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mlbench.types.literals import *
     from mlbench.types.models import *
     from mlbench.types.networks import *
+    from mlbench.types.planned import *
     from mlbench.types.runs import *
     from mlbench.types.samples import *
     from mlbench.types.settings import *

@@ -6,85 +6,18 @@ import functools
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from pydantic import (
-    Field,
-    FiniteFloat,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
-from mlbench.types.literals import Graph, Keep, Precision, Targets, Tier, Track
+from mlbench.types.literals import Graph, Precision, Tier, Track
 from mlbench.types.models import Pretraining
-from mlbench.types.samples import Coverage
+from mlbench.types.samples import Coverage, KnownLabels, LabelNoise
 from mlbench.types.settings import Amount, Percent, Settings, Time, Value
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 # ------------------------------------------------------------------------------------ the request
-class LabelNoise(Value):
-    """Labels of TRAIN that are missing or wrong on purpose (see ``mlbench.data.noise``).
-
-    Attributes:
-        keep: share of the labels that stay known, in (0, 1].
-        single_positive: keep only one positive label of each image, drawn at random.
-        assume_negative: labels that are not kept become absent instead of unknown.
-        flip: share of the labels that are inverted, in [0, 1).
-        flip_which: the labels that may be inverted.
-        seed: of the draws; not the run's seed, so that runs with different seeds see the same
-            labels.
-    """
-
-    keep: float = Field(1.0, gt=0, le=1)
-    single_positive: bool = False
-    assume_negative: bool = False
-    flip: float = Field(0.0, ge=0, lt=1)
-    flip_which: Literal["any", "present", "absent"] = "any"
-    seed: NonNegativeInt = 0
-
-    @model_validator(mode="after")
-    def _check(self) -> LabelNoise:
-        partial = self.keep < 1 or self.single_positive
-        if self.keep < 1 and self.single_positive:
-            raise ValueError("keep and single_positive exclude each other; give one of them")
-        if self.assume_negative and not partial:
-            raise ValueError("assume_negative needs keep or single_positive; all labels are known")
-        if self.flip_which != "any" and not self.flip:
-            raise ValueError("flip_which needs flip; no label is flipped")
-        if self.seed and not (partial or self.flip):
-            raise ValueError("seed needs keep, single_positive or flip; nothing is drawn")
-        return self
-
-
-class KnownLabels(Value):
-    """Labels of each test image that the head is told, and that are not scored.
-
-    A hash of the seed, the image's key and the label's name chooses them, as for label noise. Heads
-    without this input are told nothing, and scored on the same labels. A bare number is a share.
-
-    Attributes:
-        share: probability with which a label is told, in [0, 1).
-        seed: of the hash; not the run's seed.
-    """
-
-    share: float = Field(0.0, ge=0, lt=1)
-    seed: NonNegativeInt = 0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_number(cls, given: Any) -> Any:
-        return {"share": given} if isinstance(given, int | float) else given
-
-
 ADDED: dict[str, Any] = {
     "processes": 1,
     "settings.ema_warmup": False,
@@ -95,8 +28,8 @@ ADDED: dict[str, Any] = {
     "known_labels": KnownLabels().model_dump(),
 }
 """Dotted name of a field of ``RunSpec`` that was added after records were made -> the value that
-stood for it before: ``{"settings.ema_warmup": False}``. A field at this value is left out of run
-ids, and a stored spec without the field has this value, whatever the default is today."""
+stood for it before. A field at this value is left out of run ids, and a stored spec without the
+field has this value, whatever the default is today."""
 
 
 class RunSpec(Value):
@@ -121,8 +54,7 @@ class RunSpec(Value):
             empty for a run that trains.
         init: ``sha256:...`` of the model file that the run starts from (see ``build.start_from``);
             its backbone takes the place of ``settings.weights``. Empty for none.
-        processes: that train together. Their number changes the last digits of every gradient,
-            and with them, in the end, the scores. 1 in records of before.
+        processes: that train together; the last digits of gradients depend on their number.
     """
 
     method: str
@@ -168,11 +100,9 @@ class RunSpec(Value):
         return fields
 
     def canonical(self) -> dict[str, Any]:
-        """The spec as plain data, as far as it decides the numbers.
+        """The spec as plain data, as far as it decides the numbers; defaults are in it.
 
-        Defaults are in it, so that a default that changes is another run. Left out are fields that
-        were added later, at the value that stood for them before (``ADDED``), and the path of a
-        data set of the user's own, whose content ``data`` is the digest of.
+        Left out are fields of ``ADDED`` at their values, and the path of a user's own data set.
         """
         plain = self.model_dump(mode="json")
         plain["dataset"] = self.dataset.partition(":")[0]
@@ -212,53 +142,13 @@ def _set_missing(fields: Any, name: str, value: Any) -> Any:
     return fields | {first: _set_missing(fields[first], rest, value)} if first in fields else fields
 
 
-class Places(Value):
-    """Where a run finds and leaves files; nothing here changes a number.
-
-    Attributes:
-        data: folder given by ``--data``.
-        weights: file given by ``--weights``; None for ``default`` and ``none``.
-        words: file given by ``--words``.
-        init: model file given by ``--init``.
-        results: the store.
-        cache: synthetic images, the list of checked files, feature maps of the probe track, decoded
-            images.
-        cache_limit: bytes of the cache above which the least recently used is deleted.
-        cache_needs: what is kept: see ``RunSpec.cached_for``.
-        image_cache: keep decoded images in the cache.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        workers: threads per process that load data.
-        keep: which trained models to keep (see ``Store.prune``).
-        checkpoint_every: minutes between two states that an interrupted run goes on from.
-        deterministic: use only algorithms of torch that repeat their results to the bit.
-        activation_checkpointing: the backbone's activations are computed again in the backward
-            pass, which takes less memory and more time.
-    """
-
-    data: Path | None = None
-    weights: Path | None = None
-    words: Path | None = None
-    init: Path | None = None
-    results: Path
-    cache: Path
-    cache_limit: NonNegativeInt | None = None
-    cache_needs: tuple[str, ...] = ()
-    image_cache: bool = False
-    device: str = "cpu"
-    workers: NonNegativeInt = 2
-    keep: Keep = "all"
-    checkpoint_every: NonNegativeFloat = 10.0
-    deterministic: bool = False
-    activation_checkpointing: bool = False
-
-
 # ----------------------------------------------------------------------------------- its progress
 class EpochLog(Value):
     """One epoch of training.
 
     Attributes:
         loss: mean over the epoch, the extra losses ``aux`` included.
-        grad_norm: largest gradient norm before clipping.
+        grad_norm: largest before clipping.
         lr: the head's learning rate at the first step; those of the backbone and of biases are
             fixed multiples of it.
         mAP: percent, on the split by which the epoch is selected; None if no epoch is selected or
@@ -368,8 +258,8 @@ class RunRecord(Value):
         validation_images: number of training images split off to select the epoch by.
         selected_epoch: from 1; None if the last epoch was scored without a selection.
         coverage: of the data; None in old records.
-        train_positives: training images with each of ``label_names``, after label noise; None in
-            old records and for checkpoints that were only scored.
+        train_positives: training images with each label, after label noise; None in old records
+            and for checkpoints that were only scored.
         commit: git commit of the code when the run began, with ``-dirty`` appended if tracked files
             of it were changed.
         numbers: which version of the numbers the core and each plugin made (see
@@ -455,57 +345,3 @@ class RunRecord(Value):
 def _as_time(text: str) -> datetime:
     time = datetime.fromisoformat(text)
     return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Logits and targets of the test split.
-
-    Attributes:
-        logits: float32 [N, C].
-        targets: int8 [N, C].
-        keys: [N].
-        validation: the same of the validation split, to choose thresholds on, if there is one.
-    """
-
-    logits: NDArray[np.float32]
-    targets: Targets
-    keys: tuple[str, ...]
-    validation: Predictions | None = None
-
-
-class Refused(Value):
-    """A combination that cannot run, and why."""
-
-    label: str
-    reason: str
-
-
-class Plan(Value):
-    """The runs of a matrix by status.
-
-    Attributes:
-        missing: runs to execute.
-        done: runs that have a record in the store.
-        diverged: runs that diverged before, each with its error.
-        refused: combinations that cannot run.
-        why: run id -> why it is missing.
-        read: data set of the user's own -> how it was understood, in words.
-    """
-
-    missing: tuple[RunSpec, ...]
-    done: tuple[RunSpec, ...]
-    diverged: tuple[tuple[RunSpec, str], ...]
-    refused: tuple[Refused, ...]
-    why: dict[str, str] = {}
-    read: dict[str, str] = {}
-
-    @property
-    def specs(self) -> tuple[RunSpec, ...]:
-        """All runs except those refused."""
-        return (*self.missing, *self.done, *(spec for spec, _ in self.diverged))
-
-    @property
-    def all_refused(self) -> bool:
-        """True if every combination was refused."""
-        return bool(self.refused) and not self.specs

@@ -1,4 +1,4 @@
-"""Samples and splits of a data set, and their digests."""
+"""Samples and splits of a data set, their digests, noise in their labels, and predictions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+from pydantic import Field, NonNegativeInt, model_validator
 
 from mlbench.types.errors import DataError
 from mlbench.types.literals import ObjectCounts, Targets
@@ -70,6 +72,60 @@ class Index:
         places = rows.tolist()
         files, keys = [self.files[i] for i in places], [self.keys[i] for i in places]
         return Index(files, keys, self.targets[rows])
+
+
+class LabelNoise(Value):
+    """Labels of TRAIN that are missing or wrong on purpose (see ``mlbench.data.noise``).
+
+    Attributes:
+        keep: share of the labels that stay known, in (0, 1].
+        single_positive: keep only one positive label of each image, drawn at random.
+        assume_negative: labels that are not kept become absent instead of unknown.
+        flip: share of the labels that are inverted, in [0, 1).
+        flip_which: the labels that may be inverted.
+        seed: of the draws; not the run's seed, so that runs with different seeds see the same
+            labels.
+    """
+
+    keep: float = Field(1.0, gt=0, le=1)
+    single_positive: bool = False
+    assume_negative: bool = False
+    flip: float = Field(0.0, ge=0, lt=1)
+    flip_which: Literal["any", "present", "absent"] = "any"
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> LabelNoise:
+        partial = self.keep < 1 or self.single_positive
+        if self.keep < 1 and self.single_positive:
+            raise ValueError("keep and single_positive exclude each other; give one of them")
+        if self.assume_negative and not partial:
+            raise ValueError("assume_negative needs keep or single_positive; all labels are known")
+        if self.flip_which != "any" and not self.flip:
+            raise ValueError("flip_which needs flip; no label is flipped")
+        if self.seed and not (partial or self.flip):
+            raise ValueError("seed needs keep, single_positive or flip; nothing is drawn")
+        return self
+
+
+class KnownLabels(Value):
+    """Labels of each test image that the head is told, and that are not scored.
+
+    A hash of the seed, the image's key and the label's name chooses them, as for label noise. Heads
+    without this input are told nothing, and scored on the same labels. A bare number is a share.
+
+    Attributes:
+        share: probability with which a label is told, in [0, 1).
+        seed: of the hash; not the run's seed.
+    """
+
+    share: float = Field(0.0, ge=0, lt=1)
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, given: Any) -> Any:
+        return {"share": given} if isinstance(given, int | float) else given
 
 
 class SplitCoverage(Value):
@@ -138,6 +194,22 @@ class Splits:
     def incomplete(self) -> bool:
         """Whether unusable images were left out."""
         return self.coverage is not None and not self.coverage.complete
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Logits and targets of the test split.
+
+    Attributes:
+        logits, targets: float32 and int8 [N, C].
+        keys: [N].
+        validation: the same of the validation split, to choose thresholds on, if there is one.
+    """
+
+    logits: NDArray[np.float32]
+    targets: Targets
+    keys: tuple[str, ...]
+    validation: Predictions | None = None
 
 
 def digest(train: Index, test: Index, names: Sequence[str]) -> str:

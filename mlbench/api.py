@@ -79,14 +79,9 @@ def run(
 
 
 def carry_out(suite: Suite, command: str) -> Plan:
-    """Execute the missing runs of a suite, each in a process of its own.
+    """Execute the missing runs of a suite, each in a process of its own; returns what was planned.
 
-    Args:
-        suite: the matrix, and where it runs.
-        command: for the records.
-
-    Returns:
-        What was planned; every run of it that was not refused now has a record.
+    Every run of it that was not refused now has a record, which names the command.
 
     Raises:
         SuiteError: every combination is refused, or a run failed.

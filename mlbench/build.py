@@ -39,12 +39,8 @@ def build(
 ) -> tuple[MultiLabelModel, Loss]:
     """Make backbone, head and loss on the CPU.
 
-    Args:
-        settings: of the run.
-        labels: the label context.
-        places: where the backbone's weights are.
-        init: a checkpoint whose architecture and normalisation the backbone has (``start_from``
-            takes its weights).
+    The backbone has the architecture and the normalisation of the checkpoint ``init``, if there is
+    one (``start_from`` takes its weights).
 
     Raises:
         PluginError: a plugin is unknown or broken, lacks an option, or cannot serve the case.
@@ -86,16 +82,10 @@ def read_init(spec: RunSpec, places: Places) -> Checkpoint | None:
 def start_from(
     init: Checkpoint, model: MultiLabelModel, settings: Settings, labels: LabelContext
 ) -> str:
-    """Put the weights of a checkpoint into a model.
+    """Put the weights of a checkpoint into a model that ``build`` made for it.
 
-    Args:
-        init: the checkpoint; its backbone is taken whole, its head as ``head_weights`` says.
-        model: as ``build`` made it for the checkpoint.
-        settings: of the run.
-        labels: of the run.
-
-    Returns:
-        What was taken, for the record.
+    Its backbone is taken whole, its head as ``head_weights`` says. Returns what was taken, for the
+    record.
 
     Raises:
         WeightsError: the checkpoint's backbone is another.
@@ -159,12 +149,7 @@ def _identity_of(file: Path, size: int, changed: int) -> str:
 
 
 def named_file(flag: str, identity: str, file: Path | None) -> Path:
-    """The file that a spec names by its digest.
-
-    Args:
-        flag: by which the file is given: ``weights`` or ``words``.
-        identity: as ``identity_of`` gives it.
-        file: the file that was given, if any.
+    """The file that was given by a flag, if it is the one that a spec names by its digest.
 
     Raises:
         WeightsError: there is no file, it cannot be read, or it is another one.
@@ -202,12 +187,7 @@ def meta_backbone(name: str, image_size: int) -> Backbone:
 
 
 def model_file(source: Path) -> Path:
-    """The file of a model.
-
-    Args:
-        source: the file, or the folder of a run, whose name may be cut short like the run ids on
-            boards.
-    """
+    """The file of a model: itself, or in the folder of a run, whose id may be cut short."""
     if not source.exists():
         found = list(source.parent.glob(f"{escape(source.name)}*"))
         source = found[0] if len(found) == 1 else source
@@ -217,9 +197,7 @@ def model_file(source: Path) -> Path:
 def open_model(source: Path, weights: Path | None = None) -> ModelFile:
     """Read a trained model: a checkpoint of ours, or a file of a format that a plugin reads.
 
-    Args:
-        source: as for ``model_file``.
-        weights: as for ``restore``.
+    The arguments are as for ``model_file`` and ``restore``.
 
     Raises:
         WeightsError: the file cannot be read, or the weights do not fit.
@@ -237,10 +215,8 @@ def open_model(source: Path, weights: Path | None = None) -> ModelFile:
 def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelModel:
     """Make the model of a checkpoint, in evaluation mode on the CPU.
 
-    Args:
-        checkpoint: weights, settings and preprocessing.
-        weights: the file that the backbone started from. Only checkpoints of older versions need
-            it, and only if its header changes the architecture.
+    Checkpoints of older versions need the file that the backbone started from, if its header
+    changes the architecture.
 
     Raises:
         WeightsError: the weights do not fit the model.

@@ -153,11 +153,7 @@ def sha256_of_arrays(archive: bytes) -> dict[str, str]:
 
 
 def pack(predictions: Predictions, record: RunRecord) -> bytes:
-    """The archive of a run's predictions and their influence.
-
-    Raises:
-        StoreError: the predictions do not fit the record.
-    """
+    """The archive of a run's predictions and their influence, as ``prediction_arrays``."""
     arrays = prediction_arrays(predictions, record)
     if record.scores is not None:
         with suppress(MeasureError):  # predictions are kept even if they cannot be scored

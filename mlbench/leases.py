@@ -58,12 +58,7 @@ class Holder:
 
 
 class Lease:
-    """A lease that this process holds, and the thread that keeps it fresh.
-
-    Args:
-        file: of the lease.
-        holder: this process.
-    """
+    """A lease that this process holds, and the thread that keeps it fresh."""
 
     def __init__(self, file: Path, holder: Holder) -> None:
         self.token = holder.token
@@ -119,9 +114,7 @@ class Lease:
 def claim(folder: Path, token: str | None = None) -> Lease | None:
     """Claim the work of a folder; None if another process holds it.
 
-    Args:
-        folder: created if it does not exist.
-        token: names the claim, for ``release``; random by default.
+    The folder is created if it does not exist. The token names the claim, for ``release``.
 
     Raises:
         OSError: the folder cannot be written.

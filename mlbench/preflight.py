@@ -7,7 +7,7 @@ import json
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,63 +45,75 @@ def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
     Head and loss are made on the ``meta`` device, which takes no memory, only the time of making a
     head and counting labels. Does not check that weights can be downloaded.
     """
-    if (reason := unsupported(spec.precision, torch.device(places.device))) is not None:
-        return reason
-    settings = spec.settings
-    file = None
-    if settings.decoder == "nvjpeg" and not places.device.startswith("cuda"):
-        return f"decoder nvjpeg needs a CUDA device, not {places.device}; give --set decoder=turbo"
-    if settings.decoder == "nvjpeg" and places.image_cache:
-        return "the image cache holds no pixels of nvjpeg; leave out image_cache or decoder"
     try:
-        if settings.weights.startswith("sha256:"):
-            file = named_file("weights", settings.weights, places.weights)
-        labels, _ = make_label_context(spec, splits, places)
-        transforms.train_transform(settings)
-        if settings.mixing:
-            make_mixing(settings.mixing)
-        model, loss = meta_model(settings, labels)
-        if settings.grad_accumulation > 1 and not getattr(loss, "separable", True):
-            return (
-                f"loss {settings.loss} is neither a mean nor a sum over images, so that batches "
-                "cannot be accumulated from parts; use --set grad_accumulation=1"
-            )
-        learns = settings.epochs > 0 and getattr(loss, "uses_unknown", False)
-        if learns and getattr(model.head, "most_known", 0):
-            return (
-                f"loss {settings.loss} learns from unknown labels, and those that head "
-                f"{settings.head} is told in training are hidden from the loss as unknown; use "
-                "another loss, such as --losses bce"
-            )
-        optim.frozen_stages(model, settings)
-        trained = next(model.get_submodule("head").parameters(), None) is not None
-        if trained and spec.track == "zero_shot":
-            return (
-                f"head {settings.head} has weights to train, and --track zero_shot trains nothing; "
-                "give --plugins zero_shot, or another track"
-            )
-        if not trained and spec.track == "probe":
-            return f"head {settings.head} has nothing to train; give --track zero_shot"
-        if init := read_init(spec, places):
-            with torch.device("meta"):
-                backbone: Any = make_backbone(settings, "none", init)
-                backbone_weights(init, backbone, settings)
-        check_labels(splits, loss, trained=spec.settings.epochs > 0)
-        if spec.track not in ("probe", "zero_shot"):
-            _check_batches(settings, len(splits.train), model)
+        _assert_possible(spec, splits, places)
     except (PluginError, DataError, SuiteError, WeightsError) as error:
         return str(error)
-    if file is None:
-        return None
-    return _weights_refusal(settings.backbone, str(file), settings.image_size)
+    return None
+
+
+def _assert_possible(spec: RunSpec, splits: Splits, places: Places) -> None:
+    settings, device, file = spec.settings, places.device, None
+    if (reason := unsupported(spec.precision, torch.device(device))) is not None:
+        raise SuiteError(reason)
+    if settings.decoder == "nvjpeg" and not device.startswith("cuda"):
+        what = f"decoder nvjpeg needs a CUDA device, not {device}"
+        raise SuiteError(f"{what}; give --set decoder=turbo")
+    if settings.decoder == "nvjpeg" and places.image_cache:
+        what = "the image cache holds no pixels of nvjpeg"
+        raise SuiteError(f"{what}; leave out image_cache or decoder")
+    if settings.weights.startswith("sha256:"):
+        file = named_file("weights", settings.weights, places.weights)
+    labels, _ = make_label_context(spec, splits, places)
+    transforms.train_transform(settings)
+    if settings.mixing:
+        make_mixing(settings.mixing)
+    model, loss = meta_model(settings, labels)
+    _check_loss(settings, model, loss)
+    optim.frozen_stages(model, settings)
+    _check_track(spec, model)
+    if init := read_init(spec, places):
+        with torch.device("meta"):
+            backbone: Any = make_backbone(settings, "none", init)
+            backbone_weights(init, backbone, settings)
+    check_labels(splits, loss, trained=settings.epochs > 0)
+    if spec.track not in ("probe", "zero_shot"):
+        _check_batches(settings, len(splits.train), model)
+    asked = settings.backbone, str(file), settings.image_size
+    if file is not None and (reason := _weights_refusal(*asked)) is not None:
+        raise WeightsError(reason)
+
+
+def _check_loss(settings: Settings, model: MultiLabelModel, loss: Loss) -> None:
+    """Refuse a loss that does not go with parts of a batch, or with labels that a head is told."""
+    if settings.grad_accumulation > 1 and not getattr(loss, "separable", True):
+        raise SuiteError(
+            f"loss {settings.loss} is neither a mean nor a sum over images, so that batches "
+            "cannot be accumulated from parts; use --set grad_accumulation=1"
+        )
+    learns = settings.epochs > 0 and getattr(loss, "uses_unknown", False)
+    if learns and getattr(model.head, "most_known", 0):
+        raise SuiteError(
+            f"loss {settings.loss} learns from unknown labels, and those that head "
+            f"{settings.head} is told in training are hidden from the loss as unknown; use "
+            "another loss, such as --losses bce"
+        )
+
+
+def _check_track(spec: RunSpec, model: MultiLabelModel) -> None:
+    """Refuse a head with weights where nothing is trained, and one without where it alone is."""
+    head, trained = spec.settings.head, next(model.get_submodule("head").parameters(), None)
+    if trained is not None and spec.track == "zero_shot":
+        raise SuiteError(
+            f"head {head} has weights to train, and --track zero_shot trains nothing; give "
+            "--plugins zero_shot, or another track"
+        )
+    if trained is None and spec.track == "probe":
+        raise SuiteError(f"head {head} has nothing to train; give --track zero_shot")
 
 
 def _check_batches(settings: Settings, images: int, model: MultiLabelModel) -> None:
-    """Refuse batches of which batch norm sees a single value in each channel.
-
-    Raises:
-        SuiteError: they have one image, and the last map of the backbone has one place.
-    """
+    """Refuse batches of one image whose last map has one place: batch norm sees one value."""
     place = settings.image_size <= model.backbone.spec[-1].stride
     norms = any(isinstance(module, BATCH_NORM) for module in model.modules())
     if place and norms and min(settings.batch_size, images) == 1 and not settings.freeze_bn:
@@ -127,11 +139,6 @@ def _weights_refusal(backbone: str, weights: str, image_size: int) -> str | None
 
 def check_labels(splits: Splits, loss: Loss, *, trained: bool = True) -> None:
     """Refuse splits that cannot be scored, and labels that would be trained on positives alone.
-
-    Args:
-        splits: of the run.
-        loss: of the run.
-        trained: the training split is used.
 
     Raises:
         DataError: the test split or the validation part has no label with an AP; or no training
@@ -167,19 +174,11 @@ def make_label_context(
         DataError: the file of word vectors is malformed, or knows none of the labels.
         WeightsError: it is missing, or is another.
     """
-    words: Path | Literal["cooccurrence", "random"] = "cooccurrence"
-    if spec.words == "random":
-        words = "random"
-    elif spec.words.startswith("sha256:"):
+    words: Path | str = spec.words
+    if spec.words.startswith("sha256:"):
         words = named_file("words", spec.words, places.words)
-    labels, notes = label_context(
-        splits.train,
-        splits.names,
-        words,
-        graph=spec.graph,
-        seed=spec.seed,
-        objects=splits.objects,
-    )
+    how = splits.train, splits.names, words, spec.graph, spec.seed, splits.objects
+    labels, notes = label_context(*how)
     if spec.label_noise != LabelNoise():
         known, present = (int((splits.train.targets >= n).sum()) for n in (0, 1))
         notes += (f"label noise in train: {known:,} labels are known, {present:,} of them present",)
@@ -195,13 +194,7 @@ def drop_unused_inputs(
     """Replace a label graph or random word vectors that head and loss do not read by the default.
 
     Runs with equal results are then one run with one id. What counts is which matrices of the
-    label context are read when head and loss are made.
-
-    Args:
-        spec: as requested.
-        splits: the data set, opened.
-        places: where files are.
-        words: identity of the word vectors that replace random ones.
+    label context are read when head and loss are made. Random words are replaced by ``words``.
     """
     requested = {"graph": spec.graph != "cooccurrence", "words": spec.words == "random"}
     if not any(requested.values()):

@@ -86,11 +86,7 @@ class Plugin:
 
 
 def plugins(kind: Kind | None = None) -> list[Plugin]:
-    """Registered plugins, sorted by kind and name; a clashing name occurs more than once.
-
-    Args:
-        kind: only this kind; by default all kinds of a matrix.
-    """
+    """The plugins of a kind, or of all kinds of a matrix; a clashing name occurs more than once."""
     wanted = KINDS if kind is None else (kind,)
     return [plugin for plugin in _installed(tuple(sys.path)) if plugin.kind in wanted]
 
@@ -131,11 +127,7 @@ def find(kind: Kind, text: str) -> Plugin:
 
 
 def dataset_card(plugin: Plugin) -> DatasetCard | None:
-    """The card of a data set, read from its factory; None if it has none.
-
-    Raises:
-        PluginError: the plugin cannot be imported.
-    """
+    """The card of a data set, read from its factory; None if it has none."""
     from mlbench.types import DatasetCard  # not at the top, as `mlbench --help` needs no pydantic
 
     card = getattr(plugin.load(), "card", None)
@@ -222,13 +214,7 @@ def unknown_plugin(text: str, kind: Kind | None = None) -> PluginError:
 
 
 def make(kind: Kind, name: str, given: Iterable[Any], chosen: Mapping[str, Any]) -> Any:
-    """Call the factory of a plugin.
-
-    Args:
-        kind: of the plugin.
-        name: of the plugin.
-        given: the core's arguments, in order.
-        chosen: options.
+    """Call the factory of a plugin with the core's arguments, in order, and the chosen options.
 
     Raises:
         PluginError: the plugin is unknown or broken, lacks an option, or fails in an untyped error.

@@ -94,28 +94,21 @@ def from_yaml(text: str) -> RunFile:
 
 
 def repeat_command(record: RunRecord, file: str = "RUN.yaml") -> str:
-    """Return the command that repeats a run in a separate store.
+    """Return the command that repeats a run in a separate store from its run file.
 
     The reader replaces ``DIR`` and ``FILE``. A run that only scored a checkpoint keeps its own
     command.
-
-    Args:
-        record: the run.
-        file: name under which the run file is saved.
     """
-    if record.spec.checkpoint:
+    spec = record.spec
+    if spec.checkpoint:
         return record.command
     words = ["mlbench repeat", file, "--results repeated"]
     if any(word.partition("=")[0] == "--data" for word in record.command.split()):
         words.append("--data DIR")
-    if record.spec.settings.weights.startswith("sha256:"):
-        words.append("--weights FILE")
-    if record.spec.words.startswith("sha256:"):
-        words.append("--words FILE")
-    if record.spec.init:
-        words.append("--init FILE")
-    if record.spec.processes > 1:
-        words.append(f"--processes {record.spec.processes}")
+    named = {"weights": spec.settings.weights, "words": spec.words, "init": spec.init}
+    words += [f"--{flag} FILE" for flag, it in named.items() if it.startswith("sha256:")]
+    if spec.processes > 1:
+        words.append(f"--processes {spec.processes}")
     return " ".join(words)
 
 
@@ -165,12 +158,7 @@ def read_run(file: Path) -> RunFile:
 
 
 def assert_same_plugins(file: Path, run: RunFile, environment: Mapping[str, Any]) -> None:
-    """Compare the plugins of the recorded environment with those installed.
-
-    Args:
-        file: the run file, for the message.
-        run: its contents.
-        environment: of this machine.
+    """Compare the plugins of a run file's environment with those of this machine's.
 
     Raises:
         PluginError: a plugin is of another distribution or version.
@@ -188,28 +176,21 @@ def assert_same_plugins(file: Path, run: RunFile, environment: Mapping[str, Any]
 def assert_same_files(
     spec: RunSpec, weights: str | None, words: tuple[str, ...], init: str | None = None
 ) -> None:
-    """Compare the weights and label vectors that the user names with those of the run.
-
-    Args:
-        spec: the run.
-        weights: identity, as ``mlbench.plan.identify_files`` gives it.
-        words: identities of the label vectors.
-        init: identity of the model to start from.
+    """Compare the files that the user names with those of a run, by ``identify_files``' digests.
 
     Raises:
         WeightsError: they differ.
     """
-    expected = {"weights": spec.settings.weights, "words": spec.words, "init": spec.init}
-    given = {
-        "weights": (weights,) if weights else (),
-        "words": words,
-        "init": (init,) if init else (),
-    }
-    for flag, identity in expected.items():
+    compared = (
+        ("weights", spec.settings.weights, (weights,) if weights else ()),
+        ("words", spec.words, words),
+        ("init", spec.init, (init,) if init else ()),
+    )
+    for flag, identity, given in compared:
         is_file = identity.startswith("sha256:")
-        if given[flag] == (identity,) or not (given[flag] or is_file):
+        if given == (identity,) or not (given or is_file):
             continue
-        got = f", not {', '.join(given[flag])}" if given[flag] else ""
+        got = f", not {', '.join(given)}" if given else ""
         remedy = f"give the file with this digest by --{flag} FILE" if is_file else f"omit --{flag}"
         raise WeightsError(f"the run used {flag} {identity}{got}; {remedy}")
 

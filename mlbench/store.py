@@ -49,11 +49,7 @@ TOLERANCE = 1e-3
 
 
 class Store:
-    """The results under one folder. Opening creates nothing; the first ``write`` does.
-
-    Args:
-        root: the folder, as given by ``--results``.
-    """
+    """The results under the folder ``root``. Opening creates nothing; the first ``write`` does."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -61,17 +57,12 @@ class Store:
 
     # ------------------------------------------------------------------------------------ writing
     def write(self, record: RunRecord, predictions: Predictions | None = None) -> Path:
-        """Write a run. Both files are on disk before either gets its name, the record last.
+        """Write a run; returns the record's file.
 
-        Args:
-            record: of the run; it is sealed here (see ``mlbench.evidence``). A different record of
-                the same run is superseded: it and its predictions move to
-                ``superseded/<run_id>.<started>.*``, with a number after ``started`` if that name
-                is taken.
-            predictions: on the test split; None for a run without any.
-
-        Returns:
-            The record's file.
+        Both files are on disk before either gets its name, the record last, which is sealed here
+        (see ``mlbench.evidence``). A different record of the same run is superseded: it and its
+        predictions move to ``superseded/<run_id>.<started>.*``, with a number after ``started`` if
+        that name is taken.
 
         Raises:
             StoreError: the files cannot be written (the message names the folder where the result
@@ -97,9 +88,6 @@ class Store:
 
         They are the models of one method and backbone, trained under one track on the same data,
         from the same start, by code of the same numbers. Of equal ones the lowest run id is kept.
-
-        Args:
-            record: in the store.
         """
 
         def contest(one: RunRecord) -> tuple[object, ...]:
@@ -233,10 +221,8 @@ class Store:
         """The influence of each test image on a run's mAP.
 
         Read from the archive without the rest of the predictions; derived from them if it is
-        missing or has another version.
-
-        Returns:
-            None if the run has no score, no predictions, or none that give its score.
+        missing or has another version. None if the run has no score, no predictions, or none that
+        give its score.
 
         Raises:
             StoreError: the predictions are damaged, or do not belong to the record.
@@ -256,11 +242,7 @@ class Store:
     def influences(
         self, records: Iterable[RunRecord]
     ) -> tuple[dict[str, Influence | None], list[StoreError]]:
-        """Run id -> ``influence`` of each record, and an error for each whose predictions are bad.
-
-        Args:
-            records: at most one for each run.
-        """
+        """Run id -> ``influence`` of each record; an error for each whose predictions are bad."""
         found: dict[str, Influence | None] = {}
         problems = []
         for record in records:

@@ -32,10 +32,7 @@ def shorten(items: Sequence[object], limit: int = 5, separator: str = ", ") -> s
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """A message for an unknown name, with the nearest known names, or all of them if none is near.
 
-    Args:
-        what: the name and what it should have been, e.g. ``"option 'yaer' of coco"``.
-        name: the name alone.
-        known: the names to choose from.
+    ``what`` is the name and what it should have been: ``"option 'yaer' of coco"``.
     """
     names = sorted(known)
     folded = {each.casefold(): each for each in names}
@@ -61,9 +58,7 @@ def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def first_error(error: ValidationError, of: str = "the file") -> str:
     """The first validation error in one line: ``field = value: what is wrong``.
 
-    Args:
-        error: from pydantic.
-        of: what to name where the error is of no single field.
+    ``of`` is what to name where the error is of no single field.
     """
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"])) or of
@@ -82,11 +77,9 @@ EXAMPLES = {
 
 
 def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]:
-    """Parse ``NAME=VALUE`` texts; a value is read as YAML or Python, otherwise it is a text.
+    """Parse ``NAME=VALUE`` texts of a flag; the last one of a name counts.
 
-    Args:
-        texts: the texts; the last one of a name counts.
-        flag: the flag that they were given with, for messages.
+    A value is read as YAML or Python, otherwise it is a text.
 
     Raises:
         SuiteError: a text has no equals sign, or no name.

@@ -57,12 +57,7 @@ def repeat(
 
 
 def plan_repetition(file: Path, suite: Suite, veto: Veto) -> Prepared:
-    """Plan the run that a file describes.
-
-    Args:
-        file: a run file, a record or a pack.
-        suite: where to run; its matrix is ignored.
-        veto: see ``mlbench.plan.Veto``.
+    """Plan the run that a run file, a record or a pack describes; of a suite, where to run counts.
 
     Raises:
         SuiteError: the file describes no run that can be repeated.

@@ -28,12 +28,7 @@ from typing import Any
 import torch
 
 from mlbench import registry
-from mlbench.contracts import (
-    backbone_checks,
-    dataset_checks,
-    head_checks,
-    loss_checks,
-)
+from mlbench.contracts import backbone_checks, dataset_checks, head_checks, loss_checks
 from mlbench.contracts.faults import PluginSource, explain
 from mlbench.contracts.outcome import ContractError, NotChecked, Remarked, ensure
 from mlbench.registry import Kind, Plugin, needs_argument

@@ -11,12 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlbench.contracts.outcome import (
-    NotChecked,
-    ensure,
-    ensure_close,
-    ensure_finite,
-)
+from mlbench.contracts.outcome import NotChecked, ensure, ensure_close, ensure_finite
 
 SIZES = (384, 192)
 """Sides of square images; the first is what the backbone is made for."""

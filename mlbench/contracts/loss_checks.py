@@ -9,12 +9,7 @@ import torch
 from torch import Tensor
 
 from mlbench.contracts.made_up import made_up_context, targets
-from mlbench.contracts.outcome import (
-    NotChecked,
-    ensure,
-    ensure_close,
-    ensure_finite,
-)
+from mlbench.contracts.outcome import NotChecked, ensure, ensure_close, ensure_finite
 from mlbench.types import LossContext, evaluate_loss
 
 BATCH, LABELS, MANY = 6, 7, 42

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,7 @@ Counts = NDArray[np.float32]
 def label_context(
     index: Index,
     names: Sequence[str],
-    words: Path | Literal["cooccurrence", "random"] = "cooccurrence",
-    *,
+    words: Path | str = "cooccurrence",
     graph: Graph = "cooccurrence",
     seed: int = 0,
     objects: Callable[[Index], ObjectCounts] = unknown_objects,
@@ -106,12 +105,8 @@ def graph_counts(graph: Graph, counts_CC: Counts, seed: int) -> Counts:
     How a head processes the counts (thresholds, normalisation) is up to the method; this changes
     the counts themselves, for all methods alike. The diagonal stays.
 
-    Args:
-        graph: ``cooccurrence`` returns the counts as they are, ``identity`` removes all links
-            between labels, ``random`` deals the strengths of all links out anew among the pairs of
-            labels that have positives.
-        counts_CC: images with both labels, on the diagonal the positives; symmetric.
-        seed: of ``random``.
+    ``identity`` removes all links between labels; ``random`` deals their strengths out anew, by the
+    seed, among the pairs of labels that have positives.
     """
     if graph == "cooccurrence":
         return counts_CC

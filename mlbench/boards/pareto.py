@@ -85,10 +85,6 @@ def standings(costs: Sequence[Bounds], scores: Sequence[Bounds]) -> list[Standin
     if no point dominates it when its score is at its upper bound, its cost at its lower bound, and
     all others are at their opposite bounds. Intervals are treated as independent. As the test
     images are shared, differences are more certain than that, so ``maybe`` is conservative.
-
-    Args:
-        costs: [N], finite; lower is better.
-        scores: [N], finite; higher is better.
     """
     cost_3N = np.asarray(costs, np.float64).reshape(-1, 3).T
     score_3N = np.asarray(scores, np.float64).reshape(-1, 3).T

@@ -79,11 +79,9 @@ class Ranks:
 
 
 def rank(rows: Sequence[Sequence[RunRecord]], influences: Influences | None) -> Ranks:
-    """Compare all pairs of rows.
+    """Compare all pairs of the R rows of a board: runs with scores that differ in their seed alone.
 
-    Args:
-        rows: R rows of one board: runs with scores that differ in their seed alone.
-        influences: influence of each image on the mAP of a run; None compares by intervals only.
+    Without ``influences`` of each image on the mAP of a run, they are compared by intervals only.
     """
     if not rows:
         return Ranks((), (), (), 0, SeedNoise())
@@ -120,9 +118,6 @@ def intervals(rows: Sequence[Sequence[RunRecord]]) -> list[tuple[float, float]]:
     seeds of the row, which see the same images), and the pooled variance between seeds, divided by
     the number of seeds of the row. Student's t has Satterthwaite's degrees of freedom. If no row
     has several seeds, this is the bootstrap interval.
-
-    Args:
-        rows: R rows of one board: runs with scores that differ in their seed alone.
 
     Returns:
         [R] of (low, high) in percent.
@@ -186,10 +181,7 @@ def _covariance(rows: Sequence[Sequence[RunRecord]], found: Sequence[Influence |
 
 
 def _variance_of_interval(row: Sequence[RunRecord]) -> float:
-    """Return the variance over images, from the mean interval width of the row's records.
-
-    It is not divided by the number of seeds, which see the same images.
-    """
+    """Return the variance over images, which all seeds of a row share, by its mean interval."""
     widths = [r.scores.mAP_high - r.scores.mAP_low for r in row if r.scores is not None]
     return float((np.mean(widths) / 2 / NORMAL_95) ** 2)
 

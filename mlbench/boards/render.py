@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from mlbench.boards import pareto
-from mlbench.boards.markup import escaped as escaped
-from mlbench.boards.markup import fenced, grid, latex_escaped, spreadsheet
-from mlbench.boards.markup import one_line as one_line
+from mlbench.boards.markup import escaped, fenced, grid, latex_escaped, one_line, spreadsheet
 from mlbench.boards.rows import PLACES, Row, Table
 from mlbench.files import atomic_write
 from mlbench.text import count, plural
@@ -54,7 +52,6 @@ UNTUNED = (
     "Learning rates that were never tuned, as no recipe names them for this track and no held-out "
     "runs here (`mlbench tune`) were best at them"
 )
-COST = "GMACs: 1e9 multiply-accumulates per image, backbone and head together."
 
 
 class Column(NamedTuple):
@@ -105,10 +102,7 @@ def csv(*tables: Table) -> str:
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """Return a ``tabular`` of each board for the package booktabs: mAP and costs.
-
-    The best mAP is bold; an asterisk marks those that are not significantly worse.
-    """
+    """Return a ``tabular`` of each board for the package booktabs: mAP and costs."""
     return "\n".join(map(_tabular, tables))
 
 
@@ -119,22 +113,19 @@ def _tabular(table: Table) -> str:
     kept = [named[n] for n in ("method", "backbone", *several, "mAP", "interval", *costs)]
     cells = [[latex_escaped(cell) for cell in column.cells] for column in kept]
     scores = cells[kept.index(named["mAP"])]
-    best = scores[0] if scores else ""
-    for i, score in enumerate(scores):
-        if score == best:
-            scores[i] = rf"\textbf{{{score}}}"
-        elif table.wins[0][i] == "=":
-            scores[i] = rf"{score}$^{{\ast}}$"
+    scores[:] = [
+        rf"\textbf{{{s}}}" if s == scores[0] else rf"{s}$^{{\ast}}$" if win == "=" else s
+        for s, win in zip(scores, "".join(table.wins[:1]), strict=True)
+    ]
     head = [latex_escaped(column.name) for column in kept]
-    lines = [" & ".join(line) + r" \\" for line in (head, *zip(*cells, strict=True))]
+    first, *rest = [" & ".join(line) + r" \\" for line in (head, *zip(*cells, strict=True))]
     sides = "".join(column.side[0] for column in kept)
-    return "\n".join(
-        [
-            f"% {one_line(title(table))}. Bold: the best mAP; asterisk: not significantly worse.",
-            *(rf"\begin{{tabular}}{{{sides}}}", r"\toprule", lines[0], r"\midrule"),
-            *(*lines[1:], r"\bottomrule", r"\end{tabular}", ""),
-        ]
-    )
+    lines = [
+        f"% {one_line(title(table))}. Bold: the best mAP; asterisk: not significantly worse.",
+        *(rf"\begin{{tabular}}{{{sides}}}", r"\toprule", first, r"\midrule", *rest),
+        *(r"\bottomrule", r"\end{tabular}", ""),
+    ]
+    return "\n".join(lines)
 
 
 def write(tables: Sequence[Table], folder: Path) -> list[Path]:
@@ -143,14 +134,10 @@ def write(tables: Sequence[Table], folder: Path) -> list[Path]:
     Raises:
         StoreError: a file cannot be written; records are not affected.
     """
-    contents: dict[str, str] = {}
-    for table in tables:
-        stem = _file_name(table)
-        contents[f"{stem}.md"] = markdown([table])
-        contents[f"{stem}.csv"] = csv(table)
-    contents["README.md"] = _index(tables)
-    files = [folder / name for name in contents]
-    for file, text in zip(files, contents.values(), strict=True):
+    contents = {folder / f"{_file_name(table)}.md": markdown([table]) for table in tables}
+    contents |= {folder / f"{_file_name(table)}.csv": csv(table) for table in tables}
+    contents[folder / "README.md"] = _index(tables)
+    for file, text in contents.items():
         try:
             with atomic_write(file) as part:
                 part.write_text(text, encoding="utf-8", newline="\n")
@@ -159,17 +146,16 @@ def write(tables: Sequence[Table], folder: Path) -> list[Path]:
                 f"{file}: the board could not be written ({error.strerror or error}); free space "
                 "or grant write permission, then run `mlbench leaderboard`"
             ) from error
-    return files
+    return list(contents)
 
 
 def columns(table: Table) -> list[Column]:
     """Return all columns of a board, also empty ones."""
     rows = table.rows
     ties = [row.rank_worst - row.rank for row in rows]
-    seeds = [
-        str(r.seeds) if r.deviation is None else f"{r.seeds} (sd {r.deviation:.2f})" for r in rows
-    ]
-    starts = [row.pretraining for row in rows]
+    sds = ("" if row.deviation is None else f" (sd {row.deviation:.2f})" for row in rows)
+    seeds = [f"{row.seeds}{sd}" for row, sd in zip(rows, sds, strict=True)]
+    starts, nothing = [row.pretraining for row in rows], [""] * len(rows)
     return [
         Column("#", "right", [str(row.rank) for row in rows]),
         Column("ties", "right", [str(n) if n > 0 else "-" for n in ties]),
@@ -179,9 +165,7 @@ def columns(table: Table) -> list[Column]:
         Column("variant", "left", [row.variant for row in rows]),
         Column("mAP", "right", [_score(row) for row in rows]),
         Column("interval", "right", [_interval(row) for row in rows]),
-        Column(
-            "seeds", "right", seeds if table.training_deviation is not None else ["" for _ in rows]
-        ),
+        Column("seeds", "right", nothing if table.training_deviation is None else seeds),
         Column("CF1", "right", [_number(row.CF1, PLACES) for row in rows]),
         Column("OF1", "right", [_number(row.OF1, PLACES) for row in rows]),
         Column("GMACs", "right", [_number(row.gmacs, 2) for row in rows]),
@@ -190,7 +174,7 @@ def columns(table: Table) -> list[Column]:
         _speed_column("batch 16 (ms)", table, lambda speed: speed.ms_16, 1),
         _speed_column("images/s", table, lambda speed: speed.images_per_second, 0),
         Column("Pareto", "left", pareto.marks(rows)),
-        Column("weights from", "left", starts if len(set(starts)) > 1 else ["" for _ in rows]),
+        Column("weights from", "left", starts if len(set(starts)) > 1 else nothing),
         Column("size", "right", [str(row.image_size) for row in rows]),
         Column("epochs", "right", [str(row.epochs) for row in rows]),
         Column("run", "left", [" ".join(run_id[:8] for run_id in row.run_ids) for row in rows]),
@@ -219,10 +203,8 @@ def _speed_column(
     cells = []
     for row in table.rows:
         found = [(value, speed) for speed in row.speeds if (value := read(speed)) is not None]
-        texts = (
-            (f"{value:.{places}f}", marks[speed.place] if len(marks) > 1 else "", speed.remark)
-            for value, speed in found
-        )
+        shown = marks if len(marks) > 1 else dict.fromkeys(marks, "")
+        texts = ((f"{v:.{places}f}", shown[s.place], s.remark) for v, s in found)
         cells.append("; ".join(" ".join(filter(None, text)) for text in texts) or "-")
     return Column(name, "right", cells)
 
@@ -238,13 +220,11 @@ def title(table: Table) -> str:
 
 def few_images(table: Table) -> str:
     """Return a warning about intervals if there are few test images, else an empty string."""
-    if table.test_images >= FEW_IMAGES:
-        return ""
-    images = count(table.test_images, table.images)
-    return (
-        f"With only {images}, intervals and ranks mean little: a bootstrap cannot tell how other "
-        "images would be scored."
+    with_few = (
+        f"With only {count(table.test_images, table.images)}, intervals and ranks mean little: a "
+        "bootstrap cannot tell how other images would be scored."
     )
+    return with_few if table.test_images < FEW_IMAGES else ""
 
 
 def notes(table: Table) -> list[str]:
@@ -253,15 +233,15 @@ def notes(table: Table) -> list[str]:
     if table.left_out:
         scored += f" ({table.left_out} without an AP left out)"
     interval = OVER_IMAGES if table.training_deviation is None else OVER_TRAINING
-    interval = interval.format(images=table.images)
-    few = few_images(table)
-    lines = [f"{scored}. {interval}", *([few] if few else []), *_rank_notes(table), COST]
-    if not table.known:
-        lines.insert(
-            0, "; ".join(("Not an edition that the card of the data set knows", *table.coverage))
-        )
-    if not table.current:
-        lines.insert(0, OTHER_CODE)
+    unknown = ("Not an edition that the card of the data set knows", *table.coverage)
+    lines = [
+        "" if table.current else OTHER_CODE,
+        "" if table.known else "; ".join(unknown),
+        f"{scored}. {interval.format(images=table.images)}",
+        few_images(table),
+        *_rank_notes(table),
+        "GMACs: 1e9 multiply-accumulates per image, backbone and head together.",
+    ]
     old = [row for row in table.rows if row.first_weights > OLD_AVERAGE]
     if old:
         shares = "; ".join(f"{row.title} {row.first_weights:.0%}" for row in old)
@@ -275,13 +255,13 @@ def notes(table: Table) -> list[str]:
     starts = {row.pretraining for row in table.rows}
     if len(starts) == 1 and (start := starts.pop()):
         lines.append(f"Initial weights: {start}.")
-    if any(pareto.marks(table.rows)):
-        lines.append(pareto.LEGEND)
-    if table.labels is not None:
-        lines.append(f"Labels: {', '.join(table.labels)}.")
-    if table.options:
-        lines.append(f"Options that differ by loss: {'; '.join(table.options)}.")
-    return [*lines, *_diverged(table)]
+    lines += [
+        pareto.LEGEND if any(pareto.marks(table.rows)) else "",
+        "" if table.labels is None else f"Labels: {', '.join(table.labels)}.",
+        f"Options that differ by loss: {'; '.join(table.options)}." if table.options else "",
+    ]
+    diverged = (f"{run.title} ({run.run_id}): {run.error}" for run in table.diverged)
+    return [*filter(None, lines), *(f"Not ranked: {text}" for text in diverged)]
 
 
 def _speed_notes(table: Table) -> list[str]:
@@ -309,26 +289,19 @@ def _rank_notes(table: Table) -> list[str]:
         "how many other rows are neither significantly better nor worse (95 % confidence, paired "
         "over images, Holm over all pairs of the board)."
     ]
-    if table.training_deviation is None:
-        notes.append(
-            "No row has several seeds: the noise of training is not counted, and ranks compare "
-            "these trained models only."
-        )
-    else:
-        notes.append(
-            f"The noise of training is counted: sd {table.training_deviation:.2f} between seeds, "
-            "pooled over all rows that have several."
-        )
+    notes.append(
+        "No row has several seeds: the noise of training is not counted, and ranks compare these "
+        "trained models only."
+        if table.training_deviation is None
+        else f"The noise of training is counted: sd {table.training_deviation:.2f} between seeds, "
+        "pooled over all rows that have several."
+    )
     if table.unpaired:
         notes.append(
             f"{table.unpaired} of {len(table.rows)} rows have no usable predictions: they are "
             "ranked by their scores and intervals, as if they had been scored on different images."
         )
     return notes
-
-
-def _diverged(table: Table) -> list[str]:
-    return [f"Not ranked: {run.title} ({run.run_id}): {run.error}" for run in table.diverged]
 
 
 def _section(table: Table) -> str:
@@ -352,27 +325,23 @@ def _section(table: Table) -> str:
 
 
 def _index(tables: Sequence[Table]) -> str:
-    definitions = "benchmarks/README.md defines every number."
-    lines = ["# Leaderboards", "", f"Made from records by `mlbench leaderboard`; {definitions}"]
-    known = [table for table in tables if table.known]
-    lines += _listed(known)
-    if len(known) < len(tables):
+    text = "Made from records by `mlbench leaderboard`; benchmarks/README.md defines every number."
+    lines = ["# Leaderboards", "", text, *_listed([table for table in tables if table.known])]
+    if unknown := [table for table in tables if not table.known]:
         lines += ["", "## Incomplete or unknown data", ""]
-        lines += ["These scores are not comparable with any board above."]
-        lines += _listed([table for table in tables if not table.known])
+        lines += ["These scores are not comparable with any board above.", *_listed(unknown)]
     return "\n".join(lines) + "\n"
 
 
 def _listed(tables: Sequence[Table]) -> list[str]:
     lines = ["", "| data | track | runs | best | mAP |", "| --- | --- | ---: | --- | ---: |"]
     for table in tables:
-        best = table.rows[0] if table.rows else None
+        best = next(iter(table.rows), None)
         code = "" if table.current else ", made by other code"
         link = f"[{escaped(table.scored)}{code}]({_file_name(table)}.md)"
         runs = sum(row.seeds for row in table.rows) + len(table.diverged)
-        winner = best.title if best else "-"
-        score = f"{_score(best)} ({_interval(best)})" if best else "-"
-        cells = (link, table.track, str(runs), escaped(winner), escaped(score))
+        won = (best.title, f"{_score(best)} ({_interval(best)})") if best else ("-", "-")
+        cells = (link, table.track, str(runs), *map(escaped, won))
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

@@ -207,14 +207,11 @@ def tables(
     influences: Influences | None = None,
     costs: Iterable[ModelCost] = (),
 ) -> list[Table]:
-    """Make the tables of all boards, known editions first, then by name.
+    """Make the tables of all boards of a store, known editions first, then by name.
 
-    Args:
-        records: one per run, of the whole store.
-        influences: ``Store.influence``, to compare rows image by image; without it rows are
-            compared by the intervals of their records, as if they had been scored on different
-            images, and fewer differences are significant.
-        costs: ``Store.read_costs``, how fast the models are.
+    Without ``influences`` (``Store.influence``), rows are compared by the intervals of their
+    records, as if they had been scored on different images, and fewer differences are significant.
+    ``costs`` say how fast the models are.
     """
     listed = list(records)
     speeds, never = Speeds(costs), untuned_runs(listed)
@@ -229,13 +226,10 @@ def tables(
 def select(
     tables: Iterable[Table], dataset: str | None = None, track: Track | None = None
 ) -> list[Table]:
-    """Select boards by data set and track; keep their order.
+    """Select boards by data set and track, None for all; keep their order.
 
-    Args:
-        tables: boards to select from.
-        dataset: an edition; if no edition has this name, the data set as ``mlbench run --datasets``
-            names it, such as ``manifest:photos.csv``, or the beginning of editions; None for all.
-        track: None for all.
+    A data set is an edition; if no edition has this name, the data set as ``--datasets`` names it
+    (``manifest:photos.csv``), or the beginning of editions.
     """
     given = list(tables)
     name = dataset or ""

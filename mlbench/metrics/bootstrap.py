@@ -35,7 +35,7 @@ SATURATED, TIED = math.log(0.999 / 0.001), 0.01
 
 
 def score(
-    logits: ScoreMatrix, targets: Targets, resamples: int = 1000, seed: int = 0
+    logits: ScoreMatrix, targets: Targets, resamples: int = 1000
 ) -> tuple[Scores, tuple[float | None, ...]]:
     """Compute the scores of a record: the canonical protocol, in percent.
 
@@ -48,7 +48,6 @@ def score(
         logits: [N, C], finite.
         targets: int8 [N, C] in {1, 0, -1}.
         resamples: draws of the bootstrap.
-        seed: of the bootstrap.
 
     Returns:
         The scores, and the AP of each of the C classes: None for a class without.
@@ -58,7 +57,7 @@ def score(
     """
     values, by_class = point_scores(logits, targets)
     overall = by_class[~np.isnan(by_class)].mean()
-    draws = bootstrap_map(logits, targets, resamples, seed)
+    draws = bootstrap_map(logits, targets, resamples)
     # A draw repeats images, and a repeated positive raises the AP of a rare label: the draws lie
     # above the score by several points where labels are rare. Only their spread is used.
     low, high = np.percentile(draws - draws.mean() + overall, INTERVAL)
@@ -69,11 +68,7 @@ def score(
 
 
 def point_scores(logits: ScoreMatrix, targets: Targets) -> tuple[dict[str, float], Floats]:
-    """Compute the scores of a record without the interval.
-
-    Args:
-        logits: [N, C], finite.
-        targets: int8 [N, C] in {1, 0, -1}.
+    """Compute the scores of a record without the interval; arguments as for ``score``.
 
     Returns:
         The numbers in percent by their names in ``Scores``, and AP [C] in [0, 1], NaN for a class
@@ -94,13 +89,7 @@ def point_scores(logits: ScoreMatrix, targets: Targets) -> tuple[dict[str, float
 
 
 def remarks(logits: ScoreMatrix, targets: Targets, names: Sequence[str]) -> list[str]:
-    """What a reader of the scores should know: labels left out of means, and saturated scores.
-
-    Args:
-        logits: [N, C], finite.
-        targets: int8 [N, C] in {1, 0, -1}.
-        names: of the labels.
-    """
+    """What a reader of the scores should know: labels left out of means, and saturated scores."""
     found = []
     left_out = np.flatnonzero(~scored_classes(targets)).tolist()
     if left_out:

@@ -106,10 +106,6 @@ class Influence:
 def derive_influence(predictions: Predictions, names: tuple[str, ...]) -> Influence:
     """Compute the influence of each image; takes some tenths of a second for COCO.
 
-    Args:
-        predictions: N images, C labels.
-        names: of the labels.
-
     Raises:
         MeasureError: nothing in the predictions can be scored.
     """
@@ -126,13 +122,7 @@ def holm(p: ArrayLike) -> Floats:
     """Holm's adjusted p values (1979, Scandinavian Journal of Statistics 6): reject where < level.
 
     The chance of even one false rejection among all of them is then below the level, whatever their
-    dependence; never less powerful than Bonferroni.
-
-    Args:
-        p: [M] in [0, 1].
-
-    Returns:
-        float64 [M] in [0, 1], in the order given.
+    dependence; never less powerful than Bonferroni. [M] in [0, 1] -> float64 [M] in [0, 1].
     """
     values = np.asarray(p, dtype=np.float64)
     order = np.argsort(values, kind="stable")
@@ -147,11 +137,6 @@ def two_sided(difference: ArrayLike, variance: ArrayLike, freedom: ArrayLike = n
 
     A variance of exactly 0 is that of equal predictions, or of a sample too small to show any: in
     both cases there is no evidence of a difference.
-
-    Args:
-        difference: any shape.
-        variance: of the differences.
-        freedom: degrees of freedom of the variances.
     """
     from scipy.special import stdtr  # scipy.stats takes seconds to import, for the same numbers
 

@@ -15,7 +15,7 @@ HALF = 0.0
 
 
 def precision_recall_f1(
-    scores: ScoreMatrix, targets: Targets, threshold: float = HALF, top_k: int | None = None
+    scores: ScoreMatrix, targets: Targets, top_k: int | None = None
 ) -> dict[str, float]:
     """CP CR CF1 OP OR OF1 as ML-GCN (Chen et al., CVPR 2019) and its successors define them.
 
@@ -31,9 +31,8 @@ def precision_recall_f1(
     Args:
         scores: [N, C] logits, finite.
         targets: int8 [N, C] in {1, 0, -1}; an unknown entry counts nowhere.
-        threshold: the lowest score that is a prediction; logit 0 is probability 0.5.
-        top_k: predict at most the ``top_k`` highest known scores of an image, among those that
-            reach the threshold; of equal scores the lower class index comes first.
+        top_k: predict at most the ``top_k`` highest known scores of an image, among those of
+            probability 0.5 and above; of equal scores the lower class index comes first.
 
     Returns:
         The six names with values in [0, 1].
@@ -42,7 +41,7 @@ def precision_recall_f1(
         MeasureError: the shapes differ, a score is not finite, or no class can be scored.
     """
     check(scores, targets)
-    found = rates(predict(scores, targets, threshold, top_k), targets)
+    found = rates(predict(scores, targets, top_k=top_k), targets)
     return {name: found[name] for name in NAMES}
 
 

@@ -93,12 +93,6 @@ def make_room(places: Places, need: int, what: str, remedy: str) -> None:
     What the matrix needs is kept, even if it is more than the limit. A process that has an entry's
     files open goes on reading them.
 
-    Args:
-        places: the cache and its limit.
-        need: bytes.
-        what: needs them, in the plural, for the message.
-        remedy: ends the message.
-
     Raises:
         DataError: the disk has less than ``need`` free.
     """

@@ -48,12 +48,10 @@ def label_context(
         index: the TRAIN split; labels of the test split must never come in here.
         names: the C labels, the columns of its targets.
         words: a file of word vectors (see ``mlbench.data.words``); ``cooccurrence`` derives the
-            embeddings from the true co-occurrence, whatever the graph (see
-            ``cooccurrence_embedding``); ``random`` draws them (see ``random_embedding``).
+            embeddings from the true co-occurrence, whatever the graph; ``random`` draws them.
         graph: what replaces the counts (see ``graph_counts``).
         seed: of what is drawn at random.
-        objects: counts the objects of each label in the images of ``index``; called only if a head
-            asks for them.
+        objects: counts the objects of each label in the images of ``index``, if a head asks.
 
     Raises:
         DataError: the names do not fit the targets, or the file is missing, malformed, or has

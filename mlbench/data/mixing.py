@@ -271,13 +271,9 @@ def make_mixing(chosen: Augmentation) -> Mixing:
 def draw_mixes(
     chosen: Augmentation, sizes: Sequence[int], seed: int, epoch: int
 ) -> list[Mix | None]:
-    """How the batches of an epoch are mixed, the same on every process.
+    """How the batches of an epoch, from 0, are mixed, the same on every process.
 
-    Args:
-        chosen: of the settings.
-        sizes: images of each global batch.
-        seed: of the run.
-        epoch: from 0.
+    ``sizes`` are the images of each global batch.
     """
     mixing = make_mixing(chosen)
     return [

@@ -47,21 +47,12 @@ Check = Callable[[Sequence[Path]], Mapping[Path, str]]
 
 # ------------------------------------------------------------------------------------- for a run
 def open_run(spec: RunSpec, places: Places, check: Check | None = None) -> Splits:
-    """Open the data of a run. The caller compares ``digest`` to ``spec.data``.
+    """Open the data of a run, as ``open_splits`` and ``as_trained_on`` do.
 
-    Args:
-        spec: the run.
-        places: the data folder, the cache, and the number of workers.
-        check: as for ``as_trained_on``.
-
-    Raises:
-        DataError, PluginError, SuiteError: as in ``open_splits`` and ``as_trained_on``.
+    The caller compares ``digest`` to ``spec.data``.
     """
     splits = open_splits(
-        spec.dataset,
-        spec.dataset_options,
-        places.data,
-        places.cache,
+        *(spec.dataset, spec.dataset_options, places.data, places.cache),
         labels=spec.labels,
         holdout=spec.holdout,
         fold=spec.holdout_fold,
@@ -81,16 +72,10 @@ def as_trained_on(
     incomplete: bool,
     check: Check | None = None,
 ) -> Splits:
-    """The splits as a run sees them: without unusable images, with label noise and known labels.
+    """The splits as a run sees them: with label noise and labels that heads are told.
 
-    Args:
-        splits: with every image that is listed.
-        noise: what is missing or wrong in the training labels on purpose.
-        known: labels of scored images that heads are told.
-        places: the cache, and the number of workers.
-        incomplete: leave out unusable images.
-        check: finds the unusable files. By default files are decoded only if ``incomplete``, as
-            nothing else depends on them.
+    If ``incomplete``, unusable images are left out. ``check`` finds them; by default files are
+    decoded only then, as nothing else depends on them.
 
     Raises:
         DataError: nothing is left of a split.
@@ -147,28 +132,19 @@ def open_splits(
         SuiteError: an unknown label.
     """
     name, options = registry.recorded_as(name, options)
-    dataset = _make(name, options, root, cache)
-    missing = dataset.missing()
-    if missing and not allow_missing:
-        raise DataError(missing)
-    train, test = dataset.index("train"), dataset.index("test")
-    for split, index in (("train", train), ("test", test)):
-        if not len(index):
-            raise DataError(
-                f"the {split} split of {name} is empty; restore its lists under {root or cache}, "
-                "or choose another split by its options"
-            )
-    _enter_folders(train, test)
-    _refuse_shared(name, train, test, dataset.card.shared_images)
-    found = data_digest(train, test, dataset.names)
+    plugin = registry.find("dataset", name)
+    if plugin.argument is None and registry.needs_argument(plugin.load()):
+        raise PluginError(f"dataset {name!r} needs an argument: write {name}:SOMETHING")
+    dataset: Dataset = registry.make("dataset", name, (root, cache), options)
+    train, test = _indices(name, dataset, root or cache, allow_missing=allow_missing)
+    names, columns = dataset.names, list(range(len(dataset.names)))
+    found = data_digest(train, test, names)
     listed, _, images = found.partition("-")
     identity = dataset.card.identities.get(listed, f"{name.replace(':', '-')}-unknown-{found}")
     # Chosen before labels and holdout narrow the split, so that they do not change the choice.
     chosen = set(validation_keys(dataset, train, identity)) if validation else set()
     if _are_others(images, dataset.card.editions.get(identity), sampled_files(train, test)):
         identity += f"-images-{images}"
-    names = dataset.names
-    columns = list(range(len(names)))
     if labels is not None:
         columns = _columns(name, names, labels)
         train, test = train.select(columns), test.select(columns)
@@ -183,12 +159,7 @@ def open_splits(
     if validation:
         train, held = _partition(train, [key in chosen for key in train.keys])
     return Splits(
-        dataset.card,
-        names,
-        train,
-        test,
-        found,
-        identity,
+        *(dataset.card, names, train, test, found, identity),
         validation=held,
         # The card knows nothing of a part that is held out of train.
         official={} if holdout else _official(dataset),
@@ -197,24 +168,29 @@ def open_splits(
     )
 
 
-def _make(name: str, options: Mapping[str, Any], root: Path | None, cache: Path) -> Dataset:
-    plugin = registry.find("dataset", name)
-    if plugin.argument is None and registry.needs_argument(plugin.load()):
-        raise PluginError(f"dataset {name!r} needs an argument: write {name}:SOMETHING")
-    dataset: Dataset = registry.make("dataset", name, (root, cache), options)
-    return dataset
+def _indices(
+    name: str, dataset: Dataset, folder: Path, *, allow_missing: bool
+) -> tuple[Index, Index]:
+    """Train and test as they are listed."""
+    if (missing := dataset.missing()) and not allow_missing:
+        raise DataError(missing)
+    train, test = dataset.index("train"), dataset.index("test")
+    for split, index in (("train", train), ("test", test)):
+        if not len(index):
+            raise DataError(
+                f"the {split} split of {name} is empty; restore its lists under {folder}, or "
+                "choose another split by its options"
+            )
+    one_a_folder = {file.parent: file for index in (train, test) for file in index.files}
+    for file in one_a_folder.values():
+        file.exists()  # a PermissionError if its folder is locked; a missing one is no error here
+    _refuse_shared(name, train, test, dataset.card.shared_images)
+    return train, test
 
 
 def data_digest(train: Index, test: Index, names: Sequence[str]) -> str:
     """Identity of labels and images, as ``Splits.digest``."""
     return f"{digest(train, test, names)}-{files_digest(train, test)}"
-
-
-def _enter_folders(*indices: Index) -> None:
-    """Raise a PermissionError if a folder of images is locked; a missing one is no error here."""
-    one_a_folder = {file.parent: file for index in indices for file in index.files}
-    for file in one_a_folder.values():
-        file.exists()  # raises if its folder may not be entered
 
 
 def _are_others(images: str, edition: Edition | None, sample: Mapping[str, Path]) -> bool:
@@ -307,11 +283,9 @@ def files(splits: Splits) -> list[Path]:
 
 
 def coverage(splits: Splits, bad: Mapping[Path, str]) -> Coverage:
-    """Count the listed, usable, missing and corrupt images of each split.
+    """Count the listed, usable, missing and corrupt images of splits that nothing is left out of.
 
-    Args:
-        splits: an open data set, before anything is left out.
-        bad: what is wrong with each unusable file (see ``mlbench.data.decode.problems``).
+    ``bad`` says what is wrong with each unusable file (see ``mlbench.data.decode.problems``).
     """
     found = {}
     for name, index in parts(splits).items():

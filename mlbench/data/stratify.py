@@ -29,12 +29,7 @@ def validation_keys(dataset: Dataset, train: Index, identity: str) -> list[str]:
     """Keys of the training images that are split off for validation, sorted.
 
     They are the data set's own (``Dataset.validation_keys``) if it names some, else chosen by
-    ``stratify``.
-
-    Args:
-        dataset: the data set.
-        train: the whole training split, with all labels.
-        identity: the edition, under which the card may hold the digest of the list.
+    ``stratify`` from the whole training split, with all labels.
 
     Raises:
         DataError: the list takes none or all of train, or differs from the published one.

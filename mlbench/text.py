@@ -70,7 +70,6 @@ def first_error(error: ValidationError, of: str = "the file") -> str:
 EXAMPLES = {
     "--option": "lam=0.5",
     "--set": "optimizer.lr=3e-4",
-    "--dataset-option": "year=2014",
     "--grid": "optimizer.weight_decay=1e-4,1e-2",
 }
 """What ``NAME=VALUE`` may look like behind a flag."""

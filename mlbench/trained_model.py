@@ -87,14 +87,7 @@ class TrainedModel:
         return dict(zip(self.labels, found, strict=True))
 
     def __call__(self, images: Sequence[Picture], batch_size: int = BATCH) -> list[Labelled]:
-        """Label pictures.
-
-        Args:
-            images: any mix of the forms of ``Picture``.
-            batch_size: pictures that are computed together.
-
-        Returns:
-            One result for each picture, in the same order.
+        """Label pictures in any mix of the forms of ``Picture``; one result each, in their order.
 
         Raises:
             DataError: a picture cannot be read, or has an unsupported form.
@@ -111,12 +104,7 @@ class TrainedModel:
     ) -> Iterator[list[Labelled]]:
         """Label many files in constant memory; one that cannot be read has an ``error``.
 
-        Args:
-            source: a folder, searched recursively for pictures, or files.
-            batch_size: pictures that are computed together.
-
-        Yields:
-            The results of consecutive files.
+        The source is files, or a folder, searched recursively for pictures.
 
         Raises:
             DataError: the folder does not exist or holds no picture.
@@ -189,11 +177,7 @@ def _file(image: Picture) -> Path | None:
 
 
 def _as_pillow(image: object) -> Image.Image:
-    """An RGB image from memory.
-
-    Raises:
-        DataError: its type or shape is not supported.
-    """
+    """An RGB image from memory; a ``DataError`` if its type or shape is not supported."""
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     if isinstance(image, Tensor) and image.ndim == 3:

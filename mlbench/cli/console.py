@@ -45,12 +45,7 @@ errors = _Plain(stderr=True, soft_wrap=True, emoji=False, markup=False, highligh
 
 
 def plain_table(columns: Iterable[str], right: Container[str] = ()) -> Table:
-    """Make a table without lines.
-
-    Args:
-        columns: their headings.
-        right: those whose cells stand on the right.
-    """
+    """Make a table without lines, with the cells of some columns on the right."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in right else "left"

@@ -15,23 +15,16 @@ class Places(Value):
     """Where a run finds and leaves files; nothing here changes a number.
 
     Attributes:
-        data: folder given by ``--data``.
-        weights: file given by ``--weights``; None for ``default`` and ``none``.
-        words: file given by ``--words``.
-        init: model file given by ``--init``.
+        data, weights, words, init: given by the flags of these names.
         results: the store.
         cache: synthetic images, the list of checked files, feature maps of the probe track, decoded
             images.
         cache_limit: bytes of the cache above which the least recently used is deleted.
         cache_needs: what is kept: see ``RunSpec.cached_for``.
-        image_cache: keep decoded images in the cache.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         workers: threads per process that load data.
-        keep: which trained models to keep (see ``Store.prune``).
-        checkpoint_every: minutes between two states that an interrupted run goes on from.
-        deterministic: use only algorithms of torch that repeat their results to the bit.
-        activation_checkpointing: the backbone's activations are computed again in the backward
-            pass, which takes less memory and more time.
+        image_cache, keep, checkpoint_every, deterministic, activation_checkpointing: as in
+            ``mlbench.suite.Suite``.
     """
 
     data: Path | None = None

@@ -125,8 +125,9 @@ class _OpenedData:
             if splits.interpretation is not None:
                 facts = splits.interpretation.facts.items()
                 self.read[dataset] = "; ".join(f"{what}: {how}" for what, how in facts)
-            incomplete = suite.allow_missing
-            self._opened[edition] = as_trained_on(splits, noise, known, places, incomplete=incomplete)
+            self._opened[edition] = as_trained_on(
+                splits, noise, known, places, incomplete=suite.allow_missing
+            )
         return self._opened[edition]
 
     def of(self, spec: RunSpec) -> Splits:
@@ -175,15 +176,10 @@ def compare_with_store(
     retry_diverged: bool,
     veto: Veto = lambda _: None,
 ) -> Plan:
-    """Sort runs by their state in the store; build missing ones on the ``meta`` device.
+    """Sort runs, without duplicates, by their state in the store.
 
-    Args:
-        specs: the runs, without duplicates.
-        refused: combinations without valid settings.
-        splits_of: opens the data set of a run.
-        places: where data and results are.
-        retry_diverged: treat diverged runs as missing.
-        veto: see ``Veto``.
+    Missing ones, which are built on the ``meta`` device, may join the combinations that were
+    ``refused`` before. ``splits_of`` opens the data set of a run; for the rest see ``make_plan``.
     """
     store = Store(places.results)
     missing, done, diverged, impossible = [], [], [], list(refused)
@@ -274,7 +270,8 @@ def expand(
         dataset, _ = registry.recorded_as(name, given)
         authors = authors_options(suite.track, combination.method, dataset)
         dataset, options = registry.recorded_as(name, {**authors, **given})
-        splits = opener(dataset, options, combination.label_noise, combination.known_labels)
+        drawn = (combination.about_labels[name] for name in DRAWN_LABELS)
+        splits = opener(dataset, options, *drawn)
         overrides = combination.overrides(suite, chosen)
         try:
             settings = settle(suite.track, combination.method, dataset, splits.card, overrides)
@@ -294,9 +291,7 @@ def expand(
             track=suite.track,
             seed=combination.seed if settings.epochs else 0,
             precision=suite.precision,
-            label_noise=combination.label_noise,
-            known_labels=combination.known_labels,
-            **combination.label_axes,
+            **combination.about_labels,
             settings=settings,
         )
         specs[spec.run_id] = spec
@@ -309,17 +304,13 @@ class _Combination(NamedTuple):
     Attributes:
         axes: setting -> value; None follows the track.
         departure: the nested setting of ``vary`` that this run changes; empty for none.
-        label_axes: the label graph and the label vectors.
-        label_noise: of the training labels.
-        known_labels: of the test images.
+        about_labels: fields of the spec that describe the labels.
     """
 
     method: str
     axes: dict[str, Any]
     departure: dict[str, Any]
-    label_axes: dict[str, Any]
-    label_noise: LabelNoise
-    known_labels: KnownLabels
+    about_labels: dict[str, Any]
     seed: int
 
     def overrides(self, suite: Suite, chosen: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -345,16 +336,14 @@ def _combinations(suite: Suite) -> Iterator[_Combination]:
         suite.methods, itertools.product(*axes.values()), departures, suite.seeds
     ):
         point = dict(zip(axes, values, strict=True))
-        about_labels = (*LABEL_AXES, *DRAWN_LABELS)
-        known = {name: departure.get(name, point[name]) for name in about_labels}
-        noise = LabelNoise.model_validate(known.pop("label_noise"))
-        told = KnownLabels.model_validate(known.pop("known_labels"))
+        names = (*LABEL_AXES, *DRAWN_LABELS)
+        about_labels = {name: departure.get(name, point[name]) for name in names}
+        for name, model in DRAWN_LABELS.items():
+            about_labels[name] = model.model_validate(about_labels[name])
         yield _Combination(
             method,
-            {name: value for name, value in point.items() if name not in about_labels},
-            {name: value for name, value in departure.items() if name not in about_labels},
-            known,
-            noise,
-            told,
+            {name: value for name, value in point.items() if name not in names},
+            {name: value for name, value in departure.items() if name not in names},
+            about_labels,
             seed,
         )

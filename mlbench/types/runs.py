@@ -16,7 +16,6 @@ from mlbench.types.models import Pretraining
 from mlbench.types.samples import Coverage, KnownLabels, LabelNoise
 from mlbench.types.settings import Amount, Percent, Settings, Time, Value
 
-
 # ------------------------------------------------------------------------------------ the request
 ADDED: dict[str, Any] = {
     "processes": 1,

@@ -37,6 +37,7 @@ Kind = Literal[
     "format",
     "runtime",
     "executor",
+    "check",
 ]
 EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
 KINDS: tuple[Kind, ...] = ("backbone", "head", "loss", "dataset", "recipe")
@@ -49,7 +50,7 @@ CORE_PARAMETERS = ("spec", "labels", "root", "cache", "weights", "image_size")
 
 @dataclass(frozen=True)
 class Plugin:
-    """A name registered by a distribution; ``value`` is ``module:attribute``."""
+    """A name registered by a distribution; ``value`` is ``module:attribute``, or a module."""
 
     kind: Kind
     name: str
@@ -71,9 +72,8 @@ class Plugin:
         """
         module, _, attribute = self.value.partition(":")
         try:
-            loaded: Any = functools.reduce(
-                getattr, attribute.split("."), importlib.import_module(module)
-            )
+            names = attribute.split(".") if attribute else ()
+            loaded: Any = functools.reduce(getattr, names, importlib.import_module(module))
         except (Exception, SystemExit) as error:  # a module may call sys.exit
             raise PluginError(
                 f"{self.kind} {self.name!r} of {self.distribution} {self.version} cannot be "

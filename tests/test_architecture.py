@@ -42,7 +42,7 @@ LANES = {
         "store",
         "numbers",
     },
-    "contracts": {"types", "registry", "tracks", "contracts"},
+    "contracts": {"types", "registry", "contracts"},
     "engine": {"types", "files", "leases", "text", "metrics", "data", "engine"},
     "boards": {"types", "files", "text", "numbers", "metrics", "store", "boards"},
     "build": {"types", "files", "text", "registry", "data", "engine"},

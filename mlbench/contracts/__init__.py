@@ -8,8 +8,8 @@
     def test_my_head_keeps_its_contract():
         contracts.require(registry.find("head", "my_head"))
 
-Every public function of a module ``..._checks`` is a check, and so are those of recipes below: it
-takes what the registry loads and raises an error if that is wrong.
+A plugin of the group ``mlbench.checks`` is a module, named like the kind that it checks. Every
+public function of it takes what the registry loads and raises an error if that is wrong.
 """
 
 from __future__ import annotations
@@ -18,85 +18,34 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import torch
 
 from mlbench import registry
-from mlbench.contracts import backbone_checks, dataset_checks, head_checks, loss_checks
 from mlbench.contracts.faults import PluginSource, explain
-from mlbench.contracts.outcome import ContractError, NotChecked, Remarked, ensure
+from mlbench.contracts.outcome import ContractError, NotChecked, Remarked
 from mlbench.registry import Kind, Plugin, needs_argument
-from mlbench.tracks import merge
-from mlbench.types import Recipe, Settings
 
-__all__ = ["CHECKS", "CheckResult", "ContractError", "check", "require"]
+__all__ = ["CheckResult", "ContractError", "check", "checks_of", "require"]
 
 Check = Callable[[Any], None]
 
 
-def cites_its_paper(recipe: Any) -> None:
-    """A Recipe with a title, a summary and BibTeX."""
-    ensure(isinstance(recipe, Recipe), f"it is {type(recipe)}, not a Recipe")
-    for field in ("title", "bibtex", "summary"):
-        ensure(getattr(recipe, field).strip(), f"its {field} is empty")
-    ensure(recipe.bibtex.lstrip().startswith("@"), "its bibtex does not begin with @")
+def checks_of(kind: Kind) -> tuple[Check, ...]:
+    """The public functions of the module with the checks of a kind, in order.
 
-
-def names_plugins_that_exist(recipe: Any) -> None:
-    """Backbone, head and loss are registered, and take the options that they are given."""
-    for settings in _all_settings(recipe):
-        registry.find("backbone", settings.backbone)
-        registry.assert_known_options("head", settings.head, settings.head_options)
-        registry.assert_known_options("loss", settings.loss, settings.loss_options)
-
-
-def changes_what_exists(recipe: Any) -> None:
-    """What differs for a data set or a track makes valid settings, for a known data set."""
-    for dataset in recipe.per_dataset:
-        registry.find("dataset", dataset)
-    _all_settings(recipe)
-
-
-def says_where_its_scores_are_from(recipe: Any) -> None:
-    """Each reported score is a percentage with a source."""
-    for score in recipe.reported:
-        what = f"{score.metric} {score.value} on {score.dataset}"
-        ensure(score.source.strip(), f"{what} has no source")
-        ensure(0 < score.value < 100, f"{what} is no percentage")
-
-
-def _all_settings(recipe: Recipe) -> list[Settings]:
-    """The recipe's settings, and those with each of its changes."""
-    changes = [{}, *recipe.per_dataset.values(), *recipe.tuned.values()]
-    plain = recipe.settings.model_dump()
-    return [Settings.model_validate(merge(plain, change)) for change in changes]
-
-
-def _checks(module: ModuleType) -> tuple[Check, ...]:
-    """The public functions that a module defines, in order."""
+    Raises:
+        PluginError: no plugin has checks of this kind.
+    """
+    module = registry.find("check", kind).load()
     functions = inspect.getmembers_static(module, inspect.isfunction)
     found = [f for name, f in functions if f.__module__ == module.__name__ and name[0] != "_"]
     return tuple(sorted(found, key=lambda f: f.__code__.co_firstlineno))
-
-
-CHECKS: Mapping[Kind, tuple[Check, ...]] = {
-    "backbone": _checks(backbone_checks),
-    "head": _checks(head_checks),
-    "loss": _checks(loss_checks),
-    "dataset": _checks(dataset_checks),
-    "recipe": (
-        cites_its_paper,
-        names_plugins_that_exist,
-        changes_what_exists,
-        says_where_its_scores_are_from,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -133,7 +82,7 @@ def check(plugin: Plugin) -> list[CheckResult]:
         results = [_run("loads", lambda: _loads(plugin), source, faults)]
         if results[0].ok and not results[0].reason:
             found = plugin.load()
-            for run in CHECKS[plugin.kind]:
+            for run in checks_of(plugin.kind):
                 results.append(_run(run.__name__, partial(run, found), source, faults))
     if lines := printed.getvalue().splitlines():
         reason = f"remark: {len(lines)} lines during the checks, the first: {lines[0]!r}"

@@ -6,11 +6,6 @@ import torch
 from torch import nn
 
 from mlbench import contracts, registry
-from mlbench import contracts as recipes
-from mlbench.contracts import backbone_checks as backbones
-from mlbench.contracts import dataset_checks as datasets
-from mlbench.contracts import head_checks as heads
-from mlbench.contracts import loss_checks as losses
 from mlbench.contracts.outcome import ContractError, NotChecked
 from mlbench.registry import Plugin
 from mlbench.types import (
@@ -25,6 +20,11 @@ from mlbench.types import (
     Reported,
     Settings,
 )
+from mlbench_tools.checks import backbone_checks as backbones
+from mlbench_tools.checks import dataset_checks as datasets
+from mlbench_tools.checks import head_checks as heads
+from mlbench_tools.checks import loss_checks as losses
+from mlbench_tools.checks import recipe_checks as recipes
 
 
 def changed(parent, after=lambda self, *given: None, **attributes):
@@ -497,19 +497,19 @@ FAULTY_RECIPES = {
 def good_cases():
     """Plugins without a fault, and the checks that they must pass."""
     left_out = {check for check, loss, _ in NOT_CHECKED[:2]}
-    plain = [c for c in contracts.CHECKS["loss"] if c not in left_out]
+    plain = [c for c in contracts.checks_of("loss") if c not in left_out]
     left_out = {NOT_CHECKED[0][0], *(check for check, loss, _ in NOT_CHECKED if loss is Ranked)}
-    ranked = [c for c in contracts.CHECKS["loss"] if c not in left_out]
+    ranked = [c for c in contracts.checks_of("loss") if c not in left_out]
     needs_files = datasets.refuses_a_folder_without_it
     for plugin, checks in (
-        (Told, contracts.CHECKS["head"]),
+        (Told, contracts.checks_of("head")),
         (loss_of(good), plain),
         (SummedAndSaysSo, plain),
         (OnAngles, [*plain, losses.is_finite_for_any_cosine]),
         (Ranked, ranked),
-        (Tiny, contracts.CHECKS["backbone"]),
-        (Drawn, [check for check in contracts.CHECKS["dataset"] if check is not needs_files]),
-        (RECIPE, contracts.CHECKS["recipe"]),
+        (Tiny, contracts.checks_of("backbone")),
+        (Drawn, [check for check in contracts.checks_of("dataset") if check is not needs_files]),
+        (RECIPE, contracts.checks_of("recipe")),
     ):
         yield from ((plugin, check) for check in checks)
 

@@ -19,7 +19,6 @@ def test_it_keeps_its_contract(plugin):
 
 
 def test_every_kind_has_checks_that_say_what_they_check():
-    assert set(contracts.CHECKS) == set(registry.KINDS)
-    for checks in contracts.CHECKS.values():
+    for checks in map(contracts.checks_of, registry.KINDS):
         assert len({check.__name__ for check in checks}) == len(checks) > 0
         assert all(check.__doc__ for check in checks)

@@ -51,7 +51,7 @@ def test_the_checks_that_follow_name_the_one_that_found_the_fault(broken):
     failed = [r.name for r in results if not r.ok]
     assert len(failed) > 10
     assert {r.cause for r in results if not r.ok} == {"", failed[0]}
-    assert {r.name for r in results} >= {c.__name__ for c in contracts.CHECKS["head"]}
+    assert {r.name for r in results} >= {c.__name__ for c in contracts.checks_of("head")}
 
 
 ENTRY = "[mlbench.heads]\nmine = acme:Mine\n"

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlbench.contracts.dataset_checks import counts_its_objects
 from mlbench.data.labels import label_context
 from mlbench.data.noise import with_label_noise
 from mlbench.data.open import open_splits
@@ -22,6 +21,7 @@ from mlbench_plugins.datasets.coco import COCO
 from mlbench_plugins.datasets.instances import read_instances
 from mlbench_plugins.datasets.voc import VOC2007
 from mlbench_plugins.layers.label_graph import conditional_probability
+from mlbench_tools.checks.dataset_checks import counts_its_objects
 from tests.plugins.datasets import miniature
 
 CATEGORIES = {1: "person", 18: "dog", 90: "cup"}

@@ -260,12 +260,10 @@ def expand(
     """
     specs: dict[str, RunSpec] = {}
     refused: dict[Refused, None] = {}
-    chosen = {} if weights is None else {"weights": weights}
-    if suite.init:
-        chosen = {"weights": "none"}
-    for name, combination in itertools.product(
-        suite.datasets or ("synthetic",), _combinations(suite)
-    ):
+    start = "none" if suite.init else weights
+    chosen = {} if start is None else {"weights": start}
+    points = itertools.product(suite.datasets or ("synthetic",), _combinations(suite))
+    for name, combination in points:
         given = suite.dataset_options.get(name, {})
         dataset, _ = registry.recorded_as(name, given)
         authors = authors_options(suite.track, combination.method, dataset)

@@ -239,10 +239,7 @@ def make_suite(
 ) -> Suite:
     """Validate the fields of a suite and sort ``plugins`` into the axes.
 
-    Args:
-        fields: fields of the suite.
-        origin: where they come from, for messages.
-        flags: the fields that the command line set.
+    Messages name the origin of the fields, or the command line, whose flags are among them.
 
     Raises:
         SuiteError: a field has the wrong type, or no method is named.

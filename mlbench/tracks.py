@@ -99,12 +99,7 @@ def authors_options(track: Track, method: str, dataset: str) -> dict[str, Any]:
 
 
 def for_dataset(table: Mapping[str, dict[str, Any]], dataset: str) -> dict[str, Any]:
-    """Look up a data set in a recipe's table by its name, or else by its family.
-
-    Args:
-        table: data set or family -> entry of the recipe.
-        dataset: plugin name; empty for none.
-    """
+    """Look up a data set, empty for none, in a recipe's table by its name, or else its family."""
     if not dataset or dataset in table:
         return table.get(dataset, {})
     card = getattr(registry.find("dataset", dataset).load(), "card", None)

@@ -84,13 +84,7 @@ def fenced(lines: Sequence[str], language: str) -> list[str]:
 
 
 def grid(header: Sequence[str], right: Iterable[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table.
-
-    Args:
-        header: names of the columns.
-        right: names of the columns to align right.
-        rows: cells, as many per row as there are columns.
-    """
+    """Return the lines of a Markdown table, whose columns of these names are aligned ``right``."""
     numbers = set(right)
     rule = ["---:" if name in numbers else "---" for name in header]
     return ["| " + " | ".join(map(escaped, row)) + " |" for row in (header, rule, *rows)]

@@ -132,21 +132,17 @@ def open_splits(
         SuiteError: an unknown label.
     """
     name, options = registry.recorded_as(name, options)
-    plugin = registry.find("dataset", name)
-    if plugin.argument is None and registry.needs_argument(plugin.load()):
-        raise PluginError(f"dataset {name!r} needs an argument: write {name}:SOMETHING")
-    dataset: Dataset = registry.make("dataset", name, (root, cache), options)
+    dataset = _make(name, options, root, cache)
     train, test = _indices(name, dataset, root or cache, allow_missing=allow_missing)
-    names, columns = dataset.names, list(range(len(dataset.names)))
-    found = data_digest(train, test, names)
+    names, found = dataset.names, data_digest(train, test, dataset.names)
     listed, _, images = found.partition("-")
     identity = dataset.card.identities.get(listed, f"{name.replace(':', '-')}-unknown-{found}")
     # Chosen before labels and holdout narrow the split, so that they do not change the choice.
     chosen = set(validation_keys(dataset, train, identity)) if validation else set()
     if _are_others(images, dataset.card.editions.get(identity), sampled_files(train, test)):
         identity += f"-images-{images}"
+    columns = list(range(len(names))) if labels is None else _columns(name, names, labels)
     if labels is not None:
-        columns = _columns(name, names, labels)
         train, test = train.select(columns), test.select(columns)
         names = tuple(labels)
         identity += f"-{len(names)}-labels"
@@ -166,6 +162,14 @@ def open_splits(
         objects=partial(_count_objects, name, dataset, columns),
         interpretation=dataset.interpretation(),
     )
+
+
+def _make(name: str, options: Mapping[str, Any], root: Path | None, cache: Path) -> Dataset:
+    plugin = registry.find("dataset", name)
+    if plugin.argument is None and registry.needs_argument(plugin.load()):
+        raise PluginError(f"dataset {name!r} needs an argument: write {name}:SOMETHING")
+    dataset: Dataset = registry.make("dataset", name, (root, cache), options)
+    return dataset
 
 
 def _indices(

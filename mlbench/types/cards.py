@@ -197,13 +197,7 @@ class Reported(Value):
 
     @classmethod
     def table(cls, fields: str, *rows: tuple[Any, ...], **same: Any) -> tuple[Reported, ...]:
-        """Several scores.
-
-        Args:
-            fields: names of the fields in each row, separated by spaces.
-            rows: one per score.
-            same: fields that all scores share.
-        """
+        """Several scores: names of the fields in each row, the rows, and fields that all share."""
         names = fields.split()
         return tuple(cls(**dict(zip(names, row, strict=True)), **same) for row in rows)
 

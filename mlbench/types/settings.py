@@ -172,12 +172,7 @@ class Settings(Value):
         return min(self.ema_decay, warm) if self.ema_warmup else self.ema_decay
 
     def first_weights_share(self, images: int, epochs: int) -> float:
-        """Share of the moving average that is still the weights after the first step.
-
-        Args:
-            images: in training.
-            epochs: after which the average is scored.
-        """
+        """Share of the moving average that is the weights after the first step, by these epochs."""
         if not self.ema_decay:
             return 0.0
         updates = epochs * max(images // self.batch_size, 1)

@@ -132,8 +132,7 @@ def open_splits(
         SuiteError: an unknown label.
     """
     name, options = registry.recorded_as(name, options)
-    dataset = _make(name, options, root, cache)
-    train, test = _indices(name, dataset, root or cache, allow_missing=allow_missing)
+    dataset, train, test = _listed(name, options, root, cache, allow_missing=allow_missing)
     names, found = dataset.names, data_digest(train, test, dataset.names)
     listed, _, images = found.partition("-")
     identity = dataset.card.identities.get(listed, f"{name.replace(':', '-')}-unknown-{found}")
@@ -141,21 +140,15 @@ def open_splits(
     chosen = set(validation_keys(dataset, train, identity)) if validation else set()
     if _are_others(images, dataset.card.editions.get(identity), sampled_files(train, test)):
         identity += f"-images-{images}"
-    columns = list(range(len(names))) if labels is None else _columns(name, names, labels)
-    if labels is not None:
-        train, test = train.select(columns), test.select(columns)
-        names = tuple(labels)
-        identity += f"-{len(names)}-labels"
-    if holdout:
-        train, test = _hold_out(train, holdout, fold)
-        identity += f"-holdout-{holdout:g}" + (f"-fold-{fold}" if fold else "")
-    if labels is not None or holdout:
+    columns, train, test, part = _narrow(name, dataset, train, test, labels, holdout, fold)
+    if part:
+        names = tuple(dataset.names[column] for column in columns)
         found = data_digest(train, test, names)
     held = None
     if validation:
-        train, held = _partition(train, [key in chosen for key in train.keys])
+        train, held = train.partition([key in chosen for key in train.keys])
     return Splits(
-        *(dataset.card, names, train, test, found, identity),
+        *(dataset.card, names, train, test, found, identity + part),
         validation=held,
         # The card knows nothing of a part that is held out of train.
         official={} if holdout else _official(dataset),
@@ -164,32 +157,49 @@ def open_splits(
     )
 
 
-def _make(name: str, options: Mapping[str, Any], root: Path | None, cache: Path) -> Dataset:
+def _listed(
+    name: str, options: Mapping[str, Any], root: Path | None, cache: Path, *, allow_missing: bool
+) -> tuple[Dataset, Index, Index]:
+    """The data set, and train and test as they are listed."""
     plugin = registry.find("dataset", name)
     if plugin.argument is None and registry.needs_argument(plugin.load()):
         raise PluginError(f"dataset {name!r} needs an argument: write {name}:SOMETHING")
     dataset: Dataset = registry.make("dataset", name, (root, cache), options)
-    return dataset
-
-
-def _indices(
-    name: str, dataset: Dataset, folder: Path, *, allow_missing: bool
-) -> tuple[Index, Index]:
-    """Train and test as they are listed."""
     if (missing := dataset.missing()) and not allow_missing:
         raise DataError(missing)
     train, test = dataset.index("train"), dataset.index("test")
     for split, index in (("train", train), ("test", test)):
         if not len(index):
             raise DataError(
-                f"the {split} split of {name} is empty; restore its lists under {folder}, or "
-                "choose another split by its options"
+                f"the {split} split of {name} is empty; restore its lists under {root or cache}, "
+                "or choose another split by its options"
             )
     one_a_folder = {file.parent: file for index in (train, test) for file in index.files}
     for file in one_a_folder.values():
         file.exists()  # a PermissionError if its folder is locked; a missing one is no error here
     _refuse_shared(name, train, test, dataset.card.shared_images)
-    return train, test
+    return dataset, train, test
+
+
+def _narrow(
+    name: str,
+    dataset: Dataset,
+    train: Index,
+    test: Index,
+    labels: Sequence[str] | None,
+    holdout: float,
+    fold: int,
+) -> tuple[list[int], Index, Index, str]:
+    """The columns and images that take part, and what the edition's name says of them."""
+    columns, part = list(range(len(dataset.names))), ""
+    if labels is not None:
+        columns = _columns(name, dataset.names, labels)
+        train, test = train.select(columns), test.select(columns)
+        part = f"-{len(columns)}-labels"
+    if holdout:
+        train, test = _hold_out(train, holdout, fold)
+        part += f"-holdout-{holdout:g}" + (f"-fold-{fold}" if fold else "")
+    return columns, train, test, part
 
 
 def data_digest(train: Index, test: Index, names: Sequence[str]) -> str:
@@ -267,7 +277,7 @@ def _columns(dataset: str, names: Sequence[str], labels: Sequence[str]) -> list[
 def _hold_out(index: Index, share: float, fold: int) -> tuple[Index, Index]:
     """Split by a hash of the key: fixed, whatever the order or the number of images."""
     draws = [int(hashlib.sha256(k.encode()).hexdigest()[:8], 16) / 2**32 for k in index.keys]
-    rest, held = _partition(index, [fold * share <= draw < (fold + 1) * share for draw in draws])
+    rest, held = index.partition([fold * share <= draw < (fold + 1) * share for draw in draws])
     if not len(rest) or not len(held):
         raise SuiteError(
             f"holdout {share:g} (fold {fold}) of {len(index)} images leaves nothing on one side"
@@ -278,7 +288,7 @@ def _hold_out(index: Index, share: float, fold: int) -> tuple[Index, Index]:
 # ------------------------------------------------------------------------------- unusable images
 def parts(splits: Splits) -> dict[str, Index]:
     """``train``, the validation part included, and ``test``."""
-    return {"train": _whole_train(splits), "test": splits.test}
+    return {"train": splits.whole_train, "test": splits.test}
 
 
 def files(splits: Splits) -> list[Path]:
@@ -317,7 +327,7 @@ def leave_out(splits: Splits, bad: Mapping[Path, str]) -> Splits:
         return covered
 
     def usable(name: str, index: Index) -> Index:
-        left, _ = _partition(index, [file in bad for file in index.files])
+        left, _ = index.partition([file in bad for file in index.files])
         if not len(left):
             raise DataError(
                 f"{splits.identity}: none of the images of its {name} split can be used; "
@@ -329,22 +339,5 @@ def leave_out(splits: Splits, bad: Mapping[Path, str]) -> Splits:
     held = splits.validation
     validation = None if held is None else usable("validation", held)
     left = replace(covered, train=train, test=test, validation=validation)
-    found = data_digest(_whole_train(left), test, splits.names)
+    found = data_digest(left.whole_train, test, splits.names)
     return replace(left, digest=found, identity=f"{splits.identity}-incomplete-{found}")
-
-
-def _partition(index: Index, inside: Sequence[bool]) -> tuple[Index, Index]:
-    """The images that are not inside, and those that are, each in their old order."""
-    mask = np.array(inside, bool)
-    return index.take(np.flatnonzero(~mask)), index.take(np.flatnonzero(mask))
-
-
-def _whole_train(splits: Splits) -> Index:
-    train, held = splits.train, splits.validation
-    if held is None:
-        return train
-    return Index(
-        [*train.files, *held.files],
-        [*train.keys, *held.keys],
-        np.concatenate([train.targets, held.targets]),
-    )

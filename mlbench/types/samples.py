@@ -73,6 +73,13 @@ class Index:
         files, keys = [self.files[i] for i in places], [self.keys[i] for i in places]
         return Index(files, keys, self.targets[rows])
 
+    def partition(self, inside: Sequence[bool]) -> tuple[Index, Index]:
+        """The images that are not inside, and those that are, each in their old order."""
+        import numpy as np
+
+        mask = np.array(inside, bool)
+        return self.take(np.flatnonzero(~mask)), self.take(np.flatnonzero(mask))
+
 
 class LabelNoise(Value):
     """Labels of TRAIN that are missing or wrong on purpose (see ``mlbench.data.noise``).
@@ -189,6 +196,17 @@ class Splits:
     objects: Callable[[Index], ObjectCounts] = unknown_objects
     coverage: Coverage | None = None
     interpretation: Interpretation | None = None
+
+    @property
+    def whole_train(self) -> Index:
+        """``train``, the validation part included."""
+        import numpy as np
+
+        train, held = self.train, self.validation
+        if held is None:
+            return train
+        files, keys = [*train.files, *held.files], [*train.keys, *held.keys]
+        return Index(files, keys, np.concatenate([train.targets, held.targets]))
 
     @property
     def incomplete(self) -> bool:

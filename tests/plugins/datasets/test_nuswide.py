@@ -110,7 +110,7 @@ def test_the_contract_is_kept(official: Path) -> None:
         def __init__(self, root: Path | None, cache: Path) -> None:
             super().__init__(root or official, cache, "original")
 
-    for check in contracts.CHECKS["dataset"]:
+    for check in contracts.checks_of("dataset"):
         if check.__name__ != "refuses_a_folder_without_it":
             check(Here)
 

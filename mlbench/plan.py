@@ -158,11 +158,12 @@ def make_plan(
     words = next((name for name in suite.words if name != "random"), "cooccurrence")
     found: dict[str, RunSpec] = {}
     for spec in (one.trained_by(processes) for one in specs):
-        if reason := veto(spec):
-            refused.append(Refused(label=spec.title, reason=reason))
-            continue
-        used = drop_unused_inputs(spec, data.of(spec), places, words)
-        found[used.run_id] = used
+        if spec.graph != "cooccurrence" or spec.words == "random":
+            if reason := veto(spec):
+                refused.append(Refused(label=spec.title, reason=reason))
+                continue
+            spec = drop_unused_inputs(spec, data.of(spec), places, words)
+        found[spec.run_id] = spec
     again = suite.retry_diverged
     plan = compare_with_store(list(found.values()), refused, data.of, places, again, veto)
     return plan.model_copy(update={"read": data.read})

@@ -197,8 +197,6 @@ def drop_unused_inputs(
     label context are read when head and loss are made. Random words are replaced by ``words``.
     """
     requested = {"graph": spec.graph != "cooccurrence", "words": spec.words == "random"}
-    if not any(requested.values()):
-        return spec
     try:
         labels, _ = make_label_context(spec, splits, places)
         recorded = _RecordingContext(**vars(labels))

@@ -15,9 +15,10 @@ Files are written atomically (see ``mlbench.files``): a reader never finds half 
 from __future__ import annotations
 
 import glob
-import os
+import hashlib
 import re
 import shlex
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -82,6 +83,14 @@ class Store:
         except OSError as error:
             raise StoreError(_rescue(contents, self.root, place.stem, error)) from error
         return place
+
+    def sweep_rescued(self) -> None:
+        """Delete results that could not be written (see ``write``) and are here now, or newer."""
+        for shelter in _shelter(self.root, "*").parent.glob(_shelter(self.root, "*").name):
+            pairs = [(f, self.root / f.relative_to(shelter)) for f in shelter.rglob("*.json")]
+            with suppress(OSError):
+                if all(here.stat().st_mtime >= kept.stat().st_mtime for kept, here in pairs):
+                    shutil.rmtree(shelter)
 
     def prune(self, record: RunRecord) -> None:
         """Keep one model of those that a record's competes with: that of the highest mAP.
@@ -332,9 +341,15 @@ def _superseded_names(place: Path, started: str) -> Iterator[Path]:
 
 
 # ------------------------------------------------------------------------------------------- files
+def _shelter(root: Path, run_id: str) -> Path:
+    """Where a result is saved that cannot be written to a store."""
+    store = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
+    return Path(tempfile.gettempdir()) / f"mlbench-rescue-{store}-{run_id}"
+
+
 def _rescue(contents: Sequence[tuple[Path, bytes]], root: Path, run_id: str, error: OSError) -> str:
     """Save a result that could not be written in a temporary folder; returns the message."""
-    shelter = Path(tempfile.gettempdir()) / f"mlbench-rescue-{run_id}-{os.getpid()}"
+    shelter = _shelter(root, run_id)
     what = (
         f"{error.filename or contents[-1][0]}: the result of run {run_id} could not be written "
         f"({error.strerror or error})"

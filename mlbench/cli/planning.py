@@ -13,7 +13,7 @@ from mlbench.executors.forking import ChildDied, Tell, call
 from mlbench.suite import COMMAND_LINE, Suite, apply_overrides, make_suite, read_suite
 from mlbench.text import count
 from mlbench.tracks import merge
-from mlbench.types import Places, Plan, RunSpec, SuiteError
+from mlbench.types import MlbenchError, Places, Plan, RunSpec, SuiteError
 
 if TYPE_CHECKING:
     from mlbench.plan import GivenFiles, Veto
@@ -115,8 +115,16 @@ def _devices(suite: Suite, device: str) -> tuple[int, ...]:
     return asked
 
 
+class NeedsModels(MlbenchError):  # noqa: N818 - a request
+    """A plan constructs models, in a process that would first have to load what they need."""
+
+
 def call_planner(
-    function: Callable[..., Prepared], args: tuple[Any, ...], deadly: Mapping[str, str], tell: Tell
+    function: Callable[..., Prepared],
+    args: tuple[Any, ...],
+    deadly: Mapping[str, str],
+    models: bool,
+    tell: Tell,
 ) -> Prepared:
     """Call a function that plans; it tells of every run whose plugins it constructs.
 
@@ -124,10 +132,16 @@ def call_planner(
         function: takes ``args`` and a ``Veto``.
         args: are passed on.
         deadly: run id -> why its plugins must not be constructed again.
+        models: this process has loaded what models need.
         tell: to the process that waits for the plan.
+
+    Raises:
+        NeedsModels: it has not, and a run is missing.
     """
 
     def veto(spec: RunSpec) -> str | None:
+        if not models:
+            raise NeedsModels
         tell("constructing", spec)
         return deadly.get(spec.run_id)
 
@@ -137,6 +151,8 @@ def call_planner(
 # -------------------------------------------------------------------- in the process that asks
 def plan_safely(function: Callable[..., Prepared], *args: Any, stall: float = STALL) -> Prepared:
     """Call a function that plans; a run whose plugins end the process is refused.
+
+    A process that was killed is no proof, as that may come from outside: it is tried once more.
 
     Args:
         function: ``plan_matrix``, say.
@@ -148,15 +164,29 @@ def plan_safely(function: Callable[..., Prepared], *args: Any, stall: float = ST
         MlbenchError: what the function raised.
     """
     deadly: dict[str, str] = {}
-    here, write = "mlbench.cli.planning:call_planner", sys.stderr.write
+    killed: set[str] = set()
+    models = False
     while True:
+        given = function, args, deadly, models
         try:
-            return call(here, function, args, deadly, stall=stall, relay=write)  # type: ignore[no-any-return]
+            return call(  # type: ignore[no-any-return]
+                "mlbench.cli.planning:call_planner",
+                *given,
+                stall=stall,
+                relay=sys.stderr.write,
+                models=models,
+            )
+        except NeedsModels:
+            models = True
         except ChildDied as error:
             kind, spec = (*error.last, None, None)[:2]
-            if kind != "constructing" or spec.run_id in deadly:
+            run_id = spec.run_id if kind == "constructing" else ""
+            if error.death.kind == "killed" and run_id not in killed:
+                killed.add(run_id)
+                continue
+            if not run_id or run_id in deadly:
                 raise
-            deadly[spec.run_id] = f"constructed, it ended the process: {error.death.reason}; " + (
+            deadly[run_id] = f"constructed, it ended the process: {error.death.reason}; " + (
                 suspects(spec) or "this is a fault of mlbench"
             )
 

@@ -7,7 +7,10 @@ call ``mlbench.executors.worker``, passes their progress on, and reports what be
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +29,12 @@ log = logging.getLogger("mlbench")
 
 STALL = 600.0
 """Seconds without progress after which a run has hung."""
+MEETING = "mlbench-meeting-"
+"""Prefix of the temporary folder in which the processes of a run meet."""
+ROOM = 16_384
+"""Bytes that a launcher reserves for a failure, so that a full disk does not hide it."""
+RESERVE = "reserve"
+"""The file of these bytes, in the folder of a launcher."""
 TAIL = 40
 """Lines of a log that a failure quotes: the stack of a thread, which ends where training began."""
 
@@ -173,14 +182,15 @@ def make_jobs(specs: Sequence[RunSpec], places: Places, command: str) -> list[Jo
     try:
         folder = places.results / "runs"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".written.tmp").touch()
-        (folder / ".written.tmp").unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise StoreError(
             f"{places.results} cannot be written ({error.strerror}); free space, grant write "
             "permission, or name another folder with --results"
         ) from error
-    sweep([*places.results.rglob(".*.tmp"), *places.cache.rglob(".*.tmp")])
+    meetings = Path(tempfile.gettempdir()).glob(f"{MEETING}*")
+    sweep([*places.results.rglob(".*.tmp"), *places.cache.rglob(".*.tmp"), *meetings])
+    Store(places.results).sweep_rescued()
     if places.cache_limit is not None:
         needs = tuple({spec.cached_for for spec in specs})
         places = places.model_copy(update={"cache_needs": needs})
@@ -194,16 +204,9 @@ def news(job: Job) -> list[Outcome]:
     Raises:
         StoreError: the record is damaged.
     """
-    failure, record = (
-        read_failure(job.failure_file),
-        Store(job.places.results).find(job.spec.run_id),
-    )
-    found = []
-    if failure is not None:
-        found.append(Outcome(job.spec, job.log, failure=failure))
-    if record is not None:
-        found.append(Outcome(job.spec, job.log, record))
-    return [outcome for outcome in found if _mark(outcome) not in job.before]
+    failure = Outcome(job.spec, job.log, failure=read_failure(job.failure_file))
+    done = Outcome(job.spec, job.log, Store(job.places.results).find(job.spec.run_id))
+    return [one for one in (failure, done) if one.decided and _mark(one) not in job.before]
 
 
 def _mark(outcome: Outcome) -> str:
@@ -231,12 +234,25 @@ def fail(job: Job, status: FailureKind, reason: str, remedy: str = "") -> Outcom
 
 
 def keep_failure(job: Job, failure: Failure) -> None:
-    """Write ``job.failure_file``; a disk that is full costs the file only."""
+    """Write ``job.failure_file``, on a full disk into the room that launchers reserved."""
     try:
         with atomic_write(job.failure_file) as part:
             part.write_text(failure.model_dump_json(indent=1), encoding="utf-8")
     except OSError as error:
-        log.warning("the failure of run %s was not kept: %s", job.spec.run_id, error)
+        if _give_room(job.places.results):
+            keep_failure(job, failure)
+        else:
+            log.warning("the failure of run %s was not kept: %s", job.spec.run_id, error)
+
+
+def _give_room(results: Path) -> bool:
+    """Give a part of what launchers reserved back to the disk; False if nothing is left of it."""
+    for reserve in (results / "queue").glob(f"*/{RESERVE}"):
+        with suppress(OSError):
+            if size := reserve.stat().st_size:
+                os.truncate(reserve, max(size - ROOM, 0))
+                return True
+    return False
 
 
 def suspects(spec: RunSpec) -> str:

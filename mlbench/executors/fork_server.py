@@ -1,7 +1,7 @@
 """The process that forks the children of ``mlbench.executors.forking``.
 
-It has torch loaded, one thread, no CUDA context and nothing of the user's. It ends with the process
-that started it, and so do its children.
+It has torch loaded, and timm and our own plugins once a child needs models; one thread, no CUDA
+context and nothing of the user's. It ends with the process that started it, and so do its children.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
 from mlbench import DISTRIBUTION, registry
-from mlbench.executors.forking import DUMP, STATUS
+from mlbench.executors.forking import DUMP, MODELS, STATUS
 from mlbench.types import MlbenchError
 
 GRACE = 30.0
@@ -42,8 +42,8 @@ def serve(descriptor: int) -> NoReturn:
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    _preload()
-    parent = os.getppid()
+    _load("mlbench.cli.planning", "mlbench.plan")
+    parent, models = os.getppid(), False
     exits: dict[int, int] = {}
     while os.getppid() == parent:
         ready, _, _ = select.select([control, woken], [], [], 2.0)
@@ -54,6 +54,9 @@ def serve(descriptor: int) -> NoReturn:
             asked, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
             if not asked:
                 break
+            if asked == MODELS and not models:
+                models = True
+                _load_models()
             messages, exit_pipe, output = descriptors
             if (pid := os.fork()) == 0:
                 for other in (control, woken, wake, exit_pipe, *exits.values()):
@@ -67,18 +70,21 @@ def serve(descriptor: int) -> NoReturn:
     os._exit(0)
 
 
-def _preload() -> None:
-    """Import what every run needs. Only our own plugins: others may do anything when imported."""
-    worker, plan = "mlbench.executors.worker", "mlbench.cli.planning"
-    late = "mlbench.plan", "mlbench.engine.features", "scipy.sparse"
-    for name in ("timm", worker, plan, *late):
+def _load(*modules: str) -> None:
+    """Import modules, and keep collections in the children away from the memory they share."""
+    for name in modules:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+def _load_models() -> None:
+    """Import what every run needs. Only our own plugins: others may do anything when imported."""
     for plugin in registry.plugins():
         if plugin.distribution == DISTRIBUTION:
             with suppress(MlbenchError):
                 plugin.load()
-    gc.collect()
-    gc.freeze()  # so that collections in the children leave shared memory alone
+    _load("timm", "mlbench.executors.worker", "mlbench.engine.features", "scipy.sparse")
 
 
 def _reap(exits: dict[int, int]) -> None:

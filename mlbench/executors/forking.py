@@ -8,6 +8,7 @@ main module nor anything else of this process, so that a script which calls ``ml
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import pickle
 import signal
@@ -29,6 +30,8 @@ DUMP = signal.SIGQUIT
 """Makes a child write the stacks of all its threads to its output."""
 KEPT = 4_000
 """Characters of output by which a death is explained."""
+MODELS = b"m"
+"""Asks the server for a child that has loaded what models need."""
 STATUS = struct.Struct("i")
 """What the server tells of a child: its process id, and at its end its wait status."""
 
@@ -135,20 +138,9 @@ class Child:
 
 
 # ---------------------------------------------------------------------------------------- asking it
-class _Server(NamedTuple):
-    process: subprocess.Popen[bytes]
-    control: socket.socket
-    owner: int
-
-
-_SERVERS: list[_Server] = []
-"""The server of this process, once it was needed."""
-
-
-def _server(fresh: bool = False) -> _Server:
-    for one in _SERVERS:
-        if one.owner == os.getpid() and one.process.poll() is None and not fresh:
-            return one
+@functools.cache
+def _server(owner: int) -> socket.socket:
+    """The connection to the server of this process, which starts it when it is first needed."""
     ours, theirs = socket.socketpair()
     code = (
         f"import sys; sys.path[:] = {sys.path!r}; "
@@ -161,19 +153,22 @@ def _server(fresh: bool = False) -> _Server:
         start_new_session=True,  # Ctrl-C reaches the user's process alone
     )
     theirs.close()
-    _SERVERS[:] = [_Server(process, ours, os.getpid())]
-    atexit.register(_dismiss, *_SERVERS)
-    return _SERVERS[0]
 
+    def dismiss() -> None:
+        if os.getpid() == owner:
+            ours.close()
+            process.wait()
 
-def _dismiss(server: _Server) -> None:
-    if server.owner == os.getpid():
-        server.control.close()
-        server.process.wait()
+    atexit.register(dismiss)
+    return ours
 
 
 def fork(
-    function: str, args: tuple[Any, ...], output: int, variables: Mapping[str, str] | None = None
+    function: str,
+    args: tuple[Any, ...],
+    output: int,
+    variables: Mapping[str, str] | None = None,
+    models: bool = True,
 ) -> Child:
     """Start ``function(*args, tell)`` in a process of its own.
 
@@ -182,13 +177,16 @@ def fork(
         args: are pickled.
         output: file descriptor of its stdout and stderr.
         variables: of the environment, besides this process's own.
+        models: it trains or constructs models; what these need is loaded before, once for all.
     """
     here, there = socket.socketpair()
     read, write = os.pipe()
+    request = [MODELS if models else b"."], [there.fileno(), write, output]
     try:
-        socket.send_fds(_server().control, [b"."], [there.fileno(), write, output])
-    except OSError:  # it ended since it was looked at
-        socket.send_fds(_server(fresh=True).control, [b"."], [there.fileno(), write, output])
+        socket.send_fds(_server(os.getpid()), *request)
+    except OSError:  # it has ended
+        _server.cache_clear()
+        socket.send_fds(_server(os.getpid()), *request)
     there.close()
     os.close(write)
     child = Child(Connection(here.detach()), read)
@@ -205,6 +203,7 @@ def call(
     stall: float,
     relay: Callable[[str], object],
     variables: Mapping[str, str] | None = None,
+    models: bool = False,
 ) -> Any:
     """The value of ``function(*args, tell)``, computed in a process of its own.
 
@@ -214,13 +213,14 @@ def call(
         stall: seconds without a message or output after which the process is ended.
         relay: gets the text that it prints.
         variables: of the environment, besides this process's own.
+        models: see ``fork``.
 
     Raises:
         ChildDied: it ended without an answer.
         Exception: what the function raised.
     """
     read, write = os.pipe()
-    child = fork(function, args, write, variables)
+    child = fork(function, args, write, variables, models)
     os.close(write)
     deadline, hung, printed = time.monotonic() + stall, False, ""
     last: tuple[Any, ...] = ()

@@ -19,6 +19,7 @@ from typing import Any
 
 from mlbench import leases
 from mlbench.executors import (
+    MEETING,
     Job,
     MatrixProgress,
     Options,
@@ -210,7 +211,7 @@ class _Matrix:
     def _start(self, number: int, job: Job, group: int) -> _Attempt:
         devices = self.groups[group]
         shown = self.progress.begin(number + 1, len(self.jobs), job.spec)
-        meeting = Path(tempfile.mkdtemp(prefix="mlbench-"))
+        meeting = Path(tempfile.mkdtemp(prefix=MEETING))
         shared = {"MLBENCH_RENDEZVOUS": (meeting / "store").as_uri()}
         if devices:
             shared |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(devices)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,13 +16,27 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
 
-from mlbench.executors import Executor, Job, MatrixProgress, Options, Outcome, news
+from mlbench.executors import (
+    RESERVE,
+    ROOM,
+    Executor,
+    Job,
+    MatrixProgress,
+    Options,
+    Outcome,
+    fail,
+    news,
+)
 from mlbench.files import atomic_write
 from mlbench.leases import Holder, claim, find_holder
 from mlbench.text import count
 from mlbench.types import Value
 
 RUNS = "runs.json"
+MOST_RESERVED = 64
+"""Failures for which a launcher reserves room."""
+PATIENCE = 3
+STOPPED = f"a signal that this launcher did not send stopped it, {PATIENCE} times"
 POLL = 2.0
 """Seconds between two looks at runs that others carry out."""
 
@@ -58,6 +73,7 @@ def announce(root: Path, runs: Sequence[QueuedRun]) -> Iterator[None]:
         try:
             with atomic_write(folder / RUNS) as part:
                 part.write_bytes(_QUEUE.dump_json(tuple(runs)))
+            (folder / RESERVE).write_bytes(bytes(ROOM * min(len(runs), MOST_RESERVED)))
             yield
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -90,25 +106,30 @@ def carry_out_all(
         progress: of the matrix.
         say: is told whom this launcher waits for.
     """
+    found: dict[str, Outcome] = {}
+    stops: Counter[str] = Counter()
 
-    def carry_out(some: Sequence[Job]) -> dict[str, Outcome]:
-        return {one.spec.run_id: one for one in executor(some, options, progress)}
+    def carry_out(some: Sequence[Job]) -> None:
+        for outcome in executor(some, options, progress):
+            found[outcome.spec.run_id] = outcome
+            stops[outcome.spec.run_id] += not outcome.decided and not outcome.holder
 
-    found, said = carry_out(jobs), ""
+    carry_out(jobs)
+    said = ""
     while left := [job for job in jobs if not found[job.spec.run_id].decided]:
         free, held = [], []
         for job in left:
-            holder = find_holder(job.folder)
+            holder, run_id = find_holder(job.folder), job.spec.run_id
             if holder is not None and not holder.stale:
                 held.append(str(holder))
-            elif known := news(job):
-                found[job.spec.run_id] = known[0]
+            elif (known := news(job)) or stops[run_id] >= PATIENCE:
+                found[run_id] = known[0] if known else fail(job, "killed", STOPPED)
                 progress.begin(jobs.index(job) + 1, len(jobs), job.spec)
-                progress.end(known[0])
+                progress.end(found[run_id])
             else:
                 free.append(job)
         if free:
-            found |= carry_out(free)
+            carry_out(free)
         elif held:
             runs, are = count(len(held), "run"), "is" if len(held) == 1 else "are"
             whom = ", ".join(sorted(set(held)))

@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -73,7 +72,7 @@ def _attempt(job: Job, world: World, progress: Progress, lease: Lease | None) ->
         torch.set_num_threads(job.threads)
     random.seed(job.spec.seed)
     np.random.seed(job.spec.seed % 2**32)  # noqa: NPY002 - what a plugin may draw from
-    with _log_to(job.log, world):
+    with _logging(world):
         if world.leads:
             with suppress(OSError):
                 job.failure_file.unlink(missing_ok=True)
@@ -108,14 +107,9 @@ def run_forked(job: Job, tell: Callable[..., None]) -> Outcome:
 
 
 @contextmanager
-def _log_to(file: Path, world: World) -> Iterator[None]:
-    """Add mlbench's log to a file; a file that cannot be written costs the log, not the run."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handler: logging.Handler = _Forgiving(file, encoding="utf-8")
-    except OSError as error:
-        log.warning("%s cannot be written (%s); this run has no log", file, error.strerror)
-        handler = logging.NullHandler()
+def _logging(world: World) -> Iterator[None]:
+    """Write mlbench's log to stderr, which whoever started this process keeps in ``job.log``."""
+    handler = logging.StreamHandler()
     rank = f" rank {world.rank}" if world.size > 1 else ""
     handler.setFormatter(
         logging.Formatter(f"%(asctime)s{rank} %(levelname)s %(name)s: %(message)s")
@@ -127,15 +121,6 @@ def _log_to(file: Path, world: World) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
-        with suppress(OSError):
-            handler.close()
-
-
-class _Forgiving(logging.FileHandler):
-    """Drops what cannot be written: a full disk must not end a run."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Say nothing."""
 
 
 class Events:

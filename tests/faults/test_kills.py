@@ -4,19 +4,23 @@ import os
 import resource
 import signal
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mlbench.cli.status import overview
 from mlbench.leases import HEARTBEAT
 from mlbench.store import Store
 from tests.cli.test_run import mlbench
 from tests.executors.test_local import descendants, until
 from tests.faults.conftest import board, look_again
 
-KILLS = 12
+KILLS = 50
+EARLY = 0.2
+"""Share of the kills that do not wait for a run to be in training."""
 
 
 def spent(pids):
@@ -29,31 +33,44 @@ def spent(pids):
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def kill_at_random(going, generator, seconds):
-    """Kill processes of a matrix until its launcher has ended; yields the name of each.
+def in_training(results):
+    """Whether a run of a store trains."""
+    found = [one for one in overview(results).values() if one.state == "running"]
+    return any(one.status is not None and one.status.stage == "training" for one in found)
+
+
+def kill_at_random(going, generator, seconds, results):
+    """Kill processes of a matrix until its launcher has ended; yields the name of each, and when.
 
     Moments are told by the time of the CPU that the matrix took, so they do not depend on how busy
     the machine is.
     """
-    due = generator.uniform(0, seconds)
+
+    def family():
+        return [going.pid, *sorted(descendants(going.pid))]
+
+    def wait_for(condition):
+        while going.poll() is None and not condition():
+            time.sleep(0.05)
+        return going.returncode is None
+
     while True:
-        while going.poll() is None:
-            family = [going.pid, *sorted(descendants(going.pid))]
-            if spent(family) >= due:
-                break
-            time.sleep(0.02)
-        if going.returncode is not None:
+        if generator.random() > EARLY:
+            wait_for(lambda: in_training(results))
+        due = spent(family()) + generator.uniform(0, seconds)
+        if not wait_for(lambda due=due: spent(family()) >= due):
             return
-        victim = int(generator.choice(family))
-        kind = ["launcher", "server", "run"][min(family.index(victim), 2)]
+        when = "in training" if in_training(results) else "before"
+        pids = family()
+        victim = int(generator.choice(pids[-1:] if generator.random() < 0.6 else pids))
+        kind = ["launcher", "server", "run"][min(pids.index(victim), 2)]
         with suppress(ProcessLookupError):  # it has just ended by itself
             os.kill(victim, signal.SIGKILL)
-        due += generator.uniform(0, seconds / 8)
-        yield kind
+        yield kind, when
         if kind == "launcher":
             break
     going.communicate()
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 @pytest.mark.slow
@@ -61,25 +78,28 @@ def test_a_matrix_that_is_killed_again_and_again_is_finished_as_if_undisturbed(
     suite, cli, cache, tmp_path, monkeypatch
 ):
     monkeypatch.setenv(HEARTBEAT, "0.5")
-    seeds = [0]
-    run = ("run", "--suite", suite({"epochs": 2}, plugins=["gap", "gmp"]), "--seeds")
+    file = suite({"epochs": 60}, plugins=["gap", "gmp"], seeds=[0, 1, 2, 3, 4, 5])
+    run = ("run", "--suite", file, "--checkpoint-every", "0.01")
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    with mlbench(tmp_path, cache, *run, "0", "--results", "first") as going:
+    with mlbench(tmp_path, cache, *run, "--results", "whole") as going:
         going.communicate()
     assert going.returncode == 0
     seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     generator, killed, seen, results = np.random.default_rng(13), [], {}, tmp_path / "results"
     while len(killed) < KILLS:
-        with mlbench(tmp_path, cache, *run, ",".join(map(str, seeds))) as going:
-            killed += kill_at_random(going, generator, seconds)
+        with mlbench(tmp_path, cache, *run) as going:
+            for one in kill_at_random(going, generator, 2 * seconds / KILLS, results):
+                killed.append(one)
+                if len(killed) == KILLS:
+                    going.kill()
         seen = look_again(seen, results)
-        print(f"killed: {', '.join(killed)}; {len(Store(results).records())} runs are done")
-        seeds.append(len(seeds))  # so that there is always something left to kill
-    ended = cli(*run, ",".join(map(str, seeds)))
+        done = len(Store(results).records())
+        print(f"{len(killed)} kills: {dict(Counter(killed))}; {done} of 12 runs are done")
+        assert done < 12, "nothing was left to kill"
+    assert sum(when == "in training" for _, when in killed) > KILLS / 2
+    ended = cli(*run)
     assert ended.code == 0, ended.err
     look_again(seen, results)
-    assert cli(*run, ",".join(map(str, seeds)), "--results", "whole").code == 0
     assert board(results) == board(tmp_path / "whole")
     assert not list(results.glob("runs/*/failure.json"))
-    runs = 2 * len(seeds)
-    assert f"{runs} runs in results: {runs} done" in cli("status").out
+    assert "12 runs in results: 12 done" in cli("status").out

@@ -9,6 +9,7 @@ from tests.faults.conftest import board, finished, look_again
 
 REASONS = {
     "leaves": ("exit", "SystemExit: 0"),
+    "exits7": ("exit", "SystemExit: 7"),
     "leaves7": ("exit", "code 7"),
     "aborts": ("crash", "SIGABRT"),
     "killed": ("killed", "memory ran out"),
@@ -27,13 +28,13 @@ def test_a_matrix_of_every_fault_ends_as_an_undisturbed_one_once_they_are_mended
     images = table(tmp_path / "photos").parent / "images"
     file = suite(
         {"batch_size": 5, "epochs": 3},
-        plugins=["plain", "second_fails", *REASONS],
+        plugins=["careless", "plain", "second_fails", *REASONS],
         datasets=[f"manifest:{images.parent / 'photos.csv'}"],
         dataset_options={},
         backbones=["timm:test_resnet"],
         weights="none",
         per_method={"second_fails": {"loss": "nan"}},
-        stall="8s",
+        stall="30s",
     )
     run, results = ("run", "--suite", file), tmp_path / "results"
     monkeypatch.setenv("FAULT", "now")
@@ -46,10 +47,10 @@ def test_a_matrix_of_every_fault_ends_as_an_undisturbed_one_once_they_are_mended
         status, reason = REASONS[name]
         assert failure.status == status and reason in failure.reason, name
     done = {record.spec.method: record for record in Store(results).records()}
-    assert set(done) == {"plain", "second_fails"}
+    assert set(done) == {"careless", "plain", "second_fails"}
     assert done["second_fails"].status == "diverged" and "nan" in done["second_fails"].error
     told = cli("status").out
-    assert "10 runs in results: 2 done, 8 failed" in told
+    assert "12 runs in results: 3 done, 9 failed" in told
     before = finished(results)
     assert cli(*run).code == 2, "the images are still away"
     (tmp_path / "photos" / "images.away").rename(images)
@@ -58,8 +59,37 @@ def test_a_matrix_of_every_fault_ends_as_an_undisturbed_one_once_they_are_mended
     assert ended.code == 1 and "--retry-diverged" in ended.err, "nothing else is left"
     assert not failures(tmp_path)
     look_again(before, results)
-    again = ("--plugins", ",".join(["plain", *REASONS]), "--results", "undisturbed")
+    again = ("--plugins", ",".join(["careless", "plain", *REASONS]), "--results", "undisturbed")
     assert cli(*run, *again).code == 0
     assert [row for row in board(results) if row["loss"] == "bce"] == board(
         tmp_path / "undisturbed"
     )
+
+
+RANKS = {
+    "second_fails": ("error", "ArithmeticError: of rank 1"),
+    "second_killed": ("killed", "rank 1: killed by SIGKILL"),
+    "second_freezes": ("hung", "no progress for"),
+    "second_starves": ("error", "give --set grad_accumulation=2"),
+}
+"""How the run of each head ends that two processes train."""
+
+
+@pytest.mark.slow
+def test_a_rank_takes_its_own_run_along_and_no_other(heads, suite, cli, tmp_path, monkeypatch):
+    run = ("run", "--processes", 2, "--suite")
+    file = suite(plugins=["plain", *RANKS, "gap"], stall="30s")
+    monkeypatch.setenv("FAULT", "now")
+    assert cli(*run, file).code == 1
+    found, results = failures(tmp_path), tmp_path / "results"
+    assert {name: failure.status for name, failure in found.items()} == {
+        name: status for name, (status, _) in RANKS.items()
+    }
+    assert all(RANKS[name][1] in failure.reason for name, failure in found.items())
+    before = finished(results)
+    assert len(Store(results).records()) == 2
+    monkeypatch.delenv("FAULT")
+    assert cli(*run, file).code == 0 and not failures(tmp_path)
+    look_again(before, results)
+    assert cli(*run, file, "--results", "undisturbed").code == 0
+    assert board(results) == board(tmp_path / "undisturbed")

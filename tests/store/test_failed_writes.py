@@ -56,9 +56,14 @@ def test_a_failed_write_loses_neither_the_old_result_nor_the_new(store, shelter,
     assert store.records() == [old]
     logits = store.predictions(old).logits
     np.testing.assert_array_equal(logits, made_predictions(seed=1).logits)
+    store.sweep_rescued()
+    assert list(shelter.iterdir()), "what is not back yet is kept"
     # The command of the message puts it back.
     monkeypatch.undo()
     subprocess.run(message.partition("put it back with: ")[2], shell=True, check=True)
+    monkeypatch.setattr("tempfile.tempdir", str(shelter))
+    store.sweep_rescued()
+    assert not list(shelter.iterdir())
     assert [one.scores for one in store.records()] == [record.scores]
     np.testing.assert_array_equal(store.predictions(record).logits, predictions.logits)
 

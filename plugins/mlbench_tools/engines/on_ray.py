@@ -11,10 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
@@ -120,14 +120,34 @@ def _submit(ray: Any, job: Job, options: RayOptions) -> Any:
 
 
 def _run_on_one(folder: Path, job: Job) -> Outcome:
-    _enter(folder)
-    return carry_out_here(job)
+    with _worker(folder):
+        return carry_out_here(job)
 
 
-def _enter(folder: Path) -> None:
-    """Go to the launcher's folder, from which paths may start, if this node has it."""
+@contextmanager
+def _worker(folder: Path) -> Iterator[None]:
+    """Work in the launcher's folder, from which paths may start, if this node has it.
+
+    At SIGTERM, as a node is about to go, the block is interrupted and this process ends: the run
+    has saved its state, and Ray starts the task anew elsewhere.
+    """
+    asked = []
+
+    def stop(*_: object) -> NoReturn:
+        asked.append(True)
+        raise KeyboardInterrupt
+
     with suppress(OSError):
         os.chdir(folder)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if asked:
+            os._exit(EXIT_INTERRUPTED)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _resources(job: Job, options: RayOptions) -> dict[str, float]:
@@ -144,7 +164,8 @@ def _run_on_nodes(folder: Path, job: Job, options: RayOptions) -> Outcome:
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    _enter(folder)
+    with suppress(OSError):
+        os.chdir(folder)
     await_former(job)
     with atomic_write(job.folder / "job.json") as file:
         file.write_text(job.model_dump_json(), encoding="utf-8")
@@ -181,7 +202,6 @@ def _free_endpoint() -> str:
 
 def _run_part(folder: Path, job: Job, nodes: int, endpoint: str, hosts: bool) -> int:
     """Run this node's processes of a run, which find the others'; returns their exit code."""
-    _enter(folder)
     command = [
         *(sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}"),
         *(f"--nproc-per-node={job.processes // nodes}", "--rdzv-backend=c10d"),
@@ -189,11 +209,12 @@ def _run_part(folder: Path, job: Job, nodes: int, endpoint: str, hosts: bool) ->
         *(f"--rdzv-id={job.token}", "--max-restarts=0"),
         *("-m", "mlbench_tools.engines.remote", str(job.folder / "job.json")),
     ]
-    with job.log.open("ab") as log:
-        started = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        return started.wait()
-    except KeyboardInterrupt:
-        started.terminate()
-        started.wait()
-        raise
+    with _worker(folder):
+        with job.log.open("ab") as log:
+            started = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            return started.wait()
+        except KeyboardInterrupt:
+            started.terminate()
+            started.wait()
+            raise

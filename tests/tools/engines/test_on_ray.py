@@ -1,8 +1,10 @@
 """Runs on a Ray cluster; the slow tests start one of three nodes on this machine."""
 
+import os
+import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from mlbench.store import Store
 from mlbench.types import Places, SuiteError
 from mlbench_tools.engines import on_ray
 from tests.engine import tiny
+from tests.executors.test_local import descendants, until
 from tests.store.made import made_record
 
 
@@ -49,6 +52,7 @@ def cluster(monkeypatch, cache):
 
 
 def start(address, suite, results, *more):
+    """Start a launcher on a cluster."""
     options = ["--set", f"executor_options.address={address}", "--set", "measure=false", *more]
     command = [sys.executable, "-m", "mlbench", "run", "--suite", suite, "--results", results]
     return subprocess.Popen([*map(str, command), "--executor", "ray", *options])
@@ -56,20 +60,43 @@ def start(address, suite, results, *more):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_cluster_that_loses_a_node_finishes_all_runs_and_each_once(cluster, suite, tmp_path):
+def test_a_cluster_that_loses_nodes_finishes_all_runs_and_each_once(cluster, suite, tmp_path):
     found, nodes = cluster
     file, results = suite({"epochs": 100}, seeds=[0, 1, 2, 3, 4, 5]), tmp_path / "results"
     launcher = start(found.address, file, results)
-    deadline = time.monotonic() + 400
-    while sum(one.state == "running" for one in overview(results).values()) < 3:
-        assert time.monotonic() < deadline and launcher.poll() is None
-        time.sleep(0.5)
+
+    def three_train():
+        assert launcher.poll() is None
+        there = [one.status for one in overview(results).values() if one.state == "running"]
+        return sum(one is not None and one.stage == "training" for one in there) == 3
+
+    until(three_train, 400)
+    (raylet,) = nodes[1].all_processes["raylet"]
+    for pid in descendants(raylet.process.pid):
+        if Path(f"/proc/{pid}/cmdline").read_text().startswith("ray::"):
+            os.kill(pid, signal.SIGTERM)
     found.remove_node(nodes[0], allow_graceful=False)
-    assert launcher.wait(400) == 0
+    assert launcher.wait(600) == 0
     store = Store(results)
     assert len(store.records()) == 6 and not store.superseded()
     attempts = [len(list(folder.glob("lease-*.json"))) for folder in results.glob("runs/*")]
-    assert sorted(attempts) == [1, 1, 1, 1, 1, 2]
+    assert sorted(attempts) == [1, 1, 1, 1, 2, 2]
+    notes = [note for record in store.records() for note in record.notes]
+    assert any(note.startswith("resumed after step") for note in notes), "SIGTERM saved no state"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_two_launchers_and_a_cluster_share_a_store(cluster, suite, tmp_path):
+    file, results = suite({"epochs": 3}, seeds=[*range(24)]), tmp_path / "results"
+    launchers = [start(cluster[0].address, file, results)]
+    command = [sys.executable, "-m", "mlbench", "run", "--suite", file, "--results", results]
+    launchers += [subprocess.Popen(list(map(str, command))) for _ in range(2)]
+    assert [one.wait(600) for one in launchers] == [0, 0, 0]
+    store = Store(results)
+    assert len(store.records()) == 24 and not store.superseded()
+    logs = [log.read_text() for log in results.glob("runs/*/log.txt")]
+    assert [log.count("one_run: training") for log in logs] == [1] * 24
 
 
 @pytest.mark.slow

@@ -91,19 +91,26 @@ def slurm(tmp_path, monkeypatch):
         process.wait()
 
 
-@pytest.mark.slow
-def test_an_array_of_six_of_which_one_is_pre_empted_is_finished(
-    slurm, suite, tmp_path, cache, monkeypatch
-):
+def start(suite, results, *options):
+    """Start a launcher that hands its runs to Slurm."""
+    named = [text for option in options for text in ("--set", f"executor_options.{option}")]
+    command = [sys.executable, "-m", "mlbench", "run", "--suite", suite, "--executor", "slurm"]
+    more = ["--results", results, "--set", "measure=false", *named]
+    return subprocess.Popen(list(map(str, [*command, *more])))
+
+
+@pytest.fixture
+def quick(cache, monkeypatch):
+    """Small caches, threads and beats for the runs of a test."""
     monkeypatch.setenv("MLBENCH_CACHE", str(cache))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv(HEARTBEAT, "2")
+
+
+@pytest.mark.slow
+def test_an_array_of_six_of_which_one_is_pre_empted_is_finished(slurm, quick, suite, tmp_path):
     file, results = suite({"epochs": 150}, seeds=[0, 1, 2, 3, 4, 5]), tmp_path / "results"
-    options = ["partition=low", "cpus_per_task=1"]
-    named = [text for option in options for text in ("--set", f"executor_options.{option}")]
-    command = [sys.executable, "-m", "mlbench", "run", "--suite", file, "--executor", "slurm"]
-    more = ["--results", results, "--set", "measure=false", *named]
-    launcher = subprocess.Popen([*command, *more])
+    launcher = start(file, results, "partition=low", "cpus_per_task=1")
     deadline = time.monotonic() + 300
     while not any(
         one.state == "running" and one.status.epoch for one in overview(results).values()
@@ -119,3 +126,12 @@ def test_an_array_of_six_of_which_one_is_pre_empted_is_finished(
     assert max(attempts) == 2, "none was pre-empted"
     arrays = {file.name.split("_")[0] for file in (results / "slurm").glob("*_result.pkl")}
     assert len(arrays) == 2, "the site takes arrays of four"
+
+
+@pytest.mark.slow
+def test_a_run_that_uses_up_its_time_goes_on_in_another_job(slurm, quick, suite, tmp_path):
+    file, results = suite({"epochs": 400}), tmp_path / "results"
+    limits = ("partition=high", "cpus_per_task=1", "time=2", "signal_delay_s=60")
+    assert start(file, results, *limits).wait(900) == 0
+    (record,) = Store(results).records()
+    assert record.notes[-1].startswith("resumed after step"), "its time was enough"

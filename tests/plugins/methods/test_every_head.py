@@ -65,6 +65,9 @@ def test_thousands_of_labels_are_served(name):
     ("name", "options", "said"),
     [
         ("add_gcn", {"width": 0}, r"add_gcn: width=0 must lie in \[1, inf\)"),
+        ("c_tran", {"heads": 5}, "width of 48 .* heads=5; choose hidden_dim"),
+        ("c_tran", {"most_known": 1.0}, r"c_tran: most_known=1.0 must lie in \[0, 1\)"),
+        ("c_tran", {"layers": 0}, "layers=0"),
         ("csra", {"heads": 3}, "heads=3.*1, 2, 4, 6, 8 heads"),
         ("gap", {"classifier": "mlp"}, "unknown classifier 'mlp'; known: linear, cosine"),
         ("graph_branch", {"layer_type": "gcn"}, "'gcn'; known: graph convolution, graph attention"),

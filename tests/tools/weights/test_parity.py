@@ -53,6 +53,7 @@ def test_what_is_not_here_is_named_and_does_not_fail(cli, tmp_path):
     assert done.code == 0 and not failed
     left_out = {one["method"]: one["left_out"] for one in found.values() if one["left_out"]}
     assert {"role", "em_apl", "epr", "gr", "tdrg", "tagclip"} < left_out.keys()
+    assert {one["array"] for one in found["ctran_c6"]["arrays"]} == {"logits", "logits_known"}
     assert left_out["gr"] == "gr is not here" and "state of each image" in left_out["large_loss"]
     for method in ("an", "an_ls", "wan", "em", "hill", "splc", "csl", "two_way", "zlpr"):
         assert method not in left_out and any(one["method"] == method for one in found.values())

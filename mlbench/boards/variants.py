@@ -15,6 +15,7 @@ from mlbench.types import RunRecord, RunSpec
 COLUMNS = {
     "method",
     "seed",
+    "data",
     "settings.backbone",
     "settings.loss",
     "settings.image_size",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -118,8 +119,8 @@ def _execute_and_show(prepared: Prepared) -> int:
     names = _variants(planned)
     outcomes = execute(prepared, Live(names) if errors.is_terminal else Lines(names), command)
     failed = [outcome for outcome in outcomes if outcome.record is None or outcome.error]
-    for outcome in failed if len(outcomes) > 1 else ():  # a single failure was already reported
-        errors.print(outcome_line(outcome), style="red", markup=False)
+    if len(outcomes) > 1:  # a single failure was already reported
+        print_failures(failed)
     if prepared.suite.measure and prepared.suite.executor == "local":
         _follow_up(prepared)
     try:
@@ -128,6 +129,21 @@ def _execute_and_show(prepared: Prepared) -> int:
         print_error(error)
         return 1
     return 1 if failed or planned.refused or planned.diverged else 0
+
+
+def print_failures(failed: Sequence[Outcome]) -> None:
+    """Print failures again, below the lines of all runs; those of one reason together."""
+    alike: dict[str, list[Outcome]] = {}
+    for outcome in failed:
+        # Errors of the network hold an address of memory and the id of a request.
+        reason = re.sub(r"0x[0-9a-f]+|Request ID: [\w-]+", "", outcome.error or "")
+        alike.setdefault(reason, []).append(outcome)
+    for same in alike.values():
+        line = outcome_line(same[0])
+        if len(same) > 1:
+            titles = shorten([outcome.spec.title for outcome in same])
+            line = f"{count(len(same), 'run')} FAILED: {titles}: {same[0].error or 'not finished'}"
+        errors.print(line, style="red")
 
 
 def call_follow_up(plugin: Plugin, specs: Sequence[RunSpec], places: Places, _: Tell) -> None:

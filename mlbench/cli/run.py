@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -45,15 +47,22 @@ MOVED = {
 """What to write with ``--set`` instead of options that people look for."""
 
 
-def refuse_moved(arguments: Iterable[str]) -> None:
+def refuse_moved(arguments: Sequence[str]) -> None:
     """Refuse options that ``--set`` replaces.
 
     Raises:
-        SuiteError: saying what to write.
+        SuiteError: saying what to write, with the user's own value.
     """
-    for argument in arguments:
-        if (name := argument.partition("=")[0]) in MOVED:
-            raise SuiteError(f"mlbench run has no {name}; give --set {MOVED[name]}")
+    for argument, following in pairwise([*arguments, ""]):
+        name, _, value = argument.partition("=")
+        if name in MOVED:
+            field, _, example = MOVED[name].partition("=")
+            value = value or ("" if following.startswith("-") else following)
+            if not value or example in ("true", "none"):  # those took no value
+                value = example
+            if "=" in value:  # as in --dataset-option year=2014
+                field, value = f"{field.partition('.')[0]}.{value}".split("=", 1)
+            raise SuiteError(f"mlbench run has no {name}; give --set {quote(f'{field}={value}')}")
 
 
 def run(

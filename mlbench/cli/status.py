@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from mlbench.cli.console import Results, console, plain_table
 from mlbench.text import count
+from mlbench.types import StoreError
 
 if TYPE_CHECKING:
     from mlbench.executors import Failure
@@ -95,6 +96,8 @@ def _state(
 
 def status(results: Results = Path("results")) -> None:
     """Show which runs are queued, running, done or failed, and why."""
+    if not results.is_dir() and results != Path("results"):
+        raise StoreError(f"there is no folder {results}; name that of the results by --results")
     found = overview(results)
     table = plain_table(("run", "what", "state", ""))
     for run_id, one in found.items():

@@ -93,10 +93,28 @@ def test_the_help_of_run_has_few_options_and_ends_with_examples(cli):
 
 @pytest.mark.parametrize("option", MOVED)
 def test_an_option_that_set_replaced_is_answered_with_a_set_that_works(cli, option):
-    refused = cli("run", "--plugins", "gap", f"{option}=1")
+    refused = cli("run", "--plugins", "gap", option)
     wanted = refused.err.partition("give --set ")[2].strip()
     assert refused.code == 2 and option in refused.err
     assert make_suite(apply_overrides({"plugins": "gap"}, [wanted]), COMMAND_LINE)
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        (("--batch-size", "4"), "batch_size=4"),
+        (("--lr=1e-2",), "optimizer.lr=1e-2"),
+        (("--cache", "my cache"), "'cache=my cache'"),
+        (
+            ("--dataset-option", "year=2017"),
+            "dataset_options.year=2017",
+        ),
+        (("--label-noise", "single_positive=true"), "label_noise.single_positive=true"),
+        (("--allow-missing", "--plugins", "gap"), "allow_missing=true"),
+    ],
+)
+def test_the_answer_has_the_users_own_value(cli, flags, wanted):
+    assert f"give --set {wanted}\n" in cli("run", *flags).err
 
 
 def test_set_and_a_suite_say_what_flags_do(cli, tmp_path):

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from mlbench import numbers
-from mlbench.executors import fail, make_jobs
+from mlbench.cli.matrix import print_failures
+from mlbench.executors import Outcome, fail, make_jobs, read_failure
 from mlbench.executors.run_status import StatusFile
 from mlbench.executors.sharing import QueuedRun, announce
 from mlbench.leases import claim
@@ -34,6 +35,8 @@ def keep_record(job):
 def test_every_state_is_shown_with_what_matters_of_it(cli, jobs):
     done, running, failed, stopped, waiting = jobs
     assert "nothing yet" in cli("status").out
+    missing = cli("status", "--results", "nowhere")
+    assert missing.code == 2 and "there is no folder nowhere" in missing.err
     keep_record(done)
     fail(failed, "killed", "killed by SIGKILL from outside", "give it more memory")
     claim(stopped.folder).release()
@@ -84,6 +87,17 @@ def test_an_outcome_of_before_does_not_count_for_a_run_in_a_queue(cli, jobs):
         assert ": 1 queued" in cli("status").out
         fail(job, "error", "no luck")
         assert ": 1 failed" in cli("status").out
+
+
+def test_failures_of_one_reason_are_told_once(jobs, capsys):
+    for number, job in enumerate(jobs[:3]):
+        fail(job, "error", f"no network <object at 0x{number}>" if number < 2 else "no luck")
+    failures = [read_failure(job.failure_file) for job in jobs[:3]]
+    print_failures(
+        [Outcome(j.spec, j.log, failure=f) for j, f in zip(jobs, failures, strict=False)]
+    )
+    told = capsys.readouterr().err
+    assert told.count("no network") == told.count("2 runs FAILED") == told.count("no luck") == 1
 
 
 def test_why_names_the_reason_of_a_failure_and_the_nearest_record_of_a_run(cli, jobs):

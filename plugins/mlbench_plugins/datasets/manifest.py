@@ -288,9 +288,9 @@ def _names(option: str, value: object) -> tuple[str, ...] | None:
     """Names as texts; a suite file may write the name ``7`` without quotes."""
     if value is None:
         return None
-    listed = [value] if isinstance(value, str) else value
+    listed = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
     if not isinstance(listed, list | tuple) or not listed:
-        raise DataError(f"manifest has no {option}={value!r}; give a list of names")
+        raise DataError(f"manifest has no {option}={value!r}; give names: {option}=cat,dog")
     for name in listed:
         if type(name) not in (str, int) or not str(name).strip():
             raise DataError(f"manifest has no {option} with {name!r}; put the name in quotes")

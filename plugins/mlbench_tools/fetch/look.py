@@ -26,7 +26,7 @@ def summary(splits: Splits) -> dict[str, Any]:
     missing = sum(not file.is_file() for i in (splits.train, splits.test) for file in i.files)
     return {
         "identity": splits.identity,
-        "warnings": [*(how.warnings if how else ())],
+        "warnings": [*(how.warnings if how else ()), *_other_sizes(splits)],
         "read": dict(how.facts) if how else _official(splits),
         "splits": {"train": len(splits.train), "test": len(splits.test)},
         "missing": missing,
@@ -41,6 +41,17 @@ def summary(splits: Splits) -> dict[str, Any]:
 def _official(splits: Splits) -> dict[str, str]:
     sizes = ", ".join(f"{split} {part.images:,}" for split, part in splits.official.items())
     return {"set": splits.card.title, **({"official sizes": sizes} if sizes else {})}
+
+
+def _other_sizes(splits: Splits) -> Iterator[str]:
+    for name, index in (("train", splits.train), ("test", splits.test)):
+        official = splits.official.get(name)
+        if official is not None and official.images != len(index):
+            yield (
+                f"{name} has {count(len(index), 'image')}, the official split {official.images:,}: "
+                f"this is another edition of {splits.card.title}, whose scores do not compare with "
+                "published ones"
+            )
 
 
 def _rows(splits: Splits) -> Iterator[dict[str, Any]]:

@@ -148,7 +148,8 @@ def test_columns_can_be_named(folder: Path) -> None:
 def test_columns_that_label_names_leaves_out_are_left_out(folder: Path) -> None:
     pictures(folder, ("a.jpg", "b.jpg"))
     table(folder, "image,split,x,y,z\na.jpg,train,1,0,7\nb.jpg,test,0,1,7\n")
-    assert opened(label_names=["y", "x"]).index("train").targets.tolist() == [[0, 1]]
+    for names in (["y", "x"], "y, x"):
+        assert opened(label_names=names).index("train").targets.tolist() == [[0, 1]]
     assert labels_of(opened(label_columns="y")) == {"a.jpg": set(), "b.jpg": {"y"}}
 
 

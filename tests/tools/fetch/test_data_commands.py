@@ -368,3 +368,4 @@ def test_a_page_of_an_official_set(cli, shelf, tmp_path):
     done = cli("data", "look", "voc2007", "--data", "data")
     assert done.code == 0 and "set             PASCAL VOC 2007" in done.out
     assert "official sizes  train 5,011, test 4,952" in done.out
+    assert done.out.startswith("warning: train has ") and "the official split 5,011" in done.out

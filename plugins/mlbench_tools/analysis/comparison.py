@@ -99,13 +99,6 @@ def compare_runs(
 ) -> PairedComparison:
     """Compare two sides image by image.
 
-    Args:
-        first: one run or several seeds of one configuration.
-        second: the same.
-        rows: the runs of each row of the board, for the noise of training.
-        store: holds the predictions.
-        resamples: draws of the paired bootstrap.
-
     Raises:
         StoreError: the predictions of a run are missing or damaged.
         MeasureError: the sides were scored on other labels, images or targets, or the scores of a
@@ -178,14 +171,7 @@ def _side(records: Sequence[RunRecord]) -> ComparedSide:
 
 
 def _with_training(found: Difference, images: int, variance: float, freedom: int) -> Difference:
-    """The difference on other images and after another training.
-
-    Args:
-        found: the difference on other images.
-        images: how many there were.
-        variance: of the difference between trainings.
-        freedom: degrees of freedom of that variance.
-    """
+    """The difference on other images and after another training."""
     from scipy import stats
 
     of_images = ((found.high - found.low) / 2 / NORMAL_95) ** 2

@@ -60,10 +60,6 @@ def moment(text: str, records: Iterable[RunRecord]) -> datetime:
 
     A commit stands for the end of its runs: everything made later counts as a change since then.
 
-    Args:
-        text: ``2026-11-21``, ``2026-11-21T14:30``, or the beginning of a commit of some record.
-        records: all of the store, superseded ones too.
-
     Raises:
         SuiteError: it is none of these.
     """
@@ -103,11 +99,6 @@ def changes(
 
     A row whose last rank alone changed is listed only if its board has as many rows as before:
     another row moves the last rank of most others.
-
-    Args:
-        before: the boards of then.
-        after: the boards of now.
-        repeated: ids of runs that were made again in between.
 
     Returns:
         (name of the board, what changed in a row): a row is new, gone (its runs were superseded by

@@ -64,11 +64,6 @@ class ScoredFile:
 def read(source: str, results: Path) -> ScoredFile:
     """Read the predictions that the user named.
 
-    Args:
-        source: a file (.npz, .csv, or the .json of a record in its store), or a run id or the
-            beginning of one.
-        results: the store for looking up a run id.
-
     Raises:
         StoreError: there is no such file or run, several fit, or it is damaged.
         DataError: the file does not hold valid predictions.

@@ -47,14 +47,6 @@ def describe(
 ) -> Network:
     """The network of a head on a backbone, built on the ``meta`` device.
 
-    Args:
-        head: plugin name.
-        options: of the head; the others have their defaults.
-        labels: C.
-        backbone: plugin name.
-        image_size: pixels of a side.
-        weights: ``none``, or a file whose header may change the architecture.
-
     Raises:
         PluginError: a plugin is unknown or broken, or cannot serve the case.
         WeightsError: the file does not fit the backbone.

@@ -58,11 +58,6 @@ def count_backbone(name: str, image_size: int) -> Outline:
 def count_head(settings: Settings, labels: int, words: int = WIDTH) -> Counts:
     """Count a head, on its backbone's maps, as records do; thousands of labels take no memory.
 
-    Args:
-        settings: of the run.
-        labels: number of labels.
-        words: width of the label vectors.
-
     Raises:
         PluginError: the head cannot serve the case.
         MeasureError: some of its work would be counted as 0.

@@ -98,11 +98,7 @@ def measure(
 
 
 def _of_boards(store: Store) -> list[Network]:
-    """The models of all records; says which records do not tell how their model was built.
-
-    Raises:
-        SuiteError: there is no model.
-    """
+    """The models of all records; says which records do not tell how their model was built."""
     records, _ = store.read_all()
     scored = [record for record in records if record.scores is not None]
     found = {record.run_id: Network.of(record) for record in scored}

@@ -126,12 +126,6 @@ def measure_networks(
 
     Weights are random: how long a model takes does not depend on their values.
 
-    Args:
-        networks: without duplicates.
-        bench: where and how.
-        store: keeps the files.
-        say: is told what is being measured.
-
     Returns:
         Names of the networks that could not be measured -> why.
 

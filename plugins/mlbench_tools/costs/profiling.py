@@ -56,12 +56,6 @@ def profile(
 ) -> Profile:
     """Profile every combination of head, backbone and number of labels.
 
-    Args:
-        heads: method -> settings, of which only the head and its options matter.
-        backbones: plugin names.
-        labels: numbers of labels.
-        image_size: pixels of a side.
-
     Raises:
         PluginError: a plugin is unknown or broken. A case that a head refuses is in its profile.
         MeasureError: the work of a backbone cannot be counted.

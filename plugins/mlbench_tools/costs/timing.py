@@ -147,11 +147,6 @@ def time_pairs(
 
     Readings in trouble are repeated (see ``PASSES``); all rounds count.
 
-    Args:
-        pairs: the models.
-        device: whose clock is read.
-        seconds: for each pass of each model, about.
-
     Returns:
         For each pair its timing; None if it would take too long.
     """
@@ -217,10 +212,6 @@ def best_batch(model: nn.Module, images: Tensor) -> int:
 
     Stops when two doublings in a row gain less than 3 %, a call takes a second, or the memory or
     ``images`` are exhausted.
-
-    Args:
-        model: on its device.
-        images: uint8 [largest B, 3, H, W] on the same device.
     """
     best, most, size = 1, 0.0, 1
     while size <= min(len(images), 4 * best):

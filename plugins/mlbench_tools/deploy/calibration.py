@@ -181,11 +181,6 @@ def expect(
     """(precision, recall) of all labels together, then of each, on images not fitted to.
 
     Everything is fitted to four fifths of the images and judged on the rest, five times over.
-
-    Args:
-        logits_NC: held-out logits.
-        targets_NC: likewise.
-        refit: (logits, targets) -> the fit to them.
     """
     fold_N = stream("folds").permutation(len(logits_NC)) % FOLDS
     present_NC = np.zeros(targets_NC.shape, bool)

@@ -71,18 +71,13 @@ def _record(folder: Path) -> RunRecord | None:
 
 
 def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -> str:
-    """The card as Markdown with the hub's header.
-
-    Args:
-        info: of the model.
-        record: of its run, if there is one.
-        file: name of the model's file.
-        licence: of the weights.
-    """
+    """The card of a model as Markdown with the hub's header; it names the model's file."""
     from huggingface_hub import EvalResult, ModelCardData
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     spec, scores = info.spec, info.scores
     name = f"{spec.method}-{spec.settings.backbone.replace(':', '-')}"
+    scored_on = "train (held-out part)" if spec.holdout else "test"
     results = None
     if scores is not None:
         results = [
@@ -91,12 +86,12 @@ def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -
                 task_name="Multi-label image classification",
                 dataset_type=spec.dataset,
                 dataset_name=info.identity,
-                dataset_split=_scored_on(info),
+                dataset_split=scored_on,
                 metric_type="mAP",
                 metric_value=round(scores.mAP, 2),
             )
         ]
-    data = ModelCardData(
+    header = ModelCardData(
         license=licence,
         library_name="mlbench",
         pipeline_tag="image-classification",
@@ -104,114 +99,42 @@ def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -
         model_name=name,
         eval_results=results,
     )
-    parts = [
-        f"---\n{data.to_yaml()}\n---",
-        f"# {name}",
-        f"Multi-label image classification: {count(len(info.label_names), 'label')}, "
-        f"{spec.settings.image_size} pixels. The head `{spec.settings.head}` on the backbone "
-        f"`{spec.settings.backbone}`, trained with mlbench on {info.identity or spec.dataset}.",
-        _use(file),
-        _intended(),
-        _metrics(info),
-        _labels(info),
-        _training(info, record),
-        _licences(info, licence),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _scored_on(info: ModelInfo) -> str:
-    return "train (held-out part)" if info.spec.holdout else "test"
-
-
-def _use(file: str) -> str:
-    return f"""## Use
-
-```
-pip install mlbench-mlic
-mlbench predict {file} photos/ --out labels.csv
-```
-
-```python
-import mlbench
-
-model = mlbench.load("{file}")
-(result,) = model(["photo.jpg"])
-print(result.above, result.scores)
-```"""
-
-
-def _intended() -> str:
-    return """## Intended use
-
-Labelling photographs like those it was trained on, and comparing methods. It was not tested on
-other kinds of pictures, nor for decisions about people. _Say here what you made it for._"""
-
-
-def _metrics(info: ModelInfo) -> str:
-    scores = info.scores
-    if scores is None:
-        return "## Metrics\n\nNot scored."
-    rows = [
-        ("mAP", f"{scores.mAP:.2f} (95 % interval {scores.mAP_low:.1f} to {scores.mAP_high:.1f})"),
-        ("CF1, OF1 at 0.5 of the raw scores", f"{scores.CF1:.2f}, {scores.OF1:.2f}"),
-        ("CP, CR", f"{scores.CP:.2f}, {scores.CR:.2f}"),
-        ("OP, OR", f"{scores.OP:.2f}, {scores.OR:.2f}"),
-    ]
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    return (
-        f"## Metrics\n\nIn percent, on {info.identity}, {_scored_on(info)} split; the interval is "
-        f"over its images. {count(scores.classes_left_out, 'label')} without a known positive or "
-        f"negative are left out.\n\n| metric | value |\n| --- | --- |\n{table}"
-    )
-
-
-def _labels(info: ModelInfo) -> str:
     at = info.thresholds or (DEFAULT_THRESHOLD,) * len(info.label_names)
-    pairs = list(zip(info.label_names, at, strict=True))
-    listed = ", ".join(f"{_plain(name)} ({threshold:.3g})" for name, threshold in pairs[:LISTED])
-    more = len(pairs) - LISTED
-    rest = f", and {more:,} more, which the model's header lists" if more > 0 else ""
-    how = [note for note in info.notes if "chosen on" in note]
-    why = how[0] if how else "not chosen on data: `mlbench thresholds` does so"
-    scores = "calibrated (Platt)" if info.calibration else "not calibrated"
-    return f"## Labels and thresholds\n\nThresholds: {why}. Scores: {scores}.\n\n{listed}{rest}."
-
-
-def _training(info: ModelInfo, record: RunRecord | None) -> str:
-    spec, settings = info.spec, info.spec.settings
-    lines = [
-        f"- Track {spec.track}, seed {spec.seed}, {settings.epochs} epochs, batch "
-        f"{settings.batch_size}, {settings.loss}, {settings.optimizer.name} with a learning rate "
-        f"of {settings.optimizer.lr:g}.",
-        f"- Initial weights of the backbone: {settings.weights}{_pretraining(info)}.",
-        f"- Run {spec.run_id}, {info.created or 'date unknown'}, commit "
-        f"{info.commit or 'unknown'}, mlbench {__version__}.",
-    ]
-    lines += [f"- {note}." for note in info.notes]
-    command = f"\n\n```\n{record.command}\n```" if record is not None else ""
-    return "## Training\n\n" + "\n".join(lines) + command
-
-
-def _pretraining(info: ModelInfo) -> str:
-    before = info.pretraining
-    if before is None:
-        return ""
-    return f": {before.data}" + (f" ({before.labels})" if before.labels else "")
-
-
-def _licences(info: ModelInfo, licence: str) -> str:
-    before = info.pretraining.licence if info.pretraining else ""
-    try:
-        found = registry.dataset_card(registry.find("dataset", info.spec.dataset))
-        data = found.licence if found else "not known"
-    except MlbenchError:
-        data = "not known"
-    return (
-        f"## Licences\n\n- Code: Apache-2.0.\n- Data ({info.spec.dataset}): {data}.\n"
-        f"- Weights: {licence}; they came from initial weights with terms of their own"
-        f"{f': {before}' if before else ''}."
+    pairs = [*zip(info.label_names, at, strict=True)][:LISTED]
+    chosen = [note for note in info.notes if "chosen on" in note]
+    environment = Environment(
+        loader=PackageLoader("mlbench_tools.deploy"),
+        autoescape=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
+    environment.filters["count"] = count
+    return environment.get_template("card.md").render(
+        header=header.to_yaml(),
+        name=name,
+        info=info,
+        spec=spec,
+        settings=spec.settings,
+        file=file,
+        scored_on=scored_on,
+        chosen=[*chosen, "not chosen on data: `mlbench thresholds` does so"][0],
+        labels=[f"{_plain(label)} ({threshold:.3g})" for label, threshold in pairs],
+        more=len(info.label_names) - LISTED,
+        before=info.pretraining,
+        record=record,
+        version=__version__,
+        data_licence=_data_licence(spec.dataset),
+        licence=licence,
+    )
+
+
+def _data_licence(dataset: str) -> str:
+    try:
+        found = registry.dataset_card(registry.find("dataset", dataset))
+    except MlbenchError:
+        found = None
+    return found.licence if found else "not known"
 
 
 def _plain(text: str) -> str:

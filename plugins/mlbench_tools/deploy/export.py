@@ -100,11 +100,7 @@ def export(
 
 
 def _versions(form: Form) -> dict[str, str]:
-    """The versions of the packages that write and read a format.
-
-    Raises:
-        SuiteError: one of them is missing.
-    """
+    """The versions of the packages that write and read a format."""
     try:
         return {name: version(name) for name in PACKAGES[form]}
     except PackageNotFoundError as error:
@@ -217,11 +213,7 @@ class ComparedPictures:
 
 
 def _sample(trained: TrainedModel, data: Path | None, pictures: Path | None) -> ComparedPictures:
-    """Pictures of a folder, or of the test split of the data set that the model was trained on.
-
-    Raises:
-        SuiteError: neither can be had.
-    """
+    """Pictures of a folder, or of the test split of the data set that the model was trained on."""
     import torch
 
     from mlbench.cli.console import cache_folder

@@ -18,12 +18,6 @@ from mlbench.types import DataError, Places, Predictions, RunRecord, RunSpec, Sp
 def predict_folds(record: RunRecord, folds: int, suite: Suite, command: str) -> Predictions:
     """Train a run's configuration k times, each time without a k-th of the training images.
 
-    Args:
-        record: of the run.
-        folds: k.
-        suite: the files of the run, and where the k runs go, which are done once.
-        command: for their records.
-
     Returns:
         Logits of every training image, from the model that was trained without it, as J. Platt
         recommends in "Probabilistic Outputs for Support Vector Machines", 1999.

@@ -96,12 +96,7 @@ def read_torch(file: Path) -> ModelFile:
 def _model(
     file: Path, open_: Callable[[], tuple[Callable[[Tensor], Tensor], str | None]]
 ) -> ModelFile:
-    """The model in a file.
-
-    Args:
-        file: names it in errors.
-        open_: gives the function from images to logits, and the JSON of the ``ModelInfo``.
-    """
+    """The model in a file."""
     remedy = "give a file that `mlbench export` wrote"
     if not file.is_file():
         raise WeightsError(f"{file}: no such file; {remedy}")

@@ -47,11 +47,6 @@ def suspects(
     A label is probably wrong if the model's confidence in the other state reaches its mean over
     the images that are in that state: C. G. Northcutt, L. Jiang and I. L. Chuang, "Confident
     Learning", JAIR 2021, for one label at a time. The mean makes up for scores that are shifted.
-
-    Args:
-        predictions: on images that the model was not trained on.
-        calibration: (slope, offset) of each label [C, 2]; None for raw scores.
-        most: at most this many of each kind for a label.
     """
     slope_C, offset_C = np.ones(1), np.zeros(1)
     if calibration is not None:

@@ -152,11 +152,7 @@ def _drop_cut_line(file: Path) -> None:
 
 
 def _read_known(output: Output, file: Path) -> set[str]:
-    """The pictures in the file.
-
-    Raises:
-        SuiteError: it was not written by this command, by this model, or with these options.
-    """
+    """The pictures in the file."""
     output.stream.seek(0)
     remedy = "give another --out, or delete the file"
     known = set()

@@ -116,15 +116,7 @@ def predict(
 
 
 def _find(paths: Sequence[str] | None, folder: Path) -> list[Path]:
-    """The files that the arguments name, without repetitions.
-
-    Args:
-        paths: files, folders, globs, or ``-``.
-        folder: where a picture from standard input is put.
-
-    Raises:
-        DataError: a path does not exist, or a folder has no picture.
-    """
+    """The files that the arguments name, without repetitions."""
     from mlbench.trained_model import find_pictures
 
     if not paths:

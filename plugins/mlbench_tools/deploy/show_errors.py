@@ -91,11 +91,7 @@ def errors(
 
 
 def _in_order(splits: Splits, predictions: Predictions, record: RunRecord) -> Index:
-    """The test split in the order of the predictions.
-
-    Raises:
-        DataError: it has other images.
-    """
+    """The test split in the order of the predictions."""
     import numpy as np
 
     places = {key: i for i, key in enumerate(splits.test.keys)}

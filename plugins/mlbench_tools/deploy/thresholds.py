@@ -114,11 +114,7 @@ def _warn_of_cost(record: RunRecord, folds: int) -> None:
 
 
 def _record(folder: Path) -> tuple[Store, RunRecord]:
-    """The store that a run's folder is in, and its record.
-
-    Raises:
-        SuiteError: there is no record.
-    """
+    """The store that a run's folder is in, and its record."""
     from mlbench.store import Store
 
     store = Store(folder.parent.parent)
@@ -132,12 +128,7 @@ def _record(folder: Path) -> tuple[Store, RunRecord]:
 
 
 def _held_out(store: Store, record: RunRecord) -> Predictions:
-    """The predictions of a run on images that it was not trained on.
-
-    Raises:
-        SuiteError: the run held no training images out.
-        StoreError: its predictions are missing or damaged.
-    """
+    """The predictions of a run on images that it was not trained on."""
     predictions = store.predictions(record)
     if predictions.validation is not None:
         return predictions.validation

@@ -62,11 +62,7 @@ def cache(
 
 
 def _choose(found: Sequence[CacheEntry], names: Sequence[str]) -> list[CacheEntry]:
-    """The entries with these names or in these folders; all without names.
-
-    Raises:
-        SuiteError: a name is unknown.
-    """
+    """The entries with these names or in these folders; all without names."""
     chosen: list[CacheEntry] = []
     for name in names:
         here = [e for e in found if e.name == name or Path(name) in Path(e.name).parents]

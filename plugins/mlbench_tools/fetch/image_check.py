@@ -56,15 +56,7 @@ def check_images(
     workers: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageCheck:
-    """Decode every image of both splits in parallel.
-
-    Args:
-        dataset: name of the plugin.
-        splits: the opened data set.
-        cache: where good files are remembered (see ``mlbench.data.decode.problems``).
-        workers: number of decoding threads.
-        progress: called with (files done, files in all).
-    """
+    """Decode every image of both splits in parallel."""
     wrong = problems(files(splits), cache, workers, progress)
     bad = tuple(
         BadImage(
@@ -92,12 +84,7 @@ def check_images(
 
 
 def tell_bad(found: ImageCheck, root: Path | None) -> list[str]:
-    """A line on all missing images, with where files of their names are, and one on each bad one.
-
-    Args:
-        found: the result.
-        root: the folder in which files of these names are looked for.
-    """
+    """A line on all missing images, with where files of such names are, and one on each bad one."""
     missing = [Path(one.file) for one in found.bad if one.problem == "missing"]
     lines = [f"{one.file}: {one.reason}" for one in found.bad if one.problem != "missing"]
     if not missing:

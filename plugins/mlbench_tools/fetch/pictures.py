@@ -45,12 +45,6 @@ def contact_sheet(samples: Index, names: Sequence[str], rows: int, columns: int)
 
     Present labels are green; unknown ones follow a question mark, in orange. An image that cannot
     be decoded is replaced by a square with the reason.
-
-    Args:
-        samples: at most ``rows * columns`` of them.
-        names: the C labels.
-        rows: of the sheet.
-        columns: of the sheet.
     """
     width, height = SIDE + 2 * _MARGIN, SIDE + LINES * _LINE + 2 * _MARGIN
     sheet = Image.new("RGB", (columns * width, rows * height), _PAPER)

@@ -80,12 +80,7 @@ class Statistics(Value):
 
 
 def label_statistics(dataset: str, splits: Splits) -> Statistics:
-    """Count the labels of both splits; the pairs are those of the training split.
-
-    Args:
-        dataset: name of the plugin.
-        splits: the opened data set.
-    """
+    """Count the labels of both splits; the pairs are those of the training split."""
     train_NC, test_NC = splits.train.targets, splits.test.targets
     positives_C = (train_NC == 1).sum(axis=0)
     columns = {

@@ -67,12 +67,6 @@ def write_page(
 ) -> Path:
     """Write the site of some boards and return its index page.
 
-    Args:
-        tables: the boards.
-        records: of the whole store; runs of other boards are ignored.
-        results: the store's root.
-        folder: of the site.
-
     Raises:
         StoreError: a file of published results is malformed, or the site cannot be written.
     """

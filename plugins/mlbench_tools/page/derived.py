@@ -83,11 +83,6 @@ class Derived(Value):
 def derive(store: Store, record: RunRecord, cache: Path) -> Derived:
     """Derive what the pages show of a run's predictions, or read it from the cache.
 
-    Args:
-        store: holds the run.
-        record: of the run.
-        cache: a folder.
-
     Raises:
         StoreError: the predictions are missing or damaged.
         MeasureError: the predictions are not finite.

@@ -38,13 +38,7 @@ def board_names(tables: Sequence[Table]) -> list[str]:
 
 
 def index_page(site: Site, names: Sequence[str], derived: Mapping[str, Derived]) -> str:
-    """The text of the index page.
-
-    Args:
-        site: what the pages are made of.
-        names: of the boards, as ``board_names`` gives them.
-        derived: run id -> what its predictions say, if they can be read.
-    """
+    """The text of the index page."""
     return render(
         "index.html",
         tables=site.tables,

@@ -147,9 +147,6 @@ class _PublishedFile(Value):
 def load(folder: Path) -> list[PublishedResult]:
     """All published results of a folder, in the order of its files.
 
-    Args:
-        folder: ``results/published``; one that does not exist is empty.
-
     Raises:
         StoreError: a file is malformed.
     """
@@ -173,12 +170,7 @@ def _read(file: Path) -> _PublishedFile:
 
 # ------------------------------------------------------------------------------------- comparison
 def literature_lines(site: Site, derived: Mapping[str, Derived]) -> list[dict[str, Any]]:
-    """The lines of the table: one per published result, or per row of ours to compare it with.
-
-    Args:
-        site: what the pages are made of.
-        derived: run id -> what its predictions say, if they can be read.
-    """
+    """The lines of the table: one per published result, or per row of ours to compare it with."""
     methods = set(site.methods)
     ordered = sorted(
         site.published,

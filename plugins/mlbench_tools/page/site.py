@@ -21,12 +21,6 @@ def write_site(site: Site, store: Store, cache: Path, folder: Path) -> Path:
     Every page replaces an older one in one step, so a reader never sees half of it. Pages of an
     earlier build whose runs or methods are gone are removed.
 
-    Args:
-        site: what the pages are made of.
-        store: holds the predictions of the runs.
-        cache: keeps what is derived from predictions.
-        folder: of the site; it is created.
-
     Raises:
         StoreError: a file cannot be written.
     """

@@ -47,17 +47,7 @@ def run_page(
     problem: str,
     mistakes: Sequence[Any] = (),
 ) -> str:
-    """The text of a run's page.
-
-    Args:
-        site: what the pages are made of.
-        run_id: of the run.
-        board: name of its board on the index page, without the track.
-        seeds: run ids of the same configuration with other seeds.
-        derived: what its predictions say.
-        problem: why they cannot be read, if ``derived`` is None.
-        mistakes: of each label, as ``read_mistakes`` gives them.
-    """
+    """The text of a run's page."""
     record = site.records[run_id]
     method = site.recipes.get(record.spec.method)
     labels = label_lines(record, derived.positives if derived else ())
@@ -116,12 +106,7 @@ def read_mistakes(folder: Path, record: RunRecord) -> list[dict[str, Any]]:
 
 
 def label_lines(record: RunRecord, tested: Sequence[int]) -> list[LabelLine]:
-    """The labels of a run that have a score, weakest first.
-
-    Args:
-        record: of the run.
-        tested: test images with each label [C]; empty if not known.
-    """
+    """The labels of a run that have a score, weakest first."""
     lines = []
     for name, ap, positives, trained in zip_longest(
         record.label_names, record.average_precision, tested, record.train_positives or ()
@@ -181,13 +166,7 @@ def _costs(efficiency: Efficiency) -> list[Fact]:
 
 # ------------------------------------------------------------------------------- page of a method
 def method_page(site: Site, name: str, board_names: Sequence[str]) -> str:
-    """The text of a method's page.
-
-    Args:
-        site: what the pages are made of.
-        name: of the method.
-        board_names: of all boards on the index page.
-    """
+    """The text of a method's page."""
     card = site.recipes.get(name)
     return render(
         "method.html",

@@ -56,12 +56,7 @@ def board_address(name: str, track: str) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """The text of a page.
-
-    Args:
-        template: a file of ``templates/``.
-        values: what the template shows.
-    """
+    """The text of a page."""
     index = template == "index.html"
     scripts = INDEX_SCRIPTS if index else SUBPAGE_SCRIPTS
     style, script = _asset("page.css"), "\n".join(_asset(name) for name in scripts)

@@ -132,14 +132,6 @@ def score_model(
 ) -> Evaluation:
     """Score a model on the test split of a data set, under the canonical protocol.
 
-    Args:
-        model: as ``mlbench.build.open_model`` reads it.
-        dataset: plugin name.
-        options: of the data set; they override those that the model was trained with on it.
-        places: where data and cache are, and the device.
-        progress: is told how the evaluation proceeds.
-        batch_size: images per batch.
-
     Raises:
         SuiteError: the labels are not those of the model.
         DataError: files are missing or damaged.

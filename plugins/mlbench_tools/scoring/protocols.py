@@ -169,10 +169,6 @@ def measure(
 ) -> tuple[dict[str, Measurement], dict[str, str]]:
     """Score predictions under many protocols.
 
-    Args:
-        given: the predictions.
-        names: of protocols; None for all that differ on these targets (see ``names_for``).
-
     Returns:
         Name -> its numbers, in the order asked for; and name -> why it has no numbers here.
 

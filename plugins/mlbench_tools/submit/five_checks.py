@@ -45,11 +45,6 @@ def verify(pack: Pack, places: Places | None = None) -> VerifyReport:
     Findings on settings and costs become warnings if a plugin of the run is not installed here in
     the run's version.
 
-    Args:
-        pack: from ``mlbench_tools.submit.pack_file.read``.
-        places: folder of the data sets, and a cache, to compare images and targets one by one;
-            None to compare digests with the data set's card.
-
     Raises:
         DataError: the data set is not in the folder.
     """

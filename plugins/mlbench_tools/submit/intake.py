@@ -14,11 +14,6 @@ from mlbench_tools.submit.remarks import Remark, finding
 def superseding(new: RunRecord, store: Store, supersede: bool) -> Iterator[Remark]:
     """Check that a record may take the place of the store's record of the same run, if any.
 
-    Args:
-        new: record of the pack.
-        store: the store that takes it in.
-        supersede: whether the maintainer allows it.
-
     Raises:
         StoreError: the store's record of this run is damaged.
     """

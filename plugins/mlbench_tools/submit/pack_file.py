@@ -85,10 +85,6 @@ class Pack:
 def make(record: RunRecord, predictions: Predictions | None) -> bytes:
     """Return the bytes of a pack.
 
-    Args:
-        record: the run's record.
-        predictions: of the test split, kept as float32; None for a run that diverged.
-
     Raises:
         PackError: the run has scores but no predictions to recompute them from.
     """

@@ -89,12 +89,7 @@ def rates(centre: float, number: int) -> tuple[float, ...]:
 
 
 def collect(records: Sequence[RunRecord], names: Sequence[str]) -> list[Trial]:
-    """The trials in the order of methods and values, each method's best with a remark.
-
-    Args:
-        records: of all seeds.
-        names: of the settings that were tried.
-    """
+    """The trials in the order of methods and values, each method's best with a remark."""
     groups: dict[tuple[str, str], list[tuple[Trial, RunRecord]]] = {}
     for record in records:
         fields = flatten(record.spec.settings.model_dump(mode="json"))
@@ -150,12 +145,6 @@ def winners(trials: Sequence[Trial]) -> dict[str, Trial]:
 
 def write_suite(file: Path, suite: Suite, best: Mapping[str, Trial], command: str) -> None:
     """Write the suite with the best settings of each method, to be run on the test images.
-
-    Args:
-        file: to write; paths in it are relative to its folder.
-        suite: as it was asked for, without the grid.
-        best: method -> its best trial.
-        command: that tuned it.
 
     Raises:
         SuiteError: the file cannot be written.

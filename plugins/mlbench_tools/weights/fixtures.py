@@ -194,12 +194,7 @@ class Inputs:
 
 
 def _evaluate(formula: str, value: Callable[[str], Any]) -> Any:
-    """Evaluate a formula of numbers, variables, and the functions and methods above.
-
-    Raises:
-        SyntaxError: it holds anything else.
-        KeyError: a variable is unknown.
-    """
+    """Evaluate a formula of numbers, variables, and the functions and methods above."""
     tree = ast.parse(formula.strip(), mode="eval")
     names: dict[str, Any] = {}
     for node in ast.walk(tree):

@@ -57,18 +57,6 @@ def import_checkpoint(
 ) -> tuple[Checkpoint, Converted, Released]:
     """Read, convert and reorder a released file; its labels get the order of the data set.
 
-    Args:
-        method: name of the recipe.
-        file: as its authors published it.
-        dataset: that it was trained on.
-        names: the labels of the data set.
-        order: of the labels in the file, if the user knows it better (see ``released_order``).
-        graph: a file of the label graph, if the method needs one and the file lacks it.
-        words: a file of the word vectors, likewise.
-        backbone: if it is not the one of the release.
-        options: of the head.
-        key: of the state dict in the file, if there are several.
-
     Raises:
         WeightsError: the file is damaged, unsafe, of another method, for another number of labels,
             incomplete, or needs a graph or words.
@@ -143,16 +131,7 @@ def assemble(
     source: object,
     matrix_CC: Any = None,
 ) -> MultiLabelModel:
-    """Backbone and head with the converted weights, in torch's default precision.
-
-    Args:
-        settings: name the backbone and the head.
-        labels: graph and word vectors, in the order of the file.
-        released: says what becomes of a given matrix.
-        converted: the weights.
-        source: what to call the file in errors.
-        matrix_CC: P(j | i) at row i and column j, if it was given.
-    """
+    """Backbone and head with the converted weights, in torch's default precision."""
     model, _ = build(settings, labels, Places(results=Path(), cache=Path()))
     model = model.to(torch.get_default_dtype())
     fill(model.backbone, converted.backbone, source)  # type: ignore[arg-type]

@@ -165,12 +165,6 @@ def state_dict(
 ) -> tuple[str, dict[str, Tensor]]:
     """The key of a checkpoint's state dict, empty for the top, and its tensors by name.
 
-    Args:
-        file: for errors.
-        content: of the file.
-        key: of the state dict, if there are several.
-        averaged: whether the authors score the averaged weights, for the error.
-
     Raises:
         WeightsError: there is none, or there are several and no key.
     """

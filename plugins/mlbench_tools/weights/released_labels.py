@@ -101,13 +101,6 @@ def file_context(
 ) -> tuple[LabelContext, NDArray[np.float64] | None]:
     """The label context that a head is built with, and the graph P(j | i) if it was given.
 
-    Args:
-        released: says what the method needs.
-        names: of the labels, in the order of the file.
-        head_state: the head's parameters and buffers in the file.
-        graph: a matrix P(j | i), or counts with positives, in that order (see ``read_graph``).
-        words: vectors in that order, or by name.
-
     Raises:
         WeightsError: what the method needs is not given.
     """

@@ -42,12 +42,6 @@ def make_record(
 ) -> tuple[RunRecord, Predictions]:
     """The record and the predictions of a re-scored checkpoint.
 
-    Args:
-        found: its scores.
-        checkpoint: as ``mlbench import`` made it.
-        places: the device, and the file that the backbone started from (see ``restore``).
-        command: the command line.
-
     Returns:
         The record, and the predictions with the labels in the order of the data set.
 

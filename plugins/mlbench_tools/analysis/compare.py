@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlbench.boards.markup import p_value
-from mlbench.cli.console import console, errors
+from mlbench.cli.console import AsJson, Edition, OnlyTrack, Results, console, errors
 from mlbench.text import count, plural
-from mlbench.types import SuiteError, Track
+from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
     from mlbench.boards.rows import Row, Table
@@ -28,16 +28,11 @@ def compare(
         str | None, typer.Argument(metavar="A", help="A run id or its beginning, or a method.")
     ] = None,
     second: Annotated[str | None, typer.Argument(metavar="B", help="The same.")] = None,
-    results: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("results"),
-    dataset: Annotated[
-        str | None,
-        typer.Option(help="Compare methods on the board of this edition, e.g. coco-mini."),
-    ] = None,
-    track: Annotated[
-        Track | None, typer.Option(help="Compare methods on the board of this track.")
-    ] = None,
+    results: Results = Path("results"),
+    dataset: Edition = None,
+    track: OnlyTrack = None,
     resamples: Annotated[int, typer.Option(min=100, help="Draws of the bootstrap.")] = 1000,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Compare two runs, or two methods over all their seeds, on the same test images.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,11 +12,10 @@ from rich.text import Text
 
 from mlbench import registry
 from mlbench.cli.console import AsJson, console, plain_table
-from mlbench.types import PluginError, SuiteError, Track
+from mlbench.types import MeasureError, PluginError, SuiteError, Track, Value
 
 if TYPE_CHECKING:
-    from mlbench.types import Recipe
-    from mlbench_tools.costs.profiling import BackboneProfile, PartCost, Profile
+    from mlbench.types import Recipe, Settings
 
 LABELS = 80
 """Labels of the methods' table: COCO's."""
@@ -57,16 +57,91 @@ def profile(
     labels = _numbers("--classes", classes)
 
     from mlbench_tools.costs.asked import read_models
-    from mlbench_tools.costs.profiling import profile as profile_heads
 
     heads, trunks = read_models(plugins, backbones, track)
-    found = profile_heads(heads, trunks or ("resnet101",), labels, image_size)
+    found = count_heads(heads, trunks or ("resnet101",), labels, image_size)
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
     else:
         _show(found, f"the {track} track" if track else "their recipes")
 
 
+# ---------------------------------------------------------------------------------------- counting
+class PartCost(Value):
+    """Cost of a backbone or a head. GMACs are 1e9 multiply-accumulates an image."""
+
+    parameters: int
+    gmacs: float
+
+
+class HeadProfile(Value):
+    """Cost of a head at a number of labels.
+
+    Attributes:
+        cost: None if the head cannot have so many labels, or its work cannot be counted.
+        refusal: why it was not counted; empty otherwise.
+    """
+
+    method: str
+    labels: int
+    cost: PartCost | None
+    refusal: str = ""
+
+
+class BackboneProfile(Value):
+    """Cost of a backbone, and of the heads on it."""
+
+    backbone: str
+    cost: PartCost
+    heads: tuple[HeadProfile, ...]
+
+
+class Profile(Value):
+    """All counts."""
+
+    image_size: int
+    backbones: tuple[BackboneProfile, ...]
+
+
+def count_heads(
+    heads: Mapping[str, Settings],
+    backbones: Sequence[str],
+    labels: Sequence[int],
+    image_size: int,
+) -> Profile:
+    """Profile every combination of head, backbone and number of labels.
+
+    Raises:
+        PluginError: a plugin is unknown or broken. A case that a head refuses is in its profile.
+        MeasureError: the work of a backbone cannot be counted.
+    """
+    from mlbench_tools.costs.counting import count_backbone
+
+    found = []
+    for name in backbones:
+        cost = PartCost(**count_backbone(name, image_size).counts._asdict())
+        place = {"backbone": name, "image_size": image_size}
+        profiles = tuple(
+            _head_profile(method, settings.model_copy(update=place), n)
+            for method, settings in heads.items()
+            for n in labels
+        )
+        found.append(BackboneProfile(backbone=name, cost=cost, heads=profiles))
+    return Profile(image_size=image_size, backbones=tuple(found))
+
+
+def _head_profile(method: str, settings: Settings, labels: int) -> HeadProfile:
+    from mlbench_tools.costs.counting import count_head
+
+    cost, refusal = None, ""
+    try:
+        cost = PartCost(**count_head(settings, labels)._asdict())
+    except (PluginError, MeasureError) as error:
+        refusal = str(error)
+    return HeadProfile(method=method, labels=labels, cost=cost, refusal=refusal)
+
+
+# ------------------------------------------------------------------------------------- the README's
 def method_table() -> str:
     """Return a Markdown table of all heads with a recipe, counted on ``GROUND``."""
     from mlbench.tracks import recipe_of

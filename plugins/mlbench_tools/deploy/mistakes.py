@@ -60,13 +60,11 @@ def suspects(
         if min(len(present), len(absent)) >= MINIMUM:
             as_present, as_absent = score_N[present].mean(), score_N[absent].mean()
             for i in present[np.argsort(score_N[present], kind="stable")][:most].tolist():
-                mine.append(
-                    Suspect(i, c, "present", float(score_N[i]), bool(score_N[i] <= as_absent))
-                )
+                score = float(score_N[i])
+                mine.append(Suspect(i, c, "present", score, bool(score <= as_absent)))
             for i in absent[np.argsort(-score_N[absent], kind="stable")][:most].tolist():
-                mine.append(
-                    Suspect(i, c, "absent", float(score_N[i]), bool(score_N[i] >= as_present))
-                )
+                score = float(score_N[i])
+                mine.append(Suspect(i, c, "absent", score, bool(score >= as_present)))
         found.append(sorted(mine, key=lambda one: -one.wrongness))
     return found
 

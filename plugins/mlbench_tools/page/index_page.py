@@ -21,6 +21,18 @@ from mlbench_tools.scoring.protocols import find
 
 CANONICAL = ("canonical", "ap")
 """Protocols whose numbers a board has anyway."""
+NUMBERS = {
+    "map": "mAP",
+    "low": "low",
+    "high": "high",
+    "sd": "deviation",
+    "cf1": "CF1",
+    "of1": "OF1",
+    "gmacs": "gmacs",
+    "head": "gmacs_head",
+    "params": "parameters",
+}
+"""What the scripts call fields of a row."""
 MATRIX = 120
 """Rows of a board beyond which it has no matrix of wins, as nobody could read it; and those that it
 shows where scripts are off."""
@@ -137,15 +149,7 @@ def _row(row: Row, places: Sequence[str]) -> dict[str, Any]:
         "loss": row.loss,
         "variant": row.variant,
         "seeds": row.seeds,
-        "map": _short(row.mAP),
-        "low": _short(row.low),
-        "high": _short(row.high),
-        "sd": _short(row.deviation),
-        "cf1": _short(row.CF1),
-        "of1": _short(row.OF1),
-        "gmacs": _short(row.gmacs),
-        "head": _short(row.gmacs_head),
-        "params": _short(row.parameters),
+        **{name: _short(getattr(row, field)) for name, field in NUMBERS.items()},
         "start": row.pretraining or None,
         "size": row.image_size,
         "epochs": row.epochs,

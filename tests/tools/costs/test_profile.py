@@ -14,7 +14,7 @@ from mlbench.engine.cost import measure
 from mlbench.store import Store
 from mlbench.types import Places, Settings
 from mlbench_tools.costs.counting import count_head
-from mlbench_tools.costs.profiling import profile
+from mlbench_tools.costs.profile import count_heads
 
 SMALL = ("--backbones", "timm:test_resnet", "--image-size", "64")
 CHANNELS = 96
@@ -55,7 +55,7 @@ def test_the_counts_are_those_of_the_model_of_a_run(method):
     )
     model, _ = build(settings, made_up_context(6, 300), Places(results=".", cache="."))
     cost = measure(model, image_size=64, precision="fp32", device=torch.device("cpu"))
-    (found,) = profile({method: settings}, [settings.backbone], [6], 64).backbones
+    (found,) = count_heads({method: settings}, [settings.backbone], [6], 64).backbones
     (head,) = found.heads
     backbone = cost.parameters_backbone, cost.gmacs_backbone
     assert (found.cost.parameters, found.cost.gmacs) == backbone
@@ -71,7 +71,7 @@ def committed():
 def test_the_totals_are_those_of_the_committed_records(record):
     spec, cost = record.spec, record.efficiency
     place = [spec.settings.backbone], [len(record.label_names)], spec.settings.image_size
-    (trunk,) = profile({spec.method: spec.settings}, *place).backbones
+    (trunk,) = count_heads({spec.method: spec.settings}, *place).backbones
     (head,) = trunk.heads
     total = trunk.cost.parameters + head.cost.parameters
     assert total == cost.parameters_backbone + cost.parameters_head

@@ -113,12 +113,7 @@ def _configurations(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def _component(
-    name: str,
-    levels: int | None,
-    found: SumOfSquares,
-    noise: SumOfSquares,
-    total: float,
-    runs: int,
+    name: str, levels: int | None, found: SumOfSquares, noise: SumOfSquares, total: float, runs: int
 ) -> VarianceComponent:
     from scipy import stats
 

@@ -104,10 +104,7 @@ class Profile(Value):
 
 
 def count_heads(
-    heads: Mapping[str, Settings],
-    backbones: Sequence[str],
-    labels: Sequence[int],
-    image_size: int,
+    heads: Mapping[str, Settings], backbones: Sequence[str], labels: Sequence[int], image_size: int
 ) -> Profile:
     """Profile every combination of head, backbone and number of labels.
 

@@ -173,8 +173,7 @@ def literature_lines(site: Site, derived: Mapping[str, Derived]) -> list[dict[st
     """The lines of the table: one per published result, or per row of ours to compare it with."""
     methods = set(site.methods)
     ordered = sorted(
-        site.published,
-        key=lambda r: (r.dataset, r.method, r.backbone or "", r.image_size or 0),
+        site.published, key=lambda r: (r.dataset, r.method, r.backbone or "", r.image_size or 0)
     )
     return [
         {

@@ -94,10 +94,7 @@ def make(record: RunRecord, predictions: Predictions | None) -> bytes:
             f"run {record.run_id} is {record.status} and has {has}, so its scores cannot be "
             "verified; run it again"
         )
-    members = {
-        RECORD: to_json(record),
-        RECIPE: run_file.to_yaml(record).encode(),
-    }
+    members = {RECORD: to_json(record), RECIPE: run_file.to_yaml(record).encode()}
     if predictions is not None:
         members[PREDICTIONS] = _dump(predictions, record)
     manifest = PackManifest(

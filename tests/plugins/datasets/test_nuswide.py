@@ -135,10 +135,7 @@ def test_a_complete_run(cli: Any, official: Path, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------ wrong input
 def test_what_is_missing_is_named(official: Path) -> None:
     for protocol, needed in (
-        (
-            "csv",
-            r"protocol=csv \(others: original, single_positive, hashing\) needs nus_wid_data",
-        ),
+        ("csv", r"protocol=csv \(others: original, single_positive, hashing\) needs nus_wid_data"),
         ("single_positive", "needs the benchmark's own lists"),
     ):
         with pytest.raises(DataError, match=f"{needed}(?s:.*)not found under"):

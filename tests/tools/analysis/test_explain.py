@@ -107,10 +107,7 @@ def test_other_settings_are_not_taken_for_noise():
 def test_too_few_runs_say_so_and_boards_are_not_mixed():
     records = [made_record(), made_record(identity="voc2007-mini")]
     found = analyse(records)
-    assert [one.board for one in found] == [
-        "coco-mini, probe track",
-        "voc2007-mini, probe track",
-    ]
+    assert [one.board for one in found] == ["coco-mini, probe track", "voc2007-mini, probe track"]
     assert all(one.parts == () and "three runs" in one.words[0] for one in found)
     [two] = analyse([made_record(), made_record(value=52.0, spec={"seed": 1})])
     assert two.parts == () and two.deviation == pytest.approx(2**0.5)

@@ -169,10 +169,7 @@ BAD = {
     "no predictions": (without(pack_file.PREDICTIONS), "it has no predictions.npz"),
     "half a validation": (with_array("validation_targets", None), "predictions.npz is damaged"),
     "pickled": (with_array("keys", np.array([{}])), "predictions.npz is damaged"),
-    "fewer images": (
-        with_fields(pack_file.RECORD, test_images=31),
-        "30 images, the record 31",
-    ),
+    "fewer images": (with_fields(pack_file.RECORD, test_images=31), "30 images, the record 31"),
 }
 
 

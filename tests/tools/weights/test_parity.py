@@ -92,10 +92,7 @@ def test_only_some(cli):
         ({"kind": "song"}, "unknown kind 'song'"),
         ({"inputs": {}}, "no input 'features'"),
         ({"keys": [["multi_head.0.head.weight", [6, 31, 1, 1]]]}, "[1, 6, 31] instead of"),
-        (
-            {"keys": [["multi_head.0.head.weight", [6, 32, 1, 1]], ["x", [2]]]},
-            "no place in CSRA",
-        ),
+        ({"keys": [["multi_head.0.head.weight", [6, 32, 1, 1]], ["x", [2]]]}, "no place in CSRA"),
     ],
 )
 def test_a_fixture_that_cannot_be_computed_fails_and_says_why(cli, tmp_path, fields, said):

@@ -89,7 +89,9 @@ def test_flags_add_to_the_noise_of_a_suite(cli, suite):
     (half,) = planned(cli, "--suite", noisy)
     (other,) = planned(cli, "--suite", noisy, "--set", "label_noise.seed=1")
     assert len({line.split()[0] for line in (plain, half, other)}) == 3
-    for line in planned(cli, "--suite", suite(), "--set", "label_noise.keep=0.4,0.6"):
+    for line in planned(
+        cli, "--suite", suite(grid={"label_noise": [{"keep": 0.4}, {"keep": 0.6}]})
+    ):
         assert "label_noise.keep=" in line and "data=" not in line
 
 

@@ -14,7 +14,6 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import (
     BeforeValidator,
-    ByteSize,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -66,6 +65,17 @@ def _as_list(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+
+
+def _as_bytes(value: Any) -> Any:
+    """Turn ``50GB`` into 50,000,000,000 and ``50GiB`` into 50 * 2**30."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B?", value.strip(), re.IGNORECASE)
+    if match is None:
+        raise ValueError("a size is a number and a unit, such as 50GB")
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
 
 
 def as_seconds(value: Any) -> Any:
@@ -148,7 +158,7 @@ class Suite(Value):
     data: Path | None = None
     results: Path = Path("results")
     cache: Path | None = None
-    cache_limit: Annotated[ByteSize, Field(ge=0)] | None = None
+    cache_limit: Annotated[NonNegativeInt | None, BeforeValidator(_as_bytes)] = None
     image_cache: bool = False
     weights: str | None = None
     init: str | None = None

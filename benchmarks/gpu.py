@@ -1,6 +1,6 @@
 """Time kernels, heads and training steps on a GPU, beside the plain formulas of the papers.
 
-    python benchmarks/gpu.py                          all sections, about three minutes
+    python benchmarks/gpu.py                          all sections, at most eight minutes
     python benchmarks/gpu.py --only kernels,step      some of them
     python benchmarks/gpu.py --sweep                  tiles of the Triton kernels instead
 
@@ -26,7 +26,7 @@ DEVICE = "cuda" if CUDA else "cpu"
 
 from gpu_data import data  # noqa: E402
 from gpu_tiles import sweep  # noqa: E402
-from test_heads import plain_attention, plain_decoupling  # noqa: E402
+from test_heads import PLAIN, plain_attention, plain_decoupling  # noqa: E402
 
 from mlbench import registry  # noqa: E402
 from mlbench.contracts.made_up import made_up_context  # noqa: E402
@@ -38,7 +38,14 @@ SIDE, BATCH, IMAGE = (14, 16, 448) if CUDA else (2, 2, 64)
 BACKBONE, STEP_BATCH = ("resnet101", 32) if CUDA else ("mobilenetv2_100", 2)
 OPTIONS = {"msrn": {"classifier": "elementwise"}}  # its MLP has 1.6 billion weights for 500 labels
 if not CUDA:
-    OPTIONS["ssgrl"] = {"hidden_dim": 8, "intermediary_dim": 8, "output_dim": 8}
+    OPTIONS |= {
+        "ssgrl": {"hidden_dim": 8, "intermediary_dim": 8, "output_dim": 8},
+        "query2label": {"hidden_dim": 8, "feedforward": 8},
+        "ml_decoder": {"embedding_dim": 8, "feedforward": 8},
+        "ml_gcn": {"width": 8},
+        "add_gcn": {"width": 8},
+        "csra": {"heads": 2},
+    }
 ROUNDS = 5
 LAST = {"memory_format": torch.channels_last}
 KERNELS = decoupling.has_kernels if CUDA else (lambda x: x.dtype != torch.float64)
@@ -197,16 +204,31 @@ def difference(plain, function, inputs):
 
 # ------------------------------------------------------------------------------- heads and the step
 def each_head(spec, in_time, row, last=()):
-    """Print a row of numbers for each head, while there is time."""
+    """Print a row of numbers for each form of each head, while there is time."""
     names = sorted(plugin.name for plugin in registry.plugins("head") if plugin.name != "gap")
     names = ["gap", *(name for name in names if CUDA or name in OPTIONS), *last]
     for labels in LABELS:
         for name in names:
-            if in_time():
-                with reported(f"{name} {labels}"):
-                    given = (spec, made_up_context(labels, words=300))
-                    head = registry.make("head", name, given, OPTIONS.get(name, {})).to(DEVICE)
-                    print(f"{name:18} {labels:5} {row(head, labels)}", flush=True)
+            if not in_time():
+                return
+            given = (spec, made_up_context(labels, words=300))
+            with reported(f"{name} {labels}"):
+                head = registry.make("head", name, given, OPTIONS.get(name, {})).to(DEVICE)
+                for form, function in forms(name, head, labels, in_time):
+                    with reported(f"{name} {labels} {form}"):
+                        numbers = row(name, head.eval(), labels, form, function)
+                        print(f"{name:18} {labels:5} {form:8} {numbers}", flush=True)
+            torch.compiler.reset()
+
+
+def forms(name, head, labels, in_time):
+    """A head as it is, its plain form, and torch.compile of that: functions of maps to logits."""
+    yield "used", lambda maps: head(maps).logits
+    if name in PLAIN:
+        plain = functools.partial(PLAIN[name], head)
+        yield "plain", plain
+        if CUDA and labels == LABELS[0] and in_time():
+            yield "compiled", torch.compile(plain, dynamic=False)
 
 
 def heads(in_time):
@@ -215,20 +237,19 @@ def heads(in_time):
     maps = [torch.randn(BATCH, v.channels, IMAGE // v.stride, IMAGE // v.stride) for v in spec]
     maps = tuple(x.to(DEVICE, torch.bfloat16, **LAST) for x in maps)
 
-    def row(head, _):
+    def row(name, head, labels, form, function):
         trained = [p for p in head.parameters() if p.requires_grad]
 
         def train():
             with autocast():
-                found = head(maps)
-            loss = sum(found.aux.values(), found.logits.float().mean())
-            return torch.autograd.grad(loss, trained, allow_unused=True)
+                found = function(maps)
+            return torch.autograd.grad(found.float().mean(), trained, allow_unused=True)
 
-        ahead = milliseconds(functools.partial(forward, head.eval(), [maps]))
+        ahead = milliseconds(functools.partial(forward, lambda *_: function(maps), [maps]))
         head.train()
         return f"{ahead:7.3f} {milliseconds(train):7.3f} {peak_mib(train):9.0f}"
 
-    print("head              labels  fwd ms  f+b ms  peak MiB")
+    print("head              labels form      fwd ms  f+b ms  peak MiB")
     each_head(spec, in_time, row)
 
 
@@ -243,20 +264,24 @@ def step(in_time):
     backbone.requires_grad_(True).train()
     bare: list[float] = []
 
-    def row(head, labels):
+    def row(name, head, labels, form, function):
         trained = [p for p in head.parameters() if p.requires_grad]
-        share = count(head.eval(), lambda: head(maps), maps, "head") / macs
-        for parameter in trained:
-            parameter.requires_grad_(True)
-        ms = step_ms(backbone, head.train(), images, labels)
+        share = nan
+        if form == "used":
+            share = count(head, lambda: head(maps), maps, "head") / macs
+            for parameter in trained:
+                parameter.requires_grad_(True)
+        ms = step_ms(backbone, head.train(), function, images, labels)
         bare.append(ms)
         return f"{ms:9.2f} {1000 * STEP_BATCH / ms:9.0f} {ms / bare[0]:9.3f} {share:9.1%}"
 
-    print("head              labels   ms/step  images/s  x of gap  GMACs of the backbone's")
+    print(
+        "head              labels form        ms/step  images/s  x of gap  GMACs of the backbone's"
+    )
     each_head(backbone.spec, in_time, row, last=["gap"])
 
 
-def step_ms(backbone, head, images, labels):
+def step_ms(backbone, head, function, images, labels):
     """Forward, backward and fused AdamW in bf16."""
     model = torch.nn.ModuleList([backbone, head])
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -265,9 +290,8 @@ def step_ms(backbone, head, images, labels):
 
     def once():
         with autocast():
-            found = head(backbone(images))
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(found.logits.float(), targets)
-        sum(found.aux.values(), loss).backward()
+            logits = function(backbone(images))
+        torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), targets).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -282,7 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, between commas")
     parser.add_argument(
-        "--seconds", type=float, default=75 if CUDA else 20, help="limit of a section"
+        "--seconds", type=float, default=110 if CUDA else 20, help="limit of a section"
     )
     parser.add_argument("--sweep", action="store_true", help="try tiles of the kernels instead")
     chosen = parser.parse_args()

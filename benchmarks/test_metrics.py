@@ -1,13 +1,9 @@
-"""Metrics against scikit-learn: ``pytest -n 0 benchmarks/test_metrics.py``.
-
-Compare the ratios in brackets. Not part of the test suite, because timings depend on the machine.
-"""
-
-import time
+"""Metrics beside scikit-learn, torchmetrics and a meter in Python as in the code of ML-GCN."""
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score
+import torch
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 from mlbench.metrics.average_precision import average_precision
 from mlbench.metrics.bootstrap import bootstrap_map
@@ -23,39 +19,89 @@ def made(n, c):
     return (rng.standard_normal((n, c)) + 2 * targets).astype(np.float32), targets
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("who", ["mlbench", "scikit-learn"])
-def test_average_precision(benchmark, size, who):
-    benchmark.group = f"AP of every class, {size}"
+def ours(scores, targets):
+    """AP of every class; precision, recall and F1 at 0.5 and of the top 3."""
+    found = average_precision(scores, targets)
+    precision_recall_f1(scores, targets)
+    precision_recall_f1(scores, targets, top_k=3)
+    return found
+
+
+def sklearn_ap(scores, targets):
+    """scikit-learn: AP of every class."""
+    return average_precision_score(targets, scores, average=None)
+
+
+def sklearns(scores, targets):
+    """scikit-learn: the same without the top 3."""
+    found = sklearn_ap(scores, targets)
+    for average in ("macro", "micro"):
+        precision_recall_fscore_support(targets, scores >= 0, average=average, zero_division=0)
+    return found
+
+
+def meter(scores, targets):
+    """ML-GCN's meter: AP of a class as a loop over the entries of tensors by falling score."""
+    found = []
+    for column, truth in zip(torch.tensor(scores).T, torch.tensor(targets).T, strict=True):
+        hits = ranks = total = 0.0
+        for i in column.argsort(descending=True):
+            ranks += 1
+            if truth[i] == 1:
+                hits += 1
+                total += hits / ranks
+        found.append(total / hits)
+    return found
+
+
+def torchmetrics_way(scores, targets):
+    """torchmetrics: AP of every class, precision, recall and F1, exactly."""
+    library = pytest.importorskip("torchmetrics.functional.classification")
+    x, y, c = torch.tensor(scores), torch.tensor(targets).long(), scores.shape[1]
+    found = library.multilabel_average_precision(x, y, c, average=None, thresholds=None)
+    for average in ("macro", "micro"):
+        for one in ("precision", "recall", "f1_score"):
+            getattr(library, f"multilabel_{one}")(x, y, c, average=average)
+    return found
+
+
+@pytest.mark.parametrize("size", ["coco 2014", "vg500"])
+@pytest.mark.parametrize(
+    ("plain", "goal"), [(sklearn_ap, 10), (sklearns, 10), (torchmetrics_way, 25), (meter, 300)]
+)
+def test_ap_and_f1(beside, size, plain, goal):
+    """What is slow has four of the classes."""
     scores, targets = made(*SIZES[size])
-    if who == "mlbench":
-        benchmark(average_precision, scores, targets)
-    else:
-        benchmark(average_precision_score, targets, scores, average=None)
+    some = slice(None) if goal == 10 else slice(0, None, scores.shape[1] // 4)
+    few = scores[:, some], targets[:, some]
+    fast = average_precision if plain is sklearn_ap else ours
+    beside(
+        f"AP{' and F1' * (fast is ours)}, {size}, beside {plain.__doc__.split(':')[0]}",
+        lambda: plain(*few),
+        lambda: fast(scores, targets),
+        goal=goal,
+        parts=scores.shape[1] / few[0].shape[1],
+        roof=("sorting", lambda: np.sort(scores, axis=0), 1),
+        error=np.abs(np.asarray(plain(*few)) - average_precision(*few)).max().item(),
+    )
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_precision_and_recall(benchmark, size):
-    benchmark.group = f"P, R and F1 at 0.5 and for the top 3, {size}"
+@pytest.mark.parametrize("size", ["coco 2014", "voc 2007"])
+def test_bootstrap(beside, size):
+    """1,000 resamples of mAP; the plain way does one of them."""
     scores, targets = made(*SIZES[size])
+    rng = np.random.default_rng(0)
 
-    def both():
-        precision_recall_f1(scores, targets)
-        precision_recall_f1(scores, targets, top_k=3)
-
-    benchmark(both)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_bootstrap(benchmark, size):
-    """Time 1,000 resamples; the naive way is timed for two and extrapolated."""
-    benchmark.group = "1,000 bootstrap resamples of mAP"
-    scores, targets = made(*SIZES[size])
-    benchmark.pedantic(bootstrap_map, (scores, targets), rounds=1)
-    rng, start = np.random.default_rng(0), time.perf_counter()
-    for _ in range(2):
+    def naive():
         images = rng.integers(0, len(scores), len(scores))
         average_precision_score(targets[images], scores[images], average=None)
-    naive = 500 * (time.perf_counter() - start)
-    benchmark.extra_info["ratio to naive scikit-learn"] = naive / benchmark.stats.stats.min
-    print(f"{size}: {naive / benchmark.stats.stats.min:.0f} times naive scikit-learn")
+
+    x, y = np.ones((2, 1 << 18), np.uint8)
+    beside(
+        f"1,000 resamples of mAP, {size}, beside scikit-learn",
+        naive,
+        lambda: [bootstrap_map(scores, targets)] and None,
+        goal=50,
+        parts=1000,
+        roof=("byte additions", lambda: np.add(x, y, out=x), scores.size * 1000 / x.size),
+    )

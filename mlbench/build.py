@@ -17,6 +17,7 @@ from torch import nn
 
 from mlbench import registry
 from mlbench.engine.checkpoint import Checkpoint, backbone_weights, head_weights, load
+from mlbench.engine.memory import recompute_activations
 from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256
 from mlbench.text import count
@@ -27,6 +28,7 @@ from mlbench.types import (
     ModelFile,
     Places,
     PluginError,
+    Pretraining,
     RunSpec,
     Settings,
     WeightsError,
@@ -50,6 +52,35 @@ def build(
     if weights.startswith("sha256:"):
         weights = str(named_file("weights", weights, places.weights))
     return _assemble(make_backbone(settings, weights, init), _normalised(settings, init), labels)
+
+
+def make_models(
+    spec: RunSpec, places: Places, labels: LabelContext, *, recompute: bool
+) -> tuple[list[MultiLabelModel], Loss, Pretraining | None, list[str]]:
+    """Make what a run trains; errors are those of ``build``, ``read_init`` and ``start_from``.
+
+    Args:
+        spec: the run.
+        places: where weights are.
+        labels: the label context.
+        recompute: the backbone's activations are to be computed again in the backward pass.
+
+    Returns:
+        The model, and its peer under mutual learning; the loss; what the weights started from; and
+        notes for the record.
+    """
+    settings, init = spec.settings, read_init(spec, places)
+    model, loss = build(settings, labels, places, init)
+    # Made second, so that the peer starts from other random numbers.
+    peers = [build(settings, labels, places, init)[0]] if settings.mutual_weight > 0 else []
+    notes = []
+    for one in (model, *peers):
+        if init:
+            notes.append(start_from(init, one, settings, labels))
+        if recompute and not recompute_activations(one.get_submodule("backbone")):
+            notes.append(f"activation_checkpointing: {settings.backbone} cannot, and did not")
+    pretraining = init.info.as_pretraining() if init else Pretraining.of(model.backbone)
+    return [model, *peers], loss, pretraining, list(dict.fromkeys(notes))
 
 
 def make_backbone(settings: Settings, weights: str, init: Checkpoint | None) -> Backbone:

@@ -18,25 +18,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlbench.build import build, feature_identity, read_init, start_from
+from mlbench.build import feature_identity, make_models
 from mlbench.data import transforms
 from mlbench.data.decode import REMEDY, problems, unusable
 from mlbench.data.loader import ImageSource, Source
 from mlbench.data.mixing import make_mixing
-from mlbench.data.open import open_run
+from mlbench.data.open import open_few, open_run
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import Evaluator
-from mlbench.engine.memory import out_of_memory, recompute_activations
+from mlbench.engine.memory import out_of_memory
 from mlbench.engine.model import MultiLabelModel, deterministic
 from mlbench.engine.resume import Keeper, TrainingState, random_states, set_random_states
 from mlbench.engine.train import Training, check_processes, train
 from mlbench.metrics.bootstrap import remarks, score
 from mlbench.preflight import check_labels, make_label_context
-from mlbench.provenance import Phases, environment, origin
+from mlbench.provenance import Phases, environment, origin, remarks_on_epoch
 from mlbench.types import (
-    OLD_AVERAGE,
     BatchMemoryError,
     DataError,
     DivergedError,
@@ -64,6 +63,7 @@ class _Run:
 
     Attributes:
         origin: fields of the record (see ``provenance.origin``).
+        whole: all images take part.
         stage: announces and measures a phase.
     """
 
@@ -73,6 +73,7 @@ class _Run:
     progress: Progress
     accumulation: int
     origin: dict[str, Any]
+    whole: bool = True
     word_width: int = 0
     pretraining: Pretraining | None = None
     notes: list[str] = field(default_factory=list)
@@ -98,7 +99,12 @@ class _Run:
 
 
 def run(
-    spec: RunSpec, places: Places, world: World, progress: Progress, command: str
+    spec: RunSpec,
+    places: Places,
+    world: World,
+    progress: Progress,
+    command: str,
+    images: int | None = None,
 ) -> tuple[RunRecord, Predictions | None]:
     """Carry out one run.
 
@@ -108,6 +114,7 @@ def run(
         world: the processes of the run, as many as the spec says; all of them call this.
         progress: is told how the run proceeds.
         command: the command line, for the record.
+        images: of each split that take part, unchecked, to see what a run takes; None for all.
 
     Returns:
         The record, and the predictions on the test split (None if the run diverged).
@@ -116,10 +123,11 @@ def run(
         MlbenchError: the run could not be carried out; there is nothing to record.
     """
     assert spec.trained_by(world.size) == spec, "the run id has another number of processes"
-    current = _Run(spec, places, world, progress, spec.settings.grad_accumulation, origin(spec))
+    accumulation, whole = spec.settings.grad_accumulation, images is None
+    current = _Run(spec, places, world, progress, accumulation, origin(spec), whole)
     torch.manual_seed(spec.seed)
     with current.stage("data"):
-        splits = _open(current)
+        splits = _open(current) if images is None else open_few(spec, places, images)
         check_processes(spec.settings, len(splits.train), world)
         labels, notes = make_label_context(spec, splits, places)
         current.notes += notes
@@ -184,40 +192,25 @@ def _attempt(
     Raises:
         BatchMemoryError: a batch does not fit into the memory of the device.
     """
-    seed, world = current.spec.seed, current.world
+    spec, world = current.spec, current.world
     with current.stage("model"):
-        models, loss = _make_models(current, splits, labels)
+        made = make_models(spec, current.places, labels, recompute=current.recomputes)
+        models, loss, current.pretraining, notes = made
+        current.notes += notes
+        # Of a few images, some label may well be present in all.
+        check_labels(splits, loss, trained=spec.settings.epochs > 0 and current.whole)
+        for model in models:
+            model.to(current.device).to(memory_format=torch.channels_last)
     if world.size > 1:  # dropout must differ between the parts of a batch
-        torch.manual_seed(int(stream("dropout", seed, world.rank).integers(2**63)))
+        torch.manual_seed(int(stream("dropout", spec.seed, world.rank).integers(2**63)))
     training, test = _prepare(current, splits, models[0], loss)
     state = training.start(*models)
     outcome, predictions = _train_and_evaluate(current, splits, training, state, test)
-    _write_losses(current, state)
+    if world.leads:
+        state.write_losses(current.folder)
     current.notes += training.keeper.remarks()
     resumed = tuple(training.keeper.resumed)
     return {**outcome, "epochs": tuple(state.log), "resumed": resumed}, predictions
-
-
-def _make_models(
-    current: _Run, splits: Splits, labels: LabelContext
-) -> tuple[list[MultiLabelModel], Loss]:
-    """The model on its device, its peer of mutual learning if there is one, and the loss."""
-    places, settings = current.places, current.spec.settings
-    init = read_init(current.spec, places)
-    model, loss = build(settings, labels, places, init)
-    check_labels(splits, loss, trained=settings.epochs > 0)
-    # Made second, so that the peer starts from other random numbers.
-    peers = [build(settings, labels, places, init)[0]] if settings.mutual_weight > 0 else []
-    notes = []
-    for one in (model, *peers):
-        if init:
-            notes.append(start_from(init, one, settings, labels))
-        if current.recomputes and not recompute_activations(one.get_submodule("backbone")):
-            notes.append(f"activation_checkpointing: {settings.backbone} cannot, and did not")
-        one.to(current.device).to(memory_format=torch.channels_last)
-    current.notes += dict.fromkeys(notes)
-    current.pretraining = init.info.as_pretraining() if init else Pretraining.of(model.backbone)
-    return [model, *peers], loss
 
 
 # --------------------------------------------------------------------------------------------- data
@@ -347,18 +340,9 @@ def _train_and_evaluate(
     if state.best is not None and selection == "validation":
         predictions = replace(predictions, validation=state.best.predictions)
     outcome = world.ask_leader(lambda: _score_and_measure(current, state, splits, predictions))
-    if state.best is not None and selection == "test":
-        current.notes.append(
-            f"epoch {state.best.epoch} of {state.epoch} was selected on the test split, as the "
-            "best of them there: its score is higher than on images that nothing was chosen by"
-        )
     selected = None if state.best is None else state.best.epoch
-    share = current.spec.settings.first_weights_share(len(splits.train), selected or state.epoch)
-    if share > OLD_AVERAGE:
-        current.notes.append(
-            f"{share:.0%} of the moving average that was scored still are the weights after step "
-            "1; train for longer, or set ema_warmup=true or a smaller ema_decay"
-        )
+    images = len(splits.train)
+    current.notes += remarks_on_epoch(current.spec.settings, selected, state.epoch, images)
     return {"status": "ok", "selected_epoch": selected, **outcome}, predictions
 
 
@@ -414,16 +398,3 @@ def _save_checkpoint(
         log.warning("no checkpoint was kept: %s", error)
         return None
     return file.relative_to(current.places.results).as_posix()
-
-
-def _write_losses(current: _Run, state: TrainingState) -> None:
-    """Write the loss of every step to ``losses.csv`` in the run folder."""
-    if not current.world.leads:
-        return
-    file = current.folder / "losses.csv"
-    rows = "".join(f"{i + 1},{loss!r}\n" for i, loss in enumerate(state.losses))
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("step,loss\n" + rows)
-    except OSError as error:
-        log.warning("the losses were not kept: %s", error)

@@ -23,7 +23,7 @@ from mlbench import registry
 from mlbench.engine.cost import restart_peak, status_bytes
 from mlbench.engine.distributed import World
 from mlbench.numbers import numbers_of, plugins_of, sources_of
-from mlbench.types import PhaseResources, Progress, RunSpec
+from mlbench.types import OLD_AVERAGE, PhaseResources, Progress, RunSpec, Settings
 
 log = logging.getLogger(__name__)
 
@@ -178,3 +178,28 @@ class Phases:
 
 def _mib(size: int) -> float:
     return round(size / 2**20, 1)
+
+
+# ----------------------------------------------------------------------------------------- remarks
+def remarks_on_epoch(
+    settings: Settings, selected: int | None, trained: int, images: int
+) -> Iterator[str]:
+    """Notes on the weights that were scored.
+
+    Args:
+        settings: of the run.
+        selected: the epoch; None if it is the last.
+        trained: epochs.
+        images: in train.
+    """
+    if selected is not None and settings.selection == "test":
+        yield (
+            f"epoch {selected} of {trained} was selected on the test split, as the "
+            "best of them there: its score is higher than on images that nothing was chosen by"
+        )
+    share = settings.first_weights_share(images, selected or trained)
+    if share > OLD_AVERAGE:
+        yield (
+            f"{share:.0%} of the moving average that was scored still are the weights after step "
+            "1; train for longer, or set ema_warmup=true or a smaller ema_decay"
+        )

@@ -33,11 +33,13 @@ Kind = Literal[
     "dataset",
     "recipe",
     "command",
+    "forecast",
     "follow_up",
     "format",
     "runtime",
     "executor",
     "check",
+    "tracker",
 ]
 EVERY_KIND: tuple[Kind, ...] = get_args(Kind)
 KINDS: tuple[Kind, ...] = ("backbone", "head", "loss", "dataset", "recipe")

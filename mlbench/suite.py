@@ -119,6 +119,9 @@ class Suite(Value):
         devices: numbers of the GPUs to fill with runs; by default as many as one run needs.
         jobs: runs at a time, on each group of devices that a run needs.
         stall: time without progress after which a run has hung, such as ``10m``.
+        budget: time, such as ``2h``, after which runs are stopped; none begins that would not fit
+            into what is left of it.
+        tracker: plugins that are told of steps, epochs and records.
         executor, executor_options: who carries out the runs, and its options.
         workers: decoding threads per process.
         keep: which trained models to keep: ``all``, ``none``, or on each board the ``best`` of each
@@ -167,6 +170,8 @@ class Suite(Value):
     devices: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_as_list)] = ()
     jobs: PositiveInt = 1
     stall: Annotated[PositiveFloat, BeforeValidator(as_seconds)] = 600.0
+    budget: Annotated[PositiveFloat | None, BeforeValidator(as_seconds)] = None
+    tracker: Names = ()
     executor: str = "local"
     executor_options: dict[str, Any] = {}
     workers: NonNegativeInt | None = None

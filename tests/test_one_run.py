@@ -25,10 +25,13 @@ class Loss(BCE):
 
 
 class Stopping(tiny.Quiet):
-    """Asks the run to stop after its first epoch."""
+    """Asks the run to stop after its first epoch, as a pre-empted one or at the end of a budget."""
+
+    def __init__(self, number):
+        self.number = number
 
     def epoch(self, log):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), self.number)
 
 
 @pytest.fixture
@@ -52,10 +55,11 @@ def run_one(tmp_path, cache):
     return call
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(run_one):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGALRM])
+def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(run_one, number):
     _, expected, _ = run_one(where="whole")
     with stoppable(), pytest.raises(Interrupted):
-        run_one(Stopping())
+        run_one(Stopping(number))
     record, found, folder = run_one()
     assert (found.logits == expected.logits).all()
     assert record.notes[-1] == "resumed after step 5" and record.resumed == (5,)

@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -20,14 +21,17 @@ from mlbench.cli import show_boards
 from mlbench.cli.console import console, errors, plain_table, print_error, thread_count
 from mlbench.cli.planning import Prepared, plan_safely
 from mlbench.cli.progress import Lines, Live, Reminder, outcome_line
+from mlbench.cli.tracking import Tracked
 from mlbench.executors import STALL, Executor, Outcome, make_jobs
-from mlbench.executors.forking import Tell, call
+from mlbench.executors.forking import call
 from mlbench.executors.sharing import QueuedRun, announce, carry_out_all
 from mlbench.registry import Plugin
-from mlbench.suite import as_seconds
+from mlbench.suite import Suite, as_seconds
 from mlbench.text import count, shorten
 from mlbench.types import MlbenchError, Places, Plan, RunSpec, SuiteError
 
+EXIT_UNFINISHED = 75
+"""The exit code if the budget is used up and runs are left (``EX_TEMPFAIL``)."""
 INTERRUPTED = "interrupted: finished runs are kept; repeat the command to run the rest"
 
 
@@ -58,6 +62,7 @@ def launch(
             prepared = plan_safely(function, *args, stall=patience)
         if dry_run:
             print_plan(prepared.plan)
+            console.print("\n".join(forecast(prepared)[1]), markup=False, highlight=False)
             raise typer.Exit(2 if prepared.plan.all_refused else 0)
         code = _execute_and_show(prepared)
     raise typer.Exit(code)
@@ -82,27 +87,51 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def forecast(prepared: Prepared) -> tuple[dict[str, float], list[str]]:
+    """Run id -> seconds that a missing run will take here, if a plugin knows; and all in words."""
+    missing, suite = prepared.plan.missing, prepared.suite
+    found: tuple[dict[str, float], list[str]] = {}, []
+    for plugin in registry.plugins("forecast") if missing and suite.executor == "local" else ():
+        with Reminder("estimating") as reminder:
+            try:
+                found = _call(prepared, reminder, plugin, missing, _threads(suite))
+            except MlbenchError as error:
+                errors.print(f"no estimate: {error}")
+    return found
+
+
 def execute(prepared: Prepared, progress: Lines, command: str) -> list[Outcome]:
     """Have the missing runs of a plan carried out; returns their outcomes.
 
     Raises:
         MlbenchError: the results cannot be written, or this machine lacks what is asked for.
     """
-    suite, specs = prepared.suite, prepared.plan.missing
+    suite, specs, root = prepared.suite, prepared.plan.missing, prepared.places.results
     if not specs:
         return []
     executor: Executor = registry.find("executor", suite.executor).load()
-    jobs = make_jobs(specs, prepared.places, command)
-    side_by_side = suite.jobs * suite.processes
-    threads = None if side_by_side == 1 else max(thread_count() // side_by_side, 1)
-    if given := os.environ.get("OMP_NUM_THREADS"):
-        threads = int(given)
-    own = {"threads": threads, "stall": suite.stall}
-    jobs = [job.model_copy(update=own) for job in jobs]
+    own: dict[str, Any] = {"threads": _threads(suite), "stall": suite.stall}
+    takes: dict[str, float] = {}
+    if suite.budget is not None:
+        own["ends"] = time.time() + suite.budget
+        takes, _ = forecast(prepared)
+    jobs = [
+        job.model_copy(update={**own, "takes": takes.get(job.spec.run_id, 0.0)})
+        for job in make_jobs(specs, prepared.places, command)
+    ]
     why = prepared.plan.why
     queue = [QueuedRun(run_id=s.run_id, title=s.title, why=why[s.run_id]) for s in specs]
-    with announce(prepared.places.results, queue), progress:
-        return carry_out_all(executor, jobs, prepared.options, progress, progress.wait)
+    shown = Tracked(suite.tracker, root, prepared.plan, progress) if suite.tracker else progress
+    with announce(root, queue), shown:
+        return carry_out_all(executor, jobs, prepared.options, shown, progress.wait)
+
+
+def _threads(suite: Suite) -> int | None:
+    """Threads of the CPU for each process of a run; None leaves torch's default."""
+    if given := os.environ.get("OMP_NUM_THREADS"):
+        return int(given)
+    side_by_side = suite.jobs * suite.processes
+    return None if side_by_side == 1 else max(thread_count() // side_by_side, 1)
 
 
 def _execute_and_show(prepared: Prepared) -> int:
@@ -118,17 +147,23 @@ def _execute_and_show(prepared: Prepared) -> int:
     command = shlex.join(["mlbench", *sys.argv[1:]])
     names = _variants(planned)
     outcomes = execute(prepared, Live(names) if errors.is_terminal else Lines(names), command)
-    failed = [outcome for outcome in outcomes if outcome.record is None or outcome.error]
+    left = [one for one in outcomes if prepared.suite.budget is not None and not one.decided]
+    failed = [one for one in outcomes if one not in left and (one.record is None or one.error)]
     if len(outcomes) > 1:  # a single failure was already reported
         print_failures(failed)
-    if prepared.suite.measure and prepared.suite.executor == "local":
+    if left:
+        runs = f"{len(left)} of {count(len(outcomes), 'run')}"
+        errors.print(f"{runs} did not fit into the budget; repeat the command to go on")
+    elif prepared.suite.measure and prepared.suite.executor == "local":
         _follow_up(prepared)
     try:
         _print_board(planned, places)
     except MlbenchError as error:  # a full disk, say; the runs took place
         print_error(error)
         return 1
-    return 1 if failed or planned.refused or planned.diverged else 0
+    if failed or planned.refused or planned.diverged:
+        return 1
+    return EXIT_UNFINISHED if left else 0
 
 
 def print_failures(failed: Sequence[Outcome]) -> None:
@@ -146,23 +181,33 @@ def print_failures(failed: Sequence[Outcome]) -> None:
         errors.print(line, style="red")
 
 
-def call_follow_up(plugin: Plugin, specs: Sequence[RunSpec], places: Places, _: Tell) -> None:
-    """Call what a plugin adds to a matrix."""
-    plugin.load()(specs, places)
+def call_plugin(plugin: Plugin, *args: Any) -> Any:
+    """Call what a plugin adds to a matrix, without the last argument."""
+    return plugin.load()(*args[:-1])
 
 
 def _follow_up(prepared: Prepared) -> None:
     """Call what plugins add to a matrix; one that fails hides no board."""
-    device = ",".join(map(str, prepared.options.devices[:1]))
-    more: dict[str, Any] = {"variables": {"CUDA_VISIBLE_DEVICES": device}} if device else {}
-    args = prepared.plan.specs, prepared.places
     for plugin in registry.plugins("follow_up"):
         with Reminder(plugin.name) as reminder:
-            more |= {"stall": prepared.suite.stall, "relay": reminder.relay}
             try:
-                call("mlbench.cli.matrix:call_follow_up", plugin, *args, **more)
+                _call(prepared, reminder, plugin, prepared.plan.specs)
             except MlbenchError as error:
                 print_error(error)
+
+
+def _call(
+    prepared: Prepared, reminder: Reminder, plugin: Plugin, specs: Sequence[RunSpec], *more: Any
+) -> Any:
+    """Call a plugin with runs and their places, in a process that sees the runs' first device."""
+    device = ",".join(map(str, prepared.options.devices[:1]))
+    return call(
+        "mlbench.cli.matrix:call_plugin",
+        *(plugin, specs, prepared.places, *more),
+        stall=prepared.suite.stall,
+        relay=reminder.relay,
+        variables={"CUDA_VISIBLE_DEVICES": device} if device else {},
+    )
 
 
 def _print_board(planned: Plan, places: Places) -> None:

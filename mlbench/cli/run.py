@@ -153,6 +153,17 @@ def run(
     stall: Annotated[
         str | None, machine_option(help="End a run without progress for this long. Default: 10m.")
     ] = None,
+    budget: Annotated[
+        str | None,
+        machine_option(
+            metavar="TIME",
+            help="Stop after this long, e.g. 2h, and begin no run that would not fit. Exit code "
+            "75: runs are left, with which the same command goes on.",
+        ),
+    ] = None,
+    tracker: Annotated[
+        str | None, machine_option(help="What is told of losses and scores, e.g. tensorboard.")
+    ] = None,
     executor: Annotated[
         str | None, machine_option(help="What carries out the runs. Default: local.")
     ] = None,
@@ -173,7 +184,9 @@ def run(
         bool, machine_option(help="Repeat results to the bit; slower on CUDA.")
     ] = False,
     retry_diverged: Annotated[bool, machine_option(help="Run diverged runs again.")] = False,
-    dry_run: Annotated[bool, machine_option(help="Show the plan; run nothing.")] = False,
+    dry_run: Annotated[
+        bool, machine_option(help="Show the plan, and estimate time, memory and disk; run nothing.")
+    ] = False,
 ) -> None:
     """Train and score every missing run of a matrix, and print its board."""
     from mlbench.cli import matrix, planning
@@ -195,6 +208,8 @@ def run(
         "devices": devices,
         "jobs": jobs,
         "stall": stall,
+        "budget": budget,
+        "tracker": tracker,
         "executor": executor,
         "keep": keep,
         "checkpoint_every": checkpoint_every,

@@ -63,6 +63,17 @@ def open_run(spec: RunSpec, places: Places, check: Check | None = None) -> Split
     return as_trained_on(splits, noise, known, places, incomplete=spec.incomplete, check=check)
 
 
+def open_few(spec: RunSpec, places: Places, images: int) -> Splits:
+    """Open a run's data, and take images from all over each split; errors are those of others."""
+
+    def few(index: Index) -> Index:
+        rows = np.linspace(0, len(index) - 1, min(images, len(index)))
+        return index.take(rows.astype(np.int64))
+
+    splits = open_run(spec, places)
+    return replace(splits, train=few(splits.train), test=few(splits.test), before_noise=None)
+
+
 def as_trained_on(
     splits: Splits,
     noise: LabelNoise,

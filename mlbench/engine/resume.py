@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 
 EXIT_INTERRUPTED = 75
 """The exit code of a process whose run was interrupted and can be resumed (``EX_TEMPFAIL``)."""
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
-"""What stops a run: pre-emption, Slurm's warning before it, Ctrl-C."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGALRM)
+"""What stops a run: pre-emption, Slurm's warning before it, Ctrl-C, the end of a budget of time."""
 FILES = ("state.pt", "state.before.pt")
 """In a run's folder: the newest state, and the one before it."""
 EPOCHS_APART = 30.0
@@ -141,6 +141,15 @@ class TrainingState:
         self.log.append(entry)
         self.extra, self.largest_norm, self.seconds = {}, 0.0, 0.0
         self.epoch += 1
+
+    def write_losses(self, folder: Path) -> None:
+        """Write the loss of every step to ``losses.csv``; a full disk costs the file only."""
+        rows = "".join(f"{i},{loss!r}\n" for i, loss in enumerate(self.losses, 1))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "losses.csv").write_text("step,loss\n" + rows)
+        except OSError as error:
+            log.warning("the losses were not kept: %s", error)
 
 
 def _pack(state: TrainingState) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ class Job(Value):
         stall: seconds without progress after which the run has hung.
         token: of the run's lease; a launcher whose process died gives the lease back with it
             (``leases.release(job.folder, job.token)``).
+        ends: when it saves its state and stops, in seconds since 1970; None for no limit.
+        takes: seconds that it is expected to take; it does not begin with less left.
         before: marks of the outcomes that the store had when the run was planned (see ``news``).
     """
 
@@ -57,7 +60,14 @@ class Job(Value):
     threads: PositiveInt | None = None
     stall: PositiveFloat = STALL
     token: str = Field(default_factory=lambda: uuid4().hex)
+    ends: float | None = None
+    takes: float = 0.0
     before: tuple[str, ...] = ()
+
+    @property
+    def too_late(self) -> bool:
+        """True if the run must not begin any more."""
+        return self.ends is not None and time.time() + self.takes > self.ends
 
     @property
     def processes(self) -> int:

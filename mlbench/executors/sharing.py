@@ -97,7 +97,7 @@ def carry_out_all(
 ) -> list[Outcome]:
     """Carry out jobs, and wait for those that other launchers carry out.
 
-    What one of these leaves undone, because it died, is carried out here.
+    What one of these leaves undone, because it died, is carried out here, unless it is too late.
 
     Args:
         executor: carries out jobs.
@@ -116,7 +116,7 @@ def carry_out_all(
 
     carry_out(jobs)
     said = ""
-    while left := [job for job in jobs if not found[job.spec.run_id].decided]:
+    while left := [job for job in jobs if not (found[job.spec.run_id].decided or job.too_late)]:
         free, held = [], []
         for job in left:
             holder, run_id = find_holder(job.folder), job.spec.run_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -47,6 +48,8 @@ def carry_out(job: Job, world: World, progress: Progress) -> Outcome:
     def begin() -> Outcome | None:
         """Claim the run; an outcome if there is nothing to do."""
         nonlocal lease
+        if job.too_late:
+            return Outcome(job.spec, job.log)
         try:
             lease = claim(job.folder, job.token)
             if lease is None:
@@ -70,6 +73,8 @@ def _attempt(job: Job, world: World, progress: Progress, lease: Lease | None) ->
     """Carry out a claimed run; only the leader has the lease."""
     if job.threads is not None:
         torch.set_num_threads(job.threads)
+    if job.ends is not None:
+        signal.setitimer(signal.ITIMER_REAL, max(job.ends - time.time(), 1e-3))
     random.seed(job.spec.seed)
     np.random.seed(job.spec.seed % 2**32)  # noqa: NPY002 - what a plugin may draw from
     with _logging(world):

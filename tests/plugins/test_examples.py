@@ -25,7 +25,7 @@ def acme(install):
 
 
 def test_there_is_one_example_of_each_kind(acme):
-    kinds = ("heads", "losses", "backbones", "datasets", "commands")
+    kinds = ("heads", "losses", "backbones", "datasets", "commands", "trackers")
     assert acme.keys() == {f"mlbench.{kind}" for kind in kinds}
 
 
@@ -40,8 +40,10 @@ def test_the_command_prints_what_the_page_says(acme, cli):
     assert cli(*said[1].split()).out.strip() == said[2]
 
 
-def test_they_run_together(acme, cli):
-    done = cli(
-        "run", "--plugins", "top_mean,hinge,stripes", "--seeds", "0", "--set", "measure=false"
-    )
+def test_they_run_together(acme, cli, tmp_path):
+    chosen = ("--plugins", "top_mean,hinge,stripes", "--tracker", "notebook")
+    done = cli("run", *chosen, "--seeds", "0", "--set", "measure=false")
     assert done.code == 0, done.err
+    notes = (tmp_path / "results/notebook.txt").read_text()
+    told = [line.split()[0] for line in notes.splitlines()]
+    assert [told[0], *told[-2:]] == ["runs", "epoch", "record"] and "step" in told

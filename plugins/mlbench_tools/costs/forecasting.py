@@ -1,0 +1,216 @@
+"""What the missing runs of a matrix will take on this machine: time, memory and disk.
+
+The rates of a run are those of records of its kind. Without any, it is rehearsed: carried out on a
+few images, into a folder that is deleted, and its record is kept in the cache.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from mlbench.build import meta_model
+from mlbench.data.cache_entries import entries
+from mlbench.data.open import open_run
+from mlbench.engine.cost import device_name
+from mlbench.engine.distributed import World
+from mlbench.engine.features import levels_read
+from mlbench.executors.worker import Events
+from mlbench.numbers import outdated
+from mlbench.one_run import run
+from mlbench.preflight import make_label_context
+from mlbench.store import Store
+from mlbench.text import count
+from mlbench.types import Places, RunRecord, RunSpec, Splits
+
+IMAGES = 16
+"""Of each split in a rehearsal on the CPU; on a GPU, two batches."""
+LIMIT = 30.0
+"""Seconds after which no other rehearsal begins."""
+CACHED = 2e-4
+"""Seconds an image for which maps were rather read than made."""
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """What one run will take.
+
+    Attributes:
+        seconds: by the fastest, the middle and the slowest epoch of its kind.
+        records: that it was made by.
+        cached: bytes of feature maps that it makes.
+        written: bytes of its results.
+        rough: by a rehearsal, or by records of other data, another head or number of processes.
+    """
+
+    seconds: tuple[float, float, float]
+    records: Sequence[RunRecord]
+    cached: int
+    written: int
+    rough: bool
+
+    def most(self, what: str) -> float:
+        """The most MiB of all phases."""
+        used = [phase for one in self.records for phase in one.resources.values()]
+        return max((getattr(phase, what) or 0.0 for phase in used), default=0.0)
+
+
+def forecast(
+    specs: Sequence[RunSpec], places: Places, threads: int | None
+) -> tuple[dict[str, float], list[str]]:
+    """Estimate runs.
+
+    Args:
+        specs: what is missing.
+        places: where they will run.
+        threads: of the CPU for each; None leaves torch's default.
+
+    Returns:
+        Run id -> seconds, of those that something is known of; and lines that say it all.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    logging.getLogger("mlbench").setLevel(logging.ERROR)  # remarks on a few images mislead
+    began, rehearsals = time.monotonic(), Store(places.cache / "rehearsals")
+    known = [*_like_here(Store(places.results), places), *_like_here(rehearsals, places)]
+    made = {(entry.purpose, entry.what.rpartition(", ")[2]) for entry in entries(places.cache)}
+    found: dict[str, _Estimate] = {}
+    opened: dict[tuple[str, str], Splits] = {}
+    lines, rehearsed = [], 0
+    for spec in specs:
+        maps = spec.cached_for, spec.settings.backbone
+        fills = spec.track == "probe" and maps not in made
+        like = [one for one in known if _kind(one.spec) == _kind(spec)]
+        if (not like or (fills and _map_seconds(like) < CACHED)) and (
+            time.monotonic() - began < LIMIT
+        ):
+            try:
+                like.append(_rehearse(spec, places, rehearsals))
+                known.append(like[-1])
+                rehearsed += 1
+            except Exception as error:  # of any plugin; the run itself will tell more
+                lines.append(f"not estimated: {spec.title}: {type(error).__name__}: {error}")
+        near = like or [one for one in known if _kind(one.spec)[1:] == _kind(spec)[1:]]
+        if near:
+            edition = spec.data, spec.settings.selection
+            if edition not in opened:
+                opened[edition] = open_run(spec, places)
+            found[spec.run_id] = _estimate(spec, opened[edition], near, fills, places)
+            made.add(maps)
+    spent = f"{count(rehearsed, 'rehearsal')} took {time.monotonic() - began:.0f} s"
+    lines = [*_in_words(list(found.values()), len(specs)), spent, *lines]
+    return {run_id: one.seconds[1] for run_id, one in found.items()}, lines
+
+
+def _kind(spec: RunSpec) -> tuple[Any, ...]:
+    """What the rates of a run depend on; the head comes first."""
+    one, probe = spec.settings, spec.track in ("probe", "zero_shot")
+    return one.head, one.backbone, probe, one.image_size, one.batch_size, spec.precision
+
+
+def _like_here(store: Store, places: Places) -> Iterable[RunRecord]:
+    """The records of a store that were made on such a machine by such code."""
+    here = device_name(torch.device(places.device)), torch.get_num_threads()
+    for one in store.records():
+        cost = one.efficiency
+        if cost and (cost.device, cost.threads) == here and one.resources and not outdated(one):
+            yield one
+
+
+def _map_seconds(records: Iterable[RunRecord]) -> float:
+    """The most seconds an image that the feature maps took."""
+    return max(one.seconds.get("features", 0.0) / _images(one) for one in records)
+
+
+def _images(one: RunRecord) -> int:
+    return one.train_images + one.validation_images + one.test_images
+
+
+def _rehearse(spec: RunSpec, places: Places, kept: Store) -> RunRecord:
+    """Carry out a run on a few images, and keep its record."""
+    changes = {"epochs": min(spec.settings.epochs, 2), "selection": "last"}
+    settings = spec.settings.model_copy(update=changes)
+    short = spec.model_copy(update={"settings": settings, "processes": 1})
+    many = 2 * settings.batch_size if places.device.startswith("cuda") else IMAGES
+    places.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=places.cache) as folder:
+        where = {"results": Path(folder) / "results", "cache": Path(folder) / "cache"}
+        own = places.model_copy(update={**where, "keep": "none", "cache_limit": None})
+        own.cache.mkdir()
+        for entry in places.cache.glob("[!.]*"):
+            if entry.name not in ("features", "images"):
+                (own.cache / entry.name).symlink_to(entry.resolve())
+        silent = Events(World(), lambda *_: None)
+        record, _ = run(short, own, World(), silent, "", images=many)
+    kept.write(record)
+    return record
+
+
+def _estimate(
+    spec: RunSpec, splits: Splits, like: Sequence[RunRecord], fills: bool, places: Places
+) -> _Estimate:
+    settings, train, test = spec.settings, len(splits.train), len(splits.test)
+    held = len(splits.validation or ())
+    scored = test + settings.epochs * {"test": test, "validation": held}.get(settings.selection, 0)
+    per_image = ("training", "evaluation", "features")
+
+    def typical(value: Callable[[RunRecord], float]) -> float:
+        return median(map(value, like))
+
+    fixed = typical(lambda one: sum(s for n, s in one.seconds.items() if n not in per_image))
+    evaluation = typical(lambda one: one.seconds.get("evaluation", 0.0) / one.test_images)
+    rest, cached = fixed + evaluation * scored, 0
+    if fills:
+        rest += _map_seconds(like) * (train + test + held)
+        cached = _map_bytes(spec, splits, places) * (train + test + held)
+    speeds = sorted(log.images_per_second for one in like for log in one.epochs) or [1.0]
+    work = settings.epochs * train
+    cost = like[0].efficiency
+    weights = cost.parameters_backbone + cost.parameters_head if cost is not None else 0
+    return _Estimate(
+        seconds=tuple(rest + work / one for one in (speeds[-1], median(speeds), speeds[0])),  # type: ignore[arg-type]
+        records=like,
+        cached=cached,
+        written=5 * test * len(splits.names) + 4 * weights * (places.keep != "none"),
+        rough=not any(
+            one.train_images == train
+            and _kind(one.spec) == _kind(spec)
+            and one.spec.processes == spec.processes
+            for one in like
+        ),
+    )
+
+
+def _map_bytes(spec: RunSpec, splits: Splits, places: Places) -> int:
+    """Bytes of the feature maps that a head reads of one image, in half precision."""
+    labels, _ = make_label_context(spec, splits, places)
+    model, _ = meta_model(spec.settings, labels)
+    side = spec.settings.image_size
+    maps = model.backbone(torch.empty(1, 3, side, side, device="meta"))
+    return sum(2 * maps[i].numel() for i in levels_read(model.head, maps))
+
+
+def _in_words(found: Sequence[_Estimate], asked: int) -> Iterable[str]:
+    if not found:
+        return
+    least, middle, most = (
+        timedelta(seconds=round(sum(one.seconds[i] for one in found))) for i in range(3)
+    )
+    runs = f"{len(found)} of {count(asked, 'missing run')}"
+    yield f"estimate for {runs}: {middle} in turn, by the epochs of their kind {least} to {most}"
+    device = max(one.most("device_memory_mb") for one in found)
+    of_device = f", of the device {device:,.0f} MiB" if device else ""
+    memory = f"memory of a run: {max(one.most('memory_mb') for one in found):,.0f} MiB{of_device}"
+    written, cached = (sum(getattr(one, n) for one in found) / 1e6 for n in ("written", "cached"))
+    yield f"{memory}; disk: {written:,.0f} MB of results, {cached:,.0f} MB of feature maps"
+    if rough := sum(one.rough for one in found):
+        yield f"rough for {count(rough, 'run')}, as only a rehearsal or other runs are known"

@@ -1,0 +1,72 @@
+"""What a matrix will take, told before it begins, and a budget of time that it keeps."""
+
+import re
+
+import pytest
+
+from mlbench.cli import matrix
+from mlbench.store import Store
+
+
+@pytest.fixture
+def pair(suite):
+    return suite({"epochs": 3}, plugins=["gap", "gmp"])
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A cache of this test's own."""
+
+    def use():
+        monkeypatch.setenv("MLBENCH_CACHE", str(tmp_path / "own"))
+        return tmp_path / "own"
+
+    return use
+
+
+def test_a_dry_run_estimates_by_a_rehearsal_once_and_then_by_records(cli, pair, own, tmp_path):
+    folder = own()
+    asked = ("run", "--suite", pair, "--track", "probe", "--dry-run")
+    told = cli(*asked).out
+    assert re.search(r"estimate for 2 of 2 missing runs: 0:0\d:\d\d in turn, .* to 0:0", told)
+    assert re.search(r"memory of a run: \d{3,} MiB; disk: 3 MB of results, 0 MB of feat", told), (
+        told
+    )
+    assert "2 rehearsals took" in told and "rough for 2 runs" in told
+    assert not (tmp_path / "results").exists() and not list(folder.glob(".rehearsal*"))
+    assert "0 rehearsals took" in cli(*asked).out
+    assert cli("run", "--suite", pair, "--track", "probe", "--plugins", "gap,gmp").code == 0
+    known = cli(*asked, "--seeds", "1").out
+    assert "0 rehearsals took" in known and "rough" not in known
+    assert "estimate" not in cli(*asked).out, "nothing is missing"
+
+
+def test_a_run_that_cannot_be_rehearsed_is_named_and_others_are_estimated(cli, suite, own, install):
+    own()
+    source = "class Head:\n    def __init__(self, spec, labels):\n        raise RuntimeError('no')"
+    install("acme", source, "[mlbench.heads]\nbroken = acme:Head")
+    told = cli("run", "--suite", suite(plugins=["gap", "broken"]), "--dry-run")
+    assert "estimate for 1 of 1 missing run" in told.out and "broken" in told.err
+
+
+def test_a_budget_begins_no_run_that_would_not_fit_and_the_command_goes_on(
+    cli, pair, monkeypatch, tmp_path
+):
+    def expected(prepared):
+        return {s.run_id: 1e6 for s in prepared.plan.missing if s.method == "gmp"}, []
+
+    monkeypatch.setattr(matrix, "forecast", expected)
+    ended = cli("run", "--suite", pair, "--budget", "2h")
+    assert ended.code == matrix.EXIT_UNFINISHED == 75
+    assert "1 of 2 runs did not fit into the budget; repeat the command" in ended.err
+    assert "FAILED" not in ended.err and "gap" in ended.out
+    assert [r.spec.method for r in Store(tmp_path / "results").records()] == ["gap"]
+    assert cli("run", "--suite", pair).code == 0
+
+
+def test_a_run_in_progress_stops_at_the_end_of_the_budget(cli, suite, monkeypatch, tmp_path):
+    monkeypatch.setattr(matrix, "forecast", lambda _: ({}, []))
+    ended = cli("run", "--suite", suite({"epochs": 100_000}), "--budget", "3s")
+    assert ended.code == 75 and "1 of 1 run did not fit" in ended.err
+    assert "not finished; repeat the command to go on" in ended.err
+    assert not list((tmp_path / "results").glob("records/**/*.json"))

@@ -145,7 +145,7 @@ class Suite(Value):
     seeds: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_as_list)] = (0,)
     track: Track = "controlled"
     precision: Precision = "fp32"
-    labels: tuple[str, ...] | None = None
+    labels: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = None
     holdout: float = Field(0.0, ge=0, lt=1)
     holdout_fold: NonNegativeInt = 0
     graph: Names = ("cooccurrence",)

@@ -86,7 +86,8 @@ class Store:
 
     def sweep_rescued(self) -> None:
         """Delete results that could not be written (see ``write``) and are here now, or newer."""
-        for shelter in _shelter(self.root, "*").parent.glob(_shelter(self.root, "*").name):
+        pattern = _shelter(self.root, "*")
+        for shelter in pattern.parent.glob(pattern.name):
             pairs = [(f, self.root / f.relative_to(shelter)) for f in shelter.rglob("*.json")]
             with suppress(OSError):
                 if all(here.stat().st_mtime >= kept.stat().st_mtime for kept, here in pairs):

@@ -132,7 +132,7 @@ def call_planner(
         function: takes ``args`` and a ``Veto``.
         args: are passed on.
         deadly: run id -> why its plugins must not be constructed again.
-        models: this process has loaded what models need.
+        models: this process has been told to load what models need.
         tell: to the process that waits for the plan.
 
     Raises:
@@ -140,7 +140,7 @@ def call_planner(
     """
 
     def veto(spec: RunSpec) -> str | None:
-        if not models:
+        if not models and "timm" not in sys.modules:  # an earlier child may have needed it
             raise NeedsModels
         tell("constructing", spec)
         return deadly.get(spec.run_id)

@@ -36,6 +36,7 @@ RUNS = "runs.json"
 MOST_RESERVED = 64
 """Failures for which a launcher reserves room."""
 PATIENCE = 3
+"""How often a run is started that ends by such a signal."""
 STOPPED = f"a signal that this launcher did not send stopped it, {PATIENCE} times"
 POLL = 2.0
 """Seconds between two looks at runs that others carry out."""
@@ -73,7 +74,8 @@ def announce(root: Path, runs: Sequence[QueuedRun]) -> Iterator[None]:
         try:
             with atomic_write(folder / RUNS) as part:
                 part.write_bytes(_QUEUE.dump_json(tuple(runs)))
-            (folder / RESERVE).write_bytes(bytes(ROOM * min(len(runs), MOST_RESERVED)))
+            with suppress(OSError):  # what fits is reserved
+                (folder / RESERVE).write_bytes(bytes(ROOM * min(len(runs), MOST_RESERVED)))
             yield
         finally:
             shutil.rmtree(folder, ignore_errors=True)

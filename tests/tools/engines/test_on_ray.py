@@ -43,6 +43,7 @@ def cluster(monkeypatch, cache):
 
     monkeypatch.setenv("MLBENCH_CACHE", str(cache))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 by default, which a busy machine starves
     monkeypatch.setenv(HEARTBEAT, "2")
     small = {"num_cpus": 1, "object_store_memory": 80_000_000}
     found = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
@@ -73,7 +74,8 @@ def test_a_cluster_that_loses_nodes_finishes_all_runs_and_each_once(cluster, sui
     until(three_train, 400)
     (raylet,) = nodes[1].all_processes["raylet"]
     for pid in descendants(raylet.process.pid):
-        if Path(f"/proc/{pid}/cmdline").read_text().startswith("ray::gap"):  # not the agents of its node
+        title = Path(f"/proc/{pid}/cmdline").read_text()
+        if title.startswith("ray::gap"):  # not the agents of the node
             os.kill(pid, signal.SIGTERM)
     found.remove_node(nodes[0], allow_graceful=False)
     assert launcher.wait(600) == 0

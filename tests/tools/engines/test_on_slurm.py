@@ -131,7 +131,7 @@ def test_an_array_of_six_of_which_one_is_pre_empted_is_finished(slurm, quick, su
 @pytest.mark.slow
 def test_a_run_that_uses_up_its_time_goes_on_in_another_job(slurm, quick, suite, tmp_path):
     file, results = suite({"epochs": 400}), tmp_path / "results"
-    limits = ("partition=high", "cpus_per_task=1", "time=2", "signal_delay_s=60")
-    assert start(file, results, *limits).wait(900) == 0
+    limits = ("partition=high", "cpus_per_task=1", "time=4", "signal_delay_s=90")
+    assert start(file, results, *limits).wait(1500) == 0
     (record,) = Store(results).records()
     assert record.notes[-1].startswith("resumed after step"), "its time was enough"

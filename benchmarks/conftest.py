@@ -22,7 +22,7 @@ from mlbench.provenance import commit
 RESULTS = Path(__file__).parent.parent / "results" / "speed"
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "scikit-learn")
 ROUNDS = 2, 25
-ROWS, LOAD = pytest.StashKey[list](), pytest.StashKey[float]()
+ROWS, START = pytest.StashKey[list](), pytest.StashKey[tuple]()
 
 
 def pytest_addoption(parser):
@@ -31,7 +31,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.stash[ROWS], config.stash[LOAD] = [], os.getloadavg()[0]
+    config.stash[ROWS], config.stash[START] = [], (os.getloadavg()[0], commit())
     config.option.benchmark_quiet = True
     torch.set_num_threads(1)
 
@@ -165,12 +165,13 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.write_line("\n".join(lines))
     if not name:
         return
+    load, code = config.stash[START]
     machine = {
         "cpu": device_name(torch.device("cpu")), "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "load": f"{config.stash[LOAD]:.1f} to {os.getloadavg()[0]:.1f}",
+        "load": f"{load:.1f} to {os.getloadavg()[0]:.1f}",
         "python": platform.python_version(), **{name: version(name) for name in LIBRARIES},
-        "commit": commit(), "date": time.strftime("%Y-%m-%d"),
+        "commit": code, "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
     about = ", ".join(f"{key} {value}" for key, value in machine.items())

@@ -1,6 +1,6 @@
 """Time kernels, heads and training steps on a GPU, beside the plain formulas of the papers.
 
-    python benchmarks/gpu.py                          all sections, at most eight minutes
+    python benchmarks/gpu.py                          all sections, some 110 s each
     python benchmarks/gpu.py --only kernels,step      some of them
     python benchmarks/gpu.py --sweep                  tiles of the Triton kernels instead
 

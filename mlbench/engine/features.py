@@ -180,11 +180,15 @@ class FeatureCache:
                 if not all(levels[i].valid(chunk) for i in todo):
                     yield chunk
 
+        made, started = 0, time.perf_counter()
         with torch.inference_mode():
             for batch in batches(images, index, missing(), device=self.model.mean.device):
                 maps = self._maps(self.model.backbone, batch.inputs)
                 for i in todo:
                     levels[i].write(batch.positions, _half(maps[i]))
+                made += len(batch.positions)
+        speed = made / (time.perf_counter() - started)
+        log.info("made feature maps of %s: %d images, %.1f images/s", name, made, speed)
         world.wait()
         for i in todo:
             levels[i].finish()

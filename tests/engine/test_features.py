@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -83,12 +84,15 @@ def test_maps_are_the_backbones_in_half_precision(tmp_path, data, images):
         torch.testing.assert_close(found.float(), wanted, atol=1e-3, rtol=1e-3)
 
 
-def test_maps_are_made_once_for_everyone(tmp_path, data, images):
+def test_maps_are_made_once_for_everyone_and_the_log_says_how_fast(tmp_path, data, images, caplog):
     model, another = counted(), counted()
+    caplog.set_level("INFO")
     source(tmp_path, data, images, model)
     assert model.backbone.seen == 1 + 5  # one image, for the shape of the maps
     source(tmp_path, data, images, another)(everything, 0)
     assert another.backbone.seen == 1
+    (line,) = caplog.messages
+    assert re.fullmatch(r"made feature maps of train: 5 images, [\d.]+ images/s", line)
 
 
 def test_only_levels_that_a_head_reads_are_made_and_others_are_added(tmp_path, data, images):

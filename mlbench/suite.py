@@ -1,7 +1,4 @@
-"""Turn a suite file, flags and ``NAME=VALUE`` texts into one validated matrix.
-
-``Suite`` has a field for everything that a suite file can set. ``mlbench.plan`` makes its runs.
-"""
+"""Turn a suite file, flags and ``NAME=VALUE`` texts into one validated matrix, a ``Suite``."""
 
 from __future__ import annotations
 
@@ -49,8 +46,7 @@ DRAWN_LABELS: dict[str, type[Value]] = {"label_noise": LabelNoise, "known_labels
 """Two more such axes, of labels that are drawn by a hash."""
 
 SEEDS = (0, 1, 2)
-"""Default seeds of a suite file, which should show the spread between seeds. A command line without
-``--seeds`` has seed 0 only, so that a first look does not take three times as long."""
+"""Default seeds of a suite file, which should show their spread; a command line has seed 0."""
 
 COMMAND_LINE = "the command line"
 FILES = ("data", "results", "cache", "weights", "init")
@@ -94,8 +90,7 @@ class Suite(Value):
         methods: recipes, or heads without one.
         datasets, backbones, losses, seeds: the other axes; an empty one follows the track.
         labels: use only these labels.
-        holdout: score this fraction of train instead of test.
-        holdout_fold: which part of this size is scored, from 0.
+        holdout, holdout_fold: score this fraction of train instead of test; which one, from 0.
         graph, words: two more axes: how the label graph is made, and where the label vectors
             come from (``cooccurrence``, ``random`` or a file); a method that uses neither runs once
             (see ``mlbench.preflight.drop_unused_inputs``).
@@ -253,8 +248,6 @@ def make_suite(
     fields: Mapping[str, Any], origin: str = COMMAND_LINE, flags: Mapping[str, Any] | None = None
 ) -> Suite:
     """Validate the fields of a suite and sort ``plugins`` into the axes.
-
-    Messages name the origin of the fields, or the command line, whose flags are among them.
 
     Raises:
         SuiteError: a field has the wrong type, or no method is named.

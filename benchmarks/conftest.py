@@ -33,6 +33,8 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.stash[ROWS], config.stash[START] = [], (os.getloadavg()[0], commit())
     config.option.benchmark_quiet = True
+    # Of a test that Ctrl-C ends: the rows before it are still written.
+    config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used")
     torch.set_num_threads(1)
 
 

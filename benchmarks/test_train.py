@@ -81,5 +81,5 @@ def test_epoch(beside, tmp_path, sync_bn):
         lambda: plain_epoch(twin, training),
         lambda: our_epoch(model, training),
         goal=0.97,
-        seconds=10,
+        seconds=8,
     )

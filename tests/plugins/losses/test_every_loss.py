@@ -28,6 +28,15 @@ each_reduction = pytest.mark.parametrize(
     ],
 )
 
+FORMS = [
+    *((p.name, {}) for p in LOSSES),
+    *(("csl", {"mode": mode}) for mode in ("negative", "ignore", "ignore_normalize_classes")),
+    ("csl", {"prior_threshold": 0.1, "prior": [0.2, 0.05, 0.4]}),
+    ("large_loss", {"scheme": "correct", "delta": 20}),
+    ("em", {"unobserved": "0"}),
+]
+"""Every loss, and other forms that some have: (name, options)."""
+
 LABELS = made_up_context(5)
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = 3 * torch.randn(6, 5, generator=GENERATOR)
@@ -112,6 +121,21 @@ def test_processes_make_the_loss_of_one(loss, monkeypatch):
     )
     torch.testing.assert_close(torch.stack(values).mean(), expected.detach())
     torch.testing.assert_close(torch.cat(gradients) / 4, gradient)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("name", "options"), FORMS, ids=str)
+def test_gradients_are_finite_for_any_logits_together(name, options, dtype):
+    """Of -40 to 40 with each target, in one batch: the contract checks each alone."""
+    logits = torch.linspace(-40, 40, 27).repeat_interleave(3)
+    targets = torch.tensor([1, 0, -1], dtype=torch.int8).repeat(27)
+    for order in (slice(None), torch.arange(81).view(3, 27).T.flatten()):
+        x = logits[order].view(27, 3).to(dtype).requires_grad_()
+        loss = registry.find("loss", name).load()(made_up_context(3), **options)
+        for context in (LossContext(1, 2), LATE):
+            value = evaluate_loss(loss, x, targets[order].view(27, 3), context)
+            (gradient,) = torch.autograd.grad(value, x)
+            assert value.isfinite() and gradient.isfinite().all() and gradient.any()
 
 
 REFUSED = [

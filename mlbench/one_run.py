@@ -31,10 +31,12 @@ from mlbench.engine.evaluation import Evaluator
 from mlbench.engine.memory import out_of_memory
 from mlbench.engine.model import MultiLabelModel, deterministic
 from mlbench.engine.resume import Keeper, TrainingState, random_states, set_random_states
-from mlbench.engine.train import Training, check_processes, train
+from mlbench.engine.step import Clock
+from mlbench.engine.train import Steps, Training, check_processes, finish, train_in_steps
 from mlbench.metrics.bootstrap import remarks, score
 from mlbench.preflight import check_labels, make_label_context
 from mlbench.provenance import Phases, environment, origin, remarks_on_epoch
+from mlbench.text import count
 from mlbench.types import (
     BatchMemoryError,
     DataError,
@@ -76,6 +78,7 @@ class _Run:
     whole: bool = True
     word_width: int = 0
     pretraining: Pretraining | None = None
+    neighbours: int = 0
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -98,6 +101,11 @@ class _Run:
         return self.places.results / "runs" / self.spec.run_id
 
 
+Result = tuple[RunRecord, Predictions | None]
+Trained = tuple[dict[str, Any], Predictions | None]
+"""Fields of the record and the predictions, None if the run diverged."""
+
+
 def run(
     spec: RunSpec,
     places: Places,
@@ -105,7 +113,7 @@ def run(
     progress: Progress,
     command: str,
     images: int | None = None,
-) -> tuple[RunRecord, Predictions | None]:
+) -> Result:
     """Carry out one run.
 
     Args:
@@ -122,9 +130,28 @@ def run(
     Raises:
         MlbenchError: the run could not be carried out; there is nothing to record.
     """
+    return finish(run_in_steps(spec, places, world, progress, command, images=images))
+
+
+def run_in_steps(
+    spec: RunSpec,
+    places: Places,
+    world: World,
+    progress: Progress,
+    command: str,
+    neighbours: int = 0,
+    images: int | None = None,
+) -> Steps[Result]:
+    """``run``, which halts; ``neighbours`` runs go on meanwhile in this process."""
     assert spec.trained_by(world.size) == spec, "the run id has another number of processes"
     accumulation, whole = spec.settings.grad_accumulation, images is None
     current = _Run(spec, places, world, progress, accumulation, origin(spec), whole)
+    if neighbours:
+        current.neighbours = neighbours
+        current.notes.append(
+            f"trained in one process with {count(neighbours, 'other run')} (share_data), whose "
+            "memory and energy its phases include"
+        )
     torch.manual_seed(spec.seed)
     with current.stage("data"):
         splits = _open(current) if images is None else open_few(spec, places, images)
@@ -139,7 +166,7 @@ def run(
         current.word_width = labels.embeddings.shape[1]
     with deterministic(places.deterministic):
         surroundings = environment(current.device, world, spec)
-        outcome, predictions = _attempt_twice(current, splits, labels)
+        outcome, predictions = yield from _attempt_twice(current, splits, labels)
     record = RunRecord(
         run_id=spec.run_id,
         spec=spec,
@@ -162,15 +189,13 @@ def run(
     return record, predictions
 
 
-def _attempt_twice(
-    current: _Run, splits: Splits, labels: LabelContext
-) -> tuple[dict[str, Any], Predictions | None]:
+def _attempt_twice(current: _Run, splits: Splits, labels: LabelContext) -> Steps[Trained]:
     """``_attempt``, and once more with smaller micro-batches if its batches are too large."""
     begun, notes = random_states(current.device), list(current.notes)
     try:
-        return _attempt(current, splits, labels)
+        return (yield from _attempt(current, splits, labels))
     except BatchMemoryError as error:
-        if not error.divisible:
+        if current.neighbours or not error.divisible:  # alone it may fit
             raise
         problem = str(error)
     # Not in the block: the error keeps the first attempt's memory.
@@ -181,13 +206,11 @@ def _attempt_twice(
     note = f"trained with grad_accumulation {current.accumulation} at the same batch size"
     current.notes = [*notes, f"{problem.partition(';')[0]}; {note}"]
     log.warning("%s", current.notes[-1])
-    return _attempt(current, splits, labels)
+    return (yield from _attempt(current, splits, labels))
 
 
-def _attempt(
-    current: _Run, splits: Splits, labels: LabelContext
-) -> tuple[dict[str, Any], Predictions | None]:
-    """Fields of the record and the predictions, None if the run diverged.
+def _attempt(current: _Run, splits: Splits, labels: LabelContext) -> Steps[Trained]:
+    """Train and evaluate.
 
     Raises:
         BatchMemoryError: a batch does not fit into the memory of the device.
@@ -205,9 +228,10 @@ def _attempt(
         torch.manual_seed(int(stream("dropout", spec.seed, world.rank).integers(2**63)))
     training, test = _prepare(current, splits, models[0], loss)
     state = training.start(*models)
-    outcome, predictions = _train_and_evaluate(current, splits, training, state, test)
+    outcome, predictions = yield from _train_and_evaluate(current, splits, training, state, test)
     if world.leads:
         state.write_losses(current.folder)
+        training.clock.write(current.folder)
     current.notes += training.keeper.remarks()
     resumed = tuple(training.keeper.resumed)
     return {**outcome, "epochs": tuple(state.log), "resumed": resumed}, predictions
@@ -248,8 +272,8 @@ def _prepare(
     with current.stage("features" if probe else "images"):
         train_source = _source(current, model, "train", splits.train)
         test_source = _source(current, model, "test", splits.test)
-        count = current.progress.count
-        test = Evaluator(splits.test, test_source, current.world, current.device, probe, count)
+        shown = current.progress.count
+        test = Evaluator(splits.test, test_source, current.world, current.device, probe, shown)
         evaluator = test if spec.settings.selection == "test" else None
         if (held_out := splits.validation) is not None:
             validation_source = _source(current, model, "validation", held_out)
@@ -268,6 +292,7 @@ def _prepare(
         evaluator=evaluator,
         keeper=_keeper(current),
         recompute=current.recomputes,
+        clock=Clock(current.device, current.places.profile),
     )
     return training, test
 
@@ -323,12 +348,11 @@ def _image_cache(current: _Run, index: Index, training: bool) -> Callable[[int],
 # ------------------------------------------------------------------------------------------ outcome
 def _train_and_evaluate(
     current: _Run, splits: Splits, training: Training, state: TrainingState, test: Evaluator
-) -> tuple[dict[str, Any], Predictions | None]:
-    """Fields of the record and the predictions, None if the run diverged."""
+) -> Steps[Trained]:
     world = current.world
     try:
-        with current.stage("training", training.keeper.spent):
-            train(state, training)
+        with current.stage("training", training.keeper.spent, lambda: state.away):
+            yield from train_in_steps(state, training)
     except torch.OutOfMemoryError as error:
         raise out_of_memory(error, state, training) from None
     except DivergedError as error:

@@ -59,6 +59,10 @@ def _assert_possible(spec: RunSpec, splits: Splits, places: Places) -> None:
     if settings.decoder == "nvjpeg" and not device.startswith("cuda"):
         what = f"decoder nvjpeg needs a CUDA device, not {device}"
         raise SuiteError(f"{what}; give --set decoder=turbo")
+    if settings.compile == "graphs" and not device.startswith("cuda"):
+        raise SuiteError(f"CUDA graphs need a CUDA device, not {device}; give --set compile=true")
+    if settings.compile == "graphs" and settings.mutual_weight:
+        raise SuiteError("CUDA graphs serve one model, not mutual_weight; give --set compile=true")
     if settings.decoder == "nvjpeg" and places.image_cache:
         what = "the image cache holds no pixels of nvjpeg"
         raise SuiteError(f"{what}; leave out image_cache or decoder")

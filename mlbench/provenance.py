@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -148,12 +148,15 @@ class Phases:
     resources: dict[str, PhaseResources] = field(default_factory=dict)
 
     @contextmanager
-    def __call__(self, name: str, spent: float = 0.0) -> Iterator[None]:
+    def __call__(
+        self, name: str, spent: float = 0.0, away: Callable[[], float] = float
+    ) -> Iterator[None]:
         """Measure a phase; one that is repeated is measured anew.
 
         Args:
             name: of the phase.
             spent: seconds that were spent on it before.
+            away: seconds of it in which other runs of this process went on.
         """
         self.progress.stage(name)
         log.info("%s", name)
@@ -166,7 +169,7 @@ class Phases:
         try:
             yield
         finally:  # also if the run diverged
-            self.seconds[name] = round(spent + time.perf_counter() - started, 3)
+            self.seconds[name] = round(spent + time.perf_counter() - started - away(), 3)
             now, cuda = joules(self.device), _in_use(self.device)
             device_peak = torch.cuda.max_memory_allocated(self.device) if cuda else None
             self.resources[name] = PhaseResources(

@@ -113,6 +113,7 @@ class Suite(Value):
         processes: that train a run together; on GPUs, each has one.
         devices: numbers of the GPUs to fill with runs; by default as many as one run needs.
         jobs: runs at a time, on each group of devices that a run needs.
+        share_data: train runs of equal batches side by side in one process; on this machine only.
         stall: time without progress after which a run has hung, such as ``10m``.
         budget: time, such as ``2h``, after which runs are stopped; none begins that would not fit
             into what is left of it.
@@ -125,6 +126,7 @@ class Suite(Value):
         deterministic: use only algorithms of torch that repeat their results to the bit.
         activation_checkpointing: compute the backbone's activations again in the backward pass:
             less memory, more time, the same numbers.
+        profile: measure where the time of training steps goes (``profile.json`` of each run).
         retry_diverged: run diverged runs again.
         measure: measure how fast the models are, after the runs.
 
@@ -164,6 +166,7 @@ class Suite(Value):
     processes: PositiveInt = 1
     devices: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_as_list)] = ()
     jobs: PositiveInt = 1
+    share_data: bool = False
     stall: Annotated[PositiveFloat, BeforeValidator(as_seconds)] = 600.0
     budget: Annotated[PositiveFloat | None, BeforeValidator(as_seconds)] = None
     tracker: Names = ()
@@ -174,6 +177,7 @@ class Suite(Value):
     checkpoint_every: NonNegativeFloat = 10.0
     deterministic: bool = False
     activation_checkpointing: bool = False
+    profile: bool = False
     retry_diverged: bool = False
     measure: bool = True
 

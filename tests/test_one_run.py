@@ -1,5 +1,6 @@
 """A whole run, interrupted, short of memory, or repeated to the bit."""
 
+import json
 import os
 import signal
 
@@ -8,7 +9,8 @@ import torch
 
 from mlbench import plan, suite
 from mlbench.engine.distributed import World
-from mlbench.engine.resume import FILES, stoppable
+from mlbench.engine.resume import FILES
+from mlbench.engine.signals import stoppable
 from mlbench.one_run import run
 from mlbench.types import BatchMemoryError, Interrupted, Places
 from tests.engine import tiny
@@ -89,6 +91,8 @@ def test_a_loss_that_looks_at_the_whole_batch_is_refused_with_micro_batches(run_
 
 def test_deterministic_is_recorded_and_ends_with_the_run(run_one):
     places = {"deterministic": True, "activation_checkpointing": True}
-    record, *_ = run_one(epochs=1, places=places)
+    record, _, folder = run_one(epochs=1, places=places | {"profile": True})
     assert record.environment["deterministic"]
+    profile = json.loads((folder / "profile.json").read_text())
+    assert profile["steps"] == 5 and profile["parts"]["backward"]["ms"] > 0
     assert not torch.are_deterministic_algorithms_enabled()

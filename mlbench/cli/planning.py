@@ -86,7 +86,12 @@ def prepare(suite: Suite, plan: Callable[[GivenFiles, Places], Plan]) -> Prepare
     devices = _devices(suite, places.device)
     if suite.processes > 1 and not devices:
         errors.print(f"each run is trained by {suite.processes} processes on the CPU")
-    options = Options(jobs=suite.jobs, devices=devices, more=suite.executor_options)
+    options = Options(
+        jobs=suite.jobs,
+        devices=devices,
+        share_data=suite.share_data,
+        more=suite.executor_options,
+    )
     return Prepared(suite, plan(files, places), places, options)
 
 
@@ -208,4 +213,5 @@ def places_of(suite: Suite, files: GivenFiles) -> Places:
         checkpoint_every=suite.checkpoint_every,
         deterministic=suite.deterministic,
         activation_checkpointing=suite.activation_checkpointing,
+        profile=suite.profile,
     )

@@ -89,7 +89,7 @@ def _span(side: int, centre: float, area: float) -> slice:
 
 def _at(there: Places, places: Places, like: Tensor) -> Tensor:
     """Where images lie among those that were loaded."""
-    return torch.from_numpy(np.searchsorted(there, places)).to(like.device)
+    return torch.from_numpy(np.searchsorted(there, places)).to(like.device, non_blocking=True)
 
 
 def union(targets_BGC: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class Spliced:
         there, (plain, grids) = self.needs(rows), self._parts(rows)
         pixels, alone = images.to(empty.dtype), _at(there, plain, images)
         cells = _at(there, self.sources[grids], images)
-        dropped = torch.from_numpy(self.dropped[grids]).to(images.device)
+        dropped = torch.from_numpy(self.dropped[grids]).to(images.device, non_blocking=True)
         made = splice(pixels, cells, dropped, self.grid, empty)
         labels = union(targets[cells].masked_fill(dropped[..., None], 0))
         return Mixed(torch.cat((pixels[alone], made)), torch.cat((targets[alone], labels)))

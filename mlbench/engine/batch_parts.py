@@ -207,9 +207,12 @@ class Part:
 
         Sums over parts, and means over processes, are those of the global batch.
         """
+        clock = self.training.clock
         loss, extra = self.objective(output, peers)
+        clock.lap("loss")
         with batch_statistics_frozen(learner.model, self.training.recompute):
             learner.backward(loss, add=not self.first)
+        clock.lap("backward")
         return loss.detach(), {name: value.detach() for name, value in extra.items()}
 
     def objective(

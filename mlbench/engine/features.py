@@ -109,6 +109,7 @@ class FeatureCache:
                 for i in range(len(maps))
             )
 
+        read_maps.levels = tuple(levels)  # type: ignore[attr-defined]  # see ``train.Wanted``
         return read_maps
 
     @contextmanager

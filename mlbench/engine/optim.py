@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mlbench.engine.batch_parts import BATCH_NORM
 from mlbench.engine.model import MultiLabelModel
@@ -64,10 +64,12 @@ def make_optimizer(model: MultiLabelModel, settings: Settings) -> torch.optim.Op
         *_groups(model.backbone, chosen, chosen.lr * settings.backbone_lr_scale),  # type: ignore[arg-type]
     ]
     groups = groups or [{"params": []}]  # a model without weights to train
+    # One kernel for all parameters; it also skips an overflow without asking the device for it.
+    fused = True if model.mean.is_cuda else None
     if chosen.name == "sgd":
-        return torch.optim.SGD(groups, momentum=chosen.momentum)
+        return torch.optim.SGD(groups, momentum=chosen.momentum, fused=fused)
     kind = torch.optim.Adam if chosen.name == "adam" else torch.optim.AdamW
-    return kind(groups, betas=(chosen.momentum, 0.999))
+    return kind(groups, betas=(chosen.momentum, 0.999), fused=fused)
 
 
 def _groups(part: nn.Module, chosen: Optimizer, rate: float) -> list[dict[str, Any]]:
@@ -200,6 +202,46 @@ def _sam_steps(parameters: Sequence[nn.Parameter], rho: float, adaptive: bool) -
 
 
 # ------------------------------------------------------------------------------------------ learner
+class MovingAverage(nn.Module):
+    """The exponential moving average of a model's weights and statistics.
+
+    Whole numbers are copied; torch's own average rounds them, and waits for the device to learn
+    how many updates there were.
+
+    Args:
+        model: the average begins with its weights after the first update.
+        settings: have the decay.
+    """
+
+    def __init__(self, model: nn.Module, settings: Settings) -> None:
+        super().__init__()
+        self.module = copy.deepcopy(model)
+        self.settings, self.updates = settings, 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Add the weights after a step."""
+        old, new = ([*one.parameters(), *one.buffers()] for one in (self.module, model))
+        mixed: tuple[list[Tensor], list[Tensor]] = [], []
+        for mine, theirs in zip(old, new, strict=True):
+            if self.updates and mine.is_floating_point():
+                mixed[0].append(mine)
+                mixed[1].append(theirs)
+            else:
+                mine.copy_(theirs)
+        if mixed[0]:
+            torch._foreach_lerp_(*mixed, 1 - self.settings.decay_after(self.updates))
+        self.updates += 1
+
+    def get_extra_state(self) -> Tensor:
+        """The number of updates, for ``state_dict``."""
+        return torch.tensor(self.updates)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Put the number of updates back."""
+        self.updates = int(state)
+
+
 @dataclass
 class Learner:
     """A model in training, and all that an optimizer step changes."""
@@ -207,7 +249,7 @@ class Learner:
     model: MultiLabelModel
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    average: AveragedModel | None = None
+    average: MovingAverage | None = None
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -238,7 +280,7 @@ class Learner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update(self.model)
         return norm
 
 
@@ -258,26 +300,10 @@ def make_learner(
             part.requires_grad_(False)
     average = None
     if averaged and settings.ema_decay:
-        update = _moving_average(settings)
-        average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+        average = MovingAverage(model, settings)
     return Learner(
         model=model,
         optimizer=make_optimizer(model, settings),
         scaler=torch.amp.GradScaler(model.mean.device.type, enabled=scaled),
         average=average,
     )
-
-
-def _moving_average(settings: Settings) -> Any:
-    """Average weights and statistics; copy integers, which torch's own average would round."""
-
-    @torch.no_grad()
-    def update(averages: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        if averages[0].is_floating_point():
-            decay = settings.decay_after(int(count))
-            get_ema_multi_avg_fn(decay)(averages, current, count)
-        else:
-            for old, new in zip(averages, current, strict=True):
-                old.copy_(new)
-
-    return update

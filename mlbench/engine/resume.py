@@ -13,10 +13,9 @@ from __future__ import annotations
 import io
 import logging
 import random
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,79 +28,18 @@ from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import BestEpoch
 from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.optim import Learner
+from mlbench.engine.signals import STOP
 from mlbench.files import read_checked, write_checked
 from mlbench.types import EpochLog, Index, Interrupted, Loss, Predictions
 
 log = logging.getLogger(__name__)
 
-EXIT_INTERRUPTED = 75
-"""The exit code of a process whose run was interrupted and can be resumed (``EX_TEMPFAIL``)."""
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGALRM)
-"""What stops a run: pre-emption, Slurm's warning before it, Ctrl-C, the end of a budget of time."""
 FILES = ("state.pt", "state.before.pt")
 """In a run's folder: the newest state, and the one before it."""
 EPOCHS_APART = 30.0
 """Seconds between two states that are saved at ends of epochs; at least, as these may be short."""
 SHARE = 0.02
 """Of the time of a run that saving at ends of epochs may take."""
-
-
-# ------------------------------------------------------------------------------------------ signals
-class Stop:
-    """Whether this process was asked to stop; a handler of ``SIGNALS``.
-
-    While ``deferred`` is set, which training sets, a signal only leaves its name here: the step
-    ends, the state is saved, and ``Interrupted`` is raised then. At other times it is raised at
-    once. A second Ctrl-C does not wait.
-    """
-
-    def __init__(self) -> None:
-        self.asked = ""
-        self.deferred = False
-
-    def __call__(self, number: int, frame: object = None) -> None:
-        """Handle a signal.
-
-        Raises:
-            Interrupted: unless it is deferred.
-            KeyboardInterrupt: on a second Ctrl-C.
-        """
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = signal.Signals(number).name
-        if not self.deferred:
-            raise Interrupted(self.asked)
-
-    @contextmanager
-    def waits(self) -> Iterator[None]:
-        """Defer signals within the block.
-
-        Raises:
-            Interrupted: one came too late for the block to see it.
-        """
-        self.deferred = True
-        try:
-            yield
-        finally:
-            self.deferred = False
-        if self.asked:
-            raise Interrupted(self.asked)
-
-
-STOP = Stop()
-"""Of this process."""
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Within the block ``SIGNALS`` stop the run (see ``Stop``); for the main thread only."""
-    before = {number: signal.signal(number, STOP) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        STOP.asked = ""
 
 
 # -------------------------------------------------------------------------------------------- state
@@ -116,6 +54,7 @@ class TrainingState:
         extra: the named losses of each step of the epoch in progress, this process's part.
         largest_norm: of the gradient in the epoch in progress.
         seconds: that the epoch in progress took when it was saved.
+        away: seconds in which other runs of this process went on.
     """
 
     learners: tuple[Learner, ...]
@@ -128,6 +67,7 @@ class TrainingState:
     extra: dict[str, list[Tensor]] = field(default_factory=dict)
     largest_norm: float = 0.0
     seconds: float = 0.0
+    away: float = 0.0
 
     def evaluated(self) -> MultiLabelModel:
         """The model to score, in evaluation mode: the first, or its moving average if any."""
@@ -247,6 +187,7 @@ class Keeper:
         resumed: the steps at which the run went on.
         spent: seconds of training before this process began.
         notes: for the record.
+        compiled: what compilation won, of each network.
     """
 
     folder: Path | None = None
@@ -257,6 +198,7 @@ class Keeper:
     resumed: list[int] = field(default_factory=list)
     spent: float = 0.0
     notes: list[str] = field(default_factory=list)
+    compiled: list[str] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
     _saved: float = field(default_factory=time.monotonic)
     _cost: float = 0.0
@@ -362,7 +304,7 @@ class Keeper:
         """Notes for the record."""
         steps = ", ".join(map(str, self.resumed))
         resumed = [f"resumed after step {steps}"] if self.resumed else []
-        return [*self.notes, *resumed, *self._failed]
+        return [*self.notes, *resumed, *self._failed, *self.compiled]
 
 
 def _write(content: Mapping[str, Any], folder: Path) -> None:

@@ -151,11 +151,13 @@ class Options(Value):
     Attributes:
         jobs: runs at a time; locally, on each group of devices.
         devices: the devices to fill, by their numbers; empty for as many as one run needs.
+        share_data: runs that share batches may be trained in one process.
         more: options of one executor, such as ``address`` of a Ray cluster.
     """
 
     jobs: PositiveInt = 1
     devices: tuple[int, ...] = ()
+    share_data: bool = False
     more: dict[str, Any] = {}
 
 
@@ -204,8 +206,13 @@ def make_jobs(specs: Sequence[RunSpec], places: Places, command: str) -> list[Jo
     if places.cache_limit is not None:
         needs = tuple({spec.cached_for for spec in specs})
         places = places.model_copy(update={"cache_needs": needs})
-    jobs = [Job(spec=spec, places=places, command=command) for spec in specs]
-    return [job.model_copy(update={"before": tuple(map(_mark, news(job)))}) for job in jobs]
+    return [with_news(Job(spec=spec, places=places, command=command)) for spec in specs]
+
+
+def with_news(job: Job) -> Job:
+    """The job, to be carried out whatever the store has of it."""
+    known = job.before + tuple(map(_mark, news(job)))
+    return job.model_copy(update={"before": known})
 
 
 def news(job: Job) -> list[Outcome]:
@@ -224,6 +231,29 @@ def _mark(outcome: Outcome) -> str:
     if outcome.failure is not None:
         return outcome.failure.ended
     return outcome.record.digest if outcome.record is not None else ""
+
+
+# ------------------------------------------------------------------------------------------- teams
+PIXELS = {"image_size", "preprocessing", "augmentation", "mixing", "decoder"}
+"""Settings that decide what batches are made of, besides their size and the epoch's selection."""
+
+
+def teams(jobs: Sequence[Job], slots: int) -> list[list[tuple[int, Job]]]:
+    """Jobs with their numbers, together if they see the same batches; ``slots`` parts of each."""
+    found: dict[object, list[tuple[int, Job]]] = {}
+    for number, job in enumerate(jobs):
+        found.setdefault(_batches_of(job.spec), []).append((number, job))
+    return sorted(some[i::slots] for some in found.values() for i in range(min(slots, len(some))))
+
+
+def _batches_of(spec: RunSpec) -> object:
+    """Equal for runs that see the same batches; no other has those of several processes."""
+    if spec.processes > 1 or not spec.settings.epochs:
+        return spec.run_id
+    names = PIXELS | {"batch_size", "selection"}
+    names |= {"backbone", "weights"} if spec.track == "probe" else set()
+    rest = spec.model_dump_json(exclude={"method", "settings", "words", "graph"})
+    return rest, spec.settings.model_dump_json(include=names)
 
 
 # ---------------------------------------------------------------------------------------- failures

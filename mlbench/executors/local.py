@@ -27,7 +27,10 @@ from mlbench.executors import (
     fail,
     keep_failure,
     log,
+    news,
     suspects,
+    teams,
+    with_news,
 )
 from mlbench.executors.forking import Child, Death, describe_end, end_hung, fork
 from mlbench.types import MlbenchError, Progress, SuiteError
@@ -65,30 +68,38 @@ def execute(jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> 
 
 @dataclass
 class _Attempt:
-    """A run under way.
+    """A run under way, or several side by side.
 
     Attributes:
+        members: the jobs with their numbers; ``job`` is the first.
+        shown: of each.
         group: of devices, by its position.
         children: its processes, by rank.
         outcomes: rank -> when it ended, and how.
+        together: how each of several runs ended.
         deadline: when it has hung, unless it makes progress before.
         failed_at: when the first rank failed.
         ending: whether the ranks that are left were ended.
         stopped: whether it was asked to stop.
     """
 
-    number: int
-    job: Job
+    members: list[tuple[int, Job]]
     group: int
-    shown: Progress
+    shown: list[Progress]
     children: list[Child]
     meeting: Path
     deadline: float
     outcomes: dict[int, tuple[float, Outcome | Death]] = field(default_factory=dict)
+    together: list[Outcome] = field(default_factory=list)
     failed_at: float | None = None
     ending: bool = False
     hung: bool = False
     stopped: bool = False
+
+    @property
+    def job(self) -> Job:
+        """The run that the others are beside, if there are any."""
+        return self.members[0][1]
 
     def listen(self) -> None:
         """Take note of what the processes tell, and of their ends."""
@@ -105,13 +116,16 @@ class _Attempt:
 
     def _hear(self, rank: int, kind: str, *values: Any) -> None:
         if kind == "answer":
-            self.outcomes[rank] = (values[1], values[0])
+            self.together = values[0] if isinstance(values[0], list) else [values[0]]
+            self.outcomes[rank] = (values[1], self.together[0])
         elif kind == "raised":
             error = values[0]
             named = "" if isinstance(error, MlbenchError) else f"{type(error).__name__}: "
             self.outcomes[rank] = (values[1], Death("error", f"{named}{error}"))
+        elif kind == "of":  # of a run beside others
+            getattr(self.shown[values[0]], values[1])(*values[2:])
         elif rank == 0:
-            getattr(self.shown, kind)(*values)
+            getattr(self.shown[0], kind)(*values)
 
     def watch(self) -> None:
         """End a run that makes no progress, or of which a rank failed."""
@@ -133,13 +147,26 @@ class _Attempt:
         for child in self.children:
             child.signal(number)
 
-    def close(self) -> Outcome:
-        """What became of it, once it is over."""
+    def close(self) -> list[Outcome | None]:
+        """What became of each run, once all are over; None for one to be repeated alone."""
         for child in self.children:
             child.close()
         shutil.rmtree(self.meeting, ignore_errors=True)
-        with suppress(OSError):
-            leases.release(self.job.folder, self.job.token)
+        for _, job in self.members:
+            with suppress(OSError):
+                leases.release(job.folder, job.token)
+        if len(self.members) == 1:
+            return [self._close_one()]
+        ends = self.together or [
+            next(iter(news(job)), Outcome(job.spec, job.log)) for _, job in self.members
+        ]
+        dropped = [one.failure or not (self.together or one.record) for one in ends]
+        return [
+            None if drop and not self.stopped else one
+            for one, drop in zip(ends, dropped, strict=True)
+        ]
+
+    def _close_one(self) -> Outcome:
         _, leader = self.outcomes[0]
         if isinstance(leader, Outcome) and (leader.record is not None or leader.holder):
             return leader
@@ -174,24 +201,27 @@ class _Matrix:
     """The jobs of a matrix: waiting, under way, and done.
 
     Attributes:
+        waiting: teams of jobs, each with its number.
         groups: of devices, for one run each; a group without any is the CPU.
         need: the most MiB that a run was seen to take on a device.
     """
 
     def __init__(self, jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> None:
         self.jobs, self.options, self.progress = jobs, options, progress
-        self.waiting = deque(enumerate(jobs))
+        self.waiting: deque[list[tuple[int, Job]]] = deque([one] for one in enumerate(jobs))
         self.running: list[_Attempt] = []
         self.outcomes = [Outcome(job.spec, job.log) for job in jobs]
         self.groups = device_groups(options.devices, max(job.processes for job in jobs))
         self.need = 0.0
+        self.shown: dict[int, Progress] = {}
+        if options.share_data:
+            self.waiting = deque(teams(jobs, options.jobs * len(self.groups)))
 
     def go_on(self) -> None:
         """Carry out what is left; a KeyboardInterrupt leaves everything under way."""
         while self.waiting or self.running:
             while self.waiting and (group := self._free_group()) is not None:
-                number, job = self.waiting.popleft()
-                self.running.append(self._start(number, job, group))
+                self.running.append(self._start(self.waiting.popleft(), group))
             children = [child for attempt in self.running for child in attempt.children]
             wait([one for child in children for one in child.waitables], timeout=0.5)
             for attempt in self.running:
@@ -199,8 +229,13 @@ class _Matrix:
                 attempt.watch()
             for attempt in [attempt for attempt in self.running if attempt.over]:
                 self.running.remove(attempt)
-                self.outcomes[attempt.number] = outcome = attempt.close()
-                self.progress.end(outcome)
+                for (number, job), outcome in zip(attempt.members, attempt.close(), strict=True):
+                    if outcome is None:
+                        log.warning("%s failed beside others; repeated alone", job.spec.title)
+                        self.waiting.append([(number, with_news(job))])
+                    else:
+                        self.outcomes[number] = outcome
+                        self.progress.end(outcome)
 
     def signal(self, number: int) -> None:
         """Ask everything under way to stop, or end it."""
@@ -208,21 +243,27 @@ class _Matrix:
             attempt.stopped = True
             attempt.signal(number)
 
-    def _start(self, number: int, job: Job, group: int) -> _Attempt:
-        devices = self.groups[group]
-        shown = self.progress.begin(number + 1, len(self.jobs), job.spec)
+    def _start(self, team: list[tuple[int, Job]], group: int) -> _Attempt:
+        devices, (_, job) = self.groups[group], team[0]
+        for number, one in team:
+            if number not in self.shown:  # not if it is repeated
+                self.shown[number] = self.progress.begin(number + 1, len(self.jobs), one.spec)
+        shown = [self.shown[number] for number, _ in team]
         meeting = Path(tempfile.mkdtemp(prefix=MEETING))
         shared = {"MLBENCH_RENDEZVOUS": (meeting / "store").as_uri()}
         if devices:
             shared |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(devices)}
-        output = _open_log(job.log)
+        alone = "mlbench.executors.worker:run_forked", job
+        beside = "mlbench.executors.side_by_side:run_team", [one for _, one in team]
+        function, what = alone if len(team) == 1 else beside
+        output = open_log(job.log)
         children = []
         for rank in range(job.processes):
             ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": job.processes}
             variables = shared | {name: str(value) for name, value in ranks.items()}
-            children.append(fork("mlbench.executors.worker:run_forked", (job,), output, variables))
+            children.append(fork(function, (what,), output, variables))
         os.close(output)
-        return _Attempt(number, job, group, shown, children, meeting, time.monotonic() + job.stall)
+        return _Attempt(team, group, shown, children, meeting, time.monotonic() + job.stall)
 
     def _free_group(self) -> int | None:
         """A group that can take a run: the one with the fewest, if it has room for another."""
@@ -240,7 +281,7 @@ class _Matrix:
         return group
 
 
-def _open_log(file: Path) -> int:
+def open_log(file: Path) -> int:
     """A descriptor to append to a log; of nothing if that cannot be."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -15,11 +15,13 @@ import torch
 
 from mlbench.engine import distributed
 from mlbench.engine.distributed import World
-from mlbench.engine.resume import discard, stoppable
+from mlbench.engine.resume import discard
+from mlbench.engine.signals import stoppable
+from mlbench.engine.train import Steps, finish
 from mlbench.executors import FailureKind, Job, Outcome, fail, news, suspects
 from mlbench.executors.run_status import StatusFile
 from mlbench.leases import Lease, LeaseLostError, claim, find_holder
-from mlbench.one_run import run
+from mlbench.one_run import run_in_steps
 from mlbench.store import Store
 from mlbench.types import EpochLog, Interrupted, MlbenchError, Progress
 
@@ -43,6 +45,13 @@ def carry_out(job: Job, world: World, progress: Progress) -> Outcome:
     Returns:
         The same kind of outcome on every process, unless only one fails.
     """
+    return finish(carry_out_in_steps(job, world, progress))
+
+
+def carry_out_in_steps(
+    job: Job, world: World, progress: Progress, neighbours: int = 0
+) -> Steps[Outcome]:
+    """``carry_out``, which halts; ``neighbours`` runs go on meanwhile in this process."""
     lease: Lease | None = None
 
     def begin() -> Outcome | None:
@@ -63,13 +72,15 @@ def carry_out(job: Job, world: World, progress: Progress) -> Outcome:
         if (found := world.ask_leader(begin)) is not None:
             return found
         shown = StatusFile(job, lease, progress) if lease is not None else progress
-        return _attempt(job, world, shown, lease)
+        return (yield from _attempt(job, world, shown, lease, neighbours))
     finally:
         if lease is not None:
             lease.release()
 
 
-def _attempt(job: Job, world: World, progress: Progress, lease: Lease | None) -> Outcome:
+def _attempt(
+    job: Job, world: World, progress: Progress, lease: Lease | None, neighbours: int
+) -> Steps[Outcome]:
     """Carry out a claimed run; only the leader has the lease."""
     if job.threads is not None:
         torch.set_num_threads(job.threads)
@@ -82,7 +93,9 @@ def _attempt(job: Job, world: World, progress: Progress, lease: Lease | None) ->
             with suppress(OSError):
                 job.failure_file.unlink(missing_ok=True)
         try:
-            record, predictions = run(job.spec, job.places, world, progress, job.command)
+            record, predictions = yield from run_in_steps(
+                job.spec, job.places, world, progress, job.command, neighbours
+            )
             if lease is not None:
                 lease.check()
                 store = Store(job.places.results)

@@ -23,7 +23,7 @@ class Places(Value):
         cache_needs: what is kept: see ``RunSpec.cached_for``.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         workers: threads per process that load data.
-        image_cache, keep, checkpoint_every, deterministic, activation_checkpointing: as in
+        image_cache, keep, checkpoint_every, deterministic, activation_checkpointing, profile: as in
             ``mlbench.suite.Suite``.
     """
 
@@ -42,6 +42,7 @@ class Places(Value):
     checkpoint_every: NonNegativeFloat = 10.0
     deterministic: bool = False
     activation_checkpointing: bool = False
+    profile: bool = False
 
 
 class Refused(Value):

@@ -25,6 +25,7 @@ ADDED: dict[str, Any] = {
     "holdout_fold": 0,
     "settings.mixing": None,
     "known_labels": KnownLabels().model_dump(),
+    "settings.compile": False,
 }
 """Dotted name of a field of ``RunSpec`` that was added after records were made -> the value that
 stood for it before. A field at this value is left out of run ids, and a stored spec without the

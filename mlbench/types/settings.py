@@ -133,6 +133,8 @@ class Settings(Value):
         sam_bn: which of SAM's two passes update batch norm statistics.
         mutual_weight: of the divergence from a second model in mutual learning
             (``mlbench.engine.train``); 0 for none. The first model is scored.
+        compile: the model's (in the probe track the head's) forward and backward pass in training,
+            by ``torch.compile``; ``graphs`` replays them as CUDA graphs, for small models.
         selection: which epoch is scored: the last, or the best by mAP on the ``validation`` part,
             which is not trained on, or on the ``test`` split (published track only).
     """
@@ -164,6 +166,7 @@ class Settings(Value):
     sam_adaptive: bool = False
     sam_bn: Literal["both", "first"] = "both"
     mutual_weight: NonNegativeFloat = 0.0
+    compile: Literal[False, True, "graphs"] = False
     selection: Selection = "last"
 
     def decay_after(self, updates: int) -> float:

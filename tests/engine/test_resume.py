@@ -15,7 +15,8 @@ from torch import nn
 from mlbench.engine import train as loop
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import Evaluator
-from mlbench.engine.resume import FILES, Keeper, discard, stoppable
+from mlbench.engine.resume import FILES, Keeper, discard
+from mlbench.engine.signals import stoppable
 from mlbench.types import HeadOutput, Interrupted
 from tests.engine import tiny
 

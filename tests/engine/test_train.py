@@ -82,7 +82,7 @@ def test_the_average_is_what_is_evaluated_and_equals_its_definition():
         lambda *_: steps.append((weight.detach().clone(), mean.clone()))
     )
     train(state, training)
-    # torch's average starts from the weights after the first update.
+    # The average starts from the weights after the first update.
     expected = list(steps[0])
     for step in steps[1:]:
         expected = [0.9 * e + 0.1 * value for e, value in zip(expected, step, strict=True)]
@@ -105,7 +105,7 @@ def test_a_warm_average_forgets_the_first_weights_and_knows_how_much_is_left():
         first, average = model.head.classifier.weight, state.learners[0].average
         for step in range(8):
             first.data.fill_(1.0 if step == 0 else 0.0)
-            average.update_parameters(model)
+            average.update(model)
         shares[warm] = average.module.head.classifier.weight[0, 0].item()
         assert given.first_weights_share(24, 4) == pytest.approx(shares[warm], rel=1e-5)
     assert shares[False] == pytest.approx(0.97**7, rel=1e-5)

@@ -19,14 +19,15 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Runs:
-    """Stands for ``one_run.run``: what a run does in its course, and whose record results."""
+    """Stands for ``run_in_steps``: what a run does in its course, and whose record results."""
 
     def __init__(self):
         self.begun = []
         self.meanwhile = lambda progress: None
 
-    def __call__(self, spec, places, world, progress, command):
+    def __call__(self, spec, places, world, progress, command, neighbours):
         self.begun.append(spec.run_id)
+        yield
         progress.stage("training")
         self.meanwhile(progress)
         made = {"spec": spec, "run_id": spec.run_id, "command": command}
@@ -36,7 +37,7 @@ class Runs:
 @pytest.fixture
 def runs(monkeypatch):
     found = Runs()
-    monkeypatch.setattr(worker, "run", found)
+    monkeypatch.setattr(worker, "run_in_steps", found)
     return found
 
 

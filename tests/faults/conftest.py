@@ -9,7 +9,7 @@ from tests.cli.conftest import suite  # noqa: F401 - a fixture
 from tests.executors.test_local import HEADS, NAMES_OF
 
 MORE = '''
-from mlbench.engine.resume import STOP
+from mlbench.engine.signals import STOP
 from mlbench_plugins.losses.bce import BCE
 from tests.permissions import locked
 

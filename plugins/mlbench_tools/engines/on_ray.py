@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from mlbench.engine.resume import EXIT_INTERRUPTED
+from mlbench.engine.signals import EXIT_INTERRUPTED
 from mlbench.executors import Job, MatrixProgress, Options, Outcome
 from mlbench.files import atomic_write
 from mlbench.text import first_error

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mlbench.engine import distributed
 from mlbench.engine.distributed import World
-from mlbench.engine.resume import EXIT_INTERRUPTED, stoppable
+from mlbench.engine.signals import EXIT_INTERRUPTED, stoppable
 from mlbench.executors import Job, MatrixProgress, Options, Outcome, fail, news
 from mlbench.executors.local import execute
 from mlbench.executors.run_status import INTERVAL, RunStatus, read_status

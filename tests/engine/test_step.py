@@ -1,0 +1,170 @@
+"""What a step waits for, what compilation wins, and where the time goes."""
+
+import re
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mlbench.engine.step import CHECK_EVERY, PARTS, Clock
+from mlbench.engine.train import train
+from mlbench.types import SuiteError
+from tests.engine import tiny
+from tests.engine.tiny import fit, flat
+
+MIXUP = {"mixing": {"name": "mixup"}}
+WAITING = [
+    "item",
+    "tolist",
+    "cpu",
+    "numpy",
+    "nonzero",
+    "unique",
+    "equal",
+    "__bool__",
+    "__int__",
+    "__float__",
+    "__index__",
+]
+"""Methods and functions of torch that need a number on the host."""
+
+
+class _Called(TorchFunctionMode):
+    def __init__(self, see):
+        super().__init__()
+        self.see = see
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", "")
+        if name in WAITING:
+            self.see(name)
+        return func(*args, **kwargs or {})
+
+
+class _Dispatched(TorchDispatchMode):
+    def __init__(self, see):
+        super().__init__()
+        self.see = see
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        waiting = torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero
+        if func.overloadpacket in waiting:
+            self.see(str(func))
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"grad_accumulation": 2, "grad_clip": 1.0, "ema_decay": 0.9, "ema_warmup": True},
+        MIXUP,
+        {"mixing": {"name": "splicemix"}},
+        {"sam_rho": 0.1, "sam_bn": "first"},
+        {"mutual_weight": 1.0},
+    ],
+    ids=str,
+)
+def test_a_step_waits_for_the_device_only_when_the_loss_is_checked(changes):
+    given = tiny.settings(batch_size=2, epochs=1, sync_bn=False, **changes)
+    models = [tiny.model(i) for i in range(2 if "mutual_weight" in changes else 1)]
+    training = tiny.training(given)
+    state, seen = training.start(*models), []
+
+    def see(name):
+        seen.append((state.step, name))
+
+    with _Called(see), _Dispatched(see):
+        train(state, training)
+    assert state.step == 12
+    assert {at for at, _ in seen} == {CHECK_EVERY, 12}, seen
+    assert [at for at, _ in seen].count(CHECK_EVERY) == 1, "one transfer for all that is checked"
+
+
+class Dropping(tiny.Head):
+    """Draws random numbers when it trains."""
+
+    def forward(self, features):
+        return super().forward([nn.functional.dropout(features[-1], 0.5, self.training)])
+
+
+class Compiled(nn.Module):
+    """Stands for what ``torch.compile`` returns."""
+
+    def __init__(self, network, mode):
+        super().__init__()
+        self.network, self.mode = network, mode
+
+    def forward(self, *inputs):
+        return self.network(*inputs)
+
+
+def dropping(**changes):
+    """Train a model that draws; returns the training and its state."""
+    model, training = tiny.model(), tiny.training(tiny.settings(ema_decay=0.9, **changes))
+    model.head = Dropping()
+    return training, fit(training, model)
+
+
+def test_what_compilation_wins_is_measured_and_leaves_no_trace(monkeypatch):
+    monkeypatch.setattr(torch, "compile", Compiled)
+    (_, expected), (training, state) = dropping(), dropping(compile=True)
+    assert state.losses == expected.losses
+    assert torch.equal(flat(state.evaluated()), flat(expected.evaluated()))
+    (note,) = training.keeper.remarks()
+    assert re.fullmatch(
+        r"compile=True: forward and backward of a step's 8 images take [\d.]+ ms instead of "
+        r"[\d.]+, after [\d.]+ s of compilation",
+        note,
+    )
+
+
+def test_a_model_that_cannot_be_compiled_is_told_of(monkeypatch):
+    def fail(*_):
+        raise torch._dynamo.exc.TorchDynamoException("no compiler\nmore")
+
+    monkeypatch.setattr(Compiled, "forward", fail)
+    monkeypatch.setattr(torch, "compile", Compiled)
+    with pytest.raises(SuiteError, match="failed for gap: no compiler; use --set compile=false"):
+        dropping(compile=True)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_as_a_plain_one():
+    compiled, plain = (fit(tiny.training(tiny.settings(compile=how))) for how in (True, False))
+    assert compiled.losses == pytest.approx(plain.losses, rel=1e-4)
+    assert [*compiled.evaluated().state_dict()] == [*plain.evaluated().state_dict()]
+
+
+def test_the_parts_of_a_step_add_up_to_it():
+    clock = Clock(runs=True)
+    fit(tiny.training(tiny.settings(sam_rho=0.1), clock=clock))
+    found = clock.profile()
+    assert found["steps"] == 6 and tuple(found["parts"]) == PARTS
+    whole = sum(part["ms"] for part in found["parts"].values())
+    assert whole == pytest.approx(found["ms_per_step"], abs=1e-3)
+    assert min(found["parts"][name]["ms"] for name in PARTS) > 0
+    assert sum(part["share"] for part in found["parts"].values()) == pytest.approx(1, abs=1e-3)
+    assert fit(tiny.training()).losses == fit(tiny.training(clock=Clock(runs=True))).losses
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_cuda_waits_only_when_the_loss_is_checked(optimizer, precision):
+    device, seen = torch.device("cuda"), []
+    chosen = {"name": optimizer, "lr": 0.01}
+    given = tiny.settings(batch_size=2, epochs=1, ema_decay=0.9, optimizer=chosen, **MIXUP)
+    training = tiny.training(given, device=device, precision=precision)
+    state = training.start(tiny.model().to(device))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda text, *_: seen.append((state.step, str(text)))
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            train(state, training)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert {at for at, _ in seen} <= {0, CHECK_EVERY, 12}, seen

@@ -62,7 +62,8 @@ def launch(
             prepared = plan_safely(function, *args, stall=patience)
         if dry_run:
             print_plan(prepared.plan)
-            console.print("\n".join(forecast(prepared)[1]), markup=False, highlight=False)
+            for line in forecast(prepared)[1]:
+                console.print(line, markup=False, highlight=False)
             raise typer.Exit(2 if prepared.plan.all_refused else 0)
         code = _execute_and_show(prepared)
     raise typer.Exit(code)

@@ -46,7 +46,7 @@ class Hub(BaseHTTPRequestHandler):
         if body and self.command == "GET":
             self.wfile.write(body)
 
-    do_GET = do_HEAD = answer
+    do_GET = do_HEAD = answer  # noqa: N815 - the names that the server calls
 
     def log_message(self, *_):
         pass

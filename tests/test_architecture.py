@@ -59,10 +59,10 @@ LANES = {
 
 
 BUDGETS = {
-    "mlbench": 19_200,
-    "plugins/mlbench_plugins": 10_800,
-    "plugins/mlbench_tools": 11_500,
-    "tests": 25_200,
+    "mlbench": 18_600,
+    "plugins/mlbench_plugins": 11_100,
+    "plugins/mlbench_tools": 12_700,
+    "tests": 26_300,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 

@@ -216,6 +216,8 @@ def count(module: nn.Module, call: Callable[[], Any], inputs: Iterable[Tensor], 
     Raises:
         MeasureError: some work would be counted as 0; the message names the module.
     """
+    with torch.no_grad():
+        call()  # kernels that are loaded by a first call register what they cost only then
     tracker = _ParameterTracker(module, inputs, name)
     counter = FlopCounterMode(display=False, custom_mapping=dict(ADDED))
     module.requires_grad_(False)  # the counter fails on a trained parameter given to a submodule

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.flop_counter import register_flop_formula
 
 from mlbench.engine.cost import count, measure
 from mlbench.engine.model import MultiLabelModel
@@ -90,6 +91,23 @@ def test_attention_off_its_fast_path_and_the_path_restored():
 def test_a_recurrent_layer_is_an_error_that_names_it():
     with pytest.raises(MeasureError, match=r"rnn.* of LSTM"):
         macs(nn.LSTM(D, 8, batch_first=True), torch.randn(B, C, D))
+
+
+class LoadedWhenCalled(nn.Module):
+    """A product by an operation that the first call registers, as layers load kernels."""
+
+    def forward(self, x):
+        if not hasattr(torch.ops.mlbench_test, "double"):
+            torch.library.define("mlbench_test::double", "(Tensor x) -> Tensor")
+            torch.library.impl("mlbench_test::double", "cpu")(lambda x: 2 * x)
+            operation = torch.ops.mlbench_test.double
+            register_flop_formula(operation)(lambda x, *_, **__: 2 * x.numel())
+        return torch.ops.mlbench_test.double(x)
+
+
+def test_an_operation_that_the_first_call_registers_is_counted():
+    module, x = LoadedWhenCalled(), torch.ones(3, 4)
+    assert count(module, lambda: module(x), [x], "head") == 12
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ RECIPE = Recipe(
     # At full width the head has 30 to 100 million weights, for maps that nothing was tuned for.
     tuned={
         "probe": {
-            "optimizer": {"lr": 3e-3},
+            "optimizer": {"lr": 1e-3},
             "head_options": {"hidden_dim": 256, "feedforward": 512},
         },
     },

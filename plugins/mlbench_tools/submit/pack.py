@@ -25,7 +25,7 @@ def pack(
     """
     from mlbench.files import safe_name
     from mlbench.store import Store
-    from mlbench_tools.submit.pack_file import make
+    from mlbench_tools.submit.pack_file import make, renewed
 
     if out is not None and out.suffix.lower() != ".zip":
         raise PackError(f"--out {out}: a pack is a zip; use the name {out.stem or run}.zip")
@@ -36,7 +36,7 @@ def pack(
             "--results names another store"
         )
     predictions = store.predictions(record) if record.status == "ok" else None
-    data = make(record, predictions)
+    data = make(renewed(record), predictions)
     name = safe_name(f"{record.spec.method}-{record.identity}-{record.run_id}")
     file = out or Path(f"{name}.zip")
     _write(file, data)

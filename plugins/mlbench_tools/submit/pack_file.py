@@ -82,6 +82,15 @@ class Pack:
 
 
 # ----------------------------------------------------------------------------------------- writing
+def renewed(record: RunRecord) -> RunRecord:
+    """Return a record that a store has checked with the digest of its present form.
+
+    A record of earlier code lacks the fields added since, which its pack holds.
+    """
+    new = record_digest(to_json(record)) if record.digest else record.digest
+    return record.model_copy(update={"digest": new})
+
+
 def make(record: RunRecord, predictions: Predictions | None) -> bytes:
     """Return the bytes of a pack.
 

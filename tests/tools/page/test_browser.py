@@ -320,6 +320,7 @@ def test_tab_reaches_everything_from_the_skip_link_on(show):
     focused = "document.activeElement"
     assert page.evaluate(f"{focused}.className") == "skip"
     page.keyboard.press("Enter")
+    wanted = {"set", "track", "method", "loss", "epochs", "gmacs", "clear", "x", "log", "rank"}
     seen = []
     for _ in range(600):
         page.keyboard.press("Tab")
@@ -328,7 +329,8 @@ def test_tab_reaches_everything_from_the_skip_link_on(show):
             f"getComputedStyle({focused}).outlineStyle !== 'none' || !!{focused}.closest('svg')"
         )
         assert outlined, f"focus on {seen[-1]} cannot be seen"
-    wanted = {"set", "track", "method", "loss", "epochs", "gmacs", "clear", "x", "log", "rank"}
+        if wanted <= set(seen):
+            break
     assert wanted <= set(seen)
     names = page.locator("input, select").evaluate_all(
         "all => all.map(x => x.labels.length || x.ariaLabel)"

@@ -150,7 +150,8 @@ class Events:
     """
 
     def __init__(self, world: World, tell: Callable[..., object]) -> None:
-        self._world, self._tell, self._sent = world, tell, 0.0
+        self._world, self._tell = world, tell
+        self._sent: dict[str, float] = {}
 
     def stage(self, text: str) -> None:
         """A stage begins."""
@@ -159,20 +160,22 @@ class Events:
 
     def count(self, done: int, total: int) -> None:
         """How far it has come."""
-        if self._due():
+        if self._due("count"):
             self._world.beat()
             self._tell("count", done, total)
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
         """A step is done."""
-        if self._due():
+        if self._due("step"):
             self._tell("step", epoch, step, steps, loss, speed)
 
     def epoch(self, log: EpochLog) -> None:
         """An epoch is done."""
         self._tell("epoch", log)
 
-    def _due(self) -> bool:
-        due = time.monotonic() > self._sent + EVERY
-        self._sent = time.monotonic() if due else self._sent
+    def _due(self, event: str) -> bool:
+        now = time.monotonic()
+        due = now > self._sent.get(event, -EVERY) + EVERY
+        if due:
+            self._sent[event] = now
         return due

@@ -46,4 +46,4 @@ def test_they_run_together(acme, cli, tmp_path):
     assert done.code == 0, done.err
     notes = (tmp_path / "results/notebook.txt").read_text()
     told = [line.split()[0] for line in notes.splitlines()]
-    assert [told[0], *told[-2:]] == ["runs", "epoch", "record"]
+    assert [told[0], *told[-2:]] == ["runs", "epoch", "record"] and "step" in told

@@ -73,22 +73,19 @@ def _forward(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
 
         return decoupling_kernels.scores(pixels_MK, words_CK, weight_K)
     pixels, channels = pixels_MK.shape
-    scores_MC = pixels_MK.new_empty(pixels, len(words_CK))
+    scores_CM = pixels_MK.new_empty(len(words_CK), pixels)
     weight_K1 = weight_K[:, None]  # a matrix, as flop counters do not see products with vectors
     room: Tensor | None = None
     for m, c in blocks(pixels, len(words_CK), channels, pixels_MK):
         x_MK, words_GK = pixels_MK[m], words_CK[c]
-        shape = (x_MK.shape[0], words_GK.shape[0], channels)
+        shape = (words_GK.shape[0], x_MK.shape[0], channels)
         # All blocks use the memory of the first: to be given new pages costs more than the product.
         out = None if room is None else room[: math.prod(shape)].view(shape)
-        t_MGK = torch.mul(x_MK[:, None], words_GK, out=out).tanh_()
-        if torch.compiler.is_exporting():  # where sizes may be unknown
-            scores_MC[m, c] = (t_MGK @ weight_K1).squeeze(-1)
-            continue
-        # A block is a part of one row or some whole rows, which lie behind one another.
-        torch.mm(t_MGK.flatten(0, 1), weight_K1, out=scores_MC[m, c].view(-1, 1))
-        room = t_MGK.flatten() if room is None else room
-    return scores_MC.T
+        t_GMK = torch.mul(x_MK, words_GK[:, None], out=out).tanh_()
+        scores_CM[c, m] = (t_GMK @ weight_K1).squeeze(-1)
+        if room is None and not torch.compiler.is_exporting():  # where sizes may be unknown
+            room = t_GMK.flatten()
+    return scores_CM
 
 
 class _TanhScores(torch.autograd.Function):

@@ -66,8 +66,9 @@ def settle(
     fields = _canonical_loss(_rules(track, method, dataset, card))
     try:
         before = Settings.model_validate(fields)
+        options: dict[str, Any] = {}
         for over in map(_canonical_loss, overrides):
-            fields = merge(_without_stale_options(fields, over), over)
+            fields = merge(_without_stale_options(fields, over, options), over)
         settings = name_defaults(_scale_pixels(Settings.model_validate(fields), before))
     except ValidationError as error:
         raise SuiteError(f"settings of {method}: {describe_errors(error)}") from error
@@ -134,11 +135,23 @@ def _canonical_loss(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, "loss": registry.canonical("loss", loss)}
 
 
-def _without_stale_options(fields: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop the options of a head or loss that is replaced by another."""
+def _without_stale_options(
+    fields: dict[str, Any], over: Mapping[str, Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    """Drop the options of a head or loss that is replaced by another.
+
+    Args:
+        fields: settings so far.
+        over: the override that comes next.
+        options: those that overrides gave without a name of a head or loss: they are for
+            whichever is chosen, and stay. Those of ``over`` are added.
+    """
     for part in ("head", "loss"):
-        if part in over and over[part] != fields.get(part):
-            fields = {**fields, f"{part}_options": {}}
+        name = f"{part}_options"
+        if part not in over:
+            options[name] = merge(options.get(name, {}), over.get(name, {}))
+        elif over[part] != fields.get(part):
+            fields = {**fields, name: options.get(name, {})}
     return fields
 
 

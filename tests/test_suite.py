@@ -202,6 +202,16 @@ def test_a_spec_names_the_defaults_of_plugins_and_augmentation_steps():
 
 
 @pytest.mark.parametrize(
+    "chosen",
+    [{"plugins": ("gap", "asl")}, {"grid": {"loss": ["asl"]}}, {"vary": {"loss": ["asl"]}}],
+)
+def test_an_option_of_a_loss_lasts_wherever_the_loss_is_chosen(chosen):
+    options = {"settings": {"loss_options": {"gamma_neg": 2}}}
+    spec = expand(**{"plugins": ("gap",), **options, **chosen})[-1]
+    assert (spec.settings.loss, spec.settings.loss_options["gamma_neg"]) == ("asl", 2)
+
+
+@pytest.mark.parametrize(
     "asked",
     [
         {"per_method": {"ssgrl": {"head_options": {"time_steps": 3}}}},

@@ -6,7 +6,6 @@ cache; the record and the predictions are its return value.
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +29,7 @@ from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import Evaluator
 from mlbench.engine.memory import out_of_memory
 from mlbench.engine.model import MultiLabelModel, deterministic
-from mlbench.engine.resume import Keeper, TrainingState, random_states, set_random_states
+from mlbench.engine.resume import Keeper, TrainingState
 from mlbench.engine.step import Clock
 from mlbench.engine.train import Steps, Training, check_processes, finish, train_in_steps
 from mlbench.metrics.bootstrap import remarks, score
@@ -38,7 +37,6 @@ from mlbench.preflight import check_labels, make_label_context
 from mlbench.provenance import Phases, environment, origin, remarks_on_epoch
 from mlbench.text import count
 from mlbench.types import (
-    BatchMemoryError,
     DataError,
     DivergedError,
     Index,
@@ -141,10 +139,14 @@ def run_in_steps(
     command: str,
     neighbours: int = 0,
     images: int | None = None,
+    short: str = "",
 ) -> Steps[Result]:
-    """``run``, which halts; ``neighbours`` runs go on meanwhile in this process."""
+    """``run``, which halts; ``neighbours`` runs go on meanwhile in this process.
+
+    If it ran out of memory before, ``short`` says so, and its batches go in twice as many parts.
+    """
     assert spec.trained_by(world.size) == spec, "the run id has another number of processes"
-    accumulation, whole = spec.settings.grad_accumulation, images is None
+    accumulation, whole = spec.settings.grad_accumulation * (2 if short else 1), images is None
     current = _Run(spec, places, world, progress, accumulation, origin(spec), whole)
     if neighbours:
         current.neighbours = neighbours
@@ -152,6 +154,9 @@ def run_in_steps(
             f"trained in one process with {count(neighbours, 'other run')} (share_data), whose "
             "memory and energy its phases include"
         )
+    if short:
+        note = f"trained with grad_accumulation {accumulation} at the same batch size"
+        current.notes.append(f"{short}; {note}")
     torch.manual_seed(spec.seed)
     with current.stage("data"):
         splits = _open(current) if images is None else open_few(spec, places, images)
@@ -166,7 +171,7 @@ def run_in_steps(
         current.word_width = labels.embeddings.shape[1]
     with deterministic(places.deterministic):
         surroundings = environment(current.device, world, spec)
-        outcome, predictions = yield from _attempt_twice(current, splits, labels)
+        outcome, predictions = yield from _attempt(current, splits, labels)
     record = RunRecord(
         run_id=spec.run_id,
         spec=spec,
@@ -187,26 +192,6 @@ def run_in_steps(
         **outcome,
     )
     return record, predictions
-
-
-def _attempt_twice(current: _Run, splits: Splits, labels: LabelContext) -> Steps[Trained]:
-    """``_attempt``, and once more with smaller micro-batches if its batches are too large."""
-    begun, notes = random_states(current.device), list(current.notes)
-    try:
-        return (yield from _attempt(current, splits, labels))
-    except BatchMemoryError as error:
-        if current.neighbours or not error.divisible:  # alone it may fit
-            raise
-        problem = str(error)
-    # Not in the block: the error keeps the first attempt's memory.
-    gc.collect()
-    torch.cuda.empty_cache()
-    set_random_states(begun, current.device)
-    current.accumulation *= 2
-    note = f"trained with grad_accumulation {current.accumulation} at the same batch size"
-    current.notes = [*notes, f"{problem.partition(';')[0]}; {note}"]
-    log.warning("%s", current.notes[-1])
-    return (yield from _attempt(current, splits, labels))
 
 
 def _attempt(current: _Run, splits: Splits, labels: LabelContext) -> Steps[Trained]:

@@ -12,18 +12,8 @@ from mlbench.engine.distributed import World
 from mlbench.engine.resume import FILES
 from mlbench.engine.signals import stoppable
 from mlbench.one_run import run
-from mlbench.types import BatchMemoryError, Interrupted, Places
+from mlbench.types import Interrupted, Places
 from tests.engine import tiny
-
-SHORT_OF_MEMORY = """
-import torch
-from mlbench_plugins.losses.bce import BCE
-class Loss(BCE):
-    def forward(self, logits, targets):
-        if len(logits) > 4:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 512.00 MiB.")
-        return super().forward(logits, targets)
-"""
 
 
 class Stopping(tiny.Quiet):
@@ -68,20 +58,6 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(run_one, number)
     assert [entry.epoch for entry in record.epochs] == [1, 2]
     assert (folder / FILES[0]).exists(), "until the record is written"
     assert len((folder / "losses.csv").read_text().splitlines()) == 11
-
-
-def test_a_run_short_of_memory_is_tried_again_in_smaller_parts(run_one, install):
-    install("short", SHORT_OF_MEMORY, "[mlbench.losses]\nshort = short:Loss")
-    record, found, _ = run_one(losses=("short",), freeze_bn=True)
-    assert record.spec.settings.grad_accumulation == 1
-    assert record.notes[-1] == (
-        "out of memory on cpu: 8 images at 32 pixels need at least 512 MiB; trained with "
-        "grad_accumulation 2 at the same batch size"
-    )
-    _, expected, _ = run_one(freeze_bn=True, where="roomy")
-    assert found.logits == pytest.approx(expected.logits, abs=1e-3)
-    with pytest.raises(BatchMemoryError, match="another run, since batch norms"):
-        run_one(losses=("short",), where="normed")
 
 
 def test_a_loss_that_looks_at_the_whole_batch_is_refused_with_micro_batches(run_one):

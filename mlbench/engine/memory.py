@@ -55,7 +55,7 @@ def out_of_memory(error: Exception, state: TrainingState, training: Training) ->
         f"pixels {'need' if images > 1 else 'needs'} at least {_mebibytes(str(error)):,.0f} MiB; "
         f"give {'; or '.join(remedies) or 'a smaller --image-size'}"
     )
-    return BatchMemoryError(text, splits and not norms and processes == 1)
+    return BatchMemoryError(text, splits and not norms)
 
 
 def _mebibytes(text: str) -> float:

@@ -52,6 +52,7 @@ class Job(Value):
         ends: when it saves its state and stops, in seconds since 1970; None for no limit.
         takes: seconds that it is expected to take; it does not begin with less left.
         before: marks of the outcomes that the store had when the run was planned (see ``news``).
+        short: of what memory an attempt ran out; this one has twice the ``grad_accumulation``.
     """
 
     spec: RunSpec
@@ -63,6 +64,7 @@ class Job(Value):
     ends: float | None = None
     takes: float = 0.0
     before: tuple[str, ...] = ()
+    short: str = ""
 
     @property
     def too_late(self) -> bool:
@@ -124,6 +126,7 @@ class Outcome:
 
     Attributes:
         holder: the other launcher.
+        divisible: with smaller micro-batches, the run may fit into memory.
     """
 
     spec: RunSpec
@@ -131,6 +134,7 @@ class Outcome:
     record: RunRecord | None = None
     failure: Failure | None = None
     holder: str = ""
+    divisible: bool = False
 
     @property
     def decided(self) -> bool:

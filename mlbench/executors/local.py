@@ -147,8 +147,8 @@ class _Attempt:
         for child in self.children:
             child.signal(number)
 
-    def close(self) -> list[Outcome | None]:
-        """What became of each run, once all are over; None for one to be repeated alone."""
+    def close(self) -> list[Outcome | Job]:
+        """What became of each run, once all are over; its job if it is to be repeated, alone."""
         for child in self.children:
             child.close()
         shutil.rmtree(self.meeting, ignore_errors=True)
@@ -162,11 +162,11 @@ class _Attempt:
         ]
         dropped = [one.failure or not (self.together or one.record) for one in ends]
         return [
-            None if drop and not self.stopped else one
-            for one, drop in zip(ends, dropped, strict=True)
+            with_news(job) if drop and not self.stopped else one
+            for (_, job), one, drop in zip(self.members, ends, dropped, strict=True)
         ]
 
-    def _close_one(self) -> Outcome:
+    def _close_one(self) -> Outcome | Job:
         _, leader = self.outcomes[0]
         if isinstance(leader, Outcome) and (leader.record is not None or leader.holder):
             return leader
@@ -175,7 +175,11 @@ class _Attempt:
         if self.hung:
             reason = f"no progress for {self.job.stall:g} s"
             return fail(self.job, "hung", reason, REMEDIES["hung"])
-        return self._blame()
+        blamed = self._blame()
+        if blamed.failure is not None and blamed.divisible:
+            short = blamed.failure.reason.partition(";")[0]
+            return with_news(self.job).model_copy(update={"short": short})
+        return blamed
 
     def _blame(self) -> Outcome:
         """The failure of the rank that failed first; a death without a word comes before errors."""
@@ -230,9 +234,10 @@ class _Matrix:
             for attempt in [attempt for attempt in self.running if attempt.over]:
                 self.running.remove(attempt)
                 for (number, job), outcome in zip(attempt.members, attempt.close(), strict=True):
-                    if outcome is None:
-                        log.warning("%s failed beside others; repeated alone", job.spec.title)
-                        self.waiting.append([(number, with_news(job))])
+                    if isinstance(outcome, Job):
+                        why = outcome.short or "failed beside others"
+                        log.warning("%s: %s; it is repeated", job.spec.title, why)
+                        self.waiting.append([(number, outcome)])
                     else:
                         self.outcomes[number] = outcome
                         self.progress.end(outcome)

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from mlbench.executors.run_status import StatusFile
 from mlbench.leases import Lease, LeaseLostError, claim, find_holder
 from mlbench.one_run import run_in_steps
 from mlbench.store import Store
-from mlbench.types import EpochLog, Interrupted, MlbenchError, Progress
+from mlbench.types import BatchMemoryError, EpochLog, Interrupted, MlbenchError, Progress
 
 log = logging.getLogger("mlbench")
 
@@ -94,7 +95,7 @@ def _attempt(
                 job.failure_file.unlink(missing_ok=True)
         try:
             record, predictions = yield from run_in_steps(
-                job.spec, job.places, world, progress, job.command, neighbours
+                job.spec, job.places, world, progress, job.command, neighbours, short=job.short
             )
             if lease is not None:
                 lease.check()
@@ -108,7 +109,8 @@ def _attempt(
             return Outcome(job.spec, job.log)
         except MlbenchError as error:
             log.error("%s", traceback.format_exc())
-            return fail(job, "error", str(error))
+            divisible = isinstance(error, BatchMemoryError) and error.divisible and not job.short
+            return replace(fail(job, "error", str(error)), divisible=divisible)
         except (Exception, SystemExit) as error:
             log.error("%s", traceback.format_exc())
             kind: FailureKind = "exit" if isinstance(error, SystemExit) else "error"

@@ -153,6 +153,18 @@ NAMES_OF = {
     "second_fails": "SecondFails",
     "second_freezes": "SecondFreezes",
 }
+STARVES = '''
+import os, torch
+from mlbench_plugins.losses.bce import BCE
+class Loss(BCE):
+    """Has room for a quarter of a batch of eight, on the last rank."""
+
+    def forward(self, logits, targets):
+        rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+        if rank == size - 1 and len(logits) * size > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 512.00 MiB.")
+        return super().forward(logits, targets)
+'''
 FEW = "dataset_options={train_images: 24, test_images: 31, size: 32}"
 
 
@@ -226,6 +238,21 @@ def test_the_first_rank_that_fails_is_the_one_that_is_named(run, tmp_path):
     assert found.reason == "ArithmeticError: of rank 1" and "rank 1" in "\n".join(found.log)
     (record,) = Store(tmp_path / "results").records()
     assert record.spec.method == "plain" and record.environment["processes"] == 2
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_short_of_memory_is_tried_again_in_smaller_parts(run, install, tmp_path, processes):
+    install("starves", STARVES, "[mlbench.losses]\nstarves = starves:Loss")
+    options = {"processes": processes, "losses": "bce,starves", "set": "freeze_bn=true"}
+    assert run("plain", **options).code == 0 and not failures(tmp_path)
+    found = {one.spec.settings.loss: one for one in Store(tmp_path / "results").records()}
+    starved, roomy = found["starves"], found["bce"]
+    assert starved.spec.settings.grad_accumulation == 1
+    assert starved.notes[0] == (
+        f"out of memory on cpu: {8 // processes} images at 32 pixels need at least 512 MiB; "
+        "trained with grad_accumulation 2 at the same batch size"
+    )
+    assert starved.epochs[-1].loss == pytest.approx(roomy.epochs[-1].loss, rel=1e-4)
 
 
 @pytest.mark.parametrize(("kills", "code"), [(1, 0), (9, 2)])

@@ -36,7 +36,7 @@ def test_what_cannot_start_says_how_it_can(tmp_path, monkeypatch, options, proce
 
 
 @pytest.fixture
-def cluster(monkeypatch, cache):
+def cluster(monkeypatch, cache, gate):
     """A head and two nodes of one processor each."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'mlbench-mlic[ray]'")
     from ray.cluster_utils import Cluster
@@ -61,9 +61,9 @@ def start(address, suite, results, *more):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_cluster_that_loses_nodes_finishes_all_runs_and_each_once(cluster, suite, tmp_path):
+def test_a_cluster_that_loses_nodes_finishes_all_runs_and_each_once(cluster, gate, suite, tmp_path):
     found, nodes = cluster
-    file, results = suite({"epochs": 100}, seeds=[0, 1, 2, 3, 4, 5]), tmp_path / "results"
+    file, results = suite(plugins=["waits"], seeds=[0, 1, 2, 3, 4, 5]), tmp_path / "results"
     launcher = start(found.address, file, results)
 
     def three_train():
@@ -75,9 +75,10 @@ def test_a_cluster_that_loses_nodes_finishes_all_runs_and_each_once(cluster, sui
     (raylet,) = nodes[1].all_processes["raylet"]
     for pid in descendants(raylet.process.pid):
         title = Path(f"/proc/{pid}/cmdline").read_text()
-        if title.startswith("ray::gap"):  # not the agents of the node
+        if title.startswith("ray::waits"):  # not the agents of the node
             os.kill(pid, signal.SIGTERM)
     found.remove_node(nodes[0], allow_graceful=False)
+    gate.touch()
     assert launcher.wait(600) == 0
     store = Store(results)
     assert len(store.records()) == 6 and not store.superseded()

@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from mlbench.cli.status import overview
 from mlbench.executors import Options, make_jobs
 from mlbench.leases import HEARTBEAT
 from mlbench.store import Store
 from mlbench.types import Places, SuiteError
 from mlbench_tools.engines import on_slurm
 from tests.engine import tiny
+from tests.executors.test_local import until
 from tests.store.made import made_record
 
 CONFIGURATION = """
@@ -56,7 +56,7 @@ def test_without_submitit_the_error_says_how_to_get_it(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def slurm(tmp_path, monkeypatch):
+def slurm(tmp_path, monkeypatch, gate):
     """Slurm with two partitions: jobs of ``high`` end those of ``low``."""
     pytest.importorskip("submitit", reason="submitit is not installed")
     for program in ("munged", "slurmctld", "slurmd"):
@@ -108,17 +108,17 @@ def quick(cache, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_array_of_six_of_which_one_is_pre_empted_is_finished(slurm, quick, suite, tmp_path):
-    file, results = suite({"epochs": 150}, seeds=[0, 1, 2, 3, 4, 5]), tmp_path / "results"
+def test_an_array_of_six_of_which_one_is_pre_empted_is_finished(
+    slurm, quick, gate, suite, tmp_path
+):
+    file, results = suite(plugins=["waits"], seeds=[0, 1, 2, 3, 4, 5]), tmp_path / "results"
     launcher = start(file, results, "partition=low", "cpus_per_task=1")
-    deadline = time.monotonic() + 300
-    while not any(
-        one.state == "running" and one.status.epoch for one in overview(results).values()
-    ):
-        assert time.monotonic() < deadline and launcher.poll() is None
-        time.sleep(0.5)
+    files = results.glob
+    until(lambda: any('"training"' in one.read_text() for one in files("runs/*/status.json")), 300)
     other = ["sbatch", "--partition=high", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 5"]
     subprocess.run(other, check=True)
+    until(lambda: list(files("runs/*/state.pt")), 100)
+    gate.touch()
     assert launcher.wait(800) == 0
     store = Store(results)
     assert len(store.records()) == 6 and not store.superseded()
@@ -129,9 +129,12 @@ def test_an_array_of_six_of_which_one_is_pre_empted_is_finished(slurm, quick, su
 
 
 @pytest.mark.slow
-def test_a_run_that_uses_up_its_time_goes_on_in_another_job(slurm, quick, suite, tmp_path):
-    file, results = suite({"epochs": 400}), tmp_path / "results"
+def test_a_run_that_uses_up_its_time_goes_on_in_another_job(slurm, quick, gate, suite, tmp_path):
+    file, results = suite(plugins=["waits"]), tmp_path / "results"
     limits = ("partition=high", "cpus_per_task=1", "time=4", "signal_delay_s=90")
-    assert start(file, results, *limits).wait(1500) == 0
+    launcher = start(file, results, *limits)
+    until(lambda: list(results.glob("runs/*/state.pt")), 400)
+    gate.touch()
+    assert launcher.wait(400) == 0
     (record,) = Store(results).records()
-    assert record.notes[-1].startswith("resumed after step"), "its time was enough"
+    assert record.notes[-1] == "resumed after step 3"

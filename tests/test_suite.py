@@ -228,7 +228,6 @@ def test_an_option_at_its_default_is_the_same_run_however_it_was_written(asked):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"plugins": ("sgrl",)}, "unknown plugin 'sgrl'; did you mean ssgrl"),
         ({"plugins": ("asl",)}, "no method to run"),
         ({"plugins": ("gap",), "losses": ("bc",)}, "unknown loss 'bc'; did you mean bce"),
         ({"plugins": ("gap",), "track": "probing"}, "track = 'probing'"),

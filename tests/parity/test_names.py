@@ -1,8 +1,14 @@
-"""Names of the authors' tensors: prefixes go, and what belongs to no head is left out."""
+"""Names of the authors' tensors: prefixes go, and what belongs to no head is left out.
 
+What heads compute under these names is compared by ``tests/tools/weights/test_parity.py``.
+"""
+
+import numpy as np
 import pytest
 import torch
 
+from mlbench.contracts.made_up import known_context
+from mlbench.types import Level
 from mlbench_plugins.layers.decoder import decoder_from_authors
 from mlbench_plugins.methods import add_gcn, csra, graph_branch, ml_gcn, msrn, query2label, ssgrl
 from tests.parity.fixtures import weights
@@ -31,3 +37,24 @@ def test_prefixes_and_the_trunk_do_not_matter(fixture):
         found = convert(authors)
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[key], expected[key]) for key in found)
+
+
+def test_heads_of_csra_stack_in_their_order():
+    authors = weights("csra_h4_c6")
+    state = csra.from_authors(dict(reversed(authors.items())))
+    for i, value in enumerate(authors.values()):
+        assert torch.equal(state["weight"][i], value[:, :, 0, 0])
+
+
+@pytest.mark.parametrize("classifier", ["mlp", "elementwise"])
+def test_every_key_of_msrn_has_a_place_whatever_the_classifier(classifier):
+    shapes = {"resnet_101.conv_buffer0.weight": (1,), "resnet_101.layer1.0.conv1.weight": (1,)}
+    for i, channels in ((1, 512), (2, 1024)):
+        shapes[f"resnet_101.conv_buffer{i}.weight"] = (channels, channels, 1, 1)
+        shapes[f"resnet_101.conv_buffer{i}.bias"] = (channels,)
+    authors = weights("msrn_c6") | {key: torch.zeros(shape) for key, shape in shapes.items()}
+    levels = (Level(512, 8), Level(1024, 16), Level(2048, 32))
+    labels = known_context(np.eye(6), np.zeros((6, 300), np.float32))
+    made = msrn.MSRN(levels, labels, groups=2, classifier=classifier)
+    wanted = {name: p.shape for name, p in made.named_parameters()}
+    assert {k: v.shape for k, v in msrn.from_authors(authors, classifier).items()} == wanted

@@ -8,6 +8,7 @@ from mlbench.contracts.made_up import made_up_context
 from mlbench.types import Angles
 from mlbench_plugins.methods.transformer_head import TransformerHead
 from tests.plugins.methods.test_ml_decoder import SMALL, SPEC, decoded, maps
+from tests.plugins.methods.test_ml_decoder import made as of_ml_decoder
 
 
 def made(labels, **options):
@@ -36,6 +37,12 @@ def test_logits_are_scaled_cosines_with_the_bias_added_before_the_scale(labels, 
             z = cosine + head.classifier.bias[c]
             expected = angles.scale * (2 * ((z + 1) / 2) ** angles.exponent - 1)
             torch.testing.assert_close(logits[c], expected, rtol=1e-10, atol=1e-10)
+
+
+def test_the_linear_form_is_ml_decoder():
+    head, plain, x = made(7, groups=3, classifier="linear"), of_ml_decoder(7, groups=3), maps(2)
+    plain.load_state_dict(head.state_dict())
+    assert torch.equal(head.float()(x).logits, plain.eval()(x).logits)
 
 
 def test_cosines_stay_in_float32_under_autocast():

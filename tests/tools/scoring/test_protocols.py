@@ -1,9 +1,8 @@
-"""Every protocol against its plain reference, scikit-learn, the authors' numbers and the page."""
+"""Every protocol against its plain reference, scikit-learn, the records and the page."""
 
 import json
 import re
 import warnings
-import zlib
 from itertools import product
 from pathlib import Path
 
@@ -33,7 +32,6 @@ from tests.metrics.samples import cases
 from tests.store.made import made_record
 
 ROOT = Path(__file__).parents[3]
-PARITY = ROOT / "tests" / "parity"
 NAMES = [
     name + "".join(f"+{t.name}" for t in treatments)
     for name in PROTOCOLS
@@ -141,47 +139,6 @@ def test_the_order_of_images_changes_no_number(case, random):
             continue
         shuffled = protocol.measure(ProtocolInput(logits[order], targets[order])).values
         assert shuffled == pytest.approx(straight, abs=1e-9)
-
-
-# -------------------------------------------------------------------------------- authors' numbers
-@pytest.fixture
-def published():
-    """The authors' own meters: scores, targets without and with unknowns, expected arrays."""
-    told = json.loads((PARITY / "parity.json").read_text())
-    inputs = told["fixtures"]["metrics"]["inputs"]
-
-    def generator(name):
-        return np.random.default_rng(zlib.crc32((told["salt"] + inputs[name][1]).encode()))
-
-    shape = tuple(inputs["scores"][2])
-    targets = (generator("targets").random(shape) < 0.2).astype(np.int8)
-    scores = generator("scores").standard_normal(shape) + 1.2 * targets
-    partly = np.where(generator("difficult").random(shape) < 0.05, -1, targets).astype(np.int8)
-    with np.load(PARITY / "parity.npz") as arrays:
-        names = [name for name in arrays.files if name.startswith("metrics/")]
-        expected = {name.removeprefix("metrics/"): arrays[name] for name in names}
-    return scores, targets, partly, expected
-
-
-def test_the_authors_numbers(published):
-    scores, targets, partly, expected = published
-    tolerance = {"rel": 1e-7}
-    order = ("OP", "OR", "OF1", "CP", "CR", "CF1")
-    ap, _ = measure(ProtocolInput(scores, targets), ["ap", "ap-interpolated"])
-    assert ap["ap"].by_label["AP"] == pytest.approx(100 * expected["ap_plain"], **tolerance)
-    envelope = ap["ap-interpolated"].by_label["AP"]
-    assert envelope == pytest.approx(expected["ap_interpolated"], **tolerance)
-    assert ap["ap"].values["mAP"] == pytest.approx(float(expected["map_asl"]), **tolerance)
-    ignoring = measure(ProtocolInput(scores, partly), ["ap"])[0]["ap"].by_label["AP"]
-    assert ignoring == pytest.approx(100 * expected["ap_ignore_difficult"], **tolerance)
-    for name, used, array in (
-        ("prf-0.5", targets, "prf"),
-        ("prf-top3", targets, "prf_top3"),
-        ("prf-0.5+difficult-negative", partly, "prf_difficult"),
-        ("prf-top3+difficult-negative", partly, "prf_top3_difficult"),
-    ):
-        found = evaluate(name, scores, used)
-        assert [found[key] for key in order] == pytest.approx(100 * expected[array], **tolerance)
 
 
 def test_the_canonical_protocol_is_what_committed_records_hold():

@@ -179,6 +179,17 @@ def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, 
     return found
 
 
+def renamed_by(patterns: Mapping[str, str], state: State) -> dict[str, Tensor]:
+    """As ``renamed``, by regular expressions of the beginnings of names and their replacements."""
+    found = {}
+    for key, value in state.items():
+        for pattern, ours in patterns.items():
+            name, hits = re.subn(f"^{pattern}", ours, key.removeprefix("module."))
+            if hits:
+                found[name] = value
+    return found
+
+
 def resnet(prefix: str = "") -> Trunk:
     """A ResNet under torchvision's names behind a prefix; its classifier is left out."""
 

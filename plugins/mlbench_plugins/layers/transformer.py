@@ -19,6 +19,26 @@ from torch.nn import functional
 from mlbench.types import PluginError
 
 
+def projection(
+    owner: str, channels: int, hidden_dim: int | None, heads: int, *, placed: bool = False
+) -> tuple[int, nn.Module]:
+    """The width of a plugin's transformer, and what brings a map of these channels to it.
+
+    A ``hidden_dim`` of None takes the map as it is. ``placed`` pixels have a position code.
+
+    Raises:
+        PluginError: the width cannot be divided by the heads, or by 4 for the position code.
+    """
+    width = channels if hidden_dim is None else hidden_dim
+    if width < 1 or heads < 1 or width % heads or (placed and width % 4):
+        raise PluginError(
+            f"{owner}: a width of {width} (the map has {channels} channels) must be a multiple of "
+            f"{'4 for the position code and of ' if placed else ''}heads={heads}; choose "
+            "hidden_dim accordingly"
+        )
+    return width, nn.Conv2d(channels, width, 1) if hidden_dim else nn.Identity()
+
+
 class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention in several subspaces; parameters as ``nn.MultiheadAttention``'s.
 

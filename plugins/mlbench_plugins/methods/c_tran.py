@@ -19,7 +19,6 @@ from mlbench.types import (
     HeadOutput,
     LabelContext,
     Optimizer,
-    PluginError,
     Preprocessing,
     Proof,
     Recipe,
@@ -30,8 +29,9 @@ from mlbench.types import (
 )
 from mlbench_plugins.layers.classifiers import make_elementwise, start_at_prior
 from mlbench_plugins.layers.options import check_range
-from mlbench_plugins.layers.pretrained import resnet
-from mlbench_plugins.layers.transformer import EncoderLayer
+from mlbench_plugins.layers.pretrained import renamed_by, resnet
+from mlbench_plugins.layers.training_protocols import SEMANTIC_GRAPHS
+from mlbench_plugins.layers.transformer import EncoderLayer, projection
 
 
 class CTran(nn.Module):
@@ -73,16 +73,10 @@ class CTran(nn.Module):
     ) -> None:
         super().__init__()
         channels, count = spec[-1].channels, len(labels)
-        width = channels if hidden_dim is None else hidden_dim
-        if width < 1 or heads < 1 or width % heads:
-            raise PluginError(
-                f"c_tran: a width of {width} (the map has {channels} channels) must be a multiple "
-                f"of heads={heads}; choose hidden_dim accordingly"
-            )
+        width, self.project = projection("c_tran", channels, hidden_dim, heads)
         check_range("c_tran", "[1, inf)", layers=layers, feedforward=feedforward)
         check_range("c_tran", "[0, 1)", dropout=dropout, most_known=most_known)
         self.most_known = most_known
-        self.project = nn.Conv2d(channels, width, 1) if hidden_dim else nn.Identity()
         bound = width**-0.5
         self.labels = nn.Parameter(torch.empty(count, width).uniform_(-bound, bound))
         # The authors' table of states has a row that is random and never trained.
@@ -128,12 +122,7 @@ AUTHORS = {
 
 def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The head's part of an authors' state dict under the names used here."""
-    found = {}
-    for key, value in state.items():
-        for pattern, ours in AUTHORS.items():
-            name, hits = re.subn(f"^{pattern}", ours, key.removeprefix("module."))
-            if hits:
-                found[name] = value
+    found = renamed_by(AUTHORS, state)
     if "states" in found:
         found["unknown"], found["states"] = found["states"].split([1, 2])
     return found
@@ -183,13 +172,7 @@ RECIPE = Recipe(
         loss_options={"reduction": "sum"},
         image_size=576,
         preprocessing=Preprocessing(resize=640),
-        augmentation=(
-            Augmentation(
-                name="random_choice_crop",
-                options={"resize": 640, "sizes": [640, 576, 512, 384, 320]},
-            ),
-            Augmentation(name="flip"),
-        ),
+        augmentation=(*SEMANTIC_GRAPHS["augmentation"], Augmentation(name="flip")),
         epochs=100,
         batch_size=16,
         optimizer=Optimizer(name="adam", lr=1e-5, weight_decay=0.0),

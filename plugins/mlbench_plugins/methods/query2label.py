@@ -19,7 +19,6 @@ from mlbench.types import (
     HeadOutput,
     LabelContext,
     Optimizer,
-    PluginError,
     Proof,
     Recipe,
     Released,
@@ -29,8 +28,8 @@ from mlbench.types import (
 )
 from mlbench_plugins.layers.classifiers import GroupClassifier, start_at_prior
 from mlbench_plugins.layers.options import check_range
-from mlbench_plugins.layers.pretrained import Trunk, resnet, tresnet
-from mlbench_plugins.layers.transformer import DecoderLayer, EncoderLayer, sine_position
+from mlbench_plugins.layers.pretrained import Trunk, renamed_by, resnet, tresnet
+from mlbench_plugins.layers.transformer import DecoderLayer, EncoderLayer, projection, sine_position
 
 
 class Query2Label(nn.Module):
@@ -71,13 +70,7 @@ class Query2Label(nn.Module):
     ) -> None:
         super().__init__()
         channels, count = spec[-1].channels, len(labels)
-        width = channels if hidden_dim is None else hidden_dim
-        if width < 4 or heads < 1 or width % heads or width % 4:
-            raise PluginError(
-                f"query2label: a width of {width} (the map has {channels} channels) must be a "
-                f"multiple of 4 for the position code and of heads={heads}; choose hidden_dim "
-                "accordingly"
-            )
+        width, self.project = projection("query2label", channels, hidden_dim, heads, placed=True)
         check_range("query2label", "[1, inf)", decoder_layers=decoder_layers)
         check_range("query2label", "[1, inf)", feedforward=feedforward)
         check_range("query2label", "[0, inf)", encoder_layers=encoder_layers)
@@ -85,7 +78,6 @@ class Query2Label(nn.Module):
         sizes = (width, heads, feedforward, dropout)
         attend = [keep_first_self_attention, *[keep_other_self_attention] * (decoder_layers - 1)]
         self.dropout = dropout
-        self.project = nn.Conv2d(channels, width, 1) if hidden_dim else nn.Identity()
         self.encoder = nn.ModuleList(EncoderLayer(*sizes) for _ in range(encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(*sizes, self_attention=s) for s in attend)
         self.norm = nn.LayerNorm(width)
@@ -137,13 +129,7 @@ def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     The position code under ``backbone.1.pe``, which belongs to one image size, is left out.
     """
-    found = {}
-    for key, value in state.items():
-        bare = key.removeprefix("module.")
-        for pattern, ours in AUTHORS.items():
-            name, hits = re.subn(f"^{pattern}", ours, bare)
-            if hits:
-                found[name] = value
+    found = renamed_by(AUTHORS, state)
     if "classifier.weight" in found:
         # [1, C, D] and [1, C] there.
         found["classifier.weight"] = found["classifier.weight"].squeeze(0).unsqueeze(-1)

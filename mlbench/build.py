@@ -59,11 +59,7 @@ def make_models(
 ) -> tuple[list[MultiLabelModel], Loss, Pretraining | None, list[str]]:
     """Make what a run trains; errors are those of ``build``, ``read_init`` and ``start_from``.
 
-    Args:
-        spec: the run.
-        places: where weights are.
-        labels: the label context.
-        recompute: the backbone's activations are to be computed again in the backward pass.
+    ``recompute`` computes the backbone's activations again in the backward pass.
 
     Returns:
         The model, and its peer under mutual learning; the loss; what the weights started from; and

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from mlbench.metrics.paired import Influence, derive_influence
 from mlbench.text import first_error
-from mlbench.types import MeasureError, Predictions, RunRecord, StoreError, Value
+from mlbench.types import MeasureError, ModelCost, Predictions, RunRecord, StoreError, Value
 
 VALIDATION = "validation_"
 """Prefix of the validation split's arrays in an archive."""
@@ -82,6 +82,23 @@ def read_record(data: bytes, source: object) -> RunRecord:
             f"{source}: run {record.run_id} has the settings of run {ids[-1]}; {RESTORE}"
         )
     return record
+
+
+def read_cost(file: Path) -> ModelCost:
+    """Read a measurement and compare it with its digest.
+
+    Raises:
+        StoreError: the file cannot be read, is no measurement, or was changed since it was written.
+    """
+    try:
+        data = file.read_bytes()
+        cost, why = ModelCost.model_validate_json(data), "changed after it was written"
+        if cost.digest == record_digest(data):
+            return cost
+    except (OSError, ValidationError) as error:
+        why = first_error(error) if isinstance(error, ValidationError) else str(error)
+    remedy = "delete it and run `mlbench measure`"
+    raise StoreError(f"{file}: not a measurement ({why}); {remedy}")
 
 
 # --------------------------------------------------------------------------------------- archives

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shlex
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -126,3 +128,27 @@ def write_together(contents: Sequence[tuple[Path, bytes]]) -> None:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
+
+
+def shelter(root: Path, name: str) -> Path:
+    """Where files are saved that cannot be written to a folder."""
+    folder = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
+    return Path(tempfile.gettempdir()) / f"mlbench-rescue-{folder}-{name}"
+
+
+def rescue(contents: Sequence[tuple[Path, bytes]], root: Path, run_id: str, error: OSError) -> str:
+    """Save a result that could not be written below ``root``; returns the message."""
+    place = shelter(root, run_id)
+    what = (
+        f"{error.filename or contents[-1][0]}: the result of run {run_id} could not be written "
+        f"({error.strerror or error})"
+    )
+    try:
+        write_together([(place / file.relative_to(root), data) for file, data in contents])
+    except OSError as second:
+        return f"{what}, nor could it be saved in {place} ({second.strerror}); it is lost"
+    return (
+        f"{what}. It was saved in {place} instead. Make room in {root} or give write "
+        f"permission, then put it back with: cp -r {shlex.quote(f'{place}/records')} "
+        f"{shlex.quote(str(root))}/"
+    )

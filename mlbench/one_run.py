@@ -7,7 +7,6 @@ cache; the record and the predictions are its return value.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,14 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mlbench.build import feature_identity, make_models
-from mlbench.data import transforms
-from mlbench.data.decode import REMEDY, problems, unusable
-from mlbench.data.loader import ImageSource, Source
+from mlbench.build import make_models
 from mlbench.data.mixing import make_mixing
-from mlbench.data.open import open_few, open_run
+from mlbench.data.open import open_few
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
@@ -33,13 +29,11 @@ from mlbench.engine.resume import Keeper, TrainingState
 from mlbench.engine.step import Clock
 from mlbench.engine.train import Steps, Training, check_processes, finish, train_in_steps
 from mlbench.metrics.bootstrap import remarks, score
-from mlbench.preflight import check_labels, make_label_context
+from mlbench.preflight import RunInputs, check_labels, make_label_context
 from mlbench.provenance import Phases, environment, origin, remarks_on_epoch
 from mlbench.text import count
 from mlbench.types import (
-    DataError,
     DivergedError,
-    Index,
     LabelContext,
     Loss,
     ModelInfo,
@@ -62,7 +56,6 @@ class _Run:
     """A run in progress, with what its record tells of it.
 
     Attributes:
-        origin: fields of the record (see ``provenance.origin``).
         whole: all images take part.
         stage: announces and measures a phase.
     """
@@ -71,16 +64,16 @@ class _Run:
     places: Places
     world: World
     progress: Progress
-    accumulation: int
-    origin: dict[str, Any]
-    whole: bool = True
+    whole: bool
+    neighbours: int
     word_width: int = 0
     pretraining: Pretraining | None = None
-    neighbours: int = 0
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.origin, self.accumulation = origin(self.spec), self.spec.settings.grad_accumulation
         self.stage = Phases(self.device, self.progress)
+        self.inputs = RunInputs(self.spec, self.places, self.world, self.device, self.progress)
 
     @property
     def device(self) -> torch.device:
@@ -100,8 +93,9 @@ class _Run:
 
 
 Result = tuple[RunRecord, Predictions | None]
+"""The record, and the predictions on the test split, None if the run diverged."""
 Trained = tuple[dict[str, Any], Predictions | None]
-"""Fields of the record and the predictions, None if the run diverged."""
+"""Likewise, of the record the fields that training gives."""
 
 
 def run(
@@ -114,16 +108,8 @@ def run(
 ) -> Result:
     """Carry out one run.
 
-    Args:
-        spec: what to run.
-        places: where to read and write files.
-        world: the processes of the run, as many as the spec says; all of them call this.
-        progress: is told how the run proceeds.
-        command: the command line, for the record.
-        images: of each split that take part, unchecked, to see what a run takes; None for all.
-
-    Returns:
-        The record, and the predictions on the test split (None if the run diverged).
+    All processes of the world call this, as many as the spec says. The record names the
+    ``command``. ``images`` of each split take part, unchecked, to see what a run takes; None: all.
 
     Raises:
         MlbenchError: the run could not be carried out; there is nothing to record.
@@ -146,20 +132,19 @@ def run_in_steps(
     If it ran out of memory before, ``short`` says so, and its batches go in twice as many parts.
     """
     assert spec.trained_by(world.size) == spec, "the run id has another number of processes"
-    accumulation, whole = spec.settings.grad_accumulation * (2 if short else 1), images is None
-    current = _Run(spec, places, world, progress, accumulation, origin(spec), whole)
+    current = _Run(spec, places, world, progress, images is None, neighbours)
     if neighbours:
-        current.neighbours = neighbours
         current.notes.append(
             f"trained in one process with {count(neighbours, 'other run')} (share_data), whose "
             "memory and energy its phases include"
         )
     if short:
-        note = f"trained with grad_accumulation {accumulation} at the same batch size"
+        current.accumulation *= 2
+        note = f"trained with grad_accumulation {current.accumulation} at the same batch size"
         current.notes.append(f"{short}; {note}")
     torch.manual_seed(spec.seed)
     with current.stage("data"):
-        splits = _open(current) if images is None else open_few(spec, places, images)
+        splits = current.inputs.open() if images is None else open_few(spec, places, images)
         check_processes(spec.settings, len(splits.train), world)
         labels, notes = make_label_context(spec, splits, places)
         current.notes += notes
@@ -223,46 +208,20 @@ def _attempt(current: _Run, splits: Splits, labels: LabelContext) -> Steps[Train
 
 
 # --------------------------------------------------------------------------------------------- data
-def _open(current: _Run) -> Splits:
-    """Open the data and decode every image once, so that a bad one stops the run at its start.
-
-    Raises:
-        DataError: files are missing or damaged and ``spec.incomplete`` is not set, or the data
-            changed since the run was planned.
-    """
-    spec, places, progress = current.spec, current.places, current.progress
-
-    def find_unusable(files: Sequence[Path]) -> dict[Path, str]:
-        bad = problems(files, places.cache, places.workers, progress.count)
-        if bad and not spec.incomplete:
-            ignore = "go on without them, on a board of their own: --set allow_missing=true"
-            raise unusable(bad, files, f"{REMEDY}, or {ignore}")
-        return bad
-
-    splits = open_run(
-        spec, places, lambda files: current.world.ask_leader(lambda: find_unusable(files))
-    )
-    if splits.digest != spec.data:
-        raise DataError(
-            f"the data of {spec.dataset} changed since the run was planned; start again"
-        )
-    return splits
-
-
 def _prepare(
     current: _Run, splits: Splits, model: MultiLabelModel, loss: Loss
 ) -> tuple[Training, Evaluator]:
     """The training, and the evaluator of the test split."""
-    spec, probe = current.spec, current.spec.track == "probe"
+    spec, probe, source = current.spec, current.spec.track == "probe", current.inputs.source
     with current.stage("features" if probe else "images"):
-        train_source = _source(current, model, "train", splits.train)
-        test_source = _source(current, model, "test", splits.test)
+        train_source = source(model, "train", splits.train)
+        test_source = source(model, "test", splits.test)
         shown = current.progress.count
         test = Evaluator(splits.test, test_source, current.world, current.device, probe, shown)
         evaluator = test if spec.settings.selection == "test" else None
         if (held_out := splits.validation) is not None:
-            validation_source = _source(current, model, "validation", held_out)
-            evaluator = replace(test, index=held_out, source=validation_source)
+            of_part = source(model, "validation", held_out)
+            evaluator = replace(test, index=held_out, source=of_part)
     training = Training(
         settings=spec.settings.model_copy(update={"grad_accumulation": current.accumulation}),
         index=splits.train,
@@ -295,39 +254,6 @@ def _keeper(current: _Run) -> Keeper:
     }
     every = 60 * current.places.checkpoint_every
     return Keeper(current.folder, identity, current.world, current.device, every)
-
-
-def _source(current: _Run, model: MultiLabelModel, name: str, index: Index) -> Source:
-    """The inputs of a split: images, augmented in train, or feature maps in the probe track."""
-    spec, settings, places = current.spec, current.spec.settings, current.places
-    training, probe = name == "train" and spec.track != "probe", spec.track == "probe"
-    if training:
-        transform, seed = transforms.train_transform(settings), spec.seed
-    else:
-        view = transforms.make_view(settings)
-        transform, seed = (lambda image, _: view(image)), 0
-    read = _image_cache(current, index, training) if places.image_cache and not probe else None
-    decoder, device, workers = settings.decoder, current.device, places.workers
-    images = ImageSource(index, transform, seed, workers, decoder, device, read)
-    if not probe:
-        return images
-    from mlbench.engine.features import FeatureCache
-
-    identity, use = feature_identity(spec, model), spec.cached_for
-    cache = FeatureCache(places, model, identity, use, current.world, current.progress)
-    return cache.source(name, index, images)
-
-
-def _image_cache(current: _Run, index: Index, training: bool) -> Callable[[int], Tensor]:
-    """A reader of images that keeps them decoded in the cache."""
-    from mlbench.data.image_cache import cached_images
-    from mlbench.engine.features import images_digest
-
-    spec, settings, ask = current.spec, current.spec.settings, current.world.ask_leader
-    versions = {name: version(name) for name in ("torch", "torchvision", "pillow", "numpy")}
-    identity = {"images": ask(lambda: images_digest(index)), "versions": versions}
-    view, side = transforms.make_view(settings), transforms.square_side(settings, training=training)
-    return cached_images(current.places, spec.cached_for, index, view, side, identity)
 
 
 # ------------------------------------------------------------------------------------------ outcome

@@ -146,12 +146,7 @@ def make_plan(
 ) -> Plan:
     """Expand a matrix into runs and compare them with the store.
 
-    Args:
-        suite: the matrix.
-        places: where data and results are.
-        weights: identity of the initial weights of every backbone; None if not given.
-        processes: that train together.
-        veto: see ``Veto``.
+    ``weights`` is the identity of every backbone's initial weights; None if not given.
     """
     data = _OpenedData(suite, places)
     specs, refused = expand(suite, data.open, weights)

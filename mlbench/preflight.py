@@ -1,36 +1,45 @@
-"""What can be said of a run before it starts: its label context, and why it cannot be made."""
+"""What a run starts with: its data, label context and inputs, or the reason why it cannot."""
 
 from __future__ import annotations
 
 import functools
 import json
 import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mlbench import registry
-from mlbench.build import make_backbone, meta_model, named_file, read_init
+from mlbench.build import feature_identity, make_backbone, meta_model, named_file, read_init
 from mlbench.data import transforms
+from mlbench.data.decode import REMEDY, problems, unusable
 from mlbench.data.labels import label_context
+from mlbench.data.loader import ImageSource, Source
 from mlbench.data.mixing import make_mixing
+from mlbench.data.open import open_run
 from mlbench.engine import optim
 from mlbench.engine.batch_parts import BATCH_NORM
 from mlbench.engine.checkpoint import backbone_weights
+from mlbench.engine.distributed import World
 from mlbench.engine.model import MultiLabelModel, unsupported
 from mlbench.metrics.average_precision import count_states, unscorable, write_zeros
 from mlbench.text import count
 from mlbench.types import (
     DataError,
+    Index,
     LabelContext,
     LabelNoise,
     Loss,
     Places,
     PluginError,
+    Progress,
     RunSpec,
     Settings,
     Splits,
@@ -228,3 +237,72 @@ class _RecordingContext(LabelContext):
     def positives(self) -> NDArray[np.float32]:
         counts_CC: NDArray[np.float32] = object.__getattribute__(self, "cooccurrence")
         return counts_CC.diagonal()
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """The inputs of a run; all its processes call the same methods."""
+
+    spec: RunSpec
+    places: Places
+    world: World
+    device: torch.device
+    progress: Progress
+
+    def open(self) -> Splits:
+        """Open the data and decode every image once, so that a bad one stops the run at its start.
+
+        Raises:
+            DataError: files are missing or damaged and ``spec.incomplete`` is not set, or the data
+                changed since the run was planned.
+        """
+        spec, places = self.spec, self.places
+
+        def find_unusable(files: Sequence[Path]) -> dict[Path, str]:
+            bad = problems(files, places.cache, places.workers, self.progress.count)
+            if bad and not spec.incomplete:
+                ignore = "go on without them, on a board of their own: --set allow_missing=true"
+                raise unusable(bad, files, f"{REMEDY}, or {ignore}")
+            return bad
+
+        def check(files: Sequence[Path]) -> dict[Path, str]:
+            return self.world.ask_leader(lambda: find_unusable(files))
+
+        splits = open_run(spec, places, check)
+        if splits.digest != spec.data:
+            raise DataError(
+                f"the data of {spec.dataset} changed since the run was planned; start again"
+            )
+        return splits
+
+    def source(self, model: MultiLabelModel, name: str, index: Index) -> Source:
+        """The images of a split, augmented in train, or feature maps in the probe track."""
+        settings, places, probe = self.spec.settings, self.places, self.spec.track == "probe"
+        training = name == "train" and not probe
+        if training:
+            transform, seed = transforms.train_transform(settings), self.spec.seed
+        else:
+            view = transforms.make_view(settings)
+            transform, seed = (lambda image, _: view(image)), 0
+        read = self._image_cache(index, training) if places.image_cache and not probe else None
+        options = places.workers, settings.decoder, self.device, read
+        images = ImageSource(index, transform, seed, *options)
+        if not probe:
+            return images
+        from mlbench.engine.features import FeatureCache
+
+        identity, use = feature_identity(self.spec, model), self.spec.cached_for
+        cache = FeatureCache(places, model, identity, use, self.world, self.progress)
+        return cache.source(name, index, images)
+
+    def _image_cache(self, index: Index, training: bool) -> Callable[[int], Tensor]:
+        """A reader of images that keeps them decoded in the cache."""
+        from mlbench.data.image_cache import cached_images
+        from mlbench.engine.features import images_digest
+
+        settings, digest = self.spec.settings, self.world.ask_leader(lambda: images_digest(index))
+        versions = {name: version(name) for name in ("torch", "torchvision", "pillow", "numpy")}
+        identity = {"images": digest, "versions": versions}
+        view = transforms.make_view(settings)
+        side = transforms.square_side(settings, training=training)
+        return cached_images(self.places, self.spec.cached_for, index, view, side, identity)

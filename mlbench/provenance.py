@@ -187,14 +187,7 @@ def _mib(size: int) -> float:
 def remarks_on_epoch(
     settings: Settings, selected: int | None, trained: int, images: int
 ) -> Iterator[str]:
-    """Notes on the weights that were scored.
-
-    Args:
-        settings: of the run.
-        selected: the epoch; None if it is the last.
-        trained: epochs.
-        images: in train.
-    """
+    """Notes on the weights that were scored: of the epoch ``selected`` (None: the last) of some."""
     if selected is not None and settings.selection == "test":
         yield (
             f"epoch {selected} of {trained} was selected on the test split, as the "

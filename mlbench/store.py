@@ -15,22 +15,18 @@ Files are written atomically (see ``mlbench.files``): a reader never finds half 
 from __future__ import annotations
 
 import glob
-import hashlib
 import re
-import shlex
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import count as numbers_from
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from mlbench.evidence import (
     RESTORE,
     open_arrays,
     pack,
+    read_cost,
     read_predictions,
     read_record,
     record_digest,
@@ -38,9 +34,9 @@ from mlbench.evidence import (
     stored_influence,
     to_json,
 )
-from mlbench.files import safe_name, write_together
+from mlbench.files import rescue, safe_name, shelter, write_together
 from mlbench.metrics.paired import Influence, derive_influence
-from mlbench.text import count, first_error, shorten
+from mlbench.text import count, shorten
 from mlbench.types import MeasureError, ModelCost, Predictions, RunRecord, RunSpec, StoreError
 
 SUPERSEDED = "superseded"
@@ -81,17 +77,17 @@ class Store:
             if predictions is None:
                 place.with_suffix(".npz").unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(_rescue(contents, self.root, place.stem, error)) from error
+            raise StoreError(rescue(contents, self.root, place.stem, error)) from error
         return place
 
     def sweep_rescued(self) -> None:
         """Delete results that could not be written (see ``write``) and are here now, or newer."""
-        pattern = _shelter(self.root, "*")
-        for shelter in pattern.parent.glob(pattern.name):
-            pairs = [(f, self.root / f.relative_to(shelter)) for f in shelter.rglob("*.json")]
+        pattern = shelter(self.root, "*")
+        for folder in pattern.parent.glob(pattern.name):
+            pairs = [(f, self.root / f.relative_to(folder)) for f in folder.rglob("*.json")]
             with suppress(OSError):
                 if all(here.stat().st_mtime >= kept.stat().st_mtime for kept, here in pairs):
-                    shutil.rmtree(shelter)
+                    shutil.rmtree(folder)
 
     def prune(self, record: RunRecord) -> None:
         """Keep one model of those that a record's competes with: that of the highest mAP.
@@ -168,15 +164,9 @@ class Store:
         costs, errors = [], []
         for file in sorted(self.root.glob("costs/*/*.json")):
             try:
-                data = file.read_bytes()
-                cost, why = ModelCost.model_validate_json(data), "changed after it was written"
-                if cost.digest == record_digest(data):
-                    costs.append(cost)
-                    continue
-            except (OSError, ValidationError) as error:
-                why = first_error(error) if isinstance(error, ValidationError) else str(error)
-            remedy = "delete it and run `mlbench measure`"
-            errors.append(StoreError(f"{file}: not a measurement ({why}); {remedy}"))
+                costs.append(read_cost(file))
+            except StoreError as error:
+                errors.append(error)
         return costs, errors
 
     def record_of(self, spec: RunSpec) -> RunRecord | None:
@@ -339,28 +329,3 @@ def _superseded_names(place: Path, started: str) -> Iterator[Path]:
         yield file
         if not file.exists():
             return
-
-
-# ------------------------------------------------------------------------------------------- files
-def _shelter(root: Path, run_id: str) -> Path:
-    """Where a result is saved that cannot be written to a store."""
-    store = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
-    return Path(tempfile.gettempdir()) / f"mlbench-rescue-{store}-{run_id}"
-
-
-def _rescue(contents: Sequence[tuple[Path, bytes]], root: Path, run_id: str, error: OSError) -> str:
-    """Save a result that could not be written in a temporary folder; returns the message."""
-    shelter = _shelter(root, run_id)
-    what = (
-        f"{error.filename or contents[-1][0]}: the result of run {run_id} could not be written "
-        f"({error.strerror or error})"
-    )
-    try:
-        write_together([(shelter / file.relative_to(root), data) for file, data in contents])
-    except OSError as second:
-        return f"{what}, nor could it be saved in {shelter} ({second.strerror}); it is lost"
-    return (
-        f"{what}. It was saved in {shelter} instead. Make room in {root} or give write "
-        f"permission, then put it back with: cp -r {shlex.quote(f'{shelter}/records')} "
-        f"{shlex.quote(str(root))}/"
-    )

@@ -92,8 +92,7 @@ class Suite(Value):
         labels: use only these labels.
         holdout, holdout_fold: score this fraction of train instead of test; which one, from 0.
         graph, words: two more axes: how the label graph is made, and where the label vectors
-            come from (``cooccurrence``, ``random`` or a file); a method that uses neither runs once
-            (see ``mlbench.preflight.drop_unused_inputs``).
+            come from (``cooccurrence``, ``random``, a file); a method that uses neither runs once.
         label_noise: training labels that are dropped or flipped on purpose.
         known_labels: share of the labels of each test image that heads are told, such as 0.25;
             the others are scored, on boards of their own.
@@ -115,8 +114,7 @@ class Suite(Value):
         jobs: runs at a time, on each group of devices that a run needs.
         share_data: train runs of equal batches side by side in one process; on this machine only.
         stall: time without progress after which a run has hung, such as ``10m``.
-        budget: time, such as ``2h``, after which runs are stopped; none begins that would not fit
-            into what is left of it.
+        budget: time, such as ``2h``, after which runs are stopped; none begins that would not fit.
         tracker: plugins that are told of steps, epochs and records.
         executor, executor_options: who carries out the runs, and its options.
         workers: decoding threads per process.
@@ -124,8 +122,7 @@ class Suite(Value):
             method with each backbone, of earlier runs in the store, too.
         checkpoint_every: minutes between two saved states, from which an interrupted run goes on.
         deterministic: use only algorithms of torch that repeat their results to the bit.
-        activation_checkpointing: compute the backbone's activations again in the backward pass:
-            less memory, more time, the same numbers.
+        activation_checkpointing: compute activations again in the backward pass, for less memory.
         profile: measure where the time of training steps goes (``profile.json`` of each run).
         retry_diverged: run diverged runs again.
         measure: measure how fast the models are, after the runs.

@@ -25,9 +25,7 @@ HELP = "One honest benchmark for multi-label image classification."
 def make_app(argv: Iterable[str] = ()) -> typer.Typer:
     """Make the command line.
 
-    Args:
-        argv: the arguments. If the first one is a command, only that command is imported; otherwise
-            all are, for the help.
+    If the first argument is a command, only that is imported; otherwise all are, for the help.
 
     Raises:
         SuiteError: an option of ``mlbench run`` is one that ``--set`` replaced.

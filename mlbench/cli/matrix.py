@@ -38,13 +38,9 @@ INTERRUPTED = "interrupted: finished runs are kept; repeat the command to run th
 def launch(
     function: Callable[..., Prepared], *args: Any, dry_run: bool, stall: str | None = None
 ) -> NoReturn:
-    """Plan, execute what is missing, and print the board.
+    """Plan as ``plan_safely`` does, execute what is missing, and print the board.
 
-    Args:
-        function: makes the plan, in a process of its own; see ``plan_safely``.
-        args: of it.
-        dry_run: print the plan and run nothing.
-        stall: as the user gave it.
+    A ``dry_run`` prints the plan alone; ``stall`` is as the user gave it.
 
     Raises:
         typer.Exit: with the exit code of the command.

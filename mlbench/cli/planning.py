@@ -72,10 +72,6 @@ def plan_suite(suite: Suite, veto: Veto) -> Prepared:
 def prepare(suite: Suite, plan: Callable[[GivenFiles, Places], Plan]) -> Prepared:
     """Make a plan, and see where it can run.
 
-    Args:
-        suite: where to run.
-        plan: makes the plan.
-
     Raises:
         SuiteError: this machine does not have these devices.
     """
@@ -137,8 +133,8 @@ def call_planner(
         function: takes ``args`` and a ``Veto``.
         args: are passed on.
         deadly: run id -> why its plugins must not be constructed again.
-        models: this process has been told to load what models need.
-        tell: to the process that waits for the plan.
+        models: this process has loaded what models need.
+        tell: the process that waits for the plan.
 
     Raises:
         NeedsModels: it has not, and a run is missing.
@@ -158,11 +154,7 @@ def plan_safely(function: Callable[..., Prepared], *args: Any, stall: float = ST
     """Call a function that plans; a run whose plugins end the process is refused.
 
     A process that was killed is no proof, as that may come from outside: it is tried once more.
-
-    Args:
-        function: ``plan_matrix``, say.
-        args: of it, without its ``Veto``.
-        stall: seconds that a run's plugins may take to be constructed.
+    ``args`` lack the function's ``Veto``; ``stall`` is the seconds that a run's plugins may take.
 
     Raises:
         ChildDied: the process ended while it constructed nothing.

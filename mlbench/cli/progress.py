@@ -49,9 +49,7 @@ def outcome_line(outcome: Outcome) -> str:
 class Reminder:
     """Prints what is under way whenever nothing was printed for ``SILENCE``, until its block ends.
 
-    Args:
-        what: is under way.
-        describe: the lines; by default ``what``, and for how long.
+    By default it prints ``what``, and for how long.
     """
 
     def __init__(self, what: str, describe: Callable[[], Iterable[str]] | None = None) -> None:
@@ -93,13 +91,7 @@ class Reminder:
 
 
 class RunLines(Followed):
-    """Prints a line for every epoch of a run.
-
-    Args:
-        epochs: of the run.
-        say: prints.
-        mark: what the lines begin with.
-    """
+    """Prints a line for every epoch of a run, which begins with its ``mark``."""
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -189,38 +189,12 @@ def run(
     ] = False,
 ) -> None:
     """Train and score every missing run of a matrix, and print its board."""
+    given = {k: v for k, v in locals().items() if v is not None and v is not False}
     from mlbench.cli import matrix, planning
+    from mlbench.suite import Suite
 
-    flags = {
-        "plugins": plugins,
-        "datasets": datasets,
-        "backbones": backbones,
-        "losses": losses,
-        "seeds": seeds,
-        "track": track,
-        "weights": weights,
-        "init": init,
-        "words": words,
-        "data": data,
-        "results": results,
-        "device": device,
-        "processes": processes,
-        "devices": devices,
-        "jobs": jobs,
-        "stall": stall,
-        "budget": budget,
-        "tracker": tracker,
-        "executor": executor,
-        "keep": keep,
-        "checkpoint_every": checkpoint_every,
-        "deterministic": deterministic or None,
-        "retry_diverged": retry_diverged or None,
-        "settings": _given({"epochs": epochs, "image_size": image_size}) or None,
-    }
+    flags = {name: value for name, value in given.items() if name in Suite.model_fields}
+    if settings := {name: given[name] for name in ("epochs", "image_size") if name in given}:
+        flags["settings"] = settings
     changes = [*(set_ or ()), *(f"dataset_options.{text}" for text in option or ())]
-    asked = _given(flags), changes, suite
-    matrix.launch(planning.plan_matrix, *asked, dry_run=dry_run, stall=stall)
-
-
-def _given(flags: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flags.items() if value is not None}
+    matrix.launch(planning.plan_matrix, flags, changes, suite, dry_run=dry_run, stall=stall)

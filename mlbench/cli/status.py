@@ -50,11 +50,7 @@ class RunState(NamedTuple):
 
 
 def overview(root: Path) -> dict[str, RunState]:
-    """Run id -> where each run is that a store or the queue of a launcher knows.
-
-    Args:
-        root: of the store.
-    """
+    """Run id -> where each run is that a store or the queue of a launcher knows."""
     from mlbench.executors.sharing import queued
     from mlbench.store import Store
 

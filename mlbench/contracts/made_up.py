@@ -23,9 +23,7 @@ PYRAMID = SPECS["a pyramid of three levels"]
 def made_up_context(count: int, words: int = 48) -> LabelContext:
     """Labels whose co-occurrence real images could have; the last of three and more never occurs.
 
-    Args:
-        count: C.
-        words: E, length of the word vectors.
+    ``words`` is E, the length of their vectors.
     """
     generator = np.random.default_rng(count)
     present = generator.random((60, count)) < 0.3

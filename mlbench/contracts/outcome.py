@@ -8,12 +8,7 @@ from mlbench.types import MlbenchError
 
 
 class ContractError(MlbenchError):
-    """A plugin breaks the contract of its kind; the message says how.
-
-    Args:
-        message: says how.
-        attribute: of the plugin that has the fault, if it is one's alone.
-    """
+    """A plugin breaks the contract of its kind, perhaps by one ``attribute`` alone."""
 
     def __init__(self, message: str, attribute: str = "") -> None:
         super().__init__(message)
@@ -46,13 +41,9 @@ def ensure_finite(values: Tensor, what: str) -> None:
 
 
 def ensure_close(found: Tensor, expected: Tensor, message: str, tolerance: float = 1e-4) -> None:
-    """Raise ``ContractError`` unless two tensors agree.
+    """Raise ``ContractError``, which names the largest difference, unless two tensors agree.
 
-    Args:
-        found: what the plugin gives.
-        expected: what it should give.
-        message: of the error; the difference is appended.
-        tolerance: of the largest difference, relative to the largest expected value if above 1.
+    The tolerance is relative to the largest expected value if that is above 1.
     """
     error = float((found - expected).detach().abs().max())
     limit = tolerance * max(1.0, float(expected.detach().abs().max()))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -126,16 +126,9 @@ def open_splits(
 ) -> Splits:
     """Open a data set with every image that it lists.
 
-    Args:
-        name: of the plugin.
-        options: of its factory.
-        root: the folder given by ``--data``.
-        cache: a folder to write to.
-        labels: the labels that take part; None for all.
-        holdout: share of the training split that is scored instead of the test split.
-        fold: which part of this size it is; the parts do not overlap.
-        validation: split a validation part off train.
-        allow_missing: do not raise if listed images are absent.
+    ``labels`` take part; None: all. ``holdout`` is the share of the training split that is scored
+    instead of the test split, and ``fold`` which part of this size it is; they do not overlap.
+    ``validation`` splits a validation part off train. With ``allow_missing``, images may be absent.
 
     Raises:
         DataError: files are missing or malformed, or an image is in both splits.
@@ -226,9 +219,8 @@ def _are_others(images: str, edition: Edition | None, sample: Mapping[str, Path]
 
 def _official(dataset: Dataset) -> dict[str, SplitCard]:
     """What the card says about the splits that the options chose."""
-    parts: tuple[Split, ...] = ("train", "test")
-    called = {part: dataset.official_split(part) or "" for part in parts}
     known = dataset.card.splits
+    called = {part: dataset.official_split(part) or "" for part in get_args(Split)}
     return {part: known[name] for part, name in called.items() if name in known}
 
 
@@ -347,8 +339,7 @@ def leave_out(splits: Splits, bad: Mapping[Path, str]) -> Splits:
         return left
 
     train, test = usable("train", splits.train), usable("test", splits.test)
-    held = splits.validation
-    validation = None if held is None else usable("validation", held)
-    left = replace(covered, train=train, test=test, validation=validation)
+    held = None if splits.validation is None else usable("validation", splits.validation)
+    left = replace(covered, train=train, test=test, validation=held)
     found = data_digest(left.whole_train, test, splits.names)
     return replace(left, digest=found, identity=f"{splits.identity}-incomplete-{found}")

@@ -252,11 +252,7 @@ def mutual_divergence(logits_BC: Tensor, peers: Sequence[Tensor]) -> Tensor:
     Zhang et al., Deep Mutual Learning, CVPR 2018 (arXiv:1706.00384), for many labels as in
     Prokofiev and Sovrasov (arXiv:2209.06585): every label is a Bernoulli variable of its own.
     KL(Bernoulli(p_j) || Bernoulli(p)), p = sigmoid(logits), is averaged over images, labels and
-    peers j. Unknown labels count too: peers predict them.
-
-    Args:
-        logits_BC: of the model that learns.
-        peers: logits [B, C] of the others; they get no gradient.
+    peers j. Unknown labels count too: peers predict them. The peers' logits get no gradient.
     """
     logits = logits_BC.float()
     divergences = []
@@ -292,12 +288,9 @@ class _Gather(torch.autograd.Function):
 
 
 def gather_rows(rows: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
-    """The rows of the whole batch, with a gradient for those of this process.
+    """The rows of the whole batch, with a gradient for those of this process, [n, C].
 
-    Args:
-        rows: of this process, [n, C].
-        sizes: the number of rows of each process.
-        rank: of this process.
+    ``sizes`` are the numbers of rows of all processes.
     """
     gathered: Tensor = _Gather.apply(rows, sizes, rank)
     return gathered

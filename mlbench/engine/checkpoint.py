@@ -119,7 +119,7 @@ def head_weights(
 
     Args:
         init: the checkpoint.
-        head: of the model, with its first weights.
+        head: with its first weights.
         axes: name of a tensor of the head -> its axes over labels.
         names: of the head's labels.
 

@@ -49,12 +49,6 @@ def measure(
     The values of the weights stay. The model is left in evaluation mode, in channels_last, with
     gradients required of all parameters: autocast caches the casts of such parameters only.
 
-    Args:
-        model: a backbone and a head, on the device.
-        image_size: pixels of a side.
-        precision: of the autocast.
-        device: where to run.
-
     Raises:
         MeasureError: some work would be counted as 0; the message names the module.
     """

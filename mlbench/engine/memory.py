@@ -32,10 +32,7 @@ def recompute_activations(backbone: nn.Module) -> bool:
 def out_of_memory(error: Exception, state: TrainingState, training: Training) -> BatchMemoryError:
     """What to do about a batch that does not fit.
 
-    Args:
-        error: of torch; its text says how much was allocated, and how much was asked for then.
-        state: of the run.
-        training: of the run.
+    The text of torch's error says how much was allocated, and how much was asked for then.
     """
     settings, model = training.settings, state.learners[0].model
     number, processes = settings.grad_accumulation, training.world.size

@@ -208,9 +208,7 @@ class MovingAverage(nn.Module):
     Whole numbers are copied; torch's own average rounds them, and waits for the device to learn
     how many updates there were.
 
-    Args:
-        model: the average begins with its weights after the first update.
-        settings: have the decay.
+    The average begins with the model's weights after the first update.
     """
 
     def __init__(self, model: nn.Module, settings: Settings) -> None:
@@ -272,8 +270,7 @@ class Learner:
     def update(self, clip: float) -> Tensor:
         """Step the optimizer and the moving average; returns the gradient norm before clipping.
 
-        Args:
-            clip: largest global norm of the gradient; 0 does not clip.
+        ``clip`` is the largest global norm of the gradient; 0 does not clip.
         """
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, clip or float("inf"))
@@ -293,7 +290,7 @@ def make_learner(
         model: on its device.
         settings: of the run.
         scaled: scale the loss, for half precision.
-        averaged: keep the moving average that the settings ask for.
+        averaged: keep a moving average if the settings ask for one.
     """
     for stage in frozen_stages(model, settings):
         for part in stage:

@@ -92,8 +92,7 @@ class Training:
     def start(self, *models: MultiLabelModel) -> TrainingState:
         """The state before the first step, or the newest saved one.
 
-        Args:
-            models: the model of the run, and its peer under mutual learning.
+        The models are that of the run, and its peer under mutual learning.
         """
         settings = self.settings
         if settings.sync_bn and (self.world.size > 1 or self.device.type == "cpu"):

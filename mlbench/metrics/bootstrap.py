@@ -149,7 +149,7 @@ def bootstrap_average_precision(
         scores: [N, C], finite.
         targets: int8 [N, C] in {1, 0, -1}.
         resamples: how many draws.
-        seed: of the draws.
+        seed: theirs.
 
     Returns:
         float64 [resamples, C] in [0, 1]; NaN where the class has no AP on the drawn images.

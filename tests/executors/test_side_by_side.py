@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from mlbench import one_run, plan, suite
+from mlbench import plan, suite
 from mlbench.engine.distributed import World
 from mlbench.executors import make_jobs, teams, worker
 from mlbench.executors.side_by_side import carry_out_together
+from mlbench.preflight import RunInputs
 from mlbench.store import Store
 from mlbench.types import Places
 from tests.engine import tiny
@@ -123,7 +124,7 @@ def test_teams_are_divided_among_what_can_be_under_way(jobs):
 
 
 def test_an_error_of_the_stream_reaches_every_run(jobs, monkeypatch):
-    make = one_run._source
+    make = RunInputs.source
 
     def torn(*args):
         source = make(*args)
@@ -135,7 +136,7 @@ def test_an_error_of_the_stream_reaches_every_run(jobs, monkeypatch):
 
         return read
 
-    monkeypatch.setattr(one_run, "_source", torn)
+    monkeypatch.setattr(RunInputs, "source", torn)
     ends = carry_out_together(jobs("torn", methods=("gap", "plain")), [tiny.Quiet()] * 4)
     assert [end.failure.reason for end in ends] == ["OSError: the disk is gone"] * 4
 

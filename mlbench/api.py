@@ -148,7 +148,7 @@ def _flat(record: RunRecord) -> dict[str, Any]:
         "tier": record.tier,
         "seed": spec.seed,
         "status": record.status,
-        "current": not outdated(record),
+        "current": not outdated(record.numbers),
     }
     row |= record.scores.model_dump() if record.scores else {}
     if cost is not None:

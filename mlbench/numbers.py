@@ -11,10 +11,9 @@ import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.abc import InspectLoader
 from pathlib import Path
-from typing import Protocol
 
 from mlbench import registry
 from mlbench.registry import Plugin
@@ -50,26 +49,15 @@ def plugins_of(spec: RunSpec) -> list[Plugin]:
     ]
 
 
-class Numbered(Protocol):
-    """A record, or a run file."""
+def outdated(numbers: Mapping[str, int]) -> str:
+    """Why the installed code makes other numbers than a record's: ``core numbers 1, now 2``.
 
-    @property
-    def numbers(self) -> dict[str, int]:
-        """As ``numbers_of``; empty in the old form."""
-
-
-def outdated(record: Numbered) -> str:
-    """Why the installed code would not make a record's numbers: ``core numbers 1, now 2``.
-
-    A plugin that is not installed is not counted against a record.
-
-    Returns:
-        An empty text if the record is current.
+    The text is empty if it makes the same. A plugin that is not installed is not counted.
     """
-    if not record.numbers:
+    if not numbers:
         return "made by other code, before records said which"
     changed = []
-    for name, number in record.numbers.items():
+    for name, number in numbers.items():
         now = _installed(name)
         if now not in (None, number):
             changed.append(f"{name} numbers {number}, now {now}")

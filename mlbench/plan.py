@@ -33,53 +33,34 @@ from mlbench.types import (
 )
 
 
-class GivenFiles(NamedTuple):
-    """The files that the user names, and their identities in a spec.
-
-    Attributes:
-        weights_file: None for ``default`` and ``none``.
-        weights: ``default``, ``none`` or ``sha256:...``; None if not given.
-        words_file: None if only ``cooccurrence`` and ``random`` are named.
-        words: identities in the order given.
-        init_file, init: of the model to start from.
-    """
-
-    weights_file: Path | None = None
-    weights: str | None = None
-    words_file: Path | None = None
-    words: tuple[str, ...] = ()
-    init_file: Path | None = None
-    init: str | None = None
-
-
-def identify_files(
-    weights: str | None, words: Sequence[str], init: str | None = None
-) -> GivenFiles:
-    """Compute the identities of the files that the user names.
+def identify_files(suite: Suite) -> tuple[Suite, dict[str, Path]]:
+    """A suite with digests in place of the files that it names, and these: ``words`` and so on.
 
     Raises:
         WeightsError: a file cannot be read.
         SuiteError: more than one file of label vectors is named, or two starts of the backbone.
     """
+    weights, words, init = suite.weights, suite.words, suite.init
+    files: dict[str, Path] = {}
     if init and weights:
         raise SuiteError("--init brings the backbone's weights; leave out --weights")
-    init_file = weights_file = words_file = None
     if init and not init.startswith("sha256:"):
-        init_file = model_file(Path(init).expanduser())
-        init = _digest(init_file, "init", "the folder of a run, or its checkpoint.safetensors")
+        files["init"] = model_file(Path(init).expanduser())
+        remedy = "the folder of a run, or its checkpoint.safetensors"
+        init = _digest(files["init"], "init", remedy)
     if weights and weights not in ("default", "none") and not weights.startswith("sha256:"):
-        weights_file = Path(weights)
-        weights = _digest(weights_file, "weights", "default, none, or an existing file")
+        files["weights"] = Path(weights)
+        weights = _digest(files["weights"], "weights", "default, none, or an existing file")
     known = LABEL_AXES["words"]
     names = [word for word in words if word not in known and not word.startswith("sha256:")]
     if len(names) > 1:
         raise SuiteError(f"words: {', '.join(names)} are {len(names)} files; name one")
     if names:
-        words_file = Path(names[0])
+        files["words"] = Path(names[0])
         remedy = "a GloVe text file or an .npz of names and vectors, cooccurrence, or random"
-        found = _digest(words_file, "words", remedy)
-        words = [found if word in names else word for word in words]
-    return GivenFiles(weights_file, weights, words_file, tuple(words), init_file, init)
+        found = _digest(files["words"], "words", remedy)
+        words = tuple(found if word in names else word for word in words)
+    return suite.model_copy(update={"weights": weights, "words": words, "init": init}), files
 
 
 def _digest(file: Path, name: str, remedy: str) -> str:
@@ -137,22 +118,13 @@ class _OpenedData:
         return self.open(spec.dataset, spec.dataset_options, *labels, validation)
 
 
-def make_plan(
-    suite: Suite,
-    places: Places,
-    weights: str | None = None,
-    processes: int = 1,
-    veto: Veto = lambda _: None,
-) -> Plan:
-    """Expand a matrix into runs and compare them with the store.
-
-    ``weights`` is the identity of every backbone's initial weights; None if not given.
-    """
+def make_plan(suite: Suite, places: Places, veto: Veto = lambda _: None) -> Plan:
+    """Expand a matrix of ``identify_files`` into runs and compare them with the store."""
     data = _OpenedData(suite, places)
-    specs, refused = expand(suite, data.open, weights)
+    specs, refused = expand(suite, data.open)
     words = next((name for name in suite.words if name != "random"), "cooccurrence")
     found: dict[str, RunSpec] = {}
-    for spec in (one.trained_by(processes) for one in specs):
+    for spec in (one.trained_by(suite.processes) for one in specs):
         if spec.graph != "cooccurrence" or spec.words == "random":
             if reason := veto(spec):
                 refused.append(Refused(label=spec.title, reason=reason))
@@ -175,7 +147,7 @@ def compare_with_store(
     """Sort runs, without duplicates, by their state in the store.
 
     Missing ones, which are built on the ``meta`` device, may join the combinations that were
-    ``refused`` before. ``splits_of`` opens the data set of a run; for the rest see ``make_plan``.
+    ``refused`` before. ``splits_of`` opens the data set of a run.
     """
     store = Store(places.results)
     missing, done, diverged, impossible = [], [], [], list(refused)
@@ -188,7 +160,7 @@ def compare_with_store(
         except StoreError as error:  # a person decides whether to restore or to delete it
             impossible.append(Refused(label=spec.title, reason=str(error)))
             continue
-        lacking = outdated(record) if record is not None else _why_missing(spec, stored())
+        lacking = outdated(record.numbers) if record is not None else _why_missing(spec, stored())
         if record is not None and not lacking and record.status == "ok":
             done.append(spec)
         elif record is not None and not lacking and not retry_diverged:
@@ -247,16 +219,14 @@ Opener = Callable[[str, Mapping[str, Any], LabelNoise, KnownLabels], Splits]
 """(data set, options, label noise, known labels) -> its splits."""
 
 
-def expand(
-    suite: Suite, opener: Opener, weights: str | None = None
-) -> tuple[list[RunSpec], list[Refused]]:
+def expand(suite: Suite, opener: Opener) -> tuple[list[RunSpec], list[Refused]]:
     """Make the spec of every combination; return them and the combinations without valid settings.
 
-    The opener is called for every run; ``weights`` are as for ``make_plan``.
+    The opener is called for every run.
     """
     specs: dict[str, RunSpec] = {}
     refused: dict[Refused, None] = {}
-    start = "none" if suite.init else weights
+    start = "none" if suite.init else suite.weights
     chosen = {} if start is None else {"weights": start}
     points = itertools.product(suite.datasets or ("synthetic",), _combinations(suite))
     for name, combination in points:

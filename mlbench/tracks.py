@@ -103,8 +103,8 @@ def for_dataset(table: Mapping[str, dict[str, Any]], dataset: str) -> dict[str, 
     """Look up a data set, empty for none, in a recipe's table by its name, or else its family."""
     if not dataset or dataset in table:
         return table.get(dataset, {})
-    card = getattr(registry.find("dataset", dataset).load(), "card", None)
-    return table.get(card.family, {}) if isinstance(card, DatasetCard) else {}
+    card = registry.dataset_card(registry.find("dataset", dataset))
+    return table.get(card.family, {}) if card else {}
 
 
 def _rules(track: Track, method: str, dataset: str, card: DatasetCard) -> dict[str, Any]:

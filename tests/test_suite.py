@@ -252,19 +252,6 @@ def test_wrong_settings_are_refused(settings, message):
         expand(plugins=("gap",), settings=settings)
 
 
-def test_wrong_files_are_refused(tmp_path):
-    file = tmp_path / "suite.yaml"
-    file.write_text("- a\n- b")
-    with pytest.raises(SuiteError, match="must be a mapping"):
-        suite.read_suite(file)
-    file.write_text("plugins: [gap\n")
-    with pytest.raises(SuiteError, match="is not YAML"):
-        suite.read_suite(file)
-    file.write_text("plugin: [gap]\n")
-    with pytest.raises(SuiteError, match=r"option 'plugin' in .*; did you mean plugins"):
-        suite.read_suite(file)
-
-
 def test_only_head_options_and_rates_may_be_tuned_per_method(install):
     source = """
 from mlbench.types import Recipe, Settings

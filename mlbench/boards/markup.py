@@ -57,14 +57,6 @@ def spreadsheet(text: str) -> str:
     return f"'{cell}" if FORMULA.match(cell) and not NUMBER.fullmatch(cell) else cell
 
 
-def p_value(p: float) -> str:
-    """Format a p value for use after the letter p: ``= 0.013``, or ``< 0.001`` if it is smaller.
-
-    A fitted distribution also yields values such as 1e-60, but its tails are not reliable.
-    """
-    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
-
-
 def escaped(text: str) -> str:
     """Escape text for a cell of a Markdown table."""
     return MARKUP.sub(r"\\\g<0>", one_line(text)).replace("<", "&lt;")

@@ -80,7 +80,7 @@ def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]
             labels=spec.labels,
             track=spec.track,
             tier=record.tier,
-            current=not outdated(record),
+            current=not outdated(record.numbers),
             init=spec.init,
             saw=record.pretraining.saw if record.pretraining else (),
         )

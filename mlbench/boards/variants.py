@@ -108,7 +108,7 @@ def untuned_runs(records: Iterable[RunRecord]) -> set[str]:
             return True
         return len(tried) > 1 and best == spec.settings.optimizer.lr
 
-    return {r.run_id for r in listed if not outdated(r) and not tuned(r)}
+    return {r.run_id for r in listed if not outdated(r.numbers) and not tuned(r)}
 
 
 def _without_rate(spec: RunSpec) -> str:

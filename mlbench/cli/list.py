@@ -28,18 +28,9 @@ def list_plugins(
     ]
     problems = registry.problems(found)
     if as_json:
-        rows = [
-            {
-                "kind": p.kind,
-                "name": p.name,
-                "distribution": p.distribution,
-                "version": p.version,
-                "value": p.value,
-                "problem": problems.get(p),
-            }
-            for p in found
-        ]
-        typer.echo(json.dumps(rows, indent=1))
+        names = ("kind", "name", "distribution", "version", "value")
+        rows = ({n: getattr(p, n) for n in names} | {"problem": problems.get(p)} for p in found)
+        typer.echo(json.dumps(list(rows), indent=1))
         return
     table = plain_table(("kind", "name", "distribution", "version", ""))
     for p in found:

@@ -16,7 +16,7 @@ from mlbench.tracks import merge
 from mlbench.types import MlbenchError, Places, Plan, RunSpec, SuiteError
 
 if TYPE_CHECKING:
-    from mlbench.plan import GivenFiles, Veto
+    from mlbench.plan import Veto
 
 
 class Prepared(NamedTuple):
@@ -60,24 +60,23 @@ def plan_suite(suite: Suite, veto: Veto) -> Prepared:
     """Plan a matrix; files of weights and vectors are identified by their digests."""
     from mlbench.plan import make_plan
 
-    def plan(files: GivenFiles, places: Places) -> Plan:
-        if files.weights_file is not None and len(suite.backbones) > 1:
+    def plan(named: Suite, places: Places) -> Plan:
+        if places.weights is not None and len(suite.backbones) > 1:
             raise SuiteError("--weights FILE fits one backbone only; name one with --backbones")
-        named = suite.model_copy(update={"words": files.words, "init": files.init})
-        return make_plan(named, places, files.weights, suite.processes, veto)
+        return make_plan(named, places, veto)
 
     return prepare(suite, plan)
 
 
-def prepare(suite: Suite, plan: Callable[[GivenFiles, Places], Plan]) -> Prepared:
-    """Make a plan, and see where it can run.
+def prepare(suite: Suite, plan: Callable[[Suite, Places], Plan]) -> Prepared:
+    """Make a plan of the suite with digests in place of files, and see where it can run.
 
     Raises:
         SuiteError: this machine does not have these devices.
     """
     from mlbench.plan import identify_files
 
-    files = identify_files(suite.weights, suite.words, suite.init)
+    named, files = identify_files(suite)
     places = places_of(suite, files)
     devices = _devices(suite, places.device)
     if suite.processes > 1 and not devices:
@@ -88,7 +87,7 @@ def prepare(suite: Suite, plan: Callable[[GivenFiles, Places], Plan]) -> Prepare
         share_data=suite.share_data,
         more=suite.executor_options,
     )
-    return Prepared(suite, plan(files, places), places, options)
+    return Prepared(suite, plan(named, places), places, options)
 
 
 def _device(name: str, executor: str) -> str:
@@ -188,22 +187,13 @@ def plan_safely(function: Callable[..., Prepared], *args: Any, stall: float = ST
             )
 
 
-def places_of(suite: Suite, files: GivenFiles) -> Places:
-    """Where the runs of a suite find and leave files."""
-    return Places(
-        data=suite.data or data_folder(),
-        weights=files.weights_file,
-        words=files.words_file,
-        init=files.init_file,
-        results=suite.results,
-        cache=suite.cache or cache_folder(),
-        cache_limit=suite.cache_limit,
-        image_cache=suite.image_cache,
-        device=_device(suite.device, suite.executor),
-        workers=max(thread_count() // suite.jobs, 1) if suite.workers is None else suite.workers,
-        keep=suite.keep,
-        checkpoint_every=suite.checkpoint_every,
-        deterministic=suite.deterministic,
-        activation_checkpointing=suite.activation_checkpointing,
-        profile=suite.profile,
-    )
+def places_of(suite: Suite, files: Mapping[str, Path]) -> Places:
+    """Where the runs of a suite find and leave files; those of ``identify_files`` are given."""
+    same = Places.model_fields.keys() & Suite.model_fields.keys() - {"weights", "words", "init"}
+    here = {
+        "data": suite.data or data_folder(),
+        "cache": suite.cache or cache_folder(),
+        "device": _device(suite.device, suite.executor),
+        "workers": max(thread_count() // suite.jobs, 1) if suite.workers is None else suite.workers,
+    }
+    return Places(**{name: getattr(suite, name) for name in same} | here | dict(files))

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from mlbench.executors import Outcome
     from mlbench.types import EpochLog, Progress, RunSpec
 
-
-NO_VARIANTS: Mapping[str, str] = MappingProxyType({})
 SILENCE = 20.0
 """Seconds without a line after which one says what is under way."""
 FEW = 8
@@ -153,8 +150,8 @@ class Lines:
         waits_for: whom this launcher waits for, in words, when nothing is under way.
     """
 
-    def __init__(self, variants: Mapping[str, str] = NO_VARIANTS) -> None:
-        self.variants = variants
+    def __init__(self, variants: Mapping[str, str] | None = None) -> None:
+        self.variants = variants or {}
         self.outcomes: list[Outcome] = []
         self.under_way: dict[str, RunLines] = {}
         self.waits_for = ""
@@ -211,7 +208,7 @@ class Lines:
 class Live(Lines):
     """Draws bars on a terminal: one for the matrix and one for each run under way."""
 
-    def __init__(self, variants: Mapping[str, str] = NO_VARIANTS) -> None:
+    def __init__(self, variants: Mapping[str, str] | None = None) -> None:
         super().__init__(variants)
         self.bars = Bars(
             TextColumn("{task.description}", markup=False),

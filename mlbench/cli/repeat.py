@@ -11,7 +11,7 @@ from mlbench.cli.console import Data, Device, Results
 
 if TYPE_CHECKING:
     from mlbench.cli.planning import Prepared
-    from mlbench.plan import GivenFiles, Veto
+    from mlbench.plan import Veto
     from mlbench.run_file import RunFile
     from mlbench.suite import Suite
     from mlbench.types import Places, Plan
@@ -75,11 +75,11 @@ def plan_repetition(file: Path, suite: Suite, veto: Veto) -> Prepared:
     from mlbench.provenance import environment
     from mlbench.types import DataError, SuiteError
 
-    def plan(files: GivenFiles, places: Places) -> Plan:
+    def plan(named: Suite, places: Places) -> Plan:
         spec, processes = run.spec, World(size=suite.processes)
         current = environment(torch.device(places.device), processes, spec)
         run_file.assert_same_plugins(file, run, current)
-        run_file.assert_same_files(spec, files.weights, files.words, files.init)
+        run_file.assert_same_files(spec, named.weights, named.words, named.init)
         splits = open_run(spec, places)
         if splits.digest != spec.data:
             raise DataError(
@@ -108,7 +108,7 @@ def _compare(run: RunFile, current: dict[str, Any], planned: Plan, places: Place
     from mlbench.numbers import outdated
     from mlbench.provenance import commit
 
-    if run.run_id and (reason := outdated(run)):
+    if run.run_id and (reason := outdated(run.numbers)):
         errors.print(f"the run's numbers may differ: {reason}")
     for line in run_file.environment_differences(run, current, commit()):
         errors.print(line)

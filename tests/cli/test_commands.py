@@ -145,6 +145,9 @@ def test_set_and_a_suite_say_what_flags_do(cli, tmp_path):
     [
         (b"plugins: [gap]\nlabels: [caf\xe9]", "is not UTF-8"),
         (b"plugins: " + b"[" * 5000, "nested too deeply"),
+        (b"- a\n- b", "must be a mapping"),
+        (b"plugins: [gap\n", "is not YAML"),
+        (b"plugin: [gap]", "option 'plugin' in suite.yaml; did you mean plugins"),
         (b"plugins: [gap]\ndataset_options: {train_images: 1000000000000}", "train_images"),
     ],
 )

@@ -129,10 +129,9 @@ def test_a_synchronized_batch_norm_is_torchs(alone, far):
 
 def test_the_number_of_processes_is_part_of_the_run_id(tmp_path, cache):
     """Rounding depends on it even if nothing else does, and training enlarges that."""
-    asked = {"plugins": ["gap"], "seeds": [0]}
-    suite = make_suite(asked, "suite.yaml", asked)
+    suites = (make_suite({"plugins": ["gap"], "processes": n}) for n in (1, 3))
     places = Places(results=tmp_path, cache=cache)
-    (alone,), (together,) = (make_plan(suite, places, processes=n).missing for n in (1, 3))
+    (alone,), (together,) = (make_plan(suite, places).missing for suite in suites)
     assert together == alone.model_copy(update={"processes": 3})
     assert together.run_id != alone.run_id
     assert "processes" not in alone.model_dump_json(exclude_defaults=True)

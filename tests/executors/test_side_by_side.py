@@ -72,10 +72,11 @@ def jobs(heads, tmp_path, cache):
             "backbones": ("timm:test_resnet",),
             "dataset_options": {"synthetic": {"train_images": 24, "test_images": 20, "size": 32}},
             "settings": SMALL,
+            "weights": "none",
             "per_method": {"gap": {"sam_rho": 0.1}, "plain": {"ema_decay": 0.9}},
         } | fields
         located = Places(results=tmp_path / where, cache=cache, workers=1)
-        planned = plan.make_plan(suite.make_suite(fields), located, "none")
+        planned = plan.make_plan(suite.make_suite(fields), located)
         assert not planned.refused, planned.refused[0].reason
         return make_jobs(planned.missing, located, "-")
 

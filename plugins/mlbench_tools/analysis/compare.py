@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlbench.boards.markup import p_value
 from mlbench.cli.console import AsJson, Edition, OnlyTrack, Results, console, errors
 from mlbench.text import count, plural
 from mlbench.types import SuiteError
@@ -128,7 +127,7 @@ def _assert_same_code(runs: Sequence[RunRecord]) -> None:
     """Warn of runs that other code made, and refuse to compare them with runs of this code."""
     from mlbench.numbers import outdated
 
-    old = {run.run_id: reason for run in runs if (reason := outdated(run))}
+    old = {run.run_id: reason for run in runs if (reason := outdated(run.numbers))}
     if not old:
         return
     run_id, reason = next(iter(old.items()))
@@ -205,3 +204,11 @@ def _differences(found: PairedComparison) -> Iterator[str]:
 
 def _difference(one: Difference) -> str:
     return f"{one.difference:+.2f} [{one.low:.2f},{one.high:.2f}], p {p_value(one.p)}"
+
+
+def p_value(p: float) -> str:
+    """Format a p value for use after the letter p: ``= 0.013``, or ``< 0.001`` if it is smaller.
+
+    A fitted distribution also yields values such as 1e-60, but its tails are not reliable.
+    """
+    return "< 0.001" if p < 0.001 else f"= {p:.2g}"

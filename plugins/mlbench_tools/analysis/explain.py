@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic_core import to_json
 
-from mlbench.boards.markup import p_value
 from mlbench.cli.console import AsJson, console, plain_table
 from mlbench.text import count
 from mlbench.types import SuiteError
+from mlbench_tools.analysis.compare import p_value
 
 if TYPE_CHECKING:
     from mlbench_tools.analysis.variance import BoardVariance

@@ -87,7 +87,7 @@ def read(source: str, results: Path) -> ScoredFile:
             "--results names another store"
         )
     given = ProtocolInput.of_run(store.predictions(record), record)
-    reason = outdated(record)
+    reason = outdated(record.numbers)
     warnings = (f"run {record.run_id} was made by other code ({reason})",) if reason else ()
     return ScoredFile(store.file(record), given, record.label_names, record.run_id, warnings)
 

@@ -124,7 +124,12 @@ def _like_here(store: Store, places: Places) -> Iterable[RunRecord]:
     here = device_name(torch.device(places.device)), torch.get_num_threads()
     for one in store.records():
         cost = one.efficiency
-        if cost and (cost.device, cost.threads) == here and one.resources and not outdated(one):
+        if (
+            cost
+            and (cost.device, cost.threads) == here
+            and one.resources
+            and not outdated(one.numbers)
+        ):
             yield one
 
 

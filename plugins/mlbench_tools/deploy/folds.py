@@ -28,8 +28,8 @@ def predict_folds(record: RunRecord, folds: int, suite: Suite, command: str) -> 
     """
     if record.spec.holdout:
         raise SuiteError(f"run {record.run_id} held images out; leave out --folds")
-    files = identify_files(suite.weights, suite.words, suite.init)
-    assert_same_files(record.spec, files.weights, files.words, files.init)
+    named, files = identify_files(suite)
+    assert_same_files(record.spec, named.weights, named.words, named.init)
     places = places_of(suite, files)
     if open_run(record.spec, places).digest != record.spec.data:
         raise DataError(

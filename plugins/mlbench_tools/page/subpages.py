@@ -56,7 +56,7 @@ def run_page(
     return render(
         "run.html",
         record=record,
-        other_code=outdated(record),
+        other_code=outdated(record.numbers),
         scores=record.scores,
         cost=record.efficiency,
         seeds=seeds,

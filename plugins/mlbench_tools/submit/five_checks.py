@@ -171,7 +171,7 @@ def scores(pack: Pack) -> Iterator[Remark]:
         yield finding("the predictions cannot be scored", "finite logits and known targets", error)
         return
     # Other code may draw other images for the interval.
-    drawn = {"mAP_low", "mAP_high"} if outdated(record) else set()
+    drawn = {"mAP_low", "mAP_high"} if outdated(record.numbers) else set()
     for name in [name for name in Scores.model_fields if name not in drawn]:
         expected, found = getattr(recomputed, name), getattr(record.scores, name, None)
         if not _close(expected, found):
@@ -205,7 +205,7 @@ def settings(record: RunRecord) -> Iterator[Remark]:
         yield Remark(
             "warning", f"nobody else has the code of the run: its commit is {record.commit}"
         )
-    if reason := outdated(record):
+    if reason := outdated(record.numbers):
         yield Remark("warning", f"made by other code than is installed: {reason}")
     if spec.checkpoint:  # scored, not trained
         return

@@ -34,6 +34,7 @@ FORMS = [
     ("csl", {"prior_threshold": 0.1, "prior": [0.2, 0.05, 0.4]}),
     ("large_loss", {"scheme": "correct", "delta": 20}),
     ("em", {"unobserved": "0"}),
+    ("asl", {"gamma_neg": 0.5, "gamma_pos": 0.5, "clip": 0.2, "detach_focus": False}),
 ]
 """Every loss, and other forms that some have: (name, options)."""
 

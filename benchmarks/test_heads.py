@@ -17,8 +17,8 @@ from mlbench.engine.cost import count
 from mlbench.types import Level
 from mlbench_plugins.layers.classifiers import ElementwiseClassifier
 from mlbench_plugins.layers.decoupling import SemanticDecoupling
+from mlbench_plugins.layers.label_groups import LabelNodes
 from mlbench_plugins.layers.transformer import sine_position
-from mlbench_plugins.methods.msrn import LabelNodes
 
 from conftest import elementwise, gemm  # isort: skip
 

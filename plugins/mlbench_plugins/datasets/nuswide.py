@@ -6,19 +6,27 @@ import ast
 import csv
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.text import count, shorten
-from mlbench.types import DataError, Dataset, Index, Split, Targets
+from mlbench.types import DataError, Dataset, Index, Split
 from mlbench_plugins.datasets.copies import Copy
+from mlbench_plugins.datasets.nuswide_labels import (
+    AGAIN,
+    NAMES,
+    SPLITS,
+    Listed,
+    Lists,
+    load_array,
+    with_labels,
+)
 from mlbench_plugins.datasets.photographs import (
     choose,
-    read_bytes,
     read_card,
     read_keys,
     read_lines,
@@ -27,20 +35,12 @@ from mlbench_plugins.datasets.photographs import (
 )
 
 Protocol = Literal["csv", "original", "single_positive", "hashing"]
-Listed = tuple[list[str], Targets]
-"""N image paths with forward slashes, and their labels int8 [N, C] in {1, 0}."""
-Lists = Mapping[Split, Path]
 Reader = Callable[[Copy, Lists], dict[Split, Listed]]
 
-NAMES = read_card("nuswide").orders["official"]
-"""The concepts in the order of Concepts81.txt."""
 _TABLE = "nus_wid_data.csv"
 _COLUMN = {name: c for c, name in enumerate(NAMES)}
 _PLACES = (".", "nuswide", "NUS-WIDE", "nus-wide", "nus_wide")
 _FLICKR = ("Flickr", "images", "image", ".")
-_PART: dict[Split, tuple[str, str]] = {"train": ("Train", "train"), "test": ("Test", "val")}
-"""Split -> what the official files and those of others call it."""
-_AGAIN = "unpack the official ImageList.zip, Groundtruth.zip and ConceptsList.zip again"
 _OWN = (
     "to train on it, write a CSV with the columns image, split and one for each label, and give "
     "--datasets manifest:FILE"
@@ -49,7 +49,6 @@ _OTHERS = {
     "*tags81.txt": "tags of users, which are not the ground truth; Groundtruth.zip is",
     "*onehot*.txt": f"of a subset for retrieval, with fewer classes than 81; {_OWN}",
 }
-SPLITS: tuple[Split, ...] = ("train", "test")
 _LOG = logging.getLogger(__name__)
 
 
@@ -191,11 +190,11 @@ def _official(copy: Copy, lists: Lists) -> dict[Split, Listed]:
     keys = {}
     for split, file in lists.items():
         if file.suffix == ".npy":
-            places = ((f"{file} entry {i}", str(path)) for i, path in enumerate(_load(file)))
+            places = ((f"{file} entry {i}", str(path)) for i, path in enumerate(load_array(file)))
             keys[split] = unique_keys(places, "copy the benchmark's file again")
         else:
-            keys[split] = read_keys(file, f"write one image path a line, or {_AGAIN}")
-    return _with_labels(copy, lists, keys)
+            keys[split] = read_keys(file, f"write one image path a line, or {AGAIN}")
+    return with_labels(copy, lists, keys)
 
 
 def _hashing(copy: Copy, lists: Lists) -> dict[Split, Listed]:
@@ -245,6 +244,22 @@ def _table(copy: Copy, lists: Lists) -> dict[Split, Listed]:
     return found
 
 
+def _read_labels(text: str, where: str) -> NDArray[np.int8]:
+    """int8 [C] from the text of a Python list of concepts."""
+    try:
+        labels = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        labels = None
+    if not isinstance(labels, list):
+        raise DataError(f"{where}: {text!r:.200} is no list such as \"['clouds', 'sky']\"")
+    target_C = np.zeros(len(NAMES), np.int8)
+    for label in labels:
+        if label not in _COLUMN:
+            raise DataError(f"{where}: {label!r} is none of the 81 concepts")
+        target_C[_COLUMN[label]] = 1
+    return target_C
+
+
 _PROTOCOLS: dict[Protocol, tuple[dict[Split, tuple[str, ...]], str, Reader]] = {
     "csv": (
         {"train": (_TABLE,), "test": (_TABLE,)},
@@ -276,111 +291,3 @@ _PROTOCOLS: dict[Protocol, tuple[dict[Split, tuple[str, ...]], str, Reader]] = {
     ),
 }
 """Protocol -> names of the lists of both splits, all that it needs, and what reads them."""
-
-
-# ------------------------------------------------------------------------------ the official labels
-def _with_labels(copy: Copy, lists: Lists, keys: Mapping[Split, list[str]]) -> dict[Split, Listed]:
-    """These images with AllLabels by path if they are there, else with labels of each list.
-
-    AllLabels come first, as the official ``Labels_lake_Train.txt`` has an entry that is no label.
-
-    Raises:
-        DataError: no file of labels is there, one is malformed or has another number of lines than
-            its list, or an image is not in the list of all.
-    """
-    near = lists["train"]
-    everything = copy.find("ImageList/Imagelist.txt", "Imagelist.txt", near=near)
-    labels = _folder(copy, near, "AllLabels", f"Labels_{NAMES[0]}.txt")
-    if everything is None or labels is None:
-        return {
-            split: (keys[split], _labels_of(copy, lists[split], split, len(keys[split])))
-            for split in SPLITS
-        }
-    row = {key: i for i, key in enumerate(read_keys(everything, _AGAIN))}
-    files = [labels / f"Labels_{name}.txt" for name in NAMES]
-    targets_NC = _read_columns(files, everything, len(row), _AGAIN)
-    for split in SPLITS:
-        for number, key in enumerate(keys[split], start=1):
-            if key not in row:
-                raise DataError(
-                    f"{lists[split]} line {number}: {key!r} is not in {everything}; write the "
-                    "paths as they are written there"
-                )
-    rows = {split: [row[key] for key in keys[split]] for split in SPLITS}
-    return {split: (keys[split], targets_NC[rows[split]]) for split in SPLITS}
-
-
-def _labels_of(copy: Copy, listed: Path, split: Split, images: int) -> Targets:
-    """int8 [N, C] from files that have the lines of one list."""
-    part, other = _PART[split]
-    if labels := _folder(copy, listed, "TrainTestLabels", f"Labels_{NAMES[0]}_{part}.txt"):
-        files = [labels / f"Labels_{name}_{part}.txt" for name in NAMES]
-        remedy = "put AllLabels of Groundtruth.zip and ImageList/Imagelist.txt beside it"
-        return _read_columns(files, listed, images, remedy)
-    for name in (f"Labels_{part}.txt", f"formatted_{other}_labels.npy"):
-        if file := copy.find(name, near=listed):
-            return _read_matrix(file, listed, images)
-    there = _folder(copy, listed, "AllLabels", f"Labels_{NAMES[0]}.txt")
-    hints = [f"{there} is read together with ImageList/Imagelist.txt"] if there else []
-    raise copy.lacks(f"Groundtruth/AllLabels/Labels_{NAMES[0]}.txt", *hints)
-
-
-def _folder(copy: Copy, near: Path, folder: str, file: str) -> Path | None:
-    """A folder of label files; they may also lie without it."""
-    names = (f"Groundtruth/{folder}/{file}", f"{folder}/{file}", file)
-    found = copy.find(*names, near=near)
-    return found.parent if found else None
-
-
-def _read_columns(files: list[Path], images: Path, lines: int, remedy: str) -> Targets:
-    """int8 [N, C] from one file per label, with 0 or 1 for each of the N images."""
-    targets_NC = np.empty((lines, len(files)), np.int8)
-    for c, file in enumerate(files):
-        marks = np.frombuffer(read_bytes(file, remedy), np.uint8)
-        marks = marks[marks > ord(" ")]
-        if len(marks) != lines or not np.isin(marks, (ord("0"), ord("1"))).all():
-            values = [line.strip() for line in read_lines(file, remedy)]
-            for number, value in enumerate(values, start=1):
-                if value not in ("0", "1"):
-                    raise DataError(f"{file} line {number}: {value!r} is neither 0 nor 1; {remedy}")
-            raise DataError(
-                f"{file} has {len(values)} lines, but {images} lists {lines} images; {remedy}"
-            )
-        targets_NC[:, c] = marks == ord("1")
-    return targets_NC
-
-
-def _read_matrix(file: Path, images: Path, lines: int) -> Targets:
-    """int8 [N, C] from one file of a row an image, in the official order of labels."""
-    matrix = _load(file)
-    if matrix.shape != (lines, len(NAMES)) or not np.isin(matrix, (0, 1)).all():
-        raise DataError(
-            f"{file} has the shape {matrix.shape}, but {images} lists {lines} images with 81 "
-            "labels of 0 or 1; take both from one source"
-        )
-    return matrix.astype(np.int8)
-
-
-def _load(file: Path) -> NDArray[Any]:
-    """An .npy of plain values, or a text of numbers."""
-    try:
-        found = np.load(file) if file.suffix == ".npy" else np.loadtxt(file, np.int8, ndmin=2)
-        return np.asarray(found)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{file} is no array of plain values: {error}; copy it again") from error
-
-
-def _read_labels(text: str, where: str) -> NDArray[np.int8]:
-    """int8 [C] from the text of a Python list of concepts."""
-    try:
-        labels = ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
-        labels = None
-    if not isinstance(labels, list):
-        raise DataError(f"{where}: {text!r:.200} is no list such as \"['clouds', 'sky']\"")
-    target_C = np.zeros(len(NAMES), np.int8)
-    for label in labels:
-        if label not in _COLUMN:
-            raise DataError(f"{where}: {label!r} is none of the 81 concepts")
-        target_C[_COLUMN[label]] = 1
-    return target_C

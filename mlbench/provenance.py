@@ -44,11 +44,7 @@ def origin(spec: RunSpec) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The git commit of the code, with ``-dirty`` if tracked files of it were changed since.
-
-    Returns:
-        None outside a checkout.
-    """
+    """The git commit of the code, ``-dirty`` if tracked files were changed; None if not in git."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
@@ -76,8 +72,7 @@ def _recipe_rate(spec: RunSpec) -> bool:
 def environment(device: torch.device, world: World, spec: RunSpec) -> dict[str, Any]:
     """What a run runs on: versions, device, threads, processes, load, and the plugins it uses.
 
-    ``load`` is how many processes the host ran on average in the minute before. On CUDA there are
-    ``driver``, its version, and ``cuda``, that of torch's toolkit.
+    ``load`` is how many processes the host ran on average in the minute before.
     """
     found = plugins_of(spec)
     if "recipe" in registry.kinds_of(spec.method):

@@ -117,10 +117,7 @@ def intervals(rows: Sequence[Sequence[RunRecord]]) -> list[tuple[float, float]]:
     Each side combines two variances: that of the bootstrap interval over images (averaged over the
     seeds of the row, which see the same images), and the pooled variance between seeds, divided by
     the number of seeds of the row. Student's t has Satterthwaite's degrees of freedom. If no row
-    has several seeds, this is the bootstrap interval.
-
-    Returns:
-        [R] of (low, high) in percent.
+    has several seeds, this is the bootstrap interval. [R] of (low, high) in percent.
     """
     from scipy.special import stdtrit
 

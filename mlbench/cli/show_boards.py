@@ -69,11 +69,7 @@ def read(results: Path) -> Boards:
 
 
 def make_tables(store: Store, records: Iterable[RunRecord]) -> tuple[list[RunRecord], list[Table]]:
-    """Make boards of the records, one a run, whose predictions are their own; name the others.
-
-    Returns:
-        The records that are on the boards, and the boards.
-    """
+    """The records, one a run, whose predictions are their own, and their boards; names others."""
     listed = list(records)
     influences, problems = store.influences(listed)
     _print_problems(f"not on the board: {problem}" for problem in problems)

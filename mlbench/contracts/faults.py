@@ -166,12 +166,9 @@ class _Lengths(TorchFunctionMode):
 def explain(
     error: BaseException, source: PluginSource, run: Callable[[], None]
 ) -> tuple[str, str, str]:
-    """Find the line of a fault, and say what is wrong.
+    """Find the line of an error that a check raised, and say what is wrong.
 
-    Args:
-        error: that a check raised.
-        source: of the plugin.
-        run: carries out the check once more, under watch.
+    ``run`` carries out the check once more, under watch.
 
     Returns:
         ``file:line``, empty if there is none; one line that says what is wrong; a key, which is the

@@ -97,11 +97,7 @@ def _squeeze(name: str) -> str:
 
 # ------------------------------------------------------------------------------------------- .npz
 def _from_npz(file: Path, wanted: set[str]) -> tuple[dict[str, Vector], str]:
-    """The vectors of all groups; if groups disagree, the one with the most labels wins.
-
-    Returns:
-        The vectors, and what the file says of itself.
-    """
+    """The vectors of all groups (that of most labels wins), and what the file says of itself."""
     with file.open("rb") as stream:
         if not zipfile.is_zipfile(stream):
             raise zipfile.BadZipFile("not a complete zip archive")

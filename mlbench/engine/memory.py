@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 
 def recompute_activations(backbone: nn.Module) -> bool:
-    """Compute activations again in the backward pass, if the backbone can, as timm's models can.
-
-    Returns:
-        False if it cannot.
-    """
+    """Compute activations again in the backward pass; False if the backbone cannot."""
     able: list[Any] = [m for m in backbone.modules() if hasattr(m, "set_grad_checkpointing")]
     for module in able[:1]:  # it sets its parts
         module.set_grad_checkpointing()

@@ -126,10 +126,7 @@ def set_learning_rate(
     """Set the learning rates of a step (from 0), and the momentum if it is cycled.
 
     A function of the step rather than torch's schedulers: there is no other state, and no warning
-    when the gradient scaler skips the first step.
-
-    Returns:
-        The head's learning rate.
+    when the gradient scaler skips the first step. Returns the head's learning rate.
     """
     schedule, steps = settings.schedule, epoch_steps * settings.epochs
     factor = learning_rate_factor(schedule, step, epoch_steps, steps)

@@ -34,7 +34,6 @@ class Front(NamedTuple):
     """The Pareto front of a board for one cost.
 
     Attributes:
-        cost: ``GMACs``, ``parameters`` or ``latency``.
         where: place of measurement of latencies; empty for other costs.
         values: cost of each row [N]; None if it was not measured.
         standings: standing of each row [N]; None if it has no cost.

@@ -68,7 +68,6 @@ class Ranks:
         wins: for every row a string of R characters: ``+`` it is significantly better than that
             row, ``-`` significantly worse, ``=`` neither, ``.`` the row itself.
         unpaired: number of rows without usable predictions.
-        noise: noise of training.
     """
 
     best: tuple[int, ...]

@@ -25,7 +25,6 @@ class Board(Value):
         identity: edition of the data.
         data: digest of the splits; label subsets of equal size differ only in it.
         labels: subset of the labels; None for all.
-        track: the track of the runs.
         tier: own runs, or published weights that were scored.
         current: whether the installed code would make the same numbers.
         init: the model that the runs started from (see ``RunSpec.init``).

@@ -107,12 +107,7 @@ class RunLines(Followed):
 
 
 class Pace:
-    """How long the runs that are left will take, by those that ended; as a text, ``0:20:00 left``.
-
-    Attributes:
-        total: runs of the matrix.
-        began: run id -> when it began, of those under way.
-    """
+    """How long the runs that are left take, by those that ended; as a text, ``0:20:00 left``."""
 
     def __init__(self) -> None:
         self.total = self.ended = 0
@@ -146,7 +141,6 @@ class Lines:
         variants: run id -> settings that differ from other runs of the same title.
 
     Attributes:
-        outcomes: of the runs that ended.
         waits_for: whom this launcher waits for, in words, when nothing is under way.
     """
 

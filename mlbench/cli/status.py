@@ -28,8 +28,6 @@ class RunState(NamedTuple):
     Attributes:
         state: ``stopped``: it was interrupted, or its process has not answered for a while.
         holder: who carries it out, or did so last, or has it in the queue.
-        status: how far it is.
-        failure: of a failed one.
         why: a queued one is missing.
     """
 

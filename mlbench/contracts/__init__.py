@@ -53,8 +53,6 @@ class CheckResult:
     """How one check ended.
 
     Attributes:
-        name: of the check.
-        ok: whether it passed.
         reason: what is wrong, what to know although nothing is, or why nothing could be checked.
         line: ``file:line`` of the plugin's source that is wrong; empty if unknown.
         cause: the earlier check that found the same fault; empty if there is none.

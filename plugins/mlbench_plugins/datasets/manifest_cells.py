@@ -16,7 +16,7 @@ from mlbench.text import shorten
 from mlbench.types import DataError
 
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
-NUMBERS = re.compile(r"[-+]?[\d.]+(?:[\s,]+[-+]?[\d.]+)+")
+SEVERAL = re.compile(r"[-+]?[\d.]+(?:[\s,]+[-+]?[\d.]+)+")
 BETWEEN = "[;|\n\t]"
 COMMAS = ",，、；"  # noqa: RUF001 - those of Chinese and Japanese
 KEYS = ("choices", "classifications", "labels", "label", "tags", "tag", "name", "class", "value")
@@ -95,13 +95,13 @@ def _read(text: str, place: str, separator: str | None) -> Any:
     names = re.split("[,;|\n\t]" if separator is None else re.escape(separator), inside)
     if not quoted and ":" not in inside and (len(names) > 1 or " " not in inside):
         return names
-    if NUMBERS.fullmatch(inside):
+    if SEVERAL.fullmatch(inside):
         return _split(inside, None)
     raise _no_list(place, text)
 
 
 def _split(text: str, separator: str | None) -> list[str]:
-    if separator is None and NUMBERS.fullmatch(text):
+    if separator is None and SEVERAL.fullmatch(text):
         return re.split(r"[\s,]+", text)
     names = re.split(BETWEEN if separator is None else re.escape(separator), text)
     quotes = (re.fullmatch(r"""\s*(['"])(.*)\1\s*""", name) for name in names)

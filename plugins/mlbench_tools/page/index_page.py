@@ -21,7 +21,7 @@ from mlbench_tools.scoring.protocols import find
 
 CANONICAL = ("canonical", "ap")
 """Protocols whose numbers a board has anyway."""
-NUMBERS = {
+FIELDS = {
     "map": "mAP",
     "low": "low",
     "high": "high",
@@ -149,7 +149,7 @@ def _row(row: Row, places: Sequence[str]) -> dict[str, Any]:
         "loss": row.loss,
         "variant": row.variant,
         "seeds": row.seeds,
-        **{name: _short(getattr(row, field)) for name, field in NUMBERS.items()},
+        **{name: _short(getattr(row, field)) for name, field in FIELDS.items()},
         "start": row.pretraining or None,
         "size": row.image_size,
         "epochs": row.epochs,

@@ -77,8 +77,8 @@ def _as_bytes(value: Any) -> Any:
 def as_seconds(value: Any) -> Any:
     """Turn ``90s``, ``10m`` and ``2h`` into seconds; a bare number is seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smh]?)", str(value).strip())
-    if match is None:
-        raise ValueError("a time is a number and a unit, such as 90s, 10m or 2h")
+    if match is None or not float(match[1]):
+        raise ValueError("a time is a number above 0 and a unit, such as 90s, 10m or 2h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 

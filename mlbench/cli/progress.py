@@ -175,7 +175,8 @@ class Lines:
         runs = list(self.under_way.values())
         yield from [f"  {one.mark()}{one.now.text}" for one in runs[:FEW]]
         if not runs:
-            yield f"{self.waits_for or 'between two runs'}: {self.reminder.so_far}"
+            what = "between two runs" if self.pace.total else "no run has begun yet"
+            yield f"{self.waits_for or what}: {self.reminder.so_far}"
         if self.pace.total > 1:
             done = f"{self.pace.ended} of {self.pace.total} runs done"
             yield f"  {done}, {len(runs)} under way, {self.pace}".rstrip(", ")

@@ -47,6 +47,16 @@ class RunState(NamedTuple):
         return ", ".join([*parts, *([str(self.holder)] if self.holder is not None else [])])
 
 
+def check_folder(results: Path) -> None:
+    """Refuse a folder of results that is not there, but for the usual one.
+
+    Raises:
+        StoreError: it was named wrongly.
+    """
+    if not results.is_dir() and results != Path("results"):
+        raise StoreError(f"there is no folder {results}; name that of the results by --results")
+
+
 def overview(root: Path) -> dict[str, RunState]:
     """Run id -> where each run is that a store or the queue of a launcher knows."""
     from mlbench.executors.sharing import queued
@@ -90,8 +100,7 @@ def _state(
 
 def status(results: Results = Path("results")) -> None:
     """Show which runs are queued, running, done or failed, and why."""
-    if not results.is_dir() and results != Path("results"):
-        raise StoreError(f"there is no folder {results}; name that of the results by --results")
+    check_folder(results)
     found = overview(results)
     table = plain_table(("run", "what", "state", ""))
     for run_id, one in found.items():

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from mlbench.cli.console import Results, console
-from mlbench.cli.status import overview
-from mlbench.text import shorten
+from mlbench.cli.status import check_folder, overview
+from mlbench.text import count, shorten
 from mlbench.types import StoreError
 
 
@@ -22,13 +22,15 @@ def why(
     from mlbench.plan import nearest
     from mlbench.store import Store
 
+    check_folder(results)
     found = overview(results)
     ids = [run_id for run_id in found if run_id.startswith(run)]
     if len(ids) != 1:
-        known = f"is the beginning of {len(ids)}: {shorten(ids)}" if ids else "is none of them"
+        those = f"{len(ids)} runs in {results} begin with {run!r}: {shorten(ids)}"
+        none = f"none of the {count(len(found), 'run')} in {results} begins with {run!r}"
         raise StoreError(
-            f"{run!r}: of the {len(found)} runs in {results} it {known}; `mlbench run --dry-run` "
-            "lists the runs of a matrix and says why each is missing"
+            f"{those if ids else none}; `mlbench run --dry-run` lists the runs of a matrix and says "
+            "why each is missing"
         )
     run_id, one = ids[0], found[ids[0]]
     say(f"{run_id} {one.title}".rstrip(), f"{one.state} {one.detail}".rstrip())

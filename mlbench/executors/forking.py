@@ -250,7 +250,8 @@ def call(
         return last[1]
     if last[:1] == ("raised",):
         raise last[1]
-    death = Death("hung", f"no answer for {stall:g} s") if hung else describe_end(child.status)
+    silence = f"no answer for {stall:g} s; if it was at work, give a longer --stall"
+    death = Death("hung", silence) if hung else describe_end(child.status)
     raise ChildDied(death, last, printed)
 
 

@@ -114,5 +114,5 @@ def test_why_names_the_reason_of_a_failure_and_the_nearest_record_of_a_run(cli, 
     assert f"{other.spec.run_id[:8]}, differs in: settings.epochs: 11, this run 10" in told
     assert "is current" in told
     ended = cli("why", "xyz")
-    assert ended.code == 2 and "of the 3 runs in results it is none" in ended.err
+    assert ended.code == 2 and "none of the 3 runs in results begins" in ended.err
     assert "mlbench run --dry-run" in ended.err

@@ -240,30 +240,39 @@ def test_states_at_ends_of_epochs_keep_their_distance(tmp_path):
     assert keeper.wishes(epoch_ended=True) == [0, 0], "at most 2 % of the time"
 
 
-def one_of_two(rank, folder):
+def one_of_two(rank, folder, points):
     loop.CHECK_EVERY = 3
-    for name, at in (("whole", 0), ("stopped", 4 * 8 + 1), ("stopped", 0)):
-        meet = f"file://{folder}/meet-{name}-{at}"
+    term = (lambda: os.kill(os.getpid(), signal.SIGTERM)) if rank == 1 else None  # both stop
+    attempts = [("whole", 0, None), ("stopped", 4 * 8 + 1, term), ("stopped", 0, None)]
+    attempts += [part for at in points for part in ((f"{at}", at, kill), (f"{at}", 0, None))]
+    for number, (name, at, disturb) in enumerate(attempts):
+        meet = f"file://{folder}/meet-{number}"
         dist.init_process_group("gloo", meet, timedelta(minutes=2), world_size=2, rank=rank)
         place = folder / name
         place.mkdir(exist_ok=True)
-        stop = {"at": at, "disturb": lambda: os.kill(os.getpid(), signal.SIGTERM)}
-        try:  # one of them is asked, and both stop
+        try:
             with stoppable():
-                found, keeper = fit(place, World(rank, 2, rank), **stop if rank == 1 else {})
+                found, keeper = fit(
+                    place, World(rank, 2, rank), at=at if disturb else 0, disturb=disturb
+                )
             torch.save((found, keeper.resumed), folder / f"{name}-{rank}.pt")
-        except Interrupted:
+        except (Interrupted, Killed):
             assert at
         dist.barrier()
         dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_processes_stop_together_and_go_on(tmp_path):
-    torch.multiprocessing.spawn(one_of_two, (tmp_path,), nprocs=2)
+def test_two_processes_stop_or_die_together_and_go_on(tmp_path):
+    points = sorted(np.random.default_rng().choice(np.arange(1, CALLS), 20, replace=False).tolist())
+    torch.multiprocessing.spawn(one_of_two, (tmp_path, points), nprocs=2)
     for rank in (0, 1):
-        (whole, none), (found, resumed) = (
-            torch.load(tmp_path / f"{name}-{rank}.pt") for name in ("whole", "stopped")
-        )
+        whole, none = torch.load(tmp_path / f"whole-{rank}.pt")
+        found, resumed = torch.load(tmp_path / f"stopped-{rank}.pt")
         assert (none, resumed) == ([], [9])
         assert_same(found, whole)
+        for at in points:
+            found, resumed = torch.load(tmp_path / f"{at}-{rank}.pt")
+            assert_same(found, whole)
+            lost = (at - 1) // 4 - sum(resumed)
+            assert 0 <= lost <= 3, "more than from one look to the next"

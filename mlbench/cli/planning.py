@@ -79,15 +79,16 @@ def prepare(suite: Suite, plan: Callable[[Suite, Places], Plan]) -> Prepared:
     named, files = identify_files(suite)
     places = places_of(suite, files)
     devices = _devices(suite, places.device)
-    if suite.processes > 1 and not devices:
-        errors.print(f"each run is trained by {suite.processes} processes on the CPU")
     options = Options(
         jobs=suite.jobs,
         devices=devices,
         share_data=suite.share_data,
         more=suite.executor_options,
     )
-    return Prepared(suite, plan(named, places), places, options)
+    made = Prepared(suite, plan(named, places), places, options)
+    if suite.processes > 1 and not devices:  # said last, as a plan may be made twice
+        errors.print(f"each run is trained by {suite.processes} processes on the CPU")
+    return made
 
 
 def _device(name: str, executor: str) -> str:

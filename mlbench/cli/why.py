@@ -29,8 +29,8 @@ def why(
         those = f"{len(ids)} runs in {results} begin with {run!r}: {shorten(ids)}"
         none = f"none of the {count(len(found), 'run')} in {results} begins with {run!r}"
         raise StoreError(
-            f"{those if ids else none}; `mlbench run --dry-run` lists the runs of a matrix and says "
-            "why each is missing"
+            f"{those if ids else none}; `mlbench run --dry-run` lists the runs of a matrix and "
+            "says why each is missing"
         )
     run_id, one = ids[0], found[ids[0]]
     say(f"{run_id} {one.title}".rstrip(), f"{one.state} {one.detail}".rstrip())

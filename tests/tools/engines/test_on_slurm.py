@@ -131,10 +131,10 @@ def test_an_array_of_six_of_which_one_is_pre_empted_is_finished(
 @pytest.mark.slow
 def test_a_run_that_uses_up_its_time_goes_on_in_another_job(slurm, quick, gate, suite, tmp_path):
     file, results = suite(plugins=["waits"]), tmp_path / "results"
-    limits = ("partition=high", "cpus_per_task=1", "time=4", "signal_delay_s=90")
+    limits = ("partition=high", "cpus_per_task=1", "time=6", "signal_delay_s=120")
     launcher = start(file, results, *limits)
-    until(lambda: list(results.glob("runs/*/state.pt")), 400)
+    until(lambda: list(results.glob("runs/*/state.pt")), 900)
     gate.touch()
-    assert launcher.wait(400) == 0
+    assert launcher.wait(900) == 0
     (record,) = Store(results).records()
     assert record.notes[-1] == "resumed after step 3"

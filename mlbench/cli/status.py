@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 State = Literal["done", "running", "stopped", "failed", "queued"]
 STATES: tuple[State, ...] = get_args(State)
+BEGUN = ("lease-1.json", "status.json", "failure.json")
+"""In the folder of a run that was begun; one that did not fit into a budget has its log alone."""
 
 
 class RunState(NamedTuple):
@@ -64,7 +66,7 @@ def overview(root: Path) -> dict[str, RunState]:
 
     records = Store(root).record_files()
     queue = {run.run_id: (who, when, run) for who, when, runs in queued(root) for run in runs}
-    begun = {folder.name for folder in (root / "runs").glob("*/")}
+    begun = {file.parent.name for name in BEGUN for file in root.glob(f"runs/*/{name}")}
     return {
         run_id: _state(root / "runs" / run_id, records.get(run_id), queue.get(run_id))
         for run_id in sorted(records.keys() | queue.keys() | begun)

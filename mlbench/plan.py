@@ -153,6 +153,7 @@ def compare_with_store(
     missing, done, diverged, impossible = [], [], [], list(refused)
     reasons: dict[str, str | None] = {}
     why: dict[str, str] = {}
+    replaces: dict[str, str] = {}
     stored = functools.cache(store.records)  # read only if a run is missing
     for spec in specs:
         try:
@@ -167,6 +168,8 @@ def compare_with_store(
             diverged.append((spec, record.error or "diverged"))
         else:
             why[spec.run_id] = lacking or "it diverged before"
+            if record is not None:
+                replaces[spec.run_id] = record.digest
             key = _refusal_key(spec)
             if key not in reasons:
                 reasons[key] = veto(spec) or refusal(spec, splits_of(spec), places)
@@ -174,7 +177,14 @@ def compare_with_store(
                 missing.append(spec)
             else:
                 impossible.append(Refused(label=spec.title, reason=reason))
-    return Plan(missing=missing, done=done, diverged=diverged, refused=impossible, why=why)
+    return Plan(
+        missing=missing,
+        done=done,
+        diverged=diverged,
+        refused=impossible,
+        why=why,
+        replaces=replaces,
+    )
 
 
 def _why_missing(spec: RunSpec, others: Iterable[RunRecord]) -> str:

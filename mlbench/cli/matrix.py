@@ -114,7 +114,7 @@ def execute(prepared: Prepared, progress: Lines, command: str) -> list[Outcome]:
         takes, _ = forecast(prepared)
     jobs = [
         job.model_copy(update={**own, "takes": takes.get(job.spec.run_id, 0.0)})
-        for job in make_jobs(specs, prepared.places, command)
+        for job in make_jobs(specs, prepared.places, command, prepared.plan.replaces)
     ]
     why = prepared.plan.why
     queue = [QueuedRun(run_id=s.run_id, title=s.title, why=why[s.run_id]) for s in specs]

@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -189,8 +189,19 @@ class Executor(Protocol):
         """
 
 
-def make_jobs(specs: Sequence[RunSpec], places: Places, command: str) -> list[Job]:
+def make_jobs(
+    specs: Sequence[RunSpec],
+    places: Places,
+    command: str,
+    replaces: Mapping[str, str] | None = None,
+) -> list[Job]:
     """The jobs of a matrix, after a look at whether their results can be written.
+
+    Args:
+        specs: the runs that are missing.
+        places: of their files.
+        command: the command line, for the records.
+        replaces: as in the plan; any other record has come since, and is not made again.
 
     Raises:
         StoreError: the folder of the results cannot be written.
@@ -210,7 +221,12 @@ def make_jobs(specs: Sequence[RunSpec], places: Places, command: str) -> list[Jo
     if places.cache_limit is not None:
         needs = tuple({spec.cached_for for spec in specs})
         places = places.model_copy(update={"cache_needs": needs})
-    return [with_news(Job(spec=spec, places=places, command=command)) for spec in specs]
+    jobs = [Job(spec=spec, places=places, command=command) for spec in specs]
+    known = replaces or {}
+    return [
+        job.model_copy(update={"before": (known.get(job.spec.run_id, ""), _mark(_failed(job)))})
+        for job in jobs
+    ]
 
 
 def with_news(job: Job) -> Job:
@@ -225,9 +241,12 @@ def news(job: Job) -> list[Outcome]:
     Raises:
         StoreError: the record is damaged.
     """
-    failure = Outcome(job.spec, job.log, failure=read_failure(job.failure_file))
     done = Outcome(job.spec, job.log, Store(job.places.results).find(job.spec.run_id))
-    return [one for one in (failure, done) if one.decided and _mark(one) not in job.before]
+    return [one for one in (_failed(job), done) if one.decided and _mark(one) not in job.before]
+
+
+def _failed(job: Job) -> Outcome:
+    return Outcome(job.spec, job.log, failure=read_failure(job.failure_file))
 
 
 def _mark(outcome: Outcome) -> str:

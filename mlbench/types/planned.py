@@ -61,6 +61,7 @@ class Plan(Value):
         diverged: runs that diverged before, each with its error.
         refused: combinations that cannot run.
         why: run id -> why it is missing.
+        replaces: run id -> digest of the record that a missing run replaces.
         read: data set of the user's own -> how it was understood, in words.
     """
 
@@ -69,6 +70,7 @@ class Plan(Value):
     diverged: tuple[tuple[RunSpec, str], ...]
     refused: tuple[Refused, ...]
     why: dict[str, str] = {}
+    replaces: dict[str, str] = {}
     read: dict[str, str] = {}
 
     @property

@@ -25,7 +25,7 @@ class Runs:
         self.begun = []
         self.meanwhile = lambda progress: None
 
-    def __call__(self, spec, places, world, progress, command, neighbours):
+    def __call__(self, spec, places, world, progress, command, neighbours, short):
         self.begun.append(spec.run_id)
         yield
         progress.stage("training")
@@ -44,7 +44,11 @@ def runs(monkeypatch):
 @pytest.fixture
 def job(tmp_path):
     places = Places(results=tmp_path / "store", cache=tmp_path / "cache")
-    return lambda seed=0: make_jobs([made_record("gap", spec={"seed": seed}).spec], places, "-")[0]
+
+    def make(seed=0, replaces=None):
+        return make_jobs([made_record("gap", spec={"seed": seed}).spec], places, "-", replaces)[0]
+
+    return make
 
 
 def carry_out(job):
@@ -63,15 +67,17 @@ def test_a_run_that_another_process_holds_is_left_alone(runs, job):
 
 @pytest.mark.parametrize("ended", ["done", "failed"])
 def test_what_another_launcher_made_of_a_run_since_it_was_planned_counts(runs, job, ended):
-    first, second = job(), job()
+    first, second, replaces = job(), job(), {}
     if ended == "done":
-        carry_out(first)
+        record = carry_out(first).record
+        second, replaces = job(), {record.run_id: Store(first.places.results).records()[0].digest}
     else:
         fail(first, "error", "no luck")
     outcome = carry_out(second)
     assert len(runs.begun) == (ended == "done")
     assert (outcome.record is not None, outcome.failure is None) == (ended == "done",) * 2
-    assert carry_out(job()).record is not None, "a launcher that knows of it tries again"
+    again = carry_out(job(replaces=replaces))
+    assert again.record is not None and len(runs.begun) == 1 + (ended == "done")
 
 
 def test_a_run_whose_lease_was_lost_ends_at_its_next_step_and_writes_nothing(runs, job):

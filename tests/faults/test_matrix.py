@@ -70,7 +70,7 @@ RANKS = {
     "second_fails": ("error", "ArithmeticError: of rank 1"),
     "second_killed": ("killed", "rank 1: killed by SIGKILL"),
     "second_freezes": ("hung", "no progress for"),
-    "second_starves": ("error", "give --set grad_accumulation=2"),
+    "second_starves": ("error", "give --set grad_accumulation=4"),  # its launcher has tried 2
 }
 """How the run of each head ends that two processes train."""
 

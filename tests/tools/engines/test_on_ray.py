@@ -100,7 +100,7 @@ def test_two_launchers_and_a_cluster_share_a_store(cluster, suite, tmp_path):
     store = Store(results)
     assert len(store.records()) == 24 and not store.superseded()
     logs = [log.read_text() for log in results.glob("runs/*/log.txt")]
-    assert [log.count("one_run: training") for log in logs] == [1] * 24
+    assert [log.count(": training\n") for log in logs] == [1] * 24
 
 
 @pytest.mark.slow

@@ -327,7 +327,8 @@ def test_a_killed_parent_leaves_no_process(run, tmp_path, cache):
     logs = tmp_path / "results" / "runs"
     going = subprocess.Popen(command, cwd=tmp_path, env=environment)
     try:
-        until(lambda: any("engine.train" in log.read_text() for log in logs.glob("*/log.txt")))
+        files = logs.glob
+        until(lambda: any("engine.train" in log.read_text() for log in files("*/log.txt")), 300)
         started = descendants(going.pid)
         assert len(started) == 3, "a server and two ranks"
     finally:

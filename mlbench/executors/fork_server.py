@@ -65,7 +65,8 @@ def serve(descriptor: int) -> NoReturn:
             exits[pid] = exit_pipe
             os.close(messages)
             os.close(output)
-            os.write(exit_pipe, STATUS.pack(pid))
+            with suppress(OSError):  # whoever asked for it has just ended
+                os.write(exit_pipe, STATUS.pack(pid))
     _end(exits)
     os._exit(0)
 

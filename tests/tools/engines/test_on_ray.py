@@ -90,12 +90,19 @@ def test_a_cluster_that_loses_nodes_finishes_all_runs_and_each_once(cluster, gat
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_two_launchers_and_a_cluster_share_a_store(cluster, suite, tmp_path):
-    file, results = suite({"epochs": 3}, seeds=[*range(24)]), tmp_path / "results"
+def test_two_launchers_and_a_cluster_share_a_store(cluster, gate, suite, tmp_path):
+    file = suite({"epochs": 3}, plugins=["waits"], seeds=[*range(24)])
+    results = tmp_path / "results"
     launchers = [start(cluster[0].address, file, results)]
-    until(lambda: list(results.glob("runs/*/lease-1.json")), 400)
+
+    def claimed(number):
+        return lambda: len(list(results.glob("runs/*/lease-1.json"))) == number
+
+    until(claimed(3), 400)
     command = [sys.executable, "-m", "mlbench", "run", "--suite", file, "--results", results]
     launchers += [subprocess.Popen(list(map(str, command))) for _ in range(2)]
+    until(claimed(5), 400)
+    gate.touch()
     assert [one.wait(600) for one in launchers] == [0, 0, 0]
     store = Store(results)
     assert len(store.records()) == 24 and not store.superseded()

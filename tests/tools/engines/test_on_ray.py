@@ -71,7 +71,7 @@ def test_a_cluster_that_loses_nodes_finishes_all_runs_and_each_once(cluster, gat
         there = [one.status for one in overview(results).values() if one.state == "running"]
         return sum(one is not None and one.stage == "training" for one in there) == 3
 
-    until(three_train, 400)
+    until(three_train, 900)
     (raylet,) = nodes[1].all_processes["raylet"]
     for pid in descendants(raylet.process.pid):
         title = Path(f"/proc/{pid}/cmdline").read_text()
@@ -98,10 +98,10 @@ def test_two_launchers_and_a_cluster_share_a_store(cluster, gate, suite, tmp_pat
     def claimed(number):
         return lambda: len(list(results.glob("runs/*/lease-1.json"))) == number
 
-    until(claimed(3), 400)
+    until(claimed(3), 900)
     command = [sys.executable, "-m", "mlbench", "run", "--suite", file, "--results", results]
     launchers += [subprocess.Popen(list(map(str, command))) for _ in range(2)]
-    until(claimed(5), 400)
+    until(claimed(5), 900)
     gate.touch()
     assert [one.wait(600) for one in launchers] == [0, 0, 0]
     store = Store(results)

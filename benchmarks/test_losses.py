@@ -3,6 +3,8 @@
 That it is finite in half precision, ``tests/plugins/losses`` checks.
 """
 
+import shutil
+
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -33,8 +35,12 @@ def with_gradient(loss, x_BC, y_BC):
     return call
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_asl(beside, size):
+def test_asl(beside, size, compiled):
+    """Compiled, ours alone: what ``torch.compile`` makes of it; runs do not compile losses."""
+    if compiled and not (shutil.which("c++") or shutil.which("g++")):
+        pytest.skip("torch.compile needs a C++ compiler on the CPU")
     torch.manual_seed(0)
     x_BC = (3 * torch.randn(size)).requires_grad_()
     y_BC = (torch.rand(size) < 0.05).to(torch.int8)
@@ -43,9 +49,9 @@ def test_asl(beside, size):
     bce = with_gradient(binary_cross_entropy_with_logits, x_BC, y_BC.float())
     calls = max(1, 2**21 // x_BC.numel())
     beside(
-        f"ASL forward and backward, {size[0]} x {size[1]}",
+        f"ASL forward and backward, {size[0]} x {size[1]}{', compiled' * compiled}",
         lambda: [plain() for _ in range(calls)][-1],
-        with_gradient(loss, x_BC, y_BC),
+        with_gradient(torch.compile(loss) if compiled else loss, x_BC, y_BC),
         goal=5,
         roof=("BCE (goal 50%)", lambda: [bce() for _ in range(calls)], 1 / calls),
         parts=1 / calls,

@@ -133,17 +133,13 @@ def synchronize(model: nn.Module, device: torch.device) -> None:
         if not isinstance(module, BATCH_NORM):
             continue
         if device.type == "cuda":
-            module.__class__ = _sync_class(module)
+            from timm.layers import BatchNormAct2d, SyncBatchNormAct  # takes seconds to import
+
+            fused = isinstance(module, (BatchNormAct2d, SyncBatchNormAct))
+            module.__class__ = SyncBatchNormAct if fused else nn.SyncBatchNorm
             module.process_group = None  # type: ignore[assignment]
         else:
             module.__class__ = CpuSyncBatchNorm
-
-
-def _sync_class(module: nn.Module) -> type[Any]:
-    from timm.layers import BatchNormAct2d, SyncBatchNormAct  # takes seconds to import
-
-    fused = isinstance(module, (BatchNormAct2d, SyncBatchNormAct))
-    return SyncBatchNormAct if fused else nn.SyncBatchNorm
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from mlbench.engine import distributed
+from mlbench.engine.cost import keep_freed_memory
 from mlbench.engine.distributed import World
 from mlbench.engine.resume import discard
 from mlbench.engine.signals import stoppable
@@ -85,6 +86,7 @@ def _attempt(
     """Carry out a claimed run; only the leader has the lease."""
     if job.threads is not None:
         torch.set_num_threads(job.threads)
+    keep_freed_memory(True)
     if job.ends is not None:
         signal.setitimer(signal.ITIMER_REAL, max(job.ends - time.time(), 1e-3))
     random.seed(job.spec.seed)

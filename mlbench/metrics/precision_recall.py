@@ -67,7 +67,7 @@ def predict(
     rounded = np.asarray(threshold).astype(np.result_type(scores.dtype, np.float16))
     predicted: NDArray[np.bool_] = (scores >= rounded) & known
     if top_k is not None:
-        predicted &= _highest(np.where(known, scores, -np.inf), top_k)
+        predicted &= _highest(scores if known.all() else np.where(known, scores, -np.inf), top_k)
     return predicted
 
 

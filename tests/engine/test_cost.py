@@ -1,3 +1,5 @@
+import platform
+
 import pytest
 import timm
 import torch
@@ -6,7 +8,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.flop_counter import register_flop_formula
 
-from mlbench.engine.cost import count, measure
+from mlbench.engine.cost import count, keep_freed_memory, measure, status_bytes
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import Efficiency, MeasureError
 from tests.engine import tiny
@@ -174,6 +176,18 @@ def test_peak_memory_grows_with_what_a_call_holds(model):
         pytest.skip("the kernel does not let a process reset its peak")
     large, _ = peak(Wide())
     assert small < 20 and 90 < large < 130
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_freed_memory_is_kept_or_returned_as_asked():
+    def kept(keep):
+        keep_freed_memory(keep)
+        before = status_bytes("VmRSS")
+        torch.ones(100 * 2**20 // 4)
+        return (status_bytes("VmRSS") - before) / 2**20
+
+    assert kept(True) > 90
+    assert kept(False) < 10
 
 
 @pytest.mark.gpu

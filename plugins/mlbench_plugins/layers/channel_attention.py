@@ -37,11 +37,11 @@ def _forward(x_BDN: Tensor, labels_CD: Tensor, moments: int) -> tuple[Tensor, Te
         from mlbench_plugins.layers import attention_kernels
 
         return attention_kernels.attend(x_BDN.mT, labels_CD)
-    powers = [torch.ones_like(x_BDN), x_BDN, x_BDN.square()][: moments + 1]
     # Behind one another, not beside: a matrix product reads each power in one piece.
-    powers_BDPN = torch.stack(powers, dim=-2)
+    powers_BDPN = torch.stack([torch.ones_like(x_BDN)] + [x_BDN] * moments, dim=-2)
+    powers_BDPN[:, :, 2:] *= x_BDN[:, :, None]
     top_BCD = _largest(x_BDN, labels_CD)
-    sums_BDCP = x_BDN.new_empty(*x_BDN.shape[:2], len(labels_CD), len(powers))
+    sums_BDCP = x_BDN.new_empty(*x_BDN.shape[:2], len(labels_CD), 1 + moments)
     for b, c in blocks(x_BDN.shape[0], len(labels_CD), x_BDN[0].numel(), x_BDN):
         exp_BDGN = _exp(x_BDN[b], labels_CD[c], top_BCD[b, c])
         sums_BDCP[b, :, c] = exp_BDGN @ powers_BDPN[b].mT

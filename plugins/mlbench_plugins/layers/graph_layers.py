@@ -103,9 +103,12 @@ class GGNN(nn.Module):
     def _step(self, h_BCD: Tensor, adjacency_CC: Tensor) -> Tensor:
         message = torch.cat((adjacency_CC @ h_BCD, adjacency_CC.T @ h_BCD), dim=-1)
         recurrent_BCD = self.update_u(h_BCD)
-        z_BCD = torch.sigmoid(self.update_w(message) + recurrent_BCD)
+        z_BCD = self.update_w(message).add_(recurrent_BCD).sigmoid_()
         if not self.reset_uses_update_weights:
             recurrent_BCD = self.reset_u(h_BCD)
-        r_BCD = torch.sigmoid(self.reset_w(message) + recurrent_BCD)
-        new_BCD = torch.tanh(self.candidate_w(message) + self.candidate_u(r_BCD * h_BCD))
+        r_BCD = self.reset_w(message).add_(recurrent_BCD).sigmoid_()
+        del recurrent_BCD
+        new_BCD = self.candidate_w(message)
+        del message
+        new_BCD = new_BCD.add_(self.candidate_u(r_BCD * h_BCD)).tanh_()
         return torch.lerp(h_BCD, new_BCD, z_BCD)

@@ -66,7 +66,8 @@ class ASL(nn.Module):
         log_p_BC = functional.logsigmoid(x_BC.where(positive_BC, -x_BC))
         if self.clip:
             log_p_BC = log_p_BC.where(positive_BC, raised(log_p_BC, self.clip))
-        log_p_BC = log_p_BC.clamp(min=self.log_floor)
+        if self.log_floor > -math.inf:
+            log_p_BC = log_p_BC.clamp(min=self.log_floor)
         weight_BC = self._focus(x_BC.detach() if self.detach_focus else x_BC, positive_BC)
         return reduce_known(-weight_BC * log_p_BC, targets_BC, self.reduction)
 
@@ -82,4 +83,6 @@ class ASL(nn.Module):
 def _power(base_BC: Tensor, exponent: float) -> Tensor:
     """Base ** exponent for base >= 0, with gradient 0 instead of infinity at base 0."""
     empty_BC = base_BC == 0
+    if exponent == 0:
+        return (~empty_BC).to(base_BC.dtype)
     return base_BC.masked_fill(empty_BC, 1.0).pow(exponent).masked_fill(empty_BC, 0.0)

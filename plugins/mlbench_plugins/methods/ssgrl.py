@@ -95,7 +95,7 @@ class SSGRL(nn.Module):
         x_BDHW = functional.avg_pool2d(features[-1], self.downsample, ceil_mode=self.ceil_mode)
         x_BCD = self.decoupling(x_BDHW, self.words())
         h_BCD = self.ggnn(self.project(x_BCD), self.adjacency)
-        o_BCD = torch.tanh(self.output(torch.cat((h_BCD, x_BCD), dim=-1)))  # eq. 7
+        o_BCD = self.output(torch.cat((h_BCD, x_BCD), dim=-1)).tanh_()  # eq. 7
         return HeadOutput(self.classifier(o_BCD))  # eq. 8
 
 

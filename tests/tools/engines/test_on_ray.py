@@ -115,6 +115,6 @@ def test_two_launchers_and_a_cluster_share_a_store(cluster, gate, suite, tmp_pat
 def test_a_run_on_two_nodes_is_one_run_of_two_processes(cluster, suite, tmp_path):
     found, _ = cluster
     more = ("--processes", "2", "--set", "executor_options.nodes=2")
-    assert start(found.address, suite(), tmp_path / "results", *more).wait(400) == 0
+    assert start(found.address, suite(), tmp_path / "results", *more).wait(900) == 0
     (record,) = Store(tmp_path / "results").records()
     assert record.environment["processes"] == 2

@@ -59,10 +59,10 @@ LANES = {
 
 
 BUDGETS = {
-    "mlbench": 18_600,
+    "mlbench": 18_300,
     "plugins/mlbench_plugins": 11_100,
     "plugins/mlbench_tools": 12_700,
-    "tests": 26_300,
+    "tests": 25_800,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 

@@ -33,7 +33,11 @@ def site(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLBENCH_CACHE", str(folder / "cache"))
         records = Store(ROOT / "results").records()
-        costs = [made_cost(record, 10 + place) for place, record in enumerate(records)]
+        counted = [record.efficiency for record in records]
+        parameters = [one.parameters_backbone + one.parameters_head for one in counted]
+        costs = [
+            made_cost(one, 15e-6 * size) for one, size in zip(records, parameters, strict=True)
+        ]
         one_each = {cost.network.name: cost for cost in costs}
         made = tables(records, costs=one_each.values())
         return write_page(made, records, ROOT / "results", folder / "site").parent

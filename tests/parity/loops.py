@@ -16,8 +16,8 @@ def pixels(image):
     return [image[:, i, j] for i in range(image.shape[1]) for j in range(image.shape[2])]
 
 
-def ssgrl(w, features, words, adjacency, steps):
-    """Logits [B, C]; the reset gate has the recurrent matrix of the update gate."""
+def ssgrl(w, features, words, adjacency, steps, own_gate):
+    """Logits [B, C]; ``own_gate`` gives the reset gate its own recurrent matrix."""
 
     def layer(name, x):
         return w[f"{name}.weight"] @ x + w.get(f"{name}.bias", 0)
@@ -43,7 +43,7 @@ def ssgrl(w, features, words, adjacency, steps):
                 received = sum(adjacency[k, c] * s for k, s in enumerate(states))
                 a = np.concatenate((sent, received))
                 z = sigmoid(net("eq3_w", a) + net("eq3_u", h))
-                r = sigmoid(net("eq4_w", a) + net("eq3_u", h))
+                r = sigmoid(net("eq4_w", a) + net("eq4_u" if own_gate else "eq3_u", h))
                 candidate = np.tanh(net("eq5_w", a) + net("eq5_u", r * h))
                 new.append((1 - z) * h + z * candidate)
             states = new
@@ -140,3 +140,16 @@ def csra(w, features, temperatures, lam):
             row.append(total)
         logits.append(row)
     return np.array(logits)
+
+
+def asl(x, y, gamma_neg, gamma_pos, clip):
+    """The sum over images and labels, focusing weights not detached."""
+    total = 0.0
+    for logit, present in zip(x.ravel(), y.ravel(), strict=True):
+        p = sigmoid(logit)
+        if present:
+            total -= (1 - p) ** gamma_pos * np.log(p)
+        else:
+            miss = min(1 - p + clip, 1)
+            total -= (1 - miss) ** gamma_neg * np.log(miss)
+    return total

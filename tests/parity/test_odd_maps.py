@@ -58,7 +58,7 @@ def test_ssgrl(size):
     x = normal("x", (2, channels, *size))
     w = {key: value.numpy() for key, value in state.items()}
     pooled = np.stack([loops.halved(image, np.mean) for image in x.numpy()])
-    expected = loops.ssgrl(w, pooled, head.words.vectors.numpy(), head.adjacency.numpy(), 3)
+    expected = loops.ssgrl(w, pooled, head.words.vectors.numpy(), head.adjacency.numpy(), 3, False)
     agree("ssgrl", head, (x,), expected, size)
 
 

@@ -37,6 +37,17 @@ def test_value_is_the_papers(pairs, chosen):
     assert value.item() == pytest.approx(expected, rel=1e-8, abs=1e-12)
 
 
+@given(options, st.sampled_from([torch.float16, torch.bfloat16, torch.float32]), st.booleans())
+def test_finite_for_any_logit(chosen, dtype, detach):
+    logits = torch.tensor([[-40.0, -18.0, -3.0, 0.0, 3.0, 18.0, 40.0]] * 2, dtype=dtype)
+    logits.requires_grad_()
+    targets = torch.tensor([[1] * 7, [0] * 7], dtype=torch.int8)
+    value = ASL(LABELS, detach_focus=detach, **chosen)(logits, targets)
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+
+
 def test_a_positive_keeps_its_gradient_where_the_published_floor_takes_it():
     targets = torch.ones(1, 1, dtype=torch.int8)
     gradients = []

@@ -34,10 +34,10 @@ def test_a_dry_run_estimates_by_a_rehearsal_once_and_then_by_records(cli, pair, 
     )
     assert "2 rehearsals took" in told and "rough for 2 runs" in told
     assert not (tmp_path / "results").exists() and not list(folder.glob(".rehearsal*"))
-    assert "0 rehearsals took" in cli(*asked).out
+    assert "rehearsals took" not in cli(*asked).out
     assert cli("run", "--suite", pair, "--track", "probe", "--plugins", "gap,gmp").code == 0
     known = cli(*asked, "--seeds", "1").out
-    assert "0 rehearsals took" in known and "rough" not in known
+    assert "rehearsal" not in known and "rough" not in known
     assert "estimate" not in cli(*asked).out, "nothing is missing"
 
 

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 SCORES = (16, 16, 32, 4)
 """Pixels, labels and channels of a program's tile, and its warps.
 
-The best of ``benchmarks/gpu.py --sweep``.
+``benchmarks/gpu.py --sweep`` times others.
 """
 GRADIENTS = (8, 256, 4, 4)
 """Rows and channels of a program's tile, its warps, and unrolled steps of its loop."""

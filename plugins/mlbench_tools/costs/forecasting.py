@@ -108,8 +108,9 @@ def forecast(
                 opened[edition] = open_run(spec, places)
             found[spec.run_id] = _estimate(spec, opened[edition], near, fills, places)
             made.add(maps)
-    spent = f"{count(rehearsed, 'rehearsal')} took {time.monotonic() - began:.0f} s"
-    lines = [*_in_words(list(found.values()), len(specs)), spent, *lines]
+    if rehearsed:
+        lines.insert(0, f"{count(rehearsed, 'rehearsal')} took {time.monotonic() - began:.0f} s")
+    lines = [*_in_words(list(found.values()), len(specs)), *lines]
     return {run_id: one.seconds[1] for run_id, one in found.items()}, lines
 
 

@@ -3,6 +3,10 @@
 Triton decides when it is imported; tests/conftest.py asks for the interpreter.
 """
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -164,3 +168,44 @@ def test_memory_is_that_of_inputs_and_results():
             peak = torch.cuda.max_memory_allocated() - before
             if not warm:
                 assert peak < 4 * 256 * 100 * 512 / 2
+
+
+COMPILE = """
+import torch, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from mlbench_plugins.layers import attention_kernels as attention, decoupling_kernels as decoupling
+
+TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", int: "i32", float: "fp32"}
+
+def compile_only(kernel, *values, grid, warmup, num_warps, enable_fp_fusion):
+    given = list(zip(kernel.params, values, strict=True))
+    constants = {(p.num,): value for p, value in given if p.is_constexpr}
+    types = {p.name: TYPES[getattr(v, "dtype", type(v))] for p, v in given if not p.is_constexpr}
+    types |= {p.name: "constexpr" for p, _ in given if p.is_constexpr}
+    source = ASTSource(kernel, types, constants)
+    found = triton.compile(source, GPUTarget("cuda", 90, 32), {"num_warps": num_warps})
+    print(kernel.__name__, bool(found.asm["cubin"]), "tanh.approx" in found.asm["ptx"])
+
+triton.JITFunction.run = compile_only
+decoupling._is_approximate = lambda x: x.dtype != torch.float32
+for dtype in (torch.bfloat16, torch.float32):
+    p, q, w, g = (torch.ones(size, dtype=dtype) for size in ((40, 8), (20, 8), (8,), (20, 40)))
+    decoupling.scores(p, q, w)
+    decoupling.scores_backward(g, p, q, w)
+    moments = attention.attend(p[None], q.float())
+    attention.attend_backward(g[:, :8][None], p[None], q.float(), moments[0], moments[2])
+"""
+
+
+def test_kernels_compile_for_a_gpu_where_there_is_none(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    command = [sys.executable, "-c", COMPILE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    names = ["_scores_kernel", *["_gradients_kernel"] * 2, "_forward_kernel", "_backward_kernel"]
+    assert [name for name, _, _ in rows] == names * 2
+    assert all(cubin == "True" for _, cubin, _ in rows)
+    assert [name for name, _, approximate in rows if approximate == "True"] == names[:3]

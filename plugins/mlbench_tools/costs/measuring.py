@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mlbench import registry
 from mlbench.cli.console import errors
-from mlbench.engine.cost import device_name
+from mlbench.engine.cost import device_name, keep_freed_memory
 from mlbench.engine.model import MultiLabelModel, autocast
 from mlbench.provenance import commit
 from mlbench.store import Store
@@ -135,6 +135,7 @@ def measure_networks(
     """
     refused: dict[str, str] = {}
     load = getattr(os, "getloadavg", lambda: (0.0,))()[0]
+    keep_freed_memory(True)  # new pages take a third of the time of some batches, none of others
     if bench.device.type == "cuda" and bench.device.index is not None:
         torch.cuda.set_device(bench.device)  # graphs and events are the current device's
     trunks: dict[str, list[Network]] = {}

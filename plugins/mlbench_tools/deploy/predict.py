@@ -77,10 +77,12 @@ def predict(
 ) -> None:
     """Label pictures; those that cannot be read are listed and skipped (exit code 1)."""
     from mlbench.api import load
+    from mlbench.engine.cost import keep_freed_memory
 
     if top is not None and threshold is not None:
         raise SuiteError("--top and --threshold exclude each other; give one of them")
     trained = load(model, weights=weights, device=device)
+    keep_freed_memory(True)
     choice = Choice(trained.info.spec.run_id, trained.labels, top, threshold, all_scores)
     with (
         tempfile.TemporaryDirectory() as folder,

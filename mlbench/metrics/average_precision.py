@@ -52,6 +52,16 @@ def scored_classes(targets: Targets) -> NDArray[np.bool_]:
     return scored_C
 
 
+def count_true(mask_NC: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The number of True of each column [C]; bytes that add bytes take a third of the time."""
+    bytes_NC = mask_NC.view(np.uint8)
+    whole = len(mask_NC) // 255 * 255
+    blocks = bytes_NC[:whole].reshape(-1, 255, mask_NC.shape[1]).sum(axis=1, dtype=np.uint8)
+    counts_C: NDArray[np.int64] = blocks.sum(axis=0, dtype=np.int64)
+    counts_C += bytes_NC[whole:].sum(axis=0, dtype=np.int64)
+    return counts_C
+
+
 def unscorable(targets: Targets, names: Sequence[str] = ()) -> str | None:
     """The reason why no class can be scored; None if one can.
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.metrics.average_precision import Floats, ScoreMatrix, check, scored_classes
+from mlbench.metrics.average_precision import (
+    Floats,
+    ScoreMatrix,
+    check,
+    count_true,
+    scored_classes,
+)
 from mlbench.types import Targets
 
 NAMES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
@@ -88,9 +94,9 @@ def rates(
         The seven names with values in [0, 1].
     """
     positive = targets == 1
-    correct = np.count_nonzero(predicted & positive, axis=0)
-    guesses = np.count_nonzero(predicted, axis=0)
-    truths = np.count_nonzero(positive, axis=0)
+    correct = count_true(predicted & positive)
+    guesses = count_true(predicted)
+    truths = count_true(positive)
     scored = scored_classes(targets) if averaged is None else averaged
     class_precision = float((correct[scored] / np.maximum(guesses[scored], 1)).mean())
     class_recall = float((correct[scored] / np.maximum(truths[scored], 1)).mean())

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlbench.metrics.average_precision import average_precision
+from mlbench.metrics.average_precision import average_precision, count_true
 from mlbench.types import MeasureError
 from mlbench_tools.scoring.ranking import interpolated_average_precision
 from tests.metrics.samples import cases, sklearn_ap
@@ -26,6 +26,13 @@ def test_the_order_of_images_changes_no_bit(case, random):
         np.testing.assert_array_equal(
             metric(scores, targets), metric(scores[order], targets[order])
         )
+
+
+@pytest.mark.parametrize("images", [0, 1, 255, 256, 1021])
+def test_counts_are_those_of_numpy(images):
+    mask = np.random.default_rng(images).random((images, 7)) < np.linspace(0, 1, 7)
+    for one in (mask, mask.T[:, :300].T, mask[::2]):
+        assert count_true(one).tolist() == np.count_nonzero(one, axis=0).tolist()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

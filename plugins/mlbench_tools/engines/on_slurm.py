@@ -6,6 +6,7 @@ its time or for another job is sent USR2: the run saves its state, and the job q
 
 from __future__ import annotations
 
+import logging
 import re
 import signal
 import subprocess
@@ -32,6 +33,8 @@ DEFAULTS = {
     "array_parallelism": 1_000,
 }
 """Parameters of submitit: minutes of a job, seconds of notice before its end."""
+
+_LOG = logging.getLogger(__name__)
 
 
 class SlurmRun:
@@ -106,6 +109,7 @@ class _Arrays:
         self.waiting = deque(numbers[i : i + size] for i in range(0, len(jobs), size))
         self.pending: dict[int, Any] = {}
         self.gone: set[int] = set()
+        self.answers = True
 
     def finish(self) -> None:
         """Submit all, and wait for all."""
@@ -144,6 +148,12 @@ class _Arrays:
     def _drop_vanished(self) -> None:
         """Give up jobs that Slurm no longer has and that have left no result at a second look."""
         queued = _queued()
+        if self.answers != (queued is not None):
+            self.answers = queued is not None
+            text = (
+                "answers again" if self.answers else "does not answer squeue; waiting until it does"
+            )
+            _LOG.warning("Slurm %s", text)
         if queued is None:
             return
         absent = {n for n, there in self.pending.items() if there.job_id not in queued}

@@ -55,6 +55,19 @@ def test_without_submitit_the_error_says_how_to_get_it(tmp_path, monkeypatch):
         on_slurm.execute(jobs, Options(), tiny.Quiet())
 
 
+def test_a_controller_that_does_not_answer_is_told_once(monkeypatch, caplog):
+    monkeypatch.setattr(on_slurm, "_largest_array", lambda: 1)
+    arrays = on_slurm._Arrays([], None, None)
+    for found in (set(), None, None, set(), set()):
+        monkeypatch.setattr(on_slurm, "_queued", lambda found=found: found)
+        arrays._drop_vanished()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "Slurm does not answer squeue; waiting until it does",
+        "Slurm answers again",
+    ]
+
+
 @pytest.fixture
 def slurm(tmp_path, monkeypatch, gate):
     """Slurm with two partitions: jobs of ``high`` end those of ``low``."""

@@ -21,7 +21,7 @@ from mlbench.build import feature_identity, make_backbone, meta_model, named_fil
 from mlbench.data import transforms
 from mlbench.data.decode import REMEDY, problems, unusable
 from mlbench.data.labels import label_context
-from mlbench.data.loader import ImageSource, Source
+from mlbench.data.loader import ImageSource, Source, Transform
 from mlbench.data.mixing import make_mixing
 from mlbench.data.open import open_run
 from mlbench.engine import optim
@@ -279,11 +279,10 @@ class RunInputs:
         """The images of a split, augmented in train, or feature maps in the probe track."""
         settings, places, probe = self.spec.settings, self.places, self.spec.track == "probe"
         training = name == "train" and not probe
+        seed, view = 0, transforms.make_view(settings)
+        transform: Transform = lambda image, _: view(image)  # noqa: E731
         if training:
             transform, seed = transforms.train_transform(settings), self.spec.seed
-        else:
-            view = transforms.make_view(settings)
-            transform, seed = (lambda image, _: view(image)), 0
         read = self._image_cache(index, training) if places.image_cache and not probe else None
         options = places.workers, settings.decoder, self.device, read
         images = ImageSource(index, transform, seed, *options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -66,6 +67,36 @@ class View:
         shrunk = interpolate(batch, (size, size), mode=self.interpolation, antialias=True)[0]
         return shrunk if shrunk.dtype == torch.uint8 else shrunk.round_().clamp_(0, 255).byte()
 
+    def squash_together(self, images: Sequence[Tensor]) -> Tensor:
+        """``squash`` images of any sizes to the view at once, on a GPU: uint8 [B, 3, S, S].
+
+        Resizing is a product with a matrix of weights for the rows, and one for the columns.
+        """
+        sizes = [image.shape[1:] for image in images]
+        heights, widths = zip(*sizes, strict=True)
+        shape = len(images), 3, max(heights), max(widths)
+        padded = images[0].new_zeros(shape, dtype=torch.float32)
+        for place, image, (height, width) in zip(padded, images, sizes, strict=True):
+            place[:, :height, :width] = image
+        rows_BSH, columns_BSW = (self._weights(one, padded) for one in (heights, widths))
+        found = rows_BSH[:, None] @ padded @ columns_BSW[:, None].mT
+        pixels = found.round_().clamp_(0, 255).byte()
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def _weights(self, lengths: Sequence[int], like: Tensor) -> Tensor:
+        """What each pixel of a line counts in each of the view's: [B, S, longest line]."""
+        length_B11 = torch.tensor(lengths).to(like)[:, None, None]
+        scale = length_B11 / self.size
+        at, target = (torch.arange(n).to(like) + 0.5 for n in (max(lengths), self.size))
+        x = ((at - target[:, None] * scale) / scale.clamp(min=1)).abs()
+        if self.interpolation == "bilinear":
+            weights = (1 - x).clamp(min=0)
+        else:  # Keys' kernel with a = -1/2
+            near, far = (1.5 * x - 2.5) * x**2 + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2
+            weights = torch.where(x < 1, near, torch.where(x < 2, far, 0))
+        weights = weights * (at < length_B11)
+        return weights / weights.sum(dim=-1, keepdim=True)
+
 
 def cut(image: Tensor, box: Box) -> Tensor:
     """A box of an image, without a copy."""
@@ -92,6 +123,10 @@ class Step(Value):
         The result depends on that square alone.
         """
         return None
+
+    def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
+        """The part of an image that a step which crops, and has no ``side``, squashes."""
+        raise NotImplementedError
 
     @abstractmethod
     def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mlbench.data.decode import decode_on, load, plain_jpeg
+from mlbench.data.transforms import TrainTransform
 from mlbench.types import stream
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Positions = NDArray[np.int64]
 Inputs = Tensor | tuple[Tensor, ...]
+Transform = Callable[[Tensor, np.random.Generator], Tensor]
 
 
 class Source(Protocol):
@@ -101,7 +103,7 @@ class ImageSource:
     def __init__(
         self,
         index: Index,
-        transform: Callable[[Tensor, np.random.Generator], Tensor],
+        transform: Transform,
         seed: int,
         workers: int,
         decoder: Decoder = "turbo",
@@ -152,8 +154,11 @@ class ImageSource:
             load(file).to(self.device) if one is None else next(decoded)
             for file, one in zip(files, data, strict=True)
         ]
-        pairs = zip(images, positions.tolist(), strict=True)
-        return torch.stack([self.transform(image, self._chance(epoch, i)) for image, i in pairs])
+        chances = [self._chance(epoch, position) for position in positions.tolist()]
+        if isinstance(self.transform, TrainTransform):
+            return self.transform.batch(images, chances)
+        pairs = zip(images, chances, strict=True)
+        return torch.stack([self.transform(image, chance) for image, chance in pairs])
 
 
 def _empty(images: int, like: Tensor) -> Tensor:

@@ -6,10 +6,12 @@ is passed in, so the augmentation of an image depends on its seed alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -23,9 +25,13 @@ from mlbench.data.augmentation import (
     Resize,
     Step,
     View,
+    cut,
 )
 from mlbench.text import first_error, unknown
 from mlbench.types import Augmentation, Settings, SuiteError, Value
+
+LARGEST_TOGETHER = 1024
+"""Pixels of a side: larger images are resized one by one, as a batch is padded to the largest."""
 
 
 def make_view(settings: Settings) -> View:
@@ -47,9 +53,35 @@ def make_view(settings: Settings) -> View:
     return View(size, resize, settings.preprocessing.interpolation, settings.decoder)
 
 
-def train_transform(
-    settings: Settings,
-) -> Callable[[Tensor, np.random.Generator], Tensor]:
+@dataclass(frozen=True)
+class TrainTransform:
+    """From a decoded image to the view by random steps, at most one of which crops."""
+
+    view: View
+    steps: Sequence[Step]
+
+    def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        """The view of one image: uint8 [3, S, S]."""
+        for step in self.steps:
+            image = step(image, rng, self.view)
+        return image if any(step.crops for step in self.steps) else self.view(image)
+
+    def batch(self, images: Sequence[Tensor], rngs: Sequence[np.random.Generator]) -> Tensor:
+        """The same of a batch on a GPU, uint8 [B, 3, S, S]; its crops are resized together."""
+        pairs = list(zip(images, rngs, strict=True))
+        largest = max(side for image in images for side in image.shape)
+        first = self.steps[0] if self.steps and largest <= LARGEST_TOGETHER else None
+        if first is None or not first.crops or first.side(self.view) is not None:
+            return torch.stack([self(image, rng) for image, rng in pairs])
+        boxes = [first.box(image.shape[2], image.shape[1], rng) for image, rng in pairs]
+        parts = [cut(image, box) for image, box in zip(images, boxes, strict=True)]
+        squares = list(self.view.squash_together(parts))
+        for step in self.steps[1:]:
+            squares = [step(x, rng, self.view) for x, rng in zip(squares, rngs, strict=True)]
+        return torch.stack(squares)
+
+
+def train_transform(settings: Settings) -> TrainTransform:
     """As ``make_view``, after the steps of ``settings.augmentation`` in order.
 
     A step that crops returns the S x S image itself, which the steps after it see; without such a
@@ -63,13 +95,7 @@ def train_transform(
     croppers = [type(step).__name__ for step in steps if step.crops]
     if len(croppers) > 1:
         raise SuiteError(f"the augmentation crops twice ({', '.join(croppers)}); keep one of them")
-
-    def transform(image: Tensor, rng: np.random.Generator) -> Tensor:
-        for step in steps:
-            image = step(image, rng, view)
-        return image if croppers else view(image)
-
-    return transform
+    return TrainTransform(view, steps)
 
 
 def square_side(settings: Settings, *, training: bool) -> int | None:

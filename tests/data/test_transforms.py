@@ -87,6 +87,20 @@ def test_decoders_differ_by_two_grey_levels_at_most_when_they_enlarge_bicubicall
     assert (at_test(chosen).int() - pillows.int()).abs().max() <= 2
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("name", ["random_resized_crop", "multi_scale_crop", "random_choice_crop"])
+def test_a_batch_is_resized_together_as_one_by_one(name, interpolation):
+    smooth = [np.cumsum(random(h).integers(-9, 10, (h, w, 3)), 1) + 128 for h, w in SHAPES]
+    images = [tensor(Image.fromarray(x.clip(0, 255).astype(np.uint8))) for x in smooth]
+    for resize in (None, 80):
+        steps = (name, AUGMENTATIONS[name]), ("flip", {})
+        transform = train_transform(settings(*steps, interpolation=interpolation, resize=resize))
+        found = transform.batch(images, [random(i) for i in range(len(images))])
+        want = torch.stack([transform(image, random(i)) for i, image in enumerate(images)])
+        assert found.dtype == torch.uint8 and found.shape == want.shape
+        assert (found.int() - want.int()).abs().max() <= (1 if interpolation == "bilinear" else 2)
+
+
 # -------------------------------------------------------------------------------------- test time
 @pytest.mark.parametrize("name", ["bilinear", "bicubic"])
 def test_squash_is_pillows_resize(name):

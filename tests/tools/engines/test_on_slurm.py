@@ -62,10 +62,7 @@ def test_a_controller_that_does_not_answer_is_told_once(monkeypatch, caplog):
         monkeypatch.setattr(on_slurm, "_queued", lambda found=found: found)
         arrays._drop_vanished()
     said = [record.getMessage() for record in caplog.records]
-    assert said == [
-        "Slurm does not answer squeue; waiting until it does",
-        "Slurm answers again",
-    ]
+    assert said == ["Slurm does not answer squeue; waiting until it does", "Slurm answers again"]
 
 
 @pytest.fixture

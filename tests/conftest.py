@@ -60,6 +60,14 @@ def cli(monkeypatch, capsys, tmp_path, cache):
 
 
 @pytest.fixture
+def store(tmp_path):
+    """An empty store, where commands look for one by default."""
+    from mlbench.store import Store
+
+    return Store(tmp_path / "results")
+
+
+@pytest.fixture
 def install(monkeypatch, tmp_path):
     """Install a distribution of one module, with entry points, for the length of a test."""
 

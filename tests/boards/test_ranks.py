@@ -3,40 +3,29 @@ import pytest
 
 from mlbench.boards.render import markdown
 from mlbench.boards.rows import tables
-from mlbench.store import Store
 from mlbench_tools.analysis.comparison import paired_bootstrap
 from tests.boards.scored import labels, write
 from tests.store.made import made_record, made_scores
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "results")
-
-
-@pytest.fixture
-def influences(store):
-    return store.influence
-
-
-def board(store, influences):
-    (table,) = tables(store.records(), influences)
+def board(store):
+    (table,) = tables(store.records(), store.influence)
     return table
 
 
-def test_what_cannot_be_told_apart_shares_a_rank(store, influences):
+def test_what_cannot_be_told_apart_shares_a_rank(store):
     for i, quality in enumerate((1.5, 1.5, 1.5, 0.2)):
         write(store, f"method{i}", quality, noise=i)
-    table = board(store, influences)
+    table = board(store)
     assert sorted(row.rank for row in table.rows) == [1, 1, 1, 4]
     assert table.rows[-1].method == "method3" and table.rows[-1].rank_worst == 4
     assert {row.rank_worst for row in table.rows[:3]} == {3}
     assert table.wins == (".==+", "=.=+", "==.+", "---.")
 
 
-def test_the_image_variance_is_that_of_the_paired_bootstrap(store, influences):
+def test_the_image_variance_is_that_of_the_paired_bootstrap(store):
     records = [write(store, "a", 1.5, noise=1), write(store, "b", 1.0, noise=2)]
-    values = [influences(record).values.astype(float) for record in records]
+    values = [store.influence(record).values.astype(float) for record in records]
     deviation = ((values[0] - values[1]) ** 2).sum() ** 0.5
     first, second = (_by_key(store.predictions(record)) for record in records)
     found, _ = paired_bootstrap([first.logits], [second.logits], first.targets)
@@ -51,10 +40,10 @@ def _by_key(predictions):
     )
 
 
-def test_pairing_tells_apart_what_intervals_alone_do_not(store, influences):
+def test_pairing_tells_apart_what_intervals_alone_do_not(store):
     for i, quality in enumerate((1.4, 1.0)):
         write(store, f"method{i}", quality, noise=5)
-    paired, unpaired = board(store, influences), tables(store.records())[0]
+    paired, unpaired = board(store), tables(store.records())[0]
     assert [row.rank for row in paired.rows] == [1, 2] and paired.unpaired == 0
     wide = [
         record.model_copy(
@@ -66,61 +55,61 @@ def test_pairing_tells_apart_what_intervals_alone_do_not(store, influences):
     assert [row.rank for row in tables(wide)[0].rows] == [1, 1]
 
 
-def test_rows_without_predictions_are_ranked_by_intervals_and_the_board_says_so(store, influences):
+def test_rows_without_predictions_are_ranked_by_intervals_and_the_board_says_so(store):
     write(store, "a", 1.5)
     write(store, "b", 1.4, noise=2)
     store.write(made_record("c", scores=made_scores(1.0), test_images=400))
-    table = board(store, influences)
+    table = board(store)
     assert table.unpaired == 1 and [row.rank for row in table.rows] == [1, 1, 3]
     assert "1 of 3 rows have no usable predictions" in markdown([table])
 
 
-def test_predictions_that_do_not_give_the_score_are_not_used(store, influences):
+def test_predictions_that_do_not_give_the_score_are_not_used(store):
     record = write(store, "a")
-    assert influences(record) is not None
+    assert store.influence(record) is not None
     other = record.scores.model_copy(update={"mAP": record.scores.mAP + 1})
-    assert influences(record.model_copy(update={"scores": other})) is None
+    assert store.influence(record.model_copy(update={"scores": other})) is None
 
 
-def test_the_noise_of_training_is_pooled_over_the_board(store, influences):
+def test_the_noise_of_training_is_pooled_over_the_board(store):
     for seed, quality in enumerate((1.0, 2.0)):
         write(store, "unsteady", quality, noise=seed, spec={"seed": seed})
     write(store, "a", 1.6, noise=7)
     write(store, "b", 1.1, noise=7)
-    table = board(store, influences)
+    table = board(store)
     spread = next(row.deviation for row in table.rows if row.seeds == 2)
     assert table.training_deviation == pytest.approx(spread)
     assert {row.rank for row in table.rows} == {1}, "one degree of freedom tells little apart"
     assert f"sd {spread:.2f} between seeds" in markdown([table])
 
 
-def test_equal_predictions_are_never_told_apart(store, influences):
+def test_equal_predictions_are_never_told_apart(store):
     for method in ("a", "b"):
         write(store, method, 1.0, noise=3)
-    table = board(store, influences)
+    table = board(store)
     assert table.wins == (".=", "=.") and [row.rank for row in table.rows] == [1, 1]
 
 
-def test_runs_on_other_images_are_compared_as_strangers(store, influences):
+def test_runs_on_other_images_are_compared_as_strangers(store):
     write(store, "a", 3.0)
     write(store, "b", 0.1, targets=labels(400, seed=1))
-    table = board(store, influences)
+    table = board(store)
     assert [row.rank for row in table.rows] == [1, 2] and table.unpaired == 0
 
 
-def test_the_order_of_the_rows_changes_no_rank(store, influences):
+def test_the_order_of_the_rows_changes_no_rank(store):
     for i in range(5):
         write(store, f"method{i}", 1 + i / 5, noise=i)
     records = store.records()
-    assert tables(records, influences) == tables(records[::-1], influences)
+    assert tables(records, store.influence) == tables(records[::-1], store.influence)
 
 
-def test_false_claims_are_rare_on_boards_of_equals(store, influences):
+def test_false_claims_are_rare_on_boards_of_equals(store):
     """25 boards of 6 equal rows: a false claim on more than 5 would be a chance of 1 in 500."""
     boards = 0
     for trial in range(25):
         for i in range(6):
             targets = labels(150, seed=trial)
             write(store, f"method{i}", 1.0, noise=1000 * trial + i, targets=targets)
-        boards += any(row.rank > 1 for row in board(store, influences).rows)
+        boards += any(row.rank > 1 for row in board(store).rows)
     assert boards <= 5

@@ -1,13 +1,5 @@
-import pytest
-
-from mlbench.store import Store
 from mlbench.types import Pretraining
 from tests.boards.scored import write
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "results")
 
 
 def test_ranks_are_those_of_paired_differences(cli, store):

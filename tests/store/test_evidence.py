@@ -13,17 +13,11 @@ from mlbench.boards.render import csv, markdown
 from mlbench.boards.rows import tables
 from mlbench.data.words import word_vectors
 from mlbench.run_file import read_run
-from mlbench.store import Store
 from mlbench.types import MlbenchError, StoreError
 from mlbench_tools.analysis import predictions
 from mlbench_tools.submit.pack_file import make
 from tests.boards.scored import write
 from tests.store.made import as_old_form, edit, with_arrays
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "results")
 
 
 @pytest.fixture

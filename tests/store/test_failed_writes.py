@@ -19,11 +19,6 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "results")
-
-
-@pytest.fixture
 def shelter(tmp_path, monkeypatch):
     """The folder of temporary files, where results are rescued to."""
     folder = tmp_path / "temporary"

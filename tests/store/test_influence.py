@@ -7,15 +7,9 @@ import pytest
 
 from mlbench.evidence import INFLUENCE_VERSION
 from mlbench.metrics.paired import derive_influence
-from mlbench.store import Store
 from mlbench.types import StoreError
 from tests.boards.scored import write
 from tests.store.made import NAMES, as_old_form, kept, made_predictions, made_record, with_arrays
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path)
 
 
 def rewritten(store, record, *, old_form=True, **changed):

@@ -14,11 +14,6 @@ from mlbench.types import EpochLog, Predictions, StoreError
 from tests.store.made import edit, kept, made_predictions, made_record
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "results")
-
-
 # -------------------------------------------------------------------------------------- round trip
 def test_what_was_written_is_read(store):
     record, predictions = made_record(), made_predictions()

@@ -7,7 +7,6 @@ import pytest
 
 from mlbench.boards.ranks import pooled
 from mlbench.boards.rows import tables
-from mlbench.store import Store
 from mlbench.text import count
 from mlbench.types import MeasureError, StoreError
 from mlbench_tools.analysis.compare import win_matrix
@@ -16,11 +15,6 @@ from tests.boards.scored import labels, write
 from tests.store.made import made_record
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "results")
 
 
 def compared(store, first, second, rows=()):

@@ -3,7 +3,6 @@ from datetime import UTC, datetime
 import pytest
 
 from mlbench.boards.rows import tables
-from mlbench.store import Store
 from mlbench.types import SuiteError
 from mlbench_tools.analysis.history import as_of, changes, moment
 from tests.boards.scored import write
@@ -12,11 +11,6 @@ from tests.store.made import made_record
 
 def at(day, **fields):
     return {"started": f"2026-01-{day:02d}T12:00:00+00:00", **fields}
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "results")
 
 
 def test_dates_times_and_commits():

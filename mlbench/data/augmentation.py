@@ -60,10 +60,11 @@ class View:
                 (size, size), Image.Resampling[self.interpolation.upper()]
             )
             return torch.from_numpy(np.array(square)).permute(2, 0, 1)
-        # [1, H, W, 3] has strides that torch knows as channels last, and then keeps.
-        batch = image.permute(1, 2, 0).contiguous()[None].permute(0, 3, 1, 2)
-        if image.device.type != "cpu":  # only the CPU's kernel takes integers
-            batch = batch.float()
+        if image.device.type == "cpu":
+            # [1, H, W, 3] has strides that torch knows as channels last, and then keeps.
+            batch = image.permute(1, 2, 0).contiguous()[None].permute(0, 3, 1, 2)
+        else:  # only the CPU's kernel takes integers and this layout
+            batch = image[None].float()
         shrunk = interpolate(batch, (size, size), mode=self.interpolation, antialias=True)[0]
         return shrunk if shrunk.dtype == torch.uint8 else shrunk.round_().clamp_(0, 255).byte()
 

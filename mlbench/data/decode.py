@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -168,6 +169,9 @@ def _decode_jpeg(data: Tensor) -> Tensor:
 def decode_on(device: torch.device, jpegs: Sequence[np.ndarray]) -> list[Tensor]:
     """Decode what ``plain_jpeg`` returned on a CUDA device with nvJPEG, together.
 
+    nvJPEG writes at once, also over memory that kernels in the caller's stream have yet to read
+    (github.com/pytorch/vision/pull/9606). So the images are allocated on a stream where none wait.
+
     Raises:
         RuntimeError: one of them is damaged.
     """
@@ -175,8 +179,25 @@ def decode_on(device: torch.device, jpegs: Sequence[np.ndarray]) -> list[Tensor]
     import torchvision.io  # noqa: F401 - registers the operators
 
     data = [torch.from_numpy(jpeg) for jpeg in jpegs]
-    images = torch.ops.image.decode_jpegs_cuda(data, _AS_STORED, device) if data else []
+    if not data:
+        return []
+    caller, own = torch.cuda.current_stream(device), _decoding_stream(device)
+    with _DECODING, torch.cuda.stream(own):
+        images = torch.ops.image.decode_jpegs_cuda(data, _AS_STORED, device)
+        own.synchronize()
+    for image in images:
+        image.record_stream(caller)  # its memory is not reused while it is read
     return [image.expand(3, -1, -1) for image in images]  # grey has one channel
+
+
+_DECODING = Lock()
+
+
+@functools.cache
+def _decoding_stream(device: torch.device) -> torch.cuda.Stream:
+    import torch
+
+    return torch.cuda.Stream(device)
 
 
 _AS_STORED, _RGB = 0, 3

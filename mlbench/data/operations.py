@@ -101,9 +101,11 @@ _LUMA = (19595.0, 38470.0, 7471.0)
 
 
 def _grey(image: Tensor, times: int) -> Tensor:
-    """The luma of every pixel, repeated: float32 [H * W, times]."""
-    luma = torch.tensor([_LUMA], device=image.device).T.expand(3, times)
-    return (_lines(image).reshape(-1, 3).float() @ luma).add_(0x8000).mul_(2**-16).floor_()
+    """The luma of every pixel, repeated: [H * W, times], whole numbers."""
+    # A run in TF32 would round float32 products on a GPU, in this thread too.
+    exact = torch.float32 if image.device.type == "cpu" else torch.float64
+    luma = torch.tensor([_LUMA], dtype=exact, device=image.device).T.expand(3, times)
+    return (_lines(image).reshape(-1, 3).to(exact) @ luma).add_(0x8000).mul_(2**-16).floor_()
 
 
 def color(image: Tensor, factor: float) -> Tensor:

@@ -104,10 +104,11 @@ def _attend(x_BND: Tensor, labels_CD: Tensor) -> tuple[Tensor, ...]:
     results: tuple[Tensor, ...] = _empty(x_BND, labels_CD)
     tile_c, tile_d, warps, unroll = FORWARD
     grid = (triton.cdiv(channels, tile_d), triton.cdiv(labels, tile_c), batch)
-    _forward_kernel[grid](
-        x_BND.contiguous(), labels_CD.contiguous(), *results, positions, labels, channels, LOG2_E,
-        tile_c, tile_d, unroll, num_warps=warps, enable_fp_fusion=True,
-    )  # fmt: skip
+    with torch.cuda.device_of(x_BND):  # Triton launches on the current device
+        _forward_kernel[grid](
+            x_BND.contiguous(), labels_CD.contiguous(), *results, positions, labels, channels,
+            LOG2_E, tile_c, tile_d, unroll, num_warps=warps, enable_fp_fusion=True,
+        )  # fmt: skip
     return results
 
 
@@ -132,11 +133,12 @@ def _attend_backward(
     grad_x_BND = x_BND.new_empty(x_BND.shape)
     tile_n, tile_d, warps, unroll = BACKWARD
     grid = (triton.cdiv(channels, tile_d), triton.cdiv(positions, tile_n), batch)
-    _backward_kernel[grid](
-        grad_BCD.float().contiguous(), x_BND.contiguous(), labels_CD.contiguous(), mean_BCD,
-        lse_BCD, grad_x_BND, positions, labels, channels, LOG2_E,
-        tile_n, tile_d, unroll, num_warps=warps, enable_fp_fusion=True,
-    )  # fmt: skip
+    with torch.cuda.device_of(x_BND):  # Triton launches on the current device
+        _backward_kernel[grid](
+            grad_BCD.float().contiguous(), x_BND.contiguous(), labels_CD.contiguous(), mean_BCD,
+            lse_BCD, grad_x_BND, positions, labels, channels, LOG2_E,
+            tile_n, tile_d, unroll, num_warps=warps, enable_fp_fusion=True,
+        )  # fmt: skip
     return grad_x_BND
 
 

@@ -113,10 +113,12 @@ def _scores(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
     scores_CM = pixels_MK.new_empty((labels, rows), dtype=torch.float32)
     tile_m, tile_c, tile_k, warps = SCORES
     grid = (triton.cdiv(rows, tile_m), triton.cdiv(labels, tile_c))
-    _scores_kernel[grid](
-        pixels_MK.contiguous(), words_CK.contiguous(), weight_K, scores_CM, rows, labels, channels,
-        tile_m, tile_c, tile_k, _is_approximate(pixels_MK), num_warps=warps, enable_fp_fusion=True,
-    )  # fmt: skip
+    with torch.cuda.device_of(pixels_MK):  # Triton launches on the current device
+        _scores_kernel[grid](
+            pixels_MK.contiguous(), words_CK.contiguous(), weight_K, scores_CM, rows, labels,
+            channels, tile_m, tile_c, tile_k, _is_approximate(pixels_MK),
+            num_warps=warps, enable_fp_fusion=True,
+        )  # fmt: skip
     return scores_CM
 
 
@@ -158,11 +160,12 @@ def _gradients(
     dtype = own_MK.dtype if parts == 1 else torch.float32
     grad_own_PMK = own_MK.new_empty((parts, rows, channels), dtype=dtype)
     grad_weight_PK = own_MK.new_empty((parts * tiles[0], channels), dtype=torch.float32)
-    _gradients_kernel[(*tiles, parts)](
-        own_MK, other_NK, weight_K, grad_MN, grad_own_PMK, grad_weight_PK,
-        rows, others, channels, *grad_MN.stride(), triton.cdiv(others, parts),
-        tile_m, tile_k, unroll, _is_approximate(own_MK), weight,
-        num_warps=warps, enable_fp_fusion=True,
-    )  # fmt: skip
+    with torch.cuda.device_of(own_MK):  # Triton launches on the current device
+        _gradients_kernel[(*tiles, parts)](
+            own_MK, other_NK, weight_K, grad_MN, grad_own_PMK, grad_weight_PK,
+            rows, others, channels, *grad_MN.stride(), triton.cdiv(others, parts),
+            tile_m, tile_k, unroll, _is_approximate(own_MK), weight,
+            num_warps=warps, enable_fp_fusion=True,
+        )  # fmt: skip
     grad_own_MK = grad_own_PMK[0] if parts == 1 else grad_own_PMK.sum(dim=0).to(own_MK.dtype)
     return grad_own_MK, grad_weight_PK

@@ -208,6 +208,8 @@ class Part:
         clock.lap("loss")
         with batch_statistics_frozen(learner.model, self.training.recompute):
             learner.backward(loss, add=not self.first)
+        if self.training.settings.compile == "graphs" and self.first and not self.last:
+            learner.keep_gradients()
         clock.lap("backward")
         return loss.detach(), {name: value.detach() for name, value in extra.items()}
 

@@ -257,6 +257,11 @@ class Learner:
             self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
 
+    def keep_gradients(self) -> None:
+        """Copy the gradients out of the memory of a CUDA graph, which its next run overwrites."""
+        for p in self.parameters:
+            p.grad = None if p.grad is None else p.grad.clone()
+
     def overflowed(self) -> bool:
         """True if the gradients are not finite, so that the scaler will skip the step."""
         if not self.scaler.is_enabled():  # avoids waiting for the device

@@ -61,6 +61,7 @@ def compile_now(network: Network, model: MultiLabelModel, part: Part, training: 
     device, alone = training.device, replace(part, last=False)
 
     def milliseconds(one: Network) -> float:
+        model.zero_grad()  # a CUDA graph gives gradients that the next one may not add to
         _synchronize(device)
         began = time.perf_counter()
         with alone.accumulating([one]), matrix_precision(training.precision):

@@ -151,6 +151,16 @@ def test_the_parts_of_a_step_add_up_to_it():
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("changes", [{}, {"grad_accumulation": 2}, {"sam_rho": 0.1}])
+def test_steps_in_cuda_graphs_are_the_plain_ones(changes):
+    losses = []
+    for how in ("graphs", False):
+        training = tiny.training(tiny.settings(compile=how, **changes), device=torch.device("cuda"))
+        losses.append(fit(training, tiny.model().cuda()).losses)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_cuda_waits_only_when_the_loss_is_checked(optimizer, precision):

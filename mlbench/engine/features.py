@@ -12,6 +12,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,13 +182,21 @@ class FeatureCache:
                 if not all(levels[i].valid(chunk) for i in todo):
                     yield chunk
 
+        def write(positions: Positions, rows: Mapping[int, NDArray[np.float16]]) -> None:
+            for i in todo:
+                levels[i].write(positions, rows[i])
+
         made, started = 0, time.perf_counter()
-        with torch.inference_mode():
+        # Checksums and the disk take as long as a GPU takes for the next maps.
+        with torch.inference_mode(), ThreadPoolExecutor(1) as writer:
+            written: Future[Any] = writer.submit(int)  # the batch before the first
             for batch in batches(images, index, missing(), device=self.model.mean.device):
                 maps = self._maps(self.model.backbone, batch.inputs)
-                for i in todo:
-                    levels[i].write(batch.positions, _half(maps[i]))
+                rows = {i: _half(maps[i]) for i in todo}
+                written.result()
+                written = writer.submit(write, batch.positions, rows)
                 made += len(batch.positions)
+            written.result()
         speed = made / (time.perf_counter() - started)
         log.info("made feature maps of %s: %d images, %.1f images/s", name, made, speed)
         world.wait()

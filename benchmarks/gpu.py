@@ -89,6 +89,7 @@ def peak_mib(call):
     if not CUDA:
         call()
         return nan
+    call()  # on this stream the first one also takes workspaces
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()

@@ -80,7 +80,8 @@ def _training(index, places, backbone, size, batch, goal):
     """Epochs of the project's own loop; the GPU's rate is that of one batch used again."""
     settings = Settings(head="gap", backbone=backbone, weights="none", image_size=size)
     settings = settings.model_copy(update={"batch_size": batch, "epochs": 3})
-    positions = np.arange(IMAGES).repeat(4 if CUDA else 1)
+    # Epochs of 16 steps at least: each begins with waiting for its first batch.
+    positions = np.arange(IMAGES).repeat(4 * max(1, batch // 64) if CUDA else 1)
     index = index.take(positions)
     ways = _ways(index, places, RECIPES["controlled"], size)
     there = torch.randint(256, (batch, 3, size, size), dtype=torch.uint8, device=DEVICE)

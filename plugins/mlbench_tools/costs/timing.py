@@ -70,7 +70,8 @@ def cuda_graph(model: nn.Module, images: Tensor) -> Call:
 def _shared_memory(device: torch.device) -> torch.cuda.CUDAGraph:
     """An empty graph whose memory all others use: they never run at once, nor read each other."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # What the first graph keeps for all must not be an inference tensor (pytorch issue 166792).
+    with torch.inference_mode(False), torch.cuda.graph(graph):
         torch.zeros(1, device=device)
     return graph
 

@@ -43,31 +43,16 @@ def all_at_once(**changes):
     return tiny.settings(sam_rho=0.1, mutual_weight=0.5, ema_decay=0.5, grad_clip=0.5, **changes)
 
 
-class Largest:
-    """A mean without the largest terms of the batch, of which more are left out each epoch."""
-
-    separable, needs = False, frozenset({"epoch"})
-
-    def __call__(self, logits, targets, context):
-        losses = nn.functional.binary_cross_entropy_with_logits(
-            logits, (targets == 1).float(), reduction="none"
-        )
-        least = losses.detach().flatten().topk(2 * context.epoch).values[-1]
-        return losses.where(losses < least, 0).mean()
-
-
 def outcomes(world):
-    """With all that works on gradients or peers, and with mixing and a loss of the whole batch."""
-    mixed = [tiny.settings(mixing={"name": name}) for name in ("splicemix", "cutmix")]
+    """Of whole batches, and of batches in two parts."""
     return [
-        outcome(tiny.training(all_at_once(), world=world), model(1)),
-        outcome(tiny.training(all_at_once(grad_accumulation=2), world=world), model(1)),
-        *(outcome(tiny.training(one, world=world, loss=Largest())) for one in mixed),
+        outcome(tiny.training(all_at_once(grad_accumulation=parts), world=world))
+        for parts in (1, 2)
     ]
 
 
-def outcome(training, *peers):
-    state = fit(training, model(0), *peers)
+def outcome(training):
+    state = fit(training, model(0), model(1))
     buffers = {name: b.clone() for name, b in state.learners[0].model.named_buffers()}
     entries = [(entry.loss, entry.grad_norm, *entry.aux.values()) for entry in state.log]
     return state.losses, entries, flat(state.evaluated()), buffers

@@ -1,6 +1,7 @@
 """No run touches another, or the process that started it, whatever its plugins do."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -44,12 +45,12 @@ class Leaves(Head):
         sys.exit(0)
 
 
-class LeavesWithSeven(Head):
+class Leaves7(Head):
     def fault(self):
         os._exit(7)
 
 
-class ExitsWithSeven(Head):
+class Exits7(Head):
     def fault(self):
         sys.exit(7)
 
@@ -97,12 +98,12 @@ class Greedy(Head):
         torch.zeros(2**30)
 
 
-class AbortsWhenMade(Head):
+class Unborn(Head):
     def __init__(self, spec, labels):
         os.abort()
 
 
-class KilledWhenMade(Head):
+class Shot(Head):
     """Is killed in planning as many times as a file allows, as if from outside."""
 
     def __init__(self, spec, labels):
@@ -135,24 +136,8 @@ class SecondFreezes(Head):
         if self.rank == 1:
             os.kill(os.getpid(), signal.SIGSTOP)
 '''
-NAMES_OF = {
-    "plain": "Head",
-    "leaves": "Leaves",
-    "leaves7": "LeavesWithSeven",
-    "exits7": "ExitsWithSeven",
-    "stops": "Stops",
-    "aborts": "Aborts",
-    "killed": "Killed",
-    "hangs": "Hangs",
-    "careless": "Careless",
-    "greedy": "Greedy",
-    "unborn": "AbortsWhenMade",
-    "shot": "KilledWhenMade",
-    "second_killed": "SecondKilled",
-    "second_starves": "SecondStarves",
-    "second_fails": "SecondFails",
-    "second_freezes": "SecondFreezes",
-}
+CLASSES = re.findall(r"class (\w+)\(Head\)", HEADS)
+NAMES_OF = {"plain": "Head"} | {re.sub(r"\B[A-Z]", r"_\g<0>", c).lower(): c for c in CLASSES}
 STARVES = '''
 import os, torch
 from mlbench_plugins.losses.bce import BCE

@@ -144,23 +144,13 @@ def test_an_error_of_the_stream_reaches_every_run(jobs, monkeypatch):
 
 def test_what_fails_beside_others_is_repeated_alone(heads, cli, tmp_path):
     data = "dataset_options={train_images: 24, test_images: 31, size: 32}"
-    flags = [
-        "--backbones",
-        "timm:test_resnet",
-        "--weights",
-        "none",
-        "--image-size",
-        "32",
-        "--epochs",
-        "1",
-    ]
+    flags = ["--backbones", "timm:test_resnet", "--weights", "none", "--device", "cpu"]
+    flags += ["--image-size", 32, "--epochs", 1]
     for one in (data, "measure=false", "share_data=true", "batch_size=8", "profile=true"):
         flags += ["--set", one]
 
     def run(where, *heads):
-        ended = cli(
-            "run", "--plugins", ",".join(heads), "--device", "cpu", *flags, "--results", where
-        )
+        ended = cli("run", "--plugins", ",".join(heads), *flags, "--results", where)
         store = Store(tmp_path / where)
         found = {r.spec.method: r.notes for r in store.records()}
         return ended, store, {name: "(share_data)" in "".join(n) for name, n in found.items()}

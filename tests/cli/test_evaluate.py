@@ -7,10 +7,10 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
-from mlbench.engine.checkpoint import Checkpoint, load
+from mlbench.engine.checkpoint import load
 from mlbench.store import Store
 from mlbench_plugins.datasets.synthetic import NAMES
-from tests.tools.weights.released import FEW, SHUFFLED, imported
+from tests.tools.weights.released import FEW, SHUFFLED, change, imported
 
 
 @pytest.fixture
@@ -61,14 +61,8 @@ def test_options_of_the_data_set_are_laid_over_the_checkpoints(cli, ours):
     assert done.code == 2 and "unknown option 'year' of dataset synthetic" in done.err
 
 
-def rename(file, names, **spec):
-    kept = load(file)
-    changed = {"spec": kept.info.spec.model_copy(update=spec), "label_names": tuple(names)}
-    Checkpoint(kept.weights, kept.info.model_copy(update=changed)).save(file)
-
-
 def test_other_labels_are_refused_by_name(cli, ours):
-    rename(ours, ["lion", *SHUFFLED[1:]])
+    change(ours, names=["lion", *SHUFFLED[1:]])
     done = cli("evaluate", ours, "--dataset", "synthetic")
     assert done.code == 2
     assert "synthetic lacks lion" in done.err and f"the model lacks {SHUFFLED[0]}" in done.err
@@ -102,7 +96,7 @@ def test_a_model_whose_backbone_started_from_a_file_stands_alone(cli, suite, tmp
 def test_another_file_than_the_backbone_started_from_is_refused(cli, ours, tmp_path):
     kept = load(ours)
     settings = kept.info.spec.settings.model_copy(update={"weights": "sha256:" + "0" * 16})
-    rename(ours, kept.info.label_names, settings=settings)
+    change(ours, settings=settings)
     (tmp_path / "other").write_bytes(b"x")
     done = cli("evaluate", ours, "--dataset", "synthetic", "--weights", tmp_path / "other")
     assert done.code == 2 and "the run names sha256:0000000000000000" in done.err
@@ -111,7 +105,7 @@ def test_another_file_than_the_backbone_started_from_is_refused(cli, ours, tmp_p
 def test_weights_that_do_not_fit_are_refused(cli, ours):
     kept = load(ours)
     weights = {k: v for k, v in kept.weights.items() if not k.endswith("queries")}
-    Checkpoint(weights, kept.info).save(ours)
+    change(ours, weights)
     done = cli("evaluate", ours, "--dataset", "synthetic")
     assert done.code == 2 and "head.queries" in done.err
 

@@ -71,13 +71,6 @@ def test_swapping_the_sides_changes_only_the_sign(sample):
     assert [c.p for c in classes] == pytest.approx([c.p for c in swapped])
 
 
-def test_equal_models_differ_in_nothing(sample):
-    first, _, targets = sample
-    found, classes = paired_bootstrap([first], [first], targets, 100)
-    assert (found.difference, found.low, found.high, found.p) == (0, 0, 0, 1)
-    assert all(one.p == 1 for one in classes)
-
-
 def test_p_is_never_zero_and_a_class_without_a_positive_has_no_difference(sample):
     _, second, targets = sample
     targets = targets.copy()

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,11 +106,13 @@ def test_a_run_by_its_id_its_record_or_its_predictions(cli):
 
 def test_groups_of_a_run_follow_from_its_record(cli, tmp_path):
     store, seen = Store(tmp_path / "results"), made_predictions(n=40)
+    seen = replace(seen, validation=made_predictions(1, n=40))
     known, old = made_record(train_positives=(200, 50, 2)), made_record(spec={"seed": 1})
     store.write(known, seen)
     store.write(old, seen)
-    found = as_json(cli, known.run_id, "--protocol", "groups")["protocols"]["groups"]
-    assert list(found["by_label"]["group"].values()) == ["head", "middle", "tail"]
+    found = as_json(cli, known.run_id, "--protocol", "groups,prf-validation")["protocols"]
+    assert list(found["groups"]["by_label"]["group"].values()) == ["head", "middle", "tail"]
+    assert found["prf-validation"]["values"], "on its own validation images"
     asked = as_json(cli, old.run_id, "--protocol", "groups,groups-by-thirds")
     assert list(asked["protocols"]) == ["groups-by-thirds"]
     assert "records of older runs" in asked["undefined"]["groups"]

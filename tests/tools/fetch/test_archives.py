@@ -10,17 +10,9 @@ from mlbench.types import Archive, DataError, DatasetCard
 from mlbench_tools.fetch import download as downloading
 from mlbench_tools.fetch.archives import ArchiveSource, fetch_archive, sources
 from mlbench_tools.fetch.download import download
-from tests.tools.fetch.served import served
 from tests.tools.fetch.test_unpack import tar_with
 
 CONTENT = random.Random(1).randbytes(300_000)
-
-
-@pytest.fixture
-def site(monkeypatch):
-    monkeypatch.setattr(downloading, "PAUSE_S", 0.0)
-    with served() as site:
-        yield site
 
 
 @pytest.fixture

@@ -13,14 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlbench.registry import find
-from mlbench.types import Index, Splits
 from mlbench_tools.fetch import archives
-from mlbench_tools.fetch import download as downloading
-from mlbench_tools.fetch.statistics import label_statistics
 from tests.permissions import locked
 from tests.plugins.datasets import miniature
-from tests.tools.fetch.served import served
 
 PARTS = ("trainval", "test")
 
@@ -55,13 +50,6 @@ def voc_archives(folder):
 @pytest.fixture
 def shelf(tmp_path):
     return voc_archives(tmp_path / "shelf")
-
-
-@pytest.fixture
-def site(monkeypatch):
-    monkeypatch.setattr(downloading, "PAUSE_S", 0.0)
-    with served() as site:
-        yield site
 
 
 def named(place):
@@ -298,16 +286,6 @@ def test_labels_are_counted(data, photos):
     assert strongest["images"] == 2 and strongest["jaccard"] == 1
     printed = data("stats")
     assert printed.code == 0 and "without labels in train: d.jpg" in printed.out
-
-
-def test_head_middle_and_tail():
-    names = ("most", "many", "some", "few")
-    targets = (np.arange(120)[:, None] < (101, 100, 20, 19)).astype(np.int8)
-    index = Index([Path("a")] * 120, [str(i) for i in range(120)], targets)
-    found = label_statistics(
-        "x", Splits(find("dataset", "voc2007").load().card, names, index, index, "", "")
-    )
-    assert [label.frequency for label in found.labels] == ["head", "middle", "middle", "tail"]
 
 
 def test_the_cooccurrence_is_drawn(data, photos):

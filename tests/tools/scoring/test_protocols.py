@@ -1,6 +1,5 @@
 """Every protocol against its plain reference, scikit-learn, the records and the page."""
 
-import json
 import re
 import warnings
 from itertools import product
@@ -13,9 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics
 
-from mlbench.metrics.precision_recall import precision_recall_f1
 from mlbench.store import Store
-from mlbench.types import MeasureError, Predictions
+from mlbench.types import MeasureError
 from mlbench_tools.scoring.measures import ProtocolInput
 from mlbench_tools.scoring.protocols import (
     KINDS,
@@ -24,12 +22,10 @@ from mlbench_tools.scoring.protocols import (
     USERS,
     evaluate,
     find,
-    measure,
     names_for,
 )
 from tests.metrics import plain
 from tests.metrics.samples import cases
-from tests.store.made import made_record
 
 ROOT = Path(__file__).parents[3]
 NAMES = [
@@ -153,17 +149,6 @@ def test_the_canonical_protocol_is_what_committed_records_hold():
 
 
 # ------------------------------------------------------------------------------------ by hand
-def test_predictions_for_an_absent_class_are_wrong_overall_but_not_per_class():
-    scores, targets = np.array([[1.0, 1], [-1, -1]]), np.array([[1, 0], [0, 0]], np.int8)
-    found = precision_recall_f1(scores, targets)
-    assert (found["CP"], found["OP"]) == (1.0, 0.5)
-
-
-def test_cf1_is_the_f1_of_the_means():
-    # Class 0: P 1, R 1/2; class 1: P 1/2, R 1. Mean of the classes' F1 would be 2/3.
-    scores = np.array([[1.0, 1], [-1, 1], [-1, -1]])
-    targets = np.array([[1, 1], [1, 0], [0, 0]], np.int8)
-    assert precision_recall_f1(scores, targets)["CF1"] == 0.75
 
 
 def test_three_of_ten_positives_reach_a_recall_of_three_tenths():
@@ -211,23 +196,6 @@ def test_absent_classes_are_not_treated_where_a_difficult_entry_makes_them_prese
     assert not [name for name in names if "positive+absent" in name]
 
 
-def test_all_of_them_on_a_runs_predictions():
-    rng = np.random.default_rng(0)
-    targets = (rng.random((50, 4)) < 0.4).astype(np.int8)
-    logits = rng.standard_normal((50, 4)).astype(np.float32) + targets
-    keys = tuple(map(str, range(50)))
-    whole = Predictions(logits, targets, keys, validation=Predictions(logits, targets, keys))
-    measured, _ = measure(ProtocolInput.of_run(whole))
-    found = {name: dict(each.values) for name, each in measured.items()}
-    assert set(found) == set(PROTOCOLS) - {"groups"}
-    assert found["ap"] == evaluate("ap", logits, targets)
-    assert all(type(v) in (int, float) for values in found.values() for v in values.values())
-    json.dumps(found, allow_nan=False)
-    found, undefined = measure(ProtocolInput(logits, targets), ["prf-validation", "hamming"])
-    assert list(found) == ["hamming"]
-    assert "no predictions on validation images" in undefined["prf-validation"]
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -257,16 +225,6 @@ def test_validation_that_cannot_be_used(held, message):
     for name in ("prf-validation", "prf-validation-by-class"):
         with pytest.raises(MeasureError, match=message):
             evaluate(name, *ONE_LABEL, held)
-
-
-def test_a_record_that_knows_its_training_positives_has_groups():
-    targets = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 0]], np.int8)
-    seen = Predictions(np.eye(3, dtype=np.float32), targets, ("a", "b", "c"))
-    record = made_record(train_positives=(101, 100, 3))
-    found = PROTOCOLS["groups"].measure(ProtocolInput.of_run(seen, record)).values
-    assert (found["labels_head"], found["labels_middle"], found["labels_tail"]) == (1, 1, 1)
-    found, undefined = measure(ProtocolInput.of_run(seen, made_record()), ["groups"])
-    assert not found and "records of older runs" in undefined["groups"]
 
 
 def test_the_readme_has_the_same_table():

@@ -60,8 +60,14 @@ def imported(cli, folder):
     )
     assert done.code == 0, done.err
     file = folder / "ours" / "checkpoint.safetensors"
-    made = load(file)
-    settings = made.info.spec.settings.model_copy(update={"image_size": 48})
-    spec = made.info.spec.model_copy(update={"settings": settings, "dataset_options": FEW})
-    Checkpoint(made.weights, made.info.model_copy(update={"spec": spec})).save(file)
+    settings = load(file).info.spec.settings.model_copy(update={"image_size": 48})
+    change(file, settings=settings, dataset_options=FEW)
     return file
+
+
+def change(file, weights=None, names=None, **spec):
+    """Give a checkpoint other weights, other names of labels, or other fields of its spec."""
+    kept = load(file)
+    update = {"spec": kept.info.spec.model_copy(update=spec)}
+    update |= {"label_names": tuple(names)} if names else {}
+    Checkpoint(weights or kept.weights, kept.info.model_copy(update=update)).save(file)

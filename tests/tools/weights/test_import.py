@@ -1,6 +1,5 @@
 """``mlbench import``: label order, what is asked for, and what is refused."""
 
-import random
 import re
 
 import numpy as np
@@ -10,9 +9,8 @@ import torch
 from mlbench.build import restore
 from mlbench.engine.checkpoint import load
 from mlbench_plugins.datasets.synthetic import NAMES
-from tests.tools.weights.released import released_model
+from tests.tools.weights.released import SHUFFLED, released_model
 
-SHUFFLED = random.Random(0).sample(NAMES, len(NAMES))
 BACKBONE = ("--backbone", "timm:test_resnet")
 
 

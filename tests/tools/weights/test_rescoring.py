@@ -7,23 +7,17 @@ import pytest
 
 from mlbench.boards.rows import tables
 from mlbench.engine import evaluation
-from mlbench.engine.checkpoint import Checkpoint, load
+from mlbench.engine.checkpoint import load
 from mlbench.metrics.bootstrap import score
 from mlbench.store import Store
 from mlbench_plugins.datasets.synthetic import NAMES
 from mlbench_tools.scoring import evaluate
-from tests.tools.weights.released import SHUFFLED, imported
+from tests.tools.weights.released import SHUFFLED, change, imported
 
 
 @pytest.fixture
 def theirs(cli, tmp_path):
     return imported(cli, tmp_path)
-
-
-def change(file, weights=None, **spec):
-    kept = load(file)
-    info = kept.info.model_copy(update={"spec": kept.info.spec.model_copy(update=spec)})
-    Checkpoint(weights or kept.weights, info).save(file)
 
 
 def test_it_writes_a_record_of_another_tier(cli, theirs, tmp_path):

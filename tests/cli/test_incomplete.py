@@ -48,6 +48,7 @@ def test_an_incomplete_split_has_a_board_of_its_own(cli, tmp_path):
     run = ["run", *TINY, "--datasets", f"manifest:{source}"]
     assert cli(*run, *ALLOW).code == 0
     assert "Nothing is missing" in cli(*run).out, "complete data needs no flag"
+    assert "gap" in cli("leaderboard", "--dataset", "photos").out
     (tmp_path / "photos" / "images" / "04.png").write_text("this is text")
     (tmp_path / "photos" / "images" / "06.png").write_text("")
     refused = cli(*run, "--seeds", 1)
@@ -57,6 +58,7 @@ def test_an_incomplete_split_has_a_board_of_its_own(cli, tmp_path):
     assert ended.code == 0, ended.err
     whole, part = sorted(stored(), key=lambda record: record.spec.seed)
     assert whole.complete and not part.complete
+    assert tables([whole])[0].known and whole.identity == f"photos-{whole.spec.data[:8]}"
     assert part.identity == f"{whole.identity}-incomplete-{part.spec.data}"
     assert part.spec.incomplete and part.spec.data != whole.spec.data
     assert (part.train_images, part.test_images) == (TRAIN - 1, PICTURES - TRAIN - 1)

@@ -9,12 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from mlbench import contracts, registry
-from mlbench.boards.rows import tables
 from mlbench.data.open import open_splits
-from mlbench.store import Store
 from mlbench.types import DataError, digest
 from mlbench_plugins.datasets import manifest
 from mlbench_plugins.datasets.manifest import Manifest
@@ -327,21 +324,6 @@ def test_a_wrong_table_is_named_with_its_remedy(
 
 
 # -------------------------------------------------------------------------------------- other forms
-def test_an_instances_json(folder: Path) -> None:
-    content = {
-        "images": [{"id": i, "file_name": f"{i}.jpg"} for i in range(30)],
-        "categories": [{"id": 9, "name": "dog"}, {"id": 4, "name": "cat"}],
-        "annotations": [
-            {"image_id": i, "category_id": 9 if i % 2 else 4, "segmentation": [[1.0]]}
-            for i in range(20)
-        ],
-    }
-    pictures(folder / "images", (f"{i}.jpg" for i in range(30)))
-    table(folder, json.dumps(content), "photos.json")
-    data = opened("photos.json")
-    assert data.names == ("cat", "dog"), "in the order of ids"
-    wanted = {f"{i}.jpg": ({"dog"} if i % 2 else {"cat"}) if i < 20 else set() for i in range(30)}
-    assert labels_of(data) == wanted
 
 
 def test_a_folder_a_label(folder: Path) -> None:
@@ -472,30 +454,3 @@ def test_the_set_is_its_own_edition(folder: Path) -> None:
 def test_it_keeps_the_contract_of_data_sets(folder: Path) -> None:
     many(folder)
     contracts.require(registry.find("dataset", "manifest:photos.csv"))
-
-
-def test_from_a_folder_of_pictures_to_a_board(cli: Any, tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    lines = ["image,labels"]
-    for i in range(60):
-        pixels = generator.integers(0, 60, (32, 32, 3), dtype=np.uint8)
-        present = [c for c in range(3) if generator.random() < 0.5]
-        pixels[..., present] += 150
-        name = f"my pictures/{i:02} ü.png"
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(tmp_path / name)
-        lines.append(f"{name},{';'.join(('red', 'green', 'blue')[c] for c in present)}")
-    (tmp_path / "photos.csv").write_text("\n".join(lines), encoding="utf-8")
-    tiny = ("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32")
-    matrix = ("--plugins", "gap", "--datasets", "manifest:photos.csv", *tiny, "--epochs", "1")
-    matrix += ("--set", "measure=false")
-    ended = cli("run", *matrix)
-    assert ended.code == 0, ended.err
-    (record,) = Store(tmp_path / "results").records()
-    assert record.spec.dataset == "manifest:photos.csv"
-    assert record.label_names == ("blue", "green", "red")
-    (board,) = tables([record])
-    assert board.known and board.identity == f"photos-{record.spec.data[:8]}"
-    assert f"{board.identity}, controlled track\n" in ended.out
-    assert "Nothing is missing: 1 run is" in cli("run", *matrix).out
-    assert cli("leaderboard", "--dataset", "photos").out.count("gap") >= 1

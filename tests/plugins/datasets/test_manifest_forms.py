@@ -200,9 +200,9 @@ def coco() -> str:
         "instances.json",
         {
             "images": [{"id": i, "file_name": image} for i, image in enumerate(ALL)],
-            "categories": [{"id": i, "name": name} for i, name in enumerate(NAMES)],
+            "categories": [{"id": i, "name": name} for i, name in enumerate(NAMES)][::-1],
             "annotations": [
-                {"id": 10 * i + c, "image_id": i, "category_id": c}
+                {"id": 10 * i + c, "image_id": i, "category_id": c, "segmentation": [[1.0]]}
                 for i, labels in enumerate(ALL.values())
                 for c in range(3)
                 if states(labels)[c]

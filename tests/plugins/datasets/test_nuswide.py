@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from mlbench import contracts
-from mlbench.store import Store
 from mlbench.types import DataError, digest
 from mlbench_plugins.datasets.nuswide import NUSWIDE
 from tests.plugins.datasets import miniature
@@ -113,23 +112,6 @@ def test_the_contract_is_kept(official: Path) -> None:
     for check in contracts.checks_of("dataset"):
         if check.__name__ != "refuses_a_folder_without_it":
             check(Here)
-
-
-def test_a_complete_run(cli: Any, official: Path, tmp_path: Path) -> None:
-    suite = tmp_path / "suite.yaml"
-    suite.write_text("seeds: [0]\ndataset_options: {nuswide: {protocol: original}}")
-    done = cli(
-        *("run", "--suite", suite, "--plugins", "gap,nuswide", "--data", official.parent),
-        *("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"),
-        *("--epochs", "1", "--set", "batch_size=8", "--set", "measure=false"),
-    )
-    assert done.code == 0, done.err
-    (record,) = Store(tmp_path / "results").records()
-    assert record.status == "ok"
-    assert record.identity.startswith("nuswide-unknown-")
-    assert len(record.average_precision) == 81
-    assert record.scores.classes_left_out >= 2
-    assert (record.train_images, record.test_images) == (TRAIN, TEST)
 
 
 # ------------------------------------------------------------------------------------ wrong input

@@ -104,14 +104,6 @@ def test_labels_that_were_hidden_or_flipped_say_nothing_of_objects(coco: Path) -
     assert counted(with_label_noise(coco_splits(coco), LabelNoise()))["person"] == 5
 
 
-def test_a_data_set_without_objects_is_named(cache: Path) -> None:
-    splits = open_splits("synthetic", {"train_images": 20, "test_images": 5}, None, cache)
-    with pytest.raises(PluginError, match="synthetic does not tell how many objects"):
-        counted(splits)
-    with pytest.raises(PluginError, match=r"synthetic .* use counts 'images', or all labels of"):
-        conditional_probability(labels_context(splits), "objects")
-
-
 def labels_context(splits: Splits) -> Any:
     return label_context(splits.train, splits.names, objects=splits.objects)[0]
 

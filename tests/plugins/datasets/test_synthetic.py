@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlbench.types import DataError, Index, digest
+from mlbench.types import DataError, Index
 from mlbench_plugins.datasets import drawing, synthetic
 from mlbench_plugins.datasets.synthetic import Synthetic
 
@@ -93,18 +93,6 @@ def test_same_pixels_on_every_machine(tmp_path: Path) -> None:
     assert state.hexdigest()[:16] == "05de0ba9f0d79f6b", (
         "pixels changed: raise NUMBERS and this hash"
     )
-
-
-def test_default_labels_have_their_name(cache: Path) -> None:
-    data = Synthetic(None, cache)
-    train, test = data.index("train"), data.index("test")
-    assert (len(train), len(test)) == tuple(card.images for card in data.card.splits.values())
-    assert data.card.identities[digest(train, test, data.names)] == "synthetic-2"
-    assert not set(train.keys) & set(test.keys)
-    for index in (train, test):
-        count = index.targets.sum(axis=1)
-        assert set(count.tolist()) == set(range(1, synthetic.MOST + 1))
-        assert np.abs(index.targets.mean(axis=0) - joint().diagonal()).max() < 0.06
 
 
 def test_files_hold_the_pictures_of_their_labels(tmp_path: Path) -> None:

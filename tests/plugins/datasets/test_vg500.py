@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlbench.store import Store
 from mlbench.types import DataError
 from mlbench_plugins.datasets.vg500 import VG500
 from tests.plugins.datasets import miniature
@@ -46,19 +45,6 @@ def test_labels_may_be_named(vg: Path) -> None:
     (vg / "names.txt").write_text("thing\n" * 500)
     with pytest.raises(DataError, match="1 different names in 500 lines"):
         opened(vg, names_file="names.txt")
-
-
-def test_a_complete_run(cli: Any, vg: Path, tmp_path: Path) -> None:
-    done = cli(
-        *("run", "--plugins", "gap", "--datasets", "vg500", "--data", vg.parent),
-        *("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"),
-        *("--epochs", "1", "--set", "batch_size=8", "--set", "measure=false"),
-    )
-    assert done.code == 0, done.err
-    (record,) = Store(tmp_path / "results").records()
-    assert record.status == "ok"
-    assert len(record.average_precision) == 500
-    assert (record.train_images, record.test_images) == (VG_TRAIN, VG_TEST)
 
 
 # ------------------------------------------------------------------------------------ wrong input

@@ -51,14 +51,6 @@ def test_temperatures_rise_and_more_than_one_head_ends_with_the_maximum():
         assert (temperatures[-1] == math.inf) == (heads > 1)
 
 
-def test_only_the_direction_of_a_classifier_counts():
-    head = CSRA(SPEC, made_up_context(3), heads=2)
-    x = torch.randn(2, 7, 3, 3)
-    before = head((x,)).logits
-    head.weight.data *= 5
-    torch.testing.assert_close(head((x,)).logits, before)
-
-
 def test_flop_counters_see_scores_and_attention():
     head = CSRA(SPEC, made_up_context(3), heads=4)
     with FlopCounterMode(display=False) as counter, torch.no_grad():

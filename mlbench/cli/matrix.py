@@ -23,7 +23,7 @@ from mlbench.cli.planning import Prepared, plan_safely
 from mlbench.cli.progress import Lines, Live, Reminder, outcome_line
 from mlbench.cli.tracking import Tracked
 from mlbench.executors import STALL, Executor, Outcome, make_jobs
-from mlbench.executors.forking import call
+from mlbench.executors.forking import call, device_names, showing
 from mlbench.executors.sharing import QueuedRun, announce, carry_out_all
 from mlbench.registry import Plugin
 from mlbench.suite import Suite, as_seconds
@@ -197,13 +197,13 @@ def _call(
     prepared: Prepared, reminder: Reminder, plugin: Plugin, specs: Sequence[RunSpec], *more: Any
 ) -> Any:
     """Call a plugin with runs and their places, in a process that sees the runs' first device."""
-    device = ",".join(map(str, prepared.options.devices[:1]))
+    devices = prepared.options.devices[:1]
     return call(
         "mlbench.cli.matrix:call_plugin",
         *(plugin, specs, prepared.places, *more),
         stall=prepared.suite.stall,
         relay=reminder.relay,
-        variables={"CUDA_VISIBLE_DEVICES": device} if device else {},
+        variables=showing(device_names(devices)) if devices else {},
     )
 
 

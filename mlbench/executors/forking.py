@@ -17,7 +17,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -253,6 +253,18 @@ def call(
     silence = f"no answer for {stall:g} s; if it was at work, give a longer --stall"
     death = Death("hung", silence) if hung else describe_end(child.status)
     raise ChildDied(death, last, printed)
+
+
+def device_names(numbers: Sequence[int]) -> list[str]:
+    """What CUDA calls the devices with these numbers among the visible ones."""
+    visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
+    return [visible[number] if visible else str(number) for number in numbers]
+
+
+def showing(names: Sequence[str]) -> dict[str, str]:
+    """Variables of the environment of a process that is to see these devices; none for the CPU."""
+    seen = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(names)}
+    return seen if names else {}
 
 
 def end_hung(children: Iterable[Child]) -> None:

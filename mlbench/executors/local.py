@@ -32,7 +32,15 @@ from mlbench.executors import (
     teams,
     with_news,
 )
-from mlbench.executors.forking import Child, Death, describe_end, end_hung, fork
+from mlbench.executors.forking import (
+    Child,
+    Death,
+    describe_end,
+    device_names,
+    end_hung,
+    fork,
+    showing,
+)
 from mlbench.types import MlbenchError, Progress, SuiteError
 
 BLAME = 0.5
@@ -255,9 +263,7 @@ class _Matrix:
                 self.shown[number] = self.progress.begin(number + 1, len(self.jobs), one.spec)
         shown = [self.shown[number] for number, _ in team]
         meeting = Path(tempfile.mkdtemp(prefix=MEETING))
-        shared = {"MLBENCH_RENDEZVOUS": (meeting / "store").as_uri()}
-        if devices:
-            shared |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(devices)}
+        shared = {"MLBENCH_RENDEZVOUS": (meeting / "store").as_uri(), **showing(devices)}
         alone = "mlbench.executors.worker:run_forked", job
         beside = "mlbench.executors.side_by_side:run_team", [one for _, one in team]
         function, what = alone if len(team) == 1 else beside
@@ -309,9 +315,7 @@ def device_groups(numbers: Sequence[int], size: int) -> list[tuple[str, ...]]:
     """
     if not numbers:
         return [()]
-    visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
-    names = [visible[number] if visible else str(number) for number in numbers]
-    memory = free_memory()
+    names, memory = device_names(numbers), free_memory()
     full = {}
     for name in names:
         free, total = memory.get(name, (1, 1))

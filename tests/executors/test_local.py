@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mlbench.executors import Failure
-from mlbench.executors.forking import call
+from mlbench.executors.forking import call, device_names, showing
 from mlbench.executors.local import device_groups
 from mlbench.store import Store
 from mlbench.types import SuiteError
@@ -284,6 +284,8 @@ def test_devices_are_shared_out_by_what_is_free_on_them(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-3,GPU-1")
     assert device_groups((0, 1), 1) == [("GPU-3",)]
     assert device_groups((), 2) == [()], "the CPU"
+    assert showing(device_names((1,)))["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+    assert showing(device_names(())) == {}
 
 
 def descendants(pid):

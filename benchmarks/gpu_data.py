@@ -85,6 +85,7 @@ def _training(index, places, backbone, size, batch, goal):
     index = index.take(positions)
     ways = _ways(index, places, RECIPES["controlled"], size)
     there = torch.randint(256, (batch, 3, size, size), dtype=torch.uint8, device=DEVICE)
+    there = there.contiguous(memory_format=torch.channels_last)
     sources = {"on device": lambda positions, _: there[: len(positions)]}
     sources |= {way: make(THREADS[-1]) for way, make in ways.items() if way != "pillow"}
     alone = None

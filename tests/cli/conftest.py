@@ -26,5 +26,12 @@ def suite(tmp_path):
 
 
 @pytest.fixture
+def own(tmp_path, cli, monkeypatch):
+    """An empty cache of this test's own."""
+    monkeypatch.setenv("MLBENCH_CACHE", str(tmp_path / "own"))
+    return tmp_path / "own"
+
+
+@pytest.fixture
 def small(suite):
     return suite()

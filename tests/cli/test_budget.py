@@ -13,19 +13,7 @@ def pair(suite):
     return suite({"epochs": 3}, plugins=["gap", "gmp"])
 
 
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A cache of this test's own."""
-
-    def use():
-        monkeypatch.setenv("MLBENCH_CACHE", str(tmp_path / "own"))
-        return tmp_path / "own"
-
-    return use
-
-
 def test_a_dry_run_estimates_by_a_rehearsal_once_and_then_by_records(cli, pair, own, tmp_path):
-    folder = own()
     asked = ("run", "--suite", pair, "--track", "probe", "--dry-run")
     told = cli(*asked).out
     assert re.search(r"estimate for 2 of 2 missing runs: 0:0\d:\d\d in turn, .* to 0:0", told)
@@ -33,7 +21,7 @@ def test_a_dry_run_estimates_by_a_rehearsal_once_and_then_by_records(cli, pair, 
         told
     )
     assert "2 rehearsals took" in told and "rough for 2 runs" in told
-    assert not (tmp_path / "results").exists() and not list(folder.glob(".rehearsal*"))
+    assert not (tmp_path / "results").exists() and not list(own.glob(".rehearsal*"))
     assert "rehearsals took" not in cli(*asked).out
     assert cli("run", "--suite", pair, "--track", "probe", "--plugins", "gap,gmp").code == 0
     known = cli(*asked, "--seeds", "1").out
@@ -42,7 +30,6 @@ def test_a_dry_run_estimates_by_a_rehearsal_once_and_then_by_records(cli, pair, 
 
 
 def test_a_run_that_cannot_be_rehearsed_is_named_and_others_are_estimated(cli, suite, own, install):
-    own()
     source = "class Head:\n    def __init__(self, spec, labels):\n        raise RuntimeError('no')"
     install("acme", source, "[mlbench.heads]\nbroken = acme:Head")
     told = cli("run", "--suite", suite(plugins=["gap", "broken"]), "--dry-run")

@@ -9,13 +9,6 @@ from mlbench.suite import make_suite
 
 
 @pytest.fixture
-def own(monkeypatch, tmp_path):
-    """An empty cache."""
-    monkeypatch.setenv("MLBENCH_CACHE", str(tmp_path / "own"))
-    return tmp_path / "own"
-
-
-@pytest.fixture
 def probe(cli, small, tmp_path):
     """Run a matrix of the probe track into a store of its own; returns the mAP and the log."""
 

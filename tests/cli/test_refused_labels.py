@@ -53,17 +53,6 @@ def test_a_test_split_without_a_positive(plan):
     assert again.code == 0, "the printed remedy works"
 
 
-def test_a_coco_json_without_annotations(cli, tmp_path):
-    images = [{"id": i, "file_name": f"{i}.png"} for i in range(9)]
-    content = {"images": images, "categories": [{"id": 1, "name": "otter"}], "annotations": []}
-    (tmp_path / "coco.json").write_text(json.dumps(content))
-    for i in range(9):
-        draw(i, tmp_path)
-        (tmp_path / f"{i:02}.png").rename(tmp_path / f"{i}.png")
-    done = cli("run", "--datasets", "manifest:coco.json", *RUN)
-    assert done.code == 2 and "nothing can be scored" in done.err
-
-
 @pytest.mark.parametrize(
     "cell", [lambda i: 1, lambda i: -1, lambda i: 1 if i % 4 else "", lambda i: 0]
 )

@@ -176,33 +176,23 @@ def holds(backbone, state):
     return all(torch.equal(v, state[k]) for k, v in backbone.model.state_dict().items())
 
 
-@pytest.mark.parametrize("form", ["safetensors", "bare", "state_dict", "model", "module"])
-def test_weights_from_a_file_without_its_classifier(tmp_path, state, form):
-    path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.pth")
-    if form == "safetensors":
-        written(path, state)
-    elif form == "module":
-        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
-    else:
-        torch.save(state if form == "bare" else {form: state, "epoch": 3}, path)
-    assert holds(timm_backbone(SMALL, weights=str(path)), state)
-
-
 @pytest.mark.parametrize(
     ("key", "prefix"),
     [
+        ("model", ""),
+        ("state_dict", "module."),
         ("model_ema", "module.module."),
         ("ema.shadow", "_orig_mod."),
         ("weights", "student.backbone."),
     ],
 )
-def test_weights_under_another_key_and_prefix(tmp_path, state, key, prefix, caplog):
+def test_weights_of_a_whole_model_under_a_key_and_a_prefix(tmp_path, state, key, prefix, caplog):
     content = {f"{prefix}{k}": v for k, v in state.items()}
     for part in reversed(key.split(".")):
         content = {part: content}
     torch.save({**content, "best": torch.tensor(0.8)}, tmp_path / "w.pth")
     assert holds(timm_backbone(SMALL, weights=str(tmp_path / "w.pth")), state)
-    assert "names are read without" in caplog.text
+    assert ("names are read without" in caplog.text) == bool(prefix)
 
 
 def test_one_of_several_state_dicts_is_saved_alone_as_the_error_says(tmp_path, state):

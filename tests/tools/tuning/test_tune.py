@@ -8,19 +8,6 @@ from mlbench.store import Store
 from mlbench_tools.tuning.trials import collect, rates, winners
 from tests.store.made import made_record
 
-HEAD = """
-import torch
-from torch import nn
-from mlbench.types import HeadOutput
-
-class Mean(nn.Module):
-    def __init__(self, spec, labels):
-        super().__init__()
-        self.out = nn.Linear(spec[-1].channels, len(labels.names))
-
-    def forward(self, features):
-        return HeadOutput(self.out(features[-1].mean((2, 3))))
-"""
 FEW = {"train_images": 80, "test_images": 20, "size": 32}
 
 
@@ -39,7 +26,8 @@ def test_rates_are_powers_of_about_3_around_the_tracks(centre, number, expected)
 @pytest.fixture
 def tuned(cli, install, tmp_path):
     """Run `mlbench tune` for a head of ours and one of somebody else's."""
-    install("theirs", HEAD, "[mlbench.heads]\ntheir_mean = theirs:Mean\n")
+    source = "from mlbench_plugins.methods.pooling import GAP"
+    install("theirs", source, "[mlbench.heads]\ntheir_mean = theirs:GAP\n")
     small = tmp_path / "small.yaml"
     content = {"dataset_options": {"synthetic": FEW}, "settings": {"image_size": 32, "epochs": 1}}
     small.write_text(yaml.safe_dump(content))

@@ -28,7 +28,7 @@ class Stopping(tiny.Quiet):
 
 @pytest.fixture
 def run_one(tmp_path, cache):
-    def call(progress=None, losses=("bce",), where="results", places=(), **settings):
+    def call(progress=None, where="results", places=(), losses=("bce",), track=None, **settings):
         data = {"synthetic": {"train_images": 40, "test_images": 20, "size": 32}}
         small = {"image_size": 32, "epochs": 2, "batch_size": 8, "augmentation": [{"name": "flip"}]}
         fields = {
@@ -36,6 +36,7 @@ def run_one(tmp_path, cache):
             "losses": losses,
             "dataset_options": data,
             "settings": small | settings,
+            "track": track or "controlled",
         }
         located = Places(results=tmp_path / where, cache=cache, workers=1, **dict(places))
         planned = plan.make_plan(suite.make_suite(fields), located)

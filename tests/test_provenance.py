@@ -7,24 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mlbench import plan, provenance, suite
-from mlbench.engine.distributed import World
-from mlbench.one_run import run
-from mlbench.types import Places
+from mlbench import provenance
 from tests.engine import tiny
+from tests.test_one_run import run_one
 
-
-@pytest.fixture
-def run_gap(tmp_path, cache):
-    def call(device="cpu", track="probe"):
-        data = {"synthetic": {"train_images": 16, "test_images": 8, "size": 32}}
-        settings = {"image_size": 32, "epochs": 1}
-        fields = {"methods": ("gap",), "dataset_options": data, "settings": settings}
-        places = Places(results=tmp_path / "results", cache=cache, workers=1, device=device)
-        planned = plan.make_plan(suite.make_suite({**fields, "track": track}), places)
-        return run(planned.missing[0], places, World(), tiny.Quiet(), "")[0]
-
-    return call
+__all__ = ["run_one"]
 
 
 @pytest.fixture
@@ -57,10 +44,10 @@ def test_a_commit_is_dirty_if_tracked_code_changed_and_not_by_results_or_new_fil
     assert provenance.commit() == f"{clean}-dirty"
 
 
-def test_a_record_tells_code_machine_and_what_each_phase_took(run_gap, monkeypatch):
+def test_a_record_tells_code_machine_and_what_each_phase_took(run_one, monkeypatch):
     commits = iter(["1" * 40])  # of the code as the run began, so it is asked for once
     monkeypatch.setattr(provenance, "commit", lambda: next(commits))
-    record = run_gap()
+    record, *_ = run_one(epochs=1, augmentation=[], track="probe")
     assert record.commit == "1" * 40
     assert record.environment["load"] >= 0
     assert record.environment["plugins"]["recipe gap"].startswith("mlbench-mlic ")
@@ -121,8 +108,8 @@ def test_energy_is_what_the_device_counts_or_unknown(monkeypatch, uuid, joules):
 
 
 @pytest.mark.gpu
-def test_a_record_of_a_gpu_tells_driver_memory_and_energy(run_gap):
-    record = run_gap(device="cuda", track="controlled")
+def test_a_record_of_a_gpu_tells_driver_memory_and_energy(run_one):
+    record, *_ = run_one(epochs=1, places={"device": "cuda"})
     assert record.environment["driver"].partition(".")[0].isdigit()
     took = record.resources["training"]
     assert took.device_memory_mb > 40, "a ResNet-18 alone is that large"

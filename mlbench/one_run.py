@@ -65,7 +65,6 @@ class _Run:
     world: World
     progress: Progress
     whole: bool
-    neighbours: int
     word_width: int = 0
     pretraining: Pretraining | None = None
     notes: list[str] = field(default_factory=list)
@@ -132,7 +131,7 @@ def run_in_steps(
     If it ran out of memory before, ``short`` says so, and its batches go in twice as many parts.
     """
     assert spec.trained_by(world.size) == spec, "the run id has another number of processes"
-    current = _Run(spec, places, world, progress, images is None, neighbours)
+    current = _Run(spec, places, world, progress, images is None)
     if neighbours:
         current.notes.append(
             f"trained in one process with {count(neighbours, 'other run')} (share_data), whose "

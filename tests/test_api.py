@@ -11,26 +11,22 @@ from PIL import Image
 import mlbench
 from mlbench.types import DataError, SuiteError
 from mlbench_plugins.datasets.synthetic import NAMES
+from tests.tools.deploy.conftest import trained
 from tests.tools.weights.released import FEW
+
+__all__ = ["trained"]
 
 FAST = {"settings": {"epochs": 1, "image_size": 32}, "dataset_options": FEW, "device": "cpu"}
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, cache):
-    """A store with a run of gap, and the table that ``mlbench.run`` returned."""
-    folder = tmp_path_factory.mktemp("api")
-    return folder, mlbench.run(["gap"], results=folder, cache=cache, **FAST)
-
-
 @pytest.fixture
 def model(trained):
-    folder, table = trained
-    return mlbench.load(folder / "runs" / table["run_id"][0], device="cpu")
+    return mlbench.load(trained, device="cpu")
 
 
-def test_a_matrix_is_a_table_and_runs_once(trained, cache):
-    folder, table = trained
+def test_a_matrix_is_a_table_and_runs_once(cache, tmp_path):
+    folder = tmp_path / "results"
+    table = mlbench.run(["gap"], results=folder, cache=cache, **FAST)
     assert table["method"].tolist() == ["gap"] and 0 < table["mAP"][0] <= 100
     again = mlbench.run(["gap"], results=folder, cache=cache, **FAST)
     assert again["started"].tolist() == table["started"].tolist()
@@ -80,10 +76,8 @@ def test_a_folder_is_labelled_and_bad_files_are_named(model, pictures):
 
 def test_logits_equal_those_of_evaluate(trained, model, tmp_path, cli, cache):
     """Bit for bit, from the files of the test split."""
-    folder, table = trained
-    file = folder / "runs" / table["run_id"][0]
     flags = ("--dataset", "synthetic", "--predictions", tmp_path / "p.npz", "--device", "cpu")
-    assert cli("evaluate", file, *flags).code == 0
+    assert cli("evaluate", trained, *flags).code == 0
     from mlbench.data.open import open_splits
 
     splits = open_splits("synthetic", FEW, None, cache)

@@ -62,11 +62,6 @@ def test_numbers_alone_make_a_record_stale(tmp_path, monkeypatch):
     assert found.why == {spec.run_id: f"core numbers {now - 1}, now {now}"}
 
 
-def test_a_record_without_numbers_is_not_done(tmp_path):
-    spec = record_of(*matrix(), tmp_path, numbers={})
-    assert planned([spec], tmp_path).missing == (spec,)
-
-
 def test_a_digest_of_words_without_the_file_is_refused_with_the_remedy(tmp_path):
     found = planned(matrix(words=("sha256:0123456789abcdef",)), tmp_path)
     assert "give the file with this digest by --words FILE" in found.refused[0].reason

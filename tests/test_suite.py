@@ -139,12 +139,8 @@ def test_overrides_are_laid_on_top_in_order():
 
 def test_a_grid_is_an_axis():
     specs = expand(plugins=("gap",), grid={"optimizer.lr": (1, 2), "epochs": (3, 4)})
-    assert {(s.settings.optimizer.lr, s.settings.epochs) for s in specs} == {
-        (1, 3),
-        (1, 4),
-        (2, 3),
-        (2, 4),
-    }
+    found = {(s.settings.optimizer.lr, s.settings.epochs) for s in specs}
+    assert found == {(1, 3), (1, 4), (2, 3), (2, 4)}
 
 
 def test_settings_may_vary_one_at_a_time():
@@ -229,7 +225,6 @@ def test_an_option_at_its_default_is_the_same_run_however_it_was_written(asked):
     ("fields", "message"),
     [
         ({"plugins": ("asl",)}, "no method to run"),
-        ({"plugins": ("gap",), "losses": ("bc",)}, "unknown loss 'bc'; did you mean bce"),
         ({"plugins": ("gap",), "track": "probing"}, "track = 'probing'"),
         ({"plugins": ("gap",), "per_method": {"gpa": {}}}, "unknown head 'gpa'"),
     ],

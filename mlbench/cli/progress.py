@@ -146,7 +146,6 @@ class Lines:
 
     def __init__(self, variants: Mapping[str, str] | None = None) -> None:
         self.variants = variants or {}
-        self.outcomes: list[Outcome] = []
         self.under_way: dict[str, RunLines] = {}
         self.waits_for = ""
         self.pace = Pace()
@@ -195,7 +194,6 @@ class Lines:
     def end(self, outcome: Outcome) -> None:
         """Print the result of the run."""
         self.pace.end(outcome)
-        self.outcomes.append(outcome)
         del self.under_way[outcome.spec.run_id]
         self.reminder.print(f"  {outcome_line(outcome)}")
 
@@ -237,7 +235,6 @@ class Live(Lines):
     def end(self, outcome: Outcome) -> None:
         """Replace the bar of the run by a line."""
         self.pace.end(outcome)
-        self.outcomes.append(outcome)
         self.bars.remove_task(self.tasks.pop(outcome.spec.run_id))
         self.bars.advance(self.matrix, int(outcome.decided))
         self.bars.console.print(outcome_line(outcome), markup=False, highlight=False)

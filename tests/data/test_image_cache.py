@@ -79,17 +79,6 @@ def test_an_image_is_decoded_once_by_all_runs(tmp_path, index, name, monkeypatch
     assert sorted(decoded) == sorted(index.files)
 
 
-def test_a_damaged_image_is_decoded_again(tmp_path, index, caplog):
-    settings = recipe("resize")
-    wanted = source(tmp_path, index, settings)(EVERY, 0)
-    (file,) = (tmp_path / "cache").rglob("images.rows")
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-    assert torch.equal(source(tmp_path, index, settings)(EVERY, 0), wanted)
-    assert "images at 40 x 40 are damaged" in caplog.text
-
-
 def test_what_is_kept_depends_on_decoder_and_size(tmp_path, index):
     for name, decoder in [("resize", "turbo"), ("resize", "pillow"), ("multi_scale_crop", "turbo")]:
         source(tmp_path, index, recipe(name, decoder))(EVERY, 0)

@@ -23,6 +23,7 @@ from mlbench_plugins.datasets.voc import VOC2007
 from mlbench_plugins.layers.label_graph import conditional_probability
 from mlbench_tools.checks.dataset_checks import counts_its_objects
 from tests.plugins.datasets import miniature
+from tests.plugins.datasets.test_manifest import pictures
 
 CATEGORIES = {1: "person", 18: "dog", 90: "cup"}
 ANNOTATIONS = st.lists(
@@ -109,15 +110,11 @@ def labels_context(splits: Splits) -> Any:
 
 
 # ---------------------------------------------------------------------------------------- manifests
-def picture(file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(f"picture {file.name}".encode())
 
 
 def test_a_json_of_a_manifest_counts_its_instances(tmp_path: Path) -> None:
     write_json(tmp_path / "own.json", OWNERS, range(1, 41))
-    for i in range(1, 41):
-        picture(tmp_path / f"{i}.jpg")
+    pictures(tmp_path, (f"{i}.jpg" for i in range(1, 41)))
     splits = open_splits(f"manifest:{tmp_path / 'own.json'}", {}, None, tmp_path / "cache")
     keys = set(splits.train.keys)
     trained = Counter(CATEGORIES[c] for i, c in OWNERS if f"{i}.jpg" in keys)
@@ -129,7 +126,7 @@ def test_yolo_counts_lines(tmp_path: Path) -> None:
     for i, (split, lines) in enumerate(
         [("train", "0 0 0 1 1"), ("train", "1 0 0 1 1"), ("val", "")]
     ):
-        picture(tmp_path / "images" / split / f"{i}.jpg")
+        pictures(tmp_path / "images" / split, [f"{i}.jpg"])
         file = tmp_path / "labels" / split / f"{i}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{lines}\n" * (i + 2))

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from mlbench.contracts.made_up import made_up_context
 from mlbench_plugins.losses.aam import AAM
-from mlbench_plugins.losses.bce import BCE
 
 LABELS = made_up_context(3)
 TARGETS = torch.tensor([[1, 0, -1, 0, 1], [0, 0, 1, 1, -1]], dtype=torch.int8)
@@ -61,22 +60,6 @@ def test_finite_for_any_cosine_at_any_scale(chosen, scale, dtype):
     (gradient,) = torch.autograd.grad(value, logits)
     assert value.isfinite() and value.dtype == torch.float32
     assert gradient.isfinite().all()
-
-
-def test_an_even_balance_without_margins_is_cross_entropy():
-    logits = torch.linspace(-20, 20, 10, dtype=torch.float64).view(2, 5)
-    value = AAM(LABELS, m=0, k=0.5, s=20)(logits, TARGETS)
-    torch.testing.assert_close(value, BCE(LABELS)(logits, TARGETS) * 0.5 / 20)
-
-
-def test_the_probability_margin_acts_only_with_focus():
-    logits = torch.linspace(-20, 20, 10).view(2, 5)
-
-    def value(**chosen):
-        return AAM(LABELS, **chosen)(logits, TARGETS)
-
-    assert torch.equal(value(probability_margin=0.3), value(probability_margin=0))
-    assert value(probability_margin=0.3, gamma_neg=1) < value(probability_margin=0, gamma_neg=1)
 
 
 @pytest.mark.parametrize("smooth", [0.0, 0.1])

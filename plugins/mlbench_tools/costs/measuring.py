@@ -122,10 +122,10 @@ class _Subject:
 def measure_networks(
     networks: Iterable[Network], bench: Bench, store: Store, say: Callable[[str], None]
 ) -> dict[str, str]:
-    """Time networks against their bare backbones and write a file for each.
+    """Time all networks in rotating order against their bare backbones; write a file for each.
 
-    The networks of one backbone are timed in rotating order, and their files are written before the
-    next backbone is built. Weights are random: the time does not depend on their values.
+    All of them take turns, as one after another a busy time would fall on one backbone alone.
+    Weights are random: how long a model takes does not depend on their values.
 
     Returns:
         Names of the networks that could not be measured -> why.
@@ -138,46 +138,10 @@ def measure_networks(
     keep_freed_memory(True)  # new pages take a third of the time of some batches, none of others
     if bench.device.type == "cuda" and bench.device.index is not None:
         torch.cuda.set_device(bench.device)  # graphs and events are the current device's
-    trunks: dict[str, list[Network]] = {}
-    for network in networks:
-        trunks.setdefault(network.trunk, []).append(network)
-    for some in trunks.values():
-        for one in _measure(_build(some, bench.device, refused), bench, refused, say):
-            store.write_cost(_cost(one, bench, load))
-    return refused
-
-
-def _build(
-    networks: Sequence[Network], device: torch.device, refused: dict[str, str]
-) -> list[_Subject]:
-    """Make models that share their backbone, so that only their heads differ."""
-    subjects: list[_Subject] = []
-    trunk: Backbone | None = None
-    for network in networks:
-        try:
-            if trunk is None:
-                factory = registry.find("backbone", network.backbone).load()
-                size, options = network.image_size, network.backbone_options
-                trunk = factory(weights="none", image_size=size, **options)
-            model = _model(network, trunk)
-        except Exception as error:  # of any plugin; the other models are measured
-            refused[network.name] = str(error)
-            continue
-        # Autocast caches the casts of trainable parameters only.
-        model.eval().to(device).to(memory_format=torch.channels_last).requires_grad_(True)
-        bare = subjects[0].bare if subjects else BareBackbone(model)
-        subjects.append(_Subject(network, model, bare))
-    return subjects
-
-
-def _measure(
-    subjects: list[_Subject], bench: Bench, refused: dict[str, str], say: Callable[[str], None]
-) -> list[_Subject]:
-    """Time models of one backbone; return those that could be timed."""
+    subjects = _build(networks, bench.device, refused)
     if not subjects:
-        return []
-    models = f"{count(len(subjects), 'model')} on {subjects[0].network.backbone}"
-    what = f"{models}, {device_name(bench.device)}"
+        return refused
+    what = f"{count(len(subjects), 'model')} on {device_name(bench.device)}"
     with one_thread(), torch.inference_mode(), autocast(bench.device, bench.precision):
         for size in BATCH_SIZES:
             say(f"measuring {what}: batch size {size}")
@@ -187,7 +151,34 @@ def _measure(
             one.best = best_batch(one.model, _images(one.network, LARGEST, bench.device))
         others = [(one, one.best) for one in subjects if one.best not in BATCH_SIZES]
         _time(others, bench, refused)
-    return [one for one in subjects if one.timings]
+    for one in subjects:
+        if one.timings:
+            store.write_cost(_cost(one, bench, load))
+    return refused
+
+
+def _build(
+    networks: Iterable[Network], device: torch.device, refused: dict[str, str]
+) -> list[_Subject]:
+    """Make the models; those on one backbone share it, so that only their heads differ."""
+    trunks: dict[str, Backbone] = {}
+    bares: dict[str, BareBackbone] = {}
+    subjects = []
+    for network in networks:
+        key = network.trunk
+        try:
+            if key not in trunks:
+                factory = registry.find("backbone", network.backbone).load()
+                size, options = network.image_size, network.backbone_options
+                trunks[key] = factory(weights="none", image_size=size, **options)
+            model = _model(network, trunks[key])
+        except Exception as error:  # of any plugin; the other models are measured
+            refused[network.name] = str(error)
+            continue
+        # Autocast caches the casts of trainable parameters only.
+        model.eval().to(device).to(memory_format=torch.channels_last).requires_grad_(True)
+        subjects.append(_Subject(network, model, bares.setdefault(key, BareBackbone(model))))
+    return subjects
 
 
 def _model(network: Network, trunk: Backbone) -> MultiLabelModel:
@@ -211,14 +202,14 @@ def _images(network: Network, batch_size: int, device: torch.device) -> Tensor:
 def _time(wanted: Sequence[tuple[_Subject, int]], bench: Bench, refused: dict[str, str]) -> None:
     """Time each model at a batch size; what cannot be prepared is refused."""
     runtime: Runtime = registry.find("runtime", bench.runtime).load()
-    bares: dict[int, Call] = {}
+    bares: dict[tuple[str, int], Call] = {}
     ready, pairs = [], []
     for one, size in wanted:
-        images = _images(one.network, size, bench.device)
+        images, key = _images(one.network, size, bench.device), (one.network.trunk, size)
         try:
-            if size not in bares:
-                bares[size] = runtime(one.bare, images)
-            pairs.append(TimedPair(runtime(one.model, images), bares[size], size))
+            if key not in bares:
+                bares[key] = runtime(one.bare, images)
+            pairs.append(TimedPair(runtime(one.model, images), bares[key], size))
         except Exception as error:  # a runtime may not support a model, or the memory is full
             refused[one.network.name] = f"batch size {size}: {type(error).__name__}: {error}"
             continue

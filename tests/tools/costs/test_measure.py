@@ -8,7 +8,6 @@ from mlbench import registry
 from mlbench.store import Store
 from mlbench.tracks import name_defaults, settle
 from mlbench.types import Network
-from mlbench_tools.costs import measuring
 from tests.store.made import made_cost, made_efficiency, made_record
 
 SMALL = ("--backbones", "timm:test_resnet", "--image-size", "32", "--seconds", "0.1")
@@ -70,23 +69,6 @@ def test_a_model_that_cannot_be_built_as_recorded_is_named_and_the_others_are_me
         "\n", " "
     )
     assert "1 run: old records do not say how the backbone was built" in done.err
-
-
-def test_an_interrupted_measurement_keeps_the_backbones_that_are_done(cli, tmp_path, monkeypatch):
-    build, built = measuring._build, []
-
-    def interrupted(networks, *others):
-        if built:
-            raise KeyboardInterrupt
-        built.append(networks[0].backbone)
-        return build(networks, *others)
-
-    monkeypatch.setattr(measuring, "_build", interrupted)
-    asked = "--plugins", "gap,gmp", "--labels", "3", "--image-size", "32", "--seconds", "0.1"
-    assert cli("measure", *asked, "--backbones", "timm:test_resnet,timm:test_vit").code == 130
-    assert {cost.network.backbone for cost in Store(tmp_path / "results").read_costs()[0]} == {
-        "timm:test_resnet"
-    }
 
 
 DAMAGE = {

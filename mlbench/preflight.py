@@ -282,7 +282,8 @@ class RunInputs:
         seed, view = 0, transforms.make_view(settings)
         transform: Transform = lambda image, _: view(image)  # noqa: E731
         if training:
-            transform, seed = transforms.train_transform(settings), self.spec.seed
+            exact = self.spec.precision != "tf32"  # which other threads switch on and off
+            transform, seed = transforms.train_transform(settings, together=exact), self.spec.seed
         read = self._image_cache(index, training) if places.image_cache and not probe else None
         options = places.workers, settings.decoder, self.device, read
         images = ImageSource(index, transform, seed, *options)

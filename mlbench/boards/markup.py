@@ -68,11 +68,10 @@ def latex_escaped(text: str) -> str:
     return f"{{}}{cell}" if cell.startswith(("[", "*")) else cell
 
 
-def fenced(lines: Sequence[str], language: str) -> list[str]:
-    """Wrap lines in a code block, with a fence longer than any run of backticks in them."""
-    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return [f"{fence}{language}", *lines, fence]
+def fenced(command: str) -> list[str]:
+    """Put a command into a code block, with a fence longer than any run of backticks in it."""
+    fence = max(["```", *(f"{run}`" for run in re.findall("`+", command))], key=len)
+    return [f"{fence}sh", command, fence]
 
 
 def grid(header: Sequence[str], right: Iterable[str], rows: Iterable[Sequence[str]]) -> list[str]:

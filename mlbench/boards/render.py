@@ -320,7 +320,7 @@ def _section(table: Table) -> str:
         lines += ["", "Made by:", ""]
     for command, run_ids in made.items():
         made_runs = f"{plural(len(run_ids), 'run')} {', '.join(run_ids)}"
-        lines += [*fenced([one_line(command)], "sh"), made_runs, ""]
+        lines += [*fenced(one_line(command)), made_runs, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -55,10 +55,14 @@ def make_view(settings: Settings) -> View:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """From a decoded image to the view by random steps, at most one of which crops."""
+    """From a decoded image to the view by random steps, at most one of which crops.
+
+    ``together`` allows ``batch`` to resize by matrix products, which must not round to TF32.
+    """
 
     view: View
     steps: Sequence[Step]
+    together: bool = True
 
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """The view of one image: uint8 [3, S, S]."""
@@ -70,7 +74,8 @@ class TrainTransform:
         """The same of a batch on a GPU, uint8 [B, 3, S, S]; its crops are resized together."""
         pairs = list(zip(images, rngs, strict=True))
         largest = max(side for image in images for side in image.shape)
-        first = self.steps[0] if self.steps and largest <= LARGEST_TOGETHER else None
+        possible = self.together and self.steps and largest <= LARGEST_TOGETHER
+        first = self.steps[0] if possible else None
         if first is None or not first.crops or first.side(self.view) is not None:
             return torch.stack([self(image, rng) for image, rng in pairs])
         boxes = [first.box(image.shape[2], image.shape[1], rng) for image, rng in pairs]
@@ -81,7 +86,7 @@ class TrainTransform:
         return torch.stack(squares)
 
 
-def train_transform(settings: Settings) -> TrainTransform:
+def train_transform(settings: Settings, *, together: bool = True) -> TrainTransform:
     """As ``make_view``, after the steps of ``settings.augmentation`` in order.
 
     A step that crops returns the S x S image itself, which the steps after it see; without such a
@@ -95,7 +100,7 @@ def train_transform(settings: Settings) -> TrainTransform:
     croppers = [type(step).__name__ for step in steps if step.crops]
     if len(croppers) > 1:
         raise SuiteError(f"the augmentation crops twice ({', '.join(croppers)}); keep one of them")
-    return TrainTransform(view, steps)
+    return TrainTransform(view, steps, together)
 
 
 def square_side(settings: Settings, *, training: bool) -> int | None:

@@ -57,5 +57,5 @@ def test_no_control_character_is_left(text):
 
 @pytest.mark.parametrize("line", ["```", "a ```` b", "plain"])
 def test_a_block_of_code_is_one_whatever_it_holds(line):
-    (block,) = MARKDOWN.parse("\n".join(fenced([line], "sh")))
+    (block,) = MARKDOWN.parse("\n".join(fenced(line)))
     assert (block.type, block.content) == ("fence", f"{line}\n")

@@ -150,10 +150,8 @@ class _Arrays:
         queued = _queued()
         if self.answers != (queued is not None):
             self.answers = queued is not None
-            text = (
-                "answers again" if self.answers else "does not answer squeue; waiting until it does"
-            )
-            _LOG.warning("Slurm %s", text)
+            silent = "does not answer squeue; waiting until it does"
+            _LOG.warning("Slurm %s", "answers again" if self.answers else silent)
         if queued is None:
             return
         absent = {n for n, there in self.pending.items() if there.job_id not in queued}

@@ -63,14 +63,11 @@ def load():
 def test_on_a_busy_machine_equal_models_are_told_equal_and_a_dearer_one_dearer(load):
     with one_thread(), torch.inference_mode():
         bare = eager(Products(8), images())
-        models = [eager(Products(count), images()) for count in (10, 10, 20)]
-        for _ in range(4):  # one interval in twenty misses
-            found = time_pairs([TimedPair(model, bare, 4) for model in models], CPU, 0.3)
-            first, second, dearer = found
-            if first.ratio_low <= second.ratio_high and second.ratio_low <= first.ratio_high:
-                break
-        else:
-            pytest.fail(f"equal models are told apart: {first}, {second}")
+        # One model twice: where its weights lie in memory may be worth some percent.
+        models = [eager(Products(10), images())] * 2 + [eager(Products(20), images())]
+        found = time_pairs([TimedPair(model, bare, 4) for model in models], CPU, 0.3)
+    first, second, dearer = found
+    assert first.ratio_low <= second.ratio_high and second.ratio_low <= first.ratio_high
     assert max(first.ratio_high, second.ratio_high) < dearer.ratio_low
     assert dearer.median_ms > max(first.median_ms, second.median_ms)
     assert 0 < dearer.p05_ms <= dearer.median_ms <= dearer.p95_ms

@@ -6,6 +6,7 @@ Network for Multi-label Image Classification", arXiv 2106.11596 (the cross-modal
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from mlbench_plugins.layers.numerics import at_least_float32, blocks, has_kernel
 def channel_attention(x_BDHW: Tensor, labels_CD: Tensor) -> Tensor:
     """sum_n softmax_n(x_nd l_cd) x_nd over the positions n: [B, C, D].
 
-    The weights, B x C x D x N numbers, are computed for a few labels at a time, and once more in
+    The weights, B x C x D x N numbers, are computed for a few channels at a time, and once more in
     the backward pass instead of being kept. On GPUs by Triton kernels. In float32 at least, as
     softmax is.
     """
@@ -37,33 +38,37 @@ def _forward(x_BDN: Tensor, labels_CD: Tensor, moments: int) -> tuple[Tensor, Te
         from mlbench_plugins.layers import attention_kernels
 
         return attention_kernels.attend(x_BDN.mT, labels_CD)
-    # Behind one another, not beside: a matrix product reads each power in one piece.
-    powers_BDPN = torch.stack([torch.ones_like(x_BDN)] + [x_BDN] * moments, dim=-2)
-    powers_BDPN[:, :, 2:] *= x_BDN[:, :, None]
-    top_BCD = _largest(x_BDN, labels_CD)
-    sums_BDCP = x_BDN.new_empty(*x_BDN.shape[:2], len(labels_CD), 1 + moments)
-    for b, c in blocks(x_BDN.shape[0], len(labels_CD), x_BDN[0].numel(), x_BDN):
-        exp_BDGN = _exp(x_BDN[b], labels_CD[c], top_BCD[b, c])
-        sums_BDCP[b, :, c] = exp_BDGN @ powers_BDPN[b].mT
-    total_BCD, *moments_BCD = sums_BDCP.transpose(1, 2).unbind(-1)
-    mean_BCD, last_BCD = moments_BCD[0] / total_BCD, moments_BCD[-1] / total_BCD
-    return mean_BCD, last_BCD - mean_BCD.square(), total_BCD.log() + top_BCD
+    labels_DC = labels_CD.T.contiguous()
+    powers = [torch.ones_like(x_BDN), x_BDN, x_BDN * x_BDN]
+    powers_BDPN = torch.stack(powers[: 1 + moments], dim=-2)
+    top_BDC = _largest(x_BDN, labels_DC)
+    sums_BDPC = x_BDN.new_empty(*x_BDN.shape[:2], 1 + moments, len(labels_CD))
+    for b, d in _blocks(x_BDN, labels_DC):
+        sums_BDPC[b, d] = powers_BDPN[b, d] @ _exp(x_BDN[b, d], labels_DC[d], top_BDC[b, d])
+    total_BDC, *moments_BDC = sums_BDPC.unbind(2)
+    mean_BDC, last_BDC = moments_BDC[0] / total_BDC, moments_BDC[-1] / total_BDC
+    return mean_BDC.mT, (last_BDC - mean_BDC.square()).mT, (total_BDC.log() + top_BDC).mT
 
 
-def _largest(x_BDN: Tensor, labels_CD: Tensor) -> Tensor:
+def _largest(x_BDN: Tensor, labels_DC: Tensor) -> Tensor:
     """max_n of x_nd l_cd: the largest or the smallest x, by the sign of l."""
-    high_B1D, low_B1D = x_BDN.amax(dim=-1)[:, None], x_BDN.amin(dim=-1)[:, None]
-    return labels_CD * torch.where(labels_CD > 0, high_B1D, low_B1D)
+    high_BD1, low_BD1 = x_BDN.amax(dim=-1, keepdim=True), x_BDN.amin(dim=-1, keepdim=True)
+    return torch.addcmul(labels_DC.clamp(min=0) * high_BD1, labels_DC.clamp(max=0), low_BD1)
 
 
-def _exp(x_BDN: Tensor, labels_GD: Tensor, shift_BGD: Tensor) -> Tensor:
-    """exp(x l - shift): [B, D, G, N]."""
-    shift_BDG1 = -shift_BGD.transpose(1, 2)[..., None]
-    return torch.addcmul(shift_BDG1, labels_GD.T[..., None], x_BDN[:, :, None]).exp_()
+def _blocks(x_BDN: Tensor, labels_DC: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Images and channels to compute together."""
+    images, channels, positions = x_BDN.shape
+    return blocks(images, channels, positions * labels_DC.shape[1], x_BDN)
+
+
+def _exp(x_BDN: Tensor, labels_DC: Tensor, shift_BDC: Tensor) -> Tensor:
+    """exp(x l - shift): [B, D, N, C]. The CPU's kernel is fast as only x is repeated in a row."""
+    return torch.addcmul(-shift_BDC[:, :, None], x_BDN[..., None], labels_DC[:, None]).exp_()
 
 
 class _ChannelAttention(torch.autograd.Function):
-    """The pooled map and its derivatives, chunked over labels."""
+    """The pooled map and its derivatives, in blocks of channels."""
 
     @staticmethod
     def forward(ctx: Any, x_BDN: Tensor, labels_CD: Tensor) -> Tensor:
@@ -76,17 +81,20 @@ class _ChannelAttention(torch.autograd.Function):
     def backward(ctx: Any, grad_BCD: Tensor) -> tuple[Tensor, Tensor]:
         """With weights w and mean m: d/dx_n = w_n (1 + l (x_n - m)), d/dl = the variance."""
         x_BDN, labels_CD, mean_BCD, variance_BCD, lse_BCD = ctx.saved_tensors
-        grad_labels_CD = (grad_BCD * variance_BCD).sum(dim=0)
         if has_kernels(x_BDN):
             from mlbench_plugins.layers import attention_kernels
 
             others = (x_BDN.mT, labels_CD, mean_BCD, lse_BCD)
-            return attention_kernels.attend_backward(grad_BCD, *others).mT, grad_labels_CD
-        slope_BCD = grad_BCD * labels_CD
-        factors_BDC2 = torch.stack((grad_BCD - slope_BCD * mean_BCD, slope_BCD), -1).transpose(1, 2)
-        sums_BD2N = x_BDN.new_zeros(*x_BDN.shape[:2], 2, x_BDN.shape[2])
-        for b, c in blocks(x_BDN.shape[0], len(labels_CD), x_BDN[0].numel(), x_BDN):
-            weights_BDGN = _exp(x_BDN[b], labels_CD[c], lse_BCD[b, c])
-            sums_BD2N[b] += factors_BDC2[b, :, c].transpose(2, 3) @ weights_BDGN
+            grad_x_BDN = attention_kernels.attend_backward(grad_BCD, *others).mT
+            return grad_x_BDN, (grad_BCD * variance_BCD).sum(dim=0)
+        grad_BDC, labels_DC = grad_BCD.mT.contiguous(), labels_CD.T.contiguous()
+        mean_BDC, variance_BDC, lse_BDC = mean_BCD.mT, variance_BCD.mT, lse_BCD.mT
+        slope_BDC = grad_BDC * labels_DC
+        factors_BD2C = torch.stack((grad_BDC - slope_BDC * mean_BDC, slope_BDC), dim=-2)
+        sums_BD2N = x_BDN.new_empty(*x_BDN.shape[:2], 2, x_BDN.shape[2])
+        for b, d in _blocks(x_BDN, labels_DC):
+            weights_BDNC = _exp(x_BDN[b, d], labels_DC[d], lse_BDC[b, d])
+            sums_BD2N[b, d] = factors_BD2C[b, d] @ weights_BDNC.mT
         constant_BDN, linear_BDN = sums_BD2N.unbind(dim=2)
-        return torch.addcmul(constant_BDN, linear_BDN, x_BDN), grad_labels_CD
+        grad_x_BDN = torch.addcmul(constant_BDN, linear_BDN, x_BDN)
+        return grad_x_BDN, (grad_BDC * variance_BDC).sum(dim=0).T

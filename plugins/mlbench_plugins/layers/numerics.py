@@ -16,6 +16,8 @@ ACCELERATOR_ELEMENTS = 1 << 25
 """128 MB in float32: large enough for kernel launches to cost little."""
 EXPORTED_LABELS = 16
 """Labels at a time in an exported program, whatever its batch."""
+EXPORTED_BLOCKS = 8
+"""The most blocks of an exported program, each of which adds its own operations."""
 
 HAS_TRITON = find_spec("triton") is not None
 
@@ -47,13 +49,14 @@ def blocks(images: int, labels: int, elements: int, like: Tensor) -> Iterator[tu
 
     Args:
         images: number of images.
-        labels: number of labels.
+        labels: number of labels, or of channels.
         elements: numbers that one image and label add to the intermediate.
         like: a tensor on the device of the computation.
     """
     if torch.compiler.is_exporting():  # the number of images is not known
-        for left in range(0, labels, EXPORTED_LABELS):
-            yield slice(None), slice(left, left + EXPORTED_LABELS)
+        step = max(EXPORTED_LABELS, labels // EXPORTED_BLOCKS)
+        for left in range(0, labels, step):
+            yield slice(None), slice(left, left + step)
         return
     pairs = chunk_size(elements, like)
     columns = min(labels, max(pairs, 1))

@@ -34,6 +34,8 @@ from mlbench_plugins.layers.label_groups import LabelBranch
 from mlbench_plugins.layers.options import check_choice, check_range
 from mlbench_plugins.layers.pretrained import renamed, resnet
 
+NUMBERS = 2
+"""Since 2 the attention is computed in blocks of channels, whose sums round differently."""
 SCALES = 3
 HIDDEN = 2048
 LARGEST_MLP = 500_000_000

@@ -69,19 +69,21 @@ class ASL(nn.Module):
         if self.log_floor > -math.inf:
             log_p_BC = log_p_BC.clamp(min=self.log_floor)
         weight_BC = self._focus(x_BC.detach() if self.detach_focus else x_BC, positive_BC)
-        return reduce_known(-weight_BC * log_p_BC, targets_BC, self.reduction)
+        return -reduce_known(weight_BC * log_p_BC, targets_BC, self.reduction)
 
     def _focus(self, x_BC: Tensor, positive_BC: Tensor) -> Tensor:
         """(1 - p_t)^gamma, where p_t is the (shifted) probability of the truth."""
-        p_BC = x_BC.sigmoid()
-        miss_neg_BC = (p_BC - self.clip).clamp(min=0)
-        return _power((-x_BC).sigmoid(), self.gamma_pos).where(
-            positive_BC, _power(miss_neg_BC, self.gamma_neg)
-        )
+        miss_neg_BC = (x_BC.sigmoid() - self.clip).clamp(min=0)
+        weight_BC = _power(miss_neg_BC, self.gamma_neg)
+        if self.gamma_pos == 0:
+            return weight_BC.masked_fill(positive_BC, 1.0)
+        return _power((-x_BC).sigmoid(), self.gamma_pos).where(positive_BC, weight_BC)
 
 
 def _power(base_BC: Tensor, exponent: float) -> Tensor:
     """Base ** exponent for base >= 0, with gradient 0 instead of infinity at base 0."""
+    if exponent > 0 and not base_BC.requires_grad:
+        return base_BC.pow(exponent)
     empty_BC = base_BC == 0
     if exponent == 0:
         return (~empty_BC).to(base_BC.dtype)

@@ -12,7 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlbench_plugins.layers.numerics import at_least_float32, blocks, has_kernels, without_autocast
+from mlbench_plugins.layers.numerics import (
+    CPU_ELEMENTS,
+    at_least_float32,
+    blocks,
+    has_kernels,
+    without_autocast,
+)
+
+EXPORTED_BLOCKS = 16
+"""About the most in an exported program, each of which adds its own operations."""
 
 
 def channel_attention(x_BDHW: Tensor, labels_CD: Tensor) -> Tensor:
@@ -39,8 +48,10 @@ def _forward(x_BDN: Tensor, labels_CD: Tensor, moments: int) -> tuple[Tensor, Te
 
         return attention_kernels.attend(x_BDN.mT, labels_CD)
     labels_DC = labels_CD.T.contiguous()
-    powers = [torch.ones_like(x_BDN), x_BDN, x_BDN * x_BDN]
-    powers_BDPN = torch.stack(powers[: 1 + moments], dim=-2)
+    powers = [torch.ones_like(x_BDN), x_BDN]
+    if moments == 2:
+        powers.append(x_BDN * x_BDN)
+    powers_BDPN = torch.stack(powers, dim=-2)
     top_BDC = _largest(x_BDN, labels_DC)
     sums_BDPC = x_BDN.new_empty(*x_BDN.shape[:2], 1 + moments, len(labels_CD))
     for b, d in _blocks(x_BDN, labels_DC):
@@ -59,7 +70,9 @@ def _largest(x_BDN: Tensor, labels_DC: Tensor) -> Tensor:
 def _blocks(x_BDN: Tensor, labels_DC: Tensor) -> Iterator[tuple[slice, slice]]:
     """Images and channels to compute together."""
     images, channels, positions = x_BDN.shape
-    return blocks(images, channels, positions * labels_DC.shape[1], x_BDN)
+    elements = positions * labels_DC.shape[1]
+    exported = max(CPU_ELEMENTS // elements, channels // EXPORTED_BLOCKS, 1)
+    return blocks(images, channels, elements, x_BDN, exported)
 
 
 def _exp(x_BDN: Tensor, labels_DC: Tensor, shift_BDC: Tensor) -> Tensor:

@@ -16,8 +16,6 @@ ACCELERATOR_ELEMENTS = 1 << 25
 """128 MB in float32: large enough for kernel launches to cost little."""
 EXPORTED_LABELS = 16
 """Labels at a time in an exported program, whatever its batch."""
-EXPORTED_BLOCKS = 8
-"""The most blocks of an exported program, each of which adds its own operations."""
 
 HAS_TRITON = find_spec("triton") is not None
 
@@ -41,7 +39,9 @@ def without_autocast(device_type: str) -> AbstractContextManager[Any]:
     return torch.autocast(device_type, enabled=False) if enabled else nullcontext()
 
 
-def blocks(images: int, labels: int, elements: int, like: Tensor) -> Iterator[tuple[slice, slice]]:
+def blocks(
+    images: int, labels: int, elements: int, like: Tensor, exported: int = EXPORTED_LABELS
+) -> Iterator[tuple[slice, slice]]:
     """Slices of images and of labels that cover all pairs, images in the outer loop.
 
     A block takes several labels before it takes several images: a matrix product over one label is
@@ -52,11 +52,11 @@ def blocks(images: int, labels: int, elements: int, like: Tensor) -> Iterator[tu
         labels: number of labels, or of channels.
         elements: numbers that one image and label add to the intermediate.
         like: a tensor on the device of the computation.
+        exported: labels of a block in an exported program.
     """
     if torch.compiler.is_exporting():  # the number of images is not known
-        step = max(EXPORTED_LABELS, labels // EXPORTED_BLOCKS)
-        for left in range(0, labels, step):
-            yield slice(None), slice(left, left + step)
+        for left in range(0, labels, exported):
+            yield slice(None), slice(left, left + exported)
         return
     pairs = chunk_size(elements, like)
     columns = min(labels, max(pairs, 1))

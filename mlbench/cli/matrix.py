@@ -197,12 +197,13 @@ def _call(
     prepared: Prepared, reminder: Reminder, plugin: Plugin, specs: Sequence[RunSpec], *more: Any
 ) -> Any:
     """Call a plugin with runs and their places, in a process that sees the runs' first device."""
+    devices = prepared.options.devices[:1]
     return call(
         "mlbench.cli.matrix:call_plugin",
         *(plugin, specs, prepared.places, *more),
         stall=prepared.suite.stall,
         relay=reminder.relay,
-        variables=showing(device_names(prepared.options.devices[:1])),
+        variables=showing(device_names(devices)) if devices else {},
     )
 
 

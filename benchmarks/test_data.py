@@ -107,7 +107,7 @@ def test_decoders(beside, tmp_path):
     index, every = write_jpegs(tmp_path, IMAGES, *FILES["COCO originals"]), np.arange(IMAGES)
     turbo, pillow = (source(index, RECIPES["controlled"], 1, way) for way in ("turbo", "pillow"))
     beside(
-        "COCO originals, controlled, beside --decoder pillow",
+        "COCO originals, controlled, beside decoder=pillow",
         lambda: pillow(every, 0),
         lambda: turbo(every, 0),
         goal=2.5,

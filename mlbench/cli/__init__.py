@@ -15,7 +15,7 @@ import typer
 
 from mlbench import __version__, registry
 from mlbench.cli.console import print_error
-from mlbench.cli.run import refuse_moved
+from mlbench.cli.run import refuse_fields
 from mlbench.registry import Plugin
 from mlbench.types import MlbenchError, PluginError
 
@@ -48,7 +48,7 @@ def make_app(argv: Iterable[str] = ()) -> typer.Typer:
 
     first, *rest = [*argv, ""]
     if first == "run":
-        refuse_moved(rest)
+        refuse_fields(rest)
     found = registry.plugins("command")
     for plugin in [p for p in found if p.name == first] or found:
         _add(app, plugin)

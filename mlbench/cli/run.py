@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from shlex import quote
@@ -27,42 +28,38 @@ Examples:
   mlbench run --suite suite.yaml --set optimizer.lr=3e-4 --set graph=cooccurrence,identity
 """
 
-MOVED = {
-    "--batch-size": "batch_size=32",
-    "--holdout": "holdout=0.2",
-    "--selection": "selection=validation",
-    "--allow-missing": "allow_missing=true",
+OTHERWISE = {
+    "--lr": "optimizer.lr=3e-4",
     "--graph": "graph=identity",
     "--label-noise": "label_noise.keep=0.4",
     "--dataset-option": "dataset_options.year=2014",
-    "--cache": "cache=FOLDER",
-    "--cache-limit": "cache_limit=50GB",
-    "--image-cache": "image_cache=true",
-    "--decoder": "decoder=pillow",
-    "--precision": "precision=fp32",
-    "--workers": "workers=4",
-    "--no-keep-checkpoints": "keep=none",
-    "--lr": "optimizer.lr=3e-4",
 }
-"""What to write with ``--set`` instead of options that people look for."""
+"""What to write with ``--set`` for options that are not named like it, or have no plain default."""
 
 
-def refuse_moved(arguments: Sequence[str]) -> None:
-    """Refuse options that ``--set`` replaces.
+def refuse_fields(arguments: Sequence[str]) -> None:
+    """Refuse options that are fields of a suite or settings: ``--set`` takes these.
 
     Raises:
         SuiteError: saying what to write, with the user's own value.
     """
+    options = {"help", *signature(run).parameters}
     for argument, following in pairwise([*arguments, ""]):
         name, _, value = argument.partition("=")
-        if name in MOVED:
-            field, _, example = MOVED[name].partition("=")
-            value = value or ("" if following.startswith("-") else following)
-            if not value or example in ("true", "none"):  # those took no value
-                value = example
-            if "=" in value:  # as in --dataset-option year=2014
-                field, value = f"{field.partition('.')[0]}.{value}".split("=", 1)
-            raise SuiteError(f"mlbench run has no {name}; give --set {quote(f'{field}={value}')}")
+        field, _, example = OTHERWISE.get(name, name[2:].replace("-", "_")).partition("=")
+        if not name.startswith("--") or field in options:
+            continue
+        from mlbench.suite import Suite
+        from mlbench.types import Settings
+
+        fields = Suite.model_fields | Settings.model_fields
+        if (first := field.partition(".")[0]) not in fields:
+            continue
+        example = example or str(fields[first].default).replace("False", "true")
+        value = value or ("" if following.startswith("-") else following) or example
+        if "=" in value:  # as in --dataset-option year=2014
+            field, value = f"{first}.{value}".split("=", 1)
+        raise SuiteError(f"mlbench run has no {name}; give --set {quote(f'{field}={value}')}")
 
 
 def run(

@@ -106,10 +106,7 @@ def test_an_option_that_is_a_field_is_answered_with_a_set_that_works(cli, option
         (("--lr=1e-2",), "optimizer.lr=1e-2"),
         (("--profile",), "profile=true"),
         (("--cache", "my cache"), "'cache=my cache'"),
-        (
-            ("--dataset-option", "year=2017"),
-            "dataset_options.year=2017",
-        ),
+        (("--dataset-option", "year=2017"), "dataset_options.year=2017"),
         (("--label-noise", "single_positive=true"), "label_noise.single_positive=true"),
         (("--allow-missing", "--plugins", "gap"), "allow_missing=true"),
     ],

@@ -10,15 +10,7 @@ from mlbench import plan, suite
 from mlbench.build import build, meta_backbone
 from mlbench.contracts.made_up import known_context
 from mlbench.preflight import refusal
-from mlbench.types import (
-    Angles,
-    DatasetCard,
-    Index,
-    Places,
-    PluginError,
-    Settings,
-    Splits,
-)
+from mlbench.types import Angles, DatasetCard, Index, Places, PluginError, Settings, Splits
 
 LABELS = known_context(np.diag([5.0, 3.0, 2.0]).astype(np.float32), np.eye(3, 4), 10)
 PLACES = Places(results=Path("results"), cache=Path("cache"))

@@ -5,13 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.metrics.average_precision import (
-    Floats,
-    ScoreMatrix,
-    check,
-    count_true,
-    scored_classes,
-)
+from mlbench.metrics.average_precision import Floats, ScoreMatrix, check, count_true, scored_classes
 from mlbench.types import Targets
 
 NAMES = ("CP", "CR", "CF1", "OP", "OR", "OF1")

@@ -11,13 +11,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, autoaugment
 
 from mlbench.data import transforms
-from mlbench.data.augmentation import (
-    Cutout,
-    MultiScaleCrop,
-    RandAugment,
-    RandomResizedCrop,
-    View,
-)
+from mlbench.data.augmentation import Cutout, MultiScaleCrop, RandAugment, RandomResizedCrop, View
 from mlbench.data.operations import OPERATIONS
 from mlbench.data.transforms import STEPS, train_transform
 from mlbench.types import Augmentation, Preprocessing, Settings, SuiteError

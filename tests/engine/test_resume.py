@@ -102,9 +102,7 @@ def fit(folder, world=None, identity="this", at=0, disturb=None, **changes):
     source = Noisy(training.source.images)
     index = tiny.index(9)
     training = replace(
-        training,
-        source=source,
-        evaluator=Evaluator(index, source, world, training.device),
+        training, source=source, evaluator=Evaluator(index, source, world, training.device)
     )
     models = [model(0), model(1)]
     torch.manual_seed(3 + world.rank)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+from sysconfig import get_config_var
 from typing import Any
 
 import torch
@@ -17,12 +21,17 @@ ACCELERATOR_ELEMENTS = 1 << 25
 EXPORTED_LABELS = 16
 """Labels at a time in an exported program, whatever its batch."""
 
-HAS_TRITON = find_spec("triton") is not None
+TRITON_RUNS = (
+    find_spec("triton") is not None
+    and bool(os.environ.get("CC") or which("gcc") or which("clang"))
+    and Path(get_config_var("INCLUDEPY"), "Python.h").is_file()
+)
+"""Triton compiles its launchers in C."""
 
 
 def has_kernels(x: Tensor) -> bool:
     """True where the layers' Triton kernels take this tensor: on GPUs, up to single precision."""
-    return HAS_TRITON and x.device.type == "cuda" and x.dtype != torch.float64
+    return TRITON_RUNS and x.device.type == "cuda" and x.dtype != torch.float64
 
 
 def at_least_float32(x: Tensor) -> Tensor:

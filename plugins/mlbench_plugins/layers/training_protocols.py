@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mlbench.types import Augmentation, Optimizer, Preprocessing, Reported, Schedule, Settings
@@ -53,6 +54,44 @@ def single_positive(
         "deviations": (*_SINGLE_POSITIVE_DEVIATIONS, *deviations),
     }
 
+
+def multi_scale(
+    head: str,
+    lr: float,
+    milestones: tuple[int, ...],
+    scales: Sequence[float] = (1.0, 0.875, 0.75, 0.66, 0.5),
+    resize: int | None = None,
+    **more: Any,
+) -> Settings:
+    """Settings of ML-GCN's training code, which others took over; ``more`` are further ones.
+
+    Zhao-Min Chen et al., "Multi-Label Image Recognition with Graph Convolutional Networks" (CVPR
+    2019).
+    """
+    crop = {"scales": list(scales), "max_distort": 2} | ({"resize": resize} if resize else {})
+    return Settings(
+        backbone="resnet101",
+        head=head,
+        loss="bce",  # torch's MultiLabelSoftMarginLoss
+        image_size=448,
+        augmentation=(
+            Augmentation(name="multi_scale_crop", options=crop),
+            Augmentation(name="flip"),
+        ),
+        optimizer=Optimizer(name="sgd", lr=lr, weight_decay=1e-4, momentum=0.9),
+        schedule=Schedule(name="step", milestones=milestones, gamma=0.1),
+        backbone_lr_scale=0.1,
+        **more,
+    )
+
+
+NO_SNAPPING = "A size of a crop that is close to the image size is not snapped to it."
+"""A deviation of ``multi_scale``."""
+BEST_EPOCH = (
+    "As in nearly all code of the field, the authors' scores are probably those of the best "
+    "epoch on the test split; here the last epoch counts."
+)
+"""A deviation of most recipes."""
 
 SEMANTIC_GRAPHS: dict[str, Any] = {
     "backbone": "resnet101",

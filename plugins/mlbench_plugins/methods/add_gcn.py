@@ -12,21 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlbench.types import (
-    Augmentation,
     FeatureSpec,
     HeadOutput,
     LabelContext,
-    Optimizer,
     Recipe,
     Released,
     Reported,
-    Schedule,
-    Settings,
 )
 from mlbench_plugins.layers.classifiers import ElementwiseClassifier
 from mlbench_plugins.layers.numerics import without_autocast
 from mlbench_plugins.layers.options import check_range
 from mlbench_plugins.layers.pretrained import renamed, sequential_resnet
+from mlbench_plugins.layers.training_protocols import BEST_EPOCH, NO_SNAPPING, multi_scale
 
 SLOPE = 0.2
 
@@ -172,24 +169,8 @@ RECIPE = Recipe(
 }""",
     summary="Class activation maps pool one vector a label; a learned graph, and a second one that "
     "each image's own vectors predict, relate them; scores of maps and graph are averaged.",
-    settings=Settings(
-        backbone="resnet101",
-        head="add_gcn",
-        loss="bce",  # torch's MultiLabelSoftMarginLoss
-        image_size=448,
-        augmentation=(
-            Augmentation(
-                name="multi_scale_crop",
-                options={"scales": [1.0, 0.875, 0.75, 0.66, 0.5], "max_distort": 2, "resize": 512},
-            ),
-            Augmentation(name="flip"),
-        ),
-        epochs=50,
-        batch_size=16,
-        optimizer=Optimizer(name="sgd", lr=0.05, weight_decay=1e-4, momentum=0.9),
-        schedule=Schedule(name="step", milestones=(30, 40), gamma=0.1),
-        backbone_lr_scale=0.1,
-        grad_clip=10.0,
+    settings=multi_scale(
+        "add_gcn", 0.05, (30, 40), resize=512, epochs=50, batch_size=16, grad_clip=10.0
     ),
     dataset_options={"voc2007": {"difficult_train": "positive"}},
     tuned={"probe": {"optimizer": {"lr": 3e-3}, "head_options": {"width": 256}}},
@@ -202,9 +183,8 @@ RECIPE = Recipe(
         ("voc2007", "mAP", 96.0, "abstract of the paper", "verified", "ResNet-101"),
     ),
     deviations=(
-        "A size of a crop that is close to the image size is not snapped to it.",
-        "As in nearly all code of the field, the authors' scores are probably those of the best "
-        "epoch on the test split; here the last epoch counts.",
+        NO_SNAPPING,
+        BEST_EPOCH,
         "In training, the batch norm of a batch of one image takes its running statistics; the "
         "authors' code fails there.",
         "The convolution on the mean vector beside each label's vector is computed once for the "

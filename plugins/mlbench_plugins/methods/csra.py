@@ -31,6 +31,7 @@ from mlbench.types import (
 from mlbench_plugins.layers.numerics import chunk_size
 from mlbench_plugins.layers.options import check_range
 from mlbench_plugins.layers.pretrained import resnet
+from mlbench_plugins.layers.training_protocols import BEST_EPOCH
 
 TEMPERATURES: Mapping[int, tuple[float, ...]] = {
     1: (1.0,),
@@ -181,8 +182,7 @@ RECIPE = Recipe(
         "The maximum (the authors' temperature of 99) shares its gradient among equal positions.",
         "The learning rate falls every 4 epochs (5 on COCO), counted from the start; a warm-up of "
         "2 epochs multiplies it at every step.",
-        "As in nearly all code of the field, the authors' scores are probably those of the best "
-        "epoch on the test split; here the last epoch counts.",
+        BEST_EPOCH,
     ),
     released=(RELEASED,),
 )

@@ -14,16 +14,12 @@ from torch.nn import functional
 
 from mlbench.types import (
     Angles,
-    Augmentation,
     FeatureSpec,
     HeadOutput,
     LabelContext,
-    Optimizer,
     Recipe,
     Released,
     Reported,
-    Schedule,
-    Settings,
 )
 from mlbench_plugins.layers.classifiers import cosines, is_cosine, logits_of_cosines
 from mlbench_plugins.layers.constant import ConstantInEvaluation
@@ -36,6 +32,7 @@ from mlbench_plugins.layers.label_graph import (
 )
 from mlbench_plugins.layers.options import check_range
 from mlbench_plugins.layers.pretrained import renamed, sequential_resnet
+from mlbench_plugins.layers.training_protocols import BEST_EPOCH, NO_SNAPPING, multi_scale
 
 
 class MLGCN(nn.Module):
@@ -147,6 +144,7 @@ def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 README = "README of the authors' code, commit 5517d6f"
+ADDGCN = "README of the code of ADD-GCN (ECCV 2020), commit b7653fe"
 SADCL = "comparison table of SADCL (arXiv 2307.09715)"
 
 RELEASED = Released(
@@ -177,25 +175,7 @@ RECIPE = Recipe(
 }""",
     summary="Two graph convolutions over the labels' word vectors, on a re-weighted binary graph "
     "of co-occurrence, generate the classifiers of a maximum-pooled feature vector.",
-    settings=Settings(
-        backbone="resnet101",
-        head="ml_gcn",
-        loss="bce",  # torch's MultiLabelSoftMarginLoss
-        image_size=448,
-        augmentation=(
-            Augmentation(
-                name="multi_scale_crop",
-                options={"scales": [1.0, 0.875, 0.75, 0.66, 0.5], "max_distort": 2},
-            ),
-            Augmentation(name="flip"),
-        ),
-        epochs=100,
-        batch_size=32,
-        optimizer=Optimizer(name="sgd", lr=0.1, weight_decay=1e-4, momentum=0.9),
-        schedule=Schedule(name="step", milestones=(40, 80), gamma=0.1),
-        backbone_lr_scale=0.1,
-        grad_clip=10.0,
-    ),
+    settings=multi_scale("ml_gcn", 0.1, (40, 80), epochs=100, batch_size=32, grad_clip=10.0),
     dataset_options={"voc2007": {"difficult_train": "positive"}},
     tuned={"probe": {"optimizer": {"lr": 1e-3}}},
     reported=Reported.table(
@@ -204,14 +184,7 @@ RECIPE = Recipe(
         ("coco", "CF1", 78.0, SADCL, "secondary", "ResNet-101, 448, COCO 2014"),
         ("coco", "OF1", 80.3, SADCL, "secondary", "ResNet-101, 448, COCO 2014"),
         ("voc2007", "mAP", 94.0, README, "verified", "ResNet-101, 448"),
-        (
-            "coco",
-            "mAP",
-            84.3,
-            "README of the code of ADD-GCN (ECCV 2020), commit b7653fe",
-            "verified",
-            "ADD-GCN's rerun: ResNet-101, 576",
-        ),
+        ("coco", "mAP", 84.3, ADDGCN, "verified", "ADD-GCN's rerun: ResNet-101, 576"),
     ),
     deviations=(
         "The authors give no training command. The learning rate 0.1 (0.01 for the backbone) is "
@@ -222,9 +195,8 @@ RECIPE = Recipe(
         "of 448 pixels.",
         "The graph comes from the training split, and the word vectors from --words or the "
         "training split; the authors ship GloVe vectors beside their code.",
-        "A size of a crop that is close to the image size is not snapped to it.",
-        "As in nearly all code of the field, the authors' scores are probably those of the best "
-        "epoch on the test split; here the last epoch counts.",
+        NO_SNAPPING,
+        BEST_EPOCH,
     ),
     released=(RELEASED,),
 )

@@ -14,18 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mlbench.types import (
-    Augmentation,
     FeatureSpec,
     HeadOutput,
     LabelContext,
-    Optimizer,
     PluginError,
     Proof,
     Recipe,
     Released,
     Reported,
-    Schedule,
-    Settings,
 )
 from mlbench_plugins.layers.channel_attention import channel_attention
 from mlbench_plugins.layers.classifiers import ElementwiseClassifier, start_at_prior
@@ -33,6 +29,7 @@ from mlbench_plugins.layers.label_graph import conditional_probability, label_gr
 from mlbench_plugins.layers.label_groups import LabelBranch
 from mlbench_plugins.layers.options import check_choice, check_range
 from mlbench_plugins.layers.pretrained import renamed, resnet
+from mlbench_plugins.layers.training_protocols import BEST_EPOCH, NO_SNAPPING, multi_scale
 
 NUMBERS = 2
 """Since 2 the attention is computed in blocks of channels, whose sums round differently."""
@@ -249,23 +246,8 @@ RECIPE = Recipe(
     summary="Graph attention over word vectors embeds labels and learned groups of labels; each "
     "attends, channel by channel, to features of three depths, and all vectors are classified "
     "together.",
-    settings=Settings(
-        backbone="resnet101",
-        head="msrn",
-        loss="bce",  # torch's MultiLabelSoftMarginLoss
-        image_size=448,
-        augmentation=(
-            Augmentation(
-                name="multi_scale_crop",
-                options={"scales": [1.0, 0.9, 0.8, 0.7, 0.6], "max_distort": 2},
-            ),
-            Augmentation(name="flip"),
-        ),
-        epochs=200,
-        batch_size=12,
-        optimizer=Optimizer(name="sgd", lr=0.1, weight_decay=1e-4, momentum=0.9),
-        schedule=Schedule(name="step", milestones=(30,), gamma=0.1),
-        backbone_lr_scale=0.1,
+    settings=multi_scale(
+        "msrn", 0.1, (30,), scales=(1.0, 0.9, 0.8, 0.7, 0.6), epochs=200, batch_size=12
     ),
     per_dataset={"voc2007": {"batch_size": 24}},
     dataset_options={"voc2007": {"difficult_train": "positive"}},
@@ -299,9 +281,8 @@ RECIPE = Recipe(
         "assigned to, after the tanh. An assumption.",
         "Max pooling keeps the last row and column of maps of odd size; imported checkpoints drop "
         "them, as the authors' code does (head option ceil_mode).",
-        "A size of a crop that is close to the image size is not snapped to it.",
-        "As in nearly all code of the field, the authors' scores are probably those of the best "
-        "epoch on the test split; here the last epoch counts.",
+        NO_SNAPPING,
+        BEST_EPOCH,
     ),
     released=(RELEASED,),
 )

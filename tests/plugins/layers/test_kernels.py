@@ -105,6 +105,13 @@ def test_large_products_saturate_and_large_weights_stay_finite(device):
     assert found.flatten().tolist() == pytest.approx([1e4, -1e4], rel=1e-5)
 
 
+@pytest.mark.parametrize(("compiler", "runs"), [("", False), ("cc", True)])
+def test_without_a_c_compiler_the_layers_compute_without_kernels(compiler, runs):
+    code = f"from mlbench_plugins.layers.numerics import TRITON_RUNS as t; assert t is {runs}"
+    variables = {**os.environ, "PATH": "", "CC": compiler}
+    subprocess.run([sys.executable, "-c", code], env=variables, check=True)
+
+
 @pytest.mark.filterwarnings("ignore")  # inductor's
 @pytest.mark.gpu
 @pytest.mark.parametrize("function", [tanh_scores, attend])

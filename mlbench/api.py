@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlbench.build import open_model
 from mlbench.cli.console import device_name, thread_count
 from mlbench.cli.matrix import execute
-from mlbench.cli.planning import Prepared, plan_safely, plan_suite
+from mlbench.cli.planning import Prepared, plan_safely, plan_suite, usual_precision
 from mlbench.cli.progress import Lines
 from mlbench.numbers import outdated
 from mlbench.store import Store
@@ -29,22 +29,18 @@ if TYPE_CHECKING:
 __all__ = ["Labelled", "TrainedModel", "load", "results_table", "run"]
 
 
-def load(
-    source: str | PathLike[str], *, weights: str | PathLike[str] | None = None, device: str = "auto"
-) -> TrainedModel:
+def load(source: str | PathLike[str], *, device: str = "auto") -> TrainedModel:
     """Open a trained model.
 
     Args:
         source: the folder of a run (``results/runs/ID``), a checkpoint, or an exported model.
-        weights: only for checkpoints of older versions: the file that the backbone started from.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
 
     Raises:
         WeightsError: the file is missing, damaged, or not a model.
         SuiteError: this machine has no such device.
     """
-    file = open_model(Path(source), None if weights is None else Path(weights))
-    return TrainedModel(file, device_name(device), thread_count())
+    return TrainedModel(open_model(Path(source)), device_name(device), thread_count())
 
 
 def run(
@@ -71,7 +67,7 @@ def run(
         MlbenchError: data or weights are missing or damaged.
     """
     given = {"plugins": tuple(plugins), "datasets": tuple(datasets), "results": Path(results)}
-    suite = make_suite(given | fields, "mlbench.run")
+    suite = make_suite(usual_precision(fields) | given | fields, "mlbench.run")
     planned = carry_out(suite, f"python: mlbench.run({', '.join(map(repr, plugins))})")
     table = results_table(suite.results)
     wanted = table["run_id"].isin({spec.run_id for spec in planned.specs})

@@ -221,10 +221,11 @@ def model_file(source: Path) -> Path:
     return source / "checkpoint.safetensors" if source.is_dir() else source
 
 
-def open_model(source: Path, weights: Path | None = None) -> ModelFile:
+def open_model(source: Path) -> ModelFile:
     """Read a trained model: a checkpoint of ours, or a file of a format that a plugin reads.
 
-    The arguments are as for ``model_file`` and ``restore``.
+    Args:
+        source: as for ``model_file``.
 
     Raises:
         WeightsError: the file cannot be read, or the weights do not fit.
@@ -236,14 +237,11 @@ def open_model(source: Path, weights: Path | None = None) -> ModelFile:
         opened: ModelFile = registry.find("format", ending).load()(file)
         return opened
     checkpoint = load(file)
-    return ModelFile(restore(checkpoint, weights), checkpoint.info)
+    return ModelFile(restore(checkpoint), checkpoint.info)
 
 
-def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelModel:
+def restore(checkpoint: Checkpoint) -> MultiLabelModel:
     """Make the model of a checkpoint, in evaluation mode on the CPU.
-
-    Checkpoints of older versions need the file that the backbone started from, if its header
-    changes the architecture.
 
     Raises:
         WeightsError: the weights do not fit the model.
@@ -252,19 +250,13 @@ def restore(checkpoint: Checkpoint, weights: Path | None = None) -> MultiLabelMo
     settings = info.settings
     # Label graph and word vectors are buffers of the head, which the weights fill.
     labels = _blank_context(info.label_names, info.word_width)
-    if weights is not None:
-        named_file("weights", settings.weights, weights)
-    start = "none" if weights is None else str(weights)
-    backbone = make_backbone(settings, start, checkpoint)
-    model, _ = _assemble(backbone, settings, labels)
+    model, _ = _assemble(make_backbone(settings, "none", checkpoint), settings, labels)
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
-        older = settings.weights.startswith("sha256:") and not info.backbone_options
-        hint = f"; if its backbone started from a file ({settings.weights}), give --weights FILE"
         raise WeightsError(
             f"the weights do not fit {settings.backbone} with {settings.head} as this version "
-            f"builds them: {error}{hint if older and weights is None else ''}"
+            f"builds them: {error}"
         ) from error
     return model.eval()
 

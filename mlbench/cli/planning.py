@@ -35,18 +35,22 @@ def read_matrix(flags: Mapping[str, Any], texts: Iterable[str], file: Path | Non
     Raises:
         SuiteError, PluginError: as ``mlbench.suite.make_suite``.
     """
+    given = apply_overrides(flags, texts)
+    fields = merge(read_suite(file), given) if file else dict(given)
+    return make_suite(usual_precision(fields) | fields, str(file or COMMAND_LINE), given)
+
+
+def usual_precision(fields: Mapping[str, Any]) -> dict[str, str]:
+    """The precision of a suite with these fields that names none: bf16 on CUDA where it can be."""
     import torch
 
     from mlbench.engine.model import unsupported
 
-    given = apply_overrides(flags, texts)
-    fields = merge(read_suite(file), given) if file else dict(given)
     executor = str(fields.get("executor", "local"))
     device = torch.device(_device(str(fields.get("device", "auto")), executor))
     elsewhere = not torch.cuda.is_available()
     half = device.type == "cuda" and (elsewhere or unsupported("bf16", device) is None)
-    fields = {"precision": "bf16" if half else "fp32"} | fields
-    return make_suite(fields, str(file or COMMAND_LINE), given)
+    return {"precision": "bf16" if half else "fp32"}
 
 
 def plan_matrix(

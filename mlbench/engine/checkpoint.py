@@ -7,8 +7,6 @@ the SHA-256 of both and of the weights.
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +21,6 @@ from torch import nn
 from mlbench.files import atomic_write
 from mlbench.text import first_error
 from mlbench.types import ModelInfo, Settings, WeightsError
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,20 +65,18 @@ def load(file: Path) -> Checkpoint:
             f"{file} cannot be read as a checkpoint ({error}); give the checkpoint.safetensors "
             "that a run left under results/runs/"
         ) from error
-    if header.get("format") not in ("mlbench-1", "mlbench-2"):
+    if header.get("format") != "mlbench-2":
         raise WeightsError(
             f"{file} is a safetensors file but not a checkpoint of mlbench (format "
             f"{header.get('format')!r}); give a backbone's weights with --weights instead"
         )
-    if header["format"] == "mlbench-1":
-        log.warning("%s is of an older mlbench and has no digest: damage goes unnoticed", file)
-    elif header.get("digest") != _digest(header, weights):
+    if header.get("digest") != _digest(header, weights):
         raise WeightsError(
             f"{file}: changed since it was written, its content does not have the digest of its "
             "header; copy the file again, or train the model again"
         )
     try:
-        return Checkpoint(weights, _info(header))
+        return Checkpoint(weights, ModelInfo.model_validate_json(header["model"]))
     except Exception as error:  # json and pydantic raise several types on damaged bytes
         what = first_error(error) if isinstance(error, ValidationError) else repr(error)
         raise WeightsError(
@@ -169,12 +163,3 @@ def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
 def _digest(header: Mapping[str, str], weights: Mapping[str, torch.Tensor]) -> str:
     parts = (header["format"], header.get("model", ""), weights_digest(weights))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _info(header: Mapping[str, str]) -> ModelInfo:
-    """The header's content; one of ``mlbench-1`` has an entry for each field."""
-    if header["format"] == "mlbench-2":
-        return ModelInfo.model_validate_json(header["model"])
-    fields = ("spec", "label_names", "preprocessing")
-    width = int(header.get("word_width", 300))
-    return ModelInfo(**{name: json.loads(header[name]) for name in fields}, word_width=width)

@@ -1,4 +1,3 @@
-import json
 import random
 
 import pytest
@@ -38,22 +37,6 @@ def test_tensors_that_share_memory_are_kept(tmp_path):
     made({"a": shared, "b": shared[:2], "c": shared.t()}).save(tmp_path / "c")
     found = load(tmp_path / "c").weights
     assert {name: len(value) for name, value in found.items()} == {"a": 3, "b": 2, "c": 3}
-
-
-def test_the_older_form_is_read(tmp_path):
-    info = made({}).info
-    header = {
-        "format": "mlbench-1",
-        "spec": info.spec.model_dump_json(),
-        "label_names": json.dumps(info.label_names),
-        "preprocessing": info.preprocessing.model_dump_json(),
-        "word_width": "12",
-    }
-    save_file({"a": torch.ones(1)}, tmp_path / "c", metadata=header)
-    assert load(tmp_path / "c").info == info.model_copy(update={"word_width": 12})
-    save_file({"a": torch.ones(1)}, tmp_path / "c", metadata=header | {"spec": "{"})
-    with pytest.raises(WeightsError, match="its header is damaged"):
-        load(tmp_path / "c")
 
 
 def test_no_damage_goes_unseen_or_ends_in_another_error(tmp_path):

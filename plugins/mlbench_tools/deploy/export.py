@@ -62,16 +62,12 @@ def export(
         Path | None,
         typer.Option(help="Compare on the pictures of this folder, not on the test split."),
     ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="For models of older versions: the file that the backbone started from."),
-    ] = None,
 ) -> None:
     """Write a model for another runtime; one that computes other logits there is refused."""
     from mlbench.api import load
     from mlbench_tools.deploy.formats import read_onnx, read_openvino, read_torch
 
-    trained = load(model, weights=weights, device="cpu")
+    trained = load(model, device="cpu")
     folder = model if model.is_dir() else model.parent
     file = out or folder / f"model{ENDINGS[form]}"
     if file.suffix != ENDINGS[form]:

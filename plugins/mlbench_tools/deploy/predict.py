@@ -68,10 +68,6 @@ def predict(
     copy_to: Annotated[
         Path | None, typer.Option(help="Copy each picture to DIR/LABEL/ for each of its labels.")
     ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="For models of older versions: the file that the backbone started from."),
-    ] = None,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
 ) -> None:
@@ -81,7 +77,7 @@ def predict(
 
     if top is not None and threshold is not None:
         raise SuiteError("--top and --threshold exclude each other; give one of them")
-    trained = load(model, weights=weights, device=device)
+    trained = load(model, device=device)
     keep_freed_memory(True)
     choice = Choice(trained.info.spec.run_id, trained.labels, top, threshold, all_scores)
     with (

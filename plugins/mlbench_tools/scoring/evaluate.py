@@ -51,9 +51,6 @@ def evaluate(
     ],
     dataset: Annotated[str, typer.Option(help="The data set.")],
     data: Data = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="The file that the run was given as --weights, if any.")
-    ] = None,
     option: DatasetOptions = None,
     device: Device = "auto",
     batch_size: BatchSize = 64,
@@ -68,8 +65,8 @@ def evaluate(
     from mlbench.build import open_model
     from mlbench.cli.progress import RunLines
 
-    places = local_places(data, weights, cache, device, workers)
-    opened = open_model(checkpoint, weights)
+    places = local_places(data, cache, device, workers)
+    opened = open_model(checkpoint)
     options = named_values(option or ())
     found = score_model(opened, dataset, options, places, RunLines(), batch_size)
     for remark in found.remarks:
@@ -82,15 +79,12 @@ def evaluate(
         _show(found)
 
 
-def local_places(
-    data: Path | None, weights: Path | None, cache: Path | None, device: str, workers: int | None
-) -> Places:
+def local_places(data: Path | None, cache: Path | None, device: str, workers: int | None) -> Places:
     """The places that the flags of ``evaluate`` name, with their defaults."""
     from mlbench.types import Places
 
     return Places(
         data=data or data_folder(),
-        weights=weights,
         results=Path(),
         cache=cache or cache_folder(),
         device=device_name(device),

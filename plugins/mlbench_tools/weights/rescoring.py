@@ -64,7 +64,7 @@ def make_record(
     # Scored again in this order, as sums in another order differ in their last digits.
     scores, precisions = score(logits, targets)
     efficiency = measure(
-        restore(checkpoint, places.weights).to(device),
+        restore(checkpoint).to(device),
         image_size=spec.settings.image_size,
         precision="fp32",
         device=device,

@@ -181,9 +181,6 @@ def rescore(
     dataset: Annotated[str, typer.Option(help="The data set.")],
     results: Results = Path("results"),
     data: Data = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="The file that the backbone started from, if any.")
-    ] = None,
     option: DatasetOptions = None,
     device: Device = "auto",
     batch_size: evaluate.BatchSize = 64,
@@ -197,13 +194,13 @@ def rescore(
     from mlbench.store import Store
     from mlbench_tools.weights.rescoring import assert_imported, make_record
 
-    places = evaluate.local_places(data, weights, cache, device, workers)
+    places = evaluate.local_places(data, cache, device, workers)
     if checkpoint.is_dir():
         checkpoint = checkpoint / "checkpoint.safetensors"
     loaded = load(checkpoint)
     assert_imported(loaded)
     found = evaluate.score_model(
-        *(open_model(checkpoint, weights), dataset, named_values(option or ()), places),
+        *(open_model(checkpoint), dataset, named_values(option or ()), places),
         *(RunLines(), batch_size),
     )
     command = f"mlbench {shlex.join(sys.argv[1:])}"

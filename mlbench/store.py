@@ -84,13 +84,14 @@ class Store:
         """Delete results that could not be written (see ``write``) and are here now, or newer."""
         pattern = shelter(self.root, "*")
         for folder in pattern.parent.glob(pattern.name):
-            pairs = [(f, self.root / f.relative_to(folder)) for f in folder.rglob("*.json")]
+            kept = [file for file in folder.rglob("*") if file.is_file()]
+            pairs = [(file, self.root / file.relative_to(folder)) for file in kept]
             with suppress(OSError):
-                if all(here.stat().st_mtime >= kept.stat().st_mtime for kept, here in pairs):
+                if kept and all(here.stat().st_mtime >= f.stat().st_mtime for f, here in pairs):
                     shutil.rmtree(folder)
 
     def prune(self, record: RunRecord) -> None:
-        """Keep one model of those that a record's competes with: that of the highest mAP.
+        """Keep one of the models that a record's competes with: that of the highest mAP.
 
         They are the models of one method and backbone, trained under one track on the same data,
         from the same start, by code of the same numbers. Of equal ones the lowest run id is kept.
@@ -103,14 +104,13 @@ class Store:
 
         found = _records(map(_try_read, self.file(record).parent.glob("*.json")))
         rivals = [
-            (-one.scores.mAP, one.run_id, one.checkpoint)
+            (-one.scores.mAP, one.run_id, self.root / one.checkpoint)
             for one in found
-            if one.scores and contest(one) == contest(record)
+            if one.scores and one.checkpoint and contest(one) == contest(record)
         ]
-        for _, _, checkpoint in sorted(rivals)[1:]:
-            if checkpoint is not None:
-                with suppress(OSError):
-                    (self.root / checkpoint).unlink()
+        for _, _, checkpoint in sorted(one for one in rivals if one[-1].exists())[1:]:
+            with suppress(OSError):
+                checkpoint.unlink()
 
     def write_cost(self, cost: ModelCost) -> Path:
         """Write how fast a model is, in place of what was measured before; returns the file.

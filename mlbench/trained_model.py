@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from mlbench.data.decode import as_tensor, load
+from mlbench.data.decode import as_tensor, load, to_rgb
 from mlbench.data.transforms import make_view
 from mlbench.engine.evaluation import BATCH, to_device
 from mlbench.engine.model import autocast
@@ -177,9 +177,12 @@ def _file(image: Picture) -> Path | None:
 
 
 def _as_pillow(image: object) -> Image.Image:
-    """An RGB image from memory; a ``DataError`` if its type or shape is not supported."""
+    """An RGB image from memory; a ``DataError`` if its form is not supported, or it is damaged."""
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        try:
+            return to_rgb(image.copy())
+        except Exception as error:  # as in ``decode``
+            raise DataError(f"{image} cannot be used: {error}") from error
     if isinstance(image, Tensor) and image.ndim == 3:
         image = image.cpu().permute(1, 2, 0).numpy()
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
@@ -190,7 +193,7 @@ def _as_pillow(image: object) -> Image.Image:
         )
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
         raise DataError(f"an array of shape {image.shape} is no picture; give [H, W, 3]")
-    return Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).convert("RGB")
+    return to_rgb(Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image))
 
 
 def find_pictures(folder: Path) -> list[Path]:

@@ -55,6 +55,42 @@ def test_all_forms_of_a_picture_give_the_same_scores(model, pictures):
     assert found[0].above == tuple(n for n, s in found[0].scores.items() if s >= 0.5)
 
 
+def test_a_picture_of_pillow_is_decoded_as_its_file_is(model, tmp_path):
+    """Turned upright, transparency on white, the upper eight bits of sixteen."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise[..., :3]).save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(noise).save(tmp_path / "clear.png")
+    Image.fromarray(noise[..., 0] * np.uint16(257)).save(tmp_path / "deep.png")
+    for file in tmp_path.iterdir():
+        with Image.open(file) as opened:
+            of_file, of_image = model([file, opened])
+        assert of_file.scores == pytest.approx(of_image.scores), file.name
+    of_file, of_array = model([tmp_path / "clear.png", noise])
+    assert of_file.scores == of_array.scores
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes((tmp_path / "turned.jpg").read_bytes()[:-900])
+    with Image.open(cut) as opened, pytest.raises(DataError, match="truncated"):
+        model([opened])
+
+
+def test_the_precision_is_that_of_the_command_line(monkeypatch, tmp_path):
+    def stop(suite, _):
+        raise SuiteError(suite.precision)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("mlbench.engine.model.unsupported", lambda *_: None)
+    monkeypatch.setattr("mlbench.api.carry_out", stop)
+    for more, wanted in (
+        ({}, "bf16"),
+        ({"precision": "fp16"}, "fp16"),
+        ({"device": "cpu"}, "fp32"),
+    ):
+        with pytest.raises(SuiteError, match=wanted):
+            mlbench.run(["gap"], results=tmp_path, **more)
+
+
 def test_pictures_in_other_forms_are_refused(model):
     for bad in (np.zeros((8, 8, 3)), torch.zeros(3, 8, 8), np.zeros((2, 8, 8, 3), np.uint8), 3):
         with pytest.raises(DataError, match=r"picture"):

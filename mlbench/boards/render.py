@@ -131,6 +131,8 @@ def _tabular(table: Table) -> str:
 def write(tables: Sequence[Table], folder: Path) -> list[Path]:
     """Write ``<name>.md`` and ``<name>.csv`` for every board and an index ``README.md``.
 
+    Boards that were written before and are no more are deleted.
+
     Raises:
         StoreError: a file cannot be written; records are not affected.
     """
@@ -146,6 +148,10 @@ def write(tables: Sequence[Table], folder: Path) -> list[Path]:
                 f"{file}: the board could not be written ({error.strerror or error}); free space "
                 "or grant write permission, then run `mlbench leaderboard`"
             ) from error
+    for gone in set(folder.glob("*.csv")) - contents.keys():
+        if gone.read_bytes().startswith(b"data_set,track,rank,"):
+            gone.unlink()
+            gone.with_suffix(".md").unlink(missing_ok=True)
     return list(contents)
 
 

@@ -75,10 +75,7 @@ def _read(file: Path) -> Image.Image:
         if width * height > MAX_PIXELS:
             raise Image.DecompressionBombError
         deep = image.mode.startswith("I") or ";16" in str(image.tile)
-        image.load()
-        with suppress(Exception):  # a damaged EXIF block does not affect the pixels
-            ImageOps.exif_transpose(image, in_place=True)
-        rgb = _to_rgb(image)
+        rgb = to_rgb(image)
         if deep and max(high for _, high in rgb.getextrema()) < 16:  # type: ignore[misc]
             _warn_of_depth(file.parent)
         return rgb
@@ -94,7 +91,15 @@ def _warn_of_depth(folder: Path) -> None:
     )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image as ``decode`` does; it is turned upright in place.
+
+    Raises:
+        Exception: it is damaged (of any type), or the white of its pixels is not defined.
+    """
+    image.load()
+    with suppress(Exception):  # a damaged EXIF block does not affect the pixels
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image.copy()
     if image.mode.startswith("I"):

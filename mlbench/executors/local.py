@@ -114,6 +114,8 @@ class _Attempt:
         for rank, child in enumerate(self.children):
             for message in child.receive():
                 self.deadline = time.monotonic() + self.job.stall
+                with suppress(OSError):
+                    os.utime(self.meeting)  # it is no leftover (``files.sweep``)
                 self._hear(rank, *message)
             if child.ended and rank not in self.outcomes:
                 when = math.inf if self.ending else 0.0

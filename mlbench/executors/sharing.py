@@ -65,8 +65,9 @@ def announce(root: Path, runs: Sequence[QueuedRun]) -> Iterator[None]:
         OSError: the store cannot be written.
     """
     for other in (root / "queue").glob("*"):
-        if (holder := find_holder(other)) is not None and holder.stale:
-            shutil.rmtree(other, ignore_errors=True)
+        with suppress(OSError):  # it ends at this moment
+            if (holder := find_holder(other)) is not None and holder.stale:
+                shutil.rmtree(other, ignore_errors=True)
     folder = root / "queue" / uuid4().hex[:12]
     lease = claim(folder)
     assert lease is not None

@@ -1,3 +1,5 @@
+import shutil
+
 from mlbench.types import Pretraining
 from tests.boards.scored import write
 
@@ -47,6 +49,18 @@ def test_a_data_set_that_has_no_board_writes_nothing(cli, store):
     ended = cli("leaderboard", "--dataset", "cocoo")
     assert ended.code == 2 and "matches" in ended.err and not ended.out
     assert not (store.root / "leaderboards").exists()
+
+
+def test_boards_that_are_no_more_are_deleted_and_other_files_stay(cli, store):
+    write(store, "gap", identity="voc2007")
+    folder = store.root / "leaderboards"
+    assert cli("leaderboard").code == 0
+    (folder / "mine.csv").write_text("a,b\n")
+    shutil.rmtree(store.root / "records")
+    write(store, "gap", identity="voc2012")
+    assert cli("leaderboard").code == 0
+    names = {file.name for file in folder.iterdir()}
+    assert names == {"README.md", "mine.csv", "voc2012-probe.csv", "voc2012-probe.md"}
 
 
 def test_boards_and_comparisons_take_data_sets_by_the_same_names(cli, store):

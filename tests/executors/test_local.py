@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mlbench.executors import Failure
 from mlbench.executors.forking import call, device_names, showing
-from mlbench.executors.local import device_groups
+from mlbench.executors.local import _Attempt, device_groups
+from mlbench.files import sweep
 from mlbench.store import Store
 from mlbench.types import SuiteError
 
@@ -246,6 +248,16 @@ def test_a_plan_that_is_killed_once_is_made_again(run, tmp_path, monkeypatch, ki
     monkeypatch.setenv("FAULT_KILLS", str(tmp_path / "kills"))
     ended = run("shot")
     assert (ended.code, "memory ran out" in ended.err) == (code, code == 2)
+
+
+def test_what_a_run_that_goes_on_for_days_needs_is_no_leftover(tmp_path):
+    """Its processes meet again at its end, and another launcher may sweep before."""
+    os.utime(tmp_path, (0, 0))
+    child = SimpleNamespace(receive=lambda: [("count", 1, 2)], ended=False)
+    job, shown = SimpleNamespace(stall=60), SimpleNamespace(count=lambda done, total: None)
+    _Attempt([(0, job)], 0, [shown], [child], tmp_path, 0.0).listen()
+    sweep([tmp_path])
+    assert tmp_path.exists()
 
 
 def test_runs_go_side_by_side_and_share_the_threads(run, tmp_path, monkeypatch):

@@ -227,9 +227,11 @@ def test_pruning_keeps_the_best_model_of_a_method_and_backbone_on_a_board(tmp_pa
         stored(50.0, 3),
         stored(30.0, 4, data="e" * 16),
     )
+    stored(60.0, 5)[1].unlink()
+    kept(store, made_record("gap", 70.0, spec={"seed": 6}))  # run with --keep none
     store.prune(other_data[0])
     assert all(file.exists() for _, file in (worse, best, equal, other_data))
     store.prune(worse[0])
     first, second = sorted((best, equal), key=lambda pair: pair[0].run_id)
     assert [f.exists() for _, f in (worse, first, second, other_data)] == [False, True, False, True]
-    assert len(store.records()) == 4, "records stay"
+    assert len(store.records()) == 6, "records stay"

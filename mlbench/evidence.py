@@ -60,7 +60,7 @@ def record_digest(data: bytes) -> str:
 
 
 def read_record(data: bytes, source: object) -> RunRecord:
-    """Read a record from JSON and compare it with its digest; records of the old form have none.
+    """Read a record from JSON and compare it with its digest.
 
     Raises:
         StoreError: this is not a record, or it was changed since it was written.
@@ -70,16 +70,16 @@ def read_record(data: bytes, source: object) -> RunRecord:
     except Exception as error:  # json raises several types on damaged bytes
         reason = first_error(error) if isinstance(error, ValidationError) else error
         raise StoreError(f"{source}: not a record of this mlbench ({reason}); {RESTORE}") from error
-    if record.digest != computed and (record.digest or record.numbers):
+    if record.digest != computed:
         was = f"its digest is {record.digest[:16]}..." if record.digest else "it has no digest"
         raise StoreError(
             f"{source}: changed since it was written ({was}, and that of its content is "
             f"{computed[:16]}...); {RESTORE}"
         )
-    ids = [record.spec.run_id, *([] if record.numbers else [record.spec.old_run_id])]
-    if record.run_id not in ids:  # all that an old record says about its settings
+    if record.run_id != record.spec.run_id:
+        other = record.spec.run_id
         raise StoreError(
-            f"{source}: run {record.run_id} has the settings of run {ids[-1]}; {RESTORE}"
+            f"{source}: run {record.run_id} has the settings of run {other}; {RESTORE}"
         )
     return record
 
@@ -141,7 +141,7 @@ def open_arrays(file: Path, record: RunRecord) -> Iterator[SealedArrays]:
             out.
     """
     remedy = "restore the file, or delete it and its record and run again"
-    sha256 = record.predictions_sha256 if record.digest else None
+    sha256 = record.predictions_sha256 if record.digest else None  # it is not sealed yet
     try:
         with file.open("rb", buffering=1 << 18) as stream:
             if hasattr(os, "posix_fadvise"):

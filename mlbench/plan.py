@@ -205,7 +205,7 @@ def nearest(
     near = [
         (_differences(other.spec, spec, named), other.run_id)
         for other in others
-        if (other.spec.method, other.spec.track) == (spec.method, spec.track) and other.numbers
+        if (other.spec.method, other.spec.track) == (spec.method, spec.track)
     ]
     return min(near, key=lambda found: len(found[0]), default=None)
 

@@ -35,8 +35,7 @@ class RunFile(Value):
     Attributes:
         spec: everything that decides the run's numbers.
         run_id, identity, commit, environment: as in the run's record; None if the file omits them.
-        numbers: as in the run's record; empty for records of the old form, which left out defaults
-            and cannot be repeated.
+        numbers: as in the run's record; empty if the file omits them.
     """
 
     spec: RunSpec
@@ -143,11 +142,6 @@ def read_run(file: Path) -> RunFile:
         raise SuiteError(
             f"{file}: this run scored weights of {spec.method}'s authors ({spec.checkpoint}) and "
             "trained nothing; score them again with `mlbench import` and `mlbench rescore`"
-        )
-    if run.run_id and not run.numbers:
-        raise SuiteError(
-            f"{file}: other code made run {run.run_id}, and its record does not name all options; "
-            "run it again with the command in it"
         )
     if run.run_id not in (None, spec.run_id):
         raise SuiteError(

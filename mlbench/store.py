@@ -36,7 +36,7 @@ from mlbench.evidence import (
 )
 from mlbench.files import rescue, safe_name, shelter, write_together
 from mlbench.metrics.paired import Influence, derive_influence
-from mlbench.text import count, shorten
+from mlbench.text import shorten
 from mlbench.types import MeasureError, ModelCost, Predictions, RunRecord, RunSpec, StoreError
 
 SUPERSEDED = "superseded"
@@ -100,7 +100,7 @@ class Store:
         def contest(one: RunRecord) -> tuple[object, ...]:
             spec = one.spec
             place = spec.data, spec.track, spec.init, spec.settings.backbone, one.tier
-            return *place, one.numbers["core"] if one.numbers else 0
+            return *place, one.numbers["core"]
 
         found = _records(map(_try_read, self.file(record).parent.glob("*.json")))
         rivals = [
@@ -212,9 +212,6 @@ class Store:
                 f"{file}: its {len(names)} labels are not the {len(record.label_names)} "
                 "of the record beside it; restore the file that belongs to the record"
             )
-        if not record.numbers:  # no digest tells whether they are the record's
-            with suppress(MeasureError):
-                self._gives_score(record, derive_influence(predictions, names))
         return predictions
 
     def influence(self, record: RunRecord) -> Influence | None:
@@ -237,7 +234,8 @@ class Store:
                 found = derive_influence(self.predictions(record), record.label_names)
             except MeasureError:
                 return None
-        return found if self._gives_score(record, found) else None
+        fits = abs(found.mAP - record.scores.mAP) < TOLERANCE
+        return found if fits and len(found.values) == record.test_images else None
 
     def influences(
         self, records: Iterable[RunRecord]
@@ -251,23 +249,6 @@ class Store:
             except StoreError as error:
                 problems.append(error)
         return found, problems
-
-    def _gives_score(self, record: RunRecord, found: Influence) -> bool:
-        """Return whether predictions have the mAP of the record, and its number of images.
-
-        Raises:
-            StoreError: they do not, and the record is of the old form, without a digest.
-        """
-        given = record.scores.mAP if record.scores else found.mAP
-        fits = abs(found.mAP - given) < TOLERANCE and len(found.values) == record.test_images
-        if not fits and not record.numbers:
-            raise StoreError(
-                f"{self.predictions_file(record)}: these predictions give mAP {found.mAP:.2f} on "
-                f"{count(len(found.values), 'image')}, and the record beside them says "
-                f"{given:.2f} on {record.test_images:,}; restore both files, or delete them and "
-                "run again"
-            )
-        return fits
 
     def _files(self, stem: str = "*") -> list[Path]:
         return sorted(self._folder.glob(f"*/*/{stem}.json"))

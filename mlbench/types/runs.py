@@ -116,20 +116,8 @@ class RunSpec(Value):
     @property
     def run_id(self) -> str:
         """16 hex digits of the SHA-256 of ``canonical``."""
-        return _hash(self.canonical())
-
-    @property
-    def old_run_id(self) -> str:
-        """The id in records of the old form, without numbers: it left out the defaults of then."""
-        plain = self.model_dump(mode="json", exclude_defaults=True)
-        if not self.settings.sync_bn:
-            del plain["settings"]["sync_bn"]
-        return _hash(plain)
-
-
-def _hash(plain: dict[str, Any]) -> str:
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _set_missing(fields: Any, name: str, value: Any) -> Any:
@@ -186,9 +174,8 @@ class Efficiency(Value):
     """The cost of inference. GMACs are 1e9 multiply-accumulates per image (half of FLOPs).
 
     Attributes:
-        latency: of old records, which no board shows.
-        backbone_options: with which the backbone's factory builds the same architecture; None in
-            old records.
+        latency: always empty; speed is measured apart (``ModelCost``).
+        backbone_options: with which the backbone's factory builds the same architecture.
     """
 
     parameters_backbone: NonNegativeInt
@@ -257,27 +244,25 @@ class RunRecord(Value):
         train_images: without the validation images.
         validation_images: number of training images split off to select the epoch by.
         selected_epoch: from 1; None if the last epoch was scored without a selection.
-        coverage: of the data; None in old records.
-        train_positives: training images with each label, after label noise; None in old records
-            and for checkpoints that were only scored.
+        coverage: of the data.
+        train_positives: training images with each label, after label noise; None for checkpoints
+            that were only scored.
         commit: git commit of the code when the run began, with ``-dirty`` appended if tracked files
             of it were changed.
         numbers: which version of the numbers the core and each plugin made (see
-            ``mlbench.numbers``): ``{"core": 2, "head gap": 1}``; empty in records of the old form.
-        sources: digest of the source files of the core and of the plugins used, for information;
-            None in records of the old form.
+            ``mlbench.numbers``): ``{"core": 2, "head gap": 1}``.
+        sources: digest of the source files of the core and of the plugins used, for information.
         command: the command line.
         started: the newest record of a run counts.
         added: when ``mlbench verify --into`` added it to the store; empty if the store's owner
             ran it.
         recipe_rate: whether the recipe names the learning rate for the track (``Recipe.tuned``).
-        pretraining: of the initial weights; None in old records and for checkpoints of the authors.
-        resources: what each phase took (see ``seconds``), in the process that ended the run; empty
-            in old records.
+        pretraining: of the initial weights; None for checkpoints of the authors.
+        resources: what each phase took (see ``seconds``), in the process that ended the run.
         resumed: the steps after which the run went on in another process.
         predictions_sha256: SHA-256 of each array of the predictions and of their list (see
-            ``mlbench.evidence``); empty without predictions and in records of the old form.
-        digest: SHA-256 of the canonical JSON of all other fields; empty in records of the old form.
+            ``mlbench.evidence``); empty without predictions.
+        digest: SHA-256 of the canonical JSON of all other fields; empty until it is written.
     """
 
     run_id: str
@@ -298,7 +283,7 @@ class RunRecord(Value):
     seconds: dict[str, Amount]
     command: str
     commit: str | None
-    numbers: dict[str, NonNegativeInt] = {}
+    numbers: dict[str, NonNegativeInt]
     sources: str | None = None
     notes: tuple[str, ...] = ()
     validation_images: NonNegativeInt = 0

@@ -132,14 +132,6 @@ def edit(file, path, value, *, sealed=False):
     file.write_text(json.dumps(content))
 
 
-def as_old_form(file):
-    """Turn a record on disk into one that was made before records had digests."""
-    content = json.loads(file.read_text())
-    for name in ("numbers", "sources", "digest", "predictions_sha256"):
-        del content[name]
-    file.write_text(json.dumps(content))
-
-
 def with_arrays(archive, **changed):
     """The bytes of an archive with other arrays; those that are None are left out."""
     with np.load(io.BytesIO(archive)) as found:

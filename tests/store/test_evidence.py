@@ -17,7 +17,7 @@ from mlbench.types import MlbenchError, StoreError
 from mlbench_tools.analysis import predictions
 from mlbench_tools.submit.pack_file import make
 from tests.boards.scored import write
-from tests.store.made import as_old_form, edit, with_arrays
+from tests.store.made import edit, with_arrays
 
 
 @pytest.fixture
@@ -113,10 +113,11 @@ def test_a_damaged_record_is_refused_in_a_plan_and_the_rest_goes_on(cli, store):
     assert "not a record of this mlbench" in again.out + again.err and "would run" in again.out
 
 
-# ------------------------------------------------------------------------------------- old evidence
-def test_old_records_have_a_board_of_their_own(cli, store):
+# ------------------------------------------------------------------------------------- other code
+def test_records_of_other_code_have_a_board_of_their_own(cli, store):
+    """The numbers of another version of the core."""
     old, new = write(store, "a", 2.0), write(store, "b")
-    as_old_form(store.file(old))
+    edit(store.file(old), ("numbers", "core"), old.numbers["core"] - 1, sealed=True)
     [current, other] = tables(store.records(), store.influence)
     assert (current.name, other.name) == ("coco-mini-probe", "coco-mini-probe-other-code")
     assert [row.method for row in current.rows] == ["b"] and "other code" not in markdown([current])
@@ -130,26 +131,6 @@ def test_old_records_have_a_board_of_their_own(cli, store):
     assert cli("page", "site").code == 0
     page = (store.root.parent / "site" / "run" / f"{old.run_id}.html").read_text()
     assert "Made by other code than is installed" in page
-
-
-def test_a_record_of_a_later_or_earlier_version_of_the_code_is_other_code(store):
-    run = write(store)
-    edit(store.file(run), ("numbers", "core"), run.numbers["core"] - 1, sealed=True)
-    [table] = tables(store.records())
-    assert not table.current
-
-
-def test_an_old_record_must_have_the_score_of_its_predictions(store, run):
-    as_old_form(store.file(run))
-    assert store.predictions(store.find(run.run_id)) and store.influence(store.find(run.run_id))
-    edit(store.file(run), ("spec", "settings", "epochs"), 40)
-    with pytest.raises(StoreError, match="has the settings of run"):
-        store.find(run.run_id)
-    edit(store.file(run), ("spec", "settings", "epochs"), run.spec.settings.epochs)
-    edit(store.file(run), ("scores", "mAP"), 86.61)
-    for read in (store.predictions, store.influence):
-        with pytest.raises(StoreError, match=r"these predictions give mAP .* says 86\.61"):
-            read(store.find(run.run_id))
 
 
 # --------------------------------------------------------------------------------------------- fuzz
@@ -174,20 +155,14 @@ def test_no_damage_to_a_record_goes_unseen_or_ends_in_another_error(store, run):
             assert str(file) in str(error)
 
 
-@pytest.mark.parametrize("old_form", [False, True])
-def test_no_damage_to_predictions_goes_unseen_or_ends_in_another_error(old_form, store, run):
-    """Without digests, in the old form, only the archive's own checksums tell."""
-    if old_form:
-        as_old_form(store.file(run))
-        run = store.find(run.run_id)
-
+def test_no_damage_to_predictions_goes_unseen_or_ends_in_another_error(store, run):
     def read():
         seen, influence = store.predictions(run), store.influence(run)
         arrays = (seen.logits, seen.targets, influence.values)
         return [array.tobytes() for array in arrays], seen.keys, influence.images, influence.mAP
 
     file, expected = store.predictions_file(run), read()
-    for damaged in damages(file.read_bytes(), 500 if old_form else 1500):
+    for damaged in damages(file.read_bytes(), 1500):
         file.write_bytes(damaged)
         try:
             assert read() == expected

@@ -5,20 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlbench.evidence import INFLUENCE_VERSION
+from mlbench import evidence
 from mlbench.metrics.paired import derive_influence
 from mlbench.types import StoreError
 from tests.boards.scored import write
-from tests.store.made import NAMES, as_old_form, kept, made_predictions, made_record, with_arrays
-
-
-def rewritten(store, record, *, old_form=True, **changed):
-    """The record beside a predictions file with other members; None leaves one out."""
-    file = store.predictions_file(record)
-    file.write_bytes(with_arrays(file.read_bytes(), **changed))
-    if old_form:
-        as_old_form(store.file(record))
-    return store.find(record.run_id)
+from tests.store.made import NAMES, kept, made_predictions, made_record, with_arrays
 
 
 def same(one, other):
@@ -41,26 +32,22 @@ def test_the_order_of_images_does_not_matter(store):
     assert derive_influence(moved, ("a", "b", "c")).images != one.images
 
 
-NONE = dict.fromkeys(("influence", "influence_of", "influence_mAP", "influence_version"))
-OTHERS = {"older file": NONE, "version": {"influence_version": np.array(INFLUENCE_VERSION + 1)}}
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_it_is_derived_if_the_file_has_none_of_this_version(store, name):
+def test_it_is_derived_if_the_file_has_none_of_this_version(store, monkeypatch):
     record = write(store)
     expected = store.influence(record)
-    logits = store.predictions(record).logits
-    record = rewritten(store, record, **OTHERS[name])
+    monkeypatch.setattr(evidence, "INFLUENCE_VERSION", evidence.INFLUENCE_VERSION + 1)
+    with evidence.open_arrays(store.predictions_file(record), record) as arrays:
+        assert evidence.stored_influence(arrays) is None
     same(store.influence(record), expected)
-    np.testing.assert_array_equal(store.predictions(record).logits, logits)
 
 
-@pytest.mark.parametrize("old_form", [True, False])
 @pytest.mark.parametrize(
     "changed", [{"influence_mAP": np.array(1.0)}, {"influence": np.zeros(3, np.float32)}]
 )
-def test_one_that_does_not_fit_the_record_is_an_error(store, changed, old_form):
-    record = rewritten(store, write(store), old_form=old_form, **changed)
+def test_one_that_does_not_fit_the_record_is_an_error(store, changed):
+    record = write(store)
+    file = store.predictions_file(record)
+    file.write_bytes(with_arrays(file.read_bytes(), **changed))
     with pytest.raises(StoreError, match=r"npz.*record beside"):
         store.influence(record)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from operator import attrgetter
 
 from mlbench import registry, run_file
 from mlbench.data.open import open_run
@@ -64,13 +63,12 @@ def verify(pack: Pack, places: Places | None = None) -> VerifyReport:
 # ------------------------------------------------------------------------------------------ run id
 def run_id(pack: Pack) -> Iterator[Remark]:
     """Compare the run id of every part with the hash of the settings."""
-    id_of = attrgetter("run_id" if pack.record.numbers else "old_run_id")
-    expected = id_of(pack.record.spec)
+    expected = pack.record.spec.run_id
     found = {"record": pack.record.run_id, "manifest": pack.manifest.run_id}
     if pack.predictions_run_id is not None:
         found["predictions"] = pack.predictions_run_id
     try:
-        found["recipe"] = id_of(run_file.from_yaml(pack.recipe).spec)
+        found["recipe"] = run_file.from_yaml(pack.recipe).spec.run_id
     except SuiteError as error:
         yield finding(f"{RECIPE} cannot be read", "the settings of the run", error)
     for part, value in found.items():
@@ -105,12 +103,12 @@ def data(pack: Pack, places: Places | None) -> Iterator[Remark]:
 def _digests(pack: Pack) -> Iterator[Remark]:
     """Compare record and predictions with the digests that the record holds."""
     record = pack.record
-    if record.digest != pack.record_digest and (record.digest or record.numbers):
+    if record.digest != pack.record_digest:
         text = "the record was changed since it was written: its digest is not that of its content"
         yield finding(text, pack.record_digest, record.digest or "none")
     recorded = record.predictions_sha256
     packed = {name for name in {*recorded, *pack.arrays_sha256} if not name.startswith(NOT_SHARED)}
-    for name in sorted(packed) if record.digest else ():
+    for name in sorted(packed):
         expected, found = recorded.get(name), pack.arrays_sha256.get(name)
         if expected != found:
             yield finding(f"{name} is not what the record was made with", expected, found)
@@ -221,7 +219,7 @@ def settings(record: RunRecord) -> Iterator[Remark]:
         )
         return
     try:
-        ran = name_defaults(spec.settings)  # records of the old form left them out
+        ran = name_defaults(spec.settings)
         expected = _expected_settings(spec, card, ran)
     except (SuiteError, PluginError) as error:
         text = f"the {spec.track} track does not allow these settings"
@@ -242,8 +240,8 @@ def _expected_settings(spec: RunSpec, card: DatasetCard, ran: Settings) -> Setti
     rates = {"lr": ran.optimizer.lr, "weight_decay": ran.optimizer.weight_decay}
     return settled.model_copy(
         update={
-            "loss": ran.loss,  # older records may have an alias
-            "sync_bn": ran.sync_bn,  # and were made before it was the default
+            "loss": ran.loss,
+            "sync_bn": ran.sync_bn,
             "optimizer": settled.optimizer.model_copy(update=rates),
             "head_options": ran.head_options,
             "loss_options": ran.loss_options,

@@ -23,11 +23,6 @@ from tests.store.made import made_efficiency, made_record
 RESULTS = Path(__file__).parents[3] / "results"
 
 
-def id_of(record, spec):
-    """The run id of a spec in a record's form, the old one or today's."""
-    return spec.run_id if record.numbers else spec.old_run_id
-
-
 def committed(identity, method):
     """The first record of a method and seed 0 on an edition, and its predictions."""
     store = Store(RESULTS)
@@ -46,7 +41,7 @@ def scored(record, predictions, **fields):
 def named(record, **fields):
     """The record of another spec, with that spec's run id."""
     spec = RunSpec.model_validate({**record.spec.model_dump(), **fields})
-    return record.model_copy(update={"spec": spec, "run_id": id_of(record, spec)})
+    return record.model_copy(update={"spec": spec, "run_id": spec.run_id})
 
 
 def made(cache, settings=None, **fields):
@@ -90,7 +85,7 @@ def made(cache, settings=None, **fields):
             gmacs_head=512e-9 * len(splits.names),
         ),
     )
-    record = record.model_copy(update={"spec": spec, "run_id": id_of(record, spec)})
+    record = record.model_copy(update={"spec": spec, "run_id": spec.run_id})
     return scored(record, predictions), predictions
 
 

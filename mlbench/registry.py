@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -122,7 +123,11 @@ def find(kind: Kind, text: str) -> Plugin:
         raise unknown_plugin(text, kind)
     if len(hits) > 1:
         claims = " and ".join(f"{p.distribution} {p.version} ({p.value})" for p in hits)
-        raise PluginError(f"{kind} {name!r} is claimed by {claims}; uninstall all but one")
+        other = next(p.distribution for p in hits if p.distribution != DISTRIBUTION)
+        raise PluginError(
+            f"{kind} {name!r} is claimed by {claims}; rename the entry point in {other}'s "
+            f"pyproject.toml and reinstall it, or uninstall {other}"
+        )
     if colon and not argument:
         raise PluginError(f"{kind} {text!r} ends in a colon; write {name} or {name}:SOMETHING")
     return replace(hits[0], argument=argument if colon else None)
@@ -223,7 +228,8 @@ def make(kind: Kind, name: str, given: Iterable[Any], chosen: Mapping[str, Any])
         OSError: the plugin could not read a file.
     """
     assert_known_options(kind, name, chosen)
-    factory = find(kind, name).load()
+    plugin = find(kind, name)
+    factory = plugin.load()
     try:
         return factory(*given, **chosen)
     except (MlbenchError, OSError):
@@ -231,9 +237,20 @@ def make(kind: Kind, name: str, given: Iterable[Any], chosen: Mapping[str, Any])
     except Exception as error:
         chosen_here = f" with {dict(chosen)}" if chosen else ""
         raise PluginError(
-            f"{kind} {name} cannot be made{chosen_here}: {type(error).__name__}: {error}; "
-            f"`mlbench check {name}` names the line"
+            f"{kind} {name} cannot be made{chosen_here}: {type(error).__name__}: {error}"
+            f"{line_in([plugin], error)}; correct the options or the code"
         ) from error
+
+
+def line_in(found: Iterable[Plugin], error: BaseException) -> str:
+    """`` (FILE:LINE)`` of the last line of these plugins' packages that an error passed, or ""."""
+    own = {plugin.value.partition(":")[0].partition(".")[0] for plugin in found}
+    lines = [
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").partition(".")[0] in own
+    ]
+    return f" ({lines[-1]})" if lines else ""
 
 
 def with_defaults(kind: Kind, name: str, chosen: Mapping[str, Any]) -> dict[str, Any]:

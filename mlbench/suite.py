@@ -179,6 +179,15 @@ class Suite(Value):
     measure: bool = True
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes 1e-3 for a text; for people and for YAML 1.2 it is a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def read_suite(file: Path) -> dict[str, Any]:
     """Read the fields of a suite file without validating them; ``seeds`` defaults to ``SEEDS``.
 
@@ -186,7 +195,7 @@ def read_suite(file: Path) -> dict[str, Any]:
         SuiteError: the file is missing, is not UTF-8 or YAML, or has an unknown field.
     """
     try:
-        fields = yaml.safe_load(file.read_text(encoding="utf-8"))
+        fields = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         remedy = "name an existing YAML file with --suite FILE"
         raise SuiteError(f"{file} cannot be read ({error.strerror}); {remedy}") from error

@@ -137,6 +137,13 @@ def test_overrides_are_laid_on_top_in_order():
     assert (spec.settings.optimizer.lr, spec.settings.optimizer.weight_decay) == (0.125, 0.25)
 
 
+def test_a_power_of_ten_in_a_file_is_a_number(tmp_path):
+    (tmp_path / "s.yaml").write_text("grid: {head_options.w: [1e-1, -2E5, 1.5e3, '1e-1', 12e]}")
+    assert suite.read_suite(tmp_path / "s.yaml")["grid"] == {
+        "head_options.w": [0.1, -2e5, 1500.0, "1e-1", "12e"]
+    }
+
+
 def test_a_grid_is_an_axis():
     specs = expand(plugins=("gap",), grid={"optimizer.lr": (1, 2), "epochs": (3, 4)})
     found = {(s.settings.optimizer.lr, s.settings.epochs) for s in specs}

@@ -60,7 +60,8 @@ def launch(
             print_plan(prepared.plan)
             for line in forecast(prepared)[1]:
                 console.print(line, markup=False, highlight=False)
-            raise typer.Exit(2 if prepared.plan.all_refused else 0)
+            planned = prepared.plan
+            raise typer.Exit(2 if planned.all_refused else bool(planned.refused))
         code = _execute_and_show(prepared)
     raise typer.Exit(code)
 

@@ -33,8 +33,8 @@ def _card(plugin: Plugin) -> None:
     if plugin.kind == "recipe":
         _recipe(loaded)
         return
-    if text := inspect.getdoc(loaded):
-        console.print(escape(text))
+    if text := loaded.__doc__:  # not that of a class above it
+        console.print(escape(inspect.cleandoc(text)))
     if card := registry.dataset_card(plugin):
         _dataset(card)
     options = registry.options(loaded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from mlbench.executors.sharing import QueuedRun
     from mlbench.leases import Holder
 
-State = Literal["done", "running", "stopped", "failed", "queued"]
+State = Literal["done", "diverged", "running", "stopped", "failed", "queued"]
 STATES: tuple[State, ...] = get_args(State)
 BEGUN = ("lease-1.json", "status.json", "failure.json")
 """In the folder of a run that was begun; one that did not fit into a budget has its log alone."""
@@ -30,7 +31,7 @@ class RunState(NamedTuple):
     Attributes:
         state: ``stopped``: it was interrupted, or its process has not answered for a while.
         holder: who carries it out, or did so last, or has it in the queue.
-        why: a queued one is missing.
+        why: a queued one is missing, or one diverged.
     """
 
     title: str
@@ -45,6 +46,8 @@ class RunState(NamedTuple):
         """How far it is, and who has it, or why it failed."""
         if self.state == "failed" and self.failure is not None:
             return self.failure.reason
+        if self.state == "diverged":
+            return self.why
         parts = [self.status.text] if self.status is not None else []
         return ", ".join([*parts, *([str(self.holder)] if self.holder is not None else [])])
 
@@ -96,8 +99,20 @@ def _state(
     if holder is None and failure is not None:
         return RunState(title, "failed", failure=failure)
     if holder is None and record is not None:
-        return RunState(title, "done")
+        return _ended(record)
     return RunState(title, "stopped", holder, status)
+
+
+def _ended(file: Path) -> RunState:
+    """Whether a run with a record diverged; only those that did are read whole, for speed."""
+    from mlbench.evidence import read_record
+
+    data = file.read_bytes()
+    if b'"status": "diverged"' in data:
+        with suppress(StoreError):  # `mlbench leaderboard` names damaged records
+            record = read_record(data, file)
+            return RunState(record.spec.title, "diverged", why=record.error or "")
+    return RunState("", "done")
 
 
 def status(results: Results = Path("results")) -> None:
@@ -106,7 +121,7 @@ def status(results: Results = Path("results")) -> None:
     found = overview(results)
     table = plain_table(("run", "what", "state", ""))
     for run_id, one in found.items():
-        if one.state in ("running", "stopped", "failed"):
+        if one.state in ("diverged", "running", "stopped", "failed"):
             table.add_row(run_id, escape(one.title), one.state, escape(one.detail))
     if table.rows:
         console.print(table)
@@ -115,3 +130,5 @@ def status(results: Results = Path("results")) -> None:
     console.print(f"{count(len(found), 'run')} in {results}: {said or 'nothing yet'}")
     if totals["failed"] or totals["stopped"]:
         console.print("`mlbench why RUN` says more; repeat `mlbench run` to go on with them.")
+    if totals["diverged"]:
+        console.print("`mlbench run --retry-diverged` runs diverged runs again.")

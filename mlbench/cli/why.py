@@ -41,8 +41,10 @@ def why(
         say("command", one.failure.command)
     elif one.state in ("running", "stopped"):
         say("log", str(log))
-    if one.why:
+    if one.state == "queued":
         say("missing", one.why)
+    if one.state == "diverged":
+        say("remedy", "a lower rate, or grad_clip; --retry-diverged runs it as it is")
     store = Store(results)
     if (record := store.find(run_id)) is not None:
         say("its record", outdated(record.numbers) or f"is current; made by `{record.command}`")

@@ -145,7 +145,7 @@ class Outcome:
     def error(self) -> str | None:
         """Why the run has no score."""
         if self.failure is not None:
-            return " ".join(filter(None, (self.failure.reason, self.failure.remedy)))
+            return "; ".join(filter(None, (self.failure.reason, self.failure.remedy)))
         return None if self.record is None else self.record.error
 
 
@@ -321,7 +321,7 @@ def _give_room(results: Path) -> bool:
 def suspects(spec: RunSpec) -> str:
     """The remedy for what a plugin of somebody else's may have done; empty if all are ours."""
     foreign = {p.name: None for p in plugins_of(spec) if p.distribution != DISTRIBUTION}
-    return f"`mlbench check {' '.join(foreign)}` may name the line" if foreign else ""
+    return f"`mlbench check {' '.join(foreign)}` may say more" if foreign else ""
 
 
 def read_failure(file: Path) -> Failure | None:

@@ -23,7 +23,9 @@ from mlbench.engine.train import Steps, finish
 from mlbench.executors import FailureKind, Job, Outcome, fail, news, suspects
 from mlbench.executors.run_status import StatusFile
 from mlbench.leases import Lease, LeaseLostError, claim, find_holder
+from mlbench.numbers import plugins_of
 from mlbench.one_run import run_in_steps
+from mlbench.registry import line_in
 from mlbench.store import Store
 from mlbench.types import BatchMemoryError, EpochLog, Interrupted, MlbenchError, Progress
 
@@ -116,7 +118,8 @@ def _attempt(
         except (Exception, SystemExit) as error:
             log.error("%s", traceback.format_exc())
             kind: FailureKind = "exit" if isinstance(error, SystemExit) else "error"
-            reason = f"{type(error).__name__}: {error}"
+            line = line_in(plugins_of(job.spec), error)
+            reason = f"{type(error).__name__}: {error}{line}"
             return fail(job, kind, reason, suspects(job.spec))
     return Outcome(job.spec, job.log, record)
 

@@ -26,8 +26,8 @@ def jobs(tmp_path):
     return make_jobs(specs, places, "mlbench run --plugins gap")
 
 
-def keep_record(job):
-    fields = {"spec": job.spec, "run_id": job.spec.run_id}
+def keep_record(job, **more):
+    fields = {"spec": job.spec, "run_id": job.spec.run_id, **more}
     made = made_record("gap").model_copy(update=fields | {"numbers": numbers.numbers_of(job.spec)})
     Store(job.places.results).write(made)
 
@@ -87,6 +87,14 @@ def test_an_outcome_of_before_does_not_count_for_a_run_in_a_queue(cli, jobs):
         assert ": 1 queued" in cli("status").out
         fail(job, "error", "no luck")
         assert ": 1 failed" in cli("status").out
+
+
+def test_a_run_that_diverged_is_not_done(cli, jobs):
+    keep_record(jobs[0], status="diverged", error="the training loss became nan at step 31")
+    told = cli("status").out
+    assert "became nan at step 31" in told and "--retry-diverged" in told and "1 diverged" in told
+    why = cli("why", jobs[0].spec.run_id).out
+    assert "diverged the training loss became nan" in why and "--retry-diverged" in why
 
 
 def test_failures_of_one_reason_are_told_once(jobs, capsys):

@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -143,12 +143,12 @@ def _execute_and_show(prepared: Prepared) -> int:
         runs, are = count(len(planned.done), "run"), "is" if len(planned.done) == 1 else "are"
         console.print(f"Nothing is missing: {runs} {are} in {places.results}.")
     command = shlex.join(["mlbench", *sys.argv[1:]])
-    names = _variants(planned)
+    names = variants_of(planned)
     outcomes = execute(prepared, Live(names) if errors.is_terminal else Lines(names), command)
     left = [one for one in outcomes if prepared.suite.budget is not None and not one.decided]
     failed = [one for one in outcomes if one not in left and (one.record is None or one.error)]
     if len(outcomes) > 1:  # a single failure was already reported
-        print_failures(failed)
+        print_failures(failed, names)
     if left:
         runs = f"{len(left)} of {count(len(outcomes), 'run')}"
         errors.print(f"{runs} did not fit into the budget; repeat the command to go on")
@@ -164,8 +164,11 @@ def _execute_and_show(prepared: Prepared) -> int:
     return EXIT_UNFINISHED if left else 0
 
 
-def print_failures(failed: Sequence[Outcome]) -> None:
-    """Print failures again, below the lines of all runs; those of one reason together."""
+def print_failures(failed: Sequence[Outcome], names: Mapping[str, str]) -> None:
+    """Print failures again, below the lines of all runs; those of one reason together.
+
+    ``names`` are as ``variants_of`` gives them.
+    """
     alike: dict[str, list[Outcome]] = {}
     for outcome in failed:
         # Errors of the network hold an address of memory and the id of a request.
@@ -174,7 +177,8 @@ def print_failures(failed: Sequence[Outcome]) -> None:
     for same in alike.values():
         line = outcome_line(same[0])
         if len(same) > 1:
-            titles = shorten([outcome.spec.title for outcome in same])
+            specs = [outcome.spec for outcome in same]
+            titles = shorten([f"{s.title} {names.get(s.run_id, '')}".rstrip() for s in specs])
             line = f"{count(len(same), 'run')} FAILED: {titles}: {same[0].error or 'not finished'}"
         errors.print(line, style="red")
 
@@ -217,7 +221,7 @@ def _print_board(planned: Plan, places: Places) -> None:
     show_boards.write(found)
 
 
-def _variants(planned: Plan) -> dict[str, str]:
+def variants_of(planned: Plan) -> dict[str, str]:
     """Map run ids to the settings in which runs of one method, backbone and loss differ."""
     specs = planned.specs
     return {spec.run_id: text for spec, text in zip(specs, variants(specs), strict=True)}
@@ -236,7 +240,7 @@ def print_plan(planned: Plan) -> None:
     states = [(spec, f"would run: {planned.why[spec.run_id]}") for spec in planned.missing]
     states += [(spec, "done") for spec in planned.done]
     states += [(spec, "diverged before") for spec, _ in planned.diverged]
-    names = _variants(planned)
+    names = variants_of(planned)
     for spec, state in states:
         what = f"{spec.title} {names[spec.run_id]}".strip()
         table.add_row(spec.run_id, escape(what), spec.track, state)

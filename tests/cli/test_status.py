@@ -101,10 +101,10 @@ def test_failures_of_one_reason_are_told_once(jobs, capsys):
     for number, job in enumerate(jobs[:3]):
         fail(job, "error", f"no network <object at 0x{number}>" if number < 2 else "no luck")
     failures = [read_failure(job.failure_file) for job in jobs[:3]]
-    print_failures(
-        [Outcome(j.spec, j.log, failure=f) for j, f in zip(jobs, failures, strict=False)]
-    )
+    outcomes = [Outcome(j.spec, j.log, failure=f) for j, f in zip(jobs, failures, strict=False)]
+    print_failures(outcomes, {jobs[1].spec.run_id: "epochs=11"})
     told = capsys.readouterr().err
+    assert "epochs=11" in told, "what tells it from others of its title"
     assert told.count("no network") == told.count("2 runs FAILED") == told.count("no luck") == 1
 
 

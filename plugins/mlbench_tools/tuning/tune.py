@@ -56,6 +56,8 @@ def tune(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any field of a suite file."),
     ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Training epochs.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Side length in pixels.")] = None,
     weights: Annotated[
         str | None, typer.Option(help="Of the backbone: default, none, or a file.")
     ] = None,
@@ -79,6 +81,8 @@ def tune(
     named: dict[str, Any] = {"plugins": plugins, "datasets": datasets, "backbones": backbones}
     named |= {"weights": weights, "words": words, "data": data, "results": results}
     named |= {"track": track, "device": device, "seeds": seeds, "holdout": holdout}
+    given = {"epochs": epochs, "image_size": image_size}
+    named["settings"] = {name: value for name, value in given.items() if value} or None
     flags = {name: value for name, value in named.items() if value is not None}
     asked = read_matrix(flags, set_ or (), suite)
     tried = add_grid(asked, trials, _grid(grid or ()))
@@ -88,7 +92,7 @@ def tune(
     store = Store(asked.results)
     records = [record for spec in planned.specs if (record := store.find(spec.run_id))]
     found = collect(records, tuple(tried.grid))
-    _show(found, tuple(tried.grid), tried, records[0])
+    _show(found, tuple(tried.grid), tried, records[0], len(planned.refused))
     best = winners(found)
     if missing := [method for method in asked.methods if method not in best]:
         errors.print(f"without a winner: {', '.join(missing)}", style="red")
@@ -110,7 +114,9 @@ def _grid(texts: Iterable[str]) -> dict[str, tuple[Any, ...]]:
     return found
 
 
-def _show(found: Sequence[Trial], names: Sequence[str], tried: Suite, example: RunRecord) -> None:
+def _show(
+    found: Sequence[Trial], names: Sequence[str], tried: Suite, example: RunRecord, refused: int
+) -> None:
     table = plain_table(("method", *names, "mAP", ""), right=(*names, "mAP"))
     last = ""
     for trial in found:
@@ -120,10 +126,11 @@ def _show(found: Sequence[Trial], names: Sequence[str], tried: Suite, example: R
         last = trial.method
     console.print(table)
     seeds = "" if len(tried.seeds) == 1 else f", means over {count(len(tried.seeds), 'seed')}"
+    less = " but for those that were refused" if refused else ""
     console.print(
         f"mAP in percent with its 95 % interval on {count(example.test_images, 'validation image')}"
-        f" held out of train ({example.identity}){seeds}; every method had the same trials. The "
-        "best of several trials is a little too good: score it on other images.",
+        f" held out of train ({example.identity}){seeds}; every method had the same trials"
+        f"{less}. The best of several trials is a little too good: score it on other images.",
         markup=False,
         highlight=False,
     )

@@ -40,12 +40,13 @@ def tuned(cli, install, tmp_path):
 
 
 def test_the_winners_are_a_suite(cli, tuned, tmp_path):
-    done = tuned("--trials", "2", "--grid", "optimizer.weight_decay=0.01")
+    done = tuned("--trials", "2", "--grid", "optimizer.weight_decay=0.01", "--image-size", "48")
     assert done.code == 0, done.err
     assert "validation images held out of train" in done.out
     store = Store(tmp_path / "results")
     trials = store.records()
     assert all(record.spec.holdout == 0.2 for record in trials), "never on test images"
+    assert {record.spec.settings.image_size for record in trials} == {48}
     tried = {"gap": {}, "their_mean": {}}
     for record in trials:
         tried[record.spec.method][record.spec.settings.optimizer.lr] = record.scores.mAP
@@ -55,7 +56,7 @@ def test_the_winners_are_a_suite(cli, tuned, tmp_path):
     assert {m: f["optimizer"]["lr"] for m, f in fields["per_method"].items()} == best
     assert "holdout" not in fields and "grid" not in fields
 
-    again = tuned("--trials", "2", "--grid", "optimizer.weight_decay=0.01")
+    again = tuned("--trials", "2", "--grid", "optimizer.weight_decay=0.01", "--image-size", "48")
     assert again.out == done.out and len(store.records()) == 4, "it resumes"
     ran = cli("run", "--suite", "tuned.yaml", "--seeds", "0")
     assert ran.code == 0, ran.err

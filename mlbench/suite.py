@@ -218,6 +218,15 @@ def read_suite(file: Path) -> dict[str, Any]:
             fields[name] = _resolve(file, fields[name], ("default", "none"))
     if "words" in fields and isinstance(words := _as_list(fields["words"]), list):
         fields["words"] = [_resolve(file, word, LABEL_AXES["words"]) for word in words]
+    for axis in ("plugins", "datasets"):
+        if isinstance(names := _as_list(fields.get(axis)), list):
+            fields[axis] = [_resolve_argument(file, name) for name in names]
+    if isinstance(options := fields.get("dataset_options"), dict):  # of DATASET or DATASET.NAME
+        parts = [
+            (k, "", "") if isinstance(options[k], dict) else k.rpartition(".") for k in options
+        ]
+        names = [_resolve_argument(file, name) + dot + option for name, dot, option in parts]
+        fields["dataset_options"] = dict(zip(names, options.values(), strict=True))
     return {"seeds": SEEDS, **fields}
 
 
@@ -226,6 +235,14 @@ def _resolve(file: Path, value: Any, names: Iterable[str]) -> Any:
     if not isinstance(value, str) or value in names or value.startswith("sha256:"):
         return value
     return str(file.parent / Path(value).expanduser())
+
+
+def _resolve_argument(file: Path, name: str) -> str:
+    """Resolve ``manifest:photos.csv`` relative to a suite file, if the file is there."""
+    kind, _, argument = str(name).partition(":")
+    found = file.parent / Path(argument).expanduser()
+    known = argument and found.exists() and "dataset" in registry.kinds_of(kind)
+    return f"{kind}:{found}" if known else name
 
 
 def apply_overrides(fields: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:

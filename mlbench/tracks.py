@@ -67,9 +67,12 @@ def settle(
     try:
         before = Settings.model_validate(fields)
         options: dict[str, Any] = {}
+        given: dict[str, Any] = {}
         for over in map(_canonical_loss, overrides):
             fields = merge(_without_stale_options(fields, over, options), over)
-        settings = name_defaults(_scale_pixels(Settings.model_validate(fields), before))
+            given = merge(given, over)
+        settings = Settings.model_validate(fields)
+        settings = name_defaults(_scale_pixels(settings, before.image_size, given))
     except ValidationError as error:
         raise SuiteError(f"settings of {method}: {describe_errors(error)}") from error
     if not settings.ema_decay:  # warms nothing up
@@ -181,12 +184,12 @@ def name_defaults(settings: Settings) -> Settings:
     )
 
 
-def _scale_pixels(settings: Settings, before: Settings) -> Settings:
-    """Scale sizes in pixels with an overridden image size, unless they were overridden too.
+def _scale_pixels(settings: Settings, before: int, given: Mapping[str, Any]) -> Settings:
+    """Scale sizes in pixels with the image size, which was ``before``, unless they are ``given``.
 
     A recipe that crops 576 out of 640 crops 224 out of 249, not out of 640.
     """
-    ratio = settings.image_size / before.image_size
+    ratio = settings.image_size / before
     if ratio == 1:
         return settings
 
@@ -195,20 +198,15 @@ def _scale_pixels(settings: Settings, before: Settings) -> Settings:
             return [scale(one) for one in value]
         return None if value is None else round(value * ratio)
 
-    steps = []
-    for step in settings.augmentation if settings.augmentation == before.augmentation else ():
-        pixels = {k: scale(v) if k in PIXELS else v for k, v in step.options.items()}
-        steps.append(step.model_copy(update={"options": pixels}))
-    preprocessing = settings.preprocessing
-    resize = preprocessing.resize
-    if resize == before.preprocessing.resize:
-        resize = scale(resize)
-    return settings.model_copy(
-        update={
-            "augmentation": tuple(steps) or settings.augmentation,
-            "preprocessing": preprocessing.model_copy(update={"resize": resize}),
-        }
-    )
+    steps, preprocessing = settings.augmentation, settings.preprocessing
+    if "augmentation" not in given:
+        options = [{k: scale(v) if k in PIXELS else v for k, v in s.options.items()} for s in steps]
+        steps = tuple(s.model_copy(update={"options": options.pop(0)}) for s in steps)
+    if "resize" not in given.get("preprocessing", {}):
+        resize = scale(preprocessing.resize)
+        preprocessing = preprocessing.model_copy(update={"resize": resize})
+    update = {"augmentation": steps, "preprocessing": preprocessing}
+    return settings.model_copy(update=update)
 
 
 def recipe_of(method: str) -> Recipe:

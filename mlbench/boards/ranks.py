@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mlbench.metrics.average_precision import Floats
 from mlbench.metrics.paired import Influence, holm, satterthwaite, two_sided
 from mlbench.types import RunRecord
 
@@ -42,7 +43,6 @@ NORMAL_95 = 1.959964
 WORST, BEST = 0.0, 100.0
 """Bounds of mAP."""
 
-Floats = NDArray[np.float64]
 Influences = Callable[[RunRecord], Influence | None]
 """Returns the influence of each image on the mAP of a run, as ``Store.influence``."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
@@ -90,18 +91,18 @@ def untuned_runs(records: Iterable[RunRecord]) -> set[str]:
     """Return the runs whose learning rate nobody is known to have tuned.
 
     Tuned are the rates that a recipe names for its track, and those that were the best of several
-    in held-out runs of the same configuration. A held-out run is itself a trial, and the published
-    track has its authors' rates.
+    in held-out runs of the same configuration on the same data. A held-out run is itself a trial,
+    and the published track has its authors' rates.
     """
-    trials: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    trials: dict[Any, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     listed = list(records)
     for record in listed:
         if record.spec.holdout and record.scores:
             rate = record.spec.settings.optimizer.lr
-            trials[_without_rate(record.spec)][rate].append(record.scores.mAP)
+            trials[_without_rate(record)][rate].append(record.scores.mAP)
 
     def tuned(record: RunRecord) -> bool:
-        spec, tried = record.spec, trials.get(_without_rate(record.spec), {})
+        spec, tried = record.spec, trials.get(_without_rate(record), {})
         best = max(tried, key=lambda rate: fmean(tried[rate]), default=None)
         trained = spec.settings.epochs > 0
         if not trained or spec.holdout or spec.track == "published" or record.recipe_rate:
@@ -111,13 +112,14 @@ def untuned_runs(records: Iterable[RunRecord]) -> set[str]:
     return {r.run_id for r in listed if not outdated(r.numbers) and not tuned(r)}
 
 
-def _without_rate(spec: RunSpec) -> str:
+def _without_rate(record: RunRecord) -> tuple[str, str]:
     """Return what the trials of one configuration share, and the runs that follow from them."""
-    settings = spec.settings
+    settings = record.spec.settings
     optimizer = settings.optimizer.model_copy(update={"lr": 0.0})
     same = {"settings": settings.model_copy(update={"optimizer": optimizer})}
-    any_data = {"holdout": 0.0, "holdout_fold": 0, "data": "", "seed": 0, "processes": 1}
-    return spec.model_copy(update=same | any_data).run_id
+    any_part = {"holdout": 0.0, "holdout_fold": 0, "data": "", "seed": 0, "processes": 1}
+    data = re.sub(r"(-holdout-[\d.]+(-fold-\d+)?)?(-incomplete-[\da-f-]+)?$", "", record.identity)
+    return data, record.spec.model_copy(update=same | any_part).run_id
 
 
 def options_by_loss(specs: Sequence[RunSpec]) -> list[str]:

@@ -21,12 +21,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mlbench.data.operations import OPERATIONS
-from mlbench.types import Decoder, Value
+from mlbench.types import Decoder, Probability, Value
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the image."""
 Fraction = Annotated[float, Field(gt=0, le=1)]
-Probability = Annotated[float, Field(ge=0, le=1)]
 Intensity = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Intensity, Intensity, Intensity]
 

@@ -104,21 +104,13 @@ def graph_counts(graph: Graph, counts_CC: Counts, seed: int) -> Counts:
     the counts themselves, for all methods alike. The diagonal stays.
 
     ``identity`` removes all links between labels; ``random`` deals their strengths out anew, by the
-    seed, among the pairs of labels that have positives.
-    """
-    if graph == "cooccurrence":
-        return counts_CC
-    lone_CC = np.diag(counts_CC.diagonal())
-    return lone_CC if graph == "identity" else _deal_links(counts_CC, lone_CC, seed)
-
-
-def _deal_links(counts_CC: Counts, dealt_CC: Counts, seed: int) -> Counts:
-    """Write the links of ``counts_CC`` to random pairs of labels of ``dealt_CC``.
-
-    The strength of a link is n_ij / min(n_i, n_j). Dealing out strengths keeps the counts possible:
-    symmetric, with as many links as before, and at most a label's positives.
+    seed, among the pairs of labels that have positives. A strength is n_ij / min(n_i, n_j), so that
+    the counts stay possible: symmetric, with as many links, and at most a label's positives.
     """
     positives_C = counts_CC.diagonal()
+    dealt_CC: Counts = np.diag(positives_C)
+    if graph == "identity":
+        return dealt_CC
     rows, columns = np.nonzero(np.triu(counts_CC, k=1))
     strengths = counts_CC[rows, columns] / np.minimum(positives_C[rows], positives_C[columns])
     seen = np.flatnonzero(positives_C)

@@ -238,10 +238,9 @@ def batches(
     index: Index,
     order: Iterable[Positions],
     epoch: int = 0,
-    ahead: int = 2,
     device: torch.device = _HOST,
 ) -> Iterator[Batch]:
-    """Batches in the given order, on a device; the next ``ahead`` are made in the background.
+    """Batches in the given order, on a device; the next two are made in the background.
 
     They are made all at once, so that no thread waits for the slowest image of a batch. On CUDA
     they are copied by a stream of their own while the device computes.
@@ -266,12 +265,12 @@ def batches(
                 tensor.record_stream(current)  # its memory is not reused while it is read
         return batch
 
-    with ThreadPoolExecutor(ahead, thread_name_prefix="batches") as background:
+    with ThreadPoolExecutor(2, thread_name_prefix="batches") as background:
         waiting: list[Future[tuple[Batch, torch.cuda.Event | None]]] = []
         try:
             for positions in order:
                 waiting.append(background.submit(make, positions))
-                if len(waiting) > ahead:
+                if len(waiting) > 2:
                     yield received(waiting.pop(0))
             while waiting:
                 yield received(waiting.pop(0))

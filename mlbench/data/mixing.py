@@ -10,22 +10,21 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mlbench.data.loader import Mixed
 from mlbench.data.transforms import make_named
-from mlbench.types import Augmentation, Value, stream
+from mlbench.types import Augmentation, Probability, Value, stream
 
 Places = NDArray[np.int64]
 """Of images in a batch."""
-Chance = Annotated[float, Field(ge=0, le=1)]
 
 
 # -------------------------------------------------------------------------------- pairs of images
@@ -177,7 +176,7 @@ class Mixing(Value):
     """
 
     cost: ClassVar[float] = 1.0
-    p: Chance = 1.0
+    p: Probability = 1.0
 
     @abstractmethod
     def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
@@ -239,7 +238,7 @@ class SpliceMix(Mixing):
     """
 
     cost: ClassVar[float] = 1.25
-    drop: Chance = 0.3
+    drop: Probability = 0.3
 
     def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
         """A grid, and images for its cells: no image again before all have their turn."""

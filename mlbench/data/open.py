@@ -200,8 +200,8 @@ def _narrow(
         columns = _columns(name, dataset.names, labels)
         train, test = train.select(columns), test.select(columns)
         part = f"-{len(columns)}-labels"
-    if holdout:
-        train, test = _hold_out(train, holdout, fold)
+    if holdout or fold:
+        train, test = _hold_out(dataset, train, holdout, fold)
         part += f"-holdout-{holdout:g}" + (f"-fold-{fold}" if fold else "")
     return columns, train, test, part
 
@@ -277,9 +277,14 @@ def _columns(dataset: str, names: Sequence[str], labels: Sequence[str]) -> list[
     return [names.index(label) for label in labels]
 
 
-def _hold_out(index: Index, share: float, fold: int) -> tuple[Index, Index]:
-    """Split by a hash of the key: fixed, whatever the order or the number of images."""
-    draws = [int(hashlib.sha256(k.encode()).hexdigest()[:8], 16) / 2**32 for k in index.keys]
+def _hold_out(dataset: Dataset, index: Index, share: float, fold: int) -> tuple[Index, Index]:
+    """Split by a hash of the group: fixed, whatever the order or the number of images."""
+    if not 0 < (fold + 1) * share <= 1:
+        raise SuiteError(
+            f"holdout {share:g} has no fold {fold} (the first is 0); for N folds, give holdout 1/N"
+        )
+    names = index.keys if (groups := dataset.train_groups()) is None else groups
+    draws = [int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32 for name in names]
     rest, held = index.partition([fold * share <= draw < (fold + 1) * share for draw in draws])
     if not len(rest) or not len(held):
         raise SuiteError(

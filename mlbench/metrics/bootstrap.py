@@ -57,7 +57,7 @@ def score(
     """
     values, by_class = point_scores(logits, targets)
     overall = by_class[~np.isnan(by_class)].mean()
-    draws = bootstrap_map(logits, targets, resamples)
+    draws = mean_over_classes(bootstrap_average_precision(logits, targets, resamples))
     # A draw repeats images, and a repeated positive raises the AP of a rare label: the draws lie
     # above the score by several points where labels are rare. Only their spread is used.
     low, high = np.percentile(draws - draws.mean() + overall, INTERVAL)
@@ -124,26 +124,16 @@ def saturation(logits: ScoreMatrix, targets: Targets) -> Floats:
     return np.asarray(tied_C / np.maximum(known.sum(axis=0), 1))
 
 
-def bootstrap_map(
-    scores: ScoreMatrix, targets: Targets, resamples: int = 1000, seed: int = 0
-) -> Floats:
-    """The mAP [resamples] of draws of N images with replacement (Efron, 1979), in [0, 1].
-
-    A class without a positive or without a negative in a draw is left out of that draw's mean; a
-    draw in which all are is drawn again. For arguments see ``bootstrap_average_precision``.
-    """
-    return mean_over_classes(bootstrap_average_precision(scores, targets, resamples, seed))
-
-
 def bootstrap_average_precision(
     scores: ScoreMatrix, targets: Targets, resamples: int = 1000, seed: int = 0
 ) -> Floats:
-    """The AP of every class in draws of N images with replacement.
+    """The AP of every class in draws of N images with replacement (Efron, 1979).
 
     A draw is a vector of integer weights, so that each class is sorted once: the weights between
     two of its positives are summed a segment at a time for many draws together. Equal, draw by
     draw, to ``average_precision`` on the repeated images. The draws depend on the seed and the
-    targets, not on the scores: runs on the same images share their draws.
+    targets, not on the scores: runs on the same images share their draws. A draw in which no class
+    has an AP is drawn again.
 
     Args:
         scores: [N, C], finite.

@@ -14,9 +14,7 @@ from mlbench.types import Predictions, Targets
 
 
 # --------------------------------------------------------------------------------------- influence
-def influence(
-    scores: ScoreMatrix, targets: Targets, *, small_sample: bool = True
-) -> tuple[float, Floats]:
+def influence(scores: ScoreMatrix, targets: Targets) -> tuple[float, Floats]:
     """Compute mAP, and its derivative in the weight of every image at equal weights of 1.
 
     With weights w, ``mAP(w) ~ mAP + sum_i (w_i - 1) g_i``, so that the bootstrap's variance of mAP
@@ -31,7 +29,7 @@ def influence(
     mAP does not change when all weights are multiplied, so that the values add up to 0.
 
     A mean over P positives varies by P / (P - 1) more than their spread about it says, and labels
-    of two or three positives are common: ``small_sample`` multiplies a class's part by the root.
+    of two or three positives are common: a class's part is multiplied by the root.
     In simulations of 200 to 5,000 images with 2 to 250 positives per label the standard deviation
     of a difference came out at 0.95 to 1.12 of the true one, and at 0.80 to 0.96 without
     (``tests/metrics/test_paired.py`` checks this). A single positive has no spread to estimate and
@@ -40,7 +38,6 @@ def influence(
     Args:
         scores: [N, C], finite.
         targets: int8 [N, C] in {1, 0, -1}.
-        small_sample: correct for labels of few positives; False gives the plain derivative.
 
     Returns:
         mAP in [0, 1] over the classes that have an AP, and float64 [N].
@@ -55,13 +52,11 @@ def influence(
         np.ascontiguousarray(scores.T[scored]), np.ascontiguousarray(targets.T[scored]), strict=True
     )
     for column, target in columns:
-        precisions.append(_add_class(column, target, total_N, small_sample=small_sample))
+        precisions.append(_add_class(column, target, total_N))
     return float(np.mean(precisions)), total_N / len(precisions)
 
 
-def _add_class(
-    scores: ScoreMatrix, targets: Targets, total_N: Floats, *, small_sample: bool
-) -> float:
+def _add_class(scores: ScoreMatrix, targets: Targets, total_N: Floats) -> float:
     """Add the derivative of one class's AP to the total and return the AP."""
     images = np.flatnonzero(targets == 1)
     order = np.argsort(scores[images], kind="stable")
@@ -78,7 +73,7 @@ def _add_class(
     precision = H / K
     average = float(precision.mean())
     spread = count / (count - 1) if count > 1 else 2.0
-    share = (spread**0.5 if small_sample else 1.0) / count
+    share = spread**0.5 / count
     lost = np.concatenate([[0.0], np.cumsum(precision / K)]) * share
     gained = np.concatenate([[0.0], np.cumsum(1 / K)]) * share
     total_N -= np.where(known, lost[reached_N], 0.0)

@@ -159,7 +159,8 @@ class Dataset(ABC):
     def train_groups(self) -> Sequence[str] | None:
         """A group for each sample of ``train``, in order; near-duplicates share a group.
 
-        The validation split keeps groups together. None: every sample is a group of its own.
+        Parts that are held out keep groups together; ``holdout`` draws by a hash of their names.
+        None: every sample is a group of its own, and called by its key.
         """
         return None
 

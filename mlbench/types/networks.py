@@ -6,14 +6,14 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from mlbench.types.literals import Precision
 from mlbench.types.models import HeadOutput, Pretraining
 from mlbench.types.runs import RunRecord, RunSpec, Scores
-from mlbench.types.settings import Amount, Preprocessing, Settings, Time, Value
+from mlbench.types.settings import Amount, Preprocessing, Probability, Settings, Time, Value
 
 DEFAULT_THRESHOLD = 0.5
 """The score from which a label counts as present in a model without thresholds of its own."""
@@ -23,8 +23,6 @@ BUSY = 0.2
 """Share of the time lost to other work from which a reading is repeated, then marked."""
 WIDE = 0.06
 """Width of a ratio's interval, relative to the ratio, from which it is repeated, then marked."""
-
-Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
 def computing_options(options: Mapping[str, Any]) -> dict[str, Any]:

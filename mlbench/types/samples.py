@@ -65,13 +65,16 @@ class Index:
 
     def select(self, columns: Sequence[int]) -> Index:
         """The same images with only these labels, in this order."""
-        return Index(self.files, self.keys, self.targets[:, list(columns)].copy(order="C"))
+        part = (slice(None), list(columns))
+        known = None if self.known is None else self.known[part].copy(order="C")
+        return Index(self.files, self.keys, self.targets[part].copy(order="C"), known)
 
     def take(self, rows: NDArray[np.int64]) -> Index:
         """The images at these positions, in this order."""
         places = rows.tolist()
         files, keys = [self.files[i] for i in places], [self.keys[i] for i in places]
-        return Index(files, keys, self.targets[rows])
+        known = None if self.known is None else self.known[rows]
+        return Index(files, keys, self.targets[rows], known)
 
     def partition(self, inside: Sequence[bool]) -> tuple[Index, Index]:
         """The images that are not inside, and those that are, each in their old order."""

@@ -12,7 +12,6 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
 )
@@ -34,9 +33,11 @@ def _check_time(text: str) -> str:
 
 OLD_AVERAGE = 0.05
 """A moving average that is more than this the weights after the first step is remarked upon."""
+Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Percent = Annotated[FiniteFloat, Field(ge=0, le=100)]
 Amount = Annotated[FiniteFloat, Field(ge=0)]
-"""Seconds, GMACs, MiB: finite, never negative."""
+"""Seconds, GMACs, rates: finite, never negative."""
+Spread = Annotated[FiniteFloat, Field(gt=0)]
 Time = Annotated[str, AfterValidator(_check_time)]
 """A date and time in ISO 8601."""
 
@@ -53,8 +54,8 @@ class Preprocessing(Value):
 
     resize: PositiveInt | None = None
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] | None = None
+    std: tuple[Spread, Spread, Spread] | None = None
 
 
 class Augmentation(Value):
@@ -75,11 +76,11 @@ class Optimizer(Value):
     """
 
     name: Literal["sgd", "adam", "adamw"] = "adamw"
-    lr: NonNegativeFloat = 1e-4
-    weight_decay: NonNegativeFloat = 1e-4
-    momentum: NonNegativeFloat = 0.9
+    lr: Amount = 1e-4
+    weight_decay: Amount = 1e-4
+    momentum: float = Field(0.9, ge=0, lt=1)
     decay_norms_and_biases: bool = True
-    bias_lr_scale: NonNegativeFloat = 1.0
+    bias_lr_scale: Amount = 1.0
 
 
 class Schedule(Value):
@@ -93,13 +94,13 @@ class Schedule(Value):
     """
 
     name: Literal["one_cycle", "step", "constant"] = "one_cycle"
-    warmup: NonNegativeFloat = 0.0
+    warmup: Amount = 0.0
     pct_start: float = Field(0.2, gt=0, lt=1)
-    div: float = Field(25.0, ge=1)
-    final_div: float = Field(1e4, ge=1)
+    div: FiniteFloat = Field(25.0, ge=1)
+    final_div: FiniteFloat = Field(1e4, ge=1)
     cycle_momentum: bool = False
-    milestones: tuple[NonNegativeFloat, ...] = ()
-    gamma: float = Field(0.1, gt=0)
+    milestones: tuple[Amount, ...] = ()
+    gamma: FiniteFloat = Field(0.1, gt=0)
 
 
 class Settings(Value):
@@ -155,17 +156,17 @@ class Settings(Value):
     grad_accumulation: PositiveInt = 1
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
-    backbone_lr_scale: NonNegativeFloat = 1.0
+    backbone_lr_scale: Amount = 1.0
     frozen_stages: int = Field(0, ge=-1)
     freeze_bn: bool = False
     sync_bn: bool = True
     ema_decay: float = Field(0.0, ge=0, lt=1)
     ema_warmup: bool = False
-    grad_clip: NonNegativeFloat = 0.0
-    sam_rho: NonNegativeFloat = 0.0
+    grad_clip: Amount = 0.0
+    sam_rho: Amount = 0.0
     sam_adaptive: bool = False
     sam_bn: Literal["both", "first"] = "both"
-    mutual_weight: NonNegativeFloat = 0.0
+    mutual_weight: Amount = 0.0
     compile: Literal[False, True, "graphs"] = False
     selection: Selection = "last"
 

@@ -175,9 +175,3 @@ def test_in_random_graphs_every_pair_is_linked_as_often():
     found = sum(graph_counts("random", counts, seed) == 4 for seed in range(2000))
     assert np.array_equal(found, found.T) and found.diagonal().sum() == 0
     assert off_diagonal(found).min() > 140 and off_diagonal(found).max() < 260, "200 expected"
-
-
-def test_the_identity_links_nothing():
-    counts = np.array([[4, 2, 0], [2, 3, 0], [0, 0, 0]], np.float32)
-    assert np.array_equal(graph_counts("identity", counts, 0), np.diag([4, 3, 0]))
-    assert np.array_equal(graph_counts("cooccurrence", counts, 7), counts)

@@ -200,6 +200,8 @@ def test_a_share_of_the_labels_is_told_on_a_board_of_its_own():
     found = with_known_labels(plain, KnownLabels.model_validate(0.25))
     assert (found.test.known >= 0).mean() == pytest.approx(0.25, abs=0.06)
     assert (found.validation.known >= 0).any()
+    few = found.test.take(np.array([4, 2])).select([1, 0])  # as for a rehearsal
+    assert np.array_equal(few.known, found.test.known[[4, 2]][:, [1, 0]])
     assert found.identity == "some-known-25"
     other = with_known_labels(plain, KnownLabels(share=0.25, seed=3))
     assert other.identity == "some-known-25-seed-3" and other.digest != found.digest

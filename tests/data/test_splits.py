@@ -10,7 +10,7 @@ from mlbench.data.decode import MISSING
 from mlbench.data.noise import with_label_noise
 from mlbench.data.open import coverage, files, leave_out, open_splits
 from mlbench.data.stratify import list_digest, validation_keys
-from mlbench.types import DataError, Dataset, DatasetCard, Index, LabelNoise, digest
+from mlbench.types import DataError, Dataset, DatasetCard, Index, LabelNoise, SuiteError, digest
 
 NAMES = ("a", "b", "c")
 
@@ -91,10 +91,22 @@ def test_the_makers_own_list_counts_first(opened):
     assert list(splits.validation.keys) == ["train 1", "train 7"]
 
 
-def test_groups_stay_together(opened):
-    groups = ["one"] * 5 + ["two"] * 5
-    splits = opened(Made(groups=groups), validation=True)
-    assert len(splits.validation) == 5
+@pytest.mark.parametrize("part", [{"validation": True}, {"holdout": 0.4}])
+def test_groups_stay_together(opened, part):
+    assert len(opened(Made(groups=["one"] * 6 + ["two"] * 4), **part).train) == 6
+
+
+@pytest.mark.parametrize("groups", [None, [f"train {i}" for i in range(10)]])
+def test_images_without_groups_are_held_out_as_ever(opened, groups):
+    parts = [opened(Made(groups=groups), holdout=1 / 3, fold=fold).test.keys for fold in range(3)]
+    held = [[int(key.removeprefix("train ")) for key in keys] for keys in parts]
+    assert held == [[0, 1, 2, 5, 9], [4, 7], [3, 6, 8]]
+
+
+@pytest.mark.parametrize(("share", "fold"), [(0.3, 3), (0.6, 1), (0.0, 1)])
+def test_a_fold_that_is_not_a_whole_part_is_refused(opened, share, fold):
+    with pytest.raises(SuiteError, match=f"holdout {share:g} has no fold {fold}.* holdout 1/N"):
+        opened(holdout=share, fold=fold)
 
 
 @pytest.mark.parametrize("official", [[], ["elsewhere"], [f"train {i}" for i in range(10)]])

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.metrics import average_precision_score
 
+from mlbench.metrics.bootstrap import bootstrap_average_precision, mean_over_classes
+
 SHARED = 0.7
 """Part of the variance of the scores that two models have in common: hard images are hard."""
 
@@ -25,6 +27,10 @@ def cases(draw):
     rows = draw(st.lists(st.integers(0, n - 1), min_size=2, max_size=2, unique=True))
     targets[rows, draw(st.integers(0, c - 1))] = 1, 0
     return scores, targets
+
+
+def bootstrap_map(*case, **options):
+    return mean_over_classes(bootstrap_average_precision(*case, **options))
 
 
 def pair(rng, images=150, classes=8, separation=1.5, gain=0.0):

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from mlbench.metrics import bootstrap
 from mlbench.metrics.average_precision import average_precision
-from mlbench.metrics.bootstrap import bootstrap_map, score
+from mlbench.metrics.bootstrap import score
 from mlbench.metrics.precision_recall import NAMES, precision_recall_f1
 from mlbench.types import stream
-from tests.metrics.samples import cases, sklearn_ap
+from tests.metrics.samples import bootstrap_map, cases, sklearn_ap
 
 
 def drawn(targets, resamples, seed):
@@ -41,16 +41,12 @@ def sample():
     return rng.standard_normal((400, 6)) + targets, targets
 
 
-def test_the_size_of_a_block_changes_nothing(sample, monkeypatch):
+def test_a_seed_repeats_in_blocks_of_any_size_and_another_does_not(sample, monkeypatch):
     whole = bootstrap_map(*sample, resamples=50)
+    np.testing.assert_array_equal(bootstrap_map(*sample, resamples=50), whole)
+    assert (bootstrap_map(*sample, resamples=50, seed=2) != whole).any()
     monkeypatch.setattr(bootstrap, "BLOCK", 400 * 7)
     np.testing.assert_allclose(bootstrap_map(*sample, resamples=50), whole, rtol=0, atol=1e-12)
-
-
-def test_a_seed_repeats_and_another_does_not(sample):
-    first = bootstrap_map(*sample, resamples=20, seed=1)
-    np.testing.assert_array_equal(first, bootstrap_map(*sample, resamples=20, seed=1))
-    assert (first != bootstrap_map(*sample, resamples=20, seed=2)).any()
 
 
 def test_the_score_is_its_parts_in_percent(sample):

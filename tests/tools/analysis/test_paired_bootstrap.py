@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from mlbench.metrics.bootstrap import bootstrap_map
 from mlbench_tools.analysis.comparison import paired_bootstrap
-from tests.metrics.samples import pair
+from tests.metrics.samples import bootstrap_map, pair
 
 
 def differences(trials, seed, resamples=200, **options):

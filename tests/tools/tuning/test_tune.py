@@ -81,10 +81,9 @@ def test_what_cannot_be_tuned_is_refused(tuned, arguments, part):
     assert done.code == 2 and part in done.err, done.err
 
 
-def trial(method, lr, value, **fields):
-    return made_record(
-        method, value, settings={"optimizer": {"lr": lr}}, spec={"holdout": 0.2}, **fields
-    )
+def trial(method, lr, value, identity="voc-holdout-0.2", **fields):
+    settings, spec = {"optimizer": {"lr": lr}}, {"holdout": 0.2}
+    return made_record(method, value, settings=settings, spec=spec, identity=identity, **fields)
 
 
 def test_the_best_is_the_mean_over_seeds_and_an_edge_is_remarked():
@@ -116,5 +115,7 @@ def test_boards_say_which_images_and_which_rates():
     final = next(t for t in tables([held, other, *rows, named]) if t.identity == "voc")
     assert final.images == "test image"
     assert [title.split()[-1] for title in final.untuned] == ["optimizer.lr=0.001"]
-    alone = next(t for t in tables([held, *rows]) if t.identity == "voc")
-    assert len(alone.untuned) == 2, "one rate alone was compared with nothing"
+    elsewhere = trial("gap", 1e-3, 50.0, identity="pictures-1a2b3c4d-holdout-0.2-fold-1")
+    for trials in ([held], [held, elsewhere]):  # one rate alone was compared with nothing
+        alone = next(t for t in tables([*trials, *rows]) if t.identity == "voc")
+        assert len(alone.untuned) == 2

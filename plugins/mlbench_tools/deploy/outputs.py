@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
+import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
     from mlbench.trained_model import Labelled
+    from mlbench.types import ModelInfo
 
 SEPARATOR = ";"
 """Between the labels of a picture in CSV, as in tables that ``manifest:`` reads."""
@@ -24,23 +27,41 @@ CHUNK = 4096
 """Rows of Parquet that are converted at once."""
 
 
+def shown(text: object) -> str:
+    """The name of a file in UTF-8; bytes of it in another encoding are escaped."""
+    return str(text).encode(errors="backslashreplace").decode()
+
+
+def listed(labels: Sequence[str], names: Sequence[str]) -> str:
+    """Labels in a cell of CSV: a JSON list if a name of the model's labels needs it."""
+    if any(SEPARATOR in name or name.startswith("[") for name in names):
+        return json.dumps(list(labels), ensure_ascii=False)
+    return SEPARATOR.join(labels)
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which labels of a picture are written.
 
     Attributes:
-        model: id of the run that trained the model, written with every row.
-        names: labels of the model.
+        info: of the model.
         top: the number of labels; None for those above a threshold.
         threshold: of all labels; None for those of the model.
         all_scores: also write the scores of the other labels.
     """
 
-    model: str
-    names: tuple[str, ...]
+    info: ModelInfo
     top: int | None = None
     threshold: float | None = None
     all_scores: bool = False
+
+    @cached_property
+    def digest(self) -> str:
+        """Eight hex digits of what decides about labels and scores beside the run's id."""
+        info = self.info
+        model = (info.created, info.calibration, info.thresholds)
+        text = json.dumps((model, self.top, self.threshold, self.all_scores))
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def labels(self, result: Labelled) -> tuple[str, ...]:
         """The labels of a picture, the most likely first."""
@@ -51,134 +72,190 @@ class Choice:
         return result.above
 
     def row(self, result: Labelled) -> dict[str, Any]:
-        """The fields of a picture: image, labels, scores, error and model."""
+        """The fields of a picture."""
         labels = self.labels(result)
         scored = result.labels if self.all_scores else labels
         return {
-            "image": str(result.image),
+            "image": shown(result.image),
             "labels": list(labels),
             "scores": {name: result.scores[name] for name in scored},
-            "error": result.error,
-            "model": self.model,
+            "error": shown(result.error) if result.error else None,
+            "model": self.info.spec.run_id,
+            "choice": self.digest,
         }
 
 
 @dataclass
 class Output:
-    """A file that is open for appending.
+    """A file to which rows are appended.
 
     Attributes:
-        known: the pictures that it has.
+        file: as it was named.
+        journal: where the rows are; the file itself, but for Parquet.
+        made: the journal was made of a finished file of Parquet.
+        known: the pictures that were labelled already -> their labels.
+        stream: open for appending.
+        end: where the last whole line that was read ends, in bytes.
     """
 
-    stream: IO[str]
+    file: Path
+    journal: Path
+    made: bool
     choice: Choice
-    form: str
-    known: set[str] = field(default_factory=set)
+    known: dict[str, list[str]] = field(default_factory=dict)
+    stream: IO[str] = field(init=False)
+    end: int = 0
+
+    @property
+    def is_csv(self) -> bool:
+        """CSV, or JSON lines."""
+        return self.journal.suffix.lower() == ".csv"
 
     def write(self, result: Labelled) -> None:
         """Append a picture; it is on its way to the disk when this returns."""
         row = self.choice.row(result)
-        if self.form == ".csv":
-            csv.writer(self.stream, lineterminator="\n").writerow(self._cells(row))
-        else:
-            self.stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self.stream.flush()
+        with _writing(self.file):
+            _put(self.stream, self._cells(row) if self.is_csv else row)
+            self.stream.flush()
 
     def header(self) -> list[str]:
         """The columns of CSV: fixed ones, then one a label if all scores are written."""
-        fixed = ["image", "labels", "scores", "error", "model"]
-        return [*fixed, *(self.choice.names if self.choice.all_scores else ())]
+        fixed = ["image", "labels", "scores", "error", "model", "choice"]
+        return [*fixed, *(self.choice.info.label_names if self.choice.all_scores else ())]
 
     def _cells(self, row: dict[str, Any]) -> list[str]:
+        names = self.choice.info.label_names
         scores = [f"{row['scores'][name]:.6g}" for name in row["labels"]]
-        fixed = [row["image"], SEPARATOR.join(row["labels"]), SEPARATOR.join(scores)]
-        others = self.choice.names if self.choice.all_scores else ()
+        fixed = [row["image"], listed(row["labels"], names), SEPARATOR.join(scores)]
+        others = names if self.choice.all_scores else ()
         more = [f"{row['scores'][name]:.6g}" if row["scores"] else "" for name in others]
-        return [*fixed, row["error"] or "", row["model"], *more]
+        return [*fixed, row["error"] or "", row["model"], row["choice"], *more]
+
+    def resume(self, wanted: Collection[str]) -> None:
+        """Read what the file has; drop a last line that was cut, and failures among ``wanted``.
+
+        Raises:
+            SuiteError: the file has something else, and was not touched.
+        """
+        if not self.journal.exists():
+            return
+        try:
+            failed = self._read()
+        except (ValueError, LookupError, TypeError, csv.Error) as error:
+            raise self._refused(f"is not a file of `mlbench predict` ({error})") from error
+        os.truncate(self.journal, self.end)
+        if again := failed.intersection(wanted):
+            with (
+                atomic_write(self.journal) as part,
+                part.open("w", encoding="utf-8", newline="") as stream,
+            ):
+                for row in self._rows():
+                    if (row[0] if self.is_csv else row["image"]) not in again:
+                        _put(stream, row)
+
+    def _read(self) -> set[str]:
+        """The pictures that failed; those that did not go into ``known``."""
+        failed, model, rows = set(), self.choice.info.spec.run_id, self._rows()
+        if self.is_csv and (header := next(rows, None)) not in (None, self.header()):
+            raise self._refused(
+                f"has the columns {', '.join(header[:8])}, and this command would write "
+                f"{', '.join(self.header()[:8])}"
+            )
+        for cells in rows:
+            row = dict(zip(self.header(), cells, strict=True)) if self.is_csv else cells
+            if row["model"] != model:
+                raise self._refused(f"has labels of model {row['model']}, and this one is {model}")
+            if row["choice"] != self.choice.digest:
+                raise self._refused(
+                    "was written with other thresholds or another calibration of this model, or "
+                    "with another --top, --threshold or --all-scores"
+                )
+            if row["error"]:
+                failed.add(row["image"])
+            else:
+                self.known[row["image"]] = _labels(row["labels"])
+        if not self.end and self.journal.stat().st_size:
+            raise ValueError("no line of it is whole")
+        return failed
+
+    def _rows(self) -> Iterator[Any]:
+        """The whole rows: lists of CSV, or objects of JSON."""
+        return csv.reader(self._lines()) if self.is_csv else map(json.loads, self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        self.end = 0
+        with self.journal.open("rb") as stream:
+            for line in stream:
+                if line.endswith(b"\n"):
+                    self.end += len(line)
+                    yield line.decode()
+
+    def _refused(self, reason: str) -> SuiteError:
+        where = self.file if self.made else self.journal
+        return SuiteError(f"--out {self.file} {reason}; give another --out, or delete {where}")
+
+
+def _put(stream: IO[str], row: Any) -> None:
+    """Write a row: a list as CSV, an object as JSON."""
+    if isinstance(row, list):
+        csv.writer(stream, lineterminator="\n").writerow(row)
+    else:
+        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _labels(cell: Any) -> list[str]:
+    """The labels of a row; the inverse of ``listed`` for CSV."""
+    if not isinstance(cell, str):
+        return list(cell)
+    found: list[str] = json.loads(cell) if cell.startswith("[") else cell.split(SEPARATOR)
+    return found if cell else []
 
 
 @contextmanager
-def open_output(file: Path, choice: Choice) -> Iterator[Output]:
-    """Open a file for appending; a last line that was cut is removed.
+def open_output(file: Path, choice: Choice, wanted: Collection[str]) -> Iterator[Output]:
+    """Open a file for appending pictures; those of ``wanted`` that failed are forgotten.
 
     Parquet cannot be appended to: its rows gather in ``FILE.part.jsonl`` and are converted when
     the block ends without an error.
 
     Raises:
-        SuiteError: the ending is unknown, the file is another model's or has another form, or it
-            cannot be written.
+        SuiteError: the ending is unknown, the file was not written with this model and choice, or
+            it cannot be written.
     """
     form = file.suffix.lower()
     if form not in (".csv", ".jsonl", ".parquet"):
         known = (".csv", ".jsonl", ".parquet")
         raise SuiteError(unknown(f"ending {form!r} of --out {file}", form, known))
     journal = file.with_name(f"{file.name}.part.jsonl") if form == ".parquet" else file
-    try:
+    made = form == ".parquet" and file.exists() and not journal.exists()
+    output = Output(file, journal, made, choice)
+    with _writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        if form == ".parquet" and file.exists() and not journal.exists():
+        if made:
             _from_parquet(file, journal)
-        _drop_cut_line(journal)
-        with journal.open("a+", encoding="utf-8", newline="") as stream:
-            output = Output(stream, choice, journal.suffix.lower())
-            output.known = _read_known(output, file)
-            stream.seek(0, io.SEEK_END)
-            if output.form == ".csv" and stream.tell() == 0:
-                csv.writer(stream, lineterminator="\n").writerow(output.header())
-            yield output
-        if form == ".parquet":
+        try:
+            output.resume(wanted)
+        except SuiteError:
+            if made:
+                journal.unlink()
+            raise
+        output.stream = journal.open("a", encoding="utf-8", newline="")
+        if output.is_csv and output.stream.tell() == 0:
+            _put(output.stream, output.header())
+    with output.stream:
+        yield output
+    if form == ".parquet":
+        with _writing(file):
             _to_parquet(journal, file)
             journal.unlink()
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise SuiteError(f"--out {file} cannot be written ({error.strerror or error})") from error
-
-
-def _drop_cut_line(file: Path) -> None:
-    """Remove what follows the last line feed."""
-    if not file.exists():
-        return
-    with file.open("rb+") as stream:
-        end = size = stream.seek(0, io.SEEK_END)
-        while end:
-            start = max(0, end - (1 << 16))
-            stream.seek(start)
-            found = stream.read(end - start).rfind(b"\n")
-            if found >= 0:
-                end = start + found + 1
-                break
-            end = start
-        if end < size:
-            stream.truncate(end)
-
-
-def _read_known(output: Output, file: Path) -> set[str]:
-    """The pictures in the file."""
-    output.stream.seek(0)
-    remedy = "give another --out, or delete the file"
-    known = set()
-    try:
-        if output.form == ".csv":
-            rows = csv.reader(output.stream)
-            header = next(rows, output.header())
-            if header != output.header():
-                raise SuiteError(
-                    f"--out {file} has the columns {', '.join(header[:8])}, and this command would "
-                    f"write {', '.join(output.header()[:8])}; {remedy}"
-                )
-            parsed: Iterator[Any] = ({"image": row[0], "model": row[4]} for row in rows)
-        else:
-            parsed = map(json.loads, output.stream)
-        for row in parsed:
-            if row["model"] != output.choice.model:
-                raise SuiteError(
-                    f"--out {file} has labels of model {row['model']}, and this one is "
-                    f"{output.choice.model}; {remedy}"
-                )
-            known.add(row["image"])
-    except (ValueError, LookupError, TypeError, csv.Error) as error:
-        text = f"--out {file} is not a file of `mlbench predict` ({error}); {remedy}"
-        raise SuiteError(text) from error
-    return known
 
 
 def _to_parquet(journal: Path, file: Path) -> None:
@@ -190,6 +267,7 @@ def _to_parquet(journal: Path, file: Path) -> None:
         "scores": scores,
         "error": pa.string(),
         "model": pa.string(),
+        "choice": pa.string(),
     }
     schema = pa.schema(columns)
     with (
@@ -221,7 +299,7 @@ def _from_parquet(file: Path, journal: Path) -> None:
     except (ValueError, KeyError, TypeError) as error:  # those of pyarrow are ValueErrors
         raise SuiteError(
             f"--out {file} is not a file of `mlbench predict` ({error}); give another --out, or "
-            "delete the file"
+            f"delete {file}"
         ) from error
 
 

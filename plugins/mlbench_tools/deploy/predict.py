@@ -7,7 +7,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, suppress
+from filecmp import cmp
 from glob import iglob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,7 @@ from mlbench.cli.console import Device, console, errors, plain_table
 from mlbench.files import safe_name, sha256
 from mlbench.text import count, shorten
 from mlbench.types import DataError, SuiteError
-from mlbench_tools.deploy.outputs import Choice, open_output
+from mlbench_tools.deploy.outputs import Choice, open_output, shown
 
 if TYPE_CHECKING:
     from mlbench.trained_model import Labelled
@@ -79,30 +80,32 @@ def predict(
         raise SuiteError("--top and --threshold exclude each other; give one of them")
     trained = load(model, device=device)
     keep_freed_memory(True)
-    choice = Choice(trained.info.spec.run_id, trained.labels, top, threshold, all_scores)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        nullcontext() if out is None else open_output(out, choice) as output,
-    ):
-        files = _find(paths, Path(folder))
-        known = output.known if output is not None else frozenset()
-        todo = [file for file in files if str(file) not in known]
+    choice = Choice(trained.info, top, threshold, all_scores)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        files, output = _find(paths, Path(folder)), None
+        if out is not None:
+            output = stack.enter_context(open_output(out, choice, {*map(shown, files)}))
+        known = output.known if output is not None else {}
+        todo = [file for file in files if shown(file) not in known]
         if len(todo) < len(files):
             before = f"{len(files) - len(todo):,} of {count(len(files), 'picture')}"
             errors.print(f"{before} are in {out}")
         table, bad, copied, none = plain_table(("picture", "labels")), [], 0, 0
+        if copy_to is not None:
+            copied = sum(_copy(f, known.get(shown(f), ()), copy_to) for f in files)
         for result in _progress(trained.batches(todo, batch_size), len(todo)):
             if result.error:
-                bad.append(result.error)
+                bad.append(shown(result.error))
             labels = choice.labels(result)
             none += not labels and not result.error
             if copy_to is not None:  # before the row, which says that a picture is done
-                copied += sum(_copy(result, label, copy_to) for label in labels)
+                assert result.image is not None
+                copied += _copy(result.image, labels, copy_to)
             if output is not None:
                 output.write(result)
             elif not result.error:
                 scored = ", ".join(f"{name} {result.scores[name]:.2f}" for name in labels)
-                table.add_row("-" if folder in str(result.image) else str(result.image), scored)
+                table.add_row("-" if folder in str(result.image) else shown(result.image), scored)
     _report(out, table if out is None else None, len(todo), none)
     if copy_to is not None:
         errors.print(f"{copied:,} copied to {copy_to}")
@@ -151,21 +154,29 @@ def _progress(batches: Iterator[list[Labelled]], total: int) -> Iterator[Labelle
                 last = time.monotonic()
 
 
-def _copy(result: Labelled, label: str, folder: Path) -> bool:
-    """Copy a picture into the folder of a label; False if an equal copy is there.
+def _copy(image: Path, labels: Sequence[str], folder: Path) -> int:
+    """Copy a picture into the folder of each label; returns how many were not there.
 
     A picture whose name another one took gets a part of its digest into its name.
     """
-    assert result.image is not None
-    target = folder / safe_name(label) / result.image.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        digest = sha256(result.image)
-        if sha256(target) == digest:
-            return False
-        target = target.with_stem(f"{target.stem}-{digest[:12]}")
-    shutil.copyfile(result.image, target)
-    return True
+    copied = 0
+    for label in labels:
+        target = folder / safe_name(label) / image.name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists() and not cmp(image, target):
+                target = target.with_stem(f"{target.stem}-{sha256(image)[:12]}")
+            if not target.exists():
+                shutil.copyfile(image, target)
+                with suppress(OSError):  # some file systems keep no times
+                    shutil.copystat(image, target)  # by its time ``cmp`` knows it
+                copied += 1
+        except OSError as error:
+            raise SuiteError(
+                f"--copy-to {folder}: {shown(image)} cannot be copied to {shown(target)} "
+                f"({error.strerror or error})"
+            ) from error
+    return copied
 
 
 def _report(out: Path | None, table: object, pictures: int, none: int) -> None:

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -68,10 +70,20 @@ def test_a_command_that_was_killed_goes_on(cli, trained, pictures, tmp_path, for
     assert [error for _, error in rows(whole).values()] == [False] * 5 + [True] * 2
     assert all(len(labels) == 2 for labels, error in rows(whole).values() if not error)
     before = resumed.read_bytes()
-    assert cli("predict", trained, pictures, "--out", resumed, *flags).code == 0
+    done = cli("predict", trained, pictures, "--out", resumed, *flags)
+    assert done.code == 1 and "2 of 2 pictures cannot be read" in done.err
     if form != "parquet":
         assert resumed.read_bytes() == before
     assert rows(resumed) == rows(whole) and not list(tmp_path.glob("*.part.jsonl"))
+    (pictures / "5.jpg").write_bytes((pictures / "0.jpg").read_bytes())
+    cli("predict", trained, pictures / "5.jpg", "--out", resumed, *flags)
+    found = rows(resumed)
+    assert found["5.jpg"] == (rows(whole)["0.jpg"][0], False) and found["6.png"][1]
+    before = resumed.read_bytes()
+    for other in (("--top", "1"), ("--threshold", "0.1"), ()):
+        done = cli("predict", trained, pictures, "--out", resumed, *other)
+        assert done.code == 2 and "--threshold" in done.err and "give another --out" in done.err
+    assert resumed.read_bytes() == before and not list(tmp_path.glob("*.part.jsonl"))
 
 
 def test_scores_are_those_of_the_python_function(cli, trained, pictures, tmp_path):
@@ -88,15 +100,17 @@ def test_an_output_of_something_else_is_not_touched(cli, trained, pictures, tmp_
     cases = {
         "a.jsonl": json.dumps(other) + "\n",
         "b.jsonl": "nonsense\n",
-        "c.csv": "image,labels\nx.jpg,a\n",
-        "d.csv": "image,labels,scores,error,model\nx.jpg,,,,another\n",
+        "c.csv": "image,labels\nx.jpg,a;b\ny.jpg,c",
+        "one.csv": "image,labels",
+        "one.jsonl": '{"image": "x.jpg"}',
+        "d.csv": "image,labels,scores,error,model,choice\nx.jpg,,,,another,\n",
         "e.parquet": "PAR1 nonsense",
     }
     for name, text in cases.items():
         file = tmp_path / name
         file.write_text(text)
         done = cli("predict", trained, pictures, "--out", file)
-        assert done.code == 2 and f"--out {file}" in done.err and "delete the file" in done.err
+        assert done.code == 2 and f"--out {file}" in done.err and f"delete {file}" in done.err
         assert file.read_text() == text
     done = cli("predict", trained, pictures, "--out", tmp_path / "x.txt")
     assert done.code == 2 and ".csv" in done.err
@@ -112,8 +126,34 @@ def test_sorting_copies_each_picture_to_its_labels(cli, trained, pictures, tmp_p
     copies = [file for file in (tmp_path / "sorted").rglob("*") if file.is_file()]
     assert len(copies) == len(chosen) == 6
     assert {file.parent.name for file in copies} == {labels[0] for _, labels in chosen}
-    cli("predict", trained, pictures, "--copy-to", tmp_path / "sorted", "--top", "1")
-    assert sorted(copies) == sorted(f for f in (tmp_path / "sorted").rglob("*") if f.is_file())
+    shutil.rmtree(tmp_path / "sorted" / copies[0].parent.name)
+    for flag in (flags, flags[:4]):
+        cli("predict", trained, pictures, *flag)
+        assert sorted(copies) == sorted(f for f in (tmp_path / "sorted").rglob("*") if f.is_file())
+    for end in ((), flags[4:]):
+        (tmp_path / "o.jsonl").unlink(missing_ok=True)
+        done = cli("predict", trained, pictures, "--top", "1", "--copy-to", copies[0], *end)
+        assert done.code == 2 and f"--copy-to {copies[0]}" in done.err and ".jpg" in done.err
+
+
+def test_names_in_other_encodings_and_labels_with_the_separator_are_written(
+    cli, trained, pictures, tmp_path, monkeypatch
+):
+    (pictures / os.fsdecode(b"M\xe4nner.jpg")).write_bytes((pictures / "0.jpg").read_bytes())
+    (pictures / os.fsdecode(b"M\xe4nner.png")).write_bytes(b"nothing")
+    monkeypatch.setattr("mlbench_tools.deploy.outputs.SEPARATOR", "e")
+    names = mlbench.load(trained, device="cpu").labels
+    for form in ("csv", "jsonl", "parquet"):
+        out = tmp_path / f"a.{form}"
+        flags = ("--threshold", "0", "--out", out, "--copy-to", tmp_path / form)
+        for known in ("", "6 of 9 pictures are in"):
+            done = cli("predict", trained, pictures, *flags)
+            assert done.code == 1 and known in done.err and r"M\udce4nner.png: " in done.err
+        labels, _ = rows(out)[r"M\udce4nner.jpg"]
+        found = json.loads(";".join(labels)) if form == "csv" else labels
+        assert sorted(found) == sorted(names) and any("e" in name for name in names)
+        assert len([*(tmp_path / form).iterdir()]) == len(names)
+    assert r"M\udce4nner.jpg" in cli("predict", trained, pictures, "--top", "1").out
 
 
 def test_standard_input_is_a_list_or_a_picture(cli, trained, pictures, monkeypatch):

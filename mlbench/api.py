@@ -66,9 +66,9 @@ def run(
         SuiteError: a field is wrong, every combination is refused, or a run failed.
         MlbenchError: data or weights are missing or damaged.
     """
-    given = {"plugins": tuple(plugins), "datasets": tuple(datasets), "results": Path(results)}
+    given = {"plugins": plugins, "datasets": datasets, "results": Path(results)}
     suite = make_suite(usual_precision(fields) | given | fields, "mlbench.run")
-    planned = carry_out(suite, f"python: mlbench.run({', '.join(map(repr, plugins))})")
+    planned = carry_out(suite, f"python: mlbench.run({', '.join(map(repr, suite.plugins))})")
     table = results_table(suite.results)
     wanted = table["run_id"].isin({spec.run_id for spec in planned.specs})
     return table[wanted].reset_index(drop=True)

@@ -1,10 +1,12 @@
-"""Atomic writes, digests, names that every file system takes, and YAML files of the packages."""
+"""Atomic writes, digests, names that every file system takes, endings of pictures, and YAML."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -21,6 +23,10 @@ _LOG = logging.getLogger(__name__)
 ABANDONED = 86_400
 """Age in seconds at which a temporary file belongs to no process."""
 
+HEIF = frozenset({".heic", ".heif", ".hif"})
+_NO_PHOTOGRAPHS = ".mpg .mpeg .h5 .hdf .bufr .grib .eps .ps .wmf .emf .fit .fits .iim .im .ico .cur"
+"""Endings that Pillow knows, of films, vector graphics, measurements and icons."""
+
 
 def safe_name(name: str) -> str:
     """A file name for any text: ``timm:resnet26`` -> ``timm%3Aresnet26``. No two share one."""
@@ -36,6 +42,35 @@ def sha256(file: Path) -> str:
     """
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@functools.cache
+def picture_endings() -> frozenset[str]:
+    """Endings of the image files that are decoded here, in lower case."""
+    with suppress(ImportError):
+        import pillow_heif  # type: ignore[import-not-found]
+
+        pillow_heif.register_heif_opener()
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    return frozenset(e for e, form in known.items() if form in Image.OPEN).difference(
+        _NO_PHOTOGRAPHS.split()
+    )
+
+
+def is_picture(file: Path) -> bool:
+    """True for the name of an image file; a file without a usual ending is looked into."""
+    from PIL import Image
+
+    ending = file.suffix.lower()
+    if ending in picture_endings() or re.fullmatch(r"\.[a-z][a-z\d]{0,4}", ending):
+        return ending in picture_endings()
+    try:
+        with Image.open(file):
+            return True
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 def read_yaml(file: Path) -> Any:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from mlbench.data.decode import as_tensor, load, to_rgb
+from mlbench.data.decode import REMEDY, as_tensor, load, to_rgb
 from mlbench.data.transforms import make_view
 from mlbench.engine.evaluation import BATCH, to_device
 from mlbench.engine.model import autocast
+from mlbench.files import HEIF, is_picture
 from mlbench.text import count, shorten
 from mlbench.types import DEFAULT_THRESHOLD, DataError, ModelFile, ModelInfo
 
@@ -92,29 +93,33 @@ class TrainedModel:
         Raises:
             DataError: a picture cannot be read, or has an unsupported form.
         """
-        if isinstance(images, str | PathLike | Image.Image):
-            raise DataError("give a list of pictures, as in model([picture])")
         found = [result for batch in self._batches(images, batch_size) for result in batch]
         if bad := [result.error for result in found if result.error]:
             raise DataError(shorten(bad, 5, "\n"))
         return found
 
     def batches(
-        self, source: str | PathLike[str] | Iterable[str | PathLike[str]], batch_size: int = BATCH
+        self, source: str | PathLike[str] | Iterable[Picture], batch_size: int = BATCH
     ) -> Iterator[list[Labelled]]:
-        """Label many files in constant memory; one that cannot be read has an ``error``.
+        """Label many pictures in constant memory; one that cannot be read has an ``error``.
 
-        The source is files, or a folder, searched recursively for pictures.
+        The source is pictures, a file, or a folder, searched recursively.
 
         Raises:
             DataError: the folder does not exist or holds no picture.
         """
         if isinstance(source, str | PathLike):
-            source = find_pictures(Path(source))
-        yield from self._batches(map(Path, source), batch_size)
+            file = Path(source)
+            source = [file] if file.is_file() else find_pictures(file)
+        yield from self._batches(source, batch_size)
 
     def _batches(self, images: Iterable[Picture], batch_size: int) -> Iterator[list[Labelled]]:
         """Decode ahead in threads; batches are full, as in evaluation, for the same logits."""
+        array = isinstance(images, np.ndarray | Tensor) and images.ndim < 4
+        if array or isinstance(images, str | PathLike | Image.Image):
+            raise DataError("give a list of pictures, as in model([picture])")
+        if batch_size < 1:
+            raise DataError(f"batch_size {batch_size} is below 1; give the pictures of a batch")
         waiting: deque[tuple[Picture, Future[Tensor | str]]] = deque()
         batch: list[tuple[Picture, Tensor | str]] = []
         remaining, readable = iter(images), 0
@@ -140,7 +145,7 @@ class TrainedModel:
                 return self._view(load(Path(image), self.info.spec.settings.decoder))
             return self._view(as_tensor(_as_pillow(image)))
         except DataError as error:
-            return str(error)
+            return str(error).removesuffix(f"; {REMEDY}")
 
     def _label(self, batch: Sequence[tuple[Picture, Tensor | str]]) -> list[Labelled]:
         pixels = [found for _, found in batch if isinstance(found, Tensor)]
@@ -180,6 +185,8 @@ def _as_pillow(image: object) -> Image.Image:
     """An RGB image from memory; a ``DataError`` if its form is not supported, or it is damaged."""
     if isinstance(image, Image.Image):
         try:
+            if not image.width * image.height:
+                raise ValueError("it has no pixels")
             return to_rgb(image.copy())
         except Exception as error:  # as in ``decode``
             raise DataError(f"{image} cannot be used: {error}") from error
@@ -191,21 +198,22 @@ def _as_pillow(image: object) -> Image.Image:
             f"a picture of {kind} cannot be labelled; give a file, an image of Pillow, an array "
             "uint8 [H, W, 3] or a tensor uint8 [3, H, W] with values from 0 to 255"
         )
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+    channels = image.shape[2:] or (1,)
+    if image.ndim not in (2, 3) or channels[0] not in (1, 3, 4) or not image.size:
         raise DataError(f"an array of shape {image.shape} is no picture; give [H, W, 3]")
     return to_rgb(Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image))
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The files below a folder whose endings Pillow reads, sorted.
+    """The pictures below a folder, sorted; hidden files are left out, HEIC never is.
 
     Raises:
-        DataError: the folder does not exist or has no such file.
+        DataError: the folder does not exist or has no picture.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; give a folder of pictures, or files")
-    known = Image.registered_extensions()
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in known and p.is_file())
+    files = (p for p in folder.rglob("*") if "/." not in f"/{p.relative_to(folder).as_posix()}")
+    found = sorted(p for p in files if p.is_file() and (p.suffix.lower() in HEIF or is_picture(p)))
     if not found:
         raise DataError(f"{folder}: no picture is in it or below it; give another folder, or files")
     return found

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import mlbench
+from mlbench.trained_model import find_pictures
 from mlbench.types import DataError, SuiteError
 from mlbench_plugins.datasets.synthetic import NAMES
 from tests.tools.deploy.conftest import trained
@@ -36,6 +37,8 @@ def test_a_matrix_is_a_table_and_runs_once(cache, tmp_path):
 
 
 def test_what_cannot_run_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"there is no no\.csv"):
+        mlbench.run("gap", "manifest:no.csv")
     with pytest.raises(SuiteError, match="no method to run"):
         mlbench.run([], results=tmp_path)
     with pytest.raises(SuiteError, match="not a folder"):
@@ -95,8 +98,14 @@ def test_pictures_in_other_forms_are_refused(model):
     for bad in (np.zeros((8, 8, 3)), torch.zeros(3, 8, 8), np.zeros((2, 8, 8, 3), np.uint8), 3):
         with pytest.raises(DataError, match=r"picture"):
             model([bad])
-    with pytest.raises(DataError, match="give a list"):
-        model("a.jpg")
+    for empty in (np.zeros((0, 8, 3), np.uint8), Image.new("RGB", (0, 8))):
+        with pytest.raises(DataError, match=r"0.* is no picture|no pixels"):
+            model([empty])
+    for one in ("a.jpg", np.zeros((8, 8, 3), np.uint8), torch.zeros(3, 8, 8, dtype=torch.uint8)):
+        with pytest.raises(DataError, match="give a list"):
+            model(one)
+    with pytest.raises(DataError, match="batch_size 0"):
+        model([Image.new("RGB", (8, 8))], batch_size=0)
 
 
 def test_a_folder_is_labelled_and_bad_files_are_named(model, pictures):
@@ -106,6 +115,13 @@ def test_a_folder_is_labelled_and_bad_files_are_named(model, pictures):
     ]
     assert [one.error is None for one in found] == [True] * 5 + [False] * 2
     assert "5.jpg" in found[5].error and "6.png" in found[6].error
+    assert not any("the data set's lists" in one.error for one in found[5:])
+    (folder := pictures.parent / "mixed" / ".hidden").mkdir(parents=True)
+    for name in ("._a.jpg", "a.HEIC", "b", "c.pdf", "d.mpg", "e.txt", ".hidden/f.jpg"):
+        (folder.parent / name).write_bytes((pictures / "0.jpg").read_bytes())
+    assert [file.name for file in find_pictures(folder.parent)] == ["a.HEIC", "b"]
+    others = [*model.batches(pictures / "1.jpg"), *model.batches([Image.open(pictures / "1.jpg")])]
+    assert [one[0].scores for one in others] == [model([pictures / "1.jpg"])[0].scores] * 2
     with pytest.raises(DataError, match=r"5\.jpg"):
         model([pictures / "0.jpg", pictures / "5.jpg"])
 

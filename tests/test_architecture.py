@@ -50,7 +50,7 @@ LANES = {
     "provenance": {"types", "registry", "numbers", "engine"},
     "one_run": {"types", "text", "metrics", "data", "engine", "build", "preflight", "provenance"},
     "api": None,
-    "trained_model": {"types", "text", "data", "engine"},
+    "trained_model": {"types", "files", "text", "data", "engine"},
     "executors": None,
     "cli": None,
     "__main__": {"cli"},

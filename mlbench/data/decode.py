@@ -22,7 +22,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageOps, PngImagePlugin
 
-from mlbench.files import read_checked, write_checked
+from mlbench.files import HEIF, picture_endings, read_checked, write_checked
 from mlbench.text import shorten
 from mlbench.types import DataError, Decoder
 
@@ -43,10 +43,7 @@ HEIC = "HEIC needs a decoder: pip install pillow-heif; or convert it to JPEG"
 
 _LOG = logging.getLogger(__name__)
 
-with suppress(ImportError):  # optional
-    import pillow_heif  # type: ignore[import-not-found]
-
-    pillow_heif.register_heif_opener()
+picture_endings()  # lets Pillow read HEIC where pillow-heif is installed
 # What surrounds the pixels neither stops a run nor clutters its output.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 1 << 28
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -127,7 +124,7 @@ def _reason(file: Path, error: Exception) -> str:
     if isinstance(error, PIL.UnidentifiedImageError):
         if file.stat().st_size == 0:
             return "the file is empty (0 bytes)"
-        if file.suffix.lower() in (".heic", ".heif", ".hif"):
+        if file.suffix.lower() in HEIF:
             return HEIC
         return "the file is not an image of a known format"
     if isinstance(error, OSError) and error.strerror is not None:

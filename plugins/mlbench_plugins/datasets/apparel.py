@@ -13,13 +13,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from mlbench.files import is_picture
 from mlbench.text import count, shorten
 from mlbench.types import DataError, Dataset, Index, Split
 from mlbench_plugins.datasets.copies import Copy
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
 from mlbench_plugins.datasets.photographs import (
     choose,
-    is_picture,
     list_folder,
     read_bytes,
     read_card,

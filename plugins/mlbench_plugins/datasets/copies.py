@@ -14,9 +14,9 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path, PurePath
 
+from mlbench.files import picture_endings
 from mlbench.text import shorten
 from mlbench.types import DataError
-from mlbench_plugins.datasets.photographs import picture_endings
 
 DEPTH = 6
 """So many folders deep a search goes."""

@@ -16,16 +16,10 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from mlbench.files import HEIF, is_picture, picture_endings
 from mlbench.text import count, shorten
 from mlbench.types import DataError, Targets
-from mlbench_plugins.datasets.photographs import (
-    HEIF,
-    HEIF_REMEDY,
-    is_picture,
-    list_folder,
-    picture_endings,
-    shell_into,
-)
+from mlbench_plugins.datasets.photographs import HEIF_REMEDY, list_folder, shell_into
 
 _Entries = Mapping[str, Sequence[Path]]
 """What a folder holds: its plain name, of a file without ending -> the entries of that name."""

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlbench.files import picture_endings
 from mlbench.types import DataError
 from mlbench_plugins.datasets.manifest_listing import SPLITS
-from mlbench_plugins.datasets.photographs import picture_endings, read_text, shell_into
+from mlbench_plugins.datasets.photographs import read_text, shell_into
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
-
-from PIL import Image
 
 from mlbench.files import read_yaml
 from mlbench.types import DataError, DatasetCard
 
 _FOLDER = Path(__file__).parent
 
-HEIF = frozenset({".heic", ".heif", ".hif"})
 HEIF_REMEDY = "HEIC needs a decoder: pip install pillow-heif, or convert the pictures to JPEG"
-_NO_PHOTOGRAPHS = ".mpg .mpeg .h5 .hdf .bufr .grib .eps .ps .wmf .emf .fit .fits .iim .im .ico .cur"
-"""Endings that Pillow knows, of films, vector graphics, measurements and icons."""
-
-
-@functools.cache
-def picture_endings() -> frozenset[str]:
-    """Endings of the image files that are decoded here, in lower case."""
-    with suppress(ImportError):
-        import pillow_heif  # type: ignore[import-not-found]
-
-        pillow_heif.register_heif_opener()
-    known = Image.registered_extensions()
-    return frozenset(e for e, form in known.items() if form in Image.OPEN).difference(
-        _NO_PHOTOGRAPHS.split()
-    )
 
 
 @functools.cache
@@ -58,21 +39,16 @@ def read_card(file: str, name: str | None = None) -> DatasetCard:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """The entries of a folder, sorted by name; hidden ones are left out."""
-    entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    return sorted(entries, key=lambda entry: entry.name)
+    """The entries of a folder, sorted by name; hidden ones are left out.
 
-
-def is_picture(file: Path) -> bool:
-    """True for the name of an image file; a file without a usual ending is looked into."""
-    ending = file.suffix.lower()
-    if ending in picture_endings() or re.fullmatch(r"\.[a-z][a-z\d]{0,4}", ending):
-        return ending in picture_endings()
-    try:
-        with Image.open(file):
-            return True
-    except (OSError, ValueError, SyntaxError):
-        return False
+    Raises:
+        DataError: a name is not UTF-8.
+    """
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    for name in names:
+        if (plain := name.encode(errors="backslashreplace").decode()) != name:
+            raise DataError(f"{folder}: the name {plain} is not UTF-8; rename the file")
+    return [folder / name for name in names]
 
 
 @contextmanager

@@ -245,13 +245,13 @@ class Released:
         rearrange: (state of the head, new order of its labels) -> state, for tensors that
             ``label_axes`` cannot describe.
         order: the order of the labels: ``official`` is the data set's own (COCO's ids),
-            ``alphabetical`` sorts the names.
+            ``alphabetical`` sorts the names; or a data set or family -> its order, the others'
+            being unknown.
         needs: ``graph`` and ``words`` -> the buffers of the head computed from them; required
             from the user if the file lacks these buffers.
         graph: (P(j | i) [C, C] as the authors have it, options of the head) -> the buffers
             computed from it.
         handed_over: options with which the head accepts the maps in parity fixtures of heads.
-        fixture_options: fields of a fixture -> options of the head, besides those of equal names.
         variants: name of an array in a fixture -> options with which the head outputs it.
         outputs: name of an array in a fixture -> how to compute it; ``logits`` is implied.
     """
@@ -266,11 +266,10 @@ class Released:
     averaged: bool = False
     label_axes: Mapping[str, tuple[int, ...]]
     rearrange: Callable[[dict[str, Tensor], Sequence[int]], dict[str, Tensor]] | None = None
-    order: Literal["official", "alphabetical"] = "official"
+    order: str | Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[Literal["graph", "words"], tuple[str, ...]] = field(default_factory=dict)
     graph: Callable[[Tensor, Mapping[str, Any]], dict[str, Tensor]] | None = None
     handed_over: Mapping[str, Any] = field(default_factory=dict)
-    fixture_options: Callable[[Mapping[str, Any]], dict[str, Any]] = _nothing
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     outputs: Mapping[str, Callable[[Proof], Tensor]] = field(default_factory=dict)
 

@@ -46,8 +46,7 @@ def test_heads_of_csra_stack_in_their_order():
         assert torch.equal(state["weight"][i], value[:, :, 0, 0])
 
 
-@pytest.mark.parametrize("classifier", ["mlp", "elementwise"])
-def test_every_key_of_msrn_has_a_place_whatever_the_classifier(classifier):
+def test_every_key_of_msrn_has_a_place():
     shapes = {"resnet_101.conv_buffer0.weight": (1,), "resnet_101.layer1.0.conv1.weight": (1,)}
     for i, channels in ((1, 512), (2, 1024)):
         shapes[f"resnet_101.conv_buffer{i}.weight"] = (channels, channels, 1, 1)
@@ -55,6 +54,6 @@ def test_every_key_of_msrn_has_a_place_whatever_the_classifier(classifier):
     authors = weights("msrn_c6") | {key: torch.zeros(shape) for key, shape in shapes.items()}
     levels = (Level(512, 8), Level(1024, 16), Level(2048, 32))
     labels = known_context(np.eye(6), np.zeros((6, 300), np.float32))
-    made = msrn.MSRN(levels, labels, groups=2, classifier=classifier)
+    made = msrn.MSRN(levels, labels, groups=2)
     wanted = {name: p.shape for name, p in made.named_parameters()}
-    assert {k: v.shape for k, v in msrn.from_authors(authors, classifier).items()} == wanted
+    assert {k: v.shape for k, v in msrn.from_authors(authors).items()} == wanted

@@ -30,6 +30,9 @@ Trunk = Callable[[State], dict[str, Tensor]]
 ABN_EPS = 1e-5
 """What InPlaceABN adds to the absolute value of its weight."""
 
+ORDER_BY_ID = dict.fromkeys(("coco", "voc2007", "nuswide", "vg500"), "official")
+"""The order of labels in the files of those who keep that of the annotations' ids."""
+
 _RESNET = re.compile(r"(conv1|bn1|layer[1-4]\.\d+\.(conv\d|bn\d|downsample\.\d))\.\w+$")
 _SEQUENTIAL = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 _TRESNET = re.compile(r"(conv1|layer[1-4]\.\d+\.(conv\d|se\.fc[12]|downsample\.\d))\.")

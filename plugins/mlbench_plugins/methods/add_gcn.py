@@ -151,7 +151,7 @@ RELEASED = Released(
         "classifier.weight": (0,),
         "classifier.bias": (0,),
     },
-    order="alphabetical",
+    order={"coco": "alphabetical", "voc2007": "alphabetical"},
     outputs={
         "sm": lambda p: p.head.both_scores(p.features)[0],
         "sr": lambda p: p.head.both_scores(p.features)[1],

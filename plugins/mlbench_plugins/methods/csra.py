@@ -30,7 +30,7 @@ from mlbench.types import (
 )
 from mlbench_plugins.layers.numerics import chunk_size
 from mlbench_plugins.layers.options import check_range
-from mlbench_plugins.layers.pretrained import resnet
+from mlbench_plugins.layers.pretrained import ORDER_BY_ID, resnet
 from mlbench_plugins.layers.training_protocols import BEST_EPOCH
 
 TEMPERATURES: Mapping[int, tuple[float, ...]] = {
@@ -120,6 +120,7 @@ RELEASED = Released(
     head=from_authors,
     options=lambda state: {"heads": sum(AUTHORS.fullmatch(key) is not None for key in state)},
     unused=(r"^fc\.",),
+    order=ORDER_BY_ID,
     label_axes={"weight": (1,)},
 )
 

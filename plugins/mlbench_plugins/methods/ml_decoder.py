@@ -30,7 +30,7 @@ from mlbench_plugins.layers.decoder import (
     refuse_groups,
 )
 from mlbench_plugins.layers.options import check_choice
-from mlbench_plugins.layers.pretrained import tresnet
+from mlbench_plugins.layers.pretrained import ORDER_BY_ID, tresnet
 from mlbench_plugins.layers.training_protocols import ASYMMETRIC, KEEPS_BETTER
 
 
@@ -114,6 +114,7 @@ RELEASED = Released(
     head=decoder_from_authors,
     options=options_of_authors,
     label_axes={"classifier.bias": (0,), "classifier.weight": (0,), "queries": (0,)},
+    order=ORDER_BY_ID,
     averaged=True,
     rearrange=refuse_groups,
 )

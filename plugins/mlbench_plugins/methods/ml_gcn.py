@@ -154,7 +154,7 @@ RELEASED = Released(
     head=from_authors,
     options=lambda state: {"width": state["gc1.weight"].shape[1]},
     label_axes={ADJACENCY: (0, 1), WORDS: (0,)},
-    order="alphabetical",
+    order={"coco": "alphabetical", "voc2007": "alphabetical"},
     needs={"graph": (ADJACENCY,), "words": (WORDS,)},
     graph=lambda probability_CC, options: {
         ADJACENCY: label_graph(options["graph"], probability_CC, options["threshold"], options["p"])

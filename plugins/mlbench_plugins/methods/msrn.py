@@ -160,22 +160,15 @@ AUTHORS = {
     "resnet_101.conv_buffer1": "buffer_convs.0",
     "resnet_101.conv_buffer2": "buffer_convs.1",
     "ProjectM": "project",
+    "fc1": "classifier.fc1",
+    "fc2": "classifier.fc2",
 }
-"""Names in the authors' checkpoints -> names here, whatever the classifier."""
-AUTHORS_CLASSIFIER = {
-    "mlp": {"fc1": "classifier.fc1", "fc2": "classifier.fc2"},
-    "elementwise": {"W": "classifier.weight", "B": "classifier.bias"},
-}
+"""Names in the authors' checkpoints -> names here."""
 
 
-def from_authors(state: Mapping[str, Tensor], classifier: str = "mlp") -> dict[str, Tensor]:
-    """The head's part of an authors' state dict under the names used here.
-
-    Args:
-        state: authors' names to tensors. It holds both classifiers.
-        classifier: which of them to take.
-    """
-    return renamed(state, AUTHORS | AUTHORS_CLASSIFIER[classifier])
+def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The head's part of an authors' state dict under the names used here."""
+    return renamed(state, AUTHORS)
 
 
 def _reorder_mlp(state: dict[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
@@ -216,7 +209,7 @@ RELEASED = Released(
         "branch.words": (0,),
     },
     rearrange=_reorder_mlp,
-    order="alphabetical",
+    order={"coco": "alphabetical", "voc2007": "alphabetical", "apparel": "official"},
     needs={"graph": ("branch.edges",), "words": ("branch.words",)},
     graph=lambda probability_CC, options: {
         "branch.edges": label_graph("reweighted", probability_CC, options["threshold"]) > 0

@@ -27,7 +27,7 @@ from mlbench.types import (
     Settings,
 )
 from mlbench_plugins.layers.classifiers import make_classifier, start_at_prior
-from mlbench_plugins.layers.pretrained import renamed, tresnet
+from mlbench_plugins.layers.pretrained import ORDER_BY_ID, renamed, tresnet
 
 
 class PooledClassifier(nn.Module, ABC):
@@ -122,6 +122,7 @@ ASL_RELEASED = Released(
         "loss": "asl",
         "preprocessing": {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
     },
+    order=ORDER_BY_ID,
     averaged=True,
     label_axes={"classifier.bias": (0,), "classifier.weight": (0,)},
 )

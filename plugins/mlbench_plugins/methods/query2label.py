@@ -28,7 +28,7 @@ from mlbench.types import (
 )
 from mlbench_plugins.layers.classifiers import GroupClassifier, start_at_prior
 from mlbench_plugins.layers.options import check_range
-from mlbench_plugins.layers.pretrained import Trunk, renamed_by, resnet, tresnet
+from mlbench_plugins.layers.pretrained import ORDER_BY_ID, Trunk, renamed_by, resnet, tresnet
 from mlbench_plugins.layers.transformer import DecoderLayer, EncoderLayer, projection, sine_position
 
 
@@ -175,6 +175,7 @@ def _released(title: str, mark: str, trunk: Trunk, settings: Mapping[str, Any]) 
         options=_options,
         settings=settings,
         unused=(r"^backbone\.1\.pe$",),
+        order=ORDER_BY_ID,
         averaged=True,
         label_axes={"classifier.bias": (0,), "classifier.weight": (0,), "queries": (0,)},
         outputs={"position": _position},

@@ -27,7 +27,7 @@ from mlbench_plugins.layers.decoupling import SemanticDecoupling
 from mlbench_plugins.layers.graph_layers import GGNN
 from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
 from mlbench_plugins.layers.options import check_range
-from mlbench_plugins.layers.pretrained import renamed, resnet
+from mlbench_plugins.layers.pretrained import ORDER_BY_ID, renamed, resnet
 from mlbench_plugins.layers.training_protocols import SEMANTIC_GRAPHS
 
 
@@ -164,6 +164,7 @@ RELEASED = Released(
         "adjacency": (0, 1),
         "words.vectors": (0,),
     },
+    order=ORDER_BY_ID,
     needs={"graph": ("adjacency",), "words": ("words.vectors",)},
     graph=lambda probability_CC, options: {
         "adjacency": label_graph(options["graph"], probability_CC)

@@ -75,7 +75,7 @@ def import_checkpoint(
             f"{file}: is for {count} labels ({where}), but {dataset} has {len(names)}; name the "
             "data set that it was trained on with --dataset"
         )
-    file_names = released_order(released, names, content, order)
+    file_names = released_order(released, dataset, names, content, order)
     labels, matrix_CC = file_context(released, file_names, converted.head, graph, words)
     settings = released_settings(
         method,

@@ -101,7 +101,6 @@ def _settings(
         **plain.head_options,
         **converted.options,
         **{name: value for name, value in fixture.fields.items() if name in defaults},
-        **released.fixture_options(fixture.fields),
     }
     return plain.model_copy(update={"head_options": options}), defaults
 

@@ -60,7 +60,7 @@ def listed_names(file: Path) -> tuple[str, ...]:
 
 
 def released_order(
-    released: Released, names: Sequence[str], content: Any, asked: str | None
+    released: Released, dataset: str, names: Sequence[str], content: Any, asked: str | None
 ) -> tuple[str, ...]:
     """The label names in the order of a released file.
 
@@ -69,6 +69,7 @@ def released_order(
 
     Raises:
         DataError: a file of names that are not those of the data set.
+        WeightsError: nothing says the order.
     """
     if asked not in (None, "official", "alphabetical"):
         listed = listed_names(Path(str(asked)))
@@ -80,8 +81,17 @@ def released_order(
         listed = tuple(str(classes[key]) for key in sorted(classes, key=int))
         if set(listed) == set(names):
             return listed
-    alphabetical = (asked or released.order) == "alphabetical"
-    return tuple(sorted(names)) if alphabetical else tuple(names)
+    known: str | Mapping[str, str] | None = asked or released.order
+    if isinstance(known, Mapping):
+        card = registry.dataset_card(registry.find("dataset", dataset))
+        known = known.get(dataset) or known.get(card.family if card else "")
+    if known is None:
+        raise WeightsError(
+            f"the order of the labels in {released.title}'s files for {dataset} is not known; give "
+            "--order official (the data set's own), --order alphabetical, or --order FILE of the "
+            "names in the file's order, one per line"
+        )
+    return tuple(sorted(names)) if known == "alphabetical" else tuple(names)
 
 
 _NEEDS = {

@@ -8,7 +8,10 @@ import torch
 
 from mlbench.build import restore
 from mlbench.engine.checkpoint import load
+from mlbench.types import WeightsError
 from mlbench_plugins.datasets.synthetic import NAMES
+from mlbench_tools.weights.conversion import releases
+from mlbench_tools.weights.released_labels import released_order
 from tests.tools.weights.released import SHUFFLED, released_model
 
 BACKBONE = ("--backbone", "timm:test_resnet")
@@ -138,6 +141,33 @@ def test_labels_get_the_order_of_the_data_set(bring, file, tmp_path, how):
     torch.testing.assert_close(logits(restore(official)), plain)
 
 
+@pytest.mark.parametrize(
+    ("method", "dataset", "order"),
+    [
+        *(
+            (name, "coco2014", "official")
+            for name in ("ssgrl", "query2label", "csra", "ml_decoder")
+        ),
+        *((name, "coco", "alphabetical") for name in ("msrn", "ml_gcn", "add_gcn")),
+        ("graph_branch", "nuswide", "alphabetical"),
+        ("gap", "nuswide", "official"),
+        ("ssgrl", "vg500", "official"),
+        ("msrn", "apparel", "official"),
+        *(("msrn", name, None) for name in ("nuswide", "manifest")),
+        *((name, "manifest", None) for name in ("ssgrl", "ml_gcn", "csra")),
+        ("c_tran", "coco", None),
+    ],
+)
+def test_the_order_of_a_release_is_known_or_asked_for(method, dataset, order):
+    names = ("red", "dress", "blue")
+    for released in releases(method):
+        if order is None:
+            with pytest.raises(WeightsError, match=f"{dataset} is not known; give --order off"):
+                released_order(released, dataset, names, {}, None)
+        found = released_order(released, dataset, names, {}, None if order else "official")
+        assert found == (tuple(sorted(names)) if order == "alphabetical" else names)
+
+
 def test_options_of_the_head_reach_it(bring):
     done, checkpoint = bring("--option", "heads=4", "--option", "dropout=0.3")
     assert checkpoint.info.spec.settings.head_options["heads"] == 4, done.err
@@ -165,7 +195,7 @@ def test_what_a_file_lacks_is_asked_for(cli, tmp_path):
     np.save(tmp_path / "words.npy", np.zeros((3, 300)))
 
     def call(*flags):
-        place = ("--dataset", "synthetic", "--out", tmp_path)
+        place = ("--dataset", "synthetic", "--order", "official", "--out", tmp_path)
         done = cli("import", "ssgrl", tmp_path / "ssgrl.pth", *place, *flags)
         assert done.code == 2
         return " ".join(done.err.split())

@@ -54,8 +54,10 @@ def compare(
     asked = [name if name in methods else _run(name, store, boards) for name in (first, second)]
     sides = _sides(asked, boards, records)
     _assert_same_code([*sides[0], *sides[1]])
-    board = next(board for board in boards if _rows(sides[0][0], board))
-    rows = [[records[run_id] for run_id in row.run_ids] for row in board.rows]
+    of_sides = [next(board for board in boards if _rows(side[0], board)) for side in sides]
+    rows = [
+        [[records[run_id] for run_id in row.run_ids] for row in board.rows] for board in of_sides
+    ]
     compared = compare_runs(sides[0], sides[1], rows, store, resamples)
     if json:
         typer.echo(compared.model_dump_json(indent=1))
@@ -185,10 +187,16 @@ def _differences(found: PairedComparison) -> Iterator[str]:
     images = count(found.images, "image")
     yield f"       paired bootstrap, {count(found.resamples, 'draw')} of {images}"
     if found.over_training is None:
-        yield "       the noise of training is unknown: no row of the board has several seeds"
+        sides = {"A": found.first, "B": found.second}
+        unknown = " and ".join(s for s, side in sides.items() if side.training_deviation is None)
+        yield (
+            "       the noise of training is unknown: no row of the board of "
+            f"{unknown} has several seeds"
+        )
     else:
         yield f"A - B: {_difference(found.over_training)} with the noise of training as well"
-        yield f"       sd {found.training_deviation:.2f} between seeds, over the rows of the board"
+        a, b = found.first.training_deviation, found.second.training_deviation
+        yield f"       sd between seeds {a:.2f} on A's board, {b:.2f} on B's, over all rows"
     yield ""
     moved = [one for one in found.classes if one.moved]
     listed = "" if moved else "; the largest differences"

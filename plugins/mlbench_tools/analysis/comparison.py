@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlbench.boards.ranks import LEVEL, NORMAL_95, pooled
+from mlbench.boards.ranks import LEVEL, NORMAL_95, SeedNoise, pooled
 from mlbench.boards.variants import row_title
 from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision, check
 from mlbench.metrics.bootstrap import INTERVAL, bootstrap_average_precision, mean_over_classes
@@ -27,11 +27,14 @@ class ComparedSide(Value):
         title: method, backbone and loss.
         run_ids: its runs, which differ in their seed alone.
         mAP: mean over them, percent.
+        training_deviation: standard deviation of mAP between seeds, pooled over the rows of its
+            board; None where no row has several seeds.
     """
 
     title: str
     run_ids: tuple[str, ...]
     mAP: float  # noqa: N815 - the field's own spelling
+    training_deviation: float | None
 
 
 class Difference(Value):
@@ -70,10 +73,8 @@ class PairedComparison(Value):
         resamples: draws of the paired bootstrap.
         over_images: the difference on other images, with the models as they are.
         equal: True if all scores of both sides are equal, run by run.
-        over_training: the same with the noise of training; None where no row of the board has
-            several seeds, or the sides are equal.
-        training_deviation: standard deviation of mAP between seeds, pooled over the rows of the
-            board; None where no row has several seeds.
+        over_training: the same with the noise of training; None where it is unknown of a side, or
+            the sides are equal.
         classes: largest difference first; classes without an AP are left out.
         settings: (name, of the first, of the second), for all fields of the specs that differ.
     """
@@ -85,7 +86,6 @@ class PairedComparison(Value):
     equal: bool
     over_images: Difference
     over_training: Difference | None
-    training_deviation: float | None
     classes: tuple[ClassDifference, ...]
     settings: tuple[tuple[str, Any, Any], ...]
 
@@ -93,11 +93,18 @@ class PairedComparison(Value):
 def compare_runs(
     first: Sequence[RunRecord],
     second: Sequence[RunRecord],
-    rows: Sequence[Sequence[RunRecord]],
+    boards: Sequence[Sequence[Sequence[RunRecord]]],
     store: Store,
     resamples: int = 1000,
 ) -> PairedComparison:
     """Compare two sides image by image.
+
+    Args:
+        first: the runs of one side.
+        second: the runs of the other.
+        boards: the rows of each side's board, which give its noise of training.
+        store: has the predictions.
+        resamples: draws of the paired bootstrap.
 
     Raises:
         StoreError: the predictions of a run are missing or damaged.
@@ -112,23 +119,25 @@ def compare_runs(
     sides = logits[: len(first)], logits[len(first) :]
     over_images, by_class = paired_bootstrap(*sides, reference.targets, resamples)
     equal = len(first) == len(second) and all(map(np.array_equal, *sides))
-    training, counts = pooled(rows), (len(first), len(second))
-    known = training.freedom > 0
+    noises = [pooled(rows) for rows in boards]
     over_training = None
-    if known and not equal:
-        variance = sum(training.deviation**2 / count for count in counts)
-        over_training = _with_training(over_images, images, variance, training.freedom)
+    if all(noise.freedom for noise in noises) and not equal:
+        shares = zip(noises, (first, second), strict=True)
+        variances = [noise.deviation**2 / len(side) for noise, side in shares]
+        freedoms = [noise.freedom for noise in noises]
+        if noises[0] == noises[1]:  # one board, whose noise is estimated once
+            variances, freedoms = [sum(variances)], freedoms[:1]
+        over_training = _with_training(over_images, images, variances, freedoms)
     return PairedComparison(
-        first=_side(first),
-        second=_side(second),
+        first=_side(first, noises[0]),
+        second=_side(second, noises[1]),
         images=images,
         resamples=resamples,
         equal=equal,
         over_images=over_images,
         over_training=over_training,
-        training_deviation=training.deviation if known else None,
         classes=tuple(_classes(by_class, first, second, reference.targets)),
-        settings=tuple(_settings(first[0], second[0], several_seeds=max(counts) > 1)),
+        settings=tuple(_settings(first[0], second[0], several_seeds=len(records) > 2)),
     )
 
 
@@ -161,27 +170,31 @@ def _check_comparable(records: Sequence[RunRecord], predictions: Sequence[Predic
         )
 
 
-def _side(records: Sequence[RunRecord]) -> ComparedSide:
+def _side(records: Sequence[RunRecord], noise: SeedNoise) -> ComparedSide:
     spec = records[0].spec
     return ComparedSide(
         title=row_title(spec.method, spec.settings.backbone, spec.settings.loss),
         run_ids=tuple(record.run_id for record in records),
         mAP=float(np.mean([r.scores.mAP for r in records if r.scores is not None])),
+        training_deviation=noise.deviation if noise.freedom else None,
     )
 
 
-def _with_training(found: Difference, images: int, variance: float, freedom: int) -> Difference:
+def _with_training(
+    found: Difference, images: int, variances: Sequence[float], freedoms: Sequence[int]
+) -> Difference:
     """The difference on other images and after another training."""
     from scipy import stats
 
     of_images = ((found.high - found.low) / 2 / NORMAL_95) ** 2
-    both = float(satterthwaite([of_images, variance], [max(images - 1, 1), freedom]))
-    half = float(stats.t.ppf(1 - LEVEL / 2, both)) * (of_images + variance) ** 0.5
+    both = float(satterthwaite([of_images, *variances], [max(images - 1, 1), *freedoms]))
+    variance = of_images + sum(variances)
+    half = float(stats.t.ppf(1 - LEVEL / 2, both)) * variance**0.5
     return Difference(
         difference=found.difference,
         low=found.difference - half,
         high=found.difference + half,
-        p=float(two_sided(found.difference, of_images + variance, both)),
+        p=float(two_sided(found.difference, variance, both)),
     )
 
 

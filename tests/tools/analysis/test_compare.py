@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def compared(store, first, second, rows=()):
-    return compare_runs(first, second, rows or [first, second], store, resamples=300)
+    return compare_runs(first, second, [rows or [first, second]] * 2, store, resamples=300)
 
 
 def test_a_difference_has_an_interval_classes_and_settings(store):
@@ -28,7 +28,7 @@ def test_a_difference_has_an_interval_classes_and_settings(store):
     over = found.over_images
     assert over.difference == pytest.approx(a.scores.mAP - b.scores.mAP)
     assert 0 < over.low < over.difference < over.high and over.p == pytest.approx(2 / 301)
-    assert found.over_training is found.training_deviation is None and found.images == 400
+    assert found.over_training is found.first.training_deviation is None and found.images == 400
     assert all(one.moved for one in found.classes) and len(found.classes) == 3
     sizes = [abs(one.difference) for one in found.classes]
     assert sizes == sorted(sizes, reverse=True)
@@ -56,7 +56,7 @@ def test_the_noise_of_training_widens_the_interval(store):
         for i, (m, q) in enumerate((("a", 1.2), ("b", 1.0)))
     ]
     found = compared(store, *rows)
-    assert found.training_deviation == pooled(rows).deviation > 0
+    assert found.second.training_deviation == pooled(rows).deviation > 0
     assert found.first.run_ids == tuple(record.run_id for record in rows[0])
     assert found.over_training.low < found.over_images.low
     assert found.over_training.high > found.over_images.high
@@ -114,6 +114,25 @@ def test_a_run_against_itself_is_equal_and_nothing_is_tested(cli, runs, store):
     assert found["equal"] and found["over_training"] is None
     found = json.loads(cli("compare", runs["a"].run_id, runs["b"].run_id, "--json").out)
     assert not found["equal"] and found["over_training"] is not None
+
+
+def test_each_side_has_the_noise_of_its_own_board(cli, runs, store):
+    """Swapping two runs of different boards changes signs, and nothing else."""
+
+    def both_ways():
+        pair = runs["b"].run_id, runs["elsewhere"].run_id
+        return [json.loads(cli("compare", *p, "--json").out) for p in (pair, pair[::-1])]
+
+    write(store, "msrn", 2.0, noise=9, spec={"seed": 1})
+    assert [found["over_training"] for found in both_ways()] == [None, None]
+    assert "of the board of B has" in cli("compare", runs["a"].run_id, runs["elsewhere"].run_id).out
+    spec = {"seed": 1, "track": "controlled"}
+    write(store, "msrn", 0.2, noise=8, spec=spec)
+    one, other = both_ways()
+    assert one["first"] == other["second"] and one["second"] == other["first"]
+    assert one["first"]["training_deviation"] != one["second"]["training_deviation"]
+    low, high = (one["over_training"][side] for side in ("low", "high"))
+    assert (-high, -low) == pytest.approx([other["over_training"][k] for k in ("low", "high")])
 
 
 def test_methods_of_one_board_and_json(cli, runs):

@@ -11,14 +11,13 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from mlbench.types import SuiteError, Targets, stream
+from mlbench_tools.scoring.ranking import wilson
 
 Floats = NDArray[np.float64]
 
 FEWEST = 10
 """Positives and negatives that a label needs for a calibration and a threshold of its own."""
 FOLDS = 5
-Z = 1.959964
-"""The 97.5 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def best_threshold(scores_N: Floats, present_N: NDArray[np.bool_], target: Targe
     """The threshold that serves a target best on these images; a score that reaches it counts.
 
     It lies halfway between two scores. Where a precision cannot be reached, it is the one of the
-    highest precision.
+    highest precision. Of equals, the one that is better by the other measure.
     """
     order = np.argsort(-scores_N, kind="stable")
     ranked_N, hits_N = scores_N[order], np.cumsum(present_N[order])
@@ -84,11 +83,10 @@ def best_threshold(scores_N: Floats, present_N: NDArray[np.bool_], target: Targe
     precision, recall = hits_N[last] / (last + 1), hits_N[last] / max(int(present_N.sum()), 1)
     if target.name == "f1":
         chosen = int(np.argmax(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
-    elif target.name == "recall":
-        chosen = int(np.argmax(recall >= target.value))
     else:
-        enough = np.flatnonzero(precision >= target.value)
-        chosen = int(enough[-1]) if len(enough) else int(np.argmax(precision))
+        given, best = (recall, precision) if target.name == "recall" else (precision, recall)
+        # The last key counts most; a measure beyond the target is worth no more than the target.
+        chosen = int(np.lexsort((given, best, np.minimum(given, target.value)))[-1])
     lowest = float(ranked_N[last[chosen]])
     below = ranked_N[last[chosen] + 1] if last[chosen] + 1 < len(ranked_N) else 0.0
     return float((lowest + below) / 2)
@@ -110,6 +108,16 @@ class Fit:
         return found
 
 
+def assert_enough(targets_NC: Targets) -> None:
+    """Raise ``SuiteError`` for fewer than ``FEWEST`` positives or negatives over all labels."""
+    present, absent = int((targets_NC == 1).sum()), int((targets_NC == 0).sum())
+    if min(present, absent) < FEWEST:
+        raise SuiteError(
+            f"{present} present and {absent} absent labels are held out; at least {FEWEST} of each "
+            "are needed: hold out more images"
+        )
+
+
 def fit(
     logits_NC: NDArray[np.floating], targets_NC: Targets, target: Target, per_label: bool
 ) -> Fit:
@@ -123,17 +131,9 @@ def fit(
         targets_NC: int8 in {1, 0, -1 unknown}; unknown ones are left out.
         target: what the thresholds aim at.
         per_label: one threshold a label; else one for all.
-
-    Raises:
-        SuiteError: there are fewer than ``FEWEST`` positives or negatives over all labels.
     """
     known = targets_NC >= 0
     everything = logits_NC[known].astype(np.float64), targets_NC[known] == 1
-    if min(everything[1].sum(), (~everything[1]).sum()) < FEWEST:
-        raise SuiteError(
-            f"{int(everything[1].sum())} present and {int((~everything[1]).sum())} absent labels "
-            f"are held out; at least {FEWEST} of each are needed: hold out more images"
-        )
     common = fit_sigmoid(*everything)
     calibration, shared = [], []
     for c in range(targets_NC.shape[1]):
@@ -165,14 +165,10 @@ class Expectation:
     of: int
 
 
-def wilson(hits: int, of: int) -> Expectation:
-    """A proportion with Wilson's interval (1927); [0, 1] of nothing."""
+def _expectation(hits: int, of: int) -> Expectation:
     if not of:
         return Expectation(float("nan"), 0.0, 1.0, 0)
-    p, z2 = hits / of, Z**2
-    centre = (p + z2 / (2 * of)) / (1 + z2 / of)
-    half = Z * np.sqrt(p * (1 - p) / of + z2 / (4 * of**2)) / (1 + z2 / of)
-    return Expectation(p, max(0.0, centre - half), min(1.0, centre + half), of)
+    return Expectation(hits / of, *wilson(hits / of, of), of)
 
 
 def expect(
@@ -191,4 +187,4 @@ def expect(
     hits_C = (present_NC & true_NC).sum(axis=0)
     said_C, there_C = (present_NC & known_NC).sum(axis=0), true_NC.sum(axis=0)
     rows = [(hits_C.sum(), said_C.sum(), there_C.sum()), *zip(hits_C, said_C, there_C, strict=True)]
-    return [(wilson(int(h), int(s)), wilson(int(h), int(t))) for h, s, t in rows]
+    return [(_expectation(int(h), int(s)), _expectation(int(h), int(t))) for h, s, t in rows]

@@ -63,7 +63,7 @@ def thresholds(
     from mlbench.build import model_file
     from mlbench.engine.checkpoint import Checkpoint, load
     from mlbench.suite import Suite
-    from mlbench_tools.deploy.calibration import Target, expect, fit
+    from mlbench_tools.deploy.calibration import Target, assert_enough, expect, fit
     from mlbench_tools.deploy.folds import predict_folds
 
     wanted = Target.parse(target)
@@ -78,6 +78,7 @@ def thresholds(
         _warn_of_cost(record, folds)
         command = shlex.join(["mlbench", *sys.argv[1:]])
         held_out = predict_folds(record, folds, Suite(**named, **elsewhere), command)
+    assert_enough(held_out.targets)
     refit = partial(fit, target=wanted, per_label=per_label)
     found = refit(held_out.logits, held_out.targets)
     rows = expect(held_out.logits, held_out.targets, refit)

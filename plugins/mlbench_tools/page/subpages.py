@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlbench import run_file
-from mlbench.boards.ranks import NORMAL_95
 from mlbench.numbers import outdated
 from mlbench.types import Efficiency, Recipe, RunRecord, StoreError
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived
 from mlbench_tools.page.templating import Fact, board_address, facts, render
 from mlbench_tools.scoring.protocols import find
+from mlbench_tools.scoring.ranking import wilson
 
 
 class LabelLine(NamedTuple):
@@ -122,7 +122,7 @@ def label_interval(ap: float, positives: int) -> tuple[float, float]:
 
     Average precision is a mean over P positives of a number in [0, 1], and P (1 - P) / n serves for
     its variance (Boyd, Eng and Page, 2013, *Area under the precision-recall curve*); Wilson's form
-    (1927, JASA 22) stays within bounds and does not shrink to nothing at 100 %. In simulations with
+    stays within bounds and does not shrink to nothing at 100 %. In simulations with
     3 to 100 positives among 900 images it held the truth in 87 to 100 % of cases; the interval by
     influences, which serves mAP well, in 50 to 100 %.
 
@@ -133,12 +133,8 @@ def label_interval(ap: float, positives: int) -> tuple[float, float]:
     Returns:
         (low, high) in percent.
     """
-    share, square = ap / 100, NORMAL_95**2 / positives
-    centre = (share + square / 2) / (1 + square)
-    variance = share * (1 - share) / positives + square / (4 * positives)
-    half = NORMAL_95 * math.sqrt(max(variance, 0.0)) / (1 + square)
-    # Rounding may leave a bound just inside the score itself.
-    return 100 * min(max(centre - half, 0.0), share), 100 * max(min(centre + half, 1.0), share)
+    low, high = wilson(ap / 100, positives)
+    return 100 * low, 100 * high
 
 
 def _settings(record: RunRecord) -> dict[str, list[Fact]]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mlbench.boards.ranks import NORMAL_95
 from mlbench.metrics.average_precision import Floats, ScoreMatrix, average_precision, precisions
 from mlbench.types import Targets
 
@@ -203,6 +204,16 @@ def reliability_bins(logits: ScoreMatrix, targets: Targets, *, pooled: bool) -> 
     mean = np.bincount(place, chances, size) / np.maximum(count, 1)
     share = np.bincount(place, targets[known], size) / np.maximum(count, 1)
     return ReliabilityBins(count.reshape(shape), mean.reshape(shape), share.reshape(shape))
+
+
+def wilson(share: float, of: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion ``share`` of ``of`` >= 1 cases (Wilson, 1927, JASA 22)."""
+    square = NORMAL_95**2 / of
+    centre = (share + square / 2) / (1 + square)
+    variance = share * (1 - share) / of + square / (4 * of)
+    half = NORMAL_95 * max(variance, 0.0) ** 0.5 / (1 + square)
+    # Rounding may leave a bound just inside the score itself.
+    return min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)
 
 
 def probabilities(logits: NDArray[np.floating[Any]]) -> Floats:

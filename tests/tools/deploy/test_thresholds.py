@@ -1,6 +1,7 @@
 """Calibration, thresholds and expectations: against truths that are known."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from mlbench.store import Store
 from mlbench.types import SuiteError
 from mlbench_tools.deploy.calibration import (
     Target,
+    assert_enough,
     best_threshold,
     expect,
     fit,
     fit_sigmoid,
-    wilson,
 )
+from mlbench_tools.scoring.ranking import wilson
 
 
 def drawn(images, slope, offset, seed=0):
@@ -59,10 +61,11 @@ def test_the_threshold_is_the_best_of_all(pairs):
         max(2 * p * r / max(p + r, 1e-9) for p, r in every)
     )
     p, r = at(best_threshold(scores, present, Target("precision", 0.7)))
-    reached = [recall for precision, recall in every if precision >= 0.7]
-    assert (p >= 0.7 and r == max(reached)) if reached else p == max(one for one, _ in every)
-    p, r = at(best_threshold(scores, present, Target("recall", 0.7)))
-    assert r >= 0.7 and p == pytest.approx(next(p for p, r in reversed(every) if r >= 0.7))
+    reached = [(recall, precision) for precision, recall in every if precision >= 0.7]
+    assert (r, p) == max(reached) if reached else (p, r) == max(every)
+    assert at(best_threshold(scores, present, Target("recall", 0.7))) == max(
+        (precision, recall) for precision, recall in every if recall >= 0.7
+    )
 
 
 def test_what_is_expected_holds_on_new_images():
@@ -88,18 +91,19 @@ def test_labels_with_few_images_share_and_unknown_labels_are_left_out():
     assert found.calibration[1] == pytest.approx(
         fit_sigmoid(logits[:250, 1], targets[:250, 1] == 1)
     )
-    with pytest.raises(SuiteError, match="hold out more images"):
-        fit(logits[:3], targets[:3], Target("f1"), per_label=False)
+    few = np.zeros_like(targets)
+    few[:10, 1] = 1
+    assert_enough(few)
+    everything, *_ = expect(logits, few, partial(fit, target=Target("f1"), per_label=True))
+    assert everything[1].of == 10
+    few[0, 1] = -1
+    with pytest.raises(SuiteError, match=r"9 present and 1990 absent .* hold out more images"):
+        assert_enough(few)
 
 
 def test_wilsons_interval():
     """Of 81 among 263: E. B. Wilson's form gives 0.2553 to 0.3662 (Newcombe 1998, table I)."""
-    found = wilson(81, 263)
-    assert (found.low, found.high) == (
-        pytest.approx(0.2553, abs=5e-5),
-        pytest.approx(0.3662, abs=5e-5),
-    )
-    assert (wilson(0, 0).low, wilson(0, 0).high) == (0, 1)
+    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ from safetensors.torch import save_file
 
 from mlbench.engine.checkpoint import load
 from mlbench.store import Store
+from mlbench.types import RunSpec, Settings
 from mlbench_plugins.datasets.synthetic import NAMES
+from mlbench_tools.scoring.evaluate import complete_options
 from tests.tools.weights.released import FEW, SHUFFLED, change, imported
 
 
@@ -52,6 +54,23 @@ def test_labels_are_matched_by_name(cli, ours, tmp_path):
     straight = open_splits("synthetic", FEW, None, tmp_path / "c").test.targets
     order = [NAMES.index(name) for name in SHUFFLED]
     np.testing.assert_array_equal(shuffled, straight[:, order])
+
+
+@pytest.mark.parametrize("trained_on", ["coco", "coco2014"])
+@pytest.mark.parametrize("asked", [("coco", {"year": 2014}), ("coco2014", {}), ("coco", {})])
+def test_authors_options_hold_on_every_year_of_coco(trained_on, asked):
+    spec = RunSpec(
+        method="ssgrl",
+        dataset=trained_on,
+        dataset_options={"unlabelled": True},
+        settings=Settings(head="ssgrl"),
+        data="imported:0",
+        track="published",
+    )
+    assert complete_options(spec, *asked)[1]["unlabelled"]
+    others = spec.model_copy(update={"method": "msrn", "dataset": "coco"})
+    assert not complete_options(others, "coco2014", {})[1]["unlabelled"]
+    assert not complete_options(spec, asked[0], {**asked[1], "unlabelled": False})[1]["unlabelled"]
 
 
 def test_options_of_the_data_set_are_laid_over_the_checkpoints(cli, ours):

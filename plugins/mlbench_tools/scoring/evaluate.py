@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Places,
         Predictions,
         Progress,
+        RunSpec,
         Scores,
         Splits,
     )
@@ -135,15 +136,11 @@ def score_model(
     from mlbench.data.open import open_splits
     from mlbench.metrics.average_precision import unscorable
     from mlbench.metrics.bootstrap import remarks, score
-    from mlbench.registry import recorded_as
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
     progress.stage("data")
     spec, names = model.info.spec, model.info.label_names
-    trained_on, trained = recorded_as(spec.dataset, spec.dataset_options)
-    if trained_on == recorded_as(dataset, options)[0]:
-        options = {**trained, **options}
-    dataset, options = recorded_as(dataset, options)
+    dataset, options = complete_options(spec, dataset, options)
     splits = open_splits(dataset, options, places.data, places.cache)
     test = select_labels(model.info, splits, dataset)
     if reason := unscorable(test.targets, names):
@@ -157,6 +154,24 @@ def score_model(
     noted = tuple(remarks(predictions.logits, predictions.targets, names))
     about = splits, dataset, options, started
     return Evaluation(names, scores, precisions, noted, predictions, *about)
+
+
+def complete_options(
+    spec: RunSpec, dataset: str, options: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """The name and options to score a model on; those not given are the model's own.
+
+    On another data set only those that its recipe has for both, as COCO's images without labels.
+    """
+    from mlbench.registry import recorded_as
+    from mlbench.tracks import for_dataset, recipe_of
+
+    name, _ = recorded_as(dataset, options)
+    trained_on, trained = recorded_as(spec.dataset, spec.dataset_options)
+    if trained_on != name:
+        published = for_dataset(recipe_of(spec.method).dataset_options, name).items()
+        trained = {key: value for key, value in trained.items() if (key, value) in published}
+    return recorded_as(dataset, {**trained, **options})
 
 
 def _predict(

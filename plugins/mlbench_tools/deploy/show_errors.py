@@ -52,7 +52,7 @@ def errors(
     """Show the confident mistakes of each label, and the labels that are probably wrong."""
     from mlbench.data.open import open_run
     from mlbench.store import Store
-    from mlbench.types import Places
+    from mlbench.types import KnownLabels, LabelNoise, Places
     from mlbench_tools.deploy.mistakes import suspects
 
     store = Store(results)
@@ -66,7 +66,9 @@ def errors(
         cache=cache or cache_folder(),
         workers=thread_count(),
     )
-    splits = open_run(record.spec, places)
+    # The labels and splits of the data set, whatever the run changed of them.
+    listed = {"holdout": 0.0, "label_noise": LabelNoise(), "known_labels": KnownLabels()}
+    splits = open_run(record.spec.model_copy(update=listed), places)
     test = _in_order(splits, predictions, record)
     folder = store.run_folder(record.run_id)
     found = suspects(predictions, _calibration(folder), most)
@@ -78,7 +80,7 @@ def errors(
         labels = _labels(record, predictions, test, found, thumbnails)
         _write_page(out, record, labels)
         wrong = [one for mine in found for one in mine if one.label_error]
-        _write_corrections(out / "corrections.csv", splits, test, wrong)
+        _write_corrections(out / "corrections.csv", splits, test.keys, wrong)
     except OSError as error:
         raise SuiteError(f"--out {out} cannot be written ({error.strerror or error})") from error
     typer.echo(
@@ -91,16 +93,17 @@ def errors(
 
 
 def _in_order(splits: Splits, predictions: Predictions, record: RunRecord) -> Index:
-    """The test split in the order of the predictions."""
+    """The images that the run was scored on, in the order of the predictions."""
     import numpy as np
 
-    places = {key: i for i, key in enumerate(splits.test.keys)}
-    if set(places) != set(predictions.keys):
+    index = splits.whole_train if record.spec.holdout else splits.test
+    places = {key: i for i, key in enumerate(index.keys)}
+    if missing := set(predictions.keys) - set(places):
         raise DataError(
-            f"the test split of {record.spec.dataset} has {len(places):,} images, not the "
-            f"{len(predictions.keys):,} of run {record.run_id}; give the data that it was scored on"
+            f"{record.spec.dataset} lacks {len(missing):,} of the {len(predictions.keys):,} images "
+            f"that run {record.run_id} was scored on; give the data that it was scored on"
         )
-    return splits.test.take(np.array([places[key] for key in predictions.keys]))
+    return index.take(np.array([places[key] for key in predictions.keys]))
 
 
 def _calibration(folder: Path) -> NDArray[np.float64] | None:
@@ -198,7 +201,9 @@ def _groups(
     return groups
 
 
-def _write_corrections(file: Path, splits: Splits, test: Index, wrong: Sequence[Suspect]) -> None:
+def _write_corrections(
+    file: Path, splits: Splits, scored: Sequence[str], wrong: Sequence[Suspect]
+) -> None:
     """A table that ``manifest:`` reads: every image with its labels, the doubtful ones first.
 
     Two more columns say what to add and what to remove. Unknown labels, which a list cannot say,
@@ -211,8 +216,8 @@ def _write_corrections(file: Path, splits: Splits, test: Index, wrong: Sequence[
     remove: dict[str, list[str]] = {}
     for one in sorted(wrong, key=lambda one: -one.wrongness):
         place = add if one.kind == "absent" else remove
-        place.setdefault(test.keys[one.image], []).append(names[one.label])
-    parts = (("test", test), ("train", splits.train), ("train", splits.validation or ()))
+        place.setdefault(scored[one.image], []).append(names[one.label])
+    parts = (("test", splits.test), ("train", splits.whole_train))
     rows = [(split, *sample) for split, index in parts for sample in index]
     rows.sort(key=lambda row: row[3] not in add and row[3] not in remove)
     wide = any(bool((target < 0).any()) for _, _, target, _ in rows)

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+import mlbench
 from mlbench.data.open import open_splits
 from mlbench.types import Predictions
 from mlbench_tools.deploy.mistakes import confusions, curve, suspects
@@ -63,8 +64,19 @@ def test_the_curve_of_a_perfect_label_is_the_upper_edge():
     assert curve(np.zeros(3), np.ones(3, np.int8)) == ""
 
 
-def test_the_table_is_a_data_set_with_the_same_labels(cli, trained, cache, tmp_path):
-    out = tmp_path / "errors"
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory, cache):
+    """A run that was trained and scored on parts of train, with flipped and known labels."""
+    folder = tmp_path_factory.mktemp("spoiled")
+    drawn = {"label_noise": {"flip": 0.3}, "known_labels": {"share": 0.25}, "holdout": 0.3}
+    fields = {"settings": {"epochs": 1, "image_size": 32}, "dataset_options": FEW, "device": "cpu"}
+    table = mlbench.run(["c_tran"], results=folder, cache=cache, **fields, **drawn)
+    return folder / "runs" / table["run_id"][0]
+
+
+@pytest.mark.parametrize("run", ["trained", "spoiled"])
+def test_the_table_is_a_data_set_with_the_same_labels(cli, run, request, cache, tmp_path):
+    out, trained = tmp_path / "errors", request.getfixturevalue(run)
     done = cli("errors", trained.name[:8], "--out", out, "--results", trained.parent.parent)
     assert done.code == 0 and "manifest:" in done.out, done.err
     page = (out / "index.html").read_text(encoding="utf-8")
@@ -74,10 +86,10 @@ def test_the_table_is_a_data_set_with_the_same_labels(cli, trained, cache, tmp_p
     after = open_splits(f"manifest:{out / 'corrections.csv'}", {}, None, cache)
 
     def labels(splits):
-        pairs = [*splits.train, *splits.test]
         return {
-            one.file.resolve(): {splits.names[c] for c in np.flatnonzero(one.target == 1)}
-            for one in pairs
+            one.file.resolve(): (part, {splits.names[c] for c in np.flatnonzero(one.target == 1)})
+            for part in ("train", "test")
+            for one in getattr(splits, part)
         }
 
     assert labels(after) == labels(before)

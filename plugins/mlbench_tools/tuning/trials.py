@@ -14,7 +14,7 @@ import yaml
 
 from mlbench import registry
 from mlbench.files import atomic_write
-from mlbench.suite import LABEL_AXES, Suite
+from mlbench.suite import FILES, LABEL_AXES, Suite
 from mlbench.text import flatten
 from mlbench.tracks import merge, nest, shared_settings
 from mlbench.types import Optimizer, RunRecord, SuiteError
@@ -155,7 +155,7 @@ def write_suite(file: Path, suite: Suite, best: Mapping[str, Trial], command: st
     for method, trial in best.items():
         for name, value in trial.settings.items():
             per_method = merge(per_method, {method: nest(name, value)})
-    for name in ("data", "results", "cache", "weights"):
+    for name in FILES:
         if (named := getattr(suite, name)) is not None and Path(named).exists():
             fields[name] = _relative(Path(named), file)
     if "words" in fields:

@@ -1,11 +1,14 @@
 """The same trials for every method, on held-out images, and a suite of the winners."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from mlbench.boards.rows import tables
 from mlbench.store import Store
-from mlbench_tools.tuning.trials import collect, rates, winners
+from mlbench.suite import FILES, Suite, read_suite
+from mlbench_tools.tuning.trials import collect, rates, winners, write_suite
 from tests.store.made import made_record
 
 FEW = {"train_images": 80, "test_images": 20, "size": 32}
@@ -99,6 +102,19 @@ def test_the_best_is_the_mean_over_seeds_and_an_edge_is_remarked():
     found = collect([trial("gap", 1e-3, 50.0), diverged], names)
     assert winners(found)["gap"].values == (1e-3,) and found[1].mAP is None
     assert winners(collect([diverged], names)) == {}
+
+
+def test_a_suite_in_another_folder_names_the_same_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (*FILES, "words"):
+        Path(name).touch()
+    Path("there").mkdir()
+    file = Path("there", "tuned.yaml")
+    write_suite(file, Suite(**{name: name for name in (*FILES, "words")}), {}, "mlbench tune")
+    monkeypatch.chdir("/")
+    fields = read_suite(tmp_path / file)
+    assert all(Path(fields[name]).samefile(tmp_path / name) for name in FILES)
+    assert Path(fields["words"][0]).samefile(tmp_path / "words")
 
 
 def test_boards_say_which_images_and_which_rates():

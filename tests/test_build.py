@@ -29,11 +29,17 @@ def angles_of(model):
 @pytest.mark.parametrize("options", [{}, {"classifier": "linear"}])
 def test_a_loss_on_angles_is_refused_with_plain_logits(options):
     shown = re.escape(str(options)) if options else "its default options"
-    remedy = re.escape("(`head_options: {classifier: cosine}`)")
+    remedy = "; give `--set head_options.classifier=cosine`, or another loss"
     with pytest.raises(
         PluginError, match=f"loss aam works on angles, and head gap with {shown} .*{remedy}"
     ):
         build(settings(head_options=options), LABELS, PLACES)
+    with pytest.raises(PluginError, match=r"take a head of .*, with `--set") as refused:
+        build(settings("csra"), LABELS, PLACES)
+    heads = str(refused.value).partition("head of ")[2].partition(", with")[0].split(", ")
+    assert {"gap", "ssgrl", "ml_gcn", "transformer_head"} < set(heads)
+    for head in heads:
+        assert angles_of(build(settings(head, head_options=COSINE), LABELS, PLACES)[0])
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def _card(plugin: Plugin) -> None:
 def _recipe(recipe: Recipe) -> None:
     console.print(escape(recipe.title), style="italic")
     console.print(escape(recipe.summary))
-    console.print("\nSettings of the published track:")
+    console.print("\nSettings of the published track, where they differ from the defaults:")
     _fields(recipe.settings.model_dump(exclude_defaults=True))
     for dataset, changes in recipe.per_dataset.items():
         console.print(f"  on {escape(dataset)}:")

@@ -45,7 +45,7 @@ def single_positive(
         "selection": "validation",
     }
     how = "ResNet-50, 448, one positive label an image, end to end"
-    rows = (("voc2007", voc2012, f"VOC 2012, {how}"), ("coco", coco, f"COCO 2014, {how}"))
+    rows = (("voc2012", voc2012, how), ("coco", coco, f"COCO 2014, {how}"))
     same = {"metric": "mAP", "source": source, "status": status}
     return {
         "settings": Settings(**usual | settings, loss=loss),

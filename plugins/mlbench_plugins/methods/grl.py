@@ -175,6 +175,8 @@ RECIPE = Recipe(
         "Assumed, unvalidated: all of the training is SSGRL's: backbone, image size, crops, loss, "
         "optimiser, batch size, frozen stages and epochs. The authors found interpolation, batch "
         "size, distortion, synchronised batch norm and the range of the resize scale decisive; "
-        "their values are not known, and benchmarks/ablation_recipe.yaml varies them.",
+        "their values are not known, and benchmarks/ablation_recipe.yaml varies them. Which images "
+        "of COCO and difficult objects of VOC they counted is not known either: those of our data "
+        "sets' defaults are counted here, not SSGRL's.",
     ),
 )

@@ -187,12 +187,8 @@ def _differences(found: PairedComparison) -> Iterator[str]:
     images = count(found.images, "image")
     yield f"       paired bootstrap, {count(found.resamples, 'draw')} of {images}"
     if found.over_training is None:
-        sides = {"A": found.first, "B": found.second}
-        unknown = " and ".join(s for s, side in sides.items() if side.training_deviation is None)
-        yield (
-            "       the noise of training is unknown: no row of the board of "
-            f"{unknown} has several seeds"
-        )
+        which = "A's" if found.first.training_deviation is None else "B's"
+        yield f"       the noise of training is unknown: no row of {which} board has several seeds"
     else:
         yield f"A - B: {_difference(found.over_training)} with the noise of training as well"
         a, b = found.first.training_deviation, found.second.training_deviation

@@ -125,7 +125,7 @@ def test_each_side_has_the_noise_of_its_own_board(cli, runs, store):
 
     write(store, "msrn", 2.0, noise=9, spec={"seed": 1})
     assert [found["over_training"] for found in both_ways()] == [None, None]
-    assert "of the board of B has" in cli("compare", runs["a"].run_id, runs["elsewhere"].run_id).out
+    assert "of B's board has" in cli("compare", runs["a"].run_id, runs["elsewhere"].run_id).out
     spec = {"seed": 1, "track": "controlled"}
     write(store, "msrn", 0.2, noise=8, spec=spec)
     one, other = both_ways()

@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 
 from mlbench.engine.checkpoint import load
 from mlbench.store import Store
-from mlbench.types import RunSpec, Settings
 from mlbench_plugins.datasets.synthetic import NAMES
 from mlbench_tools.scoring.evaluate import complete_options
+from tests.store.made import made_record
 from tests.tools.weights.released import FEW, SHUFFLED, change, imported
 
 
@@ -59,14 +59,8 @@ def test_labels_are_matched_by_name(cli, ours, tmp_path):
 @pytest.mark.parametrize("trained_on", ["coco", "coco2014"])
 @pytest.mark.parametrize("asked", [("coco", {"year": 2014}), ("coco2014", {}), ("coco", {})])
 def test_authors_options_hold_on_every_year_of_coco(trained_on, asked):
-    spec = RunSpec(
-        method="ssgrl",
-        dataset=trained_on,
-        dataset_options={"unlabelled": True},
-        settings=Settings(head="ssgrl"),
-        data="imported:0",
-        track="published",
-    )
+    fields = {"dataset": trained_on, "dataset_options": {"unlabelled": True}}
+    spec = made_record("ssgrl", spec=fields).spec
     assert complete_options(spec, *asked)[1]["unlabelled"]
     others = spec.model_copy(update={"method": "msrn", "dataset": "coco"})
     assert not complete_options(others, "coco2014", {})[1]["unlabelled"]

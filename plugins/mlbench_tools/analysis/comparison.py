@@ -97,14 +97,7 @@ def compare_runs(
     store: Store,
     resamples: int = 1000,
 ) -> PairedComparison:
-    """Compare two sides image by image.
-
-    Args:
-        first: the runs of one side.
-        second: the runs of the other.
-        boards: the rows of each side's board, which give its noise of training.
-        store: has the predictions.
-        resamples: draws of the paired bootstrap.
+    """Compare two sides image by image; ``boards``, the rows of each one's, give training noise.
 
     Raises:
         StoreError: the predictions of a run are missing or damaged.

@@ -125,28 +125,19 @@ def program_of(trained: TrainedModel) -> Any:
         WeightsError: the model was exported already, or its code cannot be exported.
     """
     import torch
-    from torch import nn
+
+    from mlbench_tools.deploy.runtimes import Outputs
 
     network = trained.network
-    if not isinstance(network, nn.Module):
+    if not isinstance(network, torch.nn.Module):
         raise WeightsError("an exported model cannot be exported again; give the checkpoint")
-
-    class Logits(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, images: Tensor) -> Tensor:
-            logits: Tensor = self.network(images).logits
-            return logits
-
     size = trained.info.spec.settings.image_size
     images = torch.zeros(3, 3, size, size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=4096)
     try:
         with torch.no_grad(), quiet():
             return torch.export.export(
-                Logits().eval(), (images,), dynamic_shapes={"images": {0: batch}}
+                Outputs(network).eval(), (images,), dynamic_shapes={"images": {0: batch}}
             )
     except Exception as error:
         settings = trained.info.spec.settings

@@ -16,7 +16,7 @@ from mlbench.types import HeadOutput, MeasureError
 Call = Callable[[], Any]
 
 
-class _Outputs(nn.Module):
+class Outputs(nn.Module):
     """The logits of a model, or the maps of a bare backbone."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -76,7 +76,7 @@ def _export(model: nn.Module, images: Tensor, folder: Path) -> Path:
     file = folder / "model.onnx"
     with torch.inference_mode(False), torch.no_grad(), quiet():
         program = torch.onnx.export(
-            _Outputs(model).eval(), (images,), dynamo=True, verbose=False, input_names=["images"]
+            Outputs(model).eval(), (images,), dynamo=True, verbose=False, input_names=["images"]
         )
     assert program is not None
     program.save(file, external_data=False)

@@ -87,9 +87,8 @@ def released_order(
         known = known.get(dataset) or known.get(card.family if card else "")
     if known is None:
         raise WeightsError(
-            f"the order of the labels in {released.title}'s files for {dataset} is not known; give "
-            "--order official (the data set's own), --order alphabetical, or --order FILE of the "
-            "names in the file's order, one per line"
+            f"{released.title}: the order of its labels for {dataset} is not known; give --order "
+            "official (the data set's own), alphabetical, or a file of names, one per line"
         )
     return tuple(sorted(names)) if known == "alphabetical" else tuple(names)
 

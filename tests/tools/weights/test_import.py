@@ -141,30 +141,23 @@ def test_labels_get_the_order_of_the_data_set(bring, file, tmp_path, how):
     torch.testing.assert_close(logits(restore(official)), plain)
 
 
-@pytest.mark.parametrize(
-    ("method", "dataset", "order"),
-    [
-        *(
-            (name, "coco2014", "official")
-            for name in ("ssgrl", "query2label", "csra", "ml_decoder")
-        ),
-        *((name, "coco", "alphabetical") for name in ("msrn", "ml_gcn", "add_gcn")),
-        ("graph_branch", "nuswide", "alphabetical"),
-        ("gap", "nuswide", "official"),
-        ("ssgrl", "vg500", "official"),
-        ("msrn", "apparel", "official"),
-        *(("msrn", name, None) for name in ("nuswide", "manifest")),
-        *((name, "manifest", None) for name in ("ssgrl", "ml_gcn", "csra")),
-        ("c_tran", "coco", None),
-    ],
-)
-def test_the_order_of_a_release_is_known_or_asked_for(method, dataset, order):
+ORDERS = {
+    "official": "ssgrl/coco2014 query2label/vg500 csra/voc2012 gap/nuswide ml_decoder/coco "
+    "msrn/apparel",
+    "alphabetical": "msrn/coco ml_gcn/coco2014 add_gcn/coco graph_branch/nuswide",
+    "unknown": "msrn/nuswide msrn/manifest ssgrl/manifest ml_gcn/manifest c_tran/coco",
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_order_of_a_release_is_known_or_asked_for(order):
     names = ("red", "dress", "blue")
-    for released in releases(method):
-        if order is None:
+    for method, dataset in (case.split("/") for case in ORDERS[order].split()):
+        given = releases(method)[0], dataset, names, {}
+        if order == "unknown":
             with pytest.raises(WeightsError, match=f"{dataset} is not known; give --order off"):
-                released_order(released, dataset, names, {}, None)
-        found = released_order(released, dataset, names, {}, None if order else "official")
+                released_order(*given, None)
+        found = released_order(*given, "official" if order == "unknown" else None)
         assert found == (tuple(sorted(names)) if order == "alphabetical" else names)
 
 

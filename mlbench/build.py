@@ -301,7 +301,9 @@ def _share_angles(head: nn.Module, loss: Loss, settings: Settings) -> None:
         return
     classifiers: list[Any] = [m for m in head.modules() if hasattr(m, "angles")]
     if not classifiers:
-        heads = _heads_on_angles()
+        broken = registry.problems(plugins := registry.plugins("head"))
+        offered = {p.name: registry.options(p.load()) for p in plugins if p not in broken}
+        heads = [n for n, o in offered.items() if o.get("classifier") in ("linear", "cosine")]
         first = "give" if settings.head in heads else f"take a head of {', '.join(heads)}, with"
         raise PluginError(
             f"loss {settings.loss} works on angles, and head {settings.head} with "
@@ -310,14 +312,6 @@ def _share_angles(head: nn.Module, loss: Loss, settings: Settings) -> None:
         )
     for classifier in classifiers:
         classifier.angles = angles
-
-
-def _heads_on_angles() -> list[str]:
-    """The heads whose option ``classifier`` may be ``cosine``."""
-    found = registry.plugins("head")
-    broken = registry.problems(found)
-    defaults = {p.name: registry.options(p.load()) for p in found if p not in broken}
-    return [n for n, o in defaults.items() if o.get("classifier") in ("linear", "cosine")]
 
 
 def meta_model(settings: Settings, labels: LabelContext) -> tuple[MultiLabelModel, Loss]:

@@ -3,12 +3,9 @@
 What heads compute under these names is compared by ``tests/tools/weights/test_parity.py``.
 """
 
-import numpy as np
 import pytest
 import torch
 
-from mlbench.contracts.made_up import known_context
-from mlbench.types import Level
 from mlbench_plugins.layers.decoder import decoder_from_authors
 from mlbench_plugins.methods import add_gcn, csra, graph_branch, ml_gcn, msrn, query2label, ssgrl
 from tests.parity.fixtures import weights
@@ -44,16 +41,3 @@ def test_heads_of_csra_stack_in_their_order():
     state = csra.from_authors(dict(reversed(authors.items())))
     for i, value in enumerate(authors.values()):
         assert torch.equal(state["weight"][i], value[:, :, 0, 0])
-
-
-def test_every_key_of_msrn_has_a_place():
-    shapes = {"resnet_101.conv_buffer0.weight": (1,), "resnet_101.layer1.0.conv1.weight": (1,)}
-    for i, channels in ((1, 512), (2, 1024)):
-        shapes[f"resnet_101.conv_buffer{i}.weight"] = (channels, channels, 1, 1)
-        shapes[f"resnet_101.conv_buffer{i}.bias"] = (channels,)
-    authors = weights("msrn_c6") | {key: torch.zeros(shape) for key, shape in shapes.items()}
-    levels = (Level(512, 8), Level(1024, 16), Level(2048, 32))
-    labels = known_context(np.eye(6), np.zeros((6, 300), np.float32))
-    made = msrn.MSRN(levels, labels, groups=2)
-    wanted = {name: p.shape for name, p in made.named_parameters()}
-    assert {k: v.shape for k, v in msrn.from_authors(authors).items()} == wanted

@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 
-import mlbench
 from mlbench.data.open import open_splits
 from mlbench.types import Predictions
 from mlbench_tools.deploy.mistakes import confusions, curve, suspects
@@ -65,13 +64,10 @@ def test_the_curve_of_a_perfect_label_is_the_upper_edge():
 
 
 @pytest.fixture(scope="module")
-def spoiled(tmp_path_factory, cache):
+def spoiled(small_run):
     """A run that was trained and scored on parts of train, with flipped and known labels."""
-    folder = tmp_path_factory.mktemp("spoiled")
     drawn = {"label_noise": {"flip": 0.3}, "known_labels": {"share": 0.25}, "holdout": 0.3}
-    fields = {"settings": {"epochs": 1, "image_size": 32}, "dataset_options": FEW, "device": "cpu"}
-    table = mlbench.run(["c_tran"], results=folder, cache=cache, **fields, **drawn)
-    return folder / "runs" / table["run_id"][0]
+    return small_run("c_tran", **drawn)
 
 
 @pytest.mark.parametrize("run", ["trained", "spoiled"])

@@ -107,14 +107,10 @@ def test_wilsons_interval():
 
 
 @pytest.fixture(scope="module")
-def validated(tmp_path_factory, cache):
+def validated(small_run):
     """A run that chose its epoch on a validation part."""
-    folder = tmp_path_factory.mktemp("validated")
-    chosen = {"epochs": 1, "image_size": 32, "selection": "validation"}
     many = {"train_images": 400, "test_images": 20, "size": 32}
-    fields = {"settings": chosen, "dataset_options": many, "device": "cpu"}
-    table = mlbench.run(["gap"], results=folder, cache=cache, **fields)
-    return folder / "runs" / table["run_id"][0]
+    return small_run(settings={"selection": "validation"}, dataset_options=many)
 
 
 def test_the_model_gets_its_thresholds(cli, validated, pictures):

@@ -99,8 +99,13 @@ def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -
         model_name=name,
         eval_results=results,
     )
-    at = info.thresholds or (DEFAULT_THRESHOLD,) * len(info.label_names)
-    pairs = [*zip(info.label_names, at, strict=True)][:LISTED]
+    thresholds = info.thresholds or (DEFAULT_THRESHOLD,) * len(info.label_names)
+    said = [f"{at:.3g}" for at in thresholds]
+    if pairs := info.calibration:
+        said = [
+            f"{at}; slope {a:.5g}, offset {b:.5g}" for at, (a, b) in zip(said, pairs, strict=True)
+        ]
+    named = zip(info.label_names, said, strict=True)
     chosen = [note for note in info.notes if "chosen on" in note]
     environment = Environment(
         loader=PackageLoader("mlbench_tools.deploy"),
@@ -115,11 +120,12 @@ def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -
         name=name,
         info=info,
         spec=spec,
-        settings=spec.settings,
+        settings=info.settings,
         file=file,
         scored_on=scored_on,
         chosen=[*chosen, "not chosen on data: `mlbench thresholds` does so"][0],
-        labels=[f"{_plain(label)} ({threshold:.3g})" for label, threshold in pairs],
+        labels=[f"{_plain(label)} ({numbers})" for label, numbers in named][:LISTED],
+        default=DEFAULT_THRESHOLD,
         more=len(info.label_names) - LISTED,
         before=info.pretraining,
         record=record,

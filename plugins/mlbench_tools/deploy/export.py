@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -211,7 +212,7 @@ def _sample(trained: TrainedModel, data: Path | None, pictures: Path | None) -> 
 
     spec, targets = trained.info.spec, None
     if pictures is not None:
-        files = find_pictures(pictures)[:PICTURES]
+        files = find_pictures(pictures)
     else:
         dataset, options = recorded_as(spec.dataset, spec.dataset_options)
         try:
@@ -222,13 +223,14 @@ def _sample(trained: TrainedModel, data: Path | None, pictures: Path | None) -> 
                 f"an export is compared with the model on real pictures, and {spec.dataset} cannot "
                 f"be opened ({error}); name its folder with --data, or any pictures with --pictures"
             ) from error
-        files, targets = list(test.files[:PICTURES]), test.targets[:PICTURES]
-    pixels = [trained.pixels(file) for file in files]
-    if bad := [found for found in pixels if isinstance(found, str)]:
-        raise DataError(bad[0])
-    return ComparedPictures(
-        torch.stack([one for one in pixels if not isinstance(one, str)]), targets
-    )
+        files, targets = list(test.files), test.targets
+    tried = ((i, trained.pixels(file)) for i, file in enumerate(files))
+    readable = ((i, found) for i, found in tried if not isinstance(found, str))
+    kept = dict(islice(readable, PICTURES))
+    if not kept:
+        raise DataError(f"none of the pictures in {files[0].parent} can be read; give others")
+    pixels = torch.stack([*kept.values()])
+    return ComparedPictures(pixels, None if targets is None else targets[[*kept]])
 
 
 def compare(trained: TrainedModel, exported: ModelFile, sample: ComparedPictures) -> str:

@@ -60,6 +60,8 @@ def read_openvino(file: Path) -> ModelFile:
         raise _needs(file, "openvino") from error
 
     def open_() -> tuple[Callable[[Tensor], Tensor], str | None]:
+        if not (weights := file.with_suffix(".bin")).is_file():
+            raise FileNotFoundError(f"its weights are missing: put {weights.name} beside it")
         model = openvino.Core().read_model(file)
         # Some CPUs compute in bfloat16 unless they are told not to.
         compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

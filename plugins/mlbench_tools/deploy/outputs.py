@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SEPARATOR = ";"
 """Between the labels of a picture in CSV, as in tables that ``manifest:`` reads."""
+COLUMNS = ("image", "labels", "scores", "error", "model", "choice")
 CHUNK = 4096
 """Rows of Parquet that are converted at once."""
 
@@ -120,8 +121,7 @@ class Output:
 
     def header(self) -> list[str]:
         """The columns of CSV: fixed ones, then one a label if all scores are written."""
-        fixed = ["image", "labels", "scores", "error", "model", "choice"]
-        return [*fixed, *(self.choice.info.label_names if self.choice.all_scores else ())]
+        return [*COLUMNS, *(self.choice.info.label_names if self.choice.all_scores else ())]
 
     def _cells(self, row: dict[str, Any]) -> list[str]:
         names = self.choice.info.label_names
@@ -166,10 +166,8 @@ class Output:
             if row["model"] != model:
                 raise self._refused(f"has labels of model {row['model']}, and this one is {model}")
             if row["choice"] != self.choice.digest:
-                raise self._refused(
-                    "was written with other thresholds or another calibration of this model, or "
-                    "with another --top, --threshold or --all-scores"
-                )
+                flags = "another --top, --threshold or --all-scores"
+                raise self._refused(f"was written with other thresholds of the model, or {flags}")
             if row["error"]:
                 failed.add(row["image"])
             else:
@@ -222,9 +220,8 @@ def open_output(file: Path, choice: Choice, wanted: Collection[str]) -> Iterator
         SuiteError: the ending is unknown, the file was not written with this model and choice, or
             it cannot be written.
     """
-    form = file.suffix.lower()
-    if form not in (".csv", ".jsonl", ".parquet"):
-        known = (".csv", ".jsonl", ".parquet")
+    form, known = file.suffix.lower(), (".csv", ".jsonl", ".parquet")
+    if form not in known:
         raise SuiteError(unknown(f"ending {form!r} of --out {file}", form, known))
     journal = file.with_name(f"{file.name}.part.jsonl") if form == ".parquet" else file
     made = form == ".parquet" and file.exists() and not journal.exists()
@@ -260,16 +257,11 @@ def _writing(file: Path) -> Iterator[None]:
 
 def _to_parquet(journal: Path, file: Path) -> None:
     pa, parquet = _pyarrow(file)
-    scores = pa.map_(pa.string(), pa.float64())
-    columns = {
-        "image": pa.string(),
+    special = {
         "labels": pa.list_(pa.string()),
-        "scores": scores,
-        "error": pa.string(),
-        "model": pa.string(),
-        "choice": pa.string(),
+        "scores": pa.map_(pa.string(), pa.float64()),
     }
-    schema = pa.schema(columns)
+    schema = pa.schema({name: special.get(name, pa.string()) for name in COLUMNS})
     with (
         journal.open(encoding="utf-8") as lines,
         atomic_write(file) as part,
@@ -294,8 +286,7 @@ def _from_parquet(file: Path, journal: Path) -> None:
             part.open("w", encoding="utf-8") as lines,
         ):
             for row in (row for batch in opened.iter_batches(CHUNK) for row in batch.to_pylist()):
-                row["scores"] = dict(row["scores"])
-                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+                _put(lines, row | {"scores": dict(row["scores"])})
     except (ValueError, KeyError, TypeError) as error:  # those of pyarrow are ValueErrors
         raise SuiteError(
             f"--out {file} is not a file of `mlbench predict` ({error}); give another --out, or "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from filecmp import cmp
 from glob import iglob
 from pathlib import Path
@@ -106,7 +107,11 @@ def predict(
             elif not result.error:
                 scored = ", ".join(f"{name} {result.scores[name]:.2f}" for name in labels)
                 table.add_row("-" if folder in str(result.image) else shown(result.image), scored)
-    _report(out, table if out is None else None, len(todo), none)
+    if out is None:
+        console.print(table)
+    else:
+        without = f"; {none:,} have no label above its threshold" if none else ""
+        errors.print(f"{count(len(todo), 'picture')} written to {out}{without}")
     if copy_to is not None:
         errors.print(f"{copied:,} copied to {copy_to}")
     if bad:
@@ -123,7 +128,8 @@ def _find(paths: Sequence[str] | None, folder: Path) -> list[Path]:
     if not paths:
         if sys.stdin.isatty():
             raise DataError("name pictures, folders or globs, or pipe a list of files in")
-        return list(dict.fromkeys(Path(line) for line in sys.stdin.read().splitlines() if line))
+        lines = os.fsdecode(sys.stdin.buffer.read()).splitlines()
+        return list(dict.fromkeys(Path(line) for line in lines if line))
     found: list[Path] = []
     for path in paths:
         if path == "-":
@@ -164,12 +170,10 @@ def _copy(image: Path, labels: Sequence[str], folder: Path) -> int:
         target = folder / safe_name(label) / image.name
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists() and not cmp(image, target):
+            if target.exists() and not cmp(image, target, shallow=False):
                 target = target.with_stem(f"{target.stem}-{sha256(image)[:12]}")
             if not target.exists():
                 shutil.copyfile(image, target)
-                with suppress(OSError):  # some file systems keep no times
-                    shutil.copystat(image, target)  # by its time ``cmp`` knows it
                 copied += 1
         except OSError as error:
             raise SuiteError(
@@ -177,12 +181,3 @@ def _copy(image: Path, labels: Sequence[str], folder: Path) -> int:
                 f"({error.strerror or error})"
             ) from error
     return copied
-
-
-def _report(out: Path | None, table: object, pictures: int, none: int) -> None:
-    if table is not None:
-        console.print(table)
-        return
-    without = f"; {none:,} have no label above its threshold" if none else ""
-    text = f"{count(pictures, 'picture')} written to {out}{without}"
-    errors.print(text)

@@ -158,8 +158,9 @@ def test_names_in_other_encodings_and_labels_with_the_separator_are_written(
 
 def test_standard_input_is_a_list_or_a_picture(cli, trained, pictures, monkeypatch):
     listed = "\n".join(str(pictures / f"{i}.jpg") for i in range(2))
-    monkeypatch.setattr(sys, "stdin", io.StringIO(listed))
-    assert cli("predict", trained, "--top", "1").out.count(".jpg") == 2
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed.encode() + b"\n\xe4.jpg")))
+    done = cli("predict", trained, "--top", "1")
+    assert done.out.count(".jpg") == 2 and r"\udce4.jpg: the file is missing" in done.err
     image = io.TextIOWrapper(io.BytesIO((pictures / "0.jpg").read_bytes()))
     monkeypatch.setattr(sys, "stdin", image)
     done = cli("predict", trained, "-", "--top", "1")

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,8 +35,8 @@ def shown(text: object) -> str:
 
 
 def listed(labels: Sequence[str], names: Sequence[str]) -> str:
-    """Labels in a cell of CSV: a JSON list if a name of the model's labels needs it."""
-    if any(SEPARATOR in name or name.startswith("[") for name in names):
+    """Labels in a cell that ``manifest:`` reads: a JSON list if one of all names needs it."""
+    if any(re.search(r"[;|\t\n]|^[\[{'\"]", name) for name in names):
         return json.dumps(list(labels), ensure_ascii=False)
     return SEPARATOR.join(labels)
 

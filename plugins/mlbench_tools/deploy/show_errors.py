@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from mlbench.cli.console import Cache, Data, Results, cache_folder, data_folder,
 from mlbench.files import atomic_write
 from mlbench.text import count
 from mlbench.types import DataError, Predictions, RunRecord, SuiteError, WeightsError
+from mlbench_tools.deploy.outputs import listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +35,6 @@ Examples:
 
 SIDE = 160
 """Longer side of a thumbnail, in pixels."""
-SEPARATOR = ";"
 
 
 def errors(
@@ -67,8 +69,8 @@ def errors(
         workers=thread_count(),
     )
     # The labels and splits of the data set, whatever the run changed of them.
-    listed = {"holdout": 0.0, "label_noise": LabelNoise(), "known_labels": KnownLabels()}
-    splits = open_run(record.spec.model_copy(update=listed), places)
+    original = {"holdout": 0.0, "label_noise": LabelNoise(), "known_labels": KnownLabels()}
+    splits = open_run(record.spec.model_copy(update=original), places)
     test = _in_order(splits, predictions, record)
     folder = store.run_folder(record.run_id)
     found = suspects(predictions, _calibration(folder), most)
@@ -80,15 +82,15 @@ def errors(
         labels = _labels(record, predictions, test, found, thumbnails)
         _write_page(out, record, labels)
         wrong = [one for mine in found for one in mine if one.label_error]
-        _write_corrections(out / "corrections.csv", splits, test.keys, wrong)
+        corrections = _write_corrections(out, splits, test.keys, wrong)
     except OSError as error:
         raise SuiteError(f"--out {out} cannot be written ({error.strerror or error})") from error
     typer.echo(
         f"{out / 'index.html'}: {count(len(record.label_names), 'label')}, "
         f"{count(len(shown), 'picture')}\n"
-        f"{out / 'corrections.csv'}: all images, first those of {count(len(wrong), 'label')} that "
+        f"{corrections}: all images, first those of {count(len(wrong), 'label')} that "
         "may be wrong; edit its labels, then use it as --datasets "
-        f"manifest:{out / 'corrections.csv'}"
+        f"manifest:{corrections}"
     )
 
 
@@ -202,9 +204,11 @@ def _groups(
 
 
 def _write_corrections(
-    file: Path, splits: Splits, scored: Sequence[str], wrong: Sequence[Suspect]
-) -> None:
+    out: Path, splits: Splits, scored: Sequence[str], wrong: Sequence[Suspect]
+) -> Path:
     """A table that ``manifest:`` reads: every image with its labels, the doubtful ones first.
+
+    It is written beside one that was edited.
 
     Two more columns say what to add and what to remove. Unknown labels, which a list cannot say,
     take a column for each label, and no other columns can stand beside those.
@@ -221,12 +225,18 @@ def _write_corrections(
     rows = [(split, *sample) for split, index in parts for sample in index]
     rows.sort(key=lambda row: row[3] not in add and row[3] not in remove)
     wide = any(bool((target < 0).any()) for _, _, target, _ in rows)
-    with atomic_write(file) as part, part.open("w", encoding="utf-8", newline="") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        columns = names if wide else ("labels", "add", "remove")
-        table.writerow(["image", "split", *columns])
-        for split, path, target, key in rows:
-            states = ["" if state < 0 else int(state) for state in target.tolist()]
-            listed = SEPARATOR.join(names[c] for c in np.flatnonzero(target == 1).tolist())
-            doubts = [SEPARATOR.join(found.get(key, ())) for found in (add, remove)]
-            table.writerow([str(path.resolve()), split, *(states if wide else [listed]), *doubts])
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", "split", *(names if wide else ("labels", "add", "remove"))])
+    for split, path, target, key in rows:
+        states = ["" if state < 0 else int(state) for state in target.tolist()]
+        given = [names[c] for c in np.flatnonzero(target == 1).tolist()]
+        lists = [listed(one, names) for one in (given, add.get(key, ()), remove.get(key, ()))]
+        table.writerow([str(path.resolve()), split, *(states if wide else lists)])
+    content = text.getvalue().encode()
+    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    files = (out / f"corrections{number}.csv" for number in numbers)
+    file = next(one for one in files if not one.exists() or one.read_bytes() == content)
+    with atomic_write(file) as part:
+        part.write_bytes(content)
+    return file

@@ -3,13 +3,16 @@
 import csv
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mlbench.data.open import open_splits
 from mlbench.types import Predictions
+from mlbench_tools.deploy import outputs
 from mlbench_tools.deploy.mistakes import confusions, curve, suspects
+from mlbench_tools.deploy.show_errors import _write_corrections
 from tests.tools.weights.released import FEW
 
 
@@ -92,6 +95,29 @@ def test_the_table_is_a_data_set_with_the_same_labels(cli, run, request, cache, 
     with (out / "corrections.csv").open(encoding="utf-8", newline="") as stream:
         doubtful = [bool(row["add"] or row["remove"]) for row in csv.DictReader(stream)]
     assert doubtful == sorted(doubtful, reverse=True)
+    for edited in ("corrections.csv", "corrections-2.csv"):
+        (out / edited).write_text("edited by hand")
+        for _ in range(2):
+            done = cli("errors", trained.name[:8], "--out", out, "--results", trained.parent.parent)
+    assert (
+        out / "corrections.csv"
+    ).read_text() == "edited by hand" and "corrections-3.csv" in done.out
+    assert len([*out.glob("*.csv")]) == 3
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_unknown_labels_and_names_with_separators_come_back(unknown, cache, tmp_path):
+    before = open_splits("synthetic", FEW, None, cache)
+    names = ("a;b", "c d", "e|f", *before.names[3:])
+    if unknown:
+        before.train.targets[3:9, :4] = before.test.targets[0, 2] = -1
+    file = _write_corrections(tmp_path, replace(before, names=names), before.test.keys, [])
+    after = open_splits(f"manifest:{file}", {}, None, cache)
+    places = [after.names.index(name) for name in names]
+    for part in ("train", "test"):
+        kept = {one.file: one.target[places].tolist() for one in getattr(after, part)}
+        assert kept == {one.file: one.target.tolist() for one in getattr(before, part)}
+    assert outputs._labels(outputs.listed(names, names)) == [*names]
 
 
 def test_the_page_of_the_run_shows_the_same_pictures(cli, trained, tmp_path):

@@ -99,13 +99,9 @@ def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -
         model_name=name,
         eval_results=results,
     )
-    thresholds = info.thresholds or (DEFAULT_THRESHOLD,) * len(info.label_names)
-    said = [f"{at:.3g}" for at in thresholds]
-    if pairs := info.calibration:
-        said = [
-            f"{at}; slope {a:.5g}, offset {b:.5g}" for at, (a, b) in zip(said, pairs, strict=True)
-        ]
-    named = zip(info.label_names, said, strict=True)
+    at = info.thresholds or (DEFAULT_THRESHOLD,) * len(info.label_names)
+    lines = [f"; slope {a:.5g}, offset {b:.5g}" for a, b in info.calibration or ()]
+    numbers = zip(info.label_names, at, lines or [""] * len(at), strict=True)
     chosen = [note for note in info.notes if "chosen on" in note]
     environment = Environment(
         loader=PackageLoader("mlbench_tools.deploy"),
@@ -124,7 +120,7 @@ def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -
         file=file,
         scored_on=scored_on,
         chosen=[*chosen, "not chosen on data: `mlbench thresholds` does so"][0],
-        labels=[f"{_plain(label)} ({numbers})" for label, numbers in named][:LISTED],
+        labels=[f"{_plain(label)} ({at:.3g}{line})" for label, at, line in numbers][:LISTED],
         default=DEFAULT_THRESHOLD,
         more=len(info.label_names) - LISTED,
         before=info.pretraining,

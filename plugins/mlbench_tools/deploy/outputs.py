@@ -138,21 +138,24 @@ class Output:
         Raises:
             SuiteError: the file has something else, and was not touched.
         """
-        if not self.journal.exists():
+        if not self.made and not self.journal.exists():
             return
         try:
+            if self.made:
+                _from_parquet(self.file, self.journal)
             failed = self._read()
-        except (ValueError, LookupError, TypeError, csv.Error) as error:
+        except (ValueError, LookupError, TypeError, csv.Error) as error:  # also of pyarrow
             raise self._refused(f"is not a file of `mlbench predict` ({error})") from error
         os.truncate(self.journal, self.end)
-        if again := failed.intersection(wanted):
-            with (
-                atomic_write(self.journal) as part,
-                part.open("w", encoding="utf-8", newline="") as stream,
-            ):
-                for row in self._rows():
-                    if (row[0] if self.is_csv else row["image"]) not in again:
-                        _put(stream, row)
+        if not (again := failed.intersection(wanted)):
+            return
+        with (
+            atomic_write(self.journal) as part,
+            part.open("w", encoding="utf-8", newline="") as stream,
+        ):
+            for row in self._rows():
+                if (row[0] if self.is_csv else row["image"]) not in again:
+                    _put(stream, row)
 
     def _read(self) -> set[str]:
         """The pictures that failed; those that did not go into ``known``."""
@@ -229,13 +232,11 @@ def open_output(file: Path, choice: Choice, wanted: Collection[str]) -> Iterator
     output = Output(file, journal, made, choice)
     with _writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        if made:
-            _from_parquet(file, journal)
         try:
             output.resume(wanted)
         except SuiteError:
             if made:
-                journal.unlink()
+                journal.unlink(missing_ok=True)
             raise
         output.stream = journal.open("a", encoding="utf-8", newline="")
         if output.is_csv and output.stream.tell() == 0:
@@ -280,19 +281,13 @@ def _to_parquet(journal: Path, file: Path) -> None:
 
 def _from_parquet(file: Path, journal: Path) -> None:
     _, parquet = _pyarrow(file)
-    try:
-        with (
-            parquet.ParquetFile(file) as opened,
-            atomic_write(journal) as part,
-            part.open("w", encoding="utf-8") as lines,
-        ):
-            for row in (row for batch in opened.iter_batches(CHUNK) for row in batch.to_pylist()):
-                _put(lines, row | {"scores": dict(row["scores"])})
-    except (ValueError, KeyError, TypeError) as error:  # those of pyarrow are ValueErrors
-        raise SuiteError(
-            f"--out {file} is not a file of `mlbench predict` ({error}); give another --out, or "
-            f"delete {file}"
-        ) from error
+    with (
+        parquet.ParquetFile(file) as opened,
+        atomic_write(journal) as part,
+        part.open("w", encoding="utf-8") as lines,
+    ):
+        for row in (row for batch in opened.iter_batches(CHUNK) for row in batch.to_pylist()):
+            _put(lines, row | {"scores": dict(row["scores"])})
 
 
 def _pyarrow(file: Path) -> tuple[Any, Any]:

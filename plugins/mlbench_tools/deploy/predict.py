@@ -89,8 +89,8 @@ def predict(
         known = output.known if output is not None else {}
         todo = [file for file in files if shown(file) not in known]
         if len(todo) < len(files):
-            before = f"{len(files) - len(todo):,} of {count(len(files), 'picture')}"
-            errors.print(f"{before} are in {out}")
+            have = len(files) - len(todo)
+            errors.print(f"{have:,} of {count(len(files), 'picture')} are in {out}")
         table, bad, copied, none = plain_table(("picture", "labels")), [], 0, 0
         if copy_to is not None:
             copied = sum(_copy(f, known.get(shown(f), ()), copy_to) for f in files)

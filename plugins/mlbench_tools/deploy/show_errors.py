@@ -234,7 +234,7 @@ def _write_corrections(
         lists = [listed(one, names) for one in (given, add.get(key, ()), remove.get(key, ()))]
         table.writerow([str(path.resolve()), split, *(states if wide else lists)])
     content = text.getvalue().encode()
-    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    numbers = itertools.chain([""], map("-{}".format, itertools.count(2)))
     files = (out / f"corrections{number}.csv" for number in numbers)
     file = next(one for one in files if not one.exists() or one.read_bytes() == content)
     with atomic_write(file) as part:

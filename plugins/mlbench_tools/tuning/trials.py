@@ -156,11 +156,14 @@ def write_suite(file: Path, suite: Suite, best: Mapping[str, Trial], command: st
         for name, value in trial.settings.items():
             per_method = merge(per_method, {method: nest(name, value)})
     for name in FILES:
-        if (named := getattr(suite, name)) is not None and Path(named).exists():
-            fields[name] = _relative(Path(named), file)
+        if (given := getattr(suite, name)) is not None and Path(given).exists():
+            fields[name] = _relative(Path(given), file)
     if "words" in fields:
         words = fields["words"]
         fields["words"] = [_relative(Path(w), file) if Path(w).is_file() else w for w in words]
+    options = {_dataset(name, file): chosen for name, chosen in suite.dataset_options.items()}
+    named = {"datasets": [_dataset(name, file) for name in suite.datasets]}
+    fields |= named | ({"dataset_options": options} if options else {})
     fields = {"methods": list(best), **fields, "precision": suite.precision}
     scores = "".join(f"#   {m}: mAP {t.mAP:.2f} {t.interval}\n" for m, t in best.items())
     head = f"# Tuned by: {' '.join(command.split())}\n# On held-out images:\n{scores}"
@@ -170,6 +173,13 @@ def write_suite(file: Path, suite: Suite, best: Mapping[str, Trial], command: st
             part.write_text(head + text, encoding="utf-8")
     except OSError as error:
         raise SuiteError(f"{file} cannot be written ({error.strerror or error})") from error
+
+
+def _dataset(name: str, file: Path) -> str:
+    """``manifest:photos.csv`` relative to the suite; any other name as it is."""
+    kind, _, argument = name.partition(":")
+    there = argument and Path(argument).expanduser().exists()
+    return f"{kind}:{_relative(Path(argument), file)}" if there else name
 
 
 def _relative(path: Path, file: Path) -> str:

@@ -109,9 +109,12 @@ def test_a_suite_in_another_folder_names_the_same_files(tmp_path, monkeypatch):
     for name in FILES:
         Path(name).touch()
     Path("there").mkdir()
-    write_suite(Path("there/tuned.yaml"), Suite(**{name: name for name in FILES}), {}, "tune")
+    named = {name: name for name in FILES} | {"datasets": ["manifest:data", "synthetic"]}
+    write_suite(Path("there/tuned.yaml"), Suite(**named), {}, "tune")
     fields = read_suite(tmp_path / "there/tuned.yaml")
     assert all(Path(fields[name]).samefile(name) for name in FILES)
+    assert Path(fields["datasets"][0].removeprefix("manifest:")).samefile("data")
+    assert fields["datasets"][1] == "synthetic"
 
 
 def test_boards_say_which_images_and_which_rates():

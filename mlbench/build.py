@@ -216,8 +216,9 @@ def meta_backbone(name: str, image_size: int) -> Backbone:
 def model_file(source: Path) -> Path:
     """The file of a model: itself, or in the folder of a run, whose id may be cut short."""
     if not source.exists():
-        found = list(source.parent.glob(f"{escape(source.name)}*"))
-        source = found[0] if len(found) == 1 else source
+        short = source if source.parent.exists() else source.parent
+        found = list(short.parent.glob(f"{escape(short.name)}*"))
+        source = found[0] / source.relative_to(short) if len(found) == 1 else source
     return source / "checkpoint.safetensors" if source.is_dir() else source
 
 

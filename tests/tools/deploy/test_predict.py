@@ -168,4 +168,5 @@ def test_what_is_not_there_is_named(cli, trained, tmp_path):
         assert done.code in (1, 2) and text in done.err
     done = cli("predict", tmp_path / "nothing", "missing.jpg")
     assert done.code == 2 and "cannot be read as a checkpoint" in done.err
-    assert cli("predict", trained.parent / trained.name[:8], "missing.jpg").code == 1
+    for file in ("", "checkpoint.safetensors"):
+        assert cli("predict", trained.parent / trained.name[:8] / file, "missing.jpg").code == 1

@@ -60,10 +60,9 @@ class Choice:
     @cached_property
     def digest(self) -> str:
         """Eight hex digits of what decides about labels and scores beside the run's id."""
-        info = self.info
-        model = (info.created, info.calibration, info.thresholds)
-        text = json.dumps((model, self.top, self.threshold, self.all_scores))
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        model = (self.info.created, self.info.calibration, self.info.thresholds)
+        decisive = json.dumps((model, self.top, self.threshold, self.all_scores))
+        return hashlib.sha256(decisive.encode()).hexdigest()[:8]
 
     def labels(self, result: Labelled) -> tuple[str, ...]:
         """The labels of a picture, the most likely first."""
@@ -161,10 +160,8 @@ class Output:
         """The pictures that failed; those that did not go into ``known``."""
         failed, model, rows = set(), self.choice.info.spec.run_id, self._rows()
         if self.is_csv and (header := next(rows, None)) not in (None, self.header()):
-            raise self._refused(
-                f"has the columns {', '.join(header[:8])}, and this command would write "
-                f"{', '.join(self.header()[:8])}"
-            )
+            first, wanted = ", ".join(header[:8]), ", ".join(self.header()[:8])
+            raise self._refused(f"has the columns {first}, and this command would write {wanted}")
         for cells in rows:
             row = dict(zip(self.header(), cells, strict=True)) if self.is_csv else cells
             if row["model"] != model:
@@ -194,6 +191,8 @@ class Output:
 
     def _refused(self, reason: str) -> SuiteError:
         where = self.file if self.made else self.journal
+        if self.made:
+            self.journal.unlink(missing_ok=True)
         return SuiteError(f"--out {self.file} {reason}; give another --out, or delete {where}")
 
 
@@ -232,12 +231,7 @@ def open_output(file: Path, choice: Choice, wanted: Collection[str]) -> Iterator
     output = Output(file, journal, made, choice)
     with _writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            output.resume(wanted)
-        except SuiteError:
-            if made:
-                journal.unlink(missing_ok=True)
-            raise
+        output.resume(wanted)
         output.stream = journal.open("a", encoding="utf-8", newline="")
         if output.is_csv and output.stream.tell() == 0:
             _put(output.stream, output.header())

@@ -18,10 +18,9 @@ def test_the_folder_is_a_model_of_the_hub(cli, trained, pictures, tmp_path):
         assert text in card.text
     assert "squash to 32 x 32 pixels, bilinear" in card.text and "here 1 and 0" in card.text
     model = mlbench.load(tmp_path / "shoes", device="cpu")
-    calibration = [(1.5, -0.25)] * len(model.labels)
-    resized = model.info.preprocessing.model_copy(update={"resize": 40})
-    info = model.info.model_copy(update={"calibration": calibration, "preprocessing": resized})
-    text = render(info, None, "a.safetensors", "other")
+    changed = {"calibration": [(1.5, -0.25)] * len(model.labels)}
+    changed["preprocessing"] = model.info.preprocessing.model_copy(update={"resize": 40})
+    text = render(model.info.model_copy(update=changed), None, "a.safetensors", "other")
     assert f"{model.labels[0]} (0.5; slope 1.5, offset -0.25)" in text
     assert "squash to 40 x 40 pixels" in text and "cut 32 x 32 from the centre" in text
     assert all(name in card.text for name in model.labels)

@@ -130,10 +130,8 @@ def test_sorting_copies_each_picture_to_its_labels(cli, trained, pictures, tmp_p
     for flag in (flags, flags[:4]):
         cli("predict", trained, pictures, *flag)
         assert sorted(copies) == sorted(f for f in (tmp_path / "sorted").rglob("*") if f.is_file())
-    for end in ((), flags[4:]):
-        (tmp_path / "o.jsonl").unlink(missing_ok=True)
-        done = cli("predict", trained, pictures, "--top", "1", "--copy-to", copies[0], *end)
-        assert done.code == 2 and f"--copy-to {copies[0]}" in done.err and ".jpg" in done.err
+    done = cli("predict", trained, pictures, "--copy-to", copies[0], "--out", tmp_path / "a.csv")
+    assert done.code == 2 and f"--copy-to {copies[0]}" in done.err and ".jpg" in done.err
 
 
 def test_names_in_other_encodings_are_written(cli, trained, pictures, tmp_path):
@@ -148,6 +146,8 @@ def test_names_in_other_encodings_are_written(cli, trained, pictures, tmp_path):
         labels, _ = rows(out)[r"M\udce4nner.jpg"]
         assert len(labels) == len([*(tmp_path / form).iterdir()]) == 12
     assert r"M\udce4nner.jpg" in cli("predict", trained, pictures, "--top", "1").out
+    done = cli("data", "look", f"manifest:{pictures}")
+    assert done.code == 2 and f"{pictures}: the name M" in done.err and "rename" in done.err
 
 
 def test_standard_input_is_a_list_or_a_picture(cli, trained, pictures, monkeypatch):

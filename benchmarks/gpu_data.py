@@ -14,7 +14,7 @@ from mlbench.build import build
 from mlbench.contracts.made_up import made_up_context
 from mlbench.data.loader import batches
 from mlbench.engine.distributed import World
-from mlbench.engine.train import Training, train
+from mlbench.engine.train import Training, finish, train
 from mlbench.types import Index, Places, Settings
 
 CUDA = torch.cuda.is_available()
@@ -104,7 +104,7 @@ def _training(index, places, backbone, size, batch, goal):
         )
         model.to(DEVICE).to(memory_format=torch.channels_last)
         state = training.start(model)
-        train(state, training)
+        finish(train(state, training))
         speed = max(one.images_per_second for one in state.log[1:])
         alone = alone or speed
         least = "" if way == "on device" else f" (goal {90 if way == 'cache' else goal}%)"

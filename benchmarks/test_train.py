@@ -11,7 +11,7 @@ from mlbench.build import build
 from mlbench.contracts.made_up import made_up_context
 from mlbench.data.loader import training_order
 from mlbench.engine.distributed import World
-from mlbench.engine.train import Training, train
+from mlbench.engine.train import Training, finish, train
 from mlbench.types import Index, Optimizer, Places, Schedule, Settings
 
 BATCH, STEPS, LABELS = 4, 6, 20
@@ -66,7 +66,7 @@ def plain_epoch(model, training):
 
 def our_epoch(model, training):
     state = training.start(model)
-    train(state, training)
+    finish(train(state, training))
     return state.losses
 
 

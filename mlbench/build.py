@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib
-import inspect
 from glob import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +17,7 @@ from mlbench.engine.checkpoint import Checkpoint, backbone_weights, head_weights
 from mlbench.engine.memory import recompute_activations
 from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256
+from mlbench.numbers import NUMBERS
 from mlbench.text import count
 from mlbench.types import (
     Backbone,
@@ -275,11 +273,14 @@ def _assemble(
 
 def feature_identity(spec: RunSpec, model: MultiLabelModel) -> dict[str, object]:
     """Everything that changes the feature maps of an image."""
+    from mlbench.data.cached_arrays import code_of  # of the probe track only
+
     settings = spec.settings
     plugin = registry.find("backbone", settings.backbone)
-    source = inspect.getsource(importlib.import_module(plugin.value.partition(":")[0]))
+    module = plugin.value.partition(":")[0]
     return {
-        "source": hashlib.sha256(source.encode()).hexdigest(),
+        "numbers": NUMBERS,
+        "source": code_of(module.partition(".")[0], module, MultiLabelModel.__module__),
         "backbone": plugin.label,
         "plugin": f"{plugin.distribution} {plugin.version}",
         "weights": spec.init or settings.weights,
@@ -290,6 +291,7 @@ def feature_identity(spec: RunSpec, model: MultiLabelModel) -> dict[str, object]
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
         "device": model.mean.device.type,
+        # Damaged maps are made again beside training, which may have switched on TF32.
         "precision": "tf32" if str(spec.precision) == "tf32" else "fp32",
         "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "pillow")},
     }

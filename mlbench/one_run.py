@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,7 +28,7 @@ from mlbench.engine.memory import out_of_memory
 from mlbench.engine.model import MultiLabelModel, deterministic
 from mlbench.engine.resume import Keeper, TrainingState
 from mlbench.engine.step import Clock
-from mlbench.engine.train import Steps, Training, check_processes, finish, train_in_steps
+from mlbench.engine.train import Steps, Training, check_processes, finish, most_parts, train
 from mlbench.metrics.bootstrap import remarks, score
 from mlbench.preflight import RunInputs, check_labels, make_label_context
 from mlbench.provenance import Phases, environment, origin, remarks_on_epoch
@@ -128,7 +129,8 @@ def run_in_steps(
 ) -> Steps[Result]:
     """``run``, which halts; ``neighbours`` runs go on meanwhile in this process.
 
-    If it ran out of memory before, ``short`` says so, and its batches go in twice as many parts.
+    If it ran out of memory before, ``short`` says so, and its batches go in up to twice as many
+    parts.
     """
     assert spec.trained_by(world.size) == spec, "the run id has another number of processes"
     current = _Run(spec, places, world, progress, images is None)
@@ -137,20 +139,22 @@ def run_in_steps(
             f"trained in one process with {count(neighbours, 'other run')} (share_data), whose "
             "memory and energy its phases include"
         )
-    if short:
-        current.accumulation *= 2
-        note = f"trained with grad_accumulation {current.accumulation} at the same batch size"
-        current.notes.append(f"{short}; {note}")
     torch.manual_seed(spec.seed)
     with current.stage("data"):
         splits = current.inputs.open() if images is None else open_few(spec, places, images)
         check_processes(spec.settings, len(splits.train), world)
+        if short:
+            most = most_parts(spec.settings, len(splits.train), world.size)
+            current.accumulation = min(2 * current.accumulation, most)
+            note = f"trained with grad_accumulation {current.accumulation} at the same batch size"
+            current.notes.append(f"{short}; {note}")
         labels, notes = make_label_context(spec, splits, places)
         current.notes += notes
-        if spec.settings.mixing and (cost := make_mixing(spec.settings.mixing).cost) > 1:
+        mixing = spec.settings.mixing
+        if mixing and (cost := make_mixing(mixing).cost(spec.settings.batch_size)) > 1:
             current.notes.append(
-                f"{spec.settings.mixing.name} adds images to each batch: a step costs {cost} times "
-                "as much as without"
+                f"{mixing.name} adds images to batches: a step costs {cost:.4g} times as much as "
+                "without"
             )
         current.word_width = labels.embeddings.shape[1]
     with deterministic(places.deterministic):
@@ -197,7 +201,12 @@ def _attempt(current: _Run, splits: Splits, labels: LabelContext) -> Steps[Train
         torch.manual_seed(int(stream("dropout", spec.seed, world.rank).integers(2**63)))
     training, test = _prepare(current, splits, models[0], loss)
     state = training.start(*models)
-    outcome, predictions = yield from _train_and_evaluate(current, splits, training, state, test)
+    steps = _train_and_evaluate(current, splits, training, state, test)
+    try:
+        outcome, predictions = yield from steps
+    except DivergedError as error:
+        log.warning("%s", error)
+        outcome, predictions = {"status": "diverged", "error": str(error)}, None
     if world.leads:
         state.write_losses(current.folder)
         training.clock.write(current.folder)
@@ -262,14 +271,14 @@ def _train_and_evaluate(
     world = current.world
     try:
         with current.stage("training", training.keeper.spent, lambda: state.away):
-            yield from train_in_steps(state, training)
+            yield from train(state, training)
     except torch.OutOfMemoryError as error:
         raise out_of_memory(error, state, training) from None
-    except DivergedError as error:
-        log.warning("%s", error)
-        return {"status": "diverged", "error": str(error)}, None
     with current.stage("evaluation"):
         predictions = test(state.evaluated())
+    broken = predictions.logits[~np.isfinite(predictions.logits)]
+    if len(broken) and state.step and state.best is None:  # a selected epoch had finite scores
+        raise DivergedError(state.step, float(broken[0]), "scores")
     selection = current.spec.settings.selection
     if state.best is not None and selection == "validation":
         predictions = replace(predictions, validation=state.best.predictions)

@@ -91,7 +91,7 @@ def _assert_possible(spec: RunSpec, splits: Splits, places: Places) -> None:
             backbone_weights(init, backbone, settings)
     check_labels(splits, loss, trained=settings.epochs > 0)
     if spec.track not in ("probe", "zero_shot"):
-        _check_batches(settings, len(splits.train), model)
+        _check_batches(settings, len(splits.train), model, spec.processes)
     asked = settings.backbone, str(file), settings.image_size
     if file is not None and (reason := _weights_refusal(*asked)) is not None:
         raise WeightsError(reason)
@@ -125,16 +125,20 @@ def _check_track(spec: RunSpec, model: MultiLabelModel) -> None:
         raise SuiteError(f"head {head} has nothing to train; give --track zero_shot")
 
 
-def _check_batches(settings: Settings, images: int, model: MultiLabelModel) -> None:
-    """Refuse batches of one image whose last map has one place: batch norm sees one value."""
+def _check_batches(settings: Settings, images: int, model: MultiLabelModel, processes: int) -> None:
+    """Refuse parts of one image whose last map has one place: batch norm sees one value."""
     place = settings.image_size <= model.backbone.spec[-1].stride
     norms = any(isinstance(module, BATCH_NORM) for module in model.modules())
-    if place and norms and min(settings.batch_size, images) == 1 and not settings.freeze_bn:
-        which = "there is one training image" if images == 1 else "batch_size is 1"
+    parts = settings.grad_accumulation * (1 if settings.sync_bn else processes)
+    batch = min(settings.batch_size, images)
+    if place and norms and batch < 2 * parts and not settings.freeze_bn:
+        which = f"a batch has {batch} images in {parts} parts"
+        if batch == 1:
+            which = "there is one training image" if images == 1 else "batch_size is 1"
+        larger = f" or --set batch_size={max(16, 2 * parts)}" if images >= 2 * parts else ""
         raise SuiteError(
             f"{which} and the backbone's last map has one place, so that batch norm has a single "
-            f"value of each channel; give --image-size {2 * settings.image_size}"
-            f"{'' if images == 1 else ' or --set batch_size=16'}"
+            f"value of each channel; give --image-size {2 * settings.image_size}{larger}"
         )
 
 

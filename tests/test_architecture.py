@@ -45,7 +45,7 @@ LANES = {
     "contracts": {"types", "registry", "contracts"},
     "engine": {"types", "files", "leases", "text", "metrics", "data", "engine"},
     "boards": {"types", "files", "text", "numbers", "metrics", "store", "boards"},
-    "build": {"types", "files", "text", "registry", "data", "engine"},
+    "build": {"types", "files", "text", "registry", "numbers", "data", "engine"},
     "preflight": {"types", "text", "registry", "metrics", "data", "engine", "build"},
     "provenance": {"types", "registry", "numbers", "engine"},
     "one_run": {"types", "text", "metrics", "data", "engine", "build", "preflight", "provenance"},

@@ -102,6 +102,13 @@ def test_a_plan_refuses_to_freeze_more_stages_than_there_are():
     assert planned(("bce",), frozen_stages=-1) == {"bce": None}
 
 
+def test_a_plan_refuses_parts_of_a_batch_of_which_batch_norms_see_one_value():
+    small = {"image_size": 32, "batch_size": 2}
+    assert planned(("bce",), **small) == {"bce": None}
+    refused = planned(("bce",), **small, grad_accumulation=2)["bce"]
+    assert "a batch has 2 images in 2 parts" in refused and refused.endswith("give --image-size 64")
+
+
 def test_planning_leaves_the_backbone_that_runs_share_as_it_is():
     shared = meta_backbone("timm:test_resnet", 64)
     before = [(name, value.requires_grad) for name, value in shared.named_parameters()]

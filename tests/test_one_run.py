@@ -11,7 +11,8 @@ from mlbench import plan, suite
 from mlbench.engine.distributed import World
 from mlbench.engine.resume import FILES
 from mlbench.engine.signals import stoppable
-from mlbench.one_run import run
+from mlbench.engine.train import finish
+from mlbench.one_run import run_in_steps
 from mlbench.types import Interrupted, Places
 from tests.engine import tiny
 
@@ -28,12 +29,12 @@ class Stopping(tiny.Quiet):
 
 @pytest.fixture
 def run_one(tmp_path, cache):
-    def call(progress=None, where="results", places=(), losses=("bce",), track=None, **settings):
+    def call(progress=None, where="results", places=(), track=None, short="", **settings):
         data = {"synthetic": {"train_images": 40, "test_images": 20, "size": 32}}
         small = {"image_size": 32, "epochs": 2, "batch_size": 8, "augmentation": [{"name": "flip"}]}
         fields = {
             "methods": ("gap",),
-            "losses": losses,
+            "losses": ("bce",),
             "dataset_options": data,
             "settings": small | settings,
             "track": track or "controlled",
@@ -42,7 +43,8 @@ def run_one(tmp_path, cache):
         planned = plan.make_plan(suite.make_suite(fields), located)
         assert not planned.refused, planned.refused[0].reason
         (spec,) = planned.missing
-        record, predictions = run(spec, located, World(), progress or tiny.Quiet(), "")
+        steps = run_in_steps(spec, located, World(), progress or tiny.Quiet(), "", short=short)
+        record, predictions = finish(steps)
         return record, predictions, located.results / "runs" / spec.run_id
 
     return call
@@ -61,9 +63,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(run_one, number)
     assert len((folder / "losses.csv").read_text().splitlines()) == 11
 
 
-def test_a_loss_that_looks_at_the_whole_batch_is_refused_with_micro_batches(run_one):
-    with pytest.raises(AssertionError, match="two_way is neither a mean nor a sum over images"):
-        run_one(losses=("two_way",), grad_accumulation=2)
+def test_a_run_short_of_memory_takes_at_most_a_part_for_each_image(run_one):
+    parts = {"batch_size": 5, "grad_accumulation": 3, "freeze_bn": True}
+    record, *_ = run_one(short="out of memory", epochs=1, **parts)
+    assert record.status == "ok" and "grad_accumulation 5 at" in record.notes[0]
+
+
+def test_a_run_whose_last_step_diverges_has_a_record(run_one):
+    lost = {"batch_size": 40, "optimizer": {"name": "sgd", "lr": 1e30}, "grad_clip": 0.0}
+    record, found, _ = run_one(epochs=1, schedule={"name": "constant"}, **lost)
+    assert record.status == "diverged" and found is None and len(record.epochs) == 1
+    assert "the scores became" in record.error and "at step 1;" in record.error
 
 
 def test_deterministic_is_recorded_and_ends_with_the_run(run_one):

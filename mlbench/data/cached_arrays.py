@@ -43,13 +43,18 @@ def pixel_code() -> str:
     They are the loader, the transforms and whatever of this package they import; so no change is
     forgotten, and one that changes no pixel costs a cache no more than being made again.
     """
+    return code_of("mlbench.data", "mlbench.data.loader", "mlbench.data.transforms")
+
+
+def code_of(package: str, *modules: str) -> str:
+    """A digest of the sources of modules, and of the modules of a package that they import."""
     sources: dict[str, str] = {}
-    todo = ["mlbench.data.loader", "mlbench.data.transforms"]
+    todo, imports = list(modules), rf"^ *from ({re.escape(package)}\.[\w.]+) import"
     while todo:
         name = todo.pop()
         if name not in sources:
             sources[name] = inspect.getsource(importlib.import_module(name))
-            todo += re.findall(r"^ *from (mlbench\.data\.\w+) import", sources[name], re.MULTILINE)
+            todo += re.findall(imports, sources[name], re.MULTILINE)
     return hashlib.sha256("".join(sources[n] for n in sorted(sources)).encode()).hexdigest()
 
 

@@ -19,12 +19,9 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mlbench.data.loader import Mixed
+from mlbench.data.loader import Mixed, Positions
 from mlbench.data.transforms import make_named
 from mlbench.types import Augmentation, Probability, Value, stream
-
-Places = NDArray[np.int64]
-"""Of images in a batch."""
 
 
 # -------------------------------------------------------------------------------- pairs of images
@@ -39,7 +36,7 @@ class Pairs:
         union: a label is present if it is in either image; else both images' losses are weighted.
     """
 
-    partners: Places
+    partners: Positions
     weight: float
     centre: tuple[float, float] | None
     union: bool
@@ -49,11 +46,11 @@ class Pairs:
         """As many as images."""
         return len(self.partners)
 
-    def needs(self, rows: Places) -> Places:
+    def needs(self, rows: Positions) -> Positions:
         """The images of these rows, and their partners."""
         return np.unique(np.concatenate((rows, self.partners[rows])))
 
-    def apply(self, images: Tensor, targets: Tensor, rows: Places, empty: Tensor) -> Mixed:
+    def apply(self, images: Tensor, targets: Tensor, rows: Positions, empty: Tensor) -> Mixed:
         """The images of these rows with their partners in them.
 
         Args:
@@ -86,7 +83,7 @@ def _span(side: int, centre: float, area: float) -> slice:
     return slice(max(middle - length // 2, 0), min(middle + length // 2, side))
 
 
-def _at(there: Places, places: Places, like: Tensor) -> Tensor:
+def _at(there: Positions, places: Positions, like: Tensor) -> Tensor:
     """Where images lie among those that were loaded."""
     return torch.from_numpy(np.searchsorted(there, places)).to(like.device, non_blocking=True)
 
@@ -112,7 +109,7 @@ class Spliced:
 
     images: int
     grid: tuple[int, int]
-    sources: Places
+    sources: Positions
     dropped: NDArray[np.bool_]
 
     @property
@@ -120,12 +117,12 @@ class Spliced:
         """The images and the grids."""
         return self.images + len(self.sources)
 
-    def needs(self, rows: Places) -> Places:
+    def needs(self, rows: Positions) -> Positions:
         """The plain images of these rows, and those in the cells of their grids."""
         plain, grids = self._parts(rows)
         return np.unique(np.concatenate((plain, self.sources[grids].ravel())))
 
-    def apply(self, images: Tensor, targets: Tensor, rows: Places, empty: Tensor) -> Mixed:
+    def apply(self, images: Tensor, targets: Tensor, rows: Positions, empty: Tensor) -> Mixed:
         """Plain images, and then grids; as ``Pairs.apply``."""
         there, (plain, grids) = self.needs(rows), self._parts(rows)
         pixels, alone = images.to(empty.dtype), _at(there, plain, images)
@@ -135,7 +132,7 @@ class Spliced:
         labels = union(targets[cells].masked_fill(dropped[..., None], 0))
         return Mixed(torch.cat((pixels[alone], made)), torch.cat((targets[alone], labels)))
 
-    def _parts(self, rows: Places) -> tuple[Places, Places]:
+    def _parts(self, rows: Positions) -> tuple[Positions, Positions]:
         """The plain images among rows in order, and the grids."""
         return rows[rows < self.images], rows[rows >= self.images] - self.images
 
@@ -172,11 +169,13 @@ class Mixing(Value):
 
     Attributes:
         p: probability that a batch is mixed.
-        cost: images that go through the model, per image of the batch.
     """
 
-    cost: ClassVar[float] = 1.0
     p: Probability = 1.0
+
+    def cost(self, images: int) -> float:
+        """Images that go through the model on average, per image of a batch of so many."""
+        return 1.0
 
     @abstractmethod
     def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
@@ -231,14 +230,17 @@ class SpliceMix(Mixing):
 
     SpliceMix, as its code constructs it (zuiran/SpliceMix, commit 3ec25fe). A batch has one grid:
     1 x 2, 2 x 2 or 2 x 3, of which those that are not square are transposed in half of the batches.
-    A label is present if it is in a cell. A training step costs 1.25 times as much.
+    A label is present if it is in a cell. A step with a mixed batch costs 1.25 times as much.
 
     Attributes:
         drop: probability that cells of a batch's grids are left empty, as many in each.
     """
 
-    cost: ClassVar[float] = 1.25
     drop: Probability = 0.3
+
+    def cost(self, images: int) -> float:
+        """With a quarter as many grids in the batches that are mixed."""
+        return 1 + self.p * (images // 4) / images
 
     def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
         """A grid, and images for its cells: no image again before all have their turn."""

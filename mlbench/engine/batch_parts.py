@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # -------------------------------------------------------------------------------------- batch norms
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
+PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+FUSED = ("BatchNormAct2d", "SyncBatchNormAct")  # timm's, with dropout and activation
 
 
 def _sum(values: Tensor) -> Tensor:
@@ -110,32 +112,31 @@ class CpuSyncBatchNorm(BATCH_NORM):
             bias = torch.zeros_like(weight)
         normed: Tensor
         normed, mean, variance, count = _Normalize.apply(x, weight, bias, self.eps)
-        if self.track_running_stats:
-            assert self.running_mean is not None and self.running_var is not None
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked.add_(1)
-            momentum = self.momentum
-            if momentum is None:  # the mean over all batches
-                momentum = 1 / self.num_batches_tracked.item()
-            unbiased = variance * count / (count - 1)
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+        average, spread, seen = self.buffers(recurse=False)  # in torch's order
+        seen.add_(1)
+        # Without a momentum, the mean over all batches.
+        momentum = 1 / seen.item() if self.momentum is None else self.momentum
+        unbiased = variance * count / (count - 1)
+        average.lerp_(mean.to(average.dtype), momentum)
+        spread.lerp_(unbiased.to(spread.dtype), momentum)
         return normed
 
 
 def synchronize(model: nn.Module, device: torch.device) -> None:
-    """Synchronize all batch norms of a model, in place.
+    """Synchronize the batch norms of a model that are torch's or timm's, in place.
 
-    Modules change their class and stay what they are, so that parameters, buffers and references
+    Others, which may compute something else, stay as they are and see their process's part. Modules
+    change their class and stay what they are, so that parameters, buffers and references
     to them (such as those in a backbone's stages) remain valid.
     """
     for module in model.modules():
-        if not isinstance(module, BATCH_NORM):
+        kind = type(module)
+        fused = kind.__name__ in FUSED and kind.__module__.startswith("timm.layers.")
+        if not (fused or kind in PLAIN) or not module.track_running_stats:
             continue
         if device.type == "cuda":
-            from timm.layers import BatchNormAct2d, SyncBatchNormAct  # takes seconds to import
+            from timm.layers import SyncBatchNormAct  # takes seconds to import
 
-            fused = isinstance(module, (BatchNormAct2d, SyncBatchNormAct))
             module.__class__ = SyncBatchNormAct if fused else nn.SyncBatchNorm
             module.process_group = None  # type: ignore[assignment]
         else:

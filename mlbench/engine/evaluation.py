@@ -94,17 +94,6 @@ class Evaluator:
             count=self.count,
         )
 
-    def mean_ap(self, predictions: Predictions) -> float | None:
-        """The canonical mAP in percent, computed by the leader; None if a logit is not finite."""
-
-        def compute() -> float | None:
-            if not np.isfinite(predictions.logits).all():
-                return None
-            by_class = average_precision(predictions.logits, predictions.targets)
-            return 100 * float(np.nanmean(by_class))
-
-        return self.world.ask_leader(compute)
-
 
 @dataclass(frozen=True)
 class BestEpoch:
@@ -119,13 +108,17 @@ class BestEpoch:
 def select_best(
     best: BestEpoch | None, epoch: int, model: MultiLabelModel, evaluator: Evaluator
 ) -> tuple[float | None, BestEpoch | None]:
-    """The mAP of an epoch, and the best epoch up to it; the first of equal ones.
+    """The mAP of an epoch in percent, and the best epoch up to it; the first of equal ones.
 
     An epoch with a logit that is not finite has no mAP and is never the best.
     """
     predictions = evaluator(model)
-    found = evaluator.mean_ap(predictions)
-    if found is None or (best is not None and found <= best.mAP):
+    logits, targets = predictions.logits, predictions.targets
+    if not np.isfinite(logits).all():
+        return None, best
+    by_class = evaluator.world.ask_leader(lambda: average_precision(logits, targets))
+    found = 100 * float(np.nanmean(by_class))
+    if best is not None and found <= best.mAP:
         return found, best
     weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     return found, BestEpoch(epoch, found, weights, predictions)

@@ -9,12 +9,12 @@ from torch import nn
 
 from mlbench.engine import optim
 from mlbench.engine.batch_parts import BATCH_NORM
+from mlbench.engine.train import Training, most_parts
 from mlbench.text import count
 from mlbench.types import BatchMemoryError
 
 if TYPE_CHECKING:
     from mlbench.engine.resume import TrainingState
-    from mlbench.engine.train import Training
 
 
 def recompute_activations(backbone: nn.Module) -> bool:
@@ -33,14 +33,15 @@ def out_of_memory(error: Exception, state: TrainingState, training: Training) ->
     settings, model = training.settings, state.learners[0].model
     number, processes = settings.grad_accumulation, training.world.size
     images = -(-min(settings.batch_size, len(training.index)) // (number * processes))
+    more = min(2 * number, most_parts(settings, len(training.index), processes))
     optim.set_training_mode(model, settings)
     network = model.get_submodule("head") if training.probe else model
     norms = any(isinstance(m, BATCH_NORM) and m.training for m in network.modules())
-    splits = images > 1 and getattr(training.loss, "separable", True)
+    splits = more > number and getattr(training.loss, "separable", True)
     remedies = []
     if splits:
         norms_see = ", another run, since batch norms then see fewer images" if norms else ""
-        remedies.append(f"--set grad_accumulation={2 * number}{norms_see}")
+        remedies.append(f"--set grad_accumulation={more}{norms_see}")
     if not training.recompute and not training.probe:
         remedies.append("--set activation_checkpointing=true, slower")
     text = (

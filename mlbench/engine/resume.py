@@ -76,12 +76,6 @@ class TrainingState:
         assert isinstance(model, MultiLabelModel)
         return model.eval()
 
-    def end_epoch(self, entry: EpochLog) -> None:
-        """Add an epoch to the log and begin the next."""
-        self.log.append(entry)
-        self.extra, self.largest_norm, self.seconds = {}, 0.0, 0.0
-        self.epoch += 1
-
     def write_losses(self, folder: Path) -> None:
         """Write the loss of every step to ``losses.csv``; a full disk costs the file only."""
         rows = "".join(f"{i},{loss!r}\n" for i, loss in enumerate(self.losses, 1))
@@ -271,9 +265,8 @@ class Keeper:
             state: is left alone if nothing was saved, or under another identity.
             scored: the split that selects the epoch, if any.
         """
-        file, notes = self.world.ask_leader(self._choose)
-        self.notes += notes
-        if file is None or (saved := _read(file)) is None:
+        saved = self._choose()
+        if saved is None:
             return
         _unpack(saved["state"], state, scored)
         self.spent, self.resumed = saved["spent"], [*saved["resumed"], state.step]
@@ -283,22 +276,22 @@ class Keeper:
         state.extra = {name: [*values.to(self.device)] for name, values in extra}
         log.info("resumed at step %d", state.step)
 
-    def _choose(self) -> tuple[Path | None, list[str]]:
-        """The file to go on from, if any, and notes."""
-        notes: list[str] = []
+    def _choose(self) -> dict[str, Any] | None:
+        """The content of the file to go on from, if any."""
         for file in () if self.folder is None else [self.folder / name for name in FILES]:
             if not file.exists():
                 continue
             saved = _read(file)
             if saved is None:
-                notes.append(f"{file.name} was damaged and not used")
+                self.notes.append(f"{file.name} was damaged and not used")
                 continue
             found = saved["identity"]
             other = [what for what, value in self.identity.items() if found.get(what) != value]
             if not other:
-                return file, notes
-            return None, [*notes, f"a saved state was not used, being of other {', '.join(other)}"]
-        return None, notes
+                return saved
+            self.notes.append(f"a saved state was not used, being of other {', '.join(other)}")
+            break
+        return None
 
     def remarks(self) -> list[str]:
         """Notes for the record."""
@@ -326,11 +319,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def discard(folder: Path) -> None:
-    """Delete the state of a run, once its record is written.
-
-    Args:
-        folder: of the run.
-    """
+    """Delete the state in the folder of a run, once its record is written."""
     for name in FILES:
         with suppress(OSError):
             (folder / name).unlink(missing_ok=True)

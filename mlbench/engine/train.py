@@ -40,7 +40,6 @@ from mlbench.engine.step import (
     take_step,
 )
 from mlbench.types import (
-    DataError,
     EpochLog,
     Index,
     Loss,
@@ -110,28 +109,27 @@ class Training:
         return state
 
 
+def most_parts(settings: Settings, images: int, processes: int) -> int:
+    """The most parts of a batch that have an image for each process."""
+    return min(settings.batch_size, images) // processes
+
+
 def check_processes(settings: Settings, images: int, world: World) -> None:
     """Refuse settings or data of which a process would get nothing.
 
     Raises:
-        SuiteError: the batch size is less than the number of processes.
-        DataError: the training split has fewer images than there are processes.
+        SuiteError: a global batch has fewer images than there are processes, or parts of one.
     """
-    if settings.batch_size < world.size:
+    if (batch := min(settings.batch_size, images)) < world.size:
         raise SuiteError(
-            f"batch_size {settings.batch_size} is the global one, too small to share between "
-            f"{world.size} processes; give at most --processes {settings.batch_size}"
+            f"a batch of {batch} of {images} training images is too small to share between "
+            f"{world.size} processes; give at most --processes {batch}"
         )
-    least = min(settings.batch_size, images) // world.size
-    if settings.grad_accumulation > max(least, 1):
+    most = most_parts(settings, images, world.size)
+    if settings.grad_accumulation > most:
         raise SuiteError(
-            f"grad_accumulation {settings.grad_accumulation} is more than the {least} images that "
-            f"a process has of a batch; give at most --set grad_accumulation={least}"
-        )
-    if images < world.size:
-        raise DataError(
-            f"{images} training images are too few for {world.size} processes; give at most "
-            f"--processes {images}"
+            f"grad_accumulation {settings.grad_accumulation} is more than the {most} images that "
+            f"a process has of a batch; give at most --set grad_accumulation={most}"
         )
 
 
@@ -173,7 +171,7 @@ def finish(steps: Steps[T]) -> T:
         return result
 
 
-def train(state: TrainingState, training: Training) -> None:
+def train(state: TrainingState, training: Training) -> Steps[None]:
     """Train a state of ``training.start`` through its remaining epochs.
 
     If an epoch is selected, the model to score ends with the weights of the best one.
@@ -182,11 +180,6 @@ def train(state: TrainingState, training: Training) -> None:
         DivergedError: on every process, when the loss is not finite on any.
         Interrupted: on every process, when any was asked to stop; the state is saved.
     """
-    finish(train_in_steps(state, training))
-
-
-def train_in_steps(state: TrainingState, training: Training) -> Steps[None]:
-    """``train``, which halts."""
     networks = [make_network(one.model, training) for one in state.learners]
     with STOP.waits():
         while state.epoch < training.settings.epochs:
@@ -242,17 +235,18 @@ def _epoch(networks: Sequence[Network], state: TrainingState, training: Training
         yield from _halt(state)
         clock.start()
     losses = state.losses[first:]
-    state.end_epoch(
-        EpochLog(
-            epoch=state.epoch + 1,
-            loss=sum(losses) / len(losses),
-            aux=steps.means(),
-            grad_norm=state.largest_norm,
-            lr=rate,
-            seconds=state.seconds,
-            images_per_second=number * images / state.seconds,
-        )
+    entry = EpochLog(
+        epoch=state.epoch + 1,
+        loss=sum(losses) / len(losses),
+        aux=steps.means(),
+        grad_norm=state.largest_norm,
+        lr=rate,
+        seconds=state.seconds,
+        images_per_second=number * images / state.seconds,
     )
+    state.log.append(entry)
+    state.extra, state.largest_norm, state.seconds = {}, 0.0, 0.0
+    state.epoch += 1
 
 
 def _look_after(

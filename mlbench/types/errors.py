@@ -36,15 +36,15 @@ class MeasureError(MlbenchError):
 
 
 class DivergedError(MlbenchError):
-    """The training loss is no longer finite."""
+    """The training loss is no longer finite, or the scores after the last step are not."""
 
-    def __init__(self, step: int, value: float) -> None:
-        super().__init__(step, value)  # unpickling in another process needs the arguments
-        self.step, self.value = step, value
+    def __init__(self, step: int, value: float, what: str = "training loss") -> None:
+        super().__init__(step, value, what)  # unpickling in another process needs the arguments
+        self.step, self.value, self.what = step, value, what
 
     def __str__(self) -> str:
         return (
-            f"the training loss became {self.value} at step {self.step}; "
+            f"the {self.what} became {self.value} at step {self.step}; "
             "try a lower learning rate, gradient clipping, or another precision"
         )
 

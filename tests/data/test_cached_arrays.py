@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlbench.data.cached_arrays import CachedArray, pixel_code
+from mlbench.data.cached_arrays import CachedArray, code_of, pixel_code
 
 N, ROW = 10, (3, 4)
 
@@ -180,13 +180,17 @@ def test_processes_that_make_one_array_disturb_neither_each_other_nor_a_reader(t
     assert subprocess.run([*command, "1"], check=False, stderr=-1, text=True).stderr == ""
 
 
-@pytest.mark.parametrize("module", ["decode", "loader", "transforms", "augmentation", "operations"])
-def test_a_change_of_any_code_that_makes_pixels_changes_its_digest(module, monkeypatch):
-    before, real = pixel_code(), inspect.getsource
-    assert pixel_code() == before
+PIXELS = ("decode", "loader", "transforms", "augmentation", "operations")
+BACKBONE = ("timm", "timm_models", "pretrained", "pretraining")
 
-    def changed(found):
-        return real(found) + ("#" if found.__name__ == f"mlbench.data.{module}" else "")
 
+@pytest.mark.parametrize("module", PIXELS + BACKBONE)
+def test_a_change_of_any_code_that_makes_pixels_or_maps_changes_a_digest(module, monkeypatch):
+    def digests():
+        return pixel_code(), code_of("mlbench_plugins", "mlbench_plugins.backbones.timm")
+
+    before, real = digests(), inspect.getsource
+    changed = lambda found: real(found) + "#" * found.__name__.endswith(f".{module}")  # noqa: E731
     monkeypatch.setattr(inspect, "getsource", changed)
-    assert pixel_code() != before
+    now = digests()
+    assert (now[0] != before[0], now[1] != before[1]) == (module in PIXELS, module in BACKBONE)

@@ -57,6 +57,13 @@ def test_cutmix_pastes_a_box_and_weighs_by_its_true_area(seed):
     assert found.weight == pytest.approx(1 - pasted.float().mean().item())
 
 
+@pytest.mark.parametrize(("p", "images"), [(1.0, 8), (0.3, 8), (0.5, 6), (0.5, 3)])
+def test_a_mixing_costs_as_many_images_as_it_adds(p, images):
+    chosen = Augmentation(name="splicemix", options={"p": p})
+    rows = [mix.rows if mix else images for mix in draw_mixes(chosen, [images] * 2000, 0, 0)]
+    assert make_mixing(chosen).cost(images) == pytest.approx(np.mean(rows) / images, abs=0.02)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_splicemix_appends_grids_whose_labels_are_those_of_their_cells(seed):
     mix = drawn("splicemix", seed, drop=float(seed % 2))

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import Evaluator
-from mlbench.engine.train import train
+from mlbench.engine.train import finish, train
 from mlbench.types import Predictions
 from tests.engine import tiny
 from tests.engine.tiny import fit
@@ -34,7 +34,7 @@ def test_the_model_ends_with_the_weights_of_its_best_epoch(ema_decay):
 
     training = tiny.training(given, evaluator=evaluator, progress=Watching())
     state = training.start(tiny.model())
-    train(state, training)
+    finish(train(state, training))
     by_epoch = [entry.mAP for entry in state.log]
     assert len({round(value, 6) for value in by_epoch}) > 1, "every epoch is as good"
     best = int(np.argmax(by_epoch))

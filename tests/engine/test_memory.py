@@ -93,6 +93,7 @@ def test_a_backbone_that_cannot_compute_again_says_so():
         ({}, "Tried to allocate 3.00 GiB.", False, "another run, since batch norms"),
         ({"freeze_bn": True}, "Tried to allocate 20.00 MiB.", True, "grad_accumulation=2; or"),
         ({"freeze_bn": True, "grad_accumulation": 8}, "", False, "1 image at 448 pixels needs"),
+        ({"freeze_bn": True, "grad_accumulation": 5}, "", True, "grad_accumulation=8; or"),
     ],
 )
 def test_out_of_memory_says_how_much_a_batch_needs_and_what_helps(changes, error, divisible, said):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mlbench.engine import optim
-from mlbench.engine.train import train
+from mlbench.engine.train import finish, train
 from mlbench.types import HeadOutput, Schedule
 from tests.engine import tiny
 
@@ -168,7 +168,7 @@ def test_momentum_cycles_whatever_is_around_the_optimiser(more):
         learner.optimizer.register_step_pre_hook(
             lambda made, *_, steps=steps: steps.append(made.param_groups[0]["momentum"])
         )
-    train(state, training)
+    finish(train(state, training))
     made, expected = optim.make_optimizer(tiny.model(), given), []
     for step in range(6):
         optim.set_learning_rate(made, given, step, training.epoch_steps)

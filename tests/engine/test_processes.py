@@ -1,5 +1,6 @@
 """Processes that share a run: close to one process, and another run id."""
 
+import copy
 from datetime import timedelta
 
 import pytest
@@ -110,6 +111,16 @@ def test_a_synchronized_batch_norm_is_torchs(alone, far):
         found = own.get_buffer(name)
         torch.testing.assert_close(found, buffer.to(found.dtype), msg=name)
     torch.testing.assert_close(own.eval()(x), theirs.eval()(x.double()).float(), atol=1e-3, rtol=0)
+
+
+OWN = type("Own", (nn.BatchNorm1d,), {"forward": lambda self, x: x + self.running_mean})
+
+
+@pytest.mark.parametrize("norm", [OWN(3), nn.BatchNorm1d(3, track_running_stats=False)])
+def test_batch_norms_that_are_not_as_torchs_stay_as_they_are(norm):
+    own, x = copy.deepcopy(norm), torch.randn(8, 3)
+    synchronize(own, torch.device("cpu"))
+    assert torch.equal(own(x), norm(x)) and torch.equal(own.eval()(x), norm.eval()(x))
 
 
 def test_the_number_of_processes_is_part_of_the_run_id(tmp_path, cache):

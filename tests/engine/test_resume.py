@@ -109,7 +109,7 @@ def fit(folder, world=None, identity="this", at=0, disturb=None, **changes):
     random.seed(3)
     np.random.seed(3)  # noqa: NPY002
     state = training.start(*models)
-    loop.train(state, training)
+    loop.finish(loop.train(state, training))
     return outcome(state), keeper
 
 

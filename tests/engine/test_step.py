@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mlbench.engine.step import CHECK_EVERY, PARTS, Clock
-from mlbench.engine.train import train
+from mlbench.engine.train import finish, train
 from mlbench.types import SuiteError
 from tests.engine import tiny
 from tests.engine.tiny import fit, flat
@@ -77,7 +77,7 @@ def test_a_step_waits_for_the_device_only_when_the_loss_is_checked(changes):
         seen.append((state.step, name))
 
     with _Called(see), _Dispatched(see):
-        train(state, training)
+        finish(train(state, training))
     assert state.step == 12
     assert {at for at, _ in seen} == {CHECK_EVERY, 12}, seen
     assert [at for at, _ in seen].count(CHECK_EVERY) == 1, "one transfer for all that is checked"
@@ -174,7 +174,7 @@ def test_cuda_waits_only_when_the_loss_is_checked(optimizer, precision):
         warnings.showwarning = lambda text, *_: seen.append((state.step, str(text)))
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            train(state, training)
+            finish(train(state, training))
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert {at for at, _ in seen} <= {0, CHECK_EVERY, 12}, seen

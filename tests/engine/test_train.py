@@ -12,7 +12,7 @@ from mlbench.data.loader import shard, training_order
 from mlbench.data.mixing import draw_mixes
 from mlbench.engine.batch_parts import mutual_divergence
 from mlbench.engine.evaluation import predict
-from mlbench.engine.train import train
+from mlbench.engine.train import finish, train
 from mlbench.types import DivergedError
 from tests.engine import tiny, written_out
 from tests.engine.tiny import fit
@@ -80,7 +80,7 @@ def test_the_average_is_what_is_evaluated_and_equals_its_definition():
     state.learners[0].optimizer.register_step_post_hook(
         lambda *_: steps.append((weight.detach().clone(), mean.clone()))
     )
-    train(state, training)
+    finish(train(state, training))
     # The average starts from the weights after the first update.
     expected = list(steps[0])
     for step in steps[1:]:
@@ -141,7 +141,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_step():
     training = tiny.training(tiny.settings(epochs=4), loss=Bomb())
     state = training.start(tiny.model())
     with pytest.raises(DivergedError, match="step 5") as caught:
-        train(state, training)
+        finish(train(state, training))
     assert caught.value.step == 5
     assert len(state.log) == 1, "the epochs before it are kept"
 

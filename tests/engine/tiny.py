@@ -8,7 +8,7 @@ from torch import nn
 
 from mlbench.engine.distributed import World
 from mlbench.engine.model import MultiLabelModel
-from mlbench.engine.train import Training, train
+from mlbench.engine.train import Training, finish, train
 from mlbench.types import HeadOutput, Index, Level, Settings
 
 
@@ -112,7 +112,7 @@ def training(given=None, **changes):
 def fit(training, *models):
     """Train one model or several; returns the state."""
     state = training.start(*(models or (model(),)))
-    train(state, training)
+    finish(train(state, training))
     return state
 
 

@@ -12,10 +12,10 @@ import mlbench
 from mlbench.trained_model import find_pictures
 from mlbench.types import DataError, SuiteError
 from mlbench_plugins.datasets.synthetic import NAMES
-from tests.tools.deploy.conftest import trained
+from tests.tools.deploy.conftest import small_run, trained
 from tests.tools.weights.released import FEW
 
-__all__ = ["trained"]
+__all__ = ["small_run", "trained"]
 
 FAST = {"settings": {"epochs": 1, "image_size": 32}, "dataset_options": FEW, "device": "cpu"}
 

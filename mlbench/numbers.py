@@ -94,17 +94,24 @@ def _installed(name: str) -> int | None:
 
 
 def _declared(plugin: Plugin) -> int:
-    return _declared_in(plugin.value.partition(":")[0], tuple(sys.path))
+    module, _, attribute = plugin.value.partition(":")
+    return _declared_in(module, attribute.partition(".")[0], tuple(sys.path))
 
 
 @functools.cache
-def _declared_in(module: str, path: tuple[str, ...]) -> int:
-    """``NUMBERS`` of a module, 1 if it has none: read, not imported, as boards need no torch."""
+def _declared_in(module: str, name: str, path: tuple[str, ...]) -> int:
+    """``NUMBERS`` of a module, 1 if it has none: read, not imported, as boards need no torch.
+
+    If it imports the name from elsewhere, those of all modules of its package count.
+    """
     try:
         found = importlib.util.find_spec(module)
         loader = found.loader if found else None
         source = loader.get_source(module) if isinstance(loader, InspectLoader) else None
+        sources = [source or ""]
+        if not re.search(rf"^(class |def )?{name}\b", sources[0], re.MULTILINE):
+            sources = [file.read_text() for _, file in _files(module.partition(".")[0])]
     except Exception:  # a package above the module may raise anything when it is imported
         return 1
-    number = _DECLARED.search(source or "")
-    return int(number[1]) if number else 1
+    declared = filter(None, map(_DECLARED.search, sources))
+    return 1 + sum(int(number[1]) - 1 for number in declared)

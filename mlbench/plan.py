@@ -18,8 +18,10 @@ from mlbench.suite import DRAWN_LABELS, LABEL_AXES, Suite
 from mlbench.text import flatten, shorten
 from mlbench.tracks import authors_options, nest, settle
 from mlbench.types import (
+    DataError,
     KnownLabels,
     LabelNoise,
+    MlbenchError,
     Places,
     Plan,
     PluginError,
@@ -80,7 +82,7 @@ class _OpenedData:
 
     def __init__(self, suite: Suite, places: Places) -> None:
         self._suite, self._places = suite, places
-        self._opened: dict[str, Splits] = {}
+        self._opened: dict[str, Splits | MlbenchError] = {}
         self.read: dict[str, str] = {}
 
     def open(
@@ -91,25 +93,30 @@ class _OpenedData:
         known: KnownLabels,
         validation: bool = False,
     ) -> Splits:
-        """Open a data set, if it is not open yet."""
+        """Open a data set, or fail to, once."""
         edition = f"{dataset} {sorted(options.items())} {noise} {known} {validation}"
         if edition not in self._opened:
             suite, places = self._suite, self._places
-            splits = open_splits(
-                *(dataset, options, places.data, places.cache),
-                labels=suite.labels,
-                holdout=suite.holdout,
-                fold=suite.holdout_fold,
-                validation=validation,
-                allow_missing=suite.allow_missing,
-            )
-            if splits.interpretation is not None:
-                facts = splits.interpretation.facts.items()
-                self.read[dataset] = "; ".join(f"{what}: {how}" for what, how in facts)
-            self._opened[edition] = as_trained_on(
-                splits, noise, known, places, incomplete=suite.allow_missing
-            )
-        return self._opened[edition]
+            try:
+                splits = open_splits(
+                    *(dataset, options, places.data, places.cache),
+                    labels=suite.labels,
+                    holdout=suite.holdout,
+                    fold=suite.holdout_fold,
+                    validation=validation,
+                    allow_missing=suite.allow_missing,
+                )
+                if splits.interpretation is not None:
+                    facts = splits.interpretation.facts.items()
+                    self.read[dataset] = "; ".join(f"{what}: {how}" for what, how in facts)
+                self._opened[edition] = as_trained_on(
+                    splits, noise, known, places, incomplete=suite.allow_missing
+                )
+            except MlbenchError as error:
+                self._opened[edition] = error
+        if isinstance(found := self._opened[edition], MlbenchError):
+            raise found
+        return found
 
     def of(self, spec: RunSpec) -> Splits:
         """The splits of a run."""
@@ -129,7 +136,7 @@ def make_plan(suite: Suite, places: Places, veto: Veto = lambda _: None) -> Plan
             if reason := veto(spec):
                 refused.append(Refused(label=spec.title, reason=reason))
                 continue
-            spec = drop_unused_inputs(spec, data.of(spec), places, words)
+            spec = drop_unused_inputs(spec, data.of, places, words)
         found[spec.run_id] = spec
     again = suite.retry_diverged
     plan = compare_with_store(list(found.values()), refused, data.of, places, again, veto)
@@ -172,7 +179,7 @@ def compare_with_store(
                 replaces[spec.run_id] = record.digest
             key = _refusal_key(spec)
             if key not in reasons:
-                reasons[key] = veto(spec) or refusal(spec, splits_of(spec), places)
+                reasons[key] = veto(spec) or refusal(spec, splits_of, places)
             if (reason := reasons[key]) is None:
                 missing.append(spec)
             else:
@@ -230,7 +237,7 @@ Opener = Callable[[str, Mapping[str, Any], LabelNoise, KnownLabels], Splits]
 
 
 def expand(suite: Suite, opener: Opener) -> tuple[list[RunSpec], list[Refused]]:
-    """Make the spec of every combination; return them and the combinations without valid settings.
+    """Make the spec of every combination; return them and those without valid data or settings.
 
     The opener is called for every run.
     """
@@ -241,16 +248,16 @@ def expand(suite: Suite, opener: Opener) -> tuple[list[RunSpec], list[Refused]]:
     points = itertools.product(suite.datasets or ("synthetic",), _combinations(suite))
     for name, combination in points:
         given = suite.dataset_options.get(name, {})
-        dataset, _ = registry.recorded_as(name, given)
-        authors = authors_options(suite.track, combination.method, dataset)
-        dataset, options = registry.recorded_as(name, {**authors, **given})
         drawn = (combination.about_labels[name] for name in DRAWN_LABELS)
-        splits = opener(dataset, options, *drawn)
         overrides = combination.overrides(suite, chosen)
         try:
+            dataset, _ = registry.recorded_as(name, given)
+            authors = authors_options(suite.track, combination.method, dataset)
+            dataset, options = registry.recorded_as(name, {**authors, **given})
+            splits = opener(dataset, options, *drawn)
             settings = settle(suite.track, combination.method, dataset, splits.card, overrides)
-        except PluginError as error:
-            refused[Refused(label=f"{combination.method} on {dataset}", reason=str(error))] = None
+        except (DataError, PluginError) as error:
+            refused[Refused(label=f"{combination.method} on {name}", reason=str(error))] = None
             continue
         spec = RunSpec(
             method=combination.method,

@@ -48,14 +48,14 @@ from mlbench.types import (
 )
 
 
-def refusal(spec: RunSpec, splits: Splits, places: Places) -> str | None:
+def refusal(spec: RunSpec, splits_of: Callable[[RunSpec], Splits], places: Places) -> str | None:
     """The reason why a run cannot be made, found before an image is decoded; None if it can.
 
     Head and loss are made on the ``meta`` device, which takes no memory, only the time of making a
     head and counting labels. Does not check that weights can be downloaded.
     """
     try:
-        _assert_possible(spec, splits, places)
+        _assert_possible(spec, splits_of(spec), places)
     except (PluginError, DataError, SuiteError, WeightsError) as error:
         return str(error)
     return None
@@ -206,7 +206,7 @@ def make_label_context(
 
 
 def drop_unused_inputs(
-    spec: RunSpec, splits: Splits, places: Places, words: str = "cooccurrence"
+    spec: RunSpec, splits_of: Callable[[RunSpec], Splits], places: Places, words: str
 ) -> RunSpec:
     """Replace a label graph or random word vectors that head and loss do not read by the default.
 
@@ -215,7 +215,7 @@ def drop_unused_inputs(
     """
     requested = {"graph": spec.graph != "cooccurrence", "words": spec.words == "random"}
     try:
-        labels, _ = make_label_context(spec, splits, places)
+        labels, _ = make_label_context(spec, splits_of(spec), places)
         recorded = _RecordingContext(**vars(labels))
         meta_model(spec.settings, recorded)
     except (PluginError, DataError, WeightsError):

@@ -13,15 +13,15 @@ import inspect
 import json
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlbench import DISTRIBUTION
-from mlbench.text import unknown
+from mlbench.text import one_of, unknown
 from mlbench.types import MlbenchError, PluginError
 
 if TYPE_CHECKING:
@@ -47,8 +47,16 @@ KINDS: tuple[Kind, ...] = ("backbone", "head", "loss", "dataset", "recipe")
 """The kinds that are axes of a matrix."""
 PLURALS: dict[Kind, str] = {kind: f"{kind}s" for kind in EVERY_KIND} | {"loss": "losses"}
 
-CORE_PARAMETERS = ("spec", "labels", "root", "cache", "weights", "image_size")
-"""Parameters of factories that the core passes; the others are options."""
+CORE_PARAMETERS: dict[Kind, tuple[str, ...]] = {
+    "backbone": ("weights", "image_size"),
+    "head": ("spec", "labels"),
+    "loss": ("labels",),
+    "dataset": ("root", "cache"),
+}
+"""Parameters of the factories of a kind that the core passes; the others are options."""
+
+ALIKE = ((int, float), (str,), (bool,), (list, tuple), (dict,))
+"""Types of which one may be chosen for an option whose default is another."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,9 @@ def find(kind: Kind, text: str) -> Plugin:
     candidates = plugins(kind)
     hits = [p for p in candidates if p.name == name]
     if not hits:
-        if Path(text).exists() and (readers := _readers(candidates)):
+        tried = candidates if Path(text).exists() else []
+        readers = [p.name for p in tried if not problems([p]) and needs_argument(p)]
+        if readers:
             write = " or ".join(f"{reader}:{text}" for reader in readers)
             raise PluginError(f"{text} is a file or folder, not a {kind}; write {write}")
         raise unknown_plugin(text, kind)
@@ -154,16 +164,6 @@ def recorded_as(name: str, chosen: Mapping[str, Any]) -> tuple[str, dict[str, An
     rule = getattr(replace(find("dataset", name), argument=None).load(), "recorded_as", None)
     name, chosen = rule(name, chosen) if rule else (name, chosen)
     return name, with_defaults("dataset", name, chosen)
-
-
-def _readers(candidates: list[Plugin]) -> list[str]:
-    """Names of the plugins that need an argument, such as a file."""
-    found = []
-    for plugin in candidates:
-        with suppress(PluginError):
-            if needs_argument(plugin.load()):
-                found.append(plugin.name)
-    return found
 
 
 def kinds_of(text: str) -> list[Kind]:
@@ -230,15 +230,22 @@ def make(kind: Kind, name: str, given: Iterable[Any], chosen: Mapping[str, Any])
     assert_known_options(kind, name, chosen)
     plugin = find(kind, name)
     factory = plugin.load()
-    try:
+    chosen_here = f" with {dict(chosen)}" if chosen else ""
+    with typed_errors([plugin], f"{kind} {name} cannot be made{chosen_here}"):
         return factory(*given, **chosen)
+
+
+@contextmanager
+def typed_errors(found: Iterable[Plugin], what: str) -> Iterator[None]:
+    """Turn an untyped error of the code of these plugins into a ``PluginError`` that says what."""
+    try:
+        yield
     except (MlbenchError, OSError):
         raise
     except Exception as error:
-        chosen_here = f" with {dict(chosen)}" if chosen else ""
         raise PluginError(
-            f"{kind} {name} cannot be made{chosen_here}: {type(error).__name__}: {error}"
-            f"{line_in([plugin], error)}; correct the options or the code"
+            f"{what}: {type(error).__name__}: {error}{line_in(found, error)}; correct the options "
+            "or the code"
         ) from error
 
 
@@ -260,12 +267,20 @@ def with_defaults(kind: Kind, name: str, chosen: Mapping[str, Any]) -> dict[str,
     ``1.0`` are one run.
 
     Raises:
-        PluginError: the plugin is unknown or broken, or an option is no plain data.
+        PluginError: the plugin is unknown or broken, or an option is no plain data, or of another
+            type than its default.
     """
-    used = options(find(kind, name).load())
+    used = options(find(kind, name).load(), kind)
     for option, value in chosen.items():
-        fraction = type(used.get(option)) is float and type(value) is int
-        used[option] = float(value) if fraction else value
+        default = used.get(option)
+        other = any(type(default) in types and type(value) not in types for types in ALIKE)
+        if other and value is not None:
+            what = f"{kind}_options.{option}"
+            raise PluginError(
+                f"{what} of {name} is {value!r}; give a value like its default, {default!r}"
+                f"{'' if kind == 'dataset' else one_of(what, value)}"
+            )
+        used[option] = float(value) if type(default) is float and type(value) is int else value
     try:
         plain: dict[str, Any] = json.loads(json.dumps(used))
     except TypeError as error:
@@ -278,31 +293,29 @@ def with_defaults(kind: Kind, name: str, chosen: Mapping[str, Any]) -> dict[str,
 
 def assert_known_options(kind: Kind, name: str, chosen: Iterable[str]) -> None:
     """Raise ``PluginError`` if a plugin lacks an option."""
-    known = options(find(kind, name).load())
+    known = options(find(kind, name).load(), kind)
     for option in chosen:
         if option not in known:
             raise PluginError(unknown(f"option {option!r} of {kind} {name}", option, known))
 
 
-def needs_argument(factory: Any) -> bool:
+def needs_argument(plugin: Plugin) -> bool:
     """Whether a factory needs the argument of ``name:argument``.
 
     It does if it has a positional parameter without a default that the core does not pass.
     """
     return any(
-        parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        for name, parameter in inspect.signature(factory).parameters.items()
-        if name not in CORE_PARAMETERS
+        one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+        for one in _own_parameters(plugin.load(), plugin.kind)
     )
 
 
-def options(factory: Any) -> dict[str, Any]:
+def options(factory: Any, kind: Kind = "head") -> dict[str, Any]:
     """Options of a factory -> defaults: the parameters that the core does not pass."""
-    return {
-        name: parameter.default
-        for name, parameter in inspect.signature(factory).parameters.items()
-        if name not in CORE_PARAMETERS
-        and parameter.default is not inspect.Parameter.empty
-        and parameter.kind is not inspect.Parameter.VAR_KEYWORD
-    }
+    own = _own_parameters(factory, kind)
+    return {one.name: one.default for one in own if one.default is not one.empty}
+
+
+def _own_parameters(factory: Any, kind: Kind) -> list[inspect.Parameter]:
+    found = inspect.signature(factory).parameters.values()
+    return [one for one in found if one.name not in CORE_PARAMETERS.get(kind, ())]

@@ -42,6 +42,12 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {what}; {hint}"
 
 
+def one_of(setting: str, given: Any) -> str:
+    """How to try each value of a list that is given for one value; empty for anything else."""
+    several = ",".join(map(str, given)) if isinstance(given, list | tuple) else ""
+    return several and f"; for a run with each: --set grid.{setting}={several}"
+
+
 def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested fields to dotted names: ``settings.optimizer.lr``, ``augmentation.0.name``."""
     found: dict[str, Any] = {}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from mlbench import registry
 from mlbench.registry import with_defaults
-from mlbench.text import unknown
+from mlbench.text import one_of, unknown
 from mlbench.types import (
     Augmentation,
     DatasetCard,
@@ -255,7 +255,12 @@ def describe_errors(error: ValidationError, model: type[BaseModel] = Settings) -
             lines.append(unknown(f"option {where!r}", name, _siblings(model, item["loc"])))
         else:
             message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{where} = {item['input']!r}: {message}")
+            grid = (
+                one_of(where, item["input"])
+                if model is Settings and "_type" in item["type"]
+                else ""
+            )
+            lines.append(f"{where} = {item['input']!r}: {message}{grid}")
     return "; ".join(lines)
 
 

@@ -37,7 +37,7 @@ def test_a_matrix_is_a_table_and_runs_once(cache, tmp_path):
 
 
 def test_what_cannot_run_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"there is no no\.csv"):
+    with pytest.raises(SuiteError, match=r"gap on .*: there is no no\.csv"):
         mlbench.run("gap", "manifest:no.csv")
     with pytest.raises(SuiteError, match="no method to run"):
         mlbench.run([], results=tmp_path)

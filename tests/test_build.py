@@ -76,7 +76,7 @@ def matrix(changes=(), **fields):
 def planned(losses, **changes):
     """Loss -> why its run with ``gap`` cannot be made, None if it can."""
     specs = matrix(changes, losses=losses)
-    return {spec.settings.loss: refusal(spec, SPLITS, PLACES) for spec in specs}
+    return {spec.settings.loss: refusal(spec, lambda _: SPLITS, PLACES) for spec in specs}
 
 
 def test_a_plan_refuses_the_pair_and_keeps_the_others():

@@ -51,6 +51,17 @@ def test_a_plugin_declares_its_number_in_its_module_without_being_imported(
     assert numbers.outdated(old.numbers) == f"head new numbers 9, now {number}"
 
 
+@pytest.mark.parametrize("value", ["acme:New", "acme.again:New"])
+@pytest.mark.parametrize("handed_on", ["from acme.heads import Old as New", "from .heads import *"])
+def test_a_module_that_imports_a_plugin_has_the_numbers_of_its_package(handed_on, value, install):
+    package = install("acme", "", f"[mlbench.heads]\nnew = {value}").with_name("acme")
+    package.mkdir()
+    for name in ("__init__", "again"):
+        (package / f"{name}.py").write_text(f"if True:\n    {handed_on}\n")
+    (package / "heads.py").write_text("NUMBERS = 7\nclass Old: ...\nNew = Old\n")
+    assert numbers.numbers_of(made_record("new").spec)["head new"] == 7
+
+
 def test_a_plugin_that_is_not_installed_is_not_counted_against_a_record():
     assert numbers.outdated(record(numbers={"core": numbers.NUMBERS, "head gone": 3}).numbers) == ""
 

@@ -7,6 +7,7 @@ import pytest
 from mlbench import numbers, plan
 from mlbench.build import identity_of
 from mlbench.store import Store
+from mlbench.suite import make_suite
 from mlbench.types import Places
 from mlbench_plugins.methods.pooling import GAP
 from tests.store.made import made_record
@@ -76,3 +77,45 @@ def test_a_digest_is_compared_with_the_file_that_is_given(flag, tmp_path):
     (refused,) = planned(specs, tmp_path, **{flag: file}).refused
     said = rf"--{flag} {file} is {identity_of(file)}, but the run names sha256:dead; give the file"
     assert re.search(said, refused.reason)
+
+
+FAULTY = """
+from mlbench.types import Index
+from mlbench_plugins.datasets.synthetic import Synthetic
+
+class Faulty(Synthetic):
+    def __init__(self, root, cache, *, change=""):
+        super().__init__(root, cache, train_images=40, test_images=20, size=32)
+        self.change = change
+    def index(self, split):
+        return Index(*eval(self.change, vars(super().index(split))))
+    def train_groups(self):
+        return {}["group"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "instead", "reason"),
+    [
+        ("keys", "1 / 0", r"ZeroDivisionError: division by zero \(.*acme.py:10\)"),
+        ("files", "list(map(str, files))", "AttributeError: 'str' object"),
+        ("targets", "targets.tolist()", "TypeError: list indices"),
+        ("targets", "targets.astype('f4') * 0.7", "such as 0.69.* of label '.*' in image 'train"),
+        ("targets", "targets + float('nan')", "480 targets of the train split .*, such as nan of"),
+        ("targets", "2 * targets", "such as 2 of"),
+        ("targets", "targets.astype('f4')", "KeyError: 'group'"),
+    ],
+)
+def test_a_faulty_data_set_is_refused_alone(part, instead, reason, install, tmp_path, cache):
+    install("acme", FAULTY, "[mlbench.datasets]\nfaulty = acme:Faulty")
+    change = {"faulty.change": "files, keys, targets".replace(part, instead)}
+    fields = {
+        "plugins": ["gap", "gmp", "faulty", "synthetic"],
+        "dataset_options": {**change, "synthetic.train_images": 40, "synthetic.test_images": 20},
+        "settings": {"backbone": "timm:test_resnet", "selection": "validation"},
+        "weights": "none",
+    }
+    found = plan.make_plan(make_suite(fields), Places(results=tmp_path, cache=cache))
+    assert [spec.dataset for spec in found.missing] == ["synthetic"] * 2
+    for one, method in zip(found.refused, ("gap", "gmp"), strict=True):
+        assert one.label.startswith(f"{method} on faulty") and re.search(reason, one.reason), one

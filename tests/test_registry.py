@@ -42,6 +42,29 @@ def test_an_argument_is_bound_first(install):
         registry.find("head", "acme:")
 
 
+@pytest.mark.parametrize(
+    ("kind", "passed"), [("head", "spec, labels"), ("loss", "labels"), ("dataset", "root, cache")]
+)
+def test_what_a_kind_is_not_passed_is_an_option_of_it(kind, passed, install):
+    every = {"spec", "labels", "root", "cache", "weights", "image_size"}
+    own = dict.fromkeys(every - set(passed.split(", ")), 1.5)
+    source = f"def made({passed}, *, {', '.join(f'{name}=1.5' for name in own)}): ..."
+    install("acme", source, f"[mlbench.{registry.PLURALS[kind]}]\nacme = acme:made")
+    assert registry.with_defaults(kind, "acme", {}) == own
+
+
+def test_an_option_takes_values_like_its_default(install):
+    install("acme", "def made(spec, labels, f=0.5, t='a', n=None): ...", HEADS + "acme = acme:made")
+    for fine in ({"f": 2, "t": "b", "n": 1}, {"f": None, "n": "a"}, {"n": [1]}):
+        assert fine.items() <= registry.with_defaults("head", "acme", fine).items()
+    for odd in ({"f": "1"}, {"f": True}, {"t": 1}, {"t": {}}, {"f": (1, 2)}):
+        with pytest.raises(
+            PluginError, match=r"head_options.\w of acme is .* its default"
+        ) as error:
+            registry.with_defaults("head", "acme", odd)
+    assert str(error.value).endswith("--set grid.head_options.f=1,2")
+
+
 def test_a_clash_names_both_distributions(install, cli):
     install("acme", "class Head: ...", HEADS + "gap = acme:Head")
     with pytest.raises(

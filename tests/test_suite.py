@@ -253,6 +253,15 @@ def test_wrong_fields_are_refused(fields, message):
         expand(**{"plugins": ("gap",), **fields})
 
 
+@pytest.mark.parametrize("text", ["optimizer.lr=1e-3,1e-2", "epochs=[2, 3]"])
+def test_several_values_for_one_setting_are_answered_with_a_grid(text):
+    fields = {"methods": ("gap",)}
+    with pytest.raises(SuiteError) as refused:
+        expand(**suite.apply_overrides(fields, [text]))
+    _, _, remedy = str(refused.value).partition("--set ")
+    assert len(expand(**suite.apply_overrides(fields, [remedy]))) == 2
+
+
 def test_only_head_options_and_rates_may_be_tuned_per_method(install):
     source = """
 from mlbench.types import Recipe, Settings

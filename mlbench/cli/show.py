@@ -37,7 +37,7 @@ def _card(plugin: Plugin) -> None:
         console.print(escape(inspect.cleandoc(text)))
     if card := registry.dataset_card(plugin):
         _dataset(card)
-    options = registry.options(loaded)
+    options = registry.options(loaded, plugin.kind)
     if options:
         console.print("\nOptions (with their defaults):")
         for name, default in options.items():

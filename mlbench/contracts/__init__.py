@@ -89,9 +89,8 @@ def check(plugin: Plugin) -> list[CheckResult]:
 
 
 def _loads(plugin: Plugin) -> None:
-    found = plugin.load()
-    takes_argument = plugin.kind in ("backbone", "dataset") and plugin.argument is None
-    if takes_argument and needs_argument(found):
+    plugin.load()
+    if plugin.kind in ("backbone", "dataset") and needs_argument(plugin):
         raise NotChecked(f"give {plugin.name} an argument, as in {plugin.name}:SOMETHING")
 
 

@@ -18,7 +18,7 @@ from mlbench import registry
 from mlbench.data.decode import MISSING, problems
 from mlbench.data.noise import with_known_labels, with_label_noise
 from mlbench.data.stratify import validation_keys
-from mlbench.text import shorten, unknown
+from mlbench.text import count, shorten, unknown
 from mlbench.types import (
     Coverage,
     DataError,
@@ -101,9 +101,10 @@ def as_trained_on(
 # ------------------------------------------------------------------------------------- as listed
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Turn an ``OSError`` of a data set into a DataError."""
+    """Turn what the code of a data set may raise into a typed error."""
     try:
-        yield
+        with registry.typed_errors(registry.plugins("dataset"), "the data set cannot be opened"):
+            yield
     except OSError as error:
         raise DataError(
             f"the data set cannot be read: {error}; give this user the right to read that path and "
@@ -166,7 +167,7 @@ def _listed(
 ) -> tuple[Dataset, Index, Index]:
     """The data set, and train and test as they are listed."""
     plugin = registry.find("dataset", name)
-    if plugin.argument is None and registry.needs_argument(plugin.load()):
+    if registry.needs_argument(plugin):
         raise PluginError(f"dataset {name!r} needs an argument: write {name}:SOMETHING")
     dataset: Dataset = registry.make("dataset", name, (root, cache), options)
     if (missing := dataset.missing()) and not allow_missing:
@@ -178,6 +179,7 @@ def _listed(
                 f"the {split} split of {name} is empty; restore its lists under {root or cache}, "
                 "or choose another split by its options"
             )
+        _check_targets(f"the {split} split of {name}", index, dataset.names)
     one_a_folder = {file.parent: file for index in (train, test) for file in index.files}
     for file in one_a_folder.values():
         file.exists()  # a PermissionError if its folder is locked; a missing one is no error here
@@ -244,6 +246,18 @@ def _count_objects(
         raise PluginError(f"{name} gives counts of objects of shape {found_NL.shape}, not {wanted}")
     counts_NC = np.maximum(found_NL[:, list(columns)], 1)
     return np.asarray(np.where(index.targets == 1, counts_NC, 0).sum(axis=0), np.int64)
+
+
+def _check_targets(split: str, index: Index, names: Sequence[str]) -> None:
+    """Refuse targets other than 1, 0 and -1, whatever their type."""
+    found = np.asarray(index.targets)
+    if len(wrong := np.argwhere((found != 1) & (found != 0) & (found != -1))):
+        image, label = wrong[0]
+        raise DataError(
+            f"{count(len(wrong), 'target')} of {split} are not 1 present, 0 absent or -1 unknown, "
+            f"such as {found[image, label]} of label {names[label]!r} in image "
+            f"{index.keys[image]!r}; write 1 for a count, and -1 for what is not certain"
+        )
 
 
 def _refuse_shared(name: str, train: Index, test: Index, allowed: str) -> None:

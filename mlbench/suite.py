@@ -208,8 +208,6 @@ def read_suite(file: Path) -> dict[str, Any]:
     known = Suite.model_fields
     if not isinstance(fields, dict):
         raise SuiteError(f"suite {file} must be a mapping of {', '.join(known)}")
-    if "gpus" in fields:  # its old name
-        fields.setdefault("processes", fields.pop("gpus"))
     for name in fields:
         if name not in known:
             raise SuiteError(unknown(f"option {name!r} in {file}", str(name), known))

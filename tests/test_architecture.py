@@ -59,10 +59,10 @@ LANES = {
 
 
 BUDGETS = {
-    "mlbench": 18_300,
-    "plugins/mlbench_plugins": 11_100,
+    "mlbench": 18_400,
+    "plugins/mlbench_plugins": 11_060,
     "plugins/mlbench_tools": 12_700,
-    "tests": 25_300,
+    "tests": 25_550,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 

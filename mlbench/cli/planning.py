@@ -84,10 +84,7 @@ def prepare(suite: Suite, plan: Callable[[Suite, Places], Plan]) -> Prepared:
     places = places_of(suite, files)
     devices = _devices(suite, places.device)
     options = Options(
-        jobs=suite.jobs,
-        devices=devices,
-        share_data=suite.share_data,
-        more=suite.executor_options,
+        jobs=suite.jobs, devices=devices, share_data=suite.share_data, more=suite.executor_options
     )
     made = Prepared(suite, plan(named, places), places, options)
     if suite.processes > 1 and not devices:  # said last, as a plan may be made twice

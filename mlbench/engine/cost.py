@@ -33,11 +33,7 @@ LARGEST_BATCH = 16
 
 
 def measure(
-    model: MultiLabelModel,
-    *,
-    image_size: int,
-    precision: Precision,
-    device: torch.device,
+    model: MultiLabelModel, *, image_size: int, precision: Precision, device: torch.device
 ) -> Efficiency:
     """Measure inference on random uint8 images that are already on the device.
 

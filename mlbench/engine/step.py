@@ -100,10 +100,7 @@ def _synchronize(device: torch.device) -> None:
 
 # ------------------------------------------------------------------------------------------- steps
 def take_step(
-    networks: Sequence[Network],
-    state: TrainingState,
-    parts: Sequence[Part],
-    training: Training,
+    networks: Sequence[Network], state: TrainingState, parts: Sequence[Part], training: Training
 ) -> StepResult:
     """One optimizer step of every learner; returns the result of the first.
 

@@ -110,7 +110,7 @@ FAULTY_HEADS = {
     heads.builds_without_memory: {"'scale'": OnTheCpu},
     heads.works_in_half_precision: {"moves the logits": changed(Good, pool=overflow)},
     heads.gives_scalar_extra_losses: {
-        "not a scalar tensor": changed(Good, aux=lambda self, logits: {"size": logits.mean(0)}),
+        "not a scalar tensor": changed(Good, aux=lambda self, logits: {"size": logits.mean(0)})
     },
     heads.uses_known_labels_if_it_says_so: {
         "needs is .*images": changed(Good, needs={"images"}),
@@ -224,11 +224,9 @@ def arc_cosine(self, logits, targets):
 
 
 FAULTY_LOSSES = {
-    losses.is_finite_for_extreme_logits: {
-        r"returns shape \[2, 3\], not a scalar": loss_of(soft),
-    },
+    losses.is_finite_for_extreme_logits: {r"returns shape \[2, 3\], not a scalar": loss_of(soft)},
     losses.gives_unknown_labels_no_weight: {
-        "unknown labels have a gradient": loss_of(lambda x, y: soft(x, y).mean()),
+        "unknown labels have a gradient": loss_of(lambda x, y: soft(x, y).mean())
     },
     losses.averages_or_adds_up_over_images: {
         "changes for a batch that holds": loss_of(summed),
@@ -237,7 +235,7 @@ FAULTY_LOSSES = {
         "does not double": changed(SummedAndSaysSo, __call__=lambda self, x, y: good(x, y)),
     },
     losses.pushes_logits_towards_their_targets: {
-        "away from their target": loss_of(lambda x, y: good(-x, y)),
+        "away from their target": loss_of(lambda x, y: good(-x, y))
     },
     losses.leaves_its_inputs_alone: {
         "writes to its inputs": loss_of(write_targets),
@@ -248,17 +246,17 @@ FAULTY_LOSSES = {
         "needs names epoch": changed(Ranked, needs="epoch"),
     },
     losses.learns_from_unknown_labels_if_it_says_so: {
-        "unknown labels have no gradient; leave": changed(SummedAndSaysSo, uses_unknown=True),
+        "unknown labels have no gradient; leave": changed(SummedAndSaysSo, uses_unknown=True)
     },
     losses.does_not_depend_on_the_order_of_images: {
-        "depends on the order": changed(Ranked, __call__=first_counts_more),
+        "depends on the order": changed(Ranked, __call__=first_counts_more)
     },
     losses.is_float32_inside_autocast: {
         "the value is torch.bfloat16": loss_of(multiply),
         "logits is not float32's: by": loss_of(lambda x, y: multiply(x, y).float()),
     },
     losses.is_finite_for_any_cosine: {
-        "float32 logits of -5 with": changed(OnAngles, angles=Angles(scale=5), __call__=arc_cosine),
+        "float32 logits of -5 with": changed(OnAngles, angles=Angles(scale=5), __call__=arc_cosine)
     },
 }
 
@@ -305,22 +303,20 @@ def mix_images(self, images):
 
 
 FAULTY_BACKBONES = {
-    backbones.keeps_its_spec: {
-        "the spec says": changed(Tiny, spec=(Level(4, 8), Level(6, 32))),
-    },
+    backbones.keeps_its_spec: {"the spec says": changed(Tiny, spec=(Level(4, 8), Level(6, 32)))},
     backbones.says_how_to_normalise: {"std is": changed(Tiny, std=(0.0, 0.0, 0.0))},
     backbones.divides_into_stages: {
         "one.weight belongs to 2 stages": changed(
             Tiny, stages=lambda self: [[self.one], [self.one, self.two]]
-        ),
+        )
     },
     backbones.trains_every_parameter: {
         "'fc.weight', 'fc.bias'": changed(
             Tiny, lambda self: setattr(self, "fc", nn.Linear(6, 1000))
-        ),
+        )
     },
     backbones.treats_images_independently: {
-        "depends on the other images": changed(Tiny, forward=mix_images),
+        "depends on the other images": changed(Tiny, forward=mix_images)
     },
 }
 
@@ -375,7 +371,7 @@ def refuse_silently(self, root, cache):
 LEAKING = {"train": ("1", "2"), "test": ("2",)}
 FAULTY_DATASETS = {
     datasets.has_a_filled_card: {
-        "bibtex is empty": changed(Drawn, card=Drawn.card.model_copy(update={"bibtex": " "})),
+        "bibtex is empty": changed(Drawn, card=Drawn.card.model_copy(update={"bibtex": " "}))
     },
     datasets.has_unique_names: {"stands twice": changed(Drawn, names=("a", "a"))},
     datasets.indexes_its_splits: {
@@ -419,20 +415,18 @@ def altered(**fields):
 
 
 FAULTY_RECIPES = {
-    recipes.cites_its_paper: {
-        "bibtex": altered(bibtex="Smith, 2020"),
-    },
+    recipes.cites_its_paper: {"bibtex": altered(bibtex="Smith, 2020")},
     recipes.names_plugins_that_exist: {
         "option 'width' of head gap; known: classifier, prior_bias": altered(
             settings=Settings(head="gap", head_options={"width": 3})
-        ),
+        )
     },
     recipes.changes_what_exists: {
         "voc": altered(per_dataset={"vocc": {}}),
         "optimizer.rate": altered(tuned={"probe": {"optimizer": {"rate": 1}}}),
     },
     recipes.says_where_its_scores_are_from: {
-        "mAP 83.0 on coco has no source": altered(reported=(UNSOURCED,)),
+        "mAP 83.0 on coco has no source": altered(reported=(UNSOURCED,))
     },
 }
 

@@ -131,7 +131,7 @@ def compute_loss(fixture: Fixture) -> dict[str, Tensor]:
     labels = known_context(np.eye(targets_BC.shape[1], dtype=np.float32), images=1)
     factory = registry.find("loss", fixture.method).load()
     renamed: Mapping[str, str] = getattr(factory, "fixture_names", {})
-    known = registry.options(factory)
+    known = registry.options(factory, "loss")
     fields = {renamed.get(name, name): value for name, value in fixture.fields.items()}
     fields |= {name: inputs[name].tolist() for name in inputs.written if name in known}
     loss = factory(labels, **{name: value for name, value in fields.items() if name in known})

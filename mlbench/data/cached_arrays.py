@@ -53,7 +53,9 @@ def code_of(package: str, *modules: str) -> str:
     while todo:
         name = todo.pop()
         if name not in sources:
-            sources[name] = inspect.getsource(importlib.import_module(name))
+            sources[name] = ""
+            with suppress(OSError, TypeError):  # of an empty file, or a folder without one
+                sources[name] = inspect.getsource(importlib.import_module(name))
             todo += re.findall(imports, sources[name], re.MULTILINE)
     return hashlib.sha256("".join(sources[n] for n in sorted(sources)).encode()).hexdigest()
 

@@ -180,6 +180,10 @@ def test_processes_that_make_one_array_disturb_neither_each_other_nor_a_reader(t
     assert subprocess.run([*command, "1"], check=False, stderr=-1, text=True).stderr == ""
 
 
+def test_a_package_without_code_has_a_digest():
+    assert code_of("tests", "tests.data")
+
+
 PIXELS = ("decode", "loader", "transforms", "augmentation", "operations")
 BACKBONE = ("timm", "timm_models", "pretrained", "pretraining")
 

@@ -78,6 +78,7 @@ def test_a_matrix_that_is_killed_again_and_again_is_finished_as_if_undisturbed(
     suite, cli, cache, tmp_path, monkeypatch
 ):
     monkeypatch.setenv(HEARTBEAT, "0.5")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the last runs end in this process
     file = suite({"epochs": 20}, plugins=["gap", "gmp"], seeds=[0, 1, 2, 3, 4, 5])
     run = ("run", "--suite", file, "--checkpoint-every", "0.01")
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime

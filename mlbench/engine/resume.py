@@ -265,8 +265,9 @@ class Keeper:
             state: is left alone if nothing was saved, or under another identity.
             scored: the split that selects the epoch, if any.
         """
-        saved = self._choose()
-        if saved is None:
+        file, notes = self.world.ask_leader(self._choose)  # one choice for all
+        self.notes += notes
+        if file is None or (saved := _read(file)) is None:
             return
         _unpack(saved["state"], state, scored)
         self.spent, self.resumed = saved["spent"], [*saved["resumed"], state.step]
@@ -276,22 +277,22 @@ class Keeper:
         state.extra = {name: [*values.to(self.device)] for name, values in extra}
         log.info("resumed at step %d", state.step)
 
-    def _choose(self) -> dict[str, Any] | None:
-        """The content of the file to go on from, if any."""
+    def _choose(self) -> tuple[Path | None, list[str]]:
+        """The file to go on from, if any, and notes."""
+        notes: list[str] = []
         for file in () if self.folder is None else [self.folder / name for name in FILES]:
             if not file.exists():
                 continue
             saved = _read(file)
             if saved is None:
-                self.notes.append(f"{file.name} was damaged and not used")
+                notes.append(f"{file.name} was damaged and not used")
                 continue
             found = saved["identity"]
             other = [what for what, value in self.identity.items() if found.get(what) != value]
             if not other:
-                return saved
-            self.notes.append(f"a saved state was not used, being of other {', '.join(other)}")
-            break
-        return None
+                return file, notes
+            return None, [*notes, f"a saved state was not used, being of other {', '.join(other)}"]
+        return None, notes
 
     def remarks(self) -> list[str]:
         """Notes for the record."""

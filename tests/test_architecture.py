@@ -62,7 +62,7 @@ BUDGETS = {
     "mlbench": 18_400,
     "plugins/mlbench_plugins": 11_060,
     "plugins/mlbench_tools": 12_700,
-    "tests": 25_550,
+    "tests": 25_600,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 

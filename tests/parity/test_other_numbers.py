@@ -109,3 +109,12 @@ def test_a_small_change_of_what_is_expected_is_seen(tmp_path, make):
     (fixture,) = read_fixtures(file)
     result = prove(fixture)
     assert result.error is None and not any(array.passed for array in result.arrays)
+
+
+def test_another_option_is_seen(tmp_path):
+    file = csra(tmp_path, "salt", 4, 9, 6, 0.35)
+    written = json.loads(file.read_text())
+    written["fixtures"]["c"]["lam"] = 0.3500001
+    file.write_text(json.dumps(written))
+    (fixture,) = read_fixtures(file)
+    assert not prove(fixture).passed

@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlbench.types import LabelContext, LossContext, Optimizer, Recipe
+from mlbench.types import LabelContext, LossContext, Optimizer, PluginError, Recipe
 from mlbench_plugins.layers.loss_terms import REDUCTIONS, UNOBSERVED, is_unobserved, reduce_terms
 from mlbench_plugins.layers.numerics import at_least_float32
 from mlbench_plugins.layers.options import check_choice, check_range
@@ -32,8 +32,7 @@ class LargeLoss(nn.Module):
     Pitfalls: the share is of all B x C labels, whatever their number that is unobserved, and of the
     batch: batches of another size choose others. What is rejected still counts in the mean. Long
     training rejects much: delta 0.2 for 80 epochs is 16 % of all labels, on COCO five times as many
-    as are present; from epoch 1 + 100 / delta on, all unobserved labels change. Their released
-    LL-Cp runs as LL-Ct, since it compares strings by identity.
+    as are present. Their released LL-Cp runs as LL-Ct, since it compares strings by identity.
 
     Args:
         labels: not used.
@@ -74,19 +73,24 @@ class LargeLoss(nn.Module):
         present_BC, absent_BC = functional.softplus(-x_BC), functional.softplus(x_BC)
         terms_BC = present_BC.where(positive_BC, absent_BC)
         unobserved_BC = is_unobserved(targets_BC, self.unobserved)
-        if changed := self._changed(terms_BC.numel(), context.epoch):
+        if changed := self._changed(terms_BC.numel(), context):
             losses_BC = absent_BC.detach().where(unobserved_BC, 0)
             least = losses_BC.flatten().topk(changed).values[-1]
             large_BC = unobserved_BC & (losses_BC >= least)
             terms_BC = terms_BC.where(~large_BC, 0 if self.scheme == "reject" else present_BC)
         return reduce_terms(terms_BC, self.reduction)
 
-    def _changed(self, labels: int, epoch: int) -> int:
+    def _changed(self, labels: int, context: LossContext) -> int:
         """How many of a batch's labels change in an epoch."""
+        if (context.epochs - 1) * self.delta >= 100:
+            raise PluginError(
+                f"large_loss: delta={self.delta} changes all labels before epoch {context.epochs}; "
+                f"give a delta below {100 / (context.epochs - 1):g}"
+            )
         kept = 1.0
-        for _ in range(epoch - 1):  # as published: a product may round to one fewer
+        for _ in range(context.epoch - 1):  # as published: a product may round to one fewer
             kept -= self.delta / 100
-        return min(math.ceil(labels * (1 - kept)), labels)
+        return math.ceil(labels * (1 - kept))
 
 
 RECIPE = Recipe(

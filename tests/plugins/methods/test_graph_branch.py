@@ -164,6 +164,19 @@ def test_the_authors_graph_is_taken_normalised_or_not(rho, normalised):
     torch.testing.assert_close(found, symmetrically_normalised(plain).to(found.dtype))
 
 
+def test_every_key_of_the_authors_has_a_place():
+    state = {"gc1.W": 1, "gc1.a": 2, "gc3.weight": 3, "inp": 4, "head.bias": 5}
+    authors = {f"module.{k}": torch.full((2, 2), float(v)) for k, v in state.items()}
+    found = from_authors(authors | {"backbone.model.conv_stem.weight": torch.zeros(1)})
+    assert {name: value[0, 0].item() for name, value in found.items()} == {
+        "gate.layers.0.W": 1,
+        "gate.layers.0.a": 2,
+        "gate.layers.2.weight": 3,
+        "gate.words": 4,
+        "classifier.bias": 5,
+    }
+
+
 def test_only_the_cosine_output_is_stored_the_other_way():
     weight = torch.randn(8, 5)
     cosine = from_authors({"head.weight": weight})["classifier.weight"]

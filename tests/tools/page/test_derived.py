@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlbench.metrics.average_precision import average_precision
 from mlbench.store import Store
 from mlbench.types import Predictions
 from mlbench_tools.page.derived import calibration_bins, derive, image_average_precision
@@ -117,3 +118,20 @@ def test_an_interval_of_a_label_holds_its_score_and_shrinks_with_positives(ap, p
     more = label_interval(ap, positives + 1)
     assert 0 <= low <= ap + 1e-9 and ap - 1e-9 <= high <= 100
     assert high - low > more[1] - more[0] > 0, "not even 100 % is sure"
+
+
+@pytest.mark.parametrize(("positives", "separation"), [(4, 4.0), (10, 2.5), (30, 1.5), (100, 2.5)])
+def test_an_interval_of_a_label_covers_what_it_says(positives, separation):
+    """Normal scores; the truth is the precision over a large draw of the same prevalence."""
+    rng, images = np.random.default_rng(0), 900
+
+    def drawn(times):
+        targets = np.zeros(images * times, np.int8)
+        targets[: positives * times] = 1
+        scores = rng.standard_normal(len(targets)) + separation * targets
+        found = average_precision(scores[:, None].astype(np.float32), targets[:, None])
+        return 100 * float(found[0])
+
+    truth = drawn(200)
+    bounds = [label_interval(drawn(1), positives) for _ in range(300)]
+    assert np.mean([low <= truth <= high for low, high in bounds]) > 0.9

@@ -1,13 +1,17 @@
 """`mlbench rescore` scores published weights; their records are a tier."""
 
+from datetime import datetime
+
 import numpy as np
 import pytest
 
 from mlbench.boards.rows import tables
+from mlbench.engine import evaluation
 from mlbench.engine.checkpoint import load
 from mlbench.metrics.bootstrap import score
 from mlbench.store import Store
 from mlbench_plugins.datasets.synthetic import NAMES
+from mlbench_tools.scoring import evaluate
 from tests.tools.weights.released import SHUFFLED, change, imported
 
 
@@ -44,6 +48,27 @@ def test_it_writes_a_record_of_another_tier(cli, theirs, tmp_path):
     change(theirs, weights)
     assert cli("rescore", theirs, *flags).code == 0
     assert len(store.records()) == 2, "other weights are another record"
+
+
+def test_the_record_started_before_the_images_were_scored(cli, theirs, tmp_path, monkeypatch):
+    class Clock(datetime):
+        hour_now = 1
+
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2026, 1, 31, cls.hour_now, tzinfo=tz)
+
+    def slow(*given, **options):
+        Clock.hour_now = 2
+        return predict(*given, **options)
+
+    predict = evaluation.predict
+    monkeypatch.setattr(evaluate, "datetime", Clock)
+    monkeypatch.setattr(evaluation, "predict", slow)
+    flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
+    assert cli("rescore", theirs, *flags).code == 0
+    (record,) = Store(tmp_path / "results").records()
+    assert record.started == "2026-01-31T01:00:00+00:00"
 
 
 def test_a_checkpoint_of_a_run_is_refused(cli, theirs, tmp_path):

@@ -158,11 +158,13 @@ def recorded_as(name: str, chosen: Mapping[str, Any]) -> tuple[str, dict[str, An
     that stand for the same data to one, and the defaults of the rest are named, too.
 
     Raises:
-        PluginError: as ``with_defaults``.
+        PluginError: as ``with_defaults``, or the mapping fails.
     """
     name = canonical("dataset", name)
-    rule = getattr(replace(find("dataset", name), argument=None).load(), "recorded_as", None)
-    name, chosen = rule(name, chosen) if rule else (name, chosen)
+    plugin = replace(find("dataset", name), argument=None)
+    if rule := getattr(plugin.load(), "recorded_as", None):
+        with typed_errors([plugin], f"recorded_as of dataset {name} failed"):
+            name, chosen = rule(name, chosen)
     return name, with_defaults("dataset", name, chosen)
 
 

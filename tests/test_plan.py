@@ -91,6 +91,9 @@ class Faulty(Synthetic):
         return Index(*eval(self.change, vars(super().index(split))))
     def train_groups(self):
         return {}["group"]
+    @staticmethod
+    def recorded_as(name, options):
+        return name, {} if "rule" in options["change"] and {}["rule"] else options
 """
 
 
@@ -104,6 +107,7 @@ class Faulty(Synthetic):
         ("targets", "targets + float('nan')", "480 targets of the train split .*, such as nan of"),
         ("targets", "2 * targets", "such as 2 of"),
         ("targets", "targets.astype('f4')", "KeyError: 'group'"),
+        ("files", "rule", r"recorded_as of dataset faulty failed: KeyError: 'rule' \(.*acme.py:15"),
     ],
 )
 def test_a_faulty_data_set_is_refused_alone(part, instead, reason, install, tmp_path, cache):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from mlbench import contracts, registry
@@ -336,9 +337,12 @@ class Drawn:
     def index(self, split):
         files = [self.cache / f"{key}.png" for key in self.keys[split]]
         for file in files:
-            file.touch()
+            self.draw(file)
         targets = np.array([[1, 0], [-1, 1], [1, 1]], self.dtype)
         return Index(files, self.keys[split], targets[: len(files)])
+
+    def draw(self, file):
+        Image.new("RGB", (4, 3)).save(file)
 
     def objects(self, keys):
         return np.array([{"1": (3, 0), "2": (5, 1)}[key] for key in keys])
@@ -377,6 +381,9 @@ FAULTY_DATASETS = {
     datasets.indexes_its_splits: {
         "in both splits": changed(Drawn, keys=LEAKING),
         "float32, not int8": changed(Drawn, dtype=np.float32),
+        "train: its first image is none: .*1.png": changed(
+            Drawn, draw=lambda self, file: file.write_text("no picture")
+        ),
     },
     datasets.keeps_its_order: {"two orders": changed(Drawn, index=shuffled_index)},
     datasets.counts_its_objects: {

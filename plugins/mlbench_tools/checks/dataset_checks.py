@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlbench.contracts.outcome import NotChecked, ensure
+from mlbench.data.decode import decode
 from mlbench.types import DataError, Dataset, DatasetCard, Index, Split
 
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -77,6 +78,8 @@ def has_unique_names(factory: Any) -> None:
 def indexes_its_splits(factory: Any) -> None:
     """Targets are int8 in {1, 0, -1}, keys unique, images in one split only, and files exist.
 
+    The first file of each split is a picture.
+
     Splits may share images if the card says why (``shared_images``).
     """
     data = _opened(factory)
@@ -95,6 +98,10 @@ def indexes_its_splits(factory: Any) -> None:
         seen |= {*index.keys, *index.files}
         missing = [str(file) for file in index.files if not Path(file).is_file()]
         ensure(not missing, f"{split}: {len(missing)} files do not exist: {missing[:1]}")
+        try:
+            decode(Path(index.files[0]))
+        except DataError as error:
+            ensure(False, f"{split}: its first image is none: {error}")
 
 
 def keeps_its_order(factory: Any) -> None:

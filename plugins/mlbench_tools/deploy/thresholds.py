@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlbench.cli.console import AsJson, Data, Device, console, errors, plain_table
-from mlbench.text import count
+from mlbench.text import count, shorten
 from mlbench.types import Predictions, RunRecord, SuiteError
 
 if TYPE_CHECKING:
     from mlbench.store import Store
-    from mlbench_tools.deploy.calibration import Expectation, Fit
+    from mlbench_tools.deploy.calibration import Expectation, Fit, Target
 
 EXAMPLES = """
 Examples:
@@ -63,7 +64,7 @@ def thresholds(
     from mlbench.build import model_file
     from mlbench.engine.checkpoint import Checkpoint, load
     from mlbench.suite import Suite
-    from mlbench_tools.deploy.calibration import Target, assert_enough, expect, fit
+    from mlbench_tools.deploy.calibration import Target, assert_enough, expect, fit, judge
     from mlbench_tools.deploy.folds import predict_folds
 
     wanted = Target.parse(target)
@@ -82,6 +83,11 @@ def thresholds(
     refit = partial(fit, target=wanted, per_label=per_label)
     found = refit(held_out.logits, held_out.targets)
     rows = expect(held_out.logits, held_out.targets, refit)
+    missed = _missed(wanted, record.label_names, per_label, found, held_out)
+    on_test = None
+    if not record.spec.holdout:  # else its predictions are of the images that were held out
+        test = store.predictions(record)
+        on_test = judge(found.present(test.logits), test.targets)
     images = count(len(held_out.keys), "held-out image")
     images += f" (of {folds} folds)" if folds else ""
     note = f"thresholds for {target}{' of each label' if per_label else ''} chosen on {images}"
@@ -97,9 +103,11 @@ def thresholds(
     except OSError as error:
         raise SuiteError(f"{file} cannot be written ({error.strerror or error})") from error
     if as_json:
-        typer.echo(json.dumps(_as_data(record, found, rows), indent=1))
+        typer.echo(json.dumps(_as_data(record, found, rows, on_test, missed), indent=1))
     else:
         _show(record, found, rows, images)
+        few = [n for n, shared in zip(record.label_names, found.shared, strict=True) if shared]
+        _remark(target, few, missed, on_test)
         errors.print(f"stored in {file}")
 
 
@@ -145,14 +153,39 @@ def _held_out(store: Store, record: RunRecord) -> Predictions:
 Rows = list[tuple["Expectation", "Expectation"]]
 
 
-def _as_data(record: RunRecord, found: Fit, rows: Rows) -> dict[str, object]:
+def _missed(
+    target: Target, names: Sequence[str], per_label: bool, found: Fit, held_out: Predictions
+) -> list[str]:
+    """Labels whose threshold misses the target on the very images that it was chosen on."""
+    from mlbench_tools.deploy.calibration import judge
+
+    rows = judge(found.present(held_out.logits), held_out.targets)
+    reached = [target.reached(precision.value, recall.value) for precision, recall in rows]
+    if not per_label:
+        return [] if reached[0] else ["all labels"]
+    own = zip(names, reached[1:], found.shared, strict=True)
+    return [name for name, enough, shared in own if not (enough or shared)]
+
+
+def _as_data(
+    record: RunRecord, found: Fit, rows: Rows, on_test: Rows | None, missed: list[str]
+) -> dict[str, object]:
     names = ("all labels", *record.label_names)
-    both = {
-        name: {"precision": vars(precision), "recall": vars(recall)}
-        for name, (precision, recall) in zip(names, rows, strict=True)
+
+    def by_label(rows: Rows) -> dict[str, object]:
+        both = zip(names, rows, strict=True)
+        return {name: {"precision": plain(p), "recall": plain(r)} for name, (p, r) in both}
+
+    def plain(one: Expectation) -> dict[str, object]:
+        return vars(one) | ({} if one.of else {"value": None})  # JSON has no NaN
+
+    return {
+        "run": record.run_id,
+        "thresholds": dict(zip(record.label_names, found.thresholds, strict=True)),
+        "expected": by_label(rows),
+        "test": on_test and by_label(on_test),
+        "missed": missed,
     }
-    thresholds = dict(zip(record.label_names, found.thresholds, strict=True))
-    return {"run": record.run_id, "thresholds": thresholds, "expected": both}
 
 
 def _show(record: RunRecord, found: Fit, rows: Rows, images: str) -> None:
@@ -163,21 +196,27 @@ def _show(record: RunRecord, found: Fit, rows: Rows, images: str) -> None:
     for name, threshold, (precision, recall) in zip(names, at, rows, strict=True):
         table.add_row(name, threshold, _percent(precision), _percent(recall), f"{recall.of:,}")
     console.print(table)
-    few = [n for n, shared in zip(record.label_names, found.shared, strict=True) if shared]
-    if few:
-        console.print(
-            f"{count(len(few), 'label')} took what fits all labels together, for want of images or "
-            "as their scores do not rank positives first: "
-            f"{', '.join(few[:8])}{' ...' if len(few) > 8 else ''}",
-            markup=False,
-            highlight=False,
-        )
-    console.print(
+    _say(
         f"Expected on new images of the same kind, in percent with 95 % intervals: fitted to four "
-        f"fifths of {images}, judged on the rest.",
-        markup=False,
-        highlight=False,
+        f"fifths of {images}, judged on the rest."
     )
+
+
+def _remark(target: str, few: list[str], missed: list[str], on_test: Rows | None) -> None:
+    if few:
+        _say(
+            f"{count(len(few), 'label')} took what fits all labels together, for want of images or "
+            f"as their scores do not rank positives first: {shorten(few, 8)}"
+        )
+    if missed:
+        _say(f"{target} is out of reach, and this is the nearest, for: {shorten(missed, 8)}")
+    if on_test:
+        precision, recall = map(_percent, on_test[0])
+        _say(f"On the test images, all labels: precision {precision}, recall {recall}.")
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, highlight=False)
 
 
 def _percent(one: Expectation) -> str:

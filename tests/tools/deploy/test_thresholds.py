@@ -128,6 +128,28 @@ def test_the_model_gets_its_thresholds(cli, validated, pictures):
     assert scored.code == 0, "thresholds change no logit"
 
 
+def test_a_target_out_of_reach_is_remarked_and_the_test_images_judge(cli, validated):
+    record = Store(validated.parent.parent).find(validated.name)
+    predictions = Store(validated.parent.parent).predictions(record)
+    held_out, truth = predictions.validation, predictions.targets == 1
+    done = cli("thresholds", validated, "--target", "precision=1", "--per-label", "--json")
+    found = json.loads(done.out, parse_constant=pytest.fail)
+    model = mlbench.load(validated, device="cpu")
+    slope, offset = np.array(model.info.calibration).T
+    at = np.array(model.info.thresholds)
+    said = expit(slope * held_out.logits + offset) >= at
+    wrong = (said & (held_out.targets == 0)).any(axis=0)
+    assert set(found["missed"]) <= {n for n, w in zip(record.label_names, wrong, strict=True) if w}
+    assert found["missed"], "a label whose highest score is wrong"
+    said = expit(slope * predictions.logits + offset) >= at
+    every = found["test"]["all labels"]
+    assert every["recall"]["value"] == pytest.approx(said[truth].mean())
+    assert every["precision"]["of"] == said.sum()
+    shown = cli("thresholds", validated, "--target", "precision=1", "--per-label").out
+    assert "precision=1 is out of reach, and this is the nearest, for: " in shown
+    assert "On the test images, all labels: precision" in shown
+
+
 def test_a_run_that_held_nothing_out_is_refused(cli, trained):
     done = cli("thresholds", trained)
     assert done.code == 2 and "--set selection=validation" in done.err

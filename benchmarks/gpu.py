@@ -1,6 +1,6 @@
 """Time kernels, heads and training steps on a GPU, beside the plain formulas of the papers.
 
-    python benchmarks/gpu.py                          all sections, some 110 s each
+    python benchmarks/gpu.py                          all sections, some 100 s each
     python benchmarks/gpu.py --only kernels,step      some of them
     python benchmarks/gpu.py --sweep                  tiles of the Triton kernels instead
 
@@ -31,7 +31,7 @@ from test_heads import PLAIN, plain_attention, plain_decoupling  # noqa: E402
 from mlbench import registry  # noqa: E402
 from mlbench.contracts.made_up import made_up_context  # noqa: E402
 from mlbench.engine.cost import count  # noqa: E402
-from mlbench_plugins.layers import channel_attention, decoupling  # noqa: E402
+from mlbench_plugins.layers import channel_attention, decoupling, numerics  # noqa: E402
 
 LABELS = (80, 500, 20) if CUDA else (3,)
 SIDE, BATCH, IMAGE = (14, 16, 448) if CUDA else (2, 2, 64)
@@ -148,7 +148,7 @@ def kernels(in_time):
     for labels in LABELS:
         for name, plain, fast, inputs, results in pieces(labels):
             inputs = [x.requires_grad_() for x in inputs]
-            weights = torch.randn_like(forward(fast, inputs))
+            weights = torch.randn_like(forward(plain, inputs))
             compiled = torch.compile(plain, dynamic=False)
             forms = {"plain": plain, "compiled": compiled, "chunks": fast, "used": fast}
             first = None
@@ -186,7 +186,7 @@ def reported(what):
     try:
         yield
     except Exception as problem:
-        print(f"{what}: {type(problem).__name__}: {str(problem).splitlines()[0]}", flush=True)
+        print(f"{what}: {type(problem).__name__}: {f'{problem} '.splitlines()[0]}", flush=True)
 
 
 def difference(plain, function, inputs):
@@ -299,7 +299,12 @@ def step_ms(backbone, head, function, images, labels):
     return milliseconds(once, graph=False)
 
 
-SECTIONS = {"kernels": kernels, "heads": heads, "step": step, "data": data}
+SECTIONS = {
+    "kernels": kernels,
+    "heads": heads,
+    "step": step,
+    "data": functools.partial(data, reported),
+}
 """Sections take a function that tells whether there is time for another row."""
 
 
@@ -307,7 +312,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, between commas")
     parser.add_argument(
-        "--seconds", type=float, default=110 if CUDA else 20, help="limit of a section"
+        "--seconds", type=float, default=100 if CUDA else 20, help="limit of a section"
     )
     parser.add_argument("--sweep", action="store_true", help="try tiles of the kernels instead")
     chosen = parser.parse_args()
@@ -317,12 +322,14 @@ def main() -> None:
             sweep(milliseconds, reported, pieces(labels))
         return
     device = torch.cuda.get_device_name() if CUDA else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{device}, torch {torch.__version__}")
+    kernels_run = "run" if numerics.TRITON_RUNS else "do not run (no C compiler, or no Python.h)"
+    print(f"{device}, torch {torch.__version__}; Triton's kernels {kernels_run}")
     for name in chosen.only.split(","):
         began = time.perf_counter()
         print(f"\n{name}")
         ends = began + chosen.seconds
-        SECTIONS[name](lambda ends=ends: time.perf_counter() < ends)
+        with reported(name):
+            SECTIONS[name](lambda ends=ends: time.perf_counter() < ends)
         print(f"({time.perf_counter() - began:.0f} s)")
 
 

@@ -28,8 +28,13 @@ if not CUDA:
     MODELS = {"resnet18": (64, 4, 95)}
 
 
-def data(in_time):
-    """Images a second from files to the device, and of training beside batches that are there."""
+def data(reported, in_time):
+    """Images a second from files to the device, and of training beside batches that are there.
+
+    Args:
+        reported: a context that prints errors.
+        in_time: tells whether there is time for another row.
+    """
     with tempfile.TemporaryDirectory() as folder:
         few = write_jpegs(Path(folder), min(IMAGES, 64))
         index = Index(*(list(x) * (IMAGES // len(few)) for x in (few.files, few.keys)), _ones())
@@ -37,9 +42,9 @@ def data(in_time):
         print(f"{os.cpu_count()} cores; images/s to {DEVICE}")
         for backbone, chosen in MODELS.items():
             if in_time():
-                _training(index, places, backbone, *chosen)
+                _training(reported, index, places, backbone, *chosen)
         for recipe, steps in RECIPES.items():
-            _loading(in_time, index, places, recipe, steps)
+            _loading(reported, in_time, index, places, recipe, steps)
 
 
 def _ones():
@@ -59,24 +64,28 @@ def _ways(index, places, steps, size=448):
     return ways
 
 
-def _loading(in_time, index, places, recipe, steps):
+def _loading(reported, in_time, index, places, recipe, steps):
     for way, make in _ways(index, places, steps).items():
         for threads in THREADS if way != "nvjpeg" else THREADS[-1:]:
             if not in_time():
                 return
-            images = make(threads)
-            order = np.split(np.random.default_rng(0).permutation(IMAGES), IMAGES // BATCH)
-            for repeat in range(2):  # the first fills the cache and warms up
-                started = time.perf_counter()
-                for _ in batches(images, index, order, repeat, device=DEVICE):
-                    pass
-                if CUDA:
-                    torch.cuda.synchronize()
-            speed = IMAGES / (time.perf_counter() - started)
-            print(f"{recipe:17} {way:7} {threads:3} threads {speed:8.0f}", flush=True)
+            with reported(f"{recipe} {way}"):
+                speed = _images_per_second(make(threads), index)
+                print(f"{recipe:17} {way:7} {threads:3} threads {speed:8.0f}", flush=True)
 
 
-def _training(index, places, backbone, size, batch, goal):
+def _images_per_second(images, index):
+    order = np.split(np.random.default_rng(0).permutation(IMAGES), IMAGES // BATCH)
+    for repeat in range(2):  # the first fills the cache and warms up
+        started = time.perf_counter()
+        for _ in batches(images, index, order, repeat, device=DEVICE):
+            pass
+        if CUDA:
+            torch.cuda.synchronize()
+    return IMAGES / (time.perf_counter() - started)
+
+
+def _training(reported, index, places, backbone, size, batch, goal):
     """Epochs of the project's own loop; the GPU's rate is that of one batch used again."""
     settings = Settings(head="gap", backbone=backbone, weights="none", image_size=size)
     settings = settings.model_copy(update={"batch_size": batch, "epochs": 3})
@@ -90,24 +99,26 @@ def _training(index, places, backbone, size, batch, goal):
     sources |= {way: make(THREADS[-1]) for way, make in ways.items() if way != "pillow"}
     alone = None
     for way, images in sources.items():
-        model, loss = build(settings, made_up_context(80, words=300), places)
-        training = Training(
-            settings=settings,
-            index=index,
-            source=images,
-            loss=loss,
-            seed=0,
-            precision="bf16",
-            device=DEVICE,
-            world=World(),
-            progress=Quiet(),
-        )
-        model.to(DEVICE).to(memory_format=torch.channels_last)
-        state = training.start(model)
-        finish(train(state, training))
-        speed = max(one.images_per_second for one in state.log[1:])
-        alone = alone or speed
-        least = "" if way == "on device" else f" (goal {90 if way == 'cache' else goal}%)"
-        print(
-            f"{backbone}@{size} from {way:9} {speed:7.0f} {speed / alone:6.1%}{least}", flush=True
-        )
+        with reported(f"{backbone} from {way}"):
+            model, loss = build(settings, made_up_context(80, words=300), places)
+            training = Training(
+                settings=settings,
+                index=index,
+                source=images,
+                loss=loss,
+                seed=0,
+                precision="bf16",
+                device=DEVICE,
+                world=World(),
+                progress=Quiet(),
+            )
+            model.to(DEVICE).to(memory_format=torch.channels_last)
+            state = training.start(model)
+            finish(train(state, training))
+            speed = max(one.images_per_second for one in state.log[1:])
+            alone = alone or speed
+            least = "" if way == "on device" else f" (goal {90 if way == 'cache' else goal}%)"
+            print(
+                f"{backbone}@{size} from {way:9} {speed:7.0f} {speed / alone:6.1%}{least}",
+                flush=True,
+            )

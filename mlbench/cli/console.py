@@ -103,14 +103,16 @@ def device_name(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        kind = torch.device(name).type
+        device = torch.device(name)
     except RuntimeError as error:
         raise SuiteError(
             f"--device {name!r} is not a device; use auto, cpu, cuda, cuda:1 or mps"
         ) from error
-    if kind == "cuda" and not torch.cuda.is_available():
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise SuiteError(f"--device {name}: torch finds no CUDA device; use --device cpu")
-    if kind == "mps" and not torch.backends.mps.is_available():
+    if device.type == "cuda" and (device.index or 0) >= (here := torch.cuda.device_count()):
+        raise SuiteError(f"--device {name}: torch finds {here} CUDA devices, cuda:0 the first")
+    if device.type == "mps" and not torch.backends.mps.is_available():
         raise SuiteError("--device mps: torch finds no Metal device; use --device cpu")
     return name
 

@@ -199,7 +199,8 @@ _DECODING = Lock()
 def _decoding_stream(device: torch.device) -> torch.cuda.Stream:
     import torch
 
-    return torch.cuda.Stream(device)
+    # Torch hands out 32 streams a device in turns, of each priority: nobody else here wants this.
+    return torch.cuda.Stream(device, priority=-1)
 
 
 _AS_STORED, _RGB = 0, 3

@@ -84,7 +84,9 @@ class World:
         """Overwrite tensors with those of the leader."""
         if self.size > 1:
             for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+                whole = tensor.contiguous()  # NCCL refuses others, such as a transposed matrix
+                dist.broadcast(whole, src=0)
+                tensor.copy_(whole)
 
     def wait(self) -> None:
         """Wait until every process calls this, as long as any of them makes progress."""

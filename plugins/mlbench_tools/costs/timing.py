@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -56,14 +57,30 @@ def cuda_graph(model: nn.Module, images: Tensor) -> Call:
     device = images.device
     side = torch.cuda.Stream(device)
     side.wait_stream(torch.cuda.current_stream(device))
+    call = functools.partial(model, images)
     with torch.cuda.stream(side):
-        _warmed_up(functools.partial(model, images))
+        _warmed_up(call)
+        _assert_never_waits(call)
     torch.cuda.current_stream(device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=_shared_memory(device).pool()):
         kept = model(images)
     # The graph reads the weights and the images by address.
     return functools.partial(_replay, graph, (model, images, kept))
+
+
+def _assert_never_waits(call: Call) -> None:
+    """Raise ``RuntimeError`` if a call waits for the device, as no graph can.
+
+    A capture that fails would leave the memory of all graphs useless for the models that follow.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that it finds most waits, not all
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            call()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 @functools.cache

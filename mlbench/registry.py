@@ -181,6 +181,9 @@ def find_all(text: str) -> list[Plugin]:
         PluginError: there is none, or two distributions claim the name.
     """
     if not (kinds := kinds_of(text)):
+        others = [p for kind in EVERY_KIND for p in plugins(kind) if p.name == text]
+        if others:
+            raise PluginError(f"{text} is a {others[0].kind}, which has neither card nor checks")
         raise unknown_plugin(text)
     return [find(kind, text) for kind in kinds]
 
@@ -283,11 +286,16 @@ def with_defaults(kind: Kind, name: str, chosen: Mapping[str, Any]) -> dict[str,
                 f"{'' if kind == 'dataset' else one_of(what, value)}"
             )
         used[option] = float(value) if type(default) is float and type(value) is int else value
+    return as_recorded(used, f"{kind} {name}")
+
+
+def as_recorded(used: Mapping[str, Any], of: str) -> dict[str, Any]:
+    """Return the options of a plugin as plain data, or raise ``PluginError`` where one is none."""
     try:
         plain: dict[str, Any] = json.loads(json.dumps(used))
     except TypeError as error:
         raise PluginError(
-            f"an option of {kind} {name} cannot be written to a record ({error}): {used}; let its "
+            f"an option of {of} cannot be written to a record ({error}): {used}; let its "
             "options be numbers, texts, lists of them or None"
         ) from error
     return plain

@@ -13,7 +13,9 @@ from mlbench.text import count
 
 
 def check(
-    names: Annotated[list[str], typer.Argument(help="Names of plugins of any kind.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Backbones, heads, losses, data sets, recipes.")
+    ],
 ) -> None:
     """Check plugins against the contract of their kind; exit code 1 if a check fails."""
     found = [plugin for name in names for plugin in registry.find_all(name)]

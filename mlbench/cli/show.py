@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from mlbench.types import DatasetCard, Recipe
 
 
-def show(name: Annotated[str, typer.Argument(help="Name of a plugin of any kind.")]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="A backbone, head, loss, data set or recipe.")],
+) -> None:
     """Print a plugin's card: citation, options with defaults, distribution and version."""
     for plugin in registry.find_all(name):
         console.print(

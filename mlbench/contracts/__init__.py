@@ -29,7 +29,7 @@ import torch
 from mlbench import registry
 from mlbench.contracts.faults import PluginSource, explain
 from mlbench.contracts.outcome import ContractError, NotChecked, Remarked
-from mlbench.registry import Kind, Plugin, needs_argument
+from mlbench.registry import CORE_PARAMETERS, Kind, Plugin, as_recorded, needs_argument, options
 
 __all__ = ["CheckResult", "ContractError", "check", "checks_of", "require"]
 
@@ -92,6 +92,8 @@ def _loads(plugin: Plugin) -> None:
     plugin.load()
     if plugin.kind in ("backbone", "dataset") and needs_argument(plugin):
         raise NotChecked(f"give {plugin.name} an argument, as in {plugin.name}:SOMETHING")
+    if plugin.kind in CORE_PARAMETERS:
+        as_recorded(options(plugin.load(), plugin.kind), f"{plugin.kind} {plugin.label}")
 
 
 def require(plugin: Plugin) -> None:

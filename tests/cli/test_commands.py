@@ -55,6 +55,15 @@ def test_a_broken_command_is_named_with_its_reason_and_hurts_no_other(
     assert ended.code == 2 and reason in ended.err
 
 
+def test_names_without_a_card_are_told_what_they_are_and_help_names_extras(cli):
+    for command in ("check", "show"):
+        ended = cli(command, "leaderboard")
+        assert ended.code == 2, ended.out
+        assert "leaderboard is a command, which has neither card nor checks" in ended.err
+    assert "mlbench-mlic[clip]" in cli("data", "texts", "--help").out
+    assert "under an equal budget" not in cli("--help").out, "the heading is cut"
+
+
 def test_the_help_loads_nothing_that_takes_long():
     code = (
         "import sys\n"

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import dropout
@@ -259,7 +260,7 @@ class Data(Dataset):
 
     def index(self, split):
         file = self.cache / f"{split}.png"
-        file.touch()
+        Image.new("RGB", (4, 3)).save(file)
         return Index([file], [split], np.array([[1, 0]], np.int8))
 
 

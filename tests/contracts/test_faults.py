@@ -89,6 +89,14 @@ def test_a_module_that_cannot_be_imported_is_said_in_one_line(install, cli, firs
     assert done.code == 1
 
 
+def test_an_option_that_no_record_holds_is_found_before_a_run(install, cli):
+    source = HEAD.format(first="", then="pass").replace("labels):", "labels, *, act=max):")
+    install("acme", source, ENTRY)
+    done = cli("check", "mine")
+    assert done.code == 1 and "cannot be written to a record" in done.out
+    assert "let its options be numbers, texts, lists of them or None" in done.out
+
+
 def test_what_is_printed_and_what_is_slow_is_remarked_once(install, cli):
     source = HEAD.format(first="", then="print('here'); time.sleep(0.01)")
     install("acme", source, ENTRY)

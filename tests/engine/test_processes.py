@@ -39,6 +39,21 @@ def model(seed):
     return made
 
 
+def test_tensors_of_any_layout_are_the_leaders(monkeypatch):
+    """NCCL, as its source says, refuses what is not contiguous; Gloo does not."""
+
+    def nccl(tensor, src):
+        if not tensor.is_contiguous():
+            raise ValueError("Tensors must be contiguous")
+        tensor.fill_(7)
+
+    monkeypatch.setattr(dist, "broadcast", nccl)
+    whole = torch.zeros(4, 6)
+    parts = [whole.T, whole[:, ::2], torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last)]
+    World(1, 2, 1).broadcast_tensors(parts)
+    assert all((part == 7).all() for part in (whole, *parts))
+
+
 def all_at_once(**changes):
     """Batches of 8 in parts of 3, 3 and 2 images, with all that works on gradients or peers."""
     return tiny.settings(sam_rho=0.1, mutual_weight=0.5, ema_decay=0.5, grad_clip=0.5, **changes)

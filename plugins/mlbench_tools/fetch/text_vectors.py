@@ -48,10 +48,10 @@ def texts(
     option: Options = None,
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("texts.npz"),
 ) -> None:
-    """Make label vectors of texts, for zero-shot scores: `mlbench run --words FILE`.
+    r"""Make label vectors of texts, for zero-shot scores: `mlbench run --words FILE`.
 
     Each text is embedded and scaled to length 1; a label's vector is the mean over the templates.
-    Underscores in names become spaces. Needs `pip install 'mlbench-mlic[clip]'`.
+    Underscores in names become spaces. Needs `pip install 'mlbench-mlic\[clip]'`.
     """
     import numpy as np
 

@@ -1,1 +1,1 @@
-"""Choose settings on validation images, under an equal budget for every method."""
+"""Tuning: choose settings on validation images, under an equal budget for every method."""

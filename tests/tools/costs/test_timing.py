@@ -106,6 +106,22 @@ def test_a_compiled_model_computes_the_same():
         assert torch.allclose(call(), model(images()))
 
 
+class Waiting(Products):
+    def forward(self, x):
+        return super().forward(x) + super().forward(x).sum().item()
+
+
+@pytest.mark.gpu
+def test_a_model_that_waits_for_the_device_spoils_no_graph_after_it():
+    device = torch.device("cuda")
+    batch = images(device=device)
+    with torch.inference_mode():
+        with pytest.raises(RuntimeError, match="synchronizing"):
+            cuda_graph(Waiting(2, device), batch)
+        cuda_graph(Products(2, device), batch)()
+        torch.cuda.synchronize()
+
+
 @pytest.mark.gpu
 def test_a_graph_replays_the_model_and_takes_less_time_than_launching_it():
     device = torch.device("cuda")

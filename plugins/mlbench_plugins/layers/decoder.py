@@ -124,3 +124,13 @@ def refuse_groups(state: dict[str, Tensor], order: Sequence[int]) -> dict[str, T
             "order cannot be changed; use a data set whose labels stand in the file's order"
         )
     return state
+
+
+RELEASED_AS: dict[str, Any] = {
+    "head": decoder_from_authors,
+    "options": options_of_authors,
+    "label_axes": {"classifier.bias": (0,), "classifier.weight": (0,), "queries": (0,)},
+    "rearrange": refuse_groups,
+    "averaged": True,
+}
+"""Fields of ``Released`` for files that hold this decoder."""

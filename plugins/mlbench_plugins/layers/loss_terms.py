@@ -95,6 +95,12 @@ def focus(log_miss: Tensor, gamma: float | Tensor) -> Tensor:
     return torch.exp(gamma * log_miss)
 
 
+def focal(truth: Tensor, gamma: float, *, detach_focus: bool = False) -> Tensor:
+    """(1 - p)^gamma * -log p, where p = sigmoid(truth) is the probability of the truth."""
+    weight = focus(functional.logsigmoid(-truth), gamma)
+    return (weight.detach() if detach_focus else weight) * -functional.logsigmoid(truth)
+
+
 def raised(log_p: Tensor, margin: float) -> Tensor:
     """log(min(p + margin, 1)) of log p: a probability within the margin of 1 has no loss left."""
     return (log_p.exp() + margin).clamp(max=1).log()

@@ -62,6 +62,13 @@ def shared_fields(head: str, **head_options: Any) -> dict[str, Any]:
     }
 
 
+DEVIATIONS = (
+    "The authors stop once the test score no longer rises, and keep the best epoch and the better "
+    "one of the moving average and the plain weights; here the moving average of the last epoch "
+    "counts.",
+    "On VOC the authors count difficult objects as positives in the test split too; here they are "
+    "unknown there, as in the official evaluation.",
+)
 BIBTEX = """@inproceedings{prokofiev2023combining,
   title     = {Combining Metric Learning and Attention Heads For Accurate and Efficient Multilabel
                Image Classification},

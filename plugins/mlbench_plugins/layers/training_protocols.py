@@ -85,6 +85,12 @@ def multi_scale(
     )
 
 
+ML_GCN_BIBTEX = """@inproceedings{chen2019mlgcn,
+  title     = {Multi-Label Image Recognition with Graph Convolutional Networks},
+  author    = {Chen, Zhao-Min and Wei, Xiu-Shen and Wang, Peng and Guo, Yanwen},
+  booktitle = {CVPR},
+  year      = {2019}
+}"""
 NO_SNAPPING = "A size of a crop that is close to the image size is not snapped to it."
 """A deviation of ``multi_scale``."""
 BEST_EPOCH = (

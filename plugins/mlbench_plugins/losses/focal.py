@@ -7,10 +7,9 @@ Detection", ICCV 2017, arXiv 1708.02002.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mlbench.types import LabelContext
-from mlbench_plugins.layers.loss_terms import REDUCTIONS, focus, reduce_known
+from mlbench_plugins.layers.loss_terms import REDUCTIONS, focal, reduce_known
 from mlbench_plugins.layers.numerics import at_least_float32
 from mlbench_plugins.layers.options import check_choice, check_range
 
@@ -47,8 +46,5 @@ class Focal(nn.Module):
         """Logits and targets in {1, 0, -1 unknown} to a scalar in float32."""
         x_BC = at_least_float32(logits_BC)
         truth_BC = x_BC.where(targets_BC == 1, -x_BC)
-        weight_BC = focus(functional.logsigmoid(-truth_BC), self.gamma)
-        if self.detach_focus:
-            weight_BC = weight_BC.detach()
-        terms_BC = -weight_BC * functional.logsigmoid(truth_BC)
+        terms_BC = focal(truth_BC, self.gamma, detach_focus=self.detach_focus)
         return reduce_known(terms_BC, targets_BC, self.reduction)

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mlbench.types import LabelContext, LossContext, Recipe, Settings
-from mlbench_plugins.layers.loss_terms import REDUCTIONS, focus, reduce_terms
+from mlbench_plugins.layers.loss_terms import REDUCTIONS, focal, reduce_terms
 from mlbench_plugins.layers.numerics import at_least_float32
 from mlbench_plugins.layers.options import check_choice, check_range
 from mlbench_plugins.layers.training_protocols import ASYMMETRIC, KEEPS_BETTER
@@ -58,7 +57,7 @@ class Hill(nn.Module):
         x_BC = at_least_float32(logits_BC)
         p_BC = x_BC.sigmoid()
         hill_BC = (self.lam - p_BC) * p_BC.square()
-        focal_BC = _focal(x_BC - self.margin, self.gamma)
+        focal_BC = focal(x_BC - self.margin, self.gamma)
         return reduce_terms(focal_BC.where(targets_BC == 1, hill_BC), self.reduction)
 
 
@@ -106,14 +105,8 @@ class SPLC(nn.Module):
         z_BC = x_BC - self.margin * positive_BC
         if context.epoch >= self.first_epoch:
             positive_BC = positive_BC | (z_BC.sigmoid() > self.tau)
-        terms_BC = _focal(z_BC.where(positive_BC, -z_BC), self.gamma)
+        terms_BC = focal(z_BC.where(positive_BC, -z_BC), self.gamma)
         return reduce_terms(terms_BC, self.reduction)
-
-
-def _focal(truth_BC: Tensor, gamma: float) -> Tensor:
-    """(1 - p)^gamma * -log p, where p = sigmoid(truth) is the probability of the truth."""
-    log_miss_BC = functional.logsigmoid(-truth_BC)
-    return focus(log_miss_BC, gamma) * -functional.logsigmoid(truth_BC)
 
 
 SETTINGS = Settings(

@@ -23,7 +23,7 @@ from mlbench_plugins.layers.label_graph import (
     label_graph,
     symmetrically_normalised,
 )
-from mlbench_plugins.layers.metric_learning import shared_fields, unscaled
+from mlbench_plugins.layers.metric_learning import DEVIATIONS, shared_fields, unscaled
 from mlbench_plugins.layers.options import check_choice, check_range
 from mlbench_plugins.layers.pretrained import renamed, timm_names
 
@@ -241,11 +241,7 @@ RECIPE = Recipe(
         "The strength of RandAugment is the default of this project's.",
         "The authors start EfficientNetV2-S from OpenImages weights of their own; here it is "
         "timm's default weights.",
-        "The authors stop once the test score no longer rises, and keep the best epoch and the "
-        "better one of the moving average and the plain weights; here the moving average of the "
-        "last epoch counts.",
-        "On VOC the authors count difficult objects as positives in the test split too; here they "
-        "are unknown there, as in the official evaluation.",
+        *DEVIATIONS,
         "The paper's scores of this branch could not be read, so none are shown.",
     ),
     released=(RELEASED,),

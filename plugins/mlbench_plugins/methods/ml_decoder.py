@@ -21,14 +21,7 @@ from mlbench.types import (
     Settings,
 )
 from mlbench_plugins.layers.classifiers import GroupClassifier, make_classifier, start_at_prior
-from mlbench_plugins.layers.decoder import (
-    DecoderSizes,
-    QueryDecoder,
-    decoder_from_authors,
-    group_count,
-    options_of_authors,
-    refuse_groups,
-)
+from mlbench_plugins.layers.decoder import RELEASED_AS, DecoderSizes, QueryDecoder, group_count
 from mlbench_plugins.layers.options import check_choice
 from mlbench_plugins.layers.pretrained import ORDER_BY_ID, tresnet
 from mlbench_plugins.layers.training_protocols import ASYMMETRIC, KEEPS_BETTER
@@ -111,12 +104,8 @@ RELEASED = Released(
     title="ML-Decoder's TResNet-L (code commit 8a9e984)",
     marks=(r"^body\.conv1\.0\.", r"^head\.decoder\.duplicate_pooling$"),
     trunk=tresnet("body."),
-    head=decoder_from_authors,
-    options=options_of_authors,
-    label_axes={"classifier.bias": (0,), "classifier.weight": (0,), "queries": (0,)},
+    **RELEASED_AS,
     order=ORDER_BY_ID,
-    averaged=True,
-    rearrange=refuse_groups,
 )
 
 RECIPE = Recipe(

@@ -32,7 +32,12 @@ from mlbench_plugins.layers.label_graph import (
 )
 from mlbench_plugins.layers.options import check_range
 from mlbench_plugins.layers.pretrained import renamed, sequential_resnet
-from mlbench_plugins.layers.training_protocols import BEST_EPOCH, NO_SNAPPING, multi_scale
+from mlbench_plugins.layers.training_protocols import (
+    BEST_EPOCH,
+    ML_GCN_BIBTEX,
+    NO_SNAPPING,
+    multi_scale,
+)
 
 
 class MLGCN(nn.Module):
@@ -167,12 +172,7 @@ RELEASED = Released(
 
 RECIPE = Recipe(
     title="Multi-Label Image Recognition with Graph Convolutional Networks",
-    bibtex="""@inproceedings{chen2019mlgcn,
-  title     = {Multi-Label Image Recognition with Graph Convolutional Networks},
-  author    = {Chen, Zhao-Min and Wei, Xiu-Shen and Wang, Peng and Guo, Yanwen},
-  booktitle = {CVPR},
-  year      = {2019}
-}""",
+    bibtex=ML_GCN_BIBTEX,
     summary="Two graph convolutions over the labels' word vectors, on a re-weighted binary graph "
     "of co-occurrence, generate the classifiers of a maximum-pooled feature vector.",
     settings=multi_scale("ml_gcn", 0.1, (40, 80), epochs=100, batch_size=32, grad_clip=10.0),

@@ -28,6 +28,7 @@ from mlbench.types import (
 )
 from mlbench_plugins.layers.classifiers import make_classifier, start_at_prior
 from mlbench_plugins.layers.pretrained import ORDER_BY_ID, renamed, tresnet
+from mlbench_plugins.layers.training_protocols import ML_GCN_BIBTEX
 
 
 class PooledClassifier(nn.Module, ABC):
@@ -161,12 +162,7 @@ GAP_RECIPE = Recipe(
 
 GMP_RECIPE = Recipe(
     title="Global maximum pooling and a linear classifier",
-    bibtex="""@inproceedings{chen2019mlgcn,
-  title     = {Multi-Label Image Recognition with Graph Convolutional Networks},
-  author    = {Chen, Zhao-Min and Wei, Xiu-Shen and Wang, Peng and Guo, Yanwen},
-  booktitle = {CVPR},
-  year      = {2019}
-}""",
+    bibtex=ML_GCN_BIBTEX,
     summary="The strongest response of each channel decides, wherever it is: small objects are not "
     "averaged away.",
     settings=SETTINGS.model_copy(update={"head": "gmp"}),

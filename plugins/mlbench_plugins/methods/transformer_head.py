@@ -11,15 +11,8 @@ from torch import Tensor, nn
 
 from mlbench.types import FeatureSpec, HeadOutput, LabelContext, Recipe, Released, Reported
 from mlbench_plugins.layers.classifiers import GroupClassifier, start_at_prior
-from mlbench_plugins.layers.decoder import (
-    DecoderSizes,
-    QueryDecoder,
-    decoder_from_authors,
-    group_count,
-    options_of_authors,
-    refuse_groups,
-)
-from mlbench_plugins.layers.metric_learning import shared_fields, unscaled
+from mlbench_plugins.layers.decoder import RELEASED_AS, DecoderSizes, QueryDecoder, group_count
+from mlbench_plugins.layers.metric_learning import DEVIATIONS, shared_fields, unscaled
 from mlbench_plugins.layers.pretrained import timm_names
 
 
@@ -81,12 +74,8 @@ RELEASED = Released(
     title="deep-object-reid's transformer head (branch multilabel-paper, commit 469ec397)",
     marks=(r"^backbone\.model\.", r"^decoder\.duplicate_pooling$"),
     trunk=timm_names("backbone.model."),
-    head=decoder_from_authors,
-    options=options_of_authors,
-    label_axes={"classifier.bias": (0,), "classifier.weight": (0,), "queries": (0,)},
-    rearrange=refuse_groups,
+    **RELEASED_AS,
     unused=(r"^backbone\.model\.(classifier|head|fc)\.",),
-    averaged=True,
     order="alphabetical",
     outputs={"logits": unscaled},
 )
@@ -119,11 +108,7 @@ RECIPE = Recipe(
         "The strength of RandAugment is the default of this project's.",
         "The authors start EfficientNetV2-S from OpenImages weights of their own, TResNet-L from "
         "ML-Decoder's; here it is timm's default weights.",
-        "The authors stop once the test score no longer rises, and keep the best epoch and the "
-        "better one of the moving average and the plain weights; here the moving average of the "
-        "last epoch counts.",
-        "On VOC the authors count difficult objects as positives in the test split too; here they "
-        "are unknown there, as in the official evaluation.",
+        *DEVIATIONS,
     ),
     released=(RELEASED,),
 )

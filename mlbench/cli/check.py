@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from mlbench import registry
 from mlbench.cli.console import console
@@ -23,17 +23,18 @@ def check(
 
     faults = 0
     for plugin in found:
-        console.print(f"{plugin.kind} {plugin.label}", style="bold", markup=False)
+        console.print(f"{plugin.kind} {plugin.label}", style="bold")
         results = contracts.check(plugin)
         for result in results:
             if result.cause:
                 continue
             faults += not result.ok
-            mark = "[green]ok  [/green]" if result.ok else "[red]FAIL[/red]"
+            mark = ("ok  ", "green") if result.ok else ("FAIL", "red")
             more = sum(other.cause == result.name for other in results)
             followers = f" and {count(more, 'more check')}" if more else ""
-            said = escape(f": {result}") if str(result) else ""
-            console.print(f"  {mark} {result.name}{followers}{said}", soft_wrap=True)
+            said = f": {result}" if str(result) else ""
+            text = Text.assemble("  ", mark, f" {result.name}{followers}{said}")
+            console.print(text, soft_wrap=True)
     if faults:
         console.print(count(faults, "fault"), style="red")
         raise typer.Exit(1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +15,6 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
-from rich.text import Text
 
 from mlbench.types import SuiteError, Track
 
@@ -39,8 +40,8 @@ class _Plain(Console):
             yield one if one.control else one._replace(text=plain(one.text))
 
 
-# Without emoji: rich would print the label `logit:dog:` with a picture of a dog.
-console = _Plain(width=_width, emoji=False)
+# Rich would print the label `logit:dog:` with a picture of a dog, and `[red]` as a colour.
+console = _Plain(width=_width, emoji=False, markup=False)
 errors = _Plain(stderr=True, soft_wrap=True, emoji=False, markup=False, highlight=False)
 
 
@@ -49,13 +50,32 @@ def plain_table(columns: Iterable[str], right: Container[str] = ()) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in right else "left"
-        table.add_column(Text(column), overflow="fold", justify=justify)
+        table.add_column(column, overflow="fold", justify=justify)
     return table
 
 
 def print_error(error: Exception) -> None:
     """Print an error that the user can fix."""
     errors.print(f"error: {error}", style="red")
+
+
+def command_line() -> str:
+    """The command as it was typed, for records."""
+    return shlex.join(["mlbench", *sys.argv[1:]])
+
+
+@contextmanager
+def writing(place: object, remedy: str = "") -> Iterator[None]:
+    """Write what the user asked for.
+
+    Raises:
+        SuiteError: the place cannot be written, and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise SuiteError(f"{place} cannot be written ({why}){remedy}") from error
 
 
 Data = Annotated[Path | None, typer.Option(help="Folder of the data sets. Default: $MLBENCH_DATA.")]

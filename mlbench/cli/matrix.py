@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
-from rich.markup import escape
 
 from mlbench import registry
 from mlbench.boards.variants import variants
 from mlbench.cli import show_boards
-from mlbench.cli.console import console, errors, plain_table, print_error, thread_count
+from mlbench.cli.console import (
+    command_line,
+    console,
+    errors,
+    plain_table,
+    print_error,
+    thread_count,
+)
 from mlbench.cli.planning import Prepared, plan_safely
 from mlbench.cli.progress import Lines, Live, Reminder, outcome_line
 from mlbench.cli.tracking import Tracked
@@ -59,7 +63,7 @@ def launch(
         if dry_run:
             print_plan(prepared.plan)
             for line in forecast(prepared)[1]:
-                console.print(line, markup=False, highlight=False)
+                console.print(line, highlight=False)
             planned = prepared.plan
             raise typer.Exit(2 if planned.all_refused else bool(planned.refused))
         code = _execute_and_show(prepared)
@@ -142,7 +146,7 @@ def _execute_and_show(prepared: Prepared) -> int:
     if planned.done and not planned.missing:
         runs, are = count(len(planned.done), "run"), "is" if len(planned.done) == 1 else "are"
         console.print(f"Nothing is missing: {runs} {are} in {places.results}.")
-    command = shlex.join(["mlbench", *sys.argv[1:]])
+    command = command_line()
     names = variants_of(planned)
     outcomes = execute(prepared, Live(names) if errors.is_terminal else Lines(names), command)
     left = [one for one in outcomes if prepared.suite.budget is not None and not one.decided]
@@ -231,7 +235,7 @@ def _print_read(planned: Plan) -> None:
     """Print how the user's own data sets were understood."""
     for dataset, how in planned.read.items():
         text = f"{dataset}: {how}\n  all of it: mlbench data look {dataset}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 def print_plan(planned: Plan) -> None:
@@ -243,7 +247,7 @@ def print_plan(planned: Plan) -> None:
     names = variants_of(planned)
     for spec, state in states:
         what = f"{spec.title} {names[spec.run_id]}".strip()
-        table.add_row(spec.run_id, escape(what), spec.track, state)
+        table.add_row(spec.run_id, what, spec.track, state)
     if table.rows:
         console.print(table)
     print_refusals(planned)
@@ -255,7 +259,7 @@ def print_refusals(planned: Plan) -> None:
     for refused in planned.refused:
         labels.setdefault(refused.reason, []).append(refused.label)
     for reason, of_it in labels.items():
-        errors.print(f"refused: {shorten(of_it)}: {reason}", style="red", markup=False)
+        errors.print(f"refused: {shorten(of_it)}: {reason}", style="red")
     for spec, error in planned.diverged:
         text = f"diverged before: {spec.run_id}: {error} (--retry-diverged runs it again)"
-        errors.print(text, style="red", markup=False)
+        errors.print(text, style="red")

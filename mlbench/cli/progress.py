@@ -237,7 +237,7 @@ class Live(Lines):
         self.pace.end(outcome)
         self.bars.remove_task(self.tasks.pop(outcome.spec.run_id))
         self.bars.advance(self.matrix, int(outcome.decided))
-        self.bars.console.print(outcome_line(outcome), markup=False, highlight=False)
+        self.bars.console.print(outcome_line(outcome))
 
 
 class _RunBar(Followed):

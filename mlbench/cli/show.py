@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from mlbench import registry
 from mlbench.cli.console import console
@@ -23,8 +23,10 @@ def show(
     """Print a plugin's card: citation, options with defaults, distribution and version."""
     for plugin in registry.find_all(name):
         console.print(
-            f"[bold]{plugin.kind} {escape(plugin.label)}[/bold]  "
-            f"[dim]{escape(plugin.distribution)} {plugin.version}  {plugin.value}[/dim]"
+            Text.assemble(
+                (f"{plugin.kind} {plugin.label}  ", "bold"),
+                (f"{plugin.distribution} {plugin.version}  {plugin.value}", "dim"),
+            )
         )
         _card(plugin)
         console.print()
@@ -36,23 +38,23 @@ def _card(plugin: Plugin) -> None:
         _recipe(loaded)
         return
     if text := loaded.__doc__:  # not that of a class above it
-        console.print(escape(inspect.cleandoc(text)))
+        console.print(inspect.cleandoc(text))
     if card := registry.dataset_card(plugin):
         _dataset(card)
     options = registry.options(loaded, plugin.kind)
     if options:
         console.print("\nOptions (with their defaults):")
         for name, default in options.items():
-            console.print(f"  {name} = {default!r}", markup=False)
+            console.print(f"  {name} = {default!r}")
 
 
 def _recipe(recipe: Recipe) -> None:
-    console.print(escape(recipe.title), style="italic")
-    console.print(escape(recipe.summary))
+    console.print(recipe.title, style="italic")
+    console.print(recipe.summary)
     console.print("\nSettings of the published track, where they differ from the defaults:")
     _fields(recipe.settings.model_dump(exclude_defaults=True))
     for dataset, changes in recipe.per_dataset.items():
-        console.print(f"  on {escape(dataset)}:")
+        console.print(f"  on {dataset}:")
         _fields(changes, indent=4)
     for track, changes in recipe.tuned.items():
         console.print(f"\nTuned for the {track} track:")
@@ -62,39 +64,39 @@ def _recipe(recipe: Recipe) -> None:
     for score in recipe.reported:
         note = f" ({score.note})" if score.note else ""
         number = f"{score.dataset} {score.metric} {score.value}{note}"
-        console.print(f"  {number}  [{score.status}: {score.source}]", markup=False)
+        console.print(f"  {number}  [{score.status}: {score.source}]")
     for released in recipe.released:
-        console.print(f"\n`mlbench import` reads: {released.title}", markup=False)
+        console.print(f"\n`mlbench import` reads: {released.title}")
     if recipe.deviations:
         console.print("\nDeviations from the authors' code:")
     for deviation in recipe.deviations:
-        console.print(f"  - {deviation}", markup=False)
+        console.print(f"  - {deviation}")
     if recipe.bibtex:
-        console.print("\n" + recipe.bibtex.strip(), markup=False)
+        console.print("\n" + recipe.bibtex.strip())
 
 
 def _dataset(card: DatasetCard) -> None:
-    console.print(f"\n{card.title}, {card.licence}, {card.home}", markup=False)
+    console.print(f"\n{card.title}, {card.licence}, {card.home}")
     if card.labels:
         orders = (
             f", in circulation in these orders: {', '.join(card.orders)}" if card.orders else ""
         )
-        console.print(f"Labels: {card.labels}{orders}", markup=False)
+        console.print(f"Labels: {card.labels}{orders}")
     if card.splits:
         console.print("Official sizes:")
     for name, split in card.splits.items():
         positives = f", {count(split.positives, 'positive')}" if split.positives else ""
-        console.print(f"  {name}: {count(split.images, 'image')}{positives}", markup=False)
+        console.print(f"  {name}: {count(split.images, 'image')}{positives}")
     if card.family:
-        console.print(f"Recipes call it {card.family}", markup=False)
+        console.print(f"Recipes call it {card.family}")
     if card.identities:
-        console.print(f"Known editions: {', '.join(card.identities.values())}", markup=False)
+        console.print(f"Known editions: {', '.join(card.identities.values())}")
     if card.notes:
-        console.print(card.notes, markup=False)
+        console.print(card.notes)
     if card.bibtex:
-        console.print("\n" + card.bibtex.strip(), markup=False)
+        console.print("\n" + card.bibtex.strip())
 
 
 def _fields(fields: dict[str, Any], indent: int = 2) -> None:
     for name, value in fields.items():
-        console.print(" " * indent + f"{name}: {value}", markup=False)
+        console.print(" " * indent + f"{name}: {value}")

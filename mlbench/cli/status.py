@@ -7,8 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from rich.markup import escape
-
 from mlbench.cli.console import Results, console, plain_table
 from mlbench.text import count
 from mlbench.types import StoreError
@@ -122,7 +120,7 @@ def status(results: Results = Path("results")) -> None:
     table = plain_table(("run", "what", "state", ""))
     for run_id, one in found.items():
         if one.state in ("diverged", "running", "stopped", "failed"):
-            table.add_row(run_id, escape(one.title), one.state, escape(one.detail))
+            table.add_row(run_id, one.title, one.state, one.detail)
     if table.rows:
         console.print(table)
     totals = Counter(one.state for one in found.values())

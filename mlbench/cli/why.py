@@ -55,4 +55,4 @@ def why(
 
 def say(what: str, text: str) -> None:
     """Print a line."""
-    console.print(f"{what}: {text}", markup=False, highlight=False)
+    console.print(f"{what}: {text}", highlight=False)

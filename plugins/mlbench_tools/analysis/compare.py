@@ -84,7 +84,7 @@ def win_matrix(board: Table) -> list[str]:
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        console.print(line, markup=False, highlight=False)
+        console.print(line, highlight=False)
 
 
 # ------------------------------------------------------------------------------ names -> two sides

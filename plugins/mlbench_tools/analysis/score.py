@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from mlbench.cli.console import AsJson, Results, console, errors, plain_table
 from mlbench.text import count
@@ -121,7 +120,7 @@ def _plain(column: NDArray[Any], names: tuple[str, ...]) -> list[float | str | N
 # ---------------------------------------------------------------------------------------- terminal
 def _show(data: Mapping[str, Any], by_label: bool) -> None:
     size = f"{count(data['images'], 'image')}, {count(data['labels'], 'label')}"
-    console.print(f"{data['file']}: {size}", markup=False, highlight=False)
+    console.print(f"{data['file']}: {size}", highlight=False)
     protocols = data["protocols"]
     table = plain_table(("protocol", ""))
     for name, protocol in protocols.items():
@@ -129,7 +128,7 @@ def _show(data: Mapping[str, Any], by_label: bool) -> None:
         numbers = "  ".join(f"{value} {_cell(number)}" for value, number in values)
         table.add_row(_marked(name, protocol), numbers)
     for name, reason in data["undefined"].items():
-        table.add_row(name, f"not defined: {escape(reason)}")
+        table.add_row(name, f"not defined: {reason}")
     console.print(table, highlight=False)
     if any(protocol["oracle"] for protocol in protocols.values()):
         console.print(
@@ -150,7 +149,7 @@ def _show_labels(name: str, columns: Mapping[str, Mapping[str, float | str | Non
         return
     table = plain_table((name, *columns))
     for label in next(iter(columns.values())):
-        table.add_row(escape(label), *(_cell(column[label]) for column in columns.values()))
+        table.add_row(label, *(_cell(column[label]) for column in columns.values()))
     console.print()
     console.print(table, highlight=False)
 
@@ -159,7 +158,7 @@ def _cell(value: float | str | None) -> str:
     """A number, of which whole ones are counts; a word; or a dash."""
     if value is None:
         return "-"
-    return f"{value:.2f}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def _list(as_json: bool) -> None:
@@ -176,7 +175,7 @@ def _list(as_json: bool) -> None:
     table = plain_table(("protocol", "version", "definition", "source"))
     for name, row in protocols.items():
         cells = (_marked(name, row), str(row["version"]), row["definition"], row["source"])
-        table.add_row(*map(escape, cells))
+        table.add_row(*cells)
     for name, row in treatments.items():
-        table.add_row(*map(escape, (f"...+{name}", "", row["definition"], row["source"])))
+        table.add_row(f"...+{name}", "", row["definition"], row["source"])
     console.print(table, highlight=False)

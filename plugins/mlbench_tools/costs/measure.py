@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,8 +79,7 @@ def measure(
     cuda = where.type == "cuda"
     if chosen == "cuda-graph" and not cuda:
         raise SuiteError(f"--runtime cuda-graph needs CUDA, and this is {where}; use eager")
-    command = shlex.join(["mlbench", *sys.argv[1:]])
-    bench = Bench(where, precision or ("bf16" if cuda else "fp32"), chosen, seconds, command)
+    bench = Bench(where, precision or ("bf16" if cuda else "fp32"), chosen, seconds)
     store = Store(results)
     if plugins is None:
         networks = _of_boards(store)
@@ -142,7 +139,7 @@ def _show(networks: Iterable[Network], bench: Bench, store: Store, as_json: bool
         typer.echo(f"[{','.join(cost.model_dump_json(indent=1) for cost in costs)}]")
         return
     if costs:
-        console.print(costs[0].place, markup=False)
+        console.print(costs[0].place)
         _print_table(costs)
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mlbench import registry
-from mlbench.cli.console import errors
+from mlbench.cli.console import command_line, errors
 from mlbench.engine.cost import device_name, keep_freed_memory
 from mlbench.engine.model import MultiLabelModel, autocast
 from mlbench.provenance import commit
@@ -51,14 +49,12 @@ class Bench:
     Attributes:
         runtime: name of a plugin.
         seconds: for each model and batch size, about.
-        command: the command line, for the files.
     """
 
     device: torch.device
     precision: Precision
     runtime: str
     seconds: float
-    command: str
 
     @property
     def threads(self) -> int:
@@ -88,12 +84,11 @@ def measure_matrix(specs: Sequence[RunSpec], places: Places) -> None:
     records = [record for spec in specs if (record := store.find(spec.run_id)) is not None]
     if not records:
         return
-    precision, command = records[0].spec.precision, shlex.join(["mlbench", *sys.argv[1:]])
-    bench = Bench(device, precision, default_runtime(device), MATRIX_SECONDS, command)
+    bench = Bench(device, records[0].spec.precision, default_runtime(device), MATRIX_SECONDS)
     networks = [network for r in records if (network := Network.of(r)) is not None]
     missing = bench.missing(networks, store.read_costs()[0])
     for name, why in measure_networks(missing, bench, store, errors.print).items():
-        errors.print(f"latency not measured: {name}: {why}", style="red", markup=False)
+        errors.print(f"latency not measured: {name}: {why}", style="red")
 
 
 class BareBackbone(nn.Module):
@@ -236,6 +231,6 @@ def _cost(one: _Subject, bench: Bench, load: float) -> ModelCost:
         | {"python": platform.python_version()}
         | {f"{p.kind} {p.name}": f"{p.distribution} {p.version}" for p in used},
         commit=commit(),
-        command=bench.command,
+        command=command_line(),
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
     )

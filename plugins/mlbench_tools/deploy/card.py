@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlbench import __version__, registry
+from mlbench.cli.console import writing
 from mlbench.text import count
 from mlbench.types import DEFAULT_THRESHOLD, MlbenchError, ModelInfo, SuiteError
 
@@ -48,12 +49,10 @@ def card(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SuiteError(f"--out {out} exists and is not an empty folder; name a new one")
     text = render(info, _record(file.parent), file.name, licence)
-    try:
+    with writing(f"--out {out}"):
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, out / file.name)
         (out / "README.md").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SuiteError(f"--out {out} cannot be written ({error.strerror or error})") from error
     typer.echo(
         f"{out}: README.md and {file.name}. Read the card and say what the model is for; then "
         f"upload it with\n  hf upload YOUR-NAME/{out.resolve().name} {out}"

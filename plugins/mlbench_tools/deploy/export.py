@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mlbench.cli.console import Data, data_folder
+from mlbench.cli.console import Data, data_folder, writing
 from mlbench.files import atomic_write
 from mlbench.text import count
 from mlbench.types import DataError, MlbenchError, ModelFile, SuiteError, WeightsError
@@ -77,22 +77,19 @@ def export(
     sample = _sample(trained, data or data_folder(), pictures)
     writer = {"onnx": _write_onnx, "openvino": _write_openvino, "torch": _write_torch}[form]
     read = {"onnx": read_onnx, "openvino": read_openvino, "torch": read_torch}[form]
-    try:
-        with atomic_write(file) as part:
-            # The runtimes look at the ending, and OpenVINO writes a second file beside the first.
-            whole = part.with_suffix(ENDINGS[form])
-            try:
-                with quiet():
-                    writer(trained, whole, versions)
-                report = compare(trained, read(whole), sample)
-                if whole.with_suffix(".bin").exists():
-                    whole.with_suffix(".bin").replace(file.with_suffix(".bin"))
-                whole.replace(part)
-            finally:
-                whole.unlink(missing_ok=True)
-                whole.with_suffix(".bin").unlink(missing_ok=True)
-    except OSError as error:
-        raise SuiteError(f"--out {file} cannot be written ({error.strerror or error})") from error
+    with writing(f"--out {file}"), atomic_write(file) as part:
+        # The runtimes look at the ending, and OpenVINO writes a second file beside the first.
+        whole = part.with_suffix(ENDINGS[form])
+        try:
+            with quiet():
+                writer(trained, whole, versions)
+            report = compare(trained, read(whole), sample)
+            if whole.with_suffix(".bin").exists():
+                whole.with_suffix(".bin").replace(file.with_suffix(".bin"))
+            whole.replace(part)
+        finally:
+            whole.unlink(missing_ok=True)
+            whole.with_suffix(".bin").unlink(missing_ok=True)
     typer.echo(f"{file}: {report}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mlbench.api import execute_missing
+from mlbench.cli.console import command_line
 from mlbench.cli.planning import Prepared, places_of
 from mlbench.data.open import open_run
 from mlbench.executors import Options
@@ -15,7 +16,7 @@ from mlbench.suite import Suite
 from mlbench.types import DataError, Places, Predictions, RunRecord, RunSpec, Splits, SuiteError
 
 
-def predict_folds(record: RunRecord, folds: int, suite: Suite, command: str) -> Predictions:
+def predict_folds(record: RunRecord, folds: int, suite: Suite) -> Predictions:
     """Train a run's configuration k times, each time without a k-th of the training images.
 
     Returns:
@@ -42,7 +43,7 @@ def predict_folds(record: RunRecord, folds: int, suite: Suite, command: str) -> 
     planned = compare_with_store(specs, [], lambda spec: opened[spec.run_id], places, True)
     if planned.refused:
         raise SuiteError(f"a fold cannot be trained: {planned.refused[0].reason}; give fewer folds")
-    execute_missing(Prepared(suite, planned, places, Options()), command)
+    execute_missing(Prepared(suite, planned, places, Options()), command_line())
     return _join(specs, Store(places.results))
 
 

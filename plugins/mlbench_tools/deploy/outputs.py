@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from mlbench.cli.console import writing
 from mlbench.files import atomic_write
 from mlbench.text import unknown
 from mlbench.types import SuiteError
@@ -115,7 +116,7 @@ class Output:
     def write(self, result: Labelled) -> None:
         """Append a picture; it is on its way to the disk when this returns."""
         row = self.choice.row(result)
-        with _writing(self.file):
+        with writing(f"--out {self.file}"):
             _put(self.stream, self._cells(row) if self.is_csv else row)
             self.stream.flush()
 
@@ -229,7 +230,7 @@ def open_output(file: Path, choice: Choice, wanted: Collection[str]) -> Iterator
     journal = file.with_name(f"{file.name}.part.jsonl") if form == ".parquet" else file
     made = form == ".parquet" and file.exists() and not journal.exists()
     output = Output(file, journal, made, choice)
-    with _writing(file):
+    with writing(f"--out {file}"):
         file.parent.mkdir(parents=True, exist_ok=True)
         output.resume(wanted)
         output.stream = journal.open("a", encoding="utf-8", newline="")
@@ -238,17 +239,9 @@ def open_output(file: Path, choice: Choice, wanted: Collection[str]) -> Iterator
     with output.stream:
         yield output
     if form == ".parquet":
-        with _writing(file):
+        with writing(f"--out {file}"):
             _to_parquet(journal, file)
             journal.unlink()
-
-
-@contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SuiteError(f"--out {file} cannot be written ({error.strerror or error})") from error
 
 
 def _to_parquet(journal: Path, file: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlbench.cli.console import Cache, Data, Results, cache_folder, data_folder, thread_count
+from mlbench.cli.console import Cache, Data, Results, writing
 from mlbench.files import atomic_write
 from mlbench.text import count
 from mlbench.types import DataError, Predictions, RunRecord, SuiteError, WeightsError
@@ -54,20 +54,16 @@ def errors(
     """Show the confident mistakes of each label, and the labels that are probably wrong."""
     from mlbench.data.open import open_run
     from mlbench.store import Store
-    from mlbench.types import KnownLabels, LabelNoise, Places
+    from mlbench.types import KnownLabels, LabelNoise
     from mlbench_tools.deploy.mistakes import suspects
+    from mlbench_tools.scoring.evaluate import local_places
 
     store = Store(results)
     record = store.find(run)
     if record is None:
         raise SuiteError(f"{results} has no run {run}; give an id of a board, or --results DIR")
     predictions = store.predictions(record)
-    places = Places(
-        data=data or data_folder(),
-        results=results,
-        cache=cache or cache_folder(),
-        workers=thread_count(),
-    )
+    places = local_places(data, cache, "cpu", None)
     # The labels and splits of the data set, whatever the run changed of them.
     original = {"holdout": 0.0, "label_noise": LabelNoise(), "known_labels": KnownLabels()}
     splits = open_run(record.spec.model_copy(update=original), places)
@@ -75,7 +71,7 @@ def errors(
     folder = store.run_folder(record.run_id)
     found = suspects(predictions, _calibration(folder), most)
     out = out or folder / "errors"
-    try:
+    with writing(f"--out {out}"):
         out.mkdir(parents=True, exist_ok=True)
         shown = {one.image for mine in found for one in mine}
         thumbnails = {i: _thumbnail(test.files[i], out, i) for i in sorted(shown)}
@@ -83,8 +79,6 @@ def errors(
         _write_page(out, record, labels)
         wrong = [one for mine in found for one in mine if one.label_error]
         corrections = _write_corrections(out, splits, test.keys, wrong)
-    except OSError as error:
-        raise SuiteError(f"--out {out} cannot be written ({error.strerror or error})") from error
     typer.echo(
         f"{out / 'index.html'}: {count(len(record.label_names), 'label')}, "
         f"{count(len(shown), 'picture')}\n"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlbench.cli.console import AsJson, Data, Device, console, errors, plain_table
+from mlbench.cli.console import AsJson, Data, Device, console, errors, plain_table, writing
 from mlbench.text import count, shorten
 from mlbench.types import Predictions, RunRecord, SuiteError
 
@@ -77,8 +75,7 @@ def thresholds(
         named = {"weights": weights, "words": words or (), "init": init, "data": data}
         elsewhere = {"results": store.root / "folds", "keep": "none", "device": device}
         _warn_of_cost(record, folds)
-        command = shlex.join(["mlbench", *sys.argv[1:]])
-        held_out = predict_folds(record, folds, Suite(**named, **elsewhere), command)
+        held_out = predict_folds(record, folds, Suite(**named, **elsewhere))
     assert_enough(held_out.targets)
     refit = partial(fit, target=wanted, per_label=per_label)
     found = refit(held_out.logits, held_out.targets)
@@ -98,10 +95,8 @@ def thresholds(
             "notes": (*(n for n in checkpoint.info.notes if "chosen on" not in n), note),
         }
     )
-    try:
+    with writing(file):
         Checkpoint(checkpoint.weights, info).save(file)
-    except OSError as error:
-        raise SuiteError(f"{file} cannot be written ({error.strerror or error})") from error
     if as_json:
         typer.echo(json.dumps(_as_data(record, found, rows, on_test, missed), indent=1))
     else:
@@ -119,7 +114,7 @@ def _warn_of_cost(record: RunRecord, folds: int) -> None:
             f"{folds} trainings of the {record.spec.track} track, about {minutes:.0f} minutes on "
             "the machine of the run; folds are cheap in the probe track only"
         )
-        errors.print(text, markup=False, highlight=False)
+        errors.print(text)
 
 
 def _record(folder: Path) -> tuple[Store, RunRecord]:
@@ -216,7 +211,7 @@ def _remark(target: str, few: list[str], missed: list[str], on_test: Rows | None
 
 
 def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False)
+    console.print(text, highlight=False)
 
 
 def _percent(one: Expectation) -> str:

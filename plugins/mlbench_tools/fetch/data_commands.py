@@ -71,7 +71,7 @@ def list_datasets(as_json: AsJson = False) -> None:
         return
     columns = ("name", "title", "labels", "train", "test", "had by", "licence")
     lines = [tuple(row.values()) for row in rows]
-    console.print(table(columns, lines, text=("name", "title", "had by", "licence")), markup=False)
+    console.print(table(columns, lines, text=("name", "title", "had by", "licence")))
 
 
 @data.command()
@@ -248,7 +248,7 @@ def look(name: Name, data: Data = None, option: Options = None, as_json: AsJson 
         typer.echo(json.dumps(found, indent=1))
         return
     for part in page(name, found):
-        console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+        console.print(part, highlight=False, soft_wrap=isinstance(part, str))
 
 
 @data.command()
@@ -273,7 +273,7 @@ def stats(
         typer.echo(found.model_dump_json(indent=1))
         return
     for part in tables(found):
-        console.print(part, markup=False)
+        console.print(part)
 
 
 @data.command()

@@ -20,9 +20,9 @@ from rich.progress import (
 from rich.table import Table
 
 from mlbench import registry
-from mlbench.cli.console import cache_folder, console, data_folder, errors, plain_table
+from mlbench.cli.console import cache_folder, console, data_folder, errors, plain_table, writing
 from mlbench.text import named_values
-from mlbench.types import DataError, PluginError, SuiteError
+from mlbench.types import PluginError, SuiteError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -77,13 +77,9 @@ def save(picture: Image.Image, file: Path) -> None:
 @contextmanager
 def output_file(file: Path) -> Iterator[None]:
     """Create the folder of a file that the user named, and say that the file was written."""
-    try:
+    with writing(file, "; name another file"):
         file.parent.mkdir(parents=True, exist_ok=True)
         yield
-    except OSError as error:
-        raise DataError(
-            f"{file} cannot be written ({error.strerror or error}); name another file"
-        ) from error
     errors.print(f"written to {file}")
 
 
@@ -93,7 +89,7 @@ def print_result(as_json: bool, plain: Mapping[str, object], lines: list[str]) -
         typer.echo(json.dumps(plain, indent=1))
         return
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], text: Sequence[str]) -> Table:

@@ -59,7 +59,7 @@ def page(
     found = show_boards.read(results)
     shown = found.select(dataset, track)
     index = write_page(shown, found.records, results, folder)
-    errors.print(f"page: {index}", markup=False, highlight=False, soft_wrap=True)
+    errors.print(f"page: {index}")
 
 
 def write_page(

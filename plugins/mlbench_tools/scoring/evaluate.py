@@ -25,6 +25,7 @@ from mlbench.cli.console import (
     device_name,
     errors,
     thread_count,
+    writing,
 )
 from mlbench.text import count, named_values, shorten
 from mlbench.types import MeasureError, SuiteError
@@ -238,7 +239,7 @@ def _show(found: Evaluation) -> None:
 def _keep(found: Evaluation, file: Path) -> None:
     import numpy as np
 
-    try:
+    with writing(file, "; name another file with --predictions"):
         file.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(
             file,
@@ -247,7 +248,4 @@ def _keep(found: Evaluation, file: Path) -> None:
             keys=np.array(found.predictions.keys),
             names=np.array(found.names),
         )
-    except OSError as error:
-        why = f"{file} cannot be written ({error.strerror or error})"
-        raise SuiteError(f"{why}; name another file with --predictions") from error
     errors.print(f"written to {file}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlbench.cli.console import console
+from mlbench.cli.console import console, writing
 from mlbench.types import PackError
 
 
@@ -23,7 +23,7 @@ def pack(
 
     The same run gives the same file. mlbench verify shows what others will see in it.
     """
-    from mlbench.files import safe_name
+    from mlbench.files import atomic_write, safe_name
     from mlbench.store import Store
     from mlbench_tools.submit.pack_file import make, renewed
 
@@ -39,24 +39,13 @@ def pack(
     data = make(renewed(record), predictions)
     name = safe_name(f"{record.spec.method}-{record.identity}-{record.run_id}")
     file = out or Path(f"{name}.zip")
-    _write(file, data)
-    console.print(
-        f"{file}: run {record.run_id}, {len(data) / 2**10:,.0f} KiB; next: mlbench verify {file}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _write(file: Path, data: bytes) -> None:
-    from mlbench.files import atomic_write
-
-    try:
+    with writing(file, "; choose another place with --out"):
         if file.exists() and file.read_bytes() != data:
             raise PackError(f"{file} exists and is another file; choose a name with --out")
         with atomic_write(file) as part:
             part.write_bytes(data)
-    except OSError as error:
-        raise PackError(
-            f"{file} cannot be written ({error.strerror}); choose another place with --out"
-        ) from error
+    console.print(
+        f"{file}: run {record.run_id}, {len(data) / 2**10:,.0f} KiB; next: mlbench verify {file}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -119,4 +119,4 @@ def _show(report: VerifyReport) -> None:
 def _print(text: str, style: str = "") -> None:
     """Print one line: line breaks in a pack's texts are escaped."""
     line = text.replace("\n", "\\n")
-    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(line, style=style, highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from mlbench import registry
+from mlbench.cli.console import writing
 from mlbench.files import atomic_write
 from mlbench.suite import FILES, LABEL_AXES, Suite
 from mlbench.text import flatten
@@ -168,11 +169,8 @@ def write_suite(file: Path, suite: Suite, best: Mapping[str, Trial], command: st
     scores = "".join(f"#   {m}: mAP {t.mAP:.2f} {t.interval}\n" for m, t in best.items())
     head = f"# Tuned by: {' '.join(command.split())}\n# On held-out images:\n{scores}"
     text = yaml.safe_dump({**fields, "per_method": per_method}, sort_keys=False)
-    try:
-        with atomic_write(file) as part:
-            part.write_text(head + text, encoding="utf-8")
-    except OSError as error:
-        raise SuiteError(f"{file} cannot be written ({error.strerror or error})") from error
+    with writing(file), atomic_write(file) as part:
+        part.write_text(head + text, encoding="utf-8")
 
 
 def _dataset(name: str, file: Path) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlbench.cli.console import console, errors, plain_table
+from mlbench.cli.console import command_line, console, errors, plain_table
 from mlbench.text import count, named_values
 from mlbench.types import Track
 
@@ -86,7 +85,7 @@ def tune(
     flags = {name: value for name, value in named.items() if value is not None}
     asked = read_matrix(flags, set_ or (), suite)
     tried = add_grid(asked, trials, _grid(grid or ()))
-    command = shlex.join(["mlbench", *sys.argv[1:]])
+    command = command_line()
     planned = carry_out(tried, command)
     print_refusals(planned)
     store = Store(asked.results)
@@ -131,6 +130,5 @@ def _show(
         f"mAP in percent with its 95 % interval on {count(example.test_images, 'validation image')}"
         f" held out of train ({example.identity}){seeds}; every method had the same trials"
         f"{less}. The best of several trials is a little too good: score it on other images.",
-        markup=False,
         highlight=False,
     )

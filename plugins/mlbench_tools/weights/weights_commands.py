@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from mlbench import registry
 from mlbench.cli.console import (
@@ -21,10 +20,12 @@ from mlbench.cli.console import (
     Results,
     Workers,
     cache_folder,
+    command_line,
     console,
     data_folder,
     errors,
     plain_table,
+    writing,
 )
 from mlbench.text import count, named_values, shorten
 from mlbench.types import SuiteError
@@ -87,10 +88,8 @@ def import_(
         key=key,
     )
     target = out / "checkpoint.safetensors"
-    try:
+    with writing(target, "; give another --out"):
         checkpoint.save(target)
-    except OSError as error:
-        raise SuiteError(f"{target} cannot be written: {error}; give another --out") from error
     if converted.unused:
         unused = shorten(converted.unused, 20, "\n  ")
         used = f"not used, as in the authors' own code ({len(converted.unused)}):\n  {unused}"
@@ -106,7 +105,7 @@ def import_(
         f"{released.title}: {model}, {count(len(names), 'label')}",
         f"written to {target}",
     ):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def parity(
@@ -154,7 +153,7 @@ def parity(
 def _show(results: list[FixtureResult]) -> None:
     numbers = ("absolute", "relative", "allowed")
     table = plain_table(("fixture", "method", "array", *numbers, ""), numbers)
-    marks = {True: "[green]ok[/green]", False: "[red]FAIL[/red]"}
+    marks = {True: Text("ok", "green"), False: Text("FAIL", "red")}
     for result in results:
         for one in result.arrays:
             numbers = (f"{one.absolute:.1e}", f"{one.relative:.1e}", f"{result.tolerance:.0e}")
@@ -167,7 +166,7 @@ def _show(results: list[FixtureResult]) -> None:
             errors.print(f"{result.name}: {result.error}", style="red")
     for result in results:
         if result.left_out is not None:
-            console.print(f"{result.name} is left out: {result.left_out}", markup=False)
+            console.print(f"{result.name} is left out: {result.left_out}")
     passed = sum(result.passed for result in results)
     left_out = sum(result.left_out is not None for result in results)
     more = f"; {left_out} are of methods that are not here" if left_out else ""
@@ -203,6 +202,5 @@ def rescore(
         *(open_model(checkpoint), dataset, named_values(option or ()), places),
         *(RunLines(), batch_size),
     )
-    command = f"mlbench {shlex.join(sys.argv[1:])}"
-    file = Store(results).write(*make_record(found, loaded, places, command))
+    file = Store(results).write(*make_record(found, loaded, places, command_line()))
     errors.print(f"recorded in {file}", soft_wrap=True)

@@ -179,22 +179,16 @@ def named_file(flag: str, identity: str, file: Path | None) -> Path:
     Raises:
         WeightsError: there is no file, it cannot be read, or it is another one.
     """
+    remedy = f"give the file with this digest by --{flag} FILE"
     if file is None:
-        raise WeightsError(
-            f"{flag} {identity} is the digest of a file, which is not given; give the file with "
-            f"this digest by --{flag} FILE"
-        )
+        what = f"{flag} {identity} is the digest of a file, which is not given"
+        raise WeightsError(f"{what}; {remedy}")
     try:
-        found = identity_of(file)
+        found = f"is {identity_of(file)}"
     except OSError as error:
-        remedy = f"give the file with the digest {identity} by --{flag} FILE"
-        why = f"cannot be read ({error.strerror})"
-        raise WeightsError(f"--{flag} {file} {why}; {remedy}") from error
-    if found != identity:
-        raise WeightsError(
-            f"--{flag} {file} is {found}, but the run names {identity}; give the file with this "
-            f"digest by --{flag} FILE"
-        )
+        found = f"cannot be read ({error.strerror})"
+    if found != f"is {identity}":
+        raise WeightsError(f"--{flag} {file} {found}, but the run names {identity}; {remedy}")
     return file
 
 

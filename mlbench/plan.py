@@ -177,7 +177,8 @@ def compare_with_store(
             why[spec.run_id] = lacking or "it diverged before"
             if record is not None:
                 replaces[spec.run_id] = record.digest
-            key = _refusal_key(spec)
+            # The seed matters only if it draws the graph or the words.
+            key = spec.run_id if "random" in (spec.graph, spec.words) else spec.configuration
             if key not in reasons:
                 reasons[key] = veto(spec) or refusal(spec, splits_of, places)
             if (reason := reasons[key]) is None:
@@ -224,12 +225,6 @@ def _differences(stored: RunSpec, asked: RunSpec, named: str) -> list[str]:
         for name in sorted(there | here)
         if there.get(name) != here.get(name)
     ]
-
-
-def _refusal_key(spec: RunSpec) -> str:
-    """What a refusal depends on: the seed only if it draws the graph or the words."""
-    drawn = "random" in (spec.graph, spec.words)
-    return spec.run_id if drawn else spec.model_copy(update={"seed": 0}).run_id
 
 
 Opener = Callable[[str, Mapping[str, Any], LabelNoise, KnownLabels], Splits]

@@ -1,9 +1,11 @@
-"""Words of messages (counts, short lists, near names, validation errors) and ``NAME=VALUE``."""
+"""Words of messages (counts, short lists, near names, validation errors) and of commands."""
 
 from __future__ import annotations
 
 import ast
 import difflib
+import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +73,11 @@ def first_error(error: ValidationError, of: str = "the file") -> str:
     message = first["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(first["input"], dict | list) else f" = {first['input']!r}"
     return f"{where}{shown}: {message}"
+
+
+def command_line() -> str:
+    """The command of this process as it was typed, for records."""
+    return shlex.join(["mlbench", *sys.argv[1:]])
 
 
 EXAMPLES = {

@@ -255,11 +255,8 @@ def describe_errors(error: ValidationError, model: type[BaseModel] = Settings) -
             lines.append(unknown(f"option {where!r}", name, _siblings(model, item["loc"])))
         else:
             message = item["msg"].removeprefix("Value error, ")
-            grid = (
-                one_of(where, item["input"])
-                if model is Settings and "_type" in item["type"]
-                else ""
-            )
+            of_type = model is Settings and "_type" in item["type"]
+            grid = one_of(where, item["input"]) if of_type else ""
             lines.append(f"{where} = {item['input']!r}: {message}{grid}")
     return "; ".join(lines)
 

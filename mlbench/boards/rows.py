@@ -111,7 +111,7 @@ class Row(Value):
         first_weights: largest share of the scored moving averages that is the weights after the
             first step.
         rank_worst: number of rows minus the number of significantly worse rows.
-        configuration: run id of the spec with seed 0, which identifies the row over time.
+        configuration: as of the spec; it identifies the row over time.
         pretraining: what the initial weights were trained on; empty in old records.
     """
 
@@ -256,8 +256,7 @@ def _table(
     configurations: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         if record.scores is not None:
-            one_seed = record.spec.model_copy(update={"seed": 0})
-            configurations[one_seed.run_id].append(record)
+            configurations[record.spec.configuration].append(record)
     groups = [sorted(group, key=lambda r: r.spec.seed) for group in configurations.values()]
     specs = [group[0].spec for group in groups]
     bounds = intervals(list(configurations.values()))
@@ -304,7 +303,7 @@ def _row(records: Sequence[RunRecord], variant: str, bounds: tuple[float, float]
     cost = next((r.efficiency for r in records if r.efficiency is not None), None)
     return Row(
         rank=0,
-        configuration=spec.model_copy(update={"seed": 0}).run_id,
+        configuration=spec.configuration,
         method=spec.method,
         backbone=spec.settings.backbone,
         loss=spec.settings.loss,

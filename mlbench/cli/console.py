@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sys
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
@@ -57,11 +56,6 @@ def plain_table(columns: Iterable[str], right: Container[str] = ()) -> Table:
 def print_error(error: Exception) -> None:
     """Print an error that the user can fix."""
     errors.print(f"error: {error}", style="red")
-
-
-def command_line() -> str:
-    """The command as it was typed, for records."""
-    return shlex.join(["mlbench", *sys.argv[1:]])
 
 
 @contextmanager

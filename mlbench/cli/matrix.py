@@ -15,14 +15,7 @@ import typer
 from mlbench import registry
 from mlbench.boards.variants import variants
 from mlbench.cli import show_boards
-from mlbench.cli.console import (
-    command_line,
-    console,
-    errors,
-    plain_table,
-    print_error,
-    thread_count,
-)
+from mlbench.cli.console import console, errors, plain_table, print_error, thread_count
 from mlbench.cli.planning import Prepared, plan_safely
 from mlbench.cli.progress import Lines, Live, Reminder, outcome_line
 from mlbench.cli.tracking import Tracked
@@ -31,7 +24,7 @@ from mlbench.executors.forking import call, device_names, showing
 from mlbench.executors.sharing import QueuedRun, announce, carry_out_all
 from mlbench.registry import Plugin
 from mlbench.suite import Suite, as_seconds
-from mlbench.text import count, shorten
+from mlbench.text import command_line, count, shorten
 from mlbench.types import MlbenchError, Places, Plan, RunSpec, SuiteError
 
 EXIT_UNFINISHED = 75
@@ -139,16 +132,18 @@ def _threads(suite: Suite) -> int | None:
 def _execute_and_show(prepared: Prepared) -> int:
     """Return the exit code of the command."""
     planned, places = prepared.plan, prepared.places
-    _print_read(planned)
+    for dataset, how in planned.read.items():
+        text = f"{dataset}: {how}\n  all of it: mlbench data look {dataset}"
+        console.print(text, highlight=False, soft_wrap=True)
     print_refusals(planned)
     if planned.all_refused:
         return 2
     if planned.done and not planned.missing:
         runs, are = count(len(planned.done), "run"), "is" if len(planned.done) == 1 else "are"
         console.print(f"Nothing is missing: {runs} {are} in {places.results}.")
-    command = command_line()
     names = variants_of(planned)
-    outcomes = execute(prepared, Live(names) if errors.is_terminal else Lines(names), command)
+    shown = Live(names) if errors.is_terminal else Lines(names)
+    outcomes = execute(prepared, shown, command_line())
     left = [one for one in outcomes if prepared.suite.budget is not None and not one.decided]
     failed = [one for one in outcomes if one not in left and (one.record is None or one.error)]
     if len(outcomes) > 1:  # a single failure was already reported
@@ -229,13 +224,6 @@ def variants_of(planned: Plan) -> dict[str, str]:
     """Map run ids to the settings in which runs of one method, backbone and loss differ."""
     specs = planned.specs
     return {spec.run_id: text for spec, text in zip(specs, variants(specs), strict=True)}
-
-
-def _print_read(planned: Plan) -> None:
-    """Print how the user's own data sets were understood."""
-    for dataset, how in planned.read.items():
-        text = f"{dataset}: {how}\n  all of it: mlbench data look {dataset}"
-        console.print(text, highlight=False, soft_wrap=True)
 
 
 def print_plan(planned: Plan) -> None:

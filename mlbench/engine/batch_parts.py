@@ -151,13 +151,20 @@ def batch_statistics_frozen(model: nn.Module, frozen: bool = True) -> Iterator[N
     False.
     """
     norms = [m for m in model.modules() if frozen and isinstance(m, BATCH_NORM) and m.training]
-    before = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+    with restored([buffer for norm in norms for buffer in norm.buffers()]):
+        yield
+
+
+@contextmanager
+def restored(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Restore the values of tensors exactly at the end of the block."""
+    before = [tensor.detach().clone() for tensor in tensors]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
 
 
 # ------------------------------------------------------------------------------------------- losses

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlbench.engine.batch_parts import BATCH_NORM
+from mlbench.engine.batch_parts import BATCH_NORM, restored
 from mlbench.engine.model import MultiLabelModel
 from mlbench.types import Optimizer, Schedule, Settings, SuiteError
 
@@ -174,16 +174,11 @@ def sam_perturbation(
         adaptive: measure the radius relative to the size of each weight.
     """
     moved = [p for p in parameters if p.grad is not None]
-    before = [p.detach().clone() for p in moved]
-    with torch.no_grad():
-        for p, e in zip(moved, _sam_steps(moved, rho, adaptive), strict=True):
-            p.add_(e)
-    try:
-        yield
-    finally:
+    with restored(moved):
         with torch.no_grad():
-            for p, w in zip(moved, before, strict=True):
-                p.copy_(w)
+            for p, e in zip(moved, _sam_steps(moved, rho, adaptive), strict=True):
+                p.add_(e)
+        yield
 
 
 def _sam_steps(parameters: Sequence[nn.Parameter], rho: float, adaptive: bool) -> list[Tensor]:

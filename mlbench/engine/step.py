@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mlbench.engine import optim
-from mlbench.engine.batch_parts import Part, batch_statistics_frozen
+from mlbench.engine.batch_parts import Part, batch_statistics_frozen, restored
 from mlbench.engine.distributed import World
 from mlbench.engine.model import MultiLabelModel, ProbeNetwork, matrix_precision
 from mlbench.engine.resume import TrainingState, random_states, set_random_states
@@ -70,20 +70,17 @@ def compile_now(network: Network, model: MultiLabelModel, part: Part, training: 
         _synchronize(device)
         return 1000 * (time.perf_counter() - began)
 
-    random, buffers = random_states(device), [(b, b.clone()) for b in model.buffers()]
-    plain = ProbeNetwork(model) if training.probe else model
-    try:
-        first = sum(milliseconds(network) for _ in range(3))  # the second records a CUDA graph
-    except torch._dynamo.exc.TorchDynamoException as error:
-        raise SuiteError(
-            f"torch.compile failed for {training.settings.head}: {str(error).splitlines()[0]}; "
-            "use --set compile=false"
-        ) from error
-    times = [(milliseconds(network), milliseconds(plain)) for _ in range(5)]
+    random, plain = random_states(device), ProbeNetwork(model) if training.probe else model
+    with restored(list(model.buffers())):
+        try:
+            first = sum(milliseconds(network) for _ in range(3))  # the second records a CUDA graph
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise SuiteError(
+                f"torch.compile failed for {training.settings.head}: {str(error).splitlines()[0]}; "
+                "use --set compile=false"
+            ) from error
+        times = [(milliseconds(network), milliseconds(plain)) for _ in range(5)]
     fast, slow = (statistics.median(some) for some in zip(*times, strict=True))
-    with torch.no_grad():
-        for buffer, value in buffers:
-            buffer.copy_(value)
     set_random_states(random, device)
     model.zero_grad()
     return (

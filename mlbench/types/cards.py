@@ -221,10 +221,6 @@ class Proof(NamedTuple):
     known: Tensor | None = None
 
 
-def _nothing(_: Any) -> dict[str, Any]:
-    return {}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Released:
     """How to convert the files that the authors of a method released.
@@ -260,7 +256,7 @@ class Released:
     marks: tuple[str, ...]
     trunk: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     head: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-    options: Callable[[Mapping[str, Tensor]], dict[str, Any]] = _nothing
+    options: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda _: {}
     settings: Mapping[str, Any] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     averaged: bool = False

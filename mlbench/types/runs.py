@@ -88,6 +88,11 @@ class RunSpec(Value):
         return self.model_copy(update={"processes": processes if self.settings.epochs else 1})
 
     @property
+    def configuration(self) -> str:
+        """The run id with seed 0: equal for runs that differ in their seed alone."""
+        return self.model_copy(update={"seed": 0}).run_id
+
+    @property
     def cached_for(self) -> str:
         """What the entries of the cache that the run reads are for."""
         return f"{self.dataset} at {self.settings.image_size}"

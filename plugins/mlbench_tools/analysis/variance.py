@@ -109,7 +109,7 @@ def _components(
 
 def _configurations(runs: Sequence[RunRecord]) -> list[str]:
     """For each run an id that all seeds of its configuration share."""
-    return [run.spec.model_copy(update={"seed": 0}).run_id for run in runs]
+    return [run.spec.configuration for run in runs]
 
 
 def _component(

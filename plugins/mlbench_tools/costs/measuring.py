@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from mlbench import registry
-from mlbench.cli.console import command_line, errors
+from mlbench.cli.console import errors
 from mlbench.engine.cost import device_name, keep_freed_memory
 from mlbench.engine.model import MultiLabelModel, autocast
 from mlbench.provenance import commit
 from mlbench.store import Store
-from mlbench.text import count
+from mlbench.text import command_line, count
 from mlbench.types import (
     Backbone,
     MeasureError,

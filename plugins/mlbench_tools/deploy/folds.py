@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from mlbench.api import execute_missing
-from mlbench.cli.console import command_line
 from mlbench.cli.planning import Prepared, places_of
 from mlbench.data.open import open_run
 from mlbench.executors import Options
@@ -13,6 +12,7 @@ from mlbench.plan import compare_with_store, identify_files
 from mlbench.run_file import assert_same_files
 from mlbench.store import Store
 from mlbench.suite import Suite
+from mlbench.text import command_line
 from mlbench.types import DataError, Places, Predictions, RunRecord, RunSpec, Splits, SuiteError
 
 

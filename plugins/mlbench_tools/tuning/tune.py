@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlbench.cli.console import command_line, console, errors, plain_table
-from mlbench.text import count, named_values
+from mlbench.cli.console import console, errors, plain_table
+from mlbench.text import command_line, count, named_values
 from mlbench.types import Track
 
 if TYPE_CHECKING:

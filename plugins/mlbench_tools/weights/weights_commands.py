@@ -20,14 +20,13 @@ from mlbench.cli.console import (
     Results,
     Workers,
     cache_folder,
-    command_line,
     console,
     data_folder,
     errors,
     plain_table,
     writing,
 )
-from mlbench.text import count, named_values, shorten
+from mlbench.text import command_line, count, named_values, shorten
 from mlbench.types import SuiteError
 from mlbench_tools.scoring import evaluate
 

@@ -18,13 +18,10 @@ from mlbench.types import (
     FeatureSpec,
     HeadOutput,
     LabelContext,
-    Optimizer,
-    Preprocessing,
     Proof,
     Recipe,
     Released,
     Reported,
-    Schedule,
     Settings,
 )
 from mlbench_plugins.layers.classifiers import make_elementwise, start_at_prior
@@ -166,17 +163,15 @@ RECIPE = Recipe(
     "known at test time help to find the rest (protocol known-25, known-50, known-75: "
     "--set known_labels=0.25).",
     settings=Settings(
-        backbone="resnet101",
-        head="c_tran",
-        loss="bce",
-        loss_options={"reduction": "sum"},
-        image_size=576,
-        preprocessing=Preprocessing(resize=640),
-        augmentation=(*SEMANTIC_GRAPHS["augmentation"], Augmentation(name="flip")),
-        epochs=100,
-        batch_size=16,
-        optimizer=Optimizer(name="adam", lr=1e-5, weight_decay=0.0),
-        schedule=Schedule(name="constant"),
+        **SEMANTIC_GRAPHS
+        | {
+            "head": "c_tran",
+            "loss_options": {"reduction": "sum"},
+            "augmentation": (*SEMANTIC_GRAPHS["augmentation"], Augmentation(name="flip")),
+            "epochs": 100,
+            "batch_size": 16,
+            "frozen_stages": 0,
+        }
     ),
     per_dataset={"voc2007": {"batch_size": 32}},
     dataset_options={"voc2007": {"difficult_train": "negative"}},

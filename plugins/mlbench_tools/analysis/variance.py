@@ -91,7 +91,8 @@ def _components(
     factors = {name: [str(getattr(r.spec.settings, name)) for r in runs] for name in FACTORS}
     additive, rank = _residual(list(factors.values()), scores)
     in_cells, cells = _residual([list(zip(*factors.values(), strict=True))], scores)
-    in_configurations, configurations = _residual([_configurations(runs)], scores)
+    of_runs = [run.spec.configuration for run in runs]
+    in_configurations, configurations = _residual([of_runs], scores)
     found: dict[str, SumOfSquares] = {}
     for name in FACTORS:
         others = [levels for other, levels in factors.items() if other != name]
@@ -105,11 +106,6 @@ def _components(
     for name, squares in found.items():
         levels = len(set(factors[name])) if name in factors else None
         yield _component(name, levels, squares, found["seed"], total, len(runs))
-
-
-def _configurations(runs: Sequence[RunRecord]) -> list[str]:
-    """For each run an id that all seeds of its configuration share."""
-    return [run.spec.configuration for run in runs]
 
 
 def _component(
@@ -157,7 +153,7 @@ def _remarks(parts: dict[str, VarianceComponent], runs: Sequence[RunRecord]) -> 
             "head and loss are missing or run unequally often (negative where one cause hides "
             "another: type II sums of squares); a full matrix would separate them"
         )
-    configurations = _configurations(runs)
+    configurations = [run.spec.configuration for run in runs]
     once = sum(configurations.count(one) == 1 for one in configurations)
     if once and parts["seed"].freedom:
         yield (

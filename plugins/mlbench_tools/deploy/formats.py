@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from mlbench.text import first_error
-from mlbench.types import HeadOutput, ModelFile, ModelInfo, WeightsError
+from mlbench.types import HeadOutput, MlbenchError, ModelFile, ModelInfo, WeightsError
 
 MODEL, VERSIONS = "mlbench_model", "mlbench_versions"
 """Names of the metadata: the JSON of a ``ModelInfo``, and package -> version."""
@@ -23,16 +24,22 @@ def header(info: ModelInfo, versions: Mapping[str, str]) -> dict[str, str]:
     return {MODEL: info.model_dump_json(), VERSIONS: json.dumps(versions)}
 
 
+def package(name: str, who: str, error: type[MlbenchError]) -> Any:
+    """Import a runtime's package; an error of this type says who needs it if it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as missing:
+        text = f"{who} needs {name}; `pip install 'mlbench-mlic[export]'`"
+        raise error(text) from missing
+
+
 def read_onnx(file: Path) -> ModelFile:
     """Read an ONNX file; onnxruntime computes on the CPU.
 
     Raises:
         WeightsError: onnxruntime is missing, or the file is not one that ``mlbench export`` wrote.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise _needs(file, "onnxruntime") from error
+    onnxruntime = package("onnxruntime", f"{file}:", WeightsError)
 
     def open_() -> tuple[Callable[[Tensor], Tensor], str | None]:
         options = onnxruntime.SessionOptions()
@@ -54,10 +61,7 @@ def read_openvino(file: Path) -> ModelFile:
     Raises:
         WeightsError: openvino is missing, or the file is not one that ``mlbench export`` wrote.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise _needs(file, "openvino") from error
+    openvino = package("openvino", f"{file}:", WeightsError)
 
     def open_() -> tuple[Callable[[Tensor], Tensor], str | None]:
         if not (weights := file.with_suffix(".bin")).is_file():
@@ -117,7 +121,3 @@ def _model(
         return HeadOutput(run(images_B3HW))
 
     return ModelFile(network, info)
-
-
-def _needs(file: Path, package: str) -> Any:
-    return WeightsError(f"{file}: needs {package}; `pip install 'mlbench-mlic[export]'`")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mlbench.types import HeadOutput, MeasureError
+from mlbench_tools.deploy.formats import package
 
 Call = Callable[[], Any]
 
@@ -35,10 +36,7 @@ def onnx_session(model: nn.Module, images: Tensor) -> Call:
     Raises:
         MeasureError: the package is missing, or the images are on another device.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise _needs("onnxruntime") from error
+    onnxruntime = package("onnxruntime", "this runtime", MeasureError)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
@@ -54,10 +52,7 @@ def openvino_model(model: nn.Module, images: Tensor) -> Call:
     Raises:
         MeasureError: the package is missing, or the images are on another device.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise _needs("openvino") from error
+    openvino = package("openvino", "this runtime", MeasureError)
     wanted = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -87,7 +82,3 @@ def _warm(call: Call) -> Call:
     for _ in range(3):
         call()
     return call
-
-
-def _needs(package: str) -> MeasureError:
-    return MeasureError(f"this runtime needs {package}; `pip install 'mlbench-mlic[export]'`")

@@ -83,8 +83,7 @@ def errors(
         f"{out / 'index.html'}: {count(len(record.label_names), 'label')}, "
         f"{count(len(shown), 'picture')}\n"
         f"{corrections}: all images, first those of {count(len(wrong), 'label')} that "
-        "may be wrong; edit its labels, then use it as --datasets "
-        f"manifest:{corrections}"
+        f"may be wrong; edit its labels, then use it as --datasets manifest:{corrections}"
     )
 
 

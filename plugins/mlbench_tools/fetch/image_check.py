@@ -113,10 +113,8 @@ def tell_repeated(splits: Splits) -> list[str]:
     same = defaultdict(list)
     for index in parts(splits).values():
         for file, target, key in zip(index.files, index.targets, index.keys, strict=True):
-            with (
-                suppress(OSError),
-                file.open("rb") as stream,
-            ):  # what cannot be read is told already
+            # What cannot be read is told already.
+            with suppress(OSError), file.open("rb") as stream:
                 size = stream.seek(0, os.SEEK_END)
                 stream.seek(max(0, size - 1024))
                 same[size, stream.read()].append((key, target.tobytes()))

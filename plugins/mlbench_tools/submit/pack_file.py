@@ -33,12 +33,8 @@ from mlbench.evidence import (
 from mlbench.text import first_error
 from mlbench.types import PackError, Predictions, RunRecord, Value
 
-MANIFEST, RECORD, RECIPE, PREDICTIONS = (
-    "manifest.json",
-    "record.json",
-    "recipe.yaml",
-    "predictions.npz",
-)
+MANIFEST, RECORD = "manifest.json", "record.json"
+RECIPE, PREDICTIONS = "recipe.yaml", "predictions.npz"
 _REMEDY = "ask for the file again, or make one with `mlbench pack`"
 _Model = TypeVar("_Model", bound=BaseModel)
 

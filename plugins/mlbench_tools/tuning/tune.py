@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlbench.cli.console import console, errors, plain_table
+from mlbench.cli.console import Data, console, errors, plain_table
 from mlbench.text import command_line, count, named_values
 from mlbench.types import Track
 
@@ -61,9 +61,7 @@ def tune(
         str | None, typer.Option(help="Of the backbone: default, none, or a file.")
     ] = None,
     words: Annotated[str | None, typer.Option(help="Label vectors, as for `mlbench run`.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the data sets. Default: $MLBENCH_DATA.")
-    ] = None,
+    data: Data = None,
     results: Annotated[
         Path | None, typer.Option(help="Folder of the results. Default: results.")
     ] = None,

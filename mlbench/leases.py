@@ -120,7 +120,8 @@ def claim(folder: Path, token: str | None = None) -> Lease | None:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    me = Holder(token or uuid4().hex, socket.gethostname(), _user(), _now(), _beat())
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    me = Holder(token or uuid4().hex, socket.gethostname(), _user(), now, _beat())
     number, holder = _last(folder)
     while holder is None or holder.stale:
         number += 1
@@ -195,10 +196,6 @@ def _free(file: Path) -> None:
 
 def _beat() -> float:
     return float(os.environ.get(HEARTBEAT, "15"))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _user() -> str:

@@ -271,7 +271,8 @@ def problems(
         Unusable file -> what is wrong with it; ``MISSING`` if it does not exist.
     """
     memory = cache / f"decoded-{_set_name(files)}.checked"
-    known = _recall(memory)
+    marks = read_checked(memory) or b""
+    known = {marks[i : i + _WIDTH] for i in range(0, len(marks), _WIDTH)}
     fingerprints = dict(zip(files, _fingerprints(files), strict=True))
     todo = [file for file, mark in fingerprints.items() if mark is None or mark not in known]
     good = known.intersection(mark for mark in fingerprints.values() if mark is not None)
@@ -338,11 +339,6 @@ def _fingerprints(files: Iterable[Path]) -> list[bytes | None]:
         text = f"{folder}\0{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}"
         marks.append(hashlib.sha256(os.fsencode(text)).digest()[:_WIDTH])
     return marks
-
-
-def _recall(memory: Path) -> set[bytes]:
-    marks = read_checked(memory) or b""
-    return {marks[i : i + _WIDTH] for i in range(0, len(marks), _WIDTH)}
 
 
 def _remember(memory: Path, good: set[bytes]) -> None:

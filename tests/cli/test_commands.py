@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from mlbench.cli.console import console, plain_table
 from mlbench.cli.run import OTHERWISE
 from mlbench.registry import plugins
 from mlbench.suite import COMMAND_LINE, apply_overrides, make_suite
@@ -162,3 +163,10 @@ def test_a_suite_that_cannot_be_read_is_named(cli, tmp_path, content, message):
     (tmp_path / "suite.yaml").write_bytes(content)
     ended = cli("run", "--suite", "suite.yaml", "--dry-run")
     assert ended.code == 2 and message in ended.err, ended
+
+
+def test_square_brackets_in_a_table_are_text(capsys):
+    table = plain_table(["[red]name"])
+    table.add_row("no [/closing] tag")
+    console.print(table)
+    assert capsys.readouterr().out.split() == ["[red]name", "no", "[/closing]", "tag"]

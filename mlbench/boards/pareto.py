@@ -16,6 +16,7 @@ from mlbench.boards.rows import Row
 
 Standing = Literal["front", "maybe", "behind"]
 """On the front by mAP; possibly on it, given the intervals; or behind it."""
+Cost = Literal["GMACs", "parameters", "latency"]
 LEGEND = (
     "Pareto: the costs by which no other row has as much mAP at less cost, or more at as much, by "
     "the measured values."
@@ -39,7 +40,7 @@ class Front(NamedTuple):
         standings: standing of each row [N]; None if it has no cost.
     """
 
-    cost: Literal["GMACs", "parameters", "latency"]
+    cost: Cost
     where: str
     values: tuple[float | None, ...]
     standings: tuple[Standing | None, ...]
@@ -59,12 +60,7 @@ def fronts(rows: Sequence[Row]) -> list[Front]:
     return [front for front in found if any(v is not None for v in front.values)]
 
 
-def _front(
-    cost: Literal["GMACs", "parameters", "latency"],
-    where: str,
-    rows: Sequence[Row],
-    costs: Sequence[Bounds | None],
-) -> Front:
+def _front(cost: Cost, where: str, rows: Sequence[Row], costs: Sequence[Bounds | None]) -> Front:
     kept = {i: bounds for i, bounds in enumerate(costs) if bounds is not None}
     scores = [Bounds(rows[i].low, rows[i].mAP, rows[i].high) for i in kept]
     by_row = dict(zip(kept, standings(list(kept.values()), scores), strict=True))

@@ -9,7 +9,7 @@ import typer
 
 from mlbench import registry
 from mlbench.cli.console import AsJson, console, plain_table
-from mlbench.registry import EVERY_KIND, PLURALS, Kind
+from mlbench.registry import EVERY_KIND, PLURALS
 from mlbench.text import unknown
 from mlbench.types import SuiteError
 
@@ -22,10 +22,10 @@ def list_plugins(
     as_json: AsJson = False,
 ) -> None:
     """List all installed plugins."""
-    wanted = _kind(kind)
-    found = [
-        p for one in (EVERY_KIND if wanted is None else (wanted,)) for p in registry.plugins(one)
-    ]
+    wanted = [one for one in EVERY_KIND if kind in (None, one, PLURALS[one])]
+    if kind is not None and not wanted:
+        raise SuiteError(unknown(f"kind {kind!r}", kind, EVERY_KIND))
+    found = [plugin for one in wanted for plugin in registry.plugins(one)]
     problems = registry.problems(found)
     if as_json:
         names = ("kind", "name", "distribution", "version", "value")
@@ -36,12 +36,3 @@ def list_plugins(
     for p in found:
         table.add_row(p.kind, p.name, p.distribution, p.version, problems.get(p, ""))
     console.print(table)
-
-
-def _kind(text: str | None) -> Kind | None:
-    if text is None:
-        return None
-    for kind in EVERY_KIND:
-        if text in (kind, PLURALS[kind]):
-            return kind
-    raise SuiteError(unknown(f"kind {text!r}", text, EVERY_KIND))

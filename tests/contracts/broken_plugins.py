@@ -34,6 +34,13 @@ class ReturnsATensor(Head):
         return self.fc(self.pool(features))
 
 
+class ReturnsAList(Head):
+    """logits are a list, not a tensor; write torch.stack(logits, dim=1)"""
+
+    def forward(self, features):  # fault
+        return HeadOutput(list(super().forward(features).logits.unbind(1)))
+
+
 class HasTooManyLogits(Head):
     """logits of shape [2, 80] instead of [2, 5] for 2 images and 5 labels"""
 

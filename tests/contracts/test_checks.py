@@ -381,6 +381,9 @@ FAULTY_DATASETS = {
     datasets.indexes_its_splits: {
         "in both splits": changed(Drawn, keys=LEAKING),
         "float32, not int8": changed(Drawn, dtype=np.float32),
+        r"train: 1 keys stand twice, such as \['1'\]": changed(
+            Drawn, keys={"train": ("1", "1"), "test": ("3",)}
+        ),
         "train: its first image is none: .*1.png": changed(
             Drawn, draw=lambda self, file: file.write_text("no picture")
         ),

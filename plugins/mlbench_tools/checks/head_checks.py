@@ -59,6 +59,8 @@ def _call(head: nn.Module, maps: tuple[Tensor, ...], labels: int = LABELS) -> He
     output: HeadOutput = head(maps)
     what = f"forward returns {type(output).__name__}, not HeadOutput"
     ensure(isinstance(output, HeadOutput), f"{what}; write return HeadOutput(logits)")
+    found = f"logits are a {type(output.logits).__name__}, not a tensor"
+    ensure(isinstance(output.logits, Tensor), f"{found}; write torch.stack(logits, dim=1)")
     wanted, shape = [len(maps[0]), labels], list(output.logits.shape)
     what = f"logits of shape {shape} instead of {wanted} for {wanted[0]} images"
     ensure(shape == wanted, f"{what} and {labels} labels; their number is len(labels)")

@@ -145,6 +145,7 @@ def open_splits(
     chosen = set(validation_keys(dataset, train, identity)) if validation else set()
     if _are_others(images, dataset.card.editions.get(identity), sampled_files(train, test)):
         identity += f"-images-{images}"
+    groups = partial(_groups, dataset, train.keys)
     columns, train, test, part = _narrow(name, dataset, train, test, labels, holdout, fold)
     if part:
         names = tuple(dataset.names[column] for column in columns)
@@ -158,6 +159,7 @@ def open_splits(
         # The card knows nothing of a part that is held out of train.
         official={} if holdout else _official(dataset),
         objects=partial(_count_objects, name, dataset, columns),
+        groups=groups,
         interpretation=dataset.interpretation(),
     )
 
@@ -224,6 +226,12 @@ def _official(dataset: Dataset) -> dict[str, SplitCard]:
     known = dataset.card.splits
     called = {part: dataset.official_split(part) or "" for part in get_args(Split)}
     return {part: known[name] for part, name in called.items() if name in known}
+
+
+def _groups(dataset: Dataset, keys: Sequence[str]) -> dict[str, str]:
+    names = dataset.train_groups() or ()
+    sizes = Counter(names)
+    return {key: name for key, name in zip(keys, names, strict=False) if sizes[name] > 1}
 
 
 @_reading()

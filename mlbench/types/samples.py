@@ -183,6 +183,7 @@ class Splits:
         before_noise: the targets of train before label noise changed them; None without noise.
         objects: counts the objects of each label in an index of images of train: [C]; raises
             ``PluginError`` if they are not annotated.
+        groups: finds key -> group of those images of train that are not a group of their own.
         coverage: the number of usable images; None if the files were not checked.
         interpretation: how the user's own files were understood; None for official files.
     """
@@ -197,6 +198,7 @@ class Splits:
     official: Mapping[str, SplitCard] = field(default_factory=dict)
     before_noise: Targets | None = None
     objects: Callable[[Index], ObjectCounts] = unknown_objects
+    groups: Callable[[], Mapping[str, str]] = dict
     coverage: Coverage | None = None
     interpretation: Interpretation | None = None
 

@@ -204,7 +204,7 @@ def _write_corrections(
     It is written beside one that was edited.
 
     Two more columns say what to add and what to remove. Unknown labels, which a list cannot say,
-    take a column for each label, and no other columns can stand beside those.
+    take a column for each label, and only groups can stand beside those.
     """
     import numpy as np
 
@@ -218,14 +218,17 @@ def _write_corrections(
     rows = [(split, *sample) for split, index in parts for sample in index]
     rows.sort(key=lambda row: row[3] not in add and row[3] not in remove)
     wide = any(bool((target < 0).any()) for _, _, target, _ in rows)
+    groups = splits.groups()
+    more = ["group"] if groups else []
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["image", "split", *(names if wide else ("labels", "add", "remove"))])
+    table.writerow(["image", "split", *more, *(names if wide else ("labels", "add", "remove"))])
     for split, path, target, key in rows:
         states = ["" if state < 0 else int(state) for state in target.tolist()]
         given = [names[c] for c in np.flatnonzero(target == 1).tolist()]
         lists = [listed(one, names) for one in (given, add.get(key, ()), remove.get(key, ()))]
-        table.writerow([str(path.resolve()), split, *(states if wide else lists)])
+        group = [groups.get(key, "")] if groups else []
+        table.writerow([str(path.resolve()), split, *group, *(states if wide else lists)])
     content = text.getvalue().encode()
     numbers = itertools.chain([""], map("-{}".format, itertools.count(2)))
     files = (out / f"corrections{number}.csv" for number in numbers)

@@ -106,8 +106,10 @@ def test_the_table_is_a_data_set_with_the_same_labels(cli, run, request, cache, 
 
 
 @pytest.mark.parametrize("unknown", [False, True])
-def test_unknown_labels_and_names_with_separators_come_back(unknown, cache, tmp_path):
+def test_unknown_labels_groups_and_names_with_separators_come_back(unknown, cache, tmp_path):
     before = open_splits("synthetic", FEW, None, cache)
+    group = dict.fromkeys(before.train.keys[:5], before.train.keys[0])
+    before = replace(before, groups=lambda: group)
     names = ("a;b", "c d", "e|f", *before.names[3:])
     if unknown:
         before.train.targets[3:9, :4] = before.test.targets[0, 2] = -1
@@ -117,6 +119,8 @@ def test_unknown_labels_and_names_with_separators_come_back(unknown, cache, tmp_
     for part in ("train", "test"):
         kept = {one.file: one.target[places].tolist() for one in getattr(after, part)}
         assert kept == {one.file: one.target.tolist() for one in getattr(before, part)}
+    together = {after.train.files[after.train.keys.index(key)] for key in after.groups()}
+    assert together == set(before.train.files[:5]) and len({*after.groups().values()}) == 1
     assert outputs._labels(outputs.listed(names, names)) == [*names]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from mlbench import registry
 from mlbench.data.decode import MISSING, problems
 from mlbench.data.noise import with_known_labels, with_label_noise
-from mlbench.data.stratify import validation_keys
+from mlbench.data.stratify import groups_of, hold_out, validation_keys
 from mlbench.text import count, shorten, unknown
 from mlbench.types import (
     Coverage,
@@ -145,7 +144,7 @@ def open_splits(
     chosen = set(validation_keys(dataset, train, identity)) if validation else set()
     if _are_others(images, dataset.card.editions.get(identity), sampled_files(train, test)):
         identity += f"-images-{images}"
-    groups = partial(_groups, dataset, train.keys)
+    groups = partial(groups_of, dataset, train.keys)
     columns, train, test, part = _narrow(name, dataset, train, test, labels, holdout, fold)
     if part:
         names = tuple(dataset.names[column] for column in columns)
@@ -205,7 +204,7 @@ def _narrow(
         train, test = train.select(columns), test.select(columns)
         part = f"-{len(columns)}-labels"
     if holdout or fold:
-        train, test = _hold_out(dataset, train, holdout, fold)
+        train, test = hold_out(dataset, train, holdout, fold)
         part += f"-holdout-{holdout:g}" + (f"-fold-{fold}" if fold else "")
     return columns, train, test, part
 
@@ -226,12 +225,6 @@ def _official(dataset: Dataset) -> dict[str, SplitCard]:
     known = dataset.card.splits
     called = {part: dataset.official_split(part) or "" for part in get_args(Split)}
     return {part: known[name] for part, name in called.items() if name in known}
-
-
-def _groups(dataset: Dataset, keys: Sequence[str]) -> dict[str, str]:
-    names = dataset.train_groups() or ()
-    sizes = Counter(names)
-    return {key: name for key, name in zip(keys, names, strict=False) if sizes[name] > 1}
 
 
 @_reading()
@@ -297,22 +290,6 @@ def _columns(dataset: str, names: Sequence[str], labels: Sequence[str]) -> list[
         if label not in names:
             raise SuiteError(unknown(f"label {label!r}: {dataset} lacks it", label, names))
     return [names.index(label) for label in labels]
-
-
-def _hold_out(dataset: Dataset, index: Index, share: float, fold: int) -> tuple[Index, Index]:
-    """Split by a hash of the group: fixed, whatever the order or the number of images."""
-    if not 0 < (fold + 1) * share <= 1:
-        raise SuiteError(
-            f"holdout {share:g} has no fold {fold} (the first is 0); for N folds, give holdout 1/N"
-        )
-    names = index.keys if (groups := dataset.train_groups()) is None else groups
-    draws = [int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32 for name in names]
-    rest, held = index.partition([fold * share <= draw < (fold + 1) * share for draw in draws])
-    if not len(rest) or not len(held):
-        raise SuiteError(
-            f"holdout {share:g} (fold {fold}) of {len(index)} images leaves nothing on one side"
-        )
-    return rest, held
 
 
 # ------------------------------------------------------------------------------- unusable images

@@ -1,17 +1,19 @@
-"""The validation part of a training split: fixed, published, with every label in proportion.
+"""The parts of a training split that are held out, with the images of a group on one side.
 
-It depends on keys and labels alone: on no seed, no order of files, and no floating-point number.
+The validation part is fixed, published, and has every label in proportion. It depends on keys and
+labels alone: on no seed, no order of files, and no floating-point number.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.types import DataError, Dataset, Index, Targets
+from mlbench.types import DataError, Dataset, Index, SuiteError, Targets
 
 SHARE = 5
 """One image in this many is held out ..."""
@@ -54,6 +56,29 @@ def validation_keys(dataset: Dataset, train: Index, identity: str) -> list[str]:
             "belong together, or --set selection=last"
         )
     return keys
+
+
+def hold_out(dataset: Dataset, index: Index, share: float, fold: int) -> tuple[Index, Index]:
+    """Split by a hash of the group: fixed, whatever the order or the number of images."""
+    if not 0 < (fold + 1) * share <= 1:
+        raise SuiteError(
+            f"holdout {share:g} has no fold {fold} (the first is 0); for N folds, give holdout 1/N"
+        )
+    names = index.keys if (groups := dataset.train_groups()) is None else groups
+    draws = [int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32 for name in names]
+    rest, held = index.partition([fold * share <= draw < (fold + 1) * share for draw in draws])
+    if not len(rest) or not len(held):
+        raise SuiteError(
+            f"holdout {share:g} (fold {fold}) of {len(index)} images leaves nothing on one side"
+        )
+    return rest, held
+
+
+def groups_of(dataset: Dataset, keys: Sequence[str]) -> dict[str, str]:
+    """Key -> group of those images of train that are not a group of their own."""
+    names = dataset.train_groups() or ()
+    sizes = Counter(names)
+    return {key: name for key, name in zip(keys, names, strict=False) if sizes[name] > 1}
 
 
 def stratify(

@@ -8,12 +8,15 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from mlbench_plugins.layers.numerics import without_autocast
+
 
 class ConstantInEvaluation(nn.Module, ABC):
     """A function of parameters and buffers alone, computed in training and constant in evaluation.
 
     ``eval()`` computes the constant, and so does loading a state dict in evaluation mode. After
-    writing to the parameters of a module in evaluation mode by other means, call ``eval()`` again.
+    writing to the parameters of a module in evaluation mode by other means, or casting them to more
+    digits, call ``eval()`` again.
     The constant has no gradient. It is a buffer outside the state dict: it moves with the module
     and is exported as a number.
 
@@ -46,5 +49,5 @@ class ConstantInEvaluation(nn.Module, ABC):
 # Not a method: deepcopy would leave a bound method bound to the original module.
 def _renew(module: ConstantInEvaluation, _: object = None) -> None:
     if not module.training:
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast(module.constant.device.type):
             module.constant = module.compute()

@@ -98,15 +98,14 @@ class _TanhScores(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    @torch.autocast("cpu", enabled=False)  # the products in place need one precision
-    def backward(ctx: Any, grad_CM: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_CM: Tensor) -> tuple[Tensor, ...]:
         """With t = tanh(p w): d/dp = weight w (1 - t^2), d/dw = weight p (1 - t^2)."""
         pixels_MK, words_CK, weight_K = ctx.saved_tensors
         if has_kernels(pixels_MK):
             from mlbench_plugins.layers import decoupling_kernels
 
             return decoupling_kernels.scores_backward(grad_CM, pixels_MK, words_CK, weight_K)
-        with without_autocast(pixels_MK.device.type):
+        with without_autocast(pixels_MK.device.type):  # products in place need one precision
             return _backward(grad_CM, pixels_MK, words_CK, weight_K)
 
 

@@ -27,8 +27,6 @@ from torch.nn import functional
 from mlbench_plugins.layers.numerics import at_least_float32
 
 REDUCTIONS = ("mean", "image_sum", "sum")
-
-
 UNOBSERVED = ("-1", "0")
 """Which labels count as unobserved: those that are unknown, or all that are not positive, for data
 in which absent and unobserved labels are both 0."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
+from torch import Tensor
+
 from mlbench.types import PluginError
 
 T = TypeVar("T")
@@ -42,3 +44,18 @@ def check_range(owner: str, interval: str, **options: float | None) -> None:
         below = value < high or (interval[-1] == "]" and value == high)
         if not (above and below):
             raise PluginError(f"{owner}: {name}={value} must lie in {interval}")
+
+
+def check_pooling(owner: str, x_BDHW: Tensor, downsample: int, ceil_mode: bool) -> None:
+    """Refuse a map that is smaller than the pooling's window, unless ``ceil_mode`` cuts that.
+
+    Raises:
+        PluginError: naming the map, the options and what to give instead.
+    """
+    height, width = x_BDHW.shape[-2:]
+    if not ceil_mode and min(height, width) < downsample:
+        raise PluginError(
+            f"{owner}: maps of {height} x {width} places are smaller than downsample={downsample}, "
+            "and ceil_mode=false drops them; give a larger --image-size, or "
+            "--set head_options.ceil_mode=true"
+        )

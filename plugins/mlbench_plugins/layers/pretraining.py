@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import groupby
 
 from mlbench.types import Pretraining
 from mlbench_plugins.layers.pretrained import WeightFile
@@ -35,11 +36,15 @@ SOURCES = {
     "fcmae": ("ImageNet-1k", SELF),
     "mae": ("ImageNet-1k", SELF),
     "coco": ("COCO", "its 80 labels"),
+    "voc": ("VOC", "its 20 labels"),
+    "nuswide": ("NUS-WIDE", "its 81 labels"),
+    "vg500": ("VG-500", "its 500 labels"),
     "openimages": ("OpenImages", "several labels an image"),
 }
 """Word of timm's tags and of file names -> the data, and the labels that training on them saw."""
 ANNOTATED = {"coco": "coco", "voc": "voc", "nus": "nuswide", "vg500": "vg500"}
-"""Word -> family of data sets, whose labels weights of this name have seen."""
+ANNOTATED |= {"mscoco": "coco", "nuswide": "nuswide"}
+"""Word, less a year -> family of data sets, whose labels weights of this name have seen."""
 
 
 def of_tag(tag: str, licence: str | None) -> Pretraining:
@@ -69,9 +74,10 @@ def of_file(file: WeightFile) -> Pretraining:
 
 def _named(text: str) -> Pretraining:
     words = re.split(r"[^a-z0-9]+", text.lower())
+    words = [ANNOTATED.get(w) or ANNOTATED.get(w.rstrip("0123456789"), w) for w in words]
     sources = [SOURCES[word] for word in words if word in SOURCES]
-    saw = tuple(sorted({ANNOTATED[word] for word in words if word in ANNOTATED}))
+    saw = tuple(sorted({*words} & {*ANNOTATED.values()}))
     if not sources:
         return Pretraining(data=f"unknown: {text} names no data set", saw=saw)
-    data, labels = (", then ".join(dict.fromkeys(part)) for part in zip(*sources, strict=True))
+    data, labels = (", then ".join(n for n, _ in groupby(p)) for p in zip(*sources, strict=True))
     return Pretraining(data=data, labels=labels, saw=saw)

@@ -33,11 +33,12 @@ class AssumeNegative(nn.Module):
         reduction: ``mean`` (over images and all labels), ``image_sum`` or ``sum``.
     """
 
+    name = "an"
     uses_unknown = True
 
     def __init__(self, labels: LabelContext, *, eps: float = 1e-5, reduction: str = "mean") -> None:
         super().__init__()
-        check_range("an", "[0, 1)", eps=eps)
+        check_range(self.name, "[1e-30, 1)", eps=eps)
         self.eps = eps
         self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
@@ -47,7 +48,7 @@ class AssumeNegative(nn.Module):
         return reduce_terms(present_BC.where(targets_BC == 1, absent_BC), self.reduction)
 
 
-class SmoothedNegative(nn.Module):
+class SmoothedNegative(AssumeNegative):
     """L_AN-LS: ``an`` with a share ``smoothing`` of each label's weight on its opposite.
 
     Pitfalls: the whole share moves, not half of it as in multi-class smoothing; scores of a
@@ -59,7 +60,7 @@ class SmoothedNegative(nn.Module):
         eps, reduction: as in ``an``.
     """
 
-    uses_unknown = True
+    name = "an_ls"
 
     def __init__(
         self,
@@ -69,11 +70,9 @@ class SmoothedNegative(nn.Module):
         eps: float = 1e-5,
         reduction: str = "mean",
     ) -> None:
-        super().__init__()
-        check_range("an_ls", "[0, 0.5]", smoothing=smoothing)
-        check_range("an_ls", "[0, 1)", eps=eps)
-        self.smoothing, self.eps = smoothing, eps
-        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
+        super().__init__(labels, eps=eps, reduction=reduction)
+        check_range(self.name, "[0, 0.5]", smoothing=smoothing)
+        self.smoothing = smoothing
 
     def forward(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
         """Logits and targets in {1, 0, -1 unobserved} to a scalar in float32."""
@@ -85,7 +84,7 @@ class SmoothedNegative(nn.Module):
         return reduce_terms(terms_BC, self.reduction)
 
 
-class WeakNegative(nn.Module):
+class WeakNegative(AssumeNegative):
     """L_WAN: ``an`` in which an unobserved label weighs 1 / (C - 1) of an observed one.
 
     An image with one positive then weighs positives and negatives alike. A label that is confirmed
@@ -100,7 +99,7 @@ class WeakNegative(nn.Module):
         eps, reduction: as in ``an``.
     """
 
-    uses_unknown = True
+    name = "wan"
 
     def __init__(
         self,
@@ -110,11 +109,8 @@ class WeakNegative(nn.Module):
         eps: float = 1e-5,
         reduction: str = "mean",
     ) -> None:
-        super().__init__()
-        check_range("wan", "[0, 1)", eps=eps)
+        super().__init__(labels, eps=eps, reduction=reduction)
         self.unobserved = check_choice("unobserved", unobserved, UNOBSERVED)
-        self.eps = eps
-        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
     def forward(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
         """Logits and targets in {1, 0, -1 unobserved} to a scalar in float32."""

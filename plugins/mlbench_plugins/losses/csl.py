@@ -85,6 +85,9 @@ class CSL(nn.Module):
         self.mode = check_choice("mode", mode, MODES)
         check_range("csl", "[0, 1)", clip=clip, prior_threshold=prior_threshold)
         check_range("csl", "[0, inf)", likelihood_topk=likelihood_topk)
+        check_range("csl", "[0, inf)", gamma_pos=gamma_pos, alpha_pos=alpha_pos)
+        check_range("csl", "[0, inf)", gamma_neg=gamma_neg, alpha_neg=alpha_neg)
+        check_range("csl", "[0, inf)", gamma_unknown=gamma_unknown, alpha_unknown=alpha_unknown)
         self.clip, self.topk = clip, likelihood_topk
         self.gammas = (gamma_pos, gamma_neg, gamma_unknown)
         self.alphas = (alpha_pos, alpha_neg, alpha_unknown)
@@ -101,6 +104,7 @@ class CSL(nn.Module):
                     "the mean probability of each label by a model that was trained with "
                     "mode=ignore; give prior, or prior_threshold=0"
                 )
+            check_range("csl", "[0, 1]", **{f"prior[{c}]": p for c, p in enumerate(prior)})
             frequent = [value > prior_threshold for value in prior]
         self.frequent: Tensor
         self.register_buffer("frequent", torch.tensor(frequent))

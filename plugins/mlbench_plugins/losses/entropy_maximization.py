@@ -52,7 +52,7 @@ class EntropyMaximization(nn.Module):
     ) -> None:
         super().__init__()
         check_range("em", "[0, inf)", alpha=alpha)
-        check_range("em", "[0, 1)", eps=eps)
+        check_range("em", "[1e-30, 1)", eps=eps)
         self.alpha, self.eps = alpha, eps
         self.unobserved = check_choice("unobserved", unobserved, UNOBSERVED)
         self.reduction = check_choice("reduction", reduction, REDUCTIONS)

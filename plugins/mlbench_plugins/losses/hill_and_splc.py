@@ -48,7 +48,7 @@ class Hill(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        check_range("hill", "[0, inf)", lam=lam, gamma=gamma)
+        check_range("hill", "[0, inf)", lam=lam, margin=margin, gamma=gamma)
         self.lam, self.margin, self.gamma = lam, margin, gamma
         self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
@@ -94,7 +94,7 @@ class SPLC(nn.Module):
     ) -> None:
         super().__init__()
         check_range("splc", "[0, 1]", tau=tau)
-        check_range("splc", "[0, inf)", gamma=gamma)
+        check_range("splc", "[0, inf)", margin=margin, gamma=gamma)
         check_range("splc", "[1, inf)", first_epoch=first_epoch)
         self.tau, self.first_epoch, self.margin, self.gamma = tau, first_epoch, margin, gamma
         self.reduction = check_choice("reduction", reduction, REDUCTIONS)

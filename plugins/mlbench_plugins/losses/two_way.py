@@ -21,8 +21,8 @@ from mlbench.types import (
 from mlbench_plugins.layers.numerics import at_least_float32
 from mlbench_plugins.layers.options import check_range
 
-NOTHING = -1e4
-"""The logit of what is in no sum: e to this is 0, and its gradient is 0, not undefined."""
+NOTHING = -1e30
+"""The logit of what is in no sum: far below all others, and finite, so that its gradient is 0."""
 
 
 class TwoWay(nn.Module):

@@ -27,7 +27,7 @@ from mlbench_plugins.layers.channel_attention import channel_attention
 from mlbench_plugins.layers.classifiers import ElementwiseClassifier, start_at_prior
 from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
 from mlbench_plugins.layers.label_groups import LabelBranch
-from mlbench_plugins.layers.options import check_choice, check_range
+from mlbench_plugins.layers.options import check_choice, check_pooling, check_range
 from mlbench_plugins.layers.pretrained import renamed, resnet
 from mlbench_plugins.layers.training_protocols import BEST_EPOCH, NO_SNAPPING, multi_scale
 
@@ -78,6 +78,8 @@ class MSRN(nn.Module):
         super().__init__()
         groups = min(4, max(1, len(labels) // 5)) if groups is None else groups
         _refuse(spec, len(labels), classifier, groups, label_dim)
+        check_range("msrn", "(0, 1]", threshold=threshold)
+        check_range("msrn", "[0, inf)", group_loss_weight=group_loss_weight)
         check_range("msrn", "[1, inf)", downsample=downsample, label_dim=label_dim)
         channels = [level.channels for level in spec[-SCALES:]]
         self.downsample, self.ceil_mode = downsample, ceil_mode
@@ -103,7 +105,7 @@ class MSRN(nn.Module):
         nodes = self.branch.nodes()
         nodes_RD = torch.cat((nodes.labels, nodes.groups))
         scales = [channel_attention(p_BDHW, nodes_RD) for p_BDHW in self.project_maps(features)]
-        v_BRD = torch.tanh(torch.cat(scales, dim=-1))
+        v_BRD = torch.tanh(torch.cat(scales, dim=-1)).to(next(self.classifier.parameters()).dtype)
         if isinstance(self.classifier, ElementwiseClassifier):
             v_BCD, v_BGD = v_BRD.split((len(nodes.labels), len(nodes.groups)), dim=1)
             v_BRD = torch.cat((v_BCD, nodes.of_groups(v_BGD)), dim=-1)
@@ -116,6 +118,7 @@ class MSRN(nn.Module):
         for i, (x_BDHW, project) in enumerate(zip(features[-SCALES:], self.project, strict=True)):
             if i < len(self.buffer_convs):
                 x_BDHW = self.buffer_convs[i](x_BDHW)
+            check_pooling("msrn", x_BDHW, self.downsample, self.ceil_mode)
             x_BDHW = functional.max_pool2d(x_BDHW, self.downsample, ceil_mode=self.ceil_mode)
             maps.append(project(x_BDHW))
         return maps

@@ -26,7 +26,7 @@ from mlbench_plugins.layers.constant import ConstantInEvaluation
 from mlbench_plugins.layers.decoupling import SemanticDecoupling
 from mlbench_plugins.layers.graph_layers import GGNN
 from mlbench_plugins.layers.label_graph import conditional_probability, label_graph
-from mlbench_plugins.layers.options import check_range
+from mlbench_plugins.layers.options import check_pooling, check_range
 from mlbench_plugins.layers.pretrained import ORDER_BY_ID, renamed, resnet
 from mlbench_plugins.layers.training_protocols import SEMANTIC_GRAPHS
 
@@ -92,6 +92,7 @@ class SSGRL(nn.Module):
 
     def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
         """The deepest map [B, D, H, W] to logits [B, C]."""
+        check_pooling("ssgrl", features[-1], self.downsample, self.ceil_mode)
         x_BDHW = functional.avg_pool2d(features[-1], self.downsample, ceil_mode=self.ceil_mode)
         x_BCD = self.decoupling(x_BDHW, self.words())
         h_BCD = self.ggnn(self.project(x_BCD), self.adjacency)

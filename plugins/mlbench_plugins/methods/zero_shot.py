@@ -21,6 +21,7 @@ from mlbench.types import (
     Recipe,
     Settings,
 )
+from mlbench_plugins.layers.options import check_choice, check_range
 
 
 @final
@@ -38,7 +39,7 @@ class ZeroShot(nn.Module):
         scale: multiplies the cosines; CLIP's is 100.
 
     Raises:
-        PluginError: the vectors are not as wide as the images' embeddings.
+        PluginError: the vectors are not as wide as the images' embeddings, or an option is wrong.
     """
 
     text_CE: Tensor  # noqa: N815
@@ -52,6 +53,8 @@ class ZeroShot(nn.Module):
         scale: float = 100.0,
     ) -> None:
         super().__init__()
+        check_choice("scores", scores, ("cosine", "softmax"))
+        check_range("zero_shot", "(0, inf)", scale=scale)
         wide, width = spec[-1].channels, labels.embeddings.shape[1]
         if wide != width:
             raise PluginError(

@@ -15,7 +15,8 @@ from mlbench.types import PluginError, WeightsError
 from mlbench_plugins.backbones import timm as plugin
 from mlbench_plugins.backbones.timm import timm_backbone
 from mlbench_plugins.layers import timm_models
-from mlbench_plugins.layers.pretraining import of_tag
+from mlbench_plugins.layers.pretrained import WeightFile
+from mlbench_plugins.layers.pretraining import of_file, of_tag
 
 SMALL = "mobilenetv2_035"
 
@@ -119,6 +120,11 @@ def test_class_and_register_tokens_are_no_places_of_the_map(name, prefix):
             "OpenAI's image-text pairs, then ImageNet-12k, then ImageNet-1k",
             "captions, then one class an image",
         ),
+        (
+            "convnextv2_tiny.fcmae_ft_in22k_in1k",
+            "ImageNet-1k, then ImageNet-22k, then ImageNet-1k",
+            "none (self-supervised), then one class an image",
+        ),
         ("vit_base_patch16_224.dino", "unknown: dino names no data set", ""),
     ],
 )
@@ -135,6 +141,9 @@ def test_a_files_header_or_else_its_name_says_what_it_was_trained_on(tmp_path, s
     assert (found.data, found.saw, found.licence) == ("OpenImages, then COCO", ("coco",), "mit")
     named = timm_backbone(SMALL, weights=str(written(tmp_path / "m_coco.safetensors", state)))
     assert (named.pretraining.data, named.pretraining.saw) == ("COCO", ("coco",))
+    for words in ("coco coco2014 mscoco", "voc voc2007 voc12", "nuswide nus_wide", "vg500"):
+        found = [of_file(WeightFile(tmp_path / f"r_{w}.pth", {})) for w in words.split()]
+        assert {f.saw for f in found} == {(words.split()[0],)} and "unknown" not in found[0].data
     mute = timm_backbone(SMALL, weights=str(written(tmp_path / "best.safetensors", state)))
     assert mute.pretraining.data == "unknown: best names no data set"
     assert built(SMALL).pretraining.data == "random"

@@ -34,6 +34,8 @@ FORMS = [
     ("csl", {"prior_threshold": 0.1, "prior": [0.2, 0.05, 0.4]}),
     ("large_loss", {"scheme": "correct", "delta": 20}),
     ("em", {"unobserved": "0"}),
+    *((name, {"eps": 1e-30}) for name in ("an", "an_ls", "wan", "em")),
+    ("two_way", {"temperature_pos": 1e-3, "temperature_neg": 1e-3}),
     ("asl", {"gamma_neg": 0.5, "gamma_pos": 0.5, "clip": 0.2, "detach_focus": False}),
 ]
 """Every loss, and other forms that some have: (name, options)."""
@@ -139,8 +141,22 @@ def test_gradients_are_finite_for_any_logits_together(name, options, dtype):
             assert value.isfinite() and gradient.isfinite().all() and gradient.any()
 
 
+@pytest.mark.parametrize("temperature", [4.0, 1e-3])
+def test_two_way_has_no_loss_where_a_side_is_empty(temperature):
+    options = {"temperature_pos": temperature, "temperature_neg": temperature}
+    loss = registry.find("loss", "two_way").load()(LABELS, **options)
+    assert loss(torch.full((6, 5), -15.0), torch.ones_like(TARGETS)) == 0
+
+
 REFUSED = [
     ("focal", {"gamma": -1}),
+    *((name, {"eps": 0}) for name in ("an", "an_ls", "wan", "em")),
+    *((name, {"margin": math.nan}) for name in ("hill", "splc")),
+    *(
+        ("csl", {f"{kind}_{of}": -1})
+        for kind in ("gamma", "alpha")
+        for of in ("pos", "neg", "unknown")
+    ),
     ("asl", {"clip": 1.0}),
     ("weighted_bce", {"cap": 0.5}),
     ("aam", {"s": 0}),

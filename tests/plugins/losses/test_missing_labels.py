@@ -1,5 +1,7 @@
 """Losses that learn from unobserved labels: which labels they change, and which they never do."""
 
+import math
+
 import pytest
 import torch
 
@@ -74,6 +76,8 @@ def test_csl_leaves_out_the_likeliest_of_the_batch_and_frequent_classes():
     assert torch.equal(left_out, ~POSITIVE & (torch.arange(9) == 0))
     with pytest.raises(PluginError, match=r"prior_threshold=0.5 needs prior, 9 numbers"):
         made("csl", prior_threshold=0.5, prior=[0.1])
+    with pytest.raises(PluginError, match=r"csl: prior\[8\]=nan must lie in \[0, 1\]"):
+        made("csl", prior_threshold=0.5, prior=8 * [0.1] + [math.nan])
 
 
 @pytest.mark.parametrize(("mode", "learns"), [("ignore", False), ("negative", True)])

@@ -44,11 +44,31 @@ def test_a_cosine_has_no_prior(name):
 def test_what_depends_on_no_image_is_computed_once_for_evaluation(name):
     head = made(name, made_up_context(5)).eval()
     expected = head(features(PYRAMID)).logits
+    with torch.autocast("cpu"):
+        head.eval()  # renews what is constant
     constant = [part for part in head.modules() if isinstance(part, ConstantInEvaluation)]
     for part in constant:
         part.compute = None  # what is not there cannot run
     assert constant and torch.equal(head(features(PYRAMID)).logits, expected)
     assert not any(p.grad_fn for p in head.buffers())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_head_that_is_cast_takes_maps_of_its_type(name, dtype):
+    head = made(name, made_up_context(5)).to(dtype).eval()
+    with torch.no_grad():
+        logits = head(tuple(x.to(dtype) for x in features(PYRAMID))).logits
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["ssgrl", "msrn"])
+def test_maps_that_pooling_would_drop_are_refused_with_a_remedy(name):
+    small = tuple(x[..., :1, :] for x in features(PYRAMID))
+    said = rf"{name}: maps of 1 x \d+ .* downsample=2.*--set head_options.ceil_mode=true"
+    with pytest.raises(PluginError, match=said):
+        made(name, ceil_mode=False)(small)
+    assert made(name, ceil_mode=True)(small).logits.isfinite().all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,11 +103,15 @@ def test_thousands_of_labels_are_served(name):
         ("ml_gcn", {"p": -1}, "p=-1"),
         ("msrn", {"classifier": "conv"}, "'conv'; known: mlp, elementwise"),
         ("msrn", {"groups": 9}, r"groups=9 must lie in \[1, 3\]"),
+        ("msrn", {"threshold": 0.0}, r"msrn: threshold=0.0 must lie in \(0, 1\]"),
+        ("msrn", {"group_loss_weight": -1}, "group_loss_weight=-1"),
         ("query2label", {"hidden_dim": 10, "heads": 5}, "width of 10 .* multiple of 4"),
         ("query2label", {"heads": 5}, "width of 48 .* heads=5; choose hidden_dim"),
         ("query2label", {"decoder_layers": 0}, "decoder_layers=0"),
         ("ssgrl", {"downsample": 0}, "downsample=0"),
         ("transformer_head", {"classifier": "round"}, "'round'; known: linear, cosine"),
+        ("zero_shot", {"scores": "softmaxx"}, "unknown scores 'softmaxx'; known: cosine, softmax"),
+        ("zero_shot", {"scale": 0}, r"zero_shot: scale=0 must lie in \(0, inf\)"),
     ],
 )
 def test_options_that_cannot_be_are_refused(name, options, said):

@@ -68,7 +68,8 @@ def run(
     """
     given = {"plugins": plugins, "datasets": datasets, "results": Path(results)}
     suite = make_suite(usual_precision(fields) | given | fields, "mlbench.run")
-    planned = carry_out(suite, f"python: mlbench.run({', '.join(map(repr, suite.plugins))})")
+    call = ", ".join([repr(plugins), repr(datasets), *(f"{k}={v!r}" for k, v in fields.items())])
+    planned = carry_out(suite, f"python: mlbench.run({call})")
     table = results_table(suite.results)
     wanted = table["run_id"].isin({spec.run_id for spec in planned.specs})
     return table[wanted].reset_index(drop=True)

@@ -28,6 +28,8 @@ HEARTBEAT = "MLBENCH_HEARTBEAT"
 """Environment variable: seconds between two beats; 15 by default."""
 BEATS = 4
 """A lease is stale when it has missed as many beats."""
+GIVEN_BACK = b"\ngiven back"
+"""The last bytes of a lease that was given back."""
 
 
 class LeaseLostError(StoreError):
@@ -166,7 +168,7 @@ def _read(file: Path) -> Holder | None:
     """Who has this lease; None if it was given back."""
     with file.open("rb") as stream:  # opening makes an NFS client ask its server
         content, touched = stream.read(), os.fstat(stream.fileno()).st_mtime
-    if touched == 0:
+    if touched == 0 or content.endswith(GIVEN_BACK):  # a copied file has another time
         return None
     try:
         holder = Holder(**json.loads(content))
@@ -190,7 +192,10 @@ def _file(folder: Path, number: int) -> Path:
 
 
 def _free(file: Path) -> None:
-    with suppress(OSError):  # then it becomes stale
+    """Mark a lease as given back; where neither can be written, it becomes stale."""
+    with suppress(OSError), file.open("ab") as stream:
+        stream.write(GIVEN_BACK)
+    with suppress(OSError):
         os.utime(file, (0, 0))
 
 

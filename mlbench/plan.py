@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from mlbench import registry
 from mlbench.build import identity_of, model_file
 from mlbench.data.open import as_trained_on, open_splits
 from mlbench.numbers import outdated
 from mlbench.preflight import drop_unused_inputs, refusal
 from mlbench.store import Store
-from mlbench.suite import DRAWN_LABELS, LABEL_AXES, Suite
+from mlbench.suite import DRAWN_LABELS, LABEL_AXES, Suite, describes_labels
 from mlbench.text import flatten, shorten
-from mlbench.tracks import authors_options, nest, settle
+from mlbench.tracks import authors_options, describe_errors, merge, nest, settle
 from mlbench.types import (
     DataError,
     KnownLabels,
@@ -31,6 +33,7 @@ from mlbench.types import (
     Splits,
     StoreError,
     SuiteError,
+    Value,
     WeightsError,
 )
 
@@ -279,7 +282,7 @@ class _Combination(NamedTuple):
 
     Attributes:
         axes: setting -> value; None follows the track.
-        departure: the nested setting of ``vary`` that this run changes; empty for none.
+        departure: the setting of ``vary`` that this run changes; empty for none.
         about_labels: fields of the spec that describe the labels.
     """
 
@@ -294,7 +297,8 @@ class _Combination(NamedTuple):
         axes = {name: value for name, value in self.axes.items() if value is not None}
         grid = [nest(name, axes.pop(name)) for name in suite.grid if name in axes]
         per_method = suite.per_method.get(self.method, {})
-        return [suite.settings, {**axes, **chosen}, per_method, *grid, self.departure]
+        departure = (nest(name, value) for name, value in self.departure.items())
+        return [suite.settings, {**axes, **chosen}, per_method, *grid, *departure]
 
 
 def _combinations(suite: Suite) -> Iterator[_Combination]:
@@ -303,23 +307,46 @@ def _combinations(suite: Suite) -> Iterator[_Combination]:
         "loss": suite.losses or (None,),
         "graph": suite.graph,
         "words": suite.words,
-        "label_noise": (suite.label_noise,),
-        "known_labels": (suite.known_labels,),
         **suite.grid,
     }
-    departures = [{}, *(nest(name, v) for name, values in suite.vary.items() for v in values)]
+    departures = [{}, *({name: value} for name, values in suite.vary.items() for value in values)]
     for method, values, departure, seed in itertools.product(
         suite.methods, itertools.product(*axes.values()), departures, suite.seeds
     ):
         point = dict(zip(axes, values, strict=True))
-        names = (*LABEL_AXES, *DRAWN_LABELS)
-        about_labels = {name: departure.get(name, point[name]) for name in names}
-        for name, model in DRAWN_LABELS.items():
-            about_labels[name] = model.model_validate(about_labels[name])
         yield _Combination(
             method,
-            {name: value for name, value in point.items() if name not in names},
-            {name: value for name, value in departure.items() if name not in names},
-            about_labels,
+            {name: value for name, value in point.items() if not describes_labels(name)},
+            {name: value for name, value in departure.items() if not describes_labels(name)},
+            _about_labels(suite, point, departure),
             seed,
         )
+
+
+def _about_labels(
+    suite: Suite, point: Mapping[str, Any], departure: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields of a spec that describe the labels.
+
+    Raises:
+        SuiteError: a value of the grid or of ``vary`` is wrong, or does not fit the others.
+    """
+
+    def checked(name: str, value: Any) -> Value:
+        try:
+            return DRAWN_LABELS[name].model_validate(value)
+        except ValidationError as error:
+            table = "vary" if any(varied.startswith(name) for varied in departure) else "grid"
+            what = describe_errors(error, DRAWN_LABELS[name])
+            raise SuiteError(f"{table}.{name}: {what}") from error
+
+    found: dict[str, Any] = {name: getattr(suite, name).model_dump() for name in DRAWN_LABELS}
+    for name, value in {**point, **departure}.items():
+        first, _, rest = name.partition(".")
+        if name in LABEL_AXES:
+            found[name] = value
+        elif first in DRAWN_LABELS and rest:  # checked with the others, which it may need
+            found[first] = merge(found[first], nest(rest, value))
+        elif first in DRAWN_LABELS:
+            found[first] = dict(checked(first, value))
+    return found | {name: checked(name, found[name]) for name in DRAWN_LABELS}

@@ -1,14 +1,12 @@
-"""Turn a suite file, flags and ``NAME=VALUE`` texts into one validated matrix, a ``Suite``."""
+"""A ``Suite``: one validated matrix."""
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import yaml
 from pydantic import (
     BeforeValidator,
     Field,
@@ -21,8 +19,8 @@ from pydantic import (
 
 from mlbench import registry
 from mlbench.registry import PLURALS, Kind
-from mlbench.text import named_values, unknown
-from mlbench.tracks import describe_errors, merge, nest
+from mlbench.text import unknown
+from mlbench.tracks import describe_errors, refuse_truths
 from mlbench.types import (
     Graph,
     Keep,
@@ -30,7 +28,7 @@ from mlbench.types import (
     LabelNoise,
     PluginError,
     Precision,
-    Settings,
+    Seed,
     SuiteError,
     Track,
     Value,
@@ -45,22 +43,25 @@ LABEL_AXES: dict[str, tuple[str, ...]] = {
 DRAWN_LABELS: dict[str, type[Value]] = {"label_noise": LabelNoise, "known_labels": KnownLabels}
 """Two more such axes, of labels that are drawn by a hash."""
 
-SEEDS = (0, 1, 2)
-"""Default seeds of a suite file, which should show their spread; a command line has seed 0."""
+
+def describes_labels(name: str) -> bool:
+    """Whether a name of ``grid`` or ``vary`` is of such an axis, not of a setting."""
+    return name in LABEL_AXES or name.partition(".")[0] in DRAWN_LABELS
+
 
 COMMAND_LINE = "the command line"
-FILES = ("data", "results", "cache", "weights", "init")
-"""Fields that are paths; in a suite file they are relative to the file."""
 
 
-def _as_list(value: Any) -> Any:
-    """Turn ``a, b`` or a single number into a list."""
+def as_list(value: Any) -> Any:
+    """Turn ``a, b`` or a single value into a list."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
-    return [value] if isinstance(value, int) else value
+    return [value] if isinstance(value, int | float | Mapping) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Names = Annotated[tuple[str, ...], BeforeValidator(as_list)]
+Axis = Annotated[Names, Field(min_length=1)]
+Values = Annotated[tuple[Any, ...], BeforeValidator(as_list), Field(min_length=1)]
 
 
 def _as_bytes(value: Any) -> Any:
@@ -136,22 +137,22 @@ class Suite(Value):
     datasets: Names = ()
     backbones: Names = ()
     losses: Names = ()
-    seeds: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_as_list)] = (0,)
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(as_list), Field(min_length=1)] = (0,)
     track: Track = "controlled"
     precision: Precision = "fp32"
-    labels: Annotated[tuple[str, ...] | None, BeforeValidator(_as_list)] = None
+    labels: Annotated[tuple[str, ...] | None, BeforeValidator(as_list)] = None
     holdout: float = Field(0.0, ge=0, lt=1)
     holdout_fold: NonNegativeInt = 0
-    graph: Names = ("cooccurrence",)
-    words: Names = ("cooccurrence",)
+    graph: Axis = ("cooccurrence",)
+    words: Axis = ("cooccurrence",)
     label_noise: LabelNoise = LabelNoise()
     known_labels: KnownLabels = KnownLabels()
     allow_missing: bool = False
     dataset_options: dict[str, dict[str, Any]] = {}
     settings: dict[str, Any] = {}
     per_method: dict[str, dict[str, Any]] = {}
-    grid: dict[str, tuple[Any, ...]] = {}
-    vary: dict[str, tuple[Any, ...]] = {}
+    grid: dict[str, Values] = {}
+    vary: dict[str, Values] = {}
     data: Path | None = None
     results: Path = Path("results")
     cache: Path | None = None
@@ -161,7 +162,7 @@ class Suite(Value):
     init: str | None = None
     device: str = "auto"
     processes: PositiveInt = 1
-    devices: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_as_list)] = ()
+    devices: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(as_list)] = ()
     jobs: PositiveInt = 1
     share_data: bool = False
     stall: Annotated[PositiveFloat, BeforeValidator(as_seconds)] = 600.0
@@ -179,96 +180,6 @@ class Suite(Value):
     measure: bool = True
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes 1e-3 for a text; for people and for YAML 1.2 it is a number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def read_suite(file: Path) -> dict[str, Any]:
-    """Read the fields of a suite file without validating them; ``seeds`` defaults to ``SEEDS``.
-
-    Raises:
-        SuiteError: the file is missing, is not UTF-8 or YAML, or has an unknown field.
-    """
-    try:
-        fields = yaml.load(file.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        remedy = "name an existing YAML file with --suite FILE"
-        raise SuiteError(f"{file} cannot be read ({error.strerror}); {remedy}") from error
-    except UnicodeDecodeError as error:
-        raise SuiteError(f"{file} is not UTF-8 ({error}); save it as UTF-8") from error
-    except yaml.YAMLError as error:
-        raise SuiteError(f"{file} is not YAML: {error}; correct this place") from error
-    except RecursionError as error:
-        raise SuiteError(f"{file} is nested too deeply; flatten it") from error
-    known = Suite.model_fields
-    if not isinstance(fields, dict):
-        raise SuiteError(f"suite {file} must be a mapping of {', '.join(known)}")
-    for name in fields:
-        if name not in known:
-            raise SuiteError(unknown(f"option {name!r} in {file}", str(name), known))
-    for name in FILES:
-        if name in fields:
-            fields[name] = _resolve(file, fields[name], ("default", "none"))
-    if "words" in fields and isinstance(words := _as_list(fields["words"]), list):
-        fields["words"] = [_resolve(file, word, LABEL_AXES["words"]) for word in words]
-    for axis in ("plugins", "datasets"):
-        if isinstance(names := _as_list(fields.get(axis)), list):
-            fields[axis] = [_resolve_argument(file, name) for name in names]
-    if isinstance(options := fields.get("dataset_options"), dict):  # of DATASET or DATASET.NAME
-        parts = [
-            (k, "", "") if isinstance(options[k], dict) else k.rpartition(".") for k in options
-        ]
-        names = [_resolve_argument(file, name) + dot + option for name, dot, option in parts]
-        fields["dataset_options"] = dict(zip(names, options.values(), strict=True))
-    return {"seeds": SEEDS, **fields}
-
-
-def _resolve(file: Path, value: Any, names: Iterable[str]) -> Any:
-    """Resolve a path relative to a suite file; keep names and digests."""
-    if not isinstance(value, str) or value in names or value.startswith("sha256:"):
-        return value
-    return str(file.parent / Path(value).expanduser())
-
-
-def _resolve_argument(file: Path, name: str) -> str:
-    """Resolve ``manifest:photos.csv`` relative to a suite file, if the file is there."""
-    kind, _, argument = str(name).partition(":")
-    found = file.parent / Path(argument).expanduser()
-    known = argument and found.exists() and "dataset" in registry.kinds_of(kind)
-    return f"{kind}:{found}" if known else name
-
-
-def apply_overrides(fields: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
-    """Apply ``--set NAME=VALUE`` texts to the fields of a suite.
-
-    NAME is a field of a suite or a setting, possibly dotted: ``holdout=0.2``,
-    ``optimizer.lr=3e-4``, ``head_options.time_steps=2``, ``dataset_options.coco.year=2014``, or
-    ``dataset_options.year=2014`` for every data set.
-
-    Raises:
-        SuiteError: a text is not ``NAME=VALUE``, or the name is unknown.
-    """
-    merged = dict(fields)
-    for name, value in named_values(texts, "--set").items():
-        first, _, rest = name.partition(".")
-        if first in ("grid", "vary", "dataset_options") and rest:
-            over = {first: {rest: value}}  # names of settings have dots; see ``_dataset_options``
-        elif first in Suite.model_fields:
-            over = nest(name, value)
-        elif first in Settings.model_fields:
-            over = {"settings": nest(name, value)}
-        else:
-            known = [*Suite.model_fields, *Settings.model_fields]
-            raise SuiteError(unknown(f"option {name!r} of --set", first, known))
-        merged = merge(merged, over)
-    return merged
-
-
 def make_suite(
     fields: Mapping[str, Any], origin: str = COMMAND_LINE, flags: Mapping[str, Any] | None = None
 ) -> Suite:
@@ -280,6 +191,7 @@ def make_suite(
     """
     try:
         suite = Suite.model_validate(_dataset_options(dict(fields)))
+        refuse_truths(fields, suite)
     except ValidationError as error:
         blamed = COMMAND_LINE if _is_invalid(flags or {}) else origin
         raise SuiteError(f"{blamed}: {describe_errors(error, Suite)}") from error
@@ -291,6 +203,7 @@ def make_suite(
     suite = suite.model_copy(update={**unique, "plugins": ()})
     _check_names(suite)
     _check_label_axes(suite)
+    _check_use(suite, flags or {})
     return suite
 
 
@@ -307,7 +220,7 @@ def _dataset_options(fields: dict[str, Any]) -> dict[str, Any]:
     given = fields.get("dataset_options")
     if not isinstance(given, Mapping) or all(isinstance(v, Mapping) for v in given.values()):
         return fields
-    names = [*(_as_list(fields.get("datasets")) or ()), *(_as_list(fields.get("plugins")) or ())]
+    names = [*(as_list(fields.get("datasets")) or ()), *(as_list(fields.get("plugins")) or ())]
     datasets = [n for n in names if "dataset" in registry.kinds_of(n)] or ["synthetic"]
     options = {name: dict(given.get(name, {})) for name in datasets}
     options |= {name: dict(v) for name, v in given.items() if isinstance(v, Mapping)}
@@ -366,9 +279,30 @@ def _check_label_axes(suite: Suite) -> None:
             if value not in known and not (name == "words" and str(value).startswith("sha256:")):
                 file = "; give a file of vectors by --words FILE" if name == "words" else ""
                 raise SuiteError(unknown(f"{name} {value!r}", str(value), known) + file)
-    for table, (name, model) in itertools.product(("grid", "vary"), DRAWN_LABELS.items()):
-        for value in getattr(suite, table).get(name, ()):
-            try:
-                model.model_validate(value)
-            except ValidationError as error:
-                raise SuiteError(f"{table}.{name}: {describe_errors(error, model)}") from error
+
+
+def _check_use(suite: Suite, flags: Mapping[str, Any]) -> None:
+    """Refuse what has no effect, unless it is in a file whose axes the command line replaced."""
+
+    def lost(table: str, name: str, *axes: str) -> bool:
+        return flags.keys().isdisjoint(axes) or name in flags.get(table, {})
+
+    for table, axis in (("dataset_options", "datasets"), ("per_method", "methods")):
+        here = getattr(suite, axis) or ("synthetic",)
+        for name in getattr(suite, table):
+            if name not in here and lost(table, name, axis, "plugins"):
+                raise SuiteError(
+                    f"{table}: {name} is not among the {axis} ({', '.join(here)}); correct the "
+                    "name, leave it out, or add it there"
+                )
+    for name, axis in (("backbone", "backbones"), ("loss", "losses")):
+        given, setting = getattr(suite, axis), suite.settings.get(name)
+        differ = setting is not None and any(one != setting for one in given)
+        if differ and lost("settings", name, axis, "plugins"):
+            raise SuiteError(
+                f"{name}={setting} has no effect, as {axis}={','.join(given)}; give one of them"
+            )
+    for name in suite.executor_options if suite.executor == "local" else ():
+        if lost("executor_options", name, "executor"):
+            what = f"executor_options.{name} is for other executors than local"
+            raise SuiteError(f"{what}; name one with --executor, or leave it out")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from mlbench import registry
 from mlbench.registry import with_defaults
-from mlbench.text import one_of, unknown
+from mlbench.text import flatten, one_of, unknown
 from mlbench.types import (
     Augmentation,
     DatasetCard,
@@ -38,6 +40,9 @@ are rare."""
 
 PIXELS = {"resize", "sizes"}
 """Options of augmentation steps that are in pixels."""
+
+LACKING = {"too_short": "is empty; give at least one value", "missing": "is missing; give it"}
+"""Types of pydantic's errors of what is not there -> what to say."""
 
 TUNABLE = {"optimizer", "head_options"}
 """Settings that ``Recipe.tuned`` may set; of the optimizer, only ``lr`` and ``weight_decay``."""
@@ -72,6 +77,7 @@ def settle(
             fields = merge(_without_stale_options(fields, over, options), over)
             given = merge(given, over)
         settings = Settings.model_validate(fields)
+        refuse_truths(given, settings)
         settings = name_defaults(_scale_pixels(settings, before.image_size, given))
     except ValidationError as error:
         raise SuiteError(f"settings of {method}: {describe_errors(error)}") from error
@@ -151,11 +157,19 @@ def _without_stale_options(
     """
     for part in ("head", "loss"):
         name = f"{part}_options"
-        if part not in over:
-            options[name] = merge(options.get(name, {}), over.get(name, {}))
-        elif over[part] != fields.get(part):
+        if isinstance(given := over.get(name), Mapping) and part not in over:
+            options[name] = merge(options.get(name, {}), given)
+        elif part in over and over[part] != fields.get(part):
             fields = {**fields, name: options.get(name, {})}
     return fields
+
+
+def refuse_truths(given: Mapping[str, Any], made: BaseModel) -> None:
+    """Raise ``SuiteError`` if a model has numbers where true or false was given."""
+    found = flatten(made.model_dump())
+    for name, value in flatten(given).items():
+        if isinstance(value, bool) and not isinstance(found.get(name, value), bool):
+            raise SuiteError(f"{name} = {value}: give a number")
 
 
 def name_defaults(settings: Settings) -> Settings:
@@ -252,20 +266,45 @@ def describe_errors(error: ValidationError, model: type[BaseModel] = Settings) -
         where = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             name = str(item["loc"][-1])
-            lines.append(unknown(f"option {where!r}", name, _siblings(model, item["loc"])))
+            known = _annotation(model, item["loc"][:-1]).model_fields
+            lines.append(unknown(f"option {where!r}", name, known))
+        elif item["type"] in LACKING:
+            lines.append(f"{where} {LACKING[item['type']]}")
         else:
-            message = item["msg"].removeprefix("Value error, ")
-            of_type = model is Settings and "_type" in item["type"]
-            grid = one_of(where, item["input"]) if of_type else ""
-            lines.append(f"{where} = {item['input']!r}: {message}{grid}")
+            shown = f"{where} = {item['input']!r}" if where else repr(item["input"])
+            lines.append(f"{shown}: {_remedy(item, where, model)}")
     return "; ".join(lines)
 
 
-def _siblings(model: Any, location: tuple[int | str, ...]) -> Iterable[str]:
-    """Return the names of all fields at the level of this location in a model."""
-    for part in location[:-1]:
-        if isinstance(part, int):
+def _remedy(item: ErrorDetails, where: str, model: type[BaseModel]) -> str:
+    """What is wrong with a value, and what to write instead."""
+    kind, given, location = item["type"], item["input"], item["loc"]
+    message = item["msg"].removeprefix("Value error, ")
+    span = kind == "greater_than_equal" and isinstance(given, str)  # pydantic takes 0-2 for -2
+    if span or kind in ("int_parsing", "int_from_float"):
+        several = where[-1:].isdecimal()  # a place in a list
+        return f"give {'whole numbers, such as 0,1,2' if several else 'a whole number'}"
+    if kind == "dict_type":
+        return "give a mapping of names to values, or leave it out"
+    if kind in ("model_type", "tuple_type") and not isinstance(given, list | tuple):
+        return f"give {_written(_annotation(model, location), given)}"
+    return message + (one_of(where, given) if model is Settings and "_type" in kind else "")
+
+
+def _annotation(model: Any, location: Iterable[int | str]) -> Any:
+    """The type at this location in a model."""
+    for part in location:
+        within = typing.get_args(model)  # of tuple[X, ...] and dict[str, X]
+        model = within[-isinstance(part, str)] if within else model.model_fields[part].annotation
+        if typing.get_origin(model) in (types.UnionType, typing.Annotated):  # of X | None: X
             model = typing.get_args(model)[0]
-        else:
-            model = model.model_fields[part].annotation
-    return list(model.model_fields)
+    return model
+
+
+def _written(annotation: Any, value: Any) -> str:
+    """A value in the form of a type: ``[3]``, ``{name: mixup}``."""
+    if typing.get_origin(annotation) is tuple:
+        return f"[{_written(typing.get_args(annotation)[0], value)}]"
+    if fields := getattr(annotation, "model_fields", None):
+        return f"{{{next(iter(fields))}: {value}}}"
+    return "null" if value is None else str(value)

@@ -29,6 +29,7 @@ def test_a_matrix_is_a_table_and_runs_once(cache, tmp_path):
     folder = tmp_path / "results"
     table = mlbench.run(["gap"], results=folder, cache=cache, **FAST)
     assert table["method"].tolist() == ["gap"] and 0 < table["mAP"][0] <= 100
+    assert table["command"][0].startswith("python: mlbench.run(['gap'], ('synthetic',), cache=")
     again = mlbench.run(["gap"], results=folder, cache=cache, **FAST)
     assert again["started"].tolist() == table["started"].tolist()
     everything = mlbench.results(folder)

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -38,6 +39,8 @@ def test_a_lease_is_held_by_one_until_it_is_given_back(tmp_path):
     assert claim(tmp_path / "other") is not None
     lease.release()
     assert find_holder(tmp_path / "run") is None
+    shutil.copytree(tmp_path / "run", tmp_path / "copy", copy_function=shutil.copyfile)
+    assert find_holder(tmp_path / "copy") is None, "whatever its time is"
     with claim(tmp_path / "run") as second:
         second.check()
     with pytest.raises(StoreError, match="another process took this work over"):

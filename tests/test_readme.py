@@ -8,7 +8,7 @@ import pytest
 import typer.main
 import yaml
 
-from mlbench import suite
+from mlbench import suite, suite_file
 from mlbench.cli import make_app
 from mlbench_tools.costs.profile import method_table
 
@@ -79,4 +79,5 @@ def test_ci_runs_the_readmes_commands():
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "benchmarks").glob("*.yaml")))
 def test_every_suite_file_is_a_suite(name):
-    suite.make_suite({"plugins": ("gap",), **suite.read_suite(ROOT / "benchmarks" / name)}, name)
+    fields = suite_file.read_suite(ROOT / "benchmarks" / name)
+    suite.make_suite({"plugins": ("gap",), **fields}, name)

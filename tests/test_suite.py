@@ -1,7 +1,9 @@
+import re
+
 import numpy as np
 import pytest
 
-from mlbench import suite
+from mlbench import suite, suite_file
 from mlbench.plan import expand as expand_suite
 from mlbench.types import (
     DatasetCard,
@@ -51,7 +53,7 @@ def test_files_of_data_sets_are_relative_to_the_suite(tmp_path):
         "plugins: [gap, 'manifest:a.csv']\ndatasets: 'manifest:a.csv, manifest:below-data.csv'\n"
         "dataset_options: {'manifest:a.csv': {val: test}, 'manifest:a.csv.test_share': 0.5}"
     )
-    made, here = suite.make_suite(suite.read_suite(file)), f"manifest:{tmp_path / 'a.csv'}"
+    made, here = suite.make_suite(suite_file.read_suite(file)), f"manifest:{tmp_path / 'a.csv'}"
     assert set(made.datasets) == {here, "manifest:below-data.csv"}
     assert made.dataset_options[here] == {"val": "test", "test_share": 0.5}
 
@@ -145,7 +147,7 @@ def test_overrides_are_laid_on_top_in_order():
 
 def test_a_power_of_ten_in_a_file_is_a_number(tmp_path):
     (tmp_path / "s.yaml").write_text("grid: {head_options.w: [1e-1, -2E5, 1.5e3, '1e-1', 12e]}")
-    assert suite.read_suite(tmp_path / "s.yaml")["grid"] == {
+    assert suite_file.read_suite(tmp_path / "s.yaml")["grid"] == {
         "head_options.w": [0.1, -2e5, 1500.0, "1e-1", "12e"]
     }
 
@@ -154,6 +156,8 @@ def test_a_grid_is_an_axis():
     specs = expand(plugins=("gap",), grid={"optimizer.lr": (1, 2), "epochs": (3, 4)})
     found = {(s.settings.optimizer.lr, s.settings.epochs) for s in specs}
     assert found == {(1, 3), (1, 4), (2, 3), (2, 4)}
+    (spec,) = expand(plugins=("gap",), grid={"optimizer.lr": 0.5, "schedule": {"name": "constant"}})
+    assert (spec.settings.optimizer.lr, spec.settings.schedule.name) == (0.5, "constant")
 
 
 def test_settings_may_vary_one_at_a_time():
@@ -246,6 +250,29 @@ def test_an_option_at_its_default_is_the_same_run_however_it_was_written(asked):
         ({"settings": {"augmentation": [{"nam": "flip"}]}}, "augmentation.0.nam"),
         ({"settings": {"preprocessing": {"std": [0, 1, 1]}}}, "preprocessing.std.0 = 0"),
         ({"settings": {"schedule": {"warmup": float("inf")}}}, "schedule.warmup = inf"),
+        ({"seeds": []}, "seeds is empty; give at least one value"),
+        ({"seeds": ""}, "seeds is empty"),
+        ({"graph": []}, "graph is empty"),
+        ({"words": ""}, "words is empty"),
+        ({"grid": {"epochs": []}}, "grid.epochs is empty"),
+        ({"grid": {"label_noise": []}}, "grid.label_noise is empty"),
+        ({"vary": {"epochs": ()}}, "vary.epochs is empty"),
+        ({"seeds": 10**20}, "seeds.0 = 1.*less than"),
+        ({"seeds": 0.5}, "seeds.0 = 0.5: give whole numbers, such as 0,1,2"),
+        ({"seeds": "0-2"}, "seeds.0 = '0-2': give whole numbers, such as 0,1,2"),
+        ({"seeds": True}, "seeds = True: give a number"),
+        ({"settings": {"epochs": True}}, "epochs = True: give a number"),
+        ({"per_method": {"gap": {"optimizer": {"lr": True}}}}, "optimizer.lr = True: give"),
+        ({"dataset_options": {"cooc": {"year": 1}}}, r"cooc is not among .* \(synthetic\)"),
+        ({"per_method": {"ssgrl": {"epochs": 3}}}, r"ssgrl is not among the methods \(gap\)"),
+        ({"backbones": "resnet50", "settings": {"backbone": "resnet18"}}, "backbones=resnet50;"),
+        ({"plugins": "gap, bce", "settings": {"loss": "asl"}}, "loss=asl has no effect, as .*bce"),
+        ({"executor_options": {"x": 1}}, "executor_options.x is for other executors"),
+        ({"settings": {"mixing": {"alpha": 1}}}, "mixing.name is missing.*'mixing.alpha'"),
+        ({"settings": {"mixing": {"name": "mixup", "no": 1}}}, "'mixing.no'; known: name, options"),
+        ({"settings": {"loss_options": None}}, "loss_options = None: give a mapping of names"),
+        ({"settings": {"head_options": [1]}}, r"head_options = \[1\]: give a mapping of names"),
+        ({"settings": {"head_options": {1: 2}}}, "head_options.1"),
     ],
 )
 def test_wrong_fields_are_refused(fields, message):
@@ -253,13 +280,52 @@ def test_wrong_fields_are_refused(fields, message):
         expand(**{"plugins": ("gap",), **fields})
 
 
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("schedule.milestones=3", "[3]"),
+        ("mixing=mixup", "{name: mixup}"),
+        ("augmentation=flip", "[{name: flip}]"),
+        ("optimizer=sgd", "{name: sgd}"),
+        ("grid.label_noise=[0.3]", "{keep: 0.3}"),
+        ("known_labels=a", "{share: a}"),
+    ],
+)
+def test_a_value_in_the_wrong_form_is_answered_with_the_right_one(text, form):
+    def ask(given):
+        return expand(**suite_file.apply_overrides({"plugins": "gap"}, [given]))
+
+    name, value = text.split("=")
+    with pytest.raises(SuiteError, match=re.escape(f"{value.strip('[]')}")) as refused:
+        ask(text)
+    assert str(refused.value).endswith(f": give {form}"), refused.value
+    if value != "a":
+        assert ask(f"{name}={form}")
+
+
+def test_a_file_keeps_options_for_what_the_command_line_leaves_out():
+    options = {"coco": {"year": 2014}, "synthetic": {"size": 64}}
+    file = {"methods": ["gap", "gmp"], "losses": ["asl"], "per_method": {"gmp": {"epochs": 2}}}
+    file |= {"datasets": ["coco", "synthetic"], "dataset_options": options}
+    flags = {"methods": ["gap"], "datasets": ["synthetic"], "losses": ["bce"]}
+    (spec,) = expand_suite(suite.make_suite(file | flags, "s.yaml", flags), opener)[0]
+    assert (spec.method, spec.dataset_options["size"]) == ("gap", 64)
+    file["settings"] = {"loss": "asl"}
+    assert suite.make_suite(file | flags, "s.yaml", flags).losses == ("bce",)
+    for more in ({"per_method": {"gmp": {"epochs": 3}}}, {"dataset_options": options}):
+        with pytest.raises(SuiteError, match="not among the"):
+            suite.make_suite(file | flags | more, "s.yaml", flags | more)
+    with pytest.raises(SuiteError, match="loss=asl has no effect, as losses=bce"):
+        suite.make_suite(file | flags, "s.yaml", flags | {"settings": {"loss": "asl"}})
+
+
 @pytest.mark.parametrize("text", ["optimizer.lr=1e-3,1e-2", "epochs=[2, 3]"])
 def test_several_values_for_one_setting_are_answered_with_a_grid(text):
     fields = {"methods": ("gap",)}
     with pytest.raises(SuiteError) as refused:
-        expand(**suite.apply_overrides(fields, [text]))
+        expand(**suite_file.apply_overrides(fields, [text]))
     _, _, remedy = str(refused.value).partition("--set ")
-    assert len(expand(**suite.apply_overrides(fields, [remedy]))) == 2
+    assert len(expand(**suite_file.apply_overrides(fields, [remedy]))) == 2
 
 
 def test_only_head_options_and_rates_may_be_tuned_per_method(install):
@@ -309,3 +375,22 @@ def test_label_noise_varies_like_a_setting():
         expand(methods=["gap"], grid={"known_labels": [1.5]})
     with pytest.raises(SuiteError, match=r"grid.label_noise: .*'kep'.*did you mean keep"):
         expand(methods=["gap"], grid={"label_noise": [{"kep": 0.4}]})
+
+
+@pytest.mark.parametrize(
+    ("asked", "drawn"),
+    [
+        ({"vary": {"label_noise.keep": [0.5]}}, [(1, 0.1), (0.5, 0.1)]),
+        ({"grid": {"label_noise.keep": [0.5, 0.25]}}, [(0.5, 0.1), (0.25, 0.1)]),
+        (
+            {"grid": {"label_noise.assume_negative": [True], "label_noise.keep": 0.5}},
+            [(0.5, 0.1)],
+        ),
+        ({"grid": {"label_noise": [{}]}, "vary": {"label_noise.keep": 0.5}}, [(1, 0), (0.5, 0)]),
+    ],
+)
+def test_a_part_of_label_noise_varies_and_leaves_the_rest(asked, drawn):
+    specs = expand(methods=["gap"], label_noise={"flip": 0.1}, **asked)
+    assert [(spec.label_noise.keep, spec.label_noise.flip) for spec in specs] == drawn
+    with pytest.raises(SuiteError, match=r"vary.label_noise: .*'kep'.*did you mean keep"):
+        expand(methods=["gap"], vary={"label_noise.kep": [0.5]})

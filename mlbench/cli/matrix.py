@@ -123,8 +123,9 @@ def execute(prepared: Prepared, progress: Lines, command: str) -> list[Outcome]:
 
 def _threads(suite: Suite) -> int | None:
     """Threads of the CPU for each process of a run; None leaves torch's default."""
-    if given := os.environ.get("OMP_NUM_THREADS"):
-        return int(given)
+    outermost = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # of nested teams
+    if outermost.isdecimal():
+        return int(outermost)
     side_by_side = suite.jobs * suite.processes
     return None if side_by_side == 1 else max(thread_count() // side_by_side, 1)
 

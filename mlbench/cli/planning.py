@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlbench.cli.console import cache_folder, data_folder, device_name, errors, thread_count
 from mlbench.executors import STALL, Options, suspects
 from mlbench.executors.forking import ChildDied, Tell, call
-from mlbench.suite import COMMAND_LINE, Suite, apply_overrides, make_suite, read_suite
+from mlbench.suite import COMMAND_LINE, Suite, make_suite
+from mlbench.suite_file import SEEDS, apply_overrides, read_suite
 from mlbench.text import count
 from mlbench.tracks import merge
 from mlbench.types import MlbenchError, Places, Plan, RunSpec, SuiteError
@@ -29,14 +30,22 @@ class Prepared(NamedTuple):
 
 
 # ------------------------------------------------------------------------- in a process of its own
-def read_matrix(flags: Mapping[str, Any], texts: Iterable[str], file: Path | None) -> Suite:
+def read_matrix(
+    flags: Mapping[str, Any],
+    texts: Iterable[str],
+    file: Path | None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Suite:
     """Read a suite file, if there is one, and apply the command line to it.
+
+    ``defaults`` are of fields that neither has; a suite file has ``SEEDS``.
 
     Raises:
         SuiteError, PluginError: as ``mlbench.suite.make_suite``.
     """
     given = apply_overrides(flags, texts)
-    fields = merge(read_suite(file), given) if file else dict(given)
+    usual = defaults or ({"seeds": SEEDS} if file else {})
+    fields = {**usual, **(merge(read_suite(file), given) if file else given)}
     return make_suite(usual_precision(fields) | fields, str(file or COMMAND_LINE), given)
 
 

@@ -28,8 +28,8 @@ NAMES = {
     "runs": "Efficiency EpochLog PhaseResources Progress RunRecord RunSpec Scores",
     "samples": "Coverage Index KnownLabels LabelNoise Predictions Sample SplitCoverage Splits "
     "digest files_digest keys_digest sampled_files split_digest stream",
-    "settings": "Augmentation OLD_AVERAGE Optimizer Preprocessing Probability Schedule Settings "
-    "Value",
+    "settings": "Augmentation OLD_AVERAGE Optimizer Preprocessing Probability Schedule Seed "
+    "Settings Value",
 }
 """Module -> the names that it defines."""
 

@@ -14,7 +14,7 @@ from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_vali
 from mlbench.types.literals import Graph, Precision, Tier, Track
 from mlbench.types.models import Pretraining
 from mlbench.types.samples import Coverage, KnownLabels, LabelNoise
-from mlbench.types.settings import Amount, Percent, Settings, Time, Value
+from mlbench.types.settings import Amount, Percent, Seed, Settings, Time, Value
 
 # ------------------------------------------------------------------------------------ the request
 ADDED: dict[str, Any] = {
@@ -66,7 +66,7 @@ class RunSpec(Value):
     holdout_fold: NonNegativeInt = 0
     incomplete: bool = False
     track: Track
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     precision: Precision = "fp32"
     words: str = "cooccurrence"
     graph: Graph = "cooccurrence"

@@ -37,6 +37,8 @@ Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Percent = Annotated[FiniteFloat, Field(ge=0, le=100)]
 Amount = Annotated[FiniteFloat, Field(ge=0)]
 """Seconds, GMACs, rates: finite, never negative."""
+Seed = Annotated[NonNegativeInt, Field(lt=2**63)]
+"""Of a random number generator; torch takes no more."""
 Spread = Annotated[FiniteFloat, Field(gt=0)]
 Time = Annotated[str, AfterValidator(_check_time)]
 """A date and time in ISO 8601."""

@@ -8,7 +8,8 @@ import pytest
 from mlbench.cli.console import console, plain_table
 from mlbench.cli.run import OTHERWISE
 from mlbench.registry import plugins
-from mlbench.suite import COMMAND_LINE, apply_overrides, make_suite
+from mlbench.suite import COMMAND_LINE, make_suite
+from mlbench.suite_file import apply_overrides
 
 COMMANDS = "[mlbench.commands]\n"
 

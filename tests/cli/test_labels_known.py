@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from mlbench.store import Store
-from mlbench.suite import apply_overrides, make_suite, named_values
+from mlbench.suite import make_suite
+from mlbench.suite_file import apply_overrides
+from mlbench.text import named_values
 from mlbench.types import LabelNoise, SuiteError
 
 

@@ -11,11 +11,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mlbench.cli import matrix
 from mlbench.executors import Failure
 from mlbench.executors.forking import call, device_names, showing
 from mlbench.executors.local import _Attempt, device_groups
 from mlbench.files import sweep
 from mlbench.store import Store
+from mlbench.suite import Suite
 from mlbench.types import SuiteError
 
 HEADS = '''
@@ -272,6 +274,12 @@ def test_runs_go_side_by_side_and_share_the_threads(run, tmp_path, monkeypatch):
     (alone,) = Store(tmp_path / "alone").records()
     (same,) = [record for record in records if record.run_id == alone.run_id]
     assert alone.average_precision == same.average_precision
+
+
+@pytest.mark.parametrize(("given", "threads"), [("2,1", 2), ("4", 4), ("", None), ("all", None)])
+def test_the_outermost_number_of_threads_counts(given, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert matrix._threads(Suite()) == threads
 
 
 def see_server(tell):

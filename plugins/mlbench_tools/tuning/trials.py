@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,8 @@ import yaml
 from mlbench import registry
 from mlbench.cli.console import writing
 from mlbench.files import atomic_write
-from mlbench.suite import FILES, LABEL_AXES, Suite
-from mlbench.text import flatten
+from mlbench.suite import Suite, describes_labels
+from mlbench.suite_file import FILES
 from mlbench.tracks import merge, nest, shared_settings
 from mlbench.types import Optimizer, RunRecord, SuiteError
 
@@ -50,8 +51,8 @@ class Trial:
         return f"[{self.low:.1f}, {self.high:.1f}]"
 
 
-def add_grid(suite: Suite, trials: int, grid: Mapping[str, tuple[Any, ...]]) -> Suite:
-    """The suite of all trials: ``trials`` rates around the track's, times the grid.
+def add_rates(suite: Suite, trials: int) -> Suite:
+    """The suite of all trials: ``trials`` rates around the track's, times its grid.
 
     Raises:
         SuiteError: it scores test images, or varies what cannot be tuned together.
@@ -67,8 +68,8 @@ def add_grid(suite: Suite, trials: int, grid: Mapping[str, tuple[Any, ...]]) -> 
             f"a rate belongs to one data set, backbone and loss: give one value for {what}, and "
             "tune the others by commands of their own"
         )
-    axes = {**suite.grid, **grid}
-    if labels := LABEL_AXES.keys() & axes.keys():
+    axes = suite.grid
+    if labels := list(filter(describes_labels, axes)):
         raise SuiteError(f"{', '.join(labels)} cannot be tuned; --grid takes settings")
     if RATE not in axes:
         axes = {RATE: rates(_rate(suite), trials), **axes}
@@ -93,8 +94,8 @@ def collect(records: Sequence[RunRecord], names: Sequence[str]) -> list[Trial]:
     """The trials in the order of methods and values, each method's best with a remark."""
     groups: dict[tuple[str, str], list[tuple[Trial, RunRecord]]] = {}
     for record in records:
-        fields = flatten(record.spec.settings.model_dump(mode="json"))
-        values = tuple(fields.get(name) for name in names)
+        fields = record.spec.settings.model_dump(mode="json")
+        values = tuple(functools.reduce(dict.__getitem__, n.split("."), fields) for n in names)
         found = dict(zip(names, values, strict=True))
         trial = Trial(record.spec.method, values, found)
         groups.setdefault((trial.method, repr(values)), []).append((trial, record))
@@ -131,10 +132,11 @@ def _remarked(trials: list[Trial], names: Sequence[str]) -> list[Trial]:
     best = max(scored, key=lambda trial: trial.mAP or 0.0)
     edges = []
     for i, name in enumerate(names):
-        tried = sorted({t.values[i] for t in trials}, key=_sortable)
-        if len(tried) > 1 and isinstance(best.values[i], float):
-            end = {tried[0]: "lowest", tried[-1]: "highest"}.get(best.values[i])
-            edges += [f"the {end} {name} tried, a better one may lie beyond"] if end else []
+        tried, chosen = [t.values[i] for t in trials], best.values[i]
+        ends = {"lowest": min(tried, key=_sortable), "highest": max(tried, key=_sortable)}
+        if isinstance(chosen, float) and ends["lowest"] != ends["highest"]:
+            at = [end for end, value in ends.items() if value == chosen]
+            edges += [f"the {end} {name} tried, a better one may lie beyond" for end in at]
     remark = "; ".join(["best", *edges])
     return [replace(t, remark=remark) if t is best else t for t in trials]
 
@@ -150,7 +152,7 @@ def write_suite(file: Path, suite: Suite, best: Mapping[str, Trial], command: st
     Raises:
         SuiteError: the file cannot be written.
     """
-    left_out = {"seeds", "holdout", "grid", "methods", "precision"}
+    left_out = {"seeds", "holdout", "holdout_fold", "grid", "methods", "precision"}
     fields = suite.model_dump(mode="json", exclude_defaults=True, exclude=left_out)
     per_method = suite.per_method
     for method, trial in best.items():

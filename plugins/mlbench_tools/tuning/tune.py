@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,9 +47,12 @@ def tune(
         ),
     ] = None,
     holdout: Annotated[
-        float, typer.Option(help="Share of train that is scored instead of trained on.")
-    ] = 0.2,
-    seeds: Annotated[str, typer.Option(help="Seeds of each trial, separated by commas.")] = "0",
+        float | None,
+        typer.Option(help="Share of train that is scored instead of trained on. Default: 0.2."),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds of each trial, separated by commas. Default: 0.")
+    ] = None,
     suite: Annotated[Path | None, typer.Option(help="A suite file with more options.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -73,16 +76,17 @@ def tune(
     from mlbench.cli.matrix import print_refusals
     from mlbench.cli.planning import read_matrix
     from mlbench.store import Store
-    from mlbench_tools.tuning.trials import add_grid, collect, winners, write_suite
+    from mlbench_tools.tuning.trials import add_rates, collect, winners, write_suite
 
     named: dict[str, Any] = {"plugins": plugins, "datasets": datasets, "backbones": backbones}
     named |= {"weights": weights, "words": words, "data": data, "results": results}
     named |= {"track": track, "device": device, "seeds": seeds, "holdout": holdout}
+    named["grid"] = named_values(grid or (), "--grid") or None
     given = {"epochs": epochs, "image_size": image_size}
     named["settings"] = {name: value for name, value in given.items() if value} or None
     flags = {name: value for name, value in named.items() if value is not None}
-    asked = read_matrix(flags, set_ or (), suite)
-    tried = add_grid(asked, trials, _grid(grid or ()))
+    asked = read_matrix(flags, set_ or (), suite, {"seeds": 0, "holdout": 0.2})
+    tried = add_rates(asked, trials)
     command = command_line()
     planned = carry_out(tried, command)
     print_refusals(planned)
@@ -101,14 +105,12 @@ def tune(
     raise typer.Exit(1 if missing or planned.refused else 0)
 
 
-def _grid(texts: Iterable[str]) -> dict[str, tuple[Any, ...]]:
-    """``NAME=V1,V2`` each."""
-    found = {}
-    for name, value in named_values(texts, "--grid").items():
-        if isinstance(value, str):
-            value = [part.strip() for part in value.split(",")]
-        found[name] = tuple(value) if isinstance(value, list | tuple) else (value,)
-    return found
+def _cell(value: Any, tried: Iterable[Any]) -> str:
+    """A value of a trial; of a mapping, the parts that the grid gives."""
+    if isinstance(value, Mapping):
+        given = {key for one in tried if isinstance(one, Mapping) for key in one}
+        return ", ".join(f"{key}: {part}" for key, part in value.items() if key in given)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _show(
@@ -118,7 +120,7 @@ def _show(
     last = ""
     for trial in found:
         score = "diverged" if trial.mAP is None else f"{trial.mAP:.2f} {trial.interval}"
-        cells = (f"{value:g}" if isinstance(value, float) else str(value) for value in trial.values)
+        cells = map(_cell, trial.values, tried.grid.values())
         table.add_row("" if trial.method == last else trial.method, *cells, score, trial.remark)
         last = trial.method
     console.print(table)

@@ -7,7 +7,8 @@ import yaml
 
 from mlbench.boards.rows import tables
 from mlbench.store import Store
-from mlbench.suite import FILES, Suite, read_suite
+from mlbench.suite import Suite
+from mlbench.suite_file import FILES, read_suite
 from mlbench_tools.tuning.trials import collect, rates, winners, write_suite
 from tests.store.made import made_record
 
@@ -68,9 +69,30 @@ def test_the_winners_are_a_suite(cli, tuned, tmp_path):
     assert "never tuned" not in ran.out, "held-out runs in this store were best at these rates"
 
 
+def test_mappings_are_tried_on_the_suites_own_part_and_seeds(cli, tmp_path):
+    part = {"seeds": [1], "holdout": 0.3, "holdout_fold": 1}
+    small = {"plugins": ["gap"], "dataset_options": {"synthetic": FEW}, "track": "probe", **part}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(small))
+    grid = ("--grid", "schedule=[{name: constant}, {name: one_cycle}]", "--trials", "2")
+    fast = ("--suite", "s.yaml", "--epochs", "1", "--image-size", "32", "--out", "tuned.yaml")
+    done = cli("tune", *fast, *grid)
+    assert done.code == 0, done.err
+    records = Store(tmp_path / "results").records()
+    assert (
+        len({(r.spec.settings.schedule.name, r.spec.settings.optimizer.lr) for r in records}) == 4
+    )
+    assert {(r.spec.seed, r.spec.holdout, r.spec.holdout_fold) for r in records} == {(1, 0.3, 1)}
+    assert len(collect(records, ("optimizer.lr", "schedule"))) == 4
+    assert done.out.count(" name: constant ") == done.out.count(" name: one_cycle ") == 2, done.out
+    again = cli("run", "--suite", "tuned.yaml", "--dry-run")
+    assert again.code == 0 and again.out.count("would run") == 3, again.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
+        (["--grid", "epochs="], "grid.epochs is empty"),
+        (["--grid", "label_noise.keep=0.5"], "label_noise.keep cannot be tuned"),
         (["--holdout", "0"], "would choose settings on test images"),
         (["--plugins", "gap,bce,asl"], "one value for losses"),
         (["--grid", "graph=identity,random"], "graph cannot be tuned"),

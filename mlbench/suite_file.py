@@ -1,0 +1,112 @@
+"""Read the fields of a suite from a file and from ``--set NAME=VALUE``, unvalidated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlbench import registry
+from mlbench.suite import LABEL_AXES, Suite, as_list
+from mlbench.text import named_values, unknown
+from mlbench.tracks import merge, nest
+from mlbench.types import Settings, SuiteError
+
+SEEDS = (0, 1, 2)
+"""Default seeds of a suite file, which should show their spread; a command line has seed 0."""
+
+FILES = ("data", "results", "cache", "weights", "init")
+"""Fields that are paths; in a suite file they are relative to the file."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes 1e-3 for a text; for people and for YAML 1.2 it is a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def read_suite(file: Path) -> dict[str, Any]:
+    """Read the fields of a suite file without validating them.
+
+    Raises:
+        SuiteError: the file is missing, is not UTF-8 or YAML, or has an unknown field.
+    """
+    try:
+        fields = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        remedy = "name an existing YAML file with --suite FILE"
+        raise SuiteError(f"{file} cannot be read ({error.strerror}); {remedy}") from error
+    except UnicodeDecodeError as error:
+        raise SuiteError(f"{file} is not UTF-8 ({error}); save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        raise SuiteError(f"{file} is not YAML: {error}; correct this place") from error
+    except RecursionError as error:
+        raise SuiteError(f"{file} is nested too deeply; flatten it") from error
+    known = Suite.model_fields
+    if not isinstance(fields, dict):
+        raise SuiteError(f"suite {file} must be a mapping of {', '.join(known)}")
+    for name in fields:
+        if name not in known:
+            raise SuiteError(unknown(f"option {name!r} in {file}", str(name), known))
+    for name in FILES:
+        if name in fields:
+            fields[name] = _resolve(file, fields[name], ("default", "none"))
+    if "words" in fields and isinstance(words := as_list(fields["words"]), list):
+        fields["words"] = [_resolve(file, word, LABEL_AXES["words"]) for word in words]
+    for axis in ("plugins", "datasets"):
+        if isinstance(names := as_list(fields.get(axis)), list):
+            fields[axis] = [_resolve_argument(file, name) for name in names]
+    if isinstance(options := fields.get("dataset_options"), dict):  # of DATASET or DATASET.NAME
+        parts = [
+            (k, "", "") if isinstance(options[k], dict) else k.rpartition(".") for k in options
+        ]
+        names = [_resolve_argument(file, name) + dot + option for name, dot, option in parts]
+        fields["dataset_options"] = dict(zip(names, options.values(), strict=True))
+    return fields
+
+
+def _resolve(file: Path, value: Any, names: Iterable[str]) -> Any:
+    """Resolve a path relative to a suite file; keep names and digests."""
+    if not isinstance(value, str) or value in names or value.startswith("sha256:"):
+        return value
+    return str(file.parent / Path(value).expanduser())
+
+
+def _resolve_argument(file: Path, name: str) -> str:
+    """Resolve ``manifest:photos.csv`` relative to a suite file, if the file is there."""
+    kind, _, argument = str(name).partition(":")
+    found = file.parent / Path(argument).expanduser()
+    known = argument and found.exists() and "dataset" in registry.kinds_of(kind)
+    return f"{kind}:{found}" if known else name
+
+
+def apply_overrides(fields: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
+    """Apply ``--set NAME=VALUE`` texts to the fields of a suite.
+
+    NAME is a field of a suite or a setting, possibly dotted: ``holdout=0.2``,
+    ``optimizer.lr=3e-4``, ``head_options.time_steps=2``, ``dataset_options.coco.year=2014``, or
+    ``dataset_options.year=2014`` for every data set.
+
+    Raises:
+        SuiteError: a text is not ``NAME=VALUE``, or the name is unknown.
+    """
+    merged = dict(fields)
+    for name, value in named_values(texts, "--set").items():
+        first, _, rest = name.partition(".")
+        if first in ("grid", "vary", "dataset_options") and rest:
+            over = {first: {rest: value}}  # names of settings have dots; see ``_dataset_options``
+        elif first in Suite.model_fields:
+            over = nest(name, value)
+        elif first in Settings.model_fields:
+            over = {"settings": nest(name, value)}
+        else:
+            known = [*Suite.model_fields, *Settings.model_fields]
+            raise SuiteError(unknown(f"option {name!r} of --set", first, known))
+        merged = merge(merged, over)
+    return merged

@@ -120,54 +120,63 @@ def show(
     chosen: Sequence[Table], run_ids: Set[str] | None = None, columns: Sequence[str] = ()
 ) -> None:
     """Print boards: the rows with one of these runs, and the columns of these names; or all."""
-    parts = chosen if run_ids is None else [_select_rows(table, run_ids) for table in chosen]
-    if parts:
-        console.print(terminal(parts, console.width, columns))
-    for table, part in zip(chosen, parts, strict=True):
-        if len(part.rows) < len(table.rows):
+    if chosen:
+        console.print(terminal(chosen, console.width, columns, run_ids))
+    for table in chosen:
+        drawn = len(_drawn(table, table.run_ids if run_ids is None else run_ids))
+        if drawn < len(table.rows):
             errors.print(
-                f"{table.name}: {len(part.rows)} of {count(len(table.rows), 'row')} shown, ranked "
+                f"{table.name}: {drawn} of {count(len(table.rows), 'row')} shown, ranked "
                 "among all of them; `mlbench leaderboard` prints the whole board"
             )
 
 
-def _select_rows(table: Table, run_ids: Set[str]) -> Table:
-    """Keep the rows that have one of these runs, with their ranks on the whole board."""
-    rows = tuple(row for row in table.rows if not run_ids.isdisjoint(row.run_ids))
-    diverged = tuple(run for run in table.diverged if run.run_id in run_ids)
-    return table.model_copy(update={"rows": rows, "diverged": diverged, "wins": ()})
+def _drawn(table: Table, run_ids: Set[str]) -> list[int]:
+    """The places of the rows that have one of these runs."""
+    return [i for i, row in enumerate(table.rows) if not run_ids.isdisjoint(row.run_ids)]
 
 
-def terminal(tables: Sequence[Table], width: int, chosen: Sequence[str] = ()) -> RenderableType:
+def terminal(
+    tables: Sequence[Table], width: int, chosen: Sequence[str] = (), run_ids: Set[str] | None = None
+) -> RenderableType:
     """Make a rich table of each board, no wider than ``width`` characters.
 
-    The columns are those ``chosen``, by names without units; the last are left out first.
+    The columns are those ``chosen``, by names without units; the last are left out first. Rows, and
+    runs that are not ranked, are those of ``run_ids``; their cells and notes tell of whole boards.
     """
     from rich.console import Group
 
-    return Group(*(part for table in tables for part in _board(table, width, chosen)))
+    asked = (table.run_ids if run_ids is None else run_ids for table in tables)
+    boards = zip(tables, asked, strict=True)
+    return Group(*(part for table, runs in boards for part in _board(table, width, chosen, runs)))
 
 
-def _board(table: Table, width: int, chosen: Sequence[str]) -> Iterator[RenderableType]:
+def _board(
+    table: Table, width: int, chosen: Sequence[str], run_ids: Set[str]
+) -> Iterator[RenderableType]:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    given = {_key(column): column for column in render.columns(table)}
+    rows = _drawn(table, run_ids)
+    drawn = (c._replace(cells=[c.cells[i] for i in rows]) for c in render.columns(table))
+    given = {_key(column): column for column in drawn}
     equal = (n for n in SHARED if given[n].constant and not given[n].empty)
     shared = [] if chosen else list(equal)
     always = ("run",) if chosen else tuple(n for n in ALWAYS if n not in shared)
     others = chosen or tuple(n for n in OTHERS if n not in shared)
     widths = _fit({n: c for n, c in given.items() if not c.empty}, always, others, width)
     order = [*dict.fromkeys((*chosen, "run"))] if chosen else list(given)
-    drawn = RichTable(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    grid = RichTable(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     kept = [given[name] for name in order if name in widths]
     for column in kept:
         heading = Text(column.name.replace(" (", "\n("))
-        drawn.add_column(heading, justify=column.side, overflow="fold", width=widths[_key(column)])
+        grid.add_column(heading, justify=column.side, overflow="fold", width=widths[_key(column)])
     for row in zip(*(column.cells for column in kept), strict=True):
-        drawn.add_row(*(Text(one_line(cell)) for cell in row))
-    lines = [*_cheapest(table), *render.notes(table)]
+        grid.add_row(*(Text(one_line(cell)) for cell in row))
+    diverged = tuple(run for run in table.diverged if run.run_id in run_ids)
+    told = table.model_copy(update={"diverged": diverged})
+    lines = [*_cheapest(table), *render.notes(told)]
     if shared:
         said = [("" if n == "variant" else f"{n} ") + given[n].cells[0] for n in shared]
         lines.insert(0, f"All: {', '.join(said)}.")
@@ -178,8 +187,8 @@ def _board(table: Table, width: int, chosen: Sequence[str]) -> Iterator[Renderab
             "`mlbench leaderboard --columns` chooses.",
         )
     yield Text(one_line(render.title(table)), style="bold")
-    if table.rows:
-        yield drawn
+    if rows:
+        yield grid
         yield Text("")
     yield from (Text(f"- {one_line(line)}") for line in lines)
     yield Text("")

@@ -11,9 +11,9 @@ from mlbench.cli.show_boards import terminal
 from tests.store.made import made_cost, made_efficiency, made_record
 
 
-def shown(made, width=200, columns=()):
+def shown(made, width=200, columns=(), run_ids=None):
     console = Console(file=io.StringIO(), width=width)
-    console.print(terminal(made, width, columns))
+    console.print(terminal(made, width, columns, run_ids))
     return console.file.getvalue()
 
 
@@ -160,6 +160,17 @@ def test_a_terminal_names_the_cheapest_row_within_a_point_of_the_best():
     costs = [made_cost(record) for record in records]
     assert "Cheapest" not in shown(tables(records, costs=costs)), "all take the same time"
     assert "Cheapest" not in shown(tables([records[0], records[2]])), "it is the best itself"
+
+
+def test_rows_of_some_runs_have_the_marks_and_notes_of_their_whole_board():
+    best, worse = made_record("msrn", 54.0), made_record("gap", 53.5)
+    small = made_record("csra", 53.2, efficiency=made_efficiency(gmacs_head=0.1))
+    lost = made_record("gmp", status="diverged", scores=None, error="nan")
+    text = shown(tables([best, worse, small, lost]), run_ids={worse.run_id, small.run_id})
+    gap, csra = (next(x for x in text.splitlines() if f" {n} " in x) for n in ("gap", "csra"))
+    assert "GMACs" in csra and "GMACs" not in gap, "another row is as cheap and better"
+    assert "within a point of the best mAP: csra" in text
+    assert " msrn  " not in text and "gmp" not in text
 
 
 def test_a_variant_of_all_rows_stands_below_the_terminals_board():

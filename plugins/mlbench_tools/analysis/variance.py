@@ -13,7 +13,7 @@ from mlbench.types import RunRecord, Value
 
 FACTORS = ("backbone", "head", "loss")
 ROUNDING = 1e-9
-"""A fraction of the total sum of squares up to which a sum of squares counts as 0."""
+"""Points of mAP, and a fraction of the total sum of squares, up to which these count as 0."""
 
 SumOfSquares = tuple[float, int]
 """The sum of squares of a cause, and its degrees of freedom."""
@@ -78,7 +78,7 @@ def _board(name: str, runs: Sequence[RunRecord]) -> BoardVariance:
     total = float(((scores - scores.mean()) ** 2).sum())
     parts: tuple[VarianceComponent, ...] = ()
     words: tuple[str, ...] = ("needs three runs or more that do not all have the same mAP",)
-    if len(runs) > 2 and total:
+    if len(runs) > 2 and np.ptp(scores) > ROUNDING:
         parts = tuple(_components(runs, scores, total))
         words = tuple(_remarks({part.name: part for part in parts}, runs))
     deviation = (total / max(len(runs) - 1, 1)) ** 0.5

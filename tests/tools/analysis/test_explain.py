@@ -111,6 +111,9 @@ def test_too_few_runs_say_so_and_boards_are_not_mixed():
     assert all(one.parts == () and "three runs" in one.words[0] for one in found)
     [two] = analyse([made_record(), made_record(value=52.0, spec={"seed": 1})])
     assert two.parts == () and two.deviation == pytest.approx(2**0.5)
+    # Their mean is another float than they are.
+    [equal] = analyse(made_record(value=49.3, spec={"seed": seed}) for seed in range(3))
+    assert equal.parts == () and equal.deviation == pytest.approx(0)
 
 
 # ------------------------------------------------------------------------------------- the command

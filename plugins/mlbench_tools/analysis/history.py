@@ -42,9 +42,9 @@ def history(
         for record in found.records
         if record.run_id in then and then[record.run_id].started != record.started
     }
-    names = {(table.name, table.data) for table in shown}
+    boards = set(map(_board, shown))
     _, earlier = show_boards.make_tables(found.store, then.values())
-    before = [table for table in earlier if (table.name, table.data) in names]
+    before = [table for table in earlier if _board(table) in boards]
     lines = changes(before, shown, repeated)
     console.print(Text(f"Since {time.isoformat(timespec='minutes')}:", style="bold"))
     for board, group in groupby(lines, key=lambda line: line[0]):
@@ -106,21 +106,25 @@ def changes(
         has another rank.
     """
     old, new = _by_configuration(before), _by_configuration(after)
+    names = {_board(table): table.name for table in (*before, *after)}
     found = []
-    for key in dict.fromkeys([*new, *old]):
-        rows, old_rows = new.get(key, {}), old.get(key, {})
-        for name in dict.fromkeys([*rows, *old_rows]):
+    for board in dict.fromkeys([*new, *old]):
+        rows, old_rows = new.get(board, {}), old.get(board, {})
+        for key in dict.fromkeys([*rows, *old_rows]):
             same_size = len(rows) == len(old_rows)
-            line = _change(old_rows.get(name), rows.get(name), repeated, same_size)
-            found += [(key[0], line)] if line else []
+            line = _change(old_rows.get(key), rows.get(key), repeated, same_size)
+            found += [(names[board], line)] if line else []
     return found
+
+
+def _board(table: Table) -> tuple[str, str]:
+    """What identifies a board: its name, less what tells it from others that came later."""
+    return table.name.replace(f"-images-{table.data.rpartition('-')[2]}", ""), table.data
 
 
 def _by_configuration(tables: Sequence[Table]) -> dict[tuple[str, str], dict[str, Row]]:
     """The rows of each board."""
-    return {
-        (table.name, table.data): {row.configuration: row for row in table.rows} for table in tables
-    }
+    return {_board(table): {row.configuration: row for row in table.rows} for table in tables}
 
 
 def _change(

@@ -64,6 +64,14 @@ def test_another_seed_is_a_new_score_of_its_row():
     ]
 
 
+def test_a_row_is_not_new_because_its_board_has_a_longer_name_now():
+    old, other = (made_record("gap", spec={"data": f"{'d' * 16}-{n * 16}"}) for n in "ab")
+    name = f"coco-mini-images-{'b' * 16}-probe"
+    assert changes(tables([old]), tables([old, other])) == [
+        (name, "new: gap, resnet18, bce: 50.00, rank 1")
+    ]
+
+
 def test_what_changed_since_a_day(cli, store):
     write(store, "gap", 1.5, noise=1)
     write(store, "gmp", 1.0, noise=2)

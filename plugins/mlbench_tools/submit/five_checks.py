@@ -157,6 +157,8 @@ def scores(pack: Pack) -> Iterator[Remark]:
     record, test = pack.record, pack.predictions
     if record.status != "ok" or test is None:
         yield Remark("warning", "the run diverged: there are no scores to recompute")
+        if test is not None:
+            yield finding("a diverged run has predictions", "none", f"{len(test.keys)} images")
         return
     text = (
         "whether the predictions are this model's, and whether it was trained on the test split; "

@@ -169,7 +169,8 @@ def read(file: Path) -> Pack:
 def _members(file: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(file) as archive:
-            return {name: archive.read(name) for name in archive.namelist()}
+            files = [one.filename for one in archive.infolist() if not one.is_dir()]
+            return {name: archive.read(name) for name in files}
     except OSError as error:
         raise PackError(f"{file} cannot be read ({error.strerror or error}); {_REMEDY}") from error
     except Exception as error:  # zipfile and its decompressors raise many types on damaged bytes

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 RemarkKind = Literal["finding", "warning", "not checked"]
-Verdict = Literal["clean", "warnings", "findings", "unreadable"]
+Verdict = Literal["clean", "warnings", "findings", "unfinished", "unreadable"]
 
 
 class Remark(NamedTuple):
@@ -45,7 +45,8 @@ class VerifyReport:
 
     Attributes:
         pack: path of the file.
-        error: why the file is not a pack; empty if it is one.
+        error: why the file is not a pack, or, with a run id, why the data set cannot be read or the
+            store not be written; empty if nothing failed.
         checks: names of the checks that ran.
         added: the outcome of adding the pack to a store; None if it was not added.
     """
@@ -71,7 +72,7 @@ class VerifyReport:
     def verdict(self) -> Verdict:
         """``clean`` means no finding and no warning."""
         if self.error:
-            return "unreadable"
+            return "unfinished" if self.run_id else "unreadable"
         if self.of("finding"):
             return "findings"
         return "warnings" if self.of("warning") else "clean"

@@ -11,14 +11,14 @@ import typer
 
 from mlbench.cli.console import AsJson, cache_folder, console
 from mlbench.text import count
-from mlbench.types import PackError
+from mlbench.types import MlbenchError, PackError
 
 if TYPE_CHECKING:
     from mlbench.store import Store
     from mlbench.types import Places
     from mlbench_tools.submit.remarks import RemarkKind, VerifyReport
 
-EXIT_CODES = {"clean": 0, "warnings": 0, "findings": 1, "unreadable": 2}
+EXIT_CODES = {"clean": 0, "warnings": 0, "findings": 1, "unfinished": 2, "unreadable": 2}
 
 
 def verify(
@@ -41,7 +41,8 @@ def verify(
 
     Without --data, images and labels are compared with the card of the data set.
 
-    Exit code 0: no finding, though there may be warnings; 1: findings; 2: a file is not a pack.
+    Exit code 0: no finding, though there may be warnings; 1: findings; 2: a file is not a pack, or
+    the data set or the store of one cannot be used.
 
     This is about results; `mlbench data verify` checks the images of a data set.
     """
@@ -54,12 +55,13 @@ def verify(
     places = None
     if data is not None:
         places = Places(data=data, results=Path("results"), cache=cache_folder())
-    reports = [_verify_one(file, places, store, supersede) for file in packs]
+    reports = []
+    for file in packs:
+        reports.append(_verify_one(file, places, store, supersede))
+        if not as_json:
+            _show(reports[-1])
     if as_json:
         typer.echo(json.dumps([_as_data(report) for report in reports], indent=1, default=str))
-    else:
-        for report in reports:
-            _show(report)
     code = max(EXIT_CODES[report.verdict] for report in reports)
     if code:
         raise typer.Exit(code)
@@ -72,15 +74,17 @@ def _verify_one(
     from mlbench_tools.submit import five_checks, intake, pack_file
     from mlbench_tools.submit.remarks import VerifyReport
 
+    report = VerifyReport(str(file))
     try:
         pack = pack_file.read(file)
-    except PackError as error:
-        return VerifyReport(str(file), str(error))
-    report = five_checks.verify(pack, places)
-    if store is not None and not report.of("finding"):
-        report.extend("store", intake.superseding(pack.record, store, supersede))
-        if not report.of("finding"):
-            report.added = intake.add(pack, store)
+        report.run_id, report.identity = pack.record.run_id, pack.record.identity
+        report = five_checks.verify(pack, places)
+        if store is not None and not report.of("finding"):
+            report.extend("store", intake.superseding(pack.record, store, supersede))
+            if not report.of("finding"):
+                report.added = intake.add(pack, store)
+    except MlbenchError as error:
+        report.error = str(error)
     return report
 
 
@@ -99,7 +103,7 @@ def _as_data(report: VerifyReport) -> dict[str, object]:
 
 def _show(report: VerifyReport) -> None:
     if report.error:
-        _print(f"{report.pack}: unreadable", "red")
+        _print(f"{report.pack}: {report.verdict}", "red")
         _print(f"  {report.error}")
         return
     _print(f"{report.pack}: run {report.run_id} on {report.identity}")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mlbench.evidence import seal, to_json
 from mlbench.store import Store
 from mlbench.tracks import PROBE
 from mlbench.types import Places, Predictions
@@ -176,6 +177,15 @@ def test_what_changed_after_the_run_is_found(voc, tmp_path):
         assert any(check == "data" and text in line for check, line in found), found
     unchecked = verified(tmp_path, make(*voc)).of("not checked")
     assert any("not somebody who computes them anew" in one.text for one in unchecked)
+
+
+def test_predictions_of_a_run_that_diverged_are_found(voc, tmp_path):
+    record, _ = edited(status="diverged", scores=None, efficiency=None)(*voc)
+    archive = taken_apart(make(*voc))[pack_file.PREDICTIONS]
+    members = taken_apart(make(record, None)) | {pack_file.PREDICTIONS: archive}
+    members[pack_file.RECORD] = to_json(seal(record, archive))
+    [(check, text)] = findings(verified(tmp_path, put_together(members)))
+    assert check == "scores" and text == "a diverged run has predictions none 980 images"
 
 
 @pytest.mark.parametrize("honest", [True, False])

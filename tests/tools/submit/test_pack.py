@@ -76,6 +76,19 @@ def test_outcomes_and_exit_codes(cli, store, tmp_path):
     assert done.code == 2 and "text.zip: unreadable" in done.out and "clean" in done.out
 
 
+def test_a_pack_whose_data_set_is_missing_costs_no_other_pack_its_report(cli, store, tmp_path):
+    [record] = store.records()
+    (tmp_path / "here.zip").write_bytes(make(record, store.predictions(record)))
+    (tmp_path / "voc.zip").write_bytes(make(*committed("voc2007-mini", "gap")))
+    asked = ("verify", "here.zip", "voc.zip", "here.zip", "--data", "nowhere", "--into", "theirs")
+    done = cli(*asked)
+    assert done.code == 2 and "added as theirs" in done.out and "voc.zip: unfinished" in done.out
+    assert "is in theirs already" in done.out and "nowhere" in done.out
+    here, voc, _ = json.loads(cli(*asked, "--json").out)
+    assert here["added"] and voc["added"] is None and "nowhere" in voc["error"]
+    assert voc["verdict"] == "unfinished" and voc["identity"] == "voc2007-mini"
+
+
 def test_a_pack_replaces_a_record_only_if_asked(cli, store, tmp_path):
     [record] = store.records()
     later = record.model_copy(update={"started": "2026-02-02T00:00:00+00:00"})

@@ -93,6 +93,11 @@ def test_a_pack_of_an_older_version_is_read(run, tmp_path):
     assert equal(pack.predictions, predictions) and verify(pack).verdict == "clean"
 
 
+def test_the_entry_of_a_folder_is_no_member(run, tmp_path):
+    members = {"folder/": b"", **taken_apart(sealed_pack(*run))}
+    assert verify(read(written(tmp_path, put_together(members, honest=False)))).verdict == "clean"
+
+
 @pytest.mark.parametrize(("status", "seen"), [("ok", None), ("diverged", made_predictions())])
 def test_a_run_that_nobody_could_verify_is_not_packed(status, seen):
     with pytest.raises(PackError, match="cannot be verified"):

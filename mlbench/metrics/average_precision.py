@@ -105,6 +105,13 @@ def check(scores: ScoreMatrix, targets: Targets, names: Sequence[str] = ()) -> N
     Raises:
         MeasureError: saying what is wrong, how often and where.
     """
+    check_arrays(scores, targets)
+    if reason := unscorable(targets, names):
+        raise MeasureError(reason)
+
+
+def check_arrays(scores: ScoreMatrix, targets: Targets) -> None:
+    """Refuse other shapes than [N, C], infinite scores and what is no target, as ``check`` does."""
     if scores.ndim != 2 or scores.shape != targets.shape:
         raise MeasureError(
             f"scores {scores.shape} and targets {targets.shape} must both be [images, classes]"
@@ -123,8 +130,6 @@ def check(scores: ScoreMatrix, targets: Targets, names: Sequence[str] = ()) -> N
             f"targets must be 1 present, 0 absent or -1 unknown, but image {image}, class {label} "
             f"has {targets[image, label]}"
         )
-    if reason := unscorable(targets, names):
-        raise MeasureError(reason)
 
 
 def precisions(scores: ScoreMatrix, targets: Targets) -> Iterator[tuple[Floats, NDArray[np.intp]]]:

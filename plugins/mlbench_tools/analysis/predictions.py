@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlbench.evidence import VALIDATION
-from mlbench.metrics.average_precision import ScoreMatrix, check
+from mlbench.metrics.average_precision import ScoreMatrix, check_arrays
 from mlbench.numbers import outdated
 from mlbench.store import Store
-from mlbench.text import count
+from mlbench.text import count, shorten
 from mlbench.types import DataError, MeasureError, StoreError, Targets
 from mlbench_tools.scoring.measures import ProtocolInput
 
@@ -172,10 +172,10 @@ def _numbers(file: Path, column: str, cells: Mapping[str, NDArray[Any]]) -> NDAr
 # --------------------------------------------------------------------------- arrays -> predictions
 def _from_arrays(file: Path, arrays: Arrays) -> ScoredFile:
     warnings: list[str] = []
-    given_names = tuple(map(str, arrays.get("names", np.empty(0)).ravel().tolist()))
-    logits, targets = _split(file, arrays, "", given_names, warnings)
+    logits, targets = _split(file, arrays, "", warnings)
     labels = targets.shape[1]
-    names = given_names or tuple(f"label {i}" for i in range(labels))
+    names = tuple(map(str, arrays.get("names", np.empty(0)).ravel().tolist()))
+    names = names or tuple(f"label {i}" for i in range(labels))
     if len(names) != labels or len(set(names)) != len(names):
         raise DataError(
             f"{file}: {len(names)} label names, {len(set(names))} of them different, for {labels} "
@@ -183,20 +183,34 @@ def _from_arrays(file: Path, arrays: Arrays) -> ScoredFile:
         )
     validation = None
     if any(f"{VALIDATION}{name}" in arrays for name in COLUMNS):
-        validation = _split(file, arrays, VALIDATION, given_names, warnings)
+        validation = _split(file, arrays, VALIDATION, warnings)
         if (found := validation[1].shape[1]) != labels:
             raise DataError(
                 f"{file}: its validation arrays have {count(found, 'label')} and the others "
                 f"{labels}; give the same labels, in the same order"
             )
-    given = ProtocolInput(logits, targets, validation, arrays.get("train_positives"))
+    positives = arrays.get("train_positives")
+    if positives is not None:
+        _assert_counts(file, positives)
+    given = ProtocolInput(logits, targets, validation, positives)
     return ScoredFile(file, given, names, warnings=tuple(warnings))
 
 
+def _assert_counts(file: Path, positives: NDArray[Any]) -> None:
+    whole = np.zeros(positives.shape, bool)
+    if positives.dtype.kind in "iuf":
+        whole = np.isfinite(positives) & (positives >= 0) & (positives == np.floor(positives))
+    if not whole.all():
+        raise DataError(
+            f"{file}: train_positives are how many training images have each label, but hold "
+            f"{shorten(positives[~whole].tolist())}; give whole numbers, or leave the array out"
+        )
+
+
 def _split(
-    file: Path, arrays: Arrays, prefix: str, names: tuple[str, ...], warnings: list[str]
+    file: Path, arrays: Arrays, prefix: str, warnings: list[str]
 ) -> tuple[ScoreMatrix, Targets]:
-    """The logits and targets of a split, checked."""
+    """The logits and targets of a split; whether they can be scored is for each protocol to say."""
     kinds = [kind for kind in SCORES if f"{prefix}{kind}" in arrays]
     if len(kinds) != 1 or f"{prefix}targets" not in arrays:
         raise DataError(
@@ -211,7 +225,7 @@ def _split(
             f"(unknown); {FORMATS}"
         )
     try:
-        check(scores, targets, names if targets.shape[-1:] == (len(names),) else ())
+        check_arrays(scores, targets)
     except MeasureError as error:
         raise DataError(f"{file}: {kind} and {prefix}targets: {error}") from error
     keys = arrays.get(f"{prefix}keys", np.arange(len(targets))).ravel().tolist()
@@ -220,7 +234,7 @@ def _split(
             f"{file}: {count(len(keys), 'key')}, {len(set(keys)):,} of them different, for "
             f"{count(len(targets), 'image')}; each image must be there once"
         )
-    if kinds == ["probabilities"] and (scores.min() < 0 or scores.max() > 1):
+    if kinds == ["probabilities"] and ((scores < 0) | (scores > 1)).any():
         raise DataError(f"{file}: {kind} must lie within 0 and 1; if they are logits, name them so")
     warnings += _doubts(file, prefix, kind, scores, targets)
     return scores if kinds == ["logits"] else _logits(scores), targets.astype(np.int8)
@@ -230,7 +244,7 @@ def _doubts(
     file: Path, prefix: str, kind: str, scores: ScoreMatrix, targets: Targets
 ) -> Iterator[str]:
     """Valid values that may mean something else, with the remedy."""
-    if kind.endswith("logits") and scores.min() >= 0 and scores.max() <= 1:
+    if kind.endswith("logits") and ((scores >= 0) & (scores <= 1)).all():
         yield (
             f"{file}: every number of {kind} lies within 0 and 1, as probabilities do, and is "
             "taken as a logit, so that every label counts as predicted at probability 0.5; if "

@@ -94,6 +94,14 @@ def test_validation_and_training_positives_of_a_file(cli, arrays, tmp_path):
     assert list(groups.values()) == ["head", "middle", "tail"]
 
 
+def test_validation_that_cannot_be_scored_matters_to_its_protocols_only(cli, arrays, tmp_path):
+    more = {"validation_logits": LOGITS, "validation_targets": np.full_like(TARGETS, -1)}
+    np.savez(tmp_path / "v.npz", **arrays, **more)
+    found = as_json(cli, tmp_path / "v.npz", "--protocol", "canonical,prf-validation")
+    assert list(found["protocols"]) == ["canonical"]
+    assert "validation split: nothing can be scored" in found["undefined"]["prf-validation"]
+
+
 def test_a_run_by_its_id_its_record_or_its_predictions(cli):
     record = next(r for r in Store(RESULTS).records() if r.scores is not None)
     (place,) = (RESULTS / "records").glob(f"*/*/{record.run_id}.json")
@@ -190,6 +198,10 @@ def test_more_unknown_than_absent_causes_a_warning(cli, file, arrays, tmp_path):
             "its validation arrays have 2 labels and the others 3",
         ),
         ({"names": np.array([{}, {}, {}])}, "holds objects of Python"),
+        ({"train_positives": np.array(list("abc"))}, "train_positives .* hold a, b, c; give whole"),
+        ({"train_positives": np.array([5, np.nan, 1])}, "have each label, but hold nan; give"),
+        ({"train_positives": np.array([5, -1, 1.5])}, "but hold -1.0, 1.5; give"),
+        (dict.fromkeys(("logits", "targets", "keys"), LOGITS[:0]), "none of 3 labels"),
     ],
 )
 def test_arrays_that_are_no_predictions(cli, arrays, tmp_path, changes, message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from base64 import b64encode
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from mlbench import run_file
 from mlbench.numbers import outdated
-from mlbench.types import Efficiency, Recipe, RunRecord, StoreError
+from mlbench.types import Efficiency, Recipe, RunRecord
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived
 from mlbench_tools.page.templating import Fact, board_address, facts, render
@@ -45,9 +46,9 @@ def run_page(
     seeds: Sequence[str],
     derived: Derived | None,
     problem: str,
-    mistakes: Sequence[Any] = (),
+    mistakes: tuple[Sequence[Any], str],
 ) -> str:
-    """The text of a run's page."""
+    """The text of a run's page; ``mistakes`` as ``read_mistakes``."""
     record = site.records[run_id]
     method = site.recipes.get(record.spec.method)
     labels = label_lines(record, derived.positives if derived else ())
@@ -70,7 +71,8 @@ def run_page(
         recipe=None if record.spec.checkpoint else run_file.to_yaml(record),
         derived=derived,
         problem=problem,
-        mistakes=mistakes,
+        mistakes=mistakes[0],
+        damaged=mistakes[1],
         protocols=[(find(name), values) for name, values in derived.protocols.items()]
         if derived
         else [],
@@ -79,19 +81,16 @@ def run_page(
     )
 
 
-def read_mistakes(folder: Path, record: RunRecord) -> list[dict[str, Any]]:
+def read_mistakes(folder: Path, record: RunRecord) -> tuple[list[dict[str, Any]], str]:
     """What ``mlbench errors`` left in the folder of a run, with thumbnails as addresses of data.
 
     Returns:
-        Name, AP, curve, confusions and pictures of each label; nothing if there is nothing of this
-        record.
-
-    Raises:
-        StoreError: the file is damaged.
+        Name, AP, curve, confusions and pictures of each label, nothing if there is nothing of this
+        record; and why the file cannot be read, if it is damaged.
     """
     file = folder / "errors" / "errors.json"
     if not file.is_file():
-        return []
+        return [], ""
     try:
         found = json.loads(file.read_bytes())
         labels: list[dict[str, Any]] = found["labels"] if found["started"] == record.started else []
@@ -100,9 +99,10 @@ def read_mistakes(folder: Path, record: RunRecord) -> list[dict[str, Any]]:
             content = thumbnail.read_bytes() if one["file"] else b""
             one["file"] = f"data:image/jpeg;base64,{b64encode(content).decode()}" if content else ""
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        remedy = f"write it again by `mlbench errors {record.run_id}`, or delete its folder"
-        raise StoreError(f"{file} cannot be read ({error}); {remedy}") from error
-    return labels
+        where = f"{record.run_id} --data DIR --results {shlex.quote(str(folder.parents[1]))}"
+        remedy = f"write it again by `mlbench errors {where}`, or delete its folder"
+        return [], f"{file} cannot be read ({error}); {remedy}"
+    return labels, ""
 
 
 def label_lines(record: RunRecord, tested: Sequence[int]) -> list[LabelLine]:

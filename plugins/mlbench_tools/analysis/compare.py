@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,7 +32,7 @@ def compare(
     dataset: Edition = None,
     track: OnlyTrack = None,
     resamples: Annotated[int, typer.Option(min=100, help="Draws of the bootstrap.")] = 1000,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare two runs, or two methods over all their seeds, on the same test images.
 
@@ -42,24 +43,24 @@ def compare(
     found = show_boards.read(results)
     store, records = found.store, {record.run_id: record for record in found.records}
     boards = found.select(dataset, track)
-    if first is None and not json:
+    if first is None and as_json:
+        typer.echo(json.dumps([_wins(board) for board in boards], indent=1))
+        return
+    if first is None:
         for board in boards:
             _print([f"{board.name}:", *win_matrix(board), ""])
         return
-    if first is None or second is None:
+    if second is None:
         raise SuiteError("name two runs or methods to compare, or none for a whole board")
     from mlbench_tools.analysis.comparison import compare_runs
 
     methods = {row.method for board in boards for row in board.rows}
     asked = [name if name in methods else _run(name, store, boards) for name in (first, second)]
     sides = _sides(asked, boards, records)
-    _assert_same_code([*sides[0], *sides[1]])
-    of_sides = [next(board for board in boards if _rows(side[0], board)) for side in sides]
-    rows = [
-        [[records[run_id] for run_id in row.run_ids] for row in board.rows] for board in of_sides
-    ]
-    compared = compare_runs(sides[0], sides[1], rows, store, resamples)
-    if json:
+    _assert_same_code([run for runs, _ in sides for run in runs])
+    rows = [[[records[run] for run in row.run_ids] for row in board.rows] for _, board in sides]
+    compared = compare_runs(sides[0][0], sides[1][0], rows, store, resamples)
+    if as_json:
         typer.echo(compared.model_dump_json(indent=1))
     else:
         _print(_lines(compared))
@@ -80,6 +81,15 @@ def win_matrix(board: Table) -> list[str]:
     ]
     legend = "+ significantly better than that row, - worse, = cannot be told apart"
     return [*header, *lines, legend]
+
+
+def _wins(board: Table) -> dict[str, Any]:
+    """The wins of a board for JSON; a row has a character for each row, as in ``win_matrix``."""
+    rows = [
+        {"title": row.title, "run_ids": row.run_ids, "rank": row.rank, "wins": wins}
+        for row, wins in zip(board.rows, board.wins, strict=True)
+    ]
+    return {"board": board.name, "rows": rows}
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -107,11 +117,11 @@ def _run(text: str, store: Store, boards: Sequence[Table]) -> RunRecord:
 
 def _sides(
     asked: Sequence[str | RunRecord], boards: Sequence[Table], records: Mapping[str, RunRecord]
-) -> list[list[RunRecord]]:
-    """The runs that each name means; methods are looked up on the one board that has both."""
-    runs = [[one] for one in asked if not isinstance(one, str)]
+) -> list[tuple[list[RunRecord], Table]]:
+    """The runs that each name means, and their board; for methods the one that has both."""
+    runs = [one for one in asked if not isinstance(one, str)]
     if len(runs) == len(asked):
-        return runs
+        return [([one], next(board for board in boards if _rows(one, board))) for one in runs]
     names = " and ".join(one if isinstance(one, str) else one.run_id for one in asked)
     fitting = [board for board in boards if all(_rows(one, board) for one in asked)]
     if len(fitting) != 1:
@@ -120,7 +130,7 @@ def _sides(
         raise SuiteError(f"{problem}; choose one by --dataset and --track, or give run ids")
     pair = _pair(_rows(asked[0], fitting[0]), _rows(asked[1], fitting[0]))
     return [
-        [records[run_id] for run_id in row.run_ids] if isinstance(one, str) else [one]
+        ([records[run_id] for run_id in row.run_ids] if isinstance(one, str) else [one], fitting[0])
         for one, row in zip(asked, pair, strict=True)
     ]
 

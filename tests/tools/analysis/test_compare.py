@@ -172,6 +172,10 @@ def test_without_names_a_matrix_says_who_beats_whom(cli, store):
     assert lines[0].endswith(f"{table.rows[0].method}, resnet18, bce (# 1, {count(ties, 'tie')})")
     ended = cli("compare", "--dataset", "coco-mini")
     assert ended.code == 0 and "\n".join(["coco-mini-probe:", tens, ones, *lines]) in ended.out
+    [found] = json.loads(cli("compare", "--json").out)
+    assert found["board"] == table.name and [row["wins"] for row in found["rows"]] == [*table.wins]
+    assert found["rows"][0]["run_ids"] == list(table.rows[0].run_ids)
+    assert "name two runs" in cli("compare", "method1", "--json").err
 
 
 def test_the_readmes_command_works_on_the_committed_results(cli):

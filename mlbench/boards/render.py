@@ -92,7 +92,7 @@ def csv(*tables: Table) -> str:
         plain["commands"] = "\n".join(row.commands)
         plain |= {"data_set": board.identity, "track": board.track}
         lines.append({k: spreadsheet(v) if isinstance(v, str) else v for k, v in plain.items()})
-    apart = ("rank", "rank_worst", "first_weights", "speeds", "run_ids", "commands")
+    apart = ("rank", "rank_worst", "title", "first_weights", "speeds", "run_ids", "commands")
     head = [
         *("data_set", "track", "rank", "rank_worst"),
         *(name for name in Row.model_fields if name not in apart),

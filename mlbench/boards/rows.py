@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from mlbench.boards.ranks import Influences, intervals, rank
-from mlbench.boards.variants import options_by_loss, row_title, untuned_runs, variants
+from mlbench.boards.variants import COLUMNS, options_by_loss, row_title, untuned_runs, variants
 from mlbench.numbers import outdated
 from mlbench.types import ModelCost, RunRecord, Speed, Speeds, Tier, Track, Value
 
@@ -99,7 +99,9 @@ class Row(Value):
 
     Attributes:
         rank: 1 + the number of significantly better rows (see ``mlbench.boards.ranks``).
-        variant: settings that differ from other rows of its method, backbone and loss.
+        title: method, backbone, loss and the settings that differ from other rows of these:
+            ``gap, resnet18, bce epochs=8, optimizer.lr=0.1``.
+        variant: these settings but for those that have a column.
         mAP, CF1, OF1: percent, means over the seeds.
         low, high: 95 % interval of mAP over images and, if the board has rows with several seeds,
             over training (see ``ranks.intervals``).
@@ -116,6 +118,7 @@ class Row(Value):
     """
 
     rank: int
+    title: str
     method: str
     backbone: str
     loss: str
@@ -139,11 +142,6 @@ class Row(Value):
     rank_worst: int = 0
     configuration: str = ""
     pretraining: str = ""
-
-    @property
-    def title(self) -> str:
-        """Method, backbone, loss and variant: ``gap, resnet18, bce lr=0.1``."""
-        return row_title(self.method, self.backbone, self.loss, self.variant)
 
 
 class Diverged(Value):
@@ -260,7 +258,8 @@ def _table(
     groups = [sorted(group, key=lambda r: r.spec.seed) for group in configurations.values()]
     specs = [group[0].spec for group in groups]
     bounds = intervals(list(configurations.values()))
-    rows = sorted(map(_row, groups, variants(specs), bounds), key=_order)
+    names = zip(map(row_title, specs, variants(specs)), variants(specs, COLUMNS), strict=True)
+    rows = sorted(map(_row, groups, names, bounds), key=_order)
     groups = [configurations[row.configuration] for row in rows]
     ranks = rank(groups, influences)
     first = records[0]
@@ -296,7 +295,7 @@ def _coverage(records: Iterable[RunRecord]) -> tuple[str, ...]:
     )
 
 
-def _row(records: Sequence[RunRecord], variant: str, bounds: tuple[float, float]) -> Row:
+def _row(records: Sequence[RunRecord], names: tuple[str, str], bounds: tuple[float, float]) -> Row:
     """Make a row of the runs of one configuration, in the order of their seeds."""
     spec, scores = records[0].spec, [r.scores for r in records if r.scores is not None]
     maps = [s.mAP for s in scores]
@@ -307,7 +306,8 @@ def _row(records: Sequence[RunRecord], variant: str, bounds: tuple[float, float]
         method=spec.method,
         backbone=spec.settings.backbone,
         loss=spec.settings.loss,
-        variant=variant,
+        title=names[0],
+        variant=names[1],
         seeds=len(scores),
         mAP=statistics.fmean(maps),
         low=bounds[0],
@@ -337,7 +337,6 @@ def _command(record: RunRecord) -> str:
 
 
 def _diverged(record: RunRecord) -> Diverged:
-    settings = record.spec.settings
-    row = row_title(record.spec.method, settings.backbone, settings.loss)
     error = record.error or f"{record.status} without scores"
-    return Diverged(run_id=record.run_id, title=f"{row}, seed {record.spec.seed}", error=error)
+    title = f"{row_title(record.spec)}, seed {record.spec.seed}"
+    return Diverged(run_id=record.run_id, title=title, error=error)

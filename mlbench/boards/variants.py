@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from statistics import fmean
 from typing import Any
 
@@ -13,17 +13,10 @@ from mlbench.numbers import outdated
 from mlbench.text import flatten
 from mlbench.types import RunRecord, RunSpec
 
-COLUMNS = {
-    "method",
-    "seed",
-    "data",
-    "settings.backbone",
-    "settings.loss",
-    "settings.image_size",
-    "settings.epochs",
-    "settings.head",
-}
-"""Fields of a spec that have a column or follow from one; variants omit them."""
+UNNAMED = {"method", "seed", "data", "settings.backbone", "settings.loss", "settings.head"}
+"""Fields of a spec that stand before a variant or follow from those."""
+COLUMNS = {"settings.image_size", "settings.epochs"}
+"""Fields that have a column on boards; variants there omit them, titles do not."""
 ALWAYS_NAMED = {
     "graph": ("identity", "random"),
     "words": ("random",),
@@ -35,10 +28,10 @@ Namesake = tuple[str, str, str]
 """Method, backbone and loss: rows that agree in them need a variant."""
 
 
-def variants(specs: Sequence[RunSpec]) -> list[str]:
+def variants(specs: Sequence[RunSpec], omitted: Set[str] = frozenset()) -> list[str]:
     """Return for each spec the settings that differ from its namesakes: ``optimizer.lr=0.001``."""
     different = _different(specs)
-    return [_variant(_flat_spec(spec), different[_namesake(spec)]) for spec in specs]
+    return [_variant(_flat_spec(spec), different[_namesake(spec)] - omitted) for spec in specs]
 
 
 def _variant(fields: Mapping[str, Any], different: set[str]) -> str:
@@ -50,7 +43,7 @@ def _variant(fields: Mapping[str, Any], different: set[str]) -> str:
         named.add("processes")
     return ", ".join(
         f"{name.removeprefix('settings.')}={fields[name]}"
-        for name in sorted(named | different - COLUMNS)
+        for name in sorted(named | different - UNNAMED)
         if name in fields
     )
 
@@ -82,9 +75,9 @@ def _flat_spec(spec: RunSpec) -> dict[str, Any]:
     return flatten(plain)
 
 
-def row_title(method: str, backbone: str, loss: str, variant: str = "") -> str:
+def row_title(spec: RunSpec, variant: str = "") -> str:
     """Return the title of a row: ``gap, resnet18, bce optimizer.lr=0.001``."""
-    return one_line(f"{method}, {backbone}, {loss} {variant}")
+    return one_line(f"{spec.method}, {spec.settings.backbone}, {spec.settings.loss} {variant}")
 
 
 def untuned_runs(records: Iterable[RunRecord]) -> set[str]:

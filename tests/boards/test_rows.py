@@ -100,6 +100,19 @@ def test_other_settings_are_another_row_and_the_variant_says_which():
     ]
 
 
+def test_titles_tell_rows_apart_that_differ_in_size_or_epochs_and_variants_leave_these_out():
+    settings = [{"image_size": 448}, {"epochs": 8}, {"batch_size": 7}]
+    records = [made_record(settings=s, value=50.0 - i) for i, s in enumerate(settings)]
+    rows = only([*records, made_record("gap", 10.0)]).rows
+    assert [row.title.removeprefix("ssgrl, resnet18, bce ") for row in rows] == [
+        "batch_size=32, epochs=3, image_size=448",
+        "batch_size=32, epochs=8, image_size=224",
+        "batch_size=7, epochs=3, image_size=224",
+        "gap, resnet18, bce",
+    ]
+    assert [row.variant for row in rows] == ["batch_size=32"] * 2 + ["batch_size=7", ""]
+
+
 def test_costs_are_of_the_whole_model():
     row = only([made_record()]).rows[0]
     assert row.gmacs == pytest.approx(2.0) and row.gmacs_head == 0.2 and row.parameters == 11.5

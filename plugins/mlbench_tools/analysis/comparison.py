@@ -166,7 +166,7 @@ def _check_comparable(records: Sequence[RunRecord], predictions: Sequence[Predic
 def _side(records: Sequence[RunRecord], noise: SeedNoise) -> ComparedSide:
     spec = records[0].spec
     return ComparedSide(
-        title=row_title(spec.method, spec.settings.backbone, spec.settings.loss),
+        title=row_title(spec),
         run_ids=tuple(record.run_id for record in records),
         mAP=float(np.mean([r.scores.mAP for r in records if r.scores is not None])),
         training_deviation=noise.deviation if noise.freedom else None,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic_core import to_json
 
 from mlbench.cli.console import AsJson, Edition, OnlyTrack, Results, console, errors
 from mlbench.text import count, plural
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LISTED = 5
 """Classes that are listed if none moved."""
+WINS: Any = {"wins": True, "rows": {"__all__": {"title", "rank", "rank_worst", "run_ids"}}}
+"""What the JSON of a board has besides its name."""
 
 
 def compare(
@@ -32,7 +34,7 @@ def compare(
     dataset: Edition = None,
     track: OnlyTrack = None,
     resamples: Annotated[int, typer.Option(min=100, help="Draws of the bootstrap.")] = 1000,
-    as_json: AsJson = False,
+    json: AsJson = False,
 ) -> None:
     """Compare two runs, or two methods over all their seeds, on the same test images.
 
@@ -43,8 +45,9 @@ def compare(
     found = show_boards.read(results)
     store, records = found.store, {record.run_id: record for record in found.records}
     boards = found.select(dataset, track)
-    if first is None and as_json:
-        typer.echo(json.dumps([_wins(board) for board in boards], indent=1))
+    if first is None and json:
+        found_wins = [{"name": board.name, **board.model_dump(include=WINS)} for board in boards]
+        typer.echo(to_json(found_wins, indent=1))
         return
     if first is None:
         for board in boards:
@@ -60,7 +63,7 @@ def compare(
     _assert_same_code([run for runs, _ in sides for run in runs])
     rows = [[[records[run] for run in row.run_ids] for row in board.rows] for _, board in sides]
     compared = compare_runs(sides[0][0], sides[1][0], rows, store, resamples)
-    if as_json:
+    if json:
         typer.echo(compared.model_dump_json(indent=1))
     else:
         _print(_lines(compared))
@@ -81,15 +84,6 @@ def win_matrix(board: Table) -> list[str]:
     ]
     legend = "+ significantly better than that row, - worse, = cannot be told apart"
     return [*header, *lines, legend]
-
-
-def _wins(board: Table) -> dict[str, Any]:
-    """The wins of a board for JSON; a row has a character for each row, as in ``win_matrix``."""
-    rows = [
-        {"title": row.title, "run_ids": row.run_ids, "rank": row.rank, "wins": wins}
-        for row, wins in zip(board.rows, board.wins, strict=True)
-    ]
-    return {"board": board.name, "rows": rows}
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -37,11 +37,7 @@ def history(
     time = moment(since, [*found.records, *superseded])
     shown = found.select(dataset, track)
     then = {record.run_id: record for record in as_of(time, found.records, superseded)}
-    repeated = {
-        record.run_id
-        for record in found.records
-        if record.run_id in then and then[record.run_id].started != record.started
-    }
+    repeated = {r.run_id for r in found.records if then.get(r.run_id, r).started != r.started}
     boards = set(map(_board, shown))
     _, earlier = show_boards.make_tables(found.store, then.values())
     before = [table for table in earlier if _board(table) in boards]
@@ -105,7 +101,10 @@ def changes(
         ones without a score), scored again (a run of it was repeated, or it has another seed), or
         has another rank.
     """
-    old, new = _by_configuration(before), _by_configuration(after)
+    old, new = (
+        {_board(table): {row.configuration: row for row in table.rows} for table in tables}
+        for tables in (before, after)
+    )
     names = {_board(table): table.name for table in (*before, *after)}
     found = []
     for board in dict.fromkeys([*new, *old]):
@@ -120,11 +119,6 @@ def changes(
 def _board(table: Table) -> tuple[str, str]:
     """What identifies a board: its name, less what tells it from others that came later."""
     return table.name.replace(f"-images-{table.data.rpartition('-')[2]}", ""), table.data
-
-
-def _by_configuration(tables: Sequence[Table]) -> dict[tuple[str, str], dict[str, Row]]:
-    """The rows of each board."""
-    return {_board(table): {row.configuration: row for row in table.rows} for table in tables}
 
 
 def _change(

@@ -184,11 +184,6 @@ def _from_arrays(file: Path, arrays: Arrays) -> ScoredFile:
     validation = None
     if any(f"{VALIDATION}{name}" in arrays for name in COLUMNS):
         validation = _split(file, arrays, VALIDATION, warnings)
-        if (found := validation[1].shape[1]) != labels:
-            raise DataError(
-                f"{file}: its validation arrays have {count(found, 'label')} and the others "
-                f"{labels}; give the same labels, in the same order"
-            )
     positives = arrays.get("train_positives")
     if positives is not None:
         _assert_counts(file, positives)

@@ -74,8 +74,7 @@ def write_page(
     from mlbench_tools.page.literature import load
     from mlbench_tools.page.site import write_site
 
-    ids = {run for table in tables for row in table.rows for run in row.run_ids}
-    ids |= {run.run_id for table in tables for run in table.diverged}
+    ids = {run_id for table in tables for run_id in table.run_ids}
     by_id = {record.run_id: record for record in records if record.run_id in ids}
     site = collect(tables, by_id, load(results / "published"))
     return write_site(site, Store(results), cache_folder(), folder)

@@ -11,7 +11,7 @@ from mlbench.types import MlbenchError, StoreError
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived, derive
 from mlbench_tools.page.index_page import board_names, index_page
-from mlbench_tools.page.subpages import method_page, read_mistakes, run_page
+from mlbench_tools.page.subpages import method_page, run_page
 from mlbench_tools.page.templating import MARK, page_name
 
 
@@ -57,9 +57,8 @@ def _pages(site: Site, store: Store, cache: Path) -> Iterator[tuple[str, str]]:
         for run_id in [*seeds, *(run.run_id for run in table.diverged)]:
             others = [other for other in seeds.get(run_id, ()) if other != run_id]
             found = derived.get(run_id)
-            problem, record = problems.get(run_id, ""), site.records[run_id]
-            mistakes = read_mistakes(store.run_folder(run_id), record)
-            text = run_page(site, run_id, name, others, found, problem, mistakes)
+            problem, left = problems.get(run_id, ""), store.run_folder(run_id)
+            text = run_page(site, run_id, name, others, found, problem, left)
             yield page_name("run", run_id), text
     for method in site.methods:
         yield page_name("method", method), method_page(site, method, names)

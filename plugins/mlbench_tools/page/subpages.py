@@ -46,11 +46,12 @@ def run_page(
     seeds: Sequence[str],
     derived: Derived | None,
     problem: str,
-    mistakes: tuple[Sequence[Any], str],
+    folder: Path,
 ) -> str:
-    """The text of a run's page; ``mistakes`` as ``read_mistakes``."""
+    """The text of a run's page; what `mlbench errors` left is in the ``folder`` of the run."""
     record = site.records[run_id]
     method = site.recipes.get(record.spec.method)
+    mistakes, damaged = read_mistakes(folder, record)
     labels = label_lines(record, derived.positives if derived else ())
     scored = {label.name for label in labels}
     curve = [log for log in record.epochs if math.isfinite(log.loss) and log.loss > 0]
@@ -71,8 +72,8 @@ def run_page(
         recipe=None if record.spec.checkpoint else run_file.to_yaml(record),
         derived=derived,
         problem=problem,
-        mistakes=mistakes[0],
-        damaged=mistakes[1],
+        mistakes=mistakes,
+        damaged=damaged,
         protocols=[(find(name), values) for name, values in derived.protocols.items()]
         if derived
         else [],

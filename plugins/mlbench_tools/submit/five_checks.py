@@ -316,6 +316,5 @@ def _changed_plugins(record: RunRecord) -> Iterator[str]:
         found = [plugin for plugin in registry.plugins(kind) if plugin.name == bare]
         here = f"{found[0].distribution} {found[0].version}" if found else "not installed"
         label = f"{kind} {bare}"
-        was = recorded.get(label)
-        if was != here:
+        if (was := recorded.get(label)) != here:
             yield f"{label} was {was} in the run and is {here} here: findings on it are warnings"

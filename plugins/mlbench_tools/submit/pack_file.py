@@ -169,8 +169,7 @@ def read(file: Path) -> Pack:
 def _members(file: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(file) as archive:
-            files = [one.filename for one in archive.infolist() if not one.is_dir()]
-            return {name: archive.read(name) for name in files}
+            return {n: archive.read(n) for n in archive.namelist() if not n.endswith("/")}
     except OSError as error:
         raise PackError(f"{file} cannot be read ({error.strerror or error}); {_REMEDY}") from error
     except Exception as error:  # zipfile and its decompressors raise many types on damaged bytes

@@ -173,8 +173,8 @@ def test_without_names_a_matrix_says_who_beats_whom(cli, store):
     ended = cli("compare", "--dataset", "coco-mini")
     assert ended.code == 0 and "\n".join(["coco-mini-probe:", tens, ones, *lines]) in ended.out
     [found] = json.loads(cli("compare", "--json").out)
-    assert found["board"] == table.name and [row["wins"] for row in found["rows"]] == [*table.wins]
-    assert found["rows"][0]["run_ids"] == list(table.rows[0].run_ids)
+    assert found["name"] == table.name and found["wins"] == list(table.wins)
+    assert [row["run_ids"] for row in found["rows"]] == [list(row.run_ids) for row in table.rows]
     assert "name two runs" in cli("compare", "method1", "--json").err
 
 

@@ -94,12 +94,21 @@ def test_validation_and_training_positives_of_a_file(cli, arrays, tmp_path):
     assert list(groups.values()) == ["head", "middle", "tail"]
 
 
-def test_validation_that_cannot_be_scored_matters_to_its_protocols_only(cli, arrays, tmp_path):
-    more = {"validation_logits": LOGITS, "validation_targets": np.full_like(TARGETS, -1)}
+@pytest.mark.parametrize(
+    ("logits", "targets", "reason"),
+    [
+        (LOGITS, np.full_like(TARGETS, -1), "validation split: nothing can be scored"),
+        (LOGITS[:, :2], TARGETS[:, :2], "validation split: 2 classes, but 3 are scored; give"),
+    ],
+)
+def test_validation_that_does_not_serve_matters_to_its_protocols_only(
+    cli, arrays, tmp_path, logits, targets, reason
+):
+    more = {"validation_logits": logits, "validation_targets": targets}
     np.savez(tmp_path / "v.npz", **arrays, **more)
     found = as_json(cli, tmp_path / "v.npz", "--protocol", "canonical,prf-validation")
     assert list(found["protocols"]) == ["canonical"]
-    assert "validation split: nothing can be scored" in found["undefined"]["prf-validation"]
+    assert reason in found["undefined"]["prf-validation"]
 
 
 def test_a_run_by_its_id_its_record_or_its_predictions(cli):
@@ -194,8 +203,8 @@ def test_more_unknown_than_absent_causes_a_warning(cli, file, arrays, tmp_path):
         ({"keys": np.array(["a", "b", "a", "c"])}, "4 keys, 3 of them different, for 4 images"),
         ({"validation_logits": LOGITS}, "needs validation_targets and .*an .npz holds"),
         (
-            {f"validation_{n}": a[:, :2] for n, a in (("logits", LOGITS), ("targets", TARGETS))},
-            "its validation arrays have 2 labels and the others 3",
+            {f"validation_{n}": a for n, a in (("logits", LOGITS[:, :2]), ("targets", TARGETS))},
+            r"validation_logits and validation_targets: scores \(4, 2\) and targets \(4, 3\)",
         ),
         ({"names": np.array([{}, {}, {}])}, "holds objects of Python"),
         ({"train_positives": np.array(list("abc"))}, "train_positives .* hold a, b, c; give whole"),

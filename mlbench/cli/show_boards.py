@@ -179,7 +179,7 @@ def _board(
     lines = [*_cheapest(table), *render.notes(told)]
     if shared:
         said = [("" if n == "variant" else f"{n} ") + given[n].cells[0] for n in shared]
-        lines.insert(0, f"All: {', '.join(said)}.")
+        lines.insert(0, f"All rows here: {', '.join(said)}.")
     if missing := [name for name in others if name not in widths and not given[name].empty]:
         lines.insert(
             0,

@@ -170,7 +170,7 @@ def test_rows_of_some_runs_have_the_marks_and_notes_of_their_whole_board():
     gap, csra = (next(x for x in text.splitlines() if f" {n} " in x) for n in ("gap", "csra"))
     assert "GMACs" in csra and "GMACs" not in gap, "another row is as cheap and better"
     assert "within a point of the best mAP: csra" in text
-    assert " msrn  " not in text and "gmp" not in text
+    assert " msrn  " not in text and "gmp" not in text and "All rows here: backbone" in text
 
 
 def test_a_variant_of_all_rows_stands_below_the_terminals_board():

@@ -60,7 +60,6 @@ def as_list(value: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(as_list)]
-Axis = Annotated[Names, Field(min_length=1)]
 Values = Annotated[tuple[Any, ...], BeforeValidator(as_list), Field(min_length=1)]
 
 
@@ -143,8 +142,8 @@ class Suite(Value):
     labels: Annotated[tuple[str, ...] | None, BeforeValidator(as_list)] = None
     holdout: float = Field(0.0, ge=0, lt=1)
     holdout_fold: NonNegativeInt = 0
-    graph: Axis = ("cooccurrence",)
-    words: Axis = ("cooccurrence",)
+    graph: Annotated[Names, Field(min_length=1)] = ("cooccurrence",)
+    words: Names = ("cooccurrence",)
     label_noise: LabelNoise = LabelNoise()
     known_labels: KnownLabels = KnownLabels()
     allow_missing: bool = False
@@ -271,6 +270,8 @@ def _check_names(suite: Suite) -> None:
 
 
 def _check_label_axes(suite: Suite) -> None:
+    if not suite.words:  # which commands for one run take for no file
+        raise SuiteError("words is empty; give at least one value")
     # Words that look like files are left to ``mlbench.plan.identify_files``.
     words = [word for word in suite.words if not Path(word).suffix and not Path(word).is_file()]
     axes = {"graph": suite.graph, "words": words}

@@ -187,7 +187,8 @@ def test_a_launcher_that_lives_is_known_with_its_queue(job, monkeypatch, tmp_pat
         assert runs == (run,) and not holder.stale
     assert not list(sharing.queued(root))
     dead = root / "queue" / "dead"
-    claim(dead).release()
+    dead.mkdir()
+    (dead / "lease-1.json").touch()
     (dead / sharing.RUNS).write_text("[]")
     old = time.time() - 300
     os.utime(dead / "lease-1.json", (old, old))

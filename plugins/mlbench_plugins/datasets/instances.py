@@ -136,10 +136,11 @@ def convert_instances(file: Path, content: Any) -> Instances:
 
 def _text_id(file: Path, content: Any) -> str:
     """What to do about ids that are texts; a blank if none is."""
-    fields = (("images", "id"), ("annotations", "image_id"), ("annotations", "category_id"))
+    fields = [["images", "id"], ["annotations", "image_id"], ["annotations", "category_id"]]
+    fields += [["categories", "id"]]
     texts: set[str] = set()
     found: dict[type, str] = {}  # the first id that is a text, and the first that is a number
-    for part, field in (*fields, ("categories", "id")):
+    for part, field in fields:
         for i, item in enumerate(content.get(part) or ()):
             value = item.get(field) if isinstance(item, dict) else None
             found.setdefault(type(value), f"{part}[{i}].{field} is {value!r}")
@@ -150,8 +151,7 @@ def _text_id(file: Path, content: Any) -> str:
         return f"{found[str]}, a text; COCO's ids are numbers: give every image and category one"
     code = (
         f"import json; c = json.load(open({json.dumps(str(file))})); [i.update({{k: int(i[k])}}) "
-        'for p in ["images", "annotations", "categories"] for i in c[p] for k in i '
-        'if k.endswith("id")]; print(json.dumps(c))'
+        f"for p, k in {json.dumps(fields)} for i in c[p]]; print(json.dumps(c))"
     )
     number = f", a text, while {found[int]}, a number" if int in found else ", a text"
     return f"{found[str]}{number}; COCO's ids are numbers. Write all of them so: " + shell_into(

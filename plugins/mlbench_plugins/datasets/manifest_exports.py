@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlbench.text import count
+from mlbench.text import count, unknown
 from mlbench.types import DataError
 from mlbench_plugins.datasets.instances import convert_instances
 from mlbench_plugins.datasets.manifest_cells import labels_in
 from mlbench_plugins.datasets.manifest_columns import from_frame, label_studio_path
 from mlbench_plugins.datasets.manifest_labels import Columns
 from mlbench_plugins.datasets.manifest_listing import SPLITS, Listing
+from mlbench_plugins.datasets.manifest_tables import is_path_of_picture
 from mlbench_plugins.datasets.photographs import naming, read_xml
 
 Row = tuple[str, str, Any, str]
@@ -28,7 +29,8 @@ def from_json(file: Path, content: Any, columns: Columns) -> Listing | None:
     if isinstance(content, list):
         first = content[0] if content else None
         if isinstance(first, dict) and "data" in first and {"annotations", "id"} & first.keys():
-            return _from_label_studio(file, content, columns)
+            with naming(file):
+                return _from_label_studio(file, content, columns)
     elif isinstance(content, dict):
         if {"images", "annotations"} <= content.keys():
             if columns != Columns():
@@ -136,15 +138,24 @@ def _from_label_studio(file: Path, content: Sequence[Any], columns: Columns) -> 
             continue
         chosen = [_choices(annotation, place) for annotation in done]
         several += any(set(one) != set(chosen[0]) for one in chosen)
-        image = task["data"].get("image") or next(iter(task["data"].values()), "")
-        rows.append((place, label_studio_path(str(image)), chosen[0], ""))
-    listing = _listing(file, "a json of Label Studio", rows, columns)
+        rows.append((place, label_studio_path(_picture(task["data"], columns)), chosen[0], ""))
+    listing = _listing(file, "a json of Label Studio", rows, replace(columns, image=None))
     doubts = listing.doubts
     if without:
         doubts += (f"{count(without, 'task')} without an annotation left out",)
     if several:
         doubts += (f"{count(several, 'task')} with annotations that differ: the first is taken",)
     return replace(listing, doubts=doubts)
+
+
+def _picture(data: Mapping[str, Any], columns: Columns) -> str:
+    """A task's picture: the field that the option names, or ``image``, or the first with a path."""
+    named = columns.image or "image"
+    if columns.image is not None and named not in data:
+        raise DataError(unknown(f"{named!r} in the option image_column", named, data))
+    fields = [str(value) for value in data.values()]
+    path = next(filter(is_path_of_picture, fields), "".join(fields[:1]))
+    return str(data.get(named) or ("" if columns.image else path))
 
 
 def _choices(annotation: Mapping[str, Any], place: str) -> list[str]:

@@ -82,6 +82,7 @@ def read_table(file: Path, content: Any = None) -> pd.DataFrame:
 def _delimited(file: Path, text: str, delimiter: str) -> pd.DataFrame:
     import pandas as pd
 
+    csv.field_size_limit(1 << 30)  # characters in a cell; a vector may be longer than 1 << 17
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     rows: dict[str, list[str]] = {}
     try:
@@ -147,12 +148,13 @@ def _refuse_picture(file: Path, header: list[str], delimiter: str, text: str) ->
         names[-1] = "labels"
     add = f"{{ echo {shlex.quote(delimiter.join(names))}; cat {shlex.quote(str(file))}; }}"
     lengths = {line.count(delimiter) for line in text.splitlines() if line.strip()}
-    remedy = shell_into(add, file, "named")
+    remedy = f"{', '.join(names[:3])}: {shell_into(add, file, 'named')}"
     if len(lengths) > 1:
-        remedy = "and give every line as many cells: one with all labels, separated by ;"
+        remedy = f"{', '.join(names[: image + 1])}, labels, and give every line as many cells: one "
+        remedy += "with all labels, separated by ;"
     raise DataError(
         f"line 1 looks like a picture, {header[image]!r}, not like names of columns. Write a line "
-        f"with the names of the columns above it, such as {', '.join(names[:3])}: {remedy}"
+        f"with the names of the columns above it, such as {remedy}"
     )
 
 

@@ -120,7 +120,12 @@ def _from_yaml(file: Path) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
 
 def _check_parts(file: Path, parts: Mapping[str, Sequence[Path]]) -> None:
     """Refuse splits without pictures to train on or to score, or with the same ones."""
-    without = shell_into(f"grep -vE '^(train|val|test):' {shlex.quote(str(file))}", file, "unsplit")
+    code = (
+        f'import yaml; c = yaml.safe_load(open({json.dumps(str(file))}, "rb")); '
+        '[c.pop(k, 0) for k in ("train", "val", "test")]; '
+        "print(yaml.safe_dump(c, allow_unicode=True, sort_keys=False))"
+    )
+    without = shell_into(f"python -c {shlex.quote(code)}", file, "unsplit")
     if parts and (len(parts) == 1 or "train" not in parts):
         raise DataError(
             f"{file} names pictures for {' and '.join(parts)} only; add a line "
@@ -166,14 +171,15 @@ def _split_in(path: Path) -> str:
 
 def _label_file(image: Path, base: Path) -> Path:
     """In ``labels`` for ``images``, or in the image's folder; the former if neither exists."""
-    same_folder = image.with_suffix(".txt")
+    places = [image.with_suffix(".txt")]
     parts = list(image.parts)
     for at in range(len(parts) - 2, -1, -1):
         if parts[at] == "images" and Path(*parts[:at]).is_relative_to(base):
             parts[at] = "labels"
-            apart = Path(*parts).with_suffix(".txt")
-            return same_folder if same_folder.is_file() and not apart.is_file() else apart
-    return same_folder
+            places.insert(0, Path(*parts).with_suffix(".txt"))
+            break
+    tried = (place.with_suffix(ending) for place in places for ending in (".txt", ".TXT"))
+    return next(filter(Path.is_file, tried), places[0])
 
 
 def _without_image(file: Path, expected: Sequence[Path]) -> dict[Path, int]:
@@ -186,14 +192,15 @@ def _without_image(file: Path, expected: Sequence[Path]) -> dict[Path, int]:
         raise DataError(
             f"{file}: none of the {len(expected)} images has a label file, such as {expected[0]}"
         )
-    known = {*expected}
+    known = {label_file.with_suffix(".txt") for label_file in expected}
     folders = {label_file.parent: place for place, label_file in enumerate(expected)}
     return {
         stray: folders[folder]
         for folder in sorted(folders)
         if "labels" in folder.parts and folder.is_dir()
         for stray in list_folder(folder)
-        if stray.suffix == ".txt" and stray.name != "classes.txt" and stray not in known
+        if stray.suffix.lower() == ".txt" and stray.with_suffix(".txt") not in known
+        if stray.name.lower() != "classes.txt"
     }
 
 

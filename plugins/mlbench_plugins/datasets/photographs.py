@@ -94,7 +94,7 @@ def read_bytes(file: Path, remedy: str) -> bytes:
 
 
 def read_text(file: Path, remedy: str) -> str:
-    """The text of a file in UTF-8, with or without a byte order mark; lines end in LF.
+    """The text of a file in UTF-8, without byte order marks; lines end in LF.
 
     Args:
         file: to read.
@@ -105,7 +105,8 @@ def read_text(file: Path, remedy: str) -> str:
     """
     data = read_bytes(file, remedy)
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        return text.replace("\n\ufeff", "\n")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         byte = data[error.start]

@@ -39,16 +39,16 @@ def states(labels: list[str]) -> list[int]:
     return [int(name in labels) for name in NAMES]
 
 
-def label_studio() -> str:
+def label_studio(field: str = "image") -> str:
     def task(number: int, image: str, labels: list[str]) -> dict[str, Any]:
         value = {"choices": labels}
         result = [{"from_name": "kind", "to_name": "image", "type": "choices", "value": value}]
         done = {"id": 10, "result": result if labels else [], "was_cancelled": False}
         path = f"/data/upload/1/0a1b2c3d-{image.replace(' ', '%20')}"
-        return {"id": number, "data": {"image": path}, "annotations": [done], "predictions": []}
+        return {"id": number, "data": {"shop": "A", field: path}, "annotations": [done]}
 
     tasks = [task(i, image, labels) for i, (image, labels) in enumerate(ALL.items())]
-    write("export.json", [*tasks, {"id": 9, "data": {"image": "x.jpg"}, "annotations": []}])
+    write("export.json", [*tasks, {"id": 9, "data": {field: "x.jpg"}, "annotations": []}])
     return "export.json"
 
 
@@ -222,6 +222,7 @@ SPLIT_FORMS = {
 }
 FORMS: dict[str, Callable[[], str]] = SPLIT_FORMS | {
     "label studio": label_studio,
+    "label studio photo": lambda: label_studio("photo"),
     "label studio min": label_studio_min,
     "label studio csv": label_studio_csv,
     "a row a label": row_a_label,
@@ -278,13 +279,17 @@ def test_a_broken_export_is_named(folder: Path, file: str, content: Any, message
 
 
 def test_what_an_export_does_not_say_is_told(folder: Path) -> None:
-    source = label_studio()
+    source = label_studio("photo")
+    with pytest.raises(DataError, match=r"export.json: unknown 'phot' in .* did you mean photo"):
+        opened(source, image_column="phot")
     tasks = json.loads(Path(source).read_text())
     other = {**tasks[0]["annotations"][0], "result": []}
     tasks[0]["annotations"].append(other)
     write(source, tasks)
     pictures(folder / "images", ALL)
-    warnings = " ".join(opened(source, test_share=0.5).interpretation().warnings)
+    data = opened(source, test_share=0.5, image_column="photo")
+    assert data.missing() is None
+    warnings = " ".join(data.interpretation().warnings)
     assert "1 task without an annotation left out" in warnings
     assert "1 task with annotations that differ: the first is taken" in warnings
     roboflow()

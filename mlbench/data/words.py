@@ -7,6 +7,7 @@ Two formats: GloVe's text (``word v1 ... vE`` per line; the first line of a word
 
 from __future__ import annotations
 
+import codecs
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -51,8 +52,8 @@ class WordVectors:
 def word_vectors(names: Sequence[str], file: Path) -> WordVectors:
     """Look up the vectors of label names in a file, by name and never by row.
 
-    A label is looked up as a whole (ignoring case, spaces, underscores and hyphens), then as the
-    mean of its words.
+    A label is looked up as a whole, then as the mean of its words. Case does not count; spaces,
+    underscores and hyphens do not count in an .npz, and must be as in the label in a text.
 
     Raises:
         DataError: the file is missing or malformed; the message names the line or the array.
@@ -150,7 +151,7 @@ def _from_text(
     width = 0
     with file.open("rb") as lines:
         for number, raw in enumerate(lines, start=1):
-            line = raw.strip()
+            line = (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).strip()
             if not line or (number == 1 and _HEADER.fullmatch(line)):
                 continue
             word, *numbers = line.split(b" ", 1)

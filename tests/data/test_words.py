@@ -49,9 +49,10 @@ def test_labels_without_a_vector_are_told(text):
     assert words.incomplete == {"zebra": ("zebra",), "hot zebra": ("zebra",)}
 
 
-def test_a_header_of_word2vec_is_skipped(tmp_path):
+@pytest.mark.parametrize("start", ["2 3\ncat 1 2 3\n", "\ufeff2 3\n", "\ufeff"])
+def test_a_header_of_word2vec_and_a_mark_are_skipped(tmp_path, start):
     file = tmp_path / "vectors.vec"
-    file.write_text("2 3\ncat 1 2 3\ndog 4 5 6 \n")
+    file.write_text(f"{start}dog 4 5 6 \n", encoding="utf-8")
     assert word_vectors(["dog"], file).found["dog"].tolist() == [4, 5, 6]
 
 

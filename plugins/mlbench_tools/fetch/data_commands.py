@@ -174,9 +174,13 @@ def verify(
     told = [*tell_bad(found, root), *tell_repeated(splits)]
     if told:
         lines.append("  " + shorten(told, 20, "\n  "))
-    written = write(found, root, cache_folder())
-    plain = found.model_dump() | {"written": str(written)}
-    print_result(as_json, plain, [*lines, f"written to {written}"])
+    written = None
+    try:
+        written = str(write(found, root, cache_folder()))
+    except OSError as error:
+        errors.print(f"the result cannot be written ({error})", soft_wrap=True, markup=False)
+    plain = found.model_dump() | {"written": written}
+    print_result(as_json, plain, [*lines, *([f"written to {written}"] if written else [])])
     if found.bad:
         raise typer.Exit(1)
 

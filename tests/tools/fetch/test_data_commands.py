@@ -265,6 +265,10 @@ def test_a_users_own_pictures_have_no_edition_and_may_be_read_only(data, photos,
     assert Path(found["written"]).is_relative_to(cache)
     assert found["known"] is None and found["splits"]["train"]["official"] is None
     assert sorted(photos.parent.rglob("*")) == before
+    with locked(photos, 0o500), locked(cache / "coverage", 0o500):
+        done = data("verify", "--json")
+    assert done.code == 0 and "the result cannot be written" in done.err
+    assert json.loads(done.out)["written"] is None
 
 
 def test_labels_are_counted(data, photos):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,15 @@ import numpy as np
 from mlbench.text import count, shorten
 from mlbench.types import DataError
 from mlbench_plugins.datasets.manifest_labels import (
+    BLANK,
     Columns,
     choose,
     read_labels,
+    refuse_states,
     require,
     state_of,
+    states_of,
+    stem,
     text_of,
 )
 from mlbench_plugins.datasets.manifest_listing import SPLITS, Listing
@@ -34,12 +38,6 @@ IMAGE = ("image", "file", "path", "filename", "file_name", "image_path", "filepa
 IMAGE_TOO = ("image_id", "imageid", "image_name", "img", "img_path", "photo", "picture", "fname")
 """Names of the column of pictures if none of ``IMAGE`` is there."""
 
-FLAGS = {
-    **dict.fromkeys(("istrain", "istraining"), "train"),
-    **dict.fromkeys(("isval", "isvalid", "isvalidation", "isdev"), "val"),
-    **dict.fromkeys(("istest", "istesting"), "test"),
-}
-"""Columns of True and False that say the split, without blanks and underscores."""
 LABEL_STUDIO = {"annotation_id", "lead_time"}
 LABEL_STUDIO_OWN = (*LABEL_STUDIO, "id", "annotator", "created_at", "updated_at", "agreement")
 
@@ -86,7 +84,7 @@ def from_frame(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
             "one by the option image_column"
         )
     others = [name for name in others if name != image]
-    images = _filled(frame, image)
+    images = filled(frame, image)
     if left_out:
         images = list(map(label_studio_path, images))
     split, splits = _splits(frame, others, columns)
@@ -95,12 +93,14 @@ def from_frame(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
     if left_out and columns.labels is None and len(others) == 1:
         columns = replace(columns, labels=tuple(others))
     found = read_labels(frame, others, columns)
-    for name in others:
-        if name not in found.columns:
-            blank = all(text_of(cell) == "" for cell in frame[name])
-            left_out[name] = "blank throughout" if blank else "unused"
+    unused = [name for name in others if name not in found.columns]
+    if found.lists and columns.labels is None and len(set(images)) < len(images):
+        refuse_states(frame, unused, found.columns)
+    for name in unused:
+        blank = {*states_of(frame[name])} == {BLANK}
+        left_out[name] = "blank throughout" if blank else "unused"
     facts = {"pictures": f"column {image!r}", "labels": found.fact}
-    flags = [f"{name} is taken for the split, no label" for name in split if _flag(name)]
+    flags = [f"{name} is taken for the split, no label" for name in split if stem(name) in SPLITS]
     if split:
         facts["split"] = f"column {' and '.join(map(repr, split))}"
     if left_out:
@@ -138,7 +138,14 @@ def label_studio_path(image: str) -> str:
     return re.sub(r"^(\w+://.*|/data/upload/.*)/", "", path)
 
 
-def _filled(frame: pd.DataFrame, column: str) -> list[str]:
+def filled(frame: pd.DataFrame, column: str) -> list[str]:
+    """The texts of a column; a blank, an object or a list is refused."""
+    for place, cell in zip(frame.index, frame[column], strict=True):
+        if isinstance(cell, dict | list | bytes | np.ndarray):
+            raise DataError(
+                f"{place}: column {column!r} holds no text but {type(cell).__name__}; if these are "
+                "the pictures themselves, save them as files, and write the names of these there"
+            )
     texts = [text_of(cell) for cell in frame[column]]
     if "" in texts:
         raise DataError(f"{frame.index[texts.index('')]}: column {column!r} is blank")
@@ -155,24 +162,17 @@ def _splits(
     nothing but names of splits.
     """
     named = choose(frame, others, "split_column", columns.split, ("split",))
-    if named is None or _flag(named):
-        flags = [named] if named else [name for name in others if _flag(name)]
-        states = {name: [state_of(cell) for cell in frame[name]] for name in flags}
-        if flags and set().union(*states.values()) <= {0, 1}:
-            rest = "test" if "train" in map(_flag, flags) else "train"
-            rows = zip(*states.values(), strict=True)
-            says = [_flag(name) for name in flags]
-            return tuple(flags), [
-                next((s for s, is_set in zip(says, row, strict=True) if is_set), rest)
-                for row in rows
-            ]
+    among = [named] if named else [name for name in others if name not in (columns.names or ())]
+    if flags := _flags(frame, among):
+        return tuple(flags), _flagged(frame, flags)
     if named is None:
-        values = {name: {text_of(cell).lower() for cell in frame[name]} for name in others}
+        likely = [name for name in others if text_of(frame[name].iloc[0]).lower() in SPLITS]
+        values = {name: {text_of(cell).lower() for cell in frame[name]} for name in likely}
         like = [n for n, found in values.items() if len(found) > 1 and SPLITS.keys() >= found]
         if len(like) != 1:
             return (), None
         (named,) = like
-    texts = _filled(frame, named)
+    texts = filled(frame, named)
     for place, text in zip(frame.index, texts, strict=True):
         if text.lower() not in SPLITS:
             meant = "; call the column is_test, is_valid or is_train if it says True or False"
@@ -183,8 +183,28 @@ def _splits(
     return (named,), [SPLITS[text.lower()] for text in texts]
 
 
-def _flag(name: str) -> str:
-    return FLAGS.get(re.sub(r"[\W_]", "", name.lower()), "")
+def _flags(frame: pd.DataFrame, among: Sequence[str]) -> dict[str, str]:
+    """Columns of True and False -> the split that each says; ``train`` alone may be a label."""
+    flags = {name: SPLITS[stem(name)] for name in among if stem(name) in SPLITS}
+    marked = {name: split for name, split in flags.items() if "is" in name.lower()}
+    flags = marked or (flags if len({*flags.values()}) > 1 else {})
+    return flags if set().union(*(states_of(frame[name]) for name in flags)) <= {0, 1} else {}
+
+
+def _flagged(frame: pd.DataFrame, flags: Mapping[str, str]) -> list[str]:
+    """The split of each row: what its flag says, else the first that no column says."""
+    rest = [split for split in ("train", "test", "val") if split not in flags.values()][:1]
+    rows = zip(*(states_of(frame[name]) for name in flags), strict=True)
+    found: list[str] = []
+    for place, row in zip(frame.index, rows, strict=True):
+        says = {s for s, is_set in zip(flags.values(), row, strict=True) if is_set} or {*rest}
+        if len(says) != 1:
+            raise DataError(
+                f"{place}: {sum(row)} of the columns {', '.join(flags)} are 1; set one of them, to "
+                "say the split, or, if they are labels, name all of those by the option label_names"
+            )
+        found += says
+    return found
 
 
 def _one_entry_a_picture(listing: Listing) -> Listing:
@@ -197,6 +217,13 @@ def _one_entry_a_picture(listing: Listing) -> Listing:
         return listing
     targets_NC = np.zeros((len(first), len(listing.names)), np.int8)
     np.maximum.at(targets_NC, entry, listing.targets)
+    groups: dict[int, str] = {}
+    for i, (at, group) in enumerate(zip(entry, listing.groups or (), strict=False)):
+        if group and groups.setdefault(at, group) != group:
+            raise DataError(
+                f"{listing.at(i)}: {listing.images[i]!r} is in group {group!r}, and in "
+                f"{groups[at]!r} in a row above; write one group"
+            )
     rows = np.unique(entry, return_index=True)[1].tolist()
 
     def kept(values: Sequence[Any] | None) -> Any:
@@ -209,7 +236,7 @@ def _one_entry_a_picture(listing: Listing) -> Listing:
         images=kept(listing.images),
         targets=targets_NC,
         splits=kept(listing.splits),
-        groups=kept(listing.groups),
+        groups=listing.groups and [groups.get(at) for at in range(len(first))],
         places=kept(listing.places),
         facts={**listing.facts, "rows": joined},
         doubts=(*listing.doubts, joined) if again < len(first) / 5 else listing.doubts,

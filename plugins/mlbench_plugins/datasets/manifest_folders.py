@@ -13,7 +13,7 @@ from typing import Any
 from mlbench.text import count, shorten
 from mlbench.types import DataError
 from mlbench_plugins.datasets.duplicates import first_copies
-from mlbench_plugins.datasets.manifest_columns import IMAGE, from_frame
+from mlbench_plugins.datasets.manifest_columns import IMAGE, filled, from_frame
 from mlbench_plugins.datasets.manifest_labels import Columns, choose
 from mlbench_plugins.datasets.manifest_listing import (
     SPLITS,
@@ -46,7 +46,14 @@ def from_folder(folder: Path, columns: Columns, cache: Path) -> Listing:
     passed: Counter[str] = Counter()
     files = pictures_under(folder, passed)
     paths = [file.relative_to(folder).parts for file in files]
-    depth = int(bool(paths) and all(parts[0].lower() in SPLITS for parts in paths))
+    top = {parts[0] for parts in paths if len(parts) > 1}
+    splits = {name for name in top if name.lower() in SPLITS}
+    depth = int(bool(paths) and all(parts[0] in splits for parts in paths))
+    if len(splits) > 1 and (others := sorted(top - splits)):
+        raise DataError(
+            f"{folder} has folders of splits ({shorten(sorted(splits))}) and beside them "
+            f"{shorten(others)}; move these away, or into one of the splits"
+        )
     fact, doubts = passed_over(passed)
     for file, parts in zip(files, paths, strict=True):
         if len(parts) < depth + 2:
@@ -125,7 +132,7 @@ def _from_tables(folder: Path, tables: Mapping[str, Path], columns: Columns) -> 
                 f"{table}: its columns are others than those of {first}, or name none "
                 f"of pictures ({', '.join(IMAGE[:4])}): {shorten(list(frame.columns))}"
             )
-        paths = [posixpath.join(part, str(path)) for path in frame[image]]
+        paths = [posixpath.join(part, path) for path in filled(frame, image)]
         heads = [path.split("/")[0].lower() for path in paths]
         frame[image] = paths
         frame.index = pd.Index([f"{part} {at}".strip() for at in frame.index])

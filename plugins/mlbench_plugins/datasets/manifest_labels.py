@@ -27,17 +27,14 @@ LABELS_TOO = re.compile(
 of one label, too."""
 CONFIDENCE = ("confidence", "score", "probability")
 
-ATTRIBUTES = frozenset(
-    {"occluded", "truncated", "difficult", "iscrowd", "verified", "reviewed", "checked", "fold"}
+ATTRIBUTES = re.compile(
+    "occluded|truncated|difficult|crowd|groupof|depiction|inside|verified|reviewed|checked|fold"
 )
-"""Columns of 0 and 1 that tools write beside the labels."""
+"""Columns of 0 and 1 that tools write beside the labels; see ``stem``."""
 
-_STATES: dict[Any, int] = {
-    **dict.fromkeys(("1", "1.0", "true", "True", "TRUE", 1), 1),
-    **dict.fromkeys(("0", "0.0", "false", "False", "FALSE", 0), 0),
-    **dict.fromkeys(("-1", "-1.0", "", None, -1), -1),
-}
-"""Cells of a column of one label; a blank is unknown. True equals 1 as a key."""
+BLANK = -2
+_STATES = {"1": 1, "true": 1, "0": 0, "-0": 0, "false": 0, "-1": -1, "": BLANK}
+"""Cells of a column of one label, in lower case and without zeros behind a point."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +99,11 @@ def require(frame: pd.DataFrame, name: str, option: str) -> None:
         raise DataError(unknown(f"column {name!r} in the option {option}", name, frame.columns))
 
 
+def stem(name: str) -> str:
+    """A column's name in lower case, without ``is``, blanks and underscores."""
+    return re.sub(r"[\W_]", "", name.lower()).removeprefix("is")
+
+
 def text_of(cell: Any) -> str:
     """The text in a cell, without blanks around it."""
     return "" if cell is None else str(cell).strip()
@@ -124,26 +126,32 @@ def read_labels(frame: pd.DataFrame, others: Sequence[str], columns: Columns) ->
         if listed is not None:
             return _from_lists(frame, [listed], others, columns)
     chosen = columns.labels or [name for name in others if LABELS_TOO.fullmatch(name)]
-    states = [{state_of(cell) for cell in frame[name]} for name in chosen]
-    if None in set().union(*states) and all(None in found or found == {-1} for found in states):
+    states = [{*states_of(frame[name])} for name in chosen]
+    if None in set().union(*states) and all(None in each or each <= {-1, BLANK} for each in states):
         return _from_lists(frame, chosen, others, columns)
     return _from_states(frame, columns.labels or others, columns)
 
 
 def state_of(cell: Any) -> int | None:
-    """1, 0 or -1; None for anything else."""
-    if isinstance(cell, list | dict | np.ndarray):
-        return None
-    state = _STATES.get(cell)
-    return _STATES.get(text_of(cell)) if state is None else state
+    """1, 0, -1 or ``BLANK``; None for anything else."""
+    return _STATES.get(re.sub(r"(?<=[01])\.0*$", "", text_of(cell).lower()))
+
+
+def states_of(column: pd.Series[Any]) -> list[int | None]:
+    """``state_of`` each cell, found once for all equal ones."""
+    cells = column.tolist()
+    try:
+        known = {cell: state_of(cell) for cell in set(cells)}
+    except TypeError:  # a list or an object has no hash
+        return list(map(state_of, cells))
+    return list(map(known.__getitem__, cells))
 
 
 def _from_states(frame: pd.DataFrame, named: Sequence[str], columns: Columns) -> LabelColumns:
     """One column per label. Those that are blank throughout are no labels, unless asked for."""
-    states = {name: [state_of(cell) for cell in frame[name]] for name in named}
-    blank = {name for name in named if all(text_of(cell) == "" for cell in frame[name])}
+    states = {name: states_of(frame[name]) for name in named}
     if columns.labels is None and columns.names is None:
-        named = [name for name in named if name not in blank]
+        named = [name for name in named if {*states[name]} != {BLANK}]
     if not named:
         raise DataError("it has no labels: give it a column 'labels' or one column per label")
     names = columns.names or tuple(sorted(named))
@@ -157,16 +165,16 @@ def _from_states(frame: pd.DataFrame, named: Sequence[str], columns: Columns) ->
             rest = [each for each in names if None not in states[each]]
             raise DataError(
                 f"{frame.index[row]}: column {name!r} contains {frame[name].iloc[row]!r}, which is "
-                f"none of 1, 0, -1 and blank; {_leave_out(rest, 'if it is no label')}"
+                "none of 1, 0, -1 and blank; write 1 (present) or 0 (absent), or, "
+                f"{_leave_out(rest, 'if it is no label')}"
             )
-    targets_NC = np.array([states[name] for name in names], np.int8).T
-    cells = [[text_of(cell) for cell in frame[name]] for name in names]
-    blanks_NC = np.array([[cell == "" for cell in column] for column in cells]).T
-    minus_NC = (targets_NC < 0) & ~blanks_NC
+    states_NC = np.array([states[name] for name in names], np.int8).T
+    blanks_NC, minus_NC = states_NC == BLANK, states_NC == -1
+    targets_NC = np.maximum(states_NC, -1)
     if columns.absent is not None:
         targets_NC[blanks_NC if columns.absent == "blank" else minus_NC] = 0
     doubts = tuple(_unknown_or_absent(targets_NC, names, blanks_NC, minus_NC))
-    odd = [name for name in names if re.sub(r"[\W_]", "", name.lower()) in ATTRIBUTES]
+    odd = [name for name in names if ATTRIBUTES.fullmatch(stem(name))]
     if odd and columns.labels is None and columns.names is None:
         rest = [name for name in names if name not in odd]
         doubts += (f"columns taken as labels: {shorten(odd)}; {_leave_out(rest, 'if not meant')}",)
@@ -230,14 +238,27 @@ def _from_lists(
                 "correct it or add it there"
             )
     sure = choose(frame, others, "", None, CONFIDENCE)
-    chances = [] if sure is None else _chances(frame[sure])
+    # Beside several labels in a cell, it may be that of the picture.
+    chances = _chances(frame[sure]) if sure and all(len(row) < 2 for row in lists) else []
     doubts: tuple[str, ...] = ()
-    if sure is not None and chances:
+    if sure and chances:
         used += (sure,)
+        fact += f", absent where {sure!r} is below 0.5"
         lists = [row if p >= 0.5 else [] for row, p in zip(lists, chances, strict=True)]
         if between := sum(0 < p < 1 for p in chances):
             doubts = (f"{count(between, 'label')} with a {sure} below 1: present from 0.5 on",)
     return LabelColumns(names, matrix(lists, names), used, fact, doubts, lists=True)
+
+
+def refuse_states(frame: pd.DataFrame, unused: Iterable[str], chosen: Sequence[str]) -> None:
+    """Refuse a column that may say whether the label of its row is present, if no other does."""
+    for name in unused if chosen[-1].lower() not in CONFIDENCE else ():
+        if {*states_of(frame[name])} == {0, 1} and not ATTRIBUTES.fullmatch(stem(name)):
+            raise DataError(
+                f"column {name!r} holds 0 and 1, and several rows name one picture. If 0 says that "
+                "the label of its row is absent, write one label a row and call the column "
+                f"'confidence'; {_leave_out(chosen, 'if it says something else')}"
+            )
 
 
 def _chances(cells: Iterable[Any]) -> list[float]:

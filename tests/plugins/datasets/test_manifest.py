@@ -72,7 +72,7 @@ FORMS = {
     "json_cells.csv": LISTS.replace("cat;dog", '"[""cat"", ""dog""]"'),
     "python_cells.csv": LISTS.replace("cat;dog", "\"['cat', 'dog']\""),
     "columns.csv": (
-        "file,dog,cat,split\na.jpg,1,1,train\nb.jpg,1.0,0,train\nc.jpg,0,0,test\nd.jpg,False,true,test\n"
+        "file,dog,cat,split\na.jpg,1,1,train\nb.jpg,1.00,0,train\nc.jpg,0.00,0,test\nd.jpg,False,true,test\n"
     ),
     "objects.json": json.dumps(OBJECTS),
     "mapping.json": json.dumps({key: sorted(labels) for key, labels in FOUR.items()}),
@@ -117,6 +117,9 @@ def test_parquet_says_the_same_and_its_blanks_are_blanks(folder: Path) -> None:
     }
     groups = [data._groups[key] for key in FOUR]
     assert groups == ["a.jpg", "b.jpg", "a.jpg", "d.jpg"]
+    pd.DataFrame({"image": [{"bytes": b"x"}], "labels": ["a"]}).to_parquet("inside.parquet")
+    with pytest.raises(DataError, match=r"'image' holds no text but dict; if these are the pict"):
+        opened("inside.parquet")
 
 
 def test_blank_and_minus_one_are_unknown_in_columns(folder: Path) -> None:
@@ -305,6 +308,8 @@ WRONG: list[tuple[str, str, dict[str, Any], str]] = [
     ("csv", 'image,labels\na,"x, y"\n', {}, "label with a comma in it, 'x, y'.*separator"),
     ("csv", HEAD, {"group_column": "g"}, "unknown column 'g' in the option group_column"),
     ("csv", HEAD, {"label_names": ["y"]}, "line 2: 'x' is none of the labels .* label_names"),
+    ("csv", "image,x\na,yes\nb,0\n", {}, r"'yes', .*; write 1 \(present\) or 0 \(absent\)"),
+    ("json", '[{"image": "a", "x": [1], "y": 1}]', {}, r"column 'x' contains \[1\]"),
     ("json", '{"a": 1}', {}, "is no table: expected a list of objects"),
     ("json", '[{"image": "a",}]', {}, "line 1: no whole json"),
     ("json", '[{"image": "a"}, {"labels": ["x"]}]', {}, "entry 2: column 'image' is blank"),
@@ -352,6 +357,10 @@ def test_a_wrong_folder_is_told(folder: Path) -> None:
     pictures(folder / "set", ("cat/1.jpg", "2.jpg"))
     with pytest.raises(DataError, match=r"set/2\.jpg is in no label's folder"):
         opened("set")
+    for name in ("train/cat/1.jpg", "Valid/cat/2.jpg", "samples/3.jpg"):
+        pictures(folder / "mixed", [name])
+    with pytest.raises(DataError, match=r"splits \(Valid, train\) and beside them samples; move"):
+        opened("mixed")
     with pytest.raises(DataError, match="is no table: label_names, separator"):
         opened("set", label_names=["cat"])
 
@@ -415,6 +424,8 @@ def test_wrong_yolo_is_named(folder: Path, file: str, content: str, message: str
 
 def test_yolo_pictures_that_may_be_missing_have_their_labels_and_split(folder: Path) -> None:
     yolo(folder, "{part}/{split}", "data.yaml", LISTED + "train: images/train\nval: images/val\n")
+    for name in ("train/0", "val/1"):
+        (folder / f"labels/{name}.txt").rename(folder / f"labels/{name}.TXT")
     whole = opened("data.yaml")
     pictures(folder, ("images/train/3.png", "images/val/4.png"))
     (folder / "labels" / "val" / "4.txt").write_text("2 .5 .5 1 1\n")

@@ -185,6 +185,60 @@ def test_a_column_that_says_the_split_is_no_label(
     assert sides(opened("t.csv", split_column=head)) == sides(data)
 
 
+@pytest.mark.parametrize(
+    ("head", "cells", "sizes"),
+    [
+        ("is_train,is_test", ("1,0", "0,1", "0,0"), (4, 4)),
+        ("train,test", ("1,0", "0,1", "1,0"), (8, 4)),
+        ("Train,valid,test", ("1,0,0", "0,1,0", "0,0,1"), (4, 4)),
+    ],
+)
+def test_several_columns_that_say_the_split(
+    folder: Path, head: str, cells: tuple[str, ...], sizes: tuple[int, int]
+) -> None:
+    rows = [f"{i % 2},{i // 2},{cell}" for i, cell in enumerate(cells)]
+    made(folder, table(f"x,y,{head}", *rows))
+    data = opened("t.csv", val="leave_out")
+    assert data.names == ("x", "y") and tuple(map(len, sides(data))) == sizes
+    both = cells[1].replace("0", "1", 1)
+    made(folder, table(f"x,y,{head}", *rows, f"0,1,{both}"))
+    refused("t.csv", "line 5: 2 of the columns .*, .* are 1; set one of them, to say the split")
+    names = ("x", "y", *head.split(","))
+    assert opened("t.csv", label_names=names).names == names
+
+
+def test_a_label_may_be_called_train(folder: Path) -> None:
+    made(folder, table("boat,train,is_test", "1,0,1", "0,1,0", "1,1,0"))
+    assert opened("t.csv").names == ("boat", "train")
+
+
+@pytest.mark.parametrize("name", ["value", "is_present"])
+def test_states_beside_labels_are_refused_or_read(folder: Path, name: str) -> None:
+    states = table(f"label,IsOccluded,{name}", "a,0,1", "b,1,0", "b,0,1").replace("p1.", "p0.")
+    made(folder, states)
+    text = refused("t.csv", f"column '{name}' holds 0 and 1, .* call the column 'confidence'")
+    assert labels_of(opened("t.csv", **options_in(text)[0]))["p0.jpg"] == {"a", "b"}
+    made(folder, states.replace(name, "confidence"))
+    data = opened("t.csv")
+    assert labels_of(data)["p0.jpg"] == {"a"}
+    assert "absent where 'confidence' is below 0.5" in data.interpretation().facts["labels"]
+
+
+def test_a_score_of_the_picture_takes_no_label_away(folder: Path) -> None:
+    made(folder, table("labels,score", "a;b,0", "b,1"))
+    assert labels_of(opened("t.csv"))["p0.jpg"] == {"a", "b"}
+    assert "unused columns: score" in warned("t.csv")
+
+
+def test_a_picture_has_the_group_of_any_of_its_rows(folder: Path) -> None:
+    rows = table("label,group", "a,", "b,one", "b,two").replace("p1.", "p0.")
+    made(folder, rows)
+    groups = opened("t.csv", split_seed=1)._groups
+    assert groups["p0.jpg"] == groups["p4.jpg"]
+    made(folder, rows.replace("p2.", "p0."))
+    refused("t.csv", "line 4: 'p0.jpg' is in group 'two', and in 'one' in a row above")
+
+
 def test_columns_that_are_no_labels_are_left_out_or_told(folder: Path) -> None:
     made(folder, table("x,y,notes,occluded", "1,0,,1", "0,1,,0"))
     data = opened("t.csv")
@@ -341,6 +395,7 @@ def test_a_row_of_0_and_1_is_no_box(folder: Path, names: str, lines: str) -> Non
         ("t.tsv", "image,labels\n", "',' separates its cells"),
         ("t.csv", "sep=,\nimage,labels\n", "a mark for Excel"),
         ("my t.csv", "", "line 1 looks like a picture, 'p0.jpg', not like names of columns"),
+        ("t.csv", "\ufeff", "line 1 looks like a picture"),
     ],
 )
 def test_a_table_in_another_form_is_made_right_by_the_printed_command(
@@ -350,7 +405,8 @@ def test_a_table_in_another_form_is_made_right_by_the_printed_command(
     rest = mark if "remark" in text else ""
     lines = (f"{image}{mark}{'ab'[i % 2]}{rest}" for i, image in enumerate(HERE))
     made(folder, text + "\n".join(lines), name)
-    assert opened(run_printed(refused(name, message))).names == ("a", "b")
+    data = opened(run_printed(refused(name, message)))
+    assert data.names == ("a", "b") and data.missing() is None
 
 
 def test_a_table_of_states_or_several_labels_without_a_header(folder: Path) -> None:
@@ -361,7 +417,7 @@ def test_a_table_of_states_or_several_labels_without_a_header(folder: Path) -> N
     data = opened(run_printed(refused("t.csv", "line 1 looks like a picture")))
     assert data.names == ("a", "b", "c")
     made(folder, "TRAIN,gs://bucket/p0.jpg,a,b\nTRAIN,gs://bucket/p1.jpg,\n")
-    refused("t.csv", "looks like a picture, 'gs://.*give every line as many cells")
+    refused("t.csv", "a picture, 'gs://.*, image, labels, and give every line as many cells: one")
 
 
 @pytest.mark.parametrize(
@@ -407,8 +463,8 @@ def test_paths_of_another_machine_are_cut_by_the_printed_command(
 
 
 def test_text_ids_of_coco(folder: Path) -> None:
-    images = [{"id": i, "file_name": name} for i, name in enumerate(HERE)]
-    marks = [{"id": i, "image_id": str(i), "category_id": i % 2} for i in range(12)]
+    images = [{"id": i, "file_name": name, "uuid": "x-1"} for i, name in enumerate(HERE)]
+    marks = [{"id": f"m{i}", "image_id": str(i), "category_id": i % 2} for i in range(12)]
     kinds = [{"id": i, "name": "ab"[i]} for i in range(2)]
     content = {"images": images, "annotations": marks, "categories": kinds}
     made(folder, json.dumps(content), "c.json")
@@ -421,7 +477,13 @@ def test_text_ids_of_coco(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "parts", ["train: images/train\n", "val: images\n", "train: images\nval: images\n"]
+    "parts",
+    [
+        "train: images/train\n",
+        "val: images\n",
+        "train: images\nval: images\n",
+        "train:\n  - images\nval:\n- images\n",
+    ],
 )
 def test_yolo_with_one_split(folder: Path, parts: str) -> None:
     yolo(folder, f"{parts}names: [a, b]\n")
@@ -466,6 +528,9 @@ def test_the_core_hands_on_how_a_manifest_was_read(folder: Path) -> None:
         ("x.json", '{"p1.jpg": {"a": 1, "b": 0}, "p2.jpg": "b"}', None),
         ("x.csv", "image,is_valid,is_test,b\np1.jpg,1,0,1\np2.jpg,0,1,0\np3.jpg,0,0,0\n", None),
         ("x.csv", "image,label,confidence\np1.jpg,b,0.9\np2.jpg,b,0\n", None),
+        pytest.param(
+            "x.csv", f"image,labels,v\np1.jpg,b,{'9' * 140_000}\np2.jpg,a,9\n", None, id="long"
+        ),
     ],
 )
 def test_odd_content_is_read_or_refused(

@@ -178,7 +178,7 @@ def verify(
     try:
         written = str(write(found, root, cache_folder()))
     except OSError as error:
-        errors.print(f"the result cannot be written ({error})", soft_wrap=True, markup=False)
+        errors.print(f"the result cannot be written ({error})")
     plain = found.model_dump() | {"written": written}
     print_result(as_json, plain, [*lines, *([f"written to {written}"] if written else [])])
     if found.bad:

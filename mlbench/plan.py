@@ -314,13 +314,11 @@ def _combinations(suite: Suite) -> Iterator[_Combination]:
         suite.methods, itertools.product(*axes.values()), departures, suite.seeds
     ):
         point = dict(zip(axes, values, strict=True))
-        yield _Combination(
-            method,
-            {name: value for name, value in point.items() if not describes_labels(name)},
-            {name: value for name, value in departure.items() if not describes_labels(name)},
-            _about_labels(suite, point, departure),
-            seed,
+        chosen, varied = (
+            {name: value for name, value in given.items() if not describes_labels(name)}
+            for given in (point, departure)
         )
+        yield _Combination(method, chosen, varied, _about_labels(suite, point, departure), seed)
 
 
 def _about_labels(

@@ -147,7 +147,7 @@ def dataset_card(plugin: Plugin) -> DatasetCard | None:
     """The card of a data set, read from its factory; None if it has none."""
     from mlbench.types import DatasetCard  # not at the top, as `mlbench --help` needs no pydantic
 
-    card = getattr(plugin.load(), "card", None)
+    card = getattr(replace(plugin, argument=None).load(), "card", None)
     return card if isinstance(card, DatasetCard) else None
 
 

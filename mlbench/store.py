@@ -295,6 +295,8 @@ def _to_supersede(place: Path, record: RunRecord) -> list[tuple[Path, bytes]]:
         return []
     names = _superseded_names(place, old.started)
     target = next(file for file in names if _contains(file, old) or not file.exists())
+    if target.exists():  # an earlier attempt kept both files; those at `place` may be half new
+        return []
     files = [(target, place.read_bytes())]
     with suppress(FileNotFoundError):
         predictions = place.with_suffix(".npz").read_bytes()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 
@@ -20,6 +21,8 @@ def pytest_configure(config):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Read when the command line is imported: tables must not wrap by who runs the tests.
     os.environ["COLUMNS"] = "200"
+    settings.register_profile("busy machines", deadline=None)
+    settings.load_profile("busy machines")
 
 
 class Finished(NamedTuple):

@@ -145,7 +145,9 @@ def open_splits(
     if _are_others(images, dataset.card.editions.get(identity), sampled_files(train, test)):
         identity += f"-images-{images}"
     groups = partial(groups_of, dataset, train.keys)
-    columns, train, test, part = _narrow(name, dataset, train, test, labels, holdout, fold)
+    columns, train, test, part = _narrow(
+        *(name, dataset, train, test, labels, holdout, fold, validation)
+    )
     if part:
         names = tuple(dataset.names[column] for column in columns)
         found = data_digest(train, test, names)
@@ -196,6 +198,7 @@ def _narrow(
     labels: Sequence[str] | None,
     holdout: float,
     fold: int,
+    validation: bool,
 ) -> tuple[list[int], Index, Index, str]:
     """The columns and images that take part, and what the edition's name says of them."""
     columns, part = list(range(len(dataset.names))), ""
@@ -204,7 +207,7 @@ def _narrow(
         train, test = train.select(columns), test.select(columns)
         part = f"-{len(columns)}-labels"
     if holdout or fold:
-        train, test = hold_out(dataset, train, holdout, fold)
+        train, test = hold_out(dataset, train, holdout, fold, validation)
         part += f"-holdout-{holdout:g}" + (f"-fold-{fold}" if fold else "")
     return columns, train, test, part
 

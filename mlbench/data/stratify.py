@@ -58,14 +58,22 @@ def validation_keys(dataset: Dataset, train: Index, identity: str) -> list[str]:
     return keys
 
 
-def hold_out(dataset: Dataset, index: Index, share: float, fold: int) -> tuple[Index, Index]:
-    """Split by a hash of the group: fixed, whatever the order or the number of images."""
+def hold_out(
+    dataset: Dataset, index: Index, share: float, fold: int, validation: bool
+) -> tuple[Index, Index]:
+    """Split by a hash of the group: fixed, whatever the order or the number of images.
+
+    With a ``validation`` part, which goes by the same hash, another one decides, so that every fold
+    leaves most of that part.
+    """
     if not 0 < (fold + 1) * share <= 1:
         raise SuiteError(
             f"holdout {share:g} has no fold {fold} (the first is 0); for N folds, give holdout 1/N"
         )
     names = index.keys if (groups := dataset.train_groups()) is None else groups
-    draws = [int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32 for name in names]
+    salt = "holdout " if validation else ""
+    digests = (hashlib.sha256(f"{salt}{name}".encode()).digest() for name in names)
+    draws = [int.from_bytes(digest[:4]) / 2**32 for digest in digests]
     rest, held = index.partition([fold * share <= draw < (fold + 1) * share for draw in draws])
     if not len(rest) or not len(held):
         raise SuiteError(

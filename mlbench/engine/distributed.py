@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from mlbench.types import Interrupted
+
 T = TypeVar("T")
 
 MARGIN = 30.0
@@ -61,7 +63,7 @@ class World:
         if self.leads:
             try:
                 answer = compute()
-            except Exception as error:  # without it the others would wait forever
+            except (Exception, Interrupted) as error:  # without it the others would wait forever
                 problem = error
             if self.size > 1:
                 _store().set(key, "answered")

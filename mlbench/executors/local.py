@@ -70,7 +70,9 @@ def execute(jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> 
             matrix.go_on()
             raise
     finally:
+        matrix.waiting.clear()
         matrix.signal(signal.SIGKILL)
+        matrix.go_on()  # gives leases back
     return matrix.outcomes
 
 
@@ -182,6 +184,8 @@ class _Attempt:
             return leader
         if self.stopped:
             return Outcome(self.job.spec, self.job.log)
+        if known := news(self.job):  # it died after it had written its record
+            return known[0]
         if self.hung:
             reason = f"no progress for {self.job.stall:g} s"
             return fail(self.job, "hung", reason, REMEDIES["hung"])

@@ -49,7 +49,10 @@ def carry_out(job: Job, world: World, progress: Progress) -> Outcome:
     Returns:
         The same kind of outcome on every process, unless only one fails.
     """
-    return finish(carry_out_in_steps(job, world, progress))
+    try:
+        return finish(carry_out_in_steps(job, world, progress))
+    except Interrupted:  # before the run was claimed, or after its end
+        return Outcome(job.spec, job.log)
 
 
 def carry_out_in_steps(

@@ -64,8 +64,11 @@ class BatchMemoryError(MlbenchError):
         return self.text
 
 
-class Interrupted(MlbenchError):  # noqa: N818 - an interruption is no error
-    """A run was asked to stop by a signal. Repeating the command resumes it."""
+class Interrupted(BaseException):
+    """A run was asked to stop by a signal. Repeating the command resumes it.
+
+    Like ``KeyboardInterrupt`` it is no ``Exception``, which plugins may take for a fault of theirs.
+    """
 
     def __init__(self, signal: str) -> None:
         super().__init__(signal)

@@ -164,7 +164,7 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
 
 
 @given(part=st.floats(0, 0.95), suffix=st.sampled_from(["jpg", "png", "bmp", "gif", "webp"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_wherever_a_file_is_cut_it_is_refused(tmp_path_factory, part, suffix):
     noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     file = saved(tmp_path_factory.mktemp("cut"), Image.fromarray(noise), f"a.{suffix}")
@@ -243,7 +243,7 @@ def test_a_bad_file_is_named_by_either_decoder(tmp_path, make, reason):
 
 
 @given(part=st.floats(0, 1), progressive=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_cut_jpeg_is_good_for_both_decoders_or_for_neither(tmp_path_factory, part, progressive):
     noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     folder = tmp_path_factory.mktemp("cut")

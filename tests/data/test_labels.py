@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -38,7 +38,6 @@ def cosine(a, b):
 
 # --------------------------------------------------------------------------------- co-occurrence
 @given(targets)
-@settings(deadline=None)
 def test_cooccurrence_counts_pairs(targets_NC):
     counts = cooccurrence(targets_NC)
     assert counts.dtype == np.float32
@@ -50,7 +49,6 @@ def test_cooccurrence_counts_pairs(targets_NC):
 
 # ------------------------------------------------------------------------------ derived embedding
 @given(targets, st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_derived_embedding_follows_the_order_of_the_labels(targets_NC, shuffle):
     names = [f"label {i}" for i in range(targets_NC.shape[1])]
     order = list(range(len(names)))
@@ -144,7 +142,6 @@ def off_diagonal(counts):
 
 
 @given(targets, st.integers(0, 5))
-@settings(deadline=None)
 def test_a_random_graph_is_one_that_could_have_been_counted(targets_NC, seed):
     counts = cooccurrence(targets_NC)
     drawn = graph_counts("random", counts, seed)

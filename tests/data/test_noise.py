@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pydantic import ValidationError
@@ -43,7 +43,6 @@ def splits(train, test=None):
 
 
 @given(targets, noises, st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_the_order_of_images_and_labels_does_not_matter(targets_NC, noise, shuffle):
     rows, columns = list(range(len(targets_NC))), list(range(8))
     shuffle.shuffle(rows)
@@ -57,7 +56,6 @@ def test_the_order_of_images_and_labels_does_not_matter(targets_NC, noise, shuff
 
 
 @given(targets, noises)
-@settings(deadline=None)
 def test_noise_hides_or_turns_labels_and_never_tells_what_was_unknown(targets_NC, noise):
     before = targets_NC.copy()
     after = noisy_targets(index(targets_NC), NAMES, noise)
@@ -74,7 +72,6 @@ def test_noise_hides_or_turns_labels_and_never_tells_what_was_unknown(targets_NC
 
 
 @given(targets, st.booleans())
-@settings(deadline=None)
 def test_one_positive_of_each_image_is_left(targets_NC, assumed):
     noise = LabelNoise(single_positive=True, assume_negative=assumed)
     after = noisy_targets(index(targets_NC), NAMES, noise)
@@ -182,7 +179,6 @@ def test_noise_that_makes_no_sense_is_refused(noise):
 
 
 @given(targets, shares, st.integers(0, 3))
-@settings(deadline=None)
 def test_known_labels_are_told_or_scored(targets_NC, share, seed):
     given_splits = splits(many(30), index(targets_NC))
     found = with_known_labels(given_splits, KnownLabels(share=share, seed=seed))

@@ -16,18 +16,20 @@ NAMES = ("a", "b", "c")
 
 
 class Made(Dataset):
-    """Ten images to train on and four to score."""
+    """Some images to train on and four to score."""
 
     names = NAMES
     card = DatasetCard(title="t", bibtex="@b", licence="l", home="h")
 
-    def __init__(self, root=None, cache=None, shared="", official=None, groups=None, **card):
+    def __init__(
+        self, root=None, cache=None, shared="", official=None, groups=None, images=10, **card
+    ):
         self.card = self.card.model_copy(update=card)
         self.official, self.groups = official, groups
-        self.shared = shared
+        self.shared, self.images = shared, images
 
     def index(self, split):
-        n = {"train": 10, "test": 4}[split]
+        n = {"train": self.images, "test": 4}[split]
         keys = [f"{split} {i}" for i in range(n)]
         named = [Path(f"{key}.jpg") for key in keys]
         if split == "test" and self.shared == "key":
@@ -101,6 +103,17 @@ def test_images_without_groups_are_held_out_as_ever(opened, groups):
     parts = [opened(Made(groups=groups), holdout=1 / 3, fold=fold).test.keys for fold in range(3)]
     held = [[int(key.removeprefix("train ")) for key in keys] for keys in parts]
     assert held == [[0, 1, 2, 5, 9], [4, 7], [3, 6, 8]]
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_every_fold_leaves_its_share_of_the_validation_part(opened, folds):
+    made = Made(images=300)
+    parts = [opened(made, holdout=1 / folds, fold=f, validation=True) for f in range(folds)]
+    whole = len(opened(made, validation=True).validation)
+    held = [key for part in parts for key in part.test.keys]
+    assert sorted(held) == sorted(made.index("train").keys)
+    for part in parts:
+        assert len(part.validation) == pytest.approx(whole * (1 - 1 / folds), rel=0.25)
 
 
 @pytest.mark.parametrize(("share", "fold"), [(0.3, 3), (0.6, 1), (0.0, 1)])

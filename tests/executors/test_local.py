@@ -11,14 +11,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mlbench import plan
 from mlbench.cli import matrix
-from mlbench.executors import Failure
-from mlbench.executors.forking import call, device_names, showing
+from mlbench.executors import Failure, Options, local, make_jobs
+from mlbench.executors.forking import Death, call, device_names, showing
 from mlbench.executors.local import _Attempt, device_groups
 from mlbench.files import sweep
+from mlbench.leases import find_holder
 from mlbench.store import Store
-from mlbench.suite import Suite
-from mlbench.types import SuiteError
+from mlbench.suite import Suite, make_suite
+from mlbench.types import Places, SuiteError
+from tests.engine.tiny import Quiet
+from tests.store.made import kept, made_record
 
 HEADS = '''
 import os, resource, signal, sys, threading, time
@@ -115,6 +119,20 @@ class Shot(Head):
         if os.path.getsize(os.environ["FAULT_KILLS"]):
             os.truncate(os.environ["FAULT_KILLS"], os.path.getsize(os.environ["FAULT_KILLS"]) - 1)
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Cautious(Head):
+    """Takes whatever is raised while it is made for a fault, and is told to end once meanwhile."""
+
+    def __init__(self, spec, labels):
+        super().__init__(spec, labels)
+        if "RANK" in os.environ and os.path.getsize(os.environ["FAULT_KILLS"]):
+            os.truncate(os.environ["FAULT_KILLS"], 0)
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(10)
+            except Exception as error:
+                raise ValueError("it cannot be made") from error
 
 
 class SecondKilled(Head):
@@ -252,6 +270,55 @@ def test_a_plan_that_is_killed_once_is_made_again(run, tmp_path, monkeypatch, ki
     monkeypatch.setenv("FAULT_KILLS", str(tmp_path / "kills"))
     ended = run("shot")
     assert (ended.code, "memory ran out" in ended.err) == (code, code == 2)
+
+
+def test_a_signal_is_no_fault_of_what_is_being_made(run, tmp_path, monkeypatch):
+    (tmp_path / "kills").write_bytes(b".")
+    monkeypatch.setenv("FAULT_KILLS", str(tmp_path / "kills"))
+    ended = run("cautious")
+    assert ended.code == 0 and not failures(tmp_path), ended.err
+    assert not (tmp_path / "kills").read_bytes()
+
+
+@pytest.fixture
+def job(tmp_path, cache):
+    """A run that takes long."""
+    chosen = {"backbone": "timm:test_resnet", "image_size": 32, "epochs": 500, "batch_size": 8}
+    few = {"train_images": 24, "test_images": 31, "size": 32}
+    fields = {"plugins": ["gap"], "dataset_options": few, "settings": chosen, "weights": "none"}
+    places = Places(results=tmp_path / "results", cache=cache, workers=1)
+    planned = plan.make_plan(make_suite(fields), places)
+    return make_jobs(planned.missing, places, "")[0]
+
+
+def test_a_second_interruption_gives_the_run_back_at_once(job, monkeypatch):
+    wait, begun, interruptions = local.wait, [], []
+
+    class Watching(Quiet):
+        def epoch(self, log):
+            begun.append(log)
+
+    def interrupted(*given, **more):
+        if begun and len(interruptions) < 2:
+            interruptions.append(None)
+            raise KeyboardInterrupt
+        return wait(*given, **more)
+
+    monkeypatch.setattr(local, "wait", interrupted)
+    shown = SimpleNamespace(begin=lambda *_: Watching(), end=lambda outcome: None)
+    with pytest.raises(KeyboardInterrupt):
+        local.execute([job], Options(), shown)
+    assert len(interruptions) == 2 and find_holder(job.folder) is None
+    assert not job.failure_file.exists()
+
+
+def test_a_run_that_is_killed_after_its_record_is_done(job, tmp_path):
+    store = Store(job.places.results)
+    record = kept(store, made_record(spec={"seed": 1}))
+    job = job.model_copy(update={"spec": record.spec})
+    killed = {0: (0.0, Death("killed", "killed by SIGKILL from outside"))}
+    (outcome,) = _Attempt([(0, job)], 0, [], [], tmp_path / "meeting", 0.0, killed).close()
+    assert outcome.record == record and not job.failure_file.exists()
 
 
 def test_what_a_run_that_goes_on_for_days_needs_is_no_leftover(tmp_path):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlbench.metrics.average_precision import average_precision, count_true
@@ -9,7 +9,6 @@ from mlbench_tools.scoring.ranking import interpolated_average_precision
 from tests.metrics.samples import cases, sklearn_ap
 
 
-@settings(deadline=None)
 @given(cases())
 def test_equals_scikit_learn(case):
     scores, targets = case
@@ -17,7 +16,6 @@ def test_equals_scikit_learn(case):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(cases(), st.randoms())
 def test_the_order_of_images_changes_no_bit(case, random):
     scores, targets = case

@@ -21,7 +21,7 @@ def drawn(targets, resamples, seed):
             yield images
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(cases(), st.integers(0, 9))
 def test_equals_scikit_learn_on_the_drawn_images(case, seed):
     scores, targets = case

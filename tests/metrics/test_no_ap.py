@@ -28,7 +28,7 @@ def with_constant(scores, targets):
     return wider, np.hstack([targets, more])
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(cases())
 def test_they_change_no_bit_of_the_others(case):
     scores, targets = case
@@ -45,7 +45,7 @@ def test_they_change_no_bit_of_the_others(case):
     assert wider == whole and more == [*by_label, None, None]
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(cases())
 def test_no_mean_over_labels_counts_them(case):
     logits, targets = case

@@ -30,7 +30,7 @@ def weighted_map(scores, targets, weights):
     return np.mean(found)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(cases(), st.integers(0, 29))
 def test_is_the_derivative_of_the_weighted_map(case, image):
     scores, targets = case

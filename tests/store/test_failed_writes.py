@@ -39,6 +39,27 @@ def fail(monkeypatch, code, below):
     monkeypatch.setattr(os, "fsync", failing)
 
 
+@pytest.mark.parametrize("renames", [1, 2, 3])
+def test_a_write_that_dies_between_its_files_is_whole_when_repeated(store, monkeypatch, renames):
+    old = kept(store, made_record(value=40.0), made_predictions(seed=1))
+    new, replace, done = made_record(started="2026-02-01T00:00:00+00:00"), Path.replace, []
+
+    def dying(file, target):
+        if len(done) == renames:
+            raise KeyboardInterrupt
+        done.append(target)
+        return replace(file, target)
+
+    monkeypatch.setattr(Path, "replace", dying)
+    with pytest.raises(KeyboardInterrupt):
+        store.write(new, made_predictions())
+    monkeypatch.undo()
+    store.write(new, made_predictions())
+    found = {one.started: store.predictions(one).logits for one in (new, old)}
+    np.testing.assert_array_equal(found[new.started], made_predictions().logits)
+    np.testing.assert_array_equal(found[old.started], made_predictions(seed=1).logits)
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
 def test_a_failed_write_loses_neither_the_old_result_nor_the_new(store, shelter, monkeypatch, code):
     old, record, predictions = made_record(value=40.0), made_record(), made_predictions()

@@ -79,7 +79,9 @@ def add_rates(suite: Suite, trials: int) -> Suite:
 def _rate(suite: Suite) -> float:
     """The track's learning rate, which is the same for all methods."""
     dataset = (suite.datasets or ("synthetic",))[0]
-    card = registry.find("dataset", dataset).load().card
+    card = registry.dataset_card(registry.find("dataset", dataset))
+    if card is None:
+        raise SuiteError(f"{dataset} has no card before it is opened; give --grid {RATE}=1e-4,1e-3")
     fields = merge(shared_settings(suite.track, card), suite.settings)
     return Optimizer.model_validate(fields.get("optimizer", {})).lr
 

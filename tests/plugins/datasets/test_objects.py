@@ -44,7 +44,7 @@ def write_json(file: Path, owners: list[tuple[int, int]], images: range) -> None
     file.write_text(json.dumps(content))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(ANNOTATIONS)
 def test_a_json_of_instances_is_counted_as_by_hand(
     tmp_path_factory: pytest.TempPathFactory, owners: list[tuple[int, int]]

@@ -41,7 +41,7 @@ def test_the_true_calibration_is_found():
         )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=20))
 def test_the_threshold_is_the_best_of_all(pairs):
     """Against every threshold that there is; scores tie often."""

@@ -81,7 +81,7 @@ def test_each_protocol_has_a_plain_reference():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(wholes())
 @example(EQUAL)
 @example(ONE)
@@ -97,7 +97,6 @@ def test_equals_its_definition_in_loops(name, case):
     assert evaluate(name, *given) == pytest.approx(expected, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(cases())
 def test_equals_scikit_learn_where_nothing_is_unknown(case):
     logits, targets = case[0], np.maximum(case[1], 0)
@@ -122,7 +121,7 @@ def test_equals_scikit_learn_where_nothing_is_unknown(case):
         assert found["micro_AUC"] == pytest.approx(100 * micro)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(cases(), st.randoms())
 def test_the_order_of_images_changes_no_number(case, random):
     logits, targets = case

@@ -20,9 +20,7 @@ from tests.tools.submit.parts import made, put_together, taken_apart
 from tests.tools.submit.parts import make as sealed_pack
 
 LATER = {"started": "2026-02-02T00:00:00+00:00"}
-PROPERTY = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+PROPERTY = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

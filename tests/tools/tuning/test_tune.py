@@ -9,7 +9,7 @@ from mlbench.boards.rows import tables
 from mlbench.store import Store
 from mlbench.suite import Suite
 from mlbench.suite_file import FILES, read_suite
-from mlbench_tools.tuning.trials import collect, rates, winners, write_suite
+from mlbench_tools.tuning.trials import add_rates, collect, rates, winners, write_suite
 from tests.store.made import made_record
 
 FEW = {"train_images": 80, "test_images": 20, "size": 32}
@@ -25,6 +25,12 @@ FEW = {"train_images": 80, "test_images": 20, "size": 32}
 )
 def test_rates_are_powers_of_about_3_around_the_tracks(centre, number, expected):
     assert rates(centre, number) == pytest.approx(expected)
+
+
+def test_a_data_set_with_an_argument_has_the_rates_of_its_track():
+    fields = {"methods": ("gap",), "holdout": 0.2, "track": "probe"}
+    found = add_rates(Suite(datasets=("manifest:photos.csv",), **fields), 3)
+    assert found.grid == {"optimizer.lr": (6e-4, 2e-3, 6e-3)}
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class World:
         The others wait as long as it makes progress (see ``beat``), which may take hours.
         """
         answer: T | None = None
-        problem: Exception | None = None
+        problem: BaseException | None = None
         key = f"asked {next(_WAITS)}"
         if self.leads:
             try:

@@ -184,8 +184,8 @@ class _Attempt:
             return leader
         if self.stopped:
             return Outcome(self.job.spec, self.job.log)
-        if known := news(self.job):  # it died after it had written its record
-            return known[0]
+        if done := [one for one in news(self.job) if one.record is not None]:
+            return done[0]  # it died after it had written its record
         if self.hung:
             reason = f"no progress for {self.job.stall:g} s"
             return fail(self.job, "hung", reason, REMEDIES["hung"])

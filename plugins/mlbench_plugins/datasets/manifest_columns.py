@@ -38,6 +38,8 @@ IMAGE = ("image", "file", "path", "filename", "file_name", "image_path", "filepa
 IMAGE_TOO = ("image_id", "imageid", "image_name", "img", "img_path", "photo", "picture", "fname")
 """Names of the column of pictures if none of ``IMAGE`` is there."""
 
+CORRECTIONS = {"add", "remove"}
+"""What the table of ``mlbench errors`` says beside the labels."""
 LABEL_STUDIO = {"annotation_id", "lead_time"}
 LABEL_STUDIO_OWN = (*LABEL_STUDIO, "id", "annotator", "created_at", "updated_at", "agreement")
 
@@ -98,7 +100,9 @@ def from_frame(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
         refuse_states(frame, unused, found.columns)
     for name in unused:
         blank = {*states_of(frame[name])} == {BLANK}
-        left_out[name] = "blank throughout" if blank else "unused"
+        ours = name in CORRECTIONS and CORRECTIONS.issubset(unused)
+        kind = "blank throughout" if blank else "unused"
+        left_out[name] = "of mlbench errors" if ours else kind
     facts = {"pictures": f"column {image!r}", "labels": found.fact}
     flags = [f"{name} is taken for the split, no label" for name in split if stem(name) in SPLITS]
     if split:

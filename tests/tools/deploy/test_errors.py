@@ -92,6 +92,7 @@ def test_the_table_is_a_data_set_with_the_same_labels(cli, run, request, cache, 
         }
 
     assert labels(after) == labels(before)
+    assert not [text for text in after.interpretation.warnings if "unused" in text]
     with (out / "corrections.csv").open(encoding="utf-8", newline="") as stream:
         doubtful = [bool(row["add"] or row["remove"]) for row in csv.DictReader(stream)]
     assert doubtful == sorted(doubtful, reverse=True)

@@ -60,10 +60,10 @@ LANES = {
 
 
 BUDGETS = {
-    "mlbench": 18_400,
-    "plugins/mlbench_plugins": 11_060,
-    "plugins/mlbench_tools": 12_700,
-    "tests": 25_600,
+    "mlbench": 18_560,
+    "plugins/mlbench_plugins": 11_140,
+    "plugins/mlbench_tools": 12_720,
+    "tests": 26_150,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 

@@ -101,8 +101,8 @@ def make_room(places: Places, need: int, what: str, remedy: str) -> None:
     free = shutil.disk_usage(places.cache).free
     if need > free:
         raise DataError(
-            f"the {what} need {need / 2**30:.3g} GiB and {places.cache} has "
-            f"{free / 2**30:.3g} GiB free; {remedy}"
+            f"the {what} need {need / 2**20:,.1f} MiB and {places.cache} has "
+            f"{free / 2**20:,.1f} MiB free; {remedy}"
         )
 
 

@@ -28,7 +28,7 @@ def counting(suite):
 @pytest.mark.parametrize("dataset", ["coco", "voc2007"])
 def test_both_ways_of_counting_run_on_real_pictures(cli, counting, real_data, tmp_path, dataset):
     data = real_data / "coco-mini" if dataset == "coco" else real_data
-    ended = cli("run", "--suite", counting(datasets=[dataset]), "--data", data)
+    ended = cli("run", "--suite", counting(datasets=[dataset], dataset_options={}), "--data", data)
     assert ended.code == 0, ended.err
     records = {
         record.spec.settings.head_options["counts"]: record
@@ -58,6 +58,7 @@ def test_missing_annotations_refuse_a_run_when_it_is_planned(cli, counting, real
     part.mkdir(parents=True)
     for name in ("ImageSets", "JPEGImages"):
         (part / name).symlink_to(whole / name)
-    ended = cli("run", "--suite", counting(datasets=["voc2007"]), "--data", tmp_path / "data")
+    file = counting(datasets=["voc2007"], dataset_options={})
+    ended = cli("run", "--suite", file, "--data", tmp_path / "data")
     assert "refused" in ended.err and "000005.xml is missing" in ended.err.replace("\n", "")
     assert len(list(Store(Path("results")).records())) == 1

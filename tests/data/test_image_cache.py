@@ -87,5 +87,5 @@ def test_what_is_kept_depends_on_decoder_and_size(tmp_path, index):
 
 def test_too_small_a_disk_is_named_before_anything_is_decoded(tmp_path, index, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 99}))
-    with pytest.raises(DataError, match=r"GiB free; make room, .* without --set image_cache"):
+    with pytest.raises(DataError, match=r"MiB free; make room, .* without --set image_cache"):
         source(tmp_path, index, recipe("resize"))

@@ -226,7 +226,7 @@ def test_maps_that_are_damaged_while_they_are_read_are_made_as_in_evaluation(
 
 def test_a_disk_without_room_is_said_before_anything_is_made(tmp_path, data, images, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))
-    with pytest.raises(DataError, match=r"need 0.0 GiB .*`mlbench cache` says what takes it"):
+    with pytest.raises(DataError, match=r"need 0.0 MiB .*`mlbench cache` says what takes it"):
         source(tmp_path, data, images)
 
 

@@ -33,12 +33,11 @@ class AssumeNegative(nn.Module):
         reduction: ``mean`` (over images and all labels), ``image_sum`` or ``sum``.
     """
 
-    name = "an"
     uses_unknown = True
 
     def __init__(self, labels: LabelContext, *, eps: float = 1e-5, reduction: str = "mean") -> None:
         super().__init__()
-        check_range(self.name, "[1e-30, 1)", eps=eps)
+        check_range("an", "[1e-30, 1)", eps=eps)
         self.eps = eps
         self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
@@ -48,7 +47,7 @@ class AssumeNegative(nn.Module):
         return reduce_terms(present_BC.where(targets_BC == 1, absent_BC), self.reduction)
 
 
-class SmoothedNegative(AssumeNegative):
+class SmoothedNegative(nn.Module):
     """L_AN-LS: ``an`` with a share ``smoothing`` of each label's weight on its opposite.
 
     Pitfalls: the whole share moves, not half of it as in multi-class smoothing; scores of a
@@ -60,7 +59,7 @@ class SmoothedNegative(AssumeNegative):
         eps, reduction: as in ``an``.
     """
 
-    name = "an_ls"
+    uses_unknown = True
 
     def __init__(
         self,
@@ -70,9 +69,11 @@ class SmoothedNegative(AssumeNegative):
         eps: float = 1e-5,
         reduction: str = "mean",
     ) -> None:
-        super().__init__(labels, eps=eps, reduction=reduction)
-        check_range(self.name, "[0, 0.5]", smoothing=smoothing)
-        self.smoothing = smoothing
+        super().__init__()
+        check_range("an_ls", "[0, 0.5]", smoothing=smoothing)
+        check_range("an_ls", "[1e-30, 1)", eps=eps)
+        self.smoothing, self.eps = smoothing, eps
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
     def forward(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
         """Logits and targets in {1, 0, -1 unobserved} to a scalar in float32."""
@@ -84,7 +85,7 @@ class SmoothedNegative(AssumeNegative):
         return reduce_terms(terms_BC, self.reduction)
 
 
-class WeakNegative(AssumeNegative):
+class WeakNegative(nn.Module):
     """L_WAN: ``an`` in which an unobserved label weighs 1 / (C - 1) of an observed one.
 
     An image with one positive then weighs positives and negatives alike. A label that is confirmed
@@ -99,7 +100,7 @@ class WeakNegative(AssumeNegative):
         eps, reduction: as in ``an``.
     """
 
-    name = "wan"
+    uses_unknown = True
 
     def __init__(
         self,
@@ -109,8 +110,11 @@ class WeakNegative(AssumeNegative):
         eps: float = 1e-5,
         reduction: str = "mean",
     ) -> None:
-        super().__init__(labels, eps=eps, reduction=reduction)
+        super().__init__()
+        check_range("wan", "[1e-30, 1)", eps=eps)
         self.unobserved = check_choice("unobserved", unobserved, UNOBSERVED)
+        self.eps = eps
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
     def forward(self, logits_BC: Tensor, targets_BC: Tensor) -> Tensor:
         """Logits and targets in {1, 0, -1 unobserved} to a scalar in float32."""

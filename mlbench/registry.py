@@ -183,7 +183,9 @@ def find_all(text: str) -> list[Plugin]:
     if not (kinds := kinds_of(text)):
         others = [p for kind in EVERY_KIND for p in plugins(kind) if p.name == text]
         if others:
-            raise PluginError(f"{text} is a {others[0].kind}, which has neither card nor checks")
+            raise PluginError(
+                f"{text}: plugins of kind {others[0].kind} have neither card nor checks"
+            )
         raise unknown_plugin(text)
     return [find(kind, text) for kind in kinds]
 

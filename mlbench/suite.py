@@ -303,6 +303,9 @@ def _check_use(suite: Suite, flags: Mapping[str, Any]) -> None:
             raise SuiteError(
                 f"{name}={setting} has no effect, as {axis}={','.join(given)}; give one of them"
             )
+        if given and name in suite.grid:
+            both = f"{axis} and grid.{name}"
+            raise SuiteError(f"{both} both name every {name} of the matrix; leave one out")
     for name in suite.executor_options if suite.executor == "local" else ():
         if lost("executor_options", name, "executor"):
             what = f"executor_options.{name} is for other executors than local"

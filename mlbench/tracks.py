@@ -168,8 +168,13 @@ def refuse_truths(given: Mapping[str, Any], made: BaseModel) -> None:
     """Raise ``SuiteError`` if a model has numbers where true or false was given."""
     found = flatten(made.model_dump())
     for name, value in flatten(given).items():
-        if isinstance(value, bool) and not isinstance(found.get(name, value), bool):
+        if any(_truths(value)) and _truths(found.get(name, value)) != _truths(value):
             raise SuiteError(f"{name} = {value}: give a number")
+
+
+def _truths(value: Any) -> list[bool]:
+    """Which of several values are true or false; a single one counts as a list of one."""
+    return [isinstance(v, bool) for v in (value if isinstance(value, list | tuple) else [value])]
 
 
 def name_defaults(settings: Settings) -> Settings:

@@ -261,6 +261,8 @@ def test_an_option_at_its_default_is_the_same_run_however_it_was_written(asked):
         ({"seeds": 0.5}, "seeds.0 = 0.5: give whole numbers, such as 0,1,2"),
         ({"seeds": "0-2"}, "seeds.0 = '0-2': give whole numbers, such as 0,1,2"),
         ({"seeds": True}, "seeds = True: give a number"),
+        ({"seeds": [0, True]}, r"seeds = \[0, True\]: give a number"),
+        ({"losses": "asl", "grid": {"loss": ["bce"]}}, "losses and grid.loss both name every loss"),
         ({"settings": {"epochs": True}}, "epochs = True: give a number"),
         ({"per_method": {"gap": {"optimizer": {"lr": True}}}}, "optimizer.lr = True: give"),
         ({"dataset_options": {"cooc": {"year": 1}}}, r"cooc is not among .* \(synthetic\)"),

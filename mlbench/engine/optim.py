@@ -81,7 +81,7 @@ def _groups(part: nn.Module, chosen: Optimizer, rate: float) -> list[dict[str, A
             if not parameter.requires_grad or parameter in seen:
                 continue
             seen.add(parameter)
-            bias = name.endswith("bias")
+            bias = name.endswith("bias") or name.startswith("bias_")  # as in nn.LSTM
             small = bias or parameter.ndim < 2 or isinstance(module, NORMS)
             decay = 0.0 if small and not chosen.decay_norms_and_biases else chosen.weight_decay
             lr = rate * chosen.bias_lr_scale if bias else rate

@@ -15,6 +15,7 @@ class Assorted(nn.Module):
         super().__init__()
         self.linear = nn.Linear(6, 3)
         self.attention = nn.MultiheadAttention(6, 2)
+        self.recurrent = nn.LSTM(6, 3)
         self.norm = nn.LayerNorm((2, 3))
         self.batch = nn.BatchNorm1d(6)
         self.prelu = nn.PReLU()
@@ -55,6 +56,8 @@ DECAYED = {
     "head.linear.weight",
     "head.attention.in_proj_weight",
     "head.attention.out_proj.weight",
+    "head.recurrent.weight_ih_l0",
+    "head.recurrent.weight_hh_l0",
     "head.queries",
     "backbone.one.0.weight",
     "backbone.two.0.weight",
@@ -63,6 +66,8 @@ BIASES = {
     "head.linear.bias",
     "head.attention.in_proj_bias",
     "head.attention.out_proj.bias",
+    "head.recurrent.bias_ih_l0",
+    "head.recurrent.bias_hh_l0",
     "head.norm.bias",
     "head.batch.bias",
     "head.group_bias",

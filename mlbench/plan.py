@@ -17,8 +17,8 @@ from mlbench.numbers import outdated
 from mlbench.preflight import drop_unused_inputs, refusal
 from mlbench.store import Store
 from mlbench.suite import DRAWN_LABELS, LABEL_AXES, Suite, describes_labels
-from mlbench.text import flatten, shorten
-from mlbench.tracks import authors_options, describe_errors, merge, nest, settle
+from mlbench.text import describe_errors, flatten, shorten
+from mlbench.tracks import authors_options, merge, nest, settle
 from mlbench.types import (
     DataError,
     KnownLabels,

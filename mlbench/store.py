@@ -17,10 +17,10 @@ from __future__ import annotations
 import glob
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import count as numbers_from
 from pathlib import Path
+from typing import TypeVar
 
 from mlbench.evidence import (
     RESTORE,
@@ -41,6 +41,8 @@ from mlbench.types import MeasureError, ModelCost, Predictions, RunRecord, RunSp
 
 SUPERSEDED = "superseded"
 """The folder of superseded records, next to the newest records of a method."""
+Source = TypeVar("Source")
+Found = TypeVar("Found")
 TOLERANCE = 1e-3
 """Largest difference, in percent, between a record's mAP and that of its predictions."""
 
@@ -58,8 +60,7 @@ class Store:
 
         Both files are on disk before either gets its name, the record last, which is sealed here
         (see ``mlbench.evidence``). A different record of the same run is superseded: it and its
-        predictions move to ``superseded/<run_id>.<started>.*``, with a number after ``started`` if
-        that name is taken.
+        predictions move to ``superseded/<run_id>.<started>.<digest>.*``.
 
         Raises:
             StoreError: the files cannot be written (the message names the folder where the result
@@ -102,7 +103,7 @@ class Store:
             place = spec.data, spec.track, spec.init, spec.settings.backbone, one.tier
             return *place, one.numbers["core"]
 
-        found = _records(map(_try_read, self.file(record).parent.glob("*.json")))
+        found, _ = _read_each(_read, self.file(record).parent.glob("*.json"))
         rivals = [
             (-one.scores.mAP, one.run_id, self.root / one.checkpoint)
             for one in found
@@ -135,9 +136,9 @@ class Store:
     def predictions_file(self, record: RunRecord) -> Path:
         """The file of a record's predictions, superseded or not; it may not exist."""
         newest = self.file(record)
-        files = [newest, *filter(Path.exists, _superseded_names(newest, record.started))]
-        if len(files) > 1:
-            newest = next((file for file in files if _contains(file, record)), newest)
+        for old in newest.parent.glob(f"{SUPERSEDED}/{glob.escape(newest.stem)}.*.json"):
+            if any(one.digest == record.digest for one in _read_each(_read, [old])[0]):
+                return old.with_suffix(".npz")
         return newest.with_suffix(".npz")
 
     def run_folder(self, run_id: str) -> Path:
@@ -147,27 +148,21 @@ class Store:
     # ------------------------------------------------------------------------------------ reading
     def read_all(self) -> tuple[list[RunRecord], list[StoreError]]:
         """``records()``, and one error for each file that should be a record and is not."""
-        newest = [_try_read(file) for file in self._files()]
-        found = [*newest, *map(_try_read, self._files(f"{SUPERSEDED}/*"))]
-        return _records(newest), [one for one in found if isinstance(one, StoreError)]
+        newest, errors = _read_each(_read, self._files())
+        _, more = _read_each(_read, self._files(f"{SUPERSEDED}/*"))
+        return newest, [*errors, *more]
 
     def records(self) -> list[RunRecord]:
         """The newest record of every run, sorted by file name; unreadable files are skipped."""
-        return _records(map(_try_read, self._files()))
+        return _read_each(_read, self._files())[0]
 
     def superseded(self) -> list[RunRecord]:
         """Every superseded record; unreadable files are skipped."""
-        return _records(map(_try_read, self._files(f"{SUPERSEDED}/*")))
+        return _read_each(_read, self._files(f"{SUPERSEDED}/*"))[0]
 
     def read_costs(self) -> tuple[list[ModelCost], list[StoreError]]:
         """Every measurement, and one error for each file that should be one and is not."""
-        costs, errors = [], []
-        for file in sorted(self.root.glob("costs/*/*.json")):
-            try:
-                costs.append(read_cost(file))
-            except StoreError as error:
-                errors.append(error)
-        return costs, errors
+        return _read_each(read_cost, sorted(self.root.glob("costs/*/*.json")))
 
     def record_of(self, spec: RunSpec) -> RunRecord | None:
         """The newest record of a run, found without listing those of others; None without one.
@@ -241,14 +236,8 @@ class Store:
         self, records: Iterable[RunRecord]
     ) -> tuple[dict[str, Influence | None], list[StoreError]]:
         """Run id -> ``influence`` of each record; an error for each whose predictions are bad."""
-        found: dict[str, Influence | None] = {}
-        problems = []
-        for record in records:
-            try:
-                found[record.run_id] = self.influence(record)
-            except StoreError as error:
-                problems.append(error)
-        return found, problems
+        found, errors = _read_each(lambda one: (one.run_id, self.influence(one)), records)
+        return dict(found), errors
 
     def _files(self, stem: str = "*") -> list[Path]:
         return sorted(self._folder.glob(f"*/*/{stem}.json"))
@@ -266,35 +255,31 @@ def _read(file: Path) -> RunRecord:
     except OSError as error:
         raise StoreError(f"{file}: cannot be read ({error.strerror}); {RESTORE}") from error
     old = re.escape(safe_name(f"{record.run_id}.{record.started}"))
-    if file.stem != safe_name(record.run_id) and not re.fullmatch(rf"{old}(\.\d+)?", file.stem):
+    if not re.fullmatch(rf"{re.escape(safe_name(record.run_id))}|{old}(\.[\da-f]+)?", file.stem):
         raise StoreError(f"{file}: holds run {record.run_id}; give the file that name")
     return record
 
 
-def _try_read(file: Path) -> RunRecord | StoreError:
-    try:
-        return _read(file)
-    except StoreError as error:
-        return error
-
-
-def _records(found: Iterable[RunRecord | StoreError]) -> list[RunRecord]:
-    return [one for one in found if isinstance(one, RunRecord)]
-
-
-def _contains(file: Path, record: RunRecord) -> bool:
-    """True if the file holds this record; compared as JSON, since NaN does not equal itself."""
-    found = _try_read(file) if file.exists() else None
-    return isinstance(found, RunRecord) and found.model_dump_json() == record.model_dump_json()
+def _read_each(
+    read: Callable[[Source], Found], sources: Iterable[Source]
+) -> tuple[list[Found], list[StoreError]]:
+    """What can be read, and one error for each that cannot."""
+    found, errors = [], []
+    for source in sources:
+        try:
+            found.append(read(source))
+        except StoreError as error:
+            errors.append(error)
+    return found, errors
 
 
 def _to_supersede(place: Path, record: RunRecord) -> list[tuple[Path, bytes]]:
     """The files of a different record at ``place``, under the names that they move to."""
-    old = _try_read(place) if place.exists() else None
-    if not isinstance(old, RunRecord) or _contains(place, record):
+    old = next(iter(_read_each(_read, [place])[0]), None)
+    if old is None or old.digest == record.digest:
         return []
-    names = _superseded_names(place, old.started)
-    target = next(file for file in names if _contains(file, old) or not file.exists())
+    name = f"{safe_name(f'{place.stem}.{old.started}')}.{old.digest[:8]}.json"
+    target = place.parent / SUPERSEDED / name
     if target.exists():  # an earlier attempt kept both files; those at `place` may be half new
         return []
     files = [(target, place.read_bytes())]
@@ -302,13 +287,3 @@ def _to_supersede(place: Path, record: RunRecord) -> list[tuple[Path, bytes]]:
         predictions = place.with_suffix(".npz").read_bytes()
         files.insert(0, (target.with_suffix(".npz"), predictions))
     return files
-
-
-def _superseded_names(place: Path, started: str) -> Iterator[Path]:
-    """Existing files of superseded records of this start time, then the first free name."""
-    name = safe_name(f"{place.stem}.{started}")
-    for number in numbers_from(1):
-        file = place.parent / SUPERSEDED / f"{name}{f'.{number}' if number > 1 else ''}.json"
-        yield file
-        if not file.exists():
-            return

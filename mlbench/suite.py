@@ -19,8 +19,8 @@ from pydantic import (
 
 from mlbench import registry
 from mlbench.registry import PLURALS, Kind
-from mlbench.text import unknown
-from mlbench.tracks import describe_errors, refuse_truths
+from mlbench.text import describe_errors, unknown
+from mlbench.tracks import refuse_truths
 from mlbench.types import (
     Graph,
     Keep,

@@ -7,12 +7,13 @@ import difflib
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from mlbench.types import SuiteError
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
+    from pydantic_core import ErrorDetails
 
 
 def count(number: int, noun: str) -> str:
@@ -44,12 +45,6 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {what}; {hint}"
 
 
-def one_of(setting: str, given: Any) -> str:
-    """How to try each value of a list that is given for one value; empty for anything else."""
-    several = ",".join(map(str, given)) if isinstance(given, list | tuple) else ""
-    return several and f"; for a run with each: --set grid.{setting}={several}"
-
-
 def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested fields to dotted names: ``settings.optimizer.lr``, ``augmentation.0.name``."""
     found: dict[str, Any] = {}
@@ -68,24 +63,36 @@ def first_error(error: ValidationError, of: str = "the file") -> str:
 
     ``of`` is what to name where the error is of no single field.
     """
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or of
-    message = first["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(first["input"], dict | list) else f" = {first['input']!r}"
+    return _describe(error.errors()[0], of)
+
+
+def describe_errors(error: ValidationError, model: type[BaseModel], of: str = "") -> str:
+    """Every validation error of a model; an unknown field with the nearest known ones."""
+    return "; ".join(_describe(item, of, model) for item in error.errors())
+
+
+def _describe(item: ErrorDetails, of: str, model: type[BaseModel] | None = None) -> str:
+    where = ".".join(map(str, item["loc"])) or of
+    if model is not None and item["type"] == "extra_forbidden":
+        *path, name = item["loc"]
+        return unknown(f"option {where!r}", str(name), _model_at(model, path).model_fields)
+    message = item["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(item["input"], dict) else f" = {item['input']!r:.80}"
     return f"{where}{shown}: {message}"
+
+
+def _model_at(model: Any, path: Iterable[int | str]) -> Any:
+    """The model at this place in a model."""
+    for part in path:
+        if isinstance(part, str):  # not a place in a tuple
+            found = model.model_fields[part].annotation
+            model = next(one for one in (found, *get_args(found)) if hasattr(one, "model_fields"))
+    return model
 
 
 def command_line() -> str:
     """The command of this process as it was typed, for records."""
     return shlex.join(["mlbench", *sys.argv[1:]])
-
-
-EXAMPLES = {
-    "--option": "lam=0.5",
-    "--set": "optimizer.lr=3e-4",
-    "--grid": "optimizer.weight_decay=1e-4,1e-2",
-}
-"""What ``NAME=VALUE`` may look like behind a flag."""
 
 
 def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]:
@@ -100,7 +107,7 @@ def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise SuiteError(f"{flag} {text!r} is not NAME=VALUE, as in {flag} {EXAMPLES[flag]}")
+            raise SuiteError(f"{flag} {text!r} is not NAME=VALUE")
         found[name.strip()] = _value(value.strip() or value)
     return found
 

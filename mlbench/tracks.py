@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from mlbench import registry
 from mlbench.registry import with_defaults
-from mlbench.text import flatten, one_of, unknown
+from mlbench.text import describe_errors, flatten
 from mlbench.types import (
     Augmentation,
     DatasetCard,
@@ -40,9 +37,6 @@ are rare."""
 
 PIXELS = {"resize", "sizes"}
 """Options of augmentation steps that are in pixels."""
-
-LACKING = {"too_short": "is empty; give at least one value", "missing": "is missing; give it"}
-"""Types of pydantic's errors of what is not there -> what to say."""
 
 TUNABLE = {"optimizer", "head_options"}
 """Settings that ``Recipe.tuned`` may set; of the optimizer, only ``lr`` and ``weight_decay``."""
@@ -80,7 +74,7 @@ def settle(
         refuse_truths(given, settings)
         settings = name_defaults(_scale_pixels(settings, before.image_size, given))
     except ValidationError as error:
-        raise SuiteError(f"settings of {method}: {describe_errors(error)}") from error
+        raise SuiteError(f"settings of {method}: {describe_errors(error, Settings)}") from error
     if not settings.ema_decay:  # warms nothing up
         settings = settings.model_copy(update={"ema_warmup": False})
     changed = settings.frozen_stages != -1 or settings.augmentation or settings.mixing
@@ -262,54 +256,3 @@ def nest(dotted: str, value: Any) -> dict[str, Any]:
     """Turn a dotted name and a value into nested mappings."""
     first, _, rest = dotted.partition(".")
     return {first: nest(rest, value) if rest else value}
-
-
-def describe_errors(error: ValidationError, model: type[BaseModel] = Settings) -> str:
-    """Describe a validation error in one line: each field, its value and what is wrong."""
-    lines = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            name = str(item["loc"][-1])
-            known = _annotation(model, item["loc"][:-1]).model_fields
-            lines.append(unknown(f"option {where!r}", name, known))
-        elif item["type"] in LACKING:
-            lines.append(f"{where} {LACKING[item['type']]}")
-        else:
-            shown = f"{where} = {item['input']!r}" if where else repr(item["input"])
-            lines.append(f"{shown}: {_remedy(item, where, model)}")
-    return "; ".join(lines)
-
-
-def _remedy(item: ErrorDetails, where: str, model: type[BaseModel]) -> str:
-    """What is wrong with a value, and what to write instead."""
-    kind, given, location = item["type"], item["input"], item["loc"]
-    message = item["msg"].removeprefix("Value error, ")
-    span = kind == "greater_than_equal" and isinstance(given, str)  # pydantic takes 0-2 for -2
-    if span or kind in ("int_parsing", "int_from_float"):
-        several = where[-1:].isdecimal()  # a place in a list
-        return f"give {'whole numbers, such as 0,1,2' if several else 'a whole number'}"
-    if kind == "dict_type":
-        return "give a mapping of names to values, or leave it out"
-    if kind in ("model_type", "tuple_type") and not isinstance(given, list | tuple):
-        return f"give {_written(_annotation(model, location), given)}"
-    return message + (one_of(where, given) if model is Settings and "_type" in kind else "")
-
-
-def _annotation(model: Any, location: Iterable[int | str]) -> Any:
-    """The type at this location in a model."""
-    for part in location:
-        within = typing.get_args(model)  # of tuple[X, ...] and dict[str, X]
-        model = within[-isinstance(part, str)] if within else model.model_fields[part].annotation
-        if typing.get_origin(model) in (types.UnionType, typing.Annotated):  # of X | None: X
-            model = typing.get_args(model)[0]
-    return model
-
-
-def _written(annotation: Any, value: Any) -> str:
-    """A value in the form of a type: ``[3]``, ``{name: mixup}``."""
-    if typing.get_origin(annotation) is tuple:
-        return f"[{_written(typing.get_args(annotation)[0], value)}]"
-    if fields := getattr(annotation, "model_fields", None):
-        return f"{{{next(iter(fields))}: {value}}}"
-    return "null" if value is None else str(value)

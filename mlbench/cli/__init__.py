@@ -56,23 +56,11 @@ def make_app(argv: Iterable[str] = ()) -> typer.Typer:
 
 
 def _add(app: typer.Typer, plugin: Plugin) -> None:
-    """Add one command; if it cannot be imported or built, list it with the reason."""
+    """Add one command; if it cannot be imported, list it with the reason."""
     try:
-        loaded = registry.find("command", plugin.name).load()
-        panel = _panel(plugin)
-        alone = typer.Typer()
-        _register(alone, plugin, loaded, panel)
-        try:
-            typer.main.get_command(alone)
-        except Exception as error:  # typer raises any type on a signature that it cannot read
-            reason = f"cannot be built: {type(error).__name__}: {error}"
-            raise PluginError(f"command of {plugin.distribution} {reason}") from error
+        loaded, panel = registry.find("command", plugin.name).load(), _panel(plugin)
     except PluginError as error:
         loaded, panel = _broken(error), "Broken"
-    _register(app, plugin, loaded, panel)
-
-
-def _register(app: typer.Typer, plugin: Plugin, loaded: Any, panel: str) -> None:
     if isinstance(loaded, typer.Typer):
         app.add_typer(loaded, name=plugin.name, rich_help_panel=panel)
     else:

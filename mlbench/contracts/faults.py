@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import re
 import sys
@@ -12,12 +11,9 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 import torch
 from torch import Tensor
@@ -80,7 +76,7 @@ class PluginSource:
         try:
             found = self._plugin.load()
         except PluginError:
-            return self._entry_point()
+            return ""
         found = found.func if isinstance(found, partial) else found
         if attribute or not callable(found):
             setting = re.compile(rf"\s*(self\.|def )?{attribute or self._attribute}\s*[:=(]")
@@ -89,7 +85,7 @@ class PluginSource:
                     return line
         methods = (getattr(found, name, None) for name in ("forward", "index", "__call__"))
         lines = (self._first_line(place) for place in (*methods, found))
-        return next(filter(None, lines), "") or self._entry_point()
+        return next(filter(None, lines), "")
 
     def _holds(self, file: str) -> bool:
         return any(file == root or file.startswith(f"{root}{os.sep}") for root in self._roots)
@@ -102,16 +98,6 @@ class PluginSource:
             at = next((i for i, text in enumerate(lines) if pattern.match(text)), None)
             if at is not None and self._holds(file):
                 return _shown(file, max(start, 1) + at)
-        return ""
-
-    def _entry_point(self) -> str:
-        """Where the ``pyproject.toml`` of a distribution that is developed names the plugin."""
-        with suppress(ImportError, OSError, ValueError, TypeError):
-            found = distribution(self._plugin.distribution).read_text("direct_url.json")
-            folder = Path(url2pathname(urlparse(json.loads(found or "")["url"]).path))
-            lines = (folder / "pyproject.toml").read_text().splitlines()
-            at = next(i for i, text in enumerate(lines) if f'"{self._plugin.value}"' in text)
-            return _shown(str(folder / "pyproject.toml"), at + 1)
         return ""
 
 

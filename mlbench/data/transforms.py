@@ -27,7 +27,7 @@ from mlbench.data.augmentation import (
     View,
     cut,
 )
-from mlbench.text import first_error, unknown
+from mlbench.text import describe_errors, unknown
 from mlbench.types import Augmentation, Settings, SuiteError, Value
 
 LARGEST_TOGETHER = 1024
@@ -144,12 +144,8 @@ def make_named(what: str, known: Mapping[str, type[Named]], chosen: Augmentation
     name, options = chosen.name, chosen.options
     if name not in known:
         raise SuiteError(unknown(f"{what} {name!r}", name, known))
-    fields = known[name].model_fields
-    for option in options:
-        if option not in fields:
-            raise SuiteError(unknown(f"option {option!r} of {what} {name!r}", option, fields))
     try:
         return known[name](**options)
     except ValidationError as error:
-        text = first_error(error, of="its options")
-        raise SuiteError(f"{what} {name!r}: {text}") from error
+        found = describe_errors(error, known[name], of="its options")
+        raise SuiteError(f"{what} {name!r}: {found}") from error

@@ -120,7 +120,7 @@ def test_draws_depend_on_seed_epoch_and_step():
     ("name", "options", "said"),
     [
         ("cutmixx", {}, "unknown mixing 'cutmixx'; did you mean cutmix"),
-        ("mixup", {"alfa": 1}, "option 'alfa' of mixing 'mixup'; did you mean alpha"),
+        ("mixup", {"alfa": 1}, "mixing 'mixup': unknown option 'alfa'; did you mean alpha"),
         ("splicemix", {"drop": 2}, "mixing 'splicemix': drop"),
     ],
 )

@@ -314,7 +314,7 @@ def test_rand_augment_applies_as_many_operations_as_asked():
     ("steps", "message"),
     [
         ([("flipp", {})], r"unknown augmentation step 'flipp'; did you mean flip\?"),
-        ([("flip", {"q": 1})], "unknown option 'q' of augmentation step 'flip'; known: p"),
+        ([("flip", {"q": 1})], "augmentation step 'flip': unknown option 'q'; known: p"),
         ([("flip", {"p": 1.5})], "'flip': p = 1.5: .*less than or equal to 1"),
         ([("random_resized_crop", {"scale": (0.9, 0.5)})], "must not be above the second"),
         ([("random_choice_crop", {"resize": 64, "sizes": (65,)})], "does not fit into resize 64"),

@@ -97,7 +97,7 @@ def test_mappings_are_tried_on_the_suites_own_part_and_seeds(cli, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--grid", "epochs="], "grid.epochs is empty"),
+        (["--grid", "epochs="], "grid.epochs = "),
         (["--grid", "label_noise.keep=0.5"], "label_noise.keep cannot be tuned"),
         (["--holdout", "0"], "would choose settings on test images"),
         (["--plugins", "gap,bce,asl"], "one value for losses"),

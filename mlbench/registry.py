@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlbench import DISTRIBUTION
-from mlbench.text import unknown
+from mlbench.text import one_of, unknown
 from mlbench.types import MlbenchError, PluginError
 
 if TYPE_CHECKING:
@@ -282,9 +282,10 @@ def with_defaults(kind: Kind, name: str, chosen: Mapping[str, Any]) -> dict[str,
         default = used.get(option)
         other = any(type(default) in types and type(value) not in types for types in ALIKE)
         if other and value is not None:
+            what = f"{kind}_options.{option}"
             raise PluginError(
-                f"{kind}_options.{option} of {name} is {value!r}; give a value like its default, "
-                f"{default!r}"
+                f"{what} of {name} is {value!r}; give a value like its default, {default!r}"
+                f"{'' if kind == 'dataset' else one_of(what, value)}"
             )
         used[option] = float(value) if type(default) is float and type(value) is int else value
     return as_recorded(used, f"{kind} {name}")

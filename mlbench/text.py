@@ -45,6 +45,12 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {what}; {hint}"
 
 
+def one_of(setting: str, given: Any) -> str:
+    """How to try each value of a list that is given for one value; empty for anything else."""
+    several = ",".join(map(str, given)) if isinstance(given, list | tuple) else ""
+    return several and f"; for a run with each: --set grid.{setting}={several}"
+
+
 def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested fields to dotted names: ``settings.optimizer.lr``, ``augmentation.0.name``."""
     found: dict[str, Any] = {}
@@ -76,9 +82,17 @@ def _describe(item: ErrorDetails, of: str, model: type[BaseModel] | None = None)
     if model is not None and item["type"] == "extra_forbidden":
         *path, name = item["loc"]
         return unknown(f"option {where!r}", str(name), _model_at(model, path).model_fields)
-    message = item["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(item["input"], dict) else f" = {item['input']!r:.80}"
-    return f"{where}{shown}: {message}"
+    kind, given, message = item["type"], item["input"], item["msg"].removeprefix("Value error, ")
+    if kind == "tuple_type":
+        message += f"; give a list, such as [{given}]"
+    elif kind == "model_type" and model is not None:
+        message = f"give a mapping of {', '.join(_model_at(model, item['loc']).model_fields)}"
+    elif kind == "greater_than_equal" and isinstance(given, str):  # pydantic takes 0-2 for -2
+        message = "give whole numbers, such as 0,1,2"
+    elif kind.endswith("_type") and model is not None and model.__name__ == "Settings":
+        message += one_of(where, given)
+    shown = "" if isinstance(given, dict) else f" = {given!r:.80}"
+    return f"{where}{shown}: {message}".lstrip(" =:")
 
 
 def _model_at(model: Any, path: Iterable[int | str]) -> Any:
@@ -107,7 +121,7 @@ def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise SuiteError(f"{flag} {text!r} is not NAME=VALUE")
+            raise SuiteError(f"{flag} {text!r} is not NAME=VALUE, such as epochs=3")
         found[name.strip()] = _value(value.strip() or value)
     return found
 

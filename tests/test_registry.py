@@ -58,8 +58,9 @@ def test_an_option_takes_values_like_its_default(install):
     for fine in ({"f": 2, "t": "b", "n": 1}, {"f": None, "n": "a"}, {"n": [1]}):
         assert fine.items() <= registry.with_defaults("head", "acme", fine).items()
     for odd in ({"f": "1"}, {"f": True}, {"t": 1}, {"t": {}}, {"f": (1, 2)}):
-        with pytest.raises(PluginError, match=r"head_options.\w of acme is .* its default"):
+        with pytest.raises(PluginError, match=r"options.\w of acme is .* its default") as error:
             registry.with_defaults("head", "acme", odd)
+    assert str(error.value).endswith("--set grid.head_options.f=1,2")
 
 
 def test_a_clash_names_both_distributions(install, cli):

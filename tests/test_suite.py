@@ -257,7 +257,7 @@ def test_an_option_at_its_default_is_the_same_run_however_it_was_written(asked):
         ({"vary": {"epochs": ()}}, "vary.epochs = .*at least 1"),
         ({"seeds": 10**20}, "seeds.0 = 1.*less than"),
         ({"seeds": 0.5}, "seeds.0 = 0.5: .*integer"),
-        ({"seeds": "0-2"}, "seeds.0 = '0-2'"),
+        ({"seeds": "0-2"}, "seeds.0 = '0-2': give whole numbers, such as 0,1,2"),
         ({"seeds": True}, "seeds = True: give a number"),
         ({"seeds": [0, True]}, r"seeds = \[0, True\]: give a number"),
         ({"losses": "asl", "grid": {"loss": ["bce"]}}, "losses and grid.loss both name every loss"),
@@ -273,7 +273,11 @@ def test_an_option_at_its_default_is_the_same_run_however_it_was_written(asked):
         ({"settings": {"loss_options": None}}, "loss_options = None: .*valid dictionary"),
         ({"settings": {"head_options": [1]}}, r"head_options = \[1\]: .*valid dictionary"),
         ({"settings": {"head_options": {1: 2}}}, "head_options.1"),
-        ({"settings": {"mixing": "mixup"}}, "mixing = 'mixup': .*valid dictionary"),
+        ({"settings": {"mixing": "mixup"}}, "mixing = 'mixup': give a mapping of name, options"),
+        ({"settings": {"augmentation": "flip"}}, r"augmentation = 'flip'.*, such as \[flip\]"),
+        ({"settings": {"augmentation": ["flip"]}}, "augmentation.0 = 'flip': .* of name, options"),
+        ({"grid": {"label_noise": [0.3]}}, "grid.label_noise: 0.3: give a mapping of keep, "),
+        ({"known_labels": "a"}, "known_labels = 'a': give a mapping of share, seed"),
     ],
 )
 def test_wrong_fields_are_refused(fields, message):
@@ -295,6 +299,15 @@ def test_a_file_keeps_options_for_what_the_command_line_leaves_out():
             suite.make_suite(file | flags | more, "s.yaml", flags | more)
     with pytest.raises(SuiteError, match="loss=asl has no effect, as losses=bce"):
         suite.make_suite(file | flags, "s.yaml", flags | {"settings": {"loss": "asl"}})
+
+
+@pytest.mark.parametrize("text", ["optimizer.lr=1e-3,1e-2", "epochs=[2, 3]"])
+def test_several_values_for_one_setting_are_answered_with_a_grid(text):
+    fields = {"methods": ("gap",)}
+    with pytest.raises(SuiteError) as refused:
+        expand(**suite_file.apply_overrides(fields, [text]))
+    _, _, remedy = str(refused.value).partition("--set ")
+    assert len(expand(**suite_file.apply_overrides(fields, [remedy]))) == 2
 
 
 def test_only_head_options_and_rates_may_be_tuned_per_method(install):

@@ -56,11 +56,20 @@ def make_app(argv: Iterable[str] = ()) -> typer.Typer:
 
 
 def _add(app: typer.Typer, plugin: Plugin) -> None:
-    """Add one command; if it cannot be imported, list it with the reason."""
+    """Add one command; if it cannot be imported or built, list it with the reason."""
     try:
         loaded, panel = registry.find("command", plugin.name).load(), _panel(plugin)
+        alone = typer.Typer()
+        _register(alone, plugin, loaded, panel)
+        made_by = f"{plugin.distribution} {plugin.version}"
+        with registry.typed_errors([plugin], f"command of {made_by} cannot be built"):
+            typer.main.get_command(alone)  # raises anything on a signature that it cannot read
     except PluginError as error:
         loaded, panel = _broken(error), "Broken"
+    _register(app, plugin, loaded, panel)
+
+
+def _register(app: typer.Typer, plugin: Plugin, loaded: Any, panel: str) -> None:
     if isinstance(loaded, typer.Typer):
         app.add_typer(loaded, name=plugin.name, rich_help_panel=panel)
     else:

@@ -36,6 +36,9 @@ def greet(name: str = typer.Argument(help="Whom.")) -> None:
     assert "Whom." in cli("greet", "--help").out
 
 
+UNREADABLE = "def greet(n: typing.Annotated[int, typer.Option()] = typer.Option(1)): ..."
+
+
 @pytest.mark.parametrize(
     ("source", "entry", "reason"),
     [
@@ -44,6 +47,7 @@ def greet(name: str = typer.Argument(help="Whom.")) -> None:
         ("other = 1", "greet", "has no attribute"),
         ("def greet(name: Nobody): ...", "greet", "Nobody"),
         ("def greet(): ...", "run", "claimed by"),
+        (f"import typer, typing\n{UNREADABLE}", "greet", "acme 1.0 cannot be built: Mixed"),
     ],
 )
 def test_a_broken_command_is_named_with_its_reason_and_hurts_no_other(

@@ -165,15 +165,10 @@ def write_together(contents: Sequence[tuple[Path, bytes]]) -> None:
                 os.fsync(stream.fileno())
 
 
-def shelter(root: Path, name: str) -> Path:
-    """Where files are saved that cannot be written to a folder."""
-    folder = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
-    return Path(tempfile.gettempdir()) / f"mlbench-rescue-{folder}-{name}"
-
-
 def rescue(contents: Sequence[tuple[Path, bytes]], root: Path, run_id: str, error: OSError) -> str:
     """Save a result that could not be written below ``root``; returns the message."""
-    place = shelter(root, run_id)
+    folder = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
+    place = Path(tempfile.gettempdir()) / f"mlbench-rescue-{folder}-{run_id}"
     what = (
         f"{error.filename or contents[-1][0]}: the result of run {run_id} could not be written "
         f"({error.strerror or error})"

@@ -43,7 +43,8 @@ def identify_files(suite: Suite) -> tuple[Suite, dict[str, Path]]:
 
     Raises:
         WeightsError: a file cannot be read.
-        SuiteError: more than one file of label vectors is named, or two starts of the backbone.
+        SuiteError: more than one file of label vectors is named, two starts of the backbone, or
+            one file of weights for several.
     """
     weights, words, init = suite.weights, suite.words, suite.init
     files: dict[str, Path] = {}
@@ -54,6 +55,8 @@ def identify_files(suite: Suite) -> tuple[Suite, dict[str, Path]]:
         remedy = "the folder of a run, or its checkpoint.safetensors"
         init = _digest(files["init"], "init", remedy)
     if weights and weights not in ("default", "none") and not weights.startswith("sha256:"):
+        if len(suite.backbones) > 1:
+            raise SuiteError("--weights FILE fits one backbone only; name one with --backbones")
         files["weights"] = Path(weights)
         weights = _digest(files["weights"], "weights", "default, none, or an existing file")
     known = LABEL_AXES["words"]
@@ -241,19 +244,17 @@ def expand(suite: Suite, opener: Opener) -> tuple[list[RunSpec], list[Refused]]:
     """
     specs: dict[str, RunSpec] = {}
     refused: dict[Refused, None] = {}
-    start = "none" if suite.init else suite.weights
-    chosen = {} if start is None else {"weights": start}
     points = itertools.product(suite.datasets or ("synthetic",), _combinations(suite))
     for name, combination in points:
         given = suite.dataset_options.get(name, {})
         drawn = (combination.about_labels[name] for name in DRAWN_LABELS)
-        overrides = combination.overrides(suite, chosen)
         try:
             dataset, _ = registry.recorded_as(name, given)
             authors = authors_options(suite.track, combination.method, dataset)
             dataset, options = registry.recorded_as(name, {**authors, **given})
             splits = opener(dataset, options, *drawn)
-            settings = settle(suite.track, combination.method, dataset, splits.card, overrides)
+            how = combination.method, dataset, splits.card, combination.overrides
+            settings = settle(suite.track, *how)
         except (DataError, PluginError) as error:
             refused[Refused(label=f"{combination.method} on {name}", reason=str(error))] = None
             continue
@@ -281,24 +282,14 @@ class _Combination(NamedTuple):
     """One point of a matrix.
 
     Attributes:
-        axes: setting -> value; None follows the track.
-        departure: the setting of ``vary`` that this run changes; empty for none.
+        overrides: of the track's settings, in order.
         about_labels: fields of the spec that describe the labels.
     """
 
     method: str
-    axes: dict[str, Any]
-    departure: dict[str, Any]
+    overrides: Sequence[Mapping[str, Any]]
     about_labels: dict[str, Any]
     seed: int
-
-    def overrides(self, suite: Suite, chosen: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """Return the overrides of the track's settings, in order."""
-        axes = {name: value for name, value in self.axes.items() if value is not None}
-        grid = [nest(name, axes.pop(name)) for name in suite.grid if name in axes]
-        per_method = suite.per_method.get(self.method, {})
-        departure = (nest(name, value) for name, value in self.departure.items())
-        return [suite.settings, {**axes, **chosen}, per_method, *grid, *departure]
 
 
 def _combinations(suite: Suite) -> Iterator[_Combination]:
@@ -309,16 +300,19 @@ def _combinations(suite: Suite) -> Iterator[_Combination]:
         "words": suite.words,
         **suite.grid,
     }
+    start = "none" if suite.init else suite.weights
+    chosen = {} if start is None else {"weights": start}
     departures = [{}, *({name: value} for name, values in suite.vary.items() for value in values)]
     for method, values, departure, seed in itertools.product(
         suite.methods, itertools.product(*axes.values()), departures, suite.seeds
     ):
         point = dict(zip(axes, values, strict=True))
-        chosen, varied = (
-            {name: value for name, value in given.items() if not describes_labels(name)}
-            for given in (point, departure)
-        )
-        yield _Combination(method, chosen, varied, _about_labels(suite, point, departure), seed)
+        axis = {n: v for n, v in point.items() if v is not None and not describes_labels(n)}
+        grid = [nest(n, axis.pop(n)) for n in suite.grid if n in axis]
+        varied = [nest(n, v) for n, v in departure.items() if not describes_labels(n)]
+        per_method = suite.per_method.get(method, {})
+        overrides = [suite.settings, {**axis, **chosen}, per_method, *grid, *varied]
+        yield _Combination(method, overrides, _about_labels(suite, point, departure), seed)
 
 
 def _about_labels(

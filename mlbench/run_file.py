@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +84,10 @@ def from_yaml(text: str) -> RunFile:
             raise SuiteError("describes no run (it is not a mapping of names to values)")
         metadata = {name: fields.pop(name) for name in METADATA if name in fields}
         return RunFile(spec=RunSpec.model_validate(fields), **metadata)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise SuiteError(f"is not YAML ({' '.join(str(error).split())})") from error
     except ValidationError as error:
         raise SuiteError(f"describes no run ({first_error(error)})") from error
-    except RecursionError as error:
-        raise SuiteError("is nested too deeply") from error
 
 
 def repeat_command(record: RunRecord, file: str = "RUN.yaml") -> str:
@@ -191,7 +189,7 @@ def assert_same_files(
 
 def environment_differences(
     run: RunFile, environment: Mapping[str, Any], commit: str | None
-) -> Iterator[str]:
+) -> str:
     """Describe differences other than settings that may change the last digits of a score."""
     recorded = run.environment or {}
     parts = [
@@ -201,8 +199,8 @@ def environment_differences(
     ]
     if run.commit is not None and run.commit != commit:
         parts.append(f"commit {run.commit} (here {commit or 'unknown'})")
-    if parts:
-        yield f"the run was made with {'; '.join(parts)}: its numbers may differ"
+    made = f"the run was made with {'; '.join(parts)}: its numbers may differ"
+    return made if parts else ""
 
 
 def _compact(value: Any) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import glob
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +33,7 @@ from mlbench.evidence import (
     stored_influence,
     to_json,
 )
-from mlbench.files import rescue, safe_name, shelter, write_together
+from mlbench.files import rescue, safe_name, write_together
 from mlbench.metrics.paired import Influence, derive_influence
 from mlbench.text import shorten
 from mlbench.types import MeasureError, ModelCost, Predictions, RunRecord, RunSpec, StoreError
@@ -80,16 +79,6 @@ class Store:
         except OSError as error:
             raise StoreError(rescue(contents, self.root, place.stem, error)) from error
         return place
-
-    def sweep_rescued(self) -> None:
-        """Delete results that could not be written (see ``write``) and are here now, or newer."""
-        pattern = shelter(self.root, "*")
-        for folder in pattern.parent.glob(pattern.name):
-            kept = [file for file in folder.rglob("*") if file.is_file()]
-            pairs = [(file, self.root / file.relative_to(folder)) for file in kept]
-            with suppress(OSError):
-                if kept and all(here.stat().st_mtime >= f.stat().st_mtime for f, here in pairs):
-                    shutil.rmtree(folder)
 
     def prune(self, record: RunRecord) -> None:
         """Keep one of the models that a record's competes with: that of the highest mAP.

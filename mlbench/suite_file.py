@@ -42,12 +42,8 @@ def read_suite(file: Path) -> dict[str, Any]:
     except OSError as error:
         remedy = "name an existing YAML file with --suite FILE"
         raise SuiteError(f"{file} cannot be read ({error.strerror}); {remedy}") from error
-    except UnicodeDecodeError as error:
-        raise SuiteError(f"{file} is not UTF-8 ({error}); save it as UTF-8") from error
-    except yaml.YAMLError as error:
-        raise SuiteError(f"{file} is not YAML: {error}; correct this place") from error
-    except RecursionError as error:
-        raise SuiteError(f"{file} is nested too deeply; flatten it") from error
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise SuiteError(f"{file} is not YAML in UTF-8: {error}; correct this place") from error
     known = Suite.model_fields
     if not isinstance(fields, dict):
         raise SuiteError(f"suite {file} must be a mapping of {', '.join(known)}")

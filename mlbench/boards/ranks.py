@@ -28,7 +28,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mlbench.metrics.average_precision import Floats
 from mlbench.metrics.paired import Influence, holm, satterthwaite, two_sided
@@ -93,10 +92,12 @@ def rank(rows: Sequence[Sequence[RunRecord]], influences: Influences | None) -> 
     adjusted[upper] = holm(p[upper])
     significant = np.minimum(adjusted, adjusted.T) < LEVEL
     better = significant & (scores[:, None] > scores[None, :])
+    signs = np.where(better, "+", np.where(better.T, "-", "="))
+    np.fill_diagonal(signs, ".")
     return Ranks(
         best=tuple(1 + int(n) for n in better.sum(axis=0)),
         worst=tuple(len(rows) - int(n) for n in better.sum(axis=1)),
-        wins=_signs(better),
+        wins=tuple(map("".join, signs)),
         unpaired=sum(one is None for one in found),
         noise=noise,
     )
@@ -194,9 +195,3 @@ def _p_values(
     parts = np.stack([of_images, of_training[:, None] + of_training[None, :]])
     freedom = satterthwaite(parts, [max(rows[0][0].test_images - 1, 1), max(noise.freedom, 1)])
     return two_sided(scores[:, None] - scores[None, :], parts.sum(axis=0), freedom)
-
-
-def _signs(better: NDArray[np.bool_]) -> tuple[str, ...]:
-    signs = np.where(better, "+", np.where(better.T, "-", "="))
-    np.fill_diagonal(signs, ".")
-    return tuple("".join(row) for row in signs)

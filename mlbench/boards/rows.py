@@ -7,7 +7,6 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
 from pathlib import PurePath
-from typing import Any
 
 from mlbench.boards.ranks import Influences, intervals, rank
 from mlbench.boards.variants import COLUMNS, options_by_loss, row_title, untuned_runs, variants
@@ -259,7 +258,10 @@ def _table(
     specs = [group[0].spec for group in groups]
     bounds = intervals(list(configurations.values()))
     names = zip(map(row_title, specs, variants(specs)), variants(specs, COLUMNS), strict=True)
-    rows = sorted(map(_row, groups, names, bounds), key=_order)
+    rows = sorted(
+        map(_row, groups, names, bounds),  # rows with equal displayed scores by name
+        key=lambda r: (-round(r.mAP, PLACES), r.method, r.backbone, r.loss, r.run_ids),
+    )
     groups = [configurations[row.configuration] for row in rows]
     ranks = rank(groups, influences)
     first = records[0]
@@ -325,11 +327,6 @@ def _row(records: Sequence[RunRecord], names: tuple[str, str], bounds: tuple[flo
         run_ids=tuple(r.run_id for r in records),
         commands=tuple(dict.fromkeys(_command(r) for r in records)),
     )
-
-
-def _order(row: Row) -> tuple[Any, ...]:
-    """Sort key: best first; rows with equal displayed scores by name."""
-    return -round(row.mAP, PLACES), row.method, row.backbone, row.loss, row.run_ids
 
 
 def _command(record: RunRecord) -> str:

@@ -22,7 +22,7 @@ from mlbench.cli.tracking import Tracked
 from mlbench.executors import STALL, Executor, Outcome, make_jobs
 from mlbench.executors.forking import call, device_names, showing
 from mlbench.executors.sharing import QueuedRun, announce, carry_out_all
-from mlbench.registry import Plugin
+from mlbench.registry import Kind, Plugin
 from mlbench.suite import Suite, as_seconds
 from mlbench.text import command_line, count, shorten
 from mlbench.types import MlbenchError, Places, Plan, RunSpec, SuiteError
@@ -85,14 +85,10 @@ def _interruptible() -> Iterator[None]:
 def forecast(prepared: Prepared) -> tuple[dict[str, float], list[str]]:
     """Run id -> seconds that a missing run will take here, if a plugin knows; and all in words."""
     missing, suite = prepared.plan.missing, prepared.suite
-    found: tuple[dict[str, float], list[str]] = {}, []
-    for plugin in registry.plugins("forecast") if missing and suite.executor == "local" else ():
-        with Reminder("estimating") as reminder:
-            try:
-                found = _call(prepared, reminder, plugin, missing, _threads(suite))
-            except MlbenchError as error:
-                errors.print(f"no estimate: {error}")
-    return found
+    found: list[tuple[dict[str, float], list[str]]] = []
+    if missing and suite.executor == "local":
+        found = _call_all(prepared, "forecast", missing, _threads(suite))
+    return found[-1] if found else ({}, [])
 
 
 def execute(prepared: Prepared, progress: Lines, command: str) -> list[Outcome]:
@@ -153,7 +149,7 @@ def _execute_and_show(prepared: Prepared) -> int:
         runs = f"{len(left)} of {count(len(outcomes), 'run')}"
         errors.print(f"{runs} did not fit into the budget; repeat the command to go on")
     elif prepared.suite.measure and prepared.suite.executor == "local":
-        _follow_up(prepared)
+        _call_all(prepared, "follow_up", prepared.plan.specs)
     try:
         _print_board(planned, places)
     except MlbenchError as error:  # a full disk, say; the runs took place
@@ -188,28 +184,26 @@ def call_plugin(plugin: Plugin, *args: Any) -> Any:
     return plugin.load()(*args[:-1])
 
 
-def _follow_up(prepared: Prepared) -> None:
-    """Call what plugins add to a matrix; one that fails hides no board."""
-    for plugin in registry.plugins("follow_up"):
-        with Reminder(plugin.name) as reminder:
+def _call_all(prepared: Prepared, kind: Kind, specs: Sequence[RunSpec], *more: Any) -> list[Any]:
+    """Call the plugins of a kind with runs and their places; returns what they answer.
+
+    Each is called in a process that sees the runs' first device; one that fails stops no other.
+    """
+    answers, devices = [], prepared.options.devices[:1]
+    for plugin in registry.plugins(kind):
+        with Reminder(f"{kind} {plugin.name}") as reminder:
             try:
-                _call(prepared, reminder, plugin, prepared.plan.specs)
+                answer = call(
+                    "mlbench.cli.matrix:call_plugin",
+                    *(plugin, specs, prepared.places, *more),
+                    stall=prepared.suite.stall,
+                    relay=reminder.relay,
+                    variables=showing(device_names(devices)) if devices else {},
+                )
+                answers.append(answer)
             except MlbenchError as error:
-                print_error(error)
-
-
-def _call(
-    prepared: Prepared, reminder: Reminder, plugin: Plugin, specs: Sequence[RunSpec], *more: Any
-) -> Any:
-    """Call a plugin with runs and their places, in a process that sees the runs' first device."""
-    devices = prepared.options.devices[:1]
-    return call(
-        "mlbench.cli.matrix:call_plugin",
-        *(plugin, specs, prepared.places, *more),
-        stall=prepared.suite.stall,
-        relay=reminder.relay,
-        variables=showing(device_names(devices)) if devices else {},
-    )
+                errors.print(f"{plugin.name}: {error}", style="red")
+    return answers
 
 
 def _print_board(planned: Plan, places: Places) -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlbench.cli.console import cache_folder, data_folder, device_name, errors, thread_count
 from mlbench.executors import STALL, Options, suspects
 from mlbench.executors.forking import ChildDied, Tell, call
+from mlbench.numbers import outdated
 from mlbench.suite import COMMAND_LINE, Suite, make_suite
 from mlbench.suite_file import SEEDS, apply_overrides, read_suite
 from mlbench.text import count
 from mlbench.tracks import merge
-from mlbench.types import MlbenchError, Places, Plan, RunSpec, SuiteError
+from mlbench.types import DataError, MlbenchError, Places, Plan, RunSpec, SuiteError
 
 if TYPE_CHECKING:
     from mlbench.plan import Veto
@@ -73,11 +74,55 @@ def plan_suite(suite: Suite, veto: Veto) -> Prepared:
     """Plan a matrix; files of weights and vectors are identified by their digests."""
     from mlbench.plan import make_plan
 
-    def plan(named: Suite, places: Places) -> Plan:
-        if places.weights is not None and len(suite.backbones) > 1:
-            raise SuiteError("--weights FILE fits one backbone only; name one with --backbones")
-        return make_plan(named, places, veto)
+    return prepare(suite, lambda named, places: make_plan(named, places, veto))
 
+
+def plan_repetition(file: Path, suite: Suite, veto: Veto) -> Prepared:
+    """Plan the run that a run file, a record or a pack describes; of a suite, where to run counts.
+
+    Raises:
+        SuiteError: the file describes no run that can be repeated.
+        PluginError: a plugin is not installed, or is of another distribution or version.
+        WeightsError: the weights or label vectors are not those of the run.
+        DataError: the data differ from those of the run.
+    """
+    import torch
+
+    from mlbench import run_file
+    from mlbench.data.open import open_run
+    from mlbench.engine.distributed import World
+    from mlbench.plan import compare_with_store
+    from mlbench.provenance import commit, environment
+
+    def plan(named: Suite, places: Places) -> Plan:
+        spec, processes = run.spec, World(size=suite.processes)
+        current = environment(torch.device(places.device), processes, spec)
+        run_file.assert_same_plugins(file, run, current)
+        run_file.assert_same_files(spec, named.weights, named.words, named.init)
+        splits = open_run(spec, places)
+        if splits.digest != spec.data:
+            raise DataError(
+                f"the run used {run.identity or spec.dataset} (digest {spec.data}), but the data "
+                f"here are {splits.identity} (digest {splits.digest}), with other images or "
+                "labels; name the folder of the original data with --data DIR"
+            )
+        if spec.trained_by(suite.processes) != spec:
+            raise SuiteError(
+                f"{file}: results depend on the number of processes, which was {spec.processes} "
+                f"and is {suite.processes}; repeat it with --processes {spec.processes}"
+            )
+        again = suite.retry_diverged
+        planned = compare_with_store([spec], [], lambda _: splits, places, again, veto)
+        if run.run_id and (reason := outdated(run.numbers)):
+            errors.print(f"the run's numbers may differ: {reason}")
+        if differing := run_file.environment_differences(run, current, commit()):
+            errors.print(differing)
+        if planned.done:
+            there = f"run {spec.run_id} is already in {places.results}"
+            errors.print(f"{there}; to repeat it, name another folder with --results")
+        return planned
+
+    run = run_file.read_run(file)
     return prepare(suite, plan)
 
 

@@ -7,17 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 
 from mlbench.cli.console import errors
+from mlbench.executors import Outcome
 from mlbench.executors.run_status import Followed
-
-if TYPE_CHECKING:
-    from mlbench.executors import Outcome
-    from mlbench.types import EpochLog, Progress, RunSpec
+from mlbench.types import EpochLog, Progress, RunSpec
 
 SILENCE = 20.0
 """Seconds without a line after which one says what is under way."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from mlbench.boards import pareto, render
 from mlbench.boards.markup import one_line
@@ -13,10 +18,6 @@ from mlbench.cli.console import console, errors
 from mlbench.store import Store
 from mlbench.text import count
 from mlbench.types import RunRecord, SuiteError, Track
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
 
 ALWAYS = ("#", "method", "backbone", "loss", "variant", "mAP", "run")
 """Columns that are never left out."""
@@ -144,8 +145,6 @@ def terminal(
     The columns are those ``chosen``, by names without units; the last are left out first. Rows, and
     runs that are not ranked, are those of ``run_ids``; their cells and notes tell of whole boards.
     """
-    from rich.console import Group
-
     asked = (table.run_ids if run_ids is None else run_ids for table in tables)
     boards = zip(tables, asked, strict=True)
     return Group(*(part for table, runs in boards for part in _board(table, width, chosen, runs)))
@@ -154,10 +153,6 @@ def terminal(
 def _board(
     table: Table, width: int, chosen: Sequence[str], run_ids: Set[str]
 ) -> Iterator[RenderableType]:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
     rows = _drawn(table, run_ids)
     drawn = (c._replace(cells=[c.cells[i] for i in rows]) for c in render.columns(table))
     given = {_key(column): column for column in drawn}

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from mlbench.cli.console import Results, console
-from mlbench.cli.status import check_folder, overview
 from mlbench.text import count, shorten
 from mlbench.types import StoreError
 
@@ -18,11 +17,11 @@ def why(
     results: Results = Path("results"),
 ) -> None:
     """Say why a run failed, where it is, or in which settings it differs from the nearest one."""
+    from mlbench.executors.run_status import overview
     from mlbench.numbers import outdated
     from mlbench.plan import nearest
     from mlbench.store import Store
 
-    check_folder(results)
     found = overview(results)
     ids = [run_id for run_id in found if run_id.startswith(run)]
     if len(ids) != 1:

@@ -23,18 +23,11 @@ from torch.utils._pytree import tree_leaves
 
 from mlbench.contracts import outcome
 from mlbench.contracts.outcome import ContractError, NotFinite
-from mlbench.registry import Plugin
+from mlbench.registry import CORE_PARAMETERS, Plugin
 from mlbench.types import MlbenchError, PluginError
 
 OVERWRITTEN = re.compile(r"(?:an inplace operation: \[\S+|in place to the features) \[([\d, ]+)\]")
 """In torch's message on values that a backward pass needs, and in ours: the shape of a tensor."""
-PASSED = {
-    "backbone": "weights=..., image_size=...",
-    "head": "spec, labels",
-    "loss": "labels",
-    "dataset": "root, cache",
-}
-"""The arguments of the factories of a kind, besides options."""
 FIXED = re.compile(r"specialized it to be a constant \((\d+)\)")
 """In torch's message of an export that took the size of the batch for a constant."""
 
@@ -167,7 +160,8 @@ def explain(
         reason += " (runs are planned on the meta device, where tensors have no values)"
     attribute = error.attribute if isinstance(error, ContractError) else ""
     if isinstance(error, TypeError) and "__init__()" in reason:
-        attribute, reason = "__init__", f"{reason}; mlbench passes {PASSED[source.kind]}"
+        passed = ", ".join(CORE_PARAMETERS[source.kind])
+        attribute, reason = "__init__", f"{reason}; mlbench passes {passed}"
     line = source.line_of_error(error)
     if isinstance(error, NotFinite):
         watch, backward = _watched(source, run)

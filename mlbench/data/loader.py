@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Barrier, Lock
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,10 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from mlbench.data.decode import decode_on, load, plain_jpeg
 from mlbench.data.transforms import TrainTransform
-from mlbench.types import stream
-
-if TYPE_CHECKING:
-    from mlbench.types import Decoder, Index
+from mlbench.types import Decoder, Index, stream
 
 Positions = NDArray[np.int64]
 Inputs = Tensor | tuple[Tensor, ...]
@@ -253,7 +250,8 @@ def batches(
             inputs, rows = source(positions, epoch), targets[torch.from_numpy(positions)]
             if stream is None:
                 return Batch(inputs, rows, positions), None
-            moved = tree_map(lambda x: _pinned(x).to(device, non_blocking=True), (inputs, rows))
+            pin = tree_map(lambda x: x if x.is_cuda else x.pin_memory(), (inputs, rows))
+            moved = tree_map(lambda x: x.to(device, non_blocking=True), pin)
             return Batch(moved[0], moved[1], positions), stream.record_event()
 
     def received(future: Future[tuple[Batch, torch.cuda.Event | None]]) -> Batch:
@@ -277,7 +275,3 @@ def batches(
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _pinned(tensor: Tensor) -> Tensor:
-    return tensor if tensor.is_cuda else tensor.pin_memory()

@@ -22,7 +22,6 @@ from mlbench.types import (
     Coverage,
     DataError,
     Dataset,
-    Edition,
     Index,
     KnownLabels,
     LabelNoise,
@@ -142,7 +141,9 @@ def open_splits(
     identity = dataset.card.identities.get(listed, f"{name.replace(':', '-')}-unknown-{found}")
     # Chosen before labels and holdout narrow the split, so that they do not change the choice.
     chosen = set(validation_keys(dataset, train, identity)) if validation else set()
-    if _are_others(images, dataset.card.editions.get(identity), sampled_files(train, test)):
+    edition, sample = dataset.card.editions.get(identity), sampled_files(train, test).values()
+    others = edition is not None and edition.images not in ("", images)
+    if others and all(file.is_file() for file in sample):  # missing ones are reported elsewhere
         identity += f"-images-{images}"
     groups = partial(groups_of, dataset, train.keys)
     columns, train, test, part = _narrow(
@@ -215,12 +216,6 @@ def _narrow(
 def data_digest(train: Index, test: Index, names: Sequence[str]) -> str:
     """Identity of labels and images, as ``Splits.digest``."""
     return f"{digest(train, test, names)}-{files_digest(train, test)}"
-
-
-def _are_others(images: str, edition: Edition | None, sample: Mapping[str, Path]) -> bool:
-    """Whether the image files are not an edition's; missing ones are reported elsewhere."""
-    known = edition is not None and edition.images not in ("", images)
-    return known and all(file.is_file() for file in sample.values())
 
 
 def _official(dataset: Dataset) -> dict[str, SplitCard]:

@@ -66,10 +66,6 @@ def word_vectors(names: Sequence[str], file: Path) -> WordVectors:
             table, about = _from_npz(file, wanted)
         else:
             table, about = _from_text(file, spelled, words), ""
-    except FileNotFoundError:
-        raise DataError(
-            f"there is no word vector file {file}; give a GloVe text file or an .npz"
-        ) from None
     except DataError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise many types on damaged bytes

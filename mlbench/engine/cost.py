@@ -12,8 +12,8 @@ import ctypes
 import math
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -55,15 +55,17 @@ def measure(
 
     backbone, head = cast(nn.Module, model.backbone), cast(nn.Module, model.head)
     model.eval().to(memory_format=torch.channels_last)
-    backbone_macs, head_macs = _macs_per_image(model, images(2))
+    pair, maps = images(2), list[tuple[Tensor, ...]]()
+    backbone_macs = count(backbone, lambda: maps.append(model.features(pair)), [pair], "backbone")
+    head_macs = count(head, lambda: model.head(maps[0]), maps[0], "head")
     model.requires_grad_(True)
     with torch.inference_mode(), autocast(device, precision):
         peak, how = peak_memory(model, images(LARGEST_BATCH), device)
     return Efficiency(
         parameters_backbone=sum(p.numel() for p in backbone.parameters()),
         parameters_head=sum(p.numel() for p in head.parameters()),
-        gmacs_backbone=backbone_macs / 1e9,
-        gmacs_head=head_macs / 1e9,
+        gmacs_backbone=backbone_macs / len(pair) / 1e9,
+        gmacs_head=head_macs / len(pair) / 1e9,
         peak_memory_mb=peak / 2**20,
         image_size=image_size,
         precision=precision,
@@ -88,15 +90,6 @@ def device_name(device: torch.device) -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine() or device.type
-
-
-def _macs_per_image(model: MultiLabelModel, images: Tensor) -> tuple[float, float]:
-    """Multiply-accumulates per image of the backbone and of the head."""
-    maps: list[tuple[Tensor, ...]] = []
-    backbone, head = cast(nn.Module, model.backbone), cast(nn.Module, model.head)
-    first = count(backbone, lambda: maps.append(model.features(images)), [images], "backbone")
-    second = count(head, lambda: model.head(maps[0]), maps[0], "head")
-    return first / len(images), second / len(images)
 
 
 def peak_memory(module: nn.Module, inputs: Any, device: torch.device) -> tuple[float, str]:
@@ -218,8 +211,13 @@ def count(module: nn.Module, call: Callable[[], Any], inputs: Iterable[Tensor], 
     tracker = _ParameterTracker(module, inputs, name)
     counter = FlopCounterMode(display=False, custom_mapping=dict(ADDED))
     module.requires_grad_(False)  # the counter fails on a trained parameter given to a submodule
-    with torch.no_grad(), _no_fused_attention(), tracker, counter:
-        call()
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # which the counter does not know
+    try:
+        with torch.no_grad(), tracker, counter:
+            call()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     if tracker.missed:
         raise MeasureError(
             "the flop counter would silently leave out "
@@ -228,17 +226,6 @@ def count(module: nn.Module, call: Callable[[], Any], inputs: Iterable[Tensor], 
             "scaled_dot_product_attention, so that its work is counted"
         )
     return int(counter.get_total_flops()) // 2
-
-
-@contextmanager
-def _no_fused_attention() -> Iterator[None]:
-    """Switch off the fast path of nn.MultiheadAttention, which the counter does not know."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 Axes = frozenset[int] | None

@@ -83,7 +83,14 @@ class FeatureCache:
         with torch.inference_mode():
             maps = self._maps(backbone, some[:1])
         what = f"feature maps of {name}, {self.identity['backbone']}"
-        identity = self.world.ask_leader(lambda: self._identity(index, some))
+        identity = self.world.ask_leader(
+            lambda: {
+                **self.identity,
+                "pixels": pixel_code(),
+                "images": images_digest(index),
+                "some_pixels": hashlib.sha256(some.cpu().contiguous().numpy().data).hexdigest(),
+            }
+        )
         place = self.places.cache, "features", what, self.purpose, identity
         try:
             folder = self.world.ask_leader(lambda: entry_folder(*place))
@@ -136,13 +143,6 @@ class FeatureCache:
         finally:
             if lease is not None:
                 lease.release()
-
-    def _identity(self, index: Index, some: Tensor) -> dict[str, Any]:
-        return self.identity | {
-            "pixels": pixel_code(),
-            "images": images_digest(index),
-            "some_pixels": hashlib.sha256(some.cpu().contiguous().numpy().data).hexdigest(),
-        }
 
     def _array(
         self, folder: Path, level: int, name: str, shape: tuple[int, ...], images: Source

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from mlbench.engine import optim
 from mlbench.engine.batch_parts import BATCH_NORM
+from mlbench.engine.resume import TrainingState
 from mlbench.engine.train import Training, most_parts
 from mlbench.text import count
 from mlbench.types import BatchMemoryError
-
-if TYPE_CHECKING:
-    from mlbench.engine.resume import TrainingState
 
 
 def recompute_activations(backbone: nn.Module) -> bool:

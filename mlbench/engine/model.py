@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mlbench.types import HeadOutput, Precision
-
-if TYPE_CHECKING:
-    from mlbench.types import Backbone, Head, Preprocessing
+from mlbench.types import Backbone, Head, HeadOutput, Precision, Preprocessing
 
 
 class MultiLabelModel(nn.Module):

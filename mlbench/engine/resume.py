@@ -199,24 +199,11 @@ class Keeper:
     _failed: list[str] = field(default_factory=list)
 
     # ----------------------------------------------------------------------------------- when
-    @property
-    def hurries(self) -> bool:
-        """True if this step is the last; several processes agree on that every few steps only."""
-        return self.world.size == 1 and bool(STOP.asked)
-
     def wishes(self, epoch_ended: bool = False) -> list[float]:
         """Of this process, each positive if so: to stop, and to save the state."""
         pause = max(EPOCHS_APART, self._cost / SHARE) if epoch_ended else self.every
         due = self.world.leads and time.monotonic() - self._saved >= pause
         return [float(bool(STOP.asked)), float(due)]
-
-    def end_epoch(self, state: TrainingState) -> None:
-        """Save the state after an epoch, unless the last one was saved just now.
-
-        Raises:
-            Interrupted: as ``obey``.
-        """
-        self.obey(state, self.world.mean(torch.tensor(self.wishes(epoch_ended=True))).tolist())
 
     def obey(self, state: TrainingState, wishes: list[float]) -> None:
         """Do what any process wishes.

@@ -190,7 +190,8 @@ def train(state: TrainingState, training: Training) -> Steps[None]:
                 state.log[-1] = state.log[-1].model_copy(update={"mAP": found})
             training.progress.epoch(state.log[-1])
             log.info("%s", state.log[-1].model_dump_json())
-            training.keeper.end_epoch(state)
+            wishes = torch.tensor(training.keeper.wishes(epoch_ended=True))
+            training.keeper.obey(state, training.world.mean(wishes).tolist())
         yield from _halt(state, Wanted(training, state.epoch))
     if state.best is not None:
         state.evaluated().load_state_dict(state.best.weights)
@@ -256,7 +257,8 @@ def _look_after(
     progress, keeper, number = training.progress, training.keeper, training.epoch_steps
     images = i * min(training.settings.batch_size, len(training.index))
     speed = images / (time.perf_counter() - state.away - began)
-    if len(steps.pending) >= CHECK_EVERY or i == number or keeper.hurries:
+    stops = training.world.size == 1 and STOP.asked  # several processes agree at the next check
+    if len(steps.pending) >= CHECK_EVERY or i == number or stops:
         wishes = steps.check(keeper.wishes())
         state.seconds = time.perf_counter() - state.away - began
         progress.step(state.epoch, i, number, state.losses[-1], speed)

@@ -72,11 +72,6 @@ class Job(Value):
         return self.ends is not None and time.time() + self.takes > self.ends
 
     @property
-    def processes(self) -> int:
-        """How many train together."""
-        return self.spec.processes
-
-    @property
     def folder(self) -> Path:
         """Where the run keeps its log, its checkpoints and its failure."""
         return Store(self.places.results).run_folder(self.spec.run_id)
@@ -217,7 +212,6 @@ def make_jobs(
         ) from error
     meetings = Path(tempfile.gettempdir()).glob(f"{MEETING}*")
     sweep([*places.results.rglob(".*.tmp"), *places.cache.rglob(".*.tmp"), *meetings])
-    Store(places.results).sweep_rescued()
     if places.cache_limit is not None:
         needs = tuple({spec.cached_for for spec in specs})
         places = places.model_copy(update={"cache_needs": needs})

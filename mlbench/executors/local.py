@@ -210,7 +210,7 @@ class _Attempt:
             assert found.failure is not None
             keep_failure(job, found.failure)
             return found
-        where = f"rank {rank}: " if job.processes > 1 else ""
+        where = f"rank {rank}: " if job.spec.processes > 1 else ""
         remedy = REMEDIES.get(found.kind) or suspects(job.spec)
         return fail(job, found.kind, where + found.reason, remedy)
 
@@ -229,7 +229,7 @@ class _Matrix:
         self.waiting: deque[list[tuple[int, Job]]] = deque([one] for one in enumerate(jobs))
         self.running: list[_Attempt] = []
         self.outcomes = [Outcome(job.spec, job.log) for job in jobs]
-        self.groups = device_groups(options.devices, max(job.processes for job in jobs))
+        self.groups = device_groups(options.devices, max(job.spec.processes for job in jobs))
         self.need = 0.0
         self.shown: dict[int, Progress] = {}
         if options.share_data:
@@ -275,8 +275,8 @@ class _Matrix:
         function, what = alone if len(team) == 1 else beside
         output = open_log(job.log)
         children = []
-        for rank in range(job.processes):
-            ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": job.processes}
+        for rank in range(job.spec.processes):
+            ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": job.spec.processes}
             variables = shared | {name: str(value) for name, value in ranks.items()}
             children.append(fork(function, (what,), output, variables))
         os.close(output)

@@ -6,13 +6,17 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal, NamedTuple, get_args
 
 from pydantic import ValidationError
 
-from mlbench.executors import Job
+from mlbench.evidence import read_record
+from mlbench.executors import Failure, Job, read_failure
+from mlbench.executors.sharing import QueuedRun, queued
 from mlbench.files import atomic_write
-from mlbench.leases import Lease
-from mlbench.types import EpochLog, Progress, Value
+from mlbench.leases import Holder, Lease, find_holder
+from mlbench.store import Store
+from mlbench.types import EpochLog, Progress, StoreError, Value
 
 INTERVAL = 5.0
 """Seconds between two status files of a run, at least."""
@@ -149,3 +153,87 @@ def read_status(folder: Path) -> RunStatus | None:
         return RunStatus.model_validate_json((folder / STATUS).read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+# --------------------------------------------------------------------------------------- every run
+State = Literal["done", "diverged", "running", "stopped", "failed", "queued"]
+STATES: tuple[State, ...] = get_args(State)
+BEGUN = ("lease-1.json", "status.json", "failure.json")
+"""In the folder of a run that was begun; one that did not fit into a budget has its log alone."""
+
+
+class RunState(NamedTuple):
+    """Where a run is.
+
+    Attributes:
+        state: ``stopped``: it was interrupted, or its process has not answered for a while.
+        holder: who carries it out, or did so last, or has it in the queue.
+        why: a queued one is missing, or one diverged.
+    """
+
+    title: str
+    state: State
+    holder: Holder | None = None
+    status: RunStatus | None = None
+    failure: Failure | None = None
+    why: str = ""
+
+    @property
+    def detail(self) -> str:
+        """How far it is, and who has it, or why it failed."""
+        if self.state == "failed" and self.failure is not None:
+            return self.failure.reason
+        if self.state == "diverged":
+            return self.why
+        parts = [self.status.text] if self.status is not None else []
+        return ", ".join([*parts, *([str(self.holder)] if self.holder is not None else [])])
+
+
+def overview(root: Path) -> dict[str, RunState]:
+    """Run id -> where each run is that a store or the queue of a launcher knows.
+
+    Raises:
+        StoreError: there is no such folder, unless it is the usual one.
+    """
+    if not root.is_dir() and root != Path("results"):
+        raise StoreError(f"there is no folder {root}; name that of the results by --results")
+    records = Store(root).record_files()
+    queue = {run.run_id: (who, when, run) for who, when, runs in queued(root) for run in runs}
+    begun = {file.parent.name for name in BEGUN for file in root.glob(f"runs/*/{name}")}
+    return {
+        run_id: _state(root / "runs" / run_id, records.get(run_id), queue.get(run_id))
+        for run_id in sorted(records.keys() | queue.keys() | begun)
+    }
+
+
+def _state(
+    folder: Path, record: Path | None, entry: tuple[Holder, float, QueuedRun] | None
+) -> RunState:
+    """Where a run is; an outcome from before a launcher took it into its queue does not count."""
+    failure_file = folder / "failure.json"
+    failure, status, holder = read_failure(failure_file), read_status(folder), find_holder(folder)
+    title = next((one.title for one in (status, failure) if one is not None), "")
+    if holder is not None and not holder.stale:
+        return RunState(title, "running", holder, status)
+    files = [file for file in (failure_file if failure else None, record) if file is not None]
+    if entry is not None:
+        launcher, since, run = entry
+        if all(file.stat().st_mtime < since for file in files):
+            return RunState(run.title, "queued", launcher, why=run.why)
+    if failure is not None and files[-1].stat().st_mtime > failure_file.stat().st_mtime:
+        failure = None  # the record was put into the store by hand, as the failure said
+    if holder is None and failure is not None:
+        return RunState(title, "failed", failure=failure)
+    if holder is None and record is not None:
+        return _ended(record)
+    return RunState(title, "stopped", holder, status)
+
+
+def _ended(file: Path) -> RunState:
+    """Whether a run with a record diverged; only those that did are read whole, for speed."""
+    data = file.read_bytes()
+    if b'"status": "diverged"' in data:
+        with suppress(StoreError):  # `mlbench leaderboard` names damaged records
+            record = read_record(data, file)
+            return RunState(record.spec.title, "diverged", why=record.error or "")
+    return RunState("", "done")

@@ -70,6 +70,14 @@ def test_names_without_a_card_are_told_what_they_are_and_help_names_extras(cli):
     assert "under an equal budget" not in cli("--help").out, "the heading is cut"
 
 
+def test_a_card_has_settings_scores_deviations_citation_and_options(cli):
+    said = cli("show", "csra").out
+    for part in ("optimizer: {name: sgd, lr: 0.1}", "value: 94.7", "released: [CSRA (code"):
+        assert part in said
+    assert "- With a CutMix backbone" in said and "@inproceedings{zhu2021csra" in said
+    assert "  heads = 1" in said and "[official, alphabetical]" in cli("show", "coco").out
+
+
 def test_the_help_loads_nothing_that_takes_long():
     code = (
         "import sys\n"
@@ -156,8 +164,11 @@ def test_set_and_a_suite_say_what_flags_do(cli, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"plugins: [gap]\nlabels: [caf\xe9]", "is not UTF-8"),
-        (b"plugins: " + b"[" * 5000, "nested too deeply"),
+        (
+            b"plugins: [gap]\nlabels: [caf\xe9]",
+            "is not YAML in UTF-8: 'utf-8' codec",
+        ),
+        (b"plugins: " + b"[" * 5000, "maximum recursion depth exceeded"),
         (b"- a\n- b", "must be a mapping"),
         (b"plugins: [gap\n", "is not YAML"),
         (b"plugin: [gap]", "option 'plugin' in suite.yaml; did you mean plugins"),

@@ -10,7 +10,7 @@ import yaml
 
 from mlbench import run_file
 from mlbench.build import identity_of
-from mlbench.cli.repeat import plan_repetition
+from mlbench.cli.planning import plan_repetition
 from mlbench.evidence import seal, to_json
 from mlbench.store import Store
 from mlbench.suite import Suite

@@ -8,7 +8,7 @@ import pytest
 from mlbench import numbers
 from mlbench.cli.matrix import print_failures
 from mlbench.executors import Outcome, fail, make_jobs, read_failure
-from mlbench.executors.run_status import StatusFile
+from mlbench.executors.run_status import StatusFile, overview
 from mlbench.executors.sharing import QueuedRun, announce
 from mlbench.leases import claim
 from mlbench.store import Store
@@ -63,8 +63,6 @@ def test_every_state_is_shown_with_what_matters_of_it(cli, jobs):
 
 
 def test_a_status_has_the_share_that_is_done_and_the_time_left(jobs, monkeypatch):
-    from mlbench.cli.status import overview
-
     job, now = jobs[0], [100.0]
     monkeypatch.setattr("mlbench.executors.run_status.time.monotonic", lambda: now[0])
     with claim(job.folder) as lease:

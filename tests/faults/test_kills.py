@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlbench.cli.status import overview
+from mlbench.executors.run_status import overview
 from mlbench.leases import HEARTBEAT
 from mlbench.store import Store
 from tests.cli.test_run import mlbench

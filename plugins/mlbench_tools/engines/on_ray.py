@@ -57,8 +57,8 @@ def execute(jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> 
         chosen = RayOptions.model_validate(options.more)
     except ValidationError as error:
         raise SuiteError(f"executor_options: {first_error(error)}; Ray's are {known}") from error
-    if jobs[0].processes % chosen.nodes:
-        what = f"{jobs[0].processes} processes on {chosen.nodes} nodes"
+    if jobs[0].spec.processes % chosen.nodes:
+        what = f"{jobs[0].spec.processes} processes on {chosen.nodes} nodes"
         raise SuiteError(f"executor_options: {what} cannot be shared out; give a multiple")
     try:
         import ray
@@ -152,7 +152,7 @@ def _worker(folder: Path) -> Iterator[None]:
 
 def _resources(job: Job, options: RayOptions) -> dict[str, float]:
     """What a run takes on each of its nodes."""
-    processes = job.processes // options.nodes
+    processes = job.spec.processes // options.nodes
     devices = processes if job.places.device.startswith("cuda") else 0
     return {"num_cpus": options.cpus * processes, "num_gpus": devices}
 
@@ -204,7 +204,7 @@ def _run_part(folder: Path, job: Job, nodes: int, endpoint: str, hosts: bool) ->
     """Run this node's processes of a run, which find the others'; returns their exit code."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}"),
-        *(f"--nproc-per-node={job.processes // nodes}", "--rdzv-backend=c10d"),
+        *(f"--nproc-per-node={job.spec.processes // nodes}", "--rdzv-backend=c10d"),
         *(f"--rdzv-endpoint={endpoint}", f"--rdzv-conf=is_host={int(hosts)}"),
         *(f"--rdzv-id={job.token}", "--max-restarts=0"),
         *("-m", "mlbench_tools.engines.remote", str(job.folder / "job.json")),

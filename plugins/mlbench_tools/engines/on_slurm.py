@@ -82,9 +82,9 @@ def execute(jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> 
         message = "--executor slurm needs submitit: pip install 'mlbench-mlic[slurm]'"
         raise SuiteError(message) from error
     first = jobs[0]
-    own: dict[str, Any] = {"cpus_per_task": 4 * first.processes}
+    own: dict[str, Any] = {"cpus_per_task": 4 * first.spec.processes}
     if first.places.device.startswith("cuda"):
-        own["gpus_per_node"] = first.processes
+        own["gpus_per_node"] = first.spec.processes
     try:
         executor = submitit.SlurmExecutor(first.places.results / "slurm", REQUEUES)
         executor.update_parameters(**{**DEFAULTS, **own, **options.more})

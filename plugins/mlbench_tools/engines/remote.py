@@ -44,7 +44,7 @@ class Unwatched:
 def carry_out_here(job: Job) -> Outcome:
     """Carry out a run on this node, on the devices that the engine gave to this process."""
     await_former(job)
-    numbers = tuple(range(job.processes)) if job.places.device == "cuda" else ()
+    numbers = tuple(range(job.spec.processes)) if job.places.device == "cuda" else ()
     return execute([job], Options(devices=numbers), Unwatched())[0]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mlbench.cli.status import overview
 from mlbench.executors import Options, make_jobs
+from mlbench.executors.run_status import overview
 from mlbench.leases import HEARTBEAT
 from mlbench.store import Store
 from mlbench.types import Places, SuiteError

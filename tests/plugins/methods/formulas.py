@@ -5,6 +5,8 @@ from torch.nn.functional import elu, leaky_relu
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mlbench.engine.cost import count
+
 
 def assert_same(fast, slow, inputs, other_inputs=None, tolerance=1e-12):
     """Values of a fast and a plain form agree, and so do the gradients of their inputs."""
@@ -71,6 +73,11 @@ def pass_messages(ggnn, states, adjacency):
             new.append((1 - z) * h + z * candidate)
         states = new
     return states
+
+
+def macs(head, *maps):
+    """Multiply-accumulates of a forward pass, all of which a flop counter sees."""
+    return count(head, lambda: head(maps), maps, "head")
 
 
 class LargestTensor(TorchDispatchMode):

@@ -5,10 +5,9 @@ import torch
 from torch import nn
 
 from mlbench.contracts.made_up import made_up_context
-from mlbench.engine.cost import count
 from mlbench.types import Level
 from mlbench_plugins.methods.ml_decoder import MLDecoder
-from tests.plugins.methods.formulas import assert_follows
+from tests.plugins.methods.formulas import assert_follows, macs
 
 SPEC = (Level(5, 16), Level(10, 32))
 SMALL = {"embedding_dim": 12, "heads": 3, "feedforward": 14}
@@ -65,8 +64,7 @@ def test_forward_and_gradients_are_those_of_the_formulas(labels, groups, made_qu
 
 def test_flop_counters_see_the_whole_head_and_queries_are_projected_once_a_call():
     head, images, pixels = made(7, groups=3).eval(), 4, 6
-    x = maps(images)
-    found = count(head, lambda: head(x), x, "head")
+    found = macs(head, *maps(images))
     channels, width, hidden, groups, size = 10, 12, 14, 3, 3
     embed = pixels * channels * width
     keys_and_values = 2 * pixels * width * width
@@ -78,9 +76,7 @@ def test_flop_counters_see_the_whole_head_and_queries_are_projected_once_a_call(
 
 def test_queries_that_serve_no_label_cost_nothing():
     """120 labels in 100 groups are 60 pairs."""
-    x = maps(1)
-    heads = [made(120, groups=groups).eval() for groups in (100, 60)]
-    costs = {count(head, lambda h=head: h(x), x, "head") for head in heads}
+    costs = {macs(made(120, groups=groups).eval(), *maps(1)) for groups in (100, 60)}
     assert len(costs) == 1
 
 

@@ -7,11 +7,10 @@ import torch
 from torch import nn
 
 from mlbench.contracts.made_up import made_up_context
-from mlbench.engine.cost import count
 from mlbench.types import Angles, Level
 from mlbench_plugins.layers.transformer import sine_position
 from mlbench_plugins.methods.query2label import Query2Label
-from tests.plugins.methods.formulas import assert_follows
+from tests.plugins.methods.formulas import assert_follows, macs
 
 SPEC = (Level(5, 16), Level(12, 32))
 SMALL = {"heads": 2, "feedforward": 14}
@@ -109,8 +108,7 @@ def test_the_position_code_fits_any_map(size):
 def test_flop_counters_see_the_whole_head_and_shared_queries_cost_once(options):
     labels, images, pixels, width, hidden = 3, 4, 6, 8, 14
     head = made(labels, hidden_dim=width, **options).eval()
-    x = maps(images)
-    found = count(head, lambda: head(x), x, "head")
+    found = macs(head, *maps(images))
     square = width * width
     encoder = pixels * (4 * square + 2 * pixels * width + 2 * width * hidden)
     query = labels * square

@@ -290,41 +290,52 @@ def test_what_is_on_both_sides_of_a_given_split_is_said(
 # ------------------------------------------------------------------------------------- wrong tables
 HEAD = "image,labels,split\na,x,train\nb,x,test\n"
 WRONG: list[tuple[str, str, dict[str, Any], str]] = [
-    ("csv", "", {}, "is empty; its first line must name the columns"),
-    ("csv", "nr,labels\na,x\n", {}, "no column of pictures .* nr, labels.* image_column"),
-    ("csv", "image,path,labels\na,b,x\n", {}, "'image' and 'path' could both be meant"),
-    ("csv", "image\na\n", {}, "no labels: give it a column 'labels' or one column per label"),
-    ("csv", HEAD + "c,y\n", {}, "line 4: 2 cells, but there are 3 columns"),
-    ("csv", HEAD + '"c,x,test\n', {}, "line 4: unexpected end of data; correct the quotes"),
-    ("csv", HEAD + ",x,test\n", {}, "line 4: column 'image' is blank"),
-    ("csv", HEAD + "c,x,holdout\n", {}, "line 4: split 'holdout' is none of train, val and test"),
-    ("csv", HEAD + "a,x,test\n", {}, "name the same picture 'a'.* in one split"),
+    ("t.csv", "", {}, "is empty; its first line must name the columns"),
+    ("t.csv", "nr,labels\na,x\n", {}, "no column of pictures .* nr, labels.* image_column"),
+    ("t.csv", "image,path,labels\na,b,x\n", {}, "'image' and 'path' could both be meant"),
+    ("t.csv", "image\na\n", {}, "no labels: give it a column 'labels' or one column per label"),
+    ("t.csv", HEAD + "c,y\n", {}, "line 4: 2 cells, but there are 3 columns"),
+    ("t.csv", HEAD + '"c,x,test\n', {}, "line 4: unexpected end of data; correct the quotes"),
+    ("t.csv", HEAD + ",x,test\n", {}, "line 4: column 'image' is blank"),
+    ("t.csv", HEAD + "c,x,holdout\n", {}, "line 4: split 'holdout' is none of train, val and test"),
+    ("t.csv", HEAD + "a,x,test\n", {}, "name the same picture 'a'.* in one split"),
     (
-        "csv",
-        HEAD.replace("test", "train"),
-        {},
+        *("t.csv", HEAD.replace("test", "train"), {}),
         "the test split is empty; .* 2 of train; mark some pictures as test",
     ),
-    ("csv", "image,labels\na,\nb,\n", {}, "column 'labels' contains no label at all"),
-    ("csv", 'image,labels\na,"x, y"\n', {}, "label with a comma in it, 'x, y'.*separator"),
-    ("csv", HEAD, {"group_column": "g"}, "unknown column 'g' in the option group_column"),
-    ("csv", HEAD, {"label_names": ["y"]}, "line 2: 'x' is none of the labels .* label_names"),
-    ("csv", "image,x\na,yes\nb,0\n", {}, r"'yes', .*; write 1 \(present\) or 0 \(absent\)"),
-    ("json", '[{"image": "a", "x": [1], "y": 1}]', {}, r"column 'x' contains \[1\]"),
-    ("json", '{"a": 1}', {}, "is no table: expected a list of objects"),
-    ("json", '[{"image": "a",}]', {}, "line 1: no whole json"),
-    ("json", '[{"image": "a"}, {"labels": ["x"]}]', {}, "entry 2: column 'image' is blank"),
+    ("t.csv", "image,labels\na,\nb,\n", {}, "column 'labels' contains no label at all"),
+    ("t.csv", 'image,labels\na,"x, y"\n', {}, "label with a comma in it, 'x, y'.*separator"),
+    ("t.csv", HEAD, {"group_column": "g"}, "unknown column 'g' in the option group_column"),
+    ("t.csv", HEAD, {"label_names": ["y"]}, "line 2: 'x' is none of the labels .* label_names"),
+    ("t.csv", "image,x\na,yes\nb,0\n", {}, r"'yes', .*; write 1 \(present\) or 0 \(absent\)"),
+    ("t.json", '[{"image": "a", "x": [1], "y": 1}]', {}, r"column 'x' contains \[1\]"),
+    ("t.json", '{"a": 1}', {}, "is no table: expected a list of objects"),
+    ("t.json", '[{"image": "a",}]', {}, "line 1: no whole json"),
+    ("t.json", '[{"image": "a"}, {"labels": ["x"]}]', {}, "entry 2: column 'image' is blank"),
+    ("t.json", '{"images": [], "annotations": null, "categories": []}', {}, "an instances json"),
+    ("t.json", '{"images": [{"id": "a"}], "annotations": [], "categories": []}', {}, "give every"),
+    ("t.json", '{"categories": {}, "items": [{"id": 1}]}', {}, "no whole json of Datumaro"),
+    ("t.json", '{"classes": ["a"], "labels": {"p": 3}}', {}, "no whole json of FiftyOne"),
+    (
+        *("t.json", '[{"id": 1, "data": {"image": "a"}, "annotations": []}]', {}),
+        "no annotated picture",
+    ),
+    ("t.xml", "<annotations><image/>", {}, "is no whole XML"),
+    ("t.xml", "<html/>", {}, "is no XML of images and their tags; export it from CVAT"),
+    ("t.txt", "a.jpg 1 0\nb.jpg 1\n", {}, r"line 2: 'b\.jpg 1' is no picture with 1 or 0"),
+    ("t.txt", "a.jpg cat\n", {}, "A .txt is a list of such lines, or YOLO's names of labels"),
+    ("t.yaml", "names: [a]\ntrain: 3\n", {}, "'3' is no folder of images"),
 ]
 
 
-@pytest.mark.parametrize(("form", "text", "options", "message"), WRONG)
-def test_a_wrong_table_is_named_with_its_remedy(
-    folder: Path, form: str, text: str, options: dict[str, Any], message: str
+@pytest.mark.parametrize(("name", "text", "options", "message"), WRONG)
+def test_a_wrong_manifest_is_named_with_its_remedy(
+    folder: Path, name: str, text: str, options: dict[str, Any], message: str
 ) -> None:
     pictures(folder, "abc")
-    table(folder, text, f"photos.{form}")
+    table(folder, text, name)
     with pytest.raises(DataError, match=message):
-        opened(f"photos.{form}", **options)
+        opened(name, **options)
 
 
 # -------------------------------------------------------------------------------------- other forms
@@ -366,11 +377,19 @@ def test_a_wrong_folder_is_told(folder: Path) -> None:
         opened("set", label_names=["cat"])
 
 
-def yolo(folder: Path, layout: str, name: str, content: str) -> None:
-    """Three images; the first has labels 0 and 2, the second 1, the third no label file."""
-    for number, (split, lines) in enumerate(
-        [("train", "0 .5 .5 .1 .1\n2 .1 .1 .2 .2 .3 .3\n"), ("val", "1 .5 .5 1 1\n"), ("train", "")]
-    ):
+BOXES = [("train", "0 .5 .5 .1 .1\n2 .1 .1 .2 .2 .3 .3\n"), ("val", "1 .5 .5 1 1\n"), ("train", "")]
+"""The first image has labels 0 and 2, the second 1, the third no label file."""
+
+
+def yolo(
+    folder: Path,
+    content: str,
+    boxes: Iterable[tuple[str, str]] = BOXES,
+    layout: str = "{part}/{split}",
+    name: str = "data.yaml",
+) -> None:
+    """An image for each split and text of its label file, and what names the labels."""
+    for number, (split, lines) in enumerate(boxes):
         image = Path(layout.format(part="images", split=split)) / f"{number}.png"
         pictures(folder, (image.as_posix(),))
         labels = folder / layout.format(part="labels", split=split) / f"{number}.txt"
@@ -382,13 +401,14 @@ def yolo(folder: Path, layout: str, name: str, content: str) -> None:
 
 
 LISTED = "names: [a, b, c]\n"
+HERE = LISTED + "train: images/train\nval: images/val\n"
 MAPPED = "names: {0: a, 1: b, 2: c}\n"
 
 
 @pytest.mark.parametrize(
     ("layout", "name", "content"),
     [
-        ("{part}/{split}", "data.yaml", LISTED + "train: images/train\nval: images/val\n"),
+        ("{part}/{split}", "data.yaml", HERE),
         ("{part}/{split}", "data.yaml", MAPPED + "path: .\ntrain: [images/train]\nval: images/val"),
         ("{split}/{part}", "data.yaml", LISTED + "train: ../train/images\nval: ../val/images\n"),
         ("{split}/{part}", "classes.txt", "a\nb\n\nc\n"),
@@ -396,7 +416,7 @@ MAPPED = "names: {0: a, 1: b, 2: c}\n"
     ],
 )
 def test_yolo_in_its_layouts(folder: Path, layout: str, name: str, content: str) -> None:
-    yolo(folder / "set", layout, name, content)
+    yolo(folder / "set", content, layout=layout, name=name)
     for source in ("set", f"set/{name}"):
         data = opened(source)
         assert data.names == ("a", "b", "c")
@@ -416,7 +436,7 @@ def test_yolo_in_its_layouts(folder: Path, layout: str, name: str, content: str)
     ],
 )
 def test_wrong_yolo_is_named(folder: Path, file: str, content: str, message: str) -> None:
-    yolo(folder, "{part}/{split}", "data.yaml", LISTED + "train: images/train\nval: images/val\n")
+    yolo(folder, HERE)
     assert len(labels_of(opened("data.yaml"))) == 3
     table(folder, content, file)
     with pytest.raises(DataError, match=message):
@@ -424,7 +444,7 @@ def test_wrong_yolo_is_named(folder: Path, file: str, content: str, message: str
 
 
 def test_yolo_pictures_that_may_be_missing_have_their_labels_and_split(folder: Path) -> None:
-    yolo(folder, "{part}/{split}", "data.yaml", LISTED + "train: images/train\nval: images/val\n")
+    yolo(folder, HERE)
     for name in ("train/0", "val/1"):
         (folder / f"labels/{name}.txt").rename(folder / f"labels/{name}.TXT")
     whole = opened("data.yaml")

@@ -260,24 +260,6 @@ def file_of(data: Manifest, key: str) -> str:
     return next(i.files[i.keys.index(key)].name for i in files if key in i.keys)
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("x.xml", "<annotations><image/>", "is no whole XML"),
-        ("x.xml", "<html/>", "is no XML of images and their tags; export it from CVAT"),
-        ("x.json", {"categories": {}, "items": [{"id": 1}]}, "no whole json of Datumaro"),
-        ("x.json", {"classes": ["a"], "labels": {"p": 3}}, "no whole json of FiftyOne"),
-        ("x.json", [{"id": 1, "data": {"image": "a"}, "annotations": []}], "no annotated picture"),
-        ("x.txt", "a.jpg 1 0\nb.jpg 1\n", r"line 2: 'b\.jpg 1' is no picture with 1 or 0"),
-        ("x.txt", "a.jpg cat\n", "A .txt is a list of such lines, or YOLO's names of labels"),
-    ],
-)
-def test_a_broken_export_is_named(folder: Path, file: str, content: Any, message: str) -> None:
-    write(file, content)
-    with pytest.raises(DataError, match=message):
-        opened(file)
-
-
 def test_what_an_export_does_not_say_is_told(folder: Path) -> None:
     source = label_studio("photo")
     with pytest.raises(DataError, match=r"export.json: unknown 'phot' in .* did you mean photo"):

@@ -22,7 +22,14 @@ from mlbench.data.open import open_splits
 from mlbench.text import named_values
 from mlbench.types import DataError
 from mlbench_plugins.datasets.manifest_cells import labels_in
-from tests.plugins.datasets.test_manifest import folder, labels_of, opened, pictures, sides
+from tests.plugins.datasets.test_manifest import (
+    folder,
+    labels_of,
+    opened,
+    pictures,
+    sides,
+    yolo,
+)
 
 __all__ = ["folder"]
 
@@ -283,13 +290,8 @@ def test_a_word_for_a_blank_is_told(folder: Path, word: str) -> None:
     assert f"{word!r} is taken for the name of a label" in warned("t.csv")
 
 
-def yolo(folder: Path, yaml: str, lines: str = "0 .5 .5 .1 .1\n1 .5 .5 .2 .2\n") -> None:
-    for i in range(12):
-        pictures(folder, [f"images/{'train' if i < 8 else 'val'}/{i}.jpg"])
-        file = folder / f"labels/{'train' if i < 8 else 'val'}/{i}.txt"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(lines)
-    (folder / "data.yaml").write_text(yaml)
+def twelve(folder: Path, yaml: str, lines: str = "0 .5 .5 .1 .1\n1 .5 .5 .2 .2\n") -> None:
+    yolo(folder, yaml, [("train", lines)] * 8 + [("val", lines)] * 4)
 
 
 SPLIT = "train: images/train\nval: images/val\n"
@@ -307,7 +309,7 @@ SPLIT = "train: images/train\nval: images/val\n"
 def test_a_name_that_yaml_reads_otherwise_is_refused(
     folder: Path, names: str, read: tuple[str, ...]
 ) -> None:
-    yolo(folder, f"{SPLIT}names: {names}\n")
+    twelve(folder, f"{SPLIT}names: {names}\n")
     text = refused("data.yaml", "in YAML, no text; put names in quotes")
     (folder / "data.yaml").write_text(f"{SPLIT}{text.rpartition('quotes: ')[2]}\n")
     assert opened("data.yaml").names == read
@@ -336,7 +338,7 @@ def test_a_folder_of_nothing_but_heic_says_why(folder: Path) -> None:
 
 
 def test_yolo_and_tables_in_folders_tell_what_they_pass_over(folder: Path) -> None:
-    yolo(folder, f"{SPLIT}names: [a, b]\n")
+    twelve(folder, f"{SPLIT}names: [a, b]\n")
     pictures(folder, ["images/train/x.heic"])
     assert "1 .heic" in warned("data.yaml")
 
@@ -381,7 +383,7 @@ def test_copies_under_another_name_and_links_of_folders_are_told(folder: Path) -
     ("names", "lines"), [("[a, b, c, d, e]", "0 1 0 0 1\n"), ("[a, b]", "1 0\n")]
 )
 def test_a_row_of_0_and_1_is_no_box(folder: Path, names: str, lines: str) -> None:
-    yolo(folder, f"{SPLIT}names: {names}\n", lines)
+    twelve(folder, f"{SPLIT}names: {names}\n", lines)
     refused("data.yaml", r"0\.txt line 1: .* is no box but a row of 0 and 1")
 
 
@@ -486,7 +488,7 @@ def test_text_ids_of_coco(folder: Path) -> None:
     ],
 )
 def test_yolo_with_one_split(folder: Path, parts: str) -> None:
-    yolo(folder, f"{parts}names: [a, b]\n")
+    twelve(folder, f"{parts}names: [a, b]\n")
     text = refused("data.yaml", "leave .* out, so that a hash splits the pictures")
     assert len(labels_of(opened(run_printed(text)))) == 12
 
@@ -518,26 +520,16 @@ def test_the_core_hands_on_how_a_manifest_was_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "content"),
     [
-        ("x.yaml", "names: [a]\ntrain: 3\n", "'3' is no folder of images"),
-        ("x.json", '{"images": [], "annotations": null, "categories": []}', "an instances json"),
-        ("x.json", '{"images": [{"id": "a"}], "annotations": [], "categories": []}', "give every"),
-        ("x.csv", "image,labels\n.,a\np1.jpg,b\np2.jpg,b\np3.jpg,a\n", None),
-        ("x.csv", "image,labels\np1.jpg,frozenset()\np2.jpg,b\n", None),
-        ("x.json", '{"p1.jpg": {"a": 1, "b": 0}, "p2.jpg": "b"}', None),
-        ("x.csv", "image,is_valid,is_test,b\np1.jpg,1,0,1\np2.jpg,0,1,0\np3.jpg,0,0,0\n", None),
-        ("x.csv", "image,label,confidence\np1.jpg,b,0.9\np2.jpg,b,0\n", None),
-        pytest.param(
-            "x.csv", f"image,labels,v\np1.jpg,b,{'9' * 140_000}\np2.jpg,a,9\n", None, id="long"
-        ),
+        ("x.csv", "image,labels\n.,a\np1.jpg,b\np2.jpg,b\np3.jpg,a\n"),
+        ("x.csv", "image,labels\np1.jpg,frozenset()\np2.jpg,b\n"),
+        ("x.json", '{"p1.jpg": {"a": 1, "b": 0}, "p2.jpg": "b"}'),
+        ("x.csv", "image,is_valid,is_test,b\np1.jpg,1,0,1\np2.jpg,0,1,0\np3.jpg,0,0,0\n"),
+        ("x.csv", "image,label,confidence\np1.jpg,b,0.9\np2.jpg,b,0\n"),
+        pytest.param("x.csv", f"image,labels,v\np1.jpg,b,{'9' * 140_000}\np2.jpg,a,9\n", id="long"),
     ],
 )
-def test_odd_content_is_read_or_refused(
-    folder: Path, name: str, content: str, message: str | None
-) -> None:
+def test_odd_content_is_read(folder: Path, name: str, content: str) -> None:
     made(folder, content, name)
-    if message is None:
-        assert "b" in opened(name, test_share=0.5).names
-    else:
-        refused(name, message)
+    assert "b" in opened(name, test_share=0.5).names

@@ -23,7 +23,7 @@ from mlbench_plugins.datasets.voc import VOC2007
 from mlbench_plugins.layers.label_graph import conditional_probability
 from mlbench_tools.checks.dataset_checks import counts_its_objects
 from tests.plugins.datasets import miniature
-from tests.plugins.datasets.test_manifest import pictures
+from tests.plugins.datasets.test_manifest import pictures, yolo
 
 CATEGORIES = {1: "person", 18: "dog", 90: "cup"}
 ANNOTATIONS = st.lists(
@@ -74,9 +74,13 @@ def coco(tmp_path: Path) -> Path:
     return root
 
 
+def labels_context(splits: Splits) -> Any:
+    return label_context(splits.train, splits.names, objects=splits.objects)[0]
+
+
 def counted(splits: Splits) -> dict[str, int]:
     """Objects of the training images by name, as heads are told."""
-    context, _ = label_context(splits.train, splits.names, objects=splits.objects)
+    context = labels_context(splits)
     return dict(zip(context.names, context.objects.tolist(), strict=True))
 
 
@@ -105,13 +109,7 @@ def test_labels_that_were_hidden_or_flipped_say_nothing_of_objects(coco: Path) -
     assert counted(with_label_noise(coco_splits(coco), LabelNoise()))["person"] == 5
 
 
-def labels_context(splits: Splits) -> Any:
-    return label_context(splits.train, splits.names, objects=splits.objects)[0]
-
-
 # ---------------------------------------------------------------------------------------- manifests
-
-
 def test_a_json_of_a_manifest_counts_its_instances(tmp_path: Path) -> None:
     write_json(tmp_path / "own.json", OWNERS, range(1, 41))
     pictures(tmp_path, (f"{i}.jpg" for i in range(1, 41)))
@@ -123,14 +121,8 @@ def test_a_json_of_a_manifest_counts_its_instances(tmp_path: Path) -> None:
 
 
 def test_yolo_counts_lines(tmp_path: Path) -> None:
-    for i, (split, lines) in enumerate(
-        [("train", "0 0 0 1 1"), ("train", "1 0 0 1 1"), ("val", "")]
-    ):
-        pictures(tmp_path / "images" / split, [f"{i}.jpg"])
-        file = tmp_path / "labels" / split / f"{i}.txt"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{lines}\n" * (i + 2))
-    (tmp_path / "data.yaml").write_text("names: [a, b]\ntrain: images/train\nval: images/val\n")
+    boxes = [("train", "0 0 0 1 1\n" * 2), ("train", "1 0 0 1 1\n" * 3), ("val", "")]
+    yolo(tmp_path, "names: [a, b]\ntrain: images/train\nval: images/val\n", boxes)
     splits = open_splits(f"manifest:{tmp_path / 'data.yaml'}", {}, None, tmp_path / "cache")
     assert counted(splits) == {"a": 2, "b": 3}
 

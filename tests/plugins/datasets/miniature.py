@@ -72,10 +72,10 @@ def write(file: Path, lines) -> None:
     file.write_bytes("".join(f"{line}\r\n" for line in lines).encode())
 
 
-def nus_photos(root: Path, flat: bool = False) -> None:
+def nus_photos(root: Path) -> None:
     for i, path in enumerate(nus_paths()):
         folder, name = path.split("\\")
-        photo(root / "images" / name if flat else root / "Flickr" / folder / name, i)
+        photo(root / "Flickr" / folder / name, i)
 
 
 def nus_official(root: Path) -> Path:

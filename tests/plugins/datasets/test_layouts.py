@@ -23,9 +23,7 @@ from mlbench_plugins.datasets.voc import VOC2007
 from tests.plugins.datasets import miniature
 from tests.plugins.datasets.miniature import nus_labels, nus_paths
 
-Change = Callable[[Path], None]
-ORIGINAL = {"protocol": "original"}
-SINGLE = {"protocol": "single_positive"}
+Change = Callable[[Path], object]
 
 
 # ------------------------------------------------------------------------------ in official layout
@@ -93,10 +91,6 @@ def nus_csv(root: Path) -> None:
             table.write(f'{name},"{labels}",{"val" if i % 4 == 1 else "train"}\n')
 
 
-def vg500(root: Path) -> None:
-    miniature.vg500(root)
-
-
 def apparel(root: Path) -> None:
     """A picture in each folder of the 24, named as the hash of its bytes, and MSRN's label file."""
     content = {}
@@ -107,20 +101,31 @@ def apparel(root: Path) -> None:
     (root / "image_label.pkl").write_bytes(pickle.dumps(content))
 
 
-MAKE: dict[str, Change] = {
-    "voc2007": lambda root: voc(root, 2007),
-    "voc2012": lambda root: voc(root, 2012),
-    "coco2014": lambda root: coco(root, 2014),
-    "coco2017": lambda root: coco(root, 2017),
-    "nuswide": nuswide,
-    "nus_csv": nus_csv,
-    "vg500": vg500,
-    "apparel": apparel,
+MAKE: dict[str, tuple[str, dict[str, Any], Change]] = {
+    "voc2007": ("voc2007", {}, lambda root: voc(root, 2007)),
+    "voc2012": ("voc2012", {}, lambda root: voc(root, 2012)),
+    "coco2014": ("coco2014", {}, lambda root: coco(root, 2014)),
+    "coco2017": ("coco2017", {}, lambda root: coco(root, 2017)),
+    "nuswide": ("nuswide", {}, nuswide),
+    "original": ("nuswide", {"protocol": "original"}, nuswide),
+    "single": ("nuswide", {"protocol": "single_positive"}, nuswide),
+    "hashing": ("nuswide", {"protocol": "hashing"}, nuswide),
+    "nus_csv": ("nuswide", {}, nus_csv),
+    "vg500": ("vg500", {}, miniature.vg500),
+    "apparel": ("apparel", {}, apparel),
+    "msrn": ("apparel", {"split": "msrn"}, apparel),
 }
+"""Kind of copy -> its data set, the options that it needs, and what makes it."""
 
 
-def opened(name: str, root: Path, **options: Any) -> Splits:
-    name = name.replace("nus_csv", "nuswide")
+def made(kind: str, root: Path, *changes: Change) -> Path:
+    for change in (MAKE[kind][2], *changes):
+        change(root)
+    return root
+
+
+def opened(kind: str, root: Path) -> Splits:
+    name, options, _ = MAKE[kind]
     return open_splits(name, options, root, root.parent / "cache", allow_missing=True)
 
 
@@ -179,10 +184,10 @@ def val_beside_train(root: Path) -> None:
     (root / "val2014").rmdir()
 
 
-def flat(root: Path) -> None:
+def flat(root: Path, every: int = 2) -> None:
     """Half of the photos in one folder, without those of the concepts."""
     for i, path in enumerate(sorted((root / "Flickr").rglob("*.jpg"))):
-        if i % 2:
+        if i % every == 0:
             write(root / "images" / path.name, path.read_text())
             path.unlink()
 
@@ -224,81 +229,71 @@ def one_folder(root: Path) -> None:
 VOC = "VOCdevkit/VOC2007/ImageSets/Main"
 LAKE = "Groundtruth/TrainTestLabels/Labels_lake_Train.txt"
 DEVKIT = "VOCdevkit/VOC2012 > VOC2012_train_val/VOC2012_train_val"
-SAME: dict[str, tuple[str, dict[str, Any], tuple[Change, ...]]] = {
-    "voc07-nested": ("voc2007", {}, (moved("VOCdevkit > VOCdevkit/VOCdevkit"),)),
-    "voc07-year": ("voc2007", {}, (moved("VOCdevkit > x/VOCdevkit2007"),)),
+SAME: dict[str, tuple[str, *tuple[Change, ...]]] = {
+    "voc07-nested": ("voc2007", moved("VOCdevkit > VOCdevkit/VOCdevkit")),
+    "voc07-year": ("voc2007", moved("VOCdevkit > x/VOCdevkit2007")),
+    "voc07-bare": ("voc2007", moved("VOCdevkit/VOC2007 > a", "VOCdevkit > b", "a > voc2007")),
     "voc07-two-folders": (
-        *("voc2007", {}),
-        (apart("VOCtrainval_06-Nov-2007/VOC2007", "VOCtest_06-Nov-2007/VOC2007"),),
+        *("voc2007", apart("VOCtrainval_06-Nov-2007/VOC2007", "VOCtest_06-Nov-2007/VOC2007")),
     ),
-    "voc07-test-apart": ("voc2007", {}, (apart("", "VOCdevkit/VOC2007test"),)),
-    "voc07-lists-missing": ("voc2007", {}, (removed(f"{VOC}/*_*.txt"),)),
-    "voc07-both-years": ("voc2007", {}, (moved("VOCdevkit > a/b"), MAKE["voc2012"])),
-    "voc12-archive-name": (
-        *("voc2012", {}),
-        (moved("VOCdevkit > VOCtrainval_11-May-2012/VOCdevkit"),),
-    ),
-    "voc12-kaggle": ("voc2012", {}, (moved(DEVKIT),)),
-    "voc12-torchvision": ("voc2012", {}, (moved("VOCdevkit > TrainVal/VOCdevkit"),)),
+    "voc07-test-apart": ("voc2007", apart("", "VOCdevkit/VOC2007test")),
+    "voc07-lists-missing": ("voc2007", removed(f"{VOC}/*_*.txt")),
+    "voc07-both-years": ("voc2007", moved("VOCdevkit > a/b"), MAKE["voc2012"][2]),
+    "voc12-archive-name": ("voc2012", moved("VOCdevkit > VOCtrainval_11-May-2012/VOCdevkit")),
+    "voc12-kaggle": ("voc2012", moved(DEVKIT)),
+    "voc12-torchvision": ("voc2012", moved("VOCdevkit > TrainVal/VOCdevkit")),
     "coco14-images-sub": (
-        *("coco2014", {}),
-        (moved("train2014 > images/train2014", "val2014 > images/val2014", ". > coco2014"),),
+        "coco2014",
+        moved("train2014 > images/train2014", "val2014 > images/val2014", ". > coco2014"),
     ),
     "coco14-nested": (
-        *("coco2014", {}),
-        (moved(*(f"{n} > {n}/{n}" for n in ("annotations", "train2014", "val2014"))),),
+        "coco2014",
+        moved(*(f"{n} > {n}/{n}" for n in ("annotations", "train2014", "val2014"))),
     ),
-    "coco14-named-COCO2014": ("coco2014", {}, (moved(". > COCO2014"),)),
-    "coco14-mscoco": ("coco2014", {}, (moved(". > data/mscoco"),)),
-    "coco14-one-folder": ("coco2014", {}, (moved("train2014 > images"), val_beside_train)),
+    "coco14-named-COCO2014": ("coco2014", moved(". > COCO2014")),
+    "coco14-mscoco": ("coco2014", moved(". > data/mscoco")),
+    "coco14-one-folder": ("coco2014", moved("train2014 > images"), val_beside_train),
     "coco17-images-sub": (
-        *("coco2017", {}),
-        (moved("train2017 > images/train2017", "val2017 > images/val2017"),),
+        *("coco2017", moved("train2017 > images/train2017", "val2017 > images/val2017")),
     ),
     "coco17-apart": (
-        *("coco2017", {}),
-        (moved("annotations > labels/x/annotations", "train2017 > train", "val2017 > val"),),
+        "coco2017",
+        moved("annotations > labels/x/annotations", "train2017 > train", "val2017 > val"),
     ),
     "vg-images-sub": (
-        *("vg500", {}),
-        (moved("VG_100K > images/VG_100K", "VG_100K_2 > images/VG_100K_2"),),
+        *("vg500", moved("VG_100K > images/VG_100K", "VG_100K_2 > images/VG_100K_2")),
     ),
-    "vg-nested": ("vg500", {}, (moved("VG_100K > VG/VG_100K", "VG_100K_2 > VG/VG_100K_2"),)),
-    "vg-half-nested": ("vg500", {}, (moved("VG_100K_2 > VG_100K_2/VG_100K_2"),)),
+    "vg-nested": ("vg500", moved("VG_100K > VG/VG_100K", "VG_100K_2 > VG/VG_100K_2")),
+    "vg-half-nested": ("vg500", moved("VG_100K_2 > VG_100K_2/VG_100K_2")),
     "vg-lists-apart": (
-        *("vg500", {}),
-        (
-            moved("VG_100K > a/VG_100K", "VG_100K_2 > a/b/VG_100K_2"),
-            moved(*(f"{p}_list_500.txt > lists/{p}_list_500.txt" for p in ("train", "test"))),
-        ),
+        "vg500",
+        moved("VG_100K > a/VG_100K", "VG_100K_2 > a/b/VG_100K_2"),
+        moved(*(f"{p}_list_500.txt > lists/{p}_list_500.txt" for p in ("train", "test"))),
     ),
-    "nus-named-NUSWIDE": ("nuswide", ORIGINAL, (moved(". > NUSWIDE"),)),
-    "nus-images-flickr": ("nuswide", ORIGINAL, (moved("Flickr > images/Flickr"),)),
-    "nus-image": ("nuswide", ORIGINAL, (moved("Flickr > image", ". > x/nus_Wide_2009"),)),
-    "nus-mixed": ("nuswide", ORIGINAL, (flat,)),
-    "nus-bare": (
-        *("nuswide", ORIGINAL),
-        (moved("Groundtruth/AllLabels > AllLabels", "ImageList > x", "x > Lists"),),
-    ),
+    "nus-named-NUSWIDE": ("original", moved(". > NUSWIDE")),
+    "nus-images-flickr": ("original", moved("Flickr > images/Flickr")),
+    "nus-image": ("original", moved("Flickr > image", ". > x/nus_Wide_2009")),
+    "nus-mixed": ("original", flat),
+    "nus-flat": ("original", lambda root: flat(root, 1)),
+    "nus-bare": ("original", moved("Groundtruth/AllLabels > AllLabels", "ImageList > Lists")),
     "nus-labels-at-root": (
-        *("nuswide", ORIGINAL),
-        (moved("Groundtruth/TrainTestLabels > TrainTestLabels"), removed("Groundtruth")),
+        "original",
+        moved("Groundtruth/TrainTestLabels > TrainTestLabels"),
+        removed("Groundtruth"),
     ),
-    "nus-alllabels-only": ("nuswide", ORIGINAL, (removed("Groundtruth/TrainTestLabels"),)),
+    "nus-alllabels-only": ("original", removed("Groundtruth/TrainTestLabels")),
     "nus-official-lake": (
-        *("nuswide", ORIGINAL),
-        (edited(LAKE, lambda text: text.replace(text[0], "-1130179", 1)),),
+        *("original", edited(LAKE, lambda text: text.replace(text[0], "-1130179", 1))),
     ),
-    "nus-combined-labels": ("nuswide", ORIGINAL, (one_matrix,)),
-    "nus-spml-npy": ("nuswide", SINGLE, (as_npy,)),
-    "nus-csv-data-nuswide": ("nus_csv", {}, (moved(". > data/nuswide"),)),
+    "nus-combined-labels": ("original", one_matrix),
+    "nus-spml-npy": ("single", as_npy),
+    "nus-csv-data-nuswide": ("nus_csv", moved(". > data/nuswide")),
     "nus-csv-split-elsewhere": (
-        *("nus_csv", {}),
-        (edited("nus_wid_data.csv", lambda text: text.replace(",val", ",test")),),
+        *("nus_csv", edited("nus_wid_data.csv", lambda text: text.replace(",val", ",test"))),
     ),
-    "nus-csv-m-names-official-photos": ("nus_csv", {}, (official_photos,)),
-    "app-apparel-images-dataset": ("apparel", {}, (moved(". > a/apparel-images-dataset"),)),
-    "app-msrn": ("apparel", {"split": "msrn"}, (one_folder,)),
+    "nus-csv-m-names-official-photos": ("nus_csv", official_photos),
+    "app-apparel-images-dataset": ("apparel", moved(". > a/apparel-images-dataset")),
+    "app-msrn": ("msrn", one_folder),
 }
 
 
@@ -306,13 +301,9 @@ SAME: dict[str, tuple[str, dict[str, Any], tuple[Change, ...]]] = {
 def test_a_copy_in_another_layout_has_the_official_labels_and_images(
     tmp_path: Path, layout: str
 ) -> None:
-    name, options, changes = SAME[layout]
-    MAKE[name](tmp_path / "official")
-    MAKE[name](tmp_path / "copy")
-    for change in changes:
-        change(tmp_path / "copy")
-    official = opened(name, tmp_path / "official", **options)
-    found = opened(name, tmp_path / "copy", **options)
+    kind, *changes = SAME[layout]
+    official = opened(kind, made(kind, tmp_path / "official"))
+    found = opened(kind, made(kind, tmp_path / "copy", *changes))
     assert (found.identity, found.digest) == (official.identity, official.digest)
     for part in ("train", "test"):
         here, there = (getattr(one, part) for one in (found, official))
@@ -339,9 +330,7 @@ def hashed(columns: int) -> Change:
 
 
 def test_lists_of_code_for_retrieval(tmp_path: Path) -> None:
-    nuswide(tmp_path / "copy")
-    hashed(81)(tmp_path / "copy")
-    found = opened("nuswide", tmp_path / "copy", protocol="hashing")
+    found = opened("hashing", made("hashing", tmp_path / "copy", hashed(81)))
     assert list(found.train.keys) == [f"Flickr/{p.replace(chr(92), '/')}" for p in nus_paths()[:9]]
     assert (found.train.targets == nus_labels()[:9]).all()
     assert all(file.is_file() for file in (*found.train.files, *found.test.files))
@@ -369,56 +358,54 @@ def named(*files: str) -> Change:
 
 
 VG_JSON = "vg_category_500_labels_index.json > vg_category_200_labels_index.json"
-RETRIEVAL = (hashed(21),)
 OFFICIAL = r"TrainImagelist\.txt is of protocol=original: add --dataset-option protocol=original"
-REFUSED: dict[str, tuple[str, dict[str, Any], tuple[Change, ...], str]] = {
+REFUSED: dict[str, tuple[str, tuple[Change, ...], str]] = {
     "coco14-karpathy": (
-        *("coco2014", {}, (named("dataset_coco.json"),)),
+        *("coco2014", (named("dataset_coco.json"),)),
         r"dataset_coco\.json: Karpathy's split for captions, without labels; .*_train2014\.json",
     ),
     "coco14-mlgcn": (
-        *("coco2014", {}, (named("data/train_anno.json", "data/category.json"),)),
+        *("coco2014", (named("data/train_anno.json", "data/category.json"),)),
         r"train_anno\.json: a list that ML-GCN's code makes.*instances_train2014\.json",
     ),
     "coco14-minival": (
-        "coco2014",
-        {},
-        (halved,),
+        *("coco2014", (halved,)),
         r"_minival2014\.json, .*_valminusminival2014\.json: parts of val2014; .*instances_val2014",
     ),
     "coco17-for-14": (
-        "coco2014",
-        {},
-        (removed("*"), MAKE["coco2017"]),
+        *("coco2014", (removed("*"), MAKE["coco2017"][2])),
         "the other release, coco2017",
     ),
-    "voc12-for-07": ("voc2007", {}, (removed("*"), MAKE["voc2012"]), "or is of another year"),
+    "voc12-for-07": (
+        *("voc2007", (removed("*"), MAKE["voc2012"][2])),
+        "or is of another year",
+    ),
     "vg-200": (
-        *("vg500", {}, (moved(VG_JSON),)),
+        *("vg500", (moved(VG_JSON),)),
         r"200_labels_index\.json: of VG-200, whose labels are others; take vg_category_500",
     ),
-    "nus-official-default": ("nuswide", {}, (removed("single_*"),), OFFICIAL),
-    "nus-hashnet": ("nuswide", {}, (hashed(81),), "add --dataset-option protocol=hashing"),
-    "nus-hashnet-21": ("nuswide", {}, RETRIEVAL, r"has 21 labels a line.*--datasets manifest:FILE"),
+    "nus-official-default": ("nuswide", (removed("single_*"),), OFFICIAL),
+    "nus-hashnet": ("nuswide", (hashed(81),), "add --dataset-option protocol=hashing"),
+    "nus-hashnet-21": (
+        *("nuswide", (hashed(21),), r"has 21 labels a line.*--datasets manifest:FILE"),
+    ),
     "nus-tc21": (
-        *("nuswide", {}, (removed("single_*", "ImageList"), named("database_label_onehot.txt"))),
+        *("nuswide", (removed("single_*", "ImageList"), named("database_label_onehot.txt"))),
         r"database_label_onehot\.txt: of a subset for retrieval, with fewer classes than 81",
     ),
     "nus-tags81": (
-        *("nuswide", ORIGINAL, (named("NUS_WID_Tags/Train_Tags81.txt"),)),
+        *("original", (named("NUS_WID_Tags/Train_Tags81.txt"),)),
         r"Train_Tags81\.txt: tags of users, which are not the ground truth",
     ),
-    "nus-two": ("nuswide", ORIGINAL, (moved(". > a"), nuswide_in("b")), "holds several copies: .*"),
-    "app-msrn-by-default": ("apparel", {}, (one_folder,), "--dataset-option split=msrn"),
+    "nus-two": ("original", (moved(". > a"), nuswide_in("b")), "holds several copies: .*"),
+    "app-msrn-by-default": ("apparel", (one_folder,), "--dataset-option split=msrn"),
 }
 
 
 @pytest.mark.parametrize("layout", REFUSED)
 def test_another_copy_is_recognised_and_what_it_takes_is_said(tmp_path: Path, layout: str) -> None:
-    name, options, changes, message = REFUSED[layout]
-    MAKE[name](tmp_path / "copy")
-    for change in changes:
-        change(tmp_path / "copy")
+    kind, changes, message = REFUSED[layout]
+    root = made(kind, tmp_path / "copy", *changes)
     with pytest.raises(DataError, match=f"(?s){message}") as error:
-        opened(name, tmp_path / "copy", **options)
-    assert str(tmp_path / "copy") in str(error.value)
+        opened(kind, root)
+    assert str(root) in str(error.value)

@@ -48,38 +48,6 @@ def test_labels_may_be_named(vg: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------ wrong input
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"a.jpg": [1]}, "has no labels of the listed image '2390000.jpg'"),
-        ({"2390000.jpg": [3, 500]}, "not a list of indices 0 to 499"),
-        ([1, 2], "is not a JSON object of file name"),
-    ],
-)
-def test_wrong_labels_are_named(vg: Path, content: Any, message: str) -> None:
-    (vg / LABELS).write_text(json.dumps(content))
-    with pytest.raises(DataError, match=message) as error:
-        opened(vg).index("train")
-    assert str(vg / LABELS) in str(error.value)
-
-
-def test_wrong_lists_are_named(vg: Path) -> None:
-    train, test = (vg / f"{part}_list_500.txt" for part in ("train", "test"))
-    names = train.read_text()
-    first = names.split()[0]
-    for content, message in (
-        (names + first + "\n", f"image {first} is listed twice"),
-        (test.read_text(), "8 images are in both splits"),
-    ):
-        train.write_text(content)
-        with pytest.raises(DataError, match=message):
-            opened(vg).index("test")
-    train.write_text(names)
-    test.unlink()
-    with pytest.raises(DataError, match=r"test_list_500\.txt not found under (?s:.*)--data DIR"):
-        opened(vg).index("train")
-
-
 def test_missing_folders_are_named(vg: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"VG500 (?s:.*)not found under"):
         opened(vg / "VG_100K")

@@ -1,0 +1,102 @@
+"""Files of official data sets that are missing, malformed or contradict each other are named."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlbench.types import DataError
+from tests.plugins.datasets.test_layouts import VOC, made, opened
+
+DOG = f"{VOC}/dog_trainval.txt"
+VG_JSON = "vg_category_500_labels_index.json"
+VG_TRAIN, VG_TEST = "train_list_500.txt", "test_list_500.txt"
+ALL = "Groundtruth/AllLabels/Labels_zebra.txt"
+ZEBRA = "Groundtruth/TrainTestLabels/Labels_zebra_Train.txt"
+NUS_TRAIN, NUS_TABLE = "ImageList/TrainImagelist.txt", "nus_wid_data.csv"
+
+
+def fewer(lines: list[str]) -> Any:
+    lines.pop()
+
+
+def line(number: int, text: str) -> Callable[[list[str]], Any]:
+    return lambda lines: lines.__setitem__(number, text)
+
+
+def row(text: str) -> Callable[[list[str]], Any]:
+    return lambda lines: lines.insert(3, text)
+
+
+def repeated(at: int) -> Callable[[list[str]], Any]:
+    return lambda lines: lines.__setitem__(at + 1, lines[at])
+
+
+WRONG: list[tuple[str, str, str | Callable[[list[str]], Any] | None, str]] = [
+    ("voc2007", DOG, "000003 -1\n000001 2\n", "line 2: '000001 2' is not .* unpack VOC 2007"),
+    ("voc2007", DOG, "000003 -1\n000007 1\n000001 0\n", "does not list the images of aero"),
+    ("voc2007", DOG, "000003 -1\n000003 1\n", "line 2: image 000003 .* twice"),
+    ("voc2007", f"{VOC}/tvmonitor_test.txt", None, "is missing; unpack VOC 2007"),
+    ("vg500", VG_JSON, '{"a.jpg": [1]}', "has no labels of the listed image '2390000.jpg'"),
+    ("vg500", VG_JSON, '{"2390000.jpg": [3, 500]}', "not a list of indices 0 to 499"),
+    ("vg500", VG_JSON, "[1, 2]", "is not a JSON object of file name"),
+    ("vg500", VG_TRAIN, lambda lines: lines.append(lines[0]), "image 2390000.jpg is listed twice"),
+    ("vg500", VG_TEST, None, "not found under (?s:.*)--data DIR"),
+    ("original", ALL, None, "is missing; unpack"),
+    ("original", ALL, fewer, r"has 27 lines, but .*Imagelist\.txt lists 28"),
+    ("original", ALL, line(3, "2"), "line 4: '2' is neither 0 nor 1; unpack"),
+    ("original", ZEBRA, fewer, r"has 17 lines, but .*TrainImagelist\.txt lists 18"),
+    ("original", ZEBRA, line(3, "2"), "line 4: '2' .*; put AllLabels of Grou"),
+    ("original", NUS_TRAIN, repeated(1), "line 3: image .* twice"),
+    ("nus_csv", NUS_TABLE, row("0,a.jpg,\"['sky']\",train"), "line 4 has 4 columns, not path, lab"),
+    (
+        "nus_csv",
+        NUS_TABLE,
+        row("a.jpg,\"['sky']\",test"),
+        "line 4: 'test' is neither 'train' nor 'v",
+    ),
+    (
+        "nus_csv",
+        NUS_TABLE,
+        row("a.jpg,\"['sky']\",dev"),
+        "line 4: 'dev' is neither 'train' nor 'val",
+    ),
+    (
+        "nus_csv",
+        NUS_TABLE,
+        row("a.jpg,\"['moose']\",train"),
+        "line 4: 'moose' is none of the 81 con",
+    ),
+    ("nus_csv", NUS_TABLE, row("a.jpg,\"[print('sky')]\",train"), "line 4: .* is no list such as"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "change", "message"), WRONG)
+def test_a_wrong_file_is_named_with_its_line(
+    tmp_path: Path, kind: str, name: str, change: Any, message: str
+) -> None:
+    file = made(kind, tmp_path / "copy") / name
+    if name == ZEBRA:  # which is read without the labels of all images alone
+        shutil.rmtree(tmp_path / "copy/Groundtruth/AllLabels")
+    if callable(change):
+        lines = file.read_text().splitlines()
+        change(lines)
+        change = "".join(f"{one}\n" for one in lines)
+    if change is None:
+        file.unlink()
+    else:
+        file.write_text(change)
+    with pytest.raises(DataError, match=message) as error:
+        opened(kind, tmp_path / "copy")
+    assert str(file) in str(error.value)
+
+
+def test_splits_that_share_images_are_refused(tmp_path: Path) -> None:
+    root = made("vg500", tmp_path / "copy")
+    shutil.copy(root / VG_TEST, root / VG_TRAIN)
+    with pytest.raises(DataError, match="8 images are in both splits"):
+        opened("vg500", root)

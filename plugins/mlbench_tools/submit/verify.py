@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +14,12 @@ import typer
 from mlbench.cli.console import AsJson, cache_folder, console
 from mlbench.text import count
 from mlbench.types import MlbenchError, PackError
+from mlbench_tools.submit.remarks import Remark, RemarkKind, VerifyReport, finding
 
 if TYPE_CHECKING:
     from mlbench.store import Store
-    from mlbench.types import Places
-    from mlbench_tools.submit.remarks import RemarkKind, VerifyReport
+    from mlbench.types import Places, RunRecord
+    from mlbench_tools.submit.pack_file import Pack
 
 EXIT_CODES = {"clean": 0, "warnings": 0, "findings": 1, "unfinished": 2, "unreadable": 2}
 
@@ -71,8 +74,7 @@ def _verify_one(
     file: Path, places: Places | None, store: Store | None, supersede: bool
 ) -> VerifyReport:
     """Check one file, and add it to the store if there is no finding."""
-    from mlbench_tools.submit import five_checks, intake, pack_file
-    from mlbench_tools.submit.remarks import VerifyReport
+    from mlbench_tools.submit import five_checks, pack_file
 
     report = VerifyReport(str(file))
     try:
@@ -80,12 +82,66 @@ def _verify_one(
         report.run_id, report.identity = pack.record.run_id, pack.record.identity
         report = five_checks.verify(pack, places)
         if store is not None and not report.of("finding"):
-            report.extend("store", intake.superseding(pack.record, store, supersede))
+            report.extend("store", superseding(pack.record, store, supersede))
             if not report.of("finding"):
-                report.added = intake.add(pack, store)
+                report.added = _add(pack, store)
     except MlbenchError as error:
         report.error = str(error)
     return report
+
+
+def superseding(new: RunRecord, store: Store, supersede: bool) -> Iterator[Remark]:
+    """Check that a record may take the place of the store's record of the same run, if any.
+
+    Raises:
+        StoreError: the store's record of this run is damaged.
+    """
+    old = store.find(new.run_id)
+    if old is None or _same(old, new):
+        return
+    if new.began <= old.began:
+        text = f"{store.root} has a record of this run that did not start earlier"
+    elif old.status == "ok" and new.status != "ok":
+        text = f"{store.root} has this run with a score, and the pack's diverged"
+    elif not supersede:
+        text = f"{store.root} has this run already; --supersede replaces its record"
+    else:
+        return
+    yield finding(text, _described(old), _described(new))
+
+
+def _add(pack: Pack, store: Store) -> str:
+    """Write record and predictions to a store, and note the time in the record.
+
+    Returns:
+        A sentence on the outcome.
+
+    Raises:
+        StoreError: the store cannot be written to, or its record of this run is damaged.
+    """
+    old = store.find(pack.record.run_id)
+    if old is not None and _same(old, pack.record):
+        return f"is in {store.root} already"
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    record = pack.record.model_copy(update={"added": now})
+    file = store.write(record, pack.predictions)
+    if old is None:
+        return f"added as {file}"
+    return (
+        f"added as {file}; this run of {_described(record)} supersedes that of {_described(old)}, "
+        "which is kept beside it"
+    )
+
+
+def _same(old: RunRecord, new: RunRecord) -> bool:
+    """Return whether two records are equal, whenever they were added; NaN equals NaN."""
+    leaving = {"added", "digest", "predictions_sha256"}
+    return old.model_dump_json(exclude=leaving) == new.model_dump_json(exclude=leaving)
+
+
+def _described(record: RunRecord) -> str:
+    score = f"mAP {record.scores.mAP:.2f}" if record.scores else record.status
+    return f"{record.started}, {score}, commit {(record.commit or 'unknown')[:12]}"
 
 
 def _as_data(report: VerifyReport) -> dict[str, object]:

@@ -13,8 +13,8 @@ from mlbench.store import Store
 from mlbench.types import PackError, Predictions
 from mlbench_tools.submit import pack_file
 from mlbench_tools.submit.five_checks import verify
-from mlbench_tools.submit.intake import superseding
 from mlbench_tools.submit.pack_file import make, read
+from mlbench_tools.submit.verify import superseding
 from tests.store.made import NAMES, made_predictions, made_record, with_arrays
 from tests.tools.submit.parts import made, put_together, taken_apart
 from tests.tools.submit.parts import make as sealed_pack
@@ -32,10 +32,6 @@ def written(tmp_path, data):
     file = tmp_path / "pack.zip"
     file.write_bytes(data)
     return file
-
-
-def repacked(tmp_path, record, predictions):
-    return read(written(tmp_path, make(record, predictions)))
 
 
 def equal(one, other):
@@ -58,7 +54,7 @@ def test_reading_returns_what_was_packed(keys, data, tmp_path):
     targets = data.draw(arrays.arrays(np.int8, shape, elements=st.integers(-1, 1)))
     record = made_record(test_images=len(keys))
     predictions = Predictions(logits, targets, tuple(keys))
-    pack = repacked(tmp_path, record, predictions)
+    pack = read(written(tmp_path, make(record, predictions)))
     assert pack.record == record
     assert equal(pack.predictions, predictions)
 

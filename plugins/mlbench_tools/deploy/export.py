@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +18,7 @@ import typer
 from mlbench.cli.console import Data, data_folder, writing
 from mlbench.files import atomic_write
 from mlbench.text import count
-from mlbench.types import DataError, MlbenchError, ModelFile, SuiteError, WeightsError
+from mlbench.types import DataError, MlbenchError, ModelFile, ModelInfo, SuiteError, WeightsError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +34,8 @@ PACKAGES: dict[Form, tuple[str, ...]] = {
     "openvino": ("torch", "onnx", "onnxscript", "openvino"),
     "torch": ("torch",),
 }
+MODEL, VERSIONS = "mlbench_model", "mlbench_versions"
+"""Names of the metadata: the JSON of a ``ModelInfo``, and package -> version."""
 
 BATCHES = (1, 5)
 """Sizes of the batches that are compared; the program was exported with another one."""
@@ -146,18 +149,19 @@ def program_of(trained: TrainedModel) -> Any:
         ) from error
 
 
+def _header(info: ModelInfo, versions: Mapping[str, str]) -> dict[str, str]:
+    """The metadata that an exported model carries."""
+    return {MODEL: info.model_dump_json(), VERSIONS: json.dumps(versions)}
+
+
 def _write_torch(trained: TrainedModel, file: Path, versions: dict[str, str]) -> None:
     import torch
 
-    from mlbench_tools.deploy import formats
-
-    torch.export.save(program_of(trained), file, extra_files=formats.header(trained.info, versions))
+    torch.export.save(program_of(trained), file, extra_files=_header(trained.info, versions))
 
 
 def _write_onnx(trained: TrainedModel, file: Path, versions: dict[str, str]) -> None:
     import torch
-
-    from mlbench_tools.deploy import formats
 
     program = torch.onnx.export(
         program_of(trained),
@@ -168,20 +172,18 @@ def _write_onnx(trained: TrainedModel, file: Path, versions: dict[str, str]) -> 
     )
     assert program is not None
     opset = {"opset": str(program.model.opset_imports.get(""))}
-    program.model.metadata_props.update(formats.header(trained.info, versions | opset))
+    program.model.metadata_props.update(_header(trained.info, versions | opset))
     program.save(file, external_data=False)
 
 
 def _write_openvino(trained: TrainedModel, file: Path, versions: dict[str, str]) -> None:
     import openvino
 
-    from mlbench_tools.deploy import formats
-
     between = file.with_suffix(".onnx")
     try:
         _write_onnx(trained, between, versions)
         converted = openvino.convert_model(between)
-        for name, value in formats.header(trained.info, versions).items():
+        for name, value in _header(trained.info, versions).items():
             converted.set_rt_info(value, name)
         openvino.save_model(converted, file, compress_to_fp16=False)
     finally:

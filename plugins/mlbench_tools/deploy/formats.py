@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,7 @@ from torch import Tensor
 
 from mlbench.text import first_error
 from mlbench.types import HeadOutput, MlbenchError, ModelFile, ModelInfo, WeightsError
-
-MODEL, VERSIONS = "mlbench_model", "mlbench_versions"
-"""Names of the metadata: the JSON of a ``ModelInfo``, and package -> version."""
-
-
-def header(info: ModelInfo, versions: Mapping[str, str]) -> dict[str, str]:
-    """The metadata that an exported model carries."""
-    return {MODEL: info.model_dump_json(), VERSIONS: json.dumps(versions)}
+from mlbench_tools.deploy.export import MODEL
 
 
 def package(name: str, who: str, error: type[MlbenchError]) -> Any:

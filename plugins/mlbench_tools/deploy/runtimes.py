@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mlbench.types import HeadOutput, MeasureError
+from mlbench_tools.deploy.export import quiet
 from mlbench_tools.deploy.formats import package
 
 Call = Callable[[], Any]
@@ -64,8 +65,6 @@ def openvino_model(model: nn.Module, images: Tensor) -> Call:
 
 
 def _export(model: nn.Module, images: Tensor, folder: Path) -> Path:
-    from mlbench_tools.deploy.export import quiet
-
     if images.device.type != "cpu":
         raise MeasureError(f"this runtime computes on the CPU, not on {images.device}")
     file = folder / "model.onnx"

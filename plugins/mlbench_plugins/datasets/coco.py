@@ -73,7 +73,7 @@ class CocoYear(Dataset):
                 f"{annotations}: none of its {len(keys)} images has an annotation; unpack COCO's "
                 "annotations again, or keep such images with the option unlabelled=true"
             )
-        part, home = self._parts[split], self._home()
+        part, home = self._parts[split], self._copy.home(self._jsons["train"], "annotations")
         folders = [home / part, home / "images" / part, home / "images"]
         there = any(map(Path.is_dir, folders))
         remedy = "" if there else f"unpack {part}.zip in {home}"
@@ -96,13 +96,6 @@ class CocoYear(Dataset):
             file = self._copy.need(f"annotations/{name}", name, near=near)
             self._jsons[split], self._instances[split] = file, read_cached(file, self._cache)
         return self._instances[split]
-
-    def _home(self) -> Path:
-        """The folder of the archives' contents: above ``annotations``, if it is called so."""
-        folder = self._jsons["train"].parent
-        while folder.name.lower() == "annotations" and folder != self._copy.root:
-            folder = folder.parent
-        return folder
 
 
 def _number(name: str) -> str:

@@ -96,6 +96,13 @@ class Copy:
             raise self.lacks(names[0])
         return found
 
+    def home(self, file: Path, inner: str) -> Path:
+        """The folder of the archives' contents: a file's, above it where it is ``inner``."""
+        folder = file.parent
+        while folder.name.lower() == inner and folder != self.root:
+            folder = folder.parent
+        return folder
+
     def lacks(self, name: str, *hints: str) -> DataError:
         """The error for a file that is not there, with what is there instead."""
         seen = [

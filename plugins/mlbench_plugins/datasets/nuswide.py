@@ -117,7 +117,7 @@ class NUSWIDE(Dataset):
             (train, _), (test, _) = listed.values()
             refuse_shared(train, test, f"take the lists of {self.protocol} from one source")
             _tell_twins(train, test)
-            keys, home = [*train, *test], self._home()
+            keys, home = [*train, *test], self._copy.home(self._lists["train"], "imagelist")
             folders = [home / place for place in _FLICKR]
             remedy = "put the folder Flickr of the images there"
             files = self._copy.pictures(keys, folders, remedy, _flickr_number)
@@ -127,12 +127,6 @@ class NUSWIDE(Dataset):
                 for part, (keys, targets) in listed.items()
             }
         return self._splits[split]
-
-    def _home(self) -> Path:
-        """The folder of the archives' contents: the one above ``ImageList``."""
-        folder = self._lists["train"].parent
-        official = folder.name.lower() == "imagelist" and folder != self._copy.root
-        return folder.parent if official else folder
 
     def official_split(self, split: Split) -> str | None:
         """The card's name of a split of this protocol."""

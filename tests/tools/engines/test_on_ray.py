@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,13 +9,13 @@ import pytest
 
 from mlbench.executors import Options, make_jobs
 from mlbench.executors.run_status import overview
-from mlbench.leases import HEARTBEAT
 from mlbench.store import Store
 from mlbench.types import Places, SuiteError
 from mlbench_tools.engines import on_ray
 from tests.engine import tiny
 from tests.executors.test_local import descendants, until
 from tests.store.made import made_record
+from tests.tools.engines.conftest import start
 
 
 @pytest.mark.parametrize(
@@ -36,15 +35,12 @@ def test_what_cannot_start_says_how_it_can(tmp_path, monkeypatch, options, proce
 
 
 @pytest.fixture
-def cluster(monkeypatch, cache, gate):
+def cluster(monkeypatch, quick, gate):
     """A head and two nodes of one processor each."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'mlbench-mlic[ray]'")
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("MLBENCH_CACHE", str(cache))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 by default, which a busy machine starves
-    monkeypatch.setenv(HEARTBEAT, "2")
     small = {"num_cpus": 1, "object_store_memory": 80_000_000}
     found = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
     nodes = [found.add_node(**small) for _ in range(2)]
@@ -52,19 +48,12 @@ def cluster(monkeypatch, cache, gate):
     found.shutdown()
 
 
-def start(address, suite, results, *more):
-    """Start a launcher on a cluster."""
-    options = ["--set", f"executor_options.address={address}", "--set", "measure=false", *more]
-    command = [sys.executable, "-m", "mlbench", "run", "--suite", suite, "--results", results]
-    return subprocess.Popen([*map(str, command), "--executor", "ray", *options])
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_cluster_that_loses_nodes_finishes_all_runs_and_each_once(cluster, gate, suite, tmp_path):
     found, nodes = cluster
     file, results = suite(plugins=["waits"], seeds=[0, 1, 2, 3, 4, 5]), tmp_path / "results"
-    launcher = start(found.address, file, results)
+    launcher = start(file, results, "ray", address=found.address)
 
     def three_train():
         assert launcher.poll() is None
@@ -93,14 +82,13 @@ def test_a_cluster_that_loses_nodes_finishes_all_runs_and_each_once(cluster, gat
 def test_two_launchers_and_a_cluster_share_a_store(cluster, gate, suite, tmp_path):
     file = suite({"epochs": 3}, plugins=["waits"], seeds=[*range(24)])
     results = tmp_path / "results"
-    launchers = [start(cluster[0].address, file, results)]
+    launchers = [start(file, results, "ray", address=cluster[0].address)]
 
     def claimed(number):
         return lambda: len(list(results.glob("runs/*/lease-1.json"))) == number
 
     until(claimed(3), 900)
-    command = [sys.executable, "-m", "mlbench", "run", "--suite", file, "--results", results]
-    launchers += [subprocess.Popen(list(map(str, command))) for _ in range(2)]
+    launchers += [start(file, results) for _ in range(2)]
     until(claimed(5), 900)
     gate.touch()
     assert [one.wait(600) for one in launchers] == [0, 0, 0]
@@ -114,7 +102,7 @@ def test_two_launchers_and_a_cluster_share_a_store(cluster, gate, suite, tmp_pat
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_on_two_nodes_is_one_run_of_two_processes(cluster, suite, tmp_path):
     found, _ = cluster
-    more = ("--processes", "2", "--set", "executor_options.nodes=2")
-    assert start(found.address, suite(), tmp_path / "results", *more).wait(900) == 0
-    (record,) = Store(tmp_path / "results").records()
+    results, more = tmp_path / "results", ("ray", "--processes", "2")
+    assert start(suite(), results, *more, address=found.address, nodes=2).wait(900) == 0
+    (record,) = Store(results).records()
     assert record.environment["processes"] == 2

@@ -10,13 +10,13 @@ import time
 import pytest
 
 from mlbench.executors import Options, make_jobs
-from mlbench.leases import HEARTBEAT
 from mlbench.store import Store
 from mlbench.types import Places, SuiteError
 from mlbench_tools.engines import on_slurm
 from tests.engine import tiny
 from tests.executors.test_local import until
 from tests.store.made import made_record
+from tests.tools.engines.conftest import start
 
 CONFIGURATION = """
 ClusterName=test
@@ -101,28 +101,12 @@ def slurm(tmp_path, monkeypatch, gate):
         process.wait()
 
 
-def start(suite, results, *options):
-    """Start a launcher that hands its runs to Slurm."""
-    named = [text for option in options for text in ("--set", f"executor_options.{option}")]
-    command = [sys.executable, "-m", "mlbench", "run", "--suite", suite, "--executor", "slurm"]
-    more = ["--results", results, "--set", "measure=false", *named]
-    return subprocess.Popen(list(map(str, [*command, *more])))
-
-
-@pytest.fixture
-def quick(cache, monkeypatch):
-    """Small caches, threads and beats for the runs of a test."""
-    monkeypatch.setenv("MLBENCH_CACHE", str(cache))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv(HEARTBEAT, "2")
-
-
 @pytest.mark.slow
 def test_an_array_of_six_of_which_one_is_pre_empted_is_finished(
     slurm, quick, gate, suite, tmp_path
 ):
     file, results = suite(plugins=["waits"], seeds=[0, 1, 2, 3, 4, 5]), tmp_path / "results"
-    launcher = start(file, results, "partition=low", "cpus_per_task=1")
+    launcher = start(file, results, "slurm", partition="low", cpus_per_task=1)
     files = results.glob
     until(lambda: any('"training"' in one.read_text() for one in files("runs/*/status.json")), 300)
     other = ["sbatch", "--partition=high", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 5"]
@@ -141,8 +125,8 @@ def test_an_array_of_six_of_which_one_is_pre_empted_is_finished(
 @pytest.mark.slow
 def test_a_run_that_uses_up_its_time_goes_on_in_another_job(slurm, quick, gate, suite, tmp_path):
     file, results = suite(plugins=["waits"]), tmp_path / "results"
-    limits = ("partition=high", "cpus_per_task=1", "time=6", "signal_delay_s=120")
-    launcher = start(file, results, *limits)
+    limits = {"partition": "high", "cpus_per_task": 1, "time": 6, "signal_delay_s": 120}
+    launcher = start(file, results, "slurm", **limits)
     until(lambda: list(results.glob("runs/*/state.pt")), 900)
     gate.touch()
     assert launcher.wait(900) == 0

@@ -223,6 +223,8 @@ def label_ranking(case):
     for row in case.rows:
         present = [s for s, t in row if t == 1]
         absent = [s for s, t in row if t == 0]
+        if not present and not absent:
+            continue
         depth = {s: sum(other >= s for other in present + absent) for s in present}
         coverage.append(max(depth.values(), default=0))
         if not present or not absent:

@@ -47,7 +47,7 @@ def _show(board: BoardVariance) -> None:
             part.name,
             "" if part.levels is None else str(part.levels),
             str(part.freedom),
-            "unknown" if part.share is None else f"{part.share:.1f} %",
+            "unknown" if part.share is None else f"{round(part.share, 1) + 0.0} %",
             "" if part.deviation is None else f"{part.deviation:.2f}",
             "" if part.p is None else p_value(part.p).removeprefix("= "),
         )

@@ -16,6 +16,8 @@ from mlbench_tools.costs.counting import uniform_context
 NO_DATA = DatasetCard(title="", bibtex="", licence="", home="")
 """A card without a budget: head options depend on method and track only."""
 
+DEFAULT_BACKBONE = "resnet101"
+
 
 def read_models(
     plugins: str, backbones: str | None, track: Track | None

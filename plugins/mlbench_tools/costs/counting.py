@@ -45,13 +45,15 @@ def count_backbone(name: str, image_size: int) -> Outline:
     """Count a backbone as records do.
 
     Raises:
-        PluginError: as in ``meta_backbone``.
+        PluginError: as in ``meta_backbone``, or the images are too small.
         MeasureError: some of its work would be counted as 0.
     """
     module: Any = meta_backbone(name, image_size)
     images = torch.zeros(IMAGES, 3, image_size, image_size, device="meta")
     maps: list[tuple[Tensor, ...]] = []
-    macs = count(module, lambda: maps.append(module(images)), [images], name)
+    what = f"{name} takes no images of {image_size} pixels"
+    with registry.typed_errors([registry.find("backbone", name)], what):
+        macs = count(module, lambda: maps.append(module(images)), [images], name)
     return Outline(module.spec, maps[0], _counts(module, macs))
 
 

@@ -33,11 +33,11 @@ def measure(
     results: Results = Path("results"),
     plugins: Annotated[
         str | None,
-        typer.Option(help="Methods to measure. Default: the models of the store's boards."),
+        typer.Option(help="Methods and backbones. Default: the models of the store's boards."),
     ] = None,
     backbones: Annotated[
-        str, typer.Option(help="With --plugins: backbones, separated by commas.")
-    ] = "resnet101",
+        str | None, typer.Option(help="With --plugins: backbones. Default: resnet101.")
+    ] = None,
     track: Annotated[
         Track | None,
         typer.Option(help="With --plugins: whose options the heads have. Default: the papers'."),
@@ -112,13 +112,18 @@ def _of_boards(store: Store) -> list[Network]:
 
 
 def _asked(
-    plugins: str, backbones: str, track: Track | None, labels: int, image_size: int, weights: str
+    plugins: str,
+    backbones: str | None,
+    track: Track | None,
+    labels: int,
+    image_size: int,
+    weights: str,
 ) -> list[Network]:
-    from mlbench_tools.costs.asked import describe, read_models
+    from mlbench_tools.costs.asked import DEFAULT_BACKBONE, describe, read_models
 
     heads, trunks = read_models(plugins, backbones, track)
     found = []
-    for backbone in trunks:
+    for backbone in trunks or (DEFAULT_BACKBONE,):
         for method, ran in heads.items():
             place = labels, backbone, image_size, weights
             try:

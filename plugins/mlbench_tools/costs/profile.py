@@ -56,10 +56,10 @@ def profile(
         raise SuiteError("no method to profile; name some, as in --plugins ssgrl,gap")
     labels = _numbers("--classes", classes)
 
-    from mlbench_tools.costs.asked import read_models
+    from mlbench_tools.costs.asked import DEFAULT_BACKBONE, read_models
 
     heads, trunks = read_models(plugins, backbones, track)
-    found = count_heads(heads, trunks or ("resnet101",), labels, image_size)
+    found = count_heads(heads, trunks or (DEFAULT_BACKBONE,), labels, image_size)
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
     else:

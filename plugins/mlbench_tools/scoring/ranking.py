@@ -79,6 +79,8 @@ def label_ranking(scores: ScoreMatrix, targets: Targets) -> tuple[float, float, 
         targets: int8 [N, C] in {1, 0, -1}.
 
     Returns:
+        Means over the images that have a known label.
+
         * label ranking average precision: over the labels of an image, the mean fraction of them
           among all labels that score at least as high (Tsoumakas et al., 2010), in [0, 1];
         * coverage error: how many labels from the top include all present ones;
@@ -102,7 +104,9 @@ def label_ranking(scores: ScoreMatrix, targets: Targets) -> tuple[float, float, 
         np.add.at(inverted_N, image_P, ranked_P - hits_P)
     lrap_N = np.where(present_N == 0, 1.0, share_N / np.maximum(present_N, 1))
     loss_N = inverted_N / np.maximum(present_N * absent_N, 1)
-    return float(lrap_N.mean()), float(depth_N.mean()), float(loss_N.mean())
+    of_known = np.stack([lrap_N, depth_N, loss_N])[:, present_N + absent_N > 0]
+    lrap, depth, loss = of_known.mean(axis=1).tolist()
+    return lrap, depth, loss
 
 
 # ------------------------------------------------------------------------------- the usual partner

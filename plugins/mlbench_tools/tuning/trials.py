@@ -47,8 +47,8 @@ class Trial:
 
     @property
     def interval(self) -> str:
-        """``[47.1, 52.0]``."""
-        return f"[{self.low:.1f}, {self.high:.1f}]"
+        """``[47.1, 52.0]``, within 0 to 100."""
+        return f"[{max(self.low, 0):.1f}, {min(self.high, 100):.1f}]"
 
 
 def add_rates(suite: Suite, trials: int) -> Suite:

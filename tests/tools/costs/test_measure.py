@@ -10,7 +10,7 @@ from mlbench.tracks import name_defaults, settle
 from mlbench.types import Network
 from tests.store.made import made_cost, made_efficiency, made_record
 
-SMALL = ("--backbones", "timm:test_resnet", "--image-size", "32", "--seconds", "0.1")
+SMALL = ("--image-size", "32", "--seconds", "0.1")
 RUN = (
     *("run", "--backbones", "timm:test_resnet", "--weights", "none", "--image-size", "32"),
     *("--epochs", "1", "--set", "dataset_options={train_images: 40, test_images: 20, size: 32}"),
@@ -46,9 +46,8 @@ def test_named_models_are_those_of_a_board(cli, tmp_path):
     settings = name_defaults(settle("probe", "ssgrl", "synthetic", card, [small])).model_dump()
     counted = made_efficiency(image_size=32, backbone_options={}, parameters_backbone=0)
     record = made_record("ssgrl", settings=settings, efficiency=counted)
-    done = cli(
-        "measure", "--plugins", "ssgrl", "--track", "probe", "--labels", "3", *SMALL, "--json"
-    )
+    flags = ("--plugins", "ssgrl,timm:test_resnet", "--track", "probe", "--labels", "3")
+    done = cli("measure", *flags, *SMALL, "--json")
     (measured,) = json.loads(done.out)
     board = Network.of(record).model_dump(exclude={"parameters"})
     assert board == Network(**measured["network"]).model_dump(exclude={"parameters"})

@@ -73,6 +73,7 @@ EQUAL = ProtocolInput(
     np.zeros((4, 3)), np.array([[1, 0, -1], [0, 1, 1], [1, 1, 0], [-1, 0, 1]], np.int8)
 )
 ONE = ProtocolInput(np.array([[2.0]]), np.ones((1, 1), np.int8))
+UNKNOWN = ProtocolInput(np.eye(3), np.array([[1, 0, 1], [0, 1, 0], [-1, -1, -1]], np.int8))
 ABSENT = ProtocolInput(np.eye(3), np.array([[1, 0, 1], [0, 0, 1], [1, 0, -1]], np.int8))
 
 
@@ -86,6 +87,7 @@ def test_each_protocol_has_a_plain_reference():
 @example(EQUAL)
 @example(ONE)
 @example(ABSENT)
+@example(UNKNOWN)
 def test_equals_its_definition_in_loops(name, case):
     given = (case.logits, case.targets, case.validation, case.train_positives)
     try:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import glob
 import re
+import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -101,6 +102,17 @@ class Store:
         for _, _, checkpoint in sorted(one for one in rivals if one[-1].exists())[1:]:
             with suppress(OSError):
                 checkpoint.unlink()
+
+    def assert_writable(self) -> None:
+        """Raise ``StoreError`` if nothing can be written, before work whose result were lost."""
+        try:
+            (self.root / "runs").mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.root / "runs").close()
+        except OSError as error:
+            raise StoreError(
+                f"{self.root} cannot be written ({error.strerror}); free space, grant write "
+                "permission, or name another folder with --results"
+            ) from error
 
     def write_cost(self, cost: ModelCost) -> Path:
         """Write how fast a model is, in place of what was measured before; returns the file.

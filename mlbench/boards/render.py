@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -136,6 +137,7 @@ def write(tables: Sequence[Table], folder: Path) -> list[Path]:
     Raises:
         StoreError: a file cannot be written; records are not affected.
     """
+    store = shlex.quote(str(folder.parent))
     contents = {folder / f"{_file_name(table)}.md": markdown([table]) for table in tables}
     contents |= {folder / f"{_file_name(table)}.csv": csv(table) for table in tables}
     contents[folder / "README.md"] = _index(tables)
@@ -146,7 +148,7 @@ def write(tables: Sequence[Table], folder: Path) -> list[Path]:
         except OSError as error:
             raise StoreError(
                 f"{file}: the board could not be written ({error.strerror or error}); free space "
-                "or grant write permission, then run `mlbench leaderboard`"
+                f"or grant write permission, then run `mlbench leaderboard --results {store}`"
             ) from error
     for gone in set(folder.glob("*.csv")) - contents.keys():
         if gone.read_bytes().startswith(b"data_set,track,rank,"):

@@ -38,5 +38,5 @@ def leaderboard(
     if latex:
         typer.echo(render.latex(selected), nl=False)
     if not (markdown or csv or latex):
-        show_boards.show(selected, columns=chosen)
+        show_boards.show(selected, results, columns=chosen)
     show_boards.write(found)

@@ -211,7 +211,7 @@ def _print_board(planned: Plan, places: Places) -> None:
     wanted = {spec.run_id for spec in (*planned.missing, *planned.done)}
     found = show_boards.read(places.results)
     shown = [table for table in found.tables if not wanted.isdisjoint(table.run_ids)]
-    show_boards.show(shown, wanted)
+    show_boards.show(shown, places.results, wanted)
     show_boards.write(found)
 
 

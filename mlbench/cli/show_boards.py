@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
@@ -118,7 +119,10 @@ def column_names(text: str | None) -> list[str]:
 
 
 def show(
-    chosen: Sequence[Table], run_ids: Set[str] | None = None, columns: Sequence[str] = ()
+    chosen: Sequence[Table],
+    results: Path,
+    run_ids: Set[str] | None = None,
+    columns: Sequence[str] = (),
 ) -> None:
     """Print boards: the rows with one of these runs, and the columns of these names; or all."""
     if chosen:
@@ -128,7 +132,8 @@ def show(
         if drawn < len(table.rows):
             errors.print(
                 f"{table.name}: {drawn} of {count(len(table.rows), 'row')} shown, ranked "
-                "among all of them; `mlbench leaderboard` prints the whole board"
+                f"among all of them; `mlbench leaderboard --results {shlex.quote(str(results))}` "
+                "prints the whole board"
             )
 
 

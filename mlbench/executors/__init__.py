@@ -24,7 +24,7 @@ from mlbench import DISTRIBUTION
 from mlbench.files import atomic_write, sweep
 from mlbench.numbers import plugins_of
 from mlbench.store import Store
-from mlbench.types import Places, Progress, RunRecord, RunSpec, StoreError, Value
+from mlbench.types import Places, Progress, RunRecord, RunSpec, Value
 
 log = logging.getLogger("mlbench")
 
@@ -201,15 +201,7 @@ def make_jobs(
     Raises:
         StoreError: the folder of the results cannot be written.
     """
-    try:
-        folder = places.results / "runs"
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise StoreError(
-            f"{places.results} cannot be written ({error.strerror}); free space, grant write "
-            "permission, or name another folder with --results"
-        ) from error
+    Store(places.results).assert_writable()
     meetings = Path(tempfile.gettempdir()).glob(f"{MEETING}*")
     sweep([*places.results.rglob(".*.tmp"), *places.cache.rglob(".*.tmp"), *meetings])
     if places.cache_limit is not None:

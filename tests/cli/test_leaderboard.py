@@ -1,6 +1,15 @@
+import re
+import shlex
 import shutil
+from pathlib import Path
 
-from mlbench.types import Pretraining
+import pytest
+
+from mlbench.boards import render
+from mlbench.boards.rows import tables
+from mlbench.cli import show_boards
+from mlbench.store import Store
+from mlbench.types import Pretraining, StoreError
 from tests.boards.scored import write
 
 
@@ -19,6 +28,20 @@ def test_options_that_no_column_shows_stand_below(cli, store):
     write(store, "gap", settings={"head_options": {"prior_bias": True}})
     write(store, "gap", noise=2, settings={"loss": "asl"})
     assert "gap: prior_bias=True (bce)" in cli("leaderboard").out
+
+
+def test_commands_for_whole_boards_name_the_folder_of_the_results(cli, tmp_path, capsys):
+    store = Store(tmp_path / "my results")
+    shown = write(store, "gap"), write(store, "gmp", noise=2)
+    boards = tables(store.records())
+    show_boards.show(boards, store.root, {shown[0].run_id})
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 of 2 rows shown" in said
+    _, *command = shlex.split(re.search("`(.+)`", said)[1])
+    ended = cli(*command)
+    assert ended.code == 0 and "gmp" in ended.out, ended.err
+    with pytest.raises(StoreError, match="run `mlbench leaderboard --results /dev/null`"):
+        render.write(boards, Path("/dev/null/leaderboards"))
 
 
 def test_boards_are_printed_in_other_formats(cli, store):

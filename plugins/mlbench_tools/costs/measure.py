@@ -86,6 +86,8 @@ def measure(
     else:
         networks = _asked(plugins, backbones, track, labels, image_size, str(weights or "none"))
     missing = networks if again else bench.missing(networks, store.read_costs()[0])
+    if missing:
+        store.assert_writable()
     refused = measure_networks(missing, bench, store, errors.print)
     for name, reason in refused.items():
         errors.print(f"not measured: {name}: {reason}", style="red")

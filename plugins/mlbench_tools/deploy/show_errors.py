@@ -71,7 +71,7 @@ def errors(
     folder = store.run_folder(record.run_id)
     found = suspects(predictions, _calibration(folder), most)
     out = out or folder / "errors"
-    with writing(f"--out {out}"):
+    with writing(out, "; name another folder with --out"):
         out.mkdir(parents=True, exist_ok=True)
         shown = {one.image for mine in found for one in mine}
         thumbnails = {i: _thumbnail(test.files[i], out, i) for i in sorted(shown)}

@@ -92,6 +92,7 @@ WRONG = {
     "runtime": (("--runtime", "eagre"), "unknown runtime 'eagre'; did you mean eager"),
     "no CUDA": (("--runtime", "cuda-graph"), "cuda-graph needs CUDA"),
     "nothing": ((), "no record in results has a model to measure"),
+    "results": (("--plugins", "gap", "--results", "/dev/null"), "/dev/null cannot be written (Not"),
     "loss": (("--plugins", "gap,asl"), "asl costs nothing at inference"),
 }
 

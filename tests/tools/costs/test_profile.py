@@ -111,7 +111,7 @@ def test_a_head_that_cannot_serve_a_case_is_refused_alone(cli):
 WRONG = {
     "plugin": (("--plugins", "ssgrll"), "unknown plugin 'ssgrll'; did you mean ssgrl"),
     "backbone": (("--plugins", "gap", "--backbones", "resnet1"), "unknown backbone 'resnet1'"),
-    "size": (("--plugins", "gap,timm:test_vit", "--image-size", "7"), "test_vit takes no images of"),
+    "size": (("--plugins", "gap,timm:test_vit", "--image-size", "7"), "takes no images of 7"),
     "loss": (("--plugins", "gap,asl"), "asl costs nothing at inference"),
     "classes": (("--plugins", "gap", "--classes", "20,many"), "--classes 20,many: give numbers"),
 }

@@ -109,6 +109,14 @@ def command_line() -> str:
     return shlex.join(["mlbench", *sys.argv[1:]])
 
 
+EXAMPLES = {
+    "--option": "lam=0.5",
+    "--set": "optimizer.lr=3e-4",
+    "--grid": "optimizer.weight_decay=1e-4,1e-2",
+}
+"""What ``NAME=VALUE`` may look like behind a flag."""
+
+
 def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]:
     """Parse ``NAME=VALUE`` texts of a flag; the last one of a name counts.
 
@@ -121,7 +129,7 @@ def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise SuiteError(f"{flag} {text!r} is not NAME=VALUE, such as epochs=3")
+            raise SuiteError(f"{flag} {text!r} is not NAME=VALUE, as in {flag} {EXAMPLES[flag]}")
         found[name.strip()] = _value(value.strip() or value)
     return found
 

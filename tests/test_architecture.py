@@ -62,10 +62,10 @@ LANES = {
 
 
 BUDGETS = {
-    "mlbench": 18_320,
+    "mlbench": 18_325,
     "plugins/mlbench_plugins": 11_140,
     "plugins/mlbench_tools": 12_720,
-    "tests": 26_040,
+    "tests": 26_045,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 

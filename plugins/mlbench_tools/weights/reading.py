@@ -58,8 +58,9 @@ _MODULES = {
     "__builtin__": "builtins",
     "numpy.core.multiarray": "numpy._core.multiarray",
     "numpy.core.numeric": "numpy._core.numeric",
+    "pathlib._local": "pathlib",
 }
-"""Modules of Python 2 and of older numpy, and their names today."""
+"""Modules of Python 2, of older numpy and of Python 3.13, and their names today."""
 
 
 class Opaque:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import re
 from collections import OrderedDict
 from pathlib import PurePosixPath
 
@@ -51,6 +52,13 @@ def test_a_checkpoint_with_settings_in_it_is_read(tmp_path, zipped):
     assert not hasattr(found["args"], "lr")
     key, state = state_dict(file, found)
     assert key == "state_dict" and torch.equal(state["module.a"], WEIGHTS["module.a"])
+
+
+def test_paths_are_read_as_python_3_13_writes_them(tmp_path):
+    content = pickle.dumps({"log": PurePosixPath("/log"), "epoch": 3}, protocol=2)
+    file = tmp_path / "log.pkl"
+    file.write_bytes(re.sub(rb"cpathlib\S*", b"cpathlib._local", content))
+    assert read(file)["epoch"] == 3
 
 
 @pytest.mark.parametrize("write", ["zip", "legacy", "pickle"])

@@ -41,10 +41,12 @@ def test_a_run_and_its_checkpoint_score_the_same(cli, small, tmp_path):
         assert tuple(kept["names"]) == NAMES
 
 
-def test_labels_are_matched_by_name(cli, ours, tmp_path):
+def test_labels_are_matched_by_name(cli, ours, tmp_path, monkeypatch):
+    monkeypatch.setattr("mlbench.cli.progress.SILENCE", 0.001)
     kept = ("--predictions", tmp_path / "p.npz")
     done = cli("evaluate", ours.parent, "--dataset", "synthetic", *kept)
     assert done.code == 0, done.err
+    assert "evaluation" in done.err, "where it is, whenever it was silent for long"
     assert ": 40 test images, 12 labels" in done.out and "mAP" in done.out
     with np.load(tmp_path / "p.npz") as kept:
         assert kept["names"].tolist() == SHUFFLED

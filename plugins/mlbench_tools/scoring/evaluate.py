@@ -31,13 +31,13 @@ from mlbench.text import count, named_values, shorten
 from mlbench.types import MeasureError, SuiteError
 
 if TYPE_CHECKING:
+    from mlbench.engine.evaluation import Count
     from mlbench.types import (
         Index,
         ModelFile,
         ModelInfo,
         Places,
         Predictions,
-        Progress,
         RunSpec,
         Scores,
         Splits,
@@ -65,12 +65,11 @@ def evaluate(
 ) -> None:
     """Print the scores of a checkpoint on the test split, as records hold them."""
     from mlbench.build import open_model
-    from mlbench.cli.progress import RunLines
 
     places = local_places(data, cache, device, workers)
     opened = open_model(checkpoint)
     options = named_values(option or ())
-    found = score_model(opened, dataset, options, places, RunLines(), batch_size)
+    found = score_model(opened, dataset, options, places, batch_size)
     for remark in found.remarks:
         errors.print(f"warning: {remark}", style="yellow")
     if predictions is not None:
@@ -123,35 +122,40 @@ def score_model(
     dataset: str,
     options: Mapping[str, Any],
     places: Places,
-    progress: Progress,
     batch_size: int = 64,
 ) -> Evaluation:
     """Score a model on the test split of a data set, under the canonical protocol.
+
+    Says how far it is whenever it has said nothing for a while.
 
     Raises:
         SuiteError: the labels are not those of the model.
         DataError: files are missing or damaged.
         MeasureError: no label of the test split can be scored.
     """
+    from mlbench.cli.progress import Reminder
     from mlbench.data.decode import problems, unusable
     from mlbench.data.open import open_splits
+    from mlbench.executors.run_status import Followed
     from mlbench.metrics.average_precision import unscorable
     from mlbench.metrics.bootstrap import remarks, score
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    progress.stage("data")
-    spec, names = model.info.spec, model.info.label_names
-    dataset, options = complete_options(spec, dataset, options)
-    splits = open_splits(dataset, options, places.data, places.cache)
-    test = select_labels(model.info, splits, dataset)
-    if reason := unscorable(test.targets, names):
-        raise MeasureError(f"the test split of {splits.identity}: {reason}")
-    if bad := problems(test.files, places.cache, places.workers, progress.count):
-        raise unusable(bad, test.files)
-    progress.stage("evaluation")
-    predictions = _predict(model, test, places, progress, batch_size)
-    progress.stage("metrics")
-    scores, precisions = score(predictions.logits, predictions.targets)
+    progress = Followed("", 0)
+    with Reminder("scoring", lambda: [progress.now.text]):
+        progress.stage("data")
+        spec, names = model.info.spec, model.info.label_names
+        dataset, options = complete_options(spec, dataset, options)
+        splits = open_splits(dataset, options, places.data, places.cache)
+        test = select_labels(model.info, splits, dataset)
+        if reason := unscorable(test.targets, names):
+            raise MeasureError(f"the test split of {splits.identity}: {reason}")
+        if bad := problems(test.files, places.cache, places.workers, progress.count):
+            raise unusable(bad, test.files)
+        progress.stage("evaluation")
+        predictions = _predict(model, test, places, progress.count, batch_size)
+        progress.stage("metrics")
+        scores, precisions = score(predictions.logits, predictions.targets)
     noted = tuple(remarks(predictions.logits, predictions.targets, names))
     about = splits, dataset, options, started
     return Evaluation(names, scores, precisions, noted, predictions, *about)
@@ -176,7 +180,7 @@ def complete_options(
 
 
 def _predict(
-    model: ModelFile, test: Index, places: Places, progress: Progress, batch_size: int
+    model: ModelFile, test: Index, places: Places, tell: Count, batch_size: int
 ) -> Predictions:
     import torch
 
@@ -195,7 +199,7 @@ def _predict(
         device=device,
         precision="fp32",
         batch_size=batch_size,
-        count=progress.count,
+        count=tell,
     )
 
 

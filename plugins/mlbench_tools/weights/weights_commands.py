@@ -187,7 +187,6 @@ def rescore(
 ) -> None:
     """Score authors' weights and write a record, for the boards of re-scored checkpoints."""
     from mlbench.build import open_model
-    from mlbench.cli.progress import RunLines
     from mlbench.engine.checkpoint import load
     from mlbench.store import Store
     from mlbench_tools.weights.rescoring import assert_imported, make_record
@@ -197,9 +196,7 @@ def rescore(
         checkpoint = checkpoint / "checkpoint.safetensors"
     loaded = load(checkpoint)
     assert_imported(loaded)
-    found = evaluate.score_model(
-        *(open_model(checkpoint), dataset, named_values(option or ()), places),
-        *(RunLines(), batch_size),
-    )
+    opened, options = open_model(checkpoint), named_values(option or ())
+    found = evaluate.score_model(opened, dataset, options, places, batch_size)
     file = Store(results).write(*make_record(found, loaded, places, command_line()))
     errors.print(f"recorded in {file}", soft_wrap=True)

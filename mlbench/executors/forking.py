@@ -1,4 +1,4 @@
-"""Processes in which torch is loaded already, forked by a server, and what becomes of them.
+"""Processes in which torch is loaded already, forked by a server; their ends, their devices.
 
 Nothing that one does to its own state reaches another or this one. The server imports neither the
 main module nor anything else of this process, so that a script which calls ``mlbench.run`` needs no
@@ -23,11 +23,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlbench.executors import FailureKind
-from mlbench.types import MlbenchError
+from mlbench.executors import FailureKind, log
+from mlbench.types import MlbenchError, SuiteError
 
 DUMP = signal.SIGQUIT
 """Makes a child write the stacks of all its threads to its output."""
+LEAST_FREE = 0.1
+"""Share of a device's memory that must be free for a run to start there."""
 KEPT = 4_000
 """Characters of output by which a death is explained."""
 MODELS = b"m"
@@ -255,6 +257,16 @@ def call(
     raise ChildDied(death, last, printed)
 
 
+def end_hung(children: Iterable[Child]) -> None:
+    """Make processes write the stacks of their threads, and kill them."""
+    for child in children:
+        child.signal(DUMP)
+    time.sleep(1.0)  # writing them is a matter of milliseconds
+    for child in children:
+        child.signal(signal.SIGKILL)
+
+
+# ----------------------------------------------------------------------------------------- devices
 def device_names(numbers: Sequence[int]) -> list[str]:
     """What CUDA calls the devices with these numbers among the visible ones."""
     visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
@@ -267,10 +279,46 @@ def showing(names: Sequence[str]) -> dict[str, str]:
     return seen if names else {}
 
 
-def end_hung(children: Iterable[Child]) -> None:
-    """Make processes write the stacks of their threads, and kill them."""
-    for child in children:
-        child.signal(DUMP)
-    time.sleep(1.0)  # writing them is a matter of milliseconds
-    for child in children:
-        child.signal(signal.SIGKILL)
+def device_groups(numbers: Sequence[int], size: int) -> list[tuple[str, ...]]:
+    """The devices in groups of ``size``, without those whose memory others fill.
+
+    Args:
+        numbers: among the visible devices; none for the CPU.
+        size: devices of one run.
+
+    Raises:
+        SuiteError: no group is left.
+    """
+    if not numbers:
+        return [()]
+    names, memory = device_names(numbers), free_memory()
+    full = {}
+    for name in names:
+        free, total = memory.get(name, (1, 1))
+        if free < LEAST_FREE * total:
+            full[name] = f"device {name} has only {free:,} of {total:,} MiB free"
+    for text in full.values():
+        log.warning("%s; it is left out", text)
+    free_names = [name for name in names if name not in full]
+    groups = [tuple(free_names[i : i + size]) for i in range(0, len(free_names), size)]
+    if groups := [group for group in groups if len(group) == size]:
+        return groups
+    why = "; ".join(full.values()) or f"--devices names {len(names)}"
+    raise SuiteError(f"a run needs {size} devices: {why}; name others with --devices")
+
+
+def free_memory() -> dict[str, tuple[int, int]]:
+    """MiB free and in all of every NVIDIA device, by number and by UUID; empty if nobody knows."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free,memory.total"]
+    try:
+        told = subprocess.run(
+            [*query, "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    found = {}
+    for line in told.splitlines():
+        index, uuid, free, total = (part.strip() for part in line.split(","))
+        if free.isdigit() and total.isdigit():  # "[N/A]" with unified memory
+            found[index] = found[uuid] = int(free), int(total)
+    return found

@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections import Counter, deque
@@ -36,18 +35,17 @@ from mlbench.executors.forking import (
     Child,
     Death,
     describe_end,
-    device_names,
+    device_groups,
     end_hung,
     fork,
+    free_memory,
     showing,
 )
-from mlbench.types import MlbenchError, Progress, SuiteError
+from mlbench.types import MlbenchError, Progress
 
 BLAME = 0.5
 """Seconds from the first failure of a rank until the others are ended: one that died without a
 word is noticed after those that lost their connection to it."""
-LEAST_FREE = 0.1
-"""Share of a device's memory that must be free for a run to start there."""
 REMEDIES = {
     "killed": "if memory ran out: fewer --jobs, --set grad_accumulation=2, or more memory",
     "hung": "the stacks of its threads are in the log; if it was at work, give a longer --stall",
@@ -306,49 +304,3 @@ def open_log(file: Path) -> int:
     except OSError as error:
         log.warning("%s cannot be written (%s); this run has no log", file, error.strerror)
         return os.open(os.devnull, os.O_WRONLY)
-
-
-# ----------------------------------------------------------------------------------------- devices
-def device_groups(numbers: Sequence[int], size: int) -> list[tuple[str, ...]]:
-    """The devices in groups of ``size``, without those whose memory others fill.
-
-    Args:
-        numbers: among the visible devices; none for the CPU.
-        size: devices of one run.
-
-    Raises:
-        SuiteError: no group is left.
-    """
-    if not numbers:
-        return [()]
-    names, memory = device_names(numbers), free_memory()
-    full = {}
-    for name in names:
-        free, total = memory.get(name, (1, 1))
-        if free < LEAST_FREE * total:
-            full[name] = f"device {name} has only {free:,} of {total:,} MiB free"
-    for text in full.values():
-        log.warning("%s; it is left out", text)
-    free_names = [name for name in names if name not in full]
-    groups = [tuple(free_names[i : i + size]) for i in range(0, len(free_names), size)]
-    if groups := [group for group in groups if len(group) == size]:
-        return groups
-    why = "; ".join(full.values()) or f"--devices names {len(names)}"
-    raise SuiteError(f"a run needs {size} devices: {why}; name others with --devices")
-
-
-def free_memory() -> dict[str, tuple[int, int]]:
-    """MiB free and in all of every NVIDIA device, by number and by UUID; empty if nobody knows."""
-    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free,memory.total"]
-    try:
-        told = subprocess.run(
-            [*query, "--format=csv,noheader,nounits"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    found = {}
-    for line in told.splitlines():
-        index, uuid, free, total = (part.strip() for part in line.split(","))
-        if free.isdigit() and total.isdigit():  # "[N/A]" with unified memory
-            found[index] = found[uuid] = int(free), int(total)
-    return found

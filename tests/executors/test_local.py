@@ -14,8 +14,8 @@ import torch
 from mlbench import plan
 from mlbench.cli import matrix
 from mlbench.executors import Failure, Options, local, make_jobs
-from mlbench.executors.forking import Death, call, device_names, showing
-from mlbench.executors.local import _Attempt, device_groups
+from mlbench.executors.forking import Death, call, device_groups, device_names, showing
+from mlbench.executors.local import _Attempt
 from mlbench.files import sweep
 from mlbench.leases import find_holder
 from mlbench.store import Store

@@ -127,6 +127,7 @@ def test_the_causes_of_the_spread_are_printed(cli, tmp_path):
     lines = {line.split()[0]: line for line in ended.out.splitlines() if line.strip()}
     assert "96.1 %" in lines["head"] and "3.8 %" in lines["loss"] and "unknown" in lines["backbone"]
     assert "only one on this board" in ended.out and "coco-mini, probe track: 8 runs" in ended.out
+    assert "-0.0" not in ended.out
     assert "noise of seeds within" not in ended.out and " < 0.001" in lines["head"]
     (found,) = json.loads(cli("explain", tmp_path / "results", "--json").out)
     assert [part["name"] for part in found["parts"]][:3] == ["backbone", "head", "loss"]

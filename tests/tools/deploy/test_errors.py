@@ -144,3 +144,5 @@ def test_the_page_of_the_run_shows_the_same_pictures(cli, trained, tmp_path):
 def test_other_data_are_refused(cli, trained, tmp_path):
     flags = ("--out", tmp_path / "errors", "--results", trained.parent.parent)
     assert "has no run" in cli("errors", "zzz", *flags).err
+    refused = cli("errors", trained.name, "--out", "/dev/null/x", *flags[2:]).err
+    assert "/dev/null/x cannot be written" in refused and "with --out" in refused

@@ -9,7 +9,7 @@ from mlbench.boards.rows import tables
 from mlbench.store import Store
 from mlbench.suite import Suite
 from mlbench.suite_file import FILES, read_suite
-from mlbench_tools.tuning.trials import add_rates, collect, rates, winners, write_suite
+from mlbench_tools.tuning.trials import Trial, add_rates, collect, rates, winners, write_suite
 from tests.store.made import made_record
 
 FEW = {"train_images": 80, "test_images": 20, "size": 32}
@@ -163,3 +163,7 @@ def test_boards_say_which_images_and_which_rates():
     for trials in ([held], [held, elsewhere]):  # one rate alone was compared with nothing
         alone = next(t for t in tables([*trials, *rows]) if t.identity == "voc")
         assert len(alone.untuned) == 2
+
+
+def test_an_interval_ends_at_0_and_100():
+    assert Trial("gap", (), {}, mAP=50.0, low=-1.2, high=101.1).interval == "[0.0, 100.0]"

@@ -2,13 +2,14 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+
+from tests.given import path_of
 
 
 def pytest_configure(config):
@@ -96,10 +97,7 @@ def install(monkeypatch, tmp_path):
 @pytest.fixture(scope="session")
 def real_data():
     """The folder of real images."""
-    named = os.environ.get("MLBENCH_TEST_DATA")
-    if not named:
-        pytest.skip("MLBENCH_TEST_DATA names no folder with VOCdevkit/ and coco-mini/")
-    return Path(named)
+    return path_of("DATA", "folder with VOCdevkit/ and coco-mini/")
 
 
 @pytest.fixture

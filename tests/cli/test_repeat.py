@@ -1,8 +1,6 @@
 """`mlbench repeat`: one run of a matrix is repeated."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from mlbench.cli.planning import plan_repetition
 from mlbench.evidence import seal, to_json
 from mlbench.store import Store
 from mlbench.suite import Suite
+from tests.given import path_of
 from tests.store.made import kept
 from tests.tools.submit.parts import RESULTS, made, make, named
 
@@ -161,10 +160,7 @@ def test_files_that_describe_no_run(cli, tmp_path, name, content, message):
     ("identity", "folder"), [("voc2007-mini", "."), ("coco-mini", "coco-mini")]
 )
 def test_committed_runs_are_planned_under_their_ids(identity, folder, real_data, cache, tmp_path):
-    named = os.environ.get("MLBENCH_TEST_WEIGHTS")
-    if not named:
-        pytest.skip("MLBENCH_TEST_WEIGHTS names no folder of the weights and label vectors")
-    files = {identity_of(file): str(file) for file in Path(named).iterdir()}
+    files = {identity_of(one): str(one) for one in path_of("WEIGHTS", "folder").iterdir()}
     where = {"data": real_data / folder, "results": tmp_path / "results", "cache": cache}
     methods = {r.spec.method: r for r in Store(RESULTS).records() if r.identity == identity}
     assert len(methods) > 10

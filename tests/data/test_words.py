@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 
 from mlbench.data.words import word_vectors
 from mlbench.types import DataError
+from tests.given import path_of
 
 
 @pytest.fixture
@@ -123,9 +123,7 @@ def test_a_missing_broken_or_pickled_npz_is_refused(tmp_path):
 
 
 def test_published_label_vectors_cover_voc_and_coco():
-    named = os.environ.get("MLBENCH_TEST_WORDS")
-    if not named:
-        pytest.skip("MLBENCH_TEST_WORDS names no label_words.npz")
+    named = path_of("WORDS", "label_words.npz")
     from mlbench_plugins.datasets.voc import VOC2007
 
     with np.load(named) as arrays:

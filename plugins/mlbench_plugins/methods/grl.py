@@ -23,6 +23,9 @@ from mlbench_plugins.layers.label_graph import conditional_probability, label_gr
 from mlbench_plugins.layers.options import check_range
 from mlbench_plugins.layers.training_protocols import SEMANTIC_GRAPHS
 
+NUMBERS = 2
+"""Since 2 a CPU computes the tanh of eq. 1 as a sigmoid, which rounds differently."""
+
 
 class GRL(nn.Module):
     """Two graph networks: over label embeddings, and over the features that those single out.

@@ -7,7 +7,8 @@ Learning and Cybernetics, 2023, doi 10.1007/s13042-023-01841-6.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -167,11 +168,8 @@ AUTHORS = {
     "fc2": "classifier.fc2",
 }
 """Names in the authors' checkpoints -> names here."""
-
-
-def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The head's part of an authors' state dict under the names used here."""
-    return renamed(state, AUTHORS)
+from_authors = partial(renamed, names=AUTHORS)
+"""The head's part of an authors' state dict under the names used here."""
 
 
 def _reorder_mlp(state: dict[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ Representation for Multi-Label Image Recognition", ICCV 2019, arXiv 1908.07325.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,9 @@ from mlbench_plugins.layers.label_graph import conditional_probability, label_gr
 from mlbench_plugins.layers.options import check_pooling, check_range
 from mlbench_plugins.layers.pretrained import ORDER_BY_ID, renamed, resnet
 from mlbench_plugins.layers.training_protocols import SEMANTIC_GRAPHS
+
+NUMBERS = 2
+"""Since 2 a CPU computes the tanh of eq. 1 as a sigmoid, which rounds differently."""
 
 
 class SSGRL(nn.Module):
@@ -136,14 +139,8 @@ AUTHORS = {
     "classifiers": "classifier",
 }
 """Names of layers in the authors' checkpoints -> names here."""
-
-
-def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The head's part of an authors' state dict under the names used here.
-
-    The checkpoints hold neither graph nor word vectors: those come from the label context.
-    """
-    return renamed(state, AUTHORS)
+from_authors = partial(renamed, names=AUTHORS)
+"""The head's part of an authors' state dict, which lacks graph and word vectors, by our names."""
 
 
 README = "README of the authors' code, commit ea47ccb"

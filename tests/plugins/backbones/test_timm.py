@@ -1,7 +1,6 @@
 """Backbones from timm: levels, stages, weights from files, and what is refused."""
 
 import json
-import os
 import shlex
 
 import numpy as np
@@ -17,6 +16,7 @@ from mlbench_plugins.backbones.timm import timm_backbone
 from mlbench_plugins.layers import timm_models
 from mlbench_plugins.layers.pretrained import WeightFile
 from mlbench_plugins.layers.pretraining import of_file, of_tag
+from tests.given import path_of
 
 SMALL = "mobilenetv2_035"
 
@@ -312,11 +312,8 @@ def test_unknown_models_are_refused():
 @pytest.mark.slow
 def test_real_weights_recognise_real_pictures(real_data):
     """Through the file's own 1000-class classifier, by its five first guesses."""
-    named = os.environ.get("MLBENCH_TEST_WEIGHTS")
-    if not named:
-        pytest.skip("MLBENCH_TEST_WEIGHTS names no mobilenetv2_100_in1k.safetensors")
-    backbone = plugin.mobilenetv2_100(weights=named).eval()
-    state = load_file(named)
+    file = path_of("WEIGHTS", "folder of weights") / "mobilenetv2_100_in1k.safetensors"
+    backbone, state = plugin.mobilenetv2_100(weights=str(file)).eval(), load_file(file)
     hits = pictures = 0
     for label, classes in IMAGENET.items():
         for file in pictures_of(label, real_data / "coco-mini"):

@@ -1,6 +1,5 @@
 """The official lists of the full data sets, where the machine has them."""
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -8,15 +7,13 @@ import numpy as np
 import pytest
 
 from mlbench.types import Index
+from tests.given import path_of
 
 
 @pytest.fixture(scope="session")
 def lists():
     """The folder of the lists."""
-    named = os.environ.get("MLBENCH_TEST_LISTS")
-    if not named:
-        pytest.skip("MLBENCH_TEST_LISTS names no folder with the official lists")
-    return Path(named)
+    return path_of("LISTS", "folder with the official lists")
 
 
 @pytest.fixture

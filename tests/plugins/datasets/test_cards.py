@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 from mlbench import registry
 from mlbench.tracks import for_dataset
 from mlbench.types import DatasetCard, SplitCard
+from tests.given import path_of
 
 LISTED = [plugin for plugin in registry.plugins("dataset") if plugin.distribution == "mlbench-mlic"]
 BENCHMARKS = ("voc2007", "voc2012", "coco", "coco2014", "coco2017", "nuswide", "vg500")
@@ -58,10 +57,7 @@ def test_what_authors_do_with_voc_they_do_in_both_years(method: str) -> None:
 
 @pytest.mark.parametrize("name", ["coco", "nuswide", "voc2007"])
 def test_the_labels_are_those_that_others_have(name: str) -> None:
-    named = os.environ.get("MLBENCH_TEST_WORDS")
-    if not named:
-        pytest.skip("MLBENCH_TEST_WORDS names no label_words.npz")
-    with np.load(Path(named)) as held:
+    with np.load(path_of("WORDS", "label_words.npz")) as held:
         names = held[f"{name}/names"].tolist()
     said = card(name)
     assert sorted(names) == sorted(said.orders["official"])

@@ -66,6 +66,16 @@ def test_scores_and_their_gradients(device, dtype, pixels, labels, channels):
     assert_near_float64(tanh_scores, [torch.randn(s).to(device, dtype) for s in shapes])
 
 
+@pytest.mark.parametrize(("dtype", "scale"), [*zip(DTYPES, (1, 0.1, 0.1), strict=True)])
+def test_scores_without_kernels(monkeypatch, dtype, scale):
+    """Half precision has no digits left for 2 sigmoid(2x) - 1 near 0."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(decoupling, "has_kernels", lambda _: False)
+    inputs = [(scale * torch.randn(s)).to(dtype) for s in [(5, 40), (3, 40), (40,)]]
+    with autocast(torch.device("cpu"), "bf16" if scale < 1 else "fp32"):
+        assert_near_float64(tanh_scores, inputs)
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

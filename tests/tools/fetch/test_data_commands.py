@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import shutil
 import tarfile
 import zipfile
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mlbench_tools.fetch import archives
+from tests.given import path_of
 from tests.permissions import locked
 from tests.plugins.datasets import miniature
 
@@ -173,10 +173,8 @@ def test_an_unchecked_archive_is_named_with_its_checksum(cli, shelf):
     ],
 )
 def test_real_archives_from_nothing_to_a_picture(cli, site, tmp_path, name, files, edition):
-    folder = os.environ.get("MLBENCH_TEST_ARCHIVES")
-    if not folder:
-        pytest.skip("MLBENCH_TEST_ARCHIVES names no folder with the archives of the mini sets")
-    site.files = {file: Path(folder, file).read_bytes() for file in files}
+    folder = path_of("ARCHIVES", "folder with the archives of the mini sets")
+    site.files = {file: (folder / file).read_bytes() for file in files}
     site.cuts = [100_000]
     places = [f"--archive={site.address}/{file}" for file in files]
     assert cli("data", "fetch", name, "--root", "data", *places).code == 0

@@ -92,8 +92,9 @@ class GRL(nn.Module):
 
     def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
         """The deepest map [B, D, H, W] to logits [B, C]."""
-        # ceil_mode keeps the last row and column of odd maps.
-        x_BDHW = functional.avg_pool2d(features[-1], self.downsample, ceil_mode=True)
+        x_BDHW = features[-1]
+        if self.downsample > 1:  # ceil_mode keeps the last row and column of odd maps
+            x_BDHW = functional.avg_pool2d(x_BDHW, self.downsample, ceil_mode=True)
         x_BCD = self.decoupling(x_BDHW, self.labels())  # eq. 1 to 5
         h_BCD = self.ggnn(self.project(x_BCD), self.labels.adjacency)  # eq. 6
         o_BCD = torch.tanh(self.output(torch.cat((h_BCD, x_BCD), dim=-1)))  # eq. 7

@@ -119,8 +119,9 @@ class MSRN(nn.Module):
         for i, (x_BDHW, project) in enumerate(zip(features[-SCALES:], self.project, strict=True)):
             if i < len(self.buffer_convs):
                 x_BDHW = self.buffer_convs[i](x_BDHW)
-            check_pooling("msrn", x_BDHW, self.downsample, self.ceil_mode)
-            x_BDHW = functional.max_pool2d(x_BDHW, self.downsample, ceil_mode=self.ceil_mode)
+            if self.downsample > 1:
+                check_pooling("msrn", x_BDHW, self.downsample, self.ceil_mode)
+                x_BDHW = functional.max_pool2d(x_BDHW, self.downsample, ceil_mode=self.ceil_mode)
             maps.append(project(x_BDHW))
         return maps
 

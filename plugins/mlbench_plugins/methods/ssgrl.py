@@ -95,8 +95,10 @@ class SSGRL(nn.Module):
 
     def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
         """The deepest map [B, D, H, W] to logits [B, C]."""
-        check_pooling("ssgrl", features[-1], self.downsample, self.ceil_mode)
-        x_BDHW = functional.avg_pool2d(features[-1], self.downsample, ceil_mode=self.ceil_mode)
+        x_BDHW = features[-1]
+        if self.downsample > 1:  # pooling by 1 would copy the map, slowly
+            check_pooling("ssgrl", x_BDHW, self.downsample, self.ceil_mode)
+            x_BDHW = functional.avg_pool2d(x_BDHW, self.downsample, ceil_mode=self.ceil_mode)
         x_BCD = self.decoupling(x_BDHW, self.words())
         h_BCD = self.ggnn(self.project(x_BCD), self.adjacency)
         o_BCD = self.output(torch.cat((h_BCD, x_BCD), dim=-1)).tanh_()  # eq. 7
@@ -142,9 +144,6 @@ AUTHORS = {
 from_authors = partial(renamed, names=AUTHORS)
 """The head's part of an authors' state dict, which lacks graph and word vectors, by our names."""
 
-
-README = "README of the authors' code, commit ea47ccb"
-"""Where the authors' scores were read."""
 
 RELEASED = Released(
     title="SSGRL (code commit ea47ccb)",
@@ -210,7 +209,7 @@ RECIPE = Recipe(
         ("coco", "OF1", 79.7, "ResNet-101, 576, COCO 2014 with images without labels"),
         ("voc2007", "mAP", 93.4, "ResNet-101, 576; interpolated AP, difficult = negative"),
         ("voc2007", "mAP", 95.0, "the same, trained on COCO first"),
-        source=README,
+        source="README of the authors' code, commit ea47ccb",
         status="verified",
     ),
     deviations=(

@@ -158,7 +158,7 @@ def _flat(record: RunRecord) -> dict[str, Any]:
         "batch_size": settings.batch_size,
         "lr": settings.optimizer.lr,
         "precision": spec.precision,
-        "seconds": sum(record.seconds.values()),
+        "seconds": sum(record.seconds.values()) or None,
         "started": record.began,
         "commit": record.commit,
         "command": record.command,

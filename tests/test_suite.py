@@ -364,10 +364,7 @@ def test_label_noise_varies_like_a_setting():
     [
         ({"vary": {"label_noise.keep": [0.5]}}, [(1, 0.1), (0.5, 0.1)]),
         ({"grid": {"label_noise.keep": [0.5, 0.25]}}, [(0.5, 0.1), (0.25, 0.1)]),
-        (
-            {"grid": {"label_noise.assume_negative": [True], "label_noise.keep": 0.5}},
-            [(0.5, 0.1)],
-        ),
+        ({"grid": {"label_noise.assume_negative": [True], "label_noise.keep": 0.5}}, [(0.5, 0.1)]),
         ({"grid": {"label_noise": [{}]}, "vary": {"label_noise.keep": 0.5}}, [(1, 0), (0.5, 0)]),
     ],
 )

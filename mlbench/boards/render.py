@@ -47,7 +47,7 @@ FEW_IMAGES = 50
 """With fewer test images, bootstrap intervals cover much less than their nominal level."""
 OTHER_CODE = (
     "Made by other code than is installed, which would give other numbers: not comparable with "
-    "any other board. `mlbench run` makes these runs again."
+    "any other board. The command of a run makes it again (`mlbench why RUN`)."
 )
 UNTUNED = (
     "Learning rates that were never tuned, as no recipe names them for this track and no held-out "
@@ -89,9 +89,9 @@ def csv(*tables: Table) -> str:
         for name, field in SPEED_COLUMNS.items():
             values = [getattr(speed, field) for speed in row.speeds]
             plain[name] = " / ".join(f"{v:.3f}" if isinstance(v, float) else f"{v}" for v in values)
-        plain["run_ids"] = " ".join(row.run_ids)
-        plain["commands"] = "\n".join(row.commands)
-        plain |= {"data_set": board.identity, "track": board.track}
+        plain |= {"run_ids": " ".join(row.run_ids), "commands": "\n".join(row.commands)}
+        data_set = board.scored + "-other-code" * (not board.current)
+        plain |= {"data_set": data_set, "track": board.track}
         lines.append({k: spreadsheet(v) if isinstance(v, str) else v for k, v in plain.items()})
     apart = ("rank", "rank_worst", "title", "first_weights", "speeds", "run_ids", "commands")
     head = [
@@ -282,7 +282,9 @@ def _speed_notes(table: Table) -> list[str]:
         notes.append(f"Latency: at batch 1; not comparable between {listed}. {RATIO}")
     if lacking := sum(not row.speeds for row in table.rows):
         rows = f"{lacking} of {len(table.rows)} rows was"
-        notes.append(f"The latency of {rows} not measured: run `mlbench measure`, with --results DIR for another store than results.")
+        notes.append(
+            f"The latency of {rows} not measured: `mlbench measure` (--results as before)."
+        )
     remarks = {speed.remark for row in table.rows for speed in row.speeds}
     notes += [f"{word}: {meaning}." for word, meaning in REMARKS.items() if word in remarks]
     return notes

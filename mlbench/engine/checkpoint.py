@@ -63,7 +63,7 @@ def load(file: Path) -> Checkpoint:
     except Exception as error:  # safetensors raises many types on damaged bytes
         raise WeightsError(
             f"{file} cannot be read as a checkpoint ({error}); give the checkpoint.safetensors "
-            "that a run left under results/runs/"
+            "that a run left under results/runs/, or `mlbench import` in its folder"
         ) from error
     if header.get("format") != "mlbench-2":
         raise WeightsError(

@@ -203,6 +203,8 @@ def test_csv_has_every_number_apart(made):
     assert float(best["low"]) < 51.6 and second["deviation"] == "" and float(second["high"]) > 52
     assert float(second["latency_ms"]) == 12.5 and len(best["run_ids"].split()) == 2
     assert "--plugins ssgrl" in best["commands"]
+    theirs = csv(*tables([made_record(spec={"checkpoint": "sha256:0123456789abcdef"})]))
+    assert next(reader.DictReader(io.StringIO(theirs)))["data_set"] == "coco-mini-re-scored"
 
 
 def test_files_are_the_same_bytes_when_made_again(made, tmp_path):

@@ -164,10 +164,7 @@ def test_set_and_a_suite_say_what_flags_do(cli, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (
-            b"plugins: [gap]\nlabels: [caf\xe9]",
-            "is not YAML in UTF-8: 'utf-8' codec",
-        ),
+        (b"plugins: [gap]\nlabels: [caf\xe9]", "is not YAML in UTF-8: 'utf-8' codec"),
         (b"plugins: " + b"[" * 5000, "maximum recursion depth exceeded"),
         (b"- a\n- b", "must be a mapping"),
         (b"plugins: [gap\n", "is not YAML"),

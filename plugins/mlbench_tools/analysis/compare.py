@@ -133,15 +133,16 @@ def _assert_same_code(runs: Sequence[RunRecord]) -> None:
     """Warn of runs that other code made, and refuse to compare them with runs of this code."""
     from mlbench.numbers import outdated
 
-    old = {run.run_id: reason for run in runs if (reason := outdated(run.numbers))}
+    old = [run for run in runs if outdated(run.numbers)]
     if not old:
         return
-    run_id, reason = next(iter(old.items()))
-    text = f"{plural(len(old), 'run')} {', '.join(old)} made by other code ({reason})"
+    ids, reason = ", ".join(run.run_id for run in old), outdated(old[0].numbers)
+    text = f"{plural(len(old), 'run')} {ids} made by other code ({reason})"
     if len(old) < len(runs):
+        again = "`mlbench repeat` and its record"
         raise SuiteError(
             f"{text}: a difference to runs of this code would not be the methods'; make run "
-            f"{run_id} again with `mlbench repeat` and its record"
+            f"{old[0].run_id} again with {old[0].command if old[0].spec.checkpoint else again}"
         )
     errors.print(f"warning: {text}", style="yellow")
 

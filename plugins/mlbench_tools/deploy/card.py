@@ -123,6 +123,7 @@ def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -
         default=DEFAULT_THRESHOLD,
         more=len(info.label_names) - LISTED,
         before=info.pretraining,
+        imported=spec.data.startswith("imported:"),
         record=record,
         version=__version__,
         data_licence=_data_licence(spec.dataset),

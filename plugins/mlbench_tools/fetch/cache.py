@@ -48,7 +48,9 @@ def cache(
         table = plain_table(("name", "what", "for", "size", "last used"))
         for entry in chosen:
             when = datetime.fromtimestamp(entry.used).isoformat(" ", "minutes")
-            table.add_row(entry.name, _what(entry), entry.purpose, _size(entry.size), when)
+            kinds = (text for prefix, text in KINDS.items() if entry.name.startswith(prefix))
+            what = entry.what or next(kinds, "")
+            table.add_row(entry.name, what, entry.purpose, _size(entry.size), when)
         console.print(table)
         console.print(f"{count(len(chosen), 'item')}, {total}, in {folder}", soft_wrap=True)
         return
@@ -71,11 +73,6 @@ def _choose(found: Sequence[CacheEntry], names: Sequence[str]) -> list[CacheEntr
             raise SuiteError(unknown(f"entry {name!r} of the cache", name, known))
         chosen += [entry for entry in here if entry not in chosen]
     return chosen if names else list(found)
-
-
-def _what(entry: CacheEntry) -> str:
-    kinds = (text for prefix, text in KINDS.items() if entry.name.startswith(prefix))
-    return entry.what or next(kinds, "")
 
 
 def _size(number: float) -> str:

@@ -193,6 +193,7 @@ def _comparable(result: PublishedResult, tables: Iterable[Table]) -> list[Row | 
         for table in tables
         if table.track == "published"
         and table.current
+        and (table.tier, table.init, table.saw) == ("own", "", ())
         and table.labels is None
         and table.test_images == result.test_images
         and re.sub(r"-unknown-[0-9a-f-]+$", "", table.identity) in result.boards

@@ -51,7 +51,8 @@ def run_page(
     """The text of a run's page; what `mlbench errors` left is in the ``folder`` of the run."""
     record = site.records[run_id]
     method = site.recipes.get(record.spec.method)
-    mistakes, damaged = read_mistakes(folder, record)
+    command = f"mlbench errors {run_id} --data DIR --results {shlex.quote(str(folder.parents[1]))}"
+    mistakes, damaged = read_mistakes(folder, record, command)
     labels = label_lines(record, derived.positives if derived else ())
     scored = {label.name for label in labels}
     curve = [log for log in record.epochs if math.isfinite(log.loss) and log.loss > 0]
@@ -63,6 +64,8 @@ def run_page(
         cost=record.efficiency,
         seeds=seeds,
         board=board_address(board, record.spec.track),
+        board_title=f"{board}, {record.spec.track} track",
+        command=command,
         curve=curve if len(curve) > 1 else [],
         labels=labels,
         tested=any(label.tested is not None for label in labels),
@@ -82,8 +85,10 @@ def run_page(
     )
 
 
-def read_mistakes(folder: Path, record: RunRecord) -> tuple[list[dict[str, Any]], str]:
-    """What ``mlbench errors`` left in the folder of a run, with thumbnails as addresses of data.
+def read_mistakes(
+    folder: Path, record: RunRecord, command: str
+) -> tuple[list[dict[str, Any]], str]:
+    """What the ``command`` left in the folder of a run, with thumbnails as addresses of data.
 
     Returns:
         Name, AP, curve, confusions and pictures of each label, nothing if there is nothing of this
@@ -100,8 +105,7 @@ def read_mistakes(folder: Path, record: RunRecord) -> tuple[list[dict[str, Any]]
             content = thumbnail.read_bytes() if one["file"] else b""
             one["file"] = f"data:image/jpeg;base64,{b64encode(content).decode()}" if content else ""
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        where = f"{record.run_id} --data DIR --results {shlex.quote(str(folder.parents[1]))}"
-        remedy = f"write it again by `mlbench errors {where}`, or delete its folder"
+        remedy = f"write it again by `{command}`, or delete its folder"
         return [], f"{file} cannot be read ({error}); {remedy}"
     return labels, ""
 

@@ -70,14 +70,9 @@ def evaluate(
     opened = open_model(checkpoint)
     options = named_values(option or ())
     found = score_model(opened, dataset, options, places, batch_size)
-    for remark in found.remarks:
-        errors.print(f"warning: {remark}", style="yellow")
     if predictions is not None:
         _keep(found, predictions)
-    if as_json:
-        typer.echo(json.dumps(_as_data(found, checkpoint), indent=1))
-    else:
-        _show(found)
+    show(found, checkpoint if as_json else None)
 
 
 def local_places(data: Path | None, cache: Path | None, device: str, workers: int | None) -> Places:
@@ -231,7 +226,13 @@ def _as_data(found: Evaluation, checkpoint: Path) -> dict[str, object]:
     }
 
 
-def _show(found: Evaluation) -> None:
+def show(found: Evaluation, as_json_of: Path | None = None) -> None:
+    """Print scores and what a reader should know of them; as JSON for a checkpoint."""
+    for remark in found.remarks:
+        errors.print(f"warning: {remark}", style="yellow")
+    if as_json_of is not None:
+        typer.echo(json.dumps(_as_data(found, as_json_of), indent=1))
+        return
     images, labels = count(len(found.predictions.keys), "test image"), len(found.names)
     console.print(f"{found.splits.identity}: {images}, {count(labels, 'label')}", highlight=False)
     table = Table(box=None, pad_edge=False, show_header=False)

@@ -207,7 +207,8 @@ def settings(record: RunRecord) -> Iterator[Remark]:
         )
     if reason := outdated(record.numbers):
         yield Remark("warning", f"made by other code than is installed: {reason}")
-    if spec.checkpoint:  # scored, not trained
+    if spec.checkpoint:
+        yield Remark("not checked", "settings: its authors trained it, and not by a track's rules")
         return
     if not {"head", "recipe"} & set(registry.kinds_of(spec.method)):
         yield Remark(

@@ -138,17 +138,12 @@ def compute_loss(fixture: Fixture) -> dict[str, Tensor]:
     input_BC = inputs.tensor(given).requires_grad_()
     logits_BC = input_BC
     if given == "cosines":
-        logits_BC = _logits_of_cosines(input_BC, getattr(loss, "angles", Angles(scale=1.0)))
+        angles = getattr(loss, "angles", Angles(scale=1.0))
+        logits_BC = angles.scale * (2 * ((input_BC + 1) / 2) ** angles.exponent - 1)
     epoch = fixture.fields.get("epoch", 1)
     context = LossContext(epoch, fixture.fields.get("epochs", epoch))
     value = evaluate_loss(loss, logits_BC, targets_BC, context)
     return {"loss": value, "grad": torch.autograd.grad(value, input_BC)[0]}
-
-
-def _logits_of_cosines(cosines: Tensor, angles: Angles) -> Tensor:
-    if angles.exponent == 1:
-        return angles.scale * cosines
-    return angles.scale * (2 * ((cosines + 1) / 2) ** angles.exponent - 1)
 
 
 def compute_mix(fixture: Fixture) -> dict[str, Tensor]:

@@ -26,13 +26,13 @@ def dataset_names(dataset: str, data: Path | None, cache: Path) -> tuple[str, ..
     """The label names of a data set; its files are read only if the plugin does not list them.
 
     Raises:
-        DataError: the files are needed, and ``data`` is None.
+        DataError: the files are needed, and nothing names them.
     """
     factory = registry.find("dataset", dataset).load()
     names = getattr(factory, "names", None)
     if isinstance(names, tuple):
         return names
-    if data is None:
+    if data is None and ":" not in dataset:  # else it names its files itself
         raise DataError(
             f"the label names of {dataset} are in its files only; give their folder with --data "
             "DIR, or a text file of one name per line with --labels FILE"

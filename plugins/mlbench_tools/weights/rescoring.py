@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from mlbench.build import restore
 from mlbench.engine.checkpoint import Checkpoint, weights_digest
 from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
+from mlbench.engine.model import MultiLabelModel
 from mlbench.metrics.bootstrap import score
 from mlbench.numbers import numbers_of, sources_of
 from mlbench.provenance import commit, environment
@@ -38,9 +38,9 @@ def assert_imported(checkpoint: Checkpoint) -> None:
 
 
 def make_record(
-    found: Evaluation, checkpoint: Checkpoint, places: Places, command: str
+    found: Evaluation, checkpoint: Checkpoint, model: MultiLabelModel, places: Places, command: str
 ) -> tuple[RunRecord, Predictions]:
-    """The record and the predictions of a re-scored checkpoint.
+    """The record and the predictions of a re-scored checkpoint, whose model costs are counted of.
 
     Returns:
         The record, and the predictions with the labels in the order of the data set.
@@ -64,7 +64,7 @@ def make_record(
     # Scored again in this order, as sums in another order differ in their last digits.
     scores, precisions = score(logits, targets)
     efficiency = measure(
-        restore(checkpoint).to(device),
+        model,
         image_size=spec.settings.image_size,
         precision="fp32",
         device=device,

@@ -27,7 +27,7 @@ from mlbench.cli.console import (
     writing,
 )
 from mlbench.text import command_line, count, named_values, shorten
-from mlbench.types import SuiteError
+from mlbench.types import ModelFile, SuiteError
 from mlbench_tools.scoring import evaluate
 
 if TYPE_CHECKING:
@@ -163,7 +163,6 @@ def _show(results: list[FixtureResult]) -> None:
     for result in results:
         if result.error is not None:
             errors.print(f"{result.name}: {result.error}", style="red")
-    for result in results:
         if result.left_out is not None:
             console.print(f"{result.name} is left out: {result.left_out}")
     passed = sum(result.passed for result in results)
@@ -186,17 +185,17 @@ def rescore(
     cache: Cache = None,
 ) -> None:
     """Score authors' weights and write a record, for the boards of re-scored checkpoints."""
-    from mlbench.build import open_model
+    from mlbench.build import model_file, restore
     from mlbench.engine.checkpoint import load
     from mlbench.store import Store
     from mlbench_tools.weights.rescoring import assert_imported, make_record
 
     places = evaluate.local_places(data, cache, device, workers)
-    if checkpoint.is_dir():
-        checkpoint = checkpoint / "checkpoint.safetensors"
-    loaded = load(checkpoint)
+    loaded = load(model_file(checkpoint))
     assert_imported(loaded)
-    opened, options = open_model(checkpoint), named_values(option or ())
+    model, options = restore(loaded), named_values(option or ())
+    opened = ModelFile(model, loaded.info)
     found = evaluate.score_model(opened, dataset, options, places, batch_size)
-    file = Store(results).write(*make_record(found, loaded, places, command_line()))
+    evaluate.show(found)
+    file = Store(results).write(*make_record(found, loaded, model, places, command_line()))
     errors.print(f"recorded in {file}", soft_wrap=True)

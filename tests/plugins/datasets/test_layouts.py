@@ -376,10 +376,7 @@ REFUSED: dict[str, tuple[str, tuple[Change, ...], str]] = {
         *("coco2014", (removed("*"), MAKE["coco2017"][2])),
         "the other release, coco2017",
     ),
-    "voc12-for-07": (
-        *("voc2007", (removed("*"), MAKE["voc2012"][2])),
-        "or is of another year",
-    ),
+    "voc12-for-07": (*("voc2007", (removed("*"), MAKE["voc2012"][2])), "or is of another year"),
     "vg-200": (
         *("vg500", (moved(VG_JSON),)),
         r"200_labels_index\.json: of VG-200, whose labels are others; take vg_category_500",

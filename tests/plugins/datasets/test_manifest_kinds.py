@@ -22,14 +22,7 @@ from mlbench.data.open import open_splits
 from mlbench.text import named_values
 from mlbench.types import DataError
 from mlbench_plugins.datasets.manifest_cells import labels_in
-from tests.plugins.datasets.test_manifest import (
-    folder,
-    labels_of,
-    opened,
-    pictures,
-    sides,
-    yolo,
-)
+from tests.plugins.datasets.test_manifest import folder, labels_of, opened, pictures, sides, yolo
 
 __all__ = ["folder"]
 

@@ -126,6 +126,8 @@ def test_a_row_of_ours_under_the_same_conditions_is_compared(read):
         {"identity": "voc2007-mini"},
         {"identity": "coco2017"},
         {"spec": {"labels": ("cat", "dog", "tv | monitor")}},
+        {"spec": {"checkpoint": "sha256:0123456789abcdef"}},
+        {"spec": {"init": "sha256:0123456789abcdef"}},
     ],
     ids=str,
 )

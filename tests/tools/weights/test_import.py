@@ -168,10 +168,13 @@ def test_options_of_the_head_reach_it(bring):
     assert done.code == 2 and "did you mean heads" in done.err
 
 
-def test_a_file_for_another_number_of_labels_is_refused(bring):
-    done, _ = bring(dataset="voc2007")
-    assert done.code == 2
-    assert "is for 12 labels (classifier.bias [12]), but voc2007 has 20" in done.err
+def test_a_file_for_another_number_of_labels_is_refused(bring, pictures):
+    (pictures / "a.csv").write_text("image,labels,split\n0.jpg,a;b,train\n1.jpg,b,test\n")
+    for dataset, number in (("voc2007", 20), (f"manifest:{pictures / 'a.csv'}", 2)):
+        done, _ = bring("--order", "official", dataset=dataset)
+        assert done.code == 2
+        said = f"is for 12 labels (classifier.bias [12]), but {dataset} has {number}"
+        assert said in " ".join(done.err.split()), done.err
 
 
 def test_what_a_file_lacks_is_asked_for(cli, tmp_path):

@@ -1,10 +1,12 @@
 """`mlbench rescore` scores published weights; their records are a tier."""
 
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import mlbench
 from mlbench.boards.rows import tables
 from mlbench.engine import evaluation
 from mlbench.engine.checkpoint import load
@@ -23,7 +25,7 @@ def theirs(cli, tmp_path):
 def test_it_writes_a_record_of_another_tier(cli, theirs, tmp_path):
     flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
     done = cli("rescore", theirs, *flags)
-    assert done.code == 0 and "recorded in" in done.err, done.err
+    assert done.code == 0 and "recorded in" in done.err and "mAP" in done.out, done.err
     store = Store(tmp_path / "results")
     (record,) = store.records()
     assert record.tier == "re-scored" and record.run_id == record.spec.run_id
@@ -41,6 +43,11 @@ def test_it_writes_a_record_of_another_tier(cli, theirs, tmp_path):
     assert cli("pack", record.run_id, "--out", "theirs.zip").code == 0
     done = cli("verify", "theirs.zip")
     assert done.code == 0 and "0 findings" in done.out, done.out
+    assert "settings: its authors trained it" in done.out
+    assert mlbench.results(tmp_path / "results")["seconds"].isna().all()
+    assert cli("card", theirs, "--out", "card").code == 0
+    card = Path("card/README.md").read_text()
+    assert "trained by its authors on" in card and "epochs" not in card
     assert cli("rescore", theirs, *flags).code == 0
     assert len(store.records()) == 1, "the same weights are the same record"
     weights = {name: value.clone() for name, value in load(theirs).weights.items()}
@@ -74,7 +81,7 @@ def test_the_record_started_before_the_images_were_scored(cli, theirs, tmp_path,
 def test_a_checkpoint_of_a_run_is_refused(cli, theirs, tmp_path):
     change(theirs, data="d" * 16)
     flags = ("--dataset", "synthetic", "--results", tmp_path / "results")
-    done = cli("rescore", theirs, *flags)
+    done = cli("rescore", str(theirs.parent)[:-1], *flags)  # as an id of a run, cut short
     assert done.code == 2 and "which has a record" in done.err
     change(theirs, data="imported:" + "d" * 16, labels=tuple(SHUFFLED[:3]))
     done = cli("rescore", theirs, *flags)

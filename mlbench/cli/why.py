@@ -46,7 +46,7 @@ def why(
         say("remedy", "a lower rate, or grad_clip; --retry-diverged runs it as it is")
     store = Store(results)
     if (record := store.find(run_id)) is not None:
-        say("its record", outdated(record.numbers) or f"is current; made by `{record.command}`")
+        say("its record", f"{outdated(record.numbers) or 'is current'}; made by `{record.command}`")
         others = [other for other in store.records() if other.run_id != run_id]
         if (near := nearest(record.spec, others, "this run")) is not None:
             say(f"the nearest, {near[1][:8]}, differs in", shorten(near[0]))

@@ -126,6 +126,7 @@ def test_records_of_other_code_have_a_board_of_their_own(cli, store):
     refused = cli("compare", old.run_id, new.run_id)
     assert refused.code == 2 and f"run {old.run_id} made by other code" in refused.err
     assert "mlbench repeat" in refused.err
+    assert f"made by `{old.command}`" in cli("why", old.run_id).out
     scored = cli("score", old.run_id)
     assert scored.code == 0 and "made by other code" in scored.err
     assert cli("page", "site").code == 0

@@ -282,9 +282,7 @@ def _speed_notes(table: Table) -> list[str]:
         notes.append(f"Latency: at batch 1; not comparable between {listed}. {RATIO}")
     if lacking := sum(not row.speeds for row in table.rows):
         rows = f"{lacking} of {len(table.rows)} rows was"
-        notes.append(
-            f"The latency of {rows} not measured: `mlbench measure` (--results as before)."
-        )
+        notes.append(f"The latency of {rows} not measured, which `mlbench measure` does.")
     remarks = {speed.remark for row in table.rows for speed in row.speeds}
     notes += [f"{word}: {meaning}." for word, meaning in REMARKS.items() if word in remarks]
     return notes

@@ -30,6 +30,8 @@ ADDED: dict[str, Any] = {
 """Dotted name of a field of ``RunSpec`` that was added after records were made -> the value that
 stood for it before. A field at this value is left out of run ids, and a stored spec without the
 field has this value, whatever the default is today."""
+IMPORTED = "imported:"
+"""Begins ``data`` of a model that others trained; the digest of their file follows."""
 
 
 class RunSpec(Value):

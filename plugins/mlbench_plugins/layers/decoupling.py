@@ -78,13 +78,13 @@ def _forward(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
 
 def _in_blocks(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
     # tanh(x) = 2 sigmoid(2x) - 1, and CPUs compute a sigmoid in a quarter of the time.
-    x_MK, words, weight_K = map(at_least_float32, (pixels_MK, words_CK, weight_K))
+    x_MK, words_CK, weight_K = map(at_least_float32, (pixels_MK, words_CK, weight_K))
     pixels, channels = x_MK.shape
-    scores_CM = x_MK.new_empty(len(words), pixels)
+    scores_CM = x_MK.new_empty(len(words_CK), pixels)
     weight_K1 = 2 * weight_K[:, None]  # a matrix, as flop counters do not see products with vectors
     room: Tensor | None = None
-    for m, c in blocks(pixels, len(words), channels, x_MK):
-        x_RK, words_GK = x_MK[m], 2 * words[c]
+    for m, c in blocks(pixels, len(words_CK), channels, x_MK):
+        x_RK, words_GK = x_MK[m], 2 * words_CK[c]
         shape = (words_GK.shape[0], x_RK.shape[0], channels)
         # All blocks use the memory of the first: to be given new pages costs more than the product.
         out = None if room is None else room[: math.prod(shape)].view(shape)

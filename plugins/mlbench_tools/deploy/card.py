@@ -11,7 +11,7 @@ import typer
 from mlbench import __version__, registry
 from mlbench.cli.console import writing
 from mlbench.text import count
-from mlbench.types import DEFAULT_THRESHOLD, MlbenchError, ModelInfo, SuiteError
+from mlbench.types import DEFAULT_THRESHOLD, IMPORTED, MlbenchError, ModelInfo, SuiteError
 
 if TYPE_CHECKING:
     from mlbench.types import RunRecord
@@ -118,12 +118,12 @@ def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -
         settings=info.settings,
         file=file,
         scored_on=scored_on,
-        chosen=[*chosen, "not chosen on data: `mlbench thresholds` does so"][0],
+        chosen=next(iter(chosen), "not chosen on data"),
         labels=[f"{_plain(label)} ({at:.3g}{line})" for label, at, line in numbers][:LISTED],
         default=DEFAULT_THRESHOLD,
         more=len(info.label_names) - LISTED,
         before=info.pretraining,
-        imported=spec.data.startswith("imported:"),
+        imported=spec.data.startswith(IMPORTED),
         record=record,
         version=__version__,
         data_licence=_data_licence(spec.dataset),

@@ -16,6 +16,7 @@ from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256
 from mlbench.tracks import for_dataset, merge, name_defaults
 from mlbench.types import (
+    IMPORTED,
     LabelContext,
     ModelInfo,
     Places,
@@ -94,7 +95,7 @@ def import_checkpoint(
         method=method,
         dataset=dataset,
         dataset_options=for_dataset(recipe.dataset_options, dataset),
-        data=f"imported:{sha256(file)[:16]}",
+        data=f"{IMPORTED}{sha256(file)[:16]}",
         track="published",
         words=f"sha256:{sha256(words)[:16]}" if words else "cooccurrence",
         settings=name_defaults(settings),

@@ -11,11 +11,8 @@ from mlbench.engine.model import MultiLabelModel
 from mlbench.metrics.bootstrap import score
 from mlbench.numbers import numbers_of, sources_of
 from mlbench.provenance import commit, environment
-from mlbench.types import Places, Predictions, RunRecord, SuiteError
+from mlbench.types import IMPORTED, Places, Predictions, RunRecord, SuiteError
 from mlbench_tools.scoring.evaluate import Evaluation
-
-IMPORTED = "imported:"
-"""Begins ``spec.data`` of an imported checkpoint; the digest of the authors' file follows."""
 
 
 def assert_imported(checkpoint: Checkpoint) -> None:
@@ -40,7 +37,7 @@ def assert_imported(checkpoint: Checkpoint) -> None:
 def make_record(
     found: Evaluation, checkpoint: Checkpoint, model: MultiLabelModel, places: Places, command: str
 ) -> tuple[RunRecord, Predictions]:
-    """The record and the predictions of a re-scored checkpoint, whose model costs are counted of.
+    """The record and the predictions of a re-scored checkpoint and its model.
 
     Returns:
         The record, and the predictions with the labels in the order of the data set.
@@ -64,7 +61,7 @@ def make_record(
     # Scored again in this order, as sums in another order differ in their last digits.
     scores, precisions = score(logits, targets)
     efficiency = measure(
-        model,
+        model.to(device),
         image_size=spec.settings.image_size,
         precision="fp32",
         device=device,

@@ -1,5 +1,6 @@
 """`mlbench rescore` scores published weights; their records are a tier."""
 
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def test_it_writes_a_record_of_another_tier(cli, theirs, tmp_path):
     assert mlbench.results(tmp_path / "results")["seconds"].isna().all()
     assert cli("card", theirs, "--out", "card").code == 0
     card = Path("card/README.md").read_text()
-    assert "trained by its authors on" in card and "epochs" not in card
+    assert "trained by its authors on" in card and not re.search("epochs|mlbench thresholds", card)
     assert cli("rescore", theirs, *flags).code == 0
     assert len(store.records()) == 1, "the same weights are the same record"
     weights = {name: value.clone() for name, value in load(theirs).weights.items()}

@@ -34,6 +34,7 @@ from mlbench.preflight import RunInputs, check_labels, make_label_context
 from mlbench.provenance import Phases, environment, origin, remarks_on_epoch
 from mlbench.text import count
 from mlbench.types import (
+    NO_CHECKPOINT,
     DivergedError,
     LabelContext,
     Loss,
@@ -337,7 +338,7 @@ def _save_checkpoint(
         with current.stage("checkpoint"):
             Checkpoint(model.state_dict(), info).save(file)
     except OSError as error:
-        current.notes.append(f"no checkpoint was kept: {error}")
-        log.warning("no checkpoint was kept: %s", error)
+        current.notes.append(f"{NO_CHECKPOINT}: {error}")
+        log.warning("%s: %s", NO_CHECKPOINT, error)
         return None
     return file.relative_to(current.places.results).as_posix()

@@ -107,7 +107,8 @@ class Store:
         """Raise ``StoreError`` if nothing can be written, before work whose result were lost."""
         try:
             (self.root / "runs").mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.root / "runs").close()
+            with tempfile.TemporaryFile(dir=self.root / "runs") as probe:
+                probe.write(bytes(65_536))  # a full disk still takes empty files
         except OSError as error:
             raise StoreError(
                 f"{self.root} cannot be written ({error.strerror}); free space, grant write "

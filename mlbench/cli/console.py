@@ -132,5 +132,8 @@ def device_name(name: str) -> str:
 
 
 def thread_count() -> int:
-    """Return the default number of decoding threads."""
-    return min(os.cpu_count() or 1, 16)
+    """The default number of decoding threads: one for each processor that this process may use."""
+    there = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
+    return min(len(there), 16)

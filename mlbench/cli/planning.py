@@ -245,11 +245,12 @@ def plan_safely(function: Callable[..., Prepared], *args: Any, stall: float = ST
 
 def places_of(suite: Suite, files: Mapping[str, Path]) -> Places:
     """Where the runs of a suite find and leave files; those of ``identify_files`` are given."""
+    workers = max(thread_count() // suite.jobs, 1) if suite.executor == "local" else 0
     same = Places.model_fields.keys() & Suite.model_fields.keys() - {"weights", "words", "init"}
     here = {
         "data": suite.data or data_folder(),
         "cache": suite.cache or cache_folder(),
         "device": _device(suite.device, suite.executor),
-        "workers": max(thread_count() // suite.jobs, 1) if suite.workers is None else suite.workers,
+        "workers": workers if suite.workers is None else suite.workers,
     }
     return Places(**{name: getattr(suite, name) for name in same} | here | dict(files))

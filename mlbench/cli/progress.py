@@ -15,7 +15,7 @@ from rich.progress import Progress as Bars
 from mlbench.cli.console import errors
 from mlbench.executors import Outcome
 from mlbench.executors.run_status import Followed
-from mlbench.types import EpochLog, Progress, RunSpec
+from mlbench.types import NO_CHECKPOINT, EpochLog, Progress, RunSpec
 
 SILENCE = 20.0
 """Seconds without a line after which one says what is under way."""
@@ -33,7 +33,8 @@ def outcome_line(outcome: Outcome) -> str:
     record = outcome.record
     if record is not None and record.scores is not None:
         seconds = sum(record.seconds.values())
-        return f"{outcome.spec.title}: mAP {record.scores.mAP:.2f} in {seconds:.0f} s"
+        lost = "".join(f"; {note}" for note in record.notes if note.startswith(NO_CHECKPOINT))
+        return f"{outcome.spec.title}: mAP {record.scores.mAP:.2f} in {seconds:.0f} s{lost}"
     if outcome.holder:
         return f"{outcome.spec.title}: carried out by {outcome.holder}"
     if outcome.error is None:

@@ -194,18 +194,17 @@ class _Attempt:
         return blamed
 
     def _blame(self) -> Outcome:
-        """The failure of the rank that failed first; a death without a word comes before errors."""
+        """What the rank says that failed or stopped first; a death without a word comes first."""
         job = self.job
-        failed = [
+        ends = [
             (ended, rank, found)
             for rank, (ended, found) in self.outcomes.items()
-            if isinstance(found, Death) or found.failure is not None
+            if isinstance(found, Death) or found.record is None
         ]
-        if not failed:  # it was interrupted, or another launcher has it
-            return Outcome(job.spec, job.log)
-        _, rank, found = min(failed, key=lambda one: one[:2])
+        _, rank, found = min(ends, key=lambda one: one[:2])
         if isinstance(found, Outcome):
-            assert found.failure is not None
+            if found.failure is None:  # it was interrupted, or another launcher has it
+                return Outcome(job.spec, job.log)
             keep_failure(job, found.failure)
             return found
         where = f"rank {rank}: " if job.spec.processes > 1 else ""

@@ -69,17 +69,17 @@ def announce(root: Path, runs: Sequence[QueuedRun]) -> Iterator[None]:
             if (holder := find_holder(other)) is not None and holder.stale:
                 shutil.rmtree(other, ignore_errors=True)
     folder = root / "queue" / uuid4().hex[:12]
-    lease = claim(folder)
-    assert lease is not None
-    with lease:
-        try:
+    try:
+        lease = claim(folder)
+        assert lease is not None
+        with lease:
             with atomic_write(folder / RUNS) as part:
                 part.write_bytes(_QUEUE.dump_json(tuple(runs)))
             with suppress(OSError):  # what fits is reserved
                 (folder / RESERVE).write_bytes(bytes(ROOM * min(len(runs), MOST_RESERVED)))
             yield
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def queued(root: Path) -> Iterator[tuple[Holder, float, tuple[QueuedRun, ...]]]:

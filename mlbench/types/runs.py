@@ -32,6 +32,8 @@ stood for it before. A field at this value is left out of run ids, and a stored 
 field has this value, whatever the default is today."""
 IMPORTED = "imported:"
 """Begins ``data`` of a model that others trained; the digest of their file follows."""
+NO_CHECKPOINT = "no checkpoint was kept"
+"""Begins a record's note of why."""
 
 
 class RunSpec(Value):

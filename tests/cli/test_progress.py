@@ -10,6 +10,7 @@ from rich.console import Console
 from mlbench.cli import progress
 from mlbench.executors import Outcome, fail, make_jobs
 from mlbench.types import Places
+from tests.store.made import made_record
 from tests.test_build import matrix
 
 
@@ -60,6 +61,13 @@ def test_every_phase_is_told_again_and_again(impatient, specs, fails, capsys):
         lines.end(fails[1])
         lines.wait("1 run is being carried out by another launcher (ann@host); waiting")
         lines_until(capsys, "(ann@host); waiting: 0:00:0")
+
+
+def test_a_run_whose_model_found_no_room_says_so():
+    record = made_record("gap", notes=("no checkpoint was kept: No space left on device",))
+    assert progress.outcome_line(Outcome(record.spec, None, record)).endswith(
+        f" in {sum(record.seconds.values()):.0f} s; {record.notes[0]}"
+    )
 
 
 def test_a_matrix_tells_of_planning_runs_and_measuring(impatient, cli, suite):

@@ -13,7 +13,7 @@ import torch
 
 from mlbench import plan
 from mlbench.cli import matrix
-from mlbench.executors import Failure, Options, local, make_jobs
+from mlbench.executors import Failure, Options, Outcome, fail, local, make_jobs
 from mlbench.executors.forking import Death, call, device_groups, device_names, showing
 from mlbench.executors.local import _Attempt
 from mlbench.files import sweep
@@ -319,6 +319,16 @@ def test_a_run_that_is_killed_after_its_record_is_done(job, tmp_path):
     killed = {0: (0.0, Death("killed", "killed by SIGKILL from outside"))}
     (outcome,) = _Attempt([(0, job)], 0, [], [], tmp_path / "meeting", 0.0, killed).close()
     assert outcome.record == record and not job.failure_file.exists()
+
+
+def test_a_rank_that_was_asked_to_stop_is_no_failure_of_the_others(job, tmp_path):
+    """The connection of the other breaks, whatever the run does then."""
+    broken = fail(job, "error", "Connection closed by peer")
+    job.failure_file.unlink()
+    for when, failed in ((1.0, False), (3.0, True)):
+        ends = {0: (2.0, broken), 1: (when, Outcome(job.spec, None))}
+        (found,) = _Attempt([(0, job)], 0, [], [], tmp_path / "meeting", 0.0, ends).close()
+        assert found.decided is failed is job.failure_file.exists()
 
 
 def test_what_a_run_that_goes_on_for_days_needs_is_no_leftover(tmp_path):

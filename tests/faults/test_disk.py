@@ -3,10 +3,12 @@
 import os
 import shlex
 import subprocess
+from contextlib import suppress
 
 import pytest
 
 from mlbench.store import Store
+from mlbench.types import StoreError
 from tests.executors.test_local import failures
 from tests.faults.conftest import board, finished, look_again
 
@@ -21,6 +23,13 @@ def disk(tmp_path):
         pytest.skip("this user may not mount a file system")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_disk_that_takes_empty_files_only_is_full(disk):
+    with suppress(OSError):
+        (disk / "fill").write_bytes(bytes(2**18))
+    with pytest.raises(StoreError, match=r"No space left on device\); free space"):
+        Store(disk).assert_writable()
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def measure(
     missing = networks if again else bench.missing(networks, store.read_costs()[0])
     if missing:
         store.assert_writable()
-    refused = measure_networks(missing, bench, store, errors.print)
+    refused = measure_networks(missing, bench, store)
     for name, reason in refused.items():
         errors.print(f"not measured: {name}: {reason}", style="red")
     _show(networks, bench, store, as_json)

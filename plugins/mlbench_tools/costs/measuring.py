@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from mlbench import registry
 from mlbench.cli.console import errors
+from mlbench.cli.progress import Reminder
 from mlbench.engine.cost import device_name, keep_freed_memory
 from mlbench.engine.model import MultiLabelModel, autocast
+from mlbench.executors.run_status import Followed
 from mlbench.provenance import commit
 from mlbench.store import Store
 from mlbench.text import command_line, count
@@ -87,7 +89,7 @@ def measure_matrix(specs: Sequence[RunSpec], places: Places) -> None:
     bench = Bench(device, records[0].spec.precision, default_runtime(device), MATRIX_SECONDS)
     networks = [network for r in records if (network := Network.of(r)) is not None]
     missing = bench.missing(networks, store.read_costs()[0])
-    for name, why in measure_networks(missing, bench, store, errors.print).items():
+    for name, why in measure_networks(missing, bench, store).items():
         errors.print(f"latency not measured: {name}: {why}", style="red")
 
 
@@ -114,9 +116,7 @@ class _Subject:
     best: int = 1
 
 
-def measure_networks(
-    networks: Iterable[Network], bench: Bench, store: Store, say: Callable[[str], None]
-) -> dict[str, str]:
+def measure_networks(networks: Iterable[Network], bench: Bench, store: Store) -> dict[str, str]:
     """Time all networks in rotating order against their bare backbones; write a file for each.
 
     All of them take turns, as one after another a busy time would fall on one backbone alone.
@@ -136,16 +136,19 @@ def measure_networks(
     subjects = _build(networks, bench.device, refused)
     if not subjects:
         return refused
-    what = f"{count(len(subjects), 'model')} on {device_name(bench.device)}"
-    with one_thread(), torch.inference_mode(), autocast(bench.device, bench.precision):
+    errors.print(f"measuring {count(len(subjects), 'model')} on {device_name(bench.device)}")
+    progress = Followed("", 0)
+    reminder = Reminder("measuring", lambda: [progress.now.text])
+    with reminder, one_thread(), torch.inference_mode(), autocast(bench.device, bench.precision):
         for size in BATCH_SIZES:
-            say(f"measuring {what}: batch size {size}")
-            _time([(one, size) for one in subjects], bench, refused)
-        say(f"measuring {what}: throughput")
-        for one in subjects:
+            progress.stage(f"batch size {size}")
+            _time([(one, size) for one in subjects], bench, refused, progress)
+        progress.stage("throughput")
+        for done, one in enumerate(subjects):
+            progress.count(done, len(subjects))
             one.best = best_batch(one.model, _images(one.network, LARGEST, bench.device))
         others = [(one, one.best) for one in subjects if one.best not in BATCH_SIZES]
-        _time(others, bench, refused)
+        _time(others, bench, refused, progress)
     for one in subjects:
         if one.timings:
             store.write_cost(_cost(one, bench, load))
@@ -167,7 +170,7 @@ def _build(
                 size, options = network.image_size, network.backbone_options
                 trunks[key] = factory(weights="none", image_size=size, **options)
             model = _model(network, trunks[key])
-        except Exception as error:  # of any plugin; the other models are measured
+        except (Exception, SystemExit) as error:  # of any plugin; the other models are measured
             refused[network.name] = str(error)
             continue
         # Autocast caches the casts of trainable parameters only.
@@ -194,22 +197,29 @@ def _images(network: Network, batch_size: int, device: torch.device) -> Tensor:
     return pixels.to(device)
 
 
-def _time(wanted: Sequence[tuple[_Subject, int]], bench: Bench, refused: dict[str, str]) -> None:
+def _time(
+    wanted: Sequence[tuple[_Subject, int]],
+    bench: Bench,
+    refused: dict[str, str],
+    progress: Followed,
+) -> None:
     """Time each model at a batch size; what cannot be prepared is refused."""
     runtime: Runtime = registry.find("runtime", bench.runtime).load()
     bares: dict[tuple[str, int], Call] = {}
     ready, pairs = [], []
-    for one, size in wanted:
+    for done, (one, size) in enumerate(wanted):
+        progress.count(done, len(wanted))
         images, key = _images(one.network, size, bench.device), (one.network.trunk, size)
         try:
             if key not in bares:
                 bares[key] = runtime(one.bare, images)
             pairs.append(TimedPair(runtime(one.model, images), bares[key], size))
-        except Exception as error:  # a runtime may not support a model, or the memory is full
+        except (Exception, SystemExit) as error:  # unsupported by the runtime, or memory is full
             refused[one.network.name] = f"batch size {size}: {type(error).__name__}: {error}"
             continue
         ready.append(one)
-    for one, timing in zip(ready, time_pairs(pairs, bench.device, bench.seconds), strict=True):
+    timings = time_pairs(pairs, bench.device, bench.seconds, progress.count)
+    for one, timing in zip(ready, timings, strict=True):
         if timing is not None:
             one.timings.append(timing)
 

@@ -8,6 +8,7 @@ On a CPU the clock is the processor time of a single thread, which other work ca
 from __future__ import annotations
 
 import functools
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -159,11 +160,15 @@ class TimedPair(NamedTuple):
 
 
 def time_pairs(
-    pairs: Sequence[TimedPair], device: torch.device, seconds: float
+    pairs: Sequence[TimedPair],
+    device: torch.device,
+    seconds: float,
+    tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Timing | None]:
     """Time models in rotating order, each right after or before its bare backbone.
 
-    Readings in trouble are repeated (see ``PASSES``); all rounds count.
+    Readings in trouble are repeated (see ``PASSES``); all rounds count. ``tell`` takes how many
+    rounds of a pass are done, and their number.
 
     Returns:
         For each pair its timing; None if it would take too long.
@@ -177,7 +182,9 @@ def time_pairs(
     taken: list[list[tuple[Reading, Reading]]] = [[] for _ in pairs]
     due = [i for i, n in enumerate(rounds) if n * LONGEST >= ROUNDS[0]]
     for number in range(PASSES):
-        for turn in range(ROUNDS[-1]):
+        turns = min(math.ceil(max([ROUNDS[0], *(rounds[i] for i in due)])), ROUNDS[-1])
+        for turn in range(turns):
+            tell(turn, turns)
             first = turn % max(1, len(due))
             for i in (*due[first:], *due[:first]):
                 if turn < max(ROUNDS[0], rounds[i]):

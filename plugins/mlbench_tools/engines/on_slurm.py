@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from mlbench.executors import Job, MatrixProgress, Options, Outcome
+from mlbench.executors import Job, MatrixProgress, Options, Outcome, last_lines
 from mlbench.types import SuiteError
 from mlbench_tools.engines.remote import Follower, carry_out_here, outcome_without_answer
 
@@ -157,8 +157,11 @@ class _Arrays:
         absent = {n for n, there in self.pending.items() if there.job_id not in queued}
         for number in absent & self.gone:
             there, job = self.pending[number], self.jobs[number]
-            why = f"Slurm ended job {there.job_id}, which left no result"
-            found = outcome_without_answer(job, why, f"its output is in {there.paths.stderr}")
+            last = "".join(f": {line}" for line in last_lines(there.paths.stderr, 1))
+            remedy = f"repeat the command to go on (all output: {there.paths.stderr})"
+            found = outcome_without_answer(
+                job, f"Slurm ended its job without a result{last}", remedy
+            )
             self._end(number, found)
         self.gone = absent
 

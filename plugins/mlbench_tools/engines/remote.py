@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlbench.cli.console import thread_count
 from mlbench.engine import distributed
 from mlbench.engine.distributed import World
 from mlbench.engine.signals import EXIT_INTERRUPTED, stoppable
@@ -43,9 +44,16 @@ class Unwatched:
 
 def carry_out_here(job: Job) -> Outcome:
     """Carry out a run on this node, on the devices that the engine gave to this process."""
+    job = with_workers(job)
     await_former(job)
     numbers = tuple(range(job.spec.processes)) if job.places.device == "cuda" else ()
     return execute([job], Options(devices=numbers), Unwatched())[0]
+
+
+def with_workers(job: Job) -> Job:
+    """The job with the decoding threads that suit this node, unless their number was asked for."""
+    workers = job.places.workers or thread_count()
+    return job.model_copy(update={"places": job.places.model_copy(update={"workers": workers})})
 
 
 def await_former(job: Job) -> None:
@@ -120,7 +128,7 @@ def _show(now: RunStatus, before: RunStatus | None, shown: Progress) -> None:
 
 def main() -> int:
     """Carry out the job of a file as one process of its run; returns the exit code."""
-    job = Job.model_validate_json(Path(sys.argv[1]).read_bytes())
+    job = with_workers(Job.model_validate_json(Path(sys.argv[1]).read_bytes()))
     world = distributed.join(job.places.device, job.stall)
     with stoppable():
         outcome = carry_out(job, world, Events(world, lambda *_: None))

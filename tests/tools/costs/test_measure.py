@@ -1,6 +1,7 @@
 """``mlbench measure`` and what a run measures of its models."""
 
 import json
+import re
 
 import pytest
 
@@ -23,14 +24,16 @@ def costs(folder):
     return {cost.network.head: cost for cost in found}
 
 
-def test_a_run_measures_its_models_and_measure_only_what_a_board_lacks(cli, tmp_path):
+def test_a_run_measures_its_models_and_measure_only_what_a_board_lacks(cli, tmp_path, monkeypatch):
     done = cli(*RUN, "--plugins", "gap,ssgrl", "--set", "measure=false")
     assert done.code == 0 and costs(tmp_path / "results") == {}, done.err
     assert "The latency of 2 of 2 rows was not measured" in done.out.replace("\n", " ")
     assert cli("run", *RUN[1:], "--plugins", "gap").code == 0
     first = costs(tmp_path / "results")["gap"]
     assert [timing.batch_size for timing in first.timings[:2]] in ([1, 16], [1, first.best_batch])
-    assert cli("measure", "--seconds", "0.1").code == 0
+    monkeypatch.setattr("mlbench.cli.progress.SILENCE", 0.001)
+    done = cli("measure", "--seconds", "0.1")
+    assert done.code == 0 and re.search(r"batch size 16 \d+%, 0:\d\d:\d\d left", done.err), done.err
     after = costs(tmp_path / "results")
     assert set(after) == {"gap", "ssgrl"} and after["gap"] == first, "not measured again"
     (record, _) = Store(tmp_path / "results").records()

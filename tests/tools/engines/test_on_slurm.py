@@ -6,13 +6,17 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from mlbench.cli.planning import places_of
 from mlbench.executors import Options, make_jobs
 from mlbench.store import Store
+from mlbench.suite import Suite
 from mlbench.types import Places, SuiteError
 from mlbench_tools.engines import on_slurm
+from mlbench_tools.engines.remote import with_workers
 from tests.engine import tiny
 from tests.executors.test_local import until
 from tests.store.made import made_record
@@ -63,6 +67,30 @@ def test_a_controller_that_does_not_answer_is_told_once(monkeypatch, caplog):
         arrays._drop_vanished()
     said = [record.getMessage() for record in caplog.records]
     assert said == ["Slurm does not answer squeue; waiting until it does", "Slurm answers again"]
+
+
+def test_a_job_that_slurm_ends_says_why_and_how_to_go_on(tmp_path, monkeypatch):
+    jobs = make_jobs([made_record("gap").spec], Places(results=tmp_path, cache=tmp_path), "")
+    (tmp_path / "err").write_text("srun: fatal: Unable to process configuration file\n")
+    monkeypatch.setattr(on_slurm, "_largest_array", lambda: 1)
+    monkeypatch.setattr(on_slurm, "_queued", set)
+    arrays = on_slurm._Arrays(jobs, None, SimpleNamespace(end=lambda *_: None))
+    paths = SimpleNamespace(stderr=tmp_path / "err")
+    arrays.pending = {0: SimpleNamespace(job_id="5_0", paths=paths)}
+    arrays._drop_vanished()
+    assert arrays.pending, "its result may be about to appear"
+    arrays._drop_vanished()
+    (outcome,) = arrays.outcomes
+    assert "without a result: srun: fatal: Unable" in outcome.error
+    assert "repeat the command to go on" in outcome.error
+
+
+def test_a_node_decodes_with_its_own_processors_unless_told(tmp_path):
+    jobs = make_jobs([made_record("gap").spec], Places(results=tmp_path, cache=tmp_path), "")
+    for asked, workers in ((3, 3), (0, len(os.sched_getaffinity(0)))):
+        places = places_of(Suite(executor="slurm", workers=asked or None, results=tmp_path), {})
+        here = with_workers(jobs[0].model_copy(update={"places": places}))
+        assert here.places.workers == workers
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from glob import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from mlbench import registry
 from mlbench.engine.checkpoint import Checkpoint, backbone_weights, head_weights, load
 from mlbench.engine.memory import recompute_activations
 from mlbench.engine.model import MultiLabelModel
-from mlbench.files import sha256
+from mlbench.files import sha256, source_digest
 from mlbench.numbers import NUMBERS
 from mlbench.text import count
 from mlbench.types import (
@@ -267,14 +268,12 @@ def _assemble(
 
 def feature_identity(spec: RunSpec, model: MultiLabelModel) -> dict[str, object]:
     """Everything that changes the feature maps of an image."""
-    from mlbench.data.cached_arrays import code_of  # of the probe track only
-
     settings = spec.settings
     plugin = registry.find("backbone", settings.backbone)
-    module = plugin.value.partition(":")[0]
+    package = re.split("[.:]", plugin.value)[0]
     return {
         "numbers": NUMBERS,
-        "source": code_of(module.partition(".")[0], module, MultiLabelModel.__module__),
+        "source": source_digest(package, MultiLabelModel.__module__),
         "backbone": plugin.label,
         "plugin": f"{plugin.distribution} {plugin.version}",
         "weights": spec.init or settings.weights,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import logging
 import os
 import re
@@ -42,6 +43,28 @@ def sha256(file: Path) -> str:
     """
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def source_digest(*modules: str) -> str:
+    """The SHA-256 of the source files of modules and whole packages, with their places in them."""
+    state = hashlib.sha256()
+    for name in sorted(modules):
+        for place, file in sorted(source_files(name)):
+            state.update(f"{name} {place}\0".encode() + file.read_bytes() + b"\0")
+    return state.hexdigest()
+
+
+def source_files(module: str) -> Iterator[tuple[str, Path]]:
+    """The source files of a module or package, each with its place in the package."""
+    found = importlib.util.find_spec(module)
+    if found is None:
+        return
+    if found.submodule_search_locations is None:
+        yield "", Path(str(found.origin))
+        return
+    for folder in map(Path, found.submodule_search_locations):
+        for file in folder.rglob("*.py"):
+            yield file.relative_to(folder).as_posix(), file
 
 
 @functools.cache

@@ -7,15 +7,14 @@ changes results, and for nothing else. So a record outlives a renamed variable, 
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.abc import InspectLoader
-from pathlib import Path
 
 from mlbench import registry
+from mlbench.files import source_digest, source_files
 from mlbench.registry import Plugin
 from mlbench.types import RunSpec
 
@@ -65,24 +64,7 @@ def outdated(numbers: Mapping[str, int]) -> str:
 def sources_of(spec: RunSpec) -> str:
     """16 hex digits over the source files of the core and of the packages of a run's plugins."""
     modules = {"mlbench", *(p.value.partition(":")[0].partition(".")[0] for p in plugins_of(spec))}
-    state = hashlib.sha256()
-    for name in sorted(modules):
-        for label, file in sorted(_files(name)):
-            state.update(f"{name} {label}\0".encode() + file.read_bytes() + b"\0")
-    return state.hexdigest()[:16]
-
-
-def _files(module: str) -> Iterator[tuple[str, Path]]:
-    """The source files of a module or package, each with its place in the package."""
-    found = importlib.util.find_spec(module)
-    if found is None or found.origin is None:
-        return
-    if found.submodule_search_locations is None:
-        yield "", Path(found.origin)
-        return
-    for folder in map(Path, found.submodule_search_locations):
-        for file in folder.rglob("*.py"):
-            yield file.relative_to(folder).as_posix(), file
+    return source_digest(*modules)[:16]
 
 
 def _installed(name: str) -> int | None:
@@ -110,7 +92,7 @@ def _declared_in(module: str, name: str, path: tuple[str, ...]) -> int:
         source = loader.get_source(module) if isinstance(loader, InspectLoader) else None
         sources = [source or ""]
         if not re.search(rf"^(class |def )?{name}\b", sources[0], re.MULTILINE):
-            sources = [file.read_text() for _, file in _files(module.partition(".")[0])]
+            sources = [file.read_text() for _, file in source_files(module.partition(".")[0])]
     except Exception:  # a package above the module may raise anything when it is imported
         return 1
     declared = filter(None, map(_DECLARED.search, sources))

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from mlbench import plan, suite
-from mlbench.build import build, meta_backbone
+from mlbench.build import build, feature_identity, meta_backbone
 from mlbench.contracts.made_up import known_context
 from mlbench.preflight import refusal
 from mlbench.types import Angles, DatasetCard, Index, Places, PluginError, Settings, Splits
+from tests.engine import tiny
+from tests.store.made import made_record
 
 LABELS = known_context(np.diag([5.0, 3.0, 2.0]).astype(np.float32), np.eye(3, 4), 10)
 PLACES = Places(results=Path("results"), cache=Path("cache"))
@@ -57,6 +59,22 @@ def test_scale_and_exponent_of_the_loss_reach_the_classifier(options, expected):
 def test_a_loss_on_logits_leaves_a_cosine_classifier_as_it_is(loss):
     model, _ = build(settings(loss=loss, head_options=COSINE), LABELS, PLACES)
     assert angles_of(model) == [Angles()]
+
+
+@pytest.mark.parametrize("place", ["__init__", "impl", "deep/er"])
+def test_maps_are_of_a_backbone_whose_package_is_unchanged(place, install):
+    """However its modules import each other, none of which is imported for this."""
+    package = install("acme", "", "[mlbench.backbones]\nown = acme.plugin:make").with_name("acme")
+    (package / "deep").mkdir(parents=True)
+    for name in ("__init__", "plugin", "impl", "deep/er"):
+        (package / f"{name}.py").write_text("from . import impl\n")
+    spec = made_record("gap", settings={"backbone": "own"}).spec
+    before = feature_identity(spec, tiny.model())
+    assert feature_identity(spec, tiny.model()) == before
+    (package / f"{place}.py").write_text("SCALE = 2\n")
+    changed = feature_identity(spec, tiny.model())
+    assert changed["source"] != before["source"]
+    assert changed | {"source": before["source"]} == before
 
 
 INDEX = Index(["x", "y"], ["x", "y"], np.array([[1, 1], [0, 0]], np.int8))

@@ -9,12 +9,8 @@ write the same records, and what an interrupted one has made is kept.
 from __future__ import annotations
 
 import errno
-import hashlib
-import importlib
-import inspect
 import logging
 import os
-import re
 import weakref
 import zlib
 from collections.abc import Callable
@@ -24,6 +20,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from mlbench.files import source_digest
 
 Rows = NDArray[Any]
 Positions = NDArray[np.int64]
@@ -40,24 +38,10 @@ _LOG = logging.getLogger(__name__)
 def pixel_code() -> str:
     """A digest of the sources that turn an image file into the pixels that a model sees.
 
-    They are the loader, the transforms and whatever of this package they import; so no change is
-    forgotten, and one that changes no pixel costs a cache no more than being made again.
+    They are all of ``mlbench.data``, so no change is forgotten; one that changes no pixel costs a
+    cache no more than being made again.
     """
-    return code_of("mlbench.data", "mlbench.data.loader", "mlbench.data.transforms")
-
-
-def code_of(package: str, *modules: str) -> str:
-    """A digest of the sources of modules, and of the modules of a package that they import."""
-    sources: dict[str, str] = {}
-    todo, imports = list(modules), rf"^ *from ({re.escape(package)}\.[\w.]+) import"
-    while todo:
-        name = todo.pop()
-        if name not in sources:
-            sources[name] = ""
-            with suppress(OSError, TypeError):  # of an empty file, or a folder without one
-                sources[name] = inspect.getsource(importlib.import_module(name))
-            todo += re.findall(imports, sources[name], re.MULTILINE)
-    return hashlib.sha256("".join(sources[n] for n in sorted(sources)).encode()).hexdigest()
+    return source_digest("mlbench.data")
 
 
 class CachedArray:

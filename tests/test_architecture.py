@@ -23,7 +23,7 @@ LANES = {
     "text": {"types"},
     "registry": {"types", "text"},
     "leases": {"types"},
-    "numbers": {"types", "registry"},
+    "numbers": {"types", "files", "registry"},
     "metrics": {"types", "text", "metrics"},
     "evidence": {"types", "text", "metrics"},
     "store": {"types", "files", "text", "metrics", "evidence"},

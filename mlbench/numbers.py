@@ -10,16 +10,17 @@ import functools
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.abc import InspectLoader
 
 from mlbench import registry
 from mlbench.files import source_digest, source_files
 from mlbench.registry import Plugin
-from mlbench.types import RunSpec
+from mlbench.types import RunRecord, RunSpec
 
 NUMBERS = 5
 """The core's. ``tests/test_numbers.py`` reminds of raising it."""
+OURS = ("mlbench", "mlbench_plugins")
 
 _DECLARED = re.compile(r"^NUMBERS\s*(?::\s*int\s*)?=\s*(\d+)", re.MULTILINE)
 
@@ -62,9 +63,16 @@ def outdated(numbers: Mapping[str, int]) -> str:
 
 
 def sources_of(spec: RunSpec) -> str:
-    """16 hex digits over the source files of the core and of the packages of a run's plugins."""
+    """Digests of the source files of a run's packages: ``acme 0123456789abcdef, mlbench ...``."""
     modules = {"mlbench", *(p.value.partition(":")[0].partition(".")[0] for p in plugins_of(spec))}
-    return source_digest(*modules)[:16]
+    return ", ".join(f"{name} {source_digest(name)[:16]}" for name in sorted(modules))
+
+
+def edited(records: Iterable[RunRecord]) -> tuple[str, ...]:
+    """The packages of others that changed since records were made; ours raise their numbers."""
+    parts = {part for record in records for part in (record.sources or "").split(", ")}
+    then = {tuple(part.split()) for part in parts if " " in part and part.split()[0] not in OURS}
+    return tuple(sorted({name for name, old in then if source_digest(name)[:16] != old}))
 
 
 def _installed(name: str) -> int | None:

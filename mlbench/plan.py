@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from mlbench import registry
 from mlbench.build import identity_of, model_file
 from mlbench.data.open import as_trained_on, open_splits
-from mlbench.numbers import outdated
+from mlbench.numbers import edited, outdated
 from mlbench.preflight import drop_unused_inputs, refusal
 from mlbench.store import Store
 from mlbench.suite import DRAWN_LABELS, LABEL_AXES, Suite, describes_labels
@@ -176,7 +176,7 @@ def compare_with_store(
             continue
         lacking = outdated(record.numbers) if record is not None else _why_missing(spec, stored())
         if record is not None and not lacking and record.status == "ok":
-            done.append(spec)
+            done.append(record)
         elif record is not None and not lacking and not retry_diverged:
             diverged.append((spec, record.error or "diverged"))
         else:
@@ -193,7 +193,8 @@ def compare_with_store(
                 impossible.append(Refused(label=spec.title, reason=reason))
     return Plan(
         missing=missing,
-        done=done,
+        done=[record.spec for record in done],
+        edited=edited(done),
         diverged=diverged,
         refused=impossible,
         why=why,

@@ -71,9 +71,12 @@ def test_the_digest_of_the_sources_covers_core_and_plugins(install):
     of_gap = numbers.sources_of(record().spec)
     spec = made_record("new", spec={"dataset": "synthetic"}).spec
     before = numbers.sources_of(spec)
+    records = [record(sources=of_gap), record(sources=before), record(sources="0" * 16)]
+    assert numbers.edited(records) == ()
     module.write_text("# changed\n")
     assert len({of_gap, before, numbers.sources_of(spec)}) == 3
     assert numbers.sources_of(record().spec) == of_gap
+    assert numbers.edited(records) == ("acme",), "ours raise their numbers"
 
 
 # ------------------------------------------------------------- a reminder to raise the numbers

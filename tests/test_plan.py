@@ -54,8 +54,9 @@ def test_a_default_of_a_plugin_that_was_flipped_is_named(tmp_path, monkeypatch):
 
 
 def test_numbers_alone_make_a_record_stale(tmp_path, monkeypatch):
-    spec = record_of(*matrix(), tmp_path, commit="f" * 40, sources="0" * 16)
-    assert planned([spec], tmp_path).done == (spec,)
+    spec = record_of(*matrix(), tmp_path, commit="f" * 40, sources="acme 01, mlbench 23")
+    found = planned([spec], tmp_path)
+    assert found.done == (spec,) and found.edited == ("acme",)
     monkeypatch.setattr(numbers, "NUMBERS", numbers.NUMBERS + 1)
     found = planned([spec], tmp_path)
     assert found.missing == (spec,)

@@ -237,7 +237,12 @@ def print_plan(planned: Plan) -> None:
 
 
 def print_refusals(planned: Plan) -> None:
-    """Print which runs cannot be executed, and why; those of one reason together."""
+    """Print which runs cannot be executed, and why, and which may be of older code."""
+    if planned.edited:
+        errors.print(
+            f"{', '.join(planned.edited)} changed since some of the runs that are done; if that "
+            "changes their numbers, raise NUMBERS in the plugin's module to have them made again"
+        )
     labels: dict[str, list[str]] = {}
     for refused in planned.refused:
         labels.setdefault(refused.reason, []).append(refused.label)

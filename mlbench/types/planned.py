@@ -63,6 +63,7 @@ class Plan(Value):
         why: run id -> why it is missing.
         replaces: run id -> digest of the record that a missing run replaces.
         read: data set of the user's own -> how it was understood, in words.
+        edited: packages of others that changed since runs that are done.
     """
 
     missing: tuple[RunSpec, ...]
@@ -72,6 +73,7 @@ class Plan(Value):
     why: dict[str, str] = {}
     replaces: dict[str, str] = {}
     read: dict[str, str] = {}
+    edited: tuple[str, ...] = ()
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:

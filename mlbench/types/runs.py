@@ -260,7 +260,7 @@ class RunRecord(Value):
             of it were changed.
         numbers: which version of the numbers the core and each plugin made (see
             ``mlbench.numbers``): ``{"core": 2, "head gap": 1}``.
-        sources: digest of the source files of the core and of the plugins used, for information.
+        sources: digests of the source files of the packages used (``numbers.sources_of``).
         command: the command line.
         started: the newest record of a run counts.
         added: when ``mlbench verify --into`` added it to the store; empty if the store's owner

@@ -176,7 +176,7 @@ def run_in_steps(
         resources=current.stage.resources,
         command=command,
         pretraining=current.pretraining,
-        notes=tuple(current.notes),
+        notes=tuple(dict.fromkeys(current.notes)),
         **current.origin,
         **outcome,
     )
@@ -225,8 +225,8 @@ def _prepare(
     with current.stage("features" if probe else "images"):
         train_source = source(model, "train", splits.train)
         test_source = source(model, "test", splits.test)
-        shown = current.progress.count
-        test = Evaluator(splits.test, test_source, current.world, current.device, probe, shown)
+        told = current.progress.count, current.notes.append
+        test = Evaluator(splits.test, test_source, current.world, current.device, probe, *told)
         evaluator = test if spec.settings.selection == "test" else None
         if (held_out := splits.validation) is not None:
             of_part = source(model, "validation", held_out)
@@ -278,9 +278,10 @@ def _train_and_evaluate(
     with current.stage("evaluation"):
         predictions = test(state.evaluated())
     broken = predictions.logits[~np.isfinite(predictions.logits)]
-    if len(broken) and state.step and state.best is None:  # a selected epoch had finite scores
-        raise DivergedError(state.step, float(broken[0]), "scores")
     selection = current.spec.settings.selection
+    # An epoch that was selected on this split had finite scores.
+    if len(broken) and state.step and (state.best is None or selection == "validation"):
+        raise DivergedError(state.step, float(broken[0]), "scores")
     if state.best is not None and selection == "validation":
         predictions = replace(predictions, validation=state.best.predictions)
     outcome = world.ask_leader(lambda: _score_and_measure(current, state, splits, predictions))

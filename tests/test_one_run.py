@@ -9,11 +9,12 @@ import torch
 
 from mlbench import plan, suite
 from mlbench.engine.distributed import World
+from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.resume import FILES
 from mlbench.engine.signals import stoppable
 from mlbench.engine.train import finish
 from mlbench.one_run import run_in_steps
-from mlbench.types import Interrupted, Places
+from mlbench.types import HeadOutput, Interrupted, Places
 from tests.engine import tiny
 
 
@@ -74,6 +75,23 @@ def test_a_run_whose_last_step_diverges_has_a_record(run_one):
     record, found, _ = run_one(epochs=1, schedule={"name": "constant"}, **lost)
     assert record.status == "diverged" and found is None and len(record.epochs) == 1
     assert "the scores became" in record.error and "at step 1;" in record.error
+
+
+def test_a_selected_epoch_whose_test_scores_are_not_finite_has_a_record(run_one, monkeypatch):
+    """Evaluation in smaller batches is noted once."""
+
+    def broken(model, images, known=None):
+        if not model.training and len(images) > 15:
+            raise torch.OutOfMemoryError
+        output = real(model, images, known)
+        return output if model.training or len(images) != 10 else HeadOutput(output.logits / 0)
+
+    real = MultiLabelModel.forward
+    monkeypatch.setattr(MultiLabelModel, "forward", broken)
+    record, found, _ = run_one(selection="validation")
+    assert record.status == "diverged" and found is None and len(record.epochs) == 2
+    assert "the scores became" in record.error and record.validation_images not in (0, 10, 20)
+    assert sum("in batches of" in note for note in record.notes) == 1
 
 
 def test_deterministic_is_recorded_and_ends_with_the_run(run_one):

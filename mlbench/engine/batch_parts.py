@@ -125,14 +125,16 @@ class CpuSyncBatchNorm(BATCH_NORM):
 def synchronize(model: nn.Module, device: torch.device) -> None:
     """Synchronize the batch norms of a model that are torch's or timm's, in place.
 
-    Others, which may compute something else, stay as they are and see their process's part. Modules
-    change their class and stay what they are, so that parameters, buffers and references
-    to them (such as those in a backbone's stages) remain valid.
+    Others, which may compute something else, stay as they are and see their process's part. A class
+    that only treats a batch of one image in its own way says so by ``synchronizable``: several
+    processes share no such batch. Modules change their class and stay what they are, so that
+    parameters, buffers and references to them (as in a backbone's stages) remain valid.
     """
     for module in model.modules():
         kind = type(module)
         fused = kind.__name__ in FUSED and kind.__module__.startswith("timm.layers.")
-        if not (fused or kind in PLAIN) or not module.track_running_stats:
+        plain = kind in PLAIN or (dist.is_initialized() and hasattr(kind, "synchronizable"))
+        if not (fused or plain) or not module.track_running_stats:
             continue
         if device.type == "cuda":
             from timm.layers import SyncBatchNormAct  # takes seconds to import

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from mlbench.data.loader import Inputs, Source, batches, whole_batches
+from mlbench.data.loader import Inputs, Mixed, Source, batches, whole_batches
 from mlbench.engine.distributed import World
 from mlbench.engine.model import MultiLabelModel, ProbeNetwork, autocast
 from mlbench.metrics.average_precision import average_precision
-from mlbench.types import HeadOutput, Index, Precision, Predictions
+from mlbench.types import BatchMemoryError, HeadOutput, Index, Precision, Predictions
+
+log = logging.getLogger(__name__)
 
 BATCH = 64
-"""Images per batch; in evaluation it changes no number."""
+"""Images per batch; in evaluation another number changes last digits at most."""
 
 Count = Callable[[int, int], None]
 """``Progress.count``."""
@@ -32,25 +36,56 @@ def predict(
     precision: Precision,
     batch_size: int,
     count: Count = lambda *_: None,
+    remark: Callable[[str], None] = log.warning,
 ) -> Predictions:
     """Logits float32 [N, C] in the order of the index, whose known labels the network is told.
 
     They are the same on every process. Each predicts whole batches, without padding: every image
-    counts once. ``count`` is told how many of its images it has predicted.
+    counts once. Batches that do not fit into memory are halved, of which ``remark`` is told.
+    ``count`` is told how many of its images it has predicted.
+
+    Raises:
+        BatchMemoryError: a single image does not fit.
     """
     order = whole_batches(len(index), batch_size, world.rank, world.size)
-    logits = [np.zeros((0, index.targets.shape[1]), np.float32)]
-    with torch.inference_mode(), autocast(device, precision):
+    logits, most = [np.zeros((0, index.targets.shape[1]), np.float32)], batch_size
+    with torch.inference_mode():
         for i, batch in enumerate(batches(source, index, order, device=device)):
             count(i * batch_size, sum(map(len, order)))
-            inputs = to_device(batch.inputs, device)
-            if index.known is None:
-                output = network(inputs)
-            else:
-                output = network(inputs, torch.from_numpy(index.known[batch.positions]).to(device))
-            logits.append(output.logits.float().cpu().numpy())
+            known = None if index.known is None else torch.from_numpy(index.known[batch.positions])
+            rows = Mixed(batch.inputs, batch.targets, known=known)
+            with autocast(device, precision):
+                found, most = _forward(network, rows, device, most)
+            logits += found
+    if most < batch_size:
+        remark(
+            f"predicted in batches of {most} for want of memory, not of {batch_size}: logits may "
+            "differ in their last digits"
+        )
     gathered = np.concatenate(world.gather(np.concatenate(logits)))
     return Predictions(gathered, index.targets, tuple(index.keys))
+
+
+def _forward(
+    network: Callable[..., HeadOutput], rows: Mixed, device: torch.device, most: int
+) -> tuple[list[NDArray[np.float32]], int]:
+    """Logits of rows in parts of at most ``most``, and the largest number that fits into memory."""
+    logits: list[NDArray[np.float32]] = []
+    done, total = 0, len(rows.targets)
+    while done < total:
+        some = rows.at(slice(done, done + most))
+        told = () if some.known is None else (some.known.to(device),)
+        try:
+            output = network(to_device(some.inputs, device), *told)
+            logits.append(output.logits.float().cpu().numpy())
+            done += most
+        except torch.OutOfMemoryError as error:
+            most = min(most, total) // 2
+            if not most:
+                text = f"out of memory on {device} as it predicts a single image"
+                remedy = "give a smaller --image-size, or a device with more free memory"
+                raise BatchMemoryError(f"{text}; {remedy}", divisible=False) from error
+    return logits, most
 
 
 def to_device(inputs: Inputs, device: torch.device) -> Inputs:
@@ -67,6 +102,7 @@ class Evaluator:
     Attributes:
         probe: ``source`` yields feature maps, and only the head is run.
         count: is told how far it is.
+        remark: is told what a record should tell.
     """
 
     index: Index
@@ -75,6 +111,7 @@ class Evaluator:
     device: torch.device
     probe: bool = False
     count: Count = lambda *_: None
+    remark: Callable[[str], None] = log.warning
 
     def __call__(self, model: MultiLabelModel) -> Predictions:
         """Logits of the split, the same on every process; ``model`` is in evaluation mode.
@@ -92,6 +129,7 @@ class Evaluator:
             precision="fp32",
             batch_size=BATCH,
             count=self.count,
+            remark=self.remark,
         )
 
 

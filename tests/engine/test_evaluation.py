@@ -8,9 +8,9 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from mlbench.engine.distributed import World
-from mlbench.engine.evaluation import Evaluator
+from mlbench.engine.evaluation import Evaluator, predict
 from mlbench.engine.train import finish, train
-from mlbench.types import Predictions
+from mlbench.types import BatchMemoryError, Predictions
 from tests.engine import tiny
 from tests.engine.tiny import fit
 
@@ -45,6 +45,28 @@ def test_the_model_ends_with_the_weights_of_its_best_epoch(ema_decay):
     np.testing.assert_array_equal(again.logits, state.best.predictions.logits)
     reference = average_precision_score(evaluator.index.targets, again.logits, average="macro")
     assert 100 * reference == pytest.approx(state.best.mAP)
+
+
+@pytest.mark.parametrize(("most", "size"), [(11, 6), (2, 1), (0, 0)])
+def test_batches_that_do_not_fit_are_halved_and_this_is_remarked(most, size):
+    said, seen, evaluator, model = [], [], validation(), tiny.model().eval()
+
+    def network(images):
+        seen.append(len(images))
+        if len(images) > most:
+            raise torch.OutOfMemoryError
+        return model(images)
+
+    given = network, evaluator.source, evaluator.index, World()
+    options = {"device": evaluator.device, "precision": "fp32", "batch_size": 12}
+    if not most:
+        with pytest.raises(BatchMemoryError, match="a single image; give a smaller --image-size"):
+            predict(*given, **options)
+        return
+    found = predict(*given, **options, remark=said.append)
+    np.testing.assert_allclose(found.logits, evaluator(model).logits, atol=1e-6)
+    assert sum(n for n in seen if n <= most) == 12 and size in seen
+    assert len(said) == 1 and said[0].startswith(f"predicted in batches of {size} for want of")
 
 
 def test_looking_changes_no_step():

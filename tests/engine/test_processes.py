@@ -9,27 +9,31 @@ import torch.distributed as dist
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from mlbench.engine.batch_parts import synchronize
+from mlbench.engine.batch_parts import CpuSyncBatchNorm, synchronize
 from mlbench.engine.distributed import World
 from mlbench.plan import make_plan
 from mlbench.suite import make_suite
 from mlbench.types import HeadOutput, Places
+from mlbench_plugins.methods.add_gcn import SingleImageBatchNorm
 from tests.engine import tiny
 from tests.engine.tiny import fit, flat
 
 
 class NormedHead(nn.Module):
-    """Batch norms of maps, with a fused activation, and of vectors, with a cumulative mean."""
+    """Batch norms of maps, with fused activation, and of vectors: cumulative, and for one image."""
 
     def __init__(self):
         super().__init__()
         self.maps = BatchNormAct2d(6)
         self.vectors = nn.BatchNorm1d(6, momentum=None, affine=False)
+        self.single = SingleImageBatchNorm(6)
         self.classifier = nn.Linear(6, 3)
 
     def forward(self, features):
         pooled = self.maps(features[-1]).mean((2, 3))
-        return HeadOutput(self.classifier(self.vectors(pooled)), {"size": pooled.square().mean()})
+        return HeadOutput(
+            self.classifier(self.single(self.vectors(pooled))), {"size": pooled.square().mean()}
+        )
 
 
 def model(seed):
@@ -108,6 +112,12 @@ def alone(tmp_path):
     dist.destroy_process_group()
 
 
+def test_a_batch_norm_that_says_so_is_torchs_in_several_processes(alone):
+    norm = SingleImageBatchNorm(3)
+    synchronize(norm, torch.device("cpu"))
+    assert type(norm) is CpuSyncBatchNorm
+
+
 @pytest.mark.parametrize("far", [0.0, 1e4])
 def test_a_synchronized_batch_norm_is_torchs(alone, far):
     """Values and gradients, of values far from 0, too, where sums of squares have no digits."""
@@ -132,10 +142,13 @@ def test_a_synchronized_batch_norm_is_torchs(alone, far):
 OWN = type("Own", (nn.BatchNorm1d,), {"forward": lambda self, x: x + self.running_mean})
 
 
-@pytest.mark.parametrize("norm", [OWN(3), nn.BatchNorm1d(3, track_running_stats=False)])
+@pytest.mark.parametrize(
+    "norm", [OWN(3), nn.BatchNorm1d(3, track_running_stats=False), SingleImageBatchNorm(3)]
+)
 def test_batch_norms_that_are_not_as_torchs_stay_as_they_are(norm):
     own, x = copy.deepcopy(norm), torch.randn(8, 3)
     synchronize(own, torch.device("cpu"))
+    assert type(own) is type(norm)
     assert torch.equal(own(x), norm(x)) and torch.equal(own.eval()(x), norm.eval()(x))
 
 

@@ -98,6 +98,8 @@ class SingleImageBatchNorm(nn.BatchNorm1d):
     the statistics of the batch are used and tracked as usual.
     """
 
+    synchronizable = True
+
     def forward(self, x_BD: Tensor) -> Tensor:
         """The normalised vectors."""
         if self.training and len(x_BD) == 1:

@@ -35,7 +35,7 @@ def timm_backbone(
     image_size: int | None = None,
     timm_kwargs: Mapping[str, Any] | None = None,
 ) -> TimmBackbone:
-    """A timm model as a backbone; its classifier, and what only that needs, is dropped.
+    """Make a backbone of a timm model, without its classifier and what only that needs.
 
     Args:
         name: timm's name, with or without a tag of its weights (``resnet50.tv_in1k``).
@@ -78,10 +78,10 @@ class TimmBackbone(TimmModule):
     depth, folded into maps without the prefix tokens.
 
     Args:
-        model: of timm, without classifier.
+        model: the timm model, without classifier.
         taken: indices of the intermediate maps that come before the deepest one.
         spec: channels and stride of every level.
-        options: of ``timm_backbone``, with which it builds this architecture without a file.
+        options: arguments of ``timm_backbone`` that rebuild this architecture without a file.
         described: mean, std and pretraining.
     """
 
@@ -114,7 +114,7 @@ def _maps(model: Any, images_B3HW: Tensor, taken: list[int]) -> tuple[Tensor, ..
 
 
 class _Probe:
-    """What a model's maps look like and what they need, found out without computing them."""
+    """The levels of a model and the modules that they do not need, found on the meta device."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -134,7 +134,7 @@ class _Probe:
 
 
 def _idle_modules(module: nn.Module, idle: set[str], prefix: str = "") -> Iterator[str]:
-    """The largest modules none of whose parameters reaches the deepest map."""
+    """Yield the names of the largest modules whose parameters do not affect the deepest map."""
     for name, child in module.named_children():
         names = {f"{prefix}{name}.{p}" for p, _ in child.named_parameters()}
         if names and names <= idle:

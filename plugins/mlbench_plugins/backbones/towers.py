@@ -29,7 +29,7 @@ class ImageTower(TimmModule):
     """An encoder of images: normalised images [B, 3, H, W] -> their embeddings [B, E, 1, 1].
 
     Args:
-        model: of timm; its output is the embedding.
+        model: a timm model whose output is the embedding.
         described: mean, std and pretraining.
     """
 
@@ -38,12 +38,12 @@ class ImageTower(TimmModule):
         super().__init__(model, spec, **described)
 
     def forward(self, images_B3HW: Tensor) -> tuple[Tensor, ...]:
-        """The embedding that is compared with those of texts, as a map of one position."""
+        """Return the embeddings, to be compared with those of texts, as maps of one position."""
         return (self.model(images_B3HW)[:, :, None, None],)
 
 
 def timm_tower(name: str, *, weights: str = "default", image_size: int | None = None) -> ImageTower:
-    """Make the image tower of a model of timm, with the projection to the space of its texts.
+    """Make the image tower of a timm model, with the projection to the space of its texts.
 
     Args:
         name: timm's name, such as ``vit_base_patch16_clip_224.openai``.
@@ -54,7 +54,7 @@ def timm_tower(name: str, *, weights: str = "default", image_size: int | None = 
         PluginError: timm has no such model.
         WeightsError: the weights cannot be had, or do not fit the model.
     """
-    # None: as many outputs as the weights have; of an image tower they are the embedding.
+    # None keeps the weights' own outputs, which are the embedding of an image tower.
     outputs: Mapping[str, Any] = {"num_classes": None}
     with torch.device("meta"):
         shape = create(name, pretrained=False, **outputs)

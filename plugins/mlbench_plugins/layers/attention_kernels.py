@@ -18,7 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 FORWARD = (32, 32, 4, 4)
 """Labels and channels of a program's tile, its warps, and unrolled steps of its loop.
 
-``benchmarks/gpu.py --sweep`` times others.
+``benchmarks/gpu.py --sweep`` times alternatives.
 """
 BACKWARD = (64, 64, 4, 2)
 """Positions and channels of a program's tile, its warps, and unrolled steps of its loop."""
@@ -30,7 +30,7 @@ def _forward_kernel(
     maps, labels, mean, variance, lse, N, C, D, scale,
     BC: tl.constexpr, BD: tl.constexpr, UNROLL: tl.constexpr,
 ):  # fmt: skip
-    """Mean and variance of the positions of an image by their weights, and log2 sum exp."""
+    """Store the weighted mean and variance over an image's positions, and log2 sum exp."""
     d = tl.program_id(0) * BD + tl.arange(0, BD)
     c = tl.program_id(1) * BC + tl.arange(0, BC)
     image = tl.program_id(2).to(tl.int64)
@@ -65,7 +65,7 @@ def _backward_kernel(
     grad, maps, labels, mean, lse, grad_maps, N, C, D, scale,
     BN: tl.constexpr, BD: tl.constexpr, UNROLL: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of a tile of an image's positions: sum_c g w (1 + l (x - mean))."""
+    """Store the gradient of a tile of an image's positions: sum_c g w (1 + l (x - mean))."""
     d = tl.program_id(0) * BD + tl.arange(0, BD)
     n = tl.program_id(1) * BN + tl.arange(0, BN)
     image = tl.program_id(2).to(tl.int64)
@@ -120,7 +120,7 @@ def _empty(x_BND: Tensor, labels_CD: Tensor) -> tuple[Tensor, ...]:
 
 @register_flop_formula(torch.ops.mlbench.channel_attention)
 def _(x: torch.Size, labels: torch.Size, *_: Any, **__: Any) -> int:
-    """As the eager form: products of the weights with ones and with the maps."""
+    """Count what the eager form computes: products of the weights with ones and the maps."""
     return 4 * labels[0] * x.numel()
 
 
@@ -128,7 +128,7 @@ def _(x: torch.Size, labels: torch.Size, *_: Any, **__: Any) -> int:
 def _attend_backward(
     grad_BCD: Tensor, x_BND: Tensor, labels_CD: Tensor, mean_BCD: Tensor, lse_BCD: Tensor
 ) -> Tensor:
-    """The gradient of the maps, in their type."""
+    """The gradient of the maps, in their dtype."""
     (batch, positions, channels), labels = x_BND.shape, len(labels_CD)
     grad_x_BND = x_BND.new_empty(x_BND.shape)
     tile_n, tile_d, warps, unroll = BACKWARD

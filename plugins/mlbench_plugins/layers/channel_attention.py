@@ -21,15 +21,15 @@ from mlbench_plugins.layers.numerics import (
 )
 
 EXPORTED_BLOCKS = 16
-"""About the most in an exported program, each of which adds its own operations."""
+"""Approximate limit of blocks in an exported program, to which each adds its operations."""
 
 
 def channel_attention(x_BDHW: Tensor, labels_CD: Tensor) -> Tensor:
     """sum_n softmax_n(x_nd l_cd) x_nd over the positions n: [B, C, D].
 
-    The weights, B x C x D x N numbers, are computed for a few channels at a time, and once more in
-    the backward pass instead of being kept. On GPUs by Triton kernels. In float32 at least, as
-    softmax is.
+    The weights, B x C x D x N numbers, are computed for a few channels at a time, and recomputed
+    in the backward pass instead of being kept. GPUs use Triton kernels. Like softmax, it is
+    computed in float32 at least.
     """
     x_BDN, labels_CD = x_BDHW.flatten(2), at_least_float32(labels_CD)
     if not has_kernels(x_BDN):
@@ -76,7 +76,7 @@ def _blocks(x_BDN: Tensor, labels_DC: Tensor) -> Iterator[tuple[slice, slice]]:
 
 
 def _exp(x_BDN: Tensor, labels_DC: Tensor, shift_BDC: Tensor) -> Tensor:
-    """exp(x l - shift): [B, D, N, C]. The CPU's kernel is fast as only x is repeated in a row."""
+    """exp(x l - shift): [B, D, N, C]. Fast on CPUs, as only x is broadcast along the last axis."""
     return torch.addcmul(-shift_BDC[:, :, None], x_BDN[..., None], labels_DC[:, None]).exp_()
 
 

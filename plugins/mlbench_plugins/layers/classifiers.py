@@ -50,12 +50,12 @@ def start_at_prior(classifier: nn.Module, labels: LabelContext) -> None:
     """Set the biases to the log-odds of each label in the training split.
 
     Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, section 4.1. Labels are rare:
-    from a bias of 0, the first epochs of binary cross entropy are spent on pushing every logit
-    down, with whatever features are at hand.
+    with biases of 0, binary cross entropy spends the first epochs on pushing every logit down,
+    whatever the features.
 
     Args:
         classifier: has a ``bias`` [C].
-        labels: whose counts are the prior, kept within 1/1000 and 999/1000.
+        labels: their counts give the prior, clamped to [1/1000, 999/1000].
 
     Raises:
         PluginError: the classifier has no bias that is added to its logits.
@@ -72,15 +72,15 @@ def start_at_prior(classifier: nn.Module, labels: LabelContext) -> None:
 
 
 def cosines(product: Product, x: Tensor, weight: Tensor, axis: int = -1) -> Tensor:
-    """The product of vectors and weights that are divided by their lengths.
+    """The product of vectors and weights, both scaled to length 1.
 
-    In float32 at least, under autocast too: bfloat16 would round an angle before it is scaled.
+    In float32 at least, even under autocast: bfloat16 would round an angle before it is scaled.
 
     Args:
-        product: of vectors and weights.
+        product: computes scores from vectors and weights.
         x: vectors [..., D].
         weight: of any shape, with an axis of length D.
-        axis: that axis.
+        axis: this axis of ``weight``.
     """
     x, weight = at_least_float32(x), at_least_float32(weight)
     with without_autocast(x.device.type):
@@ -90,13 +90,13 @@ def cosines(product: Product, x: Tensor, weight: Tensor, axis: int = -1) -> Tens
 def logits_of_cosines(scores: Tensor, angles: Angles) -> Tensor:
     """Cosines in [-1, 1], of any shape, to logits."""
     if angles.exponent != 1:
-        # A rounding error below -1 has no power.
+        # A cosine rounded to below -1 would give NaN.
         scores = 2 * ((scores + 1) / 2).clamp(min=0) ** angles.exponent - 1
     return angles.scale * scores
 
 
 def elementwise(x_BCD: Tensor, weight_CD: Tensor) -> Tensor:
-    """Each label's own vector times its weights: a product that flop counters see, [B, C]."""
+    """Dot product of each label's vector and weights, [B, C]; FLOP counters see this operation."""
     return torch.einsum("bcd,cd->bc", x_BCD, weight_CD)
 
 
@@ -117,7 +117,7 @@ class CosineClassifier(nn.Module):
         super().__init__()
         self.angles = Angles()
         self.product = product
-        # Only directions count; a long vector turns slowly, so all have length 1.
+        # Only directions count. Long weight vectors turn slowly, so all start at length 1.
         self.weight = nn.Parameter(torch.empty(labels, channels))
         nn.init.normal_(self.weight)
         with torch.no_grad():

@@ -15,8 +15,8 @@ class ConstantInEvaluation(nn.Module, ABC):
     """A function of parameters and buffers alone, computed in training and constant in evaluation.
 
     ``eval()`` computes the constant, and so does loading a state dict in evaluation mode. After
-    writing to the parameters of a module in evaluation mode by other means, or casting them to more
-    digits, call ``eval()`` again.
+    writing to the parameters of a module in evaluation mode by other means, or casting them to a
+    higher precision, call ``eval()`` again.
     The constant has no gradient. It is a buffer outside the state dict: it moves with the module
     and is exported as a number.
 

@@ -21,7 +21,7 @@ MOST_GROUPS = 100
 
 
 class DecoderSizes(NamedTuple):
-    """Widths of a decoder: of its vectors, its heads, its hidden layer, and its dropout."""
+    """Width of a decoder's vectors, number of its heads, width of its hidden layer, dropout."""
 
     width: int
     heads: int
@@ -32,16 +32,16 @@ class DecoderSizes(NamedTuple):
 class QueryDecoder(nn.Module):
     """Map [B, D, H, W] and queries [K, E] to one vector a query [B, K, E].
 
-    Without self-attention the queries are the same for every image until they meet it: without
-    dropout their first norm and their projection are computed once a call instead of once an image.
+    There is no self-attention, so queries are the same for all images until the cross-attention:
+    without dropout, their first norm and projection are computed once a call, not once an image.
 
     Args:
         channels: D.
         sizes: E is the width.
-        activation: after the embedding of the pixels.
+        activation: applied after the embedding of the pixels.
 
     Raises:
-        PluginError: a size cannot be.
+        PluginError: a size is out of its range.
     """
 
     def __init__(self, channels: int, sizes: DecoderSizes, activation: nn.Module) -> None:
@@ -57,12 +57,12 @@ class QueryDecoder(nn.Module):
         self.feedforward = FeedForwardBlock(width, feedforward, dropout)
 
     def forward(self, x_BDHW: Tensor, queries_KE: Tensor) -> Tensor:
-        """What each query found."""
+        """Return one vector a query: [B, K, E]."""
         x_BNE = self.activation(self.embed(x_BDHW.flatten(2).transpose(1, 2)))
         queries_BKE = queries_KE[None]
         if self.training and self.dropout.p:
             queries_BKE = queries_BKE.expand(x_BNE.shape[0], -1, -1)
-        # The residual sum of the self-attention that the authors took out.
+        # The authors removed the self-attention but kept its residual sum.
         queries_BKE = self.norm(queries_BKE + self.dropout(queries_BKE))
         found_BKE = self.cross_attention(queries_BKE, queries_BKE, x_BNE, x_BNE)
         decoded_BKE: Tensor = self.feedforward(found_BKE)
@@ -73,7 +73,7 @@ def group_count(groups: int, labels: int) -> int:
     """The number of queries: ``groups``, or 100 for -1, but no more than there are labels.
 
     Raises:
-        PluginError: neither -1 nor at least 1.
+        PluginError: ``groups`` is neither -1 nor at least 1.
     """
     if groups != -1 and groups < 1:
         raise PluginError(f"groups={groups}: give at least 1, or -1 for {MOST_GROUPS}")
@@ -103,7 +103,7 @@ def decoder_from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def options_of_authors(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Options of the head by the shapes of an authors' state dict, which do not show ``heads``."""
+    """Infer the head's options, except ``heads``, from the shapes of an authors' state dict."""
     ours = decoder_from_authors(state)
     return {
         "groups": len(ours["queries"]),
@@ -113,10 +113,10 @@ def options_of_authors(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def refuse_groups(state: dict[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
-    """The same state, if each label has a query of its own.
+    """Return the state as it is if each label has its own query.
 
     Raises:
-        WeightsError: labels share queries, and so cannot change places.
+        WeightsError: labels share queries, so they cannot be reordered.
     """
     if len(state["queries"]) != len(order):
         raise WeightsError(

@@ -42,11 +42,11 @@ class SemanticDecoupling(nn.Module):
         """Attention-pooled features: eq. 1 to 5."""
         x_BND = x_BDHW.flatten(2).transpose(1, 2)
         batch, positions, _ = x_BND.shape
-        # Nothing stands between the last two layers, so they are one vector (K instead of K x K).
-        # Their biases shift all scores of a label alike, which the softmax takes back.
+        # No activation separates the last two layers, so they fold into one vector (K, not K x K).
+        # Their biases shift all scores of a label alike, which cancels in the softmax.
         fold_K = (self.score.weight @ self.mix.weight).squeeze(0)
         shift_11 = functional.linear(self.mix.bias[None], self.score.weight, self.score.bias)
-        # Under autocast pixels and words that no layer projects are still in float32.
+        # Under autocast, pixels that no layer projects are still in float32.
         pixels_MK = self.visual(x_BND).flatten(0, 1).to(fold_K.dtype)
         scores_CM = tanh_scores(pixels_MK, words_CK, fold_K) + shift_11
         alpha_CBN = scores_CM.unflatten(1, (batch, positions)).softmax(dim=-1)
@@ -57,8 +57,8 @@ class SemanticDecoupling(nn.Module):
 def tanh_scores(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
     """sum_k weight_k tanh(pixels_mk words_ck) -> [C, M], in memory that does not grow with C.
 
-    The hyperbolic tangents, M x C x K numbers, are computed in parts and once more in the backward
-    pass instead of being kept. On GPUs by Triton kernels, with the sum in float32.
+    The hyperbolic tangents, M x C x K numbers, are computed in parts, and recomputed in the
+    backward pass instead of being kept. GPUs use Triton kernels, which sum in float32.
     """
     words_CK, weight_K = words_CK.to(pixels_MK.dtype), weight_K.to(pixels_MK.dtype)
     if torch.is_grad_enabled():
@@ -72,7 +72,7 @@ def _forward(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
         from mlbench_plugins.layers import decoupling_kernels
 
         return decoupling_kernels.scores(pixels_MK, words_CK, weight_K)
-    with without_autocast(pixels_MK.device.type):  # half precision rounds tanh near 0 away
+    with without_autocast(pixels_MK.device.type):  # half precision rounds small tanh to 0
         return _in_blocks(pixels_MK, words_CK, weight_K).to(pixels_MK.dtype)
 
 
@@ -86,7 +86,7 @@ def _in_blocks(pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) -> Tensor:
     for m, c in blocks(pixels, len(words_CK), channels, x_MK):
         x_RK, words_GK = x_MK[m], 2 * words_CK[c]
         shape = (words_GK.shape[0], x_RK.shape[0], channels)
-        # All blocks use the memory of the first: to be given new pages costs more than the product.
+        # All blocks reuse the memory of the first: allocating pages costs more than the product.
         out = None if room is None else room[: math.prod(shape)].view(shape)
         s_GRK = torch.mul(x_RK, words_GK[:, None], out=out).sigmoid_()
         scores_CM[c, m] = (s_GRK @ weight_K1).squeeze(-1)
@@ -129,6 +129,6 @@ def _backward(grad_CM: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
             s_RK.addcmul_(s_RK, s_RK, value=-1)
             torch.mul(s_RK, x_RK, out=product_RK)
             grad_word_K.addmv_(product_RK.T, grad_R)
-            grad_x_RK.addcmul_(s_RK.mul_(grad_R[:, None]), word_K)  # which is doubled already
+            grad_x_RK.addcmul_(s_RK.mul_(grad_R[:, None]), word_K)  # word_K is doubled already
     grads = grad_x_MK * (2 * weight), grad_words * (4 * weight), 2 * grad_weight - grad_CM.sum()
     return tuple(x.to(inputs[0].dtype) for x in grads)

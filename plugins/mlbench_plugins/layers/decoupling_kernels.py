@@ -18,7 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 SCORES = (16, 16, 32, 4)
 """Pixels, labels and channels of a program's tile, and its warps.
 
-``benchmarks/gpu.py --sweep`` times others.
+``benchmarks/gpu.py --sweep`` times alternatives.
 """
 GRADIENTS = (8, 256, 4, 4)
 """Rows and channels of a program's tile, its warps, and unrolled steps of its loop."""
@@ -65,7 +65,7 @@ def _gradients_kernel(
     """A share of the sums over the rows n of ``other`` [N, K], for a tile of ``own`` [M, K].
 
     With t = tanh(own other) and g = ``grad`` at (m, n): sum_n g other (1 - t^2), times the weight,
-    is the gradient of ``own``; sum_mn g t is that of the weight.
+    is the gradient of ``own``; sum_mn g t is the gradient of the weight.
     """
     m = tl.program_id(0).to(tl.int64) * BM + tl.arange(0, BM)
     k = tl.program_id(1) * BK + tl.arange(0, BK)
@@ -90,7 +90,7 @@ def _gradients_kernel(
 
 
 def _is_approximate(x: Tensor) -> bool:
-    """True where one instruction's tanh is as exact as the numbers, and the GPU has it."""
+    """True if the GPU has an instruction for tanh that is as exact as the tensor's dtype."""
     if x.dtype == torch.float32 or x.device.type != "cuda" or torch.version.cuda is None:
         return False
     return torch.cuda.get_device_capability(x.device) >= (7, 5)
@@ -136,7 +136,7 @@ def _(pixels: torch.Size, words: torch.Size, *_: Any, **__: Any) -> int:
 def _scores_backward(
     grad_CM: Tensor, pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of pixels, words and weight, each in its type."""
+    """The gradients of pixels, words and weight, each in its dtype."""
     grad_CM = grad_CM.float().contiguous()
     pixels_MK, words_CK = pixels_MK.contiguous(), words_CK.contiguous()
     grad_pixels_MK, _ = _gradients(pixels_MK, words_CK, weight_K, grad_CM.T, weight=False)
@@ -152,7 +152,7 @@ def _(grad_CM: Tensor, pixels_MK: Tensor, words_CK: Tensor, weight_K: Tensor) ->
 def _gradients(
     own_MK: Tensor, other_NK: Tensor, weight_K: Tensor, grad_MN: Tensor, *, weight: bool
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of ``own``, and the weight's in parts that are to be summed."""
+    """The gradient of ``own`` [M, K], and partial sums of the weight's gradient [P, K]."""
     (rows, channels), others = own_MK.shape, len(other_NK)
     tile_m, tile_k, warps, unroll = GRADIENTS
     tiles = triton.cdiv(rows, tile_m), triton.cdiv(channels, tile_k)

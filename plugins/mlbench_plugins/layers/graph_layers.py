@@ -52,14 +52,14 @@ class GraphAttention(nn.Module):
         nn.init.xavier_uniform_(self.a, gain=1.414)
 
     def forward(self, nodes_CD: Tensor, edges_CC: Tensor) -> Tensor:
-        """Nodes attend to those that the boolean mask ``edges_CC`` (row to column) allows.
+        """Let each node (row) attend to the nodes (columns) where ``edges_CC`` is True.
 
         A node without an edge attends to all nodes equally.
         """
         h_CD = nodes_CD @ self.W
         own_C1, other_C1 = (h_CD @ half_D1 for half_D1 in self.a.chunk(2))
         scores_CC = functional.leaky_relu(own_C1 + other_C1.T, 0.2)
-        # The lowest finite number: a row of infinities has no softmax.
+        # The lowest finite number: the softmax of a row of -inf would be NaN.
         lowest = torch.finfo(scores_CC.dtype).min
         weights_CC = scores_CC.masked_fill(~edges_CC, lowest).softmax(dim=1)
         weights_CC = functional.dropout(weights_CC, self.dropout, self.training)

@@ -5,26 +5,26 @@
     along it and its transpose; GRL; the graph that ML-GCN starts from (eq. 6).
 ``binary``
     Edges where P(j | i) reaches a threshold (ML-GCN, Chen et al., CVPR 2019, eq. 7), symmetrically
-    normalised, without loops. What the graph branch of Prokofiev and Sovrasov (VISAPP 2023) works
-    on at rho 0.
+    normalised, without loops. The graph branch of Prokofiev and Sovrasov (VISAPP 2023) uses it at
+    rho 0.
 ``reweighted``
-    Those edges, a label's neighbours sharing one weight beside its own of 1 (ML-GCN, eq. 8),
-    symmetrically normalised. ML-GCN, MSRN, the graph branch.
+    The edges of ``binary``, with a loop of weight 1 and one weight that a label's neighbours share
+    (ML-GCN, eq. 8), symmetrically normalised. ML-GCN, MSRN, the graph branch.
 ``row``, ``column``
-    P(j | i) with loops, each row or each column summing to 1: D^-1 (P + I), a mean over those that
-    a node receives from, and (P + I) D^-1, a node giving away as much as it has.
+    P(j | i) with loops, each row or each column summing to 1. ``row``, D^-1 (P + I), averages the
+    nodes that a node receives from; ``column``, (P + I) D^-1, divides a node among its receivers.
 ``symmetric``
     P(j | i) with loops, D^-1/2 (P + I) D^-1/2: Kipf and Welling, "Semi-Supervised Classification
     with Graph Convolutional Networks", ICLR 2017, eq. 2, with D the sums of rows, as P is directed.
 
-Each of them is made of P(j | i) = n_ij / n_i. The images with both labels, n_ij, are divided by a
-count of one label:
+Each graph is made from P(j | i) = n_ij / n_i, where n_ij is the number of images with both labels
+and n_i a count of label i:
 
 ``images``
-    Those that have it: a conditional probability. All papers here but one.
+    The number of images with label i: a conditional probability. All papers here but one use it.
 ``objects``
-    Instance counts: its annotated objects in all images, as in the code of Prokofiev and Sovrasov.
-    Labels that come in numbers are linked less. It needs a data set of annotated objects.
+    The number of objects of label i in all images, as in the code of Prokofiev and Sovrasov. Labels
+    with many objects an image get weaker links. It needs a data set of annotated objects.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def label_graph(
     Args:
         graph: a name of ``GRAPHS``.
         probability_CC: see ``conditional_probability``.
-        threshold: of ``binary`` and ``reweighted``.
-        weight: of ``reweighted``: what the neighbours of a label weigh together.
+        threshold: least P(j | i) of an edge, for ``binary`` and ``reweighted``.
+        weight: total weight of a label's neighbours, for ``reweighted``.
 
     Raises:
-        PluginError: naming it and the known ones.
+        PluginError: the graph is unknown.
     """
     check_choice("graph", graph, GRAPHS)
     if graph == "conditional":
@@ -75,7 +75,7 @@ def conditional_probability(labels: LabelContext, counts: str = "images") -> Ten
     A label without a positive has a row of zeros.
 
     Args:
-        labels: their images with both labels are the numerator.
+        labels: their co-occurrence counts are the numerator.
         counts: a name of ``COUNTS``: the denominator.
 
     Raises:
@@ -102,7 +102,7 @@ COUNTS: Mapping[str, Callable[[LabelContext], NDArray[Any]]] = {
     "images": lambda labels: labels.positives,
     "objects": _objects,
 }
-"""Name -> the labels -> how often each occurs, [C]."""
+"""Name -> function from the label context to each label's count, [C]."""
 
 
 def _edges(probability_CC: Tensor, threshold: float) -> Tensor:
@@ -114,7 +114,7 @@ def reweighted_graph(probability_CC: Tensor, threshold: float, weight: float = 0
 
     Chen et al., CVPR 2019, eq. 7 and 8: edges where P(j | i) >= threshold, neighbours that share
     ``weight`` (the code's 0.25 beside a self weight of 1 is the paper's p = 0.2), and loops of
-    weight 1. As in the authors' code neighbours are counted by column.
+    weight 1. As in the authors' code, neighbours are counted by column.
     """
     edges_CC = _edges(probability_CC, threshold)
     shared_CC = edges_CC * weight / (edges_CC.sum(dim=0) + 1e-6)

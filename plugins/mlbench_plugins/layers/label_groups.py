@@ -31,9 +31,9 @@ class LabelNodes(NamedTuple):
         return distances_C.sum()
 
     def of_groups(self, x_BGD: Tensor) -> Tensor:
-        """Each label's row is that of the group it is most assigned to: [..., G, D] -> [..., C, D].
+        """Give each label the row of its most likely group: [..., G, D] -> [..., C, D].
 
-        A product, not an index: the gradient of an index adds up its rows one after the other.
+        This is a matrix product, since the gradient of indexing adds up rows one at a time.
         """
         groups_G = torch.arange(self.assignment.shape[1], device=x_BGD.device)
         chosen_CG = self.assignment.argmax(dim=1, keepdim=True) == groups_G
@@ -71,7 +71,7 @@ class LabelBranch(ConstantInEvaluation):
         return LabelNodes(*(x.view(shape) for x, shape in zip(parts, self.shapes, strict=True)))
 
     def compute(self) -> Tensor:
-        """Embeddings and assignment behind one another in one vector."""
+        """Embeddings and assignment, concatenated into one vector."""
         labels_CD = self.fc_label(self.words)
         for layer in self.label_embed:
             labels_CD = layer(labels_CD, self.edges)

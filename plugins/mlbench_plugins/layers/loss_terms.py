@@ -12,7 +12,7 @@ Unknown labels are left out of every reduction:
     minimises it, and their learning rates and weight decays suit it.
 
 ``mean`` and ``image_sum`` do not depend on how a batch is split into equal parts: the mean of the
-parts' values and gradients is that of the whole, which is what data-parallel training averages.
+parts' values and gradients equals that of the whole batch, as data-parallel training needs.
 Under ``sum`` the parts add up: averaged gradients must be multiplied by the number of processes.
 An image without any known label has a loss of 0. Losses that learn from unobserved labels, too,
 reduce over all labels by ``reduce_terms``.
@@ -28,8 +28,8 @@ from mlbench_plugins.layers.numerics import at_least_float32
 
 REDUCTIONS = ("mean", "image_sum", "sum")
 UNOBSERVED = ("-1", "0")
-"""Which labels count as unobserved: those that are unknown, or all that are not positive, for data
-in which absent and unobserved labels are both 0."""
+"""Which labels count as unobserved: ``-1`` for unknown labels, ``0`` for all that are not positive
+(for data in which absent and unobserved labels are both 0)."""
 
 
 def is_unobserved(targets_BC: Tensor, unobserved: str) -> Tensor:
@@ -64,7 +64,7 @@ def cross_entropy(
 ) -> Tensor:
     """-log p of positives, times ``pos_weight_C`` if given, and -log(1 - p) of all others.
 
-    With p = sigmoid(logit); in float32 at least. Terms of unknown labels are the negatives'.
+    With p = sigmoid(logit); in float32 at least. Unknown labels get the term of a negative.
     """
     x_BC = at_least_float32(logits_BC)
     return functional.binary_cross_entropy_with_logits(
@@ -86,9 +86,9 @@ def floored_cross_entropy(logits_BC: Tensor, eps: float) -> tuple[Tensor, Tensor
 
 
 def focus(log_miss: Tensor, gamma: float | Tensor) -> Tensor:
-    """The focusing weight miss^gamma of (the log of) how much probability misses the truth.
+    """The focusing weight miss^gamma from log miss, where miss = 1 - probability of the truth.
 
-    Made in the log domain, because a power of a probability that rounds to 0 has no gradient.
+    Computed in the log domain: a power of a probability that rounds to 0 has no gradient.
     """
     return torch.exp(gamma * log_miss)
 
@@ -100,5 +100,5 @@ def focal(truth: Tensor, gamma: float, *, detach_focus: bool = False) -> Tensor:
 
 
 def raised(log_p: Tensor, margin: float) -> Tensor:
-    """log(min(p + margin, 1)) of log p: a probability within the margin of 1 has no loss left."""
+    """Map log p to log(min(p + margin, 1)): a probability within the margin of 1 has no loss."""
     return (log_p.exp() + margin).clamp(max=1).log()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 CPU_ELEMENTS = 1 << 18
-"""1 MB in float32: stays in a core's second cache."""
+"""1 MB in float32: fits into a core's level-2 cache."""
 ACCELERATOR_ELEMENTS = 1 << 25
 """128 MB in float32: large enough for kernel launches to cost little."""
 EXPORTED_LABELS = 16
@@ -26,7 +26,7 @@ TRITON_RUNS = (
     and bool(os.environ.get("CC") or which("gcc") or which("clang"))
     and Path(get_config_var("INCLUDEPY"), "Python.h").is_file()
 )
-"""Triton compiles its launchers in C."""
+"""True if Triton, a C compiler and Python's headers are there; it compiles its launchers in C."""
 
 
 def has_kernels(x: Tensor) -> bool:
@@ -37,7 +37,7 @@ def has_kernels(x: Tensor) -> bool:
 def at_least_float32(x: Tensor) -> Tensor:
     """The tensor in float32 or float64.
 
-    Half precision lacks the range for exponentials and the digits for logarithms and angles.
+    Half precision lacks the range for exponentials and the precision for logarithms and angles.
     """
     return x.to(torch.promote_types(x.dtype, torch.float32))
 

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def check_choice(option: str, value: T, known: Iterable[T]) -> T:
-    """The value itself if it is among the known ones.
+    """Return the value if it is among the known ones.
 
     Raises:
         PluginError: naming the option, the value and the known ones.
@@ -47,7 +47,7 @@ def check_range(owner: str, interval: str, **options: float | None) -> None:
 
 
 def check_pooling(owner: str, x_BDHW: Tensor, downsample: int, ceil_mode: bool) -> None:
-    """Refuse a map that is smaller than the pooling's window, unless ``ceil_mode`` cuts that.
+    """Refuse a map that is smaller than the pooling window, unless ``ceil_mode`` is set.
 
     Raises:
         PluginError: naming the map, the options and what to give instead.

@@ -1,8 +1,8 @@
 """Weight files: reading them safely, fitting them to a module, and the names of released ones.
 
-``renamed`` serves heads. Each function that returns a ``Trunk`` is made for one way of naming a
-trunk and converts a state under the authors' names to the state dict of ``TimmBackbone``; tensors
-that do not belong to the trunk are left out.
+``renamed`` serves heads. Each function that returns a ``Trunk`` handles one naming scheme: the
+trunk converts a state under the authors' names to the state dict of ``TimmBackbone`` and leaves
+out tensors that do not belong to the backbone.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ State = Mapping[str, Tensor]
 Trunk = Callable[[State], dict[str, Tensor]]
 
 ABN_EPS = 1e-5
-"""What InPlaceABN adds to the absolute value of its weight."""
+"""Constant that InPlaceABN adds to the absolute value of its weight."""
 
 ORDER_BY_ID = dict.fromkeys(("coco", "voc2007", "nuswide", "vg500"), "official")
-"""The order of labels in the files of those who keep that of the annotations' ids."""
+"""Data set -> label order, for authors who keep the order of the annotations' ids."""
 
 _RESNET = re.compile(r"(conv1|bn1|layer[1-4]\.\d+\.(conv\d|bn\d|downsample\.\d))\.\w+$")
 _SEQUENTIAL = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 _TRESNET = re.compile(r"(conv1|layer[1-4]\.\d+\.(conv\d|se\.fc[12]|downsample\.\d))\.")
-# A convolution and its norm are 0 and 1 of a Sequential, in one more with the blur that follows.
+# A convolution and its norm are children 0 and 1 of a Sequential; a blur adds one around it.
 _CONVOLUTION = re.compile(r"(conv\d|downsample\.\d)(?:\.0)?\.0\.(?=weight$)")
 _NORM = re.compile(r"(conv\d|downsample\.\d)(?:\.0)?\.1\.(?=\w+$)")
 
@@ -55,7 +55,7 @@ class WeightFile:
         return {key.strip(): _literal(value.strip()) for key, _, value in pairs}
 
     def triple(self, key: str, default: Sequence[float]) -> tuple[float, float, float]:
-        """Three numbers a channel (``mean``, ``std``) from the header, else the default.
+        """Three numbers, one a channel (``mean``, ``std``), from the header, else the default.
 
         Raises:
             WeightsError: the header holds something else.
@@ -115,13 +115,12 @@ def fit(module: nn.Module, file: WeightFile, ignored: Collection[str]) -> None:
     """Load a file into a module, cast to the module's precision.
 
     Args:
-        module: what is to be filled.
-        file: its tensors.
-        ignored: names, or prefixes of names, in the file that the module does without
-            (a classifier).
+        module: the module to fill.
+        file: the tensors.
+        ignored: names, or prefixes of names, that are in the file and not needed (a classifier).
 
     Raises:
-        WeightsError: naming the keys that are missing, unexpected or of another shape.
+        WeightsError: keys are missing, unexpected or of another shape, or values are not finite.
     """
     expected = module.state_dict()
     stages = list(bare_names(file.tensors))
@@ -170,8 +169,7 @@ def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, 
 
     Args:
         state: authors' names, perhaps behind ``module.``, to tensors.
-        names: a tensor's name there, or a module's, which stands for all that is below it -> what
-            it is called here.
+        names: the authors' name of a tensor, or of a module and all that is in it -> our name.
     """
     found = {}
     for key, value in state.items():
@@ -183,7 +181,7 @@ def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, 
 
 
 def renamed_by(patterns: Mapping[str, str], state: State) -> dict[str, Tensor]:
-    """As ``renamed``, by regular expressions of the beginnings of names and their replacements."""
+    """Like ``renamed``, but by regular expressions of the beginnings of names."""
     found = {}
     for key, value in state.items():
         for pattern, ours in patterns.items():
@@ -252,5 +250,5 @@ def timm_names(prefix: str = "backbone.model.") -> Trunk:
 
 
 def _behind(prefix: str, state: State) -> dict[str, Tensor]:
-    """What has the prefix, without it."""
+    """The tensors whose names have the prefix, under their names without it."""
     return {k.removeprefix(prefix): value for k, value in state.items() if k.startswith(prefix)}

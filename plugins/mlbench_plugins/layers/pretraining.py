@@ -44,7 +44,7 @@ SOURCES = {
 """Word of timm's tags and of file names -> the data, and the labels that training on them saw."""
 ANNOTATED = {"coco": "coco", "voc": "voc", "nus": "nuswide", "vg500": "vg500"}
 ANNOTATED |= {"mscoco": "coco", "nuswide": "nuswide"}
-"""Word, less a year -> family of data sets, whose labels weights of this name have seen."""
+"""Word without its year -> family of data sets whose labels such weights have seen."""
 
 
 def of_tag(tag: str, licence: str | None) -> Pretraining:

@@ -1,4 +1,4 @@
-"""Models of timm: making them, their weights, and what these were trained on.
+"""Models of timm: creating them, loading their weights, and what these were trained on.
 
 Ross Wightman, PyTorch Image Models, https://github.com/huggingface/pytorch-image-models
 (doi 10.5281/zenodo.4414861).
@@ -28,7 +28,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def describe(model: Any, weights: str, file: WeightFile | None) -> dict[str, Any]:
-    """What a backbone says of its weights: ``mean``, ``std`` and ``pretraining``."""
+    """Fields of a backbone that describe its weights: ``mean``, ``std`` and ``pretraining``."""
     config = model.pretrained_cfg
     if file is not None:
         pretraining = of_file(file)
@@ -48,7 +48,7 @@ class TimmModule(nn.Module, ABC):
     """A model of timm without its classifier, for normalised images [B, 3, H, W].
 
     Args:
-        model: of timm.
+        model: the timm model.
         spec: channels and stride of every level that it gives.
         mean, std: normalisation that the weights were trained with, for pixels in [0, 1].
         pretraining: what the weights were trained on.
@@ -85,7 +85,7 @@ class TimmModule(nn.Module, ABC):
 def _whole_parts(
     module: nn.Module, stage_of: dict[str, int], prefix: str = ""
 ) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
-    """The largest modules that lie within one stage, each with the name of a tensor of it."""
+    """Yield the largest modules within one stage, each with the name of one of its tensors."""
     names = [name for name in stage_of if name.startswith(prefix)]
     if names and len({stage_of[name] for name in names}) == 1:
         yield names[0], module
@@ -97,7 +97,7 @@ def _whole_parts(
 
 
 def create(name: str, *, pretrained: bool, **options: Any) -> Any:
-    """A model of timm; by default without its classifier.
+    """Create a timm model; by default without its classifier.
 
     Raises:
         PluginError: timm has no such model, or it does not take these options.
@@ -116,7 +116,7 @@ def create(name: str, *, pretrained: bool, **options: Any) -> Any:
 
 
 def size_options(model: Any, image_size: int | None) -> dict[str, Any]:
-    """What lets a transformer take images of another size than it was made for."""
+    """Options of timm that let a transformer take images of another size than its own."""
     accepted = inspect.signature(type(model).__init__).parameters
     if "dynamic_img_size" in accepted and "strict_img_size" not in accepted:
         return {"dynamic_img_size": True}  # positions are interpolated, so any file fits
@@ -127,7 +127,7 @@ def size_options(model: Any, image_size: int | None) -> dict[str, Any]:
 
 
 def refuse_unreachable(name: str, model: Any) -> None:
-    """Say at once that the download cannot work; the hub's client would try for a minute."""
+    """Raise WeightsError at once if the hub is out of reach; its client would try for a minute."""
     hub_id = model.pretrained_cfg.get("hf_hub_id")
     files = ("model.safetensors", "pytorch_model.bin")
     if not hub_id or any(isinstance(try_to_load_from_cache(hub_id, f), str) for f in files):

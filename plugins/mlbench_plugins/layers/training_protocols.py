@@ -26,13 +26,13 @@ def single_positive(
     status: str = "secondary",
     **settings: Any,
 ) -> dict[str, Any]:
-    """Fields of the recipe of a loss for images of which one positive label is known.
+    """Recipe fields of a loss for images of which one positive label is known.
 
     Elijah Cole et al., "Multi-Label Learning from Single Positive Labels" (CVPR 2021), set the
-    protocol; later papers took it over.
+    protocol; later papers adopted it.
 
-    The mAP reported on VOC 2012 and COCO has one source and status. ``deviations`` come on top of
-    those that all share, and ``settings`` replace the protocol's.
+    The mAP reported on VOC 2012 and COCO has one source and status. ``deviations`` are added to
+    the shared ones, and ``settings`` replace those of the protocol.
     """
     usual = {
         "backbone": "resnet50",
@@ -49,7 +49,7 @@ def single_positive(
     same = {"metric": "mAP", "source": source, "status": status}
     return {
         "settings": Settings(**usual | settings, loss=loss),
-        "dataset_options": {"voc2007": {"difficult_train": "negative"}},  # they read VOC's 1 alone
+        "dataset_options": {"voc2007": {"difficult_train": "negative"}},  # only VOC's 1 is positive
         "reported": Reported.table("dataset value note", *rows, **same),
         "deviations": (*_SINGLE_POSITIVE_DEVIATIONS, *deviations),
     }
@@ -63,7 +63,7 @@ def multi_scale(
     resize: int | None = None,
     **more: Any,
 ) -> Settings:
-    """Settings of ML-GCN's training code, which others took over; ``more`` are further ones.
+    """Settings of ML-GCN's training code, which others adopted, plus the settings in ``more``.
 
     Zhao-Min Chen et al., "Multi-Label Image Recognition with Graph Convolutional Networks" (CVPR
     2019).
@@ -116,7 +116,7 @@ SEMANTIC_GRAPHS: dict[str, Any] = {
     "frozen_stages": 4,
 }
 """Settings of Tianshui Chen et al., "Learning Semantic-Specific Graph Representation for
-Multi-Label Image Recognition" (ICCV 2019), which ``grl`` is trained by, too."""
+Multi-Label Image Recognition" (ICCV 2019); ``grl`` is trained with them, too."""
 ASYMMETRIC: dict[str, Any] = {
     "preprocessing": Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
     "augmentation": (
@@ -128,7 +128,7 @@ ASYMMETRIC: dict[str, Any] = {
     "schedule": Schedule(name="one_cycle", cycle_momentum=True),
     "ema_decay": 0.9997,
 }
-"""Settings of the group that made the asymmetric loss, which others took over."""
+"""Settings of the group that made the asymmetric loss, which others adopted."""
 KEEPS_BETTER = (
     "The authors keep the better one of the moving average and the plain weights by the test "
     "score; here the moving average of the last epoch counts."

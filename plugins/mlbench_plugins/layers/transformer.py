@@ -4,8 +4,8 @@ Ashish Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 3. The
 layers read a feature map and add position codes to what is compared: Nicolas Carion et al.,
 "End-to-End Object Detection with Transformers", ECCV 2020, appendix A.3.
 
-Letters beyond those of ``mlbench.types``: K queries, N keys, D channels. A batch of one stands for
-queries that are the same for all images: what depends on queries alone is computed once.
+Letters beyond those of ``mlbench.types``: K queries, N keys, D channels. A batch of one holds
+queries that all images share, so that what depends on queries alone is computed once.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mlbench.types import PluginError
 def projection(
     owner: str, channels: int, hidden_dim: int | None, heads: int, *, placed: bool = False
 ) -> tuple[int, nn.Module]:
-    """The width of a plugin's transformer, and what brings a map of these channels to it.
+    """The width of a plugin's transformer, and the module that projects a map to this width.
 
-    A ``hidden_dim`` of None takes the map as it is. ``placed`` pixels have a position code.
+    A ``hidden_dim`` of None takes the map as it is. ``placed``: pixels have a position code.
 
     Raises:
         PluginError: the width cannot be divided by the heads, or by 4 for the position code.
@@ -101,7 +101,7 @@ class AttentionBlock(nn.Module):
     def forward(
         self, x_BKD: Tensor, query_BKD: Tensor, key_BND: Tensor, value_BND: Tensor
     ) -> Tensor:
-        """What the queries find, added to ``x`` [B or 1, K, D]: [B, K, D]."""
+        """Attend, add the result to ``x`` [B or 1, K, D], and normalise: [B, K, D]."""
         found_BKD = self.attention(query_BKD, key_BND, value_BND)
         normed_BKD: Tensor = self.norm(x_BKD + self.dropout(found_BKD))
         return normed_BKD

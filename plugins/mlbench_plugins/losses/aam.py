@@ -32,14 +32,14 @@ class AAM(nn.Module):
     smoothed, both parts have one weight, of the base y p- + (1 - y) p+ and the exponent
     y gamma_pos + (1 - y) gamma_neg.
 
-    The logits that come in are s cos: made by a head with a cosine classifier, which ``angles``
-    tells the scale and the exponent. The defaults are the authors' settings for COCO (for VOC 2007
-    they have s = 17); their reduction is ``sum``.
+    The logits must be s cos, from a head with a cosine classifier, which takes its scale and
+    exponent from ``angles``. The defaults are the authors' settings for COCO (for VOC 2007 they
+    have s = 17); their reduction is ``sum``.
 
     Args:
         labels: not used.
         m: margin of the cosine.
-        k: weight of positives; 1 - k is that of negatives.
+        k: weight of positives; negatives weigh 1 - k.
         s: scale of the cosines.
         gamma_pos, gamma_neg: focusing exponents of positives and negatives.
         probability_margin: a negative of p- >= 1 - probability_margin has no loss.
@@ -89,7 +89,7 @@ class AAM(nn.Module):
             log_neg_BC = raised(log_neg_BC, self.probability_margin)
         smooth = self.label_smooth
         y_BC = (targets_BC == 1).to(z_BC.dtype) * (1 - 2 * smooth) + smooth
-        # Of a y that is 0 or 1, one of the two logarithms is -inf and adds nothing.
+        # Where y is 0 or 1, one of the two logarithms is -inf and adds nothing.
         log_miss_BC = torch.logaddexp(y_BC.log() + log_neg_BC, (1 - y_BC).log() + log_pos_BC)
         gamma_BC = self.gamma_pos * y_BC + self.gamma_neg * (1 - y_BC)
         log_p_BC = self.k * y_BC * log_pos_BC + (1 - self.k) * (1 - y_BC) * log_neg_BC

@@ -23,9 +23,9 @@ from mlbench_plugins.layers.training_protocols import single_positive
 class AssumeNegative(nn.Module):
     """L_AN: -log(p + eps) of positives, -log(1 - p + eps) of all other labels.
 
-    Pitfalls: with the published eps a positive of a logit below -11.5 has no gradient left, so that
-    one that is confidently missed is not learned; most labels that it pushes down are right, which
-    is why it is the baseline to beat.
+    Pitfalls: with the published eps a positive with a logit below -11.5 gets no gradient, so a
+    confidently missed positive is not learned. Most labels that it takes as negatives are absent,
+    which makes it the baseline to beat.
 
     Args:
         labels: not used.
@@ -50,8 +50,8 @@ class AssumeNegative(nn.Module):
 class SmoothedNegative(nn.Module):
     """L_AN-LS: ``an`` with a share ``smoothing`` of each label's weight on its opposite.
 
-    Pitfalls: the whole share moves, not half of it as in multi-class smoothing; scores of a
-    threshold at 0.5 mean little, as nothing is pushed beyond 1 - smoothing.
+    Pitfalls: the whole share moves, not half of it as in multi-class smoothing; scores at a
+    threshold of 0.5 mean little, as nothing is pushed beyond 1 - smoothing.
 
     Args:
         labels: not used.
@@ -89,14 +89,14 @@ class WeakNegative(nn.Module):
     """L_WAN: ``an`` in which an unobserved label weighs 1 / (C - 1) of an observed one.
 
     An image with one positive then weighs positives and negatives alike. A label that is confirmed
-    to be absent weighs 1; the authors have none.
+    to be absent weighs 1; the authors' data have none.
 
-    Pitfalls: probabilities are far too high, as negatives hardly count; where more than one
-    positive an image is known, the weight no longer balances.
+    Pitfalls: probabilities are far too high, as negatives hardly count; where an image has more
+    than one known positive, the weights no longer balance.
 
     Args:
         labels: their number is C.
-        unobserved: which labels are: ``"-1"`` (unknown ones) or ``"0"`` (all but positives).
+        unobserved: ``"-1"`` for unknown labels, or ``"0"`` for all but positives.
         eps, reduction: as in ``an``.
     """
 

@@ -1,4 +1,4 @@
-"""Partial asymmetric loss, and which unknown labels it takes as negatives: the selective mode.
+"""Partial asymmetric loss, whose selective mode chooses which unknown labels are negatives.
 
 Emanuel Ben-Baruch, Tal Ridnik, Itamar Friedman, Avi Ben-Cohen, Nadav Zamir, Asaf Noy,
 Lihi Zelnik-Manor, "Multi-label Classification with Partial Annotations using Class-aware Selective
@@ -39,26 +39,25 @@ class CSL(nn.Module):
     are constants in the gradient.
 
     ``mode`` decides what unobserved labels weigh: ``negative`` 1; ``ignore`` 0;
-    ``ignore_normalize_classes`` 0, with 1 + 1 / (1 + k) for the k known labels of an image;
+    ``ignore_normalize_classes`` 0, while the k known labels of an image weigh 1 + 1 / (1 + k);
     ``selective`` 1, but 0 for labels whose prior is above ``prior_threshold``, and for the
-    ``likelihood_topk`` a sample, on average, that are the likeliest of the whole batch.
+    B ``likelihood_topk`` likeliest labels of a batch of B images.
 
-    Pitfalls: ``selective`` looks at the batch, so that batches of another size give other values;
-    the places of the likeliest are of the batch, not of an image, and those whose class the prior
-    strikes out take up places, too. The prior is the mean probability of a model that was trained
-    with ``mode=ignore``; counts of the labels that are known are none, as they say how many were
-    kept.
+    Pitfalls: ``selective`` ranks the labels of a whole batch, so that batches of another size give
+    other values, and labels that the prior excludes still count among the likeliest. The prior is
+    the mean probability of a model that was trained with ``mode=ignore``; counts of known labels
+    do not replace it, as they say how many labels were kept.
 
     Args:
-        labels: their number.
+        labels: only their number is used.
         mode: see above.
-        likelihood_topk: 0 leaves the step out.
-        prior_threshold: 0 leaves the step out; above it, ``prior`` is needed.
+        likelihood_topk: likeliest labels an image, on average, that weigh 0; 0 disables this.
+        prior_threshold: 0 ignores the prior; above 0, ``prior`` is needed.
         prior: probability of each label.
         clip: the margin of q.
         gamma_pos, gamma_neg, gamma_unknown: focusing exponents.
         alpha_pos, alpha_neg, alpha_unknown: weights.
-        unobserved: which labels are: ``"-1"`` (unknown ones) or ``"0"`` (all but positives).
+        unobserved: ``"-1"`` for unknown labels, or ``"0"`` for all but positives.
         reduction: ``mean`` (over images and their labels; the known ones if others are ignored),
             ``image_sum`` or ``sum`` (the published loss).
     """
@@ -134,7 +133,7 @@ class CSL(nn.Module):
         return reduce_terms(terms_BC, self.reduction)
 
     def _likely(self, truth_BC: Tensor, unknown_BC: Tensor) -> Tensor:
-        """Unobserved labels that may well be present: of frequent classes, or of smallest q."""
+        """True for unobserved labels that are likely present: of a frequent class or smallest q."""
         likely_BC = unknown_BC & self.frequent
         places = min(self.topk * len(truth_BC), truth_BC.numel())
         q_N = truth_BC.masked_fill(~unknown_BC, torch.inf).flatten()

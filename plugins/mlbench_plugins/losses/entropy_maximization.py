@@ -25,16 +25,16 @@ from mlbench_plugins.layers.training_protocols import single_positive
 class EntropyMaximization(nn.Module):
     """-log(p + eps) of positives, minus ``alpha`` times the entropy of each unobserved label.
 
-    A label that is confirmed to be absent has -log(1 - p + eps); the authors have none.
+    A label that is confirmed to be absent has -log(1 - p + eps); the authors' data have none.
 
     Pitfalls: the loss becomes negative. Nothing pushes an unobserved label down, so its probability
-    hovers about 0.5: a threshold of 0.75 suits it (the authors' README), and 0.5 does not; mAP does
-    not mind.
+    stays near 0.5: use a threshold of 0.75 (the authors' README), not 0.5. mAP needs no threshold
+    and is not affected.
 
     Args:
         labels: not used.
         alpha: weight of the entropy; the authors have 0.2 on VOC, 0.1 on COCO and NUS-WIDE.
-        unobserved: which labels are: ``"-1"`` (unknown ones) or ``"0"`` (all but positives).
+        unobserved: ``"-1"`` for unknown labels, or ``"0"`` for all but positives.
         eps: added to probabilities in logarithms.
         reduction: ``mean`` (over images and all labels), ``image_sum`` or ``sum``.
     """

@@ -18,7 +18,7 @@ class Focal(nn.Module):
     """(1 - p_t)^gamma * -log p_t (eq. 4), where p_t is the probability given to the truth.
 
     p_t is p = sigmoid(logit) for a positive and 1 - p for a negative. There is no class weight
-    alpha (eq. 5): it is the loss ``asl`` of equal exponents without a margin.
+    alpha (eq. 5): the loss equals ``asl`` with equal exponents and without a margin.
 
     Args:
         labels: not used.

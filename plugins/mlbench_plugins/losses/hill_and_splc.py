@@ -25,13 +25,13 @@ class Hill(nn.Module):
     high probability is probably a label that is missing, and is left alone.
 
     Pitfalls: labels that are confirmed to be absent are treated like unobserved ones, so that a
-    confident mistake on them is not corrected either. The published reduction is ``sum``, to which
-    their learning rate belongs.
+    confident mistake on them is not corrected either. The published reduction is ``sum``, and the
+    published learning rate suits only that.
 
     Args:
         labels: not used.
-        lam: of the negatives' term.
-        margin, gamma: of the positives' term.
+        lam: constant of the negatives' term.
+        margin, gamma: margin and exponent of the positives' term.
         reduction: ``mean`` (over images and all labels), ``image_sum`` or ``sum``.
     """
 
@@ -74,8 +74,8 @@ class SPLC(nn.Module):
     Args:
         labels: not used.
         tau: probability above which a label is corrected; 0.65 where most labels are kept.
-        first_epoch: in which labels are corrected, from 1.
-        margin, gamma: of the focal loss.
+        first_epoch: first epoch in which labels are corrected, counted from 1.
+        margin, gamma: margin and exponent of the focal loss.
         reduction: ``mean`` (over images and all labels), ``image_sum`` or ``sum``.
     """
 

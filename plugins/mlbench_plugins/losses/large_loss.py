@@ -29,16 +29,16 @@ class LargeLoss(nn.Module):
     are left out (``reject``, LL-R), or become those of positives (``correct``, LL-Ct). Observed
     labels are never changed.
 
-    Pitfalls: the share is of all B x C labels, whatever their number that is unobserved, and of the
-    batch: batches of another size choose others. What is rejected still counts in the mean. Long
+    Pitfalls: the number is a share of all B x C labels of a batch, however many are unobserved, and
+    batches of another size change other labels. Rejected labels still count in the mean. Long
     training rejects much: delta 0.2 for 80 epochs is 16 % of all labels, on COCO five times as many
-    as are present. Their released LL-Cp runs as LL-Ct, since it compares strings by identity.
+    as are present. The released LL-Cp runs as LL-Ct, since it compares strings by identity.
 
     Args:
         labels: not used.
         scheme: ``reject`` or ``correct``.
-        delta: percent of all labels by which each epoch changes more.
-        unobserved: which labels are: ``"-1"`` (unknown ones) or ``"0"`` (all but positives).
+        delta: percent of all labels by which the number of changed labels grows each epoch.
+        unobserved: ``"-1"`` for unknown labels, or ``"0"`` for all but positives.
         reduction: ``mean`` (over images and all labels), ``image_sum`` or ``sum``.
     """
 

@@ -22,11 +22,11 @@ from mlbench_plugins.layers.numerics import at_least_float32
 from mlbench_plugins.layers.options import check_range
 
 NOTHING = -1e30
-"""The logit of what is in no sum: far below all others, and finite, so that its gradient is 0."""
+"""The logit of labels that a sum leaves out: far below all others, finite, so its gradient is 0."""
 
 
 class TwoWay(nn.Module):
-    """softplus(P + N) of each class, and of each image, that has a positive; the mean of each.
+    """The mean of softplus(P + N) over classes, plus the mean over images, that have a positive.
 
     P = T_pos log sum exp(-x / T_pos) over positives and N = T_neg log sum exp(x / T_neg) over
     negatives: of a class over the images of the batch, of an image over its classes. Unknown labels

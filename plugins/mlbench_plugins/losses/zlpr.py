@@ -21,8 +21,8 @@ class ZLPR(nn.Module):
     Unknown labels are in neither sum. Targets between 0 and 1 weigh y in the sum of positives and
     1 - y in that of negatives.
 
-    Pitfalls: a label is predicted above a logit of 0, but sigmoid(x) is no probability. The value
-    of an image does not grow with its labels, so that a rate tuned for a sum does not fit.
+    Pitfalls: a label is predicted above a logit of 0, but sigmoid(x) is no probability. The loss of
+    an image does not grow with its labels, so a learning rate tuned for a sum does not fit.
 
     Args:
         labels: not used.

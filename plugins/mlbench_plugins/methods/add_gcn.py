@@ -68,7 +68,7 @@ class ADDGCN(nn.Module):
         v_BCK = scores_BNC.sigmoid().transpose(1, 2) @ self.transform(x_BND)
         related_BCK = v_BCK + self._static(v_BCK)
         edges_BCC = self._edges(related_BCK)
-        # Sums over thousands of labels, and what is made of them, are beyond float16.
+        # Sums over thousands of labels, and what is computed from them, exceed float16's range.
         precision = self.dynamic_weight.weight.dtype
         with without_autocast(v_BCK.device.type):
             received_BCK = edges_BCC.to(precision) @ related_BCK.to(precision)

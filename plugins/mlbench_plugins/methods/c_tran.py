@@ -34,19 +34,19 @@ from mlbench_plugins.layers.transformer import EncoderLayer, projection
 class CTran(nn.Module):
     """Pixels and label vectors attend to each other; each label's vector has its own classifier.
 
-    A label's vector is that of the label plus that of its state: unknown, absent or present. In
-    training the core tells the head some labels of each image, and the loss sees the others.
+    A label's vector is its embedding plus that of its state: unknown, absent or present. In
+    training the core reveals some labels of each image to the head, and the loss sees the others.
 
     Args:
         spec: levels of the backbone; the last is used.
         labels: only their number is used.
         hidden_dim: width after a 1 x 1 convolution; None takes the map as it is, as the paper does.
             A multiple of ``heads``.
-        layers: of the encoder.
-        heads: of its attention.
+        layers: number of encoder layers.
+        heads: number of attention heads.
         feedforward: width of its hidden layers; None takes the width of the encoder.
         dropout: everywhere in the encoder.
-        most_known: largest share of the labels that training tells; 0 trains without known labels.
+        most_known: largest share of the labels that training reveals; 0 reveals none.
         classifier: ``linear``, or ``cosine`` for losses that work on angles.
         prior_bias: start each bias at its label's log-odds.
     """
@@ -96,7 +96,7 @@ class CTran(nn.Module):
         z_BMD = self.norm(torch.cat((x_BND, labels_BCD), dim=1))
         for layer in self.layers[:-1]:
             z_BMD = layer(z_BMD)
-        # What the last layer makes of pixels is not used.
+        # The last layer's outputs for pixels are not used.
         last: Any = self.layers[-1]
         t_BCD = z_BMD[:, x_BND.shape[1] :]
         t_BCD = last.feedforward(last.self_attention(t_BCD, t_BCD, z_BMD, z_BMD))
@@ -126,7 +126,7 @@ def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _options(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Options by the shapes of the authors' tensors, which do not show the number of heads."""
+    """Infer the options, except the number of heads, from the shapes of the authors' tensors."""
     return {
         "layers": len({match[1] for key in state if (match := re.match(LAYER, key))}),
         "feedforward": len(state["self_attn_layers.0.transformer_layer.linear1.bias"]),
@@ -134,7 +134,7 @@ def _options(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _told(proof: Proof) -> Tensor:
-    """Logits where labels are known."""
+    """The head's logits, given the known labels."""
     logits_BC: Tensor = proof.head(proof.features, proof.known).logits
     return logits_BC
 
@@ -175,7 +175,7 @@ RECIPE = Recipe(
     ),
     per_dataset={"voc2007": {"batch_size": 32}},
     dataset_options={"voc2007": {"difficult_train": "negative"}},
-    # At full width the head has 30 to 100 million weights, for maps that nothing was tuned for.
+    # At full width the head has 30 to 100 million weights, a waste on maps that are not trained.
     tuned={
         "probe": {
             "optimizer": {"lr": 1e-3},

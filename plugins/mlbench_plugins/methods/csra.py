@@ -49,7 +49,7 @@ class CSRA(nn.Module):
     Args:
         spec: levels of the backbone; the last, of D channels, is used.
         labels: only their number is used.
-        heads: how many classifiers, each with its own temperature, add up: 1, 2, 4, 6 or 8.
+        heads: number of classifiers (1, 2, 4, 6 or 8), each with its own temperature; they add up.
         lam: weight of the attention beside the average; 0 leaves average pooling.
     """
 
@@ -77,8 +77,8 @@ class CSRA(nn.Module):
         return HeadOutput(torch.stack(logits_TBC).sum(dim=0))  # section 3.3
 
     def _scores(self, x_BDN: Tensor) -> Iterator[Tensor]:
-        """Each head's class scores [B, C, N]; heads share a product while those are few."""
-        # As the authors' code has it: what a classifier weighs is its direction alone.
+        """Yield each head's class scores [B, C, N]; heads share one product while it is small."""
+        # As in the authors' code, only the direction of a classifier's weights counts.
         weight_TCD = functional.normalize(self.weight, dim=-1)
         labels = weight_TCD.shape[1]
         for weight_GCD in weight_TCD.split(chunk_size(x_BDN[:, 0].numel() * labels, x_BDN)):
@@ -99,8 +99,8 @@ class CSRA(nn.Module):
 def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The head's part of an authors' state dict under the names used here.
 
-    ``multi_head.T.head.weight`` [C, D, 1, 1], perhaps behind ``classifier.``, of all heads in their
-    order become one tensor [heads, C, D].
+    The tensors ``multi_head.T.head.weight`` [C, D, 1, 1], perhaps behind ``classifier.``, are
+    stacked in their order into one tensor [heads, C, D].
     """
     found = {int(m[1]): value for key, value in state.items() if (m := AUTHORS.fullmatch(key))}
     heads = [found[i].flatten(1) for i in sorted(found)]

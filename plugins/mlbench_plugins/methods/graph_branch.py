@@ -42,14 +42,14 @@ class GraphBranch(nn.Module):
         hidden_dim: width between the layers; None takes D.
         label_pooling: over the labels; ``max``, ``avg``, or ``sum``, which is the sum of the two.
         last_sigmoid: squash the weights to (0, 1).
-        graph: along which the layers run, a name of ``layers.label_graph``; graph attention sees
-            only where it has links.
+        graph: the layers' graph, a name of ``layers.label_graph``; graph attention sees only
+            where it has links.
         counts: the denominator of P(j | i), ``images`` or ``objects`` (``layers.label_graph``); the
             authors' code counts objects.
         threshold: least P(j | i) that links two labels.
         rho: total weight of a label's neighbours, relative to its own 1; at 0 the links are left
             as they are, and no label is linked to itself.
-        dropout: of the weights of graph attention.
+        dropout: rate on the weights of graph attention.
         prior_bias: start each bias at its label's log-odds.
     """
 
@@ -99,7 +99,7 @@ class GraphBranch(nn.Module):
 
     def forward(self, features: tuple[Tensor, ...]) -> HeadOutput:
         """The deepest map [B, D, H, W] to logits [B, C]."""
-        # To weigh the mean is to weigh the map, H x W times cheaper.
+        # Weighting the mean equals weighting the map, and is H x W times cheaper.
         return HeadOutput(self.classifier(features[-1].mean(dim=(2, 3)) * self.gate()))
 
 
@@ -152,7 +152,7 @@ def _pool(nodes_CD: Tensor, how: str) -> Tensor:
 
 
 def _graph(graph: str, probability_CC: Tensor, threshold: float, rho: float) -> Tensor:
-    """P(j | i) [C, C] to the graph that the layers work on; without a rho there are no loops."""
+    """Make the layers' graph from P(j | i) [C, C]; ``reweighted`` with rho 0 has no loops."""
     unweighted = graph == "reweighted" and rho == 0
     return label_graph("binary" if unweighted else graph, probability_CC, threshold, rho)
 
@@ -184,13 +184,13 @@ def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_plain(adjacency_CC: Tensor) -> bool:
-    """Not yet normalised: ones on the diagonal, or (at rho 0) nothing but ones and zeros."""
+    """True if not yet normalised: ones on the diagonal, or (at rho 0) only ones and zeros."""
     binary = bool(((adjacency_CC == 0) | (adjacency_CC == 1)).all())
     return binary or bool((adjacency_CC.diagonal() == 1).all())
 
 
 def _options(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Options by the shapes of the authors' tensors."""
+    """Infer the options from the shapes of the authors' tensors."""
     kind = "W" if "gc1.W" in state else "weight"
     widths = [state[key].shape[1] for i in (1, 2, 3) if (key := f"gc{i}.{kind}") in state]
     return {

@@ -4,8 +4,8 @@ Yilu Chen, Changzhong Zou, Jianli Chen, "Label-aware graph representation learni
 image classification", Neurocomputing 492, 2022, doi 10.1016/j.neucom.2022.04.004.
 
 There is no public code: this is an unvalidated re-implementation from descriptions of the paper.
-What those leave open is an option, and SSGRL's choice its default where it has one (Tianshui Chen
-et al., ICCV 2019, arXiv 1908.07325; equation numbers below are SSGRL's).
+What the descriptions leave open is an option; its default is SSGRL's choice, if SSGRL made one
+(Tianshui Chen et al., ICCV 2019, arXiv 1908.07325; equation numbers below are SSGRL's).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NUMBERS = 2
 
 
 class GRL(nn.Module):
-    """Two graph networks: over label embeddings, and over the features that those single out.
+    """Two graph networks: over label embeddings, and over the features that these attend to.
 
     Args:
         spec: levels of the backbone; the last, of D channels, is used.
@@ -38,7 +38,7 @@ class GRL(nn.Module):
             it. A round costs 9 C label_dim^2 multiply-accumulates a batch in training, and nothing
             in evaluation.
         label_time_steps: rounds of messages between label embeddings; 0 takes them as projected.
-        graph: along which messages run in both networks, a name of ``layers.label_graph``.
+        graph: graph of the messages in both networks, a name of ``layers.label_graph``.
         counts: the denominator of P(j | i), ``images`` or ``objects`` (``layers.label_graph``).
         intermediary_dim: width of a joint space of labels and pixels, where the decoupling takes
             place. None decouples in the visual space itself: labels are projected to D, pixels are
@@ -106,10 +106,10 @@ class LabelStream(ConstantInEvaluation):
 
     Args:
         words_CE: the word vectors.
-        graph_CC: along which messages run.
-        width: of the representations.
+        graph_CC: graph of the messages.
+        width: width of the representations.
         time_steps: rounds of messages; 0 leaves out the graph network.
-        guide: K, width of the space that the decoupling takes place in.
+        guide: K, width of the space of the decoupling.
     """
 
     adjacency: Tensor
@@ -126,7 +126,7 @@ class LabelStream(ConstantInEvaluation):
         self.guide = nn.Linear(width, guide, bias=False)
 
     def compute(self) -> Tensor:
-        """The representations from the parameters, as the decoupling takes them."""
+        """Compute the representations [C, K] that guide the decoupling."""
         h_CE = self.project(self.words)
         if self.ggnn is not None:
             h_CE = self.ggnn(h_CE, self.adjacency)

@@ -28,14 +28,14 @@ from mlbench_plugins.layers.training_protocols import ASYMMETRIC, KEEPS_BETTER
 
 
 class MLDecoder(nn.Module):
-    """Fixed queries attend to the deepest map; each one's vector gives the logits of its group.
+    """Fixed queries attend to the deepest map; the vector of each gives its group's logits.
 
     Args:
         spec: levels of the backbone; the last is used.
         labels: with ``queries="words"`` their word vectors, else only their number.
-        groups: most queries, -1 for 100; there are never more than labels.
+        groups: largest number of queries, -1 for 100; there are never more than labels.
         embedding_dim: width of the decoder.
-        heads: of its attention.
+        heads: number of its attention heads.
         feedforward: width of its hidden layer.
         dropout: everywhere in the decoder.
         queries: ``random``: vectors that are drawn once and never trained; ``words``: one query a

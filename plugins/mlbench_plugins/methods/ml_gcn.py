@@ -52,7 +52,7 @@ class MLGCN(nn.Module):
         threshold: least P(j | i) that links two labels, in (0, 1].
         p: total weight of a label's neighbours, relative to its own weight of 1; 0.25 is the
             paper's p = 0.2.
-        graph: along which the convolutions run, a name of ``layers.label_graph``.
+        graph: graph of the convolutions, a name of ``layers.label_graph``.
         counts: the denominator of P(j | i), ``images`` or ``objects`` (``layers.label_graph``).
         width: channels between the two graph convolutions.
         classifier: ``linear``, or ``cosine`` between the pooled map and the generated weights, for

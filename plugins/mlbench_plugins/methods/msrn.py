@@ -53,7 +53,7 @@ class MSRN(nn.Module):
         groups: number of label groups G; None gives 4, or a fifth of the labels where that is
             less: what the paper's ratios give on its data sets.
         threshold: least P(j | i) that links two labels.
-        group_loss_weight: of the term that pulls labels to their group.
+        group_loss_weight: weight of the term that pulls labels to their group.
         downsample: side of the max pooling on every level; 1 for none.
         ceil_mode: keep the last row and column of maps of odd size, and maps of one pixel; the
             published code drops them.
@@ -174,7 +174,7 @@ from_authors = partial(renamed, names=AUTHORS)
 
 
 def _reorder_mlp(state: dict[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
-    """The MLP's first layer for labels in another order: blocks of columns, groups last."""
+    """Reorder the MLP's first layer: one block of columns a label, then those of the groups."""
     key = "classifier.fc1.weight"
     label_dim = len(state["project.0.weight"])
     blocks_HRD = state[key].unflatten(1, (-1, SCALES * label_dim))
@@ -246,8 +246,8 @@ RECIPE = Recipe(
     ),
     per_dataset={"voc2007": {"batch_size": 24}},
     dataset_options={"voc2007": {"difficult_train": "positive"}},
-    # 264 million weights for 80 labels learn little from frozen maps; pooled further, the maps cost
-    # a fraction of the exponentials.
+    # 264 million weights for 80 labels learn little from frozen maps; more pooling saves most of
+    # the exponentials.
     tuned={
         "probe": {
             "optimizer": {"lr": 1e-3},

@@ -40,9 +40,9 @@ class Query2Label(nn.Module):
         labels: only their number is used.
         hidden_dim: width after a 1 x 1 convolution; None takes the map as it is, as the
             published models do. A multiple of 4 and of ``heads``.
-        heads: of all attention.
-        encoder_layers: may be 0.
-        decoder_layers: at least 1.
+        heads: number of heads of every attention.
+        encoder_layers: their number, which may be 0.
+        decoder_layers: their number, at least 1.
         feedforward: width of the hidden layers.
         dropout: everywhere in the transformer.
         keep_first_self_attention: labels attend to each other in the first decoder layer, where
@@ -98,7 +98,7 @@ class Query2Label(nn.Module):
         for layer in self.encoder:
             x_BND = layer(x_BND, position_ND)
         key_BND = x_BND + position_ND
-        # Before the first cross-attention, labels differ between images by their dropout alone.
+        # Before the first cross-attention, only dropout makes labels differ between images.
         distinct = batch if self.training and self.dropout else 1
         t_BCD = self.queries.new_zeros(distinct, *self.queries.shape)
         for layer in self.decoder:
@@ -142,7 +142,7 @@ TABLE = "Table 1 as an image in the authors' code, commit 55eb050"
 
 
 def _options(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Options by the shapes of the authors' tensors, which do not show the number of heads."""
+    """Infer the options, except the number of heads, from the shapes of the authors' tensors."""
     parts = {m.groups() for key in state if (m := re.fullmatch(LAYER + "(.+)", key))}
     decoders = {i for stack, i, _ in parts if stack == "decoder"}
     attending = {i for s, i, name in parts if s == "decoder" and name.startswith("self_attn.")}
@@ -221,7 +221,7 @@ RECIPE = Recipe(
         ema_decay=0.9997,
     ),
     dataset_options={"coco": {"unlabelled": True}},
-    # At full width the head has 150 million weights, for maps that nothing was tuned for.
+    # At full width the head has 150 million weights, a waste on maps that are not trained.
     tuned={
         "probe": {
             "optimizer": {"lr": 3e-3},

@@ -46,7 +46,7 @@ class SSGRL(nn.Module):
         output_dim: width of the vector that a label's classifier sees.
         intermediary_dim: width of the joint space of words and pixels.
         time_steps: rounds of messages between labels.
-        graph: along which messages run, a name of ``layers.label_graph``; the paper's is P(j | i).
+        graph: graph of the messages, a name of ``layers.label_graph``; the paper's is P(j | i).
         counts: the denominator of P(j | i), ``images`` or ``objects`` (``layers.label_graph``).
         downsample: side of the average pooling on the map; 1 for none.
         ceil_mode: keep the last row and column of maps of odd size; the published code drops them.
@@ -142,7 +142,7 @@ AUTHORS = {
 }
 """Names of layers in the authors' checkpoints -> names here."""
 from_authors = partial(renamed, names=AUTHORS)
-"""The head's part of an authors' state dict, which lacks graph and word vectors, by our names."""
+"""The head's part of an authors' state dict, by our names; it lacks graph and word vectors."""
 
 
 RELEASED = Released(

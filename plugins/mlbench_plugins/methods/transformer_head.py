@@ -24,9 +24,9 @@ class TransformerHead(nn.Module):
     Args:
         spec: levels of the backbone; the last is used.
         labels: only their number is used.
-        groups: most queries, -1 for 100; there are never more than labels.
+        groups: largest number of queries, -1 for 100; there are never more than labels.
         embedding_dim: width of the decoder.
-        heads: of its attention.
+        heads: number of its attention heads.
         feedforward: width of its hidden layer.
         dropout: everywhere in the decoder.
         classifier: ``cosine``, with a leaky ReLU after the embedding; or ``linear``, with a ReLU,
@@ -67,7 +67,7 @@ class TransformerHead(nn.Module):
 
 README = "README of the authors' code, branch multilabel, commit 4e91540a"
 ARCHIVE = "sotaverified.org, an archive of paperswithcode.com"
-"""Where scores were read, of the authors and of others who copied them."""
+"""Sources of the scores: the authors' page, and an archive with others' copies."""
 
 
 RELEASED = Released(

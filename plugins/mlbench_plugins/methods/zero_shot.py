@@ -28,13 +28,13 @@ from mlbench_plugins.layers.options import check_choice, check_range
 class ZeroShot(nn.Module):
     """Compare the mean of the deepest map with one text vector a label; nothing is trained.
 
-    ``cosine`` scores each label by ``scale`` times the cosine. ``softmax`` is the logarithm of a
-    softmax of these over the labels: it ranks images by how much better a label fits than the
-    others, and gives another AP.
+    ``cosine`` scores each label by ``scale`` times the cosine. ``softmax`` scores it by the
+    logarithm of the softmax of these over the labels: it ranks images by how much better a label
+    fits than the others, and gives another AP.
 
     Args:
         spec: levels of the backbone; the last is used.
-        labels: their ``embeddings`` [C, E] are vectors of texts, of the backbone's own model.
+        labels: their ``embeddings`` [C, E] are text vectors by the backbone's own model.
         scores: ``cosine`` or ``softmax``.
         scale: multiplies the cosines; CLIP's is 100.
 

@@ -32,7 +32,7 @@ COLOURS = ("black", "blue", "brown", "green", "red", "white")
 GARMENTS = ("dress", "pants", "shirt", "shoes", "shorts")
 ELEVEN = (*COLOURS, *GARMENTS)
 _MORE = ("pink", "silver", "yellow"), ("hoodie", "jeans", "skirt", "suit")
-"""What the older set of seven folders and the larger one of 37 have, too."""
+"""Colours and garments that the older set of 7 folders and the larger one of 37 add."""
 _FOLDERS = tuple(
     f"{colour}_{garment}" for garment in (*GARMENTS, *_MORE[1]) for colour in (*COLOURS, *_MORE[0])
 )
@@ -55,10 +55,9 @@ class Apparel(Dataset):
 
     ``split="fixed"`` is our own: images of equal bytes form a group, and a group is trained on if
     the first 32 bits of the SHA-256 of its smallest key, read as a fraction, are below one half.
-    It depends on the keys and on which files are equal alone, so that an image more or less moves
-    no other, and never has a picture on both sides. ``split="msrn"`` is MSRN's: the images in the
-    order of its label file are shuffled by Python's ``random.seed(10)``, the first half is
-    trained on.
+    It depends only on the keys and on which files are equal: adding or removing an image moves no
+    other, and no picture is on both sides. ``split="msrn"`` is MSRN's: the images in the order of
+    its label file are shuffled by Python's ``random.seed(10)``, and the first half is trained on.
 
     Args:
         root: the folder that has, at any depth, the folders ``<colour>_<garment>``, or for ``msrn``
@@ -102,7 +101,7 @@ class Apparel(Dataset):
 
     @staticmethod
     def recorded_as(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The label file by its full path, however it was written."""
+        """Record the label file by its full path."""
         if (file := options.get("labels_file")) is None:
             return name, dict(options)
         return name, {**options, "labels_file": str(Path(file).expanduser().resolve())}
@@ -119,7 +118,7 @@ class Apparel(Dataset):
         return split if self.split == "fixed" else f"MSRN's {split}"
 
     def train_groups(self) -> Sequence[str]:
-        """Images of equal bytes; not called by their keys, whose hashes drew the train split."""
+        """Groups of images of equal bytes, not named by keys, whose hashes drew the train split."""
         keys = sorted(self._parts["train"])
         copies = first_copies([self._files[key] for key in keys], self.cache)
         return [f"copies of {name}" for name in together(keys, copies)]
@@ -177,7 +176,7 @@ def _check_folders(folders: Iterable[tuple[str, str]]) -> None:
 
 
 def _tell_edition(labels: Mapping[str, object], known: int) -> None:
-    """Warn of the larger set of today, and of a copy with a few images more or less."""
+    """Warn of today's larger set, and of a copy with a few images more or fewer."""
     folders = {key.partition("/")[0] for key in labels}
     more = {word for name in folders for word in name.split("_")} - {*ELEVEN, "jeans"}
     what = f"apparel: {count(len(labels), 'image')} in {count(len(folders), 'folder')}"
@@ -238,14 +237,14 @@ def _labels_in(file: Path) -> dict[str, set[str]]:
 
 
 def _words(row: object, where: str) -> list[str]:
-    """The labels of MSRN's row of eleven numbers, in which 0 is a present label, -1 an absent."""
+    """The labels of MSRN's row of eleven numbers, where 0 is a present label and -1 an absent."""
     if not isinstance(row, list) or len(row) != len(ELEVEN) or not set(row) <= {0, -1}:
         raise DataError(f"{where} has {row!r:.100}, not eleven labels of 0 (present) or -1")
     return [word for word, value in zip(ELEVEN, row, strict=True) if value == 0]
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads plain values; a pickle that names anything else could run it."""
+    """Reads plain values alone, since a pickle that names a function could call it."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Refuse every name."""

@@ -81,11 +81,11 @@ class CocoYear(Dataset):
         return Index(files, [keys[i] for i in rows], found.targets[rows])
 
     def official_split(self, split: Split) -> str:
-        """The card has the annotated images of a split, and all of them."""
+        """The card's name of a split, with or without its unlabelled images."""
         return f"{split} with unlabelled" if self._unlabelled else split
 
     def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
-        """Instances of each label in these images of train, a crowd counted as one: [N, C]."""
+        """Count the instances of each label in these images of train, a crowd as one: [N, C]."""
         instances = self._load("train")
         rows = np.searchsorted(instances.ids, np.array(keys, dtype=np.int64))
         return instances.objects[rows]
@@ -105,7 +105,7 @@ def _number(name: str) -> str:
 
 
 def _others(year: Year) -> dict[str, str]:
-    """Other files on COCO that people have, and what they are."""
+    """Name of another file on COCO that people have -> what it is."""
     other = 2017 if year == 2014 else 2014
     needs = f"the labels are those of instances_train{year}.json and instances_val{year}.json"
     return {

@@ -1,7 +1,7 @@
 """Find the files of a data set under the folder that ``--data`` names, however they are arranged.
 
-A copy whose folders are those of the official archives is opened without a search. In any other the
-lists and annotations are found by their names, and the images by theirs, in any folder and case.
+A copy with the folders of the official archives is opened without a search. In any other copy,
+lists, annotations and images are found by their file names, in any folder and case.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from mlbench.text import shorten
 from mlbench.types import DataError
 
 DEPTH = 6
-"""So many folders deep a search goes."""
+"""Largest depth of a search, in folders."""
 FOLDERS = 20_000
-"""After so many folders it ends, as in somebody's home."""
+"""Largest number of folders that a search lists; a home folder may hold more."""
 
 
 Name = Callable[[str], str]
@@ -58,14 +58,14 @@ class Copy:
     def find(
         self, *names: str, near: Path | None = None, fits: Callable[[Path], bool] = lambda _: True
     ) -> Path | None:
-        """The file or folder of the first of these names that is there; None without one.
+        """The file or folder of the first of these names that exists; None without one.
 
         Of several, it is the one closest to ``near``, then the one in the fewest folders.
 
         Args:
-            names: relative paths; the last parts of the path that is found, in any case.
+            names: relative paths, which the found path ends in, in any case.
             near: a file of the same copy.
-            fits: whether it is the right one, where others have the same name.
+            fits: True for the right path, where others have the same name.
 
         Raises:
             DataError: several are equally close.
@@ -90,14 +90,14 @@ class Copy:
         return None
 
     def need(self, *names: str, near: Path | None = None) -> Path:
-        """``find``, but what is not there is an error."""
+        """Like ``find``, but raise DataError if there is none."""
         found = self.find(*names, near=near)
         if found is None:
             raise self.lacks(names[0])
         return found
 
     def home(self, file: Path, inner: str) -> Path:
-        """The folder of the archives' contents: a file's, above it where it is ``inner``."""
+        """The folder of the archives' contents: a file's folder, or the one above ``inner``."""
         folder = file.parent
         while folder.name.lower() == inner and folder != self.root:
             folder = folder.parent
@@ -117,7 +117,7 @@ class Copy:
         )
 
     def all(self, name: str) -> list[Path]:
-        """Every file or folder whose path ends in a name, in any case; the least deep first."""
+        """Every file or folder whose path ends in a name, in any case; shallow ones first."""
         wanted = PurePath(name.lower()).parts
         found = [
             path
@@ -128,7 +128,7 @@ class Copy:
 
     @cached_property
     def _index(self) -> dict[str, list[Path]]:
-        """Name in lower case -> folders, and files that are no pictures."""
+        """Name in lower case -> paths of folders, and of files that are not pictures."""
         found = defaultdict(list)
         for folder, folders, files in _walk(self.root):
             others = (file for file in files if not file.lower().endswith(tuple(picture_endings())))
@@ -176,7 +176,7 @@ class Copy:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """``os.walk`` through links, in the order of names, to a depth; hidden folders left out."""
+    """Walk through links in the order of names, down to ``DEPTH``; leave out hidden entries."""
     top = len(root.parts)
     for folder, below, files in islice(os.walk(root, followlinks=True), FOLDERS):
         deep = len(Path(folder).parts) - top >= DEPTH
@@ -185,7 +185,7 @@ def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def _official(keys: Sequence[str], folders: Sequence[Path]) -> dict[str, Path]:
-    """Key -> file, for those that lie as listed or, failing that, by their names alone."""
+    """Key -> file, for keys whose files lie as listed or, failing that, by their names alone."""
     found: dict[str, Path] = {}
     above = {key.rpartition("/")[0] for key in keys}
     for flat in (False, True):
@@ -209,9 +209,9 @@ def _listed(folder: Path) -> set[str]:
 
 
 def _matched(keys: Sequence[str], home: Path, identity: Name) -> dict[str, Path]:
-    """Key -> file below a folder; of several that fit, the one whose path is most like the key.
+    """Key -> file below a folder; of several matches, the one whose path is most like the key.
 
-    Images of one identity under several keys get a file each, as far as there are files.
+    Keys of one identity each get their own file, as far as there are files.
     """
     wanted = defaultdict(list)
     for key in keys:
@@ -236,7 +236,7 @@ def _matched(keys: Sequence[str], home: Path, identity: Name) -> dict[str, Path]
 
 
 def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many first entries are equal."""
+    """The number of leading entries that are equal."""
     for count, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return count

@@ -17,7 +17,7 @@ Point = tuple[float, float]
 Coverage = NDArray[np.float64]
 
 UNCLEAR = 0.6
-"""How often an object with a twin is drawn without the feature that distinguishes the two."""
+"""Probability that an object with a twin is drawn without the feature that tells them apart."""
 RADIUS = (0.1, 0.19)
 """Smallest and largest half-width of an object, in widths of the picture."""
 CLUTTER = 4
@@ -91,7 +91,7 @@ class Canvas:
 
 
 # ---------------------------------------------------------------------------------------- objects
-# Each is drawn around (x, y), about 2 r wide. Of a twin, ``clear`` draws what its twin lacks.
+# Each is drawn around (x, y), about 2 r wide. ``clear`` adds the feature that its twin lacks.
 Artist = Callable[[Canvas, float, float, float, bool], None]
 
 _RED, _GREEN, _YELLOW = (0.85, 0.15, 0.15), (0.2, 0.65, 0.35), (0.95, 0.9, 0.5)
@@ -216,7 +216,7 @@ def picture(objects: Sequence[str], size: int, rng: np.random.Generator) -> NDAr
 
 
 def _free_place(canvas: Canvas, taken: Sequence[Point], r: float, tries: int = 6) -> Point:
-    """The place, of a few, that is farthest from what was drawn before; covering is rare so."""
+    """The random place, of a few, that is farthest from the objects drawn before."""
     places = [(canvas.between(r, 1 - r), canvas.between(r, 1 - r)) for _ in range(tries)]
 
     def room(place: Point) -> float:

@@ -67,17 +67,17 @@ class Manifest(Dataset):
     ``val`` part joins train, as in VOC's trainval; if nothing is ``test``, it is scored.
 
     Args:
-        source: the part after the colon; looked for from here, then in the folder of ``--data``.
+        source: the part after the colon: a path relative to here or to the folder of ``--data``.
         root: the folder that ``--data`` names.
         cache: where digests of files are kept.
-        label_names: the labels in their order. A list with another one is an error; of columns,
-            the others are left out.
-        image_column, split_column, group_column: if their names are not the usual ones.
+        label_names: the labels in their order. A list that has another label is an error; columns
+            of other labels are left out.
+        image_column, split_column, group_column: these columns, if their names are unusual.
         label_columns: the column of label lists, or the columns of one label each.
         separator: what separates labels in a list, if neither ``;`` nor ``|``.
         absent: ``blank`` or ``-1``, if that stands for absent in columns of one label.
         test_share: share of the pictures that is scored, if the manifest has no split.
-        split_seed: another seed gives another such split.
+        split_seed: seed of such a split.
         val: ``leave_out`` keeps ``val`` pictures out of train.
     """
 
@@ -154,7 +154,7 @@ class Manifest(Dataset):
         return [self._groups[key] for key in self._indices["train"].keys]
 
     def objects(self, keys: Sequence[str]) -> NDArray[np.int32] | None:
-        """Instances in a COCO json, or lines of YOLO's files; None for tables and folders."""
+        """Count a COCO json's instances or YOLO's lines, [N, C]; None for tables and folders."""
         if self._objects is None:
             return None
         return self._objects[[self._rows[key] for key in keys]]
@@ -168,7 +168,7 @@ class Manifest(Dataset):
         return self._interpretation
 
     def _card_of(self, listing: Listing) -> DatasetCard:
-        """The set is its own only edition, called by its name and its digest."""
+        """The card, whose only edition is this set, called by its name and its digest."""
         found = digest(self._indices["train"], self._indices["test"], self.names)
         name = "-".join(listing.name.split()) or "pictures"
         identities = {found: f"{name}-{found[:8]}"}
@@ -177,7 +177,7 @@ class Manifest(Dataset):
 
 # ----------------------------------------------------------------------------------------- reading
 def _locate(source: str, root: Path | None) -> Path:
-    """The file or folder of the part after the colon, as it is written or below ``root``."""
+    """The file or folder that the part after the colon names, as it is or below ``root``."""
     tried = [Path(source).expanduser(), *([root / source] if root is not None else [])]
     for place in tried:
         if place.exists():
@@ -189,7 +189,7 @@ def _locate(source: str, root: Path | None) -> Path:
 
 
 def _read(place: Path, columns: Columns, cache: Path) -> Listing:
-    """A manifest of any form, recognised by its ending and content."""
+    """Read a manifest of any form, recognised by its ending and content."""
     ending = place.suffix.lower()
     if place.is_dir():
         names = next((place / name for name in NAMES_IN if (place / name).is_file()), None)
@@ -261,7 +261,7 @@ def _index(
 
 @functools.cache
 def _warn(text: str) -> None:
-    """Warn once per process, however often a matrix opens the set."""
+    """Warn once a process, however often a matrix opens the set."""
     _LOG.warning("%s", text)
 
 

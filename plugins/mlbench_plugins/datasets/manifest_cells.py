@@ -20,7 +20,7 @@ SEVERAL = re.compile(r"[-+]?[\d.]+(?:[\s,]+[-+]?[\d.]+)+")
 BETWEEN = "[;|\n\t]"
 COMMAS = ",，、；"  # noqa: RUF001 - those of Chinese and Japanese
 KEYS = ("choices", "classifications", "labels", "label", "tags", "tag", "name", "class", "value")
-"""Where objects hold their labels: Label Studio, FiftyOne, and tables made by hand."""
+"""Keys of the labels in objects of Label Studio, FiftyOne, and tables made by hand."""
 
 _PRINTED = re.compile(r"(?:\w+\.)*\w+\(\s*([\[{].*[\]}])(?:,\s*dtype=[^)]*)?\s*\)", re.DOTALL)
 """``array(['a', 'b'], dtype=object)``, ``frozenset({'a'})``."""
@@ -34,12 +34,12 @@ def labels_in(cell: Any, place: str, separator: str | None) -> list[str]:
     between them.
 
     Args:
-        cell: from a table.
-        place: of the cell, for errors.
+        cell: a value of a table.
+        place: where the cell is, for errors.
         separator: what separates names; None takes ``;``, ``|``, tabs and new lines.
 
     Raises:
-        DataError: its notation is another.
+        DataError: the cell has none of these notations.
     """
     if isinstance(cell, str):
         cell = _read(cell.strip(), place, separator)
@@ -109,7 +109,7 @@ def _split(text: str, separator: str | None) -> list[str]:
 
 
 def vectors(lists: Sequence[list[str]]) -> np.ndarray | None:
-    """Lists of one length that hold 0 and 1 alone, one number a label: int8 [N, C]; else None."""
+    """Lists of 0 and 1, one number a label, as int8 [N, C]; None if they are anything else."""
     length = len(lists[0])
     states = {"0": 0, "0.": 0, "0.0": 0, "1": 1, "1.": 1, "1.0": 1}
     if length < 2 or any(len(row) != length or not states.keys() >= {*row} for row in lists):
@@ -122,8 +122,8 @@ def refuse_doubtful(column: str, lists: Sequence[Iterable[str]], separator: str 
     """Refuse what is more likely another notation than names of labels.
 
     Raises:
-        DataError: there is no label, they are numbers, have brackets or commas in them, or nearly
-            all of those of several words are made of the words of others.
+        DataError: there is no label; labels are numbers, or contain brackets or commas; or nearly
+            all labels of several words are made of words of other labels.
     """
     found = sorted(set().union(*lists))
     if not found:
@@ -162,7 +162,7 @@ def refuse_doubtful(column: str, lists: Sequence[Iterable[str]], separator: str 
 
 
 def _separator_in(names: Sequence[str]) -> str | None:
-    """What separates the parts of nearly all names of several parts, if others have these parts."""
+    """The mark inside nearly all compound names, if their parts occur in others; else None."""
     for mark in (" ", "/", "+", "&", "_", "-", ":"):
         parts = [{*filter(None, map(str.strip, n.split(mark)))} for n in names if mark in n]
         times = Counter(part for some in parts for part in some)

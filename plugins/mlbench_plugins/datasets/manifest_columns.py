@@ -1,4 +1,4 @@
-"""From the columns of a table to images, labels, splits and groups."""
+"""Turn the columns of a table into images, labels, splits and groups."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ IMAGE_TOO = ("image_id", "imageid", "image_name", "img", "img_path", "photo", "p
 """Names of the column of pictures if none of ``IMAGE`` is there."""
 
 CORRECTIONS = {"add", "remove"}
-"""What the table of ``mlbench errors`` says beside the labels."""
+"""Columns that the table of ``mlbench errors`` has beside the labels."""
 LABEL_STUDIO = {"annotation_id", "lead_time"}
 LABEL_STUDIO_OWN = (*LABEL_STUDIO, "id", "annotator", "created_at", "updated_at", "agreement")
 
@@ -48,12 +48,12 @@ NO_NAMES = "the list names no labels; name them in their order by the option lab
 
 
 def from_table(file: Path, columns: Columns, content: Any = None) -> Listing:
-    """What a table says about its images.
+    """Read a table of images.
 
     Args:
         file: the table.
         columns: which columns mean what.
-        content: of a .json, parsed.
+        content: the parsed content, for a .json.
 
     Raises:
         DataError: the table is malformed, a column is missing or ambiguous, or a cell makes no
@@ -71,7 +71,7 @@ def from_table(file: Path, columns: Columns, content: Any = None) -> Listing:
 
 
 def from_frame(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
-    """``from_table`` of a table that is read; errors do not name the file."""
+    """Like ``from_table``, from a data frame; errors do not name the file."""
     for name in columns.labels or ():
         require(frame, name, "label_columns")
     others = [name for name in frame.columns if name not in (columns.labels or ())]
@@ -126,7 +126,7 @@ def from_frame(file: Path, frame: pd.DataFrame, columns: Columns) -> Listing:
 
 
 def _unused(left_out: dict[str, str]) -> Iterator[str]:
-    """A warning of columns that are no labels, and may be blank by mistake or splits."""
+    """Yield warnings of columns that are blank throughout, and of unused ones."""
     for reason, text in {
         "blank throughout": "columns that are blank throughout are left out: {}",
         "unused": "unused columns: {}. Groups and splits of other names need the option "
@@ -137,7 +137,7 @@ def _unused(left_out: dict[str, str]) -> Iterator[str]:
 
 
 def label_studio_path(image: str) -> str:
-    """``/data/upload/3/1a2b3c4d-a.jpg``, ``/data/local-files/?d=photos/a.jpg`` or an address."""
+    """A path without ``/data/upload/3/``, ``/data/local-files/?d=`` or an address before it."""
     path = unquote(image.rpartition("?d=")[2])
     return re.sub(r"^(\w+://.*|/data/upload/.*)/", "", path)
 
@@ -160,9 +160,9 @@ def filled(frame: pd.DataFrame, column: str) -> list[str]:
 def _splits(
     frame: pd.DataFrame, others: Sequence[str], columns: Columns
 ) -> tuple[tuple[str, ...], list[str] | None]:
-    """The columns that say the split, and the split of each row; none if nothing says it.
+    """The columns that tell the split, and the split of each row; none if no column tells it.
 
-    It is the column of that name, else columns such as ``is_valid``, else the only one that holds
+    It is the column ``split``, else columns such as ``is_valid``, else the only column that holds
     nothing but names of splits.
     """
     named = choose(frame, others, "split_column", columns.split, ("split",))
@@ -188,7 +188,7 @@ def _splits(
 
 
 def _flags(frame: pd.DataFrame, among: Sequence[str]) -> dict[str, str]:
-    """Columns of True and False -> the split that each says; ``train`` alone may be a label."""
+    """Column of True and False -> the split that it marks; ``train`` alone may be a label."""
     flags = {name: SPLITS[stem(name)] for name in among if stem(name) in SPLITS}
     marked = {name: split for name, split in flags.items() if "is" in name.lower()}
     flags = marked or (flags if len({*flags.values()}) > 1 else {})
@@ -196,7 +196,7 @@ def _flags(frame: pd.DataFrame, among: Sequence[str]) -> dict[str, str]:
 
 
 def _flagged(frame: pd.DataFrame, flags: Mapping[str, str]) -> list[str]:
-    """The split of each row: what its flag says, else the first that no column says."""
+    """The split of each row: the one that a flag marks, else the first without a column."""
     rest = [split for split in ("train", "test", "val") if split not in flags.values()][:1]
     rows = zip(*(states_of(frame[name]) for name in flags), strict=True)
     found: list[str] = []
@@ -212,7 +212,7 @@ def _flagged(frame: pd.DataFrame, flags: Mapping[str, str]) -> list[str]:
 
 
 def _one_entry_a_picture(listing: Listing) -> Listing:
-    """Join rows of one picture and split: tables with a row a label."""
+    """Join the rows of one picture and split, for tables with one row a label."""
     first: dict[tuple[str, str], int] = {}
     splits = listing.splits or [""] * len(listing.images)
     pairs = zip(listing.images, splits, strict=True)

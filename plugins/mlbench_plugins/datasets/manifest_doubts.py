@@ -1,4 +1,4 @@
-"""What of a manifest is legal and may be a mistake: each a text without the file's name."""
+"""Doubts about a manifest, as texts without its name: what is allowed but may be a mistake."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def _seen(name: str) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name that shows the signs that are not seen."""
+    """A name with its invisible signs escaped."""
     return name if name.isascii() and "  " not in name else ascii(name)
 
 
 def about_copies(keys: Sequence[str], copies: Sequence[int], targets_NC: Targets) -> Iterator[str]:
-    """Files with equal bytes and contrary labels: one present and absent."""
+    """Files with equal bytes and contrary labels: a label is both present and absent."""
     rows: dict[int, list[int]] = defaultdict(list)
     for row, copy in enumerate(copies):
         rows[copy].append(row)

@@ -25,7 +25,7 @@ Row = tuple[str, str, Any, str]
 
 
 def from_json(file: Path, content: Any, columns: Columns) -> Listing | None:
-    """What a parsed json of one of the tools says; None for any other."""
+    """The listing of a parsed json of one of the tools; None for any other json."""
     if isinstance(content, list):
         first = content[0] if content else None
         if isinstance(first, dict) and "data" in first and {"annotations", "id"} & first.keys():
@@ -71,12 +71,12 @@ def _listing(
     names: Sequence[str] = (),
     folders: Iterable[Path] = (),
 ) -> Listing:
-    """The listing of a table.
+    """The listing of an export's rows.
 
     Args:
-        file: of the export.
-        tool: that made it, in words.
-        rows: one an image, or several of one image.
+        file: the export.
+        tool: what made it, in words.
+        rows: one or several an image.
         columns: what the options say.
         names: the labels that the file declares, in their order.
         folders: where the pictures may be, besides the usual places.
@@ -98,9 +98,9 @@ def _listing(
 
 # ------------------------------------------------------------------------------------------- COCO
 def _from_coco(file: Path, content: Any) -> Listing:
-    """A parsed instances json; a label is present where an instance, crowds included, is annotated.
+    """Read a parsed instances json; a label is present where an instance or crowd is annotated.
 
-    The labels are in the order of their ids. A category that no image has stays, as a label
+    The labels are in the order of their ids. A category without an image is kept, as a label
     without a positive.
 
     Raises:

@@ -30,16 +30,16 @@ TABLES_IN = ("_classes.csv", "metadata.csv", "metadata.jsonl", "metadata.parquet
 
 
 def from_folder(folder: Path, columns: Columns, cache: Path) -> Listing:
-    """``<label>/**`` or ``<split>/<label>/**``: an image has its folder's label.
+    """Read ``<label>/**`` or ``<split>/<label>/**``: an image has its folder's label.
 
     Files of one name in several label folders are one image with all these labels if their bytes
     are equal, and different images if not: cameras give many pictures the same name.
 
-    A folder with a table of ``TABLES_IN``, or with one in each split's folder, has the labels of
-    these tables.
+    If the folder, or the folder of a split, has a table of ``TABLES_IN``, the labels are those of
+    the tables.
 
     Raises:
-        DataError: there is no image, or one that is in no label's folder.
+        DataError: there is no image, or one lies outside the labels' folders.
     """
     if tables := tables_in(folder):
         return _from_tables(folder, tables, columns)
@@ -107,7 +107,7 @@ def _odd_folders(folder: Path, depth: int, names: Sequence[str]) -> Iterator[str
 
 
 def tables_in(folder: Path) -> dict[str, Path]:
-    """The name of a split, or a blank for the folder itself -> its table."""
+    """Name of a split, or a blank for the folder itself -> its table."""
     parts = [p for p in list_folder(folder) if p.is_dir() and p.name.lower() in SPLITS]
     return {
         "" if place == folder else place.name: place / name
@@ -118,7 +118,7 @@ def tables_in(folder: Path) -> dict[str, Path]:
 
 
 def _from_tables(folder: Path, tables: Mapping[str, Path], columns: Columns) -> Listing:
-    """One table for all pictures, or one for each split, with paths relative to its folder."""
+    """Read one table for all pictures, or one a split, with paths relative to its folder."""
     import pandas as pd
 
     frames: list[pd.DataFrame] = []

@@ -23,8 +23,8 @@ LABELS = ("labels", "label", "tags", "tag")
 LABELS_TOO = re.compile(
     r"choices?|class(es)?|label_?name|category|(label|tag|class|category)[ _-]?\d+", re.IGNORECASE
 )
-"""Columns of names if none of ``LABELS`` is there, such as ``label1, label2``; they may be 0 and 1
-of one label, too."""
+"""Columns of label names if none of ``LABELS`` is there, such as ``label1, label2``; they may also
+hold 0 and 1 of one label."""
 CONFIDENCE = ("confidence", "score", "probability")
 
 ATTRIBUTES = re.compile(
@@ -34,7 +34,7 @@ ATTRIBUTES = re.compile(
 
 BLANK = -2
 _STATES = {"1": 1, "true": 1, "0": 0, "-0": 0, "false": 0, "-1": -1, "": BLANK}
-"""Cells of a column of one label, in lower case and without zeros behind a point."""
+"""Cell of a column of one label, in lower case and without decimals -> its state."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Columns:
         labels: the column of label lists, or one column per label.
         separator: what separates the labels of a list; None takes ``;`` and ``|``.
         names: the labels in their order; None takes those found, sorted.
-        absent: what else than 0 says absent in a column of one label: ``blank`` or ``-1``.
+        absent: ``blank`` or ``-1``, if it means absent, like 0, in a column of one label.
     """
 
     image: str | None = None
@@ -64,10 +64,10 @@ class LabelColumns:
 
     Attributes:
         names, targets: as in ``Listing``.
-        columns: those that hold them.
+        columns: the columns that hold the labels.
         fact: how they were read, in words.
         doubts: what may be meant otherwise.
-        lists: cells list labels, so that several rows may name one picture.
+        lists: True if cells list labels, so that several rows may name one picture.
     """
 
     names: tuple[str, ...]
@@ -94,7 +94,7 @@ def choose(
 
 
 def require(frame: pd.DataFrame, name: str, option: str) -> None:
-    """Check that a column is there that an option names."""
+    """Raise DataError if the column that an option names is missing."""
     if name not in frame.columns:
         raise DataError(unknown(f"column {name!r} in the option {option}", name, frame.columns))
 
@@ -115,7 +115,7 @@ def read_labels(frame: pd.DataFrame, others: Sequence[str], columns: Columns) ->
 
     Args:
         frame: the table.
-        others: its columns that mean nothing else.
+        others: its columns without another meaning.
         columns: what the options say.
 
     Raises:
@@ -148,7 +148,7 @@ def states_of(column: pd.Series[Any]) -> list[int | None]:
 
 
 def _from_states(frame: pd.DataFrame, named: Sequence[str], columns: Columns) -> LabelColumns:
-    """One column per label. Those that are blank throughout are no labels, unless asked for."""
+    """Read one column per label; leave out blank ones, unless an option names the labels."""
     states = {name: states_of(frame[name]) for name in named}
     if columns.labels is None and columns.names is None:
         named = [name for name in named if {*states[name]} != {BLANK}]
@@ -183,7 +183,7 @@ def _from_states(frame: pd.DataFrame, named: Sequence[str], columns: Columns) ->
 
 
 def _leave_out(rest: Sequence[str], when: str) -> str:
-    """The option that names the other columns."""
+    """The advice to name only the other columns by the option label_columns."""
     if not rest:
         return f"{when}, name the columns that are by the option label_columns"
     listed = json.dumps(list(rest), ensure_ascii=False)
@@ -193,7 +193,7 @@ def _leave_out(rest: Sequence[str], when: str) -> str:
 def _unknown_or_absent(
     targets_NC: Targets, names: Sequence[str], blanks_NC: np.ndarray, minus_NC: np.ndarray
 ) -> Iterable[str]:
-    """Refuse labels without a single 0; warn of some such, and of two words for unknown."""
+    """Refuse columns without a single 0; warn of some without one, and of two words for unknown."""
     unknown_NC = targets_NC < 0
     word = "blank" if (blanks_NC & unknown_NC).any() else "-1"
     remedy = f"if {word} stands for absent: --option absent={word}"
@@ -217,7 +217,7 @@ def _unknown_or_absent(
 def _from_lists(
     frame: pd.DataFrame, chosen: Sequence[str], others: Sequence[str], columns: Columns
 ) -> LabelColumns:
-    """Columns of label lists; a blank is an image without labels."""
+    """Read columns of label lists; a blank is an image without labels."""
     lists: list[list[str]] = [[] for _ in range(len(frame))]
     for name in chosen:
         for row, (place, cell) in enumerate(zip(frame.index, frame[name], strict=True)):
@@ -238,7 +238,7 @@ def _from_lists(
                 "correct it or add it there"
             )
     sure = choose(frame, others, "", None, CONFIDENCE)
-    # Beside several labels in a cell, it may be that of the picture.
+    # If a cell has several labels, the confidence may be that of the picture.
     chances = _chances(frame[sure]) if sure and all(len(row) < 2 for row in lists) else []
     doubts: tuple[str, ...] = ()
     if sure and chances:

@@ -22,7 +22,7 @@ from mlbench.types import DataError, Targets
 from mlbench_plugins.datasets.photographs import HEIF_REMEDY, list_folder, shell_into
 
 _Entries = Mapping[str, Sequence[Path]]
-"""What a folder holds: its plain name, of a file without ending -> the entries of that name."""
+"""Plain name, of a file without its ending -> the entries of a folder with this name."""
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -38,7 +38,7 @@ class Listing:
 
     Attributes:
         source: the file or folder that was read.
-        name: of the set, for its card.
+        name: the set's name, for its card.
         folders: where the pictures may be, likeliest first.
         images: N paths as written, relative to one of the folders or absolute.
         names: C labels.
@@ -110,7 +110,7 @@ class Listing:
         return files, self._missing(folder, absent) if absent else None, self._renamed(files)
 
     def _renamed(self, files: Sequence[Path]) -> str | None:
-        """A doubt about files that are only like their names."""
+        """A doubt about files whose names differ from the manifest's; None if there are none."""
         other = [
             f"{image!r} is {file.name}"
             for image, file in zip(self.images, files, strict=True)
@@ -173,14 +173,14 @@ def _fold(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    """``_fold`` without the ending of pictures and the mark that Label Studio puts before names."""
+    """``_fold`` a name, without a picture's ending and the mark that Label Studio prefixes."""
     text = re.sub(r"^[0-9a-f]{8}-(?=.)", "", _fold(name))
     ending = Path(text).suffix
     return text.removesuffix(ending) if ending in picture_endings() else text
 
 
 def _start_too_much(folder: Path, images: Sequence[str]) -> str:
-    """A beginning of all these paths without which they lie in the folder; empty if none does."""
+    """The prefix of all paths without which their files exist in the folder; else empty."""
     for cut in (found.end() for found in re.finditer(r"[/\\]", images[0])):
         start = images[0][:cut]
         if all(i.startswith(start) and _existing(folder, i[cut:]) for i in images):
@@ -216,7 +216,7 @@ def pictures_under(folder: Path, passed: Counter[str] | None = None) -> list[Pat
     """All image files under a folder at any depth, sorted; hidden ones are left out.
 
     Args:
-        folder: to look in. Links to a folder that it is in are not followed.
+        folder: where to look. Links to a folder above it are not followed.
         passed: counts the files that are no images, by their ending.
 
     Raises:

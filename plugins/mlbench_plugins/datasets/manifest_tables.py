@@ -46,12 +46,12 @@ def read_json(file: Path) -> Any:
 
 
 def read_table(file: Path, content: Any = None) -> pd.DataFrame:
-    """A table by the ending of its name: .csv, .tsv, .jsonl, .parquet or .json.
+    """Read a table by the ending of its name: .csv, .tsv, .txt, .jsonl, .parquet or .json.
 
     Args:
         file: the table.
-        content: of a .json, parsed: a list of objects, one per image, or an object of file name
-            -> list of labels.
+        content: the parsed content of a .json: a list of objects, one per image, or an object of
+            file name -> list of labels.
 
     Returns:
         A row per image; missing cells are None.
@@ -137,7 +137,7 @@ def _check_header(file: Path, header: list[str], delimiter: str, text: str) -> N
 
 
 def _refuse_picture(file: Path, header: list[str], delimiter: str, text: str) -> None:
-    """Refuse a table whose first line is that of a picture already."""
+    """Refuse a table whose first line names a picture, not the columns."""
     image = next((i for i, cell in enumerate(header) if is_path_of_picture(cell)), None)
     if image is None:
         return
@@ -174,7 +174,7 @@ def is_list_of_pictures(text: str) -> bool:
 
 
 def _list(text: str) -> pd.DataFrame:
-    """A line a picture: its path, then 1 or 0 for each label."""
+    """Read one picture a line: its path, then 1 or 0 for each label."""
     import pandas as pd
 
     rows: dict[str, list[str]] = {}

@@ -25,7 +25,7 @@ _AGAIN = "write it again, in UTF-8"
 
 
 def from_yolo(file: Path) -> Listing:
-    """A label is present where a box or outline of it is; an image without a file has none.
+    """Read YOLO's files: a box or outline means its label is present; no file means no label.
 
     The label file of ``images/**/a.jpg`` is ``labels/**/a.txt``, or ``a.txt`` in the image's own
     folder. Splits are those of a data.yaml, else the folders ``train``, ``val`` and ``test``, if
@@ -119,7 +119,7 @@ def _from_yaml(file: Path) -> tuple[tuple[str, ...], dict[str, list[Path]]]:
 
 
 def _check_parts(file: Path, parts: Mapping[str, Sequence[Path]]) -> None:
-    """Refuse splits without pictures to train on or to score, or with the same ones."""
+    """Refuse splits that lack pictures to train on or to score, or that share a place."""
     code = (
         f'import yaml; c = yaml.safe_load(open({json.dumps(str(file))}, "rb")); '
         '[c.pop(k, 0) for k in ("train", "val", "test")]; '
@@ -170,7 +170,7 @@ def _split_in(path: Path) -> str:
 
 
 def _label_file(image: Path, base: Path) -> Path:
-    """In ``labels`` for ``images``, or in the image's folder; the former if neither exists."""
+    """The file in ``labels`` for ``images``, or beside the image; the former if neither exists."""
     places = [image.with_suffix(".txt")]
     parts = list(image.parts)
     for at in range(len(parts) - 2, -1, -1):
@@ -205,7 +205,7 @@ def _without_image(file: Path, expected: Sequence[Path]) -> dict[Path, int]:
 
 
 def _count_objects(label_file: Path, labels: int) -> NDArray[np.int32]:
-    """How many lines of a label file begin with the number of each label: [C]."""
+    """Count the lines of a label file that begin with each label's number: [C]."""
     found_C = np.zeros(labels, np.int32)
     if not label_file.is_file():
         return found_C

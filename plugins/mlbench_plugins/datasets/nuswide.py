@@ -64,8 +64,8 @@ class NUSWIDE(Dataset):
     for retrieval (HashNet), ``path 0 1 ...`` with 81 labels in the official order.
 
     Keys are image paths as they are listed, with forward slashes (``actor/0001_2124494179.jpg``).
-    An image may lie as listed or in any folder under any name with its number at Flickr, so that
-    each protocol takes the official images and those of the others.
+    An image may lie as listed, or in any folder under any name with its number at Flickr, so that
+    each protocol can read the official images and those of the other protocols.
 
     Args:
         root: the folder that has, at any depth, the lists and the images.
@@ -92,7 +92,7 @@ class NUSWIDE(Dataset):
         self._splits: dict[Split, Index] = {}
 
     def _fitting(self) -> list[str]:
-        """The protocols whose lists are here, for the error without those of the one asked for."""
+        """Hints at protocols whose lists are here, for the error that a list is missing."""
         found = [
             f"{file} is of protocol={other}: add --dataset-option protocol={other}"
             for other in get_args(Protocol)
@@ -155,7 +155,7 @@ def _width(file: Path) -> int:
 def _flickr_number(name: str) -> str:
     """Flickr's number of the photo in any of its names; numbers of up to six digits count rows.
 
-    Those are ``0001_2124494179.jpg``, ``977_2124494179_b039ddeb9b_m.jpg`` and Flickr's own
+    Its names are like ``0001_2124494179.jpg``, ``977_2124494179_b039ddeb9b_m.jpg`` and Flickr's own
     ``2124494179_b039ddeb9b_m.jpg``.
     """
     numbers = [part for part in name.partition(".")[0].split("_")[:2] if part.isdigit()]
@@ -180,7 +180,7 @@ def _tell_twins(train: Sequence[str], test: Sequence[str]) -> None:
 
 # ----------------------------------------------------------------------------------- the protocols
 def _official(copy: Copy, lists: Lists) -> dict[Split, Listed]:
-    """Lists of official images, as text or as the benchmark's .npy, with the official labels."""
+    """Read lists of official images, as text or as the benchmark's .npy, with official labels."""
     keys = {}
     for split, file in lists.items():
         if file.suffix == ".npy":
@@ -192,7 +192,7 @@ def _official(copy: Copy, lists: Lists) -> dict[Split, Listed]:
 
 
 def _hashing(copy: Copy, lists: Lists) -> dict[Split, Listed]:
-    """Lines ``path 0 1 ...``; a path begins with the last folder that all images share."""
+    """Read lines ``path 0 1 ...``; a key begins with the last folder that all images share."""
     found: dict[Split, Listed] = {}
     for split, file in lists.items():
         remedy = "copy the list again"
@@ -209,10 +209,10 @@ def _hashing(copy: Copy, lists: Lists) -> dict[Split, Listed]:
 
 
 def _table(copy: Copy, lists: Lists) -> dict[Split, Listed]:
-    """Both splits of ``nus_wid_data.csv``, by the position of its columns.
+    """Read both splits of ``nus_wid_data.csv``, by the position of its columns.
 
-    They are an image path, a list of concepts as Python writes it, and ``train`` or ``val`` (in
-    some copies ``test``). A first row without such a list names the columns.
+    The columns are an image path, a list of concepts as Python writes it, and ``train`` or ``val``
+    (in some copies ``test``). A first row without such a list names the columns.
     """
     file, again = lists["train"], "download it again"
     cells = enumerate(csv.reader(read_lines(file, again)), start=1)
@@ -284,4 +284,4 @@ _PROTOCOLS: dict[Protocol, tuple[dict[Split, tuple[str, ...]], str, Reader]] = {
         _hashing,
     ),
 }
-"""Protocol -> names of the lists of both splits, all that it needs, and what reads them."""
+"""Protocol -> names of each split's list, all that it needs in words, and the reader."""

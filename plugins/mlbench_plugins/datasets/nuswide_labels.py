@@ -21,12 +21,12 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 NAMES = read_card("nuswide").orders["official"]
 """The concepts in the order of Concepts81.txt."""
 _PART: dict[Split, tuple[str, str]] = {"train": ("Train", "train"), "test": ("Test", "val")}
-"""Split -> what the official files and those of others call it."""
+"""Split -> its name in the official files, and in others' files."""
 AGAIN = "unpack the official ImageList.zip, Groundtruth.zip and ConceptsList.zip again"
 
 
 def with_labels(copy: Copy, lists: Lists, keys: Mapping[Split, list[str]]) -> dict[Split, Listed]:
-    """These images with AllLabels by path if they are there, else with labels of each list.
+    """Add labels to these images: AllLabels by path if they are there, else each list's own.
 
     AllLabels come first, as the official ``Labels_lake_Train.txt`` has an entry that is no label.
 
@@ -72,7 +72,7 @@ def _labels_of(copy: Copy, listed: Path, split: Split, images: int) -> Targets:
 
 
 def _folder(copy: Copy, near: Path, folder: str, file: str) -> Path | None:
-    """A folder of label files; they may also lie without it."""
+    """The folder of the label files, whatever its name; None if there are none."""
     names = (f"Groundtruth/{folder}/{file}", f"{folder}/{file}", file)
     found = copy.find(*names, near=near)
     return found.parent if found else None
@@ -97,7 +97,7 @@ def _read_columns(files: list[Path], images: Path, lines: int, remedy: str) -> T
 
 
 def _read_matrix(file: Path, images: Path, lines: int) -> Targets:
-    """int8 [N, C] from one file of a row an image, in the official order of labels."""
+    """int8 [N, C] from one file with a row per image, in the official order of labels."""
     matrix = load_array(file)
     if matrix.shape != (lines, len(NAMES)) or not np.isin(matrix, (0, 1)).all():
         raise DataError(
@@ -108,7 +108,7 @@ def _read_matrix(file: Path, images: Path, lines: int) -> Targets:
 
 
 def load_array(file: Path) -> NDArray[Any]:
-    """An .npy of plain values, or a text of numbers."""
+    """Load an .npy of plain values, or a text of numbers."""
     try:
         found = np.load(file) if file.suffix == ".npy" else np.loadtxt(file, np.int8, ndmin=2)
         return np.asarray(found)

@@ -63,7 +63,7 @@ def naming(place: Path) -> Iterator[None]:
 
 
 def shell_into(command: str, file: Path, word: str) -> str:
-    """A command whose output goes into a file beside another, and what to name then."""
+    """A command that writes into a new file beside ``file``, and the advice to name that."""
     made = file.with_suffix(f".{word}{file.suffix}")
     return f"{command} > {shlex.quote(str(made))} makes the file to name instead"
 
@@ -72,7 +72,7 @@ def choose(dataset: str, option: str, value: object, known: Iterable[object]) ->
     """Check that an option of a data set has a known value.
 
     Raises:
-        DataError: naming the known values.
+        DataError: the value is unknown; the text lists the known ones.
     """
     names = tuple(known)
     if value not in names:
@@ -181,7 +181,7 @@ def refuse_shared(train: Sequence[str], test: Sequence[str], remedy: str) -> Non
     """Check that no key is in both splits.
 
     Raises:
-        DataError: naming the first such key.
+        DataError: some are; the text names the first.
     """
     trained = set(train)
     shared = [key for key in test if key in trained]

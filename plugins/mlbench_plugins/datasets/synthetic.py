@@ -26,19 +26,19 @@ NAMES = (
 TWINS = (("apple", "ball"), ("leaf", "fish"), ("moon", "sun"))
 """Pairs that can look the same and hardly ever share a place."""
 MOST = 5
-"""Objects in a picture."""
+"""Largest number of objects in a picture."""
 PLACES: Mapping[str, tuple[float, Mapping[str, float]]] = {
     "sea": (0.28, {"boat": 0.7, "fish": 0.6, "sun": 0.5, "cloud": 0.35, "ball": 0.15}),
     "orchard": (0.28, {"tree": 0.75, "apple": 0.6, "leaf": 0.55, "cloud": 0.3, "sun": 0.2}),
     "street by night": (0.24, {"lamp": 0.65, "car": 0.6, "moon": 0.6, "house": 0.45}),
     "street by day": (0.2, {"ball": 0.6, "house": 0.55, "car": 0.4, "sun": 0.45, "cloud": 0.2}),
 }
-"""Place -> how often it is shown, and how often each of its objects is there."""
+"""Place -> its probability, and the probability of each of its objects."""
 STRAY = 0.02
-"""How often each other object is there."""
+"""Probability of every other object."""
 
 NUMBERS = 2
-"""Changes with any pixel or label, so that no cache and no record mixes two editions."""
+"""Raised with any change of a pixel or label, so that no cache or record mixes two editions."""
 LIMITS = {
     "train_images": (1, 1_000_000),
     "test_images": (1, 1_000_000),
@@ -67,7 +67,7 @@ class Synthetic(Dataset):
         cache: the folder that the pictures are drawn into.
         train_images, test_images: sizes of the splits. A longer split begins with the same images.
         size: pixels a side.
-        seed: another seed, another set of pictures from the same model.
+        seed: another seed draws another set of pictures from the same model.
     """
 
     names = NAMES
@@ -107,7 +107,7 @@ class Synthetic(Dataset):
         return Index([self.folder / f"{key}.bmp" for key in keys], keys, self._targets(split))
 
     def official_split(self, split: Split) -> str | None:
-        """The card has the default sizes."""
+        """The split's name on the card, which has the default sizes only; None for other sizes."""
         return split if self.images[split] == self.card.splits[split].images else None
 
     def _keys(self, split: Split) -> list[str]:

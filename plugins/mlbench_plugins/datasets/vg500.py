@@ -32,9 +32,9 @@ _AGAIN = "take it from the folder data/VG of SSGRL's repository"
 class VG500(Dataset):
     """Train is ``train_list_500.txt``, test is ``test_list_500.txt``; keys are file names.
 
-    The labels are ``vg_category_500_labels_index.json``: file name -> indices below 500. Their
-    names are not in these files, so they are called ``vg000`` to ``vg499``, for which no word
-    vectors are to be had, unless a file names them.
+    ``vg_category_500_labels_index.json`` has the labels: file name -> indices below 500. The names
+    of the labels are not in these files, so they are called ``vg000`` to ``vg499``, which have no
+    word vectors, unless ``names_file`` names them.
 
     Args:
         root: the folder with the lists and, at any depth, the images.

@@ -109,7 +109,7 @@ class VocYear(Dataset):
         return self._called.get(part, f"the list {part}")
 
     def objects(self, keys: Sequence[str]) -> NDArray[np.int32]:
-        """Objects of each class by the XML files; difficult ones if they train as positives.
+        """Count each class's objects, and difficult ones if they train as positives: [N, C].
 
         Raises:
             DataError: an XML file is missing or malformed.
@@ -124,7 +124,7 @@ class VocYear(Dataset):
         return self._read("val")[0]
 
     def _find(self, part: str) -> Path:
-        """A part's list of the first class, or that of its images where classes have none."""
+        """A part's list of the first class, or its list of images if classes have no lists."""
         for name in (f"{_MAIN}/{NAMES[0]}_{part}.txt", f"{_MAIN}/{part}.txt"):
             if found := self._copy.find(name, fits=self._is_of_year):
                 return found
@@ -141,7 +141,7 @@ class VocYear(Dataset):
         return (not years or str(self._year) in years) and not re.fullmatch(other, "".join(image))
 
     def _counts(self, keys: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Objects of each class in the XML files of images, the difficult ones apart: 2 [N, C]."""
+        """Count each class's plain and difficult objects in the XML files: [N, C] each."""
         homes = [folder / "Annotations" for folder in self._folders]
         counts = []
         for name in (f"{key}.xml" for key in keys):
@@ -189,7 +189,7 @@ class VocYear(Dataset):
 
 
 def _count_objects(file: Path) -> NDArray[np.int32]:
-    """Objects of each class in an XML annotation, and the difficult ones apart: [2, C]."""
+    """Count each class's plain and difficult objects in an XML annotation: [2, C]."""
     remedy = f"its objects need the folder {file.parent} of VOC's archive; unpack it again"
     root = read_xml(file, remedy)
     counts_2C = np.zeros((2, len(NAMES)), np.int32)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from mlbench_tools.analysis.comparison import Difference, PairedComparison
 
 LISTED = 5
-"""Classes that are listed if none moved."""
+"""Number of classes that are listed if none moved."""
 WINS: Any = {"wins": True, "rows": {"__all__": {"title", "rank", "rank_worst", "run_ids"}}}
-"""What the JSON of a board has besides its name."""
+"""Fields of a board's JSON besides its name."""
 
 
 def compare(
@@ -72,7 +72,7 @@ def compare(
 def win_matrix(board: Table) -> list[str]:
     """Lines that say which rows of a board are better than which, by a character for each pair.
 
-    A line begins with the row's number, which is that of its column, and ends with its title and
+    A line begins with the row's number, which is also its column's, and ends with its title and
     its rank, with the number of rows that are neither better nor worse.
     """
     width = len(str(len(board.rows)))
@@ -93,7 +93,7 @@ def _print(lines: Iterable[str]) -> None:
 
 # ------------------------------------------------------------------------------ names -> two sides
 def _run(text: str, store: Store, boards: Sequence[Table]) -> RunRecord:
-    """The run that a text names, which is no method of these boards."""
+    """The run that a text names; raise SuiteError if it names none on these boards."""
     run = store.find(text)
     if run is None:
         known = sorted({row.method for board in boards for row in board.rows})
@@ -148,7 +148,7 @@ def _assert_same_code(runs: Sequence[RunRecord]) -> None:
 
 
 def _rows(one: str | RunRecord, board: Table) -> list[Row]:
-    """The rows of a method, or that of a run."""
+    """The board's rows of a method, or of a run."""
     if not isinstance(one, str):
         return [row for row in board.rows if one.run_id in row.run_ids]
     return [row for row in board.rows if row.method == one]

@@ -21,7 +21,7 @@ FEW = 10
 
 
 class ComparedSide(Value):
-    """One of the two.
+    """One side of a comparison.
 
     Attributes:
         title: method, backbone and loss.
@@ -47,7 +47,7 @@ class Difference(Value):
 
 
 class ClassDifference(Difference):
-    """Of the AP of one class; p is Holm's over all classes, the interval is of this class alone."""
+    """Difference of one class's AP; p is Holm's over all classes, the interval this class's own."""
 
     name: str
     positives: int
@@ -73,10 +73,10 @@ class PairedComparison(Value):
         resamples: draws of the paired bootstrap.
         over_images: the difference on other images, with the models as they are.
         equal: True if all scores of both sides are equal, run by run.
-        over_training: the same with the noise of training; None where it is unknown of a side, or
-            the sides are equal.
+        over_training: the difference with the noise of training as well; None where the noise of a
+            side is unknown, or the sides are equal.
         classes: largest difference first; classes without an AP are left out.
-        settings: (name, of the first, of the second), for all fields of the specs that differ.
+        settings: (name, first value, second value) of all fields of the specs that differ.
     """
 
     first: ComparedSide
@@ -97,7 +97,7 @@ def compare_runs(
     store: Store,
     resamples: int = 1000,
 ) -> PairedComparison:
-    """Compare two sides image by image; ``boards``, the rows of each one's, give training noise.
+    """Compare two sides image by image; the rows of their ``boards`` give the noise of training.
 
     Raises:
         StoreError: the predictions of a run are missing or damaged.
@@ -135,7 +135,7 @@ def compare_runs(
 
 
 def _read(record: RunRecord, store: Store) -> Predictions:
-    """The predictions of a run, its images in the order of their keys."""
+    """The predictions of a run, with its images in the order of their keys."""
     found = store.predictions(record)
     try:
         check(found.logits, found.targets)
@@ -241,7 +241,7 @@ def paired_bootstrap(
 
     Either side may be several seeds of one configuration: in each draw of images its score is the
     mean over its seeds. The answer is about images, with the trained models as they are. Seeds are
-    not drawn: three of them give a bootstrap two thirds of their variance, in ten values.
+    not drawn: a bootstrap of three seeds has ten values with two thirds of the seeds' variance.
     ``compare_runs`` adds the variance of training instead, pooled over a board.
 
     Draws are shifted so that their mean is the measured difference, as in
@@ -252,18 +252,18 @@ def paired_bootstrap(
     0 out, but for that one draw.
 
     A class's p value is that of a normal deviate with the standard deviation of the draws: counted
-    ones end at 2 / (resamples + 1), too much for any correction for 80 labels.
+    p values end at 2 / (resamples + 1), which is too large for a correction for 80 labels.
 
     Args:
         first: score matrices [N, C] of one or more seeds, images in the order of ``targets``.
-        second: the same of the other side.
+        second: score matrices of the other side.
         targets: int8 [N, C] in {1, 0, -1}.
-        resamples: how many draws.
-        seed: of the draws.
+        resamples: number of draws.
+        seed: seed of the draws.
 
     Returns:
-        The difference of the mAPs, and for each of the C classes that of the APs with an interval
-        and a p value of its own, not adjusted for their number; None without an AP.
+        The difference of the mAPs, and the difference of each class's APs with its own interval and
+        its own p value, not adjusted for the number of classes; None for a class without an AP.
 
     Raises:
         MeasureError: the shapes differ, a score is not finite, or no class can be scored.

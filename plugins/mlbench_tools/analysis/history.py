@@ -57,7 +57,7 @@ def moment(text: str, records: Iterable[RunRecord]) -> datetime:
     A commit stands for the end of its runs: everything made later counts as a change since then.
 
     Raises:
-        SuiteError: it is none of these.
+        SuiteError: the text is none of these.
     """
     if len(text) >= COMMIT:
         began = [record.began for record in records if (record.commit or "").startswith(text)]
@@ -76,7 +76,7 @@ def moment(text: str, records: Iterable[RunRecord]) -> datetime:
 def as_of(
     time: datetime, records: Iterable[RunRecord], superseded: Iterable[RunRecord]
 ) -> list[RunRecord]:
-    """The records that a store held at a time: of every run the newest one.
+    """The records that a store held at a time: the newest one of every run.
 
     Deleted records are not known.
     """
@@ -117,7 +117,7 @@ def changes(
 
 
 def _board(table: Table) -> tuple[str, str]:
-    """What identifies a board: its name, less what tells it from others that came later."""
+    """What identifies a board: its name, without what tells it from later boards, and its data."""
     return table.name.replace(f"-images-{table.data.rpartition('-')[2]}", ""), table.data
 
 

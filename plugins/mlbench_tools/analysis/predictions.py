@@ -32,13 +32,13 @@ SCORES = ("logits", "probabilities")
 """Arrays of scores; a file has one of the two."""
 
 COLUMNS = {"targets": "target:", "logits": "logit:", "probabilities": "probability:"}
-"""Arrays -> how their columns in a .csv begin."""
+"""Array -> how the names of its columns in a .csv begin."""
 
 TARGET_WORDS = {"": "-1", "True": "1", "False": "0"}
-"""Cells of a .csv that stand for a target besides numbers; pandas writes True and False."""
+"""Cell of a .csv that is no number -> the target that it stands for; pandas writes True, False."""
 
 CERTAIN = 1000.0
-"""The logit of probability 1, beyond that of every other probability that a float can hold."""
+"""The logit of probability 1, larger than the logit of any float below 1."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -49,8 +49,8 @@ class ScoredFile:
 
     Attributes:
         given: what protocols score.
-        names: of the labels [C].
-        run_id: of the run that they come from, if any.
+        names: names of the labels [C].
+        run_id: id of the run that made them, if any.
         warnings: values that may mean something else, with the remedy.
     """
 

@@ -111,7 +111,7 @@ def _described(protocol: Protocol) -> dict[str, Any]:
 
 
 def _plain(column: NDArray[Any], names: tuple[str, ...]) -> list[float | str | None]:
-    """Numbers, words, or the names of labels that are given by their column."""
+    """The cells of a column, with None for NaN, and labels' names for their indices."""
     if column.dtype.kind == "i":
         return [names[i] if i >= 0 else None for i in column.tolist()]
     return [None if value != value else value for value in column.tolist()]
@@ -155,7 +155,7 @@ def _show_labels(name: str, columns: Mapping[str, Mapping[str, float | str | Non
 
 
 def _cell(value: float | str | None) -> str:
-    """A number, of which whole ones are counts; a word; or a dash."""
+    """A number with two decimals, a count or a word as it is, or a dash for None."""
     if value is None:
         return "-"
     return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ from mlbench.types import RunRecord, Value
 
 FACTORS = ("backbone", "head", "loss")
 ROUNDING = 1e-9
-"""Points of mAP, and a fraction of the total sum of squares, up to which these count as 0."""
+"""Largest value that counts as 0, in points of mAP or as a fraction of all squares."""
 
 SumOfSquares = tuple[float, int]
 """The sum of squares of a cause, and its degrees of freedom."""
@@ -27,9 +27,9 @@ class VarianceComponent(Value):
         levels: how many values of it the board has; None where that means nothing.
         freedom: degrees of freedom that no other cause on the board accounts for.
         share: percent of the sum of squares; None where it is not identified.
-        deviation: the same in points of mAP: root of the sum of squares per run; of the seed, its
-            standard deviation between runs of one configuration. None of a negative share.
-        p: of a cause as large by the noise of seeds alone (F test); None without seeds.
+        deviation: the share in points of mAP: root of the sum of squares per run; for the seed, the
+            standard deviation between runs of one configuration. None for a negative share.
+        p: probability of such a share by the noise of seeds alone (F test); None without seeds.
     """
 
     name: str
@@ -163,7 +163,7 @@ def _remarks(parts: dict[str, VarianceComponent], runs: Sequence[RunRecord]) -> 
 
 
 def _residual(factors: Sequence[Sequence[Any]], scores: Floats) -> tuple[float, int]:
-    """Residual sum of squares of a sum of factors by least squares, and its parameters."""
+    """Fit a sum of factors by least squares; return the residual sum of squares and the rank."""
     columns = [[True] * len(scores)]
     for levels in factors:
         columns += [[one == level for one in levels] for level in sorted(set(levels))]

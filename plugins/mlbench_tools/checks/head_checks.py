@@ -54,7 +54,7 @@ def _ensure_registered(head: nn.Module) -> None:
 
 
 def _call(head: nn.Module, maps: tuple[Tensor, ...], labels: int = LABELS) -> HeadOutput:
-    """The output of a head, once it is of the right type and shape and finite."""
+    """The output of a head, after checks of its type, its shape and its values."""
     versions = [m._version for m in maps]
     output: HeadOutput = head(maps)
     what = f"forward returns {type(output).__name__}, not HeadOutput"
@@ -74,7 +74,7 @@ def _call(head: nn.Module, maps: tuple[Tensor, ...], labels: int = LABELS) -> He
 def _evaluate(
     head: nn.Module, maps: tuple[Tensor, ...] | None = None, labels: int = LABELS
 ) -> Tensor:
-    """Logits in evaluation mode; without maps, of those of the pyramid."""
+    """Logits in evaluation mode, by default for the maps of the pyramid."""
     maps = features(PYRAMID) if maps is None else maps
     with torch.no_grad():
         one, two = (_call(head.eval(), maps, labels).logits for _ in range(2))
@@ -91,7 +91,7 @@ def _train(head: nn.Module, maps: tuple[Tensor, ...]) -> HeadOutput:
 
 
 def gives_finite_logits_for_every_spec(factory: Any) -> None:
-    """[B, C] for pyramids, equal levels and a single level, square or not, down to one pixel."""
+    """Logits are finite for pyramids, equal levels and one level, square or not, of any size."""
     refused = []
     for name, spec in SPECS.items():
         try:
@@ -105,7 +105,7 @@ def gives_finite_logits_for_every_spec(factory: Any) -> None:
 
 
 def gives_one_logit_a_label(factory: Any) -> None:
-    """For 1, 20 and 500 labels (the last without computing); only the last may be refused."""
+    """1, 20 and 500 labels give as many logits (500 on ``meta``); only 500 may be refused."""
     for count, device in ((1, "cpu"), (20, "cpu"), (500, "meta")):
         try:
             with torch.device(device):
@@ -197,7 +197,7 @@ def gives_scalar_extra_losses(factory: Any) -> None:
 
 
 def uses_known_labels_if_it_says_so(factory: Any) -> None:
-    """With ``needs = {"known"}``, labels that are told change the logits of their image alone."""
+    """With ``needs = {"known"}``, known labels change the logits of their own image alone."""
     head, maps = _make(factory), features(PYRAMID)
     needs, most = getattr(head, "needs", ()), getattr(head, "most_known", 0)
     ensure(set(needs) <= {"known"}, f"needs is {needs}; known: {{'known'}}", "needs")
@@ -253,7 +253,7 @@ def _reorder(name: str, tensor: Tensor, wider: Tensor, order: list[int]) -> Tens
 
 
 def keeps_up_with_pooling(factory: Any) -> None:
-    """A remark on a head that takes 20 times as long as average pooling and a linear layer."""
+    """Remark on a head that takes 20 times as long as average pooling and a linear layer."""
     maps = features(PYRAMID, 4, 224, 224)
     head, pooling = _make(factory, labels=20).eval(), nn.Linear(PYRAMID[-1].channels, 20)
     seconds = _least_time(lambda: head(maps))

@@ -15,10 +15,10 @@ from mlbench.types import LossContext, evaluate_loss
 BATCH, LABELS, MANY = 6, 7, 42
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SCALES = (5.0, 23.0, 64.0)
-"""Of cosines, in the literature."""
+"""Scales of cosines in the literature."""
 TOLERANCE = 1e-5
 FIRST, LAST = LossContext(1, 3), LossContext(3, 3)
-"""The epochs in which losses are checked; one that needs no context is the same in both."""
+"""The epochs in which losses are checked; a loss that needs no context is the same in both."""
 NEEDS = {"epoch"}
 
 
@@ -35,14 +35,14 @@ def _says(factory: Any, attribute: str, default: Any) -> Any:
 def _evaluate(
     factory: Any, logits_BC: Tensor, targets_BC: Tensor, context: LossContext = LAST
 ) -> tuple[Tensor, Tensor]:
-    """Value and gradient."""
+    """Return the value of the loss and its gradient [B, C]."""
     loss = _call(factory(made_up_context(targets_BC.shape[1])), logits_BC, targets_BC, context)
     (gradient,) = torch.autograd.grad(loss, logits_BC)
     return loss.detach(), gradient
 
 
 def _call(loss: Any, logits_BC: Tensor, targets_BC: Tensor, context: LossContext = LAST) -> Tensor:
-    """The value of a loss, once it is a scalar tensor."""
+    """The value of a loss, after a check that it is a scalar tensor."""
     value: Tensor = evaluate_loss(loss, logits_BC, targets_BC, context)
     what = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
     scalar = isinstance(value, Tensor) and value.ndim == 0
@@ -72,13 +72,13 @@ def names_what_it_needs(factory: Any) -> None:
 
 
 def is_finite_for_extreme_logits(factory: Any) -> None:
-    """Value and gradient for logits of -40 to 40 in float32, bfloat16 and float16."""
+    """Value and gradient are finite for logits of -40 to 40 in float32, bfloat16 and float16."""
     for logit in (40.0, -40.0, 10.0, -10.0, 0.0):
         _ensure_finite(factory, logit)
 
 
 def is_finite_for_any_cosine(factory: Any) -> None:
-    """Value and gradient for cosines of -1 to 1, at the loss's scale and at others up to 64."""
+    """Value and gradient are finite for cosines of -1 to 1, at the loss's scale and up to 64."""
     angles = getattr(factory(made_up_context(LABELS)), "angles", None)
     if angles is None:
         raise NotChecked("it does not work on angles")
@@ -133,7 +133,7 @@ def learns_from_unknown_labels_if_it_says_so(factory: Any) -> None:
 
 
 def does_not_depend_on_the_order_of_images(factory: Any) -> None:
-    """Images in another order have the same value, and each its gradient."""
+    """Images in another order give the same value, and each image keeps its gradient."""
     logits_BC, targets_BC = _logits(), targets(BATCH, LABELS)
     order = torch.arange(BATCH).roll(2)
     value, gradient = _evaluate(factory, logits_BC, targets_BC)
@@ -176,8 +176,8 @@ def averages_or_adds_up_over_images(factory: Any) -> None:
 def pushes_logits_towards_their_targets(factory: Any) -> None:
     """No gradient has the wrong sign, and positives and negatives both have one.
 
-    In the first epoch, and at probabilities of 0.12 to 0.88: a loss may smooth labels, and correct
-    them later.
+    It is checked in the first epoch, at probabilities of 0.12 to 0.88, as a loss may smooth labels,
+    and correct them later.
     """
     targets_BC = targets(BATCH, LABELS)
     logits_BC = _logits().detach().clamp(-2, 2).requires_grad_()

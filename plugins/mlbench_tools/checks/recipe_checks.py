@@ -11,7 +11,7 @@ from mlbench.types import Recipe, Settings
 
 
 def cites_its_paper(recipe: Any) -> None:
-    """A Recipe with a title, a summary and BibTeX."""
+    """It is a Recipe with a title, a summary and BibTeX."""
     ensure(isinstance(recipe, Recipe), f"it is {type(recipe)}, not a Recipe")
     for field in ("title", "bibtex", "summary"):
         ensure(getattr(recipe, field).strip(), f"its {field} is empty")
@@ -27,7 +27,7 @@ def names_plugins_that_exist(recipe: Any) -> None:
 
 
 def changes_what_exists(recipe: Any) -> None:
-    """What differs for a data set or a track makes valid settings, for a known data set."""
+    """Changes for a data set or a track give valid settings, and each data set is known."""
     for dataset in recipe.per_dataset:
         registry.find("dataset", dataset)
     _all_settings(recipe)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlbench.types import FeatureSpec, Settings
 
 IMAGES = 2
-"""Images that the work is counted for, then divided by: work on labels alone is shared."""
+"""Images of the batch whose work is counted; they share the work that depends on labels alone."""
 
 
 class Counts(NamedTuple):
@@ -73,7 +73,7 @@ def count_head(settings: Settings, labels: int, words: int = WIDTH) -> Counts:
 def make_head(
     name: str, options: Mapping[str, Any], spec: FeatureSpec, labels: int, words: int = WIDTH
 ) -> nn.Module:
-    """Make a head of made-up labels; one that needs vectors as wide as its maps gets these.
+    """Make a head with made-up labels, and with vectors as wide as its maps if it needs such.
 
     Raises:
         PluginError: the head cannot serve the case.

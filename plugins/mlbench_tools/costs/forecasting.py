@@ -34,11 +34,11 @@ from mlbench.text import count
 from mlbench.types import Places, RunRecord, RunSpec, Splits
 
 IMAGES = 16
-"""Of each split in a rehearsal on the CPU; on a GPU, two batches."""
+"""Images of each split in a rehearsal on the CPU; a rehearsal on a GPU has two batches."""
 LIMIT = 30.0
 """Seconds after which no other rehearsal begins."""
 CACHED = 1e-3
-"""Seconds an image for which maps may have been read, not made."""
+"""Seconds an image below which feature maps may have been read, not computed."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class _Estimate:
     """What one run will take.
 
     Attributes:
-        seconds: by the fastest, the middle and the slowest epoch of its kind.
-        records: that it was made by.
-        cached: bytes of feature maps that it makes.
+        seconds: estimates by the fastest, the median and the slowest epoch of its kind.
+        records: the records that the estimate is made from.
+        cached: bytes of feature maps that the run makes.
         written: bytes of its results.
-        rough: by a rehearsal, or by records of other data, another head or number of processes.
+        rough: True if it only has records of other data, another head or number of processes.
     """
 
     seconds: tuple[float, float, float]
@@ -60,7 +60,7 @@ class _Estimate:
     rough: bool
 
     def most(self, what: str) -> float:
-        """The most MiB of all phases."""
+        """The largest of a field in MiB over all phases of the records."""
         used = [phase for one in self.records for phase in one.resources.values()]
         return max((getattr(phase, what) or 0.0 for phase in used), default=0.0)
 
@@ -68,15 +68,15 @@ class _Estimate:
 def forecast(
     specs: Sequence[RunSpec], places: Places, threads: int | None
 ) -> tuple[dict[str, float], list[str]]:
-    """Estimate runs.
+    """Estimate the time, memory and disk of runs.
 
     Args:
-        specs: what is missing.
+        specs: the missing runs.
         places: where they will run.
-        threads: of the CPU for each; None leaves torch's default.
+        threads: CPU threads of each run; None leaves torch's default.
 
     Returns:
-        Run id -> seconds, of those that something is known of; and lines that say it all.
+        Run id -> seconds, for runs with an estimate; and lines of text on time, memory and disk.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -121,7 +121,7 @@ def _kind(spec: RunSpec) -> tuple[Any, ...]:
 
 
 def _like_here(store: Store, places: Places) -> Iterable[RunRecord]:
-    """The records of a store that were made on such a machine by such code."""
+    """Yield the records of a store that were made on this kind of machine by this code."""
     here = device_name(torch.device(places.device)), torch.get_num_threads()
     for one in store.records():
         cost = one.efficiency
@@ -135,7 +135,7 @@ def _like_here(store: Store, places: Places) -> Iterable[RunRecord]:
 
 
 def _map_seconds(records: Iterable[RunRecord]) -> float:
-    """The most seconds an image that the feature maps took."""
+    """The largest time of feature maps in these records, in seconds an image."""
     return max((one.seconds.get("features", 0.0) / _images(one) for one in records), default=0.0)
 
 

@@ -97,7 +97,7 @@ def measure(
 
 
 def _of_boards(store: Store) -> list[Network]:
-    """The models of all records; says which records do not tell how their model was built."""
+    """The models of all records; print which records do not tell how their model was built."""
     records, _ = store.read_all()
     scored = [record for record in records if record.scores is not None]
     found = {record.run_id: Network.of(record) for record in scored}
@@ -175,7 +175,7 @@ def _print_table(costs: Sequence[ModelCost]) -> None:
 
 
 def _places(speeds: Sequence[Speed]) -> list[tuple[int, int]]:
-    """For each model, the first and the last place that it may have by its time, from 1."""
+    """For each model, the best and the worst rank that its time allows, from 1."""
     return [
         (
             1 + sum(other.high < one.low for other in speeds),

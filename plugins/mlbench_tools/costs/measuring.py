@@ -1,4 +1,4 @@
-"""Measure how fast models are, in turns and with random weights, and keep it in a store.
+"""Measure how fast models are, in turns and with random weights, and store the timings.
 
 ``mlbench run`` calls ``measure_matrix`` after its runs.
 """
@@ -39,7 +39,7 @@ from mlbench_tools.costs.timing import Call, Runtime, TimedPair, best_batch, one
 
 BATCH_SIZES = (1, 16)
 MATRIX_SECONDS = 1.0
-"""For each model and batch size after a matrix; `mlbench measure` takes longer."""
+"""Seconds for each model and batch size after a matrix; `mlbench measure` takes longer."""
 LARGEST = 256
 """Largest batch size that is tried for the throughput."""
 
@@ -50,7 +50,7 @@ class Bench:
 
     Attributes:
         runtime: name of a plugin.
-        seconds: for each model and batch size, about.
+        seconds: about how long each model and batch size is timed.
     """
 
     device: torch.device
@@ -81,7 +81,7 @@ def default_runtime(device: torch.device) -> str:
 
 
 def measure_matrix(specs: Sequence[RunSpec], places: Places) -> None:
-    """Measure what is not known of the speed of a matrix's models, in turns."""
+    """Measure the models of a matrix that were not measured at this place yet, in turns."""
     store, device = Store(places.results), torch.device(places.device)
     records = [record for spec in specs if (record := store.find(spec.run_id)) is not None]
     if not records:
@@ -119,7 +119,7 @@ class _Subject:
 def measure_networks(networks: Iterable[Network], bench: Bench, store: Store) -> dict[str, str]:
     """Time all networks in rotating order against their bare backbones; write a file for each.
 
-    All of them take turns, as one after another a busy time would fall on one backbone alone.
+    All networks take turns: otherwise, a time of other work would fall on one backbone alone.
     Weights are random: how long a model takes does not depend on their values.
 
     Returns:
@@ -130,7 +130,7 @@ def measure_networks(networks: Iterable[Network], bench: Bench, store: Store) ->
     """
     refused: dict[str, str] = {}
     load = getattr(os, "getloadavg", lambda: (0.0,))()[0]
-    keep_freed_memory(True)  # new pages take a third of the time of some batches, none of others
+    keep_freed_memory(True)  # allocating pages takes up to a third of the time of a batch
     if bench.device.type == "cuda" and bench.device.index is not None:
         torch.cuda.set_device(bench.device)  # graphs and events are the current device's
     subjects = _build(networks, bench.device, refused)

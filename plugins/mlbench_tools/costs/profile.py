@@ -178,7 +178,7 @@ def _reported(recipe: Recipe) -> str:
 
 
 def _numbers(flag: str, text: str) -> list[int]:
-    """Read the different numbers of a flag, in its order."""
+    """Read the numbers of a flag in their order, each once."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() and int(part) for part in parts):
         raise SuiteError(f"{flag} {text}: give numbers from 1, as in {flag} 20,80")

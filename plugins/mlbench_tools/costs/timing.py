@@ -1,7 +1,7 @@
 """Time models against their bare backbones, so that other work does not change their order.
 
-A reading is one call of the bare backbone and one of the model, one right after the other; what
-counts is their ratio, and the median of the ratios over many rounds in which the models take turns.
+A round calls the bare backbone and the model, one right after the other; the result is the ratio of
+their times, as the median over many rounds in which the models take turns.
 On a CPU the clock is the processor time of a single thread, which other work cannot take.
 """
 
@@ -31,11 +31,11 @@ WARM_UP = 3
 ROUNDS = range(5, 21)
 """Fewest and most rounds of a pass."""
 PASSES = 3
-"""Passes of an unsteady reading at most. A busy one has two: what is steady needs no third."""
+"""Largest number of passes of an unsteady timing; a busy but steady one has at most two."""
 SHORTEST_MS = 5.0
-"""A shorter call is repeated within a reading."""
+"""Calls shorter than this are repeated within a reading."""
 LONGEST = 8.0
-"""A pass of the fewest rounds may take so many times the seconds that were asked for."""
+"""Largest duration of a pass of the fewest rounds, as a multiple of the requested seconds."""
 
 
 # ---------------------------------------------------------------------------------------- runtimes
@@ -86,7 +86,7 @@ def _assert_never_waits(call: Call) -> None:
 
 @functools.cache
 def _shared_memory(device: torch.device) -> torch.cuda.CUDAGraph:
-    """An empty graph whose memory all others use: they never run at once, nor read each other."""
+    """An empty graph whose memory all graphs share: they run one at a time and read no other's."""
     graph = torch.cuda.CUDAGraph()
     # What the first graph keeps for all must not be an inference tensor (pytorch issue 166792).
     with torch.inference_mode(False), torch.cuda.graph(graph):
@@ -167,8 +167,8 @@ def time_pairs(
 ) -> list[Timing | None]:
     """Time models in rotating order, each right after or before its bare backbone.
 
-    Readings in trouble are repeated (see ``PASSES``); all rounds count. ``tell`` takes how many
-    rounds of a pass are done, and their number.
+    Busy or unsteady timings are repeated (see ``PASSES``); all rounds count. ``tell`` receives
+    the number of finished rounds of a pass, and of all its rounds.
 
     Returns:
         For each pair its timing; None if it would take too long.
@@ -199,7 +199,7 @@ def time_pairs(
 def _take_turns(
     pair: TimedPair, repeats: int, device: torch.device, model_last: bool
 ) -> tuple[Reading, Reading]:
-    """One reading of the model and one of its bare backbone; who goes first alternates."""
+    """Read the clock of the model and of its bare backbone, in the order of ``model_last``."""
     if model_last:
         bare = read_clock(pair.bare, repeats, device)
         return read_clock(pair.model, repeats, device), bare

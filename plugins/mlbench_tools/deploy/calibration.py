@@ -47,7 +47,7 @@ class Target:
         raise SuiteError(f"--target {text!r}: give f1, precision=0.95 or recall=0.9")
 
     def reached(self, precision: float, recall: float) -> bool:
-        """Whether the wanted precision or recall is reached; the best F1 always is."""
+        """True if the wanted precision or recall is reached; the best F1 always is."""
         given = {"precision": precision, "recall": recall}.get(self.name, 1.0)
         return not given < self.value
 
@@ -77,10 +77,10 @@ def fit_sigmoid(logits_N: Floats, present_N: NDArray[np.bool_]) -> tuple[float, 
 
 
 def best_threshold(scores_N: Floats, present_N: NDArray[np.bool_], target: Target) -> float:
-    """The threshold that serves a target best on these images; a score that reaches it counts.
+    """The best threshold for a target on these images; scores at or above it count as present.
 
-    It lies halfway between two scores. Where a precision cannot be reached, it is the one of the
-    highest precision. Of equals, the one that is better by the other measure.
+    It lies halfway between two scores. If a precision cannot be reached, it is the threshold with
+    the highest precision. The other measure decides between equals.
     """
     order = np.argsort(-scores_N, kind="stable")
     ranked_N, hits_N = scores_N[order], np.cumsum(present_N[order])
@@ -99,14 +99,14 @@ def best_threshold(scores_N: Floats, present_N: NDArray[np.bool_], target: Targe
 
 @dataclass(frozen=True)
 class Fit:
-    """Calibration (slope, offset) and threshold of each label; ``shared`` where one has too few."""
+    """Calibration (slope, offset) and threshold of each label; ``shared`` if not a label's own."""
 
     calibration: tuple[tuple[float, float], ...]
     thresholds: tuple[float, ...]
     shared: tuple[bool, ...]
 
     def present(self, logits_NC: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Bool [N, C]: which labels count as present."""
+        """Bool [N, C], True for labels that count as present."""
         slope_C, offset_C = np.array(self.calibration).T
         scores_NC = expit(slope_C * logits_NC + offset_C)
         found: NDArray[np.bool_] = scores_NC >= np.array(self.thresholds)
@@ -162,7 +162,7 @@ def fit(
 # ---------------------------------------------------------------------------------- what to expect
 @dataclass(frozen=True)
 class Expectation:
-    """Precision or recall in [0, 1] with its 95 % interval; ``of`` images stand behind it."""
+    """Precision or recall in [0, 1], counted over ``of`` decisions, with its 95 % interval."""
 
     value: float
     low: float

@@ -140,5 +140,5 @@ def _data_licence(dataset: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A label without Markdown's own characters."""
+    """A label with Markdown's own characters escaped."""
     return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in text).replace("\n", " ")

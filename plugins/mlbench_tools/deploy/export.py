@@ -40,9 +40,9 @@ MODEL, VERSIONS = "mlbench_model", "mlbench_versions"
 BATCHES = (1, 5)
 """Sizes of the batches that are compared; the program was exported with another one."""
 PICTURES = 100
-"""Pictures that are compared."""
+"""Largest number of pictures that are compared."""
 TOLERANCE = 1e-3
-"""Largest difference of a logit, as a part of the standard deviation of all logits."""
+"""Largest difference of a logit, as a fraction of the standard deviation of all logits."""
 TOLERANCE_MAP = 0.1
 """Largest difference of mAP, in percent."""
 
@@ -109,7 +109,7 @@ def _versions(form: Form) -> dict[str, str]:
 # --------------------------------------------------------------------------------------- writing it
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters warn about their own insides."""
+    """Silence exporters, which warn about their own internals."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -233,7 +233,7 @@ def _sample(trained: TrainedModel, data: Path | None, pictures: Path | None) -> 
 
 
 def compare(trained: TrainedModel, exported: ModelFile, sample: ComparedPictures) -> str:
-    """Compare an exported model with the original; returns what was found, in words.
+    """Compare an exported model with the original; return the differences, in words.
 
     Raises:
         WeightsError: logits differ by more than ``TOLERANCE`` or mAP by more than
@@ -288,7 +288,7 @@ def _change(
 def _cause(
     trained: TrainedModel, sample: ComparedPictures, wanted: NDArray[np.float32], spread: float
 ) -> str:
-    """Whether the program of ``torch.export`` or the runtime computes something else."""
+    """Say whether the program of ``torch.export`` or the runtime computes something else."""
     import numpy as np
     import torch
 

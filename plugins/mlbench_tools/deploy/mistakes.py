@@ -12,7 +12,7 @@ from scipy.special import expit
 from mlbench.types import Predictions
 
 MINIMUM = 3
-"""Images with and without a label that an estimate of its errors needs."""
+"""Least number of images with a label, and without it, for an estimate of its errors."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Suspect:
         image: position in the split.
         label: column.
         kind: what the data say: the label is ``present`` or ``absent``.
-        score: of the label, in [0, 1].
-        label_error: whether the label is probably wrong, rather than the prediction.
+        score: the label's score, in [0, 1].
+        label_error: True if the label, rather than the prediction, is probably wrong.
     """
 
     image: int
@@ -35,7 +35,7 @@ class Suspect:
 
     @property
     def wrongness(self) -> float:
-        """1 - the confidence in the given label: what suspects are sorted by."""
+        """1 - the confidence in the given label; suspects are sorted by it."""
         return 1 - self.score if self.kind == "present" else self.score
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlbench.types import ModelInfo
 
 SEPARATOR = ";"
-"""Between the labels of a picture in CSV, as in tables that ``manifest:`` reads."""
+"""Separates the labels of a picture in CSV, as in tables that ``manifest:`` reads."""
 COLUMNS = ("image", "labels", "scores", "error", "model", "choice")
 CHUNK = 4096
 """Rows of Parquet that are converted at once."""
@@ -36,7 +36,7 @@ def shown(text: object) -> str:
 
 
 def listed(labels: Sequence[str], names: Sequence[str]) -> str:
-    """Labels in a cell that ``manifest:`` reads: a JSON list if one of all names needs it."""
+    """Join labels into a cell that ``manifest:`` reads: a JSON list if any name needs one."""
     if any(re.search(r"[;|\t\n]|^[\[{'\"]", name) for name in names):
         return json.dumps(list(labels), ensure_ascii=False)
     return SEPARATOR.join(labels)
@@ -47,9 +47,9 @@ class Choice:
     """Which labels of a picture are written.
 
     Attributes:
-        info: of the model.
+        info: the model's.
         top: the number of labels; None for those above a threshold.
-        threshold: of all labels; None for those of the model.
+        threshold: one for all labels; None for the model's own.
         all_scores: also write the scores of the other labels.
     """
 
@@ -60,7 +60,7 @@ class Choice:
 
     @cached_property
     def digest(self) -> str:
-        """Eight hex digits of what decides about labels and scores beside the run's id."""
+        """Eight hex digits over all that labels and scores depend on, besides the run's id."""
         model = (self.info.created, self.info.calibration, self.info.thresholds)
         decisive = json.dumps((model, self.top, self.threshold, self.all_scores))
         return hashlib.sha256(decisive.encode()).hexdigest()[:8]
@@ -93,11 +93,11 @@ class Output:
 
     Attributes:
         file: as it was named.
-        journal: where the rows are; the file itself, but for Parquet.
-        made: the journal was made of a finished file of Parquet.
-        known: the pictures that were labelled already -> their labels.
-        stream: open for appending.
-        end: where the last whole line that was read ends, in bytes.
+        journal: where rows are appended; the file itself, except for Parquet.
+        made: True if the journal is made from a finished Parquet file.
+        known: picture that was labelled before -> its labels.
+        stream: the journal, open for appending.
+        end: end of the last whole line that was read, in bytes.
     """
 
     file: Path
@@ -110,11 +110,11 @@ class Output:
 
     @property
     def is_csv(self) -> bool:
-        """CSV, or JSON lines."""
+        """True for CSV, False for JSON lines."""
         return self.journal.suffix.lower() == ".csv"
 
     def write(self, result: Labelled) -> None:
-        """Append a picture; it is on its way to the disk when this returns."""
+        """Append a picture, and flush it to the operating system."""
         row = self.choice.row(result)
         with writing(f"--out {self.file}"):
             _put(self.stream, self._cells(row) if self.is_csv else row)
@@ -133,7 +133,7 @@ class Output:
         return [*fixed, row["error"] or "", row["model"], row["choice"], *more]
 
     def resume(self, wanted: Collection[str]) -> None:
-        """Read what the file has; drop a last line that was cut, and failures among ``wanted``.
+        """Read the file; drop an incomplete last line, and the failures among ``wanted``.
 
         Raises:
             SuiteError: the file has something else, and was not touched.
@@ -158,7 +158,7 @@ class Output:
                     _put(stream, row)
 
     def _read(self) -> set[str]:
-        """The pictures that failed; those that did not go into ``known``."""
+        """Put the pictures that were labelled into ``known``; return those that failed."""
         failed, model, rows = set(), self.choice.info.spec.run_id, self._rows()
         if self.is_csv and (header := next(rows, None)) not in (None, self.header()):
             first, wanted = ", ".join(header[:8]), ", ".join(self.header()[:8])
@@ -215,7 +215,7 @@ def _labels(cell: Any) -> list[str]:
 
 @contextmanager
 def open_output(file: Path, choice: Choice, wanted: Collection[str]) -> Iterator[Output]:
-    """Open a file for appending pictures; those of ``wanted`` that failed are forgotten.
+    """Open a file for appending pictures; drop the rows of ``wanted`` pictures that failed.
 
     Parquet cannot be appended to: its rows gather in ``FILE.part.jsonl`` and are converted when
     the block ends without an error.

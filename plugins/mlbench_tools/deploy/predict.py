@@ -37,7 +37,7 @@ Examples:
 """
 
 EVERY = 30.0
-"""Seconds between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress without a terminal."""
 
 
 def predict(
@@ -147,7 +147,7 @@ def _find(paths: Sequence[str] | None, folder: Path) -> list[Path]:
 
 
 def _progress(batches: Iterator[list[Labelled]], total: int) -> Iterator[Labelled]:
-    """The results, while bars on a terminal, or a line every half minute, show how far they are."""
+    """Yield the results; show progress by bars on a terminal, or by a line every half minute."""
     done, last = 0, time.monotonic()
     with Bars(console=errors, transient=True, disable=not errors.is_terminal) as bars:
         task = bars.add_task("pictures", total=total)
@@ -161,9 +161,9 @@ def _progress(batches: Iterator[list[Labelled]], total: int) -> Iterator[Labelle
 
 
 def _copy(image: Path, labels: Sequence[str], folder: Path) -> int:
-    """Copy a picture into the folder of each label; returns how many were not there.
+    """Copy a picture into the folder of each label; return the number of new copies.
 
-    A picture whose name another one took gets a part of its digest into its name.
+    If another picture has taken its name, a part of its digest is added to the name.
     """
     copied = 0
     for label in labels:

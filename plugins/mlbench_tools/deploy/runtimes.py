@@ -26,13 +26,13 @@ class Outputs(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Any:
-        """Plain tensors."""
+        """Return plain tensors."""
         found = self.model(images)
         return found.logits if isinstance(found, HeadOutput) else found
 
 
 def onnx_session(model: nn.Module, images: Tensor) -> Call:
-    """Onnxruntime on the CPU, with the threads of torch.
+    """Prepare a model for onnxruntime on the CPU, with as many threads as torch.
 
     Raises:
         MeasureError: the package is missing, or the images are on another device.
@@ -48,7 +48,7 @@ def onnx_session(model: nn.Module, images: Tensor) -> Call:
 
 
 def openvino_model(model: nn.Module, images: Tensor) -> Call:
-    """OpenVINO on the CPU in float32, with the threads of torch.
+    """Prepare a model for OpenVINO on the CPU in float32, with as many threads as torch.
 
     Raises:
         MeasureError: the package is missing, or the images are on another device.

@@ -64,7 +64,7 @@ def errors(
         raise SuiteError(f"{results} has no run {run}; give an id of a board, or --results DIR")
     predictions = store.predictions(record)
     places = local_places(data, cache, "cpu", None)
-    # The labels and splits of the data set, whatever the run changed of them.
+    # The data set's own labels and splits, without the run's changes.
     original = {"holdout": 0.0, "label_noise": LabelNoise(), "known_labels": KnownLabels()}
     splits = open_run(record.spec.model_copy(update=original), places)
     test = _in_order(splits, predictions, record)
@@ -102,7 +102,7 @@ def _in_order(splits: Splits, predictions: Predictions, record: RunRecord) -> In
 
 
 def _calibration(folder: Path) -> NDArray[np.float64] | None:
-    """That of the run's model, if it was kept and calibrated."""
+    """The calibration of the run's model [C, 2], if the model was kept and calibrated."""
     import numpy as np
 
     from mlbench.engine.checkpoint import load
@@ -115,7 +115,7 @@ def _calibration(folder: Path) -> NDArray[np.float64] | None:
 
 
 def _thumbnail(file: Path, out: Path, image: int) -> str:
-    """Write a small copy of an image; returns its path in the folder, empty if it is unreadable."""
+    """Write a small copy of an image; return its path in the folder, empty if it is unreadable."""
     from mlbench.data.decode import decode
 
     try:
@@ -136,7 +136,7 @@ def _labels(
     found: Sequence[Sequence[Suspect]],
     thumbnails: Mapping[int, str],
 ) -> list[dict[str, Any]]:
-    """What is shown of each label, the lowest average precision first."""
+    """The page's values of each label, the lowest average precision first."""
     from mlbench_tools.deploy.mistakes import confusions, curve
 
     names, targets = record.label_names, predictions.targets
@@ -157,7 +157,7 @@ def _labels(
 
 
 def _write_page(out: Path, record: RunRecord, labels: Sequence[Mapping[str, Any]]) -> None:
-    """Write index.html, and errors.json, of which `mlbench page` makes a part of the run's page."""
+    """Write index.html, and errors.json, which `mlbench page` puts into the run's page."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -199,12 +199,12 @@ def _groups(
 def _write_corrections(
     out: Path, splits: Splits, scored: Sequence[str], wrong: Sequence[Suspect]
 ) -> Path:
-    """A table that ``manifest:`` reads: every image with its labels, the doubtful ones first.
+    """Write a table that ``manifest:`` reads: every image with its labels, doubtful ones first.
 
-    It is written beside one that was edited.
+    A table that was edited is kept; the new one is written beside it.
 
-    Two more columns say what to add and what to remove. Unknown labels, which a list cannot say,
-    take a column for each label, and only groups can stand beside those.
+    Two more columns say what to add and what to remove. If labels are unknown, which a list cannot
+    say, the table has a column for each label instead of lists, and lacks these two.
     """
     import numpy as np
 

@@ -1,6 +1,6 @@
 """Carries out runs on a Ray cluster: a task a run, with its processors and devices.
 
-Ray places the tasks and starts one anew whose node is lost. A run on several nodes is a placement
+Ray places the tasks, and restarts a task whose node is lost. A run on several nodes is a placement
 group, and torch's launcher on each node.
 """
 
@@ -31,17 +31,17 @@ from mlbench_tools.engines.remote import (
 )
 
 REFRESH, GRACE = 1.0, 10.0
-"""Seconds between two looks at the tasks, and that interrupted runs have to end."""
+"""Seconds between two looks at the tasks, and seconds that interrupted runs have to end."""
 
 
 class RayOptions(Value):
     """Options of ``--executor ray``.
 
     Attributes:
-        address: of the cluster; None finds the one on this machine, or starts one for a while.
+        address: address of the cluster; None finds one on this machine, or starts a temporary one.
         cpus: processors of each process of a run.
-        nodes: of a run; its processes are shared out among them.
-        retries: how often a run is started anew whose node was lost.
+        nodes: number of a run's nodes, which share its processes equally.
+        retries: how often a run is restarted after its node is lost.
     """
 
     address: str | None = None
@@ -72,7 +72,7 @@ def execute(jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> 
     except (ConnectionError, ValueError) as error:
         message = f"executor_options: no Ray cluster answers at {chosen.address} ({error})"
         raise SuiteError(message) from error
-    signal.signal(signal.SIGTERM, before)  # Ray's own ends this process
+    signal.signal(signal.SIGTERM, before)  # Ray's handler ends this process
     try:
         return _follow(ray, jobs, chosen, Follower(jobs, progress))
     finally:
@@ -110,12 +110,12 @@ def _outcome(ray: Any, task: Any, job: Job) -> Outcome:
 
 
 def _submit(ray: Any, job: Job, options: RayOptions) -> Any:
-    """Submit the task of a run; returns its reference."""
+    """Submit the task of a run; return its reference."""
     retries = {"max_retries": options.retries, "name": job.spec.title}
     if options.nodes > 1:
         task = ray.remote(_run_on_nodes).options(num_cpus=0, retry_exceptions=True, **retries)
         return task.remote(Path.cwd(), job, options)
-    task = ray.remote(max_calls=0)(_run_on_one)  # its processes hold the devices, not it
+    task = ray.remote(max_calls=0)(_run_on_one)  # the run's processes hold the devices
     return task.options(**_resources(job, options), **retries).remote(Path.cwd(), job)
 
 
@@ -126,10 +126,10 @@ def _run_on_one(folder: Path, job: Job) -> Outcome:
 
 @contextmanager
 def _worker(folder: Path) -> Iterator[None]:
-    """Work in the launcher's folder, from which paths may start, if this node has it.
+    """Work in the launcher's folder, if this node has it, as paths may be relative to it.
 
-    At SIGTERM, as a node is about to go, the block is interrupted and this process ends: the run
-    has saved its state, and Ray starts the task anew elsewhere.
+    At SIGTERM, before a node goes away, the block is interrupted and this process ends: the run has
+    saved its state, and Ray restarts the task elsewhere.
     """
     asked = []
 
@@ -151,7 +151,7 @@ def _worker(folder: Path) -> Iterator[None]:
 
 
 def _resources(job: Job, options: RayOptions) -> dict[str, float]:
-    """What a run takes on each of its nodes."""
+    """The CPUs and GPUs that a run takes on each of its nodes."""
     processes = job.spec.processes // options.nodes
     devices = processes if job.places.device.startswith("cuda") else 0
     return {"num_cpus": options.cpus * processes, "num_gpus": devices}
@@ -191,7 +191,7 @@ def _run_on_nodes(folder: Path, job: Job, options: RayOptions) -> Outcome:
 
 
 def _free_endpoint() -> str:
-    """An address of this node where nobody listens."""
+    """An unused address of this node, as host:port."""
     import ray
 
     host = ray.util.get_node_ip_address()
@@ -201,7 +201,7 @@ def _free_endpoint() -> str:
 
 
 def _run_part(folder: Path, job: Job, nodes: int, endpoint: str, hosts: bool) -> int:
-    """Run this node's processes of a run, which find the others'; returns their exit code."""
+    """Run this node's processes of a run, which join other nodes'; return their exit code."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}"),
         *(f"--nproc-per-node={job.spec.processes // nodes}", "--rdzv-backend=c10d"),

@@ -1,7 +1,7 @@
 """Carries out runs as arrays of Slurm jobs, submitted by submitit.
 
-Slurm places the jobs and starts one anew whose node is lost. A job that is about to be ended for
-its time or for another job is sent USR2: the run saves its state, and the job queues again.
+Slurm places the jobs, and restarts a job whose node is lost. Before it ends a job for its time or
+for another job, it sends USR2: the run saves its state, and the job queues again.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mlbench_tools.engines.remote import Follower, carry_out_here, outcome_witho
 REFRESH = 5.0
 """Seconds between two looks at the folder of results."""
 QUEUE = 30.0
-"""Seconds between two questions to Slurm's controller: which jobs it has, whether it takes more."""
+"""Seconds between two requests to Slurm's controller: which jobs it has, whether it takes more."""
 REQUEUES = 100
-"""How often a run may use up its time."""
+"""How often a run may reach its time limit and queue again."""
 DEFAULTS = {
     "job_name": "mlbench",
     "time": 1_440,
@@ -38,14 +38,14 @@ _LOG = logging.getLogger(__name__)
 
 
 class SlurmRun:
-    """What a job of Slurm calls: carries out a run, and queues again if Slurm ends it before."""
+    """The callable of a Slurm job: carries out a run, and queues again if Slurm ends it early."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
 
     def __call__(self) -> Outcome:
         """Carry out the run."""
-        requeue: Any = signal.getsignal(signal.SIGUSR2)  # of submitit
+        requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's handler
         asked = []
 
         def stop(number: int, _: object) -> NoReturn:
@@ -65,7 +65,7 @@ class SlurmRun:
                 signal.pause()
 
     def checkpoint(self) -> Any:
-        """What is called when the job runs again."""
+        """Return what submitit calls when the job runs again."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -134,7 +134,7 @@ class _Arrays:
             time.sleep(REFRESH)
 
     def _submit(self) -> None:
-        """Submit arrays until the site takes no more; it may when others have ended."""
+        """Submit arrays until the site takes no more; it may take more once others have ended."""
         while self.waiting:
             part = [SlurmRun(self.jobs[number]) for number in self.waiting[0]]
             try:
@@ -146,7 +146,7 @@ class _Arrays:
             self.pending.update(zip(self.waiting.popleft(), found, strict=True))
 
     def _drop_vanished(self) -> None:
-        """Give up jobs that Slurm no longer has and that have left no result at a second look."""
+        """Give up jobs without a result that Slurm no longer has at two looks in a row."""
         queued = _queued()
         if self.answers != (queued is not None):
             self.answers = queued is not None

@@ -26,7 +26,7 @@ from mlbench.leases import find_holder
 from mlbench.types import Progress, RunSpec
 
 WINDOW = 100
-"""Waiting runs of which one look asks whether they have begun."""
+"""Number of waiting runs that one look checks."""
 POLL = 1.0
 """Seconds between two looks at a lease."""
 
@@ -57,13 +57,13 @@ def with_workers(job: Job) -> Job:
 
 
 def await_former(job: Job) -> None:
-    """Wait until the lease of an attempt at this job that died is stale; it may still be alive."""
+    """Wait until the lease of an earlier attempt at this job is stale: it may still be alive."""
     while (holder := find_holder(job.folder)) and holder.token == job.token and not holder.stale:
         time.sleep(POLL)
 
 
 def outcome_without_answer(job: Job, reason: str, remedy: str = "") -> Outcome:
-    """What the store says of a run whose process gave no answer; else a failure."""
+    """The outcome in the store of a run whose process gave no answer; else a failure."""
     found = news(job)
     return found[0] if found else fail(job, "killed", reason, remedy)
 
@@ -72,8 +72,8 @@ class Follower:
     """Shows the progress of runs on other machines.
 
     Args:
-        jobs: of the matrix.
-        progress: of the matrix.
+        jobs: the jobs of the matrix.
+        progress: the progress of the matrix.
     """
 
     def __init__(self, jobs: Sequence[Job], progress: MatrixProgress) -> None:
@@ -84,7 +84,7 @@ class Follower:
         self._looked = -INTERVAL
 
     def look(self) -> None:
-        """Show what is new, every few seconds; of the waiting runs, some at a time."""
+        """Show what is new, every few seconds; check some of the waiting runs at a time."""
         if time.monotonic() < self._looked + INTERVAL:
             return
         self._looked = time.monotonic()
@@ -127,7 +127,7 @@ def _show(now: RunStatus, before: RunStatus | None, shown: Progress) -> None:
 
 
 def main() -> int:
-    """Carry out the job of a file as one process of its run; returns the exit code."""
+    """Carry out the job of a file as one process of its run; return the exit code."""
     job = with_workers(Job.model_validate_json(Path(sys.argv[1]).read_bytes()))
     world = distributed.join(job.places.device, job.stall)
     with stoppable():

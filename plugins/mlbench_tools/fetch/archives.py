@@ -17,7 +17,7 @@ from mlbench_tools.fetch.terminal import progress_bar
 from mlbench_tools.fetch.unpack import unpack
 
 RECEIPTS = ".mlbench"
-"""The folder in the root that says what has been unpacked, so that it is not fetched again."""
+"""The root's folder of receipts of what was unpacked, so that it is not fetched again."""
 DEFAULT_LIMIT = 32 << 30
 """Bytes that may come out of an archive of a data set whose card lists no archive."""
 
@@ -38,9 +38,9 @@ def sources(card: DatasetCard, mirror: str | None, named: Sequence[str]) -> list
     """Where to take each archive of a data set from.
 
     Args:
-        card: of the data set.
-        mirror: a folder or address that holds the archives under their official names, a folder
-            also under others that are known. Those that are missing there come last.
+        card: the data set's.
+        mirror: a folder or address that holds the archives under their official names, or a folder
+            under other known names. Archives that are missing there come last.
         named: files or addresses to take instead, under any name; ``#sha256=HEX`` at the end of one
             is checked. One with an official name must be the official file.
 
@@ -148,7 +148,7 @@ def _is_address(place: str) -> bool:
 
 
 def _in_folder(archive: Archive, folder: Path) -> ArchiveSource:
-    """The archive under the first of its names that is there; else under the official one."""
+    """The archive under the first of its names that exists; else under the official one."""
     there = (name for name in (archive.name, *archive.also) if (folder / name).exists())
     name = next(there, archive.name)
     return ArchiveSource(archive.model_copy(update={"name": name}), str(folder / name))
@@ -196,7 +196,7 @@ def _download(source: ArchiveSource, folder: Path) -> Path:
 
 
 def _check(source: ArchiveSource, file: Path) -> str:
-    """The SHA-256 of a file that has the size and checksum of the card, as far as it names them."""
+    """Check a file's size and checksum, as far as the card has them; return its SHA-256."""
     archive, size = source.archive, file.stat().st_size
     remedy = "fetch it again, or name a file of another edition, under its own name, by --archive"
     if archive.bytes is not None and size != archive.bytes:

@@ -130,7 +130,7 @@ def fetch(
 
 
 def _fetch_archive(source: ArchiveSource, root: Path) -> dict[str, Any]:
-    """Fetch one archive and print where it is; its receipt."""
+    """Fetch one archive, print where it is, and return its receipt."""
     from mlbench_tools.fetch.archives import fetch_archive
 
     receipt = fetch_archive(source, root)
@@ -155,8 +155,7 @@ def verify(
 ) -> None:
     """Decode every image and print the edition and all problems; exit code 1 if there are any.
 
-    Every image is decoded. The result is also written next to the data, or to the cache if that
-    folder is read-only.
+    The result is also written next to the data, or to the cache if that folder is read-only.
     """
     from mlbench_tools.fetch.image_check import check_images, tell_bad, tell_repeated, write
 
@@ -186,7 +185,7 @@ def verify(
 
 
 def _manifest_folder(name: str) -> Path | None:
-    """The folder that a name such as ``manifest:photos/photos.csv`` leads to."""
+    """The folder of a name such as ``manifest:photos/photos.csv``; None for other names."""
     argument = name.partition(":")[2]
     place = Path(argument).expanduser()
     if not argument or not place.exists():

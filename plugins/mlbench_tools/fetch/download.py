@@ -92,7 +92,7 @@ class _PartialFile:
 def _attempt(
     part: _PartialFile, size: int | None, limit: int, progress: OnProgress | None
 ) -> str | None:
-    """Continue the download; why the file is not complete, None if it is."""
+    """Continue the download; return why the file is incomplete, or None if it is complete."""
     origin = part.origin()
     try:
         answer = urlopen(_request(part, origin), timeout=TIMEOUT_S)
@@ -156,7 +156,7 @@ def _append(
     limit: int,
     progress: OnProgress | None,
 ) -> str | None:
-    """Append what the server sends; why the file is not complete, None if it is."""
+    """Append what the server sends; return why the file is incomplete, or None if complete."""
     received = part.size()
     with part.content.open("ab") as file:
         while True:

@@ -36,7 +36,7 @@ class ImageCheck(Value):
         identity: name of the edition, or ``<dataset>-unknown-<digest>``.
         known: True for a published edition or one of ours; None for a user's own pictures, of which
             nothing is published.
-        digest: of keys and targets of both splits (see ``mlbench.types.digest``), not of images.
+        digest: over the keys and targets of both splits (``mlbench.types.digest``), not images.
         usable: share of all images that can be used, from 0 to 1.
     """
 
@@ -84,7 +84,7 @@ def check_images(
 
 
 def tell_bad(found: ImageCheck, root: Path | None) -> list[str]:
-    """A line on all missing images, with where files of such names are, and one on each bad one."""
+    """One line on all missing images, with folders that hold such names; one on each bad image."""
     missing = [Path(one.file) for one in found.bad if one.problem == "missing"]
     lines = [f"{one.file}: {one.reason}" for one in found.bad if one.problem != "missing"]
     if not missing:
@@ -105,15 +105,15 @@ def _numbers(counts: Counter[str]) -> str:
 
 
 def tell_repeated(splits: Splits) -> list[str]:
-    """A line on each picture that stands under many names with different labels.
+    """A line on each picture that has many names with different labels.
 
-    That is what a server sends for a photo that is gone. Files are the same picture if their sizes
-    and last bytes agree; fewer than ``REPEATED`` are no sign.
+    Such a picture is what a server sends for a photo that is gone. Files are the same picture if
+    their sizes and last bytes agree; fewer than ``REPEATED`` are ignored.
     """
     same = defaultdict(list)
     for index in parts(splits).values():
         for file, target, key in zip(index.files, index.targets, index.keys, strict=True):
-            # What cannot be read is told already.
+            # Files that cannot be read are reported already.
             with suppress(OSError), file.open("rb") as stream:
                 size = stream.seek(0, os.SEEK_END)
                 stream.seek(max(0, size - 1024))

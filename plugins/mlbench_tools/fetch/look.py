@@ -1,4 +1,4 @@
-"""One page of what was understood of a data set, before anything is trained on it."""
+"""One page on how a data set was understood, before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LABELS = 25
 
 
 def summary(splits: Splits) -> dict[str, Any]:
-    """What a page shows, plain: for ``--json``."""
+    """The contents of the page as plain values, for ``--json``."""
     how = splits.interpretation
     targets_NC = np.concatenate([splits.train.targets, splits.test.targets])
     counts = [(targets_NC == state).sum(axis=0).tolist() for state in (1, 0, -1)]
@@ -70,7 +70,7 @@ def _rows(splits: Splits) -> Iterator[dict[str, Any]]:
 
 
 def page(name: str, found: dict[str, Any]) -> Iterator[Table | str]:
-    """The page: warnings, what was read how, counts, and samples."""
+    """Yield the page: warnings, how the data set was read, counts, and samples."""
     for warning in found["warnings"]:
         yield f"warning: {warning}"
     if found["missing"]:

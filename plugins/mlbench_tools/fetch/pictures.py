@@ -41,7 +41,7 @@ def draw_samples(index: Index, number: int, seed: int) -> Index:
 
 
 def contact_sheet(samples: Index, names: Sequence[str], rows: int, columns: int) -> Image.Image:
-    """Samples, each with its key, its labels and its unknown labels.
+    """Draw samples, each with its key, its labels and its unknown labels.
 
     Present labels are green; unknown ones follow a question mark, in orange. An image that cannot
     be decoded is replaced by a square with the reason.
@@ -100,7 +100,7 @@ def _one_line(text: str) -> str:
 
 # ----------------------------------------------------------------------------------- co-occurrence
 def cooccurrence_plot(counts_CC: np.ndarray, names: Sequence[str]) -> Image.Image:
-    """How often the column's label is present where the row's is: white never, dark blue always.
+    """Plot how often a column's label is present where the row's is: white never, blue always.
 
     Args:
         counts_CC: images with both labels; the diagonal counts the positives of each.

@@ -39,7 +39,7 @@ class SplitStatistics(Value):
     """Counts of one split.
 
     Attributes:
-        positives: over all labels; ``unknown`` likewise.
+        positives, unknown: number of such entries over all images and labels.
         left_out: labels without an AP here, as no positive or no negative is known.
         unlabelled: keys of the images without a positive.
         per_image: number of positives -> number of images with that many.

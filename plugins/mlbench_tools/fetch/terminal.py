@@ -42,7 +42,7 @@ Options = Annotated[
 
 
 def card_of(name: str) -> DatasetCard:
-    """The card of a data set, whose files need not be there."""
+    """The card of a data set, whose files may be missing; raise PluginError without a card."""
     card = registry.dataset_card(registry.find("dataset", name))
     if card is None:
         raise PluginError(f"dataset {name!r} has no card, so nothing is known of its archives")
@@ -102,7 +102,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], text: Sequen
 
 @contextmanager
 def progress_bar(text: str, amount: ProgressColumn | None = None) -> Iterator[OnProgress]:
-    """A progress bar on a terminal, nothing elsewhere; it counts bytes unless told otherwise."""
+    """A progress bar on a terminal, nothing elsewhere; it counts bytes without an ``amount``."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),

@@ -70,7 +70,7 @@ def texts(
 
 
 def _spelled(labels: Sequence[str], given: Sequence[str]) -> list[str]:
-    """What each label is called in a text."""
+    """The name of each label in texts."""
     pairs = dict(one.partition("=")[::2] for one in given)
     for label in pairs:
         if label not in labels:

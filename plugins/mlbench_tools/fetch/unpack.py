@@ -18,7 +18,7 @@ from mlbench.files import sweep
 from mlbench.types import DataError
 
 OnProgress = Callable[[int, int | None], None]
-"""Receives the bytes that are done, and how many there are in all (None if not known)."""
+"""Receives the number of bytes that are done, and of all bytes (None if not known)."""
 
 _BLOCK = 512
 """A member counts as at least this many bytes, so that a million empty files are refused too."""
@@ -83,7 +83,7 @@ def _extract_tar(archive: Path, stage: Path, limit: int, progress: OnProgress | 
 
     with tarfile.open(archive) as tar:
         tar.extractall(stage, filter=check)
-        # A tar ends in a block of zeros; tarfile takes any end and any damaged header for it.
+        # A tar ends in a block of zeros, but tarfile takes any end or damaged header for one.
         assert tar.fileobj is not None, "the tar is open"
         tar.fileobj.seek(tar.offset)
         if tar.fileobj.read(_BLOCK) != bytes(_BLOCK):

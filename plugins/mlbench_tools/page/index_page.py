@@ -20,7 +20,7 @@ from mlbench_tools.page.templating import address, render
 from mlbench_tools.scoring.protocols import find
 
 CANONICAL = ("canonical", "ap")
-"""Protocols whose numbers a board has anyway."""
+"""Protocols whose numbers are on a board already."""
 FIELDS = {
     "map": "mAP",
     "low": "low",
@@ -32,14 +32,14 @@ FIELDS = {
     "head": "gmacs_head",
     "params": "parameters",
 }
-"""What the scripts call fields of a row."""
+"""Name in the scripts -> field of a row."""
 MATRIX = 120
-"""Rows of a board beyond which it has no matrix of wins, as nobody could read it; and those that it
-shows where scripts are off."""
+"""Largest number of rows with a readable matrix of wins, and the number of rows that a board shows
+where scripts are off."""
 
 
 def board_names(tables: Sequence[Table]) -> list[str]:
-    """What the index page calls the data of each board; the same for all its tracks."""
+    """The index page's name of each board's data, the same for all tracks."""
     taken = Counter(table.name for table in tables)
     return [
         table.scored
@@ -168,7 +168,7 @@ def _made(row: Row, site: Site) -> list[str]:
 
 
 def _times(row: Row) -> dict[str, tuple[float | None, str]]:
-    """Place and batch size -> milliseconds, and a remark; of the best batch, one image's."""
+    """Place and batch size -> milliseconds and a remark; of the best batch, the time an image."""
     found: dict[str, tuple[float | None, str]] = {}
     for one in row.speeds:
         found[f"{one.place}, batch 1"] = _short(one.ms), one.remark
@@ -199,7 +199,7 @@ def _protocol_means(runs: Sequence[Derived | None]) -> dict[str, dict[str, float
 def _by(
     means: Mapping[str, Mapping[str, float]], protocols: Mapping[str, Mapping[str, None]]
 ) -> list[list[float | None] | None]:
-    """The values of a row by each protocol of its board; None for one that it was not scored by."""
+    """A row's values by each protocol of its board; None for a protocol that did not score it."""
     return [
         [means[name].get(value) for value in values] if name in means else None
         for name, values in protocols.items()

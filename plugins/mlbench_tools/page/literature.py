@@ -3,7 +3,7 @@
 The README there says what the files hold. Published results are never ranked with ours. A
 difference is given only to a row of the published track with the same method, backbone, image
 size and test images, by the same definition of mAP, and only if the authors had no extra data.
-What else may differ (pretraining, the choice of the epoch on the test split) the page says.
+The page says what else may differ (pretraining, the choice of the epoch on the test split).
 """
 
 from __future__ import annotations
@@ -76,19 +76,19 @@ class PublishedResult(Value):
     Attributes:
         method: plugin name, if mlbench has the method.
         loss: if the loss is the paper's subject.
-        by: whether the method's authors obtained it, or others with their method.
+        by: who obtained the scores: the method's authors, or others with their method.
         backbone: plugin name, if mlbench has the backbone.
         image_size: pixels of a side at test time.
         trained_at: pixels of a side in training, if they differ.
         pretraining: what the backbone's weights were trained on.
         extra_data: labelled data beyond that; empty for none.
-        labels_kept: of the training labels, in words; empty for all.
+        labels_kept: which training labels were kept, in words; empty for all.
         protocol: the definition of its mAP, a name of ``mlbench_tools.scoring.protocols``.
         test_images: how many images were scored.
         gmacs: per image, as the source gives it.
         verified, secondary: source -> metric -> percent.
-        dataset, boards, sources: of its file: plugin name, identities of the boards that it may be
-            compared with, and the sources in full.
+        dataset, boards, sources: from its file: plugin name, identities of the boards that it may
+            be compared with, and the sources in full.
     """
 
     method: str
@@ -187,7 +187,7 @@ def literature_lines(site: Site, derived: Mapping[str, Derived]) -> list[dict[st
 
 
 def _comparable(result: PublishedResult, tables: Iterable[Table]) -> list[Row | None]:
-    """Our rows under the same conditions, on whole editions of the data set; else a None."""
+    """Our rows under the same conditions, on whole editions of the data set; else one None."""
     rows: list[Row | None] = [
         row
         for table in tables

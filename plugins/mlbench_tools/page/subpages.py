@@ -88,11 +88,11 @@ def run_page(
 def read_mistakes(
     folder: Path, record: RunRecord, command: str
 ) -> tuple[list[dict[str, Any]], str]:
-    """What the ``command`` left in the folder of a run, with thumbnails as addresses of data.
+    """What the ``command`` left in the folder of a run, with thumbnails as data URLs.
 
     Returns:
-        Name, AP, curve, confusions and pictures of each label, nothing if there is nothing of this
-        record; and why the file cannot be read, if it is damaged.
+        Name, AP, curve, confusions and pictures of each label, empty without a file of this record;
+        and why the file cannot be read, empty unless it is damaged.
     """
     file = folder / "errors" / "errors.json"
     if not file.is_file():
@@ -125,8 +125,8 @@ def label_lines(record: RunRecord, tested: Sequence[int]) -> list[LabelLine]:
 def label_interval(ap: float, positives: int) -> tuple[float, float]:
     """The 95 % interval of a label's average precision, as if it were a fraction of its positives.
 
-    Average precision is a mean over P positives of a number in [0, 1], and P (1 - P) / n serves for
-    its variance (Boyd, Eng and Page, 2013, *Area under the precision-recall curve*); Wilson's form
+    Average precision p is a mean over n positives of a number in [0, 1], and its variance is about
+    p (1 - p) / n (Boyd, Eng and Page, 2013, *Area under the precision-recall curve*); Wilson's form
     stays within bounds and does not shrink to nothing at 100 %.
 
     Args:

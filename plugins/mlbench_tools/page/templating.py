@@ -1,4 +1,4 @@
-"""Templates, style and scripts -> the text of a page.
+"""Turn templates, style and scripts into the text of a page.
 
 The template engine escapes everything that a page shows. The page's content security policy allows
 the one style and the one script of this package, pictures within the page, and no request.

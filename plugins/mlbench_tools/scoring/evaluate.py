@@ -93,12 +93,12 @@ class Evaluation:
     """The scores of a model.
 
     Attributes:
-        names: of the labels, the columns of the predictions, in the model's order.
+        names: names of the labels, the columns of the predictions, in the model's order.
         average_precision: percent per label, None if it has none.
         remarks: what a reader of the scores should know.
         splits: the data set that it was scored on.
         dataset, options: plugin name and options that it is recorded under.
-        started: when, in ISO 8601.
+        started: time of the start, in ISO 8601.
     """
 
     names: tuple[str, ...]
@@ -121,7 +121,7 @@ def score_model(
 ) -> Evaluation:
     """Score a model on the test split of a data set, under the canonical protocol.
 
-    Says how far it is whenever it has said nothing for a while.
+    Progress is reported whenever nothing was printed for a while.
 
     Raises:
         SuiteError: the labels are not those of the model.
@@ -159,9 +159,9 @@ def score_model(
 def complete_options(
     spec: RunSpec, dataset: str, options: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """The name and options to score a model on; those not given are the model's own.
+    """The data set's name and options to score a model on; options not given are the model's own.
 
-    On another data set only those that its recipe has for both, as COCO's images without labels.
+    On another data set, an option of the model is kept only if its recipe sets the same there.
     """
     from mlbench.registry import recorded_as
     from mlbench.tracks import for_dataset, recipe_of
@@ -199,9 +199,9 @@ def _predict(
 
 
 def select_labels(info: ModelInfo, splits: Splits, dataset: str) -> Index:
-    """The test split with the labels of the model, in its order, matched by name.
+    """The test split with the labels of the model, in the model's order, matched by name.
 
-    Only a model that was trained on some of the labels may lack others.
+    Only a model that was trained on some of the data set's labels may lack others.
     """
     names = info.label_names
     unknown = [name for name in names if name not in splits.names]

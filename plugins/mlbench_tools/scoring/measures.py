@@ -157,7 +157,7 @@ def prf_on_validation_by_class(given: ProtocolInput) -> Measurement:
 
 
 def _validation(given: ProtocolInput) -> tuple[ScoreMatrix, Targets]:
-    """The validation images, checked."""
+    """The logits and targets of the validation images, after checks."""
     if given.validation is None:
         raise MeasureError(
             "there are no predictions on validation images, and only the oracle picks thresholds "
@@ -270,7 +270,7 @@ def calibration(given: ProtocolInput) -> Measurement:
 
 # ---------------------------------------------------------------------------------- parts of labels
 def training_groups(given: ProtocolInput) -> Measurement:
-    """MAP of the labels that are frequent, middling and rare in training."""
+    """The mAP of the labels that are frequent, middling and rare in training."""
     positives_C = given.train_positives
     if positives_C is None:
         raise MeasureError(
@@ -292,7 +292,7 @@ def by_training_positives(positives_C: NDArray[np.integer[Any]]) -> NDArray[np.i
 
 
 def thirds(given: ProtocolInput) -> Measurement:
-    """MAP of thirds of the labels, by positives among the scored images.
+    """The mAP of thirds of the labels, by positives among the scored images.
 
     With K labels that have an AP, a label is head if fewer than K/3 of them have more positives
     than it, else middle if fewer than 2K/3 have; equally frequent labels share a group.
@@ -304,7 +304,7 @@ def thirds(given: ProtocolInput) -> Measurement:
 
 
 def _grouped(given: ProtocolInput, group_C: NDArray[np.intp]) -> Measurement:
-    """MAP of each of the ``GROUPS``, given as its place for each label [C]."""
+    """The mAP of each of ``GROUPS``; ``group_C`` holds each label's index into them."""
     ap_C = average_precision(given.logits, given.targets)
     values: dict[str, float] = {}
     for i, name in enumerate(GROUPS):

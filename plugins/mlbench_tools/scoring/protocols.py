@@ -26,12 +26,12 @@ from mlbench_tools.scoring.measures import Measurement, ProtocolInput
 
 Kind = Literal["difficult", "absent"]
 KINDS: tuple[Kind, ...] = ("difficult", "absent")
-"""What treatments change, in the order of their names behind a protocol's."""
+"""The kinds of entries that treatments change, in the order in which a name lists treatments."""
 
 ASL_THRESHOLD = math.log(0.8 / 0.2)
 ML_DECODER_THRESHOLD = math.log(0.75 / 0.25)
 """Logits of probabilities. Their authors count scores above them, we count scores that reach them;
-the two only differ for a logit that is that number to its last bit."""
+the two differ only for a logit that equals the threshold to its last bit."""
 
 UNUSED = "nobody that we know of"
 """The source of a protocol with treatments that no paper combines so."""
@@ -46,7 +46,7 @@ class Protocol:
         definition: in one sentence.
         source: who defined or reports it.
         measure: checked predictions -> numbers; raises ``MeasureError`` where they are not defined.
-        kinds: of the treatments that change its numbers.
+        kinds: kinds of the treatments that change its numbers.
         version: raised whenever a change moves a number.
         oracle: True if it reads the answers of the split that it scores: then no honest number
             compares with it.
@@ -73,7 +73,7 @@ class Treatment:
 
 
 def _settle(value: int, given: ProtocolInput) -> ProtocolInput:
-    """Make every unknown entry known, in validation likewise."""
+    """Set every unknown entry to ``value``, in the validation targets, too."""
 
     def known(targets: Targets) -> Targets:
         return np.where(targets < 0, value, targets).astype(np.int8)
@@ -129,7 +129,7 @@ TREATMENTS: Mapping[str, Treatment] = {
 """Name -> treatment; without one, unknown entries count nowhere and absent classes are left out."""
 
 USERS: Mapping[str, str] = _TABLES["users"]
-"""Protocol with its treatments, in the order of ``KINDS`` -> whose code takes exactly these."""
+"""Protocol with its treatments, in the order of ``KINDS`` -> whose code uses exactly these."""
 
 Entry = TypeVar("Entry", Protocol, Treatment)
 
@@ -144,7 +144,7 @@ def evaluate(
     """Compute the numbers of one protocol.
 
     Args:
-        name: of ``PROTOCOLS``, and names of ``TREATMENTS`` behind plus signs.
+        name: a name of ``PROTOCOLS``, then names of ``TREATMENTS`` after plus signs.
         logits: [N, C], finite.
         targets: int8 [N, C] in {1, 0, -1}.
         validation: logits and targets of images to choose thresholds on.
@@ -190,7 +190,7 @@ def find(name: str) -> Protocol:
     """The protocol of a name, with its treatments.
 
     Raises:
-        MeasureError: naming the nearest names, or why the treatments do not go together.
+        MeasureError: a name is unknown, or the treatments do not go together.
     """
     base, *treated = name.split("+")
     protocol = _named(base, PROTOCOLS, "protocol")

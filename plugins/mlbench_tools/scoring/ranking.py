@@ -133,8 +133,8 @@ def partner_scores(
 ) -> tuple[Floats, Floats]:
     """Score each label apart on the images with and without its usual partner.
 
-    Shows whether a model sees a label or its company. A label is scored if it has a partner and a
-    positive and a negative in both parts, so that the means of both are over the same labels.
+    This shows whether a model sees a label or only its usual partner. A label is scored if it has a
+    partner, and a positive and a negative in both parts, so that both means have the same labels.
     Images whose partner is unknown are left out. AP and accuracy also differ between the parts
     because the label is more frequent with its partner; AUC and recall do not depend on that.
 
@@ -169,10 +169,10 @@ def _one_label(logits: ScoreMatrix, targets: Targets) -> tuple[float, float, flo
 
 # ------------------------------------------------------------------------------------- calibration
 class ReliabilityBins(NamedTuple):
-    """Known entries by predicted probability; a bin holds its lower edge, the last one also 1.
+    """Known entries by predicted probability; a bin includes its lower edge, the last one also 1.
 
     Attributes:
-        entries: how many per bin [..., BINS].
+        entries: their number in each bin [..., BINS].
         confidence: their mean probability; 0 in an empty bin.
         frequency: the fraction of them that is positive; 0 in an empty bin.
     """
@@ -190,7 +190,7 @@ class ReliabilityBins(NamedTuple):
 
 
 def reliability_bins(logits: ScoreMatrix, targets: Targets, *, pooled: bool) -> ReliabilityBins:
-    """Sort entries by the probability of their label being present.
+    """Put the known entries into bins by predicted probability.
 
     Args:
         logits: [N, C].

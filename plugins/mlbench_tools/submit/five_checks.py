@@ -31,7 +31,7 @@ from mlbench_tools.submit.remarks import Remark, VerifyReport, as_warning, findi
 GMACS = 1e-3
 """Relative tolerance of GMACs: versions of torch may or may not count a minor operation."""
 NOT_SHARED = (DIRECTORY, "influence", "run_id")
-"""How the arrays begin that a store or a pack has alone."""
+"""Beginnings of the names of arrays that only a store or only a pack has."""
 AXES = ("backbone", "weights", "loss", "image_size", "epochs", "selection")
 """Settings that a matrix varies, or that a flag sets for all methods alike."""
 POINTS = 1e-4
@@ -90,7 +90,7 @@ def data(pack: Pack, places: Places | None) -> Iterator[Remark]:
     else:
         splits = open_run(pack.record.spec, places)
         found = (pack.record.spec.data, pack.record.identity)
-        old = "-" not in pack.record.spec.data  # of labels alone
+        old = "-" not in pack.record.spec.data  # digest of labels alone
         here = splits.digest.partition("-")[0] if old else splits.digest
         if found != (here, splits.identity):
             text = "the data set under --data is not the run's"
@@ -236,7 +236,7 @@ def settings(record: RunRecord) -> Iterator[Remark]:
 
 
 def _expected_settings(spec: RunSpec, card: DatasetCard, ran: Settings) -> Settings:
-    """What a track prescribes; what an axis, a flag or tuning may change is as it was run."""
+    """The settings that a track prescribes; what an axis, a flag or tuning may change is as run."""
     plain = ran.model_dump()
     overrides = [{name: plain[name] for name in AXES}]
     settled = settle(spec.track, spec.method, spec.dataset, card, overrides)

@@ -58,12 +58,12 @@ class Pack:
 
     Attributes:
         file: path of the pack, for messages.
-        sha256: of each member but the manifest, as computed.
+        sha256: computed digest of each member except the manifest.
         recipe: text of ``recipe.yaml``.
         predictions: None if the run diverged.
         predictions_run_id: the run that the predictions name.
-        record_digest: of the record, as computed.
-        arrays_sha256: of each array of the predictions, as computed.
+        record_digest: computed digest of the record.
+        arrays_sha256: computed digest of each array of the predictions.
     """
 
     file: str
@@ -79,9 +79,9 @@ class Pack:
 
 # ----------------------------------------------------------------------------------------- writing
 def renewed(record: RunRecord) -> RunRecord:
-    """Return a record that a store has checked with the digest of its present form.
+    """Return a record, which a store has checked, with the digest of its present form.
 
-    A record of earlier code lacks the fields added since, which its pack holds.
+    The file of an earlier record lacks fields that were added since; its pack has them.
     """
     new = record_digest(to_json(record)) if record.digest else record.digest
     return record.model_copy(update={"digest": new})

@@ -33,7 +33,7 @@ def finding(text: str, expected: object, found: object) -> Remark:
 
 
 def as_warning(remark: Remark) -> Remark:
-    """Turn a finding into a warning, if something else than an error may explain it."""
+    """Turn a finding into a warning, where something other than an error may explain it."""
     if remark.kind != "finding":
         return remark
     return Remark("warning", f"{remark.text}: {remark.expected} here, {remark.found} in the pack")
@@ -46,7 +46,7 @@ class VerifyReport:
     Attributes:
         pack: path of the file.
         error: why the file is not a pack, or, with a run id, why the data set cannot be read or the
-            store not be written; empty if nothing failed.
+            store cannot be written; empty if nothing failed.
         checks: names of the checks that ran.
         added: the outcome of adding the pack to a store; None if it was not added.
     """

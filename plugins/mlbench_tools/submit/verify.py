@@ -134,7 +134,7 @@ def _add(pack: Pack, store: Store) -> str:
 
 
 def _same(old: RunRecord, new: RunRecord) -> bool:
-    """Return whether two records are equal, whenever they were added; NaN equals NaN."""
+    """Return whether two records are equal, except for when they were added; NaN equals NaN."""
     leaving = {"added", "digest", "predictions_sha256"}
     return old.model_dump_json(exclude=leaving) == new.model_dump_json(exclude=leaving)
 

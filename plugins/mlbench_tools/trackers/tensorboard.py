@@ -15,7 +15,7 @@ class TensorBoard:
     Look at them with ``tensorboard --logdir results/tensorboard``.
 
     Args:
-        results: of the matrix.
+        results: folder of the matrix's results.
 
     Raises:
         PluginError: the package is not installed.
@@ -46,13 +46,13 @@ class TensorBoard:
         self._draw(spec, log.epoch, known | {f"epoch/{n}": v for n, v in log.aux.items()})
 
     def record(self, record: RunRecord) -> None:
-        """Draw the scores, and end with the run."""
+        """Draw the scores, and close the run's writer."""
         scores = record.scores.model_dump() if record.scores else {}
         self._draw(record.spec, 0, {f"score/{name}": value for name, value in scores.items()})
         self._writers.pop(record.run_id).close()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Close the writers of the other runs."""
         for writer in self._writers.values():
             writer.close()
 

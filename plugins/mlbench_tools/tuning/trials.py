@@ -31,10 +31,10 @@ class Trial:
     """One point of the grid for one method.
 
     Attributes:
-        values: of the settings that are tried.
+        values: values of the settings that are tried.
         mAP: percent, mean over the seeds; None if a seed diverged.
         low, high: its 95 % interval over images.
-        remark: ``best``, and whether that is at the edge of the grid.
+        remark: ``best``, and which of its values are at an edge of the grid; empty for others.
     """
 
     method: str
@@ -127,7 +127,7 @@ def _scored(trial: Trial, records: Sequence[RunRecord]) -> Trial:
 
 
 def _remarked(trials: list[Trial], names: Sequence[str]) -> list[Trial]:
-    """Mark the best trial of a method, and say where a value of it is at the edge."""
+    """Mark the best trial of a method, and name those of its values that are at an edge."""
     scored = [trial for trial in trials if trial.mAP is not None]
     if not scored:
         return trials
@@ -144,7 +144,7 @@ def _remarked(trials: list[Trial], names: Sequence[str]) -> list[Trial]:
 
 
 def winners(trials: Sequence[Trial]) -> dict[str, Trial]:
-    """Method -> its best trial; without methods all of whose trials diverged."""
+    """Method -> its best trial; methods without a trial that converged are left out."""
     return {trial.method: trial for trial in trials if trial.remark}
 
 

@@ -106,7 +106,7 @@ def tune(
 
 
 def _cell(value: Any, tried: Iterable[Any]) -> str:
-    """A value of a trial; of a mapping, the parts that the grid gives."""
+    """A trial's value as text; of a mapping, only the parts that the grid gives."""
     if isinstance(value, Mapping):
         given = {key for one in tried if isinstance(one, Mapping) for key in one}
         return ", ".join(f"{key}: {part}" for key, part in value.items() if key in given)

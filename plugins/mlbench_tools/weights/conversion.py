@@ -26,8 +26,8 @@ class Converted:
         backbone, head: the state dicts of our backbone and of our head.
         options: options of the head that follow from its shapes.
         unused: the authors' names that their own code never uses.
-        key: of the state dict in the file, empty for the top.
-        dropped: what all names of the file began with besides the authors' names.
+        key: key of the state dict in the file, empty for the top.
+        dropped: prefix that was dropped from the names in the file.
     """
 
     backbone: dict[str, Tensor]
@@ -60,13 +60,13 @@ def _released(recipe: str) -> tuple[Released, ...]:
 
 
 def recognise(method: str, state: State, source: object) -> tuple[Released, str, State]:
-    """The release that a state dict belongs to, by its marks, and the state under its names.
+    """Find the release that a state dict belongs to, by its marks.
 
     Returns:
-        The release, what was dropped from all names, and the tensors under what is left.
+        The release, the prefix that was dropped from the names, and the tensors without it.
 
     Raises:
-        WeightsError: it is no file of this method; one whose file it could be is named.
+        WeightsError: it is no file of this method; the text names methods that it fits.
     """
     known = releases(method)
     stages = list(bare_names(state))
@@ -179,9 +179,9 @@ def fill(model: nn.Module, state: State, source: object, released: Released | No
 
     Args:
         model: a backbone or a head.
-        state: under the model's names.
+        state: tensors under the model's names.
         source: what to call the file in errors.
-        released: of a head; buffers that a graph or word vectors fill may be missing.
+        released: a head's release: buffers that a graph or word vectors fill may be missing.
 
     Raises:
         WeightsError: names are missing or unexpected, or a shape differs.

@@ -1,6 +1,6 @@
 """Parity fixtures: a ``.json`` that describes inputs and weights, and a ``.npz`` of what to expect.
 
-Inputs and weights are not stored: they are random numbers, seeded by name, and formulas of these.
+Inputs and weights are not stored: they are random numbers, seeded by name, and formulas of them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Fixture:
 
     @property
     def weight_keys(self) -> dict[str, Sequence[int]]:
-        """Names and shapes of the authors' weights; an expected array of such a name is given."""
+        """Names and shapes of the authors' weights; an expected array so named is the weight."""
         return dict(self.fields.get("keys", ()))
 
     @property
@@ -68,7 +68,7 @@ class Fixture:
         return {k: v for k, v in self.expected.items() if k not in self.weight_keys}
 
     def inputs(self) -> Inputs:
-        """The inputs, made anew."""
+        """Make the inputs."""
         labels = int(self.fields.get("classes", 0))
         return Inputs(self.fields.get("inputs", {}), self.generator, labels)
 
@@ -215,8 +215,8 @@ def _evaluate(formula: str, value: Callable[[str], Any]) -> Any:
 def tolerance(rules: Mapping[str, str], fixture: Mapping[str, Any]) -> float:
     """The largest relative error that a fixture allows; 1e-9 if the file does not say.
 
-    This is its ``tolerance``, else what the text of the rules says for its method (``1e-6 for
-    query2label``), else what that text says for all (``1e-9 relative to ...``).
+    This is its ``tolerance``, else the number in the text of the rules for its method (``1e-6 for
+    query2label``), else the text's number for all (``1e-9 relative to ...``).
     """
     if "tolerance" in fixture:
         return float(fixture["tolerance"])

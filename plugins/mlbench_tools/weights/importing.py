@@ -56,7 +56,7 @@ def import_checkpoint(
     options: Mapping[str, Any] | None = None,
     key: str | None = None,
 ) -> tuple[Checkpoint, Converted, Released]:
-    """Read, convert and reorder a released file; its labels get the order of the data set.
+    """Read and convert a released file, and reorder its labels as in the data set.
 
     Raises:
         WeightsError: the file is damaged, unsafe, of another method, for another number of labels,
@@ -132,7 +132,7 @@ def assemble(
     source: object,
     matrix_CC: Any = None,
 ) -> MultiLabelModel:
-    """Backbone and head with the converted weights, in torch's default precision."""
+    """Build backbone and head with the converted weights, in torch's default precision."""
     model, _ = build(settings, labels, Places(results=Path(), cache=Path()))
     model = model.to(torch.get_default_dtype())
     fill(model.backbone, converted.backbone, source)  # type: ignore[arg-type]
@@ -145,7 +145,7 @@ def assemble(
 def graph_state(
     released: Released, matrix_CC: Any, options: Mapping[str, Any]
 ) -> dict[str, torch.Tensor]:
-    """The head's buffers that are made of P(j | i) [C, C]; none without one."""
+    """The head's buffers that are computed from P(j | i) [C, C]; empty without a matrix."""
     if matrix_CC is None or released.graph is None:
         return {}
     return released.graph(torch.as_tensor(matrix_CC), options)

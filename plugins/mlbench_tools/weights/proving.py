@@ -40,7 +40,7 @@ class FixtureResult:
     """The errors of one fixture, or why it could not be computed.
 
     Attributes:
-        left_out: why nothing was computed, where the method or this form of it is not here.
+        left_out: why nothing was computed, if the method or this form of it is not here.
     """
 
     name: str
@@ -70,7 +70,7 @@ def prove(fixture: Fixture) -> FixtureResult:
 
 
 def _left_out(fixture: Fixture) -> str:
-    """Why a fixture is of nothing that is here; empty if it is of a plugin or of a mixing.
+    """Why a fixture's method, or its form, is not here; empty if it is a plugin or a mixing.
 
     A loss's attribute ``left_out`` names values of fixture fields that it does not offer.
     """
@@ -121,7 +121,7 @@ def compute_loss(fixture: Fixture) -> dict[str, Tensor]:
     """The value of a loss, and its gradient with respect to its input: logits or cosines.
 
     A loss's attribute ``fixture_names`` maps names of fixture fields to names of its options. An
-    input with the name of an option is one; ``soft_targets`` take the place of known targets.
+    input with the name of an option sets it; ``soft_targets`` take the place of known targets.
     """
     inputs = fixture.inputs()
     given = "cosines" if "cosines" in inputs else "logits"

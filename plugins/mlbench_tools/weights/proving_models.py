@@ -60,7 +60,7 @@ def compute_head(fixture: Fixture) -> dict[str, Tensor]:
 
 @_float64()
 def compute_checkpoint(fixture: Fixture) -> dict[str, Tensor]:
-    """The expected arrays of a fixture of kind ``checkpoint``: an image through a whole model."""
+    """The expected arrays of a fixture of kind ``checkpoint``, by a whole model from an image."""
     state: Mapping[str, Tensor] = authors_state(fixture)
     released, _, state = recognise(fixture.method, state, fixture.name)
     converted = convert(released, state, fixture.name)
@@ -79,7 +79,7 @@ def compute_checkpoint(fixture: Fixture) -> dict[str, Tensor]:
 
 
 def authors_state(fixture: Fixture) -> dict[str, Tensor]:
-    """Weights under the authors' names; an expected array with the name of a weight is given."""
+    """Weights under the authors' names; an expected array with a weight's name is that weight."""
     state = {k: fixture.generator.weight(k, shape) for k, shape in fixture.weight_keys.items()}
     for key in fixture.fields.get("negated", ()):
         state[key] = -state[key]

@@ -64,7 +64,7 @@ _MODULES = {
 
 
 class Opaque:
-    """Replaces a settings object; ignores what it is given."""
+    """Replaces a settings object, and ignores its contents."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
     def __setstate__(self, _: Any) -> None: ...
@@ -76,7 +76,7 @@ class _Refused(pickle.UnpicklingError):
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """What pickles of protocol 2 call to make bytes."""
+    """Encode a text, as pickles of protocol 2 do to make bytes."""
     if encoding not in ("latin1", "latin-1", "ascii", "utf-8"):
         raise _Refused(f"_codecs.encode with {encoding!r}")
     return codecs.encode(text, encoding)
@@ -108,7 +108,7 @@ class _Unpickler(pickle.Unpickler):
         raise _Refused(f"{module}.{name}")
 
 
-# torch asks a module of this form for its unpickler.
+# torch takes its unpickler from a module of this form.
 _PICKLE: Any = types.SimpleNamespace(
     Unpickler=_Unpickler,
     load=lambda stream, **options: _Unpickler(stream, **options).load(),

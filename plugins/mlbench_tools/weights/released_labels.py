@@ -64,12 +64,12 @@ def released_order(
 ) -> tuple[str, ...]:
     """The label names in the order of a released file.
 
-    The first of these that is given: what the user says (``official``, ``alphabetical``, or a file
-    of names), ``idx_to_class`` in the file if it names these labels, what is known of the release.
+    It is the first that is given of: the user's choice (``official``, ``alphabetical``, or a file
+    of names), ``idx_to_class`` in the file if it names these labels, and the order of the release.
 
     Raises:
-        DataError: a file of names that are not those of the data set.
-        WeightsError: nothing says the order.
+        DataError: the names in a file of names are not those of the data set.
+        WeightsError: the order is unknown.
     """
     if asked not in (None, "official", "alphabetical"):
         listed = listed_names(Path(str(asked)))
@@ -163,7 +163,7 @@ def read_words(file: Path, names: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _array(file: Path, content: Any, shape: tuple[int | None, ...]) -> NDArray[np.float64]:
-    """The only array in a file; None in the shape is any size."""
+    """The only array in a file; None in the shape stands for any size."""
     if isinstance(content, Mapping) and len(content) == 1:
         content = next(iter(content.values()))
     array = np.asarray(content)

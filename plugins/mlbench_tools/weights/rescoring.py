@@ -1,4 +1,4 @@
-"""The record of a checkpoint that its authors trained and we scored; such records are a tier."""
+"""The record of a checkpoint that its authors trained and we scored; such records form a tier."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ A name may carry an argument after a colon: ``timm:resnet26`` is the plugin ``ti
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import inspect
@@ -85,6 +86,8 @@ class Plugin:
         try:
             names = attribute.split(".") if attribute else ()
             loaded: Any = functools.reduce(getattr, names, importlib.import_module(module))
+            if self.kind in CORE_PARAMETERS and not callable(loaded):
+                raise TypeError(f"a {type(loaded).__name__} is no class; write module:Class")
         except (Exception, SystemExit) as error:  # a module may call sys.exit
             raise PluginError(
                 f"{self.kind} {self.name!r} of {self.distribution} {self.version} cannot be "
@@ -239,7 +242,7 @@ def make(kind: Kind, name: str, given: Iterable[Any], chosen: Mapping[str, Any])
     factory = plugin.load()
     chosen_here = f" with {dict(chosen)}" if chosen else ""
     with typed_errors([plugin], f"{kind} {name} cannot be made{chosen_here}"):
-        return factory(*given, **chosen)
+        return factory(*given, **copy.deepcopy(dict(chosen)))  # a plugin may change its lists
 
 
 @contextmanager

@@ -91,6 +91,24 @@ def matrix(changes=(), **fields):
     return specs
 
 
+@pytest.mark.parametrize(
+    ("axis", "said"), [("methods", "self.layers holds a Linear"), ("losses", "its weight, bias")]
+)
+def test_parts_that_are_not_trained_or_saved_are_refused_when_planned(axis, said, install):
+    source = """
+from torch import nn
+class Head(nn.Module):
+    def __init__(self, spec, labels):
+        super().__init__()
+        self.layers = [nn.Linear(1, 1)]
+def loss(labels): return nn.Linear(1, 1)
+"""
+    entries = "[mlbench.heads]\nacme = acme:Head\n[mlbench.losses]\nacme = acme:loss"
+    install("acme", source, entries)
+    (spec,) = matrix(**{axis: ("acme",)})
+    assert said in refusal(spec, lambda _: SPLITS, PLACES)
+
+
 def planned(losses, **changes):
     """Loss -> why its run with ``gap`` cannot be made, None if it can."""
     specs = matrix(changes, losses=losses)

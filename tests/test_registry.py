@@ -63,6 +63,13 @@ def test_an_option_takes_values_like_its_default(install):
     assert str(error.value).endswith("--set grid.head_options.f=1,2")
 
 
+def test_a_plugin_may_change_its_lists(install):
+    source = "def made(spec, labels, sizes=()):\n    sizes.sort()\n    return sizes"
+    install("acme", source, HEADS + "acme = acme:made")
+    chosen = {"sizes": [2, 1]}
+    assert registry.make("head", "acme", (0, 0), chosen) == [1, 2] != chosen["sizes"]
+
+
 def test_a_clash_names_both_distributions(install, cli):
     install("acme", "class Head: ...", HEADS + "gap = acme:Head")
     with pytest.raises(
@@ -81,6 +88,7 @@ def test_a_clash_names_both_distributions(install, cli):
         ("import does_not_exist", "No module named 'does_not_exist'"),
         ("x = (", "SyntaxError"),
         ("Other = 1", "has no attribute 'Head'"),
+        ("import json as Head", "a module is no class; write module:Class"),
     ],
 )
 def test_a_plugin_that_fails_to_import_is_named_with_the_reason(install, source, reason):

@@ -173,7 +173,7 @@ def explain(
             reason = f"writes in place to [{found[1]}] values that the backward pass of {backward}"
             reason += " needs; make a new tensor instead"
     elif fixed := FIXED.search(reason):
-        with _Lengths(source) as lengths, suppress(Exception):
+        with _Lengths(source) as lengths, suppress(Exception, SystemExit):
             run()
         line = lengths.line
         reason = f"an exported model would serve batches of {fixed[1]} only; take their size from"
@@ -191,7 +191,7 @@ def _watched(source: PluginSource, run: Callable[[], None]) -> tuple[_Tracer, st
     watch = _Tracer(source)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        with suppress(Exception), torch.autograd.detect_anomaly(), watch:
+        with suppress(Exception, SystemExit), torch.autograd.detect_anomaly(), watch:
             run()
     text = "".join(str(w.message) for w in warned if "Traceback of forward" in str(w.message))
     frames = re.findall(r'File "(.+)", line (\d+)', text)

@@ -87,6 +87,11 @@ def overflow(self, features):
     return x + (self.fc(x).dtype == torch.bfloat16)
 
 
+def count_calls(self, features):
+    self.calls += self.training
+    return Good.pool(self, features) * (1 + 0.01 * self.calls)
+
+
 IdleWeight = changed(Good, lambda self, *_: setattr(self, "idle", nn.Parameter(torch.zeros(3))))
 BatchNormed = changed(
     Good,
@@ -101,13 +106,20 @@ SecretState = changed(
 OnTheCpu = changed(
     Good, lambda self, *_: self.register_buffer("scale", torch.ones((), device="cpu"))
 )
+Counts = changed(Good, lambda self, *_: setattr(self, "calls", 0), pool=count_calls)
 FAULTY_HEADS = {
+    heads.gives_one_logit_a_label: {
+        r"write logits.float\(\)": changed(
+            Good, forward=lambda self, x: HeadOutput(self.fc(Good.pool(self, x)).bfloat16())
+        )
+    },
+    heads.is_deterministic: {"it seeds torch": changed(Good, lambda *_: torch.manual_seed(3))},
     heads.trains_every_parameter: {
         "no gradient reaches .'idle'": IdleWeight,
         "deepest map": changed(Good, pool=lambda self, x: Good.pool(self, x).detach()),
     },
     heads.trains_on_one_image: {"more than 1 value per channel": BatchNormed},
-    heads.keeps_its_state: {"loaded state dict": SecretState},
+    heads.keeps_its_state: {"loaded state dict": SecretState, "in buffers": Counts},
     heads.builds_without_memory: {"'scale'": OnTheCpu},
     heads.works_in_half_precision: {"moves the logits": changed(Good, pool=overflow)},
     heads.gives_scalar_extra_losses: {
@@ -208,6 +220,13 @@ def over_known(logits, targets):
     return summed(logits, targets) / (targets >= 0).sum().clamp(min=1)
 
 
+def rank_pairs(logits, targets):
+    """Positives of each label above its negatives, over the images of a batch."""
+    pairs = (targets == 1)[:, None] & (targets == 0)
+    margins = logits.float()[:, None] - logits.float()
+    return nn.functional.softplus(-margins)[pairs].sum() / pairs.sum().clamp(min=1)
+
+
 def write_targets(logits, targets):
     targets.clamp_(min=0)
     return good(logits, targets)
@@ -225,6 +244,7 @@ def arc_cosine(self, logits, targets):
 
 
 FAULTY_LOSSES = {
+    losses.has_nothing_to_train: {"trains its weight, bias": loss_of(nn.Linear(1, 1))},
     losses.is_finite_for_extreme_logits: {r"returns shape \[2, 3\], not a scalar": loss_of(soft)},
     losses.gives_unknown_labels_no_weight: {
         "unknown labels have a gradient": loss_of(lambda x, y: soft(x, y).mean())
@@ -232,6 +252,7 @@ FAULTY_LOSSES = {
     losses.averages_or_adds_up_over_images: {
         "changes for a batch that holds": loss_of(summed),
         "two halves": loss_of(over_known),
+        "mean over two halves is not": loss_of(rank_pairs),
         "not the value of the whole": changed(Ranked, separable=True),
         "does not double": changed(SummedAndSaysSo, __call__=lambda self, x, y: good(x, y)),
     },
@@ -276,6 +297,10 @@ NOT_CHECKED = (
 def test_a_loss_is_not_checked_for_what_it_does_not_do(check, loss, said):
     with pytest.raises(NotChecked, match=said):
         check(loss)
+
+
+def test_a_loss_may_rank_the_images_of_each_label():
+    losses.pushes_logits_towards_their_targets(loss_of(rank_pairs))
 
 
 # -------------------------------------------------------------------------------------- backbones

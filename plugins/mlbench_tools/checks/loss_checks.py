@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mlbench.build import untrained
 from mlbench.contracts.made_up import made_up_context, targets
 from mlbench.contracts.outcome import NotChecked, ensure, ensure_close, ensure_finite
 from mlbench.types import LossContext, evaluate_loss
 
-BATCH, LABELS, MANY = 6, 7, 42
+BATCH, LABELS, MANY = 6, 8, 43  # no multiples of 7, so that each label's ``targets`` differ
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SCALES = (5.0, 23.0, 64.0)
 """Scales of cosines in the literature."""
@@ -69,6 +70,12 @@ def names_what_it_needs(factory: Any) -> None:
     needs = _says(factory, "needs", ())
     strange = sorted(set(needs) - NEEDS) if not isinstance(needs, str) else [needs]
     ensure(not strange, f"needs names {', '.join(strange)}; known: {NEEDS}", "needs")
+
+
+def has_nothing_to_train(factory: Any) -> None:
+    """A loss has no trainable parameters: the optimiser takes the model's."""
+    reason = untrained(factory(made_up_context(LABELS)))
+    ensure(not reason, reason)
 
 
 def is_finite_for_extreme_logits(factory: Any) -> None:

@@ -83,13 +83,14 @@ def confusions(
     true_NC = predictions.targets == 1
     usual_C = true_NC.mean(axis=0)
     found = []
-    for c, name in enumerate(names):
+    for c in range(len(names)):
         absent = np.flatnonzero(predictions.targets[:, c] == 0)
         number = max(5, int(true_NC[:, c].sum()))
         wrong = absent[np.argsort(-predictions.logits[absent, c], kind="stable")][:number]
-        share_C = true_NC[wrong].mean(axis=0) if len(wrong) else np.zeros(len(names))
-        order = [o for o in np.argsort(-share_C).tolist() if share_C[o] >= 2 * usual_C[o]]
-        found.append([(names[o], float(share_C[o])) for o in order if names[o] != name][:most])
+        share_C = true_NC[wrong].sum(axis=0) / max(len(wrong), 1)
+        often = np.flatnonzero((share_C > 0) & (share_C >= 2 * usual_C))
+        order = often[np.argsort(-share_C[often], kind="stable")][:most].tolist()
+        found.append([(names[o], float(share_C[o])) for o in order])
     return found
 
 

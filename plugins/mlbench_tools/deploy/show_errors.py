@@ -82,8 +82,8 @@ def errors(
     typer.echo(
         f"{out / 'index.html'}: {count(len(record.label_names), 'label')}, "
         f"{count(len(shown), 'picture')}\n"
-        f"{corrections}: all images, first those of {count(len(wrong), 'label')} that "
-        f"may be wrong; edit its labels, then use it as --datasets manifest:{corrections}"
+        f"{corrections}: all images, first {count(len({one.image for one in wrong}), 'picture')} "
+        f"with doubtful labels; edit these, then use it as --datasets manifest:{corrections}"
     )
 
 

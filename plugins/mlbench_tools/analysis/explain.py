@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic_core import to_json
 
-from mlbench.cli.console import AsJson, console, plain_table
+from mlbench.cli.console import AsJson, Results, console, plain_table
 from mlbench.text import count
 from mlbench.types import SuiteError
 from mlbench_tools.analysis.compare import p_value
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 
 def explain(
-    results: Annotated[Path, typer.Argument(help="Folder of the results.")] = Path("results"),
+    folder: Annotated[Path | None, typer.Argument(help="In place of --results.")] = None,
+    results: Results = Path("results"),
     json: AsJson = False,
 ) -> None:
     """Split the variance of mAP on every board by backbone, head, loss, other settings and seed."""
     from mlbench.cli import show_boards
     from mlbench_tools.analysis.variance import analyse
 
+    results = folder or results
     found = analyse(show_boards.read(results).records)
     if not found:
         raise SuiteError(f"no record with a score in {results}; `mlbench run` makes some")

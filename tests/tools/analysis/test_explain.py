@@ -122,7 +122,7 @@ def test_the_causes_of_the_spread_are_printed(cli, tmp_path):
     for seed, head, loss in itertools.product((0, 1), ("gap", "gmp"), ("bce", "asl")):
         value = 50.0 + 5 * (head == "gmp") + (loss == "asl") + seed / 10
         store.write(made_record(head, value, settings={"loss": loss}, spec={"seed": seed}))
-    ended = cli("explain")
+    ended = cli("explain", "--results", tmp_path / "results")
     assert ended.code == 0, ended.err
     lines = {line.split()[0]: line for line in ended.out.splitlines() if line.strip()}
     assert "96.1 %" in lines["head"] and "3.8 %" in lines["loss"] and "unknown" in lines["backbone"]

@@ -39,6 +39,7 @@ def records(folder):
 def positives(name, record, root, cache):
     """What `mlbench data stats` counts in the training part."""
     counted = label_statistics(name, open_splits(name, record.spec.dataset_options, root, cache))
+    assert counted.cooccurrence.nbytes == 4 * len(counted.labels) ** 2, "no Python numbers"
     return tuple(label.train for label in counted.labels)
 
 

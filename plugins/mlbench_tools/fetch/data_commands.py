@@ -263,7 +263,7 @@ def stats(
     as_json: AsJson = False,
 ) -> None:
     """Count images and labels: per image, per class, in pairs, and images without labels."""
-    import numpy as np
+    from pydantic_core import to_json
 
     from mlbench_tools.fetch.pictures import cooccurrence_plot
     from mlbench_tools.fetch.statistics import label_statistics, tables
@@ -271,9 +271,9 @@ def stats(
     found = label_statistics(name, open_dataset(name, data, option))
     if plot is not None:
         names = [label.name for label in found.labels]
-        save(cooccurrence_plot(np.array(found.cooccurrence), names), plot)
+        save(cooccurrence_plot(found.cooccurrence, names), plot)
     if as_json:
-        typer.echo(found.model_dump_json(indent=1))
+        typer.echo(to_json(found, indent=1, fallback=lambda counts: counts.astype(int).tolist()))
         return
     for part in tables(found):
         console.print(part)

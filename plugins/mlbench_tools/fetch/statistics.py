@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from rich.table import Table
 
-from mlbench.data.labels import cooccurrence
+from mlbench.data.labels import Counts, cooccurrence
 from mlbench.metrics.average_precision import scored_classes
 from mlbench.text import count, shorten
 from mlbench.types import Index, Splits, Value
@@ -68,15 +69,20 @@ class Pair(Value):
     jaccard: float
 
 
-class Statistics(Value):
-    """Counts of a data set; ``cooccurrence`` is of training images, in the order of ``labels``."""
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Counts of a data set.
+
+    Attributes:
+        cooccurrence: float32 [C, C], of training images, in the order of ``labels``.
+    """
 
     dataset: str
     identity: str
     splits: dict[str, SplitStatistics]
     labels: tuple[LabelStatistics, ...]
     pairs: tuple[Pair, ...]
-    cooccurrence: tuple[tuple[int, ...], ...]
+    cooccurrence: Counts
 
 
 def label_statistics(dataset: str, splits: Splits) -> Statistics:
@@ -92,7 +98,7 @@ def label_statistics(dataset: str, splits: Splits) -> Statistics:
         "test_unknown": (test_NC < 0).sum(axis=0).tolist(),
     }
     rows = zip(*columns.values(), strict=True)
-    counts_CC = cooccurrence(train_NC).astype(np.int64)
+    counts_CC = cooccurrence(train_NC)
     return Statistics(
         dataset=dataset,
         identity=splits.identity,
@@ -102,7 +108,7 @@ def label_statistics(dataset: str, splits: Splits) -> Statistics:
         },
         labels=tuple(LabelStatistics(**dict(zip(columns, row, strict=True))) for row in rows),
         pairs=_pairs(counts_CC, splits.names),
-        cooccurrence=tuple(map(tuple, counts_CC.tolist())),
+        cooccurrence=counts_CC,
     )
 
 
@@ -120,13 +126,13 @@ def _split(index: Index, names: tuple[str, ...]) -> SplitStatistics:
     )
 
 
-def _pairs(counts_CC: np.ndarray, names: tuple[str, ...]) -> tuple[Pair, ...]:
+def _pairs(counts_CC: Counts, names: tuple[str, ...]) -> tuple[Pair, ...]:
     """The pairs with the largest Jaccard index, ties in the order of the labels."""
-    positives_C = counts_CC.diagonal()
-    rows, columns = np.triu_indices(len(names), k=1)
-    both = counts_CC[rows, columns]
-    either = positives_C[rows] + positives_C[columns] - both
-    jaccard = both / np.maximum(either, 1)
+    positives_C = counts_CC.diagonal().astype(np.int64)
+    rows, columns = np.nonzero(counts_CC)
+    rows, columns = rows[rows < columns], columns[rows < columns]
+    both = counts_CC[rows, columns].astype(np.int64)
+    jaccard = both / (positives_C[rows] + positives_C[columns] - both)
     order = np.argsort(-jaccard, kind="stable")[:PAIRS]
     return tuple(
         Pair(
@@ -136,7 +142,6 @@ def _pairs(counts_CC: np.ndarray, names: tuple[str, ...]) -> tuple[Pair, ...]:
             jaccard=float(jaccard[i]),
         )
         for i in order
-        if both[i]
     )
 
 

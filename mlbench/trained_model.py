@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -149,25 +149,25 @@ class TrainedModel:
 
     def _label(self, batch: Sequence[tuple[Picture, Tensor | str]]) -> list[Labelled]:
         pixels = [found for _, found in batch if isinstance(found, Tensor)]
-        rows: Iterator[NDArray[np.float32]] = iter(())
+        results: Iterator[Labelled] = iter(())
         if pixels:
             with torch.inference_mode(), autocast(self.device, "fp32"):
                 inputs = to_device(torch.stack(pixels), self.device)
-                rows = iter(self.network(inputs).logits.float().cpu().numpy())
+                results = self._results(self.network(inputs).logits.float().cpu().numpy())
         return [
             Labelled(_file(image), error=found)
             if isinstance(found, str)
-            else self._result(_file(image), next(rows))
+            else replace(next(results), image=_file(image))
             for image, found in batch
         ]
 
-    def _result(self, image: Path | None, logits_C: NDArray[np.float32]) -> Labelled:
-        scores_C = self.scores(logits_C)
-        thresholds = self.thresholds
-        order = np.argsort(-scores_C, kind="stable").tolist()
-        scores = {self.labels[i]: float(scores_C[i]) for i in order}
-        above = tuple(name for name, score in scores.items() if score >= thresholds[name])
-        return Labelled(image, scores, above, logits_C)
+    def _results(self, logits_BC: NDArray[np.float32]) -> Iterator[Labelled]:
+        names_C, threshold_C = np.array(self.labels, object), np.array([*self.thresholds.values()])
+        for logits_C, scores_C in zip(logits_BC, self.scores(logits_BC), strict=True):
+            order = np.argsort(-scores_C, kind="stable")
+            scores = dict(zip(names_C[order], scores_C[order].tolist(), strict=True))
+            above = names_C[order[scores_C[order] >= threshold_C[order]]]
+            yield Labelled(None, scores, tuple(above), logits_C)
 
     def scores(self, logits_BC: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated scores [..., C] in [0, 1] of logits [..., C]."""

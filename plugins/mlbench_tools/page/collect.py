@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,29 +55,23 @@ def page(
 ) -> None:
     """Write boards, runs and methods as web pages."""
     from mlbench.cli import show_boards
-
-    found = show_boards.read(results)
-    shown = found.select(dataset, track)
-    index = write_page(shown, found.records, results, folder)
-    errors.print(f"page: {index}")
-
-
-def write_page(
-    tables: Sequence[Table], records: Iterable[RunRecord], results: Path, folder: Path
-) -> Path:
-    """Write the site of some boards and return its index page.
-
-    Raises:
-        StoreError: a file of published results is malformed, or the site cannot be written.
-    """
+    from mlbench.cli.progress import Reminder
+    from mlbench.executors.run_status import Followed
     from mlbench.store import Store
     from mlbench_tools.page.literature import load
     from mlbench_tools.page.site import write_site
 
-    ids = {run_id for table in tables for run_id in table.run_ids}
-    by_id = {record.run_id: record for record in records if record.run_id in ids}
-    site = collect(tables, by_id, load(results / "published"))
-    return write_site(site, Store(results), cache_folder(), folder)
+    progress = Followed("", 0)
+    with Reminder("page", lambda: [progress.now.text]):
+        progress.stage("records")
+        found = show_boards.read(results)
+        tables = found.select(dataset, track)
+        ids = {run_id for table in tables for run_id in table.run_ids}
+        records = {record.run_id: record for record in found.records if record.run_id in ids}
+        site = collect(tables, records, load(results / "published"))
+        progress.stage("pages")
+        index = write_site(site, Store(results), cache_folder(), folder, progress.count)
+    errors.print(f"page: {index}")
 
 
 def collect(

@@ -18,6 +18,7 @@ from mlbench.store import Store
 from mlbench.types import Predictions, RunRecord, StoreError, Targets, Value
 from mlbench_tools.scoring.measures import Measurement, ProtocolInput
 from mlbench_tools.scoring.protocols import PROTOCOLS, measure
+from mlbench_tools.scoring.ranking import image_rankings
 
 LISTED = 10
 """Images listed at either end of the ranking."""
@@ -146,7 +147,7 @@ def _ends(
 ) -> tuple[tuple[RankedImage, ...], tuple[RankedImage, ...]]:
     """The worst and the best images; those without a positive label have no rank."""
     logits, targets = predictions.logits, predictions.targets
-    precision_N = image_average_precision(logits, targets)
+    precision_N, _, _ = image_rankings(logits, targets)
     ranked = np.flatnonzero(np.isfinite(precision_N))
     # Many images have all labels in order; the one with the lowest loss is the best of them.
     order = ranked[np.lexsort((-_loss(logits, targets)[ranked], precision_N[ranked]))].tolist()
@@ -160,25 +161,6 @@ def _ends(
         )
 
     return tuple(map(shown, order[:LISTED])), tuple(map(shown, order[::-1][:LISTED]))
-
-
-def image_average_precision(logits: NDArray[np.float32], targets: Targets) -> NDArray[np.float64]:
-    """Average precision of each image's ranking of labels (the terms of LRAP).
-
-    Args:
-        logits: [N, C].
-        targets: int8 [N, C]; unknown labels (-1) are left out of the ranking.
-
-    Returns:
-        float64 [N] in [0, 1]; NaN for an image without a positive label.
-    """
-    image, label = np.nonzero(targets == 1)
-    of_image = targets[image]
-    above = (logits[image] >= logits[image, label][:, None]) & (of_image >= 0)
-    precision = (above & (of_image == 1)).sum(1) / above.sum(1)
-    count = np.bincount(image, minlength=len(targets))
-    total = np.bincount(image, weights=precision, minlength=len(targets))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _loss(logits: NDArray[np.float32], targets: Targets) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlbench.files import atomic_write
@@ -15,8 +15,14 @@ from mlbench_tools.page.subpages import method_page, run_page
 from mlbench_tools.page.templating import MARK, page_name
 
 
-def write_site(site: Site, store: Store, cache: Path, folder: Path) -> Path:
-    """Write the site and return its index page.
+def write_site(
+    site: Site,
+    store: Store,
+    cache: Path,
+    folder: Path,
+    count: Callable[[int, int], None] = lambda *_: None,
+) -> Path:
+    """Write the site and return its index page; ``count`` is told the pages written, of how many.
 
     Every page replaces an older one in one step, so a reader never sees half of it. Pages of an
     earlier build whose runs or methods are gone are removed.
@@ -30,6 +36,7 @@ def write_site(site: Site, store: Store, cache: Path, folder: Path) -> Path:
             with atomic_write(folder / name) as part:
                 part.write_text(text, encoding="utf-8", newline="\n")
             written.add(folder / name)
+            count(len(written), len(site.records) + len(site.methods) + 1)
         for file in [*folder.glob("run/*.html"), *folder.glob("method/*.html")]:
             if file not in written and MARK in file.read_text(encoding="utf-8", errors="replace"):
                 file.unlink()
@@ -45,19 +52,16 @@ def write_site(site: Site, store: Store, cache: Path, folder: Path) -> Path:
 def _pages(site: Site, store: Store, cache: Path) -> Iterator[tuple[str, str]]:
     """The name of each page in the folder of the site, and its text; the index is the last one."""
     derived: dict[str, Derived] = {}
-    problems: dict[str, str] = {}
-    for run_id, record in site.records.items():
-        try:
-            derived[run_id] = derive(store, record, cache)
-        except MlbenchError as error:
-            problems[run_id] = str(error)
     names = board_names(site.tables)
     for table, name in zip(site.tables, names, strict=True):
         seeds = {run_id: row.run_ids for row in table.rows for run_id in row.run_ids}
         for run_id in [*seeds, *(run.run_id for run in table.diverged)]:
             others = [other for other in seeds.get(run_id, ()) if other != run_id]
-            found = derived.get(run_id)
-            problem, left = problems.get(run_id, ""), store.run_folder(run_id)
+            found, problem, left = None, "", store.run_folder(run_id)
+            try:
+                found = derived[run_id] = derive(store, site.records[run_id], cache)
+            except MlbenchError as error:
+                problem = str(error)
             text = run_page(site, run_id, name, others, found, problem, left)
             yield page_name("run", run_id), text
     for method in site.methods:

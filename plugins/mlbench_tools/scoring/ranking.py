@@ -69,20 +69,29 @@ def auc(scores: NDArray[np.floating[Any]], targets: Targets) -> float:
 
 
 def label_ranking(scores: ScoreMatrix, targets: Targets) -> tuple[float, float, float]:
-    """How well the labels of an image are ranked (Schapire and Singer, 2000): means over images.
+    """How well the labels are ranked: means of ``image_rankings`` over images with a known label.
 
     As in scikit-learn, an image without a present label has LRAP 1, coverage 0 and loss 0; one
     without an absent label has LRAP 1 and loss 0.
+    """
+    found = image_rankings(scores, targets)[:, (targets >= 0).any(axis=1)]
+    lrap, depth, loss = np.where(np.isnan(found), 1.0, found).mean(axis=1).tolist()
+    return lrap, depth, loss
+
+
+def image_rankings(scores: ScoreMatrix, targets: Targets) -> Floats:
+    """How well the labels of each image are ranked (Schapire and Singer, 2000).
 
     Args:
         scores: [N, C].
         targets: int8 [N, C] in {1, 0, -1}.
 
     Returns:
-        Means over the images that have a known label.
+        Three values of each image [3, N].
 
         * label ranking average precision: over the labels of an image, the mean fraction of them
-          among all labels that score at least as high (Tsoumakas et al., 2010), in [0, 1];
+          among all labels that score at least as high (Tsoumakas et al., 2010), in [0, 1]; NaN
+          without a present label;
         * coverage error: how many labels from the top include all present ones;
         * ranking loss: the fraction of pairs of a present and an absent label that are not in
           order, in [0, 1]; equal scores are not in order.
@@ -91,22 +100,18 @@ def label_ranking(scores: ScoreMatrix, targets: Targets) -> tuple[float, float, 
     absent_N = np.count_nonzero(targets == 0, axis=1)
     share_N, depth_N, inverted_N = np.zeros((3, len(scores)))
     images, labels = np.nonzero(targets == 1)
-    known = np.where(targets >= 0, scores, -np.inf)
-    positive = np.where(targets == 1, scores, -np.inf)
     step = max(1, BLOCK // scores.shape[1])
     for start in range(0, len(images), step):
         image_P = images[start : start + step]
         score_P1 = scores[image_P, labels[start : start + step], None]
-        hits_P = np.count_nonzero(positive[image_P] >= score_P1, axis=1)
-        ranked_P = np.count_nonzero(known[image_P] >= score_P1, axis=1)
+        above_PC, target_PC = scores[image_P] >= score_P1, targets[image_P]
+        hits_P = np.count_nonzero(above_PC & (target_PC == 1), axis=1)
+        ranked_P = np.count_nonzero(above_PC & (target_PC >= 0), axis=1)
         np.add.at(share_N, image_P, hits_P / ranked_P)
         np.maximum.at(depth_N, image_P, ranked_P)
         np.add.at(inverted_N, image_P, ranked_P - hits_P)
-    lrap_N = np.where(present_N == 0, 1.0, share_N / np.maximum(present_N, 1))
-    loss_N = inverted_N / np.maximum(present_N * absent_N, 1)
-    of_known = np.stack([lrap_N, depth_N, loss_N])[:, present_N + absent_N > 0]
-    lrap, depth, loss = of_known.mean(axis=1).tolist()
-    return lrap, depth, loss
+    lrap_N = np.where(present_N == 0, np.nan, share_N / np.maximum(present_N, 1))
+    return np.stack([lrap_N, depth_N, inverted_N / np.maximum(present_N * absent_N, 1)])
 
 
 # ------------------------------------------------------------------------------- the usual partner

@@ -47,20 +47,20 @@ def boards():
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The pages of these records, made as the command makes them."""
-    from mlbench_tools.page.collect import write_page
+    from mlbench_tools.page.collect import collect
+    from mlbench_tools.page.literature import load
+    from mlbench_tools.page.site import write_site
 
-    folder = tmp_path_factory.mktemp("page")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLBENCH_CACHE", str(folder / "cache"))
-        records = committed()
-        counted = [record.efficiency for record in records]
-        parameters = [one.parameters_backbone + one.parameters_head for one in counted]
-        costs = [
-            made_cost(one, 15e-6 * size) for one, size in zip(records, parameters, strict=True)
-        ]
-        one_each = {cost.network.name: cost for cost in costs}
-        made = tables(records, costs=one_each.values())
-        return write_page(made, records, ROOT / "results", folder / "site").parent
+    folder, store = tmp_path_factory.mktemp("page"), Store(ROOT / "results")
+    records = committed()
+    counted = [record.efficiency for record in records]
+    parameters = [one.parameters_backbone + one.parameters_head for one in counted]
+    costs = [made_cost(one, 15e-6 * size) for one, size in zip(records, parameters, strict=True)]
+    one_each = {cost.network.name: cost for cost in costs}
+    made = tables(records, costs=one_each.values())
+    by_id = {record.run_id: record for record in records}
+    found = collect(made, by_id, load(store.root / "published"))
+    return write_site(found, store, folder / "cache", folder / "site").parent
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """What follows from predictions, and its drawings."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,8 +10,9 @@ from hypothesis import strategies as st
 from mlbench.metrics.average_precision import average_precision
 from mlbench.store import Store
 from mlbench.types import Predictions
-from mlbench_tools.page.derived import calibration_bins, derive, image_average_precision
+from mlbench_tools.page.derived import calibration_bins, derive
 from mlbench_tools.page.subpages import label_interval, label_lines
+from mlbench_tools.scoring import ranking
 from mlbench_tools.scoring.measures import ProtocolInput
 from mlbench_tools.scoring.protocols import find
 from tests.store.made import made_predictions, made_record
@@ -40,7 +43,9 @@ def test_the_average_precision_of_an_image_is_its_definition(rows):
     logits = np.array([row[0] for row in rows], np.float32)
     targets = np.array([row[1] for row in rows], np.int8)
     wanted = [plain(*row) for row in zip(logits, targets, strict=True)]
-    np.testing.assert_allclose(image_average_precision(logits, targets), wanted)
+    for block in (1, ranking.BLOCK):
+        with patch.object(ranking, "BLOCK", block):
+            np.testing.assert_allclose(ranking.image_rankings(logits, targets)[0], wanted)
 
 
 @pytest.fixture

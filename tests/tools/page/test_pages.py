@@ -86,12 +86,14 @@ def contents(site):
 
 
 # -------------------------------------------------------------------------------- the whole of it
-def test_the_command_writes_the_boards_that_are_asked_for(cli, tmp_path):
+def test_the_command_writes_the_boards_that_are_asked_for(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("mlbench.cli.progress.SILENCE", 0.001)
     store = Store(tmp_path / "results")
     for track in ("probe", "published"):
         store.write(made_record(spec={"track": track}), made_predictions())
     done = cli("page", "site", "--track", "published", "--dataset", "coco")
     assert done.code == 0 and "page: site/index.html" in done.err
+    assert "records\n" in done.err, "where it is, whenever it was silent for long"
     assert [board["track"] for board in embedded(tmp_path / "site")["boards"]] == ["published"]
     assert "Semantic-Specific Graph" in (tmp_path / "site" / "method" / "ssgrl.html").read_text()
     done = cli("page", "none", "--dataset", "voc")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from mlbench import registry
 from mlbench.build import identity_of, model_file
-from mlbench.data.open import as_trained_on, open_splits
+from mlbench.data.open import Subset, as_trained_on, open_splits
 from mlbench.numbers import edited, outdated
 from mlbench.preflight import drop_unused_inputs, refusal
 from mlbench.store import Store
@@ -95,23 +95,18 @@ class _OpenedData:
         self,
         dataset: str,
         options: Mapping[str, Any],
+        validation: bool,
         noise: LabelNoise,
         known: KnownLabels,
-        validation: bool = False,
     ) -> Splits:
         """Open a data set, or fail to, once."""
         edition = f"{dataset} {sorted(options.items())} {noise} {known} {validation}"
         if edition not in self._opened:
             suite, places = self._suite, self._places
+            held = suite.holdout, suite.holdout_fold, validation
+            subset = Subset(suite.labels, *held, suite.allow_missing)
             try:
-                splits = open_splits(
-                    *(dataset, options, places.data, places.cache),
-                    labels=suite.labels,
-                    holdout=suite.holdout,
-                    fold=suite.holdout_fold,
-                    validation=validation,
-                    allow_missing=suite.allow_missing,
-                )
+                splits = open_splits(dataset, options, places.data, places.cache, subset)
                 if splits.interpretation is not None:
                     facts = splits.interpretation.facts.items()
                     self.read[dataset] = "; ".join(f"{what}: {how}" for what, how in facts)
@@ -128,7 +123,7 @@ class _OpenedData:
         """The splits of a run."""
         validation = spec.settings.selection == "validation"
         labels = spec.label_noise, spec.known_labels
-        return self.open(spec.dataset, spec.dataset_options, *labels, validation)
+        return self.open(spec.dataset, spec.dataset_options, validation, *labels)
 
 
 def make_plan(suite: Suite, places: Places, veto: Veto = lambda _: None) -> Plan:
@@ -167,7 +162,7 @@ def compare_with_store(
     reasons: dict[str, str | None] = {}
     why: dict[str, str] = {}
     replaces: dict[str, str] = {}
-    stored = functools.cache(store.records)  # read only if a run is missing
+    stored = functools.cache(lambda: flat_specs(store.records()))  # only if a run is missing
     for spec in specs:
         try:
             record = store.record_of(spec)
@@ -202,7 +197,12 @@ def compare_with_store(
     )
 
 
-def _why_missing(spec: RunSpec, others: Iterable[RunRecord]) -> str:
+def flat_specs(records: Iterable[RunRecord]) -> dict[str, dict[str, Any]]:
+    """Run id -> the fields of its spec by dotted names, for ``nearest``."""
+    return {record.run_id: flatten(record.spec.canonical()) for record in records}
+
+
+def _why_missing(spec: RunSpec, others: Mapping[str, dict[str, Any]]) -> str:
     """Which record is nearest to a run without one, and in what it differs."""
     near = nearest(spec, others)
     if near is None:
@@ -211,51 +211,52 @@ def _why_missing(spec: RunSpec, others: Iterable[RunRecord]) -> str:
 
 
 def nearest(
-    spec: RunSpec, others: Iterable[RunRecord], named: str = "asked"
+    spec: RunSpec, others: Mapping[str, dict[str, Any]], named: str = "asked"
 ) -> tuple[list[str], str] | None:
     """The fields in which the nearest record of the method and track differs, and its run id.
 
     They call the run what ``named`` says: ``settings.epochs: 6, asked 9``.
     """
+    here = flatten(spec.canonical())
     near = [
-        (_differences(other.spec, spec, named), other.run_id)
-        for other in others
-        if (other.spec.method, other.spec.track) == (spec.method, spec.track)
+        ([name for name in here | there if there.get(name) != here.get(name)], run_id)
+        for run_id, there in others.items()
+        if (there["method"], there["track"]) == (spec.method, spec.track)
     ]
-    return min(near, key=lambda found: len(found[0]), default=None)
-
-
-def _differences(stored: RunSpec, asked: RunSpec, named: str) -> list[str]:
-    there, here = flatten(stored.canonical()), flatten(asked.canonical())
+    if not near:
+        return None
+    names, run_id = min(near, key=lambda found: len(found[0]))
+    there = others[run_id]
     return [
         f"{name}: {there.get(name, 'not recorded')}, {named} {here.get(name, 'none')}"
-        for name in sorted(there | here)
-        if there.get(name) != here.get(name)
-    ]
+        for name in sorted(names)
+    ], run_id
 
 
-Opener = Callable[[str, Mapping[str, Any], LabelNoise, KnownLabels], Splits]
-"""(data set, options, label noise, known labels) -> its splits."""
+Opener = Callable[[str, Mapping[str, Any], bool, LabelNoise, KnownLabels], Splits]
+"""(data set, options, whether with a validation part, label noise, known labels) -> splits."""
 
 
 def expand(suite: Suite, opener: Opener) -> tuple[list[RunSpec], list[Refused]]:
     """Make the spec of every combination; return them and those without valid data or settings.
 
-    The opener is called for every run.
+    The opener is called for every run, first without a validation part.
     """
     specs: dict[str, RunSpec] = {}
     refused: dict[Refused, None] = {}
     points = itertools.product(suite.datasets or ("synthetic",), _combinations(suite))
     for name, combination in points:
         given = suite.dataset_options.get(name, {})
-        drawn = (combination.about_labels[name] for name in DRAWN_LABELS)
+        drawn = [combination.about_labels[name] for name in DRAWN_LABELS]
         try:
             dataset, _ = registry.recorded_as(name, given)
             authors = authors_options(suite.track, combination.method, dataset)
             dataset, options = registry.recorded_as(name, {**authors, **given})
-            splits = opener(dataset, options, *drawn)
+            splits = opener(dataset, options, False, *drawn)
             how = combination.method, dataset, splits.card, combination.overrides
             settings = settle(suite.track, *how)
+            if suite.holdout and settings.selection == "validation":  # holds other images out
+                splits = opener(dataset, options, True, *drawn)
         except (DataError, PluginError) as error:
             refused[Refused(label=f"{combination.method} on {name}", reason=str(error))] = None
             continue

@@ -30,7 +30,7 @@ class Stopping(tiny.Quiet):
 
 @pytest.fixture
 def run_one(tmp_path, cache):
-    def call(progress=None, where="results", places=(), track=None, short="", **settings):
+    def call(progress=None, where="results", places=(), track=None, short="", more=(), **settings):
         data = {"synthetic": {"train_images": 40, "test_images": 20, "size": 32}}
         small = {"image_size": 32, "epochs": 2, "batch_size": 8, "augmentation": [{"name": "flip"}]}
         fields = {
@@ -39,6 +39,7 @@ def run_one(tmp_path, cache):
             "dataset_options": data,
             "settings": small | settings,
             "track": track or "controlled",
+            **dict(more),
         }
         located = Places(results=tmp_path / where, cache=cache, workers=1, **dict(places))
         planned = plan.make_plan(suite.make_suite(fields), located)
@@ -92,6 +93,17 @@ def test_a_selected_epoch_whose_test_scores_are_not_finite_has_a_record(run_one,
     assert record.status == "diverged" and found is None and len(record.epochs) == 2
     assert "the scores became" in record.error and record.validation_images not in (0, 10, 20)
     assert sum("in batches of" in note for note in record.notes) == 1
+
+
+def test_the_epoch_of_each_fold_is_selected_on_its_validation_part(run_one):
+    folds = [{"holdout": 0.5, "holdout_fold": fold} for fold in (0, 1)]
+    runs = [run_one(more=fold, selection="validation")[:2] for fold in folds]
+    assert len({key for _, found in runs for key in found.keys}) == 40, "every training image"
+    for record, found in runs:
+        held, left = set(found.validation.keys), record.train_images
+        assert held.isdisjoint(found.keys) and len(held) + len(found.keys) + left == 40
+        assert record.selected_epoch and "-holdout-0.5" in record.identity
+        assert record.identity.endswith("-and-validation")
 
 
 def test_deterministic_is_recorded_and_ends_with_the_run(run_one):

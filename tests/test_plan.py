@@ -45,6 +45,15 @@ def test_a_missing_run_names_what_the_nearest_record_has_instead(made, asked, sa
     assert found.why == {spec.run_id: f"no record; nearest {near.run_id[:8]} differs in {said}"}
 
 
+def test_each_stored_spec_is_flattened_once_for_all_missing_runs(tmp_path, monkeypatch):
+    made = [record_of(*matrix({"epochs": epochs}), tmp_path).run_id for epochs in (10, 20, 30)]
+    asked = [*matrix({"epochs": 11}, seeds=(0, 1)), *matrix({"epochs": 21, "loss": "asl"})]
+    seen, flatten = [], plan.flatten
+    monkeypatch.setattr(plan, "flatten", lambda fields: seen.append(fields) or flatten(fields))
+    assert len(planned(asked, tmp_path).missing) == 3
+    assert len(seen) == len(made) + len(asked)
+
+
 def test_a_default_of_a_plugin_that_was_flipped_is_named(tmp_path, monkeypatch):
     record_of(*matrix(), tmp_path)
     defaults = GAP.__init__.__kwdefaults__

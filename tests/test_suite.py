@@ -25,7 +25,7 @@ CARD = DatasetCard(
 )
 
 
-def opener(name, options, noise, known):
+def opener(name, options, validation, noise, known):
     index = Index(["x"], ["x"], np.ones((1, 2), np.int8))
     digest = f"digest-of-{name}" + ("" if noise == LabelNoise() else f"-{noise}")
     return Splits(CARD, ("a", "b"), index, index, digest, name)

@@ -111,7 +111,8 @@ def _without_rate(record: RunRecord) -> tuple[str, str]:
     optimizer = settings.optimizer.model_copy(update={"lr": 0.0})
     same = {"settings": settings.model_copy(update={"optimizer": optimizer})}
     any_part = {"holdout": 0.0, "holdout_fold": 0, "data": "", "seed": 0, "processes": 1}
-    data = re.sub(r"(-holdout-[\d.]+(-fold-\d+)?)?(-incomplete-[\da-f-]+)?$", "", record.identity)
+    part = r"(-holdout-[\d.]+(-fold-\d+)?(-and-validation)?)?(-incomplete-[\da-f-]+)?$"
+    data = re.sub(part, "", record.identity)
     return data, record.spec.model_copy(update=same | any_part).run_id
 
 

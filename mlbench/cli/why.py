@@ -19,7 +19,7 @@ def why(
     """Say why a run failed, where it is, or in which settings it differs from the nearest one."""
     from mlbench.executors.run_status import overview
     from mlbench.numbers import outdated
-    from mlbench.plan import nearest
+    from mlbench.plan import flat_specs, nearest
     from mlbench.store import Store
 
     found = overview(results)
@@ -47,7 +47,7 @@ def why(
     store = Store(results)
     if (record := store.find(run_id)) is not None:
         say("its record", f"{outdated(record.numbers) or 'is current'}; made by `{record.command}`")
-        others = [other for other in store.records() if other.run_id != run_id]
+        others = flat_specs(other for other in store.records() if other.run_id != run_id)
         if (near := nearest(record.spec, others, "this run")) is not None:
             say(f"the nearest, {near[1][:8]}, differs in", shorten(near[0]))
 

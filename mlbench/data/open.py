@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -43,26 +43,40 @@ Check = Callable[[Sequence[Path]], Mapping[Path, str]]
 """Image files -> what is wrong with each unusable one (see ``mlbench.data.decode.problems``)."""
 
 
+@dataclass(frozen=True)
+class Subset:
+    """What of a data set takes part in a run, and which training images are held out.
+
+    Attributes:
+        labels: those that take part; None for all.
+        holdout: share of the training split that is scored instead of the test split.
+        fold: which part of this size is scored; folds do not overlap.
+        validation: split a validation part off train.
+        allow_missing: image files may be absent.
+    """
+
+    labels: Sequence[str] | None = None
+    holdout: float = 0.0
+    fold: int = 0
+    validation: bool = False
+    allow_missing: bool = False
+
+
 # ------------------------------------------------------------------------------------- for a run
 def open_run(spec: RunSpec, places: Places, check: Check | None = None) -> Splits:
     """Open the data of a run, as ``open_splits`` and ``as_trained_on`` do.
 
     The caller compares ``digest`` to ``spec.data``.
     """
-    splits = open_splits(
-        *(spec.dataset, spec.dataset_options, places.data, places.cache),
-        labels=spec.labels,
-        holdout=spec.holdout,
-        fold=spec.holdout_fold,
-        validation=spec.settings.selection == "validation",
-        allow_missing=spec.incomplete,
-    )
+    validation = spec.settings.selection == "validation"
+    subset = Subset(spec.labels, spec.holdout, spec.holdout_fold, validation, spec.incomplete)
+    splits = open_splits(spec.dataset, spec.dataset_options, places.data, places.cache, subset)
     noise, known = spec.label_noise, spec.known_labels
     return as_trained_on(splits, noise, known, places, incomplete=spec.incomplete, check=check)
 
 
 def open_few(spec: RunSpec, places: Places, images: int) -> Splits:
-    """Open a run's data, and take images from all over each split; errors are those of others."""
+    """Open a run's data with some images from all over train and test; see ``open_run``."""
 
     def few(index: Index) -> Index:
         rows = np.linspace(0, len(index) - 1, min(images, len(index)))
@@ -116,18 +130,9 @@ def open_splits(
     options: Mapping[str, Any],
     root: Path | None,
     cache: Path,
-    *,
-    labels: Sequence[str] | None = None,
-    holdout: float = 0.0,
-    fold: int = 0,
-    validation: bool = False,
-    allow_missing: bool = False,
+    subset: Subset = Subset(),
 ) -> Splits:
     """Open a data set with every image that it lists.
-
-    ``labels`` take part; None: all. ``holdout`` is the share of the training split that is scored
-    instead of the test split, and ``fold`` which part of this size it is; they do not overlap.
-    ``validation`` splits a validation part off train. With ``allow_missing``, images may be absent.
 
     Raises:
         DataError: files are missing or malformed, or an image is in both splits.
@@ -135,31 +140,29 @@ def open_splits(
         SuiteError: an unknown label.
     """
     name, options = registry.recorded_as(name, options)
-    dataset, train, test = _listed(name, options, root, cache, allow_missing=allow_missing)
+    dataset, train, test = _listed(name, options, root, cache, subset.allow_missing)
     names, found = dataset.names, data_digest(train, test, dataset.names)
     listed, _, images = found.partition("-")
     identity = dataset.card.identities.get(listed, f"{name.replace(':', '-')}-unknown-{found}")
     # Chosen before labels and holdout narrow the split, so that they do not change the choice.
-    chosen = set(validation_keys(dataset, train, identity)) if validation else set()
+    chosen = set(validation_keys(dataset, train, identity)) if subset.validation else set()
     edition, sample = dataset.card.editions.get(identity), sampled_files(train, test).values()
     others = edition is not None and edition.images not in ("", images)
     if others and all(file.is_file() for file in sample):  # missing ones are reported elsewhere
         identity += f"-images-{images}"
     groups = partial(groups_of, dataset, train.keys)
-    columns, train, test, part = _narrow(
-        *(name, dataset, train, test, labels, holdout, fold, validation)
-    )
+    columns, train, test, part = _narrow(name, dataset, train, test, subset)
     if part:
         names = tuple(dataset.names[column] for column in columns)
         found = data_digest(train, test, names)
     held = None
-    if validation:
+    if subset.validation:
         train, held = train.partition([key in chosen for key in train.keys])
     return Splits(
         *(dataset.card, names, train, test, found, identity + part),
         validation=held,
         # The card knows nothing of a part that is held out of train.
-        official={} if holdout else _official(dataset),
+        official={} if subset.holdout else _official(dataset),
         objects=partial(_count_objects, name, dataset, columns),
         groups=groups,
         interpretation=dataset.interpretation(),
@@ -167,7 +170,7 @@ def open_splits(
 
 
 def _listed(
-    name: str, options: Mapping[str, Any], root: Path | None, cache: Path, *, allow_missing: bool
+    name: str, options: Mapping[str, Any], root: Path | None, cache: Path, allow_missing: bool
 ) -> tuple[Dataset, Index, Index]:
     """The data set, and train and test as they are listed."""
     plugin = registry.find("dataset", name)
@@ -192,24 +195,19 @@ def _listed(
 
 
 def _narrow(
-    name: str,
-    dataset: Dataset,
-    train: Index,
-    test: Index,
-    labels: Sequence[str] | None,
-    holdout: float,
-    fold: int,
-    validation: bool,
+    name: str, dataset: Dataset, train: Index, test: Index, subset: Subset
 ) -> tuple[list[int], Index, Index, str]:
     """The columns and images that take part, and what the edition's name says of them."""
     columns, part = list(range(len(dataset.names))), ""
-    if labels is not None:
-        columns = _columns(name, dataset.names, labels)
+    if subset.labels is not None:
+        columns = _columns(name, dataset.names, subset.labels)
         train, test = train.select(columns), test.select(columns)
         part = f"-{len(columns)}-labels"
-    if holdout or fold:
-        train, test = hold_out(dataset, train, holdout, fold, validation)
-        part += f"-holdout-{holdout:g}" + (f"-fold-{fold}" if fold else "")
+    if subset.holdout or subset.fold:
+        held = subset.holdout, subset.fold, subset.validation
+        train, test = hold_out(dataset, train, *held)
+        part += f"-holdout-{subset.holdout:g}" + (f"-fold-{subset.fold}" if subset.fold else "")
+        part += "-and-validation" if subset.validation else ""
     return columns, train, test, part
 
 
@@ -322,7 +320,7 @@ def coverage(splits: Splits, bad: Mapping[Path, str]) -> Coverage:
 
 
 def leave_out(splits: Splits, bad: Mapping[Path, str]) -> Splits:
-    """The splits without these files, with ``coverage``; an edition of its own if any is left out.
+    """The splits without these files, with ``coverage``; any left out renames the edition.
 
     Raises:
         DataError: nothing is left of a split.

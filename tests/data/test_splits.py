@@ -8,7 +8,7 @@ import pytest
 from mlbench import registry
 from mlbench.data.decode import MISSING
 from mlbench.data.noise import with_label_noise
-from mlbench.data.open import coverage, files, leave_out, open_splits
+from mlbench.data.open import Subset, coverage, files, leave_out, open_splits
 from mlbench.data.stratify import list_digest, validation_keys
 from mlbench.types import DataError, Dataset, DatasetCard, Index, LabelNoise, SuiteError, digest
 
@@ -58,7 +58,7 @@ def opened(monkeypatch, tmp_path):
         monkeypatch.setattr(registry, "find", lambda *_: plugin)
         monkeypatch.setattr(registry, "options", lambda *_: {})
         monkeypatch.setattr(registry, "needs_argument", lambda *_: False)
-        return open_splits("made", {}, None, tmp_path, **arguments)
+        return open_splits("made", {}, None, tmp_path, Subset(**arguments))
 
     return make
 

@@ -53,16 +53,11 @@ def open_dataset(
     name: str, root: Path | None, option: list[str] | None, *, validation: bool = False
 ) -> Splits:
     """Open a data set; missing images are no error, as these commands are to find them."""
-    from mlbench.data.open import open_splits
+    from mlbench.data.open import Subset, open_splits
 
-    return open_splits(
-        name,
-        named_values(option or ()),
-        root or data_folder(),
-        cache_folder(),
-        validation=validation,
-        allow_missing=True,
-    )
+    subset = Subset(validation=validation, allow_missing=True)
+    given = named_values(option or ())
+    return open_splits(name, given, root or data_folder(), cache_folder(), subset)
 
 
 def save(picture: Image.Image, file: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlbench.data.open import open_splits
+from mlbench.data.open import Subset, open_splits
 from mlbench.types import DataError, SplitCard
 from mlbench_plugins.datasets import duplicates
 from mlbench_plugins.datasets.apparel import COLOURS, ELEVEN, GARMENTS, Apparel
@@ -56,7 +56,8 @@ def test_the_fixed_split_moves_no_image_when_another_goes(tmp_path: Path) -> Non
     gone = sorted(train)[0]
     (root / gone).unlink()
     assert keys(opened(root, tmp_path / "c")) == (train - {gone}, test)
-    held = [open_splits("apparel", {}, root, tmp_path, holdout=0.5, fold=i).test for i in (0, 1)]
+    folds = [Subset(holdout=0.5, fold=i) for i in (0, 1)]
+    held = [open_splits("apparel", {}, root, tmp_path, fold).test for fold in folds]
     assert min(map(len, held)) > 5, "other hashes than those that drew the split"
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mlbench import registry
-from mlbench.data.open import open_splits
+from mlbench.data.open import Subset, open_splits
 from mlbench.data.stratify import held_out, list_digest, stratify
 from mlbench.types import Edition, Index, digest, keys_digest, sampled_files, split_digest
 from mlbench_plugins.datasets.duplicates import drawn
@@ -42,7 +42,7 @@ def agrees(name, options, root, cache):
     assert known.images in ("", splits.digest.partition("-")[2])
     found = edition(splits.train, splits.test, splits.names)
     assert known.model_copy(update={"images": ""}) == found
-    part = open_splits(name, options, root, cache, validation=True)
+    part = open_splits(name, options, root, cache, Subset(validation=True))
     assert part.identity == splits.identity
     assert list_digest(part.validation.keys) == part.card.validation[part.identity]
     return part
@@ -104,7 +104,7 @@ def test_voc2007(difficult, official_voc, tmp_path):
 
 def test_vocs_list_val_is_scored_where_it_is_the_test_split(official_voc, tmp_path):
     part = {"train_split": "train", "test_split": "val"}
-    splits = open_splits("voc2007", part, official_voc, tmp_path, validation=True)
+    splits = open_splits("voc2007", part, official_voc, tmp_path, Subset(validation=True))
     assert len(splits.validation) == pytest.approx(500, abs=20)
 
 

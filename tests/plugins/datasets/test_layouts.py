@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlbench.data.open import open_splits
+from mlbench.data.open import Subset, open_splits
 from mlbench.types import DataError, Splits
 from mlbench_plugins.datasets.apparel import ELEVEN
 from mlbench_plugins.datasets.nuswide import NAMES
@@ -126,7 +126,7 @@ def made(kind: str, root: Path, *changes: Change) -> Path:
 
 def opened(kind: str, root: Path) -> Splits:
     name, options, _ = MAKE[kind]
-    return open_splits(name, options, root, root.parent / "cache", allow_missing=True)
+    return open_splits(name, options, root, root.parent / "cache", Subset(allow_missing=True))
 
 
 # ------------------------------------------------------------------------------------ other layouts

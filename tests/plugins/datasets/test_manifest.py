@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mlbench import contracts, registry
-from mlbench.data.open import open_splits
+from mlbench.data.open import Subset, open_splits
 from mlbench.types import DataError, digest
 from mlbench_plugins.datasets import manifest
 from mlbench_plugins.datasets.manifest import Manifest
@@ -477,7 +477,7 @@ def test_the_set_is_its_own_edition(folder: Path) -> None:
     assert splits.identity == f"photos-{found[:8]}"
     assert data.card.splits == {}, "its own sizes are no official ones"
     assert Manifest.card.identities == {}, "the class's card is every set's"
-    some = open_splits("manifest:photos.csv", {}, None, folder / "cache", labels=["b"])
+    some = open_splits("manifest:photos.csv", {}, None, folder / "cache", Subset(labels=["b"]))
     assert some.identity == f"photos-{found[:8]}-1-labels"
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mlbench.data.labels import label_context
 from mlbench.data.noise import with_label_noise
-from mlbench.data.open import open_splits
+from mlbench.data.open import Subset, open_splits
 from mlbench.types import DataError, Index, LabelNoise, PluginError, Splits
 from mlbench_plugins.datasets.coco import COCO
 from mlbench_plugins.datasets.instances import read_instances
@@ -85,7 +85,7 @@ def counted(splits: Splits) -> dict[str, int]:
 
 
 def coco_splits(root: Path, **part: Any) -> Splits:
-    return open_splits("coco", {}, root, root.parent / "cache", **part)
+    return open_splits("coco", {}, root, root.parent / "cache", Subset(**part))
 
 
 def test_the_context_counts_the_objects_of_train_alone(coco: Path) -> None:

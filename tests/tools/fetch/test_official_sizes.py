@@ -5,13 +5,14 @@ import json
 import pytest
 from PIL import Image
 
-from mlbench.data.open import coverage, open_splits
+from mlbench.data.open import Subset, coverage, open_splits
 from tests.plugins.datasets import miniature
 from tests.plugins.datasets.test_coco import write as write_coco
 
 
 def official(name, root, cache, **options):
-    found = coverage(open_splits(name, options, root, cache, allow_missing=True), {}).splits
+    splits = open_splits(name, options, root, cache, Subset(allow_missing=True))
+    found = coverage(splits, {}).splits
     return tuple(found[part].official for part in ("train", "test"))
 
 
@@ -65,7 +66,7 @@ def test_the_lists_choose_the_official_sizes_of_voc(tmp_path):
 
 def test_other_sizes_and_held_out_images_are_no_official_splits(tmp_path, cache):
     assert official("synthetic", None, cache, train_images=20, test_images=600) == (None, 600)
-    held = open_splits("synthetic", {}, None, cache, holdout=0.5)
+    held = open_splits("synthetic", {}, None, cache, Subset(holdout=0.5))
     assert {part.official for part in coverage(held, {}).splits.values()} == {None}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlbench.data.open import open_splits
+from mlbench.data.open import Subset, open_splits
 from mlbench.evidence import pack, seal
 from mlbench.metrics.bootstrap import score
 from mlbench.numbers import numbers_of
@@ -53,7 +53,8 @@ def made(cache, settings=None, **fields):
     plain = {"dataset": "synthetic", "dataset_options": options, "method": "gap"}
     fields = {**plain, "track": "controlled", **fields}
     part = {name: fields[name] for name in ("labels", "holdout") if name in fields}
-    splits = open_splits("synthetic", options, None, cache, validation=chosen, **part)
+    subset = Subset(validation=chosen, **part)
+    splits = open_splits("synthetic", options, None, cache, subset)
     settled = settle(fields["track"], fields["method"], "synthetic", splits.card, [settings])
     spec = RunSpec(data=splits.digest, settings=settled, **fields)
     seen = guessed(splits.validation, 1) if chosen else None

@@ -90,7 +90,7 @@ def csv(*tables: Table) -> str:
             values = [getattr(speed, field) for speed in row.speeds]
             plain[name] = " / ".join(f"{v:.3f}" if isinstance(v, float) else f"{v}" for v in values)
         plain |= {"run_ids": " ".join(row.run_ids), "commands": "\n".join(row.commands)}
-        data_set = board.scored + "-other-code" * (not board.current)
+        data_set = board.data_name + "-other-code" * (not board.current)
         plain |= {"data_set": data_set, "track": board.track}
         lines.append({k: spreadsheet(v) if isinstance(v, str) else v for k, v in plain.items()})
     apart = ("rank", "rank_worst", "title", "first_weights", "speeds", "run_ids", "commands")
@@ -346,7 +346,7 @@ def _listed(tables: Sequence[Table]) -> list[str]:
     for table in tables:
         best = next(iter(table.rows), None)
         code = "" if table.current else ", made by other code"
-        link = f"[{escaped(table.scored)}{code}]({_file_name(table)}.md)"
+        link = f"[{escaped(table.data_name)}{code}]({_file_name(table)}.md)"
         runs = sum(row.seeds for row in table.rows) + len(table.diverged)
         won = (best.title, f"{_score(best)} ({_interval(best)})") if best else ("-", "-")
         cells = (link, table.track, str(runs), *map(escaped, won))

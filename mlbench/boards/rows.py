@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence, Set
 from pathlib import PurePath
 
@@ -42,10 +42,10 @@ class Board(Value):
     @property
     def name(self) -> str:
         """A unique name, suitable for a file: ``coco-mini-probe``."""
-        return f"{self.scored}-{self.track}{'' if self.current else '-other-code'}"
+        return f"{self.data_name}-{self.track}{'' if self.current else '-other-code'}"
 
     @property
-    def scored(self) -> str:
+    def data_name(self) -> str:
         """The name without track and code: ``coco-mini``."""
         subset = f"-{self.data[:8]}" if self.labels is not None else ""
         tier = "" if self.tier == "own" else f"-{self.tier}"
@@ -67,7 +67,7 @@ class Board(Value):
 def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]:
     """Group records by board; keep their order.
 
-    Boards that differ in their image files alone are told apart by the digest of these.
+    Boards of one name are told apart by the digests of their image files, and of their labels.
     """
     boards: dict[Board, list[RunRecord]] = defaultdict(list)
     for record in records:
@@ -83,12 +83,15 @@ def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]
             saw=record.pretraining.saw if record.pretraining else (),
         )
         boards[board].append(record)
-    names = Counter(board.name for board in boards)
+    alike: dict[str, list[str]] = defaultdict(list)
+    for board in boards:
+        alike[board.name].append(board.data.rpartition("-")[2])
 
     def apart(board: Board) -> Board:
-        images = board.data.rpartition("-")[2]
-        update = {"identity": f"{board.identity}-images-{images}"} if names[board.name] > 1 else {}
-        return board.model_copy(update=update)
+        labels, _, images = board.data.rpartition("-")
+        part = f"-images-{images}" if len(alike[board.name]) > 1 else ""
+        part += f"-labels-{labels}" if alike[board.name].count(images) > 1 else ""
+        return board.model_copy(update={"identity": board.identity + part})
 
     return {apart(board): group for board, group in boards.items()}
 

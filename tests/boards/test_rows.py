@@ -29,6 +29,14 @@ def test_identities_tracks_and_label_subsets_are_never_mixed():
     assert all(len(table.rows) == 1 for table in made)
 
 
+def test_boards_of_one_name_are_told_apart_by_images_and_by_labels():
+    made = tables([made_record(spec={"data": d}) for d in ("aaa-ccc", "bbb-ccc", "aaa-ddd")])
+    names = {table.data: table.name for table in made}
+    assert names["aaa-ddd"] == "coco-mini-images-ddd-probe"
+    assert names["bbb-ccc"] == "coco-mini-images-ccc-labels-bbb-probe"
+    assert len(set(names.values())) == len({table.title for table in made}) == 3
+
+
 def test_unknown_editions_come_last_and_say_so():
     made = tables([made_record(identity="aaa-unknown-" + "0" * 16), made_record()])
     assert [(t.identity[:3], t.known) for t in made] == [("coc", True), ("aaa", False)]

@@ -5,7 +5,6 @@ The names of the embedded data are short, as a board may have 2,000 rows.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -40,13 +39,7 @@ where scripts are off."""
 
 def board_names(tables: Sequence[Table]) -> list[str]:
     """The index page's name of each board's data, the same for all tracks."""
-    taken = Counter(table.name for table in tables)
-    return [
-        table.scored
-        + (f" {table.data[:8]}" if taken[table.name] > 1 else "")
-        + ("" if table.current else ", made by other code")
-        for table in tables
-    ]
+    return [table.data_name + ("" if table.current else ", made by other code") for table in tables]
 
 
 def index_page(site: Site, names: Sequence[str], derived: Mapping[str, Derived]) -> str:

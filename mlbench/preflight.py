@@ -128,7 +128,9 @@ def _check_track(spec: RunSpec, model: MultiLabelModel) -> None:
 def _check_batches(settings: Settings, images: int, model: MultiLabelModel, processes: int) -> None:
     """Refuse parts of one image whose last map has one place: batch norm sees one value."""
     place = settings.image_size <= model.backbone.spec[-1].stride
-    norms = any(isinstance(module, BATCH_NORM) for module in model.modules())
+    optim.set_training_mode(model, settings)
+    norms = any(isinstance(module, BATCH_NORM) and module.training for module in model.modules())
+    model.eval()  # runs share the backbone of the meta device
     parts = settings.grad_accumulation * (1 if settings.sync_bn else processes)
     batch = min(settings.batch_size, images)
     if place and norms and batch < 2 * parts and not settings.freeze_bn:
@@ -213,17 +215,16 @@ def drop_unused_inputs(
     Runs with equal results are then one run with one id. What counts is which matrices of the
     label context are read when head and loss are made. Random words are replaced by ``words``.
     """
-    requested = {"graph": spec.graph != "cooccurrence", "words": spec.words == "random"}
     try:
         labels, _ = make_label_context(spec, splits_of(spec), places)
         recorded = _RecordingContext(**vars(labels))
         meta_model(spec.settings, recorded)
     except (PluginError, DataError, WeightsError):
         return spec  # refused later, under the requested name
-    used = {"graph": "cooccurrence" in recorded.read, "words": "embeddings" in recorded.read}
-    default = {"graph": "cooccurrence", "words": words}
-    unused = {n: default[n] for n in requested if requested[n] and not used[n]}
-    return spec.model_copy(update=unused)
+    default = {} if "cooccurrence" in recorded.read else {"graph": "cooccurrence"}
+    if spec.words == "random" and "embeddings" not in recorded.read:
+        default["words"] = words
+    return spec.model_copy(update=default)
 
 
 @dataclass(frozen=True)

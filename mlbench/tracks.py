@@ -214,7 +214,8 @@ def _scale_pixels(settings: Settings, before: int, given: Mapping[str, Any]) -> 
     steps, preprocessing = settings.augmentation, settings.preprocessing
     if "augmentation" not in given:
         options = [{k: scale(v) if k in PIXELS else v for k, v in s.options.items()} for s in steps]
-        steps = tuple(s.model_copy(update={"options": options.pop(0)}) for s in steps)
+        pairs = zip(steps, options, strict=True)
+        steps = tuple(step.model_copy(update={"options": scaled}) for step, scaled in pairs)
     if "resize" not in given.get("preprocessing", {}):
         resize = scale(preprocessing.resize)
         preprocessing = preprocessing.model_copy(update={"resize": resize})

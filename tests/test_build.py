@@ -155,6 +155,13 @@ def test_planning_leaves_the_backbone_that_runs_share_as_it_is():
     assert model.backbone is not shared, "a run has a backbone of its own"
 
 
+@pytest.mark.parametrize("settled", [{"frozen_stages": -1}, {"freeze_bn": True}, {}])
+def test_batch_norms_need_several_values_only_where_they_are_trained(settled):
+    spec, *_ = matrix({"batch_size": 1, "image_size": 32, **settled})
+    reason = refusal(spec, lambda _: SPLITS, PLACES)
+    assert reason is None if settled else "a single value of each channel" in reason
+
+
 @pytest.mark.parametrize(
     ("label_axes", "asked"), [({}, 1), ({"graph": ("random",)}, 3), ({"words": ("random",)}, 3)]
 )

@@ -38,7 +38,7 @@ Percent = Annotated[FiniteFloat, Field(ge=0, le=100)]
 Amount = Annotated[FiniteFloat, Field(ge=0)]
 """Seconds, GMACs, rates: finite, never negative."""
 Seed = Annotated[NonNegativeInt, Field(lt=2**63)]
-"""Of a random number generator; torch takes no more."""
+"""Seed of a random number generator; torch takes no more."""
 Spread = Annotated[FiniteFloat, Field(gt=0)]
 Time = Annotated[str, AfterValidator(_check_time)]
 """A date and time in ISO 8601."""
@@ -181,5 +181,8 @@ class Settings(Value):
         """Share of the moving average that is the weights after the first step, by these epochs."""
         if not self.ema_decay:
             return 0.0
-        updates = epochs * max(images // self.batch_size, 1)
-        return math.prod(self.decay_after(t) for t in range(1, updates))
+        later = max(epochs * max(images // self.batch_size, 1) - 1, 0)
+        # The warm decays (1 + t) / (10 + t), of which all but nine numerators cancel.
+        warm = int((10 * self.ema_decay - 1) / (1 - self.ema_decay)) if self.ema_warmup else 0
+        warm = min(max(warm, 0), later)
+        return math.prod(k / (warm + k) for k in range(2, 11)) * self.ema_decay ** (later - warm)

@@ -112,6 +112,19 @@ def test_a_warm_average_forgets_the_first_weights_and_knows_how_much_is_left():
     assert shares[True] == pytest.approx(warm, rel=1e-5)
 
 
+@given(
+    decay=st.floats(0.001, 0.9999) | st.sampled_from([0.1, 0.5, 0.9, 0.9997]),
+    steps=st.integers(1, 3000),
+    epochs=st.integers(0, 5),
+    warm=st.booleans(),
+)
+def test_the_share_of_the_first_weights_is_the_product_of_the_decays(decay, steps, epochs, warm):
+    settings = tiny.settings(ema_decay=decay, ema_warmup=warm, batch_size=4)
+    expected = math.prod(settings.decay_after(t) for t in range(1, steps * epochs))
+    found = settings.first_weights_share(4 * steps + 3, epochs)
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-290)
+
+
 def test_the_issues_shares():
     published = tiny.settings(ema_decay=0.9997, batch_size=1)
     assert published.first_weights_share(89, 40) == pytest.approx(0.344, abs=1e-3)

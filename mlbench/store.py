@@ -82,13 +82,13 @@ class Store:
         return place
 
     def prune(self, record: RunRecord) -> None:
-        """Keep one of the models that a record's competes with: that of the highest mAP.
+        """Delete the checkpoints of the record's group except the best by mAP.
 
-        They are the models of one method and backbone, trained under one track on the same data,
-        from the same start, by code of the same numbers. Of equal ones the lowest run id is kept.
+        A group has one method and backbone, and was trained under one track on the same data, from
+        the same start, by code of the same numbers. Of equal ones the lowest run id is kept.
         """
 
-        def contest(one: RunRecord) -> tuple[object, ...]:
+        def group(one: RunRecord) -> tuple[object, ...]:
             spec = one.spec
             place = spec.data, spec.track, spec.init, spec.settings.backbone, one.tier
             return *place, one.numbers["core"]
@@ -97,7 +97,7 @@ class Store:
         rivals = [
             (-one.scores.mAP, one.run_id, self.root / one.checkpoint)
             for one in found
-            if one.scores and one.checkpoint and contest(one) == contest(record)
+            if one.scores and one.checkpoint and group(one) == group(record)
         ]
         for _, _, checkpoint in sorted(one for one in rivals if one[-1].exists())[1:]:
             with suppress(OSError):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlbench.types import DataError, Dataset, Index, SuiteError, Targets
 
-SHARE = 5
+ONE_IN = 5
 """One image in this many is held out ..."""
 MOST = 5000
 """... but at most this many, as in COCO's validation split: more would cost training images and
@@ -24,7 +24,7 @@ hours of evaluation, and compare epochs no better."""
 
 def held_out(images: int) -> int:
     """The size of the validation part of a training split."""
-    return min(images // SHARE, MOST)
+    return min(images // ONE_IN, MOST)
 
 
 def validation_keys(dataset: Dataset, train: Index, identity: str) -> list[str]:

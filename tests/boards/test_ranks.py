@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from scipy import stats
 
+from mlbench.boards.ranks import rank
 from mlbench.boards.render import markdown
 from mlbench.boards.rows import tables
+from mlbench.metrics.paired import Influence
 from mlbench_tools.analysis.comparison import paired_bootstrap
 from tests.boards.scored import labels, write
 from tests.store.made import made_record, made_scores
@@ -62,6 +65,21 @@ def test_rows_without_predictions_are_ranked_by_intervals_and_the_board_says_so(
     table = board(store)
     assert table.unpaired == 1 and [row.rank for row in table.rows] == [1, 1, 3]
     assert "1 of 3 rows have no usable predictions" in markdown([table])
+
+
+@pytest.mark.parametrize("images", [3, 400])
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_difference_counts_from_students_critical_value_on(images, paired):
+    """The t test of each image's part of the difference, or of the intervals of two rows."""
+    parts = stats.norm.ppf((np.arange(images) + 0.5) / images)
+    error = stats.sem(parts) if paired else 2**0.5 / 1.959964  # `made_scores` reach 1 either side
+    critical = error * stats.t.ppf(0.975, images - 1)
+    values = {"a": 0 * parts, "b": parts / images}
+    for times, wins in ((0.99, (".=", "=.")), (1.01, (".-", "+."))):
+        better = 50 + times * critical
+        rows = [[made_record(m, v, test_images=images)] for m, v in (("a", 50), ("b", better))]
+        paired_by = (lambda r: Influence("same", values[r.spec.method], 0)) if paired else None
+        assert rank(rows, paired_by).wins == wins
 
 
 def test_predictions_that_do_not_give_the_score_are_not_used(store):

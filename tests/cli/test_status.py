@@ -8,7 +8,7 @@ import pytest
 from mlbench import numbers
 from mlbench.cli.matrix import print_failures
 from mlbench.executors import Outcome, fail, make_jobs, read_failure
-from mlbench.executors.run_status import StatusFile, overview
+from mlbench.executors.run_status import Followed, StatusFile, overview
 from mlbench.executors.sharing import QueuedRun, announce
 from mlbench.leases import claim
 from mlbench.store import Store
@@ -73,6 +73,15 @@ def test_a_status_has_the_share_that_is_done_and_the_time_left(jobs, monkeypatch
             progress.step(epoch=4, step=step, steps=10, loss=float("nan"), speed=321.4)
         state = overview(job.places.results)[job.spec.run_id]
     assert state.detail.startswith("training 5/10 50%, 321 images/s, 0:02:30 left, ")
+
+
+def test_the_time_left_begins_anew_with_another_total(monkeypatch):
+    now, run, left = [0.0], Followed("", 1), []
+    monkeypatch.setattr("mlbench.executors.run_status.time.monotonic", lambda: now[0])
+    for now[0], done, total in ((0.0, 0, 100), (10.0, 50, 100), (20.0, 10, 60), (30.0, 20, 60)):
+        run.count(done, total)
+        left.append(run.now.left)
+    assert left == [None, 10.0, None, 40.0]
 
 
 def test_an_outcome_of_before_does_not_count_for_a_run_in_a_queue(cli, jobs):

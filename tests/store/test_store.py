@@ -9,6 +9,7 @@ import pytest
 
 from mlbench.evidence import seal
 from mlbench.files import safe_name
+from mlbench.numbers import NUMBERS
 from mlbench.store import Store
 from mlbench.types import EpochLog, Predictions, StoreError
 from tests.store.made import edit, kept, made_predictions, made_record
@@ -213,25 +214,29 @@ def test_predictions_that_do_not_fit_their_record_are_refused(store):
 def test_pruning_keeps_the_best_model_of_a_method_and_backbone_on_a_board(tmp_path):
     store = Store(tmp_path)
 
-    def stored(value, seed, **spec):
-        record = made_record("gap", value, spec={"seed": seed, **spec})
+    def stored(value, seed, core=NUMBERS, **spec):
+        spec = {"seed": seed, **spec}
+        record = made_record("gap", value, spec=spec, numbers={"core": core})
         file = store.run_folder(record.run_id) / "checkpoint.safetensors"
         record = record.model_copy(update={"checkpoint": file.relative_to(tmp_path).as_posix()})
         file.parent.mkdir(parents=True)
         file.touch()
         return kept(store, record), file
 
-    worse, best, equal, other_data = (
-        stored(40.0, 1),
-        stored(50.0, 2),
-        stored(50.0, 3),
+    worse, best, equal = stored(40.0, 1), stored(50.0, 2), stored(50.0, 3)
+    others = (
         stored(30.0, 4, data="e" * 16),
+        stored(30.0, 4, init="sha256:" + "e" * 64),
+        stored(30.0, 4, track="controlled"),
+        stored(30.0, 4, core=NUMBERS - 1),
     )
     stored(60.0, 5)[1].unlink()
     kept(store, made_record("gap", 70.0, spec={"seed": 6}))  # run with --keep none
-    store.prune(other_data[0])
-    assert all(file.exists() for _, file in (worse, best, equal, other_data))
+    for record, _ in others:
+        store.prune(record)
+    assert all(file.exists() for _, file in (worse, best, equal, *others))
     store.prune(worse[0])
     first, second = sorted((best, equal), key=lambda pair: pair[0].run_id)
-    assert [f.exists() for _, f in (worse, first, second, other_data)] == [False, True, False, True]
-    assert len(store.records()) == 6, "records stay"
+    assert [file.exists() for _, file in (worse, first, second)] == [False, True, False]
+    assert all(file.exists() for _, file in others)
+    assert len(store.records()) == 9, "records stay"

@@ -135,7 +135,7 @@ def start_from(
 
 def _label_axes(settings: Settings, labels: LabelContext) -> dict[str, list[int]]:
     """Name of each tensor of a head -> its axes that run over labels: those that grow with them."""
-    width, shapes = labels.embeddings.shape[1], []
+    width, shapes = labels.word_width, []
     for names in (labels.names, (*labels.names, "")):
         model, _ = meta_model(settings, _blank_context(names, width))
         shapes.append(

@@ -149,6 +149,7 @@ def run_in_steps(
             current.accumulation = min(2 * current.accumulation, most)
             note = f"trained with grad_accumulation {current.accumulation} at the same batch size"
             current.notes.append(f"{short}; {note}")
+        progress.stage("label context")
         labels, notes = make_label_context(spec, splits, places)
         current.notes += notes
         mixing = spec.settings.mixing
@@ -157,7 +158,7 @@ def run_in_steps(
                 f"{mixing.name} adds images to batches: a step costs {cost:.4g} times as much as "
                 "without"
             )
-        current.word_width = labels.embeddings.shape[1]
+        current.word_width = labels.word_width
     with deterministic(places.deterministic):
         surroundings = environment(current.device, world, spec)
         outcome, predictions = yield from _attempt(current, splits, labels)

@@ -6,14 +6,13 @@ import functools
 import json
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mlbench import registry
@@ -77,7 +76,7 @@ def _assert_possible(spec: RunSpec, splits: Splits, places: Places) -> None:
         raise SuiteError(f"{what}; leave out image_cache or decoder")
     if settings.weights.startswith("sha256:"):
         file = named_file("weights", settings.weights, places.weights)
-    labels, _ = make_label_context(spec, splits, places)
+    labels, _ = make_label_context(spec, splits, places, _latest_context)
     transforms.train_transform(settings)
     if settings.mixing:
         make_mixing(settings.mixing)
@@ -184,10 +183,14 @@ def check_labels(splits: Splits, loss: Loss, *, trained: bool = True) -> None:
     )
 
 
+_latest_context = functools.lru_cache(maxsize=1)(label_context)
+"""For plans, whose runs follow each other by data set; every run makes one of its own."""
+
+
 def make_label_context(
-    spec: RunSpec, splits: Splits, places: Places
+    spec: RunSpec, splits: Splits, places: Places, make: Callable[..., Any] = label_context
 ) -> tuple[LabelContext, tuple[str, ...]]:
-    """The label context of a run, and notes for its record.
+    """The label context of a run that ``make`` makes, and notes for its record.
 
     Raises:
         DataError: the file of word vectors is malformed, or knows none of the labels.
@@ -197,7 +200,7 @@ def make_label_context(
     if spec.words.startswith("sha256:"):
         words = named_file("words", spec.words, places.words)
     how = splits.train, splits.names, words, spec.graph, spec.seed, splits.objects
-    labels, notes = label_context(*how)
+    labels, notes = make(*how)
     if spec.label_noise != LabelNoise():
         known, present = (int((splits.train.targets >= n).sum()) for n in (0, 1))
         notes += (f"label noise in train: {known:,} labels are known, {present:,} of them present",)
@@ -216,8 +219,8 @@ def drop_unused_inputs(
     label context are read when head and loss are made. Random words are replaced by ``words``.
     """
     try:
-        labels, _ = make_label_context(spec, splits_of(spec), places)
-        recorded = _RecordingContext(**vars(labels))
+        labels, _ = make_label_context(spec, splits_of(spec), places, _latest_context)
+        recorded: Any = _RecordingContext(labels)
         meta_model(spec.settings, recorded)
     except (PluginError, DataError, WeightsError):
         return spec  # refused later, under the requested name
@@ -227,21 +230,18 @@ def drop_unused_inputs(
     return spec.model_copy(update=default)
 
 
-@dataclass(frozen=True)
-class _RecordingContext(LabelContext):
-    """A label context that records which of its matrices are read."""
+class _RecordingContext:
+    """Passes on a label context, and records what of it is read."""
 
-    read: set[str] = field(default_factory=set)
+    def __init__(self, labels: LabelContext) -> None:
+        self.labels, self.read = labels, set[str]()
 
-    def __getattribute__(self, name: str) -> Any:
-        if name in ("cooccurrence", "embeddings"):
-            object.__getattribute__(self, "read").add(name)
-        return object.__getattribute__(self, name)
+    def __len__(self) -> int:
+        return len(self.labels)
 
-    @property
-    def positives(self) -> NDArray[np.float32]:
-        counts_CC: NDArray[np.float32] = object.__getattribute__(self, "cooccurrence")
-        return counts_CC.diagonal()
+    def __getattr__(self, name: str) -> Any:
+        self.read.add(name)
+        return getattr(self.labels, name)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(run_one, number)
     assert len((folder / "losses.csv").read_text().splitlines()) == 11
 
 
+def test_a_run_says_when_it_counts_labels(run_one, monkeypatch):
+    told = []
+    monkeypatch.setattr(tiny.Quiet, "stage", lambda self, text: told.append(text))
+    run_one(epochs=1)
+    assert told[:3] == ["data", "label context", "model"]
+
+
 def test_a_run_short_of_memory_takes_at_most_a_part_for_each_image(run_one):
     parts = {"batch_size": 5, "grad_accumulation": 3, "freeze_bn": True}
     record, *_ = run_one(short="out of memory", epochs=1, **parts)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mlbench import numbers, plan
+from mlbench import numbers, plan, preflight
 from mlbench.build import identity_of
 from mlbench.store import Store
 from mlbench.suite import make_suite
@@ -60,6 +60,12 @@ def test_a_default_of_a_plugin_that_was_flipped_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(defaults, "prior_bias", not defaults["prior_bias"])
     (why,) = planned(matrix(), tmp_path).why.values()
     assert why.endswith("settings.head_options.prior_bias: False, asked True")
+
+
+def test_runs_of_one_data_set_share_a_label_context_in_planning(tmp_path):
+    preflight._latest_context.cache_clear()
+    assert len(planned(matrix(losses=("bce", "asl")), tmp_path).missing) == 2
+    assert preflight._latest_context.cache_info().misses == 1
 
 
 def test_numbers_alone_make_a_record_stale(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mlbench.text import shorten
 from mlbench.types import (
+    WORD_WIDTH,
     DataError,
     Graph,
     Index,
@@ -26,10 +27,8 @@ from mlbench.types import (
 if TYPE_CHECKING:
     from mlbench.data.words import WordVectors
 
-WIDTH = 300
-"""Width of derived and random embeddings, as of GloVe's usual vectors."""
 NORM = 6.5
-"""Length of their rows, as of GloVe's vectors of label names, so that heads start alike."""
+"""Length of derived and random embeddings, as of GloVe's of label names: heads start alike."""
 
 Counts = NDArray[np.float32]
 
@@ -65,23 +64,24 @@ def label_context(
         )
     counts_CC = cooccurrence(index.targets)
     notes: tuple[str, ...]
+    embeddings: Counts | Callable[[], Counts]
     if isinstance(words, Path):
         from mlbench.data.words import word_vectors
 
         vectors = word_vectors(names, words)
-        embeddings_CE = _fill(names, vectors, words)
+        embeddings = _fill(names, vectors, words)
         notes = _notes(vectors, words)
     elif words == "random":
-        embeddings_CE = random_embedding(names, seed)
+        embeddings = partial(random_embedding, names, seed)
         notes = (f"label embeddings drawn at random with seed {seed}",)
     else:
-        embeddings_CE = cooccurrence_embedding(counts_CC, len(index), names)
+        embeddings = partial(cooccurrence_embedding, counts_CC, len(index), names)
         notes = ("label embeddings derived from the co-occurrence of the training labels",)
     if graph != "cooccurrence":
         counts_CC = graph_counts(graph, counts_CC, seed)
         drawn = f", drawn with seed {seed}" if graph == "random" else ""
         notes += (f"label graph: {graph}{drawn}",)
-    return LabelContext(names, counts_CC, embeddings_CE, len(index), partial(objects, index)), notes
+    return LabelContext(names, counts_CC, embeddings, len(index), partial(objects, index)), notes
 
 
 # --------------------------------------------------------------------------------------- the graph
@@ -150,19 +150,20 @@ def cooccurrence_embedding(
     or iterative: the order of the labels permutes the rows, and neither machine nor version
     changes them. The factor 1/2 keeps labels apart that always occur together.
     """
-    p_CC = counts_CC.astype(np.float64) / max(images, 1)
-    p_C = p_CC.diagonal()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        npmi_CC = np.log(p_CC / np.outer(p_C, p_C)) / -np.log(p_CC)
-    # not finite: never together, or together in every image; neither says anything
-    associated_CC = np.where(np.isfinite(npmi_CC), np.clip(npmi_CC, 0, 1) / 2, 0)
-    np.fill_diagonal(associated_CC, 1)
+    i, j = np.nonzero(counts_CC)
+    counted, most = (counts_CC[i, j], counts_CC.diagonal()), max(images, 1)
+    p_ij, p_C = (found.astype(np.float64) / most for found in counted)
+    with np.errstate(invalid="ignore"):
+        npmi_ij = np.log(p_ij / (p_C[i] * p_C[j])) / -np.log(p_ij)
+    associated_CC = np.eye(len(names))
+    # not a number: together in every image, which says as little as never
+    associated_CC[i, j] = np.where(i == j, 1, np.clip(np.nan_to_num(npmi_ij), 0, 1) / 2)
     return _of_length(associated_CC @ np.stack([_signs(name) for name in names]))
 
 
 def _signs(name: str) -> NDArray[np.float64]:
-    bits = np.frombuffer(hashlib.shake_256(name.encode()).digest((WIDTH + 7) // 8), np.uint8)
-    return np.unpackbits(bits)[:WIDTH].astype(np.float64) * 2 - 1
+    bits = np.frombuffer(hashlib.shake_256(name.encode()).digest((WORD_WIDTH + 7) // 8), np.uint8)
+    return np.unpackbits(bits)[:WORD_WIDTH].astype(np.float64) * 2 - 1
 
 
 def random_embedding(names: Sequence[str], seed: int) -> NDArray[np.float32]:
@@ -170,7 +171,7 @@ def random_embedding(names: Sequence[str], seed: int) -> NDArray[np.float32]:
     rows = []
     for name in names:
         drawn = np.frombuffer(hashlib.sha256(f"{seed} {name}".encode()).digest(), "<u4")
-        rows.append(np.random.default_rng(drawn.tolist()).standard_normal(WIDTH))
+        rows.append(np.random.default_rng(drawn.tolist()).standard_normal(WORD_WIDTH))
     return _of_length(np.stack(rows))
 
 

@@ -21,7 +21,7 @@ NAMES = {
     "PackError PluginError StoreError SuiteError WeightsError",
     "literals": "Decoder Graph Keep ObjectCounts Precision Selection Split Targets Tier Track",
     "models": "Angles Backbone FeatureSpec Head HeadOutput LabelContext Level Loss LossContext "
-    "Pretraining evaluate_loss unknown_objects",
+    "Pretraining WORD_WIDTH evaluate_loss unknown_objects",
     "networks": "DEFAULT_THRESHOLD ModelCost ModelFile ModelInfo Network Speed Speeds Timing "
     "computing_options",
     "planned": "Places Plan Refused",

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+WORD_WIDTH = 300
+"""Width of derived and random word vectors, as of GloVe's usual ones."""
+
 
 def unknown_objects(*_: object) -> ObjectCounts:
     """The counts where no objects are annotated.
@@ -40,14 +43,14 @@ class LabelContext:
         names: C label names.
         cooccurrence: float32 [C, C]; entry (i, j) counts the training images with both labels,
             the diagonal counts the positives of each label.
-        embeddings: float32 [C, E] word vectors.
+        words: ``embeddings``, or what makes them, ``WORD_WIDTH`` wide, when they are first read.
         images: number of training images behind the counts.
         count_objects: computes ``objects``; called only when needed, as it may read files.
     """
 
     names: tuple[str, ...]
     cooccurrence: NDArray[np.float32]
-    embeddings: NDArray[np.float32]
+    words: NDArray[np.float32] | Callable[[], NDArray[np.float32]]
     images: int
     count_objects: Callable[[], ObjectCounts] = unknown_objects
 
@@ -58,6 +61,16 @@ class LabelContext:
     def positives(self) -> NDArray[np.float32]:
         """float32 [C]: the number of training images with each label."""
         return self.cooccurrence.diagonal()
+
+    @cached_property
+    def embeddings(self) -> NDArray[np.float32]:
+        """float32 [C, E] word vectors."""
+        return self.words() if callable(self.words) else self.words
+
+    @property
+    def word_width(self) -> int:
+        """E, for which the vectors need not be made."""
+        return WORD_WIDTH if callable(self.words) else self.words.shape[1]
 
     @cached_property
     def objects(self) -> ObjectCounts:

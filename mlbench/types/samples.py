@@ -31,7 +31,7 @@ class Sample(NamedTuple):
     key: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Index:
     """The samples of one split, with one label matrix that workers share.
 

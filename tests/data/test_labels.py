@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 
 from mlbench.data import labels as module
 from mlbench.data.labels import (
-    WIDTH,
+    WORD_WIDTH,
     cooccurrence,
     cooccurrence_embedding,
     graph_counts,
@@ -57,7 +57,7 @@ def test_derived_embedding_follows_the_order_of_the_labels(targets_NC, shuffle):
     second = cooccurrence_embedding(
         cooccurrence(targets_NC[:, order]), len(targets_NC), [names[i] for i in order]
     )
-    assert first.shape == (len(names), WIDTH)
+    assert first.shape == (len(names), WORD_WIDTH)
     assert first.dtype == np.float32
     assert np.isfinite(first).all()
     assert np.allclose(np.linalg.norm(first, axis=1), module.NORM, rtol=1e-5)
@@ -83,6 +83,12 @@ def test_derived_embedding_never_changes():
 
 
 # ---------------------------------------------------------------------------------------- context
+def test_word_vectors_are_made_when_they_are_first_read():
+    context, _ = label_context(index(random_targets()), list("abcdef"))
+    assert context.word_width == WORD_WIDTH and "embeddings" not in vars(context)
+    assert context.embeddings is context.embeddings
+
+
 @pytest.mark.parametrize("names", [["a"], ["a", "a"], ["a", "b", "c"]])
 def test_names_that_do_not_fit_are_refused(names):
     with pytest.raises(DataError, match="width 2"):
@@ -115,7 +121,7 @@ def test_words_that_know_no_label_are_refused(tmp_path):
 def test_random_embeddings_look_like_derived_ones_and_follow_seed_and_name():
     names = [f"label {i}" for i in range(50)]
     one, other = random_embedding(names, 0), random_embedding(names, 1)
-    assert one.dtype == np.float32 and one.shape == (50, WIDTH)
+    assert one.dtype == np.float32 and one.shape == (50, WORD_WIDTH)
     assert np.allclose(np.linalg.norm(one, axis=1), module.NORM, rtol=1e-5)
     assert max(abs(cosine(a, b)) for a, b in zip(one, other, strict=True)) < 0.3
     assert max(abs(cosine(one[i], one[j])) for i in range(50) for j in range(i)) < 0.3

@@ -10,9 +10,8 @@ import torch
 
 from mlbench import registry
 from mlbench.build import meta_backbone
-from mlbench.data.labels import WIDTH
 from mlbench.engine.cost import count
-from mlbench.types import LabelContext, PluginError
+from mlbench.types import WORD_WIDTH, LabelContext, PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +56,7 @@ def count_backbone(name: str, image_size: int) -> Outline:
     return Outline(module.spec, maps[0], _counts(module, macs))
 
 
-def count_head(settings: Settings, labels: int, words: int = WIDTH) -> Counts:
+def count_head(settings: Settings, labels: int, words: int = WORD_WIDTH) -> Counts:
     """Count a head, on its backbone's maps, as records do; thousands of labels take no memory.
 
     Raises:
@@ -71,7 +70,7 @@ def count_head(settings: Settings, labels: int, words: int = WIDTH) -> Counts:
 
 
 def make_head(
-    name: str, options: Mapping[str, Any], spec: FeatureSpec, labels: int, words: int = WIDTH
+    name: str, options: Mapping[str, Any], spec: FeatureSpec, labels: int, words: int = WORD_WIDTH
 ) -> nn.Module:
     """Make a head with made-up labels, and with vectors as wide as its maps if it needs such.
 
@@ -92,7 +91,7 @@ def _counts(module: nn.Module, macs: int) -> Counts:
     return Counts(sum(p.numel() for p in module.parameters()), macs / IMAGES / 1e9)
 
 
-def uniform_context(count: int, words: int = WIDTH) -> LabelContext:
+def uniform_context(count: int, words: int = WORD_WIDTH) -> LabelContext:
     """Made-up labels that occur together in every image but one, to count or time a head with.
 
     All arrays are views of a single number, so thousands of labels take no memory.

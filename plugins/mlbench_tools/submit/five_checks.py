@@ -13,6 +13,7 @@ from mlbench.numbers import outdated
 from mlbench.text import flatten, shorten
 from mlbench.tracks import name_defaults, settle
 from mlbench.types import (
+    WORD_WIDTH,
     DatasetCard,
     MeasureError,
     Places,
@@ -259,7 +260,6 @@ def costs(record: RunRecord) -> Iterator[Remark]:
     The width of label vectors from a file is not known: other counts are a warning if the width
     changes them.
     """
-    from mlbench.data.labels import WIDTH
     from mlbench_tools.costs.counting import count_backbone, count_head
 
     cost, ran = record.efficiency, record.spec.settings
@@ -273,7 +273,7 @@ def costs(record: RunRecord) -> Iterator[Remark]:
     try:
         backbone = count_backbone(ran.backbone, ran.image_size).counts
         head = count_head(ran, labels)
-        widened = count_head(ran, labels, WIDTH + 1) if from_file else head
+        widened = count_head(ran, labels, WORD_WIDTH + 1) if from_file else head
     except Exception as error:  # plugins raise any type on settings that they cannot serve
         yield Remark("not checked", f"parameters and GMACs: {type(error).__name__}: {error}")
         return

@@ -104,7 +104,7 @@ def import_checkpoint(
         spec=spec,
         label_names=names,
         preprocessing=model.preprocessing(settings.preprocessing),
-        word_width=labels.embeddings.shape[1],
+        word_width=labels.word_width,
         backbone_options=dict(getattr(model.backbone, "options", {})),
         notes=(f"trained by its authors ({spec.data}), converted by mlbench import",),
     )

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from mlbench import registry
 from mlbench.contracts.made_up import known_context
-from mlbench.data.labels import WIDTH
-from mlbench.types import DataError, LabelContext, Level, Proof, Released, Settings
+from mlbench.types import WORD_WIDTH, DataError, LabelContext, Level, Proof, Released, Settings
 from mlbench_tools.weights.conversion import Converted, convert, fill, marked, recognise, releases
 from mlbench_tools.weights.fixtures import Fixture, Inputs
 from mlbench_tools.weights.importing import assemble, graph_state, released_settings
@@ -115,7 +114,7 @@ def _labels(fixture: Fixture) -> LabelContext:
     count = int(fixture.fields["classes"])
     inputs = fixture.inputs()
     words = next((inputs[n] for n in ("word_features", "word_vectors") if n in inputs), None)
-    embeddings = np.zeros((count, WIDTH)) if words is None else words
+    embeddings = np.zeros((count, WORD_WIDTH)) if words is None else words
     return known_context(np.eye(count), embeddings, images=1)
 
 

@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from mlbench import registry
 from mlbench.data.words import word_vectors
 from mlbench.text import shorten
-from mlbench.types import DataError, LabelContext, Released, WeightsError
+from mlbench.types import WORD_WIDTH, DataError, LabelContext, Released, WeightsError
 from mlbench_tools.weights.reading import read
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-WIDTH = 300
-"""Width of word vectors that no head reads."""
 
 
 def dataset_names(dataset: str, data: Path | None, cache: Path) -> tuple[str, ...]:
@@ -122,7 +119,7 @@ def file_context(
         embeddings_CE = read_words(words, names)
     else:
         given_words = [name for name in released.needs.get("words", ()) if name in head_state]
-        width = head_state[given_words[0]].shape[1] if given_words else WIDTH
+        width = head_state[given_words[0]].shape[1] if given_words else WORD_WIDTH
         embeddings_CE = np.zeros((len(names), width), np.float32)
     counts_CC = np.eye(len(names), dtype=np.float32)
     return LabelContext(tuple(names), counts_CC, embeddings_CE, 1), matrix_CC

@@ -115,7 +115,7 @@ class Interpretation(NamedTuple):
 
     Attributes:
         facts: what was read -> how, in words.
-        warnings: what is legal and may be meant otherwise; the data set has logged them.
+        warnings: what is valid but may be meant otherwise; the data set has logged them.
     """
 
     facts: Mapping[str, str]
@@ -123,7 +123,7 @@ class Interpretation(NamedTuple):
 
 
 class Dataset(ABC):
-    """From official files to samples. Decodes no image.
+    """Turns official files into samples, without decoding an image.
 
     A factory is called as ``factory(root, cache, **options)``: ``root`` is the folder given by
     ``--data`` (None if not given), ``cache`` a folder to write to. It raises ``DataError`` if
@@ -159,25 +159,25 @@ class Dataset(ABC):
     def train_groups(self) -> Sequence[str] | None:
         """A group for each sample of ``train``, in order; near-duplicates share a group.
 
-        Parts that are held out keep groups together; ``holdout`` draws by a hash of their names.
-        None: every sample is a group of its own, and called by its key.
+        Parts that are held out keep groups together; ``holdout`` draws by a hash of groups' names.
+        None means that every sample is its own group, named by its key.
         """
         return None
 
     def objects(self, keys: Sequence[str]) -> NDArray[np.integer[Any]] | None:
         """Annotated objects of each label in these images of ``train``: [N, C], in order.
 
-        At least 1 for a present label, 0 for an absent one, any number for an unknown one. Only
-        label graphs of instance counts need it, so it may read files. None: whole images are
-        annotated. Raises ``DataError`` if annotation files are missing or malformed.
+        A count is at least 1 for a present label, 0 for an absent one, any number for an unknown
+        one. Only label graphs of instance counts need it, so it may read files. None means that
+        whole images are annotated. Raises ``DataError`` if files are missing or malformed.
         """
         return None
 
     def missing(self) -> str | None:
         """Which images are missing and what to do, if the data set knows more than their paths.
 
-        Opening the data set then fails, unless missing images are allowed. None: nothing is known
-        to be missing; the files are checked before a run in any case.
+        Opening the data set then fails, unless missing images are allowed. None means that nothing
+        is known to be missing; the files are checked before a run in any case.
         """
         return None
 
@@ -198,7 +198,7 @@ class Reported(Value):
 
     @classmethod
     def table(cls, fields: str, *rows: tuple[Any, ...], **same: Any) -> tuple[Reported, ...]:
-        """Several scores: names of the fields in each row, the rows, and fields that all share."""
+        """Make several scores from names of the fields in each row, rows, and shared fields."""
         names = fields.split()
         return tuple(cls(**dict(zip(names, row, strict=True)), **same) for row in rows)
 
@@ -207,11 +207,11 @@ class Proof(NamedTuple):
     """The inputs from which an array of a parity fixture is recomputed, in float64.
 
     Attributes:
-        head: with the fixture's weights.
+        head: the head, with the fixture's weights.
         features: the maps that the head is given.
         graph: P(j | i) [C, C]; empty if the fixture has none.
         fixture: all fields of the fixture.
-        known: labels that the head is told, int8 [B, C]; None if the fixture has none.
+        known: labels that the head is given, int8 [B, C]; None if the fixture has none.
     """
 
     head: Any
@@ -235,14 +235,14 @@ class Released:
         options: state -> options of the head, read off shapes (number of heads, of groups).
         settings: what differs from the recipe's settings.
         unused: regular expressions of names that the authors' code never uses.
-        averaged: whether the authors score a moving average of the weights.
+        averaged: True if the authors score a moving average of the weights.
         label_axes: name of a tensor of the head -> its axes that run over labels. The size of the
             first tensor along its axis is the number of labels.
         rearrange: (state of the head, new order of its labels) -> state, for tensors that
             ``label_axes`` cannot describe.
         order: the order of the labels: ``official`` is the data set's own (COCO's ids),
-            ``alphabetical`` sorts the names; or a data set or family -> its order, the others'
-            being unknown.
+            ``alphabetical`` sorts the names; or a data set or family -> its order, where the order
+            for others is unknown.
         needs: ``graph`` and ``words`` -> the buffers of the head computed from them; required
             from the user if the file lacks these buffers.
         graph: (P(j | i) [C, C] as the authors have it, options of the head) -> the buffers

@@ -1,6 +1,6 @@
-"""State dicts in the checkpoints that other training code leaves: where they lie, and their names.
+"""State dicts in the checkpoints of other training code: where they are, and their names.
 
-Tensors are told from other values by the caller, as no module of this folder imports torch.
+The caller tells tensors from other values, as no module of this folder imports torch.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ CONTAINERS = {
     *("weights", "params", "ema", "state_dict_ema", "ema_state_dict", "model_ema", "ema_model"),
     *("params_ema", "shadow", "averaged"),
 }
-"""Usual keys of state dicts; under another key, one is known by dots in its names."""
+"""Usual keys of state dicts; under another key, a state dict is recognised by dots in its names."""
 _DEPTH = 3
 _AVERAGE = re.compile(r"ema|averag|shadow|swa", re.IGNORECASE)
 _WRAPPER = re.compile(
     r"(?:^module|(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module))\."
 )
-"""What DataParallel, torch.compile and sharding put into names."""
+"""The parts that DataParallel, torch.compile and sharding add to names."""
 
 
 def state_dict_in(
@@ -33,15 +33,15 @@ def state_dict_in(
     key: str | None = None,
     averaged: bool = False,
 ) -> tuple[str, dict[str, Any]]:
-    """The key of a checkpoint's state dict, empty for the top, and its tensors by name.
+    """Find the key of a checkpoint's state dict, empty for the top, and its tensors by name.
 
     Args:
-        content: of the file.
+        content: the content of the file.
         is_tensor: tells tensors from other values.
         source: what to call the file in errors.
-        choose: how to choose the one of a key, for the error where there are several.
-        key: of the one that is wanted; inner keys follow after a dot.
-        averaged: whether the averaged weights are the ones to advise.
+        choose: key -> advice on how to choose it, for the error that there are several.
+        key: key of the wanted state dict; inner keys follow after a dot.
+        averaged: True to advise averaged weights if there are several.
 
     Raises:
         WeightsError: there is none, none under the key, or several and no key.
@@ -84,10 +84,10 @@ def _state_dicts(
 
 
 def bare_names(state: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A state dict under ever shorter names, with what was dropped from them.
+    """Yield what was dropped from the names of a state dict, and the state under what is left.
 
-    First without the names of wrappers; then without the first part of all names, and without
-    the next, as long as all share it. The caller takes the first whose names it knows.
+    The names first lose the names of wrappers, then their first part, and the next one, as long
+    as all names share it. The caller takes the first state whose names it knows.
     """
     dropped: dict[str, None] = {}
     names = {}

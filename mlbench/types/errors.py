@@ -53,7 +53,7 @@ class BatchMemoryError(MlbenchError):
     """A batch does not fit into the memory of the device.
 
     Attributes:
-        divisible: in micro-batches the run would make the same numbers.
+        divisible: True if the run would make the same numbers in micro-batches.
     """
 
     def __init__(self, text: str, divisible: bool) -> None:
@@ -67,7 +67,7 @@ class BatchMemoryError(MlbenchError):
 class Interrupted(BaseException):
     """A run was asked to stop by a signal. Repeating the command resumes it.
 
-    Like ``KeyboardInterrupt`` it is no ``Exception``, which plugins may take for a fault of theirs.
+    Like ``KeyboardInterrupt`` it is no ``Exception``, since plugins may catch those as their own.
     """
 
     def __init__(self, signal: str) -> None:

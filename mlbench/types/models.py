@@ -21,7 +21,7 @@ WORD_WIDTH = 300
 
 
 def unknown_objects(*_: object) -> ObjectCounts:
-    """The counts where no objects are annotated.
+    """Stands for counts of objects that are not annotated.
 
     Raises:
         PluginError: always.
@@ -122,11 +122,11 @@ class Pretraining(Value):
 
     Attributes:
         data: data sets in order, such as ``ImageNet-22k, then ImageNet-1k``; begins with
-            ``unknown`` if nobody says.
-        labels: what the training saw of labels: ``one class an image``, ``captions``.
-        licence: of the weights; empty if not known.
+            ``unknown`` if they are not stated.
+        labels: the labels that the training saw: ``one class an image``, ``captions``.
+        licence: licence of the weights; empty if not known.
         saw: data sets of this benchmark whose labels the training saw (``coco``); scores of such
-            weights stand on boards of their own.
+            weights have separate boards.
     """
 
     data: str
@@ -177,10 +177,10 @@ class Head(Protocol):
     ``PluginError`` for what the head cannot serve, and says what to use instead.
 
     Attributes:
-        needs: ``{"known"}`` takes labels that are known of the images as a second argument, int8
-            [B, C] in {1, 0, -1 unknown}; without it none is known. Optional, like the next.
-        most_known: training tells 0 to floor(``most_known`` C) labels, drawn for each image and
-            epoch, and hides them from the loss. Without it training tells none.
+        needs: ``{"known"}`` takes known labels of the images as a second argument, int8 [B, C] in
+            {1, 0, -1 unknown}; without it, no label is known. Optional, like the next.
+        most_known: training reveals 0 to floor(``most_known`` C) labels, drawn for each image and
+            epoch, and hides them from the loss. Without it, training reveals none.
     """
 
     def __call__(self, features: tuple[Tensor, ...]) -> HeadOutput:
@@ -188,7 +188,7 @@ class Head(Protocol):
 
 
 class LossContext(NamedTuple):
-    """When in training a loss is computed: in which epoch, from 1, of how many."""
+    """The time in training when a loss is computed: the epoch, from 1, and the number of epochs."""
 
     epoch: int
     epochs: int
@@ -198,17 +198,17 @@ class Loss(Protocol):
     """Made by ``factory(labels, **options)``: (logits [B, C], targets int8 [B, C]) -> scalar.
 
     Unknown labels (-1) contribute nothing to value and gradient, and the value is a mean over
-    images. A loss that is otherwise says so in attributes, of the class or, if they depend on
-    options, of the object. A loss for cosine classifiers has an attribute ``angles`` (see
+    images. A loss that differs from this declares it in attributes of the class or, if they depend
+    on options, of the object. A loss for cosine classifiers has an attribute ``angles`` (see
     ``Angles``).
 
     Attributes:
         reduction: ``"sum"`` adds up over images.
-        uses_unknown: True learns from unknown labels, too; only such a loss is trained on labels
-            that are nowhere known to be absent.
+        uses_unknown: True if it learns from unknown labels, too; only such a loss is trained on
+            labels that are nowhere known to be absent.
         needs: ``{"epoch"}`` takes a ``LossContext`` as a third argument.
-        separable: False is neither a mean nor a sum over images. Processes then compute it on the
-            gathered batch, as one process does.
+        separable: False if it is neither a mean nor a sum over images. Processes then compute it on
+            the gathered batch, as one process does.
     """
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ class Loss(Protocol):
 
 
 def evaluate_loss(loss: Any, logits_BC: Tensor, targets_BC: Tensor, context: LossContext) -> Tensor:
-    """The value of a loss, which is given the context if it needs one."""
+    """Compute a loss, passing the context if the loss needs one."""
     more = (context,) if "epoch" in getattr(loss, "needs", ()) else ()
     value: Tensor = loss(logits_BC, targets_BC, *more)
     return value

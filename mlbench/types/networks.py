@@ -16,13 +16,13 @@ from mlbench.types.runs import RunRecord, RunSpec, Scores
 from mlbench.types.settings import Amount, Preprocessing, Probability, Settings, Time, Value
 
 DEFAULT_THRESHOLD = 0.5
-"""The score from which a label counts as present in a model without thresholds of its own."""
+"""Least score of a present label, for models without thresholds of their own."""
 INITIALISATION = frozenset({"prior_bias"})
 """Options of heads that only set initial weights and do not change the computation."""
 BUSY = 0.2
-"""Share of the time lost to other work from which a reading is repeated, then marked."""
+"""A timing that lost a larger share of its time to other work is repeated, then marked."""
 WIDE = 0.06
-"""Width of a ratio's interval, relative to the ratio, from which it is repeated, then marked."""
+"""A timing with a wider interval of its ratio, relative to the ratio, is repeated, then marked."""
 
 
 def computing_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,10 +35,10 @@ class Network(Value):
 
     Attributes:
         backbone, head: plugin names.
-        backbone_options, head_options: of their factories (see ``computing_options``).
+        backbone_options, head_options: options of their factories (see ``computing_options``).
         labels: C.
         image_size: pixels of a side.
-        parameters: of backbone and head. It also tells apart models that other code built.
+        parameters: number in backbone and head; it also tells apart models built by other code.
     """
 
     backbone: str
@@ -77,7 +77,7 @@ class Network(Value):
 
     @property
     def trunk(self) -> str:
-        """What models on the same bare backbone share."""
+        """A name that models on the same bare backbone share."""
         options = json.dumps(self.backbone_options, sort_keys=True)
         return f"{self.backbone} {options} at {self.image_size}"
 
@@ -98,10 +98,10 @@ class ModelInfo(Value):
         thresholds: for each label, the score from which it counts as present; None for
             ``DEFAULT_THRESHOLD``.
         identity: edition of the data that ``scores`` belong to.
-        scores: of the run; None if it has none.
-        commit, created: of the code that trained the model, and when.
+        scores: scores of the run; None if it has none.
+        commit, created: commit of the code that trained the model, and the time.
         notes: remarks for users, such as how the thresholds were chosen.
-        pretraining: of the weights that the training started from; None in older files.
+        pretraining: how the initial weights were trained; None in older files.
     """
 
     spec: RunSpec
@@ -119,14 +119,14 @@ class ModelInfo(Value):
     pretraining: Pretraining | None = None
 
     def as_pretraining(self) -> Pretraining:
-        """What a run that starts from this model started from."""
+        """The pretraining of a run that starts from this model."""
         before = self.pretraining or Pretraining(data="unknown")
         data = f"{before.data}, then {self.identity or self.spec.dataset}"
         return before.model_copy(update={"data": data})
 
     @property
     def settings(self) -> Settings:
-        """Those of the run, with the preprocessing that the model was trained with."""
+        """The run's settings, with the preprocessing that the model was trained with."""
         return self.spec.settings.model_copy(update={"preprocessing": self.preprocessing})
 
     @model_validator(mode="after")
@@ -162,7 +162,7 @@ class Timing(Value):
     Attributes:
         batch_size: B.
         rounds: how often model and bare backbone were timed, one right after the other.
-        median_ms: of the rounds; ``p05_ms`` and ``p95_ms`` are their quantiles.
+        median_ms: median over the rounds; ``p05_ms`` and ``p95_ms`` are quantiles.
         bare_ms: median of the bare backbone.
         head_ms: median of the differences to the bare backbone of the same round.
         ratio: median of the ratios to the bare backbone of the same round.
@@ -184,24 +184,24 @@ class Timing(Value):
 
     @property
     def trouble(self) -> Literal["", "busy", "unsteady"]:
-        """Why the reading is not to be trusted; empty if nothing speaks against it."""
+        """Why the timing is not reliable; empty if it is."""
         if self.ratio_high - self.ratio_low > WIDE * self.ratio:
             return "unsteady"
         return "busy" if self.lost > BUSY else ""
 
 
 class ModelCost(Value):
-    """What ``mlbench measure`` found out about a model on a device.
+    """The speed of a model on a device, as ``mlbench measure`` measured it.
 
     Attributes:
         device: the product's name.
-        threads: of the CPU; 0 on a GPU.
+        threads: threads of the CPU; 0 on a GPU.
         timings: at batch sizes 1 and 16 and at ``best_batch``; a batch size that does not fit the
             memory, or takes too long, is left out.
         best_batch: the batch size with the most images a second.
         load: load average of the host before the measurement.
-        measured: when.
-        digest: of all other fields, as a record's.
+        measured: time of the measurement.
+        digest: digest of all other fields, as a record's.
     """
 
     version: Literal[1] = 1
@@ -235,7 +235,7 @@ class Speed(Value):
             intervals overlap are equally fast, as far as was measured.
         head_ms: what the head adds to the bare backbone.
         ms_16: milliseconds at batch 16; None if it was not measured.
-        images_per_second: at the batch size ``best_batch``, which has the most.
+        images_per_second: largest number, reached at the batch size ``best_batch``.
         remark: ``busy`` or ``unsteady`` (see ``Timing.trouble``), or empty.
     """
 

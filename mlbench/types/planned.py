@@ -1,4 +1,4 @@
-"""A matrix that is planned: its runs by status, and where they find and leave files."""
+"""A planned matrix: its runs by status, and where they find and leave files."""
 
 from __future__ import annotations
 

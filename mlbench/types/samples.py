@@ -39,7 +39,7 @@ class Index:
         files: N image files.
         keys: N keys, unique.
         targets: int8 [N, C] in {1, 0, -1 unknown}.
-        known: labels that heads are told, likewise; None for none.
+        known: labels that heads are given, in the same form; None for none.
     """
 
     files: Sequence[Path]
@@ -77,7 +77,7 @@ class Index:
         return Index(files, keys, self.targets[rows], known)
 
     def partition(self, inside: Sequence[bool]) -> tuple[Index, Index]:
-        """The images that are not inside, and those that are, each in their old order."""
+        """Divide into the images outside and those inside, each in their old order."""
         import numpy as np
 
         mask = np.array(inside, bool)
@@ -93,7 +93,7 @@ class LabelNoise(Value):
         assume_negative: labels that are not kept become absent instead of unknown.
         flip: share of the labels that are inverted, in [0, 1).
         flip_which: the labels that may be inverted.
-        seed: of the draws; not the run's seed, so that runs with different seeds see the same
+        seed: seed of the draws; not the run's seed, so that runs with different seeds see the same
             labels.
     """
 
@@ -119,14 +119,14 @@ class LabelNoise(Value):
 
 
 class KnownLabels(Value):
-    """Labels of each test image that the head is told, and that are not scored.
+    """Labels of each test image that the head is given, and that are not scored.
 
     A hash of the seed, the image's key and the label's name chooses them, as for label noise. Heads
-    without this input are told nothing, and scored on the same labels. A bare number is a share.
+    without this input are scored on the same labels. A bare number is a share.
 
     Attributes:
-        share: probability with which a label is told, in [0, 1).
-        seed: of the hash; not the run's seed.
+        share: probability that a label is given, in [0, 1).
+        seed: seed of the hash; not the run's seed.
     """
 
     share: float = Field(0.0, ge=0, lt=1)
@@ -161,7 +161,7 @@ class Coverage(Value):
 
     @property
     def complete(self) -> bool:
-        """Whether every listed image is usable."""
+        """True if every listed image is usable."""
         return all(split.usable == split.images for split in self.splits.values())
 
 
@@ -173,8 +173,8 @@ class Splits:
         card: of the data set.
         names: the C labels that take part.
         train, test: the splits.
-        digest: of both splits, the validation part counted as train: that of the labels (see
-            ``digest``), a hyphen, and that of a sample of the image files (see ``files_digest``).
+        digest: digest of both splits' labels (see ``digest``), with the validation part in train, a
+            hyphen, and the digest of a sample of the image files (see ``files_digest``).
         identity: name of the edition (``coco-mini``), or ``<dataset>-unknown-<digest>``;
             ``-images-<digest>`` is appended if the image files are not those of the edition, and
             ``-incomplete-<digest>`` if images were left out.
@@ -183,7 +183,7 @@ class Splits:
         before_noise: the targets of train before label noise changed them; None without noise.
         objects: counts the objects of each label in an index of images of train: [C]; raises
             ``PluginError`` if they are not annotated.
-        groups: finds key -> group of those images of train that are not a group of their own.
+        groups: returns key -> group of the images of train that are not their own group.
         coverage: the number of usable images; None if the files were not checked.
         interpretation: how the user's own files were understood; None for official files.
     """
@@ -215,7 +215,7 @@ class Splits:
 
     @property
     def incomplete(self) -> bool:
-        """Whether unusable images were left out."""
+        """True if unusable images were left out."""
         return self.coverage is not None and not self.coverage.complete
 
 
@@ -226,7 +226,7 @@ class Predictions:
     Attributes:
         logits, targets: float32 and int8 [N, C].
         keys: [N].
-        validation: the same of the validation split, to choose thresholds on, if there is one.
+        validation: those of the validation split, to choose thresholds on; None without one.
     """
 
     logits: NDArray[np.float32]
@@ -244,7 +244,7 @@ def digest(train: Index, test: Index, names: Sequence[str]) -> str:
 
 
 SAMPLED = 32
-"""Image files that stand for all of a data set."""
+"""Number of image files whose digest stands for all files of a data set."""
 
 
 def sampled_files(train: Index, test: Index) -> dict[str, Path]:
@@ -302,7 +302,7 @@ Purpose = Literal[
     "mixing",
     "known labels",
 ]
-"""What numbers are drawn for. Its place is part of the seed: append, and never reorder."""
+"""What random numbers are drawn for. Its position is part of the seed: append, never reorder."""
 
 
 def stream(purpose: Purpose, *numbers: int) -> np.random.Generator:

@@ -1,6 +1,6 @@
 """What a plugin of each kind must do, as checks that anyone can run.
 
-``mlbench check NAME`` runs them, so do this project's tests, and a third party's pytest can::
+``mlbench check NAME`` and this project's tests run them, and a third party's pytest can::
 
     from mlbench import contracts, registry
 
@@ -72,8 +72,8 @@ def check(plugin: Plugin) -> list[CheckResult]:
     """Run every check of a plugin's kind.
 
     A plugin that cannot be imported fails the check ``loads``. A plugin that takes an argument
-    (``timm:NAME``) but was given none passes it with a reason. Neither is checked further. What a
-    plugin prints meanwhile is remarked at the end.
+    (``timm:NAME``) but was given none passes ``loads`` with a reason. Neither is checked further.
+    Whatever a plugin prints meanwhile gives a remark at the end.
     """
     source, faults = PluginSource(plugin), dict[str, str]()
     with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()):
@@ -100,7 +100,7 @@ def require(plugin: Plugin) -> None:
     """Run every check and raise if one fails.
 
     Raises:
-        ContractError: listing every fault once.
+        ContractError: a check fails; the text lists every fault once.
     """
     failed = [result for result in check(plugin) if not (result.ok or result.cause)]
     if failed:

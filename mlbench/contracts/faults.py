@@ -27,9 +27,9 @@ from mlbench.registry import CORE_PARAMETERS, Plugin
 from mlbench.types import MlbenchError, PluginError
 
 OVERWRITTEN = re.compile(r"(?:an inplace operation: \[\S+|in place to the features) \[([\d, ]+)\]")
-"""In torch's message on values that a backward pass needs, and in ours: the shape of a tensor."""
+"""Finds the tensor's shape in torch's message on values that a backward pass needs, and in ours."""
 FIXED = re.compile(r"specialized it to be a constant \((\d+)\)")
-"""In torch's message of an export that took the size of the batch for a constant."""
+"""Finds the batch size in torch's message of an export that took it for a constant."""
 
 
 class PluginSource:
@@ -117,14 +117,14 @@ class _Tracer(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if func._schema.is_mutable and (line := self._source.current_line()):
             self._overwrites[tuple(args[0].shape)] = line
-        made_up = "empty" in func.name()  # whatever was in that memory
+        made_up = "empty" in func.name()  # whatever the memory held
         if not made_up and not _finite(result) and _finite((args, kwargs)):
             self.not_finite = self._source.current_line() or self.not_finite
         return result
 
 
 def _finite(values: Any) -> bool:
-    """Whether every floating-point tensor among these is finite; on ``meta`` all are."""
+    """True if every floating-point tensor among these is finite, or on ``meta``."""
     tensors = [x for x in tree_leaves(values) if isinstance(x, Tensor) and x.is_floating_point()]
     return all(x.is_meta or bool(x.isfinite().all()) for x in tensors)
 
@@ -147,7 +147,7 @@ def explain(
 ) -> tuple[str, str, str]:
     """Find the line of an error that a check raised, and say what is wrong.
 
-    ``run`` carries out the check once more, under watch.
+    ``run`` carries out the check once more, to trace it.
 
     Returns:
         ``file:line``, empty if there is none; one line that says what is wrong; a key, which is the
@@ -187,7 +187,7 @@ def explain(
 
 
 def _watched(source: PluginSource, run: Callable[[], None]) -> tuple[_Tracer, str]:
-    """Carry out a check under watch; also the line whose backward pass fails, empty if none."""
+    """Trace a check; return the tracer and the line whose backward pass fails, empty if none."""
     watch = _Tracer(source)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")

@@ -1,4 +1,4 @@
-"""Made-up labels, features and targets: what the checks feed to plugins, and tests to much else."""
+"""Made-up labels, features and targets, for the checks of plugins and for tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PYRAMID = SPECS["a pyramid of three levels"]
 
 
 def made_up_context(count: int, words: int = 48) -> LabelContext:
-    """Labels whose co-occurrence real images could have; the last of three and more never occurs.
+    """Labels whose co-occurrence real images could have; of three or more, the last never occurs.
 
     ``words`` is E, the length of their vectors.
     """
@@ -52,7 +52,7 @@ def _names(count: int) -> tuple[str, ...]:
 
 
 def reordered(labels: LabelContext, order: Sequence[int]) -> LabelContext:
-    """The same labels with the one at ``order[i]`` at place i."""
+    """The same labels in another order: label i of the result is label ``order[i]``."""
     return LabelContext(
         tuple(labels.names[i] for i in order),
         labels.cooccurrence[np.ix_(order, order)],

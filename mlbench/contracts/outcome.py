@@ -34,7 +34,7 @@ def ensure(condition: object, message: str, attribute: str = "") -> None:
 
 
 def ensure_finite(values: Tensor, what: str) -> None:
-    """Raise ``NotFinite`` unless all values are finite; on ``meta``, where none is, do nothing."""
+    """Raise ``NotFinite`` unless all values are finite; do nothing on ``meta``, without values."""
     if not values.is_meta and not values.isfinite().all():
         kind = "NaN" if values.isnan().any() else "infinite values"
         raise NotFinite(f"{kind} in {what}")

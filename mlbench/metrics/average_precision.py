@@ -53,7 +53,7 @@ def scored_classes(targets: Targets) -> NDArray[np.bool_]:
 
 
 def count_true(mask_NC: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The number of True of each column [C]; bytes that add bytes take a third of the time."""
+    """The number of True in each column [C]; sums of bytes in bytes take a third of the time."""
     bytes_NC = mask_NC.view(np.uint8)
     whole = len(mask_NC) // 255 * 255
     blocks = bytes_NC[:whole].reshape(-1, 255, mask_NC.shape[1]).sum(axis=1, dtype=np.uint8)
@@ -67,7 +67,7 @@ def unscorable(targets: Targets, names: Sequence[str] = ()) -> str | None:
 
     Args:
         targets: int8 [N, C] in {1, 0, -1}.
-        names: of the classes; by default their numbers.
+        names: names of the classes; by default their numbers.
     """
     if scored_classes(targets).any():
         return None
@@ -111,7 +111,7 @@ def check(scores: ScoreMatrix, targets: Targets, names: Sequence[str] = ()) -> N
 
 
 def check_arrays(scores: ScoreMatrix, targets: Targets) -> None:
-    """Refuse other shapes than [N, C], infinite scores and what is no target, as ``check`` does."""
+    """Refuse shapes other than [N, C], scores that are not finite, and invalid targets."""
     if scores.ndim != 2 or scores.shape != targets.shape:
         raise MeasureError(
             f"scores {scores.shape} and targets {targets.shape} must both be [images, classes]"
@@ -133,7 +133,7 @@ def check_arrays(scores: ScoreMatrix, targets: Targets) -> None:
 
 
 def precisions(scores: ScoreMatrix, targets: Targets) -> Iterator[tuple[Floats, NDArray[np.intp]]]:
-    """What the AP of each class is made of.
+    """The precisions whose mean is the AP, for each class.
 
     Returns:
         For the positives of a class, lowest score first, the precision among the images that score
@@ -148,14 +148,14 @@ def precisions(scores: ScoreMatrix, targets: Targets) -> Iterator[tuple[Floats, 
         known = np.sort(scores_N if targets_N.min() >= 0 else scores_N[targets_N >= 0])
         if len(positives) == len(known):
             positives = positives[:0]
-        # Both arrays ascend: a score that is not below a positive's ranks at or above it.
+        # Both arrays ascend: a score that is not below a positive's score ranks at or above it.
         hits_P = len(positives) - np.searchsorted(positives, positives)
         ranked_P = len(known) - np.searchsorted(known, positives)
         yield hits_P / ranked_P, hits_P
 
 
 def _transposed(matrix: NDArray[Any]) -> NDArray[Any]:
-    """The columns as rows; in blocks that fit into a cache, a third of the time."""
+    """Transpose in blocks that fit into a cache, which takes a third of the time."""
     rows = np.empty(matrix.shape[::-1], matrix.dtype)
     for i in range(0, len(matrix), 512):
         rows[:, i : i + 512] = matrix[i : i + 512].T

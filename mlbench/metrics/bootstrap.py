@@ -31,7 +31,7 @@ BLOCK = 1 << 21
 """Image counts held at once (float32: 8 MiB): they fit the processor's cache and bound memory."""
 
 SATURATED, TIED = math.log(0.999 / 0.001), 0.01
-"""Ties of more than 1 % of a label's scores are remarked from the logit of probability 0.999 on."""
+"""Ties at a logit of probability 0.999 or more are remarked if 1 % of a label's scores tie."""
 
 
 def score(
@@ -50,7 +50,7 @@ def score(
         resamples: draws of the bootstrap.
 
     Returns:
-        The scores, and the AP of each of the C classes: None for a class without.
+        The scores, and the AP of each of the C classes: None for a class without an AP.
 
     Raises:
         MeasureError: the shapes differ, a logit is not finite, or no class can be scored.
@@ -72,7 +72,7 @@ def point_scores(logits: ScoreMatrix, targets: Targets) -> tuple[dict[str, float
 
     Returns:
         The numbers in percent by their names in ``Scores``, and AP [C] in [0, 1], NaN for a class
-        without.
+        without an AP.
     """
     by_class = average_precision(logits, targets)
     absent = np.isnan(by_class)
@@ -113,7 +113,7 @@ def remarks(logits: ScoreMatrix, targets: Targets, names: Sequence[str]) -> list
 def saturation(logits: ScoreMatrix, targets: Targets) -> Floats:
     """The fraction of each label's scores that tie at its lowest or highest one [C].
 
-    Counts only where that one is within 0.001 of probability 0 or 1, as where float16 ends.
+    Ties count only within 0.001 of probability 0 or 1, where the precision of float16 ends.
     """
     known = targets >= 0
     tied_C = np.zeros(targets.shape[1])
@@ -130,16 +130,16 @@ def bootstrap_average_precision(
     """The AP of every class in draws of N images with replacement (Efron, 1979).
 
     A draw is a vector of integer weights, so that each class is sorted once: the weights between
-    two of its positives are summed a segment at a time for many draws together. Equal, draw by
-    draw, to ``average_precision`` on the repeated images. The draws depend on the seed and the
-    targets, not on the scores: runs on the same images share their draws. A draw in which no class
-    has an AP is drawn again.
+    two of its positives are summed a segment at a time for many draws together. Each draw equals
+    ``average_precision`` on the repeated images. The draws depend on the seed and the targets, not
+    on the scores: runs on the same images share their draws. A draw in which no class has an AP is
+    drawn again.
 
     Args:
         scores: [N, C], finite.
         targets: int8 [N, C] in {1, 0, -1}.
-        resamples: how many draws.
-        seed: theirs.
+        resamples: number of draws.
+        seed: seed of the draws.
 
     Returns:
         float64 [resamples, C] in [0, 1]; NaN where the class has no AP on the drawn images.
@@ -169,7 +169,7 @@ def _draws(targets: Targets, resamples: int, seed: int) -> Iterator[Tensor]:
     import torch
 
     rng, n = stream("bootstrap", seed), len(targets)
-    frequent = np.argsort(-(targets == 1).sum(axis=0), kind="stable")  # one of them is soon enough
+    frequent = np.argsort(-(targets == 1).sum(axis=0), kind="stable")  # the first usually decides
     states = [(targets[:, c] == 1, targets[:, c] == 0) for c in frequent]
     block = max(1, min(resamples, BLOCK // n))
     for start in range(0, resamples, block):

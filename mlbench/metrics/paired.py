@@ -28,10 +28,10 @@ def influence(scores: ScoreMatrix, targets: Targets) -> tuple[float, Floats]:
     if it is positive, its own precision less AP_c; all of it divided by the number of positives.
     mAP does not change when all weights are multiplied, so that the values add up to 0.
 
-    A mean over P positives varies by P / (P - 1) more than their spread about it says, and labels
-    of two or three positives are common: a class's part is multiplied by the root.
+    The variance of a mean over P positives is P / (P - 1) times what their spread about it shows,
+    and labels of two or three positives are common: a class's part is multiplied by the root.
     In simulations of 200 to 5,000 images with 2 to 250 positives per label the standard deviation
-    of a difference came out at 0.95 to 1.12 of the true one, and at 0.80 to 0.96 without
+    of a difference was 0.95 to 1.12 of the true one, and 0.80 to 0.96 without this factor
     (``tests/metrics/test_paired.py`` checks this). A single positive has no spread to estimate and
     is treated as two.
 
@@ -90,7 +90,7 @@ class Influence:
     Attributes:
         images: hash of test images, targets and label names; compare only equal ones.
         values: float32 [N] in percent, in the order of the sorted keys.
-        mAP: of the predictions, in percent.
+        mAP: mAP of the predictions, in percent.
     """
 
     images: str
@@ -130,8 +130,8 @@ def holm(p: ArrayLike) -> Floats:
 def two_sided(difference: ArrayLike, variance: ArrayLike, freedom: ArrayLike = np.inf) -> Floats:
     """The p value of differences under Student's t; 1 where a variance is 0.
 
-    A variance of exactly 0 is that of equal predictions, or of a sample too small to show any: in
-    both cases there is no evidence of a difference.
+    Equal predictions have a variance of exactly 0, and so may a sample that is too small: in both
+    cases there is no evidence of a difference.
     """
     from scipy.special import stdtr  # scipy.stats takes seconds to import, for the same numbers
 

@@ -74,15 +74,15 @@ def predict(
 def rates(
     predicted: NDArray[np.bool_], targets: Targets, averaged: NDArray[np.bool_] | None = None
 ) -> dict[str, float]:
-    """The six names of ``precision_recall_f1``, and ``CF1_mean``: the mean of the classes' F1.
+    """Compute the values of ``precision_recall_f1``, and ``CF1_mean``: the mean of classes' F1.
 
     Given all matrices transposed, the per-class names are means over images instead.
 
     Args:
         predicted: [N, C]; no unknown entry is predicted.
         targets: int8 [N, C] in {1, 0, -1}, with at least one positive.
-        averaged: the classes [C] that means are over; by default ``scored_classes``. One without a
-            positive counts as 0.
+        averaged: the classes [C] that means are over; by default ``scored_classes``. A class
+            without a positive counts as 0.
 
     Returns:
         The seven names with values in [0, 1].

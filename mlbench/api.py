@@ -76,9 +76,9 @@ def run(
 
 
 def carry_out(suite: Suite, command: str) -> Plan:
-    """Execute the missing runs of a suite, each in a process of its own; returns what was planned.
+    """Execute the missing runs of a suite, each in its own process, and return the plan.
 
-    Every run of it that was not refused now has a record, which names the command.
+    Afterwards, every run that was not refused has a record, which names the command.
 
     Raises:
         SuiteError: every combination is refused, or a run failed.
@@ -104,7 +104,7 @@ def results_table(folder: str | PathLike[str] = "results") -> pd.DataFrame:
     """The records of a store as a table, a row a run.
 
     Args:
-        folder: as given to ``mlbench run`` as ``--results``.
+        folder: the folder that was given to ``mlbench run`` as ``--results``.
 
     Returns:
         Columns ``run_id``, ``method``, ``head``, ``backbone``, ``loss``, ``data`` (edition),

@@ -1,4 +1,4 @@
-"""A record and its predictions as bytes, sealed so that no change of them goes unseen.
+"""A record and its predictions as bytes, sealed with digests so that changes are found.
 
 A record holds the SHA-256 of itself (``digest``) and of each array of its predictions
 (``predictions_sha256``), which are compared before numpy parses them. So a board checks the
@@ -52,7 +52,7 @@ def to_json(record: Value) -> bytes:
 def record_digest(data: bytes) -> str:
     """Return the SHA-256 of a record's canonical JSON without ``digest``.
 
-    It is not of the parsed record, so that a field of a later version does not change it.
+    It is computed from the JSON, not from the parsed record, so that later fields do not change it.
     """
     plain = {name: value for name, value in json.loads(data).items() if name != "digest"}
     canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
@@ -111,7 +111,7 @@ class SealedArrays:
         self._compare(DIRECTORY, "\n".join(self.directory).encode())
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """Read an array; a ``StoreError`` if it is not the one that was written."""
+        """Read an array; raise ``StoreError`` if it is not the one that was written."""
         data = self._compare(name, self._file.read(f"{name}.npy"))
         array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
         return array
@@ -137,8 +137,8 @@ def open_arrays(file: Path, record: RunRecord) -> Iterator[SealedArrays]:
     for the 0.5 GB that it needs.
 
     Raises:
-        StoreError: the file is missing, damaged or not the record's, even if only the block finds
-            out.
+        StoreError: the file is missing, damaged or not the record's, also if this shows only inside
+            the block.
     """
     remedy = "restore the file, or delete it and its record and run again"
     sha256 = record.predictions_sha256 if record.digest else None  # it is not sealed yet
@@ -170,7 +170,7 @@ def sha256_of_arrays(archive: bytes) -> dict[str, str]:
 
 
 def pack(predictions: Predictions, record: RunRecord) -> bytes:
-    """The archive of a run's predictions and their influence, as ``prediction_arrays``."""
+    """The archive of a run's predictions and their influence; raises as ``prediction_arrays``."""
     arrays = prediction_arrays(predictions, record)
     if record.scores is not None:
         with suppress(MeasureError):  # predictions are kept even if they cannot be scored
@@ -187,7 +187,7 @@ def pack(predictions: Predictions, record: RunRecord) -> bytes:
 
 
 def prediction_arrays(predictions: Predictions, record: RunRecord) -> dict[str, NDArray[Any]]:
-    """The arrays of an archive: those of each split, and the label names.
+    """The arrays of an archive: logits, targets and keys of each split, and the label names.
 
     Raises:
         StoreError: the predictions do not fit the record.

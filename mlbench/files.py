@@ -83,7 +83,7 @@ def picture_endings() -> frozenset[str]:
 
 
 def is_picture(file: Path) -> bool:
-    """True for the name of an image file; a file without a usual ending is looked into."""
+    """True for the name of an image file; a file without a usual ending is opened to find out."""
     from PIL import Image
 
     ending = file.suffix.lower()
@@ -177,7 +177,7 @@ def write_together(contents: Sequence[tuple[Path, bytes]]) -> None:
     Raises:
         OSError: a file cannot be written; none got its name.
     """
-    with ExitStack() as stack:  # leaves the last file that it entered first
+    with ExitStack() as stack:  # exits its files in reverse order
         parts = [
             (stack.enter_context(atomic_write(file)), data) for file, data in reversed(contents)
         ]
@@ -189,7 +189,7 @@ def write_together(contents: Sequence[tuple[Path, bytes]]) -> None:
 
 
 def rescue(contents: Sequence[tuple[Path, bytes]], root: Path, run_id: str, error: OSError) -> str:
-    """Save a result that could not be written below ``root``; returns the message."""
+    """Save elsewhere a result that could not be written below ``root``; return the message."""
     folder = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
     place = Path(tempfile.gettempdir()) / f"mlbench-rescue-{folder}-{run_id}"
     what = (

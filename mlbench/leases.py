@@ -1,8 +1,8 @@
 """Leases: which process of which machine does a piece of work, on any shared file system.
 
-A folder holds ``lease-1.json``, ``lease-2.json`` and so on, and the last one counts. Whoever wants
-the work creates the next number with ``O_EXCL``, which one process alone can, over NFS too. The
-holder touches its file every few seconds. A lease that nobody has touched for four beats is stale;
+A folder holds ``lease-1.json``, ``lease-2.json`` and so on, and the last one counts. A process that
+wants the work creates the next number with ``O_EXCL``, in which only one can succeed, over NFS too.
+The holder touches its file every few seconds. A lease that was not touched for four beats is stale;
 its age is measured by the clock of the file system, so hosts' clocks need not agree. No file is
 renamed, deleted or locked, so a slow process can never remove the lease of its successor.
 """
@@ -27,7 +27,7 @@ from mlbench.types import StoreError
 HEARTBEAT = "MLBENCH_HEARTBEAT"
 """Environment variable: seconds between two beats; 15 by default."""
 BEATS = 4
-"""A lease is stale when it has missed as many beats."""
+"""Number of missed beats after which a lease is stale."""
 GIVEN_BACK = b"\ngiven back"
 """The last bytes of a lease that was given back."""
 
@@ -45,7 +45,7 @@ class Holder:
         host, user: for people.
         since: when it was claimed, ISO 8601 in UTC.
         beat: seconds between two beats.
-        stale: it missed its beats; ``claim`` takes it over.
+        stale: True if it missed its beats; ``claim`` then takes it over.
     """
 
     token: str
@@ -74,7 +74,7 @@ class Lease:
     def assert_held(self) -> None:
         """Raise ``LeaseLostError`` if another process has taken the lease over.
 
-        It asks no file system, so a run may call it at every step.
+        It accesses no file, so a run may call it at every step.
         """
         if self._lost:
             raise LeaseLostError(
@@ -83,7 +83,7 @@ class Lease:
             )
 
     def check(self) -> None:
-        """Ask the file system whether the lease is still held; as ``assert_held``."""
+        """Like ``assert_held``, but ask the file system first."""
         self._look()
         self.assert_held()
 
@@ -147,25 +147,25 @@ def claim(folder: Path, token: str | None = None) -> Lease | None:
 
 
 def find_holder(folder: Path) -> Holder | None:
-    """Who holds the work of a folder, or held it and is stale; None if it was given back."""
+    """The holder of a folder's work, which may be stale; None if the work was given back."""
     return _last(folder)[1]
 
 
 def release(folder: Path, token: str) -> None:
-    """Give back the lease of a process of one's own that died without doing so."""
+    """Give back the lease of this token, whose process died without doing so."""
     number, holder = _last(folder)
     if holder is not None and holder.token == token:
         _free(_file(folder, number))
 
 
 def _last(folder: Path) -> tuple[int, Holder | None]:
-    """The number of the last lease, 0 without any, and who has it."""
+    """The number of the last lease, 0 without any, and its holder."""
     number = max((int(f.stem.partition("-")[2]) for f in folder.glob("lease-*.json")), default=0)
     return number, _read(_file(folder, number)) if number else None
 
 
 def _read(file: Path) -> Holder | None:
-    """Who has this lease; None if it was given back."""
+    """The holder of this lease; None if it was given back."""
     with file.open("rb") as stream:  # opening makes an NFS client ask its server
         content, touched = stream.read(), os.fstat(stream.fileno()).st_mtime
     if touched == 0 or content.endswith(GIVEN_BACK):  # a copied file has another time
@@ -192,7 +192,7 @@ def _file(folder: Path, number: int) -> Path:
 
 
 def _free(file: Path) -> None:
-    """Mark a lease as given back; where neither can be written, it becomes stale."""
+    """Mark a lease as given back, by content and time; it becomes stale if neither can be set."""
     with suppress(OSError), file.open("ab") as stream:
         stream.write(GIVEN_BACK)
     with suppress(OSError):

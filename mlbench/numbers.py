@@ -1,7 +1,7 @@
 """Which code makes the numbers of a run: what decides whether a record still counts as done.
 
 ``NUMBERS`` of the core and of each plugin's module is raised by hand when a change of the code
-changes results, and for nothing else. So a record outlives a renamed variable, and not a bug.
+changes results, and for nothing else: a record outlives a renamed variable, not a fixed bug.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mlbench.registry import Plugin
 from mlbench.types import RunRecord, RunSpec
 
 NUMBERS = 5
-"""The core's. ``tests/test_numbers.py`` reminds of raising it."""
+"""The core's number. ``tests/test_numbers.py`` is the reminder to raise it."""
 OURS = ("mlbench", "mlbench_plugins")
 
 _DECLARED = re.compile(r"^NUMBERS\s*(?::\s*int\s*)?=\s*(\d+)", re.MULTILINE)
@@ -52,7 +52,7 @@ def plugins_of(spec: RunSpec) -> list[Plugin]:
 def outdated(numbers: Mapping[str, int]) -> str:
     """Why the installed code makes other numbers than a record's: ``core numbers 1, now 2``.
 
-    The text is empty if it makes the same. A plugin that is not installed is not counted.
+    The text is empty if it makes the same numbers. A plugin that is not installed is not counted.
     """
     changed = []
     for name, number in numbers.items():
@@ -69,7 +69,7 @@ def sources_of(spec: RunSpec) -> str:
 
 
 def edited(records: Iterable[RunRecord]) -> tuple[str, ...]:
-    """The packages of others that changed since records were made; ours raise their numbers."""
+    """Third-party packages that changed since records were made; ours raise their numbers."""
     parts = {part for record in records for part in (record.sources or "").split(", ")}
     then = {tuple(part.split()) for part in parts if " " in part and part.split()[0] not in OURS}
     return tuple(sorted({name for name, old in then if source_digest(name)[:16] != old}))
@@ -90,9 +90,9 @@ def _declared(plugin: Plugin) -> int:
 
 @functools.cache
 def _declared_in(module: str, name: str, path: tuple[str, ...]) -> int:
-    """``NUMBERS`` of a module, 1 if it has none: read, not imported, as boards need no torch.
+    """``NUMBERS`` of a module, or 1; read from its source, as an import would load torch.
 
-    If it imports the name from elsewhere, those of all modules of its package count.
+    If the module imports ``name`` from elsewhere, the raises in all modules of its package count.
     """
     try:
         found = importlib.util.find_spec(module)

@@ -57,7 +57,7 @@ CORE_PARAMETERS: dict[Kind, tuple[str, ...]] = {
 """Parameters of the factories of a kind that the core passes; the others are options."""
 
 ALIKE = ((int, float), (str,), (bool,), (list, tuple), (dict,))
-"""Types of which one may be chosen for an option whose default is another."""
+"""Groups of types: an option's value may have any type of the group of its default."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def recorded_as(name: str, chosen: Mapping[str, Any]) -> tuple[str, dict[str, An
     """Return the name and all options under which a data set is recorded.
 
     An alias becomes the name that it stands for, ``Dataset.recorded_as`` maps names and options
-    that stand for the same data to one, and the defaults of the rest are named, too.
+    that stand for the same data to one, and the other options get their defaults.
 
     Raises:
         PluginError: as ``with_defaults``, or the mapping fails.
@@ -247,7 +247,7 @@ def make(kind: Kind, name: str, given: Iterable[Any], chosen: Mapping[str, Any])
 
 @contextmanager
 def typed_errors(found: Iterable[Plugin], what: str) -> Iterator[None]:
-    """Turn an untyped error of the code of these plugins into a ``PluginError`` that says what."""
+    """Turn an untyped error in these plugins' code into a ``PluginError`` that begins with what."""
     try:
         yield
     except (MlbenchError, OSError):
@@ -273,12 +273,11 @@ def line_in(found: Iterable[Plugin], error: BaseException) -> str:
 def with_defaults(kind: Kind, name: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Return all options of a plugin as a record holds them: the chosen ones, else the defaults.
 
-    A whole number that is chosen where the default is a fraction becomes one, so that ``1`` and
-    ``1.0`` are one run.
+    A whole number becomes a float if the default is a float, so that ``1`` and ``1.0`` are one run.
 
     Raises:
-        PluginError: the plugin is unknown or broken, or an option is no plain data, or of another
-            type than its default.
+        PluginError: the plugin is unknown or broken, or an option is not plain data or differs in
+            type from its default.
     """
     used = options(find(kind, name).load(), kind)
     for option, value in chosen.items():
@@ -295,7 +294,7 @@ def with_defaults(kind: Kind, name: str, chosen: Mapping[str, Any]) -> dict[str,
 
 
 def as_recorded(used: Mapping[str, Any], of: str) -> dict[str, Any]:
-    """Return the options of a plugin as plain data, or raise ``PluginError`` where one is none."""
+    """Return the options of a plugin as plain data; raise ``PluginError`` if one is not plain."""
     try:
         plain: dict[str, Any] = json.loads(json.dumps(used))
     except TypeError as error:
@@ -315,7 +314,7 @@ def assert_known_options(kind: Kind, name: str, chosen: Iterable[str]) -> None:
 
 
 def needs_argument(plugin: Plugin) -> bool:
-    """Whether a factory needs the argument of ``name:argument``.
+    """True if a factory needs the argument of ``name:argument``.
 
     It does if it has a positional parameter without a default that the core does not pass.
     """

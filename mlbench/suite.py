@@ -41,11 +41,11 @@ LABEL_AXES: dict[str, tuple[str, ...]] = {
 """Axes that describe the labels -> their values. They vary like settings."""
 
 DRAWN_LABELS: dict[str, type[Value]] = {"label_noise": LabelNoise, "known_labels": KnownLabels}
-"""Two more such axes, of labels that are drawn by a hash."""
+"""More axes that describe labels, which a hash draws -> the type of their values."""
 
 
 def describes_labels(name: str) -> bool:
-    """Whether a name of ``grid`` or ``vary`` is of such an axis, not of a setting."""
+    """True if a name in ``grid`` or ``vary`` is such an axis, not a setting."""
     return name in LABEL_AXES or name.partition(".")[0] in DRAWN_LABELS
 
 
@@ -83,19 +83,19 @@ def as_seconds(value: Any) -> Any:
 
 
 class Suite(Value):
-    """A matrix, of which every combination runs, and where it runs.
+    """A matrix, each combination of which is a run, and where it runs.
 
     Attributes:
         plugins: names of any kind, sorted into the axes below.
         methods: recipes, or heads without one.
         datasets, backbones, losses, seeds: the other axes; an empty one follows the track.
         labels: use only these labels.
-        holdout, holdout_fold: score this fraction of train instead of test; which one, from 0.
+        holdout, holdout_fold: score this fraction of train, not test; and which one, from 0.
         graph, words: two more axes: how the label graph is made, and where the label vectors
             come from (``cooccurrence``, ``random``, a file); a method that uses neither runs once.
         label_noise: training labels that are dropped or flipped on purpose.
-        known_labels: share of the labels of each test image that heads are told, such as 0.25;
-            the others are scored, on boards of their own.
+        known_labels: share of the labels of each test image that heads are given, such as 0.25;
+            the others are scored, on separate boards.
         allow_missing: skip images that cannot be used; such runs get separate boards.
         dataset_options: data set -> options of its factory.
         settings: overrides for every run.
@@ -103,24 +103,24 @@ class Suite(Value):
         grid: dotted name of a setting -> values; each name is an axis (``optimizer.lr: [1e-3]``).
         vary: dotted name of a setting -> values; each value adds a run that differs in it alone.
         data, results, cache: folders; defaults are ``MLBENCH_DATA`` and ``MLBENCH_CACHE``.
-        cache_limit: size of the cache, such as ``50GB``, above which what was not used for longest
-            is deleted; what the matrix needs is kept.
+        cache_limit: size of the cache, such as ``50GB``, above which the least recently used
+            entries are deleted, except those that the matrix needs.
         image_cache: keep decoded images in the cache, for the same pixels in less time.
-        weights: of the backbone: ``default``, ``none``, or a file.
+        weights: weights of the backbone: ``default``, ``none``, or a file.
         init: a model to start from: the folder of a run, or a checkpoint.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-        processes: that train a run together; on GPUs, each has one.
+        processes: number of processes that train a run together; on GPUs, each has one GPU.
         devices: numbers of the GPUs to fill with runs; by default as many as one run needs.
         jobs: runs at a time, on each group of devices that a run needs.
         share_data: train runs of equal batches side by side in one process; on this machine only.
-        stall: time without progress after which a run has hung, such as ``10m``.
+        stall: time without progress after which a run counts as hung, such as ``10m``.
         budget: time, such as ``2h``, after which runs are stopped; none begins that would not fit.
-        tracker: plugins that are told of steps, epochs and records.
+        tracker: plugins that receive steps, epochs and records.
         executor, executor_options: who carries out the runs, and its options.
         workers: decoding threads per process.
         keep: which trained models to keep: ``all``, ``none``, or on each board the ``best`` of each
-            method with each backbone, of earlier runs in the store, too.
-        checkpoint_every: minutes between two saved states, from which an interrupted run goes on.
+            method with each backbone, including earlier runs in the store.
+        checkpoint_every: minutes between two saved states, from which an interrupted run resumes.
         deterministic: use only algorithms of torch that repeat their results to the bit.
         activation_checkpointing: compute activations again in the backward pass, for less memory.
         profile: measure where the time of training steps goes (``profile.json`` of each run).
@@ -283,7 +283,7 @@ def _check_label_axes(suite: Suite) -> None:
 
 
 def _check_use(suite: Suite, flags: Mapping[str, Any]) -> None:
-    """Refuse what has no effect, unless it is in a file whose axes the command line replaced."""
+    """Refuse fields without effect, except those of a file whose axes the command line replaced."""
 
     def lost(table: str, name: str, *axes: str) -> bool:
         return flags.keys().isdisjoint(axes) or name in flags.get(table, {})

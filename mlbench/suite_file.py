@@ -16,14 +16,14 @@ from mlbench.tracks import merge, nest
 from mlbench.types import Settings, SuiteError
 
 SEEDS = (0, 1, 2)
-"""Default seeds of a suite file, which should show their spread; a command line has seed 0."""
+"""Default seeds of a suite file, so that it shows their spread; a command line has seed 0."""
 
 FILES = ("data", "results", "cache", "weights", "init")
 """Fields that are paths; in a suite file they are relative to the file."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes 1e-3 for a text; for people and for YAML 1.2 it is a number."""
+    """Reads 1e-3 as a number, as YAML 1.2 does; YAML 1.1 takes it for a text."""
 
 
 _Loader.add_implicit_resolver(

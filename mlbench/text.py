@@ -46,7 +46,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def one_of(setting: str, given: Any) -> str:
-    """How to try each value of a list that is given for one value; empty for anything else."""
+    """Advice to run each value of a list that was given for one value; else empty."""
     several = ",".join(map(str, given)) if isinstance(given, list | tuple) else ""
     return several and f"; for a run with each: --set grid.{setting}={several}"
 
@@ -67,13 +67,13 @@ def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def first_error(error: ValidationError, of: str = "the file") -> str:
     """The first validation error in one line: ``field = value: what is wrong``.
 
-    ``of`` is what to name where the error is of no single field.
+    ``of`` names what is wrong if the error belongs to no single field.
     """
     return _describe(error.errors()[0], of)
 
 
 def describe_errors(error: ValidationError, model: type[BaseModel], of: str = "") -> str:
-    """Every validation error of a model; an unknown field with the nearest known ones."""
+    """Describe every validation error of a model; suggest the nearest names of an unknown field."""
     return "; ".join(_describe(item, of, model) for item in error.errors())
 
 
@@ -96,7 +96,7 @@ def _describe(item: ErrorDetails, of: str, model: type[BaseModel] | None = None)
 
 
 def _model_at(model: Any, path: Iterable[int | str]) -> Any:
-    """The model at this place in a model."""
+    """The nested model at this path of fields."""
     for part in path:
         if isinstance(part, str):  # not a place in a tuple
             found = model.model_fields[part].annotation
@@ -114,7 +114,7 @@ EXAMPLES = {
     "--set": "optimizer.lr=3e-4",
     "--grid": "optimizer.weight_decay=1e-4,1e-2",
 }
-"""What ``NAME=VALUE`` may look like behind a flag."""
+"""Flag -> an example of its ``NAME=VALUE``."""
 
 
 def named_values(texts: Iterable[str], flag: str = "--option") -> dict[str, Any]:

@@ -103,7 +103,7 @@ def authors_options(track: Track, method: str, dataset: str) -> dict[str, Any]:
 
 
 def for_dataset(table: Mapping[str, dict[str, Any]], dataset: str) -> dict[str, Any]:
-    """Look up a data set, empty for none, in a recipe's table by its name, or else its family."""
+    """Look up a data set in a recipe's table by its name, else by its family; empty if missing."""
     if not dataset or dataset in table:
         return table.get(dataset, {})
     card = registry.dataset_card(registry.find("dataset", dataset))
@@ -146,8 +146,8 @@ def _without_stale_options(
     Args:
         fields: settings so far.
         over: the override that comes next.
-        options: those that overrides gave without a name of a head or loss: they are for
-            whichever is chosen, and stay. Those of ``over`` are added.
+        options: those that overrides gave without naming a head or loss: they apply to whichever
+            is chosen, so they stay. Those of ``over`` are added.
     """
     for part in ("head", "loss"):
         name = f"{part}_options"
@@ -167,7 +167,7 @@ def refuse_truths(given: Mapping[str, Any], made: BaseModel) -> None:
 
 
 def _truths(value: Any) -> list[bool]:
-    """Which of several values are true or false; a single one counts as a list of one."""
+    """True for each value that is a boolean; a single value counts as a list of one."""
     return [isinstance(v, bool) for v in (value if isinstance(value, list | tuple) else [value])]
 
 

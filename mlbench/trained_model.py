@@ -30,12 +30,12 @@ Picture = str | PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a model says of one picture.
+    """A model's result for one picture.
 
     Attributes:
         image: the file; None for a picture from memory.
         scores: label -> score in [0, 1], in descending order.
-        above: the labels whose score reaches the label's threshold, in the same order.
+        above: the labels whose scores reach their thresholds, in the same order.
         logits: float32 [C], in the order of the model's labels.
         error: why the picture could not be read; there are no scores then.
     """
@@ -139,7 +139,7 @@ class TrainedModel:
                 yield self._label(batch)
 
     def pixels(self, image: Picture) -> Tensor | str:
-        """uint8 [3, S, S], or why the picture cannot be read."""
+        """The picture as uint8 [3, S, S], or the reason why it cannot be read."""
         try:
             if isinstance(image, str | PathLike):
                 return self._view(load(Path(image), self.info.spec.settings.decoder))
@@ -182,7 +182,7 @@ def _file(image: Picture) -> Path | None:
 
 
 def _as_pillow(image: object) -> Image.Image:
-    """An RGB image from memory; a ``DataError`` if its form is not supported, or it is damaged."""
+    """Convert an image in memory to RGB; raise ``DataError`` if it is unsupported or damaged."""
     if isinstance(image, Image.Image):
         try:
             if not image.width * image.height:
@@ -205,7 +205,7 @@ def _as_pillow(image: object) -> Image.Image:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The pictures below a folder, sorted; hidden files are left out, HEIC never is.
+    """The pictures below a folder, sorted, without hidden files; HEIC files always count.
 
     Raises:
         DataError: the folder does not exist or has no picture.

@@ -38,7 +38,7 @@ class Network(Value):
         backbone_options, head_options: options of their factories (see ``computing_options``).
         labels: C.
         image_size: pixels of a side.
-        parameters: number in backbone and head; it also tells apart models built by other code.
+        parameters: number of parameters in both; it also tells apart models built by other code.
     """
 
     backbone: str

@@ -41,7 +41,7 @@ class CSL(nn.Module):
     ``mode`` decides what unobserved labels weigh: ``negative`` 1; ``ignore`` 0;
     ``ignore_normalize_classes`` 0, while the k known labels of an image weigh 1 + 1 / (1 + k);
     ``selective`` 1, but 0 for labels whose prior is above ``prior_threshold``, and for the
-    B ``likelihood_topk`` likeliest labels of a batch of B images.
+    B x ``likelihood_topk`` likeliest labels of a batch of B images.
 
     Pitfalls: ``selective`` ranks the labels of a whole batch, so that batches of another size give
     other values, and labels that the prior excludes still count among the likeliest. The prior is

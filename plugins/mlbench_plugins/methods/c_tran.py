@@ -175,7 +175,7 @@ RECIPE = Recipe(
     ),
     per_dataset={"voc2007": {"batch_size": 32}},
     dataset_options={"voc2007": {"difficult_train": "negative"}},
-    # At full width the head has 30 to 100 million weights, a waste on maps that are not trained.
+    # At full width the head has 30 to 100 million weights, too many for frozen maps.
     tuned={
         "probe": {
             "optimizer": {"lr": 1e-3},

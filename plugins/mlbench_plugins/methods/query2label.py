@@ -221,7 +221,7 @@ RECIPE = Recipe(
         ema_decay=0.9997,
     ),
     dataset_options={"coco": {"unlabelled": True}},
-    # At full width the head has 150 million weights, a waste on maps that are not trained.
+    # At full width the head has 150 million weights, too many for frozen maps.
     tuned={
         "probe": {
             "optimizer": {"lr": 3e-3},

@@ -13,7 +13,7 @@ from mlbench.types import RunRecord, Value
 
 FACTORS = ("backbone", "head", "loss")
 ROUNDING = 1e-9
-"""Largest value that counts as 0, in points of mAP or as a fraction of all squares."""
+"""Largest value that counts as 0, in points of mAP or as a fraction of the sum of squares."""
 
 SumOfSquares = tuple[float, int]
 """The sum of squares of a cause, and its degrees of freedom."""

@@ -82,7 +82,7 @@ def _train(head: nn.Module, maps: tuple[Tensor, ...]) -> HeadOutput:
 
 
 def gives_finite_logits_for_every_spec(factory: Any) -> None:
-    """Logits are finite for pyramids, equal levels and one level, square or not, of any size."""
+    """Logits are finite and [B, C] for every spec, for square and other maps, down to one pixel."""
     refused = []
     for name, spec in SPECS.items():
         try:

@@ -50,7 +50,7 @@ class _Estimate:
         records: the records that the estimate is made from.
         cached: bytes of feature maps that the run makes.
         written: bytes of its results.
-        rough: True if it only has records of other data, another head or number of processes.
+        rough: True if made by a rehearsal, or records of other data, heads or process numbers.
     """
 
     seconds: tuple[float, float, float]

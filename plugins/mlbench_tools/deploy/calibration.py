@@ -99,7 +99,7 @@ def best_threshold(scores_N: Floats, present_N: NDArray[np.bool_], target: Targe
 
 @dataclass(frozen=True)
 class Fit:
-    """Calibration (slope, offset) and threshold of each label; ``shared`` if not a label's own."""
+    """Calibration (slope, offset) and threshold by label; ``shared``: the first is not its own."""
 
     calibration: tuple[tuple[float, float], ...]
     thresholds: tuple[float, ...]
@@ -162,7 +162,7 @@ def fit(
 # ---------------------------------------------------------------------------------- what to expect
 @dataclass(frozen=True)
 class Expectation:
-    """Precision or recall in [0, 1], counted over ``of`` decisions, with its 95 % interval."""
+    """Precision or recall in [0, 1], counted over ``of`` entries, with its 95 % interval."""
 
     value: float
     low: float

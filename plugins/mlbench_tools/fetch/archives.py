@@ -39,8 +39,8 @@ def sources(card: DatasetCard, mirror: str | None, named: Sequence[str]) -> list
 
     Args:
         card: the data set's.
-        mirror: a folder or address that holds the archives under their official names, or a folder
-            under other known names. Archives that are missing there come last.
+        mirror: a folder or address that holds the archives under their official names; in a folder,
+            other known names count, too. Archives that are missing there come last.
         named: files or addresses to take instead, under any name; ``#sha256=HEX`` at the end of one
             is checked. One with an official name must be the official file.
 

@@ -27,7 +27,7 @@ class Converted:
         options: options of the head that follow from its shapes.
         unused: the authors' names that their own code never uses.
         key: key of the state dict in the file, empty for the top.
-        dropped: prefix that was dropped from the names in the file.
+        dropped: what was dropped from the names in the file, such as ``module.``.
     """
 
     backbone: dict[str, Tensor]
@@ -63,7 +63,7 @@ def recognise(method: str, state: State, source: object) -> tuple[Released, str,
     """Find the release that a state dict belongs to, by its marks.
 
     Returns:
-        The release, the prefix that was dropped from the names, and the tensors without it.
+        The release, what was dropped from the names, and the tensors under the names left.
 
     Raises:
         WeightsError: it is no file of this method; the text names methods that it fits.

@@ -19,7 +19,7 @@ from mlbench.engine.checkpoint import Checkpoint, backbone_weights, head_weights
 from mlbench.engine.memory import recompute_activations
 from mlbench.engine.model import MultiLabelModel
 from mlbench.files import sha256, source_digest
-from mlbench.numbers import NUMBERS
+from mlbench.numbers import NUMBERS, changed_packages
 from mlbench.text import count
 from mlbench.types import (
     Backbone,
@@ -239,13 +239,18 @@ def restore(checkpoint: Checkpoint) -> MultiLabelModel:
     """Make the model of a checkpoint, in evaluation mode on the CPU.
 
     Raises:
+        PluginError: a plugin is not installed, or lacks an option by now.
         WeightsError: the weights do not fit the model.
     """
     info = checkpoint.info
     settings = info.settings
     # Label graph and word vectors are buffers of the head, which the weights fill.
     labels = _blank_context(info.label_names, info.word_width)
-    model, _ = _assemble(make_backbone(settings, "none", checkpoint), settings, labels)
+    try:
+        model, _ = _assemble(make_backbone(settings, "none", checkpoint), settings, labels)
+    except PluginError as error:
+        what = "".join(f"; the model has {one}" for one in changed_packages(info.plugins))
+        raise PluginError(f"{error}{what}") from error
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
@@ -276,7 +281,7 @@ def feature_identity(spec: RunSpec, model: MultiLabelModel) -> dict[str, object]
         "numbers": NUMBERS,
         "source": source_digest(package, MultiLabelModel.__module__),
         "backbone": plugin.label,
-        "plugin": f"{plugin.distribution} {plugin.version}",
+        "plugin": plugin.package,
         "weights": spec.init or settings.weights,
         "seed": spec.seed if settings.weights == "none" and not spec.init else None,
         "image_size": settings.image_size,

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.abc import InspectLoader
+from typing import Any
 
 from mlbench import registry
 from mlbench.files import source_digest, source_files
@@ -62,6 +63,21 @@ def outdated(numbers: Mapping[str, int]) -> str:
     return "; ".join(changed)
 
 
+def missing(numbers: Iterable[str]) -> list[str]:
+    """The plugins that are not installed, of those that a record's numbers name."""
+    return [name for name in numbers if _installed(name) is None]
+
+
+def changed_packages(recorded: Any) -> list[str]:
+    """Which plugins of a record's ``environment.plugins`` are of another package here, or none."""
+    changed = []
+    for name, package in recorded.items() if isinstance(recorded, Mapping) else ():
+        here = " and ".join(plugin.package for plugin in _named(name)) or "none"
+        if here != package:
+            changed.append(f"{name} of {package}, but {here} is installed; install {package}")
+    return changed
+
+
 def sources_of(spec: RunSpec) -> str:
     """Digests of the source files of a run's packages: ``acme 0123456789abcdef, mlbench ...``."""
     modules = {"mlbench", *(p.value.partition(":")[0].partition(".")[0] for p in plugins_of(spec))}
@@ -79,8 +95,13 @@ def _installed(name: str) -> int | None:
     """The number of ``core`` or of a plugin, ``head gap``; None if it is not installed."""
     if name == "core":
         return NUMBERS
-    matching = [plugin for plugin in registry.plugins() if f"{plugin.kind} {plugin.name}" == name]
+    matching = _named(name)
     return _declared(matching[0]) if len(matching) == 1 else None
+
+
+def _named(name: str) -> list[Plugin]:
+    """The installed plugins of this kind and name, ``head gap``."""
+    return [plugin for plugin in registry.plugins() if f"{plugin.kind} {plugin.name}" == name]
 
 
 def _declared(plugin: Plugin) -> int:

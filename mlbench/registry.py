@@ -72,6 +72,11 @@ class Plugin:
     argument: str | None = None
 
     @property
+    def package(self) -> str:
+        """The distribution and its version, as records name them: ``acme 1.0``."""
+        return f"{self.distribution} {self.version}"
+
+    @property
     def label(self) -> str:
         """The name and its argument, as a user writes them."""
         return self.name if self.argument is None else f"{self.name}:{self.argument}"
@@ -90,9 +95,9 @@ class Plugin:
                 raise TypeError(f"a {type(loaded).__name__} is no class; write module:Class")
         except (Exception, SystemExit) as error:  # a module may call sys.exit
             raise PluginError(
-                f"{self.kind} {self.name!r} of {self.distribution} {self.version} cannot be "
-                f"imported ({self.value}): {type(error).__name__}: {error}. Fix or uninstall "
-                f"{self.distribution}; everything else works without it."
+                f"{self.kind} {self.name!r} of {self.package} cannot be imported ({self.value}): "
+                f"{type(error).__name__}: {error}. Fix or uninstall {self.distribution}; "
+                "everything else works without it."
             ) from error
         if self.argument is None:
             return loaded
@@ -102,20 +107,30 @@ class Plugin:
 def plugins(kind: Kind | None = None) -> list[Plugin]:
     """The plugins of a kind, or of all kinds of a matrix; a clashing name occurs more than once."""
     wanted = KINDS if kind is None else (kind,)
-    return [plugin for plugin in _installed(tuple(sys.path)) if plugin.kind in wanted]
+    return [plugin for plugin in _installed(tuple(sys.path))[0] if plugin.kind in wanted]
+
+
+def misplaced() -> list[str]:
+    """What is wrong with entry points of a group ``mlbench.*`` that holds no kind of plugin."""
+    return _installed(tuple(sys.path))[1]
 
 
 @functools.cache
-def _installed(path: tuple[str, ...]) -> list[Plugin]:
-    """The plugins of the distributions in these folders; finding them takes some 20 ms."""
+def _installed(path: tuple[str, ...]) -> tuple[list[Plugin], list[str]]:
+    """The plugins of the distributions in these folders, and ``misplaced``: some 20 ms."""
     found: dict[Plugin, None] = {}
+    lost: dict[str, None] = {}
     groups = {f"mlbench.{PLURALS[kind]}": kind for kind in EVERY_KIND}
     for distribution in distributions(path=list(path)):
         for entry in distribution.entry_points:
+            name, version = distribution.metadata["Name"], distribution.version
             if entry.group in groups:
-                name, version = distribution.metadata["Name"], distribution.version
                 found[Plugin(groups[entry.group], entry.name, entry.value, name, version)] = None
-    return sorted(found, key=lambda p: (EVERY_KIND.index(p.kind), p.name, p.distribution))
+            elif entry.group.startswith("mlbench."):
+                what = f"group {entry.group!r} of the entry point {entry.name} of {name} {version}"
+                lost[unknown(what, entry.group, groups)] = None
+    ordered = sorted(found, key=lambda p: (EVERY_KIND.index(p.kind), p.name, p.distribution))
+    return ordered, list(lost)
 
 
 def find(kind: Kind, text: str) -> Plugin:
@@ -126,6 +141,9 @@ def find(kind: Kind, text: str) -> Plugin:
     """
     name, colon, argument = text.partition(":")
     candidates = plugins(kind)
+    if colon and any(p.name == text for p in candidates):
+        what = f"{kind} {text!r} has a colon in its name, where an argument would begin"
+        raise PluginError(f"{what}; rename the entry point")
     hits = [p for p in candidates if p.name == name]
     if not hits:
         tried = candidates if Path(text).exists() else []
@@ -135,7 +153,7 @@ def find(kind: Kind, text: str) -> Plugin:
             raise PluginError(f"{text} is a file or folder, not a {kind}; write {write}")
         raise unknown_plugin(text, kind)
     if len(hits) > 1:
-        claims = " and ".join(f"{p.distribution} {p.version} ({p.value})" for p in hits)
+        claims = " and ".join(f"{p.package} ({p.value})" for p in hits)
         other = next(p.distribution for p in hits if p.distribution != DISTRIBUTION)
         raise PluginError(
             f"{kind} {name!r} is claimed by {claims}; rename the entry point in {other}'s "
@@ -227,7 +245,7 @@ def unknown_plugin(text: str, kind: Kind | None = None) -> PluginError:
     """Make the error for a name that is not registered; ``kind`` None means any of ``KINDS``."""
     known = {plugin.name for plugin in plugins(kind)}
     hint = unknown(f"{kind or 'plugin'} {text!r}", text.partition(":")[0], known)
-    return PluginError(f"{hint} (`mlbench list` shows everything)")
+    return PluginError("; ".join((f"{hint} (`mlbench list` shows everything)", *misplaced())))
 
 
 def make(kind: Kind, name: str, given: Iterable[Any], chosen: Mapping[str, Any]) -> Any:

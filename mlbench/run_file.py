@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from mlbench.evidence import read_record
+from mlbench.numbers import changed_packages
 from mlbench.text import first_error
 from mlbench.types import (
     PluginError,
@@ -149,20 +150,15 @@ def read_run(file: Path) -> RunFile:
     return run
 
 
-def assert_same_plugins(file: Path, run: RunFile, environment: Mapping[str, Any]) -> None:
-    """Compare the plugins of a run file's environment with those of this machine's.
+def assert_same_plugins(file: Path, run: RunFile) -> None:
+    """Compare the plugins of a run file's environment with those that are installed.
 
     Raises:
-        PluginError: a plugin is of another distribution or version.
+        PluginError: a plugin is of another distribution or version, or is not installed.
     """
-    recorded = (run.environment or {}).get("plugins")
-    for name, installed in environment["plugins"].items():
-        expected = recorded.get(name) if isinstance(recorded, Mapping) else None
-        if expected is not None and expected != installed:
-            raise PluginError(
-                f"{file}: the run used {name} of {expected}, but {installed} is installed; install "
-                f"{expected}, or remove the line from the file to run with {installed}"
-            )
+    if changed := changed_packages((run.environment or {}).get("plugins")):
+        remedy = "or remove the line from the file to run with what is installed"
+        raise PluginError(f"{file}: the run used {changed[0]}, {remedy}")
 
 
 def assert_same_files(

@@ -7,10 +7,20 @@ import numpy as np
 import pytest
 
 from mlbench import plan, suite
-from mlbench.build import build, feature_identity, meta_backbone
+from mlbench.build import build, feature_identity, meta_backbone, restore
 from mlbench.contracts.made_up import known_context
+from mlbench.engine.checkpoint import Checkpoint
 from mlbench.preflight import refusal
-from mlbench.types import Angles, DatasetCard, Index, Places, PluginError, Settings, Splits
+from mlbench.types import (
+    Angles,
+    DatasetCard,
+    Index,
+    ModelInfo,
+    Places,
+    PluginError,
+    Settings,
+    Splits,
+)
 from tests.engine import tiny
 from tests.store.made import made_record
 
@@ -107,6 +117,15 @@ def loss(labels): return nn.Linear(1, 1)
     install("acme", source, entries)
     (spec,) = matrix(**{axis: ("acme",)})
     assert said in refusal(spec, lambda _: SPLITS, PLACES)
+
+
+def test_a_model_of_a_plugin_that_is_gone_names_its_package():
+    (spec,) = matrix()
+    spec = spec.model_copy(update={"settings": spec.settings.model_copy(update={"head": "gone"})})
+    of = {"plugins": {"head gone": "acme 1.0"}, "preprocessing": spec.settings.preprocessing}
+    lost = Checkpoint({}, ModelInfo(spec=spec, label_names=("a",), **of))
+    with pytest.raises(PluginError, match=r"unknown head 'gone'.*install acme 1.0"):
+        restore(lost)
 
 
 def planned(losses, **changes):

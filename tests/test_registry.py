@@ -107,6 +107,17 @@ def test_a_broken_plugin_stops_only_what_needs_it(install, cli):
     assert ended.code == 2 and "does_not_exist" in ended.out + ended.err
 
 
+def test_an_entry_point_that_nobody_can_name_is_said_to_be(install, cli):
+    entries = "[mlbench.head]\nlost = acme:Head\n" + HEADS + "a:b = acme:Head"
+    install("acme", "class Head: ...", entries)
+    with pytest.raises(PluginError, match=r"entry point lost of acme 1.0; did you mean mlbench.h"):
+        registry.find("head", "lost")
+    with pytest.raises(PluginError, match="'a:b' has a colon in its name"):
+        registry.find("head", "a:b")
+    listed = cli("list")
+    assert "entry point lost" in listed.err and "rename the entry" in " ".join(listed.out.split())
+
+
 def test_list_imports_no_torch():
     code = (
         "import sys\n"

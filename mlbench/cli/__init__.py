@@ -61,8 +61,7 @@ def _add(app: typer.Typer, plugin: Plugin) -> None:
         loaded, panel = registry.find("command", plugin.name).load(), _panel(plugin)
         alone = typer.Typer()
         _register(alone, plugin, loaded, panel)
-        made_by = f"{plugin.distribution} {plugin.version}"
-        with registry.typed_errors([plugin], f"command of {made_by} cannot be built"):
+        with registry.typed_errors([plugin], f"command of {plugin.package} cannot be built"):
             typer.main.get_command(alone)  # raises anything on a signature that it cannot read
     except PluginError as error:
         loaded, panel = _broken(error), "Broken"
@@ -75,7 +74,12 @@ def _register(app: typer.Typer, plugin: Plugin, loaded: Any, panel: str) -> None
     else:
         module = sys.modules.get(getattr(loaded, "__module__", ""))
         examples = getattr(module, "EXAMPLES", None)
-        app.command(plugin.name, rich_help_panel=panel, epilog=examples)(loaded)
+        any_words = {"ignore_unknown_options": True, "allow_extra_args": True}
+        takes = any_words if panel == "Broken" else None
+        add = app.command(
+            plugin.name, rich_help_panel=panel, epilog=examples, context_settings=takes
+        )
+        add(loaded)
 
 
 def _broken(error: PluginError) -> Callable[..., Any]:

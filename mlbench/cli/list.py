@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mlbench import registry
-from mlbench.cli.console import AsJson, console, plain_table
+from mlbench.cli.console import AsJson, console, errors, plain_table
 from mlbench.registry import EVERY_KIND, PLURALS
 from mlbench.text import unknown
 from mlbench.types import SuiteError
@@ -27,6 +27,8 @@ def list_plugins(
         raise SuiteError(unknown(f"kind {kind!r}", kind, EVERY_KIND))
     found = [plugin for one in wanted for plugin in registry.plugins(one)]
     problems = registry.problems(found)
+    for problem in registry.misplaced():
+        errors.print(problem)
     if as_json:
         names = ("kind", "name", "distribution", "version", "value")
         rows = ({n: getattr(p, n) for n in names} | {"problem": problems.get(p)} for p in found)

@@ -96,8 +96,8 @@ def plan_repetition(file: Path, suite: Suite, veto: Veto) -> Prepared:
 
     def plan(named: Suite, places: Places) -> Plan:
         spec, processes = run.spec, World(size=suite.processes)
+        run_file.assert_same_plugins(file, run)
         current = environment(torch.device(places.device), processes, spec)
-        run_file.assert_same_plugins(file, run, current)
         run_file.assert_same_files(spec, named.weights, named.words, named.init)
         splits = open_run(spec, places)
         if splits.digest != spec.data:

@@ -29,7 +29,7 @@ def show(
         console.print(
             Text.assemble(
                 (f"{plugin.kind} {plugin.label}  ", "bold"),
-                (f"{plugin.distribution} {plugin.version}  {plugin.value}", "dim"),
+                (f"{plugin.package}  {plugin.value}", "dim"),
             )
         )
         _card(plugin)

@@ -18,7 +18,7 @@ def why(
 ) -> None:
     """Say why a run failed, where it is, or in which settings it differs from the nearest one."""
     from mlbench.executors.run_status import overview
-    from mlbench.numbers import outdated
+    from mlbench.numbers import missing, outdated
     from mlbench.plan import flat_specs, nearest
     from mlbench.store import Store
 
@@ -46,7 +46,9 @@ def why(
         say("remedy", "a lower rate, or grad_clip; --retry-diverged runs it as it is")
     store = Store(results)
     if (record := store.find(run_id)) is not None:
-        say("its record", f"{outdated(record.numbers) or 'is current'}; made by `{record.command}`")
+        gone = ", ".join(missing(record.numbers))
+        current = f"is current as far as is known; not installed: {gone}" if gone else "is current"
+        say("its record", f"{outdated(record.numbers) or current}; made by `{record.command}`")
         others = flat_specs(other for other in store.records() if other.run_id != run_id)
         if (near := nearest(record.spec, others, "this run")) is not None:
             say(f"the nearest, {near[1][:8]}, differs in", shorten(near[0]))

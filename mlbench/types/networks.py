@@ -102,6 +102,7 @@ class ModelInfo(Value):
         commit, created: commit of the code that trained the model, and the time.
         notes: remarks for users, such as how the thresholds were chosen.
         pretraining: how the initial weights were trained; None in older files.
+        plugins: ``head gap`` -> the package that it came from; empty in older files.
     """
 
     spec: RunSpec
@@ -117,6 +118,7 @@ class ModelInfo(Value):
     created: str = ""
     notes: tuple[str, ...] = ()
     pretraining: Pretraining | None = None
+    plugins: dict[str, str] = {}
 
     def as_pretraining(self) -> Pretraining:
         """The pretraining of a run that starts from this model."""

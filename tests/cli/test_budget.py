@@ -31,9 +31,12 @@ def test_a_dry_run_estimates_by_a_rehearsal_once_and_then_by_records(cli, pair, 
 
 def test_a_run_that_cannot_be_rehearsed_is_named_and_others_are_estimated(cli, suite, own, install):
     source = "class Head:\n    def __init__(self, spec, labels):\n        raise RuntimeError('no')"
-    install("acme", source, "[mlbench.heads]\nbroken = acme:Head")
-    told = cli("run", "--suite", suite(plugins=["gap", "broken"]), "--dry-run")
-    assert "estimate for 1 of 1 missing run" in told.out and "broken" in told.err
+    exits = "import mlbench_plugins.methods.pooling as pooling\nclass Exits(pooling.GAP):\n"
+    source = f"{exits}    def forward(self, features):\n        raise SystemExit(0)\n{source}"
+    install("acme", source, "[mlbench.heads]\nbroken = acme:Head\nexits = acme:Exits")
+    told = cli("run", "--suite", suite(plugins=["gap", "broken", "exits"]), "--dry-run")
+    assert "estimate for 2 of 2 missing runs" in told.out and "broken" in told.err
+    assert "not estimated: exits on" in told.out
 
 
 def test_a_budget_begins_no_run_that_would_not_fit_and_the_command_goes_on(

@@ -57,8 +57,9 @@ def test_a_broken_command_is_named_with_its_reason_and_hurts_no_other(
     said = " ".join(cli("--help").out.replace("\u2502", "").split())
     assert " Broken " in said and reason in said and "acme 1.0" in said
     assert cli("list", "--kind", "loss").code == 0
-    ended = cli(entry)
-    assert ended.code == 2 and reason in ended.err
+    for words in ((), ("--plugins", "gap")):
+        ended = cli(entry, *words)
+        assert ended.code == 2 and reason in ended.err
 
 
 def test_names_without_a_card_are_told_what_they_are_and_help_names_extras(cli):

@@ -117,6 +117,7 @@ def test_other_data_is_refused(cli, cache, written):
         ({"run_id": None, "checkpoint": "sha256:ab"}, "mlbench rescore"),
         ({"environment": {"plugins": {"head gap": "mlbench-mlic 9"}}}, "install mlbench-mlic 9"),
         ({"environment": {"plugins": {"loss bce": "theirs 1.0"}}}, "loss bce of theirs 1.0"),
+        ({"environment": {"plugins": {"head gone": "theirs 1.0"}}}, "none is installed; install"),
     ],
 )
 def test_run_files_that_cannot_be_repeated(cli, cache, written, changes, message):

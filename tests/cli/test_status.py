@@ -28,7 +28,7 @@ def jobs(tmp_path):
 
 def keep_record(job, **more):
     fields = {"spec": job.spec, "run_id": job.spec.run_id, **more}
-    made = made_record("gap").model_copy(update=fields | {"numbers": numbers.numbers_of(job.spec)})
+    made = made_record("gap").model_copy(update={"numbers": numbers.numbers_of(job.spec)} | fields)
     Store(job.places.results).write(made)
 
 
@@ -118,7 +118,7 @@ def test_failures_of_one_reason_are_told_once(jobs, capsys):
 def test_why_names_the_reason_of_a_failure_and_the_nearest_record_of_a_run(cli, jobs):
     done, other, failed, *_ = jobs
     keep_record(done)
-    keep_record(other)
+    keep_record(other, numbers={"head gone": 1})
     failed.folder.mkdir(parents=True)
     failed.log.write_text("the last words\n")
     fail(failed, "killed", "killed by SIGKILL from outside", "give it more memory")
@@ -127,7 +127,9 @@ def test_why_names_the_reason_of_a_failure_and_the_nearest_record_of_a_run(cli, 
         assert text in told
     told = cli("why", done.spec.run_id).out
     assert f"{other.spec.run_id[:8]}, differs in: settings.epochs: 11, this run 10" in told
-    assert "is current" in told
+    assert "is current; made" in told
+    told = cli("why", other.spec.run_id).out
+    assert "current as far as is known; not installed: head gone" in told
     ended = cli("why", "xyz")
     assert ended.code == 2 and "none of the 3 runs in results begins" in ended.err
     assert "mlbench run --dry-run" in ended.err

@@ -99,7 +99,7 @@ def forecast(
                 like.append(_rehearse(spec, places, rehearsals))
                 known.append(like[-1])
                 rehearsed += 1
-            except Exception as error:  # of any plugin; the run itself will tell more
+            except (Exception, SystemExit) as error:  # of any plugin; the run itself will tell more
                 lines.append(f"not estimated: {spec.title}: {type(error).__name__}: {error}")
         near = like or [one for one in known if _kind(one.spec)[1:] == _kind(spec)[1:]]
         if near:

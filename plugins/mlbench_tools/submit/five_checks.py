@@ -9,7 +9,7 @@ from mlbench import registry, run_file
 from mlbench.data.open import open_run
 from mlbench.evidence import DIRECTORY
 from mlbench.metrics.bootstrap import score
-from mlbench.numbers import outdated
+from mlbench.numbers import changed_packages, outdated
 from mlbench.text import flatten, shorten
 from mlbench.tracks import name_defaults, settle
 from mlbench.types import (
@@ -53,7 +53,9 @@ def verify(pack: Pack, places: Places | None = None) -> VerifyReport:
     report.extend("run id", run_id(pack))
     report.extend("data", data(pack, places))
     report.extend("scores", scores(pack))
-    changed = [Remark("warning", text, check="plugins") for text in _changed_plugins(record)]
+    used = changed_packages(record.environment.get("plugins"))
+    texts = (f"the run used {one}: findings on it are warnings" for one in used)
+    changed = [Remark("warning", text, check="plugins") for text in texts]
     for name, check in (("settings", settings), ("costs", costs)):
         remarks = check(record)
         report.extend(name, map(as_warning, remarks) if changed else remarks)
@@ -300,22 +302,3 @@ def _card(dataset: str) -> DatasetCard | None:
         return registry.dataset_card(registry.find("dataset", dataset))
     except PluginError:
         return None
-
-
-def _changed_plugins(record: RunRecord) -> Iterator[str]:
-    """Name the plugins of the run that are not installed here in its version."""
-    ran = record.spec.settings
-    used: tuple[tuple[registry.Kind, str], ...] = (
-        ("backbone", ran.backbone),
-        ("head", ran.head),
-        ("loss", ran.loss),
-        ("dataset", record.spec.dataset),
-    )
-    recorded = record.environment.get("plugins") or {}
-    for kind, name in used:
-        bare = name.partition(":")[0]
-        found = [plugin for plugin in registry.plugins(kind) if plugin.name == bare]
-        here = f"{found[0].distribution} {found[0].version}" if found else "not installed"
-        label = f"{kind} {bare}"
-        if (was := recorded.get(label)) != here:
-            yield f"{label} was {was} in the run and is {here} here: findings on it are warnings"

@@ -48,7 +48,7 @@ def timm_backbone(
 
     Raises:
         PluginError: timm has no such model, or it gives no feature maps.
-        WeightsError: the weights cannot be had, or do not fit the model.
+        WeightsError: the weights cannot be read or downloaded, or do not fit the model.
     """
     file = None if weights in ("default", "none") else read_weights(weights)
     options = dict(timm_kwargs or {}) | _file_options(name, file)

@@ -52,7 +52,7 @@ def timm_tower(name: str, *, weights: str = "default", image_size: int | None = 
 
     Raises:
         PluginError: timm has no such model.
-        WeightsError: the weights cannot be had, or do not fit the model.
+        WeightsError: the weights cannot be read or downloaded, or do not fit the model.
     """
     # None keeps the weights' own outputs, which are the embedding of an image tower.
     outputs: Mapping[str, Any] = {"num_classes": None}

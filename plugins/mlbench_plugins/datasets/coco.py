@@ -32,7 +32,7 @@ class CocoYear(Dataset):
     Args:
         root: the folder that has, at any depth, the official jsons and images.
         cache: where the parsed labels of a json are kept.
-        year: of the release.
+        year: year of the release.
         unlabelled: keep images that no instance is annotated in.
 
     Raises:

@@ -31,7 +31,7 @@ class Canvas:
 
     Args:
         size: pixels a side.
-        rng: where every random number comes from.
+        rng: source of all random numbers.
     """
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
@@ -63,7 +63,7 @@ class Canvas:
         self.pixels += (np.array(colour) - self.pixels) * covered[..., None]
 
     def soft(self, inside: Coverage) -> Coverage:
-        """From the distance to an edge (positive inside) to coverage, one pixel soft."""
+        """Turn the distance to an edge (positive inside) into coverage, one pixel soft."""
         return np.clip(inside * self.size + 0.5, 0.0, 1.0)
 
     def ellipse(self, x: float, y: float, rx: float, ry: float) -> Coverage:

@@ -56,7 +56,7 @@ def _are_pairs(entries: Any) -> bool:
 
 
 def not_a_table(place: Path) -> DataError:
-    """The error for options of columns where there are none."""
+    """The error for options of columns given for a form without columns."""
     return DataError(
         f"{place} is no table: label_names, separator and the options of columns do not apply; "
         "leave them out (a suite's own `labels` selects labels of any data set)"

@@ -119,7 +119,7 @@ def read_labels(frame: pd.DataFrame, others: Sequence[str], columns: Columns) ->
         columns: what the options say.
 
     Raises:
-        DataError: there are none, or a cell makes no sense.
+        DataError: the table has no labels, or a cell is none of the known notations.
     """
     if columns.labels is None:
         listed = choose(frame, others, "label_columns", None, LABELS)

@@ -1,4 +1,4 @@
-"""What a manifest of any form says: its images by name, their labels, splits and groups."""
+"""The contents of a manifest of any form: images by name, their labels, splits and groups."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPLITS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""How a manifest may spell a split, in lower case -> ``train``, ``val`` or ``test``."""
+"""Spelling of a split in a manifest, in lower case -> ``train``, ``val`` or ``test``."""
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def _find_list(
 
 
 def _width(file: Path) -> int:
-    """How many labels follow the image in the first line of ``path 0 1 ...``; 0 in other files."""
+    """The number of labels in the first line of a list ``path 0 1 ...``; 0 for other files."""
     with file.open(encoding="utf-8", errors="replace") as lines:
         _, *labels = lines.readline().split() or [""]
     return len(labels) if set(labels) <= {"0", "1"} else 0

@@ -1,4 +1,4 @@
-"""What data sets of photographs share: reading cards, folders and files."""
+"""Read cards, folders and files of data sets of photographs."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class Synthetic(Dataset):
         self._checked = True
 
     def _fault(self) -> str | None:
-        """What is wrong with the pictures in the cache; None if they are whole."""
+        """The first fault of the pictures in the cache; None if they are whole."""
         try:
             hashes: dict[str, str] = json.loads((self.folder / _MANIFEST).read_text())["files"]
             expected = {f"{key}.bmp" for split in _SPLITS for key in self._keys(split)}

@@ -165,7 +165,7 @@ class GroupClassifier(nn.Module):
 
     Attributes:
         used: ceil(C / g), the vectors that are needed.
-        angles: of ``cosine`` alone: scale and exponent; a loss on angles replaces them.
+        angles: scale and exponent, for ``cosine`` only; a loss on angles replaces them.
 
     Raises:
         PluginError: the classifier is neither.

@@ -21,7 +21,7 @@ class ConstantInEvaluation(nn.Module, ABC):
     and is exported as a number.
 
     Args:
-        shape: of the result.
+        shape: shape of the result.
     """
 
     constant: Tensor

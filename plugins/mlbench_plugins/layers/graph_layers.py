@@ -37,7 +37,7 @@ class GraphAttention(nn.Module):
     Args:
         channels, width: D and D'.
         residual: add the projected node itself before the ELU, as MSRN does.
-        dropout: of the attention weights.
+        dropout: rate on the attention weights.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What timm's weights and weight files were trained on."""
+"""The data that timm's weights and weight files were trained on."""
 
 from __future__ import annotations
 

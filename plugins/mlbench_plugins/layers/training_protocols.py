@@ -1,4 +1,4 @@
-"""How groups of authors train: what the recipes of several papers share."""
+"""Training settings of groups of authors, which the recipes of several papers share."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class MultiHeadAttention(nn.Module):
     Args:
         channels: D.
         heads: number of subspaces.
-        dropout: of the attention weights.
+        dropout: rate on the attention weights.
 
     Raises:
         PluginError: the channels cannot be divided by the heads.
@@ -89,7 +89,7 @@ class AttentionBlock(nn.Module):
     """LN(x + dropout(attention)).
 
     Args:
-        channels, heads, dropout: of the attention.
+        channels, heads, dropout: see ``MultiHeadAttention``; dropout also follows it.
     """
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
@@ -111,9 +111,9 @@ class FeedForwardBlock(nn.Module):
     """LN(x + dropout(W2 dropout(relu(W1 x)))).
 
     Args:
-        channels: of the input and the output.
+        channels: width of the input and the output.
         hidden: width in between.
-        dropout: of both layers.
+        dropout: rate after both layers.
     """
 
     def __init__(self, channels: int, hidden: int, dropout: float) -> None:
@@ -156,7 +156,7 @@ class DecoderLayer(nn.Module):
 
     Args:
         width, heads, feedforward, dropout: of its blocks.
-        self_attention: whether labels attend to each other.
+        self_attention: True if labels attend to each other.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ class SmoothedNegative(nn.Module):
 
     Args:
         labels: not used.
-        smoothing: of positives and of all other labels.
+        smoothing: share for positives and for all other labels.
         eps, reduction: as in ``an``.
     """
 

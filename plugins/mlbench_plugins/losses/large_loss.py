@@ -81,7 +81,7 @@ class LargeLoss(nn.Module):
         return reduce_terms(terms_BC, self.reduction)
 
     def _changed(self, labels: int, context: LossContext) -> int:
-        """How many of a batch's labels change in an epoch."""
+        """The number of a batch's labels that change in an epoch."""
         if (context.epochs - 1) * self.delta >= 100:
             raise PluginError(
                 f"large_loss: delta={self.delta} changes all labels before epoch {context.epochs}; "

@@ -40,7 +40,7 @@ class GraphBranch(nn.Module):
         layer_type: ``graph convolution`` or ``graph attention``.
         layers: graph layers, 1 to 3.
         hidden_dim: width between the layers; None takes D.
-        label_pooling: over the labels; ``max``, ``avg``, or ``sum``, which is the sum of the two.
+        label_pooling: pooling over the labels: ``max``, ``avg``, or ``sum`` (the sum of the two).
         last_sigmoid: squash the weights to (0, 1).
         graph: the layers' graph, a name of ``layers.label_graph``; graph attention sees only
             where it has links.
@@ -110,7 +110,7 @@ class ChannelGate(ConstantInEvaluation):
         words_CE, graph_CC: the nodes, and how they are linked.
         layers: graph convolutions, or graph attention, which sees only where links are.
         channels: D.
-        pooling: over the labels.
+        pooling: pooling over the labels.
         last_sigmoid: squash the weights to (0, 1).
     """
 

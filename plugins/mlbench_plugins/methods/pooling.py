@@ -103,7 +103,7 @@ SETTINGS = Settings(
     optimizer=Optimizer(name="sgd", lr=0.01, weight_decay=1e-4, momentum=0.9),
     schedule=Schedule(name="step", milestones=(15, 30), gamma=0.1),
 )
-"""How the authors of CSRA (ICCV 2021) trained their ResNet-101 baseline (its code, issue 17)."""
+"""Settings of the ResNet-101 baseline of CSRA's authors (ICCV 2021; its code, issue 17)."""
 
 ML_GCN_README = "README of the code of ML-GCN (CVPR 2019), commit 5517d6f"
 

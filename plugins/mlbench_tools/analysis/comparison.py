@@ -66,7 +66,7 @@ class ClassDifference(Difference):
 
 
 class PairedComparison(Value):
-    """How two sides differ.
+    """The differences of two sides.
 
     Attributes:
         images: test images that both were scored on.

@@ -24,7 +24,7 @@ class VarianceComponent(Value):
 
     Attributes:
         name: the cause.
-        levels: how many values of it the board has; None where that means nothing.
+        levels: number of its values on the board; None where that means nothing.
         freedom: degrees of freedom that no other cause on the board accounts for.
         share: percent of the sum of squares; None where it is not identified.
         deviation: the share in points of mAP: root of the sum of squares per run; for the seed, the
@@ -45,7 +45,7 @@ class BoardVariance(Value):
 
     Attributes:
         board: its title.
-        runs: how many runs with a score.
+        runs: number of runs with a score.
         deviation: standard deviation of their mAP (percent), over all of them.
         parts: backbone, head and loss (each beyond what the others explain), what they explain only
             together, their interactions, other settings, and the seed; the shares add up to 100.
@@ -133,7 +133,7 @@ def _component(
 
 
 def _remarks(parts: dict[str, VarianceComponent], runs: Sequence[RunRecord]) -> Iterator[str]:
-    """What the shares cannot say on this board."""
+    """Yield the limits of what the shares show on this board."""
     for name in FACTORS:
         if parts[name].levels == 1:
             yield f"{name}: only one on this board, so that its share is unknown"

@@ -144,7 +144,7 @@ def is_deterministic(factory: Any) -> None:
 
 
 def keeps_its_state(factory: Any) -> None:
-    """A head that loads the state dict of one in training gives that one's logits."""
+    """A head that loads the state dict of a head in training gives the same logits."""
     maps, head, other = features(PYRAMID), _make(factory), _make(factory, seed=1)
     for _ in range(3):
         _call(head.train(), maps)

@@ -29,7 +29,7 @@ def _logits(labels: int = LABELS) -> Tensor:
 
 
 def _says(factory: Any, attribute: str, default: Any) -> Any:
-    """What the loss declares, with its options at their defaults."""
+    """The value that the loss declares, with its options at their defaults."""
     return getattr(factory(made_up_context(LABELS)), attribute, default)
 
 

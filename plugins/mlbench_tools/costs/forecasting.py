@@ -1,4 +1,4 @@
-"""What the missing runs of a matrix will take on this machine: time, memory and disk.
+"""Forecast the time, memory and disk that missing runs of a matrix take on this machine.
 
 The rates of a run are those of records of its kind. Without any, it is rehearsed: carried out on a
 few images, into a folder that is deleted, and its record is kept in the cache.
@@ -43,7 +43,7 @@ CACHED = 1e-3
 
 @dataclass(frozen=True)
 class _Estimate:
-    """What one run will take.
+    """The estimated cost of one run.
 
     Attributes:
         seconds: estimates by the fastest, the median and the slowest epoch of its kind.
@@ -115,7 +115,7 @@ def forecast(
 
 
 def _kind(spec: RunSpec) -> tuple[Any, ...]:
-    """What the rates of a run depend on; the head comes first."""
+    """The settings that the rates of a run depend on; the head comes first."""
     one, probe = spec.settings, spec.track in ("probe", "zero_shot")
     return one.head, one.backbone, probe, one.image_size, one.batch_size, spec.precision
 

@@ -22,7 +22,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Target:
-    """What thresholds aim at: the best F1, or the best recall (precision) at a given precision
+    """The aim of thresholds: the best F1, or the best recall (precision) at a given precision
     (recall).
     """  # noqa: D205
 

@@ -92,7 +92,7 @@ class Output:
     """A file to which rows are appended.
 
     Attributes:
-        file: as it was named.
+        file: the path that the user named.
         journal: where rows are appended; the file itself, except for Parquet.
         made: True if the journal is made from a finished Parquet file.
         known: picture that was labelled before -> its labels.

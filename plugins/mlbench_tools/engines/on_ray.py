@@ -159,7 +159,7 @@ def _resources(job: Job, options: RayOptions) -> dict[str, float]:
 
 # --------------------------------------------------------------------------- a run on several nodes
 def _run_on_nodes(folder: Path, job: Job, options: RayOptions) -> Outcome:
-    """Place the parts of a run, each on a node of its own; Ray repeats it if a node is lost."""
+    """Place the parts of a run, each on its own node; Ray repeats the run if a node is lost."""
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy

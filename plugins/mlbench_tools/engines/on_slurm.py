@@ -182,7 +182,7 @@ def _result(there: Any, job: Job) -> Outcome:
 
 
 def _largest_array() -> int:
-    """How many jobs the site takes in one array."""
+    """The largest number of jobs in one array at this site."""
     shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", shown.stdout, re.MULTILINE)
     return max(int(found[1]), 1) if found else 1

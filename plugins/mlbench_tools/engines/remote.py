@@ -1,4 +1,4 @@
-"""What Ray and Slurm start on a node, and how the launcher follows it: through the store.
+"""The process that Ray and Slurm start on a node; the launcher follows it through the store.
 
     torchrun --nproc-per-node 2 -m mlbench_tools.engines.remote JOB.json
 

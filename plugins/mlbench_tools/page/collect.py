@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Site:
-    """What the pages are made of.
+    """The contents of all pages.
 
     Attributes:
         tables: the boards.

@@ -1,4 +1,4 @@
-"""What the pages show of a run's predictions, computed once and cached.
+"""The numbers that the pages show of a run's predictions, computed once and cached.
 
 The directory of a predictions file holds a checksum of each array. The cache is keyed by these
 checksums, so a second build of the site decompresses nothing.
@@ -25,7 +25,7 @@ LISTED = 10
 TOP = 3
 """Labels listed as predicted."""
 VERSION = "2"
-"""Of ``Derived``; another one makes all cached values anew."""
+"""Version of ``Derived``; raising it makes all cached values stale."""
 
 
 class RankedImage(Value):
@@ -61,7 +61,7 @@ class CalibrationBin(Value):
 
 
 class Derived(Value):
-    """What follows from the predictions of a run.
+    """The numbers that follow from the predictions of a run.
 
     Attributes:
         images: number of test images.

@@ -70,7 +70,7 @@ def _method(name: str, site: Site) -> dict[str, str]:
 
 
 def _data(site: Site, names: Sequence[str], derived: Mapping[str, Derived]) -> dict[str, Any]:
-    """What the scripts of the index page filter, sort and plot."""
+    """The data that the scripts of the index page filter, sort and plot."""
     rows = [row for table in site.tables for row in table.rows]
     places = sorted({place for row in rows for place in _times(row)})
     boards = [

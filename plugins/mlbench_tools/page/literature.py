@@ -1,4 +1,4 @@
-"""Results of the literature, read from ``results/published/<dataset>.yaml`` and set beside ours.
+"""Results of the literature, read from ``results/published/<dataset>.yaml``, next to our results.
 
 The README there says what the files hold. Published results are never ranked with ours. A
 difference is given only to a row of the published track with the same method, backbone, image
@@ -75,7 +75,7 @@ class PublishedResult(Value):
 
     Attributes:
         method: plugin name, if mlbench has the method.
-        loss: if the loss is the paper's subject.
+        loss: the loss, if it is the paper's subject.
         by: who obtained the scores: the method's authors, or others with their method.
         backbone: plugin name, if mlbench has the backbone.
         image_size: pixels of a side at test time.
@@ -84,7 +84,7 @@ class PublishedResult(Value):
         extra_data: labelled data beyond that; empty for none.
         labels_kept: which training labels were kept, in words; empty for all.
         protocol: the definition of its mAP, a name of ``mlbench_tools.scoring.protocols``.
-        test_images: how many images were scored.
+        test_images: number of images that were scored.
         gmacs: per image, as the source gives it.
         verified, secondary: source -> metric -> percent.
         dataset, boards, sources: from its file: plugin name, identities of the boards that it may

@@ -22,7 +22,7 @@ def write_site(
     folder: Path,
     count: Callable[[int, int], None] = lambda *_: None,
 ) -> Path:
-    """Write the site and return its index page; ``count`` is told the pages written, of how many.
+    """Write the site and return its index page; ``count`` receives numbers of done and all pages.
 
     Every page replaces an older one in one step, so a reader never sees half of it. Pages of an
     earlier build whose runs or methods are gone are removed.

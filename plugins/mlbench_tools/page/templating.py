@@ -25,7 +25,7 @@ from mlbench.files import safe_name
 from mlbench.text import count, plural
 
 MARK = '<meta name="generator" content="mlbench leaderboard">'
-"""In the head of every page; a rebuild removes stale pages that have it."""
+"""Tag in the head of every page; a rebuild removes stale pages that have it."""
 INDEX_SCRIPTS = ("theme.js", "copy.js", "plot.js", "table.js", "boards.js")
 SUBPAGE_SCRIPTS = ("theme.js", "copy.js")
 NONE = "\N{EN DASH}"

@@ -42,8 +42,8 @@ class Protocol:
     """A named way to score predictions.
 
     Attributes:
-        name: as ``mlbench score --protocol`` takes it.
-        definition: in one sentence.
+        name: its name for ``mlbench score --protocol``.
+        definition: its definition, in one sentence.
         source: who defined or reports it.
         measure: checked predictions -> numbers; raises ``MeasureError`` where they are not defined.
         kinds: kinds of the treatments that change its numbers.

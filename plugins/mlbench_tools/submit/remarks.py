@@ -16,7 +16,7 @@ class Remark(NamedTuple):
     Attributes:
         kind: ``finding`` counts against the pack, ``warning`` is for a person to judge, and
             ``not checked`` says what could not be checked, and why.
-        expected, found: of a finding: the right value and the pack's.
+        expected, found: the right value and the pack's, for a finding.
         check: name of the check.
     """
 

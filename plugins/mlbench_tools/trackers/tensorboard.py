@@ -10,7 +10,7 @@ from mlbench.types import EpochLog, Plan, PluginError, RunRecord, RunSpec
 
 
 class TensorBoard:
-    """Writes every run to a folder of its own in ``results/tensorboard``.
+    """Writes every run to its own folder in ``results/tensorboard``.
 
     Look at them with ``tensorboard --logdir results/tensorboard``.
 

@@ -39,7 +39,7 @@ class Converted:
 
 
 def releases(method: str) -> tuple[Released, ...]:
-    """What is known of the files that a method's authors published.
+    """The known releases of a method's authors.
 
     Raises:
         PluginError: nothing is known, or there is no such method.

@@ -136,7 +136,7 @@ class Inputs:
 
     Args:
         written: the inputs in the file.
-        generator: of the file.
+        generator: the file's random numbers.
         labels: the value of ``C`` in formulas.
     """
 

@@ -53,7 +53,7 @@ _FUNCTIONS = {
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_parameter",
 }
-"""What pickles call to make arrays and tensors."""
+"""Functions that pickles call to make arrays and tensors."""
 _MODULES = {
     "__builtin__": "builtins",
     "numpy.core.multiarray": "numpy._core.multiarray",

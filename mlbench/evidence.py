@@ -33,7 +33,7 @@ INFLUENCE_VERSION = 1
 DIRECTORY = "directory"
 """Name of the digest of an archive's list of arrays."""
 RESTORE = "restore the file, or delete it and run again"
-"""What to do about a record that cannot be used."""
+"""Advice for a record that cannot be used."""
 
 
 # ---------------------------------------------------------------------------------------- records

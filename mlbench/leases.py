@@ -42,8 +42,8 @@ class Holder:
 
     Attributes:
         token: random, made by the launcher or by ``claim``.
-        host, user: for people.
-        since: when it was claimed, ISO 8601 in UTC.
+        host, user: names for messages.
+        since: time of the claim, ISO 8601 in UTC.
         beat: seconds between two beats.
         stale: True if it missed its beats; ``claim`` then takes it over.
     """

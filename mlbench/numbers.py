@@ -1,4 +1,4 @@
-"""Which code makes the numbers of a run: what decides whether a record still counts as done.
+"""The numbers of the code that makes a run, which decide whether its record still counts as done.
 
 ``NUMBERS`` of the core and of each plugin's module is raised by hand when a change of the code
 changes results, and for nothing else: a record outlives a renamed variable, not a fixed bug.

@@ -50,7 +50,7 @@ def checks_of(kind: Kind) -> tuple[Check, ...]:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How one check ended.
+    """The result of one check.
 
     Attributes:
         reason: what is wrong, what to know although nothing is, or why nothing could be checked.

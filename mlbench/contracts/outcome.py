@@ -1,4 +1,4 @@
-"""How a check reports what it found."""
+"""The errors and assertions by which a check reports what it found."""
 
 from __future__ import annotations
 

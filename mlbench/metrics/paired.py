@@ -1,4 +1,4 @@
-"""Whether runs on the same images differ: the influence of each image on mAP, and p values."""
+"""Compare runs on the same images: the influence of each image on mAP, and p values."""
 
 from __future__ import annotations
 

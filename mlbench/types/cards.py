@@ -52,7 +52,7 @@ class Archive(Value):
         name: the official file name, which mirrors keep.
         also: other names under which its content is published.
         url: where to download it; None if its terms forbid that or the link is dead.
-        sha256: of the whole file; None if unknown.
+        sha256: digest of the whole file; None if unknown.
         bytes: its exact size; None if unknown.
         unpacked_bytes: an upper bound of its unpacked size; no more than this is unpacked.
         into: the folder to unpack it in, relative to the root.
@@ -278,7 +278,7 @@ class Recipe(Value):
     """How the authors of a method train it, and what a reader should know.
 
     Attributes:
-        title, bibtex: of the paper.
+        title, bibtex: the paper's title and citation.
         summary: what is new, in a sentence or two.
         settings: the paper's own training, which the published track runs.
         per_dataset: data set or family (see ``DatasetCard``) -> settings that differ.

@@ -69,7 +69,7 @@ class LabelContext:
 
     @property
     def word_width(self) -> int:
-        """E, for which the vectors need not be made."""
+        """E, found without making the vectors."""
         return WORD_WIDTH if callable(self.words) else self.words.shape[1]
 
     @cached_property
@@ -107,7 +107,7 @@ class HeadOutput(NamedTuple):
 
 
 class Angles(NamedTuple):
-    """How cosines become logits: ``scale * (2 ((cos + 1) / 2)^exponent - 1)``.
+    """Scale and exponent from cosines to logits: ``scale * (2 ((cos + 1) / 2)^exponent - 1)``.
 
     A cosine classifier has an attribute ``angles`` of this type, and so does a loss that needs
     one. The core copies the loss's value to the classifier, and refuses the loss for other heads.
@@ -136,7 +136,7 @@ class Pretraining(Value):
 
     @classmethod
     def of(cls, backbone: object) -> Pretraining:
-        """What a backbone says of its weights; unknown if it says nothing."""
+        """The pretraining that a backbone declares; unknown if it declares none."""
         return getattr(backbone, "pretraining", None) or cls(
             data="unknown: the backbone says nothing"
         )

@@ -84,7 +84,7 @@ class Network(Value):
 
 # ----------------------------------------------------------------------------------------- the file
 class ModelInfo(Value):
-    """What a model file says besides its weights; stored in its header as JSON.
+    """The contents of a model file besides its weights; stored in its header as JSON.
 
     Attributes:
         spec: the run that trained the model.
@@ -163,7 +163,7 @@ class Timing(Value):
 
     Attributes:
         batch_size: B.
-        rounds: how often model and bare backbone were timed, one right after the other.
+        rounds: number of times that model and bare backbone were timed, one right after the other.
         median_ms: median over the rounds; ``p05_ms`` and ``p95_ms`` are quantiles.
         bare_ms: median of the bare backbone.
         head_ms: median of the differences to the bare backbone of the same round.
@@ -198,8 +198,8 @@ class ModelCost(Value):
     Attributes:
         device: the product's name.
         threads: threads of the CPU; 0 on a GPU.
-        timings: at batch sizes 1 and 16 and at ``best_batch``; a batch size that does not fit the
-            memory, or takes too long, is left out.
+        timings: one each for batch sizes 1, 16 and ``best_batch``; a batch size that does not fit
+            the memory, or takes too long, is left out.
         best_batch: the batch size with the most images a second.
         load: load average of the host before the measurement.
         measured: time of the measurement.
@@ -229,7 +229,7 @@ class ModelCost(Value):
 
 
 class Speed(Value):
-    """How fast a model is at one place of measurement.
+    """The speed of a model at one place of measurement.
 
     Attributes:
         place: device, threads, precision and runtime.

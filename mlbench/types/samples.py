@@ -149,7 +149,7 @@ class SplitCoverage(Value):
 
 
 class Coverage(Value):
-    """How much of a data set a run uses.
+    """The part of a data set that a run uses.
 
     Attributes:
         known: True if its lists are those of a known edition.
@@ -170,7 +170,7 @@ class Splits:
     """A data set opened for a run.
 
     Attributes:
-        card: of the data set.
+        card: the data set's card.
         names: the C labels that take part.
         train, test: the splits.
         digest: digest of both splits' labels (see ``digest``), with the validation part in train, a

@@ -101,13 +101,13 @@ def execute(prepared: Prepared, progress: Lines, command: str) -> list[Outcome]:
     if not specs:
         return []
     executor: Executor = registry.find("executor", suite.executor).load()
-    own: dict[str, Any] = {"threads": _threads(suite), "stall": suite.stall}
+    limits: dict[str, Any] = {"threads": _threads(suite), "stall": suite.stall}
     takes: dict[str, float] = {}
     if suite.budget is not None:
-        own["ends"] = time.time() + suite.budget
+        limits["ends"] = time.time() + suite.budget
         takes, _ = forecast(prepared)
     jobs = [
-        job.model_copy(update={**own, "takes": takes.get(job.spec.run_id, 0.0)})
+        job.model_copy(update={**limits, "takes": takes.get(job.spec.run_id, 0.0)})
         for job in make_jobs(specs, prepared.places, command, prepared.plan.replaces)
     ]
     why = prepared.plan.why

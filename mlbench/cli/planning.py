@@ -219,11 +219,10 @@ def plan_safely(function: Callable[..., Prepared], *args: Any, stall: float = ST
     killed: set[str] = set()
     models = False
     while True:
-        given = function, args, deadly, models
         try:
             return call(  # type: ignore[no-any-return]
                 "mlbench.cli.planning:call_planner",
-                *given,
+                *(function, args, deadly, models),
                 stall=stall,
                 relay=sys.stderr.write,
                 models=models,

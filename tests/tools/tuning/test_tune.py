@@ -145,8 +145,9 @@ def test_a_suite_in_another_folder_names_the_same_files(tmp_path, monkeypatch):
     assert fields["datasets"][1] == "synthetic"
 
 
-def test_boards_say_which_images_and_which_rates():
-    held, other = trial("gap", 3e-3, 52.0), trial("gap", 1e-3, 50.0)
+@pytest.mark.parametrize("identity", ["voc-holdout-0.2", "voc-holdout-0.2-and-validation"])
+def test_boards_say_which_images_and_which_rates(identity):
+    held, other = (trial("gap", r, v, identity) for r, v in ((3e-3, 52.0), (1e-3, 50.0)))
     (board,) = tables([held, other])
     assert board.images == "validation image" and not board.untuned
     rows = [

@@ -122,11 +122,11 @@ def _installed(path: tuple[str, ...]) -> tuple[list[Plugin], list[str]]:
     lost: dict[str, None] = {}
     groups = {f"mlbench.{PLURALS[kind]}": kind for kind in EVERY_KIND}
     for distribution in distributions(path=list(path)):
-        for entry in distribution.entry_points:
+        for entry in (e for e in distribution.entry_points if e.group.startswith("mlbench.")):
             name, version = distribution.metadata["Name"], distribution.version
             if entry.group in groups:
                 found[Plugin(groups[entry.group], entry.name, entry.value, name, version)] = None
-            elif entry.group.startswith("mlbench."):
+            else:
                 what = f"group {entry.group!r} of the entry point {entry.name} of {name} {version}"
                 lost[unknown(what, entry.group, groups)] = None
     ordered = sorted(found, key=lambda p: (EVERY_KIND.index(p.kind), p.name, p.distribution))

@@ -74,12 +74,11 @@ def _register(app: typer.Typer, plugin: Plugin, loaded: Any, panel: str) -> None
     else:
         module = sys.modules.get(getattr(loaded, "__module__", ""))
         examples = getattr(module, "EXAMPLES", None)
-        any_words = {"ignore_unknown_options": True, "allow_extra_args": True}
-        takes = any_words if panel == "Broken" else None
-        add = app.command(
-            plugin.name, rich_help_panel=panel, epilog=examples, context_settings=takes
+        # Whatever is typed behind a broken command, the answer is its reason.
+        takes = dict.fromkeys(("ignore_unknown_options", "allow_extra_args"), panel == "Broken")
+        app.command(plugin.name, rich_help_panel=panel, epilog=examples, context_settings=takes)(
+            loaded
         )
-        add(loaded)
 
 
 def _broken(error: PluginError) -> Callable[..., Any]:

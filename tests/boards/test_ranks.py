@@ -108,6 +108,17 @@ def test_equal_predictions_are_never_told_apart(store):
     assert table.wins == (".=", "=.") and [row.rank for row in table.rows] == [1, 1]
 
 
+def test_rounding_of_equal_predictions_is_no_difference():
+    """The same three models, whose influences are averaged in another order."""
+    parts = np.random.default_rng(0).standard_normal((3, 400)).astype(np.float32) / 400
+    rows = [
+        [made_record(m, 50 + 1e-6 * i, spec={"seed": s}, test_images=400) for s in range(3)]
+        for i, m in enumerate("ab")
+    ]
+    influence = lambda r: Influence("same", parts[r.spec.seed - (r.spec.method == "b")], 0)  # noqa: E731
+    assert rank(rows, influence).wins == (".=", "=.")
+
+
 def test_runs_on_other_images_are_compared_as_strangers(store):
     write(store, "a", 3.0)
     write(store, "b", 0.1, targets=labels(400, seed=1))

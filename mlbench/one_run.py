@@ -30,7 +30,6 @@ from mlbench.engine.resume import Keeper, TrainingState
 from mlbench.engine.step import Clock
 from mlbench.engine.train import Steps, Training, check_processes, finish, most_parts, train
 from mlbench.metrics.bootstrap import remarks, score
-from mlbench.numbers import plugins_of
 from mlbench.preflight import RunInputs, check_labels, make_label_context
 from mlbench.provenance import Phases, environment, origin, remarks_on_epoch
 from mlbench.text import count
@@ -329,7 +328,7 @@ def _save_checkpoint(
         label_names=splits.names,
         preprocessing=model.preprocessing(current.spec.settings.preprocessing),
         word_width=current.word_width,
-        plugins={f"{p.kind} {p.name}": p.package for p in plugins_of(current.spec)},
+        plugins=environment(current.device, current.world, current.spec)["plugins"],
         backbone_options=dict(getattr(model.backbone, "options", {})),
         identity=splits.identity,
         pretraining=current.pretraining,

@@ -12,10 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from mlbench.evidence import read_record
-from mlbench.numbers import changed_packages
 from mlbench.text import first_error
 from mlbench.types import (
-    PluginError,
     RunRecord,
     RunSpec,
     StoreError,
@@ -148,17 +146,6 @@ def read_run(file: Path) -> RunFile:
             f"run {spec.run_id}; remove the line run_id to run them as they are"
         )
     return run
-
-
-def assert_same_plugins(file: Path, run: RunFile) -> None:
-    """Compare the plugins of a run file's environment with those that are installed.
-
-    Raises:
-        PluginError: a plugin is of another distribution or version, or is not installed.
-    """
-    if changed := changed_packages((run.environment or {}).get("plugins")):
-        remedy = "or remove the line from the file to run with what is installed"
-        raise PluginError(f"{file}: the run used {changed[0]}, {remedy}")
 
 
 def assert_same_files(

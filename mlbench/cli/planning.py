@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mlbench.cli.console import cache_folder, data_folder, device_name, errors, thread_count
 from mlbench.executors import STALL, Options, suspects
 from mlbench.executors.forking import ChildDied, Tell, call
-from mlbench.numbers import outdated
+from mlbench.numbers import changed_packages, outdated
 from mlbench.suite import COMMAND_LINE, Suite, make_suite
 from mlbench.suite_file import SEEDS, apply_overrides, read_suite
 from mlbench.text import count
 from mlbench.tracks import merge
-from mlbench.types import DataError, MlbenchError, Places, Plan, RunSpec, SuiteError
+from mlbench.types import DataError, MlbenchError, Places, Plan, PluginError, RunSpec, SuiteError
 
 if TYPE_CHECKING:
     from mlbench.plan import Veto
@@ -96,7 +96,9 @@ def plan_repetition(file: Path, suite: Suite, veto: Veto) -> Prepared:
 
     def plan(named: Suite, places: Places) -> Plan:
         spec, processes = run.spec, World(size=suite.processes)
-        run_file.assert_same_plugins(file, run)
+        if changed := changed_packages((run.environment or {}).get("plugins")):
+            remedy = "or remove the line from the file to run with what is installed"
+            raise PluginError(f"{file}: the run used {changed[0]}, {remedy}")
         current = environment(torch.device(places.device), processes, spec)
         run_file.assert_same_files(spec, named.weights, named.words, named.init)
         splits = open_run(spec, places)

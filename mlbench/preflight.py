@@ -18,7 +18,7 @@ from torch import Tensor
 from mlbench import registry
 from mlbench.build import feature_identity, make_backbone, meta_model, named_file, read_init
 from mlbench.data import transforms
-from mlbench.data.decode import REMEDY, problems, unusable
+from mlbench.data.decode import IGNORE, problems, unusable
 from mlbench.data.labels import label_context
 from mlbench.data.loader import ImageSource, Source, Transform
 from mlbench.data.mixing import make_mixing
@@ -266,8 +266,7 @@ class RunInputs:
         def find_unusable(files: Sequence[Path]) -> dict[Path, str]:
             bad = problems(files, places.cache, places.workers, self.progress.count)
             if bad and not spec.incomplete:
-                ignore = "go on without them, on a board of their own: --set allow_missing=true"
-                raise unusable(bad, files, f"{REMEDY}, or {ignore}")
+                raise unusable(bad, files, IGNORE)
             return bad
 
         def check(files: Sequence[Path]) -> dict[Path, str]:

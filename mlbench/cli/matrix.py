@@ -171,11 +171,12 @@ def print_failures(failed: Sequence[Outcome], names: Mapping[str, str]) -> None:
         reason = re.sub(r"0x[0-9a-f]+|Request ID: [\w-]+", "", outcome.error or "")
         alike.setdefault(reason, []).append(outcome)
     for same in alike.values():
-        line = outcome_line(same[0])
+        line = outcome_line(same[0], brief=True)
         if len(same) > 1:
             specs = [outcome.spec for outcome in same]
             titles = shorten([f"{s.title} {names.get(s.run_id, '')}".rstrip() for s in specs])
-            line = f"{count(len(same), 'run')} FAILED: {titles}: {same[0].error or 'not finished'}"
+            reason = (same[0].error or "not finished").partition("\n")[0]
+            line = f"{count(len(same), 'run')} FAILED: {titles}: {reason}"
         errors.print(line, style="red")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlbench.cli.console import cache_folder, data_folder, device_name, errors, thread_count
 from mlbench.executors import STALL, Options, suspects
-from mlbench.executors.forking import ChildDied, Tell, call
+from mlbench.executors.forking import ChildDied, Tell, call, load_models
 from mlbench.numbers import changed_packages, outdated
 from mlbench.suite import COMMAND_LINE, Suite, make_suite
 from mlbench.suite_file import SEEDS, apply_overrides, read_suite
 from mlbench.text import count
 from mlbench.tracks import merge
-from mlbench.types import DataError, MlbenchError, Places, Plan, PluginError, RunSpec, SuiteError
+from mlbench.types import DataError, Places, Plan, PluginError, RunSpec, SuiteError
 
 if TYPE_CHECKING:
     from mlbench.plan import Veto
@@ -143,7 +144,7 @@ def prepare(suite: Suite, plan: Callable[[Suite, Places], Plan]) -> Prepared:
         jobs=suite.jobs, devices=devices, share_data=suite.share_data, more=suite.executor_options
     )
     made = Prepared(suite, plan(named, places), places, options)
-    if suite.processes > 1 and not devices:  # said last, as a plan may be made twice
+    if suite.processes > 1 and not devices:
         errors.print(f"each run is trained by {suite.processes} processes on the CPU")
     return made
 
@@ -173,16 +174,8 @@ def _devices(suite: Suite, device: str) -> tuple[int, ...]:
     return asked
 
 
-class NeedsModels(MlbenchError):  # noqa: N818 - a request
-    """A plan constructs models, in a process that would first have to load what they need."""
-
-
 def call_planner(
-    function: Callable[..., Prepared],
-    args: tuple[Any, ...],
-    deadly: Mapping[str, str],
-    models: bool,
-    tell: Tell,
+    function: Callable[..., Prepared], args: tuple[Any, ...], deadly: Mapping[str, str], tell: Tell
 ) -> Prepared:
     """Call a function that plans; it tells of every run whose plugins it constructs.
 
@@ -190,16 +183,10 @@ def call_planner(
         function: takes ``args`` and a ``Veto``.
         args: are passed on.
         deadly: run id -> why its plugins must not be constructed again.
-        models: this process has loaded what models need.
         tell: the process that waits for the plan.
-
-    Raises:
-        NeedsModels: it has not, and a run is missing.
     """
 
     def veto(spec: RunSpec) -> str | None:
-        if not models and "timm" not in sys.modules:  # an earlier child may have needed it
-            raise NeedsModels
         tell("constructing", spec)
         return deadly.get(spec.run_id)
 
@@ -219,18 +206,20 @@ def plan_safely(function: Callable[..., Prepared], *args: Any, stall: float = ST
     """
     deadly: dict[str, str] = {}
     killed: set[str] = set()
-    models = False
+
+    def heard(kind: str, *_: Any) -> None:
+        if kind == "constructing":  # the runs will need them soon
+            load_models(os.getpid())
+
     while True:
         try:
             return call(  # type: ignore[no-any-return]
                 "mlbench.cli.planning:call_planner",
-                *(function, args, deadly, models),
+                *(function, args, deadly),
                 stall=stall,
                 relay=sys.stderr.write,
-                models=models,
+                heard=heard,
             )
-        except NeedsModels:
-            models = True
         except ChildDied as error:
             kind, spec = (*error.last, None, None)[:2]
             run_id = spec.run_id if kind == "constructing" else ""

@@ -28,8 +28,8 @@ def as_time(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def outcome_line(outcome: Outcome) -> str:
-    """Describe the result of a run in one line."""
+def outcome_line(outcome: Outcome, brief: bool = False) -> str:
+    """Describe the result of a run; ``brief`` leaves out the list below the line of an error."""
     record = outcome.record
     if record is not None and record.scores is not None:
         seconds = sum(record.seconds.values())
@@ -39,7 +39,8 @@ def outcome_line(outcome: Outcome) -> str:
         return f"{outcome.spec.title}: carried out by {outcome.holder}"
     if outcome.error is None:
         return f"{outcome.spec.title}: not finished; repeat the command to go on"
-    return f"{outcome.spec.title} FAILED: {outcome.error} (log: {outcome.log})"
+    error = outcome.error.partition("\n")[0] if brief else outcome.error
+    return f"{outcome.spec.title} FAILED: {error} (log: {outcome.log})"
 
 
 class Reminder:
@@ -146,6 +147,7 @@ class Lines:
     def __init__(self, variants: Mapping[str, str] | None = None) -> None:
         self.variants = variants or {}
         self.under_way: dict[str, RunLines] = {}
+        self._told = set[str | None]()
         self.waits_for = ""
         self.pace = Pace()
         self.reminder = Reminder("the matrix", self.where)
@@ -194,7 +196,13 @@ class Lines:
         """Print the result of the run."""
         self.pace.end(outcome)
         del self.under_way[outcome.spec.run_id]
-        self.reminder.print(f"  {outcome_line(outcome)}")
+        self.reminder.print(f"  {self.outcome(outcome)}")
+
+    def outcome(self, outcome: Outcome) -> str:
+        """Describe the result of a run; files that an error lists are listed once."""
+        known = outcome.error in self._told
+        self._told.add(outcome.error)
+        return outcome_line(outcome, brief=known)
 
 
 class Live(Lines):
@@ -236,7 +244,7 @@ class Live(Lines):
         self.pace.end(outcome)
         self.bars.remove_task(self.tasks.pop(outcome.spec.run_id))
         self.bars.advance(self.matrix, int(outcome.decided))
-        self.bars.console.print(outcome_line(outcome))
+        self.bars.console.print(self.outcome(outcome))
 
 
 class _RunBar(Followed):

@@ -35,6 +35,7 @@ MAX_PIXELS = 89_478_485
 suspects a decompression bomb."""
 
 REMEDY = "replace it with an intact copy or remove it from the data set's lists"
+IGNORE = f"{REMEDY}, or go on without such files, on a board of their own: --set allow_missing=true"
 LISTED = 20
 """How many bad files an error lists."""
 MISSING = "the file is missing"

@@ -57,6 +57,8 @@ def serve(descriptor: int) -> NoReturn:
             if asked == MODELS and not models:
                 models = True
                 _load_models()
+            if not descriptors:
+                continue
             messages, exit_pipe, output = descriptors
             if (pid := os.fork()) == 0:
                 for other in (control, woken, wake, exit_pipe, *exits.values()):

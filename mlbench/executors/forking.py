@@ -33,7 +33,7 @@ LEAST_FREE = 0.1
 KEPT = 4_000
 """Characters of output by which a death is explained."""
 MODELS = b"m"
-"""Asks the server for a child that has loaded what models need."""
+"""Asks the server to load what models need."""
 STATUS = struct.Struct("i")
 """What the server tells of a child: its process id, and at its end its wait status."""
 
@@ -165,6 +165,13 @@ def _server(owner: int) -> socket.socket:
     return ours
 
 
+@functools.cache
+def load_models(owner: int) -> None:
+    """Make the server of a process load what models need, while the process goes on."""
+    with suppress(OSError):  # it has ended; the next child starts another
+        _server(owner).send(MODELS)
+
+
 def fork(
     function: str,
     args: tuple[Any, ...],
@@ -205,7 +212,7 @@ def call(
     stall: float,
     relay: Callable[[str], object],
     variables: Mapping[str, str] | None = None,
-    models: bool = False,
+    heard: Callable[..., object] = lambda *_: None,
 ) -> Any:
     """The value of ``function(*args, tell)``, computed in a process of its own.
 
@@ -215,14 +222,14 @@ def call(
         stall: seconds without a message or output after which the process is ended.
         relay: gets the text that it prints.
         variables: of the environment, besides this process's own.
-        models: see ``fork``.
+        heard: gets the parts of each of its messages.
 
     Raises:
         ChildDied: it ended without an answer.
         Exception: what the function raised.
     """
     read, write = os.pipe()
-    child = fork(function, args, write, variables, models)
+    child = fork(function, args, write, variables, models=False)
     os.close(write)
     deadline, hung, printed = time.monotonic() + stall, False, ""
     last: tuple[Any, ...] = ()
@@ -240,6 +247,7 @@ def call(
             listen()
             for message in child.receive():
                 deadline, last = time.monotonic() + stall, message
+                heard(*message)
             if time.monotonic() > deadline and not hung:
                 hung = True
                 end_hung([child])

@@ -1,6 +1,9 @@
 """Manifests whose pictures are missing or damaged, from the command line to the board."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,22 @@ def test_verify_names_the_missing_pictures_of_a_manifest(cli, tmp_path):
     bad = json.loads(ended.out)["bad"]
     assert [(one["key"], one["problem"]) for one in bad] == [("05.png", "missing")]
     assert cli("data", "stats", f"manifest:{source}").code == 0
+
+
+def test_a_matrix_with_missing_runs_opens_its_data_once(tmp_path, cache):
+    source = table(tmp_path / "photos")
+    source.write_text(source.read_text().replace("00.png,a,", "00.png,a;rare,"))
+    command = [sys.executable, "-m", "mlbench", "run", *TINY, "--datasets", f"manifest:{source}"]
+    command = [str(word) for word in [*command, "--dry-run"]]
+    env = os.environ | {"MLBENCH_CACHE": str(cache)}
+    told = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert told.stdout.count("would run") == 1
+    assert told.stderr.count("without a positive in train: rare") == 1
+
+
+def test_a_rehearsal_that_meets_a_damaged_picture_says_how_to_go_on_without_it(cli, tmp_path):
+    source = table(tmp_path / "photos")
+    (source.parent / "images" / "01.png").write_bytes(b"")
+    run = ("run", *TINY, "--image-size", 40, "--datasets", f"manifest:{source}")
+    told = cli(*run, "--dry-run").out
+    assert "01.png: the file is empty" in told and "--set allow_missing=true" in told

@@ -23,7 +23,7 @@ def specs():
 def fails(specs, tmp_path):
     """The outcome of each run: a failure."""
     places = Places(results=tmp_path / "results", cache=tmp_path / "cache")
-    return [fail(job, "error", "no luck") for job in make_jobs(specs, places, "")]
+    return [fail(job, "error", "no luck\n  a.jpg") for job in make_jobs(specs, places, "")]
 
 
 @pytest.fixture
@@ -61,6 +61,15 @@ def test_every_phase_is_told_again_and_again(impatient, specs, fails, capsys):
         lines.end(fails[1])
         lines.wait("1 run is being carried out by another launcher (ann@host); waiting")
         lines_until(capsys, "(ann@host); waiting: 0:00:0")
+
+
+def test_files_that_several_runs_cannot_use_are_listed_once(fails, capsys):
+    lines = progress.Lines()
+    for number, failure in enumerate(fails, 1):
+        lines.begin(number, 3, failure.spec)
+        lines.end(failure)
+    told = capsys.readouterr().err
+    assert told.count("FAILED: no luck") == 3 and told.count("a.jpg") == 1
 
 
 def test_a_run_whose_model_found_no_room_says_so():

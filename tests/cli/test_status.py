@@ -106,12 +106,15 @@ def test_a_run_that_diverged_is_not_done(cli, jobs):
 
 def test_failures_of_one_reason_are_told_once(jobs, capsys):
     for number, job in enumerate(jobs[:3]):
-        fail(job, "error", f"no network <object at 0x{number}>" if number < 2 else "no luck")
+        fail(
+            job, "error", f"no network <object at 0x{number}>\n  a.jpg" if number < 2 else "no luck"
+        )
     failures = [read_failure(job.failure_file) for job in jobs[:3]]
     outcomes = [Outcome(j.spec, j.log, failure=f) for j, f in zip(jobs, failures, strict=False)]
     print_failures(outcomes, {jobs[1].spec.run_id: "epochs=11"})
     told = capsys.readouterr().err
     assert "epochs=11" in told, "what tells it from others of its title"
+    assert "a.jpg" not in told, "the lines of the runs list it"
     assert told.count("no network") == told.count("2 runs FAILED") == told.count("no luck") == 1
 
 

@@ -21,6 +21,7 @@ import torch
 
 from mlbench.build import meta_model
 from mlbench.data.cache_entries import entries
+from mlbench.data.decode import IGNORE, REMEDY
 from mlbench.data.open import open_run
 from mlbench.engine.cost import device_name
 from mlbench.engine.distributed import World
@@ -80,7 +81,7 @@ def forecast(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    logging.getLogger("mlbench").setLevel(logging.ERROR)  # remarks on a few images mislead
+    logging.disable(logging.WARNING)  # of a few images they mislead, and the plan told the rest
     began, rehearsals = time.monotonic(), Store(places.cache / "rehearsals")
     known = list(_like_here(rehearsals, places))
     tried = {_kind(one.spec) for one in known}
@@ -100,7 +101,8 @@ def forecast(
                 known.append(like[-1])
                 rehearsed += 1
             except (Exception, SystemExit) as error:  # of any plugin; the run itself will tell more
-                lines.append(f"not estimated: {spec.title}: {type(error).__name__}: {error}")
+                text = f"not estimated: {spec.title}: {type(error).__name__}: {error}"
+                lines.append(text.replace(REMEDY, IGNORE))
         near = like or [one for one in known if _kind(one.spec)[1:] == _kind(spec)[1:]]
         if near:
             edition = spec.data, spec.settings.selection

@@ -59,6 +59,7 @@ class _Run:
 
     Attributes:
         whole: all images take part.
+        neighbours: runs that go on in this process.
         stage: announces and measures a phase.
     """
 
@@ -67,13 +68,14 @@ class _Run:
     world: World
     progress: Progress
     whole: bool
+    neighbours: int = 0
     word_width: int = 0
     pretraining: Pretraining | None = None
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.origin, self.accumulation = origin(self.spec), self.spec.settings.grad_accumulation
-        self.stage = Phases(self.device, self.progress)
+        self.stage = Phases(self.device, self.progress, alone=not self.neighbours)
         self.inputs = RunInputs(self.spec, self.places, self.world, self.device, self.progress)
 
     @property
@@ -134,11 +136,11 @@ def run_in_steps(
     parts.
     """
     assert spec.trained_by(world.size) == spec, "the run id has another number of processes"
-    current = _Run(spec, places, world, progress, images is None)
+    current = _Run(spec, places, world, progress, images is None, neighbours)
     if neighbours:
         current.notes.append(
             f"trained in one process with {count(neighbours, 'other run')} (share_data), whose "
-            "memory and energy its phases include"
+            "energy its phases include; memory cannot be told apart"
         )
     torch.manual_seed(spec.seed)
     with current.stage("data"):
@@ -298,8 +300,9 @@ def _score_and_measure(
     """Scores, costs and the checkpoint; runs on the leader alone."""
     spec = current.spec
     with current.stage("metrics"):
-        scores, precisions = score(predictions.logits, predictions.targets)
-        for remark in remarks(predictions.logits, predictions.targets, splits.names):
+        given = predictions.logits, predictions.targets
+        scores, precisions = score(*given, count=current.progress.count)
+        for remark in remarks(*given, splits.names):
             current.notes.append(remark)
             log.warning("%s", remark)
     with current.stage("efficiency"):

@@ -134,11 +134,13 @@ class Phases:
 
     Attributes:
         seconds: phase -> how long it took.
+        alone: no other run is in this process, whose phases would start the peaks of memory anew.
         resources: phase -> what else it took.
     """
 
     device: torch.device
     progress: Progress
+    alone: bool = True
     seconds: dict[str, float] = field(default_factory=dict)
     resources: dict[str, PhaseResources] = field(default_factory=dict)
 
@@ -158,14 +160,14 @@ class Phases:
         started, energy, seen = time.perf_counter(), joules(self.device), False
         with suppress(OSError):
             restart_peak()
-            seen = True
+            seen = self.alone
         if _in_use(self.device):
             torch.cuda.reset_peak_memory_stats(self.device)
         try:
             yield
         finally:  # also if the run diverged
             self.seconds[name] = round(spent + time.perf_counter() - started - away(), 3)
-            now, cuda = joules(self.device), _in_use(self.device)
+            now, cuda = joules(self.device), self.alone and _in_use(self.device)
             device_peak = torch.cuda.max_memory_allocated(self.device) if cuda else None
             self.resources[name] = PhaseResources(
                 memory_mb=_mib(status_bytes("VmHWM")) if seen else None,

@@ -104,6 +104,14 @@ def test_an_age_is_told_by_the_file_systems_clock_and_not_by_this_hosts(
     assert claim(tmp_path) is None
 
 
+@pytest.mark.parametrize(("shift", "held"), [(-10, True), (10, True), (-300, False), (300, False)])
+def test_a_lease_of_a_clock_that_was_set_back_is_as_stale_as_an_old_one(tmp_path, shift, held):
+    claim(tmp_path)
+    (file,) = tmp_path.glob("lease-*.json")
+    os.utime(file, (time.time() + shift,) * 2)
+    assert (claim(tmp_path) is None) == held
+
+
 def test_a_lease_without_content_is_that_of_a_process_about_to_write_it(tmp_path):
     (tmp_path / "lease-1.json").touch()
     assert claim(tmp_path) is None

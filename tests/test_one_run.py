@@ -30,7 +30,16 @@ class Stopping(tiny.Quiet):
 
 @pytest.fixture
 def run_one(tmp_path, cache):
-    def call(progress=None, where="results", places=(), track=None, short="", more=(), **settings):
+    def call(
+        progress=None,
+        where="results",
+        places=(),
+        track=None,
+        short="",
+        neighbours=0,
+        more=(),
+        **settings,
+    ):
         data = {"synthetic": {"train_images": 40, "test_images": 20, "size": 32}}
         small = {"image_size": 32, "epochs": 2, "batch_size": 8, "augmentation": [{"name": "flip"}]}
         fields = {
@@ -45,7 +54,8 @@ def run_one(tmp_path, cache):
         planned = plan.make_plan(suite.make_suite(fields), located)
         assert not planned.refused, planned.refused[0].reason
         (spec,) = planned.missing
-        steps = run_in_steps(spec, located, World(), progress or tiny.Quiet(), "", short=short)
+        given = spec, located, World(), progress or tiny.Quiet(), "", neighbours
+        steps = run_in_steps(*given, short=short)
         record, predictions = finish(steps)
         return record, predictions, located.results / "runs" / spec.run_id
 

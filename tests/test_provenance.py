@@ -114,3 +114,10 @@ def test_a_record_of_a_gpu_tells_driver_memory_and_energy(run_one):
     took = record.resources["training"]
     assert took.device_memory_mb > 40, "a ResNet-18 alone is that large"
     assert took.joules is None or took.joules >= 0
+
+
+def test_a_phase_beside_other_runs_tells_no_memory(run_one):
+    """Their phases start the peaks of the process anew."""
+    record, *_ = run_one(epochs=1, neighbours=2)
+    assert {took.memory_mb for took in record.resources.values()} == {None}
+    assert "memory cannot be told apart" in record.notes[0]

@@ -85,7 +85,8 @@ class ImageSource:
     """Decodes and transforms images: uint8 [B, 3, S, S], channels last in memory.
 
     The random generator of a sample depends on seed, epoch and position, so neither the number of
-    workers nor that of processes changes a pixel.
+    workers nor that of processes changes a pixel; but ``nvjpeg`` resizes images together, or one by
+    one beside an image that is too large for that: then a pixel may differ by 1 of 255.
 
     Args:
         index: names the files.
@@ -145,6 +146,8 @@ class ImageSource:
         data = list(self.pool.map(plain_jpeg, files))
         try:
             decoded = iter(decode_on(self.device, [one for one in data if one is not None]))
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError:  # on the host, the damaged file is named
             data = [None] * len(files)
         images = [

@@ -174,12 +174,13 @@ def restored(tensors: Sequence[Tensor]) -> Iterator[None]:
 class Part:
     """What is computed at a time of a batch, and its loss.
 
-    DDP averages gradients over processes with equal weight. ``share`` is the part's size relative
-    to the global batch; weighting by it makes the average exact for parts of any size. A loss that
-    sums over images is weighted so that the average is the global sum. One that is not separable is
-    computed on the gathered batch by every process.
+    DDP averages gradients over processes with equal weight. Weighting by the part's share of the
+    global batch makes the average exact for parts of any size. A loss that sums over images is
+    weighted so that the average is the global sum. One that is not separable is computed on the
+    gathered batch by every process.
 
     Attributes:
+        total: rows of the global batch.
         first: its gradients replace those of the step before.
         last: processes exchange gradients after it.
     """
@@ -187,9 +188,14 @@ class Part:
     training: Training
     context: LossContext
     batch: Mixed
-    share: float
+    total: int
     first: bool
     last: bool
+
+    @property
+    def share(self) -> float:
+        """The part's size relative to the global batch."""
+        return len(self.batch.targets) / self.total
 
     @contextmanager
     def accumulating(self, networks: Sequence[object]) -> Iterator[None]:
@@ -245,7 +251,7 @@ class Part:
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         loss, world = self.training.loss, self.training.world
         if world.size > 1 and not getattr(loss, "separable", True):
-            sizes = part_sizes(round(len(targets) / self.share), world.size)
+            sizes = part_sizes(self.total, world.size)
             whole = gather_rows(logits.float(), sizes, world.rank)
             targets = gather_rows(targets, sizes, world.rank)
             return evaluate_loss(loss, whole, targets, self.context)

@@ -15,15 +15,13 @@ from mlbench.data.loader import Inputs, Mixed, Source, batches, whole_batches
 from mlbench.engine.distributed import World
 from mlbench.engine.model import MultiLabelModel, ProbeNetwork, autocast
 from mlbench.metrics.average_precision import average_precision
+from mlbench.metrics.bootstrap import Count
 from mlbench.types import BatchMemoryError, HeadOutput, Index, Precision, Predictions
 
 log = logging.getLogger(__name__)
 
 BATCH = 64
 """Images per batch; in evaluation another number changes last digits at most."""
-
-Count = Callable[[int, int], None]
-"""``Progress.count``."""
 
 
 def predict(

@@ -42,7 +42,10 @@ def frozen_stages(model: MultiLabelModel, settings: Settings) -> Sequence[Sequen
 
 
 def set_training_mode(model: MultiLabelModel, settings: Settings) -> None:
-    """Switch to training mode, except batch norms of frozen stages (or all, with ``freeze_bn``)."""
+    """Switch to training mode, except frozen stages, whole, and with ``freeze_bn`` batch norms.
+
+    These are the backbone's; a head's batch norms are trained.
+    """
     model.train()
     count = len(frozen_stages(model, settings))
     for i, stage in enumerate(model.backbone.stages()):
@@ -200,7 +203,7 @@ class MovingAverage(nn.Module):
     Whole numbers are copied; torch's own average rounds them, and waits for the device to learn
     how many updates there were.
 
-    The average begins with the model's weights after the first update.
+    The average begins with the model's weights after the first step, which an overflow may skip.
     """
 
     def __init__(self, model: nn.Module, settings: Settings) -> None:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -217,12 +217,13 @@ def _epoch(networks: Sequence[Network], state: TrainingState, training: Training
     steps = StepLog(state, training.world)
     optimizer = state.learners[0].optimizer
     rate = optim.set_learning_rate(optimizer, settings, first, number)
-    shares = _Shares(training, state, done)
-    feed = yield from _halt(state, shares.wanted)
+    shares = _shares(training, state.epoch)[done:]
+    wanted = Wanted(training, state.epoch, [share.wanted for share in shares])
+    feed = yield from _halt(state, wanted)
     clock.start()
-    for i, batch in enumerate(feed, done + 1):
+    for i, (batch, share) in enumerate(zip(feed, shares, strict=True), done + 1):
         clock.lap("loader wait")
-        parts = shares.parts(i - done - 1, batch)
+        parts = share.parts(batch, state, training)
         clock.lap("copy")
         if settings.compile and not training.keeper.compiled:
             for network, one in zip(networks, state.learners, strict=True):
@@ -269,53 +270,57 @@ def _look_after(
         progress.count(i, number)
 
 
-class _Shares:
-    """This process's shares of the global batches of an epoch, after those done.
+class _Share(NamedTuple):
+    """This process's share of a global batch.
 
     Attributes:
-        wanted: the images of the shares.
+        step: of the epoch, from 0.
+        total: rows of the global batch: images, or mixed of them.
+        rows: those of this process.
+        sizes: of its parts, in rows.
+        wanted: the images that its rows are made of.
     """
 
-    def __init__(self, training: Training, state: TrainingState, done: int) -> None:
-        settings, world = training.settings, training.world
-        self.training, self.epoch, self.done = training, state.epoch, done
-        self.empty = state.learners[0].model.get_buffer("mean")
-        self.most_known: int = getattr(state.learners[0].model.head, "most_known", 0)
-        order = training_order(len(training.index), settings.batch_size, training.seed, self.epoch)
-        mixes: list[Mix | None] = [None] * len(order)
-        if settings.mixing:
-            mixes = draw_mixes(settings.mixing, [*map(len, order)], training.seed, self.epoch)
-        left = list(zip(order, mixes, strict=True))[done:]
-        self.mixes = [mix for _, mix in left]
-        self.totals = [mix.rows if mix else len(one) for one, mix in left]
-        self.shares = [
-            micro_batches(np.arange(total), settings.grad_accumulation, world.rank, world.size)
-            for total in self.totals
-        ]
-        self.rows = [np.concatenate(one) for one in self.shares]
-        mine = [
-            one[mix.needs(part) if mix else part]
-            for (one, mix), part in zip(left, self.rows, strict=True)
-        ]
-        self.wanted = Wanted(training, self.epoch, mine)
+    step: int
+    mix: Mix | None
+    total: int
+    rows: Positions
+    sizes: list[int]
+    wanted: Positions
 
-    def parts(self, i: int, batch: Batch) -> list[Part]:
-        """The rows of a share, mixed, as parts for one pass each."""
-        training, mix = self.training, self.mixes[i]
-        inputs = to_device(batch.inputs, training.device)
-        mixed = Mixed(inputs, batch.targets.to(training.device, non_blocking=True))
-        if mix is not None and isinstance(inputs, Tensor):
-            mixed = mix.apply(inputs, mixed.targets, self.rows[i], self.empty)
-        if self.most_known:
-            rng = stream("known labels", training.seed, self.epoch, self.done + i)
-            many = self.totals[i], mixed.targets.shape[1], self.most_known
-            told = torch.from_numpy(draw_known(*many, rng)[self.rows[i]])
-            mixed = mixed.telling(told.to(training.device, non_blocking=True))
-        context = LossContext(self.epoch + 1, training.settings.epochs)
-        parts, start = [], 0
-        for size in map(len, self.shares[i]):
-            rows = slice(start, start + size)
-            place = {"first": start == 0, "last": rows.stop == len(mixed.targets)}
-            parts.append(Part(training, context, mixed.at(rows), size / self.totals[i], **place))
-            start = rows.stop
+    def parts(self, batch: Batch, state: TrainingState, training: Training) -> list[Part]:
+        """The rows, mixed from a batch of the wanted images, as parts for one pass each."""
+        model, device = state.learners[0].model, training.device
+        inputs = to_device(batch.inputs, device)
+        mixed = Mixed(inputs, batch.targets.to(device, non_blocking=True))
+        if self.mix is not None and isinstance(inputs, Tensor):
+            mixed = self.mix.apply(inputs, mixed.targets, self.rows, model.get_buffer("mean"))
+        if most_known := getattr(model.head, "most_known", 0):
+            rng = stream("known labels", training.seed, state.epoch, self.step)
+            known = draw_known(self.total, mixed.targets.shape[1], most_known, rng)[self.rows]
+            mixed = mixed.telling(torch.from_numpy(known).to(device, non_blocking=True))
+        context = LossContext(state.epoch + 1, training.settings.epochs)
+        parts: list[Part] = []
+        start = 0
+        for size in self.sizes:
+            rows = slice(start, start := start + size)
+            ends = {"first": not parts, "last": start == len(self.rows)}
+            parts.append(Part(training, context, mixed.at(rows), self.total, **ends))
         return parts
+
+
+def _shares(training: Training, epoch: int) -> list[_Share]:
+    """This process's share of each global batch of an epoch."""
+    settings, world, seed = training.settings, training.world, training.seed
+    order = training_order(len(training.index), settings.batch_size, seed, epoch)
+    mixes: list[Mix | None] = [None] * len(order)
+    if settings.mixing:
+        mixes = draw_mixes(settings.mixing, [*map(len, order)], seed, epoch)
+    shares = []
+    for step, (images, mix) in enumerate(zip(order, mixes, strict=True)):
+        total = mix.rows if mix else len(images)
+        parts = micro_batches(np.arange(total), settings.grad_accumulation, world.rank, world.size)
+        rows = np.concatenate(parts)
+        wanted = images[mix.needs(rows) if mix else rows]
+        shares.append(_Share(step, mix, total, rows, [*map(len, parts)], wanted))
+    return shares

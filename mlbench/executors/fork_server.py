@@ -60,7 +60,13 @@ def serve(descriptor: int) -> NoReturn:
             if not descriptors:
                 continue
             messages, exit_pipe, output = descriptors
-            if (pid := os.fork()) == 0:
+            try:
+                pid = os.fork()
+            except OSError:  # the limit of processes or memory is reached: this child has ended
+                for one in descriptors:
+                    os.close(one)
+                continue
+            if pid == 0:
                 for other in (control, woken, wake, exit_pipe, *exits.values()):
                     os.close(other)
                 _run_task(Connection(messages), output, os.getppid())

@@ -72,7 +72,8 @@ class ChildDied(MlbenchError):  # noqa: N818 - the child erred, not its caller
 def describe_end(status: int | None) -> Death:
     """Describe a wait status; None if nobody knows it."""
     if status is None:
-        return Death("killed", "the process that starts the runs ended, and this one with it")
+        text = "no process could be started for want of memory or by a limit of their number"
+        return Death("killed", f"{text}, or the one that starts them ended, and this one with it")
     if os.WIFEXITED(status):
         code = os.WEXITSTATUS(status)
         text = f"the process ended with code {code} and no result, as a plugin's os._exit({code})"
@@ -282,9 +283,12 @@ def device_names(numbers: Sequence[int]) -> list[str]:
 
 
 def showing(names: Sequence[str]) -> dict[str, str]:
-    """Variables of the environment of a process that is to see these devices; none for the CPU."""
-    seen = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(names)}
-    return seen if names else {}
+    """Variables of the environment of a process that is to see these devices; none for the CPU.
+
+    Numbers that the user made visible keep their meaning; others are those of ``nvidia-smi``.
+    """
+    ours = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if not os.environ.get("CUDA_VISIBLE_DEVICES") else {}
+    return ours | {"CUDA_VISIBLE_DEVICES": ",".join(names)} if names else {}
 
 
 def device_groups(numbers: Sequence[int], size: int) -> list[tuple[str, ...]]:

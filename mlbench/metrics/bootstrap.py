@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,9 @@ from mlbench.types import Scores, Targets, stream
 if TYPE_CHECKING:
     from torch import Tensor
 
+Count = Callable[[int, int], None]
+"""``Progress.count``."""
+
 INTERVAL = (2.5, 97.5)
 """Percentiles of the draws that bound the 95 % interval."""
 
@@ -35,7 +38,7 @@ SATURATED, TIED = math.log(0.999 / 0.001), 0.01
 
 
 def score(
-    logits: ScoreMatrix, targets: Targets, resamples: int = 1000
+    logits: ScoreMatrix, targets: Targets, resamples: int = 1000, count: Count = lambda *_: None
 ) -> tuple[Scores, tuple[float | None, ...]]:
     """Compute the scores of a record: the canonical protocol, in percent.
 
@@ -48,6 +51,7 @@ def score(
         logits: [N, C], finite.
         targets: int8 [N, C] in {1, 0, -1}.
         resamples: draws of the bootstrap.
+        count: is told how far the bootstrap is, which takes an hour for thousands of labels.
 
     Returns:
         The scores, and the AP of each of the C classes: None for a class without an AP.
@@ -57,7 +61,8 @@ def score(
     """
     values, by_class = point_scores(logits, targets)
     overall = by_class[~np.isnan(by_class)].mean()
-    draws = mean_over_classes(bootstrap_average_precision(logits, targets, resamples))
+    found_RC = bootstrap_average_precision(logits, targets, resamples, count=count)
+    draws = mean_over_classes(found_RC)
     # A draw repeats images, and a repeated positive raises the AP of a rare label: the draws lie
     # above the score by several points where labels are rare. Only their spread is used.
     low, high = np.percentile(draws - draws.mean() + overall, INTERVAL)
@@ -125,7 +130,11 @@ def saturation(logits: ScoreMatrix, targets: Targets) -> Floats:
 
 
 def bootstrap_average_precision(
-    scores: ScoreMatrix, targets: Targets, resamples: int = 1000, seed: int = 0
+    scores: ScoreMatrix,
+    targets: Targets,
+    resamples: int = 1000,
+    seed: int = 0,
+    count: Count = lambda *_: None,
 ) -> Floats:
     """The AP of every class in draws of N images with replacement (Efron, 1979).
 
@@ -140,6 +149,7 @@ def bootstrap_average_precision(
         targets: int8 [N, C] in {1, 0, -1}.
         resamples: number of draws.
         seed: seed of the draws.
+        count: is told how many APs it has, and of how many.
 
     Returns:
         float64 [resamples, C] in [0, 1]; NaN where the class has no AP on the drawn images.
@@ -149,13 +159,17 @@ def bootstrap_average_precision(
     """
     check(scores, targets)
     scored = np.flatnonzero(scored_classes(targets))
-    rankings = [_ClassRanking(scores[:, c], targets[:, c]) for c in scored]
+    rankings, start, total = [], 0, len(scored) * resamples
+    for c in scored:
+        count(0, total)
+        rankings.append(_ClassRanking(scores[:, c], targets[:, c]))
     found_CR = np.full((scores.shape[1], resamples), np.nan)
-    start = 0
     for weights_NR in _draws(targets[:, scored], resamples, seed):
-        block = slice(start, start := start + weights_NR.shape[1])
-        for c, ranking in zip(scored, rankings, strict=True):
+        block = slice(start, start + weights_NR.shape[1])
+        for i, (c, ranking) in enumerate(zip(scored, rankings, strict=True)):
             found_CR[c, block] = ranking.average_precision(weights_NR)
+            count(start * len(scored) + (i + 1) * weights_NR.shape[1], total)
+        start = block.stop
     return found_CR.T
 
 

@@ -172,7 +172,7 @@ class Progress(Protocol):
         """How far the stage has come."""
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
-        """``step`` of ``steps`` (from 0) is done; ``speed`` in images per second."""
+        """``step`` of ``steps`` (from 1) is done; ``speed`` in images per second."""
 
     def epoch(self, log: EpochLog) -> None:
         """An epoch is done."""

@@ -306,7 +306,7 @@ Purpose = Literal[
 
 
 def stream(purpose: Purpose, *numbers: int) -> np.random.Generator:
-    """A generator that depends on the purpose and on up to three numbers below 2^32.
+    """A generator that depends on the purpose and on up to three whole numbers.
 
     Seeds have a fixed length, because NumPy fills short ones up with zeros: ``(seed, epoch)`` would
     equal ``(seed, epoch, 0)``.

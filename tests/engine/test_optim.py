@@ -100,6 +100,23 @@ def test_what_is_frozen_is_in_no_group():
     assert not any(n.startswith("backbone.one") for n in found)
 
 
+def test_frozen_stages_are_in_evaluation_mode_and_freeze_bn_is_of_the_backbones_norms():
+    made = model()
+    for stage in (made.backbone.one, made.backbone.two):
+        stage.append(nn.Dropout())
+
+    def training(**changes):
+        optim.set_training_mode(made, tiny.settings(**changes))
+        kinds = (nn.BatchNorm2d, nn.BatchNorm1d, nn.Dropout)
+        return {n for n, m in made.named_modules() if isinstance(m, kinds) and m.training}
+
+    both = {"backbone.one.1", "backbone.one.3", "backbone.two.1", "backbone.two.3", "head.batch"}
+    assert training() == both
+    assert training(frozen_stages=1) == {"backbone.two.1", "backbone.two.3", "head.batch"}
+    assert training(freeze_bn=True) == {"backbone.one.3", "backbone.two.3", "head.batch"}
+    assert training(frozen_stages=-1) == {"head.batch"}
+
+
 def test_every_group_follows_the_schedule_in_proportion():
     chosen = {"name": "sgd", "lr": 0.1, "bias_lr_scale": 2.0}
     given = tiny.settings(

@@ -1,10 +1,15 @@
 """No run touches another, or the process that started it, whatever its plugins do."""
 
+import errno
+import itertools
+import multiprocessing
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +18,24 @@ import torch
 
 from mlbench import plan
 from mlbench.cli import matrix
-from mlbench.executors import Failure, Options, Outcome, fail, local, make_jobs
-from mlbench.executors.forking import Death, call, device_groups, device_names, showing
+from mlbench.executors import (
+    Failure,
+    Options,
+    Outcome,
+    fail,
+    fork_server,
+    forking,
+    local,
+    make_jobs,
+)
+from mlbench.executors.forking import (
+    Death,
+    call,
+    describe_end,
+    device_groups,
+    device_names,
+    showing,
+)
 from mlbench.executors.local import _Attempt
 from mlbench.files import sweep
 from mlbench.leases import find_holder
@@ -369,6 +390,50 @@ def test_the_server_has_one_thread_and_no_cuda_context():
     assert call(where, stall=60, relay=sys.stderr.write) == (1, False)
 
 
+def nap(seconds, tell):
+    """Runs in a child."""
+    time.sleep(seconds)
+    return "rested"
+
+
+def serve_twice(descriptor, other):
+    """A server whose second fork fails as at the limit of processes."""
+    os.close(other)
+    real, calls = os.fork, itertools.count()
+
+    def fork():
+        if next(calls) == 1:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return real()
+
+    os.fork = fork
+    fork_server.serve(descriptor)
+
+
+def test_a_fork_that_fails_ends_its_own_child_alone(monkeypatch):
+    ours, theirs = socket.socketpair()
+    ends = theirs.fileno(), ours.fileno()
+    server = multiprocessing.get_context("fork").Process(target=serve_twice, args=ends)
+    server.start()
+    theirs.close()
+    monkeypatch.setattr(forking, "_server", lambda owner: ours)
+    with Path(os.devnull).open("w") as output:
+        where = f"{__name__}:{nap.__name__}"
+        children = [forking.fork(where, (s,), output.fileno(), models=False) for s in (3, 0, 0)]
+    assert [child.pid is None for child in children] == [False, True, False]
+    assert children[1].ended and "no process could be started" in describe_end(None).reason
+    messages = [[], [], []]
+    while not all(child.ended for child in children):
+        wait([one for child in children for one in child.waitables])
+        for child, found in zip(children, messages, strict=True):
+            found += child.receive()
+    assert [child.status for child in children] == [0, None, 0]
+    assert [found[-1][1] if found else None for found in messages] == ["rested", None, "rested"]
+    ours.close()
+    server.join(60)
+    assert server.exitcode == 0
+
+
 def test_devices_are_shared_out_by_what_is_free_on_them(monkeypatch, tmp_path):
     lines = [f"{i}, GPU-{i}, {free}, 81000" for i, free in enumerate([79000, 900, 40000, 80000])]
     tool = tmp_path / "nvidia-smi"
@@ -380,10 +445,11 @@ def test_devices_are_shared_out_by_what_is_free_on_them(monkeypatch, tmp_path):
     assert device_groups((0, 1, 2, 3), 2) == [("0", "2")]
     with pytest.raises(SuiteError, match="device 1 has only 900 of 81,000 MiB free"):
         device_groups((1,), 1)
+    assert showing(("2",)) == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "2"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-3,GPU-1")
     assert device_groups((0, 1), 1) == [("GPU-3",)]
     assert device_groups((), 2) == [()], "the CPU"
-    assert showing(device_names((1,)))["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+    assert showing(device_names((1,))) == {"CUDA_VISIBLE_DEVICES": "GPU-1"}, "in the user's order"
     assert showing(device_names(())) == {}
 
 

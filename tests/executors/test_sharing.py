@@ -96,6 +96,21 @@ def test_a_run_whose_lease_was_lost_ends_at_its_next_step_and_writes_nothing(run
     seen[0].check()
 
 
+def test_a_run_whose_lease_was_lost_after_its_last_step_writes_nothing(runs, job):
+    mine, seen = job(), []
+
+    def lose(progress):
+        old = time.time() - 300
+        os.utime(next(mine.folder.glob("lease-*.json")), (old, old))
+        seen.append(claim(mine.folder))
+
+    runs.meanwhile = lose
+    outcome = carry_out(mine)
+    assert (outcome.record, outcome.failure) == (None, None)
+    assert not Store(mine.places.results).records()
+    seen[0].check()
+
+
 class Heard(tiny.Quiet):
     """The progress of a matrix, for the ends of its runs."""
 

@@ -49,6 +49,15 @@ def test_a_seed_repeats_in_blocks_of_any_size_and_another_does_not(sample, monke
     np.testing.assert_allclose(bootstrap_map(*sample, resamples=50), whole, rtol=0, atol=1e-12)
 
 
+def test_it_says_how_far_it_is_at_every_label(sample, monkeypatch):
+    monkeypatch.setattr(bootstrap, "BLOCK", 400 * 20)
+    told = []
+    score(*sample, resamples=50, count=lambda *now: told.append(now))
+    blocks = [20 * c for c in range(1, 7)], [120 + 20 * c for c in range(1, 7)]
+    last = [240 + 10 * c for c in range(1, 7)]
+    assert told == [(done, 300) for done in ([0] * 6 + blocks[0] + blocks[1] + last)]
+
+
 def test_the_score_is_its_parts_in_percent(sample):
     scores, partly = sample
     found, by_class = score(scores, partly, resamples=100)

@@ -31,7 +31,7 @@ from mlbench.text import count, named_values, shorten
 from mlbench.types import MeasureError, SuiteError
 
 if TYPE_CHECKING:
-    from mlbench.engine.evaluation import Count
+    from mlbench.metrics.bootstrap import Count
     from mlbench.types import (
         Index,
         ModelFile,

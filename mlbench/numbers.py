@@ -16,7 +16,7 @@ from typing import Any
 
 from mlbench import registry
 from mlbench.files import source_digest, source_files
-from mlbench.registry import Plugin
+from mlbench.registry import Kind, Plugin
 from mlbench.types import RunRecord, RunSpec
 
 NUMBERS = 5
@@ -41,13 +41,9 @@ def plugins_of(spec: RunSpec) -> list[Plugin]:
     Raises:
         PluginError: one is not installed, or two distributions claim it.
     """
-    settings = spec.settings
-    return [
-        registry.find("backbone", settings.backbone),
-        registry.find("head", settings.head),
-        registry.find("loss", settings.loss),
-        registry.find("dataset", spec.dataset),
-    ]
+    kinds: tuple[Kind, ...] = ("backbone", "head", "loss")
+    parts = [registry.find(kind, getattr(spec.settings, kind)) for kind in kinds]
+    return [*parts, registry.find("dataset", spec.dataset)]
 
 
 def outdated(numbers: Mapping[str, int]) -> str:
@@ -55,12 +51,9 @@ def outdated(numbers: Mapping[str, int]) -> str:
 
     The text is empty if it makes the same numbers. A plugin that is not installed is not counted.
     """
-    changed = []
-    for name, number in numbers.items():
-        now = _installed(name)
-        if now not in (None, number):
-            changed.append(f"{name} numbers {number}, now {now}")
-    return "; ".join(changed)
+    here = ((name, number, _installed(name)) for name, number in numbers.items())
+    changed = (one for one in here if one[2] not in (None, one[1]))
+    return "; ".join(f"{name} numbers {number}, now {now}" for name, number, now in changed)
 
 
 def missing(numbers: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -245,23 +245,22 @@ def expand(suite: Suite, opener: Opener) -> tuple[list[RunSpec], list[Refused]]:
     specs: dict[str, RunSpec] = {}
     refused: dict[Refused, None] = {}
     points = itertools.product(suite.datasets or ("synthetic",), _combinations(suite))
-    for name, combination in points:
+    for name, (method, overrides, about_labels, seed) in points:
         given = suite.dataset_options.get(name, {})
-        drawn = [combination.about_labels[name] for name in DRAWN_LABELS]
+        drawn = [about_labels[name] for name in DRAWN_LABELS]
         try:
             dataset, _ = registry.recorded_as(name, given)
-            authors = authors_options(suite.track, combination.method, dataset)
+            authors = authors_options(suite.track, method, dataset)
             dataset, options = registry.recorded_as(name, {**authors, **given})
             splits = opener(dataset, options, False, *drawn)
-            how = combination.method, dataset, splits.card, combination.overrides
-            settings = settle(suite.track, *how)
+            settings = settle(suite.track, method, dataset, splits.card, overrides)
             if suite.holdout and settings.selection == "validation":  # holds other images out
                 splits = opener(dataset, options, True, *drawn)
         except (DataError, PluginError) as error:
-            refused[Refused(label=f"{combination.method} on {name}", reason=str(error))] = None
+            refused[Refused(label=f"{method} on {name}", reason=str(error))] = None
             continue
         spec = RunSpec(
-            method=combination.method,
+            method=method,
             dataset=dataset,
             dataset_options=options,
             data=splits.digest,
@@ -271,30 +270,19 @@ def expand(suite: Suite, opener: Opener) -> tuple[list[RunSpec], list[Refused]]:
             init=suite.init or "",
             incomplete=splits.incomplete,
             track=suite.track,
-            seed=combination.seed if settings.epochs else 0,
+            seed=seed if settings.epochs else 0,
             precision=suite.precision,
-            **combination.about_labels,
+            **about_labels,
             settings=settings,
         )
         specs[spec.run_id] = spec
     return list(specs.values()), list(refused)
 
 
-class _Combination(NamedTuple):
-    """One point of a matrix.
-
-    Attributes:
-        overrides: of the track's settings, in order.
-        about_labels: fields of the spec that describe the labels.
-    """
-
-    method: str
-    overrides: Sequence[Mapping[str, Any]]
-    about_labels: dict[str, Any]
-    seed: int
-
-
-def _combinations(suite: Suite) -> Iterator[_Combination]:
+def _combinations(
+    suite: Suite,
+) -> Iterator[tuple[str, Sequence[Mapping[str, Any]], dict[str, Any], int]]:
+    """Method, overrides of the track's settings in order, ``_about_labels``, seed."""
     axes: dict[str, tuple[Any, ...]] = {
         "backbone": suite.backbones or (None,),
         "loss": suite.losses or (None,),
@@ -314,7 +302,7 @@ def _combinations(suite: Suite) -> Iterator[_Combination]:
         varied = [nest(n, v) for n, v in departure.items() if not describes_labels(n)]
         per_method = suite.per_method.get(method, {})
         overrides = [suite.settings, {**axis, **chosen}, per_method, *grid, *varied]
-        yield _Combination(method, overrides, _about_labels(suite, point, departure), seed)
+        yield method, overrides, _about_labels(suite, point, departure), seed
 
 
 def _about_labels(

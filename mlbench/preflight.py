@@ -263,14 +263,12 @@ class RunInputs:
         """
         spec, places = self.spec, self.places
 
-        def find_unusable(files: Sequence[Path]) -> dict[Path, str]:
-            bad = problems(files, places.cache, places.workers, self.progress.count)
+        def check(files: Sequence[Path]) -> dict[Path, str]:
+            how = places.cache, places.workers, self.progress.count
+            bad = self.world.ask_leader(lambda: problems(files, *how))
             if bad and not spec.incomplete:
                 raise unusable(bad, files, IGNORE)
             return bad
-
-        def check(files: Sequence[Path]) -> dict[Path, str]:
-            return self.world.ask_leader(lambda: find_unusable(files))
 
         splits = open_run(spec, places, check)
         if splits.digest != spec.data:

@@ -97,22 +97,18 @@ def make_room(places: Places, need: int, what: str, remedy: str) -> None:
         DataError: the disk has less than ``need`` free.
     """
     if places.cache_limit is not None:
-        _keep_limit(places, need, places.cache_limit)
+        found = entries(places.cache)
+        excess = sum(entry.size for entry in found) + need - places.cache_limit
+        for entry in found:
+            if excess > 0 and entry.removable and entry.purpose not in places.cache_needs:
+                log.info("deleting %s (%s) to make room in the cache", entry.name, entry.what)
+                shutil.rmtree(places.cache / entry.name, ignore_errors=True)
+                excess -= entry.size
+        if excess > 0:
+            log.warning("the cache takes %.1f GB more than its limit", excess / 1e9)
     free = shutil.disk_usage(places.cache).free
     if need > free:
         raise DataError(
             f"the {what} need {need / 2**20:,.1f} MiB and {places.cache} has "
             f"{free / 2**20:,.1f} MiB free; {remedy}"
         )
-
-
-def _keep_limit(places: Places, need: int, limit: int) -> None:
-    found = entries(places.cache)
-    excess = sum(entry.size for entry in found) + need - limit
-    for entry in found:
-        if excess > 0 and entry.removable and entry.purpose not in places.cache_needs:
-            log.info("deleting %s (%s) to make room in the cache", entry.name, entry.what)
-            shutil.rmtree(places.cache / entry.name, ignore_errors=True)
-            excess -= entry.size
-    if excess > 0:
-        log.warning("the cache takes %.1f GB more than its limit", excess / 1e9)

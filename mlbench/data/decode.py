@@ -215,11 +215,8 @@ def plain_jpeg(file: Path) -> np.ndarray | None:
     """
     try:
         data = np.fromfile(file, np.uint8)
-    except OSError:
-        return None
-    try:
         return data if _is_plain(data.data) else None
-    except (IndexError, struct.error):  # cut in its header
+    except (OSError, IndexError, struct.error):  # missing, or cut in its header
         return None
 
 
@@ -278,21 +275,25 @@ def problems(
     todo = [file for file, mark in fingerprints.items() if mark is None or mark not in known]
     good = known.intersection(mark for mark in fingerprints.values() if mark is not None)
     bad: dict[Path, str] = {}
-    done = len(fingerprints) - len(todo)
+    first = len(fingerprints) - len(todo) + 1
     try:
         with ThreadPoolExecutor(max(1, workers)) as pool:
-            for file, problem in zip(todo, pool.map(_problem, todo), strict=True):
+            found = zip(todo, pool.map(_problem, todo), strict=True)
+            for done, (file, problem) in enumerate(found, first):
                 mark = fingerprints[file]
                 if problem is not None:
                     bad[file] = problem
                 elif mark is not None:
                     good.add(mark)
-                done += 1
                 if progress is not None:
                     progress(done, len(fingerprints))
     finally:  # also after Ctrl-C, so that no file is decoded twice
-        if good != known:
-            _remember(memory, good)
+        try:
+            if good != known:
+                write_checked(memory, b"".join(sorted(good)))
+        except OSError as error:
+            again = "the next run decodes every image again"
+            _LOG.warning("cannot write %s (%s); %s", memory, error, again)
     return bad
 
 
@@ -340,10 +341,3 @@ def _fingerprints(files: Iterable[Path]) -> list[bytes | None]:
         text = f"{folder}\0{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}"
         marks.append(hashlib.sha256(os.fsencode(text)).digest()[:_WIDTH])
     return marks
-
-
-def _remember(memory: Path, good: set[bytes]) -> None:
-    try:
-        write_checked(memory, b"".join(sorted(good)))
-    except OSError as error:
-        _LOG.warning("cannot write %s (%s); the next run decodes every image again", memory, error)

@@ -30,7 +30,6 @@ from mlbench.types import (
     PluginError,
     RunSpec,
     Split,
-    SplitCard,
     SplitCoverage,
     Splits,
     SuiteError,
@@ -155,14 +154,16 @@ def open_splits(
     if part:
         names = tuple(dataset.names[column] for column in columns)
         found = data_digest(train, test, names)
-    held = None
+    known, held = dataset.card.splits, None
+    chosen_splits = ((split, dataset.official_split(split)) for split in get_args(Split))
+    official = {split: known[one] for split, one in chosen_splits if one in known}
     if subset.validation:
         train, held = train.partition([key in chosen for key in train.keys])
     return Splits(
         *(dataset.card, names, train, test, found, identity + part),
         validation=held,
         # The card knows nothing of a part that is held out of train.
-        official={} if subset.holdout else _official(dataset),
+        official={} if subset.holdout else official,
         objects=partial(_count_objects, name, dataset, columns),
         groups=groups,
         interpretation=dataset.interpretation(),
@@ -214,13 +215,6 @@ def _narrow(
 def data_digest(train: Index, test: Index, names: Sequence[str]) -> str:
     """Identity of labels and images, as ``Splits.digest``."""
     return f"{digest(train, test, names)}-{files_digest(train, test)}"
-
-
-def _official(dataset: Dataset) -> dict[str, SplitCard]:
-    """What the card says about the splits that the options chose."""
-    known = dataset.card.splits
-    called = {part: dataset.official_split(part) or "" for part in get_args(Split)}
-    return {part: known[name] for part, name in called.items() if name in known}
 
 
 @_reading()

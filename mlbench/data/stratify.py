@@ -137,8 +137,10 @@ def _distribute(counts_GC: NDArray[np.int32], sizes: Sequence[int], held: int) -
     """The side of every group, 0 train or 1 validation, before the last moves."""
     n, left_C = sum(sizes), counts_GC.sum(axis=0)
     mine = [[(c, int(row[c])) for c in np.flatnonzero(row).tolist()] for row in counts_GC]
-    # What a side still wants, in n-ths of an image so that all numbers are whole.
-    wants = _wanted(left_C, (counts_GC > 0).sum(axis=0), n, held)
+    # What a side still wants of a label, in n-ths of an image so that all numbers are whole.
+    held_C, several_C = left_C * held, (counts_GC > 0).sum(axis=0) >= 2
+    held_C = np.where(several_C, held_C.clip(n, (left_C - 1) * n), held_C)
+    wants = np.stack([left_C * n - held_C, held_C], axis=1).tolist()
     total = [n * (n - held), n * held]
     side = np.full(len(sizes), -1, np.int8)
 
@@ -158,19 +160,6 @@ def _distribute(counts_GC: NDArray[np.int32], sizes: Sequence[int], held: int) -
     for group in np.flatnonzero(side < 0).tolist():
         place(group, total)
     return side
-
-
-def _wanted(
-    positives_C: NDArray[np.int64], groups_C: NDArray[np.int64], n: int, held: int
-) -> list[list[int]]:
-    """[for train, for validation] a label, in n-ths of an image."""
-    wanted = []
-    for positives, groups in zip(positives_C.tolist(), groups_C.tolist(), strict=True):
-        validation = positives * held
-        if groups >= 2:
-            validation = min(max(validation, n), (positives - 1) * n)
-        wanted.append([positives * n - validation, validation])
-    return wanted
 
 
 def _spread(present_GC: NDArray[np.bool_], side_G: NDArray[np.int8]) -> NDArray[np.int8]:

@@ -138,7 +138,7 @@ def measure_networks(networks: Iterable[Network], bench: Bench, store: Store) ->
         return refused
     errors.print(f"measuring {count(len(subjects), 'model')} on {device_name(bench.device)}")
     progress = Followed("", 0)
-    reminder = Reminder("measuring", lambda: [progress.now.text])
+    reminder = Reminder("", lambda: [f"measuring: {progress.now.text}"])
     with reminder, one_thread(), torch.inference_mode(), autocast(bench.device, bench.precision):
         for size in BATCH_SIZES:
             progress.stage(f"batch size {size}")

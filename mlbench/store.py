@@ -180,12 +180,12 @@ class Store:
         return {file.stem: file for file in self._files()}
 
     def find(self, text: str) -> RunRecord | None:
-        """The run whose id is ``text`` or the only one whose id begins with it; None if none does.
+        """The run of an id, of its beginning, or of a run's folder; None if there is none.
 
         Raises:
             StoreError: several ids begin with ``text``, or the record is damaged.
         """
-        prefix = safe_name(text)
+        prefix = safe_name(Path(text).name)
         files = {file.stem: file for file in self._files(f"{glob.escape(prefix)}*")}
         if not text or not files:
             return None

@@ -23,7 +23,7 @@ def why(
     from mlbench.store import Store
 
     found = overview(results)
-    ids = [run_id for run_id in found if run_id.startswith(run)]
+    ids = [run_id for run_id in found if run_id.startswith(Path(run).name)]
     if len(ids) != 1:
         those = f"{len(ids)} runs in {results} begin with {run!r}: {shorten(ids)}"
         none = f"none of the {count(len(found), 'run')} in {results} begins with {run!r}"

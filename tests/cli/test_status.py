@@ -128,7 +128,7 @@ def test_why_names_the_reason_of_a_failure_and_the_nearest_record_of_a_run(cli, 
     told = cli("why", failed.spec.run_id[:6]).out
     for text in ("killed by SIGKILL", "give it more memory", "the last words", "--plugins gap"):
         assert text in told
-    told = cli("why", done.spec.run_id).out
+    told = cli("why", f"results/runs/{done.spec.run_id}").out
     assert f"{other.spec.run_id[:8]}, differs in: settings.epochs: 11, this run 10" in told
     assert "is current; made" in told
     told = cli("why", other.spec.run_id).out

@@ -113,7 +113,7 @@ def test_a_unique_prefix_finds_its_run_and_a_shared_one_is_refused(store):
             prefix = run_id[:length]
             several = [other for other in ids if other.startswith(prefix)]
             if several == [run_id]:
-                assert store.find(prefix).run_id == run_id
+                assert store.find(f"results/runs/{prefix}").run_id == run_id
             else:
                 with pytest.raises(StoreError, match=f"is the beginning of {len(several)} runs"):
                     store.find(prefix)

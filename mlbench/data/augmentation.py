@@ -41,10 +41,9 @@ class View:
 
     def __call__(self, image: Tensor) -> Tensor:
         """The view at test time: squash, then crop the centre."""
-        edge = (self.resize - self.size) // 2
-        return cut(
-            self.squash(image, self.resize), (edge, edge, edge + self.size, edge + self.size)
-        )
+        near = (self.resize - self.size) // 2
+        far = near + self.size
+        return cut(self.squash(image, self.resize), (near, near, far, far))
 
     def squash(self, image: Tensor, size: int) -> Tensor:
         """Resize an image to a square with antialiasing; the aspect is not kept.
@@ -276,9 +275,7 @@ class Flip(Step):
 
     def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
         """The image or its mirror image."""
-        if rng.random() < self.p:
-            return image.flip(2)
-        return image
+        return image.flip(2) if rng.random() < self.p else image
 
 
 class Cutout(Step):

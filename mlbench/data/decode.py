@@ -148,8 +148,12 @@ def load(file: Path, decoder: Decoder = "turbo") -> Tensor:
 
     data = None if decoder == "pillow" else plain_jpeg(file)
     if data is not None:
+        import torchvision.io  # noqa: F401 - registers the operator
+
         with suppress(RuntimeError):  # a damaged file, whose fault Pillow names
-            return _decode_jpeg(torch.from_numpy(data))
+            # What is behind torchvision.io.decode_jpeg, which warns that torchcodec follows it.
+            image: Tensor = torch.ops.image.decode_jpeg(torch.from_numpy(data), _RGB, False)
+            return image
     return as_tensor(decode(file))
 
 
@@ -158,15 +162,6 @@ def as_tensor(image: Image.Image) -> Tensor:
     import torch
 
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def _decode_jpeg(data: Tensor) -> Tensor:
-    # The operator behind torchvision.io.decode_jpeg, which warns that torchcodec will replace it.
-    import torch
-    import torchvision.io  # noqa: F401 - registers the operator
-
-    image: Tensor = torch.ops.image.decode_jpeg(data, _RGB, False)
-    return image
 
 
 def decode_on(device: torch.device, jpegs: Sequence[np.ndarray]) -> list[Tensor]:
@@ -268,7 +263,9 @@ def problems(
     Returns:
         Unusable file -> what is wrong with it; ``MISSING`` if it does not exist.
     """
-    memory = cache / f"decoded-{_set_name(files)}.checked"
+    # Which version of Pillow decodes them decides what is readable.
+    those = "\n".join([PIL.__version__, *sorted({os.fspath(file) for file in files})])
+    memory = cache / f"decoded-{hashlib.sha256(os.fsencode(those)).hexdigest()[:16]}.checked"
     marks = read_checked(memory) or b""
     known = {marks[i : i + _WIDTH] for i in range(0, len(marks), _WIDTH)}
     fingerprints = dict(zip(files, _fingerprints(files), strict=True))
@@ -319,12 +316,6 @@ def _problem(file: Path) -> str | None:
 
 # ------------------------------------------------------------------------ memory of good files
 _WIDTH = 16
-
-
-def _set_name(files: Iterable[Path]) -> str:
-    """A name for these files under this version of Pillow, which decides what is readable."""
-    text = "\n".join([PIL.__version__, *sorted({os.fspath(file) for file in files})])
-    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
 
 
 def _fingerprints(files: Iterable[Path]) -> list[bytes | None]:

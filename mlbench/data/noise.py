@@ -114,19 +114,12 @@ def noisy_targets(index: Index, names: Sequence[str], noise: LabelNoise) -> Targ
         if noise.keep < 1 or noise.single_positive:
             draws_BC = _draws("keep", keys, names, noise.seed)
             kept_BC = draws_BC < noise.keep
-            if noise.single_positive:
-                kept_BC = _one_positive(after_BC, draws_BC)
+            if noise.single_positive:  # the positive with the lowest draw, if there is one
+                lowest_B = np.where(after_BC == 1, draws_BC, np.inf).argmin(axis=1)
+                kept_BC = (np.arange(len(names)) == lowest_B[:, None]) & (after_BC == 1)
             after_BC[~kept_BC & (before_BC >= 0)] = 0 if noise.assume_negative else -1
         targets_NC[rows] = after_BC
     return targets_NC
-
-
-def _one_positive(targets_BC: Targets, draws_BC: Draws) -> NDArray[np.bool_]:
-    """True at the positive with the lowest draw of each image, if it has one."""
-    lowest_B = np.where(targets_BC == 1, draws_BC, np.inf).argmin(axis=1)
-    chosen_BC: NDArray[np.bool_] = np.arange(targets_BC.shape[1]) == lowest_B[:, None]
-    chosen_BC &= targets_BC == 1
-    return chosen_BC
 
 
 def _draws(purpose: str, keys: Sequence[str], names: Sequence[str], seed: int) -> Draws:

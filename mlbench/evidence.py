@@ -153,10 +153,9 @@ def open_arrays(file: Path, record: RunRecord) -> Iterator[SealedArrays]:
             f"{file}: run {file.stem} has no predictions; "
             "delete its record and run it again to get them"
         ) from error
-    except StoreError as error:
-        raise StoreError(f"{file}: {error}; {remedy}") from error
     except Exception as error:  # zipfile, zlib and numpy raise many types on damaged bytes
-        reason = f"damaged predictions ({type(error).__name__})"
+        damaged = f"damaged predictions ({type(error).__name__})"
+        reason = error if isinstance(error, StoreError) else damaged
         raise StoreError(f"{file}: {reason}; {remedy}") from error
 
 

@@ -51,14 +51,9 @@ def outdated(numbers: Mapping[str, int]) -> str:
 
     The text is empty if it makes the same numbers. A plugin that is not installed is not counted.
     """
-    here = ((name, number, _installed(name)) for name, number in numbers.items())
+    here = ((name, number, installed(name)) for name, number in numbers.items())
     changed = (one for one in here if one[2] not in (None, one[1]))
     return "; ".join(f"{name} numbers {number}, now {now}" for name, number, now in changed)
-
-
-def missing(numbers: Iterable[str]) -> list[str]:
-    """The plugins that are not installed, of those that a record's numbers name."""
-    return [name for name in numbers if _installed(name) is None]
 
 
 def changed_packages(recorded: Any) -> list[str]:
@@ -84,7 +79,7 @@ def edited(records: Iterable[RunRecord]) -> tuple[str, ...]:
     return tuple(sorted({name for name, old in then if source_digest(name)[:16] != old}))
 
 
-def _installed(name: str) -> int | None:
+def installed(name: str) -> int | None:
     """The number of ``core`` or of a plugin, ``head gap``; None if it is not installed."""
     if name == "core":
         return NUMBERS

@@ -18,7 +18,7 @@ from mlbench.preflight import drop_unused_inputs, refusal
 from mlbench.store import Store
 from mlbench.suite import DRAWN_LABELS, LABEL_AXES, Suite, describes_labels
 from mlbench.text import describe_errors, flatten, shorten
-from mlbench.tracks import authors_options, merge, nest, settle
+from mlbench.tracks import for_dataset, merge, nest, recipe_of, settle
 from mlbench.types import (
     DataError,
     KnownLabels,
@@ -48,35 +48,33 @@ def identify_files(suite: Suite) -> tuple[Suite, dict[str, Path]]:
     """
     weights, words, init = suite.weights, suite.words, suite.init
     files: dict[str, Path] = {}
+
+    def identify(name: str, file: Path, remedy: str) -> str:
+        files[name] = file
+        try:
+            return identity_of(file)
+        except OSError as error:
+            message = f"{name}: {file} cannot be read ({error.strerror}); give {remedy}"
+            raise WeightsError(message) from error
+
     if init and weights:
         raise SuiteError("--init brings the backbone's weights; leave out --weights")
     if init and not init.startswith("sha256:"):
-        files["init"] = model_file(Path(init).expanduser())
         remedy = "the folder of a run, or its checkpoint.safetensors"
-        init = _digest(files["init"], "init", remedy)
+        init = identify("init", model_file(Path(init).expanduser()), remedy)
     if weights and weights not in ("default", "none") and not weights.startswith("sha256:"):
         if len(suite.backbones) > 1:
             raise SuiteError("--weights FILE fits one backbone only; name one with --backbones")
-        files["weights"] = Path(weights)
-        weights = _digest(files["weights"], "weights", "default, none, or an existing file")
+        weights = identify("weights", Path(weights), "default, none, or an existing file")
     known = LABEL_AXES["words"]
     names = [word for word in words if word not in known and not word.startswith("sha256:")]
     if len(names) > 1:
         raise SuiteError(f"words: {', '.join(names)} are {len(names)} files; name one")
     if names:
-        files["words"] = Path(names[0])
         remedy = "a GloVe text file or an .npz of names and vectors, cooccurrence, or random"
-        found = _digest(files["words"], "words", remedy)
+        found = identify("words", Path(names[0]), remedy)
         words = tuple(found if word in names else word for word in words)
     return suite.model_copy(update={"weights": weights, "words": words, "init": init}), files
-
-
-def _digest(file: Path, name: str, remedy: str) -> str:
-    try:
-        return identity_of(file)
-    except OSError as error:
-        message = f"{name}: {file} cannot be read ({error.strerror}); give {remedy}"
-        raise WeightsError(message) from error
 
 
 Veto = Callable[[RunSpec], str | None]
@@ -250,7 +248,8 @@ def expand(suite: Suite, opener: Opener) -> tuple[list[RunSpec], list[Refused]]:
         drawn = [about_labels[name] for name in DRAWN_LABELS]
         try:
             dataset, _ = registry.recorded_as(name, given)
-            authors = authors_options(suite.track, method, dataset)
+            published = recipe_of(method).dataset_options if suite.track == "published" else {}
+            authors = for_dataset(published, dataset)
             dataset, options = registry.recorded_as(name, {**authors, **given})
             splits = opener(dataset, options, False, *drawn)
             settings = settle(suite.track, method, dataset, splits.card, overrides)

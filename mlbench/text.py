@@ -64,12 +64,9 @@ def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def first_error(error: ValidationError, of: str = "the file") -> str:
-    """The first validation error in one line: ``field = value: what is wrong``.
-
-    ``of`` names what is wrong if the error belongs to no single field.
-    """
-    return _describe(error.errors()[0], of)
+def first_error(error: ValidationError) -> str:
+    """The first validation error of a file in one line: ``field = value: what is wrong``."""
+    return _describe(error.errors()[0], "the file")
 
 
 def describe_errors(error: ValidationError, model: type[BaseModel], of: str = "") -> str:

@@ -97,11 +97,6 @@ def settle(
     return settings
 
 
-def authors_options(track: Track, method: str, dataset: str) -> dict[str, Any]:
-    """Return the data set options of the method's authors; empty outside the published track."""
-    return for_dataset(recipe_of(method).dataset_options, dataset) if track == "published" else {}
-
-
 def for_dataset(table: Mapping[str, dict[str, Any]], dataset: str) -> dict[str, Any]:
     """Look up a data set in a recipe's table by its name, else by its family; empty if missing."""
     if not dataset or dataset in table:

@@ -160,7 +160,9 @@ def _mean_influence(row: Sequence[RunRecord], influences: Influences | None) -> 
 
 def _covariance(rows: Sequence[Sequence[RunRecord]], found: Sequence[Influence | None]) -> Floats:
     """Return the covariance [R, R] of mAP over test images; 0 off the diagonal if unknown."""
-    covariance = np.diag([_variance_of_interval(row) for row in rows])
+    scores = [[record.scores for record in row if record.scores is not None] for row in rows]
+    widths_R = np.array([np.mean([s.mAP_high - s.mAP_low for s in row]) for row in scores])
+    covariance = np.diag((widths_R / 2 / NORMAL_95) ** 2)  # the seeds of a row share its images
     by_images: dict[str, list[int]] = {}
     for i, one in enumerate(found):
         if one is not None:
@@ -175,12 +177,6 @@ def _covariance(rows: Sequence[Sequence[RunRecord]], found: Sequence[Influence |
             total += block_RB @ block_RB.T
         covariance[np.ix_(group, group)] = total * n / max(n - 1, 1)
     return covariance
-
-
-def _variance_of_interval(row: Sequence[RunRecord]) -> float:
-    """Return the variance over images, which all seeds of a row share, by its mean interval."""
-    widths = [r.scores.mAP_high - r.scores.mAP_low for r in row if r.scores is not None]
-    return float((np.mean(widths) / 2 / NORMAL_95) ** 2)
 
 
 def _p_values(

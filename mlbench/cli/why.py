@@ -18,7 +18,7 @@ def why(
 ) -> None:
     """Say why a run failed, where it is, or in which settings it differs from the nearest one."""
     from mlbench.executors.run_status import overview
-    from mlbench.numbers import missing, outdated
+    from mlbench.numbers import installed, outdated
     from mlbench.plan import flat_specs, nearest
     from mlbench.store import Store
 
@@ -46,7 +46,7 @@ def why(
         say("remedy", "a lower rate, or grad_clip; --retry-diverged runs it as it is")
     store = Store(results)
     if (record := store.find(run_id)) is not None:
-        gone = ", ".join(missing(record.numbers))
+        gone = ", ".join(name for name in record.numbers if installed(name) is None)
         current = f"is current as far as is known; not installed: {gone}" if gone else "is current"
         say("its record", f"{outdated(record.numbers) or current}; made by `{record.command}`")
         others = flat_specs(other for other in store.records() if other.run_id != run_id)

@@ -106,17 +106,12 @@ class _Tracer(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._source = source
         self.not_finite = ""
-        self._overwrites: dict[tuple[int, ...], str] = {}
-
-    def overwriting(self, shape: tuple[int, ...]) -> str:
-        """Return the last line that wrote to a tensor of this shape, or else to any (a view)."""
-        lines = self._overwrites
-        return lines.get(shape) or next(reversed(lines.values()), "")
+        self.overwrites: dict[tuple[int, ...], str] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         if func._schema.is_mutable and (line := self._source.current_line()):
-            self._overwrites[tuple(args[0].shape)] = line
+            self.overwrites[tuple(args[0].shape)] = line
         made_up = "empty" in func.name()  # whatever the memory held
         if not made_up and not _finite(result) and _finite((args, kwargs)):
             self.not_finite = self._source.current_line() or self.not_finite
@@ -168,7 +163,8 @@ def explain(
         line = backward or watch.not_finite
     elif found := OVERWRITTEN.search(reason):
         watch, backward = _watched(source, run)
-        line = watch.overwriting(tuple(map(int, found[1].split(","))))
+        shape, lines = tuple(map(int, found[1].split(","))), watch.overwrites
+        line = lines.get(shape) or next(reversed(lines.values()), "")  # or to a view of it
         if backward:
             reason = f"writes in place to [{found[1]}] values that the backward pass of {backward}"
             reason += " needs; make a new tensor instead"

@@ -100,21 +100,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
         ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image.copy()
-    if image.mode.startswith("I"):
-        return _from_integers(np.asarray(image))
+    if image.mode.startswith("I"):  # sixteen-bit grey, which Pillow would clip at 255
+        grey_HW = np.asarray(image)
+        if grey_HW.min() < 0 or grey_HW.max() > 0xFFFF:
+            raise ValueError("its pixels are integers beyond 16 bits, whose white is not defined")
+        return Image.fromarray((grey_HW // 256).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, whose white is not defined")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
-
-
-def _from_integers(grey_HW: np.ndarray) -> Image.Image:
-    """Convert sixteen-bit grey; Pillow would clip it at 255."""
-    if grey_HW.min() < 0 or grey_HW.max() > 0xFFFF:
-        raise ValueError("its pixels are integers beyond 16 bits, whose white is not defined")
-    return Image.fromarray((grey_HW // 256).astype(np.uint8)).convert("RGB")
 
 
 def _reason(file: Path, error: Exception) -> str:

@@ -158,12 +158,10 @@ def cooccurrence_embedding(
     associated_CC = np.eye(len(names))
     # not a number: together in every image, which says as little as never
     associated_CC[i, j] = np.where(i == j, 1, np.clip(np.nan_to_num(npmi_ij), 0, 1) / 2)
-    return _of_length(associated_CC @ np.stack([_signs(name) for name in names]))
-
-
-def _signs(name: str) -> NDArray[np.float64]:
-    bits = np.frombuffer(hashlib.shake_256(name.encode()).digest((WORD_WIDTH + 7) // 8), np.uint8)
-    return np.unpackbits(bits)[:WORD_WIDTH].astype(np.float64) * 2 - 1
+    hashed = [hashlib.shake_256(name.encode()).digest((WORD_WIDTH + 7) // 8) for name in names]
+    hashes_CB = np.frombuffer(b"".join(hashed), np.uint8).reshape(len(names), -1)
+    bits_CE = np.unpackbits(hashes_CB, axis=1, count=WORD_WIDTH)
+    return _of_length(associated_CC @ (bits_CE.astype(np.float64) * 2 - 1))
 
 
 def random_embedding(names: Sequence[str], seed: int) -> NDArray[np.float32]:

@@ -200,8 +200,12 @@ def _narrow(
 ) -> tuple[list[int], Index, Index, str]:
     """The columns and images that take part, and what the edition's name says of them."""
     columns, part = list(range(len(dataset.names))), ""
-    if subset.labels is not None:
-        columns = _columns(name, dataset.names, subset.labels)
+    if (labels := subset.labels) is not None:
+        if not labels or len(set(labels)) != len(labels):
+            raise SuiteError(f"labels must be a list of different names, got {list(labels)}")
+        for one in (label for label in labels if label not in dataset.names):
+            raise SuiteError(unknown(f"label {one!r}: {name} lacks it", one, dataset.names))
+        columns = [dataset.names.index(label) for label in labels]
         train, test = train.select(columns), test.select(columns)
         part = f"-{len(columns)}-labels"
     if subset.holdout or subset.fold:
@@ -271,15 +275,6 @@ def _refuse_shared(name: str, train: Index, test: Index, allowed: str) -> None:
             f"{len(shared)} images of {name} are in train and in test: {shorten(shared)}. Scores "
             "on training images say nothing; remove the images from one of the two lists"
         )
-
-
-def _columns(dataset: str, names: Sequence[str], labels: Sequence[str]) -> list[int]:
-    if not labels or len(set(labels)) != len(labels):
-        raise SuiteError(f"labels must be a list of different names, got {list(labels)}")
-    for label in labels:
-        if label not in names:
-            raise SuiteError(unknown(f"label {label!r}: {dataset} lacks it", label, names))
-    return [names.index(label) for label in labels]
 
 
 # ------------------------------------------------------------------------------- unusable images

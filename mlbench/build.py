@@ -57,12 +57,12 @@ def build(
 def make_models(
     spec: RunSpec, places: Places, labels: LabelContext, *, recompute: bool
 ) -> tuple[list[MultiLabelModel], Loss, Pretraining | None, list[str]]:
-    """Make what a run trains; errors are those of ``build``, ``read_init`` and ``start_from``.
+    """Make the models and loss of a run; raises as ``build``, ``read_init`` and ``start_from``.
 
-    ``recompute`` computes the backbone's activations again in the backward pass.
+    ``recompute`` recomputes the backbone's activations in the backward pass.
 
     Returns:
-        The model, and its peer under mutual learning; the loss; what the weights started from; and
+        The model, and its peer under mutual learning; the loss; the origin of the weights; and
         notes for the record.
     """
     settings, init = spec.settings, read_init(spec, places)
@@ -80,7 +80,7 @@ def make_models(
 
 
 def make_backbone(settings: Settings, weights: str, init: Checkpoint | None) -> Backbone:
-    """The backbone, with the architecture of a checkpoint's if that is of the same name."""
+    """Make the backbone, with the architecture of a checkpoint's backbone of the same name."""
     same = init is not None and init.info.spec.settings.backbone == settings.backbone
     options = init.info.backbone_options if init and same else {}
     factory = registry.find("backbone", settings.backbone).load()
@@ -89,7 +89,7 @@ def make_backbone(settings: Settings, weights: str, init: Checkpoint | None) -> 
 
 
 def _normalised(settings: Settings, init: Checkpoint | None) -> Settings:
-    """The settings with the mean and std of a checkpoint where they name none."""
+    """Fill in missing mean and std of the settings from a checkpoint."""
     if init is None:
         return settings
     given, theirs = settings.preprocessing, init.info.preprocessing
@@ -101,7 +101,7 @@ def read_init(spec: RunSpec, places: Places) -> Checkpoint | None:
     """The model that a run starts from; None if it starts from none.
 
     Raises:
-        WeightsError: the file is missing, is another, or is damaged.
+        WeightsError: the file is missing, damaged, or not the one that the spec names.
     """
     return load(named_file("init", spec.init, places.init)) if spec.init else None
 
@@ -109,13 +109,12 @@ def read_init(spec: RunSpec, places: Places) -> Checkpoint | None:
 def start_from(
     init: Checkpoint, model: MultiLabelModel, settings: Settings, labels: LabelContext
 ) -> str:
-    """Put the weights of a checkpoint into a model that ``build`` made for it.
+    """Load the weights of a checkpoint into a model that ``build`` made for it.
 
-    Its backbone is taken whole, its head as ``head_weights`` says. Returns what was taken, for the
-    record.
+    The backbone is loaded whole, the head as ``head_weights`` says. Returns a note for the record.
 
     Raises:
-        WeightsError: the checkpoint's backbone is another.
+        WeightsError: the checkpoint has a different backbone.
     """
     head = model.get_submodule("head")
     taken = backbone_weights(init, model.get_submodule("backbone"), settings)
@@ -134,7 +133,7 @@ def start_from(
 
 
 def _label_axes(settings: Settings, labels: LabelContext) -> dict[str, list[int]]:
-    """Name of each tensor of a head -> its axes that run over labels: those that grow with them."""
+    """Name of each tensor of a head -> its axes over labels, which grow with their number."""
     width, shapes = labels.word_width, []
     for names in (labels.names, (*labels.names, "")):
         model, _ = meta_model(settings, _blank_context(names, width))
@@ -149,7 +148,7 @@ def _label_axes(settings: Settings, labels: LabelContext) -> dict[str, list[int]
 
 
 def _blank_context(names: tuple[str, ...], width: int) -> LabelContext:
-    """Labels of which nothing is known."""
+    """A label context with nothing but names."""
     many = len(names)
     return LabelContext(
         names,
@@ -161,7 +160,7 @@ def _blank_context(names: tuple[str, ...], width: int) -> LabelContext:
 
 
 def identity_of(file: Path) -> str:
-    """How a spec names a file: ``sha256:`` and 16 hex digits. An unchanged file is read once.
+    """The name of a file in a spec: ``sha256:`` and 16 hex digits. An unchanged file is read once.
 
     Raises:
         OSError: it cannot be read.
@@ -176,10 +175,10 @@ def _identity_of(file: Path, size: int, changed: int) -> str:
 
 
 def named_file(flag: str, identity: str, file: Path | None) -> Path:
-    """The file that was given by a flag, if it is the one that a spec names by its digest.
+    """The file that a flag gives; its digest must be the one that a spec names.
 
     Raises:
-        WeightsError: there is no file, it cannot be read, or it is another one.
+        WeightsError: there is no file, it cannot be read, or it has another digest.
     """
     remedy = f"give the file with this digest by --{flag} FILE"
     if file is None:
@@ -208,7 +207,7 @@ def meta_backbone(name: str, image_size: int) -> Backbone:
 
 
 def model_file(source: Path) -> Path:
-    """The file of a model: itself, or in the folder of a run, whose id may be cut short."""
+    """The model file at a path: the path, or the checkpoint in a run's folder (id may be short)."""
     if not source.exists():
         short = source if source.parent.exists() else source.parent
         found = list(short.parent.glob(f"{escape(short.name)}*"))
@@ -239,7 +238,7 @@ def restore(checkpoint: Checkpoint) -> MultiLabelModel:
     """Make the model of a checkpoint, in evaluation mode on the CPU.
 
     Raises:
-        PluginError: a plugin is not installed, or lacks an option by now.
+        PluginError: a plugin is not installed, or no longer has an option.
         WeightsError: the weights do not fit the model.
     """
     info = checkpoint.info
@@ -290,14 +289,14 @@ def feature_identity(spec: RunSpec, model: MultiLabelModel) -> dict[str, object]
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
         "device": model.mean.device.type,
-        # Damaged maps are made again beside training, which may have switched on TF32.
+        # Damaged maps are recomputed during training, which may have enabled TF32.
         "precision": "tf32" if str(spec.precision) == "tf32" else "fp32",
         "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "pillow")},
     }
 
 
 def _share_angles(head: nn.Module, loss: Loss, settings: Settings) -> None:
-    """Give cosine classifiers the scale and exponent of a loss on angles."""
+    """Pass the scale and exponent of an angular loss to the cosine classifiers of a head."""
     angles = getattr(loss, "angles", None)
     if angles is None:
         return

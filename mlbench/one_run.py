@@ -1,7 +1,7 @@
 """``run(spec) -> record``: the only place where all parts meet.
 
-A run takes plain data and returns plain data. It writes only into its own run folder and the
-cache; the record and the predictions are its return value.
+A run takes plain data and returns plain data: the record and the predictions. It writes only into
+its own run folder and the cache.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Run:
-    """A run in progress, with what its record tells of it.
+    """A run in progress, with the contents of its record so far.
 
     Attributes:
-        whole: all images take part.
-        neighbours: runs that go on in this process.
+        whole: True if all images take part.
+        neighbours: number of other runs in this process.
         stage: announces and measures a phase.
     """
 
@@ -86,19 +86,19 @@ class _Run:
 
     @property
     def recomputes(self) -> bool:
-        """Whether activations are to be computed again in the backward pass."""
+        """True if activations are recomputed in the backward pass."""
         return self.places.activation_checkpointing and self.spec.track != "probe"
 
     @property
     def folder(self) -> Path:
-        """Where the run writes."""
+        """The run's folder."""
         return self.places.results / "runs" / self.spec.run_id
 
 
 Result = tuple[RunRecord, Predictions | None]
-"""The record, and the predictions on the test split, None if the run diverged."""
+"""The record, and the predictions on the test split (None if the run diverged)."""
 Trained = tuple[dict[str, Any], Predictions | None]
-"""Likewise, of the record the fields that training gives."""
+"""The record fields that training fills in, and the test predictions (None if it diverged)."""
 
 
 def run(
@@ -111,8 +111,8 @@ def run(
 ) -> Result:
     """Carry out one run.
 
-    All processes of the world call this, as many as the spec says. The record names the
-    ``command``. ``images`` of each split take part, unchecked, to see what a run takes; None: all.
+    Every process of the world calls this; the spec says how many there are. The record names
+    ``command``. ``images``: number of unchecked images per split, to measure a run; None for all.
 
     Raises:
         MlbenchError: the run could not be carried out; there is nothing to record.
@@ -130,10 +130,10 @@ def run_in_steps(
     images: int | None = None,
     short: str = "",
 ) -> Steps[Result]:
-    """``run``, which halts; ``neighbours`` runs go on meanwhile in this process.
+    """Generator form of ``run``, with ``neighbours`` other runs in this process.
 
-    If it ran out of memory before, ``short`` says so, and its batches go in up to twice as many
-    parts.
+    ``short`` says that an earlier attempt ran out of memory; ``grad_accumulation`` is then doubled,
+    as far as the batch size allows.
     """
     assert spec.trained_by(world.size) == spec, "the run id has another number of processes"
     current = _Run(spec, places, world, progress, images is None, neighbours)
@@ -197,7 +197,7 @@ def _attempt(current: _Run, splits: Splits, labels: LabelContext) -> Steps[Train
         made = make_models(spec, current.places, labels, recompute=current.recomputes)
         models, loss, current.pretraining, notes = made
         current.notes += notes
-        # Of a few images, some label may well be present in all.
+        # In a few images, some label may well be present in all.
         check_labels(splits, loss, trained=spec.settings.epochs > 0 and current.whole)
         for model in models:
             model.to(current.device).to(memory_format=torch.channels_last)
@@ -254,7 +254,7 @@ def _prepare(
 
 
 def _keeper(current: _Run) -> Keeper:
-    """What saves the run's state, and says which saved state is of the same run and code."""
+    """The keeper of the run's state, with the identity of run and code."""
     spec = current.spec
     identity = {
         "run": spec.run_id,
@@ -297,7 +297,7 @@ def _train_and_evaluate(
 def _score_and_measure(
     current: _Run, state: TrainingState, splits: Splits, predictions: Predictions
 ) -> dict[str, Any]:
-    """Scores, costs and the checkpoint; runs on the leader alone."""
+    """Score, measure costs and save the checkpoint; for the leader alone."""
     spec = current.spec
     with current.stage("metrics"):
         given = predictions.logits, predictions.targets
@@ -323,7 +323,7 @@ def _score_and_measure(
 def _save_checkpoint(
     current: _Run, model: MultiLabelModel, splits: Splits, scores: Scores
 ) -> str | None:
-    """Save the trained model; a full disk costs the checkpoint, not the result."""
+    """Save the trained model; if the disk is full, only the checkpoint is lost."""
     if current.places.keep == "none":
         return None
     info = ModelInfo(

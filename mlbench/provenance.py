@@ -1,4 +1,4 @@
-"""What a record says of its making: code, machine, and what each phase of the run took."""
+"""The origin of a record: code, machine, and the time and resources of each phase."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 
 # -------------------------------------------------------------------------------------------- code
 def origin(spec: RunSpec) -> dict[str, Any]:
-    """The fields of a record that say by which code, and when, a run is made.
+    """The fields of a record that say when, and by which code, a run was made.
 
-    For the beginning of a run: files may change while it trains with what was read from them.
+    Call this when a run begins: files may change while it trains.
     """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -44,13 +44,13 @@ def origin(spec: RunSpec) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The git commit of the code, ``-dirty`` if tracked files were changed; None if not in git."""
+    """The git commit of the code, with ``-dirty`` if tracked files changed; None outside git."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None
 
     def git(*arguments: str) -> str:
-        # Without the lock that would make a commit of the user's fail at this moment.
+        # Without the lock, which would make a simultaneous commit of the user fail.
         command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -70,9 +70,9 @@ def _recipe_rate(spec: RunSpec) -> bool:
 
 # ----------------------------------------------------------------------------------------- machine
 def environment(device: torch.device, world: World, spec: RunSpec) -> dict[str, Any]:
-    """What a run runs on: versions, device, threads, processes, load, and the plugins it uses.
+    """The environment of a run: versions, device, threads, processes, load, and plugins.
 
-    ``load`` is how many processes the host ran on average in the minute before.
+    ``load`` is the host's mean number of running processes in the past minute.
     """
     found = plugins_of(spec)
     if "recipe" in registry.kinds_of(spec.method):
@@ -95,7 +95,7 @@ def environment(device: torch.device, world: World, spec: RunSpec) -> dict[str, 
 
 @functools.cache
 def _nvml() -> Any:
-    """NVIDIA's management library, which comes with the driver; None without one."""
+    """NVIDIA's management library, a part of the driver; None if there is none."""
     try:
         library = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
@@ -111,7 +111,7 @@ def driver() -> str | None:
 
 
 def joules(device: torch.device) -> float | None:
-    """The energy that a device took since its driver was loaded; None if it does not tell."""
+    """Joules that a device has used since its driver was loaded; None if unknown."""
     nvml = _nvml()
     if nvml is None or not _in_use(device):
         return None
@@ -130,12 +130,12 @@ def _in_use(device: torch.device) -> bool:
 # ------------------------------------------------------------------------------------------ phases
 @dataclass
 class Phases:
-    """Announces the phases of a run, and measures what each took in this process.
+    """Announces the phases of a run, and measures each in this process.
 
     Attributes:
-        seconds: phase -> how long it took.
-        alone: no other run is in this process, whose phases would start the peaks of memory anew.
-        resources: phase -> what else it took.
+        alone: True if no other run in this process may reset the peaks of memory.
+        seconds: phase -> its duration.
+        resources: phase -> its memory and energy.
     """
 
     device: torch.device
@@ -148,12 +148,12 @@ class Phases:
     def __call__(
         self, name: str, spent: float = 0.0, away: Callable[[], float] = float
     ) -> Iterator[None]:
-        """Measure a phase; one that is repeated is measured anew.
+        """Measure a phase; a repeated phase replaces its previous measurement.
 
         Args:
-            name: of the phase.
-            spent: seconds that were spent on it before.
-            away: seconds of it in which other runs of this process went on.
+            name: name of the phase.
+            spent: seconds that an earlier process spent on the phase.
+            away: returns the seconds in which other runs of this process trained.
         """
         self.progress.stage(name)
         log.info("%s", name)
@@ -184,7 +184,7 @@ def _mib(size: int) -> float:
 def remarks_on_epoch(
     settings: Settings, selected: int | None, trained: int, images: int
 ) -> Iterator[str]:
-    """Notes on the weights that were scored: of the epoch ``selected`` (None: the last) of some."""
+    """Notes on the scored weights; ``selected`` is the chosen epoch, None for the last."""
     if selected is not None and settings.selection == "test":
         yield (
             f"epoch {selected} of {trained} was selected on the test split, as the "

@@ -28,7 +28,7 @@ LATEX = {
     "|": r"\textbar{}",
     "\N{EN DASH}": "--",
 }
-"""Characters that a backslash before them would not escape."""
+"""Characters that LaTeX needs a command for, since a backslash does not escape them."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 

@@ -67,7 +67,7 @@ def undominated(costs: Sequence[float | None], scores: Sequence[float]) -> list[
 
 
 def marks(rows: Sequence[Row]) -> list[str]:
-    """Return for each row the costs on whose front it is, such as ``GMACs, latency``.
+    """Return for each row the names of the fronts that contain it, such as ``GMACs, latency``.
 
     Several places of measurement are numbered in alphabetical order: ``latency (1)``.
     """

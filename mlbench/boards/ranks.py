@@ -43,7 +43,7 @@ WORST, BEST = 0.0, 100.0
 """Bounds of mAP."""
 
 Influences = Callable[[RunRecord], Influence | None]
-"""Returns the influence of each image on the mAP of a run, as ``Store.influence``."""
+"""Function that returns the influence of each image on the mAP of a run (``Store.influence``)."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class Ranks:
 
 
 def rank(rows: Sequence[Sequence[RunRecord]], influences: Influences | None) -> Ranks:
-    """Compare all pairs of the R rows of a board: runs with scores that differ in their seed alone.
+    """Compare all pairs of the R rows of a board; the runs of a row differ in their seed alone.
 
-    Without ``influences`` of each image on the mAP of a run, they are compared by intervals only.
+    Without ``influences``, rows are compared by their intervals only.
     """
     if not rows:
         return Ranks((), (), (), 0, SeedNoise())
@@ -117,7 +117,7 @@ def intervals(rows: Sequence[Sequence[RunRecord]]) -> list[tuple[float, float]]:
     Each side combines two variances: that of the bootstrap interval over images (averaged over the
     seeds of the row, which see the same images), and the pooled variance between seeds, divided by
     the number of seeds of the row. Student's t has Satterthwaite's degrees of freedom. If no row
-    has several seeds, this is the bootstrap interval. [R] of (low, high) in percent.
+    has several seeds, this is the bootstrap interval. Returns R pairs (low, high) in percent.
     """
     from scipy.special import stdtrit
 
@@ -134,7 +134,7 @@ def intervals(rows: Sequence[Sequence[RunRecord]]) -> list[tuple[float, float]]:
 
 
 def _sides(row: Sequence[RunRecord]) -> tuple[float, float]:
-    """Return how far the intervals over images reach below and above mAP; means over seeds."""
+    """Return the mean distances from mAP down and up to the ends of the intervals over images."""
     found = [r.scores for r in row if r.scores is not None]
     below, above = ([s.mAP - s.mAP_low for s in found], [s.mAP_high - s.mAP for s in found])
     return max(float(np.mean(below)), 0.0), max(float(np.mean(above)), 0.0)

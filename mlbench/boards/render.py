@@ -30,7 +30,7 @@ REMARKS = {
     "busy": "other work had the processor for over a fifth of the time that was measured",
     "unsteady": "the latency is known to no better than 6 %",
 }
-"""What the remarks on latencies mean."""
+"""Remark on a latency -> its meaning."""
 SPEED_COLUMNS = {
     "latency_ms": "ms",
     "latency_low": "low",
@@ -44,7 +44,7 @@ SPEED_COLUMNS = {
 }
 """Column of a CSV file -> field of ``Speed``."""
 FEW_IMAGES = 50
-"""With fewer test images, bootstrap intervals cover much less than their nominal level."""
+"""Number of test images below which bootstrap intervals cover much less than 95 %."""
 OTHER_CODE = (
     "Made by other code than is installed, which would give other numbers: not comparable with "
     "any other board. The command of a run makes it again (`mlbench why RUN`)."
@@ -69,7 +69,7 @@ class Column(NamedTuple):
 
     @property
     def empty(self) -> bool:
-        """True if no cell says anything."""
+        """True if all cells are empty."""
         return not set(self.cells) - {"", "-"}
 
 
@@ -132,7 +132,7 @@ def _tabular(table: Table) -> str:
 def write(tables: Sequence[Table], folder: Path) -> list[Path]:
     """Write ``<name>.md`` and ``<name>.csv`` for every board and an index ``README.md``.
 
-    Boards that were written before and are no more are deleted.
+    Files of boards that no longer exist are deleted.
 
     Raises:
         StoreError: a file cannot be written; records are not affected.
@@ -206,7 +206,7 @@ def _interval(row: Row) -> str:
 def _speed_column(
     name: str, table: Table, read: Callable[[Speed], float | None], places: int
 ) -> Column:
-    """Make a column of the speeds, with remarks, and marks of places if the board has several."""
+    """Make a column of the speeds with remarks, and with marks if the board has several places."""
     marks = _places(table)
     cells = []
     for row in table.rows:

@@ -18,14 +18,14 @@ PLACES = 2
 
 
 class Board(Value):
-    """What all runs of a board share; runs of different boards are never compared.
+    """Everything that the runs of a board share; runs of different boards are never compared.
 
     Attributes:
         identity: edition of the data.
         data: digest of the splits; label subsets of equal size differ only in it.
         labels: subset of the labels; None for all.
-        tier: own runs, or published weights that were scored.
-        current: whether the installed code would make the same numbers.
+        tier: whether runs were trained here, or published weights were scored.
+        current: whether the installed code would give the same numbers.
         init: the model that the runs started from (see ``RunSpec.init``).
         saw: data sets whose labels the initial weights have seen (see ``Pretraining.saw``).
     """
@@ -67,7 +67,7 @@ class Board(Value):
 def group_by_board(records: Iterable[RunRecord]) -> dict[Board, list[RunRecord]]:
     """Group records by board; keep their order.
 
-    Boards of one name are told apart by the digests of their image files, and of their labels.
+    Digests of image files, and of labels, are appended to the editions of boards of equal name.
     """
     boards: dict[Board, list[RunRecord]] = defaultdict(list)
     for record in records:
@@ -101,21 +101,21 @@ class Row(Value):
 
     Attributes:
         rank: 1 + the number of significantly better rows (see ``mlbench.boards.ranks``).
-        title: method, backbone, loss and the settings that differ from other rows of these:
+        title: method, backbone, loss, and the settings in which rows with these differ:
             ``gap, resnet18, bce epochs=8, optimizer.lr=0.1``.
-        variant: these settings but for those that have a column.
+        variant: these settings, without those that have a column.
         mAP, CF1, OF1: percent, means over the seeds.
         low, high: 95 % interval of mAP over images and, if the board has rows with several seeds,
             over training (see ``ranks.intervals``).
         deviation: sample standard deviation of mAP over the seeds; None with one seed.
         gmacs, gmacs_head: 1e9 multiply-accumulates per image, in total and in the head.
         parameters: millions.
-        speeds: of the model, one for each place of measurement (see ``Speeds``).
+        speeds: speeds of the model, one per place of measurement (see ``Speeds``).
         commands: the commands that made the runs, with their commits.
-        first_weights: largest share of the scored moving averages that is the weights after the
-            first step.
+        first_weights: largest weight of the state after the first step in the scored moving
+            averages.
         rank_worst: number of rows minus the number of significantly worse rows.
-        configuration: as of the spec; it identifies the row over time.
+        configuration: ``RunSpec.configuration``; it identifies the row over time.
         pretraining: what the initial weights were trained on; empty in old records.
     """
 
@@ -160,7 +160,7 @@ class Table(Board):
     Attributes:
         dataset: plugin name.
         known: whether the card of the data set knows the edition and no image is missing.
-        coverage: number of usable images, a line per split, if the edition is not known.
+        coverage: lines with the number of usable images per split, if the edition is unknown.
         test_images, classes: numbers of scored images and labels.
         left_out: number of classes without a known positive or negative in the test split.
         rows: best first.
@@ -169,8 +169,8 @@ class Table(Board):
         unpaired: number of rows compared by intervals only, as they have no predictions.
         training_deviation: standard deviation of mAP between seeds, pooled over all rows that have
             several; None if no row has.
-        options: options of heads that rows have with some losses only, a line per method.
-        held_out: whether the scored images were held out of train, to choose settings by.
+        options: lines with the head options that a method has with some losses only.
+        held_out: whether the scored images were held out of train to choose settings.
         untuned: the rows whose learning rate was never tuned (see ``untuned_runs``).
     """
 
@@ -191,7 +191,7 @@ class Table(Board):
 
     @property
     def images(self) -> str:
-        """What an image that was scored is called."""
+        """The name of a scored image in notes."""
         return "validation image" if self.held_out else "test image"
 
     @property
@@ -210,7 +210,7 @@ def tables(
 
     Without ``influences`` (``Store.influence``), rows are compared by the intervals of their
     records, as if they had been scored on different images, and fewer differences are significant.
-    ``costs`` say how fast the models are.
+    ``costs`` are measured speeds of the models.
     """
     listed = list(records)
     speeds, never = Speeds(costs), untuned_runs(listed)
@@ -227,8 +227,8 @@ def select(
 ) -> list[Table]:
     """Select boards by data set and track, None for all; keep their order.
 
-    A data set is an edition; if no edition has this name, the data set as ``--datasets`` names it
-    (``manifest:photos.csv``), or the beginning of editions.
+    ``dataset`` names an edition; if there is none of this name, a data set as in ``--datasets``
+    (``manifest:photos.csv``), or the prefix of editions.
     """
     given = list(tables)
     name = dataset or ""
@@ -291,7 +291,7 @@ def _table(
 
 
 def _coverage(records: Iterable[RunRecord]) -> tuple[str, ...]:
-    """Describe how many images of each split were usable, from the first run that recorded it."""
+    """Describe the number of usable images per split, from the first run that recorded it."""
     found = next((record.coverage for record in records if record.coverage), None)
     return tuple(
         f"{name}: {split.usable:,} of {split.images:,} listed images usable"

@@ -1,4 +1,4 @@
-"""The settings in which rows of a board differ, those they share, and which were tuned."""
+"""The settings in which rows of a board differ, and the runs with an untuned learning rate."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mlbench.text import flatten
 from mlbench.types import RunRecord, RunSpec
 
 UNNAMED = {"method", "seed", "data", "settings.backbone", "settings.loss", "settings.head"}
-"""Fields of a spec that stand before a variant or follow from those."""
+"""Fields of a spec that a title names before the variant, or that follow from these."""
 COLUMNS = {"settings.image_size", "settings.epochs"}
-"""Fields that have a column on boards; variants there omit them, titles do not."""
+"""Fields that have a column on boards; variants omit them, titles do not."""
 ALWAYS_NAMED = {
     "graph": ("identity", "random"),
     "words": ("random",),
     "settings.selection": ("validation", "test"),
 }
-"""Fields of a spec -> values that a variant names even if no other row differs in them."""
+"""Field of a spec -> value that a variant names even if no other row differs in the field."""
 
 Namesake = tuple[str, str, str]
 """Method, backbone and loss: rows that agree in them need a variant."""
@@ -81,11 +81,11 @@ def row_title(spec: RunSpec, variant: str = "") -> str:
 
 
 def untuned_runs(records: Iterable[RunRecord]) -> set[str]:
-    """Return the runs whose learning rate nobody is known to have tuned.
+    """Return the runs whose learning rate is not known to be tuned.
 
-    Tuned are the rates that a recipe names for its track, and those that were the best of several
-    in held-out runs of the same configuration on the same data. A held-out run is itself a trial,
-    and the published track has its authors' rates.
+    A rate is tuned if a recipe names it for the track, or if it was the best of several in held-out
+    runs of the same configuration on the same data. Held-out runs are trials themselves, and the
+    published track uses its authors' rates; both are never listed.
     """
     trials: dict[Any, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     listed = list(records)
@@ -106,7 +106,7 @@ def untuned_runs(records: Iterable[RunRecord]) -> set[str]:
 
 
 def _without_rate(record: RunRecord) -> tuple[str, str]:
-    """Return what the trials of one configuration share, and the runs that follow from them."""
+    """Return a key that is equal for the trials of a configuration and the runs based on them."""
     settings = record.spec.settings
     optimizer = settings.optimizer.model_copy(update={"lr": 0.0})
     same = {"settings": settings.model_copy(update={"optimizer": optimizer})}
@@ -117,9 +117,9 @@ def _without_rate(record: RunRecord) -> tuple[str, str]:
 
 
 def options_by_loss(specs: Sequence[RunSpec]) -> list[str]:
-    """List the options of heads that rows of one method have with some losses only.
+    """List the head options that a method has with some losses only.
 
-    No variant shows these: ``gap: prior_bias=False (asl), prior_bias=True (bce, focal)``.
+    Variants do not show these: ``gap: prior_bias=False (asl), prior_bias=True (bce, focal)``.
     """
     different = _different(specs)
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))

@@ -1,4 +1,4 @@
-"""Have a matrix planned and its missing runs executed, and print its board."""
+"""Plan a matrix, execute its missing runs, and print its board."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def launch(
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the block in order, with code 130 and 143."""
+    """Let Ctrl-C and SIGTERM end the block in an orderly way, with codes 130 and 143."""
 
     def terminate(*_: object) -> NoReturn:
         codes.append(143)
@@ -83,7 +83,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def forecast(prepared: Prepared) -> tuple[dict[str, float], list[str]]:
-    """Run id -> seconds that a missing run will take here, if a plugin knows; and all in words."""
+    """Run id -> expected seconds of a missing run, as far as plugins know; and a text for all."""
     missing, suite = prepared.plan.missing, prepared.suite
     found: list[tuple[dict[str, float], list[str]]] = []
     if missing and suite.executor == "local":
@@ -92,7 +92,7 @@ def forecast(prepared: Prepared) -> tuple[dict[str, float], list[str]]:
 
 
 def execute(prepared: Prepared, progress: Lines, command: str) -> list[Outcome]:
-    """Have the missing runs of a plan carried out; returns their outcomes.
+    """Carry out the missing runs of a plan; return their outcomes.
 
     Raises:
         MlbenchError: the results cannot be written, or this machine lacks what is asked for.
@@ -118,7 +118,7 @@ def execute(prepared: Prepared, progress: Lines, command: str) -> list[Outcome]:
 
 
 def _threads(suite: Suite) -> int | None:
-    """Threads of the CPU for each process of a run; None leaves torch's default."""
+    """CPU threads for each process of a run; None leaves torch's default."""
     outermost = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # of nested teams
     if outermost.isdecimal():
         return int(outermost)
@@ -161,7 +161,7 @@ def _execute_and_show(prepared: Prepared) -> int:
 
 
 def print_failures(failed: Sequence[Outcome], names: Mapping[str, str]) -> None:
-    """Print failures again, below the lines of all runs; those of one reason together.
+    """Print failures again, below the lines of all runs, grouped by reason.
 
     ``names`` are as ``variants_of`` gives them.
     """
@@ -186,9 +186,9 @@ def call_plugin(plugin: Plugin, *args: Any) -> Any:
 
 
 def _call_all(prepared: Prepared, kind: Kind, specs: Sequence[RunSpec], *more: Any) -> list[Any]:
-    """Call the plugins of a kind with runs and their places; returns what they answer.
+    """Call the plugins of a kind with runs and their places; return their results.
 
-    Each is called in a process that sees the runs' first device; one that fails stops no other.
+    Each is called in a process that sees the runs' first device; a failure stops no other plugin.
     """
     answers, devices = [], prepared.options.devices[:1]
     for plugin in registry.plugins(kind):
@@ -238,7 +238,7 @@ def print_plan(planned: Plan) -> None:
 
 
 def print_refusals(planned: Plan) -> None:
-    """Print which runs cannot be executed, and why, and which may be of older code."""
+    """Print which runs cannot be executed and why, and which may come from older code."""
     if planned.edited:
         errors.print(
             f"{', '.join(planned.edited)} changed since some of the runs that are done; if that "

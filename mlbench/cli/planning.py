@@ -1,4 +1,4 @@
-"""Plan a matrix in a process of its own, so that no plugin can end the one that asks."""
+"""Plan a matrix in a separate process, so that no plugin can end the command's process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_matrix(
 ) -> Suite:
     """Read a suite file, if there is one, and apply the command line to it.
 
-    ``defaults`` are of fields that neither has; a suite file has ``SEEDS``.
+    ``defaults`` fill fields that neither sets; for a suite file, they are ``SEEDS`` seeds.
 
     Raises:
         SuiteError, PluginError: as ``mlbench.suite.make_suite``.
@@ -52,7 +52,7 @@ def read_matrix(
 
 
 def usual_precision(fields: Mapping[str, Any]) -> dict[str, str]:
-    """The precision of a suite with these fields that names none: bf16 on CUDA where it can be."""
+    """The default precision for these fields: bf16 on CUDA devices that support it."""
     import torch
 
     from mlbench.engine.model import unsupported
@@ -79,7 +79,7 @@ def plan_suite(suite: Suite, veto: Veto) -> Prepared:
 
 
 def plan_repetition(file: Path, suite: Suite, veto: Veto) -> Prepared:
-    """Plan the run that a run file, a record or a pack describes; of a suite, where to run counts.
+    """Plan the run of a run file, record or pack; the suite only says where to run it.
 
     Raises:
         SuiteError: the file describes no run that can be repeated.
@@ -130,7 +130,7 @@ def plan_repetition(file: Path, suite: Suite, veto: Veto) -> Prepared:
 
 
 def prepare(suite: Suite, plan: Callable[[Suite, Places], Plan]) -> Prepared:
-    """Make a plan of the suite with digests in place of files, and see where it can run.
+    """Plan the suite with digests in place of files, and find the devices for it.
 
     Raises:
         SuiteError: this machine does not have these devices.
@@ -177,13 +177,13 @@ def _devices(suite: Suite, device: str) -> tuple[int, ...]:
 def call_planner(
     function: Callable[..., Prepared], args: tuple[Any, ...], deadly: Mapping[str, str], tell: Tell
 ) -> Prepared:
-    """Call a function that plans; it tells of every run whose plugins it constructs.
+    """Call a planning function; report every run whose plugins it constructs.
 
     Args:
         function: takes ``args`` and a ``Veto``.
-        args: are passed on.
+        args: arguments of the function.
         deadly: run id -> why its plugins must not be constructed again.
-        tell: the process that waits for the plan.
+        tell: sends a message to the process that waits for the plan.
     """
 
     def veto(spec: RunSpec) -> str | None:
@@ -195,10 +195,10 @@ def call_planner(
 
 # -------------------------------------------------------------------- in the process that asks
 def plan_safely(function: Callable[..., Prepared], *args: Any, stall: float = STALL) -> Prepared:
-    """Call a function that plans; a run whose plugins end the process is refused.
+    """Call a planning function; refuse runs whose plugins end the process.
 
-    A process that was killed is no proof, as that may come from outside: it is tried once more.
-    ``args`` lack the function's ``Veto``; ``stall`` is the seconds that a run's plugins may take.
+    A killed process is tried once more, as the signal may have come from outside. ``args`` are the
+    function's, without its ``Veto``; ``stall`` is the seconds that a run's plugins may take.
 
     Raises:
         ChildDied: the process ended while it constructed nothing.
@@ -234,7 +234,7 @@ def plan_safely(function: Callable[..., Prepared], *args: Any, stall: float = ST
 
 
 def places_of(suite: Suite, files: Mapping[str, Path]) -> Places:
-    """Where the runs of a suite find and leave files; those of ``identify_files`` are given."""
+    """Where the runs of a suite find and leave files; ``files`` come from ``identify_files``."""
     workers = max(thread_count() // suite.jobs, 1) if suite.executor == "local" else 0
     same = Places.model_fields.keys() & Suite.model_fields.keys() - {"weights", "words", "init"}
     here = {

@@ -18,13 +18,13 @@ from mlbench.executors.run_status import Followed
 from mlbench.types import NO_CHECKPOINT, EpochLog, Progress, RunSpec
 
 SILENCE = 20.0
-"""Seconds without a line after which one says what is under way."""
+"""Seconds without output after which a line says what is running."""
 FEW = 8
-"""Runs that have a line of their own then."""
+"""Largest number of runs that get a line each in that output."""
 
 
 def as_time(seconds: float) -> str:
-    """``0:02:30``."""
+    """Format seconds as ``0:02:30``."""
     return str(timedelta(seconds=round(seconds)))
 
 
@@ -44,9 +44,9 @@ def outcome_line(outcome: Outcome, brief: bool = False) -> str:
 
 
 class Reminder:
-    """Prints what is under way whenever nothing was printed for ``SILENCE``, until its block ends.
+    """Prints what is running whenever nothing was printed for ``SILENCE``, until its block ends.
 
-    By default it prints ``what``, and for how long.
+    By default it prints ``what`` and the elapsed time.
     """
 
     def __init__(self, what: str, describe: Callable[[], Iterable[str]] | None = None) -> None:
@@ -67,7 +67,7 @@ class Reminder:
 
     @property
     def so_far(self) -> str:
-        """For how long."""
+        """The elapsed time, in words."""
         return f"{as_time(time.monotonic() - self._began)} so far"
 
     def print(self, text: str) -> None:
@@ -88,7 +88,7 @@ class Reminder:
 
 
 class RunLines(Followed):
-    """Prints a line for every epoch of a run, which begins with its ``mark``."""
+    """Prints a line for every epoch of a run; lines begin with ``mark``."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class RunLines(Followed):
 
 
 class Pace:
-    """How long the runs that are left take, by those that ended; as a text, ``0:20:00 left``."""
+    """Estimates the time for the remaining runs from the ended ones; as text, ``0:20:00 left``."""
 
     def __init__(self) -> None:
         self.total = self.ended = 0
@@ -135,13 +135,13 @@ class Pace:
 
 
 class Lines:
-    """Prints a line for every run and epoch, and where they are meanwhile; for logs and pipes.
+    """Prints a line for every run and epoch, and reminders of progress; for logs and pipes.
 
     Args:
         variants: run id -> settings that differ from other runs of the same title.
 
     Attributes:
-        waits_for: whom this launcher waits for, in words, when nothing is under way.
+        waits_for: text that says for whom this launcher waits while nothing runs here.
     """
 
     def __init__(self, variants: Mapping[str, str] | None = None) -> None:
@@ -162,7 +162,7 @@ class Lines:
         self.reminder.__exit__()
 
     def title(self, spec: RunSpec) -> str:
-        """The run in a few words, with what tells it from others."""
+        """The title of a run, with the settings in which it differs from others."""
         return f"{spec.title} {self.variants.get(spec.run_id, '')}".rstrip()
 
     def wait(self, text: str) -> None:
@@ -171,7 +171,7 @@ class Lines:
         self.reminder.print(text)
 
     def where(self) -> Iterable[str]:
-        """Where the runs under way are, and the matrix if it has several."""
+        """The progress of the current runs, and of the matrix if it has several."""
         runs = list(self.under_way.values())
         yield from [f"  {one.mark()}{one.now.text}" for one in runs[:FEW]]
         if not runs:

@@ -34,14 +34,14 @@ OTHERWISE = {
     "--label-noise": "label_noise.keep=0.4",
     "--dataset-option": "dataset_options.year=2014",
 }
-"""What to write with ``--set`` for options that are not named like it, or have no plain default."""
+"""Option -> what to write with ``--set``, where the names differ or there is no plain default."""
 
 
 def refuse_fields(arguments: Sequence[str]) -> None:
-    """Refuse options that are fields of a suite or settings: ``--set`` takes these.
+    """Refuse options that are fields of a suite or settings, which ``--set`` takes.
 
     Raises:
-        SuiteError: saying what to write, with the user's own value.
+        SuiteError: there is such an option; the message says what to write, with its value.
     """
     options = {"help", *signature(run).parameters}
     for argument, following in pairwise([*arguments, ""]):
@@ -102,7 +102,7 @@ def run(
     ] = None,
     option: Annotated[
         list[str] | None,
-        # As messages about data sets print it for every command.
+        # Messages about data sets name this option for every command.
         matrix_option(metavar="NAME=VALUE", hidden=True, help="--set dataset_options.NAME=VALUE."),
     ] = None,
     epochs: Annotated[int | None, training_option(min=1, help="Training epochs.")] = None,

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from mlbench.types import DatasetCard, Recipe
 
 LISTED = ("orders", "released")
-"""What is shown by its names alone: orders of the labels, files that `mlbench import` reads."""
+"""Fields shown by their names alone: orders of labels, files that `mlbench import` reads."""
 LONG = {"bibtex", "deviations", "archives", "editions", "steps", "validation", *LISTED}
-"""What is shown apart, or by `mlbench data`."""
+"""Fields shown separately, or by `mlbench data`."""
 
 
 def show(
@@ -41,7 +41,7 @@ def _card(plugin: Plugin) -> None:
     if plugin.kind == "recipe":
         _value(loaded)
         return
-    if text := loaded.__doc__:  # not that of a class above it
+    if text := loaded.__doc__:  # not inherited from a base class
         console.print(inspect.cleandoc(text))
     if card := registry.dataset_card(plugin):
         console.print()
@@ -54,7 +54,7 @@ def _card(plugin: Plugin) -> None:
 
 
 def _value(card: Recipe | DatasetCard) -> None:
-    """Print what a recipe or a data set's card says where it differs from the defaults."""
+    """Print the fields of a recipe or a data set's card that differ from their defaults."""
     import yaml  # not at the top, as `mlbench --help` needs none
 
     plain = card.model_dump(mode="json", exclude_defaults=True, exclude=LONG)

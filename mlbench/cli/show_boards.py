@@ -26,7 +26,7 @@ OTHERS = (
     *("latency", "GMACs", "ties", "interval", "params", "Pareto", "CF1", "OF1", "seeds"),
     *("size", "epochs", "batch 16", "images/s", "weights from"),
 )
-"""The other columns; the first are the last to be left out."""
+"""The other columns; later ones are left out first."""
 SHARED = ("backbone", "loss", "variant", "size", "epochs")
 """Columns that a line below the board replaces if all rows agree."""
 FOLDED = {
@@ -38,7 +38,7 @@ FOLDED = {
     "run": 8,
     "weights from": 16,
 }
-"""Columns whose cells may take several lines -> their width if space is short; a run id has 8."""
+"""Column whose cells may take several lines -> its width if space is short; a run id has 8."""
 
 
 class Boards(NamedTuple):
@@ -63,7 +63,7 @@ class Boards(NamedTuple):
 
 
 def read(results: Path) -> Boards:
-    """Read all boards of a store; print why a record or its predictions are left out."""
+    """Read all boards of a store; print why records or predictions are left out."""
     store = Store(results)
     records, problems = store.read_all()
     _print_problems(f"not on the board: {problem}" for problem in problems)
@@ -71,7 +71,7 @@ def read(results: Path) -> Boards:
 
 
 def make_tables(store: Store, records: Iterable[RunRecord]) -> tuple[list[RunRecord], list[Table]]:
-    """The records, one a run, whose predictions are their own, and their boards; names others."""
+    """The records with matching predictions, one per run, and their boards; prints the others."""
     listed = list(records)
     influences, problems = store.influences(listed)
     _print_problems(f"not on the board: {problem}" for problem in problems)
@@ -124,7 +124,7 @@ def show(
     run_ids: Set[str] | None = None,
     columns: Sequence[str] = (),
 ) -> None:
-    """Print boards: the rows with one of these runs, and the columns of these names; or all."""
+    """Print boards, limited to the rows of some runs and to some columns if these are given."""
     if chosen:
         console.print(terminal(chosen, console.width, columns, run_ids))
     for table in chosen:

@@ -1,4 +1,4 @@
-"""Trackers: plugins that are told how a matrix proceeds, such as one that draws its losses.
+"""Trackers: plugins that receive the progress of a matrix, for example to draw its losses.
 
 A plugin of the group ``mlbench.trackers`` makes, from the folder of the results, an object with the
 methods ``plan(plan)``, ``step(spec, step, loss, images_per_second)`` (at most ten times a second),
@@ -19,14 +19,14 @@ from mlbench.types import EpochLog, MlbenchError, Plan, Progress, RunSpec
 
 
 class Tracked:
-    """Tells trackers of a matrix, and shows its progress.
+    """Passes the progress of a matrix to trackers and to the display.
 
-    One that fails is reported, is told nothing more, and stops no run.
+    A tracker that fails is reported and not called again; runs continue.
 
     Args:
-        names: of trackers.
+        names: names of the trackers.
         results: their argument.
-        plan: what they are told first.
+        plan: the plan, which they get first.
         shown: shows the progress.
 
     Raises:
@@ -42,7 +42,7 @@ class Tracked:
                 self._trackers[name] = make(results)
             except MlbenchError:
                 raise
-            except Exception as error:  # of a server that does not answer, say
+            except Exception as error:  # for example, a server does not answer
                 _report(name, error)
 
     def tell(self, event: str, *values: object) -> None:
@@ -77,7 +77,7 @@ class Tracked:
 
 
 class _TrackedRun:
-    """Tells of one run."""
+    """Passes on the progress of one run."""
 
     def __init__(self, matrix: Tracked, spec: RunSpec, shown: Progress) -> None:
         self.matrix, self.spec = matrix, spec

@@ -1,6 +1,6 @@
 """Steps on a training image: crops, flips, RandAugment, Cutout.
 
-Images are uint8 [3, H, W]. Every random choice comes from the generator that a step is given, and
+Images are uint8 [3, H, W]. Every random choice comes from the generator that a step receives, and
 none depends on the decoder. Steps before a crop see the image as it was stored; steps after it (or
 after ``resize``) see the square that the model sees.
 """
@@ -32,7 +32,7 @@ Colour = tuple[Intensity, Intensity, Intensity]
 
 @dataclass(frozen=True)
 class View:
-    """The square that a model looks at: ``size`` pixels, cut from ``resize`` pixels."""
+    """The square that a model sees: ``size`` pixels, cropped from ``resize`` pixels."""
 
     size: int
     resize: int
@@ -46,10 +46,10 @@ class View:
         return cut(self.squash(image, self.resize), (near, near, far, far))
 
     def squash(self, image: Tensor, size: int) -> Tensor:
-        """Resize an image to a square with antialiasing; the aspect is not kept.
+        """Resize an image to a square with antialiasing; the aspect ratio is not kept.
 
-        A square of this size is returned as it is. By Pillow if that is the decoder; torch differs
-        by at most one grey level when shrinking, and two when it enlarges bicubically.
+        A square of this size is returned unchanged. Pillow resizes if it is the decoder; torch
+        differs from it by at most one grey level, or two when it enlarges bicubically.
         """
         if image.shape[1:] == (size, size):
             return image
@@ -69,7 +69,7 @@ class View:
     def squash_together(self, images: Sequence[Tensor]) -> Tensor:
         """``squash`` images of any sizes to the view at once, on a GPU: uint8 [B, 3, S, S].
 
-        Resizing is a product with a matrix of weights for the rows, and one for the columns.
+        Resizing multiplies by one matrix of weights for the rows and one for the columns.
         """
         sizes = [image.shape[1:] for image in images]
         heights, widths = zip(*sizes, strict=True)
@@ -83,7 +83,7 @@ class View:
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def _weights(self, lengths: Sequence[int], like: Tensor) -> Tensor:
-        """What each pixel of a line counts in each of the view's: [B, S, longest line]."""
+        """Weight of each pixel of a line in each pixel of the view: [B, S, longest line]."""
         length_B11 = torch.tensor(lengths).to(like)[:, None, None]
         scale = length_B11 / self.size
         at, target = (torch.arange(n).to(like) + 0.5 for n in (max(lengths), self.size))
@@ -98,13 +98,13 @@ class View:
 
 
 def cut(image: Tensor, box: Box) -> Tensor:
-    """A box of an image, without a copy."""
+    """Crop a box of an image, without a copy."""
     left, top, right, bottom = box
     return image[:, top:bottom, left:right]
 
 
 def _size(image: Tensor) -> tuple[int, int]:
-    """Width and height."""
+    """Width and height of an image."""
     return image.shape[2], image.shape[1]
 
 
@@ -117,14 +117,14 @@ class Step(Value):
     crops: ClassVar[bool] = False
 
     def side(self, view: View) -> int | None:
-        """Of the square that the step squashes any image to before it draws; None if it does not.
+        """Side to which every image is squashed before the step draws random numbers, or None.
 
-        The result depends on that square alone.
+        The result of the step depends on that square alone.
         """
         return None
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
-        """The part of an image that a step which crops, and has no ``side``, squashes."""
+        """Draw the box that a cropping step without a ``side`` squashes to the view."""
         raise NotImplementedError
 
     @abstractmethod
@@ -139,7 +139,7 @@ class Resize(Step):
     crops: ClassVar[bool] = True
 
     def side(self, view: View) -> int | None:
-        """That of the view before it is cut."""
+        """The view's side before the centre crop."""
         return view.resize
 
     def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
@@ -148,14 +148,14 @@ class Resize(Step):
 
 
 _TRIES = 10
-"""How many boxes are drawn before falling back to the largest centred one."""
+"""Number of boxes to draw before falling back to the largest centred box."""
 
 
 class RandomResizedCrop(Step):
-    """A box of random area and aspect, squashed to the view (Szegedy et al., CVPR 2015, section 6).
+    """Squash a box of random area and aspect to the view (Szegedy et al., CVPR 2015, section 6).
 
     Attributes:
-        scale: smallest and largest share of the image's area.
+        scale: smallest and largest fraction of the image's area.
         ratio: smallest and largest width / height, drawn uniformly on a log scale.
     """
 
@@ -170,7 +170,7 @@ class RandomResizedCrop(Step):
         return self
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
-        """A box inside the image; the largest centred one of an allowed aspect if none is found."""
+        """A box inside the image; if none fits, the largest centred box of an allowed aspect."""
         low, high = (math.log(r) for r in self.ratio)
         for _ in range(_TRIES):
             area = width * height * rng.uniform(*self.scale)
@@ -192,19 +192,19 @@ class RandomResizedCrop(Step):
 
 
 _GRID = [(x, y) for x in (0, 2, 4) for y in (0, 2, 4)] + [(x, y) for x in (1, 3) for y in (1, 3)]
-"""Thirteen places, in quarters of the free space: the 3 x 3 grid and the places between."""
+"""Thirteen positions in quarters of the free space: a 3 x 3 grid and the points between."""
 
 
 class MultiScaleCrop(Step):
-    """A box of one of a few sizes at one of thirteen places (Wang et al., TSN, ECCV 2016).
+    """Crop a box of one of a few sizes at one of thirteen positions (Wang et al., TSN, ECCV 2016).
 
-    Width and height are shares of the shorter side; ML-GCN and MSRN use it. Unlike in their code,
-    a size within three pixels of the view is not snapped to it.
+    Width and height are fractions of the shorter side. ML-GCN and MSRN use this crop; unlike in
+    their code, a size within three pixels of the view's size is not rounded to it.
 
     Attributes:
-        scales: shares, large to small.
+        scales: these fractions, in descending order.
         max_distort: largest distance in ``scales`` between width and height.
-        resize: first squash to a square of this side in pixels (ADD-GCN), unless None.
+        resize: side in pixels of a square to squash to first (ADD-GCN); None for no square.
     """
 
     crops: ClassVar[bool] = True
@@ -284,9 +284,9 @@ class Cutout(Step):
     The centre of the box is any pixel, so part of the box may lie outside.
 
     Attributes:
-        p: probability.
-        factor: sides of the box relative to those of the image.
-        fill: colour of the box; None draws one.
+        p: probability that a box is painted.
+        factor: sides of the box relative to the sides of the image.
+        fill: colour of the box; None draws a colour.
     """
 
     p: Probability = 1.0
@@ -315,10 +315,10 @@ STRONGEST = 30
 
 
 class RandAugment(Step):
-    """A few of fourteen operations, at one strength (Cubuk et al., arXiv:1909.13719).
+    """Apply a few of fourteen operations at one strength (Cubuk et al., arXiv:1909.13719).
 
-    Operations and strengths are those of torchvision, whose own transform draws from a global
-    state that all threads share (``mlbench.data.operations``).
+    Operations and strengths are as in torchvision, whose own transform draws from a global state
+    that all threads share (``mlbench.data.operations``).
 
     Attributes:
         num_ops: number of operations, drawn with replacement (N).

@@ -1,4 +1,4 @@
-"""What is in the cache, what for, and when it was last used; and room for more."""
+"""The entries of the cache: their contents, purposes and last uses; make room for new ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlbench.files import atomic_write
 from mlbench.types import DataError, Places
 
 IDENTITY = "identity.json"
-"""Says what a folder of the cache holds; its time of modification is that of the last use."""
+"""File that describes a folder of the cache; its modification time is the last use."""
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +26,10 @@ def entry_folder(cache: Path, kind: str, what: str, use: str, identity: Mapping[
 
     Args:
         cache: the cache.
-        kind: such as ``features``.
-        what: what is in it, for people: "feature maps of train, timm:resnet50".
-        use: what it is for (``RunSpec.cached_for``).
-        identity: JSON of everything that the content depends on.
+        kind: kind of entry, such as ``features``.
+        what: content in words: "feature maps of train, timm:resnet50".
+        use: purpose (``RunSpec.cached_for``).
+        identity: everything that the content depends on, for JSON.
 
     Raises:
         OSError: the folder does not exist and cannot be created.
@@ -47,12 +47,11 @@ class CacheEntry(NamedTuple):
     """A file or folder of the cache that can be deleted alone.
 
     Attributes:
-        name: its place in the cache.
+        name: path relative to the cache.
         size: bytes on disk.
-        used: when it was last used or made, in seconds since 1970.
-        what, purpose: as in ``entry_folder``; empty if it does not say so.
-        removable: it may be deleted to make room; what is small or not made by ``entry_folder`` is
-            not.
+        used: time of the last use or of creation, in seconds since 1970.
+        what, purpose: as in ``entry_folder``; empty if unknown.
+        removable: True if it may be deleted to make room; only entries of ``entry_folder`` are.
     """
 
     name: str
@@ -88,10 +87,10 @@ def _entry(cache: Path, path: Path, states: Sequence[os.stat_result]) -> CacheEn
 
 
 def make_room(places: Places, need: int, what: str, remedy: str) -> None:
-    """Delete entries, the least recently used first, until ``need`` more bytes fit into the limit.
+    """Delete entries, least recently used first, until ``need`` more bytes fit into the limit.
 
-    What the matrix needs is kept, even if it is more than the limit. A process that has an entry's
-    files open goes on reading them.
+    Entries that the matrix needs are kept, even beyond the limit. A process with open files of a
+    deleted entry can still read them.
 
     Raises:
         DataError: the disk has less than ``need`` free.

@@ -1,9 +1,9 @@
-"""Arrays on disk whose rows are right or made again.
+"""Arrays on disk with checksummed rows; bad rows are recomputed.
 
 A file holds N records: the bytes of a row, and a CRC-32 of the array's identity, the row's position
 and its bytes. A row that is missing, damaged, moved, or of another array does not match its
-checksum, and is made when it is read. So a file needs no lock: processes that make the same array
-write the same records, and what an interrupted one has made is kept.
+checksum, and is computed when it is read. Files need no lock: all processes that compute an array
+write the same records, and the rows of an interrupted process are kept.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ Positions = NDArray[np.int64]
 
 _FORMAT = "mlbench rows 1"
 _MARK = 4
-"""Bytes of a checksum: of each row, and at the end of a file that was finished."""
+"""Bytes of a checksum; one follows each row, and one ends a finished file."""
 _SAMPLE = 16
-"""Rows that are checked when a file is opened."""
+"""Number of rows that are checked when a file is opened."""
 
 _LOG = logging.getLogger(__name__)
 
 
 def pixel_code() -> str:
-    """A digest of the sources that turn an image file into the pixels that a model sees.
+    """Digest of the code that turns an image file into the pixels that a model sees.
 
-    They are all of ``mlbench.data``, so no change is forgotten; one that changes no pixel costs a
-    cache no more than being made again.
+    It covers all of ``mlbench.data``, so that no change is missed; after a change that affects no
+    pixel, caches are merely recomputed.
     """
     return source_digest("mlbench.data")
 
@@ -53,11 +53,11 @@ class CachedArray:
         file: created if it does not exist; it takes space on disk as rows are written.
         what: names the array in the log, in the plural: "feature maps of train".
         shape: [N, ...].
-        dtype: of the array.
-        make: ascending positions [B] -> rows [B, ...], equal ones whenever it is called. Any thread
-            that reads may call it.
-        chunk: rows that are made together, if a row depends on that; chunks start at multiples of
-            it. None makes any rows together.
+        dtype: type of the elements.
+        make: ascending positions [B] -> rows [B, ...]; deterministic. Any thread that reads may
+            call it.
+        chunk: number of rows that are computed together, if results depend on that; chunks start
+            at its multiples. None computes any rows together.
 
     Raises:
         OSError: the file can be neither opened nor created.
@@ -93,11 +93,11 @@ class CachedArray:
 
     @property
     def bytes_missing(self) -> int:
-        """The disk space that rows which were never written will take."""
+        """Bytes of disk space that the unwritten rows will take."""
         return max(self._end - os.fstat(self._descriptor).st_blocks * 512, 0)
 
     def read(self, positions: Positions) -> Rows:
-        """The rows at these positions [B], each checked when it is first read; bad ones are made.
+        """The rows at these positions [B], checked at their first read; bad rows are recomputed.
 
         Raises:
             Exception: what ``make`` raises.
@@ -130,7 +130,7 @@ class CachedArray:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def finish(self) -> None:
-        """Mark the file as complete, after all rows were written: a bad row is damage from now on.
+        """Mark the file as complete after all rows are written; from now on a bad row is damage.
 
         Raises:
             OSError: the file cannot be written.
@@ -154,15 +154,15 @@ class CachedArray:
         return False
 
     def _checksum(self, row: Rows, position: int) -> int:
-        """Never 0, which stands where no row was written."""
+        """Checksum of a row; never 0, which marks a row that was not written."""
         return zlib.crc32(row.data, zlib.crc32(position.to_bytes(8, "little"), self._seed)) or 1
 
     def _read_row(self, row: Rows, position: int) -> bool:
-        """Read into ``row``; False if it does not match its checksum."""
+        """Read a row into ``row``; False if it does not match its checksum."""
         mark, record = bytearray(_MARK), self._row_bytes + _MARK
         try:
             whole = os.preadv(self._descriptor, [row.data, mark], position * record) == record
-        except OSError:  # of the disk
+        except OSError:  # a fault of the disk
             whole = False
         if whole and self._checked[position]:
             return True
@@ -174,7 +174,7 @@ class CachedArray:
         return good
 
     def _make_again(self, wanted: Positions) -> Rows:
-        """Make the rows at these positions, and what is made with them, and write them."""
+        """Compute and write the rows at these positions, with the rest of their chunks."""
         rows = np.empty((len(wanted), *self.shape[1:]), self.dtype)
         groups = [np.unique(wanted)]
         if self.chunk is not None:
@@ -182,14 +182,14 @@ class CachedArray:
             groups = [np.arange(i, min(i + self.chunk, len(self))) for i in starts]
         for group in groups:
             made = self.make(group)
-            with suppress(OSError):  # then they are made whenever they are read
+            with suppress(OSError):  # then every read computes them again
                 self.write(group, made)
             here = np.isin(wanted, group)
             rows[here] = made[np.searchsorted(group, wanted[here])]
         return rows
 
     def _report(self, where: str) -> None:
-        """Write one line in the log, however much is damaged."""
+        """Log one warning, however much is damaged."""
         if not self._reported:
             _LOG.warning("%s are damaged (%s); making them again", self.what, where)
         self._reported = True

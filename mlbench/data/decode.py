@@ -37,7 +37,7 @@ suspects a decompression bomb."""
 REMEDY = "replace it with an intact copy or remove it from the data set's lists"
 IGNORE = f"{REMEDY}, or go on without such files, on a board of their own: --set allow_missing=true"
 LISTED = 20
-"""How many bad files an error lists."""
+"""Number of bad files that an error lists."""
 MISSING = "the file is missing"
 
 HEIC = "HEIC needs a decoder: pip install pillow-heif; or convert it to JPEG"
@@ -81,7 +81,7 @@ def _read(file: Path) -> Image.Image:
 
 @functools.cache
 def _warn_of_depth(folder: Path) -> None:
-    """Warn once of 12 bits in 16, as cameras and scanners write them."""
+    """Warn once per folder of 12-bit values in 16 bits, as some cameras and scanners write them."""
     _LOG.warning(
         "%s: values of 16-bit images use 12 bits or less, so that they are decoded nearly black; "
         "multiply them by 16, or save 8 bits",
@@ -90,10 +90,10 @@ def _warn_of_depth(folder: Path) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image as ``decode`` does; it is turned upright in place.
+    """Convert an image as ``decode`` does; rotate it upright in place.
 
     Raises:
-        Exception: it is damaged (of any type), or the white of its pixels is not defined.
+        Exception: of any type: the image is damaged, or the white of its pixels is not defined.
     """
     image.load()
     with suppress(Exception):  # a damaged EXIF block does not affect the pixels
@@ -161,13 +161,13 @@ def as_tensor(image: Image.Image) -> Tensor:
 
 
 def decode_on(device: torch.device, jpegs: Sequence[np.ndarray]) -> list[Tensor]:
-    """Decode what ``plain_jpeg`` returned on a CUDA device with nvJPEG, together.
+    """Decode results of ``plain_jpeg`` together on a CUDA device with nvJPEG.
 
-    nvJPEG writes at once, also over memory that kernels in the caller's stream have yet to read
-    (github.com/pytorch/vision/pull/9606). So the images are allocated on a stream where none wait.
+    nvJPEG writes at once, even over memory that kernels in the caller's stream have yet to read
+    (github.com/pytorch/vision/pull/9606). So the images are allocated on a stream that runs none.
 
     Raises:
-        RuntimeError: one of them is damaged.
+        RuntimeError: a file is damaged.
     """
     import torch
     import torchvision.io  # noqa: F401 - registers the operators
@@ -191,12 +191,12 @@ _DECODING = Lock()
 def _decoding_stream(device: torch.device) -> torch.cuda.Stream:
     import torch
 
-    # Torch hands out 32 streams a device in turns, of each priority: nobody else here wants this.
+    # Torch gives out 32 streams per device and priority in turns; no other code uses this one.
     return torch.cuda.Stream(device, priority=-1)
 
 
 _AS_STORED, _RGB = 0, 3
-"""torchvision's numbers of these modes."""
+"""torchvision's numbers of the reading modes UNCHANGED and RGB."""
 
 
 def plain_jpeg(file: Path) -> np.ndarray | None:
@@ -207,7 +207,7 @@ def plain_jpeg(file: Path) -> np.ndarray | None:
     try:
         data = np.fromfile(file, np.uint8)
         return data if _is_plain(data.data) else None
-    except (OSError, IndexError, struct.error):  # missing, or cut in its header
+    except (OSError, IndexError, struct.error):  # missing, or its header is truncated
         return None
 
 
@@ -245,10 +245,10 @@ def problems(
     workers: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Path, str]:
-    """Decode every file once, so that a bad one stops a run at its start and not hours later.
+    """Decode every file once, so that a bad file stops a run at its start and not hours later.
 
-    Good files are remembered in a small file under ``cache`` by folder, name, size and time of
-    modification. If that file cannot be written, a warning is logged.
+    A small file under ``cache`` remembers good files by folder, name, size and modification time.
+    If it cannot be written, a warning is logged.
 
     Args:
         files: the images of a run.
@@ -291,7 +291,7 @@ def problems(
 
 
 def unusable(bad: Mapping[Path, str], files: Collection[Path], remedy: str = REMEDY) -> DataError:
-    """The error for unusable files: how many they are, and what is wrong with the first."""
+    """Make the error for unusable files: their number, and what is wrong with the first."""
     lines = [f"{file}: {reason}" for file, reason in bad.items() if reason != MISSING]
     if missing := [file for file, reason in bad.items() if reason == MISSING]:
         others = f", as are {len(missing) - 1:,} others" if len(missing) > 1 else ""
@@ -315,7 +315,7 @@ _WIDTH = 16
 
 
 def _fingerprints(files: Iterable[Path]) -> list[bytes | None]:
-    """16 bytes per file, None if it does not exist; each folder is resolved once."""
+    """16 bytes per file, None for a missing file; each folder is resolved once."""
     folders: dict[Path, Path] = {}
     marks: list[bytes | None] = []
     for file in files:

@@ -1,8 +1,8 @@
 """Decoded images in the cache, shared by runs and processes.
 
-An image is kept as it is before the first random choice: as the square that a recipe resizes to, or
-as it was decoded where a recipe crops the original. So a run has the same pixels with and without
-the cache, and every image is decoded once, when it is first used.
+An image is stored as it is before the first random choice: as the square that a recipe resizes to,
+or as decoded if a recipe crops the original. So a run has the same pixels with and without the
+cache, and every image is decoded once, when it is first used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mlbench.types import DataError, Index, Places
 ELSEWHERE = "give another folder with MLBENCH_CACHE, or go on without --set image_cache=true"
 _SHAPE = np.dtype("<u4")
 _HEADER = 2 * _SHAPE.itemsize
-"""A row begins with height and width; zeros fill it up to the size of the largest image."""
+"""Bytes of height and width, with which a row begins; zeros pad it to the largest image."""
 
 
 def cached_images(
@@ -39,15 +39,15 @@ def cached_images(
     side: int | None,
     identity: Mapping[str, Any],
 ) -> Callable[[int], Tensor]:
-    """A reader of images by their position, which keeps what it reads in the cache.
+    """Make a reader of images by position, which stores what it reads in the cache.
 
     Args:
         places: the cache, its limit, and the number of threads.
-        use: what the images are for (``RunSpec.cached_for``).
+        use: the purpose of the images (``RunSpec.cached_for``).
         index: the images.
         view: decodes and resizes.
-        side: of the square to keep; None keeps the decoded image (``transforms.square_side``).
-        identity: of the image files and the libraries that decode them.
+        side: side of the square to store (``transforms.square_side``); None stores decoded images.
+        identity: identity of the image files and the libraries that decode them.
 
     Raises:
         DataError: the disk is too small, or the cache cannot be written.
@@ -77,7 +77,7 @@ def cached_images(
 
 
 def _most_pixels(index: Index, workers: int) -> int:
-    """Of the largest image, from the files' headers."""
+    """Pixels of the largest image, read from the file headers."""
 
     def pixels(file: Path) -> int:
         with Image.open(file) as image:

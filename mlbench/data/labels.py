@@ -1,4 +1,4 @@
-"""What is known about the labels before any image is seen: their graph and their word vectors."""
+"""The label context: co-occurrence graph and word vectors, known before training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlbench.data.words import WordVectors
 
 NORM = 6.5
-"""Length of derived and random embeddings, as of GloVe's of label names: heads start alike."""
+"""Length of derived and random embeddings: that of GloVe vectors of label names."""
 
 Counts = NDArray[np.float32]
 
@@ -41,16 +41,16 @@ def label_context(
     seed: int = 0,
     objects: Callable[[Index], ObjectCounts] = unknown_objects,
 ) -> tuple[LabelContext, tuple[str, ...]]:
-    """The label context of a training split, and notes for the record on how it was made.
+    """Make the label context of a training split, and notes on it for the record.
 
     Args:
         index: the TRAIN split; labels of the test split must never come in here.
         names: the C labels, the columns of its targets.
         words: a file of word vectors (see ``mlbench.data.words``); ``cooccurrence`` derives the
-            embeddings from the true co-occurrence, whatever the graph; ``random`` draws them.
+            embeddings from the true co-occurrence for every graph; ``random`` draws them.
         graph: what replaces the counts (see ``graph_counts``).
-        seed: of what is drawn at random.
-        objects: counts the objects of each label in the images of ``index``, if a head asks.
+        seed: seed of all random draws.
+        objects: counts the objects of each label in the images of ``index``, at a head's request.
 
     Raises:
         DataError: the names do not fit the targets, or the file is missing, malformed, or has
@@ -165,7 +165,7 @@ def cooccurrence_embedding(
 
 
 def random_embedding(names: Sequence[str], seed: int) -> NDArray[np.float32]:
-    """Random directions float32 [C, 300] of length ``NORM``, one drawn for each name."""
+    """Random vectors float32 [C, 300] of length ``NORM``, drawn by seed and name."""
     rows = []
     for name in names:
         drawn = np.frombuffer(hashlib.sha256(f"{seed} {name}".encode()).digest(), "<u4")

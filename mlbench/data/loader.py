@@ -1,7 +1,7 @@
 """Load batches in an order that depends only on seed and epoch.
 
-Threads, not processes: decoding and resizing run in C++ without the interpreter lock, the label
-matrix is shared, and a batch does not depend on the number of workers.
+Workers are threads: decoding and resizing run in C++ without the interpreter lock, and the label
+matrix is shared. A batch does not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ class Mixed(NamedTuple):
     Attributes:
         inputs: images [R, 3, H, W], floating point if they are mixed; or feature maps.
         targets: [R, C].
-        others: targets of which the loss weighs 1 - ``weight``; None if there are none.
-        known: labels that the head is told, and that are unknown in the targets; None for none.
+        others: targets of the mixed-in images, weighted 1 - ``weight``; None if there are none.
+        weight: weight of the loss on ``targets``.
+        known: labels that the head receives, unknown in the targets; None for none.
     """
 
     inputs: Inputs
@@ -58,16 +59,16 @@ class Mixed(NamedTuple):
     known: Tensor | None = None
 
     def at(self, rows: slice) -> Mixed:
-        """Some of the rows."""
+        """A slice of the rows."""
         inputs, _, others, weight, known = self
         some = tuple(x[rows] for x in inputs) if isinstance(inputs, tuple) else inputs[rows]
         others, known = (None if x is None else x[rows] for x in (others, known))
         return Mixed(some, self.targets[rows], others, weight, known)
 
     def telling(self, told: Tensor) -> Mixed:
-        """The rows whose labels at ``told`` [R, C] are known to the head and hidden from the loss.
+        """Give the head the labels at ``told`` [R, C], and hide them from the loss.
 
-        Where two images are mixed that differ in a label, it stays unknown to the head.
+        A label that differs between two mixed images stays unknown to the head.
         """
         if self.others is not None:
             told = told & (self.targets == self.others)
@@ -84,18 +85,18 @@ _HOST = torch.device("cpu")
 class ImageSource:
     """Decodes and transforms images: uint8 [B, 3, S, S], channels last in memory.
 
-    The random generator of a sample depends on seed, epoch and position, so neither the number of
-    workers nor that of processes changes a pixel; but ``nvjpeg`` resizes images together, or one by
-    one beside an image that is too large for that: then a pixel may differ by 1 of 255.
+    The random generator of a sample depends on seed, epoch and position, so the numbers of workers
+    and processes change no pixel. The exception is ``nvjpeg``: whether it resizes a batch together
+    depends on the largest image, and then a pixel may differ by 1 of 255.
 
     Args:
-        index: names the files.
-        transform: of a decoded image.
-        seed: of the augmentation.
+        index: the image files.
+        transform: turns a decoded image into the model's input.
+        seed: seed of the augmentation.
         workers: decoding threads; 0 counts as 1.
-        decoder: of the files.
+        decoder: decoder of the files.
         device: where ``nvjpeg`` decodes; other decoders leave batches on the host.
-        read: the image at a position; None decodes its file.
+        read: returns the image at a position; None decodes its file.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class ImageSource:
             return self._on_device(positions, epoch)
         batch: list[Tensor] = []
         lock = Lock()
-        todo = iter(enumerate(positions.tolist()))  # shared: a thread takes what is next
+        todo = iter(enumerate(positions.tolist()))  # shared: each thread takes the next item
 
         def fill() -> None:
             for place, position in todo:
@@ -141,14 +142,14 @@ class ImageSource:
         return stream("augmentation", self.seed, epoch, position)
 
     def _on_device(self, positions: Positions, epoch: int) -> Tensor:
-        """JPEGs are decoded together on the device, other files one by one on the host."""
+        """Decode JPEGs together on the device, and other files one by one on the host."""
         files = [self.index.files[position] for position in positions.tolist()]
         data = list(self.pool.map(plain_jpeg, files))
         try:
             decoded = iter(decode_on(self.device, [one for one in data if one is not None]))
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError:  # on the host, the damaged file is named
+        except RuntimeError:  # decoding on the host names the damaged file
             data = [None] * len(files)
         images = [
             load(file).to(self.device) if one is None else next(decoded)
@@ -162,7 +163,7 @@ class ImageSource:
 
 
 def _empty(images: int, like: Tensor) -> Tensor:
-    """Pinned where CUDA is used, so that the copy to the device waits for nothing."""
+    """An empty batch; pinned if CUDA is in use, so that the copy to the device is asynchronous."""
     return torch.empty(
         (images, *like.shape),
         dtype=torch.uint8,
@@ -172,13 +173,13 @@ def _empty(images: int, like: Tensor) -> Tensor:
 
 
 def _single_threaded(workers: int, name: str) -> ThreadPoolExecutor:
-    """Threads in which torch starts no further ones: the images keep the cores busy."""
+    """A pool whose threads run torch single-threaded, as the images keep the cores busy."""
     threads = torch.get_num_threads()
     started = Barrier(workers)
 
     def start() -> None:
         torch.get_num_threads()  # the first call would undo a setting made before it
-        torch.set_num_threads(1)  # of the calling thread, and of those that start later
+        torch.set_num_threads(1)  # for this thread and those that start later
         started.wait()
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
@@ -188,9 +189,10 @@ def _single_threaded(workers: int, name: str) -> ThreadPoolExecutor:
 
 
 def training_order(images: int, batch_size: int, seed: int, epoch: int) -> list[Positions]:
-    """The global batches of an epoch. A last batch that would not be full is left out, so that
-    every step weighs the same; the shuffle changes which images that touches.
-    """  # noqa: D205
+    """The shuffled global batches of an epoch.
+
+    An incomplete last batch is left out, so that all steps have equal weight.
+    """
     order = stream("shuffle", seed, epoch).permutation(images)
     full = max(images // batch_size, 1)
     return [order[i * batch_size : (i + 1) * batch_size] for i in range(full)]
@@ -199,9 +201,9 @@ def training_order(images: int, batch_size: int, seed: int, epoch: int) -> list[
 def draw_known(
     images: int, labels: int, most: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """The labels of each image of a global batch that the head is told, bool [B, C].
+    """Choose the labels of each image of a global batch that the head receives: bool [B, C].
 
-    Their number is uniform in 0 to floor(``most`` C), and which they are is random.
+    Their number is uniform in 0 to floor(``most`` C); the labels are drawn at random.
     """
     counts_B = rng.integers(0, int(most * labels) + 1, images)
     told_BC: NDArray[np.bool_] = rng.random((images, labels)).argsort(axis=1) < counts_B[:, None]
@@ -219,15 +221,15 @@ def part_sizes(images: int, processes: int) -> list[int]:
 
 
 def micro_batches(positions: Positions, number: int, rank: int, processes: int) -> list[Positions]:
-    """This process's part of each of the micro-batches that a global batch is divided into."""
+    """Divide a global batch into micro-batches; return this process's part of each."""
     return [shard(part, rank, processes) for part in np.array_split(positions, number)]
 
 
 def whole_batches(images: int, size: int, rank: int, processes: int) -> list[Positions]:
     """This process's share of the batches of a split, in order; it may have none.
 
-    Batches begin at the same images for any number of processes: what a kernel makes of an image
-    may change in its last digit with the number of images beside it.
+    Batches begin at the same images for any number of processes, as the last digits of a kernel's
+    results may depend on the batch size.
     """
     starts = np.array_split(np.arange(0, images, size), processes)[rank]
     return [np.arange(start, min(start + size, images)) for start in starts]
@@ -240,16 +242,16 @@ def batches(
     epoch: int = 0,
     device: torch.device = _HOST,
 ) -> Iterator[Batch]:
-    """Batches in the given order, on a device; the next two are made in the background.
+    """Yield batches in the given order, on a device; the next two are made in the background.
 
-    They are made all at once, so that no thread waits for the slowest image of a batch. On CUDA
-    they are copied by a stream of their own while the device computes.
+    Both are made at once, so that no thread waits for the slowest image of a batch. On CUDA a
+    separate stream copies them while the device computes.
     """
     targets = torch.from_numpy(index.targets)
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def make(positions: Positions) -> tuple[Batch, torch.cuda.Event | None]:
-        with torch.cuda.stream(stream):  # of this thread; does nothing for None
+        with torch.cuda.stream(stream):  # per thread; does nothing for None
             inputs, rows = source(positions, epoch), targets[torch.from_numpy(positions)]
             if stream is None:
                 return Batch(inputs, rows, positions), None

@@ -1,7 +1,7 @@
 """Batch mixing: training images that are made of several images of their batch.
 
-What is mixed is drawn for the global batch, before processes share it: each makes some rows of the
-mixed batch, and loads the images that these are made of. Pixels are mixed on the device.
+The mix is drawn for the global batch. Each process then makes its rows of the mixed batch and loads
+the images that these need. Pixels are mixed on the device.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from mlbench.types import Augmentation, Probability, Value, stream
 # -------------------------------------------------------------------------------- pairs of images
 @dataclass(frozen=True)
 class Pairs:
-    """Every image with a partner: blended, or with a box of the partner pasted in.
+    """Mixes every image with a partner: blends them, or pastes a box of the partner.
 
     Attributes:
-        partners: of each image.
-        weight: of the image; of its area outside the box, before that is clipped.
-        centre: of the box, relative to width and height; None blends.
-        union: a label is present if it is in either image; else both images' losses are weighted.
+        partners: partner of each image.
+        weight: weight of the image; with a box, the area outside the box before clipping.
+        centre: centre of the box relative to width and height; None blends.
+        union: True joins the labels of both images; False weights the losses on both.
     """
 
     partners: Positions
@@ -43,7 +43,7 @@ class Pairs:
 
     @property
     def rows(self) -> int:
-        """As many as images."""
+        """Number of rows of the mixed batch: one per image."""
         return len(self.partners)
 
     def needs(self, rows: Positions) -> Positions:
@@ -51,12 +51,12 @@ class Pairs:
         return np.unique(np.concatenate((rows, self.partners[rows])))
 
     def apply(self, images: Tensor, targets: Tensor, rows: Positions, empty: Tensor) -> Mixed:
-        """The images of these rows with their partners in them.
+        """Make rows of the mixed batch.
 
         Args:
-            images: those that ``needs`` names, [n, 3, H, W].
-            targets: theirs, [n, C].
-            rows: of the mixed batch.
+            images: the images of ``needs(rows)``, [n, 3, H, W].
+            targets: the targets of these images, [n, C].
+            rows: positions in the mixed batch.
             empty: the colour that is 0 after normalization, [1, 3, 1, 1].
         """
         there = self.needs(rows)
@@ -84,12 +84,12 @@ def _span(side: int, centre: float, area: float) -> slice:
 
 
 def _at(there: Positions, places: Positions, like: Tensor) -> Tensor:
-    """Where images lie among those that were loaded."""
+    """Positions of images among the loaded ones."""
     return torch.from_numpy(np.searchsorted(there, places)).to(like.device, non_blocking=True)
 
 
 def union(targets_BGC: Tensor) -> Tensor:
-    """Labels of images together: present in any, else unknown in any, else absent."""
+    """Join labels over images: present in any, else unknown in any, else absent."""
     present_BC = (targets_BGC == 1).any(1)
     unknown_BC = (targets_BGC < 0).any(1) & ~present_BC
     return present_BC.to(targets_BGC.dtype) - unknown_BC.to(targets_BGC.dtype)
@@ -98,10 +98,10 @@ def union(targets_BGC: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------- grids of images
 @dataclass(frozen=True)
 class Spliced:
-    """A batch with images appended that are grids of downsized images of it.
+    """Appends grids of downsized images to a batch.
 
     Attributes:
-        images: of the batch.
+        images: number of images of the batch.
         grid: rows and columns.
         sources: the image in each cell of each grid, row by row: [M, cells].
         dropped: cells that stay empty, bool [M, cells].
@@ -114,16 +114,16 @@ class Spliced:
 
     @property
     def rows(self) -> int:
-        """The images and the grids."""
+        """Number of rows of the mixed batch: images and grids."""
         return self.images + len(self.sources)
 
     def needs(self, rows: Positions) -> Positions:
-        """The plain images of these rows, and those in the cells of their grids."""
+        """The plain images of these rows, and the images in the cells of their grids."""
         plain, grids = self._parts(rows)
         return np.unique(np.concatenate((plain, self.sources[grids].ravel())))
 
     def apply(self, images: Tensor, targets: Tensor, rows: Positions, empty: Tensor) -> Mixed:
-        """Plain images, and then grids; as ``Pairs.apply``."""
+        """As ``Pairs.apply``; plain images come before grids."""
         there, (plain, grids) = self.needs(rows), self._parts(rows)
         pixels, alone = images.to(empty.dtype), _at(there, plain, images)
         cells = _at(there, self.sources[grids], images)
@@ -133,19 +133,19 @@ class Spliced:
         return Mixed(torch.cat((pixels[alone], made)), torch.cat((targets[alone], labels)))
 
     def _parts(self, rows: Positions) -> tuple[Positions, Positions]:
-        """The plain images among rows in order, and the grids."""
+        """Divide rows, in order, into plain images and grids."""
         return rows[rows < self.images], rows[rows >= self.images] - self.images
 
 
 def splice(
     images: Tensor, cells: Tensor, dropped: Tensor, grid: tuple[int, int], empty: Tensor
 ) -> Tensor:
-    """Grids of downsized images: [M, 3, H, W].
+    """Make grids of downsized images: [M, 3, H, W].
 
     Args:
         images: [n, 3, H, W].
         cells: the image in each cell, row by row: [M, rows x columns].
-        dropped: cells that are ``empty`` instead, likewise.
+        dropped: cells that are ``empty`` instead: bool [M, rows x columns].
         grid: rows and columns.
         empty: a colour, [1, 3, 1, 1].
     """
@@ -174,12 +174,12 @@ class Mixing(Value):
     p: Probability = 1.0
 
     def cost(self, images: int) -> float:
-        """Images that go through the model on average, per image of a batch of so many."""
+        """Mean number of images that the model processes, per image of a batch of this size."""
         return 1.0
 
     @abstractmethod
     def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
-        """How a batch of so many images is mixed; None leaves it as it is."""
+        """Draw how a batch of this many images is mixed; None leaves it unmixed."""
 
 
 class _Paired(Mixing):
@@ -187,8 +187,8 @@ class _Paired(Mixing):
 
     Attributes:
         boxed: paste a box instead of blending.
-        alpha: of the Beta distribution of the weight.
-        labels: ``linear`` weighs the losses of both images' labels, ``union`` joins the labels.
+        alpha: parameter of the Beta distribution of the weight.
+        labels: ``linear`` weights the losses on both images' labels; ``union`` joins the labels.
     """
 
     boxed: ClassVar[bool] = False
@@ -196,7 +196,7 @@ class _Paired(Mixing):
     labels: Literal["linear", "union"] = "linear"
 
     def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
-        """Partners, a weight, and perhaps a place."""
+        """Draw partners, a weight and, for boxes, a centre."""
         if rng.random() >= self.p:
             return None
         weight = float(rng.beta(self.alpha, self.alpha))
@@ -206,16 +206,16 @@ class _Paired(Mixing):
 
 
 class Mixup(_Paired):
-    """lam x + (1 - lam) x' of every image and a partner (Zhang et al., ICLR 2018).
+    """Blend every image with a partner: lam x + (1 - lam) x' (Zhang et al., ICLR 2018).
 
-    One lam a batch, drawn from Beta(alpha, alpha).
+    A batch has one lam, drawn from Beta(alpha, alpha).
     """
 
 
 class CutMix(_Paired):
-    """A box of a partner pasted into every image (Yun et al., ICCV 2019).
+    """Paste a box of a partner into every image (Yun et al., ICCV 2019).
 
-    Under ``linear`` labels weigh by area, which small objects do not follow.
+    ``linear`` weights labels by area, which does not fit small objects.
     """
 
     boxed: ClassVar[bool] = True
@@ -226,24 +226,25 @@ GRID_CHANCES = (0.3, 0.4, 0.3)
 
 
 class SpliceMix(Mixing):
-    """Grids of downsized images, a quarter as many as images, appended to the batch.
+    """Append grids of downsized images to the batch, one grid per four images.
 
-    SpliceMix, as its code constructs it (zuiran/SpliceMix, commit 3ec25fe). A batch has one grid:
-    1 x 2, 2 x 2 or 2 x 3, of which those that are not square are transposed in half of the batches.
-    A label is present if it is in a cell. A step with a mixed batch costs 1.25 times as much.
+    SpliceMix, as its code constructs it (zuiran/SpliceMix, commit 3ec25fe). All grids of a batch
+    have one form: 1 x 2, 2 x 2 or 2 x 3; in half of the batches a form that is not square is
+    transposed. A label is present if it is in a cell. A step with a mixed batch costs 1.25 times as
+    much.
 
     Attributes:
-        drop: probability that cells of a batch's grids are left empty, as many in each.
+        drop: probability that a batch's grids have empty cells, equally many in each.
     """
 
     drop: Probability = 0.3
 
     def cost(self, images: int) -> float:
-        """With a quarter as many grids in the batches that are mixed."""
+        """A mixed batch has a quarter more images."""
         return 1 + self.p * (images // 4) / images
 
     def draw(self, images: int, rng: np.random.Generator) -> Mix | None:
-        """A grid, and images for its cells: no image again before all have their turn."""
+        """Draw the form of the grids, and images for the cells; all are used before one repeats."""
         if rng.random() >= self.p or images < 4:
             return None
         grid = GRIDS[rng.choice(len(GRIDS), p=GRID_CHANCES)]
@@ -272,9 +273,9 @@ def make_mixing(chosen: Augmentation) -> Mixing:
 def draw_mixes(
     chosen: Augmentation, sizes: Sequence[int], seed: int, epoch: int
 ) -> list[Mix | None]:
-    """How the batches of an epoch, from 0, are mixed, the same on every process.
+    """Draw how the batches of an epoch (from 0) are mixed, equally on every process.
 
-    ``sizes`` are the images of each global batch.
+    ``sizes`` are the numbers of images of the global batches.
     """
     mixing = make_mixing(chosen)
     return [

@@ -1,7 +1,7 @@
 """Label noise: training labels that are missing or wrong on purpose, the same for every method.
 
 A hash of the seed, the image's key and the label's name decides whether a label is kept or flipped.
-Neither other images and labels nor their order matter, and what is kept at 40 % is also kept at
+Other images and labels and their order have no effect, and a label kept at 40 % is also kept at
 60 %. A share is a probability per label: of n labels, share * n are kept, within about sqrt(n).
 """
 
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from mlbench.types import Index, KnownLabels, LabelNoise, Splits, Targets, unknown_objects
 
 _CELLS = 1 << 22
-"""Labels drawn at a time: 32 MiB per copy."""
+"""Number of labels that are drawn at once: 32 MiB per copy."""
 
 Draws = NDArray[np.float64]
 
 
 def with_label_noise(splits: Splits, noise: LabelNoise) -> Splits:
-    """The splits with noise in the labels of TRAIN; the other splits stay as they are.
+    """Add noise to the labels of TRAIN; the other splits do not change.
 
     The name of the edition describes the noise (``coco-mini-labels-40``), so that boards keep such
-    runs apart. The digest is derived from that of the true labels, so that it does not depend on
-    the validation part. Objects are no longer counted.
+    runs apart. The digest is derived from the digest of the true labels, so that it does not depend
+    on the validation part. Objects are no longer counted.
     """
     if noise == LabelNoise():
         return splits
@@ -58,11 +58,11 @@ def edition(noise: LabelNoise) -> str:
 
 
 def with_known_labels(splits: Splits, known: KnownLabels) -> Splits:
-    """The splits with labels of each scored image that heads are told, which are not scored.
+    """Reveal some labels of each scored image to the head; these are not scored.
 
     Lanchantin et al., "General Multi-label Image Classification with Transformers", CVPR 2021.
-    ``known`` of the test split and of the validation part holds them, and their targets are
-    unknown. The edition names the protocol (``coco-mini-known-25``).
+    They are in ``known`` of the test split and the validation part, and unknown in the targets. The
+    edition names the protocol (``coco-mini-known-25``).
     """
     if not known.share:
         return splits
@@ -88,7 +88,7 @@ def with_known_labels(splits: Splits, known: KnownLabels) -> Splits:
 
 
 def noisy_targets(index: Index, names: Sequence[str], noise: LabelNoise) -> Targets:
-    """New targets int8 [N, C]: labels are flipped first, then some of the result is kept.
+    """Make the noisy targets int8 [N, C]: labels are first flipped, then some are removed.
 
     ``flip`` inverts each known label of the kind ``flip_which`` with this probability. Beware of
     ``any``: where 3 of 80 labels are present, flipping 10 % keeps 2.7 and adds 7.7 wrong ones.
@@ -123,9 +123,9 @@ def noisy_targets(index: Index, names: Sequence[str], noise: LabelNoise) -> Targ
 
 
 def _draws(purpose: str, keys: Sequence[str], names: Sequence[str], seed: int) -> Draws:
-    """Numbers in [0, 1), float64 [B, C], from seed, key and name alone.
+    """Numbers in [0, 1), float64 [B, C], from purpose, seed, key and name alone.
 
-    The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) mixes the hashes of both.
+    The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) mixes the hashes of key and name.
     """
     keys_B = _hashes(f"{purpose} {seed} image", keys)
     names_C = _hashes(f"{purpose} {seed} label", names)

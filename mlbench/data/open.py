@@ -1,4 +1,4 @@
-"""Open a data set for a run: its splits, the labels that take part, and which edition it is."""
+"""Open a data set for a run: its splits, the labels that take part, and its edition."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ Check = Callable[[Sequence[Path]], Mapping[Path, str]]
 
 @dataclass(frozen=True)
 class Subset:
-    """What of a data set takes part in a run, and which training images are held out.
+    """The labels and images of a data set that take part in a run.
 
     Attributes:
-        labels: those that take part; None for all.
-        holdout: share of the training split that is scored instead of the test split.
-        fold: which part of this size is scored; folds do not overlap.
+        labels: the labels that take part; None for all.
+        holdout: fraction of the training split that is scored instead of the test split.
+        fold: number of the held-out part; folds do not overlap.
         validation: split a validation part off train.
         allow_missing: image files may be absent.
     """
@@ -63,9 +63,9 @@ class Subset:
 
 # ------------------------------------------------------------------------------------- for a run
 def open_run(spec: RunSpec, places: Places, check: Check | None = None) -> Splits:
-    """Open the data of a run, as ``open_splits`` and ``as_trained_on`` do.
+    """Open the data of a run; raises what ``open_splits`` and ``as_trained_on`` raise.
 
-    The caller compares ``digest`` to ``spec.data``.
+    The caller must compare ``digest`` with ``spec.data``.
     """
     validation = spec.settings.selection == "validation"
     subset = Subset(spec.labels, spec.holdout, spec.holdout_fold, validation, spec.incomplete)
@@ -75,7 +75,7 @@ def open_run(spec: RunSpec, places: Places, check: Check | None = None) -> Split
 
 
 def open_few(spec: RunSpec, places: Places, images: int) -> Splits:
-    """Open a run's data with some images from all over train and test; see ``open_run``."""
+    """As ``open_run``, with at most ``images`` evenly spaced images of train and of test."""
 
     def few(index: Index) -> Index:
         rows = np.linspace(0, len(index) - 1, min(images, len(index)))
@@ -94,10 +94,10 @@ def as_trained_on(
     incomplete: bool,
     check: Check | None = None,
 ) -> Splits:
-    """The splits as a run sees them: with label noise and labels that heads are told.
+    """The splits as a run sees them: with label noise, and with known labels for heads.
 
-    If ``incomplete``, unusable images are left out. ``check`` finds them; by default files are
-    decoded only then, as nothing else depends on them.
+    Images that ``check`` finds unusable are left out. Without ``check``, files are decoded to find
+    them only if ``incomplete``.
 
     Raises:
         DataError: nothing is left of a split.
@@ -112,7 +112,7 @@ def as_trained_on(
 # ------------------------------------------------------------------------------------- as listed
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Turn what the code of a data set may raise into a typed error."""
+    """Turn errors of a data set's code into typed errors."""
     try:
         with registry.typed_errors(registry.plugins("dataset"), "the data set cannot be opened"):
             yield
@@ -136,14 +136,14 @@ def open_splits(
     Raises:
         DataError: files are missing or malformed, or an image is in both splits.
         PluginError: no such data set or option, or it needs an argument (``manifest:photos.csv``).
-        SuiteError: an unknown label.
+        SuiteError: an unknown label, or a held-out part that does not exist.
     """
     name, options = registry.recorded_as(name, options)
     dataset, train, test = _listed(name, options, root, cache, subset.allow_missing)
     names, found = dataset.names, data_digest(train, test, dataset.names)
     listed, _, images = found.partition("-")
     identity = dataset.card.identities.get(listed, f"{name.replace(':', '-')}-unknown-{found}")
-    # Chosen before labels and holdout narrow the split, so that they do not change the choice.
+    # Chosen before labels and holdout narrow the split, so that these do not affect the choice.
     chosen = set(validation_keys(dataset, train, identity)) if subset.validation else set()
     edition, sample = dataset.card.editions.get(identity), sampled_files(train, test).values()
     others = edition is not None and edition.images not in ("", images)
@@ -162,7 +162,7 @@ def open_splits(
     return Splits(
         *(dataset.card, names, train, test, found, identity + part),
         validation=held,
-        # The card knows nothing of a part that is held out of train.
+        # The card does not describe parts that are held out of train.
         official={} if subset.holdout else official,
         objects=partial(_count_objects, name, dataset, columns),
         groups=groups,
@@ -173,7 +173,7 @@ def open_splits(
 def _listed(
     name: str, options: Mapping[str, Any], root: Path | None, cache: Path, allow_missing: bool
 ) -> tuple[Dataset, Index, Index]:
-    """The data set, and train and test as they are listed."""
+    """The data set, and its train and test splits as listed."""
     plugin = registry.find("dataset", name)
     if registry.needs_argument(plugin):
         raise PluginError(f"dataset {name!r} needs an argument: write {name}:SOMETHING")
@@ -198,7 +198,7 @@ def _listed(
 def _narrow(
     name: str, dataset: Dataset, train: Index, test: Index, subset: Subset
 ) -> tuple[list[int], Index, Index, str]:
-    """The columns and images that take part, and what the edition's name says of them."""
+    """The columns and images that take part, and the suffix of the edition's name."""
     columns, part = list(range(len(dataset.names))), ""
     if (labels := subset.labels) is not None:
         if not labels or len(set(labels)) != len(labels):
@@ -225,10 +225,10 @@ def data_digest(train: Index, test: Index, names: Sequence[str]) -> str:
 def _count_objects(
     name: str, dataset: Dataset, columns: Sequence[int], index: Index
 ) -> ObjectCounts:
-    """The annotated objects of each label in the images of an index: [C].
+    """The number of annotated objects of each label in the images of an index: [C].
 
-    Labels win over objects: an image counts 0 for an absent or unknown label, and at least 1 for
-    each of its labels. So there are never fewer objects than positives.
+    Labels take precedence: an image counts 0 for an absent or unknown label, and at least 1 for a
+    present one, so that no label has fewer objects than positives.
     """
     found_NL = dataset.objects(index.keys)
     if found_NL is None:
@@ -289,7 +289,7 @@ def files(splits: Splits) -> list[Path]:
 
 
 def coverage(splits: Splits, bad: Mapping[Path, str]) -> Coverage:
-    """Count the listed, usable, missing and corrupt images of splits that nothing is left out of.
+    """Count the listed, usable, missing and corrupt images of complete splits.
 
     ``bad`` says what is wrong with each unusable file (see ``mlbench.data.decode.problems``).
     """
@@ -309,10 +309,10 @@ def coverage(splits: Splits, bad: Mapping[Path, str]) -> Coverage:
 
 
 def leave_out(splits: Splits, bad: Mapping[Path, str]) -> Splits:
-    """The splits without these files, with ``coverage``; any left out renames the edition.
+    """The splits without these files, with ``coverage``; the edition is renamed if any is removed.
 
     Raises:
-        DataError: nothing is left of a split.
+        DataError: a split has no usable image.
     """
     covered = replace(splits, coverage=coverage(splits, bad))
     if not covered.incomplete:

@@ -1,7 +1,7 @@
 """The operations of RandAugment on uint8 images [3, H, W], with Pillow's results to the bit.
 
-In torch, because its operators hold no interpreter lock and also run on a GPU. They are fastest on
-images that lie in memory as ``mlbench.data.decode.load`` leaves them, a pixel's values together.
+They use torch, whose operators hold no interpreter lock and also run on a GPU. They are fastest on
+images in the memory layout of ``mlbench.data.decode.load``, with a pixel's values side by side.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor
 
 Colour = tuple[int, int, int]
 Operation = Callable[[Tensor, float, Colour], Tensor]
-"""(image, strength s from -1 to 1, colour from outside) -> image. Operations without a direction
-ignore the sign."""
+"""(image, strength s from -1 to 1, colour of pixels from outside) -> image. Operations without a
+direction ignore the sign."""
 
 
 def _lines(image_3HW: Tensor) -> Tensor:
-    """The values [H, 3 W], without a copy if those of a pixel lie together.
+    """The values as [H, 3 W], without a copy if a pixel's values lie side by side.
 
     Torch is slow along a last dimension of 3.
     """
@@ -56,7 +56,7 @@ def auto_contrast(image: Tensor) -> Tensor:
 
 
 def equalize(image: Tensor) -> Tensor:
-    """Make the histogram of every channel as flat as a table of values can."""
+    """Make the histogram of every channel as flat as a look-up table can."""
     tables = []
     for channel in image:
         counts = torch.bincount(channel.flatten(), minlength=256)
@@ -68,7 +68,7 @@ def equalize(image: Tensor) -> Tensor:
 
 
 def solarize(image: Tensor, threshold: int) -> Tensor:
-    """Invert the values from a threshold on."""
+    """Invert all values at or above a threshold."""
     values = _values(image)
     return _look_up(image, torch.where(values < threshold, values, 255 - values))
 
@@ -97,7 +97,7 @@ def _blend(other: Tensor, values: Tensor, factor: float) -> Tensor:
 
 
 _LUMA = (19595.0, 38470.0, 7471.0)
-"""Of ITU-R BT.601 in units of 2 ** -16; float32 holds their products with eight bits exactly."""
+"""Luma weights of ITU-R BT.601, times 2 ** 16; float32 holds their products with bytes exactly."""
 
 
 def _grey(image: Tensor, times: int) -> Tensor:
@@ -128,9 +128,9 @@ def sharpness(image: Tensor, factor: float) -> Tensor:
 
 # ------------------------------------------------------------------------------------- geometry
 def affine(image: Tensor, x: Sequence[float], y: Sequence[float], fill: Colour) -> Tensor:
-    """Pixel (i, j) comes from (x0 i + x1 j + x2, y0 i + y1 j + y2), the nearest one.
+    """Take pixel (i, j) from the pixel nearest to (x0 i + x1 j + x2, y0 i + y1 j + y2).
 
-    In sixteen-bit fixed point as Pillow, so that ties fall alike.
+    The arithmetic is sixteen-bit fixed point as in Pillow, so that ties are resolved equally.
     """
     _, height, width = image.shape
     framed = image.new_empty(height + 2, width + 2, 3)  # a frame of the colour from outside
@@ -138,7 +138,7 @@ def affine(image: Tensor, x: Sequence[float], y: Sequence[float], fill: Colour) 
     framed[1:-1, 1:-1] = image.permute(1, 2, 0)
 
     def source(terms: Sequence[float], side: int) -> Tensor:
-        """Place in the frame: [H, W], or less if it depends on one coordinate only."""
+        """Position in the frame: [H, W], or [1, W] or [H, 1] if it depends on one coordinate."""
         a, b, c = terms
         start, right, below = (math.floor(v * 65536 + 0.5) for v in (c + (a + b) / 2, a, b))
         across = torch.arange(width if right else 1, dtype=torch.int32, device=image.device)
@@ -187,5 +187,5 @@ OPERATIONS: dict[str, Operation] = {
         image, (1, 0, 0), (0, 1, _shift(image.shape[1], s)), fill
     ),
 }
-"""The fourteen operations of the paper; colour, contrast, brightness and sharpness are scaled by
-0.1 to 1.9."""
+"""The fourteen operations of the paper; the factors of colour, contrast, brightness and sharpness
+are 0.1 to 1.9."""

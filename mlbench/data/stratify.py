@@ -1,7 +1,7 @@
-"""The parts of a training split that are held out, with the images of a group on one side.
+"""Hold parts out of a training split; the images of a group stay together.
 
 The validation part is fixed, published, and has every label in proportion. It depends on keys and
-labels alone: on no seed, no order of files, and no floating-point number.
+labels alone, and not on seeds, the order of files, or floating-point arithmetic.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from mlbench.types import DataError, Dataset, Index, SuiteError, Targets
 
 ONE_IN = 5
-"""One image in this many is held out ..."""
+"""The validation part is one in this many images ..."""
 MOST = 5000
-"""... but at most this many, as in COCO's validation split: more would cost training images and
-hours of evaluation, and compare epochs no better."""
+"""... but at most this many, as in COCO's validation split. More would cost training images and
+hours of evaluation without comparing epochs better."""
 
 
 def held_out(images: int) -> int:
@@ -30,11 +30,11 @@ def held_out(images: int) -> int:
 def validation_keys(dataset: Dataset, train: Index, identity: str) -> list[str]:
     """Keys of the training images that are split off for validation, sorted.
 
-    They are the data set's own (``Dataset.validation_keys``) if it names some, else chosen by
-    ``stratify`` from the whole training split, with all labels.
+    If the data set names keys (``Dataset.validation_keys``), these are used; else ``stratify``
+    chooses from the whole training split, with all labels.
 
     Raises:
-        DataError: the list takes none or all of train, or differs from the published one.
+        DataError: the list has none or all of train, or differs from the published list.
     """
     named = dataset.validation_keys()
     if named is None:
@@ -61,10 +61,13 @@ def validation_keys(dataset: Dataset, train: Index, identity: str) -> list[str]:
 def hold_out(
     dataset: Dataset, index: Index, share: float, fold: int, validation: bool
 ) -> tuple[Index, Index]:
-    """Split by a hash of the group: fixed, whatever the order or the number of images.
+    """Split by a hash of the group, whatever the order and number of images.
 
-    With a ``validation`` part, which goes by the same hash, another one decides, so that every fold
-    leaves most of that part.
+    The validation part is chosen by the same hash; with ``validation``, a salted hash decides, so
+    that every fold leaves most of that part.
+
+    Raises:
+        SuiteError: there is no such fold, or a side is empty.
     """
     if not 0 < (fold + 1) * share <= 1:
         raise SuiteError(
@@ -83,7 +86,7 @@ def hold_out(
 
 
 def groups_of(dataset: Dataset, keys: Sequence[str]) -> dict[str, str]:
-    """Key -> group of those images of train that are not a group of their own."""
+    """Key -> group, for the images of train that share their group with others."""
     names = dataset.train_groups() or ()
     sizes = Counter(names)
     return {key: name for key, name in zip(keys, names, strict=False) if sizes[name] > 1}
@@ -95,18 +98,18 @@ def stratify(
     """Choose about ``held`` images so that every label has its share of positives among them.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011, algorithm 1) into
-    two parts: the label with the fewest positives that are not placed yet goes first, and each of
-    its images goes where that label lacks most. Instead of at random, images go in the order of a
+    two parts: the label with the fewest unplaced positives comes first, and each of its images goes
+    to the part where that label lacks most. Images are not taken at random but in the order of a
     hash of their keys, and a tie that the number of images does not settle goes to train. Beyond
-    the paper, a group of images goes as one; and a label of two groups or more wants one on either
-    side at least, and where the labels before it used up its images, one is moved if no other
-    label loses its last.
+    the paper, the images of a group stay together, and a label with two or more groups gets at
+    least one on either side: if earlier labels used up its images, one group is moved, unless
+    another label would lose its last.
 
     Args:
-        keys: N keys, unique.
-        targets: int8 [N, C]; 1 is a positive, unknown and absent are not.
-        held: images wanted, below N.
-        groups: N names; images of one name stay together. None: every image for itself.
+        keys: N unique keys.
+        targets: int8 [N, C]; only 1 is a positive.
+        held: number of images to choose, below N.
+        groups: N names; images with one name stay together. None: each image is its own group.
 
     Returns:
         bool [N], True for the images of the validation part.
@@ -125,7 +128,7 @@ def stratify(
 
 
 def _members(keys: Sequence[str], groups: Sequence[str] | None) -> list[list[int]]:
-    """Places of the images of each group, the groups by a hash of their smallest key."""
+    """Positions of the images of each group; groups are ordered by a hash of their smallest key."""
     together: dict[str, list[int]] = {}
     for i, group in enumerate(keys if groups is None else groups):
         together.setdefault(group, []).append(i)
@@ -134,10 +137,10 @@ def _members(keys: Sequence[str], groups: Sequence[str] | None) -> list[list[int
 
 
 def _distribute(counts_GC: NDArray[np.int32], sizes: Sequence[int], held: int) -> NDArray[np.int8]:
-    """The side of every group, 0 train or 1 validation, before the last moves."""
+    """The side of every group, 0 train or 1 validation, before ``_spread``."""
     n, left_C = sum(sizes), counts_GC.sum(axis=0)
     mine = [[(c, int(row[c])) for c in np.flatnonzero(row).tolist()] for row in counts_GC]
-    # What a side still wants of a label, in n-ths of an image so that all numbers are whole.
+    # What a side still needs of a label, in n-ths of an image so that all are integers.
     held_C, several_C = left_C * held, (counts_GC > 0).sum(axis=0) >= 2
     held_C = np.where(several_C, held_C.clip(n, (left_C - 1) * n), held_C)
     wants = np.stack([left_C * n - held_C, held_C], axis=1).tolist()
@@ -163,7 +166,7 @@ def _distribute(counts_GC: NDArray[np.int32], sizes: Sequence[int], held: int) -
 
 
 def _spread(present_GC: NDArray[np.bool_], side_G: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Move single groups to the side on which one of their labels has none."""
+    """Move single groups to the side where one of their labels has no positive."""
     counts = np.stack([present_GC[side_G == side].sum(axis=0) for side in (0, 1)])
     several_C = counts.sum(axis=0) >= 2
     for lacking, other in ((0, 1), (1, 0)):
@@ -181,10 +184,10 @@ def _spread(present_GC: NDArray[np.bool_], side_G: NDArray[np.int8]) -> NDArray[
 
 
 def list_text(keys: Sequence[str]) -> str:
-    """A list of keys as it is published: sorted by code point, one a line."""
+    """The published form of a list of keys: sorted by code point, one per line."""
     return "".join(f"{key}\n" for key in sorted(keys))
 
 
 def list_digest(keys: Sequence[str]) -> str:
-    """SHA-256 of the published list in UTF-8: what ``sha256sum`` says of the file."""
+    """SHA-256 of the published list in UTF-8, as ``sha256sum`` prints it."""
     return hashlib.sha256(list_text(keys).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""From a decoded image to the uint8 pixels [3, S, S] that a model sees.
+"""Transform a decoded image into the uint8 pixels [3, S, S] that a model sees.
 
-Resizing antialiases when it shrinks. Every random choice comes from the generator that
-is passed in, so the augmentation of an image depends on its seed alone.
+Shrinking antialiases. Every random choice comes from the generator that is passed in, so the
+augmentation of an image depends on its seed alone.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from mlbench.text import describe_errors, unknown
 from mlbench.types import Augmentation, Settings, SuiteError, Value
 
 LARGEST_TOGETHER = 1024
-"""Pixels of a side: larger images are resized one by one, as a batch is padded to the largest."""
+"""Largest side in pixels for resizing together, since a batch is padded to its largest image."""
 
 
 def make_view(settings: Settings) -> View:
-    """The view at test time: an image uint8 [3, H, W] of any size -> uint8 [3, S, S].
+    """Make the view at test time: an image uint8 [3, H, W] of any size -> uint8 [3, S, S].
 
-    S is ``settings.image_size``: resized to S, or resized to ``preprocessing.resize`` and cropped
-    from the centre.
+    S is ``settings.image_size``. The image is resized to S, or to ``preprocessing.resize`` and then
+    cropped at the centre.
 
     Raises:
         SuiteError: ``preprocessing.resize`` is smaller than the image size.
@@ -55,9 +55,9 @@ def make_view(settings: Settings) -> View:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """From a decoded image to the view by random steps, at most one of which crops.
+    """Turns a decoded image into the view by random steps, at most one of which crops.
 
-    ``together`` allows ``batch`` to resize by matrix products, which must not round to TF32.
+    ``together`` lets ``batch`` resize by matrix products, which must not be in TF32.
     """
 
     view: View
@@ -71,7 +71,7 @@ class TrainTransform:
         return image if any(step.crops for step in self.steps) else self.view(image)
 
     def batch(self, images: Sequence[Tensor], rngs: Sequence[np.random.Generator]) -> Tensor:
-        """The same of a batch on a GPU, uint8 [B, 3, S, S]; its crops are resized together."""
+        """The views of a batch on a GPU: uint8 [B, 3, S, S]; crops are resized together."""
         pairs = list(zip(images, rngs, strict=True))
         largest = max(side for image in images for side in image.shape)
         possible = self.together and self.steps and largest <= LARGEST_TOGETHER
@@ -87,10 +87,10 @@ class TrainTransform:
 
 
 def train_transform(settings: Settings, *, together: bool = True) -> TrainTransform:
-    """As ``make_view``, after the steps of ``settings.augmentation`` in order.
+    """Make the training transform: the steps of ``settings.augmentation``, then the view.
 
-    A step that crops returns the S x S image itself, which the steps after it see; without such a
-    step the image is resized (and cropped) last, as at test time.
+    If a step crops, it returns the S x S image itself and the steps after it see that; else the
+    image is resized (and cropped) last, as at test time.
 
     Raises:
         SuiteError: an unknown step or option, an invalid value, or two steps that crop.
@@ -104,9 +104,9 @@ def train_transform(settings: Settings, *, together: bool = True) -> TrainTransf
 
 
 def square_side(settings: Settings, *, training: bool) -> int | None:
-    """The side of the square that any image is first squashed to; None if there is none.
+    """Side of the square to which every image is resized first; None if there is none.
 
-    The transform of that square is the transform of the image.
+    The transform gives the same result for that square as for the image.
     """
     view, steps = make_view(settings), build_steps(settings.augmentation)
     return steps[0].side(view) if training and steps else view.resize
@@ -136,7 +136,7 @@ Named = TypeVar("Named", bound=Value)
 
 
 def make_named(what: str, known: Mapping[str, type[Named]], chosen: Augmentation) -> Named:
-    """What a name and its options stand for.
+    """Make the value that a name and its options stand for.
 
     Raises:
         SuiteError: an unknown name or option, or an invalid value.

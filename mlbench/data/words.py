@@ -28,19 +28,19 @@ _SPELLED_OUT = {
     "tvmonitor": "tv monitor",
     "pottedplant": "potted plant",
 }
-"""VOC's names of two words without a space."""
+"""VOC's names that join two words without a space."""
 
 
 @dataclass(frozen=True)
 class WordVectors:
-    """Vectors [E] of label names, and how they were found.
+    """Vectors [E] of label names, and the way in which each was found.
 
     Attributes:
         found: label -> its vector.
         averaged: label -> the words whose mean its vector is.
         incomplete: label -> its words without a vector, which the mean leaves out; all its words
             if the label is not in ``found``.
-        about: what the file says of itself (an array ``about`` of an .npz); empty if nothing.
+        about: the file's description of itself (an array ``about`` of an .npz), or empty.
     """
 
     found: Mapping[str, Vector]
@@ -52,8 +52,8 @@ class WordVectors:
 def word_vectors(names: Sequence[str], file: Path) -> WordVectors:
     """Look up the vectors of label names in a file, by name and never by row.
 
-    A label is looked up as a whole, then as the mean of its words. Case does not count; spaces,
-    underscores and hyphens do not count in an .npz, and must be as in the label in a text.
+    A label is looked up as a whole, then as the mean of its words. Case is ignored. Spaces,
+    underscores and hyphens are ignored in an .npz, and must match in a text file.
 
     Raises:
         DataError: the file is missing or malformed; the message names the line or the array.
@@ -94,7 +94,7 @@ def _squeeze(name: str) -> str:
 
 # ------------------------------------------------------------------------------------------- .npz
 def _from_npz(file: Path, wanted: set[str]) -> tuple[dict[str, Vector], str]:
-    """The vectors of all groups (that of most labels wins), and what the file says of itself."""
+    """The vectors of all groups (the one with most labels wins), and the file's description."""
     with file.open("rb") as stream:
         if not zipfile.is_zipfile(stream):
             raise zipfile.BadZipFile("not a complete zip archive")

@@ -1,6 +1,6 @@
-"""A batch in parts, one for each process or several: their losses, and batch norms of the whole.
+"""Divide a batch into parts, one or more per process: their losses and synchronized batch norms.
 
-A part sees the same pixels whatever their number.
+A part sees the same pixels whatever the number of parts.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ def _sum(values: Tensor) -> Tensor:
 
 
 def _channel_sums(x: Tensor) -> Tensor:
-    """Sums [C] of [B, C, ...], of each image and then in double precision."""
+    """Sums [C] of [B, C, ...], within each image and then over images in double precision."""
     sums_BC = x.flatten(2).sum(2) if x.ndim > 2 else x
     return sums_BC.double().sum(0)
 
 
 class _Normalize(torch.autograd.Function):
-    """Normalization of [B, C, ...] by the statistics of all parts, which may differ in size.
+    """Normalize [B, C, ...] by the statistics of all parts, which may differ in size.
 
-    Sums are taken image by image, and then in double precision, so that they do not depend on where
-    parts begin. The variance is a mean of squared differences to the mean, since a difference of
-    two large sums would lose its digits.
+    Sums are taken within each image, then over images in double precision, so that they do not
+    depend on where parts begin. The variance is a mean of squared differences to the
+    mean, since a difference of two large sums would lose its digits.
     """
 
     @staticmethod
@@ -72,7 +72,7 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, dy: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
-        """The gradients; those of weight and bias are of this process's part."""
+        """The gradients; weight and bias get those of this process's part alone."""
         centred, weight, scale, count = context.saved_tensors
         dtype, axes = weight.dtype, (-1, *[1] * (dy.ndim - 2))
         wide, normed = dy.to(dtype), centred * scale.view(axes)
@@ -84,11 +84,11 @@ class _Normalize(torch.autograd.Function):
 
 
 class CpuSyncBatchNorm(BATCH_NORM):
-    """What ``nn.SyncBatchNorm`` does, on the CPU.
+    """``nn.SyncBatchNorm`` for the CPU.
 
-    In a single process, too: torch's kernels add up thousands of pixels in single precision, and
-    training turns this error into another result. A batch with a single value a channel has no
-    variance and is normalized by the running statistics.
+    It also serves a single process: torch's kernels add up thousands of pixels in single precision,
+    an error that changes the result of training. A batch with one value per channel has no variance
+    and is normalized by the running statistics.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,12 +123,12 @@ class CpuSyncBatchNorm(BATCH_NORM):
 
 
 def synchronize(model: nn.Module, device: torch.device) -> None:
-    """Synchronize the batch norms of a model that are torch's or timm's, in place.
+    """Synchronize the batch norms of torch and timm in a model, in place.
 
-    Others, which may compute something else, stay as they are and see their process's part. A class
-    that only treats a batch of one image in its own way says so by ``synchronizable``: several
-    processes share no such batch. Modules change their class and stay what they are, so that
-    parameters, buffers and references to them (as in a backbone's stages) remain valid.
+    Other batch norms may compute something else; they stay and see their process's part. A class
+    with the attribute ``synchronizable`` differs for a batch of one image alone, which several
+    processes never share. Modules change their class but not their identity, so that parameters,
+    buffers and references to them (as in a backbone's stages) remain valid.
     """
     for module in model.modules():
         kind = type(module)
@@ -172,7 +172,7 @@ def restored(tensors: Sequence[Tensor]) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------- losses
 @dataclass(frozen=True)
 class Part:
-    """What is computed at a time of a batch, and its loss.
+    """One micro-batch of one process, and its weighted loss.
 
     DDP averages gradients over processes with equal weight. Weighting by the part's share of the
     global batch makes the average exact for parts of any size. A loss that sums over images is
@@ -199,7 +199,7 @@ class Part:
 
     @contextmanager
     def accumulating(self, networks: Sequence[object]) -> Iterator[None]:
-        """Leave out the exchange of gradients, but after the last part."""
+        """Skip gradient synchronization except after the last part."""
         with ExitStack() as stack:
             for network in networks:
                 if isinstance(network, DistributedDataParallel) and not self.last:
@@ -215,9 +215,9 @@ class Part:
     def backward(
         self, learner: Learner, output: HeadOutput, peers: Sequence[Tensor]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Add this part's gradients; returns its loss and the named losses in it.
+        """Add this part's gradients; return its loss and the named losses that it includes.
 
-        Sums over parts, and means over processes, are those of the global batch.
+        Summed over parts and averaged over processes, they are those of the global batch.
         """
         clock = self.training.clock
         loss, extra = self.objective(output, peers)
@@ -232,7 +232,7 @@ class Part:
     def objective(
         self, output: HeadOutput, peers: Sequence[Tensor]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss, and the named losses in it."""
+        """The loss, and the named losses that it includes."""
         training = self.training
         part = self.share * training.world.size
         extra = {name: value * part for name, value in output.aux.items()}
@@ -261,7 +261,7 @@ class Part:
 
 
 def mutual_divergence(logits_BC: Tensor, peers: Sequence[Tensor]) -> Tensor:
-    """The divergence of a model's predictions from its peers': a scalar, 0 if they agree.
+    """The divergence of a model's predictions from its peers' predictions; 0 if they agree.
 
     Zhang et al., Deep Mutual Learning, CVPR 2018 (arXiv:1706.00384), for many labels as in
     Prokofiev and Sovrasov (arXiv:2209.06585): every label is a Bernoulli variable of its own.
@@ -279,14 +279,14 @@ def mutual_divergence(logits_BC: Tensor, peers: Sequence[Tensor]) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """The rows of all processes; the gradient is that of this process's rows, times the processes.
+    """Gather the rows of all processes; multiply the gradient by the number of processes.
 
-    DDP then averages it to the gradient of a loss that every process computes on all rows.
+    Every process computes the loss on all rows, and DDP divides by the number of processes.
     """
 
     @staticmethod
     def forward(context: Any, rows: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
-        """Rows [n, C], of which each process may have another number, to the rows of all."""
+        """Gather rows [n, C]; n may differ between processes."""
         context.start, context.rows, context.processes = sum(sizes[:rank]), len(rows), len(sizes)
         padded = rows.new_zeros(max(sizes), *rows.shape[1:])
         padded[: len(rows)] = rows
@@ -296,13 +296,13 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """The rows of this process, times the number of processes."""
+        """The gradient of this process's rows, times the number of processes."""
         mine = gradient[context.start : context.start + context.rows]
         return mine * context.processes, None, None
 
 
 def gather_rows(rows: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
-    """The rows of the whole batch, with a gradient for those of this process, [n, C].
+    """The rows [B, C] of the whole batch; this process's rows get a gradient.
 
     ``sizes`` are the numbers of rows of all processes.
     """

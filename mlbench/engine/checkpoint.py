@@ -1,7 +1,7 @@
-"""A trained model as one safetensors file, which nothing else is needed to use.
+"""A trained model as one self-contained safetensors file.
 
-The header has ``format`` (``mlbench-2``), ``model``, the JSON of a ``ModelInfo``, and ``digest``,
-the SHA-256 of both and of the weights.
+The header has ``format`` (``mlbench-2``), ``model`` (the JSON of a ``ModelInfo``) and ``digest``
+(the SHA-256 of format, model and weights).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mlbench.types import ModelInfo, Settings, WeightsError
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights, and what is needed to use them."""
+    """Weights, and the information needed to use them."""
 
     weights: dict[str, torch.Tensor]
     info: ModelInfo
@@ -91,7 +91,7 @@ def backbone_weights(
     """The tensors of a checkpoint's backbone, for a model that starts from it.
 
     Raises:
-        WeightsError: the model's backbone is another.
+        WeightsError: the model has a different backbone.
     """
     theirs = init.info.spec.settings
     wanted = {f"backbone.{name}": t.shape for name, t in backbone.state_dict().items()}
@@ -109,18 +109,18 @@ def backbone_weights(
 def head_weights(
     init: Checkpoint, head: nn.Module, axes: Mapping[str, Sequence[int]], names: Sequence[str]
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """What a head starts from in a checkpoint that has the same head.
+    """The initial weights that a head takes from a checkpoint with the same head.
 
     Args:
         init: the checkpoint.
-        head: with its first weights.
+        head: the new head, with its initial weights.
         axes: name of a tensor of the head -> its axes over labels.
-        names: of the head's labels.
+        names: the head's labels.
 
     Returns:
-        The tensors without such an axis whose shapes agree, and the parameters with one or more,
-        with the checkpoint's values for the labels of equal names. Buffers over labels (graphs,
-        word vectors) are not among them, as they follow the new data.
+        The tensors without a label axis whose shapes agree; and the parameters with label axes, in
+        which labels of equal names have the checkpoint's values. Buffers over labels (graphs, word
+        vectors) follow the new data and are left out.
     """
     old = init.info.label_names
     new_rows = [i for i, name in enumerate(names) if name in old]
@@ -144,13 +144,13 @@ def head_weights(
 def _grid(
     shape: Sequence[int], axes: Sequence[int], rows: Sequence[int]
 ) -> tuple[torch.Tensor, ...]:
-    """An index of these rows along these axes, and of all along the others."""
+    """An index that selects these rows along these axes, and everything along the others."""
     taken = [rows if i in axes else range(n) for i, n in enumerate(shape)]
     return tuple(torch.from_numpy(one) for one in np.ix_(*(np.array(t, np.int64) for t in taken)))
 
 
 def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of the names and values of weights, whatever file they are in."""
+    """SHA-256 of the names and values of weights, independent of the file format."""
     state = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -1,4 +1,4 @@
-"""The processes of a run: their ranks, and how they exchange values.
+"""The processes of a run: ranks and exchange of values.
 
 A process reads its rank from the variables that torch's elastic launcher sets.
 """
@@ -20,7 +20,7 @@ from mlbench.types import Interrupted
 T = TypeVar("T")
 
 MARGIN = 30.0
-"""Seconds that the processes wait for each other beyond the time after which a run has hung."""
+"""Seconds that processes wait for each other beyond the stall limit of the run."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class World:
         return box[0]
 
     def ask_leader(self, compute: Callable[[], T]) -> T:
-        """Compute on the leader alone; every process gets its answer or raises its error.
+        """Compute on the leader alone; every process returns its answer or raises its error.
 
-        The others wait as long as it makes progress (see ``beat``), which may take hours.
+        The other processes wait as long as the leader makes progress (see ``beat``).
         """
         answer: T | None = None
         problem: BaseException | None = None
@@ -99,7 +99,7 @@ class World:
             _wait_for(f"{key}, all")
 
     def beat(self) -> None:
-        """Let the others know that this process makes progress."""
+        """Tell the other processes that this one makes progress."""
         if self.size > 1:
             _store().add(_BEATS, 1)
 
@@ -131,12 +131,12 @@ def _wait_for(key: str) -> None:
 
 
 def join(device: str, stall: float) -> World:
-    """Join the processes of this run; a world of one if there are no others.
+    """Join the processes of this run; a run of one process gets a world of size 1.
 
     Args:
-        device: of the run.
-        stall: seconds after which a process that does not answer has failed. Who watches over the
-            run ends it before that, with the stacks of all processes.
+        device: the device of the run.
+        stall: seconds without progress after which the executor ends the run. Processes wait
+            ``MARGIN`` longer for each other, so that the executor can write all stacks first.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:

@@ -21,7 +21,7 @@ from mlbench.types import BatchMemoryError, HeadOutput, Index, Precision, Predic
 log = logging.getLogger(__name__)
 
 BATCH = 64
-"""Images per batch; in evaluation another number changes last digits at most."""
+"""Images per batch; another size changes the last digits of logits at most."""
 
 
 def predict(
@@ -36,11 +36,11 @@ def predict(
     count: Count = lambda *_: None,
     remark: Callable[[str], None] = log.warning,
 ) -> Predictions:
-    """Logits float32 [N, C] in the order of the index, whose known labels the network is told.
+    """Logits float32 [N, C] in index order; the network receives ``index.known``.
 
-    They are the same on every process. Each predicts whole batches, without padding: every image
-    counts once. Batches that do not fit into memory are halved, of which ``remark`` is told.
-    ``count`` is told how many of its images it has predicted.
+    They are the same on every process. Each process predicts whole batches without padding, so that
+    every image counts once. Batches that do not fit into memory are halved; ``remark`` gets a note
+    of it. ``count`` gets the number of images that this process has predicted.
 
     Raises:
         BatchMemoryError: a single image does not fit.
@@ -99,8 +99,8 @@ class Evaluator:
 
     Attributes:
         probe: ``source`` yields feature maps, and only the head is run.
-        count: is told how far it is.
-        remark: is told what a record should tell.
+        count: gets the number of predicted images.
+        remark: gets notes for the record.
     """
 
     index: Index
@@ -114,8 +114,8 @@ class Evaluator:
     def __call__(self, model: MultiLabelModel) -> Predictions:
         """Logits of the split, the same on every process; ``model`` is in evaluation mode.
 
-        Predicts in full precision, since bfloat16 would tie many images. The leader's batch norm
-        statistics are used on all processes; between two steps each process has its own.
+        Predicts in full precision, since bfloat16 would tie many images. All processes take
+        the leader's batch norm statistics, as each process has its own between two steps.
         """
         self.world.broadcast_tensors(b for b in model.buffers() if b.is_floating_point())
         return predict(
@@ -144,7 +144,7 @@ class BestEpoch:
 def select_best(
     best: BestEpoch | None, epoch: int, model: MultiLabelModel, evaluator: Evaluator
 ) -> tuple[float | None, BestEpoch | None]:
-    """The mAP of an epoch in percent, and the best epoch up to it; the first of equal ones.
+    """The mAP of an epoch in percent, and the best epoch so far; the first one wins ties.
 
     An epoch with a logit that is not finite has no mAP and is never the best.
     """

@@ -1,8 +1,8 @@
 """Feature maps of a frozen backbone, computed once and shared by every head and loss.
 
-A folder of the cache holds one array per level that a head has read, float16 [N, D, H, W]. Its name
-is a hash of everything that changes the maps: backbone, weights, device, versions, the code that
-makes pixels, the image files, and the pixels of three of them.
+A folder of the cache holds one array float16 [N, D, H, W] per level that a head has read. The
+folder's name is a hash of everything that changes the maps: backbone, weights, device, versions,
+the code that makes pixels, the image files, and the pixels of three images.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from mlbench.types import Backbone, DataError, Index, MeasureError, Places, Prog
 log = logging.getLogger(__name__)
 
 POLL = 1.0
-"""Seconds between two looks at feature maps that another run makes."""
+"""Seconds between two checks of feature maps that another run makes."""
 ROOM = (
     "make room (`mlbench cache` says what takes it), give another folder with MLBENCH_CACHE, a "
     "smaller --image-size, or use --track controlled"
@@ -49,9 +49,9 @@ class FeatureCache:
     """Computes the feature maps that a model's head reads, or finds them in the cache.
 
     Attributes:
-        places: the cache, and its limit.
-        model: on its device.
-        identity: all that changes the maps of an image, besides its pixels.
+        places: the cache and its limit.
+        model: the model, on its device.
+        identity: everything besides pixels that changes the maps of an image.
         purpose: what the maps are for (``RunSpec.cached_for``).
     """
 
@@ -63,15 +63,15 @@ class FeatureCache:
     progress: Progress
 
     def source(self, name: str, index: Index, images: Source) -> Source:
-        """The maps of a split, computed if they are missing or damaged.
+        """A source of a split's maps, which are computed if they are missing or damaged.
 
-        Yields one float16 tensor [B, D, H, W] per level. Levels that the head does not read are
+        It gives one float16 tensor [B, D, H, W] per level; levels that the head does not read are
         empty.
 
         Args:
-            name: of the split, for the progress.
+            name: name of the split, for progress messages.
             index: the split.
-            images: its images without augmentation.
+            images: the split's images without augmentation.
 
         Raises:
             DataError: the disk is too small, or the cache cannot be written.
@@ -122,7 +122,7 @@ class FeatureCache:
 
     @contextmanager
     def _turn(self, folder: Path, name: str) -> Iterator[bool]:
-        """Wait until no other run makes these maps, and keep others waiting; True if it waited."""
+        """Hold the lease of a folder of maps; yield True if another run had it first."""
         lease: Lease | None = None
 
         def attempt() -> str | None:
@@ -148,7 +148,7 @@ class FeatureCache:
         self, folder: Path, level: int, name: str, shape: tuple[int, ...], images: Source
     ) -> CachedArray:
         def make(positions: Positions) -> NDArray[np.float16]:
-            # Training switches the mode of the model, perhaps at this moment.
+            # Training may switch the mode of the model meanwhile.
             backbone: Any = copy.deepcopy(self.model.backbone)
             with torch.inference_mode():
                 return _half(self._maps(backbone.eval(), images(positions, 0))[level])
@@ -205,7 +205,7 @@ class FeatureCache:
 
 
 def images_digest(index: Index) -> str:
-    """A digest of the image files of a split: of keys, sizes and times of modification.
+    """Digest of the keys, sizes and modification times of a split's image files.
 
     Reading all bytes would take as long as computing feature maps.
     """
@@ -217,14 +217,14 @@ def images_digest(index: Index) -> str:
 
 
 def levels_read(head: Any, maps: Sequence[Tensor]) -> list[int]:
-    """The feature maps that a head reads, in training or in evaluation, by their position.
+    """Positions of the feature maps that a head reads in training or in evaluation.
 
-    Found by running a copy of the head on the ``meta`` device, which computes nothing. A head that
-    cannot run there counts as reading all.
+    They are found by running a copy of the head on the ``meta`` device, which computes nothing. A
+    head that cannot run there counts as reading all.
 
     Args:
-        head: is not changed.
-        maps: one of each level, of any number of images.
+        head: the head, which does not change.
+        maps: one batch of maps per level, of any size.
     """
     meta = tuple(torch.empty(2, *m.shape[1:], device="meta") for m in maps)
     watch = _Watch(meta)
@@ -239,7 +239,7 @@ def levels_read(head: Any, maps: Sequence[Tensor]) -> list[int]:
 
 
 class _Watch(TorchFunctionMode):
-    """Records which tensors any function of torch gets, the shape of a tensor included."""
+    """Records which tensors are passed to functions of torch; reading a shape counts."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Less memory for training: activations that are computed again, and batches that do not fit."""
+"""Save memory in training: recompute activations, and explain batches that do not fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlbench.types import BatchMemoryError
 
 
 def recompute_activations(backbone: nn.Module) -> bool:
-    """Compute activations again in the backward pass; False if the backbone cannot."""
+    """Recompute activations in the backward pass; False if the backbone does not support it."""
     able: list[Any] = [m for m in backbone.modules() if hasattr(m, "set_grad_checkpointing")]
     for module in able[:1]:  # it sets its parts
         module.set_grad_checkpointing()
@@ -24,9 +24,9 @@ def recompute_activations(backbone: nn.Module) -> bool:
 
 
 def out_of_memory(error: Exception, state: TrainingState, training: Training) -> BatchMemoryError:
-    """What to do about a batch that does not fit.
+    """Make the error for a batch that does not fit, with its remedies.
 
-    The text of torch's error says how much was allocated, and how much was asked for then.
+    Torch's message names the memory that was allocated and requested.
     """
     settings, model = training.settings, state.learners[0].model
     number, processes = settings.grad_accumulation, training.world.size
@@ -51,7 +51,7 @@ def out_of_memory(error: Exception, state: TrainingState, training: Training) ->
 
 
 def _mebibytes(text: str) -> float:
-    """Memory that was allocated and asked for, from the text of torch's error."""
+    """MiB allocated plus requested, from the message of torch's error."""
     sizes = re.findall(r"allocate ([\d.]+) ([KMG]iB)|([\d.]+) ([KMG]iB) is allocated by", text)
     units = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
     return sum(float(a or c) * units[b or d] for a, b, c, d in sizes)

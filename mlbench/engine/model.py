@@ -18,8 +18,8 @@ class MultiLabelModel(nn.Module):
 
     Args:
         backbone, head: modules that fulfil the contracts of ``mlbench.types``.
-        mean: of the normalization, on pixels scaled to [0, 1].
-        std: likewise.
+        mean: mean of the normalization, for pixels scaled to [0, 1].
+        std: its standard deviation, likewise.
     """
 
     mean: Tensor
@@ -48,24 +48,24 @@ class MultiLabelModel(nn.Module):
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def preprocessing(self, settings: Preprocessing) -> Preprocessing:
-        """The preprocessing of some settings with the normalization of this model filled in."""
+        """Fill the normalization of this model into a run's preprocessing."""
         mean, std = ((values.flatten() / 255).tolist() for values in (self.mean, self.std))
         return settings.model_copy(update={"mean": tuple(mean), "std": tuple(std)})
 
     def forward(self, images_B3HW: Tensor, known_BC: Tensor | None = None) -> HeadOutput:
-        """Logits [B, C] and the head's extra losses; labels are told to heads that take them."""
+        """Logits [B, C] and the head's extra losses; heads that need known labels get them."""
         return _call(self.head, self.features(images_B3HW), known_BC)
 
 
 class ProbeNetwork(nn.Module):
-    """The head of a model, for feature maps that were computed before."""
+    """The head of a model, applied to cached feature maps."""
 
     def __init__(self, model: MultiLabelModel) -> None:
         super().__init__()
         self.head = model.head
 
     def forward(self, features: tuple[Tensor, ...], known_BC: Tensor | None = None) -> HeadOutput:
-        """Feature maps -> logits, likewise."""
+        """As ``MultiLabelModel.forward``, from feature maps."""
         return _call(self.head, features, known_BC)
 
 
@@ -76,7 +76,7 @@ def _call(head: Head, features: tuple[Tensor, ...], known_BC: Tensor | None) -> 
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """Within the block, torch uses only algorithms that repeat their results to the bit."""
+    """Use only bitwise reproducible algorithms of torch within the block, if ``wanted``."""
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
     if wanted:
@@ -92,7 +92,7 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Automatic mixed precision in bf16 and fp16; fp32 and tf32 switch it off."""
+    """Automatic mixed precision for bf16 and fp16; fp32 and tf32 disable it."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     half = precision in ("bf16", "fp16")
     with matrix_precision(precision), torch.autocast(device.type, dtype=dtype, enabled=half):
@@ -101,11 +101,11 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
 
 @contextmanager
 def matrix_precision(precision: Precision) -> Iterator[None]:
-    """Products and convolutions of float32 are in TF32 if that is the precision, else exact.
+    """Compute float32 products and convolutions in TF32 if that is the precision, else exactly.
 
     By default torch lets cuDNN convolve in TF32. Backward passes are outside autocast and need this
-    around them. Both generations of torch's switches are set: it refuses to read the older ones
-    where they disagree.
+    around them. Both generations of torch's switches are set, as torch refuses to read the older
+    ones where they disagree.
     """
     cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
     parts: tuple[Any, ...] = (cuda.matmul, cudnn.conv, cudnn.rnn)  # type: ignore[attr-defined]
@@ -124,7 +124,7 @@ def matrix_precision(precision: Precision) -> Iterator[None]:
 
 
 def unsupported(precision: Precision, device: torch.device) -> str | None:
-    """Why a device cannot compute in a precision, and what to do; None if it can."""
+    """The reason why a device does not support a precision, and a remedy; None if it does."""
     name = device.type
     if name == "cuda":
         with torch.cuda.device(device):

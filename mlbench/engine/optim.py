@@ -1,4 +1,4 @@
-"""Parameter groups, learning rates, SAM, and a model with all that an optimizer step changes."""
+"""Parameter groups, learning rates, SAM, and the state that an optimizer step changes."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def frozen_stages(model: MultiLabelModel, settings: Settings) -> Sequence[Sequen
 
 
 def set_training_mode(model: MultiLabelModel, settings: Settings) -> None:
-    """Switch to training mode, except frozen stages, whole, and with ``freeze_bn`` batch norms.
+    """Switch to training mode, except all modules of frozen stages.
 
-    These are the backbone's; a head's batch norms are trained.
+    With ``freeze_bn`` the backbone's batch norms also stay in evaluation mode.
     """
     model.train()
     count = len(frozen_stages(model, settings))
@@ -56,10 +56,10 @@ def set_training_mode(model: MultiLabelModel, settings: Settings) -> None:
 
 # ---------------------------------------------------------------------------------------- optimizer
 def make_optimizer(model: MultiLabelModel, settings: Settings) -> torch.optim.Optimizer:
-    """An optimizer of the parameters that require gradients.
+    """Make an optimizer of the parameters that require gradients.
 
-    Head and backbone have separate learning rates, and in each the biases; parameters without
-    weight decay have a group of their own.
+    Head, backbone and the biases of each may have different learning rates; parameters without
+    weight decay have groups of their own.
     """
     chosen = settings.optimizer
     groups = [
@@ -112,7 +112,7 @@ def learning_rate_factor(schedule: Schedule, step: int, epoch_steps: int, steps:
 def _one_cycle(
     schedule: Schedule, step: int, steps: int, ends: tuple[float, float], middle: float
 ) -> float:
-    """Two half cosines, as in ``torch.optim.lr_scheduler.OneCycleLR``."""
+    """Follow two half cosines, as ``torch.optim.lr_scheduler.OneCycleLR`` does."""
 
     def half_cosine(start: float, end: float, progress: float) -> float:
         return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
@@ -128,8 +128,8 @@ def set_learning_rate(
 ) -> float:
     """Set the learning rates of a step (from 0), and the momentum if it is cycled.
 
-    A function of the step rather than torch's schedulers: there is no other state, and no warning
-    when the gradient scaler skips the first step. Returns the head's learning rate.
+    Unlike torch's schedulers, this has no state, and does not warn when the gradient scaler skips
+    the first step. Returns the head's learning rate.
     """
     schedule, steps = settings.schedule, epoch_steps * settings.epochs
     factor = learning_rate_factor(schedule, step, epoch_steps, steps)
@@ -200,8 +200,8 @@ def _sam_steps(parameters: Sequence[nn.Parameter], rho: float, adaptive: bool) -
 class MovingAverage(nn.Module):
     """The exponential moving average of a model's weights and statistics.
 
-    Whole numbers are copied; torch's own average rounds them, and waits for the device to learn
-    how many updates there were.
+    Integers are copied. Torch's own average rounds them, and waits for the device to read the
+    number of updates.
 
     The average begins with the model's weights after the first step, which an overflow may skip.
     """
@@ -213,7 +213,7 @@ class MovingAverage(nn.Module):
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Add the weights after a step."""
+        """Average in the weights after a step."""
         old, new = ([*one.parameters(), *one.buffers()] for one in (self.module, model))
         mixed: tuple[list[Tensor], list[Tensor]] = [], []
         for mine, theirs in zip(old, new, strict=True):
@@ -231,13 +231,13 @@ class MovingAverage(nn.Module):
         return torch.tensor(self.updates)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Put the number of updates back."""
+        """Restore the number of updates."""
         self.updates = int(state)
 
 
 @dataclass
 class Learner:
-    """A model in training, and all that an optimizer step changes."""
+    """A model in training, and all state that an optimizer step changes."""
 
     model: MultiLabelModel
     optimizer: torch.optim.Optimizer
@@ -250,7 +250,7 @@ class Learner:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def backward(self, loss: Tensor, *, add: bool = False) -> None:
-        """Replace the gradients by those of a loss, scaled in half precision, or add them."""
+        """Replace the gradients by those of a loss, scaled in fp16, or ``add`` to them."""
         if not add:
             self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -284,11 +284,11 @@ class Learner:
 def make_learner(
     model: MultiLabelModel, settings: Settings, *, scaled: bool, averaged: bool
 ) -> Learner:
-    """A learner before its first step; switches off the gradients of the frozen stages.
+    """Make a learner; switch off the gradients of the frozen stages.
 
     Args:
-        model: on its device.
-        settings: of the run.
+        model: the model, on its device.
+        settings: the settings of the run.
         scaled: scale the loss, for half precision.
         averaged: keep a moving average if the settings ask for one.
     """

@@ -1,11 +1,11 @@
-"""The whole state of a run in training: saved now and then, and read when the run goes on.
+"""The whole state of a run in training: saved at intervals, and read when the run resumes.
 
-The order of images and their augmentation depend on seed, epoch and position alone, so a run goes
-on in the middle of an epoch without going through its beginning again. On the CPU it ends with the
-weights of a run that was never interrupted, to the bit.
+The order of images and their augmentation depend on seed, epoch and position alone, so a run
+resumes within an epoch without repeating its beginning. On the CPU it ends with the weights of a
+run that was never interrupted, to the bit.
 
-A state is one file, other than the model's: a digest, and what ``torch.load(weights_only=True)``
-reads. The file before it is kept, too, for the case that the newest is damaged.
+A state is one file: a digest, followed by what ``torch.load(weights_only=True)`` reads. The state
+before it is also kept, in case the newest is damaged.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ log = logging.getLogger(__name__)
 FILES = ("state.pt", "state.before.pt")
 """In a run's folder: the newest state, and the one before it."""
 EPOCHS_APART = 30.0
-"""Seconds between two states that are saved at ends of epochs; at least, as these may be short."""
+"""Least seconds between two states that are saved at epoch ends, as epochs may be short."""
 SHARE = 0.02
-"""Of the time of a run that saving at ends of epochs may take."""
+"""Largest fraction of a run's time spent saving at epoch ends."""
 
 
 # -------------------------------------------------------------------------------------------- state
@@ -48,13 +48,13 @@ class TrainingState:
     """All that changes while a run trains.
 
     Attributes:
-        learners: the models in training; the first is the run's, the second its peer.
-        loss: may have buffers.
+        learners: the models in training: the run's model, and its peer if any.
+        loss: the loss, whose buffers are saved.
         best: the best epoch so far, if one is selected.
         extra: the named losses of each step of the epoch in progress, this process's part.
-        largest_norm: of the gradient in the epoch in progress.
-        seconds: that the epoch in progress took when it was saved.
-        away: seconds in which other runs of this process went on.
+        largest_norm: largest gradient norm in the epoch in progress.
+        seconds: time that the epoch in progress had taken when it was saved.
+        away: seconds in which other runs of this process trained.
     """
 
     learners: tuple[Learner, ...]
@@ -70,7 +70,7 @@ class TrainingState:
     away: float = 0.0
 
     def evaluated(self) -> MultiLabelModel:
-        """The model to score, in evaluation mode: the first, or its moving average if any."""
+        """The model to score, in evaluation mode: the first model, or its moving average if any."""
         first = self.learners[0]
         model = first.model if first.average is None else first.average.module
         assert isinstance(model, MultiLabelModel)
@@ -87,7 +87,7 @@ class TrainingState:
 
 
 def _pack(state: TrainingState) -> dict[str, Any]:
-    """A state as plain data and tensors, but for what differs between processes."""
+    """A state as plain data and tensors, without what differs between processes."""
     best = state.best
     return {
         "learners": [
@@ -124,11 +124,11 @@ def _changing(module: nn.Module) -> dict[str, Any]:
 
 
 def _unpack(saved: Mapping[str, Any], state: TrainingState, scored: Index | None) -> None:
-    """Put a saved state into one that has not begun.
+    """Load a saved state into the state of a run that has not begun.
 
     Args:
-        saved: of ``_pack``.
-        state: of the same models.
+        saved: the result of ``_pack``.
+        state: the state to change, of the same models.
         scored: the split that selects the epoch, if any.
     """
     for one, content in zip(state.learners, saved["learners"], strict=True):
@@ -160,7 +160,7 @@ def random_states(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
-    """Put states of ``random_states`` back."""
+    """Restore the result of ``random_states``."""
     torch.set_rng_state(states["torch"])
     if states["cuda"] is not None:
         torch.cuda.set_rng_state(states["cuda"], device)
@@ -170,18 +170,18 @@ def set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
 
 @dataclass
 class Keeper:
-    """Saves the state of a run now and then and when it is to stop, and finds it again.
+    """Saves the state of a run, at intervals and before it stops, and loads it again.
 
     Attributes:
-        folder: of the run; None saves nothing.
-        identity: run id, code, and what else a state must have been saved under to be used.
+        folder: the run's folder; None saves nothing.
+        identity: run id, code, and whatever else must agree for a state to be used.
         world: the processes of the run; all call the same methods.
-        device: of this process.
+        device: the device of this process.
         every: seconds between two states.
-        resumed: the steps at which the run went on.
+        resumed: the steps at which the run resumed.
         spent: seconds of training before this process began.
-        notes: for the record.
-        compiled: what compilation won, of each network.
+        notes: notes for the record.
+        compiled: a note for each compiled network.
     """
 
     folder: Path | None = None
@@ -200,13 +200,13 @@ class Keeper:
 
     # ----------------------------------------------------------------------------------- when
     def wishes(self, epoch_ended: bool = False) -> list[float]:
-        """Of this process, each positive if so: to stop, and to save the state."""
+        """This process's requests [stop, save]; positive means yes."""
         pause = max(EPOCHS_APART, self._cost / SHARE) if epoch_ended else self.every
         due = self.world.leads and time.monotonic() - self._saved >= pause
         return [float(bool(STOP.asked)), float(due)]
 
     def obey(self, state: TrainingState, wishes: list[float]) -> None:
-        """Do what any process wishes.
+        """Save or stop if any process requested it.
 
         Raises:
             Interrupted: on every process, once the state is saved.
@@ -220,7 +220,7 @@ class Keeper:
 
     # ------------------------------------------------------------------------------------ how
     def save(self, state: TrainingState) -> None:
-        """Write the state; if that fails, the run goes on, and its record says so."""
+        """Write the state; if that fails, the run continues, and its record says so."""
         if self.folder is None:
             return
         began = time.monotonic()
@@ -246,10 +246,10 @@ class Keeper:
         log.info("state saved at step %d in %.2f s", state.step, self._cost)
 
     def resume(self, state: TrainingState, scored: Index | None) -> None:
-        """Put the newest state of this run that is whole into one that has not begun.
+        """Load the newest undamaged state of this run.
 
         Args:
-            state: is left alone if nothing was saved, or under another identity.
+            state: has not begun; unchanged if no state with this identity was saved.
             scored: the split that selects the epoch, if any.
         """
         file, notes = self.world.ask_leader(self._choose)  # one choice for all
@@ -265,7 +265,7 @@ class Keeper:
         log.info("resumed at step %d", state.step)
 
     def _choose(self) -> tuple[Path | None, list[str]]:
-        """The file to go on from, if any, and notes."""
+        """The file to resume from, if any, and notes."""
         notes: list[str] = []
         for file in () if self.folder is None else [self.folder / name for name in FILES]:
             if not file.exists():

@@ -1,4 +1,4 @@
-"""What stops a run from outside: signals, which training answers between two steps."""
+"""Signals that stop a run; training answers them between two steps."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from mlbench.types import Interrupted
 EXIT_INTERRUPTED = 75
 """The exit code of a process whose run was interrupted and can be resumed (``EX_TEMPFAIL``)."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGALRM)
-"""What stops a run: pre-emption, Slurm's warning before it, Ctrl-C, the end of a budget of time."""
+"""Pre-emption, Slurm's warning before it, Ctrl-C, and the end of a time budget."""
 
 
 class Stop:
-    """Whether this process was asked to stop; a handler of ``SIGNALS``.
+    """The handler of ``SIGNALS``, which remembers a request to stop.
 
-    While a run trains, a signal only leaves its name here: the step ends, the state is saved, and
-    ``Interrupted`` is raised then. At other times it is raised at once. A second Ctrl-C does not
+    While a run trains, a signal only sets ``asked``; ``Interrupted`` is raised once the step has
+    ended and the state is saved. At other times it is raised at once. A second Ctrl-C does not
     wait.
 
     Attributes:
-        deferred: how many runs of this process train.
+        asked: name of the last signal; empty if there was none.
+        deferred: number of runs that train in this process.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class Stop:
         """Handle a signal.
 
         Raises:
-            Interrupted: unless it is deferred.
+            Interrupted: unless signals are deferred.
             KeyboardInterrupt: on a second Ctrl-C.
         """
         if self.asked and number == signal.SIGINT:
@@ -47,7 +48,7 @@ class Stop:
         """Defer signals within the block.
 
         Raises:
-            Interrupted: one came too late for the block to see it.
+            Interrupted: a signal came that the block did not handle.
         """
         self.deferred += 1
         try:
@@ -59,7 +60,7 @@ class Stop:
 
 
 STOP = Stop()
-"""Of this process."""
+"""The handler of this process."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One optimizer step: its networks, compiled or not, its result, and where its time goes."""
+"""One optimizer step: its networks, compiled or not, its results, and its timing."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ CHECK_EVERY = 10
 
 Network = Callable[..., HeadOutput]
 StepResult = tuple[Tensor, Mapping[str, Tensor], Tensor]
-"""The loss of a step, the named losses in it, and the gradient norm."""
+"""The loss of a step, the named losses that it includes, and the gradient norm."""
 
 
 # --------------------------------------------------------------------------------------- networks
 def make_network(model: MultiLabelModel, training: Training) -> Network:
-    """The model or its head, compiled if asked for, synchronized with those of other processes."""
+    """The model or its head, compiled if the settings say so; under DDP in several processes."""
     network: nn.Module = ProbeNetwork(model) if training.probe else model
     if how := training.settings.compile:
         mode = "reduce-overhead" if how == "graphs" else None
@@ -51,9 +51,9 @@ def make_network(model: MultiLabelModel, training: Training) -> Network:
 
 
 def compile_now(network: Network, model: MultiLabelModel, part: Part, training: Training) -> str:
-    """Compile a network of ``make_network``; returns a note of what that takes and wins.
+    """Compile a network of ``make_network``; return a note with compile time and speed-up.
 
-    Weights, statistics and random states are left as they are.
+    Weights, statistics and random states do not change.
 
     Raises:
         SuiteError: torch cannot compile it.
@@ -99,9 +99,9 @@ def _synchronize(device: torch.device) -> None:
 def take_step(
     networks: Sequence[Network], state: TrainingState, parts: Sequence[Part], training: Training
 ) -> StepResult:
-    """One optimizer step of every learner; returns the result of the first.
+    """Take one optimizer step of every learner; return the result of the first.
 
-    A learner sees its peer's logits from before any update, in both passes of SAM.
+    In both passes of SAM, a learner sees the logits that its peer had before any update.
     """
     settings, clock = training.settings, training.clock
     seen: list[list[Tensor]] = []
@@ -152,14 +152,14 @@ class StepLog:
         self.norms: list[Tensor] = []
 
     def add(self, loss: Tensor, extra: Mapping[str, Tensor], norm: Tensor) -> None:
-        """Add a step: its loss on this process, the named losses in it, and its gradient norm."""
+        """Add a step: this process's loss, the named losses in it, and the gradient norm."""
         self.pending.append(loss.float())
         self.norms.append(norm)
         for name, value in extra.items():
             self.state.extra.setdefault(name, []).append(value.float())
 
     def check(self, wishes: list[float]) -> list[float]:
-        """Fetch the pending losses, and what all processes together wish (``Keeper.wishes``).
+        """Fetch the pending losses; return the mean of all processes' requests (``Keeper.wishes``).
 
         Raises:
             DivergedError: on every process, the first loss that is not finite.
@@ -188,12 +188,12 @@ class StepLog:
 
 # -------------------------------------------------------------------------------------------- time
 PARTS = ("loader wait", "copy", "forward", "loss", "backward", "optimizer", "rest")
-"""Of a step, in order; ``copy`` includes mixing, ``rest`` checks, progress and saved states."""
+"""Parts of a step in order; ``copy`` includes mixing; ``rest`` is checks, progress, saving."""
 
 
 @dataclass
 class Clock:
-    """Where the time of steps goes; on CUDA a lap waits for the device, which slows the run."""
+    """Measures the parts of each step; on CUDA each waits for the device, which slows the run."""
 
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - a constant
     runs: bool = False
@@ -202,11 +202,11 @@ class Clock:
     _last: float = 0.0
 
     def start(self) -> None:
-        """A step begins; what was done since the last one is not counted."""
+        """Begin a step; the time since the previous step is not counted."""
         self._last = time.perf_counter()
 
     def lap(self, part: str) -> None:
-        """A part of a step ends; ``rest`` is the last."""
+        """End a part of a step; ``rest`` is the last."""
         if self.runs:
             _synchronize(self.device)
             now = time.perf_counter()
@@ -215,7 +215,7 @@ class Clock:
             self.steps += part == "rest"
 
     def profile(self) -> dict[str, Any]:
-        """Milliseconds a step and shares, by part."""
+        """Milliseconds per step and share of the time, for each part."""
         whole = sum(self.seconds.values())
         return {
             "steps": self.steps,

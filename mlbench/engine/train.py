@@ -65,7 +65,7 @@ class Training:
         evaluator: of the split that selects the epoch to score; None takes the last epoch.
         keeper: saves the state now and then.
         recompute: activations are computed again in the backward pass.
-        clock: tells where the time of the steps goes.
+        clock: measures the parts of each step.
     """
 
     settings: Settings
@@ -91,7 +91,7 @@ class Training:
     def start(self, *models: MultiLabelModel) -> TrainingState:
         """The state before the first step, or the newest saved one.
 
-        The models are that of the run, and its peer under mutual learning.
+        ``models`` are the run's model and, under mutual learning, its peer.
         """
         settings = self.settings
         if settings.sync_bn and (self.world.size > 1 or self.device.type == "cpu"):
@@ -110,15 +110,15 @@ class Training:
 
 
 def most_parts(settings: Settings, images: int, processes: int) -> int:
-    """The most parts of a batch that have an image for each process."""
+    """The largest number of micro-batches that have an image for each process."""
     return min(settings.batch_size, images) // processes
 
 
 def check_processes(settings: Settings, images: int, world: World) -> None:
-    """Refuse settings or data of which a process would get nothing.
+    """Refuse settings or data that leave a process without images.
 
     Raises:
-        SuiteError: a global batch has fewer images than there are processes, or parts of one.
+        SuiteError: a global batch, or a micro-batch, has fewer images than there are processes.
     """
     if (batch := min(settings.batch_size, images)) < world.size:
         raise SuiteError(
@@ -135,7 +135,7 @@ def check_processes(settings: Settings, images: int, world: World) -> None:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The batches that a run asks for when an epoch begins; none when its training is over."""
+    """The batches that a run requests when an epoch begins; none when its training is over."""
 
     training: Training
     epoch: int
@@ -143,7 +143,7 @@ class Wanted:
 
     @property
     def key(self) -> object:
-        """Equal if the batches are, among runs of the same inputs (``executors.side_by_side``)."""
+        """Equal for equal batches, among runs of one team (``executors.side_by_side``)."""
         reads = getattr(self.training.source, "levels", None)
         return self.epoch, reads, b"".join(one.tobytes() for one in self.order)
 
@@ -154,14 +154,14 @@ class Wanted:
 
 
 Steps = Generator[Wanted | None, Iterator[Batch] | None, T]
-"""A run that halts: at each epoch, until it is sent the batches, and after each step.
+"""A run as a generator: it yields at each epoch, for the batches, and after each step.
 
-What is done meanwhile must leave random states as they are.
+The caller must leave the random states unchanged before it resumes the run.
 """
 
 
 def finish(steps: Steps[T]) -> T:
-    """Carry out a run that halts, without others."""
+    """Carry out a run alone, from its generator."""
     try:
         wanted = next(steps)
         while True:
@@ -198,7 +198,7 @@ def train(state: TrainingState, training: Training) -> Steps[None]:
 
 
 def _halt(state: TrainingState, wanted: Wanted | None = None) -> Steps[Iterator[Batch]]:
-    """Let others go on; their time is not this run's."""
+    """Yield to the other runs of this process; exclude their time."""
     began = time.perf_counter()
     found = yield wanted
     state.away += time.perf_counter() - began
@@ -206,7 +206,7 @@ def _halt(state: TrainingState, wanted: Wanted | None = None) -> Steps[Iterator[
 
 
 def _epoch(networks: Sequence[Network], state: TrainingState, training: Training) -> Steps[None]:
-    """What is left of an epoch, which may have begun in another process."""
+    """Train the rest of an epoch, which another process may have begun."""
     settings, clock = training.settings, training.clock
     for one in state.learners:
         optim.set_training_mode(one.model, settings)
@@ -254,7 +254,7 @@ def _epoch(networks: Sequence[Network], state: TrainingState, training: Training
 def _look_after(
     steps: StepLog, state: TrainingState, training: Training, i: int, began: float
 ) -> None:
-    """Tell of step ``i`` of an epoch; check and save if it is time."""
+    """Report step ``i`` of an epoch; check the loss and save the state when due."""
     progress, keeper, number = training.progress, training.keeper, training.epoch_steps
     images = i * min(training.settings.batch_size, len(training.index))
     speed = images / (time.perf_counter() - state.away - began)
@@ -274,11 +274,12 @@ class _Share(NamedTuple):
     """This process's share of a global batch.
 
     Attributes:
-        step: of the epoch, from 0.
-        total: rows of the global batch: images, or mixed of them.
-        rows: those of this process.
-        sizes: of its parts, in rows.
-        wanted: the images that its rows are made of.
+        step: number of the batch in the epoch, from 0.
+        mix: how the batch is mixed; None if it is not.
+        total: rows of the global batch, of plain or mixed images.
+        rows: positions in the global batch of this process's rows.
+        sizes: number of rows of each micro-batch.
+        wanted: the images that the rows are made of.
     """
 
     step: int
@@ -289,7 +290,7 @@ class _Share(NamedTuple):
     wanted: Positions
 
     def parts(self, batch: Batch, state: TrainingState, training: Training) -> list[Part]:
-        """The rows, mixed from a batch of the wanted images, as parts for one pass each."""
+        """Mix the wanted images into rows and divide these into micro-batches."""
         model, device = state.learners[0].model, training.device
         inputs = to_device(batch.inputs, device)
         mixed = Mixed(inputs, batch.targets.to(device, non_blocking=True))

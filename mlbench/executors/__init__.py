@@ -1,7 +1,7 @@
-"""Who carries out the runs of a matrix: jobs, their outcomes, and the protocol of an executor.
+"""Jobs, their outcomes, and the protocol of an executor, which carries out the runs of a matrix.
 
 An executor is a plugin of the entry-point group ``mlbench.executors``. It starts processes that
-call ``mlbench.executors.worker``, passes their progress on, and reports what became of them.
+call ``mlbench.executors.worker``, passes their progress on, and reports their outcomes.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ log = logging.getLogger("mlbench")
 STALL = 600.0
 """Seconds without progress after which a run has hung."""
 MEETING = "mlbench-meeting-"
-"""Prefix of the temporary folder in which the processes of a run meet."""
+"""Prefix of the temporary folder through which the processes of a run find each other."""
 ROOM = 16_384
-"""Bytes that a launcher reserves for a failure, so that a full disk does not hide it."""
+"""Bytes that a launcher reserves per failure, so that it can be written to a full disk."""
 RESERVE = "reserve"
-"""The file of these bytes, in the folder of a launcher."""
+"""Name of the file with the reserved bytes, in the folder of a launcher."""
 TAIL = 40
-"""Lines of a log that a failure quotes: the stack of a thread, which ends where training began."""
+"""Lines of a log that a failure quotes; enough for the stack of a thread."""
 
 
 class Job(Value):
@@ -45,14 +45,14 @@ class Job(Value):
 
     Attributes:
         command: the command line, for the record.
-        threads: of the CPU for each process; None leaves torch's default.
+        threads: CPU threads of each process; None leaves torch's default.
         stall: seconds without progress after which the run has hung.
-        token: of the run's lease; a launcher whose process died gives the lease back with it
-            (``leases.release(job.folder, job.token)``).
-        ends: when it saves its state and stops, in seconds since 1970; None for no limit.
-        takes: seconds that it is expected to take; it does not begin with less left.
+        token: token of the run's lease; if the process died, the launcher releases the lease with
+            it (``leases.release(job.folder, job.token)``).
+        ends: when the run saves its state and stops, in seconds since 1970; None for no limit.
+        takes: expected seconds of the run; it does not begin if less time is left.
         before: marks of the outcomes that the store had when the run was planned (see ``news``).
-        short: of what memory an attempt ran out; this one has twice the ``grad_accumulation``.
+        short: why the first attempt ran out of memory; this one doubles ``grad_accumulation``.
     """
 
     spec: RunSpec
@@ -73,17 +73,17 @@ class Job(Value):
 
     @property
     def folder(self) -> Path:
-        """Where the run keeps its log, its checkpoints and its failure."""
+        """The folder of the run's log, state, checkpoint and failure."""
         return Store(self.places.results).run_folder(self.spec.run_id)
 
     @property
     def log(self) -> Path:
-        """What the run's processes print and log."""
+        """The file of what the run's processes print and log."""
         return self.folder / "log.txt"
 
     @property
     def failure_file(self) -> Path:
-        """Why the run's last attempt failed; missing while none did."""
+        """The file that says why the last attempt failed; missing if it did not."""
         return self.folder / "failure.json"
 
 
@@ -95,12 +95,12 @@ class Failure(Value):
 
     Attributes:
         status: ``error``: an exception; ``exit``: a process ended without a result; ``crash``: a
-            fault of native code; ``killed``: by somebody else, mostly because memory ran out;
+            fault in native code; ``killed``: a signal from outside, mostly because memory ran out;
             ``hung``: no progress for too long.
-        reason: in one sentence.
+        reason: the cause in one sentence.
         remedy: what to do; empty if the reason says it.
         log: the last lines of the run's log.
-        ended: when, in UTC.
+        ended: time of the failure, in UTC.
     """
 
     run_id: str
@@ -117,11 +117,11 @@ class Failure(Value):
 class Outcome:
     """The end of a run: a record (also if the loss diverged), a failure, or neither.
 
-    A run without either was interrupted, or is carried out by another launcher.
+    A run with neither was interrupted, or is carried out by another launcher.
 
     Attributes:
-        holder: the other launcher.
-        divisible: with smaller micro-batches, the run may fit into memory.
+        holder: the other launcher; empty if there is none.
+        divisible: True if smaller micro-batches may fit into memory.
     """
 
     spec: RunSpec
@@ -133,24 +133,24 @@ class Outcome:
 
     @property
     def decided(self) -> bool:
-        """Whether the run has ended for good."""
+        """True if the run has a record or a failure."""
         return self.record is not None or self.failure is not None
 
     @property
     def error(self) -> str | None:
-        """Why the run has no score."""
+        """The reason why the run has no score; None if it has one."""
         if self.failure is not None:
             return "; ".join(filter(None, (self.failure.reason, self.failure.remedy)))
         return None if self.record is None else self.record.error
 
 
 class Options(Value):
-    """What an executor is asked for; each reads what it knows.
+    """Options of all executors; each executor reads those that it supports.
 
     Attributes:
-        jobs: runs at a time; locally, on each group of devices.
-        devices: the devices to fill, by their numbers; empty for as many as one run needs.
-        share_data: runs that share batches may be trained in one process.
+        jobs: number of simultaneous runs; locally, per group of devices.
+        devices: numbers of the devices to use; empty for as many as one run needs.
+        share_data: train runs that share batches in one process.
         more: options of one executor, such as ``address`` of a Ray cluster.
     """
 
@@ -161,13 +161,13 @@ class Options(Value):
 
 
 class MatrixProgress(Protocol):
-    """Progress of a whole matrix, of which several runs may be under way."""
+    """Receives the progress of a matrix, in which several runs may be in progress."""
 
     def begin(self, number: int, total: int, spec: RunSpec) -> Progress:
-        """Run ``number`` of ``total`` begins; returns what is told of its progress."""
+        """Run ``number`` of ``total`` begins; returns the receiver of its progress."""
 
     def end(self, outcome: Outcome) -> None:
-        """The run ended."""
+        """A run ended."""
 
 
 class Executor(Protocol):
@@ -180,7 +180,7 @@ class Executor(Protocol):
 
         Raises:
             MlbenchError: the options do not fit this machine; nothing was started.
-            KeyboardInterrupt: the user interrupted; every run that was under way has ended.
+            KeyboardInterrupt: the user interrupted; every started run has ended.
         """
 
 
@@ -190,13 +190,14 @@ def make_jobs(
     command: str,
     replaces: Mapping[str, str] | None = None,
 ) -> list[Job]:
-    """The jobs of a matrix, after a look at whether their results can be written.
+    """Make the jobs of a matrix; check that the results can be written, delete leftover files.
 
     Args:
-        specs: the runs that are missing.
-        places: of their files.
+        specs: the missing runs.
+        places: where the runs find and leave files.
         command: the command line, for the records.
-        replaces: as in the plan; any other record has come since, and is not made again.
+        replaces: run id -> digest of the record to replace, as in the plan; any other record is
+            newer than the plan, and its run is not repeated.
 
     Raises:
         StoreError: the folder of the results cannot be written.
@@ -216,13 +217,13 @@ def make_jobs(
 
 
 def with_news(job: Job) -> Job:
-    """The job, to be carried out whatever the store has of it."""
+    """A copy of the job that is carried out whatever outcomes the store has."""
     known = job.before + tuple(map(_mark, news(job)))
     return job.model_copy(update={"before": known})
 
 
 def news(job: Job) -> list[Outcome]:
-    """The outcomes of a run that the store has got since it was planned: a failure, a record.
+    """The outcomes that a run has got in the store since it was planned: a failure, a record.
 
     Raises:
         StoreError: the record is damaged.
@@ -236,7 +237,7 @@ def _failed(job: Job) -> Outcome:
 
 
 def _mark(outcome: Outcome) -> str:
-    """Tells one outcome of a run from another."""
+    """A text that identifies an outcome of a run: the failure's time or the record's digest."""
     if outcome.failure is not None:
         return outcome.failure.ended
     return outcome.record.digest if outcome.record is not None else ""
@@ -244,11 +245,11 @@ def _mark(outcome: Outcome) -> str:
 
 # ------------------------------------------------------------------------------------------- teams
 PIXELS = {"image_size", "preprocessing", "augmentation", "mixing", "decoder"}
-"""Settings that decide what batches are made of, besides their size and the epoch's selection."""
+"""Settings that change the images of batches, besides batch size and selection."""
 
 
 def teams(jobs: Sequence[Job], slots: int) -> list[list[tuple[int, Job]]]:
-    """Jobs with their numbers, together if they see the same batches; ``slots`` parts of each."""
+    """Group numbered jobs that see the same batches; divide each group into ``slots`` teams."""
     found: dict[object, list[tuple[int, Job]]] = {}
     for number, job in enumerate(jobs):
         found.setdefault(_batches_of(job.spec), []).append((number, job))
@@ -256,7 +257,7 @@ def teams(jobs: Sequence[Job], slots: int) -> list[list[tuple[int, Job]]]:
 
 
 def _batches_of(spec: RunSpec) -> object:
-    """Equal for runs that see the same batches; no other has those of several processes."""
+    """Key of the batches that a run sees; unique for a run in several processes."""
     if spec.processes > 1 or not spec.settings.epochs:
         return spec.run_id
     names = PIXELS | {"batch_size", "selection"}
@@ -267,7 +268,7 @@ def _batches_of(spec: RunSpec) -> object:
 
 # ---------------------------------------------------------------------------------------- failures
 def fail(job: Job, status: FailureKind, reason: str, remedy: str = "") -> Outcome:
-    """The outcome of a failed run, kept in ``job.failure_file``."""
+    """Make the outcome of a failed run, and write ``job.failure_file``."""
     failure = Failure(
         run_id=job.spec.run_id,
         title=job.spec.title,
@@ -283,7 +284,7 @@ def fail(job: Job, status: FailureKind, reason: str, remedy: str = "") -> Outcom
 
 
 def keep_failure(job: Job, failure: Failure) -> None:
-    """Write ``job.failure_file``, on a full disk into the room that launchers reserved."""
+    """Write ``job.failure_file``; on a full disk, free room that launchers reserved."""
     try:
         with atomic_write(job.failure_file) as part:
             part.write_text(failure.model_dump_json(indent=1), encoding="utf-8")
@@ -295,7 +296,7 @@ def keep_failure(job: Job, failure: Failure) -> None:
 
 
 def _give_room(results: Path) -> bool:
-    """Give a part of what launchers reserved back to the disk; False if nothing is left of it."""
+    """Free ``ROOM`` bytes of a launcher's reserve; False if none is left."""
     for reserve in (results / "queue").glob(f"*/{RESERVE}"):
         with suppress(OSError):
             if size := reserve.stat().st_size:
@@ -305,13 +306,13 @@ def _give_room(results: Path) -> bool:
 
 
 def suspects(spec: RunSpec) -> str:
-    """The remedy for what a plugin of somebody else's may have done; empty if all are ours."""
+    """A remedy that names the third-party plugins of a run; empty if it uses none."""
     foreign = {p.name: None for p in plugins_of(spec) if p.distribution != DISTRIBUTION}
     return f"`mlbench check {' '.join(foreign)}` may say more" if foreign else ""
 
 
 def read_failure(file: Path) -> Failure | None:
-    """The failure in a file; None if there is none, or it cannot be read."""
+    """The failure in a file; None if the file is missing or cannot be read."""
     try:
         return Failure.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):
@@ -319,7 +320,7 @@ def read_failure(file: Path) -> Failure | None:
 
 
 def last_lines(file: Path, limit: int = TAIL) -> tuple[str, ...]:
-    """The last lines of a log that are not empty."""
+    """The last non-empty lines of a log."""
     try:
         with file.open("rb") as stream:
             stream.seek(max(file.stat().st_size - 65_536, 0))

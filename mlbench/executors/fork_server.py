@@ -1,7 +1,7 @@
 """The process that forks the children of ``mlbench.executors.forking``.
 
-It has torch loaded, and timm and our own plugins once a child needs models; one thread, no CUDA
-context and nothing of the user's. It ends with the process that started it, and so do its children.
+It has loaded torch, and, once a child needs models, timm and our own plugins. It has one thread, no
+CUDA context and no code of the user. It ends with the process that started it, as do its children.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from mlbench.executors.forking import DUMP, MODELS, STATUS
 from mlbench.types import MlbenchError
 
 GRACE = 30.0
-"""Seconds that children have for their end when the process that asked for them is gone."""
+"""Seconds that children get to end after the process that requested them has ended."""
 _PR_SET_PDEATHSIG = 1
 
 
 def serve(descriptor: int) -> NoReturn:
-    """Fork on request until the other end of a socket is closed, then end what still runs."""
+    """Fork on request until the other end of a socket is closed, then end all children."""
     connection = socket.socket(fileno=descriptor)
     control = connection.fileno()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -80,7 +80,7 @@ def serve(descriptor: int) -> NoReturn:
 
 
 def _load(*modules: str) -> None:
-    """Import modules, and keep collections in the children away from the memory they share."""
+    """Import modules; exempt them from garbage collection, so that children share their memory."""
     for name in modules:
         importlib.import_module(name)
     gc.collect()
@@ -88,7 +88,7 @@ def _load(*modules: str) -> None:
 
 
 def _load_models() -> None:
-    """Import what every run needs. Only our own plugins: others may do anything when imported."""
+    """Import what every run needs; no third-party plugins, whose import may do anything."""
     for plugin in registry.plugins():
         if plugin.distribution == DISTRIBUTION:
             with suppress(MlbenchError):
@@ -97,7 +97,7 @@ def _load_models() -> None:
 
 
 def _reap(exits: dict[int, int]) -> None:
-    """Tell the statuses of children that ended, and end what they left behind."""
+    """Report the statuses of children that ended, and kill their descendants."""
     for pid in list(exits):
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
@@ -109,7 +109,7 @@ def _reap(exits: dict[int, int]) -> None:
 
 
 def _end(exits: dict[int, int]) -> None:
-    """Ask the children to stop, and kill those that do not within ``GRACE``."""
+    """Ask the children to stop; kill those that run longer than ``GRACE``."""
     deadline = time.monotonic() + GRACE
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in exits:
@@ -121,7 +121,7 @@ def _end(exits: dict[int, int]) -> None:
 
 
 def _run_task(messages: Connection, output: int, server: int) -> NoReturn:
-    """Run a task in this process, which was just forked, and end it."""
+    """Run a task in this newly forked process, then end the process."""
     os.setsid()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
@@ -160,12 +160,12 @@ def _run_task(messages: Connection, output: int, server: int) -> NoReturn:
     except SystemExit as end:
         traceback.print_exc()
         code = end.code or 0
-    finally:  # without waiting for a thread that somebody started
+    finally:  # does not wait for other threads
         os._exit(code if isinstance(code, int) else 1)
 
 
 def _portable(error: Exception) -> Exception:
-    """The error, or its text if it does not survive being pickled."""
+    """The error, or its text if it cannot be pickled and unpickled."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
@@ -174,7 +174,7 @@ def _portable(error: Exception) -> Exception:
 
 
 def _die_with(server: int) -> None:
-    """Be killed when the server ends, however it does (on Linux)."""
+    """Have this process killed when the server ends for any reason (on Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:
@@ -182,10 +182,10 @@ def _die_with(server: int) -> None:
 
 
 class _Unfailing(io.FileIO):
-    """Drops what cannot be written, as on a full disk."""
+    """A file that ignores errors of writing, such as a full disk."""
 
     def write(self, data: Any) -> int:
-        """Write at once; returns how much there was."""
+        """Write at once; return the length of the data."""
         with suppress(OSError):
             super().write(data)
         return len(data)

@@ -1,7 +1,7 @@
-"""Processes in which torch is loaded already, forked by a server; their ends, their devices.
+"""Child processes, forked by a server that has loaded torch; their ends and their devices.
 
-Nothing that one does to its own state reaches another or this one. The server imports neither the
-main module nor anything else of this process, so that a script which calls ``mlbench.run`` needs no
+Children share no state with each other or with this process. The server does not import the main
+module or anything else of this process, so that a script which calls ``mlbench.run`` needs no
 ``if __name__ == "__main__"``.
 """
 
@@ -27,23 +27,23 @@ from mlbench.executors import FailureKind, log
 from mlbench.types import MlbenchError, SuiteError
 
 DUMP = signal.SIGQUIT
-"""Makes a child write the stacks of all its threads to its output."""
+"""The signal at which a child writes the stacks of all its threads to its output."""
 LEAST_FREE = 0.1
-"""Share of a device's memory that must be free for a run to start there."""
+"""Fraction of a device's memory that must be free for a run to start there."""
 KEPT = 4_000
-"""Characters of output by which a death is explained."""
+"""Characters of output that are kept to explain a death."""
 MODELS = b"m"
-"""Asks the server to load what models need."""
+"""The request to the server to load what models need."""
 STATUS = struct.Struct("i")
-"""What the server tells of a child: its process id, and at its end its wait status."""
+"""Form of the server's two messages about a child: its process id, and later its wait status."""
 
 Tell = Callable[..., None]
-"""Sends a message, of any picklable values, to the process that asked for the child."""
+"""Sends a message of picklable values to the process that requested the child."""
 
 
 # ------------------------------------------------------------------------------------ a child's end
 class Death(NamedTuple):
-    """How a process ended that gave no answer.
+    """The way in which a process ended without an answer.
 
     Attributes:
         kind: as ``Failure.status``.
@@ -58,7 +58,9 @@ class ChildDied(MlbenchError):  # noqa: N818 - the child erred, not its caller
     """A process ended before it gave an answer.
 
     Attributes:
+        death: how it ended.
         last: the last message that it sent.
+        printed: the end of its output.
     """
 
     def __init__(self, death: Death, last: tuple[Any, ...], printed: str) -> None:
@@ -70,7 +72,7 @@ class ChildDied(MlbenchError):  # noqa: N818 - the child erred, not its caller
 
 
 def describe_end(status: int | None) -> Death:
-    """Describe a wait status; None if nobody knows it."""
+    """Describe a wait status; None stands for an unknown one."""
     if status is None:
         text = "no process could be started for want of memory or by a limit of their number"
         return Death("killed", f"{text}, or the one that starts them ended, and this one with it")
@@ -88,10 +90,10 @@ def describe_end(status: int | None) -> Death:
 
 
 class Child:
-    """A forked process, seen from the one that asked for it.
+    """A forked process, seen from the process that requested it.
 
     Attributes:
-        messages: what it tells; the last one is ``("answer", value, time)`` or ``("raised", error,
+        messages: its messages; the last one is ``("answer", value, time)`` or ``("raised", error,
             time)``, with the time of the machine's monotonic clock.
     """
 
@@ -108,13 +110,13 @@ class Child:
 
     @property
     def waitables(self) -> list[Any]:
-        """What becomes ready when there is a message or an end, for ``connection.wait``."""
+        """What ``connection.wait`` must watch for messages and for the end."""
         if self.ended:
             return []
         return [self._exit] if self._closed else [self._exit, self.messages]
 
     def receive(self) -> list[tuple[Any, ...]]:
-        """The messages that have come; sets ``ended`` when the process has."""
+        """Receive all waiting messages; set ``ended`` if the process has ended."""
         if not self.ended and wait([self._exit], 0):
             self.status, self.ended = self._read(), True
         found = []
@@ -126,7 +128,7 @@ class Child:
         return found
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process and to all that it started."""
+        """Send a signal to the process and its descendants."""
         if not self.ended and self.pid is not None:
             try:
                 os.killpg(self.pid, number)
@@ -135,7 +137,7 @@ class Child:
                     os.kill(self.pid, number)
 
     def close(self) -> None:
-        """Let go of it, at its end."""
+        """Close the connections."""
         self.messages.close()
         os.close(self._exit)
 
@@ -143,7 +145,7 @@ class Child:
 # ---------------------------------------------------------------------------------------- asking it
 @functools.cache
 def _server(owner: int) -> socket.socket:
-    """The connection to the server of this process, which starts it when it is first needed."""
+    """The connection to the server of process ``owner``; the first call starts the server."""
     ours, theirs = socket.socketpair()
     code = (
         f"import sys; sys.path[:] = {sys.path!r}; "
@@ -168,7 +170,7 @@ def _server(owner: int) -> socket.socket:
 
 @functools.cache
 def load_models(owner: int) -> None:
-    """Make the server of a process load what models need, while the process goes on."""
+    """Make the server of a process load what models need, without waiting for it."""
     with suppress(OSError):  # it has ended; the next child starts another
         _server(owner).send(MODELS)
 
@@ -186,8 +188,8 @@ def fork(
         function: ``module:name``.
         args: are pickled.
         output: file descriptor of its stdout and stderr.
-        variables: of the environment, besides this process's own.
-        models: it trains or constructs models; what these need is loaded before, once for all.
+        variables: environment variables, besides those of this process.
+        models: first load what models need, if the server has not done so.
     """
     here, there = socket.socketpair()
     read, write = os.pipe()
@@ -215,18 +217,18 @@ def call(
     variables: Mapping[str, str] | None = None,
     heard: Callable[..., object] = lambda *_: None,
 ) -> Any:
-    """The value of ``function(*args, tell)``, computed in a process of its own.
+    """Compute ``function(*args, tell)`` in a process of its own; return its value.
 
     Args:
         function: ``module:name``.
         args: are pickled.
         stall: seconds without a message or output after which the process is ended.
-        relay: gets the text that it prints.
-        variables: of the environment, besides this process's own.
-        heard: gets the parts of each of its messages.
+        relay: gets the printed text.
+        variables: environment variables, besides those of this process.
+        heard: gets the parts of each message.
 
     Raises:
-        ChildDied: it ended without an answer.
+        ChildDied: the process ended without an answer.
         Exception: what the function raised.
     """
     read, write = os.pipe()
@@ -267,7 +269,7 @@ def call(
 
 
 def end_hung(children: Iterable[Child]) -> None:
-    """Make processes write the stacks of their threads, and kill them."""
+    """Make processes write the stacks of their threads, then kill them."""
     for child in children:
         child.signal(DUMP)
     time.sleep(1.0)  # writing them is a matter of milliseconds
@@ -277,26 +279,27 @@ def end_hung(children: Iterable[Child]) -> None:
 
 # ----------------------------------------------------------------------------------------- devices
 def device_names(numbers: Sequence[int]) -> list[str]:
-    """What CUDA calls the devices with these numbers among the visible ones."""
+    """CUDA's names of the devices with these numbers among the visible devices."""
     visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
     return [visible[number] if visible else str(number) for number in numbers]
 
 
 def showing(names: Sequence[str]) -> dict[str, str]:
-    """Variables of the environment of a process that is to see these devices; none for the CPU.
+    """Environment variables that make these devices visible to a process; none for the CPU.
 
-    Numbers that the user made visible keep their meaning; others are those of ``nvidia-smi``.
+    Numbers in the user's ``CUDA_VISIBLE_DEVICES`` keep their meaning; others are as in
+    ``nvidia-smi``.
     """
     ours = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if not os.environ.get("CUDA_VISIBLE_DEVICES") else {}
     return ours | {"CUDA_VISIBLE_DEVICES": ",".join(names)} if names else {}
 
 
 def device_groups(numbers: Sequence[int], size: int) -> list[tuple[str, ...]]:
-    """The devices in groups of ``size``, without those whose memory others fill.
+    """Divide devices into groups of ``size``, leaving out those with too little free memory.
 
     Args:
-        numbers: among the visible devices; none for the CPU.
-        size: devices of one run.
+        numbers: numbers among the visible devices; none for the CPU.
+        size: number of devices of one run.
 
     Raises:
         SuiteError: no group is left.
@@ -320,7 +323,7 @@ def device_groups(numbers: Sequence[int], size: int) -> list[tuple[str, ...]]:
 
 
 def free_memory() -> dict[str, tuple[int, int]]:
-    """MiB free and in all of every NVIDIA device, by number and by UUID; empty if nobody knows."""
+    """Free and total MiB of each NVIDIA device, by number and by UUID; empty if unknown."""
     query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free,memory.total"]
     try:
         told = subprocess.run(

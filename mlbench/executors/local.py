@@ -1,4 +1,4 @@
-"""Carries out runs on this machine, each in a process of its own or in several."""
+"""Carry out runs on this machine, each in one process or more."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ from mlbench.executors.forking import (
 from mlbench.types import MlbenchError, Progress
 
 BLAME = 0.5
-"""Seconds from the first failure of a rank until the others are ended: one that died without a
-word is noticed after those that lost their connection to it."""
+"""Seconds from the first failure of a rank until the others are ended: a rank that died silently is
+noticed after those that lost their connection to it."""
 REMEDIES = {
     "killed": "if memory ran out: fewer --jobs, --set grad_accumulation=2, or more memory",
     "hung": "the stacks of its threads are in the log; if it was at work, give a longer --stall",
@@ -55,7 +55,7 @@ REMEDIES = {
 def execute(jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> list[Outcome]:
     """Carry out jobs (see ``mlbench.executors.Executor``).
 
-    Ctrl-C asks the runs to stop and waits for them; a second one ends them at once.
+    Ctrl-C asks the runs to stop and waits for them; a second Ctrl-C ends them at once.
     """
     matrix = _Matrix(jobs, options, progress)
     try:
@@ -76,19 +76,20 @@ def execute(jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> 
 
 @dataclass
 class _Attempt:
-    """A run under way, or several side by side.
+    """One run in progress, or several runs in one process.
 
     Attributes:
-        members: the jobs with their numbers; ``job`` is the first.
-        shown: of each.
-        group: of devices, by its position.
-        children: its processes, by rank.
-        outcomes: rank -> when it ended, and how.
-        together: how each of several runs ended.
-        deadline: when it has hung, unless it makes progress before.
-        failed_at: when the first rank failed.
-        ending: whether the ranks that are left were ended.
-        stopped: whether it was asked to stop.
+        members: the jobs with their numbers.
+        group: position of the group of devices.
+        shown: progress receivers, one per member.
+        children: the processes, by rank.
+        meeting: temporary folder of the process group.
+        deadline: time after which the attempt has hung, if there is no progress before.
+        outcomes: rank -> time and kind of its end.
+        together: outcome of each member.
+        failed_at: time of the first failure of a rank.
+        ending: True once the remaining ranks were killed.
+        stopped: True once the attempt was asked to stop.
     """
 
     members: list[tuple[int, Job]]
@@ -106,16 +107,16 @@ class _Attempt:
 
     @property
     def job(self) -> Job:
-        """The run that the others are beside, if there are any."""
+        """The first member's job."""
         return self.members[0][1]
 
     def listen(self) -> None:
-        """Take note of what the processes tell, and of their ends."""
+        """Process the messages and the ends of the processes."""
         for rank, child in enumerate(self.children):
             for message in child.receive():
                 self.deadline = time.monotonic() + self.job.stall
                 with suppress(OSError):
-                    os.utime(self.meeting)  # it is no leftover (``files.sweep``)
+                    os.utime(self.meeting)  # so that ``files.sweep`` keeps the folder
                 self._hear(rank, *message)
             if child.ended and rank not in self.outcomes:
                 when = math.inf if self.ending else 0.0
@@ -132,13 +133,13 @@ class _Attempt:
             error = values[0]
             named = "" if isinstance(error, MlbenchError) else f"{type(error).__name__}: "
             self.outcomes[rank] = (values[1], Death("error", f"{named}{error}"))
-        elif kind == "of":  # of a run beside others
+        elif kind == "of":  # a message of one of several members
             getattr(self.shown[values[0]], values[1])(*values[2:])
         elif rank == 0:
             getattr(self.shown[0], kind)(*values)
 
     def watch(self) -> None:
-        """End a run that makes no progress, or of which a rank failed."""
+        """End the processes if there is no progress, or a rank failed."""
         now = time.monotonic()
         if now > self.deadline and not self.hung and not self.over:
             self.hung = True
@@ -149,16 +150,16 @@ class _Attempt:
 
     @property
     def over(self) -> bool:
-        """True if all its processes have ended."""
+        """True if all processes have ended."""
         return all(child.ended for child in self.children)
 
     def signal(self, number: int) -> None:
-        """Send a signal to all its processes."""
+        """Send a signal to all processes."""
         for child in self.children:
             child.signal(number)
 
     def close(self) -> list[Outcome | Job]:
-        """What became of each run, once all are over; its job if it is to be repeated, alone."""
+        """The outcome of each member after the end; its job if it must be repeated alone."""
         for child in self.children:
             child.close()
         shutil.rmtree(self.meeting, ignore_errors=True)
@@ -194,7 +195,7 @@ class _Attempt:
         return blamed
 
     def _blame(self) -> Outcome:
-        """What the rank says that failed or stopped first; a death without a word comes first."""
+        """The outcome of the rank that failed or stopped first; silent deaths precede answers."""
         job = self.job
         ends = [
             (ended, rank, found)
@@ -213,11 +214,11 @@ class _Attempt:
 
 
 class _Matrix:
-    """The jobs of a matrix: waiting, under way, and done.
+    """The jobs of a matrix: waiting, running, and done.
 
     Attributes:
-        waiting: teams of jobs, each with its number.
-        groups: of devices, for one run each; a group without any is the CPU.
+        waiting: teams of numbered jobs.
+        groups: groups of devices, one run each; an empty group is the CPU.
         need: the most MiB that a run was seen to take on a device.
     """
 
@@ -233,7 +234,7 @@ class _Matrix:
             self.waiting = deque(teams(jobs, options.jobs * len(self.groups)))
 
     def go_on(self) -> None:
-        """Carry out what is left; a KeyboardInterrupt leaves everything under way."""
+        """Carry out the remaining jobs; a KeyboardInterrupt leaves started runs running."""
         while self.waiting or self.running:
             while self.waiting and (group := self._free_group()) is not None:
                 self.running.append(self._start(self.waiting.popleft(), group))
@@ -280,7 +281,7 @@ class _Matrix:
         return _Attempt(team, group, shown, children, meeting, time.monotonic() + job.stall)
 
     def _free_group(self) -> int | None:
-        """A group that can take a run: the one with the fewest, if it has room for another."""
+        """The group with the fewest runs, if it has room for another."""
         taken = Counter(attempt.group for attempt in self.running)
         group = min(range(len(self.groups)), key=lambda one: taken[one])
         if taken[group] >= self.options.jobs:
@@ -296,7 +297,7 @@ class _Matrix:
 
 
 def open_log(file: Path) -> int:
-    """A descriptor to append to a log; of nothing if that cannot be."""
+    """Open a log for appending; returns a descriptor, of the null device if that fails."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         return os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -1,4 +1,4 @@
-"""How far a run is, in its folder, for every process that reads the store."""
+"""The status of a run, kept in its folder for every process that reads the store."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from mlbench.store import Store
 from mlbench.types import EpochLog, Progress, StoreError, Value
 
 INTERVAL = 5.0
-"""Seconds between two status files of a run, at least."""
+"""Least seconds between two status files of a run."""
 STATUS = "status.json"
 
 
 class RunStatus(Value):
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-        title: of the run.
-        stage: such as "feature maps of train", or "training".
-        done, total: images of the stage, or steps of the training; 0 of 0 if it counts nothing.
-        epoch, epochs: the one that runs, from 1; 0 outside training.
-        loss: of the last step; None before training, or if it is not finite.
-        images_per_second: of the last step; 0 outside training.
-        seconds: since this attempt began.
-        left: seconds until the training ends, or the stage; None before there is a rate.
+        title: title of the run.
+        stage: the current stage, such as "feature maps of train" or "training".
+        done, total: images of the stage, or steps of the training; 0 of 0 if nothing is counted.
+        epoch, epochs: current epoch, from 1 (0 outside training), and number of epochs.
+        loss: loss of the last step; None before training, or if it is not finite.
+        images_per_second: speed at the last step; 0 outside training.
+        seconds: time since this attempt began.
+        left: seconds until the training or the stage ends; None if unknown.
     """
 
     title: str
@@ -50,7 +50,7 @@ class RunStatus(Value):
 
     @property
     def text(self) -> str:
-        """The stage, and how far it is."""
+        """The stage and its progress, in words."""
         epoch = f" {self.epoch}/{self.epochs}" if self.epoch else ""
         share = f" {self.done / self.total:.0%}" if self.total else ""
         speed = f", {self.images_per_second:.0f} images/s" if self.images_per_second else ""
@@ -59,10 +59,10 @@ class RunStatus(Value):
 
 
 class Followed:
-    """What a run tells of its progress, put together.
+    """Collects the progress of a run.
 
     Attributes:
-        now: how far it is.
+        now: its current status.
     """
 
     def __init__(self, title: str, epochs: int) -> None:
@@ -76,7 +76,7 @@ class Followed:
         self._update(stage=text, done=0, total=0, epoch=0, images_per_second=0.0, left=None)
 
     def count(self, done: int, total: int) -> None:
-        """How far the stage has come."""
+        """``done`` of ``total`` images are done."""
         self._update(done=done, total=total, left=self._left(done, total))
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
@@ -102,13 +102,13 @@ class Followed:
 class StatusFile:
     """Passes a run's progress on, and writes it to ``status.json`` in the run's folder.
 
-    A status that cannot be written is left out. If the lease of the run is lost, its next step
-    raises ``StoreError``.
+    Errors of writing are ignored. If the lease of the run is lost, the next step raises
+    ``StoreError``.
 
     Args:
         job: the run.
-        lease: of the run.
-        progress: that is told, too.
+        lease: the lease of the run.
+        progress: the next receiver.
     """
 
     def __init__(self, job: Job, lease: Lease, progress: Progress) -> None:
@@ -123,7 +123,7 @@ class StatusFile:
         self.progress.stage(text)
 
     def count(self, done: int, total: int) -> None:
-        """How far the stage has come."""
+        """``done`` of ``total`` images are done."""
         self.run.count(done, total)
         self._write()
         self.progress.count(done, total)
@@ -148,7 +148,7 @@ class StatusFile:
 
 
 def read_status(folder: Path) -> RunStatus | None:
-    """How far the run of a folder is; None if nothing says so."""
+    """The status of the run in a folder; None if it has none."""
     try:
         return RunStatus.model_validate_json((folder / STATUS).read_bytes())
     except (OSError, ValidationError):
@@ -159,16 +159,16 @@ def read_status(folder: Path) -> RunStatus | None:
 State = Literal["done", "diverged", "running", "stopped", "failed", "queued"]
 STATES: tuple[State, ...] = get_args(State)
 BEGUN = ("lease-1.json", "status.json", "failure.json")
-"""In the folder of a run that was begun; one that did not fit into a budget has its log alone."""
+"""Files of a run that has begun; a run that did not fit into a time budget has a log alone."""
 
 
 class RunState(NamedTuple):
-    """Where a run is.
+    """The state of a run.
 
     Attributes:
-        state: ``stopped``: it was interrupted, or its process has not answered for a while.
-        holder: who carries it out, or did so last, or has it in the queue.
-        why: a queued one is missing, or one diverged.
+        state: ``stopped``: it was interrupted, or its process no longer responds.
+        holder: the launcher that carries it out, did so last, or has queued it.
+        why: the reason why a queued run is missing, or why a run diverged.
     """
 
     title: str
@@ -180,7 +180,7 @@ class RunState(NamedTuple):
 
     @property
     def detail(self) -> str:
-        """How far it is, and who has it, or why it failed."""
+        """The progress and the launcher of the run, or why it failed."""
         if self.state == "failed" and self.failure is not None:
             return self.failure.reason
         if self.state == "diverged":
@@ -190,7 +190,7 @@ class RunState(NamedTuple):
 
 
 def overview(root: Path) -> dict[str, RunState]:
-    """Run id -> where each run is that a store or the queue of a launcher knows.
+    """Run id -> state, for all runs in a store and in the queues of launchers.
 
     Raises:
         StoreError: there is no such folder, unless it is the usual one.
@@ -209,7 +209,7 @@ def overview(root: Path) -> dict[str, RunState]:
 def _state(
     folder: Path, record: Path | None, entry: tuple[Holder, float, QueuedRun] | None
 ) -> RunState:
-    """Where a run is; an outcome from before a launcher took it into its queue does not count."""
+    """The state of one run; ignores outcomes older than its queue entry."""
     failure_file = folder / "failure.json"
     failure, status, holder = read_failure(failure_file), read_status(folder), find_holder(folder)
     title = next((one.title for one in (status, failure) if one is not None), "")
@@ -230,7 +230,7 @@ def _state(
 
 
 def _ended(file: Path) -> RunState:
-    """Whether a run with a record diverged; only those that did are read whole, for speed."""
+    """The state of a run with a record; for speed, only diverged records are parsed."""
     data = file.read_bytes()
     if b'"status": "diverged"' in data:
         with suppress(StoreError):  # `mlbench leaderboard` names damaged records

@@ -1,7 +1,7 @@
 """Several launchers share the runs of one store.
 
-Each says in ``root/queue/<launcher>/runs.json`` what it intends to run, and holds the lease of that
-folder while it lives. A run that another launcher carries out is left to it, and waited for.
+Each lists in ``root/queue/<launcher>/runs.json`` the runs that it intends to carry out, and holds
+the lease of that folder while it lives. It waits for runs that other launchers carry out.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from mlbench.types import Value
 
 RUNS = "runs.json"
 MOST_RESERVED = 64
-"""Failures for which a launcher reserves room."""
+"""Largest number of failures for which a launcher reserves room."""
 PATIENCE = 3
-"""How often a run is started that ends by such a signal."""
+"""How often a run is started if signals from outside stop it."""
 STOPPED = f"a signal that this launcher did not send stopped it, {PATIENCE} times"
 POLL = 2.0
-"""Seconds between two looks at runs that others carry out."""
+"""Seconds between two checks of runs that other launchers carry out."""
 
 
 class QueuedRun(Value):
@@ -55,17 +55,17 @@ _QUEUE = TypeAdapter(tuple[QueuedRun, ...])
 
 @contextmanager
 def announce(root: Path, runs: Sequence[QueuedRun]) -> Iterator[None]:
-    """Let ``queued`` find the runs of this launcher until the block ends.
+    """Publish the runs of this launcher for ``queued`` until the block ends.
 
     Args:
-        root: of the store.
-        runs: all that are missing.
+        root: folder of the store.
+        runs: all missing runs.
 
     Raises:
         OSError: the store cannot be written.
     """
     for other in (root / "queue").glob("*"):
-        with suppress(OSError):  # it ends at this moment
+        with suppress(OSError):  # another launcher may delete it now
             if (holder := find_holder(other)) is not None and holder.stale:
                 shutil.rmtree(other, ignore_errors=True)
     folder = root / "queue" / uuid4().hex[:12]
@@ -75,7 +75,7 @@ def announce(root: Path, runs: Sequence[QueuedRun]) -> Iterator[None]:
         with lease:
             with atomic_write(folder / RUNS) as part:
                 part.write_bytes(_QUEUE.dump_json(tuple(runs)))
-            with suppress(OSError):  # what fits is reserved
+            with suppress(OSError):  # on a full disk, part of it is reserved
                 (folder / RESERVE).write_bytes(bytes(ROOM * min(len(runs), MOST_RESERVED)))
             yield
     finally:
@@ -83,9 +83,9 @@ def announce(root: Path, runs: Sequence[QueuedRun]) -> Iterator[None]:
 
 
 def queued(root: Path) -> Iterator[tuple[Holder, float, tuple[QueuedRun, ...]]]:
-    """Every launcher that lives: who it is, when it began by the file system's clock, its runs."""
+    """Each live launcher with its start time (by the file system's clock) and its runs."""
     for file in (root / "queue").glob(f"*/{RUNS}"):
-        with suppress(OSError, ValidationError):  # it ends at this moment
+        with suppress(OSError, ValidationError):  # the launcher may end now
             holder = find_holder(file.parent)
             if holder is not None and not holder.stale:
                 yield holder, file.stat().st_mtime, _QUEUE.validate_json(file.read_bytes())
@@ -100,14 +100,14 @@ def carry_out_all(
 ) -> list[Outcome]:
     """Carry out jobs, and wait for those that other launchers carry out.
 
-    What one of these leaves undone, because it died, is carried out here, unless it is too late.
+    If another launcher dies, its unfinished runs are carried out here, unless it is too late.
 
     Args:
         executor: carries out jobs.
         jobs: the runs.
-        options: of the executor.
-        progress: of the matrix.
-        say: is told whom this launcher waits for.
+        options: options of the executor.
+        progress: receives the progress of the matrix.
+        say: gets the text that says for whom this launcher waits.
     """
     found: dict[str, Outcome] = {}
     stops: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Runs that train on one stream of batches, in one process; each ends as it would alone."""
+"""Train several runs on one stream of batches in one process; results are as of single runs."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def run_team(jobs: Sequence[Job], tell: Callable[..., None]) -> list[Outcome]:
 def carry_out_together(
     jobs: Sequence[Job], shown: Sequence[Progress], outputs: Sequence[int] = ()
 ) -> list[Outcome]:
-    """Carry out jobs side by side in this process.
+    """Carry out jobs in turns in this process.
 
     Args:
-        jobs: of runs that see the same batches.
-        shown: is told of each.
-        outputs: descriptors for what each prints and logs; none for this process's own.
+        jobs: jobs whose runs see the same batches.
+        shown: progress receivers, one per job.
+        outputs: descriptors for the output and log of each job; none for this process's own.
 
     Returns:
-        Their outcomes in order.
+        The outcomes in the order of the jobs.
     """
     device, beside = torch.device(jobs[0].places.device), len(jobs) - 1
     members = [
         _Member(carry_out_in_steps(job, World(), one, beside), device, output)
         for job, one, output in itertools.zip_longest(jobs, shown, outputs)
     ]
-    with deterministic(jobs[0].places.deterministic):  # else the first that ends ends it for all
+    with deterministic(jobs[0].places.deterministic):  # else the first run to end resets it
         for one in members:
             if not STOP.asked:
                 one.go_on()
@@ -60,7 +60,7 @@ def carry_out_together(
 
 
 def _go_through_epoch(members: Sequence[_Member]) -> None:
-    """Take the next epoch of all, step by step; those that trained to the end go first."""
+    """Train all runs for an epoch, step by step; runs past their last epoch go first."""
     streams: dict[object, list[tuple[Wanted, _Member]]] = {}
     for one in members:
         if one.wanted is not None:
@@ -76,7 +76,7 @@ def _go_through_epoch(members: Sequence[_Member]) -> None:
 
 
 def _found(wanted: Wanted) -> Iterator[Batch | Exception]:
-    """The batches, and the error that ends them, which each run is to raise."""
+    """The batches; instead of raising an error, yield it, so that every run raises it."""
     try:
         yield from wanted.batches()
     except Exception as error:
@@ -84,7 +84,7 @@ def _found(wanted: Wanted) -> Iterator[Batch | Exception]:
 
 
 def _take(found: Batch | Exception) -> Batch:
-    """A batch, with targets that a loss may change."""
+    """The batch with its own copy of the targets, which a loss may change; raises an error."""
     if isinstance(found, Exception):
         raise found
     return found._replace(targets=found.targets.clone())
@@ -92,11 +92,11 @@ def _take(found: Batch | Exception) -> Batch:
 
 @dataclass(eq=False)
 class _Member:
-    """A run among others, with what it has of the process while it goes on.
+    """One of several runs in this process, with its random states, log handlers and output.
 
     Attributes:
-        wanted: the epoch that it waits for, if it waits.
-        feed: the batches that it is sent next.
+        wanted: the epoch for which the run waits; None if it does not wait.
+        feed: the batches to send to the run next.
     """
 
     steps: Steps[Outcome]
@@ -109,7 +109,7 @@ class _Member:
     logs: list[logging.Handler] = field(default_factory=list)
 
     def go_on(self) -> None:
-        """Go on until it halts or ends."""
+        """Resume the run until it yields or ends."""
         if self.output is not None:
             os.dup2(self.output, 1)
             os.dup2(self.output, 2)

@@ -1,4 +1,4 @@
-"""Carry out one run in this process, alone or as one of several; executors start it."""
+"""Carry out one run in this process; executors call this."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ EVERY = 0.1
 
 
 def carry_out(job: Job, world: World, progress: Progress) -> Outcome:
-    """Carry out a job and leave its record, or its failure, in the store.
+    """Carry out a job and write its record, or its failure, to the store.
 
-    A run that another launcher carries out is left alone, and so is one that has been carried out
-    since it was planned, whose outcome is returned.
+    Nothing is done if another launcher carries out the run, or if the run got an outcome since it
+    was planned; that outcome is returned.
 
     Args:
         job: the run.
         world: the processes of the run; all of them call this.
-        progress: is told how the run proceeds.
+        progress: receives the progress of the run.
 
     Returns:
-        The same kind of outcome on every process, unless only one fails.
+        The outcome; its kind is the same on every process, unless only one fails.
     """
     try:
         return finish(carry_out_in_steps(job, world, progress))
@@ -58,11 +58,11 @@ def carry_out(job: Job, world: World, progress: Progress) -> Outcome:
 def carry_out_in_steps(
     job: Job, world: World, progress: Progress, neighbours: int = 0
 ) -> Steps[Outcome]:
-    """``carry_out``, which halts; ``neighbours`` runs go on meanwhile in this process."""
+    """Generator form of ``carry_out``, with ``neighbours`` other runs in this process."""
     lease: Lease | None = None
 
     def begin() -> Outcome | None:
-        """Claim the run; an outcome if there is nothing to do."""
+        """Claim the run; return an outcome if there is nothing to do."""
         nonlocal lease
         if job.too_late:
             return Outcome(job.spec, job.log)
@@ -136,7 +136,7 @@ def run_forked(job: Job, tell: Callable[..., None]) -> Outcome:
 
 @contextmanager
 def _logging(world: World) -> Iterator[None]:
-    """Write mlbench's log to stderr, which whoever started this process keeps in ``job.log``."""
+    """Write mlbench's log to stderr, which the parent process keeps in ``job.log``."""
     handler = logging.StreamHandler()
     rank = f" rank {world.rank}" if world.size > 1 else ""
     handler.setFormatter(
@@ -152,10 +152,10 @@ def _logging(world: World) -> Iterator[None]:
 
 
 class Events:
-    """Sends progress as messages: ``("step", epoch, step, ...)``; the processes of a run hear it.
+    """Sends progress as messages such as ``("step", epoch, step, ...)``.
 
     Args:
-        world: the processes.
+        world: the processes of the run, which take it as a sign of life.
         tell: sends a message.
     """
 
@@ -169,7 +169,7 @@ class Events:
         self._tell("stage", text)
 
     def count(self, done: int, total: int) -> None:
-        """How far it has come."""
+        """``done`` of ``total`` images are done."""
         if self._due("count"):
             self._world.beat()
             self._tell("count", done, total)

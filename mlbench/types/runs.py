@@ -27,13 +27,13 @@ ADDED: dict[str, Any] = {
     "known_labels": KnownLabels().model_dump(),
     "settings.compile": False,
 }
-"""Dotted name of a field of ``RunSpec`` that was added after records were made -> the value that
-stood for it before. A field at this value is left out of run ids, and a stored spec without the
-field has this value, whatever the default is today."""
+"""Dotted name of a field of ``RunSpec`` that is newer than some records -> its implicit value in
+these. Run ids omit a field with this value, and a stored spec without the field has this value,
+whatever the default is today."""
 IMPORTED = "imported:"
-"""Begins ``data`` of a model that others trained; the digest of their file follows."""
+"""Prefix of ``data`` for a model that others trained; the digest of their file follows."""
 NO_CHECKPOINT = "no checkpoint was kept"
-"""Begins a record's note of why."""
+"""Prefix of the note that says why a record has no checkpoint."""
 
 
 class RunSpec(Value):
@@ -45,20 +45,20 @@ class RunSpec(Value):
         data: digest of labels, keys and targets of both splits and of a sample of the image files
             (see ``Splits.digest``).
         labels: the labels that take part; None for all.
-        holdout: share of the training split that is scored instead of the test split and not
-            trained on, for choosing settings; 0 for none.
-        holdout_fold: which part of this size it is; parts do not overlap.
+        holdout: fraction of the training split that is scored instead of the test split, and not
+            trained on, to choose settings; 0 for none.
+        holdout_fold: number of the held-out part; parts do not overlap.
         incomplete: unusable images are left out; ``data`` is the digest of the rest.
         words: source of the label embeddings: ``cooccurrence``, ``random`` (drawn with ``seed``)
             or ``sha256:...`` of a file.
-        graph: what heads build their label graph from; ``random`` is drawn with ``seed``.
+        graph: source of the heads' label graph; ``random`` is drawn with ``seed``.
         label_noise: training labels that are missing or wrong on purpose.
-        known_labels: labels of the test images that the head is told.
+        known_labels: labels of the test images that the head receives.
         checkpoint: ``sha256:...`` of the authors' weights that were scored without training;
             empty for a run that trains.
         init: ``sha256:...`` of the model file that the run starts from (see ``build.start_from``);
             its backbone takes the place of ``settings.weights``. Empty for none.
-        processes: that train together; the last digits of gradients depend on their number.
+        processes: number of processes; the last digits of gradients depend on it.
     """
 
     method: str
@@ -83,22 +83,22 @@ class RunSpec(Value):
 
     @property
     def title(self) -> str:
-        """The run in a few words."""
+        """Method, data set, backbone, loss and seed of the run, in words."""
         made_of = f"{self.settings.backbone}, {self.settings.loss}, seed {self.seed}"
         return f"{self.method} on {self.dataset} ({made_of})"
 
     def trained_by(self, processes: int) -> RunSpec:
-        """The run in several processes, whose number counts where something is trained."""
+        """A copy for this number of processes, which is 1 if nothing is trained."""
         return self.model_copy(update={"processes": processes if self.settings.epochs else 1})
 
     @property
     def configuration(self) -> str:
-        """The run id with seed 0: equal for runs that differ in their seed alone."""
+        """The run id with seed 0; runs that differ in their seed alone share it."""
         return self.model_copy(update={"seed": 0}).run_id
 
     @property
     def cached_for(self) -> str:
-        """What the entries of the cache that the run reads are for."""
+        """The purpose of the cache entries that the run reads."""
         return f"{self.dataset} at {self.settings.image_size}"
 
     @model_validator(mode="before")
@@ -109,9 +109,9 @@ class RunSpec(Value):
         return fields
 
     def canonical(self) -> dict[str, Any]:
-        """The spec as plain data, as far as it decides the numbers; defaults are in it.
+        """The parts of the spec that decide the numbers, as plain data with all defaults.
 
-        Left out are fields of ``ADDED`` at their values, and the path of a user's own data set.
+        Fields of ``ADDED`` at their values and the path of a user's own data set are omitted.
         """
         plain = self.model_dump(mode="json")
         plain["dataset"] = self.dataset.partition(":")[0]
@@ -130,7 +130,7 @@ class RunSpec(Value):
 
 
 def _set_missing(fields: Any, name: str, value: Any) -> Any:
-    """A copy of nested mappings with a value under this dotted name, unless there is one."""
+    """A copy of nested mappings in which a missing dotted name has this value."""
     if not isinstance(fields, dict):
         return fields
     first, _, rest = name.partition(".")
@@ -144,8 +144,8 @@ class EpochLog(Value):
     """One epoch of training.
 
     Attributes:
-        loss: mean over the epoch, the extra losses ``aux`` included.
-        grad_norm: largest before clipping.
+        loss: mean over the epoch, including the extra losses ``aux``.
+        grad_norm: largest gradient norm before clipping.
         lr: the head's learning rate at the first step; those of the backbone and of biases are
             fixed multiples of it.
         mAP: percent, on the split by which the epoch is selected; None if no epoch is selected or
@@ -163,13 +163,13 @@ class EpochLog(Value):
 
 
 class Progress(Protocol):
-    """Receives the progress of a run; only that of the leading process shows it."""
+    """Receives the progress of a run; only the leading process shows it."""
 
     def stage(self, text: str) -> None:
         """A stage other than training begins."""
 
     def count(self, done: int, total: int) -> None:
-        """How far the stage has come."""
+        """``done`` of ``total`` items of the stage are done."""
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
         """``step`` of ``steps`` (from 1) is done; ``speed`` in images per second."""
@@ -183,8 +183,8 @@ class Efficiency(Value):
     """The cost of inference. GMACs are 1e9 multiply-accumulates per image (half of FLOPs).
 
     Attributes:
-        latency: always empty; speed is measured apart (``ModelCost``).
-        backbone_options: with which the backbone's factory builds the same architecture.
+        latency: always empty; speed is measured separately (``ModelCost``).
+        backbone_options: options of the backbone's factory that give the same architecture.
     """
 
     parameters_backbone: NonNegativeInt
@@ -202,13 +202,13 @@ class Efficiency(Value):
 
 
 class PhaseResources(Value):
-    """What a phase of a run took, besides its seconds; None is what could not be measured.
+    """Memory and energy of a phase of a run; None for values that could not be measured.
 
     Attributes:
-        memory_mb: the most MiB that the leading process had in memory, all that it loaded included;
-            of ``efficiency``, while it measured a call.
-        device_memory_mb: the most MiB that its tensors took on its CUDA device; likewise.
-        joules: of the whole device, and of what else ran on it.
+        memory_mb: peak MiB of the leading process's whole memory; for ``efficiency``, during the
+            measured call.
+        device_memory_mb: peak MiB of its tensors on its CUDA device; likewise.
+        joules: energy of the whole device, including whatever else ran on it.
     """
 
     memory_mb: Amount | None = None
@@ -247,28 +247,28 @@ class RunRecord(Value):
 
     Attributes:
         identity: name of the data's edition (see ``Splits``).
-        error: if ``status`` is ``diverged``, what happened at which step.
+        error: how and at which step the run diverged, if ``status`` is ``diverged``.
         label_names: C names, the columns of the predictions.
         average_precision: percent per label; None if no positive or no negative is known in test.
-        train_images: without the validation images.
-        validation_images: number of training images split off to select the epoch by.
+        train_images: number of training images without the validation images.
+        validation_images: number of training images that only select the epoch.
         selected_epoch: from 1; None if the last epoch was scored without a selection.
-        coverage: of the data.
-        train_positives: training images with each label, after label noise; None for checkpoints
-            that were only scored.
+        coverage: usable images of the data.
+        train_positives: number of training images with each label, after label noise; None for
+            checkpoints that were only scored.
         commit: git commit of the code when the run began, with ``-dirty`` appended if tracked files
-            of it were changed.
-        numbers: which version of the numbers the core and each plugin made (see
-            ``mlbench.numbers``): ``{"core": 2, "head gap": 1}``.
+            had changed.
+        numbers: version of the numbers of the core and each plugin (see ``mlbench.numbers``):
+            ``{"core": 2, "head gap": 1}``.
         sources: digests of the source files of the packages used (``numbers.sources_of``).
         command: the command line.
-        started: the newest record of a run counts.
-        added: when ``mlbench verify --into`` added it to the store; empty if the store's owner
-            ran it.
+        started: time of the start; the newest record of a run counts.
+        added: time at which ``mlbench verify --into`` added the record to the store; empty if the
+            store's owner ran it.
         recipe_rate: whether the recipe names the learning rate for the track (``Recipe.tuned``).
-        pretraining: of the initial weights; None for checkpoints of the authors.
-        resources: what each phase took (see ``seconds``), in the process that ended the run.
-        resumed: the steps after which the run went on in another process.
+        pretraining: pretraining of the initial weights; None for the authors' checkpoints.
+        resources: memory and energy of each phase, in the process that ended the run.
+        resumed: the steps after which the run resumed in another process.
         predictions_sha256: SHA-256 of each array of the predictions and of their list (see
             ``mlbench.evidence``); empty without predictions.
         digest: SHA-256 of the canonical JSON of all other fields; empty until it is written.
@@ -309,7 +309,7 @@ class RunRecord(Value):
 
     @property
     def first_weights_share(self) -> float:
-        """Share of the scored moving average that is the weights after the first step."""
+        """Weight of the state after the first step in the scored moving average."""
         settings = self.spec.settings
         epochs = self.selected_epoch or settings.epochs
         trained = not self.spec.checkpoint
@@ -317,7 +317,7 @@ class RunRecord(Value):
 
     @property
     def tier(self) -> Tier:
-        """Whose training was scored; tiers are never ranked together."""
+        """Whether the run trained, or published weights were scored; tiers are ranked apart."""
         return "re-scored" if self.spec.checkpoint else "own"
 
     @property
@@ -327,7 +327,7 @@ class RunRecord(Value):
 
     @property
     def appeared(self) -> datetime:
-        """When the store received it."""
+        """The time at which the store received the record."""
         return _as_time(self.added or self.started)
 
     @property

@@ -1,4 +1,4 @@
-"""Frozen values, and the settings of a run: what changes its numbers, except data and seed."""
+"""Frozen values, and the settings of a run: all that changes its numbers except data and seed."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ def _check_time(text: str) -> str:
 
 
 OLD_AVERAGE = 0.05
-"""A moving average that is more than this the weights after the first step is remarked upon."""
+"""Weight of the state after the first step in a moving average above which a record notes it."""
 Probability = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Percent = Annotated[FiniteFloat, Field(ge=0, le=100)]
 Amount = Annotated[FiniteFloat, Field(ge=0)]
-"""Seconds, GMACs, rates: finite, never negative."""
+"""Seconds, GMACs or a rate: finite, never negative."""
 Seed = Annotated[NonNegativeInt, Field(lt=2**63)]
-"""Seed of a random number generator; torch takes no more."""
+"""Seed of a random number generator; torch accepts no larger ones."""
 Spread = Annotated[FiniteFloat, Field(gt=0)]
 Time = Annotated[str, AfterValidator(_check_time)]
 """A date and time in ISO 8601."""
 
 
 class Preprocessing(Value):
-    """From a decoded image to the pixels that a model sees at test time.
+    """Turns a decoded image into the pixels that a model sees at test time.
 
     Attributes:
         resize: resize to a square of this side and crop ``image_size`` from its centre; None
             resizes to ``image_size`` without a crop.
-        interpolation: of every resize.
-        mean, std: of the normalisation; None takes what the backbone's weights were trained with.
+        interpolation: method of all resizing.
+        mean, std: normalisation; None takes the values of the backbone's pretraining.
     """
 
     resize: PositiveInt | None = None
@@ -61,7 +61,7 @@ class Preprocessing(Value):
 
 
 class Augmentation(Value):
-    """A name of ``mlbench.data.transforms`` or ``mlbench.data.mixing``, and its options."""
+    """The name and options of a step of ``data.transforms`` or of a way of ``data.mixing``."""
 
     name: str
     options: dict[str, Any] = {}
@@ -71,7 +71,7 @@ class Optimizer(Value):
     """An optimiser.
 
     Attributes:
-        momentum: SGD's; beta1 of Adam and AdamW.
+        momentum: momentum of SGD, or beta1 of Adam and AdamW.
         decay_norms_and_biases: False exempts biases, parameters of normalisations and all other
             parameters of fewer than two dimensions from the weight decay.
         bias_lr_scale: learning rate of biases relative to the other parameters.
@@ -86,12 +86,12 @@ class Optimizer(Value):
 
 
 class Schedule(Value):
-    """The learning rate over a run; lengths are in epochs of the run's actual length.
+    """The learning rate over a run; ``warmup`` and ``milestones`` are in epochs.
 
     ``one_cycle`` rises from lr/div over ``pct_start`` of the run and falls to lr/(div*final_div);
     ``step`` multiplies by ``gamma`` at each of ``milestones``; ``constant`` stays. A linear
     ``warmup`` multiplies any of them. With ``cycle_momentum``, the momentum of ``one_cycle`` falls
-    from 0.95 to 0.85 while the rate rises and returns while it falls, as by default in torch's
+    from 0.95 to 0.85 while the rate rises and returns while it falls, as is the default of torch's
     ``OneCycleLR``; the optimiser's own momentum is not used.
     """
 
@@ -112,33 +112,33 @@ class Settings(Value):
         backbone, head, loss: plugin names; ``*_options`` go to their factories.
         weights: initial weights of the backbone: ``default`` (downloaded), ``none`` or
             ``sha256:...`` of a file.
-        decoder: of the images. ``turbo`` is faster, and differs from ``pillow`` by a grey level
-            where images are resized. ``nvjpeg`` trains on CUDA only, and differs by more at edges
-            between colours.
+        decoder: decoder of the images. ``turbo`` is faster than ``pillow``, and differs from it by
+            a grey level in resized images. ``nvjpeg`` trains on CUDA only, and differs more at
+            edges between colours.
         augmentation: steps on each training image.
-        mixing: of the images of a batch, after these steps; None mixes nothing.
-        epochs, batch_size: the budget, without an epoch in the zero-shot track; the batch size
-            is global, over all processes.
-        grad_accumulation: number of micro-batches that a batch is computed in, which takes less
-            memory; batch norms see one at a time.
+        mixing: how the images of a batch are mixed after these steps; None mixes nothing.
+        epochs, batch_size: the budget; the zero-shot track has 0 epochs, and the batch size is
+            global, over all processes.
+        grad_accumulation: number of micro-batches per batch, which save memory; batch norms see
+            one at a time.
         backbone_lr_scale: learning rate of the backbone relative to the head.
-        frozen_stages: number of stages of the backbone, from the input, that are not trained; -1
+        frozen_stages: number of the backbone's stages, from the input, that are not trained; -1
             freezes all.
         freeze_bn: keep every batch norm of the backbone in evaluation mode.
-        sync_bn: batch norms use the statistics of the global batch; False for those of each
-            process's part.
-        ema_decay: of the exponential moving average that is evaluated; 0 evaluates the weights.
+        sync_bn: batch norms use the statistics of the global batch; if False, of each process's
+            part.
+        ema_decay: decay of the moving average that is evaluated; 0 evaluates the weights.
         ema_warmup: after t updates the decay is min(``ema_decay``, (1 + t) / (10 + t)), so that a
             short run forgets its first weights; the tracks other than published set it.
         grad_clip: maximum global norm of the gradient; 0 does not clip.
         sam_rho: radius of sharpness-aware minimisation (``mlbench.engine.optim``); 0 for none.
         sam_adaptive: scale the radius by the size of each weight (ASAM).
         sam_bn: which of SAM's two passes update batch norm statistics.
-        mutual_weight: of the divergence from a second model in mutual learning
+        mutual_weight: weight of the divergence from a second model in mutual learning
             (``mlbench.engine.train``); 0 for none. The first model is scored.
-        compile: the model's (in the probe track the head's) forward and backward pass in training,
-            by ``torch.compile``; ``graphs`` replays them as CUDA graphs, for small models.
-        selection: which epoch is scored: the last, or the best by mAP on the ``validation`` part,
+        compile: compile the model's (in the probe track the head's) training passes with
+            ``torch.compile``; ``graphs`` replays them as CUDA graphs, for small models.
+        selection: the epoch to score: the last, or the best by mAP on the ``validation`` part,
             which is not trained on, or on the ``test`` split (published track only).
     """
 
@@ -173,16 +173,16 @@ class Settings(Value):
     selection: Selection = "last"
 
     def decay_after(self, updates: int) -> float:
-        """Decay of the moving average after a number of updates."""
+        """Decay of the moving average at the update after ``updates`` others."""
         warm = (1 + updates) / (10 + updates)
         return min(self.ema_decay, warm) if self.ema_warmup else self.ema_decay
 
     def first_weights_share(self, images: int, epochs: int) -> float:
-        """Share of the moving average that is the weights after the first step, by these epochs."""
+        """Weight of the state after the first step in the moving average after some epochs."""
         if not self.ema_decay:
             return 0.0
         later = max(epochs * max(images // self.batch_size, 1) - 1, 0)
-        # The warm decays (1 + t) / (10 + t), of which all but nine numerators cancel.
+        # In the product of the warm decays (1 + t) / (10 + t), all but nine factors cancel.
         warm = int((10 * self.ema_decay - 1) / (1 - self.ema_decay)) if self.ema_warmup else 0
         warm = min(max(warm, 0), later)
         return math.prod(k / (warm + k) for k in range(2, 11)) * self.ema_decay ** (later - warm)

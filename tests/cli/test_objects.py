@@ -1,7 +1,5 @@
 """Graphs of instance counts, from the command line to the record."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -1,12 +1,8 @@
-from __future__ import annotations
-
 import logging
 import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,7 +147,7 @@ def scrambled(folder):
     return file
 
 
-BAD: list[tuple[Callable[[Path], Path], str]] = [
+BAD = [
     (empty, "empty"),
     (text, "not an image"),
     (truncated, "truncated"),
@@ -175,7 +171,7 @@ def test_wherever_a_file_is_cut_it_is_refused(tmp_path_factory, part, suffix):
 
 
 # ------------------------------------------------------------------------------------ as a tensor
-JPEGS: dict[str, dict[str, object]] = {
+JPEGS = {
     "plain": {},
     "progressive": {"progressive": True},
     "full colour": {"subsampling": 0},
@@ -272,7 +268,7 @@ def good(tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """The files that were opened, in any order."""
-    opened: list[Path] = []
+    opened = []
     read = module._read
 
     def spy(file):

@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -17,7 +13,7 @@ from mlbench.data.transforms import STEPS, train_transform
 from mlbench.types import Augmentation, Preprocessing, Settings, SuiteError
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8))
-AUGMENTATIONS: dict[str, dict[str, Any]] = {
+AUGMENTATIONS = {
     "flip": {"p": 0.5},
     "resize": {},
     "random_resized_crop": {"scale": (0.3, 1.0)},

@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +19,7 @@ def text(tmp_path):
 
 
 def npz(file, **groups):
-    arrays: dict[str, Any] = {k.replace("__", "/"): np.asarray(v) for k, v in groups.items()}
+    arrays = {k.replace("__", "/"): np.asarray(v) for k, v in groups.items()}
     np.savez(file, **arrays)
     return file
 

@@ -1,7 +1,6 @@
 """Small VOC, NUS-WIDE and VG500 whose files have the form of the official ones."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -14,13 +13,13 @@ TRAIN, TEST = 18, 10
 VG_TRAIN, VG_TEST = 12, 8
 
 
-def photo(file: Path, seed: int) -> None:
+def photo(file, seed):
     file.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (40, 48, 3), np.uint8)
     Image.fromarray(pixels).save(file, "JPEG")
 
 
-def voc_lists(folder: Path, parts: dict[str, list[str]], states: dict[str, list[int]]) -> Path:
+def voc_lists(folder, parts, states):
     """ImageSets/Main of these images by part.
 
     Args:
@@ -38,20 +37,20 @@ def voc_lists(folder: Path, parts: dict[str, list[str]], states: dict[str, list[
     return folder
 
 
-def voc2007(folder: Path) -> Path:
+def voc2007(folder):
     """Three training images and one test image; image 7 shows a dog, others perhaps an animal."""
     parts = {"trainval": ["000003", "000001", "000007"], "train": ["000003"], "test": ["000002"]}
     return voc_lists(folder, parts, {"dog_trainval": [-1, 0, 1], "cat_test": [0]})
 
 
-def voc2012(folder: Path) -> Path:
+def voc2012(folder):
     """Five images; 2008_000008 shows a dog, and perhaps a cat."""
     train, val = ["2008_000008", "2011_003276"], ["2007_000032", "2009_000001", "2010_000002"]
     parts = {"train": train, "val": val, "trainval": train + val}
     return voc_lists(folder, parts, {"dog_train": [1, -1], "cat_train": [0, -1]})
 
 
-def nus_paths() -> list[str]:
+def nus_paths():
     """As in Imagelist.txt: a folder a query, a running number and Flickr's number of the photo."""
     return [
         f"{FOLDERS[i % 2]}\\{i // 2 + 1:04d}_{2124494179 + 7919 * i}.jpg"
@@ -59,7 +58,7 @@ def nus_paths() -> list[str]:
     ]
 
 
-def nus_labels() -> np.ndarray:
+def nus_labels():
     """0/1 [images, 81]; every third image has no label, the last two labels have no positive."""
     labels = (np.random.default_rng(1).random((TRAIN + TEST, len(NAMES))) < 0.3).astype(int)
     labels[::3] = 0
@@ -67,18 +66,18 @@ def nus_labels() -> np.ndarray:
     return labels
 
 
-def write(file: Path, lines) -> None:
+def write(file, lines):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes("".join(f"{line}\r\n" for line in lines).encode())
 
 
-def nus_photos(root: Path) -> None:
+def nus_photos(root):
     for i, path in enumerate(nus_paths()):
         folder, name = path.split("\\")
         photo(root / "Flickr" / folder / name, i)
 
 
-def nus_official(root: Path) -> Path:
+def nus_official(root):
     """Train and test alternate in the list of all, as they do in the official one."""
     paths, labels = nus_paths(), nus_labels()
     order = np.random.default_rng(2).permutation(len(paths))
@@ -95,7 +94,7 @@ def nus_official(root: Path) -> Path:
     return root
 
 
-def nus_table(root: Path, header: bool = True) -> Path:
+def nus_table(root, header=True):
     """Images without a label are left out, as they are in the published table."""
     lines = ["filepath,label,split_name"] if header else []
     for i, (path, row) in enumerate(zip(nus_paths(), nus_labels(), strict=True)):
@@ -106,7 +105,7 @@ def nus_table(root: Path, header: bool = True) -> Path:
     return root
 
 
-def vg500(root: Path) -> Path:
+def vg500(root):
     names = [f"{2390000 + 37 * i}.jpg" for i in range(VG_TRAIN + VG_TEST)]
     rng = np.random.default_rng(3)
     labels = {name: sorted(rng.choice(500, 13, replace=False).tolist()) for name in names}

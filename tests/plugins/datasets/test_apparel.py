@@ -1,11 +1,8 @@
-from __future__ import annotations
-
 import json
 import pickle
 import random
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +15,7 @@ from mlbench_plugins.datasets.apparel import COLOURS, ELEVEN, GARMENTS, Apparel
 RED, BLUE = ("red", "shoes"), ("blue", "dress")
 
 
-def write(root: Path, **folders: int) -> Path:
+def write(root, **folders):
     """Folders with so many files of different bytes; apparel opens no picture."""
     for name, files in {"blue_dress": 20, **folders}.items():
         (root / name).mkdir(parents=True)
@@ -27,29 +24,29 @@ def write(root: Path, **folders: int) -> Path:
     return root
 
 
-def opened(root: Path | None, cache: Path, **options: Any) -> Apparel:
+def opened(root, cache, **options):
     return Apparel(root, cache, **options)
 
 
-def keys(data: Apparel) -> tuple[set[str], set[str]]:
+def keys(data):
     return set(data.index("train").keys), set(data.index("test").keys)
 
 
-def test_a_folder_says_both_labels(tmp_path: Path) -> None:
+def test_a_folder_says_both_labels(tmp_path):
     data = opened(write(tmp_path / "a", red_shoes=20), tmp_path / "c")
     assert data.names == ELEVEN, "labels that no folder has keep their column"
     for split in ("train", "test"):
-        for file, target, key in data.index(split):  # type: ignore[arg-type]
+        for file, target, key in data.index(split):
             assert {ELEVEN[c] for c in np.flatnonzero(target)} == set(file.parent.name.split("_"))
             assert key == f"{file.parent.name}/{file.name}"
 
 
-def test_the_set_with_jeans_has_the_labels_found(tmp_path: Path) -> None:
+def test_the_set_with_jeans_has_the_labels_found(tmp_path):
     data = opened(write(tmp_path / "a", black_jeans=20), tmp_path / "c")
     assert data.names == ("black", "blue", "dress", "jeans")
 
 
-def test_the_fixed_split_moves_no_image_when_another_goes(tmp_path: Path) -> None:
+def test_the_fixed_split_moves_no_image_when_another_goes(tmp_path):
     root = write(tmp_path / "a", red_shoes=40)
     train, test = keys(opened(root, tmp_path / "c"))
     assert min(len(train), len(test)) > 15
@@ -61,7 +58,7 @@ def test_the_fixed_split_moves_no_image_when_another_goes(tmp_path: Path) -> Non
     assert min(map(len, held)) > 5, "other hashes than those that drew the split"
 
 
-def test_exact_duplicates_are_on_one_side_as_their_smallest_key_says(tmp_path: Path) -> None:
+def test_exact_duplicates_are_on_one_side_as_their_smallest_key_says(tmp_path):
     root = write(tmp_path / "a", blue_dress=60)
     train, test = keys(opened(root, tmp_path / "c"))
     for kept, other in ((sorted(train)[0], sorted(test)[-1]), (sorted(test)[0], sorted(train)[-1])):
@@ -73,9 +70,7 @@ def test_exact_duplicates_are_on_one_side_as_their_smallest_key_says(tmp_path: P
         (root / other).write_bytes(before)
 
 
-def test_a_picture_in_two_folders_is_one_sample_with_the_labels_of_both(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_picture_in_two_folders_is_one_sample_with_the_labels_of_both(tmp_path, caplog):
     root = write(tmp_path / "a", red_shoes=20, blue_shoes=20)
     for key in ("red_shoes/003.jpg", "red_shoes/004.jpg", "blue_shoes/009.jpg"):
         (root / key).write_bytes((root / "blue_shoes" / "005.jpg").read_bytes())
@@ -90,8 +85,8 @@ def test_a_picture_in_two_folders_is_one_sample_with_the_labels_of_both(
 
 
 def test_the_larger_set_is_recognised_and_a_copy_with_one_more_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, caplog, monkeypatch
+):
     larger = write(tmp_path / "a", silver_skirt=20, black_suit=20)
     data = opened(larger, tmp_path / "c")
     assert data.names == ("black", "blue", "silver", "dress", "skirt", "suit")
@@ -105,12 +100,10 @@ def test_the_larger_set_is_recognised_and_a_copy_with_one_more_counted(
     assert "24 images in 24 folders, +1 beside the 23 of MSRN's list" in caplog.text
 
 
-def test_files_are_read_once_and_only_where_sizes_agree(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_read_once_and_only_where_sizes_agree(tmp_path, monkeypatch):
     root = write(tmp_path / "a")
     (root / "blue_dress" / "alone.jpg").write_bytes(b"of another size than all others")
-    read: list[str] = []
+    read = []
     digest_of = duplicates.sha256
     monkeypatch.setattr(duplicates, "sha256", lambda f: read.append(f.name) or digest_of(f))
     first = keys(opened(root, tmp_path / "c"))
@@ -126,13 +119,13 @@ def test_files_are_read_once_and_only_where_sizes_agree(
 
 
 # ------------------------------------------------------------------------------------- MSRN's split
-def labels_file(folder: Path, content: Any) -> Path:
+def labels_file(folder, content):
     file = folder / "apparel_kaggle_labels.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     return file
 
 
-def test_msrn_shuffles_the_items_of_its_file_with_seed_10(tmp_path: Path) -> None:
+def test_msrn_shuffles_the_items_of_its_file_with_seed_10(tmp_path):
     root = write(tmp_path / "a" / "apparel", red_shoes=2)
     content = {f"{i}.jpg": ["red", "shoes"] if i % 3 else ["blue", "dress"] for i in range(9)}
     file = labels_file(tmp_path / "a", content)
@@ -151,7 +144,7 @@ def test_msrn_shuffles_the_items_of_its_file_with_seed_10(tmp_path: Path) -> Non
         opened(tmp_path / "a", tmp_path / "c", split="msrn")
 
 
-def test_msrns_own_label_file_is_read_and_runs_nothing(tmp_path: Path) -> None:
+def test_msrns_own_label_file_is_read_and_runs_nothing(tmp_path):
     root = write(tmp_path / "a", red_shoes=2)
     row = {words: [0 if name in words else -1 for name in ELEVEN] for words in (RED, BLUE)}
     content = {f"{i:03}.jpg": row[RED if i < 2 else BLUE] for i in range(9)}
@@ -183,7 +176,7 @@ def test_msrns_own_label_file_is_read_and_runs_nothing(tmp_path: Path) -> None:
         ({"a.jpg": ["dress", "red"]}, r"'a\.jpg': 'dress_red': no <colour>_<garment>"),
     ],
 )
-def test_a_wrong_label_file_is_named(tmp_path: Path, content: Any, message: str) -> None:
+def test_a_wrong_label_file_is_named(tmp_path, content, message):
     root = write(tmp_path / "a")
     file = labels_file(root, content)
     with pytest.raises(DataError, match=message) as error:
@@ -192,7 +185,7 @@ def test_a_wrong_label_file_is_named(tmp_path: Path, content: Any, message: str)
 
 
 # ------------------------------------------------------------------------------------ wrong input
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(DataError, match=r"(?s)not found under .*black_dress or the like"):
         opened(tmp_path, tmp_path / "c")
     with pytest.raises(DataError, match="has no split='random'; choose from fixed, msrn"):
@@ -204,7 +197,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------- real data
-def test_apparel_mini_is_counted_by_its_folders(real_data: Path, tmp_path: Path) -> None:
+def test_apparel_mini_is_counted_by_its_folders(real_data, tmp_path):
     data = opened(real_data / "apparel-mini", tmp_path)
     train, test = data.index("train"), data.index("test")
     assert (len(train), len(test)) == (1226, 1203)

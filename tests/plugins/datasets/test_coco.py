@@ -1,12 +1,8 @@
-from __future__ import annotations
-
 import contextlib
 import copy
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pycocotools.coco
@@ -14,12 +10,12 @@ import pytest
 
 from mlbench.data.open import open_splits
 from mlbench.store import Store
-from mlbench.types import DataError, Split
+from mlbench.types import DataError
 from mlbench_plugins.datasets import instances
 from mlbench_plugins.datasets.coco import COCO
 from tests.plugins.datasets.miniature import photo
 
-CONTENT: dict[str, Any] = {
+CONTENT = {
     "info": {"year": 2017},
     "categories": [
         {"id": 18, "name": "dog"},
@@ -40,7 +36,7 @@ CONTENT: dict[str, Any] = {
 }
 
 
-def write(root: Path, year: int = 2017, content: Any = CONTENT) -> Path:
+def write(root, year=2017, content=CONTENT):
     """Train holds the content, val the same with ids that are greater by 100."""
     (root / "annotations").mkdir(parents=True)
     for split, step in (("train", 0), ("val", 100)):
@@ -50,7 +46,7 @@ def write(root: Path, year: int = 2017, content: Any = CONTENT) -> Path:
     return root
 
 
-def moved(content: Any, step: int) -> Any:
+def moved(content, step):
     """The same with other image ids, as far as it is right."""
     content = copy.deepcopy(content)
     with contextlib.suppress(LookupError, TypeError):
@@ -62,20 +58,16 @@ def moved(content: Any, step: int) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def somewhere_else(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def somewhere_else(tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path_factory.mktemp("work"))
 
 
-def opened(root: Path | None, **options: Any) -> COCO:
+def opened(root, **options):
     return COCO(root, Path("cache"), **options)
 
 
-def test_a_json_is_parsed_once_as_long_as_it_stays_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parsed: list[str] = []
+def test_a_json_is_parsed_once_as_long_as_it_stays_the_same(tmp_path, monkeypatch):
+    parsed = []
     read = instances.read_instances
     monkeypatch.setattr(instances, "read_instances", lambda f: parsed.append(f.name) or read(f))
     root = write(tmp_path)
@@ -98,7 +90,7 @@ def test_a_json_is_parsed_once_as_long_as_it_stays_the_same(
     assert list(opened(root).index("test").keys) == ["109", "125", "130"]
 
 
-def test_labels_stand_in_category_order_and_images_in_id_order(tmp_path: Path) -> None:
+def test_labels_stand_in_category_order_and_images_in_id_order(tmp_path):
     data = opened(write(tmp_path))
     index = data.index("test")
     assert data.names == ("person", "dog", "cup")
@@ -108,7 +100,7 @@ def test_labels_stand_in_category_order_and_images_in_id_order(tmp_path: Path) -
     assert index.targets.dtype == np.int8
 
 
-def test_images_without_labels_are_kept_on_request(tmp_path: Path) -> None:
+def test_images_without_labels_are_kept_on_request(tmp_path):
     index = opened(write(tmp_path), unlabelled=True).index("train")
     assert list(index.keys) == ["9", "25", "30"]
     assert index.targets[1].tolist() == [0, 0, 0]
@@ -117,7 +109,7 @@ def test_images_without_labels_are_kept_on_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("year", [2014, 2017])
-def test_every_name_of_a_year_is_one_data_set(cli: Any, tmp_path: Path, year: int) -> None:
+def test_every_name_of_a_year_is_one_data_set(cli, tmp_path, year):
     root = write(tmp_path / "data" / f"coco{year}", year)
     for i, file in enumerate(
         f"{part}{year}/{name}.jpg" for part in ("train", "val") for name in "abc"
@@ -142,7 +134,7 @@ def test_every_name_of_a_year_is_one_data_set(cli: Any, tmp_path: Path, year: in
 RECORDED = {2014: "coco2014", 2017: "coco"}
 
 
-def test_a_year_opens_its_own_files(tmp_path: Path) -> None:
+def test_a_year_opens_its_own_files(tmp_path):
     with pytest.raises(DataError, match=r"(?s)COCO 2014 .*instances_train2014\.json"):
         open_splits("coco", {"year": 2014}, write(tmp_path), tmp_path)
     with pytest.raises(DataError, match="year=2015; choose from 2014, 2017"):
@@ -150,16 +142,16 @@ def test_a_year_opens_its_own_files(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------ wrong input
-def changed(change: Callable[[Any], Any]) -> Any:
+def changed(change):
     content = copy.deepcopy(CONTENT)
     return change(content) or content
 
 
-def put(part: str, at: int, **fields: Any) -> Callable[[Any], None]:
+def put(part, at, **fields):
     return lambda content: content[part][at].update(fields)
 
 
-WRONG: list[tuple[Callable[[Any], Any], str]] = [
+WRONG = [
     (
         lambda _: [{"image_id": 9, "category_id": 1, "score": 0.5}],
         r"Expected `object`, got `array`; expected an instances json .* no detection results",
@@ -174,9 +166,7 @@ WRONG: list[tuple[Callable[[Any], Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), WRONG)
-def test_a_wrong_json_is_named_with_what_is_wrong(
-    tmp_path: Path, change: Callable[[Any], Any], message: str
-) -> None:
+def test_a_wrong_json_is_named_with_what_is_wrong(tmp_path, change, message):
     root = write(tmp_path, content=changed(change))
     with pytest.raises(DataError, match=message) as error:
         opened(root)
@@ -187,7 +177,7 @@ def test_a_wrong_json_is_named_with_what_is_wrong(
         opened(root)
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(DataError, match="no folder was given"):
         opened(None)
     with pytest.raises(DataError, match=r"annotations_trainval2017\.zip"):
@@ -198,7 +188,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         opened(root).index("test")
 
 
-def test_splits_that_share_images_are_refused(tmp_path: Path) -> None:
+def test_splits_that_share_images_are_refused(tmp_path):
     root = write(tmp_path)
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(CONTENT))
     with pytest.raises(DataError, match="3 images are in both splits, the first is '9'; take"):
@@ -206,7 +196,7 @@ def test_splits_that_share_images_are_refused(tmp_path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------- real data
-def by_pycocotools(file: Path) -> tuple[list[str], dict[int, set[str]]]:
+def by_pycocotools(file):
     """Category names and, by image id, the names in it, as the official tool reads them."""
     with contextlib.redirect_stdout(io.StringIO()):
         official = pycocotools.coco.COCO(str(file))
@@ -219,7 +209,7 @@ def by_pycocotools(file: Path) -> tuple[list[str], dict[int, set[str]]]:
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_coco_mini_is_what_pycocotools_reads(real_data: Path, split: Split) -> None:
+def test_coco_mini_is_what_pycocotools_reads(real_data, split):
     root = real_data / "coco-mini"
     data = opened(root)
     index = data.index(split)
@@ -233,7 +223,7 @@ def test_coco_mini_is_what_pycocotools_reads(real_data: Path, split: Split) -> N
         assert file.is_file()
 
 
-def test_a_split_without_any_annotation_is_told(tmp_path: Path) -> None:
+def test_a_split_without_any_annotation_is_told(tmp_path):
     root = write(tmp_path)
     bare = moved({**CONTENT, "annotations": []}, 100)
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(bare))

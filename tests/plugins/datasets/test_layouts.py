@@ -3,42 +3,35 @@
 Each is made of a small copy in the official layout by moving, renaming and rewriting its files.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from mlbench.data.open import Subset, open_splits
-from mlbench.types import DataError, Splits
+from mlbench.types import DataError
 from mlbench_plugins.datasets.apparel import ELEVEN
 from mlbench_plugins.datasets.nuswide import NAMES
 from mlbench_plugins.datasets.voc import VOC2007
 from tests.plugins.datasets import miniature
 from tests.plugins.datasets.miniature import nus_labels, nus_paths
 
-Change = Callable[[Path], object]
-
 
 # ------------------------------------------------------------------------------ in official layout
-def write(file: Path, content: str) -> None:
+def write(file, content):
     """No data set opens a picture, so that any bytes are one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(content)
 
 
-def voc(root: Path, year: int) -> None:
+def voc(root, year):
     """VOCdevkit with lists, XML files that agree with them, and pictures."""
     folder = root / "VOCdevkit" / f"VOC{year}"
     (miniature.voc2007 if year == 2007 else miniature.voc2012)(folder)
     main = folder / "ImageSets" / "Main"
-    objects: dict[str, list[str]] = {}
+    objects = {}
     for list_ in sorted(main.glob("aeroplane_*.txt")):
         part = list_.stem.partition("_")[2]
         keys = [line.split()[0] for line in list_.read_text().splitlines()]
@@ -56,7 +49,7 @@ def voc(root: Path, year: int) -> None:
         write(folder / "JPEGImages" / f"{key}.jpg", key)
 
 
-def coco(root: Path, year: int) -> None:
+def coco(root, year):
     start = {2014: "COCO_{}2014_{:012}.jpg", 2017: "{1:012}.jpg"}[year]
     for part, ids in (("train", (9, 25, 30)), ("val", (42, 73))):
         names = {i: start.format(part, i) for i in ids}
@@ -70,7 +63,7 @@ def coco(root: Path, year: int) -> None:
             write(root / f"{part}{year}" / name, name)
 
 
-def nuswide(root: Path) -> None:
+def nuswide(root):
     miniature.nus_official(root)
     for path in nus_paths():
         write(root / "Flickr" / path.replace("\\", "/"), path)
@@ -79,7 +72,7 @@ def nuswide(root: Path) -> None:
     write(root / "single_positive_test.txt", "\n".join(single[9:15]))
 
 
-def nus_csv(root: Path) -> None:
+def nus_csv(root):
     """ASL's table: another name for each photo, with its row and a secret."""
     for i, (path, row) in enumerate(zip(nus_paths(), nus_labels(), strict=True)):
         name = (
@@ -91,7 +84,7 @@ def nus_csv(root: Path) -> None:
             table.write(f'{name},"{labels}",{"val" if i % 4 == 1 else "train"}\n')
 
 
-def apparel(root: Path) -> None:
+def apparel(root):
     """A picture in each folder of the 24, named as the hash of its bytes, and MSRN's label file."""
     content = {}
     for i, words in enumerate((c, g) for c in ELEVEN[:6] for g in ELEVEN[6:]):
@@ -101,7 +94,7 @@ def apparel(root: Path) -> None:
     (root / "image_label.pkl").write_bytes(pickle.dumps(content))
 
 
-MAKE: dict[str, tuple[str, dict[str, Any], Change]] = {
+MAKE = {
     "voc2007": ("voc2007", {}, lambda root: voc(root, 2007)),
     "voc2012": ("voc2012", {}, lambda root: voc(root, 2012)),
     "coco2014": ("coco2014", {}, lambda root: coco(root, 2014)),
@@ -118,22 +111,22 @@ MAKE: dict[str, tuple[str, dict[str, Any], Change]] = {
 """Kind of copy -> its data set, the options that it needs, and what makes it."""
 
 
-def made(kind: str, root: Path, *changes: Change) -> Path:
+def made(kind, root, *changes):
     for change in (MAKE[kind][2], *changes):
         change(root)
     return root
 
 
-def opened(kind: str, root: Path) -> Splits:
+def opened(kind, root):
     name, options, _ = MAKE[kind]
     return open_splits(name, options, root, root.parent / "cache", Subset(allow_missing=True))
 
 
 # ------------------------------------------------------------------------------------ other layouts
-def moved(*moves: str) -> Change:
+def moved(*moves):
     """Move folders or files, each as ``from > to``; ``.`` is all of the copy."""
 
-    def change(root: Path) -> None:
+    def change(root):
         for source, target in (move.split(" > ") for move in moves):
             aside = root.parent / "aside"
             (root / source).rename(aside)
@@ -143,8 +136,8 @@ def moved(*moves: str) -> Change:
     return change
 
 
-def removed(*patterns: str) -> Change:
-    def change(root: Path) -> None:
+def removed(*patterns):
+    def change(root):
         found = {path for pattern in patterns for path in root.glob(pattern)}
         assert found
         for path in found:
@@ -153,8 +146,8 @@ def removed(*patterns: str) -> Change:
     return change
 
 
-def edited(name: str, edit: Callable[[str], str]) -> Change:
-    def change(root: Path) -> None:
+def edited(name, edit):
+    def change(root):
         (root / name).write_text(edit((root / name).read_text()))
 
     return change
@@ -163,10 +156,10 @@ def edited(name: str, edit: Callable[[str], str]) -> Change:
 LISTS = ("*_train", "*_trainval", "train", "trainval")
 
 
-def apart(trainval: str, test: str) -> Change:
+def apart(trainval, test):
     """VOC 2007's two archives in folders of their own."""
 
-    def change(root: Path) -> None:
+    def change(root):
         folder = root / "VOCdevkit" / "VOC2007"
         shutil.copytree(folder, root / test, dirs_exist_ok=True)
         removed("ImageSets/Main/*_test.txt", "ImageSets/Main/test.txt", "*/000002.*")(folder)
@@ -178,13 +171,13 @@ def apart(trainval: str, test: str) -> Change:
     return change
 
 
-def val_beside_train(root: Path) -> None:
+def val_beside_train(root):
     for file in (root / "val2014").iterdir():
         file.rename(root / "images" / file.name)
     (root / "val2014").rmdir()
 
 
-def flat(root: Path, every: int = 2) -> None:
+def flat(root, every=2):
     """Half of the photos in one folder, without those of the concepts."""
     for i, path in enumerate(sorted((root / "Flickr").rglob("*.jpg"))):
         if i % every == 0:
@@ -192,7 +185,7 @@ def flat(root: Path, every: int = 2) -> None:
             path.unlink()
 
 
-def one_matrix(root: Path) -> None:
+def one_matrix(root):
     """81 columns a line instead of a file a concept."""
     rows = {
         path.replace("\\", "/"): row for path, row in zip(nus_paths(), nus_labels(), strict=True)
@@ -204,7 +197,7 @@ def one_matrix(root: Path) -> None:
     removed("Groundtruth/*Labels", "ConceptsList")(root)
 
 
-def as_npy(root: Path) -> None:
+def as_npy(root):
     """The single-positive benchmark's own files, without the official ones."""
     keys = [path.replace("\\", "/") for path in nus_paths()]
     for part, rows in (("train", slice(0, 9)), ("val", slice(9, 15))):
@@ -213,14 +206,14 @@ def as_npy(root: Path) -> None:
     removed("Groundtruth", "ImageList", "single_positive_*")(root)
 
 
-def official_photos(root: Path) -> None:
+def official_photos(root):
     """The table with the photos of the official archive, which have other names."""
     shutil.rmtree(root / "images")
     for path in nus_paths():
         write(root / "Flickr" / path.replace("\\", "/"), path)
 
 
-def one_folder(root: Path) -> None:
+def one_folder(root):
     for file in sorted(root.glob("*_*/*.jpg")):
         write(root / "apparel" / file.name, file.read_text())
     removed("*_*/")(root)
@@ -229,7 +222,7 @@ def one_folder(root: Path) -> None:
 VOC = "VOCdevkit/VOC2007/ImageSets/Main"
 LAKE = "Groundtruth/TrainTestLabels/Labels_lake_Train.txt"
 DEVKIT = "VOCdevkit/VOC2012 > VOC2012_train_val/VOC2012_train_val"
-SAME: dict[str, tuple[str, *tuple[Change, ...]]] = {
+SAME = {
     "voc07-nested": ("voc2007", moved("VOCdevkit > VOCdevkit/VOCdevkit")),
     "voc07-year": ("voc2007", moved("VOCdevkit > x/VOCdevkit2007")),
     "voc07-bare": ("voc2007", moved("VOCdevkit/VOC2007 > a", "VOCdevkit > b", "a > voc2007")),
@@ -298,9 +291,7 @@ SAME: dict[str, tuple[str, *tuple[Change, ...]]] = {
 
 
 @pytest.mark.parametrize("layout", SAME)
-def test_a_copy_in_another_layout_has_the_official_labels_and_images(
-    tmp_path: Path, layout: str
-) -> None:
+def test_a_copy_in_another_layout_has_the_official_labels_and_images(tmp_path, layout):
     kind, *changes = SAME[layout]
     official = opened(kind, made(kind, tmp_path / "official"))
     found = opened(kind, made(kind, tmp_path / "copy", *changes))
@@ -312,10 +303,10 @@ def test_a_copy_in_another_layout_has_the_official_labels_and_images(
         assert list(here.keys) == list(there.keys) and (here.targets == there.targets).all()
 
 
-def hashed(columns: int) -> Change:
+def hashed(columns):
     """Lists of code for retrieval instead of the official files."""
 
-    def change(root: Path) -> None:
+    def change(root):
         rows = list(zip(nus_paths(), nus_labels(), strict=True))
         for part, chosen in (("train", rows[:9]), ("test", rows[9:15]), ("database", rows)):
             lines = [
@@ -329,27 +320,27 @@ def hashed(columns: int) -> Change:
     return change
 
 
-def test_lists_of_code_for_retrieval(tmp_path: Path) -> None:
+def test_lists_of_code_for_retrieval(tmp_path):
     found = opened("hashing", made("hashing", tmp_path / "copy", hashed(81)))
     assert list(found.train.keys) == [f"Flickr/{p.replace(chr(92), '/')}" for p in nus_paths()[:9]]
     assert (found.train.targets == nus_labels()[:9]).all()
     assert all(file.is_file() for file in (*found.train.files, *found.test.files))
 
 
-def halved(root: Path) -> None:
+def halved(root):
     file = root / "annotations" / "instances_val2014.json"
     shutil.copy(file, file.with_name("instances_minival2014.json"))
     file.rename(file.with_name("instances_valminusminival2014.json"))
 
 
-def nuswide_in(place: str) -> Change:
+def nuswide_in(place):
     return lambda root: nuswide(root / place)
 
 
-def named(*files: str) -> Change:
+def named(*files):
     """Other files instead of the official labels."""
 
-    def change(root: Path) -> None:
+    def change(root):
         removed("Groundtruth" if (root / "Groundtruth").exists() else "annotations")(root)
         for file in files:
             write(root / file, "{}")
@@ -359,7 +350,7 @@ def named(*files: str) -> Change:
 
 VG_JSON = "vg_category_500_labels_index.json > vg_category_200_labels_index.json"
 OFFICIAL = r"TrainImagelist\.txt is of protocol=original: add --dataset-option protocol=original"
-REFUSED: dict[str, tuple[str, tuple[Change, ...], str]] = {
+REFUSED = {
     "coco14-karpathy": (
         *("coco2014", (named("dataset_coco.json"),)),
         r"dataset_coco\.json: Karpathy's split for captions, without labels; .*_train2014\.json",
@@ -400,7 +391,7 @@ REFUSED: dict[str, tuple[str, tuple[Change, ...], str]] = {
 
 
 @pytest.mark.parametrize("layout", REFUSED)
-def test_another_copy_is_recognised_and_what_it_takes_is_said(tmp_path: Path, layout: str) -> None:
+def test_another_copy_is_recognised_and_what_it_takes_is_said(tmp_path, layout):
     kind, changes, message = REFUSED[layout]
     root = made(kind, tmp_path / "copy", *changes)
     with pytest.raises(DataError, match=f"(?s){message}") as error:

@@ -1,11 +1,7 @@
-from __future__ import annotations
-
 import json
 import logging
 import unicodedata
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +15,7 @@ from mlbench_plugins.datasets.manifest import Manifest
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch):
     """An empty current folder; what was said once may be said again."""
     manifest._warn.cache_clear()
     place = tmp_path / "here"
@@ -28,22 +24,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def pictures(folder: Path, names: Iterable[str]) -> None:
+def pictures(folder, names):
     """Files of different bytes; a data set opens none of them."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(f"picture {name}".encode())
 
 
-def opened(source: str = "photos.csv", root: Path | None = None, **options: Any) -> Manifest:
+def opened(source="photos.csv", root=None, **options):
     return Manifest(source, root, Path("cache"), **options)
 
 
-def table(folder: Path, text: str, name: str = "photos.csv") -> None:
+def table(folder, text, name="photos.csv"):
     (folder / name).write_text(text, encoding="utf-8")
 
 
-def labels_of(data: Manifest) -> dict[str, set[str]]:
+def labels_of(data):
     """Key -> its labels, in both splits; unknown ones with a question mark."""
     return {
         sample.key: {
@@ -52,7 +48,7 @@ def labels_of(data: Manifest) -> dict[str, set[str]]:
             if state
         }
         for split in ("train", "test")
-        for sample in data.index(split)  # type: ignore[arg-type]
+        for sample in data.index(split)
     }
 
 
@@ -82,7 +78,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_every_form_of_table_says_the_same(folder: Path, name: str) -> None:
+def test_every_form_of_table_says_the_same(folder, name):
     pictures(folder, FOUR)
     table(folder, FORMS[name], name)
     data = opened(name, test_share=0.5)
@@ -92,7 +88,7 @@ def test_every_form_of_table_says_the_same(folder: Path, name: str) -> None:
         assert list(data.index("test").keys) == ["c.jpg", "d.jpg"]
 
 
-def test_parquet_says_the_same_and_its_blanks_are_blanks(folder: Path) -> None:
+def test_parquet_says_the_same_and_its_blanks_are_blanks(folder):
     pytest.importorskip("pyarrow", reason="the optional pyarrow is not installed")
     import pandas as pd
 
@@ -123,7 +119,7 @@ def test_parquet_says_the_same_and_its_blanks_are_blanks(folder: Path) -> None:
         opened("inside.parquet")
 
 
-def test_blank_and_minus_one_are_unknown_in_columns(folder: Path) -> None:
+def test_blank_and_minus_one_are_unknown_in_columns(folder):
     pictures(folder, ("a.jpg", "b.jpg"))
     table(folder, "image,split,x,y,z\na.jpg,train,1,,0\nb.jpg,test,-1,-1.0,1\n")
     data = opened()
@@ -132,7 +128,7 @@ def test_blank_and_minus_one_are_unknown_in_columns(folder: Path) -> None:
     assert data.index("test").targets.dtype == np.int8
 
 
-def test_columns_can_be_named(folder: Path) -> None:
+def test_columns_can_be_named(folder):
     pictures(folder, FOUR)
     text = "Foto,image,Art,Teil,width\n"
     text += "".join(
@@ -146,7 +142,7 @@ def test_columns_can_be_named(folder: Path) -> None:
     assert both.names == ("dog", "horse", "cat") and labels_of(both) == FOUR
 
 
-def test_columns_that_label_names_leaves_out_are_left_out(folder: Path) -> None:
+def test_columns_that_label_names_leaves_out_are_left_out(folder):
     pictures(folder, ("a.jpg", "b.jpg"))
     table(folder, "image,split,x,y,z\na.jpg,train,1,0,7\nb.jpg,test,0,1,7\n")
     for names in (["y", "x"], "y, x"):
@@ -155,7 +151,7 @@ def test_columns_that_label_names_leaves_out_are_left_out(folder: Path) -> None:
 
 
 # ----------------------------------------------------------------------------- files and their keys
-def test_names_with_spaces_unicode_and_backslashes(folder: Path) -> None:
+def test_names_with_spaces_unicode_and_backslashes(folder):
     here = ("sub dir/a b.jpg", "sub dir/Größe ☂.jpg", "猫/c.jpg")
     pictures(folder, here)
     apart = unicodedata.normalize("NFD", here[1])
@@ -170,13 +166,13 @@ def test_names_with_spaces_unicode_and_backslashes(folder: Path) -> None:
     )
 
 
-def test_a_picture_stored_with_accents_apart_is_found(folder: Path) -> None:
+def test_a_picture_stored_with_accents_apart_is_found(folder):
     pictures(folder, (unicodedata.normalize("NFD", "é.jpg"), "b.jpg"))
     table(folder, "image,labels,split\né.jpg,x,train\nb.jpg,x,test\n")
     assert opened().index("train").keys == ["é.jpg"]
 
 
-def test_pictures_lie_beside_the_table_in_images_or_where_data_says(folder: Path) -> None:
+def test_pictures_lie_beside_the_table_in_images_or_where_data_says(folder):
     (folder / "far" / "away").mkdir(parents=True)
     for place in (folder, folder / "images", folder / "far" / "away"):
         pictures(place, ("s/a.jpg", "s/b.jpg"))
@@ -191,7 +187,7 @@ def test_pictures_lie_beside_the_table_in_images_or_where_data_says(folder: Path
     assert opened("t.csv", root=folder / "far").index("train").keys == ["s/a.jpg"]
 
 
-def test_missing_pictures_are_counted_and_the_first_named(folder: Path) -> None:
+def test_missing_pictures_are_counted_and_the_first_named(folder):
     pictures(folder, ("a.jpg",))
     table(folder, "image,labels\na.jpg,x\n" + "".join(f"no {i}.jpg,x\n" for i in range(5)))
     (folder / "elsewhere").mkdir()
@@ -201,7 +197,7 @@ def test_missing_pictures_are_counted_and_the_first_named(folder: Path) -> None:
     assert "'no 3.jpg'" not in str(error.value)
 
 
-def test_pictures_that_may_be_missing_stay_in_the_lists(folder: Path) -> None:
+def test_pictures_that_may_be_missing_stay_in_the_lists(folder):
     here = [f"{i}.jpg" for i in range(12)]
     pictures(folder / "far", [*here[:3], *here[5:]])
     pictures(folder, here[:4])
@@ -218,17 +214,17 @@ def test_pictures_that_may_be_missing_stay_in_the_lists(folder: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------- splits
-def many(folder: Path, rows: int = 200) -> None:
+def many(folder, rows=200):
     pictures(folder, (f"{i:03}.jpg" for i in range(rows)))
     lines = [f"{i:03}.jpg,{'ab'[i % 2]},g{i // 5}" for i in range(rows)]
     table(folder, "\n".join(["image,labels,group", *lines]))
 
 
-def sides(data: Manifest) -> tuple[set[str], set[str]]:
+def sides(data):
     return set(data.index("train").keys), set(data.index("test").keys)
 
 
-def test_a_seeded_split_keeps_groups_and_moves_nothing_when_rows_go(folder: Path) -> None:
+def test_a_seeded_split_keeps_groups_and_moves_nothing_when_rows_go(folder):
     many(folder)
     train, test = sides(opened())
     assert 20 <= len(test) <= 60 and not train & test and len(train | test) == 200
@@ -241,7 +237,7 @@ def test_a_seeded_split_keeps_groups_and_moves_nothing_when_rows_go(folder: Path
     assert len(sides(opened(test_share=0.5))[1]) > 60
 
 
-def test_a_seeded_split_keeps_exact_duplicates_and_their_groups_together(folder: Path) -> None:
+def test_a_seeded_split_keeps_exact_duplicates_and_their_groups_together(folder):
     many(folder)
     train, test = sides(opened())
     one, other = sorted(train)[0], sorted(test)[0]
@@ -261,18 +257,14 @@ def test_a_seeded_split_keeps_exact_duplicates_and_their_groups_together(folder:
         ("train train validation", {}, ({"a", "b"}, {"c"})),
     ],
 )
-def test_what_becomes_of_val(
-    folder: Path, splits: str, options: Mapping[str, Any], wanted: tuple[set[str], set[str]]
-) -> None:
+def test_what_becomes_of_val(folder, splits, options, wanted):
     pictures(folder, "abc")
     rows = [f"{key},x,{split}" for key, split in zip("abc", splits.split(), strict=True)]
     table(folder, "\n".join(["image,labels,split", *rows]))
     assert sides(opened(**options)) == wanted
 
 
-def test_what_is_on_both_sides_of_a_given_split_is_said(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_on_both_sides_of_a_given_split_is_said(folder, caplog):
     pictures(folder, "abcd")
     (folder / "d").write_bytes((folder / "a").read_bytes())
     table(
@@ -289,7 +281,7 @@ def test_what_is_on_both_sides_of_a_given_split_is_said(
 
 # ------------------------------------------------------------------------------------- wrong tables
 HEAD = "image,labels,split\na,x,train\nb,x,test\n"
-WRONG: list[tuple[str, str, dict[str, Any], str]] = [
+WRONG = [
     ("t.csv", "", {}, "is empty; its first line must name the columns"),
     ("t.csv", "nr,labels\na,x\n", {}, "no column of pictures .* nr, labels.* image_column"),
     ("t.csv", "image,path,labels\na,b,x\n", {}, "'image' and 'path' could both be meant"),
@@ -329,9 +321,7 @@ WRONG: list[tuple[str, str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "text", "options", "message"), WRONG)
-def test_a_wrong_manifest_is_named_with_its_remedy(
-    folder: Path, name: str, text: str, options: dict[str, Any], message: str
-) -> None:
+def test_a_wrong_manifest_is_named_with_its_remedy(folder, name, text, options, message):
     pictures(folder, "abc")
     table(folder, text, name)
     with pytest.raises(DataError, match=message):
@@ -341,7 +331,7 @@ def test_a_wrong_manifest_is_named_with_its_remedy(
 # -------------------------------------------------------------------------------------- other forms
 
 
-def test_a_folder_a_label(folder: Path) -> None:
+def test_a_folder_a_label(folder):
     pictures(folder / "set", [f"cat/{i}.jpg" for i in range(10)])
     pictures(folder / "set", [f"dog/deep/{i}.jpg" for i in range(9)])
     (folder / "set" / "dog" / "7.jpg").write_bytes((folder / "set/cat/7.jpg").read_bytes())
@@ -353,7 +343,7 @@ def test_a_folder_a_label(folder: Path) -> None:
     assert "dog/7.jpg" not in found and len(found) == 19
 
 
-def test_a_folder_a_label_below_splits(folder: Path) -> None:
+def test_a_folder_a_label_below_splits(folder):
     pictures(folder / "set", ("train/cat/1.jpg", "train/dog/1.jpg", "valid/cat/2.jpg"))
     data = opened("set")
     assert sides(data) == ({"train/cat/1.jpg", "train/dog/1.jpg"}, {"valid/cat/2.jpg"})
@@ -362,7 +352,7 @@ def test_a_folder_a_label_below_splits(folder: Path) -> None:
     assert labels_of(opened("set"))["train/cat/1.jpg"] == {"cat", "dog"}
 
 
-def test_a_wrong_folder_is_told(folder: Path) -> None:
+def test_a_wrong_folder_is_told(folder):
     (folder / "set" / "cat").mkdir(parents=True)
     with pytest.raises(DataError, match="set holds no image; it needs one folder a label"):
         opened("set")
@@ -381,13 +371,7 @@ BOXES = [("train", "0 .5 .5 .1 .1\n2 .1 .1 .2 .2 .3 .3\n"), ("val", "1 .5 .5 1 1
 """The first image has labels 0 and 2, the second 1, the third no label file."""
 
 
-def yolo(
-    folder: Path,
-    content: str,
-    boxes: Iterable[tuple[str, str]] = BOXES,
-    layout: str = "{part}/{split}",
-    name: str = "data.yaml",
-) -> None:
+def yolo(folder, content, boxes=BOXES, layout="{part}/{split}", name="data.yaml"):
     """An image for each split and text of its label file, and what names the labels."""
     for number, (split, lines) in enumerate(boxes):
         image = Path(layout.format(part="images", split=split)) / f"{number}.png"
@@ -415,7 +399,7 @@ MAPPED = "names: {0: a, 1: b, 2: c}\n"
         ("{split}", "classes.txt", "a\nb\nc"),
     ],
 )
-def test_yolo_in_its_layouts(folder: Path, layout: str, name: str, content: str) -> None:
+def test_yolo_in_its_layouts(folder, layout, name, content):
     yolo(folder / "set", content, layout=layout, name=name)
     for source in ("set", f"set/{name}"):
         data = opened(source)
@@ -435,7 +419,7 @@ def test_yolo_in_its_layouts(folder: Path, layout: str, name: str, content: str)
         ("data.yaml", LISTED + "train: images/no\n", "'images/no' is no folder of images"),
     ],
 )
-def test_wrong_yolo_is_named(folder: Path, file: str, content: str, message: str) -> None:
+def test_wrong_yolo_is_named(folder, file, content, message):
     yolo(folder, HERE)
     assert len(labels_of(opened("data.yaml"))) == 3
     table(folder, content, file)
@@ -443,7 +427,7 @@ def test_wrong_yolo_is_named(folder: Path, file: str, content: str, message: str
         open_splits("manifest:data.yaml", {}, None, folder / "cache")
 
 
-def test_yolo_pictures_that_may_be_missing_have_their_labels_and_split(folder: Path) -> None:
+def test_yolo_pictures_that_may_be_missing_have_their_labels_and_split(folder):
     yolo(folder, HERE)
     for name in ("train/0", "val/1"):
         (folder / f"labels/{name}.txt").rename(folder / f"labels/{name}.TXT")
@@ -460,7 +444,7 @@ def test_yolo_pictures_that_may_be_missing_have_their_labels_and_split(folder: P
     assert whole.missing() is None and "0" in {Path(k).stem for k in whole.index("train").keys}
 
 
-def test_yolo_without_any_label_file_is_another_layout(folder: Path) -> None:
+def test_yolo_without_any_label_file_is_another_layout(folder):
     pictures(folder, ("pics/a.jpg", "pics/b.jpg"))
     table(folder, "a\nb\n", "classes.txt")
     with pytest.raises(DataError, match=r"none of the 2 images has a label file, such as .*a\.txt"):
@@ -468,7 +452,7 @@ def test_yolo_without_any_label_file_is_another_layout(folder: Path) -> None:
 
 
 # ------------------------------------------------------------------------------- a set of one's own
-def test_the_set_is_its_own_edition(folder: Path) -> None:
+def test_the_set_is_its_own_edition(folder):
     many(folder)
     data = opened()
     found = digest(data.index("train"), data.index("test"), data.names)
@@ -481,7 +465,7 @@ def test_the_set_is_its_own_edition(folder: Path) -> None:
     assert some.identity == f"photos-{found[:8]}-1-labels"
 
 
-def test_it_keeps_the_contract_of_data_sets(folder: Path) -> None:
+def test_it_keeps_the_contract_of_data_sets(folder):
     many(folder)
     for width, file in enumerate(folder.glob("*.jpg"), start=1):
         Image.new("RGB", (width, 1)).save(file)

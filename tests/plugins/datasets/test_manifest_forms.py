@@ -1,17 +1,12 @@
 """One small set of pictures in the layout of each tool says the same labels."""
 
-from __future__ import annotations
-
 import csv
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mlbench.types import DataError
-from mlbench_plugins.datasets.manifest import Manifest
 from tests.plugins.datasets.test_manifest import folder, labels_of, opened, pictures, sides
 
 __all__ = ["folder"]
@@ -23,24 +18,24 @@ SPLITS = {"train": TRAIN, "valid": TEST}
 ALL = TRAIN | TEST
 
 
-def write(file: str, content: Any) -> None:
+def write(file, content):
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     text = content if isinstance(content, str) else json.dumps(content)
     Path(file).write_text(text, encoding="utf-8")
 
 
-def rows(file: str, lines: list[list[Any]]) -> None:
+def rows(file, lines):
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     with Path(file).open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(lines)
 
 
-def states(labels: list[str]) -> list[int]:
+def states(labels):
     return [int(name in labels) for name in NAMES]
 
 
-def label_studio(field: str = "image") -> str:
-    def task(number: int, image: str, labels: list[str]) -> dict[str, Any]:
+def label_studio(field="image"):
+    def task(number, image, labels):
         value = {"choices": labels}
         result = [{"from_name": "kind", "to_name": "image", "type": "choices", "value": value}]
         done = {"id": 10, "result": result if labels else [], "was_cancelled": False}
@@ -52,8 +47,8 @@ def label_studio(field: str = "image") -> str:
     return "export.json"
 
 
-def label_studio_min() -> str:
-    def task(image: str, labels: list[str]) -> dict[str, Any]:
+def label_studio_min():
+    def task(image, labels):
         kind = {"kind": labels[0] if len(labels) == 1 else {"choices": labels}} if labels else {}
         path = f"/data/local-files/?d=images/{image}"
         own = {"id": 1, "annotator": 1, "annotation_id": 2, "lead_time": 1.5}
@@ -63,7 +58,7 @@ def label_studio_min() -> str:
     return "min.json"
 
 
-def label_studio_csv() -> str:
+def label_studio_csv():
     cells = [
         json.dumps({"choices": labels}) if len(labels) > 1 else "".join(labels)
         for labels in ALL.values()
@@ -77,7 +72,7 @@ def label_studio_csv() -> str:
     return "studio.csv"
 
 
-def roboflow() -> str:
+def roboflow():
     for split, images in SPLITS.items():
         pictures(Path("set"), (f"{split}/{image}" for image in images))
         lines = [[image, *states(labels)] for image, labels in images.items()]
@@ -85,7 +80,7 @@ def roboflow() -> str:
     return "set"
 
 
-def image_folder(name: str) -> str:
+def image_folder(name):
     for split, images in SPLITS.items():
         pictures(Path("set"), (f"{split}/{image}" for image in images))
         if name.endswith(".jsonl"):
@@ -97,7 +92,7 @@ def image_folder(name: str) -> str:
     return "set"
 
 
-def image_folder_with_one_table() -> str:
+def image_folder_with_one_table():
     lines = []
     for split, images in SPLITS.items():
         pictures(Path("set"), (f"{split}/{image}" for image in images))
@@ -106,25 +101,25 @@ def image_folder_with_one_table() -> str:
     return "set"
 
 
-def row_a_label() -> str:
+def row_a_label():
     lines = [[image, name, 1] for image, labels in ALL.items() for name in labels]
     rows("long.csv", [["ImageID", "LabelName", "Confidence"], *lines, ["c", "otter", 0]])
     return "long.csv"
 
 
-def numbered() -> str:
+def numbered():
     lines = [[image, *[*labels, "", ""][:2]] for image, labels in ALL.items()]
     rows("numbered.csv", [["file", "label1", "label2"], *lines])
     return "numbered.csv"
 
 
-def path_and_states() -> str:
+def path_and_states():
     lines = (f"{image} {' '.join(map(str, states(labels)))}" for image, labels in ALL.items())
     write("database.txt", "\n".join(lines))
     return "database.txt"
 
 
-def yolo_lists() -> str:
+def yolo_lists():
     for split, images in SPLITS.items():
         pictures(Path("set"), (f"images/{image}" for image in images))
         write(f"set/{split}.txt", "".join(f"./images/{image}\n" for image in images))
@@ -135,7 +130,7 @@ def yolo_lists() -> str:
     return "set/data.yaml"
 
 
-def cvat() -> str:
+def cvat():
     images = "".join(
         f'<image id="{i}" name="{image}" subset="{split}" width="9" height="9">'
         + "".join(f'<tag label="{name}" source="manual"></tag>' for name in labels)
@@ -150,7 +145,7 @@ def cvat() -> str:
     return "annotations.xml"
 
 
-def datumaro() -> str:
+def datumaro():
     labels = [{"name": name, "parent": "", "attributes": []} for name in NAMES]
     items = [
         {
@@ -170,14 +165,14 @@ def datumaro() -> str:
     return "set/annotations/default.json"
 
 
-def fiftyone() -> str:
+def fiftyone():
     pictures(Path("set/data"), ALL)
     labels = {Path(i).stem: [NAMES.index(n) for n in found] for i, found in ALL.items()}
     write("set/labels.json", {"classes": NAMES, "labels": {**labels, "unlabeled": None}})
     return "set/labels.json"
 
 
-def fiftyone_objects() -> str:
+def fiftyone_objects():
     pictures(Path("set/data"), ALL)
     labels = {
         Path(image).stem: {
@@ -190,12 +185,12 @@ def fiftyone_objects() -> str:
     return "set/labels.json"
 
 
-def deep_object_reid() -> str:
+def deep_object_reid():
     write("all.json", {"images": [[i, found] for i, found in ALL.items()], "classes": NAMES})
     return "all.json"
 
 
-def coco() -> str:
+def coco():
     write(
         "instances.json",
         {
@@ -220,7 +215,7 @@ SPLIT_FORMS = {
     "yolo lists": yolo_lists,
     "cvat": cvat,
 }
-FORMS: dict[str, Callable[[], str]] = SPLIT_FORMS | {
+FORMS = SPLIT_FORMS | {
     "label studio": label_studio,
     "label studio photo": lambda: label_studio("photo"),
     "label studio min": label_studio_min,
@@ -237,7 +232,7 @@ FORMS: dict[str, Callable[[], str]] = SPLIT_FORMS | {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_tools_export_says_the_same(folder: Path, form: str) -> None:
+def test_every_tools_export_says_the_same(folder, form):
     source = FORMS[form]()
     if not Path("set").exists():
         pictures(folder / "images", ALL)
@@ -254,13 +249,13 @@ def test_every_tools_export_says_the_same(folder: Path, form: str) -> None:
     assert {"labels", "split"} & facts.keys() or "form" in facts
 
 
-def file_of(data: Manifest, key: str) -> str:
+def file_of(data, key):
     """The name of the picture of a key; keys are as written, files as they lie there."""
     files = (data.index(split) for split in ("train", "test"))
     return next(i.files[i.keys.index(key)].name for i in files if key in i.keys)
 
 
-def test_what_an_export_does_not_say_is_told(folder: Path) -> None:
+def test_what_an_export_does_not_say_is_told(folder):
     source = label_studio("photo")
     with pytest.raises(DataError, match=r"export.json: unknown 'phot' in .* did you mean photo"):
         opened(source, image_column="phot")

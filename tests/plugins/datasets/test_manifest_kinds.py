@@ -3,8 +3,6 @@
 Every remedy that a message prints as a command or an option is typed here as printed.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -13,7 +11,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,61 +26,61 @@ __all__ = ["folder"]
 HERE = [f"p{i}.jpg" for i in range(12)]
 
 
-def made(folder: Path, lines: str, name: str = "t.csv") -> None:
+def made(folder, lines, name="t.csv"):
     """A table, and twelve pictures of different bytes."""
     pictures(folder, HERE)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(lines, encoding="utf-8")
 
 
-def table(head: str, *cells: str) -> str:
+def table(head, *cells):
     """A row a picture; the cells are repeated."""
     rows = (f"{image},{cells[i % len(cells)]}" for i, image in enumerate(HERE))
     return "\n".join([f"image,{head}", *rows])
 
 
-def refused(source: str, message: str, **options: Any) -> str:
+def refused(source, message, **options):
     with pytest.raises(DataError, match=message) as error:
         opened(source, **options)
     return str(error.value)
 
 
-def options_in(text: str) -> list[dict[str, Any]]:
+def options_in(text):
     """The options that a message names, as a shell would read them."""
     printed = re.findall(r"--option ('(?:[^']|'\"'\"')*'|[^\s;]+)", text)
     return [named_values(shlex.split(option)) for option in printed]
 
 
-def run_printed(text: str) -> str:
+def run_printed(text):
     """Run the command that a message prints; the file that it makes."""
     (command, file), *_ = re.findall(r": ((?:[a-z{][^:]*?|.*) > ((?:'.*?')|\S+))(?: makes|$)", text)
-    command = command[re.search(r"\b(sed|tail|grep|python|iconv)\b|\{ echo", command).start() :]  # type: ignore[union-attr]
+    command = command[re.search(r"\b(sed|tail|grep|python|iconv)\b|\{ echo", command).start() :]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(command, shell=True, check=True, env={**os.environ, "PATH": path})
     return shlex.split(file)[0]
 
 
-def warned(source: str, **options: Any) -> str:
-    return "\n".join(opened(source, **options).interpretation().warnings)  # type: ignore[union-attr]
+def warned(source, **options):
+    return "\n".join(opened(source, **options).interpretation().warnings)
 
 
 # -------------------------------------------------------------- A. unknown taken where absent was
 @pytest.mark.parametrize("absent", ["", "-1", "-1.0"])
-def test_a_table_without_a_zero_is_refused(folder: Path, absent: str) -> None:
+def test_a_table_without_a_zero_is_refused(folder, absent):
     made(folder, table("x,y", f"1,{absent}", f"{absent},1", f"{absent},{absent}"))
     (remedy,) = options_in(refused("t.csv", r"nowhere 0 \(absent\) in 2 columns"))
     data = opened("t.csv", **remedy)
     assert labels_of(data)["p0.jpg"] == {"x"} and labels_of(data)["p2.jpg"] == set()
 
 
-def test_null_in_json_is_no_zero(folder: Path) -> None:
+def test_null_in_json_is_no_zero(folder):
     content = [{"image": n, "x": 1 if i % 2 else None, "y": True} for i, n in enumerate(HERE)]
     made(folder, json.dumps(content), "t.json")
     (remedy,) = options_in(refused("t.json", r"nowhere 0 \(absent\)"))
     assert labels_of(opened("t.json", **remedy))["p0.jpg"] == {"y"}
 
 
-def test_some_columns_without_a_zero_and_two_words_for_unknown_are_told(folder: Path) -> None:
+def test_some_columns_without_a_zero_and_two_words_for_unknown_are_told(folder):
     made(folder, table("x,y", "1,", "0,1", "0,"))
     assert "without a 0 (absent), where blank is unknown: y" in warned("t.csv", test_share=0.5)
     made(folder, table("x,y", "1,", "0,1", "-1,0"))
@@ -121,20 +118,18 @@ def test_some_columns_without_a_zero_and_two_words_for_unknown_are_told(folder: 
         ["a b", "c", None, float("nan"), ""],
     ],
 )
-def test_a_cell_lists_its_labels_in_any_notation(cell: Any) -> None:
+def test_a_cell_lists_its_labels_in_any_notation(cell):
     assert sorted(labels_in(cell, "line 2", None)) == ["a b", "c"]
 
 
 @pytest.mark.parametrize("cell", ["[a b]", "['a', b]", "{'x': 'y'}", [["a"]], [True], "{a: 0.7}"])
-def test_a_cell_in_an_unknown_notation_is_refused(cell: Any) -> None:
+def test_a_cell_in_an_unknown_notation_is_refused(cell):
     with pytest.raises(DataError, match=r"line 2: .* is no list of labels; write names with ;"):
         labels_in(cell, "line 2", None)
 
 
 @pytest.mark.parametrize("separator", [" ", "/", "+", "&", ","])
-def test_names_made_of_others_are_refused_and_both_remedies_work(
-    folder: Path, separator: str
-) -> None:
+def test_names_made_of_others_are_refused_and_both_remedies_work(folder, separator):
     cells = ["otter", f"otter{separator}newt", f"tern{separator}newt", "tern", "healthy"]
     made(folder, table("labels", *(f'"{cell}"' for cell in cells)))
     apart, whole = options_in(refused("t.csv", "labels"))
@@ -142,20 +137,20 @@ def test_names_made_of_others_are_refused_and_both_remedies_work(
     assert len(opened("t.csv", **whole).names) == 5
 
 
-def test_names_of_several_words_are_names(folder: Path) -> None:
+def test_names_of_several_words_are_names(folder):
     names = ["dog", "hot dog", "wine glass", "cell phone", "t-shirt", "traffic light"]
     made(folder, table("labels", *names))
     assert opened("t.csv").names == tuple(sorted(names))
 
 
 @pytest.mark.parametrize("cells", [["[1 0 1]", "[0 1 0]"], ["1 0 1", "0 1 0"], ["[1. 0. 1.]"]])
-def test_a_vector_in_a_cell_needs_names(folder: Path, cells: list[str]) -> None:
+def test_a_vector_in_a_cell_needs_names(folder, cells):
     made(folder, table("labels", *cells))
     (remedy,) = options_in(refused("t.csv", "3 numbers, 0 or 1, for 3 labels"))
     assert labels_of(opened("t.csv", **remedy))["p0.jpg"] == {"label 0", "label 2"}
 
 
-def test_numbers_may_be_names_and_half_a_list_may_not(folder: Path) -> None:
+def test_numbers_may_be_names_and_half_a_list_may_not(folder):
     made(folder, table("labels", "3;7", "7"))
     (remedy,) = options_in(refused("t.csv", "contains numbers"))
     assert opened("t.csv", **remedy).names == ("3", "7")
@@ -175,9 +170,7 @@ def test_numbers_may_be_names_and_half_a_list_may_not(folder: Path) -> None:
         ("subset", ("train", "validation", "train"), 4),
     ],
 )
-def test_a_column_that_says_the_split_is_no_label(
-    folder: Path, head: str, cells: tuple[str, ...], test: int
-) -> None:
+def test_a_column_that_says_the_split_is_no_label(folder, head, cells, test):
     made(folder, table(f"x,y,{head}", *(f"{i % 2},{1 - i % 2},{c}" for i, c in enumerate(cells))))
     data = opened("t.csv")
     assert data.names == ("x", "y") and len(sides(data)[1]) == test
@@ -193,9 +186,7 @@ def test_a_column_that_says_the_split_is_no_label(
         ("Train,valid,test", ("1,0,0", "0,1,0", "0,0,1"), (4, 4)),
     ],
 )
-def test_several_columns_that_say_the_split(
-    folder: Path, head: str, cells: tuple[str, ...], sizes: tuple[int, int]
-) -> None:
+def test_several_columns_that_say_the_split(folder, head, cells, sizes):
     rows = [f"{i % 2},{i // 2},{cell}" for i, cell in enumerate(cells)]
     made(folder, table(f"x,y,{head}", *rows))
     data = opened("t.csv", val="leave_out")
@@ -207,13 +198,13 @@ def test_several_columns_that_say_the_split(
     assert opened("t.csv", label_names=names).names == names
 
 
-def test_a_label_may_be_called_train(folder: Path) -> None:
+def test_a_label_may_be_called_train(folder):
     made(folder, table("boat,train,is_test", "1,0,1", "0,1,0", "1,1,0"))
     assert opened("t.csv").names == ("boat", "train")
 
 
 @pytest.mark.parametrize("name", ["value", "is_present"])
-def test_states_beside_labels_are_refused_or_read(folder: Path, name: str) -> None:
+def test_states_beside_labels_are_refused_or_read(folder, name):
     states = table(f"label,IsOccluded,{name}", "a,0,1", "b,1,0", "b,0,1").replace("p1.", "p0.")
     made(folder, states)
     text = refused("t.csv", f"column '{name}' holds 0 and 1, .* call the column 'confidence'")
@@ -224,13 +215,13 @@ def test_states_beside_labels_are_refused_or_read(folder: Path, name: str) -> No
     assert "absent where 'confidence' is below 0.5" in data.interpretation().facts["labels"]
 
 
-def test_a_score_of_the_picture_takes_no_label_away(folder: Path) -> None:
+def test_a_score_of_the_picture_takes_no_label_away(folder):
     made(folder, table("labels,score", "a;b,0", "b,1"))
     assert labels_of(opened("t.csv"))["p0.jpg"] == {"a", "b"}
     assert "unused columns: score" in warned("t.csv")
 
 
-def test_a_picture_has_the_group_of_any_of_its_rows(folder: Path) -> None:
+def test_a_picture_has_the_group_of_any_of_its_rows(folder):
     rows = table("label,group", "a,", "b,one", "b,two").replace("p1.", "p0.")
     made(folder, rows)
     groups = opened("t.csv", split_seed=1)._groups
@@ -239,7 +230,7 @@ def test_a_picture_has_the_group_of_any_of_its_rows(folder: Path) -> None:
     refused("t.csv", "line 4: 'p0.jpg' is in group 'two', and in 'one' in a row above")
 
 
-def test_columns_that_are_no_labels_are_left_out_or_told(folder: Path) -> None:
+def test_columns_that_are_no_labels_are_left_out_or_told(folder):
     made(folder, table("x,y,notes,occluded", "1,0,,1", "0,1,,0"))
     data = opened("t.csv")
     assert data.names == ("occluded", "x", "y")
@@ -268,7 +259,7 @@ def test_columns_that_are_no_labels_are_left_out_or_told(folder: Path) -> None:
         ("ter\u00adn", "tern"),
     ],
 )
-def test_names_that_look_alike_are_told(folder: Path, pair: tuple[str, str]) -> None:
+def test_names_that_look_alike_are_told(folder, pair):
     made(folder, table("labels", *pair, "other"))
     assert "count as several" in warned("t.csv")
     for name in pair if "\u0308" not in pair[1] else ("B\u00e4r", "b\u00e4r"):
@@ -278,12 +269,12 @@ def test_names_that_look_alike_are_told(folder: Path, pair: tuple[str, str]) -> 
 
 
 @pytest.mark.parametrize("word", ["nan", "None", "NULL", "N/A", "<NA>"])
-def test_a_word_for_a_blank_is_told(folder: Path, word: str) -> None:
+def test_a_word_for_a_blank_is_told(folder, word):
     made(folder, table("labels", "a;b", word, "b"))
     assert f"{word!r} is taken for the name of a label" in warned("t.csv")
 
 
-def twelve(folder: Path, yaml: str, lines: str = "0 .5 .5 .1 .1\n1 .5 .5 .2 .2\n") -> None:
+def twelve(folder, yaml, lines="0 .5 .5 .1 .1\n1 .5 .5 .2 .2\n"):
     yolo(folder, yaml, [("train", lines)] * 8 + [("val", lines)] * 4)
 
 
@@ -299,9 +290,7 @@ SPLIT = "train: images/train\nval: images/val\n"
         ("[2024-01-01, ~]", ("2024-01-01", "~")),
     ],
 )
-def test_a_name_that_yaml_reads_otherwise_is_refused(
-    folder: Path, names: str, read: tuple[str, ...]
-) -> None:
+def test_a_name_that_yaml_reads_otherwise_is_refused(folder, names, read):
     twelve(folder, f"{SPLIT}names: {names}\n")
     text = refused("data.yaml", "in YAML, no text; put names in quotes")
     (folder / "data.yaml").write_text(f"{SPLIT}{text.rpartition('quotes: ')[2]}\n")
@@ -309,7 +298,7 @@ def test_a_name_that_yaml_reads_otherwise_is_refused(
 
 
 # ----------------------------------------------------------------------- D. pictures passed over
-def test_folders_take_what_is_decoded_and_tell_what_they_pass_over(folder: Path) -> None:
+def test_folders_take_what_is_decoded_and_tell_what_they_pass_over(folder):
     taken = ("a.jfif", "b.avif", "c.jp2", "d.JPG", "e.webp", "f.pbm")
     pictures(folder / "set", [f"cat/{name}" for name in taken])
     pictures(folder / "set", [f"dog/{i}.png" for i in range(6)])
@@ -325,18 +314,18 @@ def test_folders_take_what_is_decoded_and_tell_what_they_pass_over(folder: Path)
     assert "1 .txt" in data.interpretation().facts["passed over"]
 
 
-def test_a_folder_of_nothing_but_heic_says_why(folder: Path) -> None:
+def test_a_folder_of_nothing_but_heic_says_why(folder):
     pictures(folder / "set", ["cat/a.heic", "dog/b.heic"])
     refused("set", "holds no image; .* 2 .heic; HEIC needs a decoder")
 
 
-def test_yolo_and_tables_in_folders_tell_what_they_pass_over(folder: Path) -> None:
+def test_yolo_and_tables_in_folders_tell_what_they_pass_over(folder):
     twelve(folder, f"{SPLIT}names: [a, b]\n")
     pictures(folder, ["images/train/x.heic"])
     assert "1 .heic" in warned("data.yaml")
 
 
-def _picture(file: Path) -> Path:
+def _picture(file):
     from PIL import Image
 
     Image.new("RGB", (8, 8), "red").save(file)
@@ -344,7 +333,7 @@ def _picture(file: Path) -> Path:
 
 
 # ------------------------------------------------------------------------------ F. contrary labels
-def test_equal_bytes_with_contrary_labels_are_told(folder: Path) -> None:
+def test_equal_bytes_with_contrary_labels_are_told(folder):
     made(folder, table("labels", "a;b", "a", "b", ""))
     half = {"test_share": 0.5}
     for name in HERE[:5]:
@@ -357,7 +346,7 @@ def test_equal_bytes_with_contrary_labels_are_told(folder: Path) -> None:
     assert "byte for byte" not in warned("t.csv", **half)
 
 
-def test_copies_under_another_name_and_links_of_folders_are_told(folder: Path) -> None:
+def test_copies_under_another_name_and_links_of_folders_are_told(folder):
     pictures(folder / "set", [f"{label}/{label}{i}.jpg" for label in "ab" for i in range(6)])
     (folder / "set/b/again.jpg").write_bytes((folder / "set/a/a1.jpg").read_bytes())
     assert "2 pictures are byte for byte the same" in warned("set", test_share=0.5)
@@ -368,14 +357,14 @@ def test_copies_under_another_name_and_links_of_folders_are_told(folder: Path) -
     assert labels_of(data)["a/a1.jpg"] == {"a", "c"}
     text = "\n".join(data.interpretation().warnings)
     assert "c is a link to a: its pictures have both labels" in text
-    subprocess.run(re.search(r"rm \S+", text)[0], shell=True, check=True)  # type: ignore[index]
+    subprocess.run(re.search(r"rm \S+", text)[0], shell=True, check=True)
     assert labels_of(opened("set", test_share=0.5))["a/a1.jpg"] == {"a"}
 
 
 @pytest.mark.parametrize(
     ("names", "lines"), [("[a, b, c, d, e]", "0 1 0 0 1\n"), ("[a, b]", "1 0\n")]
 )
-def test_a_row_of_0_and_1_is_no_box(folder: Path, names: str, lines: str) -> None:
+def test_a_row_of_0_and_1_is_no_box(folder, names, lines):
     twelve(folder, f"{SPLIT}names: {names}\n", lines)
     refused("data.yaml", r"0\.txt line 1: .* is no box but a row of 0 and 1")
 
@@ -393,9 +382,7 @@ def test_a_row_of_0_and_1_is_no_box(folder: Path, names: str, lines: str) -> Non
         ("t.csv", "\ufeff", "line 1 looks like a picture"),
     ],
 )
-def test_a_table_in_another_form_is_made_right_by_the_printed_command(
-    folder: Path, name: str, text: str, message: str
-) -> None:
+def test_a_table_in_another_form_is_made_right_by_the_printed_command(folder, name, text, message):
     mark = ";" if ";" in text else "\t" if "\t" in text else ","
     rest = mark if "remark" in text else ""
     lines = (f"{image}{mark}{'ab'[i % 2]}{rest}" for i, image in enumerate(HERE))
@@ -404,7 +391,7 @@ def test_a_table_in_another_form_is_made_right_by_the_printed_command(
     assert data.names == ("a", "b") and data.missing() is None
 
 
-def test_a_table_of_states_or_several_labels_without_a_header(folder: Path) -> None:
+def test_a_table_of_states_or_several_labels_without_a_header(folder):
     made(folder, table("1,0", "1,0", "0,1").partition("\n")[2])
     data = opened(run_printed(refused("t.csv", "line 1 looks like a picture")))
     assert data.names == ("label 0", "label 1")
@@ -425,7 +412,7 @@ def test_a_table_of_states_or_several_labels_without_a_header(folder: Path) -> N
         ("./p{}.jpg", False),
     ],
 )
-def test_names_like_those_of_files_find_them(folder: Path, written: str, told: bool) -> None:
+def test_names_like_those_of_files_find_them(folder, written, told):
     rows = [f"{written.format(i)},{'ab'[i % 2]}" for i in range(12)]
     made(folder, "\n".join(["image,labels", *rows]))
     data = opened("t.csv", test_share=0.5)
@@ -436,7 +423,7 @@ def test_names_like_those_of_files_find_them(folder: Path, written: str, told: b
     )
 
 
-def test_a_name_like_two_files_is_missing(folder: Path) -> None:
+def test_a_name_like_two_files_is_missing(folder):
     made(folder, table("labels", "a", "b").replace("p0.jpg", "q"))
     pictures(folder, ["q.jpg", "q.png"])
     assert "1 of 12 pictures are not under" in str(opened("t.csv").missing())
@@ -446,9 +433,7 @@ def test_a_name_like_two_files_is_missing(folder: Path) -> None:
 
 @pytest.mark.parametrize("start", ["C:\\my pics\\", "/home/me/x.y/", "https://host/a?b=1/"])
 @pytest.mark.parametrize("name", ["t.csv", "t.json"])
-def test_paths_of_another_machine_are_cut_by_the_printed_command(
-    folder: Path, start: str, name: str
-) -> None:
+def test_paths_of_another_machine_are_cut_by_the_printed_command(folder, start, name):
     listed = [{"image": start + image, "labels": ["ab"[i % 2]]} for i, image in enumerate(HERE)]
     rows = [f"{row['image']},{row['labels'][0]}" for row in listed]
     made(folder, json.dumps(listed) if "json" in name else "\n".join(["image,labels", *rows]), name)
@@ -457,7 +442,7 @@ def test_paths_of_another_machine_are_cut_by_the_printed_command(
     assert opened(run_printed(text.split(":\n")[0])).missing() is None
 
 
-def test_text_ids_of_coco(folder: Path) -> None:
+def test_text_ids_of_coco(folder):
     images = [{"id": i, "file_name": name, "uuid": "x-1"} for i, name in enumerate(HERE)]
     marks = [{"id": f"m{i}", "image_id": str(i), "category_id": i % 2} for i in range(12)]
     kinds = [{"id": i, "name": "ab"[i]} for i in range(2)]
@@ -480,13 +465,13 @@ def test_text_ids_of_coco(folder: Path) -> None:
         "train:\n  - images\nval:\n- images\n",
     ],
 )
-def test_yolo_with_one_split(folder: Path, parts: str) -> None:
+def test_yolo_with_one_split(folder, parts):
     twelve(folder, f"{parts}names: [a, b]\n")
     text = refused("data.yaml", "leave .* out, so that a hash splits the pictures")
     assert len(labels_of(opened(run_printed(text)))) == 12
 
 
-def test_an_empty_split_says_what_helps(folder: Path) -> None:
+def test_an_empty_split_says_what_helps(folder):
     (folder / "t.csv").write_text("image,labels\np1.jpg,a\np2.jpg,b\n")
     pictures(folder, HERE)
     options = options_in(refused("t.csv", "the test split is empty; it was drawn of 2 groups"))
@@ -497,7 +482,7 @@ def test_an_empty_split_says_what_helps(folder: Path) -> None:
     refused("set", r"names 2 of train; mark some pictures as test \(the folders above the labels")
 
 
-def test_a_list_of_pictures_is_no_file_of_names(folder: Path) -> None:
+def test_a_list_of_pictures_is_no_file_of_names(folder):
     rows = "\n".join(f"./{image}\t{i % 2},{1 - i % 2}" for i, image in enumerate(HERE))
     made(folder, rows, "train_list.txt")
     data = opened("train_list.txt")
@@ -506,10 +491,10 @@ def test_a_list_of_pictures_is_no_file_of_names(folder: Path) -> None:
     assert opened("train_list.txt", label_names=["x", "y"]).names == ("x", "y")
 
 
-def test_the_core_hands_on_how_a_manifest_was_read(folder: Path) -> None:
+def test_the_core_hands_on_how_a_manifest_was_read(folder):
     made(folder, table("x,y", "1,0", "0,1"))
     splits = open_splits("manifest:t.csv", {}, None, folder / "cache")
-    assert splits.interpretation.facts["labels"] == "2 columns, one a label: x, y"  # type: ignore[union-attr]
+    assert splits.interpretation.facts["labels"] == "2 columns, one a label: x, y"
 
 
 @pytest.mark.parametrize(
@@ -523,6 +508,6 @@ def test_the_core_hands_on_how_a_manifest_was_read(folder: Path) -> None:
         pytest.param("x.csv", f"image,labels,v\np1.jpg,b,{'9' * 140_000}\np2.jpg,a,9\n", id="long"),
     ],
 )
-def test_odd_content_is_read(folder: Path, name: str, content: str) -> None:
+def test_odd_content_is_read(folder, name, content):
     made(folder, content, name)
     assert "b" in opened(name, test_share=0.5).names

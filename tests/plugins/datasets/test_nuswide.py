@@ -1,9 +1,5 @@
-from __future__ import annotations
-
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,31 +14,31 @@ NAMES = NUSWIDE.names
 KEYS = [path.replace("\\", "/") for path in nus_paths()]
 
 
-def opened(root: Path | None, **options: Any) -> NUSWIDE:
+def opened(root, **options):
     return NUSWIDE(root, Path("nowhere"), **options)
 
 
 @pytest.fixture
-def official(tmp_path: Path) -> Path:
+def official(tmp_path):
     root = miniature.nus_official(tmp_path / "NUS-WIDE")
     miniature.nus_photos(root)
     return root
 
 
 @pytest.fixture
-def single(official: Path) -> Path:
+def single(official):
     """The lists of the single-positive benchmark: some images of both official splits."""
     (official / "single_positive_train.txt").write_text("\n".join(KEYS[5:0:-1]))
     (official / "single_positive_test.txt").write_text("\n".join(KEYS[20:26]) + "\n")
     return official
 
 
-def truth(key: str) -> list[int]:
+def truth(key):
     return nus_labels()[KEYS.index(key)].tolist()
 
 
 # ------------------------------------------------------------------------------ the three protocols
-def test_the_official_lists_and_labels(official: Path) -> None:
+def test_the_official_lists_and_labels(official):
     data = opened(official, protocol="original")
     train, test = data.index("train"), data.index("test")
     assert (len(train), len(test)) == (TRAIN, TEST)
@@ -56,7 +52,7 @@ def test_the_official_lists_and_labels(official: Path) -> None:
 
 
 @pytest.mark.parametrize("header", [True, False])
-def test_the_table_that_was_published_with_asl(tmp_path: Path, header: bool) -> None:
+def test_the_table_that_was_published_with_asl(tmp_path, header):
     miniature.nus_table(tmp_path, header)
     miniature.nus_photos(tmp_path)
     data = opened(tmp_path)
@@ -70,7 +66,7 @@ def test_the_table_that_was_published_with_asl(tmp_path: Path, header: bool) -> 
         assert file.is_file()
 
 
-def test_the_single_positive_lists_take_labels_from_the_list_of_all(single: Path) -> None:
+def test_the_single_positive_lists_take_labels_from_the_list_of_all(single):
     data = opened(single, protocol="single_positive")
     assert list(data.index("train").keys) == KEYS[5:0:-1]
     assert list(data.index("test").keys) == KEYS[20:26]
@@ -78,7 +74,7 @@ def test_the_single_positive_lists_take_labels_from_the_list_of_all(single: Path
         assert target.tolist() == truth(key)
 
 
-def test_the_default_is_the_table_and_protocols_differ_in_their_digest(single: Path) -> None:
+def test_the_default_is_the_table_and_protocols_differ_in_their_digest(single):
     miniature.nus_table(single)
     found = set()
     for options in ({}, {"protocol": "csv"}, {"protocol": "original"}):
@@ -87,9 +83,9 @@ def test_the_default_is_the_table_and_protocols_differ_in_their_digest(single: P
     assert len(found) == 2
 
 
-def test_the_contract_is_kept(official: Path) -> None:
+def test_the_contract_is_kept(official):
     class Here(NUSWIDE):
-        def __init__(self, root: Path | None, cache: Path) -> None:
+        def __init__(self, root, cache):
             super().__init__(root or official, cache, "original")
 
     for check in contracts.checks_of("dataset"):
@@ -98,7 +94,7 @@ def test_the_contract_is_kept(official: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------ wrong input
-def test_what_is_missing_is_named(official: Path) -> None:
+def test_what_is_missing_is_named(official):
     for protocol, needed in (
         ("csv", r"protocol=csv \(others: original, single_positive, hashing\) needs nus_wid_data"),
         ("single_positive", "needs the benchmark's own lists"),
@@ -112,11 +108,11 @@ def test_what_is_missing_is_named(official: Path) -> None:
         opened(official, protocol="original").index("train")
 
 
-def lines(file: Path) -> list[str]:
+def lines(file):
     return file.read_text().splitlines()
 
 
-def edit(file: Path, change: Callable[[list[str]], Any]) -> None:
+def edit(file, change):
     held = lines(file)
     change(held)
     file.write_text("".join(f"{line}\n" for line in held))
@@ -125,7 +121,7 @@ def edit(file: Path, change: Callable[[list[str]], Any]) -> None:
 TRAIN_LIST = "ImageList/TrainImagelist.txt"
 
 
-def test_the_same_image_in_both_splits_is_refused(official: Path) -> None:
+def test_the_same_image_in_both_splits_is_refused(official):
     stolen = lines(official / "ImageList/TestImagelist.txt")[4]
     edit(official / TRAIN_LIST, lambda held: held.__setitem__(7, stolen))
     key = stolen.replace("\\", "/")
@@ -133,16 +129,14 @@ def test_the_same_image_in_both_splits_is_refused(official: Path) -> None:
         opened(official, protocol="original").index("test")
 
 
-def test_an_image_that_is_not_in_the_list_of_all_is_named(single: Path) -> None:
+def test_an_image_that_is_not_in_the_list_of_all_is_named(single):
     with (single / "single_positive_test.txt").open("a") as file:
         file.write("zoo/9999_1.jpg\n")
     with pytest.raises(DataError, match=r"line 7: 'zoo/9999_1.jpg' is not in .*Imagelist\.txt"):
         opened(single, protocol="single_positive").index("train")
 
 
-def test_photos_in_both_splits_under_two_paths_are_told(
-    official: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_photos_in_both_splits_under_two_paths_are_told(official, caplog):
     number = lines(official / TRAIN_LIST)[0].rpartition("_")[2]
     twin = f"zoo\\0999_{number}"
     for name in ("ImageList/Imagelist.txt", "ImageList/TestImagelist.txt"):

@@ -1,11 +1,7 @@
 """Counts of annotated objects, against slow counts from the files."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
-from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,7 +12,7 @@ from hypothesis import strategies as st
 from mlbench.data.labels import label_context
 from mlbench.data.noise import with_label_noise
 from mlbench.data.open import Subset, open_splits
-from mlbench.types import DataError, Index, LabelNoise, PluginError, Splits
+from mlbench.types import DataError, LabelNoise, PluginError
 from mlbench_plugins.datasets.coco import COCO
 from mlbench_plugins.datasets.instances import read_instances
 from mlbench_plugins.datasets.voc import VOC2007
@@ -31,7 +27,7 @@ ANNOTATIONS = st.lists(
 )
 
 
-def write_json(file: Path, owners: list[tuple[int, int]], images: range) -> None:
+def write_json(file, owners, images):
     content = {
         "images": [{"id": i, "file_name": f"{i}.jpg"} for i in reversed(images)],
         "categories": [{"id": i, "name": name} for i, name in CATEGORIES.items()],
@@ -46,9 +42,7 @@ def write_json(file: Path, owners: list[tuple[int, int]], images: range) -> None
 
 @settings(max_examples=40)
 @given(ANNOTATIONS)
-def test_a_json_of_instances_is_counted_as_by_hand(
-    tmp_path_factory: pytest.TempPathFactory, owners: list[tuple[int, int]]
-) -> None:
+def test_a_json_of_instances_is_counted_as_by_hand(tmp_path_factory, owners):
     file = tmp_path_factory.mktemp("json") / "instances.json"
     write_json(file, owners, range(1, 7))
     found = read_instances(file)
@@ -63,7 +57,7 @@ OWNERS = [(1, 1), (1, 1), (1, 1), (1, 18), (2, 1), (2, 18), (2, 18), (3, 90), (4
 
 
 @pytest.fixture
-def coco(tmp_path: Path) -> Path:
+def coco(tmp_path):
     root = tmp_path / "coco"
     for split, owners, images in (
         ("train", OWNERS, range(1, 7)),
@@ -74,27 +68,27 @@ def coco(tmp_path: Path) -> Path:
     return root
 
 
-def labels_context(splits: Splits) -> Any:
+def labels_context(splits):
     return label_context(splits.train, splits.names, objects=splits.objects)[0]
 
 
-def counted(splits: Splits) -> dict[str, int]:
+def counted(splits):
     """Objects of the training images by name, as heads are told."""
     context = labels_context(splits)
     return dict(zip(context.names, context.objects.tolist(), strict=True))
 
 
-def coco_splits(root: Path, **part: Any) -> Splits:
+def coco_splits(root, **part):
     return open_splits("coco", {}, root, root.parent / "cache", Subset(**part))
 
 
-def test_the_context_counts_the_objects_of_train_alone(coco: Path) -> None:
+def test_the_context_counts_the_objects_of_train_alone(coco):
     assert counted(coco_splits(coco)) == {"person": 5, "dog": 3, "cup": 2}
     assert counted(coco_splits(coco, labels=["cup", "person"])) == {"cup": 2, "person": 5}
 
 
 @pytest.mark.parametrize("part", [{"validation": True}, {"holdout": 0.5}])
-def test_what_is_held_out_is_not_counted(coco: Path, part: dict[str, Any]) -> None:
+def test_what_is_held_out_is_not_counted(coco, part):
     splits = coco_splits(coco, **part)
     keys = set(splits.train.keys)
     trained = Counter(CATEGORIES[c] for i, c in OWNERS if str(i) in keys)
@@ -102,7 +96,7 @@ def test_what_is_held_out_is_not_counted(coco: Path, part: dict[str, Any]) -> No
     assert counted(splits) == {name: trained[name] for name in splits.names}
 
 
-def test_labels_that_were_hidden_or_flipped_say_nothing_of_objects(coco: Path) -> None:
+def test_labels_that_were_hidden_or_flipped_say_nothing_of_objects(coco):
     for noise in (LabelNoise(keep=0.5), LabelNoise(flip=0.1), LabelNoise(single_positive=True)):
         with pytest.raises(PluginError, match=r"on purpose; count images"):
             counted(with_label_noise(coco_splits(coco), noise))
@@ -110,7 +104,7 @@ def test_labels_that_were_hidden_or_flipped_say_nothing_of_objects(coco: Path) -
 
 
 # ---------------------------------------------------------------------------------------- manifests
-def test_a_json_of_a_manifest_counts_its_instances(tmp_path: Path) -> None:
+def test_a_json_of_a_manifest_counts_its_instances(tmp_path):
     write_json(tmp_path / "own.json", OWNERS, range(1, 41))
     pictures(tmp_path, (f"{i}.jpg" for i in range(1, 41)))
     splits = open_splits(f"manifest:{tmp_path / 'own.json'}", {}, None, tmp_path / "cache")
@@ -120,7 +114,7 @@ def test_a_json_of_a_manifest_counts_its_instances(tmp_path: Path) -> None:
     assert counted(splits) == {name: trained[name] for name in splits.names}
 
 
-def test_yolo_counts_lines(tmp_path: Path) -> None:
+def test_yolo_counts_lines(tmp_path):
     boxes = [("train", "0 0 0 1 1\n" * 2), ("train", "1 0 0 1 1\n" * 3), ("val", "")]
     yolo(tmp_path, "names: [a, b]\ntrain: images/train\nval: images/val\n", boxes)
     splits = open_splits(f"manifest:{tmp_path / 'data.yaml'}", {}, None, tmp_path / "cache")
@@ -135,7 +129,7 @@ OBJECTS = {
 }
 
 
-def annotation(objects: list[tuple[str, int]]) -> str:
+def annotation(objects):
     items = "".join(
         f"<object><name>{name}</name><difficult>{difficult}</difficult>"
         "<part><name>head</name></part></object>"
@@ -145,7 +139,7 @@ def annotation(objects: list[tuple[str, int]]) -> str:
 
 
 @pytest.fixture
-def voc(tmp_path: Path) -> Path:
+def voc(tmp_path):
     parts = {"trainval": list(OBJECTS), "test": ["000009"]}
     states = {"dog_trainval": [1, 0, 1], "cat_trainval": [-1, 1, -1]}
     root = miniature.voc_lists(tmp_path / "VOC2007", parts, states)
@@ -160,9 +154,7 @@ def voc(tmp_path: Path) -> Path:
     # the list says that 000003 has a dog: one, then; a cat that is difficult is absent in 000001
     [("unknown", 2 + 1, 1), ("negative", 2 + 1, 1), ("positive", 3 + 2 + 1, 1)],
 )
-def test_objects_of_voc_follow_what_its_lists_say(
-    voc: Path, difficult: str, dogs: int, cats: int
-) -> None:
+def test_objects_of_voc_follow_what_its_lists_say(voc, difficult, dogs, cats):
     splits = open_splits("voc2007", {"difficult_train": difficult}, voc, voc)
     found = counted(splits)
     assert (found["dog"], found["cat"], sum(found.values())) == (dogs, cats, dogs + cats)
@@ -178,9 +170,7 @@ def test_objects_of_voc_follow_what_its_lists_say(
         (annotation([("unicorn", 0)]), r"000002\.xml has an object 'unicorn', which is no class"),
     ],
 )
-def test_wrong_annotations_of_voc_stop_only_who_counts_objects(
-    voc: Path, text: str | None, message: str
-) -> None:
+def test_wrong_annotations_of_voc_stop_only_who_counts_objects(voc, text, message):
     file = voc / "Annotations" / "000002.xml"
     if text is None:
         file.unlink()
@@ -193,9 +183,9 @@ def test_wrong_annotations_of_voc_stop_only_who_counts_objects(
 
 
 # ---------------------------------------------------------------------------------------- real data
-def test_real_voc_is_counted_as_by_hand(real_data: Path, tmp_path: Path) -> None:
+def test_real_voc_is_counted_as_by_hand(real_data, tmp_path):
     splits = open_splits("voc2007", {}, real_data, tmp_path)
-    by_hand: Counter[str] = Counter()
+    by_hand = Counter()
     for key, target in zip(splits.train.keys, splits.train.targets, strict=True):
         file = real_data / "VOCdevkit" / "VOC2007" / "Annotations" / f"{key}.xml"
         found = Counter(item.findtext("name") for item in ElementTree.parse(file).iter("object"))
@@ -213,7 +203,7 @@ def test_real_voc_is_counted_as_by_hand(real_data: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("data_set", "folder"), [(COCO, "coco-mini"), (VOC2007, ".")], ids=["coco", "voc2007"]
 )
-def test_real_objects_keep_the_contract(real_data: Path, data_set: Any, folder: str) -> None:
+def test_real_objects_keep_the_contract(real_data, data_set, folder):
     counts_its_objects(lambda _, cache: data_set(real_data / folder, cache))
 
 
@@ -228,7 +218,7 @@ INSTANCES_2017 = (
 """Instances of train2017 by category, crowds left out, as Detectron2 logs them: 849,949."""
 
 
-def test_on_coco_the_edges_that_the_authors_have_remain(official_coco: tuple[Index, Index]) -> None:
+def test_on_coco_the_edges_that_the_authors_have_remain(official_coco):
     objects_C = np.array(INSTANCES_2017)
     names = COCO.card.orders["official"]
     context, _ = label_context(official_coco[0], names, objects=lambda _: objects_C)

@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,15 +13,15 @@ LABELS = "vg_category_500_labels_index.json"
 
 
 @pytest.fixture
-def vg(tmp_path: Path) -> Path:
+def vg(tmp_path):
     return miniature.vg500(tmp_path / "VG")
 
 
-def opened(root: Path | None, **options: Any) -> VG500:
+def opened(root, **options):
     return VG500(root, Path("nowhere"), **options)
 
 
-def test_lists_labels_and_files(vg: Path) -> None:
+def test_lists_labels_and_files(vg):
     data = opened(vg)
     train, test = data.index("train"), data.index("test")
     assert (len(train), len(test)) == (VG_TRAIN, VG_TEST)
@@ -39,7 +36,7 @@ def test_lists_labels_and_files(vg: Path) -> None:
     assert len(set(data.names)) == 500
 
 
-def test_labels_may_be_named(vg: Path) -> None:
+def test_labels_may_be_named(vg):
     (vg / "names.txt").write_text("".join(f"thing {i}\n" for i in range(500)))
     assert opened(vg, names_file="names.txt").names[499] == "thing 499"
     (vg / "names.txt").write_text("thing\n" * 500)
@@ -48,7 +45,7 @@ def test_labels_may_be_named(vg: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------ wrong input
-def test_missing_folders_are_named(vg: Path, tmp_path: Path) -> None:
+def test_missing_folders_are_named(vg, tmp_path):
     with pytest.raises(DataError, match=r"VG500 (?s:.*)not found under"):
         opened(vg / "VG_100K")
     for name in ("VG_100K", "VG_100K_2"):

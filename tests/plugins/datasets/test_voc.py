@@ -1,12 +1,9 @@
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from mlbench.types import DataError, Index
+from mlbench.types import DataError
 from mlbench_plugins.datasets.voc import VOC2007, VOC2012
 from tests.plugins.datasets import miniature
 
@@ -14,15 +11,15 @@ LISTS = Path("ImageSets/Main")
 
 
 @pytest.fixture
-def voc(tmp_path: Path) -> Path:
+def voc(tmp_path):
     return miniature.voc2007(tmp_path / "VOC2007")
 
 
-def opened(root: Path | None, **options: Any) -> VOC2007:
+def opened(root, **options):
     return VOC2007(root, Path("nowhere"), **options)
 
 
-def test_labels_keys_and_files(voc: Path) -> None:
+def test_labels_keys_and_files(voc):
     data = opened(voc)
     train, test = data.index("train"), data.index("test")
     dog, cat = data.names.index("dog"), data.names.index("cat")
@@ -36,14 +33,14 @@ def test_labels_keys_and_files(voc: Path) -> None:
 
 
 @pytest.mark.parametrize(("value", "target"), [("unknown", -1), ("positive", 1), ("negative", 0)])
-def test_difficult_labels_in_training(voc: Path, value: str, target: int) -> None:
+def test_difficult_labels_in_training(voc, value, target):
     data = opened(voc, difficult_train=value)
     assert data.index("train").targets[:, data.names.index("dog")].tolist() == [0, target, 1]
     assert data.index("test").targets[0, data.names.index("cat")] == -1
 
 
 # ------------------------------------------------------------------------------------ wrong input
-def test_a_missing_folder_lists_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_a_missing_folder_lists_where_it_was_looked_for(tmp_path):
     with pytest.raises(DataError, match="--data DIR") as error:
         opened(tmp_path)
     assert str(tmp_path / "VOCdevkit/VOC2007/ImageSets/Main") in str(error.value)
@@ -54,7 +51,7 @@ def test_a_missing_folder_lists_where_it_was_looked_for(tmp_path: Path) -> None:
         opened(tmp_path, difficult_train="trial")
 
 
-def test_an_image_in_both_splits_is_refused(voc: Path) -> None:
+def test_an_image_in_both_splits_is_refused(voc):
     for name in VOC2007.names:
         (voc / LISTS / f"{name}_test.txt").write_text("000009 -1\n000001 -1\n")
     shared = r"'000001'; unpack .*aeroplane_trainval\.txt and .*aeroplane_test\.txt again"
@@ -65,7 +62,7 @@ def test_an_image_in_both_splits_is_refused(voc: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------- VOC 2012
-def test_voc2012_trains_on_train_and_scores_val(tmp_path: Path) -> None:
+def test_voc2012_trains_on_train_and_scores_val(tmp_path):
     folder = miniature.voc2012(tmp_path / "data" / "VOCdevkit" / "VOC2012")
     data = VOC2012(tmp_path / "data", Path("nowhere"), difficult_train="negative")
     train, test = data.index("train"), data.index("test")
@@ -79,7 +76,7 @@ def test_voc2012_trains_on_train_and_scores_val(tmp_path: Path) -> None:
     assert other.index("test").targets[0, data.names.index("cat")] == -1
 
 
-def test_the_labels_of_the_test_split_of_2012_are_not_public(tmp_path: Path) -> None:
+def test_the_labels_of_the_test_split_of_2012_are_not_public(tmp_path):
     miniature.voc2012(tmp_path)
     for option in ("train_split", "test_split"):
         with pytest.raises(DataError, match=r"test split are not public.*train, val$"):
@@ -91,27 +88,27 @@ def test_the_labels_of_the_test_split_of_2012_are_not_public(tmp_path: Path) -> 
 
 
 # --------------------------------------------------------------------------------------- real data
-def counts(folder: Path, name: str, split: str, value: str) -> int:
+def counts(folder, name, split, value):
     lines = (folder / LISTS / f"{name}_{split}.txt").read_text().split("\n")
     return sum(line.endswith(f" {value}") for line in lines)
 
 
-def assert_counts(data: VOC2007, folder: Path) -> tuple[Index, Index]:
+def assert_counts(data, folder):
     for split, official in (("train", "trainval"), ("test", "test")):
-        targets = data.index(split).targets  # type: ignore[arg-type]
+        targets = data.index(split).targets
         for c, name in enumerate(data.names):
             assert (targets[:, c] == 1).sum() == counts(folder, name, official, "1")
             assert (targets[:, c] == -1).sum() == counts(folder, name, official, "0")
     return data.index("train"), data.index("test")
 
 
-def test_voc2007_mini(real_data: Path) -> None:
+def test_voc2007_mini(real_data):
     train, test = assert_counts(opened(real_data), real_data / "VOCdevkit" / "VOC2007")
     assert (len(train), len(test)) == (944, 980)
     assert all(Path(file).is_file() for file in [*train.files, *test.files])
 
 
-def test_official_lists(official_voc: Path) -> None:
+def test_official_lists(official_voc):
     data = opened(official_voc)
     train, test = assert_counts(data, official_voc)
     for part, index in (("train", train), ("test", test)):

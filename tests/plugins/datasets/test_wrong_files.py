@@ -1,11 +1,6 @@
 """Files of official data sets that are missing, malformed or contradict each other are named."""
 
-from __future__ import annotations
-
 import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,23 +15,23 @@ ZEBRA = "Groundtruth/TrainTestLabels/Labels_zebra_Train.txt"
 NUS_TRAIN, NUS_TABLE = "ImageList/TrainImagelist.txt", "nus_wid_data.csv"
 
 
-def fewer(lines: list[str]) -> Any:
+def fewer(lines):
     lines.pop()
 
 
-def line(number: int, text: str) -> Callable[[list[str]], Any]:
+def line(number, text):
     return lambda lines: lines.__setitem__(number, text)
 
 
-def row(text: str) -> Callable[[list[str]], Any]:
+def row(text):
     return lambda lines: lines.insert(3, text)
 
 
-def repeated(at: int) -> Callable[[list[str]], Any]:
+def repeated(at):
     return lambda lines: lines.__setitem__(at + 1, lines[at])
 
 
-WRONG: list[tuple[str, str, str | Callable[[list[str]], Any] | None, str]] = [
+WRONG = [
     ("voc2007", DOG, "000003 -1\n000001 2\n", "line 2: '000001 2' is not .* unpack VOC 2007"),
     ("voc2007", DOG, "000003 -1\n000007 1\n000001 0\n", "does not list the images of aero"),
     ("voc2007", DOG, "000003 -1\n000003 1\n", "line 2: image 000003 .* twice"),
@@ -76,9 +71,7 @@ WRONG: list[tuple[str, str, str | Callable[[list[str]], Any] | None, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "name", "change", "message"), WRONG)
-def test_a_wrong_file_is_named_with_its_line(
-    tmp_path: Path, kind: str, name: str, change: Any, message: str
-) -> None:
+def test_a_wrong_file_is_named_with_its_line(tmp_path, kind, name, change, message):
     file = made(kind, tmp_path / "copy") / name
     if name == ZEBRA:  # which is read without the labels of all images alone
         shutil.rmtree(tmp_path / "copy/Groundtruth/AllLabels")
@@ -95,7 +88,7 @@ def test_a_wrong_file_is_named_with_its_line(
     assert str(file) in str(error.value)
 
 
-def test_splits_that_share_images_are_refused(tmp_path: Path) -> None:
+def test_splits_that_share_images_are_refused(tmp_path):
     root = made("vg500", tmp_path / "copy")
     shutil.copy(root / VG_TEST, root / VG_TRAIN)
     with pytest.raises(DataError, match="8 images are in both splits"):

@@ -33,6 +33,11 @@ class Finished(NamedTuple):
     out: str
     err: str
 
+    def ok(self):
+        """The same command, which must have succeeded."""
+        assert self.code == 0, self.err
+        return self
+
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):

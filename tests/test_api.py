@@ -133,7 +133,7 @@ def test_a_folder_is_labelled_and_bad_files_are_named(model, pictures):
 def test_logits_equal_those_of_evaluate(trained, model, tmp_path, cli, cache):
     """Bit for bit, from the files of the test split."""
     flags = ("--dataset", "synthetic", "--predictions", tmp_path / "p.npz", "--device", "cpu")
-    assert cli("evaluate", trained, *flags).code == 0
+    cli("evaluate", trained, *flags).ok()
     from mlbench.data.open import open_splits
 
     splits = open_splits("synthetic", FEW, None, cache)

@@ -5,7 +5,6 @@ import re
 import pytest
 
 from mlbench.cli import matrix
-from mlbench.store import Store
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def test_a_dry_run_estimates_by_a_rehearsal_once_and_then_by_records(cli, pair, 
     assert "2 rehearsals took" in told and "rough for 2 runs" in told
     assert not (tmp_path / "results").exists() and not list(own.glob(".rehearsal*"))
     assert "rehearsals took" not in cli(*asked).out
-    assert cli("run", "--suite", pair, "--track", "probe", "--plugins", "gap,gmp").code == 0
+    cli("run", "--suite", pair, "--track", "probe", "--plugins", "gap,gmp").ok()
     known = cli(*asked, "--seeds", "1").out
     assert "rehearsal" not in known and "rough" not in known
     assert "estimate" not in cli(*asked).out, "nothing is missing"
@@ -40,7 +39,7 @@ def test_a_run_that_cannot_be_rehearsed_is_named_and_others_are_estimated(cli, s
 
 
 def test_a_budget_begins_no_run_that_would_not_fit_and_the_command_goes_on(
-    cli, pair, monkeypatch, tmp_path
+    cli, pair, monkeypatch, store
 ):
     def expected(prepared):
         return {s.run_id: 1e6 for s in prepared.plan.missing if s.method == "gmp"}, []
@@ -50,8 +49,8 @@ def test_a_budget_begins_no_run_that_would_not_fit_and_the_command_goes_on(
     assert ended.code == matrix.EXIT_UNFINISHED == 75
     assert "1 of 2 runs did not fit into the budget; repeat the command" in ended.err
     assert "FAILED" not in ended.err and "gap" in ended.out
-    assert [r.spec.method for r in Store(tmp_path / "results").records()] == ["gap"]
-    assert cli("run", "--suite", pair).code == 0
+    assert [r.spec.method for r in store.records()] == ["gap"]
+    cli("run", "--suite", pair).ok()
 
 
 def test_a_run_in_progress_stops_at_the_end_of_the_budget(cli, suite, monkeypatch, tmp_path):

@@ -14,8 +14,7 @@ def probe(cli, small, tmp_path):
 
     def run(name, *arguments):
         command = ("run", "--suite", small, "--track", "probe", "--results", tmp_path / name)
-        ended = cli(*command, *arguments)
-        assert ended.code == 0, ended.err
+        cli(*command, *arguments).ok()
         found = Store(tmp_path / name).records()
         logs = [file.read_text() for file in (tmp_path / name / "runs").rglob("log.txt")]
         return [record.scores.mAP for record in found], "".join(logs)

@@ -23,15 +23,13 @@ def ours(cli, tmp_path):
 def test_a_run_and_its_checkpoint_score_the_same(cli, small, tmp_path):
     """Every digit of the record comes back from the checkpoint."""
     flags = ("--suite", small, "--device", "cpu", "--results", tmp_path)
-    done = cli("run", "--plugins", "ssgrl", *flags)
-    assert done.code == 0, done.err
+    cli("run", "--plugins", "ssgrl", *flags).ok()
     (record,) = tmp_path.glob("records/**/*.json")
     record = json.loads(record.read_text())
     found = cli(
         *("evaluate", tmp_path / record["checkpoint"], "--dataset", "synthetic"),
         *("--device", "cpu", "--json", "--predictions", tmp_path / "p.npz"),
-    )
-    assert found.code == 0, found.err
+    ).ok()
     found = json.loads(found.out)
     assert found["identity"] == record["identity"] and found["images"] == record["test_images"]
     assert found["scores"] == pytest.approx(record["scores"], abs=1e-6)
@@ -44,8 +42,7 @@ def test_a_run_and_its_checkpoint_score_the_same(cli, small, tmp_path):
 def test_labels_are_matched_by_name(cli, ours, tmp_path, monkeypatch):
     monkeypatch.setattr("mlbench.cli.progress.SILENCE", 0.001)
     kept = ("--predictions", tmp_path / "p.npz")
-    done = cli("evaluate", ours.parent, "--dataset", "synthetic", *kept)
-    assert done.code == 0, done.err
+    done = cli("evaluate", ours.parent, "--dataset", "synthetic", *kept).ok()
     assert "evaluation" in done.err, "where it is, whenever it was silent for long"
     assert ": 40 test images, 12 labels" in done.out and "mAP" in done.out
     with np.load(tmp_path / "p.npz") as kept:
@@ -85,7 +82,7 @@ def test_other_labels_are_refused_by_name(cli, ours):
 
 def test_a_checkpoint_of_some_labels_is_scored_on_those(cli, suite, tmp_path):
     flags = ("--device", "cpu", "--results", tmp_path)
-    assert cli("run", "--suite", suite(labels=["sun", "apple", "car"]), *flags).code == 0
+    cli("run", "--suite", suite(labels=["sun", "apple", "car"]), *flags).ok()
     (file,) = tmp_path.glob("runs/*/checkpoint.safetensors")
     found = json.loads(cli("evaluate", file, "--dataset", "synthetic", "--json").out)
     assert list(found["average_precision"]) == ["sun", "apple", "car"]
@@ -97,7 +94,7 @@ def test_a_model_whose_backbone_started_from_a_file_stands_alone(cli, suite, tmp
     weights = timm.create_model("test_resnet", act_layer="gelu", num_classes=0).state_dict()
     save_file(weights, start, metadata={"timm_kwargs": "act_layer=gelu", "mean": "0.3,0.4,0.5"})
     flags = ("--weights", start, "--device", "cpu", "--results", tmp_path)
-    assert cli("run", "--suite", suite(backbones=["timm:test_resnet"]), *flags).code == 0
+    cli("run", "--suite", suite(backbones=["timm:test_resnet"]), *flags).ok()
     start.unlink()
     (file,) = tmp_path.glob("runs/*/checkpoint.safetensors")
     (record,) = Store(tmp_path).records()

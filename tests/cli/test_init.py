@@ -39,10 +39,8 @@ def start(cli, suite, first):
     return call
 
 
-def test_a_run_starts_from_a_model_of_ours(cli, start, first, tmp_path):
-    done = start()
-    assert done.code == 0, done.err
-    store = Store(tmp_path / "results")
+def test_a_run_starts_from_a_model_of_ours(cli, start, first, tmp_path, store):
+    done = start().ok()
     (record,) = store.records()
     before = load(first / "checkpoint.safetensors").weights
     after = load(tmp_path / "results" / record.checkpoint).weights
@@ -68,8 +66,7 @@ def test_a_run_starts_from_a_model_of_ours(cli, start, first, tmp_path):
     assert missing.code == 2 and "--init FILE" in missing.err
     file = tmp_path / "results" / "records"
     (json,) = file.rglob(f"{record.run_id}.json")
-    again = cli("repeat", json, "--results", "again", "--init", first)
-    assert again.code == 0, again.err
+    cli("repeat", json, "--results", "again", "--init", first).ok()
     (other,) = Store(tmp_path / "again").records()
     assert np.array_equal(
         store.predictions(record).logits, Store(tmp_path / "again").predictions(other).logits

@@ -3,21 +3,15 @@
 import numpy as np
 import pytest
 
-from mlbench.store import Store
 from mlbench.suite import make_suite
 from mlbench.suite_file import apply_overrides
 from mlbench.text import named_values
 from mlbench.types import LabelNoise, SuiteError
 
 
-def found(tmp_path):
-    return Store(tmp_path / "results").records()
-
-
 # ---------------------------------------------------------------------------------- graph and words
 def planned(cli, *arguments):
-    ended = cli("run", *arguments, "--dry-run")
-    assert ended.code == 0, ended.err
+    ended = cli("run", *arguments, "--dry-run").ok()
     return [line for line in ended.out.splitlines() if "would run" in line]
 
 
@@ -51,29 +45,26 @@ def test_a_suite_varies_the_graph_one_at_a_time(cli, suite):
     assert len(planned(cli, "--suite", suite(vary=vary), "--plugins", "ssgrl")) == 5
 
 
-def test_ablations_stand_on_one_board_as_variants(cli, small, tmp_path):
+def test_ablations_stand_on_one_board_as_variants(cli, small, store):
     ended = cli(
         "run", "--suite", small, "--plugins", "ssgrl", "--set", "graph=random", "--words", "random"
-    )
-    assert ended.code == 0, ended.err
+    ).ok()
     assert "graph=random" in ended.out, "though no other row differs"
     assert "graph=random" in ended.err, "the progress names the variant"
-    (record,) = (r for r in found(tmp_path) if r.spec.method == "ssgrl")
+    (record,) = (r for r in store.records() if r.spec.method == "ssgrl")
     assert (record.spec.graph, record.spec.words) == ("random", "random")
     assert any("label graph: random" in note for note in record.notes)
     assert any("drawn at random" in note for note in record.notes)
 
 
 # ---------------------------------------------------------------------------------- partial labels
-def test_runs_on_noisy_labels_have_a_board_of_their_own(cli, small, tmp_path):
+def test_runs_on_noisy_labels_have_a_board_of_their_own(cli, small, tmp_path, store):
     flags = ("--set", "label_noise.keep=0.4")
-    assert cli("run", "--suite", small).code == 0
-    ended = cli("run", "--suite", small, "--losses", "asl,bce", *flags)
-    assert ended.code == 0, ended.err
-    (clean,) = (r for r in found(tmp_path) if r.spec.label_noise == LabelNoise())
-    one, other = (r for r in found(tmp_path) if r.spec.label_noise != LabelNoise())
+    cli("run", "--suite", small).ok()
+    cli("run", "--suite", small, "--losses", "asl,bce", *flags).ok()
+    (clean,) = (r for r in store.records() if r.spec.label_noise == LabelNoise())
+    one, other = (r for r in store.records() if r.spec.label_noise != LabelNoise())
     assert one.spec.data == other.spec.data != clean.spec.data, "both losses see the same labels"
-    store = Store(tmp_path / "results")
     for noisy in (one, other):
         assert noisy.status == "ok"
         assert noisy.identity == f"{clean.identity}-labels-40"

@@ -16,8 +16,7 @@ from tests.boards.scored import write
 def test_ranks_are_those_of_paired_differences(cli, store):
     for i, method in enumerate(("gap", "gmp", "msrn")):
         write(store, method, 0.1 if method == "msrn" else 1.5, noise=i)
-    ended = cli("leaderboard")
-    assert ended.code == 0, ended.err
+    ended = cli("leaderboard").ok()
     words = [line.split()[:3] for line in ended.out.splitlines()]
     ranks = {word[2]: word[:2] for word in words if word[2:] and word[2] in ("gap", "gmp", "msrn")}
     assert ranks == {"gap": ["1", "1"], "gmp": ["1", "1"], "msrn": ["3", "-"]}
@@ -77,11 +76,11 @@ def test_a_data_set_that_has_no_board_writes_nothing(cli, store):
 def test_boards_that_are_no_more_are_deleted_and_other_files_stay(cli, store):
     write(store, "gap", identity="voc2007")
     folder = store.root / "leaderboards"
-    assert cli("leaderboard").code == 0
+    cli("leaderboard").ok()
     (folder / "mine.csv").write_text("a,b\n")
     shutil.rmtree(store.root / "records")
     write(store, "gap", identity="voc2012")
-    assert cli("leaderboard").code == 0
+    cli("leaderboard").ok()
     names = {file.name for file in folder.iterdir()}
     assert names == {"README.md", "mine.csv", "voc2012-probe.csv", "voc2012-probe.md"}
 
@@ -91,14 +90,14 @@ def test_boards_and_comparisons_take_data_sets_by_the_same_names(cli, store):
     for n, identity in enumerate(("voc2007", "voc2007-mini")):
         for method, noise in (("gap", 1), ("gmp", 2)):
             write(store, method, noise=noise, identity=identity, spec={"data": f"{n}" * 16})
-    assert cli("compare", "gap", "gmp", "--dataset", "voc2007").code == 0
+    cli("compare", "gap", "gmp", "--dataset", "voc2007").ok()
     several = cli("compare", "gap", "gmp", "--dataset", "voc")
     assert several.code == 2 and "several boards" in several.err
 
 
 def test_a_run_prints_its_own_boards_alone(cli, small, store):
     """Not those of the same data whose initial weights saw its labels."""
-    assert cli("run", "--suite", small).code == 0
+    cli("run", "--suite", small).ok()
     (record,) = store.records()
     spec = record.spec.model_copy(update={"seed": 1})
     saw = Pretraining(data="COCO", saw=("coco",))

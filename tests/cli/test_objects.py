@@ -24,20 +24,13 @@ def counting(suite):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["coco", "voc2007"])
-def test_both_ways_of_counting_run_on_real_pictures(cli, counting, real_data, tmp_path, dataset):
+def test_both_ways_of_counting_run_on_real_pictures(cli, counting, real_data, store, dataset):
     data = real_data / "coco-mini" if dataset == "coco" else real_data
-    ended = cli("run", "--suite", counting(datasets=[dataset], dataset_options={}), "--data", data)
-    assert ended.code == 0, ended.err
-    records = {
-        record.spec.settings.head_options["counts"]: record
-        for record in Store(tmp_path / "results").records()
-    }
+    cli("run", "--suite", counting(datasets=[dataset], dataset_options={}), "--data", data).ok()
+    records = {record.spec.settings.head_options["counts"]: record for record in store.records()}
     assert {record.status for record in records.values()} == {"ok"}
     assert records["images"].identity == records["objects"].identity == f"{dataset}-mini"
-    found = [
-        Store(tmp_path / "results").predictions(records[counts]).logits
-        for counts in ("images", "objects")
-    ]
+    found = [store.predictions(records[counts]).logits for counts in ("images", "objects")]
     # the json of coco-mini holds one object of a label an image
     assert (found[0] == found[1]).all() == (dataset == "coco")
 

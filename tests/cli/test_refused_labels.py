@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from mlbench.preflight import check_labels
-from mlbench.store import Store
 from mlbench.types import DatasetCard, Index, Splits
 from tests.cli.manifests import draw, split
 
@@ -88,13 +87,12 @@ def test_one_reason_is_printed_once(plan):
     assert all(name in done.err for name in ("gap on", "gmp on", "csra on"))
 
 
-def test_one_constant_label_of_test_is_left_out_everywhere(plan, cli, tmp_path):
+def test_one_constant_label_of_test_is_left_out_everywhere(plan, cli, tmp_path, store):
     """A run that is scored, its board, its record, ``score``, ``evaluate`` and ``stats`` agree."""
     plan(owl=lambda i: 1 if i % 3 == 0 else i % 2)
-    done = cli("run", "--datasets", "manifest:t.csv", *RUN)
-    assert done.code == 0, done.err
+    done = cli("run", "--datasets", "manifest:t.csv", *RUN).ok()
     assert "10 test images, 3 labels (1 without an AP left out)" in done.out.replace("\n", " ")
-    (record,) = Store(tmp_path / "results").records()
+    (record,) = store.records()
     assert record.scores.classes_left_out == 1 and record.average_precision[2] is None
     remark = "1 of 3 labels have no AP and are left out"
     assert [note for note in record.notes if "owl (10 present, 0 absent, 0 unknown)" in note]

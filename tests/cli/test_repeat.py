@@ -39,19 +39,17 @@ def written(tmp_path):
     return write
 
 
-def test_one_run_of_a_matrix_comes_out_the_same(cli, suite, tmp_path):
+def test_one_run_of_a_matrix_comes_out_the_same(cli, suite, tmp_path, store):
     matrix = suite(
         {"epochs": 2, "selection": "validation"},
         seeds=[0, 3],
         labels=["sun", "moon", "car", "lamp"],
         label_noise={"keep": 0.7, "seed": 2},
     )
-    assert cli("run", "--suite", matrix).code == 0
-    store = Store(tmp_path / "results")
+    cli("run", "--suite", matrix).ok()
     [record] = [r for r in store.records() if r.spec.seed == 3]
     (tmp_path / "run.yaml").write_text(run_file.to_yaml(record))
-    ended = cli(*run_file.repeat_command(record, "run.yaml").split()[1:])
-    assert ended.code == 0, ended.err
+    cli(*run_file.repeat_command(record, "run.yaml").split()[1:]).ok()
     again = Store(tmp_path / "repeated")
     [repeated] = again.records()
     assert (repeated.run_id, repeated.scores) == (record.run_id, record.scores)
@@ -62,20 +60,20 @@ def test_one_run_of_a_matrix_comes_out_the_same(cli, suite, tmp_path):
     assert counted["protocols"]["groups"]["values"]["labels_head"] == 0, "fewer than 100 images"
 
 
-def test_a_run_that_is_in_the_store_is_not_repeated(cli, tmp_path, cache, written):
+def test_a_run_that_is_in_the_store_is_not_repeated(cli, store, cache, written):
     record, seen = small(cache)
     record = record.model_copy(update={"efficiency": None})  # or its speed is measured
-    record = kept(Store(tmp_path / "results"), record, seen)
+    record = kept(store, record, seen)
     ended = cli("repeat", written(record))
     assert ended.code == 0 and "Nothing is missing: 1 run is in results." in ended.out
     assert "name another folder with --results" in ended.err
-    assert Store(tmp_path / "results").records() == [record]
+    assert store.records() == [record]
 
 
-def test_a_run_that_diverged_is_made_again_only_if_that_is_asked_for(cli, tmp_path, cache, written):
+def test_a_run_that_diverged_is_made_again_only_if_that_is_asked_for(cli, store, cache, written):
     record, _ = small(cache)
     gone = {"scores": None, "average_precision": (), "efficiency": None, "error": "at step 3"}
-    Store(tmp_path / "results").write(record.model_copy(update={"status": "diverged", **gone}))
+    store.write(record.model_copy(update={"status": "diverged", **gone}))
     told = cli("repeat", written(record))
     assert told.code == 1 and "--retry-diverged" in told.err
     asked = cli("repeat", "run.yaml", "--retry-diverged", "--dry-run")

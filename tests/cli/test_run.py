@@ -43,15 +43,14 @@ def positives(name, record, root, cache):
     return tuple(label.train for label in counted.labels)
 
 
-def test_a_matrix_is_run_ranked_and_not_run_again(cli, small, tmp_path):
-    first = cli("run", "--suite", small)
-    assert first.code == 0, first.err
+def test_a_matrix_is_run_ranked_and_not_run_again(cli, small, tmp_path, store):
+    first = cli("run", "--suite", small).ok()
     found = records(tmp_path / "results")
     assert set(found) == {"gap", "gmp"}
     for record in found.values():
         assert record.status == "ok" and record.test_images == 31
         assert record.efficiency.gmacs_backbone > record.efficiency.gmacs_head > 0
-        predictions = Store(tmp_path / "results").predictions(record)
+        predictions = store.predictions(record)
         assert predictions.logits.shape == (31, 12) and len(set(predictions.keys)) == 31
         assert (tmp_path / "results" / record.checkpoint).exists()
         assert record.train_positives == positives("synthetic", record, None, tmp_path)
@@ -78,18 +77,18 @@ def test_a_loss_that_diverges_is_recorded_and_the_rest_goes_on(cli, pair, tmp_pa
     assert again.code == 1 and "--retry-diverged" in again.err
 
 
-def test_the_probe_track_makes_maps_once(cli, small, own, tmp_path):
-    assert cli("run", "--suite", small, "--track", "probe", "--plugins", "gap,asl,bce").code == 0
-    found = Store(tmp_path / "results").records()
+def test_the_probe_track_makes_maps_once(cli, small, own, store):
+    cli("run", "--suite", small, "--track", "probe", "--plugins", "gap,asl,bce").ok()
+    found = store.records()
     assert len(found) == 2 and {r.spec.settings.loss for r in found} == {"asl", "bce"}
     assert len(list((own / "features").iterdir())) == 2, "train and test"
 
 
-def test_only_named_labels_and_as_many_images_as_asked_for_take_part(cli, suite, tmp_path):
+def test_only_named_labels_and_as_many_images_as_asked_for_take_part(cli, suite, store):
     few = ("dataset_options.train_images=40", "dataset_options.synthetic.test_images=9")
     flags = [part for text in few for part in ("--set", text)]
-    assert cli("run", "--suite", suite(labels=["sun", "moon"]), *flags).code == 0
-    (record,) = Store(tmp_path / "results").records()
+    cli("run", "--suite", suite(labels=["sun", "moon"]), *flags).ok()
+    (record,) = store.records()
     assert record.label_names == ("sun", "moon") and len(record.average_precision) == 2
     assert (record.train_images, record.test_images) == (40, 9)
 
@@ -147,8 +146,7 @@ def test_a_store_that_cannot_be_written_is_reported_before_training(cli, small, 
 def test_the_papers_recipes_run(cli, suite, tmp_path):
     axes = {"plugins": ["ssgrl", "msrn"], "backbones": ["timm:test_resnet"]}
     published = suite({"weights": "none", "image_size": 64}, track="published", **axes)
-    ended = cli("run", "--suite", published)
-    assert ended.code == 0, ended.err
+    cli("run", "--suite", published).ok()
     found = records(tmp_path / "results")
     assert found["ssgrl"].spec.settings.preprocessing.resize == 71
     assert found["msrn"].epochs[0].aux["group"] > 0
@@ -161,16 +159,15 @@ def test_weights_of_another_architecture_are_refused_by_the_plan(cli, small, tmp
 
 
 @pytest.mark.parametrize(("dataset", "images"), [("voc2007", 944), ("coco", 2089)])
-def test_real_pictures(cli, real_data, tmp_path, dataset, images):
+def test_real_pictures(cli, real_data, tmp_path, dataset, images, store):
     data = real_data / "coco-mini" if dataset == "coco" else real_data
-    ended = cli(
+    cli(
         *("run", "--plugins", "gap", "--datasets", dataset, "--data", data, "--track", "probe"),
         *("--backbones", "timm:test_resnet", "--weights", "none", "--image-size", 32),
         *("--epochs", 1, "--set", "batch_size=32", "--set", "keep=none"),
         *("--set", "measure=false"),
-    )
-    assert ended.code == 0, ended.err
-    (record,) = Store(tmp_path / "results").records()
+    ).ok()
+    (record,) = store.records()
     assert (record.identity, record.train_images) == (f"{dataset}-mini", images)
     assert record.train_positives == positives(dataset, record, data, tmp_path)
 
@@ -226,8 +223,7 @@ def test_what_follows_a_matrix_is_a_plugin_and_a_broken_one_hides_no_board(cli, 
     source = "def tell(specs, places):\n    print('after', len(specs), places.results)"
     entries = "[mlbench.follow_ups]\nbroken = acme:gone\ntells = acme:tell"
     install("acme", source, entries)
-    ended = cli("run", "--suite", suite(measure=True, plugins=["gap"]))
-    assert ended.code == 0
+    ended = cli("run", "--suite", suite(measure=True, plugins=["gap"])).ok()
     assert "follow_up 'broken' of acme 1.0 cannot be imported" in " ".join(ended.err.split())
     assert "after 1 results" in ended.err and "controlled track" in ended.out
 
@@ -260,8 +256,7 @@ def test_a_killed_matrix_is_completed_by_the_next_run(small, tmp_path, cache, cl
         os.killpg(going.pid, signal.SIGKILL)
     for file in (tmp_path / "results").glob("records/**/*.json"):
         json.loads(file.read_text())
-    ended = cli("run", "--suite", small)
-    assert ended.code == 0, ended.err
+    cli("run", "--suite", small).ok()
     assert {r.status for r in records(tmp_path / "results").values()} == {"ok"}
 
 

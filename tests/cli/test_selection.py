@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,8 +26,8 @@ def small(suite):
     )
 
 
-def the_record(folder):
-    (record,) = Store(folder).records()
+def the_record(store):
+    (record,) = store.records()
     return record
 
 
@@ -37,15 +36,14 @@ def mean_ap(predictions):
 
 
 @pytest.mark.parametrize("track", ["controlled", "probe"])
-def test_the_best_epoch_on_held_out_images_is_scored(cli, small, tmp_path, track):
-    ended = cli("run", "--suite", small, "--set", "selection=validation", "--track", track)
-    assert ended.code == 0, ended.err
-    record = the_record(Path("results"))
+def test_the_best_epoch_on_held_out_images_is_scored(cli, small, store, track):
+    ended = cli("run", "--suite", small, "--set", "selection=validation", "--track", track).ok()
+    record = the_record(store)
     curve = [entry.mAP for entry in record.epochs]
     assert record.selected_epoch == 1 + int(np.argmax(curve)) and f"mAP {curve[0]:.2f}" in ended.err
     assert record.train_images + record.validation_images == 120
     assert 15 <= record.validation_images <= 30
-    predictions = Store(tmp_path / "results").predictions(record)
+    predictions = store.predictions(record)
     assert len(predictions.validation.keys) == record.validation_images
     assert mean_ap(predictions.validation) == pytest.approx(max(curve))
     assert mean_ap(predictions) == pytest.approx(record.scores.mAP)
@@ -56,10 +54,10 @@ def test_the_best_epoch_on_held_out_images_is_scored(cli, small, tmp_path, track
     assert sorted(predictions.validation.keys) == listed["keys"]
 
 
-def test_selection_changes_the_run_and_not_the_board(cli, small):
-    assert cli("run", "--suite", small).code == 0
-    assert cli("run", "--suite", small, "--set", "selection=validation").code == 0
-    records = Store(Path("results")).records()
+def test_selection_changes_the_run_and_not_the_board(cli, small, store):
+    cli("run", "--suite", small).ok()
+    cli("run", "--suite", small, "--set", "selection=validation").ok()
+    records = store.records()
     assert len({record.run_id for record in records}) == 2
     (table,) = tables(records)
     assert len(table.rows) == 2
@@ -71,7 +69,7 @@ def test_selection_changes_the_run_and_not_the_board(cli, small):
 
 def test_two_processes_choose_the_same_epoch(cli, small, cache, tmp_path):
     arguments = ["--suite", small, "--set", "selection=validation", "--device", "cpu"]
-    assert cli("run", *arguments, "--results", tmp_path / "one").code == 0
+    cli("run", *arguments, "--results", tmp_path / "one").ok()
     two = tmp_path / "two"
     command = [sys.executable, "-m", "mlbench", "run", *arguments, "--gpus", 2, "--results", two]
     environment = os.environ | {"MLBENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
@@ -90,23 +88,24 @@ def test_two_processes_choose_the_same_epoch(cli, small, cache, tmp_path):
         np.testing.assert_allclose(one.logits, another.logits, atol=1e-4)
 
 
-def test_choosing_on_the_test_split_is_for_the_published_track_and_is_said(cli, small):
+def test_choosing_on_the_test_split_is_for_the_published_track_and_is_said(cli, small, store):
     refused = cli("run", "--suite", small, "--set", "selection=test")
     assert refused.code == 2 and "--track published" in refused.err
     arguments = ("--track", "published", "--weights", "none", "--set", "selection=test")
-    assert cli("run", "--suite", small, *arguments).code == 0
-    record = the_record(Path("results"))
+    cli("run", "--suite", small, *arguments).ok()
+    record = the_record(store)
     best = max(entry.mAP for entry in record.epochs)
     assert record.scores.mAP == pytest.approx(best)
     assert record.train_images == 120 and record.validation_images == 0
     (note,) = [note for note in record.notes if "selected on the test split" in note]
     assert note.startswith(f"epoch {record.selected_epoch} of 3")
-    assert Store(Path("results")).predictions(record).validation is None
+    assert store.predictions(record).validation is None
 
 
 def test_the_published_list_is_written_and_known(cli, tmp_path):
-    ended = cli("data", "split", "synthetic", "--out", tmp_path / "list" / "keys.txt", "--json")
-    assert ended.code == 0, ended.err
+    ended = cli(
+        "data", "split", "synthetic", "--out", tmp_path / "list" / "keys.txt", "--json"
+    ).ok()
     said = json.loads(ended.out)
     written = (tmp_path / "list" / "keys.txt").read_bytes()
     assert said["sha256"] == hashlib.sha256(written).hexdigest() and said["published"]

@@ -8,7 +8,6 @@ from rich.progress import Progress
 from rich.text import Text
 
 from mlbench.cli.console import _Plain, plain
-from mlbench.store import Store
 from tests.store.made import made_efficiency, made_predictions, made_record
 
 EVIL = "\x1b[2J\x1b]0;pwned\x07\x9b31m\u202e"
@@ -38,8 +37,7 @@ def test_escaping_is_idempotent_and_keeps_what_is_printable(text):
     assert plain(printable) == printable
 
 
-def test_a_record_cannot_steer_a_board(cli, tmp_path):
-    store = Store(tmp_path / "results")
+def test_a_record_cannot_steer_a_board(cli, store):
     odd = made_record(
         f"gap{EVIL}", identity=f"coco{EVIL}", efficiency=made_efficiency(device=f"AMD{EVIL}")
     )

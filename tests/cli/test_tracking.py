@@ -2,7 +2,6 @@
 
 import pytest
 
-from mlbench.store import Store
 from mlbench.types import Plan
 from mlbench_tools.trackers.tensorboard import TensorBoard
 from tests.store.made import made_epoch, made_record
@@ -21,12 +20,12 @@ def unreachable(results):
 """
 
 
-def test_a_tracker_that_fails_is_reported_once_and_the_runs_go_on(cli, suite, install, tmp_path):
+def test_a_tracker_that_fails_is_reported_once_and_the_runs_go_on(cli, suite, install, store):
     entries = "[mlbench.trackers]\nfaulty = acme:Faulty\nunreachable = acme:unreachable"
     install("acme", FAULTY, entries)
     file = suite({"epochs": 3}, plugins=["gap", "gmp"])
     ended = cli("run", "--suite", file, "--tracker", "faulty,unreachable")
-    assert ended.code == 0 and len(Store(tmp_path / "results").records()) == 2
+    assert ended.code == 0 and len(store.records()) == 2
     assert ended.err.count("tracker faulty failed") == 1 and "no more room" in ended.err
     assert ended.err.count("tracker unreachable failed and is told nothing more") == 1
     unknown = cli("run", "--suite", file, "--tracker", "tensorbord", "--seeds", "1")

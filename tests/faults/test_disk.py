@@ -43,10 +43,9 @@ def test_a_full_disk_costs_the_runs_that_have_no_room(heads, suite, cli, tmp_pat
     told = cli("status", "--results", disk).out
     assert f"5 runs in {disk}: {done} done, {5 - done} failed" in told, "a failure was not kept"
     subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
-    ended = cli(*run, "--results", disk)
-    assert ended.code == 0, ended.err
+    cli(*run, "--results", disk).ok()
     look_again(before, disk)
-    assert cli(*run, "--results", "undisturbed").code == 0
+    cli(*run, "--results", "undisturbed").ok()
     assert board(disk) == board(tmp_path / "undisturbed")
 
 
@@ -72,6 +71,6 @@ def test_a_result_that_may_not_be_written_is_put_back_and_a_damaged_one_is_named
     ended = cli(*run)
     assert ended.code == 2 and file.name in ended.err, "a damaged record is not replaced unasked"
     file.unlink()
-    assert cli(*run).code == 0
+    cli(*run).ok()
     (undisturbed,) = Store(results).records()
     assert kept.average_precision == undisturbed.average_precision

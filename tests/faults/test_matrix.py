@@ -60,7 +60,7 @@ def test_a_matrix_of_every_fault_ends_as_an_undisturbed_one_once_they_are_mended
     assert not failures(tmp_path)
     look_again(before, results)
     again = ("--plugins", ",".join(["careless", "plain", *REASONS]), "--results", "undisturbed")
-    assert cli(*run, *again).code == 0
+    cli(*run, *again).ok()
     assert [row for row in board(results) if row["loss"] == "bce"] == board(
         tmp_path / "undisturbed"
     )
@@ -91,5 +91,5 @@ def test_a_rank_takes_its_own_run_along_and_no_other(heads, suite, cli, tmp_path
     monkeypatch.delenv("FAULT")
     assert cli(*run, file).code == 0 and not failures(tmp_path)
     look_again(before, results)
-    assert cli(*run, file, "--results", "undisturbed").code == 0
+    cli(*run, file, "--results", "undisturbed").ok()
     assert board(results) == board(tmp_path / "undisturbed")

@@ -71,8 +71,7 @@ def test_an_imported_file_gives_the_expected_logits(name, cli, tmp_path):
     done = cli(
         *("import", fixture.method, tmp_path / "released.pth"),
         *("--dataset", "voc2007", "--out", tmp_path / "ours", *flags),
-    )
-    assert done.code == 0, done.err
+    ).ok()
     checkpoint = load(tmp_path / "ours" / "checkpoint.safetensors")
     assert checkpoint.info.label_names == VOC2007.names
     model = restore(checkpoint)

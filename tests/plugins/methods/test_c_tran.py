@@ -8,7 +8,6 @@ import torch
 
 from mlbench.boards.rows import tables
 from mlbench.contracts.made_up import PYRAMID, features, made_up_context
-from mlbench.store import Store
 from mlbench_plugins.methods.c_tran import CTran
 
 SIZES = "dataset_options={train_images: 24, test_images: 40, size: 32}"
@@ -26,13 +25,11 @@ def test_a_state_is_added_to_the_vector_of_its_label():
 
 
 @pytest.mark.slow
-def test_known_labels_have_boards_of_their_own(cli, tmp_path):
+def test_known_labels_have_boards_of_their_own(cli, tmp_path, store):
     command = ("run", "--plugins", "c_tran,gap,timm:mobilenetv2_035", "--track", "probe")
     command += ("--epochs", 1, "--weights", "none", "--image-size", 32, "--set", "measure=false")
     command += ("--set", SIZES)
-    done = cli(*command, "--set", "grid.known_labels=[0, 0.5]")
-    assert done.code == 0, done.err
-    store = Store(tmp_path / "results")
+    cli(*command, "--set", "grid.known_labels=[0, 0.5]").ok()
     found = {(r.spec.method, r.spec.known_labels.share): r for r in store.records()}
     assert len(found) == 4 and len({table.name for table in tables(found.values())}) == 2
     plain, known = (found["c_tran", share] for share in (0.0, 0.5))

@@ -96,8 +96,7 @@ def runs(store):
 
 
 def test_runs_by_the_beginning_of_their_ids(cli, runs):
-    ended = cli("compare", runs["a"].run_id[:8], runs["b"].run_id)
-    assert ended.code == 0, ended.err
+    ended = cli("compare", runs["a"].run_id[:8], runs["b"].run_id).ok()
     for part in ("A - B: +", "p = 0.002", "msrn, resnet18, bce", "method: msrn and gap", "moved"):
         assert part in ended.out
     assert "the noise of training is unknown" in ended.out
@@ -132,8 +131,7 @@ def test_each_side_has_the_noise_of_its_own_board(cli, runs, store):
 def test_methods_of_one_board_and_json(cli, runs):
     ended = cli("compare", "msrn", "msrn", "--track", "controlled", "--dataset", "coco")
     assert ended.code == 0 and runs["elsewhere"].run_id in ended.out
-    ended = cli("compare", "msrn", runs["asl"].run_id, "--json", "--resamples", 200)
-    assert ended.code == 0, ended.err
+    ended = cli("compare", "msrn", runs["asl"].run_id, "--json", "--resamples", 200).ok()
     found = json.loads(ended.out)
     assert found["first"]["run_ids"] == [runs["a"].run_id] and found["resamples"] == 200
     assert ["loss", "bce", "asl"] in found["settings"]

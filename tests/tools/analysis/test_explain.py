@@ -4,7 +4,6 @@ import json
 import numpy as np
 import pytest
 
-from mlbench.store import Store
 from mlbench_tools.analysis.variance import analyse
 from tests.store.made import made_record
 
@@ -117,13 +116,11 @@ def test_too_few_runs_say_so_and_boards_are_not_mixed():
 
 
 # ------------------------------------------------------------------------------------- the command
-def test_the_causes_of_the_spread_are_printed(cli, tmp_path):
-    store = Store(tmp_path / "results")
+def test_the_causes_of_the_spread_are_printed(cli, tmp_path, store):
     for seed, head, loss in itertools.product((0, 1), ("gap", "gmp"), ("bce", "asl")):
         value = 50.0 + 5 * (head == "gmp") + (loss == "asl") + seed / 10
         store.write(made_record(head, value, settings={"loss": loss}, spec={"seed": seed}))
-    ended = cli("explain", "--results", tmp_path / "results")
-    assert ended.code == 0, ended.err
+    ended = cli("explain", "--results", tmp_path / "results").ok()
     lines = {line.split()[0]: line for line in ended.out.splitlines() if line.strip()}
     assert "96.1 %" in lines["head"] and "3.8 %" in lines["loss"] and "unknown" in lines["backbone"]
     assert "only one on this board" in ended.out and "coco-mini, probe track: 8 runs" in ended.out

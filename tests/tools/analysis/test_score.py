@@ -41,8 +41,7 @@ def table(kind="logit", scores=LOGITS):
 
 
 def as_json(cli, *arguments):
-    done = cli("score", *arguments, "--json")
-    assert done.code == 0, done.err
+    done = cli("score", *arguments, "--json").ok()
     return json.loads(done.out)
 
 
@@ -68,8 +67,7 @@ def test_all_protocols_and_why_some_are_not_defined(cli, file):
 
 
 def test_the_table_a_person_reads(cli, file):
-    done = cli("score", file, "--protocol", "prf-oracle, auc,prf-validation", "--by-label")
-    assert done.code == 0, done.err
+    done = cli("score", file, "--protocol", "prf-oracle, auc,prf-validation", "--by-label").ok()
     assert "p.npz: 4 images, 3 labels" in done.out
     assert re.search(r"prf-oracle \(oracle\) +CP \d", done.out)
     assert "reads the answers" in done.out
@@ -249,7 +247,7 @@ def test_a_csv_of_a_spreadsheet_is_made_right_by_the_printed_command(cli, tmp_pa
         command = re.search(r"(iconv|python -c) .*> \S+", " ".join(done.err.split()))[0]
         subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
         name = command.rpartition(" ")[2]
-    assert cli("score", name).code == 0
+    cli("score", name).ok()
 
 
 def test_saturated_probabilities_are_told(cli, arrays, tmp_path):

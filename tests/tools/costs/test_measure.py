@@ -24,11 +24,13 @@ def costs(folder):
     return {cost.network.head: cost for cost in found}
 
 
-def test_a_run_measures_its_models_and_measure_only_what_a_board_lacks(cli, tmp_path, monkeypatch):
+def test_a_run_measures_its_models_and_measure_only_what_a_board_lacks(
+    cli, tmp_path, monkeypatch, store
+):
     done = cli(*RUN, "--plugins", "gap,ssgrl", "--set", "measure=false")
     assert done.code == 0 and costs(tmp_path / "results") == {}, done.err
     assert "The latency of 2 of 2 rows was not measured" in done.out.replace("\n", " ")
-    assert cli("run", *RUN[1:], "--plugins", "gap").code == 0
+    cli("run", *RUN[1:], "--plugins", "gap").ok()
     first = costs(tmp_path / "results")["gap"]
     assert [timing.batch_size for timing in first.timings[:2]] in ([1, 16], [1, first.best_batch])
     monkeypatch.setattr("mlbench.cli.progress.SILENCE", 0.001)
@@ -36,10 +38,10 @@ def test_a_run_measures_its_models_and_measure_only_what_a_board_lacks(cli, tmp_
     assert done.code == 0 and re.search(r"batch size 16 \d+%, 0:\d\d:\d\d left", done.err), done.err
     after = costs(tmp_path / "results")
     assert set(after) == {"gap", "ssgrl"} and after["gap"] == first, "not measured again"
-    (record, _) = Store(tmp_path / "results").records()
+    (record, _) = store.records()
     assert Network.of(record) == after[record.spec.settings.head].network
     assert "not measured" not in cli("leaderboard").out
-    assert cli("measure", "--seconds", "0.1", "--again").code == 0
+    cli("measure", "--seconds", "0.1", "--again").ok()
     assert costs(tmp_path / "results")["gap"].command.endswith("--again")
 
 
@@ -59,11 +61,8 @@ def test_named_models_are_those_of_a_board(cli, tmp_path):
         assert timing["ratio_low"] <= timing["ratio"] <= timing["ratio_high"]
 
 
-def test_a_model_that_cannot_be_built_as_recorded_is_named_and_the_others_are_measured(
-    cli, tmp_path
-):
+def test_a_model_that_cannot_be_built_as_recorded_is_named_and_the_others_are_measured(cli, store):
     fields = {"settings": {"backbone": "timm:test_resnet", "weights": "none"}}
-    store = Store(tmp_path / "results")
     store.write(made_record("gap", **fields))
     store.write(made_record("gmp", settings={"weights": "sha256:0123"}))
     done = cli("measure", "--seconds", "0.1")

@@ -128,15 +128,15 @@ def test_unknown_labels_groups_and_names_with_separators_come_back(unknown, cach
 
 def test_the_page_of_the_run_shows_the_same_pictures(cli, trained, tmp_path):
     results = shutil.copytree(trained.parent.parent, tmp_path / "results")
-    assert cli("errors", trained.name[:8], "--results", results).code == 0
+    cli("errors", trained.name[:8], "--results", results).ok()
     folder = results / "runs" / trained.name / "errors"
     pictures = (folder / "index.html").read_text(encoding="utf-8").count("<img ")
     build = ("page", tmp_path / "site", "--results", results)
-    assert cli(*build).code == 0
+    cli(*build).ok()
     page = (tmp_path / "site" / "run" / f"{trained.name}.html").read_text(encoding="utf-8")
     assert page.count('<img src="data:image/jpeg;base64,/9j/') == pictures > 0
     (folder / "errors.json").write_text('{"started": ')
-    assert cli(*build).code == 0
+    cli(*build).ok()
     page = (tmp_path / "site" / "run" / f"{trained.name}.html").read_text(encoding="utf-8")
     remedy = f"`mlbench errors {trained.name} --data DIR --results {results}`"
     assert "errors.json cannot be read" in page and f"write it again by {remedy}" in page

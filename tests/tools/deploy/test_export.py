@@ -25,7 +25,7 @@ def test_an_exported_model_is_the_model(cli, trained, pictures, form, tmp_path):
             np.testing.assert_allclose(one.logits, other.logits, atol=1e-4)
     left = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert left == {file.name, *(["alone.bin"] if form == "openvino" else [])}
-    assert cli("predict", file, names[0], "--top", "1").code == 0
+    cli("predict", file, names[0], "--top", "1").ok()
     scores = [
         json.loads(cli("evaluate", each, "--dataset", "synthetic", "--json").out)["scores"]["mAP"]
         for each in (trained, file)
@@ -59,7 +59,7 @@ def test_a_model_that_computes_something_else_is_refused(
     flags = ("--epochs", "1", "--image-size", "32", "--device", "cpu", "--results", tmp_path)
     few = ("--set", "dataset_options={train_images: 40, test_images: 20, size: 32}")
     few += ("--set", "measure=false")
-    assert cli("run", "--plugins", "broken", *flags, *few).code == 0
+    cli("run", "--plugins", "broken", *flags, *few).ok()
     (run,) = (tmp_path / "runs").iterdir()
     done = cli("export", run, "--format", "torch", "--pictures", pictures)
     assert done.code == 2 and reason in done.err

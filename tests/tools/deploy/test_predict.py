@@ -60,7 +60,7 @@ def test_a_command_that_was_killed_goes_on(cli, trained, pictures, tmp_path, for
     whole, resumed = tmp_path / f"whole.{form}", tmp_path / f"resumed.{form}"
     flags = ("--top", "2", "--batch-size", "1")
     cli("predict", trained, pictures, "--out", whole, *flags)
-    assert cli("predict", trained, pictures / "[0-2].jpg", "--out", resumed, *flags).code == 0
+    cli("predict", trained, pictures / "[0-2].jpg", "--out", resumed, *flags).ok()
     if form != "parquet":
         with resumed.open("a") as stream:
             stream.write('"cut off in the mid')

@@ -158,16 +158,15 @@ def test_a_run_that_held_nothing_out_is_refused(cli, trained):
         assert "give f1, precision=0.95" in cli("thresholds", trained, "--target", text).err
 
 
-def test_folds_predict_every_training_image_without_having_seen_it(cli, tmp_path, cache):
+def test_folds_predict_every_training_image_without_having_seen_it(cli, tmp_path, cache, store):
     many = {"train_images": 120, "test_images": 20, "size": 32}
     fields = {"settings": {"epochs": 1, "image_size": 32}, "dataset_options": many}
     table = mlbench.run(["gap"], results="results", cache=cache, track="probe", **fields)
     run = tmp_path / "results" / "runs" / table["run_id"][0]
     plain = mlbench.load(run).network.state_dict()
-    (first,) = Store(tmp_path / "results").records()
+    (first,) = store.records()
 
-    done = cli("thresholds", run, "--folds", "3", "--json")
-    assert done.code == 0, done.err
+    done = cli("thresholds", run, "--folds", "3", "--json").ok()
     folds = Store(tmp_path / "results" / "folds")
     parts = [folds.predictions(record).keys for record in folds.records()]
     assert len(parts) == 3 and all(len(part) > 20 for part in parts)
@@ -185,7 +184,7 @@ def test_folds_predict_every_training_image_without_having_seen_it(cli, tmp_path
     assert all((state[name] == tensor).all() for name, tensor in plain.items())
     again = cli("thresholds", run, "--folds", "3", "--json")
     assert json.loads(again.out) == json.loads(done.out) and len(folds.records()) == 3
-    assert len(Store(tmp_path / "results").records()) == 1, "folds are on no board of the store"
+    assert len(store.records()) == 1, "folds are on no board of the store"
 
 
 def test_the_cost_of_folds_is_said_where_features_are_not_cached(cli, validated, monkeypatch):

@@ -88,12 +88,11 @@ def test_the_steps_by_hand_lead_to_the_data(cli, tmp_path, name, make, archives,
     (tmp_path / "shelf").mkdir()
     for archive, top in archives.items():
         zipped(official, tmp_path / "shelf" / archive, top)
-    assert cli("data", "fetch", name, "--root", "data", "--mirror", "shelf").code == 0
+    cli("data", "fetch", name, "--root", "data", "--mirror", "shelf").ok()
     for file in by_hand:
         (official / file).rename(tmp_path / "data" / name / file)
     option = ("--option", "protocol=original") if name == "nuswide" else ()
-    done = cli("data", "verify", name, "--data", "data", *option, "--json")
-    assert done.code == 0, done.err
+    done = cli("data", "verify", name, "--data", "data", *option, "--json").ok()
     assert json.loads(done.out)["usable"] == 1
 
 
@@ -146,7 +145,7 @@ def test_an_archive_of_another_data_set_is_refused(cli, shelf):
     assert "instances_train2017.json" in printed
     half = cli("data", "fetch", "voc2007", "--root", "half", named(shelf)[0])
     assert half.code == 2 and "if more archives belong to voc2007, fetch them" in half.err
-    assert cli("data", "fetch", "voc2007", "--root", "half", named(shelf)[1]).code == 0
+    cli("data", "fetch", "voc2007", "--root", "half", named(shelf)[1]).ok()
 
 
 def test_an_unchecked_archive_is_named_with_its_checksum(cli, shelf):
@@ -177,11 +176,11 @@ def test_real_archives_from_nothing_to_a_picture(cli, site, tmp_path, name, file
     site.files = {file: (folder / file).read_bytes() for file in files}
     site.cuts = [100_000]
     places = [f"--archive={site.address}/{file}" for file in files]
-    assert cli("data", "fetch", name, "--root", "data", *places).code == 0
+    cli("data", "fetch", name, "--root", "data", *places).ok()
     verified = cli("data", "verify", name, "--data", "data", "--json")
     assert verified.code == 0 and json.loads(verified.out)["identity"] == edition
-    assert cli("data", "stats", name, "--data", "data", "--plot", "plot.png").code == 0
-    assert cli("data", "show", name, "--data", "data", "--out", "show.png").code == 0
+    cli("data", "stats", name, "--data", "data", "--plot", "plot.png").ok()
+    cli("data", "show", name, "--data", "data", "--out", "show.png").ok()
     assert picture("plot.png").width > 200 and picture("show.png").width > 800
 
 
@@ -291,7 +290,7 @@ def test_labels_are_counted(data, photos):
 
 
 def test_the_cooccurrence_is_drawn(data, photos):
-    assert data("stats", "--plot", "plot.png").code == 0
+    data("stats", "--plot", "plot.png").ok()
     plot = np.asarray(picture("plot.png"))[-3 * 28 :, -3 * 28 :][14::28, 14::28]
     certain, never = [8, 48, 107], [255, 255, 255]
     order = [x["name"] for x in json.loads(data("stats", "--json").out)["labels"]]
@@ -302,8 +301,7 @@ def test_the_cooccurrence_is_drawn(data, photos):
 
 def test_samples_are_drawn_with_labels_unknowns_and_faults(data, photos):
     (photos / "c.jpg").write_text("this is text")
-    done = data("show", "--grid", "3x2", "--out", "deep/show.png")
-    assert done.code == 0, done.err
+    data("show", "--grid", "3x2", "--out", "deep/show.png").ok()
     sheet = picture("deep/show.png")
     colours = {colour for _, colour in sheet.getcolors(1 << 24)}
     green, orange, red = (0x0A, 0x6B, 0x2D), (0xB4, 0x5F, 0x06), (0xB0, 0x00, 0x20)

@@ -86,9 +86,8 @@ def contents(site):
 
 
 # -------------------------------------------------------------------------------- the whole of it
-def test_the_command_writes_the_boards_that_are_asked_for(cli, tmp_path, monkeypatch):
+def test_the_command_writes_the_boards_that_are_asked_for(cli, tmp_path, monkeypatch, store):
     monkeypatch.setattr("mlbench.cli.progress.SILENCE", 0.001)
-    store = Store(tmp_path / "results")
     for track in ("probe", "published"):
         store.write(made_record(spec={"track": track}), made_predictions())
     done = cli("page", "site", "--track", "published", "--dataset", "coco")

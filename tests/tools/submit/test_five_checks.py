@@ -61,8 +61,7 @@ def some_of_each_edition():
 @pytest.mark.parametrize("record", some_of_each_edition(), ids=lambda r: f"{r.identity}-{r.run_id}")
 def test_committed_records_are_clean(record, tmp_path, cli):
     file = tmp_path / "packed.zip"
-    packed = cli("pack", record.run_id, "--results", RESULTS, "--out", file)
-    assert packed.code == 0, packed.err
+    cli("pack", record.run_id, "--results", RESULTS, "--out", file).ok()
     report = verify(read(file))
     assert findings(report) == [] and report.of("warning") == [], report
     assert report.checks == ["run id", "data", "scores", "settings", "costs"]

@@ -6,7 +6,6 @@ import pytest
 import yaml
 
 from mlbench.boards.rows import tables
-from mlbench.store import Store
 from mlbench.suite import Suite
 from mlbench.suite_file import FILES, read_suite
 from mlbench_tools.tuning.trials import Trial, add_rates, collect, rates, winners, write_suite
@@ -49,11 +48,11 @@ def tuned(cli, install, tmp_path):
     return call
 
 
-def test_the_winners_are_a_suite(cli, tuned, tmp_path):
-    done = tuned("--trials", "2", "--grid", "optimizer.weight_decay=0.01", "--image-size", "48")
-    assert done.code == 0, done.err
+def test_the_winners_are_a_suite(cli, tuned, tmp_path, store):
+    done = tuned(
+        "--trials", "2", "--grid", "optimizer.weight_decay=0.01", "--image-size", "48"
+    ).ok()
     assert "validation images held out of train" in done.out
-    store = Store(tmp_path / "results")
     trials = store.records()
     assert all(record.spec.holdout == 0.2 for record in trials), "never on test images"
     assert {record.spec.settings.image_size for record in trials} == {48}
@@ -68,22 +67,20 @@ def test_the_winners_are_a_suite(cli, tuned, tmp_path):
 
     again = tuned("--trials", "2", "--grid", "optimizer.weight_decay=0.01", "--image-size", "48")
     assert again.out == done.out and len(store.records()) == 4, "it resumes"
-    ran = cli("run", "--suite", "tuned.yaml", "--seeds", "0")
-    assert ran.code == 0, ran.err
+    ran = cli("run", "--suite", "tuned.yaml", "--seeds", "0").ok()
     final = [record for record in store.records() if not record.spec.holdout]
     assert {r.spec.method: r.spec.settings.optimizer.lr for r in final} == best
     assert "never tuned" not in ran.out, "held-out runs in this store were best at these rates"
 
 
-def test_mappings_are_tried_on_the_suites_own_part_and_seeds(cli, tmp_path):
+def test_mappings_are_tried_on_the_suites_own_part_and_seeds(cli, tmp_path, store):
     part = {"seeds": [1], "holdout": 0.3, "holdout_fold": 1}
     small = {"plugins": ["gap"], "dataset_options": {"synthetic": FEW}, "track": "probe", **part}
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(small))
     grid = ("--grid", "schedule=[{name: constant}, {name: one_cycle}]", "--trials", "2")
     fast = ("--suite", "s.yaml", "--epochs", "1", "--image-size", "32", "--out", "tuned.yaml")
-    done = cli("tune", *fast, *grid)
-    assert done.code == 0, done.err
-    records = Store(tmp_path / "results").records()
+    done = cli("tune", *fast, *grid).ok()
+    records = store.records()
     assert (
         len({(r.spec.settings.schedule.name, r.spec.settings.optimizer.lr) for r in records}) == 4
     )

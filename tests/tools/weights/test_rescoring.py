@@ -12,7 +12,6 @@ from mlbench.boards.rows import tables
 from mlbench.engine import evaluation
 from mlbench.engine.checkpoint import load
 from mlbench.metrics.bootstrap import score
-from mlbench.store import Store
 from mlbench_plugins.datasets.synthetic import NAMES
 from mlbench_tools.scoring import evaluate
 from tests.tools.weights.released import SHUFFLED, change, imported
@@ -23,11 +22,10 @@ def theirs(cli, tmp_path):
     return imported(cli, tmp_path)
 
 
-def test_it_writes_a_record_of_another_tier(cli, theirs, tmp_path):
+def test_it_writes_a_record_of_another_tier(cli, theirs, tmp_path, store):
     flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
     done = cli("rescore", theirs, *flags)
     assert done.code == 0 and "recorded in" in done.err and "mAP" in done.out, done.err
-    store = Store(tmp_path / "results")
     (record,) = store.records()
     assert record.tier == "re-scored" and record.run_id == record.spec.run_id
     assert record.label_names == NAMES and record.test_images == 40
@@ -41,24 +39,26 @@ def test_it_writes_a_record_of_another_tier(cli, theirs, tmp_path):
     )
     (table,) = tables([record])
     assert table.tier == "re-scored" and table.name.endswith("-re-scored-published")
-    assert cli("pack", record.run_id, "--out", "theirs.zip").code == 0
+    cli("pack", record.run_id, "--out", "theirs.zip").ok()
     done = cli("verify", "theirs.zip")
     assert done.code == 0 and "0 findings" in done.out, done.out
     assert "settings: its authors trained it" in done.out
     assert mlbench.results(tmp_path / "results")["seconds"].isna().all()
-    assert cli("card", theirs, "--out", "card").code == 0
+    cli("card", theirs, "--out", "card").ok()
     card = Path("card/README.md").read_text()
     assert "trained by its authors on" in card and not re.search("epochs|mlbench thresholds", card)
-    assert cli("rescore", theirs, *flags).code == 0
+    cli("rescore", theirs, *flags).ok()
     assert len(store.records()) == 1, "the same weights are the same record"
     weights = {name: value.clone() for name, value in load(theirs).weights.items()}
     next(iter(weights.values())).add_(1)
     change(theirs, weights)
-    assert cli("rescore", theirs, *flags).code == 0
+    cli("rescore", theirs, *flags).ok()
     assert len(store.records()) == 2, "other weights are another record"
 
 
-def test_the_record_started_before_the_images_were_scored(cli, theirs, tmp_path, monkeypatch):
+def test_the_record_started_before_the_images_were_scored(
+    cli, theirs, tmp_path, monkeypatch, store
+):
     class Clock(datetime):
         hour_now = 1
 
@@ -74,8 +74,8 @@ def test_the_record_started_before_the_images_were_scored(cli, theirs, tmp_path,
     monkeypatch.setattr(evaluate, "datetime", Clock)
     monkeypatch.setattr(evaluation, "predict", slow)
     flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
-    assert cli("rescore", theirs, *flags).code == 0
-    (record,) = Store(tmp_path / "results").records()
+    cli("rescore", theirs, *flags).ok()
+    (record,) = store.records()
     assert record.started == "2026-01-31T01:00:00+00:00"
 
 

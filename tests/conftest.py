@@ -1,5 +1,6 @@
 """What several tests need: the command line in this process, a shared cache, a tiny model."""
 
+import json
 import os
 import sys
 from typing import NamedTuple
@@ -33,10 +34,21 @@ class Finished(NamedTuple):
     out: str
     err: str
 
-    def ok(self):
-        """The same command, which must have succeeded."""
+    def ok(self, *printed):
+        """The same command, which must have succeeded and printed these texts."""
         assert self.code == 0, self.err
+        assert all(text in self.out for text in printed), self.out
         return self
+
+    def refused(self, *said):
+        """The same command, which must have been refused (code 2) with an error of these texts."""
+        assert self.code == 2 and all(text in self.err for text in said), self
+        return self
+
+    @property
+    def json(self):
+        """What it printed, read as JSON, in which there is no NaN."""
+        return json.loads(self.out, parse_constant=pytest.fail)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 
@@ -77,7 +76,7 @@ def test_a_clash_names_both_distributions(install, cli):
     ):
         registry.find("head", "gap")
     assert registry.find("head", "gmp"), "other names are not touched"
-    listed = json.loads(cli("list", "--json").out)
+    listed = cli("list", "--json").json
     clashing = {row["distribution"] for row in listed if "claimed by" in (row["problem"] or "")}
     assert clashing == {"acme", "mlbench-mlic"}
 
@@ -101,7 +100,7 @@ def test_a_plugin_that_fails_to_import_is_named_with_the_reason(install, source,
 
 def test_a_broken_plugin_stops_only_what_needs_it(install, cli):
     install("acme", "import does_not_exist", HEADS + "acme = acme:Head")
-    listed = {row["name"]: row["problem"] for row in json.loads(cli("list", "--json").out)}
+    listed = {row["name"]: row["problem"] for row in cli("list", "--json").json}
     assert "does_not_exist" in listed["acme"] and listed["ssgrl"] is None
     ended = cli("run", "--plugins", "acme", "--dry-run")
     assert ended.code == 2 and "does_not_exist" in ended.out + ended.err

@@ -1,6 +1,5 @@
 """Manifests whose pictures are missing or damaged, from the command line to the board."""
 
-import json
 import os
 import subprocess
 import sys
@@ -82,7 +81,7 @@ def test_verify_names_the_missing_pictures_of_a_manifest(cli, tmp_path):
     (source.parent / "images" / "05.png").unlink()
     ended = cli("data", "verify", f"manifest:{source}", "--json")
     assert ended.code == 1
-    bad = json.loads(ended.out)["bad"]
+    bad = ended.json["bad"]
     assert [(one["key"], one["problem"]) for one in bad] == [("05.png", "missing")]
     cli("data", "stats", f"manifest:{source}").ok()
 

@@ -1,7 +1,5 @@
 """`mlbench repeat`: one run of a matrix is repeated."""
 
-import json
-
 import numpy as np
 import pytest
 import yaml
@@ -56,7 +54,7 @@ def test_one_run_of_a_matrix_comes_out_the_same(cli, suite, tmp_path, store):
     assert repeated.train_positives == record.train_positives
     before, after = store.predictions(record), again.predictions(repeated)
     assert np.array_equal(before.logits, after.logits) and before.keys == after.keys
-    counted = json.loads(cli("score", record.run_id, "--protocol", "groups", "--json").out)
+    counted = cli("score", record.run_id, "--protocol", "groups", "--json").json
     assert counted["protocols"]["groups"]["values"]["labels_head"] == 0, "fewer than 100 images"
 
 
@@ -64,8 +62,7 @@ def test_a_run_that_is_in_the_store_is_not_repeated(cli, store, cache, written):
     record, seen = small(cache)
     record = record.model_copy(update={"efficiency": None})  # or its speed is measured
     record = kept(store, record, seen)
-    ended = cli("repeat", written(record))
-    assert ended.code == 0 and "Nothing is missing: 1 run is in results." in ended.out
+    ended = cli("repeat", written(record)).ok("Nothing is missing: 1 run is in results.")
     assert "name another folder with --results" in ended.err
     assert store.records() == [record]
 
@@ -76,8 +73,7 @@ def test_a_run_that_diverged_is_made_again_only_if_that_is_asked_for(cli, store,
     store.write(record.model_copy(update={"status": "diverged", **gone}))
     told = cli("repeat", written(record))
     assert told.code == 1 and "--retry-diverged" in told.err
-    asked = cli("repeat", "run.yaml", "--retry-diverged", "--dry-run")
-    assert asked.code == 0 and "it diverged before" in asked.out
+    cli("repeat", "run.yaml", "--retry-diverged", "--dry-run").ok("it diverged before")
 
 
 def test_a_pack_a_record_and_a_bare_spec_are_read_too(cli, tmp_path, cache, written):
@@ -150,8 +146,7 @@ def test_flags_that_do_not_fit_the_run(cli, cache, written, tmp_path, fields, fl
 def test_files_that_describe_no_run(cli, tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_text(content)
-    ended = cli("repeat", name)
-    assert ended.code == 2 and message in ended.err, ended
+    cli("repeat", name).refused(message)
 
 
 @pytest.mark.slow

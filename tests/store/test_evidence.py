@@ -53,8 +53,7 @@ def test_an_edited_record_is_named_and_left_out(name, cli, store, run):
     for command in (("score",), ("pack",), ("compare", other.run_id)):
         refused = cli(*command, run.run_id)
         assert refused.code == 2 and "changed since it was written" in refused.err, command
-    repeated = cli("repeat", store.file(run), "--dry-run")
-    assert repeated.code == 2 and "changed since it was written" in repeated.err
+    cli("repeat", store.file(run), "--dry-run").refused("changed since it was written")
 
 
 def test_replaced_logits_are_refused_by_every_reader(cli, store, run):
@@ -123,8 +122,7 @@ def test_records_of_other_code_have_a_board_of_their_own(cli, store):
     assert [row.method for row in current.rows] == ["b"] and "other code" not in markdown([current])
     assert [row.method for row in other.rows] == ["a"]
     assert markdown([other]).startswith("# coco-mini, probe track, made by other code\n")
-    refused = cli("compare", old.run_id, new.run_id)
-    assert refused.code == 2 and f"run {old.run_id} made by other code" in refused.err
+    refused = cli("compare", old.run_id, new.run_id).refused(f"run {old.run_id} made by other code")
     assert "mlbench repeat" in refused.err
     assert f"made by `{old.command}`" in cli("why", old.run_id).out
     scored = cli("score", old.run_id)

@@ -182,8 +182,7 @@ def test_the_boards_name_bad_records_and_runs_without_predictions(cli, store):
     edit(bad, ("scores", "mAP"), float("nan"))
     good = made_record(spec={"seed": 1})
     store.write(good)
-    done = cli("leaderboard")
-    assert done.code == 0 and "ssgrl" in done.out
+    done = cli("leaderboard").ok("ssgrl")
     said = "".join(done.err.split())
     assert f"notontheboard:{bad.relative_to(store.root.parent)}" in said
     assert "scores.mAP" in said and f"run{good.run_id}hasnousablepredictions(" in said

@@ -1,5 +1,4 @@
 import itertools
-import json
 
 import numpy as np
 import pytest
@@ -126,5 +125,5 @@ def test_the_causes_of_the_spread_are_printed(cli, tmp_path, store):
     assert "only one on this board" in ended.out and "coco-mini, probe track: 8 runs" in ended.out
     assert "-0.0" not in ended.out
     assert "noise of seeds within" not in ended.out and " < 0.001" in lines["head"]
-    (found,) = json.loads(cli("explain", tmp_path / "results", "--json").out)
+    (found,) = cli("explain", tmp_path / "results", "--json").json
     assert [part["name"] for part in found["parts"]][:3] == ["backbone", "head", "loss"]

@@ -1,6 +1,5 @@
 """``mlbench score``: any file of predictions, under any protocol."""
 
-import json
 import re
 import subprocess
 import sys
@@ -41,8 +40,7 @@ def table(kind="logit", scores=LOGITS):
 
 
 def as_json(cli, *arguments):
-    done = cli("score", *arguments, "--json").ok()
-    return json.loads(done.out)
+    return cli("score", *arguments, "--json").ok().json
 
 
 def test_the_canonical_protocol_is_the_default(cli, file):
@@ -233,8 +231,7 @@ def test_tables_that_are_no_predictions(cli, tmp_path, change, message):
 )
 def test_damaged_files(cli, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    done = cli("score", tmp_path / name)
-    assert done.code == 2 and message in done.err and name in done.err, done.err
+    cli("score", tmp_path / name).refused(message, name)
 
 
 def test_a_csv_of_a_spreadsheet_is_made_right_by_the_printed_command(cli, tmp_path):
@@ -242,8 +239,7 @@ def test_a_csv_of_a_spreadsheet_is_made_right_by_the_printed_command(cli, tmp_pa
     (tmp_path / "p.csv").write_text("\n".join(rows).replace(",", ";"), encoding="latin-1")
     name = "p.csv"
     for fault in ("is not UTF-8", "';' separates its cells, where commas are expected"):
-        done = cli("score", name)
-        assert done.code == 2 and fault in done.err, done.err
+        done = cli("score", name).refused(fault)
         command = re.search(r"(iconv|python -c) .*> \S+", " ".join(done.err.split()))[0]
         subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
         name = command.rpartition(" ")[2]

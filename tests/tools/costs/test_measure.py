@@ -1,6 +1,5 @@
 """``mlbench measure`` and what a run measures of its models."""
 
-import json
 import re
 
 import pytest
@@ -52,8 +51,7 @@ def test_named_models_are_those_of_a_board(cli, tmp_path):
     counted = made_efficiency(image_size=32, backbone_options={}, parameters_backbone=0)
     record = made_record("ssgrl", settings=settings, efficiency=counted)
     flags = ("--plugins", "ssgrl,timm:test_resnet", "--track", "probe", "--labels", "3")
-    done = cli("measure", *flags, *SMALL, "--json")
-    (measured,) = json.loads(done.out)
+    (measured,) = cli("measure", *flags, *SMALL, "--json").json
     board = Network.of(record).model_dump(exclude={"parameters"})
     assert board == Network(**measured["network"]).model_dump(exclude={"parameters"})
     assert measured["runtime"] == "eager" and measured["threads"] == 1

@@ -1,6 +1,5 @@
 """``mlbench profile``: heads apart from backbones, against records and counts by hand."""
 
-import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,8 +28,7 @@ def heads(found):
 
 
 def test_a_linear_layer_is_counted_as_by_hand(cli):
-    done = cli("profile", "--plugins", "gap", "--classes", "20,500", "--json", *SMALL).ok()
-    found = json.loads(done.out)
+    found = cli("profile", "--plugins", "gap", "--classes", "20,500", "--json", *SMALL).ok().json
     for (_, labels), head in heads(found).items():
         assert head["cost"]["parameters"] == (CHANNELS + 1) * labels
         assert head["cost"]["gmacs"] == CHANNELS * labels / 1e9
@@ -84,7 +82,7 @@ def test_the_totals_are_those_of_the_committed_records(record):
 def test_costs_grow_with_the_labels_up_to_9605(cli):
     numbers = [20, 80, 500, 9605]
     flags = ("--plugins", "ssgrl,grl,ml_decoder,csra", "--classes", "20,80,500,9605", "--json")
-    found = heads(json.loads(cli("profile", *flags, *SMALL).out))
+    found = heads(cli("profile", *flags, *SMALL).json)
     for method in ("ssgrl", "grl", "ml_decoder", "csra"):
         costs = [found[method, n]["cost"] for n in numbers]
         for less, more in pairwise(costs):
@@ -99,12 +97,11 @@ def test_costs_grow_with_the_labels_up_to_9605(cli):
 
 def test_a_head_that_cannot_serve_a_case_is_refused_alone(cli):
     flags = ("--plugins", "msrn,gap", "--classes", "20,500", *SMALL)
-    found = heads(json.loads(cli("profile", *flags, "--json").out))
+    found = heads(cli("profile", *flags, "--json").json)
     assert found["msrn", 20]["cost"] and found["gap", 500]["cost"]
     assert found["msrn", 500]["cost"] is None
     assert "billion weights" in found["msrn", 500]["refusal"]
-    done = cli("profile", *flags)
-    assert done.code == 0 and "- msrn at 500 labels: msrn: with 500 labels" in done.out
+    cli("profile", *flags).ok("- msrn at 500 labels: msrn: with 500 labels")
 
 
 WRONG = {
@@ -118,5 +115,4 @@ WRONG = {
 
 @pytest.mark.parametrize(("flags", "error"), WRONG.values(), ids=WRONG)
 def test_wrong_flags_are_named(cli, flags, error):
-    done = cli("profile", *flags)
-    assert done.code == 2 and error in done.err
+    cli("profile", *flags).refused(error)

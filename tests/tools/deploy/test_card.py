@@ -7,8 +7,7 @@ from mlbench_tools.deploy.card import render
 
 
 def test_the_folder_is_a_model_of_the_hub(cli, trained, pictures, tmp_path):
-    done = cli("card", trained, "--out", tmp_path / "shoes")
-    assert done.code == 0 and "hf upload YOUR-NAME/shoes" in done.out, done.err
+    cli("card", trained, "--out", tmp_path / "shoes").ok("hf upload YOUR-NAME/shoes")
     card = ModelCard.load(tmp_path / "shoes" / "README.md")
     card.data.to_dict()
     table = mlbench.results(trained.parent.parent)
@@ -29,6 +28,5 @@ def test_the_folder_is_a_model_of_the_hub(cli, trained, pictures, tmp_path):
 
 def test_a_folder_with_something_in_it_is_left_alone(cli, trained, tmp_path):
     (tmp_path / "mine").write_text("precious")
-    done = cli("card", trained, "--out", tmp_path)
-    assert done.code == 2 and "not an empty folder" in done.err
+    cli("card", trained, "--out", tmp_path).refused("not an empty folder")
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]

@@ -1,7 +1,5 @@
 """``mlbench measure --runtime onnxruntime`` and ``openvino``: the exported model, timed."""
 
-import json
-
 import pytest
 import torch
 from torch import nn
@@ -60,6 +58,5 @@ def test_runtimes_compute_what_every_head_computes(name, runtime):
 def test_the_deployable_model_has_a_latency_of_its_own(cli, runtime):
     small = ("--backbones", "timm:test_resnet", "--image-size", "32", "--seconds", "0.1")
     flags = ("--plugins", "gap", "--labels", "3", "--runtime", runtime, "--device", "cpu")
-    done = cli("measure", *flags, *small, "--json").ok()
-    (measured,) = json.loads(done.out)
+    (measured,) = cli("measure", *flags, *small, "--json").ok().json
     assert measured["runtime"] == runtime and measured["timings"]

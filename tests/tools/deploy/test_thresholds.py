@@ -1,6 +1,5 @@
 """Calibration, thresholds and expectations: against truths that are known."""
 
-import json
 from functools import partial
 
 import numpy as np
@@ -114,9 +113,8 @@ def validated(small_run):
 
 
 def test_the_model_gets_its_thresholds(cli, validated, pictures):
-    done = cli("thresholds", validated, "--target", "recall=0.9", "--per-label")
-    assert done.code == 0 and "all labels" in done.out, done.err
-    found = json.loads(cli("thresholds", validated, "--target", "recall=0.9", "--json").out)
+    cli("thresholds", validated, "--target", "recall=0.9", "--per-label").ok("all labels")
+    found = cli("thresholds", validated, "--target", "recall=0.9", "--json").json
     model = mlbench.load(validated, device="cpu")
     assert model.thresholds == found["thresholds"]
     assert model.info.calibration is not None and len(model.info.notes) == 1
@@ -132,8 +130,7 @@ def test_a_target_out_of_reach_is_remarked_and_the_test_images_judge(cli, valida
     record = Store(validated.parent.parent).find(validated.name)
     predictions = Store(validated.parent.parent).predictions(record)
     held_out, truth = predictions.validation, predictions.targets == 1
-    done = cli("thresholds", validated, "--target", "precision=1", "--per-label", "--json")
-    found = json.loads(done.out, parse_constant=pytest.fail)
+    found = cli("thresholds", validated, "--target", "precision=1", "--per-label", "--json").json
     model = mlbench.load(validated, device="cpu")
     slope, offset = np.array(model.info.calibration).T
     at = np.array(model.info.thresholds)
@@ -151,8 +148,7 @@ def test_a_target_out_of_reach_is_remarked_and_the_test_images_judge(cli, valida
 
 
 def test_a_run_that_held_nothing_out_is_refused(cli, trained):
-    done = cli("thresholds", trained)
-    assert done.code == 2 and "--set selection=validation" in done.err
+    done = cli("thresholds", trained).refused("--set selection=validation")
     assert "--folds 5" in done.err
     for text in ("f2", "precision=2", "recall", "precision=high"):
         assert "give f1, precision=0.95" in cli("thresholds", trained, "--target", text).err
@@ -178,12 +174,12 @@ def test_folds_predict_every_training_image_without_having_seen_it(cli, tmp_path
         assert record.spec.model_dump(exclude=changed) == first.spec.model_dump(exclude=changed)
 
     model = mlbench.load(run)
-    assert model.thresholds == json.loads(done.out)["thresholds"]
+    assert model.thresholds == done.json["thresholds"]
     assert model.info.notes == ("thresholds for f1 chosen on 120 held-out images (of 3 folds)",)
     state = model.network.state_dict()
     assert all((state[name] == tensor).all() for name, tensor in plain.items())
     again = cli("thresholds", run, "--folds", "3", "--json")
-    assert json.loads(again.out) == json.loads(done.out) and len(folds.records()) == 3
+    assert again.json == done.json and len(folds.records()) == 3
     assert len(store.records()) == 1, "folds are on no board of the store"
 
 

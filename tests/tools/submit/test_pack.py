@@ -1,7 +1,5 @@
 """`mlbench pack` and `mlbench verify`, as a contributor and a maintainer use them."""
 
-import json
-
 import pytest
 
 from mlbench.store import Store
@@ -22,10 +20,8 @@ def test_a_contributor_packs_and_a_maintainer_adds(cli, store, tmp_path):
     file = tmp_path / f"gap-{record.identity}-{record.run_id}.zip"
     assert packed.code == 0 and file.exists(), packed.err
     assert f"next: mlbench verify {file.name}" in packed.out
-    verified = cli("verify", file.name)
-    assert verified.code == 0 and "clean" in verified.out and "not checked" in verified.out
-    added = cli("verify", file.name, "--into", "theirs")
-    assert added.code == 0 and "added as theirs/records" in added.out
+    cli("verify", file.name).ok("clean", "not checked")
+    cli("verify", file.name, "--into", "theirs").ok("added as theirs/records")
     [theirs] = Store(tmp_path / "theirs").records()
     assert theirs.added
     assert theirs == record.model_copy(update={"added": theirs.added, "digest": theirs.digest})
@@ -40,8 +36,7 @@ def test_a_run_that_cannot_be_packed_is_named(cli, store, tmp_path):
         ((record.run_id, "--out", "taken.zip"), "exists and is another file"),
         ((record.run_id, "--out", "mine.txt"), "use the name mine.zip"),
     ):
-        refused = cli("pack", *arguments)
-        assert refused.code == 2 and message in refused.err, refused
+        cli("pack", *arguments).refused(message)
     assert (tmp_path / "taken.zip").read_text() == "mine"
 
 
@@ -67,7 +62,7 @@ def test_outcomes_and_exit_codes(cli, store, tmp_path):
     assert f"expected: {record.scores.mAP}" in done.out and "found:    99.0" in done.out
     (tmp_path / "text.zip").write_text("hello")
     done = cli("verify", "text.zip", "clean.zip", "forged.zip", "--json")
-    text, good, bad = json.loads(done.out)
+    text, good, bad = done.json
     assert done.code == 2
     assert text["verdict"] == "unreadable" and "not a pack" in text["error"]
     assert (good["verdict"], good["findings"]) == ("clean", [])
@@ -84,7 +79,7 @@ def test_a_pack_whose_data_set_is_missing_costs_no_other_pack_its_report(cli, st
     done = cli(*asked)
     assert done.code == 2 and "added as theirs" in done.out and "voc.zip: unfinished" in done.out
     assert "is in theirs already" in done.out and "nowhere" in done.out
-    here, voc, _ = json.loads(cli(*asked, "--json").out)
+    here, voc, _ = cli(*asked, "--json").json
     assert here["added"] and voc["added"] is None and "nowhere" in voc["error"]
     assert voc["verdict"] == "unfinished" and voc["identity"] == "voc2007-mini"
 
@@ -96,8 +91,7 @@ def test_a_pack_replaces_a_record_only_if_asked(cli, store, tmp_path):
     refused = cli("verify", "again.zip", "--into", "results")
     assert refused.code == 1 and "finding (store)" in refused.out
     assert "--supersede" in refused.out and store.records() == [record]
-    added = cli("verify", "again.zip", "--into", "results", "--supersede")
-    assert added.code == 0 and "supersedes that of" in added.out
+    cli("verify", "again.zip", "--into", "results", "--supersede").ok("supersedes that of")
     assert store.superseded() == [record]
     assert "name the store with --into" in cli("verify", "again.zip", "--supersede").err
 
@@ -114,6 +108,6 @@ def test_real_images_agree_with_committed_predictions(cli, tmp_path, real_data):
     for identity, folder in (("voc2007-mini", "."), ("coco-mini", "coco-mini")):
         (tmp_path / "a.zip").write_bytes(make(*committed(identity, "gap")))
         done = cli("verify", "a.zip", "--data", real_data / folder, "--json")
-        [report] = json.loads(done.out)
+        [report] = done.json
         assert done.code == 0 and report["findings"] == []
         assert [one["check"] for one in report["not_checked"]] == ["scores", "costs"]

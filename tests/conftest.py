@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from typing import NamedTuple
 
@@ -40,9 +41,10 @@ class Finished(NamedTuple):
         assert all(text in self.out for text in printed), self.out
         return self
 
-    def refused(self, *said):
-        """The same command, which must have been refused (code 2) with an error of these texts."""
-        assert self.code == 2 and all(text in self.err for text in said), self
+    def failed(self, *said, code=2):
+        """The same command, which must have ended with this code and an error of these texts."""
+        error = self.err, " ".join(self.err.split())  # as printed, and without line breaks
+        assert self.code == code and all(any(text in one for one in error) for text in said), self
         return self
 
     @property
@@ -76,6 +78,19 @@ def cli(monkeypatch, capsys, tmp_path, cache):
             code = end.code or 0
         out, err = capsys.readouterr()
         return Finished(code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def apart(tmp_path, cache):
+    """Run ``mlbench`` in a process of its own, in an empty folder."""
+
+    def call(*arguments):
+        environment = os.environ | {"MLBENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "mlbench", *map(str, arguments)]
+        end = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return Finished(end.returncode, end.stdout, end.stderr)
 
     return call
 

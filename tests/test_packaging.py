@@ -1,7 +1,5 @@
 """The distribution as others get it: built, installed beside a third party's, and used."""
 
-import json
-import os
 import shutil
 import subprocess
 import sys
@@ -28,34 +26,29 @@ def site(tmp_path_factory):
     return folder
 
 
-def mlbench(site, folder, cache, *arguments):
-    environment = os.environ | {"PYTHONPATH": str(site), "MLBENCH_CACHE": str(cache)}
-    command = [sys.executable, "-m", "mlbench", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+@pytest.fixture
+def mlbench(site, apart, monkeypatch):
+    """Run ``mlbench`` where the third party's distribution is installed, too."""
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    return apart
 
 
-def test_a_third_partys_head_is_listed_shown_checked_and_run(site, tmp_path, cache):
-    listed = json.loads(mlbench(site, tmp_path, cache, "list", "--json").stdout)
+def test_a_third_partys_head_is_listed_shown_checked_and_run(mlbench, store):
+    listed = mlbench("list", "--json").json
     rows = {row["kind"]: row for row in listed if row["distribution"] == "mlbench-max-mean"}
     names = {kind: (row["name"], row["problem"]) for kind, row in rows.items()}
     assert names == {"head": ("max_mean", None), "command": ("max_mean_size", None)}
-    assert "dropout = 0.0" in mlbench(site, tmp_path, cache, "show", "max_mean").stdout
-    checked = mlbench(site, tmp_path, cache, "check", "max_mean")
-    assert checked.returncode == 0, checked.stdout
-    (tmp_path / "s.yaml").write_text(
-        "dataset_options: {synthetic: {train_images: 64, test_images: 31, size: 32}}\n"
-        "settings: {image_size: 32, epochs: 1}\nseeds: [0]\n"
-    )
-    ended = mlbench(site, tmp_path, cache, "run", "--plugins", "max_mean", "--suite", "s.yaml")
-    assert ended.returncode == 0, ended.stderr
-    (record,) = [json.loads(f.read_text()) for f in tmp_path.glob("results/records/*/*/*.json")]
-    assert record["environment"]["plugins"]["head max_mean"] == "mlbench-max-mean 0.1.0"
+    assert "dropout = 0.0" in mlbench("show", "max_mean").out
+    mlbench("check", "max_mean").ok()
+    few = ("--set", "dataset_options={train_images: 64, test_images: 31, size: 32}")
+    mlbench("run", "--plugins", "max_mean", *few, "--image-size", 32, "--epochs", 1).ok()
+    (record,) = store.records()
+    assert record.environment["plugins"]["head max_mean"] == "mlbench-max-mean 0.1.0"
 
 
-def test_a_third_partys_command_is_offered_and_run(site, tmp_path, cache):
-    assert "max_mean_size" in mlbench(site, tmp_path, cache, "--help").stdout
-    ended = mlbench(site, tmp_path, cache, "max_mean_size", "10", "3")
-    assert (ended.returncode, ended.stdout.strip()) == (0, "63"), ended.stderr
+def test_a_third_partys_command_is_offered_and_run(mlbench):
+    mlbench("--help").ok("max_mean_size")
+    assert mlbench("max_mean_size", "10", "3").ok().out.strip() == "63"
 
 
 def test_the_wheel_holds_both_packages_their_data_and_no_tests(tmp_path):

@@ -58,7 +58,7 @@ def test_a_broken_command_is_named_with_its_reason_and_hurts_no_other(
     assert " Broken " in said and reason in said and "acme 1.0" in said
     cli("list", "--kind", "loss").ok()
     for words in ((), ("--plugins", "gap")):
-        cli(entry, *words).refused(reason)
+        cli(entry, *words).failed(reason)
 
 
 def test_names_without_a_card_are_told_what_they_are_and_help_names_extras(cli):
@@ -148,7 +148,7 @@ def test_set_and_a_suite_say_what_flags_do(cli, tmp_path):
         "words: [cooccurrence, words.npz]\n"
     )
     asked = ("run", "--suite", folder / "suite.yaml", "--dry-run")
-    cli(*asked).refused(str(folder / "words.npz"))
+    cli(*asked).failed(str(folder / "words.npz"))
     plan = (*asked, "--words", "random", "--set", "optimizer.lr=[0.1", "--seeds", "0,1")
     assert "optimizer.lr" in cli(*plan).err
     planned = cli(*asked, "--words", "random", "--set", "head_options.dropout=0.5")
@@ -172,7 +172,7 @@ def test_set_and_a_suite_say_what_flags_do(cli, tmp_path):
 )
 def test_a_suite_that_cannot_be_read_is_named(cli, tmp_path, content, message):
     (tmp_path / "suite.yaml").write_bytes(content)
-    cli("run", "--suite", "suite.yaml", "--dry-run").refused(message)
+    cli("run", "--suite", "suite.yaml", "--dry-run").failed(message)
 
 
 def test_square_brackets_in_a_table_are_text(capsys):

@@ -106,7 +106,7 @@ def test_weights_that_do_not_fit_are_refused(cli, ours):
     kept = load(ours)
     weights = {k: v for k, v in kept.weights.items() if not k.endswith("queries")}
     change(ours, weights)
-    cli("evaluate", ours, "--dataset", "synthetic").refused("head.queries")
+    cli("evaluate", ours, "--dataset", "synthetic").failed("head.queries")
 
 
 def test_a_file_of_another_format_is_read_by_the_plugin_of_its_ending(cli, ours, install, tmp_path):

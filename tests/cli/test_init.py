@@ -84,7 +84,7 @@ def test_a_run_starts_from_a_model_of_ours(cli, start, first, tmp_path, store):
     ],
 )
 def test_what_no_run_can_start_from_is_refused(start, arguments, part):
-    start(*arguments, "--dry-run").refused(part)
+    start(*arguments, "--dry-run").failed(part)
 
 
 def context(names):

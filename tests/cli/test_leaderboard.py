@@ -90,7 +90,7 @@ def test_boards_and_comparisons_take_data_sets_by_the_same_names(cli, store):
         for method, noise in (("gap", 1), ("gmp", 2)):
             write(store, method, noise=noise, identity=identity, spec={"data": f"{n}" * 16})
     cli("compare", "gap", "gmp", "--dataset", "voc2007").ok()
-    cli("compare", "gap", "gmp", "--dataset", "voc").refused("several boards")
+    cli("compare", "gap", "gmp", "--dataset", "voc").failed("several boards")
 
 
 def test_a_run_prints_its_own_boards_alone(cli, small, store):

@@ -1,11 +1,8 @@
 """Graphs of instance counts, from the command line to the record."""
 
 from functools import partial
-from pathlib import Path
 
 import pytest
-
-from mlbench.store import Store
 
 HEAD = {"label_pooling": "avg", "hidden_dim": 8}
 
@@ -35,15 +32,17 @@ def test_both_ways_of_counting_run_on_real_pictures(cli, counting, real_data, st
     assert (found[0] == found[1]).all() == (dataset == "coco")
 
 
-def test_where_objects_are_not_known_only_these_runs_are_refused(cli, counting):
+def test_where_objects_are_not_known_only_these_runs_are_refused(cli, counting, store):
     ended = cli("run", "--suite", counting())
     assert "refused" in ended.err and "synthetic does not tell how many objects" in ended.err
     assert "use counts 'images'" in ended.err
-    (record,) = Store(Path("results")).records()
+    (record,) = store.records()
     assert record.spec.settings.head_options["counts"] == "images"
 
 
-def test_missing_annotations_refuse_a_run_when_it_is_planned(cli, counting, real_data, tmp_path):
+def test_missing_annotations_refuse_a_run_when_it_is_planned(
+    cli, counting, real_data, tmp_path, store
+):
     whole = real_data / "VOCdevkit" / "VOC2007"
     part = tmp_path / "data" / "VOC2007"
     part.mkdir(parents=True)
@@ -52,4 +51,4 @@ def test_missing_annotations_refuse_a_run_when_it_is_planned(cli, counting, real
     file = counting(datasets=["voc2007"], dataset_options={})
     ended = cli("run", "--suite", file, "--data", tmp_path / "data")
     assert "refused" in ended.err and "000005.xml is missing" in ended.err.replace("\n", "")
-    assert len(list(Store(Path("results")).records())) == 1
+    assert len(store.records()) == 1

@@ -72,8 +72,7 @@ def test_a_loss_that_diverges_is_recorded_and_the_rest_goes_on(cli, pair, tmp_pa
     assert "gap" in ended.err and "at step" in ended.err and "log.txt" in ended.err
     log = tmp_path / "results" / "runs" / found["gap"].run_id / "log.txt"
     assert "at step" in log.read_text()
-    again = cli("run", "--suite", small)
-    assert again.code == 1 and "--retry-diverged" in again.err
+    cli("run", "--suite", small).failed("--retry-diverged", code=1)
 
 
 def test_the_probe_track_makes_maps_once(cli, small, own, store):
@@ -183,7 +182,7 @@ def losses(results, record):
     return np.array([float(row["loss"]) for row in csv.DictReader(lines)])
 
 
-def test_one_two_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_path, cache):
+def test_one_two_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_path, apart):
     """20 steps with trained batch norms, in uneven parts, of mean losses and one that adds up."""
     per_method = {
         "gmp": {"loss": "asl", "loss_options": {"reduction": "sum"}},
@@ -196,9 +195,7 @@ def test_one_two_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_
         results = tmp_path / f"by-{processes}"
         arguments = ["--suite", two, "--epochs", 5, "--device", "cpu"]
         arguments += ["--gpus", processes, "--results", results]
-        with mlbench(tmp_path, cache, "run", *arguments) as going:
-            output, _ = going.communicate(timeout=300)
-        assert going.returncode == 0, output.decode()
+        apart("run", *arguments).ok()
         found[processes] = results, records(results)
     one, alone = found.pop(1)
     for processes, (results, others) in found.items():
@@ -227,19 +224,16 @@ def test_what_follows_a_matrix_is_a_plugin_and_a_broken_one_hides_no_board(cli, 
     assert "after 1 results" in ended.err and "controlled track" in ended.out
 
 
-def test_several_processes_refuse_with_one_message(tmp_path, cache):
-    arguments = ("--plugins", "sgrl", "--gpus", 2, "--device", "cpu")
-    with mlbench(tmp_path, cache, "run", *arguments) as going:
-        output, _ = going.communicate(timeout=300)
-    assert output.count(b"did you mean ssgrl") == 1 and going.returncode == 2, output.decode()
+def test_several_processes_refuse_with_one_message(apart):
+    ended = apart("run", "--plugins", "sgrl", "--gpus", 2, "--device", "cpu")
+    said = ended.out + ended.err
+    assert ended.code == 2 and said.count("did you mean ssgrl") == 1, said
 
 
-def test_a_run_that_fails_on_several_processes_leaves_the_others_alone(pair, tmp_path, cache):
+def test_a_run_that_fails_on_several_processes_leaves_the_others_alone(pair, tmp_path, apart):
     three = pair(plugins=["gap", "csra", "gmp"], per_method=DIVERGING | {"csra": {"batch_size": 1}})
-    arguments = ("--suite", three, "--gpus", 2, "--device", "cpu")
-    with mlbench(tmp_path, cache, "run", *arguments) as going:
-        output, _ = going.communicate(timeout=300)
-    assert going.returncode == 1 and b"give at most --processes 1" in output, output.decode()
+    ended = apart("run", "--suite", three, "--gpus", 2, "--device", "cpu")
+    assert ended.code == 1 and "give at most --processes 1" in ended.err, ended
     found = records(tmp_path / "results")
     assert found["gap"].status == "diverged" and found["gmp"].status == "ok"
     assert "csra" not in found
@@ -259,11 +253,7 @@ def test_a_killed_matrix_is_completed_by_the_next_run(small, tmp_path, cache, cl
     assert {r.status for r in records(tmp_path / "results").values()} == {"ok"}
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
-)
-def test_interrupting_keeps_whole_records_and_says_so(small, tmp_path, cache, number, code):
+def test_interrupting_keeps_whole_records_and_says_so(small, tmp_path, cache):
     # A shell lets what it starts in the background ignore the interrupt, and that is inherited.
     heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     asked = ("run", "--suite", small, "--epochs", 500)
@@ -271,7 +261,7 @@ def test_interrupting_keeps_whole_records_and_says_so(small, tmp_path, cache, nu
         for line in going.stdout:
             if b"epoch 3" in line:
                 break
-        going.send_signal(number)
+        going.send_signal(signal.SIGINT)
         output, _ = going.communicate(timeout=300)
-    assert going.returncode == code and b"repeat the command to run the rest" in output
+    assert going.returncode == 130 and b"repeat the command to run the rest" in output
     assert not list((tmp_path / "results").glob("records/**/*.json"))

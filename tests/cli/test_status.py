@@ -35,7 +35,7 @@ def keep_record(job, **more):
 def test_every_state_is_shown_with_what_matters_of_it(cli, jobs):
     done, running, failed, stopped, waiting = jobs
     assert "nothing yet" in cli("status").out
-    cli("status", "--results", "nowhere").refused("there is no folder nowhere")
+    cli("status", "--results", "nowhere").failed("there is no folder nowhere")
     keep_record(done)
     fail(failed, "killed", "killed by SIGKILL from outside", "give it more memory")
     claim(stopped.folder).release()
@@ -132,5 +132,5 @@ def test_why_names_the_reason_of_a_failure_and_the_nearest_record_of_a_run(cli, 
     assert "is current; made" in told
     told = cli("why", other.spec.run_id).out
     assert "current as far as is known; not installed: head gone" in told
-    ended = cli("why", "xyz").refused("none of the 3 runs in results begins")
+    ended = cli("why", "xyz").failed("none of the 3 runs in results begins")
     assert "mlbench run --dry-run" in ended.err

@@ -12,7 +12,6 @@ from mlbench.registry import Plugin
 from mlbench.types import (
     Angles,
     DataError,
-    DatasetCard,
     HeadOutput,
     Index,
     Level,
@@ -26,6 +25,7 @@ from mlbench_tools.checks import dataset_checks as datasets
 from mlbench_tools.checks import head_checks as heads
 from mlbench_tools.checks import loss_checks as losses
 from mlbench_tools.checks import recipe_checks as recipes
+from tests.contracts.broken_plugins import Backbone, Data, Head
 
 
 def changed(parent, after=lambda self, *given: None, **attributes):
@@ -43,15 +43,8 @@ def ids(value):
 
 
 # ------------------------------------------------------------------------------------------ heads
-class Good(nn.Module):
+class Good(Head):
     """A head without a fault; the faulty ones change one thing."""
-
-    def __init__(self, spec, labels):
-        super().__init__()
-        self.fc = nn.Linear(spec[-1].channels, len(labels))
-
-    def pool(self, features):
-        return features[-1].mean((2, 3))
 
     def aux(self, logits):
         return {"size": 0.1 * logits.square().mean()}
@@ -304,20 +297,12 @@ def test_a_loss_may_rank_the_images_of_each_label():
 
 
 # -------------------------------------------------------------------------------------- backbones
-class Tiny(nn.Module):
+class Tiny(Backbone):
     """A backbone without a fault."""
-
-    spec = (Level(4, 8), Level(6, 16))
-    mean = (0.5, 0.5, 0.5)
-    std = (0.5, 0.5, 0.5)
 
     def __init__(self, weights="default", image_size=None):
         super().__init__()
-        self.one = nn.Conv2d(3, 4, 8, 8)
-        self.two = nn.Sequential(nn.Conv2d(4, 6, 2, 2), nn.BatchNorm2d(6))
-
-    def stages(self):
-        return [[self.one], [self.two]]
+        self.two = nn.Sequential(self.two, nn.BatchNorm2d(6))
 
     def forward(self, images):
         first = self.one(images)
@@ -351,8 +336,7 @@ FAULTY_BACKBONES = {
 class Drawn:
     """A data set without a fault that draws its files into the cache."""
 
-    card = DatasetCard(title="t", bibtex="@misc{a}", licence="CC0", home="https://example.org")
-    names = ("a", "b")
+    card, names = Data.card, Data.names
     keys = {"train": ("1", "2"), "test": ("3",)}
     dtype = np.int8
 

@@ -1,5 +1,3 @@
-import random
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -7,6 +5,7 @@ from safetensors.torch import save_file
 from mlbench.engine.checkpoint import Checkpoint, load
 from mlbench.types import ModelInfo, Preprocessing, RunSpec, WeightsError
 from tests.engine import tiny
+from tests.store.made import damages
 
 
 def made(weights):
@@ -40,13 +39,10 @@ def test_tensors_that_share_memory_are_kept(tmp_path):
 
 
 def test_no_damage_goes_unseen_or_ends_in_another_error(tmp_path):
-    file, rng = tmp_path / "checkpoint.safetensors", random.Random(0)
+    file = tmp_path / "checkpoint.safetensors"
     whole = made({"weight": torch.arange(40.0), "steps": torch.tensor(3)})
     whole.save(file)
-    content = file.read_bytes()
-    for bit in [*range(64 * 8), *(rng.randrange(8 * len(content)) for _ in range(1000))]:
-        damaged = bytearray(content)
-        damaged[bit // 8] ^= 1 << bit % 8
+    for damaged in damages(file.read_bytes(), 1000):
         file.write_bytes(damaged)
         try:
             found = load(file)

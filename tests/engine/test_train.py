@@ -125,13 +125,6 @@ def test_the_share_of_the_first_weights_is_the_product_of_the_decays(decay, step
     assert found == pytest.approx(expected, rel=1e-12, abs=1e-290)
 
 
-def test_the_issues_shares():
-    published = tiny.settings(ema_decay=0.9997, batch_size=1)
-    assert published.first_weights_share(89, 40) == pytest.approx(0.344, abs=1e-3)
-    warm = published.model_copy(update={"ema_warmup": True})
-    assert warm.first_weights_share(89, 40) < 1e-6
-
-
 @pytest.mark.parametrize("changes", [{}, {"sam_rho": 0.1}, {"mutual_weight": 1.0}], ids=str)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_agrees_with_full_and_scales_in_fp16(changes, precision):
@@ -193,8 +186,6 @@ def test_prediction_covers_every_image_once_in_order(batch_size):
 
 
 # ---------------------------------------------------------------------------------- mutual learning
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_it_is_finite_for_logits_that_are_sure(dtype):
     own = torch.tensor([40.0, -40.0, 40.0, 0.0], dtype=dtype, requires_grad=True)

@@ -35,8 +35,7 @@ def test_a_disk_that_takes_empty_files_only_is_full(disk):
 @pytest.mark.slow
 def test_a_full_disk_costs_the_runs_that_have_no_room(heads, suite, cli, tmp_path, disk):
     run = ("run", "--suite", suite(plugins=["plain"], seeds=[0, 1, 2, 3, 4]))
-    ended = cli(*run, "--results", disk)
-    assert ended.code == 1 and "No space left" in ended.err
+    cli(*run, "--results", disk).failed("No space left", code=1)
     before = finished(disk)
     done = len(Store(disk).records())
     assert 0 < done < 5

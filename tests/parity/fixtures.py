@@ -35,6 +35,19 @@ def weight(key, shape, salt=WRITTEN["salt"]):
     return 1 + 0.1 * values if key.endswith("weight") else 0.1 * values
 
 
+def ssgrl_shapes(labels, channels, words, joint, out):
+    """The tensors of SSGRL's head, by the authors' names."""
+    shapes = {f"word_semantic.fc_{i}.weight": (joint, n) for i, n in ((1, channels), (2, words))}
+    shapes |= {f"word_semantic.fc_{i}.weight": (n, joint) for i, n in ((3, joint), ("a", 1))}
+    shapes |= {"word_semantic.fc_3.bias": (joint,), "word_semantic.fc_a.bias": (1,)}
+    for i in (3, 4, 5):
+        shapes |= {f"graph_net.fc_eq{i}_w.weight": (channels, 2 * channels)}
+        shapes |= {f"graph_net.fc_eq{i}_u.weight": (channels, channels)}
+        shapes |= {f"graph_net.fc_eq{i}_{of}.bias": (channels,) for of in "wu"}
+    shapes |= {"fc_output.weight": (out, 2 * channels), "fc_output.bias": (out,)}
+    return shapes | {"classifiers.weight": (labels, out), "classifiers.bias": (labels,)}
+
+
 def weights(fixture):
     """The authors' state dict of a fixture."""
     return {key: weight(key, shape) for key, shape in FIXTURES[fixture]["keys"]}

@@ -11,7 +11,7 @@ from mlbench_plugins.methods import msrn, ssgrl
 from mlbench_tools.weights.conversion import convert, fill
 from mlbench_tools.weights.importing import released_settings
 from tests.parity import loops
-from tests.parity.fixtures import normal, uniform, weight
+from tests.parity.fixtures import normal, ssgrl_shapes, uniform, weight
 
 LABELS, WORDS = 5, 7
 SIZES = [(5, 5), (3, 4), (4, 7), (4, 4)]
@@ -43,17 +43,8 @@ def made(shapes):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_ssgrl(size):
-    joint, channels, out = 4, 6, 8
-    shapes = {f"word_semantic.fc_{i}.weight": (joint, n) for i, n in ((1, channels), (2, WORDS))}
-    shapes |= {f"word_semantic.fc_{i}.weight": (n, joint) for i, n in ((3, joint), ("a", 1))}
-    shapes |= {"word_semantic.fc_3.bias": (joint,), "word_semantic.fc_a.bias": (1,)}
-    for i in (3, 4, 5):
-        shapes |= {f"graph_net.fc_eq{i}_w.weight": (channels, 2 * channels)}
-        shapes |= {f"graph_net.fc_eq{i}_u.weight": (channels, channels)}
-        shapes |= {f"graph_net.fc_eq{i}_{of}.bias": (channels,) for of in "wu"}
-    shapes |= {"fc_output.weight": (out, 2 * channels), "fc_output.bias": (out,)}
-    shapes |= {"classifiers.weight": (LABELS, out), "classifiers.bias": (LABELS,)}
-    state = made(shapes)
+    channels = 6
+    state = made(ssgrl_shapes(LABELS, channels, WORDS, joint=4, out=8))
     head = imported("ssgrl", ssgrl.RELEASED, state, [channels], counts())
     x = normal("x", (2, channels, *size))
     w = {key: value.numpy() for key, value in state.items()}

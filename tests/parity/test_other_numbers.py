@@ -8,6 +8,7 @@ import pytest
 from mlbench_tools.weights.fixtures import read_fixtures
 from mlbench_tools.weights.proving import prove
 from tests.parity import loops
+from tests.parity.fixtures import ssgrl_shapes
 
 RULES = {"tolerance": "1e-9 relative to the largest expected value; 1e-7 for metrics"}
 
@@ -25,22 +26,7 @@ def write(folder, salt, name, fields, expected):
 
 
 def ssgrl(folder, salt, labels, channels, words, joint, out, steps):
-    keys = [
-        ["word_semantic.fc_1.weight", [joint, channels]],
-        ["word_semantic.fc_2.weight", [joint, words]],
-        ["word_semantic.fc_3.weight", [joint, joint]],
-        ["word_semantic.fc_3.bias", [joint]],
-        ["word_semantic.fc_a.weight", [1, joint]],
-        ["word_semantic.fc_a.bias", [1]],
-        *[[f"graph_net.fc_eq{i}_w.weight", [channels, 2 * channels]] for i in (3, 4, 5)],
-        *[[f"graph_net.fc_eq{i}_w.bias", [channels]] for i in (3, 4, 5)],
-        *[[f"graph_net.fc_eq{i}_u.weight", [channels, channels]] for i in (3, 4, 5)],
-        *[[f"graph_net.fc_eq{i}_u.bias", [channels]] for i in (3, 4, 5)],
-        ["fc_output.weight", [out, 2 * channels]],
-        ["fc_output.bias", [out]],
-        ["classifiers.weight", [labels, out]],
-        ["classifiers.bias", [labels]],
-    ]
+    keys = [*ssgrl_shapes(labels, channels, words, joint, out).items()]
     inputs = {
         "features": ["normal", "o.features", [2, channels, 2, 3]],
         "word_features": ["0.5*normal", "o.words", [labels, words]],

@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 
 import numpy as np
 
@@ -139,6 +140,17 @@ def with_arrays(archive, **changed):
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
+
+
+def damages(content, flips):
+    """Every bit of the beginning and of the end, random flips, and truncations."""
+    rng = random.Random(0)
+    ends = [*range(8 * 60), *range(8 * len(content) - 8 * 22, 8 * len(content))]
+    for bit in [*ends, *(rng.randrange(8 * len(content)) for _ in range(flips))]:
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        yield bytes(damaged)
+    yield from (content[: rng.randrange(len(content))] for _ in range(60))
 
 
 def made_predictions(seed=0, n=4):

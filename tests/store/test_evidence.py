@@ -2,7 +2,6 @@
 
 import io
 import json
-import random
 import re
 from contextlib import suppress
 
@@ -17,7 +16,7 @@ from mlbench.types import MlbenchError, StoreError
 from mlbench_tools.analysis import predictions
 from mlbench_tools.submit.pack_file import make
 from tests.boards.scored import write
-from tests.store.made import edit, with_arrays
+from tests.store.made import damages, edit, with_arrays
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def test_an_edited_record_is_named_and_left_out(name, cli, store, run):
     for command in (("score",), ("pack",), ("compare", other.run_id)):
         refused = cli(*command, run.run_id)
         assert refused.code == 2 and "changed since it was written" in refused.err, command
-    cli("repeat", store.file(run), "--dry-run").refused("changed since it was written")
+    cli("repeat", store.file(run), "--dry-run").failed("changed since it was written")
 
 
 def test_replaced_logits_are_refused_by_every_reader(cli, store, run):
@@ -122,7 +121,7 @@ def test_records_of_other_code_have_a_board_of_their_own(cli, store):
     assert [row.method for row in current.rows] == ["b"] and "other code" not in markdown([current])
     assert [row.method for row in other.rows] == ["a"]
     assert markdown([other]).startswith("# coco-mini, probe track, made by other code\n")
-    refused = cli("compare", old.run_id, new.run_id).refused(f"run {old.run_id} made by other code")
+    refused = cli("compare", old.run_id, new.run_id).failed(f"run {old.run_id} made by other code")
     assert "mlbench repeat" in refused.err
     assert f"made by `{old.command}`" in cli("why", old.run_id).out
     scored = cli("score", old.run_id)
@@ -133,17 +132,6 @@ def test_records_of_other_code_have_a_board_of_their_own(cli, store):
 
 
 # --------------------------------------------------------------------------------------------- fuzz
-def damages(content, flips):
-    """Every bit of the beginning and of the end, random flips, and truncations."""
-    rng = random.Random(0)
-    ends = [*range(8 * 60), *range(8 * len(content) - 8 * 22, 8 * len(content))]
-    for bit in [*ends, *(rng.randrange(8 * len(content)) for _ in range(flips))]:
-        damaged = bytearray(content)
-        damaged[bit // 8] ^= 1 << bit % 8
-        yield bytes(damaged)
-    yield from (content[: rng.randrange(len(content))] for _ in range(60))
-
-
 def test_no_damage_to_a_record_goes_unseen_or_ends_in_another_error(store, run):
     file = store.file(run)
     for damaged in damages(file.read_bytes(), 1500):

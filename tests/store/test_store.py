@@ -189,8 +189,6 @@ def test_the_boards_name_bad_records_and_runs_without_predictions(cli, store):
 
 
 # ------------------------------------------------------------------------------ damaged predictions
-
-
 def test_predictions_of_other_labels_are_refused(store):
     record = kept(store, made_record(), made_predictions())
     other = record.model_copy(update={"label_names": ("cat", "dog", "cow")})

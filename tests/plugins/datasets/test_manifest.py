@@ -329,8 +329,6 @@ def test_a_wrong_manifest_is_named_with_its_remedy(folder, name, text, options, 
 
 
 # -------------------------------------------------------------------------------------- other forms
-
-
 def test_a_folder_a_label(folder):
     pictures(folder / "set", [f"cat/{i}.jpg" for i in range(10)])
     pictures(folder / "set", [f"dog/deep/{i}.jpg" for i in range(9)])

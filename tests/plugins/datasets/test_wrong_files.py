@@ -27,6 +27,10 @@ def row(text):
     return lambda lines: lines.insert(3, text)
 
 
+def photo(label, split):
+    return row(f"a.jpg,\"['{label}']\",{split}")
+
+
 def repeated(at):
     return lambda lines: lines.__setitem__(at + 1, lines[at])
 
@@ -48,24 +52,9 @@ WRONG = [
     ("original", ZEBRA, line(3, "2"), "line 4: '2' .*; put AllLabels of Grou"),
     ("original", NUS_TRAIN, repeated(1), "line 3: image .* twice"),
     ("nus_csv", NUS_TABLE, row("0,a.jpg,\"['sky']\",train"), "line 4 has 4 columns, not path, lab"),
-    (
-        "nus_csv",
-        NUS_TABLE,
-        row("a.jpg,\"['sky']\",test"),
-        "line 4: 'test' is neither 'train' nor 'v",
-    ),
-    (
-        "nus_csv",
-        NUS_TABLE,
-        row("a.jpg,\"['sky']\",dev"),
-        "line 4: 'dev' is neither 'train' nor 'val",
-    ),
-    (
-        "nus_csv",
-        NUS_TABLE,
-        row("a.jpg,\"['moose']\",train"),
-        "line 4: 'moose' is none of the 81 con",
-    ),
+    ("nus_csv", NUS_TABLE, photo("sky", "test"), "line 4: 'test' is neither 'train' nor 'v"),
+    ("nus_csv", NUS_TABLE, photo("sky", "dev"), "line 4: 'dev' is neither 'train' nor 'val"),
+    ("nus_csv", NUS_TABLE, photo("moose", "train"), "line 4: 'moose' is none of the 81 con"),
     ("nus_csv", NUS_TABLE, row("a.jpg,\"[print('sky')]\",train"), "line 4: .* is no list such as"),
 ]
 

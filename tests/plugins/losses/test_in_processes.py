@@ -15,6 +15,7 @@ from mlbench.engine.distributed import World
 from mlbench.engine.resume import Keeper
 from mlbench_plugins.methods.c_tran import CTran
 from tests.engine import tiny
+from tests.engine.test_resume import Killed
 from tests.plugins.losses.test_every_loss import FORMS
 
 LABELS = made_up_context(3)
@@ -32,10 +33,6 @@ QUICK = ("splc {}", "large_loss {}", "splicemix", "c_tran")
 """Those that depend on the epoch or draw something; that the others go on, too, is slow to see."""
 SHORT = {"epochs": 2, "batch_size": 5, "optimizer": {"name": "sgd", "lr": 0.01}}
 STEPS = 2 * (24 // 5)
-
-
-class Killed(BaseException):
-    """As SIGKILL: nobody handles it."""
 
 
 class Dying(tiny.Pixels):

@@ -97,8 +97,6 @@ def test_dropout_is_of_training_alone():
 
 
 # ---------------------------------------------------------------------- constant in evaluation
-
-
 def test_the_graph_costs_nothing_in_evaluation():
     head = make(layers=3).eval()
     assert count(head, lambda: head(MAPS), MAPS, "head") == 2 * 8 * 5, "only the classifier works"

@@ -90,7 +90,7 @@ def test_from_texts_to_a_board_without_training(cli, texts, tmp_path, store):
     (tmp_path / "suite.json").write_text(json.dumps(fields | {"methods": ["zero_shot"]}))
     command = ("run", "--suite", "suite.json", "--backbones", f"tower:{TOWER}")
     command += ("--image-size", 32, "--weights", "none")
-    cli(*command).refused("mlbench data texts")
+    cli(*command).failed("mlbench data texts")
     assert cli(*command, "--words", "texts.npz", "--epochs", 3).code == 2
     cli(*command, "--words", "texts.npz").ok()
     (record,) = store.records()  # one seed: nothing is drawn

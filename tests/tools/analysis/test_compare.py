@@ -144,14 +144,14 @@ def test_methods_of_one_board_and_json(cli, runs):
     ],
 )
 def test_names_that_mean_no_two_rows_are_refused(cli, runs, names, message):
-    cli("compare", *names).refused(message)
+    cli("compare", *names).failed(message)
 
 
 def test_of_several_rows_those_of_one_backbone_and_loss_are_compared(cli, runs, store):
     ended = cli("compare", "msrn", "gap").ok(runs["b"].run_id)
     assert "of 1 row of msrn and 2 rows of gap, those with resnet18 and bce" in ended.err
     write(store, "gap", 0.5, noise=6, settings={"epochs": 9})
-    cli("compare", "msrn", "gap").refused("1 row of msrn and 3 rows of gap: ")
+    cli("compare", "msrn", "gap").failed("1 row of msrn and 3 rows of gap: ")
 
 
 def test_without_names_a_matrix_says_who_beats_whom(cli, store):

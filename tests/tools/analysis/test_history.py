@@ -77,8 +77,7 @@ def test_what_changed_since_a_day(cli, store):
     write(store, "gmp", 1.0, noise=2)
     redone = write(store, "gmp", 1.2, noise=3, started="2026-03-01T00:00:00+00:00")
     write(store, "msrn", 3.0, noise=4, started="2026-03-02T00:00:00+00:00", commit="feedbeef99")
-    ended = cli("history", "2026-02-01").ok()
-    assert "new: msrn" in ended.out and "scored again: gmp" in ended.out
+    ended = cli("history", "2026-02-01").ok("new: msrn", "scored again: gmp")
     assert f"(superseded: {redone.run_id})" in ended.out and "rank 1 -> 2: gap" in ended.out
     assert "nothing changed" in cli("history", "feedbee").out
     wrong = cli("history", "lately")

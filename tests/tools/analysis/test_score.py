@@ -56,7 +56,8 @@ def test_all_protocols_and_why_some_are_not_defined(cli, file):
         assert told["values"] == evaluate(name, LOGITS, TARGETS)
         assert told["version"] == PROTOCOLS[name.partition("+")[0]].version
     assert "ap-interpolated+difficult-positive" in found["protocols"]
-    assert "no predictions on validation images" in found["undefined"]["prf-validation"]
+    for name in ("prf-validation", "prf-validation-by-class"):
+        assert "no predictions on validation images" in found["undefined"][name]
     assert [name for name, told in found["protocols"].items() if told["oracle"]] == [
         f"prf-oracle{ending}" for ending in ("", "+difficult-negative", "+difficult-positive")
     ]
@@ -102,9 +103,10 @@ def test_validation_that_does_not_serve_matters_to_its_protocols_only(
 ):
     more = {"validation_logits": logits, "validation_targets": targets}
     np.savez(tmp_path / "v.npz", **arrays, **more)
-    found = as_json(cli, tmp_path / "v.npz", "--protocol", "canonical,prf-validation")
+    names = ("prf-validation", "prf-validation-by-class")
+    found = as_json(cli, tmp_path / "v.npz", "--protocol", ",".join(("canonical", *names)))
     assert list(found["protocols"]) == ["canonical"]
-    assert reason in found["undefined"]["prf-validation"]
+    assert all(reason in found["undefined"][name] for name in names)
 
 
 def test_a_run_by_its_id_its_record_or_its_predictions(cli):
@@ -231,7 +233,7 @@ def test_tables_that_are_no_predictions(cli, tmp_path, change, message):
 )
 def test_damaged_files(cli, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    cli("score", tmp_path / name).refused(message, name)
+    cli("score", tmp_path / name).failed(message, name)
 
 
 def test_a_csv_of_a_spreadsheet_is_made_right_by_the_printed_command(cli, tmp_path):
@@ -239,7 +241,7 @@ def test_a_csv_of_a_spreadsheet_is_made_right_by_the_printed_command(cli, tmp_pa
     (tmp_path / "p.csv").write_text("\n".join(rows).replace(",", ";"), encoding="latin-1")
     name = "p.csv"
     for fault in ("is not UTF-8", "';' separates its cells, where commas are expected"):
-        done = cli("score", name).refused(fault)
+        done = cli("score", name).failed(fault)
         command = re.search(r"(iconv|python -c) .*> \S+", " ".join(done.err.split()))[0]
         subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
         name = command.rpartition(" ")[2]

@@ -115,4 +115,4 @@ WRONG = {
 
 @pytest.mark.parametrize(("flags", "error"), WRONG.values(), ids=WRONG)
 def test_wrong_flags_are_named(cli, flags, error):
-    cli("profile", *flags).refused(error)
+    cli("profile", *flags).failed(error)

@@ -28,5 +28,5 @@ def test_the_folder_is_a_model_of_the_hub(cli, trained, pictures, tmp_path):
 
 def test_a_folder_with_something_in_it_is_left_alone(cli, trained, tmp_path):
     (tmp_path / "mine").write_text("precious")
-    cli("card", trained, "--out", tmp_path).refused("not an empty folder")
+    cli("card", trained, "--out", tmp_path).failed("not an empty folder")
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]

@@ -58,7 +58,7 @@ def test_a_model_that_computes_something_else_is_refused(
     few += ("--set", "measure=false")
     cli("run", "--plugins", "broken", *flags, *few).ok()
     (run,) = (tmp_path / "runs").iterdir()
-    cli("export", run, "--format", "torch", "--pictures", pictures).refused(reason)
+    cli("export", run, "--format", "torch", "--pictures", pictures).failed(reason)
     for file in pictures.iterdir():
         file.write_bytes(b"nothing")
     done = cli("export", run, "--format", "torch", "--pictures", pictures)

@@ -109,9 +109,9 @@ def test_an_output_of_something_else_is_not_touched(cli, trained, pictures, tmp_
     for name, text in cases.items():
         file = tmp_path / name
         file.write_text(text)
-        cli("predict", trained, pictures, "--out", file).refused(f"--out {file}", f"delete {file}")
+        cli("predict", trained, pictures, "--out", file).failed(f"--out {file}", f"delete {file}")
         assert file.read_text() == text
-    cli("predict", trained, pictures, "--out", tmp_path / "x.txt").refused(".csv")
+    cli("predict", trained, pictures, "--out", tmp_path / "x.txt").failed(".csv")
 
 
 def test_sorting_copies_each_picture_to_its_labels(cli, trained, pictures, tmp_path):
@@ -139,12 +139,11 @@ def test_names_in_other_encodings_are_written(cli, trained, pictures, tmp_path):
         out = tmp_path / f"a.{form}"
         flags = ("--threshold", "0", "--out", out, "--copy-to", tmp_path / form)
         for known in ("", "6 of 9 pictures are in"):
-            done = cli("predict", trained, pictures, *flags)
-            assert done.code == 1 and known in done.err and r"M\udce4nner.png: " in done.err
+            cli("predict", trained, pictures, *flags).failed(known, r"M\udce4nner.png: ", code=1)
         labels, _ = rows(out)[r"M\udce4nner.jpg"]
         assert len(labels) == len([*(tmp_path / form).iterdir()]) == 12
     assert r"M\udce4nner.jpg" in cli("predict", trained, pictures, "--top", "1").out
-    cli("data", "look", f"manifest:{pictures}").refused(f"{pictures}: the name M", "rename")
+    cli("data", "look", f"manifest:{pictures}").failed(f"{pictures}: the name M", "rename")
 
 
 def test_standard_input_is_a_list_or_a_picture(cli, trained, pictures, monkeypatch):
@@ -163,6 +162,6 @@ def test_what_is_not_there_is_named(cli, trained, tmp_path):
     for paths, text in {("missing.jpg",): "missing.jpg", ("empty",): "no picture is in it"}.items():
         done = cli("predict", trained, *paths)
         assert done.code in (1, 2) and text in done.err
-    cli("predict", tmp_path / "nothing", "missing.jpg").refused("cannot be read as a checkpoint")
+    cli("predict", tmp_path / "nothing", "missing.jpg").failed("cannot be read as a checkpoint")
     for file in ("", "checkpoint.safetensors"):
         assert cli("predict", trained.parent / trained.name[:8] / file, "missing.jpg").code == 1

@@ -148,8 +148,7 @@ def test_a_target_out_of_reach_is_remarked_and_the_test_images_judge(cli, valida
 
 
 def test_a_run_that_held_nothing_out_is_refused(cli, trained):
-    done = cli("thresholds", trained).refused("--set selection=validation")
-    assert "--folds 5" in done.err
+    cli("thresholds", trained).failed("--set selection=validation", "--folds 5")
     for text in ("f2", "precision=2", "recall", "precision=high"):
         assert "give f1, precision=0.95" in cli("thresholds", trained, "--target", text).err
 

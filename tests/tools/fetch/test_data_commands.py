@@ -312,7 +312,7 @@ def test_samples_are_drawn_with_labels_unknowns_and_faults(data, photos):
 
 def test_a_picture_of_an_unknown_format_is_refused(data, photos):
     for command in (("show", "--out"), ("stats", "--plot")):
-        data(*command, "g.xyz").refused("g.xyz: unknown file extension")
+        data(*command, "g.xyz").failed("g.xyz: unknown file extension")
     assert not Path("g.xyz").exists()
 
 

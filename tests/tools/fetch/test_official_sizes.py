@@ -1,13 +1,13 @@
 """The options of a data set choose the official sizes that ``mlbench data verify`` prints."""
 
-import json
-
 import pytest
-from PIL import Image
 
 from mlbench.data.open import Subset, coverage, open_splits
 from tests.plugins.datasets import miniature
+from tests.plugins.datasets.test_apparel import labels_file
+from tests.plugins.datasets.test_apparel import write as write_apparel
 from tests.plugins.datasets.test_coco import write as write_coco
+from tests.plugins.datasets.test_layouts import made
 
 
 def official(name, root, cache, **options):
@@ -17,11 +17,7 @@ def official(name, root, cache, **options):
 
 
 def test_the_protocol_chooses_the_official_sizes_of_nuswide(tmp_path):
-    root = miniature.nus_table(miniature.nus_official(tmp_path / "nus"))
-    miniature.nus_photos(root)
-    paths = [path.replace("\\", "/") for path in miniature.nus_paths()]
-    for part, chosen in (("train", paths[:9]), ("test", paths[9:])):
-        miniature.write(root / f"single_positive_{part}.txt", chosen)
+    root = miniature.nus_table(made("nuswide", tmp_path / "nus"))
     assert {
         protocol: official("nuswide", root, tmp_path, protocol=protocol)
         for protocol in ("csv", "original", "single_positive")
@@ -71,12 +67,7 @@ def test_other_sizes_and_held_out_images_are_no_official_splits(tmp_path, cache)
 
 
 def test_the_split_chooses_the_official_sizes_of_apparel(tmp_path):
-    apparel = tmp_path / "apparel"
-    for name in ("red_shoes", "white_shirt"):
-        (apparel / name).mkdir(parents=True)
-        for i in range(8):
-            Image.new("RGB", (8, 8), (i * 20, len(name), 0)).save(apparel / name / f"{i}.png")
-    listed = {f"{i}.png": ["red", "shoes"] for i in range(8)}
-    (apparel / "apparel_kaggle_labels.json").write_text(json.dumps(listed))
+    apparel = write_apparel(tmp_path / "apparel", red_shoes=8)
+    labels_file(apparel, {f"{i:03}.jpg": ["red", "shoes"] for i in range(8)})
     assert official("apparel", apparel, tmp_path, split="msrn") == (5_692, 5_692)
     assert official("apparel", apparel, tmp_path) == (5_668, 5_716)

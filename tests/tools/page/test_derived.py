@@ -1,7 +1,5 @@
 """What follows from predictions, and its drawings."""
 
-from unittest.mock import patch
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,40 +10,9 @@ from mlbench.store import Store
 from mlbench.types import Predictions
 from mlbench_tools.page.derived import calibration_bins, derive
 from mlbench_tools.page.subpages import label_interval, label_lines
-from mlbench_tools.scoring import ranking
 from mlbench_tools.scoring.measures import ProtocolInput
 from mlbench_tools.scoring.protocols import find
 from tests.store.made import made_predictions, made_record
-
-
-def plain(logits, targets):
-    """Average precision of one image from its definition."""
-    terms = []
-    for label in np.flatnonzero(targets == 1):
-        above = [i for i in range(len(logits)) if logits[i] >= logits[label] and targets[i] >= 0]
-        terms.append(sum(targets[i] == 1 for i in above) / len(above))
-    return sum(terms) / len(terms) if terms else float("nan")
-
-
-@given(
-    st.integers(1, 6).flatmap(
-        lambda c: st.lists(
-            st.tuples(
-                st.lists(st.integers(-2, 2), min_size=c, max_size=c),
-                st.lists(st.sampled_from([-1, 0, 1]), min_size=c, max_size=c),
-            ),
-            min_size=1,
-            max_size=5,
-        )
-    )
-)
-def test_the_average_precision_of_an_image_is_its_definition(rows):
-    logits = np.array([row[0] for row in rows], np.float32)
-    targets = np.array([row[1] for row in rows], np.int8)
-    wanted = [plain(*row) for row in zip(logits, targets, strict=True)]
-    for block in (1, ranking.BLOCK):
-        with patch.object(ranking, "BLOCK", block):
-            np.testing.assert_allclose(ranking.image_rankings(logits, targets)[0], wanted)
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_the_command_writes_the_boards_that_are_asked_for(cli, tmp_path, monkeyp
     assert "records\n" in done.err, "where it is, whenever it was silent for long"
     assert [board["track"] for board in embedded(tmp_path / "site")["boards"]] == ["published"]
     assert "Semantic-Specific Graph" in (tmp_path / "site" / "method" / "ssgrl.html").read_text()
-    cli("page", "none", "--dataset", "voc").refused("no record in results matches")
+    cli("page", "none", "--dataset", "voc").failed("no record in results matches")
 
 
 def test_every_link_leads_to_a_page_that_is_there(build):

@@ -36,7 +36,7 @@ def test_a_run_that_cannot_be_packed_is_named(cli, store, tmp_path):
         ((record.run_id, "--out", "taken.zip"), "exists and is another file"),
         ((record.run_id, "--out", "mine.txt"), "use the name mine.zip"),
     ):
-        cli("pack", *arguments).refused(message)
+        cli("pack", *arguments).failed(message)
     assert (tmp_path / "taken.zip").read_text() == "mine"
 
 

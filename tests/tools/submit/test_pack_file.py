@@ -99,8 +99,6 @@ def test_a_run_that_nobody_could_verify_is_not_packed(status, seen):
 
 
 # ---------------------------------------------------------------------------------------- a store
-
-
 def test_no_older_and_no_diverged_run_supersedes(run, tmp_path):
     record, predictions = run
     store = Store(tmp_path / "store")

@@ -49,10 +49,8 @@ def tuned(cli, install, tmp_path):
 
 
 def test_the_winners_are_a_suite(cli, tuned, tmp_path, store):
-    done = tuned(
-        "--trials", "2", "--grid", "optimizer.weight_decay=0.01", "--image-size", "48"
-    ).ok()
-    assert "validation images held out of train" in done.out
+    asked = ("--trials", "2", "--grid", "optimizer.weight_decay=0.01", "--image-size", "48")
+    done = tuned(*asked).ok("validation images held out of train")
     trials = store.records()
     assert all(record.spec.holdout == 0.2 for record in trials), "never on test images"
     assert {record.spec.settings.image_size for record in trials} == {48}
@@ -65,7 +63,7 @@ def test_the_winners_are_a_suite(cli, tuned, tmp_path, store):
     assert {m: f["optimizer"]["lr"] for m, f in fields["per_method"].items()} == best
     assert "holdout" not in fields and "grid" not in fields
 
-    again = tuned("--trials", "2", "--grid", "optimizer.weight_decay=0.01", "--image-size", "48")
+    again = tuned(*asked)
     assert again.out == done.out and len(store.records()) == 4, "it resumes"
     ran = cli("run", "--suite", "tuned.yaml", "--seeds", "0").ok()
     final = [record for record in store.records() if not record.spec.holdout]
@@ -105,7 +103,7 @@ def test_mappings_are_tried_on_the_suites_own_part_and_seeds(cli, tmp_path, stor
     ],
 )
 def test_what_cannot_be_tuned_is_refused(tuned, arguments, part):
-    tuned(*arguments).refused(part)
+    tuned(*arguments).failed(part)
 
 
 def trial(method, lr, value, identity="voc-holdout-0.2", **fields):

@@ -37,8 +37,8 @@ class Finished(NamedTuple):
 
     def ok(self, *printed):
         """The same command, which must have succeeded and printed these texts."""
-        assert self.code == 0, self.err
-        assert all(text in self.out for text in printed), self.out
+        assert self.code == 0, self
+        assert all(text in self.out for text in printed), self
         return self
 
     def failed(self, *said, code=2):

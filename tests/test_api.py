@@ -152,14 +152,6 @@ def test_calibration_and_thresholds_are_those_of_the_model(model):
     assert found.above == (model.labels[0],)
 
 
-def test_importing_mlbench_imports_no_torch():
-    code = (
-        "import mlbench, sys; print(*{'torch', 'pandas', 'numpy', 'pydantic'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
-
-
 @pytest.mark.slow
 def test_a_script_needs_no_main_guard(tmp_path, cache):
     arguments = FAST | {"results": str(tmp_path), "cache": str(cache), "seeds": [0, 1], "jobs": 2}

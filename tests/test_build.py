@@ -13,7 +13,6 @@ from mlbench.engine.checkpoint import Checkpoint
 from mlbench.preflight import refusal
 from mlbench.types import (
     Angles,
-    DatasetCard,
     Index,
     ModelInfo,
     Places,
@@ -22,7 +21,7 @@ from mlbench.types import (
     Splits,
 )
 from tests.engine import tiny
-from tests.store.made import made_record
+from tests.store.made import CARD, made_record
 
 LABELS = known_context(np.diag([5.0, 3.0, 2.0]).astype(np.float32), np.eye(3, 4), 10)
 PLACES = Places(results=Path("results"), cache=Path("cache"))
@@ -88,7 +87,6 @@ def test_maps_are_of_a_backbone_whose_package_is_unchanged(place, install):
 
 
 INDEX = Index(["x", "y"], ["x", "y"], np.array([[1, 1], [0, 0]], np.int8))
-CARD = DatasetCard(title="t", bibtex="b", licence="l", home="h")
 SPLITS = Splits(CARD, ("a", "b"), INDEX, INDEX, "0", "mine")
 
 

@@ -4,7 +4,6 @@ import pytest
 from mlbench import suite, suite_file
 from mlbench.plan import expand as expand_suite
 from mlbench.types import (
-    DatasetCard,
     Index,
     LabelNoise,
     PluginError,
@@ -15,20 +14,16 @@ from mlbench.types import (
     SuiteError,
     runs,
 )
+from tests.store.made import CARD
 
-CARD = DatasetCard(
-    title="t",
-    bibtex="b",
-    licence="l",
-    home="h",
-    budget={"backbone": "resnet18", "image_size": 32, "epochs": 3, "weights": "none"},
-)
+BUDGET = {"backbone": "resnet18", "image_size": 32, "epochs": 3, "weights": "none"}
+BUDGETED = CARD.model_copy(update={"budget": BUDGET})
 
 
 def opener(name, options, validation, noise, known):
     index = Index(["x"], ["x"], np.ones((1, 2), np.int8))
     digest = f"digest-of-{name}" + ("" if noise == LabelNoise() else f"-{noise}")
-    return Splits(CARD, ("a", "b"), index, index, digest, name)
+    return Splits(BUDGETED, ("a", "b"), index, index, digest, name)
 
 
 def expand(**fields):

@@ -1,8 +1,5 @@
 """Commands are plugins: listed in groups, loaded alone, and broken ones hurt no other."""
 
-import subprocess
-import sys
-
 import pytest
 
 from mlbench.cli.console import console, plain_table
@@ -76,27 +73,6 @@ def test_a_card_has_settings_scores_deviations_citation_and_options(cli):
         assert part in said
     assert "- With a CutMix backbone" in said and "@inproceedings{zhu2021csra" in said
     assert "  heads = 1" in said and "[official, alphabetical]" in cli("show", "coco").out
-
-
-def test_the_help_loads_nothing_that_takes_long():
-    code = (
-        "import sys\n"
-        "from mlbench.cli import make_app\n"
-        "make_app(['--help'])(['--help'], standalone_mode=False)\n"
-        "heavy = {'torch', 'timm', 'torchvision', 'pandas', 'mlbench_plugins', 'numpy', 'scipy',"
-        "'yaml', 'jinja2'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-def test_a_plan_of_known_runs_imports_no_backbones():
-    """The plan is made in another process, and what it answers needs no torch."""
-    code = (
-        "import sys, mlbench.cli.matrix, mlbench.types as types; types.Plan, types.RunRecord;"
-        "assert not {'torch', 'timm', 'torchvision'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_the_shell_completes_commands(cli, monkeypatch):

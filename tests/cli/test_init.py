@@ -64,13 +64,10 @@ def test_a_run_starts_from_a_model_of_ours(cli, start, first, tmp_path, store):
     digest = ("--set", f"init={record.spec.init}")
     missing = cli("run", "--suite", tmp_path / "small.yaml", *digest, "--set", "seeds=5")
     assert missing.code == 2 and "--init FILE" in missing.err
-    file = tmp_path / "results" / "records"
-    (json,) = file.rglob(f"{record.run_id}.json")
+    json, again = store.file(record), Store(tmp_path / "again")
     cli("repeat", json, "--results", "again", "--init", first).ok()
-    (other,) = Store(tmp_path / "again").records()
-    assert np.array_equal(
-        store.predictions(record).logits, Store(tmp_path / "again").predictions(other).logits
-    )
+    (other,) = again.records()
+    assert np.array_equal(store.predictions(record).logits, again.predictions(other).logits)
     assert cli("repeat", json, "--results", "more").code == 2
 
 

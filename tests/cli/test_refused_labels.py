@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from mlbench.preflight import check_labels
-from mlbench.types import DatasetCard, Index, Splits
+from mlbench.types import Index, Splits
 from tests.cli.manifests import draw, split
+from tests.store.made import CARD
 
 RUN = (
     *("--plugins", "gap", "--backbones", "timm:test_resnet", "--weights", "none"),
@@ -103,7 +104,6 @@ def test_a_loss_that_uses_unknown_labels_takes_them():
     class Loss:
         uses_unknown = True
 
-    card = DatasetCard(title="t", bibtex="b", licence="l", home="h")
     test = Index(["a", "b"], ["a", "b"], np.array([[1], [0]], np.int8))
     train = Index(["c", "d"], ["c", "d"], np.array([[1], [-1]], np.int8))
-    check_labels(Splits(card, ("otter",), train, test, "0", "mine"), Loss())
+    check_labels(Splits(CARD, ("otter",), train, test, "0", "mine"), Loss())

@@ -100,9 +100,8 @@ def test_an_option_that_no_record_holds_is_found_before_a_run(install, cli):
 def test_what_is_printed_and_what_is_slow_is_remarked_once(install, cli):
     source = HEAD.format(first="", then="print('here'); time.sleep(0.01)")
     install("acme", source, ENTRY)
-    done = cli("check", "mine")
+    done = cli("check", "mine").ok()
     remarks = [text for text in done.out.splitlines() if "remark: " in text]
-    assert done.code == 0, done.out
     assert [text.split()[1] for text in remarks] == ["keeps_up_with_pooling:", "prints:"]
     assert "times as long as average pooling" in remarks[0]
     assert "acme.py:10" in remarks[0]

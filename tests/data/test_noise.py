@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from mlbench.data import noise as module
 from mlbench.data.labels import cooccurrence, label_context
 from mlbench.data.noise import edition, noisy_targets, with_known_labels, with_label_noise
-from mlbench.types import DatasetCard, Index, KnownLabels, LabelNoise, Splits
+from mlbench.types import Index, KnownLabels, LabelNoise, Splits
+from tests.store.made import CARD
 
-CARD = DatasetCard(title="t", bibtex="b", licence="l", home="h")
 NAMES = tuple("abcdefgh")
 
 targets = arrays.arrays(

@@ -9,6 +9,7 @@ import numpy as np
 from mlbench.evidence import record_digest
 from mlbench.numbers import NUMBERS
 from mlbench.types import (
+    DatasetCard,
     Efficiency,
     EpochLog,
     ModelCost,
@@ -22,6 +23,7 @@ from mlbench.types import (
 )
 
 NAMES = ("cat", "dog", "tv | monitor")
+CARD = DatasetCard(title="t", bibtex="b", licence="l", home="h")
 
 
 def made_scores(value=50.0, left_out=0):

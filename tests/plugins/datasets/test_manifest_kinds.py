@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mlbench.data.open import open_splits
 from mlbench.text import named_values
@@ -303,7 +304,8 @@ def test_folders_take_what_is_decoded_and_tell_what_they_pass_over(folder):
     pictures(folder / "set", [f"cat/{name}" for name in taken])
     pictures(folder / "set", [f"dog/{i}.png" for i in range(6)])
     pictures(folder / "set", ["dog/x.heic", "dog/y.mp4", "dog/notes.txt", "owl/z.heic"])
-    shutil.copy(_picture(folder / "real.jpg"), folder / "set" / "dog" / "without")
+    Image.new("RGB", (8, 8), "red").save(folder / "real.jpg")
+    shutil.copy(folder / "real.jpg", folder / "set" / "dog" / "without")
     shutil.copy(folder / "real.jpg", folder / "set" / "dog" / "photo.2024")
     data = opened("set", test_share=0.5)
     found = {Path(key).name for key in labels_of(data)}
@@ -323,13 +325,6 @@ def test_yolo_and_tables_in_folders_tell_what_they_pass_over(folder):
     twelve(folder, f"{SPLIT}names: [a, b]\n")
     pictures(folder, ["images/train/x.heic"])
     assert "1 .heic" in warned("data.yaml")
-
-
-def _picture(file):
-    from PIL import Image
-
-    Image.new("RGB", (8, 8), "red").save(file)
-    return file
 
 
 # ------------------------------------------------------------------------------ F. contrary labels

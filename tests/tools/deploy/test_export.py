@@ -50,14 +50,10 @@ class Head(GAP):
     ],
 )
 def test_a_model_that_computes_something_else_is_refused(
-    cli, install, pictures, tmp_path, result, reason
+    cli, install, small_run, pictures, result, reason
 ):
     install("broken", SOURCE.format(result=result), "[mlbench.heads]\nbroken = broken:Head")
-    flags = ("--epochs", "1", "--image-size", "32", "--device", "cpu", "--results", tmp_path)
-    few = ("--set", "dataset_options={train_images: 40, test_images: 20, size: 32}")
-    few += ("--set", "measure=false")
-    cli("run", "--plugins", "broken", *flags, *few).ok()
-    (run,) = (tmp_path / "runs").iterdir()
+    run = small_run("broken")
     cli("export", run, "--format", "torch", "--pictures", pictures).failed(reason)
     for file in pictures.iterdir():
         file.write_bytes(b"nothing")

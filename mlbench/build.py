@@ -51,7 +51,12 @@ def build(
     weights = settings.weights
     if weights.startswith("sha256:"):
         weights = str(named_file("weights", weights, places.weights))
-    return _assemble(make_backbone(settings, weights, init), _normalised(settings, init), labels)
+    backbone = make_backbone(settings, weights, init)
+    if init is not None:  # its mean and std, unless the settings name others
+        given, theirs = settings.preprocessing, init.info.preprocessing
+        filled = {"mean": given.mean or theirs.mean, "std": given.std or theirs.std}
+        settings = settings.model_copy(update={"preprocessing": given.model_copy(update=filled)})
+    return _assemble(backbone, settings, labels)
 
 
 def make_models(
@@ -86,15 +91,6 @@ def make_backbone(settings: Settings, weights: str, init: Checkpoint | None) -> 
     factory = registry.find("backbone", settings.backbone).load()
     made: Backbone = factory(weights=weights, image_size=settings.image_size, **options)
     return made
-
-
-def _normalised(settings: Settings, init: Checkpoint | None) -> Settings:
-    """Fill in missing mean and std of the settings from a checkpoint."""
-    if init is None:
-        return settings
-    given, theirs = settings.preprocessing, init.info.preprocessing
-    filled = {"mean": given.mean or theirs.mean, "std": given.std or theirs.std}
-    return settings.model_copy(update={"preprocessing": given.model_copy(update=filled)})
 
 
 def read_init(spec: RunSpec, places: Places) -> Checkpoint | None:

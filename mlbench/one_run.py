@@ -6,6 +6,7 @@ its own run folder and the cache.
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -212,11 +213,24 @@ def _attempt(current: _Run, splits: Splits, labels: LabelContext) -> Steps[Train
         log.warning("%s", error)
         outcome, predictions = {"status": "diverged", "error": str(error)}, None
     if world.leads:
-        state.write_losses(current.folder)
-        training.clock.write(current.folder)
+        rows = "".join(f"{i},{loss!r}\n" for i, loss in enumerate(state.losses, 1))
+        _write(current.folder / "losses.csv", "step,loss\n" + rows, "losses were")
+        if training.clock.steps:
+            text = json.dumps(training.clock.profile())
+            log.info("where the time of the steps went: %s", text)
+            _write(current.folder / "profile.json", text, "profile was")
     current.notes += training.keeper.remarks()
     resumed = tuple(training.keeper.resumed)
     return {**outcome, "epochs": tuple(state.log), "resumed": resumed}, predictions
+
+
+def _write(file: Path, text: str, what: str) -> None:
+    """Write a file that only describes the run; a full disk costs the file only."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    except OSError as error:
+        log.warning("the %s not kept: %s", what, error)
 
 
 # --------------------------------------------------------------------------------------------- data

@@ -60,10 +60,8 @@ class Mixed(NamedTuple):
 
     def at(self, rows: slice) -> Mixed:
         """A slice of the rows."""
-        inputs, _, others, weight, known = self
-        some = tuple(x[rows] for x in inputs) if isinstance(inputs, tuple) else inputs[rows]
-        others, known = (None if x is None else x[rows] for x in (others, known))
-        return Mixed(some, self.targets[rows], others, weight, known)
+        sliced: Mixed = tree_map(lambda x: x[rows] if isinstance(x, Tensor) else x, self)
+        return sliced
 
     def telling(self, told: Tensor) -> Mixed:
         """Give the head the labels at ``told`` [R, C], and hide them from the loss.

@@ -252,8 +252,8 @@ class Part:
         loss, world = self.training.loss, self.training.world
         if world.size > 1 and not getattr(loss, "separable", True):
             sizes = part_sizes(self.total, world.size)
-            whole = gather_rows(logits.float(), sizes, world.rank)
-            targets = gather_rows(targets, sizes, world.rank)
+            whole: Tensor = _Gather.apply(logits.float(), sizes, world.rank)
+            targets = _Gather.apply(targets, sizes, world.rank)
             return evaluate_loss(loss, whole, targets, self.context)
         sums = getattr(loss, "reduction", "mean") == "sum"
         weight = world.size if sums else self.share * world.size
@@ -286,7 +286,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, rows: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
-        """Gather rows [n, C]; n may differ between processes."""
+        """Gather rows [n, C]; ``sizes`` are the values of n on all processes."""
         context.start, context.rows, context.processes = sum(sizes[:rank]), len(rows), len(sizes)
         padded = rows.new_zeros(max(sizes), *rows.shape[1:])
         padded[: len(rows)] = rows
@@ -299,12 +299,3 @@ class _Gather(torch.autograd.Function):
         """The gradient of this process's rows, times the number of processes."""
         mine = gradient[context.start : context.start + context.rows]
         return mine * context.processes, None, None
-
-
-def gather_rows(rows: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
-    """The rows [B, C] of the whole batch; this process's rows get a gradient.
-
-    ``sizes`` are the numbers of rows of all processes.
-    """
-    gathered: Tensor = _Gather.apply(rows, sizes, rank)
-    return gathered

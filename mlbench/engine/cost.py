@@ -282,7 +282,10 @@ class _ParameterTracker(TorchDispatchMode):
                 axes = frozenset(i for i, size in enumerate(reversed(tensor.shape)) if size > 1)
                 factors |= dict.fromkeys(self.origins.get(tensor, ()), axes)
         if op in REDUCE:
-            self._check_reduction(func, args, factors)
+            summed = _summed_axes(func, args)
+            for name in [n for n, axes in factors.items() if axes is None or axes & summed]:
+                what = f"multiplied element-wise, then {op}"
+                self.missed[f"{name} ({self._owner(name)}), {what}"] = None
         elif op in MULTIPLY or op in ADD:
             self._follow(outputs, factors)
         elif op in MOVE:
@@ -298,13 +301,6 @@ class _ParameterTracker(TorchDispatchMode):
         for output in outputs:
             if factors:
                 self.products[output] = factors
-
-    def _check_reduction(self, func: Any, args: tuple[Any, ...], factors: dict[str, Axes]) -> None:
-        summed = _summed_axes(func, args)
-        for name, axes in factors.items():
-            if axes is None or axes & summed:
-                what = f"multiplied element-wise, then {func.overloadpacket}"
-                self.missed[f"{name} ({self._owner(name)}), {what}"] = None
 
     def _owner(self, name: str) -> str:
         path = name.split(".")[1:-1]

@@ -295,12 +295,9 @@ def make_learner(
     for stage in frozen_stages(model, settings):
         for part in stage:
             part.requires_grad_(False)
-    average = None
-    if averaged and settings.ema_decay:
-        average = MovingAverage(model, settings)
     return Learner(
         model=model,
         optimizer=make_optimizer(model, settings),
         scaler=torch.amp.GradScaler(model.mean.device.type, enabled=scaled),
-        average=average,
+        average=MovingAverage(model, settings) if averaged and settings.ema_decay else None,
     )

@@ -76,15 +76,6 @@ class TrainingState:
         assert isinstance(model, MultiLabelModel)
         return model.eval()
 
-    def write_losses(self, folder: Path) -> None:
-        """Write the loss of every step to ``losses.csv``; a full disk costs the file only."""
-        rows = "".join(f"{i},{loss!r}\n" for i, loss in enumerate(self.losses, 1))
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "losses.csv").write_text("step,loss\n" + rows)
-        except OSError as error:
-            log.warning("the losses were not kept: %s", error)
-
 
 def _pack(state: TrainingState) -> dict[str, Any]:
     """A state as plain data and tensors, without what differs between processes."""
@@ -237,7 +228,12 @@ class Keeper:
         }
         try:
             if self.world.leads:
-                _write(content, self.folder)
+                newest, before = (self.folder / name for name in FILES)
+                stream = io.BytesIO()
+                torch.save(content, stream)
+                with suppress(FileNotFoundError):
+                    newest.replace(before)
+                write_checked(newest, stream.getvalue())
         except OSError as error:
             log.warning("the state could not be saved: %s", error)
             self._failed = [f"the state could not be saved at step {state.step}: {error}"]
@@ -270,8 +266,7 @@ class Keeper:
         for file in () if self.folder is None else [self.folder / name for name in FILES]:
             if not file.exists():
                 continue
-            saved = _read(file)
-            if saved is None:
+            if (saved := _read(file)) is None:
                 notes.append(f"{file.name} was damaged and not used")
                 continue
             found = saved["identity"]
@@ -288,19 +283,9 @@ class Keeper:
         return [*self.notes, *resumed, *self._failed, *self.compiled]
 
 
-def _write(content: Mapping[str, Any], folder: Path) -> None:
-    newest, before = (folder / name for name in FILES)
-    stream = io.BytesIO()
-    torch.save(content, stream)
-    with suppress(FileNotFoundError):
-        newest.replace(before)
-    write_checked(newest, stream.getvalue())
-
-
 def _read(file: Path) -> dict[str, Any] | None:
     """The content of a state's file; None if it is damaged."""
-    content = read_checked(file)
-    if content is None:
+    if (content := read_checked(file)) is None:
         return None
     saved: dict[str, Any] = torch.load(io.BytesIO(content), "cpu", weights_only=True)
     return saved

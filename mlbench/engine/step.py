@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -27,14 +24,10 @@ from mlbench.types import DivergedError, HeadOutput, SuiteError
 if TYPE_CHECKING:
     from mlbench.engine.train import Training
 
-log = logging.getLogger(__name__)
-
 CHECK_EVERY = 10
 """Steps between two checks of the loss, which wait for the device."""
 
 Network = Callable[..., HeadOutput]
-StepResult = tuple[Tensor, Mapping[str, Tensor], Tensor]
-"""The loss of a step, the named losses that it includes, and the gradient norm."""
 
 
 # --------------------------------------------------------------------------------------- networks
@@ -98,8 +91,8 @@ def _synchronize(device: torch.device) -> None:
 # ------------------------------------------------------------------------------------------- steps
 def take_step(
     networks: Sequence[Network], state: TrainingState, parts: Sequence[Part], training: Training
-) -> StepResult:
-    """Take one optimizer step of every learner; return the result of the first.
+) -> tuple[Tensor, Mapping[str, Tensor], Tensor]:
+    """Take one optimizer step of every learner; return loss, named losses and norm of the first.
 
     In both passes of SAM, a learner sees the logits that its peer had before any update.
     """
@@ -225,15 +218,3 @@ class Clock:
                 for part, s in self.seconds.items()
             },
         }
-
-    def write(self, folder: Path) -> None:
-        """Log the profile and write it to ``profile.json``; a full disk costs the file only."""
-        if not self.steps:
-            return
-        text = json.dumps(self.profile())
-        log.info("where the time of the steps went: %s", text)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "profile.json").write_text(text)
-        except OSError as error:
-            log.warning("the profile was not kept: %s", error)

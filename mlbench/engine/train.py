@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -301,13 +302,12 @@ class _Share(NamedTuple):
             known = draw_known(self.total, mixed.targets.shape[1], most_known, rng)[self.rows]
             mixed = mixed.telling(torch.from_numpy(known).to(device, non_blocking=True))
         context = LossContext(state.epoch + 1, training.settings.epochs)
-        parts: list[Part] = []
-        start = 0
-        for size in self.sizes:
-            rows = slice(start, start := start + size)
-            ends = {"first": not parts, "last": start == len(self.rows)}
-            parts.append(Part(training, context, mixed.at(rows), self.total, **ends))
-        return parts
+        ends = accumulate(self.sizes)
+        spans = [slice(end - size, end) for size, end in zip(self.sizes, ends, strict=True)]
+        return [
+            Part(training, context, mixed.at(span), self.total, span is spans[0], span is spans[-1])
+            for span in spans
+        ]
 
 
 def _shares(training: Training, epoch: int) -> list[_Share]:

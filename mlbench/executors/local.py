@@ -59,14 +59,13 @@ def execute(jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> 
     """
     matrix = _Matrix(jobs, options, progress)
     try:
-        try:
-            matrix.go_on()
-        except KeyboardInterrupt:
-            log.warning("stopping the runs; Ctrl-C again ends them at once")
-            matrix.waiting.clear()
-            matrix.signal(signal.SIGTERM)
-            matrix.go_on()
-            raise
+        matrix.go_on()
+    except KeyboardInterrupt:
+        log.warning("stopping the runs; Ctrl-C again ends them at once")
+        matrix.waiting.clear()
+        matrix.signal(signal.SIGTERM)
+        matrix.go_on()
+        raise
     finally:
         matrix.waiting.clear()
         matrix.signal(signal.SIGKILL)
@@ -204,9 +203,8 @@ class _Attempt:
         ]
         _, rank, found = min(ends, key=lambda one: one[:2])
         if isinstance(found, Outcome):
-            if found.failure is None:  # it was interrupted, or another launcher has it
-                return Outcome(job.spec, job.log)
-            keep_failure(job, found.failure)
+            if found.failure is not None:  # else it was interrupted, or another launcher has it
+                keep_failure(job, found.failure)
             return found
         where = f"rank {rank}: " if job.spec.processes > 1 else ""
         remedy = REMEDIES.get(found.kind) or suspects(job.spec)
@@ -224,14 +222,14 @@ class _Matrix:
 
     def __init__(self, jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> None:
         self.jobs, self.options, self.progress = jobs, options, progress
-        self.waiting: deque[list[tuple[int, Job]]] = deque([one] for one in enumerate(jobs))
         self.running: list[_Attempt] = []
         self.outcomes = [Outcome(job.spec, job.log) for job in jobs]
         self.groups = device_groups(options.devices, max(job.spec.processes for job in jobs))
         self.need = 0.0
         self.shown: dict[int, Progress] = {}
-        if options.share_data:
-            self.waiting = deque(teams(jobs, options.jobs * len(self.groups)))
+        slots = options.jobs * len(self.groups)
+        alone = [[one] for one in enumerate(jobs)]
+        self.waiting = deque(teams(jobs, slots) if options.share_data else alone)
 
     def go_on(self) -> None:
         """Carry out the remaining jobs; a KeyboardInterrupt leaves started runs running."""
@@ -255,7 +253,7 @@ class _Matrix:
                         self.progress.end(outcome)
 
     def signal(self, number: int) -> None:
-        """Ask everything under way to stop, or end it."""
+        """Send a signal to all running attempts."""
         for attempt in self.running:
             attempt.stopped = True
             attempt.signal(number)

@@ -44,17 +44,15 @@ def with_label_noise(splits: Splits, noise: LabelNoise) -> Splits:
 
 def edition(noise: LabelNoise) -> str:
     """The suffix of the edition's name: ``labels-40``, ``flipped-10-present-seed-1``."""
-    parts = []
-    if noise.flip:
-        parts.append(f"flipped-{100 * noise.flip:g}")
-        parts += [noise.flip_which] if noise.flip_which != "any" else []
-    if noise.single_positive:
-        parts.append("single-positive")
-    if noise.keep < 1:
-        parts.append(f"labels-{100 * noise.keep:g}")
-    parts += ["rest-negative"] if noise.assume_negative else []
-    parts += [f"seed-{noise.seed}"] if noise.seed else []
-    return "-".join(parts)
+    parts = (
+        f"flipped-{100 * noise.flip:g}" if noise.flip else "",
+        noise.flip_which if noise.flip and noise.flip_which != "any" else "",
+        "single-positive" if noise.single_positive else "",
+        f"labels-{100 * noise.keep:g}" if noise.keep < 1 else "",
+        "rest-negative" if noise.assume_negative else "",
+        f"seed-{noise.seed}" if noise.seed else "",
+    )
+    return "-".join(filter(None, parts))
 
 
 def with_known_labels(splits: Splits, known: KnownLabels) -> Splits:

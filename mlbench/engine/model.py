@@ -126,11 +126,10 @@ def matrix_precision(precision: Precision) -> Iterator[None]:
 def unsupported(precision: Precision, device: torch.device) -> str | None:
     """The reason why a device does not support a precision, and a remedy; None if it does."""
     name = device.type
+    fine = precision != "tf32" and (name, precision) != ("cpu", "fp16")
     if name == "cuda":
         with torch.cuda.device(device):
             name = torch.cuda.get_device_name()
             native = torch.cuda.is_bf16_supported(including_emulation=False)
             fine = {"bf16": native, "tf32": torch.cuda.is_tf32_supported()}.get(precision, True)
-    else:
-        fine = precision != "tf32" and (name, precision) != ("cpu", "fp16")
     return None if fine else f"{name} cannot compute in {precision}; use --set precision=fp32"

@@ -284,13 +284,9 @@ class Learner:
 def make_learner(
     model: MultiLabelModel, settings: Settings, *, scaled: bool, averaged: bool
 ) -> Learner:
-    """Make a learner; switch off the gradients of the frozen stages.
+    """Make a learner of a model on its device; switch off the gradients of the frozen stages.
 
-    Args:
-        model: the model, on its device.
-        settings: the settings of the run.
-        scaled: scale the loss, for half precision.
-        averaged: keep a moving average if the settings ask for one.
+    ``scaled`` scales the loss, for fp16; ``averaged`` allows a moving average.
     """
     for stage in frozen_stages(model, settings):
         for part in stage:

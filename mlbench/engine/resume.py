@@ -115,12 +115,9 @@ def _changing(module: nn.Module) -> dict[str, Any]:
 
 
 def _unpack(saved: Mapping[str, Any], state: TrainingState, scored: Index | None) -> None:
-    """Load a saved state into the state of a run that has not begun.
+    """Load the result of ``_pack`` into a state of the same models that has not begun.
 
-    Args:
-        saved: the result of ``_pack``.
-        state: the state to change, of the same models.
-        scored: the split that selects the epoch, if any.
+    ``scored`` is the split that selects the epoch, if any.
     """
     for one, content in zip(state.learners, saved["learners"], strict=True):
         one.model.load_state_dict(content["model"], strict=False)
@@ -242,11 +239,9 @@ class Keeper:
         log.info("state saved at step %d in %.2f s", state.step, self._cost)
 
     def resume(self, state: TrainingState, scored: Index | None) -> None:
-        """Load the newest undamaged state of this run.
+        """Load the newest undamaged state with this identity, if any, into one that has not begun.
 
-        Args:
-            state: has not begun; unchanged if no state with this identity was saved.
-            scored: the split that selects the epoch, if any.
+        ``scored`` is the split that selects the epoch, if any.
         """
         file, notes = self.world.ask_leader(self._choose)  # one choice for all
         self.notes += notes

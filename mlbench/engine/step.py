@@ -132,12 +132,7 @@ def take_step(
 
 
 class StepLog:
-    """Losses and gradient norms of an epoch's steps; they stay on the device until ``check``.
-
-    Args:
-        state: ``check`` appends to its losses.
-        world: the processes that share each loss.
-    """
+    """Losses and gradient norms of an epoch's steps; they stay on the device until ``check``."""
 
     def __init__(self, state: TrainingState, world: World) -> None:
         self.state, self.world = state, world
@@ -152,7 +147,7 @@ class StepLog:
             self.state.extra.setdefault(name, []).append(value.float())
 
     def check(self, wishes: list[float]) -> list[float]:
-        """Fetch the pending losses; return the mean of all processes' requests (``Keeper.wishes``).
+        """Move the pending losses to the state; return the mean of all processes' ``wishes``.
 
         Raises:
             DivergedError: on every process, the first loss that is not finite.

@@ -295,11 +295,9 @@ def showing(names: Sequence[str]) -> dict[str, str]:
 
 
 def device_groups(numbers: Sequence[int], size: int) -> list[tuple[str, ...]]:
-    """Divide devices into groups of ``size``, leaving out those with too little free memory.
+    """Divide visible devices into groups of ``size``, leaving out those with little free memory.
 
-    Args:
-        numbers: numbers among the visible devices; none for the CPU.
-        size: number of devices of one run.
+    Without ``numbers``, the only group is that of the CPU, without devices.
 
     Raises:
         SuiteError: no group is left.

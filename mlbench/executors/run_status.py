@@ -100,15 +100,10 @@ class Followed:
 
 
 class StatusFile:
-    """Passes a run's progress on, and writes it to ``status.json`` in the run's folder.
+    """Writes a run's progress to ``status.json`` in its folder, and passes it on to ``progress``.
 
     Errors of writing are ignored. If the lease of the run is lost, the next step raises
     ``StoreError``.
-
-    Args:
-        job: the run.
-        lease: the lease of the run.
-        progress: the next receiver.
     """
 
     def __init__(self, job: Job, lease: Lease, progress: Progress) -> None:

@@ -55,11 +55,7 @@ _QUEUE = TypeAdapter(tuple[QueuedRun, ...])
 
 @contextmanager
 def announce(root: Path, runs: Sequence[QueuedRun]) -> Iterator[None]:
-    """Publish the runs of this launcher for ``queued`` until the block ends.
-
-    Args:
-        root: folder of the store.
-        runs: all missing runs.
+    """Publish the missing runs of this launcher for ``queued`` until the block ends.
 
     Raises:
         OSError: the store cannot be written.
@@ -101,13 +97,7 @@ def carry_out_all(
     """Carry out jobs, and wait for those that other launchers carry out.
 
     If another launcher dies, its unfinished runs are carried out here, unless it is too late.
-
-    Args:
-        executor: carries out jobs.
-        jobs: the runs.
-        options: options of the executor.
-        progress: receives the progress of the matrix.
-        say: gets the text that says for whom this launcher waits.
+    ``say`` gets the text that says for whom this launcher waits.
     """
     found: dict[str, Outcome] = {}
     stops: Counter[str] = Counter()

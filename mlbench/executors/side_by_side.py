@@ -34,15 +34,9 @@ def run_team(jobs: Sequence[Job], tell: Callable[..., None]) -> list[Outcome]:
 def carry_out_together(
     jobs: Sequence[Job], shown: Sequence[Progress], outputs: Sequence[int] = ()
 ) -> list[Outcome]:
-    """Carry out jobs in turns in this process.
+    """Carry out jobs that see the same batches in turns in this process; return their outcomes.
 
-    Args:
-        jobs: jobs whose runs see the same batches.
-        shown: progress receivers, one per job.
-        outputs: descriptors for the output and log of each job; none for this process's own.
-
-    Returns:
-        The outcomes in the order of the jobs.
+    Each job has a progress receiver, and may have a descriptor for its output and log.
     """
     device, beside = torch.device(jobs[0].places.device), len(jobs) - 1
     members = [

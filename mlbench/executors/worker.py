@@ -39,15 +39,8 @@ def carry_out(job: Job, world: World, progress: Progress) -> Outcome:
     """Carry out a job and write its record, or its failure, to the store.
 
     Nothing is done if another launcher carries out the run, or if the run got an outcome since it
-    was planned; that outcome is returned.
-
-    Args:
-        job: the run.
-        world: the processes of the run; all of them call this.
-        progress: receives the progress of the run.
-
-    Returns:
-        The outcome; its kind is the same on every process, unless only one fails.
+    was planned; that outcome is returned. All processes of the run call this; the kind of outcome
+    is the same on all, unless only one fails.
     """
     try:
         return finish(carry_out_in_steps(job, world, progress))
@@ -154,9 +147,7 @@ def _logging(world: World) -> Iterator[None]:
 class Events:
     """Sends progress as messages such as ``("step", epoch, step, ...)``.
 
-    Args:
-        world: the processes of the run, which take it as a sign of life.
-        tell: sends a message.
+    The other processes of the run take stages and counts as a sign of life.
     """
 
     def __init__(self, world: World, tell: Callable[..., object]) -> None:
@@ -185,7 +176,6 @@ class Events:
 
     def _due(self, event: str) -> bool:
         now = time.monotonic()
-        due = now > self._sent.get(event, -EVERY) + EVERY
-        if due:
+        if due := now > self._sent.get(event, -EVERY) + EVERY:
             self._sent[event] = now
         return due

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ def label_context(
         )
     counts_CC = cooccurrence(index.targets)
     notes: tuple[str, ...]
-    embeddings: Counts | Callable[[], Counts]
+    embeddings: Any
     if isinstance(words, Path):
         from mlbench.data.words import word_vectors
 

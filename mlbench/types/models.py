@@ -43,34 +43,40 @@ class LabelContext:
         names: C label names.
         cooccurrence: float32 [C, C]; entry (i, j) counts the training images with both labels,
             the diagonal counts the positives of each label.
-        words: ``embeddings``, or what makes them, ``WORD_WIDTH`` wide, when they are first read.
+        embeddings: float32 [C, E] word vectors; or a function that makes those of ``WORD_WIDTH``
+            when they are first read.
         images: number of training images behind the counts.
         count_objects: computes ``objects``; called only when needed, as it may read files.
     """
 
     names: tuple[str, ...]
     cooccurrence: NDArray[np.float32]
-    words: NDArray[np.float32] | Callable[[], NDArray[np.float32]]
+    embeddings: NDArray[np.float32]
     images: int
     count_objects: Callable[[], ObjectCounts] = unknown_objects
 
+    def __post_init__(self) -> None:
+        if callable(self.embeddings):
+            vars(self)["make_embeddings"] = vars(self).pop("embeddings")
+
     def __len__(self) -> int:
         return len(self.names)
+
+    def __getattr__(self, name: str) -> NDArray[np.float32]:
+        if name != "embeddings" or "make_embeddings" not in vars(self):
+            raise AttributeError(name)
+        made: NDArray[np.float32] = vars(self).setdefault(name, vars(self)["make_embeddings"]())
+        return made
 
     @property
     def positives(self) -> NDArray[np.float32]:
         """float32 [C]: the number of training images with each label."""
         return self.cooccurrence.diagonal()
 
-    @cached_property
-    def embeddings(self) -> NDArray[np.float32]:
-        """float32 [C, E] word vectors."""
-        return self.words() if callable(self.words) else self.words
-
     @property
     def word_width(self) -> int:
         """E, found without making the vectors."""
-        return WORD_WIDTH if callable(self.words) else self.words.shape[1]
+        return WORD_WIDTH if "make_embeddings" in vars(self) else self.embeddings.shape[1]
 
     @cached_property
     def objects(self) -> ObjectCounts:

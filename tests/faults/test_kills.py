@@ -35,7 +35,8 @@ def spent(pids):
 
 def in_training(results):
     """Whether a run of a store trains."""
-    found = [one for one in overview(results).values() if one.state == "running"]
+    runs = overview(results).values() if results.is_dir() else ()
+    found = [one for one in runs if one.state == "running"]
     return any(one.status is not None and one.status.stage == "training" for one in found)
 
 

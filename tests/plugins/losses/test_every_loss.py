@@ -107,8 +107,7 @@ def in_parts(loss, rank, monkeypatch):
     monkeypatch.setattr(dist, "all_gather", all_gather)
     logits, targets = parts[0][rank].clone().requires_grad_(), parts[1][rank]
     training = tiny.training(loss=loss, world=World(rank, len(sizes), rank))
-    share = len(targets) / len(LOGITS)
-    part = Part(training, LATE, Mixed(logits, targets), share, first=True, last=True)
+    part = Part(training, LATE, Mixed(logits, targets), len(LOGITS), first=True, last=True)
     value, _ = part.objective(HeadOutput(logits), ())
     return value.detach(), torch.autograd.grad(value, logits)[0]
 

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from mlbench import registry
 from mlbench.engine.checkpoint import Checkpoint, backbone_weights, head_weights, load
 from mlbench.engine.memory import recompute_activations
-from mlbench.engine.model import MultiLabelModel
+from mlbench.engine.model import MultiLabelModel, unregistered, untrained
 from mlbench.files import sha256, source_digest
 from mlbench.numbers import NUMBERS, changed_packages
 from mlbench.text import count
@@ -325,27 +324,3 @@ def meta_model(settings: Settings, labels: LabelContext) -> tuple[MultiLabelMode
     if stray := untrained(loss):
         raise PluginError(f"loss {settings.loss}: {stray}")
     return model, loss
-
-
-def unregistered(head: nn.Module) -> tuple[str, str]:
-    """An attribute with modules or tensors that do not move, train or get saved with a head.
-
-    The second text says what it holds and the remedy; both are empty if there is none.
-    """
-    known = {id(x) for x in [*head.modules(), *head.parameters(), *head.buffers()]}
-    of_torch = vars(nn.Module()).keys()
-    for name, value in ((n, v) for m in head.modules() for n, v in vars(m).items()):
-        for x in () if name in of_torch else tree_leaves(value):
-            if isinstance(x, nn.Module | Tensor) and id(x) not in known:
-                layers = isinstance(x, nn.Module)
-                remedy = "nn.ModuleList or nn.ModuleDict" if layers else "register_buffer"
-                what = f"self.{name} holds a {type(x).__name__} that torch does not register"
-                return name, f"{what}, move or save; use {remedy}"
-    return "", ""
-
-
-def untrained(loss: Loss) -> str:
-    """Name the parameters of a loss, which nothing trains, and the remedy; empty without any."""
-    named = loss.named_parameters() if isinstance(loss, nn.Module) else ()
-    names = [name for name, parameter in named if parameter.requires_grad]
-    return f"nothing trains its {', '.join(names)}; use buffers, or a head's aux" if names else ""

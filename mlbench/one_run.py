@@ -71,6 +71,7 @@ class _Run:
     whole: bool
     neighbours: int = 0
     word_width: int = 0
+    surroundings: dict[str, Any] = field(default_factory=dict)
     pretraining: Pretraining | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -163,7 +164,7 @@ def run_in_steps(
             )
         current.word_width = labels.word_width
     with deterministic(places.deterministic):
-        surroundings = environment(current.device, world, spec)
+        current.surroundings = environment(current.device, world, spec)
         outcome, predictions = yield from _attempt(current, splits, labels)
     record = RunRecord(
         run_id=spec.run_id,
@@ -175,7 +176,7 @@ def run_in_steps(
         test_images=len(splits.test),
         validation_images=len(splits.validation or ()),
         coverage=splits.coverage,
-        environment=surroundings,
+        environment=current.surroundings,
         seconds=current.stage.seconds,
         resources=current.stage.resources,
         command=command,
@@ -345,7 +346,7 @@ def _save_checkpoint(
         label_names=splits.names,
         preprocessing=model.preprocessing(current.spec.settings.preprocessing),
         word_width=current.word_width,
-        plugins=environment(current.device, current.world, current.spec)["plugins"],
+        plugins=current.surroundings["plugins"],
         backbone_options=dict(getattr(model.backbone, "options", {})),
         identity=splits.identity,
         pretraining=current.pretraining,

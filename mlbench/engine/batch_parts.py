@@ -133,7 +133,7 @@ def synchronize(model: nn.Module, device: torch.device) -> None:
     for module in model.modules():
         kind = type(module)
         fused = kind.__name__ in FUSED and kind.__module__.startswith("timm.layers.")
-        plain = kind in PLAIN or (dist.is_initialized() and hasattr(kind, "synchronizable"))
+        plain = kind in PLAIN or (dist.is_initialized() and getattr(kind, "synchronizable", False))
         if not (fused or plain) or not module.track_running_stats:
             continue
         if device.type == "cuda":

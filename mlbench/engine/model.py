@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from mlbench.types import Backbone, Head, HeadOutput, Precision, Preprocessing
+from mlbench.types import Backbone, Head, HeadOutput, Loss, Precision, Preprocessing
 
 
 class MultiLabelModel(nn.Module):
@@ -133,3 +134,27 @@ def unsupported(precision: Precision, device: torch.device) -> str | None:
             native = torch.cuda.is_bf16_supported(including_emulation=False)
             fine = {"bf16": native, "tf32": torch.cuda.is_tf32_supported()}.get(precision, True)
     return None if fine else f"{name} cannot compute in {precision}; use --set precision=fp32"
+
+
+def unregistered(head: nn.Module) -> tuple[str, str]:
+    """An attribute with modules or tensors that do not move, train or get saved with a head.
+
+    The second text says what it holds and the remedy; both are empty if there is none.
+    """
+    known = {id(x) for x in [*head.modules(), *head.parameters(), *head.buffers()]}
+    of_torch = vars(nn.Module()).keys()
+    for name, value in ((n, v) for m in head.modules() for n, v in vars(m).items()):
+        for x in () if name in of_torch else tree_leaves(value):
+            if isinstance(x, nn.Module | Tensor) and id(x) not in known:
+                layers = isinstance(x, nn.Module)
+                remedy = "nn.ModuleList or nn.ModuleDict" if layers else "register_buffer"
+                what = f"self.{name} holds a {type(x).__name__} that torch does not register"
+                return name, f"{what}, move or save; use {remedy}"
+    return "", ""
+
+
+def untrained(loss: Loss) -> str:
+    """Name the parameters of a loss, which nothing trains, and the remedy; empty without any."""
+    named = loss.named_parameters() if isinstance(loss, nn.Module) else ()
+    names = [name for name, parameter in named if parameter.requires_grad]
+    return f"nothing trains its {', '.join(names)}; use buffers, or a head's aux" if names else ""

@@ -98,7 +98,7 @@ def test_an_option_that_no_record_holds_is_found_before_a_run(install, cli):
 
 
 def test_what_is_printed_and_what_is_slow_is_remarked_once(install, cli):
-    source = HEAD.format(first="", then="print('here'); time.sleep(0.01)")
+    source = HEAD.format(first="", then="print('here'); time.sleep(0.05)")
     install("acme", source, ENTRY)
     done = cli("check", "mine").ok()
     remarks = [text for text in done.out.splitlines() if "remark: " in text]

@@ -112,10 +112,12 @@ def alone(tmp_path):
     dist.destroy_process_group()
 
 
-def test_a_batch_norm_that_says_so_is_torchs_in_several_processes(alone):
+@pytest.mark.parametrize("says", [True, False])
+def test_a_batch_norm_that_says_so_is_torchs_in_several_processes(alone, says, monkeypatch):
+    monkeypatch.setattr(SingleImageBatchNorm, "synchronizable", says)
     norm = SingleImageBatchNorm(3)
     synchronize(norm, torch.device("cpu"))
-    assert type(norm) is CpuSyncBatchNorm
+    assert (type(norm) is CpuSyncBatchNorm) is says
 
 
 @pytest.mark.parametrize("far", [0.0, 1e4])

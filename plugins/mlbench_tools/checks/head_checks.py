@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlbench.build import unregistered
 from mlbench.contracts.made_up import PYRAMID, SPECS, features, made_up_context, reordered
 from mlbench.contracts.outcome import (
     NotChecked,
@@ -19,6 +18,7 @@ from mlbench.contracts.outcome import (
     ensure_close,
     ensure_finite,
 )
+from mlbench.engine.model import unregistered
 from mlbench.types import FeatureSpec, HeadOutput, PluginError
 
 LABELS = 5

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mlbench.build import untrained
 from mlbench.contracts.made_up import made_up_context, targets
 from mlbench.contracts.outcome import NotChecked, ensure, ensure_close, ensure_finite
+from mlbench.engine.model import untrained
 from mlbench.types import LossContext, evaluate_loss
 
 BATCH, LABELS, MANY = 6, 8, 43  # no multiples of 7, so that each label's ``targets`` differ

@@ -87,7 +87,7 @@ def test_a_job_that_slurm_ends_says_why_and_how_to_go_on(tmp_path, monkeypatch):
 
 def test_a_node_decodes_with_its_own_processors_unless_told(tmp_path):
     jobs = make_jobs([made_record("gap").spec], Places(results=tmp_path, cache=tmp_path), "")
-    for asked, workers in ((3, 3), (0, len(os.sched_getaffinity(0)))):
+    for asked, workers in ((3, 3), (0, min(len(os.sched_getaffinity(0)), 16))):
         places = places_of(Suite(executor="slurm", workers=asked or None, results=tmp_path), {})
         here = with_workers(jobs[0].model_copy(update={"places": places}))
         assert here.places.workers == workers

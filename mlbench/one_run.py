@@ -61,7 +61,7 @@ class _Run:
     Attributes:
         whole: True if all images take part.
         neighbours: number of other runs in this process.
-        stage: announces and measures a phase.
+        phase: announces and measures a phase.
     """
 
     spec: RunSpec
@@ -77,7 +77,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.origin, self.accumulation = origin(self.spec), self.spec.settings.grad_accumulation
-        self.stage = Phases(self.device, self.progress, alone=not self.neighbours)
+        self.phase = Phases(self.device, self.progress, alone=not self.neighbours)
         self.inputs = RunInputs(self.spec, self.places, self.world, self.device, self.progress)
 
     @property
@@ -145,7 +145,7 @@ def run_in_steps(
             "energy its phases include; memory cannot be told apart"
         )
     torch.manual_seed(spec.seed)
-    with current.stage("data"):
+    with current.phase("data"):
         splits = current.inputs.open() if images is None else open_few(spec, places, images)
         check_processes(spec.settings, len(splits.train), world)
         if short:
@@ -153,7 +153,7 @@ def run_in_steps(
             current.accumulation = min(2 * current.accumulation, most)
             note = f"trained with grad_accumulation {current.accumulation} at the same batch size"
             current.notes.append(f"{short}; {note}")
-        progress.stage("label context")
+        progress.phase("label context")
         labels, notes = make_label_context(spec, splits, places)
         current.notes += notes
         mixing = spec.settings.mixing
@@ -177,8 +177,8 @@ def run_in_steps(
         validation_images=len(splits.validation or ()),
         coverage=splits.coverage,
         environment=current.surroundings,
-        seconds=current.stage.seconds,
-        resources=current.stage.resources,
+        seconds=current.phase.seconds,
+        resources=current.phase.resources,
         command=command,
         pretraining=current.pretraining,
         notes=tuple(dict.fromkeys(current.notes)),
@@ -195,7 +195,7 @@ def _attempt(current: _Run, splits: Splits, labels: LabelContext) -> Steps[Train
         BatchMemoryError: a batch does not fit into the memory of the device.
     """
     spec, world = current.spec, current.world
-    with current.stage("model"):
+    with current.phase("model"):
         made = make_models(spec, current.places, labels, recompute=current.recomputes)
         models, loss, current.pretraining, notes = made
         current.notes += notes
@@ -240,7 +240,7 @@ def _prepare(
 ) -> tuple[Training, Evaluator]:
     """The training, and the evaluator of the test split."""
     spec, probe, source = current.spec, current.spec.track == "probe", current.inputs.source
-    with current.stage("features" if probe else "images"):
+    with current.phase("features" if probe else "images"):
         train_source = source(model, "train", splits.train)
         test_source = source(model, "test", splits.test)
         told = current.progress.count, current.notes.append
@@ -289,11 +289,11 @@ def _train_and_evaluate(
 ) -> Steps[Trained]:
     world = current.world
     try:
-        with current.stage("training", training.keeper.spent, lambda: state.away):
+        with current.phase("training", training.keeper.spent, lambda: state.away):
             yield from train(state, training)
     except torch.OutOfMemoryError as error:
         raise out_of_memory(error, state, training) from None
-    with current.stage("evaluation"):
+    with current.phase("evaluation"):
         predictions = test(state.evaluated())
     broken = predictions.logits[~np.isfinite(predictions.logits)]
     selection = current.spec.settings.selection
@@ -314,13 +314,13 @@ def _score_and_measure(
 ) -> dict[str, Any]:
     """Score, measure costs and save the checkpoint; for the leader alone."""
     spec = current.spec
-    with current.stage("metrics"):
+    with current.phase("metrics"):
         given = predictions.logits, predictions.targets
         scores, precisions = score(*given, count=current.progress.count)
         for remark in remarks(*given, splits.names):
             current.notes.append(remark)
             log.warning("%s", remark)
-    with current.stage("efficiency"):
+    with current.phase("efficiency"):
         efficiency = measure(
             state.evaluated(),
             image_size=spec.settings.image_size,
@@ -356,7 +356,7 @@ def _save_checkpoint(
     )
     file = current.folder / "checkpoint.safetensors"
     try:
-        with current.stage("checkpoint"):
+        with current.phase("checkpoint"):
             Checkpoint(model.state_dict(), info).save(file)
     except OSError as error:
         current.notes.append(f"{NO_CHECKPOINT}: {error}")

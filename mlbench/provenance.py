@@ -155,7 +155,7 @@ class Phases:
             spent: seconds that an earlier process spent on the phase.
             away: returns the seconds in which other runs of this process trained.
         """
-        self.progress.stage(name)
+        self.progress.phase(name)
         log.info("%s", name)
         started, energy, seen = time.perf_counter(), joules(self.device), False
         with suppress(OSError):

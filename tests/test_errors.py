@@ -22,7 +22,7 @@ KINDS = [kind for kind in below(MlbenchError) if kind.__module__.startswith("mlb
 ARGUMENTS = {
     DivergedError: (7, float("nan")),
     BatchMemoryError: ("a batch needs 9 MiB", True),
-    ChildDied: (Death("exit", "ended with code 7"), ("stage", "data"), "its last words"),
+    ChildDied: (Death("exit", "ended with code 7"), ("phase", "data"), "its last words"),
 }
 
 

@@ -77,7 +77,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_predictions(run_one, number)
 
 def test_a_run_says_when_it_counts_labels(run_one, monkeypatch):
     told = []
-    monkeypatch.setattr(tiny.Quiet, "stage", lambda self, text: told.append(text))
+    monkeypatch.setattr(tiny.Quiet, "phase", lambda self, text: told.append(text))
     run_one(epochs=1)
     assert told[:3] == ["data", "label context", "model"]
 

@@ -61,12 +61,12 @@ def test_a_record_tells_code_machine_and_what_each_phase_took(run_one, monkeypat
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a phase needs /proc")
 def test_the_memory_of_a_phase_is_its_own():
-    stage = provenance.Phases(torch.device("cpu"), tiny.Quiet())
-    with stage("large"):
+    phase = provenance.Phases(torch.device("cpu"), tiny.Quiet())
+    with phase("large"):
         torch.ones(2**26)
-    with stage("small"):
+    with phase("small"):
         pass
-    assert stage.resources["large"].memory_mb > stage.resources["small"].memory_mb + 200
+    assert phase.resources["large"].memory_mb > phase.resources["small"].memory_mb + 200
 
 
 class _Library:
@@ -98,13 +98,13 @@ def test_energy_is_what_the_device_counts_or_unknown(monkeypatch, uuid, joules):
         "max_memory_allocated": 3 * 2**20,
     }.items():
         monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
-    stage = provenance.Phases(torch.device("cuda"), tiny.Quiet())
-    with stage("training", spent=5):
+    phase = provenance.Phases(torch.device("cuda"), tiny.Quiet())
+    with phase("training", spent=5):
         pass
     assert provenance.driver() == "570.1"
-    took = stage.resources["training"]
+    took = phase.resources["training"]
     assert (took.joules, took.device_memory_mb) == (joules, 3)
-    assert stage.seconds["training"] >= 5
+    assert phase.seconds["training"] >= 5
 
 
 @pytest.mark.gpu

@@ -81,7 +81,7 @@ class _TrackedRun:
 
     def __init__(self, matrix: Tracked, spec: RunSpec, shown: Progress) -> None:
         self.matrix, self.spec = matrix, spec
-        self.stage, self.count, self._shown = shown.stage, shown.count, shown
+        self.phase, self.count, self._shown = shown.phase, shown.count, shown
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
         """A step is done."""

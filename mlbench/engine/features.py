@@ -134,7 +134,7 @@ class FeatureCache:
         while (owner := self.world.ask_leader(attempt)) is not None:
             if owner != said:
                 said = owner
-                self.progress.stage(f"waiting for feature maps of {name}, made by {owner}")
+                self.progress.phase(f"waiting for feature maps of {name}, made by {owner}")
                 log.info("waiting for feature maps of %s, made by %s", name, owner)
             self.progress.count(0, 1)
             time.sleep(POLL)
@@ -170,7 +170,7 @@ class FeatureCache:
         todo = world.broadcast([i for i, array in levels.items() if not array.finished])
         if not todo:
             return
-        self.progress.stage(f"feature maps of {name}")
+        self.progress.phase(f"feature maps of {name}")
         need = sum(levels[i].bytes_missing for i in todo)
         world.ask_leader(lambda: make_room(self.places, need, "feature maps", ROOM))
         starts = range(world.rank * BATCH, len(index), world.size * BATCH)

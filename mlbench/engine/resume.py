@@ -187,19 +187,19 @@ class Keeper:
     _failed: list[str] = field(default_factory=list)
 
     # ----------------------------------------------------------------------------------- when
-    def wishes(self, epoch_ended: bool = False) -> list[float]:
+    def requests(self, epoch_ended: bool = False) -> list[float]:
         """This process's requests [stop, save]; positive means yes."""
         pause = max(EPOCHS_APART, self._cost / SHARE) if epoch_ended else self.every
         due = self.world.leads and time.monotonic() - self._saved >= pause
         return [float(bool(STOP.asked)), float(due)]
 
-    def obey(self, state: TrainingState, wishes: list[float]) -> None:
+    def handle(self, state: TrainingState, requests: list[float]) -> None:
         """Save or stop if any process requested it.
 
         Raises:
             Interrupted: on every process, once the state is saved.
         """
-        stop, due = wishes
+        stop, due = requests
         if stop or due:
             self.save(state)
         if stop:

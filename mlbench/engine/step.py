@@ -146,14 +146,14 @@ class StepLog:
         for name, value in extra.items():
             self.state.extra.setdefault(name, []).append(value.float())
 
-    def check(self, wishes: list[float]) -> list[float]:
-        """Move the pending losses to the state; return the mean of all processes' ``wishes``.
+    def check(self, requests: list[float]) -> list[float]:
+        """Move the pending losses to the state; return the mean of all processes' ``requests``.
 
         Raises:
             DivergedError: on every process, the first loss that is not finite.
         """
         losses, number = self.state.losses, len(self.pending)
-        values = torch.stack([*self.pending, *self.pending[0].new_tensor(wishes)])
+        values = torch.stack([*self.pending, *self.pending[0].new_tensor(requests)])
         fetched = torch.cat([torch.stack(self.norms), self.world.mean(values)]).tolist()
         norms, found = fetched[:number], fetched[number:]
         # Steps whose gradient overflowed are skipped by the scaler; their norm means nothing.

@@ -191,8 +191,8 @@ def train(state: TrainingState, training: Training) -> Steps[None]:
                 state.log[-1] = state.log[-1].model_copy(update={"mAP": found})
             training.progress.epoch(state.log[-1])
             log.info("%s", state.log[-1].model_dump_json())
-            wishes = torch.tensor(training.keeper.wishes(epoch_ended=True))
-            training.keeper.obey(state, training.world.mean(wishes).tolist())
+            requests = torch.tensor(training.keeper.requests(epoch_ended=True))
+            training.keeper.handle(state, training.world.mean(requests).tolist())
         yield from _halt(state, Wanted(training, state.epoch))
     if state.best is not None:
         state.evaluated().load_state_dict(state.best.weights)
@@ -261,10 +261,10 @@ def _look_after(
     speed = images / (time.perf_counter() - state.away - began)
     stops = training.world.size == 1 and STOP.asked  # several processes agree at the next check
     if len(steps.pending) >= CHECK_EVERY or i == number or stops:
-        wishes = steps.check(keeper.wishes())
+        requests = steps.check(keeper.requests())
         state.seconds = time.perf_counter() - state.away - began
         progress.step(state.epoch, i, number, state.losses[-1], speed)
-        keeper.obey(state, wishes)
+        keeper.handle(state, requests)
     elif state.losses:
         progress.step(state.epoch, i, number, state.losses[-1], speed)
     else:

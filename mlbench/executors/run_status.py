@@ -28,17 +28,17 @@ class RunStatus(Value):
 
     Attributes:
         title: title of the run.
-        stage: the current stage, such as "feature maps of train" or "training".
-        done, total: images of the stage, or steps of the training; 0 of 0 if nothing is counted.
+        phase: the current phase, such as "feature maps of train" or "training".
+        done, total: images of the phase, or steps of the training; 0 of 0 if nothing is counted.
         epoch, epochs: current epoch, from 1 (0 outside training), and number of epochs.
         loss: loss of the last step; None before training, or if it is not finite.
         images_per_second: speed at the last step; 0 outside training.
         seconds: time since this attempt began.
-        left: seconds until the training or the stage ends; None if unknown.
+        left: seconds until the training or the phase ends; None if unknown.
     """
 
     title: str
-    stage: str = ""
+    phase: str = ""
     done: int = 0
     total: int = 0
     epoch: int = 0
@@ -50,12 +50,12 @@ class RunStatus(Value):
 
     @property
     def text(self) -> str:
-        """The stage and its progress, in words."""
+        """The phase and its progress, in words."""
         epoch = f" {self.epoch}/{self.epochs}" if self.epoch else ""
         share = f" {self.done / self.total:.0%}" if self.total else ""
         speed = f", {self.images_per_second:.0f} images/s" if self.images_per_second else ""
         left = "" if self.left is None else f", {timedelta(seconds=round(self.left))} left"
-        return f"{self.stage}{epoch}{share}{speed}{left}"
+        return f"{self.phase}{epoch}{share}{speed}{left}"
 
 
 class Followed:
@@ -70,10 +70,10 @@ class Followed:
         self._began = time.monotonic()
         self._first: tuple[float, int] | None = None
 
-    def stage(self, text: str) -> None:
-        """A stage begins."""
+    def phase(self, text: str) -> None:
+        """A phase begins."""
         self._first = None
-        self._update(stage=text, done=0, total=0, epoch=0, images_per_second=0.0, left=None)
+        self._update(phase=text, done=0, total=0, epoch=0, images_per_second=0.0, left=None)
 
     def count(self, done: int, total: int) -> None:
         """``done`` of ``total`` images are done."""
@@ -111,11 +111,11 @@ class StatusFile:
         self.run = Followed(job.spec.title, job.spec.settings.epochs)
         self._written = 0.0
 
-    def stage(self, text: str) -> None:
-        """A stage begins."""
-        self.run.stage(text)
+    def phase(self, text: str) -> None:
+        """A phase begins."""
+        self.run.phase(text)
         self._write(every=0.0)
-        self.progress.stage(text)
+        self.progress.phase(text)
 
     def count(self, done: int, total: int) -> None:
         """``done`` of ``total`` images are done."""

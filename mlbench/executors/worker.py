@@ -154,10 +154,10 @@ class Events:
         self._world, self._tell = world, tell
         self._sent: dict[str, float] = {}
 
-    def stage(self, text: str) -> None:
-        """A stage begins."""
+    def phase(self, text: str) -> None:
+        """A phase begins."""
         self._world.beat()
-        self._tell("stage", text)
+        self._tell("phase", text)
 
     def count(self, done: int, total: int) -> None:
         """``done`` of ``total`` images are done."""

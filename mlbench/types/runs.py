@@ -165,11 +165,11 @@ class EpochLog(Value):
 class Progress(Protocol):
     """Receives the progress of a run; only the leading process shows it."""
 
-    def stage(self, text: str) -> None:
-        """A stage other than training begins."""
+    def phase(self, text: str) -> None:
+        """A phase other than training begins."""
 
     def count(self, done: int, total: int) -> None:
-        """``done`` of ``total`` items of the stage are done."""
+        """``done`` of ``total`` items of the phase are done."""
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
         """``step`` of ``steps`` (from 1) is done; ``speed`` in images per second."""

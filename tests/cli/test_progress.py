@@ -44,17 +44,17 @@ def lines_until(capsys, *parts):
 def test_every_phase_is_told_again_and_again(impatient, specs, fails, capsys):
     with progress.Lines() as lines:
         first = lines.begin(1, 3, specs[0])
-        first.stage("feature maps of train")
+        first.phase("feature maps of train")
         for done in range(0, 400, 100):
             time.sleep(0.01)
             first.count(done, 1000)
         told = lines_until(capsys, "feature maps of train 30%, 0:00:0")
         assert "0 of 3 runs done, 1 under way\n" in told
         second = lines.begin(2, 3, specs[1])
-        second.stage("training")
+        second.phase("training")
         second.step(epoch=4, step=5, steps=10, loss=0.5, speed=321.4)
         lines_until(capsys, "[1] feature maps", "[2] training 5/11 41%, 321 images/s")
-        second.stage("metrics")  # of which nothing more is told until it ends
+        second.phase("metrics")  # of which nothing more is told until it ends
         lines_until(capsys, "[2] metrics\n")
         lines.end(fails[0])
         lines_until(capsys, "1 of 3 runs done, 1 under way, 0:00:0")
@@ -93,7 +93,7 @@ def test_the_matrix_has_a_time_left_from_the_end_of_its_first_run(monkeypatch, s
     console = Console(file=screen, force_terminal=True, width=160)
     monkeypatch.setattr(progress, "errors", console)
     live = progress.Live()
-    live.begin(1, 3, specs[0]).stage("metrics")
+    live.begin(1, 3, specs[0]).phase("metrics")
     assert str(live.pace) == ""
     now[0] = 600.0  # longer than the period of which rich's own estimate knows
     live.end(fails[0])

@@ -46,11 +46,11 @@ def test_every_state_is_shown_with_what_matters_of_it(cli, jobs):
     ]
     with claim(running.folder) as lease, announce(done.places.results, queue[-1:]):
         progress = StatusFile(running, lease, tiny.Quiet())
-        progress.stage("training")
+        progress.phase("training")
         for step in range(5):
             time.sleep(0.01)
             progress.step(epoch=4, step=step, steps=10, loss=0.5, speed=321.4)
-        progress.stage("evaluation")
+        progress.phase("evaluation")
         progress.count(0, 10)
         told = cli("status").out
         line = next(line for line in told.splitlines() if running.spec.run_id in line)
@@ -66,7 +66,7 @@ def test_a_status_has_the_share_that_is_done_and_the_time_left(jobs, monkeypatch
     monkeypatch.setattr("mlbench.executors.run_status.time.monotonic", lambda: now[0])
     with claim(job.folder) as lease:
         progress = StatusFile(job, lease, tiny.Quiet())
-        progress.stage("training")
+        progress.phase("training")
         for step in range(1, 11):
             now[0] += 3
             progress.step(epoch=4, step=step, steps=10, loss=float("nan"), speed=321.4)

@@ -249,7 +249,7 @@ def test_of_two_runs_that_need_the_same_maps_one_makes_them_and_the_other_waits(
             return super().forward(images)
 
     class Waiting(tiny.Quiet):
-        def stage(self, text):
+        def phase(self, text):
             said.append(text)
             waits.set()
 

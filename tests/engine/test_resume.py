@@ -231,11 +231,11 @@ def test_a_full_disk_costs_the_state_and_not_the_run(tmp_path, undisturbed):
 
 def test_states_at_ends_of_epochs_keep_their_distance(tmp_path):
     keeper = Keeper(tmp_path)
-    assert keeper.wishes(epoch_ended=True) == [0, 0]
+    assert keeper.requests(epoch_ended=True) == [0, 0]
     keeper._saved -= 31
-    assert keeper.wishes() == [0, 0] and keeper.wishes(epoch_ended=True) == [0, 1]
+    assert keeper.requests() == [0, 0] and keeper.requests(epoch_ended=True) == [0, 1]
     keeper._cost = 1.0
-    assert keeper.wishes(epoch_ended=True) == [0, 0], "at most 2 % of the time"
+    assert keeper.requests(epoch_ended=True) == [0, 0], "at most 2 % of the time"
 
 
 def one_of_two(rank, folder, points):

@@ -28,7 +28,7 @@ class Runs:
     def __call__(self, spec, places, world, progress, command, neighbours, short):
         self.begun.append(spec.run_id)
         yield
-        progress.stage("training")
+        progress.phase("training")
         self.meanwhile(progress)
         made = {"spec": spec, "run_id": spec.run_id, "command": command}
         return made_record("gap").model_copy(update=made), made_predictions()

@@ -37,7 +37,7 @@ def in_training(results):
     """Whether a run of a store trains."""
     runs = overview(results).values() if results.is_dir() else ()
     found = [one for one in runs if one.state == "running"]
-    return any(one.status is not None and one.status.stage == "training" for one in found)
+    return any(one.status is not None and one.status.phase == "training" for one in found)
 
 
 def kill_at_random(going, generator, seconds, results):

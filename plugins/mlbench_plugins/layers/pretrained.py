@@ -123,8 +123,8 @@ def fit(module: nn.Module, file: WeightFile, ignored: Collection[str]) -> None:
         WeightsError: keys are missing, unexpected or of another shape, or values are not finite.
     """
     expected = module.state_dict()
-    stages = list(bare_names(file.tensors))
-    dropped, tensors = next((one for one in stages if expected.keys() & one[1]), stages[0])
+    forms = list(bare_names(file.tensors))
+    dropped, tensors = next((one for one in forms if expected.keys() & one[1]), forms[0])
     if dropped:
         _LOG.warning("%s: names are read without %s", file.path, dropped)
     given = {

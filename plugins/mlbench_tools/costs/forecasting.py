@@ -162,8 +162,8 @@ def _rehearse(spec: RunSpec, places: Places, kept: Store) -> RunRecord:
         heard: list[tuple[float, Any]] = []
         events = Events(World(), lambda *event: heard.append((time.monotonic(), event)))
         record, _ = run(short, own, World(), events, "", images=many)
-    stages = [(when, event[1]) for when, event in heard if event[0] == "stage"]
-    for (began, name), (ended, _) in pairwise(stages):
+    phases = [(when, event[1]) for when, event in heard if event[0] == "phase"]
+    for (began, name), (ended, _) in pairwise(phases):
         if name == "feature maps of test":  # those of train were made first, and warmed up
             features = (ended - began) / record.test_images * _images(record)
             seconds = record.seconds | {"features": features}

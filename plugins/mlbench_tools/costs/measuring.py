@@ -141,9 +141,9 @@ def measure_networks(networks: Iterable[Network], bench: Bench, store: Store) ->
     reminder = Reminder("", lambda: [f"measuring: {progress.now.text}"])
     with reminder, one_thread(), torch.inference_mode(), autocast(bench.device, bench.precision):
         for size in BATCH_SIZES:
-            progress.stage(f"batch size {size}")
+            progress.phase(f"batch size {size}")
             _time([(one, size) for one in subjects], bench, refused, progress)
-        progress.stage("throughput")
+        progress.phase("throughput")
         for done, one in enumerate(subjects):
             progress.count(done, len(subjects))
             one.best = best_batch(one.model, _images(one.network, LARGEST, bench.device))

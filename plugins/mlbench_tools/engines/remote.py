@@ -115,9 +115,9 @@ class Follower:
 
 
 def _show(now: RunStatus, before: RunStatus | None, shown: Progress) -> None:
-    if before is None or now.stage != before.stage:
-        shown.stage(now.stage)
-    if now.epoch and now.stage == "training":
+    if before is None or now.phase != before.phase:
+        shown.phase(now.phase)
+    if now.epoch and now.phase == "training":
         steps = now.total // now.epochs
         loss = math.nan if now.loss is None else now.loss
         done = now.done - (now.epoch - 1) * steps

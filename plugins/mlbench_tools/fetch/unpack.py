@@ -54,24 +54,24 @@ def unpack(
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder.glob(".*.tmp"))
     with tempfile.TemporaryDirectory(prefix=".unpacking-", suffix=".tmp", dir=folder) as name:
-        stage = Path(name)
+        staging = Path(name)
         try:
             extract = _extract_tar if tarfile.is_tarfile(archive) else _extract_zip
-            extract(archive, stage, limit, progress)
+            extract(archive, staging, limit, progress)
         except _DAMAGES as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise DataError(f"{archive} is damaged or truncated ({error}); {_REMEDY}") from error
-        files = [path.relative_to(stage) for path in stage.rglob("*") if path.is_file()]
+        files = [path.relative_to(staging) for path in staging.rglob("*") if path.is_file()]
         if not files:
             raise DataError(f"{archive} holds no file; {_REMEDY}")
         for file in files:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (stage / file).replace(folder / file)
+            (staging / file).replace(folder / file)
     return sorted({file.parts[0] for file in files})
 
 
-def _extract_tar(archive: Path, stage: Path, limit: int, progress: OnProgress | None) -> None:
+def _extract_tar(archive: Path, staging: Path, limit: int, progress: OnProgress | None) -> None:
     size = 0
 
     def check(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
@@ -82,7 +82,7 @@ def _extract_tar(archive: Path, stage: Path, limit: int, progress: OnProgress | 
         return tarfile.data_filter(member, path)
 
     with tarfile.open(archive) as tar:
-        tar.extractall(stage, filter=check)
+        tar.extractall(staging, filter=check)
         # A tar ends in a block of zeros, but tarfile takes any end or damaged header for one.
         assert tar.fileobj is not None, "the tar is open"
         tar.fileobj.seek(tar.offset)
@@ -90,12 +90,12 @@ def _extract_tar(archive: Path, stage: Path, limit: int, progress: OnProgress | 
             raise DataError(f"{archive} is damaged or truncated: it lacks its end; {_REMEDY}")
 
 
-def _extract_zip(archive: Path, stage: Path, limit: int, progress: OnProgress | None) -> None:
+def _extract_zip(archive: Path, staging: Path, limit: int, progress: OnProgress | None) -> None:
     size = 0
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
             size = _add(archive, size, member.file_size, limit, progress)
-            file.extract(member, stage)
+            file.extract(member, staging)
 
 
 def _add(archive: Path, size: int, more: int, limit: int, progress: OnProgress | None) -> int:

@@ -138,7 +138,7 @@ def score_model(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     progress = Followed("", 0)
     with Reminder("scoring", lambda: [progress.now.text]):
-        progress.stage("data")
+        progress.phase("data")
         spec, names = model.info.spec, model.info.label_names
         dataset, options = complete_options(spec, dataset, options)
         splits = open_splits(dataset, options, places.data, places.cache)
@@ -147,9 +147,9 @@ def score_model(
             raise MeasureError(f"the test split of {splits.identity}: {reason}")
         if bad := problems(test.files, places.cache, places.workers, progress.count):
             raise unusable(bad, test.files)
-        progress.stage("evaluation")
+        progress.phase("evaluation")
         predictions = _predict(model, test, places, progress.count, batch_size)
-        progress.stage("metrics")
+        progress.phase("metrics")
         scores, precisions = score(predictions.logits, predictions.targets)
     noted = tuple(remarks(predictions.logits, predictions.targets, names))
     about = splits, dataset, options, started

@@ -69,8 +69,8 @@ def recognise(method: str, state: State, source: object) -> tuple[Released, str,
         WeightsError: it is no file of this method; the text names methods that it fits.
     """
     known = releases(method)
-    stages = list(bare_names(state))
-    for dropped, names in stages:
+    forms = list(bare_names(state))
+    for dropped, names in forms:
         for released in known:
             if marked(released, names):
                 return released, dropped, names
@@ -78,7 +78,7 @@ def recognise(method: str, state: State, source: object) -> tuple[Released, str,
         plugin.name
         for plugin in registry.plugins("recipe")
         if plugin.name != method
-        and any(marked(one, names) for one in _released(plugin.name) for _, names in stages)
+        and any(marked(one, names) for one in _released(plugin.name) for _, names in forms)
     ]
     looks = f"it looks like one of {' or '.join(others)}; " if others else ""
     wanted = " or ".join(" with ".join(r.marks) for r in known)

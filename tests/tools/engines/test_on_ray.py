@@ -58,7 +58,7 @@ def test_a_cluster_that_loses_nodes_finishes_all_runs_and_each_once(cluster, gat
     def three_train():
         assert launcher.poll() is None
         there = [one.status for one in overview(results).values() if one.state == "running"]
-        return sum(one is not None and one.stage == "training" for one in there) == 3
+        return sum(one is not None and one.phase == "training" for one in there) == 3
 
     until(three_train, 900)
     (raylet,) = nodes[1].all_processes["raylet"]

@@ -35,7 +35,7 @@ from mlbench_plugins.layers import channel_attention, decoupling, numerics  # no
 
 LABELS = (80, 500, 20) if CUDA else (3,)
 SIDE, BATCH, IMAGE = (14, 16, 448) if CUDA else (2, 2, 64)
-BACKBONE, STEP_BATCH = ("resnet101", 32) if CUDA else ("mobilenetv2_100", 2)
+BACKBONE, STEP_BATCH = ("resnet101", 32) if CUDA else ("timm:test_resnet", 2)
 OPTIONS = {"msrn": {"classifier": "elementwise"}}  # its MLP has 1.6 billion weights for 500 labels
 if not CUDA:
     OPTIONS |= {
@@ -267,14 +267,14 @@ def step(in_time):
 
     def row(name, head, labels, form, function):
         trained = [p for p in head.parameters() if p.requires_grad]
-        share = nan
+        share = ""
         if form == "used":
-            share = count(head, lambda: head(maps), maps, "head") / macs
+            share = f"{count(head, lambda: head(maps), maps, 'head') / macs:9.1%}"
             for parameter in trained:
                 parameter.requires_grad_(True)
         ms = step_ms(backbone, head.train(), function, images, labels)
         bare.append(ms)
-        return f"{ms:9.2f} {1000 * STEP_BATCH / ms:9.0f} {ms / bare[0]:9.3f} {share:9.1%}"
+        return f"{ms:9.2f} {1000 * STEP_BATCH / ms:9.0f} {ms / bare[0]:9.3f} {share}"
 
     print(
         "head              labels form        ms/step  images/s  x of gap  GMACs of the backbone's"

@@ -25,7 +25,7 @@ MODELS = {"resnet101": (448, 32, 95), "resnet50": (448, 64, 95), "mobilenetv2_10
 """Image size, batch, and the least share in percent of the GPU's own rate that files should give;
 the image cache should give 90."""
 if not CUDA:
-    MODELS = {"resnet18": (64, 4, 95)}
+    MODELS = {"timm:test_resnet": (64, 4, 95)}
 
 
 def data(reported, in_time):

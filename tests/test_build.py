@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 from mlbench import plan, suite
 from mlbench.build import build, feature_identity, meta_backbone, restore
 from mlbench.contracts.made_up import known_context
 from mlbench.engine.checkpoint import Checkpoint
+from mlbench.engine.model import unregistered
 from mlbench.preflight import refusal
 from mlbench.types import (
     Angles,
@@ -115,6 +117,12 @@ def loss(labels): return nn.Linear(1, 1)
     install("acme", source, entries)
     (spec,) = matrix(**{axis: ("acme",)})
     assert said in refusal(spec, lambda _: SPLITS, PLACES)
+
+
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_weights_that_torch_makes_of_parameters_are_no_stray_tensors(norm):
+    assert unregistered(getattr(nn.utils, norm)(nn.Linear(2, 2))) == ("", "")
 
 
 def test_a_model_of_a_plugin_that_is_gone_names_its_package():

@@ -143,8 +143,10 @@ def unregistered(head: nn.Module) -> tuple[str, str]:
     """
     known = {id(x) for x in [*head.modules(), *head.parameters(), *head.buffers()]}
     of_torch = vars(nn.Module()).keys()
-    for name, value in ((n, v) for m in head.modules() for n, v in vars(m).items()):
-        for x in () if name in of_torch else tree_leaves(value):
+    for module, name in ((m, name) for m in head.modules() for name in vars(m)):
+        # torch's weight_norm, spectral_norm and pruning make `weight` of `weight_...` in each pass.
+        made = any(other.startswith(f"{name}_") for other, _ in module.named_parameters("", False))
+        for x in () if made or name in of_torch else tree_leaves(vars(module)[name]):
             if isinstance(x, nn.Module | Tensor) and id(x) not in known:
                 layers = isinstance(x, nn.Module)
                 remedy = "nn.ModuleList or nn.ModuleDict" if layers else "register_buffer"

@@ -53,6 +53,7 @@ def cluster(monkeypatch, quick, gate):
 def test_a_cluster_that_loses_nodes_finishes_all_runs_and_each_once(cluster, gate, suite, tmp_path):
     found, nodes = cluster
     file, results = suite(plugins=["waits"], seeds=[0, 1, 2, 3, 4, 5]), tmp_path / "results"
+    results.mkdir()  # the status of a folder that is not there is refused
     launcher = start(file, results, "ray", address=found.address)
 
     def three_train():

@@ -70,7 +70,11 @@ def make_optimizer(model: MultiLabelModel, settings: Settings) -> torch.optim.Op
     # One kernel for all parameters; it also skips an overflow without asking the device for it.
     fused = True if model.mean.is_cuda else None
     if chosen.name == "sgd":
-        return torch.optim.SGD(groups, momentum=chosen.momentum, fused=fused)
+        optimizer = torch.optim.SGD(groups, momentum=chosen.momentum, fused=fused)
+        # Torch leaves the momentum uninitialised if the first fused step overflows.
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimizer
     kind = torch.optim.Adam if chosen.name == "adam" else torch.optim.AdamW
     return kind(groups, betas=(chosen.momentum, 0.999), fused=fused)
 

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from mlbench.engine import optim
+from mlbench.engine.model import deterministic
 from mlbench.engine.train import finish, train
 from mlbench.types import HeadOutput, Schedule
 from tests.engine import tiny
@@ -115,6 +116,23 @@ def test_frozen_stages_are_in_evaluation_mode_and_freeze_bn_is_of_the_backbones_
     assert training(frozen_stages=1) == {"backbone.two.1", "backbone.two.3", "head.batch"}
     assert training(freeze_bn=True) == {"backbone.one.3", "backbone.two.3", "head.batch"}
     assert training(frozen_stages=-1) == {"head.batch"}
+
+
+def test_a_fused_first_step_that_overflows_leaves_no_trace(monkeypatch):
+    sgd = torch.optim.SGD
+
+    def steps(fused):
+        """The weights after an overflow and two steps, as on a GPU if ``fused``."""
+        monkeypatch.setattr(torch.optim, "SGD", lambda *a, **k: sgd(*a, **k | {"fused": fused}))
+        made = tiny.model()
+        learner = optim.make_learner(made, tiny.settings(), scaled=True, averaged=False)
+        for factor in (float("inf"), 1.0, 1.0):
+            learner.backward(made(torch.ones(2, 3, 16, 16)).logits.sum() * factor)
+            learner.update(0)
+        return tiny.flat(made)
+
+    with deterministic(True):  # fills uninitialised memory with NaN
+        assert torch.equal(steps(True), steps(None))
 
 
 def test_every_group_follows_the_schedule_in_proportion():

@@ -31,7 +31,7 @@ class LargeLoss(nn.Module):
 
     Pitfalls: the number is a share of all B x C labels of a batch, however many are unobserved, and
     batches of another size change other labels. Rejected labels still count in the mean. Long
-    training rejects much: delta 0.2 for 80 epochs is 16 % of all labels, on COCO five times as many
+    training rejects much: delta 0.2 for 80 epochs is 16 % of all labels, on COCO four times as many
     as are present. The released LL-Cp runs as LL-Ct, since it compares strings by identity.
 
     Args:

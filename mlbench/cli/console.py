@@ -106,11 +106,11 @@ def data_folder() -> Path | None:
     return Path(named) if named else None
 
 
-def device_name(name: str) -> str:
+def device_name(name: str, *, here: bool = True) -> str:
     """Return the device that a flag names; ``auto`` is CUDA if available.
 
     Raises:
-        SuiteError: this machine has no such device.
+        SuiteError: there is no such device, or this machine lacks it and ``here`` asks for it.
     """
     import torch
 
@@ -122,10 +122,12 @@ def device_name(name: str) -> str:
         raise SuiteError(
             f"--device {name!r} is not a device; use auto, cpu, cuda, cuda:1 or mps"
         ) from error
+    if not here:
+        return name
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SuiteError(f"--device {name}: torch finds no CUDA device; use --device cpu")
-    if device.type == "cuda" and (device.index or 0) >= (here := torch.cuda.device_count()):
-        raise SuiteError(f"--device {name}: torch finds {here} CUDA devices, cuda:0 the first")
+    if device.type == "cuda" and (device.index or 0) >= (found := torch.cuda.device_count()):
+        raise SuiteError(f"--device {name}: torch finds {found} CUDA devices, cuda:0 the first")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise SuiteError("--device mps: torch finds no Metal device; use --device cpu")
     return name

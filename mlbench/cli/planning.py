@@ -59,8 +59,7 @@ def usual_precision(fields: Mapping[str, Any]) -> dict[str, str]:
 
     executor = str(fields.get("executor", "local"))
     device = torch.device(_device(str(fields.get("device", "auto")), executor))
-    elsewhere = not torch.cuda.is_available()
-    half = device.type == "cuda" and (elsewhere or unsupported("bf16", device) is None)
+    half = device.type == "cuda" and unsupported("bf16", device) is None
     return {"precision": "bf16" if half else "fp32"}
 
 
@@ -150,8 +149,18 @@ def prepare(suite: Suite, plan: Callable[[Suite, Places], Plan]) -> Prepared:
 
 
 def _device(name: str, executor: str) -> str:
-    """The device that a flag names; other machines may have one that this one lacks."""
-    return device_name(name) if executor == "local" or name == "auto" else name
+    """The device that a flag names; other machines may have one that this one lacks.
+
+    Raises:
+        SuiteError: ``auto`` would plan this machine's CPU for other machines.
+    """
+    device = device_name(name, here=executor == "local")
+    if name == "auto" and device == "cpu" and executor != "local":
+        raise SuiteError(
+            f"--executor {executor} carries out runs elsewhere, and --device auto would take the "
+            "CPU, as torch finds no CUDA device here; name --device cuda or --device cpu"
+        )
+    return device
 
 
 def _devices(suite: Suite, device: str) -> tuple[int, ...]:

@@ -125,10 +125,13 @@ def matrix_precision(precision: Precision) -> Iterator[None]:
 
 
 def unsupported(precision: Precision, device: torch.device) -> str | None:
-    """The reason why a device does not support a precision, and a remedy; None if it does."""
+    """The reason why a device does not support a precision, and a remedy; None if it does.
+
+    The GPU of another machine, where a cluster carries out runs, is taken to support it.
+    """
     name = device.type
-    fine = precision != "tf32" and (name, precision) != ("cpu", "fp16")
-    if name == "cuda":
+    fine = name == "cuda" or (precision != "tf32" and (name, precision) != ("cpu", "fp16"))
+    if name == "cuda" and torch.cuda.is_available():
         with torch.cuda.device(device):
             name = torch.cuda.get_device_name()
             native = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -54,6 +54,7 @@ def test_a_precision_that_the_device_lacks_is_refused_when_planned(cli):
 
 
 def test_an_older_gpu_is_not_given_bf16(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Tesla T4")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)

@@ -27,7 +27,7 @@ def start(file, results, *executor, **options):
     """Start a launcher; ``executor`` is the name of one and more flags, with its options."""
     command = [sys.executable, "-m", "mlbench", "run", "--suite", file, "--results", results]
     if executor:
-        command += ["--set", "measure=false", "--executor", *executor]
+        command += ["--device", "cpu", "--set", "measure=false", "--executor", *executor]
     for name, value in options.items():
         command += ["--set", f"executor_options.{name}={value}"]
     return subprocess.Popen(list(map(str, command)))

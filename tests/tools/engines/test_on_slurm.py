@@ -9,8 +9,9 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from mlbench.cli.planning import places_of
+from mlbench.cli.planning import places_of, usual_precision
 from mlbench.executors import Options, make_jobs
 from mlbench.store import Store
 from mlbench.suite import Suite
@@ -59,6 +60,18 @@ def test_without_submitit_the_error_says_how_to_get_it(tmp_path, monkeypatch):
         on_slurm.execute(jobs, Options(), tiny.Quiet())
 
 
+def test_a_machine_without_a_gpu_plans_runs_for_those_that_have_one(cli, monkeypatch):
+    asked = "run", "--plugins", "gap", "--executor", "slurm", "--dry-run"
+    for precision in ("bf16", "tf32"):
+        planned = cli(*asked, "--device", "cuda", "--set", f"precision={precision}").ok()
+        assert "would run: no record" in planned.out
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert usual_precision({"executor": "slurm", "device": "cuda"}) == {"precision": "bf16"}
+    for device, said in (("auto", "name --device cuda or --device cpu"), ("gpu", "not a device")):
+        with pytest.raises(SuiteError, match=said):
+            usual_precision({"executor": "slurm", "device": device})
+
+
 def test_a_controller_that_does_not_answer_is_told_once(monkeypatch, caplog):
     monkeypatch.setattr(on_slurm, "_largest_array", lambda: 1)
     arrays = on_slurm._Arrays([], None, None)
@@ -88,7 +101,9 @@ def test_a_job_that_slurm_ends_says_why_and_how_to_go_on(tmp_path, monkeypatch):
 def test_a_node_decodes_with_its_own_processors_unless_told(tmp_path):
     jobs = make_jobs([made_record("gap").spec], Places(results=tmp_path, cache=tmp_path), "")
     for asked, workers in ((3, 3), (0, min(len(os.sched_getaffinity(0)), 16))):
-        places = places_of(Suite(executor="slurm", workers=asked or None, results=tmp_path), {})
+        places = places_of(
+            Suite(executor="slurm", device="cpu", workers=asked or None, results=tmp_path), {}
+        )
         here = with_workers(jobs[0].model_copy(update={"places": places}))
         assert here.places.workers == workers
 

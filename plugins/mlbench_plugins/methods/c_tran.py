@@ -160,7 +160,7 @@ RECIPE = Recipe(
 }""",
     summary="Pixels and labels are tokens of one transformer encoder. Training tells it the state "
     "of 0 to 75 % of each image's labels, and the others are learned, so that labels that are "
-    "known at test time help to find the rest (protocol known-25, known-50, known-75: "
+    "known at test time help to find the rest (editions known-25, known-50, known-75: "
     "--set known_labels=0.25).",
     settings=Settings(
         **SEMANTIC_GRAPHS

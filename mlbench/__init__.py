@@ -34,5 +34,8 @@ else:
             return getattr(api, _API[name])
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
+    def __dir__():  # what Tab offers
+        return __all__
+
 
 __all__ = ["DISTRIBUTION", "Labelled", "TrainedModel", "__version__", "load", "results", "run"]

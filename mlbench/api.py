@@ -6,7 +6,7 @@ Import the names from ``mlbench``; torch and pandas are imported when one of the
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,10 @@ from mlbench.cli.progress import Lines
 from mlbench.numbers import outdated
 from mlbench.store import Store
 from mlbench.suite import Suite, make_suite
+from mlbench.suite_file import place
 from mlbench.text import shorten
 from mlbench.trained_model import Labelled, TrainedModel
-from mlbench.types import Plan, RunRecord, SuiteError
+from mlbench.types import Plan, RunRecord, Scores, SuiteError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,19 +57,21 @@ def run(
         plugins: methods, losses and backbones; every combination runs.
         datasets: data sets.
         results: folder of the results.
-        fields: any other field of a suite file, such as ``seeds=[0, 1]``, ``track="probe"`` or
-            ``settings={"epochs": 3}``.
+        fields: any other field of a suite, or setting, such as ``seeds=[0, 1]``,
+            ``track="probe"``, ``epochs=3`` or ``optimizer={"lr": 1e-3}``.
 
     Returns:
         The runs of the matrix, in the columns of ``mlbench.results``.
 
     Raises:
+        PluginError: no plugin has one of the names.
         SuiteError: a field is wrong, every combination is refused, or a run failed.
         MlbenchError: data or weights are missing or damaged.
     """
-    given = {"plugins": plugins, "datasets": datasets, "results": Path(results)}
-    suite = make_suite(usual_precision(fields) | given | fields, "mlbench.run")
-    call = ", ".join([repr(plugins), repr(datasets), *(f"{k}={v!r}" for k, v in fields.items())])
+    named = {"results": results, **fields}
+    own = {"plugins": plugins, "datasets": datasets, **place(named, "of mlbench.run")}
+    suite = make_suite(usual_precision(own) | own, "mlbench.run")
+    call = ", ".join([repr(plugins), repr(datasets), *(f"{k}={v!r}" for k, v in named.items())])
     planned = carry_out(suite, f"python: mlbench.run({call})")
     table = results_table(suite.results)
     wanted = table["run_id"].isin({spec.run_id for spec in planned.specs})
@@ -100,6 +103,42 @@ def execute_missing(prepared: Prepared, command: str) -> None:
         raise SuiteError(shorten([*failed, "finished runs are kept"], 5, "\n"))
 
 
+def _score(name: str) -> Callable[[RunRecord], float | None]:
+    return lambda r: getattr(r.scores, name, None)
+
+
+COLUMNS: dict[str, Callable[[RunRecord], Any]] = {
+    "run_id": lambda r: r.run_id,
+    "method": lambda r: r.spec.method,
+    "head": lambda r: r.spec.settings.head,
+    "backbone": lambda r: r.spec.settings.backbone,
+    "loss": lambda r: r.spec.settings.loss,
+    "data": lambda r: r.identity,
+    "track": lambda r: r.spec.track,
+    "tier": lambda r: r.tier,
+    "seed": lambda r: r.spec.seed,
+    "status": lambda r: r.status,
+    "current": lambda r: not outdated(r.numbers),
+    **{name: _score(name) for name in Scores.model_fields},
+    "gmacs": lambda r: r.efficiency and r.efficiency.gmacs_backbone + r.efficiency.gmacs_head,
+    "gmacs_head": lambda r: r.efficiency and r.efficiency.gmacs_head,
+    "parameters": lambda r: (
+        r.efficiency and (r.efficiency.parameters_backbone + r.efficiency.parameters_head) / 1e6
+    ),
+    "image_size": lambda r: r.spec.settings.image_size,
+    "epochs": lambda r: r.spec.settings.epochs,
+    "batch_size": lambda r: r.spec.settings.batch_size,
+    "lr": lambda r: r.spec.settings.optimizer.lr,
+    "precision": lambda r: r.spec.precision,
+    "seconds": lambda r: sum(r.seconds.values()) or None,
+    "started": lambda r: r.began,
+    "commit": lambda r: r.commit,
+    "command": lambda r: r.command,
+    "checkpoint": lambda r: r.checkpoint,
+}
+"""Column of ``results_table`` -> its value for a record."""
+
+
 def results_table(folder: str | PathLike[str] = "results") -> pd.DataFrame:
     """The records of a store as a table, a row a run.
 
@@ -129,38 +168,5 @@ def results_table(folder: str | PathLike[str] = "results") -> pd.DataFrame:
     matching, others = store.influences(records)
     for problem in [*problems, *others]:
         warnings.warn(f"left out: {problem}", stacklevel=2)
-    return pd.DataFrame([_flat(record) for record in records if record.run_id in matching])
-
-
-def _flat(record: RunRecord) -> dict[str, Any]:
-    spec, settings, cost = record.spec, record.spec.settings, record.efficiency
-    row: dict[str, Any] = {
-        "run_id": record.run_id,
-        "method": spec.method,
-        "head": settings.head,
-        "backbone": settings.backbone,
-        "loss": settings.loss,
-        "data": record.identity,
-        "track": spec.track,
-        "tier": record.tier,
-        "seed": spec.seed,
-        "status": record.status,
-        "current": not outdated(record.numbers),
-    }
-    row |= record.scores.model_dump() if record.scores else {}
-    if cost is not None:
-        row["gmacs"] = cost.gmacs_backbone + cost.gmacs_head
-        row["gmacs_head"] = cost.gmacs_head
-        row["parameters"] = (cost.parameters_backbone + cost.parameters_head) / 1e6
-    return row | {
-        "image_size": settings.image_size,
-        "epochs": settings.epochs,
-        "batch_size": settings.batch_size,
-        "lr": settings.optimizer.lr,
-        "precision": spec.precision,
-        "seconds": sum(record.seconds.values()) or None,
-        "started": record.began,
-        "commit": record.commit,
-        "command": record.command,
-        "checkpoint": record.checkpoint,
-    }
+    kept = [record for record in records if record.run_id in matching]
+    return pd.DataFrame({name: [value(one) for one in kept] for name, value in COLUMNS.items()})

@@ -3,7 +3,7 @@
 A record holds the SHA-256 of itself (``digest``) and of each array of its predictions
 (``predictions_sha256``), which are compared before numpy parses them. So a board checks the
 influences that it reads, without the logits; their checksums in the archive's directory have a
-digest, too. Digests find damage and edits, not somebody who computes them anew.
+digest, too. Digests find damage and edits, not a forger who recomputes them.
 """
 
 from __future__ import annotations

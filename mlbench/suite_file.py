@@ -44,12 +44,9 @@ def read_suite(file: Path) -> dict[str, Any]:
         raise SuiteError(f"{file} cannot be read ({error.strerror}); {remedy}") from error
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise SuiteError(f"{file} is not YAML in UTF-8: {error}; correct this place") from error
-    known = Suite.model_fields
     if not isinstance(fields, dict):
-        raise SuiteError(f"suite {file} must be a mapping of {', '.join(known)}")
-    for name in fields:
-        if name not in known:
-            raise SuiteError(unknown(f"option {name!r} in {file}", str(name), known))
+        raise SuiteError(f"suite {file} must be a mapping of {', '.join(Suite.model_fields)}")
+    fields = place(fields, f"in {file}")
     for name in FILES:
         if name in fields:
             fields[name] = _resolve(file, fields[name], ("default", "none"))
@@ -85,16 +82,25 @@ def _resolve_argument(file: Path, name: str) -> str:
 def apply_overrides(fields: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
     """Apply ``--set NAME=VALUE`` texts to the fields of a suite.
 
-    NAME is a field of a suite or a setting, possibly dotted: ``holdout=0.2``,
-    ``optimizer.lr=3e-4``, ``head_options.time_steps=2``, ``dataset_options.coco.year=2014``, or
-    ``dataset_options.year=2014`` for every data set.
-
     Raises:
         SuiteError: a text is not ``NAME=VALUE``, or the name is unknown.
     """
-    merged = dict(fields)
-    for name, value in named_values(texts, "--set").items():
-        first, _, rest = name.partition(".")
+    return merge(fields, place(named_values(texts, "--set"), "of --set"))
+
+
+def place(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """The fields of a suite that names and values stand for: settings go into ``settings``.
+
+    A name is a field of a suite or a setting, possibly dotted: ``holdout``, ``optimizer.lr``,
+    ``head_options.time_steps``, ``dataset_options.coco.year``, or ``dataset_options.year`` for
+    every data set. Where two names say the same, the last one counts.
+
+    Raises:
+        SuiteError: a name is unknown ``where``, such as "of --set".
+    """
+    merged: dict[str, Any] = {}
+    for key, value in given.items():
+        first, _, rest = (name := str(key)).partition(".")
         if first in ("grid", "vary", "dataset_options") and rest:
             over = {first: {rest: value}}  # names of settings have dots; see ``_dataset_options``
         elif first in Suite.model_fields:
@@ -103,6 +109,6 @@ def apply_overrides(fields: Mapping[str, Any], texts: Iterable[str]) -> dict[str
             over = {"settings": nest(name, value)}
         else:
             known = [*Suite.model_fields, *Settings.model_fields]
-            raise SuiteError(unknown(f"option {name!r} of --set", first, known))
+            raise SuiteError(unknown(f"option {name!r} {where}", first, known))
         merged = merge(merged, over)
     return merged

@@ -81,7 +81,7 @@ def _describe(item: ErrorDetails, of: str, model: type[BaseModel] | None = None)
         return unknown(f"option {where!r}", str(name), _model_at(model, path).model_fields)
     kind, given, message = item["type"], item["input"], item["msg"].removeprefix("Value error, ")
     if kind == "tuple_type":
-        message += f"; give a list, such as [{given}]"
+        message += "; give a list" + ("" if given is None else f", such as [{given}]")
     elif kind == "model_type" and model is not None:
         message = f"give a mapping of {', '.join(_model_at(model, item['loc']).model_fields)}"
     elif kind == "greater_than_equal" and isinstance(given, str):  # pydantic takes 0-2 for -2

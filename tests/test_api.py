@@ -10,14 +10,14 @@ from PIL import Image
 
 import mlbench
 from mlbench.trained_model import find_pictures
-from mlbench.types import DataError, SuiteError
+from mlbench.types import DataError, PluginError, SuiteError
 from mlbench_plugins.datasets.synthetic import NAMES
 from tests.tools.deploy.conftest import small_run, trained
 from tests.tools.weights.released import FEW
 
 __all__ = ["small_run", "trained"]
 
-FAST = {"settings": {"epochs": 1, "image_size": 32}, "dataset_options": FEW, "device": "cpu"}
+FAST = {"epochs": 1, "settings": {"image_size": 32}, "dataset_options": FEW, "device": "cpu"}
 
 
 @pytest.fixture
@@ -29,17 +29,34 @@ def test_a_matrix_is_a_table_and_runs_once(cache, tmp_path):
     folder = tmp_path / "results"
     table = mlbench.run(["gap"], results=folder, cache=cache, **FAST)
     assert table["method"].tolist() == ["gap"] and 0 < table["mAP"][0] <= 100
-    assert table["command"][0].startswith("python: mlbench.run(['gap'], ('synthetic',), cache=")
+    call = f"python: mlbench.run(['gap'], ('synthetic',), results={folder!r}, cache="
+    assert table["command"][0].startswith(call)
     again = mlbench.run(["gap"], results=folder, cache=cache, **FAST)
     assert again["started"].tolist() == table["started"].tolist()
     everything = mlbench.results(folder)
     assert everything["run_id"].tolist() == table["run_id"].tolist()
     assert everything["parameters"][0] > 0 and everything["seconds"][0] > 0
+    (empty := tmp_path / "empty").mkdir()
+    assert mlbench.results(empty).columns.tolist() == everything.columns.tolist()
+
+
+def test_the_names_of_the_interface_are_listed():
+    assert {"load", "run", "results", "TrainedModel"} <= set(dir(mlbench)) <= {*mlbench.__all__}
 
 
 def test_what_cannot_run_is_an_error(tmp_path):
     with pytest.raises(SuiteError, match=r"gap on .*: there is no no\.csv"):
         mlbench.run("gap", "manifest:no.csv")
+    with pytest.raises(PluginError, match="unknown plugin 'gapp'; did you mean gap"):
+        mlbench.run(["gapp"])
+    for fields, message in (
+        ({"datasets": None}, "datasets = None: Input should be a valid tuple; give a list$"),
+        ({"results": 3}, "results = 3: "),
+        ({"epoch": 1}, "unknown option 'epoch' of mlbench.run; did you mean epochs?"),
+        ({"optimizer": {"rate": 1}}, "unknown option 'optimizer.rate'"),
+    ):
+        with pytest.raises(SuiteError, match=message):
+            mlbench.run(["gap"], **{"results": tmp_path, **fields})
     with pytest.raises(SuiteError, match="no method to run"):
         mlbench.run([], results=tmp_path)
     with pytest.raises(SuiteError, match="not a folder"):

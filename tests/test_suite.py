@@ -145,6 +145,21 @@ def test_a_power_of_ten_in_a_file_is_a_number(tmp_path):
     }
 
 
+def test_a_file_may_name_settings_as_set_does(tmp_path):
+    (file := tmp_path / "s.yaml").write_text(
+        "epochs: 3\nsettings: {optimizer: {weight_decay: 0}, image_size: 96}\n"
+        "optimizer: {lr: 0.5}\nhead_options.time_steps: 2\nselection: validation\nplugins: ssgrl"
+    )
+    (spec,) = expand(**suite_file.apply_overrides(suite_file.read_suite(file), ["epochs=4"]))
+    used, rate = spec.settings, spec.settings.optimizer
+    assert (used.epochs, used.image_size, used.selection) == (4, 96, "validation")
+    assert (rate.lr, rate.weight_decay, used.head_options["time_steps"]) == (0.5, 0, 2)
+    for text, said in (("epoch: 3", "did you mean epochs"), ("3: 4", "option '3' in .*s.yaml")):
+        file.write_text(text)
+        with pytest.raises(SuiteError, match=said):
+            suite_file.read_suite(file)
+
+
 def test_a_grid_is_an_axis():
     specs = expand(plugins=("gap",), grid={"optimizer.lr": (1, 2), "epochs": (3, 4)})
     found = {(s.settings.optimizer.lr, s.settings.epochs) for s in specs}

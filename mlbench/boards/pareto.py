@@ -15,8 +15,8 @@ from mlbench.boards.rows import Row
 
 Cost = Literal["GMACs", "parameters", "latency"]
 LEGEND = (
-    "Pareto: the costs by which no other row has as much mAP at less cost, or more at as much, by "
-    "the measured values."
+    "Pareto: the costs for which no other row has at least this mAP at a lower cost, or a higher "
+    "mAP at the same cost."
 )
 
 

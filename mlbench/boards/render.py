@@ -50,8 +50,7 @@ OTHER_CODE = (
     "any other board. The command of a run makes it again (`mlbench why RUN`)."
 )
 UNTUNED = (
-    "Learning rates that were never tuned, as no recipe names them for this track and no held-out "
-    "runs here (`mlbench tune`) were best at them"
+    "Untuned learning rates (neither from the recipe for this track nor best in `mlbench tune`)"
 )
 
 
@@ -281,8 +280,10 @@ def _speed_notes(table: Table) -> list[str]:
         listed = "; ".join(f"{mark} {place}" for place, mark in places.items())
         notes.append(f"Latency: at batch 1; not comparable between {listed}. {RATIO}")
     if lacking := sum(not row.speeds for row in table.rows):
-        rows = f"{lacking} of {len(table.rows)} rows was"
-        notes.append(f"The latency of {rows} not measured, which `mlbench measure` does.")
+        have = "has" if lacking == 1 else "have"
+        notes.append(
+            f"{lacking} of {len(table.rows)} rows {have} no latency; run `mlbench measure`."
+        )
     remarks = {speed.remark for row in table.rows for speed in row.speeds}
     notes += [f"{word}: {meaning}." for word, meaning in REMARKS.items() if word in remarks]
     return notes

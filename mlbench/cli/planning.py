@@ -169,9 +169,9 @@ def _devices(suite: Suite, device: str) -> tuple[int, ...]:
 
     if device != "cuda":
         if suite.devices or (suite.processes > 1 and device != "cpu"):
+            given = "--devices" if suite.devices else "--processes"
             raise SuiteError(
-                f"--devices and --processes share out CUDA devices, not --device {device}; "
-                "use --device cuda"
+                f"{given} needs --device cuda, not {device}; leave out {given}, or give that"
             )
         return ()
     there, asked = torch.cuda.device_count(), suite.devices or tuple(range(suite.processes))

@@ -107,21 +107,24 @@ class RunLines(Followed):
 
 
 class Pace:
-    """Estimates the time for the remaining runs from the ended ones; as text, ``0:20:00 left``."""
+    """Estimates the time for the remaining runs from the ended ones; as text, ``0:20:00 left``.
+
+    A run that takes longer than their mean counts by the time that it tells itself.
+    """
 
     def __init__(self) -> None:
         self.total = self.ended = 0
         self.seconds = 0.0
-        self.began: dict[str, float] = {}
+        self.under_way: dict[str, tuple[float, Followed]] = {}
 
-    def begin(self, run_id: str, total: int) -> None:
+    def begin(self, run_id: str, total: int, run: Followed) -> None:
         """A run begins."""
         self.total = max(self.total, total)
-        self.began[run_id] = time.monotonic()
+        self.under_way[run_id] = time.monotonic(), run
 
     def end(self, outcome: Outcome) -> None:
         """A run ended, for good or not."""
-        seconds = time.monotonic() - self.began.pop(outcome.spec.run_id)
+        seconds = time.monotonic() - self.under_way.pop(outcome.spec.run_id)[0]
         if outcome.decided:
             self.ended, self.seconds = self.ended + 1, self.seconds + seconds
 
@@ -129,9 +132,12 @@ class Pace:
         if not self.ended:
             return ""
         mean, now = self.seconds / self.ended, time.monotonic()
-        under_way = [max(mean - (now - began), 0.0) for began in self.began.values()]
-        rest = mean * max(self.total - self.ended - len(under_way), 0) + sum(under_way)
-        return f"{as_time(max([rest / max(len(under_way), 1), *under_way]))} left"
+        begun = self.under_way.values()
+        lefts = [max(mean - (now - began), run.now.left or 0.0) for began, run in begun]
+        if 0.0 in lefts:  # longer than the mean, and it does not say how long
+            return ""
+        rest = mean * max(self.total - self.ended - len(lefts), 0) + sum(lefts)
+        return f"{as_time(max([rest / max(len(lefts), 1), *lefts]))} left"
 
 
 class Lines:
@@ -183,14 +189,14 @@ class Lines:
 
     def begin(self, number: int, total: int, spec: RunSpec) -> Progress:
         """Print the title of the run."""
-        self.pace.begin(spec.run_id, total)
         self.reminder.print(f"[{number}/{total}] {self.title(spec)}")
-        self.under_way[spec.run_id] = RunLines(
+        self.under_way[spec.run_id] = run = RunLines(
             spec.settings.epochs,
             self.reminder.print,
             lambda: f"[{number}] " if len(self.under_way) > 1 else "",
         )
-        return self.under_way[spec.run_id]
+        self.pace.begin(spec.run_id, total, run)
+        return run
 
     def end(self, outcome: Outcome) -> None:
         """Print the result of the run."""
@@ -232,12 +238,13 @@ class Live(Lines):
 
     def begin(self, number: int, total: int, spec: RunSpec) -> Progress:
         """Add a bar for the run."""
-        self.pace.begin(spec.run_id, total)
         if self.matrix is None:
             self.matrix = self.bars.add_task("matrix", total=total, detail=self.pace)
         task = self.bars.add_task(self.title(spec), total=None, detail="")
         self.tasks[spec.run_id] = task
-        return _RunBar(self.bars, task, spec.settings.epochs)
+        run = _RunBar(self.bars, task, spec.settings.epochs)
+        self.pace.begin(spec.run_id, total, run)
+        return run
 
     def end(self, outcome: Outcome) -> None:
         """Replace the bar of the run by a line."""

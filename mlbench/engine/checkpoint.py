@@ -62,8 +62,8 @@ def load(file: Path) -> Checkpoint:
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except Exception as error:  # safetensors raises many types on damaged bytes
         raise WeightsError(
-            f"{file} cannot be read as a checkpoint ({error}); give the checkpoint.safetensors "
-            "that a run left under results/runs/, or `mlbench import` in its folder"
+            f"{file} cannot be read as a checkpoint ({error}); give a run's folder, its "
+            "checkpoint.safetensors, or the folder that `mlbench import` wrote"
         ) from error
     if header.get("format") != "mlbench-2":
         raise WeightsError(

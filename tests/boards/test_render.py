@@ -109,7 +109,7 @@ def test_times_of_two_devices_are_marked():
     assert "12.5 (1)" in text and "900.0 (2)" in text
     places = ("AMD EPYC, 1 thread, fp32, eager", "Raspberry, 1 thread, fp32, eager")
     assert f"(1) {places[0]}; (2) {places[1]}" in text
-    assert "The latency of 1 of 3 rows was not measured" in text
+    assert "1 of 3 rows has no latency; run \\`mlbench measure\\`" in text
 
 
 def test_a_speed_that_is_not_to_be_trusted_says_why():

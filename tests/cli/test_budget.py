@@ -15,7 +15,9 @@ def pair(suite):
 def test_a_dry_run_estimates_by_a_rehearsal_once_and_then_by_records(cli, pair, own, tmp_path):
     asked = ("run", "--suite", pair, "--track", "probe", "--dry-run")
     told = cli(*asked).out
-    assert re.search(r"estimate for 2 of 2 missing runs: 0:0\d:\d\d in turn, .* to 0:0", told)
+    assert re.search(
+        r"time of 2 of 2 missing runs, one after another: 0:0\d:\d\d \(.* to 0:0", told
+    )
     assert re.search(r"memory of a run: \d{3,} MiB; disk: 3 MB of results, 0 MB of feat", told), (
         told
     )
@@ -25,7 +27,7 @@ def test_a_dry_run_estimates_by_a_rehearsal_once_and_then_by_records(cli, pair, 
     cli("run", "--suite", pair, "--track", "probe", "--plugins", "gap,gmp").ok()
     known = cli(*asked, "--seeds", "1").out
     assert "rehearsal" not in known and "rough" not in known
-    assert "estimate" not in cli(*asked).out, "nothing is missing"
+    assert "estimated" not in cli(*asked).out, "nothing is missing"
 
 
 def test_a_run_that_cannot_be_rehearsed_is_named_and_others_are_estimated(cli, suite, own, install):
@@ -34,7 +36,7 @@ def test_a_run_that_cannot_be_rehearsed_is_named_and_others_are_estimated(cli, s
     source = f"{exits}    def forward(self, features):\n        raise SystemExit(0)\n{source}"
     install("acme", source, "[mlbench.heads]\nbroken = acme:Head\nexits = acme:Exits")
     told = cli("run", "--suite", suite(plugins=["gap", "broken", "exits"]), "--dry-run")
-    assert "estimate for 2 of 2 missing runs" in told.out and "broken" in told.err
+    assert "estimated time of 2 of 2 missing runs, " in told.out and "broken" in told.err
     assert "not estimated: exits on" in told.out
 
 

@@ -97,7 +97,7 @@ def test_the_matrix_has_a_time_left_from_the_end_of_its_first_run(monkeypatch, s
     assert str(live.pace) == ""
     now[0] = 600.0  # longer than the period of which rich's own estimate knows
     live.end(fails[0])
-    live.begin(2, 3, specs[1])
+    slow = live.begin(2, 3, specs[1])
     now[0] = 700.0
     assert str(live.pace) == "0:18:20 left"
     console.print(live.bars.get_renderable())
@@ -106,4 +106,8 @@ def test_the_matrix_has_a_time_left_from_the_end_of_its_first_run(monkeypatch, s
     assert str(live.pace) == "0:10:00 left", "side by side"
     live.end(Outcome(specs[2], None))  # interrupted: no run that ended
     now[0] = 2000.0
-    assert str(live.pace) == "0:10:00 left"
+    assert str(live.pace) == "", "the second run takes longer than the mean, nobody knows how long"
+    slow.step(epoch=0, step=1, steps=10, loss=0.5, speed=1.0)
+    now[0] = 2010.0
+    slow.step(epoch=0, step=2, steps=10, loss=0.5, speed=1.0)
+    assert str(live.pace) == "0:28:00 left", "0:18:00 of the second, 0:10:00 of the third"

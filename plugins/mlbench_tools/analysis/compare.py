@@ -188,7 +188,7 @@ def _lines(found: PairedComparison) -> Iterator[str]:
 
 
 def _differences(found: PairedComparison) -> Iterator[str]:
-    yield f"A - B: {_difference(found.over_images)} on other images, the models as they are"
+    yield f"A - B: {_difference(found.over_images)} over test images, models fixed"
     images = count(found.images, "image")
     yield f"       paired bootstrap, {count(found.resamples, 'draw')} of {images}"
     if found.over_training is None:

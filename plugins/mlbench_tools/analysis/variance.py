@@ -157,8 +157,8 @@ def _remarks(parts: dict[str, VarianceComponent], runs: Sequence[RunRecord]) -> 
     once = sum(configurations.count(one) == 1 for one in configurations)
     if once and parts["seed"].freedom:
         yield (
-            f"seed: {once} of {len(runs)} runs have one seed only, so that its share is too small "
-            "and partly in the others; its points hold"
+            f"seed: {once} of {len(runs)} runs have one seed only, so its share is underestimated "
+            "(part of it is in the others); its points are right"
         )
 
 

@@ -222,12 +222,12 @@ def _in_words(found: Sequence[_Estimate], asked: int) -> Iterable[str]:
     least, middle, most = (
         timedelta(seconds=round(sum(one.seconds[i] for one in found))) for i in range(3)
     )
-    runs = f"{len(found)} of {count(asked, 'missing run')}"
-    yield f"estimate for {runs}: {middle} in turn, by the epochs of their kind {least} to {most}"
+    runs = f"{len(found)} of {count(asked, 'missing run')}, one after another"
+    yield f"estimated time of {runs}: {middle} ({least} to {most} by measured epochs)"
     device = max(one.most("device_memory_mb") for one in found)
     of_device = f", of the device {device:,.0f} MiB" if device else ""
     memory = f"memory of a run: {max(one.most('memory_mb') for one in found):,.0f} MiB{of_device}"
     written, cached = (sum(getattr(one, n) for one in found) / 1e6 for n in ("written", "cached"))
     yield f"{memory}; disk: {written:,.0f} MB of results, {cached:,.0f} MB of feature maps"
     if rough := sum(one.rough for one in found):
-        yield f"rough for {count(rough, 'run')}, as only a rehearsal or other runs are known"
+        yield f"rough for {count(rough, 'run')}: only a rehearsal or similar runs were measured"

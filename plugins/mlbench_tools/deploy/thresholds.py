@@ -200,8 +200,8 @@ def _show(record: RunRecord, found: Fit, rows: Rows, images: str) -> None:
 def _remark(target: str, few: list[str], missed: list[str], on_test: Rows | None) -> None:
     if few:
         _say(
-            f"{count(len(few), 'label')} took what fits all labels together, for want of images or "
-            f"as their scores do not rank positives first: {shorten(few, 8)}"
+            f"{count(len(few), 'label')} under the common calibration (too few positives or "
+            f"negatives, or scores that do not separate them): {shorten(few, 8)}"
         )
     if missed:
         _say(f"{target} is out of reach, and this is the nearest, for: {shorten(missed, 8)}")

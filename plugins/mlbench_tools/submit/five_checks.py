@@ -165,7 +165,7 @@ def scores(pack: Pack) -> Iterator[Remark]:
         return
     text = (
         "whether the predictions are this model's, and whether it was trained on the test split; "
-        "digests show damage and edits, not somebody who computes them anew"
+        "digests show damage and edits, but not a forger who recomputes them"
     )
     yield Remark("not checked", text)
     try:

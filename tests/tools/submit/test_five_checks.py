@@ -175,7 +175,7 @@ def test_what_changed_after_the_run_is_found(voc, tmp_path):
         found = findings(verified(tmp_path, put_together({**members, member: data})))
         assert any(check == "data" and text in line for check, line in found), found
     unchecked = verified(tmp_path, make(*voc)).of("not checked")
-    assert any("not somebody who computes them anew" in one.text for one in unchecked)
+    assert any("not a forger who recomputes them" in one.text for one in unchecked)
 
 
 def test_predictions_of_a_run_that_diverged_are_found(voc, tmp_path):

@@ -62,6 +62,7 @@ def test_the_wheel_holds_both_packages_their_data_and_no_tests(tmp_path):
     tops = {name.split("/")[0] for name in names}
     assert {"mlbench", "mlbench_plugins"} < tops
     assert all(top.startswith(("mlbench", "mlbench_plugins", "mlbench_mlic-")) for top in tops)
-    cards = ROOT.glob("plugins/mlbench_plugins/datasets/*.yaml")
-    assert {f"mlbench_plugins/datasets/{file.name}" for file in cards} < set(names)
+    data = [*(ROOT / "plugins").rglob("*.yaml"), *(ROOT / "plugins/mlbench_tools").rglob("*.html")]
+    assert {file.relative_to(ROOT / "plugins").as_posix() for file in data} < set(names)
+    assert "mlbench_tools/page/published/voc2007.yaml" in names
     assert not [name for name in names if "test" in name and not name.endswith(".yaml")]

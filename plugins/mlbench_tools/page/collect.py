@@ -68,7 +68,7 @@ def page(
         tables = found.select(dataset, track)
         ids = {run_id for table in tables for run_id in table.run_ids}
         records = {record.run_id: record for record in found.records if record.run_id in ids}
-        site = collect(tables, records, load(results / "published"))
+        site = collect(tables, records, load())
         progress.phase("pages")
         index = write_site(site, Store(results), cache_folder(), folder, progress.count)
     errors.print(f"page: {index}")

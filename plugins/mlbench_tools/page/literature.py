@@ -1,4 +1,4 @@
-"""Results of the literature, read from ``results/published/<dataset>.yaml``, next to our results.
+"""Results of the literature, read from ``published/<dataset>.yaml``, next to our results.
 
 The README there says what the files hold. Published results are never ranked with ours. A
 difference is given only to a row of the published track with the same method, backbone, image
@@ -38,6 +38,7 @@ METRICS = tuple(
     if field.annotation is float and name not in ("mAP_low", "mAP_high")
 )
 """The metrics of published scores."""
+FOLDER = Path(__file__).parent / "published"
 CANONICAL = "ap"
 """The protocol of a board's mAP."""
 
@@ -144,7 +145,7 @@ class _PublishedFile(Value):
         return self
 
 
-def load(folder: Path) -> list[PublishedResult]:
+def load(folder: Path = FOLDER) -> list[PublishedResult]:
     """All published results of a folder, in the order of its files.
 
     Raises:

@@ -59,7 +59,7 @@ def site(tmp_path_factory):
     one_each = {cost.network.name: cost for cost in costs}
     made = tables(records, costs=one_each.values())
     by_id = {record.run_id: record for record in records}
-    found = collect(made, by_id, load(store.root / "published"))
+    found = collect(made, by_id, load())
     return write_site(found, store, folder / "cache", folder / "site").parent
 
 

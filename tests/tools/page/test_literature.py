@@ -1,7 +1,5 @@
 """Results of the literature: their files, the cards that quote them, and our rows beside them."""
 
-from pathlib import Path
-
 import pytest
 
 from mlbench import registry
@@ -10,11 +8,10 @@ from mlbench.store import Store
 from mlbench.types import StoreError
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import derive
-from mlbench_tools.page.literature import literature_lines, load
+from mlbench_tools.page.literature import FOLDER, literature_lines, load
 from tests.store.made import made_predictions, made_record
 
-FOLDER = Path(__file__).parents[3] / "results" / "published"
-PUBLISHED = load(FOLDER)
+PUBLISHED = load()
 DASH = "\N{EN DASH}"
 GOOD = """\
 dataset: voc2007
@@ -53,7 +50,7 @@ def test_an_error_says_which_file_and_what_is_wrong(read, change, said):
 
 # ------------------------------------------------------------------------------ the committed files
 def test_every_score_of_a_card_is_quoted_from_the_files():
-    """`results/published` is the source; what a card says otherwise is a mistake in one of them."""
+    """`page/published` is the source; what a card says otherwise is a mistake in one of them."""
     known = {
         (result.dataset.replace("2014", ""), result.method, score.metric, score.value, score.status)
         for result in PUBLISHED

@@ -94,6 +94,7 @@ def test_the_command_writes_the_boards_that_are_asked_for(cli, tmp_path, monkeyp
     assert done.code == 0 and "page: site/index.html" in done.err
     assert "records\n" in done.err, "where it is, whenever it was silent for long"
     assert [board["track"] for board in embedded(tmp_path / "site")["boards"]] == ["published"]
+    assert "Query2Label" in (tmp_path / "site" / "index.html").read_text(), "scores of others"
     assert "Semantic-Specific Graph" in (tmp_path / "site" / "method" / "ssgrl.html").read_text()
     cli("page", "none", "--dataset", "voc").failed("no record in results matches")
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from filecmp import cmp
 from glob import iglob
@@ -18,7 +22,7 @@ import typer
 from rich.progress import Progress as Bars
 
 from mlbench.cli.console import Device, console, errors, plain_table
-from mlbench.files import safe_name, sha256
+from mlbench.files import sha256
 from mlbench.text import count, shorten
 from mlbench.types import DataError, SuiteError
 from mlbench_tools.deploy.outputs import Choice, open_output, shown
@@ -38,6 +42,11 @@ Examples:
 
 EVERY = 30.0
 """Seconds between two lines of progress without a terminal."""
+
+LONGEST = 200
+"""Bytes of a folder's name; file systems take 255, and encrypted ones less."""
+_REFUSED = re.compile(r"""[/\\:*?"<>|%~]|^[. ]|[. ]$""")
+_DEVICE = re.compile(r"(con|prn|aux|nul|(com|lpt)\d)(\..*)?", re.IGNORECASE)
 
 
 def predict(
@@ -92,8 +101,10 @@ def predict(
             have = len(files) - len(todo)
             errors.print(f"{have:,} of {count(len(files), 'picture')} are in {out}")
         table, bad, copied, none = plain_table(("picture", "labels")), [], 0, 0
+        names = folder_names({*trained.labels}.union(*known.values()))
         if copy_to is not None:
-            copied = sum(_copy(f, known.get(shown(f), ()), copy_to) for f in files)
+            before = ((f, [names[n] for n in known.get(shown(f), ())]) for f in files)
+            copied = sum(_copy(file, into, copy_to) for file, into in before)
         for result in _progress(trained.batches(todo, batch_size), len(todo)):
             if result.error:
                 bad.append(shown(result.error))
@@ -101,7 +112,7 @@ def predict(
             none += not labels and not result.error
             if copy_to is not None:  # before the row, which says that a picture is done
                 assert result.image is not None
-                copied += _copy(result.image, labels, copy_to)
+                copied += _copy(result.image, [names[name] for name in labels], copy_to)
             if output is not None:
                 output.write(result)
             elif not result.error:
@@ -160,14 +171,39 @@ def _progress(batches: Iterator[list[Labelled]], total: int) -> Iterator[Labelle
                 last = time.monotonic()
 
 
-def _copy(image: Path, labels: Sequence[str], folder: Path) -> int:
-    """Copy a picture into the folder of each label; return the number of new copies.
+def folder_names(labels: Iterable[str]) -> dict[str, str]:
+    """Label -> a name for its folder that any file system takes and no other label has.
+
+    Characters of all scripts stay. Those that a file system refuses or nobody sees become ``%`` and
+    two hex digits a byte. ``~`` and a part of the label's digest follow where a name was too long,
+    is a device of Windows, or differs from another in case or Unicode form only.
+    """
+    names = {label: "".join(_escapes(label)) or "%" for label in labels}
+    folded = {n: unicodedata.normalize("NFKC", name).casefold() for n, name in names.items()}
+    times = Counter(folded.values())
+    for label, name in names.items():
+        whole = name.encode()
+        if len(whole) > LONGEST or times[folded[label]] > 1 or _DEVICE.fullmatch(name):
+            digest = hashlib.sha256(label.encode()).hexdigest()[:12]
+            names[label] = f"{whole[: LONGEST - 13].decode(errors='ignore')}~{digest}"
+    return names
+
+
+def _escapes(label: str) -> Iterator[str]:
+    refused = {found.start() for found in _REFUSED.finditer(label)}
+    for place, c in enumerate(label):
+        plain = c.isprintable() and place not in refused
+        yield c if plain else "".join(f"%{byte:02X}" for byte in c.encode())
+
+
+def _copy(image: Path, names: Sequence[str], folder: Path) -> int:
+    """Copy a picture into folders of these names; return the number of new copies.
 
     If another picture has taken its name, a part of its digest is added to the name.
     """
     copied = 0
-    for label in labels:
-        target = folder / safe_name(label) / image.name
+    for name in names:
+        target = folder / name / image.name
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists() and not cmp(image, target, shallow=False):

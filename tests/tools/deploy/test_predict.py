@@ -13,6 +13,23 @@ import pandas as pd
 import pytest
 
 import mlbench
+from mlbench.engine.checkpoint import Checkpoint, load
+from mlbench_tools.deploy.predict import folder_names
+
+
+@pytest.fixture
+def renamed(trained, tmp_path):
+    """Give a model some labels of other names; its file."""
+
+    def call(*names):
+        model = load(trained / "checkpoint.safetensors")
+        names = (*names, *model.info.label_names[len(names) :])
+        file = tmp_path / "renamed" / "checkpoint.safetensors"
+        file.parent.mkdir()
+        Checkpoint(model.weights, model.info.model_copy(update={"label_names": names})).save(file)
+        return file
+
+    return call
 
 
 def rows(file):
@@ -130,6 +147,25 @@ def test_sorting_copies_each_picture_to_its_labels(cli, trained, pictures, tmp_p
         assert sorted(copies) == sorted(f for f in (tmp_path / "sorted").rglob("*") if f.is_file())
     done = cli("predict", trained, pictures, "--copy-to", copies[0], "--out", tmp_path / "a.csv")
     assert done.code == 2 and f"--copy-to {copies[0]}" in done.err and ".jpg" in done.err
+
+
+def test_folders_of_labels_in_any_script_are_readable(cli, renamed, pictures, tmp_path):
+    labels = ["кот", "и" * 150, "и" * 151, "../猫", "e\u0301", "\u00e9", "Cat", "cat", "nul.a", "."]
+    flags = ("--threshold", "0", "--copy-to", tmp_path / "s")
+    done = cli("predict", renamed(*labels), pictures, *flags)
+    assert done.code == 1 and "60 copied" in done.err
+    found = {folder.name for folder in (tmp_path / "s").iterdir()}
+    assert len(found) == 12 and {"кот", "%2E.%2F猫", "%2E"} <= found
+    for start in ("и" * 93, "e\u0301", "\u00e9", "Cat", "cat", "nul.a"):
+        assert any(re.fullmatch(f"{start}~[0-9a-f]{{12}}", name) for name in found), start
+
+
+def test_no_two_labels_share_a_folder():
+    labels = ["a", "A", "a.", "a ", "%", "", "~", "a~", "%25", "ﬁ", "fi", "\0", "\u202e", "x" * 300]
+    names = folder_names(labels)
+    assert len({name.casefold() for name in names.values()}) == len(labels)
+    assert all(name.isprintable() and len(name.encode()) <= 200 for name in names.values())
+    assert folder_names(["C# & co.", "C's $1"]) == {"C# & co.": "C# & co%2E", "C's $1": "C's $1"}
 
 
 def test_names_in_other_encodings_are_written(cli, trained, pictures, tmp_path):

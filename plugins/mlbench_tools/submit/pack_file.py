@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ from mlbench.types import PackError, Predictions, RunRecord, Value
 
 MANIFEST, RECORD = "manifest.json", "record.json"
 RECIPE, PREDICTIONS = "recipe.yaml", "predictions.npz"
+LIMIT = 2 << 30
+"""Bytes that a pack, and the predictions in it, may hold unpacked; a small file may hold any."""
 _REMEDY = "ask for the file again, or make one with `mlbench pack`"
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -145,6 +148,8 @@ def read(file: Path) -> Pack:
     if record.status == "ok" or PREDICTIONS in members:
         data = _member(file, members, PREDICTIONS)
         try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                _names(archive)
             arrays = sha256_of_arrays(data)
             predictions, run_id = _load(data, record)
         except Exception as error:  # numpy and zipfile raise many types on damaged bytes
@@ -169,11 +174,21 @@ def read(file: Path) -> Pack:
 def _members(file: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(file) as archive:
-            return {n: archive.read(n) for n in archive.namelist() if not n.endswith("/")}
+            return {n: archive.read(n) for n in _names(archive) if not n.endswith("/")}
     except OSError as error:
         raise PackError(f"{file} cannot be read ({error.strerror or error}); {_REMEDY}") from error
     except Exception as error:  # zipfile and its decompressors raise many types on damaged bytes
         raise PackError(f"{file} is damaged or not a pack ({error}); {_REMEDY}") from error
+
+
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    """The members' names; BadZipFile if one is there twice, or they hold more than ``LIMIT``."""
+    names = archive.namelist()
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise zipfile.BadZipFile(f"it holds {twice[0]!r} twice")
+    if (size := sum(member.file_size for member in archive.infolist())) > LIMIT:
+        raise zipfile.BadZipFile(f"it holds {size:,} bytes, more than {LIMIT:,}")
+    return names
 
 
 def _member(file: Path, members: Mapping[str, bytes], name: str) -> bytes:

@@ -1,6 +1,8 @@
 """The form of a pack: reading returns what was packed, and other files are refused."""
 
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -140,6 +142,28 @@ def with_array(name, array):
     return change
 
 
+def appended(name, size=None):
+    """One more member of this name, which says that it holds so many bytes."""
+
+    def change(data):
+        buffer = io.BytesIO(data)
+        with zipfile.ZipFile(buffer, "a") as archive:
+            archive.writestr(name, b"{}")
+            archive.infolist()[-1].file_size = size or 2
+        return buffer.getvalue()
+
+    return change
+
+
+def with_predictions(change):
+    def changed(pack):
+        members = taken_apart(pack)
+        data = change(members[pack_file.PREDICTIONS])
+        return put_together({**members, pack_file.PREDICTIONS: data})
+
+    return changed
+
+
 BAD = {
     "text": (lambda _: b"hello", "damaged or not a pack"),
     "manifest": (with_member(pack_file.MANIFEST, b"{"), "cannot read manifest.json"),
@@ -151,10 +175,17 @@ BAD = {
     "no predictions": (without(pack_file.PREDICTIONS), "it has no predictions.npz"),
     "half a validation": (with_array("validation_targets", None), "predictions.npz is damaged"),
     "pickled": (with_array("keys", np.array([{}])), "predictions.npz is damaged"),
+    "a bomb": (appended("more", 3 << 30), "it holds 3,.* bytes, more than 2,147,483,648"),
+    "a bomb of arrays": (
+        with_predictions(appended("more.npy", 3 << 30)),
+        "predictions.npz is damaged .it holds 3,.* bytes, more than",
+    ),
+    "a member twice": (appended(pack_file.RECORD), "it holds 'record.json' twice"),
     "fewer images": (with_fields(pack_file.RECORD, test_images=31), "30 images, the record 31"),
 }
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("name", BAD)
 def test_a_damaged_pack_is_refused(name, run, tmp_path):
     change, message = BAD[name]

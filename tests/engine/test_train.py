@@ -12,8 +12,9 @@ from mlbench.data.loader import shard, training_order
 from mlbench.data.mixing import draw_mixes
 from mlbench.engine.batch_parts import mutual_divergence
 from mlbench.engine.evaluation import predict
+from mlbench.engine.model import deterministic
 from mlbench.engine.train import finish, train
-from mlbench.types import DivergedError
+from mlbench.types import DivergedError, SuiteError
 from tests.engine import tiny, written_out
 from tests.engine.tiny import fit
 
@@ -134,6 +135,22 @@ def test_mixed_precision_agrees_with_full_and_scales_in_fp16(changes, precision)
     )
     assert state.losses == pytest.approx(reference.losses, rel=0.05)
     assert state.learners[0].scaler.get_scale() == (65536 if precision == "fp16" else 1)
+
+
+def test_an_operator_that_cannot_repeat_its_results_is_named_with_the_remedy():
+    class Head(tiny.Head):
+        def forward(self, features):
+            features[-1].clone().put_(torch.tensor([0]), torch.ones(1))  # torch refuses it
+            return super().forward(features)
+
+    made = tiny.model()
+    made.head = Head()
+    with deterministic(True), pytest.raises(SuiteError) as said:
+        fit(tiny.training(tiny.settings(backbone="resnet18")), made)
+    assert str(said.value) == (
+        "backbone resnet18 or head gap needs torch's put_, which does not repeat its results on "
+        "cpu; leave out --deterministic"
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_at_its_step():

@@ -114,7 +114,8 @@ class Settings(Value):
             ``sha256:...`` of a file.
         decoder: decoder of the images. ``turbo`` is faster than ``pillow``, and differs from it by
             a grey level in resized images. ``nvjpeg`` trains on CUDA only, and differs more at
-            edges between colours.
+            edges between colours; the record's scores are of its pixels, too, as are those of
+            ``mlbench evaluate`` on CUDA. Elsewhere such a model sees the pixels of ``turbo``.
         augmentation: steps on each training image.
         mixing: how the images of a batch are mixed after these steps; None mixes nothing.
         epochs, batch_size: the budget; the zero-shot track has 0 epochs, and the batch size is

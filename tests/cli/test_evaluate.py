@@ -1,6 +1,8 @@
 """``mlbench evaluate``: the scores of a checkpoint, and labels matched by name."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +11,11 @@ from safetensors.torch import save_file
 
 from mlbench.engine.checkpoint import load
 from mlbench.store import Store
+from mlbench.types import Places, Settings
 from mlbench_plugins.datasets.synthetic import NAMES
+from mlbench_tools.scoring import evaluate
 from mlbench_tools.scoring.evaluate import complete_options
+from tests.engine import tiny
 from tests.store.made import made_record
 from tests.tools.weights.released import FEW, SHUFFLED, change, imported
 
@@ -34,6 +39,15 @@ def test_a_run_and_its_checkpoint_score_the_same(cli, small, tmp_path):
     with np.load(tmp_path / "p.npz") as kept:
         assert kept["logits"].shape == kept["targets"].shape == (found["images"], len(NAMES))
         assert tuple(kept["names"]) == NAMES
+
+
+def test_images_are_decoded_where_the_model_computes(monkeypatch):
+    monkeypatch.setattr("mlbench.engine.evaluation.predict", lambda _, source, *__, **___: source)
+    info = SimpleNamespace(settings=Settings(head="gap", decoder="nvjpeg"))
+    places = Places(results=Path(), cache=Path(), device="cuda:0")
+    model, index = SimpleNamespace(network=None, info=info), tiny.index()
+    source = evaluate._predict(model, index, places, None, 1)
+    assert (source.decoder, str(source.device)) == ("nvjpeg", "cuda:0")
 
 
 def test_labels_are_matched_by_name(cli, ours, tmp_path, monkeypatch):

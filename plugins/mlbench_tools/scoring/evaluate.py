@@ -188,7 +188,8 @@ def _predict(
     if isinstance(network, torch.nn.Module):
         network = network.to(device).to(memory_format=torch.channels_last)
     view = make_view(settings)
-    source = ImageSource(test, lambda image, _: view(image), 0, places.workers, settings.decoder)
+    how = 0, places.workers, settings.decoder, device
+    source = ImageSource(test, lambda image, _: view(image), *how)
     return predict(
         *(network, source, test, World()),
         device=device,

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from mlbench import plan, suite
+from mlbench.engine import cost
 from mlbench.engine.distributed import World
 from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.resume import FILES
 from mlbench.engine.signals import stoppable
 from mlbench.engine.train import finish
 from mlbench.one_run import run_in_steps
-from mlbench.types import HeadOutput, Interrupted, Places
+from mlbench.types import BatchMemoryError, HeadOutput, Interrupted, Places
 from tests.engine import tiny
 
 
@@ -86,6 +87,33 @@ def test_a_run_short_of_memory_takes_at_most_a_part_for_each_image(run_one):
     parts = {"batch_size": 5, "grad_accumulation": 3, "freeze_bn": True}
     record, *_ = run_one(short="out of memory", epochs=1, **parts)
     assert record.status == "ok" and "grad_accumulation 5 at" in record.notes[0]
+
+
+def starved(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory. Process 4 has 2.00 GiB memory in use.")
+
+
+@pytest.mark.parametrize(
+    ("lost", "when"), [("make_models", "before"), ("Evaluator.__call__", "after")]
+)
+def test_want_of_memory_outside_training_names_remedies(run_one, monkeypatch, lost, when):
+    monkeypatch.setattr(f"mlbench.one_run.{lost}", starved)
+    remedies = "give fewer --jobs, as other processes use 2,048 MiB; or a smaller --image-size"
+    with pytest.raises(BatchMemoryError, match=f"on cpu {when} its training; {remedies}"):
+        run_one(epochs=1)
+
+
+def test_a_trained_run_keeps_its_scores_if_its_costs_do_not_fit(run_one, monkeypatch):
+    measured = cost.peak_memory
+    monkeypatch.setattr(
+        cost, "peak_memory", lambda *a: starved() if len(a[1]) > 4 else measured(*a)
+    )
+    record, *_ = run_one(epochs=1)
+    assert record.efficiency.versions["peak_memory"].endswith(", of 4 images")
+    monkeypatch.setattr(cost, "peak_memory", starved)
+    record, found, _ = run_one(epochs=1, where="none")
+    assert record.status == "ok" and record.scores and record.checkpoint and len(found.logits)
+    assert record.efficiency is None and "costs were not measured for want of" in record.notes[-1]
 
 
 def test_a_run_whose_last_step_diverges_has_a_record(run_one):

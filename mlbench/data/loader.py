@@ -6,6 +6,7 @@ matrix is shared. A batch does not depend on the number of workers.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Barrier, Lock
@@ -140,19 +141,18 @@ class ImageSource:
         return stream("augmentation", self.seed, epoch, position)
 
     def _on_device(self, positions: Positions, epoch: int) -> Tensor:
-        """Decode JPEGs together on the device, and other files one by one on the host."""
+        """Decode JPEGs together on the device, and other files on the host meanwhile."""
         files = [self.index.files[position] for position in positions.tolist()]
         data = list(self.pool.map(plain_jpeg, files))
+        others = [file for file, one in zip(files, data, strict=True) if one is None]
+        loaded = self.pool.map(load, others)
         try:
             decoded = iter(decode_on(self.device, [one for one in data if one is not None]))
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:  # decoding on the host names the damaged file
-            data = [None] * len(files)
-        images = [
-            load(file).to(self.device) if one is None else next(decoded)
-            for file, one in zip(files, data, strict=True)
-        ]
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            data, loaded = [None] * len(files), self.pool.map(load, files)  # names the damaged file
+        images = [next(loaded).to(self.device) if one is None else next(decoded) for one in data]
         chances = [self._chance(epoch, position) for position in positions.tolist()]
         if isinstance(self.transform, TrainTransform):
             return self.transform.batch(images, chances)
@@ -233,6 +233,20 @@ def whole_batches(images: int, size: int, rank: int, processes: int) -> list[Pos
     return [np.arange(start, min(start + size, images)) for start in starts]
 
 
+@functools.cache
+def _copying_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all batches, since the allocator keeps memory that it freed for each stream."""
+    return torch.cuda.Stream(device)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """True for torch's errors for want of a device's memory, of which contexts have others."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "ALLOC_FAILED" in text)
+    )
+
+
 def batches(
     source: Source,
     index: Index,
@@ -246,7 +260,7 @@ def batches(
     separate stream copies them while the device computes.
     """
     targets = torch.from_numpy(index.targets)
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+    stream = _copying_stream(device) if device.type == "cuda" else None
 
     def make(positions: Positions) -> tuple[Batch, torch.cuda.Event | None]:
         with torch.cuda.stream(stream):  # per thread; does nothing for None

@@ -1,18 +1,23 @@
-"""Save memory in training: recompute activations, and explain batches that do not fit."""
+"""Save memory in training: recompute activations, and explain what does not fit."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from mlbench.engine import optim
-from mlbench.engine.batch_parts import BATCH_NORM
-from mlbench.engine.resume import TrainingState
-from mlbench.engine.train import Training, most_parts
+from mlbench.engine.batch_parts import BATCH_NORM, most_parts
 from mlbench.text import count
 from mlbench.types import BatchMemoryError
+
+if TYPE_CHECKING:
+    from mlbench.engine.resume import TrainingState
+    from mlbench.engine.train import Training
+
+REMEDIES = ("a smaller --image-size", "a device with more free memory (--devices)")
 
 
 def recompute_activations(backbone: nn.Module) -> bool:
@@ -23,10 +28,20 @@ def recompute_activations(backbone: nn.Module) -> bool:
     return bool(able)
 
 
-def out_of_memory(error: Exception, state: TrainingState, training: Training) -> BatchMemoryError:
-    """Make the error for a batch that does not fit, with its remedies.
+def memory_error(
+    error: Exception, where: str, remedies: Iterable[str] = REMEDIES, divisible: bool = False
+) -> BatchMemoryError:
+    """Make the error for want of memory; remedies begin with fewer --jobs if others take it."""
+    others = _mebibytes(error, r"Process \d+ has SIZE")
+    jobs = [f"fewer --jobs, as other processes use {others:,.0f} MiB"] if others else []
+    text = f"out of memory on {where}; give {'; or '.join([*jobs, *remedies])}"
+    return BatchMemoryError(text, divisible)
 
-    Torch's message names the memory that was allocated and requested.
+
+def out_of_memory(error: Exception, state: TrainingState, training: Training) -> BatchMemoryError:
+    """Make the error for a batch of training that does not fit, with its remedies.
+
+    Torch's message may name the memory that was allocated and requested.
     """
     settings, model = training.settings, state.learners[0].model
     number, processes = settings.grad_accumulation, training.world.size
@@ -42,16 +57,16 @@ def out_of_memory(error: Exception, state: TrainingState, training: Training) ->
         remedies.append(f"--set grad_accumulation={more}{norms_see}")
     if not training.recompute and not training.probe:
         remedies.append("--set activation_checkpointing=true, slower")
-    text = (
-        f"out of memory on {training.device}: {count(images, 'image')} at {settings.image_size} "
-        f"pixels {'need' if images > 1 else 'needs'} at least {_mebibytes(str(error)):,.0f} MiB; "
-        f"give {'; or '.join(remedies) or 'a smaller --image-size'}"
-    )
-    return BatchMemoryError(text, splits and not norms)
+    batch = f"{count(images, 'image')} at {settings.image_size} pixels"
+    if needed := _mebibytes(error, "allocate SIZE", "SIZE is allocated by"):
+        batch += f" {'need' if images > 1 else 'needs'} at least {needed:,.0f} MiB"
+    where = f"{training.device}: {batch}"
+    return memory_error(error, where, remedies or REMEDIES[:1], splits and not norms)
 
 
-def _mebibytes(text: str) -> float:
-    """MiB allocated plus requested, from the message of torch's error."""
-    sizes = re.findall(r"allocate ([\d.]+) ([KMG]iB)|([\d.]+) ([KMG]iB) is allocated by", text)
+def _mebibytes(error: Exception, *phrases: str) -> float:
+    """The sum of the sizes that torch's message gives in these phrases, in MiB."""
     units = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
-    return sum(float(a or c) * units[b or d] for a, b, c, d in sizes)
+    patterns = [phrase.replace("SIZE", r"([\d.]+) ([KMG]iB)") for phrase in phrases]
+    sizes = [size for pattern in patterns for size in re.findall(pattern, str(error))]
+    return sum(float(number) * units[unit] for number, unit in sizes)

@@ -1,10 +1,14 @@
 """Batches of images: equal whatever makes them, in order, and on the device."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from mlbench.data import loader
+from mlbench.data.decode import load
 from mlbench.data.loader import ImageSource, batches
 from mlbench.data.transforms import train_transform
 from mlbench.types import Augmentation, DataError, Index, Settings
@@ -70,6 +74,34 @@ def test_batches_come_in_order_with_their_targets(index):
     for batch in made:
         assert torch.equal(batch.inputs, images(batch.positions, 2))
         assert batch.targets.tolist() == index.targets[batch.positions].tolist()
+
+
+def test_what_nvjpeg_does_not_take_is_decoded_by_the_workers(index, monkeypatch):
+    threads = []
+
+    def seen(file, *decoder):
+        threads.append(threading.current_thread().name)
+        return load(file, *decoder)
+
+    def stored(device, jpegs):
+        assert len(jpegs) == 4, "one is turned, and two are PNGs"
+        return [load(index.files[i]) for i in (0, 2, 3, 4)]
+
+    monkeypatch.setattr(loader, "load", seen)
+    monkeypatch.setattr(loader, "decode_on", stored)
+    ours = source(index, steps=STEPS[:2], decoder="nvjpeg")._on_device(EVERY, 0)
+    assert (ours.int() - source(index, steps=STEPS[:2])(EVERY, 0).int()).abs().max() <= 1
+    assert len(threads) == 3 + 7 and all(name.startswith("decode") for name in threads)
+
+
+def test_all_batches_are_copied_in_one_stream(index, monkeypatch):
+    """Memory that the allocator freed is used again in the same stream only."""
+    made = []
+    monkeypatch.setattr(torch.cuda, "Stream", made.append)  # without one, batches stay here
+    elsewhere = torch.device("cuda", 99)
+    for epoch in range(2):
+        assert len(list(batches(source(index), index, [EVERY], epoch, elsewhere))) == 1
+    assert made == [elsewhere]
 
 
 def test_a_file_that_goes_bad_is_named(index):

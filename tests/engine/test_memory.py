@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mlbench.data.loader import is_out_of_memory
 from mlbench.engine.distributed import World
 from mlbench.engine.memory import out_of_memory, recompute_activations
 from mlbench.engine.model import MultiLabelModel
@@ -104,6 +105,26 @@ def test_out_of_memory_says_how_much_a_batch_needs_and_what_helps(changes, error
     assert said in str(found) and "activation_checkpointing=true" in str(found)
     needed = {"3": "74,752", "20": "71,700"}.get(error[18:20].strip("."), "71,680")
     assert f"at least {needed} MiB" in str(found)
+
+
+def test_memory_that_other_processes_use_is_named():
+    text = "Process 47 has 71.00 GiB memory in use. Process 9 has 512.00 MiB memory in use."
+    remedy = "give fewer --jobs, as other processes use 73,216 MiB; or --set grad_accumulation=2"
+    training = tiny.training(tiny.settings())
+    found = out_of_memory(torch.OutOfMemoryError(text), training.start(tiny.model()), training)
+    assert remedy in str(found) and "8 images at 448 pixels; give" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (torch.AcceleratorError("CUDA error: out of memory\nSearch for ..."), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+    ],
+)
+def test_a_context_that_does_not_fit_lacks_memory_as_a_batch_does(error, lacks):
+    assert is_out_of_memory(error) is lacks
 
 
 def test_more_micro_batches_than_images_are_refused():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from mlbench.types import Backbone, Head, HeadOutput, Loss, Precision, Preprocessing
+from mlbench.types import Backbone, Head, HeadOutput, Loss, Precision, Preprocessing, SuiteError
 
 
 class MultiLabelModel(nn.Module):
@@ -77,7 +77,11 @@ def _call(head: Head, features: tuple[Tensor, ...], known_BC: Tensor | None) -> 
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """Use only bitwise reproducible algorithms of torch within the block, if ``wanted``."""
+    """Use only bitwise reproducible algorithms of torch within the block, if ``wanted``.
+
+    Raises:
+        SuiteError: torch has none for an operator of the model on its device.
+    """
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
     if wanted:
@@ -86,6 +90,12 @@ def deterministic(wanted: bool) -> Iterator[None]:
         cudnn.deterministic, cudnn.benchmark = True, False
     try:
         yield
+    except RuntimeError as error:
+        operator, found, _ = str(error).partition(" does not have a deterministic implementation")
+        if not found:
+            raise
+        what = f"the model needs torch's {operator}, which does not repeat its results to the bit"
+        raise SuiteError(f"{what}; leave out --deterministic") from error
     finally:
         torch.use_deterministic_algorithms(before[0])
         cudnn.deterministic, cudnn.benchmark = before[1:]

@@ -190,10 +190,8 @@ def sam_perturbation(
 
 def _sam_steps(parameters: Sequence[nn.Parameter], rho: float, adaptive: bool) -> list[Tensor]:
     """The step e of every parameter."""
-    directions: list[Tensor] = []
-    for p in parameters:
-        assert p.grad is not None
-        directions.append(p.grad * p.abs() if adaptive else p.grad)
+    grads = [(p, p.grad) for p in parameters if p.grad is not None]
+    directions = [grad * p.abs() if adaptive else grad for p, grad in grads]
     scale = rho / (nn.utils.get_total_norm(directions) + TINY)
     if adaptive:
         directions = [d * p.abs() for d, p in zip(directions, parameters, strict=True)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple, TypeVar
@@ -175,14 +174,12 @@ def train(state: TrainingState, training: Training) -> Steps[None]:
 
     Raises:
         DivergedError: on every process, when the loss is not finite on any.
-        SuiteError: the model has an operator that cannot be deterministic, as was asked for.
         Interrupted: on every process, when any was asked to stop; the state is saved.
     """
     networks = [make_network(one.model, training) for one in state.learners]
     with STOP.waits():
         while state.epoch < training.settings.epochs:
-            with _reproducible(training):
-                yield from _epoch(networks, state, training)
+            yield from _epoch(networks, state, training)
             if training.evaluator is not None:
                 model = state.evaluated()
                 found, state.best = select_best(state.best, state.epoch, model, training.evaluator)
@@ -194,22 +191,6 @@ def train(state: TrainingState, training: Training) -> Steps[None]:
         yield from _halt(state, Wanted(training, state.epoch))
     if state.best is not None:
         state.evaluated().load_state_dict(state.best.weights)
-
-
-@contextmanager
-def _reproducible(training: Training) -> Iterator[None]:
-    """Say what to do where ``--deterministic`` meets an operator that torch cannot repeat."""
-    try:
-        yield
-    except RuntimeError as error:
-        operator, found, _ = str(error).partition(" does not have a deterministic implementation")
-        if not found:
-            raise
-        one, device = training.settings, training.device
-        raise SuiteError(
-            f"backbone {one.backbone} or head {one.head} needs torch's {operator}, which does not "
-            f"repeat its results on {device}; leave out --deterministic"
-        ) from error
 
 
 def _halt(state: TrainingState, wanted: Wanted | None = None) -> Steps[Iterator[Batch]]:

@@ -28,6 +28,7 @@ SEPARATOR = ";"
 COLUMNS = ("image", "labels", "scores", "error", "model", "choice")
 CHUNK = 4096
 """Rows of Parquet that are converted at once."""
+_ELSEWHERE = "; make room or give write permission there, or name another file"
 
 
 def shown(text: object) -> str:
@@ -37,7 +38,7 @@ def shown(text: object) -> str:
 
 def listed(labels: Sequence[str], names: Sequence[str]) -> str:
     """Join labels into a cell that ``manifest:`` reads: a JSON list if any name needs one."""
-    if any(re.search(r"[;|\t\n]|^[\[{'\"]", name) for name in names):
+    if any(re.search("[;|,\uff0c\u3001\uff1b\t\n]|^[\\[{('\"]|[\\]}]$", name) for name in names):
         return json.dumps(list(labels), ensure_ascii=False)
     return SEPARATOR.join(labels)
 
@@ -116,13 +117,14 @@ class Output:
     def write(self, result: Labelled) -> None:
         """Append a picture, and flush it to the operating system."""
         row = self.choice.row(result)
-        with writing(f"--out {self.file}"):
+        with writing(f"--out {self.file}", _ELSEWHERE):
             _put(self.stream, self._cells(row) if self.is_csv else row)
             self.stream.flush()
 
     def header(self) -> list[str]:
         """The columns of CSV: fixed ones, then one a label if all scores are written."""
-        return [*COLUMNS, *(self.choice.info.label_names if self.choice.all_scores else ())]
+        names = self.choice.info.label_names if self.choice.all_scores else ()
+        return [*COLUMNS, *(f"score:{name}" if name in COLUMNS else name for name in names)]
 
     def _cells(self, row: dict[str, Any]) -> list[str]:
         names = self.choice.info.label_names
@@ -230,7 +232,7 @@ def open_output(file: Path, choice: Choice, wanted: Collection[str]) -> Iterator
     journal = file.with_name(f"{file.name}.part.jsonl") if form == ".parquet" else file
     made = form == ".parquet" and file.exists() and not journal.exists()
     output = Output(file, journal, made, choice)
-    with writing(f"--out {file}"):
+    with writing(f"--out {file}", _ELSEWHERE):
         file.parent.mkdir(parents=True, exist_ok=True)
         output.resume(wanted)
         output.stream = journal.open("a", encoding="utf-8", newline="")
@@ -239,7 +241,7 @@ def open_output(file: Path, choice: Choice, wanted: Collection[str]) -> Iterator
     with output.stream:
         yield output
     if form == ".parquet":
-        with writing(f"--out {file}"):
+        with writing(f"--out {file}", _ELSEWHERE):
             _to_parquet(journal, file)
             journal.unlink()
 

@@ -103,6 +103,17 @@ def test_a_command_that_was_killed_goes_on(cli, trained, pictures, tmp_path, for
     assert resumed.read_bytes() == before and not list(tmp_path.glob("*.part.jsonl"))
 
 
+def test_labels_that_are_called_as_columns_are_scored_beside_them(cli, renamed, pictures, tmp_path):
+    labels = ["image", "labels", "scores", "error", "model", "choice"]
+    flags = ("predict", renamed(*labels), pictures, "--all-scores", "--out", tmp_path / "a.csv")
+    for known in ("", "5 of 7 pictures are in"):
+        cli(*flags).failed(known, "2 of ", code=1)
+        assert len(rows(tmp_path / "a.csv")) == 7
+    columns = (tmp_path / "a.csv").read_text().splitlines()[0].split(",")
+    assert columns[:6] == labels and columns[6:12] == [f"score:{name}" for name in labels]
+    assert len({*columns}) == 18 and not any(name.startswith("score:") for name in columns[12:])
+
+
 def test_scores_are_those_of_the_python_function(cli, trained, pictures, tmp_path):
     cli("predict", trained, pictures, "--out", tmp_path / "a.jsonl", "--all-scores")
     model = mlbench.load(trained, device="cpu")
@@ -129,6 +140,8 @@ def test_an_output_of_something_else_is_not_touched(cli, trained, pictures, tmp_
         cli("predict", trained, pictures, "--out", file).failed(f"--out {file}", f"delete {file}")
         assert file.read_text() == text
     cli("predict", trained, pictures, "--out", tmp_path / "x.txt").failed(".csv")
+    unwritable = cli("predict", trained, pictures, "--out", "/dev/null/x.csv")
+    unwritable.failed("cannot be written (File exists); make room", "or name another file")
 
 
 def test_sorting_copies_each_picture_to_its_labels(cli, trained, pictures, tmp_path):

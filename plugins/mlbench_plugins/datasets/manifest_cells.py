@@ -26,7 +26,13 @@ _PRINTED = re.compile(r"(?:\w+\.)*\w+\(\s*([\[{].*[\]}])(?:,\s*dtype=[^)]*)?\s*\
 """``array(['a', 'b'], dtype=object)``, ``frozenset({'a'})``."""
 
 
-def labels_in(cell: Any, place: str, separator: str | None) -> list[str]:
+class _Cut(list[str]):
+    """Names that were cut out of a text without the quotes of a list."""
+
+
+def labels_in(
+    cell: Any, place: str, separator: str | None, cut: set[str] | None = None
+) -> list[str]:
     """The labels that a cell lists, in its order; a blank lists none.
 
     A cell is a list, or the text that JSON, Python or numpy print of one; a set in braces; an
@@ -37,6 +43,7 @@ def labels_in(cell: Any, place: str, separator: str | None) -> list[str]:
         cell: a value of a table.
         place: where the cell is, for errors.
         separator: what separates names; None takes ``;``, ``|``, tabs and new lines.
+        cut: gets the labels that no list with quotes names.
 
     Raises:
         DataError: the cell has none of these notations.
@@ -50,11 +57,13 @@ def labels_in(cell: Any, place: str, separator: str | None) -> list[str]:
     found: list[str] = []
     for part in cell:
         if isinstance(part, Mapping):
-            found += labels_in(part, place, separator)
+            found += labels_in(part, place, separator, cut)
         elif isinstance(part, bool | list | tuple):
             raise _no_list(place, part)
         elif part is not None and part == part and str(part).strip():  # not NaN
             found.append(str(part).strip())
+    if cut is not None and isinstance(cell, _Cut):
+        cut.update(found)
     return found
 
 
@@ -68,7 +77,7 @@ def _no_list(place: str, what: object) -> DataError:
 def _of_object(cell: Mapping[Any, Any], place: str) -> Any:
     key = next((key for key in KEYS if key in cell), None)
     if key is not None:
-        return cell[key] if isinstance(cell[key], list) else [cell[key]]
+        return cell[key] if isinstance(cell[key], list) else _Cut([cell[key]])
     if all(value in (0, 1) for value in cell.values()):
         return [name for name, value in cell.items() if value]
     raise _no_list(place, dict(cell))
@@ -94,7 +103,7 @@ def _read(text: str, place: str, separator: str | None) -> Any:
     inside = text[1:-1].strip()
     names = re.split("[,;|\n\t]" if separator is None else re.escape(separator), inside)
     if not quoted and ":" not in inside and (len(names) > 1 or " " not in inside):
-        return names
+        return _Cut(names)
     if SEVERAL.fullmatch(inside):
         return _split(inside, None)
     raise _no_list(place, text)
@@ -105,7 +114,7 @@ def _split(text: str, separator: str | None) -> list[str]:
         return re.split(r"[\s,]+", text)
     names = re.split(BETWEEN if separator is None else re.escape(separator), text)
     quotes = (re.fullmatch(r"""\s*(['"])(.*)\1\s*""", name) for name in names)
-    return [q[2] if q else name for q, name in zip(quotes, names, strict=True)]
+    return _Cut(q[2] if q else name for q, name in zip(quotes, names, strict=True))
 
 
 def vectors(lists: Sequence[list[str]]) -> np.ndarray | None:
@@ -118,12 +127,14 @@ def vectors(lists: Sequence[list[str]]) -> np.ndarray | None:
 
 
 # ---------------------------------------------------------------------------- doubts about names
-def refuse_doubtful(column: str, lists: Sequence[Iterable[str]], separator: str | None) -> None:
+def refuse_doubtful(
+    column: str, lists: Sequence[Iterable[str]], separator: str | None, cut: Iterable[str]
+) -> None:
     """Refuse what is more likely another notation than names of labels.
 
     Raises:
-        DataError: there is no label; labels are numbers, or contain brackets or commas; or nearly
-            all labels of several words are made of words of other labels.
+        DataError: there is no label; labels are numbers; those that were ``cut`` out of texts have
+            brackets or commas; or nearly all labels of several words are made of words of others.
     """
     found = sorted(set().union(*lists))
     if not found:
@@ -135,7 +146,8 @@ def refuse_doubtful(column: str, lists: Sequence[Iterable[str]], separator: str 
             f"{shlex.quote('label_names=' + json.dumps(found))}; if a label has a column of 0 and "
             "1, name such columns in the option label_columns"
         )
-    for label in found:
+    cut = sorted(cut)
+    for label in cut:
         if re.search(r"^[\[{]|[\]}]$", label):
             raise DataError(
                 f"column {column!r}: {label!r} is no name; a list needs both of its brackets and "
@@ -144,7 +156,7 @@ def refuse_doubtful(column: str, lists: Sequence[Iterable[str]], separator: str 
     if separator is not None:
         return
     for mark in COMMAS:
-        comma = next((label for label in found if mark in label), None)
+        comma = next((label for label in cut if mark in label), None)
         if comma is not None:
             raise DataError(
                 f"column {column!r} has a label with a comma in it, {comma!r}. If commas separate "

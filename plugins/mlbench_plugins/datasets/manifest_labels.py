@@ -219,9 +219,10 @@ def _from_lists(
 ) -> LabelColumns:
     """Read columns of label lists; a blank is an image without labels."""
     lists: list[list[str]] = [[] for _ in range(len(frame))]
+    cut: set[str] = set()
     for name in chosen:
         for row, (place, cell) in enumerate(zip(frame.index, frame[name], strict=True)):
-            lists[row] += labels_in(cell, place, columns.separator)
+            lists[row] += labels_in(cell, place, columns.separator, cut)
     fact = f"lists in column {' and '.join(map(repr, chosen))}"
     used = tuple(chosen)
     names, states_NC = columns.names, vectors(lists)
@@ -229,7 +230,7 @@ def _from_lists(
         names = _vector_names(names, states_NC.shape[1])
         return LabelColumns(names, states_NC, used, f"0 and 1 {fact}")
     if names is None:
-        refuse_doubtful(chosen[0], lists, columns.separator)
+        refuse_doubtful(chosen[0], lists, columns.separator, cut)
         names = tuple(sorted(set().union(*lists)))
     for place, labels in zip(frame.index, lists, strict=True):
         if strange := sorted(set(labels).difference(names)):

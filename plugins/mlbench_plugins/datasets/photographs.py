@@ -45,10 +45,19 @@ def list_folder(folder: Path) -> list[Path]:
         DataError: a name is not UTF-8.
     """
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    refuse_undecoded(folder, names, "file")
+    return [folder / name for name in names]
+
+
+def refuse_undecoded(place: Path, names: Iterable[str], what: str) -> None:
+    """Refuse names of a file or label that no UTF-8 can write.
+
+    Raises:
+        DataError: a name has lone surrogates, as Python reads bytes of other encodings.
+    """
     for name in names:
         if (plain := name.encode(errors="backslashreplace").decode()) != name:
-            raise DataError(f"{folder}: the name {plain} is not UTF-8; rename the file")
-    return [folder / name for name in names]
+            raise DataError(f"{place}: the name {plain} is not UTF-8; rename the {what}")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -83,7 +84,8 @@ def errors(
         f"{out / 'index.html'}: {count(len(record.label_names), 'label')}, "
         f"{count(len(shown), 'picture')}\n"
         f"{corrections}: all images, first {count(len({one.image for one in wrong}), 'picture')} "
-        f"with doubtful labels; edit these, then use it as --datasets manifest:{corrections}"
+        "with doubtful labels; edit these, then use it as --datasets "
+        f"{quote(f'manifest:{corrections}')}"
     )
 
 

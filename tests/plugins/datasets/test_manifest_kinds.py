@@ -161,6 +161,16 @@ def test_numbers_may_be_names_and_half_a_list_may_not(folder):
     refused("t.csv", "is no name; a list needs both of its brackets")
 
 
+def test_names_in_a_list_may_have_brackets_and_commas(folder):
+    names = {"[link](x)", "size [L]", "{a}", "x, y"}
+    made(folder, table("labels", '"[""[link](x)"", ""size [L]""]"', '"[""{a}"", ""x, y""]"'))
+    assert {*opened("t.csv").names} == names
+    made(folder, json.dumps(dict.fromkeys(HERE, sorted(names))), "t.json")
+    assert {*opened("t.json").names} == names
+    made(folder, json.dumps({name: {"label": "x, y"} for name in HERE}), "t.json")
+    refused("t.json", "has a label with a comma in it")
+
+
 # ------------------------------------------------------------------------- C. columns and names
 @pytest.mark.parametrize(
     ("head", "cells", "test"),
@@ -416,6 +426,12 @@ def test_names_like_those_of_files_find_them(folder, written, told):
     assert told == (
         "12 names not written as the file is" in "".join(data.interpretation().warnings)
     )
+
+
+def test_a_backslash_in_a_name_of_a_file_is_no_other_name(folder):
+    made(folder, table("labels", "a", "b").replace("p0.jpg", "back\\slash.jpg"))
+    pictures(folder, ["back\\slash.jpg"])
+    assert "not written as the file is" not in warned("t.csv")
 
 
 def test_a_name_like_two_files_is_missing(folder):

@@ -77,9 +77,9 @@ def spoiled(small_run):
 
 @pytest.mark.parametrize("run", ["trained", "spoiled"])
 def test_the_table_is_a_data_set_with_the_same_labels(cli, run, request, cache, tmp_path):
-    out, trained = tmp_path / "errors", request.getfixturevalue(run)
+    out, trained = tmp_path / "the errors", request.getfixturevalue(run)
     done = cli("errors", trained.name[:8], "--out", out, "--results", trained.parent.parent)
-    assert done.code == 0 and "manifest:" in done.out, done.err
+    assert done.code == 0 and f"--datasets 'manifest:{out}/corrections.csv'" in done.out, done.err
     page = (out / "index.html").read_text(encoding="utf-8")
     pictures = re.findall(r'img src="([^"]+)"', page)
     assert pictures and all((out / picture).is_file() for picture in pictures)
@@ -112,7 +112,7 @@ def test_unknown_labels_groups_and_names_with_separators_come_back(unknown, cach
     before = open_splits("synthetic", FEW, None, cache)
     group = dict.fromkeys(before.train.keys[:5], before.train.keys[0])
     before = replace(before, groups=lambda: group)
-    names = ("a;b", "c d", "e|f", *before.names[3:])
+    names = ("a;b", "c d", "e|f", "g,h", "[i](j)", *before.names[5:])
     if unknown:
         before.train.targets[3:9, :4] = before.test.targets[0, 2] = -1
     file = _write_corrections(tmp_path, replace(before, names=names), before.test.keys, [])
@@ -124,6 +124,8 @@ def test_unknown_labels_groups_and_names_with_separators_come_back(unknown, cach
     together = {after.train.files[after.train.keys.index(key)] for key in after.groups()}
     assert together == set(before.train.files[:5]) and len({*after.groups().values()}) == 1
     assert outputs._labels(outputs.listed(names, names)) == [*names]
+    for name in names[:5]:
+        assert (outputs.listed([name], [name]) == name) == (name == "c d")
 
 
 def test_the_page_of_the_run_shows_the_same_pictures(cli, trained, tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -130,7 +132,12 @@ def _execute_and_show(prepared: Prepared) -> int:
     """Return the exit code of the command."""
     planned, places = prepared.plan, prepared.places
     for dataset, how in planned.read.items():
-        text = f"{dataset}: {how}\n  all of it: mlbench data look {dataset}"
+        given = prepared.suite.dataset_options.get(dataset, {}).items()
+        typed = [dataset, *(["--data", str(places.data)] if places.data else [])]
+        typed += [
+            f"--option={name}={json.dumps(value, ensure_ascii=False)}" for name, value in given
+        ]
+        text = f"{dataset}: {how}\n  all of it: mlbench data look {shlex.join(typed)}"
         console.print(text, highlight=False, soft_wrap=True)
     print_refusals(planned)
     if planned.all_refused:

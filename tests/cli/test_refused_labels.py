@@ -1,11 +1,13 @@
 """Labels from which no score or no model can come are refused before anything is trained."""
 
+import shlex
+
 import numpy as np
 import pytest
 
 from mlbench.preflight import check_labels
 from mlbench.types import Index, Splits
-from tests.cli.manifests import draw, split
+from tests.cli.manifests import draw, split, table
 from tests.store.made import CARD
 
 RUN = (
@@ -107,3 +109,13 @@ def test_a_loss_that_uses_unknown_labels_takes_them():
     test = Index(["a", "b"], ["a", "b"], np.array([[1], [0]], np.int8))
     train = Index(["c", "d"], ["c", "d"], np.array([[1], [-1]], np.int8))
     check_labels(Splits(CARD, ("otter",), train, test, "0", "mine"), Loss())
+
+
+def test_the_command_that_shows_the_labels_runs_as_printed(cli, tmp_path):
+    place = table(tmp_path / "my set").rename(tmp_path / "my set" / "a b.csv")
+    place.write_text(place.read_text().replace(",b,", ',"b, c",'))
+    options = ("--set", "dataset_options.separator=;", "--set", "dataset_options.test_share=0.3")
+    data = ("--data", tmp_path / "my set", "--datasets", "manifest:a b.csv")
+    done = cli("run", *data, *options, *RUN).ok("all of it: mlbench data look 'manifest:a b.csv'")
+    (printed,) = [line for line in done.out.splitlines() if "all of it: " in line]
+    cli(*shlex.split(printed.partition("all of it: mlbench ")[2])).ok("b, c")

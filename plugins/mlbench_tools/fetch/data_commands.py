@@ -20,6 +20,7 @@ from mlbench_tools.fetch import text_vectors
 from mlbench_tools.fetch.terminal import (
     Name,
     Options,
+    as_typed,
     card_of,
     open_dataset,
     output_file,
@@ -108,7 +109,7 @@ def fetch(
         print_result(as_json, {"dataset": name, "fetched": [], "steps": steps}, [steps])
         raise typer.Exit(1)
     receipts = [_fetch_archive(source, root) for source in found]
-    steps, lines = "", [f"{name} is fetched; next: mlbench data verify {name} --data {root}"]
+    steps, lines = "", [f"{name} is fetched; next: mlbench data verify {as_typed(name, root)}"]
     try:
         open_dataset(name, root, None)
     except DataError as error:
@@ -250,7 +251,7 @@ def look(name: Name, data: Data = None, option: Options = None, as_json: AsJson 
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    for part in page(name, found):
+    for part in page(name, found, as_typed(name, data, option)):
         console.print(part, highlight=False, soft_wrap=isinstance(part, str))
 
 

@@ -69,12 +69,15 @@ def _rows(splits: Splits) -> Iterator[dict[str, Any]]:
         yield {"picture": key, "split": split, "labels": states[0], "unknown": states[1]}
 
 
-def page(name: str, found: dict[str, Any]) -> Iterator[Table | str]:
-    """Yield the page: warnings, how the data set was read, counts, and samples."""
+def page(name: str, found: dict[str, Any], typed: str) -> Iterator[Table | str]:
+    """Yield the page: warnings, how the data set was read, counts, and samples.
+
+    Commands name the data set as it was ``typed``.
+    """
     for warning in found["warnings"]:
         yield f"warning: {warning}"
     if found["missing"]:
-        yield f"warning: {count(found['missing'], 'picture')} missing: mlbench data verify {name}"
+        yield f"warning: {count(found['missing'], 'picture')} missing: mlbench data verify {typed}"
     yield f"{name}: {found['identity']}"
     width = max(map(len, found["read"]))
     for what, how in found["read"].items():
@@ -88,7 +91,7 @@ def page(name: str, found: dict[str, Any]) -> Iterator[Table | str]:
     rows: list[Sequence[object]] = [(label, *map(str, n.values())) for label, n in order[:LABELS]]
     yield table(("label", "present", "absent", "unknown"), rows, text=("label",))
     if len(order) > LABELS:
-        yield f"and {count(len(order) - LABELS, 'label')} more: mlbench data stats {name}"
+        yield f"and {count(len(order) - LABELS, 'label')} more: mlbench data stats {typed}"
     lines = [
         (row["picture"], row["split"], shorten(row["labels"], 8), shorten(row["unknown"], 4))
         for row in found["rows"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,14 @@ def open_dataset(
     subset = Subset(validation=validation, allow_missing=True)
     given = named_values(option or ())
     return open_splits(name, given, root or data_folder(), cache_folder(), subset)
+
+
+def as_typed(name: str, root: Path | None, option: Iterable[str] | None = ()) -> str:
+    """The arguments of a shell that name a data set, its folder and its options again."""
+    folder = ["--data", str(root)] if root else []
+    return shlex.join(
+        [name, *folder, *(part for one in option or () for part in ("--option", one))]
+    )
 
 
 def save(picture: Image.Image, file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -44,8 +45,6 @@ def pack(
             raise PackError(f"{file} exists and is another file; choose a name with --out")
         with atomic_write(file) as part:
             part.write_bytes(data)
-    console.print(
-        f"{file}: run {record.run_id}, {len(data) / 2**10:,.0f} KiB; next: mlbench verify {file}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    size = f"{len(data) / 2**10:,.0f} KiB"
+    text = f"{file}: run {record.run_id}, {size}; next: mlbench verify {quote(str(file))}"
+    console.print(text, highlight=False, soft_wrap=True)

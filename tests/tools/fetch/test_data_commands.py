@@ -325,7 +325,7 @@ def test_list_says_how_to_get_each(cli):
     assert all(name in done.out for name in rows)
 
 
-def test_a_page_says_how_a_data_set_was_understood(data, photos):
+def test_a_page_says_how_a_data_set_was_understood(cli, data, photos):
     with (photos / "photos.csv").open("a") as table:
         table.write("g.jpg,test,1,,0\n")
     found = data("look", "--json").json
@@ -335,6 +335,10 @@ def test_a_page_says_how_a_data_set_was_understood(data, photos):
     lines = done.out.splitlines()
     assert lines[0].startswith("warning: ") and done.err == "", "warnings first"
     assert any("1 picture missing: mlbench data verify manifest:" in line for line in lines)
+    (photos / "photos.csv").rename(photos / "my photos.csv")
+    place = f"manifest:{photos}/my photos.csv"
+    done = cli("data", "look", place, "--data", photos, "--option", "split_seed=1")
+    done.ok(f"data verify '{place}' --data {photos} --option split_seed=1")
     assert sum(".jpg" in line for line in lines[-7:]) == 7, "every row"
 
 

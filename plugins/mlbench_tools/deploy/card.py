@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlbench import __version__, registry
+from mlbench.boards.markup import escaped
 from mlbench.cli.console import writing
 from mlbench.text import count
 from mlbench.types import DEFAULT_THRESHOLD, IMPORTED, MlbenchError, ModelInfo, SuiteError
@@ -49,13 +51,13 @@ def card(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SuiteError(f"--out {out} exists and is not an empty folder; name a new one")
     text = render(info, _record(file.parent), file.name, licence)
-    with writing(f"--out {out}"):
+    with writing(f"--out {out}", "; name another folder"):
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, out / file.name)
         (out / "README.md").write_text(text, encoding="utf-8")
     typer.echo(
         f"{out}: README.md and {file.name}. Read the card and say what the model is for; then "
-        f"upload it with\n  hf upload YOUR-NAME/{out.resolve().name} {out}"
+        f"upload it with\n  hf upload {quote('YOUR-NAME/' + out.resolve().name)} {quote(str(out))}"
     )
 
 
@@ -119,7 +121,7 @@ def render(info: ModelInfo, record: RunRecord | None, file: str, licence: str) -
         file=file,
         scored_on=scored_on,
         chosen=next(iter(chosen), "not chosen on data"),
-        labels=[f"{_plain(label)} ({at:.3g}{line})" for label, at, line in numbers][:LISTED],
+        labels=[f"{escaped(label)} ({at:.3g}{line})" for label, at, line in numbers][:LISTED],
         default=DEFAULT_THRESHOLD,
         more=len(info.label_names) - LISTED,
         before=info.pretraining,
@@ -137,8 +139,3 @@ def _data_licence(dataset: str) -> str:
     except MlbenchError:
         found = None
     return found.licence if found else "not known"
-
-
-def _plain(text: str) -> str:
-    """A label with Markdown's own characters escaped."""
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in text).replace("\n", " ")

@@ -80,7 +80,7 @@ def export(
     sample = _sample(trained, data or data_folder(), pictures)
     writer = {"onnx": _write_onnx, "openvino": _write_openvino, "torch": _write_torch}[form]
     read = {"onnx": read_onnx, "openvino": read_openvino, "torch": read_torch}[form]
-    with writing(f"--out {file}"), atomic_write(file) as part:
+    with writing(f"--out {file}", "; name another file"), atomic_write(file) as part:
         # The runtimes look at the ending, and OpenVINO writes a second file beside the first.
         whole = part.with_suffix(ENDINGS[form])
         try:
@@ -157,7 +157,9 @@ def _header(info: ModelInfo, versions: Mapping[str, str]) -> dict[str, str]:
 def _write_torch(trained: TrainedModel, file: Path, versions: dict[str, str]) -> None:
     import torch
 
-    torch.export.save(program_of(trained), file, extra_files=_header(trained.info, versions))
+    program = program_of(trained)
+    with file.open("wb") as stream:  # given a path, torch raises RuntimeError where it cannot write
+        torch.export.save(program, stream, extra_files=_header(trained.info, versions))
 
 
 def _write_onnx(trained: TrainedModel, file: Path, versions: dict[str, str]) -> None:

@@ -95,15 +95,15 @@ def thresholds(
             "notes": (*(n for n in checkpoint.info.notes if "chosen on" not in n), note),
         }
     )
-    with writing(file):
-        Checkpoint(checkpoint.weights, info).save(file)
     if as_json:
         typer.echo(json.dumps(_as_data(record, found, rows, on_test, missed), indent=1))
     else:
         _show(record, found, rows, images)
         few = [n for n, shared in zip(record.label_names, found.shared, strict=True) if shared]
         _remark(target, few, missed, on_test)
-        errors.print(f"stored in {file}")
+    with writing(file, "; give write permission there, or name the run in a copy of the results"):
+        Checkpoint(checkpoint.weights, info).save(file)
+    errors.print(f"stored in {file}")
 
 
 def _warn_of_cost(record: RunRecord, folds: int) -> None:

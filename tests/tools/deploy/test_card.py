@@ -8,6 +8,9 @@ from mlbench_tools.deploy.card import render
 
 def test_the_folder_is_a_model_of_the_hub(cli, trained, pictures, tmp_path):
     cli("card", trained, "--out", tmp_path / "shoes").ok("hf upload YOUR-NAME/shoes")
+    done = cli("card", trained, "--out", tmp_path / "red shoes")
+    assert f"hf upload 'YOUR-NAME/red shoes' '{tmp_path}/red shoes'" in done.out
+    cli("card", trained, "--out", "/dev/null/x").failed("cannot be written", "name another folder")
     card = ModelCard.load(tmp_path / "shoes" / "README.md")
     card.data.to_dict()
     table = mlbench.results(trained.parent.parent)
@@ -23,6 +26,9 @@ def test_the_folder_is_a_model_of_the_hub(cli, trained, pictures, tmp_path):
     assert f"{model.labels[0]} (0.5; slope 1.5, offset -0.25)" in text
     assert "squash to 40 x 40 pixels" in text and "cut 32 x 32 from the centre" in text
     assert all(name in card.text for name in model.labels)
+    changed = {"label_names": ("\x1b[31mred", "\u202ertl", "$a$ *b* <c>\td", *model.labels[3:])}
+    text = render(model.info.model_copy(update=changed), None, "a.safetensors", "other")
+    assert "\ufffd[31mred (0.5), \ufffdrtl (0.5), \\$a\\$ \\*b\\* &lt;c> d (0.5)" in text
     assert model([pictures / "0.jpg"])[0].scores
 
 

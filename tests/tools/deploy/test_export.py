@@ -62,6 +62,14 @@ def test_a_model_that_computes_something_else_is_refused(
     assert not (run / "model.pt2").exists() and not list(run.glob("*.tmp*"))
 
 
+@pytest.mark.parametrize(("form", "ending"), [("onnx", "onnx"), ("torch", "pt2")])
+def test_a_file_that_cannot_be_written_is_named(cli, trained, pictures, tmp_path, form, ending):
+    file = tmp_path / f"{'x' * 240}.{ending}"
+    done = cli("export", trained, "--format", form, "--out", file, "--pictures", pictures)
+    done.failed(f"--out {file} cannot be written (File name too long); name another file")
+    assert [*tmp_path.glob("*xx*")] == []
+
+
 def test_pictures_are_asked_for_if_the_data_are_not_at_hand(cli, trained, monkeypatch, tmp_path):
     monkeypatch.setattr("mlbench.data.open.open_splits", lambda *_: (_ for _ in ()).throw(OSError))
     done = cli("export", trained, "--format", "torch", "--out", tmp_path / "a.pt2")

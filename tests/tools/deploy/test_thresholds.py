@@ -1,5 +1,6 @@
 """Calibration, thresholds and expectations: against truths that are known."""
 
+import resource
 from functools import partial
 
 import numpy as np
@@ -124,6 +125,17 @@ def test_the_model_gets_its_thresholds(cli, validated, pictures):
     assert set(one.above) == said
     scored = cli("evaluate", validated, "--dataset", "synthetic", "--json")
     assert scored.code == 0, "thresholds change no logit"
+
+
+def test_what_cannot_be_stored_is_printed(cli, validated):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        done = cli("thresholds", validated)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    done.failed("checkpoint.safetensors cannot be written (", "; give write permission there")
+    assert "all labels" in done.out and "stored in" not in done.err
 
 
 def test_a_target_out_of_reach_is_remarked_and_the_test_images_judge(cli, validated):

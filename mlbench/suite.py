@@ -89,8 +89,11 @@ class Suite(Value):
         plugins: names of any kind, sorted into the axes below.
         methods: recipes, or heads without one.
         datasets, backbones, losses, seeds: the other axes; an empty one follows the track.
+        track: ``controlled``, ``published``, ``probe`` or ``zero_shot``.
+        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``; ``bf16`` by default where CUDA has it.
         labels: use only these labels.
-        holdout, holdout_fold: score this fraction of train, not test; and which one, from 0.
+        holdout: score this fraction of train, not test.
+        holdout_fold: which such part, from 0.
         graph, words: two more axes: how the label graph is made, and where the label vectors
             come from (``cooccurrence``, ``random``, a file); a method that uses neither runs once.
         label_noise: training labels that are dropped or flipped on purpose.

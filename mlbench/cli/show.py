@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Annotated
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
 from mlbench import registry
-from mlbench.cli.console import console
+from mlbench.cli.console import console, plain_table
 from mlbench.registry import Plugin
 
 if TYPE_CHECKING:
-    from mlbench.types import DatasetCard, Recipe
+    from mlbench.types import DatasetCard, Recipe, Value
 
 LISTED = ("orders", "released")
 """Fields shown by their names alone: orders of labels, files that `mlbench import` reads."""
 LONG = {"bibtex", "deviations", "archives", "editions", "steps", "validation", *LISTED}
 """Fields shown separately, or by `mlbench data`."""
 
+ALWAYS: Any = dict.fromkeys(("backbone", "loss", "image_size", "epochs", "batch_size"), True) | {
+    "optimizer": {"name", "lr", "weight_decay"},
+    "schedule": {"name"},
+}
+"""Settings of a recipe that are shown even where they are defaults."""
+
 
 def show(
-    name: Annotated[str, typer.Argument(help="A backbone, head, loss, data set or recipe.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="A backbone, head, loss, data set or recipe; or `settings`, `suite`."),
+    ],
 ) -> None:
-    """Print a plugin's card: citation, options with defaults, distribution and version."""
+    """Print a plugin's card: citation, options with defaults, distribution and version.
+
+    `settings` prints every setting of a run with its default, `suite` every field of a suite.
+    """
+    if name in ("settings", "suite") and not registry.kinds_of(name):
+        _print_fields(name)
+        return
     for plugin in registry.find_all(name):
         console.print(
             Text.assemble(
@@ -57,7 +74,12 @@ def _value(card: Recipe | DatasetCard) -> None:
     """Print the fields of a recipe or a data set's card that differ from their defaults."""
     import yaml  # not at the top, as `mlbench --help` needs none
 
+    from mlbench.tracks import merge
+
     plain = card.model_dump(mode="json", exclude_defaults=True, exclude=LONG)
+    if used := getattr(card, "settings", None):
+        usual = used.model_dump(mode="json", include=ALWAYS)
+        plain["settings"] = merge(usual, plain["settings"])
     for name in LISTED:
         if of_it := getattr(card, name, None):
             plain[name] = [one if isinstance(one, str) else one.title for one in of_it]
@@ -67,3 +89,35 @@ def _value(card: Recipe | DatasetCard) -> None:
         listed = "\n- ".join(("deviations from the authors' code:", *deviations))
         console.print(listed, highlight=False)
     console.print(f"\n{card.bibtex}".rstrip(), highlight=False)
+
+
+def _print_fields(name: str) -> None:
+    from mlbench.data.mixing import MIXINGS
+    from mlbench.data.transforms import STEPS
+    from mlbench.suite import Suite
+    from mlbench.types import Settings
+
+    table = plain_table((name, "default", ""))
+    for row in _fields(Suite if name == "suite" else Settings):
+        table.add_row(*row)
+    for kind, known in (("augmentation", STEPS), ("mixing", MIXINGS)) if name == "settings" else ():
+        for one, step in known.items():
+            summary = (step.__doc__ or "").partition("\n")[0].rstrip(".").replace("``", "")
+            table.add_row(f"{kind}: {one}", "", summary)
+            for row in _fields(step, "  "):
+                table.add_row(*row)
+    console.print(table, highlight=False)
+
+
+def _fields(model: type[Value], before: str = "") -> Iterator[tuple[str, str, str]]:
+    """The fields of a model and of those in it: dotted name, default, sentence of the docstring."""
+    docs = "\n".join(inspect.cleandoc(one.__doc__ or "") for one in model.__mro__)
+    entries = re.findall(r"^ {4}(\w[^:]*): (.*(?:\n {8}.*)*)", docs, re.MULTILINE)
+    said = {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
+    for name, field in model.model_fields.items():
+        if hasattr(field.default, "model_dump"):
+            yield from _fields(type(field.default), f"{before}{name}.")
+        else:
+            default = "" if field.is_required() else str(field.default)
+            sentence = said.get(name, "").partition(". ")[0].rstrip(".").replace("``", "")
+            yield before + name, default, sentence

@@ -92,7 +92,7 @@ class LabelNoise(Value):
         single_positive: keep only one positive label of each image, drawn at random.
         assume_negative: labels that are not kept become absent instead of unknown.
         flip: share of the labels that are inverted, in [0, 1).
-        flip_which: the labels that may be inverted.
+        flip_which: the labels that may be inverted: ``any``, ``present`` or ``absent``.
         seed: seed of the draws; not the run's seed, so that runs with different seeds see the same
             labels.
     """

@@ -50,7 +50,7 @@ class Preprocessing(Value):
     Attributes:
         resize: resize to a square of this side and crop ``image_size`` from its centre; None
             resizes to ``image_size`` without a crop.
-        interpolation: method of all resizing.
+        interpolation: method of all resizing: ``bilinear`` or ``bicubic``.
         mean, std: normalisation; None takes the values of the backbone's pretraining.
     """
 
@@ -71,6 +71,9 @@ class Optimizer(Value):
     """An optimiser.
 
     Attributes:
+        name: ``sgd``, ``adam`` or ``adamw``.
+        lr: learning rate, which the schedule changes.
+        weight_decay: weight decay.
         momentum: momentum of SGD, or beta1 of Adam and AdamW.
         decay_norms_and_biases: False exempts biases, parameters of normalisations and all other
             parameters of fewer than two dimensions from the weight decay.
@@ -86,13 +89,19 @@ class Optimizer(Value):
 
 
 class Schedule(Value):
-    """The learning rate over a run; ``warmup`` and ``milestones`` are in epochs.
+    """The learning rate over a run.
 
-    ``one_cycle`` rises from lr/div over ``pct_start`` of the run and falls to lr/(div*final_div);
-    ``step`` multiplies by ``gamma`` at each of ``milestones``; ``constant`` stays. A linear
-    ``warmup`` multiplies any of them. With ``cycle_momentum``, the momentum of ``one_cycle`` falls
-    from 0.95 to 0.85 while the rate rises and returns while it falls, as is the default of torch's
-    ``OneCycleLR``; the optimiser's own momentum is not used.
+    Attributes:
+        name: ``one_cycle`` rises from lr/div and falls to lr/(div*final_div), ``step`` falls at
+            ``milestones``, ``constant`` stays.
+        warmup: epochs of a linear rise, which multiplies any of them.
+        pct_start: share of the run in which ``one_cycle`` rises.
+        div, final_div: where ``one_cycle`` begins and ends.
+        cycle_momentum: the momentum of ``one_cycle`` falls from 0.95 to 0.85 while the rate rises
+            and returns while it falls, as is the default of torch's ``OneCycleLR``; the optimiser's
+            own momentum is not used.
+        milestones: epochs at which ``step`` multiplies by ``gamma``.
+        gamma: factor of ``step``.
     """
 
     name: Literal["one_cycle", "step", "constant"] = "one_cycle"
@@ -109,17 +118,19 @@ class Settings(Value):
     """Everything that changes the numbers of a run, except data and seed.
 
     Attributes:
-        backbone, head, loss: plugin names; ``*_options`` go to their factories.
+        backbone, head, loss: plugin names.
+        head_options, loss_options: options of their factories.
         weights: initial weights of the backbone: ``default`` (downloaded), ``none`` or
             ``sha256:...`` of a file.
+        image_size: side of the square that the model sees, in pixels.
         decoder: decoder of the images. ``turbo`` is faster than ``pillow``, and differs from it by
             a grey level in resized images. ``nvjpeg`` trains on CUDA only, and differs more at
             edges between colours; the record's scores are of its pixels, too, as are those of
             ``mlbench evaluate`` on CUDA. Elsewhere such a model sees the pixels of ``turbo``.
         augmentation: steps on each training image.
         mixing: how the images of a batch are mixed after these steps; None mixes nothing.
-        epochs, batch_size: the budget; the zero-shot track has 0 epochs, and the batch size is
-            global, over all processes.
+        epochs: number of epochs; 0 in the zero-shot track.
+        batch_size: images of a training step, over all processes.
         grad_accumulation: number of micro-batches per batch, which save memory; batch norms see
             one at a time.
         backbone_lr_scale: learning rate of the backbone relative to the head.
@@ -134,7 +145,7 @@ class Settings(Value):
         grad_clip: maximum global norm of the gradient; 0 does not clip.
         sam_rho: radius of sharpness-aware minimisation (``mlbench.engine.optim``); 0 for none.
         sam_adaptive: scale the radius by the size of each weight (ASAM).
-        sam_bn: which of SAM's two passes update batch norm statistics.
+        sam_bn: which of SAM's two passes update batch norm statistics: ``both`` or ``first``.
         mutual_weight: weight of the divergence from a second model in mutual learning
             (``mlbench.engine.train``); 0 for none. The first model is scored.
         compile: compile the model's (in the probe track the head's) training passes with

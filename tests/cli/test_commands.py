@@ -4,9 +4,11 @@ import pytest
 
 from mlbench.cli.console import console, plain_table
 from mlbench.cli.run import OTHERWISE
+from mlbench.cli.show import _fields
 from mlbench.registry import plugins
-from mlbench.suite import COMMAND_LINE, make_suite
+from mlbench.suite import COMMAND_LINE, Suite, make_suite
 from mlbench.suite_file import apply_overrides
+from mlbench.types import Settings
 
 COMMANDS = "[mlbench.commands]\n"
 
@@ -69,10 +71,37 @@ def test_names_without_a_card_are_told_what_they_are_and_help_names_extras(cli):
 
 def test_a_card_has_settings_scores_deviations_citation_and_options(cli):
     said = cli("show", "csra").out
-    for part in ("optimizer: {name: sgd, lr: 0.1}", "value: 94.7", "released: [CSRA (code"):
+    for part in (
+        "optimizer: {name: sgd, lr: 0.1, weight_decay: 0.0001}",
+        "value: 94.7",
+        "released: [CSRA (code",
+    ):
         assert part in said
     assert "- With a CutMix backbone" in said and "@inproceedings{zhu2021csra" in said
     assert "  heads = 1" in said and "[official, alphabetical]" in cli("show", "coco").out
+
+
+def test_a_recipe_shows_its_rates_and_size_where_they_are_defaults_too(cli):
+    said = cli("show", "hill").out
+    for part in (
+        "lr: ",
+        "weight_decay: ",
+        "image_size: 448",
+        "epochs: ",
+        "schedule: {name: one_cy",
+    ):
+        assert part in said, part
+
+
+def test_every_setting_and_field_of_a_suite_is_shown_with_default_and_meaning(cli):
+    for name, model in (("settings", Settings), ("suite", Suite)):
+        lines = {line.split()[0]: line for line in cli("show", name).ok().out.splitlines()}
+        for field, default, meaning in _fields(model):
+            assert meaning, field
+            assert default in lines[field] and meaning[:20] in lines[field]
+    said = " ".join(cli("show", "settings").out.split())
+    assert "optimizer.lr 0.0001 learning rate" in said and "mixing: cutmix" in said
+    assert "augmentation: rand_augment Apply a few" in said and "num_ops 2 number of oper" in said
 
 
 def test_the_shell_completes_commands(cli, monkeypatch):

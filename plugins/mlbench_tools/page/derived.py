@@ -7,6 +7,7 @@ checksums, so a second build of the site decompresses nothing.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,6 @@ def derive(store: Store, record: RunRecord, cache: Path) -> Derived:
     Raises:
         StoreError: the predictions are missing or damaged.
         MeasureError: the predictions are not finite.
-        OSError: the cache cannot be written.
     """
     file = store.predictions_file(record)
     if not file.is_file():
@@ -97,7 +97,8 @@ def derive(store: Store, record: RunRecord, cache: Path) -> Derived:
     if content is not None:
         return Derived.model_validate_json(content)
     made = _derive(store.predictions(record), record)
-    write_checked(cached, made.model_dump_json().encode())
+    with suppress(OSError):  # it only saves time
+        write_checked(cached, made.model_dump_json().encode())
     return made
 
 

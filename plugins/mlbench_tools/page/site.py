@@ -43,8 +43,7 @@ def write_site(
     except OSError as error:
         raise StoreError(
             f"{error.filename or folder}: the page could not be written ({error.strerror or error})"
-            "; free some space or give write permission, then run the command again (MLBENCH_CACHE "
-            "names another folder for the cache)"
+            "; free some space or give write permission, then run the command again"
         ) from error
     return folder / "index.html"
 

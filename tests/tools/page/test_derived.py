@@ -50,6 +50,11 @@ def test_other_predictions_or_training_positives_are_not_taken_from_the_cache(de
     assert heads == [1, 0]
 
 
+def test_a_cache_that_cannot_be_written_costs_only_time(derived, tmp_path):
+    (tmp_path / "cache").write_text("no folder")
+    assert derived(made_predictions()).images == len(made_predictions().keys)
+
+
 # ------------------------------------------------------------------------------------- calibration
 def bins(probability, targets):
     logits = np.log(probability / (1 - probability)).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
 )
 
 from mlbench import registry
@@ -53,10 +55,10 @@ COMMAND_LINE = "the command line"
 
 
 def as_list(value: Any) -> Any:
-    """Turn ``a, b`` or a single value into a list."""
-    if isinstance(value, str):
+    """Turn ``a, b`` or a single value, such as ``manifest:a,b.csv`` of a file, into a list."""
+    if isinstance(value, str) and not os.path.exists(value.partition(":")[2]):  # noqa: PTH110
         return [part.strip() for part in value.split(",") if part.strip()]
-    return [value] if isinstance(value, int | float | Mapping) else value
+    return [value] if isinstance(value, str | int | float | Mapping) else value
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(as_list)]
@@ -180,6 +182,14 @@ class Suite(Value):
     profile: bool = False
     retry_diverged: bool = False
     measure: bool = True
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _assert_utf8(cls, value: Any) -> Any:
+        """Records cannot hold other names of files, nor can safetensors open them."""
+        if re.search(r"(?<!\\)\\ud[89a-f]", ascii(value)):  # a byte 255 is written \udcff
+            raise ValueError("a name in it is not UTF-8; rename that file or folder")
+        return value
 
 
 def make_suite(

@@ -103,7 +103,12 @@ def _model_at(model: Any, path: Iterable[int | str]) -> Any:
 
 def command_line() -> str:
     """The command of this process as it was typed, for records."""
-    return shlex.join(["mlbench", *sys.argv[1:]])
+    return in_utf8(shlex.join(["mlbench", *sys.argv[1:]]))
+
+
+def in_utf8(text: str) -> str:
+    """Escape what UTF-8 cannot encode: bytes of files' names that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 EXAMPLES = {

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,12 @@ def test_files_of_data_sets_are_relative_to_the_suite(tmp_path):
     made, here = suite.make_suite(suite_file.read_suite(file)), f"manifest:{tmp_path / 'a.csv'}"
     assert set(made.datasets) == {here, "manifest:below-data.csv"}
     assert made.dataset_options[here] == {"val": "test", "test_share": 0.5}
+
+
+def test_a_file_with_a_comma_in_its_name_is_one_data_set(tmp_path):
+    (tmp_path / "a,b.csv").touch()
+    name = f"manifest:{tmp_path / 'a,b.csv'}"
+    assert suite.make_suite({"plugins": "gap,gmp", "datasets": name}).datasets == (name,)
 
 
 def test_every_combination_is_made_once():
@@ -288,6 +296,8 @@ def test_an_option_at_its_default_is_the_same_run_however_it_was_written(asked):
         ({"settings": {"augmentation": ["flip"]}}, "augmentation.0 = 'flip': .* of name, options"),
         ({"grid": {"label_noise": [0.3]}}, "grid.label_noise: 0.3: give a mapping of keep, "),
         ({"known_labels": "a"}, "known_labels = 'a': give a mapping of share, seed"),
+        ({"datasets": "manifest:\udcff.csv"}, r"datasets = 'manifest:\\udcff.csv': .* not UTF-8"),
+        ({"results": Path("\udcff")}, "results = .* not UTF-8; rename that file or folder"),
     ],
 )
 def test_wrong_fields_are_refused(fields, message):

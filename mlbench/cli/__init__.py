@@ -7,6 +7,7 @@ Nothing here imports torch, so that ``mlbench --help`` and ``mlbench list`` are 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,7 +18,7 @@ from mlbench import __version__, registry
 from mlbench.cli.console import print_error
 from mlbench.cli.run import refuse_fields
 from mlbench.registry import Plugin
-from mlbench.types import MlbenchError, PluginError
+from mlbench.types import MlbenchError, PluginError, SuiteError
 
 HELP = "One honest benchmark for multi-label image classification."
 
@@ -103,6 +104,13 @@ def main() -> None:
     except MlbenchError as error:
         print_error(error)
         sys.exit(2)
-    except BrokenPipeError:  # the reader of the output closed it, as `head` does
-        sys.stderr.close()
-        sys.exit(0)
+    except SystemExit as end:  # also if the reader closed the output, as `head` does
+        sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
+    except OSError:
+        try:
+            typer.echo()
+        except OSError as error:  # a full disk, say
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # takes what Python flushes at exit
+            print_error(SuiteError(f"standard output cannot be written ({error.strerror})"))
+            sys.exit(1)
+        raise

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,12 @@ from rich.segment import Segment
 from rich.table import Table
 
 from mlbench.types import SuiteError, Track
+
+for _name in ("stdout", "stderr"):
+    if getattr(sys, _name) is None:  # closed, as some service managers start jobs
+        setattr(sys, _name, Path(os.devnull).open("w"))  # noqa: SIM115
+    if isinstance(_stream := getattr(sys, _name), TextIOWrapper):
+        _stream.reconfigure(errors="backslashreplace")  # for terminals without UTF-8
 
 # A pipe has no width, and boards need more than the 80 columns that rich would assume.
 _width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140

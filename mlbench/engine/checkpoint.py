@@ -57,9 +57,12 @@ def load(file: Path) -> Checkpoint:
         WeightsError: the file is missing, damaged, or not a checkpoint of mlbench.
     """
     try:
+        str(file).encode()
         with safe_open(file, framework="pt") as opened:
             header = opened.metadata() or {}
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except UnicodeEncodeError as error:  # safetensors opens no such file
+        raise WeightsError(f"{file}: this path is not UTF-8; rename the folder") from error
     except Exception as error:  # safetensors raises many types on damaged bytes
         raise WeightsError(
             f"{file} cannot be read as a checkpoint ({error}); give a run's folder, its "

@@ -24,6 +24,7 @@ from mlbench import DISTRIBUTION
 from mlbench.files import atomic_write, sweep
 from mlbench.numbers import plugins_of
 from mlbench.store import Store
+from mlbench.text import in_utf8
 from mlbench.types import Places, Progress, RunRecord, RunSpec, Value
 
 log = logging.getLogger("mlbench")
@@ -273,7 +274,7 @@ def fail(job: Job, status: FailureKind, reason: str, remedy: str = "") -> Outcom
         run_id=job.spec.run_id,
         title=job.spec.title,
         status=status,
-        reason=reason,
+        reason=in_utf8(reason),
         remedy=remedy,
         log=last_lines(job.log),
         ended=datetime.now(UTC).isoformat(timespec="seconds"),

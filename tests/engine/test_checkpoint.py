@@ -55,6 +55,13 @@ def test_no_damage_goes_unseen_or_ends_in_another_error(tmp_path):
             )
 
 
+def test_a_folder_whose_name_is_not_utf8_is_to_be_renamed(tmp_path):
+    made({"a": torch.ones(1)}).save(tmp_path / "c")
+    (tmp_path / "c").rename(file := tmp_path / "\udcff")
+    with pytest.raises(WeightsError, match="not UTF-8; rename the folder"):
+        load(file)
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     file = tmp_path / "x.safetensors"
     with pytest.raises(WeightsError, match=r"x\.safetensors cannot be read"):

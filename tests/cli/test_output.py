@@ -1,0 +1,46 @@
+"""Standard output that is closed, full, cut off by its reader, or takes few characters."""
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mlbench.text import command_line
+
+mlbench = partial(subprocess.run, stderr=subprocess.PIPE, text=True)
+COMMAND = [sys.executable, "-m", "mlbench"]
+
+
+def test_no_standard_output_is_no_error():
+    ended = mlbench(["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "--version"])
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("asked", [("--version",), ("show", "gap")])
+def test_a_reader_that_closes_the_pipe_is_no_error(asked):
+    read, write = os.pipe()
+    os.close(read)
+    ended = mlbench([*COMMAND, *asked], stdout=write)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_full_standard_output_is_told_in_one_line():
+    with Path("/dev/full").open("w") as full:
+        ended = mlbench([*COMMAND, "--version"], stdout=full)
+    said = "error: standard output cannot be written (No space left on device)\n"
+    assert (ended.returncode, ended.stderr) == (1, said)
+
+
+def test_characters_that_the_output_cannot_take_are_escaped(apart, tmp_path, monkeypatch):
+    (tmp_path / "ü" / "runs").mkdir(parents=True)
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    apart("status", "--results", "ü").ok(r"0 runs in \xfc")
+
+
+def test_a_command_with_bytes_that_are_not_utf8_can_be_recorded(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mlbench", "run", "--suite", "\udcff.yaml"])
+    assert command_line() == r"mlbench run --suite '\udcff.yaml'"

@@ -30,14 +30,11 @@ ALWAYS: Any = dict.fromkeys(("backbone", "loss", "image_size", "epochs", "batch_
 
 
 def show(
-    name: Annotated[
-        str,
-        typer.Argument(help="A backbone, head, loss, data set or recipe; or `settings`, `suite`."),
-    ],
+    name: Annotated[str, typer.Argument(help="A backbone, head, loss, data set or recipe.")],
 ) -> None:
     """Print a plugin's card: citation, options with defaults, distribution and version.
 
-    `settings` prints every setting of a run with its default, `suite` every field of a suite.
+    `mlbench show settings` prints every setting of a run, `show suite` every field of a suite.
     """
     if name in ("settings", "suite") and not registry.kinds_of(name):
         _print_fields(name)
@@ -63,8 +60,7 @@ def _card(plugin: Plugin) -> None:
     if card := registry.dataset_card(plugin):
         console.print()
         _value(card)
-    options = registry.options(loaded, plugin.kind)
-    if options:
+    if options := registry.options(loaded, plugin.kind):
         console.print("\nOptions (with their defaults):")
         for name, default in options.items():
             console.print(f"  {name} = {default!r}")
@@ -78,16 +74,15 @@ def _value(card: Recipe | DatasetCard) -> None:
 
     plain = card.model_dump(mode="json", exclude_defaults=True, exclude=LONG)
     if used := getattr(card, "settings", None):
-        usual = used.model_dump(mode="json", include=ALWAYS)
-        plain["settings"] = merge(usual, plain["settings"])
+        plain["settings"] = merge(used.model_dump(mode="json", include=ALWAYS), plain["settings"])
     for name in LISTED:
         if of_it := getattr(card, name, None):
             plain[name] = [one if isinstance(one, str) else one.title for one in of_it]
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=None)
     console.print(text, end="", highlight=False)
     if deviations := getattr(card, "deviations", ()):
-        listed = "\n- ".join(("deviations from the authors' code:", *deviations))
-        console.print(listed, highlight=False)
+        what = "deviations from the authors' code:"
+        console.print(what, *deviations, sep="\n- ", highlight=False)
     console.print(f"\n{card.bibtex}".rstrip(), highlight=False)
 
 
@@ -98,14 +93,12 @@ def _print_fields(name: str) -> None:
     from mlbench.types import Settings
 
     table = plain_table((name, "default", ""))
-    for row in _fields(Suite if name == "suite" else Settings):
-        table.add_row(*row)
+    rows = [*_fields(Suite if name == "suite" else Settings)]
     for kind, known in (("augmentation", STEPS), ("mixing", MIXINGS)) if name == "settings" else ():
         for one, step in known.items():
-            summary = (step.__doc__ or "").partition("\n")[0].rstrip(".").replace("``", "")
-            table.add_row(f"{kind}: {one}", "", summary)
-            for row in _fields(step, "  "):
-                table.add_row(*row)
+            rows += [(f"{kind}: {one}", "", _first_sentence(step.__doc__)), *_fields(step, "  ")]
+    for row in rows:
+        table.add_row(*row)
     console.print(table, highlight=False)
 
 
@@ -113,11 +106,15 @@ def _fields(model: type[Value], before: str = "") -> Iterator[tuple[str, str, st
     """The fields of a model and of those in it: dotted name, default, sentence of the docstring."""
     docs = "\n".join(inspect.cleandoc(one.__doc__ or "") for one in model.__mro__)
     entries = re.findall(r"^ {4}(\w[^:]*): (.*(?:\n {8}.*)*)", docs, re.MULTILINE)
-    said = {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
+    said = {name: text for names, text in entries for name in names.split(", ")}
     for name, field in model.model_fields.items():
         if hasattr(field.default, "model_dump"):
             yield from _fields(type(field.default), f"{before}{name}.")
         else:
             default = "" if field.is_required() else str(field.default)
-            sentence = said.get(name, "").partition(". ")[0].rstrip(".").replace("``", "")
-            yield before + name, default, sentence
+            yield before + name, default, _first_sentence(said.get(name))
+
+
+def _first_sentence(text: str | None) -> str:
+    first = re.split(r"\.\s*$|\.\s+(?=[A-Z`])", text or "")[0]
+    return " ".join(first.replace("``", "").split())

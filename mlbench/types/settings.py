@@ -123,8 +123,8 @@ class Settings(Value):
         weights: initial weights of the backbone: ``default`` (downloaded), ``none`` or
             ``sha256:...`` of a file.
         image_size: side of the square that the model sees, in pixels.
-        decoder: decoder of the images. ``turbo`` is faster than ``pillow``, and differs from it by
-            a grey level in resized images. ``nvjpeg`` trains on CUDA only, and differs more at
+        decoder: ``turbo``, ``pillow`` or ``nvjpeg``. ``turbo`` is faster than ``pillow``, and
+            differs from it by a grey level in resized images. ``nvjpeg`` trains on CUDA only, and differs more at
             edges between colours; the record's scores are of its pixels, too, as are those of
             ``mlbench evaluate`` on CUDA. Elsewhere such a model sees the pixels of ``turbo``.
         augmentation: steps on each training image.

@@ -70,12 +70,8 @@ def test_names_without_a_card_are_told_what_they_are_and_help_names_extras(cli):
 
 
 def test_a_card_has_settings_scores_deviations_citation_and_options(cli):
-    said = cli("show", "csra").out
-    for part in (
-        "optimizer: {name: sgd, lr: 0.1, weight_decay: 0.0001}",
-        "value: 94.7",
-        "released: [CSRA (code",
-    ):
+    said, rates = cli("show", "csra").out, "optimizer: {name: sgd, lr: 0.1, weight_decay: 0.0001}"
+    for part in (rates, "value: 94.7", "released: [CSRA (code"):
         assert part in said
     assert "- With a CutMix backbone" in said and "@inproceedings{zhu2021csra" in said
     assert "  heads = 1" in said and "[official, alphabetical]" in cli("show", "coco").out
@@ -101,6 +97,7 @@ def test_every_setting_and_field_of_a_suite_is_shown_with_default_and_meaning(cl
             assert default in lines[field] and meaning[:20] in lines[field]
     said = " ".join(cli("show", "settings").out.split())
     assert "optimizer.lr 0.0001 learning rate" in said and "mixing: cutmix" in said
+    assert "sha256:... of a file head" in said and "(SSGRL, sec. 4.1) resize" in said
     assert "augmentation: rand_augment Apply a few" in said and "num_ops 2 number of oper" in said
 
 

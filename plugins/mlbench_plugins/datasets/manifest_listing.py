@@ -124,7 +124,7 @@ class Listing:
             f"{image!r} is {file.name}"
             for image, file in zip(self.images, files, strict=True)
             if _key(image, ()).rpartition("/")[2] != unicodedata.normalize("NFC", file.name)
-            and not file.as_posix().endswith(image)
+            and file.name != Path(image).name
         ]
         if not other:
             return None

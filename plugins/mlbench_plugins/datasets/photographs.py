@@ -50,11 +50,7 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def refuse_undecoded(place: Path, names: Iterable[str], what: str) -> None:
-    """Refuse names of a file or label that no UTF-8 can write.
-
-    Raises:
-        DataError: a name has lone surrogates, as Python reads bytes of other encodings.
-    """
+    """Raise DataError if a name of a file or label cannot be written in UTF-8."""
     for name in names:
         if (plain := name.encode(errors="backslashreplace").decode()) != name:
             raise DataError(f"{place}: the name {plain} is not UTF-8; rename the {what}")

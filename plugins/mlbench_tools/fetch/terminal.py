@@ -64,9 +64,7 @@ def open_dataset(
 def as_typed(name: str, root: Path | None, option: Iterable[str] | None = ()) -> str:
     """The arguments of a shell that name a data set, its folder and its options again."""
     folder = ["--data", str(root)] if root else []
-    return shlex.join(
-        [name, *folder, *(part for one in option or () for part in ("--option", one))]
-    )
+    return shlex.join([name, *folder, *(f"--option={one}" for one in option or ())])
 
 
 def save(picture: Image.Image, file: Path) -> None:

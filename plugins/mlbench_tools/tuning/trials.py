@@ -173,7 +173,7 @@ def write_suite(file: Path, suite: Suite, best: Mapping[str, Trial], command: st
     scores = "".join(f"#   {m}: mAP {t.mAP:.2f} {t.interval}\n" for m, t in best.items())
     head = f"# Tuned by: {' '.join(command.split())}\n# On held-out images:\n{scores}"
     text = yaml.safe_dump({**fields, "per_method": per_method}, sort_keys=False)
-    with writing(file), atomic_write(file) as part:
+    with writing(file, "; name another file with --out"), atomic_write(file) as part:
         part.write_text(head + text, encoding="utf-8")
 
 

@@ -429,9 +429,12 @@ def test_names_like_those_of_files_find_them(folder, written, told):
 
 
 def test_a_backslash_in_a_name_of_a_file_is_no_other_name(folder):
-    made(folder, table("labels", "a", "b").replace("p0.jpg", "back\\slash.jpg"))
-    pictures(folder, ["back\\slash.jpg"])
+    lines = table("labels", "a", "b").replace("p0.jpg", "back\\slash.jpg")
+    made(folder, lines)
+    pictures(folder, ["back\\slash.jpg", "0a1b2c3d-marked.jpg"])
     assert "not written as the file is" not in warned("t.csv")
+    made(folder, lines.replace("p1.jpg", "marked.jpg"))
+    assert "1 name not written as the file is" in warned("t.csv")
 
 
 def test_a_name_like_two_files_is_missing(folder):

@@ -338,7 +338,7 @@ def test_a_page_says_how_a_data_set_was_understood(cli, data, photos):
     (photos / "photos.csv").rename(photos / "my photos.csv")
     place = f"manifest:{photos}/my photos.csv"
     done = cli("data", "look", place, "--data", photos, "--option", "split_seed=1")
-    done.ok(f"data verify '{place}' --data {photos} --option split_seed=1")
+    done.ok(f"data verify '{place}' --data {photos} --option=split_seed=1")
     assert sum(".jpg" in line for line in lines[-7:]) == 7, "every row"
 
 

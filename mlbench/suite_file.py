@@ -99,8 +99,8 @@ def place(given: Mapping[Any, Any], where: str) -> dict[str, Any]:
         SuiteError: a name is unknown ``where``, such as "of --set".
     """
     merged: dict[str, Any] = {}
-    for key, value in given.items():
-        first, _, rest = (name := str(key)).partition(".")
+    for name, value in given.items():
+        first, _, rest = str(name).partition(".")
         if first in ("grid", "vary", "dataset_options") and rest:
             over = {first: {rest: value}}  # names of settings have dots; see ``_dataset_options``
         elif first in Suite.model_fields:

@@ -124,9 +124,10 @@ class Settings(Value):
             ``sha256:...`` of a file.
         image_size: side of the square that the model sees, in pixels.
         decoder: ``turbo``, ``pillow`` or ``nvjpeg``. ``turbo`` is faster than ``pillow``, and
-            differs from it by a grey level in resized images. ``nvjpeg`` trains on CUDA only, and differs more at
-            edges between colours; the record's scores are of its pixels, too, as are those of
-            ``mlbench evaluate`` on CUDA. Elsewhere such a model sees the pixels of ``turbo``.
+            differs from it by a grey level in resized images. ``nvjpeg`` trains on CUDA only, and
+            differs more at edges between colours; the record's scores are of its pixels, too, as
+            are those of ``mlbench evaluate`` on CUDA. Elsewhere such a model sees the pixels of
+            ``turbo``.
         augmentation: steps on each training image.
         mixing: how the images of a batch are mixed after these steps; None mixes nothing.
         epochs: number of epochs; 0 in the zero-shot track.

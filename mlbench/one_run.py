@@ -19,10 +19,9 @@ import torch
 from torch import nn
 
 from mlbench.build import make_models
-from mlbench.data.loader import Source, is_out_of_memory
+from mlbench.data.loader import is_out_of_memory
 from mlbench.data.mixing import make_mixing
 from mlbench.data.open import open_few
-from mlbench.engine.batch_parts import most_parts
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.cost import measure
 from mlbench.engine.distributed import World
@@ -31,16 +30,14 @@ from mlbench.engine.memory import memory_error, out_of_memory
 from mlbench.engine.model import MultiLabelModel, deterministic
 from mlbench.engine.resume import Keeper, TrainingState
 from mlbench.engine.step import Clock
-from mlbench.engine.train import Steps, Training, check_processes, finish, train
+from mlbench.engine.train import Steps, Training, check_processes, finish, most_parts, train
 from mlbench.metrics.bootstrap import remarks, score
 from mlbench.preflight import RunInputs, check_labels, make_label_context
 from mlbench.provenance import Phases, environment, origin, remarks_on_epoch
 from mlbench.text import count
 from mlbench.types import (
     NO_CHECKPOINT,
-    BatchMemoryError,
     DivergedError,
-    Index,
     LabelContext,
     Loss,
     ModelInfo,
@@ -64,7 +61,6 @@ class _Run:
 
     Attributes:
         whole: True if all images take part.
-        trains: what is trained at the moment.
         neighbours: number of other runs in this process.
         phase: announces and measures a phase.
     """
@@ -78,7 +74,6 @@ class _Run:
     word_width: int = 0
     surroundings: dict[str, Any] = field(default_factory=dict)
     pretraining: Pretraining | None = None
-    trains: tuple[TrainingState, Training] | None = None
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -101,13 +96,6 @@ class _Run:
     def folder(self) -> Path:
         """The run's folder."""
         return self.places.results / "runs" / self.spec.run_id
-
-    def out_of_memory(self, error: Exception) -> BatchMemoryError:
-        """The error for want of memory at this point of the run."""
-        if self.trains is not None:
-            return out_of_memory(error, *self.trains)
-        when = "after" if "training" in self.phase.seconds else "before"
-        return memory_error(error, f"{self.device} {when} its training")
 
 
 Result = tuple[RunRecord, Predictions | None]
@@ -183,7 +171,8 @@ def run_in_steps(
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            raise current.out_of_memory(error) from error
+            when = "after" if "training" in current.phase.seconds else "before"
+            raise memory_error(error, f"{current.device} {when} its training") from error
     record = RunRecord(
         run_id=spec.run_id,
         spec=spec,
@@ -257,21 +246,15 @@ def _prepare(
     current: _Run, splits: Splits, model: MultiLabelModel, loss: Loss
 ) -> tuple[Training, Evaluator]:
     """The training, and the evaluator of the test split."""
-    spec, probe = current.spec, current.spec.track == "probe"
-
-    def source(name: str, index: Index) -> Source:
-        made = current.inputs.source(model, name, index)
-        current.notes += getattr(made, "notes", ())  # of feature maps
-        return made
-
+    spec, probe, source = current.spec, current.spec.track == "probe", current.inputs.source
     with current.phase("features" if probe else "images"):
-        train_source = source("train", splits.train)
-        test_source = source("test", splits.test)
+        train_source = source(model, "train", splits.train)
+        test_source = source(model, "test", splits.test)
         told = current.progress.count, current.notes.append
         test = Evaluator(splits.test, test_source, current.world, current.device, probe, *told)
         evaluator = test if spec.settings.selection == "test" else None
         if (held_out := splits.validation) is not None:
-            of_part = source("validation", held_out)
+            of_part = source(model, "validation", held_out)
             evaluator = replace(test, index=held_out, source=of_part)
     training = Training(
         settings=spec.settings.model_copy(update={"grad_accumulation": current.accumulation}),
@@ -312,10 +295,13 @@ def _train_and_evaluate(
     current: _Run, splits: Splits, training: Training, state: TrainingState, test: Evaluator
 ) -> Steps[Trained]:
     world = current.world
-    current.trains = state, training
-    with current.phase("training", training.keeper.spent, lambda: state.away):
-        yield from train(state, training)
-    current.trains = None
+    try:
+        with current.phase("training", training.keeper.spent, lambda: state.away):
+            yield from train(state, training)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(error, state, training) from None
     with current.phase("evaluation"):
         predictions = test(state.evaluated())
     broken = predictions.logits[~np.isfinite(predictions.logits)]

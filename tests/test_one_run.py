@@ -104,14 +104,8 @@ def test_want_of_memory_outside_training_names_remedies(run_one, monkeypatch, lo
 
 
 def test_a_trained_run_keeps_its_scores_if_its_costs_do_not_fit(run_one, monkeypatch):
-    measured = cost.peak_memory
-    monkeypatch.setattr(
-        cost, "peak_memory", lambda *a: starved() if len(a[1]) > 4 else measured(*a)
-    )
-    record, *_ = run_one(epochs=1)
-    assert record.efficiency.versions["peak_memory"].endswith(", of 4 images")
     monkeypatch.setattr(cost, "peak_memory", starved)
-    record, found, _ = run_one(epochs=1, where="none")
+    record, found, _ = run_one(epochs=1)
     assert record.status == "ok" and record.scores and record.checkpoint and len(found.logits)
     assert record.efficiency is None and "costs were not measured for want of" in record.notes[-1]
 

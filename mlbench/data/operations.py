@@ -57,13 +57,14 @@ def auto_contrast(image: Tensor) -> Tensor:
 
 def equalize(image: Tensor) -> Tensor:
     """Make the histogram of every channel as flat as a look-up table can."""
-    index, values = image.flatten(1).long(), _values(image).long()
-    one = values.new_ones(()).expand_as(index)
-    counts = values.new_zeros(3, 256).scatter_add_(1, index, one)  # a GPU waits in bincount
-    last = (values * (counts > 0)).amax(1, keepdim=True)
-    step = (index.shape[1] - counts.gather(1, last)) // 255
-    levels = (counts.cumsum(1) - counts + step // 2) // step.clamp(min=1)
-    return _look_up(image, torch.where(step > 0, levels, values))
+    tables = []
+    for channel in image:
+        counts = torch.bincount(channel.flatten(), minlength=256)
+        step = (counts.sum() - counts[counts > 0][-1]) // 255
+        below = counts.cumsum(0) - counts
+        levels = (below + step // 2) // step.clamp(min=1)
+        tables.append(torch.where(step > 0, levels, _values(image).long()))
+    return _look_up(image, torch.stack(tables))
 
 
 def solarize(image: Tensor, threshold: int) -> Tensor:

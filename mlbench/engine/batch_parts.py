@@ -19,17 +19,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mlbench.data.loader import Mixed, part_sizes
 from mlbench.engine.model import autocast
-from mlbench.types import HeadOutput, LossContext, Settings, evaluate_loss
+from mlbench.types import HeadOutput, LossContext, evaluate_loss
 
 if TYPE_CHECKING:
     from mlbench.engine.optim import Learner
     from mlbench.engine.train import Training
-
-
-def most_parts(settings: Settings, images: int, processes: int) -> int:
-    """The largest number of micro-batches that have an image for each process."""
-    return min(settings.batch_size, images) // processes
-
 
 # -------------------------------------------------------------------------------------- batch norms
 BATCH_NORM = nn.modules.batchnorm._BatchNorm

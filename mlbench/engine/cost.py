@@ -25,7 +25,6 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from mlbench.data.loader import is_out_of_memory
 from mlbench.engine.model import MultiLabelModel, autocast
 from mlbench.types import Efficiency, MeasureError, Precision
 
@@ -41,7 +40,7 @@ def measure(
     GMACs are 1e9 multiply-accumulates (half of torch's FLOPs) per image, counted on a batch of two.
     Peak memory is that of the weights plus the largest rise during one call with ``LARGEST_BATCH``
     images (on CUDA of the allocator, else of the resident set of the process;
-    ``versions["peak_memory"]`` says which, and the number of images if memory is too short for it).
+    ``versions["peak_memory"]`` says which).
 
     The values of the weights stay. The model is left in evaluation mode, in channels_last, with
     gradients required of all parameters: autocast caches the casts of such parameters only.
@@ -60,16 +59,8 @@ def measure(
     backbone_macs = count(backbone, lambda: maps.append(model.features(pair)), [pair], "backbone")
     head_macs = count(head, lambda: model.head(maps[0]), maps[0], "head")
     model.requires_grad_(True)
-    number = LARGEST_BATCH
-    while True:
-        try:
-            with torch.inference_mode(), autocast(device, precision):
-                peak, how = peak_memory(model, images(number), device)
-            break
-        except RuntimeError as error:
-            if number == 1 or not is_out_of_memory(error):
-                raise
-            number //= 2
+    with torch.inference_mode(), autocast(device, precision):
+        peak, how = peak_memory(model, images(LARGEST_BATCH), device)
     return Efficiency(
         parameters_backbone=sum(p.numel() for p in backbone.parameters()),
         parameters_head=sum(p.numel() for p in head.parameters()),
@@ -84,7 +75,7 @@ def measure(
             "python": platform.python_version(),
             "torch": torch.__version__,
             "timm": version("timm"),
-            "peak_memory": how if number == LARGEST_BATCH else f"{how}, of {number} images",
+            "peak_memory": how,
         },
         backbone_options=dict(getattr(backbone, "options", {})),
     )

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlbench.data.loader import (
-    Batch,
-    Inputs,
-    Positions,
-    Source,
-    batches,
-    is_out_of_memory,
-    whole_batches,
-)
+from mlbench.data.loader import Inputs, Mixed, Source, batches, whole_batches
 from mlbench.engine.distributed import World
-from mlbench.engine.memory import memory_error
 from mlbench.engine.model import MultiLabelModel, ProbeNetwork, autocast
 from mlbench.metrics.average_precision import average_precision
 from mlbench.metrics.bootstrap import Count
-from mlbench.types import HeadOutput, Index, Precision, Predictions
+from mlbench.types import BatchMemoryError, HeadOutput, Index, Precision, Predictions
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 BATCH = 64
 """Images per batch; another size changes the last digits of logits at most."""
@@ -60,23 +46,44 @@ def predict(
         BatchMemoryError: a single image does not fit.
     """
     order = whole_batches(len(index), batch_size, world.rank, world.size)
-
-    def logits_of(batch: Batch) -> NDArray[np.float32]:
-        known = None if index.known is None else torch.from_numpy(index.known[batch.positions])
-        told = () if known is None else (known.to(device),)
-        with autocast(device, precision):
-            logits = network(to_device(batch.inputs, device), *told).logits
-        return logits.float().cpu().numpy()
-
-    given = source, index, order, device, batch_size, remark, "predicted"
-    found, done = [np.zeros((0, index.targets.shape[1]), np.float32)], 0
+    logits, most = [np.zeros((0, index.targets.shape[1]), np.float32)], batch_size
     with torch.inference_mode():
-        for rows in in_parts(logits_of, *given):
-            found.append(rows)
-            done += len(rows)
-            count(done, sum(map(len, order)))
-    gathered = np.concatenate(world.gather(np.concatenate(found)))
+        for i, batch in enumerate(batches(source, index, order, device=device)):
+            count(i * batch_size, sum(map(len, order)))
+            known = None if index.known is None else torch.from_numpy(index.known[batch.positions])
+            rows = Mixed(batch.inputs, batch.targets, known=known)
+            with autocast(device, precision):
+                found, most = _forward(network, rows, device, most)
+            logits += found
+    if most < batch_size:
+        remark(
+            f"predicted in batches of {most} for want of memory, not of {batch_size}: logits may "
+            "differ in their last digits"
+        )
+    gathered = np.concatenate(world.gather(np.concatenate(logits)))
     return Predictions(gathered, index.targets, tuple(index.keys))
+
+
+def _forward(
+    network: Callable[..., HeadOutput], rows: Mixed, device: torch.device, most: int
+) -> tuple[list[NDArray[np.float32]], int]:
+    """Logits of rows in parts of at most ``most``, and the largest number that fits into memory."""
+    logits: list[NDArray[np.float32]] = []
+    done, total = 0, len(rows.targets)
+    while done < total:
+        some = rows.at(slice(done, done + most))
+        told = () if some.known is None else (some.known.to(device),)
+        try:
+            output = network(to_device(some.inputs, device), *told)
+            logits.append(output.logits.float().cpu().numpy())
+            done += most
+        except torch.OutOfMemoryError as error:
+            most = min(most, total) // 2
+            if not most:
+                text = f"out of memory on {device} as it predicts a single image"
+                remedy = "give a smaller --image-size, or a device with more free memory"
+                raise BatchMemoryError(f"{text}; {remedy}", divisible=False) from error
+    return logits, most
 
 
 def to_device(inputs: Inputs, device: torch.device) -> Inputs:
@@ -84,51 +91,6 @@ def to_device(inputs: Inputs, device: torch.device) -> Inputs:
     if isinstance(inputs, tuple):
         return tuple(x.to(device, non_blocking=True).float() for x in inputs)
     return inputs.to(device, non_blocking=True)
-
-
-def in_parts(
-    use: Callable[[Batch], T],
-    source: Source,
-    index: Index,
-    order: Iterable[Positions],
-    device: torch.device,
-    size: int,
-    remark: Callable[[str], None],
-    done: str,
-) -> Iterator[T]:
-    """Yield ``use(batch)`` of the batches of an order, which have at most ``size`` images.
-
-    If memory runs out, as a batch is loaded or used, this batch and those after it are halved; in
-    the end ``remark`` gets a note of it, which begins with what was ``done``.
-
-    Raises:
-        BatchMemoryError: a single image does not fit.
-    """
-    rest, begun, most = iter(order), deque[Positions](), size
-
-    def drawn() -> Iterator[Positions]:
-        for positions in rest:
-            parts = [positions[i : i + most] for i in range(0, len(positions), most)]
-            begun.extend(parts)
-            yield from parts
-
-    while True:
-        try:
-            for batch in batches(source, index, drawn(), device=device):
-                yield use(batch)
-                begun.popleft()
-            break
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            most = len(begun[0]) // 2 if begun else 0
-            if not most:
-                raise memory_error(error, f"{device}, with a single image") from error
-        rest = chain([*begun], rest)
-        begun.clear()
-    if most < size:
-        text = f"{done} in batches of {most} for want of memory, not of {size}"
-        remark(f"{text}: numbers may differ in their last digits")
 
 
 @dataclass(frozen=True)

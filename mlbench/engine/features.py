@@ -27,9 +27,9 @@ from torch.utils._pytree import tree_leaves
 
 from mlbench.data.cache_entries import entry_folder, make_room
 from mlbench.data.cached_arrays import CachedArray, pixel_code
-from mlbench.data.loader import Batch, Inputs, Positions, Source
+from mlbench.data.loader import Inputs, Positions, Source, batches
 from mlbench.engine.distributed import World
-from mlbench.engine.evaluation import BATCH, in_parts, to_device
+from mlbench.engine.evaluation import BATCH, to_device
 from mlbench.engine.model import MultiLabelModel, matrix_precision
 from mlbench.leases import Lease, claim, find_holder
 from mlbench.types import Backbone, DataError, Index, MeasureError, Places, Progress
@@ -66,7 +66,7 @@ class FeatureCache:
         """A source of a split's maps, which are computed if they are missing or damaged.
 
         It gives one float16 tensor [B, D, H, W] per level; levels that the head does not read are
-        empty. Its ``notes`` are for the record of the run that made the maps.
+        empty.
 
         Args:
             name: name of the split, for progress messages.
@@ -76,9 +76,7 @@ class FeatureCache:
         Raises:
             DataError: the disk is too small, or the cache cannot be written.
             MeasureError: the maps do not fit into half precision.
-            BatchMemoryError: those of a single image do not fit into memory.
         """
-        notes: list[str] = []
         some = images(np.unique(np.linspace(0, len(index) - 1, 3).astype(np.int64)), 0)
         assert isinstance(some, Tensor)
         backbone = self.model.backbone.eval()  # type: ignore[attr-defined]
@@ -106,7 +104,7 @@ class FeatureCache:
             if self.world.broadcast(any(not array.finished for array in levels.values())):
                 with self._turn(folder, name) as waited:
                     levels = open_levels() if waited else levels
-                    notes = self._complete(levels, name, index, images)
+                    self._complete(levels, name, index, images)
         except OSError as error:
             raise DataError(
                 f"feature maps cannot be written to {self.places.cache} ({error.strerror}); {ROOM}"
@@ -120,7 +118,6 @@ class FeatureCache:
             )
 
         read_maps.levels = tuple(levels)  # type: ignore[attr-defined]  # see ``train.Wanted``
-        read_maps.notes = notes  # type: ignore[attr-defined]
         return read_maps
 
     @contextmanager
@@ -167,13 +164,12 @@ class FeatureCache:
 
     def _complete(
         self, levels: Mapping[int, CachedArray], name: str, index: Index, images: Source
-    ) -> list[str]:
-        """Write the rows that are missing or damaged in unfinished arrays; return notes of it."""
+    ) -> None:
+        """Write the rows that are missing or damaged in arrays that are not finished."""
         world = self.world
         todo = world.broadcast([i for i, array in levels.items() if not array.finished])
-        notes: list[str] = []
         if not todo:
-            return notes
+            return
         self.progress.phase(f"feature maps of {name}")
         need = sum(levels[i].bytes_missing for i in todo)
         world.ask_leader(lambda: make_room(self.places, need, "feature maps", ROOM))
@@ -186,10 +182,6 @@ class FeatureCache:
                 if not all(levels[i].valid(chunk) for i in todo):
                     yield chunk
 
-        def rows_of(batch: Batch) -> tuple[Positions, dict[int, NDArray[np.float16]]]:
-            maps = self._maps(self.model.backbone, batch.inputs)
-            return batch.positions, {i: _half(maps[i]) for i in todo}
-
         def write(positions: Positions, rows: Mapping[int, NDArray[np.float16]]) -> None:
             for i in todo:
                 levels[i].write(positions, rows[i])
@@ -198,18 +190,18 @@ class FeatureCache:
         # Checksums and the disk take as long as a GPU takes for the next maps.
         with torch.inference_mode(), ThreadPoolExecutor(1) as writer:
             written: Future[Any] = writer.submit(int)  # the batch before the first
-            given = images, index, missing(), self.model.mean.device, BATCH, notes.append
-            for positions, rows in in_parts(rows_of, *given, f"feature maps of {name} were made"):
+            for batch in batches(images, index, missing(), device=self.model.mean.device):
+                maps = self._maps(self.model.backbone, batch.inputs)
+                rows = {i: _half(maps[i]) for i in todo}
                 written.result()
-                written = writer.submit(write, positions, rows)
-                made += len(positions)
+                written = writer.submit(write, batch.positions, rows)
+                made += len(batch.positions)
             written.result()
         speed = made / (time.perf_counter() - started)
         log.info("made feature maps of %s: %d images, %.1f images/s", name, made, speed)
         world.wait()
         for i in todo:
             levels[i].finish()
-        return notes
 
 
 def images_digest(index: Index) -> str:

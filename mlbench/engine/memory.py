@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from mlbench.engine import optim
-from mlbench.engine.batch_parts import BATCH_NORM, most_parts
+from mlbench.engine.batch_parts import BATCH_NORM
+from mlbench.engine.resume import TrainingState
+from mlbench.engine.train import Training, most_parts
 from mlbench.text import count
 from mlbench.types import BatchMemoryError
-
-if TYPE_CHECKING:
-    from mlbench.engine.resume import TrainingState
-    from mlbench.engine.train import Training
 
 REMEDIES = ("a smaller --image-size", "a device with more free memory (--devices)")
 

@@ -25,7 +25,7 @@ from mlbench.data.loader import (
 )
 from mlbench.data.mixing import Mix, draw_mixes
 from mlbench.engine import optim
-from mlbench.engine.batch_parts import Part, most_parts, synchronize
+from mlbench.engine.batch_parts import Part, synchronize
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import Evaluator, select_best, to_device
 from mlbench.engine.model import MultiLabelModel, matrix_precision
@@ -108,6 +108,11 @@ class Training:
         )
         self.keeper.resume(state, None if self.evaluator is None else self.evaluator.index)
         return state
+
+
+def most_parts(settings: Settings, images: int, processes: int) -> int:
+    """The largest number of micro-batches that have an image for each process."""
+    return min(settings.batch_size, images) // processes
 
 
 def check_processes(settings: Settings, images: int, world: World) -> None:

@@ -47,9 +47,8 @@ def test_the_model_ends_with_the_weights_of_its_best_epoch(ema_decay):
     assert 100 * reference == pytest.approx(state.best.mAP)
 
 
-@pytest.mark.parametrize("loads", [False, True], ids=["predicting", "loading"])
 @pytest.mark.parametrize(("most", "size"), [(11, 6), (2, 1), (0, 0)])
-def test_batches_that_do_not_fit_are_halved_and_this_is_remarked(most, size, loads):
+def test_batches_that_do_not_fit_are_halved_and_this_is_remarked(most, size):
     said, seen, evaluator, model = [], [], validation(), tiny.model().eval()
 
     def network(images):
@@ -58,12 +57,7 @@ def test_batches_that_do_not_fit_are_halved_and_this_is_remarked(most, size, loa
             raise torch.OutOfMemoryError
         return model(images)
 
-    def images(positions, epoch):
-        if loads and len(positions) > most:
-            raise torch.AcceleratorError("CUDA error: out of memory")
-        return evaluator.source(positions, epoch)
-
-    given = network, images, evaluator.index, World()
+    given = network, evaluator.source, evaluator.index, World()
     options = {"device": evaluator.device, "precision": "fp32", "batch_size": 12}
     if not most:
         with pytest.raises(BatchMemoryError, match="a single image; give a smaller --image-size"):

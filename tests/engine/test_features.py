@@ -235,23 +235,6 @@ def test_maps_beyond_half_precision_are_an_error(tmp_path, data, images):
         source(tmp_path / "cache", data, images, model=model)
 
 
-def test_maps_that_do_not_fit_are_made_of_fewer_images_and_this_is_noted(tmp_path, data, images):
-    class Short(Counted):
-        def forward(self, images):
-            if len(images) > 1:
-                raise torch.OutOfMemoryError
-            return super().forward(images)
-
-    torch.manual_seed(0)
-    short = MultiLabelModel(Short(), tiny.Head(), tiny.Backbone.mean, tiny.Backbone.std)
-    found = source(tmp_path / "short", data, images, short)
-    (note,) = found.notes
-    assert note.startswith("feature maps of train were made in batches of 1 for want of memory")
-    whole = source(tmp_path, data, images)
-    assert not whole.notes
-    torch.testing.assert_close(found(everything, 0)[1], whole(everything, 0)[1])
-
-
 def test_of_two_runs_that_need_the_same_maps_one_makes_them_and_the_other_waits(
     tmp_path, data, images, monkeypatch
 ):

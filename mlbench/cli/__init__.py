@@ -7,7 +7,6 @@ Nothing here imports torch, so that ``mlbench --help`` and ``mlbench list`` are 
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,7 +17,7 @@ from mlbench import __version__, registry
 from mlbench.cli.console import print_error
 from mlbench.cli.run import refuse_fields
 from mlbench.registry import Plugin
-from mlbench.types import MlbenchError, PluginError, SuiteError
+from mlbench.types import MlbenchError, PluginError
 
 HELP = "One honest benchmark for multi-label image classification."
 
@@ -106,11 +105,3 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as end:  # also if the reader closed the output, as `head` does
         sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
-    except OSError:
-        try:
-            typer.echo()
-        except OSError as error:  # a full disk, say
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # takes what Python flushes at exit
-            print_error(SuiteError(f"standard output cannot be written ({error.strerror})"))
-            sys.exit(1)
-        raise

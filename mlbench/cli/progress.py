@@ -56,12 +56,10 @@ class Reminder:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
-        """Begin."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End."""
         self._ended.set()
         self._thread.join()
 
@@ -159,12 +157,10 @@ class Lines:
         self.reminder = Reminder("the matrix", self.where)
 
     def __enter__(self) -> Self:
-        """Begin to show the matrix."""
         self.reminder.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End."""
         self.reminder.__exit__()
 
     def title(self, spec: RunSpec) -> str:
@@ -228,12 +224,10 @@ class Live(Lines):
         self.tasks: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        """Start drawing."""
         self.bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop drawing."""
         self.bars.stop()
 
     def begin(self, number: int, total: int, spec: RunSpec) -> Progress:

@@ -1,10 +1,9 @@
-"""Standard output that is closed, full, cut off by its reader, or takes few characters."""
+"""Standard output that is closed, cut off by its reader, or takes few characters."""
 
 import os
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -26,13 +25,6 @@ def test_a_reader_that_closes_the_pipe_is_no_error(asked):
     ended = mlbench([*COMMAND, *asked], stdout=write)
     os.close(write)
     assert (ended.returncode, ended.stderr) == (0, "")
-
-
-def test_a_full_standard_output_is_told_in_one_line():
-    with Path("/dev/full").open("w") as full:
-        ended = mlbench([*COMMAND, "--version"], stdout=full)
-    said = "error: standard output cannot be written (No space left on device)\n"
-    assert (ended.returncode, ended.stderr) == (1, said)
 
 
 def test_characters_that_the_output_cannot_take_are_escaped(apart, tmp_path, monkeypatch):

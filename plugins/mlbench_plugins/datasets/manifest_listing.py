@@ -19,12 +19,7 @@ from numpy.typing import NDArray
 from mlbench.files import HEIF, is_picture, picture_endings
 from mlbench.text import count, shorten
 from mlbench.types import DataError, Targets
-from mlbench_plugins.datasets.photographs import (
-    HEIF_REMEDY,
-    list_folder,
-    refuse_undecoded,
-    shell_into,
-)
+from mlbench_plugins.datasets.photographs import HEIF_REMEDY, list_folder, shell_into
 
 _Entries = Mapping[str, Sequence[Path]]
 """Plain name, of a file without its ending -> the entries of a folder with this name."""
@@ -68,10 +63,6 @@ class Listing:
     facts: Mapping[str, str] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     objects: NDArray[np.int32] | None = None
-
-    def __post_init__(self) -> None:
-        refuse_undecoded(self.source, self.names, "label")
-        refuse_undecoded(self.source, self.images, "file")
 
     def at(self, image: int) -> str:
         """Where the source lists an image."""

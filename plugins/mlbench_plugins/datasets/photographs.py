@@ -45,15 +45,10 @@ def list_folder(folder: Path) -> list[Path]:
         DataError: a name is not UTF-8.
     """
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    refuse_undecoded(folder, names, "file")
-    return [folder / name for name in names]
-
-
-def refuse_undecoded(place: Path, names: Iterable[str], what: str) -> None:
-    """Raise DataError if a name of a file or label cannot be written in UTF-8."""
     for name in names:
         if (plain := name.encode(errors="backslashreplace").decode()) != name:
-            raise DataError(f"{place}: the name {plain} is not UTF-8; rename the {what}")
+            raise DataError(f"{folder}: the name {plain} is not UTF-8; rename the file")
+    return [folder / name for name in names]
 
 
 @contextmanager

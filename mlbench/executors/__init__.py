@@ -54,6 +54,7 @@ class Job(Value):
         takes: expected seconds of the run; it does not begin if less time is left.
         before: marks of the outcomes that the store had when the run was planned (see ``news``).
         short: why the first attempt ran out of memory; this one doubles ``grad_accumulation``.
+        alone: no other run may be on its devices, since it ran out of memory beside others.
     """
 
     spec: RunSpec
@@ -66,6 +67,7 @@ class Job(Value):
     takes: float = 0.0
     before: tuple[str, ...] = ()
     short: str = ""
+    alone: bool = False
 
     @property
     def too_late(self) -> bool:
@@ -122,6 +124,7 @@ class Outcome:
 
     Attributes:
         holder: the other launcher; empty if there is none.
+        starved: True if its device lacked memory.
         divisible: True if smaller micro-batches may fit into memory.
     """
 
@@ -130,6 +133,7 @@ class Outcome:
     record: RunRecord | None = None
     failure: Failure | None = None
     holder: str = ""
+    starved: bool = False
     divisible: bool = False
 
     @property

@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -46,6 +46,8 @@ from mlbench.types import MlbenchError, Progress
 BLAME = 0.5
 """Seconds from the first failure of a rank until the others are ended: a rank that died silently is
 noticed after those that lost their connection to it."""
+PAUSE = 10.0
+"""Seconds after which the memory of devices is asked for again."""
 REMEDIES = {
     "killed": "if memory ran out: fewer --jobs, --set grad_accumulation=2, or more memory",
     "hung": "the stacks of its threads are in the log; if it was at work, give a longer --stall",
@@ -89,6 +91,8 @@ class _Attempt:
         failed_at: time of the first failure of a rank.
         ending: True once the remaining ranks were killed.
         stopped: True once the attempt was asked to stop.
+        stepped: True once it told a step of training; its memory is taken then.
+        beside: True if another attempt was on its devices at the same time.
     """
 
     members: list[tuple[int, Job]]
@@ -103,6 +107,8 @@ class _Attempt:
     ending: bool = False
     hung: bool = False
     stopped: bool = False
+    stepped: bool = False
+    beside: bool = False
 
     @property
     def job(self) -> Job:
@@ -125,6 +131,7 @@ class _Attempt:
             self.failed_at = time.monotonic()
 
     def _hear(self, rank: int, kind: str, *values: Any) -> None:
+        self.stepped |= "step" in (kind, *values[1:2])  # also one of several members
         if kind == "answer":
             self.together = values[0] if isinstance(values[0], list) else [values[0]]
             self.outcomes[rank] = (values[1], self.together[0])
@@ -188,6 +195,8 @@ class _Attempt:
             reason = f"no progress for {self.job.stall:g} s"
             return fail(self.job, "hung", reason, REMEDIES["hung"])
         blamed = self._blame()
+        if blamed.starved and self.beside:
+            return with_news(self.job).model_copy(update={"alone": True})
         if blamed.failure is not None and blamed.divisible:
             short = blamed.failure.reason.partition(";")[0]
             return with_news(self.job).model_copy(update={"short": short})
@@ -218,6 +227,7 @@ class _Matrix:
         waiting: teams of numbered jobs.
         groups: groups of devices, one run each; an empty group is the CPU.
         need: the most MiB that a run was seen to take on a device.
+        others: device -> MiB in use there before a run of ours began.
     """
 
     def __init__(self, jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> None:
@@ -225,7 +235,9 @@ class _Matrix:
         self.running: list[_Attempt] = []
         self.outcomes = [Outcome(job.spec, job.log) for job in jobs]
         self.groups = device_groups(options.devices, max(job.spec.processes for job in jobs))
-        self.need = 0.0
+        self.need, self.others = 0.0, dict[str, int]()
+        self.asked: object = None
+        self.memory: dict[str, tuple[int, int]] = {}
         self.shown: dict[int, Progress] = {}
         slots = options.jobs * len(self.groups)
         alone = [[one] for one in enumerate(jobs)]
@@ -235,7 +247,11 @@ class _Matrix:
         """Carry out the remaining jobs; a KeyboardInterrupt leaves started runs running."""
         while self.waiting or self.running:
             while self.waiting and (group := self._free_group()) is not None:
-                self.running.append(self._start(self.waiting.popleft(), group))
+                started = self._start(self.waiting.popleft(), group)
+                for one in self.running:
+                    if one.group == group:
+                        one.beside = started.beside = True
+                self.running.append(started)
             children = [child for attempt in self.running for child in attempt.children]
             wait([one for child in children for one in child.waitables], timeout=0.5)
             for attempt in self.running:
@@ -279,19 +295,39 @@ class _Matrix:
         return _Attempt(team, group, shown, children, meeting, time.monotonic() + job.stall)
 
     def _free_group(self) -> int | None:
-        """The group with the fewest runs, if it has room for another."""
-        taken = Counter(attempt.group for attempt in self.running)
-        group = min(range(len(self.groups)), key=lambda one: taken[one])
-        if taken[group] >= self.options.jobs:
-            return None
-        if taken[group] and self.groups[group]:
-            memory = free_memory()
-            here = [memory[device] for device in self.groups[group] if device in memory]
-            for free, total in here:
-                self.need = max(self.need, (total - free) / taken[group])
-            if any(free < self.need for free, _ in here):
-                return None
-        return group
+        """The group with the fewest runs, of those that have room for another."""
+        here = [[one for one in self.running if one.group == i] for i in range(len(self.groups))]
+        order = sorted(range(len(here)), key=lambda i: len(here[i]))
+        return next((i for i in order if self._has_room(self.groups[i], here[i])), None)
+
+    def _has_room(self, devices: Sequence[str], beside: Sequence[_Attempt]) -> bool:
+        """True if the next run may begin beside those that are on these devices.
+
+        On a GPU each of them has told a step by then, so that its memory is known.
+        """
+        jobs = [self.waiting[0][0][1], *(one.job for one in beside)]
+        if beside and (len(jobs) > self.options.jobs or any(job.alone for job in jobs)):
+            return False
+        if self.options.jobs == 1 or not devices:
+            return True
+        if not all(one.stepped for one in beside):
+            return False
+        memory = self._free_memory()
+        known = {device: memory[device] for device in devices if device in memory}
+        used = {device: total - free for device, (free, total) in known.items()}
+        if not beside:
+            self.others |= used
+            return True
+        for device, taken in used.items():
+            self.need = max(self.need, (taken - self.others.get(device, 0)) / len(beside))
+        return all(free >= self.need for free, _ in known.values())
+
+    def _free_memory(self) -> dict[str, tuple[int, int]]:
+        """``free_memory``, asked anew after ``PAUSE`` or if a run began, told a step, or ended."""
+        now = time.monotonic() // PAUSE, [(one.meeting, one.stepped) for one in self.running]
+        if now != self.asked:
+            self.asked, self.memory = now, free_memory()
+        return self.memory
 
 
 def open_log(file: Path) -> int:

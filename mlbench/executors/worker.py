@@ -109,8 +109,10 @@ def _attempt(
             return Outcome(job.spec, job.log)
         except MlbenchError as error:
             log.error("%s", traceback.format_exc())
+            starved = isinstance(error, BatchMemoryError)
             divisible = isinstance(error, BatchMemoryError) and error.divisible and not job.short
-            return replace(fail(job, "error", str(error)), divisible=divisible)
+            failed = fail(job, "error", str(error))
+            return replace(failed, starved=starved, divisible=divisible)
         except (Exception, SystemExit) as error:
             log.error("%s", traceback.format_exc())
             kind: FailureKind = "exit" if isinstance(error, SystemExit) else "error"

@@ -193,6 +193,19 @@ class Loss(BCE):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 512.00 MiB.")
         return super().forward(logits, targets)
 '''
+CROWDED = '''
+import os, torch
+from mlbench_plugins.losses.bce import BCE
+class Loss(BCE):
+    """Has no room in the first run that gets here, which has a neighbour."""
+
+    def forward(self, logits, targets):
+        try:
+            open(os.environ["FAULT_MARK"], "x").close()
+        except FileExistsError:
+            return super().forward(logits, targets)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+'''
 FEW = "dataset_options={train_images: 24, test_images: 31, size: 32}"
 
 
@@ -284,6 +297,17 @@ def test_a_run_short_of_memory_is_tried_again_in_smaller_parts(
         "trained with grad_accumulation 2 at the same batch size"
     )
     assert starved.epochs[-1].loss == pytest.approx(roomy.epochs[-1].loss, rel=1e-4)
+
+
+def test_a_run_short_of_memory_beside_others_is_tried_again_alone(
+    run, install, tmp_path, monkeypatch, store, caplog
+):
+    install("crowded", CROWDED, "[mlbench.losses]\ncrowded = crowded:Loss")
+    monkeypatch.setenv("FAULT_MARK", str(tmp_path / "mark"))
+    run("plain", losses="crowded", seeds="0,1", jobs=2).ok()
+    assert "failed beside others; it is repeated" in caplog.text
+    assert len(store.records()) == 2 and not failures(tmp_path)
+    assert not any("grad_accumulation" in str(record.notes) for record in store.records())
 
 
 @pytest.mark.parametrize(("kills", "code"), [(1, 0), (9, 2)])
@@ -435,12 +459,80 @@ def test_a_fork_that_fails_ends_its_own_child_alone(monkeypatch):
     assert server.exitcode == 0
 
 
-def test_devices_are_shared_out_by_what_is_free_on_them(monkeypatch, tmp_path):
+@pytest.fixture
+def smi(monkeypatch, tmp_path):
+    """Put commands into an nvidia-smi, which notes its calls in a file."""
+
+    def write(*lines):
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text("\n".join(["#!/bin/sh", f"echo >> {calls}", *lines]))
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        return calls
+
+    calls = tmp_path / "calls"
+    return write
+
+
+def beside(job, progress):
+    """Carry out a job with another seed beside it on a GPU that only this process believes in."""
+    other = job.model_copy(update={"spec": job.spec.model_copy(update={"seed": 1})})
+    local.execute([job, other], Options(jobs=2, devices=(0,)), progress)
+
+
+def test_a_second_run_on_a_gpu_begins_when_the_first_has_told_a_step(job, smi):
+    """What others use is not taken for a run's need."""
+    told = []
+
+    class Watching(Quiet):
+        def step(self, *_):
+            told.append("step")
+
+    def begin(number, *_):
+        told.append(number)
+        if number == 2:
+            raise KeyboardInterrupt
+        return Watching()
+
+    smi("echo '0, GPU-0, 36000, 81000'")
+    with pytest.raises(KeyboardInterrupt):
+        beside(job, SimpleNamespace(begin=begin, end=lambda outcome: None))
+    assert told[:2] == [1, "step"] and 2 in told
+
+
+def test_the_memory_of_a_gpu_is_asked_for_when_a_run_begins_steps_or_ends(job, smi, monkeypatch):
+    monkeypatch.setattr(local, "PAUSE", 1e9)
+    settings = job.spec.settings.model_copy(update={"epochs": 20})
+    job = job.model_copy(update={"spec": job.spec.model_copy(update={"settings": settings})})
+    free = "[ $(wc -l < %s) = 3 ] && free=30000 || free=80000"
+    calls = smi(free % (job.folder.parents[2] / "calls"), "echo 0, GPU-0, $free, 81000")
+    begun, told = [], []
+
+    class Watching(Quiet):
+        def epoch(self, log):
+            told.append(len(begun))
+
+    def begin(number, *_):
+        begun.append(number)
+        return Watching()
+
+    beside(job, SimpleNamespace(begin=begin, end=lambda outcome: None))
+    assert told == [1] * 20 + [2] * 20, "no room beside the first"
+    assert len(calls.read_text().splitlines()) == 4, "groups, begin, step, begin"
+
+
+def test_a_run_that_must_be_alone_has_no_neighbour(job):
+    alone = job.model_copy(update={"alone": True})
+    for first, second in ((job, alone), (alone, job), (job, job)):
+        matrix = local._Matrix([second], Options(jobs=2), None)
+        assert matrix._free_group() == 0
+        matrix.running = [_Attempt([(0, first)], 0, [], [], None, 0.0)]
+        assert matrix._free_group() == (None if first.alone or second.alone else 0)
+
+
+def test_devices_are_shared_out_by_what_is_free_on_them(monkeypatch, smi):
     lines = [f"{i}, GPU-{i}, {free}, 81000" for i, free in enumerate([79000, 900, 40000, 80000])]
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("\n".join(["#!/bin/sh", *(f"echo '{line}'" for line in lines)]))
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    smi(*(f"echo '{line}'" for line in lines))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert device_groups((0, 1, 2, 3), 1) == [("0",), ("2",), ("3",)]
     assert device_groups((0, 1, 2, 3), 2) == [("0", "2")]

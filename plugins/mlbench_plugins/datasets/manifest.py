@@ -32,6 +32,8 @@ from mlbench_plugins.datasets.manifest_yolo import NAMES, NAMES_IN, from_yolo
 from mlbench_plugins.datasets.photographs import choose, read_card, read_text
 
 _LOG = logging.getLogger(__name__)
+_warn = functools.cache(functools.partial(_LOG.warning, "%s"))
+"""Warns once a process, however often a matrix opens the set."""
 
 Validation = Literal["train", "leave_out"]
 
@@ -257,12 +259,6 @@ def _index(
 ) -> Index:
     order = sorted(np.flatnonzero(rows).tolist(), key=keys.__getitem__)
     return Index([files[i] for i in order], [keys[i] for i in order], listing.targets[order])
-
-
-@functools.cache
-def _warn(text: str) -> None:
-    """Warn once a process, however often a matrix opens the set."""
-    _LOG.warning("%s", text)
 
 
 # ----------------------------------------------------------------------------------------- options

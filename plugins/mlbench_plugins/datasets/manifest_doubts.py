@@ -23,7 +23,9 @@ def about_names(names: Sequence[str]) -> Iterator[str]:
     spellings: dict[str, list[str]] = defaultdict(list)
     for name in names:
         spellings[_seen(name)].append(name)
-    alike = ["/".join(map(_shown, some)) for some in spellings.values() if len(some) > 1]
+    shown = {name: name if name.isascii() and "  " not in name else ascii(name) for name in names}
+    several = (some for some in spellings.values() if len(some) > 1)
+    alike = ["/".join(shown[name] for name in some) for some in several]
     if alike:
         yield (
             "labels that differ only in case, blanks, hyphens or signs that are not seen, and "
@@ -41,11 +43,6 @@ def _seen(name: str) -> str:
     text = unicodedata.normalize("NFKC", name)
     text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
     return re.sub(r"[\s_-]+", " ", text).strip().casefold()
-
-
-def _shown(name: str) -> str:
-    """A name with its invisible signs escaped."""
-    return name if name.isascii() and "  " not in name else ascii(name)
 
 
 def about_copies(keys: Sequence[str], copies: Sequence[int], targets_NC: Targets) -> Iterator[str]:

@@ -37,17 +37,11 @@ class ZLPR(nn.Module):
         """Logits and targets in [0, 1], or -1 unknown, to a scalar in float32."""
         x_BC = at_least_float32(logits_BC)
         y_BC, unknown_BC = targets_BC.to(x_BC.dtype), targets_BC < 0
-        of_images = [
-            _one_plus_sum((signed_BC + weight_BC.log()).masked_fill(unknown_BC, -torch.inf))
-            for signed_BC, weight_BC in ((x_BC, 1 - y_BC), (-x_BC, y_BC.clamp(min=0)))
-        ]
-        losses_B = torch.stack(of_images).sum(0)
+        losses_B = torch.zeros_like(x_BC[:, 0])
+        for signed_BC, weight_BC in ((x_BC, 1 - y_BC), (-x_BC, y_BC.clamp(min=0))):
+            exponents_BC = (signed_BC + weight_BC.log()).masked_fill(unknown_BC, -torch.inf)
+            losses_B = losses_B + functional.pad(exponents_BC, (1, 0)).logsumexp(1)  # e^0 = 1
         return losses_B.sum() if self.reduction == "sum" else losses_B.mean()
-
-
-def _one_plus_sum(exponents_BC: Tensor) -> Tensor:
-    """log(1 + sum of e^x) of each image."""
-    return functional.pad(exponents_BC, (1, 0)).logsumexp(dim=1)
 
 
 RECIPE = Recipe(

@@ -185,17 +185,28 @@ def pack(predictions: Predictions, record: RunRecord) -> bytes:
     return buffer.getvalue()
 
 
-def prediction_arrays(predictions: Predictions, record: RunRecord) -> dict[str, NDArray[Any]]:
+def prediction_arrays(
+    predictions: Predictions, record: RunRecord, prefix: str = ""
+) -> dict[str, NDArray[Any]]:
     """The arrays of an archive: logits, targets and keys of each split, and the label names.
 
     Raises:
         StoreError: the predictions do not fit the record.
     """
-    arrays = _split_arrays(predictions, record)
-    arrays["names"] = np.array(record.label_names, dtype=np.str_)
-    if predictions.validation is not None:
-        arrays |= _split_arrays(predictions.validation, record, VALIDATION)
-    return arrays
+    n, c = len(predictions.keys), len(record.label_names)
+    if predictions.logits.shape != (n, c) or predictions.targets.shape != (n, c):
+        raise StoreError(
+            f"predictions of run {record.run_id}: {prefix}logits {predictions.logits.shape} and "
+            f"targets {predictions.targets.shape} must be [{n} keys, {c} labels]"
+        )
+    arrays: dict[str, NDArray[Any]] = {
+        f"{prefix}logits": predictions.logits.astype(np.float32, copy=False),
+        f"{prefix}targets": predictions.targets.astype(np.int8, copy=False),
+        f"{prefix}keys": np.array(predictions.keys, dtype=np.str_),
+        "names": np.array(record.label_names, dtype=np.str_),
+    }
+    held = predictions.validation
+    return arrays if held is None else arrays | prediction_arrays(held, record, VALIDATION)
 
 
 def read_predictions(arrays: Arrays, prefix: str = "") -> Predictions:
@@ -212,19 +223,3 @@ def stored_influence(arrays: Arrays) -> Influence | None:
         return None
     of, values, score = (arrays[f"influence{end}"] for end in ("_of", "", "_mAP"))
     return Influence(str(of), values, float(score))
-
-
-def _split_arrays(
-    predictions: Predictions, record: RunRecord, prefix: str = ""
-) -> dict[str, NDArray[Any]]:
-    n, c = len(predictions.keys), len(record.label_names)
-    if predictions.logits.shape != (n, c) or predictions.targets.shape != (n, c):
-        raise StoreError(
-            f"predictions of run {record.run_id}: {prefix}logits {predictions.logits.shape} and "
-            f"targets {predictions.targets.shape} must be [{n} keys, {c} labels]"
-        )
-    return {
-        f"{prefix}logits": predictions.logits.astype(np.float32, copy=False),
-        f"{prefix}targets": predictions.targets.astype(np.int8, copy=False),
-        f"{prefix}keys": np.array(predictions.keys, dtype=np.str_),
-    }

@@ -13,14 +13,7 @@ from pydantic import ValidationError
 
 from mlbench.evidence import read_record
 from mlbench.text import first_error
-from mlbench.types import (
-    RunRecord,
-    RunSpec,
-    StoreError,
-    SuiteError,
-    Value,
-    WeightsError,
-)
+from mlbench.types import RunRecord, RunSpec, StoreError, SuiteError, Value, WeightsError
 
 COMPARED = ("versions", "device", "threads", "processes")
 """Entries of the environment that may change the last digits of a score."""

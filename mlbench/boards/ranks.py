@@ -48,10 +48,7 @@ Influences = Callable[[RunRecord], Influence | None]
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """Standard deviation of mAP between seeds, in percent, and its degrees of freedom.
-
-    With 0 degrees of freedom, no row has several seeds and the noise is unknown.
-    """
+    """Standard deviation of mAP between seeds, in percent; degrees of freedom, 0 if unknown."""
 
     deviation: float = 0.0
     freedom: int = 0
@@ -124,7 +121,7 @@ def intervals(rows: Sequence[Sequence[RunRecord]]) -> list[tuple[float, float]]:
     means_R = np.array([np.mean(_maps(row)) for row in rows])
     images_2R = np.array([_sides(row) for row in rows]).reshape(-1, 2).T
     noise = pooled(rows)
-    noise_R = NORMAL_95**2 * noise.deviation**2 / _seeds(rows)
+    noise_R = NORMAL_95**2 * noise.deviation**2 / np.array([len(row) for row in rows])
     variances_22R = np.stack([images_2R**2, np.broadcast_to(noise_R, images_2R.shape)])
     freedom_2R = satterthwaite(variances_22R, [np.inf, max(noise.freedom, 1)])
     wider_2R = stdtrit(freedom_2R, 1 - LEVEL / 2) / stdtrit(np.inf, 1 - LEVEL / 2)
@@ -142,10 +139,6 @@ def _sides(row: Sequence[RunRecord]) -> tuple[float, float]:
 
 def _maps(row: Sequence[RunRecord]) -> list[float]:
     return [record.scores.mAP for record in row if record.scores is not None]
-
-
-def _seeds(rows: Sequence[Sequence[RunRecord]]) -> Floats:
-    return np.array([len(row) for row in rows], dtype=np.float64)
 
 
 def _mean_influence(row: Sequence[RunRecord], influences: Influences | None) -> Influence | None:
@@ -187,7 +180,7 @@ def _p_values(
     sums = of_rows[:, None] + of_rows[None, :]
     of_images = sums - 2 * covariance
     of_images[of_images < 1e-10 * sums] = 0  # equal predictions leave a rounding error
-    of_training = noise.deviation**2 / _seeds(rows)
+    of_training = noise.deviation**2 / np.array([len(row) for row in rows])
     parts = np.stack([of_images, of_training[:, None] + of_training[None, :]])
     freedom = satterthwaite(parts, [max(rows[0][0].test_images - 1, 1), max(noise.freedom, 1)])
     return two_sided(scores[:, None] - scores[None, :], parts.sum(axis=0), freedom)

@@ -218,8 +218,7 @@ def tables(
         _table(board, sorted(group, key=lambda record: record.run_id), influences, speeds, never)
         for board, group in group_by_board(listed).items()
     ]
-    order = sorted(made, key=lambda table: (table.name, table.data))
-    return sorted(order, key=lambda table: (not table.known, not table.current))
+    return sorted(made, key=lambda one: (not one.known, not one.current, one.name, one.data))
 
 
 def select(
@@ -305,6 +304,7 @@ def _row(records: Sequence[RunRecord], names: tuple[str, str], bounds: tuple[flo
     spec, scores = records[0].spec, [r.scores for r in records if r.scores is not None]
     maps = [s.mAP for s in scores]
     cost = next((r.efficiency for r in records if r.efficiency is not None), None)
+    made = (f"{r.command}  # commit {r.commit[:12]}" if r.commit else r.command for r in records)
     return Row(
         rank=0,
         configuration=spec.configuration,
@@ -328,12 +328,8 @@ def _row(records: Sequence[RunRecord], names: tuple[str, str], bounds: tuple[flo
         pretraining=records[0].pretraining.data if records[0].pretraining else "",
         first_weights=max(record.first_weights_share for record in records),
         run_ids=tuple(r.run_id for r in records),
-        commands=tuple(dict.fromkeys(_command(r) for r in records)),
+        commands=tuple(dict.fromkeys(made)),
     )
-
-
-def _command(record: RunRecord) -> str:
-    return f"{record.command}  # commit {record.commit[:12]}" if record.commit else record.command
 
 
 def _diverged(record: RunRecord) -> Diverged:

@@ -125,11 +125,7 @@ def _reading() -> Iterator[None]:
 
 @_reading()
 def open_splits(
-    name: str,
-    options: Mapping[str, Any],
-    root: Path | None,
-    cache: Path,
-    subset: Subset = Subset(),
+    name: str, options: Mapping[str, Any], root: Path | None, cache: Path, subset: Subset = Subset()
 ) -> Splits:
     """Open a data set with every image that it lists.
 

@@ -189,14 +189,11 @@ def _draws(targets: Targets, resamples: int, seed: int) -> Iterator[Tensor]:
     for start in range(0, resamples, block):
         weights = np.empty((min(block, resamples - start), n), dtype=np.float32)
         for row in weights:
-            row[:] = _draw(rng, n)
-            while not any(row[yes].any() and row[no].any() for yes, no in states):
-                row[:] = _draw(rng, n)
+            scored = False
+            while not scored:
+                row[:] = np.bincount(rng.integers(0, n, n), minlength=n)
+                scored = any(row[yes].any() and row[no].any() for yes, no in states)
         yield torch.from_numpy(np.ascontiguousarray(weights.T))
-
-
-def _draw(rng: np.random.Generator, n: int) -> NDArray[np.intp]:
-    return np.bincount(rng.integers(0, n, n), minlength=n)
 
 
 class _ClassRanking:
@@ -205,15 +202,10 @@ class _ClassRanking:
     def __init__(self, scores: ScoreMatrix, targets: Targets) -> None:
         import torch
 
-        positives, known = np.flatnonzero(targets == 1), np.flatnonzero(targets >= 0)
         self.negatives = torch.from_numpy(np.flatnonzero(targets == 0))
-        levels = -np.unique(-scores[positives])  # distinct scores of positives, descending
-        self.positives = _by_score(scores, positives)
-        self.known = _by_score(scores, known)
-        self.first_positive = torch.from_numpy(_starts(scores[self.positives.numpy()], levels))
-        self.first_known = torch.from_numpy(_starts(scores[self.known.numpy()], levels))
-        below = np.searchsorted(-scores[self.known.numpy()], -levels[-1], side="right")
-        self.known = self.known[: int(below)]  # images ranked below every positive play no part
+        levels = -np.unique(-scores[targets == 1])  # distinct scores of positives, descending
+        self.positives, self.first_positive = _segments(scores, targets == 1, levels)
+        self.known, self.first_known = _segments(scores, targets >= 0, levels)
 
     def average_precision(self, weights_NR: Tensor) -> Floats:
         """AP [R] under integer weights; NaN where no positive or no negative was drawn."""
@@ -230,16 +222,17 @@ class _ClassRanking:
         return average
 
 
-def _by_score(scores: ScoreMatrix, images: NDArray[np.intp]) -> Tensor:
+def _segments(
+    scores: ScoreMatrix, among: NDArray[np.bool_], levels: ScoreMatrix
+) -> tuple[Tensor, Tensor]:
+    """The images down to the last level, by score, and where the segment of each level begins."""
     import torch
 
-    return torch.from_numpy(images[np.argsort(-scores[images], kind="stable")])
-
-
-def _starts(descending: ScoreMatrix, levels: ScoreMatrix) -> NDArray[np.intp]:
-    """Where the segment of each level begins: after all scores of the level before."""
-    ends = np.searchsorted(-descending, -levels, side="right")
-    return np.concatenate([[0], ends[:-1]])
+    images = np.flatnonzero(among)
+    images = images[np.argsort(-scores[images], kind="stable")]
+    ends = np.searchsorted(-scores[images], -levels, side="right")
+    starts = np.concatenate([[0], ends[:-1]])
+    return torch.from_numpy(images[: ends[-1]]), torch.from_numpy(starts)
 
 
 def _segment_sums(weights_NR: Tensor, images: Tensor, starts: Tensor) -> Tensor:

@@ -46,13 +46,9 @@ def influence(scores: ScoreMatrix, targets: Targets) -> tuple[float, Floats]:
         MeasureError: the shapes differ, a score is not finite, or no class can be scored.
     """
     check(scores, targets)
-    precisions, total_N = [], np.zeros(len(scores))
-    scored = scored_classes(targets)
-    columns = zip(
-        np.ascontiguousarray(scores.T[scored]), np.ascontiguousarray(targets.T[scored]), strict=True
-    )
-    for column, target in columns:
-        precisions.append(_add_class(column, target, total_N))
+    total_N, scored = np.zeros(len(scores)), scored_classes(targets)
+    columns = (np.ascontiguousarray(matrix.T[scored]) for matrix in (scores, targets))
+    precisions = [_add_class(s, t, total_N) for s, t in zip(*columns, strict=True)]
     return float(np.mean(precisions)), total_N / len(precisions)
 
 

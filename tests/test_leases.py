@@ -118,3 +118,10 @@ def test_a_lease_without_content_is_that_of_a_process_about_to_write_it(tmp_path
     os.utime(tmp_path / "lease-1.json", (time.time() - 300,) * 2)
     with claim(tmp_path):
         assert set(json.loads((tmp_path / "lease-2.json").read_text())) >= {"host", "user"}
+
+
+def test_the_holder_of_a_deleted_lease_has_lost_it(tmp_path):
+    lease = claim(tmp_path)
+    lease._file.unlink()
+    lease._look()
+    assert lease._lost

@@ -74,7 +74,8 @@ def test_a_difference_counts_from_students_critical_value_on(images, paired):
     parts = stats.norm.ppf((np.arange(images) + 0.5) / images)
     error = stats.sem(parts) if paired else 2**0.5 / 1.959964  # `made_scores` reach 1 either side
     critical = error * stats.t.ppf(0.975, images - 1)
-    values = {"a": 0 * parts, "b": parts / images}
+    common = 5 * np.cos(np.arange(images)) / images  # of images that are hard for both
+    values = {"a": common, "b": common + parts / images}
     for times, wins in ((0.99, (".=", "=.")), (1.01, (".-", "+."))):
         better = 50 + times * critical
         rows = [[made_record(m, v, test_images=images)] for m, v in (("a", 50), ("b", better))]

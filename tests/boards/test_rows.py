@@ -3,6 +3,7 @@ from scipy import stats
 
 from mlbench.boards import render
 from mlbench.boards.rows import select, tables
+from mlbench.boards.variants import options_by_loss
 from mlbench.types import Pretraining
 from tests.store.made import made_cost, made_efficiency, made_record, made_scores
 
@@ -218,3 +219,18 @@ def test_scores_that_started_from_weights_of_such_labels_have_a_board_of_their_o
     assert "from weights that saw labels of coco" in render.title(apart)
     assert "Initial weights: ImageNet-1k, then COCO." in render.notes(apart)
     assert [len(table.rows) for table in (own, apart)] == [1, 1]
+
+
+def test_options_that_differ_by_loss_name_the_losses():
+    specs = [
+        made_record(
+            "gap", settings={"loss": loss, "head_options": {"prior_bias": loss != "asl", "k": 1}}
+        ).spec
+        for loss in ("asl", "bce", "focal")
+    ]
+    assert options_by_loss(specs) == ["gap: prior_bias=False (asl), prior_bias=True (bce, focal)"]
+
+
+def test_a_command_names_its_commit():
+    (row,) = only([made_record().model_copy(update={"commit": "2" * 40})]).rows
+    assert row.commands[0].endswith(f"# commit {12 * '2'}")

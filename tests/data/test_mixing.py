@@ -127,3 +127,14 @@ def test_draws_depend_on_seed_epoch_and_step():
 def test_what_cannot_be_is_refused(name, options, said):
     with pytest.raises(SuiteError, match=said):
         make_mixing(Augmentation(name=name, options=options))
+
+
+def test_a_box_of_cutmix_has_the_drawn_area_or_is_clipped():
+    over = [(mix := drawn("cutmix", seed)).weight - mixed(mix).weight for seed in range(60)]
+    assert max(over) < 0.02 and np.median(np.abs(over)) < 0.2
+
+
+def test_splicemix_draws_the_published_grids():
+    grids = [drawn("splicemix", seed).grid for seed in range(400)]
+    wanted = {(1, 2): 0.15, (2, 1): 0.15, (2, 2): 0.4, (2, 3): 0.15, (3, 2): 0.15}
+    assert {g: grids.count(g) / 400 for g in {*grids}} == pytest.approx(wanted, abs=0.07)

@@ -108,3 +108,8 @@ def test_a_group_is_never_parted(case):
 
 def test_no_more_is_held_out_than_ever_helps():
     assert held_out(1000) == 200 and held_out(117_266) == MOST and held_out(4) == 0
+
+
+def test_a_group_moves_to_a_side_that_lacks_its_label():
+    targets = np.array([[1, 1, 1], [0, 1, 1], [1, 1, 0]], np.int8)
+    assert on_both_sides(targets == 1, stratify(["0", "1", "2"], targets, 1)).all()

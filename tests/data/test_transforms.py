@@ -86,11 +86,13 @@ def test_a_batch_is_resized_together_as_one_by_one(name, interpolation):
     images = [tensor(Image.fromarray(x.clip(0, 255).astype(np.uint8))) for x in smooth]
     for resize in (None, 80):
         steps = (name, AUGMENTATIONS[name]), ("flip", {})
-        transform = train_transform(settings(*steps, interpolation=interpolation, resize=resize))
-        found = transform.batch(images, [random(i) for i in range(len(images))])
-        want = torch.stack([transform(image, random(i)) for i, image in enumerate(images)])
-        assert found.dtype == torch.uint8 and found.shape == want.shape
-        assert (found.int() - want.int()).abs().max() <= (1 if interpolation == "bilinear" else 2)
+        for some in (steps, steps[::-1]):
+            transform = train_transform(settings(*some, interpolation=interpolation, resize=resize))
+            found = transform.batch(images, [random(i) for i in range(len(images))])
+            want = torch.stack([transform(image, random(i)) for i, image in enumerate(images)])
+            assert found.dtype == torch.uint8 and found.shape == want.shape
+            off = (found.int() - want.int()).abs().max()
+            assert off <= (1 if interpolation == "bilinear" else 2)
 
 
 # -------------------------------------------------------------------------------------- test time
@@ -179,6 +181,12 @@ def test_random_resized_crop_stays_inside(width, height, scale, ratio, seed):
     left, top, right, bottom = step.box(width, height, random(seed))
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
+
+
+def test_a_box_that_fits_no_drawn_aspect_is_the_widest_one_in_the_centre():
+    step = RandomResizedCrop(scale=(1, 1))
+    assert step.box(1000, 12, random()) == (492, 0, 508, 12)
+    assert step.box(12, 1000, random()) == (0, 492, 12, 508)
 
 
 def test_random_resized_crop_keeps_to_its_areas_and_aspects():

@@ -82,7 +82,8 @@ BIASES = {
 def test_groups_have_the_learning_rates_and_decays_of_the_settings(name, bias_scale, decay_all):
     made = model()
     found = named(made, name=name, bias_lr_scale=bias_scale, decay_norms_and_biases=decay_all)
-    assert set(found) == trained(made)
+    optimizer = optim.make_optimizer(made, tiny.settings(optimizer={"name": name}))
+    assert set(found) == trained(made) and type(optimizer).__name__.lower() == name
     for parameter, (lr, decay) in found.items():
         rate = 0.1 if parameter.startswith("head") else 0.05
         assert lr == rate * (bias_scale if parameter in BIASES else 1), parameter

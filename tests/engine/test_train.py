@@ -11,6 +11,7 @@ from torch import nn
 from mlbench.data.loader import shard, training_order
 from mlbench.data.mixing import draw_mixes
 from mlbench.engine.batch_parts import mutual_divergence
+from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import predict
 from mlbench.engine.model import deterministic
 from mlbench.engine.train import finish, train
@@ -247,3 +248,11 @@ def test_a_mixed_batch_has_the_loss_of_its_labels(labels):
             pairs = [(mixed.weight, mixed.targets), (1 - mixed.weight, mixed.others)]
         expected = sum(weight * plan.loss(output.logits, y) for weight, y in pairs)
         assert loss == pytest.approx((expected + output.aux["small"]).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(1, 0), (2, 1)])
+def test_gpus_synchronize_batch_norms_if_they_are_several(size, wanted, monkeypatch):
+    seen = []
+    monkeypatch.setattr("mlbench.engine.train.synchronize", lambda *_: seen.append(1))
+    tiny.training(device=torch.device("cuda"), world=World(0, size, 0)).start(tiny.model())
+    assert len(seen) == wanted

@@ -54,6 +54,7 @@ def test_scores_that_are_not_finite_are_refused_with_their_place(bad):
         (np.zeros((0, 2)), np.ones((0, 2)), "none of 2 labels.*0 images"),
         (np.zeros((9, 1)), np.ones((9, 1)), "label 0 .9 present, 0 absent.*Add images"),
         (np.zeros((1, 2)), np.array([[1, 2]]), "image 0, class 1 has 2"),
+        (np.zeros((2, 2)), np.array([[1, -2], [0, 0]]), "image 0, class 1 has -2"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(metric, scores, targets, message):

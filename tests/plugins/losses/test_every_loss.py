@@ -156,6 +156,9 @@ REFUSED = [
         for kind in ("gamma", "alpha")
         for of in ("pos", "neg", "unknown")
     ),
+    ("csl", {"likelihood_topk": -1}),
+    ("hill", {"lam": -1}),
+    ("splc", {"gamma": -1}),
     ("asl", {"clip": 1.0}),
     ("weighted_bce", {"cap": 0.5}),
     ("aam", {"s": 0}),

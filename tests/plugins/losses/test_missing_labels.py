@@ -85,3 +85,17 @@ def test_a_mode_of_csl_that_ignores_says_so(mode, learns):
     loss = made("csl", mode=mode)
     assert loss.uses_unknown == learns and loss.separable
     assert (gradient(loss, UNKNOWN, EPOCHS[0])[~POSITIVE] != 0).any() == learns
+
+
+@pytest.mark.parametrize("mode", ["ignore", "ignore_normalize_classes"])
+def test_a_mean_of_csl_is_over_the_labels_that_it_counts(mode):
+    targets = torch.tensor([[1, 0, -1, -1, 0]], dtype=torch.int8)
+    losses = (made("csl", mode=mode, reduction=r) for r in ("mean", "sum"))
+    mean, total = (loss(LOGITS[:1, :5], targets) for loss in losses)
+    torch.testing.assert_close(mean * 3, total)
+
+
+def test_large_losses_change_a_share_of_the_unobserved_labels():
+    assert made("large_loss", delta=10.0)._changed(10_000, LossContext(4, 8)) == 3000
+    with pytest.raises(PluginError):
+        made("large_loss", delta=5.0)._changed(100, LossContext(1, 21))

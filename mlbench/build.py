@@ -93,11 +93,7 @@ def make_backbone(settings: Settings, weights: str, init: Checkpoint | None) -> 
 
 
 def read_init(spec: RunSpec, places: Places) -> Checkpoint | None:
-    """The model that a run starts from; None if it starts from none.
-
-    Raises:
-        WeightsError: the file is missing, damaged, or not the one that the spec names.
-    """
+    """The model that a run starts from, if any; raises as ``named_file`` and ``load``."""
     return load(named_file("init", spec.init, places.init)) if spec.init else None
 
 
@@ -145,13 +141,8 @@ def _label_axes(settings: Settings, labels: LabelContext) -> dict[str, list[int]
 def _blank_context(names: tuple[str, ...], width: int) -> LabelContext:
     """A label context with nothing but names."""
     many = len(names)
-    return LabelContext(
-        names,
-        np.eye(many, dtype=np.float32),
-        np.zeros((many, width), np.float32),
-        1,
-        lambda: np.ones(many, np.int64),
-    )
+    counts_CC, words_CE = np.eye(many, dtype=np.float32), np.zeros((many, width), np.float32)
+    return LabelContext(names, counts_CC, words_CE, 1, lambda: np.ones(many, np.int64))
 
 
 def identity_of(file: Path) -> str:
@@ -211,10 +202,7 @@ def model_file(source: Path) -> Path:
 
 
 def open_model(source: Path) -> ModelFile:
-    """Read a trained model: a checkpoint of ours, or a file of a format that a plugin reads.
-
-    Args:
-        source: as for ``model_file``.
+    """Read a model that ``model_file`` finds: ours, or of a format that a plugin reads.
 
     Raises:
         WeightsError: the file cannot be read, or the weights do not fit.
@@ -236,8 +224,7 @@ def restore(checkpoint: Checkpoint) -> MultiLabelModel:
         PluginError: a plugin is not installed, or no longer has an option.
         WeightsError: the weights do not fit the model.
     """
-    info = checkpoint.info
-    settings = info.settings
+    info, settings = checkpoint.info, checkpoint.info.settings
     # Label graph and word vectors are buffers of the head, which the weights fill.
     labels = _blank_context(info.label_names, info.word_width)
     try:

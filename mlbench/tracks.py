@@ -112,11 +112,15 @@ def _rules(track: Track, method: str, dataset: str, card: DatasetCard) -> dict[s
         return recipe.settings.model_dump(include=kept) | {"epochs": 0, "frozen_stages": -1}
     if track == "published":
         return merge(recipe.settings.model_dump(), for_dataset(recipe.per_dataset, dataset))
-    fields = shared_settings(track, card)
-    fields["head"] = recipe.settings.head
-    fields["head_options"] = recipe.settings.head_options
-    fields["ema_warmup"] = True
-    return merge(fields, _tuned(recipe, method, track))
+    tuned = recipe.tuned.get(track, {})
+    forbidden = set(tuned) - TUNABLE | set(tuned.get("optimizer", {})) - {"lr", "weight_decay"}
+    if forbidden:
+        raise PluginError(
+            f"recipe {method!r} tunes {', '.join(sorted(forbidden))} for the {track} track; only "
+            "the learning rate, the weight decay and head options may differ between methods"
+        )
+    head = {"head": recipe.settings.head, "head_options": recipe.settings.head_options}
+    return merge({**shared_settings(track, card), **head, "ema_warmup": True}, tuned)
 
 
 def shared_settings(track: Track, card: DatasetCard) -> dict[str, Any]:
@@ -214,8 +218,7 @@ def _scale_pixels(settings: Settings, before: int, given: Mapping[str, Any]) -> 
     if "resize" not in given.get("preprocessing", {}):
         resize = scale(preprocessing.resize)
         preprocessing = preprocessing.model_copy(update={"resize": resize})
-    update = {"augmentation": steps, "preprocessing": preprocessing}
-    return settings.model_copy(update=update)
+    return settings.model_copy(update={"augmentation": steps, "preprocessing": preprocessing})
 
 
 def recipe_of(method: str) -> Recipe:
@@ -225,17 +228,6 @@ def recipe_of(method: str) -> Recipe:
         assert isinstance(recipe, Recipe), f"recipe {method!r} is a {type(recipe).__name__}"
         return recipe
     return Recipe(title=method, bibtex="", summary="", settings=Settings(head=method))
-
-
-def _tuned(recipe: Recipe, method: str, track: Track) -> dict[str, Any]:
-    tuned = recipe.tuned.get(track, {})
-    forbidden = set(tuned) - TUNABLE | set(tuned.get("optimizer", {})) - {"lr", "weight_decay"}
-    if forbidden:
-        raise PluginError(
-            f"recipe {method!r} tunes {', '.join(sorted(forbidden))} for the {track} track; only "
-            "the learning rate, the weight decay and head options may differ between methods"
-        )
-    return tuned
 
 
 def merge(fields: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from mlbench.executors.sharing import QueuedRun, announce, carry_out_all
 from mlbench.registry import Kind, Plugin
 from mlbench.suite import Suite, as_seconds
 from mlbench.text import command_line, count, shorten
-from mlbench.types import MlbenchError, Places, Plan, RunSpec, SuiteError
+from mlbench.types import MlbenchError, Plan, RunSpec, SuiteError
 
 EXIT_UNFINISHED = 75
 """The exit code if the budget is used up and runs are left (``EX_TEMPFAIL``)."""
@@ -61,8 +61,7 @@ def launch(
                 console.print(line, highlight=False)
             planned = prepared.plan
             raise typer.Exit(2 if planned.all_refused else bool(planned.refused))
-        code = _execute_and_show(prepared)
-    raise typer.Exit(code)
+        raise typer.Exit(_execute_and_show(prepared))
 
 
 @contextmanager
@@ -146,8 +145,8 @@ def _execute_and_show(prepared: Prepared) -> int:
         runs, are = count(len(planned.done), "run"), "is" if len(planned.done) == 1 else "are"
         console.print(f"Nothing is missing: {runs} {are} in {places.results}.")
     names = variants_of(planned)
-    shown = Live(names) if errors.is_terminal else Lines(names)
-    outcomes = execute(prepared, shown, command_line())
+    progress = Live(names) if errors.is_terminal else Lines(names)
+    outcomes = execute(prepared, progress, command_line())
     left = [one for one in outcomes if prepared.suite.budget is not None and not one.decided]
     failed = [one for one in outcomes if one not in left and (one.record is None or one.error)]
     if len(outcomes) > 1:  # a single failure was already reported
@@ -157,8 +156,13 @@ def _execute_and_show(prepared: Prepared) -> int:
         errors.print(f"{runs} did not fit into the budget; repeat the command to go on")
     elif prepared.suite.measure and prepared.suite.executor == "local":
         _call_all(prepared, "follow_up", prepared.plan.specs)
+    wanted = {spec.run_id for spec in (*planned.missing, *planned.done)}
     try:
-        _print_board(planned, places)
+        found = show_boards.read(places.results)
+        # The rows of this matrix, ranked on their whole boards.
+        shown = [table for table in found.tables if not wanted.isdisjoint(table.run_ids)]
+        show_boards.show(shown, places.results, wanted)
+        show_boards.write(found)
     except MlbenchError as error:  # a full disk, say; the runs took place
         print_error(error)
         return 1
@@ -212,15 +216,6 @@ def _call_all(prepared: Prepared, kind: Kind, specs: Sequence[RunSpec], *more: A
             except MlbenchError as error:
                 errors.print(f"{plugin.name}: {error}", style="red")
     return answers
-
-
-def _print_board(planned: Plan, places: Places) -> None:
-    """Print the rows of this matrix, ranked on their whole boards, and write all boards."""
-    wanted = {spec.run_id for spec in (*planned.missing, *planned.done)}
-    found = show_boards.read(places.results)
-    shown = [table for table in found.tables if not wanted.isdisjoint(table.run_ids)]
-    show_boards.show(shown, places.results, wanted)
-    show_boards.write(found)
 
 
 def variants_of(planned: Plan) -> dict[str, str]:

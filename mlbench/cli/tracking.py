@@ -55,13 +55,11 @@ class Tracked:
                 _report(name, error)
 
     def __enter__(self) -> Self:
-        """The matrix begins."""
         self.shown.__enter__()
         self.tell("plan", self.plan)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """It has ended."""
         self.tell("close")
         self.shown.__exit__()
 

@@ -157,9 +157,7 @@ def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
     state = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        state.update(
-            tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        )
+        state.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return state.hexdigest()
 
 

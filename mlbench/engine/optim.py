@@ -173,29 +173,17 @@ def sam_perturbation(
     """Move parameters to w + e; restore w exactly at the end of the block.
 
     e = rho g / ||g|| (Foret et al., eq. 2), or rho w^2 g / || |w| g || if ``adaptive`` (Kwon et
-    al., with T_w = |w|). Norms run over all parameters together.
-
-    Args:
-        parameters: with their gradients; those without one are not moved.
-        rho: the radius.
-        adaptive: measure the radius relative to the size of each weight.
+    al., with T_w = |w|). Norms run over all parameters together; those without a gradient are not
+    moved.
     """
-    moved = [p for p in parameters if p.grad is not None]
-    with restored(moved):
+    moved = [(p, p.grad) for p in parameters if p.grad is not None]
+    with restored([p for p, _ in moved]):
         with torch.no_grad():
-            for p, e in zip(moved, _sam_steps(moved, rho, adaptive), strict=True):
-                p.add_(e)
+            directions = [grad * p.abs() if adaptive else grad for p, grad in moved]
+            scale = rho / (nn.utils.get_total_norm(directions) + TINY)
+            for (p, _), d in zip(moved, directions, strict=True):
+                p.add_(d * p.abs() * scale if adaptive else d * scale)
         yield
-
-
-def _sam_steps(parameters: Sequence[nn.Parameter], rho: float, adaptive: bool) -> list[Tensor]:
-    """The step e of every parameter."""
-    grads = [(p, p.grad) for p in parameters if p.grad is not None]
-    directions = [grad * p.abs() if adaptive else grad for p, grad in grads]
-    scale = rho / (nn.utils.get_total_norm(directions) + TINY)
-    if adaptive:
-        directions = [d * p.abs() for d, p in zip(directions, parameters, strict=True)]
-    return [d * scale for d in directions]
 
 
 # ------------------------------------------------------------------------------------------ learner

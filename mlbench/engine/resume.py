@@ -79,28 +79,24 @@ class TrainingState:
 
 def _pack(state: TrainingState) -> dict[str, Any]:
     """A state as plain data and tensors, without what differs between processes."""
-    best = state.best
+    best = None
+    if (one := state.best) is not None:
+        logits = torch.from_numpy(one.predictions.logits)
+        best = {"epoch": one.epoch, "mAP": one.mAP, "weights": one.weights, "logits": logits}
     return {
         "learners": [
             {
-                "model": _changing(one.model),
-                "average": None if one.average is None else _changing(one.average),
-                "optimizer": one.optimizer.state_dict(),
-                "scaler": one.scaler.state_dict(),
+                "model": _changing(learner.model),
+                "average": None if learner.average is None else _changing(learner.average),
+                "optimizer": learner.optimizer.state_dict(),
+                "scaler": learner.scaler.state_dict(),
             }
-            for one in state.learners
+            for learner in state.learners
         ],
         "loss": state.loss.state_dict() if isinstance(state.loss, nn.Module) else None,
         "progress": {name: getattr(state, name) for name in PROGRESS},
         "log": [entry.model_dump_json() for entry in state.log],
-        "best": None
-        if best is None
-        else {
-            "epoch": best.epoch,
-            "mAP": best.mAP,
-            "weights": best.weights,
-            "logits": torch.from_numpy(best.predictions.logits),
-        },
+        "best": best,
     }
 
 
@@ -115,10 +111,7 @@ def _changing(module: nn.Module) -> dict[str, Any]:
 
 
 def _unpack(saved: Mapping[str, Any], state: TrainingState, scored: Index | None) -> None:
-    """Load the result of ``_pack`` into a state of the same models that has not begun.
-
-    ``scored`` is the split that selects the epoch, if any.
-    """
+    """Load the result of ``_pack`` into a state of the same models that has not begun."""
     for one, content in zip(state.learners, saved["learners"], strict=True):
         one.model.load_state_dict(content["model"], strict=False)
         one.optimizer.load_state_dict(content["optimizer"])
@@ -186,7 +179,6 @@ class Keeper:
     _cost: float = 0.0
     _failed: list[str] = field(default_factory=list)
 
-    # ----------------------------------------------------------------------------------- when
     def requests(self, epoch_ended: bool = False) -> list[float]:
         """This process's requests [stop, save]; positive means yes."""
         pause = max(EPOCHS_APART, self._cost / SHARE) if epoch_ended else self.every
@@ -206,7 +198,6 @@ class Keeper:
             self.world.wait()
             raise Interrupted(STOP.asked or "a signal to another process")
 
-    # ------------------------------------------------------------------------------------ how
     def save(self, state: TrainingState) -> None:
         """Write the state; if that fails, the run continues, and its record says so."""
         if self.folder is None:
@@ -258,9 +249,8 @@ class Keeper:
     def _choose(self) -> tuple[Path | None, list[str]]:
         """The file to resume from, if any, and notes."""
         notes: list[str] = []
-        for file in () if self.folder is None else [self.folder / name for name in FILES]:
-            if not file.exists():
-                continue
+        files = [] if self.folder is None else [self.folder / name for name in FILES]
+        for file in filter(Path.exists, files):
             if (saved := _read(file)) is None:
                 notes.append(f"{file.name} was damaged and not used")
                 continue

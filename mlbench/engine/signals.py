@@ -18,8 +18,8 @@ class Stop:
     """The handler of ``SIGNALS``, which remembers a request to stop.
 
     While a run trains, a signal only sets ``asked``; ``Interrupted`` is raised once the step has
-    ended and the state is saved. At other times it is raised at once. A second Ctrl-C does not
-    wait.
+    ended and the state is saved. At other times it is raised at once; so is
+    ``KeyboardInterrupt``, on a second Ctrl-C.
 
     Attributes:
         asked: name of the last signal; empty if there was none.
@@ -31,12 +31,7 @@ class Stop:
         self.deferred = 0
 
     def __call__(self, number: int, frame: object = None) -> None:
-        """Handle a signal.
-
-        Raises:
-            Interrupted: unless signals are deferred.
-            KeyboardInterrupt: on a second Ctrl-C.
-        """
+        """Handle a signal."""
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = signal.Signals(number).name

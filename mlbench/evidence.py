@@ -162,9 +162,8 @@ def open_arrays(file: Path, record: RunRecord) -> Iterator[SealedArrays]:
 def sha256_of_arrays(archive: bytes) -> dict[str, str]:
     """Return name -> SHA-256 of each array of an archive as .npy, and of the list of arrays."""
     with zipfile.ZipFile(io.BytesIO(archive)) as file:
-        listed = "\n".join(SealedArrays(file).directory)
         contents = {name.removesuffix(".npy"): file.read(name) for name in file.namelist()}
-    contents[DIRECTORY] = listed.encode()
+        contents[DIRECTORY] = "\n".join(SealedArrays(file).directory).encode()
     return {name: hashlib.sha256(data).hexdigest() for name, data in sorted(contents.items())}
 
 

@@ -156,10 +156,7 @@ def write_checked(file: Path, content: bytes) -> None:
 
 
 def read_checked(file: Path) -> bytes | None:
-    """Read a file of ``write_checked``; None, and one line in the log if it is damaged.
-
-    A file that does not exist or cannot be read is None, too.
-    """
+    """Read a file of ``write_checked``; None if it cannot be read or is damaged (then logged)."""
     try:
         stored = file.read_bytes()
     except OSError:

@@ -332,10 +332,7 @@ def assert_known_options(kind: Kind, name: str, chosen: Iterable[str]) -> None:
 
 
 def needs_argument(plugin: Plugin) -> bool:
-    """True if a factory needs the argument of ``name:argument``.
-
-    It does if it has a positional parameter without a default that the core does not pass.
-    """
+    """True if a factory has a positional parameter without default that the core does not pass."""
     return any(
         one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
         for one in _own_parameters(plugin.load(), plugin.kind)

@@ -155,9 +155,10 @@ class TrainedModel:
                 inputs = to_device(torch.stack(pixels), self.device)
                 results = self._results(self.network(inputs).logits.float().cpu().numpy())
         return [
-            Labelled(_file(image), error=found)
-            if isinstance(found, str)
-            else replace(next(results), image=_file(image))
+            replace(
+                Labelled(error=found) if isinstance(found, str) else next(results),
+                image=Path(image) if isinstance(image, str | PathLike) else None,
+            )
             for image, found in batch
         ]
 
@@ -175,10 +176,6 @@ class TrainedModel:
         with np.errstate(over="ignore"):
             scores_BC: NDArray[np.float64] = 1 / (1 + np.exp(-slope_C * logits_BC - offset_C))
         return scores_BC
-
-
-def _file(image: Picture) -> Path | None:
-    return Path(image) if isinstance(image, str | PathLike) else None
 
 
 def _as_pillow(image: object) -> Image.Image:

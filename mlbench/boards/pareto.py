@@ -37,20 +37,19 @@ class Front(NamedTuple):
 
 def fronts(rows: Sequence[Row]) -> list[Front]:
     """Return the fronts of a board for every cost that a row has; for latencies, one per place."""
-    found = [
-        _front("GMACs", "", rows, [row.gmacs for row in rows]),
-        _front("parameters", "", rows, [row.parameters for row in rows]),
-    ]
+    scores = [row.mAP for row in rows]
+    costs: dict[tuple[Cost, str], list[float | None]] = {
+        ("GMACs", ""): [row.gmacs for row in rows],
+        ("parameters", ""): [row.parameters for row in rows],
+    }
     for place in sorted({speed.place for row in rows for speed in row.speeds}):
         speeds = [{speed.place: speed for speed in row.speeds}.get(place) for row in rows]
-        times = [None if speed is None else speed.ms for speed in speeds]
-        found.append(_front("latency", place, rows, times))
-    return [front for front in found if any(v is not None for v in front.values)]
-
-
-def _front(cost: Cost, where: str, rows: Sequence[Row], values: Sequence[float | None]) -> Front:
-    members = undominated(values, [row.mAP for row in rows])
-    return Front(cost, where, tuple(values), tuple(members))
+        costs["latency", place] = [None if speed is None else speed.ms for speed in speeds]
+    return [
+        Front(*cost, tuple(values), tuple(undominated(values, scores)))
+        for cost, values in costs.items()
+        if any(value is not None for value in values)
+    ]
 
 
 def undominated(costs: Sequence[float | None], scores: Sequence[float]) -> list[bool]:

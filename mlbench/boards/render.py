@@ -296,15 +296,13 @@ def _rank_notes(table: Table) -> list[str]:
     notes = [
         "Rows are sorted by mAP. #: the rank, 1 + the number of significantly better rows; ties: "
         "how many other rows are neither significantly better nor worse (95 % confidence, paired "
-        "over images, Holm over all pairs of the board)."
-    ]
-    notes.append(
+        "over images, Holm over all pairs of the board).",
         "No row has several seeds: the noise of training is not counted, and ranks compare these "
         "trained models only."
         if table.training_deviation is None
         else f"The noise of training is counted: sd {table.training_deviation:.2f} between seeds, "
-        "pooled over all rows that have several."
-    )
+        "pooled over all rows that have several.",
+    ]
     if table.unpaired:
         notes.append(
             f"{table.unpaired} of {len(table.rows)} rows have no usable predictions: they are "

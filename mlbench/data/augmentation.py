@@ -67,10 +67,7 @@ class View:
         return shrunk if shrunk.dtype == torch.uint8 else shrunk.round_().clamp_(0, 255).byte()
 
     def squash_together(self, images: Sequence[Tensor]) -> Tensor:
-        """``squash`` images of any sizes to the view at once, on a GPU: uint8 [B, 3, S, S].
-
-        Resizing multiplies by one matrix of weights for the rows and one for the columns.
-        """
+        """``squash`` images of any sizes to the view by matrix products: uint8 [B, 3, S, S]."""
         sizes = [image.shape[1:] for image in images]
         heights, widths = zip(*sizes, strict=True)
         shape = len(images), 3, max(heights), max(widths)
@@ -103,11 +100,6 @@ def cut(image: Tensor, box: Box) -> Tensor:
     return image[:, top:bottom, left:right]
 
 
-def _size(image: Tensor) -> tuple[int, int]:
-    """Width and height of an image."""
-    return image.shape[2], image.shape[1]
-
-
 class Step(Value):
     """One step on a training image; its fields are its options.
 
@@ -122,10 +114,6 @@ class Step(Value):
         The result of the step depends on that square alone.
         """
         return None
-
-    def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
-        """Draw the box that a cropping step without a ``side`` squashes to the view."""
-        raise NotImplementedError
 
     @abstractmethod
     def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
@@ -147,11 +135,27 @@ class Resize(Step):
         return view(image)
 
 
+class Crop(Step):
+    """A random box of the image, or of its square of this ``side``, as the view's square."""
+
+    crops: ClassVar[bool] = True
+
+    @abstractmethod
+    def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
+        """Draw a box inside an image of this size."""
+
+    def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
+        """The box as the view's square."""
+        if (side := self.side(view)) is not None:
+            image = view.squash(image, side)
+        return view.squash(cut(image, self.box(image.shape[2], image.shape[1], rng)), view.size)
+
+
 _TRIES = 10
 """Number of boxes to draw before falling back to the largest centred box."""
 
 
-class RandomResizedCrop(Step):
+class RandomResizedCrop(Crop):
     """Squash a box of random area and aspect to the view (Szegedy et al., CVPR 2015, section 6).
 
     Attributes:
@@ -159,7 +163,6 @@ class RandomResizedCrop(Step):
         ratio: smallest and largest width / height, drawn uniformly on a log scale.
     """
 
-    crops: ClassVar[bool] = True
     scale: tuple[Fraction, Fraction] = (0.08, 1.0)
     ratio: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)
 
@@ -186,16 +189,12 @@ class RandomResizedCrop(Step):
         left, top = (width - w) // 2, (height - h) // 2
         return (left, top, left + w, top + h)
 
-    def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
-        """The box as the view's square."""
-        return view.squash(cut(image, self.box(*_size(image), rng)), view.size)
-
 
 _GRID = [(x, y) for x in (0, 2, 4) for y in (0, 2, 4)] + [(x, y) for x in (1, 3) for y in (1, 3)]
 """Thirteen positions in quarters of the free space: a 3 x 3 grid and the points between."""
 
 
-class MultiScaleCrop(Step):
+class MultiScaleCrop(Crop):
     """Crop a box of one of a few sizes at one of thirteen positions (Wang et al., TSN, ECCV 2016).
 
     Width and height are fractions of the shorter side. ML-GCN and MSRN use this crop; unlike in
@@ -207,7 +206,6 @@ class MultiScaleCrop(Step):
         resize: side in pixels of a square to squash to first (ADD-GCN); None for no square.
     """
 
-    crops: ClassVar[bool] = True
     scales: tuple[Fraction, ...] = Field((1.0, 0.875, 0.75, 0.66, 0.5), min_length=1)
     max_distort: int = Field(2, ge=0)
     resize: PositiveInt | None = None
@@ -219,25 +217,15 @@ class MultiScaleCrop(Step):
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
         """A box inside the image."""
         sizes = [max(1, int(min(width, height) * scale)) for scale in self.scales]
-        pairs = [
-            (w, h)
-            for i, w in enumerate(sizes)
-            for j, h in enumerate(sizes)
-            if abs(i - j) <= self.max_distort
-        ]
+        far = self.max_distort
+        pairs = [(w, h) for i, w in enumerate(sizes) for h in sizes[max(i - far, 0) : i + far + 1]]
         w, h = pairs[rng.integers(len(pairs))]
         x, y = _GRID[rng.integers(len(_GRID))]
         left, top = x * ((width - w) // 4), y * ((height - h) // 4)
         return (left, top, left + w, top + h)
 
-    def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
-        """The box as the view's square."""
-        if self.resize is not None:
-            image = view.squash(image, self.resize)
-        return view.squash(cut(image, self.box(*_size(image), rng)), view.size)
 
-
-class RandomChoiceCrop(Step):
+class RandomChoiceCrop(Crop):
     """Squash, crop a square of one of a few sizes anywhere, squash to the view (SSGRL, sec. 4.1).
 
     Attributes:
@@ -245,7 +233,6 @@ class RandomChoiceCrop(Step):
         sizes: sides of the crops, in pixels.
     """
 
-    crops: ClassVar[bool] = True
     resize: PositiveInt = 640
     sizes: tuple[PositiveInt, ...] = Field((640, 576, 512, 384, 320), min_length=1)
 
@@ -259,12 +246,11 @@ class RandomChoiceCrop(Step):
         """``resize``."""
         return self.resize
 
-    def __call__(self, image: Tensor, rng: np.random.Generator, view: View) -> Tensor:
-        """The crop as the view's square."""
-        square = view.squash(image, self.resize)
+    def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
+        """A square inside the squashed image."""
         size = self.sizes[rng.integers(len(self.sizes))]
         left, top = rng.integers(0, self.resize - size, size=2, endpoint=True).tolist()
-        return view.squash(cut(square, (left, top, left + size, top + size)), view.size)
+        return (left, top, left + size, top + size)
 
 
 # ------------------------------------------------------------------- distortions that keep the size
@@ -297,7 +283,7 @@ class Cutout(Step):
         """The image, or a copy with a box in it."""
         if rng.random() >= self.p:
             return image
-        (left, right), (top, bottom) = (self._span(side, rng) for side in _size(image))
+        (left, right), (top, bottom) = (self._span(image.shape[axis], rng) for axis in (2, 1))
         fill = self.fill or rng.integers(256, size=3).tolist()
         painted = image.clone()
         colour = torch.tensor(fill, dtype=torch.uint8, device=image.device)

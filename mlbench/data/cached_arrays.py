@@ -47,8 +47,6 @@ def pixel_code() -> str:
 class CachedArray:
     """An array [N, ...] on disk. Several threads and processes may use one file.
 
-    A file that is deleted stays readable while it is open.
-
     Args:
         file: created if it does not exist; it takes space on disk as rows are written.
         what: names the array in the log, in the plural: "feature maps of train".
@@ -76,8 +74,8 @@ class CachedArray:
         self.make, self.chunk = make, chunk
         text = f"{_FORMAT} {file.parent.name}/{file.name} {shape} {self.dtype.str}"
         self._seed = zlib.crc32(text.encode())
-        self._row_bytes = int(np.prod(shape[1:])) * self.dtype.itemsize
-        self._end = shape[0] * (self._row_bytes + _MARK)
+        self._record = int(np.prod(shape[1:])) * self.dtype.itemsize + _MARK
+        self._end = shape[0] * self._record
         self._checked = np.zeros(shape[0], np.bool_)
         self._reported = False
         try:
@@ -124,9 +122,8 @@ class CachedArray:
         for row, position in zip(rows, positions.tolist(), strict=True):
             content = np.ascontiguousarray(row, self.dtype)
             mark = self._checksum(content, position).to_bytes(_MARK, "little")
-            record = self._row_bytes + _MARK
-            start = position * record
-            if os.pwritev(self._descriptor, [content.data, mark], start) != record:
+            start = position * self._record
+            if os.pwritev(self._descriptor, [content.data, mark], start) != self._record:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def finish(self) -> None:
@@ -159,9 +156,9 @@ class CachedArray:
 
     def _read_row(self, row: Rows, position: int) -> bool:
         """Read a row into ``row``; False if it does not match its checksum."""
-        mark, record = bytearray(_MARK), self._row_bytes + _MARK
+        mark, start = bytearray(_MARK), position * self._record
         try:
-            whole = os.preadv(self._descriptor, [row.data, mark], position * record) == record
+            whole = os.preadv(self._descriptor, [row.data, mark], start) == self._record
         except OSError:  # a fault of the disk
             whole = False
         if whole and self._checked[position]:

@@ -243,7 +243,7 @@ def problems(
     files: Sequence[Path],
     cache: Path,
     workers: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> dict[Path, str]:
     """Decode every file once, so that a bad file stops a run at its start and not hours later.
 
@@ -264,9 +264,9 @@ def problems(
     memory = cache / f"decoded-{hashlib.sha256(os.fsencode(those)).hexdigest()[:16]}.checked"
     marks = read_checked(memory) or b""
     known = {marks[i : i + _WIDTH] for i in range(0, len(marks), _WIDTH)}
-    fingerprints = dict(zip(files, _fingerprints(files), strict=True))
-    todo = [file for file, mark in fingerprints.items() if mark is None or mark not in known]
-    good = known.intersection(mark for mark in fingerprints.values() if mark is not None)
+    fingerprints = _fingerprints(files)
+    todo = [file for file, mark in fingerprints.items() if mark not in known]
+    good = known.intersection(fingerprints.values())
     bad: dict[Path, str] = {}
     first = len(fingerprints) - len(todo) + 1
     try:
@@ -278,8 +278,7 @@ def problems(
                     bad[file] = problem
                 elif mark is not None:
                     good.add(mark)
-                if progress is not None:
-                    progress(done, len(fingerprints))
+                progress(done, len(fingerprints))
     finally:  # also after Ctrl-C, so that no file is decoded twice
         try:
             if good != known:
@@ -314,17 +313,13 @@ def _problem(file: Path) -> str | None:
 _WIDTH = 16
 
 
-def _fingerprints(files: Iterable[Path]) -> list[bytes | None]:
-    """16 bytes per file, None for a missing file; each folder is resolved once."""
-    folders: dict[Path, Path] = {}
-    marks: list[bytes | None] = []
-    for file in files:
-        try:
+def _fingerprints(files: Iterable[Path]) -> dict[Path, bytes | None]:
+    """File -> 16 bytes, None for a missing file; each folder is resolved once."""
+    resolve = functools.cache(Path.resolve)
+    marks: dict[Path, bytes | None] = dict.fromkeys(files)
+    for file in marks:
+        with suppress(OSError):
             stat = file.stat()
-        except OSError:
-            marks.append(None)
-            continue
-        folder = folders.get(file.parent) or folders.setdefault(file.parent, file.parent.resolve())
-        text = f"{folder}\0{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}"
-        marks.append(hashlib.sha256(os.fsencode(text)).digest()[:_WIDTH])
+            text = f"{resolve(file.parent)}\0{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}"
+            marks[file] = hashlib.sha256(os.fsencode(text)).digest()[:_WIDTH]
     return marks

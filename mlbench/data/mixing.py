@@ -128,7 +128,7 @@ class Spliced:
         pixels, alone = images.to(empty.dtype), _at(there, plain, images)
         cells = _at(there, self.sources[grids], images)
         dropped = torch.from_numpy(self.dropped[grids]).to(images.device, non_blocking=True)
-        made = splice(pixels, cells, dropped, self.grid, empty)
+        made = self._made(pixels, cells, dropped, empty)
         labels = union(targets[cells].masked_fill(dropped[..., None], 0))
         return Mixed(torch.cat((pixels[alone], made)), torch.cat((targets[alone], labels)))
 
@@ -136,27 +136,16 @@ class Spliced:
         """Divide rows, in order, into plain images and grids."""
         return rows[rows < self.images], rows[rows >= self.images] - self.images
 
-
-def splice(
-    images: Tensor, cells: Tensor, dropped: Tensor, grid: tuple[int, int], empty: Tensor
-) -> Tensor:
-    """Make grids of downsized images: [M, 3, H, W].
-
-    Args:
-        images: [n, 3, H, W].
-        cells: the image in each cell, row by row: [M, rows x columns].
-        dropped: cells that are ``empty`` instead: bool [M, rows x columns].
-        grid: rows and columns.
-        empty: a colour, [1, 3, 1, 1].
-    """
-    (down, across), (height, width) = grid, images.shape[2:]
-    size = height // down, width // across
-    small = interpolate(images, size, mode="bilinear", align_corners=True)[cells]
-    small = small.where(~dropped[..., None, None, None], empty)
-    made: Tensor = small.unflatten(1, grid).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
-    if made.shape[2:] != (height, width):
-        made = interpolate(made, (height, width), mode="bilinear", align_corners=True)
-    return made
+    def _made(self, images: Tensor, cells: Tensor, dropped: Tensor, empty: Tensor) -> Tensor:
+        """Grids [M, 3, H, W] of images [n, 3, H, W], which cells and dropped [M, cells] place."""
+        (down, across), (height, width) = self.grid, images.shape[2:]
+        size = height // down, width // across
+        small = interpolate(images, size, mode="bilinear", align_corners=True)[cells]
+        small = small.where(~dropped[..., None, None, None], empty).unflatten(1, self.grid)
+        made: Tensor = small.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+        if made.shape[2:] != (height, width):
+            made = interpolate(made, (height, width), mode="bilinear", align_corners=True)
+        return made
 
 
 # ------------------------------------------------------------------------------------ of a recipe
@@ -206,10 +195,7 @@ class _Paired(Mixing):
 
 
 class Mixup(_Paired):
-    """Blend every image with a partner: lam x + (1 - lam) x' (Zhang et al., ICLR 2018).
-
-    A batch has one lam, drawn from Beta(alpha, alpha).
-    """
+    """Blend pairs of images: lam x + (1 - lam) x', one lam a batch (Zhang et al., ICLR 2018)."""
 
 
 class CutMix(_Paired):

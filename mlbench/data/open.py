@@ -285,10 +285,7 @@ def files(splits: Splits) -> list[Path]:
 
 
 def coverage(splits: Splits, bad: Mapping[Path, str]) -> Coverage:
-    """Count the listed, usable, missing and corrupt images of complete splits.
-
-    ``bad`` says what is wrong with each unusable file (see ``mlbench.data.decode.problems``).
-    """
+    """Count the listed, usable, missing and corrupt images of complete splits; see ``Check``."""
     found = {}
     for name, index in parts(splits).items():
         reasons = [bad[file] for file in index.files if file in bad]

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from mlbench.data.augmentation import (
+    Crop,
     Cutout,
     Flip,
     MultiScaleCrop,
@@ -35,10 +36,7 @@ LARGEST_TOGETHER = 1024
 
 
 def make_view(settings: Settings) -> View:
-    """Make the view at test time: an image uint8 [3, H, W] of any size -> uint8 [3, S, S].
-
-    S is ``settings.image_size``. The image is resized to S, or to ``preprocessing.resize`` and then
-    cropped at the centre.
+    """Make the view at test time: uint8 [3, H, W] -> uint8 [3, S, S]; S is the image size.
 
     Raises:
         SuiteError: ``preprocessing.resize`` is smaller than the image size.
@@ -76,7 +74,7 @@ class TrainTransform:
         largest = max(side for image in images for side in image.shape)
         possible = self.together and self.steps and largest <= LARGEST_TOGETHER
         first = self.steps[0] if possible else None
-        if first is None or not first.crops or first.side(self.view) is not None:
+        if not isinstance(first, Crop) or first.side(self.view) is not None:
             return torch.stack([self(image, rng) for image, rng in pairs])
         boxes = [first.box(image.shape[2], image.shape[1], rng) for image, rng in pairs]
         parts = [cut(image, box) for image, box in zip(images, boxes, strict=True)]
@@ -87,10 +85,7 @@ class TrainTransform:
 
 
 def train_transform(settings: Settings, *, together: bool = True) -> TrainTransform:
-    """Make the training transform: the steps of ``settings.augmentation``, then the view.
-
-    If a step crops, it returns the S x S image itself and the steps after it see that; else the
-    image is resized (and cropped) last, as at test time.
+    """Make the training transform: ``settings.augmentation``, then the view if no step crops.
 
     Raises:
         SuiteError: an unknown step or option, an invalid value, or two steps that crop.

@@ -79,9 +79,7 @@ def _add_class(scores: ScoreMatrix, targets: Targets, total_N: Floats) -> float:
 
 @dataclass(frozen=True)
 class Influence:
-    """The influence of each test image on a run's mAP.
-
-    Boards compare runs image by image, and need nothing else of the predictions.
+    """The influence of each test image on a run's mAP; boards need no more of the predictions.
 
     Attributes:
         images: hash of test images, targets and label names; compare only equal ones.

@@ -143,9 +143,8 @@ class Pretraining(Value):
     @classmethod
     def of(cls, backbone: object) -> Pretraining:
         """The pretraining that a backbone declares; unknown if it declares none."""
-        return getattr(backbone, "pretraining", None) or cls(
-            data="unknown: the backbone says nothing"
-        )
+        unknown = cls(data="unknown: the backbone says nothing")
+        return getattr(backbone, "pretraining", None) or unknown
 
 
 class Backbone(Protocol):

@@ -50,11 +50,7 @@ class ImageCheck(Value):
 
 
 def check_images(
-    dataset: str,
-    splits: Splits,
-    cache: Path,
-    workers: int,
-    progress: Callable[[int, int], None] | None = None,
+    dataset: str, splits: Splits, cache: Path, workers: int, progress: Callable[[int, int], None]
 ) -> ImageCheck:
     """Decode every image of both splits in parallel."""
     wrong = problems(files(splits), cache, workers, progress)

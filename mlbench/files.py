@@ -130,10 +130,7 @@ def atomic_write(file: Path) -> Iterator[Path]:
 
 
 def sweep(leftovers: Iterable[Path]) -> None:
-    """Delete files and folders that nobody has changed for a day: interrupted processes left them.
-
-    Temporary files and folders are called ``.<name>.tmp``.
-    """
+    """Delete files and folders unchanged for a day, which interrupted processes left."""
     for path in leftovers:
         with suppress(OSError):
             newest = max(file.stat().st_mtime for file in (path, *path.rglob("*")))

@@ -99,9 +99,7 @@ class Plugin:
                 f"{type(error).__name__}: {error}. Fix or uninstall {self.distribution}; "
                 "everything else works without it."
             ) from error
-        if self.argument is None:
-            return loaded
-        return functools.partial(loaded, self.argument)
+        return loaded if self.argument is None else functools.partial(loaded, self.argument)
 
 
 def plugins(kind: Kind | None = None) -> list[Plugin]:

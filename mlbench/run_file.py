@@ -48,10 +48,7 @@ def from_record(record: RunRecord) -> RunFile:
 
 
 def to_yaml(record: RunRecord) -> str:
-    """Write the run file of a record: the whole spec, defaults included.
-
-    Comments at the top give the score and the command that repeats the run.
-    """
+    """Write the run file of a record, defaults included; comments give its score and commands."""
     score = f"mAP {record.scores.mAP:.2f}" if record.scores else record.status
     header = [
         f"{record.spec.method} on {record.identity}, {record.spec.track} track: {score}",

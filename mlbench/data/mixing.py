@@ -259,10 +259,7 @@ def make_mixing(chosen: Augmentation) -> Mixing:
 def draw_mixes(
     chosen: Augmentation, sizes: Sequence[int], seed: int, epoch: int
 ) -> list[Mix | None]:
-    """Draw how the batches of an epoch (from 0) are mixed, equally on every process.
-
-    ``sizes`` are the numbers of images of the global batches.
-    """
+    """Draw how batches of these sizes are mixed in an epoch (from 0), alike on every process."""
     mixing = make_mixing(chosen)
     return [
         mixing.draw(size, stream("mixing", seed, epoch, step)) for step, size in enumerate(sizes)

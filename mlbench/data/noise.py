@@ -67,11 +67,10 @@ def with_known_labels(splits: Splits, known: KnownLabels) -> Splits:
 
     def tell(index: Index) -> Index:
         told_NC = _draws("known", index.keys, splits.names, known.seed) < known.share
-        targets_NC = index.targets
         return replace(
             index,
-            known=np.where(told_NC, targets_NC, -1).astype(np.int8),
-            targets=np.where(told_NC, -1, targets_NC).astype(np.int8),
+            known=np.where(told_NC, index.targets, -1).astype(np.int8),
+            targets=np.where(told_NC, -1, index.targets).astype(np.int8),
         )
 
     made = hashlib.sha256(f"{splits.digest} {known.model_dump_json()}".encode())

@@ -40,9 +40,8 @@ def validation_keys(dataset: Dataset, train: Index, identity: str) -> list[str]:
     if named is None:
         size, groups = held_out(len(train)), dataset.train_groups()
         chosen = stratify(train.keys, train.targets, size, groups)
-        keys = sorted(train.keys[i] for i in np.flatnonzero(chosen).tolist())
-    else:
-        keys = sorted(set(named).intersection(train.keys))
+        named = [train.keys[i] for i in np.flatnonzero(chosen).tolist()]
+    keys = sorted(set(named).intersection(train.keys))
     if not 0 < len(keys) < len(train):
         raise DataError(
             f"{identity}: the validation split would take {len(keys)} of {len(train)} training "

@@ -99,10 +99,7 @@ def train_transform(settings: Settings, *, together: bool = True) -> TrainTransf
 
 
 def square_side(settings: Settings, *, training: bool) -> int | None:
-    """Side of the square to which every image is resized first; None if there is none.
-
-    The transform gives the same result for that square as for the image.
-    """
+    """Side of the square to which every image is resized first (``Step.side``), or None."""
     view, steps = make_view(settings), build_steps(settings.augmentation)
     return steps[0].side(view) if training and steps else view.resize
 

@@ -166,8 +166,7 @@ def _pair(first: Sequence[Row], second: Sequence[Row]) -> tuple[Row, Row]:
         listed = "; ".join(f"{run_id} is {title}" for run_id, title in titles.items())
         raise SuiteError(f"the board has {rows}: {listed}; give run ids instead")
     same = f"those with {alike[0][0].backbone} and {alike[0][0].loss}"
-    note = f"of {rows}, {same} are compared; run ids choose others"
-    errors.print(note)
+    errors.print(f"of {rows}, {same} are compared; run ids choose others")
     return alike[0]
 
 

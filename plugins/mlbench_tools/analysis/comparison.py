@@ -281,10 +281,7 @@ def paired_bootstrap(
 
 
 def _mean(side: Sequence[ScoreMatrix], metric: Callable[[ScoreMatrix], Floats]) -> Floats:
-    total = metric(side[0])
-    for scores in side[1:]:
-        total = total + metric(scores)
-    return total / len(side)
+    return sum(map(metric, side), np.zeros(())) / len(side)
 
 
 def _centred(draws_R: Floats, mean: float) -> Floats:

@@ -102,12 +102,8 @@ def _as_data(
 
 
 def _described(protocol: Protocol) -> dict[str, Any]:
-    return {
-        "version": protocol.version,
-        "oracle": protocol.oracle,
-        "definition": protocol.definition,
-        "source": protocol.source,
-    }
+    names = ("version", "oracle", "definition", "source")
+    return {name: getattr(protocol, name) for name in names}
 
 
 def _plain(column: NDArray[Any], names: tuple[str, ...]) -> list[float | str | None]:

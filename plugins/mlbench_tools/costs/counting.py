@@ -77,12 +77,10 @@ def make_head(
     Raises:
         PluginError: the head cannot serve the case.
     """
+    plain, wide = (uniform_context(labels, width) for width in (words, spec[-1].channels))
     try:
-        head: nn.Module = registry.make(
-            "head", name, (spec, uniform_context(labels, words)), options
-        )
+        head: nn.Module = registry.make("head", name, (spec, plain), options)
     except PluginError:
-        wide = uniform_context(labels, spec[-1].channels)
         head = registry.make("head", name, (spec, wide), options)
     return head
 

@@ -69,12 +69,9 @@ class _Estimate:
 def forecast(
     specs: Sequence[RunSpec], places: Places, threads: int | None
 ) -> tuple[dict[str, float], list[str]]:
-    """Estimate the time, memory and disk of runs.
+    """Estimate the time, memory and disk of missing runs.
 
-    Args:
-        specs: the missing runs.
-        places: where they will run.
-        threads: CPU threads of each run; None leaves torch's default.
+    Each has this number of CPU ``threads``; None leaves torch's default.
 
     Returns:
         Run id -> seconds, for runs with an estimate; and lines of text on time, memory and disk.
@@ -127,12 +124,8 @@ def _like_here(store: Store, places: Places) -> Iterable[RunRecord]:
     here = device_name(torch.device(places.device)), torch.get_num_threads()
     for one in store.records():
         cost = one.efficiency
-        if (
-            cost
-            and (cost.device, cost.threads) == here
-            and one.resources
-            and not outdated(one.numbers)
-        ):
+        like = cost and (cost.device, cost.threads) == here
+        if like and one.resources and not outdated(one.numbers):
             yield one
 
 

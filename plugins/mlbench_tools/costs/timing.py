@@ -179,7 +179,7 @@ def time_pairs(
         repeats.append(1 + int(2 * SHORTEST_MS / once))
         rounds.append(1000 * seconds / (once * repeats[-1]))
     found: list[Timing | None] = [None] * len(pairs)
-    taken: list[list[tuple[Reading, Reading]]] = [[] for _ in pairs]
+    taken: list[list[list[Reading]]] = [[] for _ in pairs]
     due = [i for i, n in enumerate(rounds) if n * LONGEST >= ROUNDS[0]]
     for number in range(PASSES):
         turns = min(math.ceil(max([ROUNDS[0], *(rounds[i] for i in due)])), ROUNDS[-1])
@@ -188,7 +188,10 @@ def time_pairs(
             first = turn % max(1, len(due))
             for i in (*due[first:], *due[:first]):
                 if turn < max(ROUNDS[0], rounds[i]):
-                    taken[i].append(_take_turns(pairs[i], repeats[i], device, turn % 2 == 0))
+                    order = 1 if turn % 2 else -1  # the bare backbone is first in even turns
+                    calls = pairs[i][:2][::order]
+                    readings = [read_clock(call, repeats[i], device) for call in calls]
+                    taken[i].append(readings[::order])
         for i in due:
             found[i] = _summary(taken[i], pairs[i].batch_size)
         repeated = ("busy", "unsteady")[number > 0 :]
@@ -196,18 +199,7 @@ def time_pairs(
     return found
 
 
-def _take_turns(
-    pair: TimedPair, repeats: int, device: torch.device, model_last: bool
-) -> tuple[Reading, Reading]:
-    """Read the clock of the model and of its bare backbone, in the order of ``model_last``."""
-    if model_last:
-        bare = read_clock(pair.bare, repeats, device)
-        return read_clock(pair.model, repeats, device), bare
-    model = read_clock(pair.model, repeats, device)
-    return model, read_clock(pair.bare, repeats, device)
-
-
-def _summary(taken: Sequence[tuple[Reading, Reading]], batch_size: int) -> Timing:
+def _summary(taken: Sequence[Sequence[Reading]], batch_size: int) -> Timing:
     times_R22: NDArray[np.float64] = np.array(taken)
     model_R, bare_R = times_R22[:, 0, 0], times_R22[:, 1, 0]
     worked, elapsed = times_R22.sum((0, 1))

@@ -63,8 +63,7 @@ def execute(jobs: Sequence[Job], options: Options, progress: MatrixProgress) -> 
     try:
         import ray
     except ImportError as error:
-        message = "--executor ray needs Ray: pip install 'mlbench-mlic[ray]'"
-        raise SuiteError(message) from error
+        raise SuiteError("--executor ray needs Ray: pip install 'mlbench-mlic[ray]'") from error
     env = {k: v for k, v in os.environ.items() if k.startswith(("MLBENCH_", "OMP_"))}
     before = signal.getsignal(signal.SIGTERM)
     try:

@@ -158,11 +158,9 @@ class _Arrays:
         for number in absent & self.gone:
             there, job = self.pending[number], self.jobs[number]
             last = "".join(f": {line}" for line in last_lines(there.paths.stderr, 1))
+            reason = f"Slurm ended its job without a result{last}"
             remedy = f"repeat the command to go on (all output: {there.paths.stderr})"
-            found = outcome_without_answer(
-                job, f"Slurm ended its job without a result{last}", remedy
-            )
-            self._end(number, found)
+            self._end(number, outcome_without_answer(job, reason, remedy))
         self.gone = absent
 
     def _end(self, number: int, outcome: Outcome) -> None:
@@ -173,12 +171,11 @@ class _Arrays:
 
 def _result(there: Any, job: Job) -> Outcome:
     try:
-        found: Outcome = there.result()
+        return there.result()  # type: ignore[no-any-return]
     except Exception as error:  # of the job; the trace stands between two lines
         trace = str(error).split("\n---")[1:2] or [str(error)]
         last = trace[0].strip().splitlines()[-1]
         return outcome_without_answer(job, f"Slurm's job {there.job_id} failed: {last}")
-    return found
 
 
 def _largest_array() -> int:

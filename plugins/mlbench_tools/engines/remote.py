@@ -69,12 +69,7 @@ def outcome_without_answer(job: Job, reason: str, remedy: str = "") -> Outcome:
 
 
 class Follower:
-    """Shows the progress of runs on other machines.
-
-    Args:
-        jobs: the jobs of the matrix.
-        progress: the progress of the matrix.
-    """
+    """Shows the progress of a matrix's runs on other machines."""
 
     def __init__(self, jobs: Sequence[Job], progress: MatrixProgress) -> None:
         self.jobs, self.progress = jobs, progress

@@ -138,11 +138,10 @@ def _fetch_archive(source: ArchiveSource, root: Path) -> dict[str, Any]:
     again = "was there already" if receipt.get("again") else f"is in {root / receipt['into']}"
     errors.print(f"{receipt['archive']} {again}")
     if source.archive.sha256 is None:
-        text = (
+        errors.print(
             f"{receipt['archive']} has the SHA-256 {receipt['sha256']}, not checked against "
             "anything: add #sha256=HEX to its --archive to check it"
         )
-        errors.print(text)
     return receipt
 
 

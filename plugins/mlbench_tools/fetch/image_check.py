@@ -123,10 +123,9 @@ def tell_repeated(splits: Splits) -> list[str]:
 
 
 def write(found: ImageCheck, data: Path | None, cache: Path) -> Path:
-    """Write the result next to the data, or into ``cache`` if that folder is read-only.
+    """Write the result next to the data, else (a read-only folder) into ``cache``.
 
-    Returns:
-        The file written; it replaces that of an earlier check.
+    Returns the file, which replaces that of an earlier check.
 
     Raises:
         OSError: the cache cannot be written either.

@@ -96,7 +96,5 @@ def page(name: str, found: dict[str, Any], typed: str) -> Iterator[Table | str]:
         (row["picture"], row["split"], shorten(row["labels"], 8), shorten(row["unknown"], 4))
         for row in found["rows"]
     ]
-    columns = ("picture", "split", "labels as read", "unknown")
-    yield table(
-        columns if unknown else columns[:3], [r[: 3 + bool(unknown)] for r in lines], columns
-    )
+    columns = ("picture", "split", "labels as read", "unknown")[: 4 if unknown else 3]
+    yield table(columns, [line[: len(columns)] for line in lines], columns)

@@ -134,14 +134,10 @@ def _pairs(counts_CC: Counts, names: tuple[str, ...]) -> tuple[Pair, ...]:
     both = counts_CC[rows, columns].astype(np.int64)
     jaccard = both / (positives_C[rows] + positives_C[columns] - both)
     order = np.argsort(-jaccard, kind="stable")[:PAIRS]
+    found = (values[order].tolist() for values in (rows, columns, both, jaccard))
     return tuple(
-        Pair(
-            first=names[rows[i]],
-            second=names[columns[i]],
-            images=int(both[i]),
-            jaccard=float(jaccard[i]),
-        )
-        for i in order
+        Pair(first=names[row], second=names[column], images=images, jaccard=share)
+        for row, column, images, share in zip(*found, strict=True)
     )
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import yaml
 from pydantic import (
@@ -59,6 +59,7 @@ def _known_protocol(name: str) -> str:
 
 
 Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
+Status = Literal["verified", "secondary"]
 ScoresBySource = dict[str, dict[Annotated[str, AfterValidator(_known_metric)], Percent]]
 
 
@@ -67,7 +68,7 @@ class PublishedScore(NamedTuple):
 
     metric: str
     value: float
-    status: Literal["verified", "secondary"]
+    status: Status
     source: str
 
 
@@ -114,14 +115,10 @@ class PublishedResult(Value):
     @property
     def scores(self) -> list[PublishedScore]:
         """All scores, the verified ones first."""
-        kinds: dict[Literal["verified", "secondary"], ScoresBySource] = {
-            "verified": self.verified,
-            "secondary": self.secondary,
-        }
         return [
             PublishedScore(metric, value, status, self.sources[source])
-            for status, by_source in kinds.items()
-            for source, values in by_source.items()
+            for status in get_args(Status)
+            for source, values in getattr(self, status).items()
             for metric, value in values.items()
         ]
 
@@ -151,11 +148,9 @@ def load(folder: Path = FOLDER) -> list[PublishedResult]:
     Raises:
         StoreError: a file is malformed.
     """
-    files = [_read(file) for file in sorted(folder.glob("*.yaml"))]
-    head = {"dataset", "boards", "sources"}
     return [
-        row.model_copy(update={name: getattr(file, name) for name in head})
-        for file in files
+        row.model_copy(update=file.model_dump(exclude={"rows"}))
+        for file in map(_read, sorted(folder.glob("*.yaml")))
         for row in file.rows
     ]
 

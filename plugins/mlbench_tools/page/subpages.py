@@ -55,6 +55,7 @@ def run_page(
     mistakes, damaged = read_mistakes(folder, record, command)
     labels = label_lines(record, derived.positives if derived else ())
     scored = {label.name for label in labels}
+    protocols = derived.protocols if derived else {}
     curve = [log for log in record.epochs if math.isfinite(log.loss) and log.loss > 0]
     return render(
         "run.html",
@@ -77,9 +78,7 @@ def run_page(
         problem=problem,
         mistakes=mistakes,
         damaged=damaged,
-        protocols=[(find(name), values) for name, values in derived.protocols.items()]
-        if derived
-        else [],
+        protocols=[(find(name), values) for name, values in protocols.items()],
         bibtex=method.bibtex.strip() if method else "",
         **_settings(record),
     )
@@ -127,14 +126,8 @@ def label_interval(ap: float, positives: int) -> tuple[float, float]:
 
     Average precision p is a mean over n positives of a number in [0, 1], and its variance is about
     p (1 - p) / n (Boyd, Eng and Page, 2013, *Area under the precision-recall curve*); Wilson's form
-    stays within bounds and does not shrink to nothing at 100 %.
-
-    Args:
-        ap: percent.
-        positives: at least 1.
-
-    Returns:
-        (low, high) in percent.
+    stays within bounds and does not shrink to nothing at 100 %. ``ap`` and both bounds are in
+    percent; there is at least one positive.
     """
     low, high = wilson(ap / 100, positives)
     return 100 * low, 100 * high
@@ -167,6 +160,7 @@ def _costs(efficiency: Efficiency) -> list[Fact]:
 def method_page(site: Site, name: str, board_names: Sequence[str]) -> str:
     """The text of a method's page."""
     card = site.recipes.get(name)
+    plain = card.settings.model_dump(mode="json", exclude_defaults=True) if card else {}
     return render(
         "method.html",
         name=name,
@@ -183,9 +177,7 @@ def method_page(site: Site, name: str, board_names: Sequence[str]) -> str:
             if (rows := [row for row in table.rows if row.method == name])
         ],
         options=facts(site.options.get(name, {})),
-        published=facts(card.settings.model_dump(mode="json", exclude_defaults=True))
-        if card
-        else [],
+        published=facts(plain),
         changed=_changed_settings(card) if card else [],
     )
 

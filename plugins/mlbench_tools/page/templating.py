@@ -64,19 +64,16 @@ def render(template: str, **values: Any) -> str:
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            # Trusted: all three are part of this package.
-            mark=Markup(MARK),
-            style=Markup(style),
-            script=Markup(script),
-            policy=policy,
-            root="" if index else "../",
-            version=__version__,
-            **values,
-        )
+    page = _environment().get_template(template)
+    return page.render(
+        # Trusted: all three are part of this package.
+        mark=Markup(MARK),
+        style=Markup(style),
+        script=Markup(script),
+        policy=policy,
+        root="" if index else "../",
+        version=__version__,
+        **values,
     )
 
 

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
         Splits,
     )
 
-
 BatchSize = Annotated[int, typer.Option(min=1)]
 
 
@@ -217,22 +216,19 @@ def select_labels(info: ModelInfo, splits: Splits, dataset: str) -> Index:
     return splits.test.select([splits.names.index(name) for name in names])
 
 
-def _as_data(found: Evaluation, checkpoint: Path) -> dict[str, object]:
-    return {
-        "checkpoint": str(checkpoint),
-        "identity": found.splits.identity,
-        "images": len(found.predictions.keys),
-        "scores": found.scores.model_dump(),
-        "average_precision": dict(zip(found.names, found.average_precision, strict=True)),
-    }
-
-
 def show(found: Evaluation, as_json_of: Path | None = None) -> None:
     """Print scores and what a reader should know of them; as JSON for a checkpoint."""
     for remark in found.remarks:
         errors.print(f"warning: {remark}", style="yellow")
     if as_json_of is not None:
-        typer.echo(json.dumps(_as_data(found, as_json_of), indent=1))
+        data = {
+            "checkpoint": str(as_json_of),
+            "identity": found.splits.identity,
+            "images": len(found.predictions.keys),
+            "scores": found.scores.model_dump(),
+            "average_precision": dict(zip(found.names, found.average_precision, strict=True)),
+        }
+        typer.echo(json.dumps(data, indent=1))
         return
     images, labels = count(len(found.predictions.keys), "test image"), len(found.names)
     console.print(f"{found.splits.identity}: {images}, {count(labels, 'label')}", highlight=False)

@@ -146,13 +146,11 @@ def prf_on_validation_by_class(given: ProtocolInput) -> Measurement:
     logits, targets = _validation(given)
     found = [best_threshold(s, t) for s, t in zip(logits.T, targets.T, strict=True)]
     thresholds_C = np.array(found)
+    chances_C = ranking.probabilities(thresholds_C)
     missing = int(np.count_nonzero(~(targets == 1).any(axis=0)))
     return Measurement(
         {**prf(given, thresholds_C).values, "thresholds_not_found": missing},
-        {
-            "threshold_probability": ranking.probabilities(thresholds_C),
-            "threshold_logit": thresholds_C,
-        },
+        {"threshold_probability": chances_C, "threshold_logit": thresholds_C},
     )
 
 

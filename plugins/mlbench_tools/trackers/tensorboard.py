@@ -14,9 +14,6 @@ class TensorBoard:
 
     Look at them with ``tensorboard --logdir results/tensorboard``.
 
-    Args:
-        results: folder of the matrix's results.
-
     Raises:
         PluginError: the package is not installed.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -126,13 +127,10 @@ def _used(function: Callable[[State], dict[str, Tensor]], state: State) -> set[s
     used = {key for key, value in state.items() if id(value) in passed_on}
     for key in state.keys() - used:
         less = {name: value for name, value in state.items() if name != key}
-        try:
-            result = function(less)
-        except (LookupError, ValueError, RuntimeError, TypeError, WeightsError):
-            used.add(key)
-            continue
-        if not _same(result, given):
-            used.add(key)
+        with suppress(LookupError, ValueError, RuntimeError, TypeError, WeightsError):
+            if _same(function(less), given):
+                continue
+        used.add(key)
     return used
 
 
@@ -148,14 +146,13 @@ def refuse_unfinite(converted: Converted, source: object) -> None:
     Raises:
         WeightsError: a tensor has a value that is no finite number.
     """
-    for part in (converted.backbone, converted.head):
-        for name, value in part.items():
-            if value.is_floating_point() and not value.isfinite().all():
-                wrong = int((~value.isfinite()).sum())
-                raise WeightsError(
-                    f"{source}: {name} has {wrong:,} of {value.numel():,} values that are NaN or "
-                    "infinite; give a checkpoint of a training that did not diverge"
-                )
+    for name, value in [*converted.backbone.items(), *converted.head.items()]:
+        if value.is_floating_point() and not value.isfinite().all():
+            wrong = int((~value.isfinite()).sum())
+            raise WeightsError(
+                f"{source}: {name} has {wrong:,} of {value.numel():,} values that are NaN or "
+                "infinite; give a checkpoint of a training that did not diverge"
+            )
 
 
 def count_labels(released: Released, head: State, source: object) -> tuple[int, str]:

@@ -133,11 +133,7 @@ class Inputs:
 
     An input is ``[formula, name of its random numbers, shape]``, or a formula alone that refers to
     other inputs: by their name in the fixture, or by the last part of the name of their numbers.
-
-    Args:
-        written: the inputs in the file.
-        generator: the file's random numbers.
-        labels: the value of ``C`` in formulas.
+    Formulas call the number of ``labels`` ``C``.
     """
 
     def __init__(self, written: Mapping[str, Any], generator: Generator, labels: int = 0) -> None:

@@ -78,13 +78,9 @@ def import_checkpoint(
         )
     file_names = released_order(released, dataset, names, content, order)
     labels, matrix_CC = file_context(released, file_names, converted.head, graph, words)
-    settings = released_settings(
-        method,
-        dataset,
-        released,
-        {"head_options": {**converted.options, **(options or {})}},
-        {"backbone": backbone} if backbone else {},
-    )
+    chosen: dict[str, Any] = {"head_options": {**converted.options, **(options or {})}}
+    chosen |= {"backbone": backbone} if backbone else {}
+    settings = released_settings(method, dataset, released, chosen)
     model = assemble(settings, labels, released, converted, source=file, matrix_CC=matrix_CC)
     weights = model.state_dict()
     head = {name.removeprefix(HEAD): v for name, v in weights.items() if name.startswith(HEAD)}

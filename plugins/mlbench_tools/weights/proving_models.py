@@ -144,9 +144,8 @@ def _outputs(
     for array in fixture.wanted:
         made = head(**released.variants.get(array, {}))
         if array in released.outputs:
-            found[array] = released.outputs[array](
-                Proof(made, features, matrix, fixture.fields, known)
-            )
+            proof = Proof(made, features, matrix, fixture.fields, known)
+            found[array] = released.outputs[array](proof)
         elif array == "logits" or array in released.variants:
             found[array] = made(features).logits
     return found

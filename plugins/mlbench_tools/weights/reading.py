@@ -27,7 +27,6 @@ _ZIP = b"PK\x03\x04"
 _TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The first bytes of a zip, and of a file of torch.save before version 1.6."""
 
-
 _SETTINGS = {
     "argparse.Namespace",
     "types.SimpleNamespace",
@@ -86,11 +85,7 @@ class _Unpickler(pickle.Unpickler):
     """Knows the names above and no others."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The object of an allowed name.
-
-        Raises:
-            _Refused: the name is not allowed.
-        """
+        """The object of an allowed name; raises ``_Refused`` for others."""
         today = _MODULES.get(module, module)
         path = f"{today}.{name}"
         if path in _SETTINGS:

@@ -16,11 +16,7 @@ from mlbench_tools.scoring.evaluate import Evaluation
 
 
 def assert_imported(checkpoint: Checkpoint) -> None:
-    """Raise unless ``mlbench import`` made the checkpoint.
-
-    Raises:
-        SuiteError: a run of ours made it, or it knows only some of the labels.
-    """
+    """Raise ``SuiteError`` unless ``mlbench import`` made the checkpoint, with all labels."""
     spec = checkpoint.info.spec
     if not spec.data.startswith(IMPORTED):
         raise SuiteError(
@@ -37,10 +33,7 @@ def assert_imported(checkpoint: Checkpoint) -> None:
 def make_record(
     found: Evaluation, checkpoint: Checkpoint, model: MultiLabelModel, places: Places, command: str
 ) -> tuple[RunRecord, Predictions]:
-    """The record and the predictions of a re-scored checkpoint and its model.
-
-    Returns:
-        The record, and the predictions with the labels in the order of the data set.
+    """The record of a re-scored checkpoint, and its predictions in the data set's order of labels.
 
     Raises:
         MeasureError: its operations cannot be counted.
@@ -60,12 +53,8 @@ def make_record(
     logits, targets = found.predictions.logits[:, order], found.predictions.targets[:, order]
     # Scored again in this order, as sums in another order differ in their last digits.
     scores, precisions = score(logits, targets)
-    efficiency = measure(
-        model.to(device),
-        image_size=spec.settings.image_size,
-        precision="fp32",
-        device=device,
-    )
+    side = spec.settings.image_size
+    efficiency = measure(model.to(device), image_size=side, precision="fp32", device=device)
     record = RunRecord(
         run_id=spec.run_id,
         spec=spec,

@@ -140,9 +140,8 @@ def parity(
     passed = bool(here) and all(result.passed for result in here)
     if as_json:
         rows = [asdict(result) | {"passed": result.passed} for result in results]
-        typer.echo(
-            json.dumps({"file": str(fixtures), "passed": passed, "fixtures": rows}, indent=1)
-        )
+        data = {"file": str(fixtures), "passed": passed, "fixtures": rows}
+        typer.echo(json.dumps(data, indent=1))
     else:
         _show(results)
     if not passed:

@@ -100,8 +100,7 @@ def test_a_small_module_of_the_core_has_several_importers():
     importers = defaultdict(set)
     for name, file in modules.items():
         for found in imports(file):
-            target = found if found in modules else found.rpartition(".")[0]
-            importers[target].add(name)
+            importers[found if found in modules else found.rpartition(".")[0]].add(name)
     small = {
         name: importers[name]
         for name, file in modules.items()
@@ -154,11 +153,10 @@ print(*entered, sep="\\n")
 
 
 def test_one_run_enters_few_files(tmp_path, cache, capsys):
-    environment = os.environ | {"MLBENCH_CACHE": str(cache)}
     done = subprocess.run(
         [sys.executable, "-c", RUN],
         cwd=tmp_path,
-        env=environment,
+        env=os.environ | {"MLBENCH_CACHE": str(cache)},
         capture_output=True,
         text=True,
         check=True,
@@ -194,8 +192,7 @@ def test_the_core_keeps_its_lanes(file):
     own = file.relative_to(ROOT / "mlbench").parts[0].removesuffix(".py")
     allowed = LANES[own]
     for name in imports(file):
-        outside = ("mlbench_plugins", "mlbench_tools")
-        assert not name.startswith(outside), f"the core imports {name}"
+        assert not name.startswith(("mlbench_plugins", "mlbench_tools")), f"the core imports {name}"
         target = room(name)
         if target not in (None, "__init__") and allowed is not None:
             assert target in allowed, f"{own} must not import {name}"
@@ -207,8 +204,7 @@ def test_tools_see_the_core_but_neither_plugins_nor_each_others_insides(file):
     for name in imports(file):
         assert not name.startswith("mlbench_plugins"), f"a tool imports the plugin {name}"
         if name.startswith("mlbench_tools"):
-            allowed = (f"{folder}.", *SHARED)
-            assert f"{name}.".startswith(allowed), f"{folder} imports {name}"
+            assert f"{name}.".startswith((f"{folder}.", *SHARED)), f"{folder} imports {name}"
 
 
 def modules_of_plugins():

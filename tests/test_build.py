@@ -60,8 +60,7 @@ def test_a_loss_on_angles_is_refused_with_plain_logits(options):
     [({}, Angles(23, 1)), ({"s": 17}, Angles(17, 1)), ({"s": 30, "t": 3}, Angles(30, 3))],
 )
 def test_scale_and_exponent_of_the_loss_reach_the_classifier(options, expected):
-    given = settings(head_options=COSINE, loss_options=options)
-    model, loss = build(given, LABELS, PLACES)
+    model, loss = build(settings(head_options=COSINE, loss_options=options), LABELS, PLACES)
     assert loss.angles == expected
     assert angles_of(model) == [expected]
 
@@ -113,8 +112,7 @@ class Head(nn.Module):
         self.layers = [nn.Linear(1, 1)]
 def loss(labels): return nn.Linear(1, 1)
 """
-    entries = "[mlbench.heads]\nacme = acme:Head\n[mlbench.losses]\nacme = acme:loss"
-    install("acme", source, entries)
+    install("acme", source, "[mlbench.heads]\nacme = acme:Head\n[mlbench.losses]\nacme = acme:loss")
     (spec,) = matrix(**{axis: ("acme",)})
     assert said in refusal(spec, lambda _: SPLITS, PLACES)
 

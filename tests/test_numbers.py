@@ -183,7 +183,6 @@ def test_a_part_that_gives_other_values_has_another_number(name, tmp_path):
 
 
 def test_a_field_that_is_added_to_a_spec_keeps_the_ids_of_older_runs():
-    spec = made_record("gap").spec
-    assert sorted(flatten(spec.canonical())) == STORED["fields"], (
+    assert sorted(flatten(made_record("gap").spec.canonical())) == STORED["fields"], (
         "name a new field in `mlbench.types.runs.ADDED`, with the value that stood for it before"
     )

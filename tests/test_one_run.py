@@ -56,8 +56,7 @@ def run_one(tmp_path, cache):
         assert not planned.refused, planned.refused[0].reason
         (spec,) = planned.missing
         given = spec, located, World(), progress or tiny.Quiet(), "", neighbours
-        steps = run_in_steps(*given, short=short)
-        record, predictions = finish(steps)
+        record, predictions = finish(run_in_steps(*given, short=short))
         return record, predictions, located.results / "runs" / spec.run_id
 
     return call

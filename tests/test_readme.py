@@ -43,8 +43,7 @@ def commands():
 def test_every_command_shown_exists_with_its_flags(command):
     words = [w for w in shlex.split(command)[1:] if w != "..."]
     words = ["name" if w in ("NAME", "NAME...") else w for w in words]
-    group = typer.main.get_command(make_app())
-    verb = group.get_command(None, words.pop(0))
+    verb = typer.main.get_command(make_app()).get_command(None, words.pop(0))
     while verb is not None and words and hasattr(verb, "get_command"):
         verb = verb.get_command(None, words.pop(0))
     assert verb is not None, f"there is no `{command}`"

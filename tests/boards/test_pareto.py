@@ -51,8 +51,7 @@ def test_a_front_for_every_cost_and_place():
         ("latency", "AMD EPYC"),
         ("latency", "another processor"),
     }
-    by_method = dict(zip((r.method for r in rows), marks(rows), strict=True))
-    assert by_method == {
+    assert dict(zip((r.method for r in rows), marks(rows), strict=True)) == {
         "large": "GMACs, params, latency (1)",
         "small": "GMACs, params, latency (1)",
         "wasteful": "",

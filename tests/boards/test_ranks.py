@@ -139,7 +139,6 @@ def test_false_claims_are_rare_on_boards_of_equals(store):
     boards = 0
     for trial in range(25):
         for i in range(6):
-            targets = labels(150, seed=trial)
-            write(store, f"method{i}", 1.0, noise=1000 * trial + i, targets=targets)
+            write(store, f"method{i}", 1.0, noise=1000 * trial + i, targets=labels(150, seed=trial))
         boards += any(row.rank > 1 for row in board(store).rows)
     assert boards <= 5

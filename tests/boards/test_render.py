@@ -114,8 +114,7 @@ def test_times_of_two_devices_are_marked():
 
 def test_a_speed_that_is_not_to_be_trusted_says_why():
     fast, slow = made_record(), made_record("gap")
-    costs = [made_cost(fast, lost=0.5), made_cost(slow, 20, half=0.1)]
-    made = tables([fast, slow], costs=costs)
+    made = tables([fast, slow], costs=[made_cost(fast, lost=0.5), made_cost(slow, 20, half=0.1)])
     text = markdown(made)
     assert "12.5 busy |" in text and "20.0 unsteady |" in text
     assert "- busy: " in text and "- unsteady: " in text
@@ -134,8 +133,7 @@ def test_a_terminal_leaves_out_whole_columns_and_names_them(width):
         made_record("gap", 40, settings={"optimizer": {"lr": 0.5}}),
         made_record("gap", 41, settings={"optimizer": {"lr": 0.25}}),
     ]
-    made = tables(records, costs=[made_cost(record) for record in records[:1]])
-    text = shown(made, width)
+    text = shown(tables(records, costs=[made_cost(record) for record in records[:1]]), width)
     lines = text.splitlines()
     assert max(map(len, lines)) <= width
     assert all(record.run_id[:8] in text for record in records)
@@ -174,8 +172,7 @@ def test_rows_of_some_runs_have_the_marks_and_notes_of_their_whole_board():
 
 
 def test_a_variant_of_all_rows_stands_below_the_terminals_board():
-    records = [made_record(name, settings={"selection": "validation"}) for name in "ab"]
-    text = shown(tables(records))
+    text = shown(tables([made_record(name, settings={"selection": "validation"}) for name in "ab"]))
     assert "loss bce, selection=validation, size 224" in text and "variant" not in text
 
 
@@ -209,8 +206,7 @@ def test_csv_has_every_number_apart(made):
 
 def test_files_are_the_same_bytes_when_made_again(made, tmp_path):
     first = {f.name: f.read_bytes() for f in write(made, tmp_path / "a")}
-    second = {f.name: f.read_bytes() for f in write(made, tmp_path / "b")}
-    assert first == second
+    assert first == {f.name: f.read_bytes() for f in write(made, tmp_path / "b")}
     assert set(first) == {
         *("coco-mini-probe.md", "coco-mini-probe.csv", "README.md"),
         *(f"coco-unknown-{'0' * 16}-probe.{end}" for end in ("md", "csv")),

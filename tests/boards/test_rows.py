@@ -101,8 +101,7 @@ def test_the_number_of_processes_is_named_where_it_is_in_the_id():
 def test_other_settings_are_another_row_and_the_variant_says_which():
     settings = [{"optimizer": {"lr": 1e-3}}, {"optimizer": {"lr": 1e-4}, "head_options": {"k": 2}}]
     records = [made_record(settings=s, value=50.0 - i) for i, s in enumerate(settings)]
-    table = only([*records, made_record("gap", 10.0)])
-    assert [row.variant for row in table.rows] == [
+    assert [row.variant for row in only([*records, made_record("gap", 10.0)]).rows] == [
         "optimizer.lr=0.001",
         "head_options.k=2, optimizer.lr=0.0001",
         "",

@@ -65,5 +65,4 @@ def test_a_limit_that_is_no_size_says_how_one_is_written(cli, text):
 
 @pytest.mark.parametrize(("text", "size"), [("50GB", 50e9), ("1.5 GiB", 1.5 * 2**30), ("7", 7)])
 def test_sizes_have_decimal_and_binary_units(text, size):
-    given = {"plugins": ["gap"], "cache_limit": text}
-    assert make_suite(given, "a test").cache_limit == size
+    assert make_suite({"plugins": ["gap"], "cache_limit": text}, "a test").cache_limit == size

@@ -62,8 +62,7 @@ def test_labels_are_matched_by_name(cli, ours, tmp_path, monkeypatch):
     from mlbench.data.open import open_splits
 
     straight = open_splits("synthetic", FEW, None, tmp_path / "c").test.targets
-    order = [NAMES.index(name) for name in SHUFFLED]
-    np.testing.assert_array_equal(shuffled, straight[:, order])
+    np.testing.assert_array_equal(shuffled, straight[:, [NAMES.index(name) for name in SHUFFLED]])
 
 
 @pytest.mark.parametrize("trained_on", ["coco", "coco2014"])
@@ -117,9 +116,7 @@ def test_a_model_whose_backbone_started_from_a_file_stands_alone(cli, suite, tmp
 
 
 def test_weights_that_do_not_fit_are_refused(cli, ours):
-    kept = load(ours)
-    weights = {k: v for k, v in kept.weights.items() if not k.endswith("queries")}
-    change(ours, weights)
+    change(ours, {k: v for k, v in load(ours).weights.items() if not k.endswith("queries")})
     cli("evaluate", ours, "--dataset", "synthetic").failed("head.queries")
 
 

@@ -69,8 +69,7 @@ def test_verify_names_the_missing_pictures_of_a_manifest(cli, tmp_path):
     (source.parent / "images" / "05.png").unlink()
     ended = cli("data", "verify", f"manifest:{source}", "--json")
     assert ended.code == 1
-    bad = ended.json["bad"]
-    assert [(one["key"], one["problem"]) for one in bad] == [("05.png", "missing")]
+    assert [(one["key"], one["problem"]) for one in ended.json["bad"]] == [("05.png", "missing")]
     cli("data", "stats", f"manifest:{source}").ok()
 
 

@@ -71,8 +71,7 @@ def test_runs_on_noisy_labels_have_a_board_of_their_own(cli, small, tmp_path, st
         assert any("label noise in train" in note for note in noisy.notes)
         targets = (store.predictions(record).targets for record in (clean, noisy))
         assert np.array_equal(*targets), "the test split is as it was"
-    boards = tmp_path / "results" / "leaderboards"
-    assert len(list(boards.glob("*labels-40*.md"))) == 1
+    assert len(list((tmp_path / "results" / "leaderboards").glob("*labels-40*.md"))) == 1
     assert len(planned(cli, "--suite", small, "--losses", "asl,bce", *flags)) == 0
 
 

@@ -221,8 +221,7 @@ def test_one_two_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_
 
 def test_what_follows_a_matrix_is_a_plugin_and_a_broken_one_hides_no_board(cli, suite, install):
     source = "def tell(specs, places):\n    print('after', len(specs), places.results)"
-    entries = "[mlbench.follow_ups]\nbroken = acme:gone\ntells = acme:tell"
-    install("acme", source, entries)
+    install("acme", source, "[mlbench.follow_ups]\nbroken = acme:gone\ntells = acme:tell")
     ended = cli("run", "--suite", suite(measure=True, plugins=["gap"])).ok()
     assert "follow_up 'broken' of acme 1.0 cannot be imported" in " ".join(ended.err.split())
     assert "after 1 results" in ended.err and "controlled track" in ended.out

@@ -84,8 +84,7 @@ def test_choosing_on_the_test_split_is_for_the_published_track_and_is_said(cli, 
     arguments = ("--track", "published", "--weights", "none", "--set", "selection=test")
     cli("run", "--suite", small, *arguments).ok()
     record = the_record(store)
-    best = max(entry.mAP for entry in record.epochs)
-    assert record.scores.mAP == pytest.approx(best)
+    assert record.scores.mAP == pytest.approx(max(entry.mAP for entry in record.epochs))
     assert record.train_images == 120 and record.validation_images == 0
     (note,) = [note for note in record.notes if "selected on the test split" in note]
     assert note.startswith(f"epoch {record.selected_epoch} of 3")

@@ -23,8 +23,7 @@ def test_styles_still_reach_a_terminal():
 
 def test_a_bar_still_moves():
     file = io.StringIO()
-    console = _Plain(file=file, width=80, force_terminal=True)
-    with Progress(console=console) as progress:
+    with Progress(console=_Plain(file=file, width=80, force_terminal=True)) as progress:
         progress.advance(progress.add_task(EVIL, total=2))
     assert "\x1b[?25l" in file.getvalue() and "\x1b]0;" not in file.getvalue()
 
@@ -42,7 +41,6 @@ def test_a_record_cannot_steer_a_board(cli, store):
         f"gap{EVIL}", identity=f"coco{EVIL}", efficiency=made_efficiency(device=f"AMD{EVIL}")
     )
     store.write(odd, made_predictions())
-    broken = made_record("gmp", identity="coco", status="diverged", scores=None, error=EVIL)
-    store.write(broken)
+    store.write(made_record("gmp", identity="coco", status="diverged", scores=None, error=EVIL))
     told = cli("leaderboard")
     assert told.code == 0 and not STEERING & set(told.out + told.err), told

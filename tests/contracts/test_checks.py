@@ -415,8 +415,7 @@ FAULTY_DATASETS = {
 
 def test_a_card_may_allow_shared_images():
     card = Drawn.card.model_copy(update={"shared_images": "its makers score some of them"})
-    shares = changed(Drawn, card=card, keys=LEAKING)
-    datasets.indexes_its_splits(shares)
+    datasets.indexes_its_splits(changed(Drawn, card=card, keys=LEAKING))
 
 
 def test_what_needs_files_is_not_checked_further():

@@ -80,8 +80,7 @@ class Mine(nn.Module):
     ],
 )
 def test_a_module_that_cannot_be_imported_is_said_in_one_line(install, cli, first, line, said):
-    source = HEAD.format(first=first, then="pass")
-    install("acme", source, ENTRY)
+    install("acme", HEAD.format(first=first, then="pass"), ENTRY)
     done = cli("check", "mine")
     (failed,) = [text for text in done.out.splitlines() if "FAIL" in text]
     assert f"acme.py:{line}: head 'mine' of acme 1.0 cannot be imported" in failed
@@ -98,10 +97,8 @@ def test_an_option_that_no_record_holds_is_found_before_a_run(install, cli):
 
 
 def test_what_is_printed_and_what_is_slow_is_remarked_once(install, cli):
-    source = HEAD.format(first="", then="print('here'); time.sleep(0.05)")
-    install("acme", source, ENTRY)
-    done = cli("check", "mine").ok()
-    remarks = [text for text in done.out.splitlines() if "remark: " in text]
+    install("acme", HEAD.format(first="", then="print('here'); time.sleep(0.05)"), ENTRY)
+    remarks = [text for text in cli("check", "mine").ok().out.splitlines() if "remark: " in text]
     assert [text.split()[1] for text in remarks] == ["keeps_up_with_pooling:", "prints:"]
     assert "times as long as average pooling" in remarks[0]
     assert "acme.py:10" in remarks[0]
@@ -109,8 +106,7 @@ def test_what_is_printed_and_what_is_slow_is_remarked_once(install, cli):
 
 
 def test_a_head_that_cannot_be_made_is_refused_when_planned_with_its_line(install, cli, tmp_path):
-    source = HEAD.format(first="", then="pass").replace("spec[-1]", "spec[7]")
-    install("acme", source, ENTRY)
+    install("acme", HEAD.format(first="", then="pass").replace("spec[-1]", "spec[7]"), ENTRY)
     with pytest.raises(registry.PluginError, match=r"IndexError.*\(\S*acme\.py:\d+\)"):
         registry.make("head", "mine", ((), ()), {})
     done = cli("run", "--plugins", "mine,gap", "--dry-run", "--results", str(tmp_path))

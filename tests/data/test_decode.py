@@ -352,8 +352,7 @@ def test_much_text_and_a_broken_exif_block_are_no_hindrance(tmp_path):
         assert np.asarray(decode(tmp_path / name))[0, 0, 0] > 250
     code = "import sys, pathlib, mlbench.data.decode as d; d.decode(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(tmp_path / "exif.jpg")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == ""
 
 
 @pytest.mark.parametrize(("top", "told"), [(4095, True), (65535, False)])

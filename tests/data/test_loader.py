@@ -30,8 +30,7 @@ def index(tmp_path):
         exif = Image.Exif()
         exif[0x0112] = 6 if i == 1 else 1
         picture.convert("L" if i == 0 else "RGB").save(files[-1], exif=exif)
-    targets = np.eye(7, 3, dtype=np.int8)
-    return Index(files, [file.stem for file in files], targets)
+    return Index(files, [file.stem for file in files], np.eye(7, 3, dtype=np.int8))
 
 
 def source(index, workers=2, steps=STEPS, decoder="turbo", **more):
@@ -49,8 +48,7 @@ def test_a_batch_depends_on_seed_epoch_and_position_alone(index, workers):
     images = source(index, workers)
     together = images(EVERY, 1)
     assert together.is_contiguous(memory_format=torch.channels_last)
-    parts = [images(part, 1) for part in (EVERY[:3], EVERY[3:])]
-    assert torch.equal(together, torch.cat(parts))
+    assert torch.equal(together, torch.cat([images(part, 1) for part in (EVERY[:3], EVERY[3:])]))
     assert torch.equal(together, source(index, 1)(EVERY, 1))
     assert not torch.equal(together, images(EVERY, 2))
 

@@ -111,8 +111,7 @@ def test_draws_depend_on_seed_epoch_and_step():
     ]
     assert len(set(weights)) == 6
     assert weights[:2] == [mix.weight for mix in draw_mixes(mixup, [8, 8], 0, 0)]
-    never = Augmentation(name="mixup", options={"p": 0})
-    assert draw_mixes(never, [8, 8], 0, 0) == [None, None]
+    assert draw_mixes(Augmentation(name="mixup", options={"p": 0}), [8, 8], 0, 0) == [None, None]
     assert draw_mixes(Augmentation(name="splicemix"), [3], 0, 0) == [None]
 
 

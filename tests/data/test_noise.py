@@ -93,8 +93,7 @@ def test_this_share_of_positives_and_of_negatives_is_kept(keep):
     after = noisy_targets(whole, NAMES, LabelNoise(keep=keep))
     for value in (0, 1):
         assert (after[whole.targets == value] >= 0).mean() == pytest.approx(keep, abs=0.02)
-    per_label = (after >= 0).mean(axis=0)
-    assert np.allclose(per_label, keep, atol=0.04)
+    assert np.allclose((after >= 0).mean(axis=0), keep, atol=0.04)
 
 
 def test_what_is_kept_of_little_is_kept_of_more():
@@ -108,8 +107,7 @@ def test_what_is_kept_of_little_is_kept_of_more():
 @pytest.mark.parametrize("which", ["any", "present", "absent"])
 def test_this_share_of_the_labels_is_flipped(which):
     whole = many()
-    after = noisy_targets(whole, NAMES, LabelNoise(flip=0.2, flip_which=which))
-    turned = after != whole.targets
+    turned = noisy_targets(whole, NAMES, LabelNoise(flip=0.2, flip_which=which)) != whole.targets
     for value, kind in ((1, "present"), (0, "absent")):
         share = 0.2 if which in ("any", kind) else 0
         assert turned[whole.targets == value].mean() == pytest.approx(share, abs=0.02)

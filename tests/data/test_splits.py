@@ -175,8 +175,7 @@ def test_what_is_left_is_an_edition_of_its_own(opened):
     cut = leave_out(opened(validation=True), BAD)
     assert (cut.digest, cut.identity) == (left.digest, left.identity)
     assert {*cut.train.keys, *cut.validation.keys} == set(left.train.keys)
-    other = leave_out(whole, {Path("train 4.jpg"): MISSING})
-    assert other.identity != left.identity
+    assert leave_out(whole, {Path("train 4.jpg"): MISSING}).identity != left.identity
 
 
 def test_label_noise_spares_the_validation_part_and_says_one_name(opened):

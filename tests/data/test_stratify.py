@@ -18,8 +18,7 @@ def labelled(draw, most=60):
     often = rng.random(c) * draw(st.floats(0.02, 0.9))
     targets = (rng.random((n, c)) < often).astype(np.int8)
     targets[rng.random((n, c)) < 0.05] = -1
-    keys = [f"{i:03d} é" for i in rng.permutation(n)]
-    return keys, targets, draw(st.integers(1, n - 1))
+    return [f"{i:03d} é" for i in rng.permutation(n)], targets, draw(st.integers(1, n - 1))
 
 
 @st.composite
@@ -56,16 +55,14 @@ def test_a_label_is_on_both_sides_or_no_single_move_could_bring_it_there(case):
         for image in np.flatnonzero(present[:, label]):
             moved = side.copy()
             moved[image] ^= True
-            worse = good & ~on_both_sides(present, moved) & several
-            assert worse.any(), (label, image)
+            assert (good & ~on_both_sides(present, moved) & several).any(), (label, image)
 
 
 @given(st.integers(2, 40), st.integers(1, 5), st.integers(1, 39))
 def test_labels_that_share_no_image_are_always_on_both_sides(images, labels, held):
     targets = np.repeat(np.eye(labels, dtype=np.int8), images, axis=0)
     keys = [str(i) for i in range(len(targets))]
-    side = stratify(keys, targets, min(held, len(keys) - 1))
-    assert on_both_sides(targets == 1, side).all()
+    assert on_both_sides(targets == 1, stratify(keys, targets, min(held, len(keys) - 1))).all()
 
 
 @given(labelled(), st.integers(0, 5))
@@ -102,8 +99,7 @@ def test_a_group_is_never_parted(case):
     *_, names = case
     side = stratify(*case)
     for name in set(names):
-        sides = {bool(s) for s, other in zip(side, names, strict=True) if other == name}
-        assert len(sides) == 1
+        assert len({bool(s) for s, other in zip(side, names, strict=True) if other == name}) == 1
 
 
 def test_no_more_is_held_out_than_ever_helps():

@@ -105,8 +105,7 @@ def test_squash_is_pillows_resize(name):
 
 
 def test_the_view_is_cut_from_the_centre():
-    chosen = settings(size=32, resize=40, decoder="pillow")
-    pixels = at_test(chosen).permute(1, 2, 0).numpy()
+    pixels = at_test(settings(size=32, resize=40, decoder="pillow")).permute(1, 2, 0).numpy()
     square = np.asarray(PICTURE.resize((40, 40), Image.Resampling.BILINEAR))
     assert np.array_equal(pixels, square[4:36, 4:36])
 
@@ -132,8 +131,7 @@ def test_a_step_depends_on_its_generator_and_on_nothing_else(name):
     np.random.seed(1)  # noqa: NPY002 - shows that the global state plays no part
     torch.manual_seed(1)
     assert all(torch.equal(a, transform(IMAGE, random(seed))) for seed, a in enumerate(first))
-    chance = any(not torch.equal(first[0], other) for other in first[1:])
-    assert chance == (name != "resize")
+    assert any(not torch.equal(first[0], other) for other in first[1:]) == (name != "resize")
     assert all(image.shape == (3, 32, 32) and image.dtype == torch.uint8 for image in first)
 
 
@@ -201,25 +199,21 @@ def test_random_resized_crop_keeps_to_its_areas_and_aspects():
 def test_random_choice_crop_uses_every_size_and_reaches_every_edge():
     ramp = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 1))).convert("RGB")
     image = tensor(ramp)
-    chosen = settings(("random_choice_crop", {"resize": 64, "sizes": (64, 32)}))
-    transform = train_transform(chosen)
+    transform = train_transform(settings(("random_choice_crop", {"resize": 64, "sizes": (64, 32)})))
     ends = [
         (int(x[0, 0, 0]), int(x[0, 0, -1]))
         for x in (transform(image, random(i)) for i in range(300))
     ]
-    spans = {round((last - first) / 4 / 31) for first, last in ends}
-    assert spans == {1, 2}
+    assert {round((last - first) / 4 / 31) for first, last in ends} == {1, 2}
     assert min(first for first, _ in ends) == 0
     assert max(first for first, last in ends if last - first < 200) == 128
 
 
 def test_multi_scale_crop_may_squash_first():
-    step = ("multi_scale_crop", {"scales": (1.0,), "resize": 40})
-    chosen = settings(step, decoder="pillow")
+    chosen = settings(("multi_scale_crop", {"scales": (1.0,), "resize": 40}), decoder="pillow")
     square = PICTURE.resize((40, 40), Image.Resampling.BILINEAR)
     wanted = np.asarray(square.resize((32, 32), Image.Resampling.BILINEAR))
-    pixels = train_transform(chosen)(IMAGE, random())
-    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), wanted)
+    assert np.array_equal(train_transform(chosen)(IMAGE, random()).permute(1, 2, 0).numpy(), wanted)
 
 
 # ------------------------------------------------------------------------------------ distortions

@@ -19,8 +19,7 @@ def text(tmp_path):
 
 
 def npz(file, **groups):
-    arrays = {k.replace("__", "/"): np.asarray(v) for k, v in groups.items()}
-    np.savez(file, **arrays)
+    np.savez(file, **{k.replace("__", "/"): np.asarray(v) for k, v in groups.items()})
     return file
 
 

@@ -102,8 +102,7 @@ class LoadedWhenCalled(nn.Module):
         if not hasattr(torch.ops.mlbench_test, "double"):
             torch.library.define("mlbench_test::double", "(Tensor x) -> Tensor")
             torch.library.impl("mlbench_test::double", "cpu")(lambda x: 2 * x)
-            operation = torch.ops.mlbench_test.double
-            register_flop_formula(operation)(lambda x, *_, **__: 2 * x.numel())
+            register_flop_formula(torch.ops.mlbench_test.double)(lambda x, *_, **__: 2 * x.numel())
         return torch.ops.mlbench_test.double(x)
 
 

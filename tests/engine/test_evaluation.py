@@ -19,8 +19,7 @@ def validation(seed=5, images=12):
     """A split that training does not see."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (images, 3, 16, 16), dtype=torch.uint8, generator=generator)
-    data = tiny.index(images)
-    return Evaluator(data, tiny.Pixels(pixels), World(), torch.device("cpu"))
+    return Evaluator(tiny.index(images), tiny.Pixels(pixels), World(), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.7])

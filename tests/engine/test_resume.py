@@ -100,9 +100,8 @@ def fit(folder, world=None, identity="this", at=0, disturb=None, **changes):
         everything(**changes), loss=Loss(at, disturb), world=world, precision="fp16", keeper=keeper
     )
     source = Noisy(training.source.images)
-    index = tiny.index(9)
     training = replace(
-        training, source=source, evaluator=Evaluator(index, source, world, training.device)
+        training, source=source, evaluator=Evaluator(tiny.index(9), source, world, training.device)
     )
     models = [model(0), model(1)]
     torch.manual_seed(3 + world.rank)

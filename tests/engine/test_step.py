@@ -50,8 +50,7 @@ class _Dispatched(TorchDispatchMode):
         self.see = see
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        waiting = torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero
-        if func.overloadpacket in waiting:
+        if func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero):
             self.see(str(func))
         return func(*args, **kwargs or {})
 

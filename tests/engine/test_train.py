@@ -205,8 +205,7 @@ def test_prediction_covers_every_image_once_in_order(batch_size):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_it_is_finite_for_logits_that_are_sure(dtype):
     own = torch.tensor([40.0, -40.0, 40.0, 0.0], dtype=dtype, requires_grad=True)
-    peer = torch.tensor([-40.0, 40.0, 40.0, -40.0], dtype=dtype)
-    value = mutual_divergence(own, [peer])
+    value = mutual_divergence(own, [torch.tensor([-40.0, 40.0, 40.0, -40.0], dtype=dtype)])
     value.backward()
     assert value.item() == pytest.approx((40 + 40 + 0 + math.log(2)) / 4, rel=1e-3)
     assert own.grad.isfinite().all()
@@ -215,8 +214,7 @@ def test_it_is_finite_for_logits_that_are_sure(dtype):
 def test_the_first_is_scored_and_averaged_and_both_are_trained_and_kept():
     models = tiny.model(0), tiny.model(1)
     before = copy.deepcopy(models)
-    state = fit(tiny.training(tiny.settings(mutual_weight=1.0)), *models)
-    assert state.evaluated() is models[0]
+    assert fit(tiny.training(tiny.settings(mutual_weight=1.0)), *models).evaluated() is models[0]
     for old, new in zip(before, models, strict=True):
         assert not torch.equal(old.head.classifier.weight, new.head.classifier.weight)
     averaged = fit(tiny.training(tiny.settings(mutual_weight=1.0, ema_decay=0.5)), *before)

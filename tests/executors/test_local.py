@@ -266,14 +266,12 @@ def test_whatever_a_plugin_does_the_rest_goes_on(run, tmp_path, store):
 
 def test_a_run_that_succeeds_at_last_has_no_failure(run, install, tmp_path):
     assert run("aborts").code == 1 and failures(tmp_path)
-    module = tmp_path / "site-faulty" / "faulty.py"
-    module.write_text(HEADS.replace("os.abort()", "pass"))
+    (tmp_path / "site-faulty" / "faulty.py").write_text(HEADS.replace("os.abort()", "pass"))
     assert run("aborts").code == 0 and not failures(tmp_path)
 
 
 def test_the_first_rank_that_fails_is_the_one_that_is_named(run, tmp_path, store):
-    ended = run("second_fails", "plain", processes=2)
-    assert ended.code == 1
+    assert run("second_fails", "plain", processes=2).code == 1
     found = failures(tmp_path)["second_fails"]
     assert found.reason.startswith("ArithmeticError: of rank 1 (") and "rank 1" in "\n".join(
         found.log
@@ -333,8 +331,7 @@ def job(tmp_path, cache):
     few = {"train_images": 24, "test_images": 31, "size": 32}
     fields = {"plugins": ["gap"], "dataset_options": few, "settings": chosen, "weights": "none"}
     places = Places(results=tmp_path / "results", cache=cache, workers=1)
-    planned = plan.make_plan(make_suite(fields), places)
-    return make_jobs(planned.missing, places, "")[0]
+    return make_jobs(plan.make_plan(make_suite(fields), places).missing, places, "")[0]
 
 
 def test_a_second_interruption_gives_the_run_back_at_once(job, monkeypatch):
@@ -359,8 +356,7 @@ def test_a_second_interruption_gives_the_run_back_at_once(job, monkeypatch):
 
 
 def test_a_run_that_is_killed_after_its_record_is_done(job, tmp_path):
-    store = Store(job.places.results)
-    record = kept(store, made_record(spec={"seed": 1}))
+    record = kept(Store(job.places.results), made_record(spec={"seed": 1}))
     job = job.model_copy(update={"spec": record.spec})
     killed = {0: (0.0, Death("killed", "killed by SIGKILL from outside"))}
     (outcome,) = _Attempt([(0, job)], 0, [], [], tmp_path / "meeting", 0.0, killed).close()
@@ -411,8 +407,7 @@ def see_server(tell):
 
 
 def test_the_server_has_one_thread_and_no_cuda_context():
-    where = f"{__name__}:{see_server.__name__}"
-    assert call(where, stall=60, relay=sys.stderr.write) == (1, False)
+    assert call(f"{__name__}:{see_server.__name__}", stall=60, relay=sys.stderr.write) == (1, False)
 
 
 def nap(seconds, tell):

@@ -136,8 +136,7 @@ def launch(jobs, said=print):
 
 
 def launch_apart(jobs, results):
-    outcomes = launch(jobs)
-    results.put([outcome.record is not None for outcome in outcomes])
+    results.put([outcome.record is not None for outcome in launch(jobs)])
 
 
 def test_two_launchers_finish_the_runs_of_one_store_together_and_each_once(

@@ -9,8 +9,7 @@ from tests.faults.conftest import board
 def test_a_stopped_matrix_goes_on_and_a_damaged_state_costs_its_run_only(
     heads, suite, cli, tmp_path, monkeypatch
 ):
-    file = suite({"epochs": 2}, plugins=["stopped"], seeds=[0, 1])
-    run = ("run", "--suite", file, "--jobs", 2)
+    run = ("run", "--suite", suite({"epochs": 2}, plugins=["stopped"], seeds=[0, 1]), "--jobs", 2)
     results, meeting = tmp_path / "results", tmp_path / "meeting"
     meeting.mkdir()
     monkeypatch.setenv("FAULT_MEETING", str(meeting))

@@ -49,8 +49,7 @@ def test_a_matrix_of_every_fault_ends_as_an_undisturbed_one_once_they_are_mended
     done = {record.spec.method: record for record in Store(results).records()}
     assert set(done) == {"careless", "plain", "second_fails"}
     assert done["second_fails"].status == "diverged" and "nan" in done["second_fails"].error
-    told = cli("status").out
-    assert "12 runs in results: 2 done, 1 diverged, 9 failed" in told
+    assert "12 runs in results: 2 done, 1 diverged, 9 failed" in cli("status").out
     before = finished(results)
     assert cli(*run).code == 2, "the images are still away"
     (tmp_path / "photos" / "images.away").rename(images)

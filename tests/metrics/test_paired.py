@@ -88,7 +88,6 @@ def test_no_variance_tells_nothing_apart():
 def test_satterthwaite_is_welch():
     rng = np.random.default_rng(1)
     a, b = rng.standard_normal(5), 3 * rng.standard_normal(12)
-    parts = [a.var(ddof=1) / 5, b.var(ddof=1) / 12]
-    found = satterthwaite(parts, [4, 11])
+    found = satterthwaite([a.var(ddof=1) / 5, b.var(ddof=1) / 12], [4, 11])
     assert found == pytest.approx(stats.ttest_ind(a, b, equal_var=False).df)
     assert satterthwaite([0.0, 0.0], [4, 11]) == np.inf

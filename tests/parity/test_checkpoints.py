@@ -67,10 +67,9 @@ def beside_the_file(fixture, folder):
 def test_an_imported_file_gives_the_expected_logits(name, cli, tmp_path):
     fixture = FIXTURES[name]
     in_authors_layout(fixture, tmp_path / "released.pth")
-    flags = beside_the_file(fixture, tmp_path)
     done = cli(
         *("import", fixture.method, tmp_path / "released.pth"),
-        *("--dataset", "voc2007", "--out", tmp_path / "ours", *flags),
+        *("--dataset", "voc2007", "--out", tmp_path / "ours", *beside_the_file(fixture, tmp_path)),
     ).ok()
     checkpoint = load(tmp_path / "ours" / "checkpoint.safetensors")
     assert checkpoint.info.label_names == VOC2007.names

@@ -30,8 +30,7 @@ def test_prefixes_and_the_trunk_do_not_matter(fixture):
     expected = convert(state)
     trunk = {f"{name}.weight": torch.zeros(1) for name in TRUNK} | {"backbone.1.pe": torch.ones(1)}
     for prefix in ("module.", PREFIXES.get(fixture, ""), "module." + PREFIXES.get(fixture, "")):
-        authors = {prefix + key: value for key, value in (state | trunk).items()}
-        found = convert(authors)
+        found = convert({prefix + key: value for key, value in (state | trunk).items()})
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[key], expected[key]) for key in found)
 

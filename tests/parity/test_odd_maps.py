@@ -21,8 +21,7 @@ SIZES = [(5, 5), (3, 4), (4, 7), (4, 4)]
 def imported(method, released, state, channels, counts):
     """The head of an imported file, on levels of these channels, with the file's own options."""
     converted = convert(released, state, method)
-    chosen = {"head_options": converted.options}
-    settings = released_settings(method, "", released, chosen)
+    settings = released_settings(method, "", released, {"head_options": converted.options})
     spec = tuple(Level(c, 32) for c in channels)
     words = normal("words", (LABELS, WORDS)).numpy()
     factory = registry.find("head", method).load()

@@ -84,8 +84,7 @@ def test_one_edited_one_truncated_and_one_swapped_leave_the_board_as_it_was(cli,
     archive = store.predictions_file(truncated)
     archive.write_bytes(archive.read_bytes()[:-100])
     store.predictions_file(swapped).write_bytes(store.predictions_file(kept[0]).read_bytes())
-    shown = cli("leaderboard")
-    said = "".join(shown.err.split())
+    said = "".join(cli("leaderboard").err.split())
     for file, reason in (
         (store.file(edited), "changedsinceitwaswritten"),
         (archive, "damagedpredictions"),

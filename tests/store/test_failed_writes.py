@@ -70,12 +70,10 @@ def test_a_failed_write_loses_neither_the_old_result_nor_the_new(store, shelter,
     message = str(caught.value)
     assert record.run_id in message and os.strerror(code) in message and str(shelter) in message
     assert store.records() == [old]
-    logits = store.predictions(old).logits
-    np.testing.assert_array_equal(logits, made_predictions(seed=1).logits)
+    np.testing.assert_array_equal(store.predictions(old).logits, made_predictions(seed=1).logits)
     # The command of the message puts it back.
     monkeypatch.undo()
-    put_back = message.partition("put it back with: ")[2]
-    subprocess.run(put_back, shell=True, check=True)
+    subprocess.run(message.partition("put it back with: ")[2], shell=True, check=True)
     assert [one.scores for one in store.records()] == [record.scores]
     np.testing.assert_array_equal(store.predictions(record).logits, predictions.logits)
 

@@ -52,8 +52,7 @@ def test_the_same_result_gives_the_same_bytes(tmp_path):
 def test_numbers_that_are_not_finite_are_read_back(store):
     epoch = {"epoch": 1, "loss": 1.0, "lr": 0.1, "seconds": 1.0, "images_per_second": 1.0}
     odd = EpochLog(**epoch, grad_norm=float("inf"), aux={"group": float("nan")})
-    record = made_record(status="diverged", scores=None, epochs=(odd,))
-    file = store.write(record)
+    file = store.write(made_record(status="diverged", scores=None, epochs=(odd,)))
     (found,) = store.records()
     assert found.epochs[0].grad_norm == float("inf") and np.isnan(found.epochs[0].aux["group"])
     json.loads(file.read_text(), parse_constant=pytest.fail)  # JSON that any reader reads
@@ -182,8 +181,7 @@ def test_the_boards_name_bad_records_and_runs_without_predictions(cli, store):
     edit(bad, ("scores", "mAP"), float("nan"))
     good = made_record(spec={"seed": 1})
     store.write(good)
-    done = cli("leaderboard").ok("ssgrl")
-    said = "".join(done.err.split())
+    said = "".join(cli("leaderboard").ok("ssgrl").err.split())
     assert f"notontheboard:{bad.relative_to(store.root.parent)}" in said
     assert "scores.mAP" in said and f"run{good.run_id}hasnousablepredictions(" in said
 

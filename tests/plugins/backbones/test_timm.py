@@ -246,12 +246,10 @@ def fails(path, name=SMALL):
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path, state):
-    path = written(tmp_path / "w.safetensors", state, architecture="mobilenetv1_100")
-    said = fails(path)
+    said = fails(written(tmp_path / "w.safetensors", state, architecture="mobilenetv1_100"))
     assert "mobilenetv1_100" in said
     assert SMALL in said
-    plain = written(tmp_path / "plain.safetensors", state)
-    said = fails(plain, "resnet18")
+    said = fails(written(tmp_path / "plain.safetensors", state), "resnet18")
     assert "96 missing keys: " in said
     assert "unexpected keys: " in said
 

@@ -87,15 +87,13 @@ def test_a_picture_in_two_folders_is_one_sample_with_the_labels_of_both(tmp_path
 def test_the_larger_set_is_recognised_and_a_copy_with_one_more_counted(
     tmp_path, caplog, monkeypatch
 ):
-    larger = write(tmp_path / "a", silver_skirt=20, black_suit=20)
-    data = opened(larger, tmp_path / "c")
+    data = opened(write(tmp_path / "a", silver_skirt=20, black_suit=20), tmp_path / "c")
     assert data.names == ("black", "blue", "silver", "dress", "skirt", "suit")
     assert "the larger set that kaiska/apparel-dataset is today (37 folders" in caplog.text
     folders = [f"{c}_{g}" for c in COLOURS for g in GARMENTS][:24]
     whole = write(tmp_path / "b", **dict.fromkeys(folders, 1))
     sizes = {"train": SplitCard(images=11), "test": SplitCard(images=12)}
-    card = Apparel.card.model_copy(update={"splits": sizes})
-    monkeypatch.setattr(Apparel, "card", card)
+    monkeypatch.setattr(Apparel, "card", Apparel.card.model_copy(update={"splits": sizes}))
     opened(whole, tmp_path / "c")
     assert "24 images in 24 folders, +1 beside the 23 of MSRN's list" in caplog.text
 

@@ -163,8 +163,7 @@ def apart(trainval, test):
         folder = root / "VOCdevkit" / "VOC2007"
         shutil.copytree(folder, root / test, dirs_exist_ok=True)
         removed("ImageSets/Main/*_test.txt", "ImageSets/Main/test.txt", "*/000002.*")(folder)
-        lists = (f"ImageSets/Main/{one}.txt" for one in LISTS)
-        removed(*lists, "*/00000[137].*")(root / test)
+        removed(*(f"ImageSets/Main/{one}.txt" for one in LISTS), "*/00000[137].*")(root / test)
         if trainval:
             moved(f"VOCdevkit/VOC2007 > {trainval}")(root)
 

@@ -112,8 +112,7 @@ def test_parquet_says_the_same_and_its_blanks_are_blanks(folder):
         "c.jpg": {"cat?", "cow?"},
         "d.jpg": {"cat", "dog", "cow"},
     }
-    groups = [data._groups[key] for key in FOUR]
-    assert groups == ["a.jpg", "b.jpg", "a.jpg", "d.jpg"]
+    assert [data._groups[key] for key in FOUR] == ["a.jpg", "b.jpg", "a.jpg", "d.jpg"]
     pd.DataFrame({"image": [{"bytes": b"x"}], "labels": ["a"]}).to_parquet("inside.parquet")
     with pytest.raises(DataError, match=r"'image' holds no text but dict; if these are the pict"):
         opened("inside.parquet")

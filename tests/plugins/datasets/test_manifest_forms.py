@@ -260,8 +260,7 @@ def test_what_an_export_does_not_say_is_told(folder):
     with pytest.raises(DataError, match=r"export.json: unknown 'phot' in .* did you mean photo"):
         opened(source, image_column="phot")
     tasks = json.loads(Path(source).read_text())
-    other = {**tasks[0]["annotations"][0], "result": []}
-    tasks[0]["annotations"].append(other)
+    tasks[0]["annotations"].append({**tasks[0]["annotations"][0], "result": []})
     write(source, tasks)
     pictures(folder / "images", ALL)
     data = opened(source, test_share=0.5, image_column="photo")

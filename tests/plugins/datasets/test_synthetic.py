@@ -105,10 +105,8 @@ def test_files_hold_the_pictures_of_their_labels(tmp_path):
 
 def test_options_change_what_they_say(tmp_path):
     first = small(tmp_path).index("train")
-    longer = small(tmp_path, train_images=9).index("train")
-    assert np.array_equal(pixels(longer)[:6], pixels(first))
-    other = small(tmp_path, seed=1).index("train")
-    assert not np.array_equal(pixels(other), pixels(first))
+    assert np.array_equal(pixels(small(tmp_path, train_images=9).index("train"))[:6], pixels(first))
+    assert not np.array_equal(pixels(small(tmp_path, seed=1).index("train")), pixels(first))
     assert pixels(small(tmp_path, size=32).index("test")).shape == (4, 32, 32, 3)
 
 
@@ -130,8 +128,7 @@ def test_pictures_are_drawn_once_and_again_where_damaged(tmp_path, monkeypatch):
 
 
 def _use(folder):
-    data = small(Path(folder))
-    return hashlib.sha256(pixels(data.index("train")).tobytes()).hexdigest()
+    return hashlib.sha256(pixels(small(Path(folder)).index("train")).tobytes()).hexdigest()
 
 
 def test_two_processes_may_draw_at_once(tmp_path):

@@ -69,8 +69,7 @@ def test_voc2012_trains_on_train_and_scores_val(tmp_path):
     assert list(train.keys) == ["2008_000008", "2011_003276"]
     assert len(test) == 3
     assert train.files[0] == folder / "JPEGImages" / "2008_000008.jpg"
-    present = [data.names[c] for c in np.flatnonzero(train.targets[0])]
-    assert present == ["dog"]
+    assert [data.names[c] for c in np.flatnonzero(train.targets[0])] == ["dog"]
     other = VOC2012(tmp_path / "data", Path("nowhere"), train_split="val", test_split="train")
     assert list(other.index("test").keys) == list(train.keys)
     assert other.index("test").targets[0, data.names.index("cat")] == -1

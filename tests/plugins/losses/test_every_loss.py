@@ -100,8 +100,7 @@ def in_parts(loss, rank, monkeypatch):
     parts = LOGITS.split(sizes), TARGETS.split(sizes)
 
     def all_gather(received, mine):
-        rows = parts[0 if mine.is_floating_point() else 1]
-        for place, part in zip(received, rows, strict=True):
+        for place, part in zip(received, parts[0 if mine.is_floating_point() else 1], strict=True):
             place.zero_()[: len(part)] = part
 
     monkeypatch.setattr(dist, "all_gather", all_gather)

@@ -64,8 +64,7 @@ def outcome(case, world=None, keeper=None, dies=0):
     model = tiny.model()
     if "c_tran" in case:
         model.head = CTran(tiny.Backbone.spec, LABELS, layers=2, heads=2, dropout=0.0)
-    state = tiny.fit(training, model)
-    return state.losses, tiny.flat(model)
+    return tiny.fit(training, model).losses, tiny.flat(model)
 
 
 def one_of_two(rank, folder):

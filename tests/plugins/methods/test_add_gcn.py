@@ -68,8 +68,7 @@ def test_one_image_is_normalised_by_the_running_statistics_and_leaves_them():
     norm = randomised(3).context_norm
     x = torch.randn(1, 5, dtype=torch.float64)
     state = {key: value.clone() for key, value in norm.state_dict().items()}
-    alone = norm.train()(x)
-    torch.testing.assert_close(alone, norm.eval()(x))
+    torch.testing.assert_close(norm.train()(x), norm.eval()(x))
     for key, value in norm.state_dict().items():
         assert torch.equal(value, state[key]), key
 
@@ -98,13 +97,11 @@ def test_sums_over_thousands_of_labels_are_no_sums_in_half_precision(half):
 def test_memory_grows_with_the_square_of_the_labels_alone():
     """No tensor of B x C x C x K numbers."""
     head = ADDGCN(SPEC, made_up_context(60), width=16)
-    most = largest(lambda: head((torch.randn(2, 7, 3, 4),)).logits)
-    assert most == 2 * 60 * 60
+    assert largest(lambda: head((torch.randn(2, 7, 3, 4),)).logits) == 2 * 60 * 60
 
 
 def test_flop_counters_see_the_whole_head():
-    head = randomised(3).eval()
-    found = macs(head, torch.randn(1, 7, 2, 5, dtype=torch.float64))
+    found = macs(randomised(3).eval(), torch.randn(1, 7, 2, 5, dtype=torch.float64))
     n, d, c, k = 10, 7, 3, 5
     attention = n * d * c + n * d * k + c * n * k
     static = c * c * k + c * k * k

@@ -51,7 +51,6 @@ def test_temperatures_rise_and_more_than_one_head_ends_with_the_maximum():
 
 
 def test_flop_counters_see_scores_and_attention():
-    head = CSRA(SPEC, made_up_context(3), heads=4)
-    found = macs(head, torch.randn(2, 7, 2, 5))
+    found = macs(CSRA(SPEC, made_up_context(3), heads=4), torch.randn(2, 7, 2, 5))
     scores, attention = 4 * 3 * 7 * 10, 3 * 3 * 10
     assert found == 2 * (scores + attention)

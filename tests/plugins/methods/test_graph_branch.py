@@ -34,8 +34,7 @@ def disturb(head):
 
 def in_training(head):
     """Logits from the parameters as they are."""
-    other = copy.deepcopy(head).train()
-    return other(MAPS).logits.detach()
+    return copy.deepcopy(head).train()(MAPS).logits.detach()
 
 
 # ---------------------------------------------------------------------------------- the formulas

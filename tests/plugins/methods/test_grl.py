@@ -79,8 +79,7 @@ def test_both_streams_run_on_the_graph():
 
 def test_the_label_stream_is_a_constant_in_evaluation():
     """What an image costs is the decoupling, the second graph and the classifiers."""
-    head = make().eval()
-    found = macs(head, MAPS[0][:1])
+    found = macs(make().eval(), MAPS[0][:1])
     n, c, d, o = 15, 4, 8, 6
     fold = d * d + d
     decoupling = fold + n * c * d + c * n * d

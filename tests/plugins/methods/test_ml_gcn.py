@@ -42,8 +42,7 @@ def classifiers_by_loops(head):
 @pytest.mark.parametrize(("count", "threshold", "p"), [(1, 0.4, 0.25), (6, 0.3, 0.25), (9, 0.4, 1)])
 def test_forward_and_gradients_are_those_of_the_formulas(count, threshold, p):
     torch.manual_seed(count)
-    labels = precise(made_up_context(count))
-    head = MLGCN(SPEC, labels, threshold=threshold, p=p, width=5).double()
+    head = MLGCN(SPEC, precise(made_up_context(count)), threshold=threshold, p=p, width=5).double()
     assert_follows(head, by_loops, torch.randn(2, 7, 2, 3, dtype=torch.float64))
 
 

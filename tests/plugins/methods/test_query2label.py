@@ -107,8 +107,7 @@ def test_the_position_code_fits_any_map(size):
 @pytest.mark.parametrize("options", [{}, BOTH])
 def test_flop_counters_see_the_whole_head_and_shared_queries_cost_once(options):
     labels, images, pixels, width, hidden = 3, 4, 6, 8, 14
-    head = made(labels, hidden_dim=width, **options).eval()
-    found = macs(head, *maps(images))
+    found = macs(made(labels, hidden_dim=width, **options).eval(), *maps(images))
     square = width * width
     encoder = pixels * (4 * square + 2 * pixels * width + 2 * width * hidden)
     query = labels * square

@@ -60,8 +60,7 @@ def test_the_noise_of_training_widens_the_interval(store):
     assert found.over_training.low < found.over_images.low
     assert found.over_training.high > found.over_images.high
     assert "seed" not in [name for name, *_ in found.settings]
-    single = compared(store, rows[0][:1], rows[0][1:2], rows)
-    assert ("seed", 0, 1) in single.settings
+    assert ("seed", 0, 1) in compared(store, rows[0][:1], rows[0][1:2], rows).settings
 
 
 def test_runs_that_do_not_compare_are_refused(store):

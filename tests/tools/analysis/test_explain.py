@@ -82,8 +82,7 @@ def test_a_negative_part_is_explained_and_has_no_points():
 def test_a_factor_that_changes_only_with_another_is_not_given_a_share():
     skip = {("small", head, "asl") for head in ("gap", "gmp", "csra")}
     skip |= {("large", head, "bce") for head in ("gap", "gmp", "csra")}
-    records = matrix(lambda backbone, head, *_: 5.0 * (backbone == "large"), skip=skip)
-    found, words = parts(records)
+    found, words = parts(matrix(lambda backbone, head, *_: 5.0 * (backbone == "large"), skip=skip))
     assert found["backbone"].share is found["loss"].share is None
     assert found["together"].share == pytest.approx(100)
     assert sum("changes only together" in word for word in words) == 2
@@ -103,8 +102,7 @@ def test_other_settings_are_not_taken_for_noise():
 
 
 def test_too_few_runs_say_so_and_boards_are_not_mixed():
-    records = [made_record(), made_record(identity="voc2007-mini")]
-    found = analyse(records)
+    found = analyse([made_record(), made_record(identity="voc2007-mini")])
     assert [one.board for one in found] == ["coco-mini, probe track", "voc2007-mini, probe track"]
     assert all(one.parts == () and "three runs" in one.words[0] for one in found)
     [two] = analyse([made_record(), made_record(value=52.0, spec={"seed": 1})])

@@ -34,8 +34,7 @@ def test_changes_row_by_row():
     records, superseded = [steady, redone, fresh, broken], [old, lost]
     then = as_of(moment("2026-01-02", records), records, superseded)
     assert {r.run_id for r in then} == {steady.run_id, old.run_id, lost.run_id}
-    again = {old.run_id, lost.run_id}
-    found = changes(tables(then), tables(records), again)
+    found = changes(tables(then), tables(records), {old.run_id, lost.run_id})
     assert [line for _, line in found] == [
         "scored again: msrn, resnet18, bce: 40.00 -> 60.00, rank 2 -> 1 "
         f"(superseded: {old.run_id})",
@@ -58,17 +57,15 @@ def test_what_was_taken_in_today_is_new_today_whenever_it_was_run():
 def test_another_seed_is_a_new_score_of_its_row():
     first = made_record("gap", 50.0, **at(1))
     second = made_record("gap", 52.0, spec={"seed": 1}, **at(3))
-    lines = changes(tables([first]), tables([first, second]))
-    assert lines == [
+    assert changes(tables([first]), tables([first, second])) == [
         ("coco-mini-probe", "scored again: gap, resnet18, bce: 50.00 -> 51.00, rank 1 -> 1")
     ]
 
 
 def test_a_row_is_not_new_because_its_board_has_a_longer_name_now():
     old, other = (made_record("gap", spec={"data": f"{'d' * 16}-{n * 16}"}) for n in "ab")
-    name = f"coco-mini-images-{'b' * 16}-probe"
     assert changes(tables([old]), tables([old, other])) == [
-        (name, "new: gap, resnet18, bce: 50.00, rank 1")
+        (f"coco-mini-images-{'b' * 16}-probe", "new: gap, resnet18, bce: 50.00, rank 1")
     ]
 
 

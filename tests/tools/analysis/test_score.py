@@ -155,8 +155,7 @@ def test_probabilities_are_scored_as_their_logits_are(tmp_path):
 
 def test_certain_probabilities_stay_at_the_ends_of_the_ranking(tmp_path):
     chances = np.array([[0.0], [np.nextafter(0, 1)], [0.5], [np.nextafter(1, 0)], [1.0]])
-    targets = np.array([[0], [1], [1], [1], [1]])
-    np.savez(tmp_path / "p.npz", probabilities=chances, targets=targets)
+    np.savez(tmp_path / "p.npz", probabilities=chances, targets=np.array([[0], [1], [1], [1], [1]]))
     logits = read(str(tmp_path / "p.npz"), RESULTS).given.logits[:, 0]
     assert (np.diff(logits) > 0).all() and np.isfinite(logits).all() and logits[2] == 0
 

@@ -84,8 +84,7 @@ def test_costs_grow_with_the_labels_up_to_9605(cli):
     flags = ("--plugins", "ssgrl,grl,ml_decoder,csra", "--classes", "20,80,500,9605", "--json")
     found = heads(cli("profile", *flags, *SMALL).json)
     for method in ("ssgrl", "grl", "ml_decoder", "csra"):
-        costs = [found[method, n]["cost"] for n in numbers]
-        for less, more in pairwise(costs):
+        for less, more in pairwise([found[method, n]["cost"] for n in numbers]):
             assert less["parameters"] < more["parameters"] and less["gmacs"] < more["gmacs"]
     # Work on pairs of labels grows with their square; one query a group of labels does not.
     growth = {

@@ -92,8 +92,7 @@ def test_the_best_batch_size_is_found_where_larger_ones_gain_nothing():
 
         def forward(self, images):
             torch.zeros(len(images)).numpy()
-            worker = Products(40 * -(-len(images) // 4))
-            return worker(images.expand(-1, 3, 160, 160))
+            return Products(40 * -(-len(images) // 4))(images.expand(-1, 3, 160, 160))
 
     assert best_batch(Waits(), images(1).expand(64, 3, 160, 160)) >= 4
 
@@ -102,8 +101,7 @@ def test_the_best_batch_size_is_found_where_larger_ones_gain_nothing():
 def test_a_compiled_model_computes_the_same():
     model = Products(2)
     with torch.inference_mode():
-        call = compiled(model, images())
-        assert torch.allclose(call(), model(images()))
+        assert torch.allclose(compiled(model, images())(), model(images()))
 
 
 class Waiting(Products):

@@ -12,8 +12,7 @@ def small_run(tmp_path_factory, cache):
         folder = tmp_path_factory.mktemp("small")
         fields = {"dataset_options": FEW, "device": "cpu", "cache": cache, **fields}
         fields["settings"] = {"epochs": 1, "image_size": 32, **dict(settings)}
-        table = mlbench.run([method], results=folder, **fields)
-        return folder / "runs" / table["run_id"][0]
+        return folder / "runs" / mlbench.run([method], results=folder, **fields)["run_id"][0]
 
     return call
 

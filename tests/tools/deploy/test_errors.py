@@ -63,8 +63,7 @@ def test_labels_that_are_mistaken_for_each_other_are_named():
 
 def test_the_curve_of_a_perfect_label_is_the_upper_edge():
     targets = np.array([1, 1, 0, 0], np.int8)
-    points = curve(np.array([4.0, 3.0, 2.0, 1.0]), targets).split()
-    assert points[:2] == ["50.0,0.0", "100.0,0.0"]
+    assert curve(np.array([4.0, 3.0, 2.0, 1.0]), targets).split()[:2] == ["50.0,0.0", "100.0,0.0"]
     assert curve(np.zeros(3), np.ones(3, np.int8)) == ""
 
 
@@ -80,8 +79,7 @@ def test_the_table_is_a_data_set_with_the_same_labels(cli, run, request, cache, 
     out, trained = tmp_path / "the errors", request.getfixturevalue(run)
     done = cli("errors", trained.name[:8], "--out", out, "--results", trained.parent.parent)
     assert done.code == 0 and f"--datasets 'manifest:{out}/corrections.csv'" in done.out, done.err
-    page = (out / "index.html").read_text(encoding="utf-8")
-    pictures = re.findall(r'img src="([^"]+)"', page)
+    pictures = re.findall(r'img src="([^"]+)"', (out / "index.html").read_text(encoding="utf-8"))
     assert pictures and all((out / picture).is_file() for picture in pictures)
     before = open_splits("synthetic", FEW, None, cache)
     after = open_splits(f"manifest:{out / 'corrections.csv'}", {}, None, cache)

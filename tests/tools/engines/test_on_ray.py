@@ -43,8 +43,7 @@ def cluster(monkeypatch, quick, gate):
     monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 by default, which a busy machine starves
     small = {"num_cpus": 1, "object_store_memory": 80_000_000}
     found = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
-    nodes = [found.add_node(**small) for _ in range(2)]
-    yield found, nodes
+    yield found, [found.add_node(**small) for _ in range(2)]
     found.shutdown()
 
 

@@ -104,8 +104,7 @@ def test_a_node_decodes_with_its_own_processors_unless_told(tmp_path):
         places = places_of(
             Suite(executor="slurm", device="cpu", workers=asked or None, results=tmp_path), {}
         )
-        here = with_workers(jobs[0].model_copy(update={"places": places}))
-        assert here.places.workers == workers
+        assert with_workers(jobs[0].model_copy(update={"places": places})).places.workers == workers
 
 
 @pytest.fixture

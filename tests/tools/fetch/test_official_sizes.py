@@ -11,8 +11,7 @@ from tests.plugins.datasets.test_layouts import made
 
 
 def official(name, root, cache, **options):
-    splits = open_splits(name, options, root, cache, Subset(allow_missing=True))
-    found = coverage(splits, {}).splits
+    found = coverage(open_splits(name, options, root, cache, Subset(allow_missing=True)), {}).splits
     return tuple(found[part].official for part in ("train", "test"))
 
 
@@ -38,8 +37,7 @@ def test_the_protocol_chooses_the_official_sizes_of_nuswide(tmp_path):
     ],
 )
 def test_the_year_chooses_the_official_sizes_of_coco(tmp_path, name, options, wanted):
-    year = options.get("year", 2014 if name == "coco2014" else 2017)
-    write_coco(tmp_path / "coco", year)
+    write_coco(tmp_path / "coco", options.get("year", 2014 if name == "coco2014" else 2017))
     assert official(name, tmp_path / "coco", tmp_path, **options) == wanted
 
 

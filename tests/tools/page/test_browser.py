@@ -56,11 +56,9 @@ def site(tmp_path_factory):
     counted = [record.efficiency for record in records]
     parameters = [one.parameters_backbone + one.parameters_head for one in counted]
     costs = [made_cost(one, 15e-6 * size) for one, size in zip(records, parameters, strict=True)]
-    one_each = {cost.network.name: cost for cost in costs}
-    made = tables(records, costs=one_each.values())
+    made = tables(records, costs={cost.network.name: cost for cost in costs}.values())
     by_id = {record.run_id: record for record in records}
-    found = collect(made, by_id, load())
-    return write_site(found, store, folder / "cache", folder / "site").parent
+    return write_site(collect(made, by_id, load()), store, folder / "cache", folder / "site").parent
 
 
 @pytest.fixture(scope="module")
@@ -441,8 +439,7 @@ def test_the_names_of_the_front_cover_neither_markers_nor_one_another(show, opti
 
 
 def test_the_numbers_of_a_learning_curve_are_whole_on_a_phone(show, site):
-    run = next((site / "run").glob("*.html")).relative_to(site)
-    page = show(str(run), **PHONE)
+    page = show(str(next((site / "run").glob("*.html")).relative_to(site)), **PHONE)
     frame = page.locator(".curve").bounding_box()
     boxes = [text.bounding_box() for text in page.locator(".curve text").all()]
     assert len(boxes) > 4

@@ -46,8 +46,7 @@ def test_other_predictions_or_training_positives_are_not_taken_from_the_cache(de
     first = derived(made_predictions(n=40), train_positives=(120, 7, 3))
     assert derived(made_predictions(1, n=40), train_positives=(120, 7, 3)) != first
     other = derived(made_predictions(n=40), train_positives=(1, 7, 3))
-    heads = [found.protocols["groups"]["labels_head"] for found in (first, other)]
-    assert heads == [1, 0]
+    assert [found.protocols["groups"]["labels_head"] for found in (first, other)] == [1, 0]
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(derived, tmp_path):

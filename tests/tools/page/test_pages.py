@@ -137,8 +137,7 @@ def test_text_of_plugins_files_and_labels_never_becomes_markup(build):
     site = build([record], predictions, recipes={method: card}, options={method: {EVIL: EVIL}})
     for file in site.rglob("*.html"):
         page, index = Page(file), file.name == "index.html"
-        count = [tag for tag, _ in page.tags if tag == "script"]
-        assert len(count) == (2 if index else 1), file
+        assert len([tag for tag, _ in page.tags if tag == "script"]) == (2 if index else 1), file
         assert not [t for t, a in page.tags if t == "img" or any(n.startswith("on") for n in a)]
         assert not [link for link in page.links if link.startswith("javascript")]
         assert "<script>alert" not in "".join(page.scripts) and "<svg onload" not in page.source

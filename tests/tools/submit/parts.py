@@ -34,8 +34,7 @@ def committed(identity, method):
 def scored(record, predictions, **fields):
     """The record with the scores of these predictions."""
     scores, precisions = score(predictions.logits, predictions.targets)
-    update = {"scores": scores, "average_precision": precisions, **fields}
-    return record.model_copy(update=update)
+    return record.model_copy(update={"scores": scores, "average_precision": precisions, **fields})
 
 
 def named(record, **fields):
@@ -46,15 +45,13 @@ def named(record, **fields):
 
 def made(cache, settings=None, **fields):
     """A record and predictions on a small synthetic set; nothing is trained."""
-    small = {"train_images": 40, "test_images": 30, "size": 32}
-    _, options = recorded_as("synthetic", small)
+    _, options = recorded_as("synthetic", {"train_images": 40, "test_images": 30, "size": 32})
     settings = {"backbone": "resnet18", "image_size": 448, "epochs": 2, **(settings or {})}
     chosen = settings.get("selection", "last") == "validation"
     plain = {"dataset": "synthetic", "dataset_options": options, "method": "gap"}
     fields = {**plain, "track": "controlled", **fields}
     part = {name: fields[name] for name in ("labels", "holdout") if name in fields}
-    subset = Subset(validation=chosen, **part)
-    splits = open_splits("synthetic", options, None, cache, subset)
+    splits = open_splits("synthetic", options, None, cache, Subset(validation=chosen, **part))
     settled = settle(fields["track"], fields["method"], "synthetic", splits.card, [settings])
     spec = RunSpec(data=splits.digest, settings=settled, **fields)
     seen = guessed(splits.validation, 1) if chosen else None

@@ -54,8 +54,7 @@ def findings(report):
 
 def some_of_each_edition():
     """The last of each edition, and of a method whose label branch is constant at inference."""
-    records = {(r.identity, r.spec.method == "ssgrl"): r for r in STORE.records()}
-    return records.values()
+    return {(r.identity, r.spec.method == "ssgrl"): r for r in STORE.records()}.values()
 
 
 @pytest.mark.parametrize("record", some_of_each_edition(), ids=lambda r: f"{r.identity}-{r.run_id}")
@@ -194,8 +193,7 @@ def test_members_of_another_run_are_found(member, honest, voc, tmp_path):
     mixed = put_together({**members, member: theirs[member]}, honest=honest)
     found = findings(verified(tmp_path, mixed))
     assert any(check == "run id" for check, _ in found)
-    of_manifest = any("SHA-256 of" in text and member in text for _, text in found)
-    assert of_manifest == (not honest)
+    assert any("SHA-256 of" in text and member in text for _, text in found) == (not honest)
 
 
 # ----------------------------------------------------------------------------------- the data set

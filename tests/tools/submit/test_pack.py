@@ -42,12 +42,11 @@ def test_a_run_that_cannot_be_packed_is_named(cli, store, tmp_path):
 
 def test_outcomes_and_exit_codes(cli, store, tmp_path):
     [record] = store.records()
-    scores = record.scores.model_copy(update={"mAP": 99.0})
     packs = {
         "clean": ({}, 0, "clean: 0 findings, 0 warnings in 6 checks"),
         "warned": ({"commit": None}, 0, "warnings: 0 findings, 1 warning in 6 checks"),
         "forged": (
-            {"commit": None, "scores": scores},
+            {"commit": None, "scores": record.scores.model_copy(update={"mAP": 99.0})},
             1,
             "findings: 1 finding, 1 warning in 5 checks",
         ),

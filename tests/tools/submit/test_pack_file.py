@@ -201,8 +201,7 @@ def test_a_damaged_pack_is_refused(name, run, tmp_path):
 def test_no_flipped_byte_changes_what_is_read(data, run, tmp_path):
     record, predictions = run
     pack = bytearray(make(record, predictions))
-    at = data.draw(st.integers(0, len(pack) - 1))
-    pack[at] ^= data.draw(st.integers(1, 255))
+    pack[data.draw(st.integers(0, len(pack) - 1))] ^= data.draw(st.integers(1, 255))
     try:
         found = read(written(tmp_path, bytes(pack)))
     except PackError:

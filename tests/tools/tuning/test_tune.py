@@ -63,8 +63,7 @@ def test_the_winners_are_a_suite(cli, tuned, tmp_path, store):
     assert {m: f["optimizer"]["lr"] for m, f in fields["per_method"].items()} == best
     assert "holdout" not in fields and "grid" not in fields
 
-    again = tuned(*asked)
-    assert again.out == done.out and len(store.records()) == 4, "it resumes"
+    assert tuned(*asked).out == done.out and len(store.records()) == 4, "it resumes"
     ran = cli("run", "--suite", "tuned.yaml", "--seeds", "0").ok()
     final = [record for record in store.records() if not record.spec.holdout]
     assert {r.spec.method: r.spec.settings.optimizer.lr for r in final} == best
@@ -156,8 +155,7 @@ def test_boards_say_which_images_and_which_rates(identity):
     assert [title.split()[-1] for title in final.untuned] == ["optimizer.lr=0.001"]
     elsewhere = trial("gap", 1e-3, 50.0, identity="pictures-1a2b3c4d-holdout-0.2-fold-1")
     for trials in ([held], [held, elsewhere]):  # one rate alone was compared with nothing
-        alone = next(t for t in tables([*trials, *rows]) if t.identity == "voc")
-        assert len(alone.untuned) == 2
+        assert len(next(t for t in tables([*trials, *rows]) if t.identity == "voc").untuned) == 2
 
 
 def test_an_interval_ends_at_0_and_100():

@@ -29,8 +29,7 @@ def test_labels_in_another_order_permute_the_logits(method):
     """A head that takes the reordered weights gives the same logits, in the new order."""
     order = [3, 0, 4, 1, 2]
     labels = made_up_context(len(order))
-    recipe = registry.find("recipe", method).load()
-    factory = registry.find("head", recipe.settings.head).load()
+    factory = registry.find("head", registry.find("recipe", method).load().settings.head).load()
     options = SMALL.get(method, {})
     for released in releases(method):
         torch.manual_seed(1)
@@ -56,8 +55,7 @@ def test_what_a_method_needs_are_buffers_that_it_has(method):
     buffers = {name for name, _ in head.named_buffers()}
     known = registry.options(factory)
     for released in releases(method):
-        needed = {name for names in released.needs.values() for name in names}
-        assert needed <= buffers
+        assert {name for names in released.needs.values() for name in names} <= buffers
         graph = graph_state(released, torch.rand(5, 5), {**known, **recipe.settings.head_options})
         assert set(graph) == set(released.needs.get("graph", ()))
 

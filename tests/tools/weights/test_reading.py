@@ -100,8 +100,7 @@ def test_bytes_are_decoded_by_plain_codecs_only(tmp_path):
 def test_a_truncated_file_or_no_checkpoint_is_refused(tmp_path, content):
     file = tmp_path / "half.pth"
     if isinstance(content, str):
-        state = {"a": torch.ones(5000)}
-        torch.save(state, file, _use_new_zipfile_serialization=content == "zip")
+        torch.save({"a": torch.ones(5000)}, file, _use_new_zipfile_serialization=content == "zip")
         content = file.read_bytes()[: file.stat().st_size // 2]
     file.write_bytes(content)
     with pytest.raises(WeightsError, match=r"half\.pth: cannot be read, perhaps truncated"):

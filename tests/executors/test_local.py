@@ -51,7 +51,6 @@ import numpy as np, torch
 from torch import nn
 from mlbench.types import HeadOutput
 
-
 class Head(nn.Module):
     """The mean of the deepest map, and a fault when it is first trained."""
 
@@ -68,44 +67,6 @@ class Head(nn.Module):
     def fault(self):
         pass
 
-
-class Leaves(Head):
-    def fault(self):
-        sys.exit(0)
-
-
-class Leaves7(Head):
-    def fault(self):
-        os._exit(7)
-
-
-class Exits7(Head):
-    def fault(self):
-        sys.exit(7)
-
-
-class Stops(Head):
-    """Is told to end whenever it is tried, by nobody that the launcher knows of."""
-
-    def fault(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
-class Aborts(Head):
-    def fault(self):
-        os.abort()
-
-
-class Killed(Head):
-    def fault(self):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Hangs(Head):
-    def fault(self):
-        time.sleep(1000)
-
-
 class Careless(Head):
     """Changes what other code of its process relies on."""
 
@@ -117,7 +78,6 @@ class Careless(Head):
         os.environ["TORCH_HOME"] = "elsewhere"
         threading.Thread(target=time.sleep, args=(1000,)).start()
 
-
 class Greedy(Head):
     """Takes more memory than there is; as machines are shared, than its process may have."""
 
@@ -126,11 +86,9 @@ class Greedy(Head):
         resource.setrlimit(resource.RLIMIT_AS, (size + 2**28, size + 2**28))
         torch.zeros(2**30)
 
-
 class Unborn(Head):
     def __init__(self, spec, labels):
         os.abort()
-
 
 class Shot(Head):
     """Is killed in planning as many times as a file allows, as if from outside."""
@@ -140,7 +98,6 @@ class Shot(Head):
         if os.path.getsize(os.environ["FAULT_KILLS"]):
             os.truncate(os.environ["FAULT_KILLS"], os.path.getsize(os.environ["FAULT_KILLS"]) - 1)
             os.kill(os.getpid(), signal.SIGKILL)
-
 
 class Cautious(Head):
     """Takes whatever is raised while it is made for a fault, and is told to end once meanwhile."""
@@ -154,31 +111,30 @@ class Cautious(Head):
                 time.sleep(10)
             except Exception as error:
                 raise ValueError("it cannot be made") from error
-
-
-class SecondKilled(Head):
-    def fault(self):
-        if self.rank == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-class SecondStarves(Head):
-    def fault(self):
-        if self.rank == 1:
-            raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB")
-
-
-class SecondFails(Head):
-    def fault(self):
-        if self.rank == 1:
-            raise ArithmeticError("of rank 1")
-
-
-class SecondFreezes(Head):
-    def fault(self):
-        if self.rank == 1:
-            os.kill(os.getpid(), signal.SIGSTOP)
 '''
+ENDS = {
+    "Leaves": "sys.exit(0)",
+    "Leaves7": "os._exit(7)",
+    "Exits7": "sys.exit(7)",
+    "Stops": "os.kill(os.getpid(), signal.SIGTERM)",  # unknown to the launcher, at every try
+    "Aborts": "os.abort()",
+    "Killed": "os.kill(os.getpid(), signal.SIGKILL)",
+    "Hangs": "time.sleep(1000)",
+}
+ENDS_OF_RANK_1 = {
+    "SecondKilled": ENDS["Killed"],
+    "SecondStarves": "raise torch.OutOfMemoryError('Tried to allocate 2.00 GiB')",
+    "SecondFails": "raise ArithmeticError('of rank 1')",
+    "SecondFreezes": "os.kill(os.getpid(), signal.SIGSTOP)",
+}
+for ranks, ends in (((0, 1), ENDS), ((1,), ENDS_OF_RANK_1)):
+    for name, end in ends.items():
+        HEADS += f"""
+class {name}(Head):
+    def fault(self):
+        if self.rank in {ranks}:
+            {end}
+"""
 CLASSES = re.findall(r"class (\w+)\(Head\)", HEADS)
 NAMES_OF = {"plain": "Head"} | {re.sub(r"\B[A-Z]", r"_\g<0>", c).lower(): c for c in CLASSES}
 STARVES = '''

@@ -18,7 +18,6 @@ import os
 from torch import nn
 from mlbench.types import HeadOutput
 
-
 class Plain(nn.Module):
     made = 0
 
@@ -37,16 +36,13 @@ class Plain(nn.Module):
     def fault(self):
         pass
 
-
 class Fails(Plain):
     def fault(self):
         raise ArithmeticError("in the third step")
 
-
 class Alone(Plain):
     def fault(self):
         assert self.made == 1, "there are others"
-
 
 class Dies(Plain):
     def fault(self):

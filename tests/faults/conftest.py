@@ -17,7 +17,6 @@ class Freezes(Head):
     def fault(self):
         os.kill(os.getpid(), signal.SIGSTOP)
 
-
 class Vanishes(Head):
     """Takes the images away that it is trained on."""
 
@@ -25,7 +24,6 @@ class Vanishes(Head):
         folder = os.environ["FAULT_IMAGES"]
         if os.path.exists(folder):
             os.rename(folder, folder + ".away")
-
 
 class Locks(Head):
     """Takes the right to write records away, from an administrator's process, too."""
@@ -36,7 +34,6 @@ class Locks(Head):
         if not self.kept:
             self.kept.append(locked(os.environ["FAULT_RESULTS"], 0o555))
             self.kept[0].__enter__()
-
 
 class Stopped(Head):
     """Waits at its third step for the other run; then one of them has the launcher stopped."""
@@ -54,7 +51,6 @@ class Stopped(Head):
                 os.kill(int(os.environ["FAULT"]), signal.SIGTERM)
             while not STOP.asked:
                 time.sleep(0.01)
-
 
 class Nan(BCE):
     def forward(self, logits, targets):

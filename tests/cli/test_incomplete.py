@@ -67,8 +67,7 @@ def test_a_manifest_without_any_picture_is_refused(cli, tmp_path):
 def test_verify_names_the_missing_pictures_of_a_manifest(cli, tmp_path):
     source = table(tmp_path / "photos")
     (source.parent / "images" / "05.png").unlink()
-    ended = cli("data", "verify", f"manifest:{source}", "--json")
-    assert ended.code == 1
+    ended = cli("data", "verify", f"manifest:{source}", "--json").failed(code=1)
     assert [(one["key"], one["problem"]) for one in ended.json["bad"]] == [("05.png", "missing")]
     cli("data", "stats", f"manifest:{source}").ok()
 

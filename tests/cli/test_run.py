@@ -63,8 +63,7 @@ def test_a_matrix_is_run_ranked_and_not_run_again(cli, small, tmp_path, store):
 
 def test_a_loss_that_diverges_is_recorded_and_the_rest_goes_on(cli, pair, tmp_path):
     small = pair(per_method=DIVERGING)
-    ended = cli("run", "--suite", small)
-    assert ended.code == 1
+    ended = cli("run", "--suite", small).failed(code=1)
     found = records(tmp_path / "results")
     assert found["gap"].status == "diverged" and "at step" in found["gap"].error
     assert found["gap"].seconds["training"] > 0
@@ -118,8 +117,7 @@ def test_only_named_labels_and_as_many_images_as_asked_for_take_part(cli, suite,
     ],
 )
 def test_wrong_use_ends_with_code_2_and_says_why(cli, arguments, message):
-    ended = cli("run", *arguments)
-    assert ended.code == 2
+    ended = cli("run", *arguments).failed()
     assert message in " ".join((ended.err + ended.out).split())
 
 
@@ -134,8 +132,7 @@ def test_wrong_use_ends_with_code_2_and_says_why(cli, arguments, message):
     ],
 )
 def test_wrong_suites_are_refused_before_anything_runs(cli, suite, tmp_path, fields, message):
-    ended = cli("run", "--suite", suite(**fields))
-    assert ended.code == 2 and message in "".join(ended.err.splitlines()), ended.err
+    assert message in "".join(cli("run", "--suite", suite(**fields)).failed().err.splitlines())
     assert not (tmp_path / "results" / "records").exists()
 
 

@@ -14,8 +14,7 @@ def test_a_stopped_matrix_goes_on_and_a_damaged_state_costs_its_run_only(
     meeting.mkdir()
     monkeypatch.setenv("FAULT_MEETING", str(meeting))
     monkeypatch.setenv("FAULT", str(os.getpid()))
-    ended = cli(*run)
-    assert ended.code == 143 and "repeat the command to run the rest" in ended.err
+    cli(*run).failed("repeat the command to run the rest", code=143)
     assert not Store(results).records() and not list(results.glob("runs/*/failure.json"))
     whole, cut = sorted(results.glob("runs/*/state.pt"))
     os.truncate(cut, cut.stat().st_size // 2)

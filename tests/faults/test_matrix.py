@@ -39,8 +39,7 @@ def test_a_matrix_of_every_fault_ends_as_an_undisturbed_one_once_they_are_mended
     run, results = ("run", "--suite", file), tmp_path / "results"
     monkeypatch.setenv("FAULT", "now")
     monkeypatch.setenv("FAULT_IMAGES", str(images))
-    ended = cli(*run)
-    assert ended.code == 1, ended.err
+    ended = cli(*run).failed(code=1)
     found = failures(tmp_path)
     assert found.keys() == REASONS.keys(), ended.err
     for name, failure in found.items():

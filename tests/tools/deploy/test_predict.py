@@ -65,8 +65,7 @@ def test_the_lines_of_the_readme_run(trained, pictures, tmp_path, monkeypatch, c
 
 
 def test_bad_pictures_are_listed_and_the_others_labelled(cli, trained, pictures):
-    done = cli("predict", trained, pictures, "--threshold", "0")
-    assert done.code == 1
+    done = cli("predict", trained, pictures, "--threshold", "0").failed(code=1)
     assert "2 of 7 pictures cannot be read" in done.err and "5.jpg" in done.err
     assert "4.png" in done.out and "6.png" not in done.out
 
@@ -165,8 +164,7 @@ def test_sorting_copies_each_picture_to_its_labels(cli, trained, pictures, tmp_p
 def test_folders_of_labels_in_any_script_are_readable(cli, renamed, pictures, tmp_path):
     labels = ["кот", "и" * 150, "и" * 151, "../猫", "e\u0301", "\u00e9", "Cat", "cat", "nul.a", "."]
     flags = ("--threshold", "0", "--copy-to", tmp_path / "s")
-    done = cli("predict", renamed(*labels), pictures, *flags)
-    assert done.code == 1 and "60 copied" in done.err
+    cli("predict", renamed(*labels), pictures, *flags).failed("60 copied", code=1)
     found = {folder.name for folder in (tmp_path / "s").iterdir()}
     assert len(found) == 12 and {"кот", "%2E.%2F猫", "%2E"} <= found
     for start in ("и" * 93, "e\u0301", "\u00e9", "Cat", "cat", "nul.a"):
@@ -202,8 +200,7 @@ def test_standard_input_is_a_list_or_a_picture(cli, trained, pictures, monkeypat
     assert done.out.count(".jpg") == 2 and r"\udce4.jpg: the file is missing" in done.err
     image = io.TextIOWrapper(io.BytesIO((pictures / "0.jpg").read_bytes()))
     monkeypatch.setattr(sys, "stdin", image)
-    done = cli("predict", trained, "-", "--top", "1")
-    assert done.code == 0 and done.out.splitlines()[-1].startswith("- ")
+    assert cli("predict", trained, "-", "--top", "1").ok().out.splitlines()[-1].startswith("- ")
 
 
 def test_what_is_not_there_is_named(cli, trained, tmp_path):

@@ -176,8 +176,7 @@ def test_real_archives_from_nothing_to_a_picture(cli, site, tmp_path, name, file
     site.cuts = [100_000]
     places = [f"--archive={site.address}/{file}" for file in files]
     cli("data", "fetch", name, "--root", "data", *places).ok()
-    verified = cli("data", "verify", name, "--data", "data", "--json")
-    assert verified.code == 0 and verified.json["identity"] == edition
+    assert cli("data", "verify", name, "--data", "data", "--json").ok().json["identity"] == edition
     cli("data", "stats", name, "--data", "data", "--plot", "plot.png").ok()
     cli("data", "show", name, "--data", "data", "--out", "show.png").ok()
     assert picture("plot.png").width > 200 and picture("show.png").width > 800
@@ -214,15 +213,12 @@ def test_every_bad_image_is_named_with_its_fault(data, photos):
     (photos / "a b.jpg").write_text("this is text")
     (photos / "\u00fc.jpg").write_bytes(jpeg("blue")[:-200])
     (photos / "c.jpg").write_bytes(jpeg("blue")[:-200])
-    done = data("verify", "--json")
-    assert done.code == 1
-    found = done.json
+    found = data("verify", "--json").failed(code=1).json
     assert {image["key"] for image in found["bad"]} == {"a b.jpg", "\u00fc.jpg", "c.jpg"}
     assert {image["problem"] for image in found["bad"]} == {"corrupt"}
     assert found["splits"]["train"]["corrupt"] == 3 and found["splits"]["test"]["usable"] == 2
     assert found["usable"] == 0.5
-    done = data("verify")
-    assert done.code == 1 and "a b.jpg: the file is not an image" in done.out
+    assert "a b.jpg: the file is not an image" in data("verify").failed(code=1).out
 
 
 def test_missing_images_are_counted_in_each_split(cli, shelf, tmp_path):
@@ -231,8 +227,7 @@ def test_missing_images_are_counted_in_each_split(cli, shelf, tmp_path):
     for key in (1, 4, 6):
         file = tmp_path / f"data/VOCdevkit/VOC2007/JPEGImages/{key:06}.jpg"
         file.rename(tmp_path / "data/part two" / file.name)
-    done = cli("data", "verify", "voc2007", "--data", "data", "--json")
-    assert done.code == 1
+    done = cli("data", "verify", "voc2007", "--data", "data", "--json").failed(code=1)
     found = done.json
     assert [found["splits"][split]["missing"] for split in ("train", "test")] == [1, 2]
     assert {image["key"] for image in found["bad"]} == {"000001", "000004", "000006"}

@@ -41,12 +41,11 @@ def run_one(tmp_path, cache):
         more=(),
         **settings,
     ):
-        data = {"synthetic": {"train_images": 40, "test_images": 20, "size": 32}}
         small = {"image_size": 32, "epochs": 2, "batch_size": 8, "augmentation": [{"name": "flip"}]}
         fields = {
             "methods": ("gap",),
             "losses": ("bce",),
-            "dataset_options": data,
+            "dataset_options": {"synthetic": {"train_images": 40, "test_images": 20, "size": 32}},
             "settings": small | settings,
             "track": track or "controlled",
             **dict(more),

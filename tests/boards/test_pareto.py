@@ -25,7 +25,6 @@ def test_nobody_on_the_front_is_dominated_and_everybody_else_with_a_cost_is(foun
         assert member == (own[0] is not None and not any(dominates(one, own) for one in known))
 
 
-# -------------------------------------------------------------------------------------- on a board
 def row(method, value, gmacs, head, ms, device="AMD EPYC"):
     """A record of one method and its speed."""
     cost = made_efficiency(gmacs_backbone=gmacs, parameters_head=head)

@@ -126,7 +126,6 @@ def test_costs_are_of_the_whole_model():
     assert row.gmacs == pytest.approx(2.0) and row.gmacs_head == 0.2 and row.parameters == 11.5
 
 
-# ---------------------------------------------------------------------------------------- speeds
 def speeds(record, *costs):
     (table,) = tables([record], costs=costs)
     (row,) = table.rows
@@ -189,7 +188,6 @@ def test_a_model_measured_on_a_busy_machine_is_compared_by_its_ratio():
     assert (found.ms, found.head_ms, found.remark) == (12.5, 2.5, "busy")
 
 
-# ------------------------------------------------------------------------------------- the choice
 def test_boards_are_chosen_by_their_whole_name_or_else_its_beginning():
     made = tables(
         [

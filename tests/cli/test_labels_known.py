@@ -9,7 +9,6 @@ from mlbench.text import named_values
 from mlbench.types import LabelNoise, SuiteError
 
 
-# ---------------------------------------------------------------------------------- graph and words
 def planned(cli, *arguments):
     ended = cli("run", *arguments, "--dry-run").ok()
     return [line for line in ended.out.splitlines() if "would run" in line]
@@ -57,7 +56,6 @@ def test_ablations_stand_on_one_board_as_variants(cli, small, store):
     assert any("drawn at random" in note for note in record.notes)
 
 
-# ---------------------------------------------------------------------------------- partial labels
 def test_runs_on_noisy_labels_have_a_board_of_their_own(cli, small, tmp_path, store):
     flags = ("--set", "label_noise.keep=0.4")
     cli("run", "--suite", small).ok()
@@ -87,7 +85,6 @@ def test_flags_add_to_the_noise_of_a_suite(cli, suite):
         assert "label_noise.keep=" in line and "data=" not in line
 
 
-# ---------------------------------------------------------------------------- options of data sets
 @pytest.mark.parametrize(
     ("text", "value"),
     [

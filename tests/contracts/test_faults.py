@@ -23,10 +23,9 @@ def broken(monkeypatch):
 
 
 def names():
-    bases = ("Head", "Loss", "Backbone", "Data")
     classes = [line.removeprefix("class ") for line in SOURCE if line.startswith("class ")]
     found = [(name, base.rstrip("):")) for name, base in (c.split("(") for c in classes)]
-    return [(name, base) for name, base in found if base in bases]
+    return [(name, base) for name, base in found if base in KINDS]
 
 
 KINDS = {"Head": "head", "Loss": "loss", "Backbone": "backbone", "Data": "dataset"}

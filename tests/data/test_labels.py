@@ -36,7 +36,6 @@ def cosine(a, b):
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-# --------------------------------------------------------------------------------- co-occurrence
 @given(targets)
 def test_cooccurrence_counts_pairs(targets_NC):
     counts = cooccurrence(targets_NC)
@@ -47,7 +46,6 @@ def test_cooccurrence_counts_pairs(targets_NC):
             assert counts[i, j] == sum(row[i] == 1 and row[j] == 1 for row in targets_NC)
 
 
-# ------------------------------------------------------------------------------ derived embedding
 @given(targets, st.randoms(use_true_random=False))
 def test_derived_embedding_follows_the_order_of_the_labels(targets_NC, shuffle):
     names = [f"label {i}" for i in range(targets_NC.shape[1])]
@@ -82,7 +80,6 @@ def test_derived_embedding_never_changes():
     assert np.allclose(embedding[:, :4], [[a, -a, -a, -a], [a, -a, -a, -a], [b, -b, b, b]])
 
 
-# ---------------------------------------------------------------------------------------- context
 def test_word_vectors_are_made_when_they_are_first_read():
     context, _ = label_context(index(random_targets()), list("abcdef"))
     assert context.word_width == WORD_WIDTH and "embeddings" not in vars(context)
@@ -117,7 +114,6 @@ def test_words_that_know_no_label_are_refused(tmp_path):
         label_context(index(random_targets(labels=2)), ["cat", "dog"], file)
 
 
-# -------------------------------------------------------------------------------------- ablations
 def test_random_embeddings_look_like_derived_ones_and_follow_seed_and_name():
     names = [f"label {i}" for i in range(50)]
     one, other = random_embedding(names, 0), random_embedding(names, 1)
@@ -142,7 +138,6 @@ def test_words_and_graph_are_ablated_apart():
     assert all("seed 3" in note for note in notes) and len(notes) == 2
 
 
-# --------------------------------------------------------------------------------- label graphs
 def off_diagonal(counts):
     return counts[~np.eye(len(counts), dtype=bool)]
 

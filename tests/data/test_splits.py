@@ -149,7 +149,6 @@ def test_fewer_labels_leave_the_same_images_held_out(opened):
     assert not {*part.validation.keys, *part.train.keys} & set(part.test.keys)
 
 
-# ---------------------------------------------------------------------------------- what is missing
 BAD = {Path("train 3.jpg"): MISSING, Path("test 0.jpg"): "the file is empty (0 bytes)"}
 
 

@@ -201,7 +201,6 @@ def test_prediction_covers_every_image_once_in_order(batch_size):
     assert found.keys == tuple(training.index.keys)
 
 
-# ---------------------------------------------------------------------------------- mutual learning
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_it_is_finite_for_logits_that_are_sure(dtype):
     own = torch.tensor([40.0, -40.0, 40.0, 0.0], dtype=dtype, requires_grad=True)

@@ -520,10 +520,9 @@ def test_a_killed_parent_leaves_no_process(run, tmp_path, cache):
     command = [sys.executable, "-m", "mlbench", "run", "--plugins", "plain", *flags]
     command += ["--epochs", "2000", "--processes", "2", "--device", "cpu", "--set", FEW]
     environment = os.environ | {"MLBENCH_CACHE": str(cache)}
-    logs = tmp_path / "results" / "runs"
     going = subprocess.Popen(command, cwd=tmp_path, env=environment)
     try:
-        files = logs.glob
+        files = (tmp_path / "results" / "runs").glob
         until(lambda: any("engine.train" in log.read_text() for log in files("*/log.txt")), 300)
         started = descendants(going.pid)
         assert len(started) == 3, "a server and two ranks"

@@ -68,7 +68,6 @@ def test_they_are_named_with_their_counts():
     assert "e (4 present, 0 absent, 0 unknown), f (2 present, 0 absent, 2 unknown)" in remark
 
 
-# --------------------------------------------------------------------------------- saturated scores
 def test_scores_that_saturate_are_remarked_with_the_worst_labels():
     rng = np.random.default_rng(0)
     targets = (rng.random((3000, 3)) < 0.3).astype(np.int8)

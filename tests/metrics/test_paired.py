@@ -9,7 +9,6 @@ from mlbench.metrics.paired import holm, influence, satterthwaite, two_sided
 from tests.metrics.samples import cases, pair
 
 
-# --------------------------------------------------------------------------------------- influence
 def weighted_map(scores, targets, weights):
     """mAP with weights of images, by loops over the definition.
 
@@ -60,7 +59,6 @@ def test_its_deviation_of_a_difference_is_the_true_one(separation):
     assert 0.88 < ratio < 1.2
 
 
-# ---------------------------------------------------------------------------------------- p values
 def by_hand(p):
     """Step down: the smallest against all, the next against one fewer, until one is kept."""
     left, adjusted, highest = sorted(range(len(p)), key=p.__getitem__), [0.0] * len(p), 0.0

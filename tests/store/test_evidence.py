@@ -25,7 +25,6 @@ def run(store):
     return write(store, targets=np.tile([[1, 0, 1], [0, 1, 1], [0, 0, 0]], (7, 1)).astype(np.int8))
 
 
-# --------------------------------------------------------------------------------------- instances
 EDITS = {
     "mAP": (("scores", "mAP"), 86.61),
     "CF1": (("scores", "CF1"), 77.7),
@@ -107,7 +106,6 @@ def test_a_damaged_record_is_refused_in_a_plan_and_the_rest_goes_on(cli, store):
     assert "not a record of this mlbench" in again.out + again.err and "would run" in again.out
 
 
-# ------------------------------------------------------------------------------------- other code
 def test_records_of_other_code_have_a_board_of_their_own(cli, store):
     """The numbers of another version of the core."""
     old, new = write(store, "a", 2.0), write(store, "b")
@@ -126,7 +124,6 @@ def test_records_of_other_code_have_a_board_of_their_own(cli, store):
     assert "Made by other code than is installed" in page
 
 
-# --------------------------------------------------------------------------------------------- fuzz
 def test_no_damage_to_a_record_goes_unseen_or_ends_in_another_error(store, run):
     file = store.file(run)
     for damaged in damages(file.read_bytes(), 1500):

@@ -15,7 +15,6 @@ from mlbench.types import EpochLog, Predictions, StoreError
 from tests.store.made import edit, kept, made_predictions, made_record
 
 
-# -------------------------------------------------------------------------------------- round trip
 def test_what_was_written_is_read(store):
     record, predictions = made_record(), made_predictions()
     file = store.write(record, predictions)
@@ -75,7 +74,6 @@ def test_names_that_are_no_file_names(store):
     assert all("/" not in safe_name(n) and safe_name(n) not in ("", ".", "..") for n in names)
 
 
-# ------------------------------------------------------------------------------------- superseding
 def test_a_repeat_without_predictions_leaves_none(store):
     store.write(made_record(), made_predictions())
     diverged = made_record(status="diverged", scores=None)
@@ -102,7 +100,6 @@ def test_different_records_of_one_second_are_all_kept(store):
     assert len(store.superseded()) == 3  # one a record, however often it was superseded
 
 
-# --------------------------------------------------------------------------------------------- ids
 def test_a_unique_prefix_finds_its_run_and_a_shared_one_is_refused(store):
     for seed in range(40):  # more than there are hexadecimal digits
         store.write(made_record(("gap", "gmp")[seed % 2], spec={"seed": seed}))
@@ -120,7 +117,6 @@ def test_a_unique_prefix_finds_its_run_and_a_shared_one_is_refused(store):
         assert store.find(text) is None
 
 
-# ---------------------------------------------------------------------------------- damaged records
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -186,7 +182,6 @@ def test_the_boards_name_bad_records_and_runs_without_predictions(cli, store):
     assert "scores.mAP" in said and f"run{good.run_id}hasnousablepredictions(" in said
 
 
-# ------------------------------------------------------------------------------ damaged predictions
 def test_predictions_of_other_labels_are_refused(store):
     record = kept(store, made_record(), made_predictions())
     other = record.model_copy(update={"label_names": ("cat", "dog", "cow")})

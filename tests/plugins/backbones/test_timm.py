@@ -169,7 +169,6 @@ def test_a_resnets_stages_are_its_stem_and_its_four_layers():
     assert stages[1:] == [[model.layer1], [model.layer2], [model.layer3], [model.layer4]]
 
 
-# ---------------------------------------------------------------------------------------- weights
 @pytest.fixture(scope="module")
 def state():
     torch.manual_seed(1)

@@ -116,7 +116,6 @@ def test_files_are_read_once_and_only_where_sizes_agree(tmp_path, monkeypatch):
     assert len(read) == 41
 
 
-# ------------------------------------------------------------------------------------- MSRN's split
 def labels_file(folder, content):
     file = folder / "apparel_kaggle_labels.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -182,7 +181,6 @@ def test_a_wrong_label_file_is_named(tmp_path, content, message):
     assert str(file) in str(error.value)
 
 
-# ------------------------------------------------------------------------------------ wrong input
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(DataError, match=r"(?s)not found under .*black_dress or the like"):
         opened(tmp_path, tmp_path / "c")
@@ -194,7 +192,6 @@ def test_what_is_missing_is_named(tmp_path):
     assert str(root / "blue_coat") in str(error.value)
 
 
-# --------------------------------------------------------------------------------------- real data
 def test_apparel_mini_is_counted_by_its_folders(real_data, tmp_path):
     data = opened(real_data / "apparel-mini", tmp_path)
     train, test = data.index("train"), data.index("test")

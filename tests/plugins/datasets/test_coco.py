@@ -139,7 +139,6 @@ def test_a_year_opens_its_own_files(tmp_path):
         open_splits("coco", {"year": 2015}, tmp_path, tmp_path)
 
 
-# ------------------------------------------------------------------------------------ wrong input
 def changed(change):
     content = copy.deepcopy(CONTENT)
     return change(content) or content
@@ -193,7 +192,6 @@ def test_splits_that_share_images_are_refused(tmp_path):
         opened(root).index("test")
 
 
-# --------------------------------------------------------------------------------------- real data
 def by_pycocotools(file):
     """Category names and, by image id, the names in it, as the official tool reads them."""
     with contextlib.redirect_stdout(io.StringIO()):

@@ -37,7 +37,6 @@ def truth(key):
     return nus_labels()[KEYS.index(key)].tolist()
 
 
-# ------------------------------------------------------------------------------ the three protocols
 def test_the_official_lists_and_labels(official):
     data = opened(official, protocol="original")
     train, test = data.index("train"), data.index("test")
@@ -93,7 +92,6 @@ def test_the_contract_is_kept(official):
             check(Here)
 
 
-# ------------------------------------------------------------------------------------ wrong input
 def test_what_is_missing_is_named(official):
     for protocol, needed in (
         ("csv", r"protocol=csv \(others: original, single_positive, hashing\) needs nus_wid_data"),
@@ -138,9 +136,8 @@ def test_an_image_that_is_not_in_the_list_of_all_is_named(single):
 
 def test_photos_in_both_splits_under_two_paths_are_told(official, caplog):
     number = lines(official / TRAIN_LIST)[0].rpartition("_")[2]
-    twin = f"zoo\\0999_{number}"
     for name in ("ImageList/Imagelist.txt", "ImageList/TestImagelist.txt"):
-        edit(official / name, lambda held: held.append(twin))
+        edit(official / name, lambda held: held.append(f"zoo\\0999_{number}"))
     for file in (official / "Groundtruth/AllLabels").iterdir():
         edit(file, lambda held: held.append("0"))
     miniature.photo(official / "Flickr/zoo" / f"0999_{number}", 0)

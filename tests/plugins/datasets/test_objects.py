@@ -103,7 +103,6 @@ def test_labels_that_were_hidden_or_flipped_say_nothing_of_objects(coco):
     assert counted(with_label_noise(coco_splits(coco), LabelNoise()))["person"] == 5
 
 
-# ---------------------------------------------------------------------------------------- manifests
 def test_a_json_of_a_manifest_counts_its_instances(tmp_path):
     write_json(tmp_path / "own.json", OWNERS, range(1, 41))
     pictures(tmp_path, (f"{i}.jpg" for i in range(1, 41)))
@@ -121,7 +120,6 @@ def test_yolo_counts_lines(tmp_path):
     assert counted(splits) == {"a": 2, "b": 3}
 
 
-# ---------------------------------------------------------------------------------------------- VOC
 OBJECTS = {
     "000001": [("dog", 0), ("dog", 0), ("dog", 1), ("cat", 1)],
     "000002": [("dog", 1), ("dog", 1), ("cat", 0)],
@@ -182,7 +180,6 @@ def test_wrong_annotations_of_voc_stop_only_who_counts_objects(voc, text, messag
         counted(splits)
 
 
-# ---------------------------------------------------------------------------------------- real data
 def test_real_voc_is_counted_as_by_hand(real_data, tmp_path):
     splits = open_splits("voc2007", {}, real_data, tmp_path)
     by_hand = Counter()

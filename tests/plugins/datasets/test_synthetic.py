@@ -25,7 +25,6 @@ def content(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-# ------------------------------------------------------------------------------- the label model
 def joint():
     """How often two labels come together [C, C]; the diagonal is how often each label comes."""
     sets, probability = synthetic.distribution()
@@ -57,7 +56,6 @@ def test_company_tells_twins_apart():
         assert together[at(one), at(other)] < 0.02
 
 
-# ------------------------------------------------------------------------------------ the pictures
 def test_twins_can_look_the_same_and_can_be_told_apart():
     for pair in synthetic.TWINS:
         (plain, clear), (other_plain, other_clear) = (
@@ -110,7 +108,6 @@ def test_options_change_what_they_say(tmp_path):
     assert pixels(small(tmp_path, size=32).index("test")).shape == (4, 32, 32, 3)
 
 
-# -------------------------------------------------------------------------------------- the cache
 def test_pictures_are_drawn_once_and_again_where_damaged(tmp_path, monkeypatch):
     data = small(tmp_path)
     file = Path(data.index("test").files[2])

@@ -44,7 +44,6 @@ def test_labels_may_be_named(vg):
         opened(vg, names_file="names.txt")
 
 
-# ------------------------------------------------------------------------------------ wrong input
 def test_missing_folders_are_named(vg, tmp_path):
     with pytest.raises(DataError, match=r"VG500 (?s:.*)not found under"):
         opened(vg / "VG_100K")

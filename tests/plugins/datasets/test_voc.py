@@ -39,7 +39,6 @@ def test_difficult_labels_in_training(voc, value, target):
     assert data.index("test").targets[0, data.names.index("cat")] == -1
 
 
-# ------------------------------------------------------------------------------------ wrong input
 def test_a_missing_folder_lists_where_it_was_looked_for(tmp_path):
     with pytest.raises(DataError, match="--data DIR") as error:
         opened(tmp_path)
@@ -61,7 +60,6 @@ def test_an_image_in_both_splits_is_refused(voc):
         opened(voc, test_split="train").index("train")
 
 
-# ---------------------------------------------------------------------------------------- VOC 2012
 def test_voc2012_trains_on_train_and_scores_val(tmp_path):
     folder = miniature.voc2012(tmp_path / "data" / "VOCdevkit" / "VOC2012")
     data = VOC2012(tmp_path / "data", Path("nowhere"), difficult_train="negative")
@@ -86,7 +84,6 @@ def test_the_labels_of_the_test_split_of_2012_are_not_public(tmp_path):
         VOC2012(tmp_path, Path("nowhere"), train_split="trainval").index("train")
 
 
-# --------------------------------------------------------------------------------------- real data
 def counts(folder, name, split, value):
     lines = (folder / LISTS / f"{name}_{split}.txt").read_text().split("\n")
     return sum(line.endswith(f" {value}") for line in lines)

@@ -69,8 +69,7 @@ def test_csl_leaves_out_the_likeliest_of_the_batch_and_frequent_classes():
     left_out = (gradient(loss, UNKNOWN, EPOCHS[0]) == 0) & ~POSITIVE
     likeliest = LOGITS.masked_fill(POSITIVE, -torch.inf).flatten().topk(12).indices
     assert left_out.flatten().nonzero().flatten().tolist() == sorted(likeliest.tolist())
-    prior = [0.9] + 8 * [0.1]
-    loss = made("csl", likelihood_topk=0, prior_threshold=0.5, prior=prior)
+    loss = made("csl", likelihood_topk=0, prior_threshold=0.5, prior=[0.9] + 8 * [0.1])
     assert loss.separable
     left_out = gradient(loss, UNKNOWN, EPOCHS[0]) == 0
     assert torch.equal(left_out, ~POSITIVE & (torch.arange(9) == 0))

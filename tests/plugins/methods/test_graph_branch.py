@@ -37,7 +37,6 @@ def in_training(head):
     return copy.deepcopy(head).train()(MAPS).logits.detach()
 
 
-# ---------------------------------------------------------------------------------- the formulas
 def by_loops(head, layer_type, pooling, last_sigmoid, maps):
     gate, nodes = head.gate, head.gate.words
     for layer in gate.layers:
@@ -95,7 +94,6 @@ def test_dropout_is_of_training_alone():
     assert all(isinstance(m, GraphAttention) and m.dropout == 0.5 for m in head.gate.layers)
 
 
-# ---------------------------------------------------------------------- constant in evaluation
 def test_the_graph_costs_nothing_in_evaluation():
     head = make(layers=3).eval()
     assert count(head, lambda: head(MAPS), MAPS, "head") == 2 * 8 * 5, "only the classifier works"
@@ -149,7 +147,6 @@ def test_an_exported_program_holds_the_constant(kind):
     torch.testing.assert_close(exported(MAPS).logits, head(MAPS).logits)
 
 
-# ---------------------------------------------------------------------------- authors' state dicts
 @pytest.mark.parametrize("rho", [0.25, 0.0])
 @pytest.mark.parametrize("normalised", [True, False])
 def test_the_authors_graph_is_taken_normalised_or_not(rho, normalised):

@@ -18,7 +18,6 @@ def make(labels=4, seed=0, **options):
     return GRL(SPEC, made_up_context(labels), **(SMALL | options))
 
 
-# ---------------------------------------------------------------------------------- the formulas
 def one_logit(classifier, c, o):
     if not hasattr(classifier, "angles"):
         return (classifier.weight[c] * o).sum() + classifier.bias[c]
@@ -65,7 +64,6 @@ def test_forward_and_gradients_are_those_of_the_formulas(labels, options):
     assert_same(fast, slow, list(head.parameters()))
 
 
-# ------------------------------------------------------------------------------ the two streams
 def test_both_streams_run_on_the_graph():
     """Without edges, a label's word moves no other label's logit; with edges it does."""
     for edges in (False, True):

@@ -70,8 +70,7 @@ def texts(cli, tmp_path, monkeypatch):
 
 
 def test_a_vector_is_the_mean_over_the_templates(texts, tmp_path):
-    spelling = ("--spelling", "apple=fruit")
-    texts("--template", "a {}", "--template", "two {}s", *spelling).ok()
+    texts("--template", "a {}", "--template", "two {}s", "--spelling", "apple=fruit").ok()
     arrays = np.load(tmp_path / "texts.npz")
     row = arrays["names"].tolist().index("apple")
     expected_E = np.zeros(512)

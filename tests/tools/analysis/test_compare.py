@@ -81,7 +81,6 @@ def test_runs_that_do_not_compare_are_refused(store):
         compared(store, [a], [missing])
 
 
-# ------------------------------------------------------------------------------------- the command
 @pytest.fixture
 def runs(store):
     return {

@@ -112,7 +112,6 @@ def test_too_few_runs_say_so_and_boards_are_not_mixed():
     assert equal.parts == () and equal.deviation == pytest.approx(0)
 
 
-# ------------------------------------------------------------------------------------- the command
 def test_the_causes_of_the_spread_are_printed(cli, tmp_path, store):
     for seed, head, loss in itertools.product((0, 1), ("gap", "gmp"), ("bce", "asl")):
         value = 50.0 + 5 * (head == "gmp") + (loss == "asl") + seed / 10

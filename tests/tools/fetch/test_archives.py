@@ -44,7 +44,6 @@ def downloaded(site, tmp_path, size=None):
     return (tmp_path / "set.tar").read_bytes()
 
 
-# ---------------------------------------------------------------------------------------- download
 def test_an_interrupted_download_resumes(site, tmp_path, content):
     site.files["set.tar"] = content
     site.cuts = [100_000, 50_000]
@@ -102,7 +101,6 @@ def test_a_file_of_another_size_is_not_downloaded(site, tmp_path, content, size,
     assert list(tmp_path.iterdir()) == []
 
 
-# ------------------------------------------------------------------------------------------- fetch
 def test_an_archive_is_fetched_unpacked_and_not_fetched_again(site, tmp_path, content):
     site.files["set.tar"] = content
     (source,) = sources(card(archive(content)), site.address, ())
@@ -163,7 +161,6 @@ def test_a_local_archive_stays_and_is_checked(tmp_path, content):
     assert files(tmp_path / "new") == []
 
 
-# ------------------------------------------------------------------------------------------ places
 def test_where_archives_are_taken_from(content):
     official = archive(content, url="https://example.org/a/set.tar")
     one = card(official)

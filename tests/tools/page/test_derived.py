@@ -54,7 +54,6 @@ def test_a_cache_that_cannot_be_written_costs_only_time(derived, tmp_path):
     assert derived(made_predictions()).images == len(made_predictions().keys)
 
 
-# ------------------------------------------------------------------------------------- calibration
 def bins(probability, targets):
     logits = np.log(probability / (1 - probability)).astype(np.float32)
     return calibration_bins(find("calibration").measure(ProtocolInput(logits, targets)))
@@ -77,7 +76,6 @@ def test_an_empty_bin_is_left_out():
     assert (found[0].low, found[1].high) == (0, 100)
 
 
-# ------------------------------------------------------------------------------------------ labels
 def test_the_weakest_label_comes_first_with_its_positives():
     record = made_record(average_precision=(50.0, 40.0, None), train_positives=(9, 8, 7))
     found = label_lines(record, (4, 40, 0))

@@ -48,7 +48,6 @@ def test_an_error_says_which_file_and_what_is_wrong(read, change, said):
         read(GOOD.replace(*change))
 
 
-# ------------------------------------------------------------------------------ the committed files
 def test_every_score_of_a_card_is_quoted_from_the_files():
     """`page/published` is the source; what a card says otherwise is a mistake in one of them."""
     known = {
@@ -88,7 +87,6 @@ def test_the_readme_counts_what_is_secondary():
     assert f"Of the {len(held)} rows, {only} have only such scores and {some - only} more" in text
 
 
-# ------------------------------------------------------------------------------- our rows beside it
 def record(identity="voc2007", images=4952, method="ssgrl", spec=None, **settings):
     return made_record(
         method,

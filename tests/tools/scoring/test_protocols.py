@@ -157,7 +157,6 @@ def test_the_canonical_protocol_is_what_committed_records_hold():
         assert found == pytest.approx(wanted, abs=1e-9), record.run_id
 
 
-# ------------------------------------------------------------------------------------ by hand
 def test_three_of_ten_positives_reach_a_recall_of_three_tenths():
     # 3 * 0.1 is above 0.3 in floating point; the precision of 1 up to the third positive counts.
     targets = np.array([1] * 3 + [0] * 7 + [1] * 7, np.int8)[:, None]
@@ -185,7 +184,6 @@ def test_calibration_by_hand():
     assert found.curves["frequency"][11] == 25
 
 
-# ------------------------------------------------------------------------------- many at once
 def test_only_protocols_that_may_differ_are_listed():
     known, unknown = np.eye(3, dtype=np.int8), np.array([[1, 0, 0], [0, -1, 0]], np.int8)
     assert names_for(known) == list(PROTOCOLS)

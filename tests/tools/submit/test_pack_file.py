@@ -44,7 +44,6 @@ def equal(one, other):
     return same and equal(one.validation, other.validation)
 
 
-# ------------------------------------------------------------------------------------ round trips
 KEYS = st.lists(st.text(st.characters(exclude_characters="\0"), min_size=1), unique=True)
 
 
@@ -100,7 +99,6 @@ def test_a_run_that_nobody_could_verify_is_not_packed(status, seen):
         make(made_record(status=status), seen)
 
 
-# ---------------------------------------------------------------------------------------- a store
 def test_no_older_and_no_diverged_run_supersedes(run, tmp_path):
     record, predictions = run
     store = Store(tmp_path / "store")
@@ -113,7 +111,6 @@ def test_no_older_and_no_diverged_run_supersedes(run, tmp_path):
         assert remark.kind == "finding" and text in remark.text
 
 
-# --------------------------------------------------------------------------------- damaged packs
 def with_member(name, data):
     return lambda pack: put_together({**taken_apart(pack), name: data}, honest=False)
 

@@ -124,13 +124,9 @@ def test_why_names_the_reason_of_a_failure_and_the_nearest_record_of_a_run(cli, 
     failed.folder.mkdir(parents=True)
     failed.log.write_text("the last words\n")
     fail(failed, "killed", "killed by SIGKILL from outside", "give it more memory")
-    told = cli("why", failed.spec.run_id[:6]).out
-    for text in ("killed by SIGKILL", "give it more memory", "the last words", "--plugins gap"):
-        assert text in told
-    told = cli("why", f"results/runs/{done.spec.run_id}").out
-    assert f"{other.spec.run_id[:8]}, differs in: settings.epochs: 11, this run 10" in told
-    assert "is current; made" in told
-    told = cli("why", other.spec.run_id).out
-    assert "current as far as is known; not installed: head gone" in told
-    ended = cli("why", "xyz").failed("none of the 3 runs in results begins")
-    assert "mlbench run --dry-run" in ended.err
+    told = ("killed by SIGKILL", "give it more memory", "the last words", "--plugins gap")
+    cli("why", failed.spec.run_id[:6]).ok(*told)
+    differs = f"{other.spec.run_id[:8]}, differs in: settings.epochs: 11, this run 10"
+    cli("why", f"results/runs/{done.spec.run_id}").ok(differs, "is current; made")
+    cli("why", other.spec.run_id).ok("current as far as is known; not installed: head gone")
+    cli("why", "xyz").failed("none of the 3 runs in results begins", "mlbench run --dry-run")

@@ -14,17 +14,11 @@ def only(records):
 
 
 def test_identities_tracks_and_label_subsets_are_never_mixed():
-    records = [
-        made_record(),
-        made_record(identity="voc2007-mini"),
-        made_record(spec={"track": "controlled"}),
-        made_record(
-            spec={"labels": ("cat", "dog"), "data": "a" * 16}, identity="coco-mini-2-labels"
-        ),
-        made_record(
-            spec={"labels": ("cat", "cow"), "data": "b" * 16}, identity="coco-mini-2-labels"
-        ),
-    ]
+    records = [made_record(), made_record(identity="voc2007-mini")]
+    records.append(made_record(spec={"track": "controlled"}))
+    for labels, data in ((("cat", "dog"), "a" * 16), (("cat", "cow"), "b" * 16)):
+        few = {"labels": labels, "data": data}
+        records.append(made_record(spec=few, identity="coco-mini-2-labels"))
     made = tables(records)
     assert len(made) == 5 and len({table.name for table in made}) == 5
     assert all(len(table.rows) == 1 for table in made)

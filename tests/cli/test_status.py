@@ -32,6 +32,10 @@ def keep_record(job, **more):
     Store(job.places.results).write(made)
 
 
+def queued(job):
+    return QueuedRun(run_id=job.spec.run_id, title=job.spec.title, why="no record")
+
+
 def test_every_state_is_shown_with_what_matters_of_it(cli, jobs):
     done, running, failed, stopped, waiting = jobs
     assert "nothing yet" in cli("status").out
@@ -39,11 +43,7 @@ def test_every_state_is_shown_with_what_matters_of_it(cli, jobs):
     keep_record(done)
     fail(failed, "killed", "killed by SIGKILL from outside", "give it more memory")
     claim(stopped.folder).release()
-    queue = [
-        QueuedRun(run_id=job.spec.run_id, title=job.spec.title, why="no record")
-        for job in jobs
-        if job is not stopped
-    ]
+    queue = [queued(job) for job in jobs if job is not stopped]
     with claim(running.folder) as lease, announce(done.places.results, queue[-1:]):
         progress = StatusFile(running, lease, tiny.Quiet())
         progress.phase("training")
@@ -88,8 +88,7 @@ def test_an_outcome_of_before_does_not_count_for_a_run_in_a_queue(cli, jobs):
     fail(job, "error", "no luck")
     old = time.time() - 10
     os.utime(job.failure_file, (old, old))
-    run = QueuedRun(run_id=job.spec.run_id, title=job.spec.title, why="no record")
-    with announce(job.places.results, [run]):
+    with announce(job.places.results, [queued(job)]):
         assert ": 1 queued" in cli("status").out
         fail(job, "error", "no luck")
         assert ": 1 failed" in cli("status").out

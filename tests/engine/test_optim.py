@@ -150,15 +150,10 @@ def test_every_group_follows_the_schedule_in_proportion():
 @pytest.mark.parametrize("cycled", [True, False])
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_every_group_of_every_optimiser_follows_torchs_one_cycle(name, cycled):
+    shape = {"pct_start": 0.3, "div": 20, "final_div": 100}
     given = tiny.settings(
         optimizer={"name": name, "lr": 0.1, "momentum": 0.8, "bias_lr_scale": 2.0},
-        schedule={
-            "name": "one_cycle",
-            "pct_start": 0.3,
-            "cycle_momentum": cycled,
-            "div": 20,
-            "final_div": 100,
-        },
+        schedule={"name": "one_cycle", "cycle_momentum": cycled, **shape},
         backbone_lr_scale=0.1,
         epochs=4,
     )

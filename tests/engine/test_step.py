@@ -16,19 +16,8 @@ from tests.engine import tiny
 from tests.engine.tiny import fit, flat
 
 MIXUP = {"mixing": {"name": "mixup"}}
-WAITING = [
-    "item",
-    "tolist",
-    "cpu",
-    "numpy",
-    "nonzero",
-    "unique",
-    "equal",
-    "__bool__",
-    "__int__",
-    "__float__",
-    "__index__",
-]
+WAITING = ["item", "tolist", "cpu", "numpy", "nonzero", "unique", "equal"]
+WAITING += [f"__{kind}__" for kind in ("bool", "int", "float", "index")]
 """Methods and functions of torch that need a number on the host."""
 
 

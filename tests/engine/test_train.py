@@ -186,15 +186,9 @@ def test_parts_cover_everything_once(images, processes):
 def test_prediction_covers_every_image_once_in_order(batch_size):
     training = tiny.training()
     model = tiny.model().eval()
-    found = predict(
-        model,
-        training.source,
-        training.index,
-        training.world,
-        device=training.device,
-        precision="fp32",
-        batch_size=batch_size,
-    )
+    given = training.source, training.index, training.world
+    how = {"device": training.device, "precision": "fp32", "batch_size": batch_size}
+    found = predict(model, *given, **how)
     with torch.no_grad():
         expected = model(training.source.images).logits
     torch.testing.assert_close(torch.from_numpy(found.logits), expected, atol=1e-5, rtol=1e-4)
@@ -230,13 +224,9 @@ def test_a_mixed_batch_has_the_loss_of_its_labels(labels):
         mixing={"name": "mixup", "options": {"labels": labels}},
     )
     plan, twin = tiny.training(changed), tiny.model().train()
-    losses = fit(plan, tiny.model()).losses
-    for order, mix, loss in zip(
-        training_order(24, 8, 0, 0),
-        draw_mixes(changed.mixing, [8, 8, 8], 0, 0),
-        losses,
-        strict=True,
-    ):
+    losses, orders = fit(plan, tiny.model()).losses, training_order(24, 8, 0, 0)
+    mixes = draw_mixes(changed.mixing, [8, 8, 8], 0, 0)
+    for order, mix, loss in zip(orders, mixes, losses, strict=True):
         targets = torch.from_numpy(plan.index.targets[order])
         mixed = mix.apply(plan.source(order, 0), targets, np.arange(8), twin.mean)
         output = twin(mixed.inputs)

@@ -223,14 +223,8 @@ def test_half_precision_files_are_cast(tmp_path, state):
 
 
 def test_the_header_of_a_file_is_obeyed(tmp_path, state):
-    path = written(
-        tmp_path / "w.safetensors",
-        state,
-        architecture=SMALL,
-        timm_kwargs="pad_type=same",
-        mean="0.5,0.5,0.5",
-        std="0.25,0.5,0.75",
-    )
+    header = {"architecture": SMALL, "timm_kwargs": "pad_type=same", "mean": "0.5,0.5,0.5"}
+    path = written(tmp_path / "w.safetensors", state, **header, std="0.25,0.5,0.75")
     backbone = timm_backbone(SMALL, weights=path)
     assert (backbone.mean, backbone.std) == ((0.5, 0.5, 0.5), (0.25, 0.5, 0.75))
     assert type(backbone.model.conv_stem).__name__ == "Conv2dSame"

@@ -14,18 +14,11 @@ from mlbench_plugins.datasets import instances
 from mlbench_plugins.datasets.coco import COCO
 from tests.plugins.datasets.miniature import photo
 
+FILES = ((30, "c"), (9, "a"), (25, "b"))
 CONTENT = {
     "info": {"year": 2017},
-    "categories": [
-        {"id": 18, "name": "dog"},
-        {"id": 1, "name": "person"},
-        {"id": 90, "name": "cup"},
-    ],
-    "images": [
-        {"id": 30, "file_name": "c.jpg", "width": 3},
-        {"id": 9, "file_name": "a.jpg", "width": 3},
-        {"id": 25, "file_name": "b.jpg", "width": 3},
-    ],
+    "categories": [{"id": i, "name": n} for i, n in ((18, "dog"), (1, "person"), (90, "cup"))],
+    "images": [{"id": i, "file_name": f"{n}.jpg", "width": 3} for i, n in FILES],
     "annotations": [
         {"id": 5, "image_id": 30, "category_id": 90, "segmentation": [[1.0, 2.0]], "iscrowd": 0},
         {"id": 6, "image_id": 9, "category_id": 1, "bbox": [0, 0, 1, 1], "iscrowd": 1},

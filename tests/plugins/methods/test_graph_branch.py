@@ -64,16 +64,9 @@ def by_loops(head, layer_type, pooling, last_sigmoid, maps):
 def test_logits_and_gradients_are_those_of_the_formulas(
     layer_type, labels, layers, rho, pooling, last_sigmoid
 ):
-    head = make(
-        labels,
-        layer_type=layer_type,
-        layers=layers,
-        rho=rho,
-        label_pooling=pooling,
-        last_sigmoid=last_sigmoid,
-        hidden_dim=7,
-        dropout=0.0,
-    ).double()
+    options = {"layer_type": layer_type, "layers": layers, "rho": rho, "label_pooling": pooling}
+    options |= {"last_sigmoid": last_sigmoid, "hidden_dim": 7, "dropout": 0.0}
+    head = make(labels, **options).double()
     maps = (MAPS[0].double(),)
     found = head(maps).logits
     expected = by_loops(head, layer_type, pooling, last_sigmoid, maps)

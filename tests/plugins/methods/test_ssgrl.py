@@ -45,14 +45,8 @@ def by_loops(head, x_BDHW):
 @pytest.mark.parametrize(("count", "steps"), [(1, 3), (4, 1), (5, 2)])
 def test_forward_and_gradients_are_those_of_the_formulas(tiny_chunks, slip, count, steps):
     torch.manual_seed(count)
-    head = SSGRL(
-        (Level(8, 32),),
-        made_up_context(count),
-        time_steps=steps,
-        downsample=1,
-        reset_uses_update_weights=slip,
-        **SMALL,
-    ).double()
+    options = {"time_steps": steps, "downsample": 1, "reset_uses_update_weights": slip, **SMALL}
+    head = SSGRL((Level(8, 32),), made_up_context(count), **options).double()
     x = torch.randn(2, 8, 3, 5, dtype=torch.float64)
     assert_follows(head, by_loops, x)
     fast = head((x,)).logits

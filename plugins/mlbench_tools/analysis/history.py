@@ -76,10 +76,7 @@ def moment(text: str, records: Iterable[RunRecord]) -> datetime:
 def as_of(
     time: datetime, records: Iterable[RunRecord], superseded: Iterable[RunRecord]
 ) -> list[RunRecord]:
-    """The records that a store held at a time: the newest one of every run.
-
-    Deleted records are not known.
-    """
+    """The newest record of every run that a store held at a time; deleted ones are not known."""
     newest: dict[str, RunRecord] = {}
     for record in (*superseded, *records):
         known = newest.get(record.run_id)

@@ -178,7 +178,10 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
     two hex digits a byte. ``~`` and a part of the label's digest follow where a name was too long,
     is a device of Windows, or differs from another in case or Unicode form only.
     """
-    names = {label: "".join(_escapes(label)) or "%" for label in labels}
+    names = {}
+    for label in labels:
+        taken = _REFUSED.sub(lambda found: _in_hex(found[0]), label)
+        names[label] = "".join(c if c.isprintable() else _in_hex(c) for c in taken) or "%"
     folded = {n: unicodedata.normalize("NFKC", name).casefold() for n, name in names.items()}
     times = Counter(folded.values())
     for label, name in names.items():
@@ -189,11 +192,8 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _escapes(label: str) -> Iterator[str]:
-    refused = {found.start() for found in _REFUSED.finditer(label)}
-    for place, c in enumerate(label):
-        plain = c.isprintable() and place not in refused
-        yield c if plain else "".join(f"%{byte:02X}" for byte in c.encode())
+def _in_hex(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode())
 
 
 def _copy(image: Path, names: Sequence[str], folder: Path) -> int:

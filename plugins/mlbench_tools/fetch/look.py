@@ -70,10 +70,7 @@ def _rows(splits: Splits) -> Iterator[dict[str, Any]]:
 
 
 def page(name: str, found: dict[str, Any], typed: str) -> Iterator[Table | str]:
-    """Yield the page: warnings, how the data set was read, counts, and samples.
-
-    Commands name the data set as it was ``typed``.
-    """
+    """Yield warnings, how a data set was read, counts and samples; commands name it as typed."""
     for warning in found["warnings"]:
         yield f"warning: {warning}"
     if found["missing"]:

@@ -14,27 +14,23 @@ if TYPE_CHECKING:
 
 
 def settings() -> None:
-    """Print every field of a suite and every setting, which `--set NAME=VALUE` sets.
-
-    Steps of augmentation and ways of mixing follow, with their options.
-    """
+    """Print all fields of a suite and settings (`--set NAME=VALUE`), then steps and mixing."""
     from mlbench.data.mixing import MIXINGS
     from mlbench.data.transforms import STEPS
     from mlbench.suite import Suite
     from mlbench.types import Settings
 
-    for name, model in (("field of a suite", Suite), ("setting", Settings)):
-        table = plain_table((name, "default", ""))
-        for row in fields_of(model):
+    parts = {"field of a suite": [*fields_of(Suite)], "setting": [*fields_of(Settings)]}
+    steps = parts["step"] = []
+    for kind, known in (("augmentation", STEPS), ("mixing", MIXINGS)):
+        for name, step in known.items():
+            steps.append((f"{kind}: {name}", "", _first_sentence(step.__doc__)))
+            steps += fields_of(step, "  ")
+    for heading, rows in parts.items():
+        table = plain_table((heading, "default", ""))
+        for row in rows:
             table.add_row(*row)
         console.print(table, highlight=False)
-    table = plain_table(("step", "default", ""))
-    for kind, known in (("augmentation", STEPS), ("mixing", MIXINGS)):
-        for one, step in known.items():
-            table.add_row(f"{kind}: {one}", "", _first_sentence(step.__doc__))
-            for row in fields_of(step, "  "):
-                table.add_row(*row)
-    console.print(table, highlight=False)
 
 
 def fields_of(model: type[Value], before: str = "") -> Iterator[tuple[str, str, str]]:

@@ -159,15 +159,9 @@ def test_every_group_of_every_optimiser_follows_torchs_one_cycle(name, cycled):
     )
     ours = optim.make_optimizer(tiny.model(), given)
     made = optim.make_optimizer(tiny.model(), given)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(
-        made,
-        [group["lr"] for group in made.param_groups],
-        total_steps=20,
-        pct_start=0.3,
-        div_factor=20,
-        final_div_factor=100,
-        cycle_momentum=cycled,
-    )
+    rates = [group["lr"] for group in made.param_groups]
+    cycle = {"pct_start": 0.3, "div_factor": 20, "final_div_factor": 100, "cycle_momentum": cycled}
+    theirs = torch.optim.lr_scheduler.OneCycleLR(made, rates, total_steps=20, **cycle)
     for step in range(20):
         optim.set_learning_rate(ours, given, step, epoch_steps=5)
         assert [momenta(g) for g in ours.param_groups] == [

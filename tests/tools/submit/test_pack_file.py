@@ -129,16 +129,6 @@ def with_fields(name, **fields):
     return change
 
 
-def with_array(name, array):
-    def change(pack):
-        members = taken_apart(pack)
-        archive = members[pack_file.PREDICTIONS]
-        members[pack_file.PREDICTIONS] = with_arrays(archive, **{name: array})
-        return put_together(members)
-
-    return change
-
-
 def appended(name, size=None):
     """One more member of this name, which says that it holds so many bytes."""
 
@@ -159,6 +149,10 @@ def with_predictions(change):
         return put_together({**members, pack_file.PREDICTIONS: data})
 
     return changed
+
+
+def with_array(name, array):
+    return with_predictions(lambda archive: with_arrays(archive, **{name: array}))
 
 
 BAD = {

@@ -183,13 +183,9 @@ def test_a_model_measured_on_a_busy_machine_is_compared_by_its_ratio():
 
 
 def test_boards_are_chosen_by_their_whole_name_or_else_its_beginning():
-    made = tables(
-        [
-            made_record(identity="voc2007", spec={"data": "1" * 16}),
-            made_record(identity="voc2007-mini", spec={"data": "2" * 16}),
-            made_record(spec={"track": "published"}),
-        ]
-    )
+    editions = (("voc2007", "1" * 16), ("voc2007-mini", "2" * 16))
+    records = [made_record(identity=name, spec={"data": data}) for name, data in editions]
+    made = tables([*records, made_record(spec={"track": "published"})])
     asked = {name: {t.name for t in select(made, name)} for name in ("voc2007", "voc", "oco", None)}
     assert asked == {
         "voc2007": {"voc2007-probe"},

@@ -70,13 +70,9 @@ def test_a_malformed_text_names_its_line(tmp_path, content, message):
 
 
 def test_npz_matches_by_name_in_all_its_sets(tmp_path):
-    file = npz(
-        tmp_path / "words.npz",
-        a__names=["tv-monitor", "Cat"],
-        a__vectors=[[1.0, 2], [3, 4]],
-        b__names=["traffic light", "hot", "dog"],
-        b__vectors=[[5.0, 6], [7, 8], [9, 10]],
-    )
+    sets = {"a__names": ["tv-monitor", "Cat"], "a__vectors": [[1.0, 2], [3, 4]]}
+    sets |= {"b__names": ["traffic light", "hot", "dog"]}
+    file = npz(tmp_path / "words.npz", **sets, b__vectors=[[5.0, 6], [7, 8], [9, 10]])
     names = ["hot dog", "trafficlight", "cat", "tvmonitor"]
     words = word_vectors(names, file)
     assert [words.found[name].tolist() for name in names] == [[8, 9], [5, 6], [3, 4], [1, 2]]
@@ -84,13 +80,9 @@ def test_npz_matches_by_name_in_all_its_sets(tmp_path):
 
 
 def test_of_sets_that_disagree_the_one_that_knows_most_labels_counts(tmp_path):
-    file = npz(
-        tmp_path / "words.npz",
-        a__names=["cat", "x"],
-        a__vectors=[[1.0], [1]],
-        b__names=["dog", "cat"],
-        b__vectors=[[2.0], [2]],
-    )
+    sets = {"a__names": ["cat", "x"], "a__vectors": [[1.0], [1]]}
+    sets |= {"b__names": ["dog", "cat"], "b__vectors": [[2.0], [2]]}
+    file = npz(tmp_path / "words.npz", **sets)
     assert word_vectors(["cat", "dog"], file).found["cat"].tolist() == [2]
 
 

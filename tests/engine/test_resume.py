@@ -127,13 +127,8 @@ def outcome(state):
         "loss": state.loss.state_dict(),
         "scored": {"logits": torch.from_numpy(state.best.predictions.logits)},
     }
-    return (
-        state.losses,
-        log,
-        state.best.epoch,
-        first.scaler.get_scale(),
-        {f"{kind} {name}": value for kind, of in weights.items() for name, value in of.items()},
-    )
+    named = {f"{kind} {name}": value for kind, of in weights.items() for name, value in of.items()}
+    return state.losses, log, state.best.epoch, first.scaler.get_scale(), named
 
 
 def assert_same(found, expected):

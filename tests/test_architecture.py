@@ -53,7 +53,7 @@ BUDGETS = {
     "mlbench": 18_325,
     "plugins/mlbench_plugins": 11_140,
     "plugins/mlbench_tools": 12_720,
-    "tests": 26_060,
+    "tests": 26_260,
 }
 """Lines of Python in each folder; see mlbench/ARCHITECTURE.md."""
 

@@ -56,6 +56,9 @@ def test_every_phase_is_told_again_and_again(impatient, specs, fails, capsys):
         lines_until(capsys, "[1] feature maps", "[2] training 5/11 41%, 321 images/s")
         second.phase("metrics")  # of which nothing more is told until it ends
         lines_until(capsys, "[2] metrics\n")
+        for done in (0, 900):  # a run that outlasts the others tells its own time left
+            time.sleep(0.01)
+            second.count(done, 1000)
         lines.end(fails[0])
         lines_until(capsys, "1 of 3 runs done, 1 under way, 0:00:0")
         lines.end(fails[1])

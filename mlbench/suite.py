@@ -56,7 +56,8 @@ COMMAND_LINE = "the command line"
 
 def as_list(value: Any) -> Any:
     """Turn ``a, b`` or a single value, such as ``manifest:a,b.csv`` of a file, into a list."""
-    if isinstance(value, str) and not os.path.exists(value.partition(":")[2]):  # noqa: PTH110
+    file = re.match("[^,:]+:(.+)", value) if isinstance(value, str) else None
+    if isinstance(value, str) and not (file and os.path.exists(file[1])):  # noqa: PTH110
         return [part.strip() for part in value.split(",") if part.strip()]
     return [value] if isinstance(value, str | int | float | Mapping) else value
 

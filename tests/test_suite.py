@@ -57,6 +57,9 @@ def test_a_file_with_a_comma_in_its_name_is_one_data_set(tmp_path):
     (tmp_path / "a,b.csv").touch()
     name = f"manifest:{tmp_path / 'a,b.csv'}"
     assert suite.make_suite({"plugins": "gap,gmp", "datasets": name}).datasets == (name,)
+    plain = f"manifest:{tmp_path}"
+    both = {"plugins": "gap", "datasets": f"synthetic,{plain}"}
+    assert suite.make_suite(both).datasets == ("synthetic", plain), "a file that exists, in a list"
 
 
 def test_every_combination_is_made_once():

@@ -239,12 +239,10 @@ def _copying_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
     """True for torch's errors for want of a device's memory, of which contexts have others."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "ALLOC_FAILED" in text)
-    )
+    said = "out of memory" in str(error) or "ALLOC_FAILED" in str(error)
+    return said or isinstance(error, torch.OutOfMemoryError)
 
 
 def batches(

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from mlbench import registry
 from mlbench.build import identity_of, model_file
-from mlbench.data.open import Subset, as_trained_on, open_splits
+from mlbench.data.open import open_run
 from mlbench.numbers import edited, outdated
 from mlbench.preflight import drop_unused_inputs, refusal
 from mlbench.store import Store
@@ -21,8 +21,6 @@ from mlbench.text import describe_errors, flatten, shorten
 from mlbench.tracks import for_dataset, merge, nest, recipe_of, settle
 from mlbench.types import (
     DataError,
-    KnownLabels,
-    LabelNoise,
     MlbenchError,
     Places,
     Plan,
@@ -30,6 +28,7 @@ from mlbench.types import (
     Refused,
     RunRecord,
     RunSpec,
+    Settings,
     Splits,
     StoreError,
     SuiteError,
@@ -77,6 +76,26 @@ def identify_files(suite: Suite) -> tuple[Suite, dict[str, Path]]:
     return suite.model_copy(update={"weights": weights, "words": words, "init": init}), files
 
 
+def assert_same_files(spec: RunSpec, named: Suite) -> None:
+    """Compare the files of a suite of ``identify_files`` with those of a run.
+
+    Raises:
+        WeightsError: they differ.
+    """
+    compared = (
+        ("weights", spec.settings.weights, (named.weights,) if named.weights else ()),
+        ("words", spec.words, named.words),
+        ("init", spec.init, (named.init,) if named.init else ()),
+    )
+    for flag, identity, given in compared:
+        is_file = identity.startswith("sha256:")
+        if given == (identity,) or not (given or is_file):
+            continue
+        got = f", not {', '.join(given)}" if given else ""
+        remedy = f"give the file with this digest by --{flag} FILE" if is_file else f"omit --{flag}"
+        raise WeightsError(f"the run used {flag} {identity}{got}; {remedy}")
+
+
 Veto = Callable[[RunSpec], str | None]
 """Told before the plugins of a run are constructed; returns why they must not be, if so."""
 
@@ -84,50 +103,34 @@ Veto = Callable[[RunSpec], str | None]
 class _OpenedData:
     """The data sets of a matrix, each opened once; ``read`` says how users' own were understood."""
 
-    def __init__(self, suite: Suite, places: Places) -> None:
-        self._suite, self._places = suite, places
+    def __init__(self, allow_missing: bool, places: Places) -> None:
+        self._allow_missing, self._places = {"incomplete": allow_missing}, places
         self._opened: dict[str, Splits | MlbenchError] = {}
         self.read: dict[str, str] = {}
 
-    def open(
-        self,
-        dataset: str,
-        options: Mapping[str, Any],
-        validation: bool,
-        noise: LabelNoise,
-        known: KnownLabels,
-    ) -> Splits:
-        """Open a data set, or fail to, once."""
-        edition = f"{dataset} {sorted(options.items())} {noise} {known} {validation}"
+    def of(self, spec: RunSpec) -> Splits:
+        """Open the data of a run, or fail to, once for all runs that read the same."""
+        options = sorted(spec.dataset_options.items())
+        validation = spec.settings.selection == "validation"
+        edition = f"{spec.dataset} {options} {spec.label_noise} {spec.known_labels} {validation}"
         if edition not in self._opened:
-            suite, places = self._suite, self._places
-            held = suite.holdout, suite.holdout_fold, validation
-            subset = Subset(suite.labels, *held, suite.allow_missing)
             try:
-                splits = open_splits(dataset, options, places.data, places.cache, subset)
+                splits = open_run(spec.model_copy(update=self._allow_missing), self._places)
                 if splits.interpretation is not None:
                     facts = splits.interpretation.facts.items()
-                    self.read[dataset] = "; ".join(f"{what}: {how}" for what, how in facts)
-                self._opened[edition] = as_trained_on(
-                    splits, noise, known, places, incomplete=suite.allow_missing
-                )
+                    self.read[spec.dataset] = "; ".join(f"{what}: {how}" for what, how in facts)
+                self._opened[edition] = splits
             except MlbenchError as error:
                 self._opened[edition] = error
         if isinstance(found := self._opened[edition], MlbenchError):
             raise found
         return found
 
-    def of(self, spec: RunSpec) -> Splits:
-        """The splits of a run."""
-        validation = spec.settings.selection == "validation"
-        labels = spec.label_noise, spec.known_labels
-        return self.open(spec.dataset, spec.dataset_options, validation, *labels)
-
 
 def make_plan(suite: Suite, places: Places, veto: Veto = lambda _: None) -> Plan:
     """Expand a matrix of ``identify_files`` into runs and compare them with the store."""
-    data = _OpenedData(suite, places)
-    specs, refused = expand(suite, data.open)
+    data = _OpenedData(suite.allow_missing, places)
+    specs, refused = expand(suite, data.of)
     words = next((name for name in suite.words if name != "random"), "cooccurrence")
     found: dict[str, RunSpec] = {}
     for spec in (one.trained_by(suite.processes) for one in specs):
@@ -231,49 +234,48 @@ def nearest(
     ], run_id
 
 
-Opener = Callable[[str, Mapping[str, Any], bool, LabelNoise, KnownLabels], Splits]
-"""(data set, options, whether with a validation part, label noise, known labels) -> splits."""
-
-
-def expand(suite: Suite, opener: Opener) -> tuple[list[RunSpec], list[Refused]]:
+def expand(
+    suite: Suite, splits_of: Callable[[RunSpec], Splits]
+) -> tuple[list[RunSpec], list[Refused]]:
     """Make the spec of every combination; return them and those without valid data or settings.
 
-    The opener is called for every run, first without a validation part.
+    ``splits_of`` opens the data set of a run, first before its settings are known, without a
+    validation part.
     """
     specs: dict[str, RunSpec] = {}
     refused: dict[Refused, None] = {}
     points = itertools.product(suite.datasets or ("synthetic",), _combinations(suite))
     for name, (method, overrides, about_labels, seed) in points:
         given = suite.dataset_options.get(name, {})
-        drawn = [about_labels[name] for name in DRAWN_LABELS]
         try:
             dataset, _ = registry.recorded_as(name, given)
             published = recipe_of(method).dataset_options if suite.track == "published" else {}
             authors = for_dataset(published, dataset)
             dataset, options = registry.recorded_as(name, {**authors, **given})
-            splits = opener(dataset, options, False, *drawn)
+            spec = RunSpec(
+                method=method,
+                dataset=dataset,
+                dataset_options=options,
+                data="",
+                labels=suite.labels,
+                holdout=suite.holdout,
+                holdout_fold=suite.holdout_fold,
+                init=suite.init or "",
+                track=suite.track,
+                precision=suite.precision,
+                **about_labels,
+                settings=Settings(head=method),
+            )
+            splits = splits_of(spec)
             settings = settle(suite.track, method, dataset, splits.card, overrides)
+            spec = spec.model_copy(update={"settings": settings})
             if suite.holdout and settings.selection == "validation":  # holds other images out
-                splits = opener(dataset, options, True, *drawn)
+                splits = splits_of(spec)
         except (DataError, PluginError) as error:
             refused[Refused(label=f"{method} on {name}", reason=str(error))] = None
             continue
-        spec = RunSpec(
-            method=method,
-            dataset=dataset,
-            dataset_options=options,
-            data=splits.digest,
-            labels=suite.labels,
-            holdout=suite.holdout,
-            holdout_fold=suite.holdout_fold,
-            init=suite.init or "",
-            incomplete=splits.incomplete,
-            track=suite.track,
-            seed=seed if settings.epochs else 0,
-            precision=suite.precision,
-            **about_labels,
-            settings=settings,
-        )
+        found = {"data": splits.digest, "incomplete": splits.incomplete}
+        spec = spec.model_copy(update=found | {"seed": seed if settings.epochs else 0})
         specs[spec.run_id] = spec
     return list(specs.values()), list(refused)
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from mlbench.evidence import read_record
 from mlbench.text import first_error
-from mlbench.types import RunRecord, RunSpec, StoreError, SuiteError, Value, WeightsError
+from mlbench.types import RunRecord, RunSpec, StoreError, SuiteError, Value
 
 COMPARED = ("versions", "device", "threads", "processes")
 """Entries of the environment that may change the last digits of a score."""
@@ -136,28 +136,6 @@ def read_run(file: Path) -> RunFile:
             f"run {spec.run_id}; remove the line run_id to run them as they are"
         )
     return run
-
-
-def assert_same_files(
-    spec: RunSpec, weights: str | None, words: tuple[str, ...], init: str | None = None
-) -> None:
-    """Compare the files that the user names with those of a run, by ``identify_files``' digests.
-
-    Raises:
-        WeightsError: they differ.
-    """
-    compared = (
-        ("weights", spec.settings.weights, (weights,) if weights else ()),
-        ("words", spec.words, words),
-        ("init", spec.init, (init,) if init else ()),
-    )
-    for flag, identity, given in compared:
-        is_file = identity.startswith("sha256:")
-        if given == (identity,) or not (given or is_file):
-            continue
-        got = f", not {', '.join(given)}" if given else ""
-        remedy = f"give the file with this digest by --{flag} FILE" if is_file else f"omit --{flag}"
-        raise WeightsError(f"the run used {flag} {identity}{got}; {remedy}")
 
 
 def environment_differences(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -175,23 +175,18 @@ def name_defaults(settings: Settings) -> Settings:
     from mlbench.data.mixing import make_mixing  # torch, which reading a suite does not need
     from mlbench.data.transforms import build_steps
 
-    steps = settings.augmentation
-    with suppress(SuiteError):  # reported by ``mlbench.preflight.refusal``, for this run alone
-        steps = tuple(
-            Augmentation(name=step.name, options=made.model_dump(mode="json"))
-            for step, made in zip(steps, build_steps(steps), strict=True)
-        )
-    mixing = settings.mixing
-    with suppress(SuiteError):
-        if mixing:
-            options = make_mixing(mixing).model_dump(mode="json")
-            mixing = Augmentation(name=mixing.name, options=options)
+    def named(one: Augmentation, make: Callable[[Augmentation], BaseModel]) -> Augmentation:
+        with suppress(SuiteError):  # reported by ``mlbench.preflight.refusal``, for this run alone
+            return one.model_copy(update={"options": make(one).model_dump(mode="json")})
+        return one
+
+    steps, mixing = settings.augmentation, settings.mixing
     return settings.model_copy(
         update={
-            "mixing": mixing,
+            "mixing": named(mixing, make_mixing) if mixing else None,
             "head_options": with_defaults("head", settings.head, settings.head_options),
             "loss_options": with_defaults("loss", settings.loss, settings.loss_options),
-            "augmentation": steps,
+            "augmentation": tuple(named(step, lambda one: build_steps([one])[0]) for step in steps),
         }
     )
 

@@ -154,7 +154,7 @@ def trained(folder):
     }
     places = Places(results=folder, cache=folder, keep="none")
     (spec,) = plan.make_plan(suite.make_suite(fields), places).missing
-    record, seen = run(spec, places, World(), RunLines(), "")
+    record, seen = run(spec, places, World(), RunLines("", 0, print), "")
     known = np.random.default_rng(0).random(seen.targets.shape, np.float32)
     scores, _ = score(known, seen.targets, resamples=100)
     of_metrics = scores.mAP + scores.mAP_low + scores.CF1

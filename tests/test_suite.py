@@ -22,14 +22,14 @@ BUDGET = {"backbone": "resnet18", "image_size": 32, "epochs": 3, "weights": "non
 BUDGETED = CARD.model_copy(update={"budget": BUDGET})
 
 
-def opener(name, options, validation, noise, known):
+def splits_of(spec):
     index = Index(["x"], ["x"], np.ones((1, 2), np.int8))
-    digest = f"digest-of-{name}" + ("" if noise == LabelNoise() else f"-{noise}")
-    return Splits(BUDGETED, ("a", "b"), index, index, digest, name)
+    noise = "" if spec.label_noise == LabelNoise() else f"-{spec.label_noise}"
+    return Splits(BUDGETED, ("a", "b"), index, index, f"digest-of-{spec.dataset}{noise}", "x")
 
 
 def expand(**fields):
-    specs, refused = expand_suite(suite.make_suite(fields), opener)
+    specs, refused = expand_suite(suite.make_suite(fields), splits_of)
     assert not refused
     return specs
 
@@ -316,7 +316,7 @@ def test_a_file_keeps_options_for_what_the_command_line_leaves_out():
     file = {"methods": ["gap", "gmp"], "losses": ["asl"], "per_method": {"gmp": {"epochs": 2}}}
     file |= {"datasets": ["coco", "synthetic"], "dataset_options": options}
     flags = {"methods": ["gap"], "datasets": ["synthetic"], "losses": ["bce"]}
-    (spec,) = expand_suite(suite.make_suite(file | flags, "s.yaml", flags), opener)[0]
+    (spec,) = expand_suite(suite.make_suite(file | flags, "s.yaml", flags), splits_of)[0]
     assert (spec.method, spec.dataset_options["size"]) == ("gap", 64)
     file["settings"] = {"loss": "asl"}
     assert suite.make_suite(file | flags, "s.yaml", flags).losses == ("bce",)
@@ -343,7 +343,8 @@ RECIPE = Recipe(title="t", bibtex="b", summary="s", settings=Settings(head="gap"
                 tuned={"probe": {"epochs": 99}})
 """
     install("acme", source, "[mlbench.recipes]\ngreedy = acme:RECIPE")
-    _, refused = expand_suite(suite.make_suite({"plugins": ("greedy",), "track": "probe"}), opener)
+    made = suite.make_suite({"plugins": ("greedy",), "track": "probe"})
+    _, refused = expand_suite(made, splits_of)
     assert "tunes epochs" in refused[0].reason
 
 

@@ -121,7 +121,7 @@ def _tabular(table: Table) -> str:
     first, *rest = [" & ".join(line) + r" \\" for line in (head, *zip(*cells, strict=True))]
     sides = "".join(column.side[0] for column in kept)
     lines = [
-        f"% {one_line(title(table))}. Bold: the best mAP; asterisk: not significantly worse.",
+        f"% {one_line(table.heading)}. Bold: the best mAP; asterisk: not significantly worse.",
         *(rf"\begin{{tabular}}{{{sides}}}", r"\toprule", first, r"\midrule", *rest),
         *(r"\bottomrule", r"\end{tabular}", ""),
     ]
@@ -189,9 +189,9 @@ def columns(table: Table) -> list[Column]:
 
 
 def _places(table: Table) -> dict[str, str]:
-    """Map each place of measurement to its mark."""
+    """Map each place of measurement to its mark, which is empty for a single place."""
     places = sorted({speed.place for row in table.rows for speed in row.speeds})
-    return {place: f"({i})" for i, place in enumerate(places, start=1)}
+    return {place: f"({i})" if places[1:] else "" for i, place in enumerate(places, start=1)}
 
 
 def _score(row: Row) -> str:
@@ -205,24 +205,18 @@ def _interval(row: Row) -> str:
 def _speed_column(
     name: str, table: Table, read: Callable[[Speed], float | None], places: int
 ) -> Column:
-    """Make a column of the speeds with remarks, and with marks if the board has several places."""
+    """Make a column of the speeds, with remarks and the marks of their places."""
     marks = _places(table)
     cells = []
     for row in table.rows:
         found = [(value, speed) for speed in row.speeds if (value := read(speed)) is not None]
-        shown = marks if len(marks) > 1 else dict.fromkeys(marks, "")
-        texts = ((f"{v:.{places}f}", shown[s.place], s.remark) for v, s in found)
+        texts = ((f"{v:.{places}f}", marks[s.place], s.remark) for v, s in found)
         cells.append("; ".join(" ".join(filter(None, text)) for text in texts) or "-")
     return Column(name, "right", cells)
 
 
 def _number(value: float | None, places: int) -> str:
     return "-" if value is None else f"{value:.{places}f}"
-
-
-def title(table: Table) -> str:
-    """Return the heading of a board."""
-    return table.title + ("" if table.known else ", incomplete or unknown data")
 
 
 def few_images(table: Table) -> str:
@@ -256,13 +250,12 @@ def notes(table: Table) -> list[str]:
             f"{OLD_MARK} Of the moving average that was scored, a part still are the weights after "
             f"the first step, because training was short for its decay: {shares}."
         )
-    if table.untuned:
-        lines.append(f"{UNTUNED}: {'; '.join(table.untuned)}.")
-    lines += _speed_notes(table)
     starts = {row.pretraining for row in table.rows}
-    if len(starts) == 1 and (start := starts.pop()):
-        lines.append(f"Initial weights: {start}.")
+    start = starts.pop() if len(starts) == 1 else ""
     lines += [
+        f"{UNTUNED}: {'; '.join(table.untuned)}." if table.untuned else "",
+        *_speed_notes(table),
+        f"Initial weights: {start}." if start else "",
         pareto.LEGEND if any(pareto.marks(table.rows)) else "",
         "" if table.labels is None else f"Labels: {', '.join(table.labels)}.",
         f"Options that differ by loss: {'; '.join(table.options)}." if table.options else "",
@@ -312,7 +305,7 @@ def _rank_notes(table: Table) -> list[str]:
 
 
 def _section(table: Table) -> str:
-    lines = [f"# {escaped(title(table))}", ""]
+    lines = [f"# {escaped(table.heading)}", ""]
     if table.rows:
         kept = [column for column in columns(table) if not column.empty]
         numbers = [column.name for column in kept if column.side == "right"]

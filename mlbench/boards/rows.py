@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence, Set
-from pathlib import PurePath
 
 from mlbench.boards.ranks import Influences, intervals, rank
 from mlbench.boards.variants import COLUMNS, options_by_loss, row_title, untuned_runs, variants
@@ -190,6 +188,11 @@ class Table(Board):
     untuned: tuple[str, ...] = ()
 
     @property
+    def heading(self) -> str:
+        """The title, and whether the data are known."""
+        return self.title + ("" if self.known else ", incomplete or unknown data")
+
+    @property
     def images(self) -> str:
         """The name of a scored image in notes."""
         return "validation image" if self.held_out else "test image"
@@ -219,29 +222,6 @@ def tables(
         for board, group in group_by_board(listed).items()
     ]
     return sorted(made, key=lambda one: (not one.known, not one.current, one.name, one.data))
-
-
-def select(
-    tables: Iterable[Table], dataset: str | None = None, track: Track | None = None
-) -> list[Table]:
-    """Select boards by data set and track, None for all; keep their order.
-
-    ``dataset`` names an edition; if there is none of this name, a data set as in ``--datasets``
-    (``manifest:photos.csv``), or the prefix of editions.
-    """
-    given = list(tables)
-    name = dataset or ""
-    kind, colon, file = name.partition(":")
-    edition = re.compile(rf"{re.escape(PurePath(file).stem)}-[0-9a-f]{{8}}(-|$)")
-
-    def matches(table: Table) -> bool:
-        if colon and kind == table.dataset.partition(":")[0]:
-            return name == table.dataset or edition.match(table.identity) is not None
-        return table.identity.startswith(name)
-
-    exact = [table for table in given if table.identity == dataset]
-    chosen = exact or [table for table in given if matches(table)]
-    return [table for table in chosen if track in (None, table.track)]
 
 
 def _table(

@@ -74,7 +74,8 @@ def plan_suite(suite: Suite, veto: Veto) -> Prepared:
     """Plan a matrix; files of weights and vectors are identified by their digests."""
     from mlbench.plan import make_plan
 
-    return prepare(suite, lambda named, places: make_plan(named, places, veto))
+    named, places, options = _locate(suite)
+    return Prepared(suite, make_plan(named, places, veto), places, options)
 
 
 def plan_repetition(file: Path, suite: Suite, veto: Veto) -> Prepared:
@@ -91,45 +92,43 @@ def plan_repetition(file: Path, suite: Suite, veto: Veto) -> Prepared:
     from mlbench import run_file
     from mlbench.data.open import open_run
     from mlbench.engine.distributed import World
-    from mlbench.plan import compare_with_store
+    from mlbench.plan import assert_same_files, compare_with_store
     from mlbench.provenance import commit, environment
 
-    def plan(named: Suite, places: Places) -> Plan:
-        spec, processes = run.spec, World(size=suite.processes)
-        if changed := changed_packages((run.environment or {}).get("plugins")):
-            remedy = "or remove the line from the file to run with what is installed"
-            raise PluginError(f"{file}: the run used {changed[0]}, {remedy}")
-        current = environment(torch.device(places.device), processes, spec)
-        run_file.assert_same_files(spec, named.weights, named.words, named.init)
-        splits = open_run(spec, places)
-        if splits.digest != spec.data:
-            raise DataError(
-                f"the run used {run.identity or spec.dataset} (digest {spec.data}), but the data "
-                f"here are {splits.identity} (digest {splits.digest}), with other images or "
-                "labels; name the folder of the original data with --data DIR"
-            )
-        if spec.trained_by(suite.processes) != spec:
-            raise SuiteError(
-                f"{file}: results depend on the number of processes, which was {spec.processes} "
-                f"and is {suite.processes}; repeat it with --processes {spec.processes}"
-            )
-        again = suite.retry_diverged
-        planned = compare_with_store([spec], [], lambda _: splits, places, again, veto)
-        if run.run_id and (reason := outdated(run.numbers)):
-            errors.print(f"the run's numbers may differ: {reason}")
-        if differing := run_file.environment_differences(run, current, commit()):
-            errors.print(differing)
-        if planned.done:
-            there = f"run {spec.run_id} is already in {places.results}"
-            errors.print(f"{there}; to repeat it, name another folder with --results")
-        return planned
-
     run = run_file.read_run(file)
-    return prepare(suite, plan)
+    named, places, options = _locate(suite)
+    spec, processes = run.spec, World(size=suite.processes)
+    if changed := changed_packages((run.environment or {}).get("plugins")):
+        remedy = "or remove the line from the file to run with what is installed"
+        raise PluginError(f"{file}: the run used {changed[0]}, {remedy}")
+    current = environment(torch.device(places.device), processes, spec)
+    assert_same_files(spec, named)
+    splits = open_run(spec, places)
+    if splits.digest != spec.data:
+        raise DataError(
+            f"the run used {run.identity or spec.dataset} (digest {spec.data}), but the data "
+            f"here are {splits.identity} (digest {splits.digest}), with other images or "
+            "labels; name the folder of the original data with --data DIR"
+        )
+    if spec.trained_by(suite.processes) != spec:
+        raise SuiteError(
+            f"{file}: results depend on the number of processes, which was {spec.processes} "
+            f"and is {suite.processes}; repeat it with --processes {spec.processes}"
+        )
+    again = suite.retry_diverged
+    planned = compare_with_store([spec], [], lambda _: splits, places, again, veto)
+    if run.run_id and (reason := outdated(run.numbers)):
+        errors.print(f"the run's numbers may differ: {reason}")
+    if differing := run_file.environment_differences(run, current, commit()):
+        errors.print(differing)
+    if planned.done:
+        there = f"run {spec.run_id} is already in {places.results}"
+        errors.print(f"{there}; to repeat it, name another folder with --results")
+    return Prepared(suite, planned, places, options)
 
 
-def prepare(suite: Suite, plan: Callable[[Suite, Places], Plan]) -> Prepared:
-    """Plan the suite with digests in place of files, and find the devices for it.
+def _locate(suite: Suite) -> tuple[Suite, Places, Options]:
+    """The suite with digests in place of files, the places of its runs, and their devices.
 
     Raises:
         SuiteError: this machine does not have these devices.
@@ -139,13 +138,12 @@ def prepare(suite: Suite, plan: Callable[[Suite, Places], Plan]) -> Prepared:
     named, files = identify_files(suite)
     places = places_of(suite, files)
     devices = _devices(suite, places.device)
+    if suite.processes > 1 and not devices:
+        errors.print(f"each run is trained by {suite.processes} processes on the CPU")
     options = Options(
         jobs=suite.jobs, devices=devices, share_data=suite.share_data, more=suite.executor_options
     )
-    made = Prepared(suite, plan(named, places), places, options)
-    if suite.processes > 1 and not devices:
-        errors.print(f"each run is trained by {suite.processes} processes on the CPU")
-    return made
+    return named, places, options
 
 
 def _device(name: str, executor: str) -> str:

@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
 from typing import Any, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -14,18 +13,13 @@ from rich.progress import Progress as Bars
 
 from mlbench.cli.console import errors
 from mlbench.executors import Outcome
-from mlbench.executors.run_status import Followed
+from mlbench.executors.run_status import Followed, as_time
 from mlbench.types import NO_CHECKPOINT, EpochLog, Progress, RunSpec
 
 SILENCE = 20.0
 """Seconds without output after which a line says what is running."""
 FEW = 8
 """Largest number of runs that get a line each in that output."""
-
-
-def as_time(seconds: float) -> str:
-    """Format seconds as ``0:02:30``."""
-    return str(timedelta(seconds=round(seconds)))
 
 
 def outcome_line(outcome: Outcome, brief: bool = False) -> str:
@@ -86,22 +80,17 @@ class Reminder:
 
 
 class RunLines(Followed):
-    """Prints a line for every epoch of a run; lines begin with ``mark``."""
+    """Says a line for every epoch of a run."""
 
-    def __init__(
-        self,
-        epochs: int = 0,
-        say: Callable[[str], None] = errors.print,
-        mark: Callable[[], str] = lambda: "",
-    ) -> None:
-        super().__init__("", epochs)
-        self.mark, self._say = mark, say
+    def __init__(self, title: str, epochs: int, say: Callable[[str], None]) -> None:
+        super().__init__(title, epochs)
+        self._say = say
 
     def epoch(self, log: EpochLog) -> None:
-        """Print the loss and the speed of the epoch."""
+        """Say the loss and the speed of the epoch."""
         chosen_by = "" if log.mAP is None else f", mAP {log.mAP:.2f}"
         speed = f"{log.images_per_second:.0f} images/s"
-        self._say(f"  {self.mark()}epoch {log.epoch}: loss {log.loss:.4f}{chosen_by}, {speed}")
+        self._say(f"epoch {log.epoch}: loss {log.loss:.4f}{chosen_by}, {speed}")
 
 
 class Pace:
@@ -113,16 +102,16 @@ class Pace:
     def __init__(self) -> None:
         self.total = self.ended = 0
         self.seconds = 0.0
-        self.under_way: dict[str, tuple[float, Followed]] = {}
+        self.under_way: dict[str, Followed] = {}
 
     def begin(self, run_id: str, total: int, run: Followed) -> None:
         """A run begins."""
         self.total = max(self.total, total)
-        self.under_way[run_id] = time.monotonic(), run
+        self.under_way[run_id] = run
 
     def end(self, outcome: Outcome) -> None:
         """A run ended, for good or not."""
-        seconds = time.monotonic() - self.under_way.pop(outcome.spec.run_id)[0]
+        seconds = time.monotonic() - self.under_way.pop(outcome.spec.run_id).began
         if outcome.decided:
             self.ended, self.seconds = self.ended + 1, self.seconds + seconds
 
@@ -130,8 +119,8 @@ class Pace:
         if not self.ended:
             return ""
         mean, now = self.seconds / self.ended, time.monotonic()
-        begun = self.under_way.values()
-        lefts = [max(mean - (now - began), run.now.left or 0.0) for began, run in begun]
+        runs = self.under_way.values()
+        lefts = [max(mean - (now - run.began), run.now.left or 0.0) for run in runs]
         if 0.0 in lefts:  # longer than the mean, and it does not say how long
             return ""
         rest = mean * max(self.total - self.ended - len(lefts), 0) + sum(lefts)
@@ -150,7 +139,6 @@ class Lines:
 
     def __init__(self, variants: Mapping[str, str] | None = None) -> None:
         self.variants = variants or {}
-        self.under_way: dict[str, RunLines] = {}
         self._told = set[str | None]()
         self.waits_for = ""
         self.pace = Pace()
@@ -174,8 +162,8 @@ class Lines:
 
     def where(self) -> Iterable[str]:
         """The progress of the current runs, and of the matrix if it has several."""
-        runs = list(self.under_way.values())
-        yield from [f"  {one.mark()}{one.now.text}" for one in runs[:FEW]]
+        runs = list(self.pace.under_way.values())
+        yield from [self._line(one, one.now.text) for one in runs[:FEW]]
         if not runs:
             what = "between two runs" if self.pace.total else "no run has begun yet"
             yield f"{self.waits_for or what}: {self.reminder.so_far}"
@@ -186,18 +174,21 @@ class Lines:
     def begin(self, number: int, total: int, spec: RunSpec) -> Progress:
         """Print the title of the run."""
         self.reminder.print(f"[{number}/{total}] {self.title(spec)}")
-        self.under_way[spec.run_id] = run = RunLines(
+        run = RunLines(
+            f"[{number}] ",
             spec.settings.epochs,
-            self.reminder.print,
-            lambda: f"[{number}] " if len(self.under_way) > 1 else "",
+            lambda text: self.reminder.print(self._line(run, text)),
         )
         self.pace.begin(spec.run_id, total, run)
         return run
 
+    def _line(self, run: Followed, text: str) -> str:
+        """A line about a run, with its number if several are under way."""
+        return f"  {run.now.title if len(self.pace.under_way) > 1 else ''}{text}"
+
     def end(self, outcome: Outcome) -> None:
         """Print the result of the run."""
         self.pace.end(outcome)
-        del self.under_way[outcome.spec.run_id]
         self.reminder.print(f"  {self.outcome(outcome)}")
 
     def outcome(self, outcome: Outcome) -> str:

@@ -33,17 +33,9 @@ def repeat(
     dry_run: Annotated[bool, typer.Option(help="Show the plan; run nothing.")] = False,
 ) -> None:
     """Repeat one run exactly, from its run file, record or pack."""
+    given = locals() | {"words": (words,) if words else ()}
     from mlbench.cli import matrix, planning
     from mlbench.suite import Suite
 
-    settings = Suite(
-        weights=weights,
-        init=init,
-        words=(words,) if words else (),
-        data=data,
-        results=results,
-        device=device,
-        processes=processes,
-        retry_diverged=retry_diverged,
-    )
+    settings = Suite(**{name: given[name] for name in given if name in Suite.model_fields})
     matrix.launch(planning.plan_repetition, file, settings, dry_run=dry_run)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence, Set
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from rich import box
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from mlbench.boards import pareto, render
 from mlbench.boards.markup import one_line
-from mlbench.boards.rows import Table, select, tables
+from mlbench.boards.rows import Table, tables
 from mlbench.cli.console import console, errors
 from mlbench.store import Store
 from mlbench.text import count
@@ -49,12 +50,26 @@ class Boards(NamedTuple):
     tables: list[Table]
 
     def select(self, dataset: str | None, track: Track | None) -> list[Table]:
-        """Select the boards of a data set and a track (see ``mlbench.boards.rows.select``).
+        """Select boards by data set and track, None for all; keep their order.
+
+        ``dataset`` names an edition; if there is none of this name, a data set as in ``--datasets``
+        (``manifest:photos.csv``), or the prefix of editions.
 
         Raises:
             SuiteError: no board matches.
         """
-        if found := select(self.tables, dataset, track):
+        name = dataset or ""
+        kind, colon, file = name.partition(":")
+        edition = re.compile(rf"{re.escape(PurePath(file).stem)}-[0-9a-f]{{8}}(-|$)")
+
+        def matches(table: Table) -> bool:
+            if colon and kind == table.dataset.partition(":")[0]:
+                return name == table.dataset or edition.match(table.identity) is not None
+            return table.identity.startswith(name)
+
+        exact = [table for table in self.tables if table.identity == dataset]
+        chosen = exact or [table for table in self.tables if matches(table)]
+        if found := [table for table in chosen if track in (None, table.track)]:
             return found
         raise SuiteError(
             f"no record in {self.store.root} matches; make one with `mlbench run`, or name another "
@@ -128,8 +143,7 @@ def show(
     if chosen:
         console.print(terminal(chosen, console.width, columns, run_ids))
     for table in chosen:
-        drawn = len(_drawn(table, table.run_ids if run_ids is None else run_ids))
-        if drawn < len(table.rows):
+        if (drawn := len(_drawn(table, run_ids))) < len(table.rows):
             errors.print(
                 f"{table.name}: {drawn} of {count(len(table.rows), 'row')} shown, ranked "
                 f"among all of them; `mlbench leaderboard --results {shlex.quote(str(results))}` "
@@ -137,9 +151,10 @@ def show(
             )
 
 
-def _drawn(table: Table, run_ids: Set[str]) -> list[int]:
-    """The places of the rows that have one of these runs."""
-    return [i for i, row in enumerate(table.rows) if not run_ids.isdisjoint(row.run_ids)]
+def _drawn(table: Table, run_ids: Set[str] | None) -> list[int]:
+    """The places of the rows that have one of these runs; None for any."""
+    wanted = table.run_ids if run_ids is None else run_ids
+    return [i for i, row in enumerate(table.rows) if not wanted.isdisjoint(row.run_ids)]
 
 
 def terminal(
@@ -150,13 +165,11 @@ def terminal(
     The columns are those ``chosen``, by names without units; the last are left out first. Rows, and
     runs that are not ranked, are those of ``run_ids``; their cells and notes tell of whole boards.
     """
-    asked = (table.run_ids if run_ids is None else run_ids for table in tables)
-    boards = zip(tables, asked, strict=True)
-    return Group(*(part for table, runs in boards for part in _board(table, width, chosen, runs)))
+    return Group(*(part for one in tables for part in _board(one, width, chosen, run_ids)))
 
 
 def _board(
-    table: Table, width: int, chosen: Sequence[str], run_ids: Set[str]
+    table: Table, width: int, chosen: Sequence[str], run_ids: Set[str] | None
 ) -> Iterator[RenderableType]:
     rows = _drawn(table, run_ids)
     drawn = (c._replace(cells=[c.cells[i] for i in rows]) for c in render.columns(table))
@@ -174,8 +187,8 @@ def _board(
         grid.add_column(heading, justify=column.side, overflow="fold", width=widths[_key(column)])
     for row in zip(*(column.cells for column in kept), strict=True):
         grid.add_row(*(Text(one_line(cell)) for cell in row))
-    diverged = tuple(run for run in table.diverged if run.run_id in run_ids)
-    told = table.model_copy(update={"diverged": diverged})
+    asked = (run for run in table.diverged if run_ids is None or run.run_id in run_ids)
+    told = table.model_copy(update={"diverged": tuple(asked)})
     lines = [*_cheapest(table), *render.notes(told)]
     if shared:
         said = [("" if n == "variant" else f"{n} ") + given[n].cells[0] for n in shared]
@@ -186,7 +199,7 @@ def _board(
             f"Left out to fit {width} columns: {', '.join(missing)}. "
             "`mlbench leaderboard --columns` chooses.",
         )
-    yield Text(one_line(render.title(table)), style="bold")
+    yield Text(one_line(table.heading), style="bold")
     if rows:
         yield grid
         yield Text("")

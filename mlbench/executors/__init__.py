@@ -221,10 +221,10 @@ def make_jobs(
     ]
 
 
-def with_news(job: Job) -> Job:
-    """A copy of the job that is carried out whatever outcomes the store has."""
+def with_news(job: Job, **changes: object) -> Job:
+    """A copy of the job, with changes, that is carried out whatever outcomes the store has."""
     known = job.before + tuple(map(_mark, news(job)))
-    return job.model_copy(update={"before": known})
+    return job.model_copy(update={"before": known, **changes})
 
 
 def news(job: Job) -> list[Outcome]:

@@ -196,10 +196,9 @@ class _Attempt:
             return fail(self.job, "hung", reason, REMEDIES["hung"])
         blamed = self._blame()
         if blamed.starved and self.beside:
-            return with_news(self.job).model_copy(update={"alone": True})
+            return with_news(self.job, alone=True)
         if blamed.failure is not None and blamed.divisible:
-            short = blamed.failure.reason.partition(";")[0]
-            return with_news(self.job).model_copy(update={"short": short})
+            return with_news(self.job, short=blamed.failure.reason.partition(";")[0])
         return blamed
 
     def _blame(self) -> Outcome:

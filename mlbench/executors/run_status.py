@@ -54,8 +54,13 @@ class RunStatus(Value):
         epoch = f" {self.epoch}/{self.epochs}" if self.epoch else ""
         share = f" {self.done / self.total:.0%}" if self.total else ""
         speed = f", {self.images_per_second:.0f} images/s" if self.images_per_second else ""
-        left = "" if self.left is None else f", {timedelta(seconds=round(self.left))} left"
+        left = "" if self.left is None else f", {as_time(self.left)} left"
         return f"{self.phase}{epoch}{share}{speed}{left}"
+
+
+def as_time(seconds: float) -> str:
+    """Format seconds as ``0:02:30``."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 class Followed:
@@ -63,11 +68,12 @@ class Followed:
 
     Attributes:
         now: its current status.
+        began: when the run began, by the machine's monotonic clock.
     """
 
     def __init__(self, title: str, epochs: int) -> None:
         self.now = RunStatus(title=title, epochs=epochs)
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._first: tuple[float, int] | None = None
 
     def phase(self, text: str) -> None:
@@ -95,11 +101,11 @@ class Followed:
         return (now - began) / (done - first) * (total - done) if done > first else None
 
     def _update(self, **changes: object) -> None:
-        seconds = time.monotonic() - self._began
+        seconds = time.monotonic() - self.began
         self.now = self.now.model_copy(update={**changes, "seconds": seconds})
 
 
-class StatusFile:
+class StatusFile(Followed):
     """Writes a run's progress to ``status.json`` in its folder, and passes it on to ``progress``.
 
     Errors of writing are ignored. If the lease of the run is lost, the next step raises
@@ -107,39 +113,37 @@ class StatusFile:
     """
 
     def __init__(self, job: Job, lease: Lease, progress: Progress) -> None:
+        super().__init__(job.spec.title, job.spec.settings.epochs)
         self.job, self.lease, self.progress = job, lease, progress
-        self.run = Followed(job.spec.title, job.spec.settings.epochs)
-        self._written = 0.0
+        self._written = -INTERVAL
 
     def phase(self, text: str) -> None:
         """A phase begins."""
-        self.run.phase(text)
-        self._write(every=0.0)
+        self._written = -INTERVAL  # a phase is written at once
+        super().phase(text)
         self.progress.phase(text)
 
     def count(self, done: int, total: int) -> None:
         """``done`` of ``total`` images are done."""
-        self.run.count(done, total)
-        self._write()
+        super().count(done, total)
         self.progress.count(done, total)
 
     def step(self, epoch: int, step: int, steps: int, loss: float, speed: float) -> None:
         """A step is done."""
-        self.run.step(epoch, step, steps, loss, speed)
-        self._write()
+        super().step(epoch, step, steps, loss, speed)
         self.progress.step(epoch, step, steps, loss, speed)
 
     def epoch(self, log: EpochLog) -> None:
         """An epoch is done."""
         self.progress.epoch(log)
 
-    def _write(self, every: float = INTERVAL) -> None:
+    def _update(self, **changes: object) -> None:
+        super()._update(**changes)
         self.lease.assert_held()
-        if time.monotonic() - self._written < every:
-            return
-        self._written = time.monotonic()
-        with suppress(OSError), atomic_write(self.job.folder / STATUS) as part:
-            part.write_text(self.run.now.model_dump_json(), encoding="utf-8")
+        if (now := time.monotonic()) - self._written >= INTERVAL:
+            self._written = now
+            with suppress(OSError), atomic_write(self.job.folder / STATUS) as part:
+                part.write_text(self.now.model_dump_json(), encoding="utf-8")
 
 
 def read_status(folder: Path) -> RunStatus | None:

@@ -1,10 +1,14 @@
+from pathlib import Path
+
 import pytest
 from scipy import stats
 
 from mlbench.boards import render
-from mlbench.boards.rows import select, tables
+from mlbench.boards.rows import tables
 from mlbench.boards.variants import options_by_loss
-from mlbench.types import Pretraining
+from mlbench.cli.show_boards import Boards
+from mlbench.store import Store
+from mlbench.types import Pretraining, SuiteError
 from tests.store.made import made_cost, made_efficiency, made_record, made_scores
 
 
@@ -186,15 +190,17 @@ def test_boards_are_chosen_by_their_whole_name_or_else_its_beginning():
     editions = (("voc2007", "1" * 16), ("voc2007-mini", "2" * 16))
     records = [made_record(identity=name, spec={"data": data}) for name, data in editions]
     made = tables([*records, made_record(spec={"track": "published"})])
-    asked = {name: {t.name for t in select(made, name)} for name in ("voc2007", "voc", "oco", None)}
+    boards = Boards(Store(Path("results")), [], made)
+    asked = {name: {t.name for t in boards.select(name, None)} for name in ("voc2007", "voc", None)}
     assert asked == {
         "voc2007": {"voc2007-probe"},
         "voc": {"voc2007-probe", "voc2007-mini-probe"},
-        "oco": set(),
         None: {table.name for table in made},
     }
-    assert [t.name for t in select(made, track="published")] == ["coco-mini-published"]
-    assert select(made, "voc2007", "published") == []
+    assert [t.name for t in boards.select(None, "published")] == ["coco-mini-published"]
+    for nothing in (("oco", None), ("voc2007", "published")):
+        with pytest.raises(SuiteError, match="no record in results matches"):
+            boards.select(*nothing)
 
 
 def test_scores_that_started_from_weights_of_such_labels_have_a_board_of_their_own():
@@ -203,7 +209,7 @@ def test_scores_that_started_from_weights_of_such_labels_have_a_board_of_their_o
     records = [made_record(pretraining=plain), made_record("gap", 60.0, pretraining=coco)]
     own, apart = tables(records)
     assert apart.name == own.name.replace("-probe", "-saw-coco-probe")
-    assert "from weights that saw labels of coco" in render.title(apart)
+    assert "from weights that saw labels of coco" in apart.heading
     assert "Initial weights: ImageNet-1k, then COCO." in render.notes(apart)
     assert [len(table.rows) for table in (own, apart)] == [1, 1]
 

@@ -8,8 +8,7 @@ from mlbench.api import execute_missing
 from mlbench.cli.planning import Prepared, places_of
 from mlbench.data.open import open_run
 from mlbench.executors import Options
-from mlbench.plan import compare_with_store, identify_files
-from mlbench.run_file import assert_same_files
+from mlbench.plan import assert_same_files, compare_with_store, identify_files
 from mlbench.store import Store
 from mlbench.suite import Suite
 from mlbench.text import command_line
@@ -30,7 +29,7 @@ def predict_folds(record: RunRecord, folds: int, suite: Suite) -> Predictions:
     if record.spec.holdout:
         raise SuiteError(f"run {record.run_id} held images out; leave out --folds")
     named, files = identify_files(suite)
-    assert_same_files(record.spec, named.weights, named.words, named.init)
+    assert_same_files(record.spec, named)
     places = places_of(suite, files)
     if open_run(record.spec, places).digest != record.spec.data:
         raise DataError(

@@ -32,7 +32,20 @@ _NO_PHOTOGRAPHS = ".mpg .mpeg .h5 .hdf .bufr .grib .eps .ps .wmf .emf .fit .fits
 def safe_name(name: str) -> str:
     """A file name for any text: ``timm:resnet26`` -> ``timm%3Aresnet26``. No two share one."""
     quoted = quote(name, safe=" +,=@")
-    return quoted.replace(".", "%2E", 1) if quoted.startswith(".") else quoted or "%"
+    quoted = quoted.replace(".", "%2E", 1) if quoted.startswith(".") else quoted or "%"
+    return cut_name(quoted, 255)
+
+
+def cut_name(name: str, longest: int = 200) -> str:
+    """A name with at most this many bytes; if it has more, a digest replaces its end.
+
+    File systems take 255, and encrypted ones less.
+    """
+    whole = name.encode()
+    if len(whole) <= longest:
+        return name
+    digest = hashlib.sha256(whole).hexdigest()[:12]
+    return f"{whole[: longest - 13].decode(errors='ignore')}~{digest}"
 
 
 def sha256(file: Path) -> str:

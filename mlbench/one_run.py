@@ -23,7 +23,7 @@ from mlbench.data.loader import is_out_of_memory
 from mlbench.data.mixing import make_mixing
 from mlbench.data.open import open_few
 from mlbench.engine.checkpoint import Checkpoint
-from mlbench.engine.cost import measure
+from mlbench.engine.cost import measure_if_it_fits
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import Evaluator
 from mlbench.engine.memory import memory_error, out_of_memory
@@ -330,16 +330,9 @@ def _score_and_measure(
             current.notes.append(remark)
             log.warning("%s", remark)
     model, size = state.evaluated(), spec.settings.image_size
-    efficiency = None
-    try:
-        with current.phase("efficiency"):
-            efficiency = measure(
-                model, image_size=size, precision=spec.precision, device=current.device
-            )
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        current.notes.append("its costs were not measured for want of memory")
+    with current.phase("efficiency"):
+        efficiency, lacking = measure_if_it_fits(model, size, spec.precision, current.device)
+    current.notes += lacking
     return {
         "scores": scores,
         "average_precision": precisions,

@@ -14,7 +14,7 @@ import inspect
 import json
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions
@@ -193,20 +193,19 @@ def kinds_of(text: str) -> list[Kind]:
     return sorted({p.kind for p in plugins() if p.name == name}, key=KINDS.index)
 
 
-def find_all(text: str) -> list[Plugin]:
-    """Return the plugins of every kind that a name stands for.
+def find_all(text: str, kinds: Collection[str] = KINDS) -> list[Plugin]:
+    """Return the plugins of these kinds that a name stands for.
 
     Raises:
         PluginError: there is none, or two distributions claim the name.
     """
-    if not (kinds := kinds_of(text)):
-        others = [p for kind in EVERY_KIND for p in plugins(kind) if p.name == text]
-        if others:
-            raise PluginError(
-                f"{text}: plugins of kind {others[0].kind} have neither card nor checks"
-            )
+    name = text.partition(":")[0]
+    found = [kind for kind in EVERY_KIND if any(p.name == name for p in plugins(kind))]
+    if not found:
         raise unknown_plugin(text)
-    return [find(kind, text) for kind in kinds]
+    if not (wanted := [kind for kind in found if kind in kinds]):
+        raise PluginError(f"{text}: plugins of kind {found[0]} have neither card nor checks")
+    return [find(kind, text) for kind in wanted]
 
 
 def canonical(kind: Kind, text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from mlbench.boards import pareto
 from mlbench.boards.markup import escaped, fenced, grid, latex_escaped, one_line, spreadsheet
 from mlbench.boards.rows import PLACES, Row, Table
-from mlbench.files import atomic_write
+from mlbench.files import atomic_write, cut_name
 from mlbench.text import count, plural
 from mlbench.types import OLD_AVERAGE, Speed, StoreError
 
@@ -347,4 +347,4 @@ def _listed(tables: Sequence[Table]) -> list[str]:
 
 
 def _file_name(table: Table) -> str:
-    return re.sub(r"[^\w.+-]", "_", table.name).lstrip(".")
+    return cut_name(re.sub(r"[^\w.+-]", "_", table.name).lstrip("."))

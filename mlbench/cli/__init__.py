@@ -6,7 +6,9 @@ Nothing here imports torch, so that ``mlbench --help`` and ``mlbench list`` are 
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -100,8 +102,28 @@ def main() -> None:
     """Run the command line; errors that a user can fix print one line and exit with code 2."""
     try:
         make_app(sys.argv[1:])(prog_name="mlbench")
-    except MlbenchError as error:
-        print_error(error)
-        sys.exit(2)
     except SystemExit as end:  # also if the reader closed the output, as `head` does
         sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
+    except Exception as error:
+        if (known := _for_user(error)) is None:
+            raise
+        print_error(known)
+        sys.exit(2)
+
+
+def _for_user(error: Exception) -> MlbenchError | None:
+    """The error if a user can fix it, in our words if it is the system's; else None."""
+    if isinstance(error, MlbenchError):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # takes what Python writes at its end
+        what = error.filename or "standard output or a temporary file"
+        return MlbenchError(f"{what} cannot be written ({error.strerror}); make room there")
+    if isinstance(error, RuntimeError):
+        from mlbench.data.loader import is_out_of_memory
+
+        if is_out_of_memory(error):
+            said = ". ".join(str(error).split(". ")[:2])
+            remedy = "give a smaller --batch-size if the command takes it, or another --device"
+            return MlbenchError(f"{said}; {remedy}")
+    return None

@@ -14,11 +14,15 @@ from mlbench.text import count
 
 def check(
     names: Annotated[
-        list[str], typer.Argument(help="Backbones, heads, losses, data sets, recipes.")
+        list[str],
+        typer.Argument(
+            help="Backbones, heads, losses, data sets, recipes; other kinds with checks."
+        ),
     ],
 ) -> None:
     """Check plugins against the contract of their kind; exit code 1 if a check fails."""
-    found = [plugin for name in names for plugin in registry.find_all(name)]
+    kinds = {check.name for check in registry.plugins("check")}
+    found = [plugin for name in names for plugin in registry.find_all(name, kinds)]
     import mlbench.contracts as contracts
 
     faults = 0

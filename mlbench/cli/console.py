@@ -6,10 +6,10 @@ import os
 import re
 import sys
 from collections.abc import Container, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -37,7 +37,14 @@ def plain(text: str) -> str:
 
 
 class _Plain(Console):
-    """A console that escapes control characters: records may come from anybody."""
+    """A console that escapes control characters: records may come from anybody.
+
+    One for stderr ignores errors of writing: a log on a full disk must not end the runs.
+    """
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        with suppress(*([OSError] if self.stderr else [])):
+            super().print(*objects, **how)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -70,7 +71,8 @@ class Reminder:
     def relay(self, text: str) -> None:
         """Write what another process printed."""
         self._printed = time.monotonic()
-        sys.stderr.write(text)
+        with suppress(OSError):
+            sys.stderr.write(text)
 
     def _watch(self) -> None:
         while not self._ended.wait(SILENCE / 20):

@@ -25,11 +25,25 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from mlbench.data.loader import is_out_of_memory
 from mlbench.engine.model import MultiLabelModel, autocast
-from mlbench.types import Efficiency, MeasureError, Precision
+from mlbench.types import NO_COSTS, Efficiency, MeasureError, Precision
 
 LARGEST_BATCH = 16
 """Batch size of the call whose memory is measured."""
+
+
+def measure_if_it_fits(
+    model: MultiLabelModel, image_size: int, precision: Precision, device: torch.device
+) -> tuple[Efficiency | None, tuple[str, ...]]:
+    """``measure``, and notes for the record: without costs if the device's memory is short."""
+    try:
+        found = measure(model, image_size=image_size, precision=precision, device=device)
+        return found, ()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return None, (NO_COSTS,)
 
 
 def measure(

@@ -25,8 +25,8 @@ NAMES = {
     "networks": "DEFAULT_THRESHOLD ModelCost ModelFile ModelInfo Network Speed Speeds Timing "
     "computing_options",
     "planned": "Places Plan Refused",
-    "runs": "Efficiency EpochLog IMPORTED NO_CHECKPOINT PhaseResources Progress RunRecord RunSpec "
-    "Scores",
+    "runs": "Efficiency EpochLog IMPORTED NO_CHECKPOINT NO_COSTS PhaseResources Progress RunRecord "
+    "RunSpec Scores",
     "samples": "Coverage Index KnownLabels LabelNoise Predictions Sample SplitCoverage Splits "
     "digest files_digest keys_digest sampled_files split_digest stream",
     "settings": "Augmentation OLD_AVERAGE Optimizer Preprocessing Probability Schedule Seed "

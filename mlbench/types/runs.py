@@ -34,6 +34,8 @@ IMPORTED = "imported:"
 """Prefix of ``data`` for a model that others trained; the digest of their file follows."""
 NO_CHECKPOINT = "no checkpoint was kept"
 """Prefix of the note that says why a record has no checkpoint."""
+NO_COSTS = "its costs were not measured for want of memory"
+"""The note of a record with scores that has no costs."""
 
 
 class RunSpec(Value):

@@ -489,6 +489,11 @@ def test_a_name_that_lacks_its_argument_is_said_to():
     assert "timm:SOMETHING" in result.reason
 
 
+def test_a_buffer_may_have_the_name_of_an_attribute_of_exported_programs():
+    keeps = changed(Good, lambda self, *_: self.register_buffer("graph", torch.ones(3)))
+    heads.can_be_exported(keeps)
+
+
 def test_checks_do_not_move_the_random_numbers():
     before = torch.get_rng_state()
     contracts.check(plugin("Good"))

@@ -95,6 +95,16 @@ def test_an_option_that_no_record_holds_is_found_before_a_run(install, cli):
     assert "let its options be numbers, texts, lists of them or None" in done.out
 
 
+def test_a_plugin_of_another_kind_is_checked_once_that_kind_has_checks(install, cli):
+    check = "def keeps_its_results(one):\n    assert one(3).results == 3, 'where are they?'\n"
+    tracker = "class Log:\n    def __init__(self, results):\n        self.results = 2 * results\n"
+    entries = "[mlbench.trackers]\nlog = acme:Log\n[mlbench.checks]\ntracker = acme"
+    install("acme", check + tracker, entries)
+    done = cli("check", "log")
+    assert done.code == 1 and "FAIL keeps_its_results: " in done.out
+    assert "where are they?" in done.out
+
+
 def test_what_is_printed_and_what_is_slow_is_remarked_once(install, cli):
     install("acme", HEAD.format(first="", then="print('here'); time.sleep(0.05)"), ENTRY)
     remarks = [text for text in cli("check", "mine").ok().out.splitlines() if "remark: " in text]

@@ -74,6 +74,17 @@ def test_names_that_are_no_file_names(store):
     assert all("/" not in safe_name(n) and safe_name(n) not in ("", ".", "..") for n in names)
 
 
+def test_a_data_set_of_a_long_name_keeps_its_results(cli, store):
+    for name in ("我" * 80, "我" * 81):
+        record = made_record("gap", identity=name, spec={"seed": len(name)})
+        store.write(record, made_predictions())
+        assert store.find(record.run_id).identity == name
+        cli("pack", record.run_id).ok()
+    assert len(store.records()) == 2 and store.predictions(store.find(record.run_id))
+    cli("leaderboard").ok()
+    assert len([*store.root.glob("leaderboards/*.csv")]) == 2
+
+
 def test_a_repeat_without_predictions_leaves_none(store):
     store.write(made_record(), made_predictions())
     diverged = made_record(status="diverged", scores=None)

@@ -278,7 +278,8 @@ def can_be_exported(factory: Any) -> None:
     batch = torch.export.Dim("batch", min=1, max=1024)
     shapes = (tuple({0: batch} for _ in maps),)
     with torch.no_grad():
-        program = torch.export.export(head, (maps,), dynamic_shapes=shapes).module()
+        # Inside another module, as in a model: `graph` is an attribute of programs, too.
+        program = torch.export.export(nn.Sequential(head), (maps,), dynamic_shapes=shapes).module()
         for images in (1, 5):
             others = features(PYRAMID, images)
             what = f"the exported program gives other logits for a batch of {images}"

@@ -207,7 +207,10 @@ def _copy(image: Path, names: Sequence[str], folder: Path) -> int:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists() and not cmp(image, target, shallow=False):
-                target = target.with_stem(f"{target.stem}-{sha256(image)[:12]}")
+                stem, end = target.stem, f"-{sha256(image)[:12]}{target.suffix}"
+                while len(os.fsencode(stem + end)) > 255:  # bytes that a name may have
+                    stem = stem[:-1]
+                target = target.with_name(stem + end)
             if not target.exists():
                 shutil.copyfile(image, target)
                 copied += 1

@@ -13,6 +13,7 @@ from mlbench.numbers import changed_packages, outdated
 from mlbench.text import flatten, shorten
 from mlbench.tracks import name_defaults, settle
 from mlbench.types import (
+    NO_COSTS,
     WORD_WIDTH,
     DatasetCard,
     MeasureError,
@@ -266,7 +267,9 @@ def costs(record: RunRecord) -> Iterator[Remark]:
 
     cost, ran = record.efficiency, record.spec.settings
     if cost is None:
-        if record.status == "ok":
+        if NO_COSTS in record.notes:
+            yield Remark("not checked", f"parameters and GMACs: {NO_COSTS}")
+        elif record.status == "ok":
             yield finding("the record has no costs", "parameters and GMACs", "none")
         return
     yield Remark("not checked", "latency and memory: they would have to be measured again")

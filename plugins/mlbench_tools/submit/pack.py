@@ -24,7 +24,7 @@ def pack(
 
     The same run gives the same file. mlbench verify shows what others will see in it.
     """
-    from mlbench.files import atomic_write, safe_name
+    from mlbench.files import atomic_write, cut_name, safe_name
     from mlbench.store import Store
     from mlbench_tools.submit.pack_file import make, renewed
 
@@ -38,7 +38,7 @@ def pack(
         )
     predictions = store.predictions(record) if record.status == "ok" else None
     data = make(renewed(record), predictions)
-    name = safe_name(f"{record.spec.method}-{record.identity}-{record.run_id}")
+    name = cut_name(safe_name(f"{record.spec.method}-{record.identity}-{record.run_id}"))
     file = out or Path(f"{name}.zip")
     with writing(file, "; choose another place with --out"):
         if file.exists() and file.read_bytes() != data:

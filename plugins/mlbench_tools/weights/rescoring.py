@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mlbench.engine.checkpoint import Checkpoint, weights_digest
-from mlbench.engine.cost import measure
+from mlbench.engine.cost import measure_if_it_fits
 from mlbench.engine.distributed import World
 from mlbench.engine.model import MultiLabelModel
 from mlbench.metrics.bootstrap import score
@@ -54,7 +54,7 @@ def make_record(
     # Scored again in this order, as sums in another order differ in their last digits.
     scores, precisions = score(logits, targets)
     side = spec.settings.image_size
-    efficiency = measure(model.to(device), image_size=side, precision="fp32", device=device)
+    efficiency, lacking = measure_if_it_fits(model, side, "fp32", device)
     record = RunRecord(
         run_id=spec.run_id,
         spec=spec,
@@ -76,6 +76,7 @@ def make_record(
         notes=(
             f"trained by its authors, not by us ({checkpoint.info.spec.data}); scored here",
             *found.remarks,
+            *lacking,
         ),
     )
     return record, Predictions(logits, targets, keys)

@@ -161,6 +161,15 @@ def test_sorting_copies_each_picture_to_its_labels(cli, trained, pictures, tmp_p
     assert done.code == 2 and f"--copy-to {copies[0]}" in done.err and ".jpg" in done.err
 
 
+def test_pictures_of_one_long_name_are_all_copied(cli, trained, pictures, tmp_path):
+    for i in range(2):
+        (tmp_path / f"{i}").mkdir()
+        shutil.copy(pictures / f"{i}.jpg", tmp_path / f"{i}" / f"{'и' * 125}.jpg")
+    flags = ("--threshold", "0", "--copy-to", tmp_path / "sorted")
+    said = cli("predict", trained, tmp_path / "0", tmp_path / "1", *flags).ok().err
+    assert "24 copied" in said and len([*(tmp_path / "sorted").glob("*/*.jpg")]) == 24
+
+
 def test_folders_of_labels_in_any_script_are_readable(cli, renamed, pictures, tmp_path):
     labels = ["кот", "и" * 150, "и" * 151, "../猫", "e\u0301", "\u00e9", "Cat", "cat", "nul.a", "."]
     flags = ("--threshold", "0", "--copy-to", tmp_path / "s")

@@ -9,7 +9,7 @@ import pytest
 from mlbench.evidence import seal, to_json
 from mlbench.store import Store
 from mlbench.tracks import PROBE
-from mlbench.types import Places, Predictions
+from mlbench.types import NO_COSTS, Places, Predictions
 from mlbench_tools.submit import pack_file
 from mlbench_tools.submit.five_checks import verify
 from mlbench_tools.submit.pack_file import read
@@ -159,6 +159,12 @@ def test_tampering_is_found(name, voc, tmp_path):
     found = findings(verified(tmp_path, make(*tamper(*voc))))
     assert {check for check, _ in found} == checks
     assert any(re.search(message, text) for _, text in found), found
+
+
+def test_a_run_whose_costs_did_not_fit_into_memory_may_be_submitted(voc, tmp_path):
+    report = verified(tmp_path, make(*edited(efficiency=None, notes=(NO_COSTS,))(*voc)))
+    assert not findings(report)
+    assert any("costs were not measured" in one.text for one in report.of("not checked"))
 
 
 def test_what_changed_after_the_run_is_found(voc, tmp_path):

@@ -12,8 +12,10 @@ from mlbench.boards.rows import tables
 from mlbench.engine import evaluation
 from mlbench.engine.checkpoint import load
 from mlbench.metrics.bootstrap import score
+from mlbench.types import NO_COSTS
 from mlbench_plugins.datasets.synthetic import NAMES
 from mlbench_tools.scoring import evaluate
+from tests.test_one_run import starved
 from tests.tools.weights.released import SHUFFLED, change, imported
 
 
@@ -74,6 +76,13 @@ def test_the_record_started_before_the_images_were_scored(
     cli("rescore", theirs, *flags).ok()
     (record,) = store.records()
     assert record.started == "2026-01-31T01:00:00+00:00"
+
+
+def test_scores_are_kept_if_the_costs_do_not_fit_into_memory(cli, theirs, monkeypatch, store):
+    monkeypatch.setattr("mlbench.engine.cost.peak_memory", starved)
+    cli("rescore", theirs, "--dataset", "synthetic", "--device", "cpu").ok("mAP")
+    (record,) = store.records()
+    assert record.scores and record.efficiency is None and record.notes[-1] == NO_COSTS
 
 
 def test_a_checkpoint_of_a_run_is_refused(cli, theirs, tmp_path):

@@ -141,13 +141,12 @@ def make_plan(suite: Suite, places: Places, veto: Veto = lambda _: None) -> Plan
             spec = drop_unused_inputs(spec, data.of, places, words)
         found[spec.run_id] = spec
     again = suite.retry_diverged
-    plan = compare_with_store(list(found.values()), refused, data.of, places, again, veto)
-    return plan.model_copy(update={"read": data.read})
+    plan = compare_with_store(list(found.values()), data.of, places, again, veto)
+    return plan.model_copy(update={"read": data.read, "refused": (*refused, *plan.refused)})
 
 
 def compare_with_store(
     specs: Sequence[RunSpec],
-    refused: Sequence[Refused],
     splits_of: Callable[[RunSpec], Splits],
     places: Places,
     retry_diverged: bool,
@@ -155,11 +154,11 @@ def compare_with_store(
 ) -> Plan:
     """Sort runs, without duplicates, by their state in the store.
 
-    Missing ones, which are built on the ``meta`` device, may join the combinations that were
-    ``refused`` before. ``splits_of`` opens the data set of a run.
+    Missing ones are built on the ``meta`` device, which may show that they cannot run.
+    ``splits_of`` opens the data set of a run.
     """
     store = Store(places.results)
-    missing, done, diverged, impossible = [], [], [], list(refused)
+    missing, done, diverged, impossible = [], [], [], []
     reasons: dict[str, str | None] = {}
     why: dict[str, str] = {}
     replaces: dict[str, str] = {}

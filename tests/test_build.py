@@ -195,5 +195,5 @@ def test_seeds_are_refused_together_unless_they_draw_what_heads_see(
     monkeypatch.setattr(plan, "refusal", lambda spec, *_: seen.append(spec.seed) or "no memory")
     specs = matrix(seeds=(0, 1, 2), **label_axes)
     places = Places(results=tmp_path, cache=tmp_path)
-    found = plan.compare_with_store(specs, (), lambda _: SPLITS, places, retry_diverged=False)
+    found = plan.compare_with_store(specs, lambda _: SPLITS, places, retry_diverged=False)
     assert len(seen) == asked and len(found.refused) == 3 and found.all_refused

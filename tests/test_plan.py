@@ -16,7 +16,7 @@ from tests.test_build import SPLITS, matrix
 
 def planned(specs, folder, **places):
     where = Places(results=folder, cache=folder, **places)
-    return plan.compare_with_store(specs, (), lambda _: SPLITS, where, retry_diverged=False)
+    return plan.compare_with_store(specs, lambda _: SPLITS, where, retry_diverged=False)
 
 
 def record_of(spec, folder, **fields):

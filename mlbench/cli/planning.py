@@ -116,7 +116,7 @@ def plan_repetition(file: Path, suite: Suite, veto: Veto) -> Prepared:
             f"and is {suite.processes}; repeat it with --processes {spec.processes}"
         )
     again = suite.retry_diverged
-    planned = compare_with_store([spec], [], lambda _: splits, places, again, veto)
+    planned = compare_with_store([spec], lambda _: splits, places, again, veto)
     if run.run_id and (reason := outdated(run.numbers)):
         errors.print(f"the run's numbers may differ: {reason}")
     if differing := run_file.environment_differences(run, current, commit()):

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 from uuid import uuid4
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
@@ -90,10 +90,22 @@ class Job(Value):
         return self.folder / "failure.json"
 
 
+class Kept(Value):
+    """What a run keeps as JSON in its folder, for every process that reads the store."""
+
+    @classmethod
+    def read(cls, file: Path) -> Self | None:
+        """The value in a file; None if the file is missing or cannot be read."""
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+
 FailureKind = Literal["error", "exit", "crash", "killed", "hung"]
 
 
-class Failure(Value):
+class Failure(Kept):
     """Why a run has no record; ``runs/<id>/failure.json`` until it is tried again.
 
     Attributes:
@@ -238,7 +250,7 @@ def news(job: Job) -> list[Outcome]:
 
 
 def _failed(job: Job) -> Outcome:
-    return Outcome(job.spec, job.log, failure=read_failure(job.failure_file))
+    return Outcome(job.spec, job.log, failure=Failure.read(job.failure_file))
 
 
 def _mark(outcome: Outcome) -> str:
@@ -314,14 +326,6 @@ def suspects(spec: RunSpec) -> str:
     """A remedy that names the third-party plugins of a run; empty if it uses none."""
     foreign = {p.name: None for p in plugins_of(spec) if p.distribution != DISTRIBUTION}
     return f"`mlbench check {' '.join(foreign)}` may say more" if foreign else ""
-
-
-def read_failure(file: Path) -> Failure | None:
-    """The failure in a file; None if the file is missing or cannot be read."""
-    try:
-        return Failure.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError):
-        return None
 
 
 def last_lines(file: Path, limit: int = TAIL) -> tuple[str, ...]:

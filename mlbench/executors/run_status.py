@@ -8,22 +8,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from pydantic import ValidationError
-
 from mlbench.evidence import read_record
-from mlbench.executors import Failure, Job, read_failure
+from mlbench.executors import Failure, Job, Kept
 from mlbench.executors.sharing import QueuedRun, queued
 from mlbench.files import atomic_write
 from mlbench.leases import Holder, Lease, find_holder
 from mlbench.store import Store
-from mlbench.types import EpochLog, Progress, StoreError, Value
+from mlbench.types import EpochLog, Progress, StoreError
 
 INTERVAL = 5.0
 """Least seconds between two status files of a run."""
 STATUS = "status.json"
 
 
-class RunStatus(Value):
+class RunStatus(Kept):
     """The progress of a run.
 
     Attributes:
@@ -146,18 +144,10 @@ class StatusFile(Followed):
                 part.write_text(self.now.model_dump_json(), encoding="utf-8")
 
 
-def read_status(folder: Path) -> RunStatus | None:
-    """The status of the run in a folder; None if it has none."""
-    try:
-        return RunStatus.model_validate_json((folder / STATUS).read_bytes())
-    except (OSError, ValidationError):
-        return None
-
-
 # --------------------------------------------------------------------------------------- every run
 State = Literal["done", "diverged", "running", "stopped", "failed", "queued"]
 STATES: tuple[State, ...] = get_args(State)
-BEGUN = ("lease-1.json", "status.json", "failure.json")
+BEGUN = ("lease-1.json", STATUS, "failure.json")
 """Files of a run that has begun; a run that did not fit into a time budget has a log alone."""
 
 
@@ -210,7 +200,8 @@ def _state(
 ) -> RunState:
     """The state of one run; ignores outcomes older than its queue entry."""
     failure_file = folder / "failure.json"
-    failure, status, holder = read_failure(failure_file), read_status(folder), find_holder(folder)
+    failure, status = Failure.read(failure_file), RunStatus.read(folder / STATUS)
+    holder = find_holder(folder)
     title = next((one.title for one in (status, failure) if one is not None), "")
     if holder is not None and not holder.stale:
         return RunState(title, "running", holder, status)

@@ -7,7 +7,7 @@ import pytest
 
 from mlbench import numbers
 from mlbench.cli.matrix import print_failures
-from mlbench.executors import Outcome, fail, make_jobs, read_failure
+from mlbench.executors import Failure, Outcome, fail, make_jobs
 from mlbench.executors.run_status import Followed, StatusFile, overview
 from mlbench.executors.sharing import QueuedRun, announce
 from mlbench.leases import claim
@@ -107,7 +107,7 @@ def test_failures_of_one_reason_are_told_once(jobs, capsys):
         fail(
             job, "error", f"no network <object at 0x{number}>\n  a.jpg" if number < 2 else "no luck"
         )
-    failures = [read_failure(job.failure_file) for job in jobs[:3]]
+    failures = [Failure.read(job.failure_file) for job in jobs[:3]]
     outcomes = [Outcome(j.spec, j.log, failure=f) for j, f in zip(jobs, failures, strict=False)]
     print_failures(outcomes, {jobs[1].spec.run_id: "epochs=11"})
     told = capsys.readouterr().err

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mlbench.engine.distributed import World
-from mlbench.executors import Options, fail, make_jobs, read_failure, sharing, worker
+from mlbench.executors import Failure, Options, fail, make_jobs, sharing, worker
 from mlbench.leases import HEARTBEAT, claim, find_holder
 from mlbench.store import Store
 from mlbench.types import Places
@@ -82,7 +82,7 @@ def test_what_another_launcher_made_of_a_run_since_it_was_planned_counts(runs, j
 
 def test_a_failure_that_names_a_file_not_in_utf8_is_kept(job):
     failed = fail(mine := job(), "error", "re\udcff/x cannot be read").failure
-    assert read_failure(mine.failure_file) == failed and failed.reason[:8] == r"re\udcff"
+    assert Failure.read(mine.failure_file) == failed and failed.reason[:8] == r"re\udcff"
 
 
 def test_a_run_whose_lease_was_lost_ends_at_its_next_step_and_writes_nothing(runs, job):

@@ -39,7 +39,7 @@ def predict_folds(record: RunRecord, folds: int, suite: Suite) -> Predictions:
     parts = [_without(record.spec, fold, folds, places) for fold in range(folds)]
     specs = [spec for spec, _ in parts]
     opened = {spec.run_id: splits for spec, splits in parts}
-    planned = compare_with_store(specs, [], lambda spec: opened[spec.run_id], places, True)
+    planned = compare_with_store(specs, lambda spec: opened[spec.run_id], places, True)
     if planned.refused:
         raise SuiteError(f"a fold cannot be trained: {planned.refused[0].reason}; give fewer folds")
     execute_missing(Prepared(suite, planned, places, Options()), command_line())

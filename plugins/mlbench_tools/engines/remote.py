@@ -20,7 +20,7 @@ from mlbench.engine.distributed import World
 from mlbench.engine.signals import EXIT_INTERRUPTED, stoppable
 from mlbench.executors import Job, MatrixProgress, Options, Outcome, fail, news
 from mlbench.executors.local import execute
-from mlbench.executors.run_status import INTERVAL, RunStatus, read_status
+from mlbench.executors.run_status import INTERVAL, STATUS, RunStatus
 from mlbench.executors.worker import Events, carry_out
 from mlbench.leases import find_holder
 from mlbench.types import Progress, RunSpec
@@ -91,7 +91,8 @@ class Follower:
             else:
                 self._waiting.append(number)
         for number, shown in self._shown.items():
-            before, status = self._last.get(number), read_status(self.jobs[number].folder)
+            before = self._last.get(number)
+            status = RunStatus.read(self.jobs[number].folder / STATUS)
             if status is not None and status != before:
                 self._last[number] = status
                 _show(status, before, shown)

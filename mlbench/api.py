@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlbench.build import open_model
 from mlbench.cli.console import device_name, thread_count
-from mlbench.cli.matrix import execute, variants_of
+from mlbench.cli.matrix import execute, titles_of
 from mlbench.cli.planning import Prepared, plan_safely, plan_suite, usual_precision
 from mlbench.cli.progress import Lines
 from mlbench.numbers import outdated
@@ -98,7 +98,7 @@ def execute_missing(prepared: Prepared, command: str) -> None:
     if planned.all_refused:
         reasons = [f"{one.label}: {one.reason}" for one in planned.refused]
         raise SuiteError(shorten(reasons, 5, "\n"))
-    outcomes = execute(prepared, Lines(variants_of(planned)), command)
+    outcomes = execute(prepared, Lines(titles_of(planned)), command)
     if failed := [f"{o.spec.title}: {o.error}" for o in outcomes if o.record is None]:
         raise SuiteError(shorten([*failed, "finished runs are kept"], 5, "\n"))
 

@@ -71,13 +71,11 @@ def marks(rows: Sequence[Row]) -> list[str]:
     Several places of measurement are numbered in alphabetical order: ``latency (1)``.
     """
     found = fronts(rows)
-    places = [front.where for front in found if front.cost == "latency"]
-    cells: list[list[str]] = [[] for _ in rows]
-    for front in found:
-        name = str(front.cost).replace("parameters", "params")
-        if front.cost == "latency" and len(places) > 1:
-            name += f" ({places.index(front.where) + 1})"
-        for cell, member in zip(cells, front.members, strict=True):
-            if member:
-                cell.append(name)
-    return [", ".join(cell) for cell in cells]
+    places = [front.where for front in found if front.where]
+
+    def name(front: Front) -> str:
+        number = f" ({places.index(front.where) + 1})" if front.where and places[1:] else ""
+        return front.cost.replace("parameters", "params") + number
+
+    cells = ([name(front) for front in found if front.members[i]] for i in range(len(rows)))
+    return list(map(", ".join, cells))

@@ -144,13 +144,13 @@ def _execute_and_show(prepared: Prepared) -> int:
     if planned.done and not planned.missing:
         runs, are = count(len(planned.done), "run"), "is" if len(planned.done) == 1 else "are"
         console.print(f"Nothing is missing: {runs} {are} in {places.results}.")
-    names = variants_of(planned)
-    progress = Live(names) if errors.is_terminal else Lines(names)
+    titles = titles_of(planned)
+    progress = Live(titles) if errors.is_terminal else Lines(titles)
     outcomes = execute(prepared, progress, command_line())
     left = [one for one in outcomes if prepared.suite.budget is not None and not one.decided]
     failed = [one for one in outcomes if one not in left and (one.record is None or one.error)]
     if len(outcomes) > 1:  # a single failure was already reported
-        print_failures(failed, names)
+        print_failures(failed, titles)
     if left:
         runs = f"{len(left)} of {count(len(outcomes), 'run')}"
         errors.print(f"{runs} did not fit into the budget; repeat the command to go on")
@@ -171,10 +171,10 @@ def _execute_and_show(prepared: Prepared) -> int:
     return EXIT_UNFINISHED if left else 0
 
 
-def print_failures(failed: Sequence[Outcome], names: Mapping[str, str]) -> None:
+def print_failures(failed: Sequence[Outcome], titles: Mapping[str, str]) -> None:
     """Print failures again, below the lines of all runs, grouped by reason.
 
-    ``names`` are as ``variants_of`` gives them.
+    ``titles`` are as ``titles_of`` gives them.
     """
     alike: dict[str, list[Outcome]] = {}
     for outcome in failed:
@@ -184,10 +184,9 @@ def print_failures(failed: Sequence[Outcome], names: Mapping[str, str]) -> None:
     for same in alike.values():
         line = outcome_line(same[0], brief=True)
         if len(same) > 1:
-            specs = [outcome.spec for outcome in same]
-            titles = shorten([f"{s.title} {names.get(s.run_id, '')}".rstrip() for s in specs])
+            several = shorten([titles.get(one.spec.run_id, one.spec.title) for one in same])
             reason = (same[0].error or "not finished").partition("\n")[0]
-            line = f"{count(len(same), 'run')} FAILED: {titles}: {reason}"
+            line = f"{count(len(same), 'run')} FAILED: {several}: {reason}"
         errors.print(line, style="red")
 
 
@@ -218,10 +217,10 @@ def _call_all(prepared: Prepared, kind: Kind, specs: Sequence[RunSpec], *more: A
     return answers
 
 
-def variants_of(planned: Plan) -> dict[str, str]:
-    """Map run ids to the settings in which runs of one method, backbone and loss differ."""
-    specs = planned.specs
-    return {spec.run_id: text for spec, text in zip(specs, variants(specs), strict=True)}
+def titles_of(planned: Plan) -> dict[str, str]:
+    """Run id -> title, with the settings in which runs of equal titles differ."""
+    found = zip(planned.specs, variants(planned.specs), strict=True)
+    return {spec.run_id: f"{spec.title} {variant}".rstrip() for spec, variant in found}
 
 
 def print_plan(planned: Plan) -> None:
@@ -230,10 +229,9 @@ def print_plan(planned: Plan) -> None:
     states = [(spec, f"would run: {planned.why[spec.run_id]}") for spec in planned.missing]
     states += [(spec, "done") for spec in planned.done]
     states += [(spec, "diverged before") for spec, _ in planned.diverged]
-    names = variants_of(planned)
+    titles = titles_of(planned)
     for spec, state in states:
-        what = f"{spec.title} {names[spec.run_id]}".strip()
-        table.add_row(spec.run_id, what, spec.track, state)
+        table.add_row(spec.run_id, titles[spec.run_id], spec.track, state)
     if table.rows:
         console.print(table)
     print_refusals(planned)

@@ -129,38 +129,25 @@ class Pace:
         return f"{as_time(max([rest / max(len(lefts), 1), *lefts]))} left"
 
 
-class Lines:
+class Lines(Reminder):
     """Prints a line for every run and epoch, and reminders of progress; for logs and pipes.
 
-    Args:
-        variants: run id -> settings that differ from other runs of the same title.
-
     Attributes:
+        titles: run id -> title; a run without one is called as its spec.
         waits_for: text that says for whom this launcher waits while nothing runs here.
     """
 
-    def __init__(self, variants: Mapping[str, str] | None = None) -> None:
-        self.variants = variants or {}
+    def __init__(self, titles: Mapping[str, str] | None = None) -> None:
+        super().__init__("the matrix", self.where)
+        self.titles = titles or {}
         self._told = set[str | None]()
         self.waits_for = ""
         self.pace = Pace()
-        self.reminder = Reminder("the matrix", self.where)
-
-    def __enter__(self) -> Self:
-        self.reminder.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.reminder.__exit__()
-
-    def title(self, spec: RunSpec) -> str:
-        """The title of a run, with the settings in which it differs from others."""
-        return f"{spec.title} {self.variants.get(spec.run_id, '')}".rstrip()
 
     def wait(self, text: str) -> None:
         """Print whom this launcher waits for."""
         self.waits_for = text
-        self.reminder.print(text)
+        self.print(text)
 
     def where(self) -> Iterable[str]:
         """The progress of the current runs, and of the matrix if it has several."""
@@ -168,19 +155,17 @@ class Lines:
         yield from [self._line(one, one.now.text) for one in runs[:FEW]]
         if not runs:
             what = "between two runs" if self.pace.total else "no run has begun yet"
-            yield f"{self.waits_for or what}: {self.reminder.so_far}"
+            yield f"{self.waits_for or what}: {self.so_far}"
         if self.pace.total > 1:
             done = f"{self.pace.ended} of {self.pace.total} runs done"
             yield f"  {done}, {len(runs)} under way, {self.pace}".rstrip(", ")
 
     def begin(self, number: int, total: int, spec: RunSpec) -> Progress:
         """Print the title of the run."""
-        self.reminder.print(f"[{number}/{total}] {self.title(spec)}")
-        run = RunLines(
-            f"[{number}] ",
-            spec.settings.epochs,
-            lambda text: self.reminder.print(self._line(run, text)),
-        )
+        title = self.titles.get(spec.run_id, spec.title)
+        self.print(f"[{number}/{total}] {title}")
+        epochs = spec.settings.epochs
+        run = RunLines(f"[{number}] ", epochs, lambda text: self.print(self._line(run, text)))
         self.pace.begin(spec.run_id, total, run)
         return run
 
@@ -191,7 +176,7 @@ class Lines:
     def end(self, outcome: Outcome) -> None:
         """Print the result of the run."""
         self.pace.end(outcome)
-        self.reminder.print(f"  {self.outcome(outcome)}")
+        self.print(f"  {self.outcome(outcome)}")
 
     def outcome(self, outcome: Outcome) -> str:
         """Describe the result of a run; files that an error lists are listed once."""
@@ -203,8 +188,8 @@ class Lines:
 class Live(Lines):
     """Draws bars on a terminal: one for the matrix and one for each run under way."""
 
-    def __init__(self, variants: Mapping[str, str] | None = None) -> None:
-        super().__init__(variants)
+    def __init__(self, titles: Mapping[str, str] | None = None) -> None:
+        super().__init__(titles)
         self.bars = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -227,7 +212,8 @@ class Live(Lines):
         """Add a bar for the run."""
         if self.matrix is None:
             self.matrix = self.bars.add_task("matrix", total=total, detail=self.pace)
-        task = self.bars.add_task(self.title(spec), total=None, detail="")
+        title = self.titles.get(spec.run_id, spec.title)
+        task = self.bars.add_task(title, total=None, detail="")
         self.tasks[spec.run_id] = task
         run = _RunBar(self.bars, task, spec.settings.epochs)
         self.pace.begin(spec.run_id, total, run)

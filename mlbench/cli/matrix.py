@@ -19,8 +19,7 @@ from mlbench.boards.variants import variants
 from mlbench.cli import show_boards
 from mlbench.cli.console import console, errors, plain_table, print_error, thread_count
 from mlbench.cli.planning import Prepared, plan_safely
-from mlbench.cli.progress import Lines, Live, Reminder, outcome_line
-from mlbench.cli.tracking import Tracked
+from mlbench.cli.progress import Lines, Live, Reminder, Tracked, outcome_line
 from mlbench.executors import STALL, Executor, Outcome, make_jobs
 from mlbench.executors.forking import call, device_names, showing
 from mlbench.executors.sharing import QueuedRun, announce, carry_out_all

@@ -1,1 +1,1 @@
-"""Trackers of a matrix; see ``mlbench.cli.tracking``."""
+"""Trackers of a matrix; see ``mlbench.cli.progress``."""

@@ -63,7 +63,6 @@ class Lease:
     """A lease that this process holds, and the thread that keeps it fresh."""
 
     def __init__(self, file: Path, holder: Holder) -> None:
-        self.token = holder.token
         number = int(file.stem.partition("-")[2])
         self._file, self._next = file, _file(file.parent, number + 1)
         self._ended = threading.Event()

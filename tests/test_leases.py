@@ -32,10 +32,10 @@ def compete(folder, start, wins):
 
 
 def test_a_lease_is_held_by_one_until_it_is_given_back(tmp_path):
-    lease = claim(tmp_path / "run")
+    lease = claim(tmp_path / "run", "mine")
     assert claim(tmp_path / "run") is None
     holder = find_holder(tmp_path / "run")
-    assert (holder.token, holder.stale) == (lease.token, False)
+    assert (holder.token, holder.stale) == ("mine", False)
     assert claim(tmp_path / "other") is not None
     lease.release()
     assert find_holder(tmp_path / "run") is None

@@ -104,7 +104,7 @@ class _OpenedData:
     """The data sets of a matrix, each opened once; ``read`` says how users' own were understood."""
 
     def __init__(self, allow_missing: bool, places: Places) -> None:
-        self._allow_missing, self._places = {"incomplete": allow_missing}, places
+        self._allow_missing, self._places = allow_missing, places
         self._opened: dict[str, Splits | MlbenchError] = {}
         self.read: dict[str, str] = {}
 
@@ -114,8 +114,9 @@ class _OpenedData:
         validation = spec.settings.selection == "validation"
         edition = f"{spec.dataset} {options} {spec.label_noise} {spec.known_labels} {validation}"
         if edition not in self._opened:
+            asked = spec.model_copy(update={"incomplete": self._allow_missing})
             try:
-                splits = open_run(spec.model_copy(update=self._allow_missing), self._places)
+                splits = open_run(asked, self._places)
                 if splits.interpretation is not None:
                     facts = splits.interpretation.facts.items()
                     self.read[spec.dataset] = "; ".join(f"{what}: {how}" for what, how in facts)
@@ -255,7 +256,7 @@ def expand(
                 method=method,
                 dataset=dataset,
                 dataset_options=options,
-                data="",
+                data="",  # until it is opened
                 labels=suite.labels,
                 holdout=suite.holdout,
                 holdout_fold=suite.holdout_fold,

@@ -244,15 +244,20 @@ class _RecordingContext:
         return getattr(self.labels, name)
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunInputs:
     """The inputs of a run; all its processes call the same methods."""
 
     spec: RunSpec
     places: Places
     world: World
-    device: torch.device
     progress: Progress
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+        name = self.places.device
+        return torch.device(f"cuda:{self.world.local_rank}" if name == "cuda" else name)
 
     def open(self) -> Splits:
         """Open the data and decode every image once, so that a bad one stops the run at its start.

@@ -12,6 +12,7 @@ from mlbench import numbers, plan, registry, suite
 from mlbench.cli.progress import RunLines
 from mlbench.contracts.made_up import PYRAMID, features, made_up_context, targets
 from mlbench.engine.distributed import World
+from mlbench.engine.train import finish
 from mlbench.metrics.bootstrap import score
 from mlbench.one_run import run
 from mlbench.text import flatten
@@ -154,7 +155,7 @@ def trained(folder):
     }
     places = Places(results=folder, cache=folder, keep="none")
     (spec,) = plan.make_plan(suite.make_suite(fields), places).missing
-    record, seen = run(spec, places, World(), RunLines("", 0, print), "")
+    record, seen = finish(run(spec, places, World(), RunLines("", 0, print), ""))
     known = np.random.default_rng(0).random(seen.targets.shape, np.float32)
     scores, _ = score(known, seen.targets, resamples=100)
     of_metrics = scores.mAP + scores.mAP_low + scores.CF1

@@ -14,7 +14,7 @@ from mlbench.engine.model import MultiLabelModel
 from mlbench.engine.resume import FILES
 from mlbench.engine.signals import stoppable
 from mlbench.engine.train import finish
-from mlbench.one_run import run_in_steps
+from mlbench.one_run import run
 from mlbench.types import BatchMemoryError, HeadOutput, Interrupted, Places
 from tests.engine import tiny
 
@@ -55,7 +55,7 @@ def run_one(tmp_path, cache):
         assert not planned.refused, planned.refused[0].reason
         (spec,) = planned.missing
         given = spec, located, World(), progress or tiny.Quiet(), "", neighbours
-        record, predictions = finish(run_in_steps(*given, short=short))
+        record, predictions = finish(run(*given, short=short))
         return record, predictions, located.results / "runs" / spec.run_id
 
     return call

@@ -24,7 +24,7 @@ from mlbench.executors import FailureKind, Job, Outcome, fail, news, suspects
 from mlbench.executors.run_status import StatusFile
 from mlbench.leases import Lease, LeaseLostError, claim, find_holder
 from mlbench.numbers import plugins_of
-from mlbench.one_run import run_in_steps
+from mlbench.one_run import run
 from mlbench.registry import line_in
 from mlbench.store import Store
 from mlbench.types import BatchMemoryError, EpochLog, Interrupted, MlbenchError, Progress
@@ -94,7 +94,7 @@ def _attempt(
             with suppress(OSError):
                 job.failure_file.unlink(missing_ok=True)
         try:
-            record, predictions = yield from run_in_steps(
+            record, predictions = yield from run(
                 job.spec, job.places, world, progress, job.command, neighbours, short=job.short
             )
             if lease is not None:

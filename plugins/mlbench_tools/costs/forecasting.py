@@ -26,6 +26,7 @@ from mlbench.data.open import open_run
 from mlbench.engine.cost import device_name
 from mlbench.engine.distributed import World
 from mlbench.engine.features import levels_read
+from mlbench.engine.train import finish
 from mlbench.executors.worker import Events
 from mlbench.numbers import outdated
 from mlbench.one_run import run
@@ -154,7 +155,7 @@ def _rehearse(spec: RunSpec, places: Places, kept: Store) -> RunRecord:
                 (own.cache / entry.name).symlink_to(entry.resolve())
         heard: list[tuple[float, Any]] = []
         events = Events(World(), lambda *event: heard.append((time.monotonic(), event)))
-        record, _ = run(short, own, World(), events, "", images=many)
+        record, _ = finish(run(short, own, World(), events, "", images=many))
     phases = [(when, event[1]) for when, event in heard if event[0] == "phase"]
     for (began, name), (ended, _) in pairwise(phases):
         if name == "feature maps of test":  # those of train were made first, and warmed up

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as vision
 from mlbench.data.decode import load
 from mlbench.data.image_cache import cached_images
 from mlbench.data.loader import ImageSource
-from mlbench.data.transforms import make_view, square_side, train_transform
+from mlbench.data.transforms import train_transform
 from mlbench.types import Augmentation, Index, Places, Settings
 
 IMAGES = 8
@@ -53,10 +53,9 @@ def source(index, steps, threads, decoder="turbo", places=None, **more):
         augmentation=tuple(Augmentation(name=name, options=options) for name, options in steps),
     )
     if places is not None:
-        side = square_side(chosen, training=True)
-        view, files = make_view(chosen), {"images": len(index)}
-        more["read"] = cached_images(places, "benchmark", index, view, side, files)
-    return ImageSource(index, train_transform(chosen), 0, threads, decoder, **more)
+        files = str(len(index))
+        more["read"] = cached_images(places, "benchmark", index, train_transform(chosen), files)
+    return ImageSource(index, train_transform(chosen), 0, threads, **more)
 
 
 def authors_way(file, rng, steps):

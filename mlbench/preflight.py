@@ -7,7 +7,6 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from mlbench.build import feature_identity, make_backbone, meta_model, named_fil
 from mlbench.data import transforms
 from mlbench.data.decode import IGNORE, problems, unusable
 from mlbench.data.labels import label_context
-from mlbench.data.loader import ImageSource, Source, Transform
+from mlbench.data.loader import ImageSource, Source
 from mlbench.data.mixing import make_mixing
 from mlbench.data.open import open_run
 from mlbench.engine import optim
@@ -284,32 +283,27 @@ class RunInputs:
 
     def source(self, model: MultiLabelModel, name: str, index: Index) -> Source:
         """The images of a split, augmented in train, or feature maps in the probe track."""
-        settings, places, probe = self.spec.settings, self.places, self.spec.track == "probe"
-        training = name == "train" and not probe
-        seed, view = 0, transforms.make_view(settings)
-        transform: Transform = lambda image, _: view(image)  # noqa: E731
-        if training:
-            exact = self.spec.precision != "tf32"  # which other threads switch on and off
-            transform, seed = transforms.train_transform(settings, together=exact), self.spec.seed
-        read = self._image_cache(index, training) if places.image_cache and not probe else None
-        options = places.workers, settings.decoder, self.device, read
-        images = ImageSource(index, transform, seed, *options)
+        spec, places, probe = self.spec, self.places, self.spec.track == "probe"
+        if name == "train" and not probe:
+            exact = spec.precision != "tf32"  # which other threads switch on and off
+            transform = transforms.train_transform(spec.settings, together=exact)
+        else:
+            transform = transforms.Transform(transforms.make_view(spec.settings))
+        read = self._image_cache(index, transform) if places.image_cache and not probe else None
+        images = ImageSource(index, transform, spec.seed, places.workers, self.device, read)
         if not probe:
             return images
         from mlbench.engine.features import FeatureCache
 
-        identity, use = feature_identity(self.spec, model), self.spec.cached_for
-        cache = FeatureCache(places, model, identity, use, self.world, self.progress)
+        identity = feature_identity(spec, model)
+        cache = FeatureCache(places, model, identity, spec.cached_for, self.world, self.progress)
         return cache.source(name, index, images)
 
-    def _image_cache(self, index: Index, training: bool) -> Callable[[int], Tensor]:
+    def _image_cache(
+        self, index: Index, transform: transforms.Transform
+    ) -> Callable[[int], Tensor]:
         """A reader of images that keeps them decoded in the cache."""
-        from mlbench.data.image_cache import cached_images
-        from mlbench.engine.features import images_digest
+        from mlbench.data.image_cache import cached_images, images_digest
 
-        settings, digest = self.spec.settings, self.world.ask_leader(lambda: images_digest(index))
-        versions = {name: version(name) for name in ("torch", "torchvision", "pillow", "numpy")}
-        identity = {"images": digest, "versions": versions}
-        view = transforms.make_view(settings)
-        side = transforms.square_side(settings, training=training)
-        return cached_images(self.places, self.spec.cached_for, index, view, side, identity)
+        digest = self.world.ask_leader(lambda: images_digest(index))
+        return cached_images(self.places, self.spec.cached_for, index, transform, digest)

@@ -7,11 +7,12 @@ cache, and every image is decoded once, when it is first used.
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mlbench.data.augmentation import View
 from mlbench.data.cache_entries import entry_folder, make_room
 from mlbench.data.cached_arrays import CachedArray, pixel_code
 from mlbench.data.decode import load
+from mlbench.data.transforms import Transform
 from mlbench.types import DataError, Index, Places
 
 ELSEWHERE = "give another folder with MLBENCH_CACHE, or go on without --set image_cache=true"
@@ -35,9 +36,8 @@ def cached_images(
     places: Places,
     use: str,
     index: Index,
-    view: View,
-    side: int | None,
-    identity: Mapping[str, Any],
+    transform: Transform,
+    digest: str,
 ) -> Callable[[int], Tensor]:
     """Make a reader of images by position, which stores what it reads in the cache.
 
@@ -45,15 +45,21 @@ def cached_images(
         places: the cache, its limit, and the number of threads.
         use: the purpose of the images (``RunSpec.cached_for``).
         index: the images.
-        view: decodes and resizes.
-        side: side of the square to store (``transforms.square_side``); None stores decoded images.
-        identity: identity of the image files and the libraries that decode them.
+        transform: what is then made of the images; decoded images are stored if it has no ``side``.
+        digest: identity of the image files (``images_digest``).
 
     Raises:
         DataError: the disk is too small, or the cache cannot be written.
     """
+    view, side = transform.view, transform.side
     what = "decoded images" if side is None else f"images at {side} x {side}"
-    how = {"side": side, "view": [view.interpolation, view.decoder], "pixels": pixel_code()}
+    identity = {
+        "images": digest,
+        "versions": {name: version(name) for name in ("torch", "torchvision", "pillow", "numpy")},
+        "side": side,
+        "view": [view.interpolation, view.decoder],
+        "pixels": pixel_code(),
+    }
     pixels = _most_pixels(index, places.workers) if side is None else side * side
 
     def make(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -64,7 +70,7 @@ def cached_images(
         return rows
 
     try:
-        folder = entry_folder(places.cache, "images", what, use, {**identity, **how})
+        folder = entry_folder(places.cache, "images", what, use, identity)
         shape = (len(index), _HEADER + 3 * pixels)
         array = CachedArray(folder / "images.rows", what, shape, np.uint8, make)
     except OSError as error:
@@ -74,6 +80,18 @@ def cached_images(
         ) from error
     make_room(places, array.bytes_missing, what, f"make room, {ELSEWHERE}")
     return lambda position: _unpack(array.read(np.array([position]))[0])
+
+
+def images_digest(index: Index) -> str:
+    """Digest of the keys, sizes and modification times of a split's image files.
+
+    Reading all bytes would take as long as computing feature maps.
+    """
+    state = hashlib.sha256()
+    for file, key in zip(index.files, index.keys, strict=True):
+        stat = file.stat()
+        state.update(f"{key}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return state.hexdigest()
 
 
 def _most_pixels(index: Index, workers: int) -> int:

@@ -19,12 +19,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from mlbench.data.decode import decode_on, load, plain_jpeg
-from mlbench.data.transforms import TrainTransform
-from mlbench.types import Decoder, Index, stream
+from mlbench.data.transforms import Transform
+from mlbench.types import Index, stream
 
 Positions = NDArray[np.int64]
 Inputs = Tensor | tuple[Tensor, ...]
-Transform = Callable[[Tensor, np.random.Generator], Tensor]
 
 
 class Source(Protocol):
@@ -90,10 +89,9 @@ class ImageSource:
 
     Args:
         index: the image files.
-        transform: turns a decoded image into the model's input.
+        transform: turns a decoded image into the model's input; its view names the decoder.
         seed: seed of the augmentation.
         workers: decoding threads; 0 counts as 1.
-        decoder: decoder of the files.
         device: where ``nvjpeg`` decodes; other decoders leave batches on the host.
         read: returns the image at a position; None decodes its file.
     """
@@ -104,22 +102,18 @@ class ImageSource:
         transform: Transform,
         seed: int,
         workers: int,
-        decoder: Decoder = "turbo",
         device: torch.device = _HOST,
         read: Callable[[int], Tensor] | None = None,
     ) -> None:
-        self.index = index
+        self.index, self.transform, self.seed, self.device = index, transform, seed, device
+        decoder = transform.view.decoder
         self.read = read or (lambda position: load(index.files[position], decoder))
-        self.transform = transform
-        self.seed = seed
-        self.decoder = decoder
-        self.device = device
         self.workers = max(workers, 1)
         self.pool = _single_threaded(self.workers, "decode")
 
     def __call__(self, positions: Positions, epoch: int) -> Tensor:
         """The augmented images at these positions in this epoch."""
-        if self.decoder == "nvjpeg" and self.device.type == "cuda":
+        if self.transform.view.decoder == "nvjpeg" and self.device.type == "cuda":
             return self._on_device(positions, epoch)
         batch: list[Tensor] = []
         lock = Lock()
@@ -154,10 +148,7 @@ class ImageSource:
             data, loaded = [None] * len(files), self.pool.map(load, files)  # names the damaged file
         images = [next(loaded).to(self.device) if one is None else next(decoded) for one in data]
         chances = [self._chance(epoch, position) for position in positions.tolist()]
-        if isinstance(self.transform, TrainTransform):
-            return self.transform.batch(images, chances)
-        pairs = zip(images, chances, strict=True)
-        return torch.stack([self.transform(image, chance) for image, chance in pairs])
+        return self.transform.batch(images, chances)
 
 
 def _empty(images: int, like: Tensor) -> Tensor:
@@ -208,19 +199,15 @@ def draw_known(
     return told_BC
 
 
-def shard(positions: Positions, rank: int, processes: int) -> Positions:
-    """This process's part of the positions; the parts cover them exactly once."""
-    return np.array_split(positions, processes)[rank]
-
-
 def part_sizes(images: int, processes: int) -> list[int]:
-    """The number of images that ``shard`` gives to each process."""
+    """The number of images that each process gets of a batch."""
     return [len(part) for part in np.array_split(np.arange(images), processes)]
 
 
-def micro_batches(positions: Positions, number: int, rank: int, processes: int) -> list[Positions]:
-    """Divide a global batch into micro-batches; return this process's part of each."""
-    return [shard(part, rank, processes) for part in np.array_split(positions, number)]
+def micro_batches(rows: int, number: int, rank: int, processes: int) -> list[Positions]:
+    """Divide the rows of a global batch into micro-batches; return this process's part of each."""
+    parts = np.array_split(np.arange(rows), number)
+    return [np.array_split(part, processes)[rank] for part in parts]
 
 
 def whole_batches(images: int, size: int, rank: int, processes: int) -> list[Positions]:

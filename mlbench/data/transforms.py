@@ -52,15 +52,20 @@ def make_view(settings: Settings) -> View:
 
 
 @dataclass(frozen=True)
-class TrainTransform:
+class Transform:
     """Turns a decoded image into the view by random steps, at most one of which crops.
 
     ``together`` lets ``batch`` resize by matrix products, which must not be in TF32.
     """
 
     view: View
-    steps: Sequence[Step]
+    steps: Sequence[Step] = ()
     together: bool = True
+
+    @property
+    def side(self) -> int | None:
+        """Side of the square to which every image is resized first (``Step.side``), or None."""
+        return self.steps[0].side(self.view) if self.steps else self.view.resize
 
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """The view of one image: uint8 [3, S, S]."""
@@ -74,7 +79,7 @@ class TrainTransform:
         largest = max(side for image in images for side in image.shape)
         possible = self.together and self.steps and largest <= LARGEST_TOGETHER
         first = self.steps[0] if possible else None
-        if not isinstance(first, Crop) or first.side(self.view) is not None:
+        if not isinstance(first, Crop) or self.side is not None:
             return torch.stack([self(image, rng) for image, rng in pairs])
         boxes = [first.box(image.shape[2], image.shape[1], rng) for image, rng in pairs]
         parts = [cut(image, box) for image, box in zip(images, boxes, strict=True)]
@@ -84,7 +89,7 @@ class TrainTransform:
         return torch.stack(squares)
 
 
-def train_transform(settings: Settings, *, together: bool = True) -> TrainTransform:
+def train_transform(settings: Settings, *, together: bool = True) -> Transform:
     """Make the training transform: ``settings.augmentation``, then the view if no step crops.
 
     Raises:
@@ -95,13 +100,7 @@ def train_transform(settings: Settings, *, together: bool = True) -> TrainTransf
     croppers = [type(step).__name__ for step in steps if step.crops]
     if len(croppers) > 1:
         raise SuiteError(f"the augmentation crops twice ({', '.join(croppers)}); keep one of them")
-    return TrainTransform(view, steps, together)
-
-
-def square_side(settings: Settings, *, training: bool) -> int | None:
-    """Side of the square to which every image is resized first (``Step.side``), or None."""
-    view, steps = make_view(settings), build_steps(settings.augmentation)
-    return steps[0].side(view) if training and steps else view.resize
+    return Transform(view, steps, together)
 
 
 STEPS: dict[str, type[Step]] = {

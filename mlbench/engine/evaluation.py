@@ -16,7 +16,7 @@ from mlbench.engine.distributed import World
 from mlbench.engine.model import MultiLabelModel, ProbeNetwork, autocast
 from mlbench.metrics.average_precision import average_precision
 from mlbench.metrics.bootstrap import Count
-from mlbench.types import BatchMemoryError, HeadOutput, Index, Precision, Predictions
+from mlbench.types import BatchMemoryError, HeadOutput, Index, Predictions
 
 log = logging.getLogger(__name__)
 
@@ -24,44 +24,71 @@ BATCH = 64
 """Images per batch; another size changes the last digits of logits at most."""
 
 
-def predict(
-    network: Callable[..., HeadOutput],
-    source: Source,
-    index: Index,
-    world: World,
-    *,
-    device: torch.device,
-    precision: Precision,
-    batch_size: int,
-    count: Count = lambda *_: None,
-    remark: Callable[[str], None] = log.warning,
-) -> Predictions:
-    """Logits float32 [N, C] in index order; the network receives ``index.known``.
+def to_device(inputs: Inputs, device: torch.device) -> Inputs:
+    """Move inputs to the device; feature maps are stored in half precision and used in single."""
+    if isinstance(inputs, tuple):
+        return tuple(x.to(device, non_blocking=True).float() for x in inputs)
+    return inputs.to(device, non_blocking=True)
 
-    They are the same on every process. Each process predicts whole batches without padding, so that
-    every image counts once. Batches that do not fit into memory are halved; ``remark`` gets a note
-    of it. ``count`` gets the number of images that this process has predicted.
 
-    Raises:
-        BatchMemoryError: a single image does not fit.
+@dataclass(frozen=True)
+class Evaluator:
+    """Predicts a split.
+
+    Attributes:
+        probe: ``source`` yields feature maps, and only the head is run.
+        count: gets the number of images that this process has predicted.
+        remark: gets notes for the record.
+        batch_size: images per batch.
     """
-    order = whole_batches(len(index), batch_size, world.rank, world.size)
-    logits, most = [np.zeros((0, index.targets.shape[1]), np.float32)], batch_size
-    with torch.inference_mode():
-        for i, batch in enumerate(batches(source, index, order, device=device)):
-            count(i * batch_size, sum(map(len, order)))
-            known = None if index.known is None else torch.from_numpy(index.known[batch.positions])
-            rows = Mixed(batch.inputs, batch.targets, known=known)
-            with autocast(device, precision):
-                found, most = _forward(network, rows, device, most)
-            logits += found
-    if most < batch_size:
-        remark(
-            f"predicted in batches of {most} for want of memory, not of {batch_size}: logits may "
-            "differ in their last digits"
-        )
-    gathered = np.concatenate(world.gather(np.concatenate(logits)))
-    return Predictions(gathered, index.targets, tuple(index.keys))
+
+    index: Index
+    source: Source
+    world: World
+    device: torch.device
+    probe: bool = False
+    count: Count = lambda *_: None
+    remark: Callable[[str], None] = log.warning
+    batch_size: int = BATCH
+
+    def __call__(self, model: MultiLabelModel) -> Predictions:
+        """As ``predict``, with a model in evaluation mode.
+
+        All processes take the leader's batch norm statistics, as each process has its own between
+        two steps.
+        """
+        self.world.broadcast_tensors(b for b in model.buffers() if b.is_floating_point())
+        return self.predict(ProbeNetwork(model) if self.probe else model)
+
+    def predict(self, network: Callable[..., HeadOutput]) -> Predictions:
+        """Logits float32 [N, C] in index order; the network receives ``index.known``.
+
+        They are the same on every process, and in full precision, since bfloat16 would tie many
+        images. Each process predicts whole batches without padding, so that every image counts
+        once. Batches that do not fit into memory are halved, which is remarked.
+
+        Raises:
+            BatchMemoryError: a single image does not fit.
+        """
+        index, world, most = self.index, self.world, self.batch_size
+        order = whole_batches(len(index), most, world.rank, world.size)
+        logits = [np.zeros((0, index.targets.shape[1]), np.float32)]
+        with torch.inference_mode():
+            for i, batch in enumerate(batches(self.source, index, order, device=self.device)):
+                self.count(i * self.batch_size, sum(map(len, order)))
+                rows = Mixed(batch.inputs, batch.targets)
+                if index.known is not None:
+                    rows = rows._replace(known=torch.from_numpy(index.known[batch.positions]))
+                with autocast(self.device, "fp32"):
+                    found, most = _forward(network, rows, self.device, most)
+                logits += found
+        if most < self.batch_size:
+            self.remark(
+                f"predicted in batches of {most} for want of memory, not of {self.batch_size}: "
+                "logits may differ in their last digits"
+            )
+        gathered = np.concatenate(world.gather(np.concatenate(logits)))
+        return Predictions(gathered, index.targets, tuple(index.keys))
 
 
 def _forward(
@@ -84,51 +111,6 @@ def _forward(
                 remedy = "give a smaller --image-size, or a device with more free memory"
                 raise BatchMemoryError(f"{text}; {remedy}", divisible=False) from error
     return logits, most
-
-
-def to_device(inputs: Inputs, device: torch.device) -> Inputs:
-    """Move inputs to the device; feature maps are stored in half precision and used in single."""
-    if isinstance(inputs, tuple):
-        return tuple(x.to(device, non_blocking=True).float() for x in inputs)
-    return inputs.to(device, non_blocking=True)
-
-
-@dataclass(frozen=True)
-class Evaluator:
-    """Predicts a split with a model in training.
-
-    Attributes:
-        probe: ``source`` yields feature maps, and only the head is run.
-        count: gets the number of predicted images.
-        remark: gets notes for the record.
-    """
-
-    index: Index
-    source: Source
-    world: World
-    device: torch.device
-    probe: bool = False
-    count: Count = lambda *_: None
-    remark: Callable[[str], None] = log.warning
-
-    def __call__(self, model: MultiLabelModel) -> Predictions:
-        """Logits of the split, the same on every process; ``model`` is in evaluation mode.
-
-        Predicts in full precision, since bfloat16 would tie many images. All processes take
-        the leader's batch norm statistics, as each process has its own between two steps.
-        """
-        self.world.broadcast_tensors(b for b in model.buffers() if b.is_floating_point())
-        return predict(
-            ProbeNetwork(model) if self.probe else model,
-            self.source,
-            self.index,
-            self.world,
-            device=self.device,
-            precision="fp32",
-            batch_size=BATCH,
-            count=self.count,
-            remark=self.remark,
-        )
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 
 from mlbench.data.cache_entries import entry_folder, make_room
 from mlbench.data.cached_arrays import CachedArray, pixel_code
+from mlbench.data.image_cache import images_digest
 from mlbench.data.loader import Inputs, Positions, Source, batches
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import BATCH, to_device
@@ -202,18 +203,6 @@ class FeatureCache:
         world.wait()
         for i in todo:
             levels[i].finish()
-
-
-def images_digest(index: Index) -> str:
-    """Digest of the keys, sizes and modification times of a split's image files.
-
-    Reading all bytes would take as long as computing feature maps.
-    """
-    state = hashlib.sha256()
-    for file, key in zip(index.files, index.keys, strict=True):
-        stat = file.stat()
-        state.update(f"{key}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return state.hexdigest()
 
 
 def levels_read(head: Any, maps: Sequence[Tensor]) -> list[int]:

@@ -320,7 +320,7 @@ def _shares(training: Training, epoch: int) -> list[_Share]:
     shares = []
     for step, (images, mix) in enumerate(zip(order, mixes, strict=True)):
         total = mix.rows if mix else len(images)
-        parts = micro_batches(np.arange(total), settings.grad_accumulation, world.rank, world.size)
+        parts = micro_batches(total, settings.grad_accumulation, world.rank, world.size)
         rows = np.concatenate(parts)
         wanted = images[mix.needs(rows) if mix else rows]
         shares.append(_Share(step, mix, total, rows, [*map(len, parts)], wanted))

@@ -10,7 +10,7 @@ from PIL import Image
 from mlbench.data import image_cache
 from mlbench.data.image_cache import cached_images
 from mlbench.data.loader import ImageSource
-from mlbench.data.transforms import make_view, square_side, train_transform
+from mlbench.data.transforms import Transform, make_view, train_transform
 from mlbench.types import Augmentation, DataError, Index, Places, Preprocessing, Settings
 
 RECIPES = {
@@ -43,13 +43,12 @@ def index(tmp_path):
 
 
 def source(folder, index, settings, *, cached=True, training=True):
-    read = None
+    read, transform = None, train_transform(settings)
     if cached:
         places = Places(results=folder, cache=folder / "cache", image_cache=True)
-        side = square_side(settings, training=training)
-        read = cached_images(places, "a set at 32", index, make_view(settings), side, {})
-    transform = train_transform(settings)
-    return ImageSource(index, transform, 1, 2, settings.decoder, read=read)
+        shown = transform if training else Transform(make_view(settings))
+        read = cached_images(places, "a set at 32", index, shown, "")
+    return ImageSource(index, transform, 1, 2, read=read)
 
 
 @pytest.mark.parametrize("decoder", ["turbo", "pillow"])

@@ -40,7 +40,7 @@ def source(index, workers=2, steps=STEPS, decoder="turbo", **more):
         decoder=decoder,
         augmentation=tuple(Augmentation(name=name, options=options) for name, options in steps),
     )
-    return ImageSource(index, train_transform(chosen), 3, workers, decoder, **more)
+    return ImageSource(index, train_transform(chosen), 3, workers, **more)
 
 
 @pytest.mark.parametrize("workers", [0, 2, 5])

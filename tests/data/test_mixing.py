@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from mlbench.data.loader import shard
 from mlbench.data.mixing import MIXINGS, Spliced, draw_mixes, make_mixing, union
 from mlbench.types import Augmentation, SuiteError
 
@@ -94,7 +93,7 @@ def test_processes_make_the_rows_of_one(name):
     mix = drawn(name, 3)
     whole = mixed(mix)
     for processes in (2, 3, 5):
-        rows = [shard(np.arange(mix.rows), rank, processes) for rank in range(processes)]
+        rows = np.array_split(np.arange(mix.rows), processes)
         parts = [mixed(mix, one) for one in rows]
         for field in ("inputs", "targets") + (("others",) if name != "splicemix" else ()):
             joined = torch.cat([getattr(part, field) for part in parts])

@@ -1,6 +1,7 @@
 """The epoch that is scored is the best of those that were looked at."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from mlbench.engine.distributed import World
-from mlbench.engine.evaluation import Evaluator, predict
+from mlbench.engine.evaluation import Evaluator
 from mlbench.engine.train import finish, train
 from mlbench.types import BatchMemoryError, Predictions
 from tests.engine import tiny
@@ -56,13 +57,12 @@ def test_batches_that_do_not_fit_are_halved_and_this_is_remarked(most, size):
             raise torch.OutOfMemoryError
         return model(images)
 
-    given = network, evaluator.source, evaluator.index, World()
-    options = {"device": evaluator.device, "precision": "fp32", "batch_size": 12}
+    asked = replace(evaluator, batch_size=12, remark=said.append)
     if not most:
         with pytest.raises(BatchMemoryError, match="a single image; give a smaller --image-size"):
-            predict(*given, **options)
+            asked.predict(network)
         return
-    found = predict(*given, **options, remark=said.append)
+    found = asked.predict(network)
     np.testing.assert_allclose(found.logits, evaluator(model).logits, atol=1e-6)
     assert sum(n for n in seen if n <= most) == 12 and size in seen
     assert len(said) == 1 and said[0].startswith(f"predicted in batches of {size} for want of")

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mlbench.data.loader import shard, training_order
+from mlbench.data.loader import training_order
 from mlbench.data.mixing import draw_mixes
 from mlbench.engine.batch_parts import mutual_divergence
 from mlbench.engine.distributed import World
-from mlbench.engine.evaluation import predict
+from mlbench.engine.evaluation import Evaluator
 from mlbench.engine.model import deterministic
 from mlbench.engine.train import finish, train
 from mlbench.types import DivergedError, SuiteError
@@ -178,7 +178,7 @@ def test_an_epoch_shows_no_image_twice(images, batch, epoch):
 
 @given(st.integers(0, 100), st.integers(1, 5))
 def test_parts_cover_everything_once(images, processes):
-    parts = [shard(np.arange(images), rank, processes) for rank in range(processes)]
+    parts = np.array_split(np.arange(images), processes)
     assert np.concatenate(parts).tolist() == list(range(images))
 
 
@@ -186,9 +186,8 @@ def test_parts_cover_everything_once(images, processes):
 def test_prediction_covers_every_image_once_in_order(batch_size):
     training = tiny.training()
     model = tiny.model().eval()
-    given = training.source, training.index, training.world
-    how = {"device": training.device, "precision": "fp32", "batch_size": batch_size}
-    found = predict(model, *given, **how)
+    given = training.index, training.source, training.world, training.device
+    found = Evaluator(*given, batch_size=batch_size).predict(model)
     with torch.no_grad():
         expected = model(training.source.images).logits
     torch.testing.assert_close(torch.from_numpy(found.logits), expected, atol=1e-5, rtol=1e-4)
@@ -198,7 +197,7 @@ def test_prediction_covers_every_image_once_in_order(batch_size):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_it_is_finite_for_logits_that_are_sure(dtype):
     own = torch.tensor([40.0, -40.0, 40.0, 0.0], dtype=dtype, requires_grad=True)
-    value = mutual_divergence(own, [torch.tensor([-40.0, 40.0, 40.0, -40.0], dtype=dtype)])
+    value = mutual_divergence(own, torch.tensor([-40.0, 40.0, 40.0, -40.0], dtype=dtype))
     value.backward()
     assert value.item() == pytest.approx((40 + 40 + 0 + math.log(2)) / 4, rel=1e-3)
     assert own.grad.isfinite().all()

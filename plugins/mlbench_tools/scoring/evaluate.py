@@ -179,23 +179,16 @@ def _predict(
     import torch
 
     from mlbench.data.loader import ImageSource
-    from mlbench.data.transforms import make_view
+    from mlbench.data.transforms import Transform, make_view
     from mlbench.engine.distributed import World
-    from mlbench.engine.evaluation import predict
+    from mlbench.engine.evaluation import Evaluator
 
-    device, network, settings = torch.device(places.device), model.network, model.info.settings
+    device, network = torch.device(places.device), model.network
     if isinstance(network, torch.nn.Module):
         network = network.to(device).to(memory_format=torch.channels_last)
-    view = make_view(settings)
-    how = 0, places.workers, settings.decoder, device
-    source = ImageSource(test, lambda image, _: view(image), *how)
-    return predict(
-        *(network, source, test, World()),
-        device=device,
-        precision="fp32",
-        batch_size=batch_size,
-        count=tell,
-    )
+    source = ImageSource(test, Transform(make_view(model.info.settings)), 0, places.workers, device)
+    how = World(), device
+    return Evaluator(test, source, *how, count=tell, batch_size=batch_size).predict(network)
 
 
 def select_labels(info: ModelInfo, splits: Splits, dataset: str) -> Index:

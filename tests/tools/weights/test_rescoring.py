@@ -9,8 +9,8 @@ import pytest
 
 import mlbench
 from mlbench.boards.rows import tables
-from mlbench.engine import evaluation
 from mlbench.engine.checkpoint import load
+from mlbench.engine.evaluation import Evaluator
 from mlbench.metrics.bootstrap import score
 from mlbench.types import NO_COSTS
 from mlbench_plugins.datasets.synthetic import NAMES
@@ -69,9 +69,9 @@ def test_the_record_started_before_the_images_were_scored(
         Clock.hour_now = 2
         return predict(*given, **options)
 
-    predict = evaluation.predict
+    predict = Evaluator.predict
     monkeypatch.setattr(evaluate, "datetime", Clock)
-    monkeypatch.setattr(evaluation, "predict", slow)
+    monkeypatch.setattr(Evaluator, "predict", slow)
     flags = ("--dataset", "synthetic", "--device", "cpu", "--results", tmp_path / "results")
     cli("rescore", theirs, *flags).ok()
     (record,) = store.records()

@@ -213,14 +213,14 @@ class Part:
             return network(self.batch.inputs, *told)
 
     def backward(
-        self, learner: Learner, output: HeadOutput, peer: Tensor | None
+        self, learner: Learner, output: HeadOutput, peers: Sequence[Tensor]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Add this part's gradients; return its loss and the named losses that it includes.
 
         Summed over parts and averaged over processes, they are those of the global batch.
         """
         clock = self.training.clock
-        loss, extra = self.objective(output, peer)
+        loss, extra = self.objective(output, peers)
         clock.lap("loss")
         with batch_statistics_frozen(learner.model, self.training.recompute):
             learner.backward(loss, add=not self.first)
@@ -230,15 +230,15 @@ class Part:
         return loss.detach(), {name: value.detach() for name, value in extra.items()}
 
     def objective(
-        self, output: HeadOutput, peer: Tensor | None
+        self, output: HeadOutput, peers: Sequence[Tensor]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss, and the named losses that it includes; ``peer`` has the peer's logits."""
+        """The loss, and the named losses that it includes."""
         training = self.training
         part = self.share * training.world.size
         extra = {name: value * part for name, value in output.aux.items()}
         with autocast(training.device, training.precision):
-            if peer is not None:
-                divergence = mutual_divergence(output.logits, peer)
+            if peers:
+                divergence = mutual_divergence(output.logits, peers)
                 extra["mutual"] = training.settings.mutual_weight * divergence * part
             loss, batch = self._loss(output.logits, self.batch.targets), self.batch
             if batch.others is not None:
@@ -260,19 +260,22 @@ class Part:
         return evaluate_loss(loss, logits, targets, self.context) * weight
 
 
-def mutual_divergence(logits_BC: Tensor, peer_BC: Tensor) -> Tensor:
-    """The divergence of a model's predictions from those of its peer; 0 if they agree.
+def mutual_divergence(logits_BC: Tensor, peers: Sequence[Tensor]) -> Tensor:
+    """The divergence of a model's predictions from its peers' predictions; 0 if they agree.
 
     Zhang et al., Deep Mutual Learning, CVPR 2018 (arXiv:1706.00384), for many labels as in
     Prokofiev and Sovrasov (arXiv:2209.06585): every label is a Bernoulli variable of its own.
-    KL(Bernoulli(q) || Bernoulli(p)), q and p = sigmoid of the peer's and the model's logits, is
-    averaged over images and labels. Unknown labels count too: peers predict them. The peer's logits
-    get no gradient.
+    KL(Bernoulli(p_j) || Bernoulli(p)), p = sigmoid(logits), is averaged over images, labels and
+    peers j. Unknown labels count too: peers predict them. The peers' logits get no gradient.
     """
-    target = peer_BC.detach().float()
-    q = target.sigmoid()
-    # KL is the cross entropy less the entropy, which is the cross entropy with itself.
-    return cross_entropy(logits_BC.float(), q) - cross_entropy(target, q)
+    logits = logits_BC.float()
+    divergences = []
+    for peer in peers:
+        target = peer.detach().float()
+        p = target.sigmoid()
+        # KL is the cross entropy less the entropy, which is the cross entropy with itself.
+        divergences.append(cross_entropy(logits, p) - cross_entropy(target, p))
+    return torch.stack(divergences).mean()
 
 
 class _Gather(torch.autograd.Function):

@@ -105,7 +105,7 @@ def take_step(
             clock.lap("forward")
             logits = [output.logits.detach() for output in outputs]
             losses = [
-                part.backward(one, outputs[i], _other(logits, i))
+                part.backward(one, outputs[i], logits[:i] + logits[i + 1 :])
                 for i, one in enumerate(state.learners)
             ]
         seen.append(logits)
@@ -122,18 +122,13 @@ def take_step(
                     with part.accumulating([network]):
                         output = part.forward(network)
                         clock.lap("forward")
-                        part.backward(one, output, _other(logits, i))
+                        part.backward(one, output, logits[:i] + logits[i + 1 :])
         optim.set_learning_rate(one.optimizer, settings, state.step, training.epoch_steps)
         norms.append(one.update(settings.grad_clip))
         clock.lap("optimizer")
     state.step += 1
     extra = {name: sum(values[name] for _, values in found) for name in found[0][1]}
     return sum(loss for loss, _ in found), extra, norms[0]  # type: ignore[return-value]
-
-
-def _other(logits: Sequence[Tensor], i: int) -> Tensor | None:
-    """The logits of the peer of learner ``i``, if it has one."""
-    return logits[1 - i] if len(logits) > 1 else None
 
 
 class StepLog:

@@ -35,15 +35,8 @@ def influence(scores: ScoreMatrix, targets: Targets) -> tuple[float, Floats]:
     (``tests/metrics/test_paired.py`` checks this). A single positive has no spread to estimate and
     is treated as two.
 
-    Args:
-        scores: [N, C], finite.
-        targets: int8 [N, C] in {1, 0, -1}.
-
     Returns:
         mAP in [0, 1] over the classes that have an AP, and float64 [N].
-
-    Raises:
-        MeasureError: the shapes differ, a score is not finite, or no class can be scored.
     """
     check(scores, targets)
     total_N, scored = np.zeros(len(scores)), scored_classes(targets)
@@ -93,11 +86,7 @@ class Influence:
 
 
 def derive_influence(predictions: Predictions, names: tuple[str, ...]) -> Influence:
-    """Compute the influence of each image; takes some tenths of a second for COCO.
-
-    Raises:
-        MeasureError: nothing in the predictions can be scored.
-    """
+    """Compute the influence of each image; takes some tenths of a second for COCO."""
     score, values = influence(predictions.logits, predictions.targets)
     order = np.argsort(np.array(predictions.keys), kind="stable")
     state = hashlib.sha256("\n".join((*names, *sorted(predictions.keys))).encode())

@@ -197,7 +197,7 @@ def test_prediction_covers_every_image_once_in_order(batch_size):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_it_is_finite_for_logits_that_are_sure(dtype):
     own = torch.tensor([40.0, -40.0, 40.0, 0.0], dtype=dtype, requires_grad=True)
-    value = mutual_divergence(own, torch.tensor([-40.0, 40.0, 40.0, -40.0], dtype=dtype))
+    value = mutual_divergence(own, [torch.tensor([-40.0, 40.0, 40.0, -40.0], dtype=dtype)])
     value.backward()
     assert value.item() == pytest.approx((40 + 40 + 0 + math.log(2)) / 4, rel=1e-3)
     assert own.grad.isfinite().all()

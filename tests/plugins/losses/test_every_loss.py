@@ -107,7 +107,7 @@ def in_parts(loss, rank, monkeypatch):
     logits, targets = parts[0][rank].clone().requires_grad_(), parts[1][rank]
     training = tiny.training(loss=loss, world=World(rank, len(sizes), rank))
     part = Part(training, LATE, Mixed(logits, targets), len(LOGITS), first=True, last=True)
-    value, _ = part.objective(HeadOutput(logits), None)
+    value, _ = part.objective(HeadOutput(logits), ())
     return value.detach(), torch.autograd.grad(value, logits)[0]
 
 

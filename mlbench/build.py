@@ -34,7 +34,6 @@ from mlbench.types import (
 )
 
 
-# ------------------------------------------------------------------------------------------- models
 def build(
     settings: Settings, labels: LabelContext, places: Places, init: Checkpoint | None = None
 ) -> tuple[MultiLabelModel, Loss]:
@@ -102,10 +101,8 @@ def start_from(
 ) -> str:
     """Load the weights of a checkpoint into a model that ``build`` made for it.
 
-    The backbone is loaded whole, the head as ``head_weights`` says. Returns a note for the record.
-
-    Raises:
-        WeightsError: the checkpoint has a different backbone.
+    The backbone is loaded whole, the head as ``head_weights`` says. Returns a note for the record;
+    raises as ``backbone_weights``.
     """
     head = model.get_submodule("head")
     taken = backbone_weights(init, model.get_submodule("backbone"), settings)
@@ -125,13 +122,12 @@ def start_from(
 
 def _label_axes(settings: Settings, labels: LabelContext) -> dict[str, list[int]]:
     """Name of each tensor of a head -> its axes over labels, which grow with their number."""
-    width, shapes = labels.word_width, []
-    for names in (labels.names, (*labels.names, "")):
-        model, _ = meta_model(settings, _blank_context(names, width))
-        shapes.append(
-            {name: t.shape for name, t in model.get_submodule("head").state_dict().items()}
-        )
-    one, more = shapes
+
+    def shapes(names: tuple[str, ...]) -> dict[str, torch.Size]:
+        model, _ = meta_model(settings, _blank_context(names, labels.word_width))
+        return {name: t.shape for name, t in model.get_submodule("head").state_dict().items()}
+
+    one, more = shapes(labels.names), shapes((*labels.names, ""))
     return {
         name: [i for i, size in enumerate(shape) if size != more[name][i]]
         for name, shape in one.items()
@@ -146,11 +142,7 @@ def _blank_context(names: tuple[str, ...], width: int) -> LabelContext:
 
 
 def identity_of(file: Path) -> str:
-    """The name of a file in a spec: ``sha256:`` and 16 hex digits. An unchanged file is read once.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """The name of a file in a spec, ``sha256:`` and 16 hex digits; a file is read once."""
     state = file.stat()
     return _identity_of(file.resolve(), state.st_size, state.st_mtime_ns)
 
@@ -181,11 +173,7 @@ def named_file(flag: str, identity: str, file: Path | None) -> Path:
 
 @functools.lru_cache(maxsize=64)
 def meta_backbone(name: str, image_size: int) -> Backbone:
-    """A backbone on the ``meta`` device, in evaluation mode. It is shared: do not change it.
-
-    Raises:
-        PluginError: the plugin is unknown or broken, or cannot serve the size.
-    """
+    """A backbone on the ``meta`` device, in evaluation mode. It is shared: do not change it."""
     factory = registry.find("backbone", name).load()
     with torch.device("meta"):
         backbone: Backbone = factory(weights="none", image_size=image_size).eval()

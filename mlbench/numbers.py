@@ -27,10 +27,9 @@ _DECLARED = re.compile(r"^NUMBERS\s*(?::\s*int\s*)?=\s*(\d+)", re.MULTILINE)
 
 
 def numbers_of(spec: RunSpec) -> dict[str, int]:
-    """The numbers of the installed code that carries out a run: ``{"core": 5, "head gap": 1}``.
+    """The numbers of the installed code of a run: ``{"core": 5, "head gap": 1}``.
 
-    Raises:
-        PluginError: a plugin is not installed.
+    Raises as ``plugins_of``.
     """
     return {"core": NUMBERS} | {f"{p.kind} {p.name}": _declared(p) for p in plugins_of(spec)}
 

@@ -60,7 +60,7 @@ def refusal(spec: RunSpec, splits_of: Callable[[RunSpec], Splits], places: Place
 
 
 def _assert_possible(spec: RunSpec, splits: Splits, places: Places) -> None:
-    settings, device, file = spec.settings, places.device, None
+    settings, device = spec.settings, places.device
     if (reason := unsupported(spec.precision, torch.device(device))) is not None:
         raise SuiteError(reason)
     if settings.decoder == "nvjpeg" and not device.startswith("cuda"):
@@ -73,8 +73,6 @@ def _assert_possible(spec: RunSpec, splits: Splits, places: Places) -> None:
     if settings.decoder == "nvjpeg" and places.image_cache:
         what = "the image cache holds no pixels of nvjpeg"
         raise SuiteError(f"{what}; leave out image_cache or decoder")
-    if settings.weights.startswith("sha256:"):
-        file = named_file("weights", settings.weights, places.weights)
     labels, _ = make_label_context(spec, splits, places, _latest_context)
     transforms.train_transform(settings)
     if settings.mixing:
@@ -90,9 +88,10 @@ def _assert_possible(spec: RunSpec, splits: Splits, places: Places) -> None:
     check_labels(splits, loss, trained=settings.epochs > 0)
     if spec.track not in ("probe", "zero_shot"):
         _check_batches(settings, len(splits.train), model, spec.processes)
-    asked = settings.backbone, str(file), settings.image_size
-    if file is not None and (reason := _weights_refusal(*asked)) is not None:
-        raise WeightsError(reason)
+    if settings.weights.startswith("sha256:"):
+        file = named_file("weights", settings.weights, places.weights)
+        if reason := _weights_refusal(settings.backbone, str(file), settings.image_size):
+            raise WeightsError(reason)
 
 
 def _check_loss(settings: Settings, model: MultiLabelModel, loss: Loss) -> None:

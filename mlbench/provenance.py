@@ -150,10 +150,8 @@ class Phases:
     ) -> Iterator[None]:
         """Measure a phase; a repeated phase replaces its previous measurement.
 
-        Args:
-            name: name of the phase.
-            spent: seconds that an earlier process spent on the phase.
-            away: returns the seconds in which other runs of this process trained.
+        An earlier process spent ``spent`` seconds on it; ``away`` returns the seconds in which
+        other runs of this process trained.
         """
         self.progress.phase(name)
         log.info("%s", name)

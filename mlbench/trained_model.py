@@ -103,10 +103,7 @@ class TrainedModel:
     ) -> Iterator[list[Labelled]]:
         """Label many pictures in constant memory; one that cannot be read has an ``error``.
 
-        The source is pictures, a file, or a folder, searched recursively.
-
-        Raises:
-            DataError: the folder does not exist or holds no picture.
+        The source is pictures, a file, or a folder (see ``find_pictures``).
         """
         if isinstance(source, str | PathLike):
             file = Path(source)
@@ -204,8 +201,7 @@ def _as_pillow(image: object) -> Image.Image:
 def find_pictures(folder: Path) -> list[Path]:
     """The pictures below a folder, sorted, without hidden files; HEIC files always count.
 
-    Raises:
-        DataError: the folder does not exist or has no picture.
+    Raises ``DataError`` if the folder does not exist or has no picture.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; give a folder of pictures, or files")

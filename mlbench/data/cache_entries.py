@@ -24,15 +24,9 @@ log = logging.getLogger(__name__)
 def entry_folder(cache: Path, kind: str, what: str, use: str, identity: Mapping[str, Any]) -> Path:
     """The folder ``cache/kind/<hash of identity>``, created and marked as used now.
 
-    Args:
-        cache: the cache.
-        kind: kind of entry, such as ``features``.
-        what: content in words: "feature maps of train, timm:resnet50".
-        use: purpose (``RunSpec.cached_for``).
-        identity: everything that the content depends on, for JSON.
-
-    Raises:
-        OSError: the folder does not exist and cannot be created.
+    ``what`` is the content in words ("feature maps of train, timm:resnet50"), ``use`` its purpose
+    (``RunSpec.cached_for``), and ``identity`` all that it depends on, for JSON. Raises ``OSError``
+    if the folder does not exist and cannot be created.
     """
     canonical = json.dumps(identity, sort_keys=True).encode()
     folder = cache / kind / hashlib.sha256(canonical).hexdigest()[:24]

@@ -95,11 +95,7 @@ class CachedArray:
         return max(self._end - os.fstat(self._descriptor).st_blocks * 512, 0)
 
     def read(self, positions: Positions) -> Rows:
-        """The rows at these positions [B], checked at their first read; bad rows are recomputed.
-
-        Raises:
-            Exception: what ``make`` raises.
-        """
+        """The rows at these positions [B], checked at their first read; bad rows are recomputed."""
         rows = np.empty((len(positions), *self.shape[1:]), self.dtype)
         pairs = zip(rows, positions.tolist(), strict=True)
         good = np.array([self._read_row(row, position) for row, position in pairs], np.bool_)
@@ -114,11 +110,7 @@ class CachedArray:
         return all(self._read_row(row, position) for position in positions.tolist())
 
     def write(self, positions: Positions, rows: Rows) -> None:
-        """Write rows [B, ...] with their checksums.
-
-        Raises:
-            OSError: the disk is full, or the file is read-only.
-        """
+        """Write rows [B, ...] with their checksums; raise ``OSError`` if that fails."""
         for row, position in zip(rows, positions.tolist(), strict=True):
             content = np.ascontiguousarray(row, self.dtype)
             mark = self._checksum(content, position).to_bytes(_MARK, "little")
@@ -127,11 +119,7 @@ class CachedArray:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def finish(self) -> None:
-        """Mark the file as complete after all rows are written; from now on a bad row is damage.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Mark the file as complete after all rows are written; from now on a bad row is damage."""
         os.pwrite(self._descriptor, self._seed.to_bytes(_MARK, "little"), self._end)
         self.finished = True
 

@@ -41,12 +41,8 @@ def cached_images(
 ) -> Callable[[int], Tensor]:
     """Make a reader of images by position, which stores what it reads in the cache.
 
-    Args:
-        places: the cache, its limit, and the number of threads.
-        use: the purpose of the images (``RunSpec.cached_for``).
-        index: the images.
-        transform: what is then made of the images; decoded images are stored if it has no ``side``.
-        digest: identity of the image files (``images_digest``).
+    ``use`` is their purpose (``RunSpec.cached_for``), ``digest`` identifies their files
+    (``images_digest``). If the ``transform`` has no ``side``, decoded images are stored.
 
     Raises:
         DataError: the disk is too small, or the cache cannot be written.

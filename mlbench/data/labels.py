@@ -45,7 +45,7 @@ def label_context(
 
     Args:
         index: the TRAIN split; labels of the test split must never come in here.
-        names: the C labels, the columns of its targets.
+        names: the C labels.
         words: a file of word vectors (see ``mlbench.data.words``); ``cooccurrence`` derives the
             embeddings from the true co-occurrence for every graph; ``random`` draws them.
         graph: what replaces the counts (see ``graph_counts``).

@@ -248,19 +248,15 @@ MIXINGS: dict[str, type[Mixing]] = {"mixup": Mixup, "cutmix": CutMix, "splicemix
 
 
 def make_mixing(chosen: Augmentation) -> Mixing:
-    """The mixing of a recipe.
-
-    Raises:
-        SuiteError: an unknown name or option, or an invalid value.
-    """
+    """The mixing of a recipe; raises as ``make_named``."""
     return make_named("mixing", MIXINGS, chosen)
 
 
 def draw_mixes(
-    chosen: Augmentation, sizes: Sequence[int], seed: int, epoch: int
+    chosen: Augmentation | None, sizes: Sequence[int], seed: int, epoch: int
 ) -> list[Mix | None]:
     """Draw how batches of these sizes are mixed in an epoch (from 0), alike on every process."""
-    mixing = make_mixing(chosen)
-    return [
-        mixing.draw(size, stream("mixing", seed, epoch, step)) for step, size in enumerate(sizes)
-    ]
+    if chosen is None:
+        return [None] * len(sizes)
+    draw = make_mixing(chosen).draw
+    return [draw(size, stream("mixing", seed, epoch, step)) for step, size in enumerate(sizes)]

@@ -97,10 +97,7 @@ def as_trained_on(
     """The splits as a run sees them: with label noise, and with known labels for heads.
 
     Images that ``check`` finds unusable are left out. Without ``check``, files are decoded to find
-    them only if ``incomplete``.
-
-    Raises:
-        DataError: nothing is left of a split.
+    them only if ``incomplete``. Raises as ``leave_out``.
     """
     if check is None and incomplete:
         check = partial(problems, cache=places.cache, workers=places.workers)

@@ -104,14 +104,9 @@ def stratify(
     least one on either side: if earlier labels used up its images, one group is moved, unless
     another label would lose its last.
 
-    Args:
-        keys: N unique keys.
-        targets: int8 [N, C]; only 1 is a positive.
-        held: number of images to choose, below N.
-        groups: N names; images with one name stay together. None: each image is its own group.
-
-    Returns:
-        bool [N], True for the images of the validation part.
+    Of N images, ``keys`` are unique, ``targets`` int8 [N, C], of which only 1 is a positive, and
+    ``groups`` the names of their groups; None makes each image its own group. Returns bool [N],
+    True for the images of the validation part.
     """
     members = _members(keys, groups)
     present_NC = np.asarray(targets) == 1

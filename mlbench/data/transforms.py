@@ -93,7 +93,7 @@ def train_transform(settings: Settings, *, together: bool = True) -> Transform:
     """Make the training transform: ``settings.augmentation``, then the view if no step crops.
 
     Raises:
-        SuiteError: an unknown step or option, an invalid value, or two steps that crop.
+        SuiteError: as ``make_view`` and ``build_steps``, or two steps crop.
     """
     view = make_view(settings)
     steps = build_steps(settings.augmentation)
@@ -115,11 +115,7 @@ STEPS: dict[str, type[Step]] = {
 
 
 def build_steps(augmentation: Sequence[Augmentation]) -> list[Step]:
-    """The steps of a recipe.
-
-    Raises:
-        SuiteError: an unknown step or option, or an invalid value.
-    """
+    """The steps of a recipe; raises as ``make_named``."""
     return [make_named("augmentation step", STEPS, step) for step in augmentation]
 
 

@@ -142,20 +142,12 @@ def keep_freed_memory(keep: bool) -> None:
 
 
 def restart_peak() -> None:
-    """Let the peak of this process's resident set, ``VmHWM``, begin anew.
-
-    Raises:
-        OSError: the system does not offer it.
-    """
+    """Let the peak of this process's resident set, ``VmHWM``, begin anew, or raise ``OSError``."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def status_bytes(field: str) -> int:
-    """A size in Linux's status of this process, such as ``VmRSS``.
-
-    Raises:
-        OSError: there is none.
-    """
+    """A size in Linux's status of this process, such as ``VmRSS``; raise ``OSError`` without it."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return 1024 * int(line.split()[1])
@@ -208,14 +200,9 @@ By convention, norms and element-wise scales are not counted."""
 def count(module: nn.Module, call: Callable[[], Any], inputs: Iterable[Tensor], name: str) -> int:
     """Count the multiply-accumulates of ``call()``, which runs ``module`` on ``inputs``.
 
-    One multiply-accumulate is two FLOPs. The parameters of ``module`` no longer require gradients
-    afterwards.
-
-    Args:
-        module: whose parameters are followed; it should be in evaluation mode.
-        call: a forward pass.
-        inputs: of the pass; all tensors computed from them are activations.
-        name: of the module, for messages.
+    One multiply-accumulate is two FLOPs. The parameters of ``module``, which should be in
+    evaluation mode, no longer require gradients afterwards. All tensors computed from ``inputs``
+    are activations. Messages call the module by ``name``.
 
     Raises:
         MeasureError: some work would be counted as 0; the message names the module.

@@ -17,10 +17,7 @@ from mlbench.types import Backbone, Head, HeadOutput, Loss, Precision, Preproces
 class MultiLabelModel(nn.Module):
     """uint8 images [B, 3, H, W] -> ``HeadOutput``; normalization travels with the weights.
 
-    Args:
-        backbone, head: modules that fulfil the contracts of ``mlbench.types``.
-        mean: mean of the normalization, for pixels scaled to [0, 1].
-        std: its standard deviation, likewise.
+    ``mean`` and ``std`` are given for pixels scaled to [0, 1], and kept for those up to 255.
     """
 
     mean: Tensor

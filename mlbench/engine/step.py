@@ -149,8 +149,7 @@ class StepLog:
     def check(self, requests: list[float]) -> list[float]:
         """Move the pending losses to the state; return the mean of all processes' ``requests``.
 
-        Raises:
-            DivergedError: on every process, the first loss that is not finite.
+        The first loss that is not finite raises ``DivergedError`` on every process.
         """
         losses, number = self.state.losses, len(self.pending)
         values = torch.stack([*self.pending, *self.pending[0].new_tensor(requests)])

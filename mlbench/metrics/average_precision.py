@@ -55,7 +55,7 @@ def count_true(mask_NC: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def unscorable(targets: Targets, names: Sequence[str] = ()) -> str | None:
-    """The reason why no class can be scored; None if one can. Classes without names have numbers."""
+    """The reason why no class can be scored; None if one can. Unnamed classes are numbered."""
     if scored_classes(targets).any():
         return None
     images, labels = targets.shape

@@ -45,7 +45,7 @@ def score(
     mAP is the mean of the non-interpolated AP over the ``scored_classes``, with its 95 % bootstrap
     interval over images, centred; P, R and F1 are taken at probability 0.5 (logit 0)
     and, with the same threshold, for the three highest labels of an image. Unknown entries count
-    nowhere. ``count`` is told how far the bootstrap is, which takes an hour for thousands of labels.
+    nowhere. ``count`` is told how far the bootstrap is; it takes an hour for thousands of labels.
 
     Returns:
         The scores, and the AP of each of the C classes: None for a class without an AP.

@@ -125,14 +125,10 @@ def two_sided(difference: ArrayLike, variance: ArrayLike, freedom: ArrayLike = n
 
 
 def satterthwaite(parts: ArrayLike, freedoms: Sequence[ArrayLike]) -> Floats:
-    """Degrees of freedom of a sum of independent variances (Satterthwaite, 1946).
+    """Degrees of freedom [...] of a sum of independent variances (Satterthwaite, 1946).
 
-    Args:
-        parts: [K, ...] variances.
-        freedoms: K degrees of freedom, each a number or of a shape that goes with a part's.
-
-    Returns:
-        [...]; infinite where all parts are 0.
+    ``parts`` are K variances [K, ...], ``freedoms`` their degrees of freedom, each a number or of a
+    shape that goes with a part's. The result is infinite where all parts are 0.
     """
     parts = np.asarray(parts, float)
     each = zip(parts, freedoms, strict=True)

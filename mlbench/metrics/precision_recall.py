@@ -26,7 +26,8 @@ def precision_recall_f1(
 
     CF1 is the F1 of the two means, not the mean of the classes' F1. A class that is never predicted
     has precision 0. Classes without an AP (``scored_classes``) are left out of CP and CR, as they
-    are of mAP; their predictions still count in OP and OR. 0/0 is 0. An unknown entry counts nowhere.
+    are of mAP; their predictions still count in OP and OR. An unknown entry counts nowhere, and 0/0
+    is 0.
 
     At most the ``top_k`` highest known scores of an image are predicted, among those of probability
     0.5 and above; of equal scores the lower class index comes first. Values are in [0, 1].

@@ -21,11 +21,7 @@ WORD_WIDTH = 300
 
 
 def unknown_objects(*_: object) -> ObjectCounts:
-    """Stands for counts of objects that are not annotated.
-
-    Raises:
-        PluginError: always.
-    """
+    """Stands for counts of objects that are not annotated; always raises ``PluginError``."""
     raise PluginError(
         "how many objects of each label the training images hold is not annotated, or labels are "
         "missing or wrong on purpose; count images"

@@ -33,11 +33,7 @@ _HEADER = 2 * _SHAPE.itemsize
 
 
 def cached_images(
-    places: Places,
-    use: str,
-    index: Index,
-    transform: Transform,
-    digest: str,
+    places: Places, use: str, index: Index, transform: Transform, digest: str
 ) -> Callable[[int], Tensor]:
     """Make a reader of images by position, which stores what it reads in the cache.
 

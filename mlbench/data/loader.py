@@ -109,7 +109,7 @@ class ImageSource:
         decoder = transform.view.decoder
         self.read = read or (lambda position: load(index.files[position], decoder))
         self.workers = max(workers, 1)
-        self.pool = _single_threaded(self.workers, "decode")
+        self.pool = _single_threaded(self.workers)
 
     def __call__(self, positions: Positions, epoch: int) -> Tensor:
         """The augmented images at these positions in this epoch."""
@@ -161,7 +161,7 @@ def _empty(images: int, like: Tensor) -> Tensor:
     )
 
 
-def _single_threaded(workers: int, name: str) -> ThreadPoolExecutor:
+def _single_threaded(workers: int) -> ThreadPoolExecutor:
     """A pool whose threads run torch single-threaded, as the images keep the cores busy."""
     threads = torch.get_num_threads()
     started = Barrier(workers)
@@ -171,7 +171,7 @@ def _single_threaded(workers: int, name: str) -> ThreadPoolExecutor:
         torch.set_num_threads(1)  # for this thread and those that start later
         started.wait()
 
-    pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     wait([pool.submit(start) for _ in range(workers)])
     torch.set_num_threads(threads)
     return pool

@@ -92,7 +92,6 @@ def _squeeze(name: str) -> str:
     return _JOINTS.sub("", name).casefold()
 
 
-# ------------------------------------------------------------------------------------------- .npz
 def _from_npz(file: Path, wanted: set[str]) -> tuple[dict[str, Vector], str]:
     """The vectors of all groups (the one with most labels wins), and the file's description."""
     with file.open("rb") as stream:
@@ -134,7 +133,6 @@ def _group(file: Path, content: Mapping[str, np.ndarray], key: str) -> tuple[lis
     return [_squeeze(str(name)) for name in names], vectors.astype(np.float32)
 
 
-# ------------------------------------------------------------------------------------------- text
 def _from_text(
     file: Path, spelled: Mapping[str, str], words: Mapping[str, Sequence[str]]
 ) -> dict[str, Vector]:

@@ -109,7 +109,7 @@ def _forward(
             if not most:
                 text = f"out of memory on {device} as it predicts a single image"
                 remedy = "give a smaller --image-size, or a device with more free memory"
-                raise BatchMemoryError(f"{text}; {remedy}", divisible=False) from error
+                raise BatchMemoryError(f"{text}; {remedy}") from error
     return logits, most
 
 

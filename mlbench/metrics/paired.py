@@ -13,7 +13,6 @@ from mlbench.metrics.average_precision import Floats, ScoreMatrix, check, scored
 from mlbench.types import Predictions, Targets
 
 
-# --------------------------------------------------------------------------------------- influence
 def influence(scores: ScoreMatrix, targets: Targets) -> tuple[float, Floats]:
     """Compute mAP, and its derivative in the weight of every image at equal weights of 1.
 
@@ -95,7 +94,6 @@ def derive_influence(predictions: Predictions, names: tuple[str, ...]) -> Influe
     return Influence(state.hexdigest()[:16], in_percent, 100 * score)
 
 
-# ---------------------------------------------------------------------------------------- p values
 def holm(p: ArrayLike) -> Floats:
     """Holm's adjusted p values (1979, Scandinavian Journal of Statistics 6): reject where < level.
 

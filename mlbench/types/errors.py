@@ -56,23 +56,16 @@ class BatchMemoryError(MlbenchError):
         divisible: True if the run would make the same numbers in micro-batches.
     """
 
-    def __init__(self, text: str, divisible: bool) -> None:
-        super().__init__(text, divisible)
-        self.text, self.divisible = text, divisible
-
-    def __str__(self) -> str:
-        return self.text
+    def __init__(self, text: str, divisible: bool = False) -> None:
+        super().__init__(text)
+        self.divisible = divisible
 
 
 class Interrupted(BaseException):
-    """A run was asked to stop by a signal. Repeating the command resumes it.
+    """A run was asked to stop by the signal of this name. Repeating the command resumes it.
 
     Like ``KeyboardInterrupt`` it is no ``Exception``, since plugins may catch those as their own.
     """
 
-    def __init__(self, signal: str) -> None:
-        super().__init__(signal)
-        self.signal = signal
-
     def __str__(self) -> str:
-        return f"stopped by {self.signal}; repeat the command to resume the run"
+        return f"stopped by {self.args[0]}; repeat the command to resume the run"

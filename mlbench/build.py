@@ -153,11 +153,7 @@ def _identity_of(file: Path, size: int, changed: int) -> str:
 
 
 def named_file(flag: str, identity: str, file: Path | None) -> Path:
-    """The file that a flag gives; its digest must be the one that a spec names.
-
-    Raises:
-        WeightsError: there is no file, it cannot be read, or it has another digest.
-    """
+    """The file that a flag gives; ``WeightsError`` if there is none of the digest in the spec."""
     remedy = f"give the file with this digest by --{flag} FILE"
     if file is None:
         what = f"{flag} {identity} is the digest of a file, which is not given"
@@ -172,11 +168,11 @@ def named_file(flag: str, identity: str, file: Path | None) -> Path:
 
 
 @functools.lru_cache(maxsize=64)
-def meta_backbone(name: str, image_size: int) -> Backbone:
+def meta_backbone(name: str, image_size: int, weights: str = "none") -> Backbone:
     """A backbone on the ``meta`` device, in evaluation mode. It is shared: do not change it."""
     factory = registry.find("backbone", name).load()
     with torch.device("meta"):
-        backbone: Backbone = factory(weights="none", image_size=image_size).eval()
+        backbone: Backbone = factory(weights=weights, image_size=image_size).eval()
     return backbone
 
 
@@ -288,8 +284,7 @@ def _share_angles(head: nn.Module, loss: Loss, settings: Settings) -> None:
 def meta_model(settings: Settings, labels: LabelContext) -> tuple[MultiLabelModel, Loss]:
     """``build`` without weights or memory; the backbone is shared and must not change.
 
-    Raises:
-        PluginError: as ``build``, or parts of the head or the loss would not be trained or saved.
+    Raises ``PluginError`` also if parts of the head or the loss would not be trained or saved.
     """
     with torch.device("meta"):
         backbone = meta_backbone(settings.backbone, settings.image_size)

@@ -62,8 +62,7 @@ def record_digest(data: bytes) -> str:
 def read_record(data: bytes, source: object) -> RunRecord:
     """Read a record from JSON and compare it with its digest.
 
-    Raises:
-        StoreError: this is not a record, or it was changed since it was written.
+    Raises ``StoreError`` if this is not a record, or was changed since it was written.
     """
     try:
         record, computed = RunRecord.model_validate_json(data), record_digest(data)

@@ -37,8 +37,7 @@ def numbers_of(spec: RunSpec) -> dict[str, int]:
 def plugins_of(spec: RunSpec) -> list[Plugin]:
     """The backbone, the head, the loss and the data set of a run.
 
-    Raises:
-        PluginError: one is not installed, or two distributions claim it.
+    Raises ``PluginError`` if one is not installed, or two distributions claim it.
     """
     kinds: tuple[Kind, ...] = ("backbone", "head", "loss")
     parts = [registry.find(kind, getattr(spec.settings, kind)) for kind in kinds]

@@ -173,11 +173,7 @@ def _open(current: _Run, short: str) -> None:
 
 
 def _attempt(current: _Run) -> Steps[Predictions | None]:
-    """Train and evaluate; the predictions on the test split, None if the run diverged.
-
-    Raises:
-        BatchMemoryError: a batch does not fit into the memory of the device.
-    """
+    """Train and evaluate; the predictions on the test split, None if the run diverged."""
     spec, world = current.spec, current.world
     with current.phase("model"):
         models, loss, current.record["pretraining"], notes = make_models(

@@ -14,8 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mlbench import registry
-from mlbench.build import feature_identity, make_backbone, meta_model, named_file, read_init
+from mlbench.build import (
+    feature_identity,
+    make_backbone,
+    meta_backbone,
+    meta_model,
+    named_file,
+    read_init,
+)
 from mlbench.data import transforms
 from mlbench.data.decode import IGNORE, problems, unusable
 from mlbench.data.labels import label_context
@@ -90,8 +96,7 @@ def _assert_possible(spec: RunSpec, splits: Splits, places: Places) -> None:
         _check_batches(settings, len(splits.train), model, spec.processes)
     if settings.weights.startswith("sha256:"):
         file = named_file("weights", settings.weights, places.weights)
-        if reason := _weights_refusal(settings.backbone, str(file), settings.image_size):
-            raise WeightsError(reason)
+        meta_backbone(settings.backbone, settings.image_size, str(file))
 
 
 def _check_loss(settings: Settings, model: MultiLabelModel, loss: Loss) -> None:
@@ -139,18 +144,6 @@ def _check_batches(settings: Settings, images: int, model: MultiLabelModel, proc
             f"{which} and the backbone's last map has one place, so that batch norm has a single "
             f"value of each channel; give --image-size {2 * settings.image_size}{larger}"
         )
-
-
-@functools.cache
-def _weights_refusal(backbone: str, weights: str, image_size: int) -> str | None:
-    """The reason why a weights file does not fit a backbone; the same for all runs of a suite."""
-    factory = registry.find("backbone", backbone).load()
-    try:
-        with torch.device("meta"):
-            factory(weights=weights, image_size=image_size)
-    except WeightsError as error:
-        return str(error)
-    return None
 
 
 def check_labels(splits: Splits, loss: Loss, *, trained: bool = True) -> None:

@@ -90,8 +90,7 @@ class TrainedModel:
     def __call__(self, images: Sequence[Picture], batch_size: int = BATCH) -> list[Labelled]:
         """Label pictures in any mix of the forms of ``Picture``; one result each, in their order.
 
-        Raises:
-            DataError: a picture cannot be read, or has an unsupported form.
+        Raises ``DataError`` if a picture cannot be read, or has an unsupported form.
         """
         found = [result for batch in self._batches(images, batch_size) for result in batch]
         if bad := [result.error for result in found if result.error]:

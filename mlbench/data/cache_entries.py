@@ -84,10 +84,7 @@ def make_room(places: Places, need: int, what: str, remedy: str) -> None:
     """Delete entries, least recently used first, until ``need`` more bytes fit into the limit.
 
     Entries that the matrix needs are kept, even beyond the limit. A process with open files of a
-    deleted entry can still read them.
-
-    Raises:
-        DataError: the disk has less than ``need`` free.
+    deleted entry can still read them. Raises ``DataError`` if the disk has less than ``need`` free.
     """
     if places.cache_limit is not None:
         found = entries(places.cache)

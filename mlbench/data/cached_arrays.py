@@ -57,8 +57,7 @@ class CachedArray:
         chunk: number of rows that are computed together, if results depend on that; chunks start
             at its multiples. None computes any rows together.
 
-    Raises:
-        OSError: the file can be neither opened nor created.
+    Raises ``OSError`` if the file can be neither opened nor created.
     """
 
     def __init__(

@@ -301,8 +301,7 @@ def coverage(splits: Splits, bad: Mapping[Path, str]) -> Coverage:
 def leave_out(splits: Splits, bad: Mapping[Path, str]) -> Splits:
     """The splits without these files, with ``coverage``; the edition is renamed if any is removed.
 
-    Raises:
-        DataError: a split has no usable image.
+    Raises ``DataError`` if a split has no usable image.
     """
     covered = replace(splits, coverage=coverage(splits, bad))
     if not covered.incomplete:

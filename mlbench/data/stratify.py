@@ -63,10 +63,8 @@ def hold_out(
     """Split by a hash of the group, whatever the order and number of images.
 
     The validation part is chosen by the same hash; with ``validation``, a salted hash decides, so
-    that every fold leaves most of that part.
-
-    Raises:
-        SuiteError: there is no such fold, or a side is empty.
+    that every fold leaves most of that part. Raises ``SuiteError`` if there is no such fold or a
+    side is empty.
     """
     if not 0 < (fold + 1) * share <= 1:
         raise SuiteError(

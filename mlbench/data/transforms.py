@@ -38,8 +38,7 @@ LARGEST_TOGETHER = 1024
 def make_view(settings: Settings) -> View:
     """Make the view at test time: uint8 [3, H, W] -> uint8 [3, S, S]; S is the image size.
 
-    Raises:
-        SuiteError: ``preprocessing.resize`` is smaller than the image size.
+    Raises ``SuiteError`` if ``preprocessing.resize`` is smaller than that.
     """
     size = settings.image_size
     resize = settings.preprocessing.resize or size
@@ -92,8 +91,7 @@ class Transform:
 def train_transform(settings: Settings, *, together: bool = True) -> Transform:
     """Make the training transform: ``settings.augmentation``, then the view if no step crops.
 
-    Raises:
-        SuiteError: as ``make_view`` and ``build_steps``, or two steps crop.
+    Raises ``SuiteError`` as ``make_view`` and ``make_named``, or if two steps crop.
     """
     view = make_view(settings)
     steps = build_steps(settings.augmentation)
@@ -123,11 +121,7 @@ Named = TypeVar("Named", bound=Value)
 
 
 def make_named(what: str, known: Mapping[str, type[Named]], chosen: Augmentation) -> Named:
-    """Make the value that a name and its options stand for.
-
-    Raises:
-        SuiteError: an unknown name or option, or an invalid value.
-    """
+    """Make the value that a name and its options stand for; ``SuiteError`` if there is none."""
     name, options = chosen.name, chosen.options
     if name not in known:
         raise SuiteError(unknown(f"{what} {name!r}", name, known))

@@ -65,10 +65,8 @@ class Evaluator:
 
         They are the same on every process, and in full precision, since bfloat16 would tie many
         images. Each process predicts whole batches without padding, so that every image counts
-        once. Batches that do not fit into memory are halved, which is remarked.
-
-        Raises:
-            BatchMemoryError: a single image does not fit.
+        once. Batches that do not fit into memory are halved, which is remarked; if a single image
+        does not fit, this raises ``BatchMemoryError``.
         """
         index, world, most = self.index, self.world, self.batch_size
         order = whole_batches(len(index), most, world.rank, world.size)

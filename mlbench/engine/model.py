@@ -76,8 +76,7 @@ def _call(head: Head, features: tuple[Tensor, ...], known_BC: Tensor | None) -> 
 def deterministic(wanted: bool) -> Iterator[None]:
     """Use only bitwise reproducible algorithms of torch within the block, if ``wanted``.
 
-    Raises:
-        SuiteError: torch has none for an operator of the model on its device.
+    Raises ``SuiteError`` if torch has none for an operator of the model on its device.
     """
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark

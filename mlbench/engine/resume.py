@@ -188,8 +188,7 @@ class Keeper:
     def handle(self, state: TrainingState, requests: list[float]) -> None:
         """Save or stop if any process requested it.
 
-        Raises:
-            Interrupted: on every process, once the state is saved.
+        To stop, every process raises ``Interrupted`` once the state is saved.
         """
         stop, due = requests
         if stop or due:

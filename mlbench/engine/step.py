@@ -46,10 +46,7 @@ def make_network(model: MultiLabelModel, training: Training) -> Network:
 def compile_now(network: Network, model: MultiLabelModel, part: Part, training: Training) -> str:
     """Compile a network of ``make_network``; return a note with compile time and speed-up.
 
-    Weights, statistics and random states do not change.
-
-    Raises:
-        SuiteError: torch cannot compile it.
+    Weights, statistics and random states do not change. Raises ``SuiteError`` if torch fails.
     """
     device, alone = training.device, replace(part, last=False)
 

@@ -27,10 +27,7 @@ _DECLARED = re.compile(r"^NUMBERS\s*(?::\s*int\s*)?=\s*(\d+)", re.MULTILINE)
 
 
 def numbers_of(spec: RunSpec) -> dict[str, int]:
-    """The numbers of the installed code of a run: ``{"core": 5, "head gap": 1}``.
-
-    Raises as ``plugins_of``.
-    """
+    """The numbers of a run's installed code (``plugins_of``): ``{"core": 5, "head gap": 1}``."""
     return {"core": NUMBERS} | {f"{p.kind} {p.name}": _declared(p) for p in plugins_of(spec)}
 
 

@@ -109,11 +109,8 @@ def run(
     ``command``. ``neighbours`` and ``images``: see ``_Run``. ``short`` says that an earlier attempt
     ran out of memory; ``grad_accumulation`` is then doubled, as far as the batch size allows.
 
-    Returns:
-        The record, and the predictions on the test split (None if the run diverged).
-
-    Raises:
-        MlbenchError: the run could not be carried out; there is nothing to record.
+    Returns the record, and the predictions on the test split (None if the run diverged). Raises
+    ``MlbenchError`` if the run could not be carried out; there is nothing to record then.
     """
     assert spec.trained_by(world.size) == spec, "the run id has another number of processes"
     current = _Run(spec, places, world, progress, images, neighbours)

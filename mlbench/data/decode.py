@@ -57,9 +57,8 @@ def decode(file: Path) -> Image.Image:
     Sixteen-bit grey keeps its upper eight bits; of an animation the first frame is taken. An
     unreadable EXIF block is ignored, as in browsers.
 
-    Raises:
-        DataError: the file is missing, damaged, not an image, larger than ``MAX_PIXELS``, or its
-            pixels have no defined white; the message names file, reason and remedy.
+    Raises ``DataError``, with file, reason and remedy, if the file is missing, damaged, not an
+    image, larger than ``MAX_PIXELS``, or its pixels have no defined white.
     """
     try:
         return _read(file)

@@ -38,10 +38,8 @@ def cached_images(
     """Make a reader of images by position, which stores what it reads in the cache.
 
     ``use`` is their purpose (``RunSpec.cached_for``), ``digest`` identifies their files
-    (``images_digest``). If the ``transform`` has no ``side``, decoded images are stored.
-
-    Raises:
-        DataError: the disk is too small, or the cache cannot be written.
+    (``images_digest``). If the ``transform`` has no ``side``, decoded images are stored. Raises
+    ``DataError`` if the disk is too small, or the cache cannot be written.
     """
     view, side = transform.view, transform.side
     what = "decoded images" if side is None else f"images at {side} x {side}"

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Barrier, Lock
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,13 +24,8 @@ from mlbench.types import Index, stream
 
 Positions = NDArray[np.int64]
 Inputs = Tensor | tuple[Tensor, ...]
-
-
-class Source(Protocol):
-    """Where the inputs of a model come from: decoded images or cached feature maps."""
-
-    def __call__(self, positions: Positions, epoch: int) -> Inputs:
-        """The inputs of the samples at these positions [B]."""
+Source = Callable[[Positions, int], Inputs]
+"""(positions [B], epoch) -> the inputs of these samples: decoded images or cached feature maps."""
 
 
 class Batch(NamedTuple):

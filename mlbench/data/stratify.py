@@ -31,10 +31,8 @@ def validation_keys(dataset: Dataset, train: Index, identity: str) -> list[str]:
     """Keys of the training images that are split off for validation, sorted.
 
     If the data set names keys (``Dataset.validation_keys``), these are used; else ``stratify``
-    chooses from the whole training split, with all labels.
-
-    Raises:
-        DataError: the list has none or all of train, or differs from the published list.
+    chooses from the whole training split, with all labels. Raises ``DataError`` if the list has
+    none or all of train, or differs from the published list.
     """
     named = dataset.validation_keys()
     if named is None:

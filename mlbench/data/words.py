@@ -53,10 +53,8 @@ def word_vectors(names: Sequence[str], file: Path) -> WordVectors:
     """Look up the vectors of label names in a file, by name and never by row.
 
     A label is looked up as a whole, then as the mean of its words. Case is ignored. Spaces,
-    underscores and hyphens are ignored in an .npz, and must match in a text file.
-
-    Raises:
-        DataError: the file is missing or malformed; the message names the line or the array.
+    underscores and hyphens are ignored in an .npz, and must match in a text file. Raises
+    ``DataError`` if the file is missing or malformed; the message names the line or the array.
     """
     spelled = {name: _SPELLED_OUT.get(_squeeze(name), name) for name in names}
     words = {name: tuple(w for w in _JOINTS.split(text) if w) for name, text in spelled.items()}

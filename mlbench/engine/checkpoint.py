@@ -47,11 +47,7 @@ class Checkpoint:
 
 
 def load(file: Path) -> Checkpoint:
-    """Read a checkpoint.
-
-    Raises:
-        WeightsError: the file is missing, damaged, or not a checkpoint of mlbench.
-    """
+    """Read a checkpoint; ``WeightsError`` if the file is missing, damaged, or none of mlbench."""
     try:
         str(file).encode()
         with safe_open(file, framework="pt") as opened:

@@ -57,10 +57,8 @@ def measure(
     ``versions["peak_memory"]`` says which).
 
     The values of the weights stay. The model is left in evaluation mode, in channels_last, with
-    gradients required of all parameters: autocast caches the casts of such parameters only.
-
-    Raises:
-        MeasureError: some work would be counted as 0; the message names the module.
+    gradients required of all parameters: autocast caches the casts of such parameters only. Raises
+    as ``count``.
     """
 
     def images(batch_size: int) -> Tensor:
@@ -161,7 +159,6 @@ def _lifetime_peak() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-# ----------------------------------------------------------------------------- multiply-accumulates
 aten = torch.ops.aten
 
 ADDED: Mapping[Any, Callable[..., int]] = {

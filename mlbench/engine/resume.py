@@ -157,7 +157,6 @@ class Keeper:
         folder: the run's folder; None saves nothing.
         identity: run id, code, and whatever else must agree for a state to be used.
         world: the processes of the run; all call the same methods.
-        device: the device of this process.
         every: seconds between two states.
         resumed: the steps at which the run resumed.
         spent: seconds of training before this process began.

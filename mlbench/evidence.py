@@ -76,10 +76,8 @@ def read_record(data: bytes, source: object) -> RunRecord:
             f"{computed[:16]}...); {RESTORE}"
         )
     if record.run_id != record.spec.run_id:
-        other = record.spec.run_id
-        raise StoreError(
-            f"{source}: run {record.run_id} has the settings of run {other}; {RESTORE}"
-        )
+        found = f"run {record.run_id} has the settings of run {record.spec.run_id}"
+        raise StoreError(f"{source}: {found}; {RESTORE}")
     return record
 
 

@@ -11,7 +11,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -103,10 +103,8 @@ def cut(image: Tensor, box: Box) -> Tensor:
 class Step(Value):
     """One step on a training image; its fields are its options.
 
-    A step with ``crops`` returns the view's square; other steps keep the size of the image.
+    ``Resize`` and ``Crop`` return the view's square; other steps keep the size of the image.
     """
-
-    crops: ClassVar[bool] = False
 
     def side(self, view: View) -> int | None:
         """Side to which every image is squashed before the step draws random numbers, or None.
@@ -124,8 +122,6 @@ class Step(Value):
 class Resize(Step):
     """The view at test time, so that the steps after it see the size that the model sees."""
 
-    crops: ClassVar[bool] = True
-
     def side(self, view: View) -> int | None:
         """The view's side before the centre crop."""
         return view.resize
@@ -137,8 +133,6 @@ class Resize(Step):
 
 class Crop(Step):
     """A random box of the image, or of its square of this ``side``, as the view's square."""
-
-    crops: ClassVar[bool] = True
 
     @abstractmethod
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:

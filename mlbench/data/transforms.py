@@ -31,6 +31,7 @@ from mlbench.data.augmentation import (
 from mlbench.text import describe_errors, unknown
 from mlbench.types import Augmentation, Settings, SuiteError, Value
 
+CROPPING = (Resize, Crop)
 LARGEST_TOGETHER = 1024
 """Largest side in pixels for resizing together, since a batch is padded to its largest image."""
 
@@ -70,7 +71,8 @@ class Transform:
         """The view of one image: uint8 [3, S, S]."""
         for step in self.steps:
             image = step(image, rng, self.view)
-        return image if any(step.crops for step in self.steps) else self.view(image)
+        cropped = any(isinstance(step, CROPPING) for step in self.steps)
+        return image if cropped else self.view(image)
 
     def batch(self, images: Sequence[Tensor], rngs: Sequence[np.random.Generator]) -> Tensor:
         """The views of a batch on a GPU: uint8 [B, 3, S, S]; crops are resized together."""
@@ -95,7 +97,7 @@ def train_transform(settings: Settings, *, together: bool = True) -> Transform:
     """
     view = make_view(settings)
     steps = build_steps(settings.augmentation)
-    croppers = [type(step).__name__ for step in steps if step.crops]
+    croppers = [type(step).__name__ for step in steps if isinstance(step, CROPPING)]
     if len(croppers) > 1:
         raise SuiteError(f"the augmentation crops twice ({', '.join(croppers)}); keep one of them")
     return Transform(view, steps, together)

@@ -19,13 +19,14 @@ import torch
 from torch import nn
 
 from mlbench.build import make_models
+from mlbench.data.loader import typed_memory_errors
 from mlbench.data.mixing import make_mixing
 from mlbench.data.open import open_few
 from mlbench.engine.checkpoint import Checkpoint
 from mlbench.engine.cost import measure_if_it_fits
 from mlbench.engine.distributed import World
 from mlbench.engine.evaluation import Evaluator
-from mlbench.engine.memory import memory_error, out_of_memory, typed_memory_errors
+from mlbench.engine.memory import memory_error, out_of_memory
 from mlbench.engine.model import MultiLabelModel, deterministic
 from mlbench.engine.resume import Keeper, TrainingState
 from mlbench.engine.step import Clock

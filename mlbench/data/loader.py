@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from threading import Barrier, Lock
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from mlbench.data.decode import decode_on, load, plain_jpeg
 from mlbench.data.transforms import Transform
-from mlbench.types import Index, stream
+from mlbench.types import Index, MlbenchError, stream
 
 Positions = NDArray[np.int64]
 Inputs = Tensor | tuple[Tensor, ...]
@@ -221,6 +222,17 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """True for torch's errors for want of a device's memory, of which contexts have others."""
     said = "out of memory" in str(error) or "ALLOC_FAILED" in str(error)
     return said or isinstance(error, torch.OutOfMemoryError)
+
+
+@contextmanager
+def typed_memory_errors(make: Callable[[RuntimeError], MlbenchError]) -> Iterator[None]:
+    """Within the block, an error for want of memory is raised as what ``make`` makes of it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise make(error) from error
 
 
 def batches(

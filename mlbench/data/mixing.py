@@ -253,10 +253,8 @@ def make_mixing(chosen: Augmentation) -> Mixing:
 
 
 def draw_mixes(
-    chosen: Augmentation | None, sizes: Sequence[int], seed: int, epoch: int
+    chosen: Augmentation, sizes: Sequence[int], seed: int, epoch: int
 ) -> list[Mix | None]:
     """Draw how batches of these sizes are mixed in an epoch (from 0), alike on every process."""
-    if chosen is None:
-        return [None] * len(sizes)
     draw = make_mixing(chosen).draw
     return [draw(size, stream("mixing", seed, epoch, step)) for step, size in enumerate(sizes)]

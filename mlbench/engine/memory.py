@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 
-from mlbench.data.loader import is_out_of_memory
 from mlbench.engine import optim
 from mlbench.engine.batch_parts import BATCH_NORM
 from mlbench.engine.resume import TrainingState
@@ -26,17 +24,6 @@ def recompute_activations(backbone: nn.Module) -> bool:
     for module in able[:1]:  # it sets its parts
         module.set_grad_checkpointing()
     return bool(able)
-
-
-@contextmanager
-def typed_memory_errors(make: Callable[[RuntimeError], BatchMemoryError]) -> Iterator[None]:
-    """Within the block, an error for want of memory is raised as what ``make`` makes of it."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise make(error) from error
 
 
 def memory_error(

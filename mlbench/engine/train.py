@@ -310,7 +310,9 @@ def _shares(training: Training, epoch: int) -> list[_Share]:
     """This process's share of each global batch of an epoch."""
     settings, world, seed = training.settings, training.world, training.seed
     order = training_order(len(training.index), settings.batch_size, seed, epoch)
-    mixes = draw_mixes(settings.mixing, [*map(len, order)], seed, epoch)
+    mixes: list[Mix | None] = [None] * len(order)
+    if settings.mixing:
+        mixes = draw_mixes(settings.mixing, [*map(len, order)], seed, epoch)
     shares = []
     for step, (images, mix) in enumerate(zip(order, mixes, strict=True)):
         total = mix.rows if mix else len(images)

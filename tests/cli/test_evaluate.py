@@ -42,12 +42,13 @@ def test_a_run_and_its_checkpoint_score_the_same(cli, small, tmp_path):
 
 
 def test_images_are_decoded_where_the_model_computes(monkeypatch):
-    monkeypatch.setattr("mlbench.engine.evaluation.predict", lambda _, source, *__, **___: source)
+    predict = "mlbench.engine.evaluation.Evaluator.predict"
+    monkeypatch.setattr(predict, lambda evaluator, _: evaluator.source)
     info = SimpleNamespace(settings=Settings(head="gap", decoder="nvjpeg"))
     places = Places(results=Path(), cache=Path(), device="cuda:0")
     model, index = SimpleNamespace(network=None, info=info), tiny.index()
     source = evaluate._predict(model, index, places, None, 1)
-    assert (source.decoder, str(source.device)) == ("nvjpeg", "cuda:0")
+    assert (source.transform.view.decoder, str(source.device)) == ("nvjpeg", "cuda:0")
 
 
 def test_labels_are_matched_by_name(cli, ours, tmp_path, monkeypatch):

@@ -199,10 +199,8 @@ def count(module: nn.Module, call: Callable[[], Any], inputs: Iterable[Tensor], 
 
     One multiply-accumulate is two FLOPs. The parameters of ``module``, which should be in
     evaluation mode, no longer require gradients afterwards. All tensors computed from ``inputs``
-    are activations. Messages call the module by ``name``.
-
-    Raises:
-        MeasureError: some work would be counted as 0; the message names the module.
+    are activations. Raises ``MeasureError`` if some work would be counted as 0; its message calls
+    the module by ``name``.
     """
     with torch.no_grad():
         call()  # kernels that are loaded by a first call register what they cost only then

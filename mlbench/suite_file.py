@@ -22,7 +22,22 @@ FILES = ("data", "results", "cache", "weights", "init")
 """Fields that are paths; in a suite file they are relative to the file."""
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
+    """Refuses a mapping in which a name occurs twice."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Check the names, of which the last would count; then merge what ``<<`` brings."""
+        seen: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and seen.setdefault(key.value, value) is not value:
+                what = f"{key.value!r} occurs twice"
+                raise yaml.constructor.ConstructorError(problem=what, problem_mark=key.start_mark)
+        super().flatten_mapping(node)
+        if "<<" in seen:  # the mapping's own names come later, and count
+            node.value = list({str(key.value): (key, value) for key, value in node.value}.values())
+
+
+class _Loader(Loader):
     """Reads 1e-3 as a number, as YAML 1.2 does; YAML 1.1 takes it for a text."""
 
 

@@ -234,6 +234,8 @@ class Keeper:
         """
         file, notes = self.world.ask_leader(self._choose)  # one choice for all
         self.notes += notes
+        for note in notes:
+            log.warning("%s", note)
         if file is None or (saved := _read(file)) is None:
             return
         _unpack(saved["state"], state, scored)

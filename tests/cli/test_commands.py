@@ -145,6 +145,7 @@ def test_set_and_a_suite_say_what_flags_do(cli, tmp_path):
         (b"plugins: " + b"[" * 5000, "maximum recursion depth exceeded"),
         (b"- a\n- b", "must be a mapping"),
         (b"plugins: [gap\n", "is not YAML"),
+        (b"settings: {epochs: 1}\nsettings: {lr: 1}", "'settings' occurs twice in"),
         (b"plugin: [gap]", "option 'plugin' in suite.yaml; did you mean plugins"),
         (b"plugins: [gap]\ndataset_options: {train_images: 1000000000000}", "train_images"),
     ],

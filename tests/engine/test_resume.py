@@ -207,11 +207,12 @@ def test_a_damaged_state_falls_back_to_the_one_before(damaged, tmp_path, undistu
     assert "state.pt was damaged and not used" in keeper.remarks()
 
 
-def test_a_state_of_other_code_is_not_used(tmp_path, undisturbed):
+def test_a_state_of_other_code_is_not_used(tmp_path, undisturbed, caplog):
     killed(tmp_path, 40, identity="other")
     found, keeper = fit(tmp_path)
     assert_same(found, undisturbed)
     assert keeper.remarks() == ["a saved state was not used, being of other code"]
+    assert keeper.remarks()[0] in caplog.text, "before hours of training it again"
 
 
 def test_a_full_disk_costs_the_state_and_not_the_run(tmp_path, undisturbed):

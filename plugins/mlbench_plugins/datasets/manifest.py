@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mlbench.text import count
+from mlbench.text import count, in_utf8
 from mlbench.types import DataError, Dataset, DatasetCard, Index, Interpretation, Split, digest
 from mlbench_plugins.datasets.duplicates import drawn, first_copies, together
 from mlbench_plugins.datasets.manifest_columns import TABLES, from_table
@@ -116,6 +116,10 @@ class Manifest(Dataset):
         if root is not None:
             listing = replace(listing, folders=(*listing.folders, root))
         keys, (files, self._missing, renamed) = listing.keys(), listing.files()
+        for text in (*keys, *listing.names, *(listing.groups or ())):
+            if (plain := in_utf8(text)) != text:
+                remedy = "JSON can hold half of a character, and nothing else can; write it whole"
+                raise DataError(f"{place}: {plain} is not UTF-8: {remedy}")
         present = [i for i, file in enumerate(files) if file.is_file()]
         copies = first_copies(files, cache, present)
         groups = together(keys, listing.groups or (), copies)

@@ -300,6 +300,7 @@ WRONG = [
     ("t.csv", HEAD, {"label_names": ["y"]}, "line 2: 'x' is none of the labels .* label_names"),
     ("t.csv", "image,x\na,yes\nb,0\n", {}, r"'yes', .*; write 1 \(present\) or 0 \(absent\)"),
     ("t.json", '[{"image": "a", "x": [1], "y": 1}]', {}, r"column 'x' contains \[1\]"),
+    ("t.json", r'[{"image": "a", "labels": ["x\ud800"]}]', {}, r"x.ud800 is not UTF-8: JSON"),
     ("t.json", '{"a": 1}', {}, "is no table: expected a list of objects"),
     ("t.json", '[{"image": "a",}]', {}, "line 1: no whole json"),
     ("t.json", '[{"image": "a"}, {"labels": ["x"]}]', {}, "entry 2: column 'image' is blank"),

@@ -116,7 +116,7 @@ class Manifest(Dataset):
         if root is not None:
             listing = replace(listing, folders=(*listing.folders, root))
         keys, (files, self._missing, renamed) = listing.keys(), listing.files()
-        for text in (*keys, *listing.names, *(listing.groups or ())):
+        for text in (*keys, *listing.names, *filter(None, listing.groups or ())):
             if (plain := in_utf8(text)) != text:
                 remedy = "JSON can hold half of a character, and nothing else can; write it whole"
                 raise DataError(f"{place}: {plain} is not UTF-8: {remedy}")

@@ -34,6 +34,7 @@ from mlbench.types import (
 )
 
 
+# ------------------------------------------------------------------------------------------- models
 def build(
     settings: Settings, labels: LabelContext, places: Places, init: Checkpoint | None = None
 ) -> tuple[MultiLabelModel, Loss]:
@@ -101,8 +102,10 @@ def start_from(
 ) -> str:
     """Load the weights of a checkpoint into a model that ``build`` made for it.
 
-    The backbone is loaded whole, the head as ``head_weights`` says. Returns a note for the record;
-    raises as ``backbone_weights``.
+    The backbone is loaded whole, the head as ``head_weights`` says. Returns a note for the record.
+
+    Raises:
+        WeightsError: the checkpoint has a different backbone.
     """
     head = model.get_submodule("head")
     taken = backbone_weights(init, model.get_submodule("backbone"), settings)
@@ -142,7 +145,11 @@ def _blank_context(names: tuple[str, ...], width: int) -> LabelContext:
 
 
 def identity_of(file: Path) -> str:
-    """The name of a file in a spec, ``sha256:`` and 16 hex digits; a file is read once."""
+    """The name of a file in a spec: ``sha256:`` and 16 hex digits. An unchanged file is read once.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     state = file.stat()
     return _identity_of(file.resolve(), state.st_size, state.st_mtime_ns)
 
@@ -153,7 +160,11 @@ def _identity_of(file: Path, size: int, changed: int) -> str:
 
 
 def named_file(flag: str, identity: str, file: Path | None) -> Path:
-    """The file that a flag gives; ``WeightsError`` if there is none of the digest in the spec."""
+    """The file that a flag gives; its digest must be the one that a spec names.
+
+    Raises:
+        WeightsError: there is no file, it cannot be read, or it has another digest.
+    """
     remedy = f"give the file with this digest by --{flag} FILE"
     if file is None:
         what = f"{flag} {identity} is the digest of a file, which is not given"
@@ -169,7 +180,11 @@ def named_file(flag: str, identity: str, file: Path | None) -> Path:
 
 @functools.lru_cache(maxsize=64)
 def meta_backbone(name: str, image_size: int, weights: str = "none") -> Backbone:
-    """A backbone on the ``meta`` device, in evaluation mode. It is shared: do not change it."""
+    """A backbone on the ``meta`` device, in evaluation mode. It is shared: do not change it.
+
+    Raises:
+        PluginError: the plugin is unknown or broken, or cannot serve the size.
+    """
     factory = registry.find("backbone", name).load()
     with torch.device("meta"):
         backbone: Backbone = factory(weights=weights, image_size=image_size).eval()
@@ -284,7 +299,8 @@ def _share_angles(head: nn.Module, loss: Loss, settings: Settings) -> None:
 def meta_model(settings: Settings, labels: LabelContext) -> tuple[MultiLabelModel, Loss]:
     """``build`` without weights or memory; the backbone is shared and must not change.
 
-    Raises ``PluginError`` also if parts of the head or the loss would not be trained or saved.
+    Raises:
+        PluginError: as ``build``, or parts of the head or the loss would not be trained or saved.
     """
     with torch.device("meta"):
         backbone = meta_backbone(settings.backbone, settings.image_size)

@@ -62,7 +62,8 @@ def record_digest(data: bytes) -> str:
 def read_record(data: bytes, source: object) -> RunRecord:
     """Read a record from JSON and compare it with its digest.
 
-    Raises ``StoreError`` if this is not a record, or was changed since it was written.
+    Raises:
+        StoreError: this is not a record, or it was changed since it was written.
     """
     try:
         record, computed = RunRecord.model_validate_json(data), record_digest(data)
@@ -82,7 +83,11 @@ def read_record(data: bytes, source: object) -> RunRecord:
 
 
 def read_cost(file: Path) -> ModelCost:
-    """Read a measurement and compare it with its digest; raises as ``read_record``."""
+    """Read a measurement and compare it with its digest.
+
+    Raises:
+        StoreError: the file cannot be read, is no measurement, or was changed since it was written.
+    """
     try:
         data = file.read_bytes()
         cost, why = ModelCost.model_validate_json(data), "changed after it was written"
@@ -127,8 +132,11 @@ def open_arrays(file: Path, record: RunRecord) -> Iterator[SealedArrays]:
     """Open the archive of a record's predictions; its arrays are read on demand.
 
     The system's read-ahead is switched off: a board of 2,000 COCO runs would otherwise read 8 GB
-    for the 0.5 GB that it needs. Raises ``StoreError`` if the file is missing, damaged or not the
-    record's, also if this shows only inside the block.
+    for the 0.5 GB that it needs.
+
+    Raises:
+        StoreError: the file is missing, damaged or not the record's, also if this shows only inside
+            the block.
     """
     remedy = "restore the file, or delete it and its record and run again"
     sha256 = record.predictions_sha256 if record.digest else None  # it is not sealed yet
@@ -179,7 +187,8 @@ def prediction_arrays(
 ) -> dict[str, NDArray[Any]]:
     """The arrays of an archive: logits, targets and keys of each split, and the label names.
 
-    Raises ``StoreError`` if the predictions do not fit the record.
+    Raises:
+        StoreError: the predictions do not fit the record.
     """
     n, c = len(predictions.keys), len(record.label_names)
     if predictions.logits.shape != (n, c) or predictions.targets.shape != (n, c):

@@ -27,14 +27,19 @@ _DECLARED = re.compile(r"^NUMBERS\s*(?::\s*int\s*)?=\s*(\d+)", re.MULTILINE)
 
 
 def numbers_of(spec: RunSpec) -> dict[str, int]:
-    """The numbers of a run's installed code (``plugins_of``): ``{"core": 5, "head gap": 1}``."""
+    """The numbers of the installed code that carries out a run: ``{"core": 5, "head gap": 1}``.
+
+    Raises:
+        PluginError: a plugin is not installed.
+    """
     return {"core": NUMBERS} | {f"{p.kind} {p.name}": _declared(p) for p in plugins_of(spec)}
 
 
 def plugins_of(spec: RunSpec) -> list[Plugin]:
     """The backbone, the head, the loss and the data set of a run.
 
-    Raises ``PluginError`` if one is not installed, or two distributions claim it.
+    Raises:
+        PluginError: one is not installed, or two distributions claim it.
     """
     kinds: tuple[Kind, ...] = ("backbone", "head", "loss")
     parts = [registry.find(kind, getattr(spec.settings, kind)) for kind in kinds]

@@ -110,8 +110,11 @@ def run(
     ``command``. ``neighbours`` and ``images``: see ``_Run``. ``short`` says that an earlier attempt
     ran out of memory; ``grad_accumulation`` is then doubled, as far as the batch size allows.
 
-    Returns the record, and the predictions on the test split (None if the run diverged). Raises
-    ``MlbenchError`` if the run could not be carried out; there is nothing to record then.
+    Returns:
+        The record, and the predictions on the test split (None if the run diverged).
+
+    Raises:
+        MlbenchError: the run could not be carried out; there is nothing to record.
     """
     assert spec.trained_by(world.size) == spec, "the run id has another number of processes"
     current = _Run(spec, places, world, progress, images, neighbours)
@@ -171,7 +174,11 @@ def _open(current: _Run, short: str) -> None:
 
 
 def _attempt(current: _Run) -> Steps[Predictions | None]:
-    """Train and evaluate; the predictions on the test split, None if the run diverged."""
+    """Train and evaluate; the predictions on the test split, None if the run diverged.
+
+    Raises:
+        BatchMemoryError: a batch does not fit into the memory of the device.
+    """
     spec, world = current.spec, current.world
     with current.phase("model"):
         models, loss, current.record["pretraining"], notes = make_models(
@@ -261,6 +268,7 @@ def _keeper(current: _Run) -> Keeper:
     return Keeper(current.folder, identity, current.world, current.device, every)
 
 
+# ------------------------------------------------------------------------------------------ outcome
 def _train_and_evaluate(
     current: _Run, training: Training, state: TrainingState, test: Evaluator
 ) -> Steps[Predictions]:

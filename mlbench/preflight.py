@@ -253,8 +253,9 @@ class RunInputs:
     def open(self) -> Splits:
         """Open the data and decode every image once, so that a bad one stops the run at its start.
 
-        Raises ``DataError`` if files are missing or damaged and ``spec.incomplete`` is not set, or
-        the data changed since the run was planned.
+        Raises:
+            DataError: files are missing or damaged and ``spec.incomplete`` is not set, or the data
+                changed since the run was planned.
         """
         spec, places = self.spec, self.places
 

@@ -28,6 +28,7 @@ from mlbench.types import OLD_AVERAGE, PhaseResources, Progress, RunSpec, Settin
 log = logging.getLogger(__name__)
 
 
+# -------------------------------------------------------------------------------------------- code
 def origin(spec: RunSpec) -> dict[str, Any]:
     """The fields of a record that say when, and by which code, a run was made.
 
@@ -67,6 +68,7 @@ def _recipe_rate(spec: RunSpec) -> bool:
     return bool(tuned.get("optimizer", {}).get("lr") == spec.settings.optimizer.lr)
 
 
+# ----------------------------------------------------------------------------------------- machine
 def environment(device: torch.device, world: World, spec: RunSpec) -> dict[str, Any]:
     """The environment of a run: versions, device, threads, processes, load, and plugins.
 
@@ -125,6 +127,7 @@ def _in_use(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_initialized()
 
 
+# ------------------------------------------------------------------------------------------ phases
 @dataclass
 class Phases:
     """Announces the phases of a run, and measures each in this process.
@@ -147,8 +150,10 @@ class Phases:
     ) -> Iterator[None]:
         """Measure a phase; a repeated phase replaces its previous measurement.
 
-        An earlier process spent ``spent`` seconds on it; ``away`` returns the seconds in which
-        other runs of this process trained.
+        Args:
+            name: name of the phase.
+            spent: seconds that an earlier process spent on the phase.
+            away: returns the seconds in which other runs of this process trained.
         """
         self.progress.phase(name)
         log.info("%s", name)
@@ -175,6 +180,7 @@ def _mib(size: int) -> float:
     return round(size / 2**20, 1)
 
 
+# ----------------------------------------------------------------------------------------- remarks
 def remarks_on_epoch(
     settings: Settings, selected: int | None, trained: int, images: int
 ) -> Iterator[str]:

@@ -90,7 +90,8 @@ class TrainedModel:
     def __call__(self, images: Sequence[Picture], batch_size: int = BATCH) -> list[Labelled]:
         """Label pictures in any mix of the forms of ``Picture``; one result each, in their order.
 
-        Raises ``DataError`` if a picture cannot be read, or has an unsupported form.
+        Raises:
+            DataError: a picture cannot be read, or has an unsupported form.
         """
         found = [result for batch in self._batches(images, batch_size) for result in batch]
         if bad := [result.error for result in found if result.error]:
@@ -102,7 +103,10 @@ class TrainedModel:
     ) -> Iterator[list[Labelled]]:
         """Label many pictures in constant memory; one that cannot be read has an ``error``.
 
-        The source is pictures, a file, or a folder (see ``find_pictures``).
+        The source is pictures, a file, or a folder, searched recursively.
+
+        Raises:
+            DataError: the folder does not exist or holds no picture.
         """
         if isinstance(source, str | PathLike):
             file = Path(source)
@@ -200,7 +204,8 @@ def _as_pillow(image: object) -> Image.Image:
 def find_pictures(folder: Path) -> list[Path]:
     """The pictures below a folder, sorted, without hidden files; HEIC files always count.
 
-    Raises ``DataError`` if the folder does not exist or has no picture.
+    Raises:
+        DataError: the folder does not exist or has no picture.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; give a folder of pictures, or files")

@@ -24,9 +24,15 @@ log = logging.getLogger(__name__)
 def entry_folder(cache: Path, kind: str, what: str, use: str, identity: Mapping[str, Any]) -> Path:
     """The folder ``cache/kind/<hash of identity>``, created and marked as used now.
 
-    ``what`` is the content in words ("feature maps of train, timm:resnet50"), ``use`` its purpose
-    (``RunSpec.cached_for``), and ``identity`` all that it depends on, for JSON. Raises ``OSError``
-    if the folder does not exist and cannot be created.
+    Args:
+        cache: the cache.
+        kind: kind of entry, such as ``features``.
+        what: content in words: "feature maps of train, timm:resnet50".
+        use: purpose (``RunSpec.cached_for``).
+        identity: everything that the content depends on, for JSON.
+
+    Raises:
+        OSError: the folder does not exist and cannot be created.
     """
     canonical = json.dumps(identity, sort_keys=True).encode()
     folder = cache / kind / hashlib.sha256(canonical).hexdigest()[:24]
@@ -84,7 +90,10 @@ def make_room(places: Places, need: int, what: str, remedy: str) -> None:
     """Delete entries, least recently used first, until ``need`` more bytes fit into the limit.
 
     Entries that the matrix needs are kept, even beyond the limit. A process with open files of a
-    deleted entry can still read them. Raises ``DataError`` if the disk has less than ``need`` free.
+    deleted entry can still read them.
+
+    Raises:
+        DataError: the disk has less than ``need`` free.
     """
     if places.cache_limit is not None:
         found = entries(places.cache)

@@ -57,7 +57,8 @@ class CachedArray:
         chunk: number of rows that are computed together, if results depend on that; chunks start
             at its multiples. None computes any rows together.
 
-    Raises ``OSError`` if the file can be neither opened nor created.
+    Raises:
+        OSError: the file can be neither opened nor created.
     """
 
     def __init__(
@@ -94,7 +95,11 @@ class CachedArray:
         return max(self._end - os.fstat(self._descriptor).st_blocks * 512, 0)
 
     def read(self, positions: Positions) -> Rows:
-        """The rows at these positions [B], checked at their first read; bad rows are recomputed."""
+        """The rows at these positions [B], checked at their first read; bad rows are recomputed.
+
+        Raises:
+            Exception: what ``make`` raises.
+        """
         rows = np.empty((len(positions), *self.shape[1:]), self.dtype)
         pairs = zip(rows, positions.tolist(), strict=True)
         good = np.array([self._read_row(row, position) for row, position in pairs], np.bool_)
@@ -109,7 +114,11 @@ class CachedArray:
         return all(self._read_row(row, position) for position in positions.tolist())
 
     def write(self, positions: Positions, rows: Rows) -> None:
-        """Write rows [B, ...] with their checksums; raise ``OSError`` if that fails."""
+        """Write rows [B, ...] with their checksums.
+
+        Raises:
+            OSError: the disk is full, or the file is read-only.
+        """
         for row, position in zip(rows, positions.tolist(), strict=True):
             content = np.ascontiguousarray(row, self.dtype)
             mark = self._checksum(content, position).to_bytes(_MARK, "little")
@@ -118,7 +127,11 @@ class CachedArray:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def finish(self) -> None:
-        """Mark the file as complete after all rows are written; from now on a bad row is damage."""
+        """Mark the file as complete after all rows are written; from now on a bad row is damage.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         os.pwrite(self._descriptor, self._seed.to_bytes(_MARK, "little"), self._end)
         self.finished = True
 

@@ -57,8 +57,9 @@ def decode(file: Path) -> Image.Image:
     Sixteen-bit grey keeps its upper eight bits; of an animation the first frame is taken. An
     unreadable EXIF block is ignored, as in browsers.
 
-    Raises ``DataError``, with file, reason and remedy, if the file is missing, damaged, not an
-    image, larger than ``MAX_PIXELS``, or its pixels have no defined white.
+    Raises:
+        DataError: the file is missing, damaged, not an image, larger than ``MAX_PIXELS``, or its
+            pixels have no defined white; the message names file, reason and remedy.
     """
     try:
         return _read(file)
@@ -89,7 +90,11 @@ def _warn_of_depth(folder: Path) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image as ``decode`` does; rotate it upright in place; raise almost anything."""
+    """Convert an image as ``decode`` does; rotate it upright in place.
+
+    Raises:
+        Exception: of any type: the image is damaged, or the white of its pixels is not defined.
+    """
     image.load()
     with suppress(Exception):  # a damaged EXIF block does not affect the pixels
         ImageOps.exif_transpose(image, in_place=True)
@@ -130,7 +135,10 @@ def load(file: Path, decoder: Decoder = "turbo") -> Tensor:
 
     ``turbo`` reads upright JPEGs in grey or colour with libjpeg-turbo through torchvision, which
     holds no interpreter lock and gives Pillow's pixels; Pillow reads all other files. ``nvjpeg``
-    works on batches (``decode_on``) and is ``turbo`` here. Raises as ``decode``.
+    works on batches (``decode_on``) and is ``turbo`` here.
+
+    Raises:
+        DataError: as ``decode``.
     """
     import torch
 
@@ -157,7 +165,9 @@ def decode_on(device: torch.device, jpegs: Sequence[np.ndarray]) -> list[Tensor]
 
     nvJPEG writes at once, even over memory that kernels in the caller's stream have yet to read
     (github.com/pytorch/vision/pull/9606). So the images are allocated on a stream that runs none.
-    Raises ``RuntimeError`` if a file is damaged.
+
+    Raises:
+        RuntimeError: a file is damaged.
     """
     import torch
     import torchvision.io  # noqa: F401 - registers the operators
@@ -240,7 +250,11 @@ def problems(
     A small file under ``cache`` remembers good files by folder, name, size and modification time.
     If it cannot be written, a warning is logged.
 
-    ``workers`` is the number of threads; ``progress`` is called with (files done, all files).
+    Args:
+        files: the images of a run.
+        cache: a folder to write to; created if missing.
+        workers: decoding threads; 0 counts as 1.
+        progress: called with (files done, all files).
 
     Returns:
         Unusable file -> what is wrong with it; ``MISSING`` if it does not exist.

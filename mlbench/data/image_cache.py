@@ -37,9 +37,15 @@ def cached_images(
 ) -> Callable[[int], Tensor]:
     """Make a reader of images by position, which stores what it reads in the cache.
 
-    ``use`` is their purpose (``RunSpec.cached_for``), ``digest`` identifies their files
-    (``images_digest``). If the ``transform`` has no ``side``, decoded images are stored. Raises
-    ``DataError`` if the disk is too small, or the cache cannot be written.
+    Args:
+        places: the cache, its limit, and the number of threads.
+        use: the purpose of the images (``RunSpec.cached_for``).
+        index: the images.
+        transform: what comes after; if it has no ``side``, decoded images are stored.
+        digest: identity of the image files (``images_digest``).
+
+    Raises:
+        DataError: the disk is too small, or the cache cannot be written.
     """
     view, side = transform.view, transform.side
     what = "decoded images" if side is None else f"images at {side} x {side}"

@@ -83,9 +83,13 @@ class ImageSource:
     and processes change no pixel. The exception is ``nvjpeg``: whether it resizes a batch together
     depends on the largest image, and then a pixel may differ by 1 of 255.
 
-    The view of the ``transform`` names the decoder. ``workers`` threads decode (0 counts as 1), and
-    ``nvjpeg`` on the ``device``; other decoders leave batches on the host. ``read`` returns the
-    image at a position; None decodes its file.
+    Args:
+        index: the image files.
+        transform: turns a decoded image into the model's input; its view names the decoder.
+        seed: seed of the augmentation.
+        workers: decoding threads; 0 counts as 1.
+        device: where ``nvjpeg`` decodes; other decoders leave batches on the host.
+        read: returns the image at a position; None decodes its file.
     """
 
     def __init__(

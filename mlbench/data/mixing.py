@@ -248,7 +248,11 @@ MIXINGS: dict[str, type[Mixing]] = {"mixup": Mixup, "cutmix": CutMix, "splicemix
 
 
 def make_mixing(chosen: Augmentation) -> Mixing:
-    """The mixing of a recipe; raises as ``make_named``."""
+    """The mixing of a recipe.
+
+    Raises:
+        SuiteError: an unknown name or option, or an invalid value.
+    """
     return make_named("mixing", MIXINGS, chosen)
 
 

@@ -97,7 +97,10 @@ def as_trained_on(
     """The splits as a run sees them: with label noise, and with known labels for heads.
 
     Images that ``check`` finds unusable are left out. Without ``check``, files are decoded to find
-    them only if ``incomplete``. Raises as ``leave_out``.
+    them only if ``incomplete``.
+
+    Raises:
+        DataError: nothing is left of a split.
     """
     if check is None and incomplete:
         check = partial(problems, cache=places.cache, workers=places.workers)
@@ -301,7 +304,8 @@ def coverage(splits: Splits, bad: Mapping[Path, str]) -> Coverage:
 def leave_out(splits: Splits, bad: Mapping[Path, str]) -> Splits:
     """The splits without these files, with ``coverage``; the edition is renamed if any is removed.
 
-    Raises ``DataError`` if a split has no usable image.
+    Raises:
+        DataError: a split has no usable image.
     """
     covered = replace(splits, coverage=coverage(splits, bad))
     if not covered.incomplete:

@@ -30,6 +30,7 @@ def _image(lines: Tensor, like: Tensor) -> Tensor:
     return lines.view(*like.shape[1:], 3).permute(2, 0, 1)
 
 
+# ------------------------------------------------------------------------------- values by a table
 def _look_up(image: Tensor, table: Tensor) -> Tensor:
     """Replace every value v of channel c by table[c, v], or by table[v] if channels share one."""
     index = _lines(image).int()
@@ -88,6 +89,7 @@ def contrast(image: Tensor, factor: float) -> Tensor:
     return _look_up(image, _blend(mean, _values(image), factor))
 
 
+# ---------------------------------------------------------------------------------- other blends
 def _blend(other: Tensor, values: Tensor, factor: float) -> Tensor:
     """uint8, from ``other`` at factor 0 to ``values`` at 1, and beyond; in float32 as Pillow."""
     other = other.float()
@@ -124,6 +126,7 @@ def sharpness(image: Tensor, factor: float) -> Tensor:
     return _image(lines, image)
 
 
+# ------------------------------------------------------------------------------------- geometry
 def affine(image: Tensor, x: Sequence[float], y: Sequence[float], fill: Colour) -> Tensor:
     """Take pixel (i, j) from the pixel nearest to (x0 i + x1 j + x2, y0 i + y1 j + y2).
 

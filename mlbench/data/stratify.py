@@ -31,8 +31,10 @@ def validation_keys(dataset: Dataset, train: Index, identity: str) -> list[str]:
     """Keys of the training images that are split off for validation, sorted.
 
     If the data set names keys (``Dataset.validation_keys``), these are used; else ``stratify``
-    chooses from the whole training split, with all labels. Raises ``DataError`` if the list has
-    none or all of train, or differs from the published list.
+    chooses from the whole training split, with all labels.
+
+    Raises:
+        DataError: the list has none or all of train, or differs from the published list.
     """
     named = dataset.validation_keys()
     if named is None:
@@ -61,8 +63,10 @@ def hold_out(
     """Split by a hash of the group, whatever the order and number of images.
 
     The validation part is chosen by the same hash; with ``validation``, a salted hash decides, so
-    that every fold leaves most of that part. Raises ``SuiteError`` if there is no such fold or a
-    side is empty.
+    that every fold leaves most of that part.
+
+    Raises:
+        SuiteError: there is no such fold, or a side is empty.
     """
     if not 0 < (fold + 1) * share <= 1:
         raise SuiteError(
@@ -100,9 +104,14 @@ def stratify(
     least one on either side: if earlier labels used up its images, one group is moved, unless
     another label would lose its last.
 
-    Of N images, ``keys`` are unique, ``targets`` int8 [N, C], of which only 1 is a positive, and
-    ``groups`` the names of their groups; None makes each image its own group. Returns bool [N],
-    True for the images of the validation part.
+    Args:
+        keys: N unique keys.
+        targets: int8 [N, C]; only 1 is a positive.
+        held: number of images to choose, below N.
+        groups: N names; images with one name stay together. None: each image is its own group.
+
+    Returns:
+        bool [N], True for the images of the validation part.
     """
     members = _members(keys, groups)
     present_NC = np.asarray(targets) == 1

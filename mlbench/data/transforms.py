@@ -39,7 +39,8 @@ LARGEST_TOGETHER = 1024
 def make_view(settings: Settings) -> View:
     """Make the view at test time: uint8 [3, H, W] -> uint8 [3, S, S]; S is the image size.
 
-    Raises ``SuiteError`` if ``preprocessing.resize`` is smaller than that.
+    Raises:
+        SuiteError: ``preprocessing.resize`` is smaller than the image size.
     """
     size = settings.image_size
     resize = settings.preprocessing.resize or size
@@ -93,7 +94,8 @@ class Transform:
 def train_transform(settings: Settings, *, together: bool = True) -> Transform:
     """Make the training transform: ``settings.augmentation``, then the view if no step crops.
 
-    Raises ``SuiteError`` as ``make_view`` and ``make_named``, or if two steps crop.
+    Raises:
+        SuiteError: an unknown step or option, an invalid value, or two steps that crop.
     """
     view = make_view(settings)
     steps = build_steps(settings.augmentation)
@@ -115,7 +117,11 @@ STEPS: dict[str, type[Step]] = {
 
 
 def build_steps(augmentation: Sequence[Augmentation]) -> list[Step]:
-    """The steps of a recipe; raises as ``make_named``."""
+    """The steps of a recipe.
+
+    Raises:
+        SuiteError: an unknown step or option, or an invalid value.
+    """
     return [make_named("augmentation step", STEPS, step) for step in augmentation]
 
 
@@ -123,7 +129,11 @@ Named = TypeVar("Named", bound=Value)
 
 
 def make_named(what: str, known: Mapping[str, type[Named]], chosen: Augmentation) -> Named:
-    """Make the value that a name and its options stand for; ``SuiteError`` if there is none."""
+    """Make the value that a name and its options stand for.
+
+    Raises:
+        SuiteError: an unknown name or option, or an invalid value.
+    """
     name, options = chosen.name, chosen.options
     if name not in known:
         raise SuiteError(unknown(f"{what} {name!r}", name, known))

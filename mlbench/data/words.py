@@ -53,8 +53,10 @@ def word_vectors(names: Sequence[str], file: Path) -> WordVectors:
     """Look up the vectors of label names in a file, by name and never by row.
 
     A label is looked up as a whole, then as the mean of its words. Case is ignored. Spaces,
-    underscores and hyphens are ignored in an .npz, and must match in a text file. Raises
-    ``DataError`` if the file is missing or malformed; the message names the line or the array.
+    underscores and hyphens are ignored in an .npz, and must match in a text file.
+
+    Raises:
+        DataError: the file is missing or malformed; the message names the line or the array.
     """
     spelled = {name: _SPELLED_OUT.get(_squeeze(name), name) for name in names}
     words = {name: tuple(w for w in _JOINTS.split(text) if w) for name, text in spelled.items()}
@@ -90,6 +92,7 @@ def _squeeze(name: str) -> str:
     return _JOINTS.sub("", name).casefold()
 
 
+# ------------------------------------------------------------------------------------------- .npz
 def _from_npz(file: Path, wanted: set[str]) -> tuple[dict[str, Vector], str]:
     """The vectors of all groups (the one with most labels wins), and the file's description."""
     with file.open("rb") as stream:
@@ -131,6 +134,7 @@ def _group(file: Path, content: Mapping[str, np.ndarray], key: str) -> tuple[lis
     return [_squeeze(str(name)) for name in names], vectors.astype(np.float32)
 
 
+# ------------------------------------------------------------------------------------------- text
 def _from_text(
     file: Path, spelled: Mapping[str, str], words: Mapping[str, Sequence[str]]
 ) -> dict[str, Vector]:

@@ -31,7 +31,11 @@ class Checkpoint:
     info: ModelInfo
 
     def save(self, file: Path) -> None:
-        """Write the file atomically; raise ``OSError`` if that fails."""
+        """Write the file atomically.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         header = {"format": "mlbench-2", "model": self.info.model_dump_json()}
         header["digest"] = _digest(header, self.weights)
         # safetensors refuses tensors that share memory.
@@ -47,7 +51,11 @@ class Checkpoint:
 
 
 def load(file: Path) -> Checkpoint:
-    """Read a checkpoint; ``WeightsError`` if the file is missing, damaged, or none of mlbench."""
+    """Read a checkpoint.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or not a checkpoint of mlbench.
+    """
     try:
         str(file).encode()
         with safe_open(file, framework="pt") as opened:
@@ -85,7 +93,8 @@ def backbone_weights(
 ) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint's backbone, for a model that starts from it.
 
-    Raises ``WeightsError`` if the model has a different backbone.
+    Raises:
+        WeightsError: the model has a different backbone.
     """
     theirs = init.info.spec.settings
     wanted = {f"backbone.{name}": t.shape for name, t in backbone.state_dict().items()}
@@ -103,9 +112,13 @@ def backbone_weights(
 def head_weights(
     init: Checkpoint, head: nn.Module, axes: Mapping[str, Sequence[int]], names: Sequence[str]
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """The initial weights that a new head takes from a checkpoint with the same head.
+    """The initial weights that a head takes from a checkpoint with the same head.
 
-    ``axes`` maps names of the head's tensors to their axes over its labels, ``names``.
+    Args:
+        init: the checkpoint.
+        head: the new head, with its initial weights.
+        axes: name of a tensor of the head -> its axes over labels.
+        names: the head's labels.
 
     Returns:
         The tensors without a label axis whose shapes agree; and the parameters with label axes, in

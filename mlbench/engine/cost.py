@@ -57,8 +57,10 @@ def measure(
     ``versions["peak_memory"]`` says which).
 
     The values of the weights stay. The model is left in evaluation mode, in channels_last, with
-    gradients required of all parameters: autocast caches the casts of such parameters only. Raises
-    as ``count``.
+    gradients required of all parameters: autocast caches the casts of such parameters only.
+
+    Raises:
+        MeasureError: some work would be counted as 0; the message names the module.
     """
 
     def images(batch_size: int) -> Tensor:
@@ -140,12 +142,20 @@ def keep_freed_memory(keep: bool) -> None:
 
 
 def restart_peak() -> None:
-    """Let the peak of this process's resident set, ``VmHWM``, begin anew, or raise ``OSError``."""
+    """Let the peak of this process's resident set, ``VmHWM``, begin anew.
+
+    Raises:
+        OSError: the system does not offer it.
+    """
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def status_bytes(field: str) -> int:
-    """A size in Linux's status of this process, such as ``VmRSS``; raise ``OSError`` without it."""
+    """A size in Linux's status of this process, such as ``VmRSS``.
+
+    Raises:
+        OSError: there is none.
+    """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return 1024 * int(line.split()[1])
@@ -159,6 +169,7 @@ def _lifetime_peak() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
+# ----------------------------------------------------------------------------- multiply-accumulates
 aten = torch.ops.aten
 
 ADDED: Mapping[Any, Callable[..., int]] = {
@@ -197,10 +208,17 @@ By convention, norms and element-wise scales are not counted."""
 def count(module: nn.Module, call: Callable[[], Any], inputs: Iterable[Tensor], name: str) -> int:
     """Count the multiply-accumulates of ``call()``, which runs ``module`` on ``inputs``.
 
-    One multiply-accumulate is two FLOPs. The parameters of ``module``, which should be in
-    evaluation mode, no longer require gradients afterwards. All tensors computed from ``inputs``
-    are activations. Raises ``MeasureError`` if some work would be counted as 0; its message calls
-    the module by ``name``.
+    One multiply-accumulate is two FLOPs. The parameters of ``module`` no longer require gradients
+    afterwards.
+
+    Args:
+        module: whose parameters are followed; it should be in evaluation mode.
+        call: a forward pass.
+        inputs: of the pass; all tensors computed from them are activations.
+        name: of the module, for messages.
+
+    Raises:
+        MeasureError: some work would be counted as 0; the message names the module.
     """
     with torch.no_grad():
         call()  # kernels that are loaded by a first call register what they cost only then

@@ -114,7 +114,11 @@ def _store() -> dist.distributed_c10d.Store:
 
 
 def _wait_for(key: str) -> None:
-    """Wait for a key of the store, or raise ``TimeoutError`` once no process makes progress."""
+    """Wait for a key of the store.
+
+    Raises:
+        TimeoutError: no process made progress for the timeout of the process group.
+    """
     store, beats = _store(), -1
     while True:
         try:
@@ -129,8 +133,10 @@ def _wait_for(key: str) -> None:
 def join(device: str, stall: float) -> World:
     """Join the processes of this run; a run of one process gets a world of size 1.
 
-    The executor ends the run after ``stall`` seconds without progress. Processes wait ``MARGIN``
-    longer for each other, so that the executor can write all stacks first.
+    Args:
+        device: the device of the run.
+        stall: seconds without progress after which the executor ends the run. Processes wait
+            ``MARGIN`` longer for each other, so that the executor can write all stacks first.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:

@@ -67,7 +67,12 @@ class FeatureCache:
         """A source of a split's maps, which are computed if they are missing or damaged.
 
         It gives one float16 tensor [B, D, H, W] per level; levels that the head does not read are
-        empty. ``name`` is the split's, for messages; ``images`` are without augmentation.
+        empty.
+
+        Args:
+            name: name of the split, for progress messages.
+            index: the split.
+            images: the split's images without augmentation.
 
         Raises:
             DataError: the disk is too small, or the cache cannot be written.
@@ -204,7 +209,11 @@ def levels_read(head: Any, maps: Sequence[Tensor]) -> list[int]:
     """Positions of the feature maps that a head reads in training or in evaluation.
 
     They are found by running a copy of the head on the ``meta`` device, which computes nothing. A
-    head that cannot run there counts as reading all. ``maps`` has one batch of any size per level.
+    head that cannot run there counts as reading all.
+
+    Args:
+        head: the head, which does not change.
+        maps: one batch of maps per level, of any size.
     """
     meta = tuple(torch.empty(2, *m.shape[1:], device="meta") for m in maps)
     watch = _Watch(meta)

@@ -17,7 +17,10 @@ from mlbench.types import Backbone, Head, HeadOutput, Loss, Precision, Preproces
 class MultiLabelModel(nn.Module):
     """uint8 images [B, 3, H, W] -> ``HeadOutput``; normalization travels with the weights.
 
-    ``mean`` and ``std`` are given for pixels scaled to [0, 1], and kept for those up to 255.
+    Args:
+        backbone, head: modules that fulfil the contracts of ``mlbench.types``.
+        mean: mean of the normalization, for pixels scaled to [0, 1].
+        std: its standard deviation, likewise.
     """
 
     mean: Tensor
@@ -76,7 +79,8 @@ def _call(head: Head, features: tuple[Tensor, ...], known_BC: Tensor | None) -> 
 def deterministic(wanted: bool) -> Iterator[None]:
     """Use only bitwise reproducible algorithms of torch within the block, if ``wanted``.
 
-    Raises ``SuiteError`` if torch has none for an operator of the model on its device.
+    Raises:
+        SuiteError: torch has none for an operator of the model on its device.
     """
     cudnn = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark

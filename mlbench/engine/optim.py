@@ -26,7 +26,11 @@ TINY = 1e-12
 
 # ----------------------------------------------------------------------------------------- freezing
 def frozen_stages(model: MultiLabelModel, settings: Settings) -> Sequence[Sequence[Any]]:
-    """The stages of the backbone that are not trained; ``SuiteError`` if it has fewer stages."""
+    """The stages of the backbone that are not trained.
+
+    Raises:
+        SuiteError: the backbone has fewer stages than are to be frozen.
+    """
     stages = model.backbone.stages()
     count = settings.frozen_stages
     if count > len(stages):

@@ -187,7 +187,8 @@ class Keeper:
     def handle(self, state: TrainingState, requests: list[float]) -> None:
         """Save or stop if any process requested it.
 
-        To stop, every process raises ``Interrupted`` once the state is saved.
+        Raises:
+            Interrupted: on every process, once the state is saved.
         """
         stop, due = requests
         if stop or due:

@@ -40,7 +40,11 @@ class Stop:
 
     @contextmanager
     def waits(self) -> Iterator[None]:
-        """Defer signals within the block; if one came, raise ``Interrupted`` at its end."""
+        """Defer signals within the block.
+
+        Raises:
+            Interrupted: a signal came that the block did not handle.
+        """
         self.deferred += 1
         try:
             yield

@@ -46,7 +46,10 @@ def make_network(model: MultiLabelModel, training: Training) -> Network:
 def compile_now(network: Network, model: MultiLabelModel, part: Part, training: Training) -> str:
     """Compile a network of ``make_network``; return a note with compile time and speed-up.
 
-    Weights, statistics and random states do not change. Raises ``SuiteError`` if torch fails.
+    Weights, statistics and random states do not change.
+
+    Raises:
+        SuiteError: torch cannot compile it.
     """
     device, alone = training.device, replace(part, last=False)
 
@@ -146,7 +149,8 @@ class StepLog:
     def check(self, requests: list[float]) -> list[float]:
         """Move the pending losses to the state; return the mean of all processes' ``requests``.
 
-        The first loss that is not finite raises ``DivergedError`` on every process.
+        Raises:
+            DivergedError: on every process, the first loss that is not finite.
         """
         losses, number = self.state.losses, len(self.pending)
         values = torch.stack([*self.pending, *self.pending[0].new_tensor(requests)])

@@ -116,7 +116,11 @@ def most_parts(settings: Settings, images: int, processes: int) -> int:
 
 
 def check_processes(settings: Settings, images: int, world: World) -> None:
-    """Refuse (micro-)batches with fewer images than there are processes, by ``SuiteError``."""
+    """Refuse settings or data that leave a process without images.
+
+    Raises:
+        SuiteError: a global batch, or a micro-batch, has fewer images than there are processes.
+    """
     if (batch := min(settings.batch_size, images)) < world.size:
         raise SuiteError(
             f"a batch of {batch} of {images} training images is too small to share between "

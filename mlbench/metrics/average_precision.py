@@ -23,13 +23,22 @@ Floats = NDArray[np.float64]
 
 
 def average_precision(scores: ScoreMatrix, targets: Targets) -> Floats:
-    """Area under the precision-recall curve of each class, without interpolation: float64 [C].
+    """Area under the precision-recall curve of each class, without interpolation.
 
     AP_c is the mean over the positives of class c of the precision among all images that score at
     least as high. Images with equal scores enter together, so that no order among them is invented:
-    the values equal those of ``sklearn.metrics.average_precision_score``. A class that
-    ``scored_classes`` leaves out has NaN, which never leaves this package:
-    ``mlbench.metrics.bootstrap.score`` reports it as None and counts the classes.
+    the values equal those of ``sklearn.metrics.average_precision_score``.
+
+    Args:
+        scores: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}.
+
+    Returns:
+        float64 [C] in [0, 1]; NaN for a class that ``scored_classes`` leaves out. NaN never leaves
+        this package: ``mlbench.metrics.bootstrap.score`` reports it as None and counts the classes.
+
+    Raises:
+        MeasureError: the shapes differ, a score is not finite, or no class can be scored.
     """
     found = precisions(scores, targets)
     return np.array([p.mean() if len(p) else np.nan for p, _ in found])
@@ -55,7 +64,12 @@ def count_true(mask_NC: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def unscorable(targets: Targets, names: Sequence[str] = ()) -> str | None:
-    """The reason why no class can be scored; None if one can. Unnamed classes are numbered."""
+    """The reason why no class can be scored; None if one can.
+
+    Args:
+        targets: int8 [N, C] in {1, 0, -1}.
+        names: names of the classes; by default their numbers.
+    """
     if scored_classes(targets).any():
         return None
     images, labels = targets.shape
@@ -87,7 +101,11 @@ def count_states(targets: Targets, labels: Iterable[int], names: Sequence[str] =
 
 
 def check(scores: ScoreMatrix, targets: Targets, names: Sequence[str] = ()) -> None:
-    """Refuse arrays that cannot be scored; ``names`` are those of the classes, for messages."""
+    """Refuse arrays that cannot be scored; ``names`` are those of the classes, for messages.
+
+    Raises:
+        MeasureError: saying what is wrong, how often and where.
+    """
     check_arrays(scores, targets)
     if reason := unscorable(targets, names):
         raise MeasureError(reason)
@@ -121,6 +139,9 @@ def precisions(scores: ScoreMatrix, targets: Targets) -> Iterator[tuple[Floats, 
     Returns:
         For the positives of a class, lowest score first, the precision among the images that score
         at least as high [P], and how many of those are positive [P]; empty without an AP.
+
+    Raises:
+        MeasureError: as ``average_precision``.
     """
     check(scores, targets)
     for scores_N, targets_N in zip(_transposed(scores), _transposed(targets), strict=True):

@@ -45,10 +45,19 @@ def score(
     mAP is the mean of the non-interpolated AP over the ``scored_classes``, with its 95 % bootstrap
     interval over images, centred; P, R and F1 are taken at probability 0.5 (logit 0)
     and, with the same threshold, for the three highest labels of an image. Unknown entries count
-    nowhere. ``count`` is told how far the bootstrap is; it takes an hour for thousands of labels.
+    nowhere.
+
+    Args:
+        logits: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}.
+        resamples: draws of the bootstrap.
+        count: is told how far the bootstrap is, which takes an hour for thousands of labels.
 
     Returns:
         The scores, and the AP of each of the C classes: None for a class without an AP.
+
+    Raises:
+        MeasureError: the shapes differ, a logit is not finite, or no class can be scored.
     """
     values, by_class = point_scores(logits, targets)
     overall = by_class[~np.isnan(by_class)].mean()
@@ -133,10 +142,20 @@ def bootstrap_average_precision(
     two of its positives are summed a segment at a time for many draws together. Each draw equals
     ``average_precision`` on the repeated images. The draws depend on the seed and the targets, not
     on the scores: runs on the same images share their draws. A draw in which no class has an AP is
-    drawn again. ``count`` is told how many APs are known, and of how many.
+    drawn again.
+
+    Args:
+        scores: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}.
+        resamples: number of draws.
+        seed: seed of the draws.
+        count: is told how many APs it has, and of how many.
 
     Returns:
         float64 [resamples, C] in [0, 1]; NaN where the class has no AP on the drawn images.
+
+    Raises:
+        MeasureError: the shapes differ, a score is not finite, or no class can be scored.
     """
     check(scores, targets)
     scored = np.flatnonzero(scored_classes(targets))

@@ -13,6 +13,7 @@ from mlbench.metrics.average_precision import Floats, ScoreMatrix, check, scored
 from mlbench.types import Predictions, Targets
 
 
+# --------------------------------------------------------------------------------------- influence
 def influence(scores: ScoreMatrix, targets: Targets) -> tuple[float, Floats]:
     """Compute mAP, and its derivative in the weight of every image at equal weights of 1.
 
@@ -34,8 +35,15 @@ def influence(scores: ScoreMatrix, targets: Targets) -> tuple[float, Floats]:
     (``tests/metrics/test_paired.py`` checks this). A single positive has no spread to estimate and
     is treated as two.
 
+    Args:
+        scores: [N, C], finite.
+        targets: int8 [N, C] in {1, 0, -1}.
+
     Returns:
         mAP in [0, 1] over the classes that have an AP, and float64 [N].
+
+    Raises:
+        MeasureError: the shapes differ, a score is not finite, or no class can be scored.
     """
     check(scores, targets)
     total_N, scored = np.zeros(len(scores)), scored_classes(targets)
@@ -85,7 +93,11 @@ class Influence:
 
 
 def derive_influence(predictions: Predictions, names: tuple[str, ...]) -> Influence:
-    """Compute the influence of each image; takes some tenths of a second for COCO."""
+    """Compute the influence of each image; takes some tenths of a second for COCO.
+
+    Raises:
+        MeasureError: nothing in the predictions can be scored.
+    """
     score, values = influence(predictions.logits, predictions.targets)
     order = np.argsort(np.array(predictions.keys), kind="stable")
     state = hashlib.sha256("\n".join((*names, *sorted(predictions.keys))).encode())
@@ -94,6 +106,7 @@ def derive_influence(predictions: Predictions, names: tuple[str, ...]) -> Influe
     return Influence(state.hexdigest()[:16], in_percent, 100 * score)
 
 
+# ---------------------------------------------------------------------------------------- p values
 def holm(p: ArrayLike) -> Floats:
     """Holm's adjusted p values (1979, Scandinavian Journal of Statistics 6): reject where < level.
 
@@ -123,10 +136,14 @@ def two_sided(difference: ArrayLike, variance: ArrayLike, freedom: ArrayLike = n
 
 
 def satterthwaite(parts: ArrayLike, freedoms: Sequence[ArrayLike]) -> Floats:
-    """Degrees of freedom [...] of a sum of independent variances (Satterthwaite, 1946).
+    """Degrees of freedom of a sum of independent variances (Satterthwaite, 1946).
 
-    ``parts`` are K variances [K, ...], ``freedoms`` their degrees of freedom, each a number or of a
-    shape that goes with a part's. The result is infinite where all parts are 0.
+    Args:
+        parts: [K, ...] variances.
+        freedoms: K degrees of freedom, each a number or of a shape that goes with a part's.
+
+    Returns:
+        [...]; infinite where all parts are 0.
     """
     parts = np.asarray(parts, float)
     each = zip(parts, freedoms, strict=True)

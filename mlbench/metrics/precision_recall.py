@@ -26,11 +26,19 @@ def precision_recall_f1(
 
     CF1 is the F1 of the two means, not the mean of the classes' F1. A class that is never predicted
     has precision 0. Classes without an AP (``scored_classes``) are left out of CP and CR, as they
-    are of mAP; their predictions still count in OP and OR. An unknown entry counts nowhere, and 0/0
-    is 0.
+    are of mAP; their predictions still count in OP and OR. 0/0 is 0.
 
-    At most the ``top_k`` highest known scores of an image are predicted, among those of probability
-    0.5 and above; of equal scores the lower class index comes first. Values are in [0, 1].
+    Args:
+        scores: [N, C] logits, finite.
+        targets: int8 [N, C] in {1, 0, -1}; an unknown entry counts nowhere.
+        top_k: predict at most the ``top_k`` highest known scores of an image, among those of
+            probability 0.5 and above; of equal scores the lower class index comes first.
+
+    Returns:
+        The six names with values in [0, 1].
+
+    Raises:
+        MeasureError: the shapes differ, a score is not finite, or no class can be scored.
     """
     check(scores, targets)
     found = rates(predict(scores, targets, top_k=top_k), targets)
@@ -43,14 +51,17 @@ def predict(
     threshold: float | Floats = HALF,
     top_k: int | None = None,
 ) -> NDArray[np.bool_]:
-    """Mark the known entries that are predicted, bool [N, C]; see ``precision_recall_f1``.
+    """Mark the known entries that are predicted; see ``precision_recall_f1``.
 
     Args:
-        scores: logits.
-        targets: an unknown entry is never predicted.
+        scores: [N, C] logits.
+        targets: int8 [N, C]; an unknown entry is never predicted.
         threshold: one for all classes, or one per class [C]; ``-inf`` accepts every score. It is
             rounded to the precision of the scores, so that a float32 score of 0.1 reaches 0.1.
         top_k: at most this many per image; None for any number.
+
+    Returns:
+        bool [N, C].
     """
     known = targets >= 0
     rounded = np.asarray(threshold).astype(np.result_type(scores.dtype, np.float16))
@@ -69,9 +80,12 @@ def rates(
 
     Args:
         predicted: [N, C]; no unknown entry is predicted.
-        targets: with at least one positive.
+        targets: int8 [N, C] in {1, 0, -1}, with at least one positive.
         averaged: the classes [C] that means are over; by default ``scored_classes``. A class
             without a positive counts as 0.
+
+    Returns:
+        The seven names with values in [0, 1].
     """
     positive = targets == 1
     correct = count_true(predicted & positive)

@@ -43,7 +43,8 @@ def state_dict_in(
         key: key of the wanted state dict; inner keys follow after a dot.
         averaged: True to advise averaged weights if there are several.
 
-    Raises ``WeightsError`` if there is none, none under the key, or several and no key.
+    Raises:
+        WeightsError: there is none, none under the key, or several and no key.
     """
     found = dict(_state_dicts(content, is_tensor, "", _DEPTH))
     if len(found) > 1 and not any("." in name for name in found.get("", ())):

@@ -21,7 +21,11 @@ WORD_WIDTH = 300
 
 
 def unknown_objects(*_: object) -> ObjectCounts:
-    """Stands for counts of objects that are not annotated; always raises ``PluginError``."""
+    """Stands for counts of objects that are not annotated.
+
+    Raises:
+        PluginError: always.
+    """
     raise PluginError(
         "how many objects of each label the training images hold is not annotated, or labels are "
         "missing or wrong on purpose; count images"

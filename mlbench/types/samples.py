@@ -289,6 +289,7 @@ def _digest(names: Sequence[str], *splits: tuple[Sequence[str], Targets]) -> str
     return state.hexdigest()[:16]
 
 
+# ----------------------------------------------------------------------------------- random numbers
 Purpose = Literal[
     "shuffle",
     "augmentation",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -31,7 +32,6 @@ from mlbench.data.augmentation import (
 from mlbench.text import describe_errors, unknown
 from mlbench.types import Augmentation, Settings, SuiteError, Value
 
-CROPPING = (Resize, Crop)
 LARGEST_TOGETHER = 1024
 """Largest side in pixels for resizing together, since a batch is padded to its largest image."""
 
@@ -68,12 +68,16 @@ class Transform:
         """Side of the square to which every image is resized first (``Step.side``), or None."""
         return self.steps[0].side(self.view) if self.steps else self.view.resize
 
+    @cached_property  # pydantic's isinstance takes long
+    def croppers(self) -> list[str]:
+        """Names of the steps that crop."""
+        return [type(step).__name__ for step in self.steps if isinstance(step, Resize | Crop)]
+
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """The view of one image: uint8 [3, S, S]."""
         for step in self.steps:
             image = step(image, rng, self.view)
-        cropped = any(isinstance(step, CROPPING) for step in self.steps)
-        return image if cropped else self.view(image)
+        return image if self.croppers else self.view(image)
 
     def batch(self, images: Sequence[Tensor], rngs: Sequence[np.random.Generator]) -> Tensor:
         """The views of a batch on a GPU: uint8 [B, 3, S, S]; crops are resized together."""
@@ -97,12 +101,10 @@ def train_transform(settings: Settings, *, together: bool = True) -> Transform:
     Raises:
         SuiteError: an unknown step or option, an invalid value, or two steps that crop.
     """
-    view = make_view(settings)
-    steps = build_steps(settings.augmentation)
-    croppers = [type(step).__name__ for step in steps if isinstance(step, CROPPING)]
-    if len(croppers) > 1:
-        raise SuiteError(f"the augmentation crops twice ({', '.join(croppers)}); keep one of them")
-    return Transform(view, steps, together)
+    made = Transform(make_view(settings), build_steps(settings.augmentation), together)
+    if len(names := made.croppers) > 1:
+        raise SuiteError(f"the augmentation crops twice ({', '.join(names)}); keep one of them")
+    return made
 
 
 STEPS: dict[str, type[Step]] = {

@@ -12,7 +12,6 @@ import yaml
 from pydantic import ValidationError
 
 from mlbench.evidence import read_record
-from mlbench.suite_file import Loader
 from mlbench.text import first_error
 from mlbench.types import RunRecord, RunSpec, StoreError, SuiteError, Value
 
@@ -69,7 +68,7 @@ def from_yaml(text: str) -> RunFile:
         SuiteError: the text is not YAML or describes no run; the message continues a file name.
     """
     try:
-        fields = yaml.load(text, Loader)
+        fields = yaml.safe_load(text)
         if not isinstance(fields, dict):
             raise SuiteError("describes no run (it is not a mapping of names to values)")
         metadata = {name: fields.pop(name) for name in METADATA if name in fields}

@@ -22,8 +22,8 @@ FILES = ("data", "results", "cache", "weights", "init")
 """Fields that are paths; in a suite file they are relative to the file."""
 
 
-class Loader(yaml.SafeLoader):
-    """Refuses a mapping in which a name occurs twice."""
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-3 as a number, as YAML 1.2 does (for 1.1 it is a text); refuses a name twice."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Check the names, of which the last would count; then merge what ``<<`` brings."""
@@ -35,10 +35,6 @@ class Loader(yaml.SafeLoader):
         super().flatten_mapping(node)
         if "<<" in seen:  # the mapping's own names come later, and count
             node.value = list({str(key.value): (key, value) for key, value in node.value}.values())
-
-
-class _Loader(Loader):
-    """Reads 1e-3 as a number, as YAML 1.2 does; YAML 1.1 takes it for a text."""
 
 
 _Loader.add_implicit_resolver(

@@ -118,8 +118,7 @@ class Manifest(Dataset):
         keys, (files, self._missing, renamed) = listing.keys(), listing.files()
         for text in (*keys, *listing.names, *filter(None, listing.groups or ())):
             if (plain := in_utf8(text)) != text:
-                remedy = "JSON can hold half of a character, and nothing else can; write it whole"
-                raise DataError(f"{place}: {plain} is not UTF-8: {remedy}")
+                raise DataError(f"{place}: {plain} is not UTF-8: JSON took half a character; mend it")
         present = [i for i, file in enumerate(files) if file.is_file()]
         copies = first_copies(files, cache, present)
         groups = together(keys, listing.groups or (), copies)

@@ -187,10 +187,10 @@ def recorded_as(name: str, chosen: Mapping[str, Any]) -> tuple[str, dict[str, An
     return name, with_defaults("dataset", name, chosen)
 
 
-def kinds_of(text: str) -> list[Kind]:
+def kinds_of(text: str, among: Iterable[Kind] = KINDS) -> list[Kind]:
     """Return the kinds under which a name is registered."""
     name = text.partition(":")[0]
-    return sorted({p.kind for p in plugins() if p.name == name}, key=KINDS.index)
+    return [kind for kind in among if any(p.name == name for p in plugins(kind))]
 
 
 def find_all(text: str, kinds: Collection[str] = KINDS) -> list[Plugin]:
@@ -199,9 +199,7 @@ def find_all(text: str, kinds: Collection[str] = KINDS) -> list[Plugin]:
     Raises:
         PluginError: there is none, or two distributions claim the name.
     """
-    name = text.partition(":")[0]
-    found = [kind for kind in EVERY_KIND if any(p.name == name for p in plugins(kind))]
-    if not found:
+    if not (found := kinds_of(text, EVERY_KIND)):
         raise unknown_plugin(text)
     if not (wanted := [kind for kind in found if kind in kinds]):
         raise PluginError(f"{text}: plugins of kind {found[0]} have neither card nor checks")

@@ -118,7 +118,7 @@ class Manifest(Dataset):
         keys, (files, self._missing, renamed) = listing.keys(), listing.files()
         for text in (*keys, *listing.names, *filter(None, listing.groups or ())):
             if (plain := in_utf8(text)) != text:
-                raise DataError(f"{place}: {plain} is not UTF-8: JSON took half a character; mend it")
+                raise DataError(f"{place}: {plain} is not UTF-8: JSON cut a character; mend it")
         present = [i for i, file in enumerate(files) if file.is_file()]
         copies = first_copies(files, cache, present)
         groups = together(keys, listing.groups or (), copies)

@@ -17,8 +17,7 @@ from mlbench.engine.checkpoint import load
 from mlbench_plugins.datasets.voc import VOC2007
 from mlbench_tools.weights.conversion import releases
 from mlbench_tools.weights.fixtures import read_fixtures
-from mlbench_tools.weights.proving import prove
-from mlbench_tools.weights.proving_models import authors_state
+from mlbench_tools.weights.proving import authors_state, prove
 
 FIXTURES = {one.name: one for one in read_fixtures(Path(__file__).with_name("checkpoints.json"))}
 QUICK = ("csra_full", "asl_tresnet_l_full")

@@ -99,19 +99,16 @@ def _read_npz(file: Path) -> Arrays:
             return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError as error:
         raise StoreError(f"{file}: no such file") from error
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise _damaged(file, error) from error
-        raise DataError(
-            f"{file}: an array holds objects of Python, such as texts from pandas; save texts with "
-            "names=names.astype(str), and numbers with .astype(float) (targets: .astype('int8'))"
-        ) from error
     except Exception as error:  # zipfile, zlib and numpy raise many types on damaged bytes
-        raise _damaged(file, error) from error
-
-
-def _damaged(file: Path, error: Exception) -> StoreError:
-    return StoreError(f"{file}: damaged or no .npz ({type(error).__name__}); restore the file")
+        if isinstance(error, ValueError) and "allow_pickle" in str(error):
+            raise DataError(
+                f"{file}: an array holds objects of Python, such as texts from pandas; save texts "
+                "with names=names.astype(str), and numbers with .astype(float) (targets: "
+                ".astype('int8'))"
+            ) from error
+        raise StoreError(
+            f"{file}: damaged or no .npz ({type(error).__name__}); restore the file"
+        ) from error
 
 
 def _read_csv(file: Path) -> Arrays:
@@ -186,20 +183,16 @@ def _from_arrays(file: Path, arrays: Arrays) -> ScoredFile:
         validation = _split(file, arrays, VALIDATION, warnings)
     positives = arrays.get("train_positives")
     if positives is not None:
-        _assert_counts(file, positives)
+        whole = np.zeros(positives.shape, bool)
+        if positives.dtype.kind in "iuf":
+            whole = np.isfinite(positives) & (positives >= 0) & (positives == np.floor(positives))
+        if not whole.all():
+            raise DataError(
+                f"{file}: train_positives are how many training images have each label, but hold "
+                f"{shorten(positives[~whole].tolist())}; give whole numbers, or leave the array out"
+            )
     given = ProtocolInput(logits, targets, validation, positives)
     return ScoredFile(file, given, names, warnings=tuple(warnings))
-
-
-def _assert_counts(file: Path, positives: NDArray[Any]) -> None:
-    whole = np.zeros(positives.shape, bool)
-    if positives.dtype.kind in "iuf":
-        whole = np.isfinite(positives) & (positives >= 0) & (positives == np.floor(positives))
-    if not whole.all():
-        raise DataError(
-            f"{file}: train_positives are how many training images have each label, but hold "
-            f"{shorten(positives[~whole].tolist())}; give whole numbers, or leave the array out"
-        )
 
 
 def _split(

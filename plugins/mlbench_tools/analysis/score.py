@@ -131,23 +131,17 @@ def _show(data: Mapping[str, Any], by_label: bool) -> None:
             "oracle: it reads the answers of the images that it scores; no honest number compares "
             "with it"
         )
-    if by_label:
-        for name, protocol in protocols.items():
-            _show_labels(name, protocol["by_label"])
+    for name, columns in ((name, p["by_label"]) for name, p in protocols.items() if by_label):
+        table = plain_table((name, *columns))
+        for label in next(iter(columns.values()), ()):
+            table.add_row(label, *(_cell(column[label]) for column in columns.values()))
+        if columns:
+            console.print()
+            console.print(table, highlight=False)
 
 
 def _marked(name: str, protocol: Mapping[str, Any]) -> str:
     return f"{name} (oracle)" if protocol["oracle"] else name
-
-
-def _show_labels(name: str, columns: Mapping[str, Mapping[str, float | str | None]]) -> None:
-    if not columns:
-        return
-    table = plain_table((name, *columns))
-    for label in next(iter(columns.values())):
-        table.add_row(label, *(_cell(column[label]) for column in columns.values()))
-    console.print()
-    console.print(table, highlight=False)
 
 
 def _cell(value: float | str | None) -> str:

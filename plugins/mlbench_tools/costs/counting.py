@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,8 @@ IMAGES = 2
 """Images of the batch whose work is counted; they share the work that depends on labels alone."""
 
 
-class Counts(NamedTuple):
+@dataclass(frozen=True)
+class Counts:
     """Parameters, and 1e9 multiply-accumulates an image, of a backbone or a head."""
 
     parameters: int

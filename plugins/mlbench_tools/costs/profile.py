@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
+from pydantic_core import to_json
 
 from mlbench import registry
 from mlbench.cli.console import AsJson, console, plain_table
-from mlbench.types import MeasureError, PluginError, SuiteError, Track, Value
+from mlbench.types import MeasureError, PluginError, SuiteError, Track
 
 if TYPE_CHECKING:
     from mlbench.types import Recipe, Settings
+    from mlbench_tools.costs.counting import Counts
 
 LABELS = 80
 """Labels of the methods' table: COCO's."""
@@ -61,20 +62,14 @@ def profile(
     heads, trunks = read_models(plugins, backbones, track)
     found = count_heads(heads, trunks or (DEFAULT_BACKBONE,), labels, image_size)
     if as_json:
-        typer.echo(found.model_dump_json(indent=1))
+        typer.echo(to_json({"image_size": image_size, "backbones": found}, indent=1))
     else:
-        _show(found, f"the {track} track" if track else "their recipes")
+        _show(found, image_size, f"the {track} track" if track else "their recipes")
 
 
 # ---------------------------------------------------------------------------------------- counting
-class PartCost(Value):
-    """Cost of a backbone or a head. GMACs are 1e9 multiply-accumulates an image."""
-
-    parameters: int
-    gmacs: float
-
-
-class HeadProfile(Value):
+@dataclass(frozen=True)
+class HeadProfile:
     """Cost of a head at a number of labels.
 
     Attributes:
@@ -84,58 +79,44 @@ class HeadProfile(Value):
 
     method: str
     labels: int
-    cost: PartCost | None
+    cost: Counts | None
     refusal: str = ""
 
 
-class BackboneProfile(Value):
+@dataclass(frozen=True)
+class BackboneProfile:
     """Cost of a backbone, and of the heads on it."""
 
     backbone: str
-    cost: PartCost
+    cost: Counts
     heads: tuple[HeadProfile, ...]
-
-
-class Profile(Value):
-    """All counts."""
-
-    image_size: int
-    backbones: tuple[BackboneProfile, ...]
 
 
 def count_heads(
     heads: Mapping[str, Settings], backbones: Sequence[str], labels: Sequence[int], image_size: int
-) -> Profile:
+) -> list[BackboneProfile]:
     """Profile every combination of head, backbone and number of labels.
 
     Raises:
         PluginError: a plugin is unknown or broken. A case that a head refuses is in its profile.
         MeasureError: the work of a backbone cannot be counted.
     """
-    from mlbench_tools.costs.counting import count_backbone
+    from mlbench_tools.costs.counting import count_backbone, count_head
+
+    def profile_of(method: str, settings: Settings, labels: int) -> HeadProfile:
+        try:
+            return HeadProfile(method, labels, count_head(settings, labels))
+        except (PluginError, MeasureError) as error:
+            return HeadProfile(method, labels, None, str(error))
 
     found = []
     for name in backbones:
-        cost = PartCost(**count_backbone(name, image_size).counts._asdict())
+        cost = count_backbone(name, image_size).counts
         place = {"backbone": name, "image_size": image_size}
-        profiles = tuple(
-            _head_profile(method, settings.model_copy(update=place), n)
-            for method, settings in heads.items()
-            for n in labels
-        )
-        found.append(BackboneProfile(backbone=name, cost=cost, heads=profiles))
-    return Profile(image_size=image_size, backbones=tuple(found))
-
-
-def _head_profile(method: str, settings: Settings, labels: int) -> HeadProfile:
-    from mlbench_tools.costs.counting import count_head
-
-    cost, refusal = None, ""
-    try:
-        cost = PartCost(**count_head(settings, labels)._asdict())
-    except (PluginError, MeasureError) as error:
-        refusal = str(error)
-    return HeadProfile(method=method, labels=labels, cost=cost, refusal=refusal)
+        placed = {method: one.model_copy(update=place) for method, one in heads.items()}
+        profiles = (profile_of(method, one, n) for method, one in placed.items() for n in labels)
+        found.append(BackboneProfile(name, cost, tuple(profiles)))
+    return found
 
 
 # ------------------------------------------------------------------------------------- the README's
@@ -154,7 +135,13 @@ def method_table() -> str:
         recipe = recipe_of(plugin.name)
         year = re.search(r"year\s*=\s*\{?(\d{4})", recipe.bibtex)
         paper = f"{recipe.title}, {year[1]}" if year else recipe.title
-        row = (f"`{plugin.name}`", paper, recipe.summary, _head_cost(recipe), _reported(recipe))
+        on_coco = (
+            f"{score.value} mAP ({score.note}; {score.status})"
+            for score in recipe.reported
+            if score.dataset == "coco" and score.metric == "mAP"
+        )
+        reported = next(on_coco, "none that could be verified")
+        row = (f"`{plugin.name}`", paper, recipe.summary, _head_cost(recipe), reported)
         rows.append(tuple(cell.replace("|", "&#124;") for cell in row))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
@@ -169,14 +156,6 @@ def _head_cost(recipe: Recipe) -> str:
     return f"{cost.parameters / 1e6:.1f} M, {cost.gmacs:.2f} GMACs"
 
 
-def _reported(recipe: Recipe) -> str:
-    """The first mAP on COCO that the card reports."""
-    for score in recipe.reported:
-        if score.dataset == "coco" and score.metric == "mAP":
-            return f"{score.value} mAP ({score.note}; {score.status})"
-    return "none that could be verified"
-
-
 def _numbers(flag: str, text: str) -> list[int]:
     """Read the numbers of a flag in their order, each once."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
@@ -185,32 +164,28 @@ def _numbers(flag: str, text: str) -> list[int]:
     return list(dict.fromkeys(map(int, parts)))
 
 
-def _show(found: Profile, source: str) -> None:
-    for one in found.backbones:
-        costs = ", ".join(f"{number} {unit}" for unit, number in _costs(one.cost).items())
-        console.print(Text(f"{one.backbone} at {found.image_size}: {costs}", style="bold"))
-        console.print(_table(one))
+def _show(found: Sequence[BackboneProfile], image_size: int, source: str) -> None:
+    numbers = ("labels", "M parameters", "GMACs", "of all GMACs")
+    for one in found:
+        parameters, gmacs = _cells(one.cost)
+        text = f"{one.backbone} at {image_size}: {parameters} M parameters, {gmacs} GMACs"
+        console.print(text, style="bold", highlight=False)
+        table = plain_table(("method", *numbers), numbers)
+        for head in one.heads:
+            cells = ("-", "-", "-")
+            if head.cost:
+                share = head.cost.gmacs / (head.cost.gmacs + one.cost.gmacs)
+                cells = (*_cells(head.cost), f"{share:.1%}")
+            table.add_row(head.method, f"{head.labels:,}", *cells)
+        console.print(table)
         for head in one.heads:
             if head.refusal:
                 text = f"- {head.method} at {head.labels} labels: {head.refusal}"
-                console.print(Text(text), soft_wrap=True)
-    console.print(Text(f"{GMACS} Heads have the options of {source}."), soft_wrap=True)
+                console.print(text, highlight=False, soft_wrap=True)
+    text = f"{GMACS} Heads have the options of {source}."
+    console.print(text, highlight=False, soft_wrap=True)
 
 
-def _table(one: BackboneProfile) -> Table:
-    units = list(_costs(one.cost))
-    numbers = ("labels", *units, "of all GMACs")
-    table = plain_table(("method", *numbers), numbers)
-    for head in one.heads:
-        costs, share = {}, "-"
-        if head.cost:
-            costs = _costs(head.cost)
-            share = f"{head.cost.gmacs / (head.cost.gmacs + one.cost.gmacs):.1%}"
-        cells = (costs.get(unit, "-") for unit in units)
-        table.add_row(Text(head.method), f"{head.labels:,}", *cells, share)
-    return table
-
-
-def _costs(cost: PartCost) -> dict[str, str]:
-    """Unit -> number."""
-    return {"M parameters": f"{cost.parameters / 1e6:,.2f}", "GMACs": f"{cost.gmacs:,.3f}"}
+def _cells(cost: Counts) -> tuple[str, str]:
+    """Millions of parameters, and GMACs."""
+    return f"{cost.parameters / 1e6:,.2f}", f"{cost.gmacs:,.3f}"

@@ -11,24 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlbench.types import HeadOutput, MeasureError
-from mlbench_tools.deploy.export import quiet
-from mlbench_tools.deploy.formats import package
+from mlbench.types import MeasureError
+from mlbench_tools.deploy.formats import Outputs, cpu_session, package, quiet
 
 Call = Callable[[], Any]
-
-
-class Outputs(nn.Module):
-    """The logits of a model, or the maps of a bare backbone."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Any:
-        """Return plain tensors."""
-        found = self.model(images)
-        return found.logits if isinstance(found, HeadOutput) else found
 
 
 def onnx_session(model: nn.Module, images: Tensor) -> Call:
@@ -38,12 +24,9 @@ def onnx_session(model: nn.Module, images: Tensor) -> Call:
         MeasureError: the package is missing, or the images are on another device.
     """
     onnxruntime = package("onnxruntime", "this runtime", MeasureError)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
     with tempfile.TemporaryDirectory() as folder:
         file = _export(model, images, Path(folder))
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        session = cpu_session(onnxruntime, file, torch.get_num_threads())
     return _warm(functools.partial(session.run, None, {"images": images.numpy()}))
 
 

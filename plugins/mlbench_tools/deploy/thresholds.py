@@ -74,7 +74,12 @@ def thresholds(
     else:
         named = {"weights": weights, "words": words or (), "init": init, "data": data}
         elsewhere = {"results": store.root / "folds", "keep": "none", "device": device}
-        _warn_of_cost(record, folds)
+        if record.spec.track != "probe":  # whose features are computed once and shared
+            minutes = (folds - 1) * record.seconds.get("training", 0.0) / 60
+            errors.print(
+                f"{folds} trainings of the {record.spec.track} track, about {minutes:.0f} minutes "
+                "on the machine of the run; folds are cheap in the probe track only"
+            )
         held_out = predict_folds(record, folds, Suite(**named, **elsewhere))
     assert_enough(held_out.targets)
     refit = partial(fit, target=wanted, per_label=per_label)
@@ -104,17 +109,6 @@ def thresholds(
     with writing(file, "; give write permission there, or name the run in a copy of the results"):
         Checkpoint(checkpoint.weights, info).save(file)
     errors.print(f"stored in {file}")
-
-
-def _warn_of_cost(record: RunRecord, folds: int) -> None:
-    """Say how long folds take where features are not computed once and shared."""
-    if record.spec.track != "probe":
-        minutes = (folds - 1) * record.seconds.get("training", 0.0) / 60
-        text = (
-            f"{folds} trainings of the {record.spec.track} track, about {minutes:.0f} minutes on "
-            "the machine of the run; folds are cheap in the probe track only"
-        )
-        errors.print(text)
 
 
 def _record(folder: Path) -> tuple[Store, RunRecord]:

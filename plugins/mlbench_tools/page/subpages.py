@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from mlbench import run_file
 from mlbench.numbers import outdated
-from mlbench.types import Efficiency, Recipe, RunRecord
+from mlbench.types import Recipe, RunRecord
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived
 from mlbench_tools.page.templating import Fact, board_address, facts, render
@@ -140,20 +140,16 @@ def _settings(record: RunRecord) -> dict[str, list[Fact]]:
         mode="json",
         include={"train_images", "validation_images", "test_images", "coverage", "checkpoint"},
     )
+    costs = record.efficiency.model_dump(mode="json") if record.efficiency else {}
+    for latency in costs.pop("latency", ()):
+        costs[f"latency at batch {latency.pop('batch_size')}"] = latency
     return {
         "changed": facts(changed.pop("settings")) + facts(changed),
         "all_settings": facts(spec.pop("settings")) + facts(spec),
-        "costs": _costs(record.efficiency) if record.efficiency else [],
+        "costs": facts(costs),
         "environment": facts(record.environment),
         "rest": facts({"identity": record.identity, **plain, "seconds": record.seconds}),
     }
-
-
-def _costs(efficiency: Efficiency) -> list[Fact]:
-    plain: dict[str, Any] = efficiency.model_dump(mode="json")
-    for latency in plain.pop("latency"):
-        plain[f"latency at batch {latency.pop('batch_size')}"] = latency
-    return facts(plain)
 
 
 # ------------------------------------------------------------------------------- page of a method

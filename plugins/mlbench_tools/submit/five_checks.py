@@ -16,6 +16,7 @@ from mlbench.types import (
     NO_COSTS,
     WORD_WIDTH,
     DatasetCard,
+    Efficiency,
     MeasureError,
     Places,
     PluginError,
@@ -27,6 +28,7 @@ from mlbench.types import (
     keys_digest,
     split_digest,
 )
+from mlbench_tools.costs.counting import Counts, count_backbone, count_head
 from mlbench_tools.submit.pack_file import RECIPE, Pack
 from mlbench_tools.submit.remarks import Remark, VerifyReport, as_warning, finding
 
@@ -263,8 +265,6 @@ def costs(record: RunRecord) -> Iterator[Remark]:
     The width of label vectors from a file is not known: other counts are a warning if the width
     changes them.
     """
-    from mlbench_tools.costs.counting import count_backbone, count_head
-
     cost, ran = record.efficiency, record.spec.settings
     if cost is None:
         if NO_COSTS in record.notes:
@@ -282,20 +282,18 @@ def costs(record: RunRecord) -> Iterator[Remark]:
     except Exception as error:  # plugins raise any type on settings that they cannot serve
         yield Remark("not checked", f"parameters and GMACs: {type(error).__name__}: {error}")
         return
-    found = cost.parameters_backbone, cost.gmacs_backbone
-    yield from _compare_counts("backbone", ran.backbone, backbone, found)
-    found = cost.parameters_head, cost.gmacs_head
-    remarks = _compare_counts("head", f"{ran.head} with {labels} labels", head, found)
+    yield from _compare_counts("backbone", ran.backbone, backbone, cost)
+    remarks = _compare_counts("head", f"{ran.head} with {labels} labels", head, cost)
     yield from map(as_warning, remarks) if widened != head else remarks
 
 
-def _compare_counts(
-    part: str, name: str, expected: tuple[int, float], found: tuple[int, float]
-) -> Iterator[Remark]:
-    if expected[0] != found[0]:
-        yield finding(f"parameters_{part} is not what {name} has", expected[0], found[0])
-    if not math.isclose(expected[1], found[1], rel_tol=GMACS):
-        yield finding(f"gmacs_{part} is not what {name} takes", expected[1], found[1])
+def _compare_counts(part: str, name: str, expected: Counts, cost: Efficiency) -> Iterator[Remark]:
+    parameters, gmacs = (getattr(cost, f"{what}_{part}") for what in ("parameters", "gmacs"))
+    if expected.parameters != parameters:
+        text = f"parameters_{part} is not what {name} has"
+        yield finding(text, expected.parameters, parameters)
+    if not math.isclose(expected.gmacs, gmacs, rel_tol=GMACS):
+        yield finding(f"gmacs_{part} is not what {name} takes", expected.gmacs, gmacs)
 
 
 # ----------------------------------------------------------------------------------------- plugins

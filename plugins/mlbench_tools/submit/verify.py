@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +21,12 @@ if TYPE_CHECKING:
     from mlbench_tools.submit.pack_file import Pack
 
 EXIT_CODES = {"clean": 0, "warnings": 0, "findings": 1, "unfinished": 2, "unreadable": 2}
+KINDS: dict[RemarkKind, tuple[str, str]] = {
+    "finding": ("findings", "red"),
+    "warning": ("warnings", "yellow"),
+    "not checked": ("not_checked", "dim"),
+}
+"""Kind of remark -> its list in the JSON, and its style."""
 
 
 def verify(
@@ -145,16 +150,11 @@ def _described(record: RunRecord) -> str:
 
 
 def _as_data(report: VerifyReport) -> dict[str, object]:
-    kinds: dict[str, RemarkKind] = {
-        "findings": "finding",
-        "warnings": "warning",
-        "not_checked": "not checked",
-    }
-    plain = asdict(report) | {"verdict": report.verdict}
+    plain = vars(report) | {"verdict": report.verdict}
     del plain["remarks"]
-    return plain | {
-        name: [remark._asdict() for remark in report.of(kind)] for name, kind in kinds.items()
-    }
+    for kind, (name, _) in KINDS.items():
+        plain[name] = [remark._asdict() for remark in report.of(kind)]
+    return plain
 
 
 def _show(report: VerifyReport) -> None:
@@ -163,8 +163,7 @@ def _show(report: VerifyReport) -> None:
         _print(f"  {report.error}")
         return
     _print(f"{report.pack}: run {report.run_id} on {report.identity}")
-    styles: dict[RemarkKind, str] = {"finding": "red", "warning": "yellow", "not checked": "dim"}
-    for kind, style in styles.items():
+    for kind, (_, style) in KINDS.items():
         for remark in report.of(kind):
             _print(f"  {kind} ({remark.check}): {remark.text}", style)
             if kind == "finding":

@@ -19,7 +19,7 @@ from mlbench.files import atomic_write
 from mlbench.suite import Suite, describes_labels
 from mlbench.suite_file import FILES
 from mlbench.tracks import merge, nest, shared_settings
-from mlbench.types import Optimizer, RunRecord, SuiteError
+from mlbench.types import Optimizer, RunRecord, Scores, SuiteError
 
 RATE = "optimizer.lr"
 ONE_ONLY = ("datasets", "backbones", "losses", "graph", "words")
@@ -31,14 +31,13 @@ class Trial:
     """One point of the grid for one method.
 
     Attributes:
-        values: values of the settings that are tried.
+        settings: dotted name -> value of the settings that are tried.
         mAP: percent, mean over the seeds; None if a seed diverged.
         low, high: its 95 % interval over images.
         remark: ``best``, and which of its values are at an edge of the grid; empty for others.
     """
 
     method: str
-    values: tuple[Any, ...]
     settings: dict[str, Any]
     mAP: float | None = None  # noqa: N815 - the usual spelling
     low: float = 0.0
@@ -94,50 +93,44 @@ def rates(centre: float, number: int) -> tuple[float, ...]:
 
 def collect(records: Sequence[RunRecord], names: Sequence[str]) -> list[Trial]:
     """The trials in the order of methods and values, each method's best with a remark."""
-    groups: dict[tuple[str, str], list[tuple[Trial, RunRecord]]] = {}
+    groups: dict[tuple[str, str], list[tuple[dict[str, Any], Scores | None]]] = {}
     for record in records:
         fields = record.spec.settings.model_dump(mode="json")
-        values = tuple(functools.reduce(dict.__getitem__, n.split("."), fields) for n in names)
-        found = dict(zip(names, values, strict=True))
-        trial = Trial(record.spec.method, values, found)
-        groups.setdefault((trial.method, repr(values)), []).append((trial, record))
-    trials = [_scored(group[0][0], [one for _, one in group]) for group in groups.values()]
-    trials.sort(key=lambda trial: (trial.method, *map(_sortable, trial.values)))
-    return [
-        trial
-        for _, group in groupby(trials, key=lambda trial: trial.method)
-        for trial in _remarked(list(group), names)
-    ]
+        found = {n: functools.reduce(dict.__getitem__, n.split("."), fields) for n in names}
+        runs = groups.setdefault((record.spec.method, repr(found)), [])
+        runs.append((found, record.scores))
+    trials = [_trial(method, runs) for (method, _), runs in groups.items()]
+    trials.sort(key=lambda trial: (trial.method, *map(_sortable, trial.settings.values())))
+    methods = groupby(trials, key=lambda trial: trial.method)
+    return [trial for _, group in methods for trial in _remarked(list(group))]
 
 
 def _sortable(value: Any) -> tuple[float, str]:
     return (float(value), "") if isinstance(value, int | float) else (0.0, str(value))
 
 
-def _scored(trial: Trial, records: Sequence[RunRecord]) -> Trial:
-    scores = [record.scores for record in records if record.scores]
-    if len(scores) < len(records):
-        return trial
-    return replace(
-        trial,
-        mAP=statistics.fmean(s.mAP for s in scores),
-        low=statistics.fmean(s.mAP_low for s in scores),
-        high=statistics.fmean(s.mAP_high for s in scores),
+def _trial(method: str, runs: Sequence[tuple[dict[str, Any], Scores | None]]) -> Trial:
+    settings, scores = runs[0][0], [scores for _, scores in runs if scores]
+    if len(scores) < len(runs):
+        return Trial(method, settings)
+    names = ("mAP", "mAP_low", "mAP_high")
+    return Trial(
+        method, settings, *(statistics.fmean(getattr(s, name) for s in scores) for name in names)
     )
 
 
-def _remarked(trials: list[Trial], names: Sequence[str]) -> list[Trial]:
+def _remarked(trials: list[Trial]) -> list[Trial]:
     """Mark the best trial of a method, and name those of its values that are at an edge."""
     scored = [trial for trial in trials if trial.mAP is not None]
     if not scored:
         return trials
     best = max(scored, key=lambda trial: trial.mAP or 0.0)
     edges = []
-    for i, name in enumerate(names):
-        tried, chosen = [t.values[i] for t in trials], best.values[i]
-        ends = {"lowest": min(tried, key=_sortable), "highest": max(tried, key=_sortable)}
-        if isinstance(chosen, float) and ends["lowest"] != ends["highest"]:
-            at = [end for end, value in ends.items() if value == chosen]
+    for name, chosen in best.settings.items():
+        tried = sorted((trial.settings[name] for trial in trials), key=_sortable)
+        if isinstance(chosen, float) and tried[0] != tried[-1]:
+            ends = (("lowest", tried[0]), ("highest", tried[-1]))
+            at = [end for end, value in ends if value == chosen]
             edges += [f"the {end} {name} tried, a better one may lie beyond" for end in at]
     remark = "; ".join(["best", *edges])
     return [replace(t, remark=remark) if t is best else t for t in trials]

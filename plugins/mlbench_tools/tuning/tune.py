@@ -120,7 +120,7 @@ def _show(
     last = ""
     for trial in found:
         score = "diverged" if trial.mAP is None else f"{trial.mAP:.2f} {trial.interval}"
-        cells = map(_cell, trial.values, tried.grid.values())
+        cells = map(_cell, trial.settings.values(), tried.grid.values())
         table.add_row("" if trial.method == last else trial.method, *cells, score, trial.remark)
         last = trial.method
     console.print(table)

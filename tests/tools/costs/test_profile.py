@@ -52,7 +52,7 @@ def test_the_counts_are_those_of_the_model_of_a_run(method):
     )
     model, _ = build(settings, made_up_context(6, 300), Places(results=".", cache="."))
     cost = measure(model, image_size=64, precision="fp32", device=torch.device("cpu"))
-    (found,) = count_heads({method: settings}, [settings.backbone], [6], 64).backbones
+    (found,) = count_heads({method: settings}, [settings.backbone], [6], 64)
     (head,) = found.heads
     backbone = cost.parameters_backbone, cost.gmacs_backbone
     assert (found.cost.parameters, found.cost.gmacs) == backbone
@@ -68,7 +68,7 @@ def committed():
 def test_the_totals_are_those_of_the_committed_records(record):
     spec, cost = record.spec, record.efficiency
     place = [spec.settings.backbone], [len(record.label_names)], spec.settings.image_size
-    (trunk,) = count_heads({spec.method: spec.settings}, *place).backbones
+    (trunk,) = count_heads({spec.method: spec.settings}, *place)
     (head,) = trunk.heads
     total = trunk.cost.parameters + head.cost.parameters
     assert total == cost.parameters_backbone + cost.parameters_head

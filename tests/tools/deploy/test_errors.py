@@ -11,8 +11,7 @@ import pytest
 from mlbench.data.open import open_splits
 from mlbench.types import Predictions
 from mlbench_tools.deploy import outputs
-from mlbench_tools.deploy.mistakes import confusions, curve, suspects
-from mlbench_tools.deploy.show_errors import _write_corrections
+from mlbench_tools.deploy.mistakes import confusions, curve, suspects, write_corrections
 from tests.tools.weights.released import FEW
 
 
@@ -113,7 +112,7 @@ def test_unknown_labels_groups_and_names_with_separators_come_back(unknown, cach
     names = ("a;b", "c d", "e|f", "g,h", "[i](j)", *before.names[5:])
     if unknown:
         before.train.targets[3:9, :4] = before.test.targets[0, 2] = -1
-    file = _write_corrections(tmp_path, replace(before, names=names), before.test.keys, [])
+    file = write_corrections(tmp_path, replace(before, names=names), before.test.keys, [])
     after = open_splits(f"manifest:{file}", {}, None, cache)
     places = [after.names.index(name) for name in names]
     for part in ("train", "test"):

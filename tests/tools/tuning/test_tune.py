@@ -116,11 +116,11 @@ def test_the_best_is_the_mean_over_seeds_and_an_edge_is_remarked():
     )
     assert [one.remark for one in found] == ["", "best", ""]
     found = collect([trial("gap", 1e-3, 50.0), trial("gap", 1e-2, 52.0)], names)
-    assert winners(found)["gap"].values == (1e-2,)
+    assert winners(found)["gap"].settings == {"optimizer.lr": 1e-2}
     assert "highest optimizer.lr tried" in winners(found)["gap"].remark
     diverged = trial("gap", 1e-2, scores=None, value=0.0, status="diverged", error="nan")
     found = collect([trial("gap", 1e-3, 50.0), diverged], names)
-    assert winners(found)["gap"].values == (1e-3,) and found[1].mAP is None
+    assert winners(found)["gap"].settings == {"optimizer.lr": 1e-3} and found[1].mAP is None
     assert winners(collect([diverged], names)) == {}
 
 
@@ -158,4 +158,4 @@ def test_boards_say_which_images_and_which_rates(identity):
 
 
 def test_an_interval_ends_at_0_and_100():
-    assert Trial("gap", (), {}, mAP=50.0, low=-1.2, high=101.1).interval == "[0.0, 100.0]"
+    assert Trial("gap", {}, mAP=50.0, low=-1.2, high=101.1).interval == "[0.0, 100.0]"

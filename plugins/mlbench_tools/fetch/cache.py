@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.filesize import decimal
 
 from mlbench.cli.console import Cache, cache_folder, console, plain_table
 from mlbench.text import count, unknown
@@ -43,14 +44,14 @@ def cache(
     folder = cache or cache_folder()
     sweep(folder.rglob(".*.tmp"))
     chosen = _choose(entries(folder), names or ())
-    total = _size(sum(entry.size for entry in chosen))
+    total = decimal(sum(entry.size for entry in chosen))
     if not clear:
         table = plain_table(("name", "what", "for", "size", "last used"))
         for entry in chosen:
             when = datetime.fromtimestamp(entry.used).isoformat(" ", "minutes")
             kinds = (text for prefix, text in KINDS.items() if entry.name.startswith(prefix))
             what = entry.what or next(kinds, "")
-            table.add_row(entry.name, what, entry.purpose, _size(entry.size), when)
+            table.add_row(entry.name, what, entry.purpose, decimal(entry.size), when)
         console.print(table)
         console.print(f"{count(len(chosen), 'item')}, {total}, in {folder}", soft_wrap=True)
         return
@@ -73,12 +74,3 @@ def _choose(found: Sequence[CacheEntry], names: Sequence[str]) -> list[CacheEntr
             raise SuiteError(unknown(f"entry {name!r} of the cache", name, known))
         chosen += [entry for entry in here if entry not in chosen]
     return chosen if names else list(found)
-
-
-def _size(number: float) -> str:
-    """``1.2 GB``, in decimal units."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:,.3g} TB"

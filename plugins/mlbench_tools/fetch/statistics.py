@@ -84,8 +84,8 @@ def _split(index: Index, names: tuple[str, ...]) -> dict[str, Any]:
         "images": len(index),
         "positives": int(per_image_N.sum()),
         "unknown": int((index.targets < 0).sum()),
-        "left_out": [names[c] for c in np.flatnonzero(~scored_classes(index.targets))],
-        "unlabelled": [index.keys[i] for i in np.flatnonzero(per_image_N == 0)],
+        "left_out": [names[c] for c in np.flatnonzero(~scored_classes(index.targets)).tolist()],
+        "unlabelled": [index.keys[i] for i in np.flatnonzero(per_image_N == 0).tolist()],
         "labels_per_image": float(per_image_N.mean()) if len(index) else 0.0,
         "per_image": dict(zip(numbers.tolist(), images.tolist(), strict=True)),
     }

@@ -42,6 +42,11 @@ class Site:
     published: Sequence[PublishedResult] = ()
 
     @property
+    def board_names(self) -> list[str]:
+        """The index page's name of each board's data, the same for all tracks."""
+        return [t.data_name + ("" if t.current else ", made by other code") for t in self.tables]
+
+    @property
     def methods(self) -> list[str]:
         """The methods of all runs, by name."""
         return sorted({record.spec.method for record in self.records.values()})

@@ -37,45 +37,33 @@ MATRIX = 120
 where scripts are off."""
 
 
-def board_names(tables: Sequence[Table]) -> list[str]:
-    """The index page's name of each board's data, the same for all tracks."""
-    return [table.data_name + ("" if table.current else ", made by other code") for table in tables]
-
-
-def index_page(site: Site, names: Sequence[str], derived: Mapping[str, Derived]) -> str:
+def index_page(site: Site, derived: Mapping[str, Derived]) -> str:
     """The text of the index page."""
     return render(
         "index.html",
         tables=site.tables,
         runs=len(site.records),
-        data=_data(site, names, derived),
+        data=_data(site, derived),
         plain=[
             (table.title, [column for column in columns_of(table) if not column.empty])
             for table in site.tables
         ],
         longest=MATRIX,
-        methods=[_method(name, site) for name in site.methods],
+        methods=[
+            {"name": name, "page": address("method", name), "recipe": site.recipes.get(name)}
+            for name in site.methods
+        ],
         published=literature_lines(site, derived),
     )
 
 
-def _method(name: str, site: Site) -> dict[str, str]:
-    recipe = site.recipes.get(name)
-    return {
-        "name": name,
-        "page": address("method", name),
-        "title": recipe.title if recipe else "",
-        "summary": recipe.summary if recipe else "",
-    }
-
-
-def _data(site: Site, names: Sequence[str], derived: Mapping[str, Derived]) -> dict[str, Any]:
+def _data(site: Site, derived: Mapping[str, Derived]) -> dict[str, Any]:
     """The data that the scripts of the index page filter, sort and plot."""
     rows = [row for table in site.tables for row in table.rows]
     places = sorted({place for row in rows for place in _times(row)})
     boards = [
         {"set": name, **_board(table, places, site, derived)}
-        for table, name in zip(site.tables, names, strict=True)
+        for table, name in zip(site.tables, site.board_names, strict=True)
     ]
     recipes = site.recipes
     return {

@@ -10,7 +10,7 @@ from mlbench.store import Store
 from mlbench.types import MlbenchError, StoreError
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived, derive
-from mlbench_tools.page.index_page import board_names, index_page
+from mlbench_tools.page.index_page import index_page
 from mlbench_tools.page.subpages import method_page, run_page
 from mlbench_tools.page.templating import MARK, page_name
 
@@ -51,8 +51,7 @@ def write_site(
 def _pages(site: Site, store: Store, cache: Path) -> Iterator[tuple[str, str]]:
     """The name of each page in the folder of the site, and its text; the index is the last one."""
     derived: dict[str, Derived] = {}
-    names = board_names(site.tables)
-    for table, name in zip(site.tables, names, strict=True):
+    for table, name in zip(site.tables, site.board_names, strict=True):
         seeds = {run_id: row.run_ids for row in table.rows for run_id in row.run_ids}
         for run_id in [*seeds, *(run.run_id for run in table.diverged)]:
             others = [other for other in seeds.get(run_id, ()) if other != run_id]
@@ -64,5 +63,5 @@ def _pages(site: Site, store: Store, cache: Path) -> Iterator[tuple[str, str]]:
             text = run_page(site, run_id, name, others, found, problem, left)
             yield page_name("run", run_id), text
     for method in site.methods:
-        yield page_name("method", method), method_page(site, method, names)
-    yield "index.html", index_page(site, names, derived)
+        yield page_name("method", method), method_page(site, method)
+    yield "index.html", index_page(site, derived)

@@ -153,7 +153,7 @@ def _settings(record: RunRecord) -> dict[str, list[Fact]]:
 
 
 # ------------------------------------------------------------------------------- page of a method
-def method_page(site: Site, name: str, board_names: Sequence[str]) -> str:
+def method_page(site: Site, name: str) -> str:
     """The text of a method's page."""
     card = site.recipes.get(name)
     plain = card.settings.model_dump(mode="json", exclude_defaults=True) if card else {}
@@ -169,7 +169,7 @@ def method_page(site: Site, name: str, board_names: Sequence[str]) -> str:
                 "size": len(table.rows),
                 "rows": rows,
             }
-            for table, board in zip(site.tables, board_names, strict=True)
+            for table, board in zip(site.tables, site.board_names, strict=True)
             if (rows := [row for row in table.rows if row.method == name])
         ],
         options=facts(site.options.get(name, {})),

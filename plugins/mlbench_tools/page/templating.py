@@ -22,7 +22,7 @@ from markupsafe import Markup
 from mlbench import __version__
 from mlbench.boards.rows import Row
 from mlbench.files import safe_name
-from mlbench.text import count, plural
+from mlbench.text import count, flatten, plural
 
 MARK = '<meta name="generator" content="mlbench leaderboard">'
 """Tag in the head of every page; a rebuild removes stale pages that have it."""
@@ -111,15 +111,10 @@ def _hash(source: str) -> str:
 
 
 # ----------------------------------------------------------------------------------------- values
-def facts(fields: Mapping[str, Any], prefix: str = "") -> list[Fact]:
+def facts(fields: Mapping[str, Any]) -> list[Fact]:
     """Every value of nested fields; empty values are left out."""
-    found: list[Fact] = []
-    for name, value in fields.items():
-        if isinstance(value, Mapping):
-            found += facts(value, f"{prefix}{name}.")
-        elif value is not None and value != () and value != []:
-            found.append(Fact(f"{prefix}{name}", text(value)))
-    return found
+    found = flatten(fields).items()
+    return [Fact(name, text(value)) for name, value in found if value not in (None, (), [])]
 
 
 def text(value: Any) -> str:

@@ -114,9 +114,8 @@ def _trial(method: str, runs: Sequence[tuple[dict[str, Any], Scores | None]]) ->
     if len(scores) < len(runs):
         return Trial(method, settings)
     names = ("mAP", "mAP_low", "mAP_high")
-    return Trial(
-        method, settings, *(statistics.fmean(getattr(s, name) for s in scores) for name in names)
-    )
+    mean, low, high = (statistics.fmean(getattr(s, name) for s in scores) for name in names)
+    return Trial(method, settings, mean, low, high)
 
 
 def _remarked(trials: list[Trial]) -> list[Trial]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from mlbench.metrics.average_precision import average_precision
 from mlbench.registry import recorded_as
 from mlbench.text import count
 from mlbench.trained_model import TrainedModel, find_pictures
-from mlbench.types import DataError, MlbenchError, ModelFile, SuiteError, WeightsError
+from mlbench.types import DataError, MlbenchError, ModelFile, SuiteError, Targets, WeightsError
 from mlbench_tools.scoring.evaluate import select_labels
 
 BATCHES = (1, 5)
@@ -32,18 +31,14 @@ TOLERANCE_MAP = 0.1
 """Largest difference of mAP, in percent."""
 
 
-@dataclass(frozen=True)
-class ComparedPictures:
-    """Pictures to compare on: uint8 [N, 3, S, S], and targets int8 [N, C] if they are known."""
-
-    pixels: Tensor
-    targets: NDArray[np.int8] | None
-
-
-def read_sample(
+def read_pictures(
     trained: TrainedModel, data: Path | None, pictures: Path | None
-) -> ComparedPictures:
-    """Pictures of a folder, or of the test split of the data set that the model was trained on."""
+) -> tuple[Tensor, Targets | None]:
+    """Pictures of a folder, or of the test split of the data set that the model was trained on.
+
+    Returns:
+        uint8 [N, 3, S, S], and targets int8 [N, C] if they are known.
+    """
     spec, targets = trained.info.spec, None
     if pictures is not None:
         files = find_pictures(pictures)
@@ -63,11 +58,12 @@ def read_sample(
     kept = dict(islice(readable, PICTURES))
     if not kept:
         raise DataError(f"none of the pictures in {files[0].parent} can be read; give others")
-    pixels = torch.stack([*kept.values()])
-    return ComparedPictures(pixels, None if targets is None else targets[[*kept]])
+    return torch.stack([*kept.values()]), None if targets is None else targets[[*kept]]
 
 
-def compare(trained: TrainedModel, exported: ModelFile, sample: ComparedPictures) -> str:
+def compare(
+    trained: TrainedModel, exported: ModelFile, pixels: Tensor, targets: Targets | None
+) -> str:
     """Compare an exported model with the original; return the differences, in words.
 
     Raises:
@@ -75,13 +71,15 @@ def compare(trained: TrainedModel, exported: ModelFile, sample: ComparedPictures
             ``TOLERANCE_MAP``.
     """
     with torch.inference_mode():
-        wanted = _logits(trained.network, sample.pixels, 64)
-        found = {size: _logits(exported.network, sample.pixels, size) for size in BATCHES}
+        wanted = _logits(trained.network, pixels, 64)
+        found = {size: _logits(exported.network, pixels, size) for size in BATCHES}
     spread = float(wanted.std())
     largest = {size: float(np.abs(one - wanted).max()) / spread for size, one in found.items()}
     worst = max(largest.values())
-    changes = {size: _change(sample.targets, wanted, one) for size, one in found.items()}
-    change = max((abs(one) for one in changes.values() if one is not None), default=None)
+    change = None  # without a label that has an AP
+    if targets is not None and not np.isnan(before := average_precision(wanted, targets)).all():
+        after = [average_precision(one, targets) for one in found.values()]
+        change = max(abs(100 * float(np.nanmean(one) - np.nanmean(before))) for one in after)
     said = ", ".join(f"{value:.1e} at batch {size}" for size, value in largest.items())
     report = (
         f"{count(len(wanted), 'picture')} compared; logits differ by at most {said} of their spread"
@@ -101,15 +99,3 @@ def compare(trained: TrainedModel, exported: ModelFile, sample: ComparedPictures
 def _logits(network: Callable[..., Any], pixels: Tensor, size: int) -> NDArray[np.float32]:
     parts = [network(batch).logits.float().numpy() for batch in pixels.split(size)]
     return np.concatenate(parts)
-
-
-def _change(
-    targets: NDArray[np.int8] | None, before: NDArray[np.float32], after: NDArray[np.float32]
-) -> float | None:
-    """The change of mAP in percent; None without a label that has an AP."""
-    if targets is None:
-        return None
-    both = [average_precision(one, targets) for one in (before, after)]
-    if np.isnan(both[0]).all():
-        return None
-    return float(100 * (np.nanmean(both[1]) - np.nanmean(both[0])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,11 +40,9 @@ class Target:
         name, _, value = text.partition("=")
         if text == "f1":
             return cls("f1")
-        try:
+        with suppress(ValueError):
             if name in ("precision", "recall") and 0 < float(value) <= 1:
                 return cls(name, float(value))
-        except ValueError:
-            pass
         raise SuiteError(f"--target {text!r}: give f1, precision=0.95 or recall=0.9")
 
     def reached(self, precision: float, recall: float) -> bool:

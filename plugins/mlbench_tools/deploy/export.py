@@ -51,7 +51,7 @@ def export(
     if file.suffix != ENDINGS[form]:
         raise SuiteError(f"--out {file}: a file of {form} ends in {ENDINGS[form]}; name it so")
     versions = _versions(form)
-    sample = agreement.read_sample(trained, data or data_folder(), pictures)
+    sample = agreement.read_pictures(trained, data or data_folder(), pictures)
     write, read = getattr(formats, f"write_{form}"), getattr(formats, f"read_{form}")
     with writing(f"--out {file}", "; name another file"):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def export(
             whole = Path(made, file.name)
             with formats.quiet():
                 write(trained, whole, versions)
-            report = agreement.compare(trained, read(whole), sample)
+            report = agreement.compare(trained, read(whole), *sample)
             for part in sorted(Path(made).iterdir()):  # OpenVINO's weights come before its .xml
                 part.replace(file.with_name(part.name))
     typer.echo(f"{file}: {report}")

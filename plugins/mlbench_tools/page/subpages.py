@@ -16,7 +16,7 @@ from mlbench.numbers import outdated
 from mlbench.types import Recipe, RunRecord
 from mlbench_tools.page.collect import Site
 from mlbench_tools.page.derived import Derived
-from mlbench_tools.page.templating import Fact, board_address, facts, render
+from mlbench_tools.page.templating import board_address, facts, render
 from mlbench_tools.scoring.protocols import find
 from mlbench_tools.scoring.ranking import wilson
 
@@ -133,7 +133,7 @@ def label_interval(ap: float, positives: int) -> tuple[float, float]:
     return 100 * low, 100 * high
 
 
-def _settings(record: RunRecord) -> dict[str, list[Fact]]:
+def _settings(record: RunRecord) -> dict[str, list[tuple[str, str]]]:
     spec = record.spec.model_dump(mode="json")
     changed = record.spec.model_dump(mode="json", exclude_defaults=True)
     plain = record.model_dump(
@@ -178,7 +178,7 @@ def method_page(site: Site, name: str) -> str:
     )
 
 
-def _changed_settings(card: Recipe) -> list[tuple[str, list[Fact]]]:
+def _changed_settings(card: Recipe) -> list[tuple[str, list[tuple[str, str]]]]:
     plain = card.model_dump(mode="json", include={"per_dataset", "dataset_options", "tuned"})
     titles = {
         "per_dataset": "Other settings on {}",

@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -30,13 +30,6 @@ INDEX_SCRIPTS = ("theme.js", "copy.js", "plot.js", "table.js", "boards.js")
 SUBPAGE_SCRIPTS = ("theme.js", "copy.js")
 NONE = "\N{EN DASH}"
 """Stands for a missing value."""
-
-
-class Fact(NamedTuple):
-    """A line of a table of settings: a dotted name and its value as text."""
-
-    name: str
-    text: str
 
 
 # ------------------------------------------------------------------------------------------ pages
@@ -111,10 +104,10 @@ def _hash(source: str) -> str:
 
 
 # ----------------------------------------------------------------------------------------- values
-def facts(fields: Mapping[str, Any]) -> list[Fact]:
-    """Every value of nested fields; empty values are left out."""
+def facts(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Dotted name and text of every value of nested fields; empty values are left out."""
     found = flatten(fields).items()
-    return [Fact(name, text(value)) for name, value in found if value not in (None, (), [])]
+    return [(name, text(value)) for name, value in found if value not in (None, (), [])]
 
 
 def text(value: Any) -> str:

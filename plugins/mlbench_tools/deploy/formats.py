@@ -1,4 +1,7 @@
-"""Write and read exported models; each reader is a plugin of the group ``mlbench.formats``."""
+"""Write, read and time exported models.
+
+Readers are plugins of the group ``mlbench.formats``, timed models of ``mlbench.runtimes``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import functools
 import importlib
 import json
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +22,7 @@ from torch import Tensor, nn
 
 from mlbench.text import first_error
 from mlbench.trained_model import TrainedModel
-from mlbench.types import HeadOutput, MlbenchError, ModelFile, ModelInfo, WeightsError
+from mlbench.types import HeadOutput, MeasureError, MlbenchError, ModelFile, ModelInfo, WeightsError
 
 MODEL, VERSIONS = "mlbench_model", "mlbench_versions"
 """Names of the metadata: the JSON of a ``ModelInfo``, and package -> version."""
@@ -201,3 +205,53 @@ def read_torch(file: Path) -> tuple[Run, str | None]:
     extra = {MODEL: ""}
     program = torch.export.load(file, extra_files=extra).module()
     return lambda images_B3HW: program(images_B3HW.cpu()), extra[MODEL]
+
+
+# ------------------------------------------------------------------------------------------ timing
+def onnx_session(model: nn.Module, images: Tensor) -> Callable[[], Any]:
+    """Prepare a model for onnxruntime on the CPU, with as many threads as torch.
+
+    Raises:
+        MeasureError: the package is missing, or the images are on another device.
+    """
+    onnxruntime = package("onnxruntime", "this runtime", MeasureError)
+    with tempfile.TemporaryDirectory() as folder:
+        file = _export(model, images, Path(folder))
+        session = cpu_session(onnxruntime, file, torch.get_num_threads())
+    return _warm(functools.partial(session.run, None, {"images": images.numpy()}))
+
+
+def openvino_model(model: nn.Module, images: Tensor) -> Callable[[], Any]:
+    """Prepare a model for OpenVINO on the CPU in float32, with as many threads as torch.
+
+    Raises:
+        MeasureError: the package is missing, or the images are on another device.
+    """
+    openvino = package("openvino", "this runtime", MeasureError)
+    wanted = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = openvino.compile_model(_export(model, images, Path(folder)), "CPU", wanted)
+    return _warm(functools.partial(compiled.create_infer_request().infer, [images.numpy()]))
+
+
+def _export(model: nn.Module, images: Tensor, folder: Path) -> Path:
+    if images.device.type != "cpu":
+        raise MeasureError(f"this runtime computes on the CPU, not on {images.device}")
+    file = folder / "model.onnx"
+    with torch.inference_mode(False), torch.no_grad(), quiet():
+        program = torch.onnx.export(
+            Outputs(model).eval(), (images,), dynamo=True, verbose=False, input_names=["images"]
+        )
+    assert program is not None
+    program.save(file, external_data=False)
+    return file
+
+
+def _warm(call: Callable[[], Any]) -> Callable[[], Any]:
+    for _ in range(3):
+        call()
+    return call

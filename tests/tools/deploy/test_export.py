@@ -71,7 +71,9 @@ def test_a_file_that_cannot_be_written_is_named(cli, trained, pictures, tmp_path
 
 
 def test_pictures_are_asked_for_if_the_data_are_not_at_hand(cli, trained, monkeypatch, tmp_path):
-    monkeypatch.setattr("mlbench_tools.deploy.agreement.open_splits", lambda *_: (_ for _ in ()).throw(OSError))
+    monkeypatch.setattr(
+        "mlbench_tools.deploy.agreement.open_splits", lambda *_: (_ for _ in ()).throw(OSError)
+    )
     done = cli("export", trained, "--format", "torch", "--out", tmp_path / "a.pt2")
     assert done.code == 2 and "--data" in done.err and "--pictures" in done.err
 

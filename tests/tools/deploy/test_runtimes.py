@@ -7,7 +7,7 @@ from torch import nn
 from mlbench import registry
 from mlbench.contracts.made_up import PYRAMID, made_up_context
 from mlbench.types import HeadOutput, MeasureError
-from mlbench_tools.deploy.runtimes import onnx_session, openvino_model
+from mlbench_tools.deploy.formats import onnx_session, openvino_model
 
 
 class Model(nn.Module):

@@ -53,8 +53,7 @@ def make_record(
     logits, targets = found.predictions.logits[:, order], found.predictions.targets[:, order]
     # Scored again in this order, as sums in another order differ in their last digits.
     scores, precisions = score(logits, targets)
-    side = spec.settings.image_size
-    efficiency, lacking = measure_if_it_fits(model, side, "fp32", device)
+    efficiency, lacking = measure_if_it_fits(model, spec.settings.image_size, "fp32", device)
     record = RunRecord(
         run_id=spec.run_id,
         spec=spec,

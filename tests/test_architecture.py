@@ -112,6 +112,7 @@ def test_one_name_means_one_thing():
 
 RUN = """
 import sys, threading
+import jinja2, pandas, scipy.stats, timm  # not traced, as that takes long
 entered = set()
 def enter(frame, event, _):
     if event == "call" and frame.f_code.co_name != "<module>":

@@ -52,7 +52,7 @@ def test_images_are_decoded_where_the_model_computes(monkeypatch):
 
 
 def test_labels_are_matched_by_name(cli, ours, tmp_path, monkeypatch):
-    monkeypatch.setattr("mlbench.cli.progress.SILENCE", 0.001)
+    monkeypatch.setattr("mlbench.cli.progress.SILENCE", 0.005)
     kept = ("--predictions", tmp_path / "p.npz")
     done = cli("evaluate", ours.parent, "--dataset", "synthetic", *kept).ok()
     assert "evaluation" in done.err, "where it is, whenever it was silent for long"

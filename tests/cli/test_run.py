@@ -183,8 +183,8 @@ def losses(results, record):
     return np.array([float(row["loss"]) for row in csv.DictReader(lines)])
 
 
-def test_one_two_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_path, apart):
-    """20 steps with trained batch norms, in uneven parts, of mean losses and one that adds up."""
+def test_one_two_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_path, cli):
+    """12 steps with trained batch norms, in uneven parts, of mean losses and one that adds up."""
     per_method = {
         "gmp": {"loss": "asl", "loss_options": {"reduction": "sum"}},
         "ssgrl": {"head_options": {"intermediary_dim": 32, "output_dim": 32}},
@@ -194,9 +194,9 @@ def test_one_two_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_
     found = {}
     for processes in (1, 2, 3):
         results = tmp_path / f"by-{processes}"
-        arguments = ["--suite", two, "--epochs", 5, "--device", "cpu"]
+        arguments = ["--suite", two, "--epochs", 3, "--device", "cpu"]
         arguments += ["--gpus", processes, "--results", results]
-        apart("run", *arguments).ok()
+        cli("run", *arguments).ok()
         found[processes] = results, records(results)
     one, alone = found.pop(1)
     for processes, (results, others) in found.items():
@@ -205,7 +205,7 @@ def test_one_two_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_
             assert other.environment["processes"] == processes
             assert other.spec == record.spec.model_copy(update={"processes": processes})
             curve, other_curve = losses(one, record), losses(results, other)
-            assert len(curve) == 20
+            assert len(curve) == 12
             np.testing.assert_allclose(other_curve, curve, rtol=1e-5, atol=1e-5)
             predictions = Store(one).predictions(record)
             other_predictions = Store(results).predictions(other)
@@ -230,9 +230,9 @@ def test_several_processes_refuse_with_one_message(apart):
     assert ended.code == 2 and said.count("did you mean ssgrl") == 1, said
 
 
-def test_a_run_that_fails_on_several_processes_leaves_the_others_alone(pair, tmp_path, apart):
+def test_a_run_that_fails_on_several_processes_leaves_the_others_alone(pair, tmp_path, cli):
     three = pair(plugins=["gap", "csra", "gmp"], per_method=DIVERGING | {"csra": {"batch_size": 1}})
-    ended = apart("run", "--suite", three, "--gpus", 2, "--device", "cpu")
+    ended = cli("run", "--suite", three, "--gpus", 2, "--device", "cpu")
     assert ended.code == 1 and "give at most --processes 1" in ended.err, ended
     found = records(tmp_path / "results")
     assert found["gap"].status == "diverged" and found["gmp"].status == "ok"

@@ -64,10 +64,10 @@ def test_selection_changes_the_run_and_not_the_board(cli, small, store):
     assert "selection" not in last.spec.model_dump_json(exclude_defaults=True)
 
 
-def test_two_processes_choose_the_same_epoch(cli, apart, small, tmp_path):
+def test_two_processes_choose_the_same_epoch(cli, small, tmp_path):
     arguments = ["--suite", small, "--set", "selection=validation", "--device", "cpu"]
     cli("run", *arguments, "--results", tmp_path / "one").ok()
-    apart("run", *arguments, "--gpus", 2, "--results", tmp_path / "two").ok()
+    cli("run", *arguments, "--gpus", 2, "--results", tmp_path / "two").ok()
     one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
     record, other = the_record(one), the_record(two)
     assert other.spec == record.spec.model_copy(update={"processes": 2})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ def timm_backbone(
     file = None if weights in ("default", "none") else read_weights(weights)
     options = dict(timm_kwargs or {}) | _file_options(name, file)
     architecture = {"timm_kwargs": dict(options)} if options else {}
-    probe = _probe(name, options)
+    probe = _probe(name, json.dumps(options))
     options |= size_options(probe.model, image_size)
     if weights == "default":
         refuse_unreachable(name, probe.model)
@@ -143,9 +144,10 @@ def _idle_modules(module: nn.Module, idle: set[str], prefix: str = "") -> Iterat
             yield from _idle_modules(child, idle, f"{prefix}{name}.")
 
 
-def _probe(name: str, options: dict[str, Any]) -> _Probe:
+@functools.lru_cache(maxsize=16)
+def _probe(name: str, options: str) -> _Probe:
     with torch.device("meta"):
-        model = create(name, pretrained=False, **options)
+        model = create(name, pretrained=False, **json.loads(options))
     try:
         return _Probe(model)
     except Exception as error:

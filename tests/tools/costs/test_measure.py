@@ -32,7 +32,7 @@ def test_a_run_measures_its_models_and_measure_only_what_a_board_lacks(
     cli("run", *RUN[1:], "--plugins", "gap").ok()
     first = costs(tmp_path / "results")["gap"]
     assert [timing.batch_size for timing in first.timings[:2]] in ([1, 16], [1, first.best_batch])
-    monkeypatch.setattr("mlbench.cli.progress.SILENCE", 0.001)
+    monkeypatch.setattr("mlbench.cli.progress.SILENCE", 0.02)
     done = cli("measure", "--seconds", "0.1")
     assert done.code == 0 and re.search(r"batch size 16 \d+%, 0:\d\d:\d\d left", done.err), done.err
     after = costs(tmp_path / "results")

@@ -87,7 +87,7 @@ def contents(site):
 
 # -------------------------------------------------------------------------------- the whole of it
 def test_the_command_writes_the_boards_that_are_asked_for(cli, tmp_path, monkeypatch, store):
-    monkeypatch.setattr("mlbench.cli.progress.SILENCE", 0.001)
+    monkeypatch.setattr("mlbench.cli.progress.SILENCE", 0.005)
     for track in ("probe", "published"):
         store.write(made_record(spec={"track": track}), made_predictions())
     done = cli("page", "site", "--track", "published", "--dataset", "coco")

@@ -194,9 +194,8 @@ def test_one_two_and_three_processes_agree_and_have_ids_of_their_own(suite, tmp_
     found = {}
     for processes in (1, 2, 3):
         results = tmp_path / f"by-{processes}"
-        arguments = ["--suite", two, "--epochs", 3, "--device", "cpu"]
-        arguments += ["--gpus", processes, "--results", results]
-        cli("run", *arguments).ok()
+        asked = ("--suite", two, "--epochs", 3, "--device", "cpu", "--gpus", processes)
+        cli("run", *asked, "--results", results).ok()
         found[processes] = results, records(results)
     one, alone = found.pop(1)
     for processes, (results, others) in found.items():

@@ -1,7 +1,6 @@
 """Validation splits and chosen epochs, from the command line to the board."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,8 +46,8 @@ def test_the_best_epoch_on_held_out_images_is_scored(cli, small, store, track):
     assert all(key.startswith("train-") for key in predictions.validation.keys)
     assert record.coverage.splits["train"].images == 120 and record.coverage.complete
     assert not any("test split" in note for note in record.notes)
-    cli("data", "split", "synthetic", "--out", "keys.txt", *OPTIONS).ok()
-    assert sorted(predictions.validation.keys) == Path("keys.txt").read_text().split()
+    listed = cli("data", "split", "synthetic", "--json", *OPTIONS).json
+    assert sorted(predictions.validation.keys) == listed["keys"]
 
 
 def test_selection_changes_the_run_and_not_the_board(cli, small, store):
@@ -94,10 +93,11 @@ def test_choosing_on_the_test_split_is_for_the_published_track_and_is_said(cli, 
 
 def test_the_published_list_is_written_and_known(cli, tmp_path):
     file = tmp_path / "list" / "keys.txt"
-    said = cli("data", "split", "synthetic", "--out", file).ok().out
+    said = cli("data", "split", "synthetic", "--out", file, "--json").ok().json
     written = file.read_bytes()
-    assert f"sha256 {hashlib.sha256(written).hexdigest()}, the published list" in said
+    assert said["sha256"] == hashlib.sha256(written).hexdigest() and said["published"]
     keys = written.decode().splitlines()
-    assert keys == sorted(keys) and f": {len(keys)} of 1,200 training images" in said
+    assert keys == sorted(keys) and len(keys) == said["validation"]
+    assert said["train"] + said["validation"] == 1200 and "keys" not in said
     assert "the published list" in cli("data", "split", "synthetic").out
     assert "of no published list" in cli("data", "split", "synthetic", *OPTIONS).out

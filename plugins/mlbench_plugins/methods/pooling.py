@@ -78,11 +78,7 @@ class GAP(PooledClassifier):
 
 @final
 class GMP(PooledClassifier):
-    """Take the maximum of each channel of the deepest map, then classify.
-
-    The classifier is ``linear``, or ``cosine`` for losses that work on angles; with ``prior_bias``
-    each bias starts at the log-odds of its label.
-    """
+    """Take the maximum of each channel of the deepest map, then classify, with options as GAP's."""
 
     def pool(self, x_BDHW: Tensor) -> Tensor:
         """The maximum of each channel."""

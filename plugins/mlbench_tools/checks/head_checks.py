@@ -217,6 +217,14 @@ def uses_known_labels_if_it_says_so(factory: Any) -> None:
             ensure_close(told_BC[1], plain_BC[1], "known labels change another image's logits")
 
 
+def leaves_its_features_alone(factory: Any) -> None:
+    """The head does not write to the maps that it is given."""
+    maps = features(PYRAMID)
+    _call(_make(factory).train(), maps)
+    same = all(torch.equal(a, b) for a, b in zip(maps, features(PYRAMID), strict=True))
+    ensure(same, "the head writes to its features, which other heads share")
+
+
 def follows_the_order_of_its_labels(factory: Any) -> None:
     """Reordered labels, with the weights that belong to them, give logits in that order.
 

@@ -24,9 +24,9 @@ from mlbench_tools.fetch.terminal import (
     card_of,
     open_dataset,
     output_file,
+    print_result,
     progress_bar,
     save,
-    say,
     table,
 )
 
@@ -44,9 +44,9 @@ data = typer.Typer(
 
 
 @data.command(name="list")
-def list_datasets() -> None:
+def list_datasets(as_json: AsJson = False) -> None:
     """List the data sets with their official sizes and how to get them."""
-    rows = []
+    rows: list[dict[str, str | int | None]] = []
     for plugin in registry.plugins("dataset"):
         try:
             card = registry.dataset_card(plugin)
@@ -54,13 +54,25 @@ def list_datasets() -> None:
             errors.print(f"{plugin.name}: {error}", style="red")
             continue
         if card:
-            sizes = (one and one.images for one in map(card.splits.get, ("train", "test")))
             fetched = card.archives and all(archive.url for archive in card.archives)
             by_hand = "steps by hand" if card.steps or card.archives else ""
-            had_by = "fetch" if fetched else by_hand
-            rows.append((plugin.name, card.title, card.labels, *sizes, had_by, card.licence))
+            rows.append(
+                {
+                    "name": plugin.name,
+                    "title": card.title,
+                    "labels": card.labels,
+                    "train": card.splits["train"].images if "train" in card.splits else None,
+                    "test": card.splits["test"].images if "test" in card.splits else None,
+                    "had_by": "fetch" if fetched else by_hand,
+                    "licence": card.licence,
+                }
+            )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
     columns = ("name", "title", "labels", "train", "test", "had by", "licence")
-    console.print(table(columns, rows, text=("name", "title", "had by", "licence")))
+    lines = [tuple(row.values()) for row in rows]
+    console.print(table(columns, lines, text=("name", "title", "had by", "licence")))
 
 
 @data.command()
@@ -79,6 +91,7 @@ def fetch(
             "is checked; may be repeated."
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Download, check and unpack a data set, or print the manual steps.
 
@@ -92,15 +105,17 @@ def fetch(
         raise DataError("no folder was given to unpack in; name one with --root DIR")
     errors.print(f"{card.title}: {card.licence}; {card.home}")
     if not (found := sources(card, mirror, archive or ())):
-        say(card.steps or f"No archive of {card.title} can be fetched; see {card.home}")
+        steps = card.steps or f"No archive of {card.title} can be fetched; see {card.home}"
+        print_result(as_json, {"dataset": name, "fetched": [], "steps": steps}, [steps])
         raise typer.Exit(1)
     receipts = [_fetch_archive(source, root) for source in found]
-    lines = [f"{name} is fetched; next: mlbench data verify {as_typed(name, root)}"]
+    steps, lines = "", [f"{name} is fetched; next: mlbench data verify {as_typed(name, root)}"]
     try:
         open_dataset(name, root, None)
     except DataError as error:
+        steps = card.steps
         official = {name for one in card.archives for name in (one.name, *one.also)}
-        if not card.steps or any(one["archive"] not in official for one in receipts):
+        if not steps or any(one["archive"] not in official for one in receipts):
             contents = "\n  ".join(
                 f"{one['archive']} holds {shorten(one['top'])}, now in {root / one['into']}"
                 for one in receipts
@@ -110,8 +125,9 @@ def fetch(
                 "to another data set, remove it and fetch that by its name; if more archives "
                 f"belong to {name}, fetch them, too. {error}"
             ) from error
-        lines = ["The archives are unpacked. What is left are the other steps by hand:", card.steps]
-    say(*lines)
+        lines = ["The archives are unpacked. What is left are the other steps by hand:", steps]
+    plain = {"dataset": name, "root": str(root), "fetched": receipts, "steps": steps}
+    print_result(as_json, plain, lines)
 
 
 def _fetch_archive(source: ArchiveSource, root: Path) -> dict[str, Any]:
@@ -162,10 +178,8 @@ def verify(
         written = str(write(found, root, cache_folder()))
     except OSError as error:
         errors.print(f"the result cannot be written ({error})")
-    if as_json:
-        typer.echo(json.dumps(found.model_dump() | {"written": written}, indent=1))
-    else:
-        say(*lines, *([f"written to {written}"] if written else ()))
+    plain = found.model_dump() | {"written": written}
+    print_result(as_json, plain, [*lines, *([f"written to {written}"] if written else [])])
     if found.bad:
         raise typer.Exit(1)
 
@@ -188,6 +202,7 @@ def split(
     data: Data = None,
     option: Options = None,
     out: Annotated[Path | None, typer.Option(help="File to write the keys to.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the validation split of train, and whether it is the published one.
 
@@ -198,31 +213,44 @@ def split(
     splits = open_dataset(name, data, option, validation=True)
     assert splits.validation is not None
     keys = sorted(splits.validation.keys)
+    digest = list_digest(keys)
+    # Opening the data set refuses a list that differs from the published one.
+    published = splits.identity in splits.card.validation
     if out is not None:
         with output_file(out):
             out.write_text(list_text(keys), encoding="utf-8", newline="")
-    # Opening the data set refuses a list that differs from the published one.
-    known = splits.identity in splits.card.validation
-    say(
+    plain = {
+        "dataset": name,
+        "identity": splits.identity,
+        "train": len(splits.train),
+        "validation": len(keys),
+        "sha256": digest,
+        "published": published,
+    }
+    lines = [
         f"{splits.identity}: {len(keys):,} of {len(keys) + len(splits.train):,} training images",
-        f"sha256 {list_digest(keys)}, {'the published list' if known else 'of no published list'}",
-    )
+        f"sha256 {digest}, {'the published list' if published else 'of no published list'}",
+    ]
+    print_result(as_json, plain if out else plain | {"keys": keys}, lines)
 
 
 @data.command()
-def look(name: Name, data: Data = None, option: Options = None) -> None:
+def look(name: Name, data: Data = None, option: Options = None, as_json: AsJson = False) -> None:
     """Show on one page how a data set was understood: warnings, columns, labels, splits, samples.
 
     `mlbench data look manifest:photos.csv` says which columns are labels, and what was left out.
     """
-    from mlbench_tools.fetch.look import page
+    from mlbench_tools.fetch.look import page, summary
 
     logging.disable(logging.WARNING)  # the page has the warnings
     try:
-        splits = open_dataset(name, data, option)
+        found = summary(open_dataset(name, data, option))
     finally:
         logging.disable(logging.NOTSET)
-    for part in page(name, splits, as_typed(name, data, option)):
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for part in page(name, found, as_typed(name, data, option)):
         console.print(part, highlight=False, soft_wrap=isinstance(part, str))
 
 
@@ -242,7 +270,7 @@ def stats(
 
     found = label_statistics(name, open_dataset(name, data, option))
     if plot is not None:
-        names = [label["name"] for label in found.labels]
+        names = [label.name for label in found.labels]
         save(cooccurrence_plot(found.cooccurrence, names), plot)
     if as_json:
         typer.echo(to_json(found, indent=1, fallback=lambda counts: counts.astype(int).tolist()))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -17,32 +18,29 @@ LABELS = 25
 """Labels whose counts are shown; ``mlbench data stats`` shows all."""
 
 
-def page(name: str, splits: Splits, typed: str) -> Iterator[Table | str]:
-    """Yield warnings, how a data set was read, counts and samples; commands name it as typed."""
-    how, both = splits.interpretation, (splits.train, splits.test)
-    for warning in (*(how.warnings if how else ()), *_other_sizes(splits)):
-        yield f"warning: {warning}"
-    if missing := sum(not file.is_file() for index in both for file in index.files):
-        yield f"warning: {count(missing, 'picture')} missing: mlbench data verify {typed}"
-    yield f"{name}: {splits.identity}"
+def summary(splits: Splits) -> dict[str, Any]:
+    """The contents of the page as plain values, for ``--json``."""
+    how = splits.interpretation
+    targets_NC = np.concatenate([splits.train.targets, splits.test.targets])
+    counts = [(targets_NC == state).sum(axis=0).tolist() for state in (1, 0, -1)]
+    missing = sum(not file.is_file() for i in (splits.train, splits.test) for file in i.files)
+    return {
+        "identity": splits.identity,
+        "warnings": [*(how.warnings if how else ()), *_other_sizes(splits)],
+        "read": dict(how.facts) if how else _official(splits),
+        "splits": {"train": len(splits.train), "test": len(splits.test)},
+        "missing": missing,
+        "labels": {
+            name: dict(zip(("present", "absent", "unknown"), numbers, strict=True))
+            for name, *numbers in zip(splits.names, *counts, strict=True)
+        },
+        "rows": [*_rows(splits)],
+    }
+
+
+def _official(splits: Splits) -> dict[str, str]:
     sizes = ", ".join(f"{split} {part.images:,}" for split, part in splits.official.items())
-    official = {"set": splits.card.title, **({"official sizes": sizes} if sizes else {})}
-    read = how.facts if how else official
-    width = max(map(len, read))
-    for what, said in read.items():
-        yield f"  {what:{width}}  {said}"
-    targets_NC = np.concatenate([index.targets for index in both])
-    counts = np.stack([(targets_NC == state).sum(axis=0) for state in (1, 0, -1)])
-    unknown, labels = int(counts[2].sum()), count(len(splits.names), "label")
-    known = f", {count(unknown, 'time')} unknown" if unknown else ", known everywhere"
-    yield f"train {len(splits.train):,}, test {len(splits.test):,} pictures; {labels}{known}"
-    order = np.argsort(-counts[0], kind="stable")[:LABELS]
-    rows = [(splits.names[c], *map(str, counts[:, c])) for c in order]
-    yield table(("label", "present", "absent", "unknown"), rows, text=("label",))
-    if len(splits.names) > LABELS:
-        yield f"and {count(len(splits.names) - LABELS, 'label')} more: mlbench data stats {typed}"
-    columns = ("picture", "split", "labels as read", "unknown")[: 4 if unknown else 3]
-    yield table(columns, [row[: len(columns)] for row in _samples(splits)], columns)
+    return {"set": splits.card.title, **({"official sizes": sizes} if sizes else {})}
 
 
 def _other_sizes(splits: Splits) -> Iterator[str]:
@@ -56,8 +54,7 @@ def _other_sizes(splits: Splits) -> Iterator[str]:
             )
 
 
-def _samples(splits: Splits) -> Iterator[tuple[str, str, str, str]]:
-    """Yield key, split, labels and unknown labels of ``ROWS`` samples."""
+def _rows(splits: Splits) -> Iterator[dict[str, Any]]:
     samples = sorted(
         (key, split, row)
         for split, index in (("train", splits.train), ("test", splits.test))
@@ -65,8 +62,36 @@ def _samples(splits: Splits) -> Iterator[tuple[str, str, str, str]]:
     )
     for place in np.unique(np.linspace(0, len(samples) - 1, ROWS).astype(int)):
         key, split, row = samples[place]
-        present, unknown = (
+        states = [
             [name for name, state in zip(splits.names, row, strict=True) if state == wanted]
             for wanted in (1, -1)
-        )
-        yield key, split, shorten(present, 8), shorten(unknown, 4)
+        ]
+        yield {"picture": key, "split": split, "labels": states[0], "unknown": states[1]}
+
+
+def page(name: str, found: dict[str, Any], typed: str) -> Iterator[Table | str]:
+    """Yield warnings, how a data set was read, counts and samples; commands name it as typed."""
+    for warning in found["warnings"]:
+        yield f"warning: {warning}"
+    if found["missing"]:
+        yield f"warning: {count(found['missing'], 'picture')} missing: mlbench data verify {typed}"
+    yield f"{name}: {found['identity']}"
+    width = max(map(len, found["read"]))
+    for what, how in found["read"].items():
+        yield f"  {what:{width}}  {how}"
+    labels: dict[str, dict[str, int]] = found["labels"]
+    unknown = sum(states["unknown"] for states in labels.values())
+    sizes = ", ".join(f"{split} {size:,}" for split, size in found["splits"].items())
+    known = f", {count(unknown, 'time')} unknown" if unknown else ", known everywhere"
+    yield f"{sizes} pictures; {count(len(labels), 'label')}{known}"
+    order = sorted(labels.items(), key=lambda item: -item[1]["present"])
+    rows: list[Sequence[object]] = [(label, *map(str, n.values())) for label, n in order[:LABELS]]
+    yield table(("label", "present", "absent", "unknown"), rows, text=("label",))
+    if len(order) > LABELS:
+        yield f"and {count(len(order) - LABELS, 'label')} more: mlbench data stats {typed}"
+    lines = [
+        (row["picture"], row["split"], shorten(row["labels"], 8), shorten(row["unknown"], 4))
+        for row in found["rows"]
+    ]
+    columns = ("picture", "split", "labels as read", "unknown")[: 4 if unknown else 3]
+    yield table(columns, [line[: len(columns)] for line in lines], columns)

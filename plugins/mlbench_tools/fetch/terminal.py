@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,8 +85,11 @@ def output_file(file: Path) -> Iterator[None]:
     errors.print(f"written to {file}")
 
 
-def say(*lines: str) -> None:
-    """Print lines as they are."""
+def print_result(as_json: bool, plain: Mapping[str, object], lines: list[str]) -> None:
+    """Print a result for a program or for a person."""
+    if as_json:
+        typer.echo(json.dumps(plain, indent=1))
+        return
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 

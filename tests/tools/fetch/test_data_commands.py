@@ -313,16 +313,20 @@ def test_a_picture_of_an_unknown_format_is_refused(data, photos):
 
 # -------------------------------------------------------------------------------------------- list
 def test_list_says_how_to_get_each(cli):
-    rows = {line.split()[0]: line for line in cli("data", "list").out.splitlines()[1:]}
-    assert " 5,011   4,952  fetch " in rows["voc2007"]
-    assert " steps by hand " in rows["apparel"]
+    rows = {row["name"]: row for row in cli("data", "list", "--json").json}
+    assert rows["voc2007"]["train"] == 5011 and rows["voc2007"]["had_by"] == "fetch"
+    assert rows["apparel"]["had_by"] == "steps by hand"
+    done = cli("data", "list")
+    assert all(name in done.out for name in rows)
 
 
 def test_a_page_says_how_a_data_set_was_understood(cli, data, photos):
     with (photos / "photos.csv").open("a") as table:
         table.write("g.jpg,test,1,,0\n")
-    done = data("look").ok("column 'image'")
-    assert "train 4, test 3 pictures" in done.out
+    found = data("look", "--json").json
+    assert found["read"]["pictures"] == "column 'image'" and found["missing"] == 1
+    assert len(found["rows"]) == 7 and found["splits"] == {"train": 4, "test": 3}
+    done = data("look")
     lines = done.out.splitlines()
     assert lines[0].startswith("warning: ") and done.err == "", "warnings first"
     assert any("1 picture missing: mlbench data verify manifest:" in line for line in lines)

@@ -72,10 +72,10 @@ def test_verify_names_the_missing_pictures_of_a_manifest(cli, tmp_path):
     cli("data", "stats", f"manifest:{source}").ok()
 
 
-def test_a_matrix_with_missing_runs_opens_its_data_once(apart, tmp_path):
+def test_a_matrix_with_missing_runs_opens_its_data_once(cli, tmp_path):
     source = table(tmp_path / "photos")
     source.write_text(source.read_text().replace("00.png,a,", "00.png,a;rare,"))
-    told = apart("run", *TINY, "--datasets", f"manifest:{source}", "--dry-run")
+    told = cli("run", *TINY, "--datasets", f"manifest:{source}", "--dry-run")
     assert told.out.count("would run") == 1
     assert told.err.count("without a positive in train: rare") == 1
 

@@ -223,8 +223,8 @@ def test_what_follows_a_matrix_is_a_plugin_and_a_broken_one_hides_no_board(cli, 
     assert "after 1 results" in ended.err and "controlled track" in ended.out
 
 
-def test_several_processes_refuse_with_one_message(apart):
-    ended = apart("run", "--plugins", "sgrl", "--gpus", 2, "--device", "cpu")
+def test_several_processes_refuse_with_one_message(cli):
+    ended = cli("run", "--plugins", "sgrl", "--gpus", 2, "--device", "cpu")
     said = ended.out + ended.err
     assert ended.code == 2 and said.count("did you mean ssgrl") == 1, said
 

@@ -90,11 +90,13 @@ def numbers(store):
 
 
 CROPS = [{"name": "flip"}, {"name": "random_resized_crop"}]
+OWN = {"gap": {"sam_rho": 0.1}, "plain": {"ema_decay": 0.9, "loss": "asl"}}
+TWO_TEAMS = {"grid": {"augmentation": ([], CROPS)}, "losses": (), "per_method": OWN}
 
 
 @pytest.mark.parametrize(
     ("track", "fields"),
-    [("controlled", {"grid": {"augmentation": ([], CROPS)}, "losses": ("bce",)}), ("probe", {})],
+    [("controlled", TWO_TEAMS), ("probe", {})],
     ids=["controlled", "probe"],
 )
 def test_runs_side_by_side_are_those_of_a_process_each(jobs, tmp_path, track, fields):
@@ -108,8 +110,8 @@ def test_runs_side_by_side_are_those_of_a_process_each(jobs, tmp_path, track, fi
             if end.spec.method == "fails":
                 assert end.failure.reason.startswith("ArithmeticError: in the third step (")
             else:
-                said = f"with {len(team) - 1} other runs (share_data)"
-                assert said in "".join(end.record.notes)
+                others = f"with {len(team) - 1} other runs (share_data)"
+                assert others in "".join(end.record.notes)
     assert numbers(Store(tmp_path / "together")) == expected
     assert len(expected) == 6
 
